@@ -1,0 +1,56 @@
+"""Every error heedmap raises on purpose, on one page.
+
+Each message says what was given, what was expected, and what to do.
+"""
+
+
+class HeedmapError(Exception):
+    """Base class of all errors that heedmap raises on purpose."""
+
+
+class InputError(HeedmapError, ValueError):
+    """The inputs do not fit the model: missing, of unequal batch size, of the wrong kind."""
+
+
+class TargetError(HeedmapError, ValueError):
+    """The target does not fit the model's output: out of range, of the wrong shape, or impossible to find."""
+
+
+class OptionError(HeedmapError, TypeError):
+    """An unknown option, or an option with a value it cannot have."""
+
+
+class UnknownNameError(HeedmapError, ValueError):
+    """An unknown method, stream, segment or label; the message lists the known ones."""
+
+
+class AttentionError(HeedmapError):
+    """The model's attention cannot be explained."""
+
+
+class NoAttentionError(AttentionError):
+    """No softmax attention was seen in the forward pass (a CNN, Mamba, factorised or linear attention)."""
+
+
+class UnfollowedAttentionError(AttentionError):
+    """Attention was seen, but of a form that the recorder cannot follow."""
+
+
+class MixingError(AttentionError):
+    """The mixing probe found tokens that mix, or change places, outside recorded attention."""
+
+
+class GradientError(HeedmapError):
+    """No usable gradient: no path to the attention, quantised weights, or a non-finite value."""
+
+
+class ModelStateError(HeedmapError, RuntimeError):
+    """The call cannot work in the present state of torch or of the model, such as under inference mode."""
+
+
+class ModelLoadError(HeedmapError):
+    """A model or its processor cannot be loaded."""
+
+
+class FileFormatError(HeedmapError, ValueError):
+    """A file is truncated, damaged, of a newer version, or not one of heedmap's."""
