@@ -1,0 +1,47 @@
+"""heedmap: which parts of its input a transformer's answer rests on, on the unmodified model.
+
+The public names are imported when first used, so that ``import heedmap`` itself is light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "explain": "heedmap.explain",
+    "inspect": "heedmap.explain",
+    "load": "heedmap.subjects",
+    "Subject": "heedmap.subjects",
+    "MODELS": "heedmap.subjects",
+    "METHODS": "heedmap.methods",
+    "Method": "heedmap.methods",
+    "Explanation": "heedmap.explanation",
+    "Segment": "heedmap.explanation",
+    "Flow": "heedmap.explanation",
+    "HeedmapError": "heedmap.errors",
+}
+
+__all__ = sorted([*_HOMES, "__version__", "errors", "targets"])
+
+if TYPE_CHECKING:
+    from heedmap import errors, targets
+    from heedmap.errors import HeedmapError
+    from heedmap.explain import explain, inspect
+    from heedmap.explanation import Explanation, Flow, Segment
+    from heedmap.methods import METHODS, Method
+    from heedmap.subjects import MODELS, Subject, load
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("errors", "targets"):
+        return import_module(f"heedmap.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'heedmap' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

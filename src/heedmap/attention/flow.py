@@ -1,0 +1,177 @@
+"""Streams and states, derived from what each attention read.
+
+A stream's state is the *set* of its attentions among a tensor's sources: with residual connections that set holds every
+attention that the stream has been through. In these terms the paper's update rules are one sum,
+R[S] = I + Σ_{a∈S} Δ_a, with Δ_a computed from the states that attention a read (see ``relevance.propagate``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from heedmap.attention.record import Attention
+from heedmap.attention.tape import Source, Tape
+from heedmap.errors import AttentionError, MixingError, NoAttentionError, UnfollowedAttentionError
+
+State = frozenset[int]
+"""Indices of the attentions that a stream has been through."""
+
+
+@dataclass(eq=False)
+class Stream:
+    """A sequence of token states.
+
+    Attributes:
+        index: its number, in order of appearance.
+        tokens: its length.
+        leaves: indices of the tape's sources at which it begins; empty for learned tokens.
+        attentions: indices of the attentions that update it, in order.
+    """
+
+    index: int
+    tokens: int
+    leaves: set[int] = field(default_factory=set)
+    attentions: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One attention as an update of R: which stream asks, which is asked, and in which states."""
+
+    attention: int
+    stream: int
+    source: int
+    query_state: State
+    value_state: State
+
+    @property
+    def is_self(self) -> bool:
+        """Whether a stream asks itself."""
+        return self.stream == self.source
+
+
+@dataclass(eq=False)
+class Graph:
+    """The streams of one forward pass and the edges between them, in order of execution."""
+
+    streams: list[Stream]
+    edges: list[Edge]
+    sources: list[Source]
+
+    def states(self, sources: frozenset[int]) -> dict[int, State]:
+        """The streams, and their states, among the sources of a tensor."""
+        found: dict[int, set[int]] = {}
+        for index in sources:
+            source = self.sources[index]
+            if source.kind == "attention":
+                found.setdefault(self.edges[source.attention].stream, set()).add(source.attention)
+        return {stream: frozenset(state) for stream, state in sorted(found.items())}
+
+    @property
+    def hears(self) -> dict[int, set[int]]:
+        """For each stream, the other streams whose content can reach it through attention."""
+        direct = {s.index: {e.source for e in self.edges if e.stream == s.index} - {s.index} for s in self.streams}
+        reach = {s: set(d) for s, d in direct.items()}
+        for _ in self.streams:
+            reach = {s: r.union(*(reach[t] for t in r)) for s, r in reach.items()}
+        return reach
+
+    @property
+    def is_acyclic(self) -> bool:
+        """Whether no stream hears itself through another one (an encoder–decoder; not a co-attention)."""
+        return all(s not in heard for s, heard in self.hears.items())
+
+
+def build(tape: Tape) -> Graph:
+    """The flow of a recorded forward pass.
+
+    Raises:
+        NoAttentionError: nothing was recorded.
+        UnfollowedAttentionError: an attention reads what an attention that could not be followed made.
+        MixingError: a stream changes its number of tokens between attentions.
+    """
+    check_followed(tape, frozenset(range(len(tape.sources))) if not tape.attentions else frozenset(), "the model")
+    if not tape.attentions:
+        raise NoAttentionError(
+            "no softmax attention was seen in the forward pass; heedmap explains transformers "
+            "(a CNN, Mamba, linear or factorised attention, and compiled kernels have none that it can see)"
+        )
+    graph = Graph([], [], tape.sources)
+    for attention in tape.attentions:
+        _add(graph, tape, attention)
+    return graph
+
+
+def _add(graph: Graph, tape: Tape, attention: Attention) -> None:
+    number = attention.index
+    check_followed(tape, attention.query_sources | attention.value_sources, f"attention {number}")
+    asks = _find(graph, attention.query_sources)
+    asked = _find(graph, attention.value_sources)
+    if asks is None:
+        asks = _new(graph, attention.query_sources, attention.queries)
+        asked = asked or _find(graph, attention.value_sources)
+    if asked is None:
+        learned = not attention.value_sources and not attention.query_sources and attention.keys == attention.queries
+        asked = asks if learned else _new(graph, attention.value_sources, attention.keys)
+    for stream, sources, rows, side in (
+        (asks, attention.query_sources, attention.queries, "queries"),
+        (asked, attention.value_sources, attention.keys, "keys"),
+    ):
+        if not stream.attentions:
+            stream.leaves |= _leaves(graph, sources)
+        if rows != stream.tokens:
+            raise MixingError(
+                f"attention {number} has {rows} {side}, but its stream had {stream.tokens} tokens before: tokens are "
+                "merged, dropped or joined between attentions, so relevance cannot be carried from token to token; "
+                "explain a model that keeps its tokens"
+            )
+    graph.edges.append(
+        Edge(
+            number,
+            asks.index,
+            asked.index,
+            graph.states(attention.query_sources).get(asks.index, frozenset()) & frozenset(asks.attentions),
+            graph.states(attention.value_sources).get(asked.index, frozenset()) & frozenset(asked.attentions),
+        )
+    )
+    asks.attentions.append(number)
+
+
+def check_followed(tape: Tape, sources: frozenset[int], reader: str) -> None:
+    """UnfollowedAttentionError where an attention that could not be followed is among ``sources``."""
+    for index in sorted(sources):
+        if tape.sources[index].kind == "unfollowed":
+            raise UnfollowedAttentionError(
+                f"{reader} reads what an attention made that heedmap cannot follow: {tape.sources[index].name}; "
+                "a map would be wrong, so there is none"
+            )
+
+
+def _leaves(graph: Graph, sources: frozenset[int]) -> set[int]:
+    return {i for i in sources if graph.sources[i].kind == "leaf"}
+
+
+def _find(graph: Graph, sources: frozenset[int]) -> Stream | None:
+    """The stream whose state has these sources: that of the latest attention, else the one that begins at a leaf."""
+    attentions = [graph.sources[i].attention for i in sources if graph.sources[i].kind == "attention"]
+    if attentions:
+        return graph.streams[graph.edges[max(attentions)].stream]
+    leaves = _leaves(graph, sources)
+    return next((s for s in graph.streams if s.leaves & leaves), None)
+
+
+def _new(graph: Graph, sources: frozenset[int], tokens: int) -> Stream:
+    stream = Stream(len(graph.streams), tokens, _leaves(graph, sources))
+    graph.streams.append(stream)
+    return stream
+
+
+def verify_same(before: Graph, now: Graph) -> None:
+    """AttentionError where this run's attentions differ from those that the probe verified."""
+    was = [(e.stream, e.source, e.query_state, e.value_state) for e in before.edges]
+    has = [(e.stream, e.source, e.query_state, e.value_state) for e in now.edges]
+    if was != has:
+        raise AttentionError(
+            f"this run recorded {len(has)} attentions, of which some differ from the {len(was)} that were verified: "
+            "the model does not do the same thing twice on equal input; make it deterministic"
+        )

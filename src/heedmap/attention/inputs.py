@@ -1,0 +1,90 @@
+"""What a model is called with: names, content, batch size."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heedmap.errors import InputError
+
+NO_CONTENT = (
+    "mask", "position", "token_type", "labels", "past_key", "cache", "spatial_shapes", "grid_thw", "image_sizes",
+    "bool_masked", "segment_ids", "language", "return_", "padding", "visual_pos", "bbox",
+)  # fmt: skip
+"""Parts of input names that tell the model where or what its content is, and are no content."""
+
+
+def named(model: nn.Module, inputs: Any) -> dict[str, Any]:
+    """``inputs`` (mapping, tuple or one tensor) by the names of the model's ``forward``.
+
+    Raises:
+        InputError: of another type, too many, or a name that ``forward`` does not have.
+    """
+    if isinstance(inputs, Tensor):
+        inputs = (inputs,)
+    signature = inspect.signature(model.forward)
+    try:
+        if isinstance(inputs, (tuple, list)):
+            bound = signature.bind_partial(*inputs)
+            found = dict(bound.arguments)
+            for name, parameter in signature.parameters.items():
+                if parameter.kind is parameter.VAR_POSITIONAL and name in found:
+                    raise TypeError(f"forward takes *{name}: give a dict, or a model whose forward names its inputs")
+            return found
+        if isinstance(inputs, Mapping) or hasattr(inputs, "keys"):
+            found = {str(k): inputs[k] for k in inputs}
+            signature.bind_partial(**found)
+            return found
+    except TypeError as error:
+        known = ", ".join(signature.parameters)
+        raise InputError(f"the inputs do not fit {type(model).__name__}.forward({known}): {error}") from error
+    raise InputError(
+        f"inputs is a {type(inputs).__name__}; expected what the model is called with: a dict of keyword arguments, "
+        "a tuple, or one tensor"
+    )
+
+
+def is_content(name: str, value: Any) -> bool:
+    """Whether an input is something that relevance can fall on."""
+    if not isinstance(value, Tensor) or value.dim() == 0 or value.dtype == torch.bool:
+        return False
+    return not any(part in name for part in NO_CONTENT)
+
+
+def batch_size(inputs: Mapping[str, Any]) -> int:
+    """The batch size of all content inputs.
+
+    Raises:
+        InputError: no content tensor, an empty one, or unequal batch sizes.
+    """
+    sizes = {name: value.shape[0] for name, value in inputs.items() if is_content(name, value)}
+    if not sizes:
+        given = ", ".join(f"{k} ({type(v).__name__})" for k, v in inputs.items()) or "nothing"
+        raise InputError(f"there is no content to explain among the inputs: {given}; give input_ids, pixel_values, …")
+    if len(set(sizes.values())) > 1 or 0 in sizes.values():
+        given = ", ".join(f"{name}: {size}" for name, size in sizes.items())
+        raise InputError(
+            f"the inputs have unequal (or empty) batches ({given}); repeat the smaller one, so that sample i of each "
+            "belongs together"
+        )
+    return next(iter(sizes.values()))
+
+
+def check_required(model: nn.Module, inputs: Mapping[str, Any]) -> None:
+    """InputError where ``forward`` needs an argument that is not there."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_ONLY)
+    missing = [p.name for p in parameters if p.kind in plain and p.default is p.empty and p.name not in inputs]
+    if missing:
+        raise InputError(
+            f"{type(model).__name__} needs {', '.join(missing)}, but was given {', '.join(inputs) or 'nothing'}"
+        )
+
+
+def detached(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The same inputs, cut from any graph of the caller's."""
+    return {k: v.detach() if isinstance(v, Tensor) else v for k, v in inputs.items()}

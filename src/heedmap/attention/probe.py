@@ -1,0 +1,193 @@
+"""The mixing probe: a proof that recorded attention is the only way by which tokens mix.
+
+The model runs once with every attention output cut out of the graph. What is left, from attention outputs and leaves to
+the next queries, keys and values, must work token by token. For each stream a random half of its rows gets a random
+cotangent; pulled back, it must vanish, exactly, in all other rows of all earlier attention outputs and leaves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heedmap.attention import layout
+from heedmap.attention.flow import Edge, Graph, State, build
+from heedmap.attention.layout import Part
+from heedmap.attention.tape import Tape
+from heedmap.errors import GradientError, MixingError
+
+ADVICE = (
+    "a map would be wrong, so there is none; explain a model whose tokens mix in softmax(q kᵀ) v only "
+    "(or pass probe=False, at your own risk)"
+)
+
+
+@dataclass(eq=False)
+class Verdict:
+    """What the probe proved of a model and its input names and image sizes.
+
+    Attributes:
+        graph: the flow that was proved.
+        layout: for each stream, its segments: (ordinal of the leaf among the leaves, rows before it).
+        static: whether every segment is one run of rows; else positions are traced anew in every run.
+        writes_in_place: whether the model writes to attention outputs.
+    """
+
+    graph: Graph
+    static: bool
+    writes_in_place: bool
+    layout: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+
+
+def prove(tape: Tape, check: bool = True) -> tuple[Verdict, dict[int, list[Part]]]:
+    """Check a cut recording; returns the verdict and each stream's segments. ``check=False`` only finds the segments.
+
+    Raises:
+        MixingError: tokens mix, change places, or cannot be traced; the message names the attention and its side.
+    """
+    graph = build(tape)
+    positions = {s.index: layout.trace(tape, graph, s, check) for s in graph.streams}
+    if check:
+        _check_entries(tape, graph, positions)
+        _check_rows(tape, graph, positions)
+    parts = {index: layout.parts(tape, found) for index, found in positions.items()}
+    verdict = Verdict(graph, all(layout.is_static(p.positions) for ps in parts.values() for p in ps), tape.written_in_place)
+    ordinals = {leaf: n for n, leaf in enumerate(i for i, s in enumerate(tape.sources) if s.kind == "leaf")}
+    for index, found in parts.items():
+        end, verdict.layout[index] = 0, []
+        for part in found if verdict.static else []:
+            start = int(part.positions[0, 0])
+            verdict.static &= tape.sources[part.leaf].shape[-1] > 0 and _one_to_one(tape, part)
+            verdict.layout[index].append((ordinals[part.leaf], start - end))
+            end = start + part.positions.shape[1]
+    return verdict, parts
+
+
+def _one_to_one(tape: Tape, part: Part) -> bool:
+    source = tape.sources[part.leaf]
+    places = source.shape[2:] if source.spatial else source.shape[1:2]
+    return torch.Size(places).numel() == part.positions.shape[1]
+
+
+def _check_entries(tape: Tape, graph: Graph, positions: dict[int, dict[int, Tensor]]) -> None:
+    for stream in graph.streams:
+        if stream.leaves and not positions[stream.index]:
+            names = sorted({tape.sources[i].name for i in stream.leaves})
+            raise GradientError(
+                f"no gradient passes from {', '.join(names)} to the first attention that reads it (quantised weights, "
+                f"torch.no_grad or detach in the model, or queries that are not known): {ADVICE}"
+            )
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """One side of one attention, and the stream and state whose rows it holds."""
+
+    attention: int
+    side: str
+    stream: int
+    state: State
+
+
+def _probes(tape: Tape, edges: list[Edge]) -> list[_Probe]:
+    found = []
+    for edge in edges:
+        sides = tape.attentions[edge.attention].sides
+        for side in ("queries", "keys", "values"):
+            asks = side == "queries"
+            probe = _Probe(
+                edge.attention, side, edge.stream if asks else edge.source, edge.query_state if asks else edge.value_state
+            )
+            if side in sides and sides[side].tensor.requires_grad:
+                found.append(probe)
+            elif side != "keys" and probe.state:
+                raise GradientError(
+                    f"no gradient passes from the {side} of attention {edge.attention} to attention {max(probe.state)} of "
+                    f"the same stream (quantised weights, torch.no_grad or detach in the model, or scores that are no "
+                    f"product): {ADVICE}"
+                )
+    return found
+
+
+def _check_rows(tape: Tape, graph: Graph, positions: dict[int, dict[int, Tensor]]) -> None:
+    probes = _probes(tape, graph.edges)
+    if not probes:
+        return
+    check = _Check(tape, graph, positions)
+    if check.broken(probes) is None:
+        return
+    for probe in probes:  # find where
+        reason = check.broken([probe])
+        if reason is not None:
+            raise MixingError(f"the {probe.side} of attention {probe.attention} {reason}: {ADVICE}")
+    raise MixingError(f"tokens {check.broken(probes)}: {ADVICE}")
+
+
+class _Check:
+    """Pulls half of the rows of each stream back to all attention outputs and leaves before."""
+
+    def __init__(self, tape: Tape, graph: Graph, positions: dict[int, dict[int, Tensor]]) -> None:
+        self.tape, self.graph, self.positions = tape, graph, positions
+        device = tape.attentions[0].out.device
+        self.chosen = [_half(tape.batch, s.tokens, device) for s in graph.streams]
+        self.leaves = [(s, leaf) for s, found in positions.items() for leaf in found]
+
+    def broken(self, probes: list[_Probe]) -> str | None:
+        """What is wrong, or None."""
+        tape = self.tape
+        sides = [tape.attentions[p.attention].sides[p.side] for p in probes]
+        misfit = next((p for p, s in zip(probes, sides, strict=True) if not self._fits(p, s)), None)
+        if misfit is not None:
+            return f"have other rows than the {self.graph.streams[misfit.stream].tokens} tokens of their stream"
+        cotangents = [
+            layout.masked(s, torch.randn_like(s.tensor), self.chosen[p.stream]) for p, s in zip(probes, sides, strict=True)
+        ]
+        targets = [a.out for a in tape.attentions] + [tape.sources[leaf].tensor for _, leaf in self.leaves]
+        gradients = layout.pull([s.tensor for s in sides], targets, cotangents)  # type: ignore[arg-type]
+        wanted = {max(p.state) for p in probes if p.state and p.side != "keys"}
+        count = len(tape.attentions)
+        return self._outputs(gradients[:count], wanted) or self._inputs(gradients[count:])
+
+    def _fits(self, probe: _Probe, side: Any) -> bool:
+        tokens, rows = self.graph.streams[probe.stream].tokens, side.tensor.shape[side.row_axis]
+        return bool(rows == tokens)
+
+    def _outputs(self, gradients: list[Tensor | None], wanted: set[int]) -> str | None:
+        for attention, gradient in zip(self.tape.attentions, gradients, strict=True):
+            chosen = self.chosen[self.graph.edges[attention.index].stream]
+            if gradient is None:
+                if attention.index in wanted:
+                    return f"have no gradient to attention {attention.index}, which they should have read"
+                continue
+            rows = (attention.layout.apply(gradient) != 0).any(-1).any(1)
+            if bool((rows & ~chosen).any()):
+                row = int((rows & ~chosen)[0].int().argmax())
+                return (
+                    f"depend on other tokens' output of attention {attention.index} (token {row} leaks), outside of recorded "
+                    "attention: tokens mix or change places there"
+                )
+            if attention.index in wanted and not bool((rows & chosen).any()):
+                return f"have no gradient to attention {attention.index}, which they should have read"
+        return None
+
+    def _inputs(self, gradients: list[Tensor | None]) -> str | None:
+        for (stream, leaf), gradient in zip(self.leaves, gradients, strict=True):
+            source, positions = self.tape.sources[leaf], self.positions[stream][leaf]
+            rows = layout.touched(source, gradient, self.tape.batch)
+            own = self.chosen[stream].gather(1, positions.clamp(min=0)) & (positions >= 0)
+            if bool((rows & ~own).any()):
+                row = int((rows & ~own)[0].int().argmax())
+                return (
+                    f"depend on other tokens of {source.name!r} (token {row} leaks), outside of recorded attention: "
+                    "tokens mix or change places there"
+                )
+        return None
+
+
+def _half(batch: int, tokens: int, device: torch.device) -> Tensor:
+    """A random half of the rows of each sample, (batch, tokens); at least one is in and, where possible, one is out."""
+    order = torch.rand(batch, tokens, device=device).argsort(-1)
+    return order < max(1, tokens // 2)

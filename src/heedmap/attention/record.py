@@ -1,0 +1,145 @@
+"""One softmax attention, o = A v, as the model computed it: enough to rebuild any block of A and of its gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Heads = Float[Tensor, "batch heads rows features"]
+Block = Float[Tensor, "batch heads queries keys"]
+
+
+class Side(NamedTuple):
+    """A tensor that holds one row per token: what the mixing probe pulls back to earlier states."""
+
+    tensor: Tensor
+    batch_axis: int
+    row_axis: int
+
+
+class Layout(NamedTuple):
+    """How a tensor of the model becomes (batch, heads, rows, features): permute, then reshape."""
+
+    axes: tuple[int, ...] | None
+    batch: int
+
+    def apply(self, tensor: Tensor) -> Heads:
+        """``tensor`` as (batch, heads, rows, features)."""
+        if self.axes is not None:
+            tensor = tensor.permute(self.axes)
+        if tensor.dim() == 4:
+            return tensor
+        return tensor.reshape(self.batch, -1, *tensor.shape[-2:])
+
+
+@dataclass(eq=False)
+class Attention:
+    """One recorded attention.
+
+    Fused attention keeps q, k, mask and scale; attention written inline keeps A itself (``probs``).
+
+    Attributes:
+        index: place in the order of execution.
+        form: ``"sdpa"``, ``"mha"`` or ``"softmax"``.
+        out: o, the tensor that the model went on with, in the model's own layout.
+        layout: how ``out`` and its gradient become (batch, heads, queries, features).
+        value: v, (batch, key heads, keys, features); fewer heads than q where queries are grouped.
+        query, key: of fused attention, (batch, heads, rows, features).
+        mask: broadcastable to (batch, heads, queries, keys): boolean (True: may look) or additive.
+        causal: whether query i may look only at keys 0…i.
+        scale: factor of q kᵀ.
+        probs: A of inline attention, (batch, heads, queries, keys).
+        keys: number of real keys; further columns (bias_k, zero attention) are no tokens.
+        query_sources, value_sources: what q and v were computed from, indices into the tape's sources.
+        sides: the tensors of the probe, by ``"queries"``, ``"keys"``, ``"values"``; empty outside the probe.
+        version: of ``out`` when the model got it, to notice writes in place.
+    """
+
+    index: int
+    form: str
+    out: Tensor
+    layout: Layout
+    value: Heads
+    keys: int
+    query: Heads | None = None
+    key: Heads | None = None
+    mask: Tensor | None = None
+    causal: bool = False
+    scale: float = 1.0
+    probs: Block | None = None
+    query_sources: frozenset[int] = frozenset()
+    value_sources: frozenset[int] = frozenset()
+    sides: dict[str, Side] = field(default_factory=dict)
+    given: Tensor | None = None
+    version: int = 0
+
+    @property
+    def heads(self) -> int:
+        """Number of heads of q."""
+        return self._asks.shape[1]
+
+    @property
+    def queries(self) -> int:
+        """Number of query tokens."""
+        return self._asks.shape[2]
+
+    @property
+    def batch(self) -> int:
+        """Batch size."""
+        return self._asks.shape[0]
+
+    @property
+    def _asks(self) -> Tensor:
+        asks = self.probs if self.probs is not None else self.query
+        assert asks is not None
+        return asks
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype in which relevance is accumulated: float32, or float64 for a float64 model."""
+        return torch.float64 if self.value.dtype == torch.float64 else torch.float32
+
+    def probabilities(self, rows: slice = slice(None)) -> Block:
+        """A for a block of queries, without gradient, in the dtype of accumulation."""
+        if self.probs is not None:
+            return self.probs.detach()[:, :, rows, : self.keys].to(self.dtype)
+        assert self.query is not None
+        assert self.key is not None
+        query = self.query.detach()[:, :, rows].to(self.dtype)
+        scores = _grouped(query, self.key.detach().to(self.dtype)).mul_(self.scale)
+        scores = self._masked(scores, rows)
+        probs = torch.softmax(scores, dim=-1)
+        if self.mask is not None:
+            probs = probs.nan_to_num_(0.0)  # a query that may look nowhere
+        return probs[..., : self.keys]
+
+    def _masked(self, scores: Block, rows: slice) -> Block:
+        if self.causal:
+            start = rows.start or 0
+            queries = torch.arange(start, start + scores.shape[2], device=scores.device)
+            hidden = torch.arange(scores.shape[3], device=scores.device) > queries[:, None]
+            scores = scores.masked_fill_(hidden, float("-inf"))
+        if self.mask is None:
+            return scores
+        mask = self.mask.detach()
+        mask = mask[..., rows, :] if mask.shape[-2] != 1 else mask
+        if mask.dtype == torch.bool:
+            return scores.masked_fill_(~mask, float("-inf"))
+        return scores.add_(mask.to(self.dtype))
+
+    def gradient(self, out_gradient: Heads, rows: slice = slice(None)) -> Block:
+        """∂y/∂A = (∂y/∂o) vᵀ for a block of queries; ``out_gradient`` is ∂y/∂o, (batch, heads, queries, features)."""
+        value = self.value.detach()[:, :, : self.keys].to(self.dtype)
+        return _grouped(out_gradient[:, :, rows].to(self.dtype), value)
+
+
+def _grouped(left: Heads, right: Heads) -> Block:
+    """left rightᵀ per head, where ``right`` may have fewer heads (grouped queries)."""
+    if left.shape[1] == right.shape[1]:
+        return left @ right.transpose(-1, -2)
+    groups = left.unflatten(1, (right.shape[1], -1))
+    return (groups @ right.unsqueeze(2).transpose(-1, -2)).flatten(1, 2)

@@ -1,0 +1,399 @@
+"""The recorder: a torch function mode that sees every torch call of its thread, in order.
+
+It runs the model's own kernels unchanged and keeps, for each tensor, what it was computed from (its sources). A source
+is an input, a leaf (where an input becomes rows of features: an embedding, a patch convolution) or an attention. An
+attention's output has that attention as its only source: sources say which state of which stream each attention read.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.overrides import TorchFunctionMode
+
+from heedmap.attention import einsum, multihead
+from heedmap.attention import operations as ops
+from heedmap.attention.record import Attention, Layout, Side
+
+
+@dataclass(eq=False)
+class Source:
+    """Where content comes from.
+
+    Attributes:
+        kind: ``"input"`` (indices, not yet features), ``"leaf"``, ``"attention"`` or ``"unfollowed"``.
+        name: the input's name; of an unfollowed attention, why it could not be followed.
+        shape: of a leaf.
+        spatial: whether the leaf is (batch, channels, *places) rather than (batch, rows, features).
+        attention: index of the attention.
+        tensor: the leaf itself, where leaves are traced.
+    """
+
+    kind: str
+    name: str
+    shape: tuple[int, ...] = ()
+    spatial: bool = False
+    attention: int = -1
+    tensor: Tensor | None = None
+
+
+class Product(NamedTuple):
+    """A product q kᵀ: its sides (kept only for the probe) and their sources."""
+
+    query: Side | None
+    key: Side | None
+    query_sources: frozenset[int]
+    key_sources: frozenset[int]
+
+
+class Tag(NamedTuple):
+    """What is known of a tensor: its sources, the products q kᵀ in it, and whether it is (made of) a softmax."""
+
+    sources: frozenset[int]
+    products: tuple[Product, ...] = ()
+    softmax: str = ""  # "" no, "whole" still an attention matrix, "derived" no longer one
+
+
+EMPTY = Tag(frozenset())
+
+
+class Tape(TorchFunctionMode):
+    """Records the attention of everything that runs under it.
+
+    Args:
+        batch: batch size of the inputs.
+        cut: make every attention's output, and every leaf, a leaf of autograd (the mixing probe).
+        leaves: keep the graph from the leaves to the first attentions, to find where their rows went.
+        clone: give the model copies of attention outputs, because it writes to them in place.
+    """
+
+    def __init__(self, batch: int, *, cut: bool = False, leaves: bool = False, clone: bool = False) -> None:
+        super().__init__()
+        self.batch, self.cut, self.trace_leaves, self.clone = batch, cut, cut or leaves, clone
+        self.sources: list[Source] = []
+        self.attentions: list[Attention] = []
+        self._tags: dict[int, tuple[weakref.ref[Tensor], Tag]] = {}
+        self._form, self._extra_keys = "sdpa", 0
+
+    # -- tags -------------------------------------------------------------------------------------------------------
+
+    def tag(self, tensor: Tensor) -> Tag:
+        """What is known of ``tensor``."""
+        entry = self._tags.get(id(tensor))
+        return EMPTY if entry is None else entry[1]
+
+    def set_tag(self, tensor: Tensor, tag: Tag) -> None:
+        """Remember ``tag`` for as long as ``tensor`` lives."""
+        key, tags = id(tensor), self._tags
+        tags[key] = (weakref.ref(tensor, lambda _, key=key, tags=tags: tags.pop(key, None)), tag)
+
+    def watch(self, name: str, tensor: Tensor) -> Tensor:
+        """Register a content input; returns the tensor to give to the model."""
+        if not tensor.is_floating_point():
+            self.sources.append(Source("input", name))
+            self.set_tag(tensor, Tag(frozenset([len(self.sources) - 1])))
+            return tensor
+        return self._leaf(tensor, name, spatial=tensor.dim() > 3)
+
+    def _leaf(self, tensor: Tensor, name: str, spatial: bool) -> Tensor:
+        source = Source("leaf", name, tuple(tensor.shape), spatial)
+        self.sources.append(source)
+        if self.trace_leaves:
+            source.tensor = tensor.detach().requires_grad_()
+            tensor = source.tensor.clone()
+        self.set_tag(tensor, Tag(frozenset([len(self.sources) - 1])))
+        return tensor
+
+    # -- the mode ---------------------------------------------------------------------------------------------------
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run ``func`` and record what it means."""
+        args, kwargs = _shielded(args), ({k: _shield(v) for k, v in kwargs.items()} if kwargs else {})
+        if func is ops.SDPA:
+            return self._fused(*args, **kwargs)
+        if func is ops.MULTI_HEAD:
+            return self._multi_head(args, kwargs)
+        if func in ops.PRODUCTS:
+            return self._product(func, args, kwargs)
+        result = func(*args, **kwargs)
+        if isinstance(result, Tensor):
+            return self._propagate(func, args, kwargs, result)
+        if isinstance(result, (tuple, list)):
+            for item in result:
+                if isinstance(item, Tensor):
+                    self._propagate(func, args, kwargs, item)
+        elif func in ops.WRITES_IN_PLACE:  # __setitem__ returns nothing
+            self._write(args[0], self._merge(func, args, kwargs, args[0]))
+        return result
+
+    def _propagate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tensor:
+        tag = self._merge(func, args, kwargs, result)
+        if tag is EMPTY:
+            return result
+        if func in ops.SOFTMAX and _is_last_axis(args, kwargs, result):
+            tag = tag._replace(softmax="whole")
+        if self._is_leaf(func, tag, result):
+            first_features = func not in ops.SPATIAL
+            return self._leaf(result, self.sources[min(tag.sources)].name, spatial=not first_features)
+        if _writes(func, args, result) or "out" in kwargs:
+            self._write(result, tag)
+        else:
+            self.set_tag(result, tag)
+        return result
+
+    def _is_leaf(self, func: Any, tag: Tag, result: Tensor) -> bool:
+        """Whether this is where an input becomes rows of features: its first features, or a backbone's next ones."""
+        if not tag.sources or not result.is_floating_point():
+            return False
+        kinds = {self.sources[i].kind for i in tag.sources}
+        return kinds == {"input"} or (kinds <= {"input", "leaf"} and func in ops.SPATIAL)
+
+    def _merge(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tag:
+        found = [(t, self.tag(t)) for t in _tensors(args, kwargs)]
+        tags = [tag for _, tag in found if tag is not EMPTY]
+        if not tags:
+            return EMPTY
+        sources = tags[0].sources.union(*(t.sources for t in tags[1:])) if len(tags) > 1 else tags[0].sources
+        if not any(t.products or t.softmax for t in tags):
+            return Tag(sources) if len(tags) > 1 else tags[0]
+        products: tuple[Product, ...] = ()
+        if func not in ops.ENDS_PRODUCT:
+            products = tuple(dict.fromkeys(p for t in tags for p in t.products))[:8]
+        return Tag(sources, products, _softmax_after(func, args, kwargs, found, result))
+
+    def _write(self, tensor: Tensor, tag: Tag) -> None:
+        """``tensor`` was written to in place: it, its base and all views of the same memory carry the union."""
+        storage = tensor.untyped_storage()._cdata
+        for reference, old in list(self._tags.values()):
+            other = reference()
+            if other is not None and other is not tensor and other.untyped_storage()._cdata == storage:
+                self.set_tag(other, Tag(old.sources | tag.sources, old.products, old.softmax and "derived"))
+        old = self.tag(tensor)
+        self.set_tag(tensor, tag._replace(sources=old.sources | tag.sources))
+        base = tensor._base
+        if base is not None and self.tag(base) is EMPTY:
+            self.set_tag(base, Tag(tag.sources))
+
+    # -- attention --------------------------------------------------------------------------------------------------
+
+    def _fused(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        keywords = {"scale": scale, "enable_gqa": enable_gqa} if enable_gqa else {"scale": scale}
+        out = ops.SDPA(query, key, value, attn_mask, 0.0, is_causal, **keywords)
+        tags = [self.tag(t) for t in (query, key, value)]
+        problem = self._misfit(query)
+        if problem:
+            return self._unfollowed(out, tags, problem)
+        layout = Layout(None, self.batch)
+        heads_query, heads_key, heads_value = (layout.apply(t) for t in (query, key, value))
+        keys = heads_key.shape[2] - self._extra_keys
+        sides = {"queries": heads_query, "keys": heads_key[:, :, :keys], "values": heads_value[:, :, :keys]}
+        return self._record(
+            Attention(
+                index=len(self.attentions),
+                form=self._form,
+                out=out,
+                layout=layout,
+                value=heads_value,
+                keys=keys,
+                query=heads_query,
+                key=heads_key,
+                mask=None if attn_mask is None else self._mask(attn_mask, query),
+                causal=is_causal,
+                scale=query.shape[-1] ** -0.5 if scale is None else scale,
+                query_sources=tags[0].sources,
+                value_sources=tags[2].sources,
+                sides={name: Side(t, 0, 2) for name, t in sides.items()} if self.cut else {},
+            )
+        )
+
+    def _mask(self, mask: Tensor, query: Tensor) -> Tensor:
+        if mask.dim() == 3 and query.dim() == 3 and mask.shape[0] not in (1, self.batch):
+            return mask.reshape(self.batch, -1, *mask.shape[-2:])
+        return mask.unsqueeze(1) if mask.dim() == 3 and query.dim() == 3 else mask
+
+    def _multi_head(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = multihead.Call.bind(args, kwargs)
+        with self:
+            query, key, value, mask = call.projected()
+            self._form, self._extra_keys = "mha", call.extra_keys
+            try:
+                out = ops.SDPA(query, key, value, mask)
+            finally:
+                self._form, self._extra_keys = "sdpa", 0
+            return call.finished(out), call.weights(query, key, mask)
+
+    def _product(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = func(*args, **kwargs)
+        operands = list(_tensors(args, kwargs))
+        if len(operands) < 2 or (func is ops.EINSUM and len(operands) != 2):
+            return self._propagate(func, args, kwargs, result)
+        left, right = operands[-2:]
+        tags = [self.tag(left), self.tag(right)]
+        if tags[0].softmax == "whole" and not tags[1].softmax and left.dim() > 2 and right.dim() > 2:
+            return self._inline(func, args, left, right, result)
+        if any(t.softmax for t in tags) and all(t.sources for t in tags):
+            return self._unfollowed(result, tags, "the softmax is changed, transposed or summed before it meets values")
+        self._tag_product(func, args, (left, right), tags, result)
+        return result
+
+    def _tag_product(
+        self, func: Any, args: tuple[Any, ...], operands: tuple[Tensor, Tensor], tags: list[Tag], result: Tensor
+    ) -> None:
+        sources = tags[0].sources | tags[1].sources
+        inherited = tuple(dict.fromkeys(tags[0].products + tags[1].products))[:8]
+        sides: tuple[Side | None, Side | None] = (None, None)
+        if self.cut:
+            axes = einsum.score_axes(args[0], result.dim()) if func is ops.EINSUM else ((0, -2), (0, -1))
+            sides = tuple(Side(t, *a) for t, a in zip(operands, axes, strict=True)) if axes else sides  # type: ignore[assignment]
+        product = Product(*sides, tags[0].sources, tags[1].sources)
+        self.set_tag(result, Tag(sources, (*inherited, product)))
+
+    def _inline(self, func: Any, args: tuple[Any, ...], probs: Tensor, value: Tensor, out: Tensor) -> Tensor:
+        tag, value_tag = self.tag(probs), self.tag(value)
+        axes = einsum.value_axes(args[0]) if func is ops.EINSUM else (None, None, None)
+        if axes is None:
+            return self._unfollowed(out, [tag, value_tag], f"einsum {args[0]!r} is no product A v")
+        problem = self._misfit(probs if axes[0] is None else probs.permute(axes[0]))
+        if problem:
+            return self._unfollowed(out, [tag, value_tag], problem)
+        layouts = [Layout(a, self.batch) for a in axes]
+        heads_probs, heads_value = layouts[0].apply(probs), layouts[1].apply(value)
+        product = _scores(tag.products)
+        sides = {"values": Side(heads_value, 0, 2)} if self.cut else {}
+        if self.cut and product is not None:
+            sides |= {n: s for n, s in (("queries", product.query), ("keys", product.key)) if s is not None}
+        return self._record(
+            Attention(
+                index=len(self.attentions),
+                form="softmax",
+                out=out,
+                layout=layouts[2],
+                value=heads_value,
+                keys=heads_value.shape[2],
+                probs=heads_probs,
+                query_sources=tag.sources if product is None else product.query_sources,
+                value_sources=value_tag.sources,
+                sides=sides,
+            )
+        )
+
+    def _misfit(self, tensor: Tensor) -> str:
+        """Why attention of this tensor cannot be laid out as (batch, heads, rows, …); empty where it can."""
+        if tensor.is_nested:
+            return "nested tensors are used"
+        if tensor.dim() == 4 and tensor.shape[0] == self.batch:
+            return ""
+        if tensor.dim() == 3 and tensor.shape[0] % self.batch == 0:
+            return ""
+        if tensor.dim() == 2 and self.batch == 1:
+            return ""
+        return (
+            f"its queries have shape {tuple(tensor.shape)} where the inputs have batch size {self.batch}: "
+            "windows or parts of the input are folded into the batch"
+        )
+
+    def _record(self, attention: Attention) -> Tensor:
+        self.sources.append(Source("attention", attention.form, attention=attention.index))
+        self.attentions.append(attention)
+        given = attention.out
+        if self.cut or not given.requires_grad:
+            attention.out = given.detach().requires_grad_()
+            given = attention.out.clone()
+        elif self.clone:
+            given = given.clone()
+        attention.given, attention.version = (given if self.cut or given is attention.out else None), given._version
+        self.set_tag(given, Tag(frozenset([len(self.sources) - 1])))
+        return given
+
+    def _unfollowed(self, out: Tensor, tags: Iterable[Tag], reason: str) -> Tensor:
+        self.sources.append(Source("unfollowed", reason))
+        sources = frozenset([len(self.sources) - 1]).union(*(t.sources for t in tags))
+        self.set_tag(out, Tag(sources))
+        return out
+
+    @property
+    def written_in_place(self) -> bool:
+        """Whether the model wrote to an attention's output in place."""
+        return any(a.given is not None and a.given._version != a.version for a in self.attentions)
+
+
+# -- helpers ------------------------------------------------------------------------------------------------------
+
+
+def _shield(value: Any) -> Any:
+    """Parameters without their gradient, so that none is computed and nothing below the first attention is kept."""
+    if isinstance(value, Tensor):
+        return value.detach() if type(value) is not Tensor and isinstance(value, Parameter) else value
+    if type(value) in (list, tuple):
+        return type(value)(_shield(v) for v in value)
+    return value
+
+
+def _shielded(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(_shield(a) for a in args)
+
+
+def _tensors(args: Iterable[Any], kwargs: dict[str, Any] | None = None) -> Iterator[Tensor]:
+    for value in args:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)
+    if kwargs:
+        yield from _tensors(kwargs.values())
+
+
+def _writes(func: Any, args: tuple[Any, ...], result: Tensor) -> bool:
+    if func in ops.WRITES_IN_PLACE or (args and result is args[0]):
+        return True
+    name = getattr(func, "__name__", "")
+    return name.endswith("_") and not name.endswith("__")
+
+
+def _is_last_axis(args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> bool:
+    axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    return axis is not None and axis in (-1, result.dim() - 1)
+
+
+def _scores(products: tuple[Product, ...]) -> Product | None:
+    """The product that is q kᵀ: both sides are content where any is; else the first (learned queries)."""
+    both = [p for p in products if p.query_sources and p.key_sources]
+    return (both or list(products) or [None])[0]
+
+
+def _softmax_after(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], found: list[tuple[Tensor, Tag]], result: Tensor
+) -> str:
+    """What a softmax among the arguments is after ``func``: whole, derived or gone."""
+    soft = [(t, tag) for t, tag in found if tag.softmax]
+    others = [tag for _, tag in found if not tag.softmax and tag.sources]
+    if not soft or (others and func not in ops.KEEPS_ATTENTION):
+        return ""
+    if len(soft) > 1 or soft[0][1].softmax == "derived":
+        return "derived"
+    before = soft[0][0]
+    if func in ops.KEEPS_ATTENTION or func in ops.SCALES_ATTENTION or func in ops.SLICES_ATTENTION:
+        return "whole"
+    if func in ops.RESHAPES_ATTENTION and result.shape[-1:] == before.shape[-1:]:
+        return "whole"
+    if func in ops.PERMUTES_ATTENTION and result.stride(-1) == before.stride(-1) and result.shape[-1] == before.shape[-1]:
+        return "whole"
+    return "derived"

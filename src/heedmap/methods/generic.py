@@ -1,0 +1,38 @@
+"""The paper's method: eqs. 5–11 of Chefer, Gur and Wolf (ICCV 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from heedmap.methods.method import Method
+from heedmap.methods.run import RowsOf, Run
+from heedmap.relevance.propagate import Ablations, ByRows, Dense
+
+
+def _prepare(run: Run, options: Mapping[str, Any]) -> RowsOf:
+    ablations = Ablations(options["normalize"], options["self_in_rule_10"], options["aggregate"])
+    kept = run.from_layer(options["start_layer"])
+    cams = {index: run.cam(index) for index in kept if index in run.gradients}
+    if not ablations.aggregate:  # = for +=: an attention that the target does not depend on replaces R by zero
+        cams |= {index: run.zeros(index) for index in kept if index not in run.gradients}
+    if run.full or not ablations.aggregate or not run.graph.is_acyclic:
+        return Dense(run.graph, cams, ablations, run.batch).rows
+    return ByRows(run.graph, cams, ablations).rows
+
+
+METHOD = Method(
+    name="generic",
+    summary="the paper's rules: gradient-weighted attention, carried through self- and cross-attention",
+    source="Chefer, Gur, Wolf, ICCV 2021, arXiv 2103.15679, eqs. 5–11",
+    options={
+        "normalize": True,
+        "self_in_rule_10": True,
+        "aggregate": True,
+        "cam": "gradient",
+        "start_layer": 0,
+        "drop_self": True,
+    },
+    choices={"cam": ("gradient",)},
+    prepare=_prepare,
+)

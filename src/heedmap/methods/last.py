@@ -1,0 +1,132 @@
+"""Methods that look at the last attentions only: raw attention, and Grad-CAM on attention.
+
+For the stream that is read: its last self-attention; for another stream: the last cross-attention to it. A stream that is
+heard through another one only is reached by the product of both maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from heedmap.attention.flow import State
+from heedmap.attention.record import Attention
+from heedmap.methods.method import Method
+from heedmap.methods.run import RowsOf, Run
+from heedmap.relevance.chain import Matrix
+
+
+def last_maps(run: Run, matrix: Callable[[int], Matrix]) -> RowsOf:
+    """rows @ the last map to each stream; ``matrix`` gives the map of one attention."""
+
+    def rows_of(stream: int, state: State, rows: Tensor) -> dict[int, Tensor]:
+        last = {edge.source: edge for edge in run.graph.edges if edge.stream == stream and edge.attention in state}
+        found: dict[int, Tensor] = {}
+        for source, edge in last.items():
+            here = matrix(edge.attention).left(rows)
+            found[source] = here
+            if source != stream:
+                further = rows_of(source, edge.value_state, here)
+                found = {x: r for x, r in further.items() if x not in last} | found
+        return found
+
+    return rows_of
+
+
+def _raw(run: Run, options: Mapping[str, Any]) -> RowsOf:
+    return last_maps(run, run.mean_probabilities)
+
+
+RAW_ATTENTION = Method(
+    name="raw_attention",
+    summary="the attention probabilities of the last layer, mean over heads",
+    source="the baseline of Chefer, Gur, Wolf, ICCV 2021, section 4",
+    options={"drop_self": True},
+    choices={},
+    prepare=_raw,
+    needs_gradients=False,
+)
+
+
+def head_weights(
+    attention: Attention, gradient: Tensor, rows: Float[Tensor, "batch queries"], columns: Float[Tensor, "batch keys"]
+) -> Float[Tensor, "batch heads"]:
+    """Mean of ∂y/∂A over the chosen rows and columns: a product of two sums, as ∂y/∂A = (∂y/∂o) vᵀ."""
+    value = attention.value.detach()[:, :, : attention.keys].to(attention.dtype)
+    value = (value * columns[:, None, :, None]).sum(2)
+    value = value.repeat_interleave(attention.heads // value.shape[1], 1)
+    asked = (gradient.to(attention.dtype) * rows[:, None, :, None]).sum(2)
+    return (asked * value).sum(-1) / (rows.sum(-1) * columns.sum(-1))[:, None].clamp(min=1)
+
+
+def _gradcam(run: Run, options: Mapping[str, Any]) -> RowsOf:
+    edges = {e.attention: e for e in run.graph.edges}
+    known: dict[int, Matrix] = {}
+
+    def matrix(index: int) -> Matrix:
+        if index not in run.gradients:
+            return run.zeros(index)
+        if index not in known:
+            rows, columns = _region(run, edges[index].stream, edges[index].source, index, options)
+            weights = head_weights(run.attentions[index], run.gradients[index], rows, columns)[:, :, None, None]
+            cam = run.matrix(
+                run.attentions[index],
+                lambda block: (run.attentions[index].probabilities(block) * weights).mean(1).clamp(min=0),
+            )
+            known[index] = _min_max(run, index, cam, rows, columns, options["min_max"])
+        return known[index]
+
+    return last_maps(run, matrix)
+
+
+def _region(
+    run: Run, stream: int, source: int, index: int, options: Mapping[str, Any]
+) -> tuple[Float[Tensor, "batch queries"], Float[Tensor, "batch keys"]]:
+    """1 for the rows and columns over which the gradient is averaged, else 0."""
+    attention = run.attentions[index]
+    ones = attention.value.new_ones(attention.batch, 1, dtype=attention.dtype)
+    rows, columns = ones.expand(-1, attention.queries), ones.expand(-1, attention.keys)
+    if options["padding"] == "exclude":
+        columns = run.visible(source).to(ones.dtype)
+        rows = run.visible(stream).to(ones.dtype)
+    if options["region"] == "row":
+        rows = (run.readouts[stream].weights[:, 0] > 0).to(ones.dtype)
+        columns = columns * (1 - rows) if stream == source else columns
+    return rows, columns
+
+
+def _min_max(run: Run, index: int, cam: Matrix, rows: Tensor, columns: Tensor, over: str) -> Matrix:
+    """``cam`` scaled to 0…1 over the whole matrix, or over the entries of the region; or as it is."""
+    if over == "none":
+        return cam
+    low, high = [], []
+    for where, block in cam.blocks():
+        inside = rows[:, where, None] * columns[:, None] > 0 if over == "region" else torch.ones_like(block, dtype=torch.bool)
+        low.append(block.masked_fill(~inside, torch.inf).amin((1, 2)))
+        high.append(block.masked_fill(~inside, -torch.inf).amax((1, 2)))
+    least = torch.stack(low).amin(0)[:, None, None]
+    span = torch.stack(high).amax(0)[:, None, None] - least
+    span = torch.where(span > 0, span, torch.ones_like(span))
+    return run.matrix(run.attentions[index], lambda block: (_slice(cam, block) - least) / span)
+
+
+def _slice(matrix: Matrix, rows: slice) -> Tensor:
+    return matrix.dense()[:, rows] if matrix.keep else matrix.block(rows)
+
+
+ATTENTION_GRADCAM = Method(
+    name="attention_gradcam",
+    summary="the last layer's heads weighted by their mean gradient, positive part of the mean over heads",
+    source="the baseline of Chefer, Gur, Wolf, ICCV 2021, section 4, after Selvaraju et al., ICCV 2017",
+    options={"region": "matrix", "min_max": "none", "padding": "exclude", "drop_self": True},
+    choices={
+        "region": ("matrix", "row"),
+        "min_max": ("none", "matrix", "region"),
+        "padding": ("exclude", "include"),
+    },
+    prepare=_gradcam,
+)

@@ -1,0 +1,52 @@
+"""A method: a recipe from recorded attention to relevance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heedmap.errors import OptionError
+from heedmap.methods.run import RowsOf, Run
+
+
+@dataclass(frozen=True)
+class Method:
+    """A recipe from recorded attention to relevance, defined for every flow.
+
+    Attributes:
+        name: its key in ``heedmap.METHODS``.
+        summary: one line: what it computes.
+        source: the paper.
+        options: option → default.
+        prepare: (run, options) → a function that multiplies rows with the method's map of a stream.
+        choices: option → the words it may be.
+        needs_gradients: whether it needs ∂y/∂o of every attention, or only which rows the target reads.
+    """
+
+    name: str
+    summary: str
+    source: str
+    options: Mapping[str, Any]
+    prepare: Callable[[Run, Mapping[str, Any]], RowsOf]
+    choices: Mapping[str, tuple[str, ...]]
+    needs_gradients: bool = True
+
+    def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All options, those given over the defaults.
+
+        Raises:
+            OptionError: unknown option, or a value it cannot have; the message lists the known ones.
+        """
+        for name, value in given.items():
+            if name not in self.options:
+                known = ", ".join(f"{k}={v!r}" for k, v in self.options.items())
+                raise OptionError(f"method {self.name!r} has no option {name!r}; it has {known}")
+            default = self.options[name]
+            if isinstance(default, bool) and not isinstance(value, bool):
+                raise OptionError(f"option {name} of {self.name!r} is {value!r}; expected True or False")
+            if name in self.choices and value not in self.choices[name]:
+                raise OptionError(
+                    f"option {name} of {self.name!r} is {value!r}; expected one of {', '.join(map(repr, self.choices[name]))}"
+                )
+        return {**self.options, **given}

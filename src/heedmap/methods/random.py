@@ -1,0 +1,39 @@
+"""Random relevance: the baseline that every method must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heedmap.attention.flow import State
+from heedmap.methods.method import Method
+from heedmap.methods.run import RowsOf, Run
+
+
+def _prepare(run: Run, options: Mapping[str, Any]) -> RowsOf:
+    def rows_of(stream: int, state: State, rows: Tensor) -> dict[int, Tensor]:
+        reached = sorted({stream} | run.graph.hears[stream])
+        return {x: _draw(options["seed"], x, rows, run.graph.streams[x].tokens) for x in reached}
+
+    return rows_of
+
+
+def _draw(seed: int, stream: int, rows: Tensor, tokens: int) -> Tensor:
+    """Uniform in 0…1; one sample's draw does not depend on the others, nor a token's on the padding after it."""
+    draw = np.stack([np.random.default_rng([seed, stream, k]).random(tokens) for k in range(rows.shape[1])])
+    return torch.as_tensor(draw, dtype=rows.dtype, device=rows.device).expand(rows.shape[0], -1, -1)
+
+
+METHOD = Method(
+    name="random",
+    summary="uniform random numbers: what chance gives (the same for every sample; change the seed)",
+    source="the baseline of every perturbation test",
+    options={"seed": 0, "drop_self": True},
+    choices={},
+    prepare=_prepare,
+    needs_gradients=False,
+)

@@ -1,0 +1,80 @@
+"""Attention rollout: the product of A + I over the layers; defined for every flow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heedmap.attention.flow import Edge, State
+from heedmap.methods.method import Method
+from heedmap.methods.run import RowsOf, Run
+from heedmap.relevance.chain import Columns, Matrix, Rows
+
+
+class Rollout:
+    """R^{ss} = Π (A + I), rows normalised; R^{sq} = (R^{ss})ᵀ A R^{qq} at the last cross-attention from s to q."""
+
+    def __init__(self, run: Run, options: Mapping[str, Any]) -> None:
+        self.run, self.normalize = run, options["normalize"]
+        self.exclude = options["padding"] == "exclude"
+        kept = run.from_layer(options["start_layer"])
+        self.edges = [e for e in run.graph.edges if e.attention in kept]
+        self._known: dict[int, tuple[Matrix, Tensor]] = {}
+
+    def rows(self, stream: int, state: State, rows: Rows) -> dict[int, Tensor]:
+        """rows @ R^{sx} for every stream x that reaches s."""
+        found = {stream: self._down(stream, state, rows)}
+        last = {e.source: e for e in self.edges if e.stream == stream and not e.is_self and e.attention in state}
+        for source, edge in last.items():
+            asking = self._up(stream, edge.query_state, rows.transpose(-1, -2)).transpose(-1, -2)
+            if self.exclude:
+                asking = asking * self.run.visible(stream)[:, None].to(asking.dtype)
+            here = self._matrix(edge)[0].left(asking)
+            for x, more in self.rows(source, edge.value_state, here).items():
+                if x == source or x not in last and x != stream:
+                    found[x] = found[x] + more if x in found else more
+        return found
+
+    def _own(self, stream: int, state: State) -> list[Edge]:
+        return [e for e in self.edges if e.stream == stream and e.is_self and e.attention in state]
+
+    def _matrix(self, edge: Edge) -> tuple[Matrix, Tensor]:
+        """A and the row sums of A + I, (batch, tokens, 1)."""
+        if edge.attention not in self._known:
+            matrix = self.run.mean_probabilities(edge.attention)
+            attention = self.run.attentions[edge.attention]
+            ones = attention.value.new_ones(attention.batch, attention.keys, 1, dtype=attention.dtype)
+            sums = matrix.right(ones) + 1 if self.normalize else torch.ones_like(ones[:, :1])
+            self._known[edge.attention] = matrix, sums
+        return self._known[edge.attention]
+
+    def _down(self, stream: int, state: State, rows: Rows) -> Rows:
+        for edge in reversed(self._own(stream, state)):
+            matrix, sums = self._matrix(edge)
+            rows = rows / sums.transpose(-1, -2)
+            rows = matrix.left(rows) + rows
+        return rows
+
+    def _up(self, stream: int, state: State, columns: Columns) -> Columns:
+        for edge in self._own(stream, state):
+            matrix, sums = self._matrix(edge)
+            columns = (matrix.right(columns) + columns) / sums
+        return columns
+
+
+def _prepare(run: Run, options: Mapping[str, Any]) -> RowsOf:
+    return Rollout(run, options).rows
+
+
+METHOD = Method(
+    name="rollout",
+    summary="the product of (attention + identity) over the layers",
+    source="Abnar and Zuidema, ACL 2020, arXiv 2005.00928; cross-attention as in Chefer, Gur, Wolf, ICCV 2021",
+    options={"normalize": True, "start_layer": 0, "padding": "exclude", "drop_self": True},
+    choices={"padding": ("exclude", "include")},
+    prepare=_prepare,
+    needs_gradients=False,
+)

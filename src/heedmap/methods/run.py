@@ -1,0 +1,132 @@
+"""What a method is given: one target's view of a recorded forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from heedmap.attention.flow import Edge, Graph, State
+from heedmap.attention.record import Attention
+from heedmap.errors import OptionError, UnknownNameError
+from heedmap.relevance.chain import Matrix
+from heedmap.relevance.rules import average_heads
+
+RowsOf = Callable[[int, State, Tensor], dict[int, Tensor]]
+"""(stream, state, rows (batch, k, tokens)) → for each stream x that reaches it, rows @ its map, (batch, k, tokens of x)."""
+
+MEMORY_BUDGET = 256 * 2**20
+"""Bytes that blocks of attention may take at once, by default."""
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What the target reads of one stream: its state, and the weights of its rows, (batch, 1, tokens), summing to 1."""
+
+    state: State
+    weights: Float[Tensor, "batch 1 tokens"]
+
+
+@dataclass(eq=False)
+class Run:
+    """One target's view of a recorded forward pass.
+
+    Attributes:
+        graph: streams and edges.
+        attentions: the recorded attentions, by index.
+        gradients: ∂y/∂o by attention, (batch, heads, queries, features); absent where the target does not depend on it.
+        readouts: by stream, what the target reads directly.
+        names: by stream.
+        memory_budget: bytes.
+        full: whether whole maps are wanted.
+    """
+
+    graph: Graph
+    attentions: list[Attention]
+    gradients: Mapping[int, Tensor]
+    readouts: Mapping[int, Readout]
+    names: Mapping[int, str]
+    memory_budget: int = MEMORY_BUDGET
+    full: bool = False
+
+    @property
+    def batch(self) -> int:
+        """Batch size."""
+        return self.attentions[0].batch
+
+    def matrix(self, attention: Attention, block: Callable[[slice], Tensor]) -> Matrix:
+        """A matrix over one attention's queries and keys, blocked to fit the memory budget."""
+        row = self.batch * attention.keys * attention.dtype.itemsize
+        step = max(1, min(attention.queries, self.memory_budget // (3 * row * attention.heads)))
+        all_dense = sum(a.batch * a.queries * a.keys * a.dtype.itemsize for a in self.attentions)
+        return Matrix(block, attention.queries, step, keep=all_dense <= self.memory_budget)
+
+    def cam(self, index: int) -> Matrix:
+        """Ā (eq. 5) of an attention whose gradient is there."""
+        attention, gradient = self.attentions[index], self.gradients[index]
+        return self.matrix(
+            attention,
+            lambda rows: average_heads(attention.probabilities(rows), attention.gradient(gradient, rows)),
+        )
+
+    def zeros(self, index: int) -> Matrix:
+        """Ā of an attention that the target does not depend on."""
+        a = self.attentions[index]
+        return self.matrix(
+            a, lambda rows: a.value.new_zeros(a.batch, len(range(a.queries)[rows]), a.keys, dtype=a.dtype)
+        )
+
+    def mean_probabilities(self, index: int) -> Matrix:
+        """A, the mean over heads."""
+        attention = self.attentions[index]
+        return self.matrix(attention, lambda rows: attention.probabilities(rows).mean(1))
+
+    def from_layer(self, start_layer: int | Mapping[str, int]) -> set[int]:
+        """The attentions that are in or above ``start_layer`` of their stream.
+
+        A layer is a self-attention of the stream and the cross-attentions that follow it; where a stream begins with
+        cross-attention, that is in layer 0 too. Negative numbers count from the end.
+        """
+        return {
+            edge.attention
+            for stream in self.graph.streams
+            for edge, layer, layers in _layers([e for e in self.graph.edges if e.stream == stream.index])
+            if layer >= _start(start_layer, self.names[stream.index], self.names.values(), layers)
+        }
+
+    def visible(self, stream: int) -> Bool[Tensor, "batch tokens"]:
+        """Which tokens of a stream any query may look at: False for padding."""
+        asked = [e for e in self.graph.edges if e.source == stream]
+        if not asked:
+            tokens = self.graph.streams[stream].tokens
+            return torch.ones(self.batch, tokens, dtype=torch.bool, device=self.attentions[0].value.device)
+        index = next((e for e in asked if e.is_self), asked[0]).attention
+        attention = self.attentions[index]
+        ones = attention.value.new_ones(attention.batch, 1, attention.queries, dtype=attention.dtype)
+        return self.mean_probabilities(index).left(ones)[:, 0] > 0
+
+
+def _layers(edges: list[Edge]) -> list[tuple[Edge, int, int]]:
+    """Each edge of a stream with its layer, and the number of layers."""
+    count, found = 0, []
+    for edge in edges:
+        count += edge.is_self
+        found.append((edge, max(count - 1, 0)))
+    return [(edge, layer, max(count, 1)) for edge, layer in found]
+
+
+def _start(start_layer: Any, name: str, names: Any, layers: int) -> int:
+    if isinstance(start_layer, Mapping):
+        unknown = set(start_layer) - set(names)
+        if unknown:
+            raise UnknownNameError(f"no stream {sorted(unknown)[0]!r} for start_layer; this model has {', '.join(names)}")
+        start_layer = start_layer.get(name, 0)
+    if isinstance(start_layer, bool) or not isinstance(start_layer, int):
+        raise OptionError(f"start_layer is {start_layer!r}; expected an integer, or a dict of stream name to integer")
+    if not -layers <= start_layer < layers:
+        raise OptionError(f"start_layer {start_layer} of stream {name!r} is out of range: it has {layers} layers")
+    return start_layer % layers

@@ -1,0 +1,202 @@
+"""The paper's rules over a whole flow: R[S] = I + Σ_{a∈S} Δ_a, dense or by rows.
+
+S is a state: the set of attentions that a stream has been through. Δ_a is what attention a adds by eqs. 6, 7, 10 and 11,
+from the states that it read. Both forms work with R − I, so that small relevances are not lost beside the identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from heedmap.attention.flow import Edge, Graph, State
+from heedmap.relevance import rules
+from heedmap.relevance.chain import Columns, Matrix, Rows
+
+Cams = Mapping[int, Matrix]
+"""Ā by attention; one that is absent is left out (start_layer, or a gradient that is zero)."""
+
+PerStream = dict[int, Tensor]
+
+
+@dataclass(frozen=True)
+class Ablations:
+    """The paper's ablations; the defaults are the method."""
+
+    normalize: bool = True
+    self_in_rule_10: bool = True
+    aggregate: bool = True
+
+
+class Dense:
+    """R^{sx} as whole matrices: for co-attention, whose streams are small, and for whole maps.
+
+    Without aggregation (= for +=) the latest attention's Δ replaces R.
+    """
+
+    def __init__(self, graph: Graph, cams: Cams, ablations: Ablations, batch: int) -> None:
+        self.graph, self.cams, self.ablations, self.batch = graph, cams, ablations, batch
+        self._added: dict[int, PerStream] = {}
+        self._rest: dict[tuple[int, State], PerStream] = {}
+        for edge in graph.edges:
+            if edge.attention in cams:
+                self._added[edge.attention] = self._update(edge)
+
+    def rows(self, stream: int, state: State, rows: Rows) -> PerStream:
+        """rows @ R[state]^{sx} for every stream x that reaches s."""
+        found = {x: rows @ rest for x, rest in self.rest(stream, state).items()}
+        if self._has_identity(state):
+            found[stream] = found[stream] + rows if stream in found else rows
+        return found
+
+    def rest(self, stream: int, state: State) -> PerStream:
+        """R[state]^{sx}, less the identity for x = s (without aggregation: less nothing, after the first update)."""
+        state = frozenset(a for a in state if a in self._added)
+        if not state:
+            return {}
+        if (stream, state) not in self._rest:
+            last = max(state)
+            total = dict(self.rest(stream, state - {last}))
+            for x, added in self._added[last].items():
+                total[x] = total[x] + added if x in total and self.ablations.aggregate else added
+            self._rest[stream, state] = total
+        return self._rest[stream, state]
+
+    def _has_identity(self, state: State) -> bool:
+        return self.ablations.aggregate or not any(a in self._added for a in state)
+
+    def _whole(self, stream: int, state: State, like: Tensor) -> Tensor:
+        """R[state]^{ss}."""
+        size = self.graph.streams[stream].tokens
+        identity = torch.eye(size, dtype=like.dtype, device=like.device).expand(self.batch, -1, -1)
+        rest = self.rest(stream, state).get(stream)
+        if rest is None:
+            return identity
+        return identity + rest if self._has_identity(state) else rest
+
+    def _update(self, edge: Edge) -> PerStream:
+        cam = self.cams[edge.attention].dense()
+        source = dict(self.rest(edge.source, edge.value_state))
+        if edge.is_self:
+            source[edge.source] = self._whole(edge.source, edge.value_state, cam)
+            return {x: rules.self_attention(cam, R_sx) for x, R_sx in source.items()}
+        added = {edge.source: self._rule_10(edge, cam)}
+        for x, R_qx in source.items():
+            if x != edge.source:
+                added[x] = rules.cross_attention_back(cam, R_qx)
+        if not self.ablations.aggregate:
+            self._replace_by_zero(edge, cam, added)
+        return added
+
+    def _rule_10(self, edge: Edge, cam: Tensor) -> Tensor:
+        if not self.ablations.self_in_rule_10:
+            return cam
+        asks, asked = ((edge.stream, edge.query_state), (edge.source, edge.value_state))
+        if not self.ablations.normalize:
+            return rules.cross_attention(cam, self._whole(*asks, cam), self._whole(*asked, cam), normalized=False)
+        return rules.cross_attention(cam, self._bar(*asks, cam), self._bar(*asked, cam), normalized=False)
+
+    def _bar(self, stream: int, state: State, like: Tensor) -> Tensor:
+        """R̄ (eqs. 8, 9), from R − I as it is kept."""
+        rest = self.rest(stream, state).get(stream)
+        if rest is None or not self._has_identity(state):
+            return rules.normalize(self._whole(stream, state, like))
+        identity = torch.eye(rest.shape[-1], dtype=rest.dtype, device=rest.device)
+        return rest / rules.guarded(rest.sum(-1, keepdim=True)) + identity
+
+    def _replace_by_zero(self, edge: Edge, cam: Tensor, added: PerStream) -> None:
+        """Without aggregation, rule 11 also replaces what is zero so far but not zero by structure."""
+        for x in self.graph.hears[edge.source] - added.keys() - {edge.source}:
+            added[x] = cam.new_zeros(*cam.shape[:2], self.graph.streams[x].tokens)
+
+
+class ByRows:
+    """Rows of R^{sx} only: O(N²) an attention, nothing of size N² kept. For flows without co-attention."""
+
+    def __init__(self, graph: Graph, cams: Cams, ablations: Ablations) -> None:
+        if not graph.is_acyclic or not ablations.aggregate:
+            raise ValueError("rows alone need a flow without co-attention, with aggregation; use Dense")
+        self.graph, self.cams, self.ablations = graph, cams, ablations
+        self.edges = [e for e in graph.edges if e.attention in cams]
+
+    def rows(self, stream: int, state: State, rows: Rows) -> PerStream:
+        """rows @ R[state]^{sx} for every stream x that reaches s; (batch, k, tokens of x) each."""
+        carried = dict.fromkeys(state, rows)
+        found: PerStream = {stream: rows}
+        normal: dict[tuple[int, State], Tensor] = {}
+        plain: dict[tuple[int, State], Tensor] = {}
+        for edge in reversed(self.edges):
+            if edge.stream != stream or edge.attention not in carried:
+                continue
+            weight = carried[edge.attention]
+            if edge.is_self:
+                down = self.cams[edge.attention].left(weight)
+                _add(found, stream, down)
+                for earlier in edge.value_state:
+                    _add(carried, earlier, down)
+                continue
+            where = (edge.source, edge.value_state)
+            _add(normal, where, self._rule_10(edge, weight))
+            if self.graph.hears[edge.source]:
+                _add(plain, where, self.cams[edge.attention].left(weight))
+        for (source, at), weight in normal.items():
+            _add(found, source, self._bar_rows(source, at, weight) if self.ablations.self_in_rule_10 else weight)
+        for (source, at), weight in plain.items():
+            for x, more in self.rows(source, at, weight).items():
+                if x != source:
+                    _add(found, x, more)
+        return found
+
+    def _rule_10(self, edge: Edge, weight: Rows) -> Rows:
+        """weight (R̄^{ss})ᵀ Ā; what remains of rule 10 is R̄^{qq}, applied once for all attentions that read that state."""
+        if self.ablations.self_in_rule_10:
+            weight = self._bar_columns(edge.stream, edge.query_state, weight.transpose(-1, -2)).transpose(-1, -2)
+        return self.cams[edge.attention].left(weight)
+
+    def _bar_columns(self, stream: int, state: State, columns: Columns) -> Columns:
+        """R̄^{ss} @ columns (without normalisation: R^{ss} @ columns)."""
+        if not self.ablations.normalize:
+            return columns + self._rest_columns(stream, state, columns)
+        ones = columns.new_ones(*columns.shape[:2], 1)
+        rest = self._rest_columns(stream, state, torch.cat([columns, ones], -1))
+        return columns + rest[..., :-1] / rules.guarded(rest[..., -1:])
+
+    def _bar_rows(self, stream: int, state: State, rows: Rows) -> Rows:
+        """rows @ R̄^{ss} (without normalisation: rows @ R^{ss})."""
+        weight = rows
+        if self.ablations.normalize:
+            sums = self._rest_columns(stream, state, rows.new_ones(rows.shape[0], rows.shape[2], 1))
+            weight = rows / rules.guarded(sums).transpose(-1, -2)
+        return rows + self._rest_rows(stream, state, weight)
+
+    def _rest_rows(self, stream: int, state: State, rows: Rows) -> Rows:
+        """rows @ (R^{ss} − I): down the chain of self-attentions."""
+        carried = dict.fromkeys(state, rows)
+        total = torch.zeros_like(rows)
+        for edge in reversed(self._own(stream)):
+            if edge.attention in carried:
+                down = self.cams[edge.attention].left(carried[edge.attention])
+                total = total + down
+                for earlier in edge.value_state:
+                    _add(carried, earlier, down)
+        return total
+
+    def _rest_columns(self, stream: int, state: State, columns: Columns) -> Columns:
+        """(R^{ss} − I) @ columns: up the chain of self-attentions."""
+        added: dict[int, Tensor] = {}
+        last = max(state, default=-1)
+        for edge in self._own(stream):
+            if edge.attention <= last:
+                here = sum((added[a] for a in edge.value_state if a in added), columns)
+                added[edge.attention] = self.cams[edge.attention].right(here)
+        return sum((added[a] for a in state if a in added), torch.zeros_like(columns))
+
+    def _own(self, stream: int) -> list[Edge]:
+        return [e for e in self.edges if e.stream == stream and e.is_self]
+
+
+def _add(into: dict, key: object, value: Tensor) -> None:
+    into[key] = into[key] + value if key in into else value
