@@ -1,0 +1,343 @@
+"""The command line: ``heedmap explain``, ``inspect`` and ``methods``.
+
+Exit codes: 0 done; 1 an error that heedmap raises on purpose; 2 a wrong command line; 3 an error inside heedmap.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heedmap.errors import HeedmapError, UnknownNameError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from heedmap.explanation import Explanation
+    from heedmap.methods import Method
+
+USER_ERROR, INTERNAL_ERROR = 1, 3
+RESERVED_OPTIONS = frozenset({"text", "image", "boxes", "audio", "target", "method", "text_a", "text_b"})
+
+app = typer.Typer(
+    help="Relevance maps for any transformer: which words, patches, boxes or sounds an answer rests on.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ModelArgument = Annotated[str, typer.Argument(help="Hub id, folder, timm/…, open_clip/… or zoo/….")]
+TextOption = Annotated[str | None, typer.Option(help="The text that the model reads.")]
+ImageOption = Annotated[Path | None, typer.Option(help="An image file.")]
+BoxesOption = Annotated[Path | None, typer.Option(help="An .npz with features (N, d) and, if need be, boxes (N, 4).")]
+AudioOption = Annotated[Path | None, typer.Option(help="A 16-bit PCM .wav file.")]
+DeviceOption = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0.")]
+DtypeOption = Annotated[str | None, typer.Option(help="Such as float32 or bfloat16.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
+
+
+def main() -> None:
+    """Run the command line on ``sys.argv`` and exit with its code."""
+    app()
+
+
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` with every exception turned into one message and an exit code."""
+
+    @wraps(command)
+    def run(context: typer.Context, **arguments: Any) -> None:
+        try:
+            command(context, **arguments)
+        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+            raise
+        except HeedmapError as error:
+            _fail(str(error), USER_ERROR)
+        except Exception as error:
+            if context.obj:
+                raise
+            hint = "run the command again as `heedmap --debug …` to see where"
+            _fail(f"internal error: {type(error).__name__}: {error}\n{hint}", INTERNAL_ERROR)
+
+    return run
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import heedmap
+
+        typer.echo(f"heedmap {heedmap.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Relevance maps for any transformer: which words, patches, boxes or sounds an answer rests on."""
+    context.obj = debug
+
+
+@app.command()
+@_guarded
+def explain(
+    context: typer.Context,
+    model: ModelArgument,
+    text: TextOption = None,
+    image: ImageOption = None,
+    boxes: BoxesOption = None,
+    audio: AudioOption = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Class index or label, query:K, query:K:LABEL, token:TEXT, position:P or position:P:TEXT."),
+    ] = None,
+    method: Annotated[str, typer.Option(help="A name that `heedmap methods` lists.")] = "generic",
+    option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the method; the value as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write .png, .html, .json or .safetensors.")] = None,
+    as_json: JsonOption = False,
+    compare: Annotated[str | None, typer.Option(help="Another text: explain what makes the two alike.")] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    """Explain one prediction: by default the model's own top prediction."""
+    settings = parse_options(option or [])
+    chosen = parse_target(target)
+    if compare is not None:
+        texts = _compared_texts(text, compare, image or boxes or audio, target)
+        _check_out(out, comparison=True)
+        _check_method(method)
+        _compare(_load(model, device, dtype), texts, method, settings, out, as_json)
+        return
+    _check_out(out, comparison=False)
+    inputs = _read_inputs(text, image, boxes, audio)
+    _check_method(method)
+    subject = _load(model, device, dtype)
+    explanation = subject.explain(**inputs, target=_as_target(chosen), method=method, **settings)
+    _show(explanation, out, as_json, _shown_image(subject, inputs["image"]))
+
+
+@app.command()
+@_guarded
+def inspect(
+    context: typer.Context,
+    model: ModelArgument,
+    text: TextOption = None,
+    image: ImageOption = None,
+    boxes: BoxesOption = None,
+    audio: AudioOption = None,
+    as_json: JsonOption = False,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    """List the attentions that heedmap finds in a model, and the streams between which they run."""
+    inputs = _read_inputs(text, image, boxes, audio)
+    flow = _load(model, device, dtype).inspect(**inputs)
+    if as_json:
+        typer.echo(json.dumps(flow.to_dict(), indent=1))
+        return
+    from rich.console import Console
+
+    from heedmap.render.table import flow_rich, flow_table
+
+    console = Console()
+    if console.is_terminal:
+        console.print(flow_rich(flow))
+    else:
+        typer.echo(flow_table(flow))
+
+
+@app.command()
+@_guarded
+def methods(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the methods, what each does, its paper and its options with their defaults."""
+    import heedmap
+
+    if as_json:
+        typer.echo(json.dumps([_method_data(m) for m in heedmap.METHODS.values()], indent=1, default=str))
+        return
+    for method in heedmap.METHODS.values():
+        _print_method(method)
+
+
+def parse_options(pairs: list[str]) -> dict[str, Any]:
+    """``["start_layer=2", "cam=lrp"]`` as ``{"start_layer": 2, "cam": "lrp"}``: JSON values, else strings.
+
+    Raises:
+        typer.BadParameter: no ``=``, a key twice, or a key that is an argument of its own.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--option")
+        if key in settings or key in RESERVED_OPTIONS:
+            reason = "is given twice" if key in settings else f"is no option of a method; use --{key}"
+            raise typer.BadParameter(f"{key!r} {reason}", param_hint="--option")
+        settings[key] = _json_or_text(value)
+    return settings
+
+
+def parse_target(text: str | None) -> int | str | tuple[str, Any, Any] | None:
+    """A target of the command line, not yet looked up.
+
+    Returns:
+        None, a class index, a label, ``("query", K, label or None)`` or ``("token", text or None, position)``.
+
+    Raises:
+        typer.BadParameter: no number where there should be one.
+    """
+    if text is None or text == "":
+        return None
+    if re.fullmatch(r"[+-]?\d+", text, re.ASCII):
+        return int(text)
+    word, colon, rest = text.partition(":")
+    if not colon or word not in ("query", "token", "position"):
+        return text
+    if word == "token":
+        return "token", rest, -1
+    place, _, label = rest.partition(":")
+    if not re.fullmatch(r"[+-]?\d+", place, re.ASCII):
+        raise typer.BadParameter(f"{text!r}: expected a number after {word}:", param_hint="--target")
+    if word == "position":
+        return "token", label or None, int(place)
+    return "query", int(place), _json_or_text(label) if label.isdecimal() else label or None
+
+
+def _as_target(parsed: int | str | tuple[str, Any, Any] | None) -> Any:
+    if not isinstance(parsed, tuple):
+        return parsed
+    from heedmap.targets import DetectionQuery, NextToken
+
+    kind, first, second = parsed
+    return DetectionQuery(query=first, label=second) if kind == "query" else NextToken(token=first, position=second)
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _check_out(out: Path | None, *, comparison: bool) -> None:
+    if out is None:
+        return
+    from heedmap.render.files import COMPARISON_WRITERS, WRITERS, check_path
+
+    check_path(out, COMPARISON_WRITERS if comparison else WRITERS)
+
+
+def _check_method(method: str) -> None:
+    import heedmap
+
+    if method not in heedmap.METHODS:
+        raise UnknownNameError(f"no method {method!r}; known methods: {', '.join(heedmap.METHODS)}")
+
+
+def _compared_texts(text: str | None, other: str, media: Path | None, target: str | None) -> tuple[str, str]:
+    if text is None:
+        raise typer.BadParameter("give the first text with --text", param_hint="--compare")
+    if media is not None or target is not None:
+        raise typer.BadParameter("two texts are compared, so no other input and no target", param_hint="--compare")
+    return text, other
+
+
+def _read_inputs(text: str | None, image: Path | None, boxes: Path | None, audio: Path | None) -> dict[str, Any]:
+    from heedmap.media import read_audio, read_boxes, read_image
+
+    if text is None and image is None and boxes is None and audio is None:
+        raise typer.BadParameter("give at least one of --text, --image, --boxes, --audio", param_hint="inputs")
+    return {
+        "text": text,
+        "image": None if image is None else read_image(image),
+        "boxes": None if boxes is None else read_boxes(boxes),
+        "audio": None if audio is None else read_audio(audio),
+    }
+
+
+def _load(model: str, device: str | None, dtype: str | None) -> Any:
+    import heedmap
+
+    return heedmap.load(model, device=device, dtype=dtype)
+
+
+def _shown_image(subject: Any, image: Image | None) -> Image | None:
+    return None if image is None else subject.shown_image(image)
+
+
+def _compare(
+    subject: Any, texts: tuple[str, str], method: str, settings: Mapping[str, Any], out: Path | None, as_json: bool
+) -> None:
+    from heedmap.render.files import comparison_json, write_comparison
+
+    pair = subject.compare(*texts, method=method, **settings)
+    if out is not None:
+        write_comparison(out, *pair)
+    if as_json:
+        typer.echo(comparison_json(*pair))
+    elif out is None:
+        _print_heat(*pair)
+    else:
+        typer.echo(f"wrote {out}")
+
+
+def _show(explanation: Explanation, out: Path | None, as_json: bool, image: Image | None) -> None:
+    from heedmap.render.data import to_json
+    from heedmap.render.files import write
+
+    if out is not None:
+        write(out, explanation, image)
+    if as_json:
+        typer.echo(to_json(explanation))
+    elif out is None:
+        _print_heat(explanation)
+    else:
+        typer.echo(f"wrote {out}")
+
+
+def _print_heat(*explanations: Explanation) -> None:
+    from rich.console import Console
+
+    from heedmap.render.terminal import terminal
+
+    console = Console(highlight=False)
+    colours = console.color_system is not None and not console.no_color
+    for explanation in explanations:
+        console.print(terminal(explanation, colours=colours), soft_wrap=not console.is_terminal)
+
+
+def _method_data(method: Method) -> dict[str, Any]:
+    return {
+        "name": method.name,
+        "summary": method.summary,
+        "source": method.source,
+        "options": dict(method.options),
+    }
+
+
+def _print_method(method: Method) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    options = ", ".join(f"{key}={value!r}" for key, value in method.options.items()) or "none"
+    lines = [Text(method.name, style="bold"), Text(f"  {method.summary}"), Text(f"  {method.source}", style="dim")]
+    Console(highlight=False).print(*lines, Text(f"  options: {options}"), sep="\n")
+
+
+def _fail(message: str, code: int) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True, highlight=False).print(Text(f"heedmap: {message}", style="red"), soft_wrap=True)
+    raise typer.Exit(code)

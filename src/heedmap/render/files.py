@@ -1,0 +1,113 @@
+"""Which file ending is written how; writing is atomic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heedmap.errors import InputError, UnknownNameError
+from heedmap.explanation import Explanation, write_atomically
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def check_path(path: Path, known: Mapping[str, object]) -> str:
+    """The ending of ``path``, in lower case, before anything is computed.
+
+    Raises:
+        UnknownNameError: the ending is none of ``known``, which the message lists.
+        InputError: ``path`` is a folder.
+    """
+    ending = path.suffix.lower()
+    if ending not in known:
+        what = f"the ending {ending!r}" if ending else "no ending"
+        raise UnknownNameError(f"{path} has {what}; known endings: {', '.join(known)}")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the path of a file")
+    return ending
+
+
+def write(path: Path, explanation: Explanation, image: Image.Image | None = None) -> None:
+    """Write sample 0 (``.safetensors`` and ``.json``: the whole batch) to ``path`` as its ending says, atomically.
+
+    Args:
+        path: ends in one of :data:`WRITERS`.
+        explanation: what to write.
+        image: as the model saw it, to lay the map on.
+
+    Raises:
+        UnknownNameError: another ending.
+        InputError: the file cannot be written.
+    """
+    writer = WRITERS[check_path(path, WRITERS)]
+    save(path, lambda: write_atomically(path, writer(explanation, image)) if writer else explanation.save(path))
+
+
+def write_comparison(path: Path, first: Explanation, second: Explanation) -> None:
+    """Write two explanations to one file, atomically; errors as in :func:`write`."""
+    writer = COMPARISON_WRITERS[check_path(path, COMPARISON_WRITERS)]
+    save(path, lambda: write_atomically(path, writer(first, second)))
+
+
+def save(path: Path, action: Callable[[], None]) -> None:
+    """Call ``action``, which writes ``path``; InputError says why it cannot."""
+    try:
+        action()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def comparison_json(first: Explanation, second: Explanation) -> str:
+    """Two explanations as a JSON list."""
+    from heedmap.render.data import to_json
+
+    return f"[{to_json(first)},\n{to_json(second)}]"
+
+
+def _png(explanation: Explanation, image: Image.Image | None) -> bytes:
+    from heedmap.render.overlay import overlay
+    from heedmap.render.plot import plot
+
+    buffer = BytesIO()
+    patches = next((s for s in explanation.segments.values() if s.grid is not None), None)
+    if image is not None and patches is not None:
+        overlay(image, patches, 0).save(buffer, "PNG")
+    else:
+        plot(explanation, 0, image).savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()
+
+
+def _html(explanation: Explanation, image: Image.Image | None) -> bytes:
+    from heedmap.render.page import explanation_page
+
+    return explanation_page(explanation, 0, image).encode()
+
+
+def _json(explanation: Explanation, _image: Image.Image | None) -> bytes:
+    from heedmap.render.data import to_json
+
+    return to_json(explanation).encode()
+
+
+def _comparison_html(first: Explanation, second: Explanation) -> bytes:
+    from heedmap.render.page import comparison_page
+
+    return comparison_page(first, second).encode()
+
+
+WRITERS: dict[str, Callable[[Explanation, Image.Image | None], bytes] | None] = {
+    ".png": _png,
+    ".html": _html,
+    ".json": _json,
+    ".safetensors": None,
+}
+"""By ending; None: the explanation saves itself."""
+
+COMPARISON_WRITERS: dict[str, Callable[[Explanation, Explanation], bytes]] = {
+    ".html": _comparison_html,
+    ".json": lambda first, second: comparison_json(first, second).encode(),
+}
+"""By ending, for the two explanations of a comparison."""

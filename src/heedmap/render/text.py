@@ -1,0 +1,62 @@
+"""Token heat: the tokens of a text on backgrounds that show their relevance."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from rich.style import Style
+from rich.text import Text
+
+from heedmap.explanation import Segment
+from heedmap.render.colours import colour, ink
+from heedmap.render.sample import Sample, number, sample, visible
+
+SPECIAL = re.compile(r"\[[A-Z_0-9]+\]|<[^<>]*>")
+
+
+def text_heat(segment: Segment, index: int = 0, *, numbers: bool = False) -> Text:
+    """The tokens for a terminal; with ``numbers`` each is followed by its value, for terminals without colour.
+
+    Tokens that the model did not take in are left out, and counted at the end.
+
+    Raises:
+        InputError: no such sample.
+    """
+    drawn = sample(segment, index)
+    result = Text()
+    for i in drawn.shown:
+        word = f"{drawn.labels[i]}({number(drawn.values[i])})" if numbers else f" {drawn.labels[i]} "
+        result.append(word, Style(color=ink(drawn.share[i]), bgcolor=colour(drawn.share[i])))
+        result.append(" ")
+    return result.append(_left_out(drawn), Style(dim=True))
+
+
+def text_html(segment: Segment, index: int = 0) -> str:
+    """The tokens as an HTML paragraph; every label is escaped, and its value is in its tooltip.
+
+    Raises:
+        InputError: no such sample.
+    """
+    drawn = sample(segment, index)
+    words = " ".join(_token_html(drawn, i) for i in drawn.shown)
+    rest = f" <small>{escape(_left_out(drawn))}</small>" if _left_out(drawn) else ""
+    return f'<p class="heat" dir="auto">{words}{rest}</p>'
+
+
+def html_text(text: str) -> str:
+    """``text`` for any place in HTML: unprintable characters made visible, and escaped, quotes too."""
+    return escape(visible(text), quote=True)
+
+
+def _token_html(drawn: Sample, i: int) -> str:
+    label, value, share = drawn.labels[i], drawn.values[i], drawn.share[i]
+    # A bdi is passed over when dir="auto" looks for the first letter, so "[CLS]" does not turn Arabic around.
+    tag = "bdi" if SPECIAL.fullmatch(label) else "span"
+    style = f"background:{colour(share)};color:{ink(share)}"
+    return f'<{tag} class="token" style="{style}" title="{html_text(label)}: {value:.6g}">{html_text(label)}</{tag}>'
+
+
+def _left_out(drawn: Sample) -> str:
+    count = len(drawn.labels) - len(drawn.shown)
+    return f"(+ {count} that the model did not take in)" if count else ""

@@ -1,0 +1,70 @@
+import json
+from pathlib import Path
+
+import pytest
+from hand_made import patches, segment
+from PIL import Image
+
+from heedmap.errors import InputError, UnknownNameError
+from heedmap.explanation import Explanation
+from heedmap.render.files import WRITERS, check_path, write, write_comparison
+
+
+@pytest.mark.parametrize("ending", WRITERS)
+def test_every_ending_is_written_and_nothing_else_is_left(tmp_path, make_explanation, ending):
+    path = tmp_path / f"out{ending.upper()}"
+    explanation = make_explanation(segment([1.0, 2.0]))
+    write(path, explanation)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    start = path.read_bytes()[:15]
+    expected = {".png": b"\x89PNG", ".html": b"<!DOCTYPE html>", ".json": b"{", ".safetensors": b""}[ending]
+    assert start.startswith(expected)
+    if ending == ".safetensors":
+        assert Explanation.load(path) == explanation
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_a_picture_of_patches_is_the_overlay(tmp_path, make_explanation, photo):
+    explanation = make_explanation(segment([1.0]), patches(2, 3, {(0, 0): 1.0}))
+    write(tmp_path / "map.png", explanation, photo)
+    assert _size(tmp_path / "map.png") == photo.size
+    write(tmp_path / "plot.png", explanation)
+    assert _size(tmp_path / "plot.png") != photo.size
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, make_explanation, monkeypatch):
+    path = tmp_path / "out.html"
+    path.write_text("old")
+
+    def broken(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("heedmap.explanation.os.replace", broken)
+    with pytest.raises(InputError, match=r"cannot write .*out.html: No space left"):
+        write(path, make_explanation(segment([1.0])))
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_unknown_endings_and_folders(tmp_path):
+    with pytest.raises(UnknownNameError, match=r"'.pdf'; known endings: .png, .html, .json, .safetensors"):
+        check_path(Path("a.pdf"), WRITERS)
+    with pytest.raises(UnknownNameError, match="no ending"):
+        check_path(Path("a"), WRITERS)
+    (tmp_path / "d.png").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        check_path(tmp_path / "d.png", WRITERS)
+
+
+def test_comparison_files(tmp_path, make_explanation):
+    pair = make_explanation(segment([1.0])), make_explanation(segment([2.0]))
+    write_comparison(tmp_path / "both.json", *pair)
+    write_comparison(tmp_path / "both.html", *pair)
+    both = json.loads((tmp_path / "both.json").read_text())
+    assert [e["segments"]["text"]["relevance"] for e in both] == [[[1.0]], [[2.0]]]
+    with pytest.raises(UnknownNameError, match=r"known endings: .html, .json$"):
+        write_comparison(tmp_path / "both.png", *pair)

@@ -1,0 +1,114 @@
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hand_made import patches, segment
+from PIL import Image
+
+from heedmap.errors import InputError
+from heedmap.render.page import comparison_page, explanation_fragment, explanation_page
+
+VOID = {"meta", "img", "polygon"}
+
+
+class _Page(HTMLParser):
+    """Collects tags and text, and checks that every tag is closed in its turn."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], ""
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert tag in VOID or self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_stands_alone_and_nothing_breaks_out(all_kinds, photo):
+    html = explanation_page(all_kinds, 0, photo)
+    page = _Page(html)
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "iframe", "object", "b", "i", "note"}
+    sources = [a[name] for _, a in page.tags for name in ("src", "href") if name in a]
+    assert sources
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert not [name for _, a in page.tags for name in a if name.startswith("on")]
+    assert "http" not in html.replace("http-equiv", "")
+    html.encode("utf-8")
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", html)
+
+
+def test_the_page_says_what_was_explained(all_kinds):
+    text = _Page(explanation_page(all_kinds)).text
+    for words in (
+        "cat $5 <i> (class 3)",
+        'class 3 ("cat" <b>)',
+        "8.125",
+        "generic",
+        "normalize=True, cam='<lrp>'",
+        "text · min–max: 0 … 0.4",
+        "image · min–max: 0 … 1",
+        "the top 50 of 100",
+        "text ← text",
+        "row 0",
+        "note: a <note>",
+        "<script>alert('x')</script>",
+    ):
+        assert words in text
+
+
+def _picture(html: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])))
+
+
+def test_the_picture_is_the_overlay_or_the_grid(make_explanation, photo):
+    explanation = make_explanation(patches(2, 3, {(0, 0): 1.0}))
+    assert _picture(explanation_page(explanation, 0, photo)).size == photo.size
+    width, height = _picture(explanation_page(explanation)).size
+    assert width / height == pytest.approx(3 / 2)
+
+
+def test_bars_are_sorted_and_as_long_as_their_share(make_explanation):
+    html = explanation_page(make_explanation(segment([1.0, 3.0, 2.0], name="boxes", kind="boxes")))
+    assert re.findall(r"width:([\d.]+)%", html.split("<dl>")[1]) == ["100.0", "50.0", "0.0"]
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf"), -2.0])
+def test_values_with_nothing_to_show(make_explanation, value):
+    kinds = ("text", "boxes", "audio", "tokens")
+    segments = [segment([value] * 3, name=kind, kind=kind) for kind in kinds]
+    _Page(explanation_page(make_explanation(*segments, patches(2, 2, {}, rest=value))))
+
+
+def test_no_classes(make_explanation):
+    page = explanation_page(make_explanation(segment([1.0]), prediction=None, prediction_labels=None))
+    assert "no classes" in page
+
+
+def test_fragment_is_one_element_that_a_notebook_shows(all_kinds):
+    fragment = explanation_fragment(all_kinds, 0)
+    assert fragment == all_kinds._repr_html_()
+    assert fragment.startswith('<div class="heedmap">')
+    assert all_kinds.to_html().count(fragment) == 1
+    _Page(fragment)
+
+
+def test_comparison_shows_both(make_explanation):
+    pair = [make_explanation(segment([1.0], labels=((word,),))) for word in ("first", "second")]
+    text = _Page(comparison_page(*pair)).text
+    assert text.index("first") < text.index("second")
+
+
+def test_no_such_sample(all_kinds):
+    with pytest.raises(InputError, match="sample -2"):
+        explanation_page(all_kinds, -2)

@@ -1,0 +1,41 @@
+from hand_made import patches, segment
+from rich.console import Console
+
+from heedmap.render.terminal import WIDEST_GRID, terminal
+
+
+def _printed(explanation, colours: bool) -> str:
+    console = Console(width=400, force_terminal=colours, color_system="truecolor" if colours else None)
+    with console.capture() as capture:
+        console.print(terminal(explanation, colours=colours))
+    return capture.get()
+
+
+def test_summary_and_top_tokens(all_kinds):
+    text = _printed(all_kinds, colours=False)
+    assert "prediction cat $5 <i> (class 3)" in text
+    assert 'target     class 3 ("cat" <b>)' in text
+    assert "score      8.125" in text
+    assert 'top  say "hi" & go 0.4 · السلام 0.3' in text
+    assert "top  row 1, column 2: 1" in text
+
+
+def test_grid_without_colour_is_shaded(make_explanation):
+    lines = _printed(make_explanation(patches(2, 3, {(1, 2): 1.0})), colours=False).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("image"))
+    assert [line.rstrip() for line in lines[at + 1 : at + 3]] == ["", "    @@"]
+
+
+def test_grid_in_colour(make_explanation):
+    assert "\x1b[48;2;252;255;164m  " in _printed(make_explanation(patches(2, 3, {(1, 2): 1.0})), colours=True)
+
+
+def test_wide_grids_are_made_smaller(make_explanation):
+    lines = _printed(make_explanation(patches(100, 200, {(0, 199): 1.0})), colours=False).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("image"))
+    assert lines[at + 1] == " " * (2 * WIDEST_GRID - 2) + "@@"
+    assert len(lines) < 30
+
+
+def test_nothing_finite(make_explanation):
+    assert "nothing finite" in _printed(make_explanation(segment([float("nan")])), colours=False)
