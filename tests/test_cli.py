@@ -170,6 +170,17 @@ def test_the_map_lies_on_the_image_as_the_model_saw_it(subject, tmp_path):
     assert change[:, 35:].min() > 200
 
 
+def test_an_image_that_the_model_cuts_up_is_drawn_as_a_grid(subject, tmp_path, monkeypatch):
+    def cut_up(image):
+        raise InputError("cut to pieces")
+
+    monkeypatch.setattr(subject, "shown_image", cut_up)
+    Image.new("RGB", (8, 8)).save(tmp_path / "i.png")
+    result = _run("explain", "m", "--image", f"{tmp_path}/i.png", "--out", f"{tmp_path}/o.png")
+    assert "without the image: cut to pieces" in result.stderr
+    assert (tmp_path / "o.png").stat().st_size > 1000
+
+
 def test_an_image_without_out_is_a_grid_of_letters(subject, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "i.png")
     assert "  @@" in _run("explain", "m", "--image", f"{tmp_path}/i.png").stdout.splitlines()
@@ -203,7 +214,9 @@ def test_compare_wants_two_texts_and_nothing_else(subject):
 def test_inspect(subject):
     assert "0–3" in _run("inspect", "m", "--text", "t").stdout
     assert Flow.from_dict(json.loads(_run("inspect", "m", "--text", "t", "--json").stdout)) == FLOW
-    assert subject.calls[1] == {"text": "t", "image": None, "boxes": None, "audio": None}
+    assert subject.calls[1] == {"text": "t", "image": None, "boxes": None, "audio": None, "target": None}
+    _run("inspect", "m", "--text", "t", "--target", "query:2")
+    assert subject.calls[-1]["target"] == DetectionQuery(query=2)
 
 
 def test_methods(subject):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heedmap.errors import HeedmapError, UnknownNameError
+from heedmap.errors import HeedmapError, InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,6 +39,10 @@ TextOption = Annotated[str | None, typer.Option(help="The text that the model re
 ImageOption = Annotated[Path | None, typer.Option(help="An image file.")]
 BoxesOption = Annotated[Path | None, typer.Option(help="An .npz with features (N, d) and, if need be, boxes (N, 4).")]
 AudioOption = Annotated[Path | None, typer.Option(help="A 16-bit PCM .wav file.")]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(help="Class index or label, query:K, query:K:LABEL, token:TEXT, position:P or position:P:TEXT."),
+]
 DeviceOption = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0.")]
 DtypeOption = Annotated[str | None, typer.Option(help="Such as float32 or bfloat16.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
@@ -97,10 +102,7 @@ def explain(
     image: ImageOption = None,
     boxes: BoxesOption = None,
     audio: AudioOption = None,
-    target: Annotated[
-        str | None,
-        typer.Option(help="Class index or label, query:K, query:K:LABEL, token:TEXT, position:P or position:P:TEXT."),
-    ] = None,
+    target: TargetOption = None,
     method: Annotated[str, typer.Option(help="A name that `heedmap methods` lists.")] = "generic",
     option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the method; the value as JSON.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write .png, .html, .json or .safetensors.")] = None,
@@ -123,7 +125,7 @@ def explain(
     _check_method(method)
     subject = _load(model, device, dtype)
     explanation = subject.explain(**inputs, target=_as_target(chosen), method=method, **settings)
-    _show(explanation, out, as_json, _shown_image(subject, inputs["image"]))
+    _show(explanation, out, as_json, None if out is None else _shown_image(subject, inputs["image"]))
 
 
 @app.command()
@@ -135,13 +137,15 @@ def inspect(
     image: ImageOption = None,
     boxes: BoxesOption = None,
     audio: AudioOption = None,
+    target: TargetOption = None,
     as_json: JsonOption = False,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
 ) -> None:
     """List the attentions that heedmap finds in a model, and the streams between which they run."""
+    chosen = parse_target(target)
     inputs = _read_inputs(text, image, boxes, audio)
-    flow = _load(model, device, dtype).inspect(**inputs)
+    flow = _load(model, device, dtype).inspect(**inputs, target=_as_target(chosen))
     if as_json:
         typer.echo(json.dumps(flow.to_dict(), indent=1))
         return
@@ -269,11 +273,27 @@ def _read_inputs(text: str | None, image: Path | None, boxes: Path | None, audio
 def _load(model: str, device: str | None, dtype: str | None) -> Any:
     import heedmap
 
+    _quiet()
     return heedmap.load(model, device=device, dtype=dtype)
 
 
+def _quiet() -> None:
+    """Progress bars are for people: in a log they would bury the one message of an error."""
+    if sys.stderr.isatty():
+        return
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def _shown_image(subject: Any, image: Image | None) -> Image | None:
-    return None if image is None else subject.shown_image(image)
+    if image is None:
+        return None
+    try:
+        return subject.shown_image(image)
+    except InputError as error:
+        typer.echo(f"heedmap: the map is drawn without the image: {error}", err=True)
+        return None
 
 
 def _compare(
@@ -328,11 +348,14 @@ def _method_data(method: Method) -> dict[str, Any]:
 
 def _print_method(method: Method) -> None:
     from rich.console import Console
+    from rich.padding import Padding
     from rich.text import Text
 
     options = ", ".join(f"{key}={value!r}" for key, value in method.options.items()) or "none"
-    lines = [Text(method.name, style="bold"), Text(f"  {method.summary}"), Text(f"  {method.source}", style="dim")]
-    Console(highlight=False).print(*lines, Text(f"  options: {options}"), sep="\n")
+    console = Console(highlight=False)
+    console.print(Text(method.name, style="bold"))
+    for words, style in ((method.summary, ""), (method.source, "dim"), (f"options: {options}", "")):
+        console.print(Padding(Text(words, style=style), (0, 0, 0, 2)))
 
 
 def _fail(message: str, code: int) -> None:

@@ -95,6 +95,12 @@ def test_no_classes(make_explanation):
     assert "no classes" in page
 
 
+@pytest.mark.parametrize("labels", [None, ("LABEL_3",)])
+def test_classes_without_names(make_explanation, labels):
+    page = explanation_page(make_explanation(segment([1.0]), prediction_labels=labels))
+    assert '<dt>prediction</dt><dd dir="auto">class 3</dd>' in page
+
+
 def test_fragment_is_one_element_that_a_notebook_shows(all_kinds):
     fragment = explanation_fragment(all_kinds, 0)
     assert fragment == all_kinds._repr_html_()

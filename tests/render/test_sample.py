@@ -15,6 +15,10 @@ def test_shares_are_min_max_scaled_and_the_scale_is_told():
     assert drawn.caption == "min–max: -1 … 3"
 
 
+def test_a_narrow_scale_shows_its_two_ends():
+    assert sample(segment([0.5, 0.500001])).caption == "min–max: 0.5 … 0.500001"
+
+
 @pytest.mark.parametrize("value", [0.0, 2.5, -3.0])
 def test_equal_values_stand_out_nowhere(value):
     drawn = sample(segment([value] * 4))

@@ -95,12 +95,12 @@ def _facts(explanation: Explanation, index: int) -> str:
 
 
 def prediction_words(explanation: Explanation, index: int) -> str:
-    """``cat (class 3)``, ``class 3``, or that there are no classes."""
+    """``cat (class 3)``, ``class 3`` where it has no name of its own, or that there are no classes."""
     if explanation.prediction is None:
         return "this output has no classes"
-    name = f"class {int(explanation.prediction[index])}"
-    labels = explanation.prediction_labels
-    return name if labels is None else f"{labels[index]} ({name})"
+    top = int(explanation.prediction[index])
+    label = None if explanation.prediction_labels is None else explanation.prediction_labels[index]
+    return f"class {top}" if label in (None, "", f"LABEL_{top}") else f"{label} (class {top})"
 
 
 def option_words(options: Mapping[str, Any]) -> str:

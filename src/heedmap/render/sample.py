@@ -113,5 +113,14 @@ def _caption(values: NDArray[np.float64], usable: NDArray[np.bool_], taken: NDAr
     if not usable.any():
         return f"none of the {bad} values is finite"
     low, high = values[usable].min(), values[usable].max()
-    span = f"min–max: {number(low)} … {number(high)}" if high > low else f"all equal: {number(low)}"
+    span = f"min–max: {_span(low, high)}" if high > low else f"all equal: {number(low)}"
     return f"{span}; not finite: {bad}" if bad else span
+
+
+def _span(low: float, high: float) -> str:
+    """Both ends in as many digits, from three, as it takes to tell them apart."""
+    for digits in range(3, 17):
+        ends = f"{low:.{digits}g}", f"{high:.{digits}g}"
+        if ends[0] != ends[1]:
+            break
+    return " … ".join(ends)
