@@ -116,7 +116,7 @@ def _check_rows(tape: Tape, graph: Graph, positions: dict[int, dict[int, Tensor]
     probes = _probes(tape, graph.edges)
     if not probes:
         return
-    check = _Check(tape, graph, positions)
+    check = _Check(tape, graph, {s: found | _late(tape, graph, s, found) for s, found in positions.items()})
     if check.broken(probes) is None:
         return
     for probe in probes:  # find where
@@ -124,6 +124,26 @@ def _check_rows(tape: Tape, graph: Graph, positions: dict[int, dict[int, Tensor]
         if reason is not None:
             raise MixingError(f"the {probe.side} of attention {probe.attention} {reason}: {ADVICE}")
     raise MixingError(f"tokens {check.broken(probes)}: {ADVICE}")
+
+
+def _late(tape: Tape, graph: Graph, stream: int, known: dict[int, Tensor]) -> dict[int, Tensor]:
+    """Leaves that join a stream after its first attention (a mask, an embedding per layer), taken to be row by row."""
+    found: dict[int, Tensor] = {}
+    for edge in graph.edges:
+        attention = tape.attentions[edge.attention]
+        for side, sources in ((edge.stream, attention.query_sources), (edge.source, attention.value_sources)):
+            for leaf in sources if side == stream else ():
+                source, tokens = tape.sources[leaf], graph.streams[stream].tokens
+                if source.kind != "leaf" or leaf in known or leaf in graph.streams[stream].leaves:
+                    continue
+                if source.spatial or source.shape[:2] != (tape.batch, tokens):
+                    raise MixingError(
+                        f"attention {edge.attention} also reads {source.name!r} by a convolution or pooling beside the "
+                        f"attention before it, shape {source.shape}: {ADVICE}"
+                    )
+                device = attention.value.device
+                found[leaf] = torch.arange(tokens, device=device).expand(tape.batch, -1)
+    return found
 
 
 class _Check:

@@ -220,7 +220,7 @@ class Tape(TorchFunctionMode):
                 scale=query.shape[-1] ** -0.5 if scale is None else scale,
                 query_sources=tags[0].sources,
                 value_sources=tags[2].sources,
-                sides={name: Side(t, 0, 2) for name, t in sides.items()} if self.cut else {},
+                sides={name: Side(t, 0, 2) for name, t in sides.items()} if self.trace_leaves else {},
             )
         )
 
@@ -260,7 +260,7 @@ class Tape(TorchFunctionMode):
         sources = tags[0].sources | tags[1].sources
         inherited = tuple(dict.fromkeys(tags[0].products + tags[1].products))[:8]
         sides: tuple[Side | None, Side | None] = (None, None)
-        if self.cut:
+        if self.trace_leaves:
             axes = einsum.score_axes(args[0], result.dim()) if func is ops.EINSUM else ((0, -2), (0, -1))
             sides = tuple(Side(t, *a) for t, a in zip(operands, axes, strict=True)) if axes else sides  # type: ignore[assignment]
         product = Product(*sides, tags[0].sources, tags[1].sources)
@@ -277,8 +277,8 @@ class Tape(TorchFunctionMode):
         layouts = [Layout(a, self.batch) for a in axes]
         heads_probs, heads_value = layouts[0].apply(probs), layouts[1].apply(value)
         product = _scores(tag.products)
-        sides = {"values": Side(heads_value, 0, 2)} if self.cut else {}
-        if self.cut and product is not None:
+        sides = {"values": Side(heads_value, 0, 2)} if self.trace_leaves else {}
+        if self.trace_leaves and product is not None:
             sides |= {n: s for n, s in (("queries", product.query), ("keys", product.key)) if s is not None}
         return self._record(
             Attention(
