@@ -1,0 +1,74 @@
+"""The words that an encoder-decoder says, and which of them is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
+
+MAX_NEW_TOKENS = 64
+
+
+def spoken(model: Any, inputs: Mapping[str, Any], special: frozenset[int]) -> dict[str, Tensor]:
+    """What the decoder is called with: its start tokens and what it says, most probable token by token.
+
+    Args:
+        model: an encoder-decoder with transformers' ``generate``.
+        inputs: what its encoder is called with.
+        special: ids of special tokens, so that the end tokens can be told from words.
+
+    Returns:
+        ``decoder_input_ids``, (batch, tokens), without the tokens that end the text; ``decoder_attention_mask`` too
+        where the samples have unequal lengths.
+    """
+    said = model.generate(
+        **inputs,
+        **_settings(model),
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=MAX_NEW_TOKENS,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    starts = said.sequences.shape[1] - len(said.scores)
+    return _trimmed(said.sequences, max(starts, 1), special)
+
+
+def first_word(ids: Int[Tensor, "batch tokens"], special: frozenset[int]) -> int:
+    """The position that predicts the first token which is a word in some sample; the last position if none is."""
+    for column in range(1, ids.shape[1]):
+        if any(int(i) not in special for i in ids[:, column]):
+            return column - 1
+    return ids.shape[1] - 1
+
+
+def position_of(ids: Int[Tensor, "batch tokens"], token: int) -> int | None:
+    """The position that predicts the first ``token`` of the first sample that has it; None: nobody says it."""
+    columns = (ids[:, 1:] == token).any(0).nonzero()
+    return int(columns[0]) if len(columns) else None
+
+
+def _settings(model: Any) -> dict[str, bool]:
+    """Whisper's ``generate`` keeps the start tokens in what it returns only if told that one pass is enough."""
+    return {"force_unique_generate_call": True} if getattr(model.config, "model_type", "") == "whisper" else {}
+
+
+def _trimmed(ids: Int[Tensor, "batch tokens"], starts: int, special: frozenset[int]) -> dict[str, Tensor]:
+    import torch
+
+    lengths = [_length(row, starts, special) for row in ids.tolist()]
+    ids = ids[:, : max(lengths)]
+    if min(lengths) == max(lengths):
+        return {"decoder_input_ids": ids}
+    places = torch.arange(ids.shape[1], device=ids.device)
+    mask = (places < torch.tensor(lengths, device=ids.device)[:, None]).long()
+    return {"decoder_input_ids": ids, "decoder_attention_mask": mask}
+
+
+def _length(row: list[int], starts: int, special: frozenset[int]) -> int:
+    """Up to the last word; of a sample without words the start tokens."""
+    words = [place for place, token in enumerate(row) if place >= starts and token not in special]
+    return max(words[-1] + 1 if words else 0, starts)

@@ -1,0 +1,68 @@
+"""Labels of tokens, one a token, for people to read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+BROKEN = "\ufffd"
+CONTINUED = "…"
+LONGEST_CHARACTER = 8
+"""Tokens over which one character may be spread: 4 bytes, and as many again for what stands around it."""
+BLANKS = str.maketrans({" ": "␣", "\n": "⏎", "\r": "⏎", "\t": "⇥"})
+MARKS = re.compile(r"^##(?=[^#\s])|^[▁Ġ]+|</w>$")
+
+
+def token_labels(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
+    """One label a token: its text without the marks of WordPiece, SentencePiece or byte-level BPE.
+
+    A character that is spread over several tokens stands with the first of them, and ``…`` with the others. White space
+    is written ␣, ⏎ or ⇥ where a token has nothing else. A tokenizer with its own ``token_labels(ids)`` is asked that.
+
+    Args:
+        tokenizer: with ``decode`` or ``convert_ids_to_tokens`` or both.
+        ids: the tokens of one text.
+    """
+    own = getattr(tokenizer, "token_labels", None)
+    if callable(own):
+        return tuple(own(ids))
+    known: dict[int, str] = {}
+    labels = [known.setdefault(i, _label(tokenizer, i)) if i not in known else known[i] for i in map(int, ids)]
+    for start in range(len(labels)):
+        if BROKEN in labels[start]:
+            _mend(tokenizer, ids, labels, start)
+    return tuple(labels)
+
+
+def decoded(tokenizer: Any, index: int) -> str:
+    """The text of one token with the spaces that belong to it; where it has none, the vocabulary's spelling."""
+    decode = getattr(tokenizer, "decode", None)
+    text = "" if decode is None else decode([index])
+    return text or str(tokenizer.convert_ids_to_tokens([index])[0])
+
+
+def second_labels(tokens: int, seconds: float) -> tuple[str, ...]:
+    """The time at which each of ``tokens`` equal parts of ``seconds`` begins, such as ``"0.02 s"``."""
+    digits = 2 if seconds / tokens >= 0.01 else 3
+    return tuple(f"{seconds * i / tokens:.{digits}f} s" for i in range(tokens))
+
+
+def box_labels(tokens: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Names of boxes, and ``"box 3"`` for those without."""
+    given = [] if names is None else [str(name) for name in names]
+    return tuple((given + [f"box {i}" for i in range(len(given), tokens)])[:tokens])
+
+
+def _label(tokenizer: Any, index: int) -> str:
+    text = MARKS.sub("", decoded(tokenizer, index))
+    return text.strip() or text.translate(BLANKS) or "␣"
+
+
+def _mend(tokenizer: Any, ids: Sequence[int], labels: list[str], start: int) -> None:
+    for end in range(start + 2, min(start + LONGEST_CHARACTER, len(labels)) + 1):
+        text = tokenizer.decode([int(i) for i in ids[start:end]])
+        if BROKEN not in text:
+            labels[start] = text.strip()
+            labels[start + 1 : end] = [CONTINUED] * (end - start - 1)
+            return

@@ -1,0 +1,115 @@
+"""Sound clips: one channel, at the rate that the model was trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heedmap.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+ZERO_CROSSINGS = 16
+ROLL_OFF = 0.97
+LARGEST_STEP = 1000
+
+
+def clip(audio: Any, rate: int) -> Float[Tensor, " samples"]:
+    """A clip, resampled to ``rate`` where its own differs.
+
+    Args:
+        audio: ``(samples, sampling_rate)``; the samples are a one-dimensional array or tensor, -1 to 1.
+        rate: samples a second that the model takes.
+
+    Raises:
+        InputError: not such a pair, more than one channel, empty, non-finite, or rates with no small common ratio.
+    """
+    import torch
+
+    samples, own = _pair(audio)
+    wave = torch.as_tensor(samples).to(torch.float32)
+    if wave.dim() != 1 or not len(wave):
+        raise InputError(
+            f"the audio has shape {tuple(wave.shape)}; expected one channel of samples: average the channels first"
+        )
+    if not bool(wave.isfinite().all()):
+        raise InputError("the audio holds samples that are not finite numbers; expected samples from -1 to 1")
+    return wave if own == rate else resample(wave, own, rate)
+
+
+def sound_inputs(extractor: Any, clips: Sequence[Float[Tensor, " samples"]]) -> dict[str, Tensor]:
+    """What the feature extractor makes of clips at its own rate.
+
+    Raises:
+        InputError: a clip is longer than the extractor takes; it would cut it without a word.
+    """
+    longest, rate = getattr(extractor, "chunk_length", None), extractor.sampling_rate
+    for wave in clips:
+        if longest is not None and len(wave) > longest * rate:
+            raise InputError(
+                f"the audio lasts {len(wave) / rate:.2f} s and the model takes up to {longest} s; explain it in parts"
+            )
+    pads = signature(type(extractor).__call__).parameters["padding"].default
+    settings = {"padding": True} if pads is False else {}
+    return dict(extractor([wave.numpy() for wave in clips], sampling_rate=rate, return_tensors="pt", **settings))
+
+
+def seconds(inputs: Mapping[str, Any], extractor: Any) -> float | None:
+    """How long the model's input lasts, padding included; None where its shape does not tell."""
+    values, features = inputs.get("input_values"), inputs.get("input_features")
+    if values is not None and values.dim() == 2:
+        return values.shape[1] / extractor.sampling_rate
+    hop = getattr(extractor, "hop_length", None)
+    if features is None or hop is None or features.dim() != 3 or features.shape[1] != extractor.feature_size:
+        return None
+    return features.shape[2] * hop / extractor.sampling_rate
+
+
+def resample(wave: Float[Tensor, " samples"], rate: int, wanted: int) -> Float[Tensor, " resampled"]:
+    """``wave`` at ``wanted`` instead of ``rate`` samples a second, by a windowed sinc; ceil(samples · wanted / rate).
+
+    Raises:
+        InputError: the rates have no small common ratio, so that a filter would be very long.
+    """
+    from torch.nn import functional
+
+    common = math.gcd(rate, wanted)
+    down, up = rate // common, wanted // common
+    if max(up, down) > LARGEST_STEP:
+        raise InputError(
+            f"the audio has {rate} samples a second and the model takes {wanted}, rates with no small common ratio; "
+            f"resample it to {wanted} first"
+        )
+    kernel, width = _kernel(down, up)
+    padded = functional.pad(wave, (width, width + down))[None, None]
+    phases = functional.conv1d(padded, kernel[:, None], stride=down)  # (1, up, steps): output sample step · up + phase
+    return phases[0].T.reshape(-1)[: math.ceil(len(wave) * up / down)]
+
+
+def _kernel(down: int, up: int) -> tuple[Float[Tensor, "up taps"], int]:
+    """For each of the ``up`` output samples between two strides, the weights of the input samples around it."""
+    import torch
+
+    cutoff = ROLL_OFF * min(1.0, up / down)
+    width = math.ceil(ZERO_CROSSINGS / cutoff)
+    phase = torch.arange(up, dtype=torch.float64)[:, None] * down / up
+    distance = torch.arange(-width, width + down, dtype=torch.float64)[None] - phase
+    scaled = (distance * cutoff).clamp(-ZERO_CROSSINGS, ZERO_CROSSINGS)
+    window = torch.cos(scaled * math.pi / (2 * ZERO_CROSSINGS)) ** 2
+    return (torch.sinc(scaled) * window * cutoff).to(torch.float32), width
+
+
+def _pair(audio: Any) -> tuple[Any, int]:
+    if not (isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[1], (int, float, np.number))):
+        raise InputError(
+            f"the audio is a {type(audio).__name__}; expected a pair (samples, sampling_rate), such as (array, 16000)"
+        )
+    if audio[1] < 1 or not float(audio[1]).is_integer():
+        raise InputError(f"the audio's sampling rate is {audio[1]}; expected a whole number of samples a second")
+    return audio[0], int(audio[1])

@@ -1,0 +1,121 @@
+"""Targets given as words: which token is meant, and at which position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from heedmap.errors import TargetError
+from heedmap.subjects.decoder import first_word, position_of
+from heedmap.subjects.labels import decoded, token_labels
+
+if TYPE_CHECKING:
+    from heedmap.targets import NextToken
+
+LAST = -1
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What is needed to find the token that a target means.
+
+    Attributes:
+        tokenizer: of the model; None: targets can only be ids.
+        speaks: of the model's kind: ``""``, ``"next"`` or ``"decoder"``.
+        masked: whether the model fills in masked words.
+        inputs: what the model is called with.
+        texts: what was given as text, for each sample.
+    """
+
+    tokenizer: Any
+    speaks: str
+    masked: bool
+    inputs: Mapping[str, Any]
+    texts: Sequence[Any]
+
+    def target(self, target: Any) -> Any:
+        """``target`` with words replaced by token ids, its position filled in, and a way to name tokens.
+
+        Raises:
+            TargetError: a word is no single token.
+        """
+        from heedmap.targets import NextToken
+
+        if isinstance(target, list):
+            return [self.target(one) for one in target]
+        plain = target is None or (isinstance(target, (int, str)) and not isinstance(target, bool))
+        place = self._mask_position() if self.masked else None
+        if plain and (self.speaks or place is not None):
+            target = NextToken(token=target)
+        return self._next_token(target, place) if isinstance(target, NextToken) else target
+
+    def _next_token(self, target: NextToken, place: int | None) -> NextToken:
+        many = isinstance(target.token, (list, tuple))
+        tokens = list(target.token) if isinstance(target.token, (list, tuple)) else [target.token]
+        ids = [self._id(token, number) for number, token in enumerate(tokens)]
+        position = target.position
+        if position == LAST:
+            position = self._said_at(ids) if self.speaks == "decoder" else LAST if place is None else place
+        decode = target.decode or (None if self.tokenizer is None else partial(decoded, self.tokenizer))
+        return replace(target, token=tuple(ids) if many else ids[0], position=position, decode=decode)
+
+    def _id(self, token: int | str | None, sample: int) -> int | None:
+        if not isinstance(token, str):
+            return token
+        if self.tokenizer is None:
+            raise TargetError(f"the target is {token!r}, but the model has no tokenizer; give a token id")
+        ids = token_ids(self.tokenizer, token)
+        said = self.inputs.get("decoder_input_ids")
+        if said is not None:
+            return next((i for i in ids if position_of(said, i) is not None), ids[0])
+        return ids[-1] if self.speaks == "next" and self._ends_in_word(sample) else ids[0]
+
+    def _ends_in_word(self, sample: int) -> bool:
+        text = self.texts[min(sample, len(self.texts) - 1)]
+        return isinstance(text, str) and not text[-1:].isspace()
+
+    def _said_at(self, ids: Sequence[int | None]) -> int:
+        said = self.inputs["decoder_input_ids"]
+        found = {None if i is None else position_of(said, i) for i in ids}
+        known = found.pop() if len(found) == 1 else None
+        return first_word(said, special_ids(self.tokenizer)) if known is None else known
+
+    def _mask_position(self) -> int | None:
+        mask = getattr(self.tokenizer, "mask_token_id", None)
+        rows = self.inputs["input_ids"].tolist()
+        places = {row.index(mask) if mask in row else None for row in rows}
+        if len(places) > 1:
+            raise TargetError(
+                "the texts are masked at unequal positions; explain them one by one, or give NextToken(position=…)"
+            )
+        return places.pop()
+
+
+def token_ids(tokenizer: Any, word: str) -> list[int]:
+    """The ids of single tokens that ``word`` may mean: as given, then with a space before it, where it is one so.
+
+    Raises:
+        TargetError: it is no single token; the message lists those that it is made of.
+    """
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    spellings = [_plain_ids(tokenizer, text) for text in (word, f" {word}")]
+    single = [ids[0] for ids in spellings if len(ids) == 1 and ids[0] != unknown]
+    if single:
+        return list(dict.fromkeys(single))
+    pieces = ", ".join(repr(label) for label in token_labels(tokenizer, spellings[0])) or "nothing"
+    if unknown in spellings[0]:
+        raise TargetError(f"{word!r} is not in the vocabulary: the tokenizer makes {pieces} of it; choose another word")
+    raise TargetError(
+        f"{word!r} is {len(spellings[0])} tokens: {pieces}; a target is one token: give one of them, its text or its id"
+    )
+
+
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids of the tokens that are no words."""
+    return frozenset(getattr(tokenizer, "all_special_ids", None) or ())
+
+
+def _plain_ids(tokenizer: Any, text: str) -> list[int]:
+    return [int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
