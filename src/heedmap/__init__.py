@@ -22,7 +22,22 @@ _HOMES = {
     "HeedmapError": "heedmap.errors",
 }
 
-__all__ = sorted([*_HOMES, "__version__", "errors", "targets"])
+__all__ = [
+    "METHODS",
+    "MODELS",
+    "Explanation",
+    "Flow",
+    "HeedmapError",
+    "Method",
+    "Segment",
+    "Subject",
+    "__version__",
+    "errors",
+    "explain",
+    "inspect",
+    "load",
+    "targets",
+]
 
 if TYPE_CHECKING:
     from heedmap import errors, targets

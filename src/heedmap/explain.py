@@ -173,7 +173,9 @@ class _Engine:
                 f"the target has shape {tuple(values.shape)}; expected one value per sample, ({self.batch},)"
             )
         if not bool(torch.isfinite(values.detach()).all()):
-            raise GradientError(f"the target is not finite: {values.tolist()}; look for NaN or infinity in model or input")
+            raise GradientError(
+                f"the target is not finite: {values.tolist()}; look for NaN or infinity in model or input"
+            )
         sources = tape.tag(values).sources
         check_followed(tape, sources, "the target")
         states = graph.states(sources)
@@ -325,7 +327,8 @@ def segment_names(recording: Recording) -> dict[int, list[tuple[str, Part | None
     found: dict[int, list[tuple[str, Part | None]]] = {}
     for stream in recording.graph.streams:
         parts = recording.parts.get(stream.index, [])
-        wanted = [(_segment_name(part, recording.inputs), part) for part in parts] or [("queries", None)]
+        wanted: list[tuple[str, Part | None]] = [(_segment_name(part, recording.inputs), part) for part in parts]
+        wanted = wanted or [("queries", None)]
         found[stream.index] = []
         for name, part in wanted:
             if name == "text" and name in used and "decoder" not in used and recording.graph.hears[stream.index]:

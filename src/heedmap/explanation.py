@@ -95,7 +95,9 @@ class Flow:
     def from_dict(cls, data: Mapping[str, Any]) -> Flow:
         """The inverse of :meth:`to_dict`."""
         return cls(
-            tuple(StreamInfo(**{**s, "segments": tuple(s["segments"]), "rows": _rows(s["rows"])}) for s in data["streams"]),
+            tuple(
+                StreamInfo(**{**s, "segments": tuple(s["segments"]), "rows": _rows(s["rows"])}) for s in data["streams"]
+            ),
             tuple(AttentionInfo(**{**a, "reads": tuple(a["reads"])}) for a in data["attentions"]),
             tuple(data["notes"]),
         )
@@ -172,8 +174,10 @@ class Explanation:
         if not isinstance(other, Explanation):
             return NotImplemented
         mine, theirs = self._pack(), other._pack()
-        return mine[1] == theirs[1] and mine[0].keys() == theirs[0].keys() and all(
-            _same(value, theirs[0][key]) for key, value in mine[0].items()
+        return (
+            mine[1] == theirs[1]
+            and mine[0].keys() == theirs[0].keys()
+            and all(_same(value, theirs[0][key]) for key, value in mine[0].items())
         )
 
     __hash__ = object.__hash__
@@ -186,9 +190,7 @@ class Explanation:
 
     def with_labels(self, labels: Mapping[str, tuple[tuple[str, ...], ...]]) -> Explanation:
         """A copy whose segments carry ``labels``: for each segment name, for each sample, the tokens' labels."""
-        segments = {
-            name: replace(s, labels=labels[name]) if name in labels else s for name, s in self.segments.items()
-        }
+        segments = {name: replace(s, labels=labels[name]) if name in labels else s for name, s in self.segments.items()}
         return replace(self, segments=segments)
 
     # -- pictures ---------------------------------------------------------------------------------------------------
@@ -237,7 +239,9 @@ class Explanation:
         try:
             return cls._unpack(tensors, meta)
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise FileFormatError(f"{path} is a heedmap file but its content is damaged ({error!r}); save it again") from error
+            raise FileFormatError(
+                f"{path} is a heedmap file but its content is damaged ({error!r}); save it again"
+            ) from error
 
     def _pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors: dict[str, Tensor] = {"scores": self.scores}
@@ -308,7 +312,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} is truncated, damaged or no safetensors file ({error}); expected a file that Explanation.save wrote"
         ) from error
     if meta.get("format") != FORMAT:
-        raise FileFormatError(f"{path} is a safetensors file but not heedmap's; expected one that Explanation.save wrote")
+        raise FileFormatError(
+            f"{path} is a safetensors file but not heedmap's; expected one that Explanation.save wrote"
+        )
     version = meta.get("version", "")
     if not version.isdigit() or int(version) > FORMAT_VERSION:
         raise FileFormatError(

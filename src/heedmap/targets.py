@@ -80,15 +80,19 @@ class ClassLogit(Target):
         label: class index or name; None: each sample's own top class. A sequence gives each sample its own.
     """
 
-    label: int | str | None | tuple[int | str | None, ...] | list[int | str | None] = None
+    label: int | str | tuple[int | str | None, ...] | list[int | str | None] | None = None
 
     def choose(self, output: Any, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         logits = class_logits(output, 2)
         top = logits.detach().argmax(-1)
         index = per_sample(self.label, len(logits), "class")
-        picked = torch.stack([t if i is None else torch.as_tensor(self._index(i, logits, context), device=t.device)
-                              for i, t in zip(index, top, strict=True)])
+        picked = torch.stack(
+            [
+                t if i is None else torch.as_tensor(self._index(i, logits, context), device=t.device)
+                for i, t in zip(index, top, strict=True)
+            ]
+        )
         words = tuple(context.name(i) for i in picked.tolist())
         return Chosen(logits.gather(1, picked[:, None])[:, 0], words, top)
 
@@ -153,7 +157,7 @@ class NextToken(Target):
         decode: token id → text, to name it.
     """
 
-    token: int | str | None | tuple[int | None, ...] | list[int | None] = None
+    token: int | str | tuple[int | None, ...] | list[int | None] | None = None
     position: int = -1
     decode: Callable[[int], str] | None = None
 
@@ -165,10 +169,15 @@ class NextToken(Target):
         row = logits[batch, position]
         top = row.detach().argmax(-1)
         wanted = per_sample(self.token, len(logits), "token")
-        picked = torch.stack([t if w is None else torch.as_tensor(self._token(w, row), device=t.device)
-                              for w, t in zip(wanted, top, strict=True)])
-        words = tuple(f"token {self._name(i)} after position {p}"
-                      for i, p in zip(picked.tolist(), position.tolist(), strict=True))
+        picked = torch.stack(
+            [
+                t if w is None else torch.as_tensor(self._token(w, row), device=t.device)
+                for w, t in zip(wanted, top, strict=True)
+            ]
+        )
+        words = tuple(
+            f"token {self._name(i)} after position {p}" for i, p in zip(picked.tolist(), position.tolist(), strict=True)
+        )
         return Chosen(row.gather(1, picked[:, None])[:, 0], words, top)
 
     def _name(self, index: int) -> str:

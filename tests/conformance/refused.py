@@ -31,7 +31,9 @@ def timm_model(name: str, size: int = 64, **options: Any) -> Refused:
     return Refused(build, lambda: {"x": torch.randn(1, 3, size, size)})
 
 
-def hf_model(name: str, inputs: Callable[[], dict[str, Tensor]], error: type[HeedmapError] = AttentionError, **options: Any):
+def hf_model(
+    name: str, inputs: Callable[[], dict[str, Tensor]], error: type[HeedmapError] = AttentionError, **options: Any
+):
     def build() -> nn.Module:
         import transformers
 

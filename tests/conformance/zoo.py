@@ -83,7 +83,13 @@ def pixels(height: int = 32, width: int = 32) -> Inputs:
 
 def clip_configs() -> dict[str, Any]:
     return {
-        "text_config": {**SMALL, "vocab_size": 50, "max_position_embeddings": 40, "eos_token_id": 49, "bos_token_id": 48},
+        "text_config": {
+            **SMALL,
+            "vocab_size": 50,
+            "max_position_embeddings": 40,
+            "eos_token_id": 49,
+            "bos_token_id": 48,
+        },
         "vision_config": {**SMALL, "image_size": 32, "patch_size": 8},
         "projection_dim": 16,
     }
@@ -267,7 +273,14 @@ SEQ2SEQ = {
     "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "vocab_size": 50, "max_position_embeddings": 40, "pad_token_id": 0,
     "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1, "forced_eos_token_id": None,
 }  # fmt: skip
-CAUSAL = {**SMALL, "vocab_size": 50, "max_position_embeddings": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+CAUSAL = {
+    **SMALL,
+    "vocab_size": 50,
+    "max_position_embeddings": 40,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 PAD = {"input_ids": 0, "attention_mask": 0}
 WORD_SEGMENTS = {"text": WORDS}
 

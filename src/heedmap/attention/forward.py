@@ -22,6 +22,7 @@ from heedmap.errors import AttentionError, InputError, ModelStateError
 
 _LOCK = threading.RLock()
 _MODES: weakref.WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = weakref.WeakKeyDictionary()
+_RANDOM: dict[str, Any] = {}
 _VERDICTS: weakref.WeakKeyDictionary[nn.Module, dict[Any, Verdict]] = weakref.WeakKeyDictionary()
 
 
@@ -56,15 +57,32 @@ def recording_state(model: nn.Module) -> Iterator[None]:
             "heedmap needs gradients, which torch.inference_mode forbids; call it outside (torch.no_grad is fine), on a "
             "model that was loaded outside too"
         )
-    devices = sorted({t.device.index or 0 for t in _some_tensors(model) if t.device.type == "cuda"})
-    with _evaluating(model), torch.random.fork_rng(devices=devices), torch.enable_grad():
-        torch.manual_seed(0)
+    with _evaluating(model), _own_randomness(), torch.enable_grad():
         yield
 
 
 def _some_tensors(model: nn.Module) -> list[Tensor]:
     parameter = next(model.parameters(), None)
     return [] if parameter is None else [parameter]
+
+
+@contextmanager
+def _own_randomness() -> Iterator[None]:
+    """The generators' states are put back by the last of several threads to leave: they belong to the process."""
+    with _LOCK:
+        _RANDOM["users"] = _RANDOM.get("users", 0) + 1
+        if _RANDOM["users"] == 1:
+            _RANDOM["cpu"] = torch.get_rng_state()
+            _RANDOM["cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _RANDOM["users"] -= 1
+            if _RANDOM["users"] == 0:
+                torch.set_rng_state(_RANDOM["cpu"])
+                if _RANDOM["cuda"]:
+                    torch.cuda.set_rng_state_all(_RANDOM["cuda"])
 
 
 @contextmanager

@@ -86,5 +86,9 @@ def check_required(model: nn.Module, inputs: Mapping[str, Any]) -> None:
 
 
 def detached(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The same inputs, cut from any graph of the caller's."""
-    return {k: v.detach() if isinstance(v, Tensor) else v for k, v in inputs.items()}
+    """The same inputs, cut from any graph of the caller's; copies of tensors that were made in inference mode."""
+    return {k: _detached(v) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+
+
+def _detached(value: Tensor) -> Tensor:
+    return value.clone() if value.is_inference() else value.detach()

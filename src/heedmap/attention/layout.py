@@ -74,7 +74,9 @@ def trace(tape: Tape, graph: Graph, stream: Stream, check: bool = True) -> dict[
 def _assumed(tape: Tape, stream: Stream, leaves: list[int]) -> dict[int, Positions]:
     sizes = {leaf: _rows_of(tape.sources[leaf], tape.batch) or 0 for leaf in leaves}
     fitting = [leaf for leaf, size in sizes.items() if size <= stream.tokens]
-    return {leaf: torch.arange(stream.tokens - sizes[leaf], stream.tokens).expand(tape.batch, -1) for leaf in fitting[-1:]}
+    return {
+        leaf: torch.arange(stream.tokens - sizes[leaf], stream.tokens).expand(tape.batch, -1) for leaf in fitting[-1:]
+    }
 
 
 def _traced(tape: Tape, stream: Stream, start: tuple[int, str], leaves: list[int]) -> dict[int, Positions]:

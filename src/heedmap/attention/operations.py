@@ -37,7 +37,9 @@ KEEPS_ATTENTION = _found(
     "dropout dropout_ alpha_dropout feature_alpha_dropout to type type_as float half bfloat16 double contiguous clone "
     "masked_fill masked_fill_ nan_to_num nan_to_num_ detach",
 )
-SCALES_ATTENTION = _found((torch, Tensor), "mul mul_ div div_ multiply true_divide __mul__ __rmul__ __truediv__ __imul__")
+SCALES_ATTENTION = _found(
+    (torch, Tensor), "mul mul_ div div_ multiply true_divide __mul__ __rmul__ __truediv__ __imul__"
+)
 SLICES_ATTENTION = _found((torch, Tensor), "__getitem__ narrow split chunk")
 RESHAPES_ATTENTION = _found(
     (torch, Tensor), "view reshape unsqueeze squeeze flatten unflatten expand expand_as view_as reshape_as"

@@ -54,7 +54,9 @@ def prove(tape: Tape, check: bool = True) -> tuple[Verdict, dict[int, list[Part]
         _check_entries(tape, graph, positions)
         _check_rows(tape, graph, positions)
     parts = {index: layout.parts(tape, found) for index, found in positions.items()}
-    verdict = Verdict(graph, all(layout.is_static(p.positions) for ps in parts.values() for p in ps), tape.written_in_place)
+    verdict = Verdict(
+        graph, all(layout.is_static(p.positions) for ps in parts.values() for p in ps), tape.written_in_place
+    )
     ordinals = {leaf: n for n, leaf in enumerate(i for i, s in enumerate(tape.sources) if s.kind == "leaf")}
     for index, found in parts.items():
         end, verdict.layout[index] = 0, []
@@ -99,7 +101,10 @@ def _probes(tape: Tape, edges: list[Edge]) -> list[_Probe]:
         for side in ("queries", "keys", "values"):
             asks = side == "queries"
             probe = _Probe(
-                edge.attention, side, edge.stream if asks else edge.source, edge.query_state if asks else edge.value_state
+                edge.attention,
+                side,
+                edge.stream if asks else edge.source,
+                edge.query_state if asks else edge.value_state,
             )
             if side in sides and sides[side].tensor.requires_grad:
                 found.append(probe)
@@ -163,7 +168,8 @@ class _Check:
         if misfit is not None:
             return f"have other rows than the {self.graph.streams[misfit.stream].tokens} tokens of their stream"
         cotangents = [
-            layout.masked(s, torch.randn_like(s.tensor), self.chosen[p.stream]) for p, s in zip(probes, sides, strict=True)
+            layout.masked(s, torch.randn_like(s.tensor), self.chosen[p.stream])
+            for p, s in zip(probes, sides, strict=True)
         ]
         targets = [a.out for a in tape.attentions] + [tape.sources[leaf].tensor for _, leaf in self.leaves]
         gradients = layout.pull([s.tensor for s in sides], targets, cotangents)  # type: ignore[arg-type]

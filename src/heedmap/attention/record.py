@@ -10,6 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 Heads = Float[Tensor, "batch heads rows features"]
+Query = Float[Tensor, "batch heads queries depth"]
+Key = Float[Tensor, "batch key_heads columns depth"]
+Value = Float[Tensor, "batch key_heads columns features"]
 Block = Float[Tensor, "batch heads queries keys"]
 
 
@@ -47,7 +50,7 @@ class Attention:
         form: ``"sdpa"``, ``"mha"`` or ``"softmax"``.
         out: o, the tensor that the model went on with, in the model's own layout.
         layout: how ``out`` and its gradient become (batch, heads, queries, features).
-        value: v, (batch, key heads, keys, features); fewer heads than q where queries are grouped.
+        value: v, (batch, key heads, columns, features); fewer heads than q where queries are grouped.
         query, key: of fused attention, (batch, heads, rows, features).
         mask: broadcastable to (batch, heads, queries, keys): boolean (True: may look) or additive.
         causal: whether query i may look only at keys 0…i.
@@ -63,14 +66,14 @@ class Attention:
     form: str
     out: Tensor
     layout: Layout
-    value: Heads
+    value: Value
     keys: int
-    query: Heads | None = None
-    key: Heads | None = None
+    query: Query | None = None
+    key: Key | None = None
     mask: Tensor | None = None
     causal: bool = False
     scale: float = 1.0
-    probs: Block | None = None
+    probs: Float[Tensor, "batch heads queries columns"] | None = None
     query_sources: frozenset[int] = frozenset()
     value_sources: frozenset[int] = frozenset()
     sides: dict[str, Side] = field(default_factory=dict)
@@ -137,7 +140,9 @@ class Attention:
         return _grouped(out_gradient[:, :, rows].to(self.dtype), value)
 
 
-def _grouped(left: Heads, right: Heads) -> Block:
+def _grouped(
+    left: Float[Tensor, "batch heads queries features"], right: Float[Tensor, "batch key_heads keys features"]
+) -> Block:
     """left rightᵀ per head, where ``right`` may have fewer heads (grouped queries)."""
     if left.shape[1] == right.shape[1]:
         return left @ right.transpose(-1, -2)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
@@ -90,8 +90,7 @@ class Tape(TorchFunctionMode):
 
     def set_tag(self, tensor: Tensor, tag: Tag) -> None:
         """Remember ``tag`` for as long as ``tensor`` lives."""
-        key, tags = id(tensor), self._tags
-        tags[key] = (weakref.ref(tensor, lambda _, key=key, tags=tags: tags.pop(key, None)), tag)
+        self._tags[id(tensor)] = (weakref.ref(tensor, partial(_forget, self._tags, id(tensor))), tag)
 
     def watch(self, name: str, tensor: Tensor) -> Tensor:
         """Register a content input; returns the tensor to give to the model."""
@@ -195,7 +194,7 @@ class Tape(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        keywords = {"scale": scale, "enable_gqa": enable_gqa} if enable_gqa else {"scale": scale}
+        keywords: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa} if enable_gqa else {"scale": scale}
         out = ops.SDPA(query, key, value, attn_mask, 0.0, is_causal, **keywords)
         tags = [self.tag(t) for t in (query, key, value)]
         problem = self._misfit(query)
@@ -335,6 +334,10 @@ class Tape(TorchFunctionMode):
         return any(a.given is not None and a.given._version != a.version for a in self.attentions)
 
 
+def _forget(tags: dict[int, Any], key: int, _: object) -> None:
+    tags.pop(key, None)
+
+
 # -- helpers ------------------------------------------------------------------------------------------------------
 
 
@@ -376,7 +379,7 @@ def _is_last_axis(args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor)
 def _scores(products: tuple[Product, ...]) -> Product | None:
     """The product that is q kᵀ: both sides are content where any is; else the first (learned queries)."""
     both = [p for p in products if p.query_sources and p.key_sources]
-    return (both or list(products) or [None])[0]
+    return next(iter(both or products), None)
 
 
 def _softmax_after(
@@ -394,6 +397,10 @@ def _softmax_after(
         return "whole"
     if func in ops.RESHAPES_ATTENTION and result.shape[-1:] == before.shape[-1:]:
         return "whole"
-    if func in ops.PERMUTES_ATTENTION and result.stride(-1) == before.stride(-1) and result.shape[-1] == before.shape[-1]:
+    if (
+        func in ops.PERMUTES_ATTENTION
+        and result.stride(-1) == before.stride(-1)
+        and result.shape[-1] == before.shape[-1]
+    ):
         return "whole"
     return "derived"

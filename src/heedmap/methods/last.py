@@ -105,7 +105,11 @@ def _min_max(run: Run, index: int, cam: Matrix, rows: Tensor, columns: Tensor, o
         return cam
     low, high = [], []
     for where, block in cam.blocks():
-        inside = rows[:, where, None] * columns[:, None] > 0 if over == "region" else torch.ones_like(block, dtype=torch.bool)
+        inside = (
+            rows[:, where, None] * columns[:, None] > 0
+            if over == "region"
+            else torch.ones_like(block, dtype=torch.bool)
+        )
         low.append(block.masked_fill(~inside, torch.inf).amin((1, 2)))
         high.append(block.masked_fill(~inside, -torch.inf).amax((1, 2)))
     least = torch.stack(low).amin(0)[:, None, None]

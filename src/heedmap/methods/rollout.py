@@ -34,7 +34,7 @@ class Rollout:
                 asking = asking * self.run.visible(stream)[:, None].to(asking.dtype)
             here = self._matrix(edge)[0].left(asking)
             for x, more in self.rows(source, edge.value_state, here).items():
-                if x == source or x not in last and x != stream:
+                if x == source or (x not in last and x != stream):
                     found[x] = found[x] + more if x in found else more
         return found
 

@@ -123,7 +123,9 @@ def _start(start_layer: Any, name: str, names: Any, layers: int) -> int:
     if isinstance(start_layer, Mapping):
         unknown = set(start_layer) - set(names)
         if unknown:
-            raise UnknownNameError(f"no stream {sorted(unknown)[0]!r} for start_layer; this model has {', '.join(names)}")
+            raise UnknownNameError(
+                f"no stream {sorted(unknown)[0]!r} for start_layer; this model has {', '.join(names)}"
+            )
         start_layer = start_layer.get(name, 0)
     if isinstance(start_layer, bool) or not isinstance(start_layer, int):
         raise OptionError(f"start_layer is {start_layer!r}; expected an integer, or a dict of stream name to integer")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from heedmap.attention.flow import Edge, Graph, State
@@ -150,7 +151,7 @@ class ByRows:
                     _add(found, x, more)
         return found
 
-    def _rule_10(self, edge: Edge, weight: Rows) -> Rows:
+    def _rule_10(self, edge: Edge, weight: Rows) -> Float[Tensor, "batch k q"]:
         """weight (R̄^{ss})ᵀ Ā; what remains of rule 10 is R̄^{qq}, applied once for all attentions that read that state."""
         if self.ablations.self_in_rule_10:
             weight = self._bar_columns(edge.stream, edge.query_state, weight.transpose(-1, -2)).transpose(-1, -2)

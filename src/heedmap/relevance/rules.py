@@ -60,9 +60,3 @@ def cross_attention(
 def cross_attention_back(cam: Cam, R_qx: Float[Tensor, "batch q x"]) -> Float[Tensor, "batch s x"]:
     """Eq. 11: what cross-attention adds to R^{sx}, for every x ≠ q: Ā R^{qx} (x = s is the paper's rule 11)."""
     return cam @ R_qx
-
-
-def row_normalized(probs: Square) -> Square:
-    """One step of rollout (Abnar and Zuidema, 2020): A + I with rows that sum to 1."""
-    step = probs + torch.eye(probs.shape[-1], dtype=probs.dtype, device=probs.device)
-    return step / step.sum(-1, keepdim=True)

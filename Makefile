@@ -1,0 +1,26 @@
+# make demo   set up and explain real models, writing pictures and pages to demo/
+# make test   set up and pass every check and test: what CI runs
+
+VENV ?= .venv
+PYTHON ?= python3
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check bench clean
+
+demo: $(INSTALLED)
+	$(VENV)/bin/python scripts/demo.py
+
+test: $(INSTALLED)
+	VENV=$(VENV) scripts/check
+
+bench: $(INSTALLED)
+	$(VENV)/bin/python bench/run.py
+
+# A second run installs nothing: only a change of these files does.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo .cache .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,194 @@
+"""Every model of the table: attentions, laws, and that the model is left as it was found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from zoo import BATCH, CASES, Case, Inputs, livened
+
+import heedmap
+from heedmap.errors import HeedmapError
+from heedmap.targets import Similarity
+
+TOLERANCE = 1e-5
+NAMES = list(CASES)
+
+
+@cache
+def built(name: str) -> tuple[nn.Module, Inputs]:
+    torch.manual_seed(7)
+    case = CASES[name]
+    return livened(case.build()), case.inputs()
+
+
+def target(case: Case) -> Any:
+    return Similarity() if case.target == "pairs" else case.target
+
+
+@cache
+def explained(name: str) -> heedmap.Explanation:
+    model, inputs = built(name)
+    return heedmap.explain(model, inputs, target=target(CASES[name]), full=False)
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """Largest difference, relative to the larger map's maximum."""
+    return float((a - b).abs().max() / torch.maximum(a.abs().max(), b.abs().max()).clamp(min=1e-12))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_attentions_that_the_architecture_has(name: str) -> None:
+    case, found = CASES[name], explained(name)
+    assert Counter((a.stream, a.source) for a in found.flow.attentions) == case.attentions
+    assert {a.kind for a in found.flow.attentions if a.stream == a.source} <= {"self"}
+    assert {a.kind for a in found.flow.attentions if a.stream != a.source} <= {"cross"}
+    assert {n: found[n].shape for n in case.segments} == {n: (BATCH, k) for n, k in case.segments.items()}
+    if case.grid:
+        assert found.segments["image"].grid == case.grid
+    assert all(
+        torch.isfinite(s.relevance).all() and s.relevance.dtype == torch.float32 for s in found.segments.values()
+    )
+    assert max(float(s.relevance.abs().max()) for s in found.segments.values()) > 1e-4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_equal_the_rows_of_the_whole_map(name: str) -> None:
+    model, inputs = built(name)
+    rows = heedmap.explain(model, inputs, target=target(CASES[name]), drop_self=False, memory_budget=4096)
+    whole = heedmap.explain(model, inputs, target=target(CASES[name]), drop_self=False, full=True)
+    expected = {n: torch.zeros_like(s.relevance) for n, s in whole.segments.items()}
+    for stream in whole.flow.streams:
+        for sample, read in enumerate(stream.rows or ()):
+            for name_, segment in whole.segments.items():
+                if (stream.name, segment.stream) in whole.maps and read:
+                    row = whole.maps[stream.name, segment.stream][sample, list(read)].mean(0)
+                    expected[name_][sample] += row[segment.positions[sample]] * (segment.positions[sample] >= 0)
+    for segment in rows.segments.values():
+        assert distance(segment.relevance, expected[segment.name]) <= TOLERANCE, segment.name
+
+
+@pytest.mark.parametrize("method", list(heedmap.METHODS))
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_equals_its_samples_one_by_one(name: str, method: str) -> None:
+    model, inputs = built(name)
+    together = heedmap.explain(model, inputs, target=target(CASES[name]), method=method)
+    for sample in range(BATCH):
+        alone = {k: v[sample : sample + 1] for k, v in inputs.items()}
+        single = heedmap.explain(model, alone, target=target(CASES[name]), method=method)
+        for segment in single.segments.values():
+            assert distance(together[segment.name][sample], segment.relevance[0]) <= TOLERANCE, segment.name
+
+
+@pytest.mark.parametrize("method", list(heedmap.METHODS))
+@pytest.mark.parametrize("name", [n for n in NAMES if CASES[n].pad])
+def test_padding_changes_nothing(name: str, method: str) -> None:
+    model, inputs = built(name)
+    case = CASES[name]
+    padded = dict(inputs)
+    for key, value in case.pad.items():
+        before = inputs[key]
+        padded[key] = torch.cat([before, before.new_full((BATCH, 3, *before.shape[2:]), value)], 1)
+    plain = heedmap.explain(model, inputs, target=target(case), method=method)
+    longer = heedmap.explain(model, padded, target=target(case), method=method)
+    for segment in plain.segments.values():
+        assert distance(longer[segment.name][:, : segment.relevance.shape[1]], segment.relevance) <= TOLERANCE, (
+            segment.name
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_is_accumulated_in_float32(name: str) -> None:
+    case = CASES[name]
+    torch.manual_seed(7)
+    model = livened(case.build())
+    inputs = case.inputs()
+    full = heedmap.explain(model, inputs, target=target(case))
+    half = {k: v.bfloat16() if v.is_floating_point() else v for k, v in inputs.items()}
+    found = heedmap.explain(model.bfloat16(), half, target=target(case), memory_budget=4096)
+    for segment in found.segments.values():
+        assert segment.relevance.dtype == torch.float32
+        assert torch.isfinite(segment.relevance).all()
+        if found.target == full.target:
+            both = torch.stack([segment.relevance.flatten(), full[segment.name].flatten()])
+            assert both.shape[1] < 3 or both.std(1).min() == 0 or torch.corrcoef(both)[0, 1] > 0.5, segment.name
+
+
+def state(model: nn.Module) -> dict[str, Any]:
+    """All of a model's state that explaining must not touch."""
+    return {
+        "training": [m.training for m in model.modules()],
+        "requires_grad": [p.requires_grad for p in model.parameters()],
+        "grads": [p.grad for p in model.parameters()],
+        "versions": [t._version for t in (*model.parameters(), *model.buffers())],
+        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()],
+        "forward": [m.__dict__.get("forward") for m in model.modules()],
+        "random": torch.get_rng_state().tolist(),
+        "grad_mode": torch.is_grad_enabled(),
+        "modes": torch.overrides._get_current_function_mode_stack(),
+    }
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_model_is_left_as_it_was_found(name: str, frozen: bool) -> None:
+    model, inputs = built(name)
+    flags = [p.requires_grad for p in model.parameters()]
+    model.train(not frozen).requires_grad_(not frozen)
+    try:
+        before = state(model)
+        with torch.set_grad_enabled(not frozen):
+            found = heedmap.explain(model, inputs, target=target(CASES[name]))
+        assert state(model) == before
+        for segment in explained(name).segments.values():
+            assert distance(found[segment.name], segment.relevance) <= TOLERANCE
+    finally:
+        model.eval()
+        for parameter, flag in zip(model.parameters(), flags, strict=True):
+            parameter.requires_grad_(flag)
+
+
+class Boom(RuntimeError):
+    """Raised in the middle of a forward pass."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_model_is_left_as_it_was_found_when_it_raises(name: str) -> None:
+    model, inputs = built(name)
+    last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+
+    def raising(*args: Any, **kwargs: Any) -> None:
+        raise Boom
+
+    model.train()
+    handle = last.register_forward_pre_hook(raising) if name != "clip" else model.register_forward_hook(raising)
+    try:
+        before = state(model)
+        with pytest.raises((Boom, HeedmapError)):
+            heedmap.explain(model, inputs, target=target(CASES[name]))
+        assert state(model) == before
+    finally:
+        handle.remove()
+        model.eval()
+
+
+EAGER = [n for n in NAMES if "-" not in n and n not in ("vilt", "lxmert", "blip")]
+
+
+@pytest.mark.parametrize("name", EAGER)
+def test_eager_attention_gives_the_same_map(name: str) -> None:
+    model, inputs = built(name)
+    if not hasattr(model, "set_attn_implementation"):
+        pytest.fail(f"{name} is not of transformers; leave it out of EAGER")
+    before = model.config._attn_implementation
+    try:
+        model.set_attn_implementation("eager")
+        eager = heedmap.explain(model, inputs, target=target(CASES[name]))
+    finally:
+        model.set_attn_implementation(before)
+    for segment in explained(name).segments.values():
+        assert distance(eager[segment.name], segment.relevance) <= TOLERANCE

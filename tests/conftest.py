@@ -1,0 +1,21 @@
+"""Options of the whole suite; and, before heedmap is imported, runtime checks of the shapes in its annotations."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models, and other processes beside us: threads only wait
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook(["heedmap.relevance", "heedmap.attention.record"], "beartype.beartype")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--golden",
+        type=Path,
+        default=Path(__file__).parent / "parity" / "golden",
+        metavar="DIR",
+        help="folder of golden cases that tests/parity compares with (default: tests/parity/golden)",
+    )

@@ -1,0 +1,1 @@
+"""Slow and simple float64 re-implementations that import nothing of heedmap."""

@@ -1,0 +1,1 @@
+"""heedmap against the numbers of the paper authors' own code, on the cases of ``--golden DIR``."""

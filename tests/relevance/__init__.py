@@ -1,0 +1,1 @@
+"""The algebra, the recorded attention and the methods against slow oracles, and their laws."""
