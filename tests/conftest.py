@@ -6,8 +6,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models, and other processes beside us: threads only wait
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
+settings.register_profile("heedmap", derandomize=False, deadline=None, database=None, max_examples=1500)
+settings.load_profile("heedmap")
 install_import_hook(["heedmap.relevance", "heedmap.attention.record"], "beartype.beartype")
 
 

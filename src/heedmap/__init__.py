@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "explain": "heedmap.explain",
-    "inspect": "heedmap.explain",
+    "explain": "heedmap.engine",
+    "inspect": "heedmap.engine",
     "load": "heedmap.subjects",
     "Subject": "heedmap.subjects",
     "MODELS": "heedmap.subjects",
@@ -42,7 +42,7 @@ __all__ = [
 if TYPE_CHECKING:
     from heedmap import errors, targets
     from heedmap.errors import HeedmapError
-    from heedmap.explain import explain, inspect
+    from heedmap.engine import explain, inspect
     from heedmap.explanation import Explanation, Flow, Segment
     from heedmap.methods import METHODS, Method
     from heedmap.subjects import MODELS, Subject, load

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from heedmap.errors import InputError, TargetError
-from heedmap.explain import explain
+from heedmap.engine import explain
 from heedmap.subjects import load
 from heedmap.targets import NextToken
 

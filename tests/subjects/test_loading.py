@@ -10,7 +10,7 @@ import torch
 
 import heedmap
 from heedmap.errors import InputError, ModelLoadError
-from heedmap.explain import explain
+from heedmap.engine import explain
 from heedmap.subjects import MODELS, Subject, load
 from heedmap.subjects.table import KINDS, kind_of
 

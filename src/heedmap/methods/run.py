@@ -99,15 +99,17 @@ class Run:
         }
 
     def visible(self, stream: int) -> Bool[Tensor, "batch tokens"]:
-        """Which tokens of a stream any query may look at: False for padding."""
+        """Which tokens of a stream the rows that are read (else: any query) may look at: False for padding."""
         asked = [e for e in self.graph.edges if e.source == stream]
         if not asked:
             tokens = self.graph.streams[stream].tokens
             return torch.ones(self.batch, tokens, dtype=torch.bool, device=self.attentions[0].value.device)
-        index = next((e for e in asked if e.is_self), asked[0]).attention
-        attention = self.attentions[index]
-        ones = attention.value.new_ones(attention.batch, 1, attention.queries, dtype=attention.dtype)
-        return self.mean_probabilities(index).left(ones)[:, 0] > 0
+        edge = next((e for e in asked if e.is_self), asked[0])
+        attention = self.attentions[edge.attention]
+        rows = attention.value.new_ones(attention.batch, 1, attention.queries, dtype=attention.dtype)
+        if edge.stream in self.readouts:  # rows of padding may look anywhere; those that are read look at what is real
+            rows = self.readouts[edge.stream].weights
+        return self.mean_probabilities(edge.attention).left(rows)[:, 0] > 0
 
 
 def _layers(edges: list[Edge]) -> list[tuple[Edge, int, int]]:

@@ -49,12 +49,14 @@ class Dense:
     def rows(self, stream: int, state: State, rows: Rows) -> PerStream:
         """rows @ R[state]^{sx} for every stream x that reaches s."""
         found = {x: rows @ rest for x, rest in self.rest(stream, state).items()}
-        if self._has_identity(state):
-            found[stream] = found[stream] + rows if stream in found else rows
+        if stream not in found:  # R^{ss} is I so far
+            found[stream] = rows
+        elif self.ablations.aggregate:
+            found[stream] = found[stream] + rows
         return found
 
     def rest(self, stream: int, state: State) -> PerStream:
-        """R[state]^{sx}, less the identity for x = s (without aggregation: less nothing, after the first update)."""
+        """R[state]^{sx}, less the identity for x = s (without aggregation: less nothing, once replaced)."""
         state = frozenset(a for a in state if a in self._added)
         if not state:
             return {}
@@ -66,9 +68,6 @@ class Dense:
             self._rest[stream, state] = total
         return self._rest[stream, state]
 
-    def _has_identity(self, state: State) -> bool:
-        return self.ablations.aggregate or not any(a in self._added for a in state)
-
     def _whole(self, stream: int, state: State, like: Tensor) -> Tensor:
         """R[state]^{ss}."""
         size = self.graph.streams[stream].tokens
@@ -76,7 +75,7 @@ class Dense:
         rest = self.rest(stream, state).get(stream)
         if rest is None:
             return identity
-        return identity + rest if self._has_identity(state) else rest
+        return identity + rest if self.ablations.aggregate else rest
 
     def _update(self, edge: Edge) -> PerStream:
         cam = self.cams[edge.attention].dense()
@@ -103,7 +102,7 @@ class Dense:
     def _bar(self, stream: int, state: State, like: Tensor) -> Tensor:
         """R̄ (eqs. 8, 9), from R − I as it is kept."""
         rest = self.rest(stream, state).get(stream)
-        if rest is None or not self._has_identity(state):
+        if rest is None or not self.ablations.aggregate:
             return rules.normalize(self._whole(stream, state, like))
         identity = torch.eye(rest.shape[-1], dtype=rest.dtype, device=rest.device)
         return rest / rules.guarded(rest.sum(-1, keepdim=True)) + identity

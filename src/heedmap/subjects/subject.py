@@ -120,7 +120,7 @@ class Subject:
             InputError, ModelLoadError: see :meth:`inputs`.
             TargetError: the target does not fit, or a word is no single token.
         """
-        from heedmap.explain import explain
+        from heedmap.engine import explain
 
         inputs = self.inputs(text, image, boxes, audio, decoder_input_ids)
         result = explain(
@@ -134,7 +134,7 @@ class Subject:
         self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, *, target: Any = None
     ) -> Flow:
         """The attentions found, their streams, and the rows that the target reads; arguments as for :meth:`explain`."""
-        from heedmap.explain import inspect
+        from heedmap.engine import inspect
 
         inputs = self.inputs(text, image, boxes, audio)
         return inspect(self.model, inputs, target=self._target(target, inputs, text))

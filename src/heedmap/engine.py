@@ -1,4 +1,4 @@
-"""explain(): record → target → gradient → method → Explanation."""
+"""explain() and inspect(): record → target → gradient → method → Explanation."""
 
 from __future__ import annotations
 
