@@ -41,8 +41,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from heedmap import errors, targets
-    from heedmap.errors import HeedmapError
     from heedmap.engine import explain, inspect
+    from heedmap.errors import HeedmapError
     from heedmap.explanation import Explanation, Flow, Segment
     from heedmap.methods import METHODS, Method
     from heedmap.subjects import MODELS, Subject, load

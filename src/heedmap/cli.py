@@ -41,7 +41,9 @@ BoxesOption = Annotated[Path | None, typer.Option(help="An .npz with features (N
 AudioOption = Annotated[Path | None, typer.Option(help="A 16-bit PCM .wav file.")]
 TargetOption = Annotated[
     str | None,
-    typer.Option(help="Class index or label, query:K, query:K:LABEL, token:TEXT, position:P or position:P:TEXT."),
+    typer.Option(
+        help="Class index or label, query:K, query:K:LABEL, token:TEXT, position:P, position:P:TEXT, or norm (features)."
+    ),
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0.")]
 DtypeOption = Annotated[str | None, typer.Option(help="Such as float32 or bfloat16.")]
@@ -196,7 +198,8 @@ def parse_target(text: str | None) -> int | str | tuple[str, Any, Any] | None:
     """A target of the command line, not yet looked up.
 
     Returns:
-        None, a class index, a label, ``("query", K, label or None)`` or ``("token", text or None, position)``.
+        None, a class index, a label, ``("query", K, label or None)``, ``("token", text or None, position)`` or
+        ``("norm", None, None)``.
 
     Raises:
         typer.BadParameter: no number where there should be one.
@@ -205,6 +208,8 @@ def parse_target(text: str | None) -> int | str | tuple[str, Any, Any] | None:
         return None
     if re.fullmatch(r"[+-]?\d+", text, re.ASCII):
         return int(text)
+    if text == "norm":
+        return "norm", None, None
     word, colon, rest = text.partition(":")
     if not colon or word not in ("query", "token", "position"):
         return text
@@ -221,9 +226,11 @@ def parse_target(text: str | None) -> int | str | tuple[str, Any, Any] | None:
 def _as_target(parsed: int | str | tuple[str, Any, Any] | None) -> Any:
     if not isinstance(parsed, tuple):
         return parsed
-    from heedmap.targets import DetectionQuery, NextToken
+    from heedmap.targets import DetectionQuery, FeatureNorm, NextToken
 
     kind, first, second = parsed
+    if kind == "norm":
+        return FeatureNorm()
     return DetectionQuery(query=first, label=second) if kind == "query" else NextToken(token=first, position=second)
 
 

@@ -243,6 +243,22 @@ class Similarity(Target):
 
 
 @dataclass(frozen=True)
+class FeatureNorm(Target):
+    """Half the squared norm of an encoder's embedding: what a model without classes (DINOv2, BERT) makes its features of.
+
+    Attributes:
+        pool: ``"pooler"`` (``pooler_output``, the [CLS] token's features) or ``"mean"`` (of ``last_hidden_state``).
+    """
+
+    pool: str = "pooler"
+
+    def choose(self, output: Any, context: Context) -> Chosen:
+        """See :meth:`Target.choose`."""
+        values = pooled(output, context, self.pool).square().sum(-1) / 2
+        return Chosen(values, (f"norm of the {self.pool} embedding",) * len(values))
+
+
+@dataclass(frozen=True)
 class Function(Target):
     """Any callable from the model's output to (batch,) values."""
 

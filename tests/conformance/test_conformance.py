@@ -28,6 +28,13 @@ def built(name: str) -> tuple[nn.Module, Inputs]:
     return livened(case.build()), case.inputs()
 
 
+@cache
+def exact(name: str) -> tuple[nn.Module, Inputs]:
+    """The same model in float64: laws are decided without rounding."""
+    model, inputs = built(name)
+    return copy.deepcopy(model).double(), {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
+
+
 def target(case: Case) -> Any:
     return Similarity() if case.target == "pairs" else case.target
 
@@ -74,10 +81,13 @@ def test_rows_equal_the_rows_of_the_whole_map(name: str) -> None:
         assert distance(segment.relevance, expected[segment.name]) <= TOLERANCE, segment.name
 
 
-@pytest.mark.parametrize("method", list(heedmap.METHODS))
-@pytest.mark.parametrize("name", NAMES)
+LAWS = [(n, m) for n in NAMES for m in heedmap.METHODS if (n, m) != ("vilt", "random")]
+"""ViLT shuffles its patches, so a random number drawn for a row of its stream belongs to another patch each time."""
+
+
+@pytest.mark.parametrize(("name", "method"), LAWS)
 def test_a_batch_equals_its_samples_one_by_one(name: str, method: str) -> None:
-    model, inputs = built(name)
+    model, inputs = exact(name)
     together = heedmap.explain(model, inputs, target=target(CASES[name]), method=method)
     for sample in range(BATCH):
         alone = {k: v[sample : sample + 1] for k, v in inputs.items()}
@@ -86,10 +96,9 @@ def test_a_batch_equals_its_samples_one_by_one(name: str, method: str) -> None:
             assert distance(together[segment.name][sample], segment.relevance[0]) <= TOLERANCE, segment.name
 
 
-@pytest.mark.parametrize("method", list(heedmap.METHODS))
-@pytest.mark.parametrize("name", [n for n in NAMES if CASES[n].pad])
+@pytest.mark.parametrize(("name", "method"), [(n, m) for n, m in LAWS if CASES[n].pad])
 def test_padding_changes_nothing(name: str, method: str) -> None:
-    model, inputs = built(name)
+    model, inputs = exact(name)
     case = CASES[name]
     padded = dict(inputs)
     for key, value in case.pad.items():

@@ -146,5 +146,5 @@ def examples(draw: st.DrawFn, programs: dict[str, Program], batch: int | None = 
         shape = (count, sizes[step.stream], sizes[step.source])
         cam = rng.random(shape) * (rng.random(shape) >= zero) * (rng.random((*shape[:2], 1)) >= zero / 2)
         if step.number not in left_out:
-            cams[step.number] = cam * 10.0 ** rng.integers(-6, 1)
+            cams[step.number] = cam * 10.0 ** rng.integers(-3, 1)
     return Example(name, flow, cams, count, seed)

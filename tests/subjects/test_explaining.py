@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from heedmap.errors import InputError, TargetError
 from heedmap.engine import explain
+from heedmap.errors import InputError, TargetError
 from heedmap.subjects import load
 from heedmap.targets import NextToken
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import heedmap
-from heedmap.errors import InputError, ModelLoadError
 from heedmap.engine import explain
+from heedmap.errors import InputError, ModelLoadError
 from heedmap.subjects import MODELS, Subject, load
 from heedmap.subjects.table import KINDS, kind_of
 
