@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-settings.register_profile("heedmap", derandomize=False, deadline=None, database=None, max_examples=2000)
+settings.register_profile("heedmap", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.load_profile("heedmap")
 install_import_hook(["heedmap.relevance", "heedmap.attention.record"], "beartype.beartype")
 
