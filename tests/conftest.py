@@ -10,6 +10,7 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 settings.register_profile("heedmap", derandomize=True, deadline=None, database=None, max_examples=60)
+settings.register_profile("thorough", deadline=None, database=None, max_examples=2000)  # --hypothesis-profile=thorough
 settings.load_profile("heedmap")
 install_import_hook(["heedmap.relevance", "heedmap.attention.record"], "beartype.beartype")
 

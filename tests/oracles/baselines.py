@@ -51,7 +51,7 @@ def last_maps(flow: Flow, maps: dict[int, Matrix], stream: int, state: State) ->
             continue
         for x, further in last_maps(flow, maps, source, step.value_state).items():
             if x not in last:
-                found[x] = maps[step.number] @ further  # of several ways there, the last source's
+                found.setdefault(x, maps[step.number] @ further)
     return found
 
 
@@ -70,4 +70,4 @@ def gradcam(
     if min_max == "none":
         return cam
     inside = cam[region] if min_max == "region" else cam
-    return (cam - inside.min()) / (inside.max() - inside.min())
+    return (cam - inside.min()) / (np.ptp(inside) or 1)

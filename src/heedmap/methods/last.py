@@ -93,7 +93,7 @@ def _region(
     if options["padding"] == "exclude":
         columns = run.visible(source).to(ones.dtype)
         rows = run.visible(stream).to(ones.dtype)
-    if options["region"] == "row":
+    if options["region"] == "row" and stream in run.readouts:  # of a stream that is not read directly: all rows
         rows = (run.readouts[stream].weights[:, 0] > 0).to(ones.dtype)
         columns = columns * (1 - rows) if stream == source else columns
     return rows, columns
@@ -114,6 +114,7 @@ def _min_max(run: Run, index: int, cam: Matrix, rows: Tensor, columns: Tensor, o
         high.append(block.masked_fill(~inside, -torch.inf).amax((1, 2)))
     least = torch.stack(low).amin(0)[:, None, None]
     span = torch.stack(high).amax(0)[:, None, None] - least
+    least = least.masked_fill(least.isinf(), 0.0)  # of an empty region
     span = torch.where(span > 0, span, torch.ones_like(span))
     return run.matrix(run.attentions[index], lambda block: (_slice(cam, block) - least) / span)
 

@@ -1,0 +1,184 @@
+"""Ratios in one run: heedmap against the floor and against the usual recipe.
+
+    python bench/run.py [NAME …]      # names: vit-224 vit-384 bert-512 detr-1 detr-20 memory
+
+floor: one forward and one backward to the attention outputs, kept by the plainest patch of the fused kernel.
+recipe: eager attention, one backward through everything into the parameters, dense R (for DETR once per query).
+Random weights do: time does not depend on them.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import heedmap
+from heedmap.targets import DetectionQuery
+
+
+def timed(function: Callable[[], Any], repeats: int = 5) -> float:
+    """Median seconds, after one warm-up."""
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def floor(model: nn.Module, inputs: dict[str, Tensor], value: Callable[[Any], Tensor]) -> None:
+    """One forward, one backward to the attention outputs, nothing else."""
+    kernel, outs = F.scaled_dot_product_attention, []
+
+    def keeping(*args: Any, **kwargs: Any) -> Tensor:
+        out = kernel(*args, **kwargs)
+        out = out if out.requires_grad else out.requires_grad_()
+        outs.append(out)
+        return out
+
+    model.requires_grad_(False)
+    F.scaled_dot_product_attention = nn.functional.scaled_dot_product_attention = keeping
+    try:
+        torch.autograd.grad(value(model(**inputs)), outs, allow_unused=True)
+    finally:
+        F.scaled_dot_product_attention = nn.functional.scaled_dot_product_attention = kernel
+
+
+def recipe(model: nn.Module, inputs: dict[str, Tensor], value: Callable[[Any], Tensor]) -> Tensor:
+    """Eager attention, full backward into the parameters, dense R of the encoder's self-attentions."""
+    model.requires_grad_(True).zero_grad()
+    output = model(**inputs, output_attentions=True)
+    probs = output.attentions if getattr(output, "attentions", None) is not None else output.encoder_attentions
+    for attention in probs:
+        attention.retain_grad()
+    value(output).backward()
+    relevance = torch.eye(probs[0].shape[-1])
+    with torch.no_grad():
+        for attention in probs:
+            relevance = relevance + (attention * attention.grad).clamp(min=0).mean(1) @ relevance
+    return relevance
+
+
+def pair(build: Callable[[str], nn.Module]) -> tuple[nn.Module, nn.Module]:
+    """The same model with fused and with eager attention."""
+    torch.manual_seed(0)
+    fused = build("sdpa").eval()
+    eager = build("eager").eval()
+    eager.load_state_dict(fused.state_dict())
+    return fused, eager
+
+
+def classifier(name: str, build: Callable[[str], nn.Module], inputs: dict[str, Tensor]) -> None:
+    """Print the ratios of a classifier."""
+    fused, eager = pair(build)
+
+    def value(output: Any) -> Tensor:
+        return output.logits[:, 0].sum()
+
+    least = timed(lambda: floor(fused, inputs, value))
+    fused.requires_grad_(True)
+    ours = timed(lambda: heedmap.explain(fused, inputs, target=0))
+    usual = timed(lambda: recipe(eager, inputs, value))
+    print(f"{name:9} floor {least:6.2f} s   heedmap/floor {ours / least:5.2f}   heedmap/recipe {ours / usual:5.2f}", flush=True)
+
+
+def vit(size: int) -> None:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    def build(kernel: str) -> nn.Module:
+        return ViTForImageClassification(ViTConfig(image_size=size, num_labels=10, attn_implementation=kernel))
+
+    classifier(f"vit-{size}", build, {"pixel_values": torch.randn(1, 3, size, size)})
+
+
+def bert() -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    def build(kernel: str) -> nn.Module:
+        return BertForSequenceClassification(BertConfig(num_labels=4, attn_implementation=kernel))
+
+    classifier("bert-512", build, {"input_ids": torch.randint(5, 20000, (1, 512))})
+
+
+def detr(queries: int) -> None:
+    """DETR-R50 at 800 px: heedmap once for all queries, the recipe once per query (timed for one, multiplied)."""
+    from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
+
+    def build(kernel: str) -> nn.Module:
+        backbone = ResNetConfig(out_features=["stage4"])
+        config = DetrConfig(
+            use_timm_backbone=False, backbone=None, use_pretrained_backbone=False, backbone_config=backbone, num_labels=91
+        )
+        model = DetrForObjectDetection(config)
+        model.config._attn_implementation = kernel
+        return model
+
+    fused, eager = pair(build)
+    inputs = {"pixel_values": torch.randn(1, 3, 800, 800)}
+    targets = [DetectionQuery(query) for query in range(queries)]
+    ours = timed(lambda: heedmap.explain(fused, inputs, target=targets), 2)
+    usual = timed(lambda: recipe(eager, inputs, lambda output: output.logits[0, 0, 0]), 2) * queries
+    print(f"detr-{queries:<4} heedmap {ours:6.2f} s   recipe {usual:6.2f} s   recipe/heedmap {usual / ours:5.2f}", flush=True)
+
+
+class Peak:
+    """Peak resident memory above the start, in bytes, sampled."""
+
+    def __enter__(self) -> Peak:
+        self.start, self.most, self.running = self._now(), 0, True
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.running = False
+        self.thread.join()
+
+    def _now(self) -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    def _watch(self) -> None:
+        while self.running:
+            self.most = max(self.most, self._now() - self.start)
+            time.sleep(0.01)
+
+
+def memory(tokens: int = 8192) -> None:
+    """Peak memory at 8,192 tokens, 12 layers of 12 heads, above the plain forward and backward."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig(num_labels=4, max_position_embeddings=tokens, vocab_size=100)
+    model = BertForSequenceClassification(config).eval()
+    inputs = {"input_ids": torch.randint(5, 99, (1, tokens))}
+    with Peak() as plain:
+        floor(model, inputs, lambda output: output.logits[:, 0].sum())
+    with Peak() as ours:
+        heedmap.explain(model, inputs, target=0)
+    extra = (ours.most - plain.most) / 2**30
+    print(f"memory    plain {plain.most / 2**30:.2f} GiB   heedmap {ours.most / 2**30:.2f} GiB   extra {extra:.2f} GiB", flush=True)
+
+
+BENCHES: dict[str, Callable[[], None]] = {
+    "vit-224": lambda: vit(224),
+    "vit-384": lambda: vit(384),
+    "bert-512": bert,
+    "detr-1": lambda: detr(1),
+    "detr-20": lambda: detr(20),
+    "memory": memory,
+}
+
+if __name__ == "__main__":
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    for chosen in sys.argv[1:] or BENCHES:
+        BENCHES[chosen]()
