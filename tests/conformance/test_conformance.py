@@ -32,6 +32,8 @@ def built(name: str) -> tuple[nn.Module, Inputs]:
 def exact(name: str) -> tuple[nn.Module, Inputs]:
     """The same model in float64: laws are decided without rounding."""
     model, inputs = built(name)
+    if name == "gpt-oss-sinks":  # its grouped matrix product knows no float64
+        return model, inputs
     return copy.deepcopy(model).double(), {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
 
 
