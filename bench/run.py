@@ -90,7 +90,10 @@ def classifier(name: str, build: Callable[[str], nn.Module], inputs: dict[str, T
     fused.requires_grad_(True)
     ours = timed(lambda: heedmap.explain(fused, inputs, target=0))
     usual = timed(lambda: recipe(eager, inputs, value))
-    print(f"{name:9} floor {least:6.2f} s   heedmap/floor {ours / least:5.2f}   heedmap/recipe {ours / usual:5.2f}", flush=True)
+    print(
+        f"{name:9} floor {least:6.2f} s   heedmap/floor {ours / least:5.2f}   heedmap/recipe {ours / usual:5.2f}",
+        flush=True,
+    )
 
 
 def vit(size: int) -> None:
@@ -118,7 +121,11 @@ def detr(queries: int) -> None:
     def build(kernel: str) -> nn.Module:
         backbone = ResNetConfig(out_features=["stage4"])
         config = DetrConfig(
-            use_timm_backbone=False, backbone=None, use_pretrained_backbone=False, backbone_config=backbone, num_labels=91
+            use_timm_backbone=False,
+            backbone=None,
+            use_pretrained_backbone=False,
+            backbone_config=backbone,
+            num_labels=91,
         )
         model = DetrForObjectDetection(config)
         model.config._attn_implementation = kernel
@@ -129,7 +136,10 @@ def detr(queries: int) -> None:
     targets = [DetectionQuery(query) for query in range(queries)]
     ours = timed(lambda: heedmap.explain(fused, inputs, target=targets), 2)
     usual = timed(lambda: recipe(eager, inputs, lambda output: output.logits[0, 0, 0]), 2) * queries
-    print(f"detr-{queries:<4} heedmap {ours:6.2f} s   recipe {usual:6.2f} s   recipe/heedmap {usual / ours:5.2f}", flush=True)
+    print(
+        f"detr-{queries:<4} heedmap {ours:6.2f} s   recipe {usual:6.2f} s   recipe/heedmap {usual / ours:5.2f}",
+        flush=True,
+    )
 
 
 class Peak:
@@ -166,7 +176,10 @@ def memory(tokens: int = 8192) -> None:
     with Peak() as ours:
         heedmap.explain(model, inputs, target=0)
     extra = (ours.most - plain.most) / 2**30
-    print(f"memory    plain {plain.most / 2**30:.2f} GiB   heedmap {ours.most / 2**30:.2f} GiB   extra {extra:.2f} GiB", flush=True)
+    print(
+        f"memory    plain {plain.most / 2**30:.2f} GiB   heedmap {ours.most / 2**30:.2f} GiB   extra {extra:.2f} GiB",
+        flush=True,
+    )
 
 
 BENCHES: dict[str, Callable[[], None]] = {

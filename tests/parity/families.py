@@ -63,7 +63,14 @@ def _segment(name: str) -> View:
 
 
 def _map(rows: str, columns: str) -> View:
-    return lambda e, inputs: e.maps[rows, columns][0]
+    """A whole map; one that no relevance reaches (LXMERT's R_it with a single x layer) is zero."""
+
+    def view(e: Explanation, inputs: Mapping[str, Tensor]) -> Tensor:
+        if (rows, columns) in e.maps:
+            return e.maps[rows, columns][0]
+        return torch.zeros(e.flow.stream(rows).tokens, e.flow.stream(columns).tokens)
+
+    return view
 
 
 def _end(ids: Tensor) -> int:

