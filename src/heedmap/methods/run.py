@@ -22,6 +22,9 @@ RowsOf = Callable[[int, State, Tensor], dict[int, Tensor]]
 MEMORY_BUDGET = 256 * 2**20
 """Bytes that blocks of attention may take at once, by default."""
 
+BLOCK = 4 * 2**20
+"""Bytes of one block of A: larger ones leave the processor's cache, and are slower."""
+
 
 @dataclass(frozen=True)
 class Readout:
@@ -61,7 +64,8 @@ class Run:
     def matrix(self, attention: Attention, block: Callable[[slice], Tensor]) -> Matrix:
         """A matrix over one attention's queries and keys, blocked to fit the memory budget."""
         row = self.batch * attention.keys * attention.dtype.itemsize
-        step = max(1, min(attention.queries, self.memory_budget // (3 * row * attention.heads)))
+        room = min(self.memory_budget // 3, BLOCK)
+        step = max(1, min(attention.queries, room // (row * attention.heads)))
         all_dense = sum(a.batch * a.queries * a.keys * a.dtype.itemsize for a in self.attentions)
         return Matrix(block, attention.queries, step, keep=all_dense <= self.memory_budget)
 
