@@ -33,6 +33,7 @@ IN_ORDER: dict[str, Program] = {
     "chain of three streams": _one((0, 0), (1, 1), (1, 0), (1, 1), (2, 2), (2, 1), (2, 2), (2, 1), (2, 2)),
     "two streams asked": _one((0, 0), (1, 1), (2, 2), (2, 0), (2, 1), (2, 2), (2, 0)),
     "three streams, one asked by two": _one((0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)),
+    "two ways to one stream": _one((0, 0), (1, 0), (2, 0), (1, 1), (2, 2), (3, 3), (3, 1), (3, 2), (3, 3)),
     "parallel attentions": _now(((0, 0), (0, 0)), ((0, 0),), ((1, 1), (1, 0)), ((1, 1), (1, 0))),
 }
 """Flows in which every attention reads its streams as they then are: the paper's procedure says what R is."""
