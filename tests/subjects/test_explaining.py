@@ -154,6 +154,23 @@ def test_the_engine_labels_too(folder):
     assert explanation == subject.explain(text="the cat", target=1)
 
 
+@pytest.mark.parametrize(
+    ("name", "target"), [("gpt2", "Paris"), ("bart", None), ("bert_masked", None), ("whisper", None)]
+)
+def test_the_engine_knows_what_the_subject_means(folder, name, target):
+    subject = load(folder(name))
+    assert explain(subject, subject.inputs(**GIVEN[name]), target=target) == subject.explain(
+        **GIVEN[name], target=target
+    )
+
+
+def test_the_engine_takes_the_labels_of_the_subject(folder):
+    subject = dataclasses.replace(load(folder("bert")), labels={0: "yes", 1: "no"})
+    inputs = subject.inputs(text="the cat")
+    assert explain(subject, inputs, target="no").target == ("class 1 (no)",)
+    assert explain(subject, inputs, target="other", labels={1: "other"}).target == ("class 1 (other)",)
+
+
 def test_a_list_of_targets_gives_a_list(folder):
     subject = load(folder("gpt2"))
     found = subject.explain(text="The capital", target=["Paris", 7, None])

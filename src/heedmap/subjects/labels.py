@@ -11,6 +11,7 @@ CONTINUED = "…"
 LONGEST_CHARACTER = 8
 """Tokens over which one character may be spread: 4 bytes, and as many again for what stands around it."""
 BLANKS = str.maketrans({" ": "␣", "\n": "⏎", "\r": "⏎", "\t": "⇥"})
+WHITE = "␣⏎⇥"
 MARKS = re.compile(r"^##(?=[^#\s])|^[▁Ġ]+|</w>$")
 
 

@@ -123,12 +123,11 @@ class Subject:
         from heedmap.engine import explain
 
         inputs = self.inputs(text, image, boxes, audio, decoder_input_ids)
-        result = explain(
-            self.model, inputs, target=self._target(target, inputs, text), method=method, labels=self.labels, **options
-        )
-        if isinstance(result, list):
-            return [self.finish(one, inputs, boxes) for one in result]
-        return self.finish(result, inputs, boxes)
+        result = explain(self, inputs, target=target, method=method, **options)
+        if boxes is None:
+            return result
+        named = [self.finish(one, inputs, boxes) for one in (result if isinstance(result, list) else [result])]
+        return named if isinstance(result, list) else named[0]
 
     def inspect(
         self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, *, target: Any = None
@@ -136,8 +135,21 @@ class Subject:
         """The attentions found, their streams, and the rows that the target reads; arguments as for :meth:`explain`."""
         from heedmap.engine import inspect
 
-        inputs = self.inputs(text, image, boxes, audio)
-        return inspect(self.model, inputs, target=self._target(target, inputs, text))
+        return inspect(self, self.inputs(text, image, boxes, audio), target=target)
+
+    def meant(self, target: Any, inputs: Mapping[str, Any]) -> Any:
+        """``target`` with words replaced by token ids, its position filled in, and None by the model's own default.
+
+        Args:
+            target: as for :meth:`explain`.
+            inputs: see :meth:`inputs`.
+
+        Raises:
+            TargetError: a word is no single token, or texts are masked at unequal positions.
+        """
+        target = self.default_target if target is None else target
+        masked = "MaskedLM" in type(self.model).__name__
+        return Speech(self.tokenizer, self.kind_row.speaks, masked, inputs).target(target)
 
     def finish(self, explanation: Explanation, inputs: Mapping[str, Any], boxes: Any = None) -> Explanation:
         """A copy of ``explanation`` whose segments have labels: tokens, names of boxes, times.
@@ -221,11 +233,6 @@ class Subject:
             )
         shown: list[Image] = [unprocessed(one, processor) for one in values]
         return shown if isinstance(image, list) else shown[0]
-
-    def _target(self, target: Any, inputs: Mapping[str, Any], text: Any) -> Any:
-        target = self.default_target if target is None else target
-        masked = "MaskedLM" in type(self.model).__name__
-        return Speech(self.tokenizer, self.kind_row.speaks, masked, inputs, listed(text)).target(target)
 
     def _decoder(self, inputs: Mapping[str, Any], given: Any) -> dict[str, Any]:
         if self.kind_row.speaks != "decoder":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import TargetError
 from heedmap.subjects.decoder import first_word, position_of
-from heedmap.subjects.labels import decoded, token_labels
+from heedmap.subjects.labels import WHITE, decoded, token_labels
 
 if TYPE_CHECKING:
     from heedmap.targets import NextToken
@@ -26,14 +26,12 @@ class Speech:
         speaks: of the model's kind: ``""``, ``"next"`` or ``"decoder"``.
         masked: whether the model fills in masked words.
         inputs: what the model is called with.
-        texts: what was given as text, for each sample.
     """
 
     tokenizer: Any
     speaks: str
     masked: bool
     inputs: Mapping[str, Any]
-    texts: Sequence[Any]
 
     def target(self, target: Any) -> Any:
         """``target`` with words replaced by token ids, its position filled in, and a way to name tokens.
@@ -73,8 +71,10 @@ class Speech:
         return ids[-1] if self.speaks == "next" and self._ends_in_word(sample) else ids[0]
 
     def _ends_in_word(self, sample: int) -> bool:
-        text = self.texts[min(sample, len(self.texts) - 1)]
-        return isinstance(text, str) and not text[-1:].isspace()
+        mask = self.inputs.get("attention_mask")
+        ids = self.inputs["input_ids"][sample]
+        real = ids if mask is None else ids[mask[sample] != 0]
+        return bool(token_labels(self.tokenizer, real[-1:].tolist())[0].strip(WHITE))
 
     def _said_at(self, ids: Sequence[int | None]) -> int:
         said = self.inputs["decoder_input_ids"]

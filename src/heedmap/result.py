@@ -1,0 +1,196 @@
+"""The result of one target: rows of relevance and whole maps, cut into named segments, with the flow as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heedmap.attention.forward import Recording
+from heedmap.attention.layout import Part
+from heedmap.errors import HeedmapError
+from heedmap.explanation import AttentionInfo, Explanation, Flow, Segment, StreamInfo
+from heedmap.methods import Method
+from heedmap.methods.run import RowsOf, Run
+from heedmap.targets import Chosen, Context
+
+SEGMENTS = {
+    "input_ids": "text",
+    "inputs_embeds": "text",
+    "decoder_input_ids": "decoder",
+    "decoder_inputs_embeds": "decoder",
+    "pixel_values": "image",
+    "visual_feats": "boxes",
+    "visual_embeds": "boxes",
+    "input_features": "audio",
+    "input_values": "audio",
+}
+"""Names of inputs → names of segments. An input that is not here is called by what it looks like, or its own name."""
+
+KINDS = {"text": "text", "decoder": "text", "image": "image", "boxes": "boxes", "audio": "audio", "queries": "queries"}
+
+Named = dict[int, list[tuple[str, Part | None]]]
+"""For each stream its segments with their names; None: tokens that no input made."""
+
+
+def assembled(
+    recording: Recording,
+    named: Named,
+    run: Run,
+    chosen: Chosen,
+    method: Method,
+    options: dict[str, Any],
+    context: Context,
+) -> Explanation:
+    """The explanation of one target."""
+    with torch.no_grad():
+        rows_of = method.prepare(run, options)
+        rows = _rows(run, rows_of, options.get("drop_self", False))
+        maps = _maps(run, rows_of) if run.full else {}
+    segments = _segments(recording, named, run, rows)
+    prediction = chosen.prediction
+    labels = None
+    if prediction is not None and context.labels:
+        labels = tuple(context.labels.get(i, str(i)) for i in prediction.tolist())
+    return Explanation(
+        segments=segments,
+        target=chosen.words,
+        scores=chosen.values.detach().float().cpu(),
+        prediction=None if prediction is None else prediction.cpu(),
+        prediction_labels=labels,
+        method=method.name,
+        options=options,
+        flow=described(recording, named, run),
+        maps={**maps, **_blocks(segments, maps)},
+    )
+
+
+def _rows(run: Run, rows_of: RowsOf, drop_self: bool) -> dict[int, Tensor]:
+    """The relevance of each stream's tokens, (batch, tokens): summed over the streams that the target reads."""
+    total: dict[int, Tensor] = {}
+    for stream, readout in run.readouts.items():
+        for x, rows in rows_of(stream, readout.state, readout.weights).items():
+            rows = rows[:, 0]
+            if x == stream and drop_self:
+                single = (readout.weights > 0).sum(-1) == 1
+                rows = rows.masked_fill((readout.weights[:, 0] > 0) & single, 0.0)
+            total[x] = total[x] + rows if x in total else rows
+    return total
+
+
+def _maps(run: Run, rows_of: RowsOf) -> dict[tuple[str, str], Tensor]:
+    """Whole maps of every stream in its final state (of a stream that is read: in the state that is read)."""
+    found = {}
+    for stream in run.graph.streams:
+        readout = run.readouts.get(stream.index)
+        state = readout.state if readout else frozenset(stream.attentions)
+        identity = torch.eye(stream.tokens, dtype=run.attentions[0].dtype, device=run.attentions[0].value.device)
+        for x, rows in rows_of(stream.index, state, identity.expand(run.batch, -1, -1)).items():
+            found[run.names[stream.index], run.names[x]] = rows.float().cpu().contiguous()
+    return found
+
+
+def _blocks(segments: dict[str, Segment], maps: dict[tuple[str, str], Tensor]) -> dict[tuple[str, str], Tensor]:
+    """Of a stream with several segments, also the map of each segment to each."""
+    found = {}
+    for a in segments.values():
+        for b in segments.values():
+            whole = maps.get((a.stream, b.stream))
+            if whole is None or (a.name, b.name) in maps:
+                continue
+            rows = whole.gather(1, a.positions.clamp(min=0)[:, :, None].expand(-1, -1, whole.shape[2]))
+            block = rows.gather(2, b.positions.clamp(min=0)[:, None].expand(-1, rows.shape[1], -1))
+            there = (a.positions >= 0)[:, :, None] & (b.positions >= 0)[:, None]
+            found[a.name, b.name] = block.masked_fill(~there, 0.0).contiguous()
+    return found
+
+
+def _segments(recording: Recording, named: Named, run: Run, rows: dict[int, Tensor]) -> dict[str, Segment]:
+    found: dict[str, Segment] = {}
+    for stream in recording.graph.streams:
+        if stream.index not in rows:
+            continue
+        relevance = rows[stream.index].float().cpu()
+        for name, part in named[stream.index]:
+            found[name] = _segment(name, part, run.names[stream.index], relevance)
+    if not found:
+        raise HeedmapError("none of the streams that the target reads has tokens that can be traced to an input")
+    return found
+
+
+def _segment(name: str, part: Part | None, stream: str, relevance: Tensor) -> Segment:
+    if part is None:
+        positions = torch.arange(relevance.shape[1]).expand(len(relevance), -1).contiguous()
+        return Segment(name, KINDS.get(name, "tokens"), stream, relevance.contiguous(), positions)
+    positions = part.positions.cpu().contiguous()
+    picked = relevance.gather(1, positions.clamp(min=0)).masked_fill(positions < 0, 0.0)
+    kind = KINDS.get(name, part.kind_hint)
+    return Segment(name, kind, stream, picked.contiguous(), positions, part.grid if kind != "audio" else None)
+
+
+def named_segments(recording: Recording) -> Named:
+    """For each stream its segments with their names, each name once."""
+    used: set[str] = set()
+    found: Named = {}
+    for stream in recording.graph.streams:
+        parts = recording.parts.get(stream.index, [])
+        wanted: list[tuple[str, Part | None]] = [(_segment_name(part, recording.inputs), part) for part in parts]
+        wanted = wanted or [("queries", None)]
+        found[stream.index] = []
+        for name, part in wanted:
+            if name == "text" and name in used and "decoder" not in used and recording.graph.hears[stream.index]:
+                name = "decoder"  # a decoder that begins with the encoder's own words
+            name = next(n for n in (name, *(f"{name}{i}" for i in range(2, 100))) if n not in used)
+            used.add(name)
+            found[stream.index].append((name, part))
+    return found
+
+
+def _segment_name(part: Part, inputs: Mapping[str, Any]) -> str:
+    if part.name in SEGMENTS:
+        return SEGMENTS[part.name]
+    value = inputs[part.name]
+    if value.is_floating_point():
+        return "image" if value.dim() == 4 else part.name
+    return "text" if value.dim() == 2 else part.name
+
+
+def stream_names(named: Named) -> dict[int, str]:
+    """For each stream, its segments' names joined by +."""
+    return {index: "+".join(name for name, _ in parts) for index, parts in named.items()}
+
+
+def described(recording: Recording, named: Named, run: Run | None, notes: tuple[str, ...] = ()) -> Flow:
+    """The flow as plain data."""
+    names = stream_names(named)
+    streams = tuple(
+        StreamInfo(names[s.index], s.tokens, tuple(n for n, _ in named[s.index]), _read_rows(run, s.index))
+        for s in recording.graph.streams
+    )
+    attentions = []
+    for edge in recording.graph.edges:
+        a = recording.tape.attentions[edge.attention]
+        attentions.append(
+            AttentionInfo(
+                index=a.index,
+                kind="self" if edge.is_self else "cross",
+                stream=names[edge.stream],
+                source=names[edge.source],
+                heads=a.heads,
+                queries=a.queries,
+                keys=a.keys,
+                form=a.form,
+                reads=tuple(sorted(edge.value_state)),
+                gradient=None if run is None else a.index in run.gradients,
+            )
+        )
+    return Flow(streams, tuple(attentions), notes)
+
+
+def _read_rows(run: Run | None, stream: int) -> tuple[tuple[int, ...], ...] | None:
+    if run is None or stream not in run.readouts:
+        return None
+    weights = run.readouts[stream].weights[:, 0]
+    return tuple(tuple(row.nonzero()[:, 0].tolist()) for row in weights)
