@@ -190,7 +190,7 @@ class _Engine:
             )
         sources = tape.tag(values).sources
         check_followed(tape, sources, "the target")
-        states = graph.states(sources)
+        states = graph.readouts(sources)
         if not states:
             raise TargetError("the target depends on no attention; choose one that is computed from the model's output")
         if not values.requires_grad:

@@ -29,6 +29,9 @@ SEGMENTS = {
 }
 """Names of inputs → names of segments. An input that is not here is called by what it looks like, or its own name."""
 
+ENCODER = "_encoder"
+"""Ends the names of segments of a stream whose tokens another stream takes in among its own."""
+
 KINDS = {"text": "text", "decoder": "text", "image": "image", "boxes": "boxes", "audio": "audio", "queries": "queries"}
 
 Named = dict[int, list[tuple[str, Part | None]]]
@@ -126,21 +129,27 @@ def _segment(name: str, part: Part | None, stream: str, relevance: Tensor) -> Se
         return Segment(name, KINDS.get(name, "tokens"), stream, relevance.contiguous(), positions)
     positions = part.positions.cpu().contiguous()
     picked = relevance.gather(1, positions.clamp(min=0)).masked_fill(positions < 0, 0.0)
-    kind = KINDS.get(name, part.kind_hint)
+    kind = KINDS.get(name.removesuffix(ENCODER), part.kind_hint)
     return Segment(name, kind, stream, picked.contiguous(), positions, part.grid if kind != "audio" else None)
 
 
 def named_segments(recording: Recording) -> Named:
-    """For each stream its segments with their names, each name once."""
-    used: set[str] = set()
+    """For each stream its segments with their names, each name once.
+
+    Where a stream takes in another one's tokens among its own (a language model, a picture's), they are its segment of
+    that name, and the other stream is called the encoder.
+    """
+    graph, used = recording.graph, set[str]()
     found: Named = {}
-    for stream in recording.graph.streams:
-        parts = recording.parts.get(stream.index, [])
+    for stream in graph.streams:
+        parts = recording.parts.get(stream.index, []) if stream.leaves else []
         wanted: list[tuple[str, Part | None]] = [(_segment_name(part, recording.inputs), part) for part in parts]
-        wanted = wanted or [("queries", None)]
+        if any(stream.index in s.joins and s.leaves for s in graph.streams):
+            wanted = [(f"{name}{ENCODER}", part) for name, part in wanted]
+        wanted = wanted or [("kept" if stream.joins else "queries", None)]
         found[stream.index] = []
         for name, part in wanted:
-            if name == "text" and name in used and "decoder" not in used and recording.graph.hears[stream.index]:
+            if name == "text" and name in used and "decoder" not in used and graph.hears[stream.index]:
                 name = "decoder"  # a decoder that begins with the encoder's own words
             name = next(n for n in (name, *(f"{name}{i}" for i in range(2, 100))) if n not in used)
             used.add(name)

@@ -9,12 +9,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from jaxtyping import Float, Int
+from torch import Tensor
+
 from heedmap.attention.record import Attention
 from heedmap.attention.tape import Source, Tape
-from heedmap.errors import AttentionError, MixingError, NoAttentionError, UnfollowedAttentionError
+from heedmap.errors import AttentionError, NoAttentionError, UnfollowedAttentionError
 
 State = frozenset[int]
 """Indices of the attentions that a stream has been through."""
+
+
+@dataclass(eq=False)
+class Join:
+    """Tokens of another stream among those with which a stream begins: a picture's among a language model's words.
+
+    Attributes:
+        state: of the other stream.
+        places: (batch, tokens of the other stream): the row that each became; -1: none. None: not traced yet.
+    """
+
+    state: State
+    places: Int[Tensor, "batch tokens"] | None = None
+
+    def weights(self, rows: Float[Tensor, "batch k s"]) -> Float[Tensor, "batch k tokens"]:
+        """The weights of the other stream's tokens in ``rows`` over this one's."""
+        assert self.places is not None
+        places = self.places[:, None].expand(-1, rows.shape[1], -1)
+        return rows.gather(-1, places.clamp(min=0)).masked_fill(places < 0, 0.0)
 
 
 @dataclass(eq=False)
@@ -26,12 +48,14 @@ class Stream:
         tokens: its length.
         leaves: indices of the tape's sources at which it begins; empty for learned tokens.
         attentions: indices of the attentions that update it, in order.
+        joins: the streams whose tokens it takes in before its first attention.
     """
 
     index: int
     tokens: int
     leaves: set[int] = field(default_factory=set)
     attentions: list[int] = field(default_factory=list)
+    joins: dict[int, Join] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,10 +91,31 @@ class Graph:
                 found.setdefault(self.edges[source.attention].stream, set()).add(source.attention)
         return {stream: frozenset(state) for stream, state in sorted(found.items())}
 
+    def readouts(self, sources: frozenset[int]) -> dict[int, State]:
+        """The same, without the streams that another one of them took in: what is read of them is read there."""
+        states = self.states(sources)
+        taken = {x for stream in states for x in self.taken_in(stream)}
+        return {stream: state for stream, state in states.items() if stream not in taken}
+
+    def is_part_of_source(self, edge: Edge) -> bool:
+        """Whether a few of a stream's tokens ask all of it: self-attention of which not all rows are computed."""
+        stream = self.streams[edge.stream]
+        return edge.source in stream.joins and not stream.leaves
+
+    def taken_in(self, stream: int) -> set[int]:
+        """The streams whose tokens a stream begins with, and theirs."""
+        joins = self.streams[stream].joins
+        return set(joins).union(*(self.taken_in(x) for x in joins))
+
+    def all_leaves(self, stream: int) -> set[int]:
+        """The leaves at which a stream, or one that it took in, begins."""
+        return self.streams[stream].leaves.union(*(self.streams[x].leaves for x in self.taken_in(stream)))
+
     @property
     def hears(self) -> dict[int, set[int]]:
-        """For each stream, the other streams whose content can reach it through attention."""
-        direct = {s.index: {e.source for e in self.edges if e.stream == s.index} - {s.index} for s in self.streams}
+        """For each stream, the other streams whose content can reach it, through attention or because it took them in."""
+        asked = {s.index: {e.source for e in self.edges if e.stream == s.index} - {s.index} for s in self.streams}
+        direct = {s.index: asked[s.index] | s.joins.keys() for s in self.streams}
         reach = {s: set(d) for s, d in direct.items()}
         for _ in self.streams:
             reach = {s: r.union(*(reach[t] for t in r)) for s, r in reach.items()}
@@ -88,7 +133,6 @@ def build(tape: Tape) -> Graph:
     Raises:
         NoAttentionError: nothing was recorded.
         UnfollowedAttentionError: an attention reads what an attention that could not be followed made.
-        MixingError: a stream changes its number of tokens between attentions.
     """
     check_followed(tape, frozenset(range(len(tape.sources))) if not tape.attentions else frozenset(), "the model")
     if not tape.attentions:
@@ -105,26 +149,17 @@ def build(tape: Tape) -> Graph:
 def _add(graph: Graph, tape: Tape, attention: Attention) -> None:
     number = attention.index
     check_followed(tape, attention.query_sources | attention.value_sources, f"attention {number}")
-    asks = _find(graph, attention.query_sources)
-    asked = _find(graph, attention.value_sources)
+    asks = _find(graph, attention.query_sources, attention.queries)
+    asked = _find(graph, attention.value_sources, attention.keys)
     if asks is None:
         asks = _new(graph, attention.query_sources, attention.queries)
-        asked = asked or _find(graph, attention.value_sources)
+        asked = asked or _find(graph, attention.value_sources, attention.keys)
     if asked is None:
         learned = not attention.value_sources and not attention.query_sources and attention.keys == attention.queries
         asked = asks if learned else _new(graph, attention.value_sources, attention.keys)
-    for stream, sources, rows, side in (
-        (asks, attention.query_sources, attention.queries, "queries"),
-        (asked, attention.value_sources, attention.keys, "keys"),
-    ):
+    for stream, sources in ((asks, attention.query_sources), (asked, attention.value_sources)):
         if not stream.attentions:
-            stream.leaves |= _leaves(graph, sources)
-        if rows != stream.tokens:
-            raise MixingError(
-                f"attention {number} has {rows} {side}, but its stream had {stream.tokens} tokens before: tokens are "
-                "merged, dropped or joined between attentions, so relevance cannot be carried from token to token; "
-                "explain a model that keeps its tokens"
-            )
+            stream.leaves |= _own_leaves(graph, stream, sources)
     graph.edges.append(
         Edge(
             number,
@@ -151,18 +186,30 @@ def _leaves(graph: Graph, sources: frozenset[int]) -> set[int]:
     return {i for i in sources if graph.sources[i].kind == "leaf"}
 
 
-def _find(graph: Graph, sources: frozenset[int]) -> Stream | None:
-    """The stream whose state has these sources: that of the latest attention, else the one that begins at a leaf."""
-    attentions = [graph.sources[i].attention for i in sources if graph.sources[i].kind == "attention"]
-    if attentions:
-        return graph.streams[graph.edges[max(attentions)].stream]
-    leaves = _leaves(graph, sources)
-    return next((s for s in graph.streams if s.leaves & leaves), None)
+def _own_leaves(graph: Graph, stream: Stream, sources: frozenset[int]) -> set[int]:
+    """The leaves among ``sources`` that no other stream brought in."""
+    taken = graph.all_leaves(stream.index) - stream.leaves
+    return _leaves(graph, sources) - taken
+
+
+def _find(graph: Graph, sources: frozenset[int], tokens: int) -> Stream | None:
+    """The stream of that many tokens whose state has these sources: that of the latest attention, else by its beginning."""
+    states = graph.states(sources)
+    if not states:
+        leaves = _leaves(graph, sources)
+        return next((s for s in graph.streams if s.leaves & leaves and s.tokens == tokens), None)
+    latest = graph.streams[max(states, key=lambda x: max(states[x]))]
+    if latest.tokens == tokens:
+        return latest
+    begun = [s for s in graph.streams if {x: join.state for x, join in s.joins.items()} == states]
+    return next((s for s in begun if s.tokens == tokens), None)
 
 
 def _new(graph: Graph, sources: frozenset[int], tokens: int) -> Stream:
-    stream = Stream(len(graph.streams), tokens, _leaves(graph, sources))
+    joins = {x: Join(state) for x, state in graph.states(sources).items()}
+    stream = Stream(len(graph.streams), tokens, joins=joins)
     graph.streams.append(stream)
+    stream.leaves = _own_leaves(graph, stream, sources)
     return stream
 
 
@@ -170,7 +217,8 @@ def verify_same(before: Graph, now: Graph) -> None:
     """AttentionError where this run's attentions differ from those that the probe verified."""
     was = [(e.stream, e.source, e.query_state, e.value_state) for e in before.edges]
     has = [(e.stream, e.source, e.query_state, e.value_state) for e in now.edges]
-    if was != has:
+    joined = [[{x: join.state for x, join in s.joins.items()} for s in graph.streams] for graph in (before, now)]
+    if was != has or joined[0] != joined[1]:
         raise AttentionError(
             f"this run recorded {len(has)} attentions, of which some differ from the {len(was)} that were verified: "
             "the model does not do the same thing twice on equal input; make it deterministic"

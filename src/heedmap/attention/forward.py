@@ -167,7 +167,8 @@ def _recorded(model: nn.Module, inputs: Mapping[str, Any], batch: int, verdict: 
     if verdict.static:
         parts = {index: _laid_out(tape, graph, index, segments) for index, segments in verdict.layout.items()}
     else:
-        parts = {s.index: layout.parts(tape, layout.trace(tape, graph, s, check=False)) for s in graph.streams}
+        known = probe.located(tape, graph, check=False)
+        parts = {s.index: layout.parts(tape, layout.inherited(graph, s, known)) for s in graph.streams}
     return Recording(tape, graph, parts, output, dict(inputs))
 
 

@@ -7,16 +7,18 @@ a leaf row that answers to a bit and to its complement went into several rows: t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from heedmap.attention.flow import Graph, Stream
 from heedmap.attention.record import Side
 from heedmap.attention.tape import Source, Tape
-from heedmap.errors import MixingError
+from heedmap.errors import GradientError, MixingError
 
 Positions = Int[Tensor, "batch tokens"]
 
@@ -63,12 +65,49 @@ def trace(tape: Tape, graph: Graph, stream: Stream, check: bool = True) -> dict[
     leaves = [i for i in sorted(stream.leaves) if _rows_of(tape.sources[i], tape.batch) is not None]
     if start is None or not leaves:
         return {}
+    origins = [_of_leaf(tape, leaf) for leaf in leaves]
     try:
-        return _traced(tape, stream, start, leaves)
+        places = _traced(tape, stream, start, origins)
     except MixingError:
         if check:
             raise
         return _assumed(tape, stream, leaves)
+    return {leaf: found for leaf, found in zip(leaves, places, strict=True) if bool((found >= 0).any())}
+
+
+def trace_joins(tape: Tape, graph: Graph, stream: Stream) -> None:
+    """Find, for each stream that ``stream`` took in, the row that each of its tokens became.
+
+    Raises:
+        MixingError: a token went into several rows, or several into one.
+        GradientError: no gradient tells which.
+    """
+    if not stream.joins:
+        return
+    start = entry(tape, graph, stream)
+    if start is None:
+        raise GradientError(
+            f"no gradient passes to the attentions before the {stream.tokens} tokens of stream {stream.index}, which are "
+            "made of theirs (detach or torch.no_grad in the model?), so relevance cannot be carried on"
+        )
+    origins = [_of_attention(tape, max(join.state)) for join in stream.joins.values()]
+    for join, places in zip(stream.joins.values(), _traced(tape, stream, start, origins), strict=True):
+        for sample in places.tolist():
+            taken = [row for row in sample if row >= 0]
+            if len(set(taken)) < len(taken):
+                raise MixingError(_merged(max(join.state), *start))
+        join.places = places
+
+
+def inherited(graph: Graph, stream: Stream, known: Mapping[int, dict[int, Positions]]) -> dict[int, Positions]:
+    """Where a stream's leaves are in it, those of the streams that it took in included."""
+    found = dict(known[stream.index])
+    for other, join in stream.joins.items():
+        assert join.places is not None
+        for leaf, rows in inherited(graph, graph.streams[other], known).items():
+            places = join.places.gather(1, rows.clamp(min=0))
+            found[leaf] = torch.where(rows >= 0, places, -1)
+    return found
 
 
 def _assumed(tape: Tape, stream: Stream, leaves: list[int]) -> dict[int, Positions]:
@@ -79,29 +118,62 @@ def _assumed(tape: Tape, stream: Stream, leaves: list[int]) -> dict[int, Positio
     }
 
 
-def _traced(tape: Tape, stream: Stream, start: tuple[int, str], leaves: list[int]) -> dict[int, Positions]:
+@dataclass(frozen=True, eq=False)
+class _Origin:
+    """What rows come from: a leaf, or an attention's output."""
+
+    name: str
+    tensor: Tensor
+    touched: Callable[[Tensor | None], Bool[Tensor, "batch rows"]]
+
+
+def _of_leaf(tape: Tape, leaf: int) -> _Origin:
+    source = tape.sources[leaf]
+    assert source.tensor is not None
+    return _Origin(repr(source.name), source.tensor, partial(touched, source, batch=tape.batch))
+
+
+def _of_attention(tape: Tape, index: int) -> _Origin:
+    attention = tape.attentions[index]
+
+    def rows(gradient: Tensor | None) -> Tensor:
+        gradient = torch.zeros_like(attention.out) if gradient is None else gradient
+        return (attention.layout.apply(gradient) != 0).any(-1).any(1)
+
+    return _Origin(f"attention {index}", attention.out, rows)
+
+
+def _traced(tape: Tape, stream: Stream, start: tuple[int, str], origins: list[_Origin]) -> list[Positions]:
+    """For each origin, the row of the stream that each of its rows became, (batch, its rows); -1: none."""
     side = tape.attentions[start[0]].sides[start[1]]
     cotangent = torch.randn_like(side.tensor)
     numbers = torch.arange(stream.tokens, device=side.tensor.device)
-    found: dict[int, Positions] = {}
+    places = [torch.zeros_like(o.touched(None), dtype=torch.int64) for o in origins]
+    seen = [o.touched(None) for o in origins]
     for bit in range(max(1, (stream.tokens - 1).bit_length())):
         is_set = (numbers >> bit) & 1 == 1
-        hit, missed = (_pulled(tape, side, cotangent, rows, leaves) for rows in (is_set, ~is_set))
-        for leaf in leaves:
-            if (hit[leaf] & missed[leaf]).any():
-                row = int((hit[leaf] & missed[leaf])[0].int().argmax())
-                raise MixingError(_mixed(tape, leaf, row, *start))
-            before = found.get(leaf, torch.zeros_like(hit[leaf], dtype=torch.int64))
-            here = before + (hit[leaf].long() << bit)
-            found[leaf] = torch.where(hit[leaf] | missed[leaf], here, -1)
-    return {leaf: positions for leaf, positions in found.items() if bool((positions >= 0).any())}
+        hit, missed = (_pulled(side, cotangent, rows, origins) for rows in (is_set, ~is_set))
+        for i, origin in enumerate(origins):
+            if (hit[i] & missed[i]).any():
+                row = int((hit[i] & missed[i])[0].int().argmax())
+                raise MixingError(_mixed(origin.name, row, *start))
+            places[i] = places[i] + (hit[i].long() << bit)
+            seen[i] = hit[i] | missed[i]
+    return [torch.where(s, p, -1) for s, p in zip(seen, places, strict=True)]
 
 
-def _mixed(tape: Tape, leaf: int, row: int, attention: int, side: str) -> str:
+def _mixed(name: str, row: int, attention: int, side: str) -> str:
     return (
-        f"the {side} of attention {attention} mix tokens of {tape.sources[leaf].name!r} before any attention was seen "
-        f"(token {row} reaches several rows): an attention or mixing layer in between is not recorded, so a map would be "
-        "wrong; explain a model whose attention is softmax(q kᵀ) v between token-wise layers (or probe=False, at your risk)"
+        f"the {side} of attention {attention} mix tokens of {name}, outside of recorded attention (token {row} reaches "
+        "several rows): an attention or mixing layer in between is not recorded, so a map would be wrong; explain a model "
+        "whose attention is softmax(q kᵀ) v between token-wise layers (or probe=False, at your risk)"
+    )
+
+
+def _merged(before: int, attention: int, side: str) -> str:
+    return (
+        f"the {side} of attention {attention} merge several tokens of attention {before} into one, so relevance cannot be "
+        "carried from token to token; explain a model that keeps its tokens"
     )
 
 
@@ -123,14 +195,12 @@ def masked(side: Side, cotangent: Tensor, rows: Tensor) -> Tensor:
     return cotangent * rows.reshape(shape)
 
 
-def _pulled(tape: Tape, side: Side, cotangent: Tensor, rows: Tensor, leaves: list[int]) -> dict[int, Tensor]:
-    """For each leaf, which of its rows have a gradient, (batch, leaf rows)."""
+def _pulled(side: Side, cotangent: Tensor, rows: Tensor, origins: list[_Origin]) -> list[Tensor]:
+    """For each origin, which of its rows have a gradient, (batch, its rows)."""
     if not rows.any():
-        gradients: list[Tensor | None] = [None] * len(leaves)
-    else:
-        tensors = [tape.sources[i].tensor for i in leaves]
-        gradients = pull([side.tensor], tensors, [masked(side, cotangent, rows)])  # type: ignore[arg-type]
-    return {i: touched(tape.sources[i], g, tape.batch) for i, g in zip(leaves, gradients, strict=True)}
+        return [o.touched(None) for o in origins]
+    gradients = pull([side.tensor], [o.tensor for o in origins], [masked(side, cotangent, rows)])
+    return [o.touched(g) for o, g in zip(origins, gradients, strict=True)]
 
 
 def touched(source: Source, gradient: Tensor | None, batch: int) -> Tensor:

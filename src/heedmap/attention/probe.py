@@ -49,14 +49,13 @@ def prove(tape: Tape, check: bool = True) -> tuple[Verdict, dict[int, list[Part]
         MixingError: tokens mix, change places, or cannot be traced; the message names the attention and its side.
     """
     graph = build(tape)
-    positions = {s.index: layout.trace(tape, graph, s, check) for s in graph.streams}
+    positions = located(tape, graph, check)
     if check:
         _check_entries(tape, graph, positions)
         _check_rows(tape, graph, positions)
-    parts = {index: layout.parts(tape, found) for index, found in positions.items()}
-    verdict = Verdict(
-        graph, all(layout.is_static(p.positions) for ps in parts.values() for p in ps), tape.written_in_place
-    )
+    parts = {s.index: layout.parts(tape, layout.inherited(graph, s, positions)) for s in graph.streams}
+    static = all(layout.is_static(p.positions) for ps in parts.values() for p in ps)
+    verdict = Verdict(graph, static and not any(s.joins for s in graph.streams), tape.written_in_place)
     ordinals = {leaf: n for n, leaf in enumerate(i for i, s in enumerate(tape.sources) if s.kind == "leaf")}
     for index, found in parts.items():
         end, verdict.layout[index] = 0, []
@@ -66,6 +65,13 @@ def prove(tape: Tape, check: bool = True) -> tuple[Verdict, dict[int, list[Part]
             verdict.layout[index].append((ordinals[part.leaf], start - end))
             end = start + part.positions.shape[1]
     return verdict, parts
+
+
+def located(tape: Tape, graph: Graph, check: bool) -> dict[int, dict[int, Tensor]]:
+    """For each stream, the rows that its own leaves' rows became; joins are traced too."""
+    for stream in graph.streams:
+        layout.trace_joins(tape, graph, stream)
+    return {s.index: layout.trace(tape, graph, s, check) for s in graph.streams}
 
 
 def _one_to_one(tape: Tape, part: Part) -> bool:
@@ -139,7 +145,7 @@ def _late(tape: Tape, graph: Graph, stream: int, known: dict[int, Tensor]) -> di
         for side, sources in ((edge.stream, attention.query_sources), (edge.source, attention.value_sources)):
             for leaf in sources if side == stream else ():
                 source, tokens = tape.sources[leaf], graph.streams[stream].tokens
-                if source.kind != "leaf" or leaf in known or leaf in graph.streams[stream].leaves:
+                if source.kind != "leaf" or leaf in known or leaf in graph.all_leaves(stream):
                     continue
                 if source.spatial or source.shape[:2] != (tape.batch, tokens):
                     raise MixingError(
@@ -157,11 +163,18 @@ class _Check:
     def __init__(self, tape: Tape, graph: Graph, positions: dict[int, dict[int, Tensor]]) -> None:
         self.tape, self.graph, self.positions = tape, graph, positions
         device = tape.attentions[0].out.device
-        self.chosen = [_half(tape.batch, s.tokens, device) for s in graph.streams]
+        self.chosen = _halves(graph, tape.batch, device)
         self.leaves = [(s, leaf) for s, found in positions.items() for leaf in found]
 
     def broken(self, probes: list[_Probe]) -> str | None:
-        """What is wrong, or None."""
+        """What is wrong, or None. Both halves are pulled: what one token gives to all others shows in one of them."""
+        found = self._broken(probes)
+        if found is None:
+            self.chosen = [~chosen for chosen in self.chosen]
+            found = self._broken(probes)
+        return found
+
+    def _broken(self, probes: list[_Probe]) -> str | None:
         tape = self.tape
         sides = [tape.attentions[p.attention].sides[p.side] for p in probes]
         misfit = next((p for p, s in zip(probes, sides, strict=True) if not self._fits(p, s)), None)
@@ -173,7 +186,7 @@ class _Check:
         ]
         targets = [a.out for a in tape.attentions] + [tape.sources[leaf].tensor for _, leaf in self.leaves]
         gradients = layout.pull([s.tensor for s in sides], targets, cotangents)  # type: ignore[arg-type]
-        wanted = {max(p.state) for p in probes if p.state and p.side != "keys"}
+        wanted = {max(p.state) for p in probes if p.state and p.side != "keys" and bool(self.chosen[p.stream].any())}
         count = len(tape.attentions)
         return self._outputs(gradients[:count], wanted) or self._inputs(gradients[count:])
 
@@ -213,7 +226,14 @@ class _Check:
         return None
 
 
-def _half(batch: int, tokens: int, device: torch.device) -> Tensor:
-    """A random half of the rows of each sample, (batch, tokens); at least one is in and, where possible, one is out."""
-    order = torch.rand(batch, tokens, device=device).argsort(-1)
-    return order < max(1, tokens // 2)
+def _halves(graph: Graph, batch: int, device: torch.device) -> list[Tensor]:
+    """For each stream a random half of the rows of each sample, (batch, tokens); the same half where it took others in."""
+    found: list[Tensor] = []
+    for stream in graph.streams:
+        chosen = torch.rand(batch, stream.tokens, device=device).argsort(-1) < max(1, stream.tokens // 2)
+        for other, join in stream.joins.items():
+            assert join.places is not None
+            index, token = (join.places >= 0).nonzero(as_tuple=True)
+            chosen[index, join.places[index, token]] = found[other][index, token]
+        found.append(chosen)
+    return found

@@ -32,6 +32,9 @@ def last_maps(run: Run, matrix: Callable[[int], Matrix]) -> RowsOf:
             if source != stream:
                 further = rows_of(source, edge.value_state, here)
                 found = {x: r for x, r in further.items() if x not in last} | found
+        for other, join in run.graph.streams[stream].joins.items():
+            here = join.weights(found.get(stream, rows))
+            found = rows_of(other, join.state, here) | {other: here} | found
         return found
 
     return rows_of

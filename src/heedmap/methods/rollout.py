@@ -36,6 +36,9 @@ class Rollout:
             for x, more in self.rows(source, edge.value_state, here).items():
                 if x == source or (x not in last and x != stream):
                     found[x] = found[x] + more if x in found else more
+        for other, join in self.run.graph.streams[stream].joins.items():
+            for x, more in self.rows(other, join.state, join.weights(found[stream])).items():
+                found[x] = found[x] + more if x in found else more
         return found
 
     def _own(self, stream: int, state: State) -> list[Edge]:

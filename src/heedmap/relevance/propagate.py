@@ -48,39 +48,53 @@ class Dense:
 
     def rows(self, stream: int, state: State, rows: Rows) -> PerStream:
         """rows @ R[state]^{sx} for every stream x that reaches s."""
-        found = {x: rows @ rest for x, rest in self.rest(stream, state).items()}
+        found = {x: rows @ rest for x, rest in self.rest(stream, state, rows).items()}
         if stream not in found:  # R^{ss} is I so far
             found[stream] = rows
         elif self.ablations.aggregate:
             found[stream] = found[stream] + rows
         return found
 
-    def rest(self, stream: int, state: State) -> PerStream:
-        """R[state]^{sx}, less the identity for x = s (without aggregation: less nothing, once replaced)."""
+    def rest(self, stream: int, state: State, like: Tensor) -> PerStream:
+        """R[state]^{sx}, less the identity for x = s (without aggregation: less nothing, once replaced).
+
+        ``like`` tells dtype and device.
+        """
         state = frozenset(a for a in state if a in self._added)
-        if not state:
-            return {}
+        if (stream, state) not in self._rest and not state:
+            self._rest[stream, state] = self._taken_in(stream, like)
         if (stream, state) not in self._rest:
             last = max(state)
-            total = dict(self.rest(stream, state - {last}))
+            total = dict(self.rest(stream, state - {last}, like))
             for x, added in self._added[last].items():
                 total[x] = total[x] + added if x in total and self.ablations.aggregate else added
             self._rest[stream, state] = total
         return self._rest[stream, state]
 
+    def _taken_in(self, stream: int, like: Tensor) -> PerStream:
+        """R^{sx} of a stream that begins with tokens of others: their rows of R."""
+        found: PerStream = {}
+        for other, join in self.graph.streams[stream].joins.items():
+            for x, R in self.rows(other, join.state, join.weights(self._identity(stream, like))).items():
+                _add(found, x, R)
+        return found
+
+    def _identity(self, stream: int, like: Tensor) -> Tensor:
+        size = self.graph.streams[stream].tokens
+        return torch.eye(size, dtype=like.dtype, device=like.device).expand(self.batch, -1, -1)
+
     def _whole(self, stream: int, state: State, like: Tensor) -> Tensor:
         """R[state]^{ss}."""
-        size = self.graph.streams[stream].tokens
-        identity = torch.eye(size, dtype=like.dtype, device=like.device).expand(self.batch, -1, -1)
-        rest = self.rest(stream, state).get(stream)
+        identity = self._identity(stream, like)
+        rest = self.rest(stream, state, like).get(stream)
         if rest is None:
             return identity
         return identity + rest if self.ablations.aggregate else rest
 
     def _update(self, edge: Edge) -> PerStream:
         cam = self.cams[edge.attention].dense()
-        source = dict(self.rest(edge.source, edge.value_state))
-        if edge.is_self:
+        source = dict(self.rest(edge.source, edge.value_state, cam))
+        if edge.is_self or self.graph.is_part_of_source(edge):
             source[edge.source] = self._whole(edge.source, edge.value_state, cam)
             return {x: rules.self_attention(cam, R_sx) for x, R_sx in source.items()}
         added = {edge.source: self._rule_10(edge, cam)}
@@ -101,7 +115,7 @@ class Dense:
 
     def _bar(self, stream: int, state: State, like: Tensor) -> Tensor:
         """R̄ (eqs. 8, 9), from R − I as it is kept."""
-        rest = self.rest(stream, state).get(stream)
+        rest = self.rest(stream, state, like).get(stream)
         if rest is None or not self.ablations.aggregate:
             return rules.normalize(self._whole(stream, state, like))
         identity = torch.eye(rest.shape[-1], dtype=rest.dtype, device=rest.device)
@@ -128,6 +142,7 @@ class ByRows:
         found: PerStream = {stream: rows}
         normal: dict[tuple[int, State], Tensor] = {}
         plain: dict[tuple[int, State], Tensor] = {}
+        whole: dict[tuple[int, State], Tensor] = {}
         for edge in reversed(self.edges):
             if edge.stream != stream or edge.attention not in carried:
                 continue
@@ -139,6 +154,9 @@ class ByRows:
                     _add(carried, earlier, down)
                 continue
             where = (edge.source, edge.value_state)
+            if self.graph.is_part_of_source(edge):
+                _add(whole, where, self.cams[edge.attention].left(weight))
+                continue
             _add(normal, where, self._rule_10(edge, weight))
             if self.graph.hears[edge.source]:
                 _add(plain, where, self.cams[edge.attention].left(weight))
@@ -148,6 +166,11 @@ class ByRows:
             for x, more in self.rows(source, at, weight).items():
                 if x != source:
                     _add(found, x, more)
+        for other, join in self.graph.streams[stream].joins.items():
+            _add(whole, (other, join.state), join.weights(found[stream]))
+        for (source, at), weight in whole.items():
+            for x, more in self.rows(source, at, weight).items():
+                _add(found, x, more)
         return found
 
     def _rule_10(self, edge: Edge, weight: Rows) -> Float[Tensor, "batch k q"]:
