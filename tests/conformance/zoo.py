@@ -284,6 +284,36 @@ CAUSAL = {
 PAD = {"input_ids": 0, "attention_mask": 0}
 WORD_SEGMENTS = {"text": WORDS}
 
+
+def vision_language(count: int, image_token: int = 49) -> Callable[[], Inputs]:
+    """Words before and after a picture's tokens, in the first sample one less before them."""
+
+    def make() -> Inputs:
+        rows = [[7, 8, *[image_token] * count, 9, 10, 11], [12, *[image_token] * count, 13, 14, 15, 16]]
+        words = torch.tensor(rows)
+        return {"input_ids": words, "attention_mask": torch.ones_like(words), **pixels()}
+
+    return make
+
+
+def with_types(inputs: Inputs) -> Inputs:
+    return {**inputs, "token_type_ids": torch.zeros_like(inputs["input_ids"])}
+
+
+def llava() -> Callable[[], nn.Module]:
+    vision = {**SMALL, "model_type": "clip_vision_model", "image_size": 32, "patch_size": 8}
+    language = {**CAUSAL, "model_type": "llama", "num_key_value_heads": 2}
+    return hf("LlavaForConditionalGeneration", "LlavaConfig", vision_config=vision, text_config=language, image_token_id=49,
+              image_seq_length=16)  # fmt: skip
+
+
+def paligemma() -> Callable[[], nn.Module]:
+    vision = {**SMALL, "model_type": "siglip_vision_model", "image_size": 32, "patch_size": 8, "projection_dim": 32}
+    language = {**CAUSAL, "model_type": "gemma", "num_key_value_heads": 1, "head_dim": 8}
+    return hf("PaliGemmaForConditionalGeneration", "PaliGemmaConfig", vision_config=vision, text_config=language,
+              image_token_id=49, projection_dim=32)  # fmt: skip
+
+
 CASES: dict[str, Case] = {
     "bert": Case(hf("BertForSequenceClassification", **TEXT), text, encoder_only(3), WORD_SEGMENTS, pad=PAD),
     "roberta": Case(hf("RobertaForSequenceClassification", pad_token_id=1, **TEXT), text, encoder_only(3), WORD_SEGMENTS,
@@ -358,6 +388,13 @@ CASES: dict[str, Case] = {
                            WORD_SEGMENTS, pad=PAD),
     "gpt-oss-sinks": Case(hf("GptOssForCausalLM", num_key_value_heads=2, head_dim=8, num_local_experts=2,
                              num_experts_per_tok=1, **CAUSAL), text, encoder_only(3), WORD_SEGMENTS, pad=PAD),
+    "llava": Case(llava(), vision_language(16), {("image_encoder", "image_encoder"): 3, ("text+image", "text+image"): 3},
+                  {"text": 21, "image": 16, "image_encoder": 16}, grid=(4, 4), pad=PAD),
+    # its tower's pooling head runs too, for nobody
+    "paligemma": Case(paligemma(), lambda: with_types(vision_language(16)()),
+                      {("image_encoder", "image_encoder"): 3, ("queries", "image_encoder"): 1,
+                       ("text+image", "text+image"): 3},
+                      {"text": 21, "image": 16, "image_encoder": 16}, grid=(4, 4), pad={**PAD, "token_type_ids": 0}),
     "timm-vit": Case(timm_vit, lambda: {"x": torch.randn(BATCH, 3, 32, 48)}, encoder_only(3, "image"), {"image": 24},
                      grid=(4, 6)),
     "open-clip": Case(open_clip_model, lambda: {"image": torch.randn(BATCH, 3, 32, 32), "text": ids(length=10)},

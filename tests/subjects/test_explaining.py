@@ -237,6 +237,12 @@ def test_image_tokens_among_the_words(folder):
     inputs = subject.inputs(text="<image> The cat", image=noise())
     assert int((inputs["input_ids"] == place).sum()) == 4
     assert inputs["pixel_values"].shape == (1, 3, 16, 16)
+    explanation = subject.explain(text="<image> The cat", image=noise())
+    assert explanation.segments["image"].grid == explanation.segments["image_encoder"].grid == (2, 2)
+    assert explanation.segments["image"].stream == explanation.segments["text"].stream
+    assert len(explanation.segments["text"].labels[0]) == inputs["input_ids"].shape[1]
+    assert not explanation["text"][inputs["input_ids"] == place].any()
+    assert explanation["image"].sum() > 0
     with pytest.raises(InputError, match="write <image> in the text where the image stands"):
         subject.inputs(text="The cat", image=noise())
     assert set(subject.explain(text="The capital of").segments) == {"text"}
