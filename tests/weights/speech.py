@@ -1,0 +1,83 @@
+"""Speech whose words have known times: eSpeak NG, from the package espeakng-loader, says them one by one."""
+
+from __future__ import annotations
+
+import ctypes
+import wave
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+RATE = 22050
+LOUD = 300
+"""Of 32768: less is silence."""
+
+SYNCHRONOUS, CHARS_UTF8, SPEED, WORDS_A_MINUTE = 2, 1, 1, 130
+"""Of speak_lib.h."""
+
+Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int16), ctypes.c_int, ctypes.c_void_p)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sound file, and for each word when it begins and ends, in seconds."""
+
+    path: Path
+    times: dict[str, tuple[float, float]]
+
+    @property
+    def end(self) -> float:
+        """When the last word ends, in seconds."""
+        return max(end for _, end in self.times.values())
+
+
+def say(words: str, path: Path, gap: float = 0.12, lead: float = 0.3) -> Sentence:
+    """``words`` one after another, ``gap`` seconds apart, in a 16-bit ``.wav`` file; skips without eSpeak NG."""
+    silence = np.zeros(round(gap * RATE), "<i2")
+    parts, times, now = [np.zeros(round(lead * RATE), "<i2")], {}, lead
+    for word in words.split():
+        sound = spoken(word)
+        times[word] = (now, now + len(sound) / RATE)
+        parts += [sound, silence]
+        now += (len(sound) + len(silence)) / RATE
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(np.concatenate(parts).tobytes())
+    return Sentence(path, times)
+
+
+def spoken(text: str) -> np.ndarray:
+    """What eSpeak NG says, int16 samples at ``RATE``, without the silence before and after."""
+    parts: list[np.ndarray] = []
+
+    def keep(samples: Any, count: int, _: Any) -> int:
+        if count > 0:
+            parts.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        return 0
+
+    library, callback, data = _library(), Callback(keep), text.encode() + b"\0"
+    library.espeak_SetSynthCallback(callback)
+    assert library.espeak_Synth(data, len(data), 0, 0, 0, CHARS_UTF8, None, None) == 0
+    samples = np.concatenate(parts)
+    loud = np.flatnonzero(np.abs(samples.astype(int)) > LOUD)
+    return samples[loud[0] : loud[-1] + 1]
+
+
+@cache
+def _library() -> Any:
+    loader = pytest.importorskip("espeakng_loader", reason="espeakng-loader, of the dev extra, makes the speech")
+    library = ctypes.CDLL(loader.get_library_path())
+    assert library.espeak_Initialize(SYNCHRONOUS, 0, loader.get_data_path().encode(), 0) == RATE
+    assert library.espeak_SetVoiceByName(b"en-us") == 0
+    library.espeak_SetParameter(SPEED, WORDS_A_MINUTE, 0)
+    library.espeak_Synth.argtypes = [
+        ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
+        ctypes.c_void_p, ctypes.c_void_p,
+    ]  # fmt: skip
+    return library

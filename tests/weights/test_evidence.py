@@ -1,0 +1,126 @@
+"""Maps of real weights where the evidence is known: the map must lie on it, and more so than chance and baselines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from photographs import build_probe, side_by_side
+from PIL import Image
+from reactions import REACTIONS, centre, unmarked
+from speech import say
+
+import heedmap
+from heedmap import Subject
+from heedmap.media import read_audio
+from heedmap.targets import NextToken
+
+pytestmark = pytest.mark.weights
+Load = Callable[[str], Subject]
+FRAME = 0.02
+"""Seconds of an audio token of Whisper."""
+
+
+def shares(rxnfp: Subject, method: str) -> np.ndarray:
+    """For each reaction: the relevance on its centre, and the tokens in it, as shares of the whole."""
+    found = []
+    for reaction in REACTIONS.values():
+        relevance = rxnfp.explain(text=unmarked(reaction), method=method)["text"][0].numpy()[1:-1]
+        inside = np.array(centre(reaction, rxnfp.tokenizer))[1:-1]
+        found.append((relevance[inside].sum() / relevance.sum(), inside.mean()))
+    return np.array(found)
+
+
+def test_rxnfp_finds_the_centre_of_twenty_reactions(subject: Load) -> None:
+    rxnfp = subject("rxnfp")
+    mass, chance = shares(rxnfp, "generic").T
+    assert (mass > chance).all()
+    assert mass.mean() > 2.5 * chance.mean()
+    assert mass.mean() > shares(rxnfp, "raw_attention")[:, 0].mean() > shares(rxnfp, "random")[:, 0].mean()
+
+
+def test_rxnfp_draws_a_reaction(explain: Callable[..., Any]) -> None:
+    reaction = unmarked(REACTIONS["bromo Suzuki-type coupling"])
+    picture = explain("rxnfp", "--text", reaction, ending=".png")
+    with Image.open(picture) as drawn:
+        assert min(drawn.size) > 300
+    page = explain("rxnfp", "--text", reaction, ending=".html").read_text()
+    assert "bromo Suzuki-type coupling" in page
+    assert "&gt;&gt;" in page
+
+
+@pytest.fixture(scope="module")
+def probe(folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("skimage", reason="scikit-image, of the dev extra, has the photographs")
+    made = tmp_path_factory.mktemp("probe")
+    build_probe(folder("dinov2-small"), made)
+    return made
+
+
+PAIRS = [("coffee", "cat"), ("motorcycle", "coffee"), ("astronaut", "rocket")]
+
+
+def left_share(probed: Subject, image: Image.Image, target: str, method: str = "generic") -> float:
+    relevance = probed.explain(image=image, target=target, method=method)["image"][0].reshape(16, 16)
+    return float(relevance[:, :8].sum() / relevance.sum())
+
+
+def test_dinov2_looks_where_the_class_is(probe: Path) -> None:
+    probed = heedmap.load(probe)
+    for left, right in PAIRS:
+        image = side_by_side(left, right)
+        seen_left, seen_right = (left_share(probed, image, target) for target in (left, right))
+        assert seen_left > seen_right + 0.1, (left, right)
+        plain = {left_share(probed, image, target, "raw_attention") for target in (left, right)}
+        assert len(plain) == 1  # attention alone cannot tell one class from another
+
+
+def test_dinov2_draws_a_class_on_the_photograph(probe: Path, explain: Callable[..., Any], tmp_path: Path) -> None:
+    side_by_side("coffee", "cat").save(tmp_path / "both.png")
+    picture = explain(probe, "--image", str(tmp_path / "both.png"), "--target", "cat", ending=".png")
+    with Image.open(picture) as drawn:
+        assert drawn.size == (224, 224)
+
+
+def test_whisper_hears_every_word_at_its_time(subject: Load, tmp_path: Path) -> None:
+    """The peak of each word's map is where it is said, with more of the map there than its share of the time."""
+    whisper = subject("whisper-base")
+    sentence = say("Yesterday I bought seven red apples", tmp_path / "apples.wav")
+    inputs = whisper.inputs(audio=read_audio(sentence.path))
+    places = {word: place_of(whisper, inputs, word) for word in sentence.times}
+    found = heedmap.explain(whisper, inputs, target=[NextToken(position=place - 1) for place in places.values()])
+    shares = []
+    for (word, (begin, end)), explanation in zip(sentence.times.items(), found, strict=True):
+        relevance = explanation["audio"][0].numpy()
+        time = (np.arange(len(relevance)) + 0.5) * FRAME
+        inside = (time > begin - 0.1) & (time < end + 0.1)
+        assert inside[relevance.argmax()], word
+        shares.append((relevance[inside].sum() / relevance.sum(), inside.sum() / (time < sentence.end).sum()))
+        assert shares[-1][0] > 1.3 * shares[-1][1], word
+    mass, chance = np.mean(shares, 0)
+    assert mass > 2 * chance
+
+
+def place_of(whisper: Subject, inputs: dict[str, Any], word: str) -> int:
+    said = [whisper.tokenizer.decode([int(i)]).strip() for i in inputs["decoder_input_ids"][0]]
+    return next(i for i, text in enumerate(said) if re.sub(r"\W", "", text) == word)
+
+
+EVIDENCE = {
+    "The capital of France is": "France",
+    "The capital of Italy is": "Italy",
+    "The opposite of hot is": "hot",
+    "The sun rises in the east and sets in the": "east",
+}
+
+
+def test_smollm2_looks_at_the_word_that_decides(subject: Load) -> None:
+    smollm2 = subject("smollm2")
+    for text, word in EVIDENCE.items():
+        explanation = smollm2.explain(text=text, start_layer=15)
+        labels, relevance = explanation.segments["text"].labels[0], explanation["text"][0]
+        assert labels[1 + int(relevance[1:].argmax())] == word  # the first token is an attention sink
