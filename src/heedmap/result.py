@@ -74,13 +74,20 @@ def _rows(run: Run, rows_of: RowsOf, drop_self: bool) -> dict[int, Tensor]:
     """The relevance of each stream's tokens, (batch, tokens): summed over the streams that the target reads."""
     total: dict[int, Tensor] = {}
     for stream, readout in run.readouts.items():
+        single = (readout.weights > 0).sum(-1, keepdim=True) == 1
+        own = _own(run, stream, readout.weights * (single & drop_self))
         for x, rows in rows_of(stream, readout.state, readout.weights).items():
-            rows = rows[:, 0]
-            if x == stream and drop_self:
-                single = (readout.weights > 0).sum(-1) == 1
-                rows = rows.masked_fill((readout.weights[:, 0] > 0) & single, 0.0)
+            rows = rows.masked_fill(own[x] > 0, 0.0)[:, 0] if x in own else rows[:, 0]
             total[x] = total[x] + rows if x in total else rows
     return total
+
+
+def _own(run: Run, stream: int, weights: Tensor) -> dict[int, Tensor]:
+    """The entries of the tokens that are read themselves, in their stream and in those that it took them from."""
+    found = {stream: weights}
+    for other, join in run.graph.streams[stream].joins.items():
+        found |= _own(run, other, join.weights(weights))
+    return found
 
 
 def _maps(run: Run, rows_of: RowsOf) -> dict[tuple[str, str], Tensor]:
@@ -113,7 +120,7 @@ def _blocks(segments: dict[str, Segment], maps: dict[tuple[str, str], Tensor]) -
 def _segments(recording: Recording, named: Named, run: Run, rows: dict[int, Tensor]) -> dict[str, Segment]:
     found: dict[str, Segment] = {}
     for stream in recording.graph.streams:
-        if stream.index not in rows:
+        if stream.index not in rows or (stream.joins and not stream.leaves):
             continue
         relevance = rows[stream.index].float().cpu()
         for name, part in named[stream.index]:

@@ -105,8 +105,9 @@ def inherited(graph: Graph, stream: Stream, known: Mapping[int, dict[int, Positi
     for other, join in stream.joins.items():
         assert join.places is not None
         for leaf, rows in inherited(graph, graph.streams[other], known).items():
-            places = join.places.gather(1, rows.clamp(min=0))
-            found[leaf] = torch.where(rows >= 0, places, -1)
+            places = torch.where(rows >= 0, join.places.gather(1, rows.clamp(min=0)), -1)
+            if bool((places >= 0).any()):
+                found[leaf] = places
     return found
 
 

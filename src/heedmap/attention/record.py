@@ -112,8 +112,8 @@ class Attention:
             return self.probs.detach()[:, :, rows, : self.keys].to(self.dtype)
         assert self.query is not None
         assert self.key is not None
-        query = self.query.detach()[:, :, rows].to(self.dtype)
-        scores = _grouped(query, self.key.detach().to(self.dtype)).mul_(self.scale)
+        query = self.query.detach()[:, :, rows].to(self.dtype) * self.scale
+        scores = _grouped(query, self.key.detach().to(self.dtype))
         scores = self._masked(scores, rows)
         probs = torch.softmax(scores, dim=-1)
         if self.mask is not None:

@@ -53,8 +53,13 @@ class Matrix:
             self._whole = whole
         return self._whole
 
-    def left(self, rows: Rows) -> Float[Tensor, "batch k q"]:
-        """rows @ M."""
+    def left(self, rows: Rows, *, few: bool = False) -> Float[Tensor, "batch k q"]:
+        """rows @ M; with ``few``, only the rows of M are computed that ``rows`` asks for (one look at their values)."""
+        if few and self._whole is None:
+            asked = (rows != 0).any(1).any(0).nonzero()[:, 0].tolist()
+            if asked and asked[-1] - asked[0] < self.step:
+                where = slice(asked[0], asked[-1] + 1)
+                return rows[..., where] @ self.block(where)
         parts = (rows[..., where] @ block for where, block in self.blocks())
         total = next(parts)
         for part in parts:

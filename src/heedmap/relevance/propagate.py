@@ -96,7 +96,8 @@ class Dense:
         source = dict(self.rest(edge.source, edge.value_state, cam))
         if edge.is_self or self.graph.is_part_of_source(edge):
             source[edge.source] = self._whole(edge.source, edge.value_state, cam)
-            return {x: rules.self_attention(cam, R_sx) for x, R_sx in source.items()}
+            rule = rules.self_attention if edge.is_self else rules.cross_attention_back
+            return {x: rule(cam, R_qx) for x, R_qx in source.items()}
         added = {edge.source: self._rule_10(edge, cam)}
         for x, R_qx in source.items():
             if x != edge.source:
@@ -148,7 +149,7 @@ class ByRows:
                 continue
             weight = carried[edge.attention]
             if edge.is_self:
-                down = self.cams[edge.attention].left(weight)
+                down = self.cams[edge.attention].left(weight, few=weight is rows)
                 _add(found, stream, down)
                 for earlier in edge.value_state:
                     _add(carried, earlier, down)

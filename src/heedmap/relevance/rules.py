@@ -15,7 +15,7 @@ Square = Float[Tensor, "batch s s"]
 
 def average_heads(probs: Float[Tensor, "batch heads s q"], gradient: Float[Tensor, "batch heads s q"]) -> Cam:
     """Eq. 5: Ā = E_h[(A ⊙ ∂y/∂A)⁺]; the positive part is taken before the mean over heads."""
-    return (probs * gradient).clamp(min=0).mean(1)
+    return (probs * gradient).clamp_(min=0).mean(1)
 
 
 def self_attention(cam: Square, R_sx: Float[Tensor, "batch s x"]) -> Float[Tensor, "batch s x"]:
