@@ -285,12 +285,12 @@ def _load(model: str, device: str | None, dtype: str | None) -> Any:
 
 
 def _quiet() -> None:
-    """Progress bars are for people: in a log they would bury the one message of an error."""
-    if sys.stderr.isatty():
-        return
+    """Transformers' hints are for programmers, its progress bars for terminals: an error should stand alone."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
 
 
 def _shown_image(subject: Any, image: Image | None) -> Image | None:
