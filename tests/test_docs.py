@@ -1,19 +1,28 @@
-"""The Python of the documents runs as it stands, in an empty folder."""
+"""The Python and the commands of the documents run as they stand, in an empty folder."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BLOCKS = [
-    (path.name, code)
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-    for code in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
-]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
-@pytest.mark.parametrize(("name", "code"), BLOCKS)
+def blocks(language: str) -> list[tuple[str, str]]:
+    """(page, code) of every block of this language."""
+    pattern = re.compile(rf"```{language}\n(.*?)```", re.DOTALL)
+    return [(page.name, code) for page in PAGES for code in pattern.findall(page.read_text())]
+
+
+COMMANDS = [(name, code) for name, code in blocks("sh") if not code.startswith("make")]
+"""The make targets are what runs all this."""
+
+
+@pytest.mark.parametrize(("name", "code"), blocks("python"))
 def test_python_blocks_run(name: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
@@ -21,7 +30,19 @@ def test_python_blocks_run(name: str, code: str, tmp_path: Path, monkeypatch: py
     assert "heedmap" in scope
 
 
+@pytest.mark.weights
+@pytest.mark.parametrize(("name", "code"), COMMANDS)
+def test_commands_run(name: str, code: str, tmp_path: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
 def test_links_lead_somewhere() -> None:
-    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for path in PAGES:
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
             assert (path.parent / link).exists(), f"{path.name}: {link}"

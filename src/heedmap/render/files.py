@@ -72,7 +72,8 @@ def _png(explanation: Explanation, image: Image.Image | None) -> bytes:
     from heedmap.render.plot import plot
 
     buffer = BytesIO()
-    patches = next((s for s in explanation.segments.values() if s.grid is not None), None)
+    named = [explanation.segments[n] for n in ("image", *explanation.segments) if n in explanation]
+    patches = next((s for s in named if s.grid is not None), None)
     if image is not None and patches is not None:
         overlay(image, patches, 0).save(buffer, "PNG")
     else:

@@ -75,8 +75,10 @@ def _draw_grid(axes: Axes, segment: Segment, index: int, image: Image.Image | No
 
 def _draw_curve(axes: Axes, drawn: Sample) -> None:
     values = np.where(drawn.taken & np.isfinite(drawn.values), drawn.values, np.nan)
-    axes.stairs(values, fill=True, color=colour(0.7))
-    axes.set_xlabel("frame")
+    timed = len(values) > 1 and drawn.labels[-1].endswith(" s")
+    step = float(drawn.labels[-1].removesuffix(" s")) / (len(values) - 1) if timed else 1.0
+    axes.stairs(values, np.arange(len(values) + 1) * step, fill=True, color=colour(0.7))
+    axes.set_xlabel("seconds" if timed else "frame")
     axes.set_ylabel("relevance")
 
 

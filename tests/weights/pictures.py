@@ -1,0 +1,85 @@
+"""The pictures and figures of docs/real-models.md: ``python tests/weights/pictures.py FOLDER`` (and pictures of the README)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from photographs import build_probe, side_by_side
+from PIL import Image
+from reactions import REACTIONS, unmarked
+from speech import say
+from test_evidence import PAIRS, heard, left_share, shares
+
+import heedmap
+from heedmap import Explanation
+from heedmap.media import read_audio
+from heedmap.packaged import fetch
+
+CLASSES = ("coffee", "cat")
+SIDE = 320
+
+
+def save(explanation: Explanation, path: Path) -> None:
+    """The figure of the whole explanation."""
+    explanation.plot().savefig(path, dpi=110)
+    print(path)
+
+
+def photographs(folder: Path) -> None:
+    """Two photographs in one picture, and the map of each class on it, side by side."""
+    with TemporaryDirectory() as made:
+        build_probe(fetch("dinov2-small"), Path(made))
+        subject = heedmap.load(made)
+    for pair in PAIRS:
+        both = side_by_side(*pair)
+        left, right = (left_share(subject, both, name) for name in pair)
+        print(f"relevance in the left half: asked for {pair[0]} {left:.0%}, asked for {pair[1]} {right:.0%}")
+    image = side_by_side(*CLASSES)
+    found = subject.explain(image=image, target=list(CLASSES))
+    shown = subject.shown_image(image).resize((448, 448))
+    parts = [shown, *(one.overlay(shown) for one in found)]
+    whole = Image.new("RGB", (len(parts) * SIDE + 16, SIDE), "white")
+    for number, part in enumerate(parts):
+        whole.paste(part.resize((SIDE, SIDE)), (number * (SIDE + 8), 0))
+    whole.save(folder / "coffee-and-cat.png")
+    print(folder / "coffee-and-cat.png")
+
+
+def reactions(folder: Path) -> None:
+    """A reaction, and how much of the map lies on the centres of twenty."""
+    rxnfp = heedmap.load(fetch("rxnfp"))
+    save(rxnfp.explain(text=unmarked(REACTIONS["bromo Suzuki-type coupling"])), folder / "reaction.png")
+    for method in heedmap.METHODS:
+        mass, chance = shares(rxnfp, method).mean(0)
+        print(f"{method:18} {mass:.0%} of the relevance on the reaction centre, {chance:.0%} of the tokens")
+
+
+def speech(folder: Path) -> None:
+    """A word in its sentence, and how much of each word's map lies where it is said."""
+    whisper = heedmap.load(fetch("whisper-base"))
+    with TemporaryDirectory() as made:
+        audio = read_audio(say("The quick brown fox jumps", Path(made) / "fox.wav").path)
+        sentence = say("Yesterday I bought seven red apples", Path(made) / "apples.wav")
+        for word, (peak, share, chance) in heard(whisper, sentence).items():
+            print(
+                f"{word}: peak {'at' if peak else 'not at'} its time, {share:.0%} of the map in {chance:.0%} of the time"
+            )
+    save(whisper.explain(audio=audio, target="fox"), folder / "fox.png")
+
+
+def main(folder: Path) -> None:
+    """One picture for each packaged model."""
+    photographs(folder)
+    reactions(folder)
+    speech(folder)
+    first, _ = heedmap.load(fetch("minilm")).compare("A man is playing a guitar.", "Someone plays an instrument.")
+    save(first, folder / "sentence.png")
+    save(
+        heedmap.load(fetch("smollm2")).explain(text="The capital of France is", start_layer=15), folder / "capital.png"
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
