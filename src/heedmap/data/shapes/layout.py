@@ -14,6 +14,9 @@ from heedmap.data.shapes.scene import COLOURS, SHAPES, SIZES
 LEAST_VISIBLE = 0.75
 """Share of an object's pixels that no other object may cover."""
 
+LARGEST_BLUR = 0.08
+"""Share of the smaller of two objects of one colour up to which they may overlap: more would blur their outlines."""
+
 TRIES = 30
 """Places tried for an object before it is made smaller."""
 
@@ -91,16 +94,14 @@ def place(rng: np.random.Generator, looks: list[Look], side: int) -> Layout:
     owners = np.full((side, side), -1, dtype=np.int16)
     stamps: list[Stamp] = []
     corners: list[tuple[int, int]] = []
-    areas: list[int] = []
     for look in looks:
         for candidate in _and_smaller(look):
             stamp = draw_stamp(rng, candidate, side)
-            corner = _find_place(rng, stamp, owners, areas)
+            corner = _find_place(rng, stamp, owners, stamps)
             if corner is not None:
                 owners[_window(stamp, corner)][stamp.mask] = len(stamps)
                 stamps.append(stamp)
                 corners.append(corner)
-                areas.append(int(stamp.mask.sum()))
                 break
     return Layout(tuple(stamps), tuple(corners), owners)
 
@@ -136,20 +137,26 @@ def _window(stamp: Stamp, corner: tuple[int, int]) -> tuple[slice, slice]:
 
 
 def _find_place(
-    rng: np.random.Generator, stamp: Stamp, owners: Int16[np.ndarray, "side side"], areas: list[int]
+    rng: np.random.Generator, stamp: Stamp, owners: Int16[np.ndarray, "side side"], others: list[Stamp]
 ) -> tuple[int, int] | None:
-    """A corner at which every object stays visible enough, or None."""
+    """A corner at which the others stay visible enough, or None."""
     height, width = stamp.distance.shape
-    side = len(owners)
-    if not areas:
-        return int(rng.integers(0, side - height + 1)), int(rng.integers(0, side - width + 1))
-    rows = rng.integers(0, side - height + 1, TRIES)
-    columns = rng.integers(0, side - width + 1, TRIES)
-    visible = np.bincount(owners[owners >= 0], minlength=len(areas))
-    spare = visible - LEAST_VISIBLE * np.array(areas)
-    mask = stamp.mask
+    rows = rng.integers(0, len(owners) - height + 1, TRIES)
+    columns = rng.integers(0, len(owners) - width + 1, TRIES)
+    mask, most = stamp.mask, _most_covered(stamp, owners, others)
     for corner in zip(rows.tolist(), columns.tolist(), strict=True):
         covered = owners[_window(stamp, corner)][mask]
-        if (np.bincount(covered[covered >= 0], minlength=len(areas)) <= spare).all():
+        if (np.bincount(covered[covered >= 0], minlength=len(others)) <= most).all():
             return corner
     return None
+
+
+def _most_covered(
+    stamp: Stamp, owners: Int16[np.ndarray, "side side"], others: list[Stamp]
+) -> Float[np.ndarray, " others"]:
+    """How many pixels of each of the others ``stamp`` may cover."""
+    areas = np.array([other.mask.sum() for other in others])
+    visible = np.bincount(owners[owners >= 0], minlength=len(others))
+    alike = np.array([other.look.colour == stamp.look.colour for other in others], dtype=bool)
+    blur = np.where(alike, LARGEST_BLUR * np.minimum(areas, stamp.mask.sum()), np.inf)
+    return np.minimum(visible - LEAST_VISIBLE * areas, blur)
