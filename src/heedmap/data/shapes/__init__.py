@@ -13,12 +13,14 @@ Everything follows from (seed, split, index) alone, so that any sample is made w
 """
 
 from heedmap.data.shapes.captions import Caption, Mention, Relation, caption
+from heedmap.data.shapes.coco import write_coco
 from heedmap.data.shapes.questions import ANSWERS, KINDS, Question, ask
 from heedmap.data.shapes.regions import FEATURES, Regions, region_features, regions
 from heedmap.data.shapes.retrieval import distractors, judge
 from heedmap.data.shapes.scene import COLOURS, SHAPES, SIZES, Object, Scene
 from heedmap.data.shapes.seeds import SPLITS
 from heedmap.data.shapes.vocabulary import VOCABULARY
+from heedmap.data.shapes.vqa import write_vqa
 from heedmap.data.shapes.words import Word, words_of
 from heedmap.data.shapes.world import Shapes, make_scene
 
@@ -48,4 +50,6 @@ __all__ = [
     "region_features",
     "regions",
     "words_of",
+    "write_coco",
+    "write_vqa",
 ]

@@ -78,7 +78,7 @@ def region_features(image: UInt8[np.ndarray, "height width 3"], boxes: Boxes) ->
 
     Args:
         image: red, green, blue, 0 to 255.
-        boxes: x1, y1, x2, y2 in pixels, inside the image, x1 < x2 and y1 < y2.
+        boxes: x1, y1, x2, y2 in pixels, inside the image, x1 < x2 and y1 < y2; rounded outwards to whole pixels.
 
     Raises:
         InputError: a box that is empty, not finite or not inside the image, or arrays of other shapes.
@@ -88,9 +88,10 @@ def region_features(image: UInt8[np.ndarray, "height width 3"], boxes: Boxes) ->
     boxes = _checked(image, boxes)
     picture = Image.fromarray(np.ascontiguousarray(image))
     size, method = (GRID, GRID), Image.Resampling.BILINEAR
-    crops = [np.asarray(picture.resize(size, method, box=(x1, y1, x2, y2))) for x1, y1, x2, y2 in boxes.tolist()]
-    pixels = np.array(crops, dtype=np.float32).reshape(len(boxes), GRID * GRID, 3) / np.float32(127.5) - 1
-    parts = [pixels.reshape(len(boxes), -1), pixels.mean(1), pixels.std(1)]
+    edges = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], 1).astype(int).tolist()
+    crops = [np.asarray(picture.crop((x1, y1, x2, y2)).resize(size, method)) for x1, y1, x2, y2 in edges]
+    pixels = np.array(crops, dtype=np.float32).reshape(-1, GRID * GRID, 3) / np.float32(127.5) - 1
+    parts = [pixels.reshape(-1, 3 * GRID * GRID), pixels.mean(1), pixels.std(1)]
     return np.concatenate(parts, 1, dtype=np.float32)
 
 
