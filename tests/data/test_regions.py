@@ -74,6 +74,18 @@ def test_features_against_plain_averaging():
     assert np.abs(region_features(noise, np.array([[0, 0, 64, 64]]))).max() <= 1
 
 
+def test_false_boxes_show_little_of_any_object(scenes):
+    """None lies in an object, and half of them show background."""
+    shares = []
+    for scene in scenes[:300]:
+        found = regions(scene)
+        objects = np.any([o.mask for o in scene.objects], axis=0)
+        for x1, y1, x2, y2 in found.boxes[found.objects < 0].astype(int):
+            shares.append(objects[y1:y2, x1:x2].mean())
+    assert np.mean(np.array(shares) < 0.15) > 0.5
+    assert np.mean(np.array(shares) > 0.6) < 0.01
+
+
 def test_overlap_against_counting():
     rng = np.random.default_rng(1)
     corners = rng.integers(0, 100, (40, 2))

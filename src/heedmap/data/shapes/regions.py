@@ -25,6 +25,9 @@ FEATURES = 3 * GRID * GRID + 6
 LARGEST_OVERLAP = 0.3
 """Greatest intersection over union of a false box with any true one."""
 
+LARGEST_COVER = {"shifted": 0.5, "background": 0.1}
+"""Greatest share of a false box that a true one may cover, by the kind of false box (more where there is no room)."""
+
 TRIES = 40
 """Candidates for each false box."""
 
@@ -51,8 +54,8 @@ class Regions:
 def regions(scene: Scene, amount: int = 10) -> Regions:
     """The scene's true boxes filled up with false ones, shuffled, always the same.
 
-    Half of the false boxes are true ones shifted (and scaled a little) until they are badly off, the others lie anywhere;
-    none overlaps a true box by more than :data:`LARGEST_OVERLAP`.
+    Half of the false boxes are true ones shifted (and scaled a little) until they are badly off, the others lie on the
+    background; see :data:`LARGEST_OVERLAP` and :data:`LARGEST_COVER`.
 
     Args:
         scene: with at most ``amount`` objects.
@@ -97,20 +100,30 @@ def region_features(image: UInt8[np.ndarray, "height width 3"], boxes: Boxes) ->
 
 def overlap(a: Float32[np.ndarray, "m 4"], b: Float32[np.ndarray, "n 4"]) -> Float32[np.ndarray, "m n"]:
     """Intersection over union of each of the boxes ``a`` with each of ``b``; all x1, y1, x2, y2."""
+    common = _common(a, b)
+    return common / (_area(a)[:, None] + _area(b) - common)
+
+
+def cover(a: Float32[np.ndarray, "m 4"], b: Float32[np.ndarray, "n 4"]) -> Float32[np.ndarray, "m n"]:
+    """Share of each of the boxes ``a`` that each of ``b`` covers; all x1, y1, x2, y2."""
+    return _common(a, b) / _area(a)[:, None]
+
+
+def _common(a: Float32[np.ndarray, "m 4"], b: Float32[np.ndarray, "n 4"]) -> Float32[np.ndarray, "m n"]:
     a = a[:, None]
-    common = np.clip(np.minimum(a[..., 2:], b[:, 2:]) - np.maximum(a[..., :2], b[:, :2]), 0, None).prod(-1)
-    return common / (_area(a) + _area(b) - common)
+    return np.clip(np.minimum(a[..., 2:], b[:, 2:]) - np.maximum(a[..., :2], b[:, :2]), 0, None).prod(-1)
 
 
-def _area(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+def _area(boxes: Boxes) -> Float32[np.ndarray, " boxes"]:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def _false_box(rng: np.random.Generator, true: Boxes, side: int, *, shifted: bool) -> Float32[np.ndarray, " 4"]:
-    """The first of many candidates that overlaps no true box too much; if there is none, the one that does least."""
+    """The first of many candidates that is false enough; if there is none, the one that comes nearest to it."""
     candidates = _shifted(rng, true[rng.integers(len(true))], side) if shifted else _anywhere(rng, side)
-    worst = overlap(candidates, true).max(1)
-    return candidates[np.argmax(worst <= max(LARGEST_OVERLAP, worst.min()))]
+    covered = cover(candidates, true) / LARGEST_COVER["shifted" if shifted else "background"]
+    excess = np.maximum(overlap(candidates, true) / LARGEST_OVERLAP, covered).max(1)
+    return candidates[np.argmax(excess <= max(1, excess.min()))]
 
 
 def _shifted(rng: np.random.Generator, box: Float32[np.ndarray, " 4"], side: int) -> Boxes:
@@ -123,7 +136,7 @@ def _shifted(rng: np.random.Generator, box: Float32[np.ndarray, " 4"], side: int
 
 def _anywhere(rng: np.random.Generator, side: int) -> Boxes:
     """Boxes of the sizes that objects have, wholly inside."""
-    size = side * rng.uniform(0.15, 0.42, (TRIES, 1)) * rng.uniform(0.85, 1.0, (TRIES, 2))
+    size = side * rng.uniform(0.12, 0.42, (TRIES, 1)) * rng.uniform(0.85, 1.0, (TRIES, 2))
     return _cut(size / 2 + (side - size) * rng.random((TRIES, 2)), size, side)
 
 
