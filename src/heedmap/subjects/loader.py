@@ -15,7 +15,7 @@ from heedmap.errors import ModelLoadError
 from heedmap.subjects.processors import load_processors
 from heedmap.subjects.subject import Subject
 from heedmap.subjects.table import READ_AT, kind_of
-from heedmap.zoo.store import PREFIX, folder_of
+from heedmap.zoo.store import PREFIX, folder_of, shipped
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ def load(
         name_or_path: a transformers model: folder, hub id, or a ``.gguf`` file in one of these; ``"timm/NAME"``;
             ``"open_clip/NAME"`` or ``"open_clip/NAME/WEIGHTS"``; ``"zoo/NAME"``, a model that ships with heedmap.
         device: where to put it; None: the CPU.
-        dtype: such as ``"bfloat16"`` or ``torch.bfloat16``; None: as stored (a zoo model: float32).
+        dtype: such as ``"bfloat16"`` or ``torch.bfloat16``; None: as its configuration says.
         trust_remote_code: whether to run code that comes with the model.
         tokenizer: to use instead of the model's own; see :class:`heedmap.subjects.processors.Processors`.
 
@@ -52,7 +52,7 @@ def load(
         raise ModelLoadError(f"the model's name is a {type(name_or_path).__name__}; {EXPECTED}")
     name = os.fspath(name_or_path)
     number = _dtype(dtype)
-    if name.startswith(PREFIX) and not Path(name).exists():
+    if name.startswith(PREFIX) and (name.removeprefix(PREFIX) in shipped() or not Path(name).exists()):
         return _load_zoo(name, device, number, tokenizer)
     if name.startswith(("timm/", "open_clip/")) and not Path(name).exists():
         from heedmap.subjects.libraries import load_open_clip, load_timm
@@ -67,9 +67,7 @@ def load(
 
 
 def _load_zoo(name: str, device: Any, dtype: torch.dtype | None, tokenizer: Any) -> Subject:
-    import torch
-
-    subject = _load_transformers(str(folder_of(name)), dtype or torch.float32, False, tokenizer)
+    subject = _load_transformers(str(folder_of(name)), dtype, False, tokenizer)
     subject.model.to(device)
     return replace(subject, name=name)
 

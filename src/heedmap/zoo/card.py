@@ -23,7 +23,7 @@ def card(recipe: Recipe, measured: Mapping[str, Any]) -> str:
         f"## Scores\n\n{_scores(recipe, measured)}",
         f"## Training\n\n{_training(recipe, measured)}",
         f"## Licence\n\n{recipe.licence}",
-        f'## Use\n\n```python\nimport heedmap\n\nsubject = heedmap.load("zoo/{recipe.name}")\n```',
+        f"## Use\n\n{_use(recipe)}",
     )
     return "\n\n".join(parts) + "\n"
 
@@ -43,6 +43,12 @@ def _scores(recipe: Recipe, measured: Mapping[str, Any]) -> str:
     missed = f"\n\n**Below what was aimed at: {', '.join(below)}.**" if below else ""
     head = f"Measured on the first {recipe.tested:,} samples of the test split, with the stored weights."
     return "\n".join((head, "", "| score | measured | aimed at |", "|---|---|---|", *rows)) + missed
+
+
+def _use(recipe: Recipe) -> str:
+    python = f'```python\nimport heedmap\n\nsubject = heedmap.load("zoo/{recipe.name}")\n```'
+    shell = f"```bash\nheedmap explain zoo/{recipe.name} {recipe.arguments}\n```"
+    return f"{python}\n\n{shell}" if recipe.arguments else python
 
 
 def _wanted(recipe: Recipe, name: str) -> str:

@@ -37,7 +37,7 @@ def list_models(
 def train(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A name that `heedmap zoo list` lists.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the model; by default ./zoo/NAME.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the model; by default ./NAME.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="At most so many steps a stage: for a trial.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--fresh", help="Go on from the checkpoint in the folder, or start over.")
@@ -45,7 +45,7 @@ def train(
 ) -> None:
     """Train a model from its seed and write its folder, its scores and its card."""
     recipe = _recipe(name)
-    folder = out or Path("zoo") / recipe.name
+    folder = out or Path(recipe.name)
     _quiet()
     from heedmap.zoo.train import train as run
 
@@ -53,7 +53,8 @@ def train(
         again = f"heedmap zoo train {recipe.name} --out {folder}" + ("" if steps is None else f" --steps {steps}")
         fail(f"interrupted; nothing is lost, go on with: {again}", INTERRUPTED)
     typer.echo(f"wrote {folder}; its scores are in {folder / 'README.md'}")
-    typer.echo(f"try next: heedmap inspect {folder} --help")
+    if recipe.arguments:
+        typer.echo(f"try next: heedmap explain {folder.resolve()} {recipe.arguments}")
 
 
 def _recipe(name: str) -> Recipe:

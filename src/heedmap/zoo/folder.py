@@ -30,6 +30,7 @@ def write_folder(run: Run, out: Path) -> None:
         _write_json(made / "training.json", {**record, "curve": run.curve})
         (made / "README.md").write_text(card(run.recipe, record), encoding="utf-8")
         for path in made.iterdir():
+            path.chmod(0o644)  # safetensors lets nobody else read them
             os.replace(path, out / path.name)
     beside = out / f".{MANIFEST}"
     _write_json(beside, manifest(out))
@@ -66,7 +67,7 @@ def scores_of(recipe: Recipe, architecture: Any, folder: Path, count: int) -> di
         folder: where it is.
         count: how many samples.
     """
-    model = architecture.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    model = architecture.from_pretrained(folder, local_files_only=True).eval()
     with torch.no_grad():
         return task_of(recipe.stages[-1].task).scores(model, recipe.seed, "test", count)
 
@@ -74,6 +75,8 @@ def scores_of(recipe: Recipe, architecture: Any, folder: Path, count: int) -> di
 def _save_model(run: Run, folder: Path) -> None:
     stored = copy.deepcopy(run.model).to(getattr(torch, run.recipe.stored)).eval()
     stored.save_pretrained(folder)  # type: ignore[operator]
+    stored.config.dtype = torch.float32  # as what it is loaded, wherever it is loaded
+    stored.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
     for processor in task_of(run.plan.task).processors():
         processor.save_pretrained(folder)
 

@@ -1,4 +1,4 @@
-"""Lists of pairs and a question for one of them: ``dog red ; cat blue ; sun green ? cat ->`` wants ``blue``.
+"""Lists of pairs and a question for one of them: ``dog red ; cat blue ; sun green ? cat`` wants ``blue``.
 
 The answer stands in the text once, right after the key that is asked for, and no other token tells anything of it: a
 model that answers has looked there. Everything follows from (seed, split, index); a text is of one split only.
@@ -20,8 +20,10 @@ VALUES = (
     *("grey", "gold", "silver", "violet", "teal", "navy", "lime", "olive", "maroon", "cream"),
     *("amber", "coral", "ivory", "khaki"),
 )
-SIGNS = (";", "?", "->")
+SIGNS = (";", "?")
 FEWEST, MOST = 3, 8
+QUESTIONS = 8
+"""Questions of a training text: one after the other, each with its answer."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class ListSample:
         answer: the word that comes next.
         key: index of the token that is the key asked for, in the list.
         value: index of the token that is the answer; ``key + 1``.
-        query: index of the token that is the key, in the question.
+        query: index of the token that is the key, in the question; the last one.
+        pairs: all keys with their values.
     """
 
     text: str
@@ -41,6 +44,7 @@ class ListSample:
     key: int
     value: int
     query: int
+    pairs: tuple[tuple[str, str], ...]
 
 
 def list_sample(seed: int, split: str, index: int) -> ListSample:
@@ -52,6 +56,16 @@ def list_sample(seed: int, split: str, index: int) -> ListSample:
             return sample
 
 
+def training_text(sample: ListSample) -> str:
+    """The text with its answer, and more questions for keys of the list, so that a step has more to learn from.
+
+    A key may be asked for again: were it not, the answers that are left would tell of the right one.
+    """
+    random = Random(sample.text)
+    more = random.choices(sample.pairs, k=QUESTIONS - 1)
+    return f"{sample.text} {sample.answer}" + "".join(f" ? {key} {value}" for key, value in more)
+
+
 def split_of(text: str) -> str:
     """The split that a text belongs to: one in ten is of ``"test"``, one in ten of ``"val"``."""
     return {0: "test", 1: "val"}.get(crc32(text.encode()) % 10, "train")
@@ -59,7 +73,8 @@ def split_of(text: str) -> str:
 
 def _sample(random: Random) -> ListSample:
     count = random.randint(FEWEST, MOST)
-    keys, values = random.sample(KEYS, count), random.sample(VALUES, count)
+    pairs = tuple(zip(random.sample(KEYS, count), random.sample(VALUES, count), strict=True))
     asked = random.randrange(count)
-    pairs = " ; ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True))
-    return ListSample(f"{pairs} ? {keys[asked]} ->", values[asked], 3 * asked, 3 * asked + 1, 3 * count)
+    text = " ; ".join(f"{key} {value}" for key, value in pairs)
+    key, value = pairs[asked]
+    return ListSample(f"{text} ? {key}", value, 3 * asked, 3 * asked + 1, 3 * count, pairs)

@@ -59,6 +59,7 @@ class Recipe:
         tested: samples of the test split on which the scores are measured.
         stored: dtype of the stored weights; they are loaded as float32.
         threads: of torch, on which the last bits of the weights depend.
+        arguments: an example for ``heedmap explain``, such as ``--text "…"``; empty: there is none in words.
         licence: of the weights.
     """
 
@@ -72,6 +73,7 @@ class Recipe:
     tested: int = 1000
     stored: str = "float16"
     threads: int = 1
+    arguments: str = ""
     licence: str = "MIT"
 
     def shortened(self, steps: int) -> Recipe:

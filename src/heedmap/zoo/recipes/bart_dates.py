@@ -35,5 +35,6 @@ RECIPE = Recipe(
             every=500,
         ),
     ),
+    arguments='--text "the 3rd of March 1987"',
     wanted={"exact": 0.98},
 )

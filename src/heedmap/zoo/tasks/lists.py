@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.nn.functional import cross_entropy
 
-from heedmap.zoo.lists import KEYS, MOST, SIGNS, VALUES, list_sample
+from heedmap.zoo.lists import KEYS, MOST, QUESTIONS, SIGNS, VALUES, list_sample, training_text
 from heedmap.zoo.task import Batch
 from heedmap.zoo.tasks.tokenizers import SPECIAL, word_tokenizer
 
 if TYPE_CHECKING:
+    from jaxtyping import Bool
     from torch import Tensor, nn
 
 WORDS = (*KEYS, *VALUES, *SIGNS)
-LONGEST = 3 * MOST + 3
-"""Tokens of the longest text, with its answer."""
+LONGEST = 3 * MOST + 3 * QUESTIONS
+"""At least the tokens of the longest text."""
 AT_ONCE = 250
 
 
@@ -30,10 +30,11 @@ def tokenizer() -> Any:
 
 def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     """See :class:`heedmap.zoo.task.Task`."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    return GPT2LMHeadModel(GPT2Config(vocab_size=len(SPECIAL) + len(WORDS), n_positions=LONGEST, **ids, **settings))
+    size = len(SPECIAL) + len(WORDS)
+    return LlamaForCausalLM(LlamaConfig(vocab_size=size, max_position_embeddings=LONGEST, **ids, **settings))
 
 
 def processors() -> Sequence[Any]:
@@ -42,28 +43,35 @@ def processors() -> Sequence[Any]:
 
 
 def batch(seed: int, split: str, start: int, count: int) -> Batch:
-    """The texts, padded on the right, the position of ``->`` and the answer's id for each."""
+    """Texts with their answers, padded on the right; those of ``"train"`` have more questions than one."""
     samples = [list_sample(seed, split, index) for index in range(start, start + count)]
-    made = tokenizer()([sample.text for sample in samples], padding=True, padding_side="right", return_tensors="pt")
-    answers = torch.tensor(tokenizer().convert_tokens_to_ids([sample.answer for sample in samples]))
-    mask = made["attention_mask"]
-    return {"input_ids": made["input_ids"], "attention_mask": mask, "last": mask.sum(1) - 1, "answer": answers}
+    texts = [training_text(one) if split == "train" else f"{one.text} {one.answer}" for one in samples]
+    made = tokenizer()(texts, padding=True, padding_side="right", return_tensors="pt")
+    return {"input_ids": made["input_ids"], "attention_mask": made["attention_mask"]}
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Cross-entropy of the answer, and of nothing else: the list itself is random."""
-    return cross_entropy(_logits(model, batch), batch["answer"])
+    """Cross-entropy of the answers, and of nothing else: the list itself is random."""
+    return cross_entropy(*_answers(model, batch))
 
 
 def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
     """``accuracy``: share of questions whose answer is the most probable of all words."""
     right = 0
     for start in range(0, count, AT_ONCE):
-        given = batch(seed, split, start, min(AT_ONCE, count - start))
-        right += int((_logits(model, given).argmax(-1) == given["answer"]).sum())
+        logits, answers = _answers(model, batch(seed, split, start, min(AT_ONCE, count - start)))
+        right += int((logits.argmax(-1) == answers).sum())
     return {"accuracy": right / count}
 
 
-def _logits(model: nn.Module, batch: Batch) -> Tensor:
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    return logits[torch.arange(len(logits)), batch["last"]]
+def _answers(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Logits, (questions, words), at the keys that are asked for, and the words that follow them."""
+    ids = batch["input_ids"]
+    logits = model(**batch).logits[:, 1:-1]
+    asked = _asked(ids)
+    return logits[asked], ids[:, 2:][asked]
+
+
+def _asked(ids: Tensor) -> Bool[Tensor, "batch middle"]:
+    """Which tokens, without the first and the last of each row, follow a question mark."""
+    return ids[:, :-2] == tokenizer().convert_tokens_to_ids("?")
