@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from heedmap.zoo.recipe import Recipe, Stage
 
@@ -24,14 +23,6 @@ SMALL = {
 def offline(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-
-@pytest.fixture(autouse=True)
-def _random_state():
-    """The loop seeds torch's generator: other tests shall not notice."""
-    before = torch.get_rng_state()
-    yield
-    torch.set_rng_state(before)
 
 
 @pytest.fixture

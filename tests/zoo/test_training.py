@@ -233,13 +233,14 @@ def test_rates_and_weight_decay_by_parameter(stage):
     assert all(p.dim() == 1 for g in groups if g["weight_decay"] == 0 for p in g["params"])
 
 
-def test_threads_are_put_back(recipe, tmp_path):
-    before = torch.get_num_threads()
+def test_threads_and_random_state_are_put_back(recipe, tmp_path):
+    before, random = torch.get_num_threads(), torch.get_rng_state()
     run(replace(recipe, threads=before + 1), tmp_path, steps=5)
     assert torch.get_num_threads() == before
+    assert torch.equal(torch.get_rng_state(), random)
 
 
-def test_the_best_weights_are_kept(recipe, tmp_path, monkeypatch):
+def test_the_best_weights_are_kept(recipe, monkeypatch):
     found = iter([0.5, 0.9, 0.1])
     monkeypatch.setattr(lists, "scores", lambda *_: {"accuracy": next(found, 0.0)})
     trained = Run(recipe)

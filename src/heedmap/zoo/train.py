@@ -50,18 +50,25 @@ def train(
     """
     recipe = recipe if steps is None else recipe.shortened(steps)
     console = console or Console(stderr=True, highlight=False)
-    with _threads(recipe.threads), _interruptions() as asked, _writing(out):
-        path = out / CHECKPOINT
+    path = out / CHECKPOINT
+    _check(out)
+
+    def save() -> None:
+        with _writing(out):
+            write_checkpoint(path, recipe.fingerprint, run.state())
+
+    with _torch_apart(recipe.threads), _interruptions() as asked:
         run = _begin(recipe, None if fresh else read_checkpoint(path, recipe.fingerprint), console)
         with _bar(console) as bar:
             while not run.over and not asked():
-                _go_on(run, bar, lambda: write_checkpoint(path, recipe.fingerprint, run.state()))
-        write_checkpoint(path, recipe.fingerprint, run.state())
+                _go_on(run, bar, save)
+        save()
         if not run.over:
             return False
         console.print(f"measuring {recipe.name} on {recipe.tested} samples of the test split")
-        write_folder(run, out)
-        path.unlink()
+        with _writing(out):
+            write_folder(run, out)
+            path.unlink()
     return True
 
 
@@ -97,11 +104,13 @@ def _bar(console: Console) -> Progress:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def _torch_apart(threads: int) -> Iterator[None]:
+    """So many threads and a random generator that is put back."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(threads)
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
         torch.set_num_threads(before)
 
@@ -126,13 +135,17 @@ def _interruptions() -> Iterator[Callable[[], bool]]:
             signal.signal(one, handler)
 
 
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """``out`` as a folder that can be written, which is tried before anything is computed."""
-    try:
+def _check(out: Path) -> None:
+    """Make the folder, and try whether it can be written, before anything is computed."""
+    with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
         yield
     except OSError as error:
         reason = error.strerror or error
