@@ -81,7 +81,7 @@ def _print_entry(entry: dict[str, Any]) -> None:
         return
     scores = ", ".join(f"{name} {value:.3f}" for name, value in entry["scores"].items())
     size = f"{entry['parameters']:,} parameters, {entry['bytes'] / 1e6:.2f} MB"
-    typer.echo(f"  {entry['architecture']}, {size}; {scores}; trained in {entry['seconds'] / 60:.0f} minutes")
+    typer.echo(f"  {entry['architecture']}, {size}; {scores}; trained in {entry['seconds'] / 60:.0f} min")
 
 
 def _quiet() -> None:
