@@ -1,21 +1,19 @@
-"""The command line: ``heedmap explain``, ``inspect`` and ``methods``.
-
-Exit codes: 0 done; 1 an error that heedmap raises on purpose; 2 a wrong command line; 3 an error inside heedmap.
-"""
+"""The command line: ``heedmap explain``, ``inspect``, ``methods`` and ``zoo``; exit codes: :mod:`heedmap.guard`."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
-from functools import wraps
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heedmap.errors import HeedmapError, InputError, UnknownNameError
+from heedmap.errors import InputError, UnknownNameError
+from heedmap.guard import guarded
+from heedmap.zoo.commands import zoo
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from heedmap.explanation import Explanation
     from heedmap.methods import Method
 
-USER_ERROR, INTERNAL_ERROR = 1, 3
 RESERVED_OPTIONS = frozenset({"text", "image", "boxes", "audio", "target", "method", "text_a", "text_b"})
 
 app = typer.Typer(
@@ -33,6 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(zoo, name="zoo")
 
 ModelArgument = Annotated[str, typer.Argument(help="Hub id, folder, timm/…, open_clip/… or zoo/….")]
 TextOption = Annotated[str | None, typer.Option(help="The text that the model reads.")]
@@ -53,26 +52,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothin
 def main() -> None:
     """Run the command line on ``sys.argv`` and exit with its code."""
     app()
-
-
-def _guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """``command`` with every exception turned into one message and an exit code."""
-
-    @wraps(command)
-    def run(context: typer.Context, **arguments: Any) -> None:
-        try:
-            command(context, **arguments)
-        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
-            raise
-        except HeedmapError as error:
-            _fail(str(error), USER_ERROR)
-        except Exception as error:
-            if context.obj:
-                raise
-            hint = "run the command again as `heedmap --debug …` to see where"
-            _fail(f"internal error: {type(error).__name__}: {error}\n{hint}", INTERNAL_ERROR)
-
-    return run
 
 
 def _print_version(wanted: bool) -> None:
@@ -96,7 +75,7 @@ def options(
 
 
 @app.command()
-@_guarded
+@guarded
 def explain(
     context: typer.Context,
     model: ModelArgument,
@@ -131,7 +110,7 @@ def explain(
 
 
 @app.command()
-@_guarded
+@guarded
 def inspect(
     context: typer.Context,
     model: ModelArgument,
@@ -163,7 +142,7 @@ def inspect(
 
 
 @app.command()
-@_guarded
+@guarded
 def methods(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the methods, what each does, its paper and its options with their defaults."""
     import heedmap
@@ -363,11 +342,3 @@ def _print_method(method: Method) -> None:
     console.print(Text(method.name, style="bold"))
     for words, style in ((method.summary, ""), (method.source, "dim"), (f"options: {options}", "")):
         console.print(Padding(Text(words, style=style), (0, 0, 0, 2)))
-
-
-def _fail(message: str, code: int) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    Console(stderr=True, highlight=False).print(Text(f"heedmap: {message}", style="red"), soft_wrap=True)
-    raise typer.Exit(code)

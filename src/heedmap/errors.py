@@ -54,3 +54,11 @@ class ModelLoadError(HeedmapError):
 
 class FileFormatError(HeedmapError, ValueError):
     """A file is truncated, damaged, of a newer version, or not one of heedmap's."""
+
+
+class OutputError(HeedmapError, OSError):
+    """A file or folder cannot be written."""
+
+
+class TrainingError(HeedmapError, RuntimeError):
+    """A training cannot go on: its loss is not finite."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from zoo import SMALL, ids
 
 from heedmap.errors import AttentionError, HeedmapError, MixingError, NoAttentionError
+from zoo import SMALL, ids
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from zoo import BATCH, CASES, Case, Inputs, livened
 
 import heedmap
 from heedmap.errors import HeedmapError
 from heedmap.targets import Similarity
+from zoo import BATCH, CASES, Case, Inputs, livened
 
 TOLERANCE = 1e-5
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor")

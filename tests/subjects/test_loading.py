@@ -176,9 +176,9 @@ def test_a_hub_that_cannot_be_reached(name):
         load(name)
 
 
-def test_the_zoo_is_empty():
-    with pytest.raises(ModelLoadError, match="ships no models"):
-        load("zoo/shapes-detr")
+def test_an_unknown_zoo_model_lists_the_known_ones():
+    with pytest.raises(ModelLoadError, match=r"no model zoo/nothing in heedmap's zoo; it has: "):
+        load("zoo/nothing")
 
 
 @pytest.mark.parametrize(

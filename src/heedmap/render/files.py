@@ -7,8 +7,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heedmap.atomic import write_atomically
 from heedmap.errors import InputError, UnknownNameError
-from heedmap.explanation import Explanation, write_atomically
+from heedmap.explanation import Explanation
 
 if TYPE_CHECKING:
     from PIL import Image

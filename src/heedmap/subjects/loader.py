@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,15 @@ from heedmap.errors import ModelLoadError
 from heedmap.subjects.processors import load_processors
 from heedmap.subjects.subject import Subject
 from heedmap.subjects.table import READ_AT, kind_of
+from heedmap.zoo.store import PREFIX, folder_of, shipped
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-ZOO = "zoo/"
 EXPECTED = (
     "expected a folder with a config.json and weights, a hub id such as google/vit-base-patch16-224, folder/file.gguf, "
-    "timm/NAME or open_clip/NAME"
+    "timm/NAME, open_clip/NAME or zoo/NAME"
 )
 
 
@@ -38,9 +39,9 @@ def load(
 
     Args:
         name_or_path: a transformers model: folder, hub id, or a ``.gguf`` file in one of these; ``"timm/NAME"``;
-            ``"open_clip/NAME"`` or ``"open_clip/NAME/WEIGHTS"``.
+            ``"open_clip/NAME"`` or ``"open_clip/NAME/WEIGHTS"``; ``"zoo/NAME"``, a model that ships with heedmap.
         device: where to put it; None: the CPU.
-        dtype: such as ``"bfloat16"`` or ``torch.bfloat16``; None: as stored.
+        dtype: such as ``"bfloat16"`` or ``torch.bfloat16``; None: as its configuration says.
         trust_remote_code: whether to run code that comes with the model.
         tokenizer: to use instead of the model's own; see :class:`heedmap.subjects.processors.Processors`.
 
@@ -51,8 +52,8 @@ def load(
         raise ModelLoadError(f"the model's name is a {type(name_or_path).__name__}; {EXPECTED}")
     name = os.fspath(name_or_path)
     number = _dtype(dtype)
-    if name.startswith(ZOO):
-        raise ModelLoadError(f"{name}: this version of heedmap ships no models; give a folder or a hub id")
+    if name.startswith(PREFIX) and (name.removeprefix(PREFIX) in shipped() or not Path(name).exists()):
+        return _load_zoo(name, device, number, tokenizer)
     if name.startswith(("timm/", "open_clip/")) and not Path(name).exists():
         from heedmap.subjects.libraries import load_open_clip, load_timm
 
@@ -63,6 +64,12 @@ def load(
     if device is not None:
         subject.model.to(device)
     return subject
+
+
+def _load_zoo(name: str, device: Any, dtype: torch.dtype | None, tokenizer: Any) -> Subject:
+    subject = _load_transformers(str(folder_of(name)), dtype, False, tokenizer)
+    subject.model.to(device)
+    return replace(subject, name=name)
 
 
 def _load_transformers(name: str, dtype: torch.dtype | None, trust: bool, tokenizer: Any) -> Subject:

@@ -1,0 +1,1 @@
+"""Data sets in which the evidence for every answer is known."""

@@ -1,0 +1,95 @@
+"""The folder of a trained model: weights, processors, training record, card, manifest."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heedmap.zoo.card import card
+from heedmap.zoo.recipe import Recipe
+from heedmap.zoo.run import Run
+from heedmap.zoo.store import MANIFEST, manifest
+from heedmap.zoo.task import task_of
+
+
+def write_folder(run: Run, out: Path) -> None:
+    """Write the model of a run that is over to ``out``; the manifest, without which it is no zoo model, is last."""
+    (out / MANIFEST).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".writing.") as temporary:
+        made = Path(temporary)
+        _save_model(run, made)
+        record = measured(run, made)
+        _write_json(made / "training.json", {**record, "curve": run.curve})
+        (made / "README.md").write_text(card(run.recipe, record), encoding="utf-8")
+        for path in made.iterdir():
+            path.chmod(0o644)  # safetensors lets nobody else read them
+            os.replace(path, out / path.name)
+    beside = out / f".{MANIFEST}"
+    _write_json(beside, manifest(out))
+    os.replace(beside, out / MANIFEST)
+
+
+def measured(run: Run, folder: Path) -> dict[str, Any]:
+    """What is known of a run and of the model that it left in ``folder``.
+
+    Returns:
+        ``name``, ``architecture``, ``parameters``, ``bytes`` (of the weights), ``scores`` (on the test split, by the
+        stored weights), ``steps``, ``seconds``, ``seed``, ``versions``.
+    """
+    weights = folder / "model.safetensors"
+    return {
+        "name": run.recipe.name,
+        "architecture": type(run.model).__name__,
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "bytes": weights.stat().st_size,
+        "scores": scores_of(run.recipe, type(run.model), folder, run.recipe.tested),
+        "steps": sum(_steps(run, stage) for stage in range(len(run.recipe.stages))),
+        "seconds": round(run.seconds, 1),
+        "seed": run.recipe.seed,
+        "versions": _versions(),
+    }
+
+
+def scores_of(recipe: Recipe, architecture: Any, folder: Path, count: int) -> dict[str, float]:
+    """Scores of the model in ``folder`` on the first ``count`` samples of the test split.
+
+    Args:
+        recipe: of the model.
+        architecture: its class of transformers.
+        folder: where it is.
+        count: how many samples.
+    """
+    model = architecture.from_pretrained(folder, local_files_only=True).eval()
+    with torch.no_grad():
+        return task_of(recipe.stages[-1].task).scores(model, recipe.seed, "test", count)
+
+
+def _save_model(run: Run, folder: Path) -> None:
+    stored = copy.deepcopy(run.model).to(getattr(torch, run.recipe.stored)).eval()
+    stored.save_pretrained(folder)  # type: ignore[operator]
+    stored.config.dtype = torch.float32  # as what it is loaded, wherever it is loaded
+    stored.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+    for processor in task_of(run.plan.task).processors():
+        processor.save_pretrained(folder)
+
+
+def _steps(run: Run, stage: int) -> int:
+    return max(point["step"] for point in run.curve if point["stage"] == stage)
+
+
+def _versions() -> dict[str, str]:
+    import transformers
+
+    return {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,177 @@
+"""A training run: model, optimiser, step and curve, and how each moves on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heedmap.errors import TrainingError
+from heedmap.zoo.recipe import Recipe, Stage
+from heedmap.zoo.task import Task, task_of
+
+Point = dict[str, Any]
+
+
+def rate_factor(stage: Stage, step: int) -> float:
+    """The share of the greatest learning rate at ``step``, counted from 0: linear warm-up, then a cosine to zero."""
+    if step < stage.warmup:
+        return (step + 1) / stage.warmup
+    return 0.5 + 0.5 * math.cos(math.pi * (step - stage.warmup) / max(stage.steps - stage.warmup, 1))
+
+
+def optimiser(model: nn.Module, stage: Stage) -> torch.optim.AdamW:
+    """AdamW with a group for each rate and weight decay; a group's ``base`` is its greatest rate."""
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            factor = next((f for start, f in stage.slow.items() if name.startswith(start)), 1.0)
+            decay = stage.weight_decay if parameter.dim() > 1 else 0.0
+            groups.setdefault((stage.rate * factor, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": p, "base": rate, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
+    )
+
+
+def enough(stage: Stage, scores: Sequence[float]) -> bool:
+    """Whether the scores of a stage's evaluations, oldest first, say that it can stop early."""
+    if stage.stop_at is not None and len(scores) > 1 and min(scores[-2:]) >= stage.stop_at:
+        return True
+    return stage.patience is not None and len(scores) - 1 - scores.index(max(scores)) >= stage.patience
+
+
+class Run:
+    """One training under way. The data of a step follow from the seed and the step, so a state needs none of them.
+
+    Attributes:
+        recipe: what is trained.
+        stage: index of the present stage.
+        step: steps done in it.
+        over: whether the last stage has ended; ``model`` then has the best weights.
+        model: of the present stage.
+        curve: an entry for each evaluation so far.
+        seconds: spent on steps and evaluations so far.
+    """
+
+    step: int
+    _total: Tensor  # of the losses since the last evaluation
+    _since: int  # steps since then
+    _best: dict[str, Any]  # the stage's best score so far, and the weights that had it
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.stage, self.over, self.seconds = 0, False, 0.0
+        self.curve: list[Point] = []
+        self._enter(None)
+
+    @classmethod
+    def resumed(cls, recipe: Recipe, state: Mapping[str, Any]) -> Run:
+        """The run whose :meth:`state` that is."""
+        run = cls.__new__(cls)
+        run.recipe = recipe
+        run.stage, run.over, run.seconds, run.curve = (state[key] for key in ("stage", "over", "seconds", "curve"))
+        run._enter(None)
+        run.step, run._total, run._since, run._best = (state[key] for key in ("step", "total", "since", "best"))
+        run.model.load_state_dict(state["model"])
+        run._optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["random"])
+        return run
+
+    def state(self) -> dict[str, Any]:
+        """All that the rest of the run depends on."""
+        return {
+            "stage": self.stage,
+            "step": self.step,
+            "over": self.over,
+            "seconds": self.seconds,
+            "curve": self.curve,
+            "total": self._total,
+            "since": self._since,
+            "best": self._best,
+            "model": self.model.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+
+    @property
+    def plan(self) -> Stage:
+        """The present stage's part of the recipe."""
+        return self.recipe.stages[self.stage]
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to :meth:`evaluate`."""
+        return self.step % self.plan.every == 0 or self.step == self.plan.steps
+
+    def advance(self) -> None:
+        """One step of the optimiser."""
+        began = perf_counter()
+        batch = self._task.batch(self.recipe.seed, "train", self.step * self.plan.batch, self.plan.batch)
+        loss = self._task.loss(self.model, batch)
+        self._optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip)
+        for group in self._optimiser.param_groups:
+            group["lr"] = group["base"] * rate_factor(self.plan, self.step)
+        self._optimiser.step()
+        self.step, self._total, self._since = self.step + 1, self._total + loss.detach(), self._since + 1
+        self.seconds += perf_counter() - began
+
+    def evaluate(self) -> Point:
+        """The next entry of the curve, on the validation split; the best weights are kept, and a stage may end.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        began = perf_counter()
+        point: Point = {"stage": self.stage, "step": self.step, "loss": self._mean_loss()}
+        scores = self._scores()
+        self.curve.append({**point, **scores})
+        self._keep(scores[self.plan.watched])
+        self.seconds += perf_counter() - began
+        here = [entry[self.plan.watched] for entry in self.curve if entry["stage"] == self.stage]
+        if self.step == self.plan.steps or enough(self.plan, here):
+            self._leave()
+        return self.curve[-1]
+
+    def _mean_loss(self) -> float:
+        loss = float(self._total) / max(self._since, 1)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"{self.recipe.name}: the loss is not finite at step {self.step}; "
+                "the last checkpoint is from before: lower the rate in the recipe, and start over with --fresh"
+            )
+        self._total, self._since = torch.zeros(()), 0
+        return loss
+
+    def _scores(self) -> dict[str, float]:
+        self.model.eval()
+        with torch.no_grad():
+            scores = self._task.scores(self.model, self.recipe.seed, "val", self.plan.checked)
+        self.model.train()
+        return scores
+
+    def _enter(self, before: nn.Module | None) -> None:
+        torch.manual_seed(self.recipe.seed + self.stage)
+        self._task: Task = task_of(self.plan.task)
+        self.model = self._task.model(self.plan.settings, before).train()
+        self._optimiser = optimiser(self.model, self.plan)
+        self.step, self._total, self._since = 0, torch.zeros(()), 0
+        self._best = {"score": -math.inf, "weights": {}}
+
+    def _keep(self, score: float) -> None:
+        if score >= self._best["score"]:
+            weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+            self._best = {"score": score, "weights": weights}
+
+    def _leave(self) -> None:
+        self.model.load_state_dict(self._best["weights"])
+        if self.stage + 1 == len(self.recipe.stages):
+            self.over = True
+        else:
+            self.stage += 1
+            self._enter(self.model)

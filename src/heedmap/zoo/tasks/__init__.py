@@ -1,0 +1,1 @@
+"""The tasks of the recipes, a module each; see :class:`heedmap.zoo.task.Task`."""

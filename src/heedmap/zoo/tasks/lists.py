@@ -1,0 +1,77 @@
+"""Task: the word that belongs to a key in a list of pairs, by a causal model over words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from torch.nn.functional import cross_entropy
+
+from heedmap.zoo.lists import KEYS, MOST, QUESTIONS, SIGNS, VALUES, list_sample, training_text
+from heedmap.zoo.task import Batch
+from heedmap.zoo.tasks.tokenizers import SPECIAL, word_tokenizer
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool
+    from torch import Tensor, nn
+
+WORDS = (*KEYS, *VALUES, *SIGNS)
+LONGEST = 3 * MOST + 3 * QUESTIONS
+"""At least the tokens of the longest text."""
+AT_ONCE = 250
+
+
+@cache
+def tokenizer() -> Any:
+    """A token a word."""
+    return word_tokenizer(WORDS)
+
+
+def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+    """See :class:`heedmap.zoo.task.Task`."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    size = len(SPECIAL) + len(WORDS)
+    return LlamaForCausalLM(LlamaConfig(vocab_size=size, max_position_embeddings=LONGEST, **ids, **settings))
+
+
+def processors() -> Sequence[Any]:
+    """See :class:`heedmap.zoo.task.Task`."""
+    return (tokenizer(),)
+
+
+def batch(seed: int, split: str, start: int, count: int) -> Batch:
+    """Texts with their answers, padded on the right; those of ``"train"`` have more questions than one."""
+    samples = [list_sample(seed, split, index) for index in range(start, start + count)]
+    texts = [training_text(one) if split == "train" else f"{one.text} {one.answer}" for one in samples]
+    made = tokenizer()(texts, padding=True, padding_side="right", return_tensors="pt")
+    return {"input_ids": made["input_ids"], "attention_mask": made["attention_mask"]}
+
+
+def loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Cross-entropy of the answers, and of nothing else: the list itself is random."""
+    return cross_entropy(*_answers(model, batch))
+
+
+def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
+    """``accuracy``: share of questions whose answer is the most probable of all words."""
+    right = 0
+    for start in range(0, count, AT_ONCE):
+        logits, answers = _answers(model, batch(seed, split, start, min(AT_ONCE, count - start)))
+        right += int((logits.argmax(-1) == answers).sum())
+    return {"accuracy": right / count}
+
+
+def _answers(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Logits, (questions, words), at the keys that are asked for, and the words that follow them."""
+    ids = batch["input_ids"]
+    logits = model(**batch).logits[:, 1:-1]
+    asked = _asked(ids)
+    return logits[asked], ids[:, 2:][asked]
+
+
+def _asked(ids: Tensor) -> Bool[Tensor, "batch middle"]:
+    """Which tokens, without the first and the last of each row, follow a question mark."""
+    return ids[:, :-2] == tokenizer().convert_tokens_to_ids("?")

@@ -1,0 +1,40 @@
+"""Tokenizers with a fixed vocabulary, which transformers loads from a folder by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
+PAD, START, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
+SPECIAL = (PAD, START, END, UNKNOWN)
+"""The first tokens of every vocabulary: their ids are 0 to 3."""
+
+
+def character_tokenizer(characters: str) -> Any:
+    """A token for each character, and ``</s>`` at the end: token i is character i of the text."""
+    tokenizer = _tokenizer(tuple(characters))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing(f"$A {END}", None, [(END, SPECIAL.index(END))])
+    tokenizer.decoder = decoders.Fuse()
+    return _wrapped(tokenizer)
+
+
+def word_tokenizer(words: Sequence[str]) -> Any:
+    """A token for each word; words are what stands between spaces."""
+    tokenizer = _tokenizer(words)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return _wrapped(tokenizer)
+
+
+def _tokenizer(words: Sequence[str]) -> Tokenizer:
+    vocabulary = {word: index for index, word in enumerate((*SPECIAL, *words))}
+    return Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+
+
+def _wrapped(tokenizer: Tokenizer) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    names = {"pad_token": PAD, "bos_token": START, "eos_token": END, "unk_token": UNKNOWN}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **names)

@@ -1,0 +1,152 @@
+"""The training loop: steps, evaluations, checkpoints, until the last stage is over; then the model's folder."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from heedmap.errors import OutputError
+from heedmap.zoo.checkpoint import read_checkpoint, write_checkpoint
+from heedmap.zoo.folder import write_folder
+from heedmap.zoo.recipe import Recipe
+from heedmap.zoo.run import Point, Run
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def train(
+    recipe: Recipe, out: Path, *, steps: int | None = None, fresh: bool = False, console: Console | None = None
+) -> bool:
+    """Train a model and write its folder.
+
+    A run that stopped leaves its checkpoint in ``out``, and the next one goes on from there to the same weights, bit
+    for bit on one machine, as if nothing had been. On SIGINT (Ctrl-C) and SIGTERM the step under way is finished and
+    a checkpoint written; a second one stops at once.
+
+    Args:
+        recipe: what to train.
+        out: folder of the model; made where there is none.
+        steps: at most so many a stage; None: as the recipe says.
+        fresh: start over, also where there is a checkpoint.
+        console: where to show progress; None: stderr.
+
+    Returns:
+        Whether it is done; False: it was interrupted.
+
+    Raises:
+        OutputError: ``out`` cannot be written.
+        OptionError, FileFormatError: the checkpoint in ``out`` is of another run, or damaged.
+        TrainingError: the loss is not finite.
+    """
+    recipe = recipe if steps is None else recipe.shortened(steps)
+    console = console or Console(stderr=True, highlight=False)
+    path = out / CHECKPOINT
+    _check(out)
+
+    def save() -> None:
+        with _writing(out):
+            write_checkpoint(path, recipe.fingerprint, run.state())
+
+    with _torch_apart(recipe.threads), _interruptions() as asked:
+        run = _begin(recipe, None if fresh else read_checkpoint(path, recipe.fingerprint), console)
+        with _bar(console) as bar:
+            while not run.over and not asked():
+                _go_on(run, bar, save)
+        save()
+        if not run.over:
+            return False
+        console.print(f"measuring {recipe.name} on {recipe.tested} samples of the test split")
+        with _writing(out):
+            write_folder(run, out)
+            path.unlink()
+    return True
+
+
+def _begin(recipe: Recipe, state: dict[str, Any] | None, console: Console) -> Run:
+    if state is None:
+        return Run(recipe)
+    run = Run.resumed(recipe, state)
+    console.print(f"going on from step {run.step} of stage {run.stage + 1}")
+    return run
+
+
+def _go_on(run: Run, bar: Progress, save: Callable[[], None]) -> None:
+    """One step, and what is due after it."""
+    shown = bar.task_ids[-1] if bar.task_ids else None
+    if shown is None or bar.tasks[-1].fields["stage"] != run.stage:
+        title = f"{run.recipe.name} {run.stage + 1}/{len(run.recipe.stages)}"
+        shown = bar.add_task(title, total=run.plan.steps, completed=run.step, stage=run.stage)
+    run.advance()
+    bar.update(shown, completed=run.step)
+    if run.due:
+        bar.console.print(_line(run.evaluate(), run.seconds))
+        save()
+
+
+def _line(point: Point, seconds: float) -> str:
+    values = "  ".join(f"{name} {value:.4f}" for name, value in point.items() if name not in ("stage", "step"))
+    return f"stage {point['stage'] + 1}  step {point['step']}  {values}  ({seconds:.0f} s)"
+
+
+def _bar(console: Console) -> Progress:
+    left = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*left, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console)
+
+
+@contextmanager
+def _torch_apart(threads: int) -> Iterator[None]:
+    """So many threads and a random generator that is put back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _interruptions() -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT or SIGTERM has come; the second one has its usual effect."""
+    seen: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        seen.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    if threading.current_thread() is threading.main_thread():  # Python lets no other set a handler
+        for one in (signal.SIGINT, signal.SIGTERM):
+            before[one] = signal.signal(one, note)
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _check(out: Path) -> None:
+    """Make the folder, and try whether it can be written, before anything is computed."""
+    with _writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write the folder {out}: {reason}; give another with --out") from error
