@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from heedmap.errors import OutputError
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -19,6 +23,28 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def check_folder(out: Path) -> None:
+    """Make the folder, and try whether it can be written, before anything is computed.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """OutputError, with the folder's name and the reason, for what cannot be written in it."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write the folder {out}: {reason}; give another with --out") from error
 
 
 def _umask() -> int:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import heedmap.evaluate.commands  # noqa: F401 (adds its command to those of the zoo)
 from heedmap.errors import InputError, UnknownNameError
-from heedmap.guard import guarded
+from heedmap.gallery.commands import demo
+from heedmap.guard import guarded, quiet
 from heedmap.zoo.commands import zoo
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 
 app.add_typer(zoo, name="zoo")
+app.command()(demo)
 
 ModelArgument = Annotated[str, typer.Argument(help="Hub id, folder, timm/…, open_clip/… or zoo/….")]
 TextOption = Annotated[str | None, typer.Option(help="The text that the model reads.")]
@@ -259,17 +261,8 @@ def _read_inputs(text: str | None, image: Path | None, boxes: Path | None, audio
 def _load(model: str, device: str | None, dtype: str | None) -> Any:
     import heedmap
 
-    _quiet()
+    quiet(bars=True)
     return heedmap.load(model, device=device, dtype=dtype)
-
-
-def _quiet() -> None:
-    """Transformers' hints are for programmers, its progress bars for terminals: an error should stand alone."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
 
 
 def _shown_image(subject: Any, image: Image | None) -> Image | None:

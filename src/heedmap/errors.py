@@ -62,3 +62,7 @@ class OutputError(HeedmapError, OSError):
 
 class TrainingError(HeedmapError, RuntimeError):
     """A training cannot go on: its loss is not finite."""
+
+
+class MissingLibraryError(HeedmapError, ImportError):
+    """A library that only some extras of heedmap need is not installed; the message says which to install."""

@@ -6,6 +6,7 @@ interrupted.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -44,3 +45,16 @@ def fail(message: str, code: int) -> None:
 
     Console(stderr=True, highlight=False).print(Text(f"heedmap: {message}", style="red"), soft_wrap=True)
     raise typer.Exit(code)
+
+
+def quiet(*, bars: bool = False) -> None:
+    """Transformers' hints are for programmers, its progress bars for terminals: an error should stand alone.
+
+    Args:
+        bars: leave its progress bars, where there is a terminal; a command with a bar of its own wants no other.
+    """
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    if not (bars and sys.stderr.isatty()):
+        logging.disable_progress_bar()

@@ -54,12 +54,12 @@ def explanation_page(explanation: Explanation, index: int = 0, image: Image.Imag
     Raises:
         InputError: no such sample, or ``image`` is no PIL image.
     """
-    return _document(explanation_fragment(explanation, index, image))
+    return document(explanation_fragment(explanation, index, image))
 
 
 def comparison_page(first: Explanation, second: Explanation) -> str:
     """Two explanations of one number, one below the other, such as the words that make two sentences similar."""
-    return _document(explanation_fragment(first) + explanation_fragment(second))
+    return document(explanation_fragment(first) + explanation_fragment(second))
 
 
 def explanation_fragment(explanation: Explanation, index: int = 0, image: Image.Image | None = None) -> str:
@@ -70,13 +70,14 @@ def explanation_fragment(explanation: Explanation, index: int = 0, image: Image.
     return '<div class="heedmap">\n' + "\n".join(parts) + "\n</div>\n"
 
 
-def _document(body: str) -> str:
+def document(body: str, title: str = "heedmap") -> str:
+    """A page that loads nothing, with ``body``, which is HTML, and ``title``, which is text."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>heedmap</title>\n</head>\n<body>\n{body}</body>\n</html>\n"
+        f"<title>{html_text(title)}</title>\n</head>\n<body>\n{body}</body>\n</html>\n"
     )
 
 
@@ -117,13 +118,14 @@ def _figure(segment: Segment, index: int, image: Image.Image | None) -> str:
 def _picture(segment: Segment, drawn: Sample, index: int, image: Image.Image | None) -> str:
     if segment.grid is not None:
         picture = heat_grid(segment, index) if image is None else overlay(image, segment, index)
-        return _image_html(picture, f"relevance of {segment.name}")
+        return image_html(picture, f"relevance of {segment.name}")
     if segment.kind == "text":
         return text_html(segment, index)
     return _curve_html(drawn) if segment.kind == "audio" else _bars_html(drawn)
 
 
-def _image_html(picture: Image.Image, words: str) -> str:
+def image_html(picture: Image.Image, words: str) -> str:
+    """``picture`` inside the page, with ``words`` for those who cannot see it."""
     buffer = BytesIO()
     picture.save(buffer, "PNG")
     return f'<img alt="{html_text(words)}" src="data:image/png;base64,{b64encode(buffer.getvalue()).decode()}">'

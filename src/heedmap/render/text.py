@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from html import escape
 
 from rich.style import Style
@@ -32,14 +33,19 @@ def text_heat(segment: Segment, index: int = 0, *, numbers: bool = False) -> Tex
     return result.append(_left_out(drawn), Style(dim=True))
 
 
-def text_html(segment: Segment, index: int = 0) -> str:
+def text_html(segment: Segment, index: int = 0, *, marked: Collection[int] = ()) -> str:
     """The tokens as an HTML paragraph; every label is escaped, and its value is in its tooltip.
+
+    Args:
+        segment: of words.
+        index: the sample.
+        marked: indices of tokens to be set off; they have the class ``marked``.
 
     Raises:
         InputError: no such sample.
     """
     drawn = sample(segment, index)
-    words = " ".join(_token_html(drawn, i) for i in drawn.shown)
+    words = " ".join(_token_html(drawn, i, "token marked" if i in marked else "token") for i in drawn.shown)
     rest = f" <small>{escape(_left_out(drawn))}</small>" if _left_out(drawn) else ""
     return f'<p class="heat" dir="auto">{words}{rest}</p>'
 
@@ -49,12 +55,12 @@ def html_text(text: str) -> str:
     return escape(visible(text), quote=True)
 
 
-def _token_html(drawn: Sample, i: int) -> str:
+def _token_html(drawn: Sample, i: int, kind: str) -> str:
     label, value, share = drawn.labels[i], drawn.values[i], drawn.share[i]
     # A bdi is passed over when dir="auto" looks for the first letter, so "[CLS]" does not turn Arabic around.
     tag = "bdi" if SPECIAL.fullmatch(label) else "span"
     style = f"background:{colour(share)};color:{ink(share)}"
-    return f'<{tag} class="token" style="{style}" title="{html_text(label)}: {value:.6g}">{html_text(label)}</{tag}>'
+    return f'<{tag} class="{kind}" style="{style}" title="{html_text(label)}: {value:.6g}">{html_text(label)}</{tag}>'
 
 
 def _left_out(drawn: Sample) -> str:

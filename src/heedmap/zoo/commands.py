@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from heedmap.errors import UnknownNameError
-from heedmap.guard import INTERRUPTED, fail, guarded
+from heedmap.guard import INTERRUPTED, fail, guarded, quiet
 from heedmap.zoo.recipe import Recipe
 from heedmap.zoo.recipes import ZOO
 from heedmap.zoo.store import MODELS, PREFIX, shipped
@@ -46,7 +46,7 @@ def train(
     """Train a model from its seed and write its folder, its scores and its card."""
     recipe = _recipe(name)
     folder = out or Path(recipe.name)
-    _quiet()
+    quiet()
     from heedmap.zoo.train import train as run
 
     if not run(recipe, folder, steps=steps, fresh=not resume):
@@ -82,10 +82,3 @@ def _print_entry(entry: dict[str, Any]) -> None:
     scores = ", ".join(f"{name} {value:.3f}" for name, value in entry["scores"].items())
     size = f"{entry['parameters']:,} parameters, {entry['bytes'] / 1e6:.2f} MB"
     typer.echo(f"  {entry['architecture']}, {size}; {scores}; trained in {entry['seconds'] / 60:.0f} min")
-
-
-def _quiet() -> None:
-    """Training has its own progress bar; those of transformers would break it."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()

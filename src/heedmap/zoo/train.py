@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from heedmap.errors import OutputError
+from heedmap.atomic import check_folder, writing
 from heedmap.zoo.checkpoint import read_checkpoint, write_checkpoint
 from heedmap.zoo.folder import write_folder
 from heedmap.zoo.recipe import Recipe
@@ -51,10 +50,10 @@ def train(
     recipe = recipe if steps is None else recipe.shortened(steps)
     console = console or Console(stderr=True, highlight=False)
     path = out / CHECKPOINT
-    _check(out)
+    check_folder(out)
 
     def save() -> None:
-        with _writing(out):
+        with writing(out):
             write_checkpoint(path, recipe.fingerprint, run.state())
 
     with _torch_apart(recipe.threads), _interruptions() as asked:
@@ -66,7 +65,7 @@ def train(
         if not run.over:
             return False
         console.print(f"measuring {recipe.name} on {recipe.tested} samples of the test split")
-        with _writing(out):
+        with writing(out):
             write_folder(run, out)
             path.unlink()
     return True
@@ -133,20 +132,3 @@ def _interruptions() -> Iterator[Callable[[], bool]]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
-
-
-def _check(out: Path) -> None:
-    """Make the folder, and try whether it can be written, before anything is computed."""
-    with _writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"cannot write the folder {out}: {reason}; give another with --out") from error

@@ -1,0 +1,1 @@
+"""How well a map fits what is known to be true."""

@@ -1,0 +1,40 @@
+"""Samples of the test split for each model of the zoo, with the true evidence: what the gallery and the figures are of.
+
+A model is added by a line in :data:`MATERIALS`, with a function that makes a sample and one that says which questions
+about it the model answered rightly.
+"""
+
+from collections.abc import Mapping
+
+from heedmap.errors import UnknownNameError
+from heedmap.zoo.samples import pictures, questions, texts
+from heedmap.zoo.samples.sample import Asked, Evidence, Material, ZooSample
+from heedmap.zoo.store import PREFIX, shipped
+
+MATERIALS: Mapping[str, Material] = {
+    "bart-dates": texts.DATES,
+    "clip-shapes": pictures.CAPTIONS,
+    "detr-shapes": pictures.DETECTION,
+    "gpt-lists": texts.LISTS,
+    "lxmert-shapes": questions.QUESTIONS,
+    "visualbert-shapes": questions.QUESTIONS,
+    "vit-shapes": pictures.LABELS,
+}
+"""Name, without ``zoo/`` → samples and how they are asked about."""
+
+
+def chosen(names: list[str] | None) -> list[str]:
+    """Those of ``names`` (all, where there are none) that are shipped and have samples, without ``zoo/``.
+
+    Raises:
+        UnknownNameError: a name is none of them; the message lists those there are.
+    """
+    known = [name for name in shipped() if name in MATERIALS]
+    plain = [name.removeprefix(PREFIX) for name in names or known]
+    for name in plain:
+        if name not in known:
+            raise UnknownNameError(f"no model {name!r} comes with heedmap; it has: {', '.join(known) or 'none'}")
+    return list(dict.fromkeys(plain))
+
+
+__all__ = ["MATERIALS", "Asked", "Evidence", "Material", "ZooSample", "chosen"]

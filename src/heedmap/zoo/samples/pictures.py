@@ -1,0 +1,132 @@
+"""Samples of the models that look at pictures: labels, detection, captions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from heedmap.data import shapes
+from heedmap.data.shapes import Object, Scene
+from heedmap.data.shapes.regions import overlap
+from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample, objects_mask
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32
+
+SURE = 0.5
+"""A detection counts as one from this probability."""
+NEAR = 0.5
+"""A detection is right from this intersection over union with an object of its shape."""
+WRONG = 31
+"""Captions that the right one is told from."""
+
+
+def _scene(index: int) -> ZooSample:
+    scene = shapes.make_scene(SEED, SPLIT, index)
+    return ZooSample({"image": scene.image}, ", ".join(_look(o) for o in scene.objects), scene, scene.image)
+
+
+def _look(one: Object) -> str:
+    return f"{one.colour} {one.shape}"
+
+
+def shown_by(scene: Scene, label: str) -> list[int]:
+    """Numbers of the objects that a label fits: a shape, a colour, or both, in any order and spelling of the gap."""
+    words = set(label.lower().replace("_", " ").replace("-", " ").split())
+    return [number for number, o in enumerate(scene.objects) if words and words <= {o.shape, o.colour, o.size}]
+
+
+def _labels(subject: Any, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+    """The labels that are more probable than not, and right."""
+    names: Mapping[int, str] = subject.config.id2label
+    found = []
+    for sample, logits in zip(samples, output.logits, strict=True):
+        likely = [(index, shown_by(sample.truth, names[index])) for index in (logits > 0).nonzero()[:, 0].tolist()]
+        found.append(
+            [Asked(names[i], (i,), Evidence(mask=objects_mask(sample.truth, fits))) for i, fits in likely if fits]
+        )
+    return found
+
+
+def _detections(subject: Any, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+    """The kept queries (probability over :data:`SURE`, without "no object") that found an object."""
+    probability, labels = output.logits.softmax(-1)[..., :-1].max(-1)
+    found: list[list[Asked]] = [[] for _ in samples]
+    for row, query in (probability > SURE).nonzero().tolist():
+        name = subject.config.id2label[int(labels[row, query])]
+        frame = _corners(output.pred_boxes[row, query])
+        number = _found(samples[row].truth, name, frame)
+        if number is not None:
+            title = f"{name}, query {query} ({float(probability[row, query]):.0%} sure)"
+            evidence = Evidence(mask=samples[row].truth.objects[number].mask)
+            x1, y1, x2, y2 = frame.tolist()
+            found[row].append(Asked(title, (query, int(labels[row, query])), evidence, (x1, y1, x2, y2)))
+    return found
+
+
+def _corners(box: torch.Tensor) -> Float32[np.ndarray, " 4"]:
+    x, y, width, height = box.tolist()
+    return np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2], dtype=np.float32)
+
+
+def _found(scene: Scene, label: str, frame: Float32[np.ndarray, " 4"]) -> int | None:
+    """The object of this label that the frame lies on best; None: on none well enough."""
+    fits = shown_by(scene, label)
+    if not fits:
+        return None
+    true = np.array([scene.objects[number].box for number in fits], dtype=np.float32) / np.float32(scene.side)
+    overlaps = overlap(frame[None], true)[0]
+    return fits[int(overlaps.argmax())] if overlaps.max() >= NEAR else None
+
+
+def _caption(index: int) -> ZooSample:
+    scene = shapes.make_scene(SEED, SPLIT, index)
+    caption = shapes.caption(scene)
+    return ZooSample({"text": caption.text, "image": scene.image}, caption.text, (scene, caption), scene.image)
+
+
+def _pairs(subject: Any, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+    """The similarity of a picture and its caption, where it is greater than that of :data:`WRONG` wrong ones."""
+    found = []
+    for sample in samples:
+        scene, caption = sample.truth
+        texts = [caption.text, *(wrong.text for wrong in shapes.distractors(scene, WRONG))]
+        similar = subject.model(**subject.inputs(text=texts, image=scene.image)).logits_per_image[0]
+        mask = objects_mask(scene, sorted({o for mention in caption.mentions for o in mention.objects}))
+        evidence = Evidence(words=tuple((w.start, w.end) for w in caption.words), mask=mask)
+        asked = Asked(f"picture and “{caption.text}”", (), evidence)
+        found.append([asked] if int(similar.argmax()) == 0 else [])
+    return found
+
+
+LABELS = Material(
+    about=(
+        "An image classifier with a yes or no for each label. Every label that it rightly finds is explained by a map of "
+        "its own; the true evidence is the pixels of the objects that the label fits."
+    ),
+    make=_scene,
+    ask=_labels,
+    least=2,
+)
+
+DETECTION = Material(
+    about=(
+        "A detector whose object queries each look for one object. Every query that is kept (probability over 0.5) and "
+        "right is explained; the true evidence is the pixels of its object."
+    ),
+    make=_scene,
+    ask=_detections,
+    least=2,
+)
+
+CAPTIONS = Material(
+    about=(
+        "A dual encoder that tells how well a picture and a caption fit. Their similarity is explained in both "
+        "directions: by the patches of the picture and by the words of the caption."
+    ),
+    make=_caption,
+    ask=_pairs,
+)

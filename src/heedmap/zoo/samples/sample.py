@@ -1,0 +1,159 @@
+"""What a sample of a zoo model is, and how many of them become one batch with several targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from heedmap.targets import Function, Similarity, Target, class_logits
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Bool, Float32, UInt8
+
+    from heedmap.data.shapes import Scene
+
+SEED = 0
+SPLIT = "test"
+
+Span = tuple[int, int]
+"""Characters of a text, from and to."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What an answer truly rests on; None: this part of the input has none, or is not there.
+
+    Attributes:
+        words: characters of ``inputs["text"]``.
+        mask: pixels of the picture.
+        boxes: which of the boxes.
+    """
+
+    words: tuple[Span, ...] | None = None
+    mask: Bool[np.ndarray, "height width"] | None = None
+    boxes: Bool[np.ndarray, " boxes"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """One answer of a model about a sample, to be explained.
+
+    Attributes:
+        title: what is explained, in words.
+        place: index of its score in the sample's own logits; empty for the similarity of a pair.
+        evidence: what it truly rests on.
+        frame: the box that the model drew, x1, y1, x2, y2 as shares of the side.
+    """
+
+    title: str
+    place: tuple[int, ...]
+    evidence: Evidence
+    frame: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ZooSample:
+    """A sample of the test split.
+
+    Attributes:
+        inputs: for ``subject.explain``: ``text``, ``image``, ``boxes``.
+        answer: what is right, in words.
+        truth: of what it was made (a :class:`~heedmap.data.shapes.Scene` with its question, a date, a list).
+        picture: to be shown; None: there is none.
+        places: of its boxes, x1, y1, x2, y2 as shares of the side; None: there are none.
+        begun: the text that a decoder is given to go on from; None: the model has no decoder.
+    """
+
+    inputs: Mapping[str, Any]
+    answer: str
+    truth: Any
+    picture: UInt8[np.ndarray, "height width 3"] | None = None
+    places: Float32[np.ndarray, "boxes 4"] | None = None
+    begun: str | None = None
+
+
+@dataclass(frozen=True)
+class Material:
+    """Samples for a model.
+
+    Attributes:
+        about: a sentence on what the model does and what the true evidence is.
+        make: index in the test split → sample.
+        ask: (subject, samples, the model's output for them) → for each sample what the model answered rightly.
+        shown: the first index that the gallery looks at.
+        least: answers that a sample must have to be shown.
+        inputs: (subject, samples) → what the model is called with.
+    """
+
+    about: str
+    make: Callable[[int], ZooSample]
+    ask: Callable[[Any, Sequence[ZooSample], Any], list[list[Asked]]]
+    shown: int = 0
+    least: int = 1
+    inputs: Callable[[Any, Sequence[ZooSample]], dict[str, Any]] = field(
+        default=lambda subject, samples: together(subject, samples)
+    )
+
+
+def together(subject: Any, samples: Sequence[ZooSample], **more: Any) -> dict[str, Any]:
+    """What the model is called with for the samples as one batch."""
+    roles = samples[0].inputs
+    return subject.inputs(**{role: [sample.inputs[role] for sample in samples] for role in roles}, **more)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Samples of which the model answered something rightly.
+
+    Attributes:
+        samples: in order.
+        asked: for each its answers, one or more.
+        inputs: what the model is called with.
+    """
+
+    samples: Sequence[ZooSample]
+    asked: Sequence[Sequence[Asked]]
+    inputs: Mapping[str, Any]
+
+    def targets(self) -> list[Target]:
+        """As many as the sample with the most answers has; a sample with fewer repeats its last."""
+        most = max((len(one) for one in self.asked), default=0)
+        return [target_of([one[min(slot, len(one) - 1)].place for one in self.asked]) for slot in range(most)]
+
+
+def right_ones(subject: Any, material: Material, samples: Sequence[ZooSample]) -> Batch:
+    """The samples about which the model is right in something, from one forward pass."""
+    inputs = material.inputs(subject, samples)
+    with torch.no_grad():
+        asked = material.ask(subject, samples, subject.model(**inputs))
+    keep = [row for row, one in enumerate(asked) if one]
+    kept = {
+        name: value[keep] if isinstance(value, torch.Tensor) and len(value) == len(samples) else value
+        for name, value in inputs.items()
+    }
+    return Batch([samples[row] for row in keep], [asked[row] for row in keep], kept)
+
+
+def target_of(places: Sequence[tuple[int, ...]]) -> Target:
+    """The target that takes from each sample's logits the score at its place."""
+    if not places[0]:
+        return Similarity()
+    columns = torch.tensor(places).T
+
+    def picked(output: Any) -> torch.Tensor:
+        logits = class_logits(output, None)
+        rows = torch.arange(len(logits), device=logits.device)
+        return logits[(rows, *columns.to(logits.device))]
+
+    return Function(picked)
+
+
+def objects_mask(scene: Scene, numbers: Sequence[int]) -> Bool[np.ndarray, "height width"]:
+    """The pixels of these objects of a scene."""
+    import numpy as np
+
+    return np.any([scene.objects[number].mask for number in numbers], axis=0)

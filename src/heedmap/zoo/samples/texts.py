@@ -1,0 +1,81 @@
+"""Samples of the models that read text alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from heedmap.zoo.dates import ISO, date_sample
+from heedmap.zoo.lists import list_sample
+from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample, together
+
+
+def _date(index: int) -> ZooSample:
+    sample = date_sample(SEED, SPLIT, index)
+    return ZooSample({"text": sample.text}, sample.iso, sample, begun=sample.iso)
+
+
+def _date_inputs(subject: Any, samples: Sequence[ZooSample]) -> dict[str, Any]:
+    """The decoder is given the right date, as it says it by itself where it is right."""
+    begun = subject.tokenizer([one.begun for one in samples], add_special_tokens=False, return_tensors="pt")
+    ids = begun["input_ids"]
+    start = ids.new_full((len(ids), 1), subject.config.decoder_start_token_id)
+    return together(subject, samples, decoder_input_ids=torch.cat([start, ids], 1))
+
+
+def _date_asked(subject: Any, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+    """The last digits of year, month and day, of dates that are right in every character."""
+    said = subject.tokenizer.batch_decode(output.logits.argmax(-1), skip_special_tokens=True)
+    return [_digits(subject, one) if text == one.answer else [] for one, text in zip(samples, said, strict=True)]
+
+
+def _digits(subject: Any, sample: ZooSample) -> list[Asked]:
+    found = []
+    for part, (_, end) in ISO.items():
+        position = end - 1
+        token = subject.tokenizer.convert_tokens_to_ids(sample.answer[position])
+        title = f"the {part}: {sample.answer[:position]}[{sample.answer[position]}]{sample.answer[end:]}"
+        found.append(Asked(title, (position, token), Evidence(words=(sample.truth.spans[part],))))
+    return found
+
+
+def _list(index: int) -> ZooSample:
+    sample = list_sample(SEED, SPLIT, index)
+    return ZooSample({"text": sample.text}, sample.answer, sample)
+
+
+def _list_asked(subject: Any, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+    """The next word, where it is right."""
+    found = []
+    for row, sample in enumerate(samples):
+        token, last = subject.tokenizer.convert_tokens_to_ids(sample.answer), sample.truth.query
+        right = int(output.logits[row, last].argmax()) == token
+        words = [match.span() for match in re.finditer(r"\S+", sample.inputs["text"])]
+        evidence = Evidence(words=(words[sample.truth.key], words[sample.truth.value]))
+        found.append([Asked(f"the next word: {sample.answer}", (last, token), evidence)] if right else [])
+    return found
+
+
+DATES = Material(
+    about=(
+        "An encoder–decoder writes a date in ISO 8601, digit by digit. Each digit of the year, the month and the day "
+        "has its own place in what was written; the last digit of each is explained."
+    ),
+    make=_date,
+    ask=_date_asked,
+    shown=17,
+    inputs=_date_inputs,
+)
+
+LISTS = Material(
+    about=(
+        "A causal language model reads pairs and a key, and its next word is the value of that key. The true evidence "
+        "is that value and the key before it; the other pairs tell nothing."
+    ),
+    make=_list,
+    ask=_list_asked,
+    shown=8,
+)
