@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from heedmap.attention.record import Attention
-from heedmap.attention.tape import Source, Tape
+from heedmap.attention.tags import Source
+from heedmap.attention.tape import Tape
 from heedmap.errors import AttentionError, NoAttentionError, UnfollowedAttentionError
 
 State = frozenset[int]
