@@ -94,3 +94,9 @@ def is_last_axis(args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) 
     """Whether a softmax ran over the last axis."""
     axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
     return axis is not None and axis in (-1, result.dim() - 1)
+
+
+def pointwise(args: tuple[Any, ...], result: Tensor) -> bool:
+    """Whether a convolution is a linear map of each place by itself: a kernel of size 1 that keeps all places."""
+    tensors = [a for a in args[:2] if isinstance(a, Tensor)]
+    return len(tensors) == 2 and all(n == 1 for n in tensors[1].shape[2:]) and tensors[0].shape[2:] == result.shape[2:]

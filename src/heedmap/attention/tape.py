@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from heedmap.attention import einsum, multihead
 from heedmap.attention import operations as ops
 from heedmap.attention.record import Attention, Layout, Side
-from heedmap.attention.tags import EMPTY, Product, Source, Tag, is_last_axis, scores, softmax_after, writes
+from heedmap.attention.tags import EMPTY, Product, Source, Tag, is_last_axis, pointwise, scores, softmax_after, writes
 
 
 class Tape(TorchFunctionMode):
@@ -98,7 +98,7 @@ class Tape(TorchFunctionMode):
             return result
         if func in ops.SOFTMAX and is_last_axis(args, kwargs, result):
             tag = tag._replace(softmax="whole")
-        if self._is_leaf(func, tag, result):
+        if self._is_leaf(func, args, tag, result):
             first_features = func not in ops.SPATIAL
             return self._leaf(result, self.sources[min(tag.sources)].name, spatial=not first_features)
         if writes(func, args, result) or "out" in kwargs:
@@ -107,12 +107,14 @@ class Tape(TorchFunctionMode):
             self.set_tag(result, tag)
         return result
 
-    def _is_leaf(self, func: Any, tag: Tag, result: Tensor) -> bool:
+    def _is_leaf(self, func: Any, args: tuple[Any, ...], tag: Tag, result: Tensor) -> bool:
         """Whether this is where an input becomes rows of features: its first features, or a backbone's next ones."""
         if not tag.sources or not result.is_floating_point():
             return False
         kinds = {self.sources[i].kind for i in tag.sources}
-        return kinds == {"input"} or (kinds <= {"input", "leaf"} and func in ops.SPATIAL)
+        return kinds == {"input"} or (
+            kinds <= {"input", "leaf"} and func in ops.SPATIAL and not pointwise(args, result)
+        )
 
     def _merge(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tag:
         found = [(t, self.tag(t)) for t in _tensors(args, kwargs)]
