@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import BATCH, CASES, Case, Inputs, livened
 from torch import Tensor, nn
 
 import heedmap
 from heedmap.errors import HeedmapError
 from heedmap.targets import Similarity
-from zoo import BATCH, CASES, Case, Inputs, livened
 
 TOLERANCE = 1e-5
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor")
