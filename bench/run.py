@@ -97,6 +97,7 @@ def classifier(name: str, build: Callable[[str], nn.Module], inputs: dict[str, T
 
 
 def vit(size: int) -> None:
+    """ViT-B/16."""
     from transformers import ViTConfig, ViTForImageClassification
 
     def build(kernel: str) -> nn.Module:
@@ -106,6 +107,7 @@ def vit(size: int) -> None:
 
 
 def bert() -> None:
+    """BERT-base at 512 words."""
     from transformers import BertConfig, BertForSequenceClassification
 
     def build(kernel: str) -> nn.Module:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tiny_models import SMALL, ids
 from torch import Tensor, nn
 
 from heedmap.errors import AttentionError, HeedmapError, MixingError, NoAttentionError
-from zoo import SMALL, ids
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_models import livened
 from torch import Tensor, nn
-from zoo import livened
 
 import heedmap
 from heedmap.errors import MixingError

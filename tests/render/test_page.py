@@ -87,7 +87,8 @@ def test_bars_are_sorted_and_as_long_as_their_share(make_explanation):
 def test_values_with_nothing_to_show(make_explanation, value):
     kinds = ("text", "boxes", "audio", "tokens")
     segments = [segment([value] * 3, name=kind, kind=kind) for kind in kinds]
-    _Page(explanation_page(make_explanation(*segments, patches(2, 2, {}, rest=value))))
+    page = _Page(explanation_page(make_explanation(*segments, patches(2, 2, {}, rest=value))))
+    assert all(kind in page.text for kind in kinds)
 
 
 def test_no_classes(make_explanation):

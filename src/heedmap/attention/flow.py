@@ -13,8 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from heedmap.attention.record import Attention
-from heedmap.attention.tape import Source, Tape
-from heedmap.errors import AttentionError, NoAttentionError, UnfollowedAttentionError
+from heedmap.attention.tags import Source
+from heedmap.attention.tape import Tape
+from heedmap.errors import AttentionError, MixingError, NoAttentionError, UnfollowedAttentionError
 
 State = frozenset[int]
 """Indices of the attentions that a stream has been through."""
@@ -92,10 +93,27 @@ class Graph:
         return {stream: frozenset(state) for stream, state in sorted(found.items())}
 
     def readouts(self, sources: frozenset[int]) -> dict[int, State]:
-        """The same, without the streams that another one of them took in: what is read of them is read there."""
+        """The same, without the streams that another one of them took in: what is read of them is read there.
+
+        Raises:
+            MixingError: see :meth:`check_carried`.
+        """
         states = self.states(sources)
+        for stream in states:
+            self.check_carried(stream, states, "the target")
         taken = {x for stream in states for x in self.taken_in(stream)}
         return {stream: state for stream, state in states.items() if stream not in taken}
+
+    def check_carried(self, stream: int, states: dict[int, State], reader: str) -> None:
+        """MixingError where a stream goes on without the tokens that it took in (no residual connection)."""
+        for other, join in self.streams[stream].joins.items():
+            if not join.state <= states.get(other, frozenset()):
+                raise MixingError(
+                    f"{reader} reads {self.streams[stream].tokens} tokens that were chosen from "
+                    f"{self.streams[other].tokens}, but go on without them: there is no residual connection around the "
+                    "attention that chose them, so the rules, which add to the identity, do not hold; explain a model whose "
+                    "attentions have one"
+                )
 
     def is_part_of_source(self, edge: Edge) -> bool:
         """Whether a few of a stream's tokens ask all of it: self-attention of which not all rows are computed."""
@@ -133,6 +151,7 @@ def build(tape: Tape) -> Graph:
     Raises:
         NoAttentionError: nothing was recorded.
         UnfollowedAttentionError: an attention reads what an attention that could not be followed made.
+        MixingError: chosen tokens go on without a residual connection.
     """
     check_followed(tape, frozenset(range(len(tape.sources))) if not tape.attentions else frozenset(), "the model")
     if not tape.attentions:
@@ -160,6 +179,8 @@ def _add(graph: Graph, tape: Tape, attention: Attention) -> None:
     for stream, sources in ((asks, attention.query_sources), (asked, attention.value_sources)):
         if not stream.attentions:
             stream.leaves |= _own_leaves(graph, stream, sources)
+        else:
+            graph.check_carried(stream.index, graph.states(sources), f"attention {number}")
     graph.edges.append(
         Edge(
             number,

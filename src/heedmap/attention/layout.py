@@ -17,7 +17,8 @@ from torch import Tensor
 
 from heedmap.attention.flow import Graph, Stream
 from heedmap.attention.record import Side
-from heedmap.attention.tape import Source, Tape
+from heedmap.attention.tags import Source
+from heedmap.attention.tape import Tape
 from heedmap.errors import GradientError, MixingError
 
 Positions = Int[Tensor, "batch tokens"]

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 from torch.nn import Parameter
@@ -20,47 +19,7 @@ from torch.overrides import TorchFunctionMode
 from heedmap.attention import einsum, multihead
 from heedmap.attention import operations as ops
 from heedmap.attention.record import Attention, Layout, Side
-
-
-@dataclass(eq=False)
-class Source:
-    """Where content comes from.
-
-    Attributes:
-        kind: ``"input"`` (indices, not yet features), ``"leaf"``, ``"attention"`` or ``"unfollowed"``.
-        name: the input's name; of an unfollowed attention, why it could not be followed.
-        shape: of a leaf.
-        spatial: whether the leaf is (batch, channels, *places) rather than (batch, rows, features).
-        attention: index of the attention.
-        tensor: the leaf itself, where leaves are traced.
-    """
-
-    kind: str
-    name: str
-    shape: tuple[int, ...] = ()
-    spatial: bool = False
-    attention: int = -1
-    tensor: Tensor | None = None
-
-
-class Product(NamedTuple):
-    """A product q kᵀ: its sides (kept only for the probe) and their sources."""
-
-    query: Side | None
-    key: Side | None
-    query_sources: frozenset[int]
-    key_sources: frozenset[int]
-
-
-class Tag(NamedTuple):
-    """What is known of a tensor: its sources, the products q kᵀ in it, and whether it is (made of) a softmax."""
-
-    sources: frozenset[int]
-    products: tuple[Product, ...] = ()
-    softmax: str = ""  # "" no, "whole" still an attention matrix, "derived" no longer one
-
-
-EMPTY = Tag(frozenset())
+from heedmap.attention.tags import EMPTY, Product, Source, Tag, is_last_axis, pointwise, scores, softmax_after, writes
 
 
 class Tape(TorchFunctionMode):
@@ -137,23 +96,25 @@ class Tape(TorchFunctionMode):
         tag = self._merge(func, args, kwargs, result)
         if tag is EMPTY:
             return result
-        if func in ops.SOFTMAX and _is_last_axis(args, kwargs, result):
+        if func in ops.SOFTMAX and is_last_axis(args, kwargs, result):
             tag = tag._replace(softmax="whole")
-        if self._is_leaf(func, tag, result):
+        if self._is_leaf(func, args, tag, result):
             first_features = func not in ops.SPATIAL
             return self._leaf(result, self.sources[min(tag.sources)].name, spatial=not first_features)
-        if _writes(func, args, result) or "out" in kwargs:
+        if writes(func, args, result) or "out" in kwargs:
             self._write(result, tag)
         else:
             self.set_tag(result, tag)
         return result
 
-    def _is_leaf(self, func: Any, tag: Tag, result: Tensor) -> bool:
+    def _is_leaf(self, func: Any, args: tuple[Any, ...], tag: Tag, result: Tensor) -> bool:
         """Whether this is where an input becomes rows of features: its first features, or a backbone's next ones."""
         if not tag.sources or not result.is_floating_point():
             return False
         kinds = {self.sources[i].kind for i in tag.sources}
-        return kinds == {"input"} or (kinds <= {"input", "leaf"} and func in ops.SPATIAL)
+        return kinds == {"input"} or (
+            kinds <= {"input", "leaf"} and func in ops.SPATIAL and not pointwise(args, result)
+        )
 
     def _merge(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tag:
         found = [(t, self.tag(t)) for t in _tensors(args, kwargs)]
@@ -166,7 +127,7 @@ class Tape(TorchFunctionMode):
         products: tuple[Product, ...] = ()
         if func not in ops.ENDS_PRODUCT:
             products = tuple(dict.fromkeys(p for t in tags for p in t.products))[:8]
-        return Tag(sources, products, _softmax_after(func, args, kwargs, found, result))
+        return Tag(sources, products, softmax_after(func, args, kwargs, found, result))
 
     def _write(self, tensor: Tensor, tag: Tag) -> None:
         """``tensor`` was written to in place: it, its base and all views of the same memory carry the union."""
@@ -275,7 +236,7 @@ class Tape(TorchFunctionMode):
             return self._unfollowed(out, [tag, value_tag], problem)
         layouts = [Layout(a, self.batch) for a in axes]
         heads_probs, heads_value = layouts[0].apply(probs), layouts[1].apply(value)
-        product = _scores(tag.products)
+        product = scores(tag.products)
         sides = {"values": Side(heads_value, 0, 2)} if self.trace_leaves else {}
         if self.trace_leaves and product is not None:
             sides |= {n: s for n, s in (("queries", product.query), ("keys", product.key)) if s is not None}
@@ -362,45 +323,3 @@ def _tensors(args: Iterable[Any], kwargs: dict[str, Any] | None = None) -> Itera
             yield from _tensors(value)
     if kwargs:
         yield from _tensors(kwargs.values())
-
-
-def _writes(func: Any, args: tuple[Any, ...], result: Tensor) -> bool:
-    if func in ops.WRITES_IN_PLACE or (args and result is args[0]):
-        return True
-    name = getattr(func, "__name__", "")
-    return name.endswith("_") and not name.endswith("__")
-
-
-def _is_last_axis(args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> bool:
-    axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
-    return axis is not None and axis in (-1, result.dim() - 1)
-
-
-def _scores(products: tuple[Product, ...]) -> Product | None:
-    """The product that is q kᵀ: both sides are content where any is; else the first (learned queries)."""
-    both = [p for p in products if p.query_sources and p.key_sources]
-    return next(iter(both or products), None)
-
-
-def _softmax_after(
-    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], found: list[tuple[Tensor, Tag]], result: Tensor
-) -> str:
-    """What a softmax among the arguments is after ``func``: whole, derived or gone."""
-    soft = [(t, tag) for t, tag in found if tag.softmax]
-    others = [tag for _, tag in found if not tag.softmax and tag.sources]
-    if not soft or (others and func not in ops.KEEPS_ATTENTION):
-        return ""
-    if len(soft) > 1 or soft[0][1].softmax == "derived":
-        return "derived"
-    before = soft[0][0]
-    if func in ops.KEEPS_ATTENTION or func in ops.SCALES_ATTENTION or func in ops.SLICES_ATTENTION:
-        return "whole"
-    if func in ops.RESHAPES_ATTENTION and result.shape[-1:] == before.shape[-1:]:
-        return "whole"
-    if (
-        func in ops.PERMUTES_ATTENTION
-        and result.stride(-1) == before.stride(-1)
-        and result.shape[-1] == before.shape[-1]
-    ):
-        return "whole"
-    return "derived"

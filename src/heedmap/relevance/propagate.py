@@ -139,40 +139,46 @@ class ByRows:
 
     def rows(self, stream: int, state: State, rows: Rows) -> PerStream:
         """rows @ R[state]^{sx} for every stream x that reaches s; (batch, k, tokens of x) each."""
-        carried = dict.fromkeys(state, rows)
-        found: PerStream = {stream: rows}
-        normal: dict[tuple[int, State], Tensor] = {}
-        plain: dict[tuple[int, State], Tensor] = {}
-        whole: dict[tuple[int, State], Tensor] = {}
+        own, asked = self._down(stream, state, rows)
+        for other, join in self.graph.streams[stream].joins.items():
+            _add(asked, ("whole", other, join.state), join.weights(own))
+        found: PerStream = {stream: own}
+        for (rule, source, at), weight in asked.items():
+            for x, more in self._asked(rule, source, at, weight).items():
+                _add(found, x, more)
+        return found
+
+    def _down(self, stream: int, state: State, rows: Rows) -> tuple[Rows, dict[tuple[str, int, State], Tensor]]:
+        """rows @ R^{ss}, and the weights with which states of other streams are asked, by the rule that carries them on."""
+        own, carried = rows, dict.fromkeys(state, rows)
+        asked: dict[tuple[str, int, State], Tensor] = {}
         for edge in reversed(self.edges):
             if edge.stream != stream or edge.attention not in carried:
                 continue
             weight = carried[edge.attention]
             if edge.is_self:
                 down = self.cams[edge.attention].left(weight, few=weight is rows)
-                _add(found, stream, down)
+                own = own + down
                 for earlier in edge.value_state:
                     _add(carried, earlier, down)
-                continue
-            where = (edge.source, edge.value_state)
-            if self.graph.is_part_of_source(edge):
-                _add(whole, where, self.cams[edge.attention].left(weight))
-                continue
-            _add(normal, where, self._rule_10(edge, weight))
-            if self.graph.hears[edge.source]:
-                _add(plain, where, self.cams[edge.attention].left(weight))
-        for (source, at), weight in normal.items():
-            _add(found, source, self._bar_rows(source, at, weight) if self.ablations.self_in_rule_10 else weight)
-        for (source, at), weight in plain.items():
-            for x, more in self.rows(source, at, weight).items():
-                if x != source:
-                    _add(found, x, more)
-        for other, join in self.graph.streams[stream].joins.items():
-            _add(whole, (other, join.state), join.weights(found[stream]))
-        for (source, at), weight in whole.items():
-            for x, more in self.rows(source, at, weight).items():
-                _add(found, x, more)
-        return found
+            else:
+                self._ask(edge, weight, asked)
+        return own, asked
+
+    def _ask(self, edge: Edge, weight: Rows, asked: dict[tuple[str, int, State], Tensor]) -> None:
+        if self.graph.is_part_of_source(edge):
+            _add(asked, ("whole", edge.source, edge.value_state), self.cams[edge.attention].left(weight))
+            return
+        _add(asked, ("rule 10", edge.source, edge.value_state), self._rule_10(edge, weight))
+        if self.graph.hears[edge.source]:
+            _add(asked, ("rule 11", edge.source, edge.value_state), self.cams[edge.attention].left(weight))
+
+    def _asked(self, rule: str, source: int, state: State, weight: Rows) -> PerStream:
+        """What a state of another stream gives to those that it hears: itself by rule 10, others by rule 11, or all."""
+        if rule == "rule 10":
+            return {source: self._bar_rows(source, state, weight) if self.ablations.self_in_rule_10 else weight}
+        heard = self.rows(source, state, weight)
+        return heard if rule == "whole" else {x: more for x, more in heard.items() if x != source}
 
     def _rule_10(self, edge: Edge, weight: Rows) -> Float[Tensor, "batch k q"]:
         """weight (R̄^{ss})ᵀ Ā; what remains of rule 10 is R̄^{qq}, applied once for all attentions that read that state."""

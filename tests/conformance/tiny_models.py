@@ -324,6 +324,8 @@ CASES: dict[str, Case] = {
                           max_position_embeddings=40, num_labels=5), text, encoder_only(3), WORD_SEGMENTS, pad=PAD),
     "electra": Case(hf("ElectraForSequenceClassification", embedding_size=16, **TEXT), text, encoder_only(3), WORD_SEGMENTS,
                     pad=PAD),
+    "squeezebert": Case(hf("SqueezeBertForSequenceClassification", embedding_size=32, **TEXT), text, encoder_only(3),
+                        WORD_SEGMENTS, pad=PAD),
     "deberta-v2": Case(hf("DebertaV2ForSequenceClassification", relative_attention=True, pos_att_type=["p2c", "c2p"],
                           position_buckets=8, norm_rel_ebd="layer_norm", share_att_key=True, **TEXT), text, encoder_only(3),
                        WORD_SEGMENTS, pad=PAD),
