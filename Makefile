@@ -1,4 +1,4 @@
-# make demo   set up and explain real models, writing pictures and pages to demo/
+# make demo   set up and write a gallery of the zoo's models, demo/index.html; nothing more is fetched
 # make test   set up and pass every check and test: what CI runs
 
 VENV ?= .venv
@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo test check bench clean
 
 demo: $(INSTALLED)
-	$(VENV)/bin/python scripts/demo.py
+	$(VENV)/bin/heedmap demo --out demo
 
 test: $(INSTALLED)
 	VENV=$(VENV) scripts/check

@@ -98,7 +98,7 @@ def _print(console: Any, name: str, figures: dict[str, Any]) -> None:
     for entry in figures["segments"].values():
         for figure in FIGURES:
             if figure in next(iter(entry["rows"].values())):
-                console.print(verdict(figure, entry["rows"]).replace("**", ""), soft_wrap=True)
+                console.print(verdict(figure, entry["rows"]).replace("**", "").replace("`", ""), soft_wrap=True)
 
 
 def _files(figures: dict[str, Any], out: Path | None, page: Path | None) -> dict[Path, str]:

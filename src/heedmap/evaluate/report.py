@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from heedmap.evaluate.zoo import CHANCE, PRIOR
+from heedmap.evaluate.zoo import ABLATED, CHANCE, PAPER, PRIOR
 from heedmap.methods import METHODS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-PAPER = "generic"
 FIGURES = {"share": "share inside", "pointing": "pointing game", "overlap": "IoU after Otsu"}
 SEGMENTS = {"text": "the words", "image": "the picture", "boxes": "the boxes"}
 REFERENCES = ("random", PRIOR, CHANCE)
@@ -35,6 +34,10 @@ has that is the same everywhere. None of the three knows the model.
 
 The evidence is what the *task* depends on. A model may rightly look elsewhere too (at the word "?" to know where it is), so
 1 is not the aim of every map; but a method that does better than another on all of them has found more of the reasons.
+Two things to know when reading the figures. The models are shallow: where the last attention does the looking up by itself,
+`raw_attention`, which knows nothing else, is at its best. And where there is cross-attention, the paper's method is also
+measured without its normalisation (rules 8 and 9), which gives what the key tokens took in from each other half of the
+weight, however little it matters to the answer.
 """
 
 
@@ -65,11 +68,13 @@ def verdict(figure: str, rows: Mapping[str, Mapping[str, list[float]]]) -> str:
     """Whether the paper's method has the best figure, and if not, which have a better one."""
     own = rows[PAPER][figure]
     better = [row for row in rows if row != PAPER and rows[row][figure][0] > own[0]]
-    equal = [row for row in rows if row != PAPER and rows[row][figure][0] == own[0]]
+    equal = [_row_name(row) for row in rows if row != PAPER and rows[row][figure][0] == own[0]]
     if not better:
-        among = f" (as good: {_listed(equal)})" if equal else ""
+        among = f" (as good: {', '.join(equal)})" if equal else ""
         return f"{FIGURES[figure]}: the paper's method is best{among}."
-    told = ", ".join(f"{row} {rows[row][figure][0]:.3f}, {_apart(own, rows[row][figure])}" for row in better)
+    told = " and ".join(
+        f"{_row_name(row)} {rows[row][figure][0]:.3f} ({_apart(own, rows[row][figure])})" for row in better
+    )
     return f"{FIGURES[figure]}: **the paper's method does not win**, {own[0]:.3f} against {told}."
 
 
@@ -77,14 +82,8 @@ def _apart(own: list[float], other: list[float]) -> str:
     return "intervals overlap" if own[2] >= other[1] else "intervals apart"
 
 
-def _listed(rows: list[str]) -> str:
-    return ", ".join(rows)
-
-
 def _model(name: str, figures: Mapping[str, Any]) -> str:
-    facts = (
-        f"{figures['right']} of {figures['samples']} samples answered rightly, {figures['answers']} answers explained."
-    )
+    facts = f"{figures['right']} of {figures['samples']} samples answered rightly, {figures['answers']:,} answers explained."
     parts = [_segment(segment, entry) for segment, entry in figures["segments"].items()]
     return f"## zoo/{name}\n\n{facts}\n\n" + "\n".join(parts)
 
@@ -107,7 +106,7 @@ def _figures(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _row_name(row: str) -> str:
-    return f"`{row}`" if row in METHODS else row
+    return f"`{row}`" if row in (*METHODS, ABLATED) else row
 
 
 def _marked(values: list[float], best: float) -> str:

@@ -24,7 +24,7 @@ from heedmap.zoo.samples import Evidence, Material, ZooSample
 from heedmap.zoo.samples.sample import SEED, SPLIT, Batch, right_ones
 
 if TYPE_CHECKING:
-    from heedmap.explanation import Segment
+    from heedmap.explanation import Explanation, Segment
 
     Figures = dict[str, float]
     Rows = dict[tuple[str, str], list[Figures]]
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 AT_ONCE = 25
 """Samples of a batch. ``random`` draws anew for each batch."""
 PRIOR, CHANCE = "centre prior", "chance"
+PAPER, ABLATED = "generic", "generic, normalize=False"
+"""The paper's method, and the same without rules 8 and 9, which matter where there is cross-attention."""
 
 
 def measure(
@@ -49,8 +51,8 @@ def measure(
 
     Returns:
         ``samples`` looked at, ``right`` (those with an answer to explain), ``answers`` explained, and ``segments``:
-        name → ``samples`` with evidence there, and ``rows``: method, :data:`PRIOR` (of pictures) or :data:`CHANCE` →
-        figure → mean and both ends of its interval.
+        name → ``samples`` with evidence there, and ``rows``: method, :data:`ABLATED` (where there is cross-attention),
+        :data:`PRIOR` (of pictures) or :data:`CHANCE` → figure → mean and both ends of its interval.
     """
     rows: Rows = defaultdict(list)
     right = answers = 0
@@ -75,19 +77,31 @@ def measure(
 
 def _add(rows: Rows, subject: Any, batch: Batch, seed: int) -> None:
     """For each method, each sample's figures."""
+    crossed = False
     for name, method in METHODS.items():
         options = {"seed": seed} if "seed" in method.options else {}
         maps = explain(subject, batch.inputs, target=batch.targets(), method=name, **options)
-        for number, (sample, asked) in enumerate(zip(batch.samples, batch.asked, strict=True)):
-            found: dict[tuple[str, str], list[Figures]] = defaultdict(list)
-            for one, explanation in zip(asked, maps, strict=False):
-                for segment, judge in _judges(subject, sample, one.evidence, explanation.segments):
-                    relevance = explanation[segment][number].double().numpy()
-                    found[segment, name].append(judge(relevance))
-                    if name == next(iter(METHODS)):
-                        _add_references(found, segment, explanation.segments[segment], judge, len(relevance))
-            for key, figures in found.items():
-                rows[key].append(_mean(figures))
+        crossed = crossed or any(one.kind == "cross" for one in maps[0].flow.attentions)
+        _add_maps(rows, subject, batch, name, maps, references=name == PAPER)
+    if crossed:
+        maps = explain(subject, batch.inputs, target=batch.targets(), method=PAPER, normalize=False)
+        _add_maps(rows, subject, batch, ABLATED, maps, references=False)
+
+
+def _add_maps(
+    rows: Rows, subject: Any, batch: Batch, row: str, maps: Sequence[Explanation], *, references: bool
+) -> None:
+    """Each sample's figures of the maps, one a target; once also those of what needs no model."""
+    for number, (sample, asked) in enumerate(zip(batch.samples, batch.asked, strict=True)):
+        found: dict[tuple[str, str], list[Figures]] = defaultdict(list)
+        for one, explanation in zip(asked, maps, strict=False):
+            for name, judge in _judges(subject, sample, one.evidence, explanation.segments):
+                relevance = explanation[name][number].double().numpy()
+                found[name, row].append(judge(relevance))
+                if references:
+                    _add_references(found, name, explanation.segments[name], judge, len(relevance))
+        for key, figures in found.items():
+            rows[key].append(_mean(figures))
 
 
 def _add_references(
@@ -142,7 +156,7 @@ def _summary(rows: Rows) -> dict[str, Any]:
     for (segment, row), figures in rows.items():
         entry = found.setdefault(segment, {"samples": len(figures), "rows": {}})
         entry["rows"][row] = {name: _interval([one[name] for one in figures]) for name in figures[0]}
-    order = (*METHODS, PRIOR, CHANCE)
+    order = (PAPER, ABLATED, *METHODS, PRIOR, CHANCE)
     for entry in found.values():
         entry["rows"] = {row: entry["rows"][row] for row in order if row in entry["rows"]}
     return found

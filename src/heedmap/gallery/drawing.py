@@ -62,7 +62,8 @@ def _marked(image: Image.Image, answer: Answer, places: Float[np.ndarray, "boxes
 
 def _outlined(image: Image.Image, mask: Bool[np.ndarray, "height width"]) -> Image.Image:
     """A white line along the inner edge of the mask, with a dark one outside, so that it is seen on any ground."""
-    inside = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST), dtype=bool)
+    smooth = Image.fromarray(mask.astype(np.float32)).resize(image.size, Image.Resampling.BICUBIC)
+    inside = np.asarray(smooth) > 0.5
     pixels = np.array(image)
     pixels[_grown(inside, 2) & ~inside] = EDGE
     pixels[inside & _grown(~inside, 2)] = TRUE

@@ -34,6 +34,7 @@ nav { display: flex; flex-wrap: wrap; gap: .4rem .6rem; margin: 1rem 0 0; }
 nav a { color: #40346e; background: #ecebf4; padding: .15rem .7rem; border-radius: 1rem; text-decoration: none; }
 code { font: .9em ui-monospace, Menlo, Consolas, monospace; }
 small, .fine { color: #62626a; font-size: .84rem; }
+figcaption small { font-size: .76rem; }
 .key { display: flex; flex-wrap: wrap; gap: .4rem 2rem; margin: 1rem 0 0; }
 .key span { white-space: nowrap; }
 .scale { display: inline-block; width: 7rem; height: .8rem; border-radius: .2rem; vertical-align: -.05rem; margin: 0 .4rem; }
@@ -41,7 +42,7 @@ section { background: #fff; border: 1px solid #e3e3e0; border-radius: .8rem; pad
 .pictures { display: grid; gap: .9rem; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); }
 .lines { display: grid; gap: .35rem; }
 figure { margin: 0; min-width: 0; }
-.lines figure { display: grid; grid-template-columns: 10rem 1fr 8.5rem; gap: .2rem 1rem; align-items: center; }
+.lines figure { display: grid; grid-template-columns: 11rem 1fr 12rem; gap: .2rem 1rem; align-items: center; }
 .lines figcaption:last-child { text-align: right; }
 figure img { display: block; width: 100%; border-radius: .35rem; }
 figcaption { font-size: .84rem; color: #62626a; line-height: 1.4; }
@@ -85,7 +86,7 @@ def _head() -> str:
         '<span><span class="token marked">word</span> or white outline: true evidence</span>'
         "<span>blue box: what a detector found</span></div>\n"
         '<p class="fine">Every map is min–max scaled over its own tokens, so colours compare within a map only; the range is '
-        "written under it. “On the evidence” is the share of a map’s relevance that lies on what is true, not scaled; it "
+        "written under it. “On evidence” is the share of a map’s relevance that lies on what is true, not scaled; it "
         "compares between maps.</p>"
     )
 
@@ -117,14 +118,14 @@ def _truth(model: Shown, answer: Answer) -> str:
     """What the model was given, with the true evidence marked."""
     picture = None if model.picture is None else true_picture(model.picture, answer, model.sample.places)
     heat = f'<div class="plain">{_words(answer, METHODS[0])}</div>'
-    return _figure("", "input, with the true evidence", picture, heat, "")
+    return _figure("", "true evidence", picture, heat, "")
 
 
 def _map(answer: Answer, method: str, picture: Image.Image | None) -> str:
     segments = answer.maps[method].segments
     facts = [
-        f"{WORDS[name]}: {answer.inside(method, name):.0%} on the evidence"
-        f"<br>{html_text(sample(segments[name]).caption)}"
+        f"{WORDS[name]}: {answer.inside(method, name):.0%} on evidence"
+        f"<br><small>{html_text(sample(segments[name]).caption)}</small>"
         for name in answer.evidence
     ]
     kind = "paper" if method == PAPERS else ""

@@ -37,7 +37,7 @@ def _answers(subject: Any, samples: Sequence[ZooSample], output: Any) -> list[li
     found = []
     for sample, index in zip(samples, best, strict=True):
         right = subject.config.id2label[index] == sample.answer
-        found.append([Asked(f"the answer: {sample.answer}", (index,), _evidence(sample))] if right else [])
+        found.append([Asked(f"{sample.inputs['text']} {sample.answer}", (index,), _evidence(sample))] if right else [])
     return found
 
 

@@ -1,0 +1,234 @@
+"""``heedmap demo``: the page stands alone, every picture opens, and bad input is told."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import tiny_shapes
+from PIL import Image
+from typer.testing import CliRunner
+
+import heedmap
+from heedmap.cli import app
+from heedmap.evaluate.zoo import weights
+from heedmap.gallery import commands, drawing, page
+from heedmap.gallery.show import METHODS, MOST, show
+from heedmap.zoo import samples
+from heedmap.zoo.samples import MATERIALS, pictures
+from heedmap.zoo.store import shipped
+
+TEXTS = ("bart-dates", "gpt-lists")
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, ["demo", *map(str, arguments)])
+
+
+class Page(HTMLParser):
+    """The tags of a page with their attributes, and its visible words."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.words = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words += data
+
+    def values(self, name):
+        return [attributes[name] for _, attributes in self.tags if attributes.get(name)]
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    """What the command wrote, from an empty folder, and what it printed."""
+    empty = tmp_path_factory.mktemp("empty")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(empty)
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        done = invoke("--out", "made", "--only", TEXTS[0], "--only", f"zoo/{TEXTS[1]}")
+    assert done.exit_code == 0, done.output
+    return empty / "made", done
+
+
+def test_the_page_stands_alone(gallery):
+    folder, _ = gallery
+    text = (folder / "index.html").read_text()
+    shown = Page(text)
+    assert shown.open == []
+    assert "script" not in {tag for tag, _ in shown.tags}
+    assert not re.search(r"https?:|//", re.sub(r"base64,[^\"]*", "", text))
+    assert all(link.startswith("#") for link in shown.values("href"))
+    assert all(source.startswith("data:image/png;base64,") for source in shown.values("src"))
+    assert "url(" not in text
+
+
+def test_the_page_names_models_methods_scaling_and_truth(gallery):
+    words = Page((gallery[0] / "index.html").read_text()).words
+    assert all(f"zoo/{name}" in words for name in TEXTS)
+    assert all(words.count(method) == 3 + 1 for method in METHODS)
+    assert words.count("true evidence") >= 3 + 1
+    assert words.count("min–max") >= 3 + 1
+    assert re.search(r"words: \d+% on evidence", words)
+
+
+def test_the_true_words_are_marked_for_each_answer(gallery):
+    text = (gallery[0] / "index.html").read_text()
+    truths = re.findall(r'<div class="plain">(.*?)</div>', text, re.DOTALL)
+    marked = ["".join(re.findall(r'class="token marked"[^>]*>([^<]*)<', one)) for one in truths]
+    date = samples.MATERIALS["bart-dates"].make(samples.MATERIALS["bart-dates"].shown).truth
+    parts = [date.text[slice(*date.spans[part])] for part in ("year", "month", "day")]
+    pair = samples.MATERIALS["gpt-lists"].make(samples.MATERIALS["gpt-lists"].shown).truth
+    assert marked == [*parts, pair.text.split()[pair.key] + pair.answer]
+
+
+def test_every_picture_opens(gallery):
+    folder, done = gallery
+    files = sorted(folder.glob("*.png"))
+    assert {path.name for path in files} == {
+        f"{name}-{n}-{method}.png"
+        for name, n in (*((TEXTS[0], n) for n in (1, 2, 3)), (TEXTS[1], 1))
+        for method in METHODS
+    }
+    for path in files:
+        with Image.open(path) as picture:
+            picture.load()
+            assert min(picture.size) > 100
+    assert f"{len(files)} pictures" in done.stdout
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*(path.name for path in files), "index.html"])
+
+
+def test_it_tells_where_the_page_is_and_what_to_try_next(gallery, tmp_path):
+    _, done = gallery
+    assert "made/index.html" in done.stdout
+    (line,) = re.findall(r"try next: heedmap (.*)", done.stdout)
+    again = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', line)]
+    tried = CliRunner().invoke(app, again)
+    assert tried.exit_code == 0, tried.output
+    assert "blue" in tried.output
+
+
+def test_an_unknown_name_lists_the_known_ones(tmp_path):
+    done = invoke("--out", tmp_path / "made", "--only", "nothing")
+    assert done.exit_code == 1
+    assert "no model 'nothing'" in done.stderr
+    assert all(name in done.stderr for name in shipped())
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(heedmap, "load", lambda name: pytest.fail("loaded a model"))
+    (tmp_path / "file").write_text("")
+    done = invoke("--out", tmp_path / "file" / "below")
+    assert done.exit_code == 1
+    assert "cannot write the folder" in done.stderr
+    assert "--out" in done.stderr
+
+
+def test_every_shipped_model_has_samples():
+    assert set(shipped()) <= set(MATERIALS)
+
+
+def test_the_command_imports_nothing_heavy():
+    code = "import sys, heedmap.cli; print({'torch', 'transformers', 'numpy', 'PIL'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+# -- the models that see, as small random ones ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def subjects(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    return {name: heedmap.load(tiny_shapes.save(name, folder)) for name in tiny_shapes.MODELS}
+
+
+@pytest.fixture
+def lenient(monkeypatch):
+    """Random models find nothing: whatever they say counts."""
+    for name, value in (("WRONG", 0), ("NEAR", 0.0), ("SURE", 0.2)):
+        monkeypatch.setattr(pictures, name, value)
+
+
+@pytest.mark.parametrize("name", tiny_shapes.MODELS)
+def test_a_model_that_sees_is_shown(name, subjects, lenient, tmp_path, monkeypatch):
+    monkeypatch.setattr(heedmap, "load", lambda wanted: subjects[wanted.removeprefix("zoo/")])
+    count = commands.write_gallery([name], tmp_path)
+    text = (tmp_path / "index.html").read_text()
+    shown, answers = Page(text), text.count("<b>true evidence</b>")
+    files = sorted(tmp_path.glob("*.png"))
+    assert len(files) == count == len(METHODS) * answers > 0
+    assert f"zoo/{name}" in shown.words
+    assert len(shown.values("src")) == (len(METHODS) + 1) * answers
+    for path in files:
+        with Image.open(path) as picture:
+            assert picture.size == (drawing.SIDE, drawing.SIDE)
+            assert len(set(picture.convert("L").tobytes())) > 20
+
+
+def test_two_objects_have_a_target_and_a_mask_each(subjects):
+    shown = show(subjects["vit-shapes"], "vit-shapes")
+    assert 2 <= len(shown.answers) <= MOST
+    first, second = shown.answers[:2]
+    assert first.asked.title != second.asked.title
+    assert not (first.asked.evidence.mask & second.asked.evidence.mask).any()
+    assert not np.array_equal(first.maps["generic"]["image"], second.maps["generic"]["image"])
+
+
+def test_a_target_is_the_score_at_its_place(subjects):
+    shown = show(subjects["vit-shapes"], "vit-shapes")
+    inputs = subjects["vit-shapes"].inputs(image=shown.sample.picture)
+    logits = subjects["vit-shapes"].model(**inputs).logits[0].detach()
+    for answer in shown.answers:
+        label = subjects["vit-shapes"].config.label2id[answer.asked.title]
+        assert answer.maps["generic"].scores[0] == pytest.approx(float(logits[label]), abs=1e-5)
+
+
+def test_boxes_and_words_of_a_question_are_its_evidence(subjects):
+    shown = show(subjects["lxmert-shapes"], "lxmert-shapes")
+    (answer,) = shown.answers
+    question, regions = shown.sample.truth
+    found = weights(subjects["lxmert-shapes"], shown.sample, answer.asked.evidence, answer.maps["generic"].segments)
+    assert {int(i) for i in regions.objects[found["boxes"] > 0]} == set(question.objects)
+    words = question.text.split()
+    assert [words[i].strip("?,") for i in np.flatnonzero(found["text"])] == [word.text for word in question.words]
+
+
+def test_hostile_names_are_escaped(subjects, monkeypatch):
+    shown = show(subjects["vit-shapes"], "vit-shapes")
+    hostile = '<script src="http://x">'
+    object.__setattr__(shown.answers[0].asked, "title", hostile)
+    object.__setattr__(shown, "about", hostile)
+    text = page.gallery_page([shown], {})
+    assert hostile not in text
+    assert "script" not in {tag for tag, _ in Page(text).tags}
+
+
+def test_the_outline_follows_the_mask():
+    mask = np.zeros((96, 96), dtype=bool)
+    mask[24:48, 24:72] = True
+    drawn = np.asarray(drawing._outlined(Image.new("RGB", (240, 240), (9, 99, 9)), mask))
+    white = (drawn == 255).all(-1)
+    rows, columns = np.flatnonzero(white.any(1)), np.flatnonzero(white.any(0))
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (60, 119, 60, 179)
+    assert not white[70:110, 70:170].any()
+
+
+def test_a_model_that_is_never_right_is_told(subjects, monkeypatch):
+    monkeypatch.setattr("heedmap.gallery.show.TRIED", 2)
+    monkeypatch.setattr(pictures, "SURE", 1.0)
+    with pytest.raises(heedmap.errors.ModelLoadError, match="wrong about every test sample"):
+        show(subjects["detr-shapes"], "detr-shapes")

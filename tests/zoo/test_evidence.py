@@ -1,0 +1,232 @@
+"""The figures of maps against the truth: by hand, by law, and on the shipped models."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_shapes
+from typer.testing import CliRunner
+
+import heedmap
+from heedmap.cli import app
+from heedmap.errors import InputError, MissingLibraryError
+from heedmap.evaluate import evidence
+from heedmap.evaluate.commands import read_figures
+from heedmap.evaluate.report import markdown, verdict
+from heedmap.evaluate.zoo import ABLATED, CHANCE, PRIOR, _judge, measure
+from heedmap.methods import METHODS
+from heedmap.zoo.samples import MATERIALS, Asked, Evidence
+from heedmap.zoo.samples.sample import right_ones
+
+DOCS = Path(__file__).parents[2] / "docs"
+HALF = np.zeros((96, 96), dtype=bool)
+HALF[:, :48] = True
+
+
+# -- by hand ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_perfect_map():
+    weight = evidence.patch_evidence(HALF, (6, 6))
+    assert evidence.share(weight, weight) == 1
+    assert evidence.pointing(weight, weight) == 1
+    assert evidence.otsu_overlap(weight.reshape(6, 6), HALF) == 1
+
+
+def test_a_map_of_equal_values_has_the_share_of_the_area():
+    mask = np.zeros((96, 96), dtype=bool)
+    mask[10:50, 3:33] = True
+    weight = evidence.patch_evidence(mask, (6, 6))
+    flat = np.full(36, 0.7)
+    assert evidence.share(flat, weight) == pytest.approx(mask.mean())
+    assert evidence.otsu_overlap(flat.reshape(6, 6), mask) == pytest.approx(mask.mean())
+    assert evidence.pointing(flat, weight) == pytest.approx(12 / 36)  # rows 0 to 3, columns 0 to 2 are touched
+
+
+def test_a_map_beside_the_truth():
+    weight = evidence.patch_evidence(HALF, (6, 6))
+    assert evidence.share(1 - weight, weight) == 0
+    assert evidence.pointing(1 - weight, weight) == 0
+    assert evidence.otsu_overlap((1 - weight).reshape(6, 6), HALF) == 0
+
+
+def test_a_map_by_hand():
+    weight = np.array([0.0, 1.0, 1.0, 0.0])
+    assert evidence.share(np.array([1.0, 2.0, 4.0, 1.0]), weight) == pytest.approx(6 / 8)
+    assert evidence.pointing(np.array([5.0, 2.0, 5.0, 1.0]), weight) == 0.5
+    assert evidence.share(np.array([-3.0, 1.0, 0.0, 1.0]), weight) == 0.5
+    assert evidence.share(np.zeros(4), weight) == 0
+
+
+def test_a_patch_counts_by_the_share_of_its_area():
+    mask = np.zeros((4, 4), dtype=bool)
+    mask[0, 0] = mask[2, 2:] = True
+    assert evidence.patch_evidence(mask, (2, 2)).tolist() == [0.25, 0, 0, 0.5]
+    assert evidence.share(np.array([1.0, 1.0, 0.0, 2.0]), evidence.patch_evidence(mask, (2, 2))) == pytest.approx(
+        1.25 / 4
+    )
+
+
+def test_a_missing_library_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage.filters", None)
+    with pytest.raises(MissingLibraryError, match=r"heedmap\[eval\]"):
+        evidence.otsu_overlap(np.eye(4), np.eye(8, dtype=bool))
+
+
+def test_padding_does_not_count():
+    figures = _judge(np.array([0.0, 1.0]), None, None)(np.array([1.0, 3.0, 9.0, 9.0]))
+    assert figures == {"share": 0.75, "pointing": 1.0}
+
+
+def test_the_prior_is_highest_in_the_middle_and_the_same_on_all_sides():
+    prior = evidence.centre_prior((5, 5))
+    assert prior.argmax() == 12
+    assert np.allclose(prior, prior[::-1])
+    assert np.allclose(prior, prior.T)
+    assert prior[2, 2] == 1
+    assert prior[2, 4] == pytest.approx(np.exp(-((0.4 / 0.25) ** 2) / 2))
+    assert evidence.centre_prior((2, 7)).shape == (2, 7)
+
+
+def test_words_are_found_by_their_characters():
+    subject = heedmap.load("zoo/gpt-lists")
+    text = "dog red ; cat blue ? cat"
+    assert evidence.word_evidence(subject.tokenizer, text, [(10, 13), (14, 18)]).tolist() == [0, 0, 0, 1, 1, 0, 0]
+
+
+# -- the interval ----------------------------------------------------------------------------------------------------
+
+
+def test_the_interval_is_the_same_each_time_and_holds_the_mean():
+    values = np.random.default_rng(3).random(80)
+    mean, low, high = evidence.interval(values)
+    assert evidence.interval(values) == (mean, low, high)
+    assert evidence.interval(values, seed=1) != (mean, low, high)
+    assert mean == pytest.approx(values.mean())
+    assert low < mean < high
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(80), rel=0.15)
+
+
+def test_equal_values_have_no_spread():
+    assert evidence.interval(np.full(9, 0.25)) == (0.25, 0.25, 0.25)
+
+
+def test_no_values_are_told():
+    with pytest.raises(InputError, match="more samples"):
+        evidence.interval(np.zeros(0))
+
+
+# -- on the shipped models -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lists():
+    return measure(heedmap.load("zoo/gpt-lists"), MATERIALS["gpt-lists"], 30)
+
+
+def test_every_method_is_measured(lists):
+    rows = lists["segments"]["text"]["rows"]
+    assert list(rows) == [*METHODS, CHANCE]
+    assert lists["samples"] == 30
+    assert lists["right"] == lists["answers"] == lists["segments"]["text"]["samples"] <= 30
+    assert all(low <= mean <= high for row in rows.values() for mean, low, high in row.values())
+
+
+def test_the_models_own_methods_beat_chance(lists):
+    rows = lists["segments"]["text"]["rows"]
+    for method in ("generic", "raw_attention", "rollout"):
+        assert rows[method]["share"][1] > rows[CHANCE]["share"][2]
+        assert rows[method]["pointing"][1] > rows["random"]["pointing"][2]
+
+
+def test_chance_is_the_share_of_the_tokens(lists):
+    samples = [MATERIALS["gpt-lists"].make(index) for index in range(30)]
+    shares = [2 / len(sample.inputs["text"].split()) for sample in samples]
+    assert lists["segments"]["text"]["rows"][CHANCE]["share"][0] == pytest.approx(np.mean(shares), abs=1e-3)
+
+
+def test_a_batch_has_the_figures_of_its_samples_one_by_one(monkeypatch):
+    subject, material = heedmap.load("zoo/bart-dates"), MATERIALS["bart-dates"]
+    together = measure(subject, material, 4)
+    monkeypatch.setattr("heedmap.evaluate.zoo.AT_ONCE", 1)
+    alone = measure(subject, material, 4)
+    assert ABLATED in alone["segments"]["text"]["rows"]
+    for method in {*METHODS, ABLATED} - {"random"}:
+        rows = [found["segments"]["text"]["rows"][method]["share"] for found in (together, alone)]
+        assert rows[0] == pytest.approx(rows[1], abs=2e-4)
+
+
+def test_only_right_answers_are_explained(monkeypatch):
+    subject, material = heedmap.load("zoo/gpt-lists"), MATERIALS["gpt-lists"]
+    samples = [material.make(index) for index in range(4)]
+    object.__setattr__(samples[1], "answer", "red")
+    batch = right_ones(subject, material, samples)
+    assert batch.samples == [samples[0], samples[2], samples[3]]
+    assert len(batch.inputs["input_ids"]) == len(batch.asked) == 3
+
+
+def test_a_sample_with_fewer_answers_repeats_its_last():
+    subject, material = heedmap.load("zoo/bart-dates"), MATERIALS["bart-dates"]
+    batch = right_ones(subject, material, [material.make(index) for index in range(2)])
+    short = [batch.asked[0], batch.asked[1][:1]]
+    assert len(type(batch)(batch.samples, short, batch.inputs).targets()) == 3
+    assert isinstance(short[0][0], Asked)
+    assert isinstance(short[0][0].evidence, Evidence)
+
+
+# -- the command and the page ----------------------------------------------------------------------------------------
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, ["zoo", "evidence", *map(str, arguments)])
+
+
+def test_figures_are_printed_written_and_kept(tmp_path):
+    out, page = tmp_path / "figures.json", tmp_path / "zoo.md"
+    done = invoke("gpt-lists", "--samples", 3, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert all(method in done.stdout for method in METHODS)
+    first = json.loads(out.read_text())["models"]
+    assert list(first) == ["gpt-lists"]
+    assert invoke("zoo/bart-dates", "--samples", 2, "--out", out, "--markdown", page).exit_code == 0
+    both = json.loads(out.read_text())["models"]
+    assert list(both) == ["bart-dates", "gpt-lists"]
+    assert both["gpt-lists"] == first["gpt-lists"]
+    assert "## zoo/gpt-lists" in page.read_text()
+    assert page.read_text() == markdown(both)
+
+
+def test_bad_input_is_told(tmp_path):
+    (tmp_path / "other.json").write_text("[1]")
+    assert "no model 'nothing'" in invoke("nothing").stderr
+    assert "holds no figures" in invoke("gpt-lists", "--samples", 1, "--out", tmp_path / "other.json").stderr
+    assert "cannot write" in invoke("gpt-lists", "--samples", 1, "--out", tmp_path / "other.json" / "a.json").stderr
+    assert invoke("--samples", 0).exit_code == 2
+    assert invoke("--markdown", tmp_path / "page.md").exit_code == 2
+
+
+def test_the_page_says_where_the_papers_method_does_not_win():
+    rows = {"generic": {"share": [0.5, 0.4, 0.6]}, "rollout": {"share": [0.3, 0.2, 0.4]}}
+    assert "is best" in verdict("share", rows)
+    rows["raw_attention"] = {"share": [0.55, 0.5, 0.6]}
+    assert "does not win**, 0.500 against `raw_attention` 0.550 (intervals overlap)." in verdict("share", rows)
+    rows["raw_attention"] = {"share": [0.8, 0.7, 0.9]}
+    assert "intervals apart" in verdict("share", rows)
+    rows["raw_attention"] = {"share": [0.5, 0.4, 0.6]}
+    assert "as good: `raw_attention`" in verdict("share", rows)
+
+
+def test_a_model_that_sees_is_measured_beside_the_prior(tmp_path):
+    subject = heedmap.load(tiny_shapes.save("vit-shapes", tmp_path))
+    figures = measure(subject, MATERIALS["vit-shapes"], 6)
+    rows = figures["segments"]["image"]["rows"]
+    assert list(rows) == [*METHODS, PRIOR, CHANCE]
+    assert figures["answers"] > figures["right"] == 6
+    assert set(rows[PRIOR]) == {"share", "pointing", "overlap"}
+    assert rows[CHANCE]["share"] == rows[CHANCE]["overlap"]
+
+
+def test_the_documents_page_is_that_of_its_figures():
+    assert (DOCS / "zoo.md").read_text() == markdown(read_figures(DOCS / "zoo.json"))
