@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny_shapes
 
+import heedmap
 from heedmap.zoo.recipe import Recipe, Stage
+from heedmap.zoo.samples import pictures
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -44,6 +47,20 @@ def stage():
 @pytest.fixture
 def recipe(stage):
     return Recipe("toy", "Words → a word", "No data to speak of.", "a → b", (stage,), {"accuracy": 0.99}, tested=16)
+
+
+@pytest.fixture(scope="session")
+def subjects(tmp_path_factory):
+    """The models that see, as small random ones: name → subject."""
+    folder = tmp_path_factory.mktemp("tiny")
+    return {name: heedmap.load(tiny_shapes.save(name, folder)) for name in tiny_shapes.MODELS}
+
+
+@pytest.fixture
+def lenient(monkeypatch):
+    """Random models find nothing: whatever they say counts."""
+    for name, value in (("WRONG", 0), ("NEAR", 0.0), ("SURE", 0.2)):
+        monkeypatch.setattr(pictures, name, value)
 
 
 @pytest.fixture(scope="session")

@@ -150,19 +150,6 @@ def test_the_command_imports_nothing_heavy():
 # -- the models that see, as small random ones ----------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def subjects(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    return {name: heedmap.load(tiny_shapes.save(name, folder)) for name in tiny_shapes.MODELS}
-
-
-@pytest.fixture
-def lenient(monkeypatch):
-    """Random models find nothing: whatever they say counts."""
-    for name, value in (("WRONG", 0), ("NEAR", 0.0), ("SURE", 0.2)):
-        monkeypatch.setattr(pictures, name, value)
-
-
 @pytest.mark.parametrize("name", tiny_shapes.MODELS)
 def test_a_model_that_sees_is_shown(name, subjects, lenient, tmp_path, monkeypatch):
     monkeypatch.setattr(heedmap, "load", lambda wanted: subjects[wanted.removeprefix("zoo/")])

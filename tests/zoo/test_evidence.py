@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_shapes
 from typer.testing import CliRunner
 
 import heedmap
@@ -218,14 +217,33 @@ def test_the_page_says_where_the_papers_method_does_not_win():
     assert "as good: `raw_attention`" in verdict("share", rows)
 
 
-def test_a_model_that_sees_is_measured_beside_the_prior(tmp_path):
-    subject = heedmap.load(tiny_shapes.save("vit-shapes", tmp_path))
-    figures = measure(subject, MATERIALS["vit-shapes"], 6)
+def test_a_model_that_sees_is_measured_beside_the_prior(subjects):
+    figures = measure(subjects["vit-shapes"], MATERIALS["vit-shapes"], 6)
     rows = figures["segments"]["image"]["rows"]
     assert list(rows) == [*METHODS, PRIOR, CHANCE]
     assert figures["answers"] > figures["right"] == 6
     assert set(rows[PRIOR]) == {"share", "pointing", "overlap"}
     assert rows[CHANCE]["share"] == rows[CHANCE]["overlap"]
+
+
+@pytest.mark.parametrize(
+    ("name", "segments", "crossed"),
+    [
+        ("detr-shapes", {"image"}, True),
+        ("clip-shapes", {"text", "image"}, False),
+        ("visualbert-shapes", {"text", "boxes"}, False),
+        ("lxmert-shapes", {"text", "boxes"}, True),
+    ],
+)
+def test_what_is_measured_of_each_model_that_sees(name, segments, crossed, subjects, lenient):
+    figures = measure(subjects[name], MATERIALS[name], 12)
+    assert set(figures["segments"]) == segments
+    assert 1 <= figures["right"] <= 12
+    for segment, entry in figures["segments"].items():
+        assert (ABLATED in entry["rows"]) == crossed
+        assert (PRIOR in entry["rows"]) == (segment == "image")
+        assert all(0 <= values[0] <= 1 for row in entry["rows"].values() for values in row.values())
+    assert name in markdown({name: figures})
 
 
 def test_the_documents_page_is_that_of_its_figures():

@@ -14,9 +14,15 @@ from heedmap.atomic import check_folder, write_atomically, writing
 from heedmap.guard import guarded, quiet
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from collections.abc import Mapping
 
-    from heedmap.gallery.show import Answer, Shown
+    from PIL import Image
+    from rich.progress import Progress
+
+    from heedmap.explanation import Explanation
+    from heedmap.gallery.show import Shown
+
+    Key = tuple[str, int, str]
 
 NEXT = ('explain zoo/gpt-lists --text "dog red ; cat blue ; sun green ? cat"', "zoo list")
 """What to try after the gallery, with gpt-lists and without it."""
@@ -34,13 +40,13 @@ def demo(
     names = chosen(only)
     check_folder(out)
     quiet()
-    pages = write_gallery(names, out)
-    typer.echo(f"wrote {out / 'index.html'} ({len(names)} models) and {pages} pictures beside it; open it in a browser")
+    count = write_gallery(names, out)
+    typer.echo(f"wrote {out / 'index.html'} ({len(names)} models) and {count} pictures beside it; open it in a browser")
     typer.echo(f"try next: {_program()} {NEXT['gpt-lists' not in names]}")
 
 
 def write_gallery(names: list[str], out: Path) -> int:
-    """Explain the models called ``names`` and write their pictures, then the page, whole or not at all.
+    """Explain the models called ``names`` and write their pictures, then the page, each whole or not at all.
 
     Returns:
         The number of pictures.
@@ -48,49 +54,55 @@ def write_gallery(names: list[str], out: Path) -> int:
     Raises:
         OutputError: the folder cannot be written.
     """
+    import heedmap
     from heedmap.gallery.page import gallery_page
+    from heedmap.gallery.show import show
 
-    models = _shown(names)
-    maps = {
-        (model.name, number, method): _drawn(model, answer, method)
-        for model in models
-        for number, answer in enumerate(model.answers)
-        for method in answer.maps
-        if model.picture is not None
-    }
-    files = {f"{name}-{number + 1}-{method}.png": _png(picture) for (name, number, method), picture in maps.items()}
-    files |= {name: data for model in models if model.picture is None for name, data in _plots(model).items()}
-    with writing(out):
-        for name, data in files.items():
-            write_atomically(out / name, data)
+    models: list[Shown] = []
+    maps: dict[Key, Image.Image] = {}
+    count = 0
+    with _bar() as bar, writing(out):
+        for name in bar.track(names, description="explaining"):
+            bar.update(bar.task_ids[0], description=f"zoo/{name}")
+            models.append(show(heedmap.load(f"zoo/{name}"), name))
+            maps |= _maps(models[-1])
+            for file, data in _files(models[-1], maps).items():
+                write_atomically(out / file, data)
+                count += 1
         write_atomically(out / "index.html", gallery_page(models, maps).encode())
-    return len(files)
+    return count
 
 
-def _shown(names: list[str]) -> list[Shown]:
-    """Every model explained, under a progress bar."""
+def _bar() -> Progress:
     from rich.console import Console
     from rich.progress import Progress
 
-    import heedmap
-    from heedmap.gallery.show import show
-
     console = Console(stderr=True)
-    found = []
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=len(names))
-        for name in names:
-            bar.update(task, description=f"zoo/{name}")
-            found.append(show(heedmap.load(f"zoo/{name}"), name))
-            bar.advance(task)
-    return found
+    return Progress(console=console, disable=not console.is_terminal)
 
 
-def _drawn(model: Shown, answer: Answer, method: str) -> Image.Image:
+def _maps(model: Shown) -> dict[Key, Image.Image]:
+    """The maps on the picture, where there is one."""
     from heedmap.gallery.drawing import map_picture
 
-    assert model.picture is not None
-    return map_picture(model.picture, answer, method, model.sample.places)
+    if model.picture is None:
+        return {}
+    return {
+        (model.name, number, method): map_picture(model.picture, answer, method, model.sample.places)
+        for number, answer in enumerate(model.answers)
+        for method in answer.maps
+    }
+
+
+def _files(model: Shown, maps: Mapping[Key, Image.Image]) -> dict[str, bytes]:
+    """Name of a file → a map: on the picture, or where there is none, a plot of the words."""
+    found = {}
+    for number, answer in enumerate(model.answers):
+        for method, explanation in answer.maps.items():
+            picture = maps.get((model.name, number, method))
+            name = f"{model.name}-{number + 1}-{method}.png"
+            found[name] = _plot(explanation) if picture is None else _png(picture)
+    return found
 
 
 def _png(picture: Image.Image) -> bytes:
@@ -99,15 +111,10 @@ def _png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _plots(model: Shown) -> dict[str, bytes]:
-    """Name of a file → the map of words as a plot."""
-    found = {}
-    for number, answer in enumerate(model.answers, 1):
-        for method, explanation in answer.maps.items():
-            buffer = BytesIO()
-            explanation.plot().savefig(buffer, format="png", dpi=110)
-            found[f"{model.name}-{number}-{method}.png"] = buffer.getvalue()
-    return found
+def _plot(explanation: Explanation) -> bytes:
+    buffer = BytesIO()
+    explanation.plot().savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
 
 
 def _program() -> str:

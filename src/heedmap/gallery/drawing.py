@@ -53,11 +53,15 @@ def _marked(image: Image.Image, answer: Answer, places: Float[np.ndarray, "boxes
     pen = ImageDraw.Draw(image)
     if evidence.boxes is not None and places is not None:
         for box in places[evidence.boxes]:
-            pen.rectangle(_pixels(box, -1), outline=EDGE, width=4)
-            pen.rectangle(_pixels(box, 0), outline=TRUE, width=2)
+            _frame(pen, box, TRUE)
     if answer.asked.frame is not None:
-        pen.rectangle(_pixels(np.array(answer.asked.frame), 0), outline=FOUND, width=2)
+        _frame(pen, np.array(answer.asked.frame), FOUND)
     return image
+
+
+def _frame(pen: ImageDraw.ImageDraw, box: Float[np.ndarray, " 4"], colour: tuple[int, int, int]) -> None:
+    pen.rectangle(_pixels(box, -1), outline=EDGE, width=4)
+    pen.rectangle(_pixels(box, 0), outline=colour, width=2)
 
 
 def _outlined(image: Image.Image, mask: Bool[np.ndarray, "height width"]) -> Image.Image:

@@ -42,7 +42,7 @@ section { background: #fff; border: 1px solid #e3e3e0; border-radius: .8rem; pad
 .pictures { display: grid; gap: .9rem; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); }
 .lines { display: grid; gap: .35rem; }
 figure { margin: 0; min-width: 0; }
-.lines figure { display: grid; grid-template-columns: 11rem 1fr 12rem; gap: .2rem 1rem; align-items: center; }
+.lines figure { display: grid; grid-template-columns: 10.5rem 1fr 12.5rem; gap: .2rem .8rem; align-items: center; }
 .lines figcaption:last-child { text-align: right; }
 figure img { display: block; width: 100%; border-radius: .35rem; }
 figcaption { font-size: .84rem; color: #62626a; line-height: 1.4; }
@@ -50,6 +50,8 @@ figcaption b { color: #1d1d1f; font-size: .92rem; }
 .paper b { color: #40346e; }
 .paper b::after { content: " (the paper’s)"; font-weight: 400; }
 .heat { margin: .25rem 0; line-height: 1.95; max-width: none; overflow-wrap: anywhere; }
+.lines .heat { font-size: .95rem; }
+.lines .token { padding: .12em .22em; }
 .pictures .heat { font-size: .84rem; line-height: 1.85; }
 .token { padding: .12em .28em; border-radius: .2em; }
 .marked { box-shadow: inset 0 -3px 0 #0a8f6c; }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from heedmap.zoo.samples import MATERIALS, Asked, ZooSample
 from heedmap.zoo.samples.sample import Batch, right_ones
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from PIL import Image
 
@@ -84,7 +84,7 @@ def show(subject: Any, name: str) -> Shown:
     answers = (
         Answer(
             one,
-            {method: found[number] for method, found in maps.items()},
+            {method: replace(found[number], target=(one.title,)) for method, found in maps.items()},
             weights(subject, sample, one.evidence, maps[METHODS[0]][number].segments),
         )
         for number, one in enumerate(asked)
@@ -99,7 +99,7 @@ def _batch(subject: Any, name: str) -> Batch:
     any_right: Batch | None = None
     for index in range(material.shown, material.shown + TRIED):
         batch = right_ones(subject, material, [material.make(index)])
-        if batch.samples and len(batch.asked[0]) >= material.least:
+        if batch.samples and _distinct(batch.asked[0]) >= material.least:
             return batch
         any_right = any_right or (batch if batch.samples else None)
     if any_right is None:
@@ -108,6 +108,12 @@ def _batch(subject: Any, name: str) -> Batch:
             f"zoo/{name} is wrong about every test sample from {material.shown} to {last}; install heedmap again"
         )
     return any_right
+
+
+def _distinct(asked: Sequence[Asked]) -> int:
+    """How many of the answers rest on evidence of their own."""
+    masks = [one.evidence.mask for one in asked]
+    return len({(one.evidence.words, None if m is None else m.tobytes()) for one, m in zip(asked, masks, strict=True)})
 
 
 def _picture(subject: Any, sample: ZooSample) -> Image.Image | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -76,6 +76,12 @@ class ZooSample:
     begun: str | None = None
 
 
+def together(subject: Any, samples: Sequence[ZooSample], **more: Any) -> dict[str, Any]:
+    """What the model is called with for the samples as one batch."""
+    roles = samples[0].inputs
+    return subject.inputs(**{role: [sample.inputs[role] for sample in samples] for role in roles}, **more)
+
+
 @dataclass(frozen=True)
 class Material:
     """Samples for a model.
@@ -85,7 +91,7 @@ class Material:
         make: index in the test split → sample.
         ask: (subject, samples, the model's output for them) → for each sample what the model answered rightly.
         shown: the first index that the gallery looks at.
-        least: answers that a sample must have to be shown.
+        least: answers with evidence of their own that a sample must have to be shown.
         inputs: (subject, samples) → what the model is called with.
     """
 
@@ -94,15 +100,7 @@ class Material:
     ask: Callable[[Any, Sequence[ZooSample], Any], list[list[Asked]]]
     shown: int = 0
     least: int = 1
-    inputs: Callable[[Any, Sequence[ZooSample]], dict[str, Any]] = field(
-        default=lambda subject, samples: together(subject, samples)
-    )
-
-
-def together(subject: Any, samples: Sequence[ZooSample], **more: Any) -> dict[str, Any]:
-    """What the model is called with for the samples as one batch."""
-    roles = samples[0].inputs
-    return subject.inputs(**{role: [sample.inputs[role] for sample in samples] for role in roles}, **more)
+    inputs: Callable[[Any, Sequence[ZooSample]], dict[str, Any]] = together
 
 
 @dataclass(frozen=True, eq=False)
