@@ -10,7 +10,7 @@ from photographs import build_probe, side_by_side
 from PIL import Image
 from reactions import REACTIONS, unmarked
 from speech import say
-from test_evidence import PAIRS, heard, left_share, shares
+from test_known_evidence import PAIRS, heard, left_share, shares
 
 import heedmap
 from heedmap import Explanation
