@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 from heedmap.zoo.recipe import Recipe
-from heedmap.zoo.recipes import bart_dates, gpt_lists
+from heedmap.zoo.recipes import bart_dates, detr_shapes, gpt_lists, lxmert_shapes, visualbert_shapes
 
-ZOO: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (bart_dates.RECIPE, gpt_lists.RECIPE)}
+_ALL = (bart_dates, gpt_lists, detr_shapes, lxmert_shapes, visualbert_shapes)
+
+ZOO: Mapping[str, Recipe] = {module.RECIPE.name: module.RECIPE for module in _ALL}
 """Name, without ``zoo/`` → recipe."""
 
 __all__ = ["ZOO"]

@@ -1,0 +1,141 @@
+"""Task: the answer to a question about boxes of a picture, by VisualBERT or by LXMERT."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from heedmap.data.shapes import ANSWERS, COLOURS, FEATURES, KINDS, SHAPES, VOCABULARY
+from heedmap.errors import UnknownNameError
+from heedmap.zoo.task import Batch
+from heedmap.zoo.tasks.questions import sample
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+    from torch import Tensor, nn
+
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *VOCABULARY, ",", "?")
+"""Every token; the position is its id."""
+LONGEST = 32
+"""At least the tokens of the longest question."""
+AT_ONCE = 250
+LOOKS = [1 + len(SHAPES), 1 + len(COLOURS)]
+"""Shapes and colours that a box can have, with none."""
+AID = 1.0
+"""Weight of the loss of the boxes' looks."""
+
+
+@cache
+def tokenizer() -> Any:
+    """``[CLS] question [SEP]``, a token a word, as BERT's tokenizer makes it of a vocabulary of whole words."""
+    from transformers import BertTokenizer
+
+    words = {word: index for index, word in enumerate(WORDS)}
+    return BertTokenizer(vocab=words, model_max_length=LONGEST, clean_up_tokenization_spaces=False)
+
+
+def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+    """See :class:`heedmap.zoo.task.Task`; the setting ``family`` is ``"visualbert"`` or ``"lxmert"``."""
+    sizes = dict(settings)
+    family = sizes.pop("family")
+    if family not in FAMILIES:
+        raise UnknownNameError(f"no family is called {family!r}; known families: {', '.join(FAMILIES)}")
+    labels = dict(enumerate(ANSWERS))
+    named = {"id2label": labels, "label2id": {answer: number for number, answer in labels.items()}}
+    return FAMILIES[family]({**named, "vocab_size": len(WORDS), "max_position_embeddings": LONGEST, **sizes})
+
+
+def _visualbert(settings: Mapping[str, Any]) -> nn.Module:
+    from transformers import VisualBertConfig, VisualBertForQuestionAnswering
+
+    ids = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
+    return VisualBertForQuestionAnswering(VisualBertConfig(visual_embedding_dim=FEATURES + 4, **ids, **settings))
+
+
+def _lxmert(settings: Mapping[str, Any]) -> nn.Module:
+    from transformers import LxmertConfig, LxmertForQuestionAnswering
+
+    return LxmertForQuestionAnswering(LxmertConfig(visual_feat_dim=FEATURES, num_qa_labels=len(ANSWERS), **settings))
+
+
+FAMILIES = {"visualbert": _visualbert, "lxmert": _lxmert}
+
+
+def processors() -> Sequence[Any]:
+    """See :class:`heedmap.zoo.task.Task`."""
+    return (tokenizer(),)
+
+
+def batch(seed: int, split: str, start: int, count: int) -> Batch:
+    """Questions, boxes, answers as numbers of :data:`ANSWERS`, and the kinds as numbers of :data:`KINDS`."""
+    scenes, questions = zip(*(sample(seed, split, index) for index in range(start, start + count)), strict=True)
+    made = tokenizer()([question.text for question in questions], padding=True, return_tensors="pt")
+    return {
+        "input_ids": made["input_ids"],
+        "attention_mask": made["attention_mask"],
+        "features": torch.from_numpy(np.stack([scene.features for scene in scenes])),
+        "positions": torch.from_numpy(np.stack([scene.positions for scene in scenes])),
+        "looks": torch.from_numpy(np.stack([scene.looks for scene in scenes])),
+        "answers": torch.tensor([ANSWERS.index(question.answer) for question in questions]),
+        "kinds": torch.tensor([KINDS.index(question.kind) for question in questions]),
+    }
+
+
+def loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Cross-entropy of the answers, and that of what each box shows, without which the answers are learned late."""
+    logits, hidden = _outputs(model, batch)
+    return cross_entropy(logits, batch["answers"]) + AID * _looks_loss(hidden, batch["looks"])
+
+
+def _looks_loss(hidden: Float[Tensor, "batch boxes width"], looks: Int64[Tensor, "batch boxes 2"]) -> Tensor:
+    """Cross-entropies of the boxes' shapes and colours, read off their last states by a head that does not learn."""
+    read = hidden.flatten(0, 1) @ _head(hidden.shape[-1])
+    shapes, colours = read.split(LOOKS, -1)
+    return cross_entropy(shapes, looks[..., 0].flatten()) + cross_entropy(colours, looks[..., 1].flatten())
+
+
+@cache
+def _head(width: int) -> Float[Tensor, "width looks"]:
+    """Fixed, so that it is no part of the model."""
+    return torch.randn(width, sum(LOOKS), generator=torch.Generator().manual_seed(0)) / width**0.5
+
+
+def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
+    """``accuracy``: share of questions answered right; ``accuracy/KIND``: of those of a kind."""
+    right: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for start in range(0, count, AT_ONCE):
+        made = batch(seed, split, start, min(AT_ONCE, count - start))
+        hits = _outputs(model, made)[0].argmax(-1) == made["answers"]
+        kinds = [KINDS[number] for number in made["kinds"]]
+        total.update(kinds)
+        right.update(kind for kind, hit in zip(kinds, hits.tolist(), strict=True) if hit)
+    by_kind = {f"accuracy/{kind}": right[kind] / total[kind] for kind in KINDS if total[kind]}
+    return {"accuracy": right.total() / count, **by_kind}
+
+
+def _outputs(
+    model: nn.Module, batch: Batch
+) -> tuple[Float[Tensor, "batch answers"], Float[Tensor, "batch boxes width"]]:
+    """The logits and the boxes' last states."""
+    text = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    text["token_type_ids"] = torch.zeros_like(text["input_ids"])
+    if model.config.model_type == "lxmert":  # type: ignore[union-attr]
+        boxes = {"visual_feats": batch["features"], "visual_pos": batch["positions"]}
+        made = model(**text, **boxes, output_hidden_states=True)
+        return made.question_answering_score, made.vision_hidden_states[-1]
+    made = model(**text, **_placed(batch), output_hidden_states=True)
+    return made.logits, made.hidden_states[-1][:, text["input_ids"].shape[1] :]
+
+
+def _placed(batch: Batch) -> dict[str, Tensor]:
+    """Boxes for VisualBERT: their places are features, every box is there, and each is of the type of boxes."""
+    features = torch.cat([batch["features"], batch["positions"]], -1)
+    ones = torch.ones(features.shape[:2], dtype=torch.long)
+    return {"visual_embeds": features, "visual_attention_mask": ones, "visual_token_type_ids": ones}

@@ -1,0 +1,64 @@
+"""Task: which object each cell of the feature map shows, to start DETR's backbone, encoder and heads from.
+
+From nothing, DETR's queries have no features to tell objects apart by, and learn very slowly. Here the heads that
+will read the queries read each cell of the encoder's output instead, for which the right answer needs no matching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from heedmap.data.shapes import SHAPES
+from heedmap.zoo.task import Batch
+from heedmap.zoo.tasks import detection
+from heedmap.zoo.tasks.detection import NOTHING, batch, cell_loss, processors
+from heedmap.zoo.tasks.pictures import chunks
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["batch", "loss", "model", "processors", "scores"]
+
+
+def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+    """DETR, with batch statistics that are not frozen yet: from nothing, frozen ones would normalise nothing."""
+    made = detection.model(settings, before)
+    _thaw(made)
+    return made
+
+
+def _thaw(module: nn.Module) -> None:
+    from transformers.models.detr.modeling_detr import DetrFrozenBatchNorm2d
+
+    for name, child in module.named_children():
+        if isinstance(child, DetrFrozenBatchNorm2d):
+            setattr(module, name, nn.BatchNorm2d(len(child.weight)))
+        else:
+            _thaw(child)
+
+
+def loss(model: nn.Module, batch: Batch) -> Tensor:
+    """See :class:`heedmap.zoo.task.Task`."""
+    return cell_loss(model, _cells(model, batch), batch)
+
+
+def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
+    """``objects`` and ``ground``: share of the cells with and without an object that are named rightly."""
+    right, total = torch.zeros(2), torch.zeros(2)
+    for start, length in chunks(count):
+        made = batch(seed, split, start, length)
+        shown = made["cells"] != NOTHING
+        shapes = made["shapes"].gather(1, made["cells"].clamp(min=0)).where(shown, torch.tensor(len(SHAPES)))
+        hit = model.class_labels_classifier(_cells(model, made)).argmax(-1) == shapes  # type: ignore[operator]
+        right += torch.stack([hit[shown].sum(), hit[~shown].sum()])
+        total += torch.stack([shown.sum(), (~shown).sum()])
+    objects, ground = (right / total).tolist()
+    return {"objects": objects, "ground": ground}
+
+
+def _cells(model: Any, batch: Batch) -> Tensor:
+    return model.model(batch["pixel_values"]).encoder_last_hidden_state

@@ -1,0 +1,160 @@
+"""Task: the boxes and shapes of a picture's objects, by DETR.
+
+Its loss is DETR's own (matched queries, auxiliary losses at each decoder layer) and, beside it, that of
+:mod:`heedmap.zoo.tasks.cells`: each cell of the feature map says which object it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from heedmap.data.shapes import SHAPES, Scene
+from heedmap.errors import TrainingError
+from heedmap.zoo.task import Batch
+from heedmap.zoo.tasks.pictures import SIDE, chunks, image_processor, pixel_values, scenes
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+    from torch import Tensor, nn
+
+STRIDE = 8
+"""Pixels of a cell of the feature map, each way."""
+CELLS = SIDE // STRIDE
+MOST = 5
+"""Objects of a scene."""
+NOTHING = -1
+CELL_WEIGHT = 1.0
+"""Of the cells' loss beside DETR's."""
+
+
+def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+    """See :class:`heedmap.zoo.task.Task`; the backbone's batch statistics are frozen, as DETR wants it."""
+    from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
+
+    if find_spec("scipy") is None:
+        raise TrainingError("DETR's matching needs scipy; install it with: pip install heedmap[train]")
+    depth = len(settings["backbone"]["hidden_sizes"])
+    backbone = ResNetConfig(layer_type="basic", out_features=[f"stage{depth}"], **settings["backbone"])
+    rest = {key: value for key, value in settings.items() if key != "backbone"}
+    names = {"id2label": dict(enumerate(SHAPES)), "label2id": {name: i for i, name in enumerate(SHAPES)}}
+    made = DetrForObjectDetection(DetrConfig(backbone_config=backbone, auxiliary_loss=True, **names, **rest))
+    made.model.unfreeze_backbone()
+    if before is None:
+        start(made)
+    else:
+        made.load_state_dict(before.state_dict())
+    return made
+
+
+def start(model: Any) -> None:
+    """Weights of the size that the original has, and queries that begin by looking at places of a grid.
+
+    transformers draws weights for a much wider model. An object query begins as the position encoding of its place,
+    and the decoder looks for positions like its own.
+    """
+    from torch.nn import Linear, init
+
+    for part in (model.model.encoder, model.model.decoder, model.bbox_predictor):
+        for module in part.modules():
+            if isinstance(module, Linear):
+                init.xavier_uniform_(module.weight)
+    with torch.no_grad():
+        model.model.query_position_embeddings.weight.copy_(_grid(model))
+        for layer in model.model.decoder.layers:
+            layer.encoder_attn.k_proj.weight.copy_(layer.encoder_attn.q_proj.weight)
+
+
+def _grid(model: Any) -> Float[Tensor, "queries d"]:
+    """Position encodings of places that are evenly spread over the picture."""
+    queries, width = model.model.query_position_embeddings.weight.shape
+    shape = torch.Size((1, width, CELLS, CELLS))
+    codes = model.model.position_embedding(shape=shape, device="cpu", dtype=torch.float32)[0].flatten(1).T
+    columns = 4
+    rows = -(-queries // columns)
+    places = [
+        ((2 * r + 1) * CELLS // (2 * rows), (2 * c + 1) * CELLS // (2 * columns))
+        for r in range(rows)
+        for c in range(columns)
+    ]
+    return codes[[y * CELLS + x for y, x in places[:queries]]]
+
+
+def processors() -> Sequence[Any]:
+    """See :class:`heedmap.zoo.task.Task`."""
+    return (image_processor("DetrImageProcessor", do_pad=False),)
+
+
+def batch(seed: int, split: str, start: int, count: int) -> Batch:
+    """Pixels; shape and box (centre, width, height, from 0 to 1) of each object; the object that each cell shows."""
+    made = scenes(seed, split, start, count)
+    shapes = torch.full((count, MOST), NOTHING)
+    boxes = torch.zeros(count, MOST, 4)
+    for row, scene in enumerate(made):
+        for place, one in enumerate(scene.objects):
+            shapes[row, place] = SHAPES.index(one.shape)
+            boxes[row, place] = centred(one.box)
+    return {
+        "pixel_values": pixel_values(made),
+        "shapes": shapes,
+        "boxes": boxes,
+        "cells": torch.stack([_cells(scene) for scene in made]),
+    }
+
+
+def centred(box: tuple[int, int, int, int]) -> Float[Tensor, " 4"]:
+    """A box in pixels as DETR has it: centre, width and height, as shares of the side."""
+    x1, y1, x2, y2 = (value / SIDE for value in box)
+    return torch.tensor(((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))
+
+
+def _cells(scene: Scene) -> Int64[Tensor, " cells"]:
+    """Number of the object that covers most of each cell, where it covers a quarter of it or more."""
+    masks = torch.stack([torch.from_numpy(one.mask) for one in scene.objects]).float()
+    share, number = torch.nn.functional.avg_pool2d(masks[:, None], STRIDE)[:, 0].max(0)
+    return torch.where(share >= 0.25, number, NOTHING).flatten()
+
+
+def loss(model: nn.Module, batch: Batch) -> Tensor:
+    """See :class:`heedmap.zoo.task.Task`."""
+    present = batch["shapes"] != NOTHING
+    labels = [
+        {"class_labels": shapes[there], "boxes": boxes[there]}
+        for shapes, boxes, there in zip(batch["shapes"], batch["boxes"], present, strict=True)
+    ]
+    output = model(batch["pixel_values"], labels=labels)
+    return output.loss + CELL_WEIGHT * cell_loss(model, output.encoder_last_hidden_state, batch)
+
+
+def cell_loss(model: Any, cells: Float[Tensor, "batch cells d"], batch: Batch) -> Tensor:
+    """What DETR's own heads say of each cell of the encoder: its object's shape, or none, and its object's box."""
+    from torch.nn.functional import cross_entropy, l1_loss
+
+    owners = batch["cells"]
+    shown = owners != NOTHING
+    shapes = batch["shapes"].gather(1, owners.clamp(min=0)).where(shown, torch.tensor(len(SHAPES)))
+    boxes = batch["boxes"][torch.arange(len(owners))[:, None], owners.clamp(min=0)]
+    naming = cross_entropy(model.class_labels_classifier(cells).flatten(0, 1), shapes.flatten())
+    placing = l1_loss(model.bbox_predictor(cells[shown]).sigmoid(), boxes[shown], reduction="none")
+    return naming + 5 * placing.sum(-1).mean()
+
+
+def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
+    """COCO's average precision of the boxes; and precision and recall of what is more probable than not.
+
+    ``ap50``: at an intersection over union of 0.5; ``ap``: mean over 0.5 to 0.95. ``precision`` and ``recall``: at 0.5,
+    of detections with a probability over 0.5.
+    """
+    from heedmap.zoo.tasks.coco import average_precision
+
+    found = []
+    for start, length in chunks(count):
+        part = scenes(seed, split, start, length)
+        output = model(pixel_values(part))
+        best = output.logits.softmax(-1)[..., :-1].max(-1)
+        for row, scene in enumerate(part):
+            found.append((scene, best.values[row], best.indices[row], output.pred_boxes[row] * SIDE))
+    return average_precision(found)
