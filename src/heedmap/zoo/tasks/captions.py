@@ -1,0 +1,210 @@
+"""Task: which caption is true of a picture, by CLIP.
+
+The loss is CLIP's own, with two changes: a caption of another picture that is not clearly false of this one is no wrong
+answer, and a picture's own caption with something changed is one. From nothing [CLS] has no features to tell patches
+apart by, so the settings add losses on each patch of an object, with a weight each: ``patches``, it must find its
+object's look among all looks, and ``outlines``, it must draw its object's mask around itself. Colours are learned without
+the second, shapes hardly. What draws is no part of CLIP; a last stage without ``outlines`` leaves it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, cross_entropy, normalize, unfold
+
+from heedmap.data.shapes import COLOURS, SHAPES, VOCABULARY, Scene, caption, distractors, judge
+from heedmap.data.shapes.words import article
+from heedmap.zoo.task import Batch
+from heedmap.zoo.tasks.pictures import SIDE, image_processor, pixel_values, scenes
+from heedmap.zoo.tasks.places import BESIDE, DIAGONAL, look_aside, waves
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int64
+    from torch import Tensor
+
+WORDS = ("<pad>", "<unk>", *VOCABULARY, ",", "<s>", "</s>")
+"""Every token; the position is its id. CLIP reads its text at the token with the highest one."""
+LONGEST = 24
+"""At least the tokens of the longest caption."""
+PATCH = 8
+LOOKS = tuple(product(COLOURS, SHAPES))
+PHRASES = tuple(f"{article(colour)} {colour} {shape}" for colour, shape in LOOKS)
+COVERED = 0.25
+"""Share of a patch that an object covers at least for the patch to show it."""
+CHANGED = 1
+"""Captions of a picture with something changed, in training."""
+CHOICES = 32
+"""Captions to find the right one among, in scoring; those of other pictures."""
+HARD = 8
+"""How many of them are the picture's own with something changed instead, in the harder score."""
+NOTHING = -1
+PIXEL = 4
+"""Pixels of the picture, each way, to a point of a drawn outline."""
+WINDOW = 10
+"""Points of a drawn outline each way, the patch in their midst."""
+
+
+@cache
+def tokenizer() -> Any:
+    """``<s> caption </s>``, a token a word."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    ids = {word: index for index, word in enumerate(WORDS)}
+    made = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = [(name, ids[name]) for name in ("<s>", "</s>")]
+    made.post_processor = processors.TemplateProcessing("<s> $A </s>", None, ends)
+    names = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, clean_up_tokenization_spaces=False, model_max_length=LONGEST, **names
+    )
+
+
+def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+    """See :class:`heedmap.zoo.task.Task`."""
+    from transformers import CLIPConfig, CLIPModel
+
+    ids = {name: WORDS.index(sign) for name, sign in (("pad", "<pad>"), ("bos", "<s>"), ("eos", "</s>"))}
+    ids = {f"{name}_token_id": number for name, number in ids.items()}
+    text = {"vocab_size": len(WORDS), "max_position_embeddings": LONGEST, **ids, **settings["text"]}
+    vision = {"image_size": SIDE, "patch_size": PATCH, **settings["vision"]}
+    made = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings["projection_dim"]))
+    made.guides = {name: settings[name] for name in ("patches", "outlines")}
+    if settings["outlines"]:
+        made.outlines = nn.Linear(settings["vision"]["hidden_size"], WINDOW**2)
+    if before is None:
+        start(made)
+    else:
+        made.load_state_dict(before.state_dict(), strict=False)
+    return made
+
+
+def start(model: Any) -> None:
+    """Weights of a size that fits the width, positions that begin as waves, and patches that look at their neighbours.
+
+    transformers draws weights for a much wider model, and positions from which neighbours cannot be told.
+    """
+    from torch.nn import Linear, init
+
+    for module in model.modules():
+        if isinstance(module, Linear):
+            init.xavier_uniform_(module.weight)
+    embeddings = model.vision_model.embeddings
+    kernel = embeddings.patch_embedding.weight
+    with torch.no_grad():
+        init.xavier_uniform_(kernel.view(len(kernel), -1))
+        embeddings.position_embedding.weight[1:] = 0.5 * waves(len(kernel), SIDE // PATCH)
+    for layer, offsets in zip(model.vision_model.encoder.layers, (BESIDE, DIAGONAL, BESIDE), strict=False):
+        look_aside(layer.self_attn.q_proj, layer.self_attn.k_proj, offsets)
+
+
+def processors() -> Sequence[Any]:
+    """See :class:`heedmap.zoo.task.Task`."""
+    square = {"height": SIDE, "width": SIDE}
+    return (tokenizer(), image_processor("CLIPImageProcessor", do_center_crop=False, crop_size=square))
+
+
+def batch(seed: int, split: str, start: int, count: int) -> Batch:
+    """Pixels, captions and changed captions, which fit which picture, looks and outlines at each patch."""
+    made = scenes(seed, split, start, count)
+    right = [caption(scene) for scene in made]
+    changed = [distractors(scene, CHANGED, edited=CHANGED) for scene in made]
+    texts = [one.text for one in right] + [one.text for several in changed for one in several]
+    looks, outlines = zip(*map(_patches, made), strict=True)
+    return {
+        "pixel_values": pixel_values(made),
+        **_tokens(texts),
+        "fitting": torch.tensor([[judge(one, scene) is not False for one in right] for scene in made]),
+        "looks": torch.stack(looks),
+        "outlines": torch.stack(outlines),
+    }
+
+
+def _tokens(texts: Sequence[str]) -> dict[str, Tensor]:
+    made = tokenizer()(list(texts), padding=True, return_tensors="pt")
+    return {name: made[name] for name in ("input_ids", "attention_mask")}
+
+
+def _patches(scene: Scene) -> tuple[Int64[Tensor, " patches"], Float[Tensor, "patches points"]]:
+    """Number of the look of the object that covers most of each patch, a quarter at least, and its mask around there."""
+    masks = torch.stack([torch.from_numpy(one.mask) for one in scene.objects]).float()[:, None]
+    share, number = avg_pool2d(masks, PATCH)[:, 0].flatten(1).max(0)
+    looks = torch.tensor([LOOKS.index((one.colour, one.shape)) for one in scene.objects])
+    step = PATCH // PIXEL
+    around = unfold(avg_pool2d(masks, PIXEL), WINDOW, stride=step, padding=(WINDOW - step) // 2)
+    return torch.where(share >= COVERED, looks[number], NOTHING), around[number, :, torch.arange(len(number))]
+
+
+def loss(model: Any, batch: Batch) -> Tensor:
+    """See :class:`heedmap.zoo.task.Task`."""
+    states = model.vision_model(batch["pixel_values"]).last_hidden_state
+    seen = _seen(model, states[:, :1])[:, 0]
+    told = _told(model, batch["input_ids"], batch["attention_mask"])
+    scale = model.logit_scale.exp().clamp(max=100)
+    whole = _matching(scale, seen, told, batch["fitting"])
+    shown = batch["looks"] != NOTHING
+    patches = states[:, 1:][shown]
+    if model.guides["patches"]:
+        found = scale * _seen(model, patches) @ _told(model, **_tokens(PHRASES)).T
+        whole = whole + model.guides["patches"] * cross_entropy(found, batch["looks"][shown])
+    if model.guides["outlines"]:
+        drawn = model.outlines(model.vision_model.post_layernorm(patches))
+        whole = whole + model.guides["outlines"] * binary_cross_entropy_with_logits(drawn, batch["outlines"][shown])
+    return whole
+
+
+def _matching(
+    scale: Tensor, seen: Float[Tensor, "n d"], told: Float[Tensor, "texts d"], fitting: Bool[Tensor, "n n"]
+) -> Tensor:
+    """The mean of: which caption for a picture, its changed ones among them; and which picture for a caption."""
+    count = len(seen)
+    answers = torch.arange(count)
+    others = fitting & ~torch.eye(count, dtype=torch.bool)
+    among = (scale * seen @ told[:count].T).masked_fill(others, -torch.inf)
+    own = scale * torch.einsum("nd,ncd->nc", seen, told[count:].view(count, CHANGED, -1))
+    return (cross_entropy(torch.cat([among, own], 1), answers) + cross_entropy(among.T, answers)) / 2
+
+
+def _seen(model: Any, states: Float[Tensor, "*places d"]) -> Float[Tensor, "*places p"]:
+    """What CLIP makes of [CLS] of the vision tower, made of any of its tokens."""
+    return normalize(model.visual_projection(model.vision_model.post_layernorm(states)), dim=-1)
+
+
+def _told(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "texts p"]:
+    found = model.text_model(input_ids=input_ids, attention_mask=attention_mask)
+    return normalize(model.text_projection(found.pooler_output), dim=-1)
+
+
+def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
+    """``retrieval``: share of pictures whose caption is the most similar of 32, the others clearly false of it.
+
+    ``retrieval/hard``: the same, with eight of the others the picture's own captions with something changed.
+    """
+    ranked = [_right(model, seed, split, index) for index in range(count)]
+    easy, hard = (sum(hits) / count for hits in zip(*ranked, strict=True))
+    return {"retrieval": easy, "retrieval/hard": hard}
+
+
+def _right(model: Any, seed: int, split: str, index: int) -> tuple[bool, bool]:
+    """Whether the right caption is the most similar: among those of other pictures, and among the harder ones."""
+    (scene,) = scenes(seed, split, index, 1)
+    seen = _seen(model, model.vision_model(pixel_values([scene])).last_hidden_state[:, 0])
+    likeness = _told(model, **_tokens(_choices(seed, split, index))) @ seen[0]
+    easy, hard = likeness[:CHOICES], torch.cat([likeness[: CHOICES - HARD], likeness[CHOICES:]])
+    return int(easy.argmax()) == 0, int(hard.argmax()) == 0
+
+
+@lru_cache(maxsize=1024)
+def _choices(seed: int, split: str, index: int) -> tuple[str, ...]:
+    """The right caption, those of other pictures, and changed ones; to make them takes longer than to read them."""
+    (scene,) = scenes(seed, split, index, 1)
+    wrong = distractors(scene, CHOICES - 1) + distractors(scene, HARD, edited=HARD)
+    return (caption(scene).text, *(one.text for one in wrong))

@@ -1,0 +1,65 @@
+"""Where the patches of a picture are, and attention that begins by looking at a patch's neighbours, as a convolution does.
+
+Small vision transformers learn outlines very slowly from nothing: the pieces of an outline lie in different patches,
+and attention that begins at random averages over the whole picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor, nn
+
+BESIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))
+DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))
+"""Neighbours of a patch, rows and columns away."""
+
+SHARP = 2.2
+"""Size of the weights that find a neighbour: the greater, the less is seen of the patches around it."""
+
+
+def rates(width: int) -> Float[Tensor, " waves"]:
+    """Of :func:`waves`: with periods from 32 patches to 2."""
+    return torch.pi * 2.0 ** torch.linspace(-4, 0, width // 4)
+
+
+def waves(width: int, places: int) -> Float[Tensor, "patches width"]:
+    """Sines, then cosines, of the row of each patch, then those of its column."""
+    turns = torch.arange(places)[:, None] * rates(width)
+    found = torch.cat([turns.sin(), turns.cos()], -1)
+    rows = found[:, None].expand(-1, places, -1)
+    return torch.cat([rows, rows.transpose(0, 1)], -1).flatten(0, 1)
+
+
+def look_aside(query: nn.Linear, key: nn.Linear, offsets: Sequence[tuple[int, int]]) -> None:
+    """Add to the projections of an attention what makes each head look so many rows and columns away.
+
+    A shift turns sine and cosine into each other, so that the query of a patch can be the key of its neighbour.
+
+    Args:
+        query, key: of tokens to which :func:`waves` were added.
+        offsets: of each head, rows and columns.
+    """
+    width, quarter = query.in_features, query.in_features // 4
+    depth = query.out_features // len(offsets)
+    chosen = torch.linspace(0, quarter - 1, depth // 4).round().long()
+    with torch.no_grad():
+        for head, offset in enumerate(offsets):
+            for axis, steps in enumerate(offset):
+                turn = rates(width)[chosen] * steps
+                rows = head * depth + 2 * axis * len(chosen) + torch.arange(len(chosen))
+                sine = 2 * axis * quarter + chosen
+                _add(key, rows, sine, torch.ones_like(turn), torch.zeros_like(turn))
+                _add(key, rows + len(chosen), sine, torch.zeros_like(turn), torch.ones_like(turn))
+                _add(query, rows, sine, turn.cos(), turn.sin())
+                _add(query, rows + len(chosen), sine, -turn.sin(), turn.cos())
+
+
+def _add(linear: nn.Linear, rows: Tensor, sine: Tensor, of_sine: Tensor, of_cosine: Tensor) -> None:
+    linear.weight[rows, sine] += SHARP * of_sine
+    linear.weight[rows, sine + linear.in_features // 4] += SHARP * of_cosine
