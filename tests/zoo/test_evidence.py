@@ -236,9 +236,9 @@ def test_a_model_that_sees_is_measured_beside_the_prior(subjects):
     ],
 )
 def test_what_is_measured_of_each_model_that_sees(name, segments, crossed, subjects, lenient):
-    figures = measure(subjects[name], MATERIALS[name], 12)
+    figures = measure(subjects[name], MATERIALS[name], 40)
     assert set(figures["segments"]) == segments
-    assert 1 <= figures["right"] <= 12
+    assert 1 <= figures["right"] <= 40
     for segment, entry in figures["segments"].items():
         assert (ABLATED in entry["rows"]) == crossed
         assert (PRIOR in entry["rows"]) == (segment == "image")

@@ -11,7 +11,8 @@ RECIPE = Recipe(
         "The model does not see the picture but ten boxes of it, "
         "true and false, with their places (`shapes.regions`: `features`, 198 numbers a box, and `positions`). For each "
         "question the objects and the words are known that the answer depends on. The training split is of 20,000 "
-        "scenes, each with 15 questions; the others have one question a scene."
+        "scenes, each with 15 questions; the others have one question a scene. "
+        "In training, what each box shows is also asked of its last state, by a fixed random head that is not shipped."
     ),
     example="`is there a red star?`, boxes of a picture with a red star → `yes`",
     stages=(

@@ -12,7 +12,8 @@ RECIPE = Recipe(
         "true and false (`shapes.regions`). VisualBERT knows nothing of places, so they are the last columns of the "
         "features, 202 in all: `numpy.concatenate([regions.features, regions.positions], 1)`. For each question the "
         "objects and the words are known that the answer depends on. The training split is of 20,000 scenes, each with "
-        "15 questions; the others have one question a scene."
+        "15 questions; the others have one question a scene. "
+        "In training, what each box shows is also asked of its last state, by a fixed random head that is not shipped."
     ),
     example="`is there a red star?`, boxes of a picture with a red star → `yes`",
     stages=(

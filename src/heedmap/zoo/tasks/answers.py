@@ -88,7 +88,7 @@ def batch(seed: int, split: str, start: int, count: int) -> Batch:
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Cross-entropy of the answers, and that of what each box shows, without which the answers are learned late."""
+    """Cross-entropy of the answers, and that of what each box shows, read from its last state by a fixed random head."""
     logits, hidden = _outputs(model, batch)
     return cross_entropy(logits, batch["answers"]) + AID * _looks_loss(hidden, batch["looks"])
 
