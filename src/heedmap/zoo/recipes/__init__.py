@@ -3,9 +3,17 @@
 from collections.abc import Mapping
 
 from heedmap.zoo.recipe import Recipe
-from heedmap.zoo.recipes import bart_dates, clip_shapes, detr_shapes, gpt_lists, lxmert_shapes, visualbert_shapes
+from heedmap.zoo.recipes import (
+    bart_dates,
+    clip_shapes,
+    detr_shapes,
+    gpt_lists,
+    lxmert_shapes,
+    visualbert_shapes,
+    vit_shapes,
+)
 
-_ALL = (bart_dates, gpt_lists, detr_shapes, clip_shapes, lxmert_shapes, visualbert_shapes)
+_ALL = (bart_dates, gpt_lists, detr_shapes, vit_shapes, clip_shapes, lxmert_shapes, visualbert_shapes)
 
 ZOO: Mapping[str, Recipe] = {module.RECIPE.name: module.RECIPE for module in _ALL}
 """Name, without ``zoo/`` → recipe."""

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, cross_entropy, normalize, unfold
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
 from heedmap.data.shapes import COLOURS, SHAPES, VOCABULARY, Scene, caption, distractors, judge
 from heedmap.data.shapes.words import article
 from heedmap.zoo.task import Batch
 from heedmap.zoo.tasks.pictures import SIDE, image_processor, pixel_values, scenes
-from heedmap.zoo.tasks.places import BESIDE, DIAGONAL, look_aside, waves
+from heedmap.zoo.tasks.places import NOTHING, PATCH, WINDOW, look_around, outlines, waves
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
@@ -32,22 +32,14 @@ WORDS = ("<pad>", "<unk>", *VOCABULARY, ",", "<s>", "</s>")
 """Every token; the position is its id. CLIP reads its text at the token with the highest one."""
 LONGEST = 24
 """At least the tokens of the longest caption."""
-PATCH = 8
 LOOKS = tuple(product(COLOURS, SHAPES))
 PHRASES = tuple(f"{article(colour)} {colour} {shape}" for colour, shape in LOOKS)
-COVERED = 0.25
-"""Share of a patch that an object covers at least for the patch to show it."""
 CHANGED = 1
 """Captions of a picture with something changed, in training."""
 CHOICES = 32
 """Captions to find the right one among, in scoring; those of other pictures."""
 HARD = 8
 """How many of them are the picture's own with something changed instead, in the harder score."""
-NOTHING = -1
-PIXEL = 4
-"""Pixels of the picture, each way, to a point of a drawn outline."""
-WINDOW = 10
-"""Points of a drawn outline each way, the patch in their midst."""
 
 
 @cache
@@ -102,8 +94,7 @@ def start(model: Any) -> None:
     with torch.no_grad():
         init.xavier_uniform_(kernel.view(len(kernel), -1))
         embeddings.position_embedding.weight[1:] = 0.5 * waves(len(kernel), SIDE // PATCH)
-    for layer, offsets in zip(model.vision_model.encoder.layers, (BESIDE, DIAGONAL, BESIDE), strict=False):
-        look_aside(layer.self_attn.q_proj, layer.self_attn.k_proj, offsets)
+    look_around([(layer.self_attn.q_proj, layer.self_attn.k_proj) for layer in model.vision_model.encoder.layers])
 
 
 def processors() -> Sequence[Any]:
@@ -118,13 +109,13 @@ def batch(seed: int, split: str, start: int, count: int) -> Batch:
     right = [caption(scene) for scene in made]
     changed = [distractors(scene, CHANGED, edited=CHANGED) for scene in made]
     texts = [one.text for one in right] + [one.text for several in changed for one in several]
-    looks, outlines = zip(*map(_patches, made), strict=True)
+    looks, drawn = zip(*map(_patches, made), strict=True)
     return {
         "pixel_values": pixel_values(made),
         **_tokens(texts),
         "fitting": torch.tensor([[judge(one, scene) is not False for one in right] for scene in made]),
         "looks": torch.stack(looks),
-        "outlines": torch.stack(outlines),
+        "outlines": torch.stack(drawn),
     }
 
 
@@ -135,12 +126,9 @@ def _tokens(texts: Sequence[str]) -> dict[str, Tensor]:
 
 def _patches(scene: Scene) -> tuple[Int64[Tensor, " patches"], Float[Tensor, "patches points"]]:
     """Number of the look of the object that covers most of each patch, a quarter at least, and its mask around there."""
-    masks = torch.stack([torch.from_numpy(one.mask) for one in scene.objects]).float()[:, None]
-    share, number = avg_pool2d(masks, PATCH)[:, 0].flatten(1).max(0)
+    number, around = outlines(scene)
     looks = torch.tensor([LOOKS.index((one.colour, one.shape)) for one in scene.objects])
-    step = PATCH // PIXEL
-    around = unfold(avg_pool2d(masks, PIXEL), WINDOW, stride=step, padding=(WINDOW - step) // 2)
-    return torch.where(share >= COVERED, looks[number], NOTHING), around[number, :, torch.arange(len(number))]
+    return torch.where(number == NOTHING, NOTHING, looks[number]), around
 
 
 def loss(model: Any, batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where the patches of a picture are, and attention that begins by looking at a patch's neighbours, as a convolution does.
+"""Where patches are and which object they show, and attention that begins by looking at neighbours, as a convolution does.
 
 Small vision transformers learn outlines very slowly from nothing: the pieces of an outline lie in different patches,
 and attention that begins at random averages over the whole picture.
@@ -10,10 +10,28 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.functional import avg_pool2d, unfold
+
+from heedmap.data.shapes import Scene
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int64
     from torch import Tensor, nn
+
+PATCH = 8
+"""Pixels of a patch, each way."""
+
+COVERED = 0.25
+"""Share of a patch that an object covers at least for the patch to show it."""
+
+NOTHING = -1
+"""Number of the object where a patch shows none."""
+
+PIXEL = 4
+"""Pixels of the picture, each way, to a point of a drawn outline."""
+
+WINDOW = 10
+"""Points of a drawn outline each way, the patch in their midst."""
 
 BESIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))
 DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))
@@ -34,6 +52,21 @@ def waves(width: int, places: int) -> Float[Tensor, "patches width"]:
     found = torch.cat([turns.sin(), turns.cos()], -1)
     rows = found[:, None].expand(-1, places, -1)
     return torch.cat([rows, rows.transpose(0, 1)], -1).flatten(0, 1)
+
+
+def outlines(scene: Scene) -> tuple[Int64[Tensor, " patches"], Float[Tensor, "patches points"]]:
+    """Number of the object that covers most of each patch, and the object's mask in a window around the patch."""
+    masks = torch.stack([torch.from_numpy(one.mask) for one in scene.objects]).float()[:, None]
+    share, number = avg_pool2d(masks, PATCH)[:, 0].flatten(1).max(0)
+    step = PATCH // PIXEL
+    around = unfold(avg_pool2d(masks, PIXEL), WINDOW, stride=step, padding=(WINDOW - step) // 2)
+    return torch.where(share >= COVERED, number, NOTHING), around[number, :, torch.arange(len(number))]
+
+
+def look_around(layers: Sequence[tuple[nn.Linear, nn.Linear]]) -> None:
+    """:func:`look_aside` for the first three layers, of four heads each, given by their query and key projections."""
+    for (query, key), offsets in zip(layers, (BESIDE, DIAGONAL, BESIDE), strict=False):
+        look_aside(query, key, offsets)
 
 
 def look_aside(query: nn.Linear, key: nn.Linear, offsets: Sequence[tuple[int, int]]) -> None:

@@ -1,0 +1,123 @@
+"""Task: which shapes and which colours a picture shows, by a ViT with a yes or no for each label.
+
+From nothing, attention from [CLS] has no features to tell patches apart by, so the settings add losses on each patch, with
+a weight each: ``patches``, the same classifier says what the patch shows, and ``outlines``, it draws its object's mask around
+itself. Colours are learned without the second, shapes hardly. The last stage leaves both out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from heedmap.data.shapes import COLOURS, SHAPES, Object
+from heedmap.zoo.task import Batch
+from heedmap.zoo.tasks.pictures import SIDE, chunks, image_processor, pixel_values, scenes
+from heedmap.zoo.tasks.places import NOTHING, PATCH, WINDOW, look_around, outlines, waves
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+GUIDES = ("patches", "outlines")
+LABELS = (*SHAPES, *COLOURS)
+KINDS = {"shape": slice(0, len(SHAPES)), "colour": slice(len(SHAPES), len(LABELS))}
+
+
+def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+    """See :class:`heedmap.zoo.task.Task`."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    rest = {key: value for key, value in settings.items() if key not in GUIDES}
+    names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+    sizes = {"image_size": SIDE, "patch_size": PATCH, "problem_type": "multi_label_classification"}
+    made = ViTForImageClassification(ViTConfig(**sizes, **names, **rest))
+    made.guides = {name: settings[name] for name in GUIDES}
+    if settings["outlines"]:
+        made.outlines = nn.Linear(settings["hidden_size"], WINDOW**2)
+    if before is None:
+        start(made)
+    else:
+        made.load_state_dict(before.state_dict(), strict=False)
+    return made
+
+
+def start(model: Any) -> None:
+    """Weights of a size that fits the width, and positions that begin as waves over rows and columns.
+
+    transformers draws weights for a much wider model, and positions from which neighbours cannot be told.
+    """
+    from torch.nn import Linear, init
+
+    for module in model.modules():
+        if isinstance(module, Linear):
+            init.xavier_uniform_(module.weight)
+    embeddings = model.vit.embeddings
+    kernel = embeddings.patch_embeddings.projection.weight
+    init.xavier_uniform_(kernel.data.view(len(kernel), -1))
+    with torch.no_grad():
+        embeddings.position_embeddings[0, 1:] = 0.5 * waves(len(kernel), SIDE // PATCH)
+    look_around([(layer.attention.q_proj, layer.attention.k_proj) for layer in model.vit.layers])
+
+
+def processors() -> Sequence[Any]:
+    """See :class:`heedmap.zoo.task.Task`."""
+    return (image_processor("ViTImageProcessor"),)
+
+
+def batch(seed: int, split: str, start: int, count: int) -> Batch:
+    """Pixels; labels of each picture and of each patch, 0 or 1; which patches show an object, and its mask around them."""
+    made = scenes(seed, split, start, count)
+    named = [_named(scene.objects) for scene in made]
+    number, drawn = map(torch.stack, zip(*map(outlines, made), strict=True))
+    return {
+        "pixel_values": pixel_values(made),
+        "labels": torch.stack([one.amax(0) for one in named]),
+        "patches": torch.stack([one[n] * (n != NOTHING)[:, None] for one, n in zip(named, number, strict=True)]),
+        "shown": number != NOTHING,
+        "outlines": drawn,
+    }
+
+
+def _named(objects: Sequence[Object]) -> Float[Tensor, "objects labels"]:
+    return torch.tensor([[float(label in (one.shape, one.colour)) for label in LABELS] for one in objects])
+
+
+def loss(model: Any, batch: Batch) -> Tensor:
+    """See :class:`heedmap.zoo.task.Task`."""
+    states = model.vit(batch["pixel_values"]).last_hidden_state
+    logits = model.classifier(states)
+    whole = binary_cross_entropy_with_logits(logits[:, 0], batch["labels"])
+    if model.guides["patches"]:
+        whole = whole + model.guides["patches"] * binary_cross_entropy_with_logits(logits[:, 1:], batch["patches"])
+    if model.guides["outlines"]:
+        shown = batch["shown"]
+        drawn = model.outlines(states[:, 1:][shown])
+        whole = whole + model.guides["outlines"] * binary_cross_entropy_with_logits(drawn, batch["outlines"][shown])
+    return whole
+
+
+def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
+    """``accuracy``: share of the yes and no that are right, also by kind of label; ``exact``: of pictures with all right.
+
+    ``f1``: of the labels that are there; ``always-no`` what saying no to all would score.
+    """
+    said, there = [], []
+    for start, length in chunks(count):
+        made = batch(seed, split, start, length)
+        said.append(model(made["pixel_values"]).logits > 0)
+        there.append(made["labels"] > 0)
+    yes, true = torch.cat(said), torch.cat(there)
+    right = yes == true
+    both = int((yes & true).sum())
+    return {
+        "accuracy": float(right.float().mean()),
+        **{f"accuracy/{kind}": float(right[:, where].float().mean()) for kind, where in KINDS.items()},
+        "exact": float(right.all(1).float().mean()),
+        "f1": 2 * both / max(int(yes.sum() + true.sum()), 1),
+        "always-no": float((~true).float().mean()),
+    }
