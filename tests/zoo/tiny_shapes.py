@@ -54,7 +54,7 @@ def clip():
 
 def visualbert():
     """Answers every question with yes."""
-    config = tr.VisualBertConfig(**TEXT, visual_embedding_dim=FEATURES, **named(ANSWERS))
+    config = tr.VisualBertConfig(**TEXT, visual_embedding_dim=FEATURES + 4, **named(ANSWERS))
     model = tr.VisualBertForQuestionAnswering(config)
     torch.nn.init.constant_(model.cls.bias[1:2], 9.0)
     return model, word_tokenizer(WORDS)

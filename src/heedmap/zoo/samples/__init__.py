@@ -17,7 +17,7 @@ MATERIALS: Mapping[str, Material] = {
     "detr-shapes": pictures.DETECTION,
     "gpt-lists": texts.LISTS,
     "lxmert-shapes": questions.QUESTIONS,
-    "visualbert-shapes": questions.QUESTIONS,
+    "visualbert-shapes": questions.PLACED_QUESTIONS,
     "vit-shapes": pictures.LABELS,
 }
 """Name, without ``zoo/`` → samples and how they are asked about."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,14 @@ from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, Z
 
 UNLEARNED = "relation"
 """Kind of question that the shipped models answer by chance, as their cards say: a right answer has no reasons."""
+
+
+def _placed_question(index: int) -> ZooSample:
+    """The same for VisualBERT, which takes no places: they are four more features."""
+    sample = _question(index)
+    boxes = sample.inputs["boxes"]
+    features = np.concatenate([boxes["features"], boxes["boxes"]], 1)
+    return replace(sample, inputs={**sample.inputs, "boxes": {**boxes, "features": features}})
 
 
 def _question(index: int) -> ZooSample:
@@ -61,3 +70,5 @@ QUESTIONS = Material(
     ask=_answers,
     shown=5,
 )
+
+PLACED_QUESTIONS = replace(QUESTIONS, make=_placed_question)
