@@ -68,7 +68,7 @@ QUESTIONS = Material(
     ),
     make=_question,
     ask=_answers,
-    shown=5,
+    shown=12,
 )
 
 PLACED_QUESTIONS = replace(QUESTIONS, make=_placed_question)
