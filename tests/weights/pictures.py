@@ -52,8 +52,12 @@ def reactions(folder: Path) -> None:
     rxnfp = heedmap.load(fetch("rxnfp"))
     save(rxnfp.explain(text=unmarked(REACTIONS["bromo Suzuki-type coupling"])), folder / "reaction.png")
     for method in heedmap.METHODS:
-        mass, chance = shares(rxnfp, method).mean(0)
-        print(f"{method:18} {mass:.0%} of the relevance on the reaction centre, {chance:.0%} of the tokens")
+        found = shares(rxnfp, method)
+        mass, chance = found.mean(0)
+        print(
+            f"{method:18} {mass:.0%} of the relevance on the reaction centre, {chance:.0%} of the tokens; "
+            f"nothing there for {(found[:, 0] == 0).sum()} of {len(found)}"
+        )
 
 
 def speech(folder: Path) -> None:
