@@ -14,6 +14,7 @@ from heedmap.attention.inputs import batch_size, named
 from heedmap.attention.record import Attention
 from heedmap.errors import GradientError, InputError, OptionError, TargetError, UnknownNameError
 from heedmap.explanation import Explanation, Flow
+from heedmap.lrp.replay import Replay
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET, Readout, Run
 from heedmap.result import Named, assembled, described, named_segments, stream_names
@@ -201,7 +202,8 @@ class _Engine:
         gradients = _gradients(tape.attentions, values, keep)
         readouts = _readouts(tape.attentions, states, gradients)
         names = stream_names(segments)
-        return Run(graph, tape.attentions, gradients, readouts, names, self.memory_budget, full), chosen
+        replay = Replay(self.model, self.inputs, self.batch, lambda output: target.choose(output, self.context).values)
+        return Run(graph, tape.attentions, gradients, readouts, names, self.memory_budget, full, replay), chosen
 
 
 def _gradients(attentions: Sequence[Attention], values: Tensor, keep: bool) -> dict[int, Tensor]:

@@ -40,6 +40,10 @@ class MixingError(AttentionError):
     """The mixing probe found tokens that mix, or change places, outside recorded attention."""
 
 
+class MissingRuleError(HeedmapError):
+    """Relevance propagation met an operation that it has no rule for, or a tensor that was overwritten."""
+
+
 class GradientError(HeedmapError):
     """No usable gradient: no path to the attention, quantised weights, or a non-finite value."""
 

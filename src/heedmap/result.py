@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from heedmap.attention.forward import Recording
-from heedmap.attention.layout import Part
-from heedmap.errors import HeedmapError
+from heedmap.attention.layout import Part, leaf_rows
+from heedmap.errors import HeedmapError, OptionError
 from heedmap.explanation import AttentionInfo, Explanation, Flow, Segment, StreamInfo
 from heedmap.methods import Method
 from heedmap.methods.run import RowsOf, Run
@@ -48,11 +48,15 @@ def assembled(
     context: Context,
 ) -> Explanation:
     """The explanation of one target."""
-    with torch.no_grad():
-        rows_of = method.prepare(run, options)
-        rows = _rows(run, rows_of, options.get("drop_self", False))
-        maps = _maps(run, rows_of) if run.full else {}
-    segments = _segments(recording, named, run, rows)
+    maps: dict[tuple[str, str], Tensor] = {}
+    if method.prepare is not None:
+        with torch.no_grad():
+            rows_of = method.prepare(run, options)
+            rows = _rows(run, rows_of, options.get("drop_self", False))
+            maps = _maps(run, rows_of) if run.full else {}
+        segments = _segments(recording, named, run, rows)
+    else:
+        segments = _attributed(recording, named, run, method, options)
     prediction = chosen.prediction
     labels = None
     if prediction is not None and context.labels:
@@ -128,6 +132,37 @@ def _segments(recording: Recording, named: Named, run: Run, rows: dict[int, Tens
     if not found:
         raise HeedmapError("none of the streams that the target reads has tokens that can be traced to an input")
     return found
+
+
+def _attributed(
+    recording: Recording, named: Named, run: Run, method: Method, options: dict[str, Any]
+) -> dict[str, Segment]:
+    """The segments of a method that gives relevance to the input's features; of a token, their sum."""
+    if run.full:
+        raise OptionError(f"method {method.name!r} gives relevance to the input only; it has no whole maps (full=True)")
+    assert method.attribute is not None
+    leaves = method.attribute(run, options)
+    rows: dict[int, Tensor] = {}
+    for stream, parts in named.items():
+        for _, part in parts:
+            if part is not None and part.leaf in leaves:
+                of_leaf = leaf_rows(run.graph.sources[part.leaf], leaves[part.leaf])
+                there = rows.setdefault(stream, of_leaf.new_zeros(run.batch, run.graph.streams[stream].tokens))
+                there.scatter_add_(1, part.rows.clamp(min=0), of_leaf.masked_fill(part.rows < 0, 0.0))
+    segments = _segments(recording, named, run, rows)
+    return segments | (_pixels(run, leaves, segments) if options.get("pixels", False) else {})
+
+
+def _pixels(run: Run, leaves: Mapping[int, Tensor], segments: dict[str, Segment]) -> dict[str, Segment]:
+    """Of an image also its pixels, as a segment of their own."""
+    sources = run.graph.sources
+    first = {source.name: index for index, source in reversed(list(enumerate(sources)))}
+    image = next((i for i in first.values() if i in leaves and leaves[i].dim() == 4 and "image" in segments), None)
+    if image is None:
+        return {}
+    relevance = leaf_rows(sources[image], leaves[image]).detach().float().cpu()
+    nowhere, grid = torch.full(relevance.shape, -1), (leaves[image].shape[2], leaves[image].shape[3])
+    return {"pixels": Segment("pixels", "image", segments["image"].stream, relevance, nowhere, grid)}
 
 
 def _segment(name: str, part: Part | None, stream: str, relevance: Tensor) -> Segment:

@@ -17,9 +17,6 @@ from torch import Tensor, nn
 from heedmap.targets import ClassLogit, DetectionQuery, Similarity, Target
 from parity.families import FAMILIES, Family
 
-NOT_YET = (re.compile(r".*lrp.*"), re.compile(r"transformer_attribution.*"))
-"""Methods of the authors that heedmap does not have yet: relevance propagation. Their numbers are left out."""
-
 NO_MAPS = ("logits", "meta")
 """Keys of the expected numbers that are not relevance."""
 
@@ -114,10 +111,9 @@ class Case:
         return _tensors(self.folder / f"expected{self.variant}.safetensors")
 
     def expected(self) -> list[Key]:
-        """The expected maps that heedmap has a method for."""
+        """The expected maps."""
         queries = self.about["target"].get("targets", {})
-        found = [Key.parse(name, queries) for name in self.truth if name.split("/")[0] not in NO_MAPS]
-        return [k for k in found if not any(pattern.fullmatch(k.method) for pattern in NOT_YET)]
+        return [Key.parse(name, queries) for name in self.truth if name.split("/")[0] not in NO_MAPS]
 
     def inputs(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
         """What the model is called with; an image goes with each text of a dual encoder."""

@@ -7,7 +7,7 @@ A recipe says which method of heedmap, with which options and which entry overwr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,11 +27,13 @@ class Recipe:
         method: its name in heedmap.
         options: its options, where they are not the defaults.
         zeroed: views of which the authors overwrite entry [0, 0], that of [CLS] to itself, with 0.
+        least: views of which they overwrite that entry with the smallest of its row.
     """
 
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
     zeroed: tuple[str, ...] = ()
+    least: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,26 @@ PADDED = {"padding": "include"}
 """The authors do not leave padding out of means and products over whole matrices."""
 
 
-def _generic(zeroed: tuple[str, ...] = ()) -> dict[str, Recipe]:
-    return {name: Recipe("generic", options, zeroed) for name, options in GENERIC.items()}
+MIN_MAX = {"min_max": "matrix"}
+POSITIVE = {"positive": True}
+ORIG = {"rules": "chefer_orig"}
+"""Their older rules, of the "lrp" baselines."""
+DETR = {"rules": "chefer_detr"}
+
+
+def _generic(zeroed: tuple[str, ...] = (), **lrp: Any) -> dict[str, Recipe]:
+    """Their method; where they also take LRP's relevance for A, with these options."""
+    plain = {name: Recipe("generic", options, zeroed) for name, options in GENERIC.items()}
+    by_lrp = {
+        "ours_with_lrp": Recipe("generic", {"cam": "lrp", **lrp}, zeroed),
+        "ours_with_lrp_no_norm": Recipe("generic", {"cam": "lrp", "normalize": False, **lrp}, zeroed),
+    }
+    return plain | by_lrp
+
+
+def _both(name: str, recipe: Recipe) -> dict[str, Recipe]:
+    """A method by the newer and by the older rules."""
+    return {name: recipe, f"{name}_orig": replace(recipe, options={**recipe.options, **ORIG})}
 
 
 def _segment(name: str) -> View:
@@ -105,6 +125,11 @@ FAMILIES: dict[str, Family] = {
             "raw_attention": Recipe("raw_attention", zeroed=("text_full",)),
             "rollout": Recipe("rollout", PADDED, zeroed=("text_full",)),
             "attention_gradcam": Recipe("attention_gradcam", {**PADDED, "min_max": "matrix"}, zeroed=("text_full",)),
+            "transformer_attribution": Recipe(
+                "transformer_attribution", {"normalize": True}, least=("text", "text_full")
+            ),
+            **_both("partial_lrp", Recipe("partial_lrp", POSITIVE, zeroed=("text_full",))),
+            **_both("full_lrp", Recipe("full_lrp", zeroed=("text",))),
         },
         {"text": _segment("text"), "text_full": _map("text", "text")},
     ),
@@ -118,10 +143,12 @@ FAMILIES: dict[str, Family] = {
     ),
     "detr": Family(
         {
-            **_generic(),
+            **_generic(**DETR),
             "raw_attention": Recipe("raw_attention"),
             "rollout": Recipe("rollout", PADDED),
             "attention_gradcam": Recipe("attention_gradcam", PADDED),
+            "transformer_attribution": Recipe("transformer_attribution", DETR),
+            "partial_lrp": Recipe("partial_lrp", {**DETR, **MIN_MAX}),
         },
         {
             "row": _segment("image"),
@@ -136,6 +163,8 @@ FAMILIES: dict[str, Family] = {
             "raw_attention": Recipe("raw_attention", zeroed=("text_full",)),
             "rollout": Recipe("rollout", PADDED, zeroed=("text_full",)),
             "attention_gradcam": Recipe("attention_gradcam", PADDED, zeroed=("text_full",)),
+            "transformer_attribution": Recipe("transformer_attribution", zeroed=("text_full",)),
+            "partial_lrp": Recipe("partial_lrp", MIN_MAX, zeroed=("text_full",)),
         },
         {
             "text": _segment("text"),
@@ -152,6 +181,8 @@ FAMILIES: dict[str, Family] = {
             "raw_attention": Recipe("raw_attention"),
             "rollout": Recipe("rollout", {**PADDED, "normalize": False}),
             "attention_gradcam": Recipe("attention_gradcam", {**PADDED, "min_max": "matrix"}),
+            "transformer_attribution": Recipe("transformer_attribution"),
+            "partial_lrp": Recipe("partial_lrp", MIN_MAX),
         },
         {
             "joint": lambda e, inputs: torch.cat([e["text"][0], e["boxes"][0]]),
@@ -166,8 +197,15 @@ FAMILIES: dict[str, Family] = {
             "raw_attention": Recipe("raw_attention"),
             "rollout": Recipe("rollout", PADDED),
             "attention_gradcam": Recipe("attention_gradcam", {"region": "row", "min_max": "region"}),
+            "transformer_attribution": Recipe("transformer_attribution"),
+            **_both("partial_lrp", Recipe("partial_lrp", POSITIVE)),
+            **_both("full_lrp", Recipe("full_lrp", {"share_constants": True, "pixels": True})),
         },
-        {"image": _segment("image"), "image_full": _map("image", "image")},
+        {
+            "image": _segment("image"),
+            "image_full": _map("image", "image"),
+            "pixels": lambda e, inputs: e["pixels"][0].reshape(e.segments["pixels"].grid),
+        },
     ),
 }
 """Family, as a case calls it → how to get the authors' numbers."""

@@ -53,8 +53,12 @@ def explained(case: Case, key: Key, attention: str | None, dtype: torch.dtype) -
 def viewed(case: Case, key: Key, explanation: heedmap.Explanation) -> Tensor:
     """The part of an explanation that the authors return."""
     found = case.family.views[key.view](explanation, case.inputs()).clone()
-    if key.view in case.family.recipes[key.base].zeroed:
-        found[0, 0] = 0
+    recipe = case.family.recipes[key.base]
+    if key.view in recipe.zeroed:
+        found[(0,) * found.dim()] = 0
+    if key.view in recipe.least:
+        row = found if found.dim() == 1 else found[0]
+        row[0] = row[1:].min()
     return found
 
 
@@ -62,6 +66,21 @@ def rounding(case: Case, key: Key) -> float:
     """How far the authors' own float32 is from their float64: more cannot be asked of ours (below 5e-6 in our cases)."""
     found, truth = case.float32[key.name], case.truth[key.name]
     return 0.0 if truth.isnan().any() else difference(found, truth)
+
+
+def slack(case: Case, key: Key, attention: str | None, dtype: torch.dtype) -> float:
+    """What rounding excuses. Relevance propagation magnifies it by four orders and more: float64 decides there."""
+    if dtype == torch.float64 and not (attention == "eager" and is_rounded(case)):
+        return 0.0
+    return 1e-2 if "lrp" in key.method or "attribution" in key.method else 2 * rounding(case, key)
+
+
+@cache
+def is_rounded(case: Case) -> bool:
+    """Whether the model's eager attention takes its softmax in float32 even where all else is float64."""
+    with torch.no_grad():
+        output = case.model("eager", torch.float64)(**case.inputs(torch.float64))[case.about["target"]["output"]]
+    return difference(output[: len(case.truth["logits"])], case.truth["logits"]) > 1e-10
 
 
 @cache
@@ -106,7 +125,7 @@ def test_the_authors_numbers(case, group, attention, dtype, tolerance, request):
         if full not in explanations:
             explanations[full] = explained(case, key, attention, dtype)
         worst[key.name] = difference(viewed(case, key, explanations[full]), authors(case, key))
-        allowed[key.name] = max(tolerance, 2 * rounding(case, key) if dtype == torch.float32 else 0)
+        allowed[key.name] = max(tolerance, slack(case, key, attention, dtype))
     request.node.user_properties.append(("worst", (case.about["family"], keys[0].method, max(worst.values()))))
     assert {name: d for name, d in worst.items() if not d <= allowed[name]} == {}
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from heedmap.attention.flow import Graph, Stream
@@ -34,6 +34,7 @@ class Part:
         positions: (batch, tokens), the row of the stream that each token became; -1: none.
         grid: (rows, columns) of an image's patches.
         kind_hint: ``"image"`` where the leaf has two spatial axes, else ``"tokens"``.
+        rows: (batch, rows of the leaf), the row of the stream that each of them became; -1: none.
     """
 
     leaf: int
@@ -41,6 +42,7 @@ class Part:
     positions: Positions
     grid: tuple[int, int] | None
     kind_hint: str
+    rows: Positions
 
 
 def entry(tape: Tape, graph: Graph, stream: Stream) -> tuple[int, str] | None:
@@ -217,6 +219,13 @@ def touched(source: Source, gradient: Tensor | None, batch: int) -> Tensor:
     return (gradient != 0).reshape(batch, rows, -1).any(-1)
 
 
+def leaf_rows(source: Source, relevance: Tensor) -> Float[Tensor, "batch rows"]:
+    """Relevance in a leaf's shape, summed over the features of each of its rows."""
+    if source.spatial:
+        return relevance.sum(1).flatten(1)
+    return relevance.flatten(2).sum(-1) if relevance.dim() > 2 else relevance
+
+
 def _rows_of(source: Source, batch: int) -> int | None:
     """Number of rows of a leaf; None where it has no batch of rows."""
     if len(source.shape) < 2 or source.shape[0] != batch:
@@ -239,7 +248,7 @@ def part(source: Source, leaf: int, positions: Positions) -> Part:
     """A segment; where several leaf rows (pixels) became one token, that token once."""
     two_axes = source.spatial and len(source.shape) == 4
     grid = (source.shape[2], source.shape[3]) if two_axes else None
-    first = positions[0][positions[0] >= 0]
+    rows, first = positions, positions[0][positions[0] >= 0]
     tokens = first.unique()
     if len(tokens) < len(first):
         order = list(dict.fromkeys(first.tolist()))
@@ -248,7 +257,7 @@ def part(source: Source, leaf: int, positions: Positions) -> Part:
             grid = (len(image[:, 0].unique()), len(image[0].unique()))
             grid = grid if grid[0] * grid[1] == len(order) else None
         positions = torch.tensor(order, device=positions.device).expand(len(positions), -1)
-    return Part(leaf, source.name, positions, grid, "image" if two_axes else "tokens")
+    return Part(leaf, source.name, positions, grid, "image" if two_axes else "tokens", rows)
 
 
 def is_static(positions: Positions) -> bool:

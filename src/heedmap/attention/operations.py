@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def _found(namespaces: tuple[Any, ...], names: str) -> frozenset[Callable[..., Any]]:
+def found(namespaces: tuple[Any, ...], names: str) -> frozenset[Callable[..., Any]]:
     """All functions of these names that the namespaces have."""
     return frozenset(getattr(space, name) for space in namespaces for name in names.split() if hasattr(space, name))
 
@@ -18,38 +18,38 @@ def _found(namespaces: tuple[Any, ...], names: str) -> frozenset[Callable[..., A
 SDPA = F.scaled_dot_product_attention
 MULTI_HEAD = F.multi_head_attention_forward
 
-SOFTMAX = _found((torch, F, Tensor, torch.special), "softmax")
+SOFTMAX = found((torch, F, Tensor, torch.special), "softmax")
 
-MATMUL = _found((torch, Tensor), "matmul bmm __matmul__")
+MATMUL = found((torch, Tensor), "matmul bmm __matmul__")
 EINSUM = torch.einsum
-PRODUCTS = MATMUL | {EINSUM} | _found((torch, Tensor), "baddbmm mm __rmatmul__ tensordot")
+PRODUCTS = MATMUL | {EINSUM} | found((torch, Tensor), "baddbmm mm __rmatmul__ tensordot")
 
 # What may stand between a backbone's pixels (or samples of sound) and the first attention, and mixes neighbours.
-SPATIAL = _found(
+SPATIAL = found(
     (torch, F),
     "conv1d conv2d conv3d conv_transpose1d conv_transpose2d unfold max_pool1d max_pool2d avg_pool1d avg_pool2d "
     "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d interpolate grid_sample pixel_unshuffle pixel_shuffle",
 )
 
 # Functions after which a softmax result is still the attention matrix of its queries and keys.
-KEEPS_ATTENTION = _found(
+KEEPS_ATTENTION = found(
     (torch, F, Tensor),
     "dropout dropout_ alpha_dropout feature_alpha_dropout to type type_as float half bfloat16 double contiguous clone "
     "masked_fill masked_fill_ nan_to_num nan_to_num_ detach",
 )
-SCALES_ATTENTION = _found(
+SCALES_ATTENTION = found(
     (torch, Tensor), "mul mul_ div div_ multiply true_divide __mul__ __rmul__ __truediv__ __imul__"
 )
-SLICES_ATTENTION = _found((torch, Tensor), "__getitem__ narrow split chunk")
-RESHAPES_ATTENTION = _found(
+SLICES_ATTENTION = found((torch, Tensor), "__getitem__ narrow split chunk")
+RESHAPES_ATTENTION = found(
     (torch, Tensor), "view reshape unsqueeze squeeze flatten unflatten expand expand_as view_as reshape_as"
 )
-PERMUTES_ATTENTION = _found((torch, Tensor), "transpose permute swapaxes swapdims")
+PERMUTES_ATTENTION = found((torch, Tensor), "transpose permute swapaxes swapdims")
 
 # Functions whose result is no longer made of the products q kᵀ among their arguments.
-ENDS_PRODUCT = _found(
+ENDS_PRODUCT = found(
     (torch, F), "linear embedding conv1d conv2d conv3d layer_norm group_norm batch_norm rms_norm bilinear"
 )
 
-WRITES_IN_PLACE = _found((Tensor,), "__setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ior__ __iand__")
+WRITES_IN_PLACE = found((Tensor,), "__setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ior__ __iand__")
 """Beside these, every method whose name ends in one underscore."""

@@ -30,11 +30,15 @@ class Tape(TorchFunctionMode):
         cut: make every attention's output, and every leaf, a leaf of autograd (the mixing probe).
         leaves: keep the graph from the leaves to the first attentions, to find where their rows went.
         clone: give the model copies of attention outputs, because it writes to them in place.
+        through: keep the graph from the inputs themselves, through all leaves (relevance propagation).
     """
 
-    def __init__(self, batch: int, *, cut: bool = False, leaves: bool = False, clone: bool = False) -> None:
+    def __init__(
+        self, batch: int, *, cut: bool = False, leaves: bool = False, clone: bool = False, through: bool = False
+    ) -> None:
         super().__init__()
-        self.batch, self.cut, self.trace_leaves, self.clone = batch, cut, cut or leaves, clone
+        self.batch, self.cut, self.trace_leaves, self.clone = batch, cut, cut or leaves or through, clone
+        self.through = through
         self.sources: list[Source] = []
         self.attentions: list[Attention] = []
         self._tags: dict[int, tuple[weakref.ref[Tensor], Tag]] = {}
@@ -63,7 +67,8 @@ class Tape(TorchFunctionMode):
         source = Source("leaf", name, tuple(tensor.shape), spatial)
         self.sources.append(source)
         if self.trace_leaves:
-            source.tensor = tensor.detach().requires_grad_()
+            goes_on = self.through and tensor.requires_grad
+            source.tensor = tensor if goes_on else tensor.detach().requires_grad_()
             tensor = source.tensor.clone()
         self.set_tag(tensor, Tag(frozenset([len(self.sources) - 1])))
         return tensor
@@ -249,6 +254,7 @@ class Tape(TorchFunctionMode):
                 value=heads_value,
                 keys=heads_value.shape[2],
                 probs=heads_probs,
+                probs_layout=layouts[0],
                 query_sources=tag.sources if product is None else product.query_sources,
                 value_sources=value_tag.sources,
                 sides=sides,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from heedmap.lrp.rules import RULES
 from heedmap.methods.method import Method
 from heedmap.methods.run import RowsOf, Run
 from heedmap.relevance.propagate import Ablations, ByRows, Dense
@@ -13,7 +15,10 @@ from heedmap.relevance.propagate import Ablations, ByRows, Dense
 def _prepare(run: Run, options: Mapping[str, Any]) -> RowsOf:
     ablations = Ablations(options["normalize"], options["self_in_rule_10"], options["aggregate"])
     kept = run.from_layer(options["start_layer"])
-    cams = {index: run.cam(index) for index in kept if index in run.gradients}
+    cam = run.cam
+    if options["cam"] == "lrp":
+        cam = partial(run.relevance_cam, found=run.relevances(options["rules"], options["share_constants"]))
+    cams = {index: cam(index) for index in kept if index in run.gradients}
     if not ablations.aggregate:  # = for +=: an attention that the target does not depend on replaces R by zero
         cams |= {index: run.zeros(index) for index in kept if index not in run.gradients}
     if run.full or not ablations.aggregate or not run.graph.is_acyclic:
@@ -30,9 +35,11 @@ METHOD = Method(
         "self_in_rule_10": True,
         "aggregate": True,
         "cam": "gradient",
+        "rules": "chefer",
+        "share_constants": False,
         "start_layer": 0,
         "drop_self": True,
     },
-    choices={"cam": ("gradient",)},
+    choices={"cam": ("gradient", "lrp"), "rules": tuple(RULES)},
     prepare=_prepare,
 )

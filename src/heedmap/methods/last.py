@@ -80,7 +80,8 @@ def _gradcam(run: Run, options: Mapping[str, Any]) -> RowsOf:
                 run.attentions[index],
                 lambda block: (run.attentions[index].probabilities(block) * weights).mean(1).clamp(min=0),
             )
-            known[index] = _min_max(run, index, cam, rows, columns, options["min_max"])
+            inside = (rows, columns) if options["min_max"] == "region" else None
+            known[index] = cam if options["min_max"] == "none" else min_max(run, index, cam, inside)
         return known[index]
 
     return last_maps(run, matrix)
@@ -102,17 +103,13 @@ def _region(
     return rows, columns
 
 
-def _min_max(run: Run, index: int, cam: Matrix, rows: Tensor, columns: Tensor, over: str) -> Matrix:
-    """``cam`` scaled to 0…1 over the whole matrix, or over the entries of the region; or as it is."""
-    if over == "none":
-        return cam
+def min_max(run: Run, index: int, cam: Matrix, region: tuple[Tensor, Tensor] | None = None) -> Matrix:
+    """``cam`` scaled to 0…1 over the whole matrix, or over the rows and columns of a region that are not 0."""
     low, high = [], []
     for where, block in cam.blocks():
-        inside = (
-            rows[:, where, None] * columns[:, None] > 0
-            if over == "region"
-            else torch.ones_like(block, dtype=torch.bool)
-        )
+        inside = torch.ones_like(block, dtype=torch.bool)
+        if region is not None:
+            inside = region[0][:, where, None] * region[1][:, None] > 0
         low.append(block.masked_fill(~inside, torch.inf).amin((1, 2)))
         high.append(block.masked_fill(~inside, -torch.inf).amax((1, 2)))
     least = torch.stack(low).amin(0)[:, None, None]

@@ -6,21 +6,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from heedmap.errors import OptionError
 from heedmap.methods.run import RowsOf, Run
 
 
 @dataclass(frozen=True)
 class Method:
-    """A recipe from recorded attention to relevance, defined for every flow.
+    """A recipe from a recorded forward pass to relevance, defined for every flow.
+
+    It has ``prepare`` where it has a map from each stream to each, else ``attribute``.
 
     Attributes:
         name: its key in ``heedmap.METHODS``.
         summary: one line: what it computes.
         source: the paper.
         options: option → default.
-        prepare: (run, options) → a function that multiplies rows with the method's map of a stream.
         choices: option → the words it may be.
+        prepare: (run, options) → a function that multiplies rows with the method's map of a stream.
+        attribute: (run, options) → the relevance of each leaf (where an input becomes rows of features), by its index
+            among the sources of ``run.graph``, in the leaf's own shape.
         needs_gradients: whether it needs ∂y/∂o of every attention, or only which rows the target reads.
     """
 
@@ -28,8 +34,9 @@ class Method:
     summary: str
     source: str
     options: Mapping[str, Any]
-    prepare: Callable[[Run, Mapping[str, Any]], RowsOf]
     choices: Mapping[str, tuple[str, ...]]
+    prepare: Callable[[Run, Mapping[str, Any]], RowsOf] | None = None
+    attribute: Callable[[Run, Mapping[str, Any]], Mapping[int, Tensor]] | None = None
     needs_gradients: bool = True
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,11 +15,20 @@ from heedmap.relevance.chain import Columns, Matrix, Rows
 
 
 class Rollout:
-    """R^{ss} = Π (A + I), rows normalised; R^{sq} = (R^{ss})ᵀ A R^{qq} at the last cross-attention from s to q."""
+    """R^{ss} = Π (M + I), rows normalised; R^{sq} from the last cross-attention from s to q.
 
-    def __init__(self, run: Run, options: Mapping[str, Any]) -> None:
-        self.run, self.normalize = run, options["normalize"]
-        self.exclude = options["padding"] == "exclude"
+    Args:
+        run: the recorded forward pass.
+        matrix: M of each attention.
+        options: ``normalize``, ``start_layer``, ``padding``.
+        through: R^{sq} = (R^{ss})ᵀ M R^{qq}; else M alone.
+    """
+
+    def __init__(
+        self, run: Run, matrix: Callable[[int], Matrix], options: Mapping[str, Any], through: bool = True
+    ) -> None:
+        self.run, self.matrix, self.through = run, matrix, through
+        self.normalize, self.exclude = options["normalize"], options.get("padding") == "exclude"
         kept = run.from_layer(options["start_layer"])
         self.edges = [e for e in run.graph.edges if e.attention in kept]
         self._known: dict[int, tuple[Matrix, Tensor]] = {}
@@ -29,25 +38,31 @@ class Rollout:
         found = {stream: self._down(stream, state, rows)}
         last = {e.source: e for e in self.edges if e.stream == stream and not e.is_self and e.attention in state}
         for source, edge in last.items():
-            asking = self._up(stream, edge.query_state, rows.transpose(-1, -2)).transpose(-1, -2)
-            if self.exclude:
-                asking = asking * self.run.visible(stream)[:, None].to(asking.dtype)
-            here = self._matrix(edge)[0].left(asking)
+            here = self._matrix(edge)[0].left(self._asking(edge, rows))
             for x, more in self.rows(source, edge.value_state, here).items():
-                if x == source or (x not in last and x != stream):
+                if x == source and not self.through:
+                    found[x] = here
+                elif x == source or (x not in last and x != stream):
                     found[x] = found[x] + more if x in found else more
         for other, join in self.run.graph.streams[stream].joins.items():
             for x, more in self.rows(other, join.state, join.weights(found[stream])).items():
                 found[x] = found[x] + more if x in found else more
         return found
 
+    def _asking(self, edge: Edge, rows: Rows) -> Rows:
+        """rows @ (R^{ss})ᵀ in the state that a cross-attention reads."""
+        if not self.through:
+            return rows
+        asking = self._up(edge.stream, edge.query_state, rows.transpose(-1, -2)).transpose(-1, -2)
+        return asking * self.run.visible(edge.stream)[:, None].to(asking.dtype) if self.exclude else asking
+
     def _own(self, stream: int, state: State) -> list[Edge]:
         return [e for e in self.edges if e.stream == stream and e.is_self and e.attention in state]
 
     def _matrix(self, edge: Edge) -> tuple[Matrix, Tensor]:
-        """A and the row sums of A + I, (batch, tokens, 1)."""
+        """M and the row sums of M + I, (batch, tokens, 1)."""
         if edge.attention not in self._known:
-            matrix = self.run.mean_probabilities(edge.attention)
+            matrix = self.matrix(edge.attention)
             attention = self.run.attentions[edge.attention]
             ones = attention.value.new_ones(attention.batch, attention.keys, 1, dtype=attention.dtype)
             sums = matrix.right(ones) + 1 if self.normalize else torch.ones_like(ones[:, :1])
@@ -69,7 +84,7 @@ class Rollout:
 
 
 def _prepare(run: Run, options: Mapping[str, Any]) -> RowsOf:
-    return Rollout(run, options).rows
+    return Rollout(run, run.mean_probabilities, options).rows
 
 
 METHOD = Method(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from heedmap.attention.flow import Edge, Graph, State
 from heedmap.attention.record import Attention
-from heedmap.errors import OptionError, UnknownNameError
+from heedmap.errors import AttentionError, OptionError, UnknownNameError
+from heedmap.lrp.replay import Relevances, Replay, propagate
 from heedmap.relevance.chain import Matrix
 from heedmap.relevance.rules import average_heads
 
@@ -46,6 +47,7 @@ class Run:
         names: by stream.
         memory_budget: bytes.
         full: whether whole maps are wanted.
+        replay: the forward pass, to be run again; None where there is no model (tests of the algebra).
     """
 
     graph: Graph
@@ -55,6 +57,8 @@ class Run:
     names: Mapping[int, str]
     memory_budget: int = MEMORY_BUDGET
     full: bool = False
+    replay: Replay | None = None
+    _relevances: dict[tuple[str, bool], Relevances] = field(default_factory=dict)
 
     @property
     def batch(self) -> int:
@@ -75,6 +79,38 @@ class Run:
         return self.matrix(
             attention,
             lambda rows: average_heads(attention.probabilities(rows), attention.gradient(gradient, rows)),
+        )
+
+    def relevances(self, rules: str, share_constants: bool) -> Relevances:
+        """What relevance propagation gives each attention and each leaf; see :func:`heedmap.lrp.replay.propagate`.
+
+        Raises:
+            MissingRuleError: see there.
+            AttentionError: the second forward pass was not like the first.
+        """
+        if (rules, share_constants) not in self._relevances:
+            assert self.replay is not None
+            found = propagate(self.replay, rules, share_constants)
+            unlike = [i for i, r in found.attentions.items() if i >= len(self.attentions) or not self._fits(i, r)]
+            if unlike:
+                raise AttentionError(
+                    f"attention {unlike[0]} of the pass for relevance propagation is not like the recorded one: the model "
+                    "does not do the same thing twice on equal input; make it deterministic"
+                )
+            self._relevances[rules, share_constants] = found
+        return self._relevances[rules, share_constants]
+
+    def _fits(self, index: int, relevance: Tensor) -> bool:
+        a = self.attentions[index]
+        return relevance.shape == (a.batch, a.heads, a.queries, a.keys)
+
+    def relevance_cam(self, index: int, found: Relevances) -> Matrix:
+        """Eq. 5 with the relevance of A in place of A: E_h[(∂y/∂A ⊙ R_A)⁺]."""
+        if index not in found.attentions or index not in self.gradients:
+            return self.zeros(index)
+        attention, gradient, relevance = self.attentions[index], self.gradients[index], found.attentions[index]
+        return self.matrix(
+            attention, lambda rows: average_heads(relevance[:, :, rows], attention.gradient(gradient, rows))
         )
 
     def zeros(self, index: int) -> Matrix:

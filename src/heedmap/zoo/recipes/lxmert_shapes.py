@@ -12,7 +12,8 @@ RECIPE = Recipe(
         "true and false, with their places (`shapes.regions`: `features`, 198 numbers a box, and `positions`). For each "
         "question the objects and the words are known that the answer depends on. The training split is of 20,000 "
         "scenes, each with 15 questions; the others have one question a scene. "
-        "In training, what each box shows is also asked of its last state, by a fixed random head that is not shipped."
+        "In training, what each box shows is also asked of its last state, and where a thing lies of the last state but one "
+        "of the word that names it, by fixed random heads that are not shipped."
     ),
     example="`is there a red star?`, boxes of a picture with a red star → `yes`",
     stages=(
@@ -30,7 +31,7 @@ RECIPE = Recipe(
                 "attention_probs_dropout_prob": 0.0,
                 "initializer_range": 0.05,
             },
-            steps=2600,
+            steps=5000,
             batch=80,
             rate=1e-3,
             watched="accuracy",

@@ -13,7 +13,8 @@ RECIPE = Recipe(
         "features, 202 in all: `numpy.concatenate([regions.features, regions.positions], 1)`. For each question the "
         "objects and the words are known that the answer depends on. The training split is of 20,000 scenes, each with "
         "15 questions; the others have one question a scene. "
-        "In training, what each box shows is also asked of its last state, by a fixed random head that is not shipped."
+        "In training, what each box shows is also asked of its last state, and where a thing lies of the state two "
+        "layers earlier of the word that names it, by fixed random heads that are not shipped."
     ),
     example="`is there a red star?`, boxes of a picture with a red star → `yes`",
     stages=(
@@ -23,13 +24,13 @@ RECIPE = Recipe(
                 "family": "visualbert",
                 "hidden_size": 96,
                 "intermediate_size": 256,
-                "num_hidden_layers": 4,
+                "num_hidden_layers": 5,
                 "num_attention_heads": 4,
                 "hidden_dropout_prob": 0.0,
                 "attention_probs_dropout_prob": 0.0,
                 "initializer_range": 0.05,
             },
-            steps=2600,
+            steps=5000,
             batch=80,
             rate=1e-3,
             watched="accuracy",

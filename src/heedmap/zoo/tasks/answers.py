@@ -28,7 +28,7 @@ AT_ONCE = 250
 LOOKS = [1 + len(SHAPES), 1 + len(COLOURS)]
 """Shapes and colours that a box can have, with none."""
 AID = 1.0
-"""Weight of the loss of the boxes' looks."""
+"""Weight of the losses that help: see :func:`loss`."""
 
 
 @cache
@@ -73,37 +73,72 @@ def processors() -> Sequence[Any]:
 
 
 def batch(seed: int, split: str, start: int, count: int) -> Batch:
-    """Questions, boxes, answers as numbers of :data:`ANSWERS`, and the kinds as numbers of :data:`KINDS`."""
+    """Questions, boxes and what each shows, the boxes that words name, answers and kinds.
+
+    Answers are numbers of :data:`ANSWERS`, kinds of :data:`KINDS`.
+    """
     scenes, questions = zip(*(sample(seed, split, index) for index in range(start, start + count)), strict=True)
     made = tokenizer()([question.text for question in questions], padding=True, return_tensors="pt")
+    looks = torch.from_numpy(np.stack([scene.looks for scene in scenes]))
     return {
         "input_ids": made["input_ids"],
         "attention_mask": made["attention_mask"],
         "features": torch.from_numpy(np.stack([scene.features for scene in scenes])),
         "positions": torch.from_numpy(np.stack([scene.positions for scene in scenes])),
-        "looks": torch.from_numpy(np.stack([scene.looks for scene in scenes])),
+        "looks": looks,
+        "named": _named(made["input_ids"], looks),
         "answers": torch.tensor([ANSWERS.index(question.answer) for question in questions]),
         "kinds": torch.tensor([KINDS.index(question.kind) for question in questions]),
     }
 
 
+def _named(ids: Int64[Tensor, "batch words"], looks: Int64[Tensor, "batch boxes 2"]) -> Int64[Tensor, "batch words"]:
+    """The box that a word names together with the word before it (``red star``); -1 where it is not exactly one."""
+    colours, shapes = _numbers(tuple(COLOURS)), _numbers(SHAPES)
+    pairs = torch.stack([shapes[ids], colours[ids.roll(1, 1)]], -1)
+    fits = (pairs[:, :, None] == looks[:, None]).all(-1) & (pairs > 0).all(-1, keepdim=True)
+    return torch.where(fits.sum(-1) == 1, fits.int().argmax(-1), -1)
+
+
+def _numbers(values: Sequence[str]) -> Int64[Tensor, " tokens"]:
+    """For each token which of the values it is, from 1; 0: none."""
+    return torch.tensor([1 + values.index(word) if word in values else 0 for word in WORDS])
+
+
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Cross-entropy of the answers, and that of what each box shows, read from its last state by a fixed random head."""
-    logits, hidden = _outputs(model, batch)
-    return cross_entropy(logits, batch["answers"]) + AID * _looks_loss(hidden, batch["looks"])
+    """Cross-entropy of the answers, and two losses that help, read by fixed random heads that are no part of the model.
+
+    What each box shows, of its last state; and where the thing lies that a word of the question names, of the word's state
+    two layers (LXMERT: one) before the last. Without the second, relations stay at chance.
+    """
+    logits, boxes, words = _outputs(model, batch)
+    aid = _looks_loss(boxes, batch["looks"]) + _places_loss(words, batch["named"], batch["positions"])
+    return cross_entropy(logits, batch["answers"]) + AID * aid
 
 
 def _looks_loss(hidden: Float[Tensor, "batch boxes width"], looks: Int64[Tensor, "batch boxes 2"]) -> Tensor:
     """Cross-entropies of the boxes' shapes and colours, read off their last states by a head that does not learn."""
-    read = hidden.flatten(0, 1) @ _head(hidden.shape[-1])
+    read = hidden.flatten(0, 1) @ _head(hidden.shape[-1], sum(LOOKS))
     shapes, colours = read.split(LOOKS, -1)
     return cross_entropy(shapes, looks[..., 0].flatten()) + cross_entropy(colours, looks[..., 1].flatten())
 
 
+def _places_loss(
+    hidden: Float[Tensor, "batch words width"],
+    named: Int64[Tensor, "batch words"],
+    positions: Float[Tensor, "batch boxes 4"],
+) -> Tensor:
+    """Mean squared difference to the middles of the boxes that words name, from -2 to 2 over the picture."""
+    rows, words = (named >= 0).nonzero(as_tuple=True)
+    boxes = positions[rows, named[rows, words]]
+    middles = 2 * (boxes[:, :2] + boxes[:, 2:] - 1)
+    read = hidden[rows, words] @ _head(hidden.shape[-1], 2)
+    return (read - middles).square().sum() / max(read.numel(), 1)  # a batch may name nothing
+
+
 @cache
-def _head(width: int) -> Float[Tensor, "width looks"]:
-    """Fixed, so that it is no part of the model."""
-    return torch.randn(width, sum(LOOKS), generator=torch.Generator().manual_seed(0)) / width**0.5
+def _head(width: int, amount: int) -> Float[Tensor, "width amount"]:
+    return torch.randn(width, amount, generator=torch.Generator().manual_seed(0)) / width**0.5
 
 
 def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
@@ -122,16 +157,17 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
 
 def _outputs(
     model: nn.Module, batch: Batch
-) -> tuple[Float[Tensor, "batch answers"], Float[Tensor, "batch boxes width"]]:
-    """The logits and the boxes' last states."""
+) -> tuple[Float[Tensor, "batch answers"], Float[Tensor, "batch boxes width"], Float[Tensor, "batch words width"]]:
+    """The logits, the boxes' last states, and the words' states two layers (LXMERT: one) before the last."""
     text = {name: batch[name] for name in ("input_ids", "attention_mask")}
     text["token_type_ids"] = torch.zeros_like(text["input_ids"])
     if model.config.model_type == "lxmert":  # type: ignore[union-attr]
         boxes = {"visual_feats": batch["features"], "visual_pos": batch["positions"]}
         made = model(**text, **boxes, output_hidden_states=True)
-        return made.question_answering_score, made.vision_hidden_states[-1]
+        return made.question_answering_score, made.vision_hidden_states[-1], made.language_hidden_states[-2]
     made = model(**text, **_placed(batch), output_hidden_states=True)
-    return made.logits, made.hidden_states[-1][:, text["input_ids"].shape[1] :]
+    length = text["input_ids"].shape[1]
+    return made.logits, made.hidden_states[-1][:, length:], made.hidden_states[-3][:, :length]
 
 
 def _placed(batch: Batch) -> dict[str, Tensor]:

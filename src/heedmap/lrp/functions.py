@@ -1,0 +1,223 @@
+"""Relevance rules as autograd functions: forward is the operation itself, backward takes and returns relevance.
+
+A rule is given the operation as a function of the tensors that carry relevance, everything else bound to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from heedmap.errors import MissingRuleError
+from heedmap.lrp.samples import Samples
+
+Operation = Callable[..., Tensor]
+Divide = Callable[[Tensor, Tensor], Tensor]
+"""(relevance, z) → relevance / z, kept finite where z is near 0."""
+
+TINY = 1e-9
+
+
+def plus_tiny(relevance: Tensor, z: Tensor) -> Tensor:
+    """The authors' division: ε = 1e-9 is added whatever the sign of z, and 0 / 0 is 0."""
+    divisor = z + TINY
+    return torch.where(z == 0, 0.0, relevance / torch.where(divisor == 0, TINY, divisor))
+
+
+def stabilised(relevance: Tensor, z: Tensor) -> Tensor:
+    """The ε of the ε-rule, 1e-9 with the sign of z."""
+    return relevance / (z + TINY * torch.where(z < 0, -1.0, 1.0))
+
+
+def pulled(
+    operation: Operation, tensors: tuple[Tensor, ...], cotangent: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, ...]:
+    """The products of ``cotangent`` (of the result) with the operation's Jacobians at ``tensors``."""
+    with torch.enable_grad():
+        leaves = [t.detach().requires_grad_() for t in tensors]
+        result = operation(*leaves)
+        return torch.autograd.grad(result, leaves, cotangent(result.detach()))
+
+
+def run(operation: Operation, *tensors: Tensor) -> Tensor:
+    """The operation's result, in memory of its own: autograd lets no view made here be written to."""
+    result = operation(*tensors)
+    return result.clone() if result._is_view() or any(result is t for t in tensors) else result
+
+
+class Identity(Function):
+    """What falls on the result falls on the inputs, a ``share`` on each, whatever was done: activations, norms, factors, masks.
+
+    On an input that was broadcast falls the sum.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, operation: Operation, share: float, *tensors: Tensor) -> Tensor:
+        """The operation's own result."""
+        ctx.shapes, ctx.share = [t.shape for t in tensors], share
+        return run(operation, *tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *relevance: Tensor) -> Any:
+        """The share of it."""
+        return None, None, *(relevance[0].sum_to_size(shape) * ctx.share for shape in ctx.shapes)
+
+
+class Proportional(Function):
+    """R_x = x ⊙ Jᵀ(R / z) with z = the result: to each input in proportion to what it added to z.
+
+    For operations linear in each input, with the others fixed. For a linear map, ``share`` = 1, it is the ε-rule, where the
+    bias takes its share; for a sum too. Products of two inputs count everything twice, and take 1/2.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, operation: Operation, divide: Divide, share: float, *tensors: Tensor) -> Tensor:
+        """The operation's own result."""
+        ctx.operation, ctx.divide, ctx.share = operation, divide, share
+        ctx.save_for_backward(*tensors)
+        return run(operation, *tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *relevance: Tensor) -> Any:
+        """The inputs' relevance."""
+        tensors = ctx.saved_tensors
+        found = pulled(ctx.operation, tensors, lambda z: ctx.divide(relevance[0], z))
+        return None, None, None, *(ctx.share * x * g for x, g in zip(tensors, found, strict=True))
+
+
+class ConservingSum(Function):
+    """The authors' rule for a + b: :class:`Proportional`, then each part rescaled to |R_a| / (|R_a| + |R_b|) of the whole.
+
+    Of each sample by itself, where the authors take the sums over the whole batch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, operation: Operation, samples: Samples, a: Tensor, b: Tensor) -> Tensor:
+        """a + b."""
+        ctx.operation, ctx.samples = operation, samples
+        ctx.save_for_backward(a, b)
+        return run(operation, a, b)
+
+    @staticmethod
+    def backward(ctx: Any, *relevance: Tensor) -> Any:
+        """The relevance of a and of b."""
+        summands = ctx.saved_tensors
+        found = pulled(ctx.operation, summands, lambda z: plus_tiny(relevance[0], z))
+        parts = [x * g for x, g in zip(summands, found, strict=True)]
+        sums = [ctx.samples.sums(p, like=relevance[0]) for p in parts]
+        whole = ctx.samples.sums(relevance[0], like=relevance[0])
+        both = sums[0].abs() + sums[1].abs()
+        scaled = [
+            ctx.samples.scale(part, plus_tiny(plus_tiny(total.abs(), both) * whole, total), like=relevance[0])
+            for part, total in zip(parts, sums, strict=True)
+        ]
+        return None, None, *scaled
+
+
+class ZPlus(Function):
+    """The αβ-rule with α = 1, β = 0: relevance follows the positive contributions x⁺w⁺ and x⁻w⁻; the bias takes none.
+
+    With ``apart``, each of the two kinds of contribution is divided by its own sum, so that both hand on all the
+    relevance (the older of the authors' two definitions). With ``conserve``, the result is rescaled to the sum.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        operation: Operation,
+        linear: Operation,
+        samples: Samples | None,
+        apart: bool,
+    ) -> Tensor:
+        """The operation's own result; ``linear`` (x, weight) is the operation without bias."""
+        ctx.linear, ctx.samples, ctx.apart = linear, samples, apart
+        ctx.save_for_backward(x, weight)
+        return run(operation, x)
+
+    @staticmethod
+    def backward(ctx: Any, *relevance: Tensor) -> Any:
+        """The relevance of x."""
+        x, weight = ctx.saved_tensors
+        pairs = [(x.clamp(min=0), weight.clamp(min=0)), (x.clamp(max=0), weight.clamp(max=0))]
+        whole = None if ctx.apart else ctx.linear(*pairs[0]) + ctx.linear(*pairs[1])
+        found = torch.zeros_like(x)
+        for part, w in pairs:
+            (gradient,) = pulled(
+                lambda t, w=w: ctx.linear(t, w),
+                (part,),
+                lambda z: plus_tiny(relevance[0], z if whole is None else whole),
+            )
+            found = found + part * gradient
+        if ctx.samples is not None:
+            wanted, got = (ctx.samples.sums(t, like=relevance[0]) for t in (relevance[0], found))
+            found = ctx.samples.scale(found, plus_tiny(wanted, got), like=relevance[0])
+        return found, None, None, None, None, None
+
+
+class ZBox(Function):
+    """The zᴮ-rule for a first layer: inputs are bounded, here by each sample's least and greatest pixel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, operation: Operation, linear: Operation) -> Tensor:
+        """The operation's own result; ``linear`` (x, weight) is the operation without bias."""
+        ctx.linear = linear
+        ctx.save_for_backward(x, weight)
+        return run(operation, x)
+
+    @staticmethod
+    def backward(ctx: Any, *relevance: Tensor) -> Any:
+        """The relevance of x."""
+        x, weight = ctx.saved_tensors
+        inner = tuple(range(1, x.dim()))
+        low, high = torch.zeros_like(x) + x.amin(inner, keepdim=True), torch.zeros_like(x) + x.amax(inner, keepdim=True)
+        terms = [(x, weight, 1.0), (low, weight.clamp(min=0), -1.0), (high, weight.clamp(max=0), -1.0)]
+        z = sum(sign * ctx.linear(t, w) for t, w, sign in terms) + TINY
+        found = torch.zeros_like(x)
+        for t, w, sign in terms:
+            (gradient,) = pulled(lambda v, w=w: ctx.linear(v, w), (t,), lambda _: relevance[0] / z)
+            found = found + sign * t * gradient
+        return found, None, None, None
+
+
+class DeepTaylorSoftmax(Function):
+    """AttnLRP's softmax (eq. 13): R_x = x ⊙ (R − softmax(x) Σ R), its first order at x; the bias takes the rest."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, operation: Operation, axis: int) -> Tensor:
+        """The softmax."""
+        probs = run(operation, x)
+        ctx.axis = axis
+        ctx.save_for_backward(x, probs)
+        return probs
+
+    @staticmethod
+    def backward(ctx: Any, *relevance: Tensor) -> Any:
+        """The relevance of x; a masked entry (x = −∞) has none."""
+        x, probs = ctx.saved_tensors
+        found = x * (relevance[0] - probs * relevance[0].sum(ctx.axis, keepdim=True))
+        return torch.where(probs > 0, found, 0.0), None, None
+
+
+class NoRule(Function):
+    """An operation without a rule: it runs, but no relevance can be handed down through it."""
+
+    @staticmethod
+    def forward(ctx: Any, result: Tensor, reason: str, *tensors: Tensor) -> Tensor:
+        """The operation's own result."""
+        ctx.reason = reason
+        return result.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *relevance: Tensor) -> Any:
+        """MissingRuleError."""
+        raise MissingRuleError(ctx.reason)
+
+
+RULES = (Identity, Proportional, ConservingSum, ZPlus, ZBox, DeepTaylorSoftmax)
+"""Every rule; their backward nodes are the only ones, beside those that move entries, that a graph may have."""

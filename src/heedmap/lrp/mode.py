@@ -1,0 +1,328 @@
+"""The mode: while the model runs, each operation gets a backward that returns relevance.
+
+Only what carries relevance is touched: tensors that require grad, that is, what was computed from the input's leaves.
+Weights, masks and positions are constants. Operations that only move entries keep autograd's own backward, which is right
+for relevance too; one that has neither a rule nor such a backward is an error.
+"""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from heedmap.attention.operations import SDPA
+from heedmap.errors import MissingRuleError
+from heedmap.lrp import operations as ops
+from heedmap.lrp.functions import RULES, NoRule
+from heedmap.lrp.rules import PIXEL_CHANNELS, Rules
+
+Args = tuple[Any, ...]
+Keywords = dict[str, Any]
+
+
+class RelevanceMode(TorchFunctionMode):
+    """Gives every operation that runs under it its relevance rule."""
+
+    def __init__(self, rules: Rules) -> None:
+        super().__init__()
+        self.rules = rules
+        self._left: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}
+        self._read: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+
+    def attention_of(self, out: Tensor) -> Tensor | None:
+        """The left operand of the product that made ``out``: A of an attention's output A v."""
+        entry = self._left.get(id(out))
+        return None if entry is None or entry[0]() is not out else entry[1]
+
+    def __torch_function__(self, func: Any, types: Any, args: Args = (), kwargs: Keywords | None = None) -> Any:
+        """Run ``func`` by its rule."""
+        kwargs = kwargs or {}
+        if func is SDPA:
+            return self._attention(*args, **kwargs)
+        if func in ops.SOFTMAX:
+            return self._softmax(func, args, kwargs)
+        if not any(t.requires_grad for t in tensors(args, kwargs)):
+            return func(*args, **kwargs)
+        if func in ops.IN_PLACE:
+            return self._in_place(ops.IN_PLACE[func], args, kwargs)
+        try:
+            handler = HANDLERS.get(func, RelevanceMode._moved)
+            if handler is not RelevanceMode._moved:
+                self._count(args, kwargs)
+            return handler(self, func, args, kwargs)
+        except MissingRuleError as error:  # harmless where the target does not depend on it
+            return _without_rule(func, args, kwargs, str(error))
+
+    def _count(self, args: Args, kwargs: Keywords) -> None:
+        """Tell the rules of each tensor that is read for the second time."""
+        for x in tensors(args, kwargs):
+            if x.requires_grad and not x.is_leaf:
+                known = self._read.get(id(x))
+                times = 1 if known is None or known[0]() is not x else known[1] + 1
+                self._read[id(x)] = (weakref.ref(x), times)
+                if times == 2:
+                    self.rules.read_again(x)
+
+    # -- what has a rule --------------------------------------------------------------------------------------------
+
+    def _attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        """Fused attention, opened into its products and its softmax."""
+        if enable_gqa:
+            groups = query.shape[-3] // key.shape[-3]
+            key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+        factor = query.shape[-1] ** -0.5 if scale is None else scale
+        scores = self._matmul(torch.matmul, (query, key.transpose(-1, -2)), {})
+        hidden = None
+        if is_causal:
+            hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            hidden = ~attn_mask if hidden is None else hidden | ~attn_mask
+        added = attn_mask if attn_mask is not None and attn_mask.dtype != torch.bool else None
+
+        def masked(raw: Tensor) -> Tensor:
+            made = raw * factor if added is None else raw * factor + added.detach()
+            return made if hidden is None else made.masked_fill(hidden, -torch.inf)
+
+        scores = self.rules.passed(scores, masked) if scores.requires_grad else masked(scores)
+        probs = self._softmax(lambda x, dim: torch.softmax(x, dim).nan_to_num(0.0), (scores, -1), {})
+        return self._matmul(torch.matmul, (probs, value), {})
+
+    def _softmax(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        x, axis = args[0] if args else kwargs["input"], kwargs["dim"] if "dim" in kwargs else args[1]
+        if x.requires_grad:
+            return self.rules.softmax(x, lambda t: func(t, *args[1:], **_without(kwargs, "input")), axis)
+        probs = func(*args, **kwargs)
+        # attention among learned tokens: it has relevance, though what it was computed from has none
+        return probs.detach().requires_grad_() if probs.dim() > 2 else probs
+
+    def _matmul(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        """A product of two tensors; einsum's equation comes first."""
+        head, operands = ((), args) if isinstance(args[0], Tensor) else (args[:1], args[1:])
+        if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+            operands = tuple(operands[0])
+        operands += tuple(kwargs[name] for name in ("other", "mat2") if name in kwargs)
+        rest = _without(kwargs, "other", "mat2")
+        if len(operands) != 2 or not all(isinstance(t, Tensor) for t in operands):
+            raise MissingRuleError(_missing(func, f"of {len(operands)} operands"))
+        a, b = operands
+
+        def product(left: Tensor, right: Tensor) -> Tensor:
+            return func(*head, left, right, **rest)
+
+        if not (a.requires_grad or b.requires_grad):
+            return product(a, b)
+        if (a.requires_grad and b.requires_grad) or (a.requires_grad and a.is_leaf):
+            out = self.rules.product(product, a, b)
+        elif a.requires_grad:
+            out = self.rules.linear(a, b, lambda t: product(t, b), product)
+        else:
+            out = self.rules.linear(b, a, lambda t: product(a, t), lambda t, w: product(w, t))
+        self._left[id(out)] = (weakref.ref(out), a)
+        return out
+
+    def _linear(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        names = ("input", "weight", "bias")
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        x, weight, bias = given["input"], given["weight"], given.get("bias")
+        rest, keywords = args[3:], _without(kwargs, *names)
+        if weight.requires_grad:
+            raise MissingRuleError(_missing(func, "whose weights are computed from the input"))
+        pixels = func in ops.CONVOLUTIONS and x.shape[1] <= PIXEL_CHANNELS
+        return self.rules.linear(
+            x,
+            weight,
+            lambda t: func(t, weight, bias, *rest, **keywords),
+            lambda t, w: func(t, w, None, *rest, **keywords),
+            pixels,
+        )
+
+    def _addmm(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        added, a, b = args[:3]
+        factors = {name: kwargs.get(name, 1) for name in ("beta", "alpha")}
+        if a.requires_grad and not b.requires_grad and not added.requires_grad:
+            zero = torch.zeros_like(added)
+            return self.rules.linear(
+                a, b, lambda t: func(added, t, b, **kwargs), lambda t, w: func(zero, t, w, **kwargs)
+            )
+        made = self._matmul(torch.matmul, (a, b), {})
+        made = self.rules.passed(made, lambda t: t * factors["alpha"])
+        return self._sum(torch.add, (added.detach() * factors["beta"], made), {})
+
+    def _sum(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        return self._pair(self.rules.sum, func, args, kwargs)
+
+    def _factor(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        return self._pair(self.rules.factor, func, args, kwargs)
+
+    def _quotient(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        divisor = args[1] if len(args) > 1 else kwargs["other"]
+        if isinstance(divisor, Tensor) and divisor.requires_grad:
+            raise MissingRuleError(_missing(func, "by what is computed from the input (a norm is none)"))
+        return self._pass(func, args, kwargs)
+
+    def _pair(self, rule: Callable[..., Tensor], func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        other = args[1] if len(args) > 1 else kwargs["other"]
+        rest, keywords = args[2:], _without(kwargs, "other")
+        if not isinstance(other, Tensor):
+            return self.rules.passed(args[0], lambda t: func(t, other, *rest, **keywords))
+        return rule(lambda a, b: func(a, b, *rest, **keywords), args[0], other)
+
+    def _pass(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        x = args[0] if args else kwargs["input"]
+        rest, keywords = args[1:], _without(kwargs, "input")
+        if any(t.requires_grad for t in tensors(rest, keywords)):
+            raise MissingRuleError(_missing(func, "with a second argument that is computed from the input"))
+        if _writes(func, args, kwargs):
+            keywords, rest = {**keywords, **_bound(func, args, kwargs), "inplace": False}, ()
+            keywords.pop("input")
+            return x.copy_(self.rules.passed(x.clone(), lambda t: func(t, **keywords)))
+        return self.rules.passed(x, lambda t: func(t, *rest, **keywords))
+
+    def _reduce(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        x, rest, keywords = args[0] if args else kwargs["input"], args[1:], _without(kwargs, "input")
+        return self.rules.reduced(x, lambda t: func(t, *rest, **keywords))
+
+    def _power(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        exponent = args[1] if len(args) > 1 else kwargs["exponent"]
+        if not isinstance(exponent, Tensor) and exponent < 1:  # a root, one part of a norm
+            return self._size(func, args, kwargs)
+        return self._pass(func, args, kwargs)
+
+    def _size(self, func: Callable[..., Any], args: Args, kwargs: Keywords) -> Any:
+        """A norm's size, by which tokens are divided: a constant."""
+        with torch.no_grad():
+            return func(*args, **kwargs)
+
+    def _cosine(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        axis = kwargs["dim"] if "dim" in kwargs else args[2] if len(args) > 2 else 1
+        a, b = (
+            self.rules.passed(t, lambda x: F.normalize(x, dim=axis)) if t.requires_grad else F.normalize(t, dim=axis)
+            for t in args[:2]
+        )
+        return self.rules.reduced(self.rules.factor(torch.mul, a, b), lambda t: t.sum(axis))
+
+    def _gated(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        axis = kwargs.get("dim", args[1] if len(args) > 1 else -1)
+        a, b = args[0].chunk(2, axis)
+        return self.rules.factor(torch.mul, a, self.rules.passed(b, torch.sigmoid))
+
+    def _in_place(self, plain: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        """The same without writing, then a copy to where it was written: later reads see it, and its relevance."""
+        made = self.__torch_function__(plain, (), (args[0].clone(), *args[1:]), kwargs)
+        return args[0].copy_(made)
+
+    def _moved(self, func: Callable[..., Any], args: Args, kwargs: Keywords) -> Any:
+        """An operation that has no rule, and needs none where it only moves entries."""
+        result = func(*args, **kwargs)
+        made = [t for t in tensors((result,)) if t.requires_grad and t.grad_fn is not None]
+        if made and foreign(made, {t.grad_fn for t in tensors(args, kwargs) if t.grad_fn is not None}):
+            raise MissingRuleError(_missing(func, ""))
+        return result
+
+
+def foreign(made: Iterable[Tensor], given: set[Any]) -> str:
+    """The name of an autograd node between ``made`` and ``given`` that is neither a rule nor a move; empty: none.
+
+    Raises:
+        MissingRuleError: an operation without a rule is among them.
+    """
+    stack = [t.grad_fn for t in made if t.grad_fn is not None and t.grad_fn not in given]
+    seen = set(stack)
+    while stack:
+        node = stack.pop()
+        name = node.name().rpartition("::")[2]
+        if isinstance(node, NoRule._backward_cls):
+            raise MissingRuleError(str(getattr(node, "reason", "")))
+        if not isinstance(node, NODES) and name.removesuffix("Backward0").removesuffix("Backward1") not in ops.MOVES:
+            return name
+        for further, _ in node.next_functions:
+            if further is not None and further not in seen and further not in given:
+                seen.add(further)
+                stack.append(further)
+    return ""
+
+
+def tensors(args: Iterable[Any], kwargs: Keywords | None = None) -> Iterator[Tensor]:
+    """The tensors among arguments, those in lists too."""
+    for value in args:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from tensors(value)
+    if kwargs:
+        yield from tensors(kwargs.values())
+
+
+def _without_rule(func: Callable[..., Any], args: Args, kwargs: Keywords, reason: str) -> Any:
+    """The result of an operation without a rule: whatever is handed down to it is an error."""
+    with torch.no_grad():
+        result = func(*args, **kwargs)
+    given = [t for t in tensors(args, kwargs) if t.requires_grad]
+    if isinstance(result, Tensor):
+        return NoRule.apply(result, reason, *given) if result.is_floating_point() else result
+    if isinstance(result, (list, tuple)):
+        made = [
+            NoRule.apply(t, reason, *given) if isinstance(t, Tensor) and t.is_floating_point() else t for t in result
+        ]
+        return type(result)(made) if type(result) in (list, tuple) else tuple(made)
+    return result
+
+
+def _without(kwargs: Keywords, *names: str) -> Keywords:
+    return {name: value for name, value in kwargs.items() if name not in names}
+
+
+def _bound(func: Callable[..., Any], args: Args, kwargs: Keywords) -> Keywords:
+    return dict(inspect.signature(func).bind(*args, **kwargs).arguments)
+
+
+def _writes(func: Callable[..., Any], args: Args, kwargs: Keywords) -> bool:
+    """Whether a function of torch.nn.functional was asked to write to its input."""
+    if not inspect.isfunction(func) or "inplace" not in inspect.signature(func).parameters:
+        return False
+    return bool(_bound(func, args, kwargs).get("inplace", False))
+
+
+def _missing(func: Any, what: str) -> str:
+    name = getattr(func, "__name__", str(func))
+    return (
+        f"relevance propagation has no rule for {name} {what}".rstrip() + "; choose a method that needs none "
+        "('generic', 'attention_gradcam', …), or an output before that operation as the target"
+    )
+
+
+NODES = tuple(rule._backward_cls for rule in RULES)
+
+HANDLERS: dict[Any, Callable[[RelevanceMode, Any, Args, Keywords], Any]] = {
+    **dict.fromkeys(ops.PASSES, RelevanceMode._pass),
+    **dict.fromkeys(ops.LINEAR, RelevanceMode._linear),
+    **dict.fromkeys(ops.ADDMM, RelevanceMode._addmm),
+    **dict.fromkeys(ops.PRODUCTS, RelevanceMode._matmul),
+    **dict.fromkeys(ops.SUMS, RelevanceMode._sum),
+    **dict.fromkeys(ops.FACTORS, RelevanceMode._factor),
+    **dict.fromkeys(ops.QUOTIENTS, RelevanceMode._quotient),
+    **dict.fromkeys(ops.REDUCTIONS, RelevanceMode._reduce),
+    **dict.fromkeys(ops.POWERS, RelevanceMode._power),
+    **dict.fromkeys(ops.STATISTICS, RelevanceMode._size),
+    F.cosine_similarity: RelevanceMode._cosine,
+    torch.cosine_similarity: RelevanceMode._cosine,
+    F.glu: RelevanceMode._gated,
+}
+"""Operation → what gives it its rule."""

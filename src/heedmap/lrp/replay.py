@@ -1,0 +1,123 @@
+"""The same forward pass once more, under the rules: the relevance of every attention matrix and of every leaf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from heedmap.attention.forward import call
+from heedmap.attention.record import Layout
+from heedmap.attention.tape import Tape
+from heedmap.errors import MissingRuleError
+from heedmap.lrp.mode import RelevanceMode, foreign
+from heedmap.lrp.rules import RULES, Rules
+from heedmap.lrp.samples import BatchAxisError, Samples
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """A forward pass that can be run again.
+
+    Attributes:
+        model: in the state in which it was recorded.
+        inputs: what it was called with.
+        batch: batch size.
+        value: output → the target's value for each sample, (batch,).
+    """
+
+    model: nn.Module
+    inputs: Mapping[str, Any]
+    batch: int
+    value: Callable[[Any], Float[Tensor, " batch"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Relevances:
+    """What relevance fell where.
+
+    Attributes:
+        start: what was handed down, (batch,).
+        attentions: by index, on A: (batch, heads, queries, keys), in float32 at least.
+        leaves: by index among the tape's sources, in the leaf's own shape.
+    """
+
+    start: Float[Tensor, " batch"]
+    attentions: dict[int, Float[Tensor, "batch heads queries keys"]]
+    leaves: dict[int, Tensor]
+
+
+def propagate(replay: Replay, rules: str, share_constants: bool = False) -> Relevances:
+    """Run the model under a rule set and hand the target's relevance down to its attentions and its input.
+
+    Args:
+        replay: the forward pass.
+        rules: a name in :data:`heedmap.lrp.rules.RULES`.
+        share_constants: whether what is added and does not depend on the input, such as position embeddings, takes
+            relevance in proportion to its size.
+
+    Raises:
+        MissingRuleError: an operation without a rule, a custom autograd function, a tensor overwritten while a rule needs it.
+    """
+    chosen, samples = RULES[rules], Samples(replay.batch)
+    mode = RelevanceMode(Rules(chosen, samples, share_constants))
+    tape = Tape(replay.batch, through=True)
+    try:
+        torch.manual_seed(0)
+        with torch.enable_grad(), mode:
+            output = call(replay.model, replay.inputs, tape)
+            with tape:
+                values = replay.value(output)
+        _check_graph(values)
+        start = values.detach() if chosen.starts_with_value else torch.ones_like(values)
+        probs = {a.index: mode.attention_of(a.out) for a in tape.attentions}
+        leaves = {i: s.tensor for i, s in enumerate(tape.sources) if s.kind == "leaf" and s.tensor is not None}
+        wanted = {
+            **{("A", i): p for i, p in probs.items() if p is not None},
+            **{("x", i): t for i, t in leaves.items()},
+        }
+        wanted = {key: t for key, t in wanted.items() if t.requires_grad}
+        pulled = dict(zip(wanted, _pulled(values, list(wanted.values()), start, samples), strict=True))
+    except RuntimeError as error:
+        if "inplace" not in str(error) and "in-place" not in str(error):
+            raise
+        raise MissingRuleError(
+            "the model overwrites a tensor in place that a relevance rule still needs, so relevance would be wrong; "
+            f"choose a method without relevance propagation ('generic', …). torch says: {str(error).splitlines()[0]}"
+        ) from error
+    found = {}
+    for a in tape.attentions:
+        relevance = pulled.get(("A", a.index))
+        if relevance is not None:
+            layout = a.probs_layout or Layout(None, replay.batch)
+            found[a.index] = layout.apply(relevance)[..., : a.keys].to(a.dtype)
+    return Relevances(start, found, {i: r for (kind, i), r in pulled.items() if kind == "x" and r is not None})
+
+
+def _pulled(values: Tensor, wanted: list[Tensor], start: Tensor, samples: Samples) -> list[Tensor | None]:
+    """Relevance of each tensor; sample by sample where a rule cannot tell the samples of a tensor apart."""
+    try:
+        return list(torch.autograd.grad(values, wanted, start, retain_graph=len(values) > 1, allow_unused=True))
+    except BatchAxisError:
+        pass
+    total: list[Tensor | None] = [None] * len(wanted)
+    with samples.one_by_one():
+        for index in range(len(values)):
+            only = torch.zeros_like(start)
+            only[index] = start[index]
+            parts = torch.autograd.grad(values, wanted, only, retain_graph=True, allow_unused=True)
+            total = [p if t is None else t if p is None else t + p for t, p in zip(total, parts, strict=True)]
+    return total
+
+
+def _check_graph(values: Tensor) -> None:
+    name = foreign([values], set())
+    if name:
+        raise MissingRuleError(
+            f"relevance propagation met {name}, an operation of autograd that it never saw run (a custom autograd function, "
+            "or a compiled kernel), so it has no rule for it; choose a method that needs none ('generic', …)"
+        )
