@@ -81,7 +81,7 @@ def propagate(replay: Replay, rules: str, share_constants: bool = False) -> Rele
             **{("x", i): t for i, t in leaves.items()},
         }
         wanted = {key: t for key, t in wanted.items() if t.requires_grad}
-        pulled = dict(zip(wanted, _pulled(values, list(wanted.values()), start, samples), strict=True))
+        handed = dict(zip(wanted, pulled(values, list(wanted.values()), start, samples), strict=True))
     except RuntimeError as error:
         if "inplace" not in str(error) and "in-place" not in str(error):
             raise
@@ -91,14 +91,14 @@ def propagate(replay: Replay, rules: str, share_constants: bool = False) -> Rele
         ) from error
     found = {}
     for a in tape.attentions:
-        relevance = pulled.get(("A", a.index))
+        relevance = handed.get(("A", a.index))
         if relevance is not None:
             layout = a.probs_layout or Layout(None, replay.batch)
             found[a.index] = layout.apply(relevance)[..., : a.keys].to(a.dtype)
-    return Relevances(start, found, {i: r for (kind, i), r in pulled.items() if kind == "x" and r is not None})
+    return Relevances(start, found, {i: r for (kind, i), r in handed.items() if kind == "x" and r is not None})
 
 
-def _pulled(values: Tensor, wanted: list[Tensor], start: Tensor, samples: Samples) -> list[Tensor | None]:
+def pulled(values: Tensor, wanted: list[Tensor], start: Tensor, samples: Samples) -> list[Tensor | None]:
     """Relevance of each tensor; sample by sample where a rule cannot tell the samples of a tensor apart."""
     try:
         return list(torch.autograd.grad(values, wanted, start, retain_graph=len(values) > 1, allow_unused=True))
