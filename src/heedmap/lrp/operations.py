@@ -69,7 +69,8 @@ IN_PLACE = {
 """Operations that write to their first argument → the same without."""
 
 MOVES = {
-    "Embedding", "View", "UnsafeView", "ReshapeAlias", "Transpose", "Permute", "T", "Expand", "Unsqueeze", "Squeeze", "Slice", "Select",
+    "Embedding", "View", "UnsafeView",
+    "ReshapeAlias", "Transpose", "Permute", "T", "Expand", "Unsqueeze", "Squeeze", "Slice", "Select",
     "Index", "IndexSelect", "IndexPut", "IndexAdd", "IndexCopy", "IndexFill", "Cat", "Stack", "Split", "SplitWithSizes",
     "Unbind", "Clone", "ToCopy", "Alias", "ConstantPadNd", "ReflectionPad1D", "ReflectionPad2D", "Repeat",
     "RepeatInterleave", "Gather", "Scatter", "ScatterAdd", "MaskedFill", "MaskedScatter", "MaskedSelect", "Where",
