@@ -202,8 +202,10 @@ class _Engine:
         gradients = _gradients(tape.attentions, values, keep)
         readouts = _readouts(tape.attentions, states, gradients)
         names = stream_names(segments)
-        replay = Replay(self.model, self.inputs, self.batch, lambda output: target.choose(output, self.context).values)
-        return Run(graph, tape.attentions, gradients, readouts, names, self.memory_budget, full, replay), chosen
+        again = chosen.again or (lambda output: target.choose(output, self.context).values)
+        replay = Replay(self.model, self.inputs, self.batch, again)
+        run = Run(graph, tape.attentions, gradients, readouts, names, self.memory_budget, full, replay, recording.parts)
+        return run, chosen
 
 
 def _gradients(attentions: Sequence[Attention], values: Tensor, keep: bool) -> dict[int, Tensor]:

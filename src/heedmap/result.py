@@ -13,6 +13,7 @@ from heedmap.attention.layout import Part, leaf_rows
 from heedmap.errors import HeedmapError, OptionError
 from heedmap.explanation import AttentionInfo, Explanation, Flow, Segment, StreamInfo
 from heedmap.methods import Method
+from heedmap.methods.leaves import part_rows
 from heedmap.methods.run import RowsOf, Run
 from heedmap.targets import Chosen, Context
 
@@ -145,8 +146,8 @@ def _attributed(
     rows: dict[int, Tensor] = {}
     for stream, parts in named.items():
         for _, part in parts:
-            if part is not None and part.leaf in leaves:
-                of_leaf = leaf_rows(run.graph.sources[part.leaf], leaves[part.leaf])
+            of_leaf = None if part is None else part_rows(run.graph.sources, part, leaves)
+            if part is not None and of_leaf is not None:
                 there = rows.setdefault(stream, of_leaf.new_zeros(run.batch, run.graph.streams[stream].tokens))
                 there.scatter_add_(1, part.rows.clamp(min=0), of_leaf.masked_fill(part.rows < 0, 0.0))
     segments = _segments(recording, named, run, rows)

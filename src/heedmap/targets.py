@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,11 +58,14 @@ class Chosen:
         values: (batch,), the scalars to explain, still attached to the graph.
         words: what each is.
         prediction: (batch,) top class of each sample, where there are classes.
+        again: another output of the same model → its values for the same classes, queries and tokens; None: the target
+            chooses nothing, so that choosing again is the same.
     """
 
     values: Float[Tensor, " batch"]
     words: tuple[str, ...]
     prediction: Int[Tensor, " batch"] | None = None
+    again: Callable[[Any], Float[Tensor, " batch"]] | None = None
 
 
 class Target(ABC):
@@ -94,7 +98,8 @@ class ClassLogit(Target):
             ]
         )
         words = tuple(context.name(i) for i in picked.tolist())
-        return Chosen(logits.gather(1, picked[:, None])[:, 0], words, top)
+        values = partial(_of_class, picked)
+        return Chosen(values(output), words, top, values)
 
     @staticmethod
     def _index(label: int | str, logits: Tensor, context: Context) -> int:
@@ -133,7 +138,8 @@ class DetectionQuery(Target):
         label = top if wanted is None else torch.full_like(top, wanted)
         pairs = zip(query.tolist(), label.tolist(), strict=True)
         words = tuple(f"query {q}, {context.name(c)}" for q, c in pairs)
-        return Chosen(logits[batch, query, label], words, top)
+        values = partial(_of_place, query, label)
+        return Chosen(values(output), words, top, values)
 
     def _allowed(self, classes: int, context: Context) -> Tensor:
         allowed = torch.ones(classes, dtype=torch.bool)
@@ -178,7 +184,8 @@ class NextToken(Target):
         words = tuple(
             f"token {self._name(i)} after position {p}" for i, p in zip(picked.tolist(), position.tolist(), strict=True)
         )
-        return Chosen(row.gather(1, picked[:, None])[:, 0], words, top)
+        values = partial(_of_place, position, picked)
+        return Chosen(values(output), words, top, values)
 
     def _name(self, index: int) -> str:
         return str(index) if self.decode is None else f"{index} ({self.decode(index)!r})"
@@ -351,6 +358,15 @@ def class_logits(output: Any, dims: int | None) -> Tensor:
             "2: ClassLogit, 3 with boxes: DetectionQuery, 3 with a vocabulary: NextToken"
         )
     return logits
+
+
+def _of_class(picked: Tensor, output: Any) -> Tensor:
+    return class_logits(output, 2).gather(1, picked[:, None])[:, 0]
+
+
+def _of_place(place: Tensor, picked: Tensor, output: Any) -> Tensor:
+    logits = class_logits(output, 3)
+    return logits[torch.arange(len(logits), device=logits.device), place, picked]
 
 
 def two_embeddings(output: Any) -> tuple[Tensor, Tensor]:

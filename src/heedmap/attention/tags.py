@@ -20,6 +20,7 @@ class Source:
         name: the input's name; of an unfollowed attention, why it could not be followed.
         shape: of a leaf.
         spatial: whether the leaf is (batch, channels, *places) rather than (batch, rows, features).
+        first: of a leaf, whether no other leaf lies between it and the input.
         attention: index of the attention.
         tensor: the leaf itself, where leaves are traced.
     """
@@ -30,6 +31,7 @@ class Source:
     spatial: bool = False
     attention: int = -1
     tensor: Tensor | None = None
+    first: bool = False
 
 
 class Product(NamedTuple):

@@ -8,7 +8,7 @@ attention's output has that attention as its only source: sources say which stat
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from heedmap.attention import einsum, multihead
 from heedmap.attention import operations as ops
 from heedmap.attention.record import Attention, Layout, Side
 from heedmap.attention.tags import EMPTY, Product, Source, Tag, is_last_axis, pointwise, scores, softmax_after, writes
+from heedmap.errors import AttentionError
 
 
 class Tape(TorchFunctionMode):
@@ -31,14 +32,22 @@ class Tape(TorchFunctionMode):
         leaves: keep the graph from the leaves to the first attentions, to find where their rows went.
         clone: give the model copies of attention outputs, because it writes to them in place.
         through: keep the graph from the inputs themselves, through all leaves (relevance propagation).
+        given: leaf, by its index among the sources → what the model gets in its place, of the same shape.
     """
 
     def __init__(
-        self, batch: int, *, cut: bool = False, leaves: bool = False, clone: bool = False, through: bool = False
+        self,
+        batch: int,
+        *,
+        cut: bool = False,
+        leaves: bool = False,
+        clone: bool = False,
+        through: bool = False,
+        given: Mapping[int, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.batch, self.cut, self.trace_leaves, self.clone = batch, cut, cut or leaves or through, clone
-        self.through = through
+        self.through, self.given = through, given or {}
         self.sources: list[Source] = []
         self.attentions: list[Attention] = []
         self._tags: dict[int, tuple[weakref.ref[Tensor], Tag]] = {}
@@ -61,10 +70,11 @@ class Tape(TorchFunctionMode):
             self.sources.append(Source("input", name))
             self.set_tag(tensor, Tag(frozenset([len(self.sources) - 1])))
             return tensor
-        return self._leaf(tensor, name, spatial=tensor.dim() > 3)
+        return self._leaf(tensor, name, spatial=tensor.dim() > 3, first=True)
 
-    def _leaf(self, tensor: Tensor, name: str, spatial: bool) -> Tensor:
-        source = Source("leaf", name, tuple(tensor.shape), spatial)
+    def _leaf(self, tensor: Tensor, name: str, spatial: bool, first: bool) -> Tensor:
+        tensor = self._in_place_of(tensor, name)
+        source = Source("leaf", name, tuple(tensor.shape), spatial, first=first)
         self.sources.append(source)
         if self.trace_leaves:
             goes_on = self.through and tensor.requires_grad
@@ -72,6 +82,15 @@ class Tape(TorchFunctionMode):
             tensor = source.tensor.clone()
         self.set_tag(tensor, Tag(frozenset([len(self.sources) - 1])))
         return tensor
+
+    def _in_place_of(self, tensor: Tensor, name: str) -> Tensor:
+        given = self.given.get(len(self.sources), tensor)
+        if given.shape != tensor.shape:
+            raise AttentionError(
+                f"the features of {name!r} have shape {tuple(tensor.shape)} where they had {tuple(given.shape)} before: the "
+                "model does not do the same thing twice on equal input; make it deterministic"
+            )
+        return given
 
     # -- the mode ---------------------------------------------------------------------------------------------------
 
@@ -104,8 +123,8 @@ class Tape(TorchFunctionMode):
         if func in ops.SOFTMAX and is_last_axis(args, kwargs, result):
             tag = tag._replace(softmax="whole")
         if self._is_leaf(func, args, tag, result):
-            first_features = func not in ops.SPATIAL
-            return self._leaf(result, self.sources[min(tag.sources)].name, spatial=not first_features)
+            first = all(self.sources[i].kind == "input" for i in tag.sources)
+            return self._leaf(result, self.sources[min(tag.sources)].name, spatial=func in ops.SPATIAL, first=first)
         if writes(func, args, result) or "out" in kwargs:
             self._write(result, tag)
         else:

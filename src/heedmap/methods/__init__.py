@@ -1,6 +1,6 @@
 """Methods by name. ``METHODS`` is what the command line, the docs and the conformance tests iterate."""
 
-from heedmap.methods import generic, last, propagation, random, rollout
+from heedmap.methods import generic, gradients, last, layers, occlusion, propagation, random, rollout
 from heedmap.methods.method import Method
 
 METHODS: dict[str, Method] = {
@@ -15,6 +15,13 @@ METHODS: dict[str, Method] = {
         propagation.FULL_LRP,
         random.METHOD,
         propagation.ATTN_LRP,
+        layers.ATTENTION_X_GRADIENT,
+        layers.LEGRAD,
+        gradients.INPUT_X_GRADIENT,
+        gradients.INTEGRATED_GRADIENTS,
+        gradients.SMOOTHGRAD,
+        gradients.GRADIENT_SHAP,
+        occlusion.METHOD,
     )
 }
 """Every method, by name."""

@@ -6,7 +6,7 @@ heard through another one only is reached by the product of both maps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 import torch
@@ -20,11 +20,12 @@ from heedmap.methods.run import RowsOf, Run
 from heedmap.relevance.chain import Matrix
 
 
-def last_maps(run: Run, matrix: Callable[[int], Matrix]) -> RowsOf:
-    """rows @ the last map to each stream; ``matrix`` gives the map of one attention."""
+def last_maps(run: Run, matrix: Callable[[int], Matrix], among: Set[int] | None = None) -> RowsOf:
+    """rows @ the last map to each stream; ``matrix`` gives the map of one attention; ``among``: those that there are."""
+    edges = [e for e in run.graph.edges if among is None or e.attention in among]
 
     def rows_of(stream: int, state: State, rows: Tensor) -> dict[int, Tensor]:
-        last = {edge.source: edge for edge in run.graph.edges if edge.stream == stream and edge.attention in state}
+        last = {edge.source: edge for edge in edges if edge.stream == stream and edge.attention in state}
         found: dict[int, Tensor] = {}
         for source, edge in last.items():
             here = matrix(edge.attention).left(rows)

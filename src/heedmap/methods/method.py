@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,3 +58,19 @@ class Method:
                     f"option {name} of {self.name!r} is {value!r}; expected one of {', '.join(map(repr, self.choices[name]))}"
                 )
         return {**self.options, **given}
+
+
+def count(options: Mapping[str, Any], name: str, least: int = 1) -> int:
+    """A whole number, ``least`` or more; else OptionError."""
+    value = options[name]
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise OptionError(f"{name} is {value!r}; expected a whole number, {least} or more")
+    return value
+
+
+def amount(options: Mapping[str, Any], name: str) -> float:
+    """A finite number, 0 or more; else OptionError."""
+    value = options[name]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise OptionError(f"{name} is {value!r}; expected a number, 0 or more")
+    return float(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from heedmap.attention.flow import Edge, Graph, State
+from heedmap.attention.layout import Part
 from heedmap.attention.record import Attention
 from heedmap.errors import AttentionError, OptionError, UnknownNameError
 from heedmap.lrp.replay import Relevances, Replay, propagate
@@ -48,6 +49,7 @@ class Run:
         memory_budget: bytes.
         full: whether whole maps are wanted.
         replay: the forward pass, to be run again; None where there is no model (tests of the algebra).
+        parts: for each stream its segments: which leaves its tokens come from.
     """
 
     graph: Graph
@@ -58,6 +60,7 @@ class Run:
     memory_budget: int = MEMORY_BUDGET
     full: bool = False
     replay: Replay | None = None
+    parts: Mapping[int, Sequence[Part]] = field(default_factory=dict)
     _relevances: dict[tuple[str, bool], Relevances] = field(default_factory=dict)
 
     @property
@@ -138,6 +141,15 @@ class Run:
             if layer >= _start(start_layer, self.names[stream.index], self.names.values(), layers)
         }
 
+    def up_to_layer(self, layer: int | Mapping[str, int]) -> set[int]:
+        """The attentions that are in or below ``layer`` of their stream, counted as for :meth:`from_layer`."""
+        return {
+            edge.attention
+            for stream in self.graph.streams
+            for edge, own, layers in _layers([e for e in self.graph.edges if e.stream == stream.index])
+            if own <= _start(layer, self.names[stream.index], self.names.values(), layers, "layer", -1)
+        }
+
     def visible(self, stream: int) -> Bool[Tensor, "batch tokens"]:
         """Which tokens of a stream the rows that are read (else: any query) may look at: False for padding."""
         asked = [e for e in self.graph.edges if e.source == stream]
@@ -161,16 +173,14 @@ def _layers(edges: list[Edge]) -> list[tuple[Edge, int, int]]:
     return [(edge, layer, max(count, 1)) for edge, layer in found]
 
 
-def _start(start_layer: Any, name: str, names: Any, layers: int) -> int:
+def _start(start_layer: Any, name: str, names: Any, layers: int, option: str = "start_layer", default: int = 0) -> int:
     if isinstance(start_layer, Mapping):
         unknown = set(start_layer) - set(names)
         if unknown:
-            raise UnknownNameError(
-                f"no stream {sorted(unknown)[0]!r} for start_layer; this model has {', '.join(names)}"
-            )
-        start_layer = start_layer.get(name, 0)
+            raise UnknownNameError(f"no stream {sorted(unknown)[0]!r} for {option}; this model has {', '.join(names)}")
+        start_layer = start_layer.get(name, default)
     if isinstance(start_layer, bool) or not isinstance(start_layer, int):
-        raise OptionError(f"start_layer is {start_layer!r}; expected an integer, or a dict of stream name to integer")
+        raise OptionError(f"{option} is {start_layer!r}; expected an integer, or a dict of stream name to integer")
     if not -layers <= start_layer < layers:
-        raise OptionError(f"start_layer {start_layer} of stream {name!r} is out of range: it has {layers} layers")
+        raise OptionError(f"{option} {start_layer} of stream {name!r} is out of range: it has {layers} layers")
     return start_layer % layers

@@ -1,0 +1,133 @@
+"""Gradients of the target at the input, times the input: at the input itself, or the mean over points around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heedmap.errors import MissingLibraryError
+from heedmap.methods.leaves import Feature, Leaves
+from heedmap.methods.method import Method, amount, count
+from heedmap.methods.run import Run
+
+BASELINES = ("zero", "mean")
+Relevance = dict[int, Tensor]
+
+
+def _input_x_gradient(run: Run, options: Mapping[str, Any]) -> Relevance:
+    leaves = Leaves(run)
+    return {i: leaves.features[i].x * gradient for i, gradient in leaves.gradients.items()}
+
+
+INPUT_X_GRADIENT = Method(
+    name="input_x_gradient",
+    summary="the gradient at the input, times the input",
+    source="Shrikumar et al., 2016, arXiv 1605.01713",
+    options={"pixels": False},
+    choices={},
+    attribute=_input_x_gradient,
+    needs_gradients=False,
+)
+
+
+def _integrated(run: Run, options: Mapping[str, Any]) -> Relevance:
+    """Σ over all leaves and features is y(x) − y(baseline), but for the error of the sum that stands for the integral."""
+    steps = count(options, "steps")
+    try:
+        from captum.attr import IntegratedGradients
+    except ImportError as error:
+        raise MissingLibraryError("integrated_gradients needs captum; pip install 'heedmap[attribution]'") from error
+    leaves = Leaves(run)
+    order = list(leaves.features)
+    baselines = leaves.baselines(options["baseline"])
+
+    def values(*points: Tensor) -> Tensor:
+        return leaves.values(dict(zip(order, points, strict=True)))
+
+    found = IntegratedGradients(values).attribute(
+        tuple(leaves.features[i].x for i in order),
+        tuple(baselines[i] for i in order),
+        n_steps=steps,
+        internal_batch_size=run.batch,  # of one step: the model sees the batch that it was given, never a larger one
+    )
+    return {i: relevance.detach() for i, relevance in zip(order, found, strict=True)}
+
+
+INTEGRATED_GRADIENTS = Method(
+    name="integrated_gradients",
+    summary="the gradient's mean on the way from a baseline to the input, times their difference",
+    source="Sundararajan et al., ICML 2017, arXiv 1703.01365; captum's sum by Gauss and Legendre",
+    options={"steps": 32, "baseline": "zero", "pixels": False},
+    choices={"baseline": BASELINES},
+    attribute=_integrated,
+    needs_gradients=False,
+)
+
+
+def _noisy(feature: Feature, noise: float, seed: int, draw: int) -> Tensor:
+    """x + ε, ε normal with ``noise`` times the spread (largest − smallest) of the row, or of the whole picture or sound.
+
+    Every sample has the same draw, and a row's does not depend on those after it: not on other samples, nor on padding.
+    """
+    x = feature.x
+    over = tuple(range(1 if feature.axes or x.dim() == 2 else 2, x.dim()))
+    spread = x.amax(over, keepdim=True) - x.amin(over, keepdim=True)
+    normal = np.random.default_rng([seed, draw, feature.index]).standard_normal(x.shape[1:])
+    return x + noise * spread * torch.as_tensor(normal).to(x)
+
+
+def _mean(samples: int, one: Callable[[int], Relevance]) -> Relevance:
+    total = one(0)
+    for draw in range(1, samples):
+        total = {i: total[i] + more for i, more in one(draw).items()}
+    return {i: found / samples for i, found in total.items()}
+
+
+def _smoothgrad(run: Run, options: Mapping[str, Any]) -> Relevance:
+    samples, noise, seed = count(options, "samples"), amount(options, "noise"), count(options, "seed", least=0)
+    leaves = Leaves(run)
+
+    def one(draw: int) -> Relevance:
+        return leaves.gradients_at({i: _noisy(f, noise, seed, draw) for i, f in leaves.features.items()})
+
+    return {i: leaves.features[i].x * gradient for i, gradient in _mean(samples, one).items()}
+
+
+SMOOTHGRAD = Method(
+    name="smoothgrad",
+    summary="the mean gradient at noisy copies of the input, times the input",
+    source="Smilkov et al., 2017, arXiv 1706.03825",
+    options={"samples": 16, "noise": 0.1, "seed": 0, "pixels": False},
+    choices={},
+    attribute=_smoothgrad,
+    needs_gradients=False,
+)
+
+
+def _gradient_shap(run: Run, options: Mapping[str, Any]) -> Relevance:
+    samples, noise, seed = count(options, "samples"), amount(options, "noise"), count(options, "seed", least=0)
+    leaves = Leaves(run)
+    baselines = leaves.baselines(options["baseline"])
+
+    def one(draw: int) -> Relevance:
+        share = float(np.random.default_rng([seed, draw]).random())
+        ways = {i: _noisy(f, noise, seed, draw) - baselines[i] for i, f in leaves.features.items()}
+        found = leaves.gradients_at({i: baselines[i] + share * way for i, way in ways.items()})
+        return {i: ways[i] * gradient for i, gradient in found.items()}
+
+    return _mean(samples, one)
+
+
+GRADIENT_SHAP = Method(
+    name="gradient_shap",
+    summary="gradients at random points between a baseline and noisy copies of the input, times their difference",
+    source="Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874; expected gradients of Erion et al., 2019, arXiv 1906.10670",
+    options={"samples": 16, "noise": 0.1, "seed": 0, "baseline": "zero", "pixels": False},
+    choices={"baseline": BASELINES},
+    attribute=_gradient_shap,
+    needs_gradients=False,
+)

@@ -1,0 +1,80 @@
+"""Occlusion: how much the target falls when one word, patch or box is taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from heedmap.attention.layout import Part
+from heedmap.attention.tags import Source
+from heedmap.methods.leaves import Feature, Leaves, overlap
+from heedmap.methods.method import Method
+from heedmap.methods.run import Run
+
+LEAST = 1e-6
+"""Pixels: what a patch covers less of is rounding."""
+
+
+def _occlusion(run: Run, options: Mapping[str, Any]) -> dict[int, Tensor]:
+    leaves = Leaves(run)
+    baselines = leaves.baselines(options["baseline"])
+    found: dict[int, Tensor] = {}
+    with torch.no_grad():
+        before = leaves.values({})
+        for index, feature in leaves.features.items():
+            for part in {part.leaf: part for _, part in feature.parts}.values():
+                source = run.graph.sources[part.leaf]
+                rows = before.new_zeros(part.rows.shape)
+                for covered, here in _regions(source, feature, part):
+                    point = torch.where(covered, baselines[index], feature.x)
+                    fall = before - leaves.values({index: point})
+                    rows = rows + here * (fall / here.sum(1).clamp(min=1))[:, None]
+                found[part.leaf] = rows.reshape(_one_feature(source))
+    return found
+
+
+def _one_feature(source: Source) -> tuple[int, ...]:
+    """A leaf's shape with one feature."""
+    if source.spatial:
+        return (source.shape[0], 1, *source.shape[2:])
+    return source.shape[:2] if len(source.shape) == 2 else (*source.shape[:2], 1)
+
+
+def _regions(
+    source: Source, feature: Feature, part: Part
+) -> Iterator[tuple[Bool[Tensor, ...], Bool[Tensor, "batch rows"]]]:
+    """For each token, what it covers of the first leaf (to broadcast against it), and of its own leaf's rows."""
+    x = feature.x
+    if part.leaf == feature.index:
+        for token in part.positions.unbind(1):
+            here = (part.rows == token[:, None]) & (token >= 0)[:, None]
+            if bool(here.any()):
+                shape = (len(x), 1, *x.shape[2:]) if source.spatial else (*x.shape[:2], *[1] * (x.dim() - 2))
+                yield here.reshape(shape), here
+        return
+    places = source.shape[2:]
+    sizes = x.shape[x.dim() - feature.axes :] if feature.axes else x.shape[1:2]
+    inside = [overlap(n, size, x) > LEAST for n, size in zip(places, sizes, strict=True)]
+    numbers = torch.arange(part.rows.shape[1], device=x.device)
+    for number, place in enumerate(torch.cartesian_prod(*[torch.arange(n) for n in places]).reshape(-1, len(places))):
+        covered = torch.ones((), dtype=torch.bool, device=x.device)
+        for axis, at in zip(inside, place.tolist(), strict=True):
+            covered = covered[..., None] & axis[at]
+        here = (numbers == number)[None] & (part.rows >= 0)
+        if bool(here.any()):
+            yield (covered if feature.axes else covered.reshape(-1, *[1] * (x.dim() - 2))), here
+
+
+METHOD = Method(
+    name="occlusion",
+    summary="how much the target falls when one token's features (of a patch: its pixels) are replaced by a baseline",
+    source="Zeiler and Fergus, ECCV 2014, arXiv 1311.2901; of words: Li et al., 2016, arXiv 1612.08220",
+    options={"baseline": "zero"},
+    choices={"baseline": ("zero", "mean")},
+    attribute=_occlusion,
+    needs_gradients=False,
+)
