@@ -14,8 +14,7 @@ from heedmap.errors import InputError, MissingLibraryError
 from heedmap.evaluate import evidence
 from heedmap.evaluate.commands import read_figures
 from heedmap.evaluate.report import markdown, verdict
-from heedmap.evaluate.zoo import ABLATED, CHANCE, PRIOR, _judge, measure
-from heedmap.methods import METHODS
+from heedmap.evaluate.zoo import ABLATED, CHANCE, MEASURED, PRIOR, _judge, measure
 from heedmap.zoo.samples import MATERIALS, Asked, Evidence
 from heedmap.zoo.samples.sample import right_ones
 
@@ -127,7 +126,7 @@ def lists():
 
 def test_every_method_is_measured(lists):
     rows = lists["segments"]["text"]["rows"]
-    assert list(rows) == [*METHODS, CHANCE]
+    assert list(rows) == [*MEASURED, CHANCE]
     assert lists["samples"] == 30
     assert lists["right"] == lists["answers"] == lists["segments"]["text"]["samples"] <= 30
     assert all(low <= mean <= high for row in rows.values() for mean, low, high in row.values())
@@ -152,7 +151,7 @@ def test_a_batch_has_the_figures_of_its_samples_one_by_one(monkeypatch):
     monkeypatch.setattr("heedmap.evaluate.zoo.AT_ONCE", 1)
     alone = measure(subject, material, 4)
     assert ABLATED in alone["segments"]["text"]["rows"]
-    for method in {*METHODS, ABLATED} - {"random"}:
+    for method in {*MEASURED, ABLATED} - {"random"}:
         rows = [found["segments"]["text"]["rows"][method]["share"] for found in (together, alone)]
         assert rows[0] == pytest.approx(rows[1], abs=2e-4)
 
@@ -186,7 +185,7 @@ def test_figures_are_printed_written_and_kept(tmp_path):
     out, page = tmp_path / "figures.json", tmp_path / "zoo.md"
     done = invoke("gpt-lists", "--samples", 3, "--out", out)
     assert done.exit_code == 0, done.output
-    assert all(method in done.stdout for method in METHODS)
+    assert all(method in done.stdout for method in MEASURED)
     first = json.loads(out.read_text())["models"]
     assert list(first) == ["gpt-lists"]
     assert invoke("zoo/bart-dates", "--samples", 2, "--out", out, "--markdown", page).exit_code == 0
@@ -220,7 +219,7 @@ def test_the_page_says_where_the_papers_method_does_not_win():
 def test_a_model_that_sees_is_measured_beside_the_prior(subjects):
     figures = measure(subjects["vit-shapes"], MATERIALS["vit-shapes"], 6)
     rows = figures["segments"]["image"]["rows"]
-    assert list(rows) == [*METHODS, PRIOR, CHANCE]
+    assert list(rows) == [*MEASURED, PRIOR, CHANCE]
     assert figures["answers"] > figures["right"] == 6
     assert set(rows[PRIOR]) == {"share", "pointing", "overlap"}
     assert rows[CHANCE]["share"] == rows[CHANCE]["overlap"]

@@ -20,6 +20,7 @@ from heedmap.evaluate.evidence import (
     word_evidence,
 )
 from heedmap.methods import METHODS
+from heedmap.methods.cards import CARDS
 from heedmap.zoo.samples import Evidence, Material, ZooSample
 from heedmap.zoo.samples.sample import SEED, SPLIT, Batch, right_ones
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 25
 """Samples of a batch. ``random`` draws anew for each batch."""
+MEASURED = tuple(name for name in METHODS if not CARDS[name].is_slow)
+"""Those of a pass or two; the others take dozens."""
 PRIOR, CHANCE = "centre prior", "chance"
 PAPER, ABLATED = "generic", "generic, normalize=False"
 """The paper's method, and the same without rules 8 and 9, which matter where there is cross-attention."""
@@ -39,7 +42,7 @@ PAPER, ABLATED = "generic", "generic, normalize=False"
 def measure(
     subject: Any, material: Material, count: int, done: Callable[[int], None] = lambda _: None
 ) -> dict[str, Any]:
-    """The figures of every method in ``METHODS`` on the first ``count`` samples of the test split.
+    """The figures of every method in :data:`MEASURED` on the first ``count`` samples of the test split.
 
     A figure of a sample is the mean over its answers; only right answers are explained.
 
@@ -78,7 +81,7 @@ def measure(
 def _add(rows: Rows, subject: Any, batch: Batch, seed: int) -> None:
     """For each method, each sample's figures."""
     crossed = False
-    for name in METHODS:
+    for name in MEASURED:
         options = {"seed": seed} if name == "random" else {}
         maps = explain(subject, batch.inputs, target=batch.targets(), method=name, **options)
         crossed = crossed or any(one.kind == "cross" for one in maps[0].flow.attentions)
@@ -156,7 +159,7 @@ def _summary(rows: Rows) -> dict[str, Any]:
     for (segment, row), figures in rows.items():
         entry = found.setdefault(segment, {"samples": len(figures), "rows": {}})
         entry["rows"][row] = {name: _interval([one[name] for one in figures]) for name in figures[0]}
-    order = (PAPER, ABLATED, *METHODS, PRIOR, CHANCE)
+    order = (PAPER, ABLATED, *MEASURED, PRIOR, CHANCE)
     for entry in found.values():
         entry["rows"] = {row: entry["rows"][row] for row in order if row in entry["rows"]}
     return found

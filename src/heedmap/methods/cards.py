@@ -1,0 +1,123 @@
+"""Method cards: what each method computes, needs and costs, and where it is known to fail. Data.
+
+Forwards and backwards are those of one target, beside the mixing probe's (once for a model and image size). In the equations
+A is an attention matrix of one layer, (heads, queries, keys), E_h the mean over its heads, r the row that the target reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ANY = "any"
+MEMORY = "keeps every attention matrix's relevance: heads × N² an attention"
+RULES = (
+    "an operation without a rule is refused (a loss, a quotient of two activations, an autograd function of the model)"
+)
+ALL_ROWS = "knows no row: every token that is read gets the same map"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A method's card.
+
+    Attributes:
+        equation: what it computes.
+        needs: what of the model.
+        forwards, backwards: how many passes; a word where it is an option or depends on the input.
+        flows: on which models it is defined.
+        fails: known failures and limits.
+    """
+
+    equation: str
+    needs: str
+    forwards: int | str
+    backwards: int | str
+    flows: str
+    fails: str
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it takes more passes than one can count on."""
+        return not isinstance(self.forwards, int)
+
+
+CARDS: Mapping[str, Card] = {
+    "generic": Card(
+        "Ā = E_h[(A ⊙ ∂y/∂A)⁺] (eq. 5), carried from layer to layer by eqs. 6–11",
+        "attention and its gradient (cam=lrp: relevance of A too, one pass more each way)",
+        1,
+        1,
+        ANY,
+        "on cross-attention, its normalisation (eqs. 8, 9) gives what the keys took in from each other half of the weight; "
+        "see the evidence page",
+    ),
+    "raw_attention": Card(
+        "r E_h[A] of the last layer", "attention", 1, 1, ANY, "knows neither the target nor the layers below the last"
+    ),
+    "rollout": Card(
+        "r Π (E_h[A] + I), rows normalised", "attention", 1, 1, ANY, "knows no target: every class gets the same map"
+    ),
+    "attention_gradcam": Card(
+        "r (E_h[w_h A_h])⁺ of the last layer, w_h the mean of ∂y/∂A_h",
+        "attention and its gradient",
+        1,
+        1,
+        ANY,
+        "zero where all heads' mean gradients are negative",
+    ),
+    "partial_lrp": Card("r E_h[R_A] of the last layer, R by LRP", "a relevance rule for every operation", 2, 2, ANY,
+                        f"{RULES}; {MEMORY}"),
+    "transformer_attribution": Card(
+        "r Π (E_h[(∂y/∂A ⊙ R_A)⁺] + I), R by LRP; from another stream the last cross-attention's alone",
+        "a relevance rule for every operation, and the gradient of attention",
+        2,
+        2,
+        ANY,
+        f"of an encoder it shows the last cross-attention only; {RULES}; {MEMORY}",
+    ),
+    "full_lrp": Card(
+        "R of the input's features by z⁺, summed over each token's",
+        "a relevance rule for every operation",
+        2,
+        2,
+        ANY,
+        f"{RULES}; the part that falls on learned tokens ([CLS], object queries) is not shown",
+    ),
+    "random": Card("uniform numbers", "nothing", 1, 1, ANY, "knows nothing, which is its use"),
+    "attn_lrp": Card(
+        "R of the input's features by the ε-rule, softmax by its Taylor expansion, products half and half",
+        "a relevance rule for every operation",
+        2,
+        2,
+        ANY,
+        f"biases take a share, so the sum may be far from the score; unstable where activations cancel; {RULES}",
+    ),
+    "attention_x_gradient": Card(
+        "r E_h[A ⊙ ∂y/∂A] of one layer", "attention and its gradient", 1, 1, ANY, "one layer knows little of the others"
+    ),
+    "legrad": Card("Σ over layers of the mean over heads and rows of (∂y/∂A)⁺", "the gradient of attention", 1, 1, ANY,
+                   ALL_ROWS),
+    "input_x_gradient": Card("x ⊙ ∂y/∂x", "gradients to the input", 2, 2, ANY, "noisy: the gradient at one point only"),
+    "integrated_gradients": Card(
+        "(x − x₀) ⊙ ∫ ∂y/∂x (x₀ + t (x − x₀)) dt, `steps` points",
+        "gradients to the input; captum",
+        "1 + steps",
+        "1 + steps",
+        ANY,
+        "depends on the baseline x₀: what is like it gets nothing",
+    ),
+    "smoothgrad": Card("x ⊙ mean of ∂y/∂x at x + noise", "gradients to the input", "1 + samples", "1 + samples", ANY,
+                       "depends on the size of the noise"),
+    "gradient_shap": Card(
+        "mean of (x + noise − x₀) ⊙ ∂y/∂x at random points on the way",
+        "gradients to the input",
+        "1 + samples",
+        "1 + samples",
+        ANY,
+        "random: few samples are noisy",
+    ),
+    "occlusion": Card("y(x) − y(x without token i)", "forward passes alone", "2 + tokens", 2, ANY,
+                      "slow; of tokens that stand for each other, each is worth nothing"),
+}  # fmt: skip
+"""By the method's name."""
