@@ -1,6 +1,6 @@
 """Ratios in one run: heedmap against the floor and against the usual recipe.
 
-    python bench/run.py [NAME …]      # names: vit-224 vit-384 bert-512 detr-1 detr-20 memory
+    python bench/run.py [NAME …]      # names: vit-224 vit-384 bert-512 detr-1 detr-20 memory methods
 
 floor: one forward and one backward to the attention outputs, kept by the plainest patch of the fused kernel.
 recipe: eager attention, one backward through everything into the parameters, dense R (for DETR once per query).
@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import heedmap
+from heedmap.methods.cards import CARDS
 from heedmap.targets import DetectionQuery
 
 
@@ -184,6 +185,31 @@ def memory(tokens: int = 8192) -> None:
     )
 
 
+def methods() -> None:
+    """Each method's time in forward passes without gradient, on ViT-B/16 (224 px) and BERT-base (128 words), a table."""
+    from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
+
+    vit, bert = ViTForImageClassification(ViTConfig(num_labels=10)), BertForSequenceClassification(BertConfig())
+    cases = (
+        (vit.eval(), {"pixel_values": torch.randn(1, 3, 224, 224)}),
+        (bert.eval(), {"input_ids": torch.randint(5, 20000, (1, 128))}),
+    )
+
+    def forward(model: nn.Module, inputs: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            model(**inputs)
+
+    for name in heedmap.METHODS:
+        ratios = []
+        for case in cases:
+            before = timed(lambda c=case: forward(*c), 3)
+            taken = timed(
+                lambda c=case, n=name: heedmap.explain(*c, target=0, method=n), 1 if CARDS[name].is_slow else 3
+            )
+            ratios.append(2 * taken / (before + timed(lambda c=case: forward(*c), 3)))
+        print(f"| `{name}` | {ratios[0]:.1f} | {ratios[1]:.1f} |", flush=True)
+
+
 BENCHES: dict[str, Callable[[], None]] = {
     "vit-224": lambda: vit(224),
     "vit-384": lambda: vit(384),
@@ -191,6 +217,7 @@ BENCHES: dict[str, Callable[[], None]] = {
     "detr-1": lambda: detr(1),
     "detr-20": lambda: detr(20),
     "memory": memory,
+    "methods": methods,
 }
 
 if __name__ == "__main__":

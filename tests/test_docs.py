@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import heedmap
+from heedmap.methods.cards import CARDS, page
+
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -46,3 +49,9 @@ def test_links_lead_somewhere() -> None:
     for path in PAGES:
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
             assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_the_method_cards_are_those_of_the_registry() -> None:
+    """Written by ``heedmap methods --markdown docs/reference/methods.md``."""
+    assert set(CARDS) == set(heedmap.METHODS)
+    assert (ROOT / "docs" / "reference" / "methods.md").read_text() == page(heedmap.METHODS.values())

@@ -10,7 +10,7 @@ from heedmap.errors import UnknownNameError
 from heedmap.zoo.tasks import answers, questions
 
 SIZES = {
-    "visualbert": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+    "visualbert": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
     "lxmert": {
         "hidden_size": 16,
         "intermediate_size": 16,

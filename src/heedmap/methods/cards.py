@@ -6,8 +6,10 @@ A is an attention matrix of one layer, (heads, queries, keys), E_h the mean over
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from heedmap.methods.method import Method
 
 ANY = "any"
 MEMORY = "keeps every attention matrix's relevance: heads × N² an attention"
@@ -121,3 +123,33 @@ CARDS: Mapping[str, Card] = {
                       "slow; of tokens that stand for each other, each is worth nothing"),
 }  # fmt: skip
 """By the method's name."""
+
+HEAD = """# Methods
+
+<!-- Written by `heedmap methods --markdown docs/reference/methods.md`; do not edit. -->
+
+`heedmap.explain(…, method=NAME, **options)`. Passes are those of one target; the recording is one of the forward passes, and
+several targets share it. The mixing probe comes once for a model and image size. In the equations A is an attention matrix
+of one layer, E_h the mean over its heads, r the row that the target reads, y the target, x the input's features, R relevance.
+"""
+
+
+def page(methods: Iterable[Method]) -> str:
+    """The cards as a page of the documentation."""
+    return "\n".join([HEAD, *(_section(method, CARDS[method.name]) for method in methods)])
+
+
+def _section(method: Method, card: Card) -> str:
+    options = ", ".join(f"`{name}={value!r}`" for name, value in method.options.items()) or "none"
+    choices = "; ".join(f"`{name}`: {', '.join(f'`{c}`' for c in known)}" for name, known in method.choices.items())
+    rows = {
+        "computes": card.equation,
+        "from": method.source,
+        "needs": card.needs,
+        "passes": f"{card.forwards} forward, {card.backwards} backward",
+        "defined on": f"{card.flows} flow",
+        "mind": card.fails,
+        "options": options + (f" ({choices})" if choices else ""),
+    }
+    table = "\n".join(f"| {name} | {words.replace('|', chr(92) + '|')} |" for name, words in rows.items())
+    return f"## `{method.name}`\n\n{method.summary[0].upper()}{method.summary[1:]}.\n\n| | |\n|---|---|\n{table}\n"
