@@ -51,7 +51,7 @@ class Relevances:
     leaves: dict[int, Tensor]
 
 
-def propagate(replay: Replay, rules: str, share_constants: bool = False) -> Relevances:
+def propagate(replay: Replay, rules: str, share_constants: bool = False, inputs: bool = True) -> Relevances:
     """Run the model under a rule set and hand the target's relevance down to its attentions and its input.
 
     Args:
@@ -59,13 +59,14 @@ def propagate(replay: Replay, rules: str, share_constants: bool = False) -> Rele
         rules: a name in :data:`heedmap.lrp.rules.RULES`.
         share_constants: whether what is added and does not depend on the input, such as position embeddings, takes
             relevance in proportion to its size.
+        inputs: whether to go on to the inputs themselves; else down to where rows of features begin: a backbone is left out.
 
     Raises:
         MissingRuleError: an operation without a rule, a custom autograd function, a tensor overwritten while a rule needs it.
     """
     chosen, samples = RULES[rules], Samples(replay.batch)
     mode = RelevanceMode(Rules(chosen, samples, share_constants))
-    tape = Tape(replay.batch, through=True)
+    tape = Tape(replay.batch, leaves=True, through=inputs)
     try:
         torch.manual_seed(0)
         with torch.enable_grad(), mode:

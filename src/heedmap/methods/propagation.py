@@ -69,7 +69,7 @@ TRANSFORMER_ATTRIBUTION = Method(
 
 
 def _leaves(run: Run, options: Mapping[str, Any]) -> Mapping[int, Tensor]:
-    return run.relevances(options["rules"], options["share_constants"]).leaves
+    return run.relevances(options["rules"], options["share_constants"], inputs=True).leaves
 
 
 FULL_LRP = Method(

@@ -61,7 +61,7 @@ class Run:
     full: bool = False
     replay: Replay | None = None
     parts: Mapping[int, Sequence[Part]] = field(default_factory=dict)
-    _relevances: dict[tuple[str, bool], Relevances] = field(default_factory=dict)
+    _relevances: dict[tuple[str, bool, bool], Relevances] = field(default_factory=dict)
 
     @property
     def batch(self) -> int:
@@ -84,24 +84,25 @@ class Run:
             lambda rows: average_heads(attention.probabilities(rows), attention.gradient(gradient, rows)),
         )
 
-    def relevances(self, rules: str, share_constants: bool) -> Relevances:
-        """What relevance propagation gives each attention and each leaf; see :func:`heedmap.lrp.replay.propagate`.
+    def relevances(self, rules: str, share_constants: bool, inputs: bool = False) -> Relevances:
+        """What relevance propagation gives each attention, and each leaf; see :func:`heedmap.lrp.replay.propagate`.
 
         Raises:
             MissingRuleError: see there.
             AttentionError: the second forward pass was not like the first.
         """
-        if (rules, share_constants) not in self._relevances:
+        key = (rules, share_constants, inputs)
+        if key not in self._relevances:
             assert self.replay is not None
-            found = propagate(self.replay, rules, share_constants)
+            found = propagate(self.replay, *key)
             unlike = [i for i, r in found.attentions.items() if i >= len(self.attentions) or not self._fits(i, r)]
             if unlike:
                 raise AttentionError(
                     f"attention {unlike[0]} of the pass for relevance propagation is not like the recorded one: the model "
                     "does not do the same thing twice on equal input; make it deterministic"
                 )
-            self._relevances[rules, share_constants] = found
-        return self._relevances[rules, share_constants]
+            self._relevances[key] = found
+        return self._relevances[key]
 
     def _fits(self, index: int, relevance: Tensor) -> bool:
         a = self.attentions[index]
