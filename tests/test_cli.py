@@ -3,6 +3,7 @@ import subprocess
 import sys
 import types
 import wave
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import heedmap
 from heedmap import cli
 from heedmap.errors import InputError
 from heedmap.explanation import AttentionInfo, Explanation, Flow, Segment, StreamInfo
+from heedmap.methods.cards import CARDS
 from heedmap.targets import DetectionQuery, NextToken
 
 FLOW = Flow(
@@ -229,6 +231,7 @@ def test_methods(subject):
         "summary": "The paper's [rules].",
         "source": "ICCV 2021",
         "options": {"normalize": True},
+        **asdict(CARDS["generic"]),
     }
 
 
