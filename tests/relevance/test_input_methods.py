@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 import heedmap
 from conformance.tiny_models import BATCH, CASES, livened
 from heedmap.errors import MissingLibraryError, OptionError
-from heedmap.methods.leaves import pooled
+from heedmap.methods.gradients import noisy
+from heedmap.methods.leaves import Feature, pooled
 from heedmap.targets import ClassLogit, Context, DetectionQuery, NextToken, TopPrediction
 
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor")
@@ -153,7 +155,7 @@ def test_integrated_gradients_are_complete(name: str) -> None:
     torch.testing.assert_close(total(found), change(name, ends), rtol=5e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "detr"])  # its ReLUs make the gradient jump
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "detr"])  # its backbone would need thousands of steps
 def test_integrated_gradients_from_the_mean_are_complete(name: str) -> None:
     over = {"image": (2, 3), "audio": (2,)}
     ends = {s: x.mean(over.get(s, (1,)), keepdim=True).expand_as(x) for s, x in points(name).items()}
@@ -161,7 +163,7 @@ def test_integrated_gradients_from_the_mean_are_complete(name: str) -> None:
     torch.testing.assert_close(total(found), change(name, ends), rtol=5e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["llama", "lxmert"])
+@pytest.mark.parametrize("name", SCALE_FREE)
 def test_a_norm_hides_the_way_from_zero(name: str) -> None:
     """All that changes, changes in the last thousandth before zero, between two steps of the sum: choose the mean."""
     ends = {segment: torch.zeros_like(x) for segment, x in points(name).items()}
@@ -215,6 +217,35 @@ def test_a_seed_draws_the_same_again(method: str) -> None:
     first, again, other = (explained("bert", method, seed=seed, samples=3)["text"] for seed in (4, 4, 5))
     assert torch.equal(first, again)
     assert float((first - other).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["bert", "vit", "whisper"])
+def test_gradient_shap_is_the_mean_over_random_points_of_the_way(name: str) -> None:
+    """Each point by hand: (x − 0) ⊙ ∂y/∂x at α x, α as the seed draws it."""
+    expected = {segment: torch.zeros_like(x) for segment, x in points(name).items()}
+    for draw in range(5):
+        share = float(np.random.default_rng([3, draw]).random())
+        at = {segment: (share * x).requires_grad_() for segment, x in points(name).items()}
+        gradients = torch.autograd.grad(values(name, at).sum(), list(at.values()))
+        for (segment, x), gradient in zip(points(name).items(), gradients, strict=True):
+            expected[segment] += x * gradient / 5
+    found = explained(name, "gradient_shap", noise=0.0, samples=5, seed=3)
+    for segment, relevance in expected.items():
+        torch.testing.assert_close(found[segment].double(), by_token(name, segment, relevance), **CLOSE)
+
+
+def test_noise_is_in_proportion_to_the_spread_and_the_same_for_all_samples() -> None:
+    """Of a word its own features' spread, of a picture the whole one's; rows after it, and other samples, change nothing."""
+    x = torch.randn(2, 6, 4000, dtype=torch.float64) * torch.tensor([1.0, 2, 3, 4, 5, 0])[:, None]
+    rows = noisy(Feature(3, x, 0, ()), 0.1, 7, 2) - x
+    spread = x.amax(2) - x.amin(2)
+    torch.testing.assert_close(rows.std(2), 0.1 * spread, rtol=0.05, atol=1e-12)
+    torch.testing.assert_close(rows[0, :5] / spread[0, :5, None], rows[1, :5] / spread[1, :5, None])
+    torch.testing.assert_close(noisy(Feature(3, x[1:, :4], 0, ()), 0.1, 7, 2), (x + rows)[1:, :4])
+    picture = noisy(Feature(3, x, 1, ()), 0.1, 7, 2) - x
+    torch.testing.assert_close(picture.std(2), 0.1 * spread.amax(1, keepdim=True).expand(-1, 6), rtol=0.25, atol=1e-12)
+    assert float((noisy(Feature(3, x, 0, ()), 0.1, 7, 3) - x - rows).abs().max()) > 0.1
+    assert float((noisy(Feature(4, x, 0, ()), 0.1, 7, 2) - x - rows).abs().max()) > 0.1
 
 
 MEANS = [(m, {"baseline": "mean"}) for m in ("integrated_gradients", "gradient_shap", "occlusion")]

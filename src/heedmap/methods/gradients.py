@@ -68,7 +68,7 @@ INTEGRATED_GRADIENTS = Method(
 )
 
 
-def _noisy(feature: Feature, noise: float, seed: int, draw: int) -> Tensor:
+def noisy(feature: Feature, noise: float, seed: int, draw: int) -> Tensor:
     """x + ε, ε normal with ``noise`` times the spread (largest − smallest) of the row, or of the whole picture or sound.
 
     Every sample has the same draw, and a row's does not depend on those after it: not on other samples, nor on padding.
@@ -92,7 +92,7 @@ def _smoothgrad(run: Run, options: Mapping[str, Any]) -> Relevance:
     leaves = Leaves(run)
 
     def one(draw: int) -> Relevance:
-        return leaves.gradients_at({i: _noisy(f, noise, seed, draw) for i, f in leaves.features.items()})
+        return leaves.gradients_at({i: noisy(f, noise, seed, draw) for i, f in leaves.features.items()})
 
     return {i: leaves.features[i].x * gradient for i, gradient in _mean(samples, one).items()}
 
@@ -115,7 +115,7 @@ def _gradient_shap(run: Run, options: Mapping[str, Any]) -> Relevance:
 
     def one(draw: int) -> Relevance:
         share = float(np.random.default_rng([seed, draw]).random())
-        ways = {i: _noisy(f, noise, seed, draw) - baselines[i] for i, f in leaves.features.items()}
+        ways = {i: noisy(f, noise, seed, draw) - baselines[i] for i, f in leaves.features.items()}
         found = leaves.gradients_at({i: baselines[i] + share * way for i, way in ways.items()})
         return {i: ways[i] * gradient for i, gradient in found.items()}
 
