@@ -224,7 +224,6 @@ def test_softmax_by_its_taylor_expansion() -> None:
 PASSING = {
     "gelu": F.gelu,
     "tanh": torch.tanh,
-    "layer_norm": lambda x: F.layer_norm(x, (4,), torch.full((4,), 2.0, dtype=x.dtype)),
     "rms_norm by hand": lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6),
     "normalised": lambda x: x / x.norm(dim=-1, keepdim=True),
     "a factor": lambda x: 3 * x / 7,
@@ -242,6 +241,27 @@ def test_what_lets_relevance_pass(how: str, name: str) -> None:
     x, R = drawn(3, 4), drawn(3, 4, seed=1)
     (found,) = run(name, PASSING[how], [x], R)
     np.testing.assert_allclose(found, R, rtol=1e-6)
+
+
+NORMS = {
+    "layer norm": lambda x, w, b: F.layer_norm(x, (4,), w, b),
+    "group norm": lambda x, w, b: F.group_norm(x, 1, w, b),
+    "batch norm": lambda x, w, b: F.batch_norm(x, torch.zeros_like(w) + 0.3, torch.ones_like(w) * 2, w, b),
+}
+
+
+@pytest.mark.parametrize("how", NORMS)
+def test_norms(how: str) -> None:
+    """The authors let all relevance pass; in AttnLRP the bias and the mean take their share, the deviation none."""
+    x, R, w, b = drawn(3, 4), drawn(3, 4, seed=1), drawn(4, seed=2), drawn(4, seed=3)
+    args = (torch.as_tensor(w), torch.as_tensor(b))
+    np.testing.assert_allclose(run("chefer_orig", lambda t: NORMS[how](t, *args), [x], R)[0], R, rtol=1e-7)
+    (found,) = run("attn_lrp", lambda t: NORMS[how](t, *args), [x], R)
+    mean = 0.3 if how == "batch norm" else x.mean(1, keepdims=True)
+    std = np.sqrt(2 + 1e-5) if how == "batch norm" else np.sqrt(x.var(1, keepdims=True) + 1e-5)
+    shares = R / ((x - mean) / std * w + b) * w / std
+    centred = 0 if how == "batch norm" else shares.mean(1, keepdims=True)
+    np.testing.assert_allclose(found, x * (shares - centred), rtol=1e-5)
 
 
 def test_a_mean_in_proportion() -> None:

@@ -81,7 +81,9 @@ def by_hand(model: OneLayer, x: np.ndarray, label: int) -> np.ndarray:
     R_normed = linear_down("gate", normed, R_gated / 2) + linear_down(
         "up", normed, R_gated / 2
     )  # uniform rule, identity
-    R_mixed = R_mixed + R_normed  # identity rule of norms
+    scale = W["norm.weight"] / np.sqrt(var + model.norm.eps)  # Proposition 3.4: a constant; what is left is linear
+    passed = scale * R_normed / normed
+    R_mixed = R_mixed + mixed * (passed - passed.mean(1, keepdims=True))
     R_x, R_o = x / mixed * R_mixed, (mixed - x) / mixed * R_mixed
     R_out = linear_down("o", out, R_o)
     shares = A[:, :, None] * v[None] / (2 * out[:, None]) * R_out[:, None]  # eq. 15, halved
@@ -124,7 +126,7 @@ def by_lxt(model: OneLayer, features: Tensor, label: int) -> Tensor:
 
     A = lf.softmax(product(linear(model.q, x), linear(model.k, x).transpose(-1, -2)) * 1.0, -1, temperature=WIDTH**0.5)
     mixed = lf.add2(x, linear(model.o, product(A, linear(model.v, x))), False, 1e-12)
-    normed = mixed + (model.norm(mixed) - mixed).detach()  # identity rule
+    normed = lf.layer_norm(mixed, model.norm.weight, model.norm.bias, model.norm.eps)
     made = lf.add2(
         mixed,
         linear(model.down, lf.mul2(Same.apply(linear(model.gate, normed)), linear(model.up, normed))),

@@ -139,7 +139,7 @@ class RelevanceMode(TorchFunctionMode):
 
     def _linear(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
         names = ("input", "weight", "bias")
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        given = _named(names, args, kwargs)
         x, weight, bias = given["input"], given["weight"], given.get("bias")
         rest, keywords = args[3:], _without(kwargs, *names)
         if weight.requires_grad:
@@ -194,6 +194,43 @@ class RelevanceMode(TorchFunctionMode):
             keywords.pop("input")
             return x.copy_(self.rules.passed(x.clone(), lambda t: func(t, **keywords)))
         return self.rules.passed(x, lambda t: func(t, *rest, **keywords))
+
+    def _layer_norm(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        given = _named(("input", "normalized_shape", "weight", "bias", "eps"), args, kwargs)
+        x, axes = given["input"], tuple(range(-len(given["normalized_shape"]), 0))
+        std = (x.detach().var(axes, unbiased=False, keepdim=True) + given.get("eps", 1e-5)).sqrt()
+        weight, bias = given.get("weight"), given.get("bias")
+
+        def frozen(t: Tensor) -> Tensor:
+            normed = (t - t.mean(axes, keepdim=True)) / std
+            normed = normed if weight is None else normed * weight
+            return normed if bias is None else normed + bias
+
+        return self.rules.norm(x, lambda t: func(t, **_without(given, "input")), frozen)
+
+    def _group_norm(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        given = _named(("input", "num_groups", "weight", "bias", "eps"), args, kwargs)
+        x, groups = given["input"], given["num_groups"]
+        std = (x.detach().unflatten(1, (groups, -1)).flatten(2).var(2, unbiased=False) + given.get("eps", 1e-5)).sqrt()
+        each = [-1 if axis == 1 else 1 for axis in range(x.dim())]
+        weight, bias = (None if given.get(n) is None else given[n].reshape(each) for n in ("weight", "bias"))
+
+        def frozen(t: Tensor) -> Tensor:
+            parts = t.unflatten(1, (groups, -1)).flatten(2)
+            normed = ((parts - parts.mean(2, keepdim=True)) / std[..., None]).reshape(t.shape)
+            normed = normed if weight is None else normed * weight
+            return normed if bias is None else normed + bias
+
+        return self.rules.norm(x, lambda t: func(t, **_without(given, "input")), frozen)
+
+    def _batch_norm(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        """In eval mode its statistics are constants already."""
+        x, rest, keywords = args[0] if args else kwargs["input"], args[1:], _without(kwargs, "input")
+
+        def operation(t: Tensor) -> Tensor:
+            return func(t, *rest, **keywords)
+
+        return self.rules.norm(x, operation, operation)
 
     def _reduce(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
         x, rest, keywords = args[0] if args else kwargs["input"], args[1:], _without(kwargs, "input")
@@ -289,6 +326,10 @@ def _without(kwargs: Keywords, *names: str) -> Keywords:
     return {name: value for name, value in kwargs.items() if name not in names}
 
 
+def _named(names: tuple[str, ...], args: Args, kwargs: Keywords) -> Keywords:
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
 def _bound(func: Callable[..., Any], args: Args, kwargs: Keywords) -> Keywords:
     return dict(inspect.signature(func).bind(*args, **kwargs).arguments)
 
@@ -319,6 +360,9 @@ HANDLERS: dict[Any, Callable[[RelevanceMode, Any, Args, Keywords], Any]] = {
     **dict.fromkeys(ops.FACTORS, RelevanceMode._factor),
     **dict.fromkeys(ops.QUOTIENTS, RelevanceMode._quotient),
     **dict.fromkeys(ops.REDUCTIONS, RelevanceMode._reduce),
+    **dict.fromkeys(ops.LAYER_NORM, RelevanceMode._layer_norm),
+    **dict.fromkeys(ops.GROUP_NORM, RelevanceMode._group_norm),
+    **dict.fromkeys(ops.BATCH_NORM, RelevanceMode._batch_norm),
     **dict.fromkeys(ops.POWERS, RelevanceMode._power),
     **dict.fromkeys(ops.STATISTICS, RelevanceMode._size),
     F.cosine_similarity: RelevanceMode._cosine,

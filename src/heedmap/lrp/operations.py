@@ -49,10 +49,16 @@ PASSES = found(
     EVERYWHERE,
     "relu relu6 elu selu celu leaky_relu prelu rrelu gelu silu mish softplus softsign tanh sigmoid hardtanh hardswish "
     "hardsigmoid hardshrink logsigmoid log_sigmoid expit threshold erf exp log log_softmax square abs neg negative __neg__ "
-    "clamp clamp_min clamp_max clip layer_norm rms_norm group_norm batch_norm instance_norm normalize "
+    "clamp clamp_min clamp_max clip rms_norm instance_norm normalize "
     "local_response_norm nan_to_num",
 )
 """Of one tensor that carries relevance: it passes to the tensor as it is."""
+
+LAYER_NORM = found((torch, F), "layer_norm")
+
+GROUP_NORM = found((torch, F), "group_norm")
+
+BATCH_NORM = found((torch, F), "batch_norm")
 
 POWERS = found((torch, Tensor), "pow __pow__")
 

@@ -35,6 +35,7 @@ class RuleSet:
         pixels: of a convolution that reads pixels: ``"zbox"``, or as ``linear``.
         sums: ``"conserving"`` or ``"proportional"``.
         softmax: ``"identity"`` or ``"taylor"``.
+        norms: of norms that centre or add a bias: ``"identity"``, or ``"epsilon"`` with the deviation held constant.
         starts_with_value: whether the target's value is what is handed down; else 1.
         clones: whether a tensor that several operations read gets x · (R / (x + ε)), R the sum of what they hand down,
             as the authors' layer for copies has it; else R.
@@ -46,6 +47,7 @@ class RuleSet:
     pixels: str
     sums: str
     softmax: str
+    norms: str = "identity"
     starts_with_value: bool = False
     clones: bool = True
 
@@ -70,6 +72,7 @@ RULES = {
             "epsilon",
             "proportional",
             "taylor",
+            "epsilon",
             starts_with_value=True,
             clones=False,
         ),
@@ -101,6 +104,12 @@ class Rules:
     def passed(self, x: Tensor, operation: Operation) -> Tensor:
         """An operation on one tensor that is no more than a nonlinearity, a norm, a factor or a mask."""
         return Identity.apply(operation, 1.0, x)
+
+    def norm(self, x: Tensor, operation: Operation, frozen: Operation) -> Tensor:
+        """A norm over tokens' features; ``frozen`` is the same with its deviation held constant, linear but for its bias."""
+        if self.set.norms == "identity":
+            return self.passed(x, operation)
+        return Proportional.apply(frozen, self.set.divide, 1.0, x)
 
     def linear(
         self, x: Tensor, weight: Tensor, operation: Operation, linear: Operation, pixels: bool = False
