@@ -140,8 +140,9 @@ class Rules:
         return Proportional.apply(operation, self.set.divide, 1.0, a, b)
 
     def _shares(self, *tensors: Tensor) -> bool:
-        """Whether a constant among them is no mask, and takes its share."""
-        return self.share_constants and all(t.dim() > 1 and bool(t.isfinite().all()) for t in tensors)
+        """Whether a constant among them takes its share: no mask, and in z⁺ sets no bias."""
+        least = 1 if self.set.linear == "epsilon" else 2
+        return self.share_constants and all(t.dim() >= least and bool(t.isfinite().all()) for t in tensors)
 
     def factor(self, operation: Operation, a: Tensor, b: Tensor) -> Tensor:
         """a · b, element by element, broadcast: half to each, or all to the one that carries relevance."""

@@ -93,7 +93,7 @@ CARDS: Mapping[str, Card] = {
         2,
         2,
         ANY,
-        f"biases take a share, so the sum may be far from the score; unstable where activations cancel; {RULES}",
+        f"biases take a share, so the sum may be far from the score; numbers grow where activations cancel; {RULES}",
     ),
     "attention_x_gradient": Card(
         "r E_h[A ⊙ ∂y/∂A] of one layer", "attention and its gradient", 1, 1, ANY, "one layer knows little of the others"
