@@ -277,6 +277,14 @@ def test_a_gate_gives_half_to_each() -> None:
         np.testing.assert_allclose(ours, R / 2, rtol=1e-7)
 
 
+def test_what_is_added_to_a_product_has_its_relevance() -> None:
+    """``baddbmm`` of three activations: a sum of two, of which one is a product."""
+    added, a, b, R = drawn(2, 3, 5, seed=4), drawn(2, 3, 4), drawn(2, 4, 5), drawn(2, 3, 5)
+    found = run("attn_lrp", lambda t, x, y: torch.baddbmm(t, x, y, beta=0.5, alpha=2), [added, a, b], R)
+    np.testing.assert_allclose(found[0], 0.5 * added / (0.5 * added + 2 * a @ b) * R, rtol=1e-5)
+    assert sum(f.sum() for f in found) == pytest.approx(R.sum(), rel=1e-4)
+
+
 def test_position_embeddings_take_a_share_only_where_asked() -> None:
     x, place, R = (torch.as_tensor(drawn(1, 3, 4, seed=s)) for s in range(3))
     whole, shared = (handed_down("chefer", lambda t: t + place, [x], R, share=s)[0] for s in (False, True))

@@ -8,7 +8,7 @@ from conservation import MODELS, arrived
 from torch import Tensor, nn
 
 import heedmap
-from heedmap.errors import MissingRuleError, OptionError
+from heedmap.errors import GradientError, MissingRuleError, OptionError
 
 METHODS = ("partial_lrp", "transformer_attribution", "full_lrp", "attn_lrp")
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor")
@@ -76,6 +76,21 @@ def test_what_is_refused(what: str, method: str) -> None:
     heedmap.explain(model, {"features": features()}, target=1)
     with pytest.raises(MissingRuleError, match=message):
         heedmap.explain(model, {"features": features()}, target=1, method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_target_that_the_rules_hold_constant_is_refused(method: str) -> None:
+    with pytest.raises(MissingRuleError, match="no relevance passes from the target"):
+        heedmap.explain(
+            Encoder(nn.Identity()), {"features": features()}, target=lambda out: out.norm(dim=-1), method=method
+        )
+
+
+def test_relevance_that_is_not_finite_is_refused() -> None:
+    """Where large parts cancel, each takes thousands of times the whole: more than float16 holds."""
+    model, x = Encoder(lambda x: 2000 * x - 1999 * x).half(), features().half()
+    with pytest.raises(GradientError, match="relevance is not finite"):
+        heedmap.explain(model, {"features": x}, target=lambda out: out[:, 1] + 3e4, method="attn_lrp")
 
 
 def test_an_operation_off_the_target_does_no_harm() -> None:

@@ -122,7 +122,8 @@ class ZPlus(Function):
     """The αβ-rule with α = 1, β = 0: relevance follows the positive contributions x⁺w⁺ and x⁻w⁻; the bias takes none.
 
     With ``apart``, each of the two kinds of contribution is divided by its own sum, so that both hand on all the
-    relevance (the older of the authors' two definitions). With ``conserve``, the result is rescaled to the sum.
+    relevance (the older of the authors' two definitions). With ``samples``, the result is rescaled to
+    each sample's sum.
     """
 
     @staticmethod

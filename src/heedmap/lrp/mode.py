@@ -161,9 +161,8 @@ class RelevanceMode(TorchFunctionMode):
             return self.rules.linear(
                 a, b, lambda t: func(added, t, b, **kwargs), lambda t, w: func(zero, t, w, **kwargs)
             )
-        made = self._matmul(torch.matmul, (a, b), {})
-        made = self.rules.passed(made, lambda t: t * factors["alpha"])
-        return self._sum(torch.add, (added.detach() * factors["beta"], made), {})
+        parts = ((added, factors["beta"]), (self._matmul(torch.matmul, (a, b), {}), factors["alpha"]))
+        return self._sum(torch.add, tuple(self.rules.passed(t, lambda x, f=f: x * f) for t, f in parts), {})
 
     def _sum(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
         return self._pair(self.rules.sum, func, args, kwargs)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from heedmap.attention.forward import call
 from heedmap.attention.record import Layout
 from heedmap.attention.tape import Tape
-from heedmap.errors import MissingRuleError
+from heedmap.errors import GradientError, MissingRuleError
 from heedmap.lrp.mode import RelevanceMode, foreign
 from heedmap.lrp.rules import RULES, Rules
 from heedmap.lrp.samples import BatchAxisError, Samples
@@ -41,12 +41,10 @@ class Relevances:
     """What relevance fell where.
 
     Attributes:
-        start: what was handed down, (batch,).
         attentions: by index, on A: (batch, heads, queries, keys), in float32 at least.
         leaves: by index among the tape's sources, in the leaf's own shape.
     """
 
-    start: Float[Tensor, " batch"]
     attentions: dict[int, Float[Tensor, "batch heads queries keys"]]
     leaves: dict[int, Tensor]
 
@@ -62,7 +60,9 @@ def propagate(replay: Replay, rules: str, share_constants: bool = False, inputs:
         inputs: whether to go on to the inputs themselves; else down to where rows of features begin: a backbone is left out.
 
     Raises:
-        MissingRuleError: an operation without a rule, a custom autograd function, a tensor overwritten while a rule needs it.
+        MissingRuleError: an operation without a rule, a custom autograd function, a tensor overwritten while a rule needs it,
+            or no relevance passes at all.
+        GradientError: relevance is not finite.
     """
     chosen, samples = RULES[rules], Samples(replay.batch)
     mode = RelevanceMode(Rules(chosen, samples, share_constants))
@@ -90,13 +90,17 @@ def propagate(replay: Replay, rules: str, share_constants: bool = False, inputs:
             "the model overwrites a tensor in place that a relevance rule still needs, so relevance would be wrong; "
             f"choose a method without relevance propagation ('generic', …). torch says: {str(error).splitlines()[0]}"
         ) from error
+    if not all(bool(r.isfinite().all()) for r in handed.values() if r is not None):
+        raise GradientError(
+            "relevance is not finite (NaN or infinity): half precision is too small for it; try float32"
+        )
     found = {}
     for a in tape.attentions:
         relevance = handed.get(("A", a.index))
         if relevance is not None:
             layout = a.probs_layout or Layout(None, replay.batch)
             found[a.index] = layout.apply(relevance)[..., : a.keys].to(a.dtype)
-    return Relevances(start, found, {i: r for (kind, i), r in handed.items() if kind == "x" and r is not None})
+    return Relevances(found, {i: r for (kind, i), r in handed.items() if kind == "x" and r is not None})
 
 
 def pulled(values: Tensor, wanted: list[Tensor], start: Tensor, samples: Samples) -> list[Tensor | None]:
@@ -116,6 +120,11 @@ def pulled(values: Tensor, wanted: list[Tensor], start: Tensor, samples: Samples
 
 
 def _check_graph(values: Tensor) -> None:
+    if not values.requires_grad:
+        raise MissingRuleError(
+            "no relevance passes from the target to the input: it is a norm or a root, which the rules hold constant, or it is "
+            "detached; choose another target, or a method that needs no rules ('generic', …)"
+        )
     name = foreign([values], set())
     if name:
         raise MissingRuleError(
