@@ -22,7 +22,7 @@ from heedmap.data.shapes import COLOURS, SHAPES, VOCABULARY, Scene, caption, dis
 from heedmap.data.shapes.words import article
 from heedmap.zoo.task import Batch
 from heedmap.zoo.tasks.pictures import SIDE, image_processor, pixel_values, scenes
-from heedmap.zoo.tasks.places import NOTHING, PATCH, WINDOW, look_around, outlines, waves
+from heedmap.zoo.tasks.places import NOTHING, PATCH, WINDOW, begin, outlines
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
@@ -73,28 +73,12 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     if settings["outlines"]:
         made.outlines = nn.Linear(settings["vision"]["hidden_size"], WINDOW**2)
     if before is None:
-        start(made)
+        tower = made.vision_model
+        layers = [(layer.self_attn.q_proj, layer.self_attn.k_proj) for layer in tower.encoder.layers]
+        begin(made, tower.embeddings.patch_embedding.weight, tower.embeddings.position_embedding.weight[1:], layers)
     else:
         made.load_state_dict(before.state_dict(), strict=False)
     return made
-
-
-def start(model: Any) -> None:
-    """Weights of a size that fits the width, positions that begin as waves, and patches that look at their neighbours.
-
-    transformers draws weights for a much wider model, and positions from which neighbours cannot be told.
-    """
-    from torch.nn import Linear, init
-
-    for module in model.modules():
-        if isinstance(module, Linear):
-            init.xavier_uniform_(module.weight)
-    embeddings = model.vision_model.embeddings
-    kernel = embeddings.patch_embedding.weight
-    with torch.no_grad():
-        init.xavier_uniform_(kernel.view(len(kernel), -1))
-        embeddings.position_embedding.weight[1:] = 0.5 * waves(len(kernel), SIDE // PATCH)
-    look_around([(layer.self_attn.q_proj, layer.self_attn.k_proj) for layer in model.vision_model.encoder.layers])
 
 
 def processors() -> Sequence[Any]:

@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from heedmap.data.shapes import COLOURS, SHAPES, Object
 from heedmap.zoo.task import Batch
 from heedmap.zoo.tasks.pictures import SIDE, chunks, image_processor, pixel_values, scenes
-from heedmap.zoo.tasks.places import NOTHING, PATCH, WINDOW, look_around, outlines, waves
+from heedmap.zoo.tasks.places import NOTHING, PATCH, WINDOW, begin, outlines
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -40,28 +40,12 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     if settings["outlines"]:
         made.outlines = nn.Linear(settings["hidden_size"], WINDOW**2)
     if before is None:
-        start(made)
+        embeddings = made.vit.embeddings
+        layers = [(layer.attention.q_proj, layer.attention.k_proj) for layer in made.vit.layers]
+        begin(made, embeddings.patch_embeddings.projection.weight, embeddings.position_embeddings[0, 1:], layers)
     else:
         made.load_state_dict(before.state_dict(), strict=False)
     return made
-
-
-def start(model: Any) -> None:
-    """Weights of a size that fits the width, and positions that begin as waves over rows and columns.
-
-    transformers draws weights for a much wider model, and positions from which neighbours cannot be told.
-    """
-    from torch.nn import Linear, init
-
-    for module in model.modules():
-        if isinstance(module, Linear):
-            init.xavier_uniform_(module.weight)
-    embeddings = model.vit.embeddings
-    kernel = embeddings.patch_embeddings.projection.weight
-    init.xavier_uniform_(kernel.data.view(len(kernel), -1))
-    with torch.no_grad():
-        embeddings.position_embeddings[0, 1:] = 0.5 * waves(len(kernel), SIDE // PATCH)
-    look_around([(layer.attention.q_proj, layer.attention.k_proj) for layer in model.vit.layers])
 
 
 def processors() -> Sequence[Any]:

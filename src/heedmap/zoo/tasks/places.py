@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import Linear, init
 from torch.nn.functional import avg_pool2d, unfold
 
 from heedmap.data.shapes import Scene
@@ -61,6 +62,31 @@ def outlines(scene: Scene) -> tuple[Int64[Tensor, " patches"], Float[Tensor, "pa
     step = PATCH // PIXEL
     around = unfold(avg_pool2d(masks, PIXEL), WINDOW, stride=step, padding=(WINDOW - step) // 2)
     return torch.where(share >= COVERED, number, NOTHING), around[number, :, torch.arange(len(number))]
+
+
+def begin(
+    model: nn.Module,
+    kernel: Float[Tensor, "width channels size size"],
+    positions: Float[Tensor, "patches width"],
+    layers: Sequence[tuple[nn.Linear, nn.Linear]],
+) -> None:
+    """Weights of a size that fits the width, positions that begin as waves, and patches that look at their neighbours.
+
+    transformers draws weights for a much wider model, and positions from which neighbours cannot be told.
+
+    Args:
+        model: whose linear maps are drawn anew.
+        kernel: of the convolution that makes patches of pixels.
+        positions: of the patches, written to.
+        layers: query and key projections of the vision tower.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear):
+            init.xavier_uniform_(module.weight)
+    with torch.no_grad():
+        init.xavier_uniform_(kernel.view(len(kernel), -1))
+        positions.copy_(0.5 * waves(len(kernel), round(len(positions) ** 0.5)))
+    look_around(layers)
 
 
 def look_around(layers: Sequence[tuple[nn.Linear, nn.Linear]]) -> None:
