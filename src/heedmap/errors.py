@@ -12,6 +12,10 @@ class InputError(HeedmapError, ValueError):
     """The inputs do not fit the model: missing, of unequal batch size, of the wrong kind."""
 
 
+class SampleError(InputError):
+    """One sample of a data set cannot be used; an evaluation skips, counts and lists it."""
+
+
 class TargetError(HeedmapError, ValueError):
     """The target does not fit the model's output: out of range, of the wrong shape, or impossible to find."""
 
