@@ -1,4 +1,4 @@
-"""The command line: ``heedmap explain``, ``inspect``, ``methods`` and ``zoo``; exit codes: :mod:`heedmap.guard`."""
+"""The command line: ``heedmap explain``, ``inspect``, ``methods``, ``evaluate`` and ``zoo``; exit codes: :mod:`heedmap.guard`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 
 import heedmap.evaluate.commands  # noqa: F401 (adds its command to those of the zoo)
 from heedmap.errors import InputError, UnknownNameError
+from heedmap.evaluate.app import evaluate
 from heedmap.gallery.commands import demo
 from heedmap.guard import guarded, quiet
 from heedmap.zoo.commands import zoo
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 
 app.add_typer(zoo, name="zoo")
+app.add_typer(evaluate, name="evaluate")
 app.command()(demo)
 
 ModelArgument = Annotated[str, typer.Argument(help="Hub id, folder, timm/…, open_clip/… or zoo/….")]

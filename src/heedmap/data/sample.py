@@ -87,7 +87,18 @@ class Rationale:
     words: tuple[Span, ...]
 
 
-Truth = Answers | Objects | Region | Rationale
+@dataclass(frozen=True)
+class Match:
+    """Of a picture and its text: other texts, which do not fit the picture.
+
+    Attributes:
+        wrong: one or more.
+    """
+
+    wrong: tuple[str, ...]
+
+
+Truth = Answers | Objects | Region | Rationale | Match
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -92,15 +92,15 @@ class Findings:
 
 
 class Evaluation(Protocol):
-    """One kind of evaluation, with its settings.
+    """One kind of evaluation, with its settings."""
 
-    Attributes:
-        name: of its command.
-        settings: plain JSON data: all on which the rows depend, beside model, samples, contenders and seed.
-    """
+    @property
+    def name(self) -> str:
+        """Of its command."""
 
-    name: str
-    settings: Mapping[str, Any]
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Plain JSON data: all on which the rows depend, beside model, samples, contenders and seed."""
 
     def check(self, subject: Any) -> None:
         """Raise InputError where the model does not fit; called before anything is read."""
@@ -120,8 +120,8 @@ class Evaluation(Protocol):
             The rows, and for samples that could not be measured: key → why.
         """
 
-    def findings(self, rows: Sequence[Row]) -> Findings:
-        """What all rows of the run say; the same for the same rows in any order."""
+    def findings(self, rows: Iterable[Row]) -> Findings:
+        """What all rows of the run say. They come one by one from the run's files, and there may be millions."""
 
 
 def of_values(values: Float[np.ndarray, " samples"]) -> Statistic:

@@ -1,0 +1,149 @@
+"""``heedmap evaluate``: the experiments, one command each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heedmap.guard import INTERRUPTED, fail, guarded, quiet
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from heedmap.data.sample import Reader
+    from heedmap.evaluate.protocol import Evaluation
+
+evaluate = typer.Typer(help="Measure how well maps predict what a model does.", no_args_is_help=True)
+
+ModelArgument = Annotated[str, typer.Argument(help="Hub id, folder, timm/…, open_clip/… or zoo/….")]
+OutOption = Annotated[Path, typer.Option(help="The run's folder; a run that was stopped in it goes on.")]
+DataOption = Annotated[
+    str | None, typer.Option(help="KIND:FOLDER of a data set; for a model of the zoo by default its own world.")
+]
+FileOption = Annotated[
+    list[str] | None, typer.Option("--file", help="NAME=VALUE: a part of the data set that is elsewhere, or its split.")
+]
+MethodOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        help="METHOD or METHOD:KEY=VALUE,…; also fast, ablations, all. Several times. By default fast and ablations.",
+    ),
+]
+SamplesOption = Annotated[int, typer.Option(min=1, help="So many samples, drawn by the seed.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")]
+PartOption = Annotated[int, typer.Option("--batch", min=1, help="Samples that are explained at once.")]
+DeviceOption = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0.")]
+DtypeOption = Annotated[str | None, typer.Option(help="Such as float32 or bfloat16.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else.")]
+
+
+@evaluate.command()
+@guarded
+def perturbation(
+    context: typer.Context,
+    model: ModelArgument,
+    out: OutOption,
+    data: DataOption = None,
+    file: FileOption = None,
+    method: MethodOption = None,
+    samples: SamplesOption = 1000,
+    preset: Annotated[str | None, typer.Option(help="lxmert, visualbert, vit or tenths; by default what fits.")] = None,
+    segment: Annotated[list[str] | None, typer.Option(help="text, image or boxes; by default all there are.")] = None,
+    remove: Annotated[str, typer.Option(help="drop takes tokens out, mask hides them.")] = "drop",
+    truth: Annotated[bool, typer.Option("--truth", help="Explain the right answer, not the model's own.")] = False,
+    seed: SeedOption = 0,
+    batch: PartOption = 32,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take away what a map calls relevant, or irrelevant, and see what the model still knows."""
+    from heedmap.evaluate.perturbation import Perturbation
+    from heedmap.evaluate.zoo_samples import answered
+
+    subject = load(model, device, dtype)
+    evaluation = Perturbation.of(subject, preset, segment or (), remove, truth)
+    reader = opened(data, file, lambda: answered(subject))
+    conclude(evaluation, subject, reader, method, samples, seed, batch, out, as_json)
+
+
+def load(model: str, device: str | None, dtype: str | None) -> Any:
+    """The model, with transformers' hints and bars silenced."""
+    import heedmap
+
+    quiet()
+    return heedmap.load(model, device=device, dtype=dtype)
+
+
+def opened(data: str | None, files: list[str] | None, own: Callable[[], Reader]) -> Reader:
+    """The data set that was named, or else the zoo's own samples.
+
+    Raises:
+        typer.BadParameter: not KIND:FOLDER, or not NAME=VALUE.
+    """
+    pairs = dict(one.partition("=")[::2] for one in files or [])
+    if "" in pairs or "" in pairs.values():
+        raise typer.BadParameter("expected NAME=VALUE", param_hint="--file")
+    if data is None:
+        if pairs:
+            raise typer.BadParameter("it is a part of a data set; give --data too", param_hint="--file")
+        return own()
+    kind, colon, folder = data.partition(":")
+    if not colon or not folder:
+        raise typer.BadParameter(f"{data!r} is not KIND:FOLDER", param_hint="--data")
+    from heedmap.data.opening import open_data
+
+    return open_data(kind, Path(folder), **pairs)
+
+
+def conclude(
+    evaluation: Evaluation,
+    subject: Any,
+    reader: Reader,
+    methods: list[str] | None,
+    samples: int,
+    seed: int,
+    part: int,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Run the evaluation into ``out`` and print what it found."""
+    from heedmap.evaluate.contenders import contenders, crossed
+    from heedmap.evaluate.run import Plan, run
+
+    chosen = contenders(methods or (), crossed(subject, reader))
+    plan = Plan(evaluation, subject, reader, chosen, samples, seed, part)
+    total = min(samples, len(reader))
+    try:
+        with bar() as progress:
+            task = progress.add_task(f"{evaluation.name} of {subject.name}", total=total)
+            summary = run(plan, out, lambda count: progress.advance(task, count))
+    except KeyboardInterrupt:
+        fail(f"interrupted; nothing is lost: the same command goes on in {out}", INTERRUPTED)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1))
+        return
+    from rich.console import Console
+
+    from heedmap.evaluate.table import leaderboard, notes
+
+    console = Console(highlight=False)
+    console.print(leaderboard(summary))
+    for line in notes(summary):
+        console.print(line, soft_wrap=True, markup=False)
+    console.print(f"wrote {out / 'report.html'}, summary.json, rows and curves beside it", soft_wrap=True, markup=False)
+
+
+def bar() -> Progress:
+    """A progress bar with the time that is left; on standard error, and only on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)

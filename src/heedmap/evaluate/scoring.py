@@ -1,0 +1,184 @@
+"""Whether a model is still right about a sample from which something was taken away, and how probable its answer is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from heedmap.data.sample import Answers, Match
+from heedmap.errors import SampleError
+from heedmap.evaluate.removal import repeated
+from heedmap.targets import ClassLogit, Similarity, Target, class_logits
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+    from heedmap.data.sample import Sample
+
+MULTI = "multi_label_classification"
+
+
+class Scorer(Protocol):
+    """Knows what is asked of a batch of samples.
+
+    Attributes:
+        target: what is explained.
+    """
+
+    target: Target
+
+    def __call__(
+        self, inputs: Mapping[str, Any], owners: Int[Tensor, " rows"]
+    ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+        """For each row of ``inputs``, made of the sample ``owners`` says: how right the answer is, 0 to 1, and the
+        probability of what was explained."""
+
+
+class AnswerScorer:
+    """Of a model with one answer, or a yes and no for each label: the truth's score of what it answers.
+
+    Where the model has a yes and no for each label, the sample's one label is asked for, and a yes is right.
+
+    Args:
+        subject: the model.
+        inputs: of the samples as they are.
+        samples: with :class:`~heedmap.data.sample.Answers`.
+        truth: explain the right answer; else the model's own, as the authors do.
+    """
+
+    def __init__(self, subject: Any, inputs: Mapping[str, Any], samples: Sequence[Sample], truth: bool) -> None:
+        self._model = subject.model
+        self._many = getattr(subject.config, "problem_type", None) == MULTI
+        logits = self._logits(inputs)
+        scores = [_scores(one, subject, logits.shape[-1]) for one in samples]
+        self._scores = torch.stack(scores).to(logits.device)
+        best = self._scores if truth or self._many else logits
+        self._picked = best.argmax(-1)
+        self.target: Target = ClassLogit(tuple(self._picked.tolist()))
+
+    def __call__(
+        self, inputs: Mapping[str, Any], owners: Int[Tensor, " rows"]
+    ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+        """See :class:`Scorer`."""
+        logits = self._logits(inputs)
+        picked = self._picked[owners, None]
+        if self._many:
+            own = logits.gather(1, picked)[:, 0]
+            return (own > 0).float(), own.sigmoid()
+        right = self._scores[owners].gather(1, logits.argmax(-1, keepdim=True))[:, 0]
+        return right, logits.softmax(-1).gather(1, picked)[:, 0]
+
+    def _logits(self, inputs: Mapping[str, Any]) -> Float[Tensor, "rows classes"]:
+        with torch.no_grad():
+            return class_logits(self._model(**inputs), 2).float()
+
+
+class MatchScorer:
+    """Of a dual encoder: whether a picture is nearer to its text than to all wrong ones.
+
+    Args:
+        subject: the model.
+        inputs: of the samples as they are.
+        samples: with :class:`~heedmap.data.sample.Match`.
+        segment: what is perturbed, ``"text"`` or ``"image"``.
+    """
+
+    def __init__(self, subject: Any, inputs: Mapping[str, Any], samples: Sequence[Sample], segment: str) -> None:
+        self._model, self._inputs, self._text = subject.model, inputs, segment == "text"
+        self._batch = len(samples)
+        wrong = [text for sample in samples for text in _match(sample).wrong]
+        counts = torch.tensor([len(_match(sample).wrong) for sample in samples])
+        self._owner = torch.arange(len(samples)).repeat_interleave(counts)
+        image = samples[0].inputs["image"]
+        made = subject.inputs(text=wrong, image=[image] * len(wrong))
+        self._wrong = {name: value for name, value in made.items() if name in _words(inputs)}
+        self.target: Target = Similarity()
+
+    def __call__(
+        self, inputs: Mapping[str, Any], owners: Int[Tensor, " rows"]
+    ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+        """See :class:`Scorer`; the probability is the softmax over the right text and the wrong ones."""
+        there = owners.unique()
+        place = torch.searchsorted(there, owners)
+        rivals = torch.isin(self._owner, there)
+        wrong = {name: value[rivals] for name, value in self._wrong.items()}
+        mine = torch.searchsorted(there, self._owner[rivals])
+        plain = repeated(self._inputs, self._batch, there)
+        own, others = (self._by_text if self._text else self._by_image)(inputs, plain, wrong, place)
+        scores = others.masked_fill(mine != place[:, None], -torch.inf)
+        right = (own > scores.amax(-1)).float()
+        return right, torch.cat([own[:, None], scores], 1).softmax(-1)[:, 0]
+
+    def _by_text(self, inputs: Any, plain: Any, wrong: Any, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Changed texts beside the pictures as they are."""
+        similar = self._similar({**plain, **_joined(_words(inputs), wrong)})
+        rows = torch.arange(len(place))
+        return similar[place, rows], similar[:, len(place) :][place]
+
+    def _by_image(self, inputs: Any, plain: Any, wrong: Any, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Changed pictures beside the texts as they are."""
+        similar = self._similar({**inputs, **_joined(_words(plain), wrong)})
+        right = similar.shape[1] - len(next(iter(wrong.values())))
+        return similar.gather(1, place[:, None])[:, 0], similar[:, right:]
+
+    def _similar(self, inputs: Mapping[str, Any]) -> Float[Tensor, "pictures texts"]:
+        with torch.no_grad():
+            return class_logits(self._model(**inputs), 2).float()
+
+
+def scorer_of(subject: Any, inputs: Mapping[str, Any], samples: Sequence[Sample], segment: str, truth: bool) -> Scorer:
+    """What scores these samples; InputError where their truth is of another kind."""
+    if all(isinstance(sample.truth, Match) for sample in samples):
+        return MatchScorer(subject, inputs, samples, segment)
+    return AnswerScorer(subject, inputs, samples, truth)
+
+
+def answers(sample: Sample) -> Answers:
+    """The sample's truth; SampleError where it is of another kind."""
+    if not isinstance(sample.truth, Answers):
+        raise SampleError(
+            f"it has no answer but {type(sample.truth).__name__}; expected a question or a labelled picture"
+        )
+    return sample.truth
+
+
+def _match(sample: Sample) -> Match:
+    if not isinstance(sample.truth, Match):
+        raise SampleError("it has no wrong texts to be told from; expected pictures with a right and wrong texts")
+    return sample.truth
+
+
+def _scores(sample: Sample, subject: Any, classes: int) -> Float[Tensor, " classes"]:
+    """The truth's score of each class of the model."""
+    truth = answers(sample)
+    names = class_names(subject, classes)
+    folded = {name.casefold(): index for index, name in reversed(names.items())}
+    scores = torch.zeros(classes)
+    for label, score in truth.scores.items():
+        index = folded.get(label.casefold())
+        if index is not None:
+            scores[index] = score
+    return scores
+
+
+def class_names(subject: Any, classes: int) -> dict[int, str]:
+    """Class index → name."""
+    own = subject.labels if subject.labels is not None else getattr(subject.config, "id2label", None) or {}
+    return {index: str(own.get(index, index)) for index in range(classes)}
+
+
+def _words(inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
+
+
+def _joined(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Texts below each other, those of fewer tokens filled up at the end; the mask hides that."""
+    width = max(value.shape[1] for value in (*first.values(), *second.values()))
+
+    def wide(value: Tensor) -> Tensor:
+        return torch.nn.functional.pad(value, (0, width - value.shape[1]))
+
+    return {name: torch.cat([wide(first[name]), wide(second[name])]) for name in first}

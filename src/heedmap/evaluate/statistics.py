@@ -1,0 +1,110 @@
+"""What measurements say of methods: means with bootstrap intervals, and differences to the paper's method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heedmap.evaluate.evidence import LEVEL
+from heedmap.evaluate.protocol import Curve, Measure
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+DIGITS = 6
+"""Decimals of a figure in a summary."""
+
+
+def figures(measure: Measure, reference: str, seed: int) -> list[dict[str, Any]]:
+    """For each contender the measure, its interval, and its difference to the reference, best first.
+
+    All contenders are drawn alike, so that differences are paired. ``p`` is two-sided: twice the share of drawn
+    differences on the rarer side of zero (at least 1 in ``resamples``), corrected after Holm for the number of contenders.
+
+    Args:
+        measure: what to look at.
+        reference: name of the contender that the others are compared with; where it is missing, nothing is.
+        seed: of the draws.
+    """
+    every = np.arange(measure.samples)
+    draws = np.random.default_rng(seed).integers(measure.samples, size=(measure.resamples, measure.samples))
+    drawn = {name: np.array([one(rows) for rows in draws]) for name, one in measure.statistics.items()}
+    values = {name: one(every) for name, one in measure.statistics.items()}
+    found = [{"method": name, "value": _round(values[name]), **_ends("", drawn[name])} for name in values]
+    if reference in values:
+        compared = [entry for entry in found if entry["method"] != reference]
+        for entry in compared:
+            name = entry["method"]
+            apart = drawn[name] - drawn[reference]
+            entry |= {
+                "difference": _round(values[name] - values[reference]),
+                **_ends("difference_", apart),
+                "p": _p(apart),
+            }
+        _holm(compared)
+    sign = -1 if measure.higher else 1
+    return sorted(
+        found.values(),
+        key=lambda entry: (math.inf if entry["value"] is None else sign * entry["value"], entry["method"]),
+    )
+
+
+def lines(curve: Curve, seed: int, resamples: int) -> dict[str, dict[str, list[float | None]]]:
+    """For each contender the mean at each step, and the ends of its interval."""
+    found = {}
+    for name, values in curve.values.items():
+        draws = np.random.default_rng(seed).multinomial(
+            len(values), np.full(len(values), 1 / len(values)), size=resamples
+        )
+        low, high = np.quantile(draws @ values / len(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        found[name] = {"y": _rounded(values.mean(0)), "low": _rounded(low), "high": _rounded(high)}
+    return found
+
+
+def ranks(measures: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The leaderboard: each contender's mean rank over the measures (1 is best, equals share), best first."""
+    places: dict[str, list[float]] = {}
+    for measure in measures:
+        for name, place in _places(measure).items():
+            places.setdefault(name, []).append(place)
+    means = [
+        {"method": name, "rank": round(float(np.mean(own)), 3), "measures": len(own)} for name, own in places.items()
+    ]
+    return sorted(means, key=lambda entry: (entry["rank"], entry["method"]))
+
+
+def _places(measure: Mapping[str, Any]) -> dict[str, float]:
+    from scipy.stats import rankdata
+
+    rows = [row for row in measure["rows"] if row["value"] is not None]
+    values = np.array([row["value"] for row in rows]) * (-1 if measure["better"] == "higher" else 1)
+    return {row["method"]: float(place) for row, place in zip(rows, rankdata(values), strict=True)}
+
+
+def _ends(prefix: str, drawn: Float[np.ndarray, " resamples"]) -> dict[str, float | None]:
+    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return {f"{prefix}low": _round(low), f"{prefix}high": _round(high)}
+
+
+def _p(apart: Float[np.ndarray, " resamples"]) -> float:
+    rarer = min((apart <= 0).mean(), (apart >= 0).mean())
+    return float(min(1.0, 2 * max(rarer, 1 / len(apart))))
+
+
+def _holm(entries: list[dict[str, Any]]) -> None:
+    """Holm's step-down correction of ``p``, in place."""
+    least = 0.0
+    for place, entry in enumerate(sorted(entries, key=lambda one: one["p"])):
+        least = max(least, min(1.0, entry["p"] * (len(entries) - place)))
+        entry["p"] = _round(least)
+
+
+def _rounded(values: np.ndarray) -> list[float | None]:
+    return [_round(value) for value in values.tolist()]
+
+
+def _round(value: float) -> float | None:
+    return round(float(value), DIGITS) if math.isfinite(value) else None

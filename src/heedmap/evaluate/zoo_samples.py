@@ -1,0 +1,84 @@
+"""The test split of the zoo's worlds as a data set to perturb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from heedmap.data.sample import Answers, Match, Sample, Truth
+from heedmap.data.shapes import distractors
+from heedmap.data.shapes.seeds import SPLITS
+from heedmap.errors import InputError
+from heedmap.zoo.samples import MATERIALS, ZooSample
+from heedmap.zoo.samples.pictures import WRONG, shown_by
+from heedmap.zoo.samples.sample import SEED, SPLIT
+from heedmap.zoo.store import PREFIX
+
+TruthOf = Callable[[Any, ZooSample, int], Truth]
+
+
+def _answer(subject: Any, sample: ZooSample, index: int) -> Truth:
+    return Answers({sample.answer: 1.0})
+
+
+def _label(subject: Any, sample: ZooSample, index: int) -> Truth:
+    """One label that fits the picture, each in turn."""
+    fits = [name for name in subject.config.id2label.values() if shown_by(sample.truth, name)]
+    return Answers({fits[index % len(fits)]: 1.0})
+
+
+def _match(subject: Any, sample: ZooSample, index: int) -> Truth:
+    scene, _ = sample.truth
+    return Match(tuple(wrong.text for wrong in distractors(scene, WRONG)))
+
+
+TRUTHS: Mapping[str, TruthOf] = {
+    "clip-shapes": _match,
+    "lxmert-shapes": _answer,
+    "visualbert-shapes": _answer,
+    "vit-shapes": _label,
+}
+"""Model of the zoo that answers or matches → what is true of a sample of its test split."""
+
+
+class ZooSamples:
+    """A :class:`~heedmap.data.sample.Reader` of the test split of a zoo model's world.
+
+    Args:
+        subject: a model of the zoo.
+        truth_of: (subject, sample, index) → what is true.
+    """
+
+    def __init__(self, subject: Any, truth_of: TruthOf) -> None:
+        name = subject.name.removeprefix(PREFIX)
+        self._subject, self._truth, self._make = subject, truth_of, MATERIALS[name].make
+        self.keys: Sequence[str] = [str(index) for index in range(SPLITS[SPLIT])]
+        self.problems: Mapping[str, str] = {}
+        self.description: Mapping[str, Any] = {
+            "kind": "shapes",
+            "split": SPLIT,
+            "seed": SEED,
+            "samples": len(self.keys),
+        }
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._make(index)
+        return Sample(self.keys[index], sample.inputs, self._truth(self._subject, sample, index))
+
+
+def answered(subject: Any) -> ZooSamples:
+    """What a zoo model is asked in a perturbation.
+
+    Raises:
+        InputError: it is no model of the zoo, or one that neither answers nor matches.
+    """
+    truth_of = TRUTHS.get(subject.name.removeprefix(PREFIX))
+    if truth_of is None:
+        raise InputError(
+            f"there are no samples of our own for {subject.name}; give a data set, or one of "
+            f"{', '.join(PREFIX + name for name in TRUTHS)}"
+        )
+    return ZooSamples(subject, truth_of)
