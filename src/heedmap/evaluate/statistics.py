@@ -33,18 +33,15 @@ def figures(measure: Measure, reference: str, seed: int) -> list[dict[str, Any]]
     draws = np.random.default_rng(seed).integers(measure.samples, size=(measure.resamples, measure.samples))
     drawn = {name: np.array([one(rows) for rows in draws]) for name, one in measure.statistics.items()}
     values = {name: one(every) for name, one in measure.statistics.items()}
-    found = [{"method": name, "value": _round(values[name]), **_ends("", drawn[name])} for name in values]
-    if reference in values:
-        compared = [entry for entry in found if entry["method"] != reference]
-        for entry in compared:
-            name = entry["method"]
-            apart = drawn[name] - drawn[reference]
-            entry |= {
-                "difference": _round(values[name] - values[reference]),
-                **_ends("difference_", apart),
-                "p": _p(apart),
-            }
-        _holm(compared)
+    found: dict[str, dict[str, Any]] = {
+        name: {"method": name, "value": _round(values[name]), **_ends("", drawn[name])} for name in values
+    }
+    compared = [name for name in found if name != reference and reference in found]
+    for name in compared:
+        apart = drawn[name] - drawn[reference]
+        found[name]["difference"] = _round(values[name] - values[reference])
+        found[name] |= {**_ends("difference_", apart), "p": _p(apart)}
+    _holm([found[name] for name in compared])
     sign = -1 if measure.higher else 1
     return sorted(
         found.values(),
