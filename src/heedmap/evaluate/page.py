@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -67,7 +68,7 @@ def _head(summary: Mapping[str, Any], name: str, seconds: float) -> Iterator[str
         "model": f"{summary['model']['name']} (weights {summary['model']['weights']})",
         "data": ", ".join(f"{key}: {value}" for key, value in summary["data"].items()),
         "samples": f"{summary['samples']:,}" + (f", {skipped:,} skipped" if skipped else ""),
-        "settings": ", ".join(f"{key}: {value}" for key, value in summary["settings"].items()),
+        "settings": ", ".join(f"{key}: {json.dumps(value)}" for key, value in summary["settings"].items()),
         "seed": summary["seed"],
         "measured in": f"{seconds / 60:.1f} min",
     }

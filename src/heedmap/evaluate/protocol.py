@@ -125,5 +125,11 @@ class Evaluation(Protocol):
 
 
 def of_values(values: Float[np.ndarray, " samples"]) -> Statistic:
-    """The mean of the drawn samples' values; NaN ones do not count."""
-    return lambda drawn: float(np.nanmean(values[drawn]))
+    """The mean of the drawn samples' values; NaN ones do not count, and NaN where no other is drawn."""
+
+    def mean(drawn: Int[np.ndarray, " drawn"]) -> float:
+        own = values[drawn]
+        there = own[~np.isnan(own)]
+        return float(there.mean()) if there.size else np.nan
+
+    return mean

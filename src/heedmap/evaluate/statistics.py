@@ -82,7 +82,8 @@ def _places(measure: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _ends(prefix: str, drawn: Float[np.ndarray, " resamples"]) -> dict[str, float | None]:
-    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    there = drawn[np.isfinite(drawn)]
+    low, high = np.quantile(there, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if there.size else (np.nan, np.nan)
     return {f"{prefix}low": _round(low), f"{prefix}high": _round(high)}
 
 

@@ -21,8 +21,13 @@ def leaderboard(summary: Mapping[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"{summary['evaluation']} of {summary['model']['name']}", title_justify="left", box=SIMPLE)
-    table.add_column("method")
+    table = Table(
+        title=f"{summary['evaluation']} of {summary['model']['name']}",
+        title_justify="left",
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("method", min_width=24, overflow="ellipsis", no_wrap=True)
     table.add_column("rank", justify="right")
     for letter, _ in _lettered(summary):
         table.add_column(letter, justify="right")
