@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from heedmap.data.sample import Reader
     from heedmap.evaluate.protocol import Evaluation
 
+WIDE = 160
+"""Columns of a table that no terminal shows."""
+
 evaluate = typer.Typer(help="Measure how well maps predict what a model does.", no_args_is_help=True)
 
 ModelArgument = Annotated[str, typer.Argument(help="Hub id, folder, timm/…, open_clip/… or zoo/….")]
@@ -133,7 +136,7 @@ def conclude(
     from heedmap.evaluate.table import leaderboard, notes
 
     console = Console(highlight=False)
-    console.print(leaderboard(summary))
+    console.print(leaderboard(summary), width=None if console.is_terminal else WIDE)
     for line in notes(summary):
         console.print(line, soft_wrap=True, markup=False)
     console.print(f"wrote {out / 'report.html'}, summary.json, rows and curves beside it", soft_wrap=True, markup=False)

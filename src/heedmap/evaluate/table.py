@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE
+from rich.box import SIMPLE_HEAD
 
 from heedmap.evaluate.page import verdict
 
@@ -24,13 +24,13 @@ def leaderboard(summary: Mapping[str, Any]) -> Table:
     table = Table(
         title=f"{summary['evaluation']} of {summary['model']['name']}",
         title_justify="left",
-        box=SIMPLE,
+        box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("method", min_width=24, overflow="ellipsis", no_wrap=True)
-    table.add_column("rank", justify="right")
+    table.add_column("method", min_width=22, overflow="ellipsis", no_wrap=True)
+    table.add_column("rank", justify="right", min_width=4, no_wrap=True)
     for letter, _ in _lettered(summary):
-        table.add_column(letter, justify="right")
+        table.add_column(letter, justify="right", min_width=5, no_wrap=True)
     for entry in summary["leaderboard"]:
         cells = [Text(*_cell(entry["method"], measure)) for _, measure in _lettered(summary)]
         bold = "bold" if entry["method"] == summary["reference"] else ""
