@@ -38,7 +38,8 @@ def _of_polygons(polygons: Sequence[Any], height: int, width: int) -> Bool[np.nd
     for polygon in polygons:
         _check_polygon(polygon, height, width)
     coco = library("pycocotools.mask", "COCO polygons")
-    return coco.decode(coco.merge(coco.frPyObjects(polygons, height, width))).astype(bool)
+    merged = coco.merge(coco.frPyObjects(polygons, height, width))
+    return _of_runs({**merged, "counts": merged["counts"].decode()}, height, width)
 
 
 def _check_polygon(polygon: Any, height: int, width: int) -> None:

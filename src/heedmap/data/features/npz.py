@@ -44,7 +44,7 @@ class NpzFeatures:
         """The boxes of an image; SampleError where its file is damaged."""
         place = self.ids[image]
         try:
-            with np.load(self._folder / place, allow_pickle=False) as archive:
+            with (self._folder / place).open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files if name in KNOWN}
             return from_arrays(arrays.get, image, self._names)
         except SampleError:
