@@ -130,6 +130,12 @@ def test_objects_have_names_where_these_are_given(tmp_path, write):
     assert boxes["labels"] == ["cow", "cat", "9"]
 
 
+def test_objects_may_be_left_empty(tmp_path):
+    (tmp_path / "names.txt").write_text("cat\n")
+    (tmp_path / "a.tsv").write_text(_lxmert_line("7", objects_id="", objects_conf="", attrs_id="", attrs_conf=""))
+    assert set(open_features(tmp_path / "a.tsv", tmp_path / "names.txt").read("7")) == {"features", "boxes"}
+
+
 def test_names_in_the_file(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["3/features"] = np.ones((2, 5))
@@ -261,6 +267,9 @@ def test_nothing_there(tmp_path):
         open_features(tmp_path / "a.h5")
     with pytest.raises(InputError, match="no file of object names"):
         open_features(tmp_path / "a.h5", tmp_path / "no.txt")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(FileFormatError, match="no UTF-8 text"):
+        open_features(tmp_path / "a.h5", tmp_path / "latin.txt")
 
 
 @pytest.mark.parametrize(

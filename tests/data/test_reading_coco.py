@@ -268,6 +268,8 @@ def test_which_files_are_read(tmp_path):
     (tmp_path / "val2014").rename(tmp_path / "images" / "val2017")
     reader = open_coco(tmp_path, split="val2017")
     assert len(reader) == 1
+    named = open_coco(tmp_path, instances=tmp_path / "annotations" / "instances_val2017.json")
+    assert named.description == reader.description
     assert reader.description == {
         "kind": "coco",
         "files": [

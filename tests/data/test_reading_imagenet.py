@@ -26,22 +26,18 @@ def _masks(number: int) -> list[np.ndarray]:
 
 
 def _cells(file, name, arrays, shape):
-    """A cell array as MATLAB 7.3 writes it: references to arrays in #refs#."""
-    references = np.empty(len(arrays), dtype=h5py.ref_dtype)
+    """A cell array as MATLAB 7.3 writes it: references to what is in #refs#, which may be cell arrays again."""
+    cells = file.create_dataset(name, (len(arrays),), h5py.ref_dtype)
     for number, array in enumerate(arrays):
+        place = f"#refs#/{name.replace('/', '_')}_{number}"
         if isinstance(array, list):
-            inner = np.empty((1, len(array)), dtype=h5py.ref_dtype)
-            for n, one in enumerate(array):
-                inner[0, n] = file.create_dataset(f"#refs#/{name}_{number}_{n}".replace("value/", ""), data=one).ref
-            array = inner
-            stored = file.create_dataset(
-                f"#refs#/{name}_{number}".replace("value/", ""), (1, len(inner[0])), h5py.ref_dtype
-            )
-            stored[...] = array
+            _cells(file, place, array, (1, len(array)))
         else:
-            stored = file.create_dataset(f"#refs#/{name}_{number}".replace("value/", ""), data=array)
-        references[number] = stored.ref
-    file.create_dataset(name, shape, h5py.ref_dtype)[...] = references.reshape(shape)
+            file[place] = array
+        cells[number] = file[place].ref
+    references = cells[()].reshape(shape)
+    del file[name]
+    file.create_dataset(name, shape, h5py.ref_dtype)[...] = references
 
 
 def _text(text: str) -> np.ndarray:
@@ -83,6 +79,17 @@ def test_pictures_without_names_of_their_own_are_numbered(tmp_path, names):
     reader = open_imagenet_segmentation(_mat(tmp_path, names=names))
     assert reader.keys == ["0", "1"]
     assert reader[1].truth.label == (None if names is None else "3")
+
+
+@pytest.mark.parametrize("names", [np.zeros(2), np.full((1, 2), np.nan), "a group"])
+def test_names_of_another_kind_are_passed_over(tmp_path, names):
+    with h5py.File(_mat(tmp_path) / "gtsegs_ijcv.mat", "a") as file:
+        del file["value/id"]
+        if isinstance(names, str):
+            file["value/id/inner"] = np.zeros(2)
+        else:
+            file["value/id"] = names
+    assert open_imagenet_segmentation(tmp_path).keys == ["0", "1"]
 
 
 def test_grey_pictures_and_single_pixels(tmp_path):

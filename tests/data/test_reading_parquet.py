@@ -147,6 +147,8 @@ def test_the_split_decides(tmp_path):
     ("columns", "message"),
     [
         ({"text": [None], "label": [1]}, "has no text; fill the column text"),
+        ({"text": [5], "label": [1]}, "has 5 and None as texts"),
+        ({"text": ["x"], "text_pair": [5], "label": [1]}, "has 'x' and 5 as texts"),
         ({"image": pa.array([None], pa.binary()), "label": [1]}, "has no image"),
         ({"text": ["x"], "label": pa.array([None], pa.int64())}, "has no label"),
         ({"text": ["x"], "label": [0.5]}, "has the label 0.5"),

@@ -131,6 +131,15 @@ def test_the_split_decides(tmp_path):
         open_vqa(tmp_path, split="test")
 
 
+def test_the_other_files_follow_from_the_questions(tmp_path):
+    questions, _ = write_vqa(tmp_path, "val", 1)
+    write_vqa(tmp_path, "train", 1)
+    assert open_vqa(tmp_path, questions=questions).description == open_vqa(tmp_path, split="val").description
+    other = questions.rename(tmp_path / "mine.json")
+    with pytest.raises(InputError, match=r"no folder of pictures at .*mine; give its path"):
+        open_vqa(tmp_path, questions=other)
+
+
 @pytest.mark.parametrize("which", ["questions", "annotations", "images", "features"])
 def test_a_path_that_leads_nowhere(tmp_path, which):
     write_vqa(tmp_path, "val", 1)

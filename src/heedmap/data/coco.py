@@ -9,7 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from heedmap.data.disk import FilePath, chosen_subset, described, listed, needed_file, needed_folder, read_json
+from heedmap.data.disk import (
+    FilePath,
+    chosen_subset,
+    described,
+    listed,
+    needed_file,
+    needed_folder,
+    read_json,
+    subset_of,
+)
 from heedmap.data.images import picture
 from heedmap.data.masks import decoded
 from heedmap.data.sample import Found, Objects, Sample
@@ -140,12 +149,12 @@ def open_coco(
         InputError: a file or folder is not there, or it is not clear which to read.
         FileFormatError: a file is not what it should be.
     """
-    if instances is None or images is None:
-        subset = chosen_subset(folder, INSTANCES, split)
-        instances = instances or Path(folder, INSTANCES.format(subset))
-        nested = Path(folder, "images", subset)
-        images = images or (nested if nested.is_dir() else Path(folder, subset))
-    return Coco(needed_file(instances, "instances"), needed_folder(images, "pictures"))
+    subset = subset_of(instances, INSTANCES) if instances else chosen_subset(folder, INSTANCES, split)
+    nested = Path(folder, "images", subset)
+    return Coco(
+        needed_file(instances or Path(folder, INSTANCES.format(subset)), "instances"),
+        needed_folder(images or (nested if nested.is_dir() else Path(folder, subset)), "pictures"),
+    )
 
 
 def _slim(fields: dict[str, Any]) -> dict[str, Any]:

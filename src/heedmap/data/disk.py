@@ -43,8 +43,7 @@ def chosen_subset(folder: FilePath, pattern: str, split: str | None) -> str:
         InputError: no such folder, no such file, or several.
     """
     folder = needed_folder(folder, "the data set")
-    before, after = Path(pattern).name.split("{}")
-    found = sorted(p.name[len(before) : -len(after)] for p in folder.glob(pattern.replace("{}", "*")))
+    found = sorted(subset_of(path, pattern) for path in folder.glob(pattern.replace("{}", "*")))
     fitting = [name for name in found if split in (None, name, name.rstrip("0123456789"))]
     if len(fitting) == 1:
         return fitting[0]
@@ -52,6 +51,22 @@ def chosen_subset(folder: FilePath, pattern: str, split: str | None) -> str:
         have = f"; there are those of {', '.join(found)}" if found else ""
         raise InputError(f"there is no {pattern.format(split or '*')} in {folder}{have}; give split=, or paths")
     raise InputError(f"{folder} has {pattern} of {', '.join(fitting)}; choose one by split=")
+
+
+def subset_of(path: FilePath, pattern: str) -> str:
+    """The part's name in the name of such a file; the name without its suffix where it is none."""
+    before, after = Path(pattern).name.split("{}")
+    name = Path(path).name
+    fits = name.startswith(before) and name.endswith(after) and len(name) > len(before) + len(after)
+    return name[len(before) : -len(after)] if fits else Path(path).stem
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file; FileFormatError where it is no UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{path} is no UTF-8 text ({error}); fetch it again") from error
 
 
 def read_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, Any]:

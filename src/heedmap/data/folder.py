@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from heedmap.data.disk import FilePath, described, needed_file, needed_folder, read_json
+from heedmap.data.disk import FilePath, described, needed_file, needed_folder, read_json, read_lines
 from heedmap.data.images import SUFFIXES, picture
 from heedmap.data.sample import Answers, Sample
 from heedmap.errors import FileFormatError, InputError
@@ -83,10 +83,7 @@ def _read_names(path: Path) -> dict[str, str]:
 
 
 def _from_lines(path: Path) -> dict[str, str]:
-    try:
-        lines = [line.split(None, 1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise FileFormatError(f"{path} is no UTF-8 text ({error}); fetch it again") from error
+    lines = [line.split(None, 1) for line in read_lines(path) if line.strip()]
     return {line[0]: line[-1].strip() for line in lines}
 
 

@@ -112,11 +112,12 @@ def _upright(pixels: Any, key: str) -> Any:
 
 
 def _texts(file: Any, name: str) -> list[str]:
-    """The texts of a cell array, or whole numbers as text; none where the file has no such array."""
-    if name not in file:
+    """The texts of a cell array, or whole numbers as text; none where the file has nothing of that kind."""
+    try:
+        entries = file[name][()].ravel()
+        return [_text(file[one][()] if entries.dtype == object else one) for one in entries]
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):  # names are no more than welcome
         return []
-    entries = file[name][()].ravel()
-    return [_text(file[one][()] if entries.dtype == object else one) for one in entries]
 
 
 def _text(stored: Any) -> str:

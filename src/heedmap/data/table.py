@@ -55,8 +55,7 @@ class Table:
                 raise SampleError(f"row {key} has no {role}; fill the column {self._columns[role]}, or leave it out")
         inputs: dict[str, Any] = {}
         if "text" in values:
-            pair = values.get("text_pair")
-            inputs["text"] = values["text"] if pair is None else (values["text"], pair)
+            inputs["text"] = _text(key, values["text"], values.get("text_pair"))
         if "image" in values:
             inputs["image"] = picture(self._source(values["image"], key), f"the image of row {key}")
         return Sample(key, inputs, self._truth(key, values, inputs.get("image")))
@@ -162,6 +161,12 @@ def _present(names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]
         wanted = f"the columns {', '.join(missing)}" if missing else "text or image, and one of label, answers or mask"
         raise InputError(f"the columns are {', '.join(names)}; expected {wanted}: give columns={{'text': …}}")
     return found
+
+
+def _text(key: str, text: Any, pair: Any) -> str | tuple[str, str]:
+    if not isinstance(text, str) or not isinstance(pair, str | None):
+        raise SampleError(f"row {key} has {text!r} and {pair!r} as texts; expected a text, or two")
+    return text if pair is None else (text, pair)
 
 
 def _class_names(schema: Any, column: str | None) -> list[str] | None:

@@ -19,6 +19,7 @@ from heedmap.data.disk import (
     needed_file,
     needed_folder,
     read_json,
+    subset_of,
 )
 from heedmap.data.features import Features, open_features
 from heedmap.data.images import picture
@@ -152,15 +153,12 @@ def open_vqa(
     """
     if scoring not in SCORINGS:
         raise OptionError(f"scoring is {scoring!r}; expected one of {', '.join(SCORINGS)}")
-    if questions is None or annotations is None or (images is None and features is None):
-        subset = chosen_subset(folder, QUESTIONS, split)
-        questions = questions or Path(folder, QUESTIONS.format(subset))
-        annotations = annotations or Path(folder, ANNOTATIONS.format(subset))
-        images = images or (None if features else Path(folder, subset))
-    seen = None if images is None else needed_folder(images, "pictures")
+    subset = subset_of(questions, QUESTIONS) if questions else chosen_subset(folder, QUESTIONS, split)
+    pictures = images or (None if features else Path(folder, subset))
+    seen = None if pictures is None else needed_folder(pictures, "pictures")
     return VQA(
-        needed_file(questions, "questions"),
-        needed_file(annotations, "annotations"),
+        needed_file(questions or Path(folder, QUESTIONS.format(subset)), "questions"),
+        needed_file(annotations or Path(folder, ANNOTATIONS.format(subset)), "annotations"),
         None if seen is None else Images(seen, images_by_id(seen)),
         None if features is None else open_features(features, names),
         scoring,

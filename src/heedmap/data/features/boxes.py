@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from heedmap.data.disk import read_lines
 from heedmap.errors import SampleError
 
 ALIASES = {
@@ -46,7 +47,7 @@ class Features(Protocol):
 
 def read_names(path: Path) -> list[str]:
     """Names of object classes, one a line, of which the first counts where several are given with commas."""
-    return [line.split(",")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line.split(",")[0].strip() for line in read_lines(path)]
 
 
 def from_arrays(get: Callable[[str], Any], image: str, names: Sequence[str] | None) -> dict[str, Any]:
@@ -132,4 +133,4 @@ def _labels(labels: Any, objects: Any, names: Sequence[str] | None) -> list[str]
         return [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in labels]
     if objects is None or names is None:
         return None
-    return [names[n] if 0 <= n < len(names) else str(n) for n in (int(one) for one in objects)]
+    return [names[n] if 0 <= n < len(names) else str(n) for n in (int(one) for one in np.ravel(objects))]

@@ -65,11 +65,10 @@ class TsvFeatures:
             count = int(fields["num_boxes"])
             arrays: dict[str, Any] = {name: int(fields[name]) for name in self._columns if name[-2:] in ("_w", "_h")}
             for name, kind in ENCODED.items():
-                if name in fields:
+                if name != "objects_id" or (self._names and fields.get(name)):
                     arrays[name] = _array(fields[name], kind, count)
         except (KeyError, ValueError) as error:
             raise SampleError(f"image {image}: its line in {self._path.name} is damaged ({error})") from error
-        arrays["objects_id"] = None if "objects_id" not in arrays else arrays["objects_id"].ravel()
         return from_arrays(arrays.get, image, self._names)
 
     def _add(self, number: int, offset: int, length: int, fields: list[bytes], columns: int) -> None:
