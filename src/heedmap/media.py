@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import wave
 import zipfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from heedmap.data.images import picture
 from heedmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,20 +25,8 @@ def read_image(path: Path) -> Image:
     Raises:
         InputError: no such file, no image, a damaged one, or more pixels than Pillow considers safe.
     """
-    from PIL import Image
-
     _check_file(path, "image")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                return _upright_rgb(opened)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{path} is too large an image ({error}); give a smaller one") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read as an image ({error}); expected a whole PNG, JPEG or the like"
-        ) from error
+    return picture(path, path)
 
 
 def read_boxes(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -81,15 +69,6 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
     if not samples.size:
         raise InputError(f"{path} holds no sound")
     return (samples.reshape(-1, channels).mean(1) / FULL_SCALE).astype(np.float32), rate
-
-
-def _upright_rgb(opened: Image) -> Image:
-    from PIL import Image, ImageOps
-
-    image = ImageOps.exif_transpose(opened)
-    if image.mode.startswith("I;16"):  # converting these to RGB would clip all that is above 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("RGB")
 
 
 def _check_file(path: Path, what: str) -> None:

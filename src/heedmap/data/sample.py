@@ -117,17 +117,19 @@ class Sample:
 
 
 class Reader(Protocol):
-    """A data set on disk. Opening it reads an index; a sample is read when it is asked for.
+    """A data set on disk. Opening it reads an index; a sample is read when it is asked for."""
 
-    Attributes:
-        keys: of all samples, in the order of the files.
-        problems: what was left out on opening: key → why.
-        description: plain JSON data that tells which data these are.
-    """
+    @property
+    def keys(self) -> Sequence[str]:
+        """Of all samples, in the order of the files."""
 
-    keys: Sequence[str]
-    problems: Mapping[str, str]
-    description: Mapping[str, Any]
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """What was left out on opening: key → why."""
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """Plain JSON data that tells which data these are."""
 
     def __len__(self) -> int: ...
 
