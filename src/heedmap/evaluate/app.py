@@ -28,7 +28,8 @@ DataOption = Annotated[
     str | None, typer.Option(help="KIND:FOLDER of a data set; for a model of the zoo by default its own world.")
 ]
 FileOption = Annotated[
-    list[str] | None, typer.Option("--file", help="NAME=VALUE: a part of the data set that is elsewhere, or its split.")
+    list[str] | None,
+    typer.Option("--file", help="NAME=VALUE: its split, a part of it that is elsewhere, columns.ROLE=NAME."),
 ]
 MethodOption = Annotated[
     list[str] | None,
@@ -89,11 +90,15 @@ def opened(data: str | None, files: list[str] | None, own: Callable[[], Reader])
     Raises:
         typer.BadParameter: not KIND:FOLDER, or not NAME=VALUE.
     """
-    pairs = dict(one.partition("=")[::2] for one in files or [])
-    if "" in pairs or "" in pairs.values():
-        raise typer.BadParameter("expected NAME=VALUE", param_hint="--file")
+    options: dict[str, Any] = {}
+    for one in files or []:
+        name, _, value = one.partition("=")
+        if not name or not value:
+            raise typer.BadParameter(f"{one!r} is not NAME=VALUE", param_hint="--file")
+        name, _, inner = name.partition(".")
+        options[name] = {**options.get(name, {}), inner: value} if inner else value
     if data is None:
-        if pairs:
+        if options:
             raise typer.BadParameter("it is a part of a data set; give --data too", param_hint="--file")
         return own()
     kind, colon, folder = data.partition(":")
@@ -101,7 +106,7 @@ def opened(data: str | None, files: list[str] | None, own: Callable[[], Reader])
         raise typer.BadParameter(f"{data!r} is not KIND:FOLDER", param_hint="--data")
     from heedmap.data.opening import open_data
 
-    return open_data(kind, Path(folder), **pairs)
+    return open_data(kind, folder, **options)
 
 
 def conclude(

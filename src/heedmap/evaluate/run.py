@@ -54,8 +54,8 @@ class Plan:
 
     @property
     def parts(self) -> list[list[int]]:
-        """Indices of the samples, part by part: the first ``count`` of all, shuffled by the seed."""
-        drawn = np.random.default_rng(self.seed).permutation(len(self.reader))[: self.count].tolist()
+        """Indices of the samples, part by part: ``count`` of all, drawn by the seed, in their order in the files."""
+        drawn = sorted(np.random.default_rng(self.seed).permutation(len(self.reader))[: self.count].tolist())
         return [drawn[start : start + self.part] for start in range(0, len(drawn), self.part)]
 
     def config(self) -> dict[str, Any]:

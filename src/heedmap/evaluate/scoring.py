@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from heedmap.data.answers import normalised
 from heedmap.data.sample import Answers, Match
 from heedmap.errors import SampleError
 from heedmap.evaluate.removal import repeated
@@ -152,16 +153,14 @@ def _match(sample: Sample) -> Match:
 
 
 def _scores(sample: Sample, subject: Any, classes: int) -> Float[Tensor, " classes"]:
-    """The truth's score of each class of the model."""
+    """The truth's score of each class of the model, found by its name as it is or as VQA's answers are written."""
     truth = answers(sample)
     names = class_names(subject, classes)
-    folded = {name.casefold(): index for index, name in reversed(names.items())}
-    scores = torch.zeros(classes)
-    for label, score in truth.scores.items():
-        index = folded.get(label.casefold())
-        if index is not None:
-            scores[index] = score
-    return scores
+    scores = {label.casefold(): score for label, score in truth.scores.items()}
+    found = [scores.get(name.casefold(), scores.get(normalised(name), 0.0)) for name in names.values()]
+    if truth.index is not None and not any(found) and truth.index < classes:
+        found[truth.index] = 1.0  # classes without names that fit are told by their number
+    return torch.tensor(found)
 
 
 def class_names(subject: Any, classes: int) -> dict[int, str]:
