@@ -1,11 +1,12 @@
 # make demo   set up and write a gallery of the zoo's models, demo/index.html; nothing more is fetched
 # make test   set up and pass every check and test: what CI runs
+# make results   the paper's experiments on the zoo: run folders in results/, tables in docs/results.md (hours)
 
 VENV ?= .venv
 PYTHON ?= python3
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench results clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/heedmap demo --out demo
@@ -15,6 +16,9 @@ test: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(VENV)/bin/python bench/run.py
+
+results: $(INSTALLED)
+	$(VENV)/bin/python bench/results.py
 
 # A second run installs nothing: only a change of these files does.
 $(INSTALLED): pyproject.toml constraints.txt

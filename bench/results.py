@@ -1,0 +1,201 @@
+"""The paper's experiments on the zoo: measure them, and write docs/results.md and docs/results.json.
+
+    python bench/results.py [NAME …] [--runs results] [--docs docs]      # names: those of RUNS; none: all
+
+Each experiment is a run folder of ``heedmap evaluate``: one that was stopped goes on, one that is finished is only read.
+The tables are made of figures alone; what was found when looking into them is written below, by hand, beside each run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heedmap.evaluate.folder import RunFolder, read_summary
+from heedmap.evaluate.page import verdict
+
+EVERY = ("--method", "all", "--method", "ablations")
+BASELINES = ("raw_attention", "rollout", "attention_gradcam", "partial_lrp", "transformer_attribution")
+"""What the paper compares with (its sections 5.1 to 5.3)."""
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment.
+
+    Attributes:
+        title: of its section.
+        about: what is measured, and what the paper has there.
+        command: of ``heedmap evaluate``, without ``--out``.
+        paper: keys of the measures in which the paper's table has its own method first.
+        looked_into: what was found where an ordering does not hold.
+    """
+
+    title: str
+    about: str
+    command: tuple[str, ...]
+    paper: tuple[str, ...]
+    looked_into: str = ""
+
+
+def _perturbed(*parts: str) -> tuple[str, ...]:
+    return tuple(f"{part}/{sign}/accuracy/auc" for part in parts for sign in ("positive", "negative"))
+
+
+RUNS: Mapping[str, Experiment] = {
+    "perturbation-lxmert-shapes": Experiment(
+        "LXMERT: perturbation of words and boxes",
+        "Words or boxes are taken out, most relevant first (positive: lower is better) or least relevant first (negative: "
+        "higher is better); the area under the accuracy. The paper's section 5.1, on LXMERT and VQA: its method is first in "
+        "all four.",
+        ("perturbation", "zoo/lxmert-shapes", "--samples", "2000", *EVERY),
+        _perturbed("text", "boxes"),
+    ),
+    "perturbation-visualbert-shapes": Experiment(
+        "VisualBERT: perturbation of words and boxes",
+        "The same for one stream of words and boxes. The paper's section 5.1, on VisualBERT and VQA.",
+        ("perturbation", "zoo/visualbert-shapes", "--samples", "2000", *EVERY),
+        _perturbed("text", "boxes"),
+    ),
+    "perturbation-vit-shapes": Experiment(
+        "ViT: perturbation of pixels",
+        "10 to 90 % of the pixels become the mean colour. The paper's section 5.3, on ViT-B and ImageNet; its method has "
+        "no cross-attention there and is gradient-weighted rollout.",
+        ("perturbation", "zoo/vit-shapes", "--samples", "500", *EVERY),
+        _perturbed("image"),
+    ),
+    "perturbation-clip-shapes": Experiment(
+        "CLIP: perturbation of words and pixels",
+        "Is the picture still nearer to its caption than to 31 wrong ones? Not in the paper.",
+        ("perturbation", "zoo/clip-shapes", "--samples", "300", "--method", "fast", "--method", "ablations"),
+        (),
+    ),
+}
+
+
+def main() -> None:
+    """Measure what is asked for, and write the page of all that is known."""
+    parser = argparse.ArgumentParser(description="The paper's experiments on the zoo.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(RUNS)}; none: all")
+    parser.add_argument("--runs", type=Path, default=Path("results"), help="folder of the run folders")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="gets results.md and results.json")
+    given = parser.parse_args()
+    store = given.docs / "results.json"
+    figures = json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
+    for name in given.names or RUNS:
+        measure(RUNS[name], given.runs / name)
+        figures[name] = condensed(given.runs / name)
+        store.write_text(
+            json.dumps({key: figures[key] for key in RUNS if key in figures}, indent=1) + "\n", encoding="utf-8"
+        )
+    (given.docs / "results.md").write_text(page(json.loads(store.read_text(encoding="utf-8"))), encoding="utf-8")
+
+
+def measure(experiment: Experiment, folder: Path) -> None:
+    """Run the experiment into the folder, or go on where it was stopped."""
+    program = [sys.executable, "-c", "from heedmap.cli import main; main()", "evaluate"]
+    subprocess.run([*program, *experiment.command, "--out", str(folder)], check=True)
+
+
+def condensed(folder: Path) -> dict[str, Any]:
+    """What the page needs of a finished run."""
+    summary = read_summary(folder)
+    parts = -(-summary["samples"] // summary["part"])
+    kept = (
+        "evaluation",
+        "settings",
+        "model",
+        "samples",
+        "seed",
+        "reference",
+        "refused",
+        "leaderboard",
+        "measures",
+        "facts",
+    )
+    seconds = round(RunFolder(folder).seconds(parts))
+    return {**{key: summary[key] for key in kept}, "skipped": summary["skipped"]["count"], "seconds": seconds}
+
+
+HEAD = """# Results
+
+<!-- Written by `make results` from docs/results.json; do not edit. -->
+
+The paper's experiments, by one command (`make results`), on heedmap's own small models and the test split of the worlds they
+were trained on. They are not the paper's models or data, so its numbers are not to be expected; its *orderings* are, and
+below each table it says which hold. Every figure has its 95 % bootstrap interval (over samples; 1,000 resamples unless said
+otherwise). **Bold**: best. ▲ ▼: clearly better or worse than `generic`, the paper's method (paired bootstrap, p < 0.05 after
+Holm's correction for all methods of the table). Methods are sorted by their mean rank over the columns.
+"""
+
+
+def page(figures: Mapping[str, Any]) -> str:
+    """The page of all experiments that were measured."""
+    parts = [section(RUNS[name], figures[name]) for name in RUNS if name in figures]
+    return "\n".join((HEAD, *parts))
+
+
+def section(experiment: Experiment, run: Mapping[str, Any]) -> str:
+    """One experiment: what it is, its table, the paper's orderings, and what was looked into."""
+    command = f"heedmap evaluate {' '.join(experiment.command)} --out FOLDER"
+    count = max(measure["samples"] for measure in run["measures"])
+    facts = f"{count:,} samples measured, {run['skipped']} skipped, in {run['seconds'] / 60:.0f} min on one core: `{command}`"
+    blocks = [f"## {experiment.title}", experiment.about, facts, table(run)]
+    blocks += [f"- left out: `{name}`: {why}" for name, why in run["refused"].items()]
+    blocks += ["\n".join(orderings(experiment, run))] if experiment.paper else []
+    blocks += [experiment.looked_into] if experiment.looked_into else []
+    return "\n\n".join(blocks) + "\n"
+
+
+def table(run: Mapping[str, Any]) -> str:
+    """Methods by measures."""
+    titles = [f"{m['title']} {'↑' if m['better'] == 'higher' else '↓'}" for m in run["measures"]]
+    lines = [f"| | mean rank | {' | '.join(titles)} |", f"|---|---|{'---|' * len(titles)}"]
+    for entry in run["leaderboard"]:
+        cells = " | ".join(_cell(entry["method"], measure) for measure in run["measures"])
+        lines.append(f"| `{entry['method']}` | {entry['rank']:.1f} | {cells} |")
+    return "\n".join(lines)
+
+
+def orderings(experiment: Experiment, run: Mapping[str, Any]) -> Iterator[str]:
+    """For each measure that the paper wins: which of its baselines are behind it here, and which are not."""
+    for measure in run["measures"]:
+        if measure["key"] in experiment.paper:
+            rows = {row["method"]: row for row in measure["rows"]}
+            ahead = [
+                _against(rows[name], measure) for name in BASELINES if name in rows and _ahead(rows[name], measure)
+            ]
+            behind = sum(name in rows for name in BASELINES) - len(ahead)
+            if not ahead:
+                yield f"- {measure['title']}: **holds**, the paper's method is before all {behind} of its baselines."
+            else:
+                yield f"- {measure['title']}: **does not hold**: before `generic` are {', '.join(ahead)}; {behind} are behind."
+
+
+def _ahead(row: Mapping[str, Any], measure: Mapping[str, Any]) -> bool:
+    return row["difference"] != 0 and (row["difference"] > 0) == (measure["better"] == "higher")
+
+
+def _against(row: Mapping[str, Any], measure: Mapping[str, Any]) -> str:
+    clear = "clearly" if verdict(row, measure) else "not clearly"
+    return f"`{row['method']}` ({row['difference']:+.3f}, {clear})"
+
+
+def _cell(name: str, measure: Mapping[str, Any]) -> str:
+    row = next((one for one in measure["rows"] if one["method"] == name), None)
+    if row is None or row["value"] is None:
+        return "–"
+    mark = {"better": " ▲", "worse": " ▼", "": ""}[verdict(row, measure)]
+    value = f"**{row['value']:.3f}**" if row["value"] == measure["rows"][0]["value"] else f"{row['value']:.3f}"
+    return f"{value}{mark} ({row['low']:.3f}–{row['high']:.3f})"
+
+
+if __name__ == "__main__":
+    main()
