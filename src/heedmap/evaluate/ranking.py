@@ -23,6 +23,8 @@ GATE = "randomisation"
 """The test that a method passes or not: a correlation near 0 is no better than one of 0.3, so it does not rank."""
 CHEAPER = 1.5
 """From this ratio on a cost is worth telling."""
+FEW = 5
+"""With fewer samples an interval says little."""
 TESTS = {
     "deletion": ("deletion", False),
     "insertion": ("insertion", True),
@@ -155,7 +157,9 @@ def recommendation(
         verdict = _verdict(n, best, names, out, drawn)
         rows.append(Ranked(names[n], float(means[n]), low, high, own, float(costs[names[n]]), verdict))
     beaten = best is None or CHANCE not in names or _ends(drawn[names.index(CHANCE)] - drawn[best])[0] > 0
-    limits = [] if beaten else ["but it is not told from chance there, so give more inputs"]
+    limits = [] if beaten else ["but it is not told from chance there"]
+    if samples < FEW:
+        limits.append("so few inputs tell little, give more")
     if not set(tests) & set(FAITHFUL):
         limits.append("its tokens cannot be masked, so whether maps say what the model does was not tested")
     return Recommendation(model, samples, tuple(rows), _sentence(model, samples, rows, limits))
@@ -202,9 +206,9 @@ def _verdict(
         return "chance"
     if names[number] in out:
         return "unchanged"
-    if best is None or number == best:
+    if number == best:
         return "best"
-    return "as good" if _ends(drawn[number] - drawn[best])[0] <= 0 else "worse"
+    return "as good" if best is None or _ends(drawn[number] - drawn[best])[0] <= 0 else "worse"
 
 
 def _sentence(model: str, samples: int, rows: Sequence[Ranked], limits: Sequence[str]) -> str:
