@@ -30,7 +30,7 @@ def text_inputs(tokenizer: Any, texts: Sequence[Text], config: Any) -> dict[str,
     """
     columns = _columns(texts)
     inputs = dict(tokenizer(*columns, padding=_padding(config, len(texts)), return_tensors="pt"))
-    tokens, limit = inputs["input_ids"].shape[1], _limit(tokenizer, config)
+    tokens, limit = inputs["input_ids"].shape[1], token_limit(tokenizer, config)
     if not tokens:
         raise InputError("the text is empty: it has no tokens; give at least one word")
     if limit is not None and tokens > limit:
@@ -94,8 +94,9 @@ def _padding(config: Any, count: int) -> bool | str:
     return "max_length" if getattr(config, "model_type", "") in LONGEST_PADDING else count > 1
 
 
-def _limit(tokenizer: Any, config: Any) -> int | None:
-    """The number of positions: of the model, or the tokenizer's own where that is less (RoBERTa keeps two back)."""
+def token_limit(tokenizer: Any, config: Any) -> int | None:
+    """The most tokens of a text: the model's positions, or the tokenizer's own limit where that is less (RoBERTa keeps two
+    back); None: neither says."""
     own = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
     if not isinstance(own, int) or own < 1:
         return None

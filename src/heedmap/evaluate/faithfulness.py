@@ -1,0 +1,158 @@
+"""Whether a map says what the model does: figures of maps as pure functions of numbers, without a model.
+
+Wherever a model is asked, it is behind a function ``drop``: which tokens are left → how much of the answer is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from heedmap.errors import MissingLibraryError
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+Drop = Callable[["Bool[np.ndarray, 'variants batch tokens']"], "Float[np.ndarray, 'variants batch']"]
+"""Which tokens are kept, several times for each sample → the probability of the target then."""
+
+POSITIVE, NEGATIVE = 0, 1
+"""Most relevant first, least relevant first."""
+
+
+# -- one map and another -----------------------------------------------------------------------------------------------
+
+
+def spearman(a: Float[np.ndarray, " tokens"], b: Float[np.ndarray, " tokens"]) -> float:
+    """Spearman's rank correlation, -1 to 1; of two maps that are both constant 1, of one that is and one that is not 0.
+
+    Raises:
+        MissingLibraryError: there is no scipy.
+    """
+    try:
+        from scipy.stats import rankdata
+    except ImportError as error:
+        raise MissingLibraryError("rank correlations need scipy; pip install 'heedmap[eval]'") from error
+    flat = (np.ptp(a) == 0, np.ptp(b) == 0)
+    if any(flat):
+        return float(all(flat))
+    return float(np.clip(np.corrcoef(rankdata(a), rankdata(b))[0, 1], -1, 1))
+
+
+def overlap(a: Float[np.ndarray, " tokens"], b: Float[np.ndarray, " tokens"], share: float = 0.1) -> float:
+    """Which part of the most relevant tokens of one map, ``share`` of all but at least one, the other has there too."""
+    count = max(1, int(share * len(a)))
+    first, second = (set(ranked(one)[:count].tolist()) for one in (a, b))
+    return len(first & second) / count
+
+
+def change(before: Float[np.ndarray, " tokens"], after: Float[np.ndarray, " tokens"]) -> float:
+    """‖after − before‖ / ‖before‖; where there was no relevance, 0 if there still is none, else 1."""
+    size = float(np.linalg.norm(before))
+    if size == 0:
+        return float(after.any())
+    return float(np.linalg.norm(after - before)) / size
+
+
+def ranked(values: Float[np.ndarray, " tokens"], seed: int | None = None) -> Int[np.ndarray, " tokens"]:
+    """Indices from the greatest value to the least; equal ones in order, or with a seed in an order that is drawn."""
+    drawn = np.arange(len(values)) if seed is None else np.random.default_rng(seed).permutation(len(values))
+    return drawn[np.argsort(-values[drawn], kind="stable")]
+
+
+# -- a map and the model -----------------------------------------------------------------------------------------------
+
+
+def coefficient(salience: Float[np.ndarray, " groups"], falls: Float[np.ndarray, " groups"]) -> float:
+    """SaCo's F = Σ w / Σ |w| over all pairs i < j of groups, from the most salient one; -1 to 1.
+
+    w = s_i − s_j where ∇pred_i ≥ ∇pred_j, else −(s_i − s_j). Wu et al., CVPR 2024, arXiv 2404.01415. 0 where all groups
+    are equally salient, for then nothing is claimed.
+
+    Args:
+        salience: s, of each group of tokens.
+        falls: ∇pred, by how much the probability falls without that group.
+    """
+    i, j = np.triu_indices(len(salience), 1)
+    apart = salience[i] - salience[j]
+    total = np.abs(apart).sum()
+    return float(np.where(falls[i] >= falls[j], apart, -apart).sum() / total) if total > 0 else 0.0
+
+
+def saco(
+    relevance: Float[np.ndarray, "batch tokens"],
+    free: Bool[np.ndarray, "batch tokens"],
+    drop: Drop,
+    groups: int = 10,
+    seed: int = 0,
+) -> Float[np.ndarray, " batch"]:
+    """SaCo of each sample: whether groups of more relevant tokens matter more to the model, see :func:`coefficient`.
+
+    The paper's groups are equally large. Where the tokens do not divide so, the first ones have one more, and salience and
+    falls are those of a token of the group; of equal groups that is the same. Of fewer tokens than groups each is one.
+
+    Args:
+        relevance: of each token.
+        free: which tokens may be masked.
+        drop: see :data:`Drop`.
+        groups: how many; K in the paper.
+        seed: of the order of equally relevant tokens.
+    """
+    cut = [_groups(r, f, groups, seed) for r, f in zip(relevance, free, strict=True)]
+    kept = np.ones((1 + max(map(len, cut)), *free.shape), dtype=bool)
+    for sample, own in enumerate(cut):
+        for number, places in enumerate(own):
+            kept[1 + number, sample, places] = False
+    left = drop(kept)
+    found = []
+    for sample, own in enumerate(cut):
+        salience = np.array([relevance[sample, places].mean() for places in own])
+        falls = np.array([(left[0, sample] - left[1 + n, sample]) / len(places) for n, places in enumerate(own)])
+        found.append(coefficient(salience, falls))
+    return np.array(found)
+
+
+def _groups(
+    relevance: Float[np.ndarray, " tokens"], free: Bool[np.ndarray, " tokens"], groups: int, seed: int
+) -> list[Int[np.ndarray, " group"]]:
+    places = np.flatnonzero(free)
+    order = places[ranked(relevance[places], seed)]
+    return np.array_split(order, min(groups, len(order))) if len(order) else []
+
+
+def deletion(
+    relevance: Float[np.ndarray, "batch tokens"],
+    free: Bool[np.ndarray, "batch tokens"],
+    drop: Drop,
+    steps: int = 10,
+    seed: int = 0,
+) -> Float[np.ndarray, "signs batch steps"]:
+    """The probability while tokens are masked in equal steps, from none to all that are free; ``steps`` + 1 points.
+
+    Args:
+        relevance: of each token.
+        free: which tokens may be masked.
+        drop: see :data:`Drop`.
+        steps: how many.
+        seed: of the order of equally relevant tokens.
+
+    Returns:
+        With the most relevant token gone first, :data:`POSITIVE`, and with the least relevant, :data:`NEGATIVE`.
+    """
+    kept = np.ones((2, steps + 1, *free.shape), dtype=bool)
+    for sample, (own, there) in enumerate(zip(relevance, free, strict=True)):
+        places = np.flatnonzero(there)
+        order = places[ranked(own[places], seed)]
+        for step in range(steps + 1):
+            count = round(step * len(order) / steps)
+            kept[POSITIVE, step, sample, order[:count]] = False
+            kept[NEGATIVE, step, sample, order[len(order) - count :]] = False
+    left = drop(kept.reshape(-1, *free.shape))
+    return left.reshape(2, steps + 1, len(free)).swapaxes(1, 2)
+
+
+def area(curve: Float[np.ndarray, "*batch steps"]) -> Float[np.ndarray, "*batch"]:
+    """Area under a curve of equal steps from 0 to 1, by the trapezoid rule."""
+    return (curve[..., 1:] + curve[..., :-1]).mean(-1) / 2

@@ -1,0 +1,130 @@
+"""A model's weights made random from the output down, and put back.
+
+Adebayo et al., NeurIPS 2018, arXiv 1810.03292: a map that stays the same when the weights are random does not explain the
+model. Weights are changed in place and a copy is kept of those that are, for a copy of the model would cost as much memory
+and be proved token-wise anew; so nobody else may use the model meanwhile.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count, groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from heedmap.evaluate.answer import output_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+MOST = 6
+"""Blocks, by default; the last one reaches down to the input."""
+DEEP = 2
+"""Names that tell a part of a model which has no number: ``bert.embeddings``, ``classifier``."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Weights that become random in one step.
+
+    Attributes:
+        name: of its first and last module, from the output down.
+        parameters: names in ``model.named_parameters()``.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+
+
+def blocks(subject: Any, inputs: Mapping[str, Any], most: int = MOST) -> list[Block]:
+    """The model's floating-point weights in up to ``most`` blocks, those used last first.
+
+    Weights belong to the module that has them, in the order in which modules last began to run (of one that never ran,
+    the next around it that did); weights of a numbered layer stay together. Shared weights go where they are used last.
+    """
+    order = _order(subject, inputs)
+    last: dict[int, tuple[int, str]] = {}
+    for name, weight in subject.model.named_parameters(remove_duplicate=False):
+        if weight.is_floating_point():
+            last[id(weight)] = max(last.get(id(weight), (-1, "")), (_ran(order, name), name))
+    names = {id(weight): name for name, weight in subject.model.named_parameters()}
+    ranked = sorted(((when, used, names[key]) for key, (when, used) in last.items()), reverse=True)
+    units = [(unit, [name for *_, name in own]) for unit, own in groupby(ranked, lambda one: _unit(one[1]))]
+    cuts = np.array_split(np.arange(len(units)), min(most, len(units)))
+    return [_block([units[number] for number in cut]) for cut in cuts]
+
+
+def _block(units: Sequence[tuple[str, list[str]]]) -> Block:
+    ends = dict.fromkeys((units[0][0], units[-1][0]))
+    return Block(" … ".join(ends), tuple(name for _, own in units for name in own))
+
+
+def _order(subject: Any, inputs: Mapping[str, Any]) -> dict[str, int]:
+    """Module's name → when it last began to run."""
+    found: dict[str, int] = {}
+    clock = count()
+    handles = [
+        module.register_forward_pre_hook(lambda *_, name=name: found.update({name: next(clock)}))
+        for name, module in subject.model.named_modules()
+    ]
+    try:
+        output_of(subject, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _ran(order: Mapping[str, int], parameter: str) -> int:
+    owner = parameter
+    while owner:
+        owner = owner.rpartition(".")[0]
+        if owner in order:
+            return order[owner]
+    return -1
+
+
+def _unit(parameter: str) -> str:
+    """The numbered layer that a weight is of, else the part of the model, as deep as :data:`DEEP`."""
+    parts = parameter.split(".")[:-1]
+    number = next((place for place, part in enumerate(parts) if part.isdigit()), DEEP - 1)
+    return ".".join(parts[: number + 1]) or parameter
+
+
+@contextmanager
+def cascade(model: nn.Module, order: Sequence[Block], seed: int) -> Iterator[Iterator[Block]]:
+    """Within it, each block taken from the iterator becomes random, and those before it stay so.
+
+    The values of each weight are permuted, which keeps their distribution. On leaving, also by an exception, every weight
+    has the very bits that it had; gradients, ``requires_grad`` and modes are not touched.
+
+    Args:
+        model: to be changed meanwhile.
+        order: see :func:`blocks`.
+        seed: of the permutations.
+    """
+    weights = dict(model.named_parameters())
+    before: dict[str, Tensor] = {}
+
+    def steps() -> Iterator[Block]:
+        for block in order:
+            for name in block.parameters:
+                before[name] = weights[name].detach().clone()
+                _permute(weights[name].data, zlib.crc32(f"{seed} {name}".encode()))
+            yield block
+
+    try:
+        yield steps()
+    finally:
+        for name, value in before.items():
+            weights[name].data.copy_(value)
+
+
+def _permute(weight: Tensor, seed: int) -> None:
+    draw = torch.randperm(weight.numel(), generator=torch.Generator().manual_seed(seed))
+    weight.copy_(weight.reshape(-1)[draw.to(weight.device)].reshape(weight.shape))

@@ -1,0 +1,194 @@
+"""One batch of inputs on which a model's answer is explained again and again: other methods, other weights, other inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from heedmap.engine import explain
+from heedmap.errors import GradientError, InputError
+from heedmap.evaluate.answer import Answer, held
+from heedmap.evaluate.faithfulness import Drop, change, spearman
+from heedmap.evaluate.masking import INPUTS, free_tokens, masked, real_tokens, repeated
+from heedmap.evaluate.noise import noisy
+from heedmap.evaluate.protocol import Contender
+from heedmap.evaluate.randomisation import blocks, cascade
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+    from heedmap.explanation import Segment
+
+    Maps = dict[str, Float[np.ndarray, "batch tokens"]]
+
+AT_ONCE = 32
+"""Rows of a forward pass with masked tokens."""
+
+Done = Callable[[], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A batch of inputs and what the model says of it, held fixed. Only the segments that a person gave count.
+
+    Attributes:
+        subject: the model.
+        inputs: what it is called with.
+        keys: of the samples.
+        answer: what is explained.
+        segments: by name, as of any explanation.
+        real: for each segment the tokens that are no padding.
+        free: for each segment the tokens that may be masked; segments in which none can be are not there.
+        seed: of everything that is drawn.
+    """
+
+    subject: Any
+    inputs: Mapping[str, Any]
+    keys: Sequence[str]
+    answer: Answer
+    segments: Mapping[str, Segment]
+    real: Mapping[str, Bool[np.ndarray, "batch tokens"]]
+    free: Mapping[str, Bool[np.ndarray, "batch tokens"]]
+    seed: int
+
+    @classmethod
+    def of(cls, subject: Any, inputs: Mapping[str, Any], keys: Sequence[str], seed: int) -> Trial:
+        """The trial of some inputs, as ``subject.inputs`` makes them.
+
+        Raises:
+            InputError: none of the model's segments is text, a picture, boxes or a sound.
+            HeedmapError: the model cannot be explained.
+        """
+        answer = held(subject, inputs)
+        one = explain(subject, inputs, target=answer.target, method="random")
+        names = [name for name in one.segments if name in INPUTS]
+        if not names:
+            raise InputError(
+                f"the model has the segments {', '.join(one.segments)}; expected one of {', '.join(INPUTS)}"
+            )
+        free = {}
+        for name in names:
+            with suppress(InputError):
+                there = free_tokens(subject, inputs, one, name)
+                masked(subject, inputs, one.segment(name), torch.ones_like(there))
+                free[name] = there.numpy()
+        real = {name: real_tokens(subject, inputs, one, name).numpy() for name in names}
+        return cls(subject, inputs, keys, answer, {name: one.segment(name) for name in names}, real, free, seed)
+
+    def maps(self, contender: Contender, inputs: Mapping[str, Any] | None = None) -> Maps:
+        """The contender's relevance of each segment for the fixed answer; of padding 0.
+
+        Args:
+            contender: the method.
+            inputs: of the same shapes, instead of the trial's own.
+        """
+        options = {"seed": self.seed} if contender.method == "random" else {}
+        found = explain(
+            self.subject,
+            self.inputs if inputs is None else inputs,
+            target=self.answer.target,
+            method=contender.method,
+            **{**options, **contender.options},
+        )
+        return {name: found[name].double().numpy() * real for name, real in self.real.items()}
+
+    def drop(self, segment: str) -> Drop:
+        """The answer's probability with only some tokens of a segment, see :data:`~.faithfulness.Drop`."""
+        return partial(self._left, self.segments[segment])
+
+    def _left(self, segment: Segment, kept: Bool[np.ndarray, "variants batch tokens"]) -> np.ndarray:
+        variants, batch, tokens = kept.shape
+        keep = torch.from_numpy(kept.reshape(-1, tokens))
+        owners = torch.arange(batch).repeat(variants)
+        found = []
+        for rows, own in zip(keep.split(AT_ONCE), owners.split(AT_ONCE), strict=True):
+            inputs = masked(self.subject, repeated(self.inputs, batch, own), segment, rows)
+            found.append(self.answer.probability(inputs, own).cpu())
+        return torch.cat(found).double().numpy().reshape(variants, batch)
+
+
+def after_randomisation(
+    trials: Sequence[Trial],
+    contenders: Sequence[Contender],
+    plain: Sequence[Mapping[str, Maps]],
+    most: int,
+    done: Done = lambda: None,
+) -> tuple[list[str], dict[tuple[int, str, str], Float[np.ndarray, "two steps batch"]]]:
+    """How much of each map is left when the model's weights become random, from the output down.
+
+    Where relevance on the random model is not finite or no gradient is left, there is no map, and the correlation is 0.
+
+    Args:
+        trials: of one model.
+        contenders: the methods.
+        plain: for each trial, contender's name → its maps on the model as it is.
+        most: in how many steps; with one, all weights at once.
+        done: called after each trial of each step.
+
+    Returns:
+        The blocks' names, and (number of the trial, contender, segment) → the rank correlations of the two maps, and of
+        their absolute values, after each step.
+    """
+    order = blocks(trials[0].subject, trials[0].inputs, most)
+    found: dict[tuple[int, str, str], list[Any]] = {}
+    with cascade(trials[0].subject.model, order, trials[0].seed) as steps:
+        for _ in steps:
+            for number, trial in enumerate(trials):
+                for one in contenders:
+                    before = plain[number][one.name]
+                    after = _or_none(trial, one)
+                    for name, real in trial.real.items():
+                        likes = [_likeness(*pair) for pair in zip(before[name], after[name], real, strict=True)]
+                        found.setdefault((number, one.name, name), []).append(likes)
+                done()
+    return [block.name for block in order], {key: np.array(likes).transpose(2, 0, 1) for key, likes in found.items()}
+
+
+def _or_none(trial: Trial, contender: Contender) -> Maps:
+    try:
+        return trial.maps(contender)
+    except GradientError:
+        return {name: np.zeros(real.shape) for name, real in trial.real.items()}
+
+
+def _likeness(before: np.ndarray, after: np.ndarray, real: np.ndarray) -> tuple[float, float]:
+    a, b = before[real], after[real]
+    return spearman(a, b), spearman(np.abs(a), np.abs(b))
+
+
+def sensitivity(
+    trial: Trial,
+    contenders: Sequence[Contender],
+    plain: Mapping[str, Maps],
+    draws: int,
+    radius: float,
+) -> dict[tuple[str, str], Float[np.ndarray, "draws batch"]]:
+    """How much each map changes with a little noise on the input, relative to its own size.
+
+    Yeh et al., NeurIPS 2019, arXiv 1901.09392, whose max-sensitivity is the greatest over the draws.
+
+    Args:
+        trial: the inputs.
+        contenders: the methods.
+        plain: contender's name → its maps without noise.
+        draws: of the noise.
+        radius: of the noise, see :func:`~heedmap.evaluate.noise.noisy`.
+
+    Returns:
+        (contender, segment) → ‖map(x + δ) − map(x)‖ / ‖map(x)‖ for each draw.
+    """
+    found: dict[tuple[str, str], list[list[float]]] = {}
+    for draw in range(draws):
+        with noisy(trial.subject, trial.inputs, radius, trial.keys, trial.seed + draw) as inputs:
+            for one in contenders:
+                after = trial.maps(one, inputs)
+                for name, before in plain[one.name].items():
+                    changes = [change(a, b) for a, b in zip(before, after[name], strict=True)]
+                    found.setdefault((one.name, name), []).append(changes)
+    return {key: np.array(changes) for key, changes in found.items()}

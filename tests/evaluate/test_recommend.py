@@ -1,0 +1,203 @@
+"""Methods ranked by hand-made figures, and on the shipped models."""
+
+import json
+from io import StringIO
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+import heedmap
+from heedmap.errors import AttentionError, InputError, OptionError, UnknownNameError
+from heedmap.evaluate.protocol import Contender
+from heedmap.evaluate.ranking import recommendation
+from heedmap.evaluate.recommend import recommend
+from heedmap.methods import METHODS, Method
+from heedmap.methods.leaves import Leaves
+from heedmap.zoo.samples import MATERIALS
+
+
+def given(name, count):
+    return [dict(MATERIALS[name].make(index).inputs) for index in range(count)]
+
+
+def figures(levels, samples=20, noise=0.0, **fixed):
+    """Deletion and SaCo by a level for each method: lower deletion, higher SaCo."""
+    drawn = np.random.default_rng(0)
+    return {
+        name: {
+            "deletion": level + noise * drawn.random(samples),
+            "saco": -level + noise * drawn.random(samples),
+            "randomisation": np.full(samples, fixed.get(name, 0.1)),
+        }
+        for name, level in levels.items()
+    }
+
+
+# -- by hand -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_best_in_every_test_is_first():
+    found = recommendation("m", figures({"b": 0.5, "a": 0.1, "random": 0.9}), {"a": 4.0, "b": 2.0, "random": 1.0})
+    assert [(row.method, row.rank, row.low, row.high) for row in found.rows] == [
+        ("a", 1, 1, 1),
+        ("b", 2, 2, 2),
+        ("random", 3, 3, 3),
+    ]
+    assert [row.verdict for row in found.rows] == ["best", "worse", "chance"]
+    assert found.best == "a"
+    assert found.sentence == "On m, `a` ranks best over 20 inputs (mean rank 1.0 of 3)."
+
+
+def test_what_is_as_good_and_cheaper_is_told():
+    table = figures({"a": 0.1, "b": 0.13, "random": 0.9}, noise=0.3)
+    found = recommendation("m", table, {"a": 10.0, "b": 10.0, "random": 1.0})
+    best, second = found.rows[:2]
+    assert best.rank < second.rank
+    assert second.verdict == "as good"
+    costs = {best.method: 10.0, second.method: 2.0, "random": 1.0}
+    cheaper = recommendation("m", table, costs)
+    assert f"`{second.method}` is statistically as good and 5.0 × cheaper" in cheaper.sentence
+    assert f"`{second.method}` is statistically as good." in found.sentence
+
+
+def test_a_map_that_ignores_the_model_is_out_however_well_it_ranks():
+    table = figures({"fixed": 0.0, "a": 0.1, "random": 0.9}, fixed=0.95, random=1.0)
+    found = recommendation("m", table, dict.fromkeys(table, 1.0))
+    assert [row.method for row in found.rows] == ["a", "random", "fixed"]
+    assert found.rows[-1].verdict == "unchanged"
+    assert found.rows[-1].rank == 1
+    assert found.best == "a"
+    assert "don't trust `fixed`: its map does not change when the weights are random" in found.sentence
+    none = recommendation("m", figures({"fixed": 0.0, "random": 0.9}, fixed=0.95), {"fixed": 1.0, "random": 1.0})
+    assert none.best is None
+    assert none.sentence.startswith("On m, no method that was tried can be trusted; don't trust `fixed`")
+
+
+def test_what_is_not_told_from_chance_is_said():
+    table = figures({"a": 0.1, "random": 0.1}, noise=1.0)
+    assert "not told from chance" in recommendation("m", table, {"a": 1.0, "random": 1.0}).sentence
+    few = recommendation("m", figures({"a": 0.1, "random": 0.9}, samples=2), {"a": 1.0, "random": 1.0})
+    assert "so few inputs" in few.sentence
+    assert "not told from chance" not in few.sentence
+
+
+def test_a_correlation_near_zero_does_not_rank():
+    table = figures({"a": 0.1, "b": 0.2}, a=0.6, b=0.0)
+    assert recommendation("m", table, {"a": 1.0, "b": 1.0}).rows[0].rank == 1
+    only = {
+        name: {"randomisation": own["randomisation"], "sensitivity": own["deletion"]} for name, own in table.items()
+    }
+    assert "cannot be masked" in recommendation("m", only, {"a": 1.0, "b": 1.0}).sentence
+
+
+def test_the_interval_is_that_of_the_mean_rank():
+    found = recommendation("m", figures({"a": 0.1, "b": 0.12}, samples=60, noise=0.2), {"a": 1.0, "b": 1.0}, seed=3)
+    again = recommendation("m", figures({"a": 0.1, "b": 0.12}, samples=60, noise=0.2), {"a": 1.0, "b": 1.0}, seed=3)
+    assert found == again
+    assert all(row.low < row.rank < row.high for row in found.rows)
+    assert sum(row.rank for row in found.rows) == pytest.approx(3)
+
+
+def test_unequal_figures_are_told():
+    table = figures({"a": 0.1, "b": 0.2})
+    table["b"].pop("saco")
+    with pytest.raises(InputError, match="unequal tests"):
+        recommendation("m", table, {"a": 1.0, "b": 1.0})
+    with pytest.raises(InputError, match="unequal tests"):
+        recommendation("m", {}, {})
+
+
+def test_it_is_shown():
+    found = recommendation("m", figures({"b": 0.5, "a": 0.1}), {"a": 4.0, "b": 2.0})
+    assert json.loads(json.dumps(found.to_dict()))["best"] == "a"
+    lines = found.to_markdown().splitlines()
+    assert lines[0] == found.sentence
+    assert lines[2].startswith("| method | mean rank | interval | deletion ↓ | SaCo ↑ | random weights ↓ | cost |")
+    assert lines[4].startswith("| a | 1.00 | 1.00–1.00 | 0.100 | -0.100 | 0.100 | 4.0 × | best |")
+    stream = StringIO()
+    Console(file=stream, width=160).print(found.table())
+    assert "mean rank" in stream.getvalue()
+    assert "statistically" in stream.getvalue() or "ranks best" in stream.getvalue()
+
+
+# -- on models ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def odd(monkeypatch):
+    """A method that knows the picture alone, and one that refuses every model."""
+
+    def bright(run, options):
+        return {index: feature.x.abs() for index, feature in Leaves(run).features.items()}
+
+    def never(run, options):
+        raise AttentionError("not this one")
+
+    for name, attribute in (("bright", bright), ("never", never)):
+        method = Method(name, name, "none", {}, {}, attribute=attribute, needs_gradients=False)
+        monkeypatch.setitem(METHODS, name, method)
+
+
+def test_a_good_method_is_above_chance_and_a_fixed_map_is_exposed(odd):
+    subject, done = heedmap.load("zoo/vit-shapes"), []
+    before = {name: value.clone() for name, value in subject.model.state_dict().items()}
+    found = recommend(subject, given("vit-shapes", 3), methods=["bright", "never", "generic"], progress=done.append)
+    order = [row.method for row in found.rows]
+    assert order == ["generic", "random", "bright"]
+    assert found.best == "generic"
+    assert found.refused == {"never": "not this one"}
+    by = {row.method: row for row in found.rows}
+    assert by["bright"].verdict == "unchanged"
+    assert by["bright"].tests["randomisation"] == pytest.approx(1)
+    assert by["generic"].tests["deletion"] < by["random"].tests["deletion"]
+    assert by["generic"].tests["insertion"] > by["random"].tests["insertion"]
+    assert all(row.cost > 0 for row in found.rows)
+    assert "`never` cannot be used: not this one" in found.to_markdown()
+    assert done == sorted(done)
+    assert done[-1] == 1
+    assert all(torch.equal(value, before[name]) for name, value in subject.model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", sorted(set(MATERIALS) - {"vit-shapes"}))
+def test_every_shipped_model_has_its_methods(name):
+    found = recommend(heedmap.load(f"zoo/{name}"), given(name, 1), methods=["raw_attention"])
+    assert found.best == "raw_attention"
+    assert {row.method for row in found.rows} == {"raw_attention", "random"}
+    assert set(found.rows[0].tests) == {"deletion", "insertion", "saco", "sensitivity", "randomisation"}
+    assert found.samples == 1
+
+
+def test_methods_come_with_options_and_the_seed_decides():
+    subject, inputs = heedmap.load("zoo/gpt-lists"), given("gpt-lists", 2)
+    options = Contender("generic, last", "generic", {"start_layer": -1})
+    found = [recommend(subject, inputs, methods=["rollout", options], seed=seed) for seed in (0, 0, 1)]
+    plain = [{row.method: row.tests for row in one.rows} for one in found]
+    assert set(plain[0]) == {"rollout", "generic, last", "random"}
+    assert plain[0] == plain[1]
+    assert plain[0]["random"] != plain[2]["random"]
+
+
+def test_no_more_inputs_than_the_budget_are_tried():
+    found = recommend(heedmap.load("zoo/gpt-lists"), given("gpt-lists", 10), methods=["rollout"])
+    assert found.samples == 8
+
+
+def test_bad_calls_are_told(odd):
+    subject = heedmap.load("zoo/gpt-lists")
+    inputs = given("gpt-lists", 1)
+    with pytest.raises(OptionError, match="quick, thorough"):
+        recommend(subject, inputs, budget="huge")
+    with pytest.raises(InputError, match="no inputs"):
+        recommend(subject, [])
+    with pytest.raises(UnknownNameError, match="known methods"):
+        recommend(subject, inputs, methods=["magic"])
+    with pytest.raises(OptionError, match="one name"):
+        recommend(subject, inputs, methods=["generic", "generic"])
+    with pytest.raises(InputError, match="no method fits zoo/gpt-lists here: not this one"):
+        recommend(subject, inputs, methods=["never"])
+    with pytest.raises(InputError, match="only chance"):
+        recommend(subject, inputs, methods=["random"])
+    with pytest.raises(InputError, match="no text was given"):
+        recommend(subject, [{"text": None}], methods=["generic"])

@@ -1,0 +1,171 @@
+"""Sanity of maps on the shipped models: what does not depend on the model is exposed."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import heedmap
+from heedmap.data.sample import Answers, Sample
+from heedmap.errors import InputError, OptionError
+from heedmap.evaluate.noise import noisy
+from heedmap.evaluate.protocol import Contender
+from heedmap.evaluate.sanity import PARTS, Sanity
+from heedmap.methods import METHODS, Method
+from heedmap.methods.leaves import Leaves
+from heedmap.zoo.samples import MATERIALS
+from heedmap.zoo.samples.sample import together
+
+GENERIC, RAW, CHANCE = (Contender(name, name) for name in ("generic", "raw_attention", "random"))
+
+
+def samples(name, count=2):
+    return [Sample(str(i), MATERIALS[name].make(i).inputs, Answers({"yes": 1.0})) for i in range(count)]
+
+
+def rows(name, contenders=(GENERIC, CHANCE), count=2, **settings):
+    found, skipped = Sanity(**settings).rows(heedmap.load(f"zoo/{name}"), samples(name, count), contenders, 7)
+    assert skipped == {}
+    return found
+
+
+@pytest.fixture
+def brightness(monkeypatch):
+    """A method that knows the picture alone."""
+
+    def attribute(run, options):
+        return {index: feature.x.abs() for index, feature in Leaves(run).features.items()}
+
+    method = Method("brightness", "how bright", "none", {}, {}, attribute=attribute, needs_gradients=False)
+    monkeypatch.setitem(METHODS, "brightness", method)
+    return Contender("brightness", "brightness")
+
+
+@pytest.mark.parametrize("name", sorted(MATERIALS))
+def test_every_shipped_model_is_measured(name):
+    evaluation = Sanity(steps=2, draws=1, groups=4)
+    subject = heedmap.load(f"zoo/{name}")
+    evaluation.check(subject)
+    before = {n: p.detach().clone() for n, p in subject.model.named_parameters()}
+    found, _ = evaluation.rows(subject, samples(name), [GENERIC, CHANCE], 7)
+    assert all(torch.equal(p, before[n]) for n, p in subject.model.named_parameters())
+    segments = {row["segment"] for row in found}
+    assert segments == {"text", "image", "boxes"} & set(heedmap.explain(subject, inputs_of(subject, name)).segments)
+    assert len(found) == 2 * 2 * len(segments)
+    for row in found:
+        assert len(row["correlation"]) == len(row["correlation_abs"]) == len(json.loads(row["blocks"])) == 2
+        assert -1 <= row["saco"] <= 1
+        assert 0 <= row["sensitivity"] <= row["sensitivity_max"]
+        assert row["tokens"] > 0
+        number = json.loads(row["others"]).index(row["method"])
+        assert row["agreement"][number] == pytest.approx(1)
+        assert row["overlap"][number] == 1
+        if row["method"] == "random":
+            assert row["random"] == pytest.approx(1)
+            assert row["sensitivity"] == 0
+        else:
+            assert row["random"] < 0.99
+            assert row["sensitivity"] > 0
+    facts = evaluation.findings(found).facts
+    assert all("random" in own for own in facts["unchanged"].values())
+
+
+def inputs_of(subject, name):
+    return together(subject, [MATERIALS[name].make(0)])
+
+
+def test_a_map_of_the_input_alone_is_exposed(brightness):
+    found = rows("vit-shapes", [brightness, RAW], parts=("randomisation",), steps=3)
+    by = {
+        name: np.array([row["correlation"] for row in found if row["method"] == name])
+        for name in ("brightness", "raw_attention")
+    }
+    assert by["brightness"] == pytest.approx(np.ones((2, 3)))
+    assert (by["raw_attention"][:, -1] < 0.6).all()
+    facts = Sanity(parts=("randomisation",), steps=3).findings(found).facts
+    assert facts["unchanged"] == {"image": ["brightness"]}
+    assert len(facts["blocks"]) == 3
+
+
+def test_a_good_map_says_more_of_the_model_than_chance():
+    found = rows("clip-shapes", count=4, parts=("saco",))
+    mean = {
+        m: np.mean([r["saco"] for r in found if r["method"] == m and r["segment"] == "image"])
+        for m in ("generic", "random")
+    }
+    assert mean["generic"] > 0.6 > abs(mean["random"])
+
+
+@pytest.mark.parametrize("name", ["lxmert-shapes", "bart-dates", "clip-shapes"])
+def test_a_batch_is_its_samples_one_by_one(name):
+    evaluation = Sanity(steps=2, draws=2, groups=3)
+    subject, some = heedmap.load(f"zoo/{name}"), samples(name, 3)
+    together_, _ = evaluation.rows(subject, some, [GENERIC], 7)
+    alone = [row for one in some for row in evaluation.rows(subject, [one], [GENERIC], 7)[0]]
+    one_by_one = {(row["sample"], row["segment"]): row for row in alone}
+    for row in together_:
+        other = one_by_one[row["sample"], row["segment"]]
+        assert row["tokens"] == other["tokens"]
+        for column in ("saco", "sensitivity", "sensitivity_max"):
+            assert row[column] == pytest.approx(other[column], rel=2e-3, abs=2e-4), column
+        assert row["correlation"] == pytest.approx(other["correlation"], abs=0.02)
+
+
+def test_parts_can_be_switched_off():
+    found = rows("gpt-lists", parts=("agreement",))
+    assert all(np.isnan([row["saco"], row["random"], row["sensitivity"]]).all() for row in found)
+    assert all(row["correlation"] == [] for row in found)
+    findings = Sanity(parts=("agreement",)).findings(found)
+    assert list(findings.measures) == list(findings.curves) == []
+    assert findings.facts["agreement"]["text"]["methods"] == ["generic", "random"]
+    assert Sanity(parts=("saco",)).findings(rows("gpt-lists", parts=("saco",))).facts["agreement"] == {}
+
+
+def test_findings_are_the_same_in_any_order():
+    evaluation = Sanity(steps=2, draws=1)
+    found = rows("lxmert-shapes", count=3, steps=2, draws=1)
+    one, other = evaluation.findings(iter(found)), evaluation.findings(found[::-1])
+    every = np.arange(3)
+    assert [m.key for m in one.measures][:3] == ["boxes/saco", "text/saco", "boxes/random"]
+    for a, b in zip(one.measures, other.measures, strict=True):
+        assert (a.key, a.samples) == (b.key, 3)
+        assert {n: s(every) for n, s in a.statistics.items()} == {n: s(every) for n, s in b.statistics.items()}
+    matrix = one.facts["agreement"]["text"]
+    assert np.array(matrix["spearman"]) == pytest.approx(np.array(matrix["spearman"]).T)
+    assert matrix == other.facts["agreement"]["text"]
+    (curve, _) = one.curves
+    assert curve.values["generic"].shape == (3, len(curve.x)) == (3, 3)
+    assert (curve.values["generic"][:, 0] == 1).all()
+    json.dumps(one.facts)
+
+
+def test_noise_is_small_and_leaves_no_hook():
+    subject = heedmap.load("zoo/lxmert-shapes")
+    inputs = inputs_of(subject, "lxmert-shapes")
+    with noisy(subject, inputs, 0.1, ["0"], 3) as given:
+        noise = given["visual_feats"] - inputs["visual_feats"]
+        assert 0.09 < float(noise.abs().max() / inputs["visual_feats"].std()) <= 0.1001
+        assert torch.equal(given["visual_pos"], inputs["visual_pos"])
+        with torch.no_grad():
+            changed = subject.model(**inputs).question_answering_score
+    with torch.no_grad():
+        plain = subject.model(**inputs).question_answering_score
+    assert 0 < (changed - plain).norm() < 0.5 * plain.norm()  # the words' noise
+    assert not any(m._forward_hooks for m in subject.model.modules())
+    with pytest.raises(KeyError), noisy(subject, inputs, 0.1, ["0"], 3):
+        raise KeyError
+    assert not any(m._forward_hooks for m in subject.model.modules())
+    with pytest.raises(InputError, match="no embedding"), noisy(subject, inputs, 0.1, ["0"], 3):
+        pass
+
+
+def test_settings_are_checked():
+    with pytest.raises(OptionError, match="randomisation, saco"):
+        Sanity(parts=("magic",))
+    for wrong in ({"steps": 0}, {"draws": 0}, {"groups": 1}, {"radius": 0.0}, {"share": 1.5}, {"parts": ()}):
+        with pytest.raises(OptionError):
+            Sanity(**wrong)
+    with pytest.raises(InputError, match=r"heedmap\.load"):
+        Sanity().check(torch.nn.Linear(1, 1))
+    assert json.loads(json.dumps(Sanity().settings))["parts"] == list(PARTS)
