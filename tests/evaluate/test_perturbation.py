@@ -8,8 +8,9 @@ import heedmap
 from heedmap.data.sample import Answers, Match, Region, Sample
 from heedmap.errors import InputError, OptionError, SampleError
 from heedmap.evaluate.contenders import contender
+from heedmap.evaluate.masking import repeated
 from heedmap.evaluate.perturbation import Perturbation
-from heedmap.evaluate.removal import Remover, repeated
+from heedmap.evaluate.removal import without
 from heedmap.evaluate.scoring import AnswerScorer, MatchScorer
 from heedmap.evaluate.zoo_samples import answered
 from heedmap.targets import class_logits
@@ -127,7 +128,7 @@ def test_pixels_go_by_the_map_scaled_up(subjects: dict[str, Any]) -> None:
     rows, columns = inputs["pixel_values"].shape[-2:]
     keep = torch.ones(1, rows, columns, dtype=torch.bool)
     keep[0, :10] = False
-    made = Remover("image", True)(inputs, keep)["pixel_values"]
+    made = without(subject, inputs, heedmap.explain(subject, inputs).segment("image"), keep, "drop")["pixel_values"]
     assert not made[:, :, :10].any()
     assert torch.equal(made[:, :, 10:], inputs["pixel_values"][:, :, 10:])
 

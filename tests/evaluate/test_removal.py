@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -5,8 +6,10 @@ import torch
 from torch import Tensor
 
 import heedmap
+from heedmap import Explanation
 from heedmap.errors import InputError
-from heedmap.evaluate.removal import Remover, free_tokens, repeated, upsampled
+from heedmap.evaluate.masking import free_tokens, repeated
+from heedmap.evaluate.removal import upsampled, without
 from heedmap.targets import class_logits
 from heedmap.zoo.samples import MATERIALS
 
@@ -26,6 +29,10 @@ def _logits(subject: Any, inputs: dict[str, Any]) -> Tensor:
         return class_logits(subject.model(**inputs), 2)
 
 
+def maps_of(subject: Any, inputs: dict[str, Any]) -> Explanation:
+    return heedmap.explain(subject, inputs, method="random")
+
+
 def _one(inputs: dict[str, Any], row: int) -> dict[str, Any]:
     return {name: value[row : row + 1] for name, value in inputs.items()}
 
@@ -38,7 +45,7 @@ def test_dropped_tokens_are_as_if_they_had_never_been(asked: tuple[Any, dict[str
     mask = inputs["attention_mask"] if segment == "text" else torch.ones(4, width, dtype=torch.long)
     keep = mask.bool() & (torch.rand(4, width, generator=torch.Generator().manual_seed(3)) < 0.6)
     keep[:, 0] = True
-    dropped = _logits(subject, Remover(segment, True)(inputs, keep))
+    dropped = _logits(subject, without(subject, inputs, maps_of(subject, inputs).segment(segment), keep, "drop"))
     for row in range(4):
         alone = _one(inputs, row)
         names = (
@@ -61,27 +68,27 @@ def test_without_any_box_the_picture_tells_nothing(asked: tuple[Any, dict[str, A
         name: torch.cat([twice[name][:1], other[name][1:2] if name.startswith("visual") else twice[name][1:2]])
         for name in twice
     }
-    keep = torch.zeros(2, 10, dtype=torch.bool)
-    logits = _logits(subject, Remover("boxes", True)(mixed, keep))
+    keep, boxes = torch.zeros(2, 10, dtype=torch.bool), maps_of(subject, inputs).segment("boxes")
+    logits = _logits(subject, without(subject, mixed, boxes, keep, "drop"))
     torch.testing.assert_close(logits[0], logits[1], atol=1e-5, rtol=0)
     keep[0] = True  # a batch in which only one sample has lost all of them
-    assert torch.allclose(_logits(subject, Remover("boxes", True)(mixed, keep))[1], logits[1], atol=1e-4)
+    assert torch.allclose(_logits(subject, without(subject, mixed, boxes, keep, "drop"))[1], logits[1], atol=1e-4)
 
 
 def test_masked_words_become_the_mask_token(asked: tuple[Any, dict[str, Any]]) -> None:
     subject, inputs = asked
     keep = torch.ones_like(inputs["input_ids"], dtype=torch.bool)
     keep[:, 2] = False
-    made = Remover("text", False, subject.tokenizer.mask_token_id)(inputs, keep)
+    made = without(subject, inputs, maps_of(subject, inputs).segment("text"), keep, "mask")
     assert (made["input_ids"][:, 2] == subject.tokenizer.mask_token_id).all()
     assert torch.equal(made["input_ids"][:, 3:], inputs["input_ids"][:, 3:])
 
 
 def test_masked_boxes_have_no_features(asked: tuple[Any, dict[str, Any]]) -> None:
-    _, inputs = asked
+    subject, inputs = asked
     keep = torch.ones(4, 10, dtype=torch.bool)
     keep[1, 7] = False
-    made = Remover("boxes", False)(inputs, keep)
+    made = without(subject, inputs, maps_of(subject, inputs).segment("boxes"), keep, "mask")
     name = "visual_feats" if "visual_feats" in inputs else "visual_embeds"
     assert not made[name][1, 7].any()
     assert torch.equal(made[name][0], inputs[name][0])
@@ -90,24 +97,23 @@ def test_masked_boxes_have_no_features(asked: tuple[Any, dict[str, Any]]) -> Non
 def test_ends_and_the_read_token_stay(asked: tuple[Any, dict[str, Any]]) -> None:
     subject, inputs = asked
     maps = heedmap.explain(subject, inputs)
-    free = free_tokens(maps, "text", inputs, subject.tokenizer)
+    free = free_tokens(subject, inputs, maps, "text")
     for row in range(4):
         words = subject.tokenizer.convert_ids_to_tokens(inputs["input_ids"][row].tolist())
         gone = {word for word, is_free in zip(words, free[row].tolist(), strict=True) if is_free}
         assert not gone & {"[CLS]", "[SEP]", "[PAD]"}
         read = int(inputs["attention_mask"][row].sum()) - 2
         assert bool(free[row, read]) == (subject.config.model_type == "lxmert")
-    assert bool(free_tokens(maps, "boxes", inputs, subject.tokenizer).all())
+    assert bool(free_tokens(subject, inputs, maps, "boxes").all())
 
 
-def test_words_without_a_mask_token_are_told(asked: tuple[Any, dict[str, Any]]) -> None:
-    _, inputs = asked
-    with pytest.raises(InputError, match="no mask token"):
-        Remover("text", False).check(inputs, inputs["input_ids"].shape[1])
+def test_tokens_that_are_not_there_one_by_one_are_told(asked: tuple[Any, dict[str, Any]]) -> None:
+    subject, inputs = asked
+    maps = maps_of(subject, inputs)
     with pytest.raises(InputError, match="one entry of the inputs"):
-        Remover("text", True).check(inputs, 99)
+        without(subject, inputs, maps.segment("text"), torch.ones(4, 99, dtype=torch.bool), "drop")
     with pytest.raises(InputError, match="pixel_values"):
-        Remover("image", True).check(inputs, 4)
+        without(subject, inputs, replace(maps.segment("boxes"), name="image"), torch.ones(4, 2, 2), "drop")
 
 
 def test_a_map_is_scaled_up_bilinearly_or_patch_by_patch() -> None:

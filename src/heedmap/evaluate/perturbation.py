@@ -15,8 +15,9 @@ import torch
 
 from heedmap.engine import explain
 from heedmap.errors import InputError, OptionError
+from heedmap.evaluate.masking import free_tokens, repeated
 from heedmap.evaluate.protocol import Contender, Curve, Findings, Measure, Row, of_values
-from heedmap.evaluate.removal import Remover, free_tokens, repeated, upsampled
+from heedmap.evaluate.removal import check_way, upsampled, without
 from heedmap.evaluate.scoring import Scorer, scorer_of
 from heedmap.evaluate.steps import PRESETS, SIGNS, area, kept, preset_of
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from heedmap.data.sample import Sample
-    from heedmap.explanation import Explanation
+    from heedmap.explanation import Explanation, Segment
 
 SCORES = {"score": "accuracy", "probability": "probability"}
 AT_ONCE = 256
@@ -67,12 +68,10 @@ class Perturbation:
         chosen = preset_of(preset, subject)
         steps, takes = PRESETS[chosen].steps, subject.kind_row.takes
         wanted = tuple(segments) or tuple(name for name in steps if name in takes)
+        check_way(remove)
         unknown = [name for name in wanted if name not in steps]
-        if unknown or remove not in ("drop", "mask"):
-            raise OptionError(
-                f"cannot {remove} {', '.join(unknown) or 'tokens'}; preset {chosen!r} has steps for {', '.join(steps)}, "
-                "and remove is 'drop' or 'mask'"
-            )
+        if unknown:
+            raise OptionError(f"preset {chosen!r} has steps for {', '.join(steps)}, not for {', '.join(unknown)}")
         missing = [name for name in wanted if name not in takes]
         if missing or not wanted:
             raise InputError(
@@ -175,7 +174,7 @@ class _Part:
         keep = np.stack(
             [kept(r, f, percents, s.key, seed) for r, f, s in zip(relevance, free, self.samples, strict=True)]
         )
-        scores = self._scores(self._shaped(keep, maps))
+        scores = self._scores(maps.segment(self.segment), self._shaped(keep, maps))
         total = free.sum(-1).tolist()
         return [
             {
@@ -198,7 +197,7 @@ class _Part:
         """What may be removed, and its relevance: tokens, or pixels."""
         one = maps.segment(self.segment)
         if self.segment != "image" or not PRESETS[self.evaluation.preset].pixels:
-            free = free_tokens(maps, self.segment, self.inputs, self.subject.tokenizer)
+            free = free_tokens(self.subject, self.inputs, maps, self.segment)
             return one.relevance.double().numpy(), free.numpy()
         pixels = upsampled(one.relevance, _grid(maps), self._size(), smooth=True).flatten(1)
         return pixels.double().numpy(), np.ones(pixels.shape, dtype=bool)
@@ -220,7 +219,7 @@ class _Part:
         rows, columns = self.inputs["pixel_values"].shape[-2:]
         return rows, columns
 
-    def _scores(self, keep: np.ndarray) -> Float[np.ndarray, "batch signs steps 2"]:
+    def _scores(self, segment: Segment, keep: np.ndarray) -> Float[np.ndarray, "batch signs steps 2"]:
         """Score and probability of each; what is asked for twice is computed once."""
         asked = [
             (self.segment, n, np.packbits(one).tobytes()) for n, row in enumerate(keep) for side in row for one in side
@@ -231,19 +230,15 @@ class _Part:
         amounts = flat[places].sum(tuple(range(1, flat.ndim)))
         for group in _blocks(places, amounts):
             owners = torch.tensor([asked[place][1] for place in group])
-            found = self._measured(torch.from_numpy(flat[group]), owners)
+            found = self._measured(segment, torch.from_numpy(flat[group]), owners)
             self.known.update({asked[place]: pair for place, pair in zip(group, found, strict=True)})
         return np.array([self.known[key] for key in asked]).reshape(*keep.shape[:3], 2)
 
-    def _measured(self, keep: Tensor, owners: Tensor) -> list[tuple[float, float]]:
-        remover = Remover(
-            self.segment, self.evaluation.remove == "drop", getattr(self.subject.tokenizer, "mask_token_id", None)
-        )
+    def _measured(self, segment: Segment, keep: Tensor, owners: Tensor) -> list[tuple[float, float]]:
         device = next(self.subject.model.parameters()).device
         owners, keep = owners.to(device), keep.to(device)
-        if self.segment != "image":
-            remover.check(self.inputs, keep.shape[1])
-        score, probability = self.scorer(remover(repeated(self.inputs, len(self.samples), owners), keep), owners)
+        inputs = repeated(self.inputs, len(self.samples), owners)
+        score, probability = self.scorer(without(self.subject, inputs, segment, keep, self.evaluation.remove), owners)
         return list(zip(score.double().tolist(), probability.double().tolist(), strict=True))
 
 

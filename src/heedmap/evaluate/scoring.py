@@ -10,7 +10,8 @@ import torch
 from heedmap.data.answers import normalised
 from heedmap.data.sample import Answers, Match
 from heedmap.errors import SampleError
-from heedmap.evaluate.removal import repeated
+from heedmap.evaluate.answer import MULTI, class_names, output_of, probabilities
+from heedmap.evaluate.masking import repeated
 from heedmap.targets import ClassLogit, Similarity, Target, class_logits
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from heedmap.data.sample import Sample
-
-MULTI = "multi_label_classification"
 
 
 class Scorer(Protocol):
@@ -51,7 +50,7 @@ class AnswerScorer:
     """
 
     def __init__(self, subject: Any, inputs: Mapping[str, Any], samples: Sequence[Sample], truth: bool) -> None:
-        self._model = subject.model
+        self._subject = subject
         self._many = getattr(subject.config, "problem_type", None) == MULTI
         logits = self._logits(inputs)
         scores = [_scores(one, subject, logits.shape[-1]) for one in samples]
@@ -66,15 +65,13 @@ class AnswerScorer:
         """See :class:`Scorer`."""
         logits = self._logits(inputs)
         picked = self._picked[owners, None]
+        probability = probabilities(self._subject, logits).gather(1, picked)[:, 0]
         if self._many:
-            own = logits.gather(1, picked)[:, 0]
-            return (own > 0).float(), own.sigmoid()
-        right = self._scores[owners].gather(1, logits.argmax(-1, keepdim=True))[:, 0]
-        return right, logits.softmax(-1).gather(1, picked)[:, 0]
+            return (probability > 0.5).float(), probability
+        return self._scores[owners].gather(1, logits.argmax(-1, keepdim=True))[:, 0], probability
 
     def _logits(self, inputs: Mapping[str, Any]) -> Float[Tensor, "rows classes"]:
-        with torch.no_grad():
-            return class_logits(self._model(**inputs), 2).float()
+        return class_logits(output_of(self._subject, inputs), 2).float()
 
 
 class MatchScorer:
@@ -88,7 +85,7 @@ class MatchScorer:
     """
 
     def __init__(self, subject: Any, inputs: Mapping[str, Any], samples: Sequence[Sample], segment: str) -> None:
-        self._model, self._inputs, self._text = subject.model, inputs, segment == "text"
+        self._subject, self._inputs, self._text = subject, inputs, segment == "text"
         self._batch = len(samples)
         wrong = [text for sample in samples for text in _match(sample).wrong]
         counts = torch.tensor([len(_match(sample).wrong) for sample in samples])
@@ -126,8 +123,7 @@ class MatchScorer:
         return similar.gather(1, place[:, None])[:, 0], similar[:, right:]
 
     def _similar(self, inputs: Mapping[str, Any]) -> Float[Tensor, "pictures texts"]:
-        with torch.no_grad():
-            return class_logits(self._model(**inputs), 2).float()
+        return class_logits(output_of(self._subject, inputs), 2).float()
 
 
 def scorer_of(subject: Any, inputs: Mapping[str, Any], samples: Sequence[Sample], segment: str, truth: bool) -> Scorer:
@@ -155,18 +151,13 @@ def _match(sample: Sample) -> Match:
 def _scores(sample: Sample, subject: Any, classes: int) -> Float[Tensor, " classes"]:
     """The truth's score of each class of the model, found by its name as it is or as VQA's answers are written."""
     truth = answers(sample)
-    names = class_names(subject, classes)
+    names = class_names(subject)
     scores = {label.casefold(): score for label, score in truth.scores.items()}
-    found = [scores.get(name.casefold(), scores.get(normalised(name), 0.0)) for name in names.values()]
+    labels = [names.get(index, str(index)) for index in range(classes)]
+    found = [scores.get(label.casefold(), scores.get(normalised(label), 0.0)) for label in labels]
     if truth.index is not None and not any(found) and truth.index < classes:
         found[truth.index] = 1.0  # classes without names that fit are told by their number
     return torch.tensor(found)
-
-
-def class_names(subject: Any, classes: int) -> dict[int, str]:
-    """Class index → name."""
-    own = subject.labels if subject.labels is not None else getattr(subject.config, "id2label", None) or {}
-    return {index: str(own.get(index, index)) for index in range(classes)}
 
 
 def _words(inputs: Mapping[str, Any]) -> dict[str, Tensor]:
