@@ -13,6 +13,7 @@ from heedmap.cli import app
 from heedmap.errors import InputError, MissingLibraryError
 from heedmap.evaluate import evidence
 from heedmap.evaluate.commands import read_figures
+from heedmap.evaluate.masks import cut, overlap
 from heedmap.evaluate.report import markdown, verdict
 from heedmap.evaluate.zoo import ABLATED, CHANCE, MEASURED, PRIOR, _judge, measure
 from heedmap.zoo.samples import MATERIALS, Asked, Evidence
@@ -23,6 +24,10 @@ HALF = np.zeros((96, 96), dtype=bool)
 HALF[:, :48] = True
 
 
+def otsu_overlap(grid, mask):
+    return overlap(cut(grid, mask.shape, "otsu"), mask)
+
+
 # -- by hand ---------------------------------------------------------------------------------------------------------
 
 
@@ -30,7 +35,7 @@ def test_a_perfect_map():
     weight = evidence.patch_evidence(HALF, (6, 6))
     assert evidence.share(weight, weight) == 1
     assert evidence.pointing(weight, weight) == 1
-    assert evidence.otsu_overlap(weight.reshape(6, 6), HALF) == 1
+    assert otsu_overlap(weight.reshape(6, 6), HALF) == 1
 
 
 def test_a_map_of_equal_values_has_the_share_of_the_area():
@@ -39,7 +44,7 @@ def test_a_map_of_equal_values_has_the_share_of_the_area():
     weight = evidence.patch_evidence(mask, (6, 6))
     flat = np.full(36, 0.7)
     assert evidence.share(flat, weight) == pytest.approx(mask.mean())
-    assert evidence.otsu_overlap(flat.reshape(6, 6), mask) == pytest.approx(mask.mean())
+    assert otsu_overlap(flat.reshape(6, 6), mask) == pytest.approx(mask.mean())
     assert evidence.pointing(flat, weight) == pytest.approx(12 / 36)  # rows 0 to 3, columns 0 to 2 are touched
 
 
@@ -47,7 +52,7 @@ def test_a_map_beside_the_truth():
     weight = evidence.patch_evidence(HALF, (6, 6))
     assert evidence.share(1 - weight, weight) == 0
     assert evidence.pointing(1 - weight, weight) == 0
-    assert evidence.otsu_overlap((1 - weight).reshape(6, 6), HALF) == 0
+    assert otsu_overlap((1 - weight).reshape(6, 6), HALF) == 0
 
 
 def test_a_map_by_hand():
@@ -70,7 +75,7 @@ def test_a_patch_counts_by_the_share_of_its_area():
 def test_a_missing_library_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage.filters", None)
     with pytest.raises(MissingLibraryError, match=r"heedmap\[eval\]"):
-        evidence.otsu_overlap(np.eye(4), np.eye(8, dtype=bool))
+        cut(np.eye(4), (8, 8), "otsu")
 
 
 def test_padding_does_not_count():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heedmap.errors import InputError, MissingLibraryError
+from heedmap.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,33 +34,6 @@ def share(relevance: Float[np.ndarray, " tokens"], evidence: Float[np.ndarray, "
 def pointing(relevance: Float[np.ndarray, " tokens"], evidence: Float[np.ndarray, " tokens"]) -> float:
     """1 where the most relevant token touches the evidence, else 0; of equally relevant ones the mean."""
     return float((evidence[relevance == relevance.max()] > 0).mean())
-
-
-def otsu_overlap(grid: Float[np.ndarray, "rows columns"], mask: Bool[np.ndarray, "height width"]) -> float:
-    """Intersection over union of the mask and the map, cut by Otsu's threshold.
-
-    The map is min–max scaled to 0…255 and cut at its own resolution; what is left is scaled up bilinearly. A map of equal
-    values has no threshold: all of it is kept.
-
-    Raises:
-        MissingLibraryError: there is no scikit-image.
-    """
-    from PIL import Image
-
-    kept = np.ones_like(grid) if np.ptp(grid) == 0 else _cut(grid)
-    height, width = mask.shape
-    scaled = Image.fromarray(kept.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
-    found = np.asarray(scaled) > 0.5
-    return float((found & mask).sum() / (found | mask).sum())
-
-
-def _cut(grid: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "rows columns"]:
-    try:
-        from skimage.filters import threshold_otsu
-    except ImportError as error:
-        raise MissingLibraryError("Otsu's threshold needs scikit-image; pip install 'heedmap[eval]'") from error
-    levels = np.round((grid - grid.min()) / np.ptp(grid) * 255).astype(np.uint8)
-    return (levels > threshold_otsu(levels)).astype(np.float32)
 
 
 def patch_evidence(mask: Bool[np.ndarray, "height width"], grid: tuple[int, int]) -> Float[np.ndarray, " patches"]:

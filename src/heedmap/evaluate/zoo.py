@@ -13,12 +13,12 @@ from heedmap.evaluate.evidence import (
     RESAMPLES,
     centre_prior,
     interval,
-    otsu_overlap,
     patch_evidence,
     pointing,
     share,
     word_evidence,
 )
+from heedmap.evaluate.masks import cut, overlap
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CARDS
 from heedmap.zoo.samples import Evidence, Material, ZooSample
@@ -145,7 +145,9 @@ def _judge(weight: np.ndarray, mask: np.ndarray | None, grid: tuple[int, int] | 
     def judge(relevance: np.ndarray) -> Figures:
         own = relevance[: len(weight)]  # the rest is padding
         figures = {"share": share(own, weight), "pointing": pointing(own, weight)}
-        return figures if mask is None or grid is None else figures | {"overlap": otsu_overlap(own.reshape(grid), mask)}
+        if mask is None or grid is None:
+            return figures
+        return figures | {"overlap": overlap(cut(own.reshape(grid), mask.shape, "otsu"), mask)}
 
     return judge
 

@@ -1,14 +1,15 @@
-"""The test split of the zoo's worlds as a data set to perturb."""
+"""The test split of the zoo's worlds as a data set."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from heedmap.data.sample import Answers, Match, Sample, Truth
+from heedmap.data.sample import Answers, Found, Match, Objects, Sample, Truth
 from heedmap.data.shapes import distractors
 from heedmap.data.shapes.seeds import SPLITS
 from heedmap.errors import InputError
+from heedmap.subjects.pictures import rgb
 from heedmap.zoo.samples import MATERIALS, ZooSample
 from heedmap.zoo.samples.pictures import WRONG, shown_by
 from heedmap.zoo.samples.sample import SEED, SPLIT
@@ -32,6 +33,17 @@ def _match(subject: Any, sample: ZooSample, index: int) -> Truth:
     return Match(tuple(wrong.text for wrong in distractors(scene, WRONG)))
 
 
+def _objects(subject: Any, sample: ZooSample, index: int) -> Truth:
+    """The objects that each of the model's labels fits: once a label, for an object may have a shape's and a colour's."""
+    found = []
+    for label in subject.config.id2label.values():
+        for number in shown_by(sample.truth, label):
+            one = sample.truth.objects[number]
+            x1, y1, x2, y2 = one.box
+            found.append(Found(label, (x1, y1, x2 - x1, y2 - y1), one.mask, False, float(one.mask.sum())))
+    return Objects(tuple(found))
+
+
 TRUTHS: Mapping[str, TruthOf] = {
     "clip-shapes": _match,
     "lxmert-shapes": _answer,
@@ -39,6 +51,10 @@ TRUTHS: Mapping[str, TruthOf] = {
     "vit-shapes": _label,
 }
 """Model of the zoo that answers or matches → what is true of a sample of its test split."""
+
+
+OBJECTS: Mapping[str, TruthOf] = {"detr-shapes": _objects, "vit-shapes": _objects}
+"""Model of the zoo that finds objects, or their labels → all that a sample of its test split shows."""
 
 
 class ZooSamples:
@@ -66,7 +82,10 @@ class ZooSamples:
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._make(index)
-        return Sample(self.keys[index], sample.inputs, self._truth(self._subject, sample, index))
+        inputs = dict(sample.inputs)
+        if "image" in inputs:
+            inputs["image"] = rgb(inputs["image"])
+        return Sample(self.keys[index], inputs, self._truth(self._subject, sample, index))
 
 
 def answered(subject: Any) -> ZooSamples:
@@ -75,10 +94,23 @@ def answered(subject: Any) -> ZooSamples:
     Raises:
         InputError: it is no model of the zoo, or one that neither answers nor matches.
     """
-    truth_of = TRUTHS.get(subject.name.removeprefix(PREFIX))
+    return _samples(subject, TRUTHS)
+
+
+def shown(subject: Any) -> ZooSamples:
+    """Pictures with the mask of each object, for detection and segmentation.
+
+    Raises:
+        InputError: it is no model of the zoo, or one that finds no objects.
+    """
+    return _samples(subject, OBJECTS)
+
+
+def _samples(subject: Any, truths: Mapping[str, TruthOf]) -> ZooSamples:
+    truth_of = truths.get(subject.name.removeprefix(PREFIX))
     if truth_of is None:
         raise InputError(
             f"there are no samples of our own for {subject.name}; give a data set, or one of "
-            f"{', '.join(PREFIX + name for name in TRUTHS)}"
+            f"{', '.join(PREFIX + name for name in truths)}"
         )
     return ZooSamples(subject, truth_of)

@@ -1,0 +1,88 @@
+"""Pictures as a model sees them: masks laid on them, what it answers, and maps of several answers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from heedmap.errors import InputError
+from heedmap.evaluate.perturbation import explained
+from heedmap.zoo.samples.sample import targets_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+    from heedmap.evaluate.protocol import Contender
+    from heedmap.explanation import Explanation
+
+SIDE = 64
+"""Of the grey picture that a model is tried on."""
+
+
+def seen_mask(subject: Any, mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "rows columns"]:
+    """A picture's mask as it lies on the picture that the model sees, resized and cropped.
+
+    The mask goes through the model's own image processor, white on black, so that it is resized and cropped as any
+    picture is; a pixel is of the mask where it is at least half white.
+
+    Raises:
+        InputError: the model takes no image, or cuts it to pieces that are no picture any more.
+    """
+    from PIL import Image
+
+    shown = subject.shown_image(Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB"))
+    return np.asarray(shown)[..., 0] > 127
+
+
+def answered(subject: Any, inputs: Mapping[str, Any]) -> Any:
+    """The model's output, without gradients."""
+    with torch.no_grad():
+        return subject.model(**inputs)
+
+
+def tried(subject: Any) -> Any:
+    """The model's output for one grey picture.
+
+    Raises:
+        InputError: it takes something else beside a picture, or no picture.
+    """
+    from PIL import Image
+
+    if subject.kind_row.needs != ("image",) or subject.kind_row.speaks:
+        raise InputError(f"{subject.name} takes {subject.kind_row.about}; expected a model of pictures alone")
+    return answered(subject, subject.inputs(image=Image.new("RGB", (SIDE, SIDE), (127, 127, 127))))
+
+
+def maps_of(
+    subject: Any,
+    inputs: Mapping[str, Any],
+    places: Sequence[Sequence[tuple[int, ...]]],
+    contender: Contender,
+    seed: int,
+) -> list[list[Float[np.ndarray, "rows columns"]]]:
+    """For each sample the maps of its answers, over the patches of its picture; from one forward pass.
+
+    Args:
+        subject: the model.
+        inputs: of the samples.
+        places: for each sample, where in its own logits the scores are that are explained, one or more.
+        contender: the method.
+        seed: of methods that draw.
+
+    Raises:
+        InputError: the patches form no grid.
+        HeedmapError: the method cannot explain them.
+    """
+    explanations: Any = explained(subject, inputs, targets_of(places), contender, seed)
+    found = [_grids(one) for one in explanations]
+    return [[found[slot][row] for slot in range(len(own))] for row, own in enumerate(places)]
+
+
+def _grids(explanation: Explanation) -> Float[np.ndarray, "batch rows columns"]:
+    part = explanation.segment("image")
+    if part.grid is None:
+        raise InputError("the patches of the picture form no grid in this model, so no pixels belong to them")
+    return part.relevance.double().numpy().reshape(-1, *part.grid)
