@@ -93,3 +93,9 @@ def class_names(subject: Any) -> dict[int, str]:
     """Class index → name; empty where the model has none."""
     own = subject.labels if subject.labels is not None else getattr(subject.config, "id2label", None)
     return {int(index): str(name) for index, name in (own or {}).items()}
+
+
+def all_class_names(subject: Any, classes: int) -> dict[int, str]:
+    """Class index → name, of every class: its number where the model has no name for it."""
+    names = class_names(subject)
+    return {index: names.get(index, str(index)) for index in range(classes)}

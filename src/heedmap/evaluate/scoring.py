@@ -10,8 +10,9 @@ import torch
 from heedmap.data.answers import normalised
 from heedmap.data.sample import Answers, Match
 from heedmap.errors import SampleError
-from heedmap.evaluate.answer import MULTI, class_names, output_of, probabilities
+from heedmap.evaluate.answer import MULTI, all_class_names, output_of, probabilities
 from heedmap.evaluate.masking import repeated
+from heedmap.evaluate.spelling import plain, spellings
 from heedmap.targets import ClassLogit, Similarity, Target, class_logits
 
 if TYPE_CHECKING:
@@ -149,12 +150,15 @@ def _match(sample: Sample) -> Match:
 
 
 def _scores(sample: Sample, subject: Any, classes: int) -> Float[Tensor, " classes"]:
-    """The truth's score of each class of the model, found by its name as it is or as VQA's answers are written."""
+    """The truth's score of each class of the model, found by its name as it is, as VQA's answers are
+    written, or by one of the names that it lists."""
     truth = answers(sample)
-    names = class_names(subject)
-    scores = {label.casefold(): score for label, score in truth.scores.items()}
-    labels = [names.get(index, str(index)) for index in range(classes)]
-    found = [scores.get(label.casefold(), scores.get(normalised(label), 0.0)) for label in labels]
+    scores = {plain(label): score for label, score in truth.scores.items()}
+    names = all_class_names(subject, classes).values()
+    found = [
+        max((scores.get(one, 0.0) for one in (*spellings(name), plain(normalised(name)))), default=0.0)
+        for name in names
+    ]
     if truth.index is not None and not any(found) and truth.index < classes:
         found[truth.index] = 1.0  # classes without names that fit are told by their number
     return torch.tensor(found)

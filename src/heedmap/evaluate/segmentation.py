@@ -12,11 +12,11 @@ import torch
 
 from heedmap.data.sample import Objects, Region
 from heedmap.errors import InputError, OptionError, SampleError
+from heedmap.evaluate.answer import all_class_names
 from heedmap.evaluate.evidence import pointing, share
+from heedmap.evaluate.masking import repeated
 from heedmap.evaluate.masks import AREAS, CUTS, areas, average_precision, checked, cut, upsampled
 from heedmap.evaluate.protocol import Contender, Findings, Measure, Row, Statistic, of_values
-from heedmap.evaluate.removal import repeated
-from heedmap.evaluate.scoring import class_names
 from heedmap.evaluate.seen import answered, maps_of, seen_mask, tried
 from heedmap.evaluate.spelling import listed, meant, plain
 from heedmap.subjects.pictures import rgb
@@ -127,7 +127,7 @@ class Segmentation:
         self, subject: Any, samples: Sequence[Sample], logits: Float[torch.Tensor, "batch classes"]
     ) -> tuple[dict[int, list[_Asked]], dict[str, str]]:
         """Number of the sample → what is asked of it; and why nothing is of the others."""
-        names = class_names(subject, logits.shape[1])
+        names = all_class_names(subject, logits.shape[1])
         found: dict[int, list[_Asked]] = {}
         skipped: dict[str, str] = {}
         for number, sample in enumerate(samples):

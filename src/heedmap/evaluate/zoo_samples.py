@@ -106,6 +106,15 @@ def shown(subject: Any) -> ZooSamples:
     return _samples(subject, OBJECTS)
 
 
+def plain(subject: Any) -> ZooSamples:
+    """Samples of any model of the zoo, where what is true of them does not matter.
+
+    Raises:
+        InputError: it is no model of the zoo.
+    """
+    return _samples(subject, dict.fromkeys(MATERIALS, _answer))
+
+
 def _samples(subject: Any, truths: Mapping[str, TruthOf]) -> ZooSamples:
     truth_of = truths.get(subject.name.removeprefix(PREFIX))
     if truth_of is None:
