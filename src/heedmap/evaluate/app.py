@@ -41,6 +41,7 @@ MethodOption = Annotated[
 SamplesOption = Annotated[int, typer.Option(min=1, help="So many samples, drawn by the seed.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")]
 PartOption = Annotated[int, typer.Option("--batch", min=1, help="Samples that are explained at once.")]
+TruthOption = Annotated[bool, typer.Option("--truth", help="Explain the right answer, not the model's own.")]
 DeviceOption = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0.")]
 DtypeOption = Annotated[str | None, typer.Option(help="Such as float32 or bfloat16.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else.")]
@@ -59,7 +60,7 @@ def perturbation(
     preset: Annotated[str | None, typer.Option(help="lxmert, visualbert, vit or tenths; by default what fits.")] = None,
     segment: Annotated[list[str] | None, typer.Option(help="text, image or boxes; by default all there are.")] = None,
     remove: Annotated[str, typer.Option(help="drop takes tokens out, mask hides them.")] = "drop",
-    truth: Annotated[bool, typer.Option("--truth", help="Explain the right answer, not the model's own.")] = False,
+    truth: TruthOption = False,
     seed: SeedOption = 0,
     batch: PartOption = 32,
     device: DeviceOption = None,
@@ -76,6 +77,107 @@ def perturbation(
     conclude(evaluation, subject, reader, method, samples, seed, batch, out, as_json)
 
 
+@evaluate.command()
+@guarded
+def segmentation(
+    context: typer.Context,
+    model: ModelArgument,
+    out: OutOption,
+    data: DataOption = None,
+    file: FileOption = None,
+    method: MethodOption = None,
+    samples: SamplesOption = 1000,
+    threshold: Annotated[str, typer.Option(help="mean (the authors') or otsu: where a map is cut.")] = "mean",
+    target: Annotated[
+        str | None,
+        typer.Option(help="top: the model's own label; label: the true one; found: all that are true and found."),
+    ] = None,
+    seed: SeedOption = 0,
+    batch: PartOption = 32,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Lay a classifier's maps on the pixels that its label is about."""
+    from heedmap.evaluate.segmentation import Segmentation
+    from heedmap.evaluate.zoo_samples import shown
+
+    subject = load(model, device, dtype)
+    evaluation = Segmentation(threshold, target or ("found" if data is None else "top"))
+    reader = opened(data, file, lambda: shown(subject))
+    conclude(evaluation, subject, reader, method, samples, seed, batch, out, as_json)
+
+
+@evaluate.command()
+@guarded
+def rationales(
+    context: typer.Context,
+    model: ModelArgument,
+    out: OutOption,
+    data: Annotated[str, typer.Option(help="KIND:FOLDER of texts with rationales, such as eraser:movies.")],
+    file: FileOption = None,
+    method: MethodOption = None,
+    samples: SamplesOption = 1000,
+    join: Annotated[str, typer.Option(help="sum or max: what a word's relevance is of its tokens'.")] = "sum",
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="LABEL=INDEX: the model's class for a label of the data, if named otherwise."),
+    ] = None,
+    truth: TruthOption = False,
+    seed: SeedOption = 0,
+    batch: PartOption = 8,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a text classifier's maps with the words that people gave as reasons."""
+    from heedmap.evaluate.rationales import Rationales
+
+    subject = load(model, device, dtype)
+    evaluation = Rationales(join=join, truth=truth, classes=_classes(label or []))
+    reader = opened(data, file)
+    conclude(evaluation, subject, reader, method, samples, seed, batch, out, as_json)
+
+
+@evaluate.command()
+@guarded
+def sanity(
+    context: typer.Context,
+    model: ModelArgument,
+    out: OutOption,
+    data: DataOption = None,
+    file: FileOption = None,
+    method: MethodOption = None,
+    samples: SamplesOption = 64,
+    check: Annotated[
+        list[str] | None,
+        typer.Option(help="randomisation, saco, sensitivity or agreement; several times; by default all."),
+    ] = None,
+    seed: SeedOption = 0,
+    batch: PartOption = 16,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask whether maps depend on the model, say what it does, stay the same under noise, and agree."""
+    from heedmap.evaluate.sanity import PARTS, Sanity
+    from heedmap.evaluate.zoo_samples import plain
+
+    subject = load(model, device, dtype)
+    reader = opened(data, file, lambda: plain(subject))
+    conclude(Sanity(tuple(check or PARTS)), subject, reader, method, samples, seed, batch, out, as_json)
+
+
+def _classes(pairs: list[str]) -> dict[str, int]:
+    found = {}
+    for pair in pairs:
+        label, _, index = pair.rpartition("=")
+        if not label or not index.isdecimal():
+            raise typer.BadParameter(f"{pair!r} is not LABEL=INDEX", param_hint="--label")
+        found[label] = int(index)
+    return found
+
+
 def load(model: str, device: str | None, dtype: str | None) -> Any:
     """The model, with transformers' hints and bars silenced."""
     import heedmap
@@ -84,7 +186,7 @@ def load(model: str, device: str | None, dtype: str | None) -> Any:
     return heedmap.load(model, device=device, dtype=dtype)
 
 
-def opened(data: str | None, files: list[str] | None, own: Callable[[], Reader]) -> Reader:
+def opened(data: str | None, files: list[str] | None, own: Callable[[], Reader] | None = None) -> Reader:
     """The data set that was named, or else the zoo's own samples.
 
     Raises:
@@ -97,11 +199,11 @@ def opened(data: str | None, files: list[str] | None, own: Callable[[], Reader])
             raise typer.BadParameter(f"{one!r} is not NAME=VALUE", param_hint="--file")
         name, _, inner = name.partition(".")
         options[name] = {**options.get(name, {}), inner: value} if inner else value
-    if data is None:
+    if data is None and own is not None:
         if options:
             raise typer.BadParameter("it is a part of a data set; give --data too", param_hint="--file")
         return own()
-    kind, colon, folder = data.partition(":")
+    kind, colon, folder = (data or "").partition(":")
     if not colon or not folder:
         raise typer.BadParameter(f"{data!r} is not KIND:FOLDER", param_hint="--data")
     from heedmap.data.opening import open_data
