@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 import heedmap
-from heedmap.errors import AttentionError, InputError, OptionError, UnknownNameError
+from heedmap.errors import AttentionError, InputError, OptionError, TargetError, UnknownNameError
 from heedmap.evaluate.protocol import Contender
 from heedmap.evaluate.ranking import recommendation
 from heedmap.evaluate.recommend import recommend
@@ -177,6 +177,15 @@ def test_methods_come_with_options_and_the_seed_decides():
     assert set(plain[0]) == {"rollout", "generic, last", "random"}
     assert plain[0] == plain[1]
     assert plain[0]["random"] != plain[2]["random"]
+
+
+def test_another_target_may_be_explained():
+    subject, inputs = heedmap.load("zoo/vit-shapes"), given("vit-shapes", 1)
+    found = [recommend(subject, inputs, methods=["raw_attention"], target=target) for target in (None, 3)]
+    said, other = ({row.method: row.tests["insertion"] for row in one.rows} for one in found)
+    assert said["raw_attention"] > 0.9 > 0.5 > other["raw_attention"]  # it does not say class 3
+    with pytest.raises(TargetError, match="out of range"):
+        recommend(subject, inputs, methods=["raw_attention"], target=999)
 
 
 def test_no_more_inputs_than_the_budget_are_tried():

@@ -56,6 +56,7 @@ def recommend(
     *,
     methods: Sequence[str | Contender] | None = None,
     budget: str = "quick",
+    target: Any = None,
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> Recommendation:
@@ -71,6 +72,7 @@ def recommend(
         inputs_list: inputs as ``subject.explain`` takes them: ``text``, ``image``, ``boxes``, ``audio``; each is one sample.
         methods: names or contenders; None: all that the budget has room for. ``random`` always takes part, as chance.
         budget: key of :data:`BUDGETS`.
+        target: what is explained of each input, as for ``subject.explain``; None: what the model says itself.
         seed: of everything that is drawn.
         progress: see :data:`Progress`.
 
@@ -80,6 +82,7 @@ def recommend(
     Raises:
         InputError: no inputs, or they do not fit the model, or no method does.
         OptionError: no such budget, or two contenders of one name.
+        TargetError: the target does not fit, or the model says nothing by itself.
         UnknownNameError: no such method.
     """
     if budget not in BUDGETS:
@@ -89,7 +92,7 @@ def recommend(
             "there are no inputs to try methods on; give one or more, each a dict as subject.explain takes it"
         )
     limit, wanted = BUDGETS[budget], _contenders(methods, BUDGETS[budget])
-    trials = [_trial(subject, one, number, seed) for number, one in enumerate(inputs_list[: limit.inputs])]
+    trials = [_trial(subject, one, number, target, seed) for number, one in enumerate(inputs_list[: limit.inputs])]
     count = _Count(progress, len(trials) * (len(wanted) + 1))
     plain, costs, figures, refused = _measured(trials, wanted, limit, count)
     fit = [one for one in wanted if one.name not in refused]
@@ -97,13 +100,8 @@ def recommend(
         raise InputError(
             f"no method fits {subject.name} here: {next(iter(refused.values()), 'only chance was asked for')}"
         )
-    _, left = after_randomisation(trials, fit, plain, 1, count)
-    for one in fit:
-        figures[one.name]["randomisation"] = [
-            float(np.mean([left[number, one.name, segment][0, -1, row] for segment in trial.real]))
-            for number, trial in enumerate(trials)
-            for row in range(len(trial.keys))
-        ]
+    for name, own in _on_random_weights(trials, fit, plain, count).items():
+        figures[name]["randomisation"] = own
     progress(1.0)
     found = {one.name: {test: np.array(own) for test, own in figures[one.name].items()} for one in fit}
     return replace(recommendation(subject.name, found, costs, seed), refused=refused)
@@ -126,10 +124,10 @@ def _contenders(methods: Sequence[str | Contender] | None, budget: Budget) -> li
     return found
 
 
-def _trial(subject: Any, given: Mapping[str, Any], number: int, seed: int) -> Trial:
+def _trial(subject: Any, given: Mapping[str, Any], number: int, target: Any, seed: int) -> Trial:
     inputs = subject.inputs(**given)
     samples = max(len(one) if isinstance(one, list) else 1 for one in given.values())
-    return Trial.of(subject, inputs, [f"{number}.{row}" for row in range(samples)], seed)
+    return Trial.of(subject, inputs, [f"{number}.{row}" for row in range(samples)], seed, target)
 
 
 @dataclass
@@ -191,3 +189,18 @@ def _tested(trial: Trial, contender: Contender, maps: Maps, budget: Budget) -> F
     for own in changes.values():
         found.setdefault("sensitivity", []).append(own.max(0))
     return {test: np.mean(own, axis=0).tolist() for test, own in found.items()}
+
+
+def _on_random_weights(
+    trials: Sequence[Trial], contenders: Sequence[Contender], plain: Sequence[Mapping[str, Maps]], count: _Count
+) -> dict[str, list[float]]:
+    """For each contender how like its map of each sample is to that on random weights, all of them at once."""
+    _, left = after_randomisation(trials, contenders, plain, 1, count)
+    return {
+        one.name: [
+            float(np.mean([left[number, one.name, segment][0, -1, row] for segment in trial.real]))
+            for number, trial in enumerate(trials)
+            for row in range(len(trial.keys))
+        ]
+        for one in contenders
+    }

@@ -58,14 +58,14 @@ class Trial:
     seed: int
 
     @classmethod
-    def of(cls, subject: Any, inputs: Mapping[str, Any], keys: Sequence[str], seed: int) -> Trial:
-        """The trial of some inputs, as ``subject.inputs`` makes them.
+    def of(cls, subject: Any, inputs: Mapping[str, Any], keys: Sequence[str], seed: int, target: Any = None) -> Trial:
+        """The trial of some inputs, as ``subject.inputs`` makes them; ``target`` as for :func:`heedmap.explain`.
 
         Raises:
             InputError: none of the model's segments is text, a picture, boxes or a sound.
             HeedmapError: the model cannot be explained.
         """
-        answer = held(subject, inputs)
+        answer = held(subject, inputs, target)
         one = explain(subject, inputs, target=answer.target, method="random")
         names = [name for name in one.segments if name in INPUTS]
         if not names:
