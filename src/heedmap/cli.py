@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,10 +10,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import heedmap.evaluate.commands  # noqa: F401 (adds its command to those of the zoo)
+from heedmap.arguments import (
+    AudioOption,
+    BoxesOption,
+    DeviceOption,
+    DtypeOption,
+    ImageOption,
+    JsonOption,
+    ModelArgument,
+    TargetOption,
+    TextOption,
+    as_target,
+    load_model,
+    parse_options,
+    parse_target,
+    read_inputs,
+)
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.evaluate.app import evaluate
 from heedmap.gallery.commands import demo
-from heedmap.guard import guarded, quiet
+from heedmap.guard import guarded
 from heedmap.zoo.commands import zoo
 
 if TYPE_CHECKING:
@@ -22,8 +37,6 @@ if TYPE_CHECKING:
 
     from heedmap.explanation import Explanation
     from heedmap.methods import Method
-
-RESERVED_OPTIONS = frozenset({"text", "image", "boxes", "audio", "target", "method", "text_a", "text_b"})
 
 app = typer.Typer(
     help="Relevance maps for any transformer: which words, patches, boxes or sounds an answer rests on.",
@@ -36,21 +49,6 @@ app = typer.Typer(
 app.add_typer(zoo, name="zoo")
 app.add_typer(evaluate, name="evaluate")
 app.command()(demo)
-
-ModelArgument = Annotated[str, typer.Argument(help="Hub id, folder, timm/…, open_clip/… or zoo/….")]
-TextOption = Annotated[str | None, typer.Option(help="The text that the model reads.")]
-ImageOption = Annotated[Path | None, typer.Option(help="An image file.")]
-BoxesOption = Annotated[Path | None, typer.Option(help="An .npz with features (N, d) and, if need be, boxes (N, 4).")]
-AudioOption = Annotated[Path | None, typer.Option(help="A 16-bit PCM .wav file.")]
-TargetOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Class index or label, query:K, query:K:LABEL, token:TEXT, position:P, position:P:TEXT, or norm (features)."
-    ),
-]
-DeviceOption = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0.")]
-DtypeOption = Annotated[str | None, typer.Option(help="Such as float32 or bfloat16.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
 
 
 def main() -> None:
@@ -103,13 +101,13 @@ def explain(
         texts = _compared_texts(text, compare, image or boxes or audio, target)
         _check_out(out, comparison=True)
         _check_method(method)
-        _compare(_load(model, device, dtype), texts, method, settings, out, as_json)
+        _compare(load_model(model, device, dtype), texts, method, settings, out, as_json)
         return
     _check_out(out, comparison=False)
-    inputs = _read_inputs(text, image, boxes, audio)
+    inputs = read_inputs(text, image, boxes, audio)
     _check_method(method)
-    subject = _load(model, device, dtype)
-    explanation = subject.explain(**inputs, target=_as_target(chosen), method=method, **settings)
+    subject = load_model(model, device, dtype)
+    explanation = subject.explain(**inputs, target=as_target(chosen), method=method, **settings)
     _show(explanation, out, as_json, None if out is None else _shown_image(subject, inputs["image"]))
 
 
@@ -129,8 +127,8 @@ def inspect(
 ) -> None:
     """List the attentions that heedmap finds in a model, and the streams between which they run."""
     chosen = parse_target(target)
-    inputs = _read_inputs(text, image, boxes, audio)
-    flow = _load(model, device, dtype).inspect(**inputs, target=_as_target(chosen))
+    inputs = read_inputs(text, image, boxes, audio)
+    flow = load_model(model, device, dtype).inspect(**inputs, target=as_target(chosen))
     if as_json:
         typer.echo(json.dumps(flow.to_dict(), indent=1))
         return
@@ -167,72 +165,6 @@ def methods(
         _print_method(method)
 
 
-def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """``["start_layer=2", "cam=lrp"]`` as ``{"start_layer": 2, "cam": "lrp"}``: JSON values, else strings.
-
-    Raises:
-        typer.BadParameter: no ``=``, a key twice, or a key that is an argument of its own.
-    """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        key = key.strip()
-        if not equals or not key:
-            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--option")
-        if key in settings or key in RESERVED_OPTIONS:
-            reason = "is given twice" if key in settings else f"is no option of a method; use --{key}"
-            raise typer.BadParameter(f"{key!r} {reason}", param_hint="--option")
-        settings[key] = _json_or_text(value)
-    return settings
-
-
-def parse_target(text: str | None) -> int | str | tuple[str, Any, Any] | None:
-    """A target of the command line, not yet looked up.
-
-    Returns:
-        None, a class index, a label, ``("query", K, label or None)``, ``("token", text or None, position)`` or
-        ``("norm", None, None)``.
-
-    Raises:
-        typer.BadParameter: no number where there should be one.
-    """
-    if text is None or text == "":
-        return None
-    if re.fullmatch(r"[+-]?\d+", text, re.ASCII):
-        return int(text)
-    if text == "norm":
-        return "norm", None, None
-    word, colon, rest = text.partition(":")
-    if not colon or word not in ("query", "token", "position"):
-        return text
-    if word == "token":
-        return "token", rest, -1
-    place, _, label = rest.partition(":")
-    if not re.fullmatch(r"[+-]?\d+", place, re.ASCII):
-        raise typer.BadParameter(f"{text!r}: expected a number after {word}:", param_hint="--target")
-    if word == "position":
-        return "token", label or None, int(place)
-    return "query", int(place), _json_or_text(label) if label.isdecimal() else label or None
-
-
-def _as_target(parsed: int | str | tuple[str, Any, Any] | None) -> Any:
-    if not isinstance(parsed, tuple):
-        return parsed
-    from heedmap.targets import DetectionQuery, FeatureNorm, NextToken
-
-    kind, first, second = parsed
-    if kind == "norm":
-        return FeatureNorm()
-    return DetectionQuery(query=first, label=second) if kind == "query" else NextToken(token=first, position=second)
-
-
-def _json_or_text(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
-
-
 def _check_out(out: Path | None, *, comparison: bool) -> None:
     if out is None:
         return
@@ -254,26 +186,6 @@ def _compared_texts(text: str | None, other: str, media: Path | None, target: st
     if media is not None or target is not None:
         raise typer.BadParameter("two texts are compared, so no other input and no target", param_hint="--compare")
     return text, other
-
-
-def _read_inputs(text: str | None, image: Path | None, boxes: Path | None, audio: Path | None) -> dict[str, Any]:
-    from heedmap.media import read_audio, read_boxes, read_image
-
-    if text is None and image is None and boxes is None and audio is None:
-        raise typer.BadParameter("give at least one of --text, --image, --boxes, --audio", param_hint="inputs")
-    return {
-        "text": text,
-        "image": None if image is None else read_image(image),
-        "boxes": None if boxes is None else read_boxes(boxes),
-        "audio": None if audio is None else read_audio(audio),
-    }
-
-
-def _load(model: str, device: str | None, dtype: str | None) -> Any:
-    import heedmap
-
-    quiet(bars=True)
-    return heedmap.load(model, device=device, dtype=dtype)
 
 
 def _shown_image(subject: Any, image: Image | None) -> Image | None:

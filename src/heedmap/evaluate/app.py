@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heedmap.guard import INTERRUPTED, fail, guarded, quiet
+from heedmap.arguments import DeviceOption, DtypeOption, ModelArgument, load_model
+from heedmap.guard import INTERRUPTED, fail, guarded
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -22,7 +23,6 @@ WIDE = 160
 
 evaluate = typer.Typer(help="Measure how well maps predict what a model does.", no_args_is_help=True)
 
-ModelArgument = Annotated[str, typer.Argument(help="Hub id, folder, timm/…, open_clip/… or zoo/….")]
 OutOption = Annotated[Path, typer.Option(help="The run's folder; a run that was stopped in it goes on.")]
 DataOption = Annotated[
     str | None, typer.Option(help="KIND:FOLDER of a data set; for a model of the zoo by default its own world.")
@@ -42,8 +42,6 @@ SamplesOption = Annotated[int, typer.Option(min=1, help="So many samples, drawn 
 SeedOption = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")]
 PartOption = Annotated[int, typer.Option("--batch", min=1, help="Samples that are explained at once.")]
 TruthOption = Annotated[bool, typer.Option("--truth", help="Explain the right answer, not the model's own.")]
-DeviceOption = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0.")]
-DtypeOption = Annotated[str | None, typer.Option(help="Such as float32 or bfloat16.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else.")]
 
 
@@ -71,7 +69,7 @@ def perturbation(
     from heedmap.evaluate.perturbation import Perturbation
     from heedmap.evaluate.zoo_samples import answered
 
-    subject = load(model, device, dtype)
+    subject = load_model(model, device, dtype)
     evaluation = Perturbation.of(subject, preset, segment or (), remove, truth)
     reader = opened(data, file, lambda: answered(subject))
     conclude(evaluation, subject, reader, method, samples, seed, batch, out, as_json)
@@ -102,7 +100,7 @@ def segmentation(
     from heedmap.evaluate.segmentation import Segmentation
     from heedmap.evaluate.zoo_samples import shown
 
-    subject = load(model, device, dtype)
+    subject = load_model(model, device, dtype)
     evaluation = Segmentation(threshold, target or ("found" if data is None else "top"))
     reader = opened(data, file, lambda: shown(subject))
     conclude(evaluation, subject, reader, method, samples, seed, batch, out, as_json)
@@ -133,7 +131,7 @@ def rationales(
     """Compare a text classifier's maps with the words that people gave as reasons."""
     from heedmap.evaluate.rationales import Rationales
 
-    subject = load(model, device, dtype)
+    subject = load_model(model, device, dtype)
     evaluation = Rationales(join=join, truth=truth, classes=_classes(label or []))
     reader = opened(data, file)
     conclude(evaluation, subject, reader, method, samples, seed, batch, out, as_json)
@@ -163,7 +161,7 @@ def sanity(
     from heedmap.evaluate.sanity import PARTS, Sanity
     from heedmap.evaluate.zoo_samples import plain
 
-    subject = load(model, device, dtype)
+    subject = load_model(model, device, dtype)
     reader = opened(data, file, lambda: plain(subject))
     conclude(Sanity(tuple(check or PARTS)), subject, reader, method, samples, seed, batch, out, as_json)
 
@@ -176,14 +174,6 @@ def _classes(pairs: list[str]) -> dict[str, int]:
             raise typer.BadParameter(f"{pair!r} is not LABEL=INDEX", param_hint="--label")
         found[label] = int(index)
     return found
-
-
-def load(model: str, device: str | None, dtype: str | None) -> Any:
-    """The model, with transformers' hints and bars silenced."""
-    import heedmap
-
-    quiet()
-    return heedmap.load(model, device=device, dtype=dtype)
 
 
 def opened(data: str | None, files: list[str] | None, own: Callable[[], Reader] | None = None) -> Reader:

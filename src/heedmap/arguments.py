@@ -1,0 +1,123 @@
+"""What the commands share: their arguments, and how words of a command line become targets and inputs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from heedmap.guard import quiet
+
+RESERVED_OPTIONS = frozenset({"text", "image", "boxes", "audio", "target", "method", "text_a", "text_b"})
+
+ModelArgument = Annotated[str, typer.Argument(help="Hub id, folder, timm/…, open_clip/… or zoo/….")]
+TextOption = Annotated[str | None, typer.Option(help="The text that the model reads.")]
+ImageOption = Annotated[Path | None, typer.Option(help="An image file.")]
+BoxesOption = Annotated[Path | None, typer.Option(help="An .npz with features (N, d) and, if need be, boxes (N, 4).")]
+AudioOption = Annotated[Path | None, typer.Option(help="A 16-bit PCM .wav file.")]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Class index or label, query:K, query:K:LABEL, token:TEXT, position:P, position:P:TEXT, or norm (features)."
+    ),
+]
+DeviceOption = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0.")]
+DtypeOption = Annotated[str | None, typer.Option(help="Such as float32 or bfloat16.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
+
+
+def parse_options(pairs: list[str]) -> dict[str, Any]:
+    """``["start_layer=2", "cam=lrp"]`` as ``{"start_layer": 2, "cam": "lrp"}``: JSON values, else strings.
+
+    Raises:
+        typer.BadParameter: no ``=``, a key twice, or a key that is an argument of its own.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--option")
+        if key in settings or key in RESERVED_OPTIONS:
+            reason = "is given twice" if key in settings else f"is no option of a method; use --{key}"
+            raise typer.BadParameter(f"{key!r} {reason}", param_hint="--option")
+        settings[key] = _json_or_text(value)
+    return settings
+
+
+def parse_target(text: str | None) -> int | str | tuple[str, Any, Any] | None:
+    """A target of the command line, not yet looked up.
+
+    Returns:
+        None, a class index, a label, ``("query", K, label or None)``, ``("token", text or None, position)`` or
+        ``("norm", None, None)``.
+
+    Raises:
+        typer.BadParameter: no number where there should be one.
+    """
+    if text is None or text == "":
+        return None
+    if re.fullmatch(r"[+-]?\d+", text, re.ASCII):
+        return int(text)
+    if text == "norm":
+        return "norm", None, None
+    word, colon, rest = text.partition(":")
+    if not colon or word not in ("query", "token", "position"):
+        return text
+    if word == "token":
+        return "token", rest, -1
+    place, _, label = rest.partition(":")
+    if not re.fullmatch(r"[+-]?\d+", place, re.ASCII):
+        raise typer.BadParameter(f"{text!r}: expected a number after {word}:", param_hint="--target")
+    if word == "position":
+        return "token", label or None, int(place)
+    return "query", int(place), _json_or_text(label) if label.isdecimal() else label or None
+
+
+def as_target(parsed: int | str | tuple[str, Any, Any] | None) -> Any:
+    """What :func:`parse_target` gave, as a target for ``explain``."""
+    if not isinstance(parsed, tuple):
+        return parsed
+    from heedmap.targets import DetectionQuery, FeatureNorm, NextToken
+
+    kind, first, second = parsed
+    if kind == "norm":
+        return FeatureNorm()
+    return DetectionQuery(query=first, label=second) if kind == "query" else NextToken(token=first, position=second)
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def read_inputs(text: str | None, image: Path | None, boxes: Path | None, audio: Path | None) -> dict[str, Any]:
+    """The inputs of a command line, by role; None for what was not given.
+
+    Raises:
+        typer.BadParameter: nothing was given.
+        InputError: a file cannot be read.
+    """
+    from heedmap.media import read_audio, read_boxes, read_image
+
+    if text is None and image is None and boxes is None and audio is None:
+        raise typer.BadParameter("give at least one of --text, --image, --boxes, --audio", param_hint="inputs")
+    return {
+        "text": text,
+        "image": None if image is None else read_image(image),
+        "boxes": None if boxes is None else read_boxes(boxes),
+        "audio": None if audio is None else read_audio(audio),
+    }
+
+
+def load_model(model: str, device: str | None, dtype: str | None) -> Any:
+    """The model; transformers' hints are silenced, its bars left to a terminal."""
+    import heedmap
+
+    quiet(bars=True)
+    return heedmap.load(model, device=device, dtype=dtype)
