@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from heedmap.attention.forward import recording_state
+from heedmap.engine import explain
 from heedmap.targets import Context, Function, Target, as_target, class_logits
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
+
+    from heedmap.evaluate.protocol import Contender
 
 MULTI = "multi_label_classification"
 """``problem_type`` of a model that says yes or no to each label."""
@@ -73,6 +76,12 @@ def held(subject: Any, inputs: Mapping[str, Any], target: Any = None) -> Answer:
     logits = class_logits(output, None)
     numbers = torch.arange(logits[0].numel(), device=logits.device).reshape(logits.shape[1:]).expand(logits.shape)
     return Answer(subject, Function(chosen.again), chosen.again(numbers), scores)  # it takes numbers as it takes logits
+
+
+def explained(subject: Any, inputs: Mapping[str, Any], target: Any, contender: Contender, seed: int) -> Any:
+    """The contender's explanation of a batch, for a list of targets a list; ``random`` draws by the seed."""
+    options = {"seed": seed} if contender.method == "random" else {}
+    return explain(subject, inputs, target=target, method=contender.method, **{**options, **contender.options})
 
 
 def output_of(subject: Any, inputs: Mapping[str, Any]) -> Any:

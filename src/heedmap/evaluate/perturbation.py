@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from heedmap.engine import explain
 from heedmap.errors import InputError, OptionError
+from heedmap.evaluate.answer import explained
 from heedmap.evaluate.masking import free_tokens, repeated
 from heedmap.evaluate.protocol import Contender, Curve, Findings, Measure, Row, of_values
 from heedmap.evaluate.removal import check_way, upsampled, without
@@ -145,12 +145,6 @@ class Perturbation:
             key: {name: np.stack([own[sample] for sample in sorted(own)]) for name, own in tables.items()}
             for key, tables in found.items()
         }
-
-
-def explained(subject: Any, inputs: Mapping[str, Any], target: Any, contender: Contender, seed: int) -> Explanation:
-    """The contender's maps of a batch; ``random`` draws them by the seed."""
-    options = {"seed": seed} if contender.method == "random" else {}
-    return explain(subject, inputs, target=target, method=contender.method, **options, **contender.options)
 
 
 @dataclass(frozen=True, eq=False)

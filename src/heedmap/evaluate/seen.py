@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from heedmap.errors import InputError
-from heedmap.evaluate.perturbation import explained
+from heedmap.evaluate.answer import explained
 from heedmap.zoo.samples.sample import targets_of
 
 if TYPE_CHECKING:

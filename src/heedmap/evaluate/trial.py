@@ -13,7 +13,7 @@ import torch
 
 from heedmap.engine import explain
 from heedmap.errors import GradientError, InputError
-from heedmap.evaluate.answer import Answer, held
+from heedmap.evaluate.answer import Answer, explained, held
 from heedmap.evaluate.faithfulness import Drop, change, spearman
 from heedmap.evaluate.masking import INPUTS, free_tokens, masked, real_tokens, repeated
 from heedmap.evaluate.noise import noisy
@@ -23,7 +23,7 @@ from heedmap.evaluate.randomisation import blocks, cascade
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-    from heedmap.explanation import Segment
+    from heedmap.explanation import Explanation, Segment
 
     Maps = dict[str, Float[np.ndarray, "batch tokens"]]
 
@@ -88,15 +88,14 @@ class Trial:
             contender: the method.
             inputs: of the same shapes, instead of the trial's own.
         """
-        options = {"seed": self.seed} if contender.method == "random" else {}
-        found = explain(
-            self.subject,
-            self.inputs if inputs is None else inputs,
-            target=self.answer.target,
-            method=contender.method,
-            **{**options, **contender.options},
+        found = explained(
+            self.subject, self.inputs if inputs is None else inputs, self.answer.target, contender, self.seed
         )
-        return {name: found[name].double().numpy() * real for name, real in self.real.items()}
+        return self.relevance(found)
+
+    def relevance(self, explanation: Explanation) -> Maps:
+        """Relevance of each segment; of padding 0."""
+        return {name: explanation[name].double().numpy() * real for name, real in self.real.items()}
 
     def drop(self, segment: str) -> Drop:
         """The answer's probability with only some tokens of a segment, see :data:`~.faithfulness.Drop`."""
