@@ -11,6 +11,8 @@ from heedmap.errors import OptionError
 
 PICTURE = "inferno"
 """For maps of images: what is not relevant is dark."""
+SIGNED = "RdBu_r"
+"""For maps with negative relevance: blue is against, red is for, 0 is pale; told apart by the colour-blind too."""
 PAPER = "magma_r"
 """For text: what is not relevant stays nearly white."""
 DEPTH = 0.78

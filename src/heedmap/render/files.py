@@ -12,6 +12,7 @@ from heedmap.errors import InputError, UnknownNameError
 from heedmap.explanation import Explanation
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from PIL import Image
 
 
@@ -68,17 +69,20 @@ def comparison_json(first: Explanation, second: Explanation) -> str:
     return f"[{to_json(first)},\n{to_json(second)}]"
 
 
-def _png(explanation: Explanation, image: Image.Image | None) -> bytes:
-    from heedmap.render.overlay import overlay
-    from heedmap.render.plot import plot
+def _figure(ending: str) -> Callable[[Explanation, Image.Image | None], bytes]:
+    def drawn(explanation: Explanation, image: Image.Image | None) -> bytes:
+        from heedmap.render.plot import plot
 
+        return figure_bytes(plot(explanation, 0, image), ending)
+
+    return drawn
+
+
+def figure_bytes(figure: Figure, ending: str) -> bytes:
+    """A figure as ``.png`` (150 dots an inch), ``.svg`` or ``.pdf``, without the date, so that it is always the same."""
     buffer = BytesIO()
-    named = [explanation.segments[n] for n in ("image", *explanation.segments) if n in explanation]
-    patches = next((s for s in named if s.grid is not None), None)
-    if image is not None and patches is not None:
-        overlay(image, patches, 0).save(buffer, "PNG")
-    else:
-        plot(explanation, 0, image).savefig(buffer, format="png", dpi=150)
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending)
+    figure.savefig(buffer, format=ending[1:], dpi=150, metadata=undated)
     return buffer.getvalue()
 
 
@@ -101,7 +105,9 @@ def _comparison_html(first: Explanation, second: Explanation) -> bytes:
 
 
 WRITERS: dict[str, Callable[[Explanation, Image.Image | None], bytes] | None] = {
-    ".png": _png,
+    ".png": _figure(".png"),
+    ".svg": _figure(".svg"),
+    ".pdf": _figure(".pdf"),
     ".html": _html,
     ".json": _json,
     ".safetensors": None,
