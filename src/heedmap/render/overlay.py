@@ -13,7 +13,7 @@ from heedmap.errors import InputError, OptionError
 from heedmap.explanation import Segment
 from heedmap.geometry import Geometry, Picture
 from heedmap.render.colours import table
-from heedmap.render.contour import outlined, otsu
+from heedmap.render.contour import otsu, outlined
 from heedmap.render.sample import sample
 from heedmap.render.scaling import Scale, scale_of, taken_values
 
@@ -38,6 +38,7 @@ class Style:
         opacity: ``"relevance"``: what matters less is more transparent; ``"even"``: ``alpha`` everywhere.
         contour: whether to outline what lies above Otsu's threshold.
         patches: whether to show the patches as they are, with lines between them, and not smoothed.
+        mute: how far the picture's own colours go to grey, 0 to 1, so that they are not taken for relevance.
     """
 
     alpha: float = 0.75
@@ -45,10 +46,13 @@ class Style:
     opacity: str = "relevance"
     contour: bool = False
     patches: bool = False
+    mute: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise OptionError(f"alpha={self.alpha}; expected a number from 0 (invisible) to 1 (opaque)")
+        if not 0 <= self.mute <= 1:
+            raise OptionError(f"mute={self.mute}; expected a number from 0 (all colours) to 1 (grey)")
         if self.opacity not in OPACITIES:
             raise OptionError(f"opacity={self.opacity!r}; expected {' or '.join(map(repr, OPACITIES))}")
 
@@ -63,6 +67,7 @@ def overlay(
     opacity: str = "relevance",
     contour: bool = False,
     patches: bool = False,
+    mute: float = 0.0,
 ) -> Image.Image:
     """``image`` with the relevance of sample ``index`` over it, RGB, of the image's own size.
 
@@ -73,14 +78,14 @@ def overlay(
             looked: what lies outside is dimmed.
         segment: one with a grid (rows, columns).
         index: the sample.
-        alpha, cmap, opacity, contour, patches: see :class:`Style`.
+        alpha, cmap, opacity, contour, patches, mute: see :class:`Style`.
 
     Raises:
         InputError: no image, a segment without a grid, or no such sample.
         OptionError: no such colour map, or an option out of range.
         MissingLibraryError: ``contour`` without scikit-image.
     """
-    style = Style(alpha, cmap, opacity, contour, patches)
+    style = Style(alpha, cmap, opacity, contour, patches, mute)
     values = taken_values(sample(segment, index))
     grid_values(segment, values)
     return laid(as_picture(image), segment, values, scale_of([values]), style)
@@ -99,7 +104,7 @@ def laid(
     picture: Picture, segment: Segment, values: Float[np.ndarray, " tokens"], scale: Scale, style: Style
 ) -> Image.Image:
     """A picture with ``values`` of the segment's tokens over it, NaN: not taken in, on any scale."""
-    image, cmap = picture.image.convert("RGB"), style.cmap or scale.cmap
+    image, cmap = _muted(picture.image.convert("RGB"), style.mute), style.cmap or scale.cmap
     grid = scale.places(grid_values(segment, values)).astype(np.float32)
     smoothing = Image.Resampling.NEAREST if style.patches else Image.Resampling.BILINEAR
     places = _placed(grid, picture.geometry, smoothing)
@@ -155,6 +160,10 @@ def _placed(
     affine = (across, 0.0, -left * across, 0.0, down, -top * down)
     placed = Image.fromarray(grid).transform(geometry.size, Image.Transform.AFFINE, affine, smoothing)
     return np.asarray(placed)
+
+
+def _muted(image: Image.Image, mute: float) -> Image.Image:
+    return Image.blend(image, image.convert("L").convert("RGB"), mute) if mute else image
 
 
 def _dimmed(image: Image.Image, seen: NDArray[np.bool_]) -> Image.Image:

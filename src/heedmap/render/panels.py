@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Colormap
 
     from heedmap.explanation import Segment
 
 LONGEST_LABEL = 24
-MOST_NAMED = 8
-"""Boxes whose name and relevance are written beside them."""
+MOST_NAMED, NAMED = 8, 0.1
+"""So many boxes, of so much of the colour scale, have their name and relevance written beside them."""
 SIDES = (600, 1200)
 """From and to: the longer side of a picture in a figure, in pixels."""
 MOST_STRETCHED = 12.0
@@ -36,6 +37,8 @@ FILL = 0.45
 HALO = (0.6, 0.6, 0.6, 0.5)
 EDGE = 0.07
 """Of the picture's height: a name whose box begins higher is written inside it."""
+BAR = 0.15
+"""How far up its map the colour of the shortest bar is, so that it is seen."""
 FRAME = "#40e0ff"
 
 Rgb = tuple[float, float, float]
@@ -78,11 +81,12 @@ def draw_boxes(
     for i in order:
         assert places is not None
         _box(axes, _corners(tuple(places[i]), shown), _colour(scale, values[i], cmap), float(strength[i]))
-    for i in order[-MOST_NAMED:]:
+    named = [i for i in order[-MOST_NAMED:] if strength[i] >= NAMED or i == order[-1]]
+    for i in named:
         assert places is not None
         box, words = _corners(tuple(places[i]), shown), f"{_shortened(names[i])} {number(values[i])}"
         _tag(axes, box, words, _colour(scale, values[i], cmap))
-    return len(order[-MOST_NAMED:])
+    return len(named)
 
 
 def draw_curve(axes: Axes, drawn: Sample, values: Float[np.ndarray, " frames"], theme: Theme) -> None:
@@ -91,7 +95,6 @@ def draw_curve(axes: Axes, drawn: Sample, values: Float[np.ndarray, " frames"], 
     step = float(drawn.labels[-1].removesuffix(" s")) / (len(values) - 1) if timed else 1.0
     axes.stairs(values, np.arange(len(values) + 1) * step, fill=True, color=_shade(0.7, theme))
     axes.set_xlabel("seconds" if timed else "frame")
-    axes.set_ylabel("relevance")
 
 
 def draw_bars(
@@ -99,7 +102,7 @@ def draw_bars(
 ) -> None:
     """The tokens ``bars`` one below the other, in reading order."""
     places = np.arange(len(bars))
-    colours = [bar_colour(scale, values[i], theme) for i in bars]
+    colours = [word_colour(scale, values[i], theme, BAR) for i in bars]
     widths = np.nan_to_num(values[list(bars)], nan=0.0) if bars else []
     axes.barh(places, widths, color=colours, edgecolor=theme.faint, linewidth=0.4)
     labels = [drawable(_shortened(drawn.labels[i])) for i in bars]
@@ -107,17 +110,23 @@ def draw_bars(
     axes.set_ylim(max(len(bars), 1) - 0.4, -0.6)
     if scale.signed:
         axes.axvline(0, color=theme.faint, linewidth=0.8)
-    axes.set_xlabel("relevance")
 
 
-def bar_colour(scale: Scale, value: float, theme: Theme) -> Rgb:
-    """The colour of a bar or a word on the theme's ground."""
+def word_colour(scale: Scale, value: float, theme: Theme, least: float = 0.0) -> Rgb:
+    """The colour behind a word on the theme's ground; ``least``: how far up the map what does not matter is."""
     if scale.signed:
         return _colour(scale, value, SIGNED)
-    return _shade(0.15 + 0.85 * float(scale.places(np.asarray(value))), theme)
+    return _shade(least + (1 - least) * float(scale.places(np.asarray(value))), theme)
 
 
-def mappable(scale: Scale, cmap: str | None = None) -> ScalarMappable:
+def word_map(scale: Scale, theme: Theme) -> str | Colormap:
+    """The colour map of which :func:`word_colour` takes its colours."""
+    from matplotlib.colors import ListedColormap
+
+    return SIGNED if scale.signed else ListedColormap([_shade(share, theme) for share in np.linspace(0, 1, 256)])
+
+
+def mappable(scale: Scale, cmap: str | Colormap | None = None) -> ScalarMappable:
     """What a colour bar is drawn from."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize

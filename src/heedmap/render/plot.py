@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from heedmap.geometry import Picture
 from heedmap.render.fonts import drawable, families
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from heedmap.explanation import Explanation, Segment
 
 MOST_BARS = 40
+MUTE = 0.6
+"""Of the colours of a picture in a figure."""
 LETTERS_PER_PANEL = 56
 LETTERS_PER_TITLE, LETTERS_PER_NOTE = 50, 64
 SHORTEST, TALLEST = 1.2, 8.0
@@ -41,6 +43,7 @@ def plot(
     opacity: str = "relevance",
     contour: bool = False,
     patches: bool = False,
+    mute: float = MUTE,
 ) -> Figure:
     """A figure of sample ``index``: patches over ``image`` or as a grid, boxes at their places, a curve, or bars.
 
@@ -51,7 +54,7 @@ def plot(
         index: the sample.
         image: as the model saw it; or what ``Subject.picture`` gives, which also knows the places of boxes.
         theme: ``"light"`` or ``"dark"``.
-        alpha, cmap, opacity, contour, patches: see :class:`~heedmap.render.overlay.Style`.
+        alpha, cmap, opacity, contour, patches, mute: see :class:`~heedmap.render.overlay.Style`.
 
     Raises:
         InputError: no such sample, or ``image`` is no image.
@@ -60,13 +63,14 @@ def plot(
     """
     index = checked_index(index, batch_size(explanation))
     picture = None if image is None else as_picture(image)
-    drawing = _Drawing(picture, Style(alpha, cmap, opacity, contour, patches), themed(theme))
+    drawing = _Drawing(picture, Style(alpha, cmap, opacity, contour, patches, mute), themed(theme))
     segments = list(explanation.segments.values())
     drawn = [sample(segment, index) for segment in segments]
     height = max((drawing.height(*pair) for pair in zip(segments, drawn, strict=True)), default=2.0) + 0.9
     figure = blank(WIDTH * max(1, len(segments)), height, drawing.theme, layout="constrained")
-    for axes, *pair in zip(figure.subplots(1, max(1, len(segments)), squeeze=False)[0], segments, drawn, strict=False):
-        drawing.panel(axes, *pair)
+    panels = figure.subplots(1, max(1, len(segments)), squeeze=False)[0]
+    for axes, segment, one in zip(panels, segments, drawn, strict=False):
+        drawing.panel(axes, segment, one)
     heading = f"{explanation.target[index]} · score {float(explanation.scores[index]):.4g} · {explanation.method}"
     lines = wrap(drawable(visible(heading)), LETTERS_PER_PANEL * max(1, len(segments)), max_lines=3, placeholder=" …")
     words = {"fontfamily": list(families()), "fontsize": 11, "parse_math": False, "color": drawing.theme.ink}
@@ -74,7 +78,7 @@ def plot(
     return figure
 
 
-def blank(width: float, height: float, look: Theme, layout: str | None = None) -> Figure:
+def blank(width: float, height: float, look: Theme, layout: Literal["constrained"] | None = None) -> Figure:
     """An empty figure of so many inches, which draws itself without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -82,6 +86,20 @@ def blank(width: float, height: float, look: Theme, layout: str | None = None) -
     figure = Figure(figsize=(width, height), layout=layout, facecolor=look.ground)
     FigureCanvasAgg(figure)
     return figure
+
+
+def picture_words(picture: Picture | None, style: Style) -> list[str]:
+    """What a reader has to know of a picture with a map on it."""
+    if picture is None:
+        return []
+    words = {
+        picture.note: bool(picture.note),
+        "dim: not seen by the model": picture.geometry.cropped,
+        "opacity follows relevance": style.opacity == "relevance",
+        "the picture's colours muted": style.mute > 0,
+        "outline: above Otsu's threshold": style.contour,
+    }
+    return [word for word, holds in words.items() if holds]
 
 
 @dataclass(frozen=True)
@@ -100,7 +118,7 @@ class _Drawing:
         axes.set_title("\n".join(title), fontsize=9, parse_math=False, color=self.theme.ink)
         if segment.grid is not None:
             draw_patches(axes, segment, values, scale, self.style, self.picture, self.theme)
-            self._under(axes, self._picture_words())
+            self._under(axes, picture_words(self.picture, self.style))
             self._bar(axes, segment, scale)
         elif self.picture is not None and self._placed(segment):
             count = draw_boxes(axes, values, drawn.labels, scale, self.style, self.picture)
@@ -109,6 +127,7 @@ class _Drawing:
             self._bar(axes, segment, scale)
         elif segment.kind == "audio":
             draw_curve(axes, drawn, values, self.theme)
+            axes.set_ylabel("relevance")
         else:
             bars = _bars(drawn)
             draw_bars(axes, drawn, values, bars, scale, self.theme)
@@ -129,18 +148,6 @@ class _Drawing:
     def _placed(self, segment: Segment) -> bool:
         return segment.kind == "boxes" and self.picture is not None and self.picture.boxes is not None
 
-    def _picture_words(self) -> list[str]:
-        if self.picture is None:
-            return []
-        cropped = self.picture.geometry.cropped
-        follows, outlined = self.style.opacity == "relevance", self.style.contour
-        return [
-            self.picture.note,
-            "dim: not seen by the model" if cropped else "",
-            "opacity follows relevance" if follows else "",
-            "outline: above Otsu's threshold" if outlined else "",
-        ]
-
     def _under(self, axes: Axes, words: list[str]) -> None:
         lines = wrap(" · ".join(filter(None, words)), LETTERS_PER_NOTE)
         axes.set_xlabel("\n".join(lines), fontsize=8, color=self.theme.faint)
@@ -152,7 +159,7 @@ class _Drawing:
         bar = axes.figure.colorbar(mappable(scale, self.style.cmap), cax=beside)
         bar.set_label("relevance", color=self.theme.ink, fontsize=8)
         beside.tick_params(colors=self.theme.faint, labelcolor=self.theme.ink, labelsize=8)
-        bar.outline.set_edgecolor(self.theme.faint)
+        beside.spines["outline"].set_edgecolor(self.theme.faint)
 
 
 def _bars(drawn: Sample) -> list[int]:

@@ -49,7 +49,8 @@ def geometries(processor: Any, sizes: Sequence[tuple[int, int]]) -> list[Geometr
     views = [_processed(processor, sizes, marker) for marker in (_black, _white, _across, _down)]
     if any(len(view) != len(sizes) for view in views):
         return [None] * len(sizes)
-    return [_geometry(*markers, size) for *markers, size in zip(*views, sizes, strict=True)]
+    black, white, across, down = views
+    return [_geometry(*markers) for markers in zip(black, white, across, down, sizes, strict=True)]
 
 
 def trimmed(geometry: Geometry, patch: Any) -> Geometry:
