@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from heedmap.explanation import Explanation
+    from heedmap.geometry import Picture
     from heedmap.methods import Method
 
 app = typer.Typer(
@@ -88,7 +89,7 @@ def explain(
     target: TargetOption = None,
     method: Annotated[str, typer.Option(help="A name that `heedmap methods` lists.")] = "generic",
     option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the method; the value as JSON.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write .png, .html, .json or .safetensors.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write .png, .svg, .pdf, .html, .json or .safetensors.")] = None,
     as_json: JsonOption = False,
     compare: Annotated[str | None, typer.Option(help="Another text: explain what makes the two alike.")] = None,
     device: DeviceOption = None,
@@ -108,7 +109,7 @@ def explain(
     _check_method(method)
     subject = load_model(model, device, dtype)
     explanation = subject.explain(**inputs, target=as_target(chosen), method=method, **settings)
-    _show(explanation, out, as_json, None if out is None else _shown_image(subject, inputs["image"]))
+    _show(explanation, out, as_json, None if out is None else _picture(subject, inputs["image"], inputs["boxes"]))
 
 
 @app.command()
@@ -188,11 +189,11 @@ def _compared_texts(text: str | None, other: str, media: Path | None, target: st
     return text, other
 
 
-def _shown_image(subject: Any, image: Image | None) -> Image | None:
-    if image is None:
+def _picture(subject: Any, image: Image | None, boxes: Mapping[str, Any] | None) -> Picture | None:
+    if image is None and (boxes is None or "boxes" not in boxes):
         return None
     try:
-        return subject.shown_image(image)
+        return subject.picture(image, boxes)
     except InputError as error:
         typer.echo(f"heedmap: the map is drawn without the image: {error}", err=True)
         return None
@@ -214,7 +215,7 @@ def _compare(
         typer.echo(f"wrote {out}")
 
 
-def _show(explanation: Explanation, out: Path | None, as_json: bool, image: Image | None) -> None:
+def _show(explanation: Explanation, out: Path | None, as_json: bool, image: Picture | None) -> None:
     from heedmap.render.data import to_json
     from heedmap.render.files import write
 

@@ -201,17 +201,30 @@ class Explanation:
 
         return explanation_page(self, index)
 
-    def overlay(self, image: Any, index: int = 0, segment: str = "image") -> Any:
-        """A PIL image: ``image`` (PIL, as the model saw it) with the relevance of ``segment`` laid over it."""
+    def overlay(self, image: Any, index: int = 0, segment: str = "image", **options: Any) -> Any:
+        """A PIL image: ``image`` with the relevance of ``segment`` laid over it.
+
+        Args:
+            image: PIL, as the model saw it (``Subject.shown_image``); or ``Subject.picture``'s, of the original.
+            index: the sample.
+            segment: one of patches.
+            options: ``alpha``, ``cmap``, ``opacity``, ``contour``, ``patches``, ``mute``: see :mod:`heedmap.render.overlay`.
+        """
         from heedmap.render.overlay import overlay
 
-        return overlay(image, self.segment(segment), index)
+        return overlay(image, self.segment(segment), index, **options)
 
-    def plot(self, index: int = 0, image: Any = None) -> Any:
-        """A matplotlib figure of all segments of sample ``index``."""
+    def plot(self, index: int = 0, image: Any = None, **options: Any) -> Any:
+        """A matplotlib figure of all segments of sample ``index``.
+
+        Args:
+            index: the sample.
+            image: see :meth:`overlay`; None: patches are drawn as a grid.
+            options: ``theme`` and those of :meth:`overlay`.
+        """
         from heedmap.render.plot import plot
 
-        return plot(self, index, image)
+        return plot(self, index, image, **options)
 
     def _repr_html_(self) -> str:
         from heedmap.render.page import explanation_fragment

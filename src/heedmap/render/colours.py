@@ -11,6 +11,8 @@ from heedmap.errors import OptionError
 
 PICTURE = "inferno"
 """For maps of images: what is not relevant is dark."""
+SIGNED = "RdBu_r"
+"""For maps with negative relevance: blue is against, red is for, 0 is pale; told apart by the colour-blind too."""
 PAPER = "magma_r"
 """For text: what is not relevant stays nearly white."""
 DEPTH = 0.78
@@ -38,7 +40,13 @@ def colour(share: float, cmap: str = PAPER) -> str:
 
 def ink(share: float, cmap: str = PAPER) -> str:
     """Black or white as ``#rrggbb``, whichever stands out more on ``colour(share, cmap)``."""
-    rgb = _rgb(share, cmap) / 255
+    red, green, blue = _rgb(share, cmap) / 255
+    return readable((float(red), float(green), float(blue)))
+
+
+def readable(ground: tuple[float, float, float]) -> str:
+    """Black or white as ``#rrggbb``, whichever stands out more on a ground of red, green and blue from 0 to 1."""
+    rgb = np.array(ground)
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
     return "#000000" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"

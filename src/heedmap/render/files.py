@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from heedmap.atomic import write_atomically
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.explanation import Explanation
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from PIL import Image
+
+    from heedmap.geometry import Picture
+
+    Shown = Image.Image | Picture | None
+
+LONGEST_SIDE = 1200
+"""Of a picture in a page, in pixels."""
 
 
 def check_path(path: Path, known: Mapping[str, object]) -> str:
@@ -31,13 +39,13 @@ def check_path(path: Path, known: Mapping[str, object]) -> str:
     return ending
 
 
-def write(path: Path, explanation: Explanation, image: Image.Image | None = None) -> None:
+def write(path: Path, explanation: Explanation, image: Shown = None) -> None:
     """Write sample 0 (``.safetensors`` and ``.json``: the whole batch) to ``path`` as its ending says, atomically.
 
     Args:
         path: ends in one of :data:`WRITERS`.
         explanation: what to write.
-        image: as the model saw it, to lay the map on.
+        image: as the model saw it, or a Picture, to lay the map on.
 
     Raises:
         UnknownNameError: another ending.
@@ -68,27 +76,32 @@ def comparison_json(first: Explanation, second: Explanation) -> str:
     return f"[{to_json(first)},\n{to_json(second)}]"
 
 
-def _png(explanation: Explanation, image: Image.Image | None) -> bytes:
-    from heedmap.render.overlay import overlay
-    from heedmap.render.plot import plot
+def _figure(ending: str) -> Callable[[Explanation, Shown], bytes]:
+    def drawn(explanation: Explanation, image: Shown) -> bytes:
+        from heedmap.render.plot import plot
 
+        return figure_bytes(plot(explanation, 0, image), ending)
+
+    return drawn
+
+
+def figure_bytes(figure: Figure, ending: str) -> bytes:
+    """A figure as ``.png`` (150 dots an inch), ``.svg`` or ``.pdf``, without the date, so that it is always the same."""
     buffer = BytesIO()
-    named = [explanation.segments[n] for n in ("image", *explanation.segments) if n in explanation]
-    patches = next((s for s in named if s.grid is not None), None)
-    if image is not None and patches is not None:
-        overlay(image, patches, 0).save(buffer, "PNG")
-    else:
-        plot(explanation, 0, image).savefig(buffer, format="png", dpi=150)
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending)
+    figure.savefig(buffer, format=ending[1:], dpi=150, metadata=undated)
     return buffer.getvalue()
 
 
-def _html(explanation: Explanation, image: Image.Image | None) -> bytes:
+def _html(explanation: Explanation, image: Shown) -> bytes:
+    from heedmap.geometry import Picture
     from heedmap.render.page import explanation_page
 
-    return explanation_page(explanation, 0, image).encode()
+    shown = image.fitted(1, LONGEST_SIDE) if isinstance(image, Picture) else image
+    return explanation_page(explanation, 0, cast("Image.Image | None", shown)).encode()  # handed on to overlay
 
 
-def _json(explanation: Explanation, _image: Image.Image | None) -> bytes:
+def _json(explanation: Explanation, _image: Shown) -> bytes:
     from heedmap.render.data import to_json
 
     return to_json(explanation).encode()
@@ -100,8 +113,10 @@ def _comparison_html(first: Explanation, second: Explanation) -> bytes:
     return comparison_page(first, second).encode()
 
 
-WRITERS: dict[str, Callable[[Explanation, Image.Image | None], bytes] | None] = {
-    ".png": _png,
+WRITERS: dict[str, Callable[[Explanation, Shown], bytes] | None] = {
+    ".png": _figure(".png"),
+    ".svg": _figure(".svg"),
+    ".pdf": _figure(".pdf"),
     ".html": _html,
     ".json": _json,
     ".safetensors": None,

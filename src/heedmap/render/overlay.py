@@ -2,59 +2,135 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from heedmap.errors import InputError, OptionError
 from heedmap.explanation import Segment
-from heedmap.render.colours import PICTURE, table
+from heedmap.geometry import Geometry, Picture
+from heedmap.render.colours import table
+from heedmap.render.contour import otsu, outlined
 from heedmap.render.sample import sample
+from heedmap.render.scaling import Scale, scale_of, taken_values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32
 
 GRID_PIXELS = 336
 NOT_TAKEN = 128
+UNSEEN = 0.3
+"""What the model did not see is grey, and as bright as this part of what it was."""
+OPACITIES = ("relevance", "even")
+LINE = (255, 255, 255, 110)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How patches are laid over a picture.
+
+    Attributes:
+        alpha: opacity of the most relevant place, 0 to 1.
+        cmap: name of a matplotlib colour map; None: a sequential one, or where relevance is negative a diverging one.
+        opacity: ``"relevance"``: what matters less is more transparent; ``"even"``: ``alpha`` everywhere.
+        contour: whether to outline what lies above Otsu's threshold.
+        patches: whether to show the patches as they are, with lines between them, and not smoothed.
+        mute: how far the picture's own colours go to grey, 0 to 1, so that they are not taken for relevance.
+    """
+
+    alpha: float = 0.75
+    cmap: str | None = None
+    opacity: str = "relevance"
+    contour: bool = False
+    patches: bool = False
+    mute: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise OptionError(f"alpha={self.alpha}; expected a number from 0 (invisible) to 1 (opaque)")
+        if not 0 <= self.mute <= 1:
+            raise OptionError(f"mute={self.mute}; expected a number from 0 (all colours) to 1 (grey)")
+        if self.opacity not in OPACITIES:
+            raise OptionError(f"opacity={self.opacity!r}; expected {' or '.join(map(repr, OPACITIES))}")
 
 
 def overlay(
-    image: Image.Image, segment: Segment, index: int = 0, *, alpha: float = 0.75, cmap: str = PICTURE
+    image: Image.Image | Picture,
+    segment: Segment,
+    index: int = 0,
+    *,
+    alpha: float = 0.75,
+    cmap: str | None = None,
+    opacity: str = "relevance",
+    contour: bool = False,
+    patches: bool = False,
+    mute: float = 0.0,
 ) -> Image.Image:
     """``image`` with the relevance of sample ``index`` over it, RGB, of the image's own size.
 
-    The relevance is min–max scaled and upsampled bilinearly; what matters more is less transparent, up to ``alpha``.
+    The relevance is min–max scaled, or where some is negative centred at 0, and upsampled bilinearly.
 
     Args:
-        image: as the model saw it, so that the grid covers all of it.
+        image: as the model saw it, so that the grid covers all of it; or a Picture, which says where on it the model
+            looked: what lies outside is dimmed.
         segment: one with a grid (rows, columns).
         index: the sample.
-        alpha: opacity of the most relevant place, 0 to 1.
-        cmap: name of a matplotlib colour map.
+        alpha, cmap, opacity, contour, patches, mute: see :class:`Style`.
 
     Raises:
-        InputError: no PIL image, a segment without a grid, or no such sample.
-        OptionError: no such colour map, or an alpha out of range.
+        InputError: no image, a segment without a grid, or no such sample.
+        OptionError: no such colour map, or an option out of range.
+        MissingLibraryError: ``contour`` without scikit-image.
     """
-    if not 0 <= alpha <= 1:
-        raise OptionError(f"alpha={alpha}; expected a number from 0 (invisible) to 1 (opaque)")
+    style = Style(alpha, cmap, opacity, contour, patches, mute)
+    values = taken_values(sample(segment, index))
+    grid_values(segment, values)
+    return laid(as_picture(image), segment, values, scale_of([values]), style)
+
+
+def as_picture(image: Image.Image | Picture) -> Picture:
+    """A Picture of an image that the model saw as it is; InputError where it is neither."""
+    if isinstance(image, Picture):
+        return image
     if not isinstance(image, Image.Image):
-        raise InputError(f"the image is a {type(image).__name__}; expected a PIL.Image.Image")
-    share = grid_values(segment, sample(segment, index).share)
-    smooth = Image.fromarray(share.astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR)
-    level = np.round(np.asarray(smooth) * 255).clip(0, 255).astype(np.uint8)
-    mask = Image.fromarray(np.round(level * alpha).astype(np.uint8))
-    return Image.composite(Image.fromarray(table(cmap)[level]), image.convert("RGB"), mask)
+        raise InputError(f"the image is a {type(image).__name__}; expected a PIL.Image.Image or a heedmap Picture")
+    return Picture(image.convert("RGB"), Geometry.whole(image.size))
 
 
-def heat_grid(segment: Segment, index: int = 0, *, cmap: str = PICTURE) -> Image.Image:
+def laid(
+    picture: Picture, segment: Segment, values: Float[np.ndarray, " tokens"], scale: Scale, style: Style
+) -> Image.Image:
+    """A picture with ``values`` of the segment's tokens over it, NaN: not taken in, on any scale."""
+    image, cmap = _muted(picture.image.convert("RGB"), style.mute), style.cmap or scale.cmap
+    grid = scale.places(grid_values(segment, values)).astype(np.float32)
+    smoothing = Image.Resampling.NEAREST if style.patches else Image.Resampling.BILINEAR
+    places = _placed(grid, picture.geometry, smoothing)
+    seen = _placed(np.ones_like(grid), picture.geometry, Image.Resampling.NEAREST) > 0.5
+    level = np.round(places * 255).clip(0, 255).astype(np.uint8)
+    strength = scale.strength(places) if style.opacity == "relevance" else np.ones_like(places)
+    mask = Image.fromarray(np.round(strength.clip(0, 1) * 255 * style.alpha * seen).astype(np.uint8))
+    result = Image.composite(Image.fromarray(table(cmap)[level]), _dimmed(image, seen), mask)
+    if style.patches:
+        _draw_lines(result, segment, picture.geometry)
+    threshold = otsu(grid[np.isfinite(grid_values(segment, values))]) if style.contour else None
+    return result if threshold is None else outlined(result, (places > threshold) & seen)
+
+
+def heat_grid(segment: Segment, index: int = 0, *, cmap: str | None = None) -> Image.Image:
     """The patches as squares of one colour each, RGB; grey where the model did not take a patch in.
 
     Raises:
         InputError: a segment without a grid, or no such sample.
     """
     drawn = sample(segment, index)
-    level = np.round(grid_values(segment, drawn.share) * 255).astype(np.uint8)
-    pixels = np.where(grid_values(segment, drawn.taken)[..., None], table(cmap)[level], NOT_TAKEN)
+    values = taken_values(drawn)
+    scale = scale_of([values])
+    level = np.round(grid_values(segment, scale.places(values)) * 255).astype(np.uint8)
+    taken = grid_values(segment, drawn.taken)[..., None]
+    pixels = np.where(taken, table(cmap or scale.cmap)[level], NOT_TAKEN)
     side = max(1, GRID_PIXELS // max(level.shape))
     return Image.fromarray(pixels.astype(np.uint8).repeat(side, 0).repeat(side, 1))
 
@@ -72,3 +148,40 @@ def grid_values(segment: Segment, values: NDArray[Any]) -> NDArray[Any]:
             f"{segment.grid[0]} rows and {segment.grid[1]} columns"
         )
     return values.reshape(segment.grid)
+
+
+def _placed(
+    grid: Float32[np.ndarray, "rows columns"], geometry: Geometry, smoothing: Image.Resampling
+) -> Float32[np.ndarray, "height width"]:
+    """A grid over what the model saw, in pixels of the original; 0 outside of it."""
+    rows, columns = grid.shape
+    left, top, right, bottom = geometry.to_original((0.0, 0.0, *geometry.seen))
+    across, down = columns / (right - left), rows / (bottom - top)
+    affine = (across, 0.0, -left * across, 0.0, down, -top * down)
+    placed = Image.fromarray(grid).transform(geometry.size, Image.Transform.AFFINE, affine, smoothing)
+    return np.asarray(placed)
+
+
+def _muted(image: Image.Image, mute: float) -> Image.Image:
+    return Image.blend(image, image.convert("L").convert("RGB"), mute) if mute else image
+
+
+def _dimmed(image: Image.Image, seen: NDArray[np.bool_]) -> Image.Image:
+    if seen.all():
+        return image
+    grey = image.convert("L").point(lambda level: round(level * UNSEEN)).convert("RGB")
+    return Image.composite(image, grey, Image.fromarray(seen))
+
+
+def _draw_lines(image: Image.Image, segment: Segment, geometry: Geometry) -> None:
+    rows, columns = segment.grid or (1, 1)
+    left, top, right, bottom = geometry.view
+    pen = ImageDraw.Draw(image, "RGBA")
+    for x in np.linspace(0, geometry.seen[0], columns + 1)[1:-1]:
+        place = geometry.to_original((x, 0, x, 0))[0]
+        if left < place < right:
+            pen.line([(place, top), (place, bottom - 1)], fill=LINE)
+    for y in np.linspace(0, geometry.seen[1], rows + 1)[1:-1]:
+        place = geometry.to_original((0, y, 0, y))[1]
+        if top < place < bottom:
+            pen.line([(left, place), (right - 1, place)], fill=LINE)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from heedmap.errors import InputError
 from heedmap.subjects.boxes import box_names
 from heedmap.subjects.decoder import spoken
+from heedmap.subjects.geometry import geometries, trimmed
 from heedmap.subjects.inputs import listed, placed, samples, tensors
 from heedmap.subjects.naming import segment_labels
-from heedmap.subjects.pictures import pixels, unprocessed
+from heedmap.subjects.pictures import pixels, rgb, unprocessed
 from heedmap.subjects.processors import Processors
 from heedmap.subjects.table import Kind
 from heedmap.subjects.words import Speech, special_ids
@@ -222,9 +223,7 @@ class Subject:
         Raises:
             InputError: the model takes no image, or cuts it to pieces that are no picture any more.
         """
-        if "image" not in self.kind_row.takes:
-            raise InputError(f"{self.name} takes no image; it takes {self.kind_row.about}")
-        processor = self.processors.need("image", self.name)
+        processor = self._image_processor()
         values = pixels(processor, listed(image))["pixel_values"]
         if values.dim() != 4:
             raise InputError(
@@ -233,6 +232,58 @@ class Subject:
             )
         shown: list[Image] = [unprocessed(one, processor) for one in values]
         return shown if isinstance(image, list) else shown[0]
+
+    def geometry(self, image: Any) -> Any:
+        """Where on the original the model looks: the processor's resize, crop and padding, to be undone.
+
+        It is measured, by sending pictures of coordinates of the same size through the processor.
+
+        Args:
+            image: one, or a list, which the processor may pad to one size.
+
+        Returns:
+            A :class:`~heedmap.geometry.Geometry`, exact to about a pixel; or a list of them.
+
+        Raises:
+            InputError: the model takes no image, or its processor does more than resize, crop and pad.
+        """
+        found = geometries(self._image_processor(), [rgb(one).size for one in listed(image)])
+        known = [one for one in found if one is not None]
+        if len(known) < len(found):
+            raise InputError(
+                f"the image processor of {self.name} does more than resize, crop and pad, so there is no one box of "
+                "the original that it looks at; lay the map on shown_image(…)"
+            )
+        patch = getattr(getattr(self.config, "vision_config", self.config), "patch_size", None)
+        made = [trimmed(one, patch) for one in known]
+        return made if isinstance(image, list) else made[0]
+
+    def picture(self, image: Any = None, boxes: Any = None) -> Any:
+        """The original picture with where the model looked: give it to ``plot``, ``overlay`` or ``side_by_side``.
+
+        Where the processor does more than resize, crop and pad, it is the picture as the model saw it, and says so.
+
+        Args:
+            image: one, or a list as for :meth:`explain`. A model of boxes has not seen it; the boxes are drawn on it.
+                None: the boxes are drawn on an empty square.
+            boxes: as for :meth:`explain`; their places are drawn.
+
+        Returns:
+            A :class:`~heedmap.geometry.Picture`; or for lists a list of them.
+
+        Raises:
+            InputError: there is neither an image nor places of boxes, the lists are of unequal length, or the model
+                cuts an image to pieces.
+        """
+        from heedmap.subjects.scene import pictures
+
+        made = pictures(self, listed(image), listed(boxes))
+        return made if isinstance(image, list) or isinstance(boxes, list) else made[0]
+
+    def _image_processor(self) -> Any:
+        if "image" not in self.kind_row.takes:
+            raise InputError(f"{self.name} takes no image; it takes {self.kind_row.about}")
+        return self.processors.need("image", self.name)
 
     def _decoder(self, inputs: Mapping[str, Any], given: Any) -> dict[str, Any]:
         if self.kind_row.speaks != "decoder":

@@ -1,0 +1,199 @@
+"""What one set of axes of a figure shows: a picture, boxes, a curve or bars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from heedmap.geometry import Box, Picture
+from heedmap.render.colours import SIGNED, table
+from heedmap.render.fonts import drawable, families
+from heedmap.render.overlay import Style, grid_values, laid
+from heedmap.render.sample import Sample, number
+from heedmap.render.scaling import Scale
+from heedmap.render.themes import Theme
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Colormap
+
+    from heedmap.explanation import Segment
+
+LONGEST_LABEL = 24
+MOST_NAMED, NAMED = 8, 0.1
+"""So many boxes, of so much of the colour scale, have their name and relevance written beside them."""
+SIDES = (600, 1200)
+"""From and to: the longer side of a picture in a figure, in pixels."""
+MOST_STRETCHED = 12.0
+"""A picture longer than this many times its other side is stretched to be seen at all."""
+GROUND = 0.5
+"""How far a picture under boxes goes to the colour of what does not matter, so that only what matters stands out."""
+FILL = 0.45
+"""Opacity inside of the strongest box."""
+HALO = (0.6, 0.6, 0.6, 0.5)
+EDGE = 0.07
+"""Of the picture's height: a name whose box begins higher is written inside it."""
+BAR = 0.15
+"""How far up its map the colour of the shortest bar is, so that it is seen."""
+FRAME = "#40e0ff"
+
+Rgb = tuple[float, float, float]
+
+
+def draw_patches(
+    axes: Axes,
+    segment: Segment,
+    values: Float[np.ndarray, " tokens"],
+    scale: Scale,
+    style: Style,
+    picture: Picture | None,
+    theme: Theme,
+) -> None:
+    """Patches over a picture, or as a grid of their own."""
+    _frameless(axes)
+    if picture is None:
+        from matplotlib import colormaps
+
+        grid = np.ma.masked_invalid(grid_values(segment, np.where(np.isfinite(values), scale.places(values), np.nan)))
+        axes.imshow(grid, cmap=colormaps[style.cmap or scale.cmap].with_extremes(bad=theme.missing), vmin=0, vmax=1)
+        return
+    shown = picture.fitted(*SIDES)
+    _show(axes, np.asarray(laid(shown, segment, values, scale, style)), shown)
+    for name, box in shown.frames.items():
+        _frame(axes, _corners(box, shown), name)
+
+
+def draw_boxes(
+    axes: Axes, values: Float[np.ndarray, " tokens"], names: Sequence[str], scale: Scale, style: Style, picture: Picture
+) -> int:
+    """Each box on the darkened picture in the colour of its relevance, the strongest on top; how many are named."""
+    shown, places = picture.fitted(*SIDES), picture.boxes
+    cmap = style.cmap or scale.cmap
+    _frameless(axes)
+    _show(axes, _faded(shown, _colour(scale, np.nan, cmap)), shown)
+    known = [] if places is None else [i for i in range(min(len(places), len(values))) if np.isfinite(values[i])]
+    strength = scale.strength(scale.places(values))
+    order = sorted(known, key=lambda i: strength[i])
+    for i in order:
+        assert places is not None
+        _box(axes, _corners(tuple(places[i]), shown), _colour(scale, values[i], cmap), float(strength[i]))
+    named = [i for i in order[-MOST_NAMED:] if strength[i] >= NAMED or i == order[-1]]
+    for i in named:
+        assert places is not None
+        box, words = _corners(tuple(places[i]), shown), f"{_shortened(names[i])} {number(values[i])}"
+        _tag(axes, box, words, _colour(scale, values[i], cmap))
+    return len(named)
+
+
+def draw_curve(axes: Axes, drawn: Sample, values: Float[np.ndarray, " frames"], theme: Theme) -> None:
+    """The relevance of frames of sound over time."""
+    timed = len(values) > 1 and drawn.labels[-1].endswith(" s")
+    step = float(drawn.labels[-1].removesuffix(" s")) / (len(values) - 1) if timed else 1.0
+    axes.stairs(values, np.arange(len(values) + 1) * step, fill=True, color=_shade(0.7, theme))
+    axes.set_xlabel("seconds" if timed else "frame")
+
+
+def draw_bars(
+    axes: Axes, drawn: Sample, values: Float[np.ndarray, " tokens"], bars: Sequence[int], scale: Scale, theme: Theme
+) -> None:
+    """The tokens ``bars`` one below the other, in reading order."""
+    places = np.arange(len(bars))
+    colours = [word_colour(scale, values[i], theme, BAR) for i in bars]
+    widths = np.nan_to_num(values[list(bars)], nan=0.0) if bars else []
+    axes.barh(places, widths, color=colours, edgecolor=theme.faint, linewidth=0.4)
+    labels = [drawable(_shortened(drawn.labels[i])) for i in bars]
+    axes.set_yticks(places, labels, parse_math=False, fontfamily=list(families()), fontsize=9)
+    axes.set_ylim(max(len(bars), 1) - 0.4, -0.6)
+    if scale.signed:
+        axes.axvline(0, color=theme.faint, linewidth=0.8)
+
+
+def word_colour(scale: Scale, value: float, theme: Theme, least: float = 0.0) -> Rgb:
+    """The colour behind a word on the theme's ground; ``least``: how far up the map what does not matter is."""
+    if scale.signed:
+        return _colour(scale, value, SIGNED)
+    return _shade(least + (1 - least) * float(scale.places(np.asarray(value))), theme)
+
+
+def word_map(scale: Scale, theme: Theme) -> str | Colormap:
+    """The colour map of which :func:`word_colour` takes its colours."""
+    from matplotlib.colors import ListedColormap
+
+    return SIGNED if scale.signed else ListedColormap([_shade(share, theme) for share in np.linspace(0, 1, 256)])
+
+
+def mappable(scale: Scale, cmap: str | Colormap | None = None) -> ScalarMappable:
+    """What a colour bar is drawn from."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    high = scale.high if scale.high > scale.low else scale.low + 1
+    return ScalarMappable(Normalize(scale.low, high), cmap or scale.cmap)
+
+
+def _show(axes: Axes, pixels: np.ndarray, picture: Picture) -> None:
+    width, height = picture.image.size
+    long = max(width / height, height / width) > MOST_STRETCHED
+    axes.imshow(pixels, extent=(0, width, height, 0), aspect="auto" if long else "equal", interpolation="antialiased")
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+
+
+def _frameless(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _faded(picture: Picture, ground: Rgb) -> np.ndarray:
+    pixels = np.asarray(picture.image.convert("RGB")) * (1 - GROUND) + np.array(ground) * 255 * GROUND
+    return np.round(pixels).astype(np.uint8)
+
+
+def _box(axes: Axes, box: Box, colour: Rgb, strength: float) -> None:
+    from matplotlib.patches import Rectangle
+
+    corner, size, width = box[:2], (box[2] - box[0], box[3] - box[1]), 1.0 + 2.0 * strength
+    axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=HALO, linewidth=width + 1.2))
+    axes.add_patch(Rectangle(corner, *size, facecolor=(*colour, FILL * strength), edgecolor=colour, linewidth=width))
+
+
+def _frame(axes: Axes, box: Box, name: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    corner, size = box[:2], (box[2] - box[0], box[3] - box[1])
+    axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor="black", linewidth=3.2))
+    axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=FRAME, linewidth=1.6))
+    _tag(axes, box, _shortened(name), FRAME)
+
+
+def _tag(axes: Axes, box: Box, words: str, colour: str | Rgb) -> None:
+    ground = {"facecolor": "black", "edgecolor": colour, "linewidth": 0.7, "pad": 1.2, "alpha": 0.8}
+    left, right = axes.get_xlim()
+    above = box[1] > EDGE * axes.get_ylim()[0]
+    on_left = box[0] < (left + right) * 0.6
+    text = axes.text(box[0] if on_left else box[2], box[1], drawable(words), fontsize=6.5, color="white", bbox=ground)
+    text.set(va="bottom" if above else "top", ha="left" if on_left else "right", parse_math=False)
+    text.set_fontfamily(list(families()))
+
+
+def _corners(box: Box, picture: Picture) -> Box:
+    width, height = picture.image.size
+    return box[0] * width, box[1] * height, box[2] * width, box[3] * height
+
+
+def _colour(scale: Scale, value: float, cmap: str) -> Rgb:
+    red, green, blue = table(cmap)[round(float(scale.places(np.asarray(value))) * 255)] / 255
+    return float(red), float(green), float(blue)
+
+
+def _shade(share: float, theme: Theme) -> Rgb:
+    red, green, blue = table(theme.words)[round(share * 255 * theme.deep)] / 255
+    return float(red), float(green), float(blue)
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
