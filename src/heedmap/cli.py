@@ -28,6 +28,7 @@ from heedmap.arguments import (
 )
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.evaluate.app import evaluate
+from heedmap.evaluate.choosing import compare, recommend
 from heedmap.gallery.commands import demo
 from heedmap.guard import guarded
 from heedmap.zoo.commands import zoo
@@ -50,6 +51,8 @@ app = typer.Typer(
 app.add_typer(zoo, name="zoo")
 app.add_typer(evaluate, name="evaluate")
 app.command()(demo)
+app.command()(compare)
+app.command()(recommend)
 
 
 def main() -> None:

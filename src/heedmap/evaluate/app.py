@@ -220,7 +220,7 @@ def conclude(
     plan = Plan(evaluation, subject, reader, chosen, samples, seed, part)
     total = min(samples, len(reader))
     try:
-        with bar() as progress:
+        with progress_bar() as progress:
             task = progress.add_task(f"{evaluation.name} of {subject.name}", total=total)
             summary = run(plan, out, lambda count: progress.advance(task, count))
     except KeyboardInterrupt:
@@ -239,7 +239,7 @@ def conclude(
     console.print(f"wrote {out / 'report.html'}, summary.json, rows and curves beside it", soft_wrap=True, markup=False)
 
 
-def bar() -> Progress:
+def progress_bar() -> Progress:
     """A progress bar with the time that is left; on standard error, and only on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -1,0 +1,263 @@
+"""``heedmap compare`` and ``heedmap recommend``: several methods on one input, and which to use on a model."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heedmap.arguments import (
+    AudioOption,
+    BoxesOption,
+    DeviceOption,
+    DtypeOption,
+    ImageOption,
+    JsonOption,
+    ModelArgument,
+    TargetOption,
+    TextOption,
+    as_target,
+    load_model,
+    parse_target,
+    read_inputs,
+)
+from heedmap.atomic import write_atomically
+from heedmap.errors import InputError, OutputError
+from heedmap.evaluate.app import DataOption, FileOption, MethodOption, SeedOption, opened, progress_bar
+from heedmap.guard import guarded
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from heedmap.evaluate.comparing import Comparison
+
+COMPARED = ("generic", "rollout", "raw_attention", "attn_lrp")
+"""What is compared where no method is named."""
+PICTURES = (".png", ".svg", ".pdf")
+
+
+@guarded
+def compare(
+    context: typer.Context,
+    model: ModelArgument,
+    text: TextOption = None,
+    image: ImageOption = None,
+    boxes: BoxesOption = None,
+    audio: AudioOption = None,
+    target: TargetOption = None,
+    method: MethodOption = None,
+    out: Annotated[Path | None, typer.Option(help="Write .png, .svg, .pdf, .html or .json.")] = None,
+    seed: SeedOption = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    """Explain one answer by several methods, side by side, and ask the model which of them says what it does."""
+    from heedmap.evaluate.comparing import compare as run
+    from heedmap.evaluate.contenders import contenders
+
+    if out is not None and out.suffix not in (*PICTURES, ".html", ".json"):
+        raise typer.BadParameter(f"{out.name}: expected {', '.join(PICTURES)}, .html or .json", param_hint="--out")
+    chosen = contenders(method or COMPARED, crossed=True)
+    wanted = as_target(parse_target(target))
+    given = read_inputs(text, image, boxes, audio)
+    subject = load_model(model, device, dtype)
+    found = run(subject, given, chosen, target=wanted, seed=seed)
+    if out is not None:
+        _write(out, _file(out.suffix, found, subject, given))
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    first = next(iter(found.explanations.values()))
+    console.print(f"{first.target[0]}, score {float(first.scores[0]):.4g}", markup=False)
+    console.print(table(found))
+    for line in (*legend(), *(f"left out: {name}: {why}" for name, why in found.refused.items())):
+        console.print(line, soft_wrap=True, markup=False)
+    if out is not None:
+        console.print(f"wrote {out}", soft_wrap=True, markup=False)
+
+
+@guarded
+def recommend(
+    context: typer.Context,
+    model: ModelArgument,
+    text: Annotated[list[str] | None, typer.Option(help="A text; several times.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="An image file; several times.")] = None,
+    boxes: Annotated[list[Path] | None, typer.Option(help="An .npz of boxes; several times.")] = None,
+    audio: Annotated[list[Path] | None, typer.Option(help="A .wav file; several times.")] = None,
+    data: DataOption = None,
+    file: FileOption = None,
+    target: TargetOption = None,
+    method: MethodOption = None,
+    budget: Annotated[str, typer.Option(help="quick (8 inputs, fast methods) or thorough (32, all).")] = "quick",
+    out: Annotated[Path | None, typer.Option(help="Also write the answer as .md or .json.")] = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    """Say which method to trust on this model, by a few tests on a few of its inputs."""
+    from heedmap.evaluate.contenders import contenders
+    from heedmap.evaluate.recommend import recommend as run
+
+    if out is not None and out.suffix not in (".md", ".json"):
+        raise typer.BadParameter(f"{out.name}: expected .md or .json", param_hint="--out")
+    chosen = contenders(method, crossed=True) if method else None
+    wanted = as_target(parse_target(target))
+    given = {"text": text, "image": image, "boxes": boxes, "audio": audio}
+    subject = load_model(model, device, dtype)
+    inputs = _inputs(given) if any(given.values()) else _drawn(subject, data, file, seed)
+    with progress_bar() as bar:
+        task = bar.add_task(f"methods on {subject.name}", total=1.0)
+        found = run(
+            subject,
+            inputs,
+            methods=chosen,
+            budget=budget,
+            target=wanted,
+            seed=seed,
+            progress=lambda share: bar.update(task, completed=share),
+        )
+    data_out = json.dumps(found.to_dict(), indent=1)
+    if out is not None:
+        _write(out, (data_out + "\n" if out.suffix == ".json" else found.to_markdown()).encode())
+    if as_json:
+        typer.echo(data_out)
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(found.table())
+    for name, why in found.refused.items():
+        console.print(f"left out: {name}: {why}", soft_wrap=True, markup=False)
+
+
+def table(found: Comparison) -> Table:
+    """Methods by segments and figures."""
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = list(
+        dict.fromkeys((s, f) for own in found.figures.values() for s, figures in own.items() for f in figures)
+    )
+    made = Table(title_justify="left")
+    made.add_column("method", no_wrap=True)
+    for segment, figure in columns:
+        made.add_column(f"{segment}\n{figure}", justify="right")
+    made.add_column("seconds", justify="right")
+    for name, own in found.figures.items():
+        cells = [f"{own[s][f]:.3f}" if f in own.get(s, {}) else "–" for s, f in columns]
+        made.add_row(Text(name), *cells, f"{found.seconds[name]:.2f}")
+    return made
+
+
+def legend() -> list[str]:
+    """What the figures are."""
+    from heedmap.evaluate.comparing import FIGURES
+
+    return [f"  {name}: {about}" for name, about in FIGURES.items()]
+
+
+def _file(kind: str, found: Comparison, subject: Any, given: Mapping[str, Any]) -> bytes:
+    if kind == ".json":
+        return (json.dumps(found.to_dict(), indent=1) + "\n").encode()
+    if kind in PICTURES:
+        return _figure(found, subject, given, kind[1:])
+    return _page(found, subject.name, _figure(found, subject, given, "png")).encode()
+
+
+def _figure(found: Comparison, subject: Any, given: Mapping[str, Any], kind: str) -> bytes:
+    from heedmap.render.side_by_side import side_by_side
+
+    picture = None
+    if given["image"] is not None or (given["boxes"] is not None and "boxes" in given["boxes"]):
+        try:
+            picture = subject.picture(given["image"], given["boxes"])
+        except InputError as error:
+            typer.echo(f"heedmap: the maps are drawn without the image: {error}", err=True)
+    figure = side_by_side(found.explanations, image=picture, notes=found.notes())
+    buffer = BytesIO()
+    figure.savefig(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def _page(found: Comparison, name: str, picture: bytes) -> str:
+    from heedmap.evaluate.page import STYLE
+    from heedmap.render.page import document
+    from heedmap.render.text import html_text
+
+    columns = list(
+        dict.fromkeys((s, f) for own in found.figures.values() for s, figures in own.items() for f in figures)
+    )
+    head = "".join(f"<th scope=col>{html_text(segment)}<br>{html_text(figure)}</th>" for segment, figure in columns)
+    rows = "\n".join(
+        f"<tr><th scope=row>{html_text(method)}</th>"
+        + "".join(f"<td>{own[s][f]:.3f}</td>" if f in own.get(s, {}) else "<td>–</td>" for s, f in columns)
+        + f"<td>{found.seconds[method]:.2f}</td></tr>"
+        for method, own in found.figures.items()
+    )
+    first = next(iter(found.explanations.values()))
+    key = "".join(f"<li>{html_text(line.strip())}</li>" for line in legend())
+    refused = "".join(f"<li>left out: {html_text(n)}: {html_text(why)}</li>" for n, why in found.refused.items())
+    body = (
+        f"<h1>{html_text(name)}: {html_text(first.target[0])}</h1>\n"
+        f'<img alt="maps of {html_text(", ".join(found.figures))} side by side" style="max-width: 100%" '
+        f'src="data:image/png;base64,{b64encode(picture).decode()}">\n'
+        f"<div class=scroll><table><tr><th scope=col>method</th>{head}<th scope=col>seconds</th></tr>\n{rows}\n</table></div>"
+        f"\n<ul class=fine>{key}{refused}</ul>"
+    )
+    return document(f"<style>{STYLE}</style>\n<main>\n{body}\n</main>\n", f"heedmap: methods on {name}")
+
+
+def _inputs(given: Mapping[str, list[Any] | None]) -> list[dict[str, Any]]:
+    """One input for each entry of the lists; what is given once goes with each."""
+    from heedmap.media import read_audio, read_boxes, read_image
+
+    read: Mapping[str, Callable[[Any], Any]] = {
+        "text": str,
+        "image": read_image,
+        "boxes": read_boxes,
+        "audio": read_audio,
+    }
+    lists = {role: [read[role](one) for one in values] for role, values in given.items() if values}
+    counts = {len(values) for values in lists.values()} - {1}
+    if len(counts) > 1:
+        told = ", ".join(f"{len(values)} × --{role}" for role, values in lists.items())
+        raise typer.BadParameter(f"{told}: give as many of each, or one for all", param_hint="inputs")
+    count = counts.pop() if counts else 1
+    return [{role: values[row if len(values) > 1 else 0] for role, values in lists.items()} for row in range(count)]
+
+
+def _drawn(subject: Any, data: str | None, file: list[str] | None, seed: int) -> list[Mapping[str, Any]]:
+    """Inputs of a data set, or of the zoo's own world, drawn by the seed."""
+    import numpy as np
+
+    from heedmap.evaluate.recommend import BUDGETS
+    from heedmap.evaluate.zoo_samples import plain
+
+    reader = opened(data, file, lambda: plain(subject))
+    most = max(budget.inputs for budget in BUDGETS.values())
+    found: list[Mapping[str, Any]] = []
+    for index in np.random.default_rng(seed).permutation(len(reader)).tolist():
+        if len(found) == most:
+            break
+        try:
+            found.append(reader[index].inputs)
+        except InputError:
+            continue
+    return found
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
