@@ -19,7 +19,7 @@ from heedmap.evaluate.masks import checked, cut, overlap, upsampled
 from heedmap.evaluate.protocol import Contender, Findings, Row
 from heedmap.evaluate.removal import repeated
 from heedmap.evaluate.seen import answered, maps_of, tried
-from heedmap.evaluate.spelling import listed, meant, plain
+from heedmap.evaluate.spelling import listed, plain
 from heedmap.subjects.pictures import rgb
 from heedmap.targets import get
 
@@ -135,13 +135,12 @@ class Detection:
     def _kept(self, subject: Any, pictures: Sequence[_Picture], output: Any) -> list[list[_Kept]]:
         probability, names = _probabilities(subject, output)
         labels = _labels(subject, names, pictures)
-        score, index = probability.max(-1)
-        boxes = output.pred_boxes.float()
+        score, index = (one.cpu() for one in probability.max(-1))
+        boxes = output.pred_boxes.float().cpu()
         corners = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., 2:]], -1)
         found: list[list[_Kept]] = [[] for _ in pictures]
         for row, query in (score > self.threshold).nonzero().tolist():
-            best = int(index[row, query])
-            x, y, width, height = corners[row, query].tolist()
+            best, (x, y, width, height) = int(index[row, query]), corners[row, query].tolist()
             found[row].append(_Kept(query, best, labels[best], float(score[row, query]), (x, y, width, height)))
         return found
 
@@ -174,20 +173,20 @@ def _probabilities(subject: Any, output: Any) -> tuple[Float[torch.Tensor, "batc
 
 
 def _labels(subject: Any, names: Mapping[int, str], pictures: Sequence[_Picture]) -> dict[int, str]:
-    """Class index → its label as the data set has it, so far as it has it, else as the model has it.
+    """Class index → its plain label.
 
     Raises:
         InputError: the data set has a label that the model does not know.
     """
+    found = {index: plain(name) for index, name in names.items()}
     there = {plain(one.label) for picture in pictures for one in picture.objects}
-    known = meant(names, there)
-    missing = there - set(known.values())
+    missing = there - set(found.values())
     if missing:
         raise InputError(
             f"{subject.name} finds {listed(names.values())}; the data set has {listed(sorted(there))}, of which it does not "
             f"know {listed(sorted(missing))}; give a model of these labels, or data that it knows"
         )
-    return {index: known.get(index, plain(name)) for index, name in names.items()}
+    return found
 
 
 def _picture(sample: Sample) -> _Picture:
