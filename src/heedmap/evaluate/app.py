@@ -108,6 +108,34 @@ def segmentation(
 
 @evaluate.command()
 @guarded
+def detection(
+    context: typer.Context,
+    model: ModelArgument,
+    out: OutOption,
+    data: DataOption = None,
+    file: FileOption = None,
+    method: MethodOption = None,
+    samples: SamplesOption = 1000,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Queries of a more probable class are explained.")
+    ] = 0.5,
+    seed: SeedOption = 0,
+    batch: PartOption = 16,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cut a detector's maps to masks, and score them as COCO scores segmentations."""
+    from heedmap.evaluate.detection import Detection
+    from heedmap.evaluate.zoo_samples import shown
+
+    subject = load_model(model, device, dtype)
+    reader = opened(data, file, lambda: shown(subject))
+    conclude(Detection(threshold), subject, reader, method, samples, seed, batch, out, as_json)
+
+
+@evaluate.command()
+@guarded
 def rationales(
     context: typer.Context,
     model: ModelArgument,

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from heedmap.data.sample import Sample
 
 Row = dict[str, Any]
-"""One measurement: column → a number, a str or a list of numbers. Always with ``sample`` (its key) and ``method``."""
+"""One measurement: column → a number, a str or a list of numbers. Always with ``sample`` (its key) and ``method``, which is
+"" where it says what is true; all rows of an evaluation have the same columns."""
 
 Statistic = Callable[["Int[np.ndarray, ' drawn']"], float]
 """What a measure is of the samples with these numbers, some perhaps drawn more than once."""

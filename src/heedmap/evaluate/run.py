@@ -139,7 +139,7 @@ def _readable(plan: Plan) -> Sample:
         try:
             sample = plan.reader[index]
             rows, skipped = plan.evaluation.rows(plan.subject, [sample], [Contender("random", "random")], plan.seed)
-            if rows:
+            if any(row["method"] for row in rows):  # rows of no method say what is true
                 return sample
             reason = next(iter(skipped.values()), "it gives no measurement")
         except HeedmapError as error:

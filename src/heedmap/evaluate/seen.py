@@ -78,7 +78,14 @@ def maps_of(
     """
     explanations: Any = explained(subject, inputs, targets_of(places), contender, seed)
     found = [_grids(one) for one in explanations]
-    return [[found[slot][row] for slot in range(len(own))] for row, own in enumerate(places)]
+    maps = [[found[slot][row] for slot in range(len(own))] for row, own in enumerate(places)]
+    return _shuffled(maps, seed) if contender.method == "random" else maps
+
+
+def _shuffled(maps: list[list[np.ndarray]], seed: int) -> list[list[np.ndarray]]:
+    """Each map in an order of its own: ``random`` draws one for the whole batch, so that samples would not differ."""
+    rng = np.random.default_rng(seed)
+    return [[rng.permutation(one.ravel()).reshape(one.shape) for one in own] for own in maps]
 
 
 def _grids(explanation: Explanation) -> Float[np.ndarray, "batch rows columns"]:

@@ -127,12 +127,12 @@ class Segmentation:
         self, subject: Any, samples: Sequence[Sample], logits: Float[torch.Tensor, "batch classes"]
     ) -> tuple[dict[int, list[_Asked]], dict[str, str]]:
         """Number of the sample → what is asked of it; and why nothing is of the others."""
-        names = all_class_names(subject, logits.shape[1])
+        names, scores = all_class_names(subject, logits.shape[1]), logits.tolist()
         found: dict[int, list[_Asked]] = {}
         skipped: dict[str, str] = {}
         for number, sample in enumerate(samples):
             try:
-                masks = self._masks(sample, logits[number].tolist(), names)
+                masks = self._masks(sample, scores[number], names)
                 found[number] = _seen(subject, sample, {index: (names[index], mask) for index, mask in masks.items()})
             except SampleError as error:
                 skipped[sample.key] = str(error)
