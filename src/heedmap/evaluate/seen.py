@@ -10,7 +10,8 @@ import torch
 
 from heedmap.errors import InputError
 from heedmap.evaluate.answer import explained
-from heedmap.zoo.samples.sample import targets_of
+from heedmap.evaluate.masking import repeated
+from heedmap.zoo.samples.sample import target_of
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -63,7 +64,10 @@ def maps_of(
     contender: Contender,
     seed: int,
 ) -> list[list[Float[np.ndarray, "rows columns"]]]:
-    """For each sample the maps of its answers, over the patches of its picture; from one forward pass.
+    """For each sample the maps of its answers, over the patches of its picture.
+
+    Each answer is a row of its own in one batch: samples have unequal numbers of them, and methods that propagate relevance
+    take their passes for each target anyway.
 
     Args:
         subject: the model.
@@ -76,9 +80,11 @@ def maps_of(
         InputError: the patches form no grid.
         HeedmapError: the method cannot explain them.
     """
-    explanations: Any = explained(subject, inputs, targets_of(places), contender, seed)
-    found = [_grids(one) for one in explanations]
-    maps = [[found[slot][row] for slot in range(len(own))] for row, own in enumerate(places)]
+    counts = [len(own) for own in places]
+    owners = torch.arange(len(places)).repeat_interleave(torch.tensor(counts))
+    flat = target_of([place for own in places for place in own])
+    grids = _grids(explained(subject, repeated(inputs, len(places), owners), flat, contender, seed))
+    maps = [list(own) for own in np.split(grids, np.cumsum(counts)[:-1])]
     return _shuffled(maps, seed) if contender.method == "random" else maps
 
 

@@ -21,7 +21,8 @@ DIGITS = 6
 def figures(measure: Measure, reference: str, seed: int) -> list[dict[str, Any]]:
     """For each contender the measure, its interval, and its difference to the reference, best first.
 
-    All contenders are drawn alike, so that differences are paired. ``p`` is two-sided: twice the share of drawn
+    The draws are shifted so that their mean is the measure: that changes nothing for a mean, but average precision is greater
+    on pictures of which some are drawn twice. All contenders are drawn alike, so that differences are paired. ``p`` is two-sided: twice the share of drawn
     differences on the rarer side of zero (at least 1 in ``resamples``), corrected after Holm for the number of contenders.
 
     Args:
@@ -31,8 +32,11 @@ def figures(measure: Measure, reference: str, seed: int) -> list[dict[str, Any]]
     """
     every = np.arange(measure.samples)
     draws = np.random.default_rng(seed).integers(measure.samples, size=(measure.resamples, measure.samples))
-    drawn = {name: np.array([one(rows) for rows in draws]) for name, one in measure.statistics.items()}
     values = {name: one(every) for name, one in measure.statistics.items()}
+    drawn = {
+        name: _centred(np.array([one(rows) for rows in draws]), values[name])
+        for name, one in measure.statistics.items()
+    }
     found: dict[str, dict[str, Any]] = {
         name: {"method": name, "value": _round(values[name]), **_ends("", drawn[name])} for name in values
     }
@@ -71,6 +75,11 @@ def ranks(measures: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {"method": name, "rank": round(float(np.mean(own)), 3), "measures": len(own)} for name, own in places.items()
     ]
     return sorted(means, key=lambda entry: (entry["rank"], entry["method"]))
+
+
+def _centred(drawn: Float[np.ndarray, " resamples"], value: float) -> Float[np.ndarray, " resamples"]:
+    there = drawn[np.isfinite(drawn)]
+    return drawn + (value - there.mean()) if there.size and np.isfinite(value) else drawn
 
 
 def _places(measure: Mapping[str, Any]) -> dict[str, float]:
