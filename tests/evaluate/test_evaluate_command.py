@@ -107,3 +107,26 @@ def test_what_is_wrong_is_told(arguments: tuple[str, ...], code: int, told: str,
     words = " ".join(result.stderr.replace("│", " ").split())
     assert told in words, words
     assert not (tmp_path / "run").exists() or not (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        (("segmentation", "zoo/vit-shapes"), "miou"),
+        (("detection", "zoo/detr-shapes"), "ap"),
+        (("sanity", "zoo/lxmert-shapes", "--check", "saco", "--check", "agreement"), "saco"),
+    ],
+)
+def test_the_other_evaluations_run_on_the_zoo(command: tuple[str, ...], key: str, tmp_path: Path) -> None:
+    summary = _json(*command, "--out", str(tmp_path), "--samples", "6", *SMALL)
+    assert any(key in measure["key"].lower() for measure in summary["measures"])
+    assert {row["method"] for row in summary["measures"][0]["rows"]} == {"generic", "rollout"}
+    assert "Leaderboard" in (tmp_path / "report.html").read_text()
+
+
+def test_detection_reads_coco(tmp_path: Path) -> None:
+    shapes.write_coco(tmp_path / "coco", "val", 4)
+    data = ("--data", f"coco:{tmp_path / 'coco'}", "--file", "split=val2014")
+    summary = _json("detection", "zoo/detr-shapes", "--out", str(tmp_path / "run"), *data, *SMALL)
+    assert summary["data"]["kind"] == "coco"
+    assert summary["measures"][0]["samples"] == 4

@@ -21,9 +21,10 @@ DIGITS = 6
 def figures(measure: Measure, reference: str, seed: int) -> list[dict[str, Any]]:
     """For each contender the measure, its interval, and its difference to the reference, best first.
 
-    The draws are shifted so that their mean is the measure: that changes nothing for a mean, but average precision is greater
-    on pictures of which some are drawn twice. All contenders are drawn alike, so that differences are paired. ``p`` is two-sided: twice the share of drawn
-    differences on the rarer side of zero (at least 1 in ``resamples``), corrected after Holm for the number of contenders.
+    The draws are shifted so that their mean is the measure: that changes nothing for a mean, but average precision is
+    greater on pictures of which some are drawn twice. All contenders are drawn alike, so that differences are paired. ``p``
+    is two-sided: twice the share of drawn differences on the rarer side of zero (at least 1 in ``resamples``), corrected
+    after Holm for the number of contenders.
 
     Args:
         measure: what to look at.
