@@ -66,11 +66,12 @@ def side_by_side(
         MissingLibraryError: ``contour`` without scikit-image.
     """
     _check(explanations, index, notes)
-    picture = None if image is None else as_picture(image).fitted(*SIDES)
+    picture = None if image is None else as_picture(image)
+    drawn = None if picture is None else picture.fitted(*SIDES)
     style, look = Style(contour=contour, mute=MUTE), themed(theme)
     names = dict.fromkeys(name for one in explanations.values() for name in one.segments)
     rows = {name: row(name, explanations, index, shared) for name in names}
-    cells = {(n, c): cell(part, c, picture, style, look) for n, part in rows.items() for c in part.segments}
+    cells = {(n, c): cell(part, c, drawn, style, look) for n, part in rows.items() for c in part.segments}
     table = _Table(explanations, index, notes, rows, cells, picture, Sheet(look))
     return table.figure(_remarks(rows, picture, style, shared))
 
