@@ -115,7 +115,7 @@ class _Drawing:
         values = taken_values(drawn)
         scale = scale_of([values])
         dress(axes, self.theme)
-        title = wrap(visible(f"{segment.name} · {scale_words(drawn, scale)}"), LETTERS_PER_TITLE)
+        title = wrap(visible(f"{segment.name} · {scale_words(drawn, scale, segment.kind)}"), LETTERS_PER_TITLE)
         axes.set_title("\n".join(title), fontsize=9, parse_math=False, color=self.theme.ink)
         if segment.grid is not None:
             draw_patches(axes, segment, values, scale, self.style, self.picture, self.theme)
