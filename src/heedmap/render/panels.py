@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Colormap
+    from matplotlib.ticker import MaxNLocator
 
     from heedmap.explanation import Segment
 
@@ -133,6 +134,13 @@ def mappable(scale: Scale, cmap: str | Colormap | None = None) -> ScalarMappable
 
     high = scale.high if scale.high > scale.low else scale.low + 1
     return ScalarMappable(Normalize(scale.low, high), cmap or scale.cmap)
+
+
+def ticks(tall: float) -> MaxNLocator:
+    """The ticks of a colour bar of so many inches: as many as there is room for."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=max(1, min(8, int(tall * 4))))
 
 
 def stretched(width: int, height: int) -> bool:

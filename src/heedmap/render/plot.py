@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from heedmap.geometry import Picture
 from heedmap.render.fonts import drawable, families
 from heedmap.render.overlay import Style, as_picture
-from heedmap.render.panels import draw_bars, draw_boxes, draw_curve, draw_patches, mappable, stretched
+from heedmap.render.panels import draw_bars, draw_boxes, draw_curve, draw_patches, mappable, stretched, ticks
 from heedmap.render.sample import Sample, batch_size, checked_index, sample, visible
 from heedmap.render.scaling import Scale, scale_of, scale_words, taken_values
 from heedmap.render.themes import Theme, dress
@@ -158,7 +158,8 @@ class _Drawing:
         columns, rows = self._size(segment)
         width = PICTURE_WIDTH if stretched(columns, rows) else min(PICTURE_WIDTH, TALLEST * columns / rows)
         beside = axes.inset_axes((1 + BAR / width / 2, 0, BAR / width, 1))
-        bar = axes.figure.colorbar(mappable(scale, self.style.cmap), cax=beside)
+        tall = min(TALLEST, max(0.1, width * rows / columns))
+        bar = axes.figure.colorbar(mappable(scale, self.style.cmap), cax=beside, ticks=ticks(tall))
         bar.set_label("relevance", color=self.theme.ink, fontsize=8)
         beside.tick_params(colors=self.theme.faint, labelcolor=self.theme.ink, labelsize=8)
         beside.spines["outline"].set_edgecolor(self.theme.faint)

@@ -12,7 +12,7 @@ from heedmap.errors import InputError
 from heedmap.geometry import Picture
 from heedmap.render.cells import COLUMN, RELEVANCE, Cell, Row, cell, row
 from heedmap.render.overlay import Style, as_picture
-from heedmap.render.panels import SIDES, mappable
+from heedmap.render.panels import SIDES, mappable, ticks
 from heedmap.render.plot import MUTE, picture_words
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.sheet import Sheet
@@ -158,7 +158,7 @@ class _Table:
 
     def _bar(self, axes: Axes, part: Row, column: str, tall: float) -> None:
         theme = self.sheet.theme
-        bar = axes.figure.colorbar(mappable(part.scales[column], part.cmap(column, theme)), cax=axes)
+        bar = axes.figure.colorbar(mappable(part.scales[column], part.cmap(column, theme)), cax=axes, ticks=ticks(tall))
         bar.set_label("\n".join(wrap(part.unit, round(tall * BAR_LETTERS))), color=theme.ink, fontsize=7)
         axes.tick_params(colors=theme.faint, labelcolor=theme.ink, labelsize=7)
         axes.spines["outline"].set_edgecolor(theme.faint)
