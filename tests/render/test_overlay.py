@@ -196,3 +196,14 @@ def test_grid_picture_has_square_patches_and_grey_for_those_not_taken():
     assert picture[0, 0].tolist() == [128] * 3
     assert picture[-1, -1].tolist() == table(PICTURE)[255].tolist()
     assert picture[0, -1].tolist() == table(PICTURE)[0].tolist()
+
+
+def test_what_the_model_saw_is_cut_out_of_the_original():
+    image = Image.new("RGB", (90, 60), (0, 0, 200))
+    image.paste((200, 0, 0), (45, 0, 90, 60))
+    seen = np.asarray(Picture(image, Geometry((2.0, 2.0), (15.0, -10.0), (30, 40), (90, 60))).as_seen())
+    assert seen.shape == (40, 30, 3)
+    assert (seen[:5] == 0).all()
+    assert (seen[35:] == 0).all()
+    assert (seen[6:34, :14] == [0, 0, 200]).all()
+    assert (seen[6:34, 16:] == [200, 0, 0]).all()

@@ -9,7 +9,7 @@ from heedmap.render.plot import blank
 from heedmap.render.sample import sample
 from heedmap.render.scaling import scale_of, scale_words, taken_values
 from heedmap.render.themes import THEMES
-from heedmap.render.words import draw_words, placed_words
+from heedmap.render.tokens import draw_words, placed_words
 
 
 def test_without_negative_values_it_goes_from_least_to_greatest():

@@ -10,7 +10,7 @@ from heedmap.errors import InputError, UnknownNameError
 from heedmap.geometry import Geometry, Picture
 from heedmap.render.cells import row
 from heedmap.render.side_by_side import side_by_side
-from heedmap.render.words import placed_words
+from heedmap.render.tokens import placed_words
 
 
 def _drawn(figure) -> np.ndarray:

@@ -14,7 +14,7 @@ from heedmap.render.panels import draw_bars, draw_boxes, draw_curve, draw_patche
 from heedmap.render.sample import Sample, checked_index, sample
 from heedmap.render.scaling import Scale, range_words, scale_of, scale_words, taken_values
 from heedmap.render.themes import Theme
-from heedmap.render.words import draw_words, height, placed_words
+from heedmap.render.tokens import draw_words, height, placed_words
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedmap.geometry import Geometry
-from heedmap.subjects.pictures import pixels
+from heedmap.subjects.pictures import pixels, rgb
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8
@@ -51,6 +51,11 @@ def geometries(processor: Any, sizes: Sequence[tuple[int, int]]) -> list[Geometr
         return [None] * len(sizes)
     black, white, across, down = views
     return [_geometry(*markers) for markers in zip(black, white, across, down, sizes, strict=True)]
+
+
+def sizes(images: Sequence[Any]) -> list[tuple[int, int]]:
+    """(width, height) of pictures in any form; InputError where one is no picture."""
+    return [rgb(image).size for image in images]
 
 
 def trimmed(geometry: Geometry, patch: Any) -> Geometry:
