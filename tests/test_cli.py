@@ -15,6 +15,7 @@ import heedmap
 from heedmap import cli
 from heedmap.errors import InputError
 from heedmap.explanation import AttentionInfo, Explanation, Flow, Segment, StreamInfo
+from heedmap.geometry import Geometry, Picture
 from heedmap.methods.cards import CARDS
 from heedmap.targets import DetectionQuery, NextToken
 
@@ -60,8 +61,8 @@ class _Subject:
         self.calls.append((texts, arguments))
         return _explanation(), _explanation(words=("b", "dog", "ran"))
 
-    def shown_image(self, image):
-        return image.resize((40, 20))
+    def picture(self, image, boxes):
+        return Picture(image, Geometry.whole(image.size))
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ def test_json_is_all_there_is_on_stdout(subject):
     assert data["segments"]["text"]["relevance"] == [[0.1, 0.9, 0.3]]
 
 
-@pytest.mark.parametrize("ending", ["png", "html", "json", "safetensors"])
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf", "html", "json", "safetensors"])
 def test_out(subject, tmp_path, ending):
     out = tmp_path / "new folder" / f"x.{ending}"
     output = _run("explain", "m", "--text", "t", "--out", str(out)).stdout
@@ -161,22 +162,19 @@ def test_out_and_json_together(subject, tmp_path):
     assert (tmp_path / "x.html").is_file()
 
 
-def test_the_map_lies_on_the_image_as_the_model_saw_it(subject, tmp_path):
+def test_the_map_lies_on_the_original_picture(subject, tmp_path):
     Image.new("RGB", (100, 100), "blue").save(tmp_path / "i.png")
     _run("explain", "m", "--image", f"{tmp_path}/i.png", "--out", f"{tmp_path}/o.png")
     with Image.open(tmp_path / "o.png") as picture:
-        pixels = np.asarray(picture).astype(int)
-    assert pixels.shape == (20, 40, 3)
-    change = np.abs(pixels - [0, 0, 255]).sum(-1)
-    assert change[:, :5].max() == 0
-    assert change[:, 35:].min() > 200
+        red, _, blue = np.moveaxis(np.asarray(picture.convert("RGB")).astype(int), -1, 0)
+    assert ((blue > 80) & (blue > 2 * red)).mean() > 0.1
 
 
 def test_an_image_that_the_model_cuts_up_is_drawn_as_a_grid(subject, tmp_path, monkeypatch):
-    def cut_up(image):
+    def cut_up(image, boxes):
         raise InputError("cut to pieces")
 
-    monkeypatch.setattr(subject, "shown_image", cut_up)
+    monkeypatch.setattr(subject, "picture", cut_up)
     Image.new("RGB", (8, 8)).save(tmp_path / "i.png")
     result = _run("explain", "m", "--image", f"{tmp_path}/i.png", "--out", f"{tmp_path}/o.png")
     assert "without the image: cut to pieces" in result.stderr
@@ -243,8 +241,8 @@ def test_version():
 
 
 def test_an_unknown_ending_is_found_before_the_model_is_loaded(subject):
-    result = _run("explain", "m", "--text", "t", "--out", "x.pdf", code=1)
-    assert "known endings: .png, .html, .json, .safetensors" in result.stderr
+    result = _run("explain", "m", "--text", "t", "--out", "x.gif", code=1)
+    assert "known endings: .png, .svg, .pdf, .html, .json, .safetensors" in result.stderr
     assert result.stdout == ""
     assert subject.calls == []
 

@@ -83,6 +83,14 @@ class Picture:
         factor = most / longest if longest > most else -(-least // longest)
         return self if factor == 1 else self._resized(factor)
 
+    def as_seen(self) -> Image:
+        """What the model saw, in as many pixels as it saw; its padding is black."""
+        from PIL.Image import Resampling, Transform
+
+        near = self.fitted(1, 2 * max(self.geometry.seen))
+        (a, b), (c, d) = near.geometry.scale, near.geometry.offset
+        return near.image.transform(self.geometry.seen, Transform.AFFINE, (a, 0, c, 0, b, d), Resampling.BILINEAR)
+
     def _resized(self, factor: float) -> Picture:
         from PIL.Image import Resampling
 

@@ -1,12 +1,17 @@
+import base64
+import io
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hand_made import patches, segment
 from PIL import Image
 
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.explanation import Explanation
+from heedmap.geometry import Geometry, Picture
 from heedmap.render.files import WRITERS, check_path, write, write_comparison
 
 
@@ -17,23 +22,40 @@ def test_every_ending_is_written_and_nothing_else_is_left(tmp_path, make_explana
     write(path, explanation)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     start = path.read_bytes()[:15]
-    expected = {".png": b"\x89PNG", ".html": b"<!DOCTYPE html>", ".json": b"{", ".safetensors": b""}[ending]
+    expected = {
+        ".png": b"\x89PNG",
+        ".svg": b"<?xml",
+        ".pdf": b"%PDF",
+        ".html": b"<!DOCTYPE html>",
+        ".json": b"{",
+        ".safetensors": b"",
+    }[ending]
     assert start.startswith(expected)
     if ending == ".safetensors":
         assert Explanation.load(path) == explanation
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _blue(path: Path) -> int:
+    """Pixels of the photograph's colour, muted."""
     with Image.open(path) as image:
-        return image.size
+        red, _, blue = (band.astype(int) for band in np.moveaxis(np.asarray(image.convert("RGB")), -1, 0))
+    return int(((blue > 60) & (blue > 2 * red)).sum())
 
 
-def test_a_picture_of_patches_is_the_overlay(tmp_path, make_explanation, photo):
+def test_a_figure_has_the_picture_under_the_map(tmp_path, make_explanation, photo):
     explanation = make_explanation(segment([1.0]), patches(2, 3, {(0, 0): 1.0}))
     write(tmp_path / "map.png", explanation, photo)
-    assert _size(tmp_path / "map.png") == photo.size
     write(tmp_path / "plot.png", explanation)
-    assert _size(tmp_path / "plot.png") != photo.size
+    assert _blue(tmp_path / "map.png") > 10 * _blue(tmp_path / "plot.png") + 10_000
+
+
+def test_a_page_lays_the_map_on_the_original(tmp_path, make_explanation, photo):
+    cropped = Picture(photo, Geometry((2.0, 2.0), (15.0, 0.0), (30, 30), (90, 60)))
+    write(tmp_path / "map.html", make_explanation(patches(2, 2, {(0, 0): 1.0})), cropped)
+    coded = re.search(r"base64,([^\"]+)", (tmp_path / "map.html").read_text())
+    with Image.open(io.BytesIO(base64.b64decode(coded[1]))) as shown:
+        assert shown.size == photo.size
+        assert max(shown.getpixel((2, 2))) < 20
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, make_explanation, monkeypatch):
@@ -51,8 +73,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, make_explanation, monkeypa
 
 
 def test_unknown_endings_and_folders(tmp_path):
-    with pytest.raises(UnknownNameError, match=r"'.pdf'; known endings: .png, .html, .json, .safetensors"):
-        check_path(Path("a.pdf"), WRITERS)
+    with pytest.raises(UnknownNameError, match=r"'.gif'; known endings: .png, .svg, .pdf, .html, .json, .safetensors"):
+        check_path(Path("a.gif"), WRITERS)
     with pytest.raises(UnknownNameError, match="no ending"):
         check_path(Path("a"), WRITERS)
     (tmp_path / "d.png").mkdir()

@@ -1,4 +1,5 @@
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -6,7 +7,8 @@ import torch
 from hand_made import patches, segment
 from PIL import Image
 
-from heedmap.errors import InputError, OptionError
+from heedmap.errors import InputError, MissingLibraryError, OptionError
+from heedmap.geometry import Geometry, Picture
 from heedmap.render.colours import PICTURE, table
 from heedmap.render.overlay import heat_grid, overlay
 
@@ -63,9 +65,90 @@ def test_values_with_nothing_to_show_leave_the_image(photo, values):
 
 def test_negative_relevance_and_nan_are_safe(photo):
     odd = segment([-5.0, -4.0, math.nan, -4.5, -5.0, -3.0], name="image", kind="image", grid=(2, 3))
-    change = _difference(photo, overlay(photo, odd))
-    y, x = np.unravel_index(change.argmax(), change.shape)
-    assert (y // 30, x // 30) == (1, 2)
+    change = _difference(Image.new("RGB", (90, 60), (255, 255, 255)), overlay(photo, odd, alpha=1.0, opacity="even"))
+    assert change[15, 15] > change[45, 75] > change[15, 75]  # -5 is deeper than -3, and what is not finite is pale
+
+
+def test_negative_is_blue_and_positive_red_with_nothing_at_zero(photo):
+    signed = segment([-1.0, 0.0, 4.0], name="image", kind="image", grid=(1, 3))
+    result = np.asarray(overlay(photo, signed, alpha=1.0, opacity="even")).astype(int)
+    assert result[30, 5, 2] > result[30, 5, 0]
+    assert result[30, 88, 0] > result[30, 88, 2] + 60
+    assert np.ptp(result[30, 45]) < 12  # nearly white
+    assert _difference(photo, overlay(photo, signed))[30, 45] < 30
+
+
+def test_even_opacity_covers_everything(photo):
+    covered = overlay(photo, patches(2, 3, {(0, 0): 1.0}), alpha=1.0, opacity="even")
+    assert np.asarray(covered)[-1, -1].tolist() == table(PICTURE)[0].tolist()
+
+
+def test_patches_are_shown_as_they_are_with_lines_between(photo):
+    shown = np.asarray(overlay(photo, patches(2, 3, {(0, 0): 1.0}), alpha=1.0, patches=True))
+    assert (shown[:29, :29] == table(PICTURE)[255]).all()
+    assert (shown[31:, 31:59] == [0, 0, 200]).all()
+    assert shown[45, 30, 0] > 50
+
+
+def test_contour_runs_around_what_is_above_otsus_threshold(photo):
+    shown = np.asarray(overlay(photo, patches(2, 3, {(0, 0): 1.0}), patches=True, contour=True)).astype(int)
+    white, black = (shown == 255).all(-1), (shown == 0).all(-1)
+    assert white[:30, 29].all()
+    assert white[29, :30].all()
+    assert black[30, :29].all()
+    assert not (white | black)[:, 40:].any()
+    flat = overlay(photo, patches(2, 3, {}, rest=1.0), contour=True)
+    assert _difference(photo, flat).max() == 0
+
+
+def test_a_contour_without_scikit_image_says_what_to_install(photo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage.filters", None)
+    with pytest.raises(MissingLibraryError, match=r"contour=True needs scikit-image; pip install 'heedmap\[eval\]'"):
+        overlay(photo, patches(2, 3, {(0, 0): 1.0}), contour=True)
+
+
+def test_muted_colours_go_to_grey(photo):
+    grey = np.asarray(overlay(photo, patches(2, 3, {}), mute=1.0))
+    assert (np.ptp(grey, axis=-1) == 0).all()
+
+
+def test_what_the_model_did_not_see_is_dim_and_the_map_lies_on_what_it_saw():
+    """90 × 60, of which the middle 60 × 60 was seen as 30 × 30."""
+    image = Image.new("RGB", (90, 60), (0, 0, 200))
+    picture = Picture(image, Geometry((2.0, 2.0), (15.0, 0.0), (30, 30), (90, 60)))
+    shown = np.asarray(overlay(picture, patches(2, 2, {(1, 1): 1.0}), alpha=1.0, patches=True)).astype(int)
+    assert (shown[:, :15] == shown[0, 0]).all()
+    assert shown[0, 0].max() < 20
+    assert (shown[2:28, 17:43] == [0, 0, 200]).all()
+    assert (shown[31:, 46:75] == table(PICTURE)[255]).all()
+    assert (shown[:, 75:] == shown[0, 0]).all()
+
+
+def test_a_map_over_padding_falls_off_the_picture():
+    """Seen as 20 × 10 with the right half padding: only the left two patches lie on the picture."""
+    picture = Picture(Image.new("RGB", (40, 40)), Geometry((4.0, 4.0), (0.0, 0.0), (20, 10), (40, 40)))
+    hot = patches(1, 4, {(0, 1): 1.0, (0, 3): 1.0})
+    shown = np.asarray(overlay(picture, hot, alpha=1.0, patches=True)).max(-1)
+    assert shown[:, 21:].min() > 200
+    assert shown[:, :20].max() == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 3)])
+def test_tiny_and_long_images(size):
+    image = Image.new("RGB", size)
+    for picture in (image, Picture(image, Geometry.whole(size)).fitted(50, 100)):
+        result = overlay(picture, patches(4, 4, {(0, 0): 1.0}), contour=True, patches=True)
+        assert result.size == (size if picture is image else picture.image.size)
+
+
+def test_a_picture_of_another_size_keeps_its_geometry():
+    picture = Picture(Image.new("RGB", (90, 60)), Geometry((2.0, 2.0), (15.0, 0.0), (30, 30), (90, 60)))
+    large, small = picture.fitted(200, 400), picture.fitted(1, 45)
+    assert large.image.size == (270, 180)
+    assert large.geometry.view == (45, 0, 225, 180)
+    assert small.image.size == (45, 30)
+    assert small.geometry.view == (7.5, 0, 37.5, 30)
+    assert picture.fitted(50, 100) is picture
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
@@ -98,8 +181,9 @@ def test_what_cannot_be_laid_over_says_why(photo):
         overlay(photo, patches(1, 1, {}), 3)
     with pytest.raises(InputError, match="ndarray"):
         overlay(np.zeros((4, 4, 3)), patches(1, 1, {}))
-    with pytest.raises(OptionError, match="alpha=2"):
-        overlay(photo, patches(1, 1, {}), alpha=2)
+    for options in ({"alpha": 2}, {"mute": -1}, {"opacity": "odd"}, {"cmap": "none such"}):
+        with pytest.raises(OptionError, match=f"{next(iter(options))}=|no colour map"):
+            overlay(photo, patches(1, 1, {}), **options)
 
 
 def test_grid_picture_has_square_patches_and_grey_for_those_not_taken():
@@ -112,3 +196,14 @@ def test_grid_picture_has_square_patches_and_grey_for_those_not_taken():
     assert picture[0, 0].tolist() == [128] * 3
     assert picture[-1, -1].tolist() == table(PICTURE)[255].tolist()
     assert picture[0, -1].tolist() == table(PICTURE)[0].tolist()
+
+
+def test_what_the_model_saw_is_cut_out_of_the_original():
+    image = Image.new("RGB", (90, 60), (0, 0, 200))
+    image.paste((200, 0, 0), (45, 0, 90, 60))
+    seen = np.asarray(Picture(image, Geometry((2.0, 2.0), (15.0, -10.0), (30, 40), (90, 60))).as_seen())
+    assert seen.shape == (40, 30, 3)
+    assert (seen[:5] == 0).all()
+    assert (seen[35:] == 0).all()
+    assert (seen[6:34, :14] == [0, 0, 200]).all()
+    assert (seen[6:34, 16:] == [200, 0, 0]).all()

@@ -7,9 +7,11 @@ import torch
 from hand_made import patches, segment
 from PIL import Image
 
-from heedmap.errors import InputError
+from heedmap.errors import InputError, UnknownNameError
+from heedmap.geometry import Geometry, Picture
 from heedmap.render.fonts import drawable
 from heedmap.render.plot import plot
+from heedmap.render.themes import THEMES
 
 
 def _drawn(figure) -> np.ndarray:
@@ -27,7 +29,8 @@ def test_every_kind_is_drawn_without_a_warning(all_kinds):
 def test_the_scale_is_written_on_each_panel(all_kinds):
     titles = [axes.get_title() for axes in plot(all_kinds).axes]
     assert titles[0] == "text · min–max: 0 … 0.4"
-    assert titles[4].endswith("the top 40 of 100")
+    assert "colours: ±7.9 around 0" in titles[4].replace("\n", " ")
+    assert plot(all_kinds).axes[4].get_xlabel() == "relevance: the top 40 of 100"
 
 
 def test_bars_have_the_values_and_labels_in_reading_order(make_explanation):
@@ -40,7 +43,9 @@ def test_bars_have_the_values_and_labels_in_reading_order(make_explanation):
 def test_image_lies_under_the_map(make_explanation, photo):
     explanation = make_explanation(patches(2, 3, {(0, 0): 1.0}))
     (axes,) = plot(explanation, image=photo).axes
-    assert axes.images[0].get_array().shape == (60, 90, 3)
+    assert axes.images[0].get_array().shape == (420, 630, 3)  # seven times as large
+    (bar,) = axes.child_axes
+    assert bar.get_ylim() == (0, 1)
     (axes,) = plot(explanation).axes
     assert axes.images[0].get_array().shape == (2, 3)
 
@@ -70,6 +75,52 @@ def test_no_global_state(all_kinds):
     assert matplotlib.rcParams["backend"] == backend
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or pyplot.get_fignums() == []
+
+
+@pytest.mark.parametrize("name", THEMES)
+def test_themes(all_kinds, photo, name):
+    drawn = _drawn(plot(all_kinds, image=photo, theme=name))[..., :3]
+    dark = drawn[0, 0].max() < 60
+    assert dark == (name == "dark")
+    assert (drawn.max() - drawn.min()) > 200
+    with pytest.raises(UnknownNameError, match="no theme 'grey'; known themes: light, dark"):
+        plot(all_kinds, theme="grey")
+
+
+def test_boxes_lie_at_their_places_with_their_relevance(make_explanation, photo):
+    places = np.array([[0, 0, 0.5, 0.5], [0.5, 0.25, 1, 0.75], [0.2, 0.2, 0.3, 0.3]])
+    picture = Picture(photo, Geometry.whole(photo.size), places, {"cat 0.9": (0.1, 0.1, 0.2, 0.2)}, "a note")
+    boxes = segment([0.05, 0.9, 0.01], name="boxes", kind="boxes", labels=(("dog", "ca$t", "x"),))
+    (axes,) = plot(make_explanation(boxes), image=picture).axes
+    width, height = axes.get_xlim()[1], axes.get_ylim()[0]
+    assert width / height == pytest.approx(1.5)
+    filled = [(*patch.get_xy(), patch.get_width()) for patch in axes.patches if patch.get_facecolor()[3] > 0]
+    assert filled[-1] == pytest.approx((0.5 * width, 0.25 * height, 0.5 * width))
+    assert [text.get_text() for text in axes.texts] == ["ca$t 0.9"]
+    assert axes.get_xlabel() == "the 1 strongest of 3 are named · a note"
+    (axes,) = plot(make_explanation(patches(2, 3, {(0, 0): 1.0})), image=picture).axes
+    assert [text.get_text() for text in axes.texts] == ["cat 0.9"]
+
+
+def test_what_the_reader_has_to_know_is_written_under_the_picture(make_explanation, photo):
+    cropped = Picture(photo, Geometry((2.0, 2.0), (15.0, 0.0), (30, 30), (90, 60)))
+    (axes,) = plot(make_explanation(patches(2, 2, {(0, 0): 1.0})), image=cropped, contour=True).axes
+    words = axes.get_xlabel().replace("\n", " ")
+    for told in ("dim: not seen", "opacity follows relevance", "colours muted", "Otsu's threshold"):
+        assert told in words
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (9, 4)])
+def test_pictures_of_any_form(make_explanation, size):
+    image = Image.new("RGB", size)
+    assert _drawn(plot(make_explanation(patches(2, 3, {(0, 0): 1.0})), image=image)).std() > 0
+
+
+def test_greyscale_pictures_and_what_is_no_picture(make_explanation):
+    explanation = make_explanation(patches(2, 3, {(0, 0): 1.0}))
+    assert _drawn(plot(explanation, image=Image.new("L", (9, 9)))).std() > 0
+    with pytest.raises(InputError, match="the image is a ndarray"):
+        plot(explanation, image=np.zeros((9, 9)))
 
 
 def test_no_such_sample(all_kinds):

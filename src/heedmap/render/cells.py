@@ -14,7 +14,7 @@ from heedmap.render.panels import draw_bars, draw_boxes, draw_curve, draw_patche
 from heedmap.render.sample import Sample, checked_index, sample
 from heedmap.render.scaling import Scale, range_words, scale_of, scale_words, taken_values
 from heedmap.render.themes import Theme
-from heedmap.render.words import draw_words, height, placed_words
+from heedmap.render.tokens import draw_words, height, placed_words
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from heedmap.explanation import Explanation, Segment
 
 MOST_WORDS, MOST_BARS = 100, 12
-COLUMN, LABELS, BAR, CURVE, TICKS = 2.6, 0.95, 0.19, 1.1, 0.3
+COLUMN, LABELS, BAR, CURVE, TICKS = 2.6, 0.95, 0.19, 1.1, 0.34
 """Inches: width of a cell, room in it for the labels of bars, height of a bar, a curve, and the ticks below."""
 SHORTEST, TALLEST = 0.5, 4.5
 
@@ -95,7 +95,7 @@ class Row:
         """How the cell was scaled, in lines of words."""
         drawn = self.drawn[column]
         if not self.shared:
-            return (scale_words(drawn, self.scales[column]),)
+            return (scale_words(drawn, self.scales[column], self.segments[column].kind),)
         raw = f"range: {range_words(drawn.values[drawn.taken])}"
         return (raw,) if self.unit == RELEVANCE else (f"share: {range_words(self.values[column])}", raw)
 

@@ -97,7 +97,9 @@ def _html(explanation: Explanation, image: Shown) -> bytes:
     from heedmap.geometry import Picture
     from heedmap.render.page import explanation_page
 
-    shown = image.fitted(1, LONGEST_SIDE) if isinstance(image, Picture) else image
+    shown: Image.Image | Picture | None = image
+    if isinstance(image, Picture):  # whole maps have places for what the model saw alone
+        shown = image.as_seen() if explanation.maps else image.fitted(1, LONGEST_SIDE)
     return explanation_page(explanation, 0, cast("Image.Image | None", shown)).encode()  # handed on to overlay
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Colormap
+    from matplotlib.ticker import MaxNLocator
 
     from heedmap.explanation import Segment
 
@@ -135,10 +136,22 @@ def mappable(scale: Scale, cmap: str | Colormap | None = None) -> ScalarMappable
     return ScalarMappable(Normalize(scale.low, high), cmap or scale.cmap)
 
 
+def ticks(tall: float) -> MaxNLocator:
+    """The ticks of a colour bar of so many inches: as many as there is room for."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=max(1, min(8, int(tall * 4))))
+
+
+def stretched(width: int, height: int) -> bool:
+    """Whether a picture is so long that it is not drawn in its own proportions."""
+    return max(width / height, height / width) > MOST_STRETCHED
+
+
 def _show(axes: Axes, pixels: np.ndarray, picture: Picture) -> None:
     width, height = picture.image.size
-    long = max(width / height, height / width) > MOST_STRETCHED
-    axes.imshow(pixels, extent=(0, width, height, 0), aspect="auto" if long else "equal", interpolation="antialiased")
+    aspect: Literal["auto", "equal"] = "auto" if stretched(width, height) else "equal"
+    axes.imshow(pixels, extent=(0, width, height, 0), aspect=aspect, interpolation="antialiased")
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
 

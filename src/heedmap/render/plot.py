@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from heedmap.geometry import Picture
 from heedmap.render.fonts import drawable, families
 from heedmap.render.overlay import Style, as_picture
-from heedmap.render.panels import draw_bars, draw_boxes, draw_curve, draw_patches, mappable
+from heedmap.render.panels import draw_bars, draw_boxes, draw_curve, draw_patches, mappable, stretched, ticks
 from heedmap.render.sample import Sample, batch_size, checked_index, sample, visible
 from heedmap.render.scaling import Scale, scale_of, scale_words, taken_values
 from heedmap.render.themes import Theme, dress
@@ -94,6 +94,7 @@ def picture_words(picture: Picture | None, style: Style) -> list[str]:
         return []
     words = {
         picture.note: bool(picture.note),
+        "stretched: in truth {} × {} pixels".format(*picture.image.size): stretched(*picture.image.size),
         "dim: not seen by the model": picture.geometry.cropped,
         "opacity follows relevance": style.opacity == "relevance",
         "the picture's colours muted": style.mute > 0,
@@ -114,7 +115,7 @@ class _Drawing:
         values = taken_values(drawn)
         scale = scale_of([values])
         dress(axes, self.theme)
-        title = wrap(visible(f"{segment.name} · {scale_words(drawn, scale)}"), LETTERS_PER_TITLE)
+        title = wrap(visible(f"{segment.name} · {scale_words(drawn, scale, segment.kind)}"), LETTERS_PER_TITLE)
         axes.set_title("\n".join(title), fontsize=9, parse_math=False, color=self.theme.ink)
         if segment.grid is not None:
             draw_patches(axes, segment, values, scale, self.style, self.picture, self.theme)
@@ -137,13 +138,13 @@ class _Drawing:
     def height(self, segment: Segment, drawn: Sample) -> float:
         """Of the panel, in inches."""
         if segment.grid is not None or self._placed(segment):
-            return min(TALLEST, max(SHORTEST, PICTURE_WIDTH * self._aspect(segment))) + 0.4
+            columns, rows = self._size(segment)
+            return min(TALLEST, max(SHORTEST, PICTURE_WIDTH * rows / columns)) + 0.4
         return 2.4 if segment.kind == "audio" else 0.6 + 0.22 * max(4, len(_bars(drawn)))
 
-    def _aspect(self, segment: Segment) -> float:
-        """Height by width of what is drawn."""
-        columns, rows = (segment.grid or (1, 1))[::-1] if self.picture is None else self.picture.image.size
-        return rows / columns
+    def _size(self, segment: Segment) -> tuple[int, int]:
+        """Width and height of what is drawn."""
+        return (segment.grid or (1, 1))[::-1] if self.picture is None else self.picture.image.size
 
     def _placed(self, segment: Segment) -> bool:
         return segment.kind == "boxes" and self.picture is not None and self.picture.boxes is not None
@@ -154,9 +155,11 @@ class _Drawing:
 
     def _bar(self, axes: Axes, segment: Segment, scale: Scale) -> None:
         """A colour bar as high as the picture and of the same width beside any."""
-        width = min(PICTURE_WIDTH, TALLEST / self._aspect(segment))
+        columns, rows = self._size(segment)
+        width = PICTURE_WIDTH if stretched(columns, rows) else min(PICTURE_WIDTH, TALLEST * columns / rows)
         beside = axes.inset_axes((1 + BAR / width / 2, 0, BAR / width, 1))
-        bar = axes.figure.colorbar(mappable(scale, self.style.cmap), cax=beside)
+        tall = min(TALLEST, max(0.1, width * rows / columns))
+        bar = axes.figure.colorbar(mappable(scale, self.style.cmap), cax=beside, ticks=ticks(tall))
         bar.set_label("relevance", color=self.theme.ink, fontsize=8)
         beside.tick_params(colors=self.theme.faint, labelcolor=self.theme.ink, labelsize=8)
         beside.spines["outline"].set_edgecolor(self.theme.faint)

@@ -72,11 +72,12 @@ def taken_values(drawn: Sample) -> NDArray[np.float64]:
     return np.where(drawn.taken & np.isfinite(drawn.values), drawn.values, np.nan)
 
 
-def scale_words(drawn: Sample, scale: Scale) -> str:
-    """How this sample was scaled by itself, with its range in numbers."""
-    if not scale.signed:
+def scale_words(drawn: Sample, scale: Scale, kind: str) -> str:
+    """How this sample was scaled by itself, with its range in numbers; the curve of a sound was not."""
+    if not scale.signed and kind != "audio":
         return drawn.caption
-    return f"range: {range_words(drawn.values[drawn.taken])}; colours: ±{number(scale.high)} around 0"
+    colours = "" if kind == "audio" else f"; colours: ±{number(scale.high)} around 0"
+    return f"range: {range_words(drawn.values[drawn.taken])}{colours}"
 
 
 def range_words(values: NDArray[np.float64]) -> str:

@@ -12,7 +12,7 @@ from heedmap.errors import InputError
 from heedmap.geometry import Picture
 from heedmap.render.cells import COLUMN, RELEVANCE, Cell, Row, cell, row
 from heedmap.render.overlay import Style, as_picture
-from heedmap.render.panels import SIDES, mappable
+from heedmap.render.panels import SIDES, mappable, ticks
 from heedmap.render.plot import MUTE, picture_words
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.sheet import Sheet
@@ -66,11 +66,12 @@ def side_by_side(
         MissingLibraryError: ``contour`` without scikit-image.
     """
     _check(explanations, index, notes)
-    picture = None if image is None else as_picture(image).fitted(*SIDES)
+    picture = None if image is None else as_picture(image)
+    drawn = None if picture is None else picture.fitted(*SIDES)
     style, look = Style(contour=contour, mute=MUTE), themed(theme)
     names = dict.fromkeys(name for one in explanations.values() for name in one.segments)
     rows = {name: row(name, explanations, index, shared) for name in names}
-    cells = {(n, c): cell(part, c, picture, style, look) for n, part in rows.items() for c in part.segments}
+    cells = {(n, c): cell(part, c, drawn, style, look) for n, part in rows.items() for c in part.segments}
     table = _Table(explanations, index, notes, rows, cells, picture, Sheet(look))
     return table.figure(_remarks(rows, picture, style, shared))
 
@@ -157,7 +158,7 @@ class _Table:
 
     def _bar(self, axes: Axes, part: Row, column: str, tall: float) -> None:
         theme = self.sheet.theme
-        bar = axes.figure.colorbar(mappable(part.scales[column], part.cmap(column, theme)), cax=axes)
+        bar = axes.figure.colorbar(mappable(part.scales[column], part.cmap(column, theme)), cax=axes, ticks=ticks(tall))
         bar.set_label("\n".join(wrap(part.unit, round(tall * BAR_LETTERS))), color=theme.ink, fontsize=7)
         axes.tick_params(colors=theme.faint, labelcolor=theme.ink, labelsize=7)
         axes.spines["outline"].set_edgecolor(theme.faint)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedmap.geometry import Geometry
-from heedmap.subjects.pictures import pixels
+from heedmap.subjects.pictures import pixels, rgb
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8
@@ -30,8 +30,8 @@ TOLERANCE = 3
 SNAP = 0.15
 """Pixels of the model; an edge found as near as this to the picture's own edge is that edge."""
 
-GOLDEN = 0.618
-"""Multiples of it, without their whole part, are spread evenly over 0 to 1."""
+GOLDEN, TURNS = 0.618, 89
+"""So many multiples of it, without their whole part, are spread evenly over 0 to 1."""
 
 Line = tuple[float, float]
 
@@ -53,6 +53,11 @@ def geometries(processor: Any, sizes: Sequence[tuple[int, int]]) -> list[Geometr
     return [_geometry(*markers) for markers in zip(black, white, across, down, sizes, strict=True)]
 
 
+def sizes(images: Sequence[Any]) -> list[tuple[int, int]]:
+    """(width, height) of pictures in any form; InputError where one is no picture."""
+    return [rgb(image).size for image in images]
+
+
 def trimmed(geometry: Geometry, patch: Any) -> Geometry:
     """``geometry`` without the last pixels that fill no patch, which a model with patches of a fixed size leaves out.
 
@@ -72,7 +77,9 @@ def _processed(
     processor: Any, sizes: Sequence[tuple[int, int]], marker: Callable[[int, int], UInt8[np.ndarray, "rows columns"]]
 ) -> list[Float[np.ndarray, "rows columns"]]:
     """The mean over the colours of what the processor makes of a marker; nothing where that is no picture."""
-    marked = [np.repeat(marker(width, height)[..., None], 3, axis=2) for width, height in sizes]
+    from PIL import Image
+
+    marked = [Image.fromarray(marker(width, height)).convert("RGB") for width, height in sizes]
     values = pixels(processor, marked)["pixel_values"]
     if values.dim() != 4:
         return []
@@ -89,9 +96,9 @@ def _white(width: int, height: int) -> UInt8[np.ndarray, "rows columns"]:
 
 def _across(width: int, height: int) -> UInt8[np.ndarray, "rows columns"]:
     """Rounded up or down by turns, so that the mean over the rows is exact."""
-    turn = (np.arange(height) * GOLDEN % 1)[:, None] if width > LEVELS + 1 else 0.5
-    levels = np.floor(np.arange(width) * _step(width) + turn).clip(0, LEVELS)
-    return np.broadcast_to(levels, (height, width)).astype(np.uint8)
+    turn = (np.arange(min(height, TURNS)) * GOLDEN % 1)[:, None] if width > LEVELS + 1 else np.array([[0.5]])
+    levels = np.floor(np.arange(width) * _step(width) + turn).clip(0, LEVELS).astype(np.uint8)
+    return np.tile(levels, (-(-height // len(levels)), 1))[:height]
 
 
 def _down(width: int, height: int) -> UInt8[np.ndarray, "rows columns"]:

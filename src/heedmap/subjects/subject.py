@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from heedmap.errors import InputError
 from heedmap.subjects.boxes import box_names
 from heedmap.subjects.decoder import spoken
-from heedmap.subjects.geometry import geometries, trimmed
+from heedmap.subjects.geometry import geometries, sizes, trimmed
 from heedmap.subjects.inputs import listed, placed, samples, tensors
 from heedmap.subjects.naming import segment_labels
-from heedmap.subjects.pictures import pixels, rgb, unprocessed
+from heedmap.subjects.pictures import pixels, unprocessed
 from heedmap.subjects.processors import Processors
 from heedmap.subjects.table import Kind
 from heedmap.subjects.words import Speech, special_ids
@@ -247,7 +247,7 @@ class Subject:
         Raises:
             InputError: the model takes no image, or its processor does more than resize, crop and pad.
         """
-        found = geometries(self._image_processor(), [rgb(one).size for one in listed(image)])
+        found = geometries(self._image_processor(), sizes(listed(image)))
         known = [one for one in found if one is not None]
         if len(known) < len(found):
             raise InputError(
