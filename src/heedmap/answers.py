@@ -95,7 +95,13 @@ def alignment(subject: Any, *, method: Any = "generic", **given: Any) -> Answers
 
 
 def detections(
-    subject: Any, *, threshold: float = 0.5, most: int = 20, method: Any = "generic", **given: Any
+    subject: Any,
+    *,
+    threshold: float = 0.5,
+    most: int = 20,
+    no_object: int | None = -1,
+    method: Any = "generic",
+    **given: Any,
 ) -> Answers:
     """What each object that a detector finds rests on, with its box, from one forward pass more.
 
@@ -103,6 +109,7 @@ def detections(
         subject: ``heedmap.load(…)`` of a detector with object queries, such as DETR.
         threshold: an object is kept from this probability on, 0 to 1.
         most: so many are kept at most, the most probable ones.
+        no_object: as for ``targets.DetectionQuery``: index of the "no object" class; None: the model has none.
         method: a key of ``heedmap.METHODS``, or a method.
         given: one sample, as for ``subject.explain``, and the method's options.
 
@@ -116,14 +123,14 @@ def detections(
         raise OptionError(f"threshold={threshold} and most={most}; expected a probability, 0 to 1, and at least 1")
     names = ("text", "image", "boxes", "audio")
     inputs = subject.inputs(**{name: given.get(name) for name in names})
-    boxes, probabilities, classes = _found(subject, inputs)
+    boxes, probabilities, classes = _found(subject, inputs, no_object)
     kept = [q for q in probabilities.argsort(descending=True).tolist() if probabilities[q] >= threshold][:most]
     if not kept:
         raise InputError(
             f"no object is as probable as {threshold}; the most probable has {float(probabilities.max()):.3g}"
         )
     options = {name: value for name, value in given.items() if name not in names}
-    targets = [DetectionQuery(query, int(classes[query])) for query in kept]
+    targets = [DetectionQuery(query, int(classes[query]), no_object) for query in kept]
     found = _explained(subject, inputs, targets, None, method=method, **options)
     labels = subject.labels or getattr(subject.config, "id2label", None) or {}
     called = tuple(f"{labels.get(int(classes[q]), int(classes[q]))} {float(probabilities[q]):.0%}" for q in kept)
@@ -139,7 +146,7 @@ def _explained(
     return tuple(found if boxes is None else [subject.finish(one, inputs, boxes) for one in found])
 
 
-def _found(subject: Any, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _found(subject: Any, inputs: Any, no_object: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """Of each object query: its box (centre, size), the probability of its most probable class, and which that is."""
     import torch
 
@@ -157,7 +164,11 @@ def _found(subject: Any, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
         raise InputError(f"{subject.name} finds no boxes; detections is for models with object queries, such as DETR")
     if len(boxes) != 1:
         raise InputError(f"there are {len(boxes)} samples; give one")
-    best = logits[0].float().softmax(-1)[:, :-1].max(-1)
+    scores = logits[0].float()
+    probabilities = scores.sigmoid() if no_object is None else scores.softmax(-1)
+    if no_object is not None:
+        probabilities[:, no_object] = -1
+    best = probabilities.max(-1)
     return boxes[0].cpu(), best.values.cpu(), best.indices.cpu()
 
 

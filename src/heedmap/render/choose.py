@@ -41,33 +41,37 @@ class Choice:
         name: of it, for people.
         panel: HTML that is seen when it is chosen.
         step: of its colour, see ``Scale.step``.
-        special: whether it is a special token.
         place: row and column, from 0, where the choices lie in a grid.
     """
 
     name: str
     panel: str
     step: int = 0
-    special: bool = False
     place: tuple[int, int] | None = None
 
 
-def chooser(title: str, choices: Sequence[Choice], chosen: int) -> str:
+def chooser(title: str, choices: Sequence[Choice], chosen: int, grid: tuple[int, int] | None = None) -> str:
     """The choices, and under them the panel of the one that is chosen.
 
     Args:
         title: what is chosen, for those who cannot see it.
-        choices: in reading order; all or none in a grid.
+        choices: in reading order; in a grid all have a place.
         chosen: at first.
+        grid: rows and columns of the grid in which the choices lie; their maps stand beside it.
     """
     group = (
         "heedmap-" + sha256("\0".join((title, *(c.panel for c in choices))).encode("utf-8", "replace")).hexdigest()[:12]
     )
-    columns = max((c.place[1] + 1 for c in choices if c.place), default=0)
-    grid = f' style="grid-template-columns:repeat({columns},{CELL}rem);grid-auto-rows:{CELL}rem"' if columns else ""
     items = "\n".join(_choice(choice, group, n == chosen) for n, choice in enumerate(choices))
-    kind = "choose cells" if columns else "choose"
-    return f'<div class="{kind}" role="radiogroup" aria-label="{html_text(title)}"{grid}>\n{items}\n</div>'
+    name = html_text(title)
+    if grid is None:
+        return f'<div class="choose" role="radiogroup" aria-label="{name}">\n{items}\n</div>'
+    rows, columns = grid
+    tracks = (
+        f"grid-template-columns:repeat({columns},{CELL}rem) minmax(12rem,1fr);"
+        f"grid-template-rows:repeat({rows},{CELL}rem) auto"
+    )
+    return f'<div class="choose cells" role="radiogroup" aria-label="{name}" style="{tracks}">\n{items}\n</div>'
 
 
 def panel(segment: Segment, index: int, scale_used: Scale, *, seen: bool = False, boxes: str = "") -> str:
@@ -124,7 +128,7 @@ def background(image: Image.Image) -> str:
 
 
 def _choice(choice: Choice, group: str, chosen: bool) -> str:
-    kind = " ".join(filter(None, (step_class(choice.step), "special" if choice.special else "")))
+    kind = step_class(choice.step)
     style = "" if choice.place is None else f' style="grid-area:{choice.place[0] + 1}/{choice.place[1] + 1}"'
     words_seen = "" if choice.place else html_text(choice.name)
     name = f' aria-label="{html_text(choice.name)}"' if choice.place else ""

@@ -64,6 +64,8 @@ def block(explanation: Explanation, a: Segment, b: Segment, index: int) -> Float
 def _pair(explanation: Explanation, a: Segment, b: Segment, index: int, tag: str, seen: bool) -> str:
     values = block(explanation, a, b, index)
     asked = sample(a, index)
+    if values is not None and a is b:
+        values = values.clone().fill_diagonal_(0.0)
     offered = [] if values is None else _offered(asked, b)
     if values is None or not offered:
         return ""
@@ -75,10 +77,11 @@ def _pair(explanation: Explanation, a: Segment, b: Segment, index: int, tag: str
     few = f"; of {len(asked.shown)} tokens the {len(offered)} most relevant can be chosen" * (
         len(offered) < len(asked.shown)
     )
-    under = f"one scale for every choice; {used.about()}{few}; the choices’ own colours: their relevance to the target"
+    own_share = "; a token’s share of itself is left out" if a is b else ""
+    under = f"one scale for every choice; {used.about()}{few}{own_share}; the choices’ own colours: their relevance to the target"
     title = f"Choose a token of {a.name}: what it draws from {b.name}"
     ramp = picture_ramp() if b.grid else ""
-    return f"<{tag}>{html_text(title)}</{tag}>\n{chooser(title, choices, best)}\n{legend(used, under, ramp)}"
+    return f"<{tag}>{html_text(title)}</{tag}>\n{chooser(title, choices, best, a.grid)}\n{legend(used, under, ramp)}"
 
 
 def _offered(asked: Sample, b: Segment) -> list[int]:

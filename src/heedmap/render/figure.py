@@ -46,8 +46,9 @@ def figure(segment: Segment, index: int = 0, image: Image.Image | None = None, g
     elif segment.kind == "text":
         body = word_map(segment, index, given)
     else:
-        used = given or segment_scale(segment, index)
-        caption += f" · {html_text(used.about())}"
+        own = segment_scale(segment, index)
+        used = given or own
+        caption += f" · {html_text(used.about(own))}"
         body = _curve(drawn, used) if segment.kind == "audio" else bars(drawn, used, MOST_BARS)
     return f"<figure>\n<figcaption>{caption}</figcaption>\n{body}\n</figure>"
 

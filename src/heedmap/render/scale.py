@@ -49,14 +49,15 @@ class Scale:
         """The colour of ``value``, of ``-STEPS`` … ``STEPS``; 0 is paper."""
         return round(self.share(value) * STEPS)
 
-    def about(self) -> str:
-        """The scale in words, to be written under what is drawn on it."""
-        bad = f"; not finite, left white: {self.bad}" if self.bad else ""
+    def about(self, own: Scale | None = None) -> str:
+        """The scale in words, to be written under what is drawn on it; with ``own``, what is drawn has these values."""
+        here = own or self
+        bad = f"; not finite, left white: {here.bad}" if here.bad else ""
         if self.top == 0:
             return f"nothing to show: every finite value is 0{bad}"
         ends = f"-{number(self.top)} … 0 … {number(self.top)}" if self.signed else f"0 … {number(self.top)}"
         both = ", shared by the maps on this page" if self.shared else ""
-        return f"colour: {ends}{both}; values: {number(self.low)} … {number(self.high)}{bad}"
+        return f"colour: {ends}{both}; values: {number(here.low)} … {number(here.high)}{bad}"
 
 
 def scale(values: Iterable[float]) -> Scale:

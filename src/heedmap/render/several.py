@@ -73,7 +73,8 @@ def matrix(answers: Answers, name: str, level: int) -> str:
         f"<h{level}>What is said, and what in {html_text(name)} it rests on</h{level}>\n"
         f'<div class="scroll" tabindex="0" role="region" aria-label="alignment with {html_text(name)}">'
         f'<table class="matrix">\n'
-        f'<thead><tr><td></td>{columns}<th scope="col" class="end">largest</th></tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n'
+        f'<thead><tr><td></td>{columns}<th scope="col" class="end">largest</th></tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody></table></div>\n"
         f'<p class="fine">{ROW_NOTE}</p>'
     )
 

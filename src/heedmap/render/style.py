@@ -32,7 +32,7 @@ SHEET = """
 .heedmap .heat { line-height: 1.95; margin: .3rem 0; overflow-wrap: anywhere; max-width: 54rem; }
 .heedmap .heat span { background: var(--c, none); color: var(--k, inherit); padding: .12em .06em; border-radius: .18em; }
 .heedmap .heat span > span { background: none; color: inherit; padding: 0; border-radius: 0; }
-.heedmap .heat [class^=n] { text-decoration: underline dotted; }
+.heedmap .heat > [class^=n], .heedmap figure:has(.split :checked) .heat span > [class^=n] { text-decoration: underline dotted; }
 .heedmap .heat .k { display: none; }
 .heedmap .s0 { --c: #fff; --k: #000; }
 .heedmap .heat bdi { color: #5c5c66; font-size: .82em; border: 1px dashed #a5a5ad; border-radius: .3em; padding: 0 .25em; }
@@ -58,14 +58,16 @@ CHOICE = """
 .heedmap .choose > label { order: 1; cursor: pointer; }
 .heedmap .choose > label > span { display: block; padding: .05em .35em; border: 1px solid #c9c9cf; border-radius: .35em;
   background: var(--c, #fff); color: var(--k, inherit); overflow-wrap: anywhere; }
-.heedmap .choose > label > span.special { border-style: dashed; color: #5c5c66; font-size: .84rem; }
 .heedmap .choose input { position: absolute; opacity: 0; width: 1px; height: 1px; margin: 0; }
 .heedmap .choose :checked + span { box-shadow: 0 0 0 2px #0a6f54; border-color: #0a6f54; }
 .heedmap .choose > div { display: none; order: 2; flex-basis: 100%; min-width: 0; }
 .heedmap .choose > label:has(:checked) + div { display: block; }
-.heedmap .cells { display: grid; gap: 1px; justify-content: start; }
-.heedmap .cells > label > span { padding: 0; border-radius: 2px; width: 100%; height: 100%; min-height: 0; }
-.heedmap .cells > div { grid-column: 1 / -1; }
+.heedmap .cells { display: grid; gap: 0; align-items: stretch; }
+.heedmap .cells > label { position: relative; }
+.heedmap .cells > label > span { padding: 0; border-radius: 0; height: 100%; box-sizing: border-box; border-color: #9a9aa4; }
+.heedmap .cells > label:hover > span { border: 2px solid #0a6f54; }
+.heedmap .cells :checked + span { position: relative; z-index: 1; }
+.heedmap .cells > div { grid-column: -2; grid-row: 1 / -1; padding-inline-start: 1rem; }
 .heedmap .stack { position: relative; overflow: hidden; background: #000 center / 100% 100% no-repeat; }
 .heedmap .seen { background-image: var(--seen); aspect-ratio: var(--shape); }
 .heedmap .stack img { position: absolute; inset: 0; width: 100%; height: 100%; border-radius: 0; }

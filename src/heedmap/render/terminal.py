@@ -14,7 +14,7 @@ from rich.text import Text
 from heedmap.render.colours import PICTURE, colour
 from heedmap.render.overlay import grid_values
 from heedmap.render.page import prediction_words
-from heedmap.render.sample import Sample, batch_size, checked_index, number, sample, visible
+from heedmap.render.sample import Sample, batch_size, checked_index, number, percent, sample, visible
 from heedmap.render.text import text_heat
 from heedmap.render.words import Word, top_words, words, words_scale
 
@@ -47,6 +47,9 @@ def _facts(explanation: Explanation, index: int) -> Text:
         "score": f"{float(explanation.scores[index]):.6g}",
         "method": explanation.method,
     }
+    if explanation.top is not None:
+        pairs = zip(explanation.top.labels[index], explanation.top.probabilities[index].tolist(), strict=True)
+        facts["answers"] = " · ".join(f"{label.strip()} {percent(probability)}" for label, probability in pairs)
     lines = [Text.assemble((f"{name:<11}", "dim"), visible(words)) for name, words in facts.items()]
     return Text("\n").join(lines)
 

@@ -50,11 +50,12 @@ def word_map(segment: Segment, index: int = 0, given: Scale | None = None) -> st
         InputError: no such sample.
     """
     found = words(segment, index)
-    scale_used = given or words_scale(found)
+    own = words_scale(found)
+    scale_used = given or own
     toggle = '<label class="split"><input type="checkbox"> each token by itself</label>\n' if _split(found) else ""
     body = "\n".join(_passage(found, passage, scale_used) for passage in passages(found))
     left_out = len(sample(segment, index).labels) - sum(len(word.tokens) for word in found)
-    notes = [scale_used.about()]
+    notes = [scale_used.about(own)]
     notes += [SUM_NOTE] if _split(found) else []
     notes += _special_note(found)
     notes += [f"{left_out} tokens that the model did not take in are left out"] if left_out else []
