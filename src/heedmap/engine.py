@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, overload, runtime_checkable
 
 import torch
@@ -17,6 +18,7 @@ from heedmap.explanation import Explanation, Flow
 from heedmap.lrp.replay import Replay
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET, Readout, Run
+from heedmap.origin import origin
 from heedmap.result import Named, assembled, described, named_segments, stream_names
 from heedmap.targets import Chosen, Context, Target, as_target
 
@@ -41,6 +43,9 @@ class Wrapped(Protocol):
 
 
 AnyTarget = Any
+
+SEVERAL_LABELS = "multi_label_classification"
+"""What transformers calls it where each class is right or wrong by itself."""
 
 
 @overload
@@ -143,7 +148,8 @@ class _Engine:
         self.check, self.memory_budget = check, memory_budget
         self.inputs = named(self.model, inputs)
         self.batch = batch_size(self.inputs)
-        self.context = Context(self.inputs, self._labels(labels))
+        exclusive = getattr(getattr(self.model, "config", None), "problem_type", None) != SEVERAL_LABELS
+        self.context = Context(self.inputs, self._labels(labels), exclusive)
 
     def _labels(self, given: Mapping[int, str] | None) -> dict[int, str]:
         own = None if self.subject is None else self.subject.labels
@@ -170,6 +176,7 @@ class _Engine:
         for number, target in enumerate(targets):
             run, chosen = self.choose(recording, segments, target, keep=number + 1 < len(targets), full=full)
             one = assembled(recording, segments, run, chosen, method, options, self.context)
+            one = replace(one, origin=origin(self.model, getattr(self.subject, "name", None)))
             found.append(one if self.subject is None else self.subject.finish(one, self.inputs))
         return found
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.atomic import write_atomically
 from heedmap.errors import FileFormatError, UnknownNameError
+from heedmap.top import Top
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -119,6 +120,9 @@ class Segment:
         positions: (batch, tokens), int64: each token's place in its stream; -1 for one that the model did not take in.
         grid: (rows, columns) of the patches of an image, row-major; None for other kinds.
         labels: for each sample the tokens' labels (words, box names); None where nobody gave any.
+        joints: for each sample one letter a token: how it stands to the one before it in the text. ``w`` white space is
+            between them, ``+`` none, ``c`` it continues a character, ``s`` it is a special token, no part of the text.
+            None where nobody told.
     """
 
     name: str
@@ -128,6 +132,7 @@ class Segment:
     positions: Int[Tensor, "batch tokens"]
     grid: tuple[int, int] | None = None
     labels: tuple[tuple[str, ...], ...] | None = None
+    joints: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +151,8 @@ class Explanation:
         options: the method's options as used.
         flow: the attentions, streams and rows read.
         maps: with ``full=True`` the whole R^{sx}, keyed by (s, x), (batch, rows, columns), float32.
+        top: the most probable answers, where the output has classes.
+        origin: the model's name and class, and the versions of the libraries; no part of what is compared by ``==``.
     """
 
     segments: Mapping[str, Segment]
@@ -157,6 +164,8 @@ class Explanation:
     options: Mapping[str, Any]
     flow: Flow
     maps: Mapping[tuple[str, str], Float[Tensor, "batch rows columns"]] = field(default_factory=dict)
+    top: Top | None = None
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Float[Tensor, "batch tokens"]:
         return self.segment(name).relevance
@@ -173,7 +182,7 @@ class Explanation:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Explanation):
             return NotImplemented
-        mine, theirs = self._pack(), other._pack()
+        mine, theirs = replace(self, origin={})._pack(), replace(other, origin={})._pack()
         return (
             mine[1] == theirs[1]
             and mine[0].keys() == theirs[0].keys()
@@ -188,18 +197,34 @@ class Explanation:
         )
         return f"Explanation({self.method}, batch {len(self.target)}, target {self.target[0]!r}, {parts})"
 
-    def with_labels(self, labels: Mapping[str, tuple[tuple[str, ...], ...]]) -> Explanation:
-        """A copy whose segments carry ``labels``: for each segment name, for each sample, the tokens' labels."""
-        segments = {name: replace(s, labels=labels[name]) if name in labels else s for name, s in self.segments.items()}
+    def with_labels(
+        self,
+        labels: Mapping[str, tuple[tuple[str, ...], ...]],
+        joints: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> Explanation:
+        """A copy whose segments carry ``labels``: for each segment name, for each sample, the tokens' labels.
+
+        Args:
+            labels: by the segment's name.
+            joints: how the tokens stand to each other, see :class:`Segment`; of segments that have ``labels``.
+        """
+        segments = dict(self.segments)
+        for name in labels.keys() & segments.keys():
+            segments[name] = replace(segments[name], labels=labels[name], joints=(joints or {}).get(name))
         return replace(self, segments=segments)
 
     # -- pictures ---------------------------------------------------------------------------------------------------
 
-    def to_html(self, index: int = 0) -> str:
-        """Sample ``index`` as one self-contained HTML page; every piece of user text is escaped."""
+    def to_html(self, index: int = 0, image: Any = None) -> str:
+        """Sample ``index`` as one self-contained HTML page; every piece of user text is escaped.
+
+        Args:
+            index: the sample.
+            image: PIL, as the model saw it (``Subject.shown_image``), to lay the map of its patches on.
+        """
         from heedmap.render.page import explanation_page
 
-        return explanation_page(self, index)
+        return explanation_page(self, index, image)
 
     def overlay(self, image: Any, index: int = 0, segment: str = "image", **options: Any) -> Any:
         """A PIL image: ``image`` with the relevance of ``segment`` laid over it.
@@ -230,6 +255,12 @@ class Explanation:
         from heedmap.render.page import explanation_fragment
 
         return explanation_fragment(self, 0)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows: HTML, where it cannot show that a picture, and text; all of sample 0."""
+        from heedmap.render.notebook import bundle
+
+        return bundle(self, include, exclude)
 
     # -- file -------------------------------------------------------------------------------------------------------
 
@@ -262,12 +293,14 @@ class Explanation:
             tensors["prediction"] = self.prediction
         for name, s in self.segments.items():
             tensors[f"relevance/{name}"], tensors[f"positions/{name}"] = s.relevance, s.positions
+        if self.top is not None:
+            tensors |= {"top/probabilities": self.top.probabilities, "top/target": self.top.target}
         pairs = list(self.maps)
         for number, pair in enumerate(pairs):
             tensors[f"map/{number}"] = self.maps[pair]
         meta = {
             "segments": [
-                {"name": s.name, "kind": s.kind, "stream": s.stream, "grid": s.grid, "labels": s.labels}
+                {f: getattr(s, f) for f in ("name", "kind", "stream", "grid", "labels", "joints")}
                 for s in self.segments.values()
             ],
             "maps": pairs,
@@ -276,6 +309,8 @@ class Explanation:
             "method": self.method,
             "options": dict(self.options),
             "flow": self.flow.to_dict(),
+            "top": None if self.top is None else {"labels": self.top.labels, "function": self.top.function},
+            "origin": dict(self.origin),
         }
         return {k: t.contiguous() for k, t in tensors.items()}, json.loads(json.dumps(meta))
 
@@ -292,6 +327,7 @@ class Explanation:
                 positions=tensors[f"positions/{name}"],
                 grid=None if s["grid"] is None else (s["grid"][0], s["grid"][1]),
                 labels=None if s["labels"] is None else tuple(tuple(row) for row in s["labels"]),
+                joints=None if s.get("joints") is None else tuple(s["joints"]),
             )
         labels = meta["prediction_labels"]
         return cls(
@@ -304,7 +340,17 @@ class Explanation:
             options=meta["options"],
             flow=Flow.from_dict(meta["flow"]),
             maps={(pair[0], pair[1]): tensors[f"map/{n}"] for n, pair in enumerate(meta["maps"])},
+            top=_top(tensors, meta.get("top")),
+            origin=meta.get("origin") or {},
         )
+
+
+def _top(tensors: dict[str, Tensor], meta: dict[str, Any] | None) -> Top | None:
+    """Files of before there was any have none."""
+    if meta is None:
+        return None
+    labels = tuple(tuple(row) for row in meta["labels"])
+    return Top(labels, tensors["top/probabilities"], tensors["top/target"], meta["function"])
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -59,8 +59,8 @@ def assembled(
     else:
         segments = _attributed(recording, named, run, method, options)
     prediction = chosen.prediction
-    labels = None
-    if prediction is not None and context.labels:
+    labels = chosen.names
+    if labels is None and prediction is not None and context.labels:
         labels = tuple(context.labels.get(i, str(i)) for i in prediction.tolist())
     return Explanation(
         segments=segments,
@@ -72,6 +72,7 @@ def assembled(
         options=options,
         flow=described(recording, named, run),
         maps={**maps, **_blocks(segments, maps)},
+        top=chosen.top,
     )
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from heedmap.errors import TargetError, UnknownNameError
+from heedmap.top import Top, ranked
 
 LOGITS = ("logits", "question_answering_score", "logits_per_image", "itm_score")
 """Names under which models return class scores, in the order in which they are looked for."""
@@ -28,15 +29,22 @@ class Context:
     Attributes:
         inputs: keyword arguments of the forward pass.
         labels: class index → name; empty where the model has no names.
+        exclusive: whether one class is right; False: each by itself (``problem_type="multi_label_classification"``).
     """
 
     inputs: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[int, str] = field(default_factory=dict)
+    exclusive: bool = True
 
     def name(self, index: int) -> str:
         """``class 3 (cat)`` or ``class 3``."""
         label = self.labels.get(index)
         return f"class {index}" if label is None or label == f"LABEL_{index}" else f"class {index} ({label})"
+
+    def short(self, index: int) -> str:
+        """``cat``, or ``class 3`` where it has no name."""
+        label = self.labels.get(index)
+        return f"class {index}" if label in (None, "", f"LABEL_{index}") else str(label)
 
     def index(self, label: str) -> int:
         """The class called ``label``, in any case; UnknownNameError lists some of the known ones."""
@@ -60,12 +68,16 @@ class Chosen:
         prediction: (batch,) top class of each sample, where there are classes.
         again: another output of the same model → its values for the same classes, queries and tokens; None: the target
             chooses nothing, so that choosing again is the same.
+        top: the most probable answers, where there are classes.
+        names: of the prediction, where the model's label names are not what it is called by (tokens).
     """
 
     values: Float[Tensor, " batch"]
     words: tuple[str, ...]
     prediction: Int[Tensor, " batch"] | None = None
     again: Callable[[Any], Float[Tensor, " batch"]] | None = None
+    top: Top | None = None
+    names: tuple[str, ...] | None = None
 
 
 class Target(ABC):
@@ -99,7 +111,8 @@ class ClassLogit(Target):
         )
         words = tuple(context.name(i) for i in picked.tolist())
         values = partial(_of_class, picked)
-        return Chosen(values(output), words, top, values)
+        odds = ranked(logits, picked, context.short, exclusive=context.exclusive)
+        return Chosen(values(output), words, top, values, odds)
 
     @staticmethod
     def _index(label: int | str, logits: Tensor, context: Context) -> int:
@@ -139,7 +152,12 @@ class DetectionQuery(Target):
         pairs = zip(query.tolist(), label.tolist(), strict=True)
         words = tuple(f"query {q}, {context.name(c)}" for q, c in pairs)
         values = partial(_of_place, query, label)
-        return Chosen(values(output), words, top, values)
+        odds = ranked(logits[batch, query], label, self._named(logits, context), exclusive=self.no_object is not None)
+        return Chosen(values(output), words, top, values, odds)
+
+    def _named(self, logits: Tensor, context: Context) -> Callable[[int], str]:
+        none = None if self.no_object is None else self.no_object % logits.shape[-1]
+        return lambda index: "no object" if index == none else context.short(index)
 
     def _allowed(self, classes: int, context: Context) -> Tensor:
         allowed = torch.ones(classes, dtype=torch.bool)
@@ -185,7 +203,9 @@ class NextToken(Target):
             f"token {self._name(i)} after position {p}" for i, p in zip(picked.tolist(), position.tolist(), strict=True)
         )
         values = partial(_of_place, position, picked)
-        return Chosen(values(output), words, top, values)
+        odds = ranked(row, picked, self.decode or "token {}".format)
+        names = None if self.decode is None else tuple(map(self.decode, top.tolist()))
+        return Chosen(values(output), words, top, values, odds, names)
 
     def _name(self, index: int) -> str:
         return str(index) if self.decode is None else f"{index} ({self.decode(index)!r})"

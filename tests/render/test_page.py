@@ -2,15 +2,18 @@ import base64
 import io
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
+import torch
 from hand_made import patches, segment
 from PIL import Image
 
 from heedmap.errors import InputError
 from heedmap.render.page import comparison_page, explanation_fragment, explanation_page
+from heedmap.top import Top
 
-VOID = {"meta", "img", "polygon"}
+VOID = {"meta", "img", "polygon", "input", "br"}
 
 
 class _Page(HTMLParser):
@@ -56,7 +59,8 @@ def test_the_page_says_what_was_explained(all_kinds):
         "8.125",
         "generic",
         "normalize=True, cam='<lrp>'",
-        "text · min–max: 0 … 0.4",
+        "colour: 0 … 0.4; values: 0.01 … 0.4",
+        "special tokens (dashed) hold 0.0 % of the relevance",
         "image · min–max: 0 … 1",
         "the top 50 of 100",
         "text ← text",
@@ -68,7 +72,7 @@ def test_the_page_says_what_was_explained(all_kinds):
 
 
 def _picture(html: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])))
+    return Image.open(io.BytesIO(base64.b64decode(re.search(r"image/png;base64,([^\")]+)\"", html)[1])))
 
 
 def test_the_picture_is_the_overlay_or_the_grid(make_explanation, photo):
@@ -80,7 +84,7 @@ def test_the_picture_is_the_overlay_or_the_grid(make_explanation, photo):
 
 def test_bars_are_sorted_and_as_long_as_their_share(make_explanation):
     html = explanation_page(make_explanation(segment([1.0, 3.0, 2.0], name="boxes", kind="boxes")))
-    assert re.findall(r"width:([\d.]+)%", html.split("<dl>")[1]) == ["100.0", "50.0", "0.0"]
+    assert re.findall(r"width:([\d.]+)%", html.split("<dl>")[1]) == ["100.0", "66.7", "33.3"]
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf"), -2.0])
@@ -106,7 +110,7 @@ def test_fragment_is_one_element_that_a_notebook_shows(all_kinds):
     fragment = explanation_fragment(all_kinds, 0)
     assert fragment == all_kinds._repr_html_()
     assert fragment.startswith('<div class="heedmap">')
-    assert all_kinds.to_html().count(fragment) == 1
+    assert explanation_fragment(all_kinds, 0, level=1) in all_kinds.to_html()
     _Page(fragment)
 
 
@@ -119,3 +123,40 @@ def test_comparison_shows_both(make_explanation):
 def test_no_such_sample(all_kinds):
     with pytest.raises(InputError, match="sample -2"):
         explanation_page(all_kinds, -2)
+
+
+def test_explanations_of_one_method_share_their_scale(make_explanation):
+    first, second = (make_explanation(segment([v], labels=(("a",),))) for v in (1.0, 4.0))
+    html = comparison_page(first, second)
+    assert html.count("colour: 0 … 4, shared by the maps on this page") == 2
+    assert "values: 1 … 1" in html
+    other = make_explanation(segment([4.0]), method="rollout")
+    html = comparison_page(first, other)
+    assert "shared" not in html
+    assert "numbers of two methods do not compare" in html
+
+
+def test_the_page_can_be_read_without_eyes(all_kinds, photo):
+    page = _Page(explanation_page(all_kinds, 0, photo))
+    tags = [tag for tag, _ in page.tags]
+    assert tags.count("main") == tags.count("h1") == 1
+    levels = [int(tag[1]) for tag in tags if tag in ("h1", "h2", "h3")]
+    assert all(b - a <= 1 for a, b in pairwise(levels))
+    assert all(attributes.get("scope") for tag, attributes in page.tags if tag == "th")
+    assert all("most relevant" in attributes["alt"] for tag, attributes in page.tags if tag == "img")
+    assert all(attributes["aria-label"] for tag, attributes in page.tags if tag == "svg")
+
+
+def test_the_page_has_the_card_and_where_it_comes_from(make_explanation):
+    origin = {"model": "some/<model>", "class": "BertModel", "torch": "2.9"}
+    top = Top((("cat", "dog"),), torch.tensor([[0.75, 0.25]]), torch.tensor([0.75]), "softmax")
+    text = _Page(explanation_page(make_explanation(segment([1.0]), origin=origin, top=top))).text
+    for words in (
+        "some/<model> · BertModel",
+        "torch 2.9",
+        "probability 75.0 %",
+        "25.0 %",
+        "Method card: generic",
+        "2103.15679",
+    ):
+        assert words in text

@@ -1,6 +1,6 @@
 import pytest
 
-from heedmap.subjects.labels import CONTINUED, box_labels, decoded, second_labels, token_labels
+from heedmap.subjects.labels import CONTINUED, box_labels, decoded, second_labels, token_joints, token_labels
 
 from . import builders
 
@@ -91,3 +91,46 @@ def test_times_and_boxes():
     assert second_labels(4, 0.02) == ("0.000 s", "0.005 s", "0.010 s", "0.015 s")
     assert box_labels(3, ["cat", "dog"]) == ("cat", "dog", "box 2")
     assert box_labels(2) == ("box 0", "box 1")
+
+
+def joints_of(tokenizer, text):
+    ids = tokenizer(text)["input_ids"]
+    labels = token_labels(tokenizer, ids)
+    joints = token_joints(tokenizer, ids, labels)
+    assert len(joints) == len(labels)
+    return list(zip(labels, joints, strict=True))
+
+
+def test_joints_of_wordpiece(tokenizers):
+    assert joints_of(tokenizers["wordpiece"], "the cat playing ?") == [
+        *(("[CLS]", "s"), ("the", "w"), ("cat", "w"), ("play", "w"), ("ing", "+"), ("?", "+"), ("[SEP]", "s"))
+    ]
+
+
+def test_an_unknown_word_is_a_part_of_the_text(tokenizers):
+    assert joints_of(tokenizers["wordpiece"], "the zebra")[2] == ("[UNK]", "w")
+
+
+@pytest.mark.parametrize("family", ["bytes", "unigram"])
+@pytest.mark.parametrize("text", ["The capital of France .", "the house is wonderful", "is the cat on it"])
+def test_joints_give_the_text_back(tokenizers, family, text):
+    pairs = [pair for pair in joints_of(tokenizers[family], text) if pair[0] != "</s>"]
+    written = "".join((" " if joint == "w" else "") + label.strip("␣") for label, joint in pairs)
+    assert " ".join(written.split()) == text
+
+
+def test_joints_of_a_character_over_several_tokens(tokenizers):
+    found = joints_of(tokenizers["bytes"], "caté 😀s")
+    assert [joint for _, joint in found if joint == "c"] == ["c"] * 4
+    assert found[-1] == ("s", "+")
+    assert found[-6] == ("␣", "w")
+
+
+def test_joints_of_special_tokens(tokenizers):
+    ids = [0, *tokenizers["bytes"]("the cat")["input_ids"]]
+    assert token_joints(tokenizers["bytes"], ids, token_labels(tokenizers["bytes"], ids)) == "sww"
+
+
+def test_joints_of_tokenizers_that_decode_nothing_or_label_by_themselves():
+    assert token_joints(Bare(), range(4), ("the", "cat", "s", "dog")) == "ww++"
+    assert token_joints(Own(), [3, 1], ("<3>", "<1>")) is None

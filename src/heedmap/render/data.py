@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from heedmap.explanation import Explanation, Segment
+    from heedmap.top import Top
 
 
 def to_json(explanation: Explanation) -> str:
@@ -32,6 +33,17 @@ def to_data(explanation: Explanation) -> dict[str, Any]:
         "options": _plain(dict(explanation.options)),
         "segments": {name: _segment(segment) for name, segment in explanation.segments.items()},
         "flow": explanation.flow.to_dict(),
+        "top": None if explanation.top is None else _top(explanation.top),
+        "origin": dict(explanation.origin),
+    }
+
+
+def _top(top: Top) -> dict[str, Any]:
+    return {
+        "function": top.function,
+        "labels": [list(row) for row in top.labels],
+        "probabilities": _numbers(top.probabilities),
+        "target": _numbers(top.target),
     }
 
 
@@ -41,6 +53,7 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "stream": segment.stream,
         "grid": None if segment.grid is None else list(segment.grid),
         "labels": None if segment.labels is None else [list(row) for row in segment.labels],
+        "joints": None if segment.joints is None else list(segment.joints),
         "positions": segment.positions.tolist(),
         "relevance": _numbers(segment.relevance),
     }

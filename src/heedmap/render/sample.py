@@ -87,6 +87,13 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def percent(part: float) -> str:
+    """``12.3 %``; what is not quite nothing or not quite all is said to be so."""
+    if 0 < part < 0.001:
+        return "< 0.1 %"
+    return "> 99.9 %" if 0.999 < part < 1 else f"{100 * part:.1f} %"
+
+
 def _visible_character(character: str) -> str:
     code = ord(character)
     if code < 0x20:

@@ -14,8 +14,9 @@ from rich.text import Text
 from heedmap.render.colours import PICTURE, colour
 from heedmap.render.overlay import grid_values
 from heedmap.render.page import prediction_words
-from heedmap.render.sample import Sample, batch_size, checked_index, number, sample, visible
+from heedmap.render.sample import Sample, batch_size, checked_index, number, percent, sample, visible
 from heedmap.render.text import text_heat
+from heedmap.render.words import Word, top_words, words, words_scale
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation, Segment
@@ -46,14 +47,19 @@ def _facts(explanation: Explanation, index: int) -> Text:
         "score": f"{float(explanation.scores[index]):.6g}",
         "method": explanation.method,
     }
+    if explanation.top is not None:
+        pairs = zip(explanation.top.labels[index], explanation.top.probabilities[index].tolist(), strict=True)
+        facts["answers"] = " · ".join(f"{label.strip()} {percent(probability)}" for label, probability in pairs)
     lines = [Text.assemble((f"{name:<11}", "dim"), visible(words)) for name, words in facts.items()]
     return Text("\n").join(lines)
 
 
 def _segment(segment: Segment, index: int, colours: bool) -> list[Text]:
     drawn = sample(segment, index)
-    heading = Text.assemble((visible(segment.name), "bold"), (f" · {drawn.caption}", "dim"))
-    return [heading, *_heat(segment, drawn, index, colours), _top(segment, drawn)]
+    found = words(segment, index) if segment.kind == "text" else []
+    caption = words_scale(found).about() if found else drawn.caption
+    heading = Text.assemble((visible(segment.name), "bold"), (f" · {caption}", "dim"))
+    return [heading, *_heat(segment, drawn, index, colours), _top(segment, drawn, found)]
 
 
 def _heat(segment: Segment, drawn: Sample, index: int, colours: bool) -> list[Text]:
@@ -62,9 +68,11 @@ def _heat(segment: Segment, drawn: Sample, index: int, colours: bool) -> list[Te
     return [text_heat(segment, index, numbers=not colours)] if segment.kind == "text" else []
 
 
-def _top(segment: Segment, drawn: Sample) -> Text:
-    words = [f"{_place(segment, drawn, i)} {number(drawn.values[i])}" for i in drawn.top(TOP)]
-    return Text.assemble(("top  ", "dim"), " · ".join(words) or "nothing finite")
+def _top(segment: Segment, drawn: Sample, found: list[Word]) -> Text:
+    told = [f"{word.text} {number(word.value)}" for word in top_words(found, TOP)]
+    if not found:
+        told = [f"{_place(segment, drawn, i)} {number(drawn.values[i])}" for i in drawn.top(TOP)]
+    return Text.assemble(("top  ", "dim"), " · ".join(told) or "nothing finite")
 
 
 def _place(segment: Segment, drawn: Sample, i: int) -> str:

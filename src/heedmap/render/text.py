@@ -1,8 +1,7 @@
-"""Token heat: the tokens of a text on backgrounds that show their relevance."""
+"""Token heat: a text for a terminal, its tokens one by one as HTML, and text made safe for HTML."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from html import escape
 
@@ -12,25 +11,28 @@ from rich.text import Text
 from heedmap.explanation import Segment
 from heedmap.render.colours import colour, ink
 from heedmap.render.sample import Sample, number, sample, visible
-
-SPECIAL = re.compile(r"\[[A-Z_0-9]+\]|<[^<>]*>")
+from heedmap.render.scale import tint
+from heedmap.render.words import SPECIAL, words, words_scale
 
 
 def text_heat(segment: Segment, index: int = 0, *, numbers: bool = False) -> Text:
-    """The tokens for a terminal; with ``numbers`` each is followed by its value, for terminals without colour.
+    """The words for a terminal; with ``numbers`` each is followed by its value, for terminals without colour.
 
+    Tokens are joined to words, see :func:`heedmap.render.words.words`, and coloured from 0; special tokens are dimmed.
     Tokens that the model did not take in are left out, and counted at the end.
 
     Raises:
         InputError: no such sample.
     """
-    drawn = sample(segment, index)
+    found = words(segment, index)
+    used = words_scale(found)
     result = Text()
-    for i in drawn.shown:
-        word = f"{drawn.labels[i]}({number(drawn.values[i])})" if numbers else f" {drawn.labels[i]} "
-        result.append(word, Style(color=ink(drawn.share[i]), bgcolor=colour(drawn.share[i])))
+    for word in found:
+        ground, letters = tint(used.share(word.value))
+        text = f"{word.text}({number(word.value)})" if numbers else f" {word.text} "
+        result.append(text, Style(dim=True) if word.special else Style(color=letters, bgcolor=ground))
         result.append(" ")
-    return result.append(_left_out(drawn), Style(dim=True))
+    return result.append(_left_out(sample(segment, index)), Style(dim=True))
 
 
 def text_html(segment: Segment, index: int = 0, *, marked: Collection[int] = ()) -> str:

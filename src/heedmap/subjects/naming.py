@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from heedmap.subjects.labels import box_labels, second_labels, token_labels
+from heedmap.subjects.labels import box_labels, second_labels, token_joints, token_labels
 from heedmap.subjects.sound import seconds
 from heedmap.subjects.table import UNEVEN_TOKENS
 
@@ -44,10 +44,34 @@ def segment_labels(
     return found
 
 
-def _words(segment: Segment, inputs: Mapping[str, Any], tokenizer: Any) -> dict[str, Labels]:
-    """Labels of token ids; a decoder that is called with none of its own begins with the encoder's."""
+def segment_joints(
+    segments: Mapping[str, Segment], inputs: Mapping[str, Any], tokenizer: Any, labels: Mapping[str, Labels]
+) -> dict[str, tuple[str, ...]]:
+    """For each segment of text, for each sample, how its tokens stand to each other; see ``Segment.joints``.
+
+    Args:
+        segments, inputs: as for :func:`segment_labels`.
+        tokenizer: of the model, or None.
+        labels: what :func:`segment_labels` found.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name in labels:
+        ids = _ids(segments[name], inputs) if segments[name].kind == "text" else None
+        if ids is not None:
+            rows = [token_joints(tokenizer, *pair) for pair in zip(ids.tolist(), labels[name], strict=True)]
+            known = tuple(row for row in rows if row is not None)
+            found |= {name: known} if len(known) == len(rows) else {}
+    return found
+
+
+def _ids(segment: Segment, inputs: Mapping[str, Any]) -> Any:
+    """Token ids of a segment; a decoder that is called with none of its own begins with the encoder's."""
     own = inputs.get("decoder_input_ids") if segment.name.startswith("decoder") else None
-    ids = inputs.get("input_ids") if own is None else own
+    return inputs.get("input_ids") if own is None else own
+
+
+def _words(segment: Segment, inputs: Mapping[str, Any], tokenizer: Any) -> dict[str, Labels]:
+    ids = _ids(segment, inputs)
     if ids is None or tokenizer is None or ids.shape != segment.relevance.shape:
         return {}
     return {segment.name: tuple(token_labels(tokenizer, row) for row in ids.tolist())}

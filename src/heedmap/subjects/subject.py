@@ -11,7 +11,7 @@ from heedmap.subjects.boxes import box_names
 from heedmap.subjects.decoder import spoken
 from heedmap.subjects.geometry import geometries, sizes, trimmed
 from heedmap.subjects.inputs import listed, placed, samples, tensors
-from heedmap.subjects.naming import segment_labels
+from heedmap.subjects.naming import segment_joints, segment_labels
 from heedmap.subjects.pictures import pixels, unprocessed
 from heedmap.subjects.processors import Processors
 from heedmap.subjects.table import Kind
@@ -163,7 +163,8 @@ class Subject:
         named = [box_names(one) for one in listed(boxes)]
         standard = {name: inputs.get(self.renamed.get(name, name)) for name in (*inputs, *self.renamed)}
         labels = segment_labels(explanation.segments, standard, self.processors, self.config, named)
-        return explanation.with_labels(labels)
+        joints = segment_joints(explanation.segments, standard, self.tokenizer, labels)
+        return explanation.with_labels(labels, joints)
 
     def compare(
         self, first: str, second: str, *, method: Any = "generic", pool: str = "mean", **options: Any

@@ -1,0 +1,179 @@
+"""Several answers of a model to one input, each with its explanation, all from one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from heedmap.errors import InputError, OptionError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from heedmap.explanation import Explanation
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model answers to one input, and what each answer rests on.
+
+    ``answers["text"]`` is (answers, tokens), float32: the relevance of a segment, one row an answer.
+
+    Attributes:
+        names: of the answers, such as the tokens that a decoder says.
+        explanations: one an answer, of a batch of one.
+        boxes: where each answer lies, x1 y1 x2 y2 from 0 to 1; empty where answers have no place.
+        joined: whether the answers are the tokens of one text.
+    """
+
+    names: tuple[str, ...]
+    explanations: tuple[Explanation, ...]
+    boxes: tuple[Box, ...] = ()
+    joined: bool = False
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, name: str) -> Float[Tensor, "answers tokens"]:
+        import torch
+
+        return torch.cat([explanation[name] for explanation in self.explanations])
+
+    def __repr__(self) -> str:
+        return f"Answers({', '.join(self.names)}; {', '.join(self.explanations[0].segments)})"
+
+    def to_html(self, image: Any = None) -> str:
+        """All answers as one self-contained HTML page: choose one, see its map.
+
+        Args:
+            image: PIL, as the model saw it (``Subject.shown_image``), to lay maps of patches on.
+        """
+        from heedmap.render.several import answers_page
+
+        return answers_page(self, image)
+
+    def _repr_html_(self) -> str:
+        from heedmap.render.several import answers_fragment
+
+        return answers_fragment(self)
+
+
+def alignment(subject: Any, *, method: Any = "generic", **given: Any) -> Answers:
+    """What each token that an encoder-decoder says rests on: a row of relevance a token, from one forward pass.
+
+    Args:
+        subject: ``heedmap.load(…)`` of an encoder-decoder.
+        method: a key of ``heedmap.METHODS``, or a method.
+        given: one sample, as for ``subject.explain``; ``decoder_input_ids``, (1, tokens), for other words than its own;
+            and the method's options.
+
+    Raises:
+        InputError: the model does not say a text, or what is given is a batch, or it says nothing.
+    """
+    from heedmap.subjects.labels import token_labels
+    from heedmap.targets import NextToken
+
+    names = ("text", "image", "boxes", "audio")
+    inputs = subject.inputs(**{n: given.get(n) for n in names}, decoder_input_ids=given.pop("decoder_input_ids", None))
+    said = inputs.get("decoder_input_ids")
+    if said is None:
+        raise InputError(f"{subject.name} says no text; alignment is for encoder-decoders that do")
+    if len(said) != 1 or said.shape[1] < 2:
+        raise InputError(
+            f"there are {len(said)} samples of {said.shape[1]} tokens; give one sample that says something"
+        )
+    ids = said[0].tolist()
+    targets = [NextToken(token, position) for position, token in enumerate(ids[1:])]
+    options = {name: value for name, value in given.items() if name not in names}
+    found = _explained(subject, inputs, targets, given.get("boxes"), method=method, **options)
+    labels = token_labels(subject.tokenizer, ids) if subject.tokenizer is not None else tuple(map(str, ids))
+    return Answers(labels[1:], found, joined=True)
+
+
+def detections(
+    subject: Any,
+    *,
+    threshold: float = 0.5,
+    most: int = 20,
+    no_object: int | None = -1,
+    method: Any = "generic",
+    **given: Any,
+) -> Answers:
+    """What each object that a detector finds rests on, with its box, from one forward pass more.
+
+    Args:
+        subject: ``heedmap.load(…)`` of a detector with object queries, such as DETR.
+        threshold: an object is kept from this probability on, 0 to 1.
+        most: so many are kept at most, the most probable ones.
+        no_object: as for ``targets.DetectionQuery``: index of the "no object" class; None: the model has none.
+        method: a key of ``heedmap.METHODS``, or a method.
+        given: one sample, as for ``subject.explain``, and the method's options.
+
+    Raises:
+        InputError: the model finds no boxes, what is given is a batch, or nothing is as probable as ``threshold``.
+        OptionError: ``threshold`` or ``most`` is out of range.
+    """
+    from heedmap.targets import DetectionQuery
+
+    if not 0 <= threshold <= 1 or most < 1:
+        raise OptionError(f"threshold={threshold} and most={most}; expected a probability, 0 to 1, and at least 1")
+    names = ("text", "image", "boxes", "audio")
+    inputs = subject.inputs(**{name: given.get(name) for name in names})
+    boxes, probabilities, classes = _found(subject, inputs, no_object)
+    kept = [q for q in probabilities.argsort(descending=True).tolist() if probabilities[q] >= threshold][:most]
+    if not kept:
+        raise InputError(
+            f"no object is as probable as {threshold}; the most probable has {float(probabilities.max()):.3g}"
+        )
+    options = {name: value for name, value in given.items() if name not in names}
+    targets = [DetectionQuery(query, int(classes[query]), no_object) for query in kept]
+    found = _explained(subject, inputs, targets, None, method=method, **options)
+    labels = subject.labels or getattr(subject.config, "id2label", None) or {}
+    called = tuple(f"{labels.get(int(classes[q]), int(classes[q]))} {float(probabilities[q]):.0%}" for q in kept)
+    return Answers(called, found, tuple(_corners(boxes[q].tolist()) for q in kept))
+
+
+def _explained(
+    subject: Any, inputs: Any, targets: Sequence[Any], boxes: Any, **settings: Any
+) -> tuple[Explanation, ...]:
+    from heedmap.engine import explain
+
+    found = explain(subject, inputs, target=list(targets), **settings)
+    return tuple(found if boxes is None else [subject.finish(one, inputs, boxes) for one in found])
+
+
+def _found(subject: Any, inputs: Any, no_object: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each object query: its box (centre, size), the probability of its most probable class, and which that is."""
+    import torch
+
+    from heedmap.targets import get
+
+    was_training = subject.model.training
+    subject.model.eval()
+    try:
+        with torch.no_grad():
+            output = subject.model(**inputs)
+    finally:
+        subject.model.train(was_training)
+    boxes, logits = get(output, "pred_boxes"), get(output, "logits")
+    if boxes is None or logits is None:
+        raise InputError(f"{subject.name} finds no boxes; detections is for models with object queries, such as DETR")
+    if len(boxes) != 1:
+        raise InputError(f"there are {len(boxes)} samples; give one")
+    scores = logits[0].float()
+    probabilities = scores.sigmoid() if no_object is None else scores.softmax(-1)
+    if no_object is not None:
+        probabilities[:, no_object] = -1
+    best = probabilities.max(-1)
+    return boxes[0].cpu(), best.values.cpu(), best.indices.cpu()
+
+
+def _corners(box: Sequence[float]) -> Box:
+    x, y, width, height = box
+    corners = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in corners)
+    return left, top, right, bottom

@@ -1,0 +1,100 @@
+"""A segment as an HTML figure: text, picture, bars or curve, with its scale written under it."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from heedmap.render.choose import bars, most_relevant
+from heedmap.render.colours import colour
+from heedmap.render.overlay import heat_grid, overlay
+from heedmap.render.sample import Sample, sample
+from heedmap.render.scale import Scale, joined, picture_ramp, scale
+from heedmap.render.text import html_text
+from heedmap.render.wordmap import word_map
+from heedmap.render.words import words, words_scale
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from heedmap.explanation import Explanation, Segment
+
+MOST_BARS = 50
+
+
+def figure(segment: Segment, index: int = 0, image: Image.Image | None = None, given: Scale | None = None) -> str:
+    """The map of a segment.
+
+    Args:
+        segment: what to draw.
+        index: the sample.
+        image: as the model saw it, to lay patches on.
+        given: a scale that several maps share; not for patches, which are min–max scaled.
+
+    Raises:
+        InputError: no such sample, or ``image`` is no PIL image.
+    """
+    drawn = sample(segment, index)
+    caption = html_text(segment.name)
+    if segment.grid is not None:
+        caption += f" · {html_text(drawn.caption)}"
+        body = f"{_patches(segment, index, image)}\n{_ramp()}"
+    elif segment.kind == "text":
+        body = word_map(segment, index, given)
+    else:
+        own = segment_scale(segment, index)
+        used = given or own
+        caption += f" · {html_text(used.about(own))}"
+        body = _curve(drawn, used) if segment.kind == "audio" else bars(drawn, used, MOST_BARS)
+    return f"<figure>\n<figcaption>{caption}</figcaption>\n{body}\n</figure>"
+
+
+def segment_scale(segment: Segment, index: int = 0) -> Scale:
+    """From 0 to the largest magnitude of the segment: of its words, where it is text."""
+    if segment.kind == "text" and segment.grid is None:
+        return words_scale(words(segment, index))
+    drawn = sample(segment, index)
+    return scale(float(value) for value in drawn.values[drawn.taken])
+
+
+def common_scales(explanations: Iterable[Explanation]) -> dict[str, Scale]:
+    """By the segment's name, one scale for all explanations (sample 0); patches have none."""
+    found: dict[str, list[Scale]] = {}
+    for explanation in explanations:
+        for name, segment in explanation.segments.items():
+            if segment.grid is None:
+                found.setdefault(name, []).append(segment_scale(segment))
+    return {name: joined(scales) for name, scales in found.items()}
+
+
+def image_html(picture: Image.Image, words_instead: str) -> str:
+    """``picture`` inside the page, with words for those who cannot see it."""
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    data = b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html_text(words_instead)}" src="data:image/png;base64,{data}">'
+
+
+def _patches(segment: Segment, index: int, image: Image.Image | None) -> str:
+    picture = heat_grid(segment, index) if image is None else overlay(image, segment, index)
+    return image_html(picture, f"relevance of {segment.name}; most relevant: {most_relevant(segment, index)}")
+
+
+def _ramp() -> str:
+    ramp = f'<span class="ramp" style="background:{picture_ramp()}"></span>'
+    return f'<p class="fine" aria-hidden="true"><span class="key">low {ramp} high</span></p>'
+
+
+def _curve(drawn: Sample, used: Scale) -> str:
+    """Each frame's value as a filled curve, from 0."""
+    level = np.array([used.share(value) for value in drawn.values])[drawn.taken]
+    zero = 50 if used.signed else 100
+    steps = " ".join(f"{x},{zero - zero * y:.1f} {x + 1},{zero - zero * y:.1f}" for x, y in enumerate(level))
+    width = max(1, len(level))
+    shape = f'<polygon points="0,{zero} {steps} {width},{zero}" fill="{colour(0.7)}"/>'
+    name = "relevance over time; most relevant: " + ", ".join(drawn.labels[i] for i in drawn.top(3))
+    return f'<svg viewBox="0 0 {width} 100" preserveAspectRatio="none" role="img" aria-label="{html_text(name)}">{shape}</svg>'
