@@ -49,6 +49,30 @@ def _perturbed(*parts: str) -> tuple[str, ...]:
     return tuple(f"{part}/{sign}/accuracy/auc" for part in parts for sign in ("positive", "negative"))
 
 
+def _methods(*names: str) -> tuple[str, ...]:
+    return tuple(word for name in names for word in ("--method", name))
+
+
+QUICK = (
+    "raw_attention",
+    "rollout",
+    "attention_gradcam",
+    "random",
+    "attention_x_gradient",
+    "legrad",
+    "input_x_gradient",
+)
+CROSSED = ("generic:aggregate=false", "generic:normalize=false", "generic:self_in_rule_10=false")
+LRP = ("partial_lrp", "transformer_attribution", "full_lrp", "attn_lrp", "generic:cam=lrp")
+COMPARED = (
+    "raw_attention",
+    "rollout",
+    "attention_gradcam",
+    "generic:aggregate=false",
+    "generic:normalize=false",
+    "random",
+)
+
 RUNS: Mapping[str, Experiment] = {
     "perturbation-lxmert-shapes": Experiment(
         "LXMERT: perturbation of words and boxes",
@@ -57,24 +81,65 @@ RUNS: Mapping[str, Experiment] = {
         "all four.",
         ("perturbation", "zoo/lxmert-shapes", "--samples", "2000", *EVERY),
         _perturbed("text", "boxes"),
+        "Looked into, by kind of question. Where two things must be seen together (is this left of that? yes), the paper's "
+        "method is far ahead: with a quarter of the boxes gone 17 % are still answered right, against 36 % for "
+        "`raw_attention` and 37 % for `rollout`. Where one thing is looked up (its shape, its being there) the last "
+        "attention does the looking up by itself, and the two are as good or better. `rollout` is better in two tables for "
+        "another reason: a map without gradients ranks every object before every bit of background, and every word of the "
+        "question before none; the paper's gives what does not speak *for* the answer nothing, in no particular order. So "
+        "with three quarters of the boxes gone, a shape is still guessed in 28 % by the paper's method (objects are left) and "
+        "in 15 % by `rollout`; and `is there …? yes`, which hangs on the words that make it a question, survives the removal "
+        "of half of the words in 58 % against 93 %.",
     ),
     "perturbation-visualbert-shapes": Experiment(
         "VisualBERT: perturbation of words and boxes",
         "The same for one stream of words and boxes. The paper's section 5.1, on VisualBERT and VQA.",
         ("perturbation", "zoo/visualbert-shapes", "--samples", "2000", *EVERY),
         _perturbed("text", "boxes"),
+        "Looked into: on words all orderings hold. On boxes the differences to `raw_attention` and `rollout` come from questions for a shape "
+        "or a thing's being there (half of the boxes gone, positive: 27 % right against 16 and 17 %; 9 % against 0 and 0), "
+        "for the reasons given under LXMERT; on colours the paper's method is as good as the better of them (15 % against 27 "
+        "and 15 %).",
     ),
     "perturbation-vit-shapes": Experiment(
         "ViT: perturbation of pixels",
         "10 to 90 % of the pixels become the mean colour. The paper's section 5.3, on ViT-B and ImageNet; its method has "
         "no cross-attention there and is gradient-weighted rollout.",
-        ("perturbation", "zoo/vit-shapes", "--samples", "500", *EVERY),
+        ("perturbation", "zoo/vit-shapes", "--samples", "500"),
         _perturbed("image"),
+    ),
+    "segmentation-vit-shapes": Experiment(
+        "ViT: segmentation",
+        "The map of each label that the model rightly finds, cut at its mean (the authors' threshold), against the pixels of "
+        "the objects that have the label. The paper's section 5.3, on ImageNet-Segmentation.",
+        ("segmentation", "zoo/vit-shapes", "--samples", "500"),
+        ("accuracy", "miou", "ap"),
+    ),
+    "detection-detr-shapes": Experiment(
+        "DETR: segmentation from detection",
+        "The map of each object query, cut by Otsu's threshold, as a mask; COCO's average precision and recall. All objects "
+        "here are small or medium by COCO's measure. The paper's section 5.2, on DETR and COCO. This is the whole test split; "
+        "the methods that propagate relevance are in the next table.",
+        ("detection", "zoo/detr-shapes", "--samples", "5000", "--batch", "32", *_methods(*QUICK, *CROSSED)),
+        ("ap/0.2:0.95", "ar/0.2:0.95"),
+        "Looked into (96 pictures): it is the decoder's layers before the last that cost average precision. Without their "
+        '(`start_layer={"queries": 2}`) the paper\'s method has an AP of 0.37 instead of 0.20, beside 0.41 of '
+        "`raw_attention`, which sees the last layer alone; leaving out layers of the encoder changes nothing (0.20 to 0.21). "
+        "In the first layers the queries still look about for their objects, the sum keeps that, and Otsu's threshold takes "
+        "it into the mask. The place of the peak does not suffer: in the pointing game the two are alike. The paper's rules "
+        "are checked against the authors' own numbers on DETR (`tests/parity`), so this is the model, not the code: three "
+        "layers, taught by a loss of its own where each cell's object lies. `rollout` and Grad-CAM fail as in the paper.",
+    ),
+    "detection-lrp-detr-shapes": Experiment(
+        "DETR: the methods that propagate relevance",
+        "The same on 1,000 pictures of the test split: relevance propagation takes ten times as long.",
+        ("detection", "zoo/detr-shapes", "--samples", "1000", "--batch", "32", *_methods(*LRP, *COMPARED)),
+        ("ap/0.2:0.95", "ar/0.2:0.95"),
     ),
     "perturbation-clip-shapes": Experiment(
         "CLIP: perturbation of words and pixels",
         "Is the picture still nearer to its caption than to 31 wrong ones? Not in the paper.",
-        ("perturbation", "zoo/clip-shapes", "--samples", "300", "--method", "fast", "--method", "ablations"),
+        ("perturbation", "zoo/clip-shapes", "--samples", "300"),
         (),
     ),
 }
