@@ -96,10 +96,10 @@ RUNS: Mapping[str, Experiment] = {
         "The same for one stream of words and boxes. The paper's section 5.1, on VisualBERT and VQA.",
         ("perturbation", "zoo/visualbert-shapes", "--samples", "2000", *EVERY),
         _perturbed("text", "boxes"),
-        "Looked into: on words all orderings hold. On boxes the differences to `raw_attention` and `rollout` come from questions for a shape "
-        "or a thing's being there (half of the boxes gone, positive: 27 % right against 16 and 17 %; 9 % against 0 and 0), "
-        "for the reasons given under LXMERT; on colours the paper's method is as good as the better of them (15 % against 27 "
-        "and 15 %).",
+        "Looked into: on words all orderings hold. On boxes the differences to `raw_attention` and `rollout` come from "
+        "questions for a shape or a thing's being there (half of the boxes gone, positive: 27 % right against 16 and 17 %; "
+        "9 % against 0 and 0), for the reasons given under LXMERT; on colours the paper's method is as good as the better "
+        "of them (15 % against 27 and 15 %).",
     ),
     "perturbation-vit-shapes": Experiment(
         "ViT: perturbation of pixels",
