@@ -57,11 +57,13 @@ def figures(measure: Measure, reference: str, seed: int) -> list[dict[str, Any]]
 def lines(curve: Curve, seed: int, resamples: int) -> dict[str, dict[str, list[float | None]]]:
     """For each contender the mean at each step, and the ends of its interval."""
     found = {}
+    weights: dict[int, np.ndarray] = {}
     for name, values in curve.values.items():
-        draws = np.random.default_rng(seed).multinomial(
-            len(values), np.full(len(values), 1 / len(values)), size=resamples
-        )
-        low, high = np.quantile(draws @ values / len(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        count = len(values)
+        if count not in weights:
+            draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+            weights[count] = draws / count
+        low, high = np.quantile(weights[count] @ values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
         found[name] = {"y": _rounded(values.mean(0)), "low": _rounded(low), "high": _rounded(high)}
     return found
 
