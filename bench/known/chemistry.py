@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from heedmap.evaluate.evidence import pointing, share
 from heedmap.packaged import fetch
 from known.reactions import centre, unmarked
 from known.rows import Row, kept, read
-from known.templates import reactions
+from known.templates import ATOM_OR_BOND, reactions
 
 CHANCE = "chance"
 
@@ -27,8 +26,8 @@ def measured(path: Path) -> list[Row]:
     for number, (name, reaction) in enumerate(reactions()):
         if classified(rxnfp, reaction) == name:
             for method in (CHANCE, *heedmap.METHODS):
-                kept(path, f"{number}/{method}", lambda: _rows(rxnfp, name, reaction, method, number))  # noqa: B023
-    return read(path)
+                kept(path, f"{number}/{method}", lambda: [_row(rxnfp, name, reaction, method, number)])  # noqa: B023
+    return [figures(row, rxnfp) for row in read(path)]
 
 
 def classified(rxnfp: Subject, reaction: str) -> str:
@@ -38,18 +37,28 @@ def classified(rxnfp: Subject, reaction: str) -> str:
     return rxnfp.model.config.id2label[int(logits.argmax())]
 
 
-def _rows(rxnfp: Subject, name: str, reaction: str, method: str, number: int) -> Iterator[Row]:
-    truth = np.array(centre(reaction, rxnfp.tokenizer))[1:-1].astype(float)
-    relevance = np.ones_like(truth) if method == CHANCE else relevance_of(rxnfp, reaction, method, number)
-    figures = {
+def _row(rxnfp: Subject, name: str, reaction: str, method: str, number: int) -> Row:
+    relevance = relevance_of(rxnfp, reaction, method, number)
+    return {"unit": name, "reaction": reaction, "method": method, "relevance": [float(f"{v:.5g}") for v in relevance]}
+
+
+def figures(row: Row, rxnfp: Subject) -> Row:
+    """The row with its figures: of all tokens, and ``atoms``, the share inside among those that are atoms and bonds."""
+    relevance, pieces = np.array(row["relevance"]), rxnfp.tokenizer.tokenize(unmarked(row["reaction"]))
+    truth = np.array(centre(row["reaction"], rxnfp.tokenizer))[1:-1].astype(float)
+    chemical = np.array([ATOM_OR_BOND.fullmatch(piece) is not None for piece in pieces])
+    return {
+        **row,
         "share": share(relevance, truth),
+        "atoms": share(relevance[chemical], truth[chemical]),
         "pointing": pointing(relevance, truth),
         "auc": float(roc_auc_score(truth, relevance)),
     }
-    yield {"unit": name, "method": method, **figures, "empty": float(not (relevance > 0).any())}
 
 
 def relevance_of(rxnfp: Subject, reaction: str, method: str, number: int = 0) -> Any:
     """The map of a marked reaction, of its own tokens; [CLS] and [SEP] are no part of the reaction."""
+    if method == CHANCE:
+        return np.ones(len(rxnfp.tokenizer.tokenize(unmarked(reaction))))
     options = {"seed": number} if method == "random" else {}
     return rxnfp.explain(text=unmarked(reaction), method=method, **options)["text"][0].double().numpy()[1:-1]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import heedmap
-from heedmap import Subject
+from heedmap import Explanation, Subject
 from heedmap.evaluate.evidence import pointing, share
 from heedmap.media import read_audio
 from heedmap.methods.cards import CARDS
@@ -37,6 +38,9 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     **{name: (name, {}) for name in heedmap.METHODS if name != "generic" and not CARDS[name].is_slow},
 }
 SLOW = tuple(name for name in heedmap.METHODS if CARDS[name].is_slow)
+ABOVE = ("generic", "full_lrp", "attn_lrp", "input_x_gradient")
+"""Methods that are also asked for the relevance of the encoder's output, which the decoder listens to."""
+OF_OUTPUT = "{}, of the encoder's output"
 
 
 @dataclass(frozen=True)
@@ -57,57 +61,116 @@ class Word:
     token: int
 
 
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """A sentence that is written down rightly.
+
+    Attributes:
+        number: of it.
+        begin, end: of the speech, in seconds.
+        inputs: what Whisper is called with.
+        words: asked about.
+    """
+
+    number: int
+    begin: float
+    end: float
+    inputs: Mapping[str, Any]
+    words: tuple[Word, ...]
+
+
+class Listening(torch.nn.Module):
+    """Whisper's decoder alone: its input is what the encoder has made of the sound."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, states: torch.Tensor, decoder_input_ids: torch.Tensor) -> Any:
+        from transformers.modeling_outputs import BaseModelOutput
+
+        return self.model(encoder_outputs=BaseModelOutput(states), decoder_input_ids=decoder_input_ids)
+
+
 def measured(path: Path) -> list[Row]:
-    """The figures of every method on every sentence that is written down rightly; the file is gone on with."""
+    """The figures of every method on the words of every sentence written down rightly; the file is gone on with."""
     whisper = heedmap.load(fetch("whisper-base"))
-    for number, text in enumerate(SENTENCES):
-        with TemporaryDirectory() as folder:
-            sentence = say(text, Path(folder) / "said.wav")
-            inputs = whisper.inputs(audio=read_audio(sentence.path))
-        words = asked(whisper, inputs, sentence)
-        for method in (CHANCE, SPEECH, TURN, *METHODS) if words else ():
-            kept(path, f"{number}/{method}", lambda: _rows(whisper, inputs, words, sentence, method, number))  # noqa: B023
+    sentences = [found for number, text in enumerate(SENTENCES) if (found := heard(whisper, number, text))]
+    for place in range(max(len(one.words) for one in sentences)):
+        for one in sentences:
+            for method in (CHANCE, SPEECH, TURN, *METHODS, *map(OF_OUTPUT.format, ABOVE)):
+                for word in one.words[place : place + 1]:
+                    kept(path, f"{place}/{one.number}/{method}", lambda: [_row(whisper, one, word, method)])  # noqa: B023
     return read(path)
 
 
-def asked(whisper: Subject, inputs: Mapping[str, Any], sentence: Sentence) -> list[Word]:
-    """The first, the middle and the last word, where they are single tokens; none where a word is misheard."""
-    spoken = [whisper.tokenizer.decode([int(i)]) for i in inputs["decoder_input_ids"][0]]
-    heard = {plain(token): place for place, token in enumerate(spoken) if plain(token)}
+def heard(whisper: Subject, number: int, text: str, every: bool = False) -> Heard | None:
+    """What Whisper hears of a sentence, with its middle and its last word, or every one, where they are single tokens.
+
+    None: a word is misheard.
+    """
+    with TemporaryDirectory() as folder:
+        sentence = say(text, Path(folder) / "said.wav")
+        inputs = whisper.inputs(audio=read_audio(sentence.path))
+    tokens = [whisper.tokenizer.decode([int(i)]) for i in inputs["decoder_input_ids"][0]]
+    written = "".join(token for token in tokens if not special(token)).split()
     said = list(sentence.times)
-    if [plain(word) for word in "".join(t for t in spoken if "<|" not in t).split()] != [plain(w) for w in said]:
-        return []
-    chosen = [said[n] for n in (0, len(said) // 2, len(said) - 1)]
-    return [
-        Word(word, (said.index(word), len(said)), *sentence.times[word], heard[plain(word)])
-        for word in chosen
-        if plain(word) in heard
-    ]
+    if [plain(word) for word in written] != [plain(word) for word in said]:
+        return None
+    places = {plain(token): place for place, token in enumerate(tokens) if not special(token)}
+    asked = range(len(said)) if every else (len(said) // 2, len(said) - 1)
+    chosen = [said[place] for place in asked if plain(said[place]) in places]
+    words = tuple(_word(word, sentence, places[plain(word)]) for word in chosen)
+    return Heard(number, min(begin for begin, _ in sentence.times.values()), sentence.end, inputs, words)
+
+
+def _word(word: str, sentence: Sentence, token: int) -> Word:
+    said = list(sentence.times)
+    return Word(word, (said.index(word), len(said)), *sentence.times[word], token)
+
+
+def special(token: str) -> bool:
+    """Whether a token is none of the text."""
+    return token.startswith("<|")
 
 
 def plain(text: str) -> str:
-    """A word without signs, in small letters; nothing for a special token."""
-    return "" if "<|" in text else re.sub(r"\W", "", text).lower()
+    """A word without signs, in small letters."""
+    return re.sub(r"\W", "", text).lower()
 
 
-def maps_of(
-    whisper: Subject, inputs: Mapping[str, Any], words: Sequence[Word], method: str, number: int = 0
-) -> list[NDArray[np.float64]]:
-    """The map of each word over the 30 seconds that Whisper listens to, (1500,)."""
-    name, options = METHODS[method]
-    seeded = {"seed": number} if name == "random" else {}
-    targets = [NextToken(position=word.token - 1) for word in words]
-    found = heedmap.explain(whisper, inputs, target=targets, method=name, **options, **seeded)
-    return [explanation["audio"][0].double().numpy() for explanation in found]
+def map_of(whisper: Subject, sentence: Heard, word: Word, method: str) -> NDArray[np.float64]:
+    """The map of a word over the 30 seconds that Whisper listens to, (1500,).
+
+    Args:
+        whisper: the model.
+        sentence: in which the word is.
+        word: the word.
+        method: a key of :data:`METHODS`, or :data:`OF_OUTPUT` of one of :data:`ABOVE`, or a map that has heard nothing.
+    """
+    if method in (CHANCE, SPEECH, TURN):
+        return _even(*_extent(method, sentence, word))
+    target = NextToken(position=word.token - 1)
+    if method in METHODS:
+        name, options = METHODS[method]
+        seeded = {"seed": sentence.number} if name == "random" else {}
+        found = heedmap.explain(whisper, sentence.inputs, target=target, method=name, **options, **seeded)
+    else:
+        name = next(name for name in ABOVE if method == OF_OUTPUT.format(name))
+        found = _of_output(whisper, sentence, target, name)
+    return next(r[0].double().numpy() for r in map(found.__getitem__, found.segments) if r.shape[1] == FRAMES)
 
 
-def _rows(
-    whisper: Subject, inputs: Mapping[str, Any], words: Sequence[Word], sentence: Sentence, method: str, number: int
-) -> Iterator[Row]:
-    known = {name: [_even(*_extent(name, word, sentence)) for word in words] for name in (CHANCE, SPEECH, TURN)}
-    maps = known[method] if method in known else maps_of(whisper, inputs, words, method, number)
-    for word, relevance in zip(words, maps, strict=True):
-        yield {"unit": number, "word": word.text, "method": method, **figures(relevance, word)}
+def _of_output(whisper: Subject, sentence: Heard, target: NextToken, name: str) -> Explanation:
+    with torch.no_grad():
+        states = whisper.model.get_encoder()(sentence.inputs["input_features"]).last_hidden_state
+    inputs = {"states": states, "decoder_input_ids": sentence.inputs["decoder_input_ids"]}
+    return heedmap.explain(Listening(whisper.model), inputs, target=target, method=name)
+
+
+def _row(whisper: Subject, sentence: Heard, word: Word, method: str) -> Row:
+    relevance = map_of(whisper, sentence, word, method)
+    return {"unit": sentence.number, "word": word.text, "method": method, **figures(relevance, word)}
 
 
 def figures(relevance: NDArray[np.float64], word: Word) -> dict[str, float]:
@@ -115,13 +178,12 @@ def figures(relevance: NDArray[np.float64], word: Word) -> dict[str, float]:
     time, middle = times(), (word.begin + word.end) / 2
     truth = ((time > word.begin - SLACK) & (time < word.end + SLACK)).astype(float)
     positive = relevance.clip(0)
-    centre = float((positive * time).sum() / positive.sum()) if positive.any() else time.mean()
-    top = relevance == relevance.max()
+    centre = float((positive * time).sum() / positive.sum()) if positive.any() else float(time.mean())
     return {
         "share": share(relevance, truth),
         "pointing": pointing(relevance, truth),
         "centre": abs(centre - middle),
-        "peak": float(np.abs(time[top] - middle).mean()),
+        "peak": float(np.abs(time[relevance == relevance.max()] - middle).mean()),
     }
 
 
@@ -130,14 +192,14 @@ def times() -> NDArray[np.float64]:
     return (np.arange(FRAMES) + 0.5) * FRAME
 
 
-def _extent(name: str, word: Word, sentence: Sentence) -> tuple[float, float]:
-    begin, end = min(begin for begin, _ in sentence.times.values()), sentence.end
+def _extent(name: str, sentence: Heard, word: Word) -> tuple[float, float]:
     if name == CHANCE:
         return 0.0, FRAMES * FRAME
     if name == SPEECH:
-        return begin, end
+        return sentence.begin, sentence.end
     place, of = word.turn
-    return begin + (end - begin) * place / of, begin + (end - begin) * (place + 1) / of
+    step = (sentence.end - sentence.begin) / of
+    return sentence.begin + step * place, sentence.begin + step * (place + 1)
 
 
 def _even(begin: float, end: float) -> NDArray[np.float64]:

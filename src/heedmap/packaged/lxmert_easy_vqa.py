@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from heedmap.data.easy_vqa import ANSWERS, FEATURES, KINDS, PLACES, WORDS, EasyVqa, Question, features, kind_of
+from heedmap.data.easy_vqa import ANSWERS, FEATURES, KINDS, PLACES, SIDE, WORDS, EasyVqa, Question, features, kind_of
 from heedmap.packaged.cache import fetch
 from heedmap.zoo.task import Batch
 from heedmap.zoo.tasks.tokenizers import question_tokenizer
@@ -75,8 +75,8 @@ def _belongs(picture: int, split: str) -> bool:
 def batch(seed: int, split: str, start: int, count: int) -> Batch:
     """Questions, pictures as boxes, and answers as numbers of :data:`heedmap.data.easy_vqa.ANSWERS`.
 
-    In training the kinds come in turn, at first the first two only, and a picture is mirrored and turned at random, which
-    changes no answer.
+    In training the kinds come in turn, at first the first two only, and a picture is mirrored at random and its shape moved
+    about, which changes no answer.
     """
     rows = [_sample(seed, split, index) for index in range(start, start + count)]
     questions, pictures = zip(*rows, strict=True)
@@ -104,12 +104,22 @@ def _sample(seed: int, split: str, index: int) -> tuple[Question, UInt8[np.ndarr
     turn, kind = divmod(index, 2 if index < EARLY else len(KINDS))
     of_kind = chosen[KINDS[kind]]
     number = of_kind[turn % len(of_kind)]
-    return data.questions[number], _turned(data.picture(number), np.random.default_rng((seed, index)))
+    return data.questions[number], _moved(data.picture(number), np.random.default_rng((seed, index)))
 
 
-def _turned(picture: UInt8[np.ndarray, "64 64 3"], random: np.random.Generator) -> UInt8[np.ndarray, "64 64 3"]:
+def _moved(picture: UInt8[np.ndarray, "64 64 3"], random: np.random.Generator) -> UInt8[np.ndarray, "64 64 3"]:
+    """The picture, perhaps mirrored, with its shape at a random place: all around it is alike."""
     mirrored = picture[:, ::-1] if random.random() < 0.5 else picture
-    return np.rot90(mirrored, int(random.integers(4)))
+    unlike = (mirrored != _background(mirrored)).any(2)
+    shifts = [
+        random.integers(-where[0], SIDE - where[-1]) for where in map(np.flatnonzero, (unlike.any(1), unlike.any(0)))
+    ]
+    return np.roll(mirrored, shifts, (0, 1))
+
+
+def _background(picture: UInt8[np.ndarray, "64 64 3"]) -> UInt8[np.ndarray, " 3"]:
+    corners = picture[[0, 0, -1, -1], [0, -1, 0, -1]]
+    return np.median(corners, 0).astype(np.uint8)  # at most one corner can be the shape's
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:

@@ -9,8 +9,9 @@ RECIPE = Recipe(
         "easy-VQA (https://github.com/vzhou842/easy-VQA, MIT), from the package `easy-vqa`, which is fetched into a cache: "
         "5,000 pictures of 64 × 64 pixels, each of one coloured shape, and 48,248 questions for the colour, the shape, or "
         "whether there is one or none of a colour or shape. The model sees the picture as 64 boxes: 192 raw values each, "
-        "and their places. Training takes the kinds of questions in turn and mirrors and turns the pictures; the last 400 "
-        "of the 4,000 training pictures validate. All that tells an answer is the shape: the boxes that it touches are known."
+        "and their places. Training takes the kinds of questions in turn, at first those for a colour or a shape only, mirrors "
+        "the pictures and moves the shapes about; the last 400 of the 4,000 training pictures validate. All that tells an "
+        "answer is the shape: the boxes that it touches are known."
     ),
     example="`what color is the triangle?`, a picture of a red triangle → `red`",
     stages=(
