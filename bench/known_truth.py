@@ -7,11 +7,22 @@ measured is kept in ``--work``, and a run that stopped goes on from there.
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
-from known import chemistry, hearing
+from known import chemistry, findings, hearing, pictures
+from known.page import page
+from known.rows import Row
+from known.summary import Table, summary
+from known.templates import reactions
+
+OF_REACTIONS = ("share", "atoms", "pointing", "auc")
+OF_SPEECH = ("share", "pointing", "centre", "peak")
 
 
 def main() -> None:
@@ -22,8 +33,40 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.work.mkdir(parents=True, exist_ok=True)
-    chemistry.measured(arguments.work / "reactions.jsonl")
-    hearing.measured(arguments.work / "speech.jsonl")
+    reacted = chemistry.measured(arguments.work / "reactions.jsonl")
+    heard = hearing.measured(arguments.work / "speech.jsonl")
+    write(arguments.out, reacted, heard)
+    pictures.reaction(arguments.out / "img" / "known-reaction.png")
+    pictures.sentence(arguments.out / "img" / "known-speech.png")
+
+
+def write(out: Path, reacted: Sequence[Row], heard: Sequence[Row]) -> None:
+    """The figures as JSON and as a page."""
+    outputs = [hearing.OF_OUTPUT.format(name) for name in hearing.ABOVE]
+    tables: dict[str, Table] = {
+        "reactions": summary(reacted, OF_REACTIONS),
+        "speech": summary([row for row in heard if row["method"] not in outputs], OF_SPEECH),
+        "output": summary([row for row in heard if row["method"] in (*hearing.ABOVE, *outputs)], OF_SPEECH),
+    }
+    facts = counts(reacted, heard)
+    text = page(tables, facts, findings.told(tables, reacted))
+    (out / "known-truth.md").write_text(text, encoding="utf-8")
+    (out / "known-truth.json").write_text(json.dumps({**facts, "tables": tables}, indent=1) + "\n", encoding="utf-8")
+
+
+def counts(reacted: Sequence[Row], heard: Sequence[Row]) -> Mapping[str, Any]:
+    """How much was measured."""
+    chance = [row for row in reacted if row["method"] == chemistry.CHANCE]
+    words = [row for row in heard if row["method"] == hearing.CHANCE]
+    return {
+        "reactions": {
+            "made": len(reactions()),
+            "right": len(chance),
+            "classes": len({row["unit"] for row in chance}),
+            "tokens": round(float(np.mean([row["share"] for row in chance])), 4),
+        },
+        "speech": {"words": len(words)},
+    }
 
 
 if __name__ == "__main__":

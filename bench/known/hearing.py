@@ -93,19 +93,18 @@ class Listening(torch.nn.Module):
 
 
 def measured(path: Path) -> list[Row]:
-    """The figures of every method on the words of every sentence written down rightly; the file is gone on with."""
+    """The figures of every method on a word of every sentence written down rightly; the file is gone on with."""
     whisper = heedmap.load(fetch("whisper-base"))
     sentences = [found for number, text in enumerate(SENTENCES) if (found := heard(whisper, number, text))]
-    for place in range(max(len(one.words) for one in sentences)):
-        for one in sentences:
+    for one in sentences:
+        for word in one.words:
             for method in (CHANCE, SPEECH, TURN, *METHODS, *map(OF_OUTPUT.format, ABOVE)):
-                for word in one.words[place : place + 1]:
-                    kept(path, f"{place}/{one.number}/{method}", lambda: [_row(whisper, one, word, method)])  # noqa: B023
+                kept(path, f"{one.number}/{word.text}/{method}", lambda: [_row(whisper, one, word, method)])  # noqa: B023
     return read(path)
 
 
 def heard(whisper: Subject, number: int, text: str, every: bool = False) -> Heard | None:
-    """What Whisper hears of a sentence, with its middle and its last word, or every one, where they are single tokens.
+    """What Whisper hears of a sentence, with its middle word, or every one, where they are single tokens.
 
     None: a word is misheard.
     """
@@ -118,7 +117,7 @@ def heard(whisper: Subject, number: int, text: str, every: bool = False) -> Hear
     if [plain(word) for word in written] != [plain(word) for word in said]:
         return None
     places = {plain(token): place for place, token in enumerate(tokens) if not special(token)}
-    asked = range(len(said)) if every else (len(said) // 2, len(said) - 1)
+    asked = range(len(said)) if every else (len(said) // 2,)
     chosen = [said[place] for place in asked if plain(said[place]) in places]
     words = tuple(_word(word, sentence, places[plain(word)]) for word in chosen)
     return Heard(number, min(begin for begin, _ in sentence.times.values()), sentence.end, inputs, words)
