@@ -26,7 +26,7 @@ LONGEST = 16
 VALIDATION = 3600
 """The first picture of the training split that is not trained with; the questions about those from here validate."""
 AT_ONCE = 200
-EARLY = 96_000
+EARLY = 48_000
 """Samples of training that ask for a colour or a shape only: the other kinds say too little to begin with."""
 
 

@@ -28,7 +28,7 @@ RECIPE = Recipe(
                 "attention_probs_dropout_prob": 0.0,
                 "initializer_range": 0.05,
             },
-            steps=6000,
+            steps=4000,
             batch=32,
             rate=1e-3,
             watched="accuracy",
