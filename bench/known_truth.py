@@ -21,7 +21,7 @@ from known.rows import Row
 from known.summary import Table, summary
 from known.templates import reactions
 
-OF_REACTIONS = ("share", "atoms", "pointing", "auc")
+OF_REACTIONS = ("share", "atoms", "group", "pointing", "auc")
 OF_SPEECH = ("share", "pointing", "centre", "peak")
 
 

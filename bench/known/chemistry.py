@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 import heedmap
@@ -15,7 +15,7 @@ from heedmap.evaluate.evidence import pointing, share
 from heedmap.packaged import fetch
 from known.reactions import centre, unmarked
 from known.rows import Row, kept, read
-from known.templates import ATOM_OR_BOND, reactions
+from known.templates import ATOM_OR_BOND, reactions, with_oxygen
 
 CHANCE = "chance"
 
@@ -43,20 +43,28 @@ def _row(rxnfp: Subject, name: str, reaction: str, method: str, number: int) -> 
 
 
 def figures(row: Row, rxnfp: Subject) -> Row:
-    """The row with its figures: of all tokens, and ``atoms``, the share inside among those that are atoms and bonds."""
+    """The row with its figures.
+
+    ``atoms`` is the share inside among tokens that are atoms and bonds; ``group`` that of :func:`with_oxygen`.
+    """
     relevance, pieces = np.array(row["relevance"]), rxnfp.tokenizer.tokenize(unmarked(row["reaction"]))
-    truth = np.array(centre(row["reaction"], rxnfp.tokenizer))[1:-1].astype(float)
+    truth, group = _truth(row["reaction"], rxnfp), _truth(with_oxygen(row["reaction"]), rxnfp)
     chemical = np.array([ATOM_OR_BOND.fullmatch(piece) is not None for piece in pieces])
     return {
         **row,
         "share": share(relevance, truth),
         "atoms": share(relevance[chemical], truth[chemical]),
+        "group": share(relevance, group),
         "pointing": pointing(relevance, truth),
         "auc": float(roc_auc_score(truth, relevance)),
     }
 
 
-def relevance_of(rxnfp: Subject, reaction: str, method: str, number: int = 0) -> Any:
+def _truth(reaction: str, rxnfp: Subject) -> NDArray[np.float64]:
+    return np.array(centre(reaction, rxnfp.tokenizer))[1:-1].astype(float)
+
+
+def relevance_of(rxnfp: Subject, reaction: str, method: str, number: int = 0) -> NDArray[np.float64]:
     """The map of a marked reaction, of its own tokens; [CLS] and [SEP] are no part of the reaction."""
     if method == CHANCE:
         return np.ones(len(rxnfp.tokenizer.tokenize(unmarked(reaction))))

@@ -29,8 +29,11 @@ atom that gains or loses a bond to an atom other than hydrogen or whose bond cha
 bonds between these where SMILES writes them: {tokens:.0%} of the tokens. Counted are the reaction's own tokens, without
 `[CLS]` and `[SEP]`.
 
-- **share inside**: the part of the (positive) relevance on the centre; **atoms and bonds**: the same where the brackets, dots,
+- **share inside**: the part of the (positive) relevance on the centre;
+- **atoms and bonds**: the same where the brackets, dots,
   arrows and ring numbers of SMILES, which are no part of a molecule, are left out;
+- **with =O**: the share where also the oxygens count that have a double bond to an atom of the centre, with bond and
+  brackets: they do not change, but with the centre they make the group that gives a reaction its name (acid, amide);
 - **pointing game**: how often the most relevant token is in the centre;
 - **ROC-AUC**: how well relevance tells the tokens of the centre from the others.
 """

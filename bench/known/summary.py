@@ -16,6 +16,7 @@ PAPER = "generic"
 TITLES = {
     "share": "share inside",
     "atoms": "share inside, atoms and bonds",
+    "group": "share inside, with =O",
     "pointing": "pointing game",
     "auc": "ROC-AUC",
     "centre": "centre off by, s",

@@ -32,6 +32,19 @@ def put(into: str, group: str) -> str:
     return into.replace("*", group.replace("1", "2"))
 
 
+OXYGEN = re.compile(r"(?<=\})(\(=O\)|=O)")
+
+
+def with_oxygen(reaction: str) -> str:
+    """A marked reaction where the oxygens with a double bond to a marked atom are marked too, with bond and brackets.
+
+    They do not change, but with the centre they make the group that chemists name a reaction by: acid, amide, sulfonamide.
+    """
+    while (grown := OXYGEN.sub(r"{\1}", reaction)) != reaction:
+        reaction = grown
+    return reaction
+
+
 BOC = marked("CC(C)(C)OC(=O)")
 BOC_ANHYDRIDE = "CC(C)(C)O{C}(=O)" + marked("OC(=O)OC(C)(C)C")
 CBZ = marked("O=C(OCc2ccccc2)")

@@ -8,7 +8,7 @@ import pytest
 
 from known.reactions import unmarked
 from known.summary import best, summary, verdict
-from known.templates import ATOM_OR_BOND, TEMPLATES, marked, put, reactions
+from known.templates import ATOM_OR_BOND, TEMPLATES, marked, put, reactions, with_oxygen
 
 
 def atoms(smiles):
@@ -41,6 +41,10 @@ def test_marks_are_on_atoms_and_bonds_only():
     for _, reaction in reactions():
         for inside in re.findall(r"\{([^}]*)\}", reaction):
             assert "".join(ATOM_OR_BOND.findall(inside)) == inside
+
+
+def test_oxygens_with_a_double_bond_to_the_centre_are_found():
+    assert with_oxygen("C{S}(=O)(=O){Cl}.{N=C}=O>>C(=O){N}") == "C{S}{(=O)}{(=O)}{Cl}.{N=C}{=O}>>C(=O){N}"
 
 
 def test_a_unit_counts_once_however_many_rows_it_has():
