@@ -28,6 +28,8 @@ FRAME = 0.02
 FRAMES = 1500
 SLACK = 0.1
 """Seconds around a word that count as its time too."""
+GAPS = (0.05, 0.8)
+"""Seconds: the least and the greatest silence between two words."""
 CHANCE, SPEECH, TURN = "chance, of 30 s", "chance, of the speech", "the word's turn"
 """Maps that have heard nothing: even; even where there is speech; even over the word's place in a row of equal ones."""
 ABLATED = "generic, normalize=False"
@@ -109,7 +111,7 @@ def heard(whisper: Subject, number: int, text: str, every: bool = False) -> Hear
     None: a word is misheard.
     """
     with TemporaryDirectory() as folder:
-        sentence = say(text, Path(folder) / "said.wav")
+        sentence = say(text, Path(folder) / "said.wav", gaps(number))
         inputs = whisper.inputs(audio=read_audio(sentence.path))
     tokens = [whisper.tokenizer.decode([int(i)]) for i in inputs["decoder_input_ids"][0]]
     written = "".join(token for token in tokens if not special(token)).split()
@@ -126,6 +128,11 @@ def heard(whisper: Subject, number: int, text: str, every: bool = False) -> Hear
 def _word(word: str, sentence: Sentence, token: int) -> Word:
     said = list(sentence.times)
     return Word(word, (said.index(word), len(said)), *sentence.times[word], token)
+
+
+def gaps(number: int) -> list[float]:
+    """Seconds of silence after each word of a sentence, irregular, so that no word's time can be told from its turn."""
+    return np.random.default_rng(number).uniform(*GAPS, 6).tolist()
 
 
 def special(token: str) -> bool:

@@ -42,8 +42,8 @@ SPEECH = """## When a word is said (`whisper-base`)
 
 ![Maps of each word of a sentence over time, its true time framed](img/known-speech.png)
 
-The middle words of {words} sentences that Whisper writes down rightly, said by eSpeak NG word by word, 0.12 s apart. A word's
-time is when it is said and 0.1 s before and after.
+The middle words of {words} sentences that Whisper writes down rightly, said by eSpeak NG word by word, with silences of 0.05 to
+0.8 s between them. A word's time is when it is said and 0.1 s before and after.
 
 - **share inside**, **pointing game**: of the word's time, among all 30 seconds that Whisper listens to;
 - **centre off by**, **peak off by**: seconds between the middle of the word and the map's centre of mass, or its peak.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import wave
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +24,19 @@ SYNCHRONOUS, CHARS_UTF8, SPEED, WORDS_A_MINUTE = 2, 1, 1, 130
 
 SENTENCES = (
     "Yesterday I bought seven red apples",
-    "We often drink coffee after lunch",
+    "Nobody wanted to answer my question",
     "She opened a window this morning",
     "Every student needs good books",
     "His father works in a hospital",
     "Music makes people very happy",
-    "Young men often drive too fast",
+    "Doctors say that sugar is dangerous",
     "A doctor gave him some medicine",
     "A museum opens every Sunday afternoon",
     "My brother lives near a river",
     "Heavy rain flooded a small village",
     "Our teacher often speaks French",
     "Her sister plays music very well",
-    "I lost my keys last night",
+    "You should never drive without glasses",
     "We need more water and food",
     "He wrote a letter to Paris",
     "Seven people died in a fire",
@@ -42,7 +44,7 @@ SENTENCES = (
     "Snow covered every road last winter",
     "Our house has a green garden",
 )
-"""Of 51 that were tried, twenty of the 27 that Whisper base writes down rightly: "the", said alone, it mostly takes for "a"."""
+"""Of some sixty that were tried, twenty that Whisper base writes down rightly: "the", said alone, it takes for "a"."""
 
 Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int16), ctypes.c_int, ctypes.c_void_p)
 
@@ -60,25 +62,35 @@ class Sentence:
         return max(end for _, end in self.times.values())
 
 
-def say(words: str, path: Path, gap: float = 0.12, lead: float = 0.3) -> Sentence:
-    """``words``, no two alike, one after another, ``gap`` seconds apart, in a 16-bit ``.wav`` file.
+def say(words: str, path: Path, gaps: Sequence[float] = (0.12,), lead: float = 0.3) -> Sentence:
+    """``words``, no two alike, one after another in a 16-bit ``.wav`` file.
+
+    Args:
+        words: to be said.
+        path: of the file.
+        gaps: seconds after each word; over and over where there are fewer than words.
+        lead: seconds before the first.
 
     Raises:
         MissingLibraryError: there is no espeakng-loader.
     """
-    silence = np.zeros(round(gap * RATE), "<i2")
-    parts, times, now = [np.zeros(round(lead * RATE), "<i2")], {}, lead
-    for word in words.split():
+    parts, times, now = [silence(lead)], {}, lead
+    for word, gap in zip(words.split(), cycle(gaps), strict=False):
         sound = spoken(word)
         times[word] = (now, now + len(sound) / RATE)
-        parts += [sound, silence]
-        now += (len(sound) + len(silence)) / RATE
+        parts += [sound, silence(gap)]
+        now += (len(sound) + len(parts[-1])) / RATE
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(RATE)
         file.writeframes(np.concatenate(parts).tobytes())
     return Sentence(path, times)
+
+
+def silence(seconds: float) -> np.ndarray:
+    """Samples of it."""
+    return np.zeros(round(seconds * RATE), "<i2")
 
 
 def spoken(text: str) -> np.ndarray:
