@@ -42,7 +42,7 @@ def main() -> None:
 
 def write(out: Path, reacted: Sequence[Row], heard: Sequence[Row]) -> None:
     """The figures as JSON and as a page."""
-    outputs = [hearing.OF_OUTPUT.format(name) for name in hearing.ABOVE]
+    outputs = [*map(hearing.OF_OUTPUT.format, hearing.ABOVE), hearing.LESS_SILENCE]
     tables: dict[str, Table] = {
         "reactions": summary(reacted, OF_REACTIONS),
         "speech": summary([row for row in heard if row["method"] not in outputs], OF_SPEECH),

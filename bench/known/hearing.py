@@ -44,6 +44,9 @@ ABOVE = ("generic", "full_lrp", "attn_lrp", "input_x_gradient")
 """Methods that are also asked for the relevance of the encoder's output, which the decoder listens to."""
 OF_OUTPUT = "{}, of the encoder's output"
 
+LESS_SILENCE = "input × gradient, less silence"
+"""(x − silence) ⊙ ∂y/∂x of the spectrogram x: ``input_x_gradient`` where silence counts as nothing."""
+
 
 @dataclass(frozen=True)
 class Word:
@@ -100,7 +103,7 @@ def measured(path: Path) -> list[Row]:
     sentences = [found for number, text in enumerate(SENTENCES) if (found := heard(whisper, number, text))]
     for one in sentences:
         for word in one.words:
-            for method in (CHANCE, SPEECH, TURN, *METHODS, *map(OF_OUTPUT.format, ABOVE)):
+            for method in (CHANCE, SPEECH, TURN, *METHODS, *map(OF_OUTPUT.format, ABOVE), LESS_SILENCE):
                 kept(path, f"{one.number}/{word.text}/{method}", lambda: [_row(whisper, one, word, method)])  # noqa: B023
     return read(path)
 
@@ -152,10 +155,13 @@ def map_of(whisper: Subject, sentence: Heard, word: Word, method: str) -> NDArra
         whisper: the model.
         sentence: in which the word is.
         word: the word.
-        method: a key of :data:`METHODS`, or :data:`OF_OUTPUT` of one of :data:`ABOVE`, or a map that has heard nothing.
+        method: a key of :data:`METHODS`, or :data:`OF_OUTPUT` of one of :data:`ABOVE`, or :data:`LESS_SILENCE`, or a map that
+            has heard nothing.
     """
     if method in (CHANCE, SPEECH, TURN):
         return _even(*_extent(method, sentence, word))
+    if method == LESS_SILENCE:
+        return _less_silence(whisper, sentence, word)
     target = NextToken(position=word.token - 1)
     if method in METHODS:
         name, options = METHODS[method]
@@ -172,6 +178,16 @@ def _of_output(whisper: Subject, sentence: Heard, target: NextToken, name: str) 
         states = whisper.model.get_encoder()(sentence.inputs["input_features"]).last_hidden_state
     inputs = {"states": states, "decoder_input_ids": sentence.inputs["decoder_input_ids"]}
     return heedmap.explain(Listening(whisper.model), inputs, target=target, method=name)
+
+
+def _less_silence(whisper: Subject, sentence: Heard, word: Word) -> NDArray[np.float64]:
+    spectrogram = sentence.inputs["input_features"].clone().requires_grad_()
+    said = sentence.inputs["decoder_input_ids"]
+    logits = whisper.model(input_features=spectrogram, decoder_input_ids=said).logits
+    (gradient,) = torch.autograd.grad(logits[0, word.token - 1, said[0, word.token]], spectrogram)
+    silence = spectrogram[..., -1:]  # the clip is filled up with it
+    columns = ((spectrogram - silence) * gradient)[0].sum(0)
+    return columns.reshape(FRAMES, -1).sum(1).detach().double().numpy()
 
 
 def _row(whisper: Subject, sentence: Heard, word: Word, method: str) -> Row:
