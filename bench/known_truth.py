@@ -22,6 +22,8 @@ from known.summary import Table, summary
 from known.templates import reactions
 
 OF_REACTIONS = ("share", "atoms", "group", "pointing", "auc")
+BEHIND = ("signs", "unsigned", "empty")
+"""What the text of the page tells beside the table of reactions."""
 OF_SPEECH = ("share", "pointing", "centre", "peak")
 
 
@@ -45,11 +47,12 @@ def write(out: Path, reacted: Sequence[Row], heard: Sequence[Row]) -> None:
     outputs = [*map(hearing.OF_OUTPUT.format, hearing.ABOVE), hearing.LESS_SILENCE]
     tables: dict[str, Table] = {
         "reactions": summary(reacted, OF_REACTIONS),
+        "behind": summary(reacted, BEHIND),
         "speech": summary([row for row in heard if row["method"] not in outputs], OF_SPEECH),
         "output": summary([row for row in heard if row["method"] in (*hearing.ABOVE, *outputs)], OF_SPEECH),
     }
     facts = counts(reacted, heard)
-    text = page(tables, facts, findings.told(tables, reacted))
+    text = page(tables, facts, findings.told(tables))
     (out / "known-truth.md").write_text(text, encoding="utf-8")
     (out / "known-truth.json").write_text(json.dumps({**facts, "tables": tables}, indent=1) + "\n", encoding="utf-8")
 

@@ -45,7 +45,8 @@ def _row(rxnfp: Subject, name: str, reaction: str, method: str, number: int) -> 
 def figures(row: Row, rxnfp: Subject) -> Row:
     """The row with its figures.
 
-    ``atoms`` is the share inside among tokens that are atoms and bonds; ``group`` that of :func:`with_oxygen`.
+    ``atoms`` is the share inside among tokens that are atoms and bonds; ``group`` that of :func:`with_oxygen`; ``signs`` the
+    share on tokens that are neither; ``unsigned`` the ROC-AUC of the absolute values; ``empty`` whether nothing is positive.
     """
     relevance, pieces = np.array(row["relevance"]), rxnfp.tokenizer.tokenize(unmarked(row["reaction"]))
     truth, group = _truth(row["reaction"], rxnfp), _truth(with_oxygen(row["reaction"]), rxnfp)
@@ -57,6 +58,9 @@ def figures(row: Row, rxnfp: Subject) -> Row:
         "group": share(relevance, group),
         "pointing": pointing(relevance, truth),
         "auc": float(roc_auc_score(truth, relevance)),
+        "signs": share(relevance, ~chemical),
+        "unsigned": float(roc_auc_score(truth, np.abs(relevance))),
+        "empty": float(not (relevance > 0).any()),
     }
 
 
