@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from heedmap.errors import FileFormatError, ModelLoadError, UnknownNameError
-from heedmap.packaged import PACKAGED, Packaged, Wheel, cache, cache_folder, ctranslate2, fetch
+from heedmap.packaged import PACKAGED, Packaged, Wheel, cache, cache_folder, ctranslate2, easy_vqa, fetch
 from heedmap.packaged import __main__ as command
 from heedmap.packaged.rxnfp import tokenizer
 from heedmap.packaged.wheels import Wheels, download
@@ -128,6 +128,20 @@ def test_wheels_are_read_by_exact_name(tmp_path):
         for wrong in ("side.txt", "../in/side.txt", "/in/side.txt"):
             with pytest.raises(ModelLoadError, match="there is no"):
                 wheels.read(wrong)
+
+
+def test_easy_vqa_is_its_package_s_data_files_and_licence(tmp_path):
+    path = tmp_path / "a.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("easy_vqa/easy_vqa.py", "raise RuntimeError")
+        archive.writestr("easy_vqa/data/test/questions.json", "[]")
+        archive.writestr("easy_vqa/data/test/images/7.png", b"seven")
+        archive.writestr("easy_vqa-1.0.dist-info/LICENSE", "MIT")
+    with Wheels([path]) as wheels:
+        easy_vqa.build(wheels, tmp_path / "made")
+    files = {str(one.relative_to(tmp_path / "made")) for one in (tmp_path / "made").rglob("*") if one.is_file()}
+    assert files == {"test/questions.json", "test/images/7.png", "LICENSE"}
+    assert (tmp_path / "made" / "test" / "images" / "7.png").read_bytes() == b"seven"
 
 
 def ctranslate2_file(arrays, aliases, version=6):

@@ -17,6 +17,8 @@ from heedmap import Subject, load
 from heedmap.errors import ModelLoadError
 from heedmap.packaged import fetch
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))  # the known evidence, which the figures share
+
 
 @pytest.fixture(scope="session")
 def folder() -> Callable[[str], Path]:
@@ -37,6 +39,15 @@ def folder() -> Callable[[str], Path]:
 def subject(folder: Callable[[str], Path]) -> Callable[[str], Subject]:
     """A packaged model with its processor, loaded once."""
     return cache(lambda name: load(folder(name)))
+
+
+@pytest.fixture
+def say() -> Callable[..., Any]:
+    """Speech whose words have known times: (words, path) → its sentence."""
+    pytest.importorskip("espeakng_loader", reason="espeakng-loader, of the dev extra, makes the speech")
+    from known.speech import say
+
+    return say
 
 
 @pytest.fixture

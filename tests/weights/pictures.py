@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+
 from photographs import build_probe, side_by_side
 from PIL import Image
-from reactions import REACTIONS, unmarked
-from speech import say
 from test_known_evidence import PAIRS, heard, left_share, shares
 
 import heedmap
@@ -17,6 +17,8 @@ from heedmap import Explanation
 from heedmap.media import read_audio
 from heedmap.methods.cards import CARDS
 from heedmap.packaged import fetch
+from known.reactions import REACTIONS, unmarked
+from known.speech import say
 
 CLASSES = ("coffee", "cat")
 SIDE = 320

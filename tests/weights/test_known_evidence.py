@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from photographs import build_probe, side_by_side
 from PIL import Image
-from reactions import REACTIONS, centre, unmarked
-from speech import Sentence, say
 
 import heedmap
 from heedmap import Subject
 from heedmap.media import read_audio
 from heedmap.targets import NextToken
+from known.reactions import REACTIONS, centre, unmarked
+from known.speech import Sentence
 
 pytestmark = pytest.mark.weights
 Load = Callable[[str], Subject]
@@ -102,7 +102,7 @@ def heard(whisper: Subject, sentence: Sentence) -> dict[str, tuple[bool, float, 
     return found
 
 
-def test_whisper_hears_every_word_at_its_time(subject: Load, tmp_path: Path) -> None:
+def test_whisper_hears_every_word_at_its_time(subject: Load, say: Callable[..., Sentence], tmp_path: Path) -> None:
     found = heard(subject("whisper-base"), say("Yesterday I bought seven red apples", tmp_path / "apples.wav"))
     for word, (peak, share, chance) in found.items():
         assert peak, word

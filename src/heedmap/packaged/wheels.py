@@ -77,6 +77,11 @@ class Wheels:
         """The content of ``member``."""
         return self._holder(member).read(member)
 
+    def names(self, start: str) -> list[str]:
+        """The members, folders left out, whose names begin with ``start``."""
+        names = (name for archive in self._archives for name in archive.namelist())
+        return [name for name in names if name.startswith(start) and not name.endswith("/")]
+
     def copy(self, member: str, to: Path) -> None:
         """Write the content of ``member`` to the file ``to``."""
         with self._holder(member).open(member) as source, to.open("wb") as sink:

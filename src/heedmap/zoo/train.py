@@ -15,10 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from heedmap.atomic import check_folder, writing
+from heedmap.errors import TrainingError
 from heedmap.zoo.checkpoint import read_checkpoint, write_checkpoint
 from heedmap.zoo.folder import write_folder
 from heedmap.zoo.recipe import Recipe
 from heedmap.zoo.run import Point, Run
+from heedmap.zoo.store import MANIFEST, verify
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -69,6 +71,22 @@ def train(
             write_folder(run, out)
             path.unlink()
     return True
+
+
+def trained(recipe: Recipe, out: Path, *, console: Console | None = None) -> Path:
+    """The folder of a model that is not shipped; where ``out`` has no whole model, it is trained, or goes on being trained.
+
+    Raises:
+        TrainingError: the training was interrupted.
+        ModelLoadError: the weights in ``out`` are not those that were written.
+        OutputError, OptionError, FileFormatError: see :func:`train`.
+    """
+    if not (out / MANIFEST).is_file() and not train(recipe, out, console=console):
+        raise TrainingError(
+            f"{recipe.name}: the training was interrupted; nothing in {out} is lost, call again to go on"
+        )
+    verify(out)
+    return out
 
 
 def _begin(recipe: Recipe, state: dict[str, Any] | None, console: Console) -> Run:

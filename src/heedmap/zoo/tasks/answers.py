@@ -15,6 +15,7 @@ from heedmap.data.shapes import ANSWERS, COLOURS, FEATURES, KINDS, SHAPES, VOCAB
 from heedmap.errors import UnknownNameError
 from heedmap.zoo.task import Batch
 from heedmap.zoo.tasks.questions import sample
+from heedmap.zoo.tasks.tokenizers import question_tokenizer
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -33,11 +34,8 @@ AID = 1.0
 
 @cache
 def tokenizer() -> Any:
-    """``[CLS] question [SEP]``, a token a word, as BERT's tokenizer makes it of a vocabulary of whole words."""
-    from transformers import BertTokenizer
-
-    words = {word: index for index, word in enumerate(WORDS)}
-    return BertTokenizer(vocab=words, model_max_length=LONGEST, clean_up_tokenization_spaces=False)
+    """``[CLS] question [SEP]``."""
+    return question_tokenizer(WORDS, LONGEST)
 
 
 def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:

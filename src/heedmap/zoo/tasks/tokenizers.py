@@ -28,6 +28,19 @@ def word_tokenizer(words: Sequence[str]) -> Any:
     return _wrapped(tokenizer)
 
 
+def question_tokenizer(words: Sequence[str], longest: int) -> Any:
+    """``[CLS] question [SEP]``, a token a word or sign, as BERT's tokenizer makes it of a vocabulary of whole words.
+
+    Args:
+        words: the vocabulary, of which the first ones are BERT's special tokens; the position is the id.
+        longest: tokens of the longest question.
+    """
+    from transformers import BertTokenizer
+
+    ids = {word: index for index, word in enumerate(words)}
+    return BertTokenizer(vocab=ids, model_max_length=longest, clean_up_tokenization_spaces=False)
+
+
 def _tokenizer(words: Sequence[str]) -> Tokenizer:
     vocabulary = {word: index for index, word in enumerate((*SPECIAL, *words))}
     return Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))

@@ -1,0 +1,97 @@
+"""The page of the documentation, from the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from heedmap.methods.cards import CARDS
+from known.hearing import SLOW
+from known.summary import TITLES, Table, best, called, verdict
+
+HEAD = """# Known truth on real weights
+
+<!-- Written by `python bench/known_truth.py --out docs`; do not edit. -->
+
+Models that were trained elsewhere, for a purpose of their own, on inputs whose evidence is known: reactions made from templates,
+so that it is known which atoms react, and speech put together from single words, so that it is known when each is said.
+(For heedmap's own small models see [Evidence that is known](zoo.md); for what else was looked at, [Real models](real-models.md).)
+Means with 95 % bootstrap intervals (1,000 resamples); what is resampled is the class of reactions, or the sentence, as the
+members of one are much alike. Only right answers are explained. The best figure of a column is bold.
+"""
+
+REACTIONS = """## Which atoms react (`rxnfp`)
+
+![A Suzuki coupling under six methods, the reaction centre framed](img/known-reaction.png)
+
+{right} of {made} reactions of {classes} classes are classified rightly (class probability near 1). The reaction centre is every
+atom that gains or loses a bond to an atom other than hydrogen or whose bond changes its order, every atom that leaves, and the
+bonds between these where SMILES writes them: {tokens:.0%} of the tokens. Counted are the reaction's own tokens, without
+`[CLS]` and `[SEP]`.
+
+- **share inside**: the part of the (positive) relevance on the centre;
+- **atoms and bonds**: the same where the brackets, dots,
+  arrows and ring numbers of SMILES, which are no part of a molecule, are left out;
+- **with =O**: the share where also the oxygens count that have a double bond to an atom of the centre, with bond and
+  brackets: they do not change, but with the centre they make the group that gives a reaction its name (acid, amide);
+- **pointing game**: how often the most relevant token is in the centre;
+- **ROC-AUC**: how well relevance tells the tokens of the centre from the others.
+"""
+
+SPEECH = """## When a word is said (`whisper-base`)
+
+![Maps of each word of a sentence over time, its true time framed](img/known-speech.png)
+
+The middle words of {words} sentences that Whisper writes down rightly, said by eSpeak NG word by word, with silences of 0.05 to
+0.8 s between them. A word's time is when it is said and 0.1 s before and after.
+
+- **share inside**, **pointing game**: of the word's time, among all 30 seconds that Whisper listens to;
+- **centre off by**, **peak off by**: seconds between the middle of the word and the map's centre of mass, or its peak.
+
+Three maps that have heard nothing stand beside: one even over 30 seconds, one even over the speech (it knows when the speech
+begins and ends, as no method does), and *the word's turn*, even over the word's place in a row of equally long words
+(it also knows how many words there are, and which this one is).
+"""
+
+REFUSED = """Left out, as each pass of the model takes seconds: {slow}. No method refuses this model.
+"""
+
+
+def page(tables: Mapping[str, Table], facts: Mapping[str, Any], found: Mapping[str, str]) -> str:
+    """The text of ``known-truth.md``.
+
+    Args:
+        tables: ``reactions``, ``speech``, and ``output``: the speech's rows of the encoder's output.
+        facts: the counts.
+        found: what was found behind surprising figures, for ``reactions`` and ``speech``.
+    """
+    slow = ", ".join(f"`{name}` ({CARDS[name].forwards} forward passes)" for name in SLOW)
+    parts = (
+        HEAD,
+        REACTIONS.format(**facts["reactions"]),
+        _table(tables["reactions"]),
+        found["reactions"],
+        SPEECH.format(**facts["speech"]),
+        _table(tables["speech"]),
+        REFUSED.format(slow=slow),
+        found["speech"],
+        _table(tables["output"], verdicts=False),
+    )
+    return "\n".join(part.strip("\n") + "\n" for part in parts)
+
+
+def _table(table: Table, verdicts: bool = True) -> str:
+    figures = list(next(iter(table.values())))
+    head = f"| | {' | '.join(TITLES[figure] for figure in figures)} |\n|---|{'---|' * len(figures)}"
+    tops = {figure: best(table, figure) for figure in figures}
+    rows = [
+        f"| {called(name)} | {' | '.join(_cell(entry[figure], tops[figure]) for figure in figures)} |"
+        for name, entry in table.items()
+    ]
+    told = [f"- {verdict(table, figure)}" for figure in figures] if verdicts else []
+    return "\n".join((head, *rows, "", *told))
+
+
+def _cell(values: Any, top: float) -> str:
+    mean = f"**{values[0]:.3f}**" if values[0] == top else f"{values[0]:.3f}"
+    return f"{mean} ({values[1]:.3f}–{values[2]:.3f})"

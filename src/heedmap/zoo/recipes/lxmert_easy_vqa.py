@@ -1,0 +1,42 @@
+"""``lxmert-easy-vqa``: questions and pictures that others made, for a check on data that are not ours. Not shipped."""
+
+from heedmap.zoo.recipe import Recipe, Stage
+
+RECIPE = Recipe(
+    name="lxmert-easy-vqa",
+    about="A question and a picture of one shape as 8 × 8 boxes of raw pixels → the answer, one of 13 (LXMERT)",
+    data=(
+        "easy-VQA (https://github.com/vzhou842/easy-VQA, MIT), from the package `easy-vqa`, which is fetched into a cache: "
+        "5,000 pictures of 64 × 64 pixels, each of one coloured shape, and 48,248 questions for the colour, the shape, or "
+        "whether there is one or none of a colour or shape. The model sees the picture as 64 boxes: 192 raw values each, "
+        "and their places. Training takes the kinds of questions in turn, at first those for a colour or a shape only, mirrors "
+        "the pictures and moves the shapes about; the last 400 of the 4,000 training pictures validate. All that tells an "
+        "answer is the shape: the boxes that it touches are known."
+    ),
+    example="`what color is the triangle?`, a picture of a red triangle → `red`",
+    stages=(
+        Stage(
+            task="heedmap.packaged.lxmert_easy_vqa",
+            settings={
+                "hidden_size": 96,
+                "intermediate_size": 384,
+                "num_attention_heads": 4,
+                "l_layers": 1,
+                "r_layers": 2,
+                "x_layers": 2,
+                "hidden_dropout_prob": 0.0,
+                "attention_probs_dropout_prob": 0.0,
+                "initializer_range": 0.05,
+            },
+            steps=4000,
+            batch=32,
+            rate=1e-3,
+            watched="accuracy",
+            warmup=100,
+            checked=1000,
+            every=250,
+        ),
+    ),
+    wanted={"accuracy": 0.85},
+    tested=9673,
+)
