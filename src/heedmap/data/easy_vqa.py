@@ -133,7 +133,7 @@ class EasyVqa:
         self.keys: Sequence[str] = [f"{split}-{number}" for number in range(len(self.questions))]
         self.problems: Mapping[str, str] = {}
         self.description: Mapping[str, Any] = {
-            "data": "easy-VQA 1.0",
+            "kind": "easy-vqa",
             "split": split,
             "samples": len(self.keys),
             "boxes": GRID**2,

@@ -8,6 +8,7 @@ from typing import Any
 
 from heedmap.data.coco import open_coco
 from heedmap.data.disk import FilePath
+from heedmap.data.easy_vqa import EasyVqa
 from heedmap.data.eraser import open_eraser
 from heedmap.data.folder import open_folder
 from heedmap.data.imagenet_segmentation import open_imagenet_segmentation
@@ -21,6 +22,7 @@ READERS: dict[str, tuple[str, Callable[..., Reader]]] = {
     "coco": ("COCO: pictures and instances_*.json", open_coco),
     "imagenet-segmentation": ("ImageNet-Segmentation: gtsegs_ijcv.mat", open_imagenet_segmentation),
     "folder": ("a folder of pictures for each class, as ImageNet has them", open_folder),
+    "easy-vqa": ("easy-VQA, as its package has it: questions about one coloured shape, as 8 × 8 boxes", EasyVqa),
     "eraser": ("ERASER: documents with rationales, such as the movie reviews", open_eraser),
     "parquet": ("Parquet files with columns such as text, image, label, answers, mask", open_table),
 }
