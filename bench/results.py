@@ -203,6 +203,7 @@ were trained on. They are not the paper's models or data, so its numbers are not
 below each table it says which hold. Every figure has its 95 % bootstrap interval (over samples; 1,000 resamples unless said
 otherwise). **Bold**: best. ▲ ▼: clearly better or worse than `generic`, the paper's method (paired bootstrap, p < 0.05 after
 Holm's correction for all methods of the table). Methods are sorted by their mean rank over the columns.
+Times are those of a busy machine with 2 cores, several runs at once.
 """
 
 
@@ -216,7 +217,7 @@ def section(experiment: Experiment, run: Mapping[str, Any]) -> str:
     """One experiment: what it is, its table, the paper's orderings, and what was looked into."""
     command = f"heedmap evaluate {' '.join(experiment.command)} --out FOLDER"
     count = max(measure["samples"] for measure in run["measures"])
-    facts = f"{count:,} samples measured, {run['skipped']} skipped, in {run['seconds'] / 60:.0f} min on one core: `{command}`"
+    facts = f"{count:,} samples measured, {run['skipped']} skipped, in {run['seconds'] / 60:.0f} min of wall clock: `{command}`"
     blocks = [f"## {experiment.title}", experiment.about, facts, table(run)]
     blocks += [f"- left out: `{name}`: {why}" for name, why in run["refused"].items()]
     blocks += ["\n".join(orderings(experiment, run))] if experiment.paper else []

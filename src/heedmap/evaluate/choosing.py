@@ -52,6 +52,9 @@ def compare(
     target: TargetOption = None,
     method: MethodOption = None,
     out: Annotated[Path | None, typer.Option(help="Write .png, .svg, .pdf, .html or .json.")] = None,
+    own_scale: Annotated[
+        bool, typer.Option("--own-scale", help="Colour each map by its own range, not all by one.")
+    ] = False,
     seed: SeedOption = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
     device: DeviceOption = None,
@@ -69,7 +72,7 @@ def compare(
     subject = load_model(model, device, dtype)
     found = run(subject, given, chosen, target=wanted, seed=seed)
     if out is not None:
-        _write(out, _file(out.suffix, found, subject, given))
+        _write(out, _file(out.suffix, found, subject, given, shared=not own_scale))
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
         return
@@ -166,15 +169,15 @@ def legend() -> list[str]:
     return [f"  {name}: {about}" for name, about in FIGURES.items()]
 
 
-def _file(kind: str, found: Comparison, subject: Any, given: Mapping[str, Any]) -> bytes:
+def _file(kind: str, found: Comparison, subject: Any, given: Mapping[str, Any], *, shared: bool) -> bytes:
     if kind == ".json":
         return (json.dumps(found.to_dict(), indent=1) + "\n").encode()
     if kind in PICTURES:
-        return _figure(found, subject, given, kind[1:])
-    return _page(found, subject.name, _figure(found, subject, given, "png")).encode()
+        return _figure(found, subject, given, kind[1:], shared)
+    return _page(found, subject.name, _figure(found, subject, given, "png", shared)).encode()
 
 
-def _figure(found: Comparison, subject: Any, given: Mapping[str, Any], kind: str) -> bytes:
+def _figure(found: Comparison, subject: Any, given: Mapping[str, Any], kind: str, shared: bool) -> bytes:
     from heedmap.render.side_by_side import side_by_side
 
     picture = None
@@ -183,7 +186,7 @@ def _figure(found: Comparison, subject: Any, given: Mapping[str, Any], kind: str
             picture = subject.picture(given["image"], given["boxes"])
         except InputError as error:
             typer.echo(f"heedmap: the maps are drawn without the image: {error}", err=True)
-    figure = side_by_side(found.explanations, image=picture, notes=found.notes())
+    figure = side_by_side(found.explanations, image=picture, notes=found.notes(), shared=shared)
     buffer = BytesIO()
     figure.savefig(buffer, format=kind)
     return buffer.getvalue()
