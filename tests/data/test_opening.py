@@ -12,7 +12,7 @@ from heedmap.errors import InputError, OptionError, UnknownNameError
 
 
 def test_the_kinds():
-    assert list(READERS) == ["vqa", "coco", "imagenet-segmentation", "folder", "eraser", "parquet"]
+    assert list(READERS) == ["vqa", "coco", "imagenet-segmentation", "folder", "easy-vqa", "eraser", "parquet"]
     assert all(about and callable(opener) for about, opener in READERS.values())
 
 
@@ -26,7 +26,7 @@ def test_opening_by_name(tmp_path):
 
 def test_an_unknown_kind(tmp_path):
     with pytest.raises(
-        UnknownNameError, match="'voc'; known are vqa, coco, imagenet-segmentation, folder, eraser, parquet"
+        UnknownNameError, match="'voc'; known are vqa, coco, imagenet-segmentation, folder, easy-vqa, eraser, parquet"
     ):
         open_data("voc", tmp_path)
 

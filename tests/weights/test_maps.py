@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from speech import say
+
+from known.speech import say
 
 pytestmark = pytest.mark.weights
 Explain = Callable[..., Any]

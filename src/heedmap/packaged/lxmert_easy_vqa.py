@@ -112,8 +112,9 @@ def _sample(seed: int, split: str, index: int) -> tuple[Question, UInt8[np.ndarr
     if split != "train":
         number = chosen[""][index % len(chosen[""])]
         return data.questions[number], data.picture(number)
-    turn, place = divmod(index, 2 if index < EARLY else len(GROUPS))
-    group = chosen[GROUPS[place]]
+    groups = [chosen[name] for name in GROUPS[: 2 if index < EARLY else None] if chosen[name]]
+    turn, place = divmod(index, len(groups))
+    group = groups[place]
     number = group[turn % len(group)]
     return data.questions[number], _moved(data.picture(number), np.random.default_rng((seed, index)))
 
