@@ -82,6 +82,7 @@ class Handlers:
         def work(subject: Any) -> Asked:
             tell("asking the model")
             takes = subject.kind_row.takes
+            _check_given(subject, boxes)
             given = {"text": text, "image": image, "boxes": boxes}
             kept = {role: value for role, value in given.items() if role in takes}
             found = predictions(subject, **kept)
@@ -132,6 +133,14 @@ def _explanation(subject: Any, asked: Asked, choice: Choice, method: str, tell: 
     found = explain(subject, inputs, target=choice.target, method=method)
     boxes = asked.given.get("boxes")
     return found if boxes is None else subject.finish(found, inputs, boxes)
+
+
+def _check_given(subject: Any, boxes: Any) -> None:
+    needs = subject.kind_row.needs
+    if "boxes" in needs and boxes is None:
+        raise InputError(f"{subject.name} reads boxes of a picture: pick one of its samples; its text can be changed")
+    if "audio" in needs:
+        raise InputError(f"{subject.name} listens to sound, which this page does not take: heedmap explain … --audio")
 
 
 def _check_methods(methods: Sequence[str]) -> None:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as Waited
 from typing import Any, TypeVar
 
 from heedmap.errors import TimeLimitError, UnknownNameError
@@ -58,12 +57,17 @@ class Models:
         future = self._seats[name].submit(work, tell, time.monotonic() + self.seconds)
         try:
             return future.result(self.seconds)
-        except Waited:
+        except TimeoutError:
             future.cancel()
             raise TimeLimitError(
                 f"this took longer than {self.seconds:g} s, with the waiting for others who use {name}; try again, give "
                 "less, or choose a faster method"
             ) from None
+
+    def close(self) -> None:
+        """Let go of what waits; what is being done ends by itself."""
+        for seat in self._seats.values():
+            seat.thread.shutdown(wait=False, cancel_futures=True)
 
 
 class _Seat:
@@ -103,4 +107,4 @@ def check_time() -> None:
     """TimeLimitError where the time of this thread's request is over."""
     until = getattr(_HERE, "until", None)
     if until is not None and time.monotonic() > until:
-        raise TimeLimitError("this took too long and was broken off; try again, give less, or choose a faster method")
+        raise TimeLimitError("the time of this request is over")
