@@ -59,7 +59,7 @@ class Limits:
 
         with _READING:
             self._check(Path(path))
-            return picture(Path(path), "the picture")
+            return picture(Path(path).read_bytes(), "the picture")  # messages about bytes tell no path
 
     def _check(self, path: Path) -> None:
         size = path.stat().st_size
@@ -74,11 +74,13 @@ class Limits:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Width and height by the header; (0, 0) where there is none to be read, which reading will tell better."""
-    from PIL import Image
+    """Width and height by the header; (0, 0) where reading will tell better what is wrong."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as opened:
             return opened.size
+    except UnidentifiedImageError:
+        raise InputError("the picture cannot be read as an image; expected a whole PNG, JPEG or the like") from None
     except Exception:  # for damaged files the decoders raise nearly anything
         return 0, 0

@@ -26,6 +26,7 @@ STYLE = """
 .heedmap-files a { display: inline-block; margin-inline-end: .6rem; padding: .3rem .9rem; border: 1px solid #40346e;
   border-radius: .4rem; color: #40346e; background: #fff; text-decoration: none; }
 .heedmap-files a:hover, .heedmap-files a:focus-visible { background: #40346e; color: #fff; }
+.heedmap-result h2, .heedmap-result h3 { font-weight: 700; }
 .heedmap-result { background: #fff; border-radius: .5rem; }
 """
 HINT = "<p>Pick a sample or give something of your own, ask the model, then choose an answer: its map comes here.</p>"
