@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from heedmap.errors import InputError, OptionError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
     from heedmap.explanation import Explanation
@@ -134,7 +134,7 @@ def detections(
     found = _explained(subject, inputs, targets, None, method=method, **options)
     labels = subject.labels or getattr(subject.config, "id2label", None) or {}
     called = tuple(f"{labels.get(int(classes[q]), int(classes[q]))} {float(probabilities[q]):.0%}" for q in kept)
-    return Answers(called, found, tuple(_corners(boxes[q].tolist()) for q in kept))
+    return Answers(called, found, tuple(corners(boxes[q].tolist()) for q in kept))
 
 
 def _explained(
@@ -147,21 +147,41 @@ def _explained(
 
 
 def _found(subject: Any, inputs: Any, no_object: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each object query: its box (centre, size), the probability of its most probable class, and which that is."""
-    import torch
+    """What :func:`objects` says of a model called with ``inputs``."""
+    return objects(output_of(subject, inputs), no_object, subject.name)
 
-    from heedmap.targets import get
+
+def output_of(subject: Any, inputs: Any) -> Any:
+    """What the model answers, in eval mode and without gradients; it is left in the mode that it was in."""
+    import torch
 
     was_training = subject.model.training
     subject.model.eval()
     try:
         with torch.no_grad():
-            output = subject.model(**inputs)
+            return subject.model(**inputs)
     finally:
         subject.model.train(was_training)
+
+
+def objects(
+    output: Any, no_object: int | None = -1, name: str = "the model"
+) -> tuple[Float[Tensor, "queries 4"], Float[Tensor, " queries"], Int[Tensor, " queries"]]:
+    """Of each object query: its box (centre, size), the probability of its most probable class, and which that is.
+
+    Args:
+        output: of a detector, for one sample.
+        no_object: as for ``targets.DetectionQuery``.
+        name: what messages call the model.
+
+    Raises:
+        InputError: there are no boxes in the output, or several samples.
+    """
+    from heedmap.targets import get
+
     boxes, logits = get(output, "pred_boxes"), get(output, "logits")
     if boxes is None or logits is None:
-        raise InputError(f"{subject.name} finds no boxes; detections is for models with object queries, such as DETR")
+        raise InputError(f"{name} finds no boxes; detections is for models with object queries, such as DETR")
     if len(boxes) != 1:
         raise InputError(f"there are {len(boxes)} samples; give one")
     scores = logits[0].float()
@@ -172,7 +192,8 @@ def _found(subject: Any, inputs: Any, no_object: int | None) -> tuple[Tensor, Te
     return boxes[0].cpu(), best.values.cpu(), best.indices.cpu()
 
 
-def _corners(box: Sequence[float]) -> Box:
+def corners(box: Sequence[float]) -> Box:
+    """x1 y1 x2 y2, from 0 to 1, of a box given as centre and size."""
     x, y, width, height = box
     corners = x - width / 2, y - height / 2, x + width / 2, y + height / 2
     left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in corners)

@@ -31,6 +31,7 @@ from heedmap.evaluate.app import evaluate
 from heedmap.evaluate.choosing import compare, recommend
 from heedmap.gallery.commands import demo
 from heedmap.guard import guarded
+from heedmap.webpage.commands import app as page
 from heedmap.zoo.commands import zoo
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ app.add_typer(evaluate, name="evaluate")
 app.command()(demo)
 app.command()(compare)
 app.command()(recommend)
+app.command("app")(page)
 
 
 def main() -> None:

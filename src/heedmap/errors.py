@@ -72,5 +72,9 @@ class TrainingError(HeedmapError, RuntimeError):
     """A training cannot go on: its loss is not finite."""
 
 
+class TimeLimitError(HeedmapError, TimeoutError):
+    """A request took longer than it may."""
+
+
 class MissingLibraryError(HeedmapError, ImportError):
     """A library that only some extras of heedmap need is not installed; the message says which to install."""

@@ -1,0 +1,133 @@
+"""Explanations as the page shows them, and their files: kept in memory for a while, never on a disk."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, cast
+
+from heedmap.errors import FileFormatError
+from heedmap.render.figure import image_html
+from heedmap.render.files import WRITERS, comparison_json, figure_bytes
+from heedmap.render.page import comparison_page, explanation_fragment
+from heedmap.render.text import html_text
+from heedmap.webpage.frames import outlined
+
+if TYPE_CHECKING:
+    from heedmap.explanation import Explanation
+    from heedmap.geometry import Picture
+
+KEPT = 64
+TYPES = {".png": "image/png", ".html": "text/html; charset=utf-8", ".json": "application/json"}
+"""Ending of a file that can be downloaded → its MIME type."""
+
+_DRAWING = threading.Lock()
+"""Matplotlib draws in one thread at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What was explained.
+
+    Attributes:
+        explanations: one, or two of one answer by two methods.
+        picture: to lay the maps on.
+    """
+
+    explanations: tuple[Explanation, ...]
+    picture: Picture | None = None
+
+    def html(self) -> str:
+        """What the page shows: one report, or two beside each other; everything that users wrote is escaped."""
+        seen = None if self.picture is None else cast("Any", outlined(self.picture))  # overlay takes Pictures too
+        parts = [explanation_fragment(one, 0, seen) for one in self.explanations]
+        drawn = image_html(_opened(self.file(".png")), "the relevance of the boxes") if self._placed() else ""
+        if len(parts) == 1:
+            return parts[0] + drawn
+        note = "Each method has its own scale: numbers of two methods do not compare."
+        columns = "".join(f"<div>{part}</div>" for part in parts)
+        return f'<p>{html_text(note)}</p><div class="heedmap-columns">{columns}</div>{drawn}'
+
+    def file(self, ending: str) -> bytes:
+        """The file to be downloaded; FileFormatError where ``ending`` is none of :data:`TYPES`."""
+        if ending not in TYPES:
+            raise FileFormatError(f"there is no file with the ending {ending!r}; there are {', '.join(TYPES)}")
+        with _DRAWING:
+            if len(self.explanations) == 1:
+                return ONE[ending](self.explanations[0], self.picture)
+            first, second = self.explanations
+            return PAIR[ending](first, second, self.picture)
+
+    def _placed(self) -> bool:
+        """Whether there are boxes with places, which the report alone shows as bars."""
+        return self.picture is not None and self.picture.boxes is not None
+
+
+class Results:
+    """The latest results, each under a name that cannot be guessed.
+
+    Args:
+        kept: how many are kept; older ones are forgotten.
+    """
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._results: OrderedDict[str, Result] = OrderedDict()
+
+    def keep(self, result: Result) -> str:
+        """The name under which ``result`` is kept."""
+        name = secrets.token_urlsafe(16)
+        with self._lock:
+            self._results[name] = result
+            while len(self._results) > self._kept:
+                self._results.popitem(last=False)
+        return name
+
+    def get(self, name: str) -> Result | None:
+        """What was kept under ``name``; None: nothing, or it is forgotten."""
+        with self._lock:
+            return self._results.get(name)
+
+
+def _opened(data: bytes) -> Any:
+    from PIL import Image
+
+    return Image.open(BytesIO(data))
+
+
+def _pair_png(first: Explanation, second: Explanation, picture: Picture | None) -> bytes:
+    from heedmap.render.side_by_side import side_by_side
+
+    return figure_bytes(side_by_side(_named(first, second), image=picture), ".png")
+
+
+def _named(first: Explanation, second: Explanation) -> Mapping[str, Explanation]:
+    again = f"{second.method} (again)" if second.method == first.method else second.method
+    return {first.method: first, again: second}
+
+
+def _pair_html(first: Explanation, second: Explanation, picture: Picture | None) -> bytes:
+    seen = None if picture is None else outlined(picture).as_seen()
+    return comparison_page(first, second, image=seen).encode()
+
+
+def _pair_json(first: Explanation, second: Explanation, _picture: Picture | None) -> bytes:
+    return comparison_json(first, second).encode()
+
+
+ONE: Mapping[str, Callable[[Explanation, Picture | None], bytes]] = {
+    ending: writer for ending, writer in WRITERS.items() if ending in TYPES and writer is not None
+}
+"""By ending: a file of one explanation."""
+
+PAIR: Mapping[str, Callable[[Explanation, Explanation, Picture | None], bytes]] = {
+    ".png": _pair_png,
+    ".html": _pair_html,
+    ".json": _pair_json,
+}
+"""By ending: a file of two explanations."""
