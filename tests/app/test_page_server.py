@@ -1,0 +1,247 @@
+"""The page as it is served: answered, refused, and by many at once."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import pytest
+from PIL import Image
+
+import heedmap
+from heedmap.render.data import to_json
+from heedmap.webpage.material import offered, sample
+from heedmap.webpage.server import serving
+
+pytest.importorskip("gradio", reason="the page needs gradio; pip install 'heedmap[app]'")
+
+from gradio_client import Client, handle_file  # noqa: E402 (after it is known to be there)
+from gradio_client.exceptions import AppError  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+TEXT = "dog red ; cat blue ; sun green ? cat"
+WORDS = ("red", "blue", "green", "pink", "navy", "cream", "silver", "violet", "amber", "ivory")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    broken = tmp_path_factory.mktemp("broken")
+    (broken / "config.json").write_text("{}")
+    with serving([str(broken)]) as found:
+        yield found
+
+
+@pytest.fixture
+def client(address: str) -> Client:
+    return Client(address, verbose=False)
+
+
+def status(address: str, path: str, data: bytes | None = None) -> int:
+    try:
+        with urlopen(Request(address + path, data=data), timeout=20) as answer:
+            return answer.status
+    except HTTPError as error:
+        return error.code
+
+
+def downloaded(address: str, links: str, ending: str) -> bytes:
+    (href,) = re.findall(rf'href="(explained/[\w-]+\.{ending})"', links)
+    with urlopen(address + href, timeout=30) as answer:
+        return answer.read()
+
+
+def ask(client: Client, model: str, text: str | None = None, picture: Any = None, number: int | None = None) -> Any:
+    return client.predict(model, number, text, picture, api_name="/ask")
+
+
+def test_it_listens_on_this_machine_alone(address: str) -> None:
+    assert address.startswith("http://127.0.0.1:")
+
+
+def test_explain_is_what_a_direct_call_gives(address: str, client: Client) -> None:
+    message, answers, _, _ = ask(client, "zoo/gpt-lists", TEXT)
+    assert message == ""
+    assert answers["choices"][0][0].startswith("blue — ")
+    message, html, links = client.predict(0, "generic", api_name="/explain")
+    assert message == ""
+    direct = heedmap.load("zoo/gpt-lists").explain(text=TEXT, target="blue")
+    assert json.loads(downloaded(address, links, "json")) == json.loads(to_json(direct))
+    assert "What “token" in html
+    assert downloaded(address, links, "png").startswith(b"\x89PNG")
+    assert downloaded(address, links, "html").startswith(b"<!DOCTYPE html>")
+
+
+def test_compare_shows_both(address: str, client: Client) -> None:
+    ask(client, "zoo/gpt-lists", TEXT)
+    message, html, links = client.predict(0, "rollout", "raw_attention", api_name="/compare")
+    assert message == ""
+    assert html.count('<div class="heedmap">') == 2
+    assert [one["method"] for one in json.loads(downloaded(address, links, "json"))] == ["rollout", "raw_attention"]
+
+
+def test_a_sample_is_picked_and_its_picture_asked(client: Client) -> None:
+    number = next(iter(offered("zoo/vit-shapes")))
+    client.predict("zoo/vit-shapes", api_name="/choose")
+    message, _, picture = client.predict("zoo/vit-shapes", number, api_name="/pick")
+    assert message == ""
+    message, answers, _, _ = ask(
+        client, "zoo/vit-shapes", None, handle_file(picture["path"] if isinstance(picture, dict) else picture), number
+    )
+    assert message == ""
+    direct = heedmap.load("zoo/vit-shapes").explain(image=sample("zoo/vit-shapes", number).picture)
+    assert direct.top is not None
+    assert answers["choices"][0][0].startswith(direct.top.labels[0][0])
+
+
+def test_a_picture_is_uploaded(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "mine.webp"
+    Image.new("RGBA", (50, 40), (200, 0, 0, 128)).save(path)
+    message, answers, _, _ = ask(client, "zoo/vit-shapes", None, handle_file(str(path)))
+    assert message == ""
+    assert len(answers["choices"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "words"),
+    [
+        ("zoo/gpt-lists", "", "no text was given"),
+        ("zoo/gpt-lists", "a" * 10_001, "10,001 characters"),
+        ("zoo/gpt-lists", "a" * 100_000, "100,000 characters"),
+        ("zoo/gpt-lists", "<b> " * 2_000, "2000 tokens"),
+        ("zoo/vit-shapes", None, "no image was given"),
+        ("zoo/lxmert-shapes", "is there a ring?", "pick one of its samples"),
+    ],
+)
+def test_bad_input_is_told_and_the_next_is_answered(model: str, text: str | None, words: str, client: Client) -> None:
+    began = time.monotonic()
+    message, answers, _, _ = ask(client, model, text)
+    assert re.search(words, message)
+    assert 'role="alert"' in message
+    assert answers["choices"] == []
+    assert ask(client, "zoo/gpt-lists", TEXT)[0] == ""
+    assert time.monotonic() - began < 30
+
+
+def test_nothing_is_explained_before_it_was_asked(client: Client) -> None:
+    with pytest.raises(AppError):
+        client.predict(0, "generic", api_name="/explain")
+    message, html, _ = client.predict(None, "generic", api_name="/explain")
+    assert "ask the model first" in message
+    assert html == ""
+
+
+def test_a_model_that_was_not_named_is_refused(client: Client) -> None:
+    with pytest.raises(AppError):
+        ask(client, "/etc", "a")
+    assert ask(client, "zoo/gpt-lists", TEXT)[0] == ""
+
+
+def test_a_model_that_cannot_be_loaded_is_told(address: str, client: Client) -> None:
+    with urlopen(address + "config", timeout=20) as answer:
+        (models,) = (
+            c["props"]["choices"] for c in json.load(answer)["components"] if c["props"].get("elem_id") == "model"
+        )
+    assert models[-1][0].startswith("/")
+    assert "cannot be loaded" in ask(client, models[-1][1], "a")[0]
+    assert ask(client, "zoo/gpt-lists", TEXT)[0] == ""
+
+
+def test_what_is_no_picture_is_told(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(b"no picture")
+    message = ask(client, "zoo/vit-shapes", None, handle_file(str(path)))[0]
+    assert "the picture cannot be read" in message
+    assert "/" not in message.replace("</div>", "")
+
+
+def test_too_large_an_upload_is_refused(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(bytes(10_000_001))
+    with pytest.raises(Exception, match=r"413|size|large|much"):
+        ask(client, "zoo/vit-shapes", None, handle_file(str(path)))
+    assert ask(client, "zoo/gpt-lists", TEXT)[0] == ""
+
+
+def test_too_much_for_a_request_is_refused_before_it_is_sent(address: str) -> None:
+    connection = HTTPConnection(urlsplit(address).netloc, timeout=20)
+    connection.putrequest("POST", "/gradio_api/call/ask")
+    connection.putheader("Content-Length", str(11_000_001))
+    connection.endheaders()
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "gradio_api/file=/etc/passwd",
+        f"gradio_api/file={ROOT / 'pyproject.toml'}",
+        "gradio_api/file=pyproject.toml",
+        "gradio_api/file=../../../etc/passwd",
+        "gradio_api/file=%2Fetc%2Fpasswd",
+        "gradio_api/file=/proc/self/environ",
+        "gradio_api/file=http://127.0.0.1:1/",
+        "gradio_api/file/etc/passwd",
+        "file=/etc/passwd",
+        "gradio_api/proxy=https://a.hf.space/",
+        "static/../../../pyproject.toml",
+        "static/%2e%2e/%2e%2e/routes.py",
+        "assets/..%2f..%2f..%2froutes.py",
+        "monitoring",
+        "gradio_api/runs",
+        "docs",
+        "explained/nothing.json",
+        "explained/..%2f..%2fetc%2fpasswd",
+    ],
+)
+def test_no_file_of_the_machine_is_handed_out(path: str, address: str) -> None:
+    assert status(address, path) in (403, 404)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", str(ROOT / "pyproject.toml"), "https://example.org/a.png"])
+@pytest.mark.parametrize("form", ["path", "url"])
+def test_a_picture_is_never_a_path_or_an_address(path: str, form: str, address: str) -> None:
+    """Asked without Gradio's client, which would send its own machine's file."""
+    picture = {"path": path, "meta": {"_type": "gradio.FileData"}} | ({"url": path} if form == "url" else {})
+    data = json.dumps({"data": ["zoo/vit-shapes", None, None, picture]}).encode()
+    call = Request(address + "gradio_api/call/ask", data, {"Content-Type": "application/json"})
+    with urlopen(call, timeout=20) as answer:
+        event = json.load(answer)["event_id"]
+    with urlopen(f"{address}gradio_api/call/ask/{event}", timeout=20) as answer:
+        told = answer.read().decode()
+    assert told.startswith("event: error")
+    assert path.startswith("/") or "not fetched from an address" in told
+    assert "root:" not in told
+    assert "[project]" not in told
+
+
+def test_twenty_at_once_each_get_their_own(address: str) -> None:
+    texts = [
+        f"dog {WORDS[i % 10]} ; cat {WORDS[(i * 3 + 1) % 10]} ; sun {WORDS[(i + 5) % 10]} ? {('dog', 'cat')[i // 10]}"
+        for i in range(20)
+    ]
+    subject = heedmap.load("zoo/gpt-lists")
+    expected = [json.loads(to_json(subject.explain(text=text))) for text in texts]
+    assert len({json.dumps(one) for one in expected}) == 20
+
+    def one(text: str) -> Any:
+        client = Client(address, verbose=False)
+        assert ask(client, "zoo/gpt-lists", text)[0] == ""
+        message, _, links = client.predict(0, "generic", api_name="/explain")
+        assert message == ""
+        return json.loads(downloaded(address, links, "json"))
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(20) as people:
+        found = list(people.map(one, texts))
+    assert found == expected
+    assert time.monotonic() - began < 60
