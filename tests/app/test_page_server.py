@@ -23,6 +23,9 @@ from heedmap.webpage.material import offered, sample
 from heedmap.webpage.server import serving
 
 pytest.importorskip("gradio", reason="the page needs gradio; pip install 'heedmap[app]'")
+pytestmark = pytest.mark.filterwarnings(  # within Gradio and its client: of pandas, and of files left to be closed
+    "ignore::DeprecationWarning", "ignore::ResourceWarning"
+)
 
 from gradio_client import Client, handle_file  # noqa: E402 (after it is known to be there)
 from gradio_client.exceptions import AppError  # noqa: E402

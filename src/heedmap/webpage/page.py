@@ -29,7 +29,6 @@ STYLE = """
 .heedmap-result h2, .heedmap-result h3 { font-weight: 700; }
 .heedmap-result { background: #fff; border-radius: .5rem; }
 """
-HINT = "<p>Pick a sample or give something of your own, ask the model, then choose an answer: its map comes here.</p>"
 
 
 def page(handlers: Handlers, results: Results) -> Any:
@@ -62,23 +61,23 @@ class _Page:
         """Place the parts, then say what happens to each."""
         gr = self.gr
         gr.HTML(f"<h1>heedmap</h1><p>What does an answer rest on? {html_text(str(self.handlers.limits))}</p>")
+        first = next(iter(self.handlers.models.names), "")
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                self._inputs()
+                self._inputs(first)
                 self._choices()
             with gr.Column(scale=3, min_width=320):
                 self.message = gr.HTML(elem_id="message")
-                self.shown = gr.HTML(HINT, elem_id="result", elem_classes="heedmap-result", apply_default_css=False)
+                self.shown = gr.HTML(
+                    _hint(first), elem_id="result", elem_classes="heedmap-result", apply_default_css=False
+                )
                 self.files = gr.HTML(elem_id="files", elem_classes="heedmap-files")
         self._events()
 
-    def _inputs(self) -> None:
-        gr, names = self.gr, self.handlers.models.names
-        first = names[0] if names else None
-        numbers = [] if first is None else _listed(first)
-        self.model = gr.Dropdown(list(names), value=first, label="Model", elem_id="model")
+    def _inputs(self, first: str) -> None:
+        gr, numbers, (words, pictures) = self.gr, _listed(first), taken(first)
+        self.model = gr.Dropdown(list(self.handlers.models.names), value=first or None, label="Model", elem_id="model")
         self.number = gr.Dropdown(numbers, value=None, label="Sample", visible=bool(numbers), elem_id="sample")
-        words, pictures = taken(names[0]) if names else (True, True)
         self.text = gr.Textbox(label="Text", lines=2, max_lines=8, visible=words, elem_id="text")
         self.image = _as_uploaded(gr, gr.Image(format="png", height=220, visible=pictures, **PICTURE))
         self.ask = gr.Button("Ask the model", variant="primary", elem_id="ask")
@@ -128,10 +127,10 @@ class _Page:
         numbers, (words, pictures) = _listed(model), taken(model)
         samples = gr.update(choices=numbers, value=None, visible=bool(numbers))
         given = gr.update(value="", visible=words), gr.update(value=None, visible=pictures)
-        return samples, *given, "", *self._no_answers()
+        return samples, *given, "", *self._no_answers(model)
 
-    def _no_answers(self) -> tuple[Any, ...]:
-        return self.gr.update(choices=[], value=None, visible=False), HINT, "", None
+    def _no_answers(self, model: str) -> tuple[Any, ...]:
+        return self.gr.update(choices=[], value=None, visible=False), _hint(model), "", None
 
     def _pick(self, model: str, number: int | None) -> tuple[Any, ...]:
         if number is None:
@@ -142,12 +141,12 @@ class _Page:
     def _ask(self, model: str, number: int | None, text: str | None, path: str | None, tell: Tell) -> tuple[Any, ...]:
         asked, error = attempt(lambda: self.handlers.predict(model, number, text, path, tell))
         if asked is None:
-            return _error(error), *self._no_answers()
+            return _error(error), *self._no_answers(model)
         choices = [(str(choice), place) for place, choice in enumerate(asked.predictions.choices)]
         label = f"{asked.predictions.about}: choose what to explain"
         radio = self.gr.update(choices=choices, value=None, visible=True, label=label)
         shown, error = attempt(lambda: _found(asked))
-        return _error(error), radio, shown or HINT, "", asked
+        return _error(error), radio, shown or _hint(model), "", asked
 
     def _explain(self, asked: Asked | None, choice: int | None, method: str, tell: Tell) -> tuple[Any, ...]:
         return self._result(lambda: self.handlers.explain(asked, choice, method, tell))
@@ -171,6 +170,11 @@ def _with_html(result: Result) -> tuple[Result, str]:
     return result, result.html()
 
 
+def _hint(model: str) -> str:
+    pick = "Pick a sample or give something of your own" if _listed(model) else "Give something of your own"
+    return f"<p>{html_text(model)}: {pick}, ask the model, then choose an answer; its map comes here.</p>"
+
+
 def _error(message: str) -> str:
     return f'<div class="heedmap-error" role="alert" dir="auto">{html_text(message)}</div>' if message else ""
 
@@ -187,7 +191,7 @@ def _found(asked: Asked) -> str:
     """The picture of boxes that were given, or of objects that were found; of another the page has shown it."""
     choices = [choice for choice in asked.predictions.choices if choice.box is not None]
     if asked.picture is None or not (choices or "boxes" in asked.given):
-        return HINT
+        return ""
     words = "found: " + ", ".join(choice.name for choice in choices) if choices else "the picture of the boxes"
     body = image_html(outlined(with_frames(asked.picture, choices)).image, words)
     return f'<div class="heedmap"><style>{style()}</style>{body}</div>'
