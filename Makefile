@@ -12,6 +12,7 @@ demo: $(INSTALLED)
 	$(VENV)/bin/heedmap demo --out demo
 
 test: $(INSTALLED)
+	scripts/browser
 	VENV=$(VENV) scripts/check
 
 bench: $(INSTALLED)
