@@ -49,13 +49,10 @@ def test_a_batch_is_its_samples_one_by_one(subjects: dict[str, Any], name: str) 
     subject = subjects[name]
     reader, evaluation = answered(subject), Perturbation.of(subjects[name])
     samples = [reader[index] for index in (3, 4, 9)]
-    together, _ = evaluation.rows(subject, samples, PAIR[:1], 0)
-    alone = [row for sample in samples for row in evaluation.rows(subject, [sample], PAIR[:1], 0)[0]]
-    key = [f"{row['sample']} {row['segment']} {row['sign']} {row['step']}" for row in together]
-    mine, other = (
-        dict(zip(key, together, strict=True)),
-        {f"{r['sample']} {r['segment']} {r['sign']} {r['step']}": r for r in alone},
-    )
+    together, _ = evaluation.rows(subject, samples, PAIR, 0)
+    alone = [row for sample in samples for row in evaluation.rows(subject, [sample], PAIR, 0)[0]]
+    what = ("sample", "method", "segment", "sign", "step")
+    mine, other = ({tuple(row[name] for name in what): row for row in rows} for rows in (together, alone))
     assert mine.keys() == other.keys()
     apart = [abs(mine[one]["probability"] - other[one]["probability"]) for one in mine]
     assert np.mean(np.array(apart) < 1e-4) > 0.97, "but for ties that rounding decides"

@@ -19,7 +19,7 @@ from heedmap.evaluate.masking import free_tokens, repeated
 from heedmap.evaluate.protocol import Contender, Curve, Findings, Measure, Row, of_values
 from heedmap.evaluate.removal import check_way, upsampled, without
 from heedmap.evaluate.scoring import Scorer, scorer_of
-from heedmap.evaluate.steps import PRESETS, SIGNS, area, kept, preset_of
+from heedmap.evaluate.steps import PRESETS, SIGNS, area, chance, kept, preset_of
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -106,7 +106,7 @@ class Perturbation:
             maps = explained(subject, inputs, next(iter(scorers.values())).target, one, seed)
             for segment, scorer in scorers.items():
                 seen = _Part(self, subject, inputs, samples, segment, scorer, known)
-                found += seen.rows(maps, one.name, seed)
+                found += seen.rows(maps, one, seed)
         return found, {}
 
     def findings(self, rows: Iterable[Row]) -> Findings:
@@ -162,8 +162,11 @@ class _Part:
     scorer: Scorer
     known: dict[tuple[str, int, bytes], tuple[float, float]]
 
-    def rows(self, maps: Explanation, contender: str, seed: int) -> list[Row]:
-        relevance, free = self._tokens(maps)
+    def rows(self, maps: Explanation, contender: Contender, seed: int) -> list[Row]:
+        relevance = maps.segment(self.segment).relevance
+        if contender.method == "random":  # its maps of a batch are all alike
+            relevance = chance(relevance, [sample.key for sample in self.samples], seed)
+        relevance, free = self._tokens(maps, relevance)
         percents = PRESETS[self.evaluation.preset].steps[self.segment]
         keep = np.stack(
             [kept(r, f, percents, s.key, seed) for r, f, s in zip(relevance, free, self.samples, strict=True)]
@@ -173,7 +176,7 @@ class _Part:
         return [
             {
                 "sample": sample.key,
-                "method": contender,
+                "method": contender.name,
                 "segment": self.segment,
                 "sign": sign,
                 "step": step,
@@ -187,13 +190,14 @@ class _Part:
             for step, percent in enumerate(percents)
         ]
 
-    def _tokens(self, maps: Explanation) -> tuple[Float[np.ndarray, "batch tokens"], Bool[np.ndarray, "batch tokens"]]:
-        """What may be removed, and its relevance: tokens, or pixels."""
-        one = maps.segment(self.segment)
+    def _tokens(
+        self, maps: Explanation, relevance: Float[Tensor, "batch tokens"]
+    ) -> tuple[Float[np.ndarray, "batch tokens"], Bool[np.ndarray, "batch tokens"]]:
+        """Relevance of what may be removed, and which that is: tokens, or pixels."""
         if self.segment != "image" or not PRESETS[self.evaluation.preset].pixels:
             free = free_tokens(self.subject, self.inputs, maps, self.segment)
-            return one.relevance.double().numpy(), free.numpy()
-        pixels = upsampled(one.relevance, _grid(maps), self._size(), smooth=True).flatten(1)
+            return relevance.double().numpy(), free.numpy()
+        pixels = upsampled(relevance, _grid(maps), self._size(), smooth=True).flatten(1)
         return pixels.double().numpy(), np.ones(pixels.shape, dtype=bool)
 
     def _shaped(self, keep: Bool[np.ndarray, "batch signs steps tokens"], maps: Explanation) -> np.ndarray:

@@ -9,11 +9,13 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from heedmap.errors import OptionError
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
+    from torch import Tensor
 
 VQA = (0, 25, 50, 75, 80, 85, 90, 95, 100)
 CROWDED = (0, 50, 75, 95, 96, 97, 98, 99, 100)
@@ -78,6 +80,12 @@ def order(relevance: Float[np.ndarray, " tokens"], key: str, seed: int) -> np.nd
     """
     drawn = np.random.default_rng([seed, zlib.crc32(key.encode())]).permutation(len(relevance))
     return drawn[np.argsort(-relevance[drawn], kind="stable")]
+
+
+def chance(relevance: Float[Tensor, "batch tokens"], keys: Sequence[str], seed: int) -> Float[Tensor, "batch tokens"]:
+    """As many uniform random numbers, drawn for each sample by its key."""
+    draws = [np.random.default_rng([seed, zlib.crc32(key.encode()), 1]).random(relevance.shape[1]) for key in keys]
+    return torch.from_numpy(np.stack(draws)).to(relevance.dtype)
 
 
 def kept(
