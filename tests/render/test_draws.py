@@ -45,8 +45,8 @@ def test_every_token_can_be_chosen_and_one_is(pair):
 
 def test_one_scale_for_all_choices_of_a_pair(pair):
     html = draws(pair, 0, 2, seen=False)
-    assert "one scale for every choice; colour: 0 … 0.5; values: 0 … 0.5" in html
-    assert "colour: 0 … 0.125" in html
+    assert "one scale for every choice; min–max: 0 … 0.5" in html
+    assert "from 0: 0 … 0.125" in html
 
 
 def test_without_whole_maps_there_is_nothing(make_explanation):

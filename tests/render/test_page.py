@@ -4,6 +4,7 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hand_made import patches, segment
@@ -59,7 +60,7 @@ def test_the_page_says_what_was_explained(all_kinds):
         "8.125",
         "generic",
         "normalize=True, cam='<lrp>'",
-        "colour: 0 … 0.4; values: 0.01 … 0.4",
+        "from 0: 0 … 0.4; values: 0.01 … 0.4",
         "special tokens (dashed) hold 0.0 % of the relevance",
         "image · min–max: 0 … 1",
         "the top 50 of 100",
@@ -71,8 +72,12 @@ def test_the_page_says_what_was_explained(all_kinds):
         assert words in text
 
 
+def _pictures(html: str) -> list[Image.Image]:
+    return [Image.open(io.BytesIO(base64.b64decode(one))) for one in re.findall(r"image/png;base64,([^\")]+)\"", html)]
+
+
 def _picture(html: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(re.search(r"image/png;base64,([^\")]+)\"", html)[1])))
+    return _pictures(html)[0]
 
 
 def test_the_picture_is_the_overlay_or_the_grid(make_explanation, photo):
@@ -128,12 +133,46 @@ def test_no_such_sample(all_kinds):
 def test_explanations_of_one_method_share_their_scale(make_explanation):
     first, second = (make_explanation(segment([v], labels=(("a",),))) for v in (1.0, 4.0))
     html = comparison_page(first, second)
-    assert html.count("colour: 0 … 4, shared by the maps on this page") == 2
-    assert "values: 1 … 1" in html
-    other = make_explanation(segment([4.0]), method="rollout")
+    assert html.count("from 0: 0 … 4, shared by the maps on this page") == 2
+    assert "values: 1<" in html
+    assert "All maps of one part of the input share one scale" in html
+
+
+def test_patches_share_their_scale_too(make_explanation, photo):
+    low, high = (make_explanation(patches(1, 2, {(0, 1): top}, rest=0.5)) for top in (1.0, 4.5))
+    html = comparison_page(low, high)
+    assert html.count("min–max: 0.5 … 4.5, shared by the maps on this page") == 2
+    pictures = [np.asarray(one) for one in _pictures(html)]
+    assert (pictures[0][0, 0] == pictures[1][0, 0]).all()
+    assert pictures[0][0, -1].sum() < pictures[1][0, -1].sum()
+    alone = np.asarray(_picture(explanation_page(low)))
+    assert (alone[0, -1] == pictures[1][0, -1]).all()
+    laid = [np.asarray(one).astype(int) for one in _pictures(comparison_page(low, high, image=photo))]
+    assert np.abs(laid[0] - np.asarray(photo)).max() < np.abs(laid[1] - np.asarray(photo)).max()
+
+
+def test_maps_of_two_methods_are_shares_on_one_scale(make_explanation):
+    first = make_explanation(segment([1.0, 3.0], labels=(("a", "b"),)), patches(1, 2, {(0, 1): 2.0}))
+    other = make_explanation(
+        segment([200.0, 200.0], labels=(("a", "b"),)), patches(1, 2, {}, rest=7.0), method="rollout"
+    )
     html = comparison_page(first, other)
-    assert "shared" not in html
-    assert "numbers of two methods do not compare" in html
+    assert "each map is divided by the sum of its absolute values" in html
+    assert html.count("from 0: 0 … 0.75, shared by the maps on this page") == 2
+    assert "values: 0.25 … 0.75" in html
+    assert "values: 0.5<" in html
+    assert html.count("min–max: 0 … 1, shared by the maps on this page") == 2
+    for was in ('<dt>text was</dt><dd dir="auto">1 … 3', '<dt>text was</dt><dd dir="auto">200<', "<dt>image was</dt>"):
+        assert was in html
+
+
+def test_a_map_with_negative_patches_has_the_colours_and_the_scale_of_one(make_explanation):
+    html = explanation_page(make_explanation(patches(1, 2, {(0, 0): -1.0, (0, 1): 0.5})))
+    assert "image · around 0: ±1; values: -1 … 0.5" in html
+    assert '<span class="key" aria-hidden="true">-1 <' in html
+    assert "∅" not in html
+    red, _, blue = _picture(html).getpixel((0, 0))
+    assert blue > red
 
 
 def test_the_page_can_be_read_without_eyes(all_kinds, photo):

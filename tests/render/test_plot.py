@@ -28,8 +28,8 @@ def test_every_kind_is_drawn_without_a_warning(all_kinds):
 
 def test_the_scale_is_written_on_each_panel(all_kinds):
     titles = [axes.get_title() for axes in plot(all_kinds).axes]
-    assert titles[0] == "text · min–max: 0 … 0.4"
-    assert "colours: ±7.9 around 0" in titles[4].replace("\n", " ")
+    assert titles[0] == "text · from 0: 0 … 0.4"
+    assert "around 0: ±7.9; values: -2 … 7.9" in titles[4].replace("\n", " ")
     assert plot(all_kinds).axes[4].get_xlabel() == "relevance: the top 40 of 100"
 
 

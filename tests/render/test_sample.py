@@ -9,45 +9,11 @@ from heedmap.errors import HeedmapError
 from heedmap.render.sample import sample, visible
 
 
-def test_shares_are_min_max_scaled_and_the_scale_is_told():
-    drawn = sample(segment([-1.0, 0.0, 3.0]))
-    assert drawn.share.tolist() == [0.0, 0.25, 1.0]
-    assert drawn.caption == "min–max: -1 … 3"
-
-
-def test_a_narrow_scale_shows_its_two_ends():
-    assert sample(segment([0.5, 0.500001])).caption == "min–max: 0.5 … 0.500001"
-
-
-@pytest.mark.parametrize("value", [0.0, 2.5, -3.0])
-def test_equal_values_stand_out_nowhere(value):
-    drawn = sample(segment([value] * 4))
-    assert drawn.share.tolist() == [0.0] * 4
-    assert drawn.caption == f"all equal: {value:.3g}"
-
-
-def test_values_that_are_not_finite_are_counted_and_scale_nothing():
-    drawn = sample(segment([math.nan, 1.0, math.inf, 2.0]))
-    assert drawn.share.tolist() == [0.0, 0.0, 0.0, 1.0]
-    assert drawn.caption.endswith("not finite: 2")
+def test_what_is_not_finite_or_not_taken_in_is_not_known():
+    drawn = sample(segment([math.nan, 1.0, math.inf, 2.0, 5.0], positions=torch.tensor([[0, 1, 2, 3, -1]])))
+    assert np.isnan(drawn.known).tolist() == [True, False, True, False, True]
     assert drawn.top(9) == [3, 1]
-
-
-def test_extreme_values_do_not_overflow():
-    share = sample(segment([-3e38, 3e38])).share
-    assert share.tolist() == [0.0, 1.0]
-
-
-def test_tokens_not_taken_in_do_not_set_the_scale():
-    drawn = sample(segment([5.0, 6.0, 0.0], positions=torch.tensor([[0, 1, -1]])))
-    assert drawn.shown == [0, 1]
-    assert drawn.share.tolist() == [0.0, 1.0, 0.0]
-
-
-def test_nothing_taken_in():
-    drawn = sample(segment([0.0], positions=torch.tensor([[-1]])))
-    assert drawn.shown == []
-    assert "none" in drawn.caption
+    assert drawn.shown == [0, 1, 2, 3]
 
 
 def test_labels_fall_back_to_positions():

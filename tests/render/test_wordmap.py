@@ -7,7 +7,7 @@ import pytest
 from hand_made import segment
 
 from heedmap.render.page import explanation_page
-from heedmap.render.scale import joined, scale
+from heedmap.render.scale import joined, scale_of
 from heedmap.render.wordmap import FOLDED_FROM, passages, word_map
 from heedmap.render.words import words
 
@@ -80,7 +80,7 @@ def test_special_tokens_are_dimmed_and_their_part_is_told():
     html = word_map(segment([3.0, 1.0], labels=(("[CLS]", "cat"),), joints=("sw",)))
     assert '<bdi class="special" title="3">[CLS]</bdi>' in html
     assert "hold 75.0 % of the relevance" in html
-    assert "colour: 0 … 1;" in html
+    assert "from 0: 0 … 1; values: 1" in html
 
 
 def test_words_of_right_to_left_scripts_are_whole_and_set_the_direction():
@@ -97,10 +97,10 @@ def test_negative_relevance_has_its_own_colours():
 
 def test_two_maps_on_one_scale():
     first, second = (segment([v], labels=(("a",),), joints=("w",)) for v in (1.0, 4.0))
-    both = joined([scale([1.0]), scale([4.0])])
+    both = joined([scale_of([1.0]), scale_of([4.0])])
     assert 'class="s10"' in word_map(first, 0, both)
     assert 'class="s40"' in word_map(second, 0, both)
-    assert "values: 1 … 1" in word_map(first, 0, both)
+    assert "shared by the maps on this page; values: 1<" in word_map(first, 0, both)
 
 
 def test_a_short_text_is_whole():

@@ -61,8 +61,8 @@ def test_tokens_not_taken_in_part_words():
 
 def test_special_tokens_set_no_scale_unless_they_are_alone():
     found = _words(("[CLS]", "a"), "sw", [9.0, 2.0])
-    assert words_scale(found).top == 2.0
-    assert words_scale(found[:1]).top == 9.0
+    assert words_scale(found).high == 2.0
+    assert words_scale(found[:1]).high == 9.0
 
 
 def test_top_words_are_finite_and_the_earlier_of_equals():

@@ -80,7 +80,8 @@ def test_the_page_names_models_methods_scaling_and_truth(gallery):
     assert all(f"zoo/{name}" in words for name in TEXTS)
     assert all(words.count(method) == 3 + 1 for method in METHODS)
     assert words.count("true evidence") >= 3 + 1
-    assert words.count("min–max") >= 3 + 1
+    assert "coloured from 0, patches min–max" in words
+    assert words.count("evidencefrom 0: ") >= 3 + 1
     assert re.search(r"words: \d+% on evidence", words)
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from heedmap.render.colours import PICTURE, table
+from heedmap.render.colours import table
 from heedmap.render.overlay import overlay
 from heedmap.render.sample import sample
+from heedmap.render.scale import token_scale
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -83,13 +84,16 @@ def _grown(mask: Bool[np.ndarray, "height width"], by: int) -> Bool[np.ndarray, 
 
 def _boxes_map(image: Image.Image, segment: Segment, places: Float[np.ndarray, "boxes 4"]) -> Image.Image:
     """The picture dimmed, and each box filled with the colour of its relevance, the most relevant on top."""
-    shares = sample(segment).share
+    one = sample(segment)
+    used = token_scale(segment, one)
+    along = used.places(one.known)
+    strength = used.strength(along)
     drawn = Image.blend(Image.new("RGB", image.size), image, DIMMED)
-    for number in np.argsort(shares, kind="stable"):
-        colour = tuple(table(PICTURE)[round(float(shares[number]) * 255)].tolist())
+    for number in np.argsort(strength, kind="stable"):
+        colour = tuple(table(used.cmap)[round(float(along[number]) * 255)].tolist())
         cover = Image.new("L", image.size)
         pen = ImageDraw.Draw(cover)
-        pen.rectangle(_pixels(places[number], 0), fill=round(float(shares[number]) * 150), outline=255, width=1)
+        pen.rectangle(_pixels(places[number], 0), fill=round(float(strength[number]) * 150), outline=255, width=1)
         drawn.paste(Image.new("RGB", image.size, colour), mask=cover)
     return drawn
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from heedmap.gallery.drawing import true_picture
 from heedmap.gallery.show import METHODS, Answer, Shown
-from heedmap.render.colours import PAPER, PICTURE, colour
 from heedmap.render.page import document, image_html
 from heedmap.render.sample import sample
+from heedmap.render.scale import ramp, scale_of, token_scale
 from heedmap.render.text import html_text, text_html
 
 if TYPE_CHECKING:
@@ -84,18 +84,17 @@ def _head() -> str:
         "<p>Each model below ships with heedmap and was trained on data that a program made, so what an answer truly rests "
         "on is known. The samples are from the test split, and the models answer them rightly. Each answer is explained by "
         "the method of Chefer, Gur and Wolf (ICCV 2021) and, beside it, by three baselines and by chance.</p>\n"
-        f'<div class="key fine"><span>Words: low{_scale(PAPER)}high</span><span>Pictures: low{_scale(PICTURE)}high</span>'
+        f'<div class="key fine"><span>Words: low{_scale(False)}high</span><span>Pictures: low{_scale(True)}high</span>'
         '<span><span class="token marked">word</span> or white outline: true evidence</span>'
         "<span>blue box: what a detector found</span></div>\n"
-        '<p class="fine">Every map is min–max scaled over its own tokens, so colours compare within a map only; the range is '
-        "written under it. “On evidence” is the share of a map’s relevance that lies on what is true, not scaled; it "
-        "compares between maps.</p>"
+        '<p class="fine">Words and boxes are coloured from 0, patches min–max, each map over its own tokens, so colours '
+        "compare within a map only; the scale is written under it. “On evidence” is the share of a map’s relevance that lies "
+        "on what is true, not scaled; it compares between maps.</p>"
     )
 
 
-def _scale(cmap: str) -> str:
-    stops = ", ".join(colour(step / 8, cmap) for step in range(9))
-    return f'<span class="scale" style="background: linear-gradient(to right, {stops})"></span>'
+def _scale(patches: bool) -> str:
+    return f'<span class="scale" style="background: {ramp(scale_of([0, 1]), patches=patches)}"></span>'
 
 
 def _section(model: Shown, pictures: Mapping[tuple[str, int, str], Image.Image]) -> str:
@@ -127,7 +126,7 @@ def _map(answer: Answer, method: str, picture: Image.Image | None) -> str:
     segments = answer.maps[method].segments
     facts = [
         f"{WORDS[name]}: {answer.inside(method, name):.0%} on evidence"
-        f"<br><small>{html_text(sample(segments[name]).caption)}</small>"
+        f"<br><small>{html_text(token_scale(segments[name], sample(segments[name])).about())}</small>"
         for name in answer.evidence
     ]
     kind = "paper" if method == PAPERS else ""

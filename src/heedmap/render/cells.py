@@ -12,7 +12,7 @@ from heedmap.geometry import Picture
 from heedmap.render.overlay import Style
 from heedmap.render.panels import draw_bars, draw_boxes, draw_curve, draw_patches, word_colour, word_map
 from heedmap.render.sample import Sample, checked_index, sample
-from heedmap.render.scaling import Scale, range_words, scale_of, scale_words, taken_values
+from heedmap.render.scale import Scale, joined, one_unit, scale_of, start_of
 from heedmap.render.themes import Theme
 from heedmap.render.tokens import draw_words, height, placed_words
 
@@ -95,9 +95,9 @@ class Row:
         """How the cell was scaled, in lines of words."""
         drawn = self.drawn[column]
         if not self.shared:
-            return (scale_words(drawn, self.scales[column], self.segments[column].kind),)
-        raw = f"range: {range_words(drawn.values[drawn.taken])}"
-        return (raw,) if self.unit == RELEVANCE else (f"share: {range_words(self.values[column])}", raw)
+            return (self.scales[column].about(),)
+        raw = f"range: {scale_of(drawn.values[drawn.taken]).range}"
+        return (raw,) if self.unit == RELEVANCE else (f"share: {scale_of(self.values[column]).range}", raw)
 
 
 RELEVANCE, SHARE = "relevance", "share of each map's total"
@@ -106,18 +106,19 @@ RELEVANCE, SHARE = "relevance", "share of each map's total"
 def row(name: str, explanations: Mapping[str, Explanation], index: int, shared: bool) -> Row:
     """The segment called ``name`` of sample ``index``, of all explanations that have it.
 
-    Where several methods share one scale, each map is divided by the sum of its absolute values.
+    Where maps of several methods, or options, share one scale, each is divided by the sum of its absolute values.
 
     Raises:
         InputError: no such sample.
     """
     segments = {column: one.segment(name) for column, one in explanations.items() if name in one}
     drawn = {c: sample(one, checked_index(index, len(one.relevance))) for c, one in segments.items()}
-    values, unit = {c: taken_values(one) for c, one in drawn.items()}, RELEVANCE
-    if shared and len({one.method for one in explanations.values()}) > 1:
+    values, unit = {c: one.known for c, one in drawn.items()}, RELEVANCE
+    if shared and not one_unit(explanations.values()):
         values, unit = {c: _of_the_whole(one) for c, one in values.items()}, SHARE
-    together = scale_of(list(values.values()))
-    scales = {c: together if shared else scale_of([one]) for c, one in values.items()}
+    scales = {c: scale_of(one[drawn[c].taken], start_of(segments[c])) for c, one in values.items()}
+    if shared:
+        scales = dict.fromkeys(scales, joined(scales.values()))
     return Row(segments, drawn, values, scales, unit, shared)
 
 

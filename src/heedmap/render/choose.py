@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from heedmap.render.colours import PICTURE, table
+from heedmap.render.colours import table
 from heedmap.render.overlay import grid_values
 from heedmap.render.sample import Sample, number, sample
 from heedmap.render.scale import Scale, step_class
@@ -141,24 +141,24 @@ def _choice(choice: Choice, group: str, chosen: bool) -> str:
 
 
 def _stack(segment: Segment, index: int, scale_used: Scale, seen: bool, boxes: str) -> str:
-    values = sample(segment, index).values
-    share = grid_values(segment, np.array([scale_used.share(v) for v in values])).clip(0, 1)
-    rows, columns = share.shape
+    places = grid_values(segment, scale_used.places(sample(segment, index).known))
+    rows, columns = places.shape
     pixelated = "" if seen else ' style="image-rendering:pixelated"'
     alt = f"map of {rows} by {columns} patches; most relevant: {most_relevant(segment, index)}"
     shape = "" if seen else f' style="aspect-ratio:{columns}/{rows}"'
     return (
         f'<div class="stack{" seen" if seen else ""}"{shape}>'
-        f'<img alt="{html_text(alt)}"{pixelated} src="{_layer(share, seen)}">{boxes}</div>'
+        f'<img alt="{html_text(alt)}"{pixelated} src="{_layer(places, scale_used, seen)}">{boxes}</div>'
     )
 
 
-def _layer(share: NDArray[np.float64], seen: bool) -> str:
+def _layer(places: NDArray[np.float64], scale_used: Scale, seen: bool) -> str:
     """The map as a picture of one pixel a patch, which the browser makes larger."""
-    level = np.round(share * 255).astype(np.uint8)
-    opacity = np.round(level * OPAQUE).astype(np.uint8) if seen else np.full_like(level, 255)
+    level = np.round(places * 255).astype(np.uint8)
+    strength = np.round(scale_used.strength(places) * 255 * OPAQUE).astype(np.uint8)
+    opacity = strength if seen else np.full_like(level, 255)
     buffer = BytesIO()
-    Image.fromarray(np.dstack([table(PICTURE)[level], opacity])).save(buffer, "PNG")
+    Image.fromarray(np.dstack([table(scale_used.cmap)[level], opacity])).save(buffer, "PNG")
     return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
 
 

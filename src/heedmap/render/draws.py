@@ -10,7 +10,7 @@ import torch
 
 from heedmap.render.choose import Choice, chooser, most_relevant, panel, place
 from heedmap.render.sample import Sample, number, sample
-from heedmap.render.scale import Scale, picture_ramp, scale
+from heedmap.render.scale import Scale, scale_of, start_of, token_scale
 from heedmap.render.text import html_text
 from heedmap.render.wordmap import legend
 from heedmap.render.words import words
@@ -71,7 +71,7 @@ def _pair(explanation: Explanation, a: Segment, b: Segment, index: int, tag: str
         return ""
     rows = {i: _with(b, values[i], index) for i in offered}
     used = _scale(rows)
-    own = scale(float(v) for v in asked.values[asked.taken])
+    own = token_scale(a, asked)
     choices = [_choice(a, asked, i, rows[i], used, own, seen) for i in offered]
     best = max(range(len(offered)), key=lambda n: float(values[offered[n]].sum()))
     few = f"; of {len(asked.shown)} tokens the {len(offered)} most relevant can be chosen" * (
@@ -80,8 +80,8 @@ def _pair(explanation: Explanation, a: Segment, b: Segment, index: int, tag: str
     own_share = "; a token’s share of itself is left out" if a is b else ""
     under = f"one scale for every choice; {used.about()}{few}{own_share}; the choices’ own colours: their relevance to the target"
     title = f"Choose a token of {a.name}: what it draws from {b.name}"
-    ramp = picture_ramp() if b.grid else ""
-    return f"<{tag}>{html_text(title)}</{tag}>\n{chooser(title, choices, best, a.grid)}\n{legend(used, under, ramp)}"
+    key = legend(used, under, patches=b.grid is not None)
+    return f"<{tag}>{html_text(title)}</{tag}>\n{chooser(title, choices, best, a.grid)}\n{key}"
 
 
 def _offered(asked: Sample, b: Segment) -> list[int]:
@@ -100,10 +100,10 @@ def _with(b: Segment, row: Tensor, index: int) -> Segment:
 
 def _scale(rows: dict[int, Segment]) -> Scale:
     """One scale for all: of words, where the tokens are joined to words; special tokens set it too."""
-    text = next(iter(rows.values())).kind == "text"
-    if text:
-        return scale(word.value for row in rows.values() for word in words(row) if not word.special)
-    return scale(torch.cat([row.relevance[row.positions >= 0] for row in rows.values()]).tolist())
+    one = next(iter(rows.values()))
+    if one.kind == "text" and one.grid is None:
+        return scale_of(word.value for row in rows.values() for word in words(row) if not word.special)
+    return scale_of(torch.cat([row.relevance[row.positions >= 0] for row in rows.values()]).tolist(), start_of(one))
 
 
 def _choice(a: Segment, asked: Sample, i: int, row: Segment, used: Scale, own: Scale, seen: bool) -> Choice:

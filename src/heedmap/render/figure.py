@@ -13,9 +13,9 @@ from heedmap.render.choose import bars, most_relevant
 from heedmap.render.colours import colour
 from heedmap.render.overlay import heat_grid, overlay
 from heedmap.render.sample import Sample, sample
-from heedmap.render.scale import Scale, joined, picture_ramp, scale
+from heedmap.render.scale import Scale, joined, token_scale
 from heedmap.render.text import html_text
-from heedmap.render.wordmap import word_map
+from heedmap.render.wordmap import legend, word_map
 from heedmap.render.words import words, words_scale
 
 if TYPE_CHECKING:
@@ -33,41 +33,41 @@ def figure(segment: Segment, index: int = 0, image: Image.Image | None = None, g
         segment: what to draw.
         index: the sample.
         image: as the model saw it, to lay patches on.
-        given: a scale that several maps share; not for patches, which are min–max scaled.
+        given: a scale that several maps share; None: the map's own.
 
     Raises:
         InputError: no such sample, or ``image`` is no PIL image.
     """
     drawn = sample(segment, index)
     caption = html_text(segment.name)
+    own = segment_scale(segment, index)
+    used = given or own
+    if segment.grid is None and segment.kind == "text":
+        return _figure(caption, word_map(segment, index, given))
     if segment.grid is not None:
-        caption += f" · {html_text(drawn.caption)}"
-        body = f"{_patches(segment, index, image)}\n{_ramp()}"
-    elif segment.kind == "text":
-        body = word_map(segment, index, given)
+        body = f"{_patches(segment, index, image, used)}\n{legend(used, '', patches=True)}"
     else:
-        own = segment_scale(segment, index)
-        used = given or own
-        caption += f" · {html_text(used.about(own))}"
         body = _curve(drawn, used) if segment.kind == "audio" else bars(drawn, used, MOST_BARS)
+    return _figure(f"{caption} · {html_text(used.about(own))}", body)
+
+
+def _figure(caption: str, body: str) -> str:
     return f"<figure>\n<figcaption>{caption}</figcaption>\n{body}\n</figure>"
 
 
 def segment_scale(segment: Segment, index: int = 0) -> Scale:
-    """From 0 to the largest magnitude of the segment: of its words, where it is text."""
+    """The segment's own scale: of its words, where it is text, else of its tokens."""
     if segment.kind == "text" and segment.grid is None:
         return words_scale(words(segment, index))
-    drawn = sample(segment, index)
-    return scale(float(value) for value in drawn.values[drawn.taken])
+    return token_scale(segment, sample(segment, index))
 
 
 def common_scales(explanations: Iterable[Explanation]) -> dict[str, Scale]:
-    """By the segment's name, one scale for all explanations (sample 0); patches have none."""
+    """By the segment's name, one scale for all explanations (sample 0)."""
     found: dict[str, list[Scale]] = {}
     for explanation in explanations:
         for name, segment in explanation.segments.items():
-            if segment.grid is None:
-                found.setdefault(name, []).append(segment_scale(segment))
+            found.setdefault(name, []).append(segment_scale(segment))
     return {name: joined(scales) for name, scales in found.items()}
 
 
@@ -79,14 +79,9 @@ def image_html(picture: Image.Image, words_instead: str) -> str:
     return f'<img alt="{html_text(words_instead)}" src="data:image/png;base64,{data}">'
 
 
-def _patches(segment: Segment, index: int, image: Image.Image | None) -> str:
-    picture = heat_grid(segment, index) if image is None else overlay(image, segment, index)
+def _patches(segment: Segment, index: int, image: Image.Image | None, used: Scale) -> str:
+    picture = heat_grid(segment, index, scale=used) if image is None else overlay(image, segment, index, scale=used)
     return image_html(picture, f"relevance of {segment.name}; most relevant: {most_relevant(segment, index)}")
-
-
-def _ramp() -> str:
-    ramp = f'<span class="ramp" style="background:{picture_ramp()}"></span>'
-    return f'<p class="fine" aria-hidden="true"><span class="key">low {ramp} high</span></p>'
 
 
 def _curve(drawn: Sample, used: Scale) -> str:

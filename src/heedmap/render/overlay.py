@@ -15,7 +15,7 @@ from heedmap.geometry import Geometry, Picture
 from heedmap.render.colours import table
 from heedmap.render.contour import otsu, outlined
 from heedmap.render.sample import sample
-from heedmap.render.scaling import Scale, scale_of, taken_values
+from heedmap.render.scale import Scale, token_scale
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32
@@ -68,6 +68,7 @@ def overlay(
     contour: bool = False,
     patches: bool = False,
     mute: float = 0.0,
+    scale: Scale | None = None,
 ) -> Image.Image:
     """``image`` with the relevance of sample ``index`` over it, RGB, of the image's own size.
 
@@ -79,6 +80,7 @@ def overlay(
         segment: one with a grid (rows, columns).
         index: the sample.
         alpha, cmap, opacity, contour, patches, mute: see :class:`Style`.
+        scale: one that several maps share; None: the map's own.
 
     Raises:
         InputError: no image, a segment without a grid, or no such sample.
@@ -86,9 +88,9 @@ def overlay(
         MissingLibraryError: ``contour`` without scikit-image.
     """
     style = Style(alpha, cmap, opacity, contour, patches, mute)
-    values = taken_values(sample(segment, index))
-    grid_values(segment, values)
-    return laid(as_picture(image), segment, values, scale_of([values]), style)
+    drawn = sample(segment, index)
+    grid_values(segment, drawn.known)
+    return laid(as_picture(image), segment, drawn.known, scale or token_scale(segment, drawn), style)
 
 
 def as_picture(image: Image.Image | Picture) -> Picture:
@@ -119,16 +121,15 @@ def laid(
     return result if threshold is None else outlined(result, (places > threshold) & seen)
 
 
-def heat_grid(segment: Segment, index: int = 0, *, cmap: str | None = None) -> Image.Image:
+def heat_grid(segment: Segment, index: int = 0, *, cmap: str | None = None, scale: Scale | None = None) -> Image.Image:
     """The patches as squares of one colour each, RGB; grey where the model did not take a patch in.
 
     Raises:
         InputError: a segment without a grid, or no such sample.
     """
     drawn = sample(segment, index)
-    values = taken_values(drawn)
-    scale = scale_of([values])
-    level = np.round(grid_values(segment, scale.places(values)) * 255).astype(np.uint8)
+    scale = scale or token_scale(segment, drawn)
+    level = np.round(grid_values(segment, scale.places(drawn.known)) * 255).astype(np.uint8)
     taken = grid_values(segment, drawn.taken)[..., None]
     pixels = np.where(taken, table(cmap or scale.cmap)[level], NOT_TAKEN)
     side = max(1, GRID_PIXELS // max(level.shape))

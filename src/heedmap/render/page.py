@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.render.choose import background
 from heedmap.render.draws import draws
-from heedmap.render.figure import common_scales, figure, image_html
+from heedmap.render.figure import common_scales, figure, image_html, segment_scale
 from heedmap.render.made import made, option_words
 from heedmap.render.sample import batch_size, checked_index, percent
+from heedmap.render.scale import one_unit, shares
 from heedmap.render.style import style
 from heedmap.render.text import html_text
 
@@ -29,6 +30,11 @@ __all__ = [
     "prediction_words",
 ]
 
+SAME_UNIT = "All maps of one part of the input share one scale."
+OTHER_UNITS = (
+    "Numbers of two methods are not of one kind, so each map is divided by the sum of its absolute values: its numbers are "
+    "shares. Then all maps of one part of the input share one scale."
+)
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
@@ -50,18 +56,21 @@ def explanation_page(explanation: Explanation, index: int = 0, image: Image.Imag
 def comparison_page(*explanations: Explanation, image: Image.Image | None = None) -> str:
     """Several explanations one below the other, such as the words that make two sentences alike.
 
-    Where method and options are the same, the texts share one scale; where not, each has its own: numbers of two methods
-    are not of one kind. Maps of patches are min–max scaled, each by itself, as is written under them.
+    The maps of one part of the input share one scale. Numbers of two methods, or of one method with other options, are not
+    of one kind: there each map is divided by the sum of its absolute values first, and what is shown are shares of it.
 
     Args:
         explanations: sample 0 of each is shown.
         image: as the model saw it, to lay maps of patches on.
     """
-    same = len({(e.method, str(sorted(e.options.items()))) for e in explanations}) == 1
-    scales = common_scales(explanations) if same else None
-    parts = [f"<section>\n{_body(e, 0, image, 2, scales)}</section>" for e in explanations]
-    note = "Texts share one scale." if same else "Each method has its own scale: numbers of two methods do not compare."
-    head = f"<h1>{len(explanations)} explanations</h1>\n<p>{note}</p>\n"
+    same = one_unit(explanations)
+    shown = explanations if same else [shares(one) for one in explanations]
+    scales = common_scales(shown)
+    given = [{} if same else _ranges(one) for one in explanations]
+    parts = [
+        f"<section>\n{_body(e, 0, image, 2, scales, facts)}</section>" for e, facts in zip(shown, given, strict=True)
+    ]
+    head = f"<h1>{len(explanations)} explanations</h1>\n<p>{SAME_UNIT if same else OTHER_UNITS}</p>\n"
     return document(f"<main>\n{wrapped(head + chr(10).join(parts), image)}</main>\n", "heedmap: comparison")
 
 
@@ -110,11 +119,12 @@ def _body(
     image: Image.Image | None,
     level: int,
     scales: Mapping[str, Scale] | None,
+    more: Mapping[str, str] | None = None,
 ) -> str:
     title = f"What “{explanation.target[index]}” rests on"
     parts = [
         f'<h{level} dir="auto">{html_text(title)}</h{level}>',
-        _answer(explanation, index),
+        _answer(explanation, index, more or {}),
         _maps(explanation, index, image, scales),
         draws(explanation, index, level + 1, seen=image is not None),
         made(explanation, level + 1),
@@ -122,7 +132,12 @@ def _body(
     return "\n".join(filter(None, parts))
 
 
-def _answer(explanation: Explanation, index: int) -> str:
+def _ranges(explanation: Explanation) -> dict[str, str]:
+    """Of each segment of sample 0, what its values were before they were divided."""
+    return {f"{name} was": segment_scale(segment).range for name, segment in explanation.segments.items()}
+
+
+def _answer(explanation: Explanation, index: int, more: Mapping[str, str]) -> str:
     entries: dict[str, Any] = {
         "prediction": prediction_words(explanation, index),
         "target": explanation.target[index] + _probability(explanation, index),
@@ -133,7 +148,7 @@ def _answer(explanation: Explanation, index: int) -> str:
         entries["model"] = explanation.origin["model"]
     if batch_size(explanation) > 1:
         entries["sample"] = f"{index} of a batch of {batch_size(explanation)}"
-    return facts(entries) + _answers(explanation, index)
+    return facts({**entries, **more}) + _answers(explanation, index)
 
 
 def _probability(explanation: Explanation, index: int) -> str:

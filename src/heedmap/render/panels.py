@@ -12,7 +12,7 @@ from heedmap.render.colours import SIGNED, table
 from heedmap.render.fonts import drawable, families
 from heedmap.render.overlay import Style, grid_values, laid
 from heedmap.render.sample import Sample, number
-from heedmap.render.scaling import Scale
+from heedmap.render.scale import Scale
 from heedmap.render.themes import Theme
 
 if TYPE_CHECKING:

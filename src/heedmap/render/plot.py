@@ -11,7 +11,7 @@ from heedmap.render.fonts import drawable, families
 from heedmap.render.overlay import Style, as_picture
 from heedmap.render.panels import draw_bars, draw_boxes, draw_curve, draw_patches, mappable, stretched, ticks
 from heedmap.render.sample import Sample, batch_size, checked_index, sample, visible
-from heedmap.render.scaling import Scale, scale_of, scale_words, taken_values
+from heedmap.render.scale import Scale, token_scale
 from heedmap.render.themes import Theme, dress
 from heedmap.render.themes import theme as themed
 
@@ -112,10 +112,9 @@ class _Drawing:
     theme: Theme
 
     def panel(self, axes: Axes, segment: Segment, drawn: Sample) -> None:
-        values = taken_values(drawn)
-        scale = scale_of([values])
+        values, scale = drawn.known, token_scale(segment, drawn)
         dress(axes, self.theme)
-        title = wrap(visible(f"{segment.name} · {scale_words(drawn, scale, segment.kind)}"), LETTERS_PER_TITLE)
+        title = wrap(visible(f"{segment.name} · {scale.about()}"), LETTERS_PER_TITLE)
         axes.set_title("\n".join(title), fontsize=9, parse_math=False, color=self.theme.ink)
         if segment.grid is not None:
             draw_patches(axes, segment, values, scale, self.style, self.picture, self.theme)

@@ -1,4 +1,4 @@
-"""One sample of a segment, scaled for display: what every picture starts from."""
+"""One sample of a segment: what every picture starts from."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ class Sample:
         labels: (tokens,) printable; token positions where the segment has no labels.
         values: (tokens,), float64, the relevance as it is.
         taken: (tokens,), whether the model took the token in.
-        share: (tokens,), 0 to 1: the relevance, min–max scaled over the finite values of the tokens taken in;
-            0 for the others, and where all values are equal.
-        caption: the scaling in words, to be written on the figure.
     """
 
     labels: tuple[str, ...]
     values: NDArray[np.float64]
     taken: NDArray[np.bool_]
-    share: NDArray[np.float64]
-    caption: str
 
     @property
     def shown(self) -> list[int]:
         """Indices of the tokens that the model took in, in order."""
         return [int(i) for i in np.flatnonzero(self.taken)]
+
+    @property
+    def known(self) -> NDArray[np.float64]:
+        """(tokens,): the relevance, NaN for what the model did not take in or what is not finite."""
+        return np.where(self.taken & np.isfinite(self.values), self.values, np.nan)
 
     def top(self, count: int) -> list[int]:
         """Indices of the ``count`` most relevant finite tokens, highest first; of equals the earlier."""
@@ -52,13 +52,7 @@ def sample(segment: Segment, index: int = 0) -> Sample:
     index = checked_index(index, len(segment.relevance))
     values = segment.relevance[index].detach().cpu().double().numpy()
     taken = (segment.positions[index] >= 0).cpu().numpy()
-    usable = taken & np.isfinite(values)
-    share = np.zeros(values.shape)
-    if usable.any():
-        low, high = values[usable].min(), values[usable].max()
-        if high > low:
-            share[usable] = (values[usable] - low) / (high - low)
-    return Sample(_labels(segment, index), values, taken, share, _caption(values, usable, taken))
+    return Sample(_labels(segment, index), values, taken)
 
 
 def checked_index(index: int, batch: int) -> int:
@@ -111,23 +105,3 @@ def _labels(segment: Segment, index: int) -> tuple[str, ...]:
         return tuple(map(str, range(tokens)))
     given = tuple(visible(label) for label in segment.labels[index][:tokens])
     return given + tuple(str(i) for i in range(len(given), tokens))
-
-
-def _caption(values: NDArray[np.float64], usable: NDArray[np.bool_], taken: NDArray[np.bool_]) -> str:
-    if not taken.any():
-        return "the model took in none of these tokens"
-    bad = int(taken.sum() - usable.sum())
-    if not usable.any():
-        return f"none of the {bad} values is finite"
-    low, high = values[usable].min(), values[usable].max()
-    span = f"min–max: {_span(low, high)}" if high > low else f"all equal: {number(low)}"
-    return f"{span}; not finite: {bad}" if bad else span
-
-
-def _span(low: float, high: float) -> str:
-    """Both ends in as many digits, from three, as it takes to tell them apart."""
-    for digits in range(3, 17):
-        ends = f"{low:.{digits}g}", f"{high:.{digits}g}"
-        if ends[0] != ends[1]:
-            break
-    return " … ".join(ends)

@@ -1,49 +1,107 @@
-"""Colours of relevance on text and bars: from 0, so that twice the relevance is twice as far up the scale."""
+"""How relevance becomes a colour, for everything that is drawn: where a scale starts, where it ends, and the words for it.
+
+A scale starts from 0 or, min–max, from the least value; where there are negative values it is centred at 0 instead, and
+as wide on both sides. Which it is follows from what is drawn (:func:`start_of`), is a field of the scale, and is written on
+every figure. From 0 go words, bars, boxes and curves: there are few of them and their numbers are read, so twice the
+relevance has to be twice as far up. Min–max go the patches of a picture: there are hundreds, each holds a little, and only
+the pattern is looked at; what all of them have in common would be a veil over the picture. Maps that are compared share one
+scale (:func:`joined`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from heedmap.render.colours import PAPER, PICTURE, colour, ink
-from heedmap.render.sample import number
+import numpy as np
 
+from heedmap.render.colours import PAPER, PICTURE, SIGNED, colour, ink
+from heedmap.render.sample import Sample, number
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from heedmap.explanation import Explanation, Segment
+
+FROM_ZERO, MIN_MAX, AROUND_ZERO = "from 0", "min–max", "around 0"
 AGAINST = "GnBu"
-"""The colour map of what speaks against the target."""
+"""The colour map of what speaks against the target, in texts."""
 STEPS = 40
 FAINT = 0.15
 """Up to this share a colour is mixed with white, since the maps begin at a yellow and a green that can be seen."""
 WHITE, BLACK = "#ffffff", "#000000"
+ROUNDING = 1e-6
+"""Negative values smaller than this part of the greatest are rounding errors."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A scale from 0 to ``top``, and to ``-top`` where there are negative values.
+    """From relevance to a place between two colours.
 
     Attributes:
-        top: the largest magnitude; 0 where there is nothing to show.
-        low, high: the least and the greatest value.
-        bad: how many values are not finite.
+        start: :data:`FROM_ZERO` or :data:`MIN_MAX`, as it was chosen; see :attr:`kind`.
+        least, most: the least and the greatest finite value; both 0 where there is none.
+        count, bad: how many values there are, and how many are not finite.
         shared: whether several maps are drawn on it.
     """
 
-    top: float
-    low: float
-    high: float
+    start: str
+    least: float
+    most: float
+    count: int
     bad: int = 0
     shared: bool = False
 
     @property
     def signed(self) -> bool:
-        """Whether there are negative values."""
-        return self.low < 0
+        """Whether there are negative values, so that 0 is the middle."""
+        return self.least < -ROUNDING * max(abs(self.least), abs(self.most))
+
+    @property
+    def kind(self) -> str:
+        """What it is: :data:`FROM_ZERO`, :data:`MIN_MAX` or :data:`AROUND_ZERO`."""
+        return AROUND_ZERO if self.signed else self.start
+
+    @property
+    def low(self) -> float:
+        """What the first colour stands for."""
+        if self.signed:
+            return -self.high
+        return self.least if self.start == MIN_MAX else 0.0
+
+    @property
+    def high(self) -> float:
+        """What the last colour stands for; where it is ``low``, there is nothing to tell apart."""
+        return max(abs(self.least), abs(self.most)) if self.signed else max(self.most, 0.0)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no finite value is other than 0."""
+        return self.least == self.most == 0
+
+    @property
+    def cmap(self) -> str:
+        """The colour map for pictures."""
+        return SIGNED if self.signed else PICTURE
+
+    def places(self, values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+        """0 to 1 along a colour map; what does not matter is at 0, or in the middle, and so is what is not finite."""
+        neutral = 0.5 if self.signed else 0.0
+        if self.high <= self.low:
+            return np.full(np.shape(values), neutral)
+        share = (np.clip(values, self.low, self.high) - self.low) / (self.high - self.low)
+        return np.where(np.isfinite(values), share, neutral)
+
+    def strength(self, places: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+        """0 to 1: how far a place is from what does not matter."""
+        return np.abs(places - 0.5) * 2 if self.signed else places
 
     def share(self, value: float) -> float:
-        """``value`` as a part of the largest magnitude, -1 to 1; 0 for one that is not finite."""
-        if not isfinite(value) or self.top == 0:
-            return 0.0
-        return max(-1.0, min(1.0, value / self.top))
+        """-1 to 1: how far one value is up the scale, or down; 0 for one that is not finite."""
+        place = float(self.places(np.asarray(value, dtype=float)))
+        return place * 2 - 1 if self.signed else place
 
     def step(self, value: float) -> int:
         """The colour of ``value``, of ``-STEPS`` … ``STEPS``; 0 is paper."""
@@ -52,27 +110,80 @@ class Scale:
     def about(self, own: Scale | None = None) -> str:
         """The scale in words, to be written under what is drawn on it; with ``own``, what is drawn has these values."""
         here = own or self
-        bad = f"; not finite, left white: {here.bad}" if here.bad else ""
-        if self.top == 0:
+        bad = f"; not finite, without a colour: {here.bad}" if here.bad else ""
+        if not here.count:
+            return "the model took in none of these tokens"
+        if here.bad == here.count:
+            return f"none of the {here.bad} values is finite"
+        if self.empty:
             return f"nothing to show: every finite value is 0{bad}"
-        ends = f"-{number(self.top)} … 0 … {number(self.top)}" if self.signed else f"0 … {number(self.top)}"
+        if self.high <= self.low:
+            return f"all equal: {number(self.most)}{bad}"
+        ends = f"±{number(self.high)}" if self.signed else span(self.low, self.high)
         both = ", shared by the maps on this page" if self.shared else ""
-        return f"colour: {ends}{both}; values: {number(here.low)} … {number(here.high)}{bad}"
+        same = (here.least, here.most) == (self.low, self.high) and not self.shared
+        return f"{self.kind}: {ends}{both}{'' if same else f'; values: {here.range}'}{bad}"
+
+    @property
+    def range(self) -> str:
+        """``0.1 … 0.4``: the least and the greatest value, in words."""
+        if self.bad == self.count:
+            return "no finite value"
+        return span(self.least, self.most) if self.most > self.least else number(self.most)
 
 
-def scale(values: Iterable[float]) -> Scale:
+def start_of(segment: Segment) -> str:
+    """Where the scale of a segment starts: patches of a picture are min–max scaled, everything else from 0."""
+    return FROM_ZERO if segment.grid is None else MIN_MAX
+
+
+def scale_of(values: Iterable[float], start: str = FROM_ZERO) -> Scale:
     """The scale of these values."""
-    given = list(values)
-    finite = [value for value in given if isfinite(value)]
-    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
-    return Scale(max(abs(low), abs(high)), low, high, len(given) - len(finite))
+    given = np.fromiter(values, dtype=np.float64)
+    finite = given[np.isfinite(given)]
+    least, most = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    return Scale(start, least, most, given.size, given.size - finite.size)
+
+
+def token_scale(segment: Segment, drawn: Sample) -> Scale:
+    """The scale of the tokens of a segment that the model took in, each by itself."""
+    return scale_of(drawn.values[drawn.taken], start_of(segment))
 
 
 def joined(scales: Iterable[Scale]) -> Scale:
     """One scale for several maps, so that their colours compare."""
     known = list(scales)
-    top, low, high = max(s.top for s in known), min(s.low for s in known), max(s.high for s in known)
-    return Scale(top, low, high, sum(s.bad for s in known), shared=len(known) > 1)
+    finite = [s for s in known if s.bad < s.count] or known
+    least, most = min(s.least for s in finite), max(s.most for s in finite)
+    count, bad = sum(s.count for s in known), sum(s.bad for s in known)
+    return Scale(known[0].start, least, most, count, bad, shared=len(known) > 1)
+
+
+def one_unit(explanations: Iterable[Explanation]) -> bool:
+    """Whether the numbers of these maps are of one kind: of one method, with the same options."""
+    return len({(e.method, str(sorted(e.options.items()))) for e in explanations}) < 2
+
+
+def shares(explanation: Explanation) -> Explanation:
+    """A copy in which each map is divided by the sum of its absolute values, so that maps of any methods compare."""
+    segments = {name: replace(one, relevance=_of_the_whole(one)) for name, one in explanation.segments.items()}
+    return replace(explanation, segments=segments)
+
+
+def _of_the_whole(segment: Segment) -> Float[Tensor, "batch tokens"]:
+    values = segment.relevance
+    counted = values.isfinite() & (segment.positions >= 0)
+    total = values.abs().where(counted, values.new_zeros(())).sum(1, keepdim=True)
+    return values / total.where(total > 0, total.new_ones(()))
+
+
+def span(low: float, high: float) -> str:
+    """``0.1 … 0.4``, both in as many digits, from three, as it takes to tell them apart."""
+    for digits in range(3, 17):
+        ends = f"{low:.{digits}g}", f"{high:.{digits}g}"
+        if ends[0] != ends[1]:
+            break
+    return " … ".join(ends)
 
 
 def tint(share: float) -> tuple[str, str]:
@@ -100,12 +211,10 @@ def steps_style() -> str:
     return "\n".join(rules)
 
 
-def gradient(signed: bool) -> str:
-    """CSS: the colours of the scale from left to right."""
-    ends = range(-8 if signed else 0, 9)
-    return f"linear-gradient(to right,{','.join(tint(step / 8)[0] for step in ends)})"
-
-
-def picture_ramp() -> str:
-    """CSS: the colours of maps of pictures."""
-    return f"linear-gradient(to right,{','.join(colour(step / 8, PICTURE) for step in range(9))})"
+def ramp(used: Scale, *, patches: bool = False) -> str:
+    """CSS: the colours of the scale from left to right, of texts or of ``patches``."""
+    if patches:
+        stops = [colour(step / 16, used.cmap) for step in range(17)]
+    else:
+        stops = [tint(step / 8)[0] for step in range(-8 if used.signed else 0, 9)]
+    return f"linear-gradient(to right,{','.join(stops)})"

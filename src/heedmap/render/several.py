@@ -9,7 +9,7 @@ from heedmap.render.figure import segment_scale
 from heedmap.render.made import made
 from heedmap.render.page import document, facts, wrapped
 from heedmap.render.sample import number
-from heedmap.render.scale import Scale, picture_ramp, scale, step_class
+from heedmap.render.scale import Scale, scale_of, step_class
 from heedmap.render.text import html_text
 from heedmap.render.wordmap import legend
 from heedmap.render.words import words
@@ -81,9 +81,9 @@ def matrix(answers: Answers, name: str, level: int) -> str:
 
 def _row(label: str, segment: Segment) -> str:
     found = words(segment)
-    used = scale(word.value for word in found)
+    used = scale_of(word.value for word in found)
     cells = "".join(_cell(word.value, used) for word in found)
-    return f'<tr><th scope="row" dir="auto">{html_text(label)}</th>{cells}<td class="end">{number(used.high)}</td></tr>'
+    return f'<tr><th scope="row" dir="auto">{html_text(label)}</th>{cells}<td class="end">{number(used.most)}</td></tr>'
 
 
 def _cell(value: float, used: Scale) -> str:
@@ -103,15 +103,11 @@ def _choice(answers: Answers, n: int, seen: bool) -> Choice:
 def _map(segment: Segment, seen: bool, box: str) -> str:
     used = segment_scale(segment)
     from_picture = segment.grid is not None
-    if used.top == 0:
+    if used.empty:
         return ""
     about = f"{segment.name}: {used.about()}; most relevant: {most_relevant(segment)}"
     body = panel(segment, 0, used, seen=seen and from_picture, boxes=box if from_picture else "")
-    return f"{body}\n{legend(used, about, _ramp(segment))}"
-
-
-def _ramp(segment: Segment) -> str:
-    return picture_ramp() if segment.grid is not None else ""
+    return f"{body}\n{legend(used, about, patches=from_picture)}"
 
 
 def _outline(box: Box) -> str:

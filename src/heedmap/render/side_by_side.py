@@ -159,7 +159,8 @@ class _Table:
     def _bar(self, axes: Axes, part: Row, column: str, tall: float) -> None:
         theme = self.sheet.theme
         bar = axes.figure.colorbar(mappable(part.scales[column], part.cmap(column, theme)), cax=axes, ticks=ticks(tall))
-        bar.set_label("\n".join(wrap(part.unit, round(tall * BAR_LETTERS))), color=theme.ink, fontsize=7)
+        told = f"{part.unit}, {part.scales[column].kind}"
+        bar.set_label("\n".join(wrap(told, round(tall * BAR_LETTERS))), color=theme.ink, fontsize=7)
         axes.tick_params(colors=theme.faint, labelcolor=theme.ink, labelsize=7)
         axes.spines["outline"].set_edgecolor(theme.faint)
 

@@ -11,10 +11,11 @@ from rich.console import Group
 from rich.style import Style
 from rich.text import Text
 
-from heedmap.render.colours import PICTURE, colour
+from heedmap.render.colours import colour
 from heedmap.render.overlay import grid_values
 from heedmap.render.page import prediction_words
 from heedmap.render.sample import Sample, batch_size, checked_index, number, percent, sample, visible
+from heedmap.render.scale import Scale, token_scale
 from heedmap.render.text import text_heat
 from heedmap.render.words import Word, top_words, words, words_scale
 
@@ -57,14 +58,14 @@ def _facts(explanation: Explanation, index: int) -> Text:
 def _segment(segment: Segment, index: int, colours: bool) -> list[Text]:
     drawn = sample(segment, index)
     found = words(segment, index) if segment.kind == "text" else []
-    caption = words_scale(found).about() if found else drawn.caption
-    heading = Text.assemble((visible(segment.name), "bold"), (f" · {caption}", "dim"))
-    return [heading, *_heat(segment, drawn, index, colours), _top(segment, drawn, found)]
+    used = words_scale(found) if found else token_scale(segment, drawn)
+    heading = Text.assemble((visible(segment.name), "bold"), (f" · {used.about()}", "dim"))
+    return [heading, *_heat(segment, drawn, used, index, colours), _top(segment, drawn, found)]
 
 
-def _heat(segment: Segment, drawn: Sample, index: int, colours: bool) -> list[Text]:
+def _heat(segment: Segment, drawn: Sample, used: Scale, index: int, colours: bool) -> list[Text]:
     if segment.grid is not None:
-        return [_grid(_fitted(grid_values(segment, drawn.share)), colours)]
+        return [_grid(_fitted(grid_values(segment, used.places(drawn.known)), used.signed), used.cmap, colours)]
     return [text_heat(segment, index, numbers=not colours)] if segment.kind == "text" else []
 
 
@@ -82,21 +83,21 @@ def _place(segment: Segment, drawn: Sample, i: int) -> str:
     return f"row {row}, column {column}:"
 
 
-def _fitted(share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The grid, where it is too wide for a terminal made smaller by averaging and scaled to 1 again."""
+def _fitted(share: NDArray[np.float64], signed: bool) -> NDArray[np.float64]:
+    """The grid, where it is too wide for a terminal made smaller by averaging and, unless signed, scaled to 1 again."""
     scale = WIDEST_GRID / max(share.shape)
     if scale >= 1:
         return share
     size = max(1, round(share.shape[1] * scale)), max(1, round(share.shape[0] * scale))
     small = np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BOX), dtype=np.float64)
-    return small / (small.max() or 1)
+    return small if signed else small / (small.max() or 1)
 
 
-def _grid(share: NDArray[np.float64], colours: bool) -> Text:
-    return Text("\n").join(Text.assemble(*(_cell(s, colours) for s in row)) for row in share.clip(0, 1))
+def _grid(share: NDArray[np.float64], cmap: str, colours: bool) -> Text:
+    return Text("\n").join(Text.assemble(*(_cell(s, cmap, colours) for s in row)) for row in share.clip(0, 1))
 
 
-def _cell(share: float, colours: bool) -> tuple[str, Style]:
+def _cell(share: float, cmap: str, colours: bool) -> tuple[str, Style]:
     if colours:
-        return "  ", Style(bgcolor=colour(float(share), PICTURE))
+        return "  ", Style(bgcolor=colour(float(share), cmap))
     return SHADES[round(float(share) * (len(SHADES) - 1))] * 2, Style()

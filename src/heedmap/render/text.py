@@ -9,9 +9,8 @@ from rich.style import Style
 from rich.text import Text
 
 from heedmap.explanation import Segment
-from heedmap.render.colours import colour, ink
 from heedmap.render.sample import Sample, number, sample, visible
-from heedmap.render.scale import tint
+from heedmap.render.scale import Scale, tint, token_scale
 from heedmap.render.words import SPECIAL, words, words_scale
 
 
@@ -36,7 +35,7 @@ def text_heat(segment: Segment, index: int = 0, *, numbers: bool = False) -> Tex
 
 
 def text_html(segment: Segment, index: int = 0, *, marked: Collection[int] = ()) -> str:
-    """The tokens as an HTML paragraph; every label is escaped, and its value is in its tooltip.
+    """The tokens as an HTML paragraph, coloured from 0; every label is escaped, and its value is in its tooltip.
 
     Args:
         segment: of words.
@@ -47,7 +46,8 @@ def text_html(segment: Segment, index: int = 0, *, marked: Collection[int] = ())
         InputError: no such sample.
     """
     drawn = sample(segment, index)
-    words = " ".join(_token_html(drawn, i, "token marked" if i in marked else "token") for i in drawn.shown)
+    used = token_scale(segment, drawn)
+    words = " ".join(_token_html(drawn, used, i, "token marked" if i in marked else "token") for i in drawn.shown)
     rest = f" <small>{escape(_left_out(drawn))}</small>" if _left_out(drawn) else ""
     return f'<p class="heat" dir="auto">{words}{rest}</p>'
 
@@ -57,11 +57,12 @@ def html_text(text: str) -> str:
     return escape(visible(text), quote=True)
 
 
-def _token_html(drawn: Sample, i: int, kind: str) -> str:
-    label, value, share = drawn.labels[i], drawn.values[i], drawn.share[i]
+def _token_html(drawn: Sample, used: Scale, i: int, kind: str) -> str:
+    label, value = drawn.labels[i], drawn.values[i]
+    ground, letters = tint(used.share(value))
     # A bdi is passed over when dir="auto" looks for the first letter, so "[CLS]" does not turn Arabic around.
     tag = "bdi" if SPECIAL.fullmatch(label) else "span"
-    style = f"background:{colour(share)};color:{ink(share)}"
+    style = f"background:{ground};color:{letters}"
     return f'<{tag} class="{kind}" style="{style}" title="{html_text(label)}: {value:.6g}">{html_text(label)}</{tag}>'
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from heedmap.render.sample import number, percent, sample
-from heedmap.render.scale import Scale, gradient, step_class
+from heedmap.render.scale import Scale, ramp, step_class
 from heedmap.render.text import html_text
 from heedmap.render.words import BLANK, Word, top_words, words, words_scale
 
@@ -67,12 +67,13 @@ def line(found: list[Word], scale_used: Scale) -> str:
     return f'<div class="heat" dir="auto">{"".join(_word(word, scale_used) for word in found)}</div>'
 
 
-def legend(scale_used: Scale, words_under: str, ramp: str = "") -> str:
-    """The colours of the scale, or those of ``ramp``, which is CSS, with what is written under a map."""
-    ends = (f"-{number(scale_used.top)}" if scale_used.signed and not ramp else "0"), number(scale_used.top)
-    bar = f'<span class="ramp" style="background:{ramp or gradient(scale_used.signed)}"></span>'
-    shown = f'<span class="key" aria-hidden="true">{ends[0]} {bar} {ends[1]}</span> ' if scale_used.top else ""
-    return f'<p class="fine">{shown}{html_text(words_under)}</p>'
+def legend(scale_used: Scale, words_under: str, *, patches: bool = False) -> str:
+    """The colours of the scale, of words or of ``patches``, with its ends, and what is written under a map."""
+    ends = number(scale_used.low), number(scale_used.high)
+    bar = f'<span class="ramp" style="background:{ramp(scale_used, patches=patches)}"></span>'
+    told = scale_used.high > scale_used.low
+    shown = f'<span class="key" aria-hidden="true">{ends[0]} {bar} {ends[1]}</span> ' if told else ""
+    return f'<p class="fine">{shown}{html_text(words_under) if words_under else ""}</p>'
 
 
 def passages(found: list[Word]) -> list[Passage]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from heedmap.render.sample import Sample, checked_index, sample
-from heedmap.render.scale import Scale, scale
+from heedmap.render.scale import Scale, scale_of
 
 if TYPE_CHECKING:
     from heedmap.explanation import Segment
@@ -81,7 +81,7 @@ def top_words(found: list[Word], count: int) -> list[Word]:
 def words_scale(found: list[Word]) -> Scale:
     """The scale of the words; special tokens set it only where there is nothing else."""
     own = [word.value for word in found if not word.special]
-    return scale(own or [word.value for word in found])
+    return scale_of(own or [word.value for word in found])
 
 
 def _letters(segment: Segment, drawn: Sample, index: int) -> str:
