@@ -4,29 +4,64 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from heedmap import completion
+from heedmap.errors import InputError
 from heedmap.guard import quiet
 
 RESERVED_OPTIONS = frozenset({"text", "image", "boxes", "audio", "target", "method", "text_a", "text_b"})
 
-ModelArgument = Annotated[str, typer.Argument(help="Hub id, folder, timm/…, open_clip/… or zoo/….")]
+ModelArgument = Annotated[
+    str, typer.Argument(help="Hub id, folder, timm/…, open_clip/… or zoo/….", autocompletion=completion.models)
+]
 TextOption = Annotated[str | None, typer.Option(help="The text that the model reads.")]
 ImageOption = Annotated[Path | None, typer.Option(help="An image file.")]
 BoxesOption = Annotated[Path | None, typer.Option(help="An .npz with features (N, d) and, if need be, boxes (N, 4).")]
 AudioOption = Annotated[Path | None, typer.Option(help="A 16-bit PCM .wav file.")]
+TextsOption = Annotated[
+    list[str] | None, typer.Option("--text", help="The text that the model reads; several times: several inputs.")
+]
+ImagesOption = Annotated[
+    list[Path] | None, typer.Option("--image", help="An image file, a folder of them or a quoted glob; several times.")
+]
+ManyBoxesOption = Annotated[
+    list[Path] | None,
+    typer.Option("--boxes", help="An .npz with features (N, d) and, if need be, boxes (N, 4); as --image."),
+]
+SoundsOption = Annotated[list[Path] | None, typer.Option("--audio", help="A 16-bit PCM .wav file; as --image.")]
 TargetOption = Annotated[
     str | None,
     typer.Option(
-        help="Class index or label, query:K, query:K:LABEL, token:TEXT, position:P, position:P:TEXT, or norm (features)."
+        help="Class index or label, query:K, query:K:LABEL, token:TEXT, position:P, position:P:TEXT, or norm (features); "
+        "by default what the model says."
     ),
 ]
-DeviceOption = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0.")]
-DtypeOption = Annotated[str | None, typer.Option(help="Such as float32 or bfloat16.")]
+MethodsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        help="METHOD or METHOD:KEY=VALUE,…; also fast, ablations, all. Several times.",
+        autocompletion=completion.contenders,
+    ),
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="Such as cpu or cuda:0.", autocompletion=completion.choices("cpu", "cuda", "mps"))
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Such as float32 or bfloat16.",
+        autocompletion=completion.choices("float32", "float64", "bfloat16", "float16"),
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
+OpenOption = Annotated[bool, typer.Option("--open", help="Open what was written, in the browser or a viewer.")]
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
@@ -96,17 +131,23 @@ def _json_or_text(value: str) -> Any:
         return value
 
 
-def read_inputs(text: str | None, image: Path | None, boxes: Path | None, audio: Path | None) -> dict[str, Any]:
+def read_inputs(text: Any, image: Path | None, boxes: Path | None, audio: Path | None) -> dict[str, Any]:
     """The inputs of a command line, by role; None for what was not given.
+
+    Args:
+        text: one, or a (first, second) pair.
+        image, boxes, audio: paths of files.
 
     Raises:
         typer.BadParameter: nothing was given.
-        InputError: a file cannot be read.
+        InputError: a file cannot be read, or the text is empty.
     """
     from heedmap.media import read_audio, read_boxes, read_image
 
     if text is None and image is None and boxes is None and audio is None:
         raise typer.BadParameter("give at least one of --text, --image, --boxes, --audio", param_hint="inputs")
+    if any(not part.strip() for part in ([text] if isinstance(text, str) else text or ())):
+        raise InputError("the text is empty; give at least one word")
     return {
         "text": text,
         "image": None if image is None else read_image(image),
@@ -121,3 +162,25 @@ def load_model(model: str, device: str | None, dtype: str | None) -> Any:
 
     quiet(bars=True)
     return heedmap.load(model, device=device, dtype=dtype)
+
+
+def check_out(out: Path | None, endings: Collection[str], show: bool = False) -> None:
+    """See that ``--out`` can be written, before anything is computed.
+
+    Raises:
+        typer.BadParameter: it is to be opened, and there is none.
+        UnknownNameError: its ending is none of ``endings``, which the message lists.
+        InputError: it is a folder.
+    """
+    from heedmap.render.files import check_path
+
+    if out is not None:
+        check_path(out, endings)
+    elif show:
+        raise typer.BadParameter("there is nothing to open; give --out too", param_hint="--open")
+
+
+def open_file(path: Path) -> None:
+    """Open ``path`` as a desktop does; where there is none, say so on standard error."""
+    if typer.launch(str(path.resolve())) != 0:
+        typer.echo(f"heedmap: no program was found that opens {path}", err=True)

@@ -25,6 +25,18 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
+def write_output(path: Path, data: bytes) -> None:
+    """Write a file that somebody asked for, atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; give another path") from error
+
+
 def check_folder(out: Path) -> None:
     """Make the folder, and try whether it can be written, before anything is computed.
 

@@ -9,12 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heedmap.arguments import DeviceOption, DtypeOption, ModelArgument, load_model
+from heedmap import completion
+from heedmap.arguments import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    MethodsOption,
+    ModelArgument,
+    SeedOption,
+    load_model,
+)
+from heedmap.completion import choices
+from heedmap.examples import examples
 from heedmap.guard import INTERRUPTED, fail, guarded
+from heedmap.progress import progress_bar
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from heedmap.data.sample import Reader
     from heedmap.evaluate.protocol import Evaluation
 
@@ -25,27 +35,27 @@ evaluate = typer.Typer(help="Measure how well maps predict what a model does.", 
 
 OutOption = Annotated[Path, typer.Option(help="The run's folder; a run that was stopped in it goes on.")]
 DataOption = Annotated[
-    str | None, typer.Option(help="KIND:FOLDER of a data set; for a model of the zoo by default its own world.")
+    str | None,
+    typer.Option(
+        help="KIND:FOLDER of a data set; for a model of the zoo by default its own world.",
+        autocompletion=completion.data,
+    ),
 ]
 FileOption = Annotated[
     list[str] | None,
     typer.Option("--file", help="NAME=VALUE: its split, a part of it that is elsewhere, columns.ROLE=NAME."),
 ]
-MethodOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--method",
-        help="METHOD or METHOD:KEY=VALUE,…; also fast, ablations, all. Several times. By default fast and ablations.",
-    ),
-]
 SamplesOption = Annotated[int, typer.Option(min=1, help="So many samples, drawn by the seed.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")]
 PartOption = Annotated[int, typer.Option("--batch", min=1, help="Samples that are explained at once.")]
 TruthOption = Annotated[bool, typer.Option("--truth", help="Explain the right answer, not the model's own.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else.")]
 
 
-@evaluate.command()
+@evaluate.command(
+    epilog=examples(
+        "heedmap evaluate perturbation zoo/visualbert-shapes --out run --samples 8",
+        "heedmap evaluate perturbation MODEL --data vqa:vqa2 --out run",
+    )
+)
 @guarded
 def perturbation(
     context: typer.Context,
@@ -53,11 +63,25 @@ def perturbation(
     out: OutOption,
     data: DataOption = None,
     file: FileOption = None,
-    method: MethodOption = None,
+    method: MethodsOption = None,
     samples: SamplesOption = 1000,
-    preset: Annotated[str | None, typer.Option(help="lxmert, visualbert, vit or tenths; by default what fits.")] = None,
-    segment: Annotated[list[str] | None, typer.Option(help="text, image or boxes; by default all there are.")] = None,
-    remove: Annotated[str, typer.Option(help="drop takes tokens out, mask hides them.")] = "drop",
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="lxmert, visualbert, vit or tenths; by default what fits.",
+            autocompletion=choices("lxmert", "visualbert", "vit", "tenths"),
+        ),
+    ] = None,
+    segment: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="text, image or boxes; several times; by default all there are.",
+            autocompletion=choices("text", "image", "boxes"),
+        ),
+    ] = None,
+    remove: Annotated[
+        str, typer.Option(help="drop takes tokens out, mask hides them.", autocompletion=choices("drop", "mask"))
+    ] = "drop",
     truth: TruthOption = False,
     seed: SeedOption = 0,
     batch: PartOption = 32,
@@ -75,7 +99,12 @@ def perturbation(
     conclude(evaluation, subject, reader, method, samples, seed, batch, out, as_json)
 
 
-@evaluate.command()
+@evaluate.command(
+    epilog=examples(
+        "heedmap evaluate segmentation zoo/vit-shapes --out run --samples 8",
+        "heedmap evaluate segmentation MODEL --data imagenet-segmentation:data --out run",
+    )
+)
 @guarded
 def segmentation(
     context: typer.Context,
@@ -83,12 +112,18 @@ def segmentation(
     out: OutOption,
     data: DataOption = None,
     file: FileOption = None,
-    method: MethodOption = None,
+    method: MethodsOption = None,
     samples: SamplesOption = 1000,
-    threshold: Annotated[str, typer.Option(help="mean (the authors') or otsu: where a map is cut.")] = "mean",
+    threshold: Annotated[
+        str,
+        typer.Option(help="mean (the authors') or otsu: where a map is cut.", autocompletion=choices("mean", "otsu")),
+    ] = "mean",
     target: Annotated[
         str | None,
-        typer.Option(help="top: the model's own label; label: the true one; found: all that are true and found."),
+        typer.Option(
+            help="top: the model's own label; label: the true one; found: all that are true and found.",
+            autocompletion=choices("top", "label", "found"),
+        ),
     ] = None,
     seed: SeedOption = 0,
     batch: PartOption = 32,
@@ -106,7 +141,12 @@ def segmentation(
     conclude(evaluation, subject, reader, method, samples, seed, batch, out, as_json)
 
 
-@evaluate.command()
+@evaluate.command(
+    epilog=examples(
+        "heedmap evaluate detection zoo/detr-shapes --out run --samples 4",
+        "heedmap evaluate detection MODEL --data coco:coco --out run",
+    )
+)
 @guarded
 def detection(
     context: typer.Context,
@@ -114,7 +154,7 @@ def detection(
     out: OutOption,
     data: DataOption = None,
     file: FileOption = None,
-    method: MethodOption = None,
+    method: MethodsOption = None,
     samples: SamplesOption = 1000,
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Queries of a more probable class are explained.")
@@ -134,17 +174,32 @@ def detection(
     conclude(Detection(threshold), subject, reader, method, samples, seed, batch, out, as_json)
 
 
-@evaluate.command()
+@evaluate.command(
+    epilog=examples(
+        "heedmap evaluate rationales MODEL --data eraser:movies --out run",
+        "heedmap evaluate rationales MODEL --data eraser:movies --out run --join max",
+    )
+)
 @guarded
 def rationales(
     context: typer.Context,
     model: ModelArgument,
     out: OutOption,
-    data: Annotated[str, typer.Option(help="KIND:FOLDER of texts with rationales, such as eraser:movies.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="KIND:FOLDER of texts with rationales, such as eraser:movies.", autocompletion=completion.data
+        ),
+    ],
     file: FileOption = None,
-    method: MethodOption = None,
+    method: MethodsOption = None,
     samples: SamplesOption = 1000,
-    join: Annotated[str, typer.Option(help="sum or max: what a word's relevance is of its tokens'.")] = "sum",
+    join: Annotated[
+        str,
+        typer.Option(
+            help="sum or max: what a word's relevance is of its tokens'.", autocompletion=choices("sum", "max")
+        ),
+    ] = "sum",
     label: Annotated[
         list[str] | None,
         typer.Option(help="LABEL=INDEX: the model's class for a label of the data, if named otherwise."),
@@ -165,7 +220,12 @@ def rationales(
     conclude(evaluation, subject, reader, method, samples, seed, batch, out, as_json)
 
 
-@evaluate.command()
+@evaluate.command(
+    epilog=examples(
+        "heedmap evaluate sanity zoo/gpt-lists --out run --samples 4 --check agreement",
+        "heedmap evaluate sanity MODEL --data folder:pictures --out run",
+    )
+)
 @guarded
 def sanity(
     context: typer.Context,
@@ -173,11 +233,14 @@ def sanity(
     out: OutOption,
     data: DataOption = None,
     file: FileOption = None,
-    method: MethodOption = None,
+    method: MethodsOption = None,
     samples: SamplesOption = 64,
     check: Annotated[
         list[str] | None,
-        typer.Option(help="randomisation, saco, sensitivity or agreement; several times; by default all."),
+        typer.Option(
+            help="randomisation, saco, sensitivity or agreement; several times; by default all.",
+            autocompletion=choices("randomisation", "saco", "sensitivity", "agreement"),
+        ),
     ] = None,
     seed: SeedOption = 0,
     batch: PartOption = 16,
@@ -265,13 +328,3 @@ def conclude(
     for line in notes(summary):
         console.print(line, soft_wrap=True, markup=False)
     console.print(f"wrote {out / 'report.html'}, summary.json, rows and curves beside it", soft_wrap=True, markup=False)
-
-
-def progress_bar() -> Progress:
-    """A progress bar with the time that is left; on standard error, and only on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)

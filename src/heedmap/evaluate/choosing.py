@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from heedmap import completion
 from heedmap.arguments import (
     AudioOption,
     BoxesOption,
     DeviceOption,
     DtypeOption,
     ImageOption,
+    ImagesOption,
     JsonOption,
+    ManyBoxesOption,
+    MethodsOption,
     ModelArgument,
+    OpenOption,
+    SeedOption,
+    SoundsOption,
     TargetOption,
     TextOption,
+    TextsOption,
     as_target,
+    check_out,
     load_model,
+    open_file,
     parse_target,
     read_inputs,
 )
-from heedmap.atomic import write_atomically
-from heedmap.errors import InputError, OutputError
-from heedmap.evaluate.app import DataOption, FileOption, MethodOption, SeedOption, opened, progress_bar
+from heedmap.atomic import write_output
+from heedmap.errors import InputError
+from heedmap.evaluate.app import DataOption, FileOption, opened
 from heedmap.guard import guarded
+from heedmap.progress import progress_bar
+from heedmap.rows import ROLES, Given, rows_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,13 +62,14 @@ def compare(
     boxes: BoxesOption = None,
     audio: AudioOption = None,
     target: TargetOption = None,
-    method: MethodOption = None,
+    method: MethodsOption = None,
     out: Annotated[Path | None, typer.Option(help="Write .png, .svg, .pdf, .html or .json.")] = None,
     own_scale: Annotated[
         bool, typer.Option("--own-scale", help="Colour each map by its own range, not all by one.")
     ] = False,
     seed: SeedOption = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
+    as_json: JsonOption = False,
+    show: OpenOption = False,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
 ) -> None:
@@ -64,15 +77,16 @@ def compare(
     from heedmap.evaluate.comparing import compare as run
     from heedmap.evaluate.contenders import contenders
 
-    if out is not None and out.suffix not in (*PICTURES, ".html", ".json"):
-        raise typer.BadParameter(f"{out.name}: expected {', '.join(PICTURES)}, .html or .json", param_hint="--out")
+    check_out(out, (*PICTURES, ".html", ".json"), show)
     chosen = contenders(method or COMPARED, crossed=True)
     wanted = as_target(parse_target(target))
     given = read_inputs(text, image, boxes, audio)
     subject = load_model(model, device, dtype)
     found = run(subject, given, chosen, target=wanted, seed=seed)
     if out is not None:
-        _write(out, _file(out.suffix, found, subject, given, shared=not own_scale))
+        write_output(out, _file(out.suffix.lower(), found, subject, given, shared=not own_scale))
+        if show:
+            open_file(out)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
         return
@@ -92,15 +106,21 @@ def compare(
 def recommend(
     context: typer.Context,
     model: ModelArgument,
-    text: Annotated[list[str] | None, typer.Option(help="A text; several times.")] = None,
-    image: Annotated[list[Path] | None, typer.Option(help="An image file; several times.")] = None,
-    boxes: Annotated[list[Path] | None, typer.Option(help="An .npz of boxes; several times.")] = None,
-    audio: Annotated[list[Path] | None, typer.Option(help="A .wav file; several times.")] = None,
+    text: TextsOption = None,
+    image: ImagesOption = None,
+    boxes: ManyBoxesOption = None,
+    audio: SoundsOption = None,
     data: DataOption = None,
     file: FileOption = None,
     target: TargetOption = None,
-    method: MethodOption = None,
-    budget: Annotated[str, typer.Option(help="quick (8 inputs, fast methods) or thorough (32, all).")] = "quick",
+    method: MethodsOption = None,
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="quick (8 inputs, fast methods) or thorough (32, all).",
+            autocompletion=completion.choices("quick", "thorough"),
+        ),
+    ] = "quick",
     out: Annotated[Path | None, typer.Option(help="Also write the answer as .md or .json.")] = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -111,8 +131,7 @@ def recommend(
     from heedmap.evaluate.contenders import contenders
     from heedmap.evaluate.recommend import recommend as run
 
-    if out is not None and out.suffix not in (".md", ".json"):
-        raise typer.BadParameter(f"{out.name}: expected .md or .json", param_hint="--out")
+    check_out(out, (".md", ".json"))
     chosen = contenders(method, crossed=True) if method else None
     wanted = as_target(parse_target(target))
     given = {"text": text, "image": image, "boxes": boxes, "audio": audio}
@@ -131,7 +150,7 @@ def recommend(
         )
     data_out = json.dumps(found.to_dict(), indent=1)
     if out is not None:
-        _write(out, (data_out + "\n" if out.suffix == ".json" else found.to_markdown()).encode())
+        write_output(out, (data_out + "\n" if out.suffix.lower() == ".json" else found.to_markdown()).encode())
     if as_json:
         typer.echo(data_out)
         return
@@ -220,23 +239,10 @@ def _page(found: Comparison, name: str, picture: bytes) -> str:
     return document(f"<style>{STYLE}</style>\n<main>\n{body}\n</main>\n", f"heedmap: methods on {name}")
 
 
-def _inputs(given: Mapping[str, list[Any] | None]) -> list[dict[str, Any]]:
-    """One input for each entry of the lists; what is given once goes with each."""
-    from heedmap.media import read_audio, read_boxes, read_image
-
-    read: Mapping[str, Callable[[Any], Any]] = {
-        "text": str,
-        "image": read_image,
-        "boxes": read_boxes,
-        "audio": read_audio,
-    }
-    lists = {role: [read[role](one) for one in values] for role, values in given.items() if values}
-    counts = {len(values) for values in lists.values()} - {1}
-    if len(counts) > 1:
-        told = ", ".join(f"{len(values)} × --{role}" for role, values in lists.items())
-        raise typer.BadParameter(f"{told}: give as many of each, or one for all", param_hint="inputs")
-    count = counts.pop() if counts else 1
-    return [{role: values[row if len(values) > 1 else 0] for role, values in lists.items()} for row in range(count)]
+def _inputs(given: Given) -> list[dict[str, Any]]:
+    """Every input that was given, read."""
+    rows = [{**dict.fromkeys(ROLES), **row.given} for row in rows_of(given)]
+    return [{role: value for role, value in read_inputs(**row).items() if value is not None} for row in rows]
 
 
 def _drawn(subject: Any, data: str | None, file: list[str] | None, seed: int) -> list[Mapping[str, Any]]:
@@ -257,10 +263,3 @@ def _drawn(subject: Any, data: str | None, file: list[str] | None, seed: int) ->
         except InputError:
             continue
     return found
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        write_atomically(path, data)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

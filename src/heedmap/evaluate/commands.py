@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from heedmap.atomic import write_atomically
-from heedmap.errors import FileFormatError, OutputError
+from heedmap import completion
+from heedmap.atomic import write_output
+from heedmap.errors import FileFormatError
+from heedmap.examples import examples
 from heedmap.guard import guarded, quiet
+from heedmap.progress import progress_bar
 from heedmap.zoo.commands import zoo
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 FORMAT = "heedmap-evidence"
 
 
-@zoo.command()
+@zoo.command(
+    epilog=examples(
+        "heedmap zoo evidence gpt-lists --samples 20",
+        "heedmap zoo evidence gpt-lists --samples 20 --out evidence.json",
+    )
+)
 @guarded
 def evidence(
     context: typer.Context,
     name: Annotated[
-        list[str] | None, typer.Argument(help="Models of the zoo; by default all that are shipped.")
+        list[str] | None,
+        typer.Argument(
+            help="Models of the zoo; by default all that are shipped.", autocompletion=completion.zoo_models
+        ),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples of the test split a model.")] = 500,
     out: Annotated[Path | None, typer.Option(help="A .json file; other models' figures in it are kept.")] = None,
@@ -44,7 +52,7 @@ def evidence(
         kept[one] = figures
         _print(console, one, figures)
     for path, text in _files(kept, out, markdown).items():
-        _write(path, text)
+        write_output(path, text.encode())
         console.print(f"wrote {path}", soft_wrap=True)
 
 
@@ -72,21 +80,12 @@ def _measured(names: list[str], samples: int) -> dict[str, Any]:
 
     quiet()
     found = {}
-    with _bar() as bar:
+    with progress_bar() as bar:
         for name in names:
             task = bar.add_task(name, total=samples)
             subject = heedmap.load(f"zoo/{name}")
             found[name] = measure(subject, MATERIALS[name], samples, lambda count, task=task: bar.advance(task, count))  # type: ignore[misc]
     return found
-
-
-def _bar() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
 def _print(console: Any, name: str, figures: dict[str, Any]) -> None:
@@ -107,10 +106,3 @@ def _files(figures: dict[str, Any], out: Path | None, page: Path | None) -> dict
     data = json.dumps({"format": FORMAT, "models": dict(sorted(figures.items()))}, indent=1) + "\n"
     wanted = {out: data, page: markdown(figures)}
     return {path: text for path, text in wanted.items() if path is not None}
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_atomically(path, text.encode())
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heedmap import completion
 from heedmap.atomic import check_folder, write_atomically, writing
 from heedmap.guard import guarded, quiet
+from heedmap.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from PIL import Image
-    from rich.progress import Progress
 
     from heedmap.explanation import Explanation
     from heedmap.gallery.show import Shown
@@ -32,7 +33,9 @@ NEXT = ('explain zoo/gpt-lists --text "dog red ; cat blue ; sun green ? cat"', "
 def demo(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="The folder to write to; made where it is not there.")] = Path("demo"),
-    only: Annotated[list[str] | None, typer.Option(help="Of these models alone; may be given several times.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Of this model alone; several times.", autocompletion=completion.zoo_models)
+    ] = None,
 ) -> None:
     """Show what every model of the zoo looks at: a page, and its pictures, of trained models; nothing is fetched."""
     from heedmap.zoo.samples import chosen
@@ -61,7 +64,7 @@ def write_gallery(names: list[str], out: Path) -> int:
     models: list[Shown] = []
     maps: dict[Key, Image.Image] = {}
     count = 0
-    with _bar() as bar, writing(out):
+    with progress_bar() as bar, writing(out):
         for name in bar.track(names, description="explaining"):
             bar.update(bar.task_ids[0], description=f"zoo/{name}")
             models.append(show(heedmap.load(f"zoo/{name}"), name))
@@ -71,14 +74,6 @@ def write_gallery(names: list[str], out: Path) -> int:
                 count += 1
         write_atomically(out / "index.html", gallery_page(models, maps).encode())
     return count
-
-
-def _bar() -> Progress:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    return Progress(console=console, disable=not console.is_terminal)
 
 
 def _maps(model: Shown) -> dict[Key, Image.Image]:

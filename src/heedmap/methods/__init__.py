@@ -1,29 +1,23 @@
-"""Methods by name. ``METHODS`` is what the command line, the docs and the conformance tests iterate."""
+"""Methods by name. ``METHODS`` is what the command line, the docs and the conformance tests iterate.
 
-from heedmap.methods import generic, gradients, last, layers, occlusion, propagation, random, rollout
-from heedmap.methods.method import Method
+They are imported when first asked for, so that the cards, which are data, can be read without torch.
+"""
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        generic.METHOD,
-        last.RAW_ATTENTION,
-        rollout.METHOD,
-        last.ATTENTION_GRADCAM,
-        propagation.PARTIAL_LRP,
-        propagation.TRANSFORMER_ATTRIBUTION,
-        propagation.FULL_LRP,
-        random.METHOD,
-        propagation.ATTN_LRP,
-        layers.ATTENTION_X_GRADIENT,
-        layers.LEGRAD,
-        gradients.INPUT_X_GRADIENT,
-        gradients.INTEGRATED_GRADIENTS,
-        gradients.SMOOTHGRAD,
-        gradients.GRADIENT_SHAP,
-        occlusion.METHOD,
-    )
-}
-"""Every method, by name."""
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from heedmap.methods.method import Method
+    from heedmap.methods.registry import METHODS
 
 __all__ = ["METHODS", "Method"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'heedmap.methods' has no attribute {name!r}")
+    from heedmap.methods.method import Method
+    from heedmap.methods.registry import METHODS
+
+    found = {"METHODS": METHODS, "Method": Method}
+    globals().update(found)
+    return found[name]

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from heedmap.methods.method import Method
+if TYPE_CHECKING:
+    from heedmap.methods.method import Method
 
 ANY = "any"
 MEMORY = "keeps every attention matrix's relevance: heads × N² an attention"

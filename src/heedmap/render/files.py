@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -23,7 +23,7 @@ LONGEST_SIDE = 1200
 """Of a picture in a page, in pixels."""
 
 
-def check_path(path: Path, known: Mapping[str, object]) -> str:
+def check_path(path: Path, known: Collection[str]) -> str:
     """The ending of ``path``, in lower case, before anything is computed.
 
     Raises:

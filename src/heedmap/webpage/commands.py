@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from heedmap import completion
 from heedmap.guard import guarded, quiet
 
 
@@ -14,7 +15,10 @@ from heedmap.guard import guarded, quiet
 def app(
     context: typer.Context,
     model: Annotated[
-        list[str] | None, typer.Argument(help="Models besides the zoo's: hub id, folder, timm/… or open_clip/….")
+        list[str] | None,
+        typer.Argument(
+            help="Models besides the zoo's: hub id, folder, timm/… or open_clip/….", autocompletion=completion.models
+        ),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0: all, so that others can reach it.")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from heedmap.errors import UnknownNameError
+from heedmap.examples import examples
 from heedmap.guard import INTERRUPTED, fail, guarded, quiet
 from heedmap.zoo.recipe import Recipe
 from heedmap.zoo.recipes import ZOO
@@ -17,7 +18,11 @@ from heedmap.zoo.store import MODELS, PREFIX, shipped
 zoo = typer.Typer(help="Small trained models that ship with heedmap.", no_args_is_help=True)
 
 
-@zoo.command("list")
+def _names(incomplete: str) -> list[str]:
+    return [name for name in ZOO if name.startswith(incomplete)]
+
+
+@zoo.command("list", epilog=examples("heedmap zoo list", "heedmap zoo list --json"))
 @guarded
 def list_models(
     context: typer.Context,
@@ -32,11 +37,13 @@ def list_models(
         _print_entry(entry)
 
 
-@zoo.command()
+@zoo.command(
+    epilog=examples("heedmap zoo train gpt-lists --out lists", "heedmap zoo train bart-dates --out trial --steps 20")
+)
 @guarded
 def train(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A name that `heedmap zoo list` lists.")],
+    name: Annotated[str, typer.Argument(help="A name that `heedmap zoo list` lists.", autocompletion=_names)],
     out: Annotated[Path | None, typer.Option(help="Folder of the model; by default ./NAME.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="At most so many steps a stage: for a trial.")] = None,
     resume: Annotated[

@@ -1,0 +1,26 @@
+"""Every method, by its name."""
+
+from heedmap.methods import generic, gradients, last, layers, occlusion, propagation, random, rollout
+from heedmap.methods.method import Method
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        generic.METHOD,
+        last.RAW_ATTENTION,
+        rollout.METHOD,
+        last.ATTENTION_GRADCAM,
+        propagation.PARTIAL_LRP,
+        propagation.TRANSFORMER_ATTRIBUTION,
+        propagation.FULL_LRP,
+        random.METHOD,
+        propagation.ATTN_LRP,
+        layers.ATTENTION_X_GRADIENT,
+        layers.LEGRAD,
+        gradients.INPUT_X_GRADIENT,
+        gradients.INTEGRATED_GRADIENTS,
+        gradients.SMOOTHGRAD,
+        gradients.GRADIENT_SHAP,
+        occlusion.METHOD,
+    )
+}
