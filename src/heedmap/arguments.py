@@ -41,14 +41,6 @@ TargetOption = Annotated[
         "by default what the model says."
     ),
 ]
-MethodsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--method",
-        help="METHOD or METHOD:KEY=VALUE,…; also fast, ablations, all. Several times.",
-        autocompletion=completion.contenders,
-    ),
-]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")]
 DeviceOption = Annotated[
     str | None, typer.Option(help="Such as cpu or cuda:0.", autocompletion=completion.choices("cpu", "cuda", "mps"))
@@ -62,6 +54,15 @@ DtypeOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
 OpenOption = Annotated[bool, typer.Option("--open", help="Open what was written, in the browser or a viewer.")]
+
+
+def methods_option(default: str) -> Any:
+    """The option ``--method`` of a command that takes several; ``default`` says which where none is given."""
+    return typer.Option(
+        "--method",
+        help=f"METHOD or METHOD:KEY=VALUE,…; also fast, ablations, all. Several times; by default {default}.",
+        autocompletion=completion.contenders,
+    )
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:

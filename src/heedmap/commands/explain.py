@@ -77,7 +77,7 @@ def explain(
         str | None,
         typer.Option(
             "--as",
-            help="What is written for each: png, svg, pdf, html, json or safetensors. [default: png]",
+            help="What is written for each: png, svg, pdf, html, json or safetensors; by default png.",
             autocompletion=completion.choices("png", "svg", "pdf", "html", "json", "safetensors"),
             rich_help_panel=MANY,
         ),

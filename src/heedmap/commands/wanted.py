@@ -57,7 +57,9 @@ class Wanted:
         if dotted not in WRITERS:
             raise UnknownNameError(f"--as is {ending!r}; known are {', '.join(one[1:] for one in WRITERS)}")
         if out is None and (ending is not None or not rest[-1]):
-            raise typer.BadParameter(f"there are {len(rows)} inputs; give a folder for their maps, or --json", param_hint="--out")
+            raise typer.BadParameter(
+                f"there are {len(rows)} inputs; give a folder for their maps, or --json", param_hint="--out"
+            )
         if out is not None and not out.is_dir() and out.suffix.lower() in WRITERS:
             raise InputError(
                 f"{out} is the name of a file, and there are {len(rows)} inputs; give a folder with --out, and "

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from heedmap.data.coco import open_coco
-from heedmap.data.disk import FilePath
-from heedmap.data.easy_vqa import EasyVqa
-from heedmap.data.eraser import open_eraser
-from heedmap.data.folder import open_folder
-from heedmap.data.imagenet_segmentation import open_imagenet_segmentation
-from heedmap.data.sample import Reader
-from heedmap.data.table import open_table
-from heedmap.data.vqa import open_vqa
 from heedmap.errors import InputError, OptionError, UnknownNameError
 
-READERS: dict[str, tuple[str, Callable[..., Reader]]] = {
-    "vqa": ("VQA v2: questions and annotations, with pictures or box features", open_vqa),
-    "coco": ("COCO: pictures and instances_*.json", open_coco),
-    "imagenet-segmentation": ("ImageNet-Segmentation: gtsegs_ijcv.mat", open_imagenet_segmentation),
-    "folder": ("a folder of pictures for each class, as ImageNet has them", open_folder),
-    "easy-vqa": ("easy-VQA, as its package has it: questions about one coloured shape, as 8 × 8 boxes", EasyVqa),
-    "eraser": ("ERASER: documents with rationales, such as the movie reviews", open_eraser),
-    "parquet": ("Parquet files with columns such as text, image, label, answers, mask", open_table),
+if TYPE_CHECKING:
+    from heedmap.data.disk import FilePath
+    from heedmap.data.sample import Reader
+
+READERS: dict[str, tuple[str, str, str]] = {
+    "vqa": ("VQA v2: questions and annotations, with pictures or box features", "vqa", "open_vqa"),
+    "coco": ("COCO: pictures and instances_*.json", "coco", "open_coco"),
+    "imagenet-segmentation": (
+        "ImageNet-Segmentation: gtsegs_ijcv.mat",
+        "imagenet_segmentation",
+        "open_imagenet_segmentation",
+    ),
+    "folder": ("a folder of pictures for each class, as ImageNet has them", "folder", "open_folder"),
+    "easy-vqa": (
+        "easy-VQA, as its package has it: questions about one coloured shape, as 8 × 8 boxes",
+        "easy_vqa",
+        "EasyVqa",
+    ),
+    "eraser": ("ERASER: documents with rationales, such as the movie reviews", "eraser", "open_eraser"),
+    "parquet": ("Parquet files with columns such as text, image, label, answers, mask", "table", "open_table"),
 }
-"""Kind → what it is, and what opens it: called with a folder and options, some of which are paths."""
+"""Kind → what it is, and the module and the name of what opens it: called with a folder and options, some of which are paths."""
 
 
 def open_data(kind: str, folder: FilePath, **options: Any) -> Reader:
@@ -46,7 +49,8 @@ def open_data(kind: str, folder: FilePath, **options: Any) -> Reader:
     """
     if kind not in READERS:
         raise UnknownNameError(f"there is no kind of data set {kind!r}; known are {', '.join(READERS)}")
-    opener = READERS[kind][1]
+    _, module, name = READERS[kind]
+    opener = getattr(import_module(f"heedmap.data.{module}"), name)
     known = list(inspect.signature(opener).parameters)[1:]
     if unknown := [name for name in options if name not in known]:
         raise OptionError(f"{kind} has no option {', '.join(unknown)}; it has {', '.join(known)}")

@@ -21,7 +21,6 @@ from heedmap.arguments import (
     ImagesOption,
     JsonOption,
     ManyBoxesOption,
-    MethodsOption,
     ModelArgument,
     OpenOption,
     SeedOption,
@@ -32,13 +31,15 @@ from heedmap.arguments import (
     as_target,
     check_out,
     load_model,
+    methods_option,
     open_file,
     parse_target,
     read_inputs,
 )
 from heedmap.atomic import write_output
 from heedmap.errors import InputError
-from heedmap.evaluate.app import DataOption, FileOption, opened
+from heedmap.evaluate.app import DataOption, FileOption
+from heedmap.evaluate.work import opened
 from heedmap.guard import guarded
 from heedmap.progress import progress_bar
 from heedmap.rows import ROLES, Given, rows_of
@@ -62,7 +63,7 @@ def compare(
     boxes: BoxesOption = None,
     audio: AudioOption = None,
     target: TargetOption = None,
-    method: MethodsOption = None,
+    method: Annotated[list[str] | None, methods_option(", ".join(COMPARED))] = None,
     out: Annotated[Path | None, typer.Option(help="Write .png, .svg, .pdf, .html or .json.")] = None,
     own_scale: Annotated[
         bool, typer.Option("--own-scale", help="Colour each map by its own range, not all by one.")
@@ -113,7 +114,7 @@ def recommend(
     data: DataOption = None,
     file: FileOption = None,
     target: TargetOption = None,
-    method: MethodsOption = None,
+    method: Annotated[list[str] | None, methods_option("those of the budget")] = None,
     budget: Annotated[
         str,
         typer.Option(
