@@ -72,7 +72,7 @@ app.command(rich_help_panel=CHOOSE, epilog=examples("heedmap methods", "heedmap 
 app.command(
     rich_help_panel=CHOOSE,
     epilog=examples(
-        'heedmap recommend zoo/gpt-lists --text "dog red ; cat blue ? cat" --method fast',
+        'heedmap recommend zoo/gpt-lists --text "dog red ? dog" --method fast',
         "heedmap recommend zoo/vit-shapes --image photos --method rollout --out use.md",
     ),
 )(recommend)
@@ -81,7 +81,7 @@ app.add_typer(
     name="evaluate",
     rich_help_panel=CHOOSE,
     epilog=examples(
-        "heedmap evaluate perturbation zoo/visualbert-shapes --out run --samples 8",
+        "heedmap evaluate perturbation zoo/visualbert-shapes --out run --samples 2",
         "heedmap evaluate sanity zoo/gpt-lists --out sane --samples 4 --check agreement",
     ),
 )

@@ -72,5 +72,7 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
 
 
 def _check_file(path: Path, what: str) -> None:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give a file of it, or the folder to `heedmap explain`")
     if not path.is_file():
         raise InputError(f"there is no {what} file {path}")

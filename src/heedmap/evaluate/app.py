@@ -44,7 +44,7 @@ TruthOption = Annotated[bool, typer.Option("--truth", help="Explain the right an
 
 @evaluate.command(
     epilog=examples(
-        "heedmap evaluate perturbation zoo/visualbert-shapes --out run --samples 8",
+        "heedmap evaluate perturbation zoo/visualbert-shapes --out run --samples 2",
         "heedmap evaluate perturbation MODEL --data vqa:vqa2 --out run",
     )
 )
@@ -93,8 +93,8 @@ def perturbation(
 
 @evaluate.command(
     epilog=examples(
-        "heedmap evaluate segmentation zoo/vit-shapes --out run --samples 8",
-        "heedmap evaluate segmentation MODEL --data imagenet-segmentation:data --out run",
+        "heedmap evaluate segmentation zoo/vit-shapes --out run --samples 2",
+        "heedmap evaluate segmentation MODEL --data parquet:pictures --out run",
     )
 )
 @guarded
@@ -135,7 +135,7 @@ def segmentation(
 
 @evaluate.command(
     epilog=examples(
-        "heedmap evaluate detection zoo/detr-shapes --out run --samples 4",
+        "heedmap evaluate detection zoo/detr-shapes --out run --samples 2",
         "heedmap evaluate detection MODEL --data coco:coco --out run",
     )
 )

@@ -83,11 +83,23 @@ def _columns(texts: Sequence[Text]) -> tuple[list[str], ...]:
         pair = isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text)
         if not pair and not isinstance(text, str):
             raise InputError(f"the text is {text!r}; expected a str, a (first, second) pair of str, or a list of these")
+        _check_whole(text)
     if len({type(text) for text in texts}) > 1:
         raise InputError("some texts are pairs and some are not; give all in one form")
     if isinstance(texts[0], str):
         return ([str(text) for text in texts],)
     return [text[0] for text in texts], [text[1] for text in texts]
+
+
+def _check_whole(text: Text) -> None:
+    """InputError for half a character, as of bytes on a command line that are no UTF-8: no tokenizer takes it."""
+    for part in (text,) if isinstance(text, str) else text:
+        try:
+            part.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"the text has half a character ({part[error.start]!r}, the {error.start + 1}th); write it in UTF-8"
+            ) from error
 
 
 def _padding(config: Any, count: int) -> bool | str:
