@@ -230,19 +230,19 @@ def test_maps_of_something_else_are_not_written_over(run, photos, tmp_path):
 
 def test_an_interrupted_run_goes_on(run, photos, tmp_path, monkeypatch):
     command = ("explain", "zoo/vit-shapes", "--image", photos, "--out", "maps", "--batch", 1)
-    before = batch._Run.tell
+    before = batch._Run.keep
 
     def stop(self, item):
         before(self, item)
         if item.name == "scene 1":
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(batch._Run, "tell", stop)
-    assert "the same command goes on in maps" in run(*command, code=130).stderr
+    monkeypatch.setattr(batch._Run, "keep", stop)
+    assert "what is in maps is whole, and the same command goes on" in run(*command, code=130).stderr
     assert len(_entries(tmp_path / "maps")) == 2
     with (tmp_path / "maps" / "results.jsonl").open("a") as lines:
         lines.write('{"number": 3, "na')
-    monkeypatch.setattr(batch._Run, "tell", before)
+    monkeypatch.setattr(batch._Run, "keep", before)
     assert "wrote 1 maps to maps; index.html lists them; 2 were there already" in run(*command).stdout
     assert len(_entries(tmp_path / "maps")) == 3
 

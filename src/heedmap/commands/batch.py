@@ -48,12 +48,11 @@ def explain_many(wanted: Wanted, load: Callable[[], Any]) -> None:
     try:
         with progress_bar() as bar:
             task = bar.add_task(f"explaining by {run.subject.name}", total=len(wanted.rows))
-            for item in run.items():
-                run.tell(item)
+            for _ in run.items():
                 bar.advance(task)
     except KeyboardInterrupt:
-        kept = f": the same command goes on in {wanted.out}" if wanted.out else " of what was printed"
-        fail(f"interrupted; nothing is lost{kept}", INTERRUPTED)
+        kept = f"; what is in {wanted.out} is whole, and the same command goes on" if wanted.out else ""
+        fail(f"interrupted{kept}", INTERRUPTED)
     run.conclude()
 
 
@@ -74,38 +73,43 @@ class _Run:
         self.warned: set[str] = set()
 
     def items(self) -> Iterator[Item]:
-        """Every input with its result, in order."""
+        """Every input, once its map is written; its line is printed in the order of the inputs."""
         pairs = iter(zip(self.wanted.rows, self.wanted.names, strict=True))
         while window := list(islice(pairs, AHEAD * self.wanted.batch)):
             items = [self._prepared(row, name) for row, name in window]
+            entries = {}
             for group in groups(items, self.wanted.batch):
-                self._explain(group)
-            yield from items
+                if group[0].tensors:
+                    self._explain(group)
+                for item in group:
+                    entries[item.name] = self.keep(item)
+                    yield item
+            for item in items if self.wanted.as_json else ():
+                self._print(entries[item.name], item.result)
 
-    def tell(self, item: Item) -> None:
-        """Write the map of an input, its entry and its line."""
+    def keep(self, item: Item) -> dict[str, Any]:
+        """Write the map of an input and its entry, which is returned."""
         shown = {role: list(v) if isinstance(v, tuple) else str(v) for role, v in item.row.given.items()}
         entry = {"number": item.row.number, "name": item.name, "input": shown, "key": item.key}
         if item.result is None:
             assert self.record is not None
             self.there += 1
-            entry = self.record.entries[item.name]
-            self.record.keep(entry)
-        elif isinstance(item.result, str):
+            return self.record.entries[item.name]
+        if isinstance(item.result, str):
             self.failed.append((input_words(shown) or f"line {item.row.number}", item.result))
-            self._add(entry | {"error": item.result})
+            entry["error"] = item.result
         else:
             self.made += 1
             entry |= self._written(item, item.result)
-            self._add(entry)
-        if self.wanted.as_json:
-            self._print(entry, item.result)
+        if self.record is not None:
+            self.record.add(entry)
+        return entry
 
     def conclude(self) -> None:
         """Write the index, and say what was done."""
         wanted = self.wanted
         if self.record is not None:
-            self.record.finish(f"{self.subject.name} by {wanted.method}")
+            self.record.finish(f"{self.subject.name} by {wanted.method}", wanted.names)
             kept = f"; {self.there} were there already" if self.there else ""
             if not wanted.as_json:
                 typer.echo(f"wrote {self.made} maps to {wanted.out}; {INDEX} lists them{kept}")
@@ -184,17 +188,11 @@ class _Run:
         write(self.wanted.out / file, explanation, picture)
         return {**told, "file": file}
 
-    def _add(self, entry: Mapping[str, Any]) -> None:
-        if self.record is not None:
-            self.record.add(entry)
-
     def _print(self, entry: Mapping[str, Any], result: Explanation | str | None) -> None:
         from heedmap.render.data import to_data
 
         line = {name: value for name, value in entry.items() if name != "key"}
-        if isinstance(result, str):
-            line["error"] = result
-        elif result is not None:
+        if result is not None and not isinstance(result, str):
             line["explanation"] = to_data(result)
         typer.echo(json.dumps(line, allow_nan=False))
 

@@ -32,11 +32,11 @@ class Item:
 
 
 def groups(items: Sequence[Item], most: int) -> Iterator[list[Item]]:
-    """Inputs of one size and one target that can go through the model together."""
+    """Inputs of one size and one target that can go through the model together; those that do not go through it alone."""
     alike: dict[Any, list[Item]] = {}
     for item in items:
-        if item.tensors:
-            alike.setdefault((_size(item.tensors) or id(item), item.row.target), []).append(item)
+        size = _size(item.tensors) if item.tensors else None
+        alike.setdefault((size or id(item), item.row.target), []).append(item)
     for group in alike.values():
         yield from (group[start : start + most] for start in range(0, len(group), most))
 

@@ -14,7 +14,9 @@ from heedmap.errors import OptionError, OutputError
 RESULTS, INDEX = "results.jsonl", "index.html"
 LONGEST = 160
 """Letters of an input that the page shows."""
-COLUMNS = ("input", "prediction", "explained", "score", "map")
+COLUMNS = ("input", "map", "prediction", "explained", "score")
+WRAPPED = "th, td { white-space: normal; text-align: left; overflow-wrap: break-word; max-width: 28rem; vertical-align: top; }"
+"""Style of the page: words, where a report has numbers."""
 
 
 class Record:
@@ -27,7 +29,6 @@ class Record:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.entries = {entry["name"]: entry for entry in _read(folder / RESULTS)}
-        self.seen: list[str] = []
 
     def has(self, name: str, key: str, file: str) -> bool:
         """Whether the map of this very input is there."""
@@ -56,21 +57,16 @@ class Record:
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Keep an entry, also on disk; a line that is cut off by a crash is passed over when it is read again."""
-        self.keep(entry)
+        self.entries[entry["name"]] = dict(entry)
         try:
             with (self.folder / RESULTS).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(entry) + "\n")
         except OSError as error:
             raise OutputError(f"cannot write {self.folder / RESULTS}: {error.strerror or error}") from error
 
-    def keep(self, entry: Mapping[str, Any]) -> None:
-        """Count an entry to this run."""
-        self.entries[entry["name"]] = dict(entry)
-        self.seen.append(entry["name"])
-
-    def finish(self, title: str) -> None:
-        """Write both files anew: the inputs of this run in order, then what else the folder has."""
-        names = dict.fromkeys((*self.seen, *self.entries))
+    def finish(self, title: str, names: Iterable[str]) -> None:
+        """Write both files anew: the inputs called ``names`` in this order, then what else the folder has."""
+        names = dict.fromkeys((*names, *self.entries))
         entries = [self.entries[name] for name in names]
         write_output(self.folder / RESULTS, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
         write_output(self.folder / INDEX, index_page(entries, title).encode("utf-8", "replace"))
@@ -95,7 +91,7 @@ def index_page(entries: Iterable[Mapping[str, Any]], title: str) -> str:
     body = (
         f"<h1>{html_text(title)}</h1>\n<p>{told}.</p>\n<div class=scroll><table><tr>{head}</tr>\n{rows}\n</table></div>"
     )
-    return document(f"<style>{STYLE}</style>\n<main>\n{body}\n</main>\n", f"heedmap: {title}")
+    return document(f"<style>{STYLE}\n{WRAPPED}</style>\n<main>\n{body}\n</main>\n", f"heedmap: {title}")
 
 
 def input_words(given: Mapping[str, Any]) -> str:
@@ -113,7 +109,7 @@ def _row(entry: Mapping[str, Any]) -> str:
         return f"<tr>{name}<td colspan={len(COLUMNS) - 1}>{html_text(entry['error'])}</td></tr>"
     link = f'<a href="{html_text(quote(entry["file"]))}">{html_text(entry["file"])}</a>'
     told = "".join(f"<td dir=auto>{html_text(str(entry[key]))}</td>" for key in ("prediction", "target"))
-    return f"<tr>{name}{told}<td>{entry['score']:.4g}</td><td>{link}</td></tr>"
+    return f"<tr>{name}<td>{link}</td>{told}<td>{entry['score']:.4g}</td></tr>"
 
 
 def _read(path: Path) -> Iterable[dict[str, Any]]:
