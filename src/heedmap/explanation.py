@@ -233,7 +233,8 @@ class Explanation:
             image: PIL, as the model saw it (``Subject.shown_image``); or ``Subject.picture``'s, of the original.
             index: the sample.
             segment: one of patches.
-            options: ``alpha``, ``cmap``, ``opacity``, ``contour``, ``patches``, ``mute``: see :mod:`heedmap.render.overlay`.
+            options: ``alpha``, ``cmap``, ``opacity``, ``contour``, ``patches``, ``mute``, and ``scale``, one that several maps
+                share: see :mod:`heedmap.render.overlay`.
         """
         from heedmap.render.overlay import overlay
 
