@@ -63,15 +63,22 @@ def comparison_page(*explanations: Explanation, image: Image.Image | None = None
         explanations: sample 0 of each is shown.
         image: as the model saw it, to lay maps of patches on.
     """
+    note, bodies = comparison_bodies(*explanations, image=image)
+    parts = "\n".join(f"<section>\n{body}</section>" for body in bodies)
+    head = f"<h1>{len(explanations)} explanations</h1>\n<p>{note}</p>\n"
+    return document(f"<main>\n{wrapped(head + parts, image)}</main>\n", "heedmap: comparison")
+
+
+def comparison_bodies(
+    *explanations: Explanation, image: Image.Image | None = None, level: int = 2
+) -> tuple[str, list[str]]:
+    """What :func:`comparison_page` shows: the words about the scale, and the HTML of each explanation, to be ``wrapped``."""
     same = one_unit(explanations)
     shown = explanations if same else [shares(one) for one in explanations]
     scales = common_scales(shown)
     given = [{} if same else _ranges(one) for one in explanations]
-    parts = [
-        f"<section>\n{_body(e, 0, image, 2, scales, facts)}</section>" for e, facts in zip(shown, given, strict=True)
-    ]
-    head = f"<h1>{len(explanations)} explanations</h1>\n<p>{SAME_UNIT if same else OTHER_UNITS}</p>\n"
-    return document(f"<main>\n{wrapped(head + chr(10).join(parts), image)}</main>\n", "heedmap: comparison")
+    bodies = [_body(e, 0, image, level, scales, facts) for e, facts in zip(shown, given, strict=True)]
+    return SAME_UNIT if same else OTHER_UNITS, bodies
 
 
 def explanation_fragment(
