@@ -3,6 +3,7 @@
     python bench/results.py [NAME …] [--runs results] [--docs docs]      # names: those of RUNS; none: all
 
 Each experiment is a run folder of ``heedmap evaluate``: one that was stopped goes on, one that is finished is only read.
+A model that is not shipped is trained first, and kept in ``models`` beside the run folders.
 The tables are made of figures alone; what was found when looking into them is written below, by hand, beside each run.
 """
 
@@ -73,14 +74,7 @@ QUICK = (
 )
 CROSSED = ("generic:aggregate=false", "generic:normalize=false", "generic:self_in_rule_10=false")
 LRP = ("partial_lrp", "transformer_attribution", "full_lrp", "attn_lrp", "generic:cam=lrp")
-COMPARED = (
-    "raw_attention",
-    "rollout",
-    "attention_gradcam",
-    "generic:aggregate=false",
-    "generic:normalize=false",
-    "random",
-)
+COMPARED = (*BASELINES[:3], *CROSSED[:2], "random")
 
 RUNS: Mapping[str, Experiment] = {
     "perturbation-lxmert-shapes": Experiment(
@@ -184,14 +178,13 @@ def main() -> None:
         store.write_text(
             json.dumps({key: figures[key] for key in RUNS if key in figures}, indent=1) + "\n", encoding="utf-8"
         )
-    (given.docs / "results.md").write_text(page(json.loads(store.read_text(encoding="utf-8"))), encoding="utf-8")
+    (given.docs / "results.md").write_text(page(figures), encoding="utf-8")
 
 
 def measure(experiment: Experiment, folder: Path) -> None:
     """Run the experiment into the folder, or go on where it was stopped; where it has a summary, nothing is done.
 
-    Raises:
-        HeedmapError: its data cannot be fetched, or its model cannot be trained.
+    HeedmapError is raised where its data cannot be fetched, or its model cannot be trained.
     """
     if (folder / SUMMARY).exists():
         return
@@ -231,8 +224,8 @@ HEAD = """# Results
 
 <!-- Written by `make results` from docs/results.json; do not edit. -->
 
-The paper's experiments, by one command (`make results`), on heedmap's own small models and the test split of the worlds they
-were trained on. They are not the paper's models or data, so its numbers are not to be expected; its *orderings* are, and
+The paper's experiments, by one command (`make results`), on heedmap's own small models and the test split of what they were
+trained on. They are not the paper's models or data, so its numbers are not to be expected; its *orderings* are, and
 below each table it says which hold. Every figure has its 95 % bootstrap interval (over samples; 1,000 resamples unless said
 otherwise). **Bold**: best. ▲ ▼: clearly better or worse than `generic`, the paper's method (paired bootstrap, p < 0.05 after
 Holm's correction for all methods of the table). Methods are sorted by their mean rank over the columns.
