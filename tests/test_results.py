@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from heedmap.errors import ModelLoadError
+
 ROOT = Path(__file__).parent.parent
 BENCH = runpy.run_path(str(ROOT / "bench" / "results.py"))
 FIGURES = json.loads((ROOT / "docs" / "results.json").read_text(encoding="utf-8"))
@@ -49,3 +51,28 @@ def test_orderings(better: str, own: float, other: float, p: float, told: str) -
     experiment = BENCH["Experiment"]("t", "a", (), ("k",))
     (line,) = BENCH["orderings"](experiment, _run(better, own, other, p))
     assert told in line
+
+
+def test_a_command_gets_the_folders_of_its_model_and_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = BENCH["filled"].__globals__
+    monkeypatch.setitem(names, "fetch", lambda name: Path("cache") / name)
+    monkeypatch.setitem(names, "trained", lambda recipe, out: out)
+    command = BENCH["filled"](BENCH["RUNS"]["perturbation-lxmert-easy-vqa"], Path("runs"))
+    assert command[:4] == ["perturbation", "runs/models/lxmert-easy-vqa", "--data", "easy-vqa:cache/easy-vqa"]
+    plain = BENCH["RUNS"]["perturbation-vit-shapes"]
+    assert BENCH["filled"](plain, Path("runs")) == list(plain.command)
+
+
+def test_an_experiment_without_its_data_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(name: str) -> Path:
+        raise ModelLoadError(f"{name} cannot be had")
+
+    monkeypatch.setitem(BENCH["filled"].__globals__, "fetch", unreachable)
+    (tmp_path / "results.json").write_text(json.dumps(FIGURES))
+    given = ["perturbation-lxmert-easy-vqa", "--runs", str(tmp_path / "runs"), "--docs", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["results.py", *given])
+    BENCH["main"]()
+    assert "perturbation-lxmert-easy-vqa is left out: easy-vqa cannot be had" in capsys.readouterr().err
+    assert (tmp_path / "results.md").read_text(encoding="utf-8") == BENCH["page"](FIGURES)

@@ -36,10 +36,10 @@ def folder(tmp_path, monkeypatch):
     made = drawn_shapes.write(tmp_path / "data")
     monkeypatch.setattr(task, "fetch", lambda name: made)
     monkeypatch.setattr(task, "VALIDATION", 2)
-    for cached in (task.reader, task.numbers):
+    for cached in (task.reader, task.numbers, task.looks):
         cached.cache_clear()
     yield made
-    for cached in (task.reader, task.numbers):
+    for cached in (task.reader, task.numbers, task.looks):
         cached.cache_clear()
 
 
@@ -64,11 +64,79 @@ def test_a_batch_is_made_of_its_arguments_alone(folder):
         assert 1 not in first["input_ids"]  # no word is unknown
 
 
-def test_training_begins_with_two_kinds_and_goes_on_with_all(folder, monkeypatch):
-    monkeypatch.setattr(task, "EARLY", 8)
+@pytest.mark.parametrize(
+    ("text", "answer", "group"),
+    [
+        ("what shape is present?", "circle", "what shape"),
+        ("is there a red shape?", "yes", "colour or not, there"),
+        ("is no circle present?", "yes", "shape or not, not there, denied"),
+        ("does the image not contain a teal shape?", "no", "colour or not, there, denied"),
+        ("is there a triangle?", "no", "shape or not, not there"),
+    ],
+)
+def test_groups_are_of_what_is_there(text, answer, group):
+    assert task._group(text, answer) == group
+    assert group in task.GROUPS
+
+
+def test_training_takes_the_groups_in_turn(folder, monkeypatch):
     monkeypatch.setattr(task, "VALIDATION", 3)
-    assert set(task.batch(0, "train", 0, 8)["kinds"].tolist()) == {0, 1}
-    assert set(task.batch(0, "train", 8, 12)["kinds"].tolist()) == {0, 1, 2, 3}
+    task.numbers.cache_clear()
+    kinds = task.batch(0, "train", 0, 8)["kinds"].tolist()  # the folder has a question of each of four groups
+    assert kinds == [0, 1, 2, 3] * 2
+
+
+def test_what_a_picture_shows_is_told_by_what_its_questions_say_is_there(folder):
+    assert task.looks("train") == {0: (2, 6), 1: (1, 7), 2: (3, 8)}
+    assert task.looks("train")[0] == (1 + task.SHAPES.index("rectangle"), 1 + task.COLOURS.index("red"))
+
+
+def test_a_picture_is_unknown_where_its_questions_only_say_what_it_is_not(folder, monkeypatch):
+    questions = [
+        ("is there a red shape?", "no", 0),
+        ("is there not a circle?", "yes", 0),
+        ("is no circle present?", "no", 1),
+    ]
+    monkeypatch.setattr(task.reader("test"), "questions", questions)
+    assert task.looks("test") == {0: (task.UNKNOWN, task.UNKNOWN), 1: (1, task.UNKNOWN)}
+
+
+def test_boxes_have_the_looks_of_the_shape_where_it_touches_them(folder):
+    batch = task.batch(0, "test", 0, 5)
+    touched = np.stack([EasyVqa(folder).evidence(number) > 0 for number in range(5)])
+    assert np.array_equal(batch["looks"][..., 0].numpy() > 0, touched)
+    assert batch["looks"][4][torch.from_numpy(touched[4])].unique(dim=0).tolist() == [[3, 8]]
+    # the rectangle's pixels are columns 8 to 23 and rows 16 to 31 of 64
+    assert batch["middles"][0].tolist() == pytest.approx([16 * 4 / 64 - 2, 24 * 4 / 64 - 2])
+
+
+def test_words_that_name_something_know_whether_it_is_there(folder, monkeypatch):
+    questions = [
+        ("what is the red shape?", "rectangle", 0),
+        ("is there not a circle?", "yes", 0),
+        ("is a teal shape present?", "no", 0),
+    ]
+    monkeypatch.setattr(task.reader("test"), "questions", questions)
+    there = task.batch(0, "test", 0, 3)["there"]
+    assert there[there != task.UNKNOWN].tolist() == [1, 0, 0]
+    asked_for = [task.TOKENS[token] for token in task.batch(0, "test", 0, 3)["input_ids"][there != task.UNKNOWN]]
+    assert asked_for == ["red", "circle", "teal"]
+
+
+def test_the_losses_that_help_are_least_where_the_heads_read_the_truth(folder):
+    batch = task.batch(0, "test", 0, 5)
+    truth = torch.full((*batch["looks"].shape[:2], sum(task.LOOKS)), -20.0)
+    truth.scatter_(2, batch["looks"] + torch.tensor([0, task.LOOKS[0]]), 20.0)
+    states = truth @ torch.linalg.pinv(task.fixed_head(32, sum(task.LOOKS)))
+    assert float(task._looks_loss(states, batch["looks"])) < 1e-3
+    assert float(task._looks_loss(-states, batch["looks"])) > 10
+    places = torch.cat([torch.zeros(5, 2), batch["middles"]], 1)[:, None].repeat(1, batch["there"].shape[1], 1)
+    places[..., 1] = torch.where(batch["there"] == 1, 20.0, -20.0)
+    states = places @ torch.linalg.pinv(task.fixed_head(32, 4))
+    assert float(task._names_loss(states, batch["there"], batch["middles"])) < 1e-3
+    assert float(task._names_loss(-states, batch["there"], batch["middles"])) > 10
+    nothing = torch.full_like(batch["there"], task.UNKNOWN)
+    assert float(task._names_loss(states, nothing, batch["middles"])) == 0
 
 
 def test_pictures_that_validate_are_not_trained_with(folder):
@@ -95,6 +163,7 @@ def test_the_scores_are_by_kind(folder):
     with torch.no_grad():
         found = task.scores(model, 0, "test", 5)
     counts = [kind_of(text, answer) for text, answer, _ in drawn_shapes.QUESTIONS]
+    assert set(found) == {"accuracy", *task.BY_KIND}
     assert found["accuracy"] == pytest.approx(sum(found[f"accuracy/{kind}"] * counts.count(kind) for kind in KINDS) / 5)
 
 

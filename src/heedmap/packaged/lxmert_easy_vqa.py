@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence, Set
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,28 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from heedmap.data.easy_vqa import ANSWERS, FEATURES, KINDS, PLACES, SIDE, WORDS, EasyVqa, Question, features, kind_of
+from heedmap.data.easy_vqa import (
+    ANSWERS,
+    COLOURS,
+    FEATURES,
+    GRID,
+    KINDS,
+    PLACES,
+    SHAPES,
+    SIDE,
+    WORDS,
+    EasyVqa,
+    Question,
+    features,
+    kind_of,
+)
 from heedmap.packaged.cache import fetch
 from heedmap.zoo.task import Batch
+from heedmap.zoo.tasks.heads import fixed_head
 from heedmap.zoo.tasks.tokenizers import question_tokenizer
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, UInt8
+    from jaxtyping import Bool, Float, Int64, UInt8
     from torch import Tensor, nn
 
 TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "?")
@@ -26,11 +42,22 @@ LONGEST = 16
 VALIDATION = 3600
 """The first picture of the training split that is not trained with; the questions about those from here validate."""
 AT_ONCE = 200
-GROUPS = (*KINDS[:2], *(f"{kind}, {there}" for kind in KINDS[2:] for there in ("there", "not there")))
-"""Kinds of questions, of which those that ask whether something is there are parted by whether it is: it mostly is not, so
-that from the words alone nine of ten questions for a colour can be answered."""
-EARLY = 48_000
-"""Samples of training that ask for a colour or a shape only: the other kinds say too little to begin with."""
+GROUPS = (
+    *KINDS[:2],
+    *(f"{kind}, {there}" for kind in KINDS[2:] for there in ("there", "not there")),
+    *(f"{kind}, {there}, denied" for kind in KINDS[2:] for there in ("there", "not there")),
+)
+"""Kinds of questions. Those that ask whether something is there are parted by whether it is (it mostly is not, so that from the
+words alone nine of ten questions for a colour can be answered), and by whether they ask if it is *not* there."""
+LOOKS = (1 + len(SHAPES), 1 + len(COLOURS))
+"""Shapes and colours that a box can have, with none."""
+BARE = 0.1
+"""Weight of a box of bare background, of which there are many, beside one of the shape: see :func:`loss`."""
+BY_KIND = tuple(f"accuracy/{kind}" for kind in (*KINDS, "denied"))
+UNKNOWN = -100
+"""A number that is not known: torch's cross-entropy leaves it out."""
+NAMING = torch.tensor([TOKENS.index(word) for word in (*SHAPES, *COLOURS)])
+"""The tokens that name a shape or a colour."""
 
 
 @cache
@@ -75,8 +102,29 @@ def _group(text: str, answer: str) -> str:
     kind = kind_of(text, answer)
     if not kind.endswith("or not"):
         return kind
-    denied = bool({"no", "not"} & set(text.split()))
-    return f"{kind}, {'there' if (answer == 'yes') != denied else 'not there'}"
+    return f"{kind}, {'there' if _there(text, answer) else 'not there'}{', denied' if _denied(text) else ''}"
+
+
+def _there(text: str, answer: str) -> bool:
+    """Whether what the question names, if anything, is on the picture."""
+    return (answer != "no") != (answer in ANSWERS[:2] and _denied(text))
+
+
+def _denied(text: str) -> bool:
+    return bool({"no", "not"} & set(text.split()))
+
+
+@cache
+def looks(split: str) -> Mapping[int, tuple[int, int]]:
+    """Picture → its shape and colour, from 1, as far as all questions about it tell them; else :data:`UNKNOWN`."""
+    told: defaultdict[int, set[str]] = defaultdict(set)
+    for text, answer, picture in _source(split).questions:
+        told[picture] |= {answer, *re.findall(r"\w+", text)} if _there(text, answer) else set()
+    return {picture: (_number(SHAPES, words), _number(COLOURS, words)) for picture, words in told.items()}
+
+
+def _number(values: Sequence[str], words: Set[str]) -> int:
+    return next((number for number, value in enumerate(values, 1) if value in words), UNKNOWN)
 
 
 def _belongs(picture: int, split: str) -> bool:
@@ -86,8 +134,8 @@ def _belongs(picture: int, split: str) -> bool:
 def batch(seed: int, split: str, start: int, count: int) -> Batch:
     """Questions, pictures as boxes, and answers as numbers of :data:`heedmap.data.easy_vqa.ANSWERS`.
 
-    In training the groups come in turn, at first the first two only, and a picture is mirrored at random and its shape moved
-    about, which changes no answer.
+    Beside these what the losses that help ask for: ``looks``, ``there`` and ``middles``. In training the groups come in turn,
+    and a picture is mirrored at random and its shape moved about, which changes no answer.
     """
     rows = [_sample(seed, split, index) for index in range(start, start + count)]
     questions, pictures = zip(*rows, strict=True)
@@ -100,7 +148,30 @@ def batch(seed: int, split: str, start: int, count: int) -> Batch:
         "visual_pos": torch.from_numpy(PLACES).expand(count, -1, -1),
         "answers": torch.tensor([ANSWERS.index(answer) for _, answer, _ in questions]),
         "kinds": torch.tensor([KINDS.index(kind_of(text, answer)) for text, answer, _ in questions]),
+        "denied": torch.tensor([_denied(text) for text, _, _ in questions]),
+        "there": _named(made["input_ids"], questions),
+        **_seen(pictures, [looks(split)[picture] for _, _, picture in questions]),
     }
+
+
+def _named(ids: Int64[Tensor, "batch words"], questions: Sequence[Question]) -> Int64[Tensor, "batch words"]:
+    """For each word that names a shape or colour whether the picture's is that one; :data:`UNKNOWN` for the others."""
+    there = torch.tensor([[int(_there(text, answer))] for text, answer, _ in questions])
+    return torch.where(torch.isin(ids, NAMING), there, UNKNOWN)
+
+
+def _seen(pictures: Sequence[UInt8[np.ndarray, "64 64 3"]], shown: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+    """``looks`` (batch, boxes, 2): shape and colour, 0 for those of bare background; ``middles`` (batch, 2): of the shapes."""
+    shapes = torch.from_numpy(np.stack([_unlike(picture) for picture in pictures]))
+    touched = shapes.unflatten(1, (GRID, -1)).unflatten(3, (GRID, -1)).sum((2, 4)).flatten(1) > 0
+    return {"looks": torch.where(touched[..., None], torch.tensor(shown)[:, None], 0), "middles": _middles(shapes)}
+
+
+def _middles(shapes: Bool[Tensor, "batch 64 64"]) -> Float[Tensor, "batch 2"]:
+    """Of the pixels of each shape, right and down, from -2 to 2 over the picture."""
+    along = (torch.arange(SIDE) + 0.5) * 4 / SIDE - 2
+    counts = torch.stack([shapes.sum(1), shapes.sum(2)], 1).float()
+    return counts @ along / counts.sum(-1)
 
 
 def _source(split: str) -> EasyVqa:
@@ -112,7 +183,7 @@ def _sample(seed: int, split: str, index: int) -> tuple[Question, UInt8[np.ndarr
     if split != "train":
         number = chosen[""][index % len(chosen[""])]
         return data.questions[number], data.picture(number)
-    groups = [chosen[name] for name in GROUPS[: 2 if index < EARLY else None] if chosen[name]]
+    groups = [chosen[name] for name in GROUPS if chosen[name]]
     turn, place = divmod(index, len(groups))
     group = groups[place]
     number = group[turn % len(group)]
@@ -122,37 +193,70 @@ def _sample(seed: int, split: str, index: int) -> tuple[Question, UInt8[np.ndarr
 def _moved(picture: UInt8[np.ndarray, "64 64 3"], random: np.random.Generator) -> UInt8[np.ndarray, "64 64 3"]:
     """The picture, perhaps mirrored, with its shape at a random place: all around it is alike."""
     mirrored = picture[:, ::-1] if random.random() < 0.5 else picture
-    unlike = (mirrored != _background(mirrored)).any(2)
+    unlike = _unlike(mirrored)
     shifts = [
         random.integers(-where[0], SIDE - where[-1]) for where in map(np.flatnonzero, (unlike.any(1), unlike.any(0)))
     ]
     return np.roll(mirrored, shifts, (0, 1))
 
 
-def _background(picture: UInt8[np.ndarray, "64 64 3"]) -> UInt8[np.ndarray, " 3"]:
+def _unlike(picture: UInt8[np.ndarray, "64 64 3"]) -> Bool[np.ndarray, "64 64"]:
+    """The pixels that are not of the background's colour: those of the shape and its smooth edge."""
     corners = picture[[0, 0, -1, -1], [0, -1, 0, -1]]
-    return np.median(corners, 0).astype(np.uint8)  # at most one corner can be the shape's
+    return (picture != np.median(corners, 0).astype(np.uint8)).any(2)  # at most one corner can be the shape's
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Cross-entropy of the answers."""
-    return cross_entropy(_logits(model, batch), batch["answers"])
+    """Cross-entropy of the answers, and two losses that help, read by fixed random heads that are no part of the model.
+
+    What each box shows, of its last state; and whether what a word of the question names is there, and where, of the word's
+    state one layer before the last. Without them, questions that ask whether something is there stay at chance.
+    """
+    made = _outputs(model, batch)
+    looks = _looks_loss(made.vision_hidden_states[-1], batch["looks"])
+    names = _names_loss(made.language_hidden_states[-2], batch["there"], batch["middles"])
+    return cross_entropy(made.question_answering_score, batch["answers"]) + looks + names
+
+
+def _looks_loss(hidden: Float[Tensor, "batch boxes width"], looks: Int64[Tensor, "batch boxes 2"]) -> Tensor:
+    """Cross-entropies of the boxes' shapes and colours, where they are known."""
+    shapes, colours = (hidden.flatten(0, 1) @ fixed_head(hidden.shape[-1], sum(LOOKS))).split(LOOKS, -1)
+    return _weighed(shapes, looks[..., 0].flatten()) + _weighed(colours, looks[..., 1].flatten())
+
+
+def _weighed(read: Float[Tensor, "boxes values"], true: Int64[Tensor, " boxes"]) -> Tensor:
+    weights = torch.ones(read.shape[-1])
+    weights[0] = BARE
+    return cross_entropy(read, true, weights)
+
+
+def _names_loss(
+    hidden: Float[Tensor, "batch words width"],
+    there: Int64[Tensor, "batch words"],
+    middles: Float[Tensor, "batch 2"],
+) -> Tensor:
+    """Cross-entropy of whether what a word names is there, and the mean squared difference to its middle where it is."""
+    read = hidden @ fixed_head(hidden.shape[-1], 4)
+    rows, words = (there == 1).nonzero(as_tuple=True)
+    off = (read[rows, words, 2:] - middles[rows]).square()
+    found = cross_entropy(read[..., :2].flatten(0, 1), there.flatten(), reduction="sum")
+    return found / (there >= 0).sum().clamp(min=1) + off.sum() / max(off.numel(), 1)  # a batch may name nothing
 
 
 def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
-    """``accuracy``: share of questions answered right; ``accuracy/KIND``: of those of a kind."""
+    """``accuracy``: share of questions answered right; ``accuracy/KIND``: of those of a kind; ``accuracy/denied``: with "not"."""
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
     for start in range(0, count, AT_ONCE):
         made = batch(seed, split, start, min(AT_ONCE, count - start))
-        hits = _logits(model, made).argmax(-1) == made["answers"]
-        kinds = [KINDS[number] for number in made["kinds"]]
-        total.update(kinds)
-        right.update(kind for kind, hit in zip(kinds, hits.tolist(), strict=True) if hit)
-    by_kind = {f"accuracy/{kind}": right[kind] / total[kind] for kind in KINDS if total[kind]}
-    return {"accuracy": right.total() / count, **by_kind}
+        hits = (_outputs(model, made).question_answering_score.argmax(-1) == made["answers"]).tolist()
+        for kind, denied, hit in zip(made["kinds"], made["denied"], hits, strict=True):
+            names = ["accuracy", f"accuracy/{KINDS[kind]}", *(["accuracy/denied"] if denied else [])]
+            total.update(names)
+            right.update(names if hit else [])
+    return {name: right[name] / total[name] for name in ("accuracy", *BY_KIND) if total[name]}
 
 
-def _logits(model: nn.Module, batch: Batch) -> Float[Tensor, "batch answers"]:
-    inputs = {name: value for name, value in batch.items() if name not in ("answers", "kinds")}
-    return model(**inputs).question_answering_score
+def _outputs(model: nn.Module, batch: Batch) -> Any:
+    names = ("input_ids", "attention_mask", "token_type_ids", "visual_feats", "visual_pos")
+    return model(**{name: batch[name] for name in names}, output_hidden_states=True)

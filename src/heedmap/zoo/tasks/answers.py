@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from heedmap.data.shapes import ANSWERS, COLOURS, FEATURES, KINDS, SHAPES, VOCABULARY
 from heedmap.errors import UnknownNameError
 from heedmap.zoo.task import Batch
+from heedmap.zoo.tasks.heads import fixed_head
 from heedmap.zoo.tasks.questions import sample
 from heedmap.zoo.tasks.tokenizers import question_tokenizer
 
@@ -116,7 +117,7 @@ def loss(model: nn.Module, batch: Batch) -> Tensor:
 
 def _looks_loss(hidden: Float[Tensor, "batch boxes width"], looks: Int64[Tensor, "batch boxes 2"]) -> Tensor:
     """Cross-entropies of the boxes' shapes and colours, read off their last states by a head that does not learn."""
-    read = hidden.flatten(0, 1) @ _head(hidden.shape[-1], sum(LOOKS))
+    read = hidden.flatten(0, 1) @ fixed_head(hidden.shape[-1], sum(LOOKS))
     shapes, colours = read.split(LOOKS, -1)
     return cross_entropy(shapes, looks[..., 0].flatten()) + cross_entropy(colours, looks[..., 1].flatten())
 
@@ -130,13 +131,8 @@ def _places_loss(
     rows, words = (named >= 0).nonzero(as_tuple=True)
     boxes = positions[rows, named[rows, words]]
     middles = 2 * (boxes[:, :2] + boxes[:, 2:] - 1)
-    read = hidden[rows, words] @ _head(hidden.shape[-1], 2)
+    read = hidden[rows, words] @ fixed_head(hidden.shape[-1], 2)
     return (read - middles).square().sum() / max(read.numel(), 1)  # a batch may name nothing
-
-
-@cache
-def _head(width: int, amount: int) -> Float[Tensor, "width amount"]:
-    return torch.randn(width, amount, generator=torch.Generator().manual_seed(0)) / width**0.5
 
 
 def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
