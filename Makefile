@@ -1,12 +1,13 @@
 # make demo   set up and write a gallery of the zoo's models, demo/index.html; nothing more is fetched
 # make test   set up and pass every check and test: what CI runs
 # make results   the paper's experiments on the zoo: run folders in results/, tables in docs/results.md (hours)
+# make docs   the documents as a site, site/index.html; links and headings that do not exist are errors
 
 VENV ?= .venv
 PYTHON ?= python3
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check bench results clean
+.PHONY: demo test check bench results docs clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/heedmap demo --out demo
@@ -21,6 +22,9 @@ bench: $(INSTALLED)
 results: $(INSTALLED)
 	$(VENV)/bin/python bench/results.py
 
+docs: $(INSTALLED)
+	$(VENV)/bin/zensical build --strict --clean
+
 # A second run installs nothing: only a change of these files does.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -28,4 +32,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo .cache .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo site .cache .mypy_cache .ruff_cache .pytest_cache

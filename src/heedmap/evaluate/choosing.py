@@ -215,7 +215,7 @@ def _figure(found: Comparison, subject: Any, given: Mapping[str, Any], kind: str
 def _page(found: Comparison, name: str, picture: bytes) -> str:
     from heedmap.evaluate.page import STYLE
     from heedmap.render.page import document
-    from heedmap.render.text import html_text
+    from heedmap.render.text import html_text, scrolled
 
     columns = list(
         dict.fromkeys((s, f) for own in found.figures.values() for s, figures in own.items() for f in figures)
@@ -230,12 +230,12 @@ def _page(found: Comparison, name: str, picture: bytes) -> str:
     first = next(iter(found.explanations.values()))
     key = "".join(f"<li>{html_text(line.strip())}</li>" for line in legend())
     refused = "".join(f"<li>left out: {html_text(n)}: {html_text(why)}</li>" for n, why in found.refused.items())
+    table = f"<table><tr><th scope=col>method</th>{head}<th scope=col>seconds</th></tr>\n{rows}\n</table>"
     body = (
         f"<h1>{html_text(name)}: {html_text(first.target[0])}</h1>\n"
         f'<img alt="maps of {html_text(", ".join(found.figures))} side by side" style="max-width: 100%" '
         f'src="data:image/png;base64,{b64encode(picture).decode()}">\n'
-        f"<div class=scroll><table><tr><th scope=col>method</th>{head}<th scope=col>seconds</th></tr>\n{rows}\n</table></div>"
-        f"\n<ul class=fine>{key}{refused}</ul>"
+        f"{scrolled(table, 'figures')}\n<ul class=fine>{key}{refused}</ul>"
     )
     return document(f"<style>{STYLE}</style>\n<main>\n{body}\n</main>\n", f"heedmap: methods on {name}")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from heedmap.render.page import document
-from heedmap.render.text import html_text
+from heedmap.render.text import html_text, scrolled
 
 CLEAR = 0.05
 """A difference with a smaller p is called clear."""
@@ -83,11 +83,11 @@ def _leaderboard(summary: Mapping[str, Any]) -> str:
         for one in measures
     )
     rows = "\n".join(_row(entry, summary) for entry in summary["leaderboard"])
+    table = f"<table><tr><th>method</th><th>mean rank</th>{head}</tr>\n{rows}\n</table>"
     return (
         "<h2>Leaderboard</h2>\n<p class=fine>By mean rank over the measures. In brackets the 95 % bootstrap interval. Green and "
         f"red: clearly better or worse than <code>{html_text(summary['reference'])}</code>, the paper’s method (paired "
-        "bootstrap, p &lt; 0.05 after Holm’s correction).</p>\n"
-        f"<div class=scroll><table><tr><th>method</th><th>mean rank</th>{head}</tr>\n{rows}\n</table></div>"
+        "bootstrap, p &lt; 0.05 after Holm’s correction).</p>\n" + scrolled(table, "leaderboard")
     )
 
 

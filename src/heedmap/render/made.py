@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from heedmap.render.table import ATTENTION_HEAD, STREAM_HEAD, Line, attention_lines, stream_lines, summary
-from heedmap.render.text import html_text
+from heedmap.render.text import html_text, scrolled
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation, Flow
@@ -57,12 +57,14 @@ def _rows(rows: Mapping[str, str]) -> str:
 
 
 def _flow(flow: Flow) -> str:
-    tables = _table(ATTENTION_HEAD, attention_lines(flow)) + "\n" + _table(STREAM_HEAD, stream_lines(flow))
+    tables = _table("attentions", ATTENTION_HEAD, attention_lines(flow))
+    tables += "\n" + _table("streams", STREAM_HEAD, stream_lines(flow))
     notes = "".join(f"<p>note: {html_text(note)}</p>" for note in flow.notes)
     return f"<details>\n<summary>Attention found: {html_text(summary(flow))}</summary>\n{tables}\n{notes}</details>"
 
 
-def _table(head: Line, lines: list[Line]) -> str:
+def _table(name: str, head: Line, lines: list[Line]) -> str:
     names = "".join(f'<th scope="col">{html_text(name)}</th>' for name in head)
     rows = "\n".join("<tr>" + "".join(f"<td>{html_text(cell)}</td>" for cell in line) + "</tr>" for line in lines)
-    return f'<div class="scroll"><table>\n<thead><tr>{names}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
+    table = f"<table>\n<thead><tr>{names}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
+    return scrolled(table, name)

@@ -10,7 +10,7 @@ from heedmap.render.made import made
 from heedmap.render.page import document, facts, wrapped
 from heedmap.render.sample import number
 from heedmap.render.scale import Scale, scale_of, step_class
-from heedmap.render.text import html_text
+from heedmap.render.text import html_text, scrolled
 from heedmap.render.wordmap import legend
 from heedmap.render.words import words
 
@@ -69,12 +69,13 @@ def matrix(answers: Answers, name: str, level: int) -> str:
         return ""
     columns = "".join(f'<th scope="col" dir="auto">{html_text(word.text)}</th>' for word in heads)
     rows = "\n".join(_row(label, segment) for label, segment in zip(answers.names, segments, strict=True))
+    table = (
+        f'<table class="matrix">\n<thead><tr><td></td>{columns}<th scope="col" class="end">largest</th></tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody></table>"
+    )
     return (
         f"<h{level}>What is said, and what in {html_text(name)} it rests on</h{level}>\n"
-        f'<div class="scroll" tabindex="0" role="region" aria-label="alignment with {html_text(name)}">'
-        f'<table class="matrix">\n'
-        f'<thead><tr><td></td>{columns}<th scope="col" class="end">largest</th></tr></thead>\n'
-        f"<tbody>\n{rows}\n</tbody></table></div>\n"
+        f"{scrolled(table, f'alignment with {name}')}\n"
         f'<p class="fine">{ROW_NOTE}</p>'
     )
 

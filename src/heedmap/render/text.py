@@ -57,6 +57,11 @@ def html_text(text: str) -> str:
     return escape(visible(text), quote=True)
 
 
+def scrolled(table: str, name: str) -> str:
+    """``table``, which is HTML, where it can be moved sideways, also by keys; ``name``, which is text, is read out for it."""
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{html_text(name)}">{table}</div>'
+
+
 def _token_html(drawn: Sample, used: Scale, i: int, kind: str) -> str:
     label, value = drawn.labels[i], drawn.values[i]
     ground, letters = tint(used.share(value))
