@@ -176,8 +176,6 @@ def _maps(
     clickable: bool,
 ) -> str:
     segments: Sequence[Any] = list(explanation.segments.values())
-    drawn: Iterable[str] = (
-        figure(s, index, image, (scales or {}).get(s.name), clickable=clickable) for s in segments
-    )
+    drawn: Iterable[str] = (figure(s, index, image, (scales or {}).get(s.name), clickable=clickable) for s in segments)
     pair = ' class="pair"' if len(segments) > 1 and any(s.grid is not None for s in segments) else ""
     return f"<div{pair}>\n{chr(10).join(drawn)}\n</div>"

@@ -43,8 +43,8 @@ def patch_buttons(segment: Segment, index: int, geometry: Geometry) -> str:
         return ""
     values = sample(segment, index).values
     buttons = "".join(
-        f"<i{button(segment.name, [i], first=i == 0)} "
-        f'aria-label="row {i // columns + 1}, column {i % columns + 1}: {number(float(value))}"></i>'
+        f"<b{button(segment.name, [i], first=i == 0)} "
+        f'aria-label="row {i // columns + 1}, column {i % columns + 1}: {number(float(value))}"></b>'
         for i, value in enumerate(values)
     )
     name = html_text(f"patches of {segment.name}")

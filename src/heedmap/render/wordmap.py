@@ -39,9 +39,7 @@ class Passage:
     shown: bool
 
 
-def word_map(
-    segment: Segment, index: int = 0, given: Scale | None = None, *, clickable: bool = False
-) -> str:
+def word_map(segment: Segment, index: int = 0, given: Scale | None = None, *, clickable: bool = False) -> str:
     """The text, its scale in words and numbers, and its most relevant words as a table.
 
     Args:
