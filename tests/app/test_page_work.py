@@ -11,9 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import heedmap
 from heedmap.errors import (
@@ -24,14 +22,11 @@ from heedmap.errors import (
     TimeLimitError,
     UnknownNameError,
 )
-from heedmap.media import read_image
 from heedmap.render.data import to_json
-from heedmap.webpage import uploads
 from heedmap.webpage.gate import Gate
 from heedmap.webpage.given import Given
 from heedmap.webpage.handlers import UNEXPECTED, Asked, Handlers, attempt
 from heedmap.webpage.libraries import library
-from heedmap.webpage.limits import Limits
 from heedmap.webpage.material import offered, sample
 from heedmap.webpage.models import Models
 from heedmap.webpage.results import TYPES, Result, Results
@@ -196,74 +191,6 @@ def test_what_cannot_be_explained_is_told(handlers: Handlers, asked: Callable[[s
             handlers.explain(found, number, [GENERIC])
     with pytest.raises(UnknownNameError, match="known methods"):
         way("<b>", "", handlers.limits)
-
-
-# -- limits -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_text_of_as_many_letters_as_are_allowed() -> None:
-    assert Limits().text("a" * 10_000) == "a" * 10_000
-    assert Limits().text("") is None
-
-
-def _forms(folder: Path) -> dict[str, Path]:
-    """Pictures that need care: turned, animated, see-through, of 16 bits, grey."""
-    side = np.arange(12 * 8, dtype=np.uint8).reshape(8, 12)
-    grey = Image.fromarray(side)
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    grey.convert("RGB").save(folder / "turned.jpg", exif=turned)
-    grey.save(folder / "moving.gif", save_all=True, append_images=[grey.rotate(90)])
-    Image.merge("RGBA", [grey] * 4).save(folder / "clear.png")
-    Image.fromarray(side.astype(np.uint16) * 600).save(folder / "deep.png")
-    grey.save(folder / "grey.webp")
-    return {path.name: path for path in folder.iterdir()}
-
-
-@pytest.mark.parametrize("name", ["turned.jpg", "moving.gif", "clear.png", "deep.png", "grey.webp"])
-def test_pictures_are_read_as_the_command_line_reads_them(name: str, tmp_path: Path) -> None:
-    path = _forms(tmp_path)[name]
-    found = uploads.picture(path, Limits())
-    assert found is not None
-    assert found.mode == "RGB"
-    assert found.size == ((8, 12) if name == "turned.jpg" else (12, 8))
-    assert np.array_equal(np.asarray(found), np.asarray(read_image(path)))
-
-
-def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "wide.png"
-    Image.new("1", (6_000, 4_000)).save(path)
-    assert path.stat().st_size < 100_000
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("it was decoded"))
-    with pytest.raises(InputError, match=r"6000 × 4000 pixels, 24\.0 million"):
-        uploads.picture(path, Limits())
-
-
-def test_a_bomb_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "bomb.png"
-    Image.new("1", (20_000, 20_000)).save(path)
-    with pytest.raises(InputError):
-        uploads.picture(path, Limits())
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>"]
-)
-def test_what_is_no_picture_is_told_without_a_path(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "secret-folder.png"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="the picture cannot be read") as caught:
-        uploads.picture(path, Limits())
-    assert "secret-folder" not in str(caught.value)
-
-
-def test_a_file_of_too_many_bytes_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "large.png"
-    path.write_bytes(bytes(1001))
-    with pytest.raises(InputError, match="MB; the page takes"):
-        uploads.picture(path, Limits(bytes=1000))
 
 
 # -- models -----------------------------------------------------------------------------------------------------------
