@@ -9,7 +9,7 @@ from heedmap.errors import InputError
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one request, and of how many wait.
+    """Limits of one request, and of how many there may be.
 
     Attributes:
         bytes: of a file that is uploaded.
@@ -20,6 +20,7 @@ class Limits:
         letters: characters of a text.
         passes: the largest number that an option of a method may be, such as its steps.
         seconds: that a request may take, from when it is its turn in the queue.
+        at_once: requests that are worked on at once.
         waiting: requests that may wait in the queue.
     """
 
@@ -31,6 +32,7 @@ class Limits:
     letters: int = 10_000
     passes: int = 1_000
     seconds: float = 60.0
+    at_once: int = 8
     waiting: int = 64
 
     def __str__(self) -> str:
@@ -40,10 +42,12 @@ class Limits:
         )
 
     def text(self, text: str | None) -> str | None:
-        """``text``, or None where there is none; InputError where it is too long."""
+        """``text``, or None where there is none; InputError where it is too long, or no text that can be written."""
         if text is not None and len(text) > self.letters:
             raise InputError(
                 f"the text has {len(text):,} characters; the page takes up to {self.letters:,}: shorten it, or explain "
                 "it on the command line"
             )
+        if text is not None and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise InputError("the text holds half a character (a lone surrogate); type it again")
         return text or None

@@ -47,7 +47,10 @@ class _Page:
         self.results = results
         self.asked = gr.State(None, time_to_live=KEPT_SECONDS)
         self.begin = gr.State("", time_to_live=KEPT_SECONDS)
-        self.shared: dict[str, Any] = {"concurrency_limit": 8, "concurrency_id": "models"}
+        self.shared: dict[str, Any] = {
+            "concurrency_limit": handlers.limits.at_once,
+            "concurrency_id": "models",
+        }
 
     def build(self) -> None:
         """Place the parts, then say what happens to each."""
