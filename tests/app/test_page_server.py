@@ -6,7 +6,6 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
+from page_people import CallError, Person, downloaded, file_data, png
 from PIL import Image
 
 import heedmap
@@ -32,7 +32,6 @@ from gradio_client.exceptions import AppError  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 TEXT = "dog red ; cat blue ; sun green ? cat"
-WORDS = ("red", "blue", "green", "pink", "navy", "cream", "silver", "violet", "amber", "ivory")
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +55,16 @@ def status(address: str, path: str, data: bytes | None = None) -> int:
         return error.code
 
 
-def downloaded(address: str, links: str, ending: str) -> bytes:
-    (href,) = re.findall(rf'href="(explained/[\w-]+\.{ending})"', links)
-    with urlopen(address + href, timeout=30) as answer:
-        return answer.read()
+def ask(
+    client: Client, model: str, text: str | None = None, picture: Any = None, number: int | None = None, **more: Any
+) -> Any:
+    """``more``: ``second``, ``said``, ``audio``, ``boxes``. Gives the message, the answers, and what else is shown."""
+    fields = [text, more.get("second"), more.get("said"), picture, more.get("audio"), more.get("boxes")]
+    return client.predict(model, number, *fields, api_name="/ask")
 
 
-def ask(client: Client, model: str, text: str | None = None, picture: Any = None, number: int | None = None) -> Any:
-    return client.predict(model, number, text, picture, api_name="/ask")
+def explain(client: Client, answer: int | None = 0, method: str = "generic", options: str = "") -> Any:
+    return client.predict(answer, method, options, api_name="/explain")
 
 
 def test_it_listens_on_this_machine_alone(address: str) -> None:
@@ -71,10 +72,10 @@ def test_it_listens_on_this_machine_alone(address: str) -> None:
 
 
 def test_explain_is_what_a_direct_call_gives(address: str, client: Client) -> None:
-    message, answers, _, _ = ask(client, "zoo/gpt-lists", TEXT)
+    message, answers, *_ = ask(client, "zoo/gpt-lists", TEXT)
     assert message == ""
     assert answers["choices"][0][0].startswith("blue — ")
-    message, html, links = client.predict(0, "generic", api_name="/explain")
+    message, html, links = explain(client)
     assert message == ""
     direct = heedmap.load("zoo/gpt-lists").explain(text=TEXT, target="blue")
     assert json.loads(downloaded(address, links, "json")) == json.loads(to_json(direct))
@@ -85,7 +86,7 @@ def test_explain_is_what_a_direct_call_gives(address: str, client: Client) -> No
 
 def test_compare_shows_both(address: str, client: Client) -> None:
     ask(client, "zoo/gpt-lists", TEXT)
-    message, html, links = client.predict(0, "rollout", "raw_attention", api_name="/compare")
+    message, html, links = client.predict(0, "rollout", "", "raw_attention", "", api_name="/compare")
     assert message == ""
     assert html.count('<div class="heedmap">') == 2
     assert [one["method"] for one in json.loads(downloaded(address, links, "json"))] == ["rollout", "raw_attention"]
@@ -94,9 +95,9 @@ def test_compare_shows_both(address: str, client: Client) -> None:
 def test_a_sample_is_picked_and_its_picture_asked(client: Client) -> None:
     number = next(iter(offered("zoo/vit-shapes")))
     client.predict("zoo/vit-shapes", api_name="/choose")
-    message, _, picture = client.predict("zoo/vit-shapes", number, api_name="/pick")
+    message, *_, picture, _ = client.predict("zoo/vit-shapes", number, api_name="/pick")
     assert message == ""
-    message, answers, _, _ = ask(
+    message, answers, *_ = ask(
         client, "zoo/vit-shapes", None, handle_file(picture["path"] if isinstance(picture, dict) else picture), number
     )
     assert message == ""
@@ -108,7 +109,7 @@ def test_a_sample_is_picked_and_its_picture_asked(client: Client) -> None:
 def test_a_picture_is_uploaded(client: Client, tmp_path: Path) -> None:
     path = tmp_path / "mine.webp"
     Image.new("RGBA", (50, 40), (200, 0, 0, 128)).save(path)
-    message, answers, _, _ = ask(client, "zoo/vit-shapes", None, handle_file(str(path)))
+    message, answers, *_ = ask(client, "zoo/vit-shapes", None, handle_file(str(path)))
     assert message == ""
     assert len(answers["choices"]) == 5
 
@@ -126,7 +127,7 @@ def test_a_picture_is_uploaded(client: Client, tmp_path: Path) -> None:
 )
 def test_bad_input_is_told_and_the_next_is_answered(model: str, text: str | None, words: str, client: Client) -> None:
     began = time.monotonic()
-    message, answers, _, _ = ask(client, model, text)
+    message, answers, *_ = ask(client, model, text)
     assert re.search(words, message)
     assert 'role="alert"' in message
     assert answers["choices"] == []
@@ -136,8 +137,8 @@ def test_bad_input_is_told_and_the_next_is_answered(model: str, text: str | None
 
 def test_nothing_is_explained_before_it_was_asked(client: Client) -> None:
     with pytest.raises(AppError):
-        client.predict(0, "generic", api_name="/explain")
-    message, html, _ = client.predict(None, "generic", api_name="/explain")
+        explain(client)
+    message, html, _ = explain(client, None)
     assert "ask the model first" in message
     assert html == ""
 
@@ -210,41 +211,54 @@ def test_no_file_of_the_machine_is_handed_out(path: str, address: str) -> None:
     assert status(address, path) in (403, 404)
 
 
+FIELDS = {"picture": ("zoo/vit-shapes", 5), "sound": ("zoo/vit-shapes", 6), "boxes": ("zoo/lxmert-shapes", 7)}
+"""A field of files → a model to ask and the field's place among the values."""
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", str(ROOT / "pyproject.toml"), "https://example.org/a.png"])
 @pytest.mark.parametrize("form", ["path", "url"])
-def test_a_picture_is_never_a_path_or_an_address(path: str, form: str, address: str) -> None:
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_file_is_never_a_path_or_an_address(field: str, path: str, form: str, address: str) -> None:
     """Asked without Gradio's client, which would send its own machine's file."""
-    picture = {"path": path, "meta": {"_type": "gradio.FileData"}} | ({"url": path} if form == "url" else {})
-    data = json.dumps({"data": ["zoo/vit-shapes", None, None, picture]}).encode()
-    call = Request(address + "gradio_api/call/ask", data, {"Content-Type": "application/json"})
-    with urlopen(call, timeout=20) as answer:
-        event = json.load(answer)["event_id"]
-    with urlopen(f"{address}gradio_api/call/ask/{event}", timeout=20) as answer:
-        told = answer.read().decode()
-    assert told.startswith("event: error")
-    assert path.startswith("/") or "not fetched from an address" in told
-    assert "root:" not in told
-    assert "[project]" not in told
+    model, place = FIELDS[field]
+    values: list[Any] = [model, *[None] * 7]
+    values[place] = file_data(path) | ({"url": path} if form == "url" else {})
+    with pytest.raises(CallError) as told:
+        Person(address).call("ask", *values)
+    assert path.startswith("/") or "not fetched from an address" in str(told.value)
+    assert "root:" not in str(told.value)
+    assert "[project]" not in str(told.value)
 
 
-def test_twenty_at_once_each_get_their_own(address: str) -> None:
-    texts = [
-        f"dog {WORDS[i % 10]} ; cat {WORDS[(i * 3 + 1) % 10]} ; sun {WORDS[(i + 5) % 10]} ? {('dog', 'cat')[i // 10]}"
-        for i in range(20)
-    ]
-    subject = heedmap.load("zoo/gpt-lists")
-    expected = [json.loads(to_json(subject.explain(text=text))) for text in texts]
-    assert len({json.dumps(one) for one in expected}) == 20
+def test_uploads_cannot_be_found_by_others(address: str) -> None:
+    where = Path(Person(address).upload("mine.png", png((9, 9))))
+    assert where.name == "mine.png"
+    assert len(where.parent.name) >= 32  # nobody guesses it
+    assert status(address, f"gradio_api/file={where}") == 200  # the one who uploaded it sees it on the page
+    for other in (where.parent, where.parent.parent, where.parent.parent / "mine.png", f"{where.parent}/../{where}"):
+        assert status(address, f"gradio_api/file={other}") in (403, 404)
+    link = where.parent / "link.png"
+    link.symlink_to(ROOT / "pyproject.toml")
+    assert status(address, f"gradio_api/file={link}") in (403, 404)
 
-    def one(text: str) -> Any:
-        client = Client(address, verbose=False)
-        assert ask(client, "zoo/gpt-lists", text)[0] == ""
-        message, _, links = client.predict(0, "generic", api_name="/explain")
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>document.title='run'</script>",
+        "\"'`><img src=x onerror=alert(1)> {{value}} ${value}",
+        "\u202ered\u2066 \u200f dog",
+        "dog \U0001f468\u200d\U0001f469\u200d\U0001f467 ? cat",
+        "dog \x00 red\x1b[31m ? dog",
+    ],
+)
+def test_odd_texts_are_shown_as_text(text: str, client: Client) -> None:
+    message, answers, *_ = ask(client, "zoo/gpt-lists", text)
+    shown = message
+    if answers["choices"]:
+        message, shown, _ = explain(client)
         assert message == ""
-        return json.loads(downloaded(address, links, "json"))
-
-    began = time.monotonic()
-    with ThreadPoolExecutor(20) as people:
-        found = list(people.map(one, texts))
-    assert found == expected
-    assert time.monotonic() - began < 60
+    assert shown
+    for mark in ("<script", "<img src=x", "\u202e", "\u2066", "\x00", "\x1b"):
+        assert mark not in shown
+    assert "Traceback" not in shown

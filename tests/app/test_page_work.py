@@ -11,9 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import heedmap
 from heedmap.errors import (
@@ -24,17 +22,18 @@ from heedmap.errors import (
     TimeLimitError,
     UnknownNameError,
 )
-from heedmap.media import read_image
 from heedmap.render.data import to_json
 from heedmap.webpage.gate import Gate
+from heedmap.webpage.given import Given
 from heedmap.webpage.handlers import UNEXPECTED, Asked, Handlers, attempt
 from heedmap.webpage.libraries import library
-from heedmap.webpage.limits import Limits
 from heedmap.webpage.material import offered, sample
 from heedmap.webpage.models import Models
 from heedmap.webpage.results import TYPES, Result, Results
+from heedmap.webpage.ways import Way, way
 
 TEXT = "dog red ; cat blue ; sun green ? cat"
+GENERIC = Way("generic", {})
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def asked(handlers: Handlers, tmp_path_factory: pytest.TempPathFactory) -> Calla
         if given.picture is not None:
             path = str(tmp_path_factory.mktemp("upload") / "sample.png")
             given.picture.save(path)
-        return handlers.predict(model, number, given.text, path)
+        return handlers.predict(model, Given(text=given.text, image=path, number=number))
 
     return ask
 
@@ -75,7 +74,7 @@ def test_each_answer_can_be_explained_and_is_as_probable_as_was_said(
     found = asked(model)
     assert found.predictions.choices
     for number, choice in enumerate(found.predictions.choices):
-        (explanation,) = handlers.explain(found, number, "generic").explanations
+        (explanation,) = handlers.explain(found, number, [GENERIC]).explanations
         if choice.probability is None:
             assert explanation.top is None
         else:
@@ -100,34 +99,37 @@ def test_objects_lie_where_they_are(asked: Callable[[str], Asked]) -> None:
 
 
 def test_an_explanation_is_that_of_a_direct_call(handlers: Handlers) -> None:
-    found = handlers.predict("zoo/gpt-lists", None, TEXT, None)
+    found = handlers.predict("zoo/gpt-lists", Given(TEXT))
     assert found.predictions.choices[0].name == "blue"
-    data = json.loads(handlers.explain(found, 0, "rollout").file(".json"))
+    data = json.loads(handlers.explain(found, 0, [Way("rollout", {})]).file(".json"))
     assert data == json.loads(
         to_json(heedmap.load("zoo/gpt-lists").explain(text=TEXT, target="blue", method="rollout"))
     )
 
 
 def test_boxes_have_their_names_and_the_picture_is_theirs(handlers: Handlers, asked: Callable[[str], Asked]) -> None:
-    result = handlers.explain(asked("zoo/lxmert-shapes"), 0, "generic")
+    result = handlers.explain(asked("zoo/lxmert-shapes"), 0, [GENERIC])
     labels = result.explanations[0].segments["boxes"].labels
     assert labels is not None
     assert any("background" in label for label in labels[0])
     assert result.picture is not None
     assert result.picture.boxes is not None
-    assert "the relevance of the boxes" in result.html()
+    assert "the picture of the boxes" in result.html()
 
 
 def test_the_text_of_a_sample_with_boxes_can_be_another(handlers: Handlers) -> None:
-    found = handlers.predict("zoo/lxmert-shapes", next(iter(offered("zoo/lxmert-shapes"))), "is there a ring?", None)
-    assert found.given["text"] == "is there a ring?"
+    number = next(iter(offered("zoo/lxmert-shapes")))
+    found = handlers.predict("zoo/lxmert-shapes", Given("is there a ring?", number=number))
+    (explanation,) = handlers.explain(found, 0, [GENERIC]).explanations
+    assert explanation.segments["text"].labels is not None
+    assert explanation.segments["text"].labels[0][1:-1] == ("is", "there", "a", "ring", "?")
 
 
 @pytest.mark.parametrize("ending", TYPES)
 def test_files_of_one_and_of_two(ending: str, handlers: Handlers, asked: Callable[[str], Asked]) -> None:
     found = asked("zoo/detr-shapes")
-    one = handlers.explain(found, 0, "generic").file(ending)
-    two = handlers.compare(found, 0, "generic", "raw_attention").file(ending)
+    one = handlers.explain(found, 0, [GENERIC]).file(ending)
+    two = handlers.explain(found, 0, [GENERIC, Way("raw_attention", {})]).file(ending)
     start = {".png": b"\x89PNG", ".html": b"<!DOCTYPE html>", ".json": b"{"}[ending]
     assert one.startswith(start)
     assert two.startswith(b"[" if ending == ".json" else start)
@@ -136,16 +138,18 @@ def test_files_of_one_and_of_two(ending: str, handlers: Handlers, asked: Callabl
 
 
 def test_a_method_can_be_compared_with_itself(handlers: Handlers, asked: Callable[[str], Asked]) -> None:
-    assert handlers.compare(asked("zoo/gpt-lists"), 0, "generic", "generic").file(".png").startswith(b"\x89PNG")
+    assert (
+        handlers.explain(asked("zoo/gpt-lists"), 0, [GENERIC, Way("generic", {})]).file(".png").startswith(b"\x89PNG")
+    )
 
 
 def test_there_is_no_other_file(handlers: Handlers, asked: Callable[[str], Asked]) -> None:
     with pytest.raises(FileFormatError, match="there are"):
-        handlers.explain(asked("zoo/gpt-lists"), 0, "generic").file(".exe")
+        handlers.explain(asked("zoo/gpt-lists"), 0, [GENERIC]).file(".exe")
 
 
 def test_what_people_wrote_is_escaped(handlers: Handlers, asked: Callable[[str], Asked]) -> None:
-    (one,) = handlers.explain(asked("zoo/gpt-lists"), 0, "generic").explanations
+    (one,) = handlers.explain(asked("zoo/gpt-lists"), 0, [GENERIC]).explanations
     count = one["text"].shape[1]
     evil = one.with_labels({"text": (("<script>alert(1)</script>",) * count,)})
     evil = replace(evil, target=("<img src=x onerror=alert(1)>",))
@@ -164,6 +168,7 @@ def test_what_people_wrote_is_escaped(handlers: Handlers, asked: Callable[[str],
         ("zoo/gpt-lists", None, "a" * 10_001, InputError, "10,001 characters"),
         ("zoo/gpt-lists", None, "a" * 100_000, InputError, "100,000 characters"),
         ("zoo/gpt-lists", None, "dog " * 2_000, InputError, "tokens"),
+        ("zoo/gpt-lists", None, "\ud800 dog", InputError, "half a character"),
         ("zoo/gpt-lists", -1, "dog", UnknownNameError, "has no sample"),
         ("zoo/vit-shapes", None, None, InputError, "no image was given"),
         ("zoo/lxmert-shapes", None, "is there a ring?", InputError, "pick one of its samples"),
@@ -174,87 +179,19 @@ def test_what_cannot_be_asked_is_told(
 ) -> None:
     began = time.monotonic()
     with pytest.raises(error, match=words):
-        handlers.predict(model, number, text, None)
+        handlers.predict(model, Given(text, number=number))
     assert time.monotonic() - began < 10
 
 
 def test_what_cannot_be_explained_is_told(handlers: Handlers, asked: Callable[[str], Asked]) -> None:
     with pytest.raises(InputError, match="ask the model first"):
-        handlers.explain(None, 0, "generic")
+        handlers.explain(None, 0, [GENERIC])
     found = asked("zoo/gpt-lists")
     for number in (None, -1, 99):
         with pytest.raises(InputError, match="choose one"):
-            handlers.explain(found, number, "generic")
+            handlers.explain(found, number, [GENERIC])
     with pytest.raises(UnknownNameError, match="known methods"):
-        handlers.explain(found, 0, "<b>")
-
-
-# -- limits -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_text_of_as_many_letters_as_are_allowed() -> None:
-    assert Limits().text("a" * 10_000) == "a" * 10_000
-    assert Limits().text("") is None
-
-
-def _forms(folder: Path) -> dict[str, Path]:
-    """Pictures that need care: turned, animated, see-through, of 16 bits, grey."""
-    side = np.arange(12 * 8, dtype=np.uint8).reshape(8, 12)
-    grey = Image.fromarray(side)
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    grey.convert("RGB").save(folder / "turned.jpg", exif=turned)
-    grey.save(folder / "moving.gif", save_all=True, append_images=[grey.rotate(90)])
-    Image.merge("RGBA", [grey] * 4).save(folder / "clear.png")
-    Image.fromarray(side.astype(np.uint16) * 600).save(folder / "deep.png")
-    grey.save(folder / "grey.webp")
-    return {path.name: path for path in folder.iterdir()}
-
-
-@pytest.mark.parametrize("name", ["turned.jpg", "moving.gif", "clear.png", "deep.png", "grey.webp"])
-def test_pictures_are_read_as_the_command_line_reads_them(name: str, tmp_path: Path) -> None:
-    path = _forms(tmp_path)[name]
-    found = Limits().picture(path)
-    assert found is not None
-    assert found.mode == "RGB"
-    assert found.size == ((8, 12) if name == "turned.jpg" else (12, 8))
-    assert np.array_equal(np.asarray(found), np.asarray(read_image(path)))
-
-
-def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "wide.png"
-    Image.new("1", (6_000, 4_000)).save(path)
-    assert path.stat().st_size < 100_000
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("it was decoded"))
-    with pytest.raises(InputError, match=r"6000 × 4000 pixels, 24\.0 million"):
-        Limits().picture(path)
-
-
-def test_a_bomb_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "bomb.png"
-    Image.new("1", (20_000, 20_000)).save(path)
-    with pytest.raises(InputError):
-        Limits().picture(path)
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>"]
-)
-def test_what_is_no_picture_is_told_without_a_path(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "secret-folder.png"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="the picture cannot be read") as caught:
-        Limits().picture(path)
-    assert "secret-folder" not in str(caught.value)
-
-
-def test_a_file_of_too_many_bytes_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "large.png"
-    path.write_bytes(bytes(1001))
-    with pytest.raises(InputError, match="MB; the page takes"):
-        Limits(bytes=1000).picture(path)
+        way("<b>", "", handlers.limits)
 
 
 # -- models -----------------------------------------------------------------------------------------------------------
@@ -302,14 +239,14 @@ def test_a_model_that_cannot_be_loaded_is_told_and_the_others_work(tmp_path: Pat
     handlers = Handlers(Models([str(tmp_path)]))
     for _ in range(2):
         with pytest.raises(ModelLoadError, match="cannot be loaded"):
-            handlers.predict(str(tmp_path), None, "a", None)
-    assert handlers.predict("zoo/gpt-lists", None, TEXT, None).predictions.choices
+            handlers.predict(str(tmp_path), Given("a"))
+    assert handlers.predict("zoo/gpt-lists", Given(TEXT)).predictions.choices
 
 
 def test_it_is_told_what_is_being_done(handlers: Handlers) -> None:
     told: list[str] = []
-    found = handlers.predict("zoo/gpt-lists", None, TEXT, None, told.append)
-    handlers.compare(found, 0, "generic", "rollout", told.append)
+    found = handlers.predict("zoo/gpt-lists", Given(TEXT), told.append)
+    handlers.explain(found, 0, [GENERIC, Way("rollout", {})], tell=told.append)
     assert told[-2:] == ["explaining by generic", "explaining by rollout"]
     assert "asking the model" in told
 

@@ -17,6 +17,7 @@ from heedmap.render.colours import table
 from heedmap.render.overlay import grid_values
 from heedmap.render.sample import Sample, number, sample
 from heedmap.render.scale import Scale, step_class
+from heedmap.render.starts import button
 from heedmap.render.text import html_text
 from heedmap.render.wordmap import line
 from heedmap.render.words import top_words, words
@@ -92,10 +93,10 @@ def panel(segment: Segment, index: int, scale_used: Scale, *, seen: bool = False
     return bars(drawn, scale_used, BARS)
 
 
-def bars(drawn: Sample, scale_used: Scale, most: int) -> str:
-    """The most relevant tokens as a table with bars from 0."""
+def bars(drawn: Sample, scale_used: Scale, most: int, name: str = "") -> str:
+    """The most relevant tokens as a table with bars from 0; as buttons where the ``name`` of their segment is given."""
     top = drawn.top(most)
-    rows = "\n".join(_bar(drawn, i, scale_used) for i in top)
+    rows = "\n".join(_bar(drawn, i, scale_used, button(name, [i], first=i == top[0])) for i in top)
     rest = f'<p class="fine">the top {len(top)} of {len(drawn.shown)}</p>' if len(top) < len(drawn.shown) else ""
     head = '<thead><tr><th scope="col">token</th><th scope="col">bar</th><th scope="col">relevance</th></tr></thead>'
     return f'<table class="bars">\n{head}\n<tbody>\n{rows}\n</tbody>\n</table>{rest}'
@@ -162,10 +163,10 @@ def _layer(places: NDArray[np.float64], scale_used: Scale, seen: bool) -> str:
     return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
-def _bar(drawn: Sample, i: int, scale_used: Scale) -> str:
+def _bar(drawn: Sample, i: int, scale_used: Scale, pressed: str) -> str:
     value = float(drawn.values[i])
     kind = step_class(scale_used.step(value)) or "s0"
     bar = f'<div class="bar {kind}" style="width:{abs(scale_used.share(value)):.1%}"></div>'
-    return (
-        f'<tr><th scope="row" dir="auto">{html_text(drawn.labels[i])}</th><td>{bar}</td><td>{number(value)}</td></tr>'
-    )
+    label = html_text(drawn.labels[i])
+    name = f"<span{pressed}>{label}</span>" if pressed else label
+    return f'<tr><th scope="row" dir="auto">{name}</th><td>{bar}</td><td>{number(value)}</td></tr>'

@@ -11,9 +11,10 @@ import numpy as np
 
 from heedmap.render.choose import bars, most_relevant
 from heedmap.render.colours import colour
-from heedmap.render.overlay import heat_grid, overlay
+from heedmap.render.overlay import as_picture, heat_grid, overlay
 from heedmap.render.sample import Sample, sample
 from heedmap.render.scale import Scale, joined, token_scale
+from heedmap.render.starts import patch_buttons
 from heedmap.render.text import html_text
 from heedmap.render.wordmap import legend, word_map
 from heedmap.render.words import words, words_scale
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
 MOST_BARS = 50
 
 
-def figure(segment: Segment, index: int = 0, image: Image.Image | None = None, given: Scale | None = None) -> str:
+def figure(
+    segment: Segment,
+    index: int = 0,
+    image: Image.Image | None = None,
+    given: Scale | None = None,
+    *,
+    clickable: bool = False,
+) -> str:
     """The map of a segment.
 
     Args:
@@ -34,6 +42,7 @@ def figure(segment: Segment, index: int = 0, image: Image.Image | None = None, g
         index: the sample.
         image: as the model saw it, to lay patches on.
         given: a scale that several maps share; None: the map's own.
+        clickable: whether its tokens are buttons, see :mod:`heedmap.render.starts`; those of sound are none.
 
     Raises:
         InputError: no such sample, or ``image`` is no PIL image.
@@ -43,11 +52,13 @@ def figure(segment: Segment, index: int = 0, image: Image.Image | None = None, g
     own = segment_scale(segment, index)
     used = given or own
     if segment.grid is None and segment.kind == "text":
-        return _figure(caption, word_map(segment, index, given))
+        return _figure(caption, word_map(segment, index, given, clickable=clickable))
     if segment.grid is not None:
-        body = f"{_patches(segment, index, image, used)}\n{legend(used, '', patches=True)}"
+        body = f"{_patches(segment, index, image, used, clickable)}\n{legend(used, '', patches=True)}"
+    elif segment.kind == "audio":
+        body = _curve(drawn, used)
     else:
-        body = _curve(drawn, used) if segment.kind == "audio" else bars(drawn, used, MOST_BARS)
+        body = bars(drawn, used, MOST_BARS, segment.name if clickable else "")
     return _figure(f"{caption} · {html_text(used.about(own))}", body)
 
 
@@ -79,9 +90,13 @@ def image_html(picture: Image.Image, words_instead: str) -> str:
     return f'<img alt="{html_text(words_instead)}" src="data:image/png;base64,{data}">'
 
 
-def _patches(segment: Segment, index: int, image: Image.Image | None, used: Scale) -> str:
+def _patches(segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> str:
     picture = heat_grid(segment, index, scale=used) if image is None else overlay(image, segment, index, scale=used)
-    return image_html(picture, f"relevance of {segment.name}; most relevant: {most_relevant(segment, index)}")
+    drawn = image_html(picture, f"relevance of {segment.name}; most relevant: {most_relevant(segment, index)}")
+    if not clickable:
+        return drawn
+    buttons = patch_buttons(segment, index, as_picture(picture if image is None else image).geometry)
+    return f'<div class="stack" style="aspect-ratio:{picture.width}/{picture.height}">{drawn}{buttons}</div>'
 
 
 def _curve(drawn: Sample, used: Scale) -> str:

@@ -82,11 +82,23 @@ def comparison_bodies(
 
 
 def explanation_fragment(
-    explanation: Explanation, index: int = 0, image: Image.Image | None = None, *, level: int = 2
+    explanation: Explanation,
+    index: int = 0,
+    image: Image.Image | None = None,
+    *,
+    level: int = 2,
+    clickable: bool = False,
 ) -> str:
-    """What :func:`explanation_page` shows, as one ``<div>`` with its own style, for notebooks; ``level`` of its heading."""
+    """What :func:`explanation_page` shows, as one ``<div>`` with its own style, for notebooks.
+
+    Args:
+        explanation, index, image: as there.
+        level: of its heading.
+        clickable: whether tokens are buttons, see :mod:`heedmap.render.starts`.
+    """
     index = checked_index(index, batch_size(explanation))
-    return wrapped(_body(explanation, index, image, level, None), image if explanation.maps else None)
+    body = _body(explanation, index, image, level, None, clickable=clickable)
+    return wrapped(body, image if explanation.maps else None)
 
 
 def wrapped(body: str, image: Image.Image | None) -> str:
@@ -127,12 +139,13 @@ def _body(
     level: int,
     scales: Mapping[str, Scale] | None,
     more: Mapping[str, str] | None = None,
+    clickable: bool = False,
 ) -> str:
     title = f"What “{explanation.target[index]}” rests on"
     parts = [
         f'<h{level} dir="auto">{html_text(title)}</h{level}>',
         _answer(explanation, index, more or {}),
-        _maps(explanation, index, image, scales),
+        _maps(explanation, index, image, scales, clickable),
         draws(explanation, index, level + 1, seen=image is not None),
         made(explanation, level + 1),
     ]
@@ -177,8 +190,14 @@ def _answer_row(label: str, probability: float) -> str:
     return f'<tr><th scope="row" dir="auto">{html_text(label)}</th><td>{percent(probability)}</td></tr>'
 
 
-def _maps(explanation: Explanation, index: int, image: Image.Image | None, scales: Mapping[str, Scale] | None) -> str:
+def _maps(
+    explanation: Explanation,
+    index: int,
+    image: Image.Image | None,
+    scales: Mapping[str, Scale] | None,
+    clickable: bool,
+) -> str:
     segments: Sequence[Any] = list(explanation.segments.values())
-    drawn: Iterable[str] = (figure(s, index, image, (scales or {}).get(s.name)) for s in segments)
+    drawn: Iterable[str] = (figure(s, index, image, (scales or {}).get(s.name), clickable=clickable) for s in segments)
     pair = ' class="pair"' if len(segments) > 1 and any(s.grid is not None for s in segments) else ""
     return f"<div{pair}>\n{chr(10).join(drawn)}\n</div>"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from heedmap.render.sample import number, percent, sample
 from heedmap.render.scale import Scale, ramp, step_class
+from heedmap.render.starts import button
 from heedmap.render.text import html_text
 from heedmap.render.words import BLANK, Word, top_words, words, words_scale
 
@@ -38,13 +39,14 @@ class Passage:
     shown: bool
 
 
-def word_map(segment: Segment, index: int = 0, given: Scale | None = None) -> str:
+def word_map(segment: Segment, index: int = 0, given: Scale | None = None, *, clickable: bool = False) -> str:
     """The text, its scale in words and numbers, and its most relevant words as a table.
 
     Args:
         segment: of text.
         index: the sample.
         given: a scale that several maps share; None: the text's own.
+        clickable: whether each word is a button, see :mod:`heedmap.render.starts`.
 
     Raises:
         InputError: no such sample.
@@ -53,7 +55,8 @@ def word_map(segment: Segment, index: int = 0, given: Scale | None = None) -> st
     own = words_scale(found)
     scale_used = given or own
     toggle = '<label class="split"><input type="checkbox"> each token by itself</label>\n' if _split(found) else ""
-    body = "\n".join(_passage(found, passage, scale_used) for passage in passages(found))
+    name = segment.name if clickable else ""
+    body = "\n".join(_passage(found, passage, scale_used, name) for passage in passages(found))
     left_out = len(sample(segment, index).labels) - sum(len(word.tokens) for word in found)
     notes = [scale_used.about(own)]
     notes += [SUM_NOTE] if _split(found) else []
@@ -62,9 +65,11 @@ def word_map(segment: Segment, index: int = 0, given: Scale | None = None) -> st
     return f"{toggle}{body}\n{legend(scale_used, '; '.join(notes))}\n{_table(found)}"
 
 
-def line(found: list[Word], scale_used: Scale) -> str:
-    """Words on their grounds, without anything around them."""
-    return f'<div class="heat" dir="auto">{"".join(_word(word, scale_used) for word in found)}</div>'
+def line(found: list[Word], scale_used: Scale, name: str = "") -> str:
+    """Words on their grounds, without anything around them; as buttons where the ``name`` of their segment is given."""
+    drawn = "".join(_word(w, scale_used, button(name, w.tokens, first=n == 0)) for n, w in enumerate(found))
+    group = f' role="group" aria-label="words of {html_text(name)}"' if name else ""
+    return f'<div class="heat" dir="auto"{group}>{drawn}</div>'
 
 
 def legend(scale_used: Scale, words_under: str, *, patches: bool = False) -> str:
@@ -124,23 +129,23 @@ def _special_note(found: list[Word]) -> list[str]:
     )
 
 
-def _passage(found: list[Word], passage: Passage, scale_used: Scale) -> str:
-    text = line(found[passage.start : passage.end], scale_used)
+def _passage(found: list[Word], passage: Passage, scale_used: Scale, name: str) -> str:
+    text = line(found[passage.start : passage.end], scale_used, name)
     if passage.shown:
         return text
     about = f"{passage.end - passage.start} words · {percent(passage.share)} of the words’ relevance"
     return f'<details class="fold"><summary>{about}</summary>{text}</details>'
 
 
-def _word(word: Word, scale_used: Scale) -> str:
+def _word(word: Word, scale_used: Scale, pressed: str) -> str:
     space = " " if word.spaced else ""
     if word.special:
         # A bdi is passed over when dir="auto" looks for the first letter, so "[CLS]" does not turn Arabic around.
-        return f'{space}<bdi class="special" title="{number(word.value)}">{html_text(word.text)}</bdi>'
+        return f'{space}<bdi class="special" title="{number(word.value)}"{pressed}>{html_text(word.text)}</bdi>'
     kind = step_class(scale_used.step(word.value))
     attribute = f' class="{kind}"' if kind else ""
     end = "<br>" if "⏎" in word.text else ""
-    return f'{space}<span{attribute} title="{_title(word)}">{_pieces(word, scale_used)}</span>{end}'
+    return f'{space}<span{attribute} title="{_title(word)}"{pressed}>{_pieces(word, scale_used)}</span>{end}'
 
 
 def _pieces(word: Word, scale_used: Scale) -> str:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from heedmap.errors import InputError
+
 if TYPE_CHECKING:
     from jaxtyping import Int
     from torch import Tensor
 
 MAX_NEW_TOKENS = 64
+PLACES = ("max_target_positions", "max_position_embeddings", "n_positions")
+"""What configurations call the number of a decoder's places."""
 
 
 def spoken(model: Any, inputs: Mapping[str, Any], special: frozenset[int]) -> dict[str, Tensor]:
@@ -35,6 +39,31 @@ def spoken(model: Any, inputs: Mapping[str, Any], special: frozenset[int]) -> di
     )
     starts = said.sequences.shape[1] - len(said.scores)
     return _trimmed(said.sequences, max(starts, 1), special)
+
+
+def worded(said: Int[Tensor, "1 tokens"], text: str, tokenizer: Any, config: Any) -> Int[Tensor, "1 others"]:
+    """Decoder input that says ``text`` after the special tokens with which the model itself begins.
+
+    Args:
+        said: what it said by itself, see :func:`spoken`.
+        text: what it should have said.
+        tokenizer, config: the model's.
+
+    Raises:
+        InputError: no tokens, or more than the decoder has places for.
+    """
+    special = frozenset(getattr(tokenizer, "all_special_ids", None) or ())
+    own = said[0].tolist()
+    starts = next((place for place, token in enumerate(own) if place and token not in special), len(own))
+    words = tokenizer(text_target=text, add_special_tokens=False)["input_ids"]
+    places = next((getattr(config, name) for name in PLACES if getattr(config, name, None)), None)
+    if not words:
+        raise InputError("what the model should have said is empty: it has no tokens; give at least one word")
+    if places is not None and starts + len(words) > places:
+        raise InputError(
+            f"what the model should have said has {len(words)} tokens and its decoder takes {places - starts}; shorten it"
+        )
+    return said.new_tensor([[*own[:starts], *words]])
 
 
 def first_word(ids: Int[Tensor, "batch tokens"], special: frozenset[int]) -> int:

@@ -30,8 +30,8 @@ def app(
     """Serve a web page on which models are asked and their answers explained; Ctrl-C ends it."""
     from heedmap.webpage.server import serving
 
+    quiet()
     with serving(model or [], host, port) as address:
-        quiet()
         typer.echo(f"the page is at {address} — end it with Ctrl-C")
         try:
             threading.Event().wait()

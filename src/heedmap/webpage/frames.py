@@ -1,18 +1,25 @@
-"""Boxes that a model found, outlined and named on the picture."""
+"""Boxes on a picture: those that a model found, or was given, outlined, named, and to be pressed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from heedmap.render.colours import PICTURE, colour
+from heedmap.render.figure import image_html
 from heedmap.render.fonts import drawable
+from heedmap.render.sample import number, sample
+from heedmap.render.scale import scale
+from heedmap.render.starts import button
+from heedmap.render.text import html_text
 from heedmap.webpage.predictions import Choice
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
+    from heedmap.explanation import Segment
     from heedmap.geometry import Box, Picture
 
 LEAST, MOST = 384, 1200
@@ -45,6 +52,59 @@ def outlined(picture: Picture) -> Picture:
         )
         pen.text((box[0] + 6, box[1] + 4), drawable(name), fill=LINE, font=_font(), stroke_width=2, stroke_fill=HALO)
     return replace(large, image=image, frames={})
+
+
+def pressable(picture: Picture, choices: Sequence[Choice]) -> str:
+    """HTML: ``picture`` with the boxes of answers on it; each is a button whose ``data-choice`` is the answer's number."""
+    framed = with_frames(picture, choices)
+    placed = [(n, choice, framed.frames[choice.name]) for n, choice in enumerate(choices) if choice.box is not None]
+    buttons = [
+        (box, f'role="button" tabindex="{0 if k == 0 else -1}" data-choice="{n}"', str(choice), None)
+        for k, (n, choice, box) in enumerate(placed)
+    ]
+    words = "found: " + ", ".join(choice.name for _, choice, _ in placed)
+    return _stack(outlined(framed), words, buttons, "objects that were found")
+
+
+def relevant_boxes(picture: Picture, segment: Segment, clickable: bool) -> str:
+    """HTML: ``picture`` with the places of a segment of boxes in the colours of their relevance.
+
+    Args:
+        picture: with as many ``boxes`` as the segment has tokens.
+        segment: of one sample.
+        clickable: whether the boxes are buttons to explain from.
+    """
+    shown, drawn = picture.fitted(LEAST, MOST), sample(segment)
+    used = scale(float(value) for value in drawn.values[drawn.taken])
+    places = [] if picture.boxes is None else [tuple(map(float, place)) for place in picture.boxes]
+    buttons = []
+    for i, (label, value, (left, top, right, bottom)) in enumerate(
+        zip(drawn.labels, drawn.values, places, strict=False)
+    ):
+        pressed = button(segment.name if clickable else "", [i], first=i == 0).strip() or 'role="img"'
+        words = f"{label}: {number(float(value))}"
+        buttons.append(((left, top, right, bottom), pressed, words, used.share(float(value))))
+    return _stack(shown, "the picture of the boxes", buttons, f"places of {segment.name}")
+
+
+def _stack(picture: Picture, words: str, buttons: Sequence[tuple[Box, str, str, float | None]], about: str) -> str:
+    """A picture with things on it: place, attributes, words and relevance, 0 to 1, of each; small ones lie above large ones."""
+    large_first = sorted(buttons, key=lambda one: -(one[0][2] - one[0][0]) * (one[0][3] - one[0][1]))
+    width, height = picture.image.size
+    inside = "".join(_placed(*one) for one in large_first)
+    return (
+        f'<div class="stack" style="aspect-ratio:{width}/{height}">{image_html(picture.image, words)}'
+        f'<div class="frames" role="group" aria-label="{html_text(about)}">{inside}</div></div>'
+    )
+
+
+def _placed(box: Box, attributes: str, words: str, share: float | None) -> str:
+    left, top, right, bottom = box
+    place = f"left:{left:.3%};top:{top:.3%};width:{right - left:.3%};height:{bottom - top:.3%}"
+    if share is not None:
+        place += f";border:{2 + round(3 * share)}px solid {colour(share, PICTURE)}"
+    name, kind = html_text(words), "" if share is None else ' class="box"'
+    return f'<b{kind} {attributes} aria-label="{name}" title="{name}" style="{place}"></b>'
 
 
 @cache

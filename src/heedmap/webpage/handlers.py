@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from heedmap.errors import HeedmapError, InputError, UnknownNameError
+from heedmap.errors import HeedmapError, InputError
 from heedmap.webpage.frames import MOST, with_frames
+from heedmap.webpage.given import Given, Read, Takes, read, takes
 from heedmap.webpage.limits import Limits
-from heedmap.webpage.material import sample
 from heedmap.webpage.models import Models, Tell, check_time
 from heedmap.webpage.predictions import Choice, Predictions, predictions
 from heedmap.webpage.results import Result
+from heedmap.webpage.starts import MOST_TOKENS, Start, from_token, within
+from heedmap.webpage.ways import Way, check_starts
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
@@ -27,17 +29,17 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """What a model was asked and what it answered: one person's own, until the next question.
+    """What a model was asked and what it answered: one person's own, until the next question. Pictures are kept small.
 
     Attributes:
         model: its name.
-        given: ``text``, ``image``, ``boxes``, as for ``subject.explain``.
+        boxes: that were given, as for ``subject.explain``; None: none.
         predictions: its answers.
         picture: to lay maps on; None: there is none.
     """
 
     model: str
-    given: Mapping[str, Any]
+    boxes: Mapping[str, Any] | None
     predictions: Predictions
     picture: Picture | None
 
@@ -61,56 +63,58 @@ class Handlers:
     models: Models
     limits: Limits = field(default_factory=Limits)
 
-    def predict(
-        self, model: str, number: int | None, text: str | None, path: str | None, tell: Tell = lambda _: None
-    ) -> Asked:
+    def takes(self, model: str, tell: Tell = lambda _: None) -> Takes:
+        """What a model can be given; it is loaded for that."""
+        return self.models.use(model, takes, tell)
+
+    def predict(self, model: str, given: Given, tell: Tell = lambda _: None) -> Asked:
         """Ask a model.
 
         Args:
             model: its name.
-            number: of the zoo's sample whose boxes are given; the text and the picture are those on the page.
-            text: what it reads.
-            path: of the file that was uploaded.
+            given: what it is asked.
             tell: is called with what is being done.
         """
-        text, image = self.limits.text(text), self.limits.picture(path)
-        material = None if number is None else sample(model, number)
-        boxes = None if material is None else material.boxes
-        if boxes is not None and material is not None:
-            image = material.picture  # the boxes are of this picture; the model does not see it
+        found = read(model, given, self.limits)
 
         def work(subject: Any) -> Asked:
             tell("asking the model")
-            takes = subject.kind_row.takes
-            _check_given(subject, boxes)
-            given = {"text": text, "image": image, "boxes": boxes}
-            kept = {role: value for role, value in given.items() if role in takes}
-            found = predictions(subject, **kept)
-            return Asked(model, kept, found, _picture(subject, image, boxes))
+            _check_given(subject, found)
+            kept = {role: value for role, value in found.inputs.items() if role in subject.kind_row.takes}
+            answers = predictions(subject, found.said, **kept)
+            return Asked(model, kept.get("boxes"), answers, _picture(subject, found))
 
         return self.models.use(model, work, tell)
 
-    def explain(self, asked: Asked | None, number: int | None, method: str, tell: Tell = lambda _: None) -> Result:
-        """Explain one of the answers by a method."""
-        return self._explained(asked, number, [method], tell)
-
-    def compare(
-        self, asked: Asked | None, number: int | None, first: str, second: str, tell: Tell = lambda _: None
+    def explain(
+        self,
+        asked: Asked | None,
+        number: int | None,
+        ways: Sequence[Way],
+        begin: Start | None = None,
+        tell: Tell = lambda _: None,
     ) -> Result:
-        """Explain one of the answers by two methods."""
-        return self._explained(asked, number, [first, second], tell)
+        """Explain one of the answers.
 
-    def _explained(self, asked: Asked | None, number: int | None, methods: Sequence[str], tell: Tell) -> Result:
+        Args:
+            asked: what was asked.
+            number: of the answer, from 0.
+            ways: one, or two to be compared.
+            begin: tokens to explain from; None: from the answer itself.
+            tell: see :meth:`predict`.
+        """
         if asked is None:
             raise InputError("ask the model first; then its answers can be explained")
         choice = asked.choice(number)
-        _check_methods(methods)
+        if begin is not None:
+            for way in ways:
+                check_starts(way.method)
 
         def work(subject: Any) -> tuple[Explanation, ...]:
-            return tuple(_explanation(subject, asked, choice, method, tell) for method in methods)
+            return tuple(_explanation(subject, asked, choice, way, begin, tell) for way in ways)
 
         found = self.models.use(asked.model, work, tell)
-        return Result(found, None if asked.picture is None else with_frames(asked.picture, [choice]))
+        return Result(found, None if asked.picture is None else with_frames(asked.picture, [choice]), begin is not None)
 
 
 def attempt(work: Callable[[], Found]) -> tuple[Found | None, str]:
@@ -124,38 +128,39 @@ def attempt(work: Callable[[], Found]) -> tuple[Found | None, str]:
         return None, UNEXPECTED
 
 
-def _explanation(subject: Any, asked: Asked, choice: Choice, method: str, tell: Tell) -> Explanation:
-    from heedmap.engine import explain
+def _explanation(subject: Any, asked: Asked, choice: Choice, way: Way, begin: Start | None, tell: Tell) -> Explanation:
+    from heedmap.engine import explain, inspect
 
     check_time()
-    tell(f"explaining by {method}")
+    tell(f"explaining by {way.method}")
     inputs = asked.predictions.inputs_of(choice)
-    found = explain(subject, inputs, target=choice.target, method=method)
-    boxes = asked.given.get("boxes")
-    return found if boxes is None else subject.finish(found, inputs, boxes)
+    if begin is not None and not within(inspect(subject, inputs, target=choice.target)):
+        raise InputError(f"the input is too long to explain from a token: at most {MOST_TOKENS:,} tokens; give less")
+    whole = begin is not None
+    found = explain(subject, inputs, target=choice.target, method=way.method, full=whole, **way.options)
+    named = found if asked.boxes is None else subject.finish(found, inputs, asked.boxes)
+    return named if begin is None else from_token(named, begin)
 
 
-def _check_given(subject: Any, boxes: Any) -> None:
-    needs = subject.kind_row.needs
-    if "boxes" in needs and boxes is None:
-        raise InputError(f"{subject.name} reads boxes of a picture: pick one of its samples; its text can be changed")
-    if "audio" in needs:
-        raise InputError(f"{subject.name} listens to sound, which this page does not take: heedmap explain … --audio")
+def _check_given(subject: Any, found: Read) -> None:
+    """InputError that says what to do on this page; of all else the model itself says what is missing."""
+    if "boxes" in subject.kind_row.needs and found.inputs["boxes"] is None:
+        raise InputError(
+            f"{subject.name} reads boxes of a picture: pick one of its samples, whose text can be changed, or give a "
+            "file of boxes"
+        )
 
 
-def _check_methods(methods: Sequence[str]) -> None:
-    from heedmap.methods import METHODS
-
-    for method in methods:
-        if method not in METHODS:
-            raise UnknownNameError(f"no method {method!r}; known methods: {', '.join(METHODS)}")
-
-
-def _picture(subject: Any, image: Any, boxes: Mapping[str, Any] | None) -> Picture | None:
+def _picture(subject: Any, found: Read) -> Picture | None:
     """Small enough to be kept; None where there is none, or the model cuts it to pieces."""
-    if boxes is None and (image is None or "image" not in subject.kind_row.takes):
+    boxes, image = found.inputs["boxes"], found.inputs["image"]
+    if "boxes" in subject.kind_row.takes:
+        image = found.scene
+        if boxes is None or "boxes" not in boxes:
+            return None
+    elif image is None or "image" not in subject.kind_row.takes:
         return None
     try:
-        return subject.picture(image, boxes).fitted(1, MOST)
+        return subject.picture(image, boxes if "boxes" in subject.kind_row.takes else None).fitted(1, MOST)
     except InputError:
         return None

@@ -48,15 +48,6 @@ def sample(model: str, number: int) -> Material:
     return _made(model, number)
 
 
-def taken(model: str) -> tuple[bool, bool]:
-    """Whether a model can be given a text, and whether a picture; of a model that is not of the zoo, both are said."""
-    start = _first(model)
-    if start is None:
-        return True, True
-    first = _made(model, start)
-    return first.text is not None, first.picture is not None and first.boxes is None
-
-
 def _first(model: str) -> int | None:
     from heedmap.zoo.samples import MATERIALS
 

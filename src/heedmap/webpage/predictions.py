@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from heedmap.answers import Box, corners, objects, output_of
 from heedmap.engine import SEVERAL_LABELS
 from heedmap.errors import TargetError
 from heedmap.render.sample import percent, visible
+from heedmap.subjects.decoder import worded
 from heedmap.targets import ClassLogit, DetectionQuery, FeatureNorm, NextToken, class_logits, get
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Choice:
         probability: 0 to 1; None: the answer has none.
         box: where it is, x1 y1 x2 y2 from 0 to 1 of what the model saw.
         said: (1, tokens): what a causal model itself said before it.
+        token: its text where it is a token of what the model says; "": it is none.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Choice:
     probability: float | None = None
     box: Box | None = None
     said: Int[Tensor, "1 tokens"] | None = None
+    token: str = ""
 
     def __str__(self) -> str:
         shown = visible(self.name).strip() or "␣"
@@ -66,12 +69,13 @@ class Predictions:
         return dict(self.inputs) if choice.said is None else _longer(self.inputs, choice.said)
 
 
-def predictions(subject: Any, **given: Any) -> Predictions:
+def predictions(subject: Any, said: str | None = None, **given: Any) -> Predictions:
     """What ``subject`` answers to one sample.
 
     Args:
         subject: ``heedmap.load(…)``.
-        given: ``text``, ``image``, ``boxes``, as for ``subject.explain``; one of each.
+        said: what an encoder-decoder should have said; None: what it says by itself.
+        given: ``text``, ``image``, ``boxes``, ``audio``, as for ``subject.explain``; one of each.
 
     Raises:
         InputError: an input is missing, or does not fit the model.
@@ -81,6 +85,9 @@ def predictions(subject: Any, **given: Any) -> Predictions:
     if subject.kind_row.speaks == "next":
         about = "Its next token: the most probable ones; then, token by token, what it says after the first of them"
         return Predictions(about, tuple(_going_on(subject, inputs)), inputs)
+    if said is not None and "decoder_input_ids" in inputs:
+        others = worded(inputs["decoder_input_ids"], said, subject.tokenizer, subject.config)
+        inputs = {**inputs, "decoder_input_ids": others}
     output = output_of(subject, inputs)
     about, found = _answers(subject, inputs, output)
     return Predictions(about, tuple(found), inputs)
@@ -149,14 +156,17 @@ def _spoken(subject: Any, inputs: Mapping[str, Any], output: Any) -> Iterator[Ch
     said = inputs["decoder_input_ids"][0, 1:].tolist()
     probabilities = class_logits(output, 3)[0].float().softmax(-1)
     for position, token in enumerate(said):
-        name = f"{position + 1}: {_text(subject, token)}"
-        yield Choice(name, NextToken(token, position), float(probabilities[position, token]))
+        text = _text(subject, token)
+        probability = float(probabilities[position, token])
+        yield Choice(f"{position + 1}: {text}", NextToken(token, position), probability, token=text)
 
 
 def _going_on(subject: Any, inputs: Mapping[str, Any]) -> Iterator[Choice]:
     """The most probable next tokens of a causal model, and the tokens that it says after the first of them."""
     logits = class_logits(output_of(subject, inputs), 3)[0, -1]
-    yield from _tokens(subject, logits, -1)
+    first, *others = _tokens(subject, logits, -1)
+    yield replace(first, token=first.name)
+    yield from others
     said = _continuation(subject, inputs)
     if said.shape[1] < 2:
         return
@@ -164,8 +174,9 @@ def _going_on(subject: Any, inputs: Mapping[str, Any]) -> Iterator[Choice]:
     rows = output[-said.shape[1] - 1 : -1].float().softmax(-1)
     for place in range(1, said.shape[1]):
         token = int(said[0, place])
-        name = f"then {place + 1}: {_text(subject, token)}"
-        yield Choice(name, NextToken(token), float(rows[place, token]), said=said[:, :place])
+        text, before = _text(subject, token), said[:, :place]
+        name = f"then {place + 1}: {text}"
+        yield Choice(name, NextToken(token), float(rows[place, token]), said=before, token=text)
 
 
 def _continuation(subject: Any, inputs: Mapping[str, Any]) -> Int[Tensor, "1 tokens"]:

@@ -7,15 +7,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
 
 from heedmap.errors import FileFormatError
-from heedmap.render.figure import image_html
 from heedmap.render.files import WRITERS, comparison_json, figure_bytes
-from heedmap.render.page import comparison_page, explanation_fragment
+from heedmap.render.page import comparison_page, explanation_fragment, wrapped
 from heedmap.render.text import html_text
-from heedmap.webpage.frames import outlined
+from heedmap.webpage.frames import outlined, relevant_boxes
+from heedmap.webpage.starts import within
+from heedmap.webpage.ways import starts
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 KEPT = 64
 TYPES = {".png": "image/png", ".html": "text/html; charset=utf-8", ".json": "application/json"}
 """Ending of a file that can be downloaded → its MIME type."""
+
+CLICK = '<p class="heedmap-hint">Click a word, a patch or a box of the map to see what it draws from the others.</p>'
+WHOLE = (
+    '<p class="heedmap-hint"><button type="button" data-start="">Back to what the whole answer rests on</button></p>'
+)
 
 _DRAWING = threading.Lock()
 """Matplotlib draws in one thread at a time."""
@@ -36,21 +41,22 @@ class Result:
     Attributes:
         explanations: one, or two of one answer by two methods.
         picture: to lay the maps on.
+        begun: whether they start from a token, and not from the answer.
     """
 
     explanations: tuple[Explanation, ...]
     picture: Picture | None = None
+    begun: bool = False
 
     def html(self) -> str:
         """What the page shows: one report, or two beside each other; everything that users wrote is escaped."""
-        seen = None if self.picture is None else cast("Any", outlined(self.picture))  # overlay takes Pictures too
-        parts = [explanation_fragment(one, 0, seen) for one in self.explanations]
-        drawn = image_html(_opened(self.file(".png")), "the relevance of the boxes") if self._placed() else ""
+        parts = [self._report(one) for one in self.explanations]
+        head = WHOLE if self.begun else ""
         if len(parts) == 1:
-            return parts[0] + drawn
+            return head + (CLICK if self._clickable else "") + parts[0]
         note = "Each method has its own scale: numbers of two methods do not compare."
         columns = "".join(f"<div>{part}</div>" for part in parts)
-        return f'<p>{html_text(note)}</p><div class="heedmap-columns">{columns}</div>{drawn}'
+        return f'{head}<p>{html_text(note)}</p><div class="heedmap-columns">{columns}</div>'
 
     def file(self, ending: str) -> bytes:
         """The file to be downloaded; FileFormatError where ``ending`` is none of :data:`TYPES`."""
@@ -62,9 +68,19 @@ class Result:
             first, second = self.explanations
             return PAIR[ending](first, second, self.picture)
 
-    def _placed(self) -> bool:
-        """Whether there are boxes with places, which the report alone shows as bars."""
-        return self.picture is not None and self.picture.boxes is not None
+    @property
+    def _clickable(self) -> bool:
+        """Whether tokens of the map can be explained from: of one explanation, by a method that can do it."""
+        first = self.explanations[0]
+        return len(self.explanations) == 1 and starts(first.method) and within(first.flow)
+
+    def _report(self, one: Explanation) -> str:
+        seen = None if self.picture is None else cast("Any", outlined(self.picture))  # overlay takes Pictures too
+        report = explanation_fragment(one, 0, seen, clickable=self._clickable)
+        boxes = [s for s in one.segments.values() if s.kind == "boxes"]
+        if self.picture is None or self.picture.boxes is None or not boxes:
+            return report
+        return wrapped(relevant_boxes(self.picture, boxes[0], self._clickable), None) + report
 
 
 class Results:
@@ -92,12 +108,6 @@ class Results:
         """What was kept under ``name``; None: nothing, or it is forgotten."""
         with self._lock:
             return self._results.get(name)
-
-
-def _opened(data: bytes) -> Any:
-    from PIL import Image
-
-    return Image.open(BytesIO(data))
 
 
 def _pair_png(first: Explanation, second: Explanation, picture: Picture | None) -> bytes:

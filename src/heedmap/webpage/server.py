@@ -15,12 +15,11 @@ from heedmap.webpage.handlers import Handlers, attempt
 from heedmap.webpage.libraries import library
 from heedmap.webpage.limits import Limits
 from heedmap.webpage.models import Models
-from heedmap.webpage.page import STYLE, page
+from heedmap.webpage.page import page
 from heedmap.webpage.results import TYPES, Results
+from heedmap.webpage.script import STYLE
 
-WAITING = 64
-"""Requests that may wait in the queue."""
-SESSIONS = 200
+SESSIONS = 100
 """People whose last question is kept."""
 ENVELOPE = 1_000_000
 """Bytes of a request besides the file in it."""
@@ -50,7 +49,7 @@ def serving(
         results = Results()
         seats = Models(models, limits.seconds)
         blocks = page(Handlers(seats, limits), results)
-        blocks.queue(max_size=WAITING)
+        blocks.queue(max_size=limits.waiting)
         try:
             _, address, _ = blocks.launch(**_settings(host, port, limits, Path(folder), results))
             yield address

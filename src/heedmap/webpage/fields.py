@@ -1,0 +1,115 @@
+"""The fields in which a person gives something to a model; those that it does not take are hidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from heedmap.webpage.given import Given, Takes
+from heedmap.webpage.material import Material, offered
+
+PICTURE = {"label": "Picture", "type": "filepath", "sources": ["upload", "clipboard"], "elem_id": "image"}
+SOUND = {"label": "Sound: a 16-bit .wav file", "type": "filepath", "sources": ["upload"], "elem_id": "audio"}
+
+
+class Fields:
+    """The fields, each made once, in Gradio.
+
+    Args:
+        gr: Gradio.
+        models: names of the models, the first is chosen.
+        takes: what the first one takes.
+    """
+
+    def __init__(self, gr: Any, models: tuple[str, ...], takes: Takes) -> None:
+        self.gr = gr
+        first = next(iter(models), "")
+        numbers, roles = listed(first), takes.roles
+        self.model = gr.Dropdown(list(models), value=first or None, label="Model", elem_id="model")
+        self.number = gr.Dropdown(numbers, value=None, label="Sample", visible=bool(numbers), elem_id="sample")
+        self.text = gr.Textbox(label="Text", lines=2, max_lines=8, visible="text" in roles, elem_id="text")
+        self.second = gr.Textbox(label="Second text, of a pair", max_lines=8, visible=takes.pair, elem_id="second")
+        self.image = _as_uploaded(gr, gr.Image(format="png", height=220, visible=_seen(takes), **PICTURE))
+        self.audio = _as_uploaded(gr, gr.Audio(editable=False, visible="audio" in roles, **SOUND))
+        with gr.Accordion("More to give", open=False, visible=_more(takes), elem_id="more") as self.more:
+            self.said = gr.Textbox(
+                label="What it should have said, instead of its own words", visible=takes.said, elem_id="said"
+            )
+            boxes = gr.File(
+                label="Boxes of the picture: an .npz with features and boxes",
+                file_types=[".npz"],
+                visible="boxes" in roles,
+                elem_id="boxes",
+            )
+            self.boxes = _as_uploaded(gr, boxes)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What :func:`given` takes, after the model."""
+        return [self.model, self.number, self.text, self.second, self.said, self.image, self.audio, self.boxes]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What :meth:`emptied` fills."""
+        return [*self.inputs[1:], self.more]
+
+    def emptied(self, model: str, takes: Takes) -> tuple[Any, ...]:
+        """All fields empty, for another model; those that it does not take hidden."""
+        update, numbers, roles = self.gr.update, listed(model), takes.roles
+        return (
+            update(choices=numbers, value=None, visible=bool(numbers)),
+            update(value="", visible="text" in roles),
+            update(value="", visible=takes.pair),
+            update(value="", visible=takes.said),
+            update(value=None, visible=_seen(takes)),
+            update(value=None, visible="audio" in roles),
+            update(value=None, visible="boxes" in roles),
+            update(visible=_more(takes), open=False),
+        )
+
+    def filled(self, material: Material | None) -> tuple[Any, ...]:
+        """What a sample puts into text, second text, said, picture and boxes."""
+        if material is None:
+            return "", "", "", None, None
+        return material.text or "", "", "", material.picture, None
+
+    @property
+    def of_sample(self) -> list[Any]:
+        """The fields that :meth:`filled` fills."""
+        return [self.text, self.second, self.said, self.image, self.boxes]
+
+
+def given(*values: Any) -> Given:
+    """The values of :attr:`Fields.inputs` but the model's."""
+    number, text, second, said, image, audio, boxes = values
+    return Given(text, second, said, image, audio, boxes, number)
+
+
+def listed(model: str) -> list[tuple[str, int]]:
+    """What the samples of a model are called → their numbers."""
+    return [(name, number) for number, name in offered(model).items()]
+
+
+def _seen(takes: Takes) -> bool:
+    return "image" in takes.roles or "boxes" in takes.roles
+
+
+def _more(takes: Takes) -> bool:
+    return takes.said or "boxes" in takes.roles
+
+
+def _as_uploaded(gr: Any, field: Any) -> Any:
+    """``field``, Gradio's, whose file is left as it is and never fetched from another server.
+
+    No subclass: of each that it sees, Gradio writes a file beside the module that defines it.
+    """
+    move = field.async_move_resource_to_block_cache
+
+    async def moved(path: Any) -> str | None:
+        if "://" in str(path):
+            raise gr.Error("a file is uploaded, not fetched from an address")
+        return await move(path)
+
+    field.async_move_resource_to_block_cache = moved
+    field.preprocess = lambda payload: None if payload is None else str(Path(payload.path))
+    return field

@@ -1,0 +1,20 @@
+"""What Gradio leaves behind is cleared away after each file, so that no later test is blamed for it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import warnings
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def gradio_leaves_nothing() -> Iterator[None]:
+    """It makes event loops only to be able to make locks, and never closes them."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        asyncio.set_event_loop(None)
+        gc.collect()
