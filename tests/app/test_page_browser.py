@@ -1,11 +1,14 @@
-"""The page in a browser: pick, ask, explain, compare, download; nothing comes from elsewhere, nothing runs that was typed.
+"""The page in a browser: pick, ask, explain, click on, compare, download; nothing comes from elsewhere, nothing runs that
+was typed, all of it works from the keyboard, and a checker of accessibility finds nothing serious.
 
-With HEEDMAP_SCREENSHOT=docs/img/app.png the picture of the documents is written again.
+With HEEDMAP_SCREENSHOTS=docs/img the pictures of the documents are written again.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,11 @@ import pytest
 from PIL import Image
 
 from heedmap.webpage.server import serving
+from subjects import builders
 
 pytest.importorskip("gradio", reason="the page needs gradio; pip install 'heedmap[app]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="there is no playwright to drive a browser")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="there is no axe to check a page")
 CHROMIUM = Path(os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium"))
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no browser {CHROMIUM}"),
@@ -25,6 +30,8 @@ pytestmark = [
 ]
 PATIENCE = 30_000
 """Milliseconds for one step, on a machine that has other work."""
+SETTLING = 400
+"""Milliseconds in which Gradio puts values and colours where they belong, after they have come."""
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +43,29 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with serving() as found:
+def listener(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that takes sound."""
+    folder = tmp_path_factory.mktemp("whisper")
+    builders.whisper(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def address(listener: str) -> Iterator[str]:
+    with serving([listener]) as found:
         yield found
 
 
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
-    """The page, loaded; ``page.asked``: the address of all that it asked for, ``page.faults``: what went wrong."""
+    """The page, loaded."""
+    found = opened(browser, address)
+    yield found
+    found.close()
+
+
+def opened(browser: Any, address: str) -> Any:
+    """A new tab; ``page.asked``: the address of all that it asked for, ``page.faults``: what went wrong."""
     page = browser.new_page(viewport={"width": 1280, "height": 880})
     page.set_default_timeout(PATIENCE)
     page.asked, page.faults = [], []
@@ -52,8 +74,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
     page.goto(address)
     page.wait_for_selector("#ask")
-    yield page
-    page.close()
+    return page
 
 
 def choose(page: Any, box: str, words: str) -> None:
@@ -64,7 +85,13 @@ def choose(page: Any, box: str, words: str) -> None:
 
 def choose_model(page: Any, name: str) -> None:
     choose(page, "model", name)
+    settled(page, name)
+
+
+def settled(page: Any, name: str) -> None:
+    """A chosen model empties the fields."""
     page.locator("#result").get_by_text(f"{name}:").wait_for()
+    page.wait_for_timeout(SETTLING)
 
 
 def explain(page: Any, answer: int) -> None:
@@ -79,32 +106,187 @@ def saved(page: Any, ending: str) -> bytes:
     return Path(download.value.path()).read_bytes()
 
 
-def screenshot(page: Any, path: Path) -> None:
+def screenshot(page: Any, name: str, otherwise: Path) -> None:
     """Of the whole page, with few colours, so that it is small."""
+    path = Path(os.environ.get("HEEDMAP_SCREENSHOTS", otherwise)) / name
     page.mouse.move(0, 0)
     page.screenshot(path=path, full_page=True)
     with Image.open(path) as opened:
         few = opened.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     few.save(path, optimize=True)
+    assert path.stat().st_size < 150_000
 
 
-def test_a_sample_is_picked_explained_compared_and_downloaded(page: Any, tmp_path: Path) -> None:
+def title(page: Any, words: str) -> None:
+    page.locator("#result h2", has_text=words).first.wait_for()
+
+
+def test_an_object_is_clicked_on_the_picture_compared_and_downloaded(page: Any, tmp_path: Path) -> None:
     choose_model(page, "zoo/detr-shapes")
     choose(page, "sample", "0: pink heart")
-    page.wait_for_selector("#result img")
-    assert "What it finds" in page.inner_text("#answers")
-    explain(page, 2)
-    assert "star" in page.inner_text("#result h2")
+    page.locator('#answer [data-choice="2"]').click()
+    title(page, "star")
+    assert page.locator("#answers input:checked").get_attribute("value") == "2"
     assert saved(page, "html").startswith(b"<!DOCTYPE html>")
     page.locator("#compare").click()
     page.wait_for_selector(".heedmap-columns img")
     assert page.locator(".heedmap-columns > div").count() == 2
     assert saved(page, "png").startswith(b"\x89PNG")
     assert saved(page, "json").startswith(b"[")
-    path = Path(os.environ.get("HEEDMAP_SCREENSHOT", tmp_path / "app.png"))
-    screenshot(page, path)
-    assert path.stat().st_size < 200_000
+    screenshot(page, "app-compared.png", tmp_path)
+    page.locator('#answer [data-choice="0"]').click()
+    title(page, "ring")
     assert page.faults == []
+
+
+def test_a_word_and_a_box_are_clicked_on_the_map(page: Any, tmp_path: Path) -> None:
+    choose_model(page, "zoo/lxmert-shapes")
+    choose(page, "sample", "21: which shape does the yellow")
+    page.wait_for_selector("#answers label")
+    explain(page, 0)
+    page.locator("#result .heat [data-start]", has_text="yellow").click()
+    title(page, "by way of “yellow” of text")
+    screenshot(page, "app.png", tmp_path)
+    data = json.loads(saved(page, "json"))
+    assert data["target"][0].endswith("by way of “yellow” of text")
+    page.locator("#compare").click()
+    page.wait_for_selector(".heedmap-columns h2:has-text('by way of')")
+    page.get_by_role("button", name="Back to what the whole answer").click()
+    page.wait_for_selector("#result h2:not(:has-text('by way of'))")
+    page.locator('#result .frames [data-start="boxes:0"]').click(force=True)  # others may lie over its middle
+    title(page, "of boxes")
+    assert page.faults == []
+
+
+def test_a_patch_is_clicked_on_the_picture(page: Any) -> None:
+    choose_model(page, "zoo/vit-shapes")
+    page.locator("#sample input").click()
+    page.get_by_role("option").first.click()
+    page.wait_for_selector("#answers label")
+    explain(page, 0)
+    picture = page.locator("#result .stack").bounding_box()
+    page.locator("#result .stack").click(position={"x": picture["width"] * 0.3, "y": picture["height"] * 0.05})
+    title(page, "by way of image, row 1, column 4")  # of twelve
+
+
+def test_fields_that_a_model_does_not_take_are_hidden(page: Any, listener: str) -> None:
+    seen = {
+        "zoo/gpt-lists": ["text"],
+        "zoo/bart-dates": ["text", "more"],
+        "zoo/clip-shapes": ["text", "image"],
+        "zoo/lxmert-shapes": ["text", "image", "more"],
+        listener: ["audio", "more"],
+    }
+    for model, fields in seen.items():
+        choose_model(page, model)
+        for name in ("text", "second", "image", "audio", "more"):
+            page.locator(f"#{name}").wait_for(state="visible" if name in fields else "hidden")
+
+
+def test_a_sound_is_uploaded(page: Any, listener: str, tmp_path: Path) -> None:
+    path = tmp_path / "tone.wav"
+    with wave.open(str(path), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(16_000)
+        sound.writeframes(bytes(16_000))
+    choose_model(page, listener)
+    page.locator("#audio input[type=file]").set_input_files(path)
+    page.locator("#audio").get_by_text("tone.wav").or_(page.locator("#audio [data-testid*=waveform]")).first.wait_for()
+    page.locator("#ask").click()
+    page.wait_for_selector("#answers label")
+    explain(page, 0)
+    assert page.locator("#result svg[role=img]").count() == 1
+    assert page.faults == []
+
+
+# -- without a mouse --------------------------------------------------------------------------------------------------
+
+
+def tab_to(page: Any, place: str) -> None:
+    """Press the tab key until the focus is in ``place``, as somebody does who has no mouse."""
+    for _ in range(40):
+        if page.evaluate("place => !!document.activeElement?.closest(place)", place):
+            return
+        page.keyboard.press("Tab")
+    pytest.fail(f"the tab key does not reach {place}")
+
+
+def test_all_of_it_works_from_the_keyboard(page: Any) -> None:
+    for words, model in (("gpt", "zoo/gpt-lists"), ("bart", "zoo/bart-dates")):
+        tab_to(page, "#model")
+        page.keyboard.press("Control+A")
+        page.keyboard.type(words)
+        page.keyboard.press("Enter")
+        settled(page, model)
+    tab_to(page, "#text")
+    page.keyboard.type("31.10.1924")
+    tab_to(page, "#ask")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#answers label")
+    tab_to(page, "#answers")
+    page.keyboard.press("Space")
+    title(page, "after position 0")
+    tab_to(page, "#answer")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    title(page, "after position 1")
+    tab_to(page, "#result .heat")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    word = page.evaluate("document.activeElement.textContent")
+    page.keyboard.press("Enter")
+    title(page, f"by way of “{word}”")
+    page.wait_for_function("document.activeElement.dataset.start !== undefined")  # the focus is where it was
+    assert page.evaluate("document.activeElement.textContent") == word
+    tab_to(page, "#compare")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".heedmap-columns")
+    assert page.locator("[role=listbox]").count() == 0  # no list stays open that was passed
+    tab_to(page, "#files")
+    assert "PNG" in page.evaluate("document.activeElement.textContent")
+    assert page.faults == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_serious_stands_in_anyones_way(theme: str, browser: Any, address: str) -> None:
+    """axe-core's rules; Gradio's own markup passes them too, so none is left out."""
+    page = opened(browser, f"{address}?__theme={theme}")
+    check(page, "empty")
+    choose_model(page, "zoo/lxmert-shapes")
+    page.locator("#more button").first.click()
+    page.locator("#options-of-both button").first.click()
+    page.locator("#ask").click()
+    page.wait_for_selector(".heedmap-error")
+    check(page, "an error")
+    choose(page, "sample", "21: which shape does the yellow")
+    page.wait_for_selector("#answers label")
+    explain(page, 0)
+    check(page, "an answer")
+    choose_model(page, "zoo/detr-shapes")
+    choose(page, "sample", "0: pink heart")
+    page.locator('#answer [data-choice="2"]').click()
+    title(page, "star")
+    page.locator("#compare").click()
+    page.wait_for_selector(".heedmap-columns img")
+    check(page, "a comparison")
+    page.close()
+
+
+def check(page: Any, state: str) -> None:
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(SETTLING)
+    found = axe.Axe().run(page).response["violations"]
+    grave = [
+        f"{one['id']}: {node['target']} {node['html'][:200]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+    assert grave == [], f"{state}: {grave}"
+
+
+# -- what goes wrong, and what must not -------------------------------------------------------------------------------
 
 
 def test_nothing_is_loaded_from_elsewhere(page: Any, address: str) -> None:

@@ -16,6 +16,8 @@ from heedmap.webpage.starts import start
 from heedmap.webpage.ways import options_label, way
 
 Values = tuple[Any, ...]
+ANSWERS = 7
+"""How many values an answer has on the page."""
 
 
 class Actions:
@@ -54,7 +56,7 @@ class Actions:
             "explain": self._explain,
             "compare": self._explain,
         }
-        long["whole"] = self._whole
+        long |= {"whole": self._whole, "ask_sample": self._ask_sample}
         return {name: told(action) for name, action in long.items()} | {
             "press": press,
             "pick": self._pick,
@@ -70,8 +72,15 @@ class Actions:
         return self._gr.update(choices=[], value=None, visible=False), "", hint, "", None, ""
 
     def _pick(self, model: str, number: int | None) -> Values:
-        found, error = (None, "") if number is None else attempt(lambda: sample(model, number))
+        if number is None:  # another model was chosen, which emptied the fields
+            return tuple(self._gr.skip() for _ in range(1 + len(self._fields.of_sample)))
+        found, error = attempt(lambda: sample(model, number))
         return parts.error(error), *self._fields.filled(found)
+
+    def _ask_sample(self, tell: Tell, model: str, number: int | None, *values: Any) -> Values:
+        if number is None:
+            return tuple(self._gr.skip() for _ in range(ANSWERS))
+        return self._ask(tell, model, number, *values)
 
     def _ask(self, tell: Tell, model: str, *values: Any) -> Values:
         asked, error = attempt(lambda: self._handlers.predict(model, given(*values), tell))

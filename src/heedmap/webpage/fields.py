@@ -68,14 +68,14 @@ class Fields:
         )
 
     def filled(self, material: Material | None) -> tuple[Any, ...]:
-        """What a sample puts into text, second text, said, picture and boxes."""
+        """What a sample, or that there is none, puts into the fields :attr:`of_sample`."""
         if material is None:
             return "", "", "", None, None
         return material.text or "", "", "", material.picture, None
 
     @property
     def of_sample(self) -> list[Any]:
-        """The fields that :meth:`filled` fills."""
+        """Text, second text, what should have been said, picture and boxes."""
         return [self.text, self.second, self.said, self.image, self.boxes]
 
 

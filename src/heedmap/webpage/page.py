@@ -12,7 +12,7 @@ from heedmap.webpage.given import Takes
 from heedmap.webpage.handlers import Handlers, attempt
 from heedmap.webpage.libraries import library
 from heedmap.webpage.results import Results
-from heedmap.webpage.script import SCRIPT
+from heedmap.webpage.script import KEYS, SCRIPT
 from heedmap.webpage.ways import options_label
 
 TITLE = "heedmap"
@@ -55,7 +55,8 @@ class _Page:
     def build(self) -> None:
         """Place the parts, then say what happens to each."""
         gr, models = self.gr, self.handlers.models.names
-        gr.HTML(f"<h1>heedmap</h1><p>What does an answer rest on? {html_text(str(self.handlers.limits))}</p>")
+        head = f"<h1>heedmap</h1><p>What does an answer rest on? {html_text(str(self.handlers.limits))}</p>"
+        gr.HTML(head, js_on_load=KEYS)
         takes, _ = attempt(lambda: self.handlers.takes(models[0]))
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
@@ -94,11 +95,12 @@ class _Page:
         chosen = [self.asked, self.choice, self.begin, self.method, self.options]
         pressed = [self.choice, self.begin, *told]
         ask = {"fn": acts["ask"], "inputs": fields.inputs, "outputs": answers, **self.shared}
-        fields.model.input(acts["choose"], fields.model, [*fields.outputs, *answers], api_name="choose", **self.shared)
-        sample = fields.number.input(
+        # Gradio's lists tell of an input whenever they are left, of a change only when there was one.
+        fields.model.change(acts["choose"], fields.model, [*fields.outputs, *answers], api_name="choose", **self.shared)
+        sample = fields.number.change(
             acts["pick"], [fields.model, fields.number], [self.message, *fields.of_sample], api_name="pick"
         )
-        sample.then(**ask, api_name=False)
+        sample.then(**{**ask, "fn": acts["ask_sample"]}, api_name=False)
         self.ask.click(**ask, api_name="ask")
         fields.text.submit(**ask, api_name=False)
         self.choice.input(acts["whole"], chosen, pressed, api_name=False, **self.shared)

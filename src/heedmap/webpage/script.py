@@ -69,3 +69,10 @@ watch('value', () => {
 """
 """Runs once for an element of Gradio's; ``element``, ``trigger`` and ``watch`` are its. Arrow keys go from button to button
 within a group, as in a toolbar; after a press the same button has the focus again."""
+
+KEYS = """
+window.addEventListener('keydown', (event) => {
+  if (event.key === 'Tab' && event.target.matches?.('[role=combobox]')) event.stopPropagation();
+}, true);
+"""
+"""Gradio's lists open at any key, also at the tab key that leaves them, and then stay open; they shall not hear of it."""
