@@ -163,10 +163,10 @@ class _Part:
     known: dict[tuple[str, int, bytes], tuple[float, float]]
 
     def rows(self, maps: Explanation, contender: Contender, seed: int) -> list[Row]:
-        relevance = maps.segment(self.segment).relevance
+        given = maps.segment(self.segment).relevance
         if contender.method == "random":  # its maps of a batch are all alike
-            relevance = chance(relevance, [sample.key for sample in self.samples], seed)
-        relevance, free = self._tokens(maps, relevance)
+            given = chance(given, [sample.key for sample in self.samples], seed)
+        relevance, free = self._tokens(maps, given)
         percents = PRESETS[self.evaluation.preset].steps[self.segment]
         keep = np.stack(
             [kept(r, f, percents, s.key, seed) for r, f, s in zip(relevance, free, self.samples, strict=True)]

@@ -74,11 +74,16 @@ def comparison_bodies(
 ) -> tuple[str, list[str]]:
     """What :func:`comparison_page` shows: the words about the scale, and the HTML of each explanation, to be ``wrapped``."""
     same = one_unit(explanations)
-    shown = explanations if same else [shares(one) for one in explanations]
-    scales = common_scales(shown)
+    shown, scales = compared(explanations)
     given = [{} if same else _ranges(one) for one in explanations]
     bodies = [_body(e, 0, image, level, scales, facts) for e, facts in zip(shown, given, strict=True)]
     return SAME_UNIT if same else OTHER_UNITS, bodies
+
+
+def compared(explanations: Sequence[Explanation]) -> tuple[Sequence[Explanation], Mapping[str, Scale]]:
+    """The explanations, as shares where their numbers are not of one kind, and a scale for each part of the input."""
+    shown = explanations if one_unit(explanations) else [shares(one) for one in explanations]
+    return shown, common_scales(shown)
 
 
 def explanation_fragment(

@@ -7,11 +7,13 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from heedmap.render.colours import PICTURE, colour
+import numpy as np
+
+from heedmap.render.colours import colour
 from heedmap.render.figure import image_html
 from heedmap.render.fonts import drawable
 from heedmap.render.sample import number, sample
-from heedmap.render.scale import scale
+from heedmap.render.scale import Scale, token_scale
 from heedmap.render.starts import button
 from heedmap.render.text import html_text
 from heedmap.webpage.predictions import Choice
@@ -59,23 +61,24 @@ def pressable(picture: Picture, choices: Sequence[Choice]) -> str:
     framed = with_frames(picture, choices)
     placed = [(n, choice, framed.frames[choice.name]) for n, choice in enumerate(choices) if choice.box is not None]
     buttons = [
-        (box, f'role="button" tabindex="{0 if k == 0 else -1}" data-choice="{n}"', str(choice), None)
+        (box, f'role="button" tabindex="{0 if k == 0 else -1}" data-choice="{n}"', str(choice), "")
         for k, (n, choice, box) in enumerate(placed)
     ]
     words = "found: " + ", ".join(choice.name for _, choice, _ in placed)
     return _stack(outlined(framed), words, buttons, "objects that were found")
 
 
-def relevant_boxes(picture: Picture, segment: Segment, clickable: bool) -> str:
+def relevant_boxes(picture: Picture, segment: Segment, clickable: bool, given: Scale | None = None) -> str:
     """HTML: ``picture`` with the places of a segment of boxes in the colours of their relevance.
 
     Args:
         picture: with as many ``boxes`` as the segment has tokens.
         segment: of one sample.
         clickable: whether the boxes are buttons to explain from.
+        given: a scale that several maps share; None: the segment's own.
     """
     shown, drawn = picture.fitted(LEAST, MOST), sample(segment)
-    used = scale(float(value) for value in drawn.values[drawn.taken])
+    used = given or token_scale(segment, drawn)
     places = [] if picture.boxes is None else [tuple(map(float, place)) for place in picture.boxes]
     buttons = []
     for i, (label, value, (left, top, right, bottom)) in enumerate(
@@ -83,12 +86,12 @@ def relevant_boxes(picture: Picture, segment: Segment, clickable: bool) -> str:
     ):
         pressed = button(segment.name if clickable else "", [i], first=i == 0).strip() or 'role="img"'
         words = f"{label}: {number(float(value))}"
-        buttons.append(((left, top, right, bottom), pressed, words, used.share(float(value))))
+        buttons.append(((left, top, right, bottom), pressed, words, _border(used, float(value))))
     return _stack(shown, "the picture of the boxes", buttons, f"places of {segment.name}")
 
 
-def _stack(picture: Picture, words: str, buttons: Sequence[tuple[Box, str, str, float | None]], about: str) -> str:
-    """A picture with things on it: place, attributes, words and relevance, 0 to 1, of each; small ones lie above large ones."""
+def _stack(picture: Picture, words: str, buttons: Sequence[tuple[Box, str, str, str]], about: str) -> str:
+    """A picture with things on it: place, attributes, words and border, as CSS, of each; small ones lie above large ones."""
     large_first = sorted(buttons, key=lambda one: -(one[0][2] - one[0][0]) * (one[0][3] - one[0][1]))
     width, height = picture.image.size
     inside = "".join(_placed(*one) for one in large_first)
@@ -98,12 +101,15 @@ def _stack(picture: Picture, words: str, buttons: Sequence[tuple[Box, str, str, 
     )
 
 
-def _placed(box: Box, attributes: str, words: str, share: float | None) -> str:
+def _border(used: Scale, value: float) -> str:
+    place = used.places(np.asarray(value))
+    return f"border:{2 + round(3 * float(used.strength(place)))}px solid {colour(float(place), used.cmap)}"
+
+
+def _placed(box: Box, attributes: str, words: str, border: str) -> str:
     left, top, right, bottom = box
-    place = f"left:{left:.3%};top:{top:.3%};width:{right - left:.3%};height:{bottom - top:.3%}"
-    if share is not None:
-        place += f";border:{2 + round(3 * share)}px solid {colour(share, PICTURE)}"
-    name, kind = html_text(words), "" if share is None else ' class="box"'
+    place = f"left:{left:.3%};top:{top:.3%};width:{right - left:.3%};height:{bottom - top:.3%};{border}"
+    name, kind = html_text(words), ' class="box"' if border else ""
     return f'<b{kind} {attributes} aria-label="{name}" title="{name}" style="{place}"></b>'
 
 

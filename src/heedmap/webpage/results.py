@@ -7,19 +7,22 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from heedmap.errors import FileFormatError
 from heedmap.render.files import WRITERS, comparison_json, figure_bytes
-from heedmap.render.page import comparison_page, explanation_fragment, wrapped
+from heedmap.render.page import compared, comparison_bodies, comparison_page, explanation_fragment, wrapped
 from heedmap.render.text import html_text
 from heedmap.webpage.frames import outlined, relevant_boxes
 from heedmap.webpage.starts import within
 from heedmap.webpage.ways import starts
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from heedmap.explanation import Explanation
     from heedmap.geometry import Picture
+    from heedmap.render.scale import Scale
 
 KEPT = 64
 TYPES = {".png": "image/png", ".html": "text/html; charset=utf-8", ".json": "application/json"}
@@ -50,11 +53,17 @@ class Result:
 
     def html(self) -> str:
         """What the page shows: one report, or two beside each other; everything that users wrote is escaped."""
-        parts = [self._report(one) for one in self.explanations]
         head = WHOLE if self.begun else ""
-        if len(parts) == 1:
-            return head + (CLICK if self._clickable else "") + parts[0]
-        note = "Each method has its own scale: numbers of two methods do not compare."
+        if len(self.explanations) == 1:
+            one = self.explanations[0]
+            report = explanation_fragment(one, 0, self._seen, clickable=self._clickable)
+            return head + (CLICK if self._clickable else "") + self._boxes(one) + report
+        note, bodies = comparison_bodies(*self.explanations, image=self._seen)
+        shown, scales = compared(self.explanations)
+        parts = [
+            self._boxes(one, scales) + wrapped(body, self._seen if one.maps else None)
+            for one, body in zip(shown, bodies, strict=True)
+        ]
         columns = "".join(f"<div>{part}</div>" for part in parts)
         return f'{head}<p>{html_text(note)}</p><div class="heedmap-columns">{columns}</div>'
 
@@ -74,13 +83,17 @@ class Result:
         first = self.explanations[0]
         return len(self.explanations) == 1 and starts(first.method) and within(first.flow)
 
-    def _report(self, one: Explanation) -> str:
-        seen = None if self.picture is None else cast("Any", outlined(self.picture))  # overlay takes Pictures too
-        report = explanation_fragment(one, 0, seen, clickable=self._clickable)
-        boxes = [s for s in one.segments.values() if s.kind == "boxes"]
-        if self.picture is None or self.picture.boxes is None or not boxes:
-            return report
-        return wrapped(relevant_boxes(self.picture, boxes[0], self._clickable), None) + report
+    @property
+    def _seen(self) -> Image | None:
+        return None if self.picture is None else cast("Image", outlined(self.picture))  # overlay takes Pictures too
+
+    def _boxes(self, one: Explanation, scales: Mapping[str, Scale] | None = None) -> str:
+        """The picture with the places of boxes, where there is one that has them."""
+        found = [segment for segment in one.segments.values() if segment.kind == "boxes"]
+        if self.picture is None or self.picture.boxes is None or not found:
+            return ""
+        scale = (scales or {}).get(found[0].name)
+        return wrapped(relevant_boxes(self.picture, found[0], self._clickable, scale), None)
 
 
 class Results:
