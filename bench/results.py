@@ -153,6 +153,12 @@ RUNS: Mapping[str, Experiment] = {
         "`python -m heedmap.packaged easy-vqa` prints, MODEL what `heedmap zoo train lxmert-easy-vqa --out MODEL` writes.",
         ("perturbation", "MODEL", "--data", "easy-vqa:DATA", "--samples", "1000", *EVERY),
         _perturbed("text", "boxes"),
+        "Looked into. On boxes, negative, `rollout` is no more than level (0.947 against 0.950). The 0.029 by which it leads on "
+        "text, negative: 0.035 from denied questions where nothing is there (is there not a circle? yes), 0.012 from those for "
+        "a shape, 0.006 from the rest, less 0.024 from plain ones where nothing is there. It is what the model makes of one word: "
+        'of 323 of the denied ones the paper\'s method keeps "a" to the last in 226, to which the model never says yes, and '
+        "`rollout` the shape or colour in 322, to which it says yes in 66 %. `raw_attention` fails on what is there: with a quarter "
+        "of the boxes gone, negative, 9 % of `is there a red shape? yes` are still right, by the paper's method 100 %.",
         recipe="lxmert-easy-vqa",
         packaged="easy-vqa",
     ),

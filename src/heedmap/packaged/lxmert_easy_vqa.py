@@ -210,7 +210,7 @@ def loss(model: nn.Module, batch: Batch) -> Tensor:
     """Cross-entropy of the answers, and two losses that help, read by fixed random heads that are no part of the model.
 
     What each box shows, of its last state; and whether what a word of the question names is there, and where, of the word's
-    state one layer before the last. Without them, questions that ask whether something is there stay at chance.
+    state one layer before the last. Without them every kind of question stays at chance for 2,000 steps.
     """
     made = _outputs(model, batch)
     looks = _looks_loss(made.vision_hidden_states[-1], batch["looks"])
