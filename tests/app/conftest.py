@@ -1,4 +1,4 @@
-"""What Gradio leaves behind is cleared away after each file, so that no later test is blamed for it."""
+"""One set of open models for all that needs no server; and what Gradio leaves behind is cleared away after each file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from heedmap.webpage.handlers import Handlers
+from heedmap.webpage.models import Models
+
 
 @pytest.fixture(scope="module", autouse=True)
 def gradio_leaves_nothing() -> Iterator[None]:
@@ -18,3 +21,8 @@ def gradio_leaves_nothing() -> Iterator[None]:
         warnings.simplefilter("ignore")
         asyncio.set_event_loop(None)
         gc.collect()
+
+
+@pytest.fixture(scope="session")
+def handlers() -> Handlers:
+    return Handlers(Models())

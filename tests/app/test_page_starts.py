@@ -19,17 +19,11 @@ from heedmap.webpage.given import Given
 from heedmap.webpage.handlers import Asked, Handlers
 from heedmap.webpage.limits import Limits
 from heedmap.webpage.material import offered, sample
-from heedmap.webpage.models import Models
 from heedmap.webpage.starts import MOST_TOKENS, Start, start
 from heedmap.webpage.ways import Way, options_label, way
 
 TEXT = "dog red ; cat blue ; sun green ? cat"
 GENERIC = Way("generic", {})
-
-
-@pytest.fixture(scope="module")
-def handlers() -> Handlers:
-    return Handlers(Models())
 
 
 def asked(handlers: Handlers, model: str, folder: Path) -> Asked:

@@ -31,11 +31,6 @@ from subjects import builders
 GENERIC = Way("generic", {})
 
 
-@pytest.fixture(scope="module")
-def handlers() -> Handlers:
-    return Handlers(Models())
-
-
 # -- pictures ---------------------------------------------------------------------------------------------------------
 
 

@@ -37,11 +37,6 @@ GENERIC = Way("generic", {})
 
 
 @pytest.fixture(scope="module")
-def handlers() -> Handlers:
-    return Handlers(Models())
-
-
-@pytest.fixture(scope="module")
 def asked(handlers: Handlers, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Asked]:
     """A model's first sample, asked as the page asks it."""
 
