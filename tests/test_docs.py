@@ -24,12 +24,31 @@ def blocks(language: str) -> list[tuple[str, str]]:
 COMMANDS = [(name, code) for name, code in blocks("sh") if not code.startswith("make")]
 """The make targets are what runs all this."""
 
+Step = tuple[str, str]
+"""A block of Python, and what the page says that it prints; empty: the page says nothing."""
 
-@pytest.mark.parametrize(("name", "code"), blocks("python"))
-def test_python_blocks_run(name: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+def lessons() -> list[tuple[str, list[Step]]]:
+    """(page, steps): a block that imports heedmap begins anew, the others of its page go on from there."""
+    pattern = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
+    found: list[tuple[str, list[Step]]] = []
+    for path in PAGES:
+        for code, printed in pattern.findall(path.read_text()):
+            if re.search("^import heedmap", code, re.MULTILINE):
+                found.append((path.name, []))
+            found[-1][1].append((code, printed))
+    return found
+
+
+@pytest.mark.parametrize(("name", "steps"), lessons())
+def test_python_blocks_run_and_print_what_the_page_says(
+    name: str, steps: list[Step], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
-    exec(compile(code, name, "exec"), scope)
+    for code, printed in steps:
+        exec(compile(code, name, "exec"), scope)
+        assert capsys.readouterr().out == printed or not printed
     assert "heedmap" in scope
 
 
