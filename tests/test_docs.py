@@ -1,5 +1,6 @@
 """The Python and the commands of the documents run as they stand, in an empty folder."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -24,12 +25,31 @@ def blocks(language: str) -> list[tuple[str, str]]:
 COMMANDS = [(name, code) for name, code in blocks("sh") if not code.startswith("make")]
 """The make targets are what runs all this."""
 
+Step = tuple[str, str]
+"""A block of Python, and what the page says that it prints; empty: the page says nothing."""
 
-@pytest.mark.parametrize(("name", "code"), blocks("python"))
-def test_python_blocks_run(name: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+def lessons() -> list[tuple[str, list[Step]]]:
+    """(page, steps): a block that imports heedmap begins anew, the others of its page go on from there."""
+    pattern = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
+    found: list[tuple[str, list[Step]]] = []
+    for path in PAGES:
+        for code, printed in pattern.findall(path.read_text()):
+            if re.search("^import heedmap", code, re.MULTILINE):
+                found.append((path.name, []))
+            found[-1][1].append((code, printed))
+    return found
+
+
+@pytest.mark.parametrize(("name", "steps"), lessons())
+def test_python_blocks_run_and_print_what_the_page_says(
+    name: str, steps: list[Step], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
-    exec(compile(code, name, "exec"), scope)
+    for code, printed in steps:
+        exec(compile(code, name, "exec"), scope)
+        assert capsys.readouterr().out == printed or not printed
     assert "heedmap" in scope
 
 
@@ -55,3 +75,15 @@ def test_the_method_cards_are_those_of_the_registry() -> None:
     """Written by ``heedmap methods --markdown docs/reference/methods.md``."""
     assert set(CARDS) == set(heedmap.METHODS)
     assert (ROOT / "docs" / "reference" / "methods.md").read_text() == page(heedmap.METHODS.values())
+
+
+def test_the_reference_has_the_parameters_that_there_are() -> None:
+    text = (ROOT / "docs" / "reference" / "index.md").read_text()
+    calls = re.findall(r"`(?:heedmap\.)?((?:Subject\.|Explanation\.)?[a-z_]+)\(([^`]*)\)`", text)
+    assert {"explain", "load", "Subject.explain", "Explanation.save"} <= {name for name, _ in calls}
+    for name, given in calls:
+        where, _, plain = name.rpartition(".")
+        called = getattr(getattr(heedmap, where) if where else heedmap, plain)
+        told = [part.split("=")[0].strip().lstrip("*") for part in given.split(", ")]
+        own = [one for one in inspect.signature(called).parameters if one != "self"]
+        assert [one for one in told if one] == own, name

@@ -12,6 +12,10 @@ def test_a_notebook_gets_html_a_picture_and_text(all_kinds):
     assert bundle["text/plain"] == repr(all_kinds)
 
 
+def test_a_figure_shows_itself_without_pyplot(all_kinds):
+    assert all_kinds.plot()._repr_png_().startswith(b"\x89PNG")
+
+
 def test_what_is_not_wanted_is_not_made(all_kinds):
     assert list(all_kinds._repr_mimebundle_(include={"text/plain"})) == ["text/plain"]
     assert list(all_kinds._repr_mimebundle_(exclude={"image/png", "text/html"})) == ["text/plain"]

@@ -81,9 +81,10 @@ def plot(
 def blank(width: float, height: float, look: Theme, layout: Literal["constrained"] | None = None) -> Figure:
     """An empty figure of so many inches, which draws itself without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout=layout, facecolor=look.ground)
+    from heedmap.render.shown import ShownFigure
+
+    figure = ShownFigure(figsize=(width, height), layout=layout, facecolor=look.ground)
     FigureCanvasAgg(figure)
     return figure
 

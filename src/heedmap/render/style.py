@@ -6,6 +6,7 @@ from functools import cache
 
 from heedmap.render.scale import steps_style
 
+# The name twice is no slip: Jupyter's rules for tables, dark ones too, are that specific.
 SHEET = """
 .heedmap { font: 16px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #1d1d1f; background: #fff;
   max-width: 60rem; padding: 1rem; color-scheme: light; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
@@ -20,8 +21,10 @@ SHEET = """
 .heedmap figure { margin: .4rem 0 1.2rem; }
 .heedmap table { border-collapse: collapse; font-size: .88rem; color: inherit; margin: .3rem 0;
   font-variant-numeric: tabular-nums; }
-.heedmap th, .heedmap td { text-align: start; padding: .15rem .9rem .15rem 0; vertical-align: top; font-weight: normal;
+.heedmap th, .heedmap td { padding: .15rem .9rem .15rem 0; vertical-align: top; font-weight: normal;
   background: none; }
+.heedmap.heedmap th, .heedmap.heedmap td { text-align: start; }
+.heedmap.heedmap tbody tr { background: none; }
 .heedmap thead th { color: #5c5c66; border-bottom: 1px solid #d9d9d4; vertical-align: bottom; }
 .heedmap tbody th { font-weight: 600; overflow-wrap: break-word; max-width: 24rem; }
 .heedmap td { overflow-wrap: anywhere; }

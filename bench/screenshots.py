@@ -1,0 +1,89 @@
+"""Makes the pictures of docs/tutorial.md and docs/pages.md again: ``python bench/screenshots.py``.
+
+It runs the tutorial and a notebook in an empty folder, and takes its pictures with Playwright and chromium
+(HEEDMAP_CHROMIUM, /usr/bin/chromium). How a notebook looks is nbconvert's, which is not among the dev extra.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import chdir
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+DOCS = Path(__file__).parent.parent / "docs"
+IMAGES = DOCS / "img"
+CHROMIUM = os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium")
+NOTEBOOK = DOCS / "notebooks" / "explain-an-answer.ipynb"
+
+
+def keep(path: Path, name: str) -> None:
+    """Write a PNG to the documents, with few colours, so that it is small."""
+    with Image.open(path) as opened:
+        few = opened.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    few.save(IMAGES / name, optimize=True)
+    print(f"{name}: {(IMAGES / name).stat().st_size / 1000:.0f} kB")
+
+
+def run_tutorial() -> None:
+    """Its Python, in the current folder; it saves two pictures and a page."""
+    code = "\n".join(re.findall(r"```python\n(.*?)```", (DOCS / "tutorial.md").read_text(encoding="utf-8"), re.DOTALL))
+    exec(compile(code, "tutorial.md", "exec"), {})
+    keep(Path("answer.png"), "tutorial-answer.png")
+    keep(Path("methods.png"), "tutorial-methods.png")
+
+
+def run_notebook() -> Path:
+    """The notebook, run, as a page."""
+    import nbformat
+    from nbclient import NotebookClient
+    from nbconvert import HTMLExporter
+
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(notebook, timeout=120).execute()
+    path = Path("notebook.html").absolute()
+    path.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
+    return path
+
+
+def photograph(page: Page, name: str, top: Any, bottom: Any) -> None:
+    """The page from one locator to another."""
+    page.evaluate("scrollTo(0, 0)")
+    begin, end = top.bounding_box()["y"] - 16, bottom.bounding_box()["y"] + bottom.bounding_box()["height"] + 16
+    clip = {"x": 0, "y": begin, "width": page.viewport_size["width"], "height": end - begin}  # type: ignore[index]
+    page.screenshot(path="screen.png", full_page=True, clip=clip)  # type: ignore[arg-type]
+    keep(Path("screen.png"), name)
+
+
+def photograph_report(page: Page) -> None:
+    """With the word "heart" chosen."""
+    page.goto(Path("answer.html").absolute().as_uri())
+    page.locator(".choose label", has_text="heart").first.click()
+    photograph(page, "report.png", page.locator("h1"), page.locator(".choose").first)
+
+
+def photograph_notebook(page: Page) -> None:
+    """From the cell that shows an explanation to the figure below it."""
+    page.goto(run_notebook().as_uri(), wait_until="domcontentloaded")
+    photograph(page, "notebook.png", page.locator("h2").first, page.locator(".jp-OutputArea img").first)
+
+
+def main() -> None:
+    """Everything."""
+    with TemporaryDirectory() as folder, chdir(folder), sync_playwright() as driver:
+        run_tutorial()
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 900, "height": 900})
+        page.route(re.compile("^https?:"), lambda route: route.abort())  # nbconvert's scripts; nothing here needs them
+        photograph_report(page)
+        photograph_notebook(page)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The notebooks of the documents run as they stand, in an empty folder, and their explanations show themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+
+import heedmap
+
+nbclient = pytest.importorskip("nbclient", reason="notebooks are run by nbclient; pip install -e '.[dev]'")
+nbformat = pytest.importorskip("nbformat", reason="notebooks are read by nbformat; pip install -e '.[dev]'")
+FOLDER = Path(__file__).parent.parent.parent / "docs" / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # within Jupyter
+LONGEST = 60
+"""Seconds that a notebook may take."""
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_shows_explanations(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(heedmap.__file__).parent.parent))  # the kernel's heedmap is this one
+    notebook = nbformat.read(path, as_version=4)
+    began = perf_counter()
+    nbclient.NotebookClient(notebook, timeout=LONGEST, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert perf_counter() - began < LONGEST
+    shown = [one.data for cell in notebook.cells for one in cell.get("outputs", []) if "data" in one]
+    explanations = [data for data in shown if "text/html" in data]
+    assert explanations
+    for data in explanations:
+        assert "What “" in data["text/html"]
+        assert data["image/png"].startswith("iVBOR")
+    assert not [data for data in shown if "Figure" in data["text/plain"] and "image/png" not in data]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_kept_without_what_a_run_leaves(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None and not cell.metadata for cell in code)
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+
+
+def test_each_notebook_is_linked() -> None:
+    assert NOTEBOOKS
+    page = (FOLDER / "index.md").read_text(encoding="utf-8")
+    assert [path.name for path in NOTEBOOKS if f"({path.name})" not in page] == []
