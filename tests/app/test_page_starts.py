@@ -141,7 +141,9 @@ def test_each_word_and_patch_of_the_map_is_a_button(tmp_path: Path, handlers: Ha
     result = handlers.explain(found, 0, [GENERIC])
     starts = re.findall(r'data-start="text:(\d+)"', result.html())
     assert list(map(int, starts)) == list(range(result.explanations[0]["text"].shape[1]))
-    assert result.html().count('tabindex="0" data-start') == 1  # the tab key goes to one of them, the arrow keys to the others
+    assert (
+        result.html().count('tabindex="0" data-start') == 1
+    )  # the tab key goes to one of them, the arrow keys to the others
     picture = handlers.explain(asked(handlers, "zoo/vit-shapes", tmp_path), 0, [GENERIC]).html()
     assert re.findall(r'data-start="image:(\d+)"', picture) == [str(i) for i in range(144)]
     assert 'aria-label="row 12, column 12: ' in picture
