@@ -113,8 +113,9 @@ def test_what_a_picture_claims_is_checked(sides: tuple[int, int], words: str, tm
     assert time.monotonic() - began < 2
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2000, 1), (1, 2000)])
-@pytest.mark.parametrize("model", ["zoo/vit-shapes", "zoo/detr-shapes"])
+@pytest.mark.parametrize(
+    ("model", "size"), [("zoo/vit-shapes", (1, 1)), ("zoo/detr-shapes", (2000, 1)), ("zoo/detr-shapes", (1, 2000))]
+)
 def test_odd_sides_are_explained(model: str, size: tuple[int, int], tmp_path: Path, handlers: Handlers) -> None:
     path = tmp_path / "odd.png"
     Image.new("RGB", size, (200, 30, 40)).save(path)
