@@ -18,6 +18,7 @@ from page_people import CallError, Person, downloaded, file_data, png
 from PIL import Image
 
 import heedmap
+from heedmap.media import read_image
 from heedmap.render.data import to_json
 from heedmap.webpage.material import offered, sample
 from heedmap.webpage.server import serving
@@ -42,8 +43,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(address: str) -> Client:
+    """One person who asks one thing after the other, whatever became of the one before."""
     return Client(address, verbose=False)
 
 
@@ -106,12 +108,19 @@ def test_a_sample_is_picked_and_its_picture_asked(client: Client) -> None:
     assert answers["choices"][0][0].startswith(direct.top.labels[0][0])
 
 
-def test_a_picture_is_uploaded(client: Client, tmp_path: Path) -> None:
-    path = tmp_path / "mine.webp"
-    Image.new("RGBA", (50, 40), (200, 0, 0, 128)).save(path)
+def test_a_picture_is_uploaded_and_left_as_it_is(address: str, client: Client, tmp_path: Path) -> None:
+    """Turned by its EXIF data: once, and not encoded again."""
+    path, turned = tmp_path / "mine.jpg", Image.Exif()
+    turned[0x0112] = 6
+    seen = sample("zoo/vit-shapes", next(iter(offered("zoo/vit-shapes")))).picture
+    assert seen is not None
+    seen.save(path, exif=turned, quality=90)
+    client.predict("zoo/vit-shapes", api_name="/choose")
     message, answers, *_ = ask(client, "zoo/vit-shapes", None, handle_file(str(path)))
     assert message == ""
     assert len(answers["choices"]) == 5
+    direct = heedmap.load("zoo/vit-shapes").explain(image=read_image(path))
+    assert json.loads(downloaded(address, explain(client)[2], "json")) == json.loads(to_json(direct))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +144,8 @@ def test_bad_input_is_told_and_the_next_is_answered(model: str, text: str | None
     assert time.monotonic() - began < 30
 
 
-def test_nothing_is_explained_before_it_was_asked(client: Client) -> None:
+def test_nothing_is_explained_before_it_was_asked(address: str) -> None:
+    client = Client(address, verbose=False)
     with pytest.raises(AppError):
         explain(client)
     message, html, _ = explain(client, None)
@@ -162,6 +172,7 @@ def test_a_model_that_cannot_be_loaded_is_told(address: str, client: Client) -> 
 def test_what_is_no_picture_is_told(client: Client, tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(b"no picture")
+    client.predict("zoo/vit-shapes", api_name="/choose")
     message = ask(client, "zoo/vit-shapes", None, handle_file(str(path)))[0]
     assert "the picture cannot be read" in message
     assert "/" not in message.replace("</div>", "")
@@ -218,13 +229,17 @@ FIELDS = {"picture": ("zoo/vit-shapes", 5), "sound": ("zoo/vit-shapes", 6), "box
 @pytest.mark.parametrize("path", ["/etc/passwd", str(ROOT / "pyproject.toml"), "https://example.org/a.png"])
 @pytest.mark.parametrize("form", ["path", "url"])
 @pytest.mark.parametrize("field", FIELDS)
-def test_a_file_is_never_a_path_or_an_address(field: str, path: str, form: str, address: str) -> None:
-    """Asked without Gradio's client, which would send its own machine's file."""
+@pytest.mark.parametrize("chosen", [True, False])
+def test_a_file_is_never_a_path_or_an_address(chosen: bool, field: str, path: str, form: str, address: str) -> None:
+    """Asked without Gradio's client, which would send its own machine's file. Gradio makes the fields anew after a choice."""
     model, place = FIELDS[field]
+    person = Person(address)
+    if chosen:
+        person.call("choose", model)
     values: list[Any] = [model, *[None] * 7]
     values[place] = file_data(path) | ({"url": path} if form == "url" else {})
     with pytest.raises(CallError) as told:
-        Person(address).call("ask", *values)
+        person.call("ask", *values)
     assert path.startswith("/") or "not fetched from an address" in str(told.value)
     assert "root:" not in str(told.value)
     assert "[project]" not in str(told.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,18 @@ class Fields:
         self.number = gr.Dropdown(numbers, value=None, label="Sample", visible=bool(numbers), elem_id="sample")
         self.text = gr.Textbox(label="Text", lines=2, max_lines=8, visible="text" in roles, elem_id="text")
         self.second = gr.Textbox(label="Second text, of a pair", max_lines=8, visible=takes.pair, elem_id="second")
-        self.image = _as_uploaded(gr, gr.Image(format="png", height=220, visible=_seen(takes), **PICTURE))
-        self.audio = _as_uploaded(gr, gr.Audio(editable=False, visible="audio" in roles, **SOUND))
+        self.image = _as_uploaded(gr, gr.Image)(format="png", height=220, visible=_seen(takes), **PICTURE)
+        self.audio = _as_uploaded(gr, gr.Audio)(editable=False, visible="audio" in roles, **SOUND)
         with gr.Accordion("More to give", open=False, visible=_more(takes), elem_id="more") as self.more:
             self.said = gr.Textbox(
                 label="What it should have said, instead of its own words", visible=takes.said, elem_id="said"
             )
-            boxes = gr.File(
+            self.boxes = _as_uploaded(gr, gr.File)(
                 label="Boxes of the picture: an .npz with features and boxes",
                 file_types=[".npz"],
                 visible="boxes" in roles,
                 elem_id="boxes",
             )
-            self.boxes = _as_uploaded(gr, boxes)
 
     @property
     def inputs(self) -> list[Any]:
@@ -98,18 +98,21 @@ def _more(takes: Takes) -> bool:
     return takes.said or "boxes" in takes.roles
 
 
-def _as_uploaded(gr: Any, field: Any) -> Any:
-    """``field``, Gradio's, whose file is left as it is and never fetched from another server.
+def _as_uploaded(gr: Any, field: type) -> Any:
+    """``field``, a class of Gradio's, with the file left as it is, and never fetched from another server.
 
-    No subclass: of each that it sees, Gradio writes a file beside the module that defines it.
+    A class, since Gradio makes a field anew for each person for whom it changes; made past Gradio's metaclass, which writes
+    a file beside the module of each class that it sees.
     """
-    move = field.async_move_resource_to_block_cache
+    base: Any = field
 
-    async def moved(path: Any) -> str | None:
+    async def moved(self: Any, path: Any) -> str | None:
         if "://" in str(path):
             raise gr.Error("a file is uploaded, not fetched from an address")
-        return await move(path)
+        return await base.async_move_resource_to_block_cache(self, path)
 
-    field.async_move_resource_to_block_cache = moved
-    field.preprocess = lambda payload: None if payload is None else str(Path(payload.path))
-    return field
+    def preprocess(self: Any, payload: Any) -> str | None:
+        return None if payload is None else str(Path(payload.path))
+
+    own = {"async_move_resource_to_block_cache": moved, "preprocess": preprocess, "__module__": base.__module__}
+    return ABCMeta.__new__(type(base), base.__name__, (base,), own)
