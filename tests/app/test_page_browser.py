@@ -167,6 +167,7 @@ def test_a_patch_is_clicked_on_the_picture(page: Any) -> None:
     picture = page.locator("#result .stack").bounding_box()
     page.locator("#result .stack").click(position={"x": picture["width"] * 0.3, "y": picture["height"] * 0.05})
     title(page, "by way of image, row 1, column 4")  # of twelve
+    assert page.faults == []
 
 
 def test_fields_that_a_model_does_not_take_are_hidden(page: Any, listener: str) -> None:
@@ -179,6 +180,7 @@ def test_fields_that_a_model_does_not_take_are_hidden(page: Any, listener: str) 
         choose_model(page, model)
         for name in ("text", "second", "image", "audio", "more"):
             page.locator(f"#{name}").wait_for(state="visible" if name in fields else "hidden")
+    assert page.faults == []
 
 
 def test_a_sound_is_uploaded(page: Any, listener: str, tmp_path: Path) -> None:
