@@ -269,7 +269,9 @@ def _archive(path: Path, **entries: bytes) -> None:
             archive.writestr(f"{name}.npy", data)
 
 
-def _bad_boxes(folder: Path) -> dict[str, Path]:
+@pytest.fixture(scope="module")
+def bad_boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("boxes")
     np.savez(folder / "objects.npz", features=np.array([{"a": 1}], dtype=object))
     np.savez(folder / "flat.npz", features=np.zeros(5))
     np.savez(folder / "other.npz", words=np.zeros((2, 2)))
@@ -283,7 +285,7 @@ def _bad_boxes(folder: Path) -> dict[str, Path]:
     (folder / "nothing.npz").write_bytes(b"")
     whole = folder / "other.npz"
     (folder / "half.npz").write_bytes(whole.read_bytes()[:-40])
-    return {path.name: path for path in folder.iterdir()}
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -303,11 +305,10 @@ def _bad_boxes(folder: Path) -> dict[str, Path]:
         ("half.npz", "cannot be read"),
     ],
 )
-def test_what_are_no_boxes_is_told_without_a_path(name: str, words: str, tmp_path: Path) -> None:
-    path = _bad_boxes(tmp_path)[name]
+def test_what_are_no_boxes_is_told_without_a_path(name: str, words: str, bad_boxes: Path) -> None:
     with pytest.raises(InputError, match=words) as caught:
-        uploads.boxes(path, Limits())
-    assert str(tmp_path) not in str(caught.value)
+        uploads.boxes(bad_boxes / name, Limits())
+    assert str(bad_boxes) not in str(caught.value)
 
 
 # -- texts ------------------------------------------------------------------------------------------------------------
