@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from PIL import Image
+from page_browsing import SETTLING, choose, choose_model, explain, saved, screenshot, settled, tab_to, title
 
 from heedmap.webpage.server import serving
 from subjects import builders
@@ -32,8 +32,6 @@ PATIENCE = 30_000
 """Milliseconds for one step, on a machine that has other work."""
 GRAVE = ("serious", "critical")
 RULES = {"resultTypes": ["violations"]}
-SETTLING = 250
-"""Milliseconds in which Gradio puts values and colours where they belong, after they have come."""
 
 
 @pytest.fixture(scope="module")
@@ -74,51 +72,6 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     assert {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))} == {
         urlsplit(address).netloc
     }
-
-
-def choose(page: Any, box: str, words: str) -> None:
-    """An entry of a drop-down list."""
-    page.locator(f"#{box} input").click()
-    page.get_by_role("option", name=words).first.click()
-
-
-def choose_model(page: Any, name: str) -> None:
-    choose(page, "model", name)
-    settled(page, name)
-
-
-def settled(page: Any, name: str) -> None:
-    """A chosen model empties the fields."""
-    page.locator("#result").get_by_text(f"{name}:").wait_for()
-    page.wait_for_timeout(SETTLING)
-
-
-def explain(page: Any, answer: int) -> None:
-    page.locator("#answers label").nth(answer).click()
-    page.wait_for_selector("#result h2")
-
-
-def saved(page: Any, ending: str) -> bytes:
-    with page.expect_download() as download:
-        page.get_by_text(f"Download {ending.upper()}").click()
-    assert download.value.suggested_filename == f"heedmap.{ending}"
-    return Path(download.value.path()).read_bytes()
-
-
-def screenshot(page: Any, name: str, otherwise: Path) -> None:
-    """Of the whole page, with few colours, so that it is small."""
-    path = Path(os.environ.get("HEEDMAP_SCREENSHOTS", otherwise)) / name
-    page.mouse.move(0, 0)
-    page.wait_for_timeout(SETTLING)
-    page.screenshot(path=path, full_page=True)
-    with Image.open(path) as opened:
-        few = opened.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    few.save(path, optimize=True)
-    assert path.stat().st_size < 150_000
-
-
-def title(page: Any, words: str) -> None:
-    page.locator("#result h2", has_text=words).first.wait_for()
 
 
 def test_an_object_is_clicked_on_the_picture_compared_and_downloaded(page: Any, tmp_path: Path) -> None:
@@ -201,15 +154,6 @@ def test_a_sound_is_uploaded(page: Any, listener: str, tmp_path: Path) -> None:
 
 
 # -- without a mouse --------------------------------------------------------------------------------------------------
-
-
-def tab_to(page: Any, place: str) -> None:
-    """Press the tab key until the focus is in ``place``, as somebody does who has no mouse."""
-    for _ in range(40):
-        if page.evaluate("place => !!document.activeElement?.closest(place)", place):
-            return
-        page.keyboard.press("Tab")
-    pytest.fail(f"the tab key does not reach {place}")
 
 
 def test_all_of_it_works_from_the_keyboard(page: Any) -> None:

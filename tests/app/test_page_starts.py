@@ -1,4 +1,4 @@
-"""Explaining from a token, a patch or a box of the map; and by which method, with which options."""
+"""Explaining from a token, a patch or a box of the map; by which method, with which options; texts of their kinds."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from heedmap.webpage.given import Given
 from heedmap.webpage.handlers import Asked, Handlers
 from heedmap.webpage.limits import Limits
 from heedmap.webpage.material import offered, sample
+from heedmap.webpage.models import Models
 from heedmap.webpage.starts import MOST_TOKENS, Start, start
 from heedmap.webpage.ways import Way, options_label, way
+from subjects import builders
 
 TEXT = "dog red ; cat blue ; sun green ? cat"
 GENERIC = Way("generic", {})
@@ -219,3 +221,40 @@ def test_the_label_of_the_options_names_each_as_it_is_written(method: str) -> No
     written = re.findall(r"(\w+=[^ ]+)", label)
     settings: dict[str, Any] = dict(way(method, " ".join(written), Limits()).options)
     assert settings == dict(METHODS[method].options)
+
+
+# -- texts ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pair_of_texts_is_asked(tmp_path: Path) -> None:
+    builders.bert(tmp_path)
+    handlers = Handlers(Models([str(tmp_path)]))
+    takes = handlers.takes(str(tmp_path))
+    assert (takes.roles, takes.pair, takes.said) == (("text",), True, False)
+    found = handlers.predict(str(tmp_path), Given("the cat sat", second="the dog"))
+    (explanation,) = handlers.explain(found, 0, [GENERIC]).explanations
+    labels = explanation.segments["text"].labels
+    assert labels is not None
+    assert labels[0] == ("[CLS]", "the", "cat", "sat", "[SEP]", "the", "dog", "[SEP]")
+    with pytest.raises(InputError, match="a second text and no first"):
+        handlers.predict(str(tmp_path), Given(None, second="the dog"))
+
+
+def test_what_a_model_should_have_said_is_explained(handlers: Handlers) -> None:
+    own = handlers.predict("zoo/bart-dates", Given("31.10.1924"))
+    other = handlers.predict("zoo/bart-dates", Given("31.10.1924", said="1925"))
+    assert "".join(choice.token for choice in own.predictions.choices) == "1924-10-31"
+    choices = other.predictions.choices
+    assert [choice.token for choice in choices] == ["1", "9", "2", "5"]
+    assert choices[3].probability is not None
+    assert choices[3].probability < 0.1
+    (explanation,) = handlers.explain(other, 3, [GENERIC]).explanations
+    assert explanation.top is not None
+    assert float(explanation.top.target[0]) == pytest.approx(choices[3].probability, abs=1e-5)
+    with pytest.raises(InputError, match="its decoder takes"):
+        handlers.predict("zoo/bart-dates", Given("31.10.1924", said="1" * 200))
+
+
+def test_a_text_of_as_many_letters_as_are_allowed() -> None:
+    assert Limits().text("a" * 10_000) == "a" * 10_000
+    assert Limits().text("") is None

@@ -34,11 +34,6 @@ GENERIC = Way("generic", {})
 # -- pictures ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_text_of_as_many_letters_as_are_allowed() -> None:
-    assert Limits().text("a" * 10_000) == "a" * 10_000
-    assert Limits().text("") is None
-
-
 def _forms(folder: Path) -> dict[str, Path]:
     """Pictures that need care: turned, animated, see-through, of 16 bits, for print, of a palette, black and white."""
     side = np.arange(12 * 8, dtype=np.uint8).reshape(8, 12)
@@ -309,35 +304,3 @@ def test_what_are_no_boxes_is_told_without_a_path(name: str, words: str, bad_box
     with pytest.raises(InputError, match=words) as caught:
         uploads.boxes(bad_boxes / name, Limits())
     assert str(bad_boxes) not in str(caught.value)
-
-
-# -- texts ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_pair_of_texts_is_asked(tmp_path: Path) -> None:
-    builders.bert(tmp_path)
-    handlers = Handlers(Models([str(tmp_path)]))
-    takes = handlers.takes(str(tmp_path))
-    assert (takes.roles, takes.pair, takes.said) == (("text",), True, False)
-    found = handlers.predict(str(tmp_path), Given("the cat sat", second="the dog"))
-    (explanation,) = handlers.explain(found, 0, [GENERIC]).explanations
-    labels = explanation.segments["text"].labels
-    assert labels is not None
-    assert labels[0] == ("[CLS]", "the", "cat", "sat", "[SEP]", "the", "dog", "[SEP]")
-    with pytest.raises(InputError, match="a second text and no first"):
-        handlers.predict(str(tmp_path), Given(None, second="the dog"))
-
-
-def test_what_a_model_should_have_said_is_explained(handlers: Handlers) -> None:
-    own = handlers.predict("zoo/bart-dates", Given("31.10.1924"))
-    other = handlers.predict("zoo/bart-dates", Given("31.10.1924", said="1925"))
-    assert "".join(choice.token for choice in own.predictions.choices) == "1924-10-31"
-    choices = other.predictions.choices
-    assert [choice.token for choice in choices] == ["1", "9", "2", "5"]
-    assert choices[3].probability is not None
-    assert choices[3].probability < 0.1
-    (explanation,) = handlers.explain(other, 3, [GENERIC]).explanations
-    assert explanation.top is not None
-    assert float(explanation.top.target[0]) == pytest.approx(choices[3].probability, abs=1e-5)
-    with pytest.raises(InputError, match="its decoder takes"):
-        handlers.predict("zoo/bart-dates", Given("31.10.1924", said="1" * 200))

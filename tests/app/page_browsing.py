@@ -1,0 +1,67 @@
+"""What somebody does with the page in a browser."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+SETTLING = 250
+"""Milliseconds in which Gradio puts values and colours where they belong, after they have come."""
+
+
+def choose(page: Any, box: str, words: str) -> None:
+    """An entry of a drop-down list."""
+    page.locator(f"#{box} input").click()
+    page.get_by_role("option", name=words).first.click()
+
+
+def choose_model(page: Any, name: str) -> None:
+    choose(page, "model", name)
+    settled(page, name)
+
+
+def settled(page: Any, name: str) -> None:
+    """A chosen model empties the fields."""
+    page.locator("#result").get_by_text(f"{name}:").wait_for()
+    page.wait_for_timeout(SETTLING)
+
+
+def explain(page: Any, answer: int) -> None:
+    page.locator("#answers label").nth(answer).click()
+    page.wait_for_selector("#result h2")
+
+
+def saved(page: Any, ending: str) -> bytes:
+    with page.expect_download() as download:
+        page.get_by_text(f"Download {ending.upper()}").click()
+    assert download.value.suggested_filename == f"heedmap.{ending}"
+    return Path(download.value.path()).read_bytes()
+
+
+def screenshot(page: Any, name: str, otherwise: Path) -> None:
+    """Of the whole page, with few colours, so that it is small."""
+    path = Path(os.environ.get("HEEDMAP_SCREENSHOTS", otherwise)) / name
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(SETTLING)
+    page.screenshot(path=path, full_page=True)
+    with Image.open(path) as opened:
+        few = opened.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
+    assert path.stat().st_size < 150_000
+
+
+def title(page: Any, words: str) -> None:
+    page.locator("#result h2", has_text=words).first.wait_for()
+
+
+def tab_to(page: Any, place: str) -> None:
+    """Press the tab key until the focus is in ``place``, as somebody does who has no mouse."""
+    for _ in range(40):
+        if page.evaluate("place => !!document.activeElement?.closest(place)", place):
+            return
+        page.keyboard.press("Tab")
+    pytest.fail(f"the tab key does not reach {place}")
