@@ -135,8 +135,8 @@ RUNS: Mapping[str, Experiment] = {
     ),
     "detection-lrp-detr-shapes": Experiment(
         "DETR: the methods that propagate relevance",
-        "The same pictures, for the methods that propagate relevance; each takes about ten times as long. Those that take dozens "
-        "of passes for each query (`integrated_gradients`, `smoothgrad`, `gradient_shap`, `occlusion`) were not measured on DETR.",
+        "The same pictures, for the methods that propagate relevance; each takes about ten times as long. Those that take "
+        "dozens of passes (`integrated_gradients`, `smoothgrad`, `gradient_shap`, `occlusion`) were not measured on DETR.",
         ("detection", "zoo/detr-shapes", "--samples", "5000", "--batch", "32", *_methods(*LRP, *COMPARED)),
         ("ap/0.2:0.95", "ar/0.2:0.95"),
         "For the same reason as above: those that are before the paper's method read the last cross-attention alone "
