@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import repeat
 from typing import Any, Protocol, overload, runtime_checkable
 
 import torch
@@ -170,12 +171,27 @@ class _Engine:
     def explain(
         self, targets: Sequence[Target], method: Method, options: dict[str, Any], full: bool
     ) -> list[Explanation]:
-        """One forward pass; for each target a backward pass and an explanation."""
+        """One forward pass; for each target a backward pass and an explanation.
+
+        What a method that attributes to the input needs of the targets is held for all of them at once, so that they share
+        its further passes; of other methods for one after the other.
+        """
+        if full and method.attribute is not None:
+            raise OptionError(
+                f"method {method.name!r} gives relevance to the input only; it has no whole maps (full=True)"
+            )
         recording, segments = self.record()
+        runs: Iterable[tuple[Run, Chosen]] = (
+            self.choose(recording, segments, target, keep=number + 1 < len(targets), full=full)
+            for number, target in enumerate(targets)
+        )
+        leaves: Iterable[Mapping[int, Tensor] | None] = repeat(None, len(targets))
+        if method.attribute is not None:
+            runs = list(runs)
+            leaves = method.attribute([run for run, _ in runs], options)
         found = []
-        for number, target in enumerate(targets):
-            run, chosen = self.choose(recording, segments, target, keep=number + 1 < len(targets), full=full)
-            one = assembled(recording, segments, run, chosen, method, options, self.context)
+        for (run, chosen), own in zip(runs, leaves, strict=True):
+            one = assembled(recording, segments, run, chosen, method, options, self.context, own)
             one = replace(one, origin=origin(self.model, getattr(self.subject, "name", None)))
             found.append(one if self.subject is None else self.subject.finish(one, self.inputs))
         return found

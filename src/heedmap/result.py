@@ -10,7 +10,7 @@ from torch import Tensor
 
 from heedmap.attention.forward import Recording
 from heedmap.attention.layout import Part, leaf_rows
-from heedmap.errors import HeedmapError, OptionError
+from heedmap.errors import HeedmapError
 from heedmap.explanation import AttentionInfo, Explanation, Flow, Segment, StreamInfo
 from heedmap.methods import Method
 from heedmap.methods.leaves import part_rows
@@ -47,8 +47,9 @@ def assembled(
     method: Method,
     options: dict[str, Any],
     context: Context,
+    leaves: Mapping[int, Tensor] | None = None,
 ) -> Explanation:
-    """The explanation of one target."""
+    """The explanation of one target; ``leaves``: what a method that attributes to the input gave each leaf."""
     maps: dict[tuple[str, str], Tensor] = {}
     if method.prepare is not None:
         with torch.no_grad():
@@ -57,7 +58,7 @@ def assembled(
             maps = _maps(run, rows_of) if run.full else {}
         segments = _segments(recording, named, run, rows)
     else:
-        segments = _attributed(recording, named, run, method, options)
+        segments = _attributed(recording, named, run, leaves or {}, options.get("pixels", False))
     prediction = chosen.prediction
     labels = chosen.names
     if labels is None and prediction is not None and context.labels:
@@ -137,13 +138,9 @@ def _segments(recording: Recording, named: Named, run: Run, rows: dict[int, Tens
 
 
 def _attributed(
-    recording: Recording, named: Named, run: Run, method: Method, options: dict[str, Any]
+    recording: Recording, named: Named, run: Run, leaves: Mapping[int, Tensor], pixels: bool
 ) -> dict[str, Segment]:
     """The segments of a method that gives relevance to the input's features; of a token, their sum."""
-    if run.full:
-        raise OptionError(f"method {method.name!r} gives relevance to the input only; it has no whole maps (full=True)")
-    assert method.attribute is not None
-    leaves = method.attribute(run, options)
     rows: dict[int, Tensor] = {}
     for stream, parts in named.items():
         for _, part in parts:
@@ -152,7 +149,7 @@ def _attributed(
                 there = rows.setdefault(stream, of_leaf.new_zeros(run.batch, run.graph.streams[stream].tokens))
                 there.scatter_add_(1, part.rows.clamp(min=0), of_leaf.masked_fill(part.rows < 0, 0.0))
     segments = _segments(recording, named, run, rows)
-    return segments | (_pixels(run, leaves, segments) if options.get("pixels", False) else {})
+    return segments | (_pixels(run, leaves, segments) if pixels else {})
 
 
 def _pixels(run: Run, leaves: Mapping[int, Tensor], segments: dict[str, Segment]) -> dict[str, Segment]:

@@ -129,10 +129,10 @@ def test_it_is_shown():
 def odd(monkeypatch):
     """A method that knows the picture alone, and one that refuses every model."""
 
-    def bright(run, options):
-        return {index: feature.x.abs() for index, feature in Leaves(run).features.items()}
+    def bright(runs, options):
+        return [{index: feature.x.abs() for index, feature in Leaves(runs).features.items()} for _ in runs]
 
-    def never(run, options):
+    def never(runs, options):
         raise AttentionError("not this one")
 
     for name, attribute in (("bright", bright), ("never", never)):

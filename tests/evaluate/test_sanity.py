@@ -34,8 +34,8 @@ def rows(name, contenders=(GENERIC, CHANCE), count=2, **settings):
 def brightness(monkeypatch):
     """A method that knows the picture alone."""
 
-    def attribute(run, options):
-        return {index: feature.x.abs() for index, feature in Leaves(run).features.items()}
+    def attribute(runs, options):
+        return [{index: feature.x.abs() for index, feature in Leaves(runs).features.items()} for _ in runs]
 
     method = Method("brightness", "how bright", "none", {}, {}, attribute=attribute, needs_gradients=False)
     monkeypatch.setitem(METHODS, "brightness", method)

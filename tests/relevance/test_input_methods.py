@@ -262,6 +262,40 @@ def test_a_batch_is_its_samples_one_by_one(name: str, method: str, options: dict
             torch.testing.assert_close(together[segment][sample], alone[segment][0], **CLOSE)
 
 
+SEVERAL: dict[str, list[Any]] = {
+    "bert": [0, 1],
+    "detr": [DetectionQuery(0, 1), DetectionQuery(1, 0), DetectionQuery(0, 1)],
+    "clip": [None, lambda output: output.image_embeds[:, 0], lambda output: output.text_embeds[:, 0]],
+    "bart": [NextToken(3, -1), NextToken(5, -2)],
+    "llama": [NextToken(3, -1), NextToken(5, -3)],
+}
+"""Targets of one model that read other rows, or other inputs."""
+
+
+@pytest.mark.parametrize(("method", "options"), [*((m, {}) for m in METHODS), *MEANS])
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_targets_are_as_each_alone(name: str, method: str, options: dict[str, Any]) -> None:
+    model, inputs = built(name)
+    together = heedmap.explain(model, inputs, target=SEVERAL[name], method=method, **options)
+    for target, found in zip(SEVERAL[name], together, strict=True):
+        alone = heedmap.explain(model, inputs, target=target, method=method, **options)
+        assert list(found.segments) == list(alone.segments)
+        for segment in alone.segments:
+            torch.testing.assert_close(found[segment], alone[segment], **CLOSE)
+
+
+@pytest.mark.parametrize(("method", "passes"), [("smoothgrad", 5), ("gradient_shap", 5), ("occlusion", 10)])
+def test_several_targets_share_the_forward_passes(method: str, passes: int) -> None:
+    model, inputs = built("vit")
+    options = {} if method == "occlusion" else {"samples": 3}
+    heedmap.explain(model, inputs, method=method, **options)  # with the probe, once for a model
+    calls = []
+    handle = model.register_forward_hook(lambda *_: calls.append(1))
+    heedmap.explain(model, inputs, target=[0, 1, 2], method=method, **options)
+    handle.remove()
+    assert len(calls) == passes
+
+
 @pytest.mark.parametrize(("method", "options"), MEANS)
 @pytest.mark.parametrize("name", ["bert", "lxmert", "llama"])
 def test_the_mean_baseline_knows_what_is_padding(name: str, method: str, options: dict[str, Any]) -> None:

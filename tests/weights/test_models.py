@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,19 @@ ONNX = [
 def run(subject: Subject, **inputs: Any) -> Any:
     with torch.no_grad():
         return subject.model(**inputs)
+
+
+def test_the_command_prints_the_folder_alone_also_the_first_time(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "heedmap.packaged", "rxnfp"],
+        env={**os.environ, "HEEDMAP_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    if "cannot be had" in done.stderr:
+        pytest.skip(done.stderr)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{tmp_path / 'packaged-1' / 'rxnfp'}\n"
 
 
 def test_rxnfp_names_twenty_classes_of_reactions(subject: Load) -> None:

@@ -66,8 +66,7 @@ def maps_of(
 ) -> list[list[Float[np.ndarray, "rows columns"]]]:
     """For each sample the maps of its answers, over the patches of its picture.
 
-    Each answer is a row of its own in one batch: samples have unequal numbers of them, and methods that propagate relevance
-    take their passes for each target anyway.
+    Samples with as many answers go together, so that all answers of a picture share the forward passes.
 
     Args:
         subject: the model.
@@ -80,11 +79,16 @@ def maps_of(
         InputError: the patches form no grid.
         HeedmapError: the method cannot explain them.
     """
-    counts = [len(own) for own in places]
-    owners = torch.arange(len(places)).repeat_interleave(torch.tensor(counts))
-    flat = target_of([place for own in places for place in own])
-    grids = _grids(explained(subject, repeated(inputs, len(places), owners), flat, contender, seed))
-    maps = [list(own) for own in np.split(grids, np.cumsum(counts)[:-1])]
+    alike: dict[int, list[int]] = {}
+    for number, own in enumerate(places):
+        alike.setdefault(len(own), []).append(number)
+    maps: list[list[Float[np.ndarray, "rows columns"]]] = [[] for _ in places]
+    for count, numbers in alike.items():
+        targets = [target_of([places[number][turn] for number in numbers]) for turn in range(count)]
+        some = repeated(inputs, len(places), torch.tensor(numbers))
+        for explanation in explained(subject, some, targets, contender, seed):
+            for number, grid in zip(numbers, _grids(explanation), strict=True):
+                maps[number].append(grid)
     return _shuffled(maps, seed) if contender.method == "random" else maps
 
 

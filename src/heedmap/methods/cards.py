@@ -106,18 +106,18 @@ CARDS: Mapping[str, Card] = {
     "integrated_gradients": Card(
         "(x − x₀) ⊙ ∫ ∂y/∂x (x₀ + t (x − x₀)) dt, `steps` points",
         "gradients to the input; captum",
-        "1 + steps",
-        "1 + steps",
+        "2 + steps",
+        "2 + steps",
         ANY,
         "depends on the baseline x₀: what is like it gets nothing",
     ),
-    "smoothgrad": Card("x ⊙ mean of ∂y/∂x at x + noise", "gradients to the input", "1 + samples", "1 + samples", ANY,
+    "smoothgrad": Card("x ⊙ mean of ∂y/∂x at x + noise", "gradients to the input", "2 + samples", "2 + samples", ANY,
                        "depends on the size of the noise"),
     "gradient_shap": Card(
         "mean of (x + noise − x₀) ⊙ ∂y/∂x at random points on the way",
         "gradients to the input",
-        "1 + samples",
-        "1 + samples",
+        "2 + samples",
+        "2 + samples",
         ANY,
         "random: few samples are noisy",
     ),
@@ -131,8 +131,10 @@ HEAD = """# Methods
 <!-- Written by `heedmap methods --markdown docs/reference/methods.md`; do not edit. -->
 
 `heedmap.explain(…, method=NAME, **options)`. Passes are those of one target; the recording is one of the forward passes, and
-several targets share it. The mixing probe comes once for a model and image size. In the equations A is an attention matrix
-of one layer, E_h the mean over its heads, r the row that the target reads, y the target, x the input's features, R relevance.
+several targets share it. They also share the further forward passes of `input_x_gradient`, `smoothgrad`, `gradient_shap` and
+`occlusion` (but for `baseline="mean"`, which each target has of its own). The mixing probe comes once for a model and image
+size. In the equations A is an attention matrix of one layer, E_h the mean over its heads, r the row that the target reads, y
+the target, x the input's features, R relevance.
 """
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from heedmap.errors import MissingLibraryError
-from heedmap.methods.leaves import Feature, Leaves
+from heedmap.methods.leaves import Feature, Leaves, alike
 from heedmap.methods.method import Method, amount, count
 from heedmap.methods.run import Run
 
@@ -18,9 +18,9 @@ BASELINES = ("zero", "mean")
 Relevance = dict[int, Tensor]
 
 
-def _input_x_gradient(run: Run, options: Mapping[str, Any]) -> Relevance:
-    leaves = Leaves(run)
-    return {i: leaves.features[i].x * gradient for i, gradient in leaves.gradients.items()}
+def _input_x_gradient(runs: Sequence[Run], options: Mapping[str, Any]) -> list[Relevance]:
+    leaves = Leaves(runs)
+    return [{i: leaves.features[i].x * gradient for i, gradient in own.items()} for own in leaves.gradients]
 
 
 INPUT_X_GRADIENT = Method(
@@ -34,19 +34,23 @@ INPUT_X_GRADIENT = Method(
 )
 
 
-def _integrated(run: Run, options: Mapping[str, Any]) -> Relevance:
+def _integrated(runs: Sequence[Run], options: Mapping[str, Any]) -> list[Relevance]:
     """Σ over all leaves and features is y(x) − y(baseline), but for the error of the sum that stands for the integral."""
+    return [_integrated_one(run, options) for run in runs]  # captum takes one target at a time
+
+
+def _integrated_one(run: Run, options: Mapping[str, Any]) -> Relevance:
     steps = count(options, "steps")
     try:
         from captum.attr import IntegratedGradients
     except ImportError as error:
         raise MissingLibraryError("integrated_gradients needs captum; pip install 'heedmap[attribution]'") from error
-    leaves = Leaves(run)
+    leaves = Leaves([run])
     order = list(leaves.features)
     baselines = leaves.baselines(options["baseline"])
 
     def values(*points: Tensor) -> Tensor:
-        return leaves.values(dict(zip(order, points, strict=True)))
+        return leaves.values(dict(zip(order, points, strict=True)))[0]
 
     found = IntegratedGradients(values).attribute(
         tuple(leaves.features[i].x for i in order),
@@ -80,21 +84,24 @@ def noisy(feature: Feature, noise: float, seed: int, draw: int) -> Tensor:
     return x + noise * spread * torch.as_tensor(normal).to(x)
 
 
-def _mean(samples: int, one: Callable[[int], Relevance]) -> Relevance:
+def _mean(samples: int, one: Callable[[int], list[Relevance]]) -> list[Relevance]:
+    """For each target the mean over the draws."""
     total = one(0)
     for draw in range(1, samples):
-        total = {i: total[i] + more for i, more in one(draw).items()}
-    return {i: found / samples for i, found in total.items()}
+        for own, more in zip(total, one(draw), strict=True):
+            for index, found in more.items():
+                own[index] = own[index] + found
+    return [{i: found / samples for i, found in own.items()} for own in total]
 
 
-def _smoothgrad(run: Run, options: Mapping[str, Any]) -> Relevance:
+def _smoothgrad(runs: Sequence[Run], options: Mapping[str, Any]) -> list[Relevance]:
     samples, noise, seed = count(options, "samples"), amount(options, "noise"), count(options, "seed", least=0)
-    leaves = Leaves(run)
+    leaves = Leaves(runs)
 
-    def one(draw: int) -> Relevance:
+    def one(draw: int) -> list[Relevance]:
         return leaves.gradients_at({i: noisy(f, noise, seed, draw) for i, f in leaves.features.items()})
 
-    return {i: leaves.features[i].x * gradient for i, gradient in _mean(samples, one).items()}
+    return [{i: leaves.features[i].x * gradient for i, gradient in own.items()} for own in _mean(samples, one)]
 
 
 SMOOTHGRAD = Method(
@@ -108,16 +115,20 @@ SMOOTHGRAD = Method(
 )
 
 
-def _gradient_shap(run: Run, options: Mapping[str, Any]) -> Relevance:
+def _gradient_shap(runs: Sequence[Run], options: Mapping[str, Any]) -> list[Relevance]:
+    return [found for some in alike(runs, options["baseline"]) for found in _expected_gradients(some, options)]
+
+
+def _expected_gradients(runs: Sequence[Run], options: Mapping[str, Any]) -> list[Relevance]:
     samples, noise, seed = count(options, "samples"), amount(options, "noise"), count(options, "seed", least=0)
-    leaves = Leaves(run)
+    leaves = Leaves(runs)
     baselines = leaves.baselines(options["baseline"])
 
-    def one(draw: int) -> Relevance:
+    def one(draw: int) -> list[Relevance]:
         share = float(np.random.default_rng([seed, draw]).random())
         ways = {i: noisy(f, noise, seed, draw) - baselines[i] for i, f in leaves.features.items()}
         found = leaves.gradients_at({i: baselines[i] + share * way for i, way in ways.items()})
-        return {i: ways[i] * gradient for i, gradient in found.items()}
+        return [{i: ways[i] * gradient for i, gradient in own.items()} for own in found]
 
     return _mean(samples, one)
 

@@ -39,24 +39,25 @@ class Feature:
 
 
 class Leaves:
-    """y as a function of the first leaves, one forward pass for each value.
+    """The targets' y as a function of the first leaves, one forward pass for all of them.
 
-    Every pass has the model's own batch, other inputs, and random numbers. A leaf that y does not depend on is left out.
+    Every pass has the model's own batch, other inputs, and random numbers. A leaf that no y depends on is left out.
 
     Args:
-        run: the recorded forward pass.
+        runs: one recorded forward pass, as each of the targets sees it.
 
     Attributes:
         features: by index among the sources.
-        gradients: ∂y/∂x where the input is as it was given, in x's shape.
+        before: each target's y where the input is as it was given.
+        gradients: for each target ∂y/∂x where the input is as it was given, in x's shape; of the leaves it depends on.
 
     Raises:
         AttentionError: the second forward pass was not like the first.
-        GradientError: no gradient reaches any input.
+        GradientError: no gradient of a target reaches any input.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs, run = runs, runs[0]
         wanted: dict[int, list[tuple[int, Part]]] = {}
         for stream, parts in run.parts.items():
             for part in parts:
@@ -70,9 +71,10 @@ class Leaves:
                 "input; make it deterministic"
             )
         tensors = [tape.sources[index].tensor for index in wanted]
-        found = torch.autograd.grad(values.sum(), tensors, allow_unused=True)  # type: ignore[arg-type]
-        self.gradients = {i: g for i, g in zip(wanted, found, strict=True) if g is not None}
-        if not self.gradients:
+        self.before = [value.detach() for value in values]
+        found = [self._gradients(values, number, tensors) for number in range(len(runs))]
+        self.gradients = [{i: g for i, g in zip(wanted, own, strict=True) if g is not None} for own in found]
+        if not all(self.gradients):
             raise GradientError(
                 "no gradient passes from the target to the model's input (quantised weights, torch.no_grad or detach in the "
                 "model); choose a method that needs none ('generic', …)"
@@ -80,27 +82,40 @@ class Leaves:
         self.features = {
             index: Feature(index, tensor.detach(), _axes(run.graph.sources, index, parts), tuple(parts))
             for (index, parts), tensor in zip(wanted.items(), tensors, strict=True)
-            if index in self.gradients and tensor is not None
+            if tensor is not None and any(index in own for own in self.gradients)
         }
 
-    def values(self, points: Mapping[int, Tensor]) -> Float[Tensor, " batch"]:
-        """y where each leaf is as given; one forward pass."""
-        return self._values(Tape(self.run.batch, through=True, clone=True, given=points))
+    def values(self, points: Mapping[int, Tensor]) -> list[Float[Tensor, " batch"]]:
+        """Each target's y where each leaf is as given; one forward pass."""
+        return self._values(Tape(self.runs[0].batch, through=True, clone=True, given=points))
 
-    def gradients_at(self, points: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """∂y/∂x of each leaf where each is as given; one forward and one backward pass."""
+    def gradients_at(self, points: Mapping[int, Tensor]) -> list[dict[int, Tensor]]:
+        """∂y/∂x of each y where each leaf is as given; one forward pass, and a backward pass for each."""
         at = {index: point.detach().requires_grad_() for index, point in points.items()}
-        found = torch.autograd.grad(self.values(at).sum(), list(at.values()), allow_unused=True)
-        return {i: torch.zeros_like(at[i]) if g is None else g for i, g in zip(at, found, strict=True)}
+        values = self.values(at)
+        found = []
+        for number, own in enumerate(self.gradients):
+            gradients = self._gradients(values, number, [at[index] for index in own])
+            found.append({i: torch.zeros_like(at[i]) if g is None else g for i, g in zip(own, gradients, strict=True)})
+        return found
 
-    def _values(self, tape: Tape) -> Float[Tensor, " batch"]:
-        replay = self.run.replay
-        assert replay is not None
+    @staticmethod
+    def _gradients(values: Sequence[Tensor], number: int, at: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+        """Of one target's values; the graph goes with the last."""
+        keep = number + 1 < len(values)
+        return torch.autograd.grad(values[number].sum(), at, retain_graph=keep, allow_unused=True)  # type: ignore[arg-type]
+
+    def _values(self, tape: Tape) -> list[Float[Tensor, " batch"]]:
+        replays = [run.replay for run in self.runs if run.replay is not None]
         torch.manual_seed(0)
-        return replay.value(call(replay.model, replay.inputs, tape))
+        output = call(replays[0].model, replays[0].inputs, tape)
+        return [replay.value(output) for replay in replays]
 
     def baselines(self, kind: str) -> dict[int, Tensor]:
-        """What stands for "nothing there", in x's shape: ``"zero"``, or each sample's ``"mean"`` over its tokens or places."""
+        """What stands for "nothing there", in x's shape: ``"zero"``, or each sample's ``"mean"`` over its tokens or places.
+
+        The mean is over the tokens that the first target can see: see :func:`alike`.
+        """
         return {i: torch.zeros_like(f.x) if kind == "zero" else self._mean(f) for i, f in self.features.items()}
 
     def _mean(self, feature: Feature) -> Tensor:
@@ -108,9 +123,14 @@ class Leaves:
         if feature.axes:
             return x.mean(list(range(x.dim() - feature.axes, x.dim())), keepdim=True).expand_as(x)
         stream, part = feature.parts[0]
-        seen = self.run.visible(stream).gather(1, part.rows.clamp(min=0)) & (part.rows >= 0)
+        seen = self.runs[0].visible(stream).gather(1, part.rows.clamp(min=0)) & (part.rows >= 0)
         weights = seen.to(x.dtype).reshape(*seen.shape, *[1] * (x.dim() - 2))
         return ((x * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp(min=1)).expand_as(x)
+
+
+def alike(runs: Sequence[Run], baseline: str) -> list[Sequence[Run]]:
+    """Targets in groups that have the same baseline. The mean is of the tokens that a target sees: each has its own."""
+    return [[run] for run in runs] if baseline == "mean" else [runs]
 
 
 def _axes(sources: Sequence[Source], index: int, parts: Sequence[tuple[int, Part]]) -> int:

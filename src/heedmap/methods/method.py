@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,8 @@ class Method:
         options: option → default.
         choices: option → the words it may be.
         prepare: (run, options) → a function that multiplies rows with the method's map of a stream.
-        attribute: (run, options) → the relevance of each leaf (where an input becomes rows of features), by its index
-            among the sources of ``run.graph``, in the leaf's own shape.
+        attribute: (a run for each target, options) → for each target the relevance of each leaf (where an input becomes rows
+            of features), by its index among the sources of ``run.graph``, in the leaf's own shape.
         needs_gradients: whether it needs ∂y/∂o of every attention, or only which rows the target reads.
     """
 
@@ -37,7 +37,7 @@ class Method:
     options: Mapping[str, Any]
     choices: Mapping[str, tuple[str, ...]]
     prepare: Callable[[Run, Mapping[str, Any]], RowsOf] | None = None
-    attribute: Callable[[Run, Mapping[str, Any]], Mapping[int, Tensor]] | None = None
+    attribute: Callable[[Sequence[Run], Mapping[str, Any]], Sequence[Mapping[int, Tensor]]] | None = None
     needs_gradients: bool = True
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:

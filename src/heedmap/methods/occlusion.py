@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from heedmap.attention.layout import Part
 from heedmap.attention.tags import Source
-from heedmap.methods.leaves import Feature, Leaves, overlap
+from heedmap.methods.leaves import Feature, Leaves, alike, overlap
 from heedmap.methods.method import Method
 from heedmap.methods.run import Run
 
@@ -19,21 +19,28 @@ LEAST = 1e-6
 """Pixels: what a patch covers less of is rounding."""
 
 
-def _occlusion(run: Run, options: Mapping[str, Any]) -> dict[int, Tensor]:
-    leaves = Leaves(run)
-    baselines = leaves.baselines(options["baseline"])
-    found: dict[int, Tensor] = {}
+def _occlusion(runs: Sequence[Run], options: Mapping[str, Any]) -> list[dict[int, Tensor]]:
+    baseline = options["baseline"]
+    return [found for some in alike(runs, baseline) for found in _falls(Leaves(some), baseline)]
+
+
+def _falls(leaves: Leaves, baseline: str) -> list[dict[int, Tensor]]:
+    """How much each target falls without each token's features, by leaf."""
+    baselines, sources = leaves.baselines(baseline), leaves.runs[0].graph.sources
+    found: list[dict[int, Tensor]] = [{} for _ in leaves.runs]
     with torch.no_grad():
-        before = leaves.values({})
+        before = torch.stack(leaves.before)
         for index, feature in leaves.features.items():
             for part in {part.leaf: part for _, part in feature.parts}.values():
-                source = run.graph.sources[part.leaf]
-                rows = before.new_zeros(part.rows.shape)
+                source = sources[part.leaf]
+                rows = before.new_zeros(len(leaves.runs), *part.rows.shape)
                 for covered, here in _regions(source, feature, part):
                     point = torch.where(covered, baselines[index], feature.x)
-                    fall = before - leaves.values({index: point})
-                    rows = rows + here * (fall / here.sum(1).clamp(min=1))[:, None]
-                found[part.leaf] = rows.reshape(_one_feature(source))
+                    fall = before - torch.stack(leaves.values({index: point}))
+                    rows += here * (fall / here.sum(1).clamp(min=1))[..., None]
+                for own, depends, falls in zip(found, leaves.gradients, rows, strict=True):
+                    if index in depends:
+                        own[part.leaf] = falls.reshape(_one_feature(source))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,8 +68,8 @@ TRANSFORMER_ATTRIBUTION = Method(
 )
 
 
-def _leaves(run: Run, options: Mapping[str, Any]) -> Mapping[int, Tensor]:
-    return run.relevances(options["rules"], options["share_constants"], inputs=True).leaves
+def _leaves(runs: Sequence[Run], options: Mapping[str, Any]) -> list[Mapping[int, Tensor]]:
+    return [run.relevances(options["rules"], options["share_constants"], inputs=True).leaves for run in runs]
 
 
 FULL_LRP = Method(

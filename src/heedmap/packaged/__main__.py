@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from heedmap.errors import HeedmapError
@@ -18,6 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     names = parser.parse_args(arguments).names
     if not names:
         print(catalogue())
+    if not sys.stderr.isatty():  # read when a recipe imports tqdm: where nobody watches, no bars
+        os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         for name in names:
             print(fetch(name))
