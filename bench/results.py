@@ -153,12 +153,11 @@ RUNS: Mapping[str, Experiment] = {
     ),
     "detection-slow-detr-shapes": Experiment(
         "DETR: the methods of dozens of passes",
-        "The same for the methods that take dozens of passes for each query, beside three of the tables above, on 256 pictures "
-        "drawn from the test split: these methods were not measured on all 5,000.",
-        ("detection", "zoo/detr-shapes", "--samples", "256", "--batch", "32", *_methods(*SLOW)),
+        "The same pictures, for the methods that take dozens of passes for each query, beside three of the tables above.",
+        ("detection", "zoo/detr-shapes", "--samples", "5000", "--batch", "64", *_methods(*SLOW)),
         (),
-        "In this table none of the four is before the paper's method but in the share of the relevance that lies inside; "
-        "`raw_attention` is before it, and the reason is given under the first table of DETR.",
+        "None of the four is before the paper's method but in the share of the relevance that lies inside; `raw_attention` is "
+        "before it, and the reason is given under the first table of DETR.",
     ),
     "perturbation-clip-shapes": Experiment(
         "CLIP: perturbation of words and pixels",
