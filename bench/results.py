@@ -118,14 +118,14 @@ RUNS: Mapping[str, Experiment] = {
         "ViT: perturbation of pixels",
         "10 to 90 % of the pixels become the mean colour. The paper's section 5.3, on ViT-B and ImageNet; its method has "
         "no cross-attention there and is gradient-weighted rollout.",
-        ("perturbation", "zoo/vit-shapes", "--samples", "500"),
+        ("perturbation", "zoo/vit-shapes", "--samples", "500", *EVERY),
         _perturbed("image"),
     ),
     "segmentation-vit-shapes": Experiment(
         "ViT: segmentation",
         "The map of each label that the model rightly finds, cut at its mean (the authors' threshold), against the pixels of "
         "the objects that have the label. The paper's section 5.3, on ImageNet-Segmentation.",
-        ("segmentation", "zoo/vit-shapes", "--samples", "500"),
+        ("segmentation", "zoo/vit-shapes", "--samples", "500", *EVERY),
         ("accuracy", "miou", "ap"),
     ),
     "detection-detr-shapes": Experiment(
