@@ -1,15 +1,18 @@
 import json
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 import heedmap
 from heedmap.cli import app
 from heedmap.data import shapes
 from heedmap.errors import InputError
+from heedmap.evaluate.choosing import table
 from heedmap.evaluate.comparing import compare
 from heedmap.evaluate.contenders import contenders
 from heedmap.evaluate.faithfulness import spearman
@@ -77,6 +80,23 @@ def test_markup_in_a_text_stays_text(tmp_path: Path) -> None:
     result = RUN.invoke(app, ["compare", "zoo/gpt-lists", "--text", text, "--method", "rollout", "--out", str(out)])
     assert result.exit_code == 0, result.stderr
     assert "<script>" not in out.read_text()
+
+
+def test_the_table_of_a_pair_fits_80_columns(picture: Path) -> None:
+    found = compare(
+        heedmap.load("zoo/clip-shapes"),
+        {"text": "a red circle", "image": Image.open(picture)},
+        contenders(["transformer_attribution"], True),
+    )
+    stream = StringIO()
+    Console(file=stream, width=80).print(table(found))
+    lines = [line.split() for line in stream.getvalue().splitlines()]
+    for name, parts in found.figures.items():
+        for part, figures in parts.items():
+            own = [f"{value:.3f}" for value in figures.values()]
+            cells = [*([part] if name == "generic" else []), name, *own, f"{found.seconds[name]:.2f}"]
+            assert cells in lines
+    assert set(found.figures["generic"]) == {"text", "image"}
 
 
 def test_recommend_answers_in_a_sentence(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 import heedmap
 from heedmap.errors import AttentionError, InputError, OptionError, TargetError, UnknownNameError
 from heedmap.evaluate.protocol import Contender
-from heedmap.evaluate.ranking import recommendation
+from heedmap.evaluate.ranking import Recommendation, recommendation
 from heedmap.evaluate.recommend import recommend
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
@@ -116,10 +116,33 @@ def test_it_is_shown():
     assert lines[0] == found.sentence
     assert lines[2].startswith("| method | mean rank | interval | deletion ↓ | SaCo ↑ | random weights ↓ | cost |")
     assert lines[4].startswith("| a | 1.00 | 1.00–1.00 | 0.100 | -0.100 | 0.100 | 4.0 × | best |")
+    assert found.sentence in " ".join(shown(found, width=160).split())
+    assert "A: deletion (lower is better)" in shown(found, width=160)
+
+
+def test_names_and_figures_are_whole_in_80_columns():
+    names = ["transformer_attribution", "integrated_gradients", "generic", *(f"method_{i}" for i in range(9)), "random"]
+    table = figures({name: number / 13 - 0.5 for number, name in enumerate(names)}, integrated_gradients=0.95)
+    for own in table.values():
+        own |= {"insertion": own["saco"], "sensitivity": own["deletion"]}
+    found = recommendation("m", table, dict.fromkeys(names, 123.4))
+    lines = [line.rstrip() for line in shown(found, width=80).splitlines()]
+    assert {"best", "worse", "unchanged", "chance"} == {row.verdict for row in found.rows}
+    for row in found.rows:
+        (line,) = [one for one in lines if one.startswith(row.method[:20]) and one.endswith(row.verdict)]
+        assert line.split()[1:] == [
+            f"{row.rank:.1f}",
+            f"{row.low:.1f}–{row.high:.1f}",
+            *(f"{row.tests[test]:.2f}" for test in ("deletion", "insertion", "saco", "sensitivity", "randomisation")),
+            "123",
+            row.verdict,
+        ]
+
+
+def shown(found: Recommendation, width: int) -> str:
     stream = StringIO()
-    Console(file=stream, width=160).print(found.table())
-    assert "mean rank" in stream.getvalue()
-    assert "statistically" in stream.getvalue() or "ranks best" in stream.getvalue()
+    Console(file=stream, width=width).print(found.table())
+    return stream.getvalue()
 
 
 # -- on models ---------------------------------------------------------------------------------------------------------

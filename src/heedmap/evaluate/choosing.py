@@ -164,21 +164,24 @@ def recommend(
 
 
 def table(found: Comparison) -> Table:
-    """Methods by segments and figures."""
+    """Methods and their figures, part by part of the input."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    columns = list(
-        dict.fromkeys((s, f) for own in found.figures.values() for s, figures in own.items() for f in figures)
-    )
-    made = Table(title_justify="left")
-    made.add_column("method", no_wrap=True)
-    for segment, figure in columns:
-        made.add_column(f"{segment}\n{figure}", justify="right")
-    made.add_column("seconds", justify="right")
-    for name, own in found.figures.items():
-        cells = [f"{own[s][f]:.3f}" if f in own.get(s, {}) else "–" for s, f in columns]
-        made.add_row(Text(name), *cells, f"{found.seconds[name]:.2f}")
+    from heedmap.evaluate.comparing import FIGURES
+
+    made = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
+    made.add_column("part", no_wrap=True)
+    made.add_column("method", overflow="fold")
+    for heading in (*FIGURES, "seconds"):
+        made.add_column(heading, justify="right", no_wrap=True)
+    for segment in dict.fromkeys(name for own in found.figures.values() for name in own):
+        for number, (name, own) in enumerate(found.figures.items()):
+            figures = own.get(segment, {})
+            cells = [f"{figures[figure]:.3f}" if figure in figures else "–" for figure in FIGURES]
+            made.add_row("" if number else segment, Text(name), *cells, f"{found.seconds[name]:.2f}")
+        made.add_section()
     return made
 
 

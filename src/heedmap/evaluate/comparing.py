@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 STEPS = 10
 FIGURES = {
     "agreement": "rank correlation with the first method",
-    "deletion": "probability left, most relevant masked first (area, lower is better)",
-    "insertion": "probability left, least relevant masked first (area, higher is better)",
+    "deletion": "what is left of the answer, most relevant masked first (area, lower is better)",
+    "insertion": "what is left of the answer, least relevant masked first (area, higher is better)",
     "saco": "faithfulness (SaCo, higher is better)",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,15 +91,38 @@ class Recommendation:
         return {**asdict(self), "best": self.best, "rows": [asdict(row) for row in self.rows]}
 
     def table(self) -> Table:
-        """For rich's console."""
+        """For rich's console, 80 columns wide: a lettered column a test, what the letters are, and the sentence."""
+        from rich.box import SIMPLE_HEAD
         from rich.table import Table
         from rich.text import Text
 
-        found = Table(title=f"{self.model}, {self.samples} inputs", caption=Text(self.sentence))
-        for number, heading in enumerate(self._headings()):
-            found.add_column(heading, justify="left" if number in (0, len(self._headings()) - 1) else "right")
+        letters = dict(zip(self._tests(), ascii_uppercase, strict=False))
+        told = [f"{letter}: {TESTS[test][0]} ({_better(test)} is better)" for test, letter in letters.items()]
+        told.append("cost: time of an explanation, as a multiple of a forward pass")
+        found = Table(
+            title=f"{self.model}, {self.samples} inputs",
+            title_justify="left",
+            caption=Text("\n".join(("", *told, "", self.sentence))),
+            caption_justify="left",
+            caption_style="",
+            box=SIMPLE_HEAD,
+            show_edge=False,
+            padding=0,
+        )
+        found.add_column("method", overflow="fold")
+        for heading in ("rank", "interval", *letters.values(), "cost"):
+            found.add_column(heading, justify="right", no_wrap=True)
+        found.add_column("verdict", no_wrap=True)
         for row in self.rows:
-            found.add_row(*map(Text, self._cells(row)))
+            figures = [f"{row.tests[test]:.2f}" if test in row.tests else "" for test in letters]
+            cells = [
+                f"{row.rank:.1f}",
+                f"{row.low:.1f}–{row.high:.1f}",
+                *figures,
+                f"{row.cost:.{int(row.cost < 100)}f}",
+                row.verdict,
+            ]
+            found.add_row(Text(row.method), *cells, style="bold" if row.verdict == "best" else "")
         return found
 
     def to_markdown(self) -> str:
@@ -119,6 +143,10 @@ class Recommendation:
         figures = [f"{row.tests[test]:.3f}" if test in row.tests else "" for test in self._tests()]
         ends = f"{row.low:.2f}–{row.high:.2f}"
         return [row.method, f"{row.rank:.2f}", ends, *figures, f"{row.cost:.1f} ×", row.verdict]
+
+
+def _better(test: str) -> str:
+    return "higher" if TESTS[test][1] else "lower"
 
 
 def recommendation(
