@@ -242,7 +242,9 @@ trained on. They are not the paper's models or data, so its numbers are not to b
 below each table it says which hold. Every figure has its 95 % bootstrap interval (over samples; 1,000 resamples unless said
 otherwise). **Bold**: best. ▲ ▼: clearly better or worse than `generic`, the paper's method (paired bootstrap, p < 0.05 after
 Holm's correction for all methods of the table). Methods are sorted by their mean rank over the columns.
-Times are those of a busy machine with 2 cores, several runs at once.
+Times are summed over the parts of a run, on a busy machine with 2 cores, several runs at once. All is float32, in which
+relevance propagation through all layers (`full_lrp`, `transformer_attribution`, `cam=lrp`) is badly conditioned: on another
+machine its figures may differ in the third decimal.
 """
 
 
