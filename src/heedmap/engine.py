@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from heedmap.attention.flow import State, check_followed
 from heedmap.attention.forward import Recording, record, recording_state
+from heedmap.attention.heads import joined
 from heedmap.attention.inputs import batch_size, named
 from heedmap.attention.record import Attention
 from heedmap.errors import GradientError, InputError, OptionError, TargetError, UnknownNameError
@@ -224,10 +225,20 @@ class _Engine:
             )
         gradients = _gradients(tape.attentions, values, keep)
         readouts = _readouts(tape.attentions, states, gradients)
-        names = stream_names(segments)
         again = chosen.again or (lambda output: target.choose(output, self.context).values)
-        replay = Replay(self.model, self.inputs, self.batch, again)
-        run = Run(graph, tape.attentions, gradients, readouts, names, self.memory_budget, full, replay, recording.parts)
+        heads = joined(graph, tape.attentions, frozenset().union(*graph.states(sources).values()))
+        run = Run(
+            heads.graph,
+            heads.attentions,
+            heads.gradients(gradients),
+            {s: Readout(heads.state(r.state), r.weights) for s, r in readouts.items()},
+            stream_names(segments),
+            self.memory_budget,
+            full,
+            Replay(self.model, self.inputs, self.batch, again),
+            recording.parts,
+            heads,
+        )
         return run, chosen
 
 

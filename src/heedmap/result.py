@@ -220,8 +220,9 @@ def described(recording: Recording, named: Named, run: Run | None, notes: tuple[
         for s in recording.graph.streams
     )
     attentions = []
-    for edge in recording.graph.edges:
-        a = recording.tape.attentions[edge.attention]
+    graph, recorded = (recording.graph, recording.tape.attentions) if run is None else (run.graph, run.attentions)
+    for edge in graph.edges:
+        a = recorded[edge.attention]
         attentions.append(
             AttentionInfo(
                 index=a.index,

@@ -20,8 +20,11 @@ from heedmap.attention.probe import Verdict
 from heedmap.attention.tape import Tape
 from heedmap.errors import AttentionError, InputError, ModelStateError
 
+_Trained = tuple[nn.Module, str, nn.Parameter]
+
 _LOCK = threading.RLock()
 _MODES: weakref.WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = weakref.WeakKeyDictionary()
+_FROZEN: weakref.WeakKeyDictionary[nn.Module, tuple[int, list[_Trained]]] = weakref.WeakKeyDictionary()
 _RANDOM: dict[str, Any] = {}
 _VERDICTS: weakref.WeakKeyDictionary[nn.Module, dict[Any, Verdict]] = weakref.WeakKeyDictionary()
 
@@ -57,7 +60,7 @@ def recording_state(model: nn.Module) -> Iterator[None]:
             "heedmap needs gradients, which torch.inference_mode forbids; call it outside (torch.no_grad is fine), on a "
             "model that was loaded outside too"
         )
-    with _evaluating(model), _own_randomness(), torch.enable_grad():
+    with _evaluating(model), _frozen(model), _own_randomness(), torch.enable_grad():
         yield
 
 
@@ -105,6 +108,43 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             else:
                 for module in trained:
                     module.training = True
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter requires grad until the last of several threads leaves: nothing below the first attention is kept.
+
+    The parameters stay what they are, so that a layer that moves, casts or loads its weights while it runs finds them, and
+    what it puts in their place requires grad again afterwards.
+    """
+    with _LOCK:
+        users, trained = _FROZEN.get(model, (0, []))
+        if users == 0:
+            trained = [
+                (module, name, parameter)
+                for module in model.modules()
+                for name, parameter in module._parameters.items()
+                if parameter is not None and parameter.requires_grad and parameter.is_leaf
+            ]
+            _require_grad(trained, False)
+        _FROZEN[model] = users + 1, trained
+    try:
+        yield
+    finally:
+        with _LOCK:
+            users, trained = _FROZEN.pop(model)
+            if users > 1:
+                _FROZEN[model] = users - 1, trained
+            else:
+                _require_grad(trained, True)
+
+
+def _require_grad(trained: list[_Trained], wanted: bool) -> None:
+    for module, name, parameter in trained:
+        now = module._parameters.get(name)
+        for one in (parameter, now):
+            if one is not None and one.is_leaf and one.requires_grad != wanted:
+                one.requires_grad_(wanted)
 
 
 def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool = True) -> Recording:

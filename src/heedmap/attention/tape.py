@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor
-from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 from heedmap.attention import einsum, multihead
@@ -98,7 +97,7 @@ class Tape(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run ``func`` and record what it means."""
-        args, kwargs = _shielded(args), ({k: _shield(v) for k, v in kwargs.items()} if kwargs else {})
+        kwargs = kwargs or {}
         if func is ops.SDPA:
             return self._fused(*args, **kwargs)
         if func is ops.MULTI_HEAD:
@@ -325,19 +324,6 @@ def _forget(tags: dict[int, Any], key: int, _: object) -> None:
 
 
 # -- helpers ------------------------------------------------------------------------------------------------------
-
-
-def _shield(value: Any) -> Any:
-    """Parameters without their gradient, so that none is computed and nothing below the first attention is kept."""
-    if isinstance(value, Tensor):
-        return value.detach() if type(value) is not Tensor and isinstance(value, Parameter) else value
-    if type(value) in (list, tuple):
-        return type(value)(_shield(v) for v in value)
-    return value
-
-
-def _shielded(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(_shield(a) for a in args)
 
 
 def _tensors(args: Iterable[Any], kwargs: dict[str, Any] | None = None) -> Iterator[Tensor]:

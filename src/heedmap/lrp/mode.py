@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 from heedmap.attention.operations import SDPA
@@ -28,11 +29,16 @@ Keywords = dict[str, Any]
 
 
 class RelevanceMode(TorchFunctionMode):
-    """Gives every operation that runs under it its relevance rule."""
+    """Gives every operation that runs under it its relevance rule.
 
-    def __init__(self, rules: Rules) -> None:
+    Args:
+        rules: which rule each operation has.
+        constant: whether parameters that require grad, such as a head that the target brings along, take no relevance either.
+    """
+
+    def __init__(self, rules: Rules, constant: bool = False) -> None:
         super().__init__()
-        self.rules = rules
+        self.rules, self.constant = rules, constant
         self._left: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}
         self._read: dict[int, tuple[weakref.ref[Tensor], int]] = {}
 
@@ -44,6 +50,8 @@ class RelevanceMode(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Args = (), kwargs: Keywords | None = None) -> Any:
         """Run ``func`` by its rule."""
         kwargs = kwargs or {}
+        if self.constant:
+            args, kwargs = _constant(args), {name: _constant(value) for name, value in kwargs.items()}
         if func is SDPA:
             return self._attention(*args, **kwargs)
         if func in ops.SOFTMAX:
@@ -319,6 +327,13 @@ def _without_rule(func: Callable[..., Any], args: Args, kwargs: Keywords, reason
         ]
         return type(result)(made) if type(result) in (list, tuple) else tuple(made)
     return result
+
+
+def _constant(value: Any) -> Any:
+    """``value``, its parameters without their gradient."""
+    if type(value) in (list, tuple):
+        return type(value)(_constant(v) for v in value)
+    return value.detach() if isinstance(value, Parameter) and value.requires_grad else value
 
 
 def _without(kwargs: Keywords, *names: str) -> Keywords:

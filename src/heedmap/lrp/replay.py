@@ -65,7 +65,7 @@ def propagate(replay: Replay, rules: str, share_constants: bool = False, inputs:
         GradientError: relevance is not finite.
     """
     chosen, samples = RULES[rules], Samples(replay.batch)
-    mode = RelevanceMode(Rules(chosen, samples, share_constants))
+    mode = RelevanceMode(Rules(chosen, samples, share_constants), constant=True)
     tape = Tape(replay.batch, leaves=True, through=inputs)
     try:
         torch.manual_seed(0)

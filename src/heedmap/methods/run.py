@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from heedmap.attention.flow import Edge, Graph, State
+from heedmap.attention.heads import Heads
 from heedmap.attention.layout import Part
 from heedmap.attention.record import Attention
 from heedmap.errors import AttentionError, OptionError, UnknownNameError
@@ -50,6 +51,7 @@ class Run:
         full: whether whole maps are wanted.
         replay: the forward pass, to be run again; None where there is no model (tests of the algebra).
         parts: for each stream its segments: which leaves its tokens come from.
+        heads: which recorded calls each attention is made of; None: each of one.
     """
 
     graph: Graph
@@ -61,6 +63,7 @@ class Run:
     full: bool = False
     replay: Replay | None = None
     parts: Mapping[int, Sequence[Part]] = field(default_factory=dict)
+    heads: Heads | None = None
     _relevances: dict[tuple[str, bool, bool], Relevances] = field(default_factory=dict)
 
     @property
@@ -95,6 +98,8 @@ class Run:
         if key not in self._relevances:
             assert self.replay is not None
             found = propagate(self.replay, *key)
+            if self.heads is not None:
+                found = Relevances(self.heads.relevances(found.attentions), found.leaves)
             unlike = [i for i, r in found.attentions.items() if i >= len(self.attentions) or not self._fits(i, r)]
             if unlike:
                 raise AttentionError(

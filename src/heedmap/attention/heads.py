@@ -1,0 +1,188 @@
+"""Heads that a model computes by calls of their own are heads of one attention: eq. 5 takes the mean over them.
+
+How a model writes its heads must not change a map. Attentions that read the same two states, and that nothing reads apart from
+each other later, are therefore one. Of these, calls that share A (the same q, k and mask, on parts of the values) are the same
+heads, whose ∂y/∂A is the sum of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heedmap.attention.flow import Graph, Join, State
+from heedmap.attention.record import Attention, Block, Value
+
+Calls = tuple[tuple[int, ...], ...]
+"""What one attention was computed by: heads side by side, each of one or more calls that share A; recorded attentions."""
+
+
+@dataclass(eq=False)
+class Joined(Attention):
+    """An attention with the heads of several others; ``value`` has a head for each, all of as many features."""
+
+    parts: tuple[Attention, ...] = ()
+
+    @property
+    def heads(self) -> int:
+        """Number of heads of all parts."""
+        return sum(part.heads for part in self.parts)
+
+    @property
+    def _asks(self) -> Tensor:
+        return self.parts[0]._asks
+
+    def probabilities(self, rows: slice = slice(None)) -> Block:
+        """See :meth:`Attention.probabilities`."""
+        return torch.cat([part.probabilities(rows) for part in self.parts], 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Heads:
+    """A recorded flow in which all calls that are heads of one attention are one.
+
+    Attributes:
+        graph: with one edge an attention, named by its first call.
+        attentions: by index; further calls keep their place, but no edge names them.
+        recorded: the calls, by index.
+        calls: by index of the attention, where it has several.
+    """
+
+    graph: Graph
+    attentions: list[Attention]
+    recorded: Sequence[Attention]
+    calls: Mapping[int, Calls]
+
+    def gradients(self, found: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """∂y/∂o of each attention, (batch, heads, queries, features), from those of the calls."""
+
+        def whole(calls: Calls, like: Tensor) -> Tensor:
+            def of(index: int) -> Tensor:
+                a = self.recorded[index]
+                return found.get(index, like.new_zeros(a.batch, a.heads, a.queries, a.value.shape[-1]))
+
+            return _side_by_side([torch.cat([of(i) for i in same], -1) for same in calls])
+
+        return self._of_attentions(found, whole)
+
+    def relevances(self, found: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """What fell on A of each attention, (batch, heads, queries, keys), from what fell on A of the calls."""
+
+        def whole(calls: Calls, like: Tensor) -> Tensor:
+            def of(index: int) -> Tensor:
+                a = self.recorded[index]
+                return found.get(index, like.new_zeros(a.batch, a.heads, a.queries, a.keys))
+
+            return torch.cat([torch.stack([of(i) for i in same]).sum(0) for same in calls], 1)
+
+        return self._of_attentions(found, whole)
+
+    def _of_attentions(
+        self, found: Mapping[int, Tensor], whole: Callable[[Calls, Tensor], Tensor]
+    ) -> dict[int, Tensor]:
+        own = {index: tensor for index, tensor in found.items() if index not in _further(self.calls)}
+        for index, calls in self.calls.items():
+            like = next((found[i] for same in calls for i in same if i in found), None)
+            if like is not None:
+                own[index] = whole(calls, like)
+        return own
+
+    def state(self, state: State) -> State:
+        """``state`` by the attentions of this flow."""
+        return state - _further(self.calls)
+
+
+def joined(graph: Graph, attentions: Sequence[Attention], read: frozenset[int]) -> Heads:
+    """The flow with one attention for all calls that are its heads.
+
+    Args:
+        graph: as recorded.
+        attentions: as recorded.
+        read: the attentions that the target was computed from.
+    """
+    readers = [read, *(_among(graph, sources) for a in attentions for sources in (a.query_sources, a.value_sources))]
+    groups: dict[Any, list[int]] = {}
+    for edge in graph.edges:
+        a, readers_of = attentions[edge.attention], tuple(edge.attention in reader for reader in readers)
+        states = (edge.stream, edge.query_state, edge.source, edge.value_state)
+        groups.setdefault((states, a.queries, a.keys, readers_of), []).append(edge.attention)
+    calls = {group[0]: _sharing(attentions, group) for group in groups.values() if len(group) > 1}
+    made = list(attentions)
+    for index, own in calls.items():
+        made[index] = _side_by_side_of([_sharing_one([attentions[i] for i in same]) for same in own])
+    return Heads(_without(graph, _further(calls)), made, attentions, calls)
+
+
+def _among(graph: Graph, sources: frozenset[int]) -> frozenset[int]:
+    return frozenset(graph.sources[i].attention for i in sources if graph.sources[i].kind == "attention")
+
+
+def _further(calls: Mapping[int, Calls]) -> frozenset[int]:
+    return frozenset(i for index, own in calls.items() for same in own for i in same) - calls.keys()
+
+
+def _sharing(attentions: Sequence[Attention], group: Sequence[int]) -> Calls:
+    """The calls of a group, those with one A together."""
+    found: dict[Any, list[int]] = {}
+    for index in group:
+        a = attentions[index]
+        scored = [None if t is None else _memory(t) for t in (a.query, a.key, a.mask, a.probs)]
+        found.setdefault((*scored, a.causal, a.scale, a.keys, a.heads), []).append(index)
+    return tuple(map(tuple, found.values()))
+
+
+def _memory(tensor: Tensor) -> Any:
+    """Equal for tensors that are the same numbers at the same place."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _sharing_one(parts: Sequence[Attention]) -> Attention:
+    """One attention with the values of all: they share A."""
+    first = parts[0]
+    return first if len(parts) == 1 else replace(first, value=torch.cat([_every_head(p) for p in parts], -1))
+
+
+def _side_by_side_of(parts: Sequence[Attention]) -> Attention:
+    """One attention with the heads of all."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    given = {f.name: getattr(first, f.name) for f in fields(Attention)}
+    given |= {"value": _side_by_side([_every_head(part)[:, :, : part.keys] for part in parts])}
+    return Joined(**given | {"query": None, "key": None, "mask": None, "probs": None}, parts=tuple(parts))
+
+
+def _every_head(attention: Attention) -> Value:
+    """v with one head for each head of q."""
+    return attention.value.repeat_interleave(attention.heads // attention.value.shape[1], 1)
+
+
+def _side_by_side(heads: Sequence[Tensor]) -> Tensor:
+    """Heads after one another, with zeros as further features of those that have fewer."""
+    most = max(t.shape[-1] for t in heads)
+    return torch.cat([F.pad(t, (0, most - t.shape[-1])) for t in heads], 1)
+
+
+def _without(graph: Graph, further: frozenset[int]) -> Graph:
+    """The graph without the edges of some attentions."""
+    if not further:
+        return graph
+    streams = [
+        replace(
+            s,
+            attentions=[a for a in s.attentions if a not in further],
+            joins={x: Join(join.state - further, join.places) for x, join in s.joins.items()},
+        )
+        for s in graph.streams
+    ]
+    edges = [
+        replace(e, query_state=e.query_state - further, value_state=e.value_state - further)
+        for e in graph.edges
+        if e.attention not in further
+    ]
+    return Graph(streams, edges, graph.sources)
