@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from heedmap.attention import layout, probe
+from heedmap.attention.fingerprint import of_inputs, of_model
 from heedmap.attention.flow import Graph, build, verify_same
-from heedmap.attention.inputs import check_required, detached, is_content
+from heedmap.attention.inputs import check_no_cache, check_required, detached, is_content
 from heedmap.attention.layout import Part
 from heedmap.attention.probe import Verdict
 from heedmap.attention.tape import Tape
@@ -26,7 +27,7 @@ _LOCK = threading.RLock()
 _MODES: weakref.WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = weakref.WeakKeyDictionary()
 _FROZEN: weakref.WeakKeyDictionary[nn.Module, tuple[int, list[_Trained]]] = weakref.WeakKeyDictionary()
 _RANDOM: dict[str, Any] = {}
-_VERDICTS: weakref.WeakKeyDictionary[nn.Module, dict[Any, Verdict]] = weakref.WeakKeyDictionary()
+_VERDICTS: weakref.WeakKeyDictionary[nn.Module, tuple[Any, dict[Any, Verdict]]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(eq=False)
@@ -150,14 +151,19 @@ def _require_grad(trained: list[_Trained], wanted: bool) -> None:
 def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool = True) -> Recording:
     """Run the model once under the recorder; the first time, for this kind of input, also under the mixing probe.
 
+    What was proved is kept for as long as nothing that could decide where tokens are has changed, and where they are is
+    checked in every run (see :mod:`heedmap.attention.fingerprint`).
+
     To be called within :func:`recording_state`.
 
     Raises:
         AttentionError: see its subclasses.
         InputError: the model's forward refuses the inputs.
     """
-    key = _kind_of(model, inputs, check)
-    verdict = _VERDICTS.get(model, {}).get(key)
+    check_no_cache(inputs)
+    key = (batch > 1, check, of_inputs(inputs))
+    state = of_model(model)
+    verdict = _known(model, state).get(key)
     if verdict is not None:
         try:
             return _recorded(model, inputs, batch, verdict)
@@ -166,10 +172,13 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
     verdict = _probe(model, inputs, batch, check)
     try:
         found = _recorded(model, inputs, batch, verdict)
+    except _Moved:  # half precision was too coarse for the quick check
+        verdict.static = False
+        found = _recorded(model, inputs, batch, verdict)
     except _Different as error:
         raise AttentionError(str(error)) from error
     with _LOCK:
-        _VERDICTS.setdefault(model, {})[key] = verdict
+        _VERDICTS.setdefault(model, (state, {}))[1][key] = verdict
     return found
 
 
@@ -177,26 +186,30 @@ class _Different(AttentionError):
     """This run is not like the verified one."""
 
 
-def _kind_of(model: nn.Module, inputs: Mapping[str, Any], check: bool) -> Any:
-    """What a verdict holds for: input names, image sizes, attention implementation; not the number of words."""
-    kernel = getattr(getattr(model, "config", None), "_attn_implementation", None)
-    shapes = tuple(
-        (name, value.dim(), tuple(value.shape[2:]) if value.dim() > 3 else ()) if isinstance(value, Tensor) else (name,)
-        for name, value in sorted(inputs.items())
-    )
-    dtype = next((p.dtype for p in model.parameters()), None)
-    return shapes, kernel, dtype, check
+class _Moved(_Different):
+    """Tokens are not where they were."""
+
+
+def _known(model: nn.Module, state: Any) -> dict[Any, Verdict]:
+    """The verdicts on the model as it now is; those on what it was before are forgotten."""
+    with _LOCK:
+        if model not in _VERDICTS or _VERDICTS[model][0] != state:
+            _VERDICTS[model] = (state, {})
+        return _VERDICTS[model][1]
 
 
 def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> Verdict:
     tape = Tape(batch, cut=True)
     torch.manual_seed(0)
     call(model, inputs, tape)
-    return probe.prove(tape, check)[0]
+    verdict = probe.prove(tape, check)[0]
+    for source in tape.sources:  # the verdict outlives the run; its tensors need not
+        source.tensor = None
+    return verdict
 
 
 def _recorded(model: nn.Module, inputs: Mapping[str, Any], batch: int, verdict: Verdict) -> Recording:
-    tape = Tape(batch, leaves=not verdict.static, clone=verdict.writes_in_place)
+    tape = Tape(batch, leaves=True, clone=verdict.writes_in_place)
     torch.manual_seed(0)
     output = call(model, inputs, tape)
     graph = build(tape)
@@ -206,9 +219,14 @@ def _recorded(model: nn.Module, inputs: Mapping[str, Any], batch: int, verdict: 
         raise _Different(str(error)) from error
     if verdict.static:
         parts = {index: _laid_out(tape, graph, index, segments) for index, segments in verdict.layout.items()}
+        for stream in graph.streams:
+            if not layout.confirmed(tape, graph, stream, parts.get(stream.index, [])):
+                raise _Moved(f"tokens of stream {stream.index} are not where they were when the model was verified")
     else:
         known = probe.located(tape, graph, check=False)
         parts = {s.index: layout.parts(tape, layout.inherited(graph, s, known)) for s in graph.streams}
+    for attention in tape.attentions:
+        attention.sides = {}
     return Recording(tape, graph, parts, output, dict(inputs))
 
 

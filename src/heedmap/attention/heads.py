@@ -128,23 +128,45 @@ def _further(calls: Mapping[int, Calls]) -> frozenset[int]:
 
 def _sharing(attentions: Sequence[Attention], group: Sequence[int]) -> Calls:
     """The calls of a group, those with one A together."""
-    found: dict[Any, list[int]] = {}
+    found: list[list[int]] = []
     for index in group:
-        a = attentions[index]
-        scored = [None if t is None else _memory(t) for t in (a.query, a.key, a.mask, a.probs)]
-        found.setdefault((*scored, a.causal, a.scale, a.keys, a.heads), []).append(index)
-    return tuple(map(tuple, found.values()))
+        same = next((own for own in found if _share(attentions[own[0]], attentions[index])), None)
+        if same is None:
+            found.append([index])
+        else:
+            same.append(index)
+    return tuple(map(tuple, found))
 
 
-def _memory(tensor: Tensor) -> Any:
-    """Equal for tensors that are the same numbers at the same place."""
-    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+def _share(a: Attention, b: Attention) -> bool:
+    """Whether two calls have the same A because they have the same q, k and mask, not by chance."""
+    if (a.causal, a.scale, a.keys, a.heads) != (b.causal, b.scale, b.keys, b.heads):
+        return False
+    scored = [(x.query, x.key) if x.query is not None else x.scored for x in (a, b)]
+    if scored[0] is None or scored[1] is None or not all(map(_same, *scored)):
+        return False
+    return _equal(a.mask, b.mask) and _equal(a.probs, b.probs)
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    """One tensor, or a copy of it; two that are all zero are none."""
+    assert a is not None
+    assert b is not None
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
+        return True
+    return torch.equal(a, b) and bool(a.any())
+
+
+def _equal(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is b or (a is not None and b is not None and a.dtype == b.dtype and torch.equal(a, b))
 
 
 def _sharing_one(parts: Sequence[Attention]) -> Attention:
     """One attention with the values of all: they share A."""
     first = parts[0]
-    return first if len(parts) == 1 else replace(first, value=torch.cat([_every_head(p) for p in parts], -1))
+    return first if len(parts) == 1 else replace(first, value=torch.cat([p.value for p in parts], -1))
 
 
 def _side_by_side_of(parts: Sequence[Attention]) -> Attention:

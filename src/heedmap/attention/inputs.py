@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -85,10 +86,42 @@ def check_required(model: nn.Module, inputs: Mapping[str, Any]) -> None:
         )
 
 
+def check_no_cache(inputs: Mapping[str, Any]) -> None:
+    """InputError where the keys and values of earlier tokens are given in place of the tokens."""
+    for name, value in inputs.items():
+        tokens = _cached(value)
+        if tokens:
+            raise InputError(
+                f"{name} holds the keys and values of {tokens} earlier tokens, on which no relevance could fall; give all "
+                f"tokens and no {name}"
+            )
+
+
+def _cached(value: Any) -> int:
+    """How many tokens a KV cache holds: an object of transformers, or a tuple of a (key, value, …) tuple for each layer."""
+    length = getattr(value, "get_seq_length", None)
+    if callable(length):
+        return int(length())
+    layer = next(iter(value), None) if isinstance(value, (tuple, list)) else None
+    if (
+        isinstance(layer, (tuple, list))
+        and len(layer) >= 2
+        and all(isinstance(t, Tensor) and t.dim() >= 3 for t in layer)
+    ):
+        return int(layer[0].shape[-2])
+    return 0
+
+
 def detached(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The same inputs, cut from any graph of the caller's; copies of tensors that were made in inference mode."""
-    return {k: _detached(v) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+    """The same inputs for one run: cut from any graph of the caller's, and what the model may write to is a copy."""
+    return {name: _detached(value) for name, value in inputs.items()}
 
 
-def _detached(value: Tensor) -> Tensor:
-    return value.clone() if value.is_inference() else value.detach()
+def _detached(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone() if value.is_inference() else value.detach()
+    if callable(getattr(value, "get_seq_length", None)):  # an empty cache
+        return copy.deepcopy(value)
+    if type(value) in (list, tuple):
+        return type(value)(_detached(one) for one in value)
+    return {key: _detached(one) for key, one in value.items()} if type(value) is dict else value

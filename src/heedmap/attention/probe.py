@@ -55,7 +55,8 @@ def prove(tape: Tape, check: bool = True) -> tuple[Verdict, dict[int, list[Part]
         _check_rows(tape, graph, positions)
     parts = {s.index: layout.parts(tape, layout.inherited(graph, s, positions)) for s in graph.streams}
     static = all(layout.is_static(p.positions) for ps in parts.values() for p in ps)
-    verdict = Verdict(graph, static and not any(s.joins for s in graph.streams), tape.written_in_place)
+    static &= check and not any(s.joins for s in graph.streams)
+    verdict = Verdict(graph, static, tape.written_in_place)
     ordinals = {leaf: n for n, leaf in enumerate(i for i, s in enumerate(tape.sources) if s.kind == "leaf")}
     for index, found in parts.items():
         end, verdict.layout[index] = 0, []

@@ -57,6 +57,7 @@ class Attention:
         scale: factor of q kᵀ.
         probs: A of inline attention, (batch, heads, queries, keys).
         probs_layout: how the model's own A becomes ``probs``.
+        scored: of inline attention, what was multiplied to q kᵀ; None: not seen.
         keys: number of real keys; further columns (bias_k, zero attention) are no tokens.
         query_sources, value_sources: what q and v were computed from, indices into the tape's sources.
         sides: the tensors of the probe, by ``"queries"``, ``"keys"``, ``"values"``; empty outside the probe.
@@ -76,6 +77,7 @@ class Attention:
     scale: float = 1.0
     probs: Float[Tensor, "batch heads queries columns"] | None = None
     probs_layout: Layout | None = None
+    scored: tuple[Tensor, Tensor] | None = None
     query_sources: frozenset[int] = frozenset()
     value_sources: frozenset[int] = frozenset()
     sides: dict[str, Side] = field(default_factory=dict)

@@ -35,12 +35,13 @@ class Source:
 
 
 class Product(NamedTuple):
-    """A product q kᵀ: its sides (kept only for the probe) and their sources."""
+    """A product q kᵀ: its sides (kept only for the probe), their sources, and the two operands, without gradient."""
 
     query: Side | None
     key: Side | None
     query_sources: frozenset[int]
     key_sources: frozenset[int]
+    operands: tuple[Tensor, Tensor]
 
 
 class Tag(NamedTuple):

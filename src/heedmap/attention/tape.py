@@ -246,7 +246,8 @@ class Tape(TorchFunctionMode):
         if self.trace_leaves:
             axes = einsum.score_axes(args[0], result.dim()) if func is ops.EINSUM else ((0, -2), (0, -1))
             sides = tuple(Side(t, *a) for t, a in zip(operands, axes, strict=True)) if axes else sides  # type: ignore[assignment]
-        product = Product(*sides, tags[0].sources, tags[1].sources)
+        left, right = (t.detach() for t in operands)
+        product = Product(*sides, tags[0].sources, tags[1].sources, (left, right))
         self.set_tag(result, Tag(sources, (*inherited, product)))
 
     def _inline(self, func: Any, args: tuple[Any, ...], probs: Tensor, value: Tensor, out: Tensor) -> Tensor:
@@ -273,6 +274,7 @@ class Tape(TorchFunctionMode):
                 keys=heads_value.shape[2],
                 probs=heads_probs,
                 probs_layout=layouts[0],
+                scored=None if product is None else product.operands,
                 query_sources=tag.sources if product is None else product.query_sources,
                 value_sources=value_tag.sources,
                 sides=sides,

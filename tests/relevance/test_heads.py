@@ -1,0 +1,172 @@
+"""How a model writes its heads does not change a map: any split of heads, or of values, into calls equals the one attention."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import heedmap
+
+D, HEADS, TOKENS = 16, 4, 7
+CHEAP = {"integrated_gradients": {"steps": 2}, "smoothgrad": {"samples": 2}, "gradient_shap": {"samples": 2}}
+ONE = ((0, 1, 2, 3),)
+JOINS = ("cat", "buffer", "projections", "residual")
+
+
+def attend(form: str, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """(batch, heads, tokens, features) each."""
+    if form == "sdpa":
+        return F.scaled_dot_product_attention(q, k, v, mask)
+    if q.shape[1] == 1 and form == "single":  # of three dims, as a module for one head writes it
+        q, k, v = q[:, 0], k[:, 0], v[:, 0]
+        scores = (q @ k.transpose(1, 2) / D**0.5 * 2).masked_fill(~mask, -torch.inf)
+        return (scores.softmax(-1) @ v)[:, None]
+    scores = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).masked_fill(~mask, -torch.inf)
+    return scores.softmax(-1) @ v
+
+
+class Net(nn.Module):
+    """Two causal layers, whose heads are computed in calls as told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.embed = nn.Embedding(30, D)
+        self.qkv = nn.ModuleList(nn.Linear(D, 3 * D) for _ in range(2))
+        self.out = nn.ModuleList(nn.Linear(D, D, bias=False) for _ in range(2))
+        self.norm, self.head = nn.LayerNorm(D), nn.Linear(D, 5)
+        for p in self.parameters():
+            p.data *= 2
+        self.calls, self.form, self.join, self.halves = ONE, "sdpa", "cat", 1
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embed(tokens)
+        for qkv, out in zip(self.qkv, self.out, strict=True):
+            x = self.joined(x, self.norm(x), qkv, out.weight)
+        return self.head(self.norm(x)[:, -1])
+
+    def joined(self, x: Tensor, normed: Tensor, qkv: nn.Linear, out: Tensor) -> Tensor:
+        q, k, v = (t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in qkv(normed).chunk(3, -1))
+        mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
+        made: dict[int, Tensor] = {}
+        for call in self.calls:
+            queries, keys, values = q[:, call], k[:, call], v[:, call]
+            parts = [attend(self.form, queries, keys, part, mask) for part in values.chunk(self.halves, -1)]
+            made |= dict(zip(call, torch.cat(parts, -1).unbind(1), strict=True))
+        heads, weights = [made[i] for i in range(HEADS)], out.chunk(HEADS, 1)
+        if self.join == "cat":
+            return x + F.linear(torch.cat(heads, -1), out)
+        if self.join == "buffer":
+            buffer = torch.zeros_like(x)
+            for i, head in enumerate(heads):
+                buffer[..., i * D // HEADS : (i + 1) * D // HEADS] = head
+            return x + F.linear(buffer, out)
+        for head, weight in zip(heads, weights, strict=True):
+            if self.join == "residual":
+                x = x + F.linear(head, weight)
+        return x + sum(map(F.linear, heads, weights)) if self.join == "projections" else x
+
+
+@cache
+def net() -> Net:
+    return Net().double().eval()
+
+
+def explained(model: nn.Module, method: str = "generic", **options: Any) -> heedmap.Explanation:
+    ids = torch.randint(1, 30, (2, TOKENS), generator=torch.Generator().manual_seed(0))
+    return heedmap.explain(model, ids, target=1, method=method, **CHEAP.get(method, {}), **options)
+
+
+def written(calls: tuple[tuple[int, ...], ...], form: str, join: str, halves: int) -> Net:
+    model = net()
+    model.calls, model.form, model.join, model.halves = calls, form, join, halves
+    return model
+
+
+SPLITS = (((0,), (1,), (2,), (3,)), ((0, 1), (2, 3)), ((3,), (0, 2), (1,)), ONE)
+
+
+PAIRWISE = ("partial_lrp", "transformer_attribution", "full_lrp")
+"""Their relevance is shared out sum by sum, so that adding heads to the residual one by one is another operation."""
+
+
+@pytest.mark.parametrize("method", heedmap.METHODS)
+def test_every_method(method: str) -> None:
+    wanted = explained(written(ONE, "softmax", "cat", 1), method)["text"]
+    for calls, join, halves in (
+        (SPLITS[0], "cat", 1),
+        (SPLITS[1], "buffer", 1),
+        (ONE, "cat", 2),
+        (SPLITS[2], "residual", 2),
+    ):
+        if join == "residual" and method in PAIRWISE:
+            continue
+        found = explained(written(calls, "softmax", join, halves), method)["text"]
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6, msg=f"{calls} {join} {halves}")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    order=st.permutations(range(HEADS)),
+    cuts=st.sets(st.integers(1, HEADS - 1)),
+    form=st.sampled_from(("sdpa", "softmax", "single")),
+    join=st.sampled_from(JOINS),
+    halves=st.sampled_from((1, 2, 4)),
+)
+def test_any_split(order: list[int], cuts: set[int], form: str, join: str, halves: int) -> None:
+    ends = [0, *sorted(cuts), HEADS]
+    calls = tuple(tuple(order[a:b]) for a, b in pairwise(ends))
+    wanted = explained(written(ONE, "sdpa", "cat", 1), full=True)
+    found = explained(written(calls, form, join, halves), full=True)
+    torch.testing.assert_close(found["text"], wanted["text"], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.maps["text", "text"], wanted.maps["text", "text"], rtol=1e-4, atol=1e-6)
+    assert [(a.heads, a.queries) for a in found.flow.attentions] == [(HEADS, TOKENS)] * 2
+
+
+class Branches(Net):
+    """Two attentions that read the same states; the target reads one of them alone."""
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.embed(tokens)
+        a, b = (self.joined(x, self.norm(x), q, o.weight) for q, o in zip(self.qkv, self.out, strict=True))
+        return self.head(self.norm(a)[:, -1]), self.head(self.norm(b)[:, -1])
+
+
+class Alone(Branches):
+    """The first branch by itself."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embed(tokens)
+        return self.head(self.norm(self.joined(x, self.norm(x), self.qkv[0], self.out[0].weight))[:, -1])
+
+
+def test_what_is_read_apart_stays_apart() -> None:
+    both = heedmap.explain(Branches().eval(), torch.arange(1, 8)[None], target=lambda output: output[0][:, 1])
+    alone = heedmap.explain(Alone().eval(), torch.arange(1, 8)[None], target=1)
+    torch.testing.assert_close(both["text"], alone["text"])
+
+
+def test_values_in_halves_of_a_real_model() -> None:
+    """DiffLlama calls fused attention twice with one q and k, where its eager form has one matrix."""
+    from transformers import DiffLlamaConfig, DiffLlamaForCausalLM
+
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = DiffLlamaConfig(**sizes, intermediate_size=48, vocab_size=60, pad_token_id=0)
+    model, maps = DiffLlamaForCausalLM(config).eval(), []
+    for p in model.parameters():
+        p.data *= 3
+    for kernel in ("eager", "sdpa"):
+        model.set_attn_implementation(kernel)
+        found = heedmap.explain(model, torch.arange(5, 12)[None], target=7)
+        maps.append(found["text"])
+        assert [a.heads for a in found.flow.attentions] == [4, 4]
+    torch.testing.assert_close(maps[0], maps[1], rtol=1e-3, atol=1e-6)
