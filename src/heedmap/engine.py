@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from heedmap.attention.flow import State, check_followed
 from heedmap.attention.forward import Recording, record, recording_state
 from heedmap.attention.heads import joined
-from heedmap.attention.inputs import batch_size, named
+from heedmap.attention.inputs import ModelInputs, batch_size, named
 from heedmap.attention.record import Attention
 from heedmap.errors import GradientError, InputError, OptionError, TargetError, UnknownNameError
 from heedmap.explanation import Explanation, Flow
@@ -68,6 +68,7 @@ def explain(
     probe: bool = True,
     memory_budget: int = MEMORY_BUDGET,
     labels: Mapping[int, str] | None = None,
+    segments: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Explanation | list[Explanation]:
     """Which parts of its input the model's answer rests on.
@@ -82,6 +83,8 @@ def explain(
         probe: prove, once per model and image size, that tokens mix in recorded attention only. False: at your own risk.
         memory_budget: bytes that blocks of attention may take at once.
         labels: class index → name, where the model's ``config.id2label`` does not say.
+        segments: name of an input → name of its segment, for models that call their inputs by names of their own: then these
+            inputs are content, and all others are not. None: what rows of a stream begin in, by the names of transformers.
         options: the method's own.
 
     Returns:
@@ -94,7 +97,7 @@ def explain(
     resolved = recipe.resolve(options)
     if isinstance(memory_budget, bool) or not isinstance(memory_budget, int) or memory_budget < 1:
         raise OptionError(f"memory_budget is {memory_budget!r}; expected a positive number of bytes")
-    engine = _Engine(model, inputs, labels, check=probe, memory_budget=memory_budget)
+    engine = _Engine(model, inputs, labels, check=probe, memory_budget=memory_budget, segments=segments)
     targets = engine.targets(target if isinstance(target, list) else [target])
     if not targets:
         raise TargetError("target is an empty list; give at least one target, or None for the top prediction")
@@ -141,6 +144,7 @@ class _Engine:
         labels: Mapping[int, str] | None,
         check: bool,
         memory_budget: int = MEMORY_BUDGET,
+        segments: Mapping[str, str] | None = None,
     ) -> None:
         self.subject = None if isinstance(model, nn.Module) else model
         module = model if isinstance(model, nn.Module) else getattr(model, "model", None)
@@ -148,7 +152,7 @@ class _Engine:
             raise InputError(f"model is a {type(model).__name__}; expected a torch.nn.Module or a heedmap.Subject")
         self.model = getattr(module, "_orig_mod", module)  # of torch.compile: its kernels hide the attention
         self.check, self.memory_budget = check, memory_budget
-        self.inputs = named(self.model, inputs)
+        self.inputs = ModelInputs.of(named(self.model, inputs), segments)
         self.batch = batch_size(self.inputs)
         exclusive = getattr(getattr(self.model, "config", None), "problem_type", None) != SEVERAL_LABELS
         self.context = Context(self.inputs, self._labels(labels), exclusive)
@@ -235,7 +239,7 @@ class _Engine:
             stream_names(segments),
             self.memory_budget,
             full,
-            Replay(self.model, self.inputs, self.batch, again),
+            Replay(self.model, self.inputs, self.batch, again, tape.heads_first),
             recording.parts,
             heads,
         )

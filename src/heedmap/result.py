@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from heedmap.attention.forward import Recording
+from heedmap.attention.inputs import contents
 from heedmap.attention.layout import Part, leaf_rows
 from heedmap.errors import HeedmapError
 from heedmap.explanation import AttentionInfo, Explanation, Flow, Segment, StreamInfo
@@ -199,12 +200,27 @@ def named_segments(recording: Recording) -> Named:
 
 
 def _segment_name(part: Part, inputs: Mapping[str, Any]) -> str:
+    given = getattr(inputs, "segments", None)
+    if given is not None:
+        return str(given[part.name])
     if part.name in SEGMENTS:
         return SEGMENTS[part.name]
     value = inputs[part.name]
     if value.is_floating_point():
         return "image" if value.dim() == 4 else part.name
-    return "text" if value.dim() == 2 else part.name
+    return "text" if value.dim() == 2 and "input_ids" not in inputs else part.name.removesuffix("_ids")
+
+
+def without_segment(recording: Recording) -> tuple[str, ...]:
+    """A note on the inputs that could be content, and have no tokens of their own; none where there is no such input."""
+    own = {part.name for parts in recording.parts.values() for part in parts}
+    left = [name for name in contents(recording.inputs) if name not in own]
+    if not left:
+        return ()
+    return (
+        f"no token begins in {', '.join(left)}: taken for a mask, a position or a feature of tokens that another input has; "
+        "segments={input: name} says which inputs are content",
+    )
 
 
 def stream_names(named: Named) -> dict[int, str]:
@@ -237,7 +253,7 @@ def described(recording: Recording, named: Named, run: Run | None, notes: tuple[
                 gradient=None if run is None else a.index in run.gradients,
             )
         )
-    return Flow(streams, tuple(attentions), notes)
+    return Flow(streams, tuple(attentions), (*without_segment(recording), *notes))
 
 
 def _read_rows(run: Run | None, stream: int) -> tuple[tuple[int, ...], ...] | None:

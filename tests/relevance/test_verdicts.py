@@ -162,7 +162,7 @@ def test_a_cache_of_earlier_tokens_is_refused_and_left_as_it_was() -> None:
     model, ids = llama(), torch.arange(5, 12)[None]
     with torch.no_grad():
         cache = model(ids[:, :6], use_cache=True).past_key_values
-    with pytest.raises(InputError, match="6 earlier tokens.*give all tokens"):
+    with pytest.raises(InputError, match=r"6 earlier tokens.*give all tokens"):
         heedmap.explain(model, {"input_ids": ids[:, 6:], "past_key_values": cache})
     assert cache.get_seq_length() == 6
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from heedmap.attention.inputs import contents
+
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 APART = {"_parameters", "_buffers", "_modules", "training"}
 BOOKS = vars(nn.Module()).keys()
@@ -24,7 +26,7 @@ SMALL = 4
 
 def of_inputs(inputs: Mapping[str, Any]) -> Any:
     """The kind of input: not the number of words, nor what they are."""
-    return tuple((name, _input(value)) for name, value in inputs.items())
+    return tuple(contents(inputs)), tuple((name, _input(value)) for name, value in inputs.items())
 
 
 def _input(value: Any) -> Any:

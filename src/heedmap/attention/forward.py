@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from heedmap.attention import layout, probe
 from heedmap.attention.fingerprint import of_inputs, of_model
 from heedmap.attention.flow import Graph, build, verify_same
-from heedmap.attention.inputs import check_no_cache, check_required, detached, is_content
+from heedmap.attention.inputs import check_no_cache, check_required, contents, detached
 from heedmap.attention.layout import Part
 from heedmap.attention.probe import Verdict
 from heedmap.attention.tape import Tape
-from heedmap.errors import AttentionError, InputError, ModelStateError
+from heedmap.errors import AttentionError, InputError, MixingError, ModelStateError
 
 _Trained = tuple[nn.Module, str, nn.Parameter]
 
@@ -46,7 +46,7 @@ class Recording:
     graph: Graph
     parts: dict[int, list[Part]]
     output: Any
-    inputs: dict[str, Any]
+    inputs: Mapping[str, Any]
 
 
 @contextmanager
@@ -199,7 +199,21 @@ def _known(model: nn.Module, state: Any) -> dict[Any, Verdict]:
 
 
 def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> Verdict:
+    """The verdict; where heads are folded into the batch, (batch · heads, …) is tried first, then (heads · batch, …)."""
     tape = Tape(batch, cut=True)
+    try:
+        return _proved(model, inputs, tape, check)
+    except MixingError:
+        if batch == 1 or not any(a.out.dim() == 3 for a in tape.attentions):
+            raise
+        try:
+            return _proved(model, inputs, Tape(batch, cut=True, heads_first=True), check)
+        except AttentionError:
+            pass
+        raise
+
+
+def _proved(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, check: bool) -> Verdict:
     torch.manual_seed(0)
     call(model, inputs, tape)
     verdict = probe.prove(tape, check)[0]
@@ -209,7 +223,7 @@ def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool)
 
 
 def _recorded(model: nn.Module, inputs: Mapping[str, Any], batch: int, verdict: Verdict) -> Recording:
-    tape = Tape(batch, leaves=True, clone=verdict.writes_in_place)
+    tape = Tape(batch, leaves=True, clone=verdict.writes_in_place, heads_first=verdict.heads_first)
     torch.manual_seed(0)
     output = call(model, inputs, tape)
     graph = build(tape)
@@ -227,7 +241,7 @@ def _recorded(model: nn.Module, inputs: Mapping[str, Any], batch: int, verdict: 
         parts = {s.index: layout.parts(tape, layout.inherited(graph, s, known)) for s in graph.streams}
     for attention in tape.attentions:
         attention.sides = {}
-    return Recording(tape, graph, parts, output, dict(inputs))
+    return Recording(tape, graph, parts, output, inputs)
 
 
 def _laid_out(tape: Tape, graph: Graph, stream: int, segments: list[tuple[int, int]]) -> list[Part]:
@@ -253,9 +267,8 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
     """
     check_required(model, inputs)
     given = detached(inputs)
-    for name, value in given.items():
-        if is_content(name, value):
-            given[name] = tape.watch(name, value)
+    for name in contents(inputs):
+        given[name] = tape.watch(name, given[name])
     try:
         with tape:
             return model(**given)

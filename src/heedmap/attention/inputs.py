@@ -49,9 +49,47 @@ def named(model: nn.Module, inputs: Any) -> dict[str, Any]:
     )
 
 
-def is_content(name: str, value: Any) -> bool:
-    """Whether an input is something that relevance can fall on."""
+class ModelInputs(dict[str, Any]):
+    """What a model is called with, by name, and which of it is content.
+
+    Attributes:
+        segments: name of an input → name of its segment, where the caller said so: all other inputs are no content.
+    """
+
+    segments: Mapping[str, str] | None = None
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Any], segments: Mapping[str, str] | None = None) -> ModelInputs:
+        """``inputs`` with the caller's segments.
+
+        Raises:
+            InputError: a segment is of no input, or of one that is no tensor of a batch.
+        """
+        found = cls(inputs)
+        for name in segments or ():
+            if not isinstance(found.get(name), Tensor) or found[name].dim() == 0:
+                given = ", ".join(f"{k} ({type(v).__name__})" for k, v in found.items())
+                raise InputError(f"segments names {name!r}, which is no tensor among the inputs: {given}")
+        found.segments = segments
+        return found
+
+
+def contents(inputs: Mapping[str, Any]) -> list[str]:
+    """The names of the inputs on which relevance can fall.
+
+    Those that the caller named; else all tensors of numbers but one number a sample (lengths, a language), and what is named
+    as a mask, positions and the like.
+    """
+    segments = getattr(inputs, "segments", None)
+    if segments is not None:
+        return [name for name in inputs if name in segments]
+    return [name for name, value in inputs.items() if _is_content(name, value)]
+
+
+def _is_content(name: str, value: Any) -> bool:
     if not isinstance(value, Tensor) or value.dim() == 0 or value.dtype == torch.bool:
+        return False
+    if value.dim() == 1 and not value.is_floating_point():
         return False
     return not any(part in name for part in NO_CONTENT)
 
@@ -62,7 +100,7 @@ def batch_size(inputs: Mapping[str, Any]) -> int:
     Raises:
         InputError: no content tensor, an empty one, or unequal batch sizes.
     """
-    sizes = {name: value.shape[0] for name, value in inputs.items() if is_content(name, value)}
+    sizes = {name: inputs[name].shape[0] for name in contents(inputs)}
     if not sizes:
         given = ", ".join(f"{k} ({type(v).__name__})" for k, v in inputs.items()) or "nothing"
         raise InputError(f"there is no content to explain among the inputs: {given}; give input_ids, pixel_values, …")

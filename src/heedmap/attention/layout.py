@@ -246,7 +246,8 @@ def masked(side: Side, cotangent: Tensor, rows: Tensor) -> Tensor:
     shape[row_axis] = tensor.shape[row_axis]
     if rows.dim() == 2:
         shape[batch_axis] = tensor.shape[batch_axis]
-        rows = rows.repeat_interleave(tensor.shape[batch_axis] // rows.shape[0], 0)
+        heads = tensor.shape[batch_axis] // rows.shape[0]
+        rows = rows.repeat(heads, 1) if side.heads_first else rows.repeat_interleave(heads, 0)
         rows = rows if batch_axis < row_axis else rows.T
     return cotangent * rows.reshape(shape).to(cotangent.dtype)
 
@@ -288,13 +289,28 @@ def _rows_of(source: Source, batch: int) -> int | None:
 
 
 def parts(tape: Tape, positions: dict[int, Positions]) -> list[Part]:
-    """The segments of a stream, one for each input, in the order of their first row."""
-    found: dict[str, Part] = {}
-    for leaf, rows in positions.items():
-        name = tape.sources[leaf].name
-        if name not in found:
-            found[name] = part(tape.sources[leaf], leaf, rows)
-    return sorted(found.values(), key=lambda p: int(p.positions[p.positions >= 0].min()))
+    """The segments of a stream, one for each input, in the order of their first row.
+
+    Where several inputs became the same rows (words, their types, their times, a mask that is multiplied with them), the tokens
+    are those of the input that can say most.
+    """
+    first: dict[str, int] = {}
+    for leaf in positions:
+        first.setdefault(tape.sources[leaf].name, leaf)
+    kept: dict[int, Positions] = {}
+    for leaf in sorted(first.values(), key=lambda leaf: -tape.sources[leaf].says):
+        if not any(_are_same(rows, positions[leaf]) for rows in kept.values()):
+            kept[leaf] = positions[leaf]
+    made = [part(tape.sources[leaf], leaf, rows) for leaf, rows in kept.items()]
+    return sorted(made, key=lambda p: int(p.positions[p.positions >= 0].min()))
+
+
+def _are_same(a: Positions, b: Positions) -> bool:
+    """Whether two leaves became the same rows, one by one; where only one of them did, that is no contradiction."""
+    if a.shape != b.shape:
+        return False
+    both = (a >= 0) & (b >= 0)
+    return bool(both.any() and (a[both] == b[both]).all())
 
 
 def part(source: Source, leaf: int, positions: Positions) -> Part:

@@ -24,6 +24,8 @@ MATMUL = found((torch, Tensor), "matmul bmm __matmul__")
 EINSUM = torch.einsum
 PRODUCTS = MATMUL | {EINSUM} | found((torch, Tensor), "baddbmm mm __rmatmul__ tensordot")
 
+CONCATENATES = found((torch,), "cat concat concatenate")
+
 # What may stand between a backbone's pixels (or samples of sound) and the first attention, and mixes neighbours.
 SPATIAL = found(
     (torch, F),

@@ -34,12 +34,14 @@ class Verdict:
         layout: for each stream, its segments: (ordinal of the leaf among the leaves, rows before it).
         static: whether every segment is one run of rows; else positions are traced anew in every run.
         writes_in_place: whether the model writes to attention outputs.
+        heads_first: see :class:`~heedmap.attention.tape.Tape`.
     """
 
     graph: Graph
     static: bool
     writes_in_place: bool
     layout: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    heads_first: bool = False
 
 
 def prove(tape: Tape, check: bool = True) -> tuple[Verdict, dict[int, list[Part]]]:
@@ -56,7 +58,7 @@ def prove(tape: Tape, check: bool = True) -> tuple[Verdict, dict[int, list[Part]
     parts = {s.index: layout.parts(tape, layout.inherited(graph, s, positions)) for s in graph.streams}
     static = all(layout.is_static(p.positions) for ps in parts.values() for p in ps)
     static &= check and not any(s.joins for s in graph.streams)
-    verdict = Verdict(graph, static, tape.written_in_place)
+    verdict = Verdict(graph, static, tape.written_in_place, heads_first=tape.heads_first)
     ordinals = {leaf: n for n, leaf in enumerate(i for i, s in enumerate(tape.sources) if s.kind == "leaf")}
     for index, found in parts.items():
         end, verdict.layout[index] = 0, []

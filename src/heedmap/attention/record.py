@@ -22,13 +22,19 @@ class Side(NamedTuple):
     tensor: Tensor
     batch_axis: int
     row_axis: int
+    heads_first: bool = False
 
 
 class Layout(NamedTuple):
-    """How a tensor of the model becomes (batch, heads, rows, features): permute, then reshape."""
+    """How a tensor of the model becomes (batch, heads, rows, features): permute, then reshape.
+
+    Where heads are folded into the batch, the heads of a sample are beside each other, or with ``heads_first`` the samples of a
+    head.
+    """
 
     axes: tuple[int, ...] | None
     batch: int
+    heads_first: bool = False
 
     def apply(self, tensor: Tensor) -> Heads:
         """``tensor`` as (batch, heads, rows, features)."""
@@ -36,6 +42,8 @@ class Layout(NamedTuple):
             tensor = tensor.permute(self.axes)
         if tensor.dim() == 4:
             return tensor
+        if self.heads_first:
+            return tensor.reshape(-1, self.batch, *tensor.shape[-2:]).transpose(0, 1)
         return tensor.reshape(self.batch, -1, *tensor.shape[-2:])
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from heedmap.attention import operations as ops
@@ -23,6 +25,7 @@ class Source:
         first: of a leaf, whether no other leaf lies between it and the input.
         attention: index of the attention.
         tensor: the leaf itself, where leaves are traced.
+        says: of a leaf, how many things each of its rows can say: the size of its vocabulary, else its number of features.
     """
 
     kind: str
@@ -32,6 +35,7 @@ class Source:
     attention: int = -1
     tensor: Tensor | None = None
     first: bool = False
+    says: int = 0
 
 
 class Product(NamedTuple):
@@ -49,7 +53,7 @@ class Tag(NamedTuple):
 
     sources: frozenset[int]
     products: tuple[Product, ...] = ()
-    softmax: str = ""  # "" no, "whole" still an attention matrix, "derived" no longer one
+    softmax: str = ""  # "" no, "whole" still an attention matrix, "turned" its transpose, "derived" no longer one
 
 
 EMPTY = Tag(frozenset())
@@ -59,6 +63,35 @@ def scores(products: tuple[Product, ...]) -> Product | None:
     """The product that is q kᵀ: both sides are content where any is; else the first (learned queries)."""
     both = [p for p in products if p.query_sources and p.key_sources]
     return next(iter(both or products), None)
+
+
+def joined(
+    products: Sequence[tuple[Product, ...]], args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor
+) -> tuple[Product, ...]:
+    """The one product of scores that were put together: of groups of keys side by side, or of queries one after another.
+
+    Rows stay rows: the features of queries that ask several groups of keys stand beside each other.
+    """
+    if any(len(own) != 1 for own in products):
+        return ()
+    axis = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+    columns, rows = axis in (-1, result.dim() - 1), axis in (-2, result.dim() - 2)
+    parts = [own[0] for own in products]
+    if not (columns or rows):
+        return ()
+    query = _beside([p.query for p in parts], -1 if columns else -2)
+    key = _beside([p.key for p in parts], -2 if columns else -1)
+    asks = frozenset().union(*(p.query_sources for p in parts))
+    asked = frozenset().union(*(p.key_sources for p in parts))
+    return (Product(query, key, asks, asked, parts[0].operands),)
+
+
+def _beside(sides: Sequence[Side | None], axis: int) -> Side | None:
+    """Tensors with one row a token as one, joined at their rows (-2) or their features (-1)."""
+    if any(side is None or side.batch_axis != 0 for side in sides):
+        return None
+    tensors = [side.tensor.movedim(side.row_axis, -2) for side in sides if side is not None]
+    return Side(torch.cat(tensors, axis), 0, -2)
 
 
 def softmax_after(
@@ -71,18 +104,32 @@ def softmax_after(
         return ""
     if len(soft) > 1 or soft[0][1].softmax == "derived":
         return "derived"
-    before = soft[0][0]
-    if func in ops.KEEPS_ATTENTION or func in ops.SCALES_ATTENTION or func in ops.SLICES_ATTENTION:
-        return "whole"
-    if func in ops.RESHAPES_ATTENTION and result.shape[-1:] == before.shape[-1:]:
-        return "whole"
+    before, kind = soft[0][0], soft[0][1].softmax
     if (
-        func in ops.PERMUTES_ATTENTION
-        and result.stride(-1) == before.stride(-1)
-        and result.shape[-1] == before.shape[-1]
+        func in ops.KEEPS_ATTENTION
+        or func in ops.SCALES_ATTENTION
+        or (kind == "whole" and func in ops.SLICES_ATTENTION)
     ):
-        return "whole"
+        return kind
+    if func in ops.RESHAPES_ATTENTION and result.shape[-1:] == before.shape[-1:]:
+        return kind if kind == "whole" or result.shape[-2:] == before.shape[-2:] else "derived"
+    if func in ops.PERMUTES_ATTENTION:
+        if is_turned(before, result):
+            return "whole" if kind == "turned" else "derived"
+        if result.stride(-1) == before.stride(-1) and result.shape[-1] == before.shape[-1]:
+            return kind if kind == "whole" or result.shape[-2] == before.shape[-2] else "derived"
     return "derived"
+
+
+def is_turned(before: Tensor, result: Tensor) -> bool:
+    """Whether a permutation exchanged the last two axes."""
+    places = [(t.shape[axis], t.stride(axis)) for t, axis in ((before, -2), (before, -1), (result, -1), (result, -2))]
+    return places[:2] == places[2:] and places[0] != places[1]
+
+
+def turned(products: tuple[Product, ...]) -> tuple[Product, ...]:
+    """The products of a transposed matrix: what was asked asks."""
+    return tuple(Product(p.key, p.query, p.key_sources, p.query_sources, p.operands) for p in products)
 
 
 def writes(func: Any, args: tuple[Any, ...], result: Tensor) -> bool:
@@ -93,10 +140,12 @@ def writes(func: Any, args: tuple[Any, ...], result: Tensor) -> bool:
     return name.endswith("_") and not name.endswith("__")
 
 
-def is_last_axis(args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> bool:
-    """Whether a softmax ran over the last axis."""
+def softmax_kind(tag: Tag, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> str:
+    """What the result of a softmax is: over the keys on the last axis, or of k qᵀ over the last axis but one."""
     axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
-    return axis is not None and axis in (-1, result.dim() - 1)
+    if axis in (-1, result.dim() - 1):
+        return "whole"
+    return "turned" if tag.products and axis in (-2, result.dim() - 2) else ""
 
 
 def pointwise(args: tuple[Any, ...], result: Tensor) -> bool:

@@ -18,7 +18,19 @@ from torch.overrides import TorchFunctionMode
 from heedmap.attention import einsum, multihead
 from heedmap.attention import operations as ops
 from heedmap.attention.record import Attention, Layout, Side
-from heedmap.attention.tags import EMPTY, Product, Source, Tag, is_last_axis, pointwise, scores, softmax_after, writes
+from heedmap.attention.tags import (
+    EMPTY,
+    Product,
+    Source,
+    Tag,
+    joined,
+    pointwise,
+    scores,
+    softmax_after,
+    softmax_kind,
+    turned,
+    writes,
+)
 from heedmap.errors import AttentionError
 
 
@@ -31,6 +43,7 @@ class Tape(TorchFunctionMode):
         leaves: keep the graph from the leaves to the first attentions, to find where their rows went.
         clone: give the model copies of attention outputs, because it writes to them in place.
         through: keep the graph from the inputs themselves, through all leaves (relevance propagation).
+        heads_first: whether tensors with heads folded into the batch are (heads · batch, …), not (batch · heads, …).
         given: leaf, by its index among the sources → what the model gets in its place, of the same shape.
     """
 
@@ -42,11 +55,12 @@ class Tape(TorchFunctionMode):
         leaves: bool = False,
         clone: bool = False,
         through: bool = False,
+        heads_first: bool = False,
         given: Mapping[int, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.batch, self.cut, self.trace_leaves, self.clone = batch, cut, cut or leaves or through, clone
-        self.through, self.given = through, given or {}
+        self.through, self.given, self.heads_first = through, given or {}, heads_first
         self.sources: list[Source] = []
         self.attentions: list[Attention] = []
         self._tags: dict[int, tuple[weakref.ref[Tensor], Tag]] = {}
@@ -71,9 +85,10 @@ class Tape(TorchFunctionMode):
             return tensor
         return self._leaf(tensor, name, spatial=tensor.dim() > 3, first=True)
 
-    def _leaf(self, tensor: Tensor, name: str, spatial: bool, first: bool) -> Tensor:
+    def _leaf(self, tensor: Tensor, name: str, spatial: bool, first: bool, says: int = 0) -> Tensor:
         tensor = self._in_place_of(tensor, name)
-        source = Source("leaf", name, tuple(tensor.shape), spatial, first=first)
+        says = says or (tensor[0, 0].numel() if tensor.dim() > 2 and tensor.numel() else 1)
+        source = Source("leaf", name, tuple(tensor.shape), spatial, first=first, says=says)
         self.sources.append(source)
         if self.trace_leaves:
             goes_on = self.through and tensor.requires_grad
@@ -119,11 +134,15 @@ class Tape(TorchFunctionMode):
         tag = self._merge(func, args, kwargs, result)
         if tag is EMPTY:
             return result
-        if func in ops.SOFTMAX and is_last_axis(args, kwargs, result):
-            tag = tag._replace(softmax="whole")
+        if func in ops.SOFTMAX:
+            tag = tag._replace(softmax=softmax_kind(tag, args, kwargs, result) or tag.softmax)
         if self._is_leaf(func, args, tag, result):
             first = all(self.sources[i].kind == "input" for i in tag.sources)
-            return self._leaf(result, self.sources[min(tag.sources)].name, spatial=func in ops.SPATIAL, first=first)
+            tables = [
+                len(t) for t in _tensors(args, kwargs) if t.is_floating_point() and t.dim() and self.tag(t) is EMPTY
+            ]
+            name, says = self.sources[min(tag.sources)].name, max(tables, default=0) if first else 0
+            return self._leaf(result, name, spatial=func in ops.SPATIAL, first=first, says=says)
         if writes(func, args, result) or "out" in kwargs:
             self._write(result, tag)
         else:
@@ -150,7 +169,12 @@ class Tape(TorchFunctionMode):
         products: tuple[Product, ...] = ()
         if func not in ops.ENDS_PRODUCT:
             products = tuple(dict.fromkeys(p for t in tags for p in t.products))[:8]
-        return Tag(sources, products, softmax_after(func, args, kwargs, found, result))
+        if func in ops.CONCATENATES:
+            products = joined([t.products for _, t in found], args, kwargs, result) or products
+        softmax = softmax_after(func, args, kwargs, found, result)
+        if softmax == "whole" and any(t.softmax == "turned" for t in tags):
+            products = turned(products)
+        return Tag(sources, products, softmax)
 
     def _write(self, tensor: Tensor, tag: Tag) -> None:
         """``tensor`` was written to in place: it, its base and all views of the same memory carry the union."""
@@ -184,7 +208,7 @@ class Tape(TorchFunctionMode):
         problem = self._misfit(query)
         if problem:
             return self._unfollowed(out, tags, problem)
-        layout = Layout(None, self.batch)
+        layout = Layout(None, self.batch, self.heads_first)
         heads_query, heads_key, heads_value = (layout.apply(t) for t in (query, key, value))
         keys = heads_key.shape[2] - self._extra_keys
         sides = {"queries": heads_query, "keys": heads_key[:, :, :keys], "values": heads_value[:, :, :keys]}
@@ -209,7 +233,7 @@ class Tape(TorchFunctionMode):
 
     def _mask(self, mask: Tensor, query: Tensor) -> Tensor:
         if mask.dim() == 3 and query.dim() == 3 and mask.shape[0] not in (1, self.batch):
-            return mask.reshape(self.batch, -1, *mask.shape[-2:])
+            return Layout(None, self.batch, self.heads_first).apply(mask)
         return mask.unsqueeze(1) if mask.dim() == 3 and query.dim() == 3 else mask
 
     def _multi_head(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -230,6 +254,8 @@ class Tape(TorchFunctionMode):
             return self._propagate(func, args, kwargs, result)
         left, right = operands[-2:]
         tags = [self.tag(left), self.tag(right)]
+        if tags[0].softmax == "whole" and not tags[0].products and (left.dim() == 2 or left.shape[-2] == 1):
+            return self._propagate(func, args, kwargs, result)  # pooling: a weighted mean, not asked by any token
         if tags[0].softmax == "whole" and not tags[1].softmax and left.dim() > 2 and right.dim() > 2:
             return self._inline(func, args, left, right, result)
         if any(t.softmax for t in tags) and all(t.sources for t in tags):
@@ -245,7 +271,7 @@ class Tape(TorchFunctionMode):
         sides: tuple[Side | None, Side | None] = (None, None)
         if self.trace_leaves:
             axes = einsum.score_axes(args[0], result.dim()) if func is ops.EINSUM else ((0, -2), (0, -1))
-            sides = tuple(Side(t, *a) for t, a in zip(operands, axes, strict=True)) if axes else sides  # type: ignore[assignment]
+            sides = tuple(Side(t, *a, self.heads_first) for t, a in zip(operands, axes, strict=True)) if axes else sides  # type: ignore[assignment]
         left, right = (t.detach() for t in operands)
         product = Product(*sides, tags[0].sources, tags[1].sources, (left, right))
         self.set_tag(result, Tag(sources, (*inherited, product)))
@@ -258,7 +284,7 @@ class Tape(TorchFunctionMode):
         problem = self._misfit(probs if axes[0] is None else probs.permute(axes[0]))
         if problem:
             return self._unfollowed(out, [tag, value_tag], problem)
-        layouts = [Layout(a, self.batch) for a in axes]
+        layouts = [Layout(a, self.batch, self.heads_first) for a in axes]
         heads_probs, heads_value = layouts[0].apply(probs), layouts[1].apply(value)
         product = scores(tag.products)
         sides = {"values": Side(heads_value, 0, 2)} if self.trace_leaves else {}
@@ -293,7 +319,7 @@ class Tape(TorchFunctionMode):
             return ""
         return (
             f"its queries have shape {tuple(tensor.shape)} where the inputs have batch size {self.batch}: "
-            "windows or parts of the input are folded into the batch"
+            "windows or parts of the input are folded into the batch, or the inputs are not batch first"
         )
 
     def _record(self, attention: Attention) -> Tensor:

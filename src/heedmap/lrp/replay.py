@@ -28,12 +28,14 @@ class Replay:
         inputs: what it was called with.
         batch: batch size.
         value: output → the target's value for each sample, (batch,).
+        heads_first: see :class:`~heedmap.attention.tape.Tape`.
     """
 
     model: nn.Module
     inputs: Mapping[str, Any]
     batch: int
     value: Callable[[Any], Float[Tensor, " batch"]]
+    heads_first: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ def propagate(replay: Replay, rules: str, share_constants: bool = False, inputs:
     """
     chosen, samples = RULES[rules], Samples(replay.batch)
     mode = RelevanceMode(Rules(chosen, samples, share_constants), constant=True)
-    tape = Tape(replay.batch, leaves=True, through=inputs)
+    tape = Tape(replay.batch, leaves=True, through=inputs, heads_first=replay.heads_first)
     try:
         torch.manual_seed(0)
         with torch.enable_grad(), mode:
@@ -98,7 +100,7 @@ def propagate(replay: Replay, rules: str, share_constants: bool = False, inputs:
     for a in tape.attentions:
         relevance = handed.get(("A", a.index))
         if relevance is not None:
-            layout = a.probs_layout or Layout(None, replay.batch)
+            layout = a.probs_layout or Layout(None, replay.batch, replay.heads_first)
             found[a.index] = layout.apply(relevance)[..., : a.keys].to(a.dtype)
     return Relevances(found, {i: r for (kind, i), r in handed.items() if kind == "x" and r is not None})
 
