@@ -66,7 +66,7 @@ def _state(value: Any, depth: int, known: Known) -> Any:
 
 
 def _inside(value: Any, depth: int, known: Known) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return type(value), tuple((_state(k, 1, known), _state(v, depth, known)) for k, v in value.items())
     if isinstance(value, (list, tuple, set, frozenset)):
         return type(value), tuple(_state(v, depth, known) for v in value)
