@@ -198,8 +198,8 @@ def check_followed(tape: Tape, sources: frozenset[int], reader: str) -> None:
     for index in sorted(sources):
         if tape.sources[index].kind == "tower":
             raise UnfollowedAttentionError(
-                f"{reader} reads what the model made of {tape.sources[index].name!r} in another way than as tokens among the words, "
-                "and that is not followed; a map would be wrong, so there is none"
+                f"{reader} reads what the model made of {tape.sources[index].name!r} in another way than as tokens among "
+                "the words, and that is not followed; a map would be wrong, so there is none"
             )
         if tape.sources[index].kind == "unfollowed":
             raise UnfollowedAttentionError(

@@ -98,8 +98,8 @@ def check_towers(tape: Tape, start: tuple[int, str], found: Mapping[int, Positio
                 )
     if _shared(found, towers):
         raise MixingError(
-            f"what the model makes of {name!r} is added to other tokens, or several of it to one, so it has no tokens of its own; "
-            "a map would be wrong, so there is none"
+            f"what the model makes of {name!r} is added to other tokens, or several of it to one, so it has no tokens of its "
+            "own; a map would be wrong, so there is none"
         )
 
 

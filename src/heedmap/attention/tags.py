@@ -18,8 +18,8 @@ class Source:
     """Where content comes from.
 
     Attributes:
-        kind: ``"input"`` (indices, not yet features), ``"leaf"``, ``"attention"``, ``"unfollowed"`` or ``"tower"`` (what is made of
-            it is not followed until it meets other content).
+        kind: ``"input"`` (indices, not yet features), ``"leaf"``, ``"attention"``, ``"unfollowed"`` or ``"tower"`` (what is
+            made of it is not followed until it meets other content).
         name: the input's name; of an unfollowed attention, why it could not be followed.
         shape: of a leaf.
         spatial: whether the leaf is (batch, channels, *places) rather than (batch, rows, features).

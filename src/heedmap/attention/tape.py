@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -115,6 +116,8 @@ class Tape(TorchFunctionMode):
     ) -> Any:
         """Run ``func`` and record what it means."""
         kwargs = kwargs or {}
+        if self.towers and self._is_inside(args, kwargs):
+            return self._passed(func, args, kwargs)
         if self.towers and func is not ops.SDPA and func not in ops.PRODUCTS:
             args, kwargs = self._towers_ended(func, args, kwargs)
         if func is ops.SDPA:
@@ -335,6 +338,24 @@ class Tape(TorchFunctionMode):
     def _in_tower(self, tags: Iterable[Tag]) -> bool:
         """Whether nothing of this was computed from what is followed."""
         return bool(self.towers) and all(self.sources[i].kind == "tower" for tag in tags for i in tag.sources)
+
+    def _is_inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        tags = [tag for tag in map(self.tag, _tensors(args, kwargs)) if tag.sources]
+        return bool(tags) and self._in_tower(tags)
+
+    def _passed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A step inside a tower: seen by no other mode, it only hands on where its results come from."""
+        with torch._C.DisableTorchFunction():
+            result = func(*args, **kwargs)
+        tag = Tag(frozenset[int]().union(*(self.tag(t).sources for t in _tensors(args, kwargs))))
+        if func in ops.WRITES_IN_PLACE:
+            self._write(args[0], tag)
+        for made in _tensors((result,)):
+            if writes(func, args, made) or "out" in kwargs:
+                self._write(made, tag)
+            else:
+                self.set_tag(made, tag)
+        return result
 
     def _carried(self, out: Tensor, tags: Iterable[Tag]) -> Tensor:
         sources = frozenset[int]().union(*(tag.sources for tag in tags))

@@ -113,8 +113,8 @@ def _without_towers(inputs: ModelInputs, refused: Exception, batch: int) -> Mode
     less = ModelInputs(inputs)
     less.segments, less.towers = inputs.segments, frozenset(towers)
     less.stopped = (
-        f"this map stops at the tokens that the model makes of {', '.join(towers)}: they are taken as they are, and what made them "
-        f"is not followed, because {_reason(inputs, towers, refused, batch)}"
+        f"this map stops at the tokens that the model makes of {', '.join(towers)}: they are taken as they are, and what made "
+        f"them is not followed, because {_reason(inputs, towers, refused, batch)}"
     )
     return less
 
