@@ -142,16 +142,21 @@ def _share(a: Attention, b: Attention) -> bool:
     """Whether two calls have the same A because they have the same q, k and mask, not by chance."""
     if (a.causal, a.scale, a.keys, a.heads) != (b.causal, b.scale, b.keys, b.heads):
         return False
-    scored = [(x.query, x.key) if x.query is not None else x.scored for x in (a, b)]
-    if scored[0] is None or scored[1] is None or not all(map(_same, *scored)):
+    one, other = (_scored(x) for x in (a, b))
+    if len(one) != 2 or len(other) != 2 or not all(map(_same, one, other)):
         return False
     return _equal(a.mask, b.mask) and _equal(a.probs, b.probs)
 
 
-def _same(a: Tensor | None, b: Tensor | None) -> bool:
+def _scored(attention: Attention) -> tuple[Tensor, ...]:
+    """What was multiplied to q kᵀ; empty where that was not seen."""
+    if attention.query is not None and attention.key is not None:
+        return attention.query, attention.key
+    return attention.scored or ()
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
     """One tensor, or a copy of it; two that are all zero are none."""
-    assert a is not None
-    assert b is not None
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():

@@ -131,29 +131,23 @@ def confirmed(tape: Tape, graph: Graph, stream: Stream, parts: Sequence[Part]) -
     One random cotangent for all rows is pulled back, then the same with each row multiplied by 2^digit of its number: the
     gradient of a leaf row grows by just that power where it became that row alone.
     """
-    if not parts:
-        return (
-            not any(_rows_of(tape.sources[i], tape.batch) for i in stream.leaves) or entry(tape, graph, stream) is None
-        )
     start = entry(tape, graph, stream)
+    if not parts:
+        return start is None or not any(_rows_of(tape.sources[i], tape.batch) for i in stream.leaves)
     if start is None:
         return False
-    side = tape.attentions[start[0]].sides[start[1]]
-    sources = [tape.sources[part.leaf] for part in parts]
+    side, sources = tape.attentions[start[0]].sides[start[1]], [tape.sources[part.leaf] for part in parts]
     cotangent = _one_row(side)
-    plain = _norms(side, cotangent, sources, tape.batch)
-    if any(bool((norm == 0).any()) for norm in plain):
-        return False
+    plain = _norms(side, cotangent, sources)
+    wrong = [(norm == 0).any() for norm in plain]
     numbers, places = torch.arange(stream.tokens, device=side.tensor.device), 1
-    while places < stream.tokens or places == 1:
+    while places < stream.tokens:
         digits = numbers // places % BASE - BASE // 2
-        for part, norm, scaled in zip(
-            parts, plain, _norms(side, masked(side, cotangent, torch.exp2(digits)), sources, tape.batch), strict=True
-        ):
-            if bool((torch.log2(scaled / norm).round() != digits[part.rows]).any()):
-                return False
+        scaled = _norms(side, masked(side, cotangent, torch.exp2(digits)), sources)
+        for part, norm, grown in zip(parts, plain, scaled, strict=True):
+            wrong.append((torch.log2(grown / norm).round() != digits[part.rows]).any())
         places *= BASE
-    return True
+    return not bool(torch.stack(wrong).any())
 
 
 def _one_row(side: Side) -> Tensor:
@@ -163,14 +157,12 @@ def _one_row(side: Side) -> Tensor:
     return row.expand_as(side.tensor)
 
 
-def _norms(side: Side, cotangent: Tensor, sources: Sequence[Source], batch: int) -> list[Float[Tensor, "batch rows"]]:
+def _norms(side: Side, cotangent: Tensor, sources: Sequence[Source]) -> list[Float[Tensor, "batch rows"]]:
     """The largest entry of each leaf row's gradient."""
-    leaves = [source.tensor for source in sources]
-    found = pull([side.tensor], leaves, [cotangent])  # type: ignore[arg-type]
-    return [
-        s.tensor.new_zeros(batch, rows).float() if g is None else leaf_rows(s, g.abs(), largest=True).float()  # type: ignore[union-attr]
-        for s, g, rows in zip(sources, found, (_rows_of(s, batch) for s in sources), strict=True)
-    ]
+    leaves = [source.tensor for source in sources if source.tensor is not None]
+    found = pull([side.tensor], leaves, [cotangent])
+    gradients = [torch.zeros_like(leaf) if g is None else g.abs() for leaf, g in zip(leaves, found, strict=True)]
+    return [leaf_rows(s, g, largest=True).float() for s, g in zip(sources, gradients, strict=True)]
 
 
 def trace_joins(tape: Tape, graph: Graph, stream: Stream) -> None:
