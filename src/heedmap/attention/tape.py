@@ -32,7 +32,7 @@ from heedmap.attention.tags import (
     turned,
     writes,
 )
-from heedmap.errors import AttentionError
+from heedmap.errors import AttentionError, MixingError
 
 
 class Tape(TorchFunctionMode):
@@ -382,9 +382,12 @@ class Tape(TorchFunctionMode):
         if id(tensor) in self._ends:
             return self._ends[id(tensor)][1]
         rows = tensor.numel() // max(1, tensor.shape[-1])
-        if rows == 0 or rows % self.batch:
-            return tensor
         name = self.sources[min(self.tag(tensor).sources)].name
+        if rows % self.batch:
+            raise MixingError(
+                f"the {rows} tokens that the model makes of {name!r} are not as many for each of {self.batch} samples, so they "
+                "cannot be told apart; explain the samples one by one"
+            )
         leaf = self._leaf(tensor.detach().reshape(self.batch, -1, tensor.shape[-1]), name, spatial=False, first=True)
         self.sources[-1].tower = True
         tag, leaf = self.tag(leaf), leaf.reshape(tensor.shape)

@@ -72,6 +72,8 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, check: bool = True
     try:
         found = record_whole(model, less, batch, check)
     except HeedmapError as error:
+        if isinstance(refused, InputError) and isinstance(error, MixingError):
+            raise
         raise refused from error
     if not any(found.graph.sources[leaf].tower for s in found.graph.streams for leaf in s.leaves):
         raise refused
