@@ -10,10 +10,11 @@ from typing import Any, Protocol, overload, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from heedmap.attention import tower
 from heedmap.attention.flow import State, check_followed
-from heedmap.attention.forward import Recording, record, recording_state
+from heedmap.attention.forward import Recording, recording_state
 from heedmap.attention.heads import joined
-from heedmap.attention.inputs import ModelInputs, batch_size, named
+from heedmap.attention.inputs import ModelInputs, named
 from heedmap.attention.record import Attention
 from heedmap.errors import GradientError, InputError, OptionError, TargetError, UnknownNameError
 from heedmap.explanation import Explanation, Flow
@@ -153,7 +154,7 @@ class _Engine:
         self.model = getattr(module, "_orig_mod", module)  # of torch.compile: its kernels hide the attention
         self.check, self.memory_budget = check, memory_budget
         self.inputs = ModelInputs.of(named(self.model, inputs), segments)
-        self.batch = batch_size(self.inputs)
+        self.batch = tower.batch_size(self.inputs)
         exclusive = getattr(getattr(self.model, "config", None), "problem_type", None) != SEVERAL_LABELS
         self.context = Context(self.inputs, self._labels(labels), exclusive)
 
@@ -170,7 +171,7 @@ class _Engine:
 
     def record(self) -> tuple[Recording, Named]:
         """One forward pass, and the names of the segments of its streams."""
-        recording = record(self.model, self.inputs, self.batch, self.check)
+        recording = tower.record(self.model, self.inputs, self.batch, self.check)
         return recording, named_segments(recording)
 
     def explain(
@@ -192,6 +193,7 @@ class _Engine:
         )
         leaves: Iterable[Mapping[int, Tensor] | None] = repeat(None, len(targets))
         if method.attribute is not None:
+            tower.check_features(recording.graph, method.name)
             runs = list(runs)
             leaves = method.attribute([run for run, _ in runs], options)
         found = []
@@ -219,6 +221,7 @@ class _Engine:
             )
         sources = tape.tag(values).sources
         check_followed(tape, sources, "the target")
+        tower.check_read(tape, sources)
         states = graph.readouts(sources)
         if not states:
             raise TargetError("the target depends on no attention; choose one that is computed from the model's output")
@@ -239,7 +242,7 @@ class _Engine:
             stream_names(segments),
             self.memory_budget,
             full,
-            Replay(self.model, self.inputs, self.batch, again, tape.heads_first),
+            Replay(self.model, recording.inputs, self.batch, again, tape.heads_first),
             recording.parts,
             heads,
         )

@@ -195,7 +195,8 @@ class Explanation:
         parts = ", ".join(
             f"{s.name} {'×'.join(map(str, s.grid)) if s.grid else s.relevance.shape[1]}" for s in self.segments.values()
         )
-        return f"Explanation({self.method}, batch {len(self.target)}, target {self.target[0]!r}, {parts})"
+        notes = "".join(f"; note: {note}" for note in self.flow.notes)
+        return f"Explanation({self.method}, batch {len(self.target)}, target {self.target[0]!r}, {parts}{notes})"
 
     def with_labels(
         self,

@@ -211,10 +211,19 @@ def _segment_name(part: Part, inputs: Mapping[str, Any]) -> str:
     return "text" if value.dim() == 2 and "input_ids" not in inputs else part.name.removesuffix("_ids")
 
 
+def _towers(recording: Recording) -> frozenset[str]:
+    return getattr(recording.inputs, "towers", frozenset())
+
+
+def _stopped(recording: Recording) -> tuple[str, ...]:
+    """A note on where the map stops, where it is not of the whole model."""
+    return tuple(filter(None, [getattr(recording.inputs, "stopped", "")]))
+
+
 def without_segment(recording: Recording) -> tuple[str, ...]:
     """A note on the inputs that could be content, and have no tokens of their own; none where there is no such input."""
     own = {part.name for parts in recording.parts.values() for part in parts}
-    left = [name for name in contents(recording.inputs) if name not in own]
+    left = [name for name in contents(recording.inputs) if name not in own and name not in _towers(recording)]
     if not left:
         return ()
     return (
@@ -253,7 +262,7 @@ def described(recording: Recording, named: Named, run: Run | None, notes: tuple[
                 gradient=None if run is None else a.index in run.gradients,
             )
         )
-    return Flow(streams, tuple(attentions), (*without_segment(recording), *notes))
+    return Flow(streams, tuple(attentions), (*_stopped(recording), *without_segment(recording), *notes))
 
 
 def _read_rows(run: Run | None, stream: int) -> tuple[tuple[int, ...], ...] | None:

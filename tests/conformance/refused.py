@@ -10,7 +10,7 @@ import torch
 from tiny_models import SMALL, ids
 from torch import Tensor, nn
 
-from heedmap.errors import AttentionError, HeedmapError, MixingError, NoAttentionError
+from heedmap.errors import AttentionError, HeedmapError, NoAttentionError
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,6 @@ def deformable_detr() -> nn.Module:
     return DeformableDetrForObjectDetection(config)
 
 
-def gemma3() -> nn.Module:
-    """Its tower's patches are averaged by fours before the language model reads them."""
-    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
-
-    vision = {**SMALL, "model_type": "siglip_vision_model", "image_size": 32, "patch_size": 8, "vision_use_head": False}
-    language = {**SMALL, "model_type": "gemma3_text", "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 60}
-    config = Gemma3Config(vision_config=vision, text_config=language, mm_tokens_per_image=4, image_token_index=49)
-    model = Gemma3ForConditionalGeneration(config)
-    nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight)  # zero in a new model
-    return model
-
-
 def stages() -> Any:
     from transformers import ResNetConfig
 
@@ -114,8 +102,5 @@ CASES: dict[str, Refused] = {
                          hidden_size=32, num_attention_heads=4, attention_head_size=8, feed_forward_size=48, vocab_size=50,
                          num_labels=5, max_position_embeddings=80, local_attn_chunk_length=8, lsh_attn_chunk_length=8,
                          num_buckets=4, is_decoder=False),
-    "gemma3": Refused(gemma3, lambda: {"input_ids": torch.tensor([[7, 49, 49, 49, 49, 8, 9]]),
-                                       "token_type_ids": torch.tensor([[0, 1, 1, 1, 1, 0, 0]]),
-                                       "pixel_values": torch.randn(1, 3, 32, 32)}, MixingError),
     "deformable-detr": Refused(deformable_detr, lambda: {"pixel_values": torch.randn(1, 3, 192, 192)}),
 }  # fmt: skip

@@ -45,7 +45,7 @@ def of_model(model: nn.Module) -> Any:
     modules = []
     weights: list[Tensor] = []
     for name, module in model.named_modules():
-        own = {k: v for k, v in vars(module).items() if k not in APART and (v or k not in BOOKS)}
+        own = {k: v for k, v in vars(module).items() if k not in APART and (k not in BOOKS or v)}
         modules.append((name, type(module), _inside(own, DEPTH, known)))
         weights.extend(t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None)
     return tuple(modules), tuple(map(_tensor, weights)), _numbers(weights)

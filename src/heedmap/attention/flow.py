@@ -196,6 +196,11 @@ def _add(graph: Graph, tape: Tape, attention: Attention) -> None:
 def check_followed(tape: Tape, sources: frozenset[int], reader: str) -> None:
     """UnfollowedAttentionError where an attention that could not be followed is among ``sources``."""
     for index in sorted(sources):
+        if tape.sources[index].kind == "tower":
+            raise UnfollowedAttentionError(
+                f"{reader} reads what the model made of {tape.sources[index].name!r} in another way than as tokens among "
+                "the words, and that is not followed; a map would be wrong, so there is none"
+            )
         if tape.sources[index].kind == "unfollowed":
             raise UnfollowedAttentionError(
                 f"{reader} reads what an attention made that heedmap cannot follow: {tape.sources[index].name}; "

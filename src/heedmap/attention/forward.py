@@ -161,7 +161,7 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
         InputError: the model's forward refuses the inputs.
     """
     check_no_cache(inputs)
-    key = (batch > 1, check, of_inputs(inputs))
+    key = (batch > 1, check, of_inputs(inputs), getattr(inputs, "towers", frozenset()))
     state = of_model(model)
     verdict = _known(model, state).get(key)
     if verdict is not None:
@@ -267,6 +267,7 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
     """
     check_required(model, inputs)
     given = detached(inputs)
+    tape.towers = getattr(inputs, "towers", frozenset())
     for name in contents(inputs):
         given[name] = tape.watch(name, given[name])
     try:

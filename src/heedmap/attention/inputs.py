@@ -54,9 +54,13 @@ class ModelInputs(dict[str, Any]):
 
     Attributes:
         segments: name of an input → name of its segment, where the caller said so: all other inputs are no content.
+        towers: names of inputs of which is followed only what the language model gets; see :mod:`heedmap.attention.tower`.
+        stopped: why, in words.
     """
 
     segments: Mapping[str, str] | None = None
+    towers: frozenset[str] = frozenset()
+    stopped: str = ""
 
     @classmethod
     def of(cls, inputs: Mapping[str, Any], segments: Mapping[str, str] | None = None) -> ModelInputs:

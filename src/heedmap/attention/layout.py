@@ -72,10 +72,53 @@ def trace(tape: Tape, graph: Graph, stream: Stream, check: bool = True) -> dict[
     try:
         places = _traced(tape, stream, start, origins)
     except MixingError:
-        if check:
+        if check or any(tape.sources[leaf].tower for leaf in leaves):
             raise
         return _assumed(tape, stream, leaves)
-    return {leaf: found for leaf, found in zip(leaves, places, strict=True) if bool((found >= 0).any())}
+    found = {leaf: rows for leaf, rows in zip(leaves, places, strict=True) if bool((rows >= 0).any())}
+    check_towers(tape, start, found)
+    return found
+
+
+def check_towers(tape: Tape, start: tuple[int, str], found: Mapping[int, Positions]) -> None:
+    """MixingError where a tower's token is in another sample than its own, or in a row that other content has a part in."""
+    towers = [leaf for leaf in found if tape.sources[leaf].tower]
+    if not towers:
+        return
+    side, name = tape.attentions[start[0]].sides[start[1]], tape.sources[towers[0]].name
+    cotangent, samples = torch.randn_like(side.tensor), torch.arange(tape.batch, device=side.tensor.device)
+    origins = [_of_leaf(tape, leaf) for leaf in towers]
+    for sample in range(tape.batch if tape.batch > 1 else 0):
+        rows = (samples == sample)[:, None].expand(-1, side.tensor.shape[side.row_axis])
+        for hit in _pulled(side, cotangent, rows, origins):
+            if bool(hit[samples != sample].any()):
+                raise MixingError(
+                    f"the tokens that the model makes of {name!r} are not as many for each sample, so they cannot be told apart; "
+                    "explain the samples one by one"
+                )
+    if _shared(found, towers):
+        raise MixingError(
+            f"what the model makes of {name!r} is added to other tokens, or several of it to one, so it has no tokens of its "
+            "own; a map would be wrong, so there is none"
+        )
+
+
+def _shared(found: Mapping[int, Positions], towers: Sequence[int]) -> bool:
+    """Whether a row that a tower's token became is also that of something else."""
+    for leaf in towers:
+        others = torch.cat([rows for other, rows in found.items() if other != leaf] or [found[leaf][:, :0]], 1)
+        for own, rest in zip(found[leaf], others, strict=True):
+            own, rest = own[own >= 0], rest[rest >= 0]
+            if bool(torch.isin(own, rest).any()) or len(own.unique()) < len(own):
+                return True
+    return False
+
+
+def trace_late(tape: Tape, stream: Stream, start: tuple[int, str], leaf: int) -> Positions:
+    """The row that each row of one leaf became, which joins the stream right before the side ``start`` of an attention."""
+    places = _traced(tape, stream, start, [_of_leaf(tape, leaf)])[0]
+    check_towers(tape, start, {leaf: places})
+    return places
 
 
 BASE = 16
@@ -286,9 +329,10 @@ def parts(tape: Tape, positions: dict[int, Positions]) -> list[Part]:
     Where several inputs became the same rows (words, their types, their times, a mask that is multiplied with them), the tokens
     are those of the input that can say most.
     """
-    first: dict[str, int] = {}
+    first: dict[tuple[str, int], int] = {}
     for leaf in positions:
-        first.setdefault(tape.sources[leaf].name, leaf)
+        source = tape.sources[leaf]
+        first.setdefault((source.name, leaf if source.tower else -1), leaf)
     kept: dict[int, Positions] = {}
     for leaf in sorted(first.values(), key=lambda leaf: -tape.sources[leaf].says):
         if not any(_are_same(rows, positions[leaf]) for rows in kept.values()):

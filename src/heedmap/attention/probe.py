@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from heedmap.attention import layout
-from heedmap.attention.flow import Edge, Graph, State, build
+from heedmap.attention.flow import Edge, Graph, State, Stream, build
 from heedmap.attention.layout import Part
 from heedmap.attention.tape import Tape
 from heedmap.errors import GradientError, MixingError
@@ -57,7 +57,7 @@ def prove(tape: Tape, check: bool = True) -> tuple[Verdict, dict[int, list[Part]
         _check_rows(tape, graph, positions)
     parts = {s.index: layout.parts(tape, layout.inherited(graph, s, positions)) for s in graph.streams}
     static = all(layout.is_static(p.positions) for ps in parts.values() for p in ps)
-    static &= check and not any(s.joins for s in graph.streams)
+    static &= check and not any(s.joins for s in graph.streams) and not any(s.tower for s in tape.sources)
     verdict = Verdict(graph, static, tape.written_in_place, heads_first=tape.heads_first)
     ordinals = {leaf: n for n, leaf in enumerate(i for i, s in enumerate(tape.sources) if s.kind == "leaf")}
     for index, found in parts.items():
@@ -148,7 +148,11 @@ def _late(tape: Tape, graph: Graph, stream: int, known: dict[int, Tensor]) -> di
         for side, sources in ((edge.stream, attention.query_sources), (edge.source, attention.value_sources)):
             for leaf in sources if side == stream else ():
                 source, tokens = tape.sources[leaf], graph.streams[stream].tokens
-                if source.kind != "leaf" or leaf in known or leaf in graph.all_leaves(stream):
+                if source.kind != "leaf" or leaf in known or leaf in graph.all_leaves(stream) or leaf in found:
+                    continue
+                if source.tower:
+                    start = (edge.attention, "queries" if sources is attention.query_sources else "values")
+                    found[leaf] = _on_own_rows(tape, graph.streams[stream], start, leaf, known)
                     continue
                 if source.spatial or source.shape[:2] != (tape.batch, tokens):
                     raise MixingError(
@@ -158,6 +162,19 @@ def _late(tape: Tape, graph: Graph, stream: int, known: dict[int, Tensor]) -> di
                 device = attention.value.device
                 found[leaf] = torch.arange(tokens, device=device).expand(tape.batch, -1)
     return found
+
+
+def _on_own_rows(tape: Tape, stream: Stream, start: tuple[int, str], leaf: int, known: dict[int, Tensor]) -> Tensor:
+    """Where more of a tower's features are added later; MixingError where that is not on the rows of its own tokens."""
+    places, source = layout.trace_late(tape, stream, start, leaf), tape.sources[leaf]
+    own = [rows for other, rows in known.items() if tape.sources[other].tower]
+    for sample, late in enumerate(places):
+        if not own or not bool((late >= 0).all()) or not bool(torch.isin(late, torch.cat(own, 1)[sample]).all()):
+            raise MixingError(
+                f"attention {start[0]} also reads what was made of {source.name!r} beside the attention before it, on other "
+                f"rows than those of its tokens: {ADVICE}"
+            )
+    return places
 
 
 class _Check:

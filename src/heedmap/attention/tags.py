@@ -18,7 +18,8 @@ class Source:
     """Where content comes from.
 
     Attributes:
-        kind: ``"input"`` (indices, not yet features), ``"leaf"``, ``"attention"`` or ``"unfollowed"``.
+        kind: ``"input"`` (indices, not yet features), ``"leaf"``, ``"attention"``, ``"unfollowed"`` or ``"tower"`` (what is
+            made of it is not followed until it meets other content).
         name: the input's name; of an unfollowed attention, why it could not be followed.
         shape: of a leaf.
         spatial: whether the leaf is (batch, channels, *places) rather than (batch, rows, features).
@@ -26,6 +27,7 @@ class Source:
         attention: index of the attention.
         tensor: the leaf itself, where leaves are traced.
         says: of a leaf, how many things each of its rows can say: the size of its vocabulary, else its number of features.
+        tower: of a leaf, whether it is where a tower that is not followed ends.
     """
 
     kind: str
@@ -36,6 +38,7 @@ class Source:
     tensor: Tensor | None = None
     first: bool = False
     says: int = 0
+    tower: bool = False
 
 
 class Product(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -31,7 +32,7 @@ from heedmap.attention.tags import (
     turned,
     writes,
 )
-from heedmap.errors import AttentionError
+from heedmap.errors import AttentionError, MixingError
 
 
 class Tape(TorchFunctionMode):
@@ -65,6 +66,8 @@ class Tape(TorchFunctionMode):
         self.attentions: list[Attention] = []
         self._tags: dict[int, tuple[weakref.ref[Tensor], Tag]] = {}
         self._form, self._extra_keys = "sdpa", 0
+        self.towers: frozenset[str] = frozenset()
+        self._ends: dict[int, tuple[Tensor, Tensor]] = {}
 
     # -- tags -------------------------------------------------------------------------------------------------------
 
@@ -79,8 +82,8 @@ class Tape(TorchFunctionMode):
 
     def watch(self, name: str, tensor: Tensor) -> Tensor:
         """Register a content input; returns the tensor to give to the model."""
-        if not tensor.is_floating_point():
-            self.sources.append(Source("input", name))
+        if name in self.towers or not tensor.is_floating_point():
+            self.sources.append(Source("tower" if name in self.towers else "input", name))
             self.set_tag(tensor, Tag(frozenset([len(self.sources) - 1])))
             return tensor
         return self._leaf(tensor, name, spatial=tensor.dim() > 3, first=True)
@@ -113,6 +116,10 @@ class Tape(TorchFunctionMode):
     ) -> Any:
         """Run ``func`` and record what it means."""
         kwargs = kwargs or {}
+        if self.towers and self._is_inside(args, kwargs):
+            return self._passed(func, args, kwargs)
+        if self.towers and func is not ops.SDPA and func not in ops.PRODUCTS:
+            args, kwargs = self._towers_ended(func, args, kwargs)
         if func is ops.SDPA:
             return self._fused(*args, **kwargs)
         if func is ops.MULTI_HEAD:
@@ -205,6 +212,8 @@ class Tape(TorchFunctionMode):
         keywords: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa} if enable_gqa else {"scale": scale}
         out = ops.SDPA(query, key, value, attn_mask, 0.0, is_causal, **keywords)
         tags = [self.tag(t) for t in (query, key, value)]
+        if self._in_tower(tags):
+            return self._carried(out, tags)
         problem = self._misfit(query)
         if problem:
             return self._unfollowed(out, tags, problem)
@@ -254,6 +263,8 @@ class Tape(TorchFunctionMode):
             return self._propagate(func, args, kwargs, result)
         left, right = operands[-2:]
         tags = [self.tag(left), self.tag(right)]
+        if self._in_tower(tags):
+            return self._carried(result, tags)
         if tags[0].softmax == "whole" and not tags[0].products and (left.dim() == 2 or left.shape[-2] == 1):
             return self._propagate(func, args, kwargs, result)  # pooling: a weighted mean, not asked by any token
         if tags[0].softmax == "whole" and not tags[1].softmax and left.dim() > 2 and right.dim() > 2:
@@ -322,6 +333,68 @@ class Tape(TorchFunctionMode):
             "windows or parts of the input are folded into the batch, or the inputs are not batch first"
         )
 
+    # -- towers -----------------------------------------------------------------------------------------------------
+
+    def _in_tower(self, tags: Iterable[Tag]) -> bool:
+        """Whether nothing of this was computed from what is followed."""
+        return bool(self.towers) and all(self.sources[i].kind == "tower" for tag in tags for i in tag.sources)
+
+    def _is_inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        tags = [tag for tag in map(self.tag, _tensors(args, kwargs)) if tag.sources]
+        return bool(tags) and self._in_tower(tags)
+
+    def _passed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A step inside a tower: seen by no other mode, it only hands on where its results come from."""
+        with torch._C.DisableTorchFunction():
+            result = func(*args, **kwargs)
+        tag = Tag(frozenset[int]().union(*(self.tag(t).sources for t in _tensors(args, kwargs))))
+        if func in ops.WRITES_IN_PLACE:
+            self._write(args[0], tag)
+        for made in _tensors((result,)):
+            if writes(func, args, made) or "out" in kwargs:
+                self._write(made, tag)
+            else:
+                self.set_tag(made, tag)
+        return result
+
+    def _carried(self, out: Tensor, tags: Iterable[Tag]) -> Tensor:
+        sources = frozenset[int]().union(*(tag.sources for tag in tags))
+        if sources:
+            self.set_tag(out, Tag(sources))
+        return out
+
+    def _towers_ended(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """The arguments, where a tower's tokens meet what is followed with the tokens as a leaf."""
+        features = [t for t in _tensors(args, kwargs) if t.is_floating_point() and self.tag(t).sources]
+        from_towers = [t for t in features if self._in_tower([self.tag(t)])]
+        if not from_towers or all(self._is_plain(t) for t in features):
+            return args, kwargs
+        written = kwargs.get("out", args[0] if args and writes(func, args, args[0]) else None)
+        ends = {id(t): self._end_of_tower(t) for t in from_towers if t is not written and t.dim() > 1}
+        return _replaced(args, ends), _replaced(kwargs, ends)
+
+    def _is_plain(self, tensor: Tensor) -> bool:
+        """Whether a tensor comes from towers, and ids that are not yet features, only."""
+        return all(self.sources[i].kind in ("tower", "input") for i in self.tag(tensor).sources)
+
+    def _end_of_tower(self, tensor: Tensor) -> Tensor:
+        """The tensor as a leaf of (batch, rows, features): as many rows for each sample, which is proved later."""
+        if id(tensor) in self._ends:
+            return self._ends[id(tensor)][1]
+        rows = tensor.numel() // max(1, tensor.shape[-1])
+        name = self.sources[min(self.tag(tensor).sources)].name
+        if rows % self.batch:
+            raise MixingError(
+                f"the {rows} tokens that the model makes of {name!r} are not as many for each of {self.batch} samples, so they "
+                "cannot be told apart; explain the samples one by one"
+            )
+        leaf = self._leaf(tensor.detach().reshape(self.batch, -1, tensor.shape[-1]), name, spatial=False, first=True)
+        self.sources[-1].tower = True
+        tag, leaf = self.tag(leaf), leaf.reshape(tensor.shape)
+        self.set_tag(leaf, tag)
+        self._ends[id(tensor)] = tensor, leaf
+        return leaf
+
     def _record(self, attention: Attention) -> Tensor:
         self.sources.append(Source("attention", attention.form, attention=attention.index))
         self.attentions.append(attention)
@@ -352,6 +425,14 @@ def _forget(tags: dict[int, Any], key: int, _: object) -> None:
 
 
 # -- helpers ------------------------------------------------------------------------------------------------------
+
+
+def _replaced(value: Any, by: Mapping[int, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return by.get(id(value), value)
+    if type(value) in (list, tuple):
+        return type(value)(_replaced(v, by) for v in value)
+    return {k: _replaced(v, by) for k, v in value.items()} if type(value) is dict else value
 
 
 def _tensors(args: Iterable[Any], kwargs: dict[str, Any] | None = None) -> Iterator[Tensor]:

@@ -171,6 +171,8 @@ def _answer(explanation: Explanation, index: int, more: Mapping[str, str]) -> st
     }
     if explanation.origin.get("model"):
         entries["model"] = explanation.origin["model"]
+    if explanation.flow.notes:
+        entries["note"] = "; ".join(explanation.flow.notes)
     if batch_size(explanation) > 1:
         entries["sample"] = f"{index} of a batch of {batch_size(explanation)}"
     return facts({**entries, **more}) + _answers(explanation, index)

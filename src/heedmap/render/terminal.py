@@ -51,6 +51,8 @@ def _facts(explanation: Explanation, index: int) -> Text:
     if explanation.top is not None:
         pairs = zip(explanation.top.labels[index], explanation.top.probabilities[index].tolist(), strict=True)
         facts["answers"] = " · ".join(f"{label.strip()} {percent(probability)}" for label, probability in pairs)
+    if explanation.flow.notes:
+        facts["note"] = "; ".join(explanation.flow.notes)
     lines = [Text.assemble((f"{name:<11}", "dim"), visible(words)) for name, words in facts.items()]
     return Text("\n").join(lines)
 

@@ -1,0 +1,129 @@
+"""The language model's own map where the tower that reads a picture or a sound cannot be followed.
+
+The tower's attention folds pictures into windows, tiles or one long row of patches, or merges patches, so that no map can be
+carried through it. What it makes is tokens among the words, and from there on the language model is followed as any other: the
+tokens become leaves where they join the words. That they have rows of their own, and which, is proved as for all leaves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from heedmap.attention import inputs as given
+from heedmap.attention.flow import Graph
+from heedmap.attention.forward import Recording
+from heedmap.attention.forward import record as record_whole
+from heedmap.attention.inputs import ModelInputs, contents
+from heedmap.attention.tape import Tape
+from heedmap.errors import (
+    AttentionError,
+    GradientError,
+    HeedmapError,
+    InputError,
+    MixingError,
+    NoAttentionError,
+    UnfollowedAttentionError,
+)
+
+WORDS = ("input_ids", "decoder_input_ids")
+"""Inputs that are a language model's own words, where there are other ids beside them."""
+
+REFUSALS = (UnfollowedAttentionError, MixingError, GradientError, NoAttentionError)
+
+
+def batch_size(inputs: Mapping[str, Any]) -> int:
+    """The batch size of all content; where it is unequal, of the words beside which there is other content.
+
+    Raises:
+        InputError: see :func:`heedmap.attention.inputs.batch_size`; there are no words, or nothing else.
+    """
+    try:
+        return given.batch_size(inputs)
+    except InputError:
+        words = _words(inputs)
+        if not words or len(words) == len(contents(inputs)):
+            raise
+        return given.batch_size({name: inputs[name] for name in words})
+
+
+def record(model: nn.Module, inputs: ModelInputs, batch: int, check: bool = True) -> Recording:
+    """The whole model's forward pass; where that is refused, of its words and the tokens that join them.
+
+    Raises:
+        AttentionError, GradientError, InputError: see :func:`heedmap.attention.forward.record`; of the whole model.
+    """
+    try:
+        given.batch_size(inputs)
+        refused: HeedmapError | None = None
+    except InputError as error:
+        refused = error
+    if refused is None:
+        try:
+            return record_whole(model, inputs, batch, check)
+        except REFUSALS as error:
+            refused = error
+    less = _without_towers(inputs, refused, batch)
+    if less is None:
+        raise refused
+    try:
+        found = record_whole(model, less, batch, check)
+    except HeedmapError as error:
+        if isinstance(refused, InputError) and isinstance(error, MixingError):
+            raise
+        raise refused from error
+    if not any(found.graph.sources[leaf].tower for s in found.graph.streams for leaf in s.leaves):
+        raise refused
+    return found
+
+
+def check_read(tape: Tape, sources: frozenset[int]) -> None:
+    """UnfollowedAttentionError where the target reads a tower's tokens that no attention read."""
+    read = frozenset[int]().union(*(a.query_sources | a.value_sources for a in tape.attentions))
+    for index in sorted(sources - read):
+        if tape.sources[index].tower:
+            raise UnfollowedAttentionError(
+                f"the target reads what the model made of {tape.sources[index].name!r} beside the attention; that is not "
+                "followed, so a map would be wrong, and there is none"
+            )
+
+
+def check_features(graph: Graph, method: str) -> None:
+    """AttentionError where a tower's features join at several layers: a method of the input would see the first only."""
+    joining = set[int]().union(*(s.leaves for s in graph.streams))
+    late = next((s.name for i, s in enumerate(graph.sources) if s.tower and i not in joining), None)
+    if late is not None:
+        raise AttentionError(
+            f"method {method!r} gives relevance to the features of the input, but those made of {late!r} join the language model "
+            "in several layers, of which it would see the first only; choose a method that works on attention ('generic', …)"
+        )
+
+
+def _words(inputs: Mapping[str, Any]) -> list[str]:
+    ids = [name for name in contents(inputs) if inputs[name].dim() == 2 and not inputs[name].is_floating_point()]
+    return [name for name in ids if name in WORDS] or ids
+
+
+def _without_towers(inputs: ModelInputs, refused: Exception, batch: int) -> ModelInputs | None:
+    words = _words(inputs)
+    towers = [name for name in contents(inputs) if name not in words]
+    if not words or not any(inputs[name].is_floating_point() for name in towers):
+        return None
+    less = ModelInputs(inputs)
+    less.segments, less.towers = inputs.segments, frozenset(towers)
+    less.stopped = (
+        f"this map stops at the tokens that the model makes of {', '.join(towers)}: they are taken as they are, and what made "
+        f"them is not followed, because {_reason(inputs, towers, refused, batch)}"
+    )
+    return less
+
+
+def _reason(inputs: Mapping[str, Tensor], towers: list[str], refused: Exception, batch: int) -> str:
+    unequal = [name for name in towers if inputs[name].shape[0] != batch]
+    if isinstance(refused, InputError):
+        shapes = ", ".join(f"{name} {tuple(inputs[name].shape)}" for name in unequal)
+        return f"the parts of all pictures or sounds are one batch of their own there ({shapes} for {batch} samples)"
+    return re.split(r"[,;:]? (?:so )?a map would be wrong", str(refused))[0]
