@@ -35,6 +35,9 @@ from heedmap.outputs import get as get
 from heedmap.outputs import pooled as pooled
 from heedmap.top import Top, ranked
 
+OneOrEach = int | str | tuple[int | str | None, ...] | list[int | str | None] | None
+"""An index or a name; for each sample its own in a sequence; None: the one that the model holds most probable."""
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -74,7 +77,7 @@ class ClassLogit(Target):
         label: class index or name; None: each sample's own top class. A sequence gives each sample its own.
     """
 
-    label: int | str | tuple[int | str | None, ...] | list[int | str | None] | None = None
+    label: OneOrEach = None
 
     def choose(self, output: Any, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
@@ -126,7 +129,7 @@ class DetectionQuery(Target):
     """
 
     query: int | None = None
-    label: int | str | tuple[int | str | None, ...] | list[int | str | None] | None = None
+    label: OneOrEach = None
     no_object: int | str | None = INFERRED
 
     def choose(self, output: Any, context: Context) -> Chosen:
@@ -181,7 +184,7 @@ class NextToken(Target):
         decode: token id → text, to name it.
     """
 
-    token: int | str | tuple[int | None, ...] | list[int | None] | None = None
+    token: OneOrEach = None
     position: int = -1
     decode: Callable[[int], str] | None = None
 
@@ -250,8 +253,8 @@ class TokenLabel(Target):
             are "O" the most probable other label.
     """
 
-    label: int | str | tuple[int | str | None, ...] | list[int | str | None] | None = None
-    token: int | str | tuple[int | str | None, ...] | list[int | str | None] | None = None
+    label: OneOrEach = None
+    token: OneOrEach = None
 
     def choose(self, output: Any, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
@@ -458,7 +461,7 @@ class TopPrediction(Target):
             ``target=3``, ``target="cat"`` and ``target=logits.argmax(-1)`` mean this.
     """
 
-    label: int | str | tuple[int | str | None, ...] | None = None
+    label: OneOrEach = None
 
     def choose(self, output: Any, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
@@ -488,7 +491,7 @@ class TopPrediction(Target):
 
 
 def as_target(target: Any) -> Target:
-    """None, an int, a str, a tensor or array of these, a Target or a callable as a Target."""
+    """None, an int, a str, a tensor, array or tuple of these (one a sample), a Target or a callable as a Target."""
     target = plain(target)
     if isinstance(target, Target):
         return target
@@ -496,7 +499,7 @@ def as_target(target: Any) -> Target:
         raise TargetError(f"target={target} is neither a class nor a callable")
     if target is None or isinstance(target, (int, str)):
         return TopPrediction(target)
-    if isinstance(target, tuple) and target and all(isinstance(one, int) for one in target):
+    if isinstance(target, tuple) and target and all(one is None or isinstance(one, (int, str)) for one in target):
         return TopPrediction(target)
     if callable(target):
         return Function(target)
