@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from heedmap.explanation import Explanation
+    from heedmap.outputs import Context
 
+INFERRED = "inferred"
+"""As ``heedmap.outputs.INFERRED``, which torch comes with."""
 Box = tuple[float, float, float, float]
 
 
@@ -99,7 +102,7 @@ def detections(
     *,
     threshold: float = 0.5,
     most: int = 20,
-    no_object: int | None = -1,
+    no_object: int | str | None = INFERRED,
     method: Any = "generic",
     **given: Any,
 ) -> Answers:
@@ -109,7 +112,8 @@ def detections(
         subject: ``heedmap.load(…)`` of a detector with object queries, such as DETR.
         threshold: an object is kept from this probability on, 0 to 1.
         most: so many are kept at most, the most probable ones.
-        no_object: as for ``targets.DetectionQuery``: index of the "no object" class; None: the model has none.
+        no_object: as for ``targets.DetectionQuery``: index of the "no object" class; None: the model has none; by default
+            inferred.
         method: a key of ``heedmap.METHODS``, or a method.
         given: one sample, as for ``subject.explain``, and the method's options.
 
@@ -123,7 +127,8 @@ def detections(
         raise OptionError(f"threshold={threshold} and most={most}; expected a probability, 0 to 1, and at least 1")
     names = ("text", "image", "boxes", "audio")
     inputs = subject.inputs(**{name: given.get(name) for name in names})
-    boxes, probabilities, classes = _found(subject, inputs, no_object)
+    output = output_of(subject, inputs)
+    boxes, probabilities, classes = objects(output, context_of(subject, inputs), no_object, subject.name)
     kept = [q for q in probabilities.argsort(descending=True).tolist() if probabilities[q] >= threshold][:most]
     if not kept:
         raise InputError(
@@ -146,9 +151,11 @@ def _explained(
     return tuple(found if boxes is None else [subject.finish(one, inputs, boxes) for one in found])
 
 
-def _found(subject: Any, inputs: Any, no_object: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """What :func:`objects` says of a model called with ``inputs``."""
-    return objects(output_of(subject, inputs), no_object, subject.name)
+def context_of(subject: Any, inputs: Mapping[str, Any]) -> Context:
+    """What targets know of a model called with ``inputs``."""
+    from heedmap.outputs import Context
+
+    return Context.of(inputs, subject.config, subject.labels, getattr(subject.model, "forward", None), subject)
 
 
 def output_of(subject: Any, inputs: Any) -> Any:
@@ -165,30 +172,31 @@ def output_of(subject: Any, inputs: Any) -> Any:
 
 
 def objects(
-    output: Any, no_object: int | None = -1, name: str = "the model"
+    output: Any, context: Context, no_object: int | str | None = INFERRED, name: str = "the model"
 ) -> tuple[Float[Tensor, "queries 4"], Float[Tensor, " queries"], Int[Tensor, " queries"]]:
     """Of each object query: its box (centre, size), the probability of its most probable class, and which that is.
 
     Args:
         output: of a detector, for one sample.
+        context: what a target may know of it.
         no_object: as for ``targets.DetectionQuery``.
         name: what messages call the model.
 
     Raises:
         InputError: there are no boxes in the output, or several samples.
+        TargetError: whether the model has a class "no object" cannot be told.
     """
-    from heedmap.targets import get
+    from heedmap.outputs import get, object_probabilities
+    from heedmap.targets import DetectionQuery
 
+    output = context.read(output)
     boxes, logits = get(output, "pred_boxes"), get(output, "logits")
     if boxes is None or logits is None:
         raise InputError(f"{name} finds no boxes; detections is for models with object queries, such as DETR")
     if len(boxes) != 1:
         raise InputError(f"there are {len(boxes)} samples; give one")
-    scores = logits[0].float()
-    probabilities = scores.sigmoid() if no_object is None else scores.softmax(-1)
-    if no_object is not None:
-        probabilities[:, no_object] = -1
-    best = probabilities.max(-1)
+    none = DetectionQuery(no_object=no_object).without_object(logits, context)
+    best = object_probabilities(logits, none)[0].max(-1)
     return boxes[0].cpu(), best.values.cpu(), best.indices.cpu()
 
 

@@ -37,8 +37,8 @@ SoundsOption = Annotated[list[Path] | None, typer.Option("--audio", help="A 16-b
 TargetOption = Annotated[
     str | None,
     typer.Option(
-        help="Class index or label, query:K, query:K:LABEL, token:TEXT, position:P, position:P:TEXT, or norm (features); "
-        "by default what the model says."
+        help="Class index or label, query:K, query:K:LABEL, token:TEXT, position:P, position:P:TEXT, word:WORD, word:WORD:LABEL, "
+        "word:#N:LABEL, or norm (features); by default what the model says."
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")]
@@ -88,8 +88,8 @@ def parse_target(text: str | None) -> int | str | tuple[str, Any, Any] | None:
     """A target of the command line, not yet looked up.
 
     Returns:
-        None, a class index, a label, ``("query", K, label or None)``, ``("token", text or None, position)`` or
-        ``("norm", None, None)``.
+        None, a class index, a label, ``("query", K, label or None)``, ``("token", text or None, position)``,
+        ``("word", text, label or None)`` or ``("norm", None, None)``.
 
     Raises:
         typer.BadParameter: no number where there should be one.
@@ -101,8 +101,11 @@ def parse_target(text: str | None) -> int | str | tuple[str, Any, Any] | None:
     if text == "norm":
         return "norm", None, None
     word, colon, rest = text.partition(":")
-    if not colon or word not in ("query", "token", "position"):
+    if not colon or word not in ("query", "token", "position", "word"):
         return text
+    if word == "word":
+        spoken, colon, label = rest.rpartition(":")
+        return ("word", spoken, label or None) if colon else ("word", rest, None)
     if word == "token":
         return "token", rest, -1
     place, _, label = rest.partition(":")
@@ -117,11 +120,13 @@ def as_target(parsed: int | str | tuple[str, Any, Any] | None) -> Any:
     """What :func:`parse_target` gave, as a target for ``explain``."""
     if not isinstance(parsed, tuple):
         return parsed
-    from heedmap.targets import DetectionQuery, FeatureNorm, NextToken
+    from heedmap.targets import DetectionQuery, FeatureNorm, NextToken, TokenLabel
 
     kind, first, second = parsed
     if kind == "norm":
         return FeatureNorm()
+    if kind == "word":
+        return TokenLabel(second, int(first[1:]) if re.fullmatch(r"#\d+", first, re.ASCII) else first)
     return DetectionQuery(query=first, label=second) if kind == "query" else NextToken(token=first, position=second)
 
 

@@ -22,8 +22,9 @@ from heedmap.lrp.replay import Replay
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET, Readout, Run
 from heedmap.origin import origin
+from heedmap.outputs import Context
 from heedmap.result import Named, assembled, described, named_segments, stream_names
-from heedmap.targets import Chosen, Context, Target, as_target
+from heedmap.targets import Chosen, Target, as_target
 
 
 @runtime_checkable
@@ -46,9 +47,6 @@ class Wrapped(Protocol):
 
 
 AnyTarget = Any
-
-SEVERAL_LABELS = "multi_label_classification"
-"""What transformers calls it where each class is right or wrong by itself."""
 
 
 @overload
@@ -77,8 +75,9 @@ def explain(
     Args:
         model: any torch module with softmax attention, unmodified, or a ``heedmap.Subject``. It is left as it was found.
         inputs: what the model is called with: dict of keyword arguments, tuple, or one tensor; batch first.
-        target: None (each sample's own top prediction), a class index, a label, a ``heedmap.targets.Target``, or a
-            callable(output) → (batch,) tensor. A list gives one Explanation per target, all from one forward pass.
+        target: None (each sample's own top prediction), a class index, a label, a tensor or array of one index or one for
+            each sample (``logits.argmax(-1)``), a ``heedmap.targets.Target``, or a callable(output) → (batch,) tensor. A
+            list always gives one Explanation per entry, all from one forward pass, also where it is as long as the batch.
         method: a name in ``heedmap.METHODS``, or a Method.
         full: also compute the whole R^{sx} matrices, ``Explanation.maps``.
         probe: prove, once per model and image size, that tokens mix in recorded attention only. False: at your own risk.
@@ -155,14 +154,9 @@ class _Engine:
         self.check, self.memory_budget = check, memory_budget
         self.inputs = ModelInputs.of(named(self.model, inputs), segments)
         self.batch = tower.batch_size(self.inputs)
-        exclusive = getattr(getattr(self.model, "config", None), "problem_type", None) != SEVERAL_LABELS
-        self.context = Context(self.inputs, self._labels(labels), exclusive)
-
-    def _labels(self, given: Mapping[int, str] | None) -> dict[int, str]:
-        own = None if self.subject is None else self.subject.labels
-        configured = getattr(getattr(self.model, "config", None), "id2label", None)
-        found = next((labels for labels in (given, own, configured) if labels is not None), {})
-        return {int(index): str(name) for index, name in found.items()}
+        names = labels if labels is not None or self.subject is None else self.subject.labels
+        config = getattr(self.model, "config", None)
+        self.context = Context.of(self.inputs, config, names, self.model.forward, self.subject)
 
     def targets(self, wanted: Sequence[AnyTarget]) -> list[Target]:
         """What was asked for, as targets."""

@@ -6,56 +6,37 @@ A target is called inside the recorder with the model's output, so that what it 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from heedmap.errors import TargetError, UnknownNameError
+from heedmap.errors import TargetError
+from heedmap.outputs import (
+    INFERRED,
+    background,
+    is_value,
+    labels_tokens,
+    no_object,
+    object_probabilities,
+    place_name,
+    real_places,
+    spells_sound,
+    two_embeddings,
+)
+from heedmap.outputs import Context as Context
+from heedmap.outputs import class_logits as class_logits
+from heedmap.outputs import get as get
+from heedmap.outputs import pooled as pooled
 from heedmap.top import Top, ranked
 
-LOGITS = ("logits", "question_answering_score", "logits_per_image", "itm_score")
-"""Names under which models return class scores, in the order in which they are looked for."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a target may know besides the output: the model's inputs, its label names, its kind of head.
-
-    Attributes:
-        inputs: keyword arguments of the forward pass.
-        labels: class index → name; empty where the model has no names.
-        exclusive: whether one class is right; False: each by itself (``problem_type="multi_label_classification"``).
-    """
-
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    labels: Mapping[int, str] = field(default_factory=dict)
-    exclusive: bool = True
-
-    def name(self, index: int) -> str:
-        """``class 3 (cat)`` or ``class 3``."""
-        label = self.labels.get(index)
-        return f"class {index}" if label is None or label == f"LABEL_{index}" else f"class {index} ({label})"
-
-    def short(self, index: int) -> str:
-        """``cat``, or ``class 3`` where it has no name."""
-        label = self.labels.get(index)
-        return f"class {index}" if label in (None, "", f"LABEL_{index}") else str(label)
-
-    def index(self, label: str) -> int:
-        """The class called ``label``, in any case; UnknownNameError lists some of the known ones."""
-        for index, name in self.labels.items():
-            if name == label:
-                return index
-        folded = [i for i, name in self.labels.items() if name.casefold() == label.casefold()]
-        if len(folded) == 1:
-            return folded[0]
-        known = ", ".join(list(self.labels.values())[:20]) or "none: give a class index instead"
-        raise UnknownNameError(f"no class is called {label!r}; known labels: {known}")
+OneOrEach = int | str | tuple[int | str | None, ...] | list[int | str | None] | None
+"""An index or a name; for each sample its own in a sequence; None: the one that the model holds most probable."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +77,11 @@ class ClassLogit(Target):
         label: class index or name; None: each sample's own top class. A sequence gives each sample its own.
     """
 
-    label: int | str | tuple[int | str | None, ...] | list[int | str | None] | None = None
+    label: OneOrEach = None
 
     def choose(self, output: Any, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
-        logits = class_logits(output, 2)
+        logits = class_logits(context.read(output), 2)
         top = logits.detach().argmax(-1)
         index = per_sample(self.label, len(logits), "class")
         picked = torch.stack(
@@ -110,7 +91,7 @@ class ClassLogit(Target):
             ]
         )
         words = tuple(context.name(i) for i in picked.tolist())
-        values = partial(_of_class, picked)
+        values = partial(_of_class, context, picked)
         odds = ranked(logits, picked, context.short, exclusive=context.exclusive)
         return Chosen(values(output), words, top, values, odds)
 
@@ -121,53 +102,74 @@ class ClassLogit(Target):
 
 
 @dataclass(frozen=True)
+class Value(Target):
+    """The one output of a regression head (one label), or of a model that ranks pairs: logits (batch, 1) or (batch,)."""
+
+    def choose(self, output: Any, context: Context) -> Chosen:
+        """See :meth:`Target.choose`."""
+        logits = class_logits(context.read(output), None)
+        if logits.dim() not in (1, 2) or logits.shape[1:].numel() != 1:
+            raise TargetError(f"Value explains one output a sample, the model has logits {tuple(logits.shape)}")
+        values = logits.reshape(len(logits))
+        return Chosen(values, ("value of the output",) * len(values))
+
+
+@dataclass(frozen=True)
 class DetectionQuery(Target):
     """The logit of a class at one object query, from logits of shape (batch, queries, classes).
 
     Attributes:
         query: the object query; None: the query with the most probable object (of class ``label``, where given).
         label: class index or name; None: the query's top class, never "no object" and never a class without a name.
-        no_object: index of the "no object" class; None: the model has none (sigmoid heads).
-            The default, -1, is the last class, as in DETR.
+        no_object: index of the "no object" class; None: the model has none (a sigmoid head: yes or no for each class).
+            The default, ``"inferred"``: one logit more than names of classes is "no object", the last, as in DETR and
+            YOLOS; as many as names have none, as in Conditional and Deformable DETR. Names are those given as ``labels=``
+            or in ``config.id2label`` (``LABEL_3`` counts as one); where they do not fit, ``config.num_labels`` is their
+            number; where that does not fit either, TargetError.
     """
 
     query: int | None = None
-    label: int | str | None = None
-    no_object: int | None = -1
+    label: OneOrEach = None
+    no_object: int | str | None = INFERRED
 
     def choose(self, output: Any, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
-        logits = class_logits(output, 3)
-        allowed = self._allowed(logits.shape[-1], context).to(logits.device)
-        prob = logits.detach().float()
-        prob = (prob.sigmoid() if self.no_object is None else prob.softmax(-1)).masked_fill(~allowed, -1)
+        logits = class_logits(context.read(output), 3)
+        none = self.without_object(logits, context)
+        allowed = self._allowed(logits.shape[-1], none, context).to(logits.device)
+        prob = object_probabilities(logits, none).masked_fill(~allowed, -1)
         batch = torch.arange(len(logits), device=logits.device)
-        wanted = None if self.label is None else ClassLogit._index(self.label, logits, context)
+        given = per_sample(self.label, len(logits), "class")
+        wanted = torch.tensor([-1 if c is None else ClassLogit._index(c, logits, context) for c in given]).to(batch)
         if self.query is None:
-            query = (prob.amax(-1) if wanted is None else prob[..., wanted]).argmax(-1)
+            of_class = prob.gather(2, wanted.clamp(min=0)[:, None, None].expand(*prob.shape[:2], 1))[..., 0]
+            query = torch.where(wanted[:, None] < 0, prob.amax(-1), of_class).argmax(-1)
         else:
             query = torch.full_like(batch, in_range(self.query, logits.shape[1], "query"))
         top = prob[batch, query].argmax(-1)
-        label = top if wanted is None else torch.full_like(top, wanted)
+        label = torch.where(wanted < 0, top, wanted)
         pairs = zip(query.tolist(), label.tolist(), strict=True)
         words = tuple(f"query {q}, {context.name(c)}" for q, c in pairs)
-        values = partial(_of_place, query, label)
-        odds = ranked(logits[batch, query], label, self._named(logits, context), exclusive=self.no_object is not None)
+        values = partial(_of_place, context, query, label)
+        odds = ranked(logits[batch, query], label, partial(_object_name, context, none), exclusive=none is not None)
         return Chosen(values(output), words, top, values, odds)
 
-    def _named(self, logits: Tensor, context: Context) -> Callable[[int], str]:
-        none = None if self.no_object is None else self.no_object % logits.shape[-1]
-        return lambda index: "no object" if index == none else context.short(index)
+    def without_object(self, logits: Tensor, context: Context) -> int | None:
+        """Index of the "no object" class of these logits, from 0; None: there is none."""
+        if self.no_object == INFERRED:
+            return no_object(logits, context)
+        if self.no_object is None or isinstance(self.no_object, int):
+            return None if self.no_object is None else in_range(self.no_object, logits.shape[-1], "class")
+        raise TargetError(f"no_object={self.no_object!r}; expected the index of a class, None, or {INFERRED!r}")
 
-    def _allowed(self, classes: int, context: Context) -> Tensor:
+    @staticmethod
+    def _allowed(classes: int, none: int | None, context: Context) -> Tensor:
         allowed = torch.ones(classes, dtype=torch.bool)
-        if self.no_object is not None:
-            allowed[in_range(self.no_object, classes, "class")] = False
         named = [i for i in range(classes) if context.labels.get(i, "N/A") not in ("N/A", "")]
         if named:  # COCO's heads have classes that no object ever had; transformers calls them N/A
-            keep = torch.zeros_like(allowed)
-            keep[named] = True
-            allowed &= keep
+            allowed = torch.isin(torch.arange(classes), torch.tensor(named))
+        if none is not None:
+            allowed[none] = False
         return allowed
 
 
@@ -177,17 +179,20 @@ class NextToken(Target):
 
     Attributes:
         token: token id; None: the top token there. A sequence gives each sample its own.
-        position: the position that predicts it, from 0; negative from the last real token (-1, the default).
+        position: the position that predicts it, from 0; negative from the last real token (-1, the default). Of a model that
+            labels tokens it is the token, see :class:`TokenLabel`; -1 is the one where the label is most probable.
         decode: token id → text, to name it.
     """
 
-    token: int | str | tuple[int | None, ...] | list[int | None] | None = None
+    token: OneOrEach = None
     position: int = -1
     decode: Callable[[int], str] | None = None
 
     def choose(self, output: Any, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
-        logits = class_logits(output, 3)
+        logits = class_logits(context.read(output), 3)
+        if labels_tokens(logits, context):
+            return TokenLabel(self.token, None if self.position == -1 else self.position).choose(output, context)
         position = self._position(logits, context)
         batch = torch.arange(len(logits), device=logits.device)
         row = logits[batch, position]
@@ -202,7 +207,7 @@ class NextToken(Target):
         words = tuple(
             f"token {self._name(i)} after position {p}" for i, p in zip(picked.tolist(), position.tolist(), strict=True)
         )
-        values = partial(_of_place, position, picked)
+        values = partial(_of_place, context, position, picked)
         odds = ranked(row, picked, self.decode or "token {}".format)
         names = None if self.decode is None else tuple(map(self.decode, top.tolist()))
         return Chosen(values(output), words, top, values, odds, names)
@@ -233,6 +238,148 @@ class NextToken(Target):
 
 
 @dataclass(frozen=True)
+class TokenLabel(Target):
+    """The logit of a label at one token (or frame of sound), from logits of shape (batch, tokens, labels).
+
+    Of a model that labels tokens (names, parts of speech), or one that spells sound (CTC). Where no token is given, padding
+    and special tokens ([CLS], [SEP]) are left out: those of ``attention_mask``, and of the tokenizer, ``special_tokens_mask``
+    or the configuration, where these are there; a model called with tensors alone may have no way to tell [SEP].
+
+    Attributes:
+        label: label index or name; None: the most probable one at the token. A sequence gives each sample its own.
+        token: number of the token, from 0; negative from the last real one; for a ``heedmap.Subject`` also a word of the
+            text, which is its first token. A sequence gives each sample its own. None: where the label is most probable;
+            without a label the surest of those whose label is not "O" (background; for sound, the blank), and where all
+            are "O" the most probable other label.
+    """
+
+    label: OneOrEach = None
+    token: OneOrEach = None
+
+    def choose(self, output: Any, context: Context) -> Chosen:
+        """See :meth:`Target.choose`."""
+        logits = class_logits(context.read(output), 3)
+        batch, tokens, classes = logits.shape
+        labels = [
+            None if c is None else ClassLogit._index(c, logits, context) for c in per_sample(self.label, batch, "label")
+        ]
+        places = per_sample(self.token, batch, "token")
+        real = real_places(context, batch, tokens)
+        scores = logits.detach().float().cpu()
+        probabilities = scores.softmax(-1) if context.exclusive else scores.sigmoid()
+        told = ~background(context, classes, frames=spells_sound(logits, context))
+        for i, sample in enumerate(probabilities):
+            if places[i] is None:
+                places[i] = _surest(sample, real[i], told, labels[i])
+                labels[i] = int(sample[places[i]].masked_fill(~told, -1).argmax()) if labels[i] is None else labels[i]
+            else:
+                places[i] = self._place(places[i], real[i])
+                labels[i] = int(sample[places[i]].argmax()) if labels[i] is None else labels[i]
+        place, label = (torch.tensor(side, device=logits.device) for side in (places, labels))
+        row = logits[torch.arange(batch, device=logits.device), place]
+        top = row.detach().argmax(-1)
+        words = tuple(
+            f"{context.short(c)} at {place_name(context, i, p, p, tokens)}"
+            for i, (c, p) in enumerate(zip(label.tolist(), places, strict=True))
+        )
+        values = partial(_of_place, context, place, label)
+        odds = ranked(row, label, context.short, exclusive=context.exclusive)
+        return Chosen(values(output), words, top, values, odds, tuple(map(context.short, top.tolist())))
+
+    @staticmethod
+    def _place(token: int | str, real: Tensor) -> int:
+        if isinstance(token, str):
+            raise TargetError(f"TokenLabel(token={token!r}): a word needs a heedmap.Subject; give the token's number")
+        if token >= 0:
+            return in_range(token, len(real), "token")
+        own = real.nonzero()[:, 0].tolist()
+        return int(own[in_range(token, len(own), "token")])
+
+
+def labelled(logits: Float[Tensor, "batch tokens labels"], context: Context) -> list[list[tuple[int, int, float]]]:
+    """For each sample its real tokens whose top label is not "O": number, label, probability."""
+    scores = logits.detach().float().cpu()
+    best = (scores.softmax(-1) if context.exclusive else scores.sigmoid()).max(-1)
+    told = ~background(context, logits.shape[-1], frames=spells_sound(logits, context))
+    there = real_places(context, *logits.shape[:2]) & told[best.indices]
+    return [
+        [(p, int(best.indices[i, p]), float(best.values[i, p])) for p in row.nonzero()[:, 0].tolist()]
+        for i, row in enumerate(there)
+    ]
+
+
+def _surest(probabilities: Tensor, real: Tensor, told: Tensor, wanted: int | None) -> int:
+    """The real place where label ``wanted`` is most probable; without it, the place surest of its own label among those of
+    which that is ``told``, and where there are none, the place with the most probable label of these."""
+    if wanted is not None:
+        score = probabilities[:, wanted]
+    else:
+        score = probabilities.masked_fill(~told, -1).amax(-1)
+        score = score + told[probabilities.argmax(-1)]
+    return int(score.masked_fill(~real, -2).argmax())
+
+
+@dataclass(frozen=True)
+class AnswerSpan(Target):
+    """The answer of extractive question answering: the start logit of its first token and the end logit of its last, summed.
+
+    From ``start_logits`` and ``end_logits``, (batch, tokens). Without numbers it is the best span of each sample: start not
+    after end, neither in padding nor on a special token (see :class:`TokenLabel`), and in the second text where
+    ``token_type_ids`` tell the two apart.
+
+    Attributes:
+        start: number of the first token, from 0; None: the best.
+        end: number of the last token; None: the best.
+    """
+
+    start: int | None = None
+    end: int | None = None
+
+    def choose(self, output: Any, context: Context) -> Chosen:
+        """See :meth:`Target.choose`."""
+        starts, ends = _span_logits(context.read(output))
+        batch, tokens = starts.shape
+        real = self._allowed(context, batch, tokens)
+        first, last = real.clone(), real.clone()
+        for given, allowed in ((self.start, first), (self.end, last)):
+            if given is not None:
+                allowed[:] = torch.arange(tokens) == in_range(given, tokens, "token")
+        sums = (starts.detach()[:, :, None] + ends.detach()[:, None]).float().cpu()
+        valid = (first[:, :, None] & last[:, None]).triu()
+        if not bool(valid.flatten(1).any(-1).all()):
+            raise TargetError(f"no span from token {self.start} to {self.end}: give a start not after the end")
+        best = sums.masked_fill(~valid, -torch.inf).flatten(1).argmax(-1)
+        pairs = [(place // tokens, place % tokens) for place in best.tolist()]
+        start, end = (torch.tensor(side, device=starts.device) for side in zip(*pairs, strict=True))
+        words = tuple(f"answer at {place_name(context, i, *pair, tokens)}" for i, pair in enumerate(pairs))
+        values = partial(_of_span, context, start, end)
+        return Chosen(values(output), words, again=values)
+
+    @staticmethod
+    def _allowed(context: Context, batch: int, tokens: int) -> Tensor:
+        real = real_places(context, batch, tokens)
+        types = context.inputs.get("token_type_ids")
+        if not isinstance(types, Tensor) or types.shape != (batch, tokens):
+            return real
+        second = real & (types.cpu() == 1)
+        return torch.where(second.any(-1, keepdim=True), second, real)
+
+
+def _span_logits(output: Any) -> tuple[Tensor, Tensor]:
+    starts, ends = get(output, "start_logits"), get(output, "end_logits")
+    if not (
+        isinstance(starts, Tensor) and isinstance(ends, Tensor) and starts.shape == ends.shape and starts.dim() == 2
+    ):
+        raise TargetError("AnswerSpan needs start_logits and end_logits, (batch, tokens), in the output")
+    return starts, ends
+
+
+def _of_span(context: Context, start: Tensor, end: Tensor, output: Any) -> Tensor:
+    starts, ends = _span_logits(context.read(output))
+    return (starts.gather(1, start[:, None]) + ends.gather(1, end[:, None]))[:, 0]
+
+
+@dataclass(frozen=True)
 class Similarity(Target):
     """How alike two things are: the pairs of a dual encoder, or an encoder's output and a given embedding.
 
@@ -250,6 +397,7 @@ class Similarity(Target):
 
     def choose(self, output: Any, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
+        output = context.read(output)
         if self.reference is not None:
             embedding = pooled(output, context, self.pool)
             values = torch.cosine_similarity(embedding, self.reference.to(embedding).expand_as(embedding), dim=-1)
@@ -303,31 +451,39 @@ class Function(Target):
 class TopPrediction(Target):
     """Each sample's own top prediction, of whatever kind the output is. ``target=None`` means this.
 
-    Pairs of a dual encoder: their similarity. Boxes: the most probable object. (batch, classes): the top class.
-    (batch, positions, vocabulary): the top token at the last real position. (batch,): the value itself.
+    Pairs of a dual encoder: their similarity. Boxes: the most probable object. (batch, classes): the top class; of one
+    class, the value itself. (batch, tokens, labels), as many as the model has labels: the surest label of a token that is
+    not "O"; (batch, frames, vocabulary) of sound: the surest letter; other (batch, positions, vocabulary): the top token at
+    the last real position. Start and end of an answer: the best span. (batch,): the value itself.
 
     Attributes:
-        label: a class index, name or token id instead of the top one. ``target=3`` and ``target="cat"`` mean this.
+        label: a class index, name or token id instead of the top one, for each sample its own where it is a tuple.
+            ``target=3``, ``target="cat"`` and ``target=logits.argmax(-1)`` mean this.
     """
 
-    label: int | str | None = None
+    label: OneOrEach = None
 
     def choose(self, output: Any, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
-        return self._kind(output).choose(output, context)
+        return self.kind(context.read(output), context).choose(output, context)
 
-    def _kind(self, output: Any) -> Target:
-        if get(output, "logits_per_image") is not None and self.label is None:
+    def kind(self, output: Any, context: Context) -> Target:
+        """The target that is meant for ``output``, read by :meth:`Context.read`."""
+        pairs = get(output, "image_features") is not None and get(output, "text_features") is not None
+        if self.label is None and (pairs or get(output, "logits_per_image") is not None):
             return Similarity()
         if get(output, "pred_boxes") is not None:
             return DetectionQuery(label=self.label)
+        if self.label is None and get(output, "start_logits") is not None and get(output, "end_logits") is not None:
+            return AnswerSpan()
         logits = class_logits(output, None)
+        if self.label is None and (logits.dim() == 1 or is_value(logits, context)):
+            return Value()
         if logits.dim() == 2:
             return ClassLogit(self.label)
         if logits.dim() == 3:
-            return NextToken(self.label)
-        if logits.dim() == 1 and self.label is None:
-            return Function(lambda output: class_logits(output, 1))
+            labels = labels_tokens(logits, context) or spells_sound(logits, context)
+            return TokenLabel(self.label) if labels else NextToken(self.label)
         raise TargetError(
             f"no class can be chosen from logits of shape {tuple(logits.shape)}; "
             "pass target=callable(output) -> (batch,) tensor"
@@ -335,89 +491,49 @@ class TopPrediction(Target):
 
 
 def as_target(target: Any) -> Target:
-    """None, an int, a str, a Target or a callable as a Target."""
+    """None, an int, a str, a tensor, array or tuple of these (one a sample), a Target or a callable as a Target."""
+    target = plain(target)
     if isinstance(target, Target):
         return target
     if isinstance(target, bool):
         raise TargetError(f"target={target} is neither a class nor a callable")
     if target is None or isinstance(target, (int, str)):
         return TopPrediction(target)
+    if isinstance(target, tuple) and target and all(one is None or isinstance(one, (int, str)) for one in target):
+        return TopPrediction(target)
     if callable(target):
         return Function(target)
     raise TargetError(
-        f"target is a {type(target).__name__}; expected None, a class index, a label, a heedmap.targets.Target, "
-        "a callable(output) -> (batch,) tensor, or a list of these"
+        f"target is {'an empty' if target == () else 'a'} {type(target).__name__}; expected None, a class index, a label, "
+        "a tensor or array of one index (or one for each sample), a heedmap.targets.Target, a callable(output) -> (batch,) "
+        "tensor, or a list of these, which gives one explanation for each of its entries, not a target for each sample"
     )
 
 
-# -- reading outputs ----------------------------------------------------------------------------------------------
-
-
-def get(output: Any, name: str) -> Any:
-    """``output.name`` or ``output["name"]``, or None."""
-    if isinstance(output, Mapping):
-        return output.get(name)
-    return getattr(output, name, None)
-
-
-def class_logits(output: Any, dims: int | None) -> Tensor:
-    """The class scores in ``output``, of ``dims`` dimensions; TargetError says what there is instead."""
-    logits = output if isinstance(output, Tensor) else None
-    for name in LOGITS:
-        logits = get(output, name) if logits is None else logits
-    if logits is None and isinstance(output, (tuple, list)) and len(output) == 1 and isinstance(output[0], Tensor):
-        logits = output[0]
-    if logits is None:
-        known = ", ".join(output.keys()) if isinstance(output, Mapping) else type(output).__name__
+def plain(target: Any) -> Any:
+    """``target``; a tensor or numpy number of integers as an int, an array of one dimension as a tuple, one a sample."""
+    if not isinstance(target, (Tensor, np.ndarray, np.generic)) or isinstance(target, (np.str_, np.bytes_)):
+        return target
+    array = target.detach().cpu().numpy() if isinstance(target, Tensor) and target.dtype != torch.bfloat16 else target
+    if isinstance(array, Tensor) or array.ndim > 1 or not np.issubdtype(array.dtype, np.integer):
         raise TargetError(
-            f"the output has no logits (it has: {known}); pass target=callable(output) -> (batch,) tensor"
+            f"target is a {type(target).__name__} of {target.dtype} and shape {tuple(target.shape)}; expected class "
+            "indices: one integer, or one for each sample, such as logits.argmax(-1)"
         )
-    if dims is not None and logits.dim() != dims:
-        raise TargetError(
-            f"the logits have shape {tuple(logits.shape)}, this target needs {dims} dimensions; "
-            "2: ClassLogit, 3 with boxes: DetectionQuery, 3 with a vocabulary: NextToken"
-        )
-    return logits
+    return int(array) if array.ndim == 0 else tuple(array.tolist())
 
 
-def _of_class(picked: Tensor, output: Any) -> Tensor:
-    return class_logits(output, 2).gather(1, picked[:, None])[:, 0]
+def _object_name(context: Context, none: int | None, index: int) -> str:
+    return "no object" if index == none else context.short(index)
 
 
-def _of_place(place: Tensor, picked: Tensor, output: Any) -> Tensor:
-    logits = class_logits(output, 3)
+def _of_class(context: Context, picked: Tensor, output: Any) -> Tensor:
+    return class_logits(context.read(output), 2).gather(1, picked[:, None])[:, 0]
+
+
+def _of_place(context: Context, place: Tensor, picked: Tensor, output: Any) -> Tensor:
+    logits = class_logits(context.read(output), 3)
     return logits[torch.arange(len(logits), device=logits.device), place, picked]
-
-
-def two_embeddings(output: Any) -> tuple[Tensor, Tensor]:
-    """Image and text embeddings, (batch, features) each, of a dual encoder's output."""
-    image, text = get(output, "image_embeds"), get(output, "text_embeds")
-    if image is None and isinstance(output, Mapping):
-        image, text = output.get("image_features"), output.get("text_features")
-    if image is None and isinstance(output, (tuple, list)) and len(output) >= 2:
-        image, text = output[0], output[1]
-    if not (isinstance(image, Tensor) and isinstance(text, Tensor) and image.dim() == 2 and image.shape == text.shape):
-        raise TargetError(
-            "Similarity needs logits_per_image or two (batch, features) embeddings of equal shape in the output; "
-            "give reference=, or pass target=callable(output) -> (batch,) tensor"
-        )
-    return image, text
-
-
-def pooled(output: Any, context: Context, pool: str) -> Tensor:
-    """An encoder's sentence embedding, (batch, features)."""
-    if pool not in ("mean", "pooler"):
-        raise TargetError(f"pool={pool!r}; expected 'mean' or 'pooler'")
-    states = get(output, "pooler_output" if pool == "pooler" else "last_hidden_state")
-    if states is None:
-        raise TargetError("Similarity with a reference needs last_hidden_state (or pooler_output) in the output")
-    if pool == "pooler":
-        return states
-    mask = context.inputs.get("attention_mask")
-    if not isinstance(mask, Tensor) or mask.shape != states.shape[:2]:
-        return states.mean(1)
-    weight = mask.to(states)[..., None]
-    return (states * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 def per_sample(value: Any, batch: int, what: str) -> list[Any]:

@@ -48,7 +48,7 @@ def arrived(name: str, rules: str) -> float:
     samples = Samples(BATCH)
     with RelevanceMode(Rules(RULES[rules], samples)):
         target = Similarity() if CASES[name].target == "pairs" else as_target(CASES[name].target)
-        values = target.choose(model(**inputs), Context(inputs)).values
+        values = target.choose(model(**inputs), Context.of(inputs, getattr(model, "config", None))).values
     start = values.detach() if RULES[rules].starts_with_value else torch.ones_like(values)
     found = pulled(values, leaves, start, samples)
     return float(sum(f.sum() for f in found if f is not None) / start.sum())

@@ -381,7 +381,7 @@ def test_what_was_chosen_is_asked_again(name: str, target: heedmap.targets.Targe
     with torch.no_grad():
         one = model(**inputs)
         other = model(**{k: v.flip(0) for k, v in inputs.items()})
-    context = Context(inputs)
+    context = Context.of(inputs, getattr(model, "config", None))
     chosen = target.choose(one, context)
     assert chosen.again is not None
     assert torch.equal(chosen.again(one), chosen.values)

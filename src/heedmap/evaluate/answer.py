@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from heedmap.answers import context_of
 from heedmap.attention.forward import recording_state
 from heedmap.engine import explain
-from heedmap.targets import Context, Function, Target, as_target, class_logits
+from heedmap.targets import Function, Target, as_target, class_logits
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -52,7 +53,7 @@ class Answer:
         output = output_of(self.subject, inputs)
         owners = owners.to(self.scores.device)
         if self.places is None:
-            values = self.target.choose(output, Context(inputs, class_names(self.subject))).values
+            values = self.target.choose(output, context_of(self.subject, inputs)).values
             return values.float() / self.scores[owners].abs().clamp(min=LEAST)
         logits = class_logits(output, None)
         classes, places = logits.shape[-1], self.places[owners]
@@ -69,7 +70,7 @@ def held(subject: Any, inputs: Mapping[str, Any], target: Any = None) -> Answer:
     """
     wanted = as_target(subject.meant(target, inputs))
     output = output_of(subject, inputs)
-    chosen = wanted.choose(output, Context(inputs, class_names(subject)))
+    chosen = wanted.choose(output, context_of(subject, inputs))
     scores = chosen.values.detach().float()
     if chosen.again is None:
         return Answer(subject, wanted, None, scores)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from heedmap.data.sample import Found, Objects
-from heedmap.errors import InputError, OptionError, SampleError
+from heedmap.errors import InputError, OptionError, SampleError, TargetError
 from heedmap.evaluate.coco import encoded
 from heedmap.evaluate.detection_figures import found_measures
 from heedmap.evaluate.evidence import pointing, share
@@ -20,8 +20,8 @@ from heedmap.evaluate.masks import checked, cut, overlap, upsampled
 from heedmap.evaluate.protocol import Contender, Findings, Row
 from heedmap.evaluate.seen import answered, maps_of, tried
 from heedmap.evaluate.spelling import listed, plain
+from heedmap.outputs import Context, get, no_object, object_probabilities
 from heedmap.subjects.pictures import rgb
-from heedmap.targets import get
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -141,15 +141,16 @@ class Detection:
         found: list[list[_Kept]] = [[] for _ in pictures]
         for row, query in (score > self.threshold).nonzero().tolist():
             best, (x, y, width, height) = int(index[row, query]), corners[row, query].tolist()
-            found[row].append(_Kept(query, best, labels[best], float(score[row, query]), (x, y, width, height)))
+            found[row].append(
+                _Kept(query, best, labels.get(best, str(best)), float(score[row, query]), (x, y, width, height))
+            )
         return found
 
 
 def _probabilities(subject: Any, output: Any) -> tuple[Float[torch.Tensor, "batch queries classes"], dict[int, str]]:
     """Of each query's classes, without "no object"; and their names.
 
-    A model with one logit more than names has "no object" last, and one of its classes is right; one with as many has a
-    yes and no for each.
+    Which class is "no object", if there is one, :func:`heedmap.outputs.no_object` says.
 
     Raises:
         InputError: it is no detector, or one of another kind.
@@ -162,14 +163,12 @@ def _probabilities(subject: Any, output: Any) -> tuple[Float[torch.Tensor, "batc
         )
     own = subject.labels if subject.labels is not None else getattr(subject.config, "id2label", None) or {}
     names = {int(index): str(name) for index, name in own.items()}
-    if logits.shape[-1] == len(names) + 1:
-        return logits.float().softmax(-1)[..., :-1], names
-    if logits.shape[-1] == len(names):
-        return logits.float().sigmoid(), names
-    raise InputError(
-        f"{subject.name} has {logits.shape[-1]} logits a query and {len(names)} names of classes; expected as many, or one "
-        "logit more for 'no object'"
-    )
+    try:
+        none = no_object(logits, Context.of({}, subject.config, names), subject.name)
+    except TargetError as error:
+        raise InputError(str(error)) from error
+    found = object_probabilities(logits, none)
+    return (found if none is None else found[..., :none]), names
 
 
 def _labels(subject: Any, names: Mapping[int, str], pictures: Sequence[_Picture]) -> dict[int, str]:

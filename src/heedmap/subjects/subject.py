@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import InputError
@@ -15,7 +16,7 @@ from heedmap.subjects.naming import segment_joints, segment_labels
 from heedmap.subjects.pictures import pixels, unprocessed
 from heedmap.subjects.processors import Processors
 from heedmap.subjects.table import Kind
-from heedmap.subjects.words import Speech, special_ids
+from heedmap.subjects.words import Speech, special_ids, token_text, unwritten_ids
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -72,6 +73,16 @@ class Subject:
         """The model's configuration, or None where its library has none."""
         return getattr(self.model, "config", None)
 
+    @property
+    def special_tokens(self) -> frozenset[int] | None:
+        """Ids of the tokens that stand for no part of a text; None where there is no tokenizer."""
+        return None if self.tokenizer is None else unwritten_ids(self.tokenizer)
+
+    @property
+    def token_text(self) -> Callable[[Sequence[int]], str] | None:
+        """Ids of tokens → their text, for people; None where there is no tokenizer."""
+        return None if self.tokenizer is None else partial(token_text, self.tokenizer)
+
     def inputs(
         self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, decoder_input_ids: Any = None
     ) -> dict[str, Any]:
@@ -109,7 +120,8 @@ class Subject:
             target: as for :func:`heedmap.explain`. Where the model speaks, a word or ``NextToken("word")`` is the token
                 of that text: in a causal model the one with a space before it, unless the prompt ends in one; in an
                 encoder-decoder where it says that token. An encoder-decoder's default is the first word that it says,
-                that of a model that fills in masked words the masked position.
+                that of a model that fills in masked words the masked position. Where it labels tokens, a label is
+                meant where it is most probable, and ``TokenLabel("B-LOC", "paris")`` is the label of a word.
             method: a key of ``heedmap.METHODS``, or a method.
             decoder_input_ids: (batch, tokens), for an encoder-decoder, instead of what it says by itself.
             options: the method's own.
@@ -150,7 +162,8 @@ class Subject:
         """
         target = self.default_target if target is None else target
         masked = "MaskedLM" in type(self.model).__name__
-        return Speech(self.tokenizer, self.kind_row.speaks, masked, inputs).target(target)
+        names = (self.labels if self.labels is not None else getattr(self.config, "id2label", None) or {}).values()
+        return Speech(self.tokenizer, self.kind_row.speaks, masked, inputs, tuple(names)).target(target)
 
     def finish(self, explanation: Explanation, inputs: Mapping[str, Any], boxes: Any = None) -> Explanation:
         """A copy of ``explanation`` whose segments have labels: tokens, names of boxes, times.

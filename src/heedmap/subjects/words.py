@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from heedmap.subjects.decoder import first_word, position_of
 from heedmap.subjects.labels import WHITE, decoded, token_labels
 
 if TYPE_CHECKING:
-    from heedmap.targets import NextToken
+    from heedmap.targets import NextToken, TokenLabel
 
 LAST = -1
 
@@ -26,12 +26,14 @@ class Speech:
         speaks: of the model's kind: ``""``, ``"next"`` or ``"decoder"``.
         masked: whether the model fills in masked words.
         inputs: what the model is called with.
+        labels: names of the model's labels, which are no words where it labels tokens.
     """
 
     tokenizer: Any
     speaks: str
     masked: bool
     inputs: Mapping[str, Any]
+    labels: Collection[str] = ()
 
     def target(self, target: Any) -> Any:
         """``target`` with words replaced by token ids, its position filled in, and a way to name tokens.
@@ -39,15 +41,51 @@ class Speech:
         Raises:
             TargetError: a word is no single token.
         """
-        from heedmap.targets import NextToken
+        from heedmap.targets import NextToken, TokenLabel, plain
 
         if isinstance(target, list):
             return [self.target(one) for one in target]
-        plain = target is None or (isinstance(target, (int, str)) and not isinstance(target, bool))
+        target = plain(target)
+        simple = target is None or (isinstance(target, (int, str, tuple)) and not isinstance(target, bool))
         place = self._mask_position() if self.masked else None
-        if plain and (self.speaks or place is not None):
+        if simple and (self.speaks or place is not None):
             target = NextToken(token=target)
+        if isinstance(target, NextToken) and not self.speaks and target.token in self.labels:
+            return TokenLabel(target.token, None if target.position == LAST else target.position)
+        if isinstance(target, TokenLabel):
+            return self._token_label(target)
         return self._next_token(target, place) if isinstance(target, NextToken) else target
+
+    def _token_label(self, target: TokenLabel) -> TokenLabel:
+        many = isinstance(target.token, (list, tuple))
+        tokens = list(target.token) if isinstance(target.token, (list, tuple)) else [target.token]
+        if any(isinstance(token, str) for token in tokens):
+            rows = self._rows()
+            tokens = tokens if many else tokens * len(rows)
+            places = [self._place(t, rows[i]) if isinstance(t, str) else t for i, t in enumerate(tokens[: len(rows)])]
+            return replace(target, token=(*places, *tokens[len(rows) :]))
+        return target
+
+    def _rows(self) -> list[list[int]]:
+        ids = self.inputs.get("input_ids")
+        if self.tokenizer is None or ids is None:
+            raise TargetError(
+                "a token is given as a word, but there is no text or no tokenizer; give the token's number"
+            )
+        return [[int(i) for i in row] for row in ids]
+
+    def _place(self, word: str, row: Sequence[int]) -> int:
+        """The first token of the first place where ``word`` is in the text."""
+        for text in (word, f" {word}"):
+            ids = _plain_ids(self.tokenizer, text)
+            found = (i for i in range(len(row) - len(ids) + 1) if ids and list(row[i : i + len(ids)]) == ids)
+            place = next(found, None)
+            if place is not None:
+                return place
+        text = " ".join(token_labels(self.tokenizer, [i for i in row if i not in special_ids(self.tokenizer)]))
+        raise TargetError(
+            f"{word!r} is not in the text, which has the tokens {text}; give a word of it, or a token's number"
+        )
 
     def _next_token(self, target: NextToken, place: int | None) -> NextToken:
         many = isinstance(target.token, (list, tuple))
@@ -115,6 +153,19 @@ def token_ids(tokenizer: Any, word: str) -> list[int]:
 def special_ids(tokenizer: Any) -> frozenset[int]:
     """Ids of the tokens that are no words."""
     return frozenset(getattr(tokenizer, "all_special_ids", None) or ())
+
+
+def unwritten_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids of the tokens that stand for no part of a text: special ones, but not those for unknown or masked words."""
+    written = {getattr(tokenizer, name, None) for name in ("unk_token_id", "mask_token_id")}
+    return special_ids(tokenizer) - written
+
+
+def token_text(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of some tokens, for people; of one of them without the marks that its vocabulary gives it."""
+    if len(ids) > 1 and hasattr(tokenizer, "decode"):
+        return str(tokenizer.decode(list(ids))).strip()
+    return " ".join(token_labels(tokenizer, ids))
 
 
 def _plain_ids(tokenizer: Any, text: str) -> list[int]:

@@ -6,16 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from heedmap.answers import Box, corners, objects, output_of
-from heedmap.engine import SEVERAL_LABELS
+from heedmap.answers import Box, context_of, corners, objects, output_of
 from heedmap.errors import TargetError
+from heedmap.outputs import is_value, labels_tokens, place_name
 from heedmap.render.sample import percent, visible
 from heedmap.subjects.decoder import worded
-from heedmap.targets import ClassLogit, DetectionQuery, FeatureNorm, NextToken, class_logits, get
+from heedmap.targets import ClassLogit, DetectionQuery, FeatureNorm, NextToken, TokenLabel, class_logits, get, labelled
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
+
+    from heedmap.outputs import Context
 
 MOST = 5
 """Classes, and next tokens, that are shown."""
@@ -98,7 +100,7 @@ def _answers(subject: Any, inputs: Mapping[str, Any], output: Any) -> tuple[str,
     if subject.kind_row.speaks == "decoder":
         return "What it says, token by token", list(_spoken(subject, inputs, output))
     if get(output, "pred_boxes") is not None:
-        return "What it finds", _objects(subject, output)
+        return "What it finds", _objects(subject, inputs, output)
     if isinstance(meant, NextToken):
         row = class_logits(output, 3)[0, meant.position]
         return "The masked word", list(_tokens(subject, row, meant.position))
@@ -106,17 +108,22 @@ def _answers(subject: Any, inputs: Mapping[str, Any], output: Any) -> tuple[str,
         return "Its answer", [Choice("its own answer")]
     if get(output, "logits_per_image") is not None:
         return "How well the picture and the text fit", [Choice("their similarity")]
-    return _classes(subject, output)
+    return _classes(subject, inputs, output)
 
 
-def _classes(subject: Any, output: Any) -> tuple[str, list[Choice]]:
+def _classes(subject: Any, inputs: Mapping[str, Any], output: Any) -> tuple[str, list[Choice]]:
+    if get(output, "start_logits") is not None:
+        return "Its answer", [Choice("its own answer")]
     try:
         logits = class_logits(output, None)
     except TargetError:
         return "It gives features, no answers", [Choice("the size of its features", FeatureNorm())]
-    if logits.dim() != 2:
+    context = context_of(subject, inputs)
+    if logits.dim() == 3 and labels_tokens(logits, context):
+        return "The labels of its words, the surest first", _labelled(context, logits)
+    if logits.dim() != 2 or is_value(logits, context):
         return "Its answer", [Choice("its own answer")]
-    exclusive = getattr(subject.config, "problem_type", None) != SEVERAL_LABELS
+    exclusive = context.exclusive
     scores = logits[0].float()
     best = (scores.softmax(-1) if exclusive else scores.sigmoid()).topk(min(MOST, len(scores)))
     names = _labels(subject)
@@ -125,8 +132,8 @@ def _classes(subject: Any, output: Any) -> tuple[str, list[Choice]]:
     return about, [Choice(names.get(i) or f"class {i}", ClassLogit(i), p) for i, p in pairs]
 
 
-def _objects(subject: Any, output: Any) -> list[Choice]:
-    boxes, probabilities, classes = objects(output, name=subject.name)
+def _objects(subject: Any, inputs: Mapping[str, Any], output: Any) -> list[Choice]:
+    boxes, probabilities, classes = objects(output, context_of(subject, inputs), name=subject.name)
     order = probabilities.argsort(descending=True).tolist()
     sure = [q for q in order if probabilities[q] >= SURE][:MOST_OBJECTS] or order[:LEAST_OBJECTS]
     names = _labels(subject)
@@ -137,6 +144,19 @@ def _objects(subject: Any, output: Any) -> list[Choice]:
         return Choice(name, DetectionQuery(query, label), float(probabilities[query]), corners(boxes[query].tolist()))
 
     return [choice(number, query) for number, query in enumerate(sure, 1)]
+
+
+def _labelled(context: Context, logits: Float[Tensor, "1 tokens labels"]) -> list[Choice]:
+    """The surest of the tokens that have a label; where none has, what the model's own target is."""
+    found = [
+        Choice(
+            f"{place_name(context, 0, place, place, logits.shape[1])}: {context.short(label)}",
+            TokenLabel(label, place),
+            p,
+        )
+        for place, label, p in labelled(logits, context)[0]
+    ]
+    return sorted(found, key=lambda one: -(one.probability or 0))[:MOST_OBJECTS] or [Choice("its own answer")]
 
 
 def _labels(subject: Any) -> dict[int, str]:

@@ -1,0 +1,385 @@
+"""What a model's output is: its parts by name, its kind of head, and which of its places are real.
+
+Everything here is decided from the output's shapes, the names of the labels and the configuration, never by a model's class.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from heedmap.errors import TargetError, UnknownNameError
+
+LOGITS = ("logits", "question_answering_score", "logits_per_image", "itm_score")
+"""Names under which models return class scores, in the order in which they are looked for."""
+SEVERAL_LABELS = "multi_label_classification"
+"""What transformers calls it where each class is right or wrong by itself."""
+INFERRED = "inferred"
+"""``no_object``: found from the number of logits and of names."""
+BACKGROUND = ("o", "outside", "background", "blank", "<blank>")
+"""Names of labels, in lower case, that say of a token that it is nothing."""
+NOTHING = ("no object", "no-object", "no_object", "nothing", "background", "∅")
+"""Names, in lower case, of a detector's last class where "no object" is among the names."""
+SPECIAL = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
+"""Settings that name tokens which are no part of the text."""
+SOUND = ("input_values", "input_features")
+"""Inputs of sound: the places of an output over them are frames."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a target may know besides the output: the model's inputs, its label names, its configuration.
+
+    Attributes:
+        inputs: keyword arguments of the forward pass.
+        labels: class index → name; empty where the model has no names.
+        exclusive: whether one class is right; False: each by itself (``problem_type="multi_label_classification"``).
+        config: of the model, where it has one.
+        returns: names of the parts of its output, in order, where ``forward`` says; to read a tuple by.
+        special: ids of the tokens that are no part of the text; None: those that the configuration names.
+        text: ids of tokens → their text, to name them.
+    """
+
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[int, str] = field(default_factory=dict)
+    exclusive: bool = True
+    config: Any = None
+    returns: tuple[str, ...] = ()
+    special: frozenset[int] | None = None
+    text: Callable[[Sequence[int]], str] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        inputs: Mapping[str, Any],
+        config: Any,
+        labels: Mapping[int, str] | None = None,
+        forward: Callable[..., Any] | None = None,
+        subject: Any = None,
+    ) -> Context:
+        """As a configuration has it.
+
+        Args:
+            inputs: keyword arguments of the forward pass.
+            config: of the model, or None.
+            labels: class index → name, where they are not in ``config.id2label``.
+            forward: of the model, whose annotation says what it returns.
+            subject: the ``heedmap.Subject`` that has a tokenizer, for ``special`` and ``text``.
+        """
+        found = labels if labels is not None else getattr(config, "id2label", None) or {}
+        names = {int(index): str(name) for index, name in found.items()}
+        exclusive = getattr(config, "problem_type", None) != SEVERAL_LABELS
+        returns = () if forward is None else fields_of(forward)
+        special, text = (getattr(subject, name, None) for name in ("special_tokens", "token_text"))
+        return cls(inputs, names, exclusive, config, returns, special, text)
+
+    def name(self, index: int) -> str:
+        """``class 3 (cat)`` or ``class 3``."""
+        label = self.labels.get(index)
+        return f"class {index}" if label is None or label == f"LABEL_{index}" else f"class {index} ({label})"
+
+    def short(self, index: int) -> str:
+        """``cat``, or ``class 3`` where it has no name."""
+        label = self.labels.get(index)
+        return f"class {index}" if label in (None, "", f"LABEL_{index}") else str(label)
+
+    def index(self, label: str) -> int:
+        """The class called ``label``, in any case; UnknownNameError lists some of the known ones."""
+        for index, name in self.labels.items():
+            if name == label:
+                return index
+        folded = [i for i, name in self.labels.items() if name.casefold() == label.casefold()]
+        if len(folded) == 1:
+            return folded[0]
+        known = ", ".join(list(self.labels.values())[:20]) or "none: give a class index instead"
+        raise UnknownNameError(f"no class is called {label!r}; known labels: {known}")
+
+    def setting(self, name: str) -> Any:
+        """A setting of the model's configuration, or None."""
+        return getattr(self.config, name, None)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many classes there may be: as many as names (``LABEL_3`` is one), then ``config.num_labels``."""
+        configured = self.setting("num_labels")
+        known = (len(self.labels), configured if isinstance(configured, int) else 0)
+        return tuple(dict.fromkeys(count for count in known if count > 0))
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens the model knows, by its configuration."""
+        parts = (self.config, *(self.setting(name) for name in ("text_config", "decoder")))
+        sizes = (getattr(part, "vocab_size", None) for part in parts)
+        return next((size for size in sizes if isinstance(size, int)), None)
+
+    def read(self, output: Any) -> Any:
+        """``output``; a tuple by the names of its parts, where they are clear.
+
+        A tuple that is not clear is left as it is, so that a target that needs a part says so.
+        """
+        if not isinstance(output, (tuple, list)) or hasattr(output, "_fields"):
+            return output
+        if self.returns:
+            return _by_fields(output, self.returns)
+        return self._by_shapes(
+            [part for part in output if isinstance(part, Tensor) and part.is_floating_point()], output
+        )
+
+    def _by_shapes(self, parts: Sequence[Tensor], output: Sequence[Any]) -> Any:
+        first, second = (*parts, None, None)[:2]
+        if first is None:
+            return output
+        pair = second is not None and first.dim() == 2 and first.shape == second.shape
+        if pair and any(n in self.inputs for n in ("image", "pixel_values")) and len(self.inputs) > 1:
+            return {"image_features": first, "text_features": second}
+        scores = [part for part in parts if part.dim() in (2, 3)]
+        sizes = {*self.counts, *(count + 1 for count in self.counts), self.vocabulary}
+        fits = [part for part in scores if part.shape[-1] in sizes] or scores
+        boxes = [part for part in scores if part.dim() == 3 and part.shape[-1] == 4]
+        if len(fits) == 2 and len(boxes) == 1 and fits[0].shape[:2] == boxes[0].shape[:2] and fits[1] is boxes[0]:
+            fits = fits[:1]
+        if len(fits) != 1:
+            return output
+        box = [part for part in boxes if part is not fits[0] and part.shape[:2] == fits[0].shape[:2]]
+        return {"logits": fits[0], **({"pred_boxes": box[0]} if box else {})}
+
+
+def fields_of(forward: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the parts of what ``forward`` returns, where its annotation is (or holds) a dataclass; else empty."""
+    try:
+        annotation = inspect.signature(forward, eval_str=True).return_annotation
+    except Exception:  # an annotation may name what is not there at run time
+        return ()
+    for one in (annotation, *get_args(annotation)):
+        if isinstance(one, type) and is_dataclass(one):
+            return tuple(one.__dataclass_fields__)
+    return ()
+
+
+def _by_fields(output: Sequence[Any], fields: Sequence[str]) -> dict[str, Any]:
+    """The parts at the front, up to the first that is no tensor: which of the others are left out cannot be seen."""
+    losses = sum("loss" in name for name in fields[:2])
+    first = output[0] if len(output) else None
+    if not (isinstance(first, Tensor) and first.dim() == 0):
+        fields, losses = [name for name in fields if "loss" not in name], 0
+    found: dict[str, Any] = {}
+    for place, (name, part) in enumerate(zip(fields, output, strict=False)):
+        if not isinstance(part, Tensor) and place >= losses:
+            break
+        found[name] = part
+    return found
+
+
+# -- parts of an output ---------------------------------------------------------------------------------------------
+
+
+def get(output: Any, name: str) -> Any:
+    """``output.name`` or ``output["name"]``, or None."""
+    if isinstance(output, Mapping):
+        return output.get(name)
+    return getattr(output, name, None)
+
+
+def class_logits(output: Any, dims: int | None) -> Tensor:
+    """The class scores in ``output``, of ``dims`` dimensions; TargetError says what there is instead."""
+    logits = output if isinstance(output, Tensor) else None
+    for name in LOGITS:
+        logits = get(output, name) if logits is None else logits
+    if logits is None and isinstance(output, (tuple, list)) and len(output) == 1 and isinstance(output[0], Tensor):
+        logits = output[0]
+    if logits is None:
+        raise TargetError(f"{_without_logits(output)}; pass target=callable(output) -> (batch,) tensor")
+    if dims is not None and logits.dim() != dims:
+        raise TargetError(
+            f"the logits have shape {tuple(logits.shape)}, this target needs {dims} dimensions; "
+            "2: ClassLogit, 3 with boxes: DetectionQuery, 3 with a vocabulary: NextToken, 3 with labels: TokenLabel"
+        )
+    return logits
+
+
+def _without_logits(output: Any) -> str:
+    if isinstance(output, (tuple, list)):
+        shapes = ", ".join(str(tuple(p.shape)) if isinstance(p, Tensor) else type(p).__name__ for p in output)
+        return f"the output is a tuple of {len(output)} ({shapes}), and which of them the logits are is not clear"
+    known = ", ".join(output.keys()) if isinstance(output, Mapping) else type(output).__name__
+    return f"the output has no logits (it has: {known})"
+
+
+def two_embeddings(output: Any) -> tuple[Tensor, Tensor]:
+    """Image and text embeddings, (batch, features) each, of a dual encoder's output."""
+    image, text = get(output, "image_embeds"), get(output, "text_embeds")
+    if image is None:
+        image, text = get(output, "image_features"), get(output, "text_features")
+    if image is None and isinstance(output, (tuple, list)) and len(output) >= 2:
+        image, text = output[0], output[1]
+    if not (isinstance(image, Tensor) and isinstance(text, Tensor) and image.dim() == 2 and image.shape == text.shape):
+        raise TargetError(
+            "Similarity needs logits_per_image or two (batch, features) embeddings of equal shape in the output; "
+            "give reference=, or pass target=callable(output) -> (batch,) tensor"
+        )
+    return image, text
+
+
+def pooled(output: Any, context: Context, pool: str) -> Tensor:
+    """An encoder's sentence embedding, (batch, features)."""
+    if pool not in ("mean", "pooler"):
+        raise TargetError(f"pool={pool!r}; expected 'mean' or 'pooler'")
+    states = get(context.read(output), "pooler_output" if pool == "pooler" else "last_hidden_state")
+    if states is None:
+        raise TargetError("Similarity with a reference needs last_hidden_state (or pooler_output) in the output")
+    if pool == "pooler":
+        return states
+    mask = context.inputs.get("attention_mask")
+    if not isinstance(mask, Tensor) or mask.shape != states.shape[:2]:
+        return states.mean(1)
+    weight = mask.to(states)[..., None]
+    return (states * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+# -- kinds of head --------------------------------------------------------------------------------------------------
+
+
+def no_object(logits: Tensor, context: Context, name: str = "the model") -> int | None:
+    """Index of a detector's "no object" class; None: its head says yes or no to each class and has none.
+
+    Such a head has as many logits as there are names; one with "no object" has one more, and that is the last (or the last
+    name is :data:`NOTHING`). A detector that is also given a text compares each box with each part of the text, and has none.
+
+    Args:
+        logits: (…, classes).
+        context: whose :attr:`Context.counts` are compared, the names first.
+        name: what the message calls the model.
+
+    Raises:
+        TargetError: the number of logits fits neither.
+    """
+    classes = logits.shape[-1]
+    if "input_ids" in context.inputs:
+        return None
+    for count in context.counts:
+        if classes == count + 1:
+            return count
+        if classes == count:
+            return count - 1 if context.labels.get(count - 1, "").casefold() in NOTHING else None
+    raise TargetError(
+        f"{name} has {classes} logits a query and {len(context.labels)} names of classes; expected as many, or one logit "
+        "more for 'no object'; give labels= with all names, or DetectionQuery(no_object=INDEX), None where there is none"
+    )
+
+
+def object_probabilities(
+    logits: Float[Tensor, "batch queries classes"], none: int | None
+) -> Float[Tensor, "batch queries classes"]:
+    """Of each class at each query; -1 for the class ``none``, "no object". No gradient."""
+    scores = logits.detach().float()
+    if none is None:
+        return scores.sigmoid()
+    probabilities = scores.softmax(-1)
+    probabilities[..., none] = -1
+    return probabilities
+
+
+def labels_tokens(logits: Tensor, context: Context) -> bool:
+    """Whether (batch, places, classes) are labels of places: as many as labels, and not as many as the vocabulary has.
+
+    Where both numbers are equal, names that are more than ``LABEL_3`` decide for labels.
+    """
+    classes = logits.shape[-1]
+    if classes not in context.counts:
+        return False
+    named = any(name != f"LABEL_{index}" for index, name in context.labels.items())
+    return classes != context.vocabulary or (named and classes == len(context.labels))
+
+
+def spells_sound(logits: Tensor, context: Context) -> bool:
+    """Whether (batch, frames, vocabulary) are the letters of sound (CTC): no token was given that others could follow."""
+    if context.setting("is_encoder_decoder") or not any(name in context.inputs for name in SOUND):
+        return False
+    texts = ("input_ids", "decoder_input_ids", "inputs_embeds")
+    return logits.shape[-1] == context.vocabulary and not any(name in context.inputs for name in texts)
+
+
+def is_value(logits: Tensor, context: Context) -> bool:
+    """Whether (batch, 1) logits are a value (regression, a ranking's score), not one class of one."""
+    return logits.dim() == 2 and logits.shape[-1] == 1 and context.counts in ((), (1,))
+
+
+# -- places of an output --------------------------------------------------------------------------------------------
+
+
+def place_word(context: Context, places: int) -> str:
+    """What a place of the output is: a token, a frame of sound, or a position."""
+    ids = context.inputs.get("input_ids")
+    if isinstance(ids, Tensor) and ids.shape[-1] == places:
+        return "token"
+    return "frame" if any(name in context.inputs for name in SOUND) else "position"
+
+
+def place_name(context: Context, sample: int, start: int, end: int, places: int) -> str:
+    """What places ``start`` to ``end`` of the output are called: ``token 4 (Paris)``, ``tokens 3 to 5``, ``frame 7``."""
+    what = place_word(context, places)
+    words = f"{what} {start}" if start == end else f"{what}s {start} to {end}"
+    if what != "token" or context.text is None:
+        return words
+    return f"{words} ({context.text(context.inputs['input_ids'][sample, start : end + 1].tolist())})"
+
+
+def real_places(context: Context, batch: int, places: int) -> Bool[Tensor, "batch places"]:
+    """Which places of the output are of the input's own text or sound, on the CPU: no padding, no special tokens.
+
+    A sample of nothing else has all that is no padding.
+    """
+    real = _unpadded(context, batch, places)
+    words = real & ~_special(context, batch, places)
+    return torch.where(words.any(-1, keepdim=True), words, real)
+
+
+def _unpadded(context: Context, batch: int, places: int) -> Tensor:
+    mask = context.inputs.get("attention_mask")
+    everything = torch.ones(batch, places, dtype=torch.bool)
+    if not isinstance(mask, Tensor) or mask.dim() != 2 or len(mask) != batch:
+        return everything
+    there = mask.cpu() != 0
+    if there.shape[1] == places:
+        return there
+    if place_word(context, places) != "frame":
+        return everything
+    share = there.float().mean(-1, keepdim=True)  # the mask is of samples of sound, each frame of many of them
+    lengths = (places * share - (1 - share)).floor().clamp(min=1)
+    return torch.arange(places) < lengths
+
+
+def _special(context: Context, batch: int, places: int) -> Tensor:
+    given, ids = context.inputs.get("special_tokens_mask"), context.inputs.get("input_ids")
+    if isinstance(given, Tensor) and given.shape == (batch, places):
+        return given.cpu() != 0
+    if not isinstance(ids, Tensor) or ids.shape != (batch, places):
+        return torch.zeros(batch, places, dtype=torch.bool)
+    return torch.isin(ids.cpu(), torch.tensor(sorted(special_ids(context)), dtype=ids.dtype))
+
+
+def special_ids(context: Context) -> frozenset[int]:
+    """Ids of the tokens that are no part of the text: the tokenizer's, or those that the configuration names."""
+    if context.special is not None:
+        return context.special
+    return frozenset(value for name in SPECIAL if isinstance(value := context.setting(name), int))
+
+
+def background(context: Context, classes: int, *, frames: bool) -> Bool[Tensor, " classes"]:
+    """Which labels say "nothing here": those called so (:data:`BACKGROUND`); for frames of letters the blank."""
+    found = torch.zeros(classes, dtype=torch.bool)
+    if frames:
+        blank = context.setting("pad_token_id")
+        if isinstance(blank, int) and 0 <= blank < classes:
+            found[blank] = True
+        return found
+    for index, name in context.labels.items():
+        if name.casefold() in BACKGROUND and 0 <= index < classes:
+            found[index] = True
+    return found if not bool(found.all()) else torch.zeros_like(found)
