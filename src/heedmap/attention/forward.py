@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from heedmap.attention import layout, probe
+from heedmap.attention.checkpointing import run_directly
 from heedmap.attention.fingerprint import of_inputs, of_model
 from heedmap.attention.flow import Graph, build, verify_same
 from heedmap.attention.inputs import check_no_cache, check_required, contents, detached
@@ -51,7 +52,7 @@ class Recording:
 
 @contextmanager
 def recording_state(model: nn.Module) -> Iterator[None]:
-    """Gradients on, dropout off, a fixed seed; afterwards everything is as before, also after an exception.
+    """Gradients on; dropout and checkpointing off, a fixed seed; afterwards everything is as before, also after an exception.
 
     Raises:
         ModelStateError: under ``torch.inference_mode``, whose tensors cannot have gradients.
@@ -61,7 +62,7 @@ def recording_state(model: nn.Module) -> Iterator[None]:
             "heedmap needs gradients, which torch.inference_mode forbids; call it outside (torch.no_grad is fine), on a "
             "model that was loaded outside too"
         )
-    with _evaluating(model), _frozen(model), _own_randomness(), torch.enable_grad():
+    with _evaluating(model), _frozen(model), _own_randomness(), run_directly(), torch.enable_grad():
         yield
 
 
