@@ -41,7 +41,7 @@ def run_directly() -> Iterator[None]:
 
 def _swap() -> None:
     _SWAPPED["apply"] = vars(CheckpointFunction).get("apply")
-    CheckpointFunction.apply = staticmethod(_switched(CheckpointFunction.apply, _reentrant))  # type: ignore[method-assign]
+    CheckpointFunction.apply = staticmethod(_switched(CheckpointFunction.apply, _reentrant))
     _SWAPPED["generators"] = {name: getattr(torch_checkpoint, name) for name in _GENERATORS}
     for name, usual in _SWAPPED["generators"].items():
         setattr(torch_checkpoint, name, _switched(usual, _not_reentrant))

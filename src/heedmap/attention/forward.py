@@ -18,6 +18,7 @@ from heedmap.attention.fingerprint import of_inputs, of_model
 from heedmap.attention.flow import Graph, build, verify_same
 from heedmap.attention.inputs import check_no_cache, check_required, contents, detached
 from heedmap.attention.layout import Part
+from heedmap.attention.places import told
 from heedmap.attention.probe import Verdict
 from heedmap.attention.tape import Tape
 from heedmap.errors import AttentionError, InputError, MixingError, ModelStateError
@@ -217,7 +218,8 @@ def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool)
 def _proved(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, check: bool) -> Verdict:
     torch.manual_seed(0)
     call(model, inputs, tape)
-    verdict = probe.prove(tape, check)[0]
+    with told(tape.attentions):
+        verdict = probe.prove(tape, check)[0]
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
         source.tensor = None
     return verdict

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from heedmap.attention import operations as ops
+from heedmap.attention.places import Place
 from heedmap.attention.record import Side
 
 
@@ -26,6 +27,7 @@ class Source:
         attention: index of the attention.
         tensor: the leaf itself, where leaves are traced.
         says: of a leaf, how many things each of its rows can say: the size of its vocabulary, else its number of features.
+        place: of an unfollowed attention, where the model calls it.
     """
 
     kind: str
@@ -36,6 +38,7 @@ class Source:
     tensor: Tensor | None = None
     first: bool = False
     says: int = 0
+    place: Place | None = None
 
 
 class Product(NamedTuple):
