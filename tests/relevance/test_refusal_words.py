@@ -11,7 +11,14 @@ from torch.nn import functional as F
 
 import heedmap
 from conformance.tiny_models import livened
-from heedmap.errors import AttentionError, GradientError, HeedmapError, MixingError, UnfollowedAttentionError
+from heedmap.errors import (
+    AttentionError,
+    GradientError,
+    HeedmapError,
+    MissingRuleError,
+    MixingError,
+    UnfollowedAttentionError,
+)
 
 IDS = torch.arange(3, 9)[None]
 
@@ -33,6 +40,8 @@ class Layer(nn.Module):
         if self.fault == "two softmaxes":
             probs = probs - 0.5 * (q * 2 @ k.transpose(-1, -2)).softmax(-1).cumsum(-1)
         x = x + (probs @ v).squeeze(1)
+        if self.fault == "no rule":
+            x = x + x.cumprod(-1)
         if self.fault == "mixing":
             x = x + x.cumsum(1)
         if self.fault == "overflow":
@@ -145,6 +154,29 @@ def test_nan_in_the_weights() -> None:
     said = refusal(model, GradientError)
     assert "attention 0" in said
     assert "input, the weights" in said
+
+
+def test_an_operation_without_a_rule() -> None:
+    said = refusal(net("no rule"), MissingRuleError, "full_lrp")
+    assert "no rule for cumprod" in said
+    assert line("cumprod") in said
+    assert "module 'blocks.0'" in said
+
+
+def test_keys_that_cannot_be_traced() -> None:
+    class Static(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a, n = self.attention, torch.zeros(2, 6, 4)
+            given = (8, 2, a.in_proj_weight, a.in_proj_bias, None, None, False, 0.0, a.out_proj.weight, None)
+            return F.multi_head_attention_forward(*[x.transpose(0, 1)] * 3, *given, static_k=n)[0].transpose(0, 1)
+
+    model = net("")
+    model.blocks[0] = Static()
+    assert line("static_k=n", Static) in refusal(model, UnfollowedAttentionError)
 
 
 def test_a_sound_model_says_nothing() -> None:

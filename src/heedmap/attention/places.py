@@ -62,7 +62,7 @@ def here() -> Place | None:
     last: FrameType | None = None
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename != _FIRST:
-        if not frame.f_code.co_filename.startswith(_OWN):
+        if not frame.f_code.co_filename.startswith(_OWN) and frame.f_code.co_varnames[:1] == ("self",):
             owner = frame.f_locals.get("self")
             if isinstance(owner, nn.Module):
                 modules.append(owner)
@@ -110,8 +110,8 @@ def not_finite(attentions: Sequence[Attention]) -> str:
             if tensor is not None and not _is_finite(tensor):
                 return (
                     f"the {name} of attention {attention.index}, called at {attention.place}, holds {_what(tensor)}, though its "
-                    "values hold none; look at its mask (a query that may look nowhere? the least number of another "
-                    "dtype?) and at its dtype"
+                    "values hold none; look at its scores, its mask (a query that may look nowhere? the least number of another "
+                    "dtype?) and its dtype"
                 )
     return ""
 

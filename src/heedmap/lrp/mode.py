@@ -19,6 +19,7 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 from heedmap.attention.operations import SDPA
+from heedmap.attention.places import here
 from heedmap.errors import MissingRuleError
 from heedmap.lrp import operations as ops
 from heedmap.lrp.functions import RULES, NoRule
@@ -358,9 +359,10 @@ def _writes(func: Callable[..., Any], args: Args, kwargs: Keywords) -> bool:
 
 
 def _missing(func: Any, what: str) -> str:
-    name = getattr(func, "__name__", str(func))
+    name, place = getattr(func, "__name__", str(func)), here()
+    called = "" if place is None else f" (called at {place})"
     return (
-        f"relevance propagation has no rule for {name} {what}".rstrip() + "; choose a method that needs none "
+        f"relevance propagation has no rule for {name} {what}".rstrip() + f"{called}; choose a method that needs none "
         "('generic', 'attention_gradcam', …), or an output before that operation as the target"
     )
 
