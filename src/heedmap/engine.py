@@ -15,6 +15,7 @@ from heedmap.attention.flow import State, check_followed
 from heedmap.attention.forward import Recording, recording_state
 from heedmap.attention.heads import joined
 from heedmap.attention.inputs import ModelInputs, named
+from heedmap.attention.places import not_finite
 from heedmap.attention.record import Attention
 from heedmap.errors import GradientError, InputError, OptionError, TargetError, UnknownNameError
 from heedmap.explanation import Explanation, Flow
@@ -210,9 +211,8 @@ class _Engine:
                 f"the target has shape {tuple(values.shape)}; expected one value per sample, ({self.batch},)"
             )
         if not bool(torch.isfinite(values.detach()).all()):
-            raise GradientError(
-                f"the target is not finite: {values.tolist()}; look for NaN or infinity in model or input"
-            )
+            cause = not_finite(tape.attentions) or "look for NaN or infinity in model or input"
+            raise GradientError(f"the target is not finite: {values.tolist()}; {cause}")
         sources = tape.tag(values).sources
         check_followed(tape, sources, "the target")
         tower.check_read(tape, sources)
@@ -252,7 +252,8 @@ def _gradients(attentions: Sequence[Attention], values: Tensor, keep: bool) -> d
         raise TargetError("the target depends on no attention; choose one that is computed from the model's output")
     if not bool(torch.stack([torch.isfinite(g).all() for g in found.values()]).all()):
         raise GradientError(
-            "the gradient of the target is not finite (NaN or infinity); try float32, or look for NaN in model or input"
+            "the gradient of the target is not finite (NaN or infinity); "
+            + (not_finite(attentions) or "try float32, or look for NaN in model or input")
         )
     return found
 

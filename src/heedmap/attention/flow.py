@@ -196,15 +196,16 @@ def _add(graph: Graph, tape: Tape, attention: Attention) -> None:
 def check_followed(tape: Tape, sources: frozenset[int], reader: str) -> None:
     """UnfollowedAttentionError where an attention that could not be followed is among ``sources``."""
     for index in sorted(sources):
-        if tape.sources[index].kind == "tower":
+        source = tape.sources[index]
+        if source.kind == "tower":
             raise UnfollowedAttentionError(
-                f"{reader} reads what the model made of {tape.sources[index].name!r} in another way than as tokens among "
+                f"{reader} reads what the model made of {source.name!r} in another way than as tokens among "
                 "the words, and that is not followed; a map would be wrong, so there is none"
             )
-        if tape.sources[index].kind == "unfollowed":
+        if source.kind == "unfollowed":
             raise UnfollowedAttentionError(
-                f"{reader} reads what an attention made that heedmap cannot follow: {tape.sources[index].name}; "
-                "a map would be wrong, so there is none"
+                f"{reader} reads what an attention made that heedmap cannot follow: {source.name} (called at {source.place}); "
+                "a map would be wrong, by any method, so there is none"
             )
 
 

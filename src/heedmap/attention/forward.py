@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from heedmap.attention import layout, probe
+from heedmap.attention.checkpointing import run_directly
 from heedmap.attention.fingerprint import of_inputs, of_model
 from heedmap.attention.flow import Graph, build, verify_same
 from heedmap.attention.inputs import check_no_cache, check_required, contents, detached
 from heedmap.attention.layout import Part
+from heedmap.attention.places import told
 from heedmap.attention.probe import Verdict
 from heedmap.attention.tape import Tape
 from heedmap.errors import AttentionError, InputError, MixingError, ModelStateError
@@ -51,7 +53,7 @@ class Recording:
 
 @contextmanager
 def recording_state(model: nn.Module) -> Iterator[None]:
-    """Gradients on, dropout off, a fixed seed; afterwards everything is as before, also after an exception.
+    """Gradients on; dropout and checkpointing off, a fixed seed; afterwards everything is as before, also after an exception.
 
     Raises:
         ModelStateError: under ``torch.inference_mode``, whose tensors cannot have gradients.
@@ -61,7 +63,7 @@ def recording_state(model: nn.Module) -> Iterator[None]:
             "heedmap needs gradients, which torch.inference_mode forbids; call it outside (torch.no_grad is fine), on a "
             "model that was loaded outside too"
         )
-    with _evaluating(model), _frozen(model), _own_randomness(), torch.enable_grad():
+    with _evaluating(model), _frozen(model), _own_randomness(), run_directly(), torch.enable_grad():
         yield
 
 
@@ -161,7 +163,7 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
         InputError: the model's forward refuses the inputs.
     """
     check_no_cache(inputs)
-    key = (batch > 1, check, of_inputs(inputs), getattr(inputs, "towers", frozenset()))
+    key: Any = (batch > 1, check, of_inputs(inputs), getattr(inputs, "towers", frozenset()))
     state = of_model(model)
     verdict = _known(model, state).get(key)
     if verdict is not None:
@@ -216,7 +218,8 @@ def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool)
 def _proved(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, check: bool) -> Verdict:
     torch.manual_seed(0)
     call(model, inputs, tape)
-    verdict = probe.prove(tape, check)[0]
+    with told(tape.attentions):
+        verdict = probe.prove(tape, check)[0]
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
         source.tensor = None
     return verdict

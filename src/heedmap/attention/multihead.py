@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from heedmap.attention.places import here
 from heedmap.errors import UnfollowedAttentionError
 
 _SIGNATURE = inspect.signature(F.multi_head_attention_forward)
@@ -32,7 +33,7 @@ class Call:
         call = cls(bound.arguments)
         if call.given["static_k"] is not None or call.given["static_v"] is not None:
             raise UnfollowedAttentionError(
-                "nn.MultiheadAttention is called with static_k or static_v, whose tokens cannot be traced; "
+                f"nn.MultiheadAttention is called with static_k or static_v at {here()}; their tokens cannot be traced; "
                 "give keys and values as inputs instead"
             )
         return call

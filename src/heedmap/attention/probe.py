@@ -20,7 +20,7 @@ from heedmap.attention.tape import Tape
 from heedmap.errors import GradientError, MixingError
 
 ADVICE = (
-    "a map would be wrong, so there is none; explain a model whose tokens mix in softmax(q kᵀ) v only "
+    "a map would be wrong, by any method, so there is none; explain a model whose tokens mix in softmax(q kᵀ) v only "
     "(or pass probe=False, at your own risk)"
 )
 

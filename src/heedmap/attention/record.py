@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from heedmap.attention.places import Place
+
 Heads = Float[Tensor, "batch heads rows features"]
 Query = Float[Tensor, "batch heads queries depth"]
 Key = Float[Tensor, "batch key_heads columns depth"]
@@ -70,6 +72,7 @@ class Attention:
         query_sources, value_sources: what q and v were computed from, indices into the tape's sources.
         sides: the tensors of the probe, by ``"queries"``, ``"keys"``, ``"values"``; empty outside the probe.
         version: of ``out`` when the model got it, to notice writes in place.
+        place: where the model calls it.
     """
 
     index: int
@@ -91,6 +94,7 @@ class Attention:
     sides: dict[str, Side] = field(default_factory=dict)
     given: Tensor | None = None
     version: int = 0
+    place: Place | None = None
 
     @property
     def heads(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from heedmap.attention import operations as ops
+from heedmap.attention.places import Place
 from heedmap.attention.record import Side
 
 
@@ -28,6 +29,7 @@ class Source:
         tensor: the leaf itself, where leaves are traced.
         says: of a leaf, how many things each of its rows can say: the size of its vocabulary, else its number of features.
         tower: of a leaf, whether it is where a tower that is not followed ends.
+        place: of an unfollowed attention, where the model calls it.
     """
 
     kind: str
@@ -39,6 +41,7 @@ class Source:
     first: bool = False
     says: int = 0
     tower: bool = False
+    place: Place | None = None
 
 
 class Product(NamedTuple):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from heedmap.attention import einsum, multihead
+from heedmap.attention import einsum, multihead, places
 from heedmap.attention import operations as ops
 from heedmap.attention.record import Attention, Layout, Side
 from heedmap.attention.tags import (
@@ -398,6 +398,7 @@ class Tape(TorchFunctionMode):
     def _record(self, attention: Attention) -> Tensor:
         self.sources.append(Source("attention", attention.form, attention=attention.index))
         self.attentions.append(attention)
+        attention.place = places.here()
         given = attention.out
         if self.cut or not given.requires_grad:
             attention.out = given.detach().requires_grad_()
@@ -409,7 +410,7 @@ class Tape(TorchFunctionMode):
         return given
 
     def _unfollowed(self, out: Tensor, tags: Iterable[Tag], reason: str) -> Tensor:
-        self.sources.append(Source("unfollowed", reason))
+        self.sources.append(Source("unfollowed", reason, place=places.here()))
         sources = frozenset([len(self.sources) - 1]).union(*(t.sources for t in tags))
         self.set_tag(out, Tag(sources))
         return out

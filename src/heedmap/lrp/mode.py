@@ -19,6 +19,7 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 from heedmap.attention.operations import SDPA
+from heedmap.attention.places import here
 from heedmap.errors import MissingRuleError
 from heedmap.lrp import operations as ops
 from heedmap.lrp.functions import RULES, NoRule
@@ -40,7 +41,7 @@ class RelevanceMode(TorchFunctionMode):
         super().__init__()
         self.rules, self.constant = rules, constant
         self._left: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}
-        self._read: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._read: dict[int, tuple[weakref.ref[Tensor], int, int]] = {}
 
     def attention_of(self, out: Tensor) -> Tensor | None:
         """The left operand of the product that made ``out``: A of an attention's output A v."""
@@ -69,12 +70,13 @@ class RelevanceMode(TorchFunctionMode):
             return _without_rule(func, args, kwargs, str(error))
 
     def _count(self, args: Args, kwargs: Keywords) -> None:
-        """Tell the rules of each tensor that is read for the second time."""
+        """Tell the rules of each tensor that is read for the second time; what was written to is another one."""
         for x in tensors(args, kwargs):
             if x.requires_grad and not x.is_leaf:
                 known = self._read.get(id(x))
-                times = 1 if known is None or known[0]() is not x else known[1] + 1
-                self._read[id(x)] = (weakref.ref(x), times)
+                again = known is not None and known[0]() is x and known[1] == x._version
+                times = known[2] + 1 if known is not None and again else 1
+                self._read[id(x)] = (weakref.ref(x), x._version, times)
                 if times == 2:
                     self.rules.read_again(x)
 
@@ -269,6 +271,7 @@ class RelevanceMode(TorchFunctionMode):
 
     def _in_place(self, plain: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
         """The same without writing, then a copy to where it was written: later reads see it, and its relevance."""
+        self._count(args[:1], {})
         made = self.__torch_function__(plain, (), (args[0].clone(), *args[1:]), kwargs)
         return args[0].copy_(made)
 
@@ -356,9 +359,10 @@ def _writes(func: Callable[..., Any], args: Args, kwargs: Keywords) -> bool:
 
 
 def _missing(func: Any, what: str) -> str:
-    name = getattr(func, "__name__", str(func))
+    name, place = getattr(func, "__name__", str(func)), here()
+    called = "" if place is None else f" (called at {place})"
     return (
-        f"relevance propagation has no rule for {name} {what}".rstrip() + "; choose a method that needs none "
+        f"relevance propagation has no rule for {name} {what}".rstrip() + f"{called}; choose a method that needs none "
         "('generic', 'attention_gradcam', …), or an output before that operation as the target"
     )
 

@@ -66,32 +66,12 @@ def propagate(replay: Replay, rules: str, share_constants: bool = False, inputs:
             or no relevance passes at all.
         GradientError: relevance is not finite.
     """
-    chosen, samples = RULES[rules], Samples(replay.batch)
-    mode = RelevanceMode(Rules(chosen, samples, share_constants), constant=True)
-    tape = Tape(replay.batch, leaves=True, through=inputs, heads_first=replay.heads_first)
     try:
-        torch.manual_seed(0)
-        with torch.enable_grad(), mode:
-            output = call(replay.model, replay.inputs, tape)
-            with tape:
-                values = replay.value(output)
-        _check_graph(values)
-        start = values.detach() if chosen.starts_with_value else torch.ones_like(values)
-        probs = {a.index: mode.attention_of(a.out) for a in tape.attentions}
-        leaves = {i: s.tensor for i, s in enumerate(tape.sources) if s.kind == "leaf" and s.tensor is not None}
-        wanted = {
-            **{("A", i): p for i, p in probs.items() if p is not None},
-            **{("x", i): t for i, t in leaves.items()},
-        }
-        wanted = {key: t for key, t in wanted.items() if t.requires_grad}
-        handed = dict(zip(wanted, pulled(values, list(wanted.values()), start, samples), strict=True))
+        tape, handed = _handed_down(replay, rules, share_constants, inputs, copies=False)
     except RuntimeError as error:
-        if "inplace" not in str(error) and "in-place" not in str(error):
+        if not _is_overwritten(error):
             raise
-        raise MissingRuleError(
-            "the model overwrites a tensor in place that a relevance rule still needs, so relevance would be wrong; "
-            f"choose a method without relevance propagation ('generic', …). torch says: {str(error).splitlines()[0]}"
-        ) from error
+        tape, handed = _with_copies(replay, rules, share_constants, inputs)
     if not all(bool(r.isfinite().all()) for r in handed.values() if r is not None):
         raise GradientError(
             "relevance is not finite (NaN or infinity): half precision is too small for it; try float32"
@@ -103,6 +83,48 @@ def propagate(replay: Replay, rules: str, share_constants: bool = False, inputs:
             layout = a.probs_layout or Layout(None, replay.batch, replay.heads_first)
             found[a.index] = layout.apply(relevance)[..., : a.keys].to(a.dtype)
     return Relevances(found, {i: r for (kind, i), r in handed.items() if kind == "x" and r is not None})
+
+
+Handed = dict[tuple[str, int], Tensor | None]
+"""Relevance of ("A", attention) and ("x", leaf)."""
+
+
+def _handed_down(replay: Replay, rules: str, share_constants: bool, inputs: bool, copies: bool) -> tuple[Tape, Handed]:
+    chosen, samples = RULES[rules], Samples(replay.batch)
+    mode = RelevanceMode(Rules(chosen, samples, share_constants, copies), constant=True)
+    tape = Tape(replay.batch, leaves=True, through=inputs, heads_first=replay.heads_first)
+    torch.manual_seed(0)
+    with torch.enable_grad(), mode:
+        output = call(replay.model, replay.inputs, tape)
+        with tape:
+            values = replay.value(output)
+    _check_graph(values)
+    start = values.detach() if chosen.starts_with_value else torch.ones_like(values)
+    probs = {a.index: mode.attention_of(a.out) for a in tape.attentions}
+    leaves = {i: s.tensor for i, s in enumerate(tape.sources) if s.kind == "leaf" and s.tensor is not None}
+    wanted = {
+        **{("A", i): p for i, p in probs.items() if p is not None},
+        **{("x", i): t for i, t in leaves.items()},
+    }
+    wanted = {key: t for key, t in wanted.items() if t.requires_grad}
+    return tape, dict(zip(wanted, pulled(values, list(wanted.values()), start, samples), strict=True))
+
+
+def _with_copies(replay: Replay, rules: str, share_constants: bool, inputs: bool) -> tuple[Tape, Handed]:
+    """Once more, for a model that overwrites what a rule still needs: the rules keep copies."""
+    try:
+        return _handed_down(replay, rules, share_constants, inputs, copies=True)
+    except RuntimeError as error:
+        if not _is_overwritten(error):
+            raise
+        raise MissingRuleError(
+            "the model overwrites a tensor in place that is still needed to hand relevance down, so relevance would be wrong; "
+            f"choose a method without relevance propagation ('generic', …). torch says: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _is_overwritten(error: RuntimeError) -> bool:
+    return "inplace" in str(error) or "in-place" in str(error)
 
 
 def pulled(values: Tensor, wanted: list[Tensor], start: Tensor, samples: Samples) -> list[Tensor | None]:

@@ -89,17 +89,30 @@ class Rules:
         set: which rules.
         samples: how the sums of each sample are taken.
         share_constants: whether what is added and carries no relevance (position embeddings) takes a share of it.
+        copies: whether rules keep copies of what they need in the backward pass, because the model overwrites it in place.
     """
 
     set: RuleSet
     samples: Samples
     share_constants: bool = False
+    copies: bool = False
+
+    def _own(self, x: Tensor) -> Tensor:
+        return x.clone() if self.copies else x
 
     def read_again(self, x: Tensor) -> None:
         """Another operation reads ``x``."""
-        if self.set.clones:
-            value = x.detach()
-            x.register_hook(lambda relevance: value * plus_tiny(relevance, value))
+        if not self.set.clones:
+            return
+        value = self._own(x.detach())
+        version = value._version
+
+        def copied(relevance: Tensor) -> Tensor:
+            if value._version != version:
+                raise RuntimeError("a tensor that several operations read was modified by an in-place operation")
+            return value * plus_tiny(relevance, value)
+
+        x.register_hook(copied)
 
     def passed(self, x: Tensor, operation: Operation) -> Tensor:
         """An operation on one tensor that is no more than a nonlinearity, a norm, a factor or a mask."""
@@ -109,13 +122,13 @@ class Rules:
         """A norm over tokens' features; ``frozen`` is the same with its deviation held constant, linear but for its bias."""
         if self.set.norms == "identity":
             return self.passed(x, operation)
-        return Proportional.apply(frozen, self.set.divide, 1.0, x)
+        return Proportional.apply(frozen, self.set.divide, 1.0, self._own(x))
 
     def linear(
         self, x: Tensor, weight: Tensor, operation: Operation, linear: Operation, pixels: bool = False
     ) -> Tensor:
         """A linear map; ``linear`` (x, weight) is the same without bias."""
-        kind = self.set.pixels if pixels else self.set.linear
+        x, kind = self._own(x), self.set.pixels if pixels else self.set.linear
         if kind == "zbox":
             return ZBox.apply(x, weight, operation, linear)
         if kind == "epsilon":
@@ -125,16 +138,17 @@ class Rules:
 
     def product(self, operation: Operation, a: Tensor, b: Tensor) -> Tensor:
         """A matrix product of two tensors that both carry relevance, or of attention and its values."""
-        return Proportional.apply(operation, self.set.divide, 0.5, a, b)
+        return Proportional.apply(operation, self.set.divide, 0.5, self._own(a), self._own(b))
 
     def reduced(self, x: Tensor, operation: Operation) -> Tensor:
         """A linear operation of one tensor: sums, means, averages, interpolation."""
-        return Proportional.apply(operation, self.set.divide, 1.0, x)
+        return Proportional.apply(operation, self.set.divide, 1.0, self._own(x))
 
     def sum(self, operation: Operation, a: Tensor, b: Tensor) -> Tensor:
         """a ± b, element by element, broadcast."""
         if not (a.requires_grad and b.requires_grad) and not self._shares(a, b):
             return self._with_constant(operation, a, b)
+        a, b = self._own(a), self._own(b)
         if self.set.sums == "conserving":
             return ConservingSum.apply(operation, self.samples, a, b)
         return Proportional.apply(operation, self.set.divide, 1.0, a, b)
@@ -153,7 +167,7 @@ class Rules:
     def softmax(self, x: Tensor, operation: Operation, axis: int) -> Tensor:
         """A softmax over ``axis``."""
         if self.set.softmax == "taylor":
-            return DeepTaylorSoftmax.apply(x, operation, axis)
+            return self._own(DeepTaylorSoftmax.apply(self._own(x), operation, axis))
         return self.passed(x, operation)
 
     def _with_constant(self, operation: Operation, a: Tensor, b: Tensor) -> Tensor:

@@ -1,0 +1,124 @@
+"""Where in the model's source an attention is called, for messages; and where NaN first appears in the model's own pass."""
+
+from __future__ import annotations
+
+import re
+import sys
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from heedmap.errors import AttentionError, GradientError
+
+if TYPE_CHECKING:
+    from heedmap.attention.record import Attention
+
+_OWN = str(Path(__file__).parents[1])
+_BETWEEN = (_OWN, str(Path(torch.__file__).parent))
+"""Folders of what lies between the model's source and the recorder."""
+_FIRST = str(Path(__file__).with_name("forward.py"))
+"""Where the model is called."""
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A line of the model's source, and the module that it runs in.
+
+    Attributes:
+        file, line, function: the innermost that are neither torch's nor heedmap's; torch's, of a model made of these alone.
+        module: the innermost module whose method runs there.
+        model: the outermost.
+    """
+
+    file: str
+    line: int
+    function: str
+    module: weakref.ref[nn.Module] | None
+    model: weakref.ref[nn.Module] | None
+
+    def __str__(self) -> str:
+        name = self._module()
+        return f"{self.file}:{self.line} in {self.function}" + (f", module {name}" if name else "")
+
+    def _module(self) -> str:
+        module, model = (None if r is None else r() for r in (self.module, self.model))
+        if module is None or model is None:
+            return ""
+        name = next((name for name, m in model.named_modules() if m is module), "")
+        return f"{name!r} ({type(module).__name__})" if name else type(module).__name__
+
+
+def here() -> Place | None:
+    """The place of the call that is being recorded; None where no frame of a model is found."""
+    found: FrameType | None = None
+    modules: list[nn.Module] = []
+    last: FrameType | None = None
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename != _FIRST:
+        if not frame.f_code.co_filename.startswith(_OWN) and frame.f_code.co_varnames[:1] == ("self",):
+            owner = frame.f_locals.get("self")
+            if isinstance(owner, nn.Module):
+                modules.append(owner)
+                last = last or frame
+        if found is None and not frame.f_code.co_filename.startswith(_BETWEEN):
+            found = frame
+        frame = frame.f_back
+    found = found if frame is not None and found is not None else last
+    if found is None:
+        return None
+    inner, outer = (weakref.ref(modules[0]), weakref.ref(modules[-1])) if modules else (None, None)
+    return Place(found.f_code.co_filename, found.f_lineno, found.f_code.co_name, inner, outer)
+
+
+@contextmanager
+def told(attentions: Sequence[Attention]) -> Iterator[None]:
+    """A refusal names the place of each attention that it speaks of; where the model's own pass is not finite, it says that.
+
+    Raises:
+        GradientError: in place of a refusal, where NaN or infinity in the model's own pass is the cause.
+    """
+    try:
+        yield
+    except (AttentionError, GradientError) as error:
+        cause = not_finite(attentions)
+        if cause:
+            raise GradientError(f"the model's own forward pass is not finite: {cause}") from error
+        numbers = sorted({int(n) for n in re.findall(r"\battention (\d+)", str(error))})
+        places = [f"attention {n} is called at {attentions[n].place}" for n in numbers if n < len(attentions)]
+        if places:
+            error.args = ("; ".join([str(error), *places]),)
+        raise
+
+
+def not_finite(attentions: Sequence[Attention]) -> str:
+    """Where NaN or infinity first appears among what attentions read and make, and what to do; empty where it does not."""
+    for attention in attentions:
+        for name, tensor in (("queries", attention.query), ("keys", attention.key), ("values", attention.value)):
+            if tensor is not None and not _is_finite(tensor):
+                return (
+                    f"the {name} of attention {attention.index}, called at {attention.place}, hold {_what(tensor)} before it "
+                    "has done anything; look for it in the input, the weights, or the layers before (half precision? a mask?)"
+                )
+        for name, tensor in (("softmax", attention.probs), ("output", attention.out)):
+            if tensor is not None and not _is_finite(tensor):
+                return (
+                    f"the {name} of attention {attention.index}, called at {attention.place}, holds {_what(tensor)}, though its "
+                    "values hold none; look at its scores, its mask (a query that may look nowhere? the least number of another "
+                    "dtype?) and its dtype"
+                )
+    return ""
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor.detach()).all())
+
+
+def _what(tensor: Tensor) -> str:
+    return "NaN" if bool(torch.isnan(tensor.detach()).any()) else "infinity"
