@@ -301,6 +301,16 @@ def test_ctc_explains_the_surest_frame_that_is_not_blank():
         assert found.target[sample] == f"class {int(best.indices[sample, place])} at frame {place}"
 
 
+def test_letters_have_their_names_where_there_is_a_tokenizer():
+    class Config:
+        vocab_size = 3
+        pad_token_id = 0
+
+    logits = torch.tensor([[[9.0, 0, 0], [0, 0, 4]]])
+    context = Context({"input_values": None}, config=Config, text=lambda ids: "-ab"[ids[0]])
+    assert TokenLabel().choose(logits, context).words == ("b at frame 1",)
+
+
 # -- answers of two ends, values, tuples ---------------------------------------------------------------------------
 
 

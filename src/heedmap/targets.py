@@ -267,7 +267,9 @@ class TokenLabel(Target):
         real = real_places(context, batch, tokens)
         scores = logits.detach().float().cpu()
         probabilities = scores.softmax(-1) if context.exclusive else scores.sigmoid()
-        told = ~background(context, classes, frames=spells_sound(logits, context))
+        sound = spells_sound(logits, context)
+        called = partial(_letter, context) if sound else context.short
+        told = ~background(context, classes, frames=sound)
         for i, sample in enumerate(probabilities):
             if places[i] is None:
                 places[i] = _surest(sample, real[i], told, labels[i])
@@ -279,12 +281,12 @@ class TokenLabel(Target):
         row = logits[torch.arange(batch, device=logits.device), place]
         top = row.detach().argmax(-1)
         words = tuple(
-            f"{context.short(c)} at {place_name(context, i, p, p, tokens)}"
+            f"{called(c)} at {place_name(context, i, p, p, tokens)}"
             for i, (c, p) in enumerate(zip(label.tolist(), places, strict=True))
         )
         values = partial(_of_place, context, place, label)
-        odds = ranked(row, label, context.short, exclusive=context.exclusive)
-        return Chosen(values(output), words, top, values, odds, tuple(map(context.short, top.tolist())))
+        odds = ranked(row, label, called, exclusive=context.exclusive)
+        return Chosen(values(output), words, top, values, odds, tuple(map(called, top.tolist())))
 
     @staticmethod
     def _place(token: int | str, real: Tensor) -> int:
@@ -521,6 +523,11 @@ def plain(target: Any) -> Any:
             "indices: one integer, or one for each sample, such as logits.argmax(-1)"
         )
     return int(array) if array.ndim == 0 else tuple(array.tolist())
+
+
+def _letter(context: Context, index: int) -> str:
+    """The text of a token that sound is spelled with, where there is a tokenizer."""
+    return context.short(index) if context.text is None else context.text([index])
 
 
 def _object_name(context: Context, none: int | None, index: int) -> str:
