@@ -163,7 +163,7 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
         InputError: the model's forward refuses the inputs.
     """
     check_no_cache(inputs)
-    key: Any = (batch > 1, check, of_inputs(inputs), getattr(inputs, "towers", frozenset()))
+    key: Any = (batch > 1, check, of_inputs(inputs), getattr(inputs, "towers", None))
     state = of_model(model)
     verdict = _known(model, state).get(key)
     if verdict is not None:
