@@ -25,7 +25,8 @@ import torch
 from breadth.build import families
 from breadth.verdict import Row, judged
 
-SECONDS = 60
+SECONDS, TOGETHER = 60, 100
+"""What one class may take; how many classes share a process."""
 
 
 def main() -> None:
@@ -56,32 +57,34 @@ def read(path: Path) -> list[Row]:
 
 
 def swept(wanted: Mapping[str, Sequence[str]]) -> Iterator[Row]:
-    """A line for each class; each family in a process of its own, so that none can end the sweep."""
-    for family, names in wanted.items():
-        left = list(names)
-        while left:
-            for row in of_family(family, left):
-                left.remove(row["class"])
-                yield row
+    """A line for each class; in processes of a few families' classes, so that none can end the sweep."""
+    left = [(family, name) for family, names in wanted.items() for name in names]
+    while left:
+        done = 0
+        for row in of_process(left[:TOGETHER]):
+            yield row
+            done += 1
+        left = left[done:]
 
 
-def of_family(family: str, names: Sequence[str]) -> Iterator[Row]:
-    """Lines of one process: all of ``names``, or as many as come before it dies or one takes too long."""
+def of_process(classes: Sequence[tuple[str, str]]) -> Iterator[Row]:
+    """Lines of one process: all of ``classes``, or as many as come before it dies or one takes too long."""
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
-    worker = context.Process(target=work, args=(family, names, there), daemon=True)
+    worker = context.Process(target=work, args=(classes, there), daemon=True)
     worker.start()
     there.close()
     try:
-        for name in names:
+        for family, name in classes:
+            row: Row = {"family": family, "class": name, "verdict": "timeout", "cause": f"over {SECONDS} s"}
             if not here.poll(SECONDS):
-                yield {"family": family, "class": name, "verdict": "timeout", "cause": f"over {SECONDS} s"}
+                yield row
                 return
             try:
                 yield here.recv()
             except EOFError:
                 worker.join()
-                yield {"family": family, "class": name, "verdict": "died", "cause": f"exit code {worker.exitcode}"}
+                yield {**row, "verdict": "died", "cause": f"exit code {worker.exitcode}"}
                 return
     finally:
         worker.kill()
@@ -89,13 +92,13 @@ def of_family(family: str, names: Sequence[str]) -> Iterator[Row]:
         here.close()
 
 
-def work(family: str, names: Sequence[str], there: Connection) -> None:
+def work(classes: Sequence[tuple[str, str]], there: Connection) -> None:
     """In the process: each class, and its line sent back."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # what models print of themselves
-    for name in names:
+    for family, name in classes:
         try:
             row: Row = judged(family, name)
         except Exception as error:

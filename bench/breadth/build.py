@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,19 +30,21 @@ class Built:
 
 
 def families() -> dict[str, list[str]]:
-    """Family → its classes, by transformers' own tables; each class once."""
+    """Family → its classes, by transformers' own tables; a class of several families is that one's whose name it has."""
     from transformers import CONFIG_MAPPING
     from transformers.models.auto import modeling_auto
 
-    found: dict[str, list[str]] = {name: [] for name in CONFIG_MAPPING.keys()}
-    seen: set[str] = set()
+    of_class: dict[str, set[str]] = {}
     for table in sorted(n for n in dir(modeling_auto) if n.startswith("MODEL_") and n.endswith("_MAPPING_NAMES")):
         for family, names in getattr(modeling_auto, table).items():
             for name in [names] if isinstance(names, str) else names:
-                if family in found and name not in seen:
-                    seen.add(name)
-                    found[family].append(name)
-    return {family: sorted(names) for family, names in found.items() if names}
+                of_class.setdefault(name, set()).add(family)
+    found: dict[str, list[str]] = {name: [] for name in CONFIG_MAPPING.keys()}
+    for name, known in sorted(of_class.items()):
+        family = max(sorted(known), key=lambda f: len(os.path.commonprefix([f.replace("_", ""), name.lower()])))
+        if family in found:
+            found[family].append(name)
+    return {family: names for family, names in found.items() if names}
 
 
 def built(family: str, name: str, seconds: float = 15) -> Built:
@@ -51,22 +54,22 @@ def built(family: str, name: str, seconds: float = 15) -> Built:
     kind = getattr(transformers, name, None)
     if kind is None:
         raise NotBuilt("its libraries are not installed")
-    reason, end = "no recipe", time.monotonic() + seconds
+    reasons, end = [], time.monotonic() + seconds
     for recipe in T.RECIPES:
         try:
             model = tiny(kind, small(transformers.CONFIG_MAPPING[family], {**T.SMALL, **T.PICTURE, **recipe}))
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
+            reasons.append(f"{type(error).__name__}: {error}")
             continue
         for inputs in candidates(model):
             try:
                 plain(model, inputs)
                 return Built(model, inputs)
             except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
+                reasons.append(f"{type(error).__name__}: {error}")
             if time.monotonic() > end:
-                raise NotBuilt(reason)
-    raise NotBuilt(reason)
+                raise NotBuilt(reasons[0])
+    raise NotBuilt(reasons[0])
 
 
 # -- config -------------------------------------------------------------------------------------------------------------
@@ -74,26 +77,34 @@ def built(family: str, name: str, seconds: float = 15) -> Built:
 
 def small(kind: Any, table: Mapping[str, Any]) -> Any:
     """A config of this kind, its attributes replaced by name."""
+    from transformers import CONFIG_MAPPING
+
     default = kind()
     values: dict[str, Any] = {}
     for spec in dataclasses.fields(kind):
         value = vars(default).get(spec.name)
         if hasattr(value, "to_dict"):
-            if spec.name not in T.NOT_KEPT:
-                values[spec.name] = small(type(value), table)
+            other, values_of_other = T.INSTEAD.get(value.model_type, (None, {}))
+            values[spec.name] = small(CONFIG_MAPPING[other] if other else type(value), {**table, **values_of_other})
         elif (replaced := smaller(spec.name, value, table)) is not value:
             values[spec.name] = replaced
     config = kind(**values)
-    for number, key in enumerate(sorted(k for k in vars(config) if k.endswith(("_token_id", "_token_index")))):
-        value = vars(config)[key]
-        if isinstance(value, int) and not 0 <= value < T.FIRST_SPECIAL:
+    own = vars(config)
+    for number, key in enumerate(sorted(k for k in own if k.endswith(("_token_id", "_token_index")))):
+        if isinstance(own[key], int) and not 0 <= own[key] < T.FIRST_SPECIAL:
             setattr(config, key, T.FIRST_SPECIAL + number % (T.VOCABULARY - T.FIRST_SPECIAL))
+    if own.get("pad_token_id", 0) is None:
+        config.pad_token_id = T.PADDING
+    if isinstance(own.get("rope_parameters"), dict):
+        config.rope_parameters.update(T.ROPE)
     return config
 
 
 def smaller(name: str, value: Any, table: Mapping[str, Any]) -> Any:
     """``value`` of the attribute ``name``, as the table has it; lists keep their length."""
     size = table.get(name)
+    if name in T.EXACT and name in table:
+        return size
     if name.endswith(("_token_id", "_token_index")) or size is None or value is None or isinstance(value, bool):
         return value
     if isinstance(value, (list, tuple)) and value and all(isinstance(v, int) for v in value):
@@ -181,6 +192,10 @@ def candidates(model: nn.Module) -> Iterator[Inputs]:
             yield made(model, [*words, *group, *multiple], Shape(count, layout, frames))
             if group and words:
                 yield made(model, group + [n for n in words if n.startswith("decoder")], Shape(count, layout, frames))
+            if "decoder_input_ids" in words:
+                yield made(
+                    model, [n for n in words if not n.startswith("decoder")] + group, Shape(count, layout, frames)
+                )
 
 
 @dataclass(frozen=True)
@@ -209,6 +224,8 @@ def one(config: Any, name: str, names: list[str], shape: Shape) -> Tensor | None
         ids = torch.randint(T.FIRST_WORD, T.LAST_WORD, (batch, length))
         if shape.tokens:
             ids[:, 2 : 2 + shape.tokens] = placeholder(config, names) or 0
+        end = found(config, ("eos_token_id",))
+        ids[:, -1] = end if isinstance(end, int) and end < T.VOCABULARY else T.LAST_WORD
         return ids
     if name == "attention_mask":
         return torch.ones(batch, length, dtype=torch.long) if "input_ids" in names else None
@@ -220,6 +237,10 @@ def one(config: Any, name: str, names: list[str], shape: Shape) -> Tensor | None
         return torch.randint(T.FIRST_WORD, T.LAST_WORD, (batch, T.ANSWER))
     if name == "bbox":
         return torch.sort(torch.randint(0, 60, (batch, length, 2)).repeat(1, 1, 2), -1).values[..., [0, 1, 2, 3]]
+    if name == "entity_ids":
+        return torch.randint(T.FIRST_WORD, T.LAST_WORD, (batch, 3))
+    if name == "entity_position_ids":
+        return torch.tensor([[[1, 2, -1], [3, -1, -1], [4, 5, 6]]] * batch)
     if name in T.PICTURE_INPUTS:
         return picture(config, name, shape)
     if name == "pixel_values_videos":

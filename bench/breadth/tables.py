@@ -26,10 +26,10 @@ SIZES = {
     4: "num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads attention_heads "
     "encoder_num_attention_heads decoder_num_attention_heads num_key_value_groups num_conv_pos_embedding_groups n_latents "
     "linear_num_key_heads linear_num_value_heads resampler_n_heads mamba_n_heads index_n_heads num_v_heads num_queries "
-    "num_query_tokens audio_num_attention_heads",
+    "num_query_tokens window_size audio_num_attention_heads",
     8: "head_dim d_kv v_head_dim qk_rope_head_dim qk_nope_head_dim patch_size kv_lora_rank kv_channels dim_head d_head "
     "linear_key_head_dim linear_value_head_dim rotary_dim attention_head_dim attention_head_size resampler_head_dim "
-    "index_head_dim window_size local_window_size sliding_window attention_window num_conv_pos_embeddings "
+    "index_head_dim local_window_size sliding_window attention_window num_conv_pos_embeddings "
     "global_head_dim index_topk mamba_d_head qk_head_dim swa_head_dim lora_rank",
     16: "mamba_d_state state_size num_mel_bins max_text_len num_frames_default chunk_size conv_kernel_large",
     48: "intermediate_size encoder_ffn_dim decoder_ffn_dim ffn_dim d_ff d_inner moe_intermediate_size mlp_dim n_inner "
@@ -43,12 +43,22 @@ SIZES = {
 SMALL: dict[str, int] = {name: size for size, names in SIZES.items() for name in names.split()}
 DOUBLING = "hidden_sizes embed_dims neck_hidden_sizes".split()
 PICTURE = {"image_size": 32, "img_size": 32, "pretrain_image_size": 32, "max_image_size": 32, "tile_size": 32}
-NOT_KEPT = ("backbone_config",)
-"""Nested configs that are left as they are."""
+EXACT = ("out_features", "_out_features", "out_indices", "_out_indices", "layer_type")
+"""Attributes that are set as the table has them, whatever they were."""
+INSTEAD = {"timm_backbone": ("resnet", {"out_features": ["stage4"], "layer_type": "basic"})}
+"""Nested configs of another library, and what takes their place."""
+PADDING = 3
+ROPE = {"mrope_section": [2, 1, 1]}
 
 RECIPES: list[dict[str, object]] = [
     {},
-    {"num_key_value_heads": 4, "qk_rope_head_dim": 8, "depths": 1, "hidden_sizes": "doubling", "embed_dims": "doubling"},
+    {
+        "num_key_value_heads": 4,
+        "qk_rope_head_dim": 8,
+        "depths": 1,
+        "hidden_sizes": "doubling",
+        "embed_dims": "doubling",
+    },
     {"patch_size": None, "image_size": 64, "window_size": None, "head_dim": None, "codebook_size": None},
     {"num_hidden_layers": 4, "num_layers": 4, "n_layer": 4, "depths": 1, "num_heads": None, "conv_dim": None},
     {name: None for name in SMALL if "layers" not in name and "vocab" not in name and name != "n_layer"},
