@@ -13,6 +13,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -97,13 +98,13 @@ def work(classes: Sequence[tuple[str, str]], there: Connection) -> None:
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-    sys.stdout = sys.stderr = Path(os.devnull).open("w")  # what models print of themselves
-    for family, name in classes:
-        try:
-            row: Row = judged(family, name)
-        except Exception as error:
-            row = {"family": family, "class": name, "verdict": "not built", "cause": f"sweep: {error!r:.200}"}
-        there.send(row)
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        for family, name in classes:
+            try:
+                row: Row = judged(family, name)
+            except Exception as error:
+                row = {"family": family, "class": name, "verdict": "not built", "cause": f"sweep: {error!r:.200}"}
+            there.send(row)
 
 
 def summary(rows: Sequence[Row]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,20 +30,24 @@ class Built:
 
 def families() -> dict[str, list[str]]:
     """Family → its classes, by transformers' own tables; a class of several families is that one's whose name it has."""
-    from transformers import CONFIG_MAPPING
-    from transformers.models.auto import modeling_auto
+    from transformers.models.auto import configuration_auto, modeling_auto
 
     of_class: dict[str, set[str]] = {}
     for table in sorted(n for n in dir(modeling_auto) if n.startswith("MODEL_") and n.endswith("_MAPPING_NAMES")):
         for family, names in getattr(modeling_auto, table).items():
             for name in [names] if isinstance(names, str) else names:
                 of_class.setdefault(name, set()).add(family)
-    found: dict[str, list[str]] = {name: [] for name in CONFIG_MAPPING.keys()}
+    found: dict[str, list[str]] = {name: [] for name in configuration_auto.CONFIG_MAPPING_NAMES}
     for name, known in sorted(of_class.items()):
-        family = max(sorted(known), key=lambda f: len(os.path.commonprefix([f.replace("_", ""), name.lower()])))
+        family = max(sorted(known), key=lambda f: alike(f.replace("_", ""), name.lower()))
         if family in found:
             found[family].append(name)
     return {family: names for family, names in found.items() if names}
+
+
+def alike(one: str, other: str) -> int:
+    """How many first letters two names share."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def built(family: str, name: str, seconds: float = 15) -> Built:
@@ -86,6 +89,8 @@ def small(kind: Any, table: Mapping[str, Any]) -> Any:
         if hasattr(value, "to_dict"):
             other, values_of_other = T.INSTEAD.get(value.model_type, (None, {}))
             values[spec.name] = small(CONFIG_MAPPING[other] if other else type(value), {**table, **values_of_other})
+        elif value is None and spec.name in T.MISSING:
+            values[spec.name] = T.MISSING[spec.name]
         elif (replaced := smaller(spec.name, value, table)) is not value:
             values[spec.name] = replaced
     config = kind(**values)
@@ -93,8 +98,6 @@ def small(kind: Any, table: Mapping[str, Any]) -> Any:
     for number, key in enumerate(sorted(k for k in own if k.endswith(("_token_id", "_token_index")))):
         if isinstance(own[key], int) and not 0 <= own[key] < T.FIRST_SPECIAL:
             setattr(config, key, T.FIRST_SPECIAL + number % (T.VOCABULARY - T.FIRST_SPECIAL))
-    if own.get("pad_token_id", 0) is None:
-        config.pad_token_id = T.PADDING
     if isinstance(own.get("rope_parameters"), dict):
         config.rope_parameters.update(T.ROPE)
     return config

@@ -37,17 +37,17 @@ SIZES = {
     "shared_expert_intermediate_size intermediate_dim feed_forward_hidden_dim intermediate_size_mlp dense_intermediate_size",
     64: "vocab_size max_position_embeddings n_positions n_ctx max_source_positions max_target_positions n_embd_positions "
     "text_vocab_size text_max_position_embeddings codebook_size num_embeddings max_speech_positions max_text_positions "
-    "num_position_embeddings audio_vocab_size entity_vocab_size max_2d_position_embeddings vocab_size_per_layer_input "
+    "num_position_embeddings audio_vocab_size entity_vocab_size max_2d_position_embeddings vocab_size_per_layer_input max_length "
     "image_vocab_size position_embedding_size decoder_vocab_size embedding_vocab_size",
 }
 SMALL: dict[str, int] = {name: size for size, names in SIZES.items() for name in names.split()}
-DOUBLING = "hidden_sizes embed_dims neck_hidden_sizes".split()
 PICTURE = {"image_size": 32, "img_size": 32, "pretrain_image_size": 32, "max_image_size": 32, "tile_size": 32}
 EXACT = ("out_features", "_out_features", "out_indices", "_out_indices", "layer_type")
 """Attributes that are set as the table has them, whatever they were."""
 INSTEAD = {"timm_backbone": ("resnet", {"out_features": ["stage4"], "layer_type": "basic"})}
 """Nested configs of another library, and what takes their place."""
-PADDING = 3
+MISSING = {"pad_token_id": 3, "prediction_length": 4, "vocab_size": 64}
+"""What stands for None."""
 ROPE = {"mrope_section": [2, 1, 1]}
 
 RECIPES: list[dict[str, object]] = [
@@ -59,7 +59,7 @@ RECIPES: list[dict[str, object]] = [
         "hidden_sizes": "doubling",
         "embed_dims": "doubling",
     },
-    {"patch_size": None, "image_size": 64, "window_size": None, "head_dim": None, "codebook_size": None},
+    {"patch_size": None, "image_size": 128, "head_dim": None, "codebook_size": None},
     {"num_hidden_layers": 4, "num_layers": 4, "n_layer": 4, "depths": 1, "num_heads": None, "conv_dim": None},
     {name: None for name in SMALL if "layers" not in name and "vocab" not in name and name != "n_layer"},
 ]
@@ -79,10 +79,11 @@ SERIES_INPUTS = ("past_values", "past_time_features", "past_observed_mask", "fut
 
 PICTURE_TOKENS = ("image_token_id", "image_token_index", "img_token_id", "media_token_id", "image_token")
 SOUND_TOKENS = ("audio_token_id", "audio_token_index", "speech_token_id")
-OUTPUTS = (
+_OUTPUTS = (
     "logits logits_per_image prediction_logits seq_relationship_logits start_logits pred_logits last_hidden_state "
     "audio_values sequences language_output pooler_output predicted_depth prediction_outputs"
-).split()
+)
+OUTPUTS = tuple(_OUTPUTS.split())
 PAIRS = ("logits_per_image", "logits_per_text", "logits_per_audio", "logits_per_video", "logits_per_speech")
 
 CAUSES = (
