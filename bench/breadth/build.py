@@ -50,7 +50,7 @@ def alike(one: str, other: str) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-def built(family: str, name: str, seconds: float = 15) -> Built:
+def built(family: str, name: str, seconds: float = 5) -> Built:
     """The class, tiny, with inputs; the first recipe whose plain forward pass runs."""
     import transformers
 
@@ -98,7 +98,7 @@ def small(kind: Any, table: Mapping[str, Any]) -> Any:
     for number, key in enumerate(sorted(k for k in own if k.endswith(("_token_id", "_token_index")))):
         if isinstance(own[key], int) and not 0 <= own[key] < T.FIRST_SPECIAL:
             setattr(config, key, T.FIRST_SPECIAL + number % (T.VOCABULARY - T.FIRST_SPECIAL))
-    if isinstance(own.get("rope_parameters"), dict):
+    if "rope_type" in (own.get("rope_parameters") or {}):
         config.rope_parameters.update(T.ROPE)
     return config
 
@@ -160,6 +160,7 @@ def primary(output: Any) -> Tensor:
     items = output if hasattr(output, "keys") else dict(enumerate(output if isinstance(output, tuple) else [output]))
     named = [items[k] for k in T.OUTPUTS if k in items]
     for value in [*named, *items.values()]:
+        value = value[-1] if isinstance(value, (tuple, list)) and value else value
         if isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 2 and len(value) == T.BATCH:
             return value
     raise ArithmeticError("the output has no tensor with the batch first")
@@ -240,6 +241,8 @@ def one(config: Any, name: str, names: list[str], shape: Shape) -> Tensor | None
         return torch.randint(T.FIRST_WORD, T.LAST_WORD, (batch, T.ANSWER))
     if name == "bbox":
         return torch.sort(torch.randint(0, 60, (batch, length, 2)).repeat(1, 1, 2), -1).values[..., [0, 1, 2, 3]]
+    if name == "query_embeds":
+        return torch.randn(batch, T.ANSWER, 32)
     if name == "entity_ids":
         return torch.randint(T.FIRST_WORD, T.LAST_WORD, (batch, 3))
     if name == "entity_position_ids":
@@ -263,7 +266,7 @@ def picture(config: Any, name: str, shape: Shape) -> Tensor | None:
             return torch.randn(T.BATCH * count, channels * time_patch * patch * patch)
         frames = (frames_of(config),) if shape.layout else ()
         return torch.randn(T.BATCH, *frames, channels, height, width)
-    if name == "image_grid_thw":
+    if name in ("image_grid_thw", "grid_thw"):
         grid = torch.tensor([[1, height // patch, width // patch]] * T.BATCH)
         return grid if shape.layout == 2 else None
     if name == "visual_feats":
@@ -279,7 +282,7 @@ def sound(config: Any, name: str, shape: Shape) -> Tensor | None:
         sizes = {0: (mel, shape.frames), 1: (shape.frames, mel), 2: (shape.frames * 50,)}[shape.layout]
         sizes = (shape.frames * 50,) if name == "input_values" and shape.layout == 0 else sizes
         return torch.randn(T.BATCH, *sizes) if sizes[0] < 20_000 else None
-    return torch.ones(T.BATCH, shape.frames, dtype=torch.long) if name == "feature_attention_mask" else None
+    return torch.ones(T.BATCH, shape.frames, dtype=torch.long) if name.endswith("_mask") else None
 
 
 def series(config: Any, name: str) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 BATCH, WORDS, ANSWER = 2, 7, 5
 VOCABULARY, FIRST_WORD, LAST_WORD, FIRST_SPECIAL = 64, 5, 30, 31
-LARGEST = 3_000_000
+LARGEST = 6_000_000
 """Models with more parameters are not built."""
 
 SIZES = {
@@ -18,20 +18,21 @@ SIZES = {
     "cross_attention_hidden_size neck_hidden_sizes decoder_channels pixel_hidden_size",
     2: "num_hidden_layers n_layer n_layers num_layers encoder_layers decoder_layers num_decoder_layers depth depths "
     "num_encoder_layers encoder_num_hidden_layers decoder_num_hidden_layers l_layers r_layers x_layers num_blocks "
-    "encoder_num_layers decoder_num_layers resampler_depth num_key_value_heads num_experts num_local_experts "
-    "n_routed_experts num_experts_per_tok top_k moe_topk moe_num_experts n_group topk_group block_sizes "
+    "encoder_num_layers decoder_num_layers resampler_depth num_key_value_heads "
+    "num_experts_per_tok top_k moe_topk block_sizes "
     "num_hidden_groups num_shared_experts n_shared_experts moe_num_shared_experts num_entity_layers num_kv_heads "
     "resampler_n_latents num_global_layers encoder_n_points",
-    1: "first_k_dense_replace num_codebooks_per_group adapter_layers",
+    1: "first_k_dense_replace n_group topk_group num_codebooks_per_group adapter_layers",
     4: "num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads attention_heads "
     "encoder_num_attention_heads decoder_num_attention_heads num_key_value_groups num_conv_pos_embedding_groups n_latents "
     "linear_num_key_heads linear_num_value_heads resampler_n_heads mamba_n_heads index_n_heads num_v_heads num_queries "
-    "num_query_tokens window_size audio_num_attention_heads",
+    "num_query_tokens window_size num_experts num_local_experts n_routed_experts moe_num_experts "
+    " audio_num_attention_heads",
     8: "head_dim d_kv v_head_dim qk_rope_head_dim qk_nope_head_dim patch_size kv_lora_rank kv_channels dim_head d_head "
     "linear_key_head_dim linear_value_head_dim rotary_dim attention_head_dim attention_head_size resampler_head_dim "
     "index_head_dim local_window_size sliding_window attention_window num_conv_pos_embeddings "
-    "global_head_dim index_topk mamba_d_head qk_head_dim swa_head_dim lora_rank",
-    16: "mamba_d_state state_size num_mel_bins max_text_len num_frames_default chunk_size conv_kernel_large",
+    "global_head_dim index_topk qk_head_dim swa_head_dim lora_rank",
+    16: "mamba_d_head mamba_d_state state_size num_mel_bins max_text_len num_frames_default chunk_size conv_kernel_large",
     48: "intermediate_size encoder_ffn_dim decoder_ffn_dim ffn_dim d_ff d_inner moe_intermediate_size mlp_dim n_inner "
     "inner_dim ffn_hidden_size encoder_intermediate_size decoder_intermediate_size ff_dim hidden_mlp_size "
     "shared_expert_intermediate_size intermediate_dim feed_forward_hidden_dim intermediate_size_mlp dense_intermediate_size",
@@ -71,10 +72,26 @@ SOUND_FRAMES = (64, 128, 3000)
 LAYOUTS = (0, 1, 2)
 """Of pictures: one picture, several pictures, patches in one row each. Of sound: channels first, frames first, wave."""
 
-WORD_INPUTS = ("input_ids", "attention_mask", "bbox", "decoder_input_ids", "entity_ids", "entity_position_ids")
-PICTURE_INPUTS = ("pixel_values", "image_grid_thw", "mm_token_type_ids", "image_sizes", "visual_feats", "visual_pos")
+WORD_INPUTS = (
+    "input_ids",
+    "attention_mask",
+    "bbox",
+    "decoder_input_ids",
+    "entity_ids",
+    "entity_position_ids",
+    "query_embeds",
+)
+PICTURE_INPUTS = (
+    "pixel_values",
+    "image_grid_thw",
+    "grid_thw",
+    "mm_token_type_ids",
+    "image_sizes",
+    "visual_feats",
+    "visual_pos",
+)
 VIDEO_INPUTS = ("pixel_values_videos",)
-SOUND_INPUTS = ("input_values", "input_features", "audio_values", "input_ids_mask", "feature_attention_mask")
+SOUND_INPUTS = ("input_values", "input_features", "audio_values", "feature_attention_mask", "input_features_mask")
 SERIES_INPUTS = ("past_values", "past_time_features", "past_observed_mask", "future_values", "future_time_features")
 
 PICTURE_TOKENS = ("image_token_id", "image_token_index", "img_token_id", "media_token_id", "image_token")
