@@ -106,13 +106,16 @@ PAIRS = ("logits_per_image", "logits_per_text", "logits_per_audio", "logits_per_
 CAUSES = (
     ("no softmax attention", "no softmax attention"),
     ("folded into the batch", "folded"),
-    ("inputs of unequal batch", "batch size"),
-    ("tokens are merged", "merge"),
+    ("inputs of unequal batch", "unequal (or empty) batches"),
+    ("no gradient to the tokens", "no gradient passes"),
+    ("read beside by a convolution or pooling", "by a convolution or pooling"),
+    ("chosen tokens without a residual", "chosen from"),
+    ("tokens are merged", "merge several"),
     ("tokens mix or change places", "change places"),
-    ("mixing that is no recorded attention", "mix"),
-    ("read attention has zero gradient", "zero for a sample"),
-    ("target depends on no attention", "depends on no attention"),
-    ("softmax changed or summed", "softmax"),
+    ("mixing that is no recorded attention", "outside of recorded attention"),
+    ("the read attention has zero gradient", "zero for a sample"),
+    ("the target depends on no attention", "depends on no attention"),
+    ("softmax changed or summed", "the softmax is"),
     ("einsum form", "einsum"),
 )
 """Cause of a refusal, and what its message contains; the first that fits."""

@@ -54,7 +54,8 @@ def expected(model: nn.Module, inputs: Mapping[str, Any], target: Callable[[Any]
         score = target(output).sum()
         flat = [a for group in found for maps in group.values() for a in maps]
         grads = iter(torch.autograd.grad(score, flat, allow_unused=True))
-    return [of_group({k: [(a, next(grads)) for a in maps] for k, maps in group.items()}) for group in found]
+    paired = [{k: [(a, next(grads)) for a in maps] for k, maps in group.items()} for group in found]
+    return [of_group(group) for group in paired if any(g is not None for pairs in group.values() for _, g in pairs)]
 
 
 def groups(output: Any) -> Iterator[dict[str, tuple[Tensor, ...]]]:
@@ -79,8 +80,7 @@ def of_group(group: Mapping[str, list[tuple[Tensor, Tensor | None]]]) -> Expecte
     for attention, gradient in (pair for pairs in group.values() for pair in pairs):
         if gradient is None:
             raise NoOracle("a returned map is not on the way to the target")
-        sums = attention.detach().sum(-1)
-        if attention.min() < 0 or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
+        if attention.min() < 0 or attention.sum(-1).max() > 1 + 1e-3:  # less than 1: a sink took the rest
             raise NoOracle("what the model returns are no probabilities")
     cams = {k: [average(a, g) for a, g in pairs] for k, pairs in group.items()}
     last = {k: pairs[-1][1] for k, pairs in group.items()}

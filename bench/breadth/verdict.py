@@ -51,9 +51,11 @@ def outcome(subject: Built) -> Row:
     try:
         found = heedmap.explain(subject.model, subject.inputs, target=target)
     except HeedmapError as error:
-        words = str(error)
-        cause = next((c for c, part in T.CAUSES if part in words), short(words))
-        return {"verdict": "refused", "cause": cause, "error": f"{type(error).__name__}: {words[:400]}"}
+        return {
+            "verdict": "refused",
+            "cause": cause(str(error)),
+            "error": f"{type(error).__name__}: {str(error)[:400]}",
+        }
     except Exception as error:
         return {"verdict": "CRASH", "cause": type(error).__name__, "error": str(error)[:400], "frames": frames(error)}
     if still and not torch.equal(before, primary(plain(subject.model, subject.inputs))):
@@ -163,6 +165,11 @@ def doubled(inputs: Mapping[str, Any]) -> Inputs:
 
 
 # -- words --------------------------------------------------------------------------------------------------------------
+
+
+def cause(words: str) -> str:
+    """Of a refusal, by its message."""
+    return next((name for name, part in T.CAUSES if part in words), short(words))
 
 
 def short(words: str) -> str:
