@@ -84,13 +84,14 @@ def small(kind: Any, table: Mapping[str, Any]) -> Any:
 
     default = kind()
     values: dict[str, Any] = {}
+    missing = {**T.MISSING, **table.get("missing", {})}
     for spec in dataclasses.fields(kind):
         value = vars(default).get(spec.name)
         if hasattr(value, "to_dict"):
             other, values_of_other = T.INSTEAD.get(value.model_type, (None, {}))
             values[spec.name] = small(CONFIG_MAPPING[other] if other else type(value), {**table, **values_of_other})
-        elif value is None and spec.name in T.MISSING:
-            values[spec.name] = T.MISSING[spec.name]
+        elif value is None and spec.name in missing:
+            values[spec.name] = missing[spec.name]
         elif (replaced := smaller(spec.name, value, table)) is not value:
             values[spec.name] = replaced
     config = kind(**values)
@@ -99,7 +100,7 @@ def small(kind: Any, table: Mapping[str, Any]) -> Any:
         if isinstance(own[key], int) and not 0 <= own[key] < T.FIRST_SPECIAL:
             setattr(config, key, T.FIRST_SPECIAL + number % (T.VOCABULARY - T.FIRST_SPECIAL))
     if "rope_type" in (own.get("rope_parameters") or {}):
-        config.rope_parameters.update(T.ROPE)
+        config.rope_parameters.update(table.get("rope", T.ROPE))
     return config
 
 

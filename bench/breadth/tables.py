@@ -15,7 +15,7 @@ SIZES = {
     "encoder_embed_dim decoder_embed_dim xvector_output_dim tdnn_dim attention_dim all_dim speaker_embedding_dim "
     "conv_channels subsampling_conv_channels projector_hidden_size linear_hidden_size lm_hidden_size q_lora_rank "
     "entity_emb_size emb_size bottleneck_size intra_bottleneck_size true_hidden_size vision_hidden_size lru_width "
-    "cross_attention_hidden_size neck_hidden_sizes decoder_channels pixel_hidden_size",
+    "cross_attention_hidden_size audio_hidden_size condition_dim neck_hidden_sizes decoder_channels pixel_hidden_size",
     2: "num_hidden_layers n_layer n_layers num_layers encoder_layers decoder_layers num_decoder_layers depth depths "
     "num_encoder_layers encoder_num_hidden_layers decoder_num_hidden_layers l_layers r_layers x_layers num_blocks "
     "encoder_num_layers decoder_num_layers resampler_depth num_key_value_heads "
@@ -51,18 +51,16 @@ MISSING = {"pad_token_id": 3, "prediction_length": 4, "vocab_size": 64}
 """What stands for None."""
 ROPE = {"mrope_section": [2, 1, 1]}
 
+MORE = {"head_dim": 8, "num_key_value_heads": 4, "moe_intermediate_size": 48, "num_hidden_layers": 2}
 RECIPES: list[dict[str, object]] = [
     {},
     {
-        "num_key_value_heads": 4,
-        "qk_rope_head_dim": 8,
-        "depths": 1,
-        "hidden_sizes": "doubling",
-        "embed_dims": "doubling",
+        **{"num_key_value_heads": 4, "depths": 1, "hidden_sizes": "doubling", "embed_dims": "doubling"},
+        **{"missing": MORE, "rope": {"mrope_section": [1, 1, 0]}},
     },
     {"patch_size": None, "image_size": 128, "head_dim": None, "codebook_size": None},
     {"num_hidden_layers": 4, "num_layers": 4, "n_layer": 4, "depths": 1, "num_heads": None, "conv_dim": None},
-    {name: None for name in SMALL if "layers" not in name and "vocab" not in name and name != "n_layer"},
+    {**{name: None for name in SIZES[2].split() if "layer" in name or "depth" in name}, "missing": MORE},
 ]
 """What is tried in turn, over SMALL and PICTURE; None leaves the config's own value."""
 
