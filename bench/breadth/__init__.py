@@ -1,0 +1,1 @@
+"""Parts of the sweep over transformers' model classes."""

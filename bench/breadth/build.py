@@ -1,0 +1,328 @@
+"""A tiny model of any class of transformers, and inputs that it runs on, found by trying."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import itertools
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from breadth import tables as T
+
+Inputs = dict[str, Any]
+
+
+class NotBuilt(Exception):
+    """The class could not be built small, or no inputs were found that it runs on."""
+
+
+@dataclass
+class Built:
+    model: nn.Module
+    inputs: Inputs
+
+
+def families() -> dict[str, list[str]]:
+    """Family → its classes, by transformers' own tables; a class of several families is that one's whose name it has."""
+    from transformers.models.auto import configuration_auto, modeling_auto
+
+    of_class: dict[str, set[str]] = {}
+    for table in sorted(n for n in dir(modeling_auto) if n.startswith("MODEL_") and n.endswith("_MAPPING_NAMES")):
+        for family, names in getattr(modeling_auto, table).items():
+            for name in [names] if isinstance(names, str) else names:
+                of_class.setdefault(name, set()).add(family)
+    found: dict[str, list[str]] = {name: [] for name in configuration_auto.CONFIG_MAPPING_NAMES}
+    for name, known in sorted(of_class.items()):
+        family = max(sorted(known), key=lambda f: alike(f.replace("_", ""), name.lower()))
+        if family in found:
+            found[family].append(name)
+    return {family: names for family, names in found.items() if names}
+
+
+def alike(one: str, other: str) -> int:
+    """How many first letters two names share."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def built(family: str, name: str, seconds: float = 5) -> Built:
+    """The class, tiny, with inputs; the first recipe whose plain forward pass runs."""
+    import transformers
+
+    kind = getattr(transformers, name, None)
+    if kind is None:
+        raise NotBuilt("its libraries are not installed")
+    reasons, end = [], time.monotonic() + seconds
+    for recipe in T.RECIPES:
+        try:
+            model = tiny(kind, small(transformers.CONFIG_MAPPING[family], {**T.SMALL, **T.PICTURE, **recipe}))
+        except Exception as error:
+            reasons.append(f"{type(error).__name__}: {error}")
+            continue
+        for inputs in candidates(model):
+            try:
+                plain(model, inputs)
+                return Built(model, inputs)
+            except Exception as error:
+                reasons.append(f"{type(error).__name__}: {error}")
+            if time.monotonic() > end:
+                raise NotBuilt(reasons[0])
+    raise NotBuilt(reasons[0])
+
+
+# -- config -------------------------------------------------------------------------------------------------------------
+
+
+def small(kind: Any, table: Mapping[str, Any]) -> Any:
+    """A config of this kind, its attributes replaced by name."""
+    from transformers import CONFIG_MAPPING
+
+    default = kind()
+    values: dict[str, Any] = {}
+    missing = {**T.MISSING, **table.get("missing", {})}
+    for spec in dataclasses.fields(kind):
+        value = vars(default).get(spec.name)
+        if hasattr(value, "to_dict"):
+            other, values_of_other = T.INSTEAD.get(value.model_type, (None, {}))
+            values[spec.name] = small(CONFIG_MAPPING[other] if other else type(value), {**table, **values_of_other})
+        elif value is None and spec.name in missing:
+            values[spec.name] = missing[spec.name]
+        elif (replaced := smaller(spec.name, value, table)) is not value:
+            values[spec.name] = replaced
+    config = kind(**values)
+    own = vars(config)
+    for number, key in enumerate(sorted(k for k in own if k.endswith(("_token_id", "_token_index")))):
+        if isinstance(own[key], int) and not 0 <= own[key] < T.FIRST_SPECIAL:
+            setattr(config, key, T.FIRST_SPECIAL + number % (T.VOCABULARY - T.FIRST_SPECIAL))
+    if "rope_type" in (own.get("rope_parameters") or {}):
+        config.rope_parameters.update(table.get("rope", T.ROPE))
+    return config
+
+
+def smaller(name: str, value: Any, table: Mapping[str, Any]) -> Any:
+    """``value`` of the attribute ``name``, as the table has it; lists keep their length."""
+    size = table.get(name)
+    if name in T.EXACT and name in table:
+        return size
+    if name.endswith(("_token_id", "_token_index")) or size is None or value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (list, tuple)) and value and all(isinstance(v, int) for v in value):
+        sizes = [16 * 2**i for i in range(len(value))] if size == "doubling" else [size] * len(value)
+        return type(value)(sizes)
+    return size if isinstance(value, int) and isinstance(size, int) and value > size else value
+
+
+def tiny(kind: Any, config: Any) -> nn.Module:
+    """The model, random weights, where it is small."""
+    with torch.device("meta"):
+        count = sum(p.numel() for p in kind(config).parameters())
+    if count > T.LARGEST:
+        raise NotBuilt(f"too large: {count} parameters")
+    torch.manual_seed(7)
+    model = kind(config)
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")
+    return enlivened(model)
+
+
+def enlivened(model: nn.Module) -> nn.Module:
+    """Weights so large that attention is not uniform and tokens matter; zeros and ties stay."""
+    for parameter in model.parameters():
+        if not parameter.is_floating_point() or parameter.dim() < 2:
+            continue
+        spread = float(parameter.detach().std())
+        if spread > 0:
+            parameter.data.mul_(1.3 * parameter[0].numel() ** -0.5 / spread)
+        else:
+            nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+# -- inputs -------------------------------------------------------------------------------------------------------------
+
+
+def plain(model: nn.Module, inputs: Inputs, seed: int = 3) -> Any:
+    """The model's own answer; finite, or ArithmeticError."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        output = model(**inputs)
+    if not bool(torch.isfinite(primary(output)).all()):
+        raise ArithmeticError("the output is not finite")
+    return output
+
+
+def primary(output: Any) -> Tensor:
+    """The tensor of an output that a target is picked from."""
+    items = output if hasattr(output, "keys") else dict(enumerate(output if isinstance(output, tuple) else [output]))
+    named = [items[k] for k in T.OUTPUTS if k in items]
+    for value in [*named, *items.values()]:
+        value = value[-1] if isinstance(value, (tuple, list)) and value else value
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 2 and len(value) == T.BATCH:
+            return value
+    raise ArithmeticError("the output has no tensor with the batch first")
+
+
+def target(output: Any) -> Tensor:
+    """One number for each sample: of its last row, the middle feature; of pairs, the pair."""
+    value = primary(output)
+    if value.dim() == 2 and any(output.get(k) is value for k in T.PAIRS if hasattr(output, "get")):
+        return value.diagonal()
+    while value.dim() > 2:
+        value = value[:, -1]
+    return value[:, value.shape[1] // 2]
+
+
+def candidates(model: nn.Module) -> Iterator[Inputs]:
+    """Inputs by the names of the forward pass, most complete first."""
+    names = set(inspect.signature(model.forward).parameters)
+    kinds = [
+        [n for n in group if n in names]
+        for group in (T.WORD_INPUTS, T.PICTURE_INPUTS, T.SOUND_INPUTS, T.VIDEO_INPUTS, T.SERIES_INPUTS)
+    ]
+    words, *others = kinds
+    some = [k for k in others if k]
+    multiple = [n for n in ("choices",) if type(model).__name__.endswith("MultipleChoice")]
+    for group in [*some[:3], []]:
+        if not group and not words:
+            continue
+        tokens = T.COUNTS if group and "input_ids" in words and placeholder(model.config, group) else (0,)
+        for count, layout, frames in itertools.product(tokens, T.LAYOUTS if group else (0,), T.SOUND_FRAMES):
+            if frames != T.SOUND_FRAMES[0] and not set(group) & set(T.SOUND_INPUTS):
+                continue
+            yield made(model, [*words, *group, *multiple], Shape(count, layout, frames))
+            if group and words:
+                yield made(model, group + [n for n in words if n.startswith("decoder")], Shape(count, layout, frames))
+            if "decoder_input_ids" in words:
+                yield made(
+                    model, [n for n in words if not n.startswith("decoder")] + group, Shape(count, layout, frames)
+                )
+
+
+@dataclass(frozen=True)
+class Shape:
+    tokens: int
+    layout: int
+    frames: int
+
+
+def made(model: nn.Module, names: list[str], shape: Shape) -> Inputs:
+    """Random inputs of these names."""
+    torch.manual_seed(1)
+    config, found = model.config, {}
+    for name in names:
+        if (value := one(config, name, names, shape)) is not None:
+            found[name] = value
+    if "choices" in names:
+        found = {k: torch.stack([v, v.flip(-1)], 1) for k, v in found.items()}
+    return found
+
+
+def one(config: Any, name: str, names: list[str], shape: Shape) -> Tensor | None:
+    """The value of one input."""
+    batch, length = T.BATCH, T.WORDS + shape.tokens
+    if name == "input_ids":
+        ids = torch.randint(T.FIRST_WORD, T.LAST_WORD, (batch, length))
+        if shape.tokens:
+            ids[:, 2 : 2 + shape.tokens] = placeholder(config, names) or 0
+        end = found(config, ("eos_token_id",))
+        ids[:, -1] = end if isinstance(end, int) and end < T.VOCABULARY else T.LAST_WORD
+        return ids
+    if name == "attention_mask":
+        return torch.ones(batch, length, dtype=torch.long) if "input_ids" in names else None
+    if name == "mm_token_type_ids":
+        kinds = torch.zeros(batch, length, dtype=torch.long)
+        kinds[:, 2 : 2 + shape.tokens] = 1
+        return kinds if "input_ids" in names else None
+    if name == "decoder_input_ids":
+        return torch.randint(T.FIRST_WORD, T.LAST_WORD, (batch, T.ANSWER))
+    if name == "bbox":
+        return torch.sort(torch.randint(0, 60, (batch, length, 2)).repeat(1, 1, 2), -1).values[..., [0, 1, 2, 3]]
+    if name == "query_embeds":
+        return torch.randn(batch, T.ANSWER, 32)
+    if name == "entity_ids":
+        return torch.randint(T.FIRST_WORD, T.LAST_WORD, (batch, 3))
+    if name == "entity_position_ids":
+        return torch.tensor([[[1, 2, -1], [3, -1, -1], [4, 5, 6]]] * batch)
+    if name in T.PICTURE_INPUTS:
+        return picture(config, name, shape)
+    if name == "pixel_values_videos":
+        return torch.randn(batch, frames_of(config), 3, *sides(config))
+    if name in T.SOUND_INPUTS:
+        return sound(config, name, shape)
+    return series(config, name)
+
+
+def picture(config: Any, name: str, shape: Shape) -> Tensor | None:
+    height, width = sides(config)
+    channels = looked_up(config, ("num_channels", "in_channels"), 3)
+    patch, time_patch = looked_up(config, ("patch_size",), 8), looked_up(config, ("temporal_patch_size",), 1)
+    if name == "pixel_values":
+        if shape.layout == 2:
+            count = (height // patch) * (width // patch)
+            return torch.randn(T.BATCH * count, channels * time_patch * patch * patch)
+        frames = (frames_of(config),) if shape.layout else ()
+        return torch.randn(T.BATCH, *frames, channels, height, width)
+    if name in ("image_grid_thw", "grid_thw"):
+        grid = torch.tensor([[1, height // patch, width // patch]] * T.BATCH)
+        return grid if shape.layout == 2 else None
+    if name == "visual_feats":
+        return torch.randn(T.BATCH, 6, looked_up(config, ("visual_feat_dim",), 32))
+    if name == "visual_pos":
+        return torch.rand(T.BATCH, 6, 4)
+    return torch.tensor([[height, width]] * T.BATCH) if shape.layout else None
+
+
+def sound(config: Any, name: str, shape: Shape) -> Tensor | None:
+    mel = looked_up(config, ("num_mel_bins", "input_feat_per_channel", "feature_size", "input_dim", "mel_bins"), 80)
+    if name in ("input_values", "input_features", "audio_values"):
+        sizes = {0: (mel, shape.frames), 1: (shape.frames, mel), 2: (shape.frames * 50,)}[shape.layout]
+        sizes = (shape.frames * 50,) if name == "input_values" and shape.layout == 0 else sizes
+        return torch.randn(T.BATCH, *sizes) if sizes[0] < 20_000 else None
+    return torch.ones(T.BATCH, shape.frames, dtype=torch.long) if name.endswith("_mask") else None
+
+
+def series(config: Any, name: str) -> Tensor:
+    length = looked_up(config, ("context_length",), 32)
+    lags = max(getattr(config, "lags_sequence", None) or [0])
+    ahead = looked_up(config, ("prediction_length",), 4)
+    width = (config.num_input_channels,) if hasattr(config, "num_input_channels") else ()
+    steps = ahead if name.startswith("future") else length + lags
+    if name.endswith("time_features"):
+        return torch.randn(T.BATCH, steps, max(looked_up(config, ("num_time_features",), 1), 1))
+    return torch.ones(T.BATCH, steps, *width) if name.endswith("mask") else torch.randn(T.BATCH, steps, *width)
+
+
+def placeholder(config: Any, names: list[str]) -> int | None:
+    wanted = T.SOUND_TOKENS if set(names) & set(T.SOUND_INPUTS) else T.PICTURE_TOKENS
+    return next((vars(config)[k] for k in wanted if isinstance(vars(config).get(k), int)), None)
+
+
+def frames_of(config: Any) -> int:
+    return min(looked_up(config, ("num_frames", "frames_per_clip"), 2), 8)
+
+
+def sides(config: Any) -> tuple[int, int]:
+    size = found(config, ("image_size", "img_size", "tile_size"))
+    size = list(size) if isinstance(size, (list, tuple)) else [size, size]
+    return (size[0], size[-1]) if all(isinstance(s, int) for s in size) else (32, 32)
+
+
+def looked_up(config: Any, names: tuple[str, ...], default: int) -> int:
+    """The first integer of these names in the config or in those within it."""
+    value = found(config, names)
+    value = value[-1] if isinstance(value, (list, tuple)) and value else value
+    return value if isinstance(value, int) else default
+
+
+def found(config: Any, names: tuple[str, ...]) -> Any:
+    own = vars(config)
+    for name in names:
+        if own.get(name) is not None:
+            return own[name]
+    nested = (found(v, names) for v in own.values() if hasattr(v, "to_dict"))
+    return next((v for v in nested if v is not None), None)
