@@ -14,6 +14,7 @@ from heedmap.attention.flow import State, check_followed
 from heedmap.attention.forward import Recording, record, recording_state
 from heedmap.attention.inputs import batch_size, named
 from heedmap.attention.record import Attention
+from heedmap.attention.wrapped import configuration, unwrapped
 from heedmap.errors import GradientError, InputError, OptionError, TargetError, UnknownNameError
 from heedmap.explanation import Explanation, Flow
 from heedmap.lrp.replay import Replay
@@ -141,20 +142,24 @@ class _Engine:
         check: bool,
         memory_budget: int = MEMORY_BUDGET,
     ) -> None:
-        self.subject = None if isinstance(model, nn.Module) else model
         module = model if isinstance(model, nn.Module) else getattr(model, "model", None)
-        if not isinstance(module, nn.Module):
-            raise InputError(f"model is a {type(model).__name__}; expected a torch.nn.Module or a heedmap.Subject")
-        self.model = getattr(module, "_orig_mod", module)  # of torch.compile: its kernels hide the attention
+        if isinstance(model, type) or not isinstance(module, nn.Module):
+            given = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+            raise InputError(
+                f"model is {given}; expected a torch.nn.Module, or a heedmap.Subject: heedmap.load(name) makes one"
+            )
+        knows = not isinstance(model, nn.Module) and all(callable(getattr(model, n, None)) for n in ("meant", "finish"))
+        self.subject = model if knows else None  # else a holder of a model, such as a pipeline
+        self.model = unwrapped(module)
         self.check, self.memory_budget = check, memory_budget
         self.inputs = named(self.model, inputs)
         self.batch = batch_size(self.inputs)
-        exclusive = getattr(getattr(self.model, "config", None), "problem_type", None) != SEVERAL_LABELS
+        exclusive = getattr(configuration(self.model), "problem_type", None) != SEVERAL_LABELS
         self.context = Context(self.inputs, self._labels(labels), exclusive)
 
     def _labels(self, given: Mapping[int, str] | None) -> dict[int, str]:
         own = None if self.subject is None else self.subject.labels
-        configured = getattr(getattr(self.model, "config", None), "id2label", None)
+        configured = getattr(configuration(self.model), "id2label", None)
         found = next((labels for labels in (given, own, configured) if labels is not None), {})
         return {int(index): str(name) for index, name in found.items()}
 

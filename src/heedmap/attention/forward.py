@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -14,15 +15,16 @@ from torch import Tensor, nn
 
 from heedmap.attention import layout, probe
 from heedmap.attention.flow import Graph, build, verify_same
-from heedmap.attention.inputs import check_required, detached, is_content
+from heedmap.attention.inputs import check_required, detached, is_content, misfit
 from heedmap.attention.layout import Part
 from heedmap.attention.probe import Verdict
 from heedmap.attention.tape import Tape
-from heedmap.errors import AttentionError, InputError, ModelStateError
+from heedmap.errors import AttentionError, HeedmapError, InputError, ModelStateError
 
 _LOCK = threading.RLock()
 _MODES: weakref.WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = weakref.WeakKeyDictionary()
 _RANDOM: dict[str, Any] = {}
+_STANCES: list[Any] = []
 _VERDICTS: weakref.WeakKeyDictionary[nn.Module, dict[Any, Verdict]] = weakref.WeakKeyDictionary()
 
 
@@ -57,7 +59,7 @@ def recording_state(model: nn.Module) -> Iterator[None]:
             "heedmap needs gradients, which torch.inference_mode forbids; call it outside (torch.no_grad is fine), on a "
             "model that was loaded outside too"
         )
-    with _evaluating(model), _own_randomness(), torch.enable_grad():
+    with _evaluating(model), _own_randomness(), _uncompiled(), torch.enable_grad():
         yield
 
 
@@ -83,6 +85,25 @@ def _own_randomness() -> Iterator[None]:
                 torch.set_rng_state(_RANDOM["cpu"])
                 if _RANDOM["cuda"]:
                     torch.cuda.set_rng_state_all(_RANDOM["cuda"])
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Compiled modules and functions run as they were written, until the last of several threads leaves."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and its import takes seconds
+        yield
+        return
+    with _LOCK:
+        _STANCES.append(None if _STANCES else torch.compiler.set_stance("force_eager"))
+        if len(_STANCES) == 1:
+            _STANCES[0].__enter__()
+    try:
+        yield
+    finally:
+        with _LOCK:
+            stance = _STANCES.pop() if len(_STANCES) == 1 else _STANCES.pop(1)
+            if stance is not None:
+                stance.__exit__(None, None, None)
 
 
 @contextmanager
@@ -201,6 +222,11 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
     try:
         with tape:
             return model(**given)
+    except (IndexError, RuntimeError) as error:
+        reason = None if isinstance(error, HeedmapError) else misfit(model, inputs)
+        if reason is None:
+            raise
+        raise InputError(f"{type(model).__name__} failed: {reason} ({error})") from error
     except (TypeError, ValueError, AttributeError, AssertionError, KeyError) as error:
         shapes = ", ".join(f"{k} {tuple(v.shape)}" if isinstance(v, Tensor) else k for k, v in inputs.items())
         raise InputError(f"{type(model).__name__} refused the inputs ({shapes}): {error!r}") from error
