@@ -17,6 +17,7 @@ from heedmap.attention.heads import joined
 from heedmap.attention.inputs import ModelInputs, named
 from heedmap.attention.places import not_finite
 from heedmap.attention.record import Attention
+from heedmap.attention.wrapped import configuration, unwrapped
 from heedmap.errors import GradientError, InputError, OptionError, TargetError, UnknownNameError
 from heedmap.explanation import Explanation, Flow
 from heedmap.lrp.replay import Replay
@@ -147,16 +148,20 @@ class _Engine:
         memory_budget: int = MEMORY_BUDGET,
         segments: Mapping[str, str] | None = None,
     ) -> None:
-        self.subject = None if isinstance(model, nn.Module) else model
         module = model if isinstance(model, nn.Module) else getattr(model, "model", None)
-        if not isinstance(module, nn.Module):
-            raise InputError(f"model is a {type(model).__name__}; expected a torch.nn.Module or a heedmap.Subject")
-        self.model = getattr(module, "_orig_mod", module)  # of torch.compile: its kernels hide the attention
+        if isinstance(model, type) or not isinstance(module, nn.Module):
+            given = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+            raise InputError(
+                f"model is {given}; expected a torch.nn.Module, or a heedmap.Subject: heedmap.load(name) makes one"
+            )
+        knows = not isinstance(model, nn.Module) and all(callable(getattr(model, n, None)) for n in ("meant", "finish"))
+        self.subject: Any = model if knows else None  # else a holder of a model, such as a pipeline
+        self.model = unwrapped(module)
         self.check, self.memory_budget = check, memory_budget
         self.inputs = ModelInputs.of(named(self.model, inputs), segments)
         self.batch = tower.batch_size(self.inputs)
         names = labels if labels is not None or self.subject is None else self.subject.labels
-        config = getattr(self.model, "config", None)
+        config = configuration(self.model)
         self.context = Context.of(self.inputs, config, names, self.model.forward, self.subject)
 
     def targets(self, wanted: Sequence[AnyTarget]) -> list[Target]:

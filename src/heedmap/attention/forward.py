@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -16,12 +17,12 @@ from heedmap.attention import layout, probe
 from heedmap.attention.checkpointing import run_directly
 from heedmap.attention.fingerprint import of_inputs, of_model
 from heedmap.attention.flow import Graph, build, verify_same
-from heedmap.attention.inputs import check_no_cache, check_required, contents, detached
+from heedmap.attention.inputs import check_no_cache, check_required, contents, detached, misfit
 from heedmap.attention.layout import Part
 from heedmap.attention.places import told
 from heedmap.attention.probe import Verdict
 from heedmap.attention.tape import Tape
-from heedmap.errors import AttentionError, InputError, MixingError, ModelStateError
+from heedmap.errors import AttentionError, HeedmapError, InputError, MixingError, ModelStateError
 
 _Trained = tuple[nn.Module, str, nn.Parameter]
 
@@ -29,6 +30,7 @@ _LOCK = threading.RLock()
 _MODES: weakref.WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = weakref.WeakKeyDictionary()
 _FROZEN: weakref.WeakKeyDictionary[nn.Module, tuple[int, list[_Trained]]] = weakref.WeakKeyDictionary()
 _RANDOM: dict[str, Any] = {}
+_STANCES: list[Any] = []
 _VERDICTS: weakref.WeakKeyDictionary[nn.Module, tuple[Any, dict[Any, Verdict]]] = weakref.WeakKeyDictionary()
 
 
@@ -63,7 +65,7 @@ def recording_state(model: nn.Module) -> Iterator[None]:
             "heedmap needs gradients, which torch.inference_mode forbids; call it outside (torch.no_grad is fine), on a "
             "model that was loaded outside too"
         )
-    with _evaluating(model), _frozen(model), _own_randomness(), run_directly(), torch.enable_grad():
+    with _evaluating(model), _frozen(model), _own_randomness(), _uncompiled(), run_directly(), torch.enable_grad():
         yield
 
 
@@ -89,6 +91,25 @@ def _own_randomness() -> Iterator[None]:
                 torch.set_rng_state(_RANDOM["cpu"])
                 if _RANDOM["cuda"]:
                     torch.cuda.set_rng_state_all(_RANDOM["cuda"])
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Compiled modules and functions run as they were written, until the last of several threads leaves."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and its import takes seconds
+        yield
+        return
+    with _LOCK:
+        _STANCES.append(None if _STANCES else torch.compiler.set_stance("force_eager"))
+        if len(_STANCES) == 1:
+            _STANCES[0].__enter__()
+    try:
+        yield
+    finally:
+        with _LOCK:
+            stance = _STANCES.pop() if len(_STANCES) == 1 else _STANCES.pop(1)
+            if stance is not None:
+                stance.__exit__(None, None, None)
 
 
 @contextmanager
@@ -276,6 +297,11 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
     try:
         with tape:
             return model(**given)
+    except (IndexError, RuntimeError) as error:
+        reason = None if isinstance(error, HeedmapError) else misfit(model, inputs)
+        if reason is None:
+            raise
+        raise InputError(f"{type(model).__name__} failed: {reason} ({error})") from error
     except (TypeError, ValueError, AttributeError, AssertionError, KeyError) as error:
         shapes = ", ".join(f"{k} {tuple(v.shape)}" if isinstance(v, Tensor) else k for k, v in inputs.items())
         raise InputError(f"{type(model).__name__} refused the inputs ({shapes}): {error!r}") from error

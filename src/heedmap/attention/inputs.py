@@ -7,9 +7,11 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from heedmap.attention.wrapped import configuration, signature
 from heedmap.errors import InputError
 
 NO_CONTENT = (
@@ -19,34 +21,82 @@ NO_CONTENT = (
 """Parts of input names that tell the model where or what its content is, and are no content."""
 
 
+LISTS = ("ids", "mask", "values", "embeds", "features")
+"""Ends of the names of inputs that may be given as lists of numbers."""
+
+LIMITS = ("max_position_embeddings", "n_positions", "max_source_positions")
+
+
 def named(model: nn.Module, inputs: Any) -> dict[str, Any]:
     """``inputs`` (mapping, tuple or one tensor) by the names of the model's ``forward``.
 
     Raises:
         InputError: of another type, too many, or a name that ``forward`` does not have.
     """
-    if isinstance(inputs, Tensor):
+    if isinstance(inputs, str) or (isinstance(inputs, (tuple, list)) and any(isinstance(i, str) for i in inputs)):
+        raise InputError(
+            "inputs is text; give what a tokenizer makes of it, or use heedmap.load(...).explain(text=...)"
+        )
+    if isinstance(inputs, (Tensor, np.ndarray)):
         inputs = (inputs,)
-    signature = inspect.signature(model.forward)
+    called = signature(model)
     try:
         if isinstance(inputs, (tuple, list)):
-            bound = signature.bind_partial(*inputs)
+            bound = called.bind_partial(*inputs)
             found = dict(bound.arguments)
-            for name, parameter in signature.parameters.items():
+            for name, parameter in called.parameters.items():
                 if parameter.kind is parameter.VAR_POSITIONAL and name in found:
                     raise TypeError(f"forward takes *{name}: give a dict, or a model whose forward names its inputs")
-            return found
+            return {name: _tensor(name, value) for name, value in found.items()}
         if isinstance(inputs, Mapping) or hasattr(inputs, "keys"):
             found = {str(k): inputs[k] for k in inputs}
-            signature.bind_partial(**found)
-            return found
+            called.bind_partial(**found)
+            return {name: _tensor(name, value) for name, value in found.items()}
     except TypeError as error:
-        known = ", ".join(signature.parameters)
+        known = ", ".join(called.parameters)
         raise InputError(f"the inputs do not fit {type(model).__name__}.forward({known}): {error}") from error
     raise InputError(
         f"inputs is a {type(inputs).__name__}; expected what the model is called with: a dict of keyword arguments, "
         "a tuple, or one tensor"
     )
+
+
+def _tensor(name: str, value: Any) -> Any:
+    """A numpy array, or lists of numbers where tokens or features are meant, as a tensor.
+
+    Raises:
+        InputError: rows of unequal length, or no batch axis.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        value = torch.from_numpy(value.copy())
+    elif isinstance(value, list) and value and name.endswith(LISTS) and isinstance(value[0], (list, int, float)):
+        try:
+            value = torch.tensor(value)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name} is no table of numbers ({error}); pad its rows to one length") from error
+    if isinstance(value, Tensor) and value.dim() == 1 and name.endswith("input_ids"):
+        raise InputError(
+            f"{name} has shape {tuple(value.shape)}; the batch comes first: give (1, {len(value)}) for one"
+        )
+    return value
+
+
+def misfit(model: nn.Module, inputs: Mapping[str, Any]) -> str | None:
+    """Why a model may have failed on its tokens: an id outside its vocabulary, or more than it has positions for."""
+    config = configuration(model)
+    get = getattr(model, "get_input_embeddings", None)
+    size = getattr(get() if callable(get) else None, "num_embeddings", None)
+    limit = next((n for n in (getattr(config, a, None) for a in LIMITS) if isinstance(n, int) and n > 0), None)
+    for name, value in inputs.items():
+        if not (isinstance(value, Tensor) and name.endswith("input_ids") and value.numel()):
+            continue
+        low, high = int(value.min()), int(value.max())
+        if size is not None and (low < 0 or high >= size):
+            wrong = low if low < 0 else high
+            return f"{name} has the id {wrong}, and the vocabulary ends at {size - 1}; use the model's own tokenizer"
+        if limit is not None and value.shape[-1] > limit:
+            return f"{name} has {value.shape[-1]} tokens, and the model has {limit} positions; give a shorter text"
+    return None
 
 
 class ModelInputs(dict[str, Any]):
@@ -114,12 +164,15 @@ def batch_size(inputs: Mapping[str, Any]) -> int:
             f"the inputs have unequal (or empty) batches ({given}); repeat the smaller one, so that sample i of each "
             "belongs together"
         )
+    empty = next((name for name in sizes if not inputs[name].numel()), None)
+    if empty is not None:
+        raise InputError(f"{empty} has shape {tuple(inputs[empty].shape)}: there is no token; give at least one")
     return next(iter(sizes.values()))
 
 
 def check_required(model: nn.Module, inputs: Mapping[str, Any]) -> None:
     """InputError where ``forward`` needs an argument that is not there."""
-    parameters = inspect.signature(model.forward).parameters.values()
+    parameters = signature(model).parameters.values()
     plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_ONLY)
     missing = [p.name for p in parameters if p.kind in plain and p.default is p.empty and p.name not in inputs]
     if missing:

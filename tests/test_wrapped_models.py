@@ -1,0 +1,101 @@
+"""Models in wrappers, and inputs as people have them: the same map as the model inside, or words that say what is wrong."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
+
+import heedmap
+from heedmap.errors import HeedmapError, InputError
+
+IDS = torch.tensor([[3, 4, 5, 6], [7, 8, 9, 10]])
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+        max_position_embeddings=20, id2label={0: "neg", 1: "pos"}, label2id={"neg": 0, "pos": 1},
+    )  # fmt: skip
+    return BertForSequenceClassification(config).eval()
+
+
+class Logits(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args, **kwargs):
+        return self.model(*args, **kwargs).logits
+
+
+def compiled_in_place(model):
+    model = copy.deepcopy(model)
+    model.compile()
+    return model
+
+
+def compiled_part(model):
+    model = copy.deepcopy(model)
+    model.bert = torch.compile(model.bert)
+    return model
+
+
+def compiled_forward(model):
+    model = copy.deepcopy(model)
+    model.forward = torch.compile(model.forward)
+    return model
+
+
+WRAPPERS = [
+    nn.DataParallel,
+    torch.compile,
+    Logits,
+    lambda m: SimpleNamespace(model=m),
+    compiled_in_place,
+    compiled_part,
+]
+
+
+@pytest.mark.parametrize("wrap", [*WRAPPERS, compiled_forward])
+@pytest.mark.parametrize("inputs", [{"input_ids": IDS}, IDS, (IDS,)])
+def test_a_wrapped_model_has_the_map_and_the_labels_of_the_model_inside(model, wrap, inputs):
+    want = heedmap.explain(model, IDS, target="pos")
+    found = heedmap.explain(wrap(model), inputs, target="pos")
+    assert torch.equal(found["text"], want["text"])
+
+
+@pytest.mark.parametrize("inputs", [IDS.numpy(), {"input_ids": IDS.tolist()}, {"input_ids": IDS.numpy()}])
+def test_arrays_and_lists_are_tensors(model, inputs):
+    assert torch.equal(heedmap.explain(model, inputs)["text"], heedmap.explain(model, IDS)["text"])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ("a text", "inputs is text"),
+        (["a text"], "inputs is text"),
+        ({"input_ids": [3, 4]}, "the batch comes first"),
+        ({"input_ids": [[3, 4], [5]]}, "pad its rows"),
+        ({"input_ids": IDS[0]}, "the batch comes first"),
+        ({"input_ids": IDS[:, :0]}, "there is no token"),
+        ({"input_ids": IDS + 44}, "the id 54, and the vocabulary ends at 49"),
+        ({"input_ids": torch.ones(1, 30, dtype=torch.long)}, "30 tokens, and the model has 20 positions"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused_in_words(model, inputs, words):
+    with pytest.raises(InputError, match=words):
+        heedmap.explain(model, inputs)
+
+
+def test_models_that_cannot_be_explained_are_refused_in_words(model):
+    with pytest.raises(InputError, match="the class BertForSequenceClassification"):
+        heedmap.explain(BertForSequenceClassification, IDS)
+    with pytest.raises(InputError, match=r"heedmap\.load"):
+        heedmap.explain("some/name", IDS)
+    with pytest.raises(HeedmapError, match="meta device"):
+        heedmap.explain(copy.deepcopy(model).to("meta"), IDS)
