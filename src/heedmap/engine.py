@@ -160,7 +160,7 @@ class _Engine:
         self.check, self.memory_budget = check, memory_budget
         self.inputs = ModelInputs.of(named(self.model, inputs), segments)
         self.batch = tower.batch_size(self.inputs)
-        names = labels if labels is not None or self.subject is None else self.subject.labels
+        names: Mapping[int, str] | None = labels if labels is not None else getattr(self.subject, "labels", None)
         config = configuration(self.model)
         self.context = Context.of(self.inputs, config, names, self.model.forward, self.subject)
 
