@@ -179,3 +179,58 @@ def test_words_and_entities_in_one_attention() -> None:
         R = R + (A * gradient).clamp(min=0).mean(1).detach() @ R
     torch.testing.assert_close(found["text"], R[:, 12, :12], rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(found["entity"], R[:, 12, 12:], rtol=1e-3, atol=1e-6)
+
+
+class Memory(nn.Module):
+    """Two layers of self-attention with learned keys and values beside those of the words: a prefix, a memory."""
+
+    def __init__(self, fused: bool, before: int, after: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fused, self.before, self.after = fused, before, after
+        self.embed, self.head = nn.Embedding(50, D), nn.Linear(D, 5)
+        self.qkv = nn.ModuleList(nn.Linear(D, 3 * D) for _ in range(2))
+        self.learned = nn.Parameter(torch.randn(2, 2, HEADS, before + after, D // HEADS))
+        self.probs: list[Tensor] = []
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embed(tokens)
+        for number, qkv in enumerate(self.qkv):
+            q, k, v = (t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in qkv(x).chunk(3, -1))
+            k, v = (
+                torch.cat(
+                    [
+                        own[:, : self.before].expand(len(t), -1, -1, -1),
+                        t,
+                        own[:, self.before :].expand(len(t), -1, -1, -1),
+                    ],
+                    -2,
+                )
+                for own, t in zip(self.learned[number], (k, v), strict=True)
+            )
+            if self.fused:
+                out = F.scaled_dot_product_attention(q, k, v)
+            else:
+                self.probs.append((q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1))
+                out = self.probs[-1] @ v
+            x = x + out.transpose(1, 2).flatten(2)
+        return self.head(x[:, 0])
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 0), (0, 2), (2, 1)])
+def test_learned_keys_are_no_tokens(before: int, after: int) -> None:
+    plain = Memory(False, before, after).eval()
+    output = plain(WORDS)
+    R = torch.eye(7).expand(3, -1, -1)
+    for A, gradient in zip(plain.probs, torch.autograd.grad(output[:, 1].sum(), plain.probs), strict=True):
+        R = R + ((A * gradient).clamp(min=0).mean(1)[..., before : before + 7]).detach() @ R
+    wanted = R[:, 0].clone()
+    wanted[:, 0] = 0
+    maps = [heedmap.explain(Memory(fused, before, after).eval(), WORDS, target=1)["text"] for fused in (True, False)]
+    for found in maps:
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    for method in ("rollout", "attention_gradcam", "transformer_attribution", "attn_lrp"):
+        fused, inline = (
+            heedmap.explain(Memory(f, before, after).eval(), WORDS, target=1, method=method) for f in (True, False)
+        )
+        torch.testing.assert_close(fused["text"], inline["text"], rtol=1e-3, atol=1e-5)

@@ -140,7 +140,7 @@ def _sharing(attentions: Sequence[Attention], group: Sequence[int]) -> Calls:
 
 def _share(a: Attention, b: Attention) -> bool:
     """Whether two calls have the same A because they have the same q, k and mask, not by chance."""
-    if (a.causal, a.scale, a.keys, a.heads) != (b.causal, b.scale, b.keys, b.heads):
+    if (a.causal, a.scale, a.columns, a.heads) != (b.causal, b.scale, b.columns, b.heads):
         return False
     one, other = (_scored(x) for x in (a, b))
     if len(one) != 2 or len(other) != 2 or not all(map(_same, one, other)):
@@ -180,8 +180,8 @@ def _side_by_side_of(parts: Sequence[Attention]) -> Attention:
     if len(parts) == 1:
         return first
     given = {f.name: getattr(first, f.name) for f in fields(Attention)}
-    given |= {"value": _side_by_side([_every_head(part)[:, :, : part.keys] for part in parts])}
-    return Joined(**given | {"query": None, "key": None, "mask": None, "probs": None}, parts=tuple(parts))
+    given |= {"value": _side_by_side([_every_head(part)[:, :, part.columns] for part in parts])}
+    return Joined(**given | {"query": None, "key": None, "mask": None, "probs": None, "skip": 0}, parts=tuple(parts))
 
 
 def _every_head(attention: Attention) -> Value:

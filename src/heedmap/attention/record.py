@@ -26,6 +26,10 @@ class Side(NamedTuple):
     row_axis: int
     heads_first: bool = False
 
+    def rows(self, start: int, count: int) -> Side:
+        """Some of the rows."""
+        return self._replace(tensor=self.tensor.narrow(self.row_axis, start, count))
+
 
 class Layout(NamedTuple):
     """How a tensor of the model becomes (batch, heads, rows, features): permute, then reshape.
@@ -68,7 +72,8 @@ class Attention:
         probs: A of inline attention, (batch, heads, queries, keys).
         probs_layout: how the model's own A becomes ``probs``.
         scored: of inline attention, what was multiplied to q kᵀ; None: not seen.
-        keys: number of real keys; further columns (bias_k, zero attention) are no tokens.
+        keys: number of real keys; further columns are no tokens: bias_k, zero attention, learned memory or prefixes.
+        skip: how many of those come before the keys.
         query_sources, value_sources: what q and v were computed from, indices into the tape's sources.
         sides: the tensors of the probe, by ``"queries"``, ``"keys"``, ``"values"``; empty outside the probe.
         version: of ``out`` when the model got it, to notice writes in place.
@@ -95,6 +100,12 @@ class Attention:
     given: Tensor | None = None
     version: int = 0
     place: Place | None = None
+    skip: int = 0
+
+    @property
+    def columns(self) -> slice:
+        """Where the real keys are among all columns."""
+        return slice(self.skip, self.skip + self.keys)
 
     @property
     def heads(self) -> int:
@@ -125,7 +136,7 @@ class Attention:
     def probabilities(self, rows: slice = slice(None)) -> Block:
         """A for a block of queries, without gradient, in the dtype of accumulation."""
         if self.probs is not None:
-            return self.probs.detach()[:, :, rows, : self.keys].to(self.dtype)
+            return self.probs.detach()[:, :, rows, self.columns].to(self.dtype)
         assert self.query is not None
         assert self.key is not None
         query = self.query.detach()[:, :, rows].to(self.dtype) * self.scale
@@ -134,7 +145,7 @@ class Attention:
         probs = torch.softmax(scores, dim=-1)
         if self.mask is not None:
             probs = probs.nan_to_num_(0.0)  # a query that may look nowhere
-        return probs[..., : self.keys]
+        return probs[..., self.columns]
 
     def _masked(self, scores: Block, rows: slice) -> Block:
         if self.causal:
@@ -152,7 +163,7 @@ class Attention:
 
     def gradient(self, out_gradient: Heads, rows: slice = slice(None)) -> Block:
         """∂y/∂A = (∂y/∂o) vᵀ for a block of queries; ``out_gradient`` is ∂y/∂o, (batch, heads, queries, features)."""
-        value = self.value.detach()[:, :, : self.keys].to(self.dtype)
+        value = self.value.detach()[:, :, self.columns].to(self.dtype)
         return _grouped(out_gradient[:, :, rows].to(self.dtype), value)
 
 

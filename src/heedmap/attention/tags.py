@@ -54,12 +54,16 @@ class Product(NamedTuple):
     operands: tuple[Tensor, Tensor]
 
 
+NONE = (0, 0)
+
+
 class Tag(NamedTuple):
     """What is known of a tensor: its sources, the products q kᵀ in it, and whether it is (made of) a softmax."""
 
     sources: frozenset[int]
     products: tuple[Product, ...] = ()
     softmax: str = ""  # "" no, "whole" still an attention matrix, "turned" its transpose, "derived" no longer one
+    learned: tuple[int, int] = NONE  # rows (on the last axis but one) before and after the others that no input made
 
 
 EMPTY = Tag(frozenset())
@@ -69,6 +73,24 @@ def scores(products: tuple[Product, ...]) -> Product | None:
     """The product that is q kᵀ: both sides are content where any is; else the first (learned queries)."""
     both = [p for p in products if p.query_sources and p.key_sources]
     return next(iter(both or products), None)
+
+
+def learned_rows(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tags: Sequence[tuple[Tensor, Tag]], result: Tensor
+) -> tuple[int, int]:
+    """How many rows before and after the others no input made: a memory or a prefix that was put beside keys and values."""
+    if func in ops.CONCATENATES:
+        axis = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+        if axis not in (-2, result.dim() - 2):
+            return NONE
+        made = [i for i, (_, tag) in enumerate(tags) if tag.sources]
+        before = sum(t.shape[-2] for t, _ in tags[: made[0]]) + tags[made[0]][1].learned[0]
+        return before, sum(t.shape[-2] for t, _ in tags[made[-1] + 1 :]) + tags[made[-1]][1].learned[1]
+    moved = func in ops.KEEPS_ATTENTION or func in ops.RESHAPES_ATTENTION or func in ops.SLICES_ATTENTION
+    first = next((t, tag) for t, tag in tags if tag.sources)
+    if moved and result.dim() > 1 and first[0].dim() > 1 and result.shape[-2:] == first[0].shape[-2:]:
+        return first[1].learned
+    return NONE
 
 
 def joined(

@@ -21,10 +21,12 @@ from heedmap.attention import operations as ops
 from heedmap.attention.record import Attention, Layout, Side
 from heedmap.attention.tags import (
     EMPTY,
+    NONE,
     Product,
     Source,
     Tag,
     joined,
+    learned_rows,
     pointwise,
     scores,
     softmax_after,
@@ -171,8 +173,11 @@ class Tape(TorchFunctionMode):
         if not tags:
             return EMPTY
         sources = tags[0].sources.union(*(t.sources for t in tags[1:])) if len(tags) > 1 else tags[0].sources
+        learned = NONE
+        if func in ops.CONCATENATES or any(t.learned != NONE for t in tags):
+            learned = learned_rows(func, args, kwargs, found, result)
         if not any(t.products or t.softmax for t in tags):
-            return Tag(sources) if len(tags) > 1 else tags[0]
+            return Tag(sources, learned=learned) if len(tags) > 1 or tags[0].learned != learned else tags[0]
         products: tuple[Product, ...] = ()
         if func not in ops.ENDS_PRODUCT:
             products = tuple(dict.fromkeys(p for t in tags for p in t.products))[:8]
@@ -181,7 +186,7 @@ class Tape(TorchFunctionMode):
         softmax = softmax_after(func, args, kwargs, found, result)
         if softmax == "whole" and any(t.softmax == "turned" for t in tags):
             products = turned(products)
-        return Tag(sources, products, softmax)
+        return Tag(sources, products, softmax, learned)
 
     def _write(self, tensor: Tensor, tag: Tag) -> None:
         """``tensor`` was written to in place: it, its base and all views of the same memory carry the union."""
@@ -219,8 +224,9 @@ class Tape(TorchFunctionMode):
             return self._unfollowed(out, tags, problem)
         layout = Layout(None, self.batch, self.heads_first)
         heads_query, heads_key, heads_value = (layout.apply(t) for t in (query, key, value))
-        keys = heads_key.shape[2] - self._extra_keys
-        sides = {"queries": heads_query, "keys": heads_key[:, :, :keys], "values": heads_value[:, :, :keys]}
+        skip, keys = _keys(heads_key.shape[2] - self._extra_keys, heads_query.shape[2], tags[2].learned)
+        rows = slice(skip, skip + keys)
+        sides = {"queries": heads_query, "keys": heads_key[:, :, rows], "values": heads_value[:, :, rows]}
         return self._record(
             Attention(
                 index=len(self.attentions),
@@ -237,6 +243,7 @@ class Tape(TorchFunctionMode):
                 query_sources=tags[0].sources,
                 value_sources=tags[2].sources,
                 sides={name: Side(t, 0, 2) for name, t in sides.items()} if self.trace_leaves else {},
+                skip=skip,
             )
         )
 
@@ -298,9 +305,11 @@ class Tape(TorchFunctionMode):
         layouts = [Layout(a, self.batch, self.heads_first) for a in axes]
         heads_probs, heads_value = layouts[0].apply(probs), layouts[1].apply(value)
         product = scores(tag.products)
-        sides = {"values": Side(heads_value, 0, 2)} if self.trace_leaves else {}
+        skip, keys = _keys(heads_value.shape[2], heads_probs.shape[2], NONE if axes[1] else value_tag.learned)
+        sides = {"values": Side(heads_value[:, :, skip : skip + keys], 0, 2)} if self.trace_leaves else {}
         if self.trace_leaves and product is not None:
-            sides |= {n: s for n, s in (("queries", product.query), ("keys", product.key)) if s is not None}
+            asked = None if product.key is None else product.key.rows(skip, keys)
+            sides |= {n: s for n, s in (("queries", product.query), ("keys", asked)) if s is not None}
         return self._record(
             Attention(
                 index=len(self.attentions),
@@ -308,7 +317,8 @@ class Tape(TorchFunctionMode):
                 out=out,
                 layout=layouts[2],
                 value=heads_value,
-                keys=heads_value.shape[2],
+                keys=keys,
+                skip=skip,
                 probs=heads_probs,
                 probs_layout=layouts[0],
                 scored=None if product is None else product.operands,
@@ -434,6 +444,12 @@ def _replaced(value: Any, by: Mapping[int, Tensor]) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_replaced(v, by) for v in value)
     return {k: _replaced(v, by) for k, v in value.items()} if type(value) is dict else value
+
+
+def _keys(columns: int, queries: int, learned: tuple[int, int]) -> tuple[int, int]:
+    """Where the keys begin and how many there are, without learned ones that stand beside the tokens that ask themselves."""
+    fits = columns != queries and columns - sum(learned) == queries
+    return (learned[0], queries) if fits else (0, columns)
 
 
 def _tensors(args: Iterable[Any], kwargs: dict[str, Any] | None = None) -> Iterator[Tensor]:

@@ -81,7 +81,7 @@ def propagate(replay: Replay, rules: str, share_constants: bool = False, inputs:
         relevance = handed.get(("A", a.index))
         if relevance is not None:
             layout = a.probs_layout or Layout(None, replay.batch, replay.heads_first)
-            found[a.index] = layout.apply(relevance)[..., : a.keys].to(a.dtype)
+            found[a.index] = layout.apply(relevance)[..., a.columns].to(a.dtype)
     return Relevances(found, {i: r for (kind, i), r in handed.items() if kind == "x" and r is not None})
 
 

@@ -60,7 +60,7 @@ def head_weights(
     attention: Attention, gradient: Tensor, rows: Float[Tensor, "batch queries"], columns: Float[Tensor, "batch keys"]
 ) -> Float[Tensor, "batch heads"]:
     """Mean of ∂y/∂A over the chosen rows and columns: a product of two sums, as ∂y/∂A = (∂y/∂o) vᵀ."""
-    value = attention.value.detach()[:, :, : attention.keys].to(attention.dtype)
+    value = attention.value.detach()[:, :, attention.columns].to(attention.dtype)
     value = (value * columns[:, None, :, None]).sum(2)
     value = value.repeat_interleave(attention.heads // value.shape[1], 1)
     asked = (gradient.to(attention.dtype) * rows[:, None, :, None]).sum(2)
