@@ -21,7 +21,7 @@ FULL_SCALE = 32768.0
 
 
 def read_image(path: Path) -> Image:
-    """An image file as RGB, turned as its EXIF data says; of an animation the first frame.
+    """An image file as a person sees it, RGB, upright; of an animation the first frame.
 
     Raises:
         InputError: no such file, no image, a damaged one, or more pixels than Pillow considers safe.

@@ -29,7 +29,9 @@ def test_an_array_a_path_and_an_image_are_the_same(tmp_path):
     assert rgb(Image.new("L", (3, 2))).mode == "RGB"
 
 
-@pytest.mark.parametrize("image", [7, np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((3, 4, 4), np.uint8), b"png"])
+@pytest.mark.parametrize(
+    "image", [7, np.full((4, 4), 3.0), np.full((4, 4, 3), -1.0), np.zeros((5, 4, 7), np.uint8), b"png"]
+)
 def test_what_is_no_image(image):
     with pytest.raises(InputError, match="expected a PIL image, a path, or an array"):
         rgb(image)

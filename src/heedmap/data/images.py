@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 """Of the files that are taken for pictures, in small letters."""
 
+PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
+"""Modes of Pillow whose colours are multiplied with their alpha → those of colours as they are."""
+
 
 def picture(source: Path | bytes, name: object) -> Image:
-    """A picture as RGB, turned as its EXIF data says; of an animation the first frame.
+    """A picture as :func:`upright_rgb` gives it; of an animation the first frame.
 
     Args:
         source: the file, or what would be in it.
@@ -32,7 +35,7 @@ def picture(source: Path | bytes, name: object) -> Image:
         SampleError: no such file, no image, a damaged one, or more pixels than Pillow considers safe.
     """
     with _opened(source, name) as opened:
-        return _upright_rgb(opened)
+        return upright_rgb(opened)
 
 
 def mask(source: Path | bytes, name: object) -> Bool[np.ndarray, "height width"]:
@@ -70,12 +73,28 @@ def _opened(source: Path | bytes, name: object) -> Iterator[Image]:
         ) from error
 
 
-def _upright_rgb(opened: Image) -> Image:
+def upright_rgb(image: Image) -> Image:
+    """A picture as a person sees it, RGB: turned as its EXIF data says, of 16 bits scaled, what is transparent on white.
+
+    Numbers of more than 8 bits are levels from 0 to 65,535, floats from 0 to 1; where they do not fit, from 0 to 255.
+    """
     from PIL import Image, ImageOps
 
-    image = ImageOps.exif_transpose(opened)
-    if image.mode.startswith("I"):  # of 16 bits; converting these to RGB would clip all that is above 255
-        image = Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
-    if "transparency" in image.info:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":  # converting these to RGB would clip all that is above 255
+        image = Image.fromarray(_levels(np.asarray(image), deep=image.mode.startswith("I;16")))
+    image = image.convert(PREMULTIPLIED.get(image.mode, image.mode))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+
+def _levels(values: np.ndarray, deep: bool) -> np.ndarray:
+    """Grey levels of any depth as bytes."""
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values)
+        scaled = values * 255 if values.max(initial=0) <= 1 else values
+    else:
+        scaled = values.clip(0, 0xFFFF) >> 8 if deep or values.max(initial=0) > 255 else values
+    return scaled.clip(0, 255).round().astype(np.uint8)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from heedmap.data.images import upright_rgb
 from heedmap.errors import InputError, OptionError
 from heedmap.explanation import Segment
 from heedmap.geometry import Geometry, Picture
@@ -99,7 +100,8 @@ def as_picture(image: Image.Image | Picture) -> Picture:
         return image
     if not isinstance(image, Image.Image):
         raise InputError(f"the image is a {type(image).__name__}; expected a PIL.Image.Image or a heedmap Picture")
-    return Picture(image.convert("RGB"), Geometry.whole(image.size))
+    shown = upright_rgb(image)
+    return Picture(shown, Geometry.whole(shown.size))
 
 
 def laid(

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from heedmap.data.images import upright_rgb
 from heedmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,11 +17,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+CHANNELS = (1, 3, 4)
+
+
 def rgb(image: Any) -> Image:
-    """A picture as RGB.
+    """A picture as a person sees it, RGB: the same for a file, however it is given.
 
     Args:
-        image: a PIL image; the path of a file; or an array (rows, columns, 3) of bytes.
+        image: a PIL image; the path of a file; or an array or tensor of one picture, (rows, columns), (rows, columns, channels)
+            or (channels, rows, columns), of 1, 3 or 4 channels: bytes, or floats from 0 to 1.
 
     Raises:
         InputError: anything else, or a file that is no image.
@@ -30,12 +37,30 @@ def rgb(image: Any) -> Image:
 
         return read_image(Path(image))
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return upright_rgb(image)
     shape, dtype = getattr(image, "shape", None), str(getattr(image, "dtype", ""))
-    if shape is not None and len(shape) == 3 and shape[-1] == 3 and dtype.endswith("uint8"):
-        return Image.fromarray(image.cpu().numpy() if hasattr(image, "cpu") else image)
+    if shape is not None:
+        array = _picture(np.asarray(image.detach().cpu() if hasattr(image, "detach") else image))
+        if array is not None:
+            return upright_rgb(Image.fromarray(array))
     what = type(image).__name__ + ("" if shape is None else f" of shape {tuple(shape)} and type {dtype}")
-    raise InputError(f"the image is a {what}; expected a PIL image, a path, or an array (rows, columns, 3) of uint8")
+    raise InputError(
+        f"the image is a {what}; expected a PIL image, a path, or an array of one picture, (rows, columns, 3), of uint8 or of "
+        "floats from 0 to 1"
+    )
+
+
+def _picture(array: np.ndarray) -> np.ndarray | None:
+    """(rows, columns) or (rows, columns, 3 or 4) of bytes; None where it is not clear what the array is."""
+    if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
+        array = (array * 255).round().astype(np.uint8)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or not array.size:
+        return None
+    if array.ndim == 3 and array.shape[-1] not in CHANNELS and array.shape[0] in CHANNELS:
+        array = array.transpose(1, 2, 0)
+    if array.ndim == 3 and array.shape[-1] not in CHANNELS:
+        return None
+    return np.ascontiguousarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array)
 
 
 def pixels(processor: Any, images: Sequence[Any]) -> dict[str, Tensor]:

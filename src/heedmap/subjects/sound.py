@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 ZERO_CROSSINGS = 16
 ROLL_OFF = 0.97
 LARGEST_STEP = 1000
+LOUDEST = 16.0
+"""Samples above are no sound from -1 to 1 that is a little too loud: they are of another scale."""
 
 
 def clip(audio: Any, rate: int) -> Float[Tensor, " samples"]:
     """A clip, resampled to ``rate`` where its own differs.
 
     Args:
-        audio: ``(samples, sampling_rate)``; the samples are a one-dimensional array or tensor, -1 to 1.
+        audio: ``(samples, sampling_rate)``, ``(sampling_rate, samples)`` or a dict with ``sampling_rate`` and ``array`` or
+            ``raw``; the samples are one-dimensional: floats from -1 to 1, or integers of 8, 16 or 32 bits at full scale.
         rate: samples a second that the model takes.
 
     Raises:
@@ -33,13 +36,20 @@ def clip(audio: Any, rate: int) -> Float[Tensor, " samples"]:
     import torch
 
     samples, own = _pair(audio)
-    wave = torch.as_tensor(samples).to(torch.float32)
+    wave = _scaled(torch.as_tensor(samples))
+    if wave.dim() == 2 and wave.shape[0] == 1:
+        wave = wave[0]
     if wave.dim() != 1 or not len(wave):
         raise InputError(
             f"the audio has shape {tuple(wave.shape)}; expected one channel of samples: average the channels first"
         )
     if not bool(wave.isfinite().all()):
         raise InputError("the audio holds samples that are not finite numbers; expected samples from -1 to 1")
+    if float(wave.abs().max()) > LOUDEST:
+        raise InputError(
+            f"the audio has samples up to {float(wave.abs().max()):.6g}; expected -1 to 1: divide by their full scale (32768 for "
+            "what was of 16 bits), or give the integers as int16"
+        )
     return wave if own == rate else resample(wave, own, rate)
 
 
@@ -105,10 +115,32 @@ def _kernel(down: int, up: int) -> tuple[Float[Tensor, "up taps"], int]:
     return (torch.sinc(scaled) * window * cutoff).to(torch.float32), width
 
 
-def _pair(audio: Any) -> tuple[Any, int]:
-    if not (isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[1], (int, float, np.number))):
+def _scaled(samples: Tensor) -> Float[Tensor, ...]:
+    """Samples from -1 to 1: integers by the full scale of their type; bytes are around 128, as in a file."""
+    import torch
+
+    if samples.dtype in (torch.int8, torch.int16, torch.int32):
+        return (samples.to(torch.float64) / -torch.iinfo(samples.dtype).min).to(torch.float32)
+    if samples.dtype == torch.uint8:
+        return (samples.to(torch.float32) - 128) / 128
+    if not samples.is_floating_point():
         raise InputError(
-            f"the audio is a {type(audio).__name__}; expected a pair (samples, sampling_rate), such as (array, 16000)"
+            f"the audio holds {samples.dtype} samples, of no known full scale; give int16, or floats from -1 to 1"
+        )
+    return samples.to(torch.float32)
+
+
+def _pair(audio: Any) -> tuple[Any, int]:
+    given = audio
+    if isinstance(audio, Mapping):
+        audio = (audio.get("array", audio.get("raw")), audio.get("sampling_rate"))
+    if isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[0], (int, float, np.number)):
+        audio = audio[::-1]
+    if not (
+        isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[1], (int, float, np.number))
+    ) or isinstance(audio[0], (int, float, str, type(None))):
+        raise InputError(
+            f"the audio is a {type(given).__name__}; expected a pair (samples, sampling_rate), such as (array, 16000)"
         )
     if audio[1] < 1 or not float(audio[1]).is_integer():
         raise InputError(f"the audio's sampling rate is {audio[1]}; expected a whole number of samples a second")
