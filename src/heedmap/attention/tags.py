@@ -83,6 +83,7 @@ def learned_rows(
         axis = kwargs.get("dim", args[1] if len(args) > 1 else 0)
         if axis not in (-2, result.dim() - 2):
             return NONE
+        tags = [(t, tag) for t, tag in tags if t.dim() == result.dim()]  # an empty tensor may have one axis
         made = [i for i, (_, tag) in enumerate(tags) if tag.sources]
         before = sum(t.shape[-2] for t, _ in tags[: made[0]]) + tags[made[0]][1].learned[0]
         return before, sum(t.shape[-2] for t, _ in tags[made[-1] + 1 :]) + tags[made[-1]][1].learned[1]

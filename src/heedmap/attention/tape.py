@@ -182,7 +182,9 @@ class Tape(TorchFunctionMode):
         if func not in ops.ENDS_PRODUCT:
             products = tuple(dict.fromkeys(p for t in tags for p in t.products))[:8]
         if func in ops.CONCATENATES:
-            products = joined([t.products for _, t in found], args, kwargs, result) or products
+            products = (
+                joined([tag.products for t, tag in found if t.dim() == result.dim()], args, kwargs, result) or products
+            )
         softmax = softmax_after(func, args, kwargs, found, result)
         if softmax == "whole" and any(t.softmax == "turned" for t in tags):
             products = turned(products)
