@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import repeat
 from typing import Any, Protocol, overload, runtime_checkable
@@ -10,6 +11,7 @@ from typing import Any, Protocol, overload, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from heedmap import narrow
 from heedmap.attention import tower
 from heedmap.attention.flow import State, check_followed
 from heedmap.attention.forward import Recording, recording_state
@@ -18,7 +20,7 @@ from heedmap.attention.inputs import ModelInputs, named
 from heedmap.attention.places import not_finite
 from heedmap.attention.record import Attention
 from heedmap.attention.wrapped import configuration, unwrapped
-from heedmap.errors import GradientError, InputError, OptionError, TargetError, UnknownNameError
+from heedmap.errors import AttentionError, GradientError, InputError, MixingError, OptionError, TargetError, UnknownNameError
 from heedmap.explanation import Explanation, Flow
 from heedmap.lrp.replay import Replay
 from heedmap.methods import METHODS, Method
@@ -80,6 +82,8 @@ def explain(
         target: None (each sample's own top prediction), a class index, a label, a tensor or array of one index or one for
             each sample (``logits.argmax(-1)``), a ``heedmap.targets.Target``, or a callable(output) → (batch,) tensor. A
             list always gives one Explanation per entry, all from one forward pass, also where it is as long as the batch.
+            Where a sample has several choices, ids (batch, choices, tokens), or a picture several texts, the target is one
+            of these (None: the one with the highest score) and the relevance that of its own words: each is one pass more.
         method: a name in ``heedmap.METHODS``, or a Method.
         full: also compute the whole R^{sx} matrices, ``Explanation.maps``.
         probe: prove, once per model and image size, that tokens mix in recorded attention only. False: at your own risk.
@@ -104,7 +108,9 @@ def explain(
     if not targets:
         raise TargetError("target is an empty list; give at least one target, or None for the top prediction")
     with recording_state(engine.model):
-        found = engine.explain(targets, recipe, resolved, full)
+        found = [
+            one for part, own in engine.narrowed(targets) for one in part.explain(own, recipe, resolved, full)
+        ]
     return found if isinstance(target, list) else found[0]
 
 
@@ -117,6 +123,7 @@ def inspect(model: nn.Module | Wrapped, inputs: Any, *, target: AnyTarget = None
     engine = _Engine(model, inputs, None, check=probe)
     (wanted,) = engine.targets([target])
     with recording_state(engine.model):
+        ((engine, (wanted,)),) = engine.narrowed([wanted])
         recording, segments = engine.record()
         try:
             run, _ = engine.choose(recording, segments, wanted, keep=False)
@@ -159,7 +166,7 @@ class _Engine:
         self.model = unwrapped(module)
         self.check, self.memory_budget = check, memory_budget
         self.inputs = ModelInputs.of(named(self.model, inputs), segments)
-        self.batch = tower.batch_size(self.inputs)
+        self.batch, self.mixed = tower.batch_size(self.inputs), ""
         names: Mapping[int, str] | None = labels if labels is not None else getattr(self.subject, "labels", None)
         config = configuration(self.model)
         self.context = Context.of(self.inputs, config, names, self.model.forward, self.subject)
@@ -169,9 +176,28 @@ class _Engine:
         meant = wanted if self.subject is None else [self.subject.meant(t, self.inputs) for t in wanted]
         return [as_target(t) for t in meant]
 
+    def narrowed(self, targets: Sequence[Target]) -> Iterator[tuple[_Engine, Sequence[Target]]]:
+        """What explains the targets: this, or where each rests on a part of the input, one on that part for each."""
+        whole = narrow.whole(self.model, self.inputs, self.context)
+        if whole is None or whole.mixed:
+            self.mixed = "" if whole is None else whole.mixed
+            yield self, targets
+            return
+        for part in [whole.part(target, self.context) for target in targets]:
+            engine = copy(self)
+            engine.inputs = whole.narrowed(part)
+            engine.batch = tower.batch_size(engine.inputs)
+            engine.context = replace(self.context, inputs=engine.inputs)
+            yield engine, [part]
+
     def record(self) -> tuple[Recording, Named]:
         """One forward pass, and the names of the segments of its streams."""
-        recording = tower.record(self.model, self.inputs, self.batch, self.check)
+        try:
+            recording = tower.record(self.model, self.inputs, self.batch, self.check)
+        except AttentionError as error:
+            if self.mixed:
+                raise MixingError(f"{self.mixed}; as one input: {error}") from error
+            raise
         return recording, named_segments(recording)
 
     def explain(

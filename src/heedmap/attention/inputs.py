@@ -161,8 +161,9 @@ def batch_size(inputs: Mapping[str, Any]) -> int:
     if len(set(sizes.values())) > 1 or 0 in sizes.values():
         given = ", ".join(f"{name}: {size}" for name, size in sizes.items())
         raise InputError(
-            f"the inputs have unequal (or empty) batches ({given}); repeat the smaller one, so that sample i of each "
-            "belongs together"
+            f"the inputs have unequal (or empty) batches ({given}), and no output that tells which belong together: "
+            "logits_per_image (images, texts), or boxes with logits (batch, boxes, texts); where sample i of each belongs "
+            "together, repeat the smaller one"
         )
     empty = next((name for name in sizes if not inputs[name].numel()), None)
     if empty is not None:

@@ -1,0 +1,290 @@
+"""An answer that rests on a part of the input alone: one of several choices, or one of several texts beside a picture.
+
+Multiple choice has ids (batch, choices, tokens) and a score for each choice, (batch, choices); a dual encoder with several texts
+for a picture gives (images, texts); a detector that is asked for texts gives (batch, boxes, texts). Each score is made of one
+choice (one text) alone. So the model is run once on all of it, to see which one is meant and what the others score; what is
+explained is a run on that part alone, after it was seen to give the same score.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heedmap.attention.inputs import ModelInputs, check_no_cache, contents, detached
+from heedmap.errors import MixingError, TargetError
+from heedmap.outputs import LOGITS, Context, get
+from heedmap.targets import Chosen, ClassLogit, DetectionQuery, Similarity, Target, TopPrediction, in_range, per_sample
+from heedmap.top import ranked
+
+Read = Callable[[Any], Tensor | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """One run on the whole input.
+
+    Attributes:
+        what: what a part is called, ``"choice"`` or ``"text"``.
+        inputs: all of them.
+        scores: (batch, parts), or of each box (batch, boxes, parts).
+        read: an output → its scores.
+        take: the part of each sample, (batch,) → the tensors of these parts.
+        exclusive: whether one part is right; False: each by itself; None: the scores are no logits.
+        mixed: why no part stands for itself; empty where it does.
+    """
+
+    what: str
+    inputs: ModelInputs
+    scores: Tensor
+    read: Read
+    take: Callable[[Tensor], dict[str, Tensor]]
+    exclusive: bool | None
+    mixed: str = ""
+
+    @property
+    def parts(self) -> int:
+        """How many there are of each sample."""
+        return self.scores.shape[-1]
+
+    def part(self, target: Target, context: Context) -> Part:
+        """The part that ``target`` means: its own index or label; without one the part with the highest score.
+
+        Raises:
+            TargetError: the target means no part.
+        """
+        boxes = self.scores.dim() == 3
+        if isinstance(target, (TopPrediction, ClassLogit)) or (isinstance(target, DetectionQuery) and boxes):
+            label, query = target.label, target.query if isinstance(target, DetectionQuery) else None
+        elif isinstance(target, Similarity) and target.reference is None and not boxes:
+            label, query = None, None
+        else:
+            raise TargetError(
+                f"each sample has {self.parts} {self.what}s, of which one is explained, and this target "
+                f"({type(target).__name__}) names none; give target=None for the most probable {self.what}, or its index, 0 "
+                f"to {self.parts - 1}; or call the model with one {self.what} a sample"
+            )
+        wanted = [
+            None if i is None else in_range(context.index(i) if isinstance(i, str) else i, self.parts, self.what)
+            for i in per_sample(label, len(self.scores), self.what)
+        ]
+        places = [self._best(i, one, query) for i, one in enumerate(wanted)]
+        box, picked = torch.tensor(places, device=self.scores.device).T
+        return Part(self, picked, box if boxes else None)
+
+    def _best(self, sample: int, part: int | None, box: int | None) -> tuple[int, int]:
+        """The box (0 where there are none) and the part of the highest score, among those that were asked for."""
+        scores = self.scores[sample].float()
+        scores = scores if scores.dim() == 2 else scores[None]
+        rows = range(len(scores)) if box is None else [in_range(box, len(scores), "query")]
+        columns = range(self.parts) if part is None else [part]
+        best = int(scores[list(rows)][:, list(columns)].argmax())
+        return rows[best // len(columns)], columns[best % len(columns)]
+
+    def narrowed(self, part: Part) -> ModelInputs:
+        """The inputs with this part of each sample alone."""
+        less = copy.copy(self.inputs)
+        less.update(self.take(part.picked))
+        return less
+
+
+@dataclass(frozen=True, eq=False)
+class Part(Target):
+    """The score of one part of each sample, of a run on that part alone.
+
+    Attributes:
+        whole: the run on all parts.
+        picked: (batch,), the part of each sample.
+        box: (batch,), where each part has a score for each box.
+    """
+
+    whole: Whole
+    picked: Tensor
+    box: Tensor | None
+
+    def choose(self, output: Any, context: Context) -> Chosen:
+        """See :meth:`Target.choose`; probabilities and prediction are those of the run on all parts.
+
+        Raises:
+            MixingError: the score is another one without the other parts.
+        """
+        values = self.values(output)
+        why = "the output has another shape" if values is None else self.difference(values)
+        if values is None or why:
+            raise MixingError(why)
+        row = self.row(self.whole.scores)
+        name, what = partial(self._name, context), self.whole.what
+        words = []
+        for i, index in enumerate(self.picked.tolist()):
+            query = "" if self.box is None else f"query {int(self.box[i])}, "
+            label = "" if name(index) == f"{what} {index}" else f": {name(index)}"
+            words.append(f"{query}{what} {index} (of {self.whole.parts}){label}")
+        top, exclusive = row.argmax(-1), self.whole.exclusive
+        odds = None if exclusive is None else ranked(row, self.picked, name, exclusive=exclusive)
+        return Chosen(values, tuple(words), top, self.again, odds, tuple(map(name, top.tolist())))
+
+    def again(self, output: Any) -> Tensor:
+        """The values of another output, of whatever inputs."""
+        values = self.values(output)
+        if values is None:
+            raise TargetError(f"the output for one {self.whole.what} a sample has another shape than before")
+        return values
+
+    def values(self, output: Any) -> Tensor | None:
+        """(batch,): the scores of the parts; None where the output is not as it has to be for one part a sample."""
+        scores, batch = self.whole.read(output), len(self.picked)
+        if scores is None:
+            return None
+        if self.box is not None:
+            fits = scores.shape == (*self.whole.scores.shape[:2], 1)
+            return scores[torch.arange(batch, device=scores.device), self.box, 0] if fits else None
+        if self.whole.what == "choice":
+            return scores[:, 0] if scores.shape == (batch, 1) else None
+        return scores.diagonal() if scores.shape == (batch, batch) else None
+
+    def row(self, scores: Tensor) -> Tensor:
+        """(batch, parts): the scores of all parts; of boxes, at the box."""
+        return scores if self.box is None else scores[torch.arange(len(scores), device=scores.device), self.box]
+
+    def difference(self, values: Tensor) -> str:
+        """Why these are not the values of the run on all parts; empty where they are, but for rounding."""
+        alone, among = values.detach(), self.row(self.whole.scores).gather(1, self.picked[:, None])[:, 0]
+        size = self.whole.scores
+        if self.box is not None:  # parts that are padding have the lowest number there is
+            size = size.gather(2, self.picked[:, None, None].expand(*size.shape[:2], 1))[..., 0]
+        allowed = torch.finfo(values.dtype).eps ** 0.5 * size.abs().amax(-1).double()
+        if bool(((alone.double() - among.double()).abs() <= allowed).all()) or not bool(torch.isfinite(among).all()):
+            return ""
+        what = self.whole.what
+        return (
+            f"{what} {self.picked.tolist()} has the score {_told(alone)} alone, and {_told(among)} beside the other "
+            f"{what}s: the {what}s influence one another, so a map of one alone would be wrong, and there is none"
+        )
+
+    def _name(self, context: Context, index: int) -> str:
+        label = context.short(index)
+        return f"{self.whole.what} {index}" if label == f"class {index}" else label
+
+
+def whole(model: nn.Module, inputs: ModelInputs, context: Context) -> Whole | None:
+    """A run on the whole input, where its answer rests on parts of it alone; None: it is to be explained as it is.
+
+    To be called within :func:`heedmap.attention.forward.recording_state`.
+
+    Raises:
+        InputError: a cache of earlier tokens is given.
+        MixingError: several texts of a picture influence one another.
+    """
+    content = [inputs[name] for name in contents(inputs)]
+    sizes = {value.shape[0] for value in content}
+    ids = [value for value in content if not value.is_floating_point()]
+    choices = {tuple(value.shape[:2]) for value in ids if value.dim() == 3}
+    if not ids or 0 in sizes or not (len(sizes) == 2 or (len(sizes) == len(choices) == 1)):
+        return None
+    check_no_cache(inputs)
+    output = _output(model, inputs)
+    if len(sizes) == 2:
+        found = _texts(model, inputs, context, output, sizes)
+    else:
+        found = _choices(inputs, context, output, *choices.pop())
+    if found is None:
+        return None
+    part = found.part(TopPrediction(), context)
+    values = part.values(_output(model, found.narrowed(part)))
+    if values is None:
+        return None
+    why = part.difference(values)
+    if why and found.what == "text":
+        raise MixingError(why)
+    return replace(found, mixed=why)
+
+
+def _output(model: nn.Module, inputs: ModelInputs) -> Any:
+    """What the model answers; None where it refuses the inputs, which is told when it is recorded."""
+    torch.manual_seed(0)
+    try:
+        with torch.no_grad():
+            return model(**detached(inputs))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:
+        return None
+
+
+def _choices(inputs: ModelInputs, context: Context, output: Any, batch: int, count: int) -> Whole | None:
+    read = partial(_score_of_each, context, batch)
+    scores = read(output)
+    if count < 2 or scores is None or scores.shape != (batch, count):
+        return None
+    parted = {n: v for n, v in inputs.items() if isinstance(v, Tensor) and v.shape[:2] == (batch, count)}
+
+    def take(picked: Tensor) -> dict[str, Tensor]:
+        return {n: v[torch.arange(batch, device=v.device), picked.to(v.device)][:, None] for n, v in parted.items()}
+
+    return Whole("choice", inputs, scores.detach(), read, take, context.exclusive)
+
+
+def _score_of_each(context: Context, batch: int, output: Any) -> Tensor | None:
+    """(batch, choices): of the logits in the output, the ones with two dimensions."""
+    if isinstance(output, Tensor):
+        return output if output.dim() == 2 else None
+    output = context.read(output)
+    names = [n for n in output if isinstance(n, str) and "logits" in n] if hasattr(output, "keys") else []
+    parts = [get(output, name) for name in (*LOGITS, *names)] if not isinstance(output, (tuple, list)) else output
+    fits = (p for p in parts if isinstance(p, Tensor) and p.dim() == 2 and len(p) == batch and p.is_floating_point())
+    return next(fits, None)
+
+
+def _texts(model: nn.Module, inputs: ModelInputs, context: Context, output: Any, sizes: set[int]) -> Whole | None:
+    read = partial(_score_of_boxes if get(context.read(output), "pred_boxes") is not None else _score_of_pairs, context)
+    scores = read(output)
+    if scores is None or not scores.numel():
+        return None
+    batch, parts, boxes = len(scores), scores.shape[-1], scores.dim() == 3
+    texts = batch * parts if boxes else parts
+    if {batch, texts} != sizes:
+        return None
+    parted = {n: v for n, v in inputs.items() if isinstance(v, Tensor) and v.dim() > 0 and len(v) == texts}
+    if all(parted[name].is_floating_point() for name in contents(inputs) if name in parted):
+        return None
+
+    def take(picked: Tensor) -> dict[str, Tensor]:
+        rows = picked + torch.arange(batch, device=picked.device) * parts if boxes else picked
+        return {n: v[rows.to(v.device)] for n, v in parted.items()}
+
+    logits = boxes or get(context.read(output), "logits_per_image") is not None
+    alone = boxes or getattr(model, "logit_bias", None) is not None  # each pair is right or wrong by itself
+    return Whole("text", inputs, scores.detach(), read, take, not alone if logits else None)
+
+
+def _score_of_boxes(context: Context, output: Any) -> Tensor | None:
+    """(batch, boxes, texts)."""
+    output = context.read(output)
+    logits, boxes = get(output, "logits"), get(output, "pred_boxes")
+    if not (isinstance(logits, Tensor) and isinstance(boxes, Tensor) and logits.dim() == 3):
+        return None
+    return logits if logits.shape[:2] == boxes.shape[:2] else None
+
+
+def _score_of_pairs(context: Context, output: Any) -> Tensor | None:
+    """(images, texts): their logits, or the cosine of their embeddings."""
+    output = context.read(output)
+    logits = get(output, "logits_per_image")
+    if isinstance(logits, Tensor):
+        return logits if logits.dim() == 2 else None
+    image, text = (get(output, f"{side}_features") for side in ("image", "text"))
+    if image is None and isinstance(output, (tuple, list)) and len(output) >= 2:
+        image, text = output[:2]
+    if not all(isinstance(one, Tensor) and one.dim() == 2 for one in (image, text)) or image.shape[1] != text.shape[1]:
+        return None
+    return torch.cosine_similarity(image[:, None], text[None], dim=-1)
+
+
+def _told(values: Tensor) -> str:
+    return "[" + ", ".join(f"{value:.4g}" for value in values.tolist()) + "]"
