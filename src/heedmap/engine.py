@@ -20,7 +20,15 @@ from heedmap.attention.inputs import ModelInputs, named
 from heedmap.attention.places import not_finite
 from heedmap.attention.record import Attention
 from heedmap.attention.wrapped import configuration, unwrapped
-from heedmap.errors import AttentionError, GradientError, InputError, MixingError, OptionError, TargetError, UnknownNameError
+from heedmap.errors import (
+    AttentionError,
+    GradientError,
+    InputError,
+    MixingError,
+    OptionError,
+    TargetError,
+    UnknownNameError,
+)
 from heedmap.explanation import Explanation, Flow
 from heedmap.lrp.replay import Replay
 from heedmap.methods import METHODS, Method
@@ -108,9 +116,7 @@ def explain(
     if not targets:
         raise TargetError("target is an empty list; give at least one target, or None for the top prediction")
     with recording_state(engine.model):
-        found = [
-            one for part, own in engine.narrowed(targets) for one in part.explain(own, recipe, resolved, full)
-        ]
+        found = [one for part, own in engine.narrowed(targets) for one in part.explain(own, recipe, resolved, full)]
     return found if isinstance(target, list) else found[0]
 
 
