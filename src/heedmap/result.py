@@ -227,8 +227,8 @@ def without_segment(recording: Recording) -> tuple[str, ...]:
     if not left:
         return ()
     return (
-        f"no token begins in {', '.join(left)} (masks, positions, features of other tokens?); segments={{input: name}} says which "
-        "inputs are content",
+        f"no token begins in {', '.join(left)} (masks, positions, features of other tokens?); segments={{input: name}} says "
+        "which inputs are content",
     )
 
 
