@@ -85,7 +85,10 @@ def misfit(model: nn.Module, inputs: Mapping[str, Any]) -> str | None:
     """Why a model may have failed on its tokens: an id outside its vocabulary, or more than it has positions for."""
     config = configuration(model)
     get = getattr(model, "get_input_embeddings", None)
-    size = getattr(get() if callable(get) else None, "num_embeddings", None)
+    try:
+        size = getattr(get() if callable(get) else None, "num_embeddings", None)
+    except NotImplementedError:  # of a model with two vocabularies, or none
+        size = None
     limit = next((n for n in (getattr(config, a, None) for a in LIMITS) if isinstance(n, int) and n > 0), None)
     for name, value in inputs.items():
         if not (isinstance(value, Tensor) and name.endswith("input_ids") and value.numel()):
