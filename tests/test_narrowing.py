@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import (
     BertConfig,
     BertForMultipleChoice,
+    BertModel,
     CLIPConfig,
     CLIPModel,
     DistilBertConfig,
@@ -232,6 +233,37 @@ def test_two_embeddings() -> None:
         torch.testing.assert_close(found[name], wanted[name], rtol=1e-4, atol=1e-6)
 
 
+class Matching(nn.Module):
+    """Questions and documents, each with an embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bert = livened(BertModel(BertConfig(**TEXT)))
+
+    def forward(self, question: Tensor, document: Tensor) -> Any:
+        return tuple(self.bert(input_ids=ids).last_hidden_state[:, 0] for ids in (question, document))
+
+
+class Sum(Matching):
+    """One embedding of both."""
+
+    def forward(self, question: Tensor, document: Tensor) -> Any:
+        return {"features": sum(super().forward(question, document))}
+
+
+def texts() -> dict[str, Tensor]:
+    torch.manual_seed(4)
+    return {"question": torch.randint(5, 45, (1, 6)), "document": torch.randint(5, 45, (3, 8))}
+
+
+def test_one_of_several_documents() -> None:
+    model, inputs = Matching().eval(), texts()
+    found = heedmap.explain(model, inputs, target=1)
+    wanted = heedmap.explain(model, {**inputs, "document": inputs["document"][1:2]}, target=Similarity())
+    assert found.target == ("text 1 (of 3)",)
+    same(found, wanted)
+
+
 @pytest.mark.parametrize("kind", SEEKERS)
 @pytest.mark.parametrize("images", [1, 2])
 def test_boxes_of_one_of_several_texts(kind: str, images: int) -> None:
@@ -348,17 +380,8 @@ def test_batches_that_do_not_fit() -> None:
     far["input_ids"] = far["input_ids"] + 100
     with pytest.raises(InputError, match="index out of range"):
         heedmap.explain(dual(), far)
-    inputs = {name: pictures(1, 3)[name] for name in ("input_ids", "pixel_values")}
     with pytest.raises(InputError, match="no output that tells which belong together"):
-        heedmap.explain(Features(), inputs, target=lambda out: out["features"][:, 0])
-
-
-class Features(ComparingTexts):
-    """Something of pictures and texts, without scores of pairs."""
-
-    def forward(self, input_ids: Tensor, pixel_values: Tensor) -> dict[str, Tensor]:
-        out = self.inner(input_ids=input_ids, pixel_values=pixel_values)
-        return {"features": out.text_embeds + out.image_embeds}
+        heedmap.explain(Sum().eval(), texts(), target=lambda out: out["features"][:, 0])
 
 
 @pytest.mark.parametrize("kind", ["choices", "texts"])
