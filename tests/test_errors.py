@@ -70,7 +70,7 @@ def clip() -> CLIPModel:
 
 
 def test_unequal_batches() -> None:
-    inputs = {**WORDS, "pixel_values": torch.randn(1, 3, 16, 16)}
+    inputs = {"input_ids": WORDS["input_ids"][:0], "pixel_values": torch.randn(1, 3, 16, 16)}
     with pytest.raises(errors.InputError, match="unequal"):
         heedmap.explain(clip(), inputs)
 

@@ -172,7 +172,7 @@ class _Engine:
         self.model = unwrapped(module)
         self.check, self.memory_budget = check, memory_budget
         self.inputs = ModelInputs.of(named(self.model, inputs), segments)
-        self.batch, self.mixed = tower.batch_size(self.inputs), ""
+        self.batch, self.mixed = 0, ""  # known when it is known whether the answer rests on a part
         names: Mapping[int, str] | None = labels if labels is not None else getattr(self.subject, "labels", None)
         config = configuration(self.model)
         self.context = Context.of(self.inputs, config, names, self.model.forward, self.subject)
@@ -186,7 +186,7 @@ class _Engine:
         """What explains the targets: this, or where each rests on a part of the input, one on that part for each."""
         whole = narrow.whole(self.model, self.inputs, self.context)
         if whole is None or whole.mixed:
-            self.mixed = "" if whole is None else whole.mixed
+            self.batch, self.mixed = tower.batch_size(self.inputs), "" if whole is None else whole.mixed
             yield self, targets
             return
         for part in [whole.part(target, self.context) for target in targets]:

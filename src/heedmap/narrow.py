@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heedmap.attention.inputs import ModelInputs, check_no_cache, contents, detached
-from heedmap.errors import MixingError, TargetError
+from heedmap.attention.inputs import ModelInputs, check_no_cache, contents, detached, misfit
+from heedmap.errors import InputError, MixingError, TargetError
 from heedmap.outputs import LOGITS, Context, get
 from heedmap.targets import Chosen, ClassLogit, DetectionQuery, Similarity, Target, TopPrediction, in_range, per_sample
 from heedmap.top import ranked
@@ -88,8 +88,10 @@ class Whole:
         return rows[best // len(columns)], columns[best % len(columns)]
 
     def narrowed(self, part: Part) -> ModelInputs:
-        """The inputs with this part of each sample alone."""
+        """The inputs with this part of each sample alone; without labels for a loss, which would be of the whole."""
         less = copy.copy(self.inputs)
+        for name in [name for name in less if "labels" in name]:
+            del less[name]
         less.update(self.take(part.picked))
         return less
 
@@ -178,7 +180,7 @@ def whole(model: nn.Module, inputs: ModelInputs, context: Context) -> Whole | No
     To be called within :func:`heedmap.attention.forward.recording_state`.
 
     Raises:
-        InputError: a cache of earlier tokens is given.
+        InputError: a cache of earlier tokens is given, or batches are unequal and the model refuses them.
         MixingError: several texts of a picture influence one another.
     """
     content = [inputs[name] for name in contents(inputs)]
@@ -190,6 +192,8 @@ def whole(model: nn.Module, inputs: ModelInputs, context: Context) -> Whole | No
     check_no_cache(inputs)
     output = _output(model, inputs)
     if len(sizes) == 2:
+        if isinstance(output, Exception):
+            raise InputError(_refused(model, inputs, output)) from output
         found = _texts(model, inputs, context, output, sizes)
     else:
         found = _choices(inputs, context, output, *choices.pop())
@@ -206,15 +210,23 @@ def whole(model: nn.Module, inputs: ModelInputs, context: Context) -> Whole | No
 
 
 def _output(model: nn.Module, inputs: ModelInputs) -> Any:
-    """What the model answers; None where it refuses the inputs, which is told when it is recorded."""
+    """What the model answers; where it refuses the inputs, its exception, which has no scores."""
     torch.manual_seed(0)
     try:
         with torch.no_grad():
             return model(**detached(inputs))
     except torch.OutOfMemoryError:
         raise
-    except Exception:
-        return None
+    except Exception as error:
+        return error
+
+
+def _refused(model: nn.Module, inputs: ModelInputs, error: Exception) -> str:
+    shapes = ", ".join(f"{name} {tuple(inputs[name].shape)}" for name in contents(inputs))
+    return (
+        f"the inputs have unequal batches ({shapes}), which {type(model).__name__} refuses: "
+        f"{misfit(model, inputs) or repr(error)} (if sample i of each belongs together, repeat the smaller one)"
+    )
 
 
 def _choices(inputs: ModelInputs, context: Context, output: Any, batch: int, count: int) -> Whole | None:
