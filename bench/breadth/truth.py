@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 PARTS = ("attentions", "encoder_attentions", "decoder_attentions", "cross_attentions")
 
@@ -42,8 +43,10 @@ def expected(model: nn.Module, inputs: Mapping[str, Any], target: Callable[[Any]
     other = eager(model)
     torch.manual_seed(3)
     with torch.enable_grad():
+        seen = Softmaxes()
         try:
-            output = other(**inputs, output_attentions=True)
+            with seen:
+                output = other(**inputs, output_attentions=True)
         except TypeError as error:
             raise NoOracle("the model does not return its attention") from error
         if not torch.allclose(target(output), target(other(**inputs)), rtol=1e-3, atol=1e-5):
@@ -53,9 +56,29 @@ def expected(model: nn.Module, inputs: Mapping[str, Any], target: Callable[[Any]
             raise NoOracle("the model does not return its attention")
         score = target(output).sum()
         flat = [a for group in found for maps in group.values() for a in maps]
+        if any(seen.times(a) > 1 for a in flat):
+            raise NoOracle("a map is computed twice, and returned once: its gradient is a part")
         grads = iter(torch.autograd.grad(score, flat, allow_unused=True))
     paired = [{k: [(a, next(grads)) for a in maps] for k, maps in group.items()} for group in found]
     return [of_group(group) for group in paired if any(g is not None for pairs in group.values() for _, g in pairs)]
+
+
+class Softmaxes(TorchFunctionMode):
+    """Keeps what each softmax of four axes gave: a model may compute one map twice, for parts of the values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") == "softmax" and result.dim() == 4:
+            self.found.append(result.detach())
+        return result
+
+    def times(self, attention: Tensor) -> int:
+        """How often this map was computed."""
+        return sum(a.shape == attention.shape and torch.equal(a.to(attention.dtype), attention) for a in self.found)
 
 
 def groups(output: Any) -> Iterator[dict[str, tuple[Tensor, ...]]]:

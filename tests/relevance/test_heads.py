@@ -154,19 +154,36 @@ def test_what_is_read_apart_stays_apart() -> None:
     torch.testing.assert_close(both["text"], alone["text"])
 
 
-def test_values_in_halves_of_a_real_model() -> None:
-    """DiffLlama calls fused attention twice with one q and k, where its eager form has one matrix."""
+def test_values_in_halves_of_a_real_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DiffLlama calls attention twice with one q and k: A is one, and its gradient the sum of both calls'."""
     from transformers import DiffLlamaConfig, DiffLlamaForCausalLM
+    from transformers.models.diffllama import modeling_diffllama
 
     torch.manual_seed(1)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     config = DiffLlamaConfig(**sizes, intermediate_size=48, vocab_size=60, pad_token_id=0)
-    model, maps = DiffLlamaForCausalLM(config).eval(), []
+    model, ids = DiffLlamaForCausalLM(config).eval(), torch.arange(5, 12)[None]
     for p in model.parameters():
         p.data *= 3
-    for kernel in ("eager", "sdpa"):
-        model.set_attn_implementation(kernel)
-        found = heedmap.explain(model, torch.arange(5, 12)[None], target=7)
-        maps.append(found["text"])
-        assert [a.heads for a in found.flow.attentions] == [4, 4]
-    torch.testing.assert_close(maps[0], maps[1], rtol=1e-3, atol=1e-6)
+    found = [heedmap.explain(model, ids, target=7, drop_self=False)]
+    model.set_attn_implementation("eager")
+    found.append(heedmap.explain(model, ids, target=7, drop_self=False))
+
+    calls: list[Tensor] = []
+    plain = modeling_diffllama.eager_attention_forward
+
+    def kept(*args: Any, **kwargs: Any) -> Any:
+        out, probs = plain(*args, **kwargs)
+        calls.append(probs)
+        return out, probs
+
+    monkeypatch.setattr(modeling_diffllama, "eager_attention_forward", kept)
+    gradients = torch.autograd.grad(model(ids).logits[:, -1, 7].sum(), calls)
+    R = torch.eye(7)[None]
+    for n in (0, 2):
+        A, gradient = calls[n], gradients[n] + gradients[n + 1]
+        torch.testing.assert_close(A, calls[n + 1])
+        R = R + (A * gradient).clamp(min=0).mean(1).detach() @ R
+    for one in found:
+        assert [a.heads for a in one.flow.attentions] == [4, 4]
+        torch.testing.assert_close(one["text"], R[:, -1], rtol=1e-3, atol=1e-6)

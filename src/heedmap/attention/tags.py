@@ -120,7 +120,8 @@ def _beside(sides: Sequence[Side | None], axis: int) -> Side | None:
     if any(side is None or side.batch_axis != 0 for side in sides):
         return None
     tensors = [side.tensor.movedim(side.row_axis, -2) for side in sides if side is not None]
-    return Side(torch.cat(tensors, axis), 0, -2)
+    alike = len({(t.shape[:-2], t.shape[-1] if axis == -2 else t.shape[-2]) for t in tensors}) == 1
+    return Side(torch.cat(tensors, axis), 0, -2) if alike else None
 
 
 def softmax_after(
