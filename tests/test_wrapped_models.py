@@ -99,3 +99,27 @@ def test_models_that_cannot_be_explained_are_refused_in_words(model):
         heedmap.explain("some/name", IDS)
     with pytest.raises(HeedmapError, match="meta device"):
         heedmap.explain(copy.deepcopy(model).to("meta"), IDS)
+
+
+class Bag(nn.Module):
+    """Takes its tensors in a dict, as a SentenceTransformer does."""
+
+    def __init__(self, inside):
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, features):
+        return self.inside(**features)
+
+
+def test_tensors_inside_a_dict_are_told_where_they_belong(model):
+    for inputs in ({"features": {"input_ids": IDS}}, ({"input_ids": IDS},)):
+        with pytest.raises(InputError, match=r"get_submodule\('inside'\), BertForSequenceClassification, takes them"):
+            heedmap.explain(Bag(model), inputs)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore::DeprecationWarning")
+def test_a_traced_model_is_refused_in_words():
+    traced = torch.jit.trace(nn.Sequential(nn.Linear(4, 4)), torch.zeros(1, 4))
+    with pytest.raises(HeedmapError, match=r"traced or scripted.*explain the module that it was made from"):
+        heedmap.explain(traced, torch.zeros(1, 4))

@@ -280,9 +280,8 @@ def object_probabilities(
     scores = logits.detach().float()
     if none is None:
         return scores.sigmoid()
-    probabilities = scores.softmax(-1)
-    probabilities[..., none] = -1
-    return probabilities
+    hidden = torch.arange(scores.shape[-1], device=scores.device) == none
+    return scores.softmax(-1).masked_fill(hidden, -1).detach()
 
 
 def labels_tokens(logits: Tensor, context: Context) -> bool:

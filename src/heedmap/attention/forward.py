@@ -298,7 +298,8 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
         with tape:
             return model(**given)
     except (IndexError, RuntimeError) as error:
-        reason = None if isinstance(error, HeedmapError) else misfit(model, inputs)
+        known = isinstance(error, (HeedmapError, torch.OutOfMemoryError))
+        reason = None if known else misfit(model, inputs)
         if reason is None:
             raise
         raise InputError(f"{type(model).__name__} failed: {reason} ({error})") from error

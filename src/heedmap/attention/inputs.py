@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,11 +47,11 @@ def named(model: nn.Module, inputs: Any) -> dict[str, Any]:
             for name, parameter in called.parameters.items():
                 if parameter.kind is parameter.VAR_POSITIONAL and name in found:
                     raise TypeError(f"forward takes *{name}: give a dict, or a model whose forward names its inputs")
-            return {name: _tensor(name, value) for name, value in found.items()}
+            return _flat(model, {name: _tensor(name, value) for name, value in found.items()})
         if isinstance(inputs, Mapping) or hasattr(inputs, "keys"):
             found = {str(k): inputs[k] for k in inputs}
             called.bind_partial(**found)
-            return {name: _tensor(name, value) for name, value in found.items()}
+            return _flat(model, {name: _tensor(name, value) for name, value in found.items()})
     except TypeError as error:
         known = ", ".join(called.parameters)
         raise InputError(f"the inputs do not fit {type(model).__name__}.forward({known}): {error}") from error
@@ -84,10 +84,9 @@ def _tensor(name: str, value: Any) -> Any:
 def misfit(model: nn.Module, inputs: Mapping[str, Any]) -> str | None:
     """Why a model may have failed on its tokens: an id outside its vocabulary, or more than it has positions for."""
     config = configuration(model)
-    get = getattr(model, "get_input_embeddings", None)
     try:
-        size = getattr(get() if callable(get) else None, "num_embeddings", None)
-    except NotImplementedError:  # of a model with two vocabularies, or none
+        size = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):  # it has none, or several
         size = None
     limit = next((n for n in (getattr(config, a, None) for a in LIMITS) if isinstance(n, int) and n > 0), None)
     for name, value in inputs.items():
@@ -182,7 +181,27 @@ def check_required(model: nn.Module, inputs: Mapping[str, Any]) -> None:
     if missing:
         raise InputError(
             f"{type(model).__name__} needs {', '.join(missing)}, but was given {', '.join(inputs) or 'nothing'}"
+            + _advice(model, inputs)
         )
+
+
+def _flat(model: nn.Module, found: dict[str, Any]) -> dict[str, Any]:
+    """``found``; InputError where all content is inside a dict: relevance is told by the name of an input."""
+    for name, value in () if contents(found) else found.items():
+        if isinstance(value, Mapping) and any(isinstance(one, Tensor) for one in value.values()):
+            raise InputError(
+                f"the tensors are inside {name}, and heedmap needs them by names of their own{_advice(model, value)}"
+            )
+    return found
+
+
+def _advice(model: nn.Module, names: Iterable[str]) -> str:
+    """Which part of the model could be explained instead: the first whose ``forward`` has all the names."""
+    wanted = set(names)
+    for path, module in model.named_modules():
+        if path and wanted and wanted <= inspect.signature(module.forward).parameters.keys():
+            return f"; its part model.get_submodule({path!r}), {type(module).__name__}, takes them: explain that"
+    return ""
 
 
 def check_no_cache(inputs: Mapping[str, Any]) -> None:
