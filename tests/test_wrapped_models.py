@@ -123,3 +123,16 @@ def test_a_traced_model_is_refused_in_words():
     traced = torch.jit.trace(nn.Sequential(nn.Linear(4, 4)), torch.zeros(1, 4))
     with pytest.raises(HeedmapError, match=r"traced or scripted.*explain the module that it was made from"):
         heedmap.explain(traced, torch.zeros(1, 4))
+
+
+def test_distributed_data_parallel(model, tmp_path):
+    import torch.distributed
+
+    wanted = heedmap.explain(model, IDS, target="pos")["text"]
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(copy.deepcopy(model))
+        assert torch.equal(heedmap.explain(wrapped, IDS, target="pos")["text"], wanted)
+        assert all(p.requires_grad for p in wrapped.parameters())
+    finally:
+        torch.distributed.destroy_process_group()

@@ -88,7 +88,7 @@ def _check_entries(tape: Tape, graph: Graph, positions: dict[int, dict[int, Tens
         if stream.leaves and not positions[stream.index]:
             names = sorted({tape.sources[i].name for i in stream.leaves})
             raise GradientError(
-                f"no gradient passes from {', '.join(names)} to the first attention that reads it (quantised weights, "
+                f"no gradient passes from {', '.join(names)} to the first attention that reads it (zero or quantised weights, "
                 f"torch.no_grad or detach in the model, or queries that are not known): {ADVICE}"
             )
 
@@ -120,7 +120,7 @@ def _probes(tape: Tape, edges: list[Edge]) -> list[_Probe]:
             elif side != "keys" and probe.state:
                 raise GradientError(
                     f"no gradient passes from the {side} of attention {edge.attention} to attention {max(probe.state)} of "
-                    f"the same stream (quantised weights, torch.no_grad or detach in the model, or scores that are no "
+                    f"the same stream (zero or quantised weights, torch.no_grad or detach in the model, or scores that are no "
                     f"product): {ADVICE}"
                 )
     return found
