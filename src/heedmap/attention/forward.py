@@ -22,7 +22,7 @@ from heedmap.attention.layout import Part
 from heedmap.attention.places import told
 from heedmap.attention.probe import Verdict
 from heedmap.attention.tape import Tape
-from heedmap.errors import AttentionError, HeedmapError, InputError, MixingError, ModelStateError
+from heedmap.errors import AttentionError, GradientError, HeedmapError, InputError, MixingError, ModelStateError
 
 _Trained = tuple[nn.Module, str, nn.Parameter]
 
@@ -300,6 +300,11 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
     except (IndexError, RuntimeError) as error:
         known = isinstance(error, (HeedmapError, torch.OutOfMemoryError))
         reason = None if known else misfit(model, inputs)
+        if reason is None and "leaf Variable" in str(error):
+            raise GradientError(
+                "the model writes in place to what an operation without a gradient made (a quantised kernel whose weights are "
+                f"packed after its first run?), so no gradient could pass; load the model anew, and explain it first: {error}"
+            ) from error
         if reason is None:
             raise
         raise InputError(f"{type(model).__name__} failed: {reason} ({error})") from error
