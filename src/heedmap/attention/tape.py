@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from heedmap.attention import einsum, multihead, places
+from heedmap.attention import einsum, kernels, multihead, places
 from heedmap.attention import operations as ops
 from heedmap.attention.record import Attention, Layout, Side
 from heedmap.attention.tags import (
@@ -128,6 +128,8 @@ class Tape(TorchFunctionMode):
             return self._multi_head(args, kwargs)
         if func in ops.PRODUCTS:
             return self._product(func, args, kwargs)
+        if kernels.lacks_gradient(func):
+            return self._propagate(func, args, kwargs, kernels.Linear.apply(func, *args))
         result = func(*args, **kwargs)
         if isinstance(result, Tensor):
             return self._propagate(func, args, kwargs, result)
