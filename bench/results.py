@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from heedmap.errors import HeedmapError
-from heedmap.evaluate.folder import SUMMARY, RunFolder, read_summary
-from heedmap.evaluate.page import verdict
+from heedmap.evaluate.harness.folder import SUMMARY, RunFolder, read_summary
+from heedmap.evaluate.harness.page import verdict
 from heedmap.packaged import fetch
 from heedmap.zoo.recipes import ZOO
 from heedmap.zoo.train import trained
@@ -211,7 +211,7 @@ def measure(experiment: Experiment, folder: Path) -> None:
     """
     if (folder / SUMMARY).exists():
         return
-    program = [sys.executable, "-c", "from heedmap.cli import main; main()", "evaluate"]
+    program = [sys.executable, "-c", "from heedmap.cli.main import main; main()", "evaluate"]
     subprocess.run([*program, *filled(experiment, folder.parent), "--out", str(folder)], check=True)
 
 

@@ -12,11 +12,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import heedmap
-from heedmap import cli
+from heedmap.cli.main import main as cli
 from heedmap.errors import InputError
-from heedmap.explanation import AttentionInfo, Explanation, Flow, Segment, StreamInfo
-from heedmap.geometry import Geometry, Picture
+from heedmap.explanation import Explanation
+from heedmap.explanation_data import Segment
+from heedmap.flow import AttentionInfo, Flow, StreamInfo
 from heedmap.methods.cards import CARDS
+from heedmap.picture import Geometry, Picture
 from heedmap.targets import DetectionQuery, NextToken
 
 FLOW = Flow(
@@ -311,7 +313,7 @@ def test_main_exits_with_the_code(subject, monkeypatch, capsys):
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; sys.argv = ['heedmap', '--help']\n"
-        "from heedmap.cli import main\n"
+        "from heedmap.cli.main import main\n"
         "try: main()\n"
         "finally: sys.exit(bool({'torch', 'transformers', 'matplotlib', 'numpy'} & set(sys.modules)))"
     )

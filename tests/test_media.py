@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from heedmap.errors import InputError
-from heedmap.media import read_audio, read_boxes, read_image
+from heedmap.models.media import read_audio, read_boxes, read_image
 
 
 def _wav(path: Path, samples: np.ndarray, rate: int = 16000, width: int = 2, channels: int = 1) -> Path:

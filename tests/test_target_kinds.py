@@ -22,9 +22,9 @@ from transformers import (
 )
 
 import heedmap
-from heedmap.answers import detections, objects
-from heedmap.arguments import as_target, parse_target
+from heedmap.cli.arguments import as_target, parse_target
 from heedmap.errors import TargetError
+from heedmap.models.answers import detections, objects
 from heedmap.outputs import Context, fields_of, no_object
 from heedmap.targets import AnswerSpan, ClassLogit, DetectionQuery, NextToken, TokenLabel
 
@@ -269,7 +269,7 @@ def test_a_subject_takes_words_and_leaves_special_tokens_out(folder):
 
 
 def test_the_page_lists_the_labelled_words(folder):
-    from heedmap.webpage.predictions import predictions
+    from heedmap.models.predictions import predictions
 
     subject = heedmap.load(folder)
     with torch.no_grad():

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 import heedmap
 from heedmap import Explanation, Subject
-from heedmap.evaluate.evidence import pointing, share
-from heedmap.media import read_audio
+from heedmap.evaluate.metrics.evidence import pointing, share
 from heedmap.methods.cards import CARDS
+from heedmap.models.media import read_audio
 from heedmap.packaged import fetch
 from heedmap.targets import NextToken
 from known.rows import Row, kept, read

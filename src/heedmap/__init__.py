@@ -6,19 +6,19 @@ The public names are imported when first used, so that ``import heedmap`` itself
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from heedmap.version import __version__
 
 _HOMES = {
     "explain": "heedmap.engine",
     "inspect": "heedmap.engine",
-    "load": "heedmap.subjects",
-    "Subject": "heedmap.subjects",
-    "MODELS": "heedmap.subjects",
+    "load": "heedmap.models",
+    "Subject": "heedmap.models",
+    "MODELS": "heedmap.models",
     "METHODS": "heedmap.methods",
     "Method": "heedmap.methods",
     "Explanation": "heedmap.explanation",
-    "Segment": "heedmap.explanation",
-    "Flow": "heedmap.explanation",
+    "Segment": "heedmap.explanation_data",
+    "Flow": "heedmap.flow",
     "HeedmapError": "heedmap.errors",
 }
 
@@ -43,9 +43,11 @@ if TYPE_CHECKING:
     from heedmap import errors, targets
     from heedmap.engine import explain, inspect
     from heedmap.errors import HeedmapError
-    from heedmap.explanation import Explanation, Flow, Segment
+    from heedmap.explanation import Explanation
+    from heedmap.explanation_data import Segment
+    from heedmap.flow import Flow
     from heedmap.methods import METHODS, Method
-    from heedmap.subjects import MODELS, Subject, load
+    from heedmap.models import MODELS, Subject, load
 
 
 def __getattr__(name: str) -> Any:

@@ -29,7 +29,8 @@ from heedmap.errors import (
     TargetError,
     UnknownNameError,
 )
-from heedmap.explanation import Explanation, Flow
+from heedmap.explanation import Explanation
+from heedmap.flow import Flow
 from heedmap.lrp.replay import Replay
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET, Readout, Run

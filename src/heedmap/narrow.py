@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from heedmap.attention.inputs import ModelInputs, check_no_cache, contents, detached, misfit
 from heedmap.errors import InputError, MixingError, TargetError
-from heedmap.outputs import LOGITS, Context, get
+from heedmap.outputs import LOGITS, Context, get, ranked
 from heedmap.targets import Chosen, ClassLogit, DetectionQuery, Similarity, Target, TopPrediction, in_range, per_sample
-from heedmap.top import ranked
 
 Read = Callable[[Any], Tensor | None]
 

@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 from typing import Any
 
+from heedmap.version import __version__
+
 LIBRARIES = ("torch", "transformers")
 
 
@@ -24,9 +26,7 @@ def origin(model: Any, name: str | None = None) -> dict[str, str]:
 @cache
 def versions() -> dict[str, str]:
     """``heedmap``, ``python`` and the libraries under it → version."""
-    import heedmap
-
-    found = {"heedmap": heedmap.__version__, "python": python_version()}
+    found = {"heedmap": __version__, "python": python_version()}
     for library in LIBRARIES:
         try:
             found[library] = version(library)

@@ -11,15 +11,18 @@ from dataclasses import dataclass, field, is_dataclass
 from typing import Any, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from heedmap.errors import TargetError, UnknownNameError
+from heedmap.explanation_data import Top
 
 LOGITS = ("logits", "question_answering_score", "logits_per_image", "itm_score")
 """Names under which models return class scores, in the order in which they are looked for."""
 SEVERAL_LABELS = "multi_label_classification"
 """What transformers calls it where each class is right or wrong by itself."""
+MOST = 5
+"""The most probable answers that are told."""
 INFERRED = "inferred"
 """``no_object``: found from the number of logits and of names."""
 BACKGROUND = ("o", "outside", "background", "blank", "<blank>")
@@ -382,3 +385,28 @@ def background(context: Context, classes: int, *, frames: bool) -> Bool[Tensor, 
         if name.casefold() in BACKGROUND and 0 <= index < classes:
             found[index] = True
     return found if not bool(found.all()) else torch.zeros_like(found)
+
+
+def ranked(
+    logits: Float[Tensor, "batch classes"],
+    picked: Int[Tensor, " batch"],
+    name: Callable[[int], str],
+    *,
+    exclusive: bool = True,
+    most: int = MOST,
+) -> Top:
+    """The ``most`` most probable classes of each sample, and how probable the picked one is.
+
+    Args:
+        logits: scores of all classes.
+        picked: the class that is explained.
+        name: class index → its name.
+        exclusive: whether one class is right (softmax) or each by itself (sigmoid).
+        most: how many to keep, fewer where there are fewer classes.
+    """
+    scores = logits.detach().float()
+    probabilities = (scores.softmax(-1) if exclusive else scores.sigmoid()).cpu()
+    best = probabilities.topk(min(most, probabilities.shape[-1]), -1)
+    target = probabilities.gather(1, picked.cpu()[:, None])[:, 0]
+    labels = tuple(tuple(map(name, row)) for row in best.indices.tolist())
+    return Top(labels, best.values.contiguous(), target, "softmax" if exclusive else "sigmoid")

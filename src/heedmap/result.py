@@ -12,7 +12,9 @@ from heedmap.attention.forward import Recording
 from heedmap.attention.inputs import contents
 from heedmap.attention.layout import Part, leaf_rows
 from heedmap.errors import HeedmapError
-from heedmap.explanation import AttentionInfo, Explanation, Flow, Segment, StreamInfo
+from heedmap.explanation import Explanation
+from heedmap.explanation_data import Segment
+from heedmap.flow import AttentionInfo, Flow, StreamInfo
 from heedmap.methods import Method
 from heedmap.methods.leaves import part_rows
 from heedmap.methods.run import RowsOf, Run

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from heedmap.errors import TargetError
+from heedmap.explanation_data import Top
 from heedmap.outputs import (
     INFERRED,
     background,
@@ -25,6 +26,7 @@ from heedmap.outputs import (
     no_object,
     object_probabilities,
     place_name,
+    ranked,
     real_places,
     spells_sound,
     two_embeddings,
@@ -33,7 +35,6 @@ from heedmap.outputs import Context as Context
 from heedmap.outputs import class_logits as class_logits
 from heedmap.outputs import get as get
 from heedmap.outputs import pooled as pooled
-from heedmap.top import Top, ranked
 
 OneOrEach = int | str | tuple[int | str | None, ...] | list[int | str | None] | None
 """An index or a name; for each sample its own in a sequence; None: the one that the model holds most probable."""

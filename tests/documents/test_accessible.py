@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 import heedmap
-from heedmap.answers import alignment, detections
-from heedmap.cli import app
+from heedmap.cli.main import app
+from heedmap.models.answers import alignment, detections
 from heedmap.zoo.samples import MATERIALS
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="there is no axe to look at pages with")

@@ -9,13 +9,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import heedmap
-from heedmap.cli import app
-from heedmap.data import shapes
+from heedmap.cli.choosing import table
+from heedmap.cli.main import app
 from heedmap.errors import InputError
-from heedmap.evaluate.choosing import table
-from heedmap.evaluate.comparing import compare
-from heedmap.evaluate.contenders import contenders
-from heedmap.evaluate.faithfulness import spearman
+from heedmap.evaluate.experiments.comparing import compare
+from heedmap.evaluate.harness.contenders import contenders
+from heedmap.evaluate.metrics.faithfulness import spearman
+from heedmap.zoo import world
 
 RUN = CliRunner()
 LIST = "dog red ; cat blue ; sun green ? cat"
@@ -24,7 +24,7 @@ LIST = "dog red ; cat blue ; sun green ? cat"
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pictures") / "scene.png"
-    Image.fromarray(shapes.make_scene(0, "test", 4).image).save(path)
+    Image.fromarray(world.make_scene(0, "test", 4).image).save(path)
     return path
 
 

@@ -13,16 +13,16 @@ from pycocotools import mask as coco_mask
 from transformers import DetrImageProcessor
 
 import heedmap
-from heedmap.data.sample import Found, Objects, Region, Sample
-from heedmap.data.shapes import make_scene
+from heedmap.datasets.sample import Found, Objects, Region, Sample
 from heedmap.errors import InputError, OptionError
-from heedmap.evaluate import detection
-from heedmap.evaluate.coco import encoded
-from heedmap.evaluate.detection import Detection, _box_overlap, _object_of, _probabilities, _unpadded
-from heedmap.evaluate.protocol import Contender
-from heedmap.evaluate.run import Plan, run
-from heedmap.evaluate.zoo_samples import shown
-from heedmap.subjects.processors import Processors
+from heedmap.evaluate.experiments import detection
+from heedmap.evaluate.experiments.detection import Detection, _box_overlap, _object_of, _probabilities, _unpadded
+from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.harness.run import Plan, run
+from heedmap.evaluate.metrics.coco import encoded
+from heedmap.models.processors import Processors
+from heedmap.zoo.dataset import shown
+from heedmap.zoo.world import make_scene
 
 GENERIC, RANDOM = Contender("generic", "generic"), Contender("random", "random")
 

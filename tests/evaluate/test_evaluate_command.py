@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from heedmap.cli import app
-from heedmap.data import shapes
+from heedmap.cli.main import app
+from heedmap.zoo import world
 
 RUN = CliRunner()
 SMALL = ("--method", "rollout", "--batch", "8")
@@ -23,10 +23,10 @@ def _json(*arguments: str) -> dict:
 def vqa(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shapes world as a VQA v2 folder with box features beside it, and one picture without features."""
     folder = tmp_path_factory.mktemp("vqa")
-    shapes.write_vqa(folder, "test", 6)
+    world.write_vqa(folder, "test", 6)
     (folder / "features").mkdir()
     for index in range(5):
-        found = shapes.regions(shapes.make_scene(0, "test", index))
+        found = world.regions(world.make_scene(0, "test", index))
         pixels = found.positions * 96
         np.savez(folder / "features" / f"{index}.npz", features=found.features, boxes=pixels, image_w=96, image_h=96)
     return folder
@@ -46,7 +46,7 @@ def test_perturbation_on_a_vqa_folder(vqa: Path, tmp_path: Path) -> None:
 
 def test_perturbation_on_a_folder_of_pictures(tmp_path: Path) -> None:
     for index in range(12):
-        scene = shapes.make_scene(0, "test", index)
+        scene = world.make_scene(0, "test", index)
         path = tmp_path / "data" / scene.objects[0].shape / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(scene.image).save(path)
@@ -125,7 +125,7 @@ def test_the_other_evaluations_run_on_the_zoo(command: tuple[str, ...], key: str
 
 
 def test_detection_reads_coco(tmp_path: Path) -> None:
-    shapes.write_coco(tmp_path / "coco", "val", 4)
+    world.write_coco(tmp_path / "coco", "val", 4)
     data = ("--data", f"coco:{tmp_path / 'coco'}", "--file", "split=val2014")
     summary = _json("detection", "zoo/detr-shapes", "--out", str(tmp_path / "run"), *data, *SMALL)
     assert summary["data"]["kind"] == "coco"

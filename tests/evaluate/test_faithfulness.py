@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from heedmap.evaluate.faithfulness import (
+from heedmap.evaluate.metrics.faithfulness import (
     NEGATIVE,
     POSITIVE,
     area,

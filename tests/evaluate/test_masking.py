@@ -10,7 +10,7 @@ import torch
 import heedmap
 from heedmap.errors import InputError
 from heedmap.evaluate.answer import held
-from heedmap.evaluate.masking import filling, free_tokens, masked, real_tokens, repeated, spread
+from heedmap.evaluate.perturb.masking import filling, free_tokens, masked, real_tokens, repeated, spread
 from heedmap.zoo.samples import MATERIALS
 from heedmap.zoo.samples.sample import together
 

@@ -5,15 +5,15 @@ import pytest
 import torch
 
 import heedmap
-from heedmap.data.sample import Answers, Match, Region, Sample
+from heedmap.datasets.sample import Answers, Match, Region, Sample
 from heedmap.errors import InputError, OptionError, SampleError
-from heedmap.evaluate.contenders import contender
-from heedmap.evaluate.masking import repeated
-from heedmap.evaluate.perturbation import Perturbation
-from heedmap.evaluate.removal import without
+from heedmap.evaluate.experiments.perturbation import Perturbation
+from heedmap.evaluate.harness.contenders import contender
+from heedmap.evaluate.perturb.masking import repeated
+from heedmap.evaluate.perturb.removal import without
 from heedmap.evaluate.scoring import AnswerScorer, MatchScorer
-from heedmap.evaluate.zoo_samples import answered
 from heedmap.targets import class_logits
+from heedmap.zoo.dataset import answered
 
 NAMES = ("lxmert-shapes", "visualbert-shapes", "vit-shapes", "clip-shapes")
 PAIR = [contender("generic"), contender("random")]

@@ -10,11 +10,11 @@ import torch
 import transformers as tr
 
 import heedmap
-from heedmap.data.sample import Answers, Rationale, Sample
+from heedmap.datasets.sample import Answers, Rationale, Sample
 from heedmap.errors import InputError, OptionError
-from heedmap.evaluate.protocol import Contender
-from heedmap.evaluate.rationales import Rationales
-from heedmap.evaluate.words import (
+from heedmap.evaluate.experiments.rationales import Rationales
+from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.metrics.words import (
     agreement,
     reasons,
     rebuilt,

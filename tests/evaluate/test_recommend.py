@@ -10,9 +10,9 @@ from rich.console import Console
 
 import heedmap
 from heedmap.errors import AttentionError, InputError, OptionError, TargetError, UnknownNameError
-from heedmap.evaluate.protocol import Contender
-from heedmap.evaluate.ranking import Recommendation, recommendation
-from heedmap.evaluate.recommend import recommend
+from heedmap.evaluate.experiments.recommend import recommend
+from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
 from heedmap.zoo.samples import MATERIALS

@@ -12,16 +12,16 @@ import pyarrow.parquet as parquet
 import pytest
 
 import heedmap
-from heedmap.data.sample import Sample
+from heedmap.datasets.sample import Sample
 from heedmap.errors import FileFormatError, InputError, OptionError, OutputError, SampleError
-from heedmap.evaluate.contenders import contender, contenders, crossed
-from heedmap.evaluate.folder import RunFolder, read_summary
-from heedmap.evaluate.perturbation import Perturbation
-from heedmap.evaluate.run import Plan, fingerprint, run
-from heedmap.evaluate.zoo_samples import ZooSamples, answered
+from heedmap.evaluate.experiments.perturbation import Perturbation
+from heedmap.evaluate.harness.contenders import contender, contenders, crossed
+from heedmap.evaluate.harness.folder import RunFolder, read_summary
+from heedmap.evaluate.harness.run import Plan, fingerprint, run
+from heedmap.zoo.dataset import ZooSamples, answered
 
 NAME = "zoo/visualbert-shapes"
-COMMAND = [sys.executable, "-c", "from heedmap.cli import main; main()", "evaluate", "perturbation", NAME]
+COMMAND = [sys.executable, "-c", "from heedmap.cli.main import main; main()", "evaluate", "perturbation", NAME]
 COMMAND += ["--method", "rollout", "--samples", "40", "--batch", "4"]
 
 

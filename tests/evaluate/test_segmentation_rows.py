@@ -9,18 +9,18 @@ from PIL import Image
 from transformers import CLIPImageProcessor
 
 import heedmap
-from heedmap.data.sample import Answers, Found, Objects, Region, Sample
-from heedmap.data.shapes import SPLITS
+from heedmap.datasets.sample import Answers, Found, Objects, Region, Sample
 from heedmap.errors import InputError, OptionError
-from heedmap.evaluate import segmentation
-from heedmap.evaluate.evidence import patch_evidence
-from heedmap.evaluate.masks import AREAS
-from heedmap.evaluate.protocol import Contender
-from heedmap.evaluate.run import Plan, run
+from heedmap.evaluate.experiments import segmentation
+from heedmap.evaluate.experiments.segmentation import Segmentation
+from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.harness.run import Plan, run
+from heedmap.evaluate.metrics.evidence import patch_evidence
+from heedmap.evaluate.metrics.masks import AREAS
 from heedmap.evaluate.seen import seen_mask
-from heedmap.evaluate.segmentation import Segmentation
-from heedmap.evaluate.zoo_samples import shown
-from heedmap.subjects.processors import Processors
+from heedmap.models.processors import Processors
+from heedmap.zoo.dataset import shown
+from heedmap.zoo.world import SPLITS
 
 GENERIC, RANDOM = Contender("generic", "generic"), Contender("random", "random")
 FOUND = Segmentation(target="found")
@@ -75,7 +75,7 @@ def test_the_zoos_pictures_with_the_objects_of_each_label(name, labels):
     reader = shown(subject)
     assert len(reader) == SPLITS["test"] == len(set(reader.keys))
     sample = reader[len(reader) - 1]
-    scene = heedmap.data.shapes.make_scene(0, "test", len(reader) - 1)
+    scene = heedmap.zoo.world.make_scene(0, "test", len(reader) - 1)
     assert isinstance(sample.inputs["image"], Image.Image)
     assert np.array_equal(np.asarray(sample.inputs["image"]), scene.image)
     assert len(sample.truth.objects) == labels * len(scene.objects)

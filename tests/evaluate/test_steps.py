@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heedmap.errors import OptionError
-from heedmap.evaluate.steps import PRESETS, area, chance, kept, order, preset_of, removed
+from heedmap.evaluate.metrics.schedule import PRESETS, area, chance, kept, order, preset_of, removed
 
 
 @pytest.mark.parametrize(

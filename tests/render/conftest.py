@@ -7,7 +7,9 @@ import torch
 from hand_made import HOSTILE, attention, patches, segment
 from PIL import Image
 
-from heedmap.explanation import Explanation, Flow, Segment, StreamInfo
+from heedmap.explanation import Explanation
+from heedmap.explanation_data import Segment
+from heedmap.flow import Flow, StreamInfo
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import torch
 from hand_made import patches, segment
 from PIL import Image
 
-from heedmap.explanation import Explanation, Flow
-from heedmap.geometry import Geometry, Picture
+from heedmap.explanation import Explanation
+from heedmap.flow import Flow
+from heedmap.picture import Geometry, Picture
 from heedmap.render.overlay import heat_grid, overlay
 from heedmap.render.plot import plot
 from heedmap.render.side_by_side import side_by_side

@@ -2,7 +2,8 @@
 
 import torch
 
-from heedmap.explanation import AttentionInfo, Segment
+from heedmap.explanation_data import Segment
+from heedmap.flow import AttentionInfo
 
 HOSTILE = (
     "[CLS]",

@@ -4,7 +4,7 @@ import math
 import torch
 from hand_made import HOSTILE, segment
 
-from heedmap.explanation import Flow
+from heedmap.flow import Flow
 from heedmap.render.data import to_json
 
 

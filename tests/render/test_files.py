@@ -11,7 +11,7 @@ from PIL import Image
 
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.explanation import Explanation
-from heedmap.geometry import Geometry, Picture
+from heedmap.picture import Geometry, Picture
 from heedmap.render.files import WRITERS, check_path, write, write_comparison
 
 

@@ -8,7 +8,7 @@ from hand_made import patches, segment
 from PIL import Image
 
 from heedmap.errors import InputError, MissingLibraryError, OptionError
-from heedmap.geometry import Geometry, Picture
+from heedmap.picture import Geometry, Picture
 from heedmap.render.colours import PICTURE, table
 from heedmap.render.overlay import heat_grid, overlay
 

@@ -11,8 +11,8 @@ from hand_made import patches, segment
 from PIL import Image
 
 from heedmap.errors import InputError
+from heedmap.explanation_data import Top
 from heedmap.render.page import comparison_page, explanation_fragment, explanation_page
-from heedmap.top import Top
 
 VOID = {"meta", "img", "polygon", "input", "br"}
 

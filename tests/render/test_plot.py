@@ -8,7 +8,7 @@ from hand_made import patches, segment
 from PIL import Image
 
 from heedmap.errors import InputError, UnknownNameError
-from heedmap.geometry import Geometry, Picture
+from heedmap.picture import Geometry, Picture
 from heedmap.render.fonts import drawable
 from heedmap.render.plot import plot
 from heedmap.render.themes import THEMES

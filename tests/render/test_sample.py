@@ -6,7 +6,8 @@ import torch
 from hand_made import segment
 
 from heedmap.errors import HeedmapError
-from heedmap.render.sample import sample, visible
+from heedmap.printable import visible
+from heedmap.render.sample import sample
 
 
 def test_what_is_not_finite_or_not_taken_in_is_not_known():

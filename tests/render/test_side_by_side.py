@@ -7,7 +7,7 @@ from hand_made import HOSTILE, patches, segment
 from PIL import Image
 
 from heedmap.errors import InputError, UnknownNameError
-from heedmap.geometry import Geometry, Picture
+from heedmap.picture import Geometry, Picture
 from heedmap.render.cells import row
 from heedmap.render.side_by_side import side_by_side
 from heedmap.render.tokens import placed_words

@@ -2,8 +2,8 @@ import pytest
 from hand_made import attention
 from rich.console import Console
 
-from heedmap.explanation import Flow, StreamInfo
-from heedmap.render.table import attention_lines, flow_rich, flow_table, rows_read
+from heedmap.flow import Flow, StreamInfo, attention_lines, flow_table, rows_read
+from heedmap.render.table import flow_rich
 
 TEXT = StreamInfo("text", 9, ("text",), ((0,),))
 

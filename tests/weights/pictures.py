@@ -14,8 +14,8 @@ from test_known_evidence import PAIRS, heard, left_share, shares
 
 import heedmap
 from heedmap import Explanation
-from heedmap.media import read_audio
 from heedmap.methods.cards import CARDS
+from heedmap.models.media import read_audio
 from heedmap.packaged import fetch
 from known.reactions import REACTIONS, unmarked
 from known.speech import say

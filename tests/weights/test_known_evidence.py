@@ -14,7 +14,7 @@ from PIL import Image
 
 import heedmap
 from heedmap import Subject
-from heedmap.media import read_audio
+from heedmap.models.media import read_audio
 from heedmap.targets import NextToken
 from known.reactions import REACTIONS, centre, unmarked
 from known.speech import Sentence

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from heedmap import Subject
-from heedmap.media import read_audio
+from heedmap.models.media import read_audio
 from known.reactions import REACTIONS, unmarked
 
 pytestmark = pytest.mark.weights

@@ -5,9 +5,9 @@ import torch
 from transformers import AutoTokenizer
 
 import heedmap
-from heedmap.data.shapes import ANSWERS, KINDS, VOCABULARY
 from heedmap.errors import UnknownNameError
 from heedmap.zoo.tasks import answers, questions
+from heedmap.zoo.world import ANSWERS, KINDS, VOCABULARY
 
 SIZES = {
     "visualbert": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},

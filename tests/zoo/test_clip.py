@@ -7,12 +7,12 @@ from torch.nn import Linear
 from torch.nn.functional import avg_pool2d
 
 import heedmap
-from heedmap.data.shapes import COLOURS, SHAPES, Shapes, caption, judge
-from heedmap.zoo.store import shipped
+from heedmap.models.shipped import shipped
 from heedmap.zoo.tasks import captions
 from heedmap.zoo.tasks.captions import CHOICES, HARD, LONGEST, LOOKS, PHRASES, WORDS
 from heedmap.zoo.tasks.pictures import SIDE, pixel_values, scenes
 from heedmap.zoo.tasks.places import BESIDE, NOTHING, PATCH, WINDOW, look_aside, waves
+from heedmap.zoo.world import COLOURS, SHAPES, Shapes, caption, judge
 
 TOWER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
 SETTINGS = {"vision": TOWER, "text": TOWER, "projection_dim": 8, "patches": 1.0, "outlines": 4.0}

@@ -9,10 +9,10 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from heedmap.cli import app
-from heedmap.zoo import commands
+from heedmap.cli import zoo as commands
+from heedmap.cli.main import app
+from heedmap.models.shipped import shipped
 from heedmap.zoo.recipes import ZOO
-from heedmap.zoo.store import shipped
 from heedmap.zoo.tasks import lists
 
 
@@ -44,7 +44,7 @@ def test_a_model_that_is_not_shipped_is_said_so(toy):
 
 
 def test_listing_imports_no_torch():
-    code = "import sys, heedmap.zoo.commands; print({'torch', 'transformers'} & set(sys.modules))"
+    code = "import sys, heedmap.cli.zoo; print({'torch', 'transformers'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 

@@ -12,13 +12,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import heedmap
-from heedmap.cli import app
-from heedmap.evaluate.zoo import weights
-from heedmap.gallery import commands, drawing, page
-from heedmap.gallery.show import METHODS, MOST, show
+from heedmap.cli import demo as commands
+from heedmap.cli.main import app
+from heedmap.models.shipped import shipped
 from heedmap.zoo import samples
+from heedmap.zoo.evidence import weights
+from heedmap.zoo.gallery import drawing, page
+from heedmap.zoo.gallery.show import METHODS, MOST, show
 from heedmap.zoo.samples import MATERIALS, pictures
-from heedmap.zoo.store import shipped
 
 TEXTS = ("bart-dates", "gpt-lists")
 
@@ -143,7 +144,7 @@ def test_every_shipped_model_has_samples():
 
 
 def test_the_command_imports_nothing_heavy():
-    code = "import sys, heedmap.cli; print({'torch', 'transformers', 'numpy', 'PIL'} & set(sys.modules))"
+    code = "import sys, heedmap.cli.main; print({'torch', 'transformers', 'numpy', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -216,7 +217,7 @@ def test_the_outline_follows_the_mask():
 
 
 def test_a_model_that_is_never_right_is_told(subjects, monkeypatch):
-    monkeypatch.setattr("heedmap.gallery.show.TRIED", 2)
+    monkeypatch.setattr("heedmap.zoo.gallery.show.TRIED", 2)
     monkeypatch.setattr(pictures, "SURE", 1.0)
     with pytest.raises(heedmap.errors.ModelLoadError, match="wrong about every test sample"):
         show(subjects["detr-shapes"], "detr-shapes")

@@ -6,12 +6,12 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 import heedmap
-from heedmap.data.shapes import SHAPES, Shapes
 from heedmap.targets import DetectionQuery
 from heedmap.zoo.tasks import cells, detection
 from heedmap.zoo.tasks.coco import average_precision
 from heedmap.zoo.tasks.detection import CELLS, NOTHING, STRIDE, centred
 from heedmap.zoo.tasks.pictures import SIDE, pixel_values, scenes
+from heedmap.zoo.world import SHAPES, Shapes
 
 SETTINGS = {
     "backbone": {"embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1]},

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import heedmap
-from heedmap.data.easy_vqa import KINDS, EasyVqa, boxes, drawn, kind_of
+from heedmap.datasets.easy_vqa import KINDS, EasyVqa, boxes, drawn, kind_of
 from heedmap.errors import ModelLoadError, TrainingError
 from heedmap.packaged import lxmert_easy_vqa as task
 from heedmap.zoo import train as loop

@@ -9,13 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 import heedmap
-from heedmap.cli import app
+from heedmap.cli.evidence import read_figures
+from heedmap.cli.main import app
 from heedmap.errors import InputError, MissingLibraryError
-from heedmap.evaluate import evidence
-from heedmap.evaluate.commands import read_figures
-from heedmap.evaluate.masks import cut, overlap
-from heedmap.evaluate.report import markdown, verdict
-from heedmap.evaluate.zoo import ABLATED, CHANCE, MEASURED, PRIOR, _judge, measure
+from heedmap.evaluate.metrics import evidence
+from heedmap.evaluate.metrics.masks import cut, overlap
+from heedmap.zoo.evidence import ABLATED, CHANCE, MEASURED, PRIOR, _judge, measure
+from heedmap.zoo.report import markdown, verdict
 from heedmap.zoo.samples import MATERIALS, Asked, Evidence
 from heedmap.zoo.samples.sample import right_ones
 
@@ -153,7 +153,7 @@ def test_chance_is_the_share_of_the_tokens(lists):
 def test_a_batch_has_the_figures_of_its_samples_one_by_one(monkeypatch):
     subject, material = heedmap.load("zoo/bart-dates"), MATERIALS["bart-dates"]
     together = measure(subject, material, 4)
-    monkeypatch.setattr("heedmap.evaluate.zoo.AT_ONCE", 1)
+    monkeypatch.setattr("heedmap.zoo.evidence.AT_ONCE", 1)
     alone = measure(subject, material, 4)
     assert ABLATED in alone["segments"]["text"]["rows"]
     for method in {*MEASURED, ABLATED} - {"random"}:

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 import transformers as tr
 
-from heedmap.data.shapes import ANSWERS, COLOURS, FEATURES, SHAPES, VOCABULARY
 from heedmap.zoo.tasks.tokenizers import SPECIAL, word_tokenizer
+from heedmap.zoo.world import ANSWERS, COLOURS, FEATURES, SHAPES, VOCABULARY
 
 SIDE = 96
 WORDS = (*VOCABULARY, ",", "?")

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from heedmap.answers import context_of
 from heedmap.attention.forward import recording_state
 from heedmap.engine import explain
-from heedmap.targets import Function, Target, as_target, class_logits
+from heedmap.models.answers import context_of
+from heedmap.targets import Function, Similarity, Target, as_target, class_logits
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
-    from heedmap.evaluate.protocol import Contender
+    from heedmap.evaluate.harness.protocol import Contender
 
 MULTI = "multi_label_classification"
 """``problem_type`` of a model that says yes or no to each label."""
@@ -109,3 +109,17 @@ def all_class_names(subject: Any, classes: int) -> dict[int, str]:
     """Class index → name, of every class: its number where the model has no name for it."""
     names = class_names(subject)
     return {index: names.get(index, str(index)) for index in range(classes)}
+
+
+def target_of(places: Sequence[tuple[int, ...]]) -> Target:
+    """The target that takes from each sample's logits the score at its place."""
+    if not places[0]:
+        return Similarity()
+    columns = torch.tensor(places).T
+
+    def picked(output: Any) -> torch.Tensor:
+        logits = class_logits(output, None)
+        rows = torch.arange(len(logits), device=logits.device)
+        return logits[(rows, *columns.to(logits.device))]
+
+    return Function(picked)

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from heedmap.data.answers import normalised
-from heedmap.data.sample import Answers, Match
+from heedmap.datasets.answers import normalised
+from heedmap.datasets.sample import Answers, Match
 from heedmap.errors import SampleError
 from heedmap.evaluate.answer import MULTI, all_class_names, output_of, probabilities
-from heedmap.evaluate.masking import repeated
-from heedmap.evaluate.spelling import plain, spellings
+from heedmap.evaluate.metrics.spelling import plain, spellings
+from heedmap.evaluate.perturb.masking import repeated
 from heedmap.targets import ClassLogit, Similarity, Target, class_logits
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
-    from heedmap.data.sample import Sample
+    from heedmap.datasets.sample import Sample
 
 
 class Scorer(Protocol):
@@ -46,7 +46,7 @@ class AnswerScorer:
     Args:
         subject: the model.
         inputs: of the samples as they are.
-        samples: with :class:`~heedmap.data.sample.Answers`.
+        samples: with :class:`~heedmap.datasets.sample.Answers`.
         truth: explain the right answer; else the model's own, as the authors do.
     """
 
@@ -81,7 +81,7 @@ class MatchScorer:
     Args:
         subject: the model.
         inputs: of the samples as they are.
-        samples: with :class:`~heedmap.data.sample.Match`.
+        samples: with :class:`~heedmap.datasets.sample.Match`.
         segment: what is perturbed, ``"text"`` or ``"image"``.
     """
 

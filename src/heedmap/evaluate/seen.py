@@ -9,14 +9,13 @@ import numpy as np
 import torch
 
 from heedmap.errors import InputError
-from heedmap.evaluate.answer import explained
-from heedmap.evaluate.masking import repeated
-from heedmap.zoo.samples.sample import target_of
+from heedmap.evaluate.answer import explained, target_of
+from heedmap.evaluate.perturb.masking import repeated
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-    from heedmap.evaluate.protocol import Contender
+    from heedmap.evaluate.harness.protocol import Contender
     from heedmap.explanation import Explanation
 
 SIDE = 64

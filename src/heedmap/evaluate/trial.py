@@ -14,16 +14,17 @@ import torch
 from heedmap.engine import explain
 from heedmap.errors import GradientError, InputError
 from heedmap.evaluate.answer import Answer, explained, held
-from heedmap.evaluate.faithfulness import Drop, change, spearman
-from heedmap.evaluate.masking import INPUTS, free_tokens, masked, real_tokens, repeated
-from heedmap.evaluate.noise import noisy
-from heedmap.evaluate.protocol import Contender
-from heedmap.evaluate.randomisation import blocks, cascade
+from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.metrics.faithfulness import Drop, change, spearman
+from heedmap.evaluate.perturb.masking import INPUTS, free_tokens, masked, real_tokens, repeated
+from heedmap.evaluate.perturb.noise import noisy
+from heedmap.evaluate.perturb.randomisation import blocks, cascade
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-    from heedmap.explanation import Explanation, Segment
+    from heedmap.explanation import Explanation
+    from heedmap.explanation_data import Segment
 
     Maps = dict[str, Float[np.ndarray, "batch tokens"]]
 
@@ -177,7 +178,7 @@ def sensitivity(
         contenders: the methods.
         plain: contender's name → its maps without noise.
         draws: of the noise.
-        radius: of the noise, see :func:`~heedmap.evaluate.noise.noisy`.
+        radius: of the noise, see :func:`~heedmap.evaluate.perturb.noise.noisy`.
 
     Returns:
         (contender, segment) → ‖map(x + δ) − map(x)‖ / ‖map(x)‖ for each draw.

@@ -11,7 +11,7 @@ LICENCE = "easy_vqa-1.0.dist-info/LICENSE"
 
 
 def build(wheels: Wheels, folder: Path) -> None:
-    """Copy pictures, questions and licence into ``folder``, which :class:`heedmap.data.easy_vqa.EasyVqa` reads."""
+    """Copy pictures, questions and licence into ``folder``, which :class:`heedmap.datasets.easy_vqa.EasyVqa` reads."""
     for name in wheels.names(INSIDE):
         place = folder / name.removeprefix(INSIDE)
         place.parent.mkdir(parents=True, exist_ok=True)

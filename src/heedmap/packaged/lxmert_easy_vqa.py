@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from heedmap.data.easy_vqa import (
+from heedmap.datasets.easy_vqa import (
     ANSWERS,
     COLOURS,
     FEATURES,
@@ -132,7 +132,7 @@ def _belongs(picture: int, split: str) -> bool:
 
 
 def batch(seed: int, split: str, start: int, count: int) -> Batch:
-    """Questions, pictures as boxes, and answers as numbers of :data:`heedmap.data.easy_vqa.ANSWERS`.
+    """Questions, pictures as boxes, and answers as numbers of :data:`heedmap.datasets.easy_vqa.ANSWERS`.
 
     Beside these what the losses that help ask for: ``looks``, ``there`` and ``middles``. In training the groups come in turn,
     and a picture is mirrored at random and its shape moved about, which changes no answer.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heedmap.geometry import Picture
+from heedmap.picture import Picture
 from heedmap.render.overlay import Style
 from heedmap.render.panels import draw_bars, draw_boxes, draw_curve, draw_patches, word_colour, word_map
 from heedmap.render.sample import Sample, checked_index, sample
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
-    from heedmap.explanation import Explanation, Segment
+    from heedmap.explanation_data import ExplanationData, Segment
 
 MOST_WORDS, MOST_BARS = 100, 12
 COLUMN, LABELS, BAR, CURVE, TICKS = 2.6, 0.95, 0.19, 1.1, 0.34
@@ -103,7 +103,7 @@ class Row:
 RELEVANCE, SHARE = "relevance", "share of each map's total"
 
 
-def row(name: str, explanations: Mapping[str, Explanation], index: int, shared: bool) -> Row:
+def row(name: str, explanations: Mapping[str, ExplanationData], index: int, shared: bool) -> Row:
     """The segment called ``name`` of sample ``index``, of all explanations that have it.
 
     Where maps of several methods, or options, share one scale, each is divided by the sum of its absolute values.

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from heedmap.printable import number
 from heedmap.render.colours import table
 from heedmap.render.overlay import grid_values
-from heedmap.render.sample import Sample, number, sample
+from heedmap.render.sample import Sample, sample
 from heedmap.render.scale import Scale, step_class
 from heedmap.render.starts import button
 from heedmap.render.text import html_text
@@ -23,7 +24,7 @@ from heedmap.render.wordmap import line
 from heedmap.render.words import top_words, words
 
 if TYPE_CHECKING:
-    from heedmap.explanation import Segment
+    from heedmap.explanation_data import Segment
 
 OPAQUE = 0.75
 """Of the most relevant place of a map that lies on a picture, as in ``overlay``."""

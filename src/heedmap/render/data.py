@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from heedmap.explanation import Explanation, Segment
-    from heedmap.top import Top
+    from heedmap.explanation_data import ExplanationData, Segment, Top
 
 
-def to_json(explanation: Explanation) -> str:
+def to_json(explanation: ExplanationData) -> str:
     """The explanation as strict JSON text; see :func:`to_data`."""
     return json.dumps(to_data(explanation), allow_nan=False, indent=1)
 
 
-def to_data(explanation: Explanation) -> dict[str, Any]:
+def to_data(explanation: ExplanationData) -> dict[str, Any]:
     """The explanation as plain JSON data, of the same shape as the object: lists run over the batch.
 
     A value that is not finite becomes None; whole maps (``full=True``) are left out.

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from heedmap.printable import number
 from heedmap.render.choose import Choice, chooser, most_relevant, panel, place
-from heedmap.render.sample import Sample, number, sample
+from heedmap.render.sample import Sample, sample
 from heedmap.render.scale import Scale, scale_of, start_of, token_scale
 from heedmap.render.text import html_text
 from heedmap.render.wordmap import legend
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from heedmap.explanation import Explanation, Segment
+    from heedmap.explanation_data import ExplanationData, Segment
 
 MOST_CHOICES = 256
 WEIGHT = {"text": 45, "image": 4}
@@ -28,7 +29,7 @@ MOST_BYTES = 300_000
 """Of the panels of one pair."""
 
 
-def draws(explanation: Explanation, index: int, level: int, *, seen: bool) -> str:
+def draws(explanation: ExplanationData, index: int, level: int, *, seen: bool) -> str:
     """For each pair of parts that has a map: choose a token of one, see what it draws from the other.
 
     Args:
@@ -45,7 +46,7 @@ def draws(explanation: Explanation, index: int, level: int, *, seen: bool) -> st
     return f"<section>\n<h{level}>What draws from what</h{level}>\n{body}\n</section>" if body else ""
 
 
-def block(explanation: Explanation, a: Segment, b: Segment, index: int) -> Float[Tensor, "a b"] | None:
+def block(explanation: ExplanationData, a: Segment, b: Segment, index: int) -> Float[Tensor, "a b"] | None:
     """R^{ab} of sample ``index``: how much each token of ``b`` counts in each token of ``a``; None where it is not kept.
 
     Maps are keyed by streams, and where a stream has several segments by these.
@@ -61,7 +62,7 @@ def block(explanation: Explanation, a: Segment, b: Segment, index: int) -> Float
     return kept.masked_fill(~((rows >= 0)[:, None] & (columns >= 0)), 0.0)
 
 
-def _pair(explanation: Explanation, a: Segment, b: Segment, index: int, tag: str, seen: bool) -> str:
+def _pair(explanation: ExplanationData, a: Segment, b: Segment, index: int, tag: str, seen: bool) -> str:
     values = block(explanation, a, b, index)
     asked = sample(a, index)
     if values is not None and a is b:

@@ -22,7 +22,7 @@ from heedmap.render.words import words, words_scale
 if TYPE_CHECKING:
     from PIL import Image
 
-    from heedmap.explanation import Explanation, Segment
+    from heedmap.explanation_data import ExplanationData, Segment
 
 MOST_BARS = 50
 
@@ -73,7 +73,7 @@ def segment_scale(segment: Segment, index: int = 0) -> Scale:
     return token_scale(segment, sample(segment, index))
 
 
-def common_scales(explanations: Iterable[Explanation]) -> dict[str, Scale]:
+def common_scales(explanations: Iterable[ExplanationData]) -> dict[str, Scale]:
     """By the segment's name, one scale for all explanations (sample 0)."""
     found: dict[str, list[Scale]] = {}
     for explanation in explanations:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, cast
 
 from heedmap.atomic import write_atomically
 from heedmap.errors import InputError, UnknownNameError
-from heedmap.explanation import Explanation
+from heedmap.explanation_data import ExplanationData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from heedmap.geometry import Picture
+    from heedmap.picture import Picture
 
     Shown = Image.Image | Picture | None
 
@@ -39,7 +39,7 @@ def check_path(path: Path, known: Collection[str]) -> str:
     return ending
 
 
-def write(path: Path, explanation: Explanation, image: Shown = None) -> None:
+def write(path: Path, explanation: ExplanationData, image: Shown = None) -> None:
     """Write sample 0 (``.safetensors`` and ``.json``: the whole batch) to ``path`` as its ending says, atomically.
 
     Args:
@@ -55,7 +55,7 @@ def write(path: Path, explanation: Explanation, image: Shown = None) -> None:
     save(path, lambda: write_atomically(path, writer(explanation, image)) if writer else explanation.save(path))
 
 
-def write_comparison(path: Path, first: Explanation, second: Explanation) -> None:
+def write_comparison(path: Path, first: ExplanationData, second: ExplanationData) -> None:
     """Write two explanations to one file, atomically; errors as in :func:`write`."""
     writer = COMPARISON_WRITERS[check_path(path, COMPARISON_WRITERS)]
     save(path, lambda: write_atomically(path, writer(first, second)))
@@ -69,15 +69,15 @@ def save(path: Path, action: Callable[[], None]) -> None:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def comparison_json(first: Explanation, second: Explanation) -> str:
+def comparison_json(first: ExplanationData, second: ExplanationData) -> str:
     """Two explanations as a JSON list."""
     from heedmap.render.data import to_json
 
     return f"[{to_json(first)},\n{to_json(second)}]"
 
 
-def _figure(ending: str) -> Callable[[Explanation, Shown], bytes]:
-    def drawn(explanation: Explanation, image: Shown) -> bytes:
+def _figure(ending: str) -> Callable[[ExplanationData, Shown], bytes]:
+    def drawn(explanation: ExplanationData, image: Shown) -> bytes:
         from heedmap.render.plot import plot
 
         return figure_bytes(plot(explanation, 0, image), ending)
@@ -93,8 +93,8 @@ def figure_bytes(figure: Figure, ending: str) -> bytes:
     return buffer.getvalue()
 
 
-def _html(explanation: Explanation, image: Shown) -> bytes:
-    from heedmap.geometry import Picture
+def _html(explanation: ExplanationData, image: Shown) -> bytes:
+    from heedmap.picture import Picture
     from heedmap.render.page import explanation_page
 
     shown: Image.Image | Picture | None = image
@@ -103,19 +103,19 @@ def _html(explanation: Explanation, image: Shown) -> bytes:
     return explanation_page(explanation, 0, cast("Image.Image | None", shown)).encode()  # handed on to overlay
 
 
-def _json(explanation: Explanation, _image: Shown) -> bytes:
+def _json(explanation: ExplanationData, _image: Shown) -> bytes:
     from heedmap.render.data import to_json
 
     return to_json(explanation).encode()
 
 
-def _comparison_html(first: Explanation, second: Explanation) -> bytes:
+def _comparison_html(first: ExplanationData, second: ExplanationData) -> bytes:
     from heedmap.render.page import comparison_page
 
     return comparison_page(first, second).encode()
 
 
-WRITERS: dict[str, Callable[[Explanation, Shown], bytes] | None] = {
+WRITERS: dict[str, Callable[[ExplanationData, Shown], bytes] | None] = {
     ".png": _figure(".png"),
     ".svg": _figure(".svg"),
     ".pdf": _figure(".pdf"),
@@ -125,7 +125,7 @@ WRITERS: dict[str, Callable[[Explanation, Shown], bytes] | None] = {
 }
 """By ending; None: the explanation saves itself."""
 
-COMPARISON_WRITERS: dict[str, Callable[[Explanation, Explanation], bytes]] = {
+COMPARISON_WRITERS: dict[str, Callable[[ExplanationData, ExplanationData], bytes]] = {
     ".html": _comparison_html,
     ".json": lambda first, second: comparison_json(first, second).encode(),
 }

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from heedmap.render.table import ATTENTION_HEAD, STREAM_HEAD, Line, attention_lines, stream_lines, summary
+from heedmap.flow import ATTENTION_HEAD, STREAM_HEAD, Line, attention_lines, stream_lines, summary
 from heedmap.render.text import html_text, scrolled
 
 if TYPE_CHECKING:
-    from heedmap.explanation import Explanation, Flow
+    from heedmap.explanation_data import ExplanationData
+    from heedmap.flow import Flow
 
 
-def made(explanation: Explanation, level: int) -> str:
+def made(explanation: ExplanationData, level: int) -> str:
     """A section whose heading is of ``level``."""
     origin = dict(explanation.origin)
     model = [origin.pop(key) for key in ("model", "class") if key in origin]

@@ -8,11 +8,11 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from heedmap.explanation import Explanation
+    from heedmap.explanation_data import ExplanationData
 
 
 def bundle(
-    explanation: Explanation, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    explanation: ExplanationData, include: Collection[str] | None = None, exclude: Collection[str] | None = None
 ) -> dict[str, str]:
     """MIME type → sample 0 in that form; a picture is in base64.
 
@@ -25,13 +25,13 @@ def bundle(
     return {kind: FORMS[kind](explanation) for kind in wanted}
 
 
-def _html(explanation: Explanation) -> str:
+def _html(explanation: ExplanationData) -> str:
     from heedmap.render.page import explanation_fragment
 
     return explanation_fragment(explanation)
 
 
-def _png(explanation: Explanation) -> str:
+def _png(explanation: ExplanationData) -> str:
     from heedmap.render.plot import plot
 
     buffer = BytesIO()
@@ -39,4 +39,4 @@ def _png(explanation: Explanation) -> str:
     return b64encode(buffer.getvalue()).decode()
 
 
-FORMS: dict[str, Callable[[Explanation], str]] = {"text/html": _html, "image/png": _png, "text/plain": repr}
+FORMS: dict[str, Callable[[ExplanationData], str]] = {"text/html": _html, "image/png": _png, "text/plain": repr}

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from heedmap.data.images import upright_rgb
+from heedmap.datasets.images import upright_rgb
 from heedmap.errors import InputError, OptionError
-from heedmap.explanation import Segment
-from heedmap.geometry import Geometry, Picture
+from heedmap.explanation_data import Segment
+from heedmap.picture import Geometry, Picture
 from heedmap.render.colours import table
 from heedmap.render.contour import otsu, outlined
 from heedmap.render.sample import sample

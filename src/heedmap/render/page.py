@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from heedmap.printable import percent
 from heedmap.render.choose import background
 from heedmap.render.draws import draws
 from heedmap.render.figure import common_scales, figure, image_html, segment_scale
 from heedmap.render.made import made, option_words
-from heedmap.render.sample import batch_size, checked_index, percent
+from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.scale import one_unit, shares
 from heedmap.render.style import style
 from heedmap.render.text import html_text
@@ -17,7 +18,7 @@ from heedmap.render.text import html_text
 if TYPE_CHECKING:
     from PIL import Image
 
-    from heedmap.explanation import Explanation
+    from heedmap.explanation_data import ExplanationData
     from heedmap.render.scale import Scale
 
 __all__ = [
@@ -38,7 +39,7 @@ OTHER_UNITS = (
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
-def explanation_page(explanation: Explanation, index: int = 0, image: Image.Image | None = None) -> str:
+def explanation_page(explanation: ExplanationData, index: int = 0, image: Image.Image | None = None) -> str:
     """Sample ``index`` as a self-contained HTML report.
 
     Args:
@@ -53,7 +54,7 @@ def explanation_page(explanation: Explanation, index: int = 0, image: Image.Imag
     return document(f"<main>\n{body}</main>\n", f"heedmap: {explanation.target[index]}")
 
 
-def comparison_page(*explanations: Explanation, image: Image.Image | None = None) -> str:
+def comparison_page(*explanations: ExplanationData, image: Image.Image | None = None) -> str:
     """Several explanations one below the other, such as the words that make two sentences alike.
 
     The maps of one part of the input share one scale. Numbers of two methods, or of one method with other options, are not
@@ -70,7 +71,7 @@ def comparison_page(*explanations: Explanation, image: Image.Image | None = None
 
 
 def comparison_bodies(
-    *explanations: Explanation, image: Image.Image | None = None, level: int = 2
+    *explanations: ExplanationData, image: Image.Image | None = None, level: int = 2
 ) -> tuple[str, list[str]]:
     """What :func:`comparison_page` shows: the words about the scale, and the HTML of each explanation, to be ``wrapped``."""
     same = one_unit(explanations)
@@ -80,14 +81,14 @@ def comparison_bodies(
     return SAME_UNIT if same else OTHER_UNITS, bodies
 
 
-def compared(explanations: Sequence[Explanation]) -> tuple[Sequence[Explanation], Mapping[str, Scale]]:
+def compared(explanations: Sequence[ExplanationData]) -> tuple[Sequence[ExplanationData], Mapping[str, Scale]]:
     """The explanations, as shares where their numbers are not of one kind, and a scale for each part of the input."""
     shown = explanations if one_unit(explanations) else [shares(one) for one in explanations]
     return shown, common_scales(shown)
 
 
 def explanation_fragment(
-    explanation: Explanation,
+    explanation: ExplanationData,
     index: int = 0,
     image: Image.Image | None = None,
     *,
@@ -122,7 +123,7 @@ def document(body: str, title: str = "heedmap") -> str:
     )
 
 
-def prediction_words(explanation: Explanation, index: int) -> str:
+def prediction_words(explanation: ExplanationData, index: int) -> str:
     """``cat (class 3)``, ``class 3`` where it has no name of its own, or that there are no classes."""
     if explanation.prediction is None:
         return "this output has no classes"
@@ -138,7 +139,7 @@ def facts(entries: Mapping[str, Any]) -> str:
 
 
 def _body(
-    explanation: Explanation,
+    explanation: ExplanationData,
     index: int,
     image: Image.Image | None,
     level: int,
@@ -157,12 +158,12 @@ def _body(
     return "\n".join(filter(None, parts))
 
 
-def _ranges(explanation: Explanation) -> dict[str, str]:
+def _ranges(explanation: ExplanationData) -> dict[str, str]:
     """Of each segment of sample 0, what its values were before they were divided."""
     return {f"{name} was": segment_scale(segment).range for name, segment in explanation.segments.items()}
 
 
-def _answer(explanation: Explanation, index: int, more: Mapping[str, str]) -> str:
+def _answer(explanation: ExplanationData, index: int, more: Mapping[str, str]) -> str:
     entries: dict[str, Any] = {
         "prediction": prediction_words(explanation, index),
         "target": explanation.target[index] + _probability(explanation, index),
@@ -178,12 +179,12 @@ def _answer(explanation: Explanation, index: int, more: Mapping[str, str]) -> st
     return facts({**entries, **more}) + _answers(explanation, index)
 
 
-def _probability(explanation: Explanation, index: int) -> str:
+def _probability(explanation: ExplanationData, index: int) -> str:
     top = explanation.top
     return "" if top is None else f", probability {percent(float(top.target[index]))}"
 
 
-def _answers(explanation: Explanation, index: int) -> str:
+def _answers(explanation: ExplanationData, index: int) -> str:
     top = explanation.top
     if top is None:
         return ""
@@ -198,7 +199,7 @@ def _answer_row(label: str, probability: float) -> str:
 
 
 def _maps(
-    explanation: Explanation,
+    explanation: ExplanationData,
     index: int,
     image: Image.Image | None,
     scales: Mapping[str, Scale] | None,

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from heedmap.geometry import Box, Picture
+from heedmap.picture import Box, Picture
+from heedmap.printable import number
 from heedmap.render.colours import SIGNED, table
 from heedmap.render.fonts import drawable, families
 from heedmap.render.overlay import Style, grid_values, laid
-from heedmap.render.sample import Sample, number
+from heedmap.render.sample import Sample
 from heedmap.render.scale import Scale
 from heedmap.render.themes import Theme
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.ticker import MaxNLocator
 
-    from heedmap.explanation import Segment
+    from heedmap.explanation_data import Segment
 
 LONGEST_LABEL = 24
 MOST_NAMED, NAMED = 8, 0.1

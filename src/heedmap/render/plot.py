@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Literal
 
-from heedmap.geometry import Picture
+from heedmap.picture import Picture
+from heedmap.printable import visible
 from heedmap.render.fonts import drawable, families
 from heedmap.render.overlay import Style, as_picture
 from heedmap.render.panels import draw_bars, draw_boxes, draw_curve, draw_patches, mappable, stretched, ticks
-from heedmap.render.sample import Sample, batch_size, checked_index, sample, visible
+from heedmap.render.sample import Sample, batch_size, checked_index, sample
 from heedmap.render.scale import Scale, token_scale
 from heedmap.render.themes import Theme, dress
 from heedmap.render.themes import theme as themed
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from heedmap.explanation import Explanation, Segment
+    from heedmap.explanation_data import ExplanationData, Segment
 
 MOST_BARS = 40
 MUTE = 0.6
@@ -33,7 +34,7 @@ WIDTH, PICTURE_WIDTH, BAR = 4.6, 3.8, 0.16
 
 
 def plot(
-    explanation: Explanation,
+    explanation: ExplanationData,
     index: int = 0,
     image: Image.Image | Picture | None = None,
     *,

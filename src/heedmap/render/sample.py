@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedmap.errors import InputError
+from heedmap.printable import visible
 
 if TYPE_CHECKING:
-    from heedmap.explanation import Explanation, Segment
-
-BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    from heedmap.explanation_data import ExplanationData, Segment
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,41 +60,9 @@ def checked_index(index: int, batch: int) -> int:
     return index % batch
 
 
-def batch_size(explanation: Explanation) -> int:
+def batch_size(explanation: ExplanationData) -> int:
     """Number of samples in ``explanation``."""
     return len(explanation.target)
-
-
-def visible(text: str) -> str:
-    """``text`` with everything unprintable made visible: no control, bidi override or lone surrogate remains."""
-    if not text:
-        return "∅"
-    if not text.strip(" "):
-        return "␣" * len(text)
-    return "".join(map(_visible_character, text))
-
-
-def number(value: float) -> str:
-    """``value`` in three significant digits."""
-    return f"{value:.3g}"
-
-
-def percent(part: float) -> str:
-    """``12.3 %``; what is not quite nothing or not quite all is said to be so."""
-    if 0 < part < 0.001:
-        return "< 0.1 %"
-    return "> 99.9 %" if 0.999 < part < 1 else f"{100 * part:.1f} %"
-
-
-def _visible_character(character: str) -> str:
-    code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "␡"
-    if character in BIDI_CONTROLS or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
-        return "\N{REPLACEMENT CHARACTER}"
-    return character
 
 
 def _labels(segment: Segment, index: int) -> tuple[str, ...]:

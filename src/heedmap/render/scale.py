@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heedmap.printable import number
 from heedmap.render.colours import PAPER, PICTURE, SIGNED, colour, ink
-from heedmap.render.sample import Sample, number
+from heedmap.render.sample import Sample
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from heedmap.explanation import Explanation, Segment
+    from heedmap.explanation_data import ExplanationData, Segment
 
 FROM_ZERO, MIN_MAX, AROUND_ZERO = "from 0", "min–max", "around 0"
 AGAINST = "GnBu"
@@ -159,12 +160,12 @@ def joined(scales: Iterable[Scale]) -> Scale:
     return Scale(known[0].start, least, most, count, bad, shared=len(known) > 1)
 
 
-def one_unit(explanations: Iterable[Explanation]) -> bool:
+def one_unit(explanations: Iterable[ExplanationData]) -> bool:
     """Whether the numbers of these maps are of one kind: of one method, with the same options."""
     return len({(e.method, str(sorted(e.options.items()))) for e in explanations}) < 2
 
 
-def shares(explanation: Explanation) -> Explanation:
+def shares(explanation: ExplanationData) -> ExplanationData:
     """A copy in which each map is divided by the sum of its absolute values, so that maps of any methods compare."""
     segments = {name: replace(one, relevance=_of_the_whole(one)) for name, one in explanation.segments.items()}
     return replace(explanation, segments=segments)

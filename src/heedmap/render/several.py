@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
+from heedmap.printable import number
 from heedmap.render.choose import Choice, chooser, most_relevant, panel
 from heedmap.render.figure import segment_scale
 from heedmap.render.made import made
 from heedmap.render.page import document, facts, wrapped
-from heedmap.render.sample import number
 from heedmap.render.scale import Scale, scale_of, step_class
 from heedmap.render.text import html_text, scrolled
 from heedmap.render.wordmap import legend
@@ -17,14 +18,36 @@ from heedmap.render.words import words
 if TYPE_CHECKING:
     from PIL import Image
 
-    from heedmap.answers import Answers, Box
-    from heedmap.explanation import Segment
+    from heedmap.explanation_data import ExplanationData, Segment
 
+Box = tuple[float, float, float, float]
 MOST_CELLS = 20_000
 ROW_NOTE = (
     "each row is one answer, coloured from 0 to its own largest value, which stands at its end: different answers are "
     "different scores, so colours compare within a row only"
 )
+
+
+class Answers(Protocol):
+    """What is drawn: see :class:`heedmap.models.answers.Answers`."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the answers."""
+
+    @property
+    def explanations(self) -> Sequence[ExplanationData]:
+        """One an answer, of a batch of one."""
+
+    @property
+    def boxes(self) -> Sequence[Box]:
+        """Where each answer lies, or none."""
+
+    @property
+    def joined(self) -> bool:
+        """Whether the answers are the tokens of one text."""
+
+    def __len__(self) -> int: ...
 
 
 def answers_page(answers: Answers, image: Image.Image | None = None) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from heedmap.printable import visible
 from heedmap.render.fonts import drawable, families
 from heedmap.render.plot import blank
-from heedmap.render.sample import visible
 from heedmap.render.themes import Theme, dress
 
 if TYPE_CHECKING:

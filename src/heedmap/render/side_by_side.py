@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError
-from heedmap.geometry import Picture
+from heedmap.picture import Picture
 from heedmap.render.cells import COLUMN, RELEVANCE, Cell, Row, cell, row
 from heedmap.render.overlay import Style, as_picture
 from heedmap.render.panels import SIDES, mappable, ticks
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from heedmap.explanation import Explanation
+    from heedmap.explanation_data import ExplanationData
 
 MOST_COLUMNS = 4
 GAP, LEFT, RIGHT, MARGIN = 0.3, 0.8, 0.9, 0.15
@@ -36,7 +36,7 @@ NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
 
 def side_by_side(
-    explanations: Mapping[str, Explanation],
+    explanations: Mapping[str, ExplanationData],
     index: int = 0,
     image: Image.Image | Picture | None = None,
     notes: Mapping[str, str] = NO_NOTES,
@@ -76,7 +76,7 @@ def side_by_side(
     return table.figure(_remarks(rows, picture, style, shared))
 
 
-def _check(explanations: Mapping[str, Explanation], index: int, notes: Mapping[str, str]) -> None:
+def _check(explanations: Mapping[str, ExplanationData], index: int, notes: Mapping[str, str]) -> None:
     if not explanations:
         raise InputError("there are no explanations to compare; give at least one, by name")
     strange = ", ".join(sorted(set(notes) - set(explanations)))
@@ -102,7 +102,7 @@ def _remarks(rows: Mapping[str, Row], picture: Picture | None, style: Style, sha
 class _Table:
     """What is to be shown, and the sheet on which it is placed."""
 
-    explanations: Mapping[str, Explanation]
+    explanations: Mapping[str, ExplanationData]
     index: int
     notes: Mapping[str, str]
     rows: Mapping[str, Row]

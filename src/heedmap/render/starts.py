@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from heedmap.geometry import Geometry
-from heedmap.render.sample import number, sample
+from heedmap.picture import Geometry
+from heedmap.printable import number
+from heedmap.render.sample import sample
 from heedmap.render.text import html_text
 
 if TYPE_CHECKING:
-    from heedmap.explanation import Segment
+    from heedmap.explanation_data import Segment
 
 MOST_PATCHES = 1600
 """Patches that are buttons; of a finer grid none are."""

@@ -1,139 +1,26 @@
-"""The flow as a table that a person can read: plain for ``str(flow)``, Rich for a terminal."""
+"""The flow as Rich tables, for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from heedmap.explanation import AttentionInfo, Flow, StreamInfo
-from heedmap.render.sample import visible
+from heedmap.flow import ATTENTION_HEAD, STREAM_HEAD, Flow, Line, attention_lines, stream_lines, summary
+from heedmap.printable import visible
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-ATTENTION_HEAD = ("attention", "kind", "flow", "heads", "queries×keys", "form", "gradient")
-STREAM_HEAD = ("stream", "tokens", "segments", "read by the target")
-LONGEST_PERIOD = 8
-SAMPLES_SHOWN = 3
-
-Line = tuple[str, ...]
-
-
-def flow_table(flow: Flow) -> str:
-    """The attentions and the streams as plain text; equal attentions, also when they take turns, share a line."""
-    parts = [summary(flow), _plain(ATTENTION_HEAD, attention_lines(flow)), _plain(STREAM_HEAD, stream_lines(flow))]
-    notes = [f"note: {visible(note)}" for note in flow.notes]
-    return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])])
-
 
 def flow_rich(flow: Flow) -> Group:
-    """What :func:`flow_table` says, as Rich tables."""
+    """What :func:`heedmap.flow.flow_table` says, as Rich tables."""
     from rich.console import Group
     from rich.text import Text
 
     notes = [Text(f"note: {visible(note)}", style="yellow") for note in flow.notes]
     tables = _rich(ATTENTION_HEAD, attention_lines(flow)), _rich(STREAM_HEAD, stream_lines(flow))
     return Group(Text(summary(flow), style="bold"), *tables, *notes)
-
-
-def summary(flow: Flow) -> str:
-    """``12 attentions, 1 stream``."""
-    return f"{_count(len(flow.attentions), 'attention')}, {_count(len(flow.streams), 'stream')}"
-
-
-def attention_lines(flow: Flow) -> list[Line]:
-    """One line of cells for each attention, or for several equal ones, in the order of execution."""
-    cells = [_attention_cells(a) for a in flow.attentions]
-    lines: list[Line] = []
-    start = 0
-    while start < len(cells):
-        period, times = _repetition(cells, start)
-        for offset in range(period):
-            first = start + offset
-            indices = [flow.attentions[i].index for i in range(first, start + period * times, period)]
-            lines.append((_index_range(indices), *cells[first]))
-        start += period * times
-    return lines
-
-
-def stream_lines(flow: Flow) -> list[Line]:
-    """One line of cells for each stream."""
-    return [(visible(s.name), str(s.tokens), visible(", ".join(s.segments)), rows_read(s)) for s in flow.streams]
-
-
-def rows_read(stream: StreamInfo) -> str:
-    """Which rows of the stream the target reads: ``row 0``, ``rows 0–11 (mean)``, ``all rows (mean)``."""
-    if stream.rows is None:
-        return "not read directly"
-    described = list(dict.fromkeys(_rows_words(rows, stream.tokens) for rows in stream.rows))
-    more = "; …" if len(described) > SAMPLES_SHOWN else ""
-    return "; ".join(described[:SAMPLES_SHOWN]) + more
-
-
-def _attention_cells(a: AttentionInfo) -> Line:
-    reached = {True: "yes", False: "no", None: "–"}[a.gradient]
-    flow = f"{visible(a.stream)} ← {visible(a.source)}"
-    return a.kind, flow, str(a.heads), f"{a.queries}×{a.keys}", a.form, reached
-
-
-def _repetition(cells: Sequence[Line], start: int) -> tuple[int, int]:
-    """Period and number of repeats, from ``start``, of the pattern that folds away most lines."""
-    best = (1, 1)
-    for period in range(1, LONGEST_PERIOD + 1):
-        times = _repeats(cells, start, period)
-        if (times - 1) * period > (best[1] - 1) * best[0]:
-            best = (period, times)
-    return best
-
-
-def _repeats(cells: Sequence[Line], start: int, period: int) -> int:
-    pattern = cells[start : start + period]
-    times = 1
-    while cells[start + times * period : start + (times + 1) * period] == pattern:
-        times += 1
-    return times
-
-
-def _index_range(indices: Sequence[int]) -> str:
-    if len(indices) == 1:
-        return str(indices[0])
-    if indices[-1] - indices[0] == len(indices) - 1:
-        return f"{indices[0]}–{indices[-1]}"
-    return f"{indices[0]}, {indices[1]}" + (f" … {indices[-1]}" if len(indices) > 2 else "")
-
-
-def _rows_words(rows: Sequence[int], tokens: int) -> str:
-    if not rows:
-        return "no row"
-    if len(rows) == 1:
-        return f"row {rows[0]}"
-    if len(set(rows)) == tokens:
-        return "all rows (mean)"
-    return f"rows {_spans(sorted(set(rows)))} (mean)"
-
-
-def _spans(numbers: Sequence[int]) -> str:
-    spans: list[list[int]] = []
-    for n in numbers:
-        if spans and n == spans[-1][1] + 1:
-            spans[-1][1] = n
-        else:
-            spans.append([n, n])
-    words = [str(a) if a == b else f"{a}–{b}" for a, b in spans]
-    return ", ".join(words if len(words) <= 6 else [*words[:5], "…", words[-1]])
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _plain(head: Line, lines: Sequence[Line]) -> str:
-    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in [head, tuple("─" * width for width in widths), *lines]
-    )
 
 
 def _rich(head: Line, lines: Sequence[Line]) -> Table:

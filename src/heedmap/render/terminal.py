@@ -11,16 +11,17 @@ from rich.console import Group
 from rich.style import Style
 from rich.text import Text
 
+from heedmap.printable import number, percent, visible
 from heedmap.render.colours import colour
 from heedmap.render.overlay import grid_values
 from heedmap.render.page import prediction_words
-from heedmap.render.sample import Sample, batch_size, checked_index, number, percent, sample, visible
+from heedmap.render.sample import Sample, batch_size, checked_index, sample
 from heedmap.render.scale import Scale, token_scale
 from heedmap.render.text import text_heat
 from heedmap.render.words import Word, top_words, words, words_scale
 
 if TYPE_CHECKING:
-    from heedmap.explanation import Explanation, Segment
+    from heedmap.explanation_data import ExplanationData, Segment
 
 WIDEST_GRID = 36
 TOP = 5
@@ -28,7 +29,7 @@ SHADES = " ·:-=+*#%@"
 """Ten levels of darkness, for terminals without colour."""
 
 
-def terminal(explanation: Explanation, index: int = 0, *, colours: bool = True) -> Group:
+def terminal(explanation: ExplanationData, index: int = 0, *, colours: bool = True) -> Group:
     """Sample ``index`` for a Rich console; without ``colours``, values are written out and grids shaded by letters.
 
     Raises:
@@ -41,7 +42,7 @@ def terminal(explanation: Explanation, index: int = 0, *, colours: bool = True) 
     return Group(*parts)
 
 
-def _facts(explanation: Explanation, index: int) -> Text:
+def _facts(explanation: ExplanationData, index: int) -> Text:
     facts = {
         "prediction": prediction_words(explanation, index),
         "target": explanation.target[index],

@@ -8,8 +8,9 @@ from html import escape
 from rich.style import Style
 from rich.text import Text
 
-from heedmap.explanation import Segment
-from heedmap.render.sample import Sample, number, sample, visible
+from heedmap.explanation_data import Segment
+from heedmap.printable import number, visible
+from heedmap.render.sample import Sample, sample
 from heedmap.render.scale import Scale, tint, token_scale
 from heedmap.render.words import SPECIAL, words, words_scale
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heedmap.render.sample import number, percent, sample
+from heedmap.printable import number, percent
+from heedmap.render.sample import sample
 from heedmap.render.scale import Scale, ramp, step_class
 from heedmap.render.starts import button
 from heedmap.render.text import html_text
 from heedmap.render.words import BLANK, Word, top_words, words, words_scale
 
 if TYPE_CHECKING:
-    from heedmap.explanation import Segment
+    from heedmap.explanation_data import Segment
 
 FOLDED_FROM = 400
 """Words; a longer text folds."""

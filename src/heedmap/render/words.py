@@ -11,7 +11,7 @@ from heedmap.render.sample import Sample, checked_index, sample
 from heedmap.render.scale import Scale, scale_of
 
 if TYPE_CHECKING:
-    from heedmap.explanation import Segment
+    from heedmap.explanation_data import Segment
 
 SPECIAL = re.compile(r"\[[A-Z_0-9]+\]|<[^<>]*>")
 """What looks like a special token, where nobody told which are."""

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from heedmap.models.shipped import MANIFEST, manifest
 from heedmap.zoo.card import card
 from heedmap.zoo.recipe import Recipe
 from heedmap.zoo.run import Run
-from heedmap.zoo.store import MANIFEST, manifest
 from heedmap.zoo.task import task_of
 
 

@@ -22,7 +22,7 @@ RECIPE = Recipe(
     name="clip-shapes",
     about="A picture and a caption → how well they fit (CLIP)",
     data=(
-        "The shapes world (`heedmap.data.shapes`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
+        "The shapes world (`heedmap.zoo.world`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
         "eight colours and three sizes on a textured ground, and captions that mention one to three of them, their "
         "size now and then, and how two of them lie to each other. The mask of each object and the words that tell of "
         "it are known. In training a picture's caption is told from those of the other pictures of the step and from one "

@@ -20,7 +20,7 @@ RECIPE = Recipe(
     name="detr-shapes",
     about="A picture → the box and the shape of each object in it (DETR)",
     data=(
-        "The shapes world (`heedmap.data.shapes`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
+        "The shapes world (`heedmap.zoo.world`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
         "eight colours and three sizes on a textured ground. The box and the exact mask of each object are known."
     ),
     example="a picture with a red star and a blue ring → `star` and `ring`, each with its box",

@@ -6,7 +6,7 @@ RECIPE = Recipe(
     name="lxmert-shapes",
     about="A question and ten boxes of a picture → the answer, one of 22 (LXMERT)",
     data=(
-        "The shapes world (`heedmap.data.shapes`): pictures of one to five objects, and questions for a colour, a shape, "
+        "The shapes world (`heedmap.zoo.world`): pictures of one to five objects, and questions for a colour, a shape, "
         "a count, an existence or a relation, in turn where the scene has such a question. "
         "The model does not see the picture but ten boxes of it, "
         "true and false, with their places (`shapes.regions`: `features`, 198 numbers a box, and `positions`). For each "

@@ -15,7 +15,7 @@ RECIPE = Recipe(
     name="vit-shapes",
     about="A picture → which of seven shapes and eight colours it shows (ViT, a yes or no for each label)",
     data=(
-        "The shapes world (`heedmap.data.shapes`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
+        "The shapes world (`heedmap.zoo.world`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
         "eight colours and three sizes on a textured ground. The exact mask of each object is known. In the first stage each "
         "patch is also told what it shows, and draws its object's mask around itself; in the last stage only [CLS] learns."
     ),

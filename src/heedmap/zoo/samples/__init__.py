@@ -7,9 +7,9 @@ about it the model answered rightly.
 from collections.abc import Mapping
 
 from heedmap.errors import UnknownNameError
+from heedmap.models.shipped import PREFIX, shipped
 from heedmap.zoo.samples import pictures, questions, texts
 from heedmap.zoo.samples.sample import Asked, Evidence, Material, ZooSample
-from heedmap.zoo.store import PREFIX, shipped
 
 MATERIALS: Mapping[str, Material] = {
     "bart-dates": texts.DATES,

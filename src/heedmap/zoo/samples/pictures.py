@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from heedmap.data import shapes
-from heedmap.data.shapes import Object, Scene
-from heedmap.data.shapes.regions import overlap
+from heedmap.zoo import world
 from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample, objects_mask
+from heedmap.zoo.world import Object, Scene
+from heedmap.zoo.world.regions import overlap
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
@@ -25,7 +25,7 @@ WRONG = 31
 
 
 def _scene(index: int) -> ZooSample:
-    scene = shapes.make_scene(SEED, SPLIT, index)
+    scene = world.make_scene(SEED, SPLIT, index)
     return ZooSample({"image": scene.image}, ", ".join(_look(o) for o in scene.objects), scene, scene.image)
 
 
@@ -83,8 +83,8 @@ def _found(scene: Scene, label: str, frame: Float32[np.ndarray, " 4"]) -> int | 
 
 
 def _caption(index: int) -> ZooSample:
-    scene = shapes.make_scene(SEED, SPLIT, index)
-    caption = shapes.caption(scene)
+    scene = world.make_scene(SEED, SPLIT, index)
+    caption = world.caption(scene)
     return ZooSample({"text": caption.text, "image": scene.image}, caption.text, (scene, caption), scene.image)
 
 
@@ -93,7 +93,7 @@ def _pairs(subject: Any, samples: Sequence[ZooSample], output: Any) -> list[list
     found = []
     for sample in samples:
         scene, caption = sample.truth
-        texts = [caption.text, *(wrong.text for wrong in shapes.distractors(scene, WRONG))]
+        texts = [caption.text, *(wrong.text for wrong in world.distractors(scene, WRONG))]
         similar = subject.model(**subject.inputs(text=texts, image=scene.image)).logits_per_image[0]
         mask = objects_mask(scene, sorted({o for mention in caption.mentions for o in mention.objects}))
         evidence = Evidence(words=tuple((w.start, w.end) for w in caption.words), mask=mask)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from heedmap.data import shapes
+from heedmap.zoo import world
 from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample
 
 
@@ -22,16 +22,16 @@ def _placed_question(index: int) -> ZooSample:
 
 def _question(index: int) -> ZooSample:
     """One question about each scene, of each kind in turn."""
-    scene = shapes.make_scene(SEED, SPLIT, index)
-    questions = shapes.ask(scene)
+    scene = world.make_scene(SEED, SPLIT, index)
+    questions = world.ask(scene)
     question = questions[index % len(questions)]
-    regions = shapes.regions(scene)
+    regions = world.regions(scene)
     boxes = {"features": regions.features, "boxes": regions.positions, "labels": _names(scene, regions)}
     inputs = {"text": question.text, "boxes": boxes}
     return ZooSample(inputs, question.answer, (question, regions), scene.image, regions.positions)
 
 
-def _names(scene: shapes.Scene, regions: shapes.Regions) -> list[str]:
+def _names(scene: world.Scene, regions: world.Regions) -> list[str]:
     return [
         "background" if number < 0 else f"{scene.objects[number].colour} {scene.objects[number].shape}"
         for number in regions.objects.tolist()

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from heedmap.targets import Function, Similarity, Target, class_logits
+from heedmap.evaluate.answer import target_of
+from heedmap.targets import Target
 
 if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Bool, Float32, UInt8
 
-    from heedmap.data.shapes import Scene
+    from heedmap.zoo.world import Scene
 
 SEED = 0
 SPLIT = "test"
@@ -62,7 +63,7 @@ class ZooSample:
     Attributes:
         inputs: for ``subject.explain``: ``text``, ``image``, ``boxes``.
         answer: what is right, in words.
-        truth: of what it was made (a :class:`~heedmap.data.shapes.Scene` with its question, a date, a list).
+        truth: of what it was made (a :class:`~heedmap.zoo.world.Scene` with its question, a date, a list).
         picture: to be shown; None: there is none.
         places: of its boxes, x1, y1, x2, y2 as shares of the side; None: there are none.
         begun: the text that a decoder is given to go on from; None: the model has no decoder.
@@ -143,20 +144,6 @@ def right_ones(subject: Any, material: Material, samples: Sequence[ZooSample]) -
         for name, value in inputs.items()
     }
     return Batch([samples[row] for row in keep], [asked[row] for row in keep], kept)
-
-
-def target_of(places: Sequence[tuple[int, ...]]) -> Target:
-    """The target that takes from each sample's logits the score at its place."""
-    if not places[0]:
-        return Similarity()
-    columns = torch.tensor(places).T
-
-    def picked(output: Any) -> torch.Tensor:
-        logits = class_logits(output, None)
-        rows = torch.arange(len(logits), device=logits.device)
-        return logits[(rows, *columns.to(logits.device))]
-
-    return Function(picked)
 
 
 def objects_mask(scene: Scene, numbers: Sequence[int]) -> Bool[np.ndarray, "height width"]:

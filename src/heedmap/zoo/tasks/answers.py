@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from heedmap.data.shapes import ANSWERS, COLOURS, FEATURES, KINDS, SHAPES, VOCABULARY
 from heedmap.errors import UnknownNameError
 from heedmap.zoo.task import Batch
 from heedmap.zoo.tasks.heads import fixed_head
 from heedmap.zoo.tasks.questions import sample
 from heedmap.zoo.tasks.tokenizers import question_tokenizer
+from heedmap.zoo.world import ANSWERS, COLOURS, FEATURES, KINDS, SHAPES, VOCABULARY
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64

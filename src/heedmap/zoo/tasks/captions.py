@@ -18,11 +18,11 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
-from heedmap.data.shapes import COLOURS, SHAPES, VOCABULARY, Scene, caption, distractors, judge
-from heedmap.data.shapes.words import article
 from heedmap.zoo.task import Batch
 from heedmap.zoo.tasks.pictures import SIDE, image_processor, pixel_values, scenes
 from heedmap.zoo.tasks.places import NOTHING, PATCH, WINDOW, begin, outlines
+from heedmap.zoo.world import COLOURS, SHAPES, VOCABULARY, Scene, caption, distractors, judge
+from heedmap.zoo.world.words import article
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64

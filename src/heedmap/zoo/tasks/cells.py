@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from heedmap.data.shapes import SHAPES
 from heedmap.zoo.task import Batch
 from heedmap.zoo.tasks import detection
 from heedmap.zoo.tasks.detection import NOTHING, batch, cell_loss, processors
 from heedmap.zoo.tasks.pictures import chunks
+from heedmap.zoo.world import SHAPES
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heedmap.data.shapes import SHAPES, Scene
 from heedmap.errors import TrainingError
+from heedmap.zoo.world import SHAPES, Scene
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64

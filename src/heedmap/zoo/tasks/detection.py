@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from heedmap.data.shapes import SHAPES, Scene
 from heedmap.errors import TrainingError
 from heedmap.zoo.task import Batch
 from heedmap.zoo.tasks.pictures import SIDE, chunks, image_processor, pixel_values, scenes
+from heedmap.zoo.world import SHAPES, Scene
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64

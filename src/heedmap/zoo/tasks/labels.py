@@ -14,10 +14,10 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from heedmap.data.shapes import COLOURS, SHAPES, Object
 from heedmap.zoo.task import Batch
 from heedmap.zoo.tasks.pictures import SIDE, chunks, image_processor, pixel_values, scenes
 from heedmap.zoo.tasks.places import NOTHING, PATCH, WINDOW, begin, outlines
+from heedmap.zoo.world import COLOURS, SHAPES, Object
 
 if TYPE_CHECKING:
     from jaxtyping import Float

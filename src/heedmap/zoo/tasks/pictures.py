@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from heedmap.data.shapes import Scene
-from heedmap.data.shapes.world import make_scene
+from heedmap.zoo.world import Scene
+from heedmap.zoo.world.world import make_scene
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -13,7 +13,7 @@ import torch
 from torch.nn import Linear, init
 from torch.nn.functional import avg_pool2d, unfold
 
-from heedmap.data.shapes import Scene
+from heedmap.zoo.world import Scene
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64

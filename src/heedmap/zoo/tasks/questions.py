@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heedmap.data.shapes import COLOURS, KINDS, SHAPES, Question, Scene, ask, regions
-from heedmap.data.shapes.world import make_scene
+from heedmap.zoo.world import COLOURS, KINDS, SHAPES, Question, Scene, ask, regions
+from heedmap.zoo.world.world import make_scene
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int64
@@ -33,10 +33,10 @@ class Asked:
     """A scene as a model for questions sees it.
 
     Attributes:
-        features: of its boxes, as :func:`heedmap.data.shapes.region_features` gives them.
+        features: of its boxes, as :func:`heedmap.zoo.world.region_features` gives them.
         positions: of its boxes, 0 to 1.
         looks: shape and colour of what each box is of, as numbers from 1; both 0: of nothing.
-        rounds: for each round a question of each of :data:`heedmap.data.shapes.KINDS`.
+        rounds: for each round a question of each of :data:`heedmap.zoo.world.KINDS`.
     """
 
     features: Float32[np.ndarray, "boxes features"]

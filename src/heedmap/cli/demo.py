@@ -1,0 +1,120 @@
+"""``heedmap demo``: the gallery, written to a folder."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from heedmap.atomic import check_folder, write_atomically, writing
+from heedmap.cli import completion
+from heedmap.cli.exit_codes import guarded, quiet
+from heedmap.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from PIL import Image
+
+    from heedmap.explanation import Explanation
+    from heedmap.zoo.gallery.show import Shown
+
+    Key = tuple[str, int, str]
+
+NEXT = ('explain zoo/gpt-lists --text "dog red ; cat blue ; sun green ? cat"', "zoo list")
+"""What to try after the gallery, with gpt-lists and without it."""
+
+
+@guarded
+def demo(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="The folder to write to; made where it is not there.")] = Path("demo"),
+    only: Annotated[
+        list[str] | None, typer.Option(help="Of this model alone; several times.", autocompletion=completion.zoo_models)
+    ] = None,
+) -> None:
+    """Show what every model of the zoo looks at: a page, and its pictures, of trained models; nothing is fetched."""
+    from heedmap.zoo.samples import chosen
+
+    names = chosen(only)
+    check_folder(out)
+    quiet()
+    count = write_gallery(names, out)
+    typer.echo(f"wrote {out / 'index.html'} ({len(names)} models) and {count} pictures beside it; open it in a browser")
+    typer.echo(f"try next: {_program()} {NEXT['gpt-lists' not in names]}")
+
+
+def write_gallery(names: list[str], out: Path) -> int:
+    """Explain the models called ``names`` and write their pictures, then the page, each whole or not at all.
+
+    Returns:
+        The number of pictures.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    import heedmap
+    from heedmap.zoo.gallery.page import gallery_page
+    from heedmap.zoo.gallery.show import show
+
+    models: list[Shown] = []
+    maps: dict[Key, Image.Image] = {}
+    count = 0
+    with progress_bar() as bar, writing(out):
+        for name in bar.track(names, description="explaining"):
+            bar.update(bar.task_ids[0], description=f"zoo/{name}")
+            models.append(show(heedmap.load(f"zoo/{name}"), name))
+            maps |= _maps(models[-1])
+            for file, data in _files(models[-1], maps).items():
+                write_atomically(out / file, data)
+                count += 1
+        write_atomically(out / "index.html", gallery_page(models, maps).encode())
+    return count
+
+
+def _maps(model: Shown) -> dict[Key, Image.Image]:
+    """The maps on the picture, where there is one."""
+    from heedmap.zoo.gallery.drawing import map_picture
+
+    if model.picture is None:
+        return {}
+    return {
+        (model.name, number, method): map_picture(model.picture, answer, method, model.sample.places)
+        for number, answer in enumerate(model.answers)
+        for method in answer.maps
+    }
+
+
+def _files(model: Shown, maps: Mapping[Key, Image.Image]) -> dict[str, bytes]:
+    """Name of a file → a map: on the picture, or where there is none, a plot of the words."""
+    found = {}
+    for number, answer in enumerate(model.answers):
+        for method, explanation in answer.maps.items():
+            picture = maps.get((model.name, number, method))
+            name = f"{model.name}-{number + 1}-{method}.png"
+            found[name] = _plot(explanation) if picture is None else _png(picture)
+    return found
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _plot(explanation: Explanation) -> bytes:
+    buffer = BytesIO()
+    explanation.plot().savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def _program() -> str:
+    """As what this program can be called again."""
+    called = sys.argv[0]
+    if Path(called).name != "heedmap" or shutil.which("heedmap") == str(Path(called).absolute()):
+        return "heedmap"
+    return called

@@ -1,0 +1,201 @@
+"""Many inputs of a command line: options given several times, folders and globs of files, and files that list inputs."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from heedmap.errors import InputError
+
+ROLES = ("text", "image", "boxes", "audio")
+COLUMNS = ("id", *ROLES, "target")
+"""What a row of a file may have."""
+SOUNDS, ARRAYS = frozenset({".wav"}), frozenset({".npz"})
+FILES = (".jsonl", ".csv", ".txt")
+"""Endings of files that list inputs."""
+
+Given = Mapping[str, Sequence[Any] | None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One input of many, not read yet.
+
+    Attributes:
+        number: from 1; in a file the line's.
+        given: role → the text, or the path of a file.
+        target: as ``--target`` has it; None: the command's own.
+        name: the row's ``id``; empty where it has none.
+        problem: why it cannot be read; empty where nothing is known against it.
+    """
+
+    number: int
+    given: Mapping[str, Any] = field(default_factory=dict)
+    target: str | None = None
+    name: str = ""
+    problem: str = ""
+
+
+def rows_of(given: Given, listed: Path | None = None) -> list[Row]:
+    """All inputs of a command line, in order.
+
+    Args:
+        given: role → what was given, each maybe several times; of ``image``, ``boxes`` and ``audio`` also a folder or a
+            glob of files. What is given once goes with each input.
+        listed: a ``.jsonl``, ``.csv`` or ``.txt`` file with an input a line; paths in it are relative to its folder.
+
+    Raises:
+        typer.BadParameter: unequal numbers of inputs, or none.
+        InputError: an empty folder, a glob of nothing, or no such file, or one that cannot be read.
+    """
+    lists = {role: _spread(role, values) for role, values in given.items() if values}
+    if listed is None:
+        return paired(lists)
+    if several := [role for role, values in lists.items() if len(values) > 1]:
+        raise typer.BadParameter(f"--{several[0]} is given several times, and so is --inputs", param_hint="inputs")
+    shared = {role: values[0] for role, values in lists.items()}
+    found = [Row(r.number, {**shared, **r.given}, r.target, r.name, r.problem) for r in read_rows(listed)]
+    if not found:
+        raise InputError(f"{listed} lists no input; expected one a line")
+    return found
+
+
+def paired(lists: Mapping[str, Sequence[Any]]) -> list[Row]:
+    """One input for each entry of the lists; what is given once goes with each.
+
+    Raises:
+        typer.BadParameter: unequal numbers of inputs, or none.
+    """
+    counts = {len(values) for values in lists.values()} - {1}
+    if len(counts) > 1:
+        told = ", ".join(f"{len(values)} × --{role}" for role, values in lists.items())
+        raise typer.BadParameter(f"{told}: give as many of each, or one for all", param_hint="inputs")
+    if not lists:
+        raise typer.BadParameter("give at least one of --text, --image, --boxes, --audio", param_hint="inputs")
+    count = counts.pop() if counts else 1
+    pick = {role: values if len(values) > 1 else [*values] * count for role, values in lists.items()}
+    return [Row(n + 1, {role: values[n] for role, values in pick.items()}) for n in range(count)]
+
+
+def is_many(paths: Sequence[Any] | None) -> bool:
+    """Whether these are several inputs: more than one, a folder, or a glob."""
+    values = list(paths or ())
+    return len(values) > 1 or any(isinstance(one, Path) and (one.is_dir() or _is_glob(one)) for one in values)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file that lists inputs; a bad row has a ``problem``.
+
+    Raises:
+        InputError: no such file, another ending, not UTF-8, or a column that is not known.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path} has no ending that is known; expected {', '.join(FILES)}, with an input a line")
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; expected one of {', '.join(FILES)} that lists inputs")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            return list(reader(lines, path.parent))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}); expected UTF-8 text with an input a line") from error
+
+
+def _from_text(lines: Iterator[str], _folder: Path) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield Row(number, {"text": line.rstrip("\r\n")})
+
+
+def _from_json(lines: Iterator[str], folder: Path) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+        except ValueError as error:
+            yield Row(number, problem=f"it is no JSON ({error})")
+            continue
+        yield _row(number, data, folder)
+
+
+def _from_csv(lines: Iterator[str], folder: Path) -> Iterator[Row]:
+    table = csv.DictReader(lines, strict=True)
+    if unknown := sorted(set(table.fieldnames or ()) - set(COLUMNS)):
+        raise InputError(f"the table has the columns {', '.join(unknown)}; known are {', '.join(COLUMNS)}")
+    for data in table:
+        extra = data.pop(None, None)
+        problem = f"it has {len(extra)} cells too many" if extra else ""
+        made = _row(table.line_num, {key: value for key, value in data.items() if value}, folder)
+        yield Row(made.number, problem=problem) if problem else made
+
+
+def _row(number: int, data: Any, folder: Path) -> Row:
+    if not isinstance(data, dict):
+        return Row(number, problem=f"it is {type(data).__name__}; expected an object with {', '.join(COLUMNS)}")
+    filled = {key: value for key, value in data.items() if value is not None}
+    if unknown := [key for key in filled if key not in COLUMNS]:
+        return Row(number, problem=f"it has {', '.join(unknown)}; known are {', '.join(COLUMNS)}")
+    for key, value in filled.items():
+        if not _fits(key, value):
+            return Row(number, problem=f"its {key} is {value!r}; expected a string")
+    given = {role: filled[role] for role in ROLES if role in filled}
+    given = {role: folder / value if role != "text" else value for role, value in given.items()}
+    given = {role: tuple(value) if isinstance(value, list) else value for role, value in given.items()}
+    target = filled.get("target")
+    return Row(number, given, None if target is None else str(target), str(filled.get("id", "")))
+
+
+def _fits(key: str, value: Any) -> bool:
+    if key == "text" and isinstance(value, list):
+        return len(value) == 2 and all(isinstance(part, str) for part in value)
+    numbers = (str, int) if key in ("id", "target") else (str,)
+    return isinstance(value, numbers) and not isinstance(value, bool)
+
+
+def _spread(role: str, values: Sequence[Any]) -> list[Any]:
+    """The values, with folders and globs replaced by the files in them, by name."""
+    if role == "text":
+        return list(values)
+    return [file for one in values for file in _files(role, Path(one))]
+
+
+def _files(role: str, path: Path) -> list[Path]:
+    endings = _endings(role)
+    if path.is_dir():
+        found = sorted(one for one in path.iterdir() if one.is_file() and one.suffix.lower() in endings)
+        if not found:
+            raise InputError(f"the folder {path} has no {role} file; expected files that end in {', '.join(endings)}")
+        return found
+    if not _is_glob(path):
+        return [path]
+    found = sorted(Path(one) for one in glob.glob(str(path), recursive=True) if Path(one).is_file())
+    if not found:
+        raise InputError(f"no {role} file is called {path}")
+    return found
+
+
+def _is_glob(path: Path) -> bool:
+    return not path.exists() and glob.has_magic(str(path))
+
+
+def _endings(role: str) -> list[str]:
+    if role == "image":
+        from heedmap.datasets.images import SUFFIXES
+
+        return sorted(SUFFIXES)
+    return sorted(SOUNDS if role == "audio" else ARRAYS)
+
+
+_READERS: Mapping[str, Callable[[Iterator[str], Path], Iterator[Row]]] = {
+    ".jsonl": _from_json,
+    ".csv": _from_csv,
+    ".txt": _from_text,
+}

@@ -1,0 +1,67 @@
+"""``heedmap methods``: what there is to choose from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heedmap.cli.arguments import JsonOption
+from heedmap.cli.exit_codes import guarded
+
+if TYPE_CHECKING:
+    from heedmap.methods import Method
+
+
+@guarded
+def methods(
+    context: typer.Context,
+    as_json: JsonOption = False,
+    markdown: Annotated[Path | None, typer.Option(help="Write the method cards to this file.")] = None,
+) -> None:
+    """List the methods: what each computes, its paper, what it costs, where it fails, and its options."""
+    import heedmap
+
+    if markdown is not None:
+        from heedmap.atomic import write_output
+        from heedmap.methods.cards import page
+
+        write_output(markdown, page(heedmap.METHODS.values()).encode())
+    if as_json:
+        typer.echo(json.dumps([_method_data(m) for m in heedmap.METHODS.values()], indent=1, default=str))
+        return
+    for method in heedmap.METHODS.values():
+        _print_method(method)
+
+
+def _method_data(method: Method) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from heedmap.methods.cards import CARDS
+
+    return {
+        "name": method.name,
+        "summary": method.summary,
+        "source": method.source,
+        "options": dict(method.options),
+        **asdict(CARDS[method.name]),
+    }
+
+
+def _print_method(method: Method) -> None:
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from heedmap.methods.cards import CARDS
+
+    card = CARDS[method.name]
+    options = ", ".join(f"{key}={value!r}" for key, value in method.options.items()) or "none"
+    cost = f"forward passes: {card.forwards}, backward: {card.backwards}; needs {card.needs}"
+    lines = ((method.summary, ""), (card.equation, ""), (method.source, "dim"), (cost, ""), (f"mind: {card.fails}", ""))
+    console = Console(highlight=False)
+    console.print(Text(method.name, style="bold"))
+    for words, style in (*lines, (f"options: {options}", "")):
+        console.print(Padding(Text(words, style=style), (0, 0, 0, 2)))

@@ -1,0 +1,188 @@
+"""Detection as COCO has it: pictures, and ``instances_*.json`` with the objects in them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from heedmap.datasets.disk import (
+    FilePath,
+    chosen_subset,
+    described,
+    listed,
+    needed_file,
+    needed_folder,
+    read_json,
+    subset_of,
+)
+from heedmap.datasets.images import picture
+from heedmap.datasets.masks import decoded
+from heedmap.datasets.sample import Found, Objects, Sample
+from heedmap.errors import FileFormatError, SampleError
+
+INSTANCES = "annotations/instances_{}.json"
+
+KEPT = frozenset(
+    {
+        *("images", "annotations", "categories", "id", "image_id", "category_id", "file_name", "width", "height"),
+        *("bbox", "area", "iscrowd", "segmentation", "counts", "size", "name"),
+    }
+)
+"""The fields that are needed; whatever else a file has is dropped as it is parsed."""
+
+
+class Coco:
+    """A COCO data set; a sample is a picture, its key the picture's id.
+
+    Attributes:
+        keys, problems, description: see :class:`heedmap.datasets.sample.Reader`.
+    """
+
+    def __init__(self, instances: Path, images: Path) -> None:
+        self._folder = images
+        self.problems: dict[str, str] = {}
+        data = read_json(instances, _slim)
+        self._categories = _categories(data, instances)
+        rows = listed(data, "images", instances)
+        self._images = self._present(rows)
+        self._annotations: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+        known = {_id(row, "id") for row in rows} - {None}
+        for number, annotation in enumerate(listed(data, "annotations", instances)):
+            self._add(annotation, number, known)
+        self.keys: Sequence[str] = [str(name) for name in self._images]
+        self._ids = list(self._images)
+        self.description = described("coco", [instances], len(self.keys), images=images.name)
+
+    @cached_property
+    def ground_truth(self) -> dict[str, Any]:
+        """What ``pycocotools.coco.COCO`` has as ``dataset``, of the samples' images only; made when first asked for."""
+        return {
+            "info": {},
+            "images": list(self._images.values()),
+            "annotations": [one for name in self._images for one in self._annotations.get(name, ())],
+            "categories": [{"id": number, "name": name} for number, name in self._categories.items()],
+        }
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        """``image``; the truth is Objects, with the masks decoded."""
+        row = self._images[self._ids[index]]
+        image = picture(self._folder / row["file_name"], row["file_name"])
+        if image.size != (row["width"], row["height"]):
+            raise SampleError(
+                f"{row['file_name']} has {image.size[0]} × {image.size[1]} pixels, and its annotation says "
+                f"{row['width']} × {row['height']}"
+            )
+        objects = tuple(self._found(one, row) for one in self._annotations.get(row["id"], ()))
+        return Sample(self.keys[index], {"image": image}, Objects(objects))
+
+    def _found(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> Found:
+        try:
+            mask = decoded(annotation.get("segmentation", []), image["height"], image["width"])
+        except ValueError as error:
+            raise SampleError(f"annotation {annotation['id']} of image {image['id']} is damaged: {error}") from error
+        x, y, width, height = map(float, annotation["bbox"])
+        label = self._categories[annotation["category_id"]]
+        return Found(label, (x, y, width, height), mask, bool(annotation["iscrowd"]), float(annotation["area"]))
+
+    def _present(self, rows: Sequence[Any]) -> dict[Any, dict[str, Any]]:
+        images: dict[Any, dict[str, Any]] = {}
+        for number, row in enumerate(rows):
+            key, problem = _image_problem(row, number)
+            if not problem and row["id"] in images:
+                key, problem = f"image {key} (row {number})", "its id was there before"
+            if not problem and not (self._folder / row["file_name"]).is_file():
+                problem = f"{row['file_name']} is not in {self._folder.name}"
+            if problem:
+                self.problems[key] = problem
+            else:
+                images[row["id"]] = row
+        return images
+
+    def _add(self, annotation: Any, number: int, known: set[Any]) -> None:
+        """Keep an annotation; an image that one is damaged of is left out: what is true of it is not known."""
+        fields = annotation if isinstance(annotation, dict) else {}
+        name = f"annotation {fields.get('id', f'in row {number}')}"
+        image = _id(fields, "image_id")
+        problem = self._annotation_problem(fields)
+        if image not in known:
+            self.problems[name] = f"there is no image {image}"
+        elif problem and image in self._images:
+            del self._images[image]
+            self.problems[str(image)] = f"{name} {problem}"
+        elif not problem:
+            width, height = fields["bbox"][2:]
+            self._annotations[image].append({"area": width * height, "iscrowd": 0, **fields})
+
+    def _annotation_problem(self, fields: Mapping[str, Any]) -> str:
+        box = fields.get("bbox")
+        if "id" not in fields or _id(fields, "category_id") not in self._categories:
+            return "has no id, or no category of the file"
+        numbers = isinstance(box, list) and len(box) == 4 and all(_is_number(one) for one in box)
+        if not numbers or not _is_number(fields.get("area", 0)):
+            return "has no bbox of four numbers, or no number as area"
+        return ""
+
+
+def open_coco(
+    folder: FilePath,
+    *,
+    split: str | None = None,
+    instances: FilePath | None = None,
+    images: FilePath | None = None,
+) -> Coco:
+    """Open a COCO data set.
+
+    Args:
+        folder: has the files under COCO's own names, so far as no other paths are given.
+        split: "val2017", or "val" where one year is there only.
+        instances: JSON file; by default ``annotations/instances_val2017.json`` and so on.
+        images: folder of pictures; by default ``val2017`` or ``images/val2017`` and so on.
+
+    Raises:
+        InputError: a file or folder is not there, or it is not clear which to read.
+        FileFormatError: a file is not what it should be.
+    """
+    subset = subset_of(instances, INSTANCES) if instances else chosen_subset(folder, INSTANCES, split)
+    nested = Path(folder, "images", subset)
+    return Coco(
+        needed_file(instances or Path(folder, INSTANCES.format(subset)), "instances"),
+        needed_folder(images or (nested if nested.is_dir() else Path(folder, subset)), "pictures"),
+    )
+
+
+def _slim(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name in KEPT}
+
+
+def _categories(data: Mapping[str, Any], path: Path) -> dict[Any, str]:
+    rows = listed(data, "categories", path)
+    if not all(_id(row, "id") is not None and "name" in row for row in rows):
+        raise FileFormatError(f"{path} has categories without an id or a name; each needs both")
+    return {row["id"]: str(row["name"]) for row in rows}
+
+
+def _id(fields: Any, name: str) -> Any:
+    """A field that may be an id, or None."""
+    value = fields.get(name) if isinstance(fields, dict) else None
+    return value if isinstance(value, int | str) else None
+
+
+def _image_problem(row: Any, number: int) -> tuple[str, str]:
+    """Its key, and what is wrong with it or nothing."""
+    if _id(row, "id") is None:
+        return f"image in row {number}", "it has no id"
+    sizes = (row.get("width"), row.get("height"))
+    if not isinstance(row.get("file_name"), str) or not all(isinstance(one, int) and one > 0 for one in sizes):
+        return str(row["id"]), "it has no file_name, or no width and height in pixels"
+    return str(row["id"]), ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

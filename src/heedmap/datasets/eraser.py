@@ -1,0 +1,153 @@
+"""Rationales as ERASER has them (DeYoung and others, 2020): documents, labels, and the words given as reasons."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from heedmap.datasets.disk import FilePath, described, needed_file, needed_folder
+from heedmap.datasets.sample import Rationale, Sample, Span
+from heedmap.errors import FileFormatError, InputError, SampleError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """One document with its label.
+
+    Attributes:
+        document: its file below the folder of documents.
+        label: of it.
+        reasons: from which word to which, the first one beyond.
+    """
+
+    document: str
+    label: str
+    reasons: tuple[tuple[int, int], ...]
+
+
+class Eraser:
+    """A part of an ERASER data set of single documents, such as the movie reviews; a sample's key is its annotation_id.
+
+    Attributes:
+        keys, problems, description: see :class:`heedmap.datasets.sample.Reader`.
+    """
+
+    def __init__(self, annotations: Path, documents: Path) -> None:
+        self._documents = documents
+        self._annotated: dict[str, Annotated] = {}
+        self.problems: dict[str, str] = {}
+        for number, fields in _lines(annotations):
+            self._add(number, fields)
+        self.keys: Sequence[str] = list(self._annotated)
+        self.description = described("eraser", [annotations], len(self.keys), documents=documents.name)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        """``text``, the whole document, its words joined by single spaces; the truth is a Rationale."""
+        key = self.keys[index]
+        one = self._annotated[key]
+        words = _words(self._documents / one.document, one.document)
+        spans = _spans(words)
+        last = max(end for _, end in one.reasons)
+        if last > len(words):
+            raise SampleError(f"{key}: a reason ends at word {last}, and {one.document} has {len(words)}")
+        reasons = tuple((spans[start][0], spans[end - 1][1]) for start, end in one.reasons)
+        return Sample(key, {"text": " ".join(words)}, Rationale(one.label, reasons, spans))
+
+    def _add(self, number: int, fields: Any) -> None:
+        key = fields.get("annotation_id") if isinstance(fields, dict) else None
+        if not isinstance(key, str):
+            self.problems[f"line {number}"] = "no JSON object with an annotation_id"
+            return
+        try:
+            annotated = _annotated(fields)
+        except (KeyError, TypeError, ValueError) as error:
+            self.problems[key] = f"line {number} is not as ERASER's: {error}"
+            return
+        if key in self._annotated:
+            self.problems[f"{key} (line {number})"] = "its annotation_id was there before"
+        elif not (self._documents / annotated.document).is_file():
+            self.problems[key] = f"there is no document {annotated.document} in {self._documents.name}"
+        else:
+            self._annotated[key] = annotated
+
+
+def open_eraser(
+    folder: FilePath,
+    *,
+    split: str = "test",
+    annotations: FilePath | None = None,
+    documents: FilePath | None = None,
+) -> Eraser:
+    """Open a part of an ERASER data set.
+
+    Args:
+        folder: has ``test.jsonl`` and so on, and ``docs``, so far as no other paths are given.
+        split: "train", "val" or "test".
+        annotations: ``.jsonl`` file.
+        documents: folder of documents.
+
+    Raises:
+        InputError: no such split, or a file or folder is not there.
+        FileFormatError: a file is not what it should be.
+    """
+    if annotations is None and split not in SPLITS:
+        raise InputError(f"split is {split!r}; expected one of {', '.join(SPLITS)}")
+    return Eraser(
+        needed_file(annotations or Path(folder, f"{split}.jsonl"), "annotations"),
+        needed_folder(documents or Path(folder, "docs"), "documents"),
+    )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Number and content of each line that is not empty; None for one that is no JSON."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, _parsed(line)
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{path} is no UTF-8 text ({error}); fetch it again") from error
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _annotated(fields: Mapping[str, Any]) -> Annotated:
+    evidence = [one for group in fields["evidences"] for one in group]
+    documents = sorted({str(one["docid"]) for one in evidence})
+    if len(documents) != 1:
+        raise ValueError(f"its evidence is in {len(documents)} documents; one is needed")
+    reasons = sorted({(int(one["start_token"]), int(one["end_token"])) for one in evidence})
+    if not all(0 <= start < end for start, end in reasons):
+        raise ValueError("a start_token is not before its end_token")
+    if not isinstance(fields["classification"], str):
+        raise ValueError("its classification is no text")
+    return Annotated(documents[0], fields["classification"], tuple(reasons))
+
+
+def _words(path: Path, name: str) -> list[str]:
+    """The document's words as ERASER counts them: between spaces and line ends."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SampleError(f"the document {name} cannot be read ({error}); fetch it again") from error
+    return [word for line in lines for word in line.strip().split(" ") if word]
+
+
+def _spans(words: Sequence[str]) -> tuple[Span, ...]:
+    """Characters of each word in the words joined by single spaces."""
+    starts = accumulate((len(word) + 1 for word in words), initial=0)
+    return tuple((start, start + len(word)) for start, word in zip(starts, words, strict=False))

@@ -1,0 +1,194 @@
+"""Visual question answering as VQA v2 has it: questions, ten people's answers, and pictures or box features."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heedmap.datasets.answers import SCORINGS, soft_scores
+from heedmap.datasets.disk import (
+    FilePath,
+    chosen_subset,
+    described,
+    image_id,
+    images_by_id,
+    listed,
+    needed_file,
+    needed_folder,
+    read_json,
+    subset_of,
+)
+from heedmap.datasets.features import Features, open_features
+from heedmap.datasets.images import picture
+from heedmap.datasets.sample import Answers, Sample
+from heedmap.errors import OptionError, SampleError
+
+QUESTIONS = "v2_OpenEnded_mscoco_{}_questions.json"
+ANNOTATIONS = "v2_mscoco_{}_annotations.json"
+
+
+@dataclass(frozen=True)
+class Images:
+    """A folder of pictures.
+
+    Attributes:
+        folder: its path.
+        names: image id → file name.
+    """
+
+    folder: Path
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question.
+
+    Attributes:
+        text: of it.
+        image: id of the picture that it is about.
+        answers: one a person.
+    """
+
+    text: str
+    image: str
+    answers: tuple[str, ...]
+
+
+class VQA:
+    """A VQA v2 data set; a sample is a question, its key the question's id.
+
+    Attributes:
+        keys, problems, description: see :class:`heedmap.datasets.sample.Reader`.
+    """
+
+    def __init__(
+        self, questions: Path, annotations: Path, images: Images | None, features: Features | None, scoring: str
+    ) -> None:
+        self._images, self._features, self._scoring = images, features, scoring
+        self._asked, self.problems = self._read(questions, annotations)
+        self.keys: Sequence[str] = list(self._asked)
+        self.description = described("vqa", (questions, annotations), len(self.keys), scoring=scoring)
+        if images is not None:
+            self.description["images"] = images.folder.name
+        if features is not None:
+            self.description["features"] = dict(features.description)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        """``text`` with ``image`` and ``boxes``, as far as they were given; the truth is Answers."""
+        key = self.keys[index]
+        asked = self._asked[key]
+        scores = soft_scores(asked.answers, self._scoring)
+        if not scores:
+            raise SampleError(f"question {key}: no answer is left of {asked.answers} when normalised; leave it out")
+        return Sample(key, {"text": asked.text, **self._seen(asked.image)}, Answers(scores))
+
+    def _seen(self, image: str) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        if self._images is not None:
+            name = self._images.names[image]
+            seen["image"] = picture(self._images.folder / name, name)
+        if self._features is not None:
+            seen["boxes"] = self._features.read(image)
+        return seen
+
+    def _read(self, questions: Path, annotations: Path) -> tuple[dict[str, Asked], dict[str, str]]:
+        answers = _answers(annotations)
+        asked: dict[str, Asked] = {}
+        problems: dict[str, str] = {}
+        for number, row in enumerate(listed(read_json(questions), "questions", questions)):
+            key, entry = _question(row, number, answers)
+            problem = entry if isinstance(entry, str) else self._problem(entry)
+            if key in asked:
+                problems[f"{key} (row {number})"] = "its id was there before"
+            elif problem:
+                problems[key] = problem
+            elif isinstance(entry, Asked):
+                asked[key] = entry
+        return asked, problems
+
+    def _problem(self, asked: Asked) -> str:
+        if self._images is not None and asked.image not in self._images.names:
+            return f"image {asked.image} is not in {self._images.folder.name}"
+        if self._features is not None and asked.image not in self._features.ids:
+            why = self._features.problems.get(asked.image, "there are none of it")
+            return f"image {asked.image} has no box features: {why}"
+        if len(asked.answers) == 1 and self._scoring == "official":
+            return "a single answer, which the official score makes 0; choose scoring='any'"
+        return ""
+
+
+def open_vqa(
+    folder: FilePath,
+    *,
+    split: str | None = None,
+    questions: FilePath | None = None,
+    annotations: FilePath | None = None,
+    images: FilePath | None = None,
+    features: FilePath | None = None,
+    names: FilePath | None = None,
+    scoring: str = "official",
+) -> VQA:
+    """Open a VQA v2 data set.
+
+    Args:
+        folder: has the files under VQA v2's own names, so far as no other paths are given.
+        split: "val" or "val2014" and so on, where there are several.
+        questions, annotations: JSON files.
+        images: folder of pictures named by COCO image id; by default ``val2014`` and so on, but none beside features.
+        features: box features, see :func:`~heedmap.datasets.features.open_features`.
+        names: of the features' objects, a text file.
+        scoring: key of :data:`~heedmap.datasets.answers.SCORINGS`.
+
+    Raises:
+        InputError: a file or folder is not there, or it is not clear which to read.
+        FileFormatError: a file is not what it should be.
+        OptionError: no such scoring.
+    """
+    if scoring not in SCORINGS:
+        raise OptionError(f"scoring is {scoring!r}; expected one of {', '.join(SCORINGS)}")
+    subset = subset_of(questions, QUESTIONS) if questions else chosen_subset(folder, QUESTIONS, split)
+    pictures = images or (None if features else Path(folder, subset))
+    seen = None if pictures is None else needed_folder(pictures, "pictures")
+    return VQA(
+        needed_file(questions or Path(folder, QUESTIONS.format(subset)), "questions"),
+        needed_file(annotations or Path(folder, ANNOTATIONS.format(subset)), "annotations"),
+        None if seen is None else Images(seen, images_by_id(seen)),
+        None if features is None else open_features(features, names),
+        scoring,
+    )
+
+
+def _answers(path: Path) -> dict[str, tuple[str, ...]]:
+    rows = listed(read_json(path, _slim), "annotations", path)
+    return {row[0]: row[1] for row in rows if isinstance(row, tuple)}
+
+
+def _slim(fields: dict[str, Any]) -> Any:
+    """An answer as a str, an annotation as (question's id, answers): a quarter of a million of them stay small."""
+    answer, answers = fields.get("answer"), fields.get("answers")
+    if isinstance(answer, str):
+        return sys.intern(answer)
+    if isinstance(answers, list) and isinstance(fields.get("question_id"), int | str):
+        return str(fields["question_id"]), tuple(answer for answer in answers if isinstance(answer, str))
+    return fields
+
+
+def _question(row: Any, number: int, answers: Mapping[str, tuple[str, ...]]) -> tuple[str, Asked | str]:
+    """Its key, and what is asked or else what is wrong."""
+    fields = row if isinstance(row, dict) else {}
+    question, text, image = fields.get("question_id"), fields.get("question"), fields.get("image_id")
+    if not isinstance(question, int | str):
+        return f"row {number}", "no question_id"
+    if not isinstance(text, str) or not text.strip() or not isinstance(image, int | str):
+        return str(question), "no question, or no image_id"
+    given = answers.get(str(question))
+    if not given:
+        return str(question), "no annotation" if given is None else "no answer in its annotation"
+    return str(question), Asked(text, image_id(image), given)

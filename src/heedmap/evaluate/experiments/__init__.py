@@ -1,0 +1,1 @@
+"""The experiments: what is measured of each sample, and what the measurements say."""

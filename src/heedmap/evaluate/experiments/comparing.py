@@ -1,0 +1,140 @@
+"""Several methods on one input: their maps, and what the model says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heedmap.errors import HeedmapError, InputError
+from heedmap.evaluate.answer import explained
+from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco, spearman
+from heedmap.evaluate.trial import Trial
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from heedmap.explanation import Explanation
+
+STEPS = 10
+FIGURES = {
+    "agreement": "rank correlation with the first method",
+    "deletion": "what is left of the answer, most relevant masked first (area, lower is better)",
+    "insertion": "what is left of the answer, least relevant masked first (area, higher is better)",
+    "saco": "faithfulness (SaCo, higher is better)",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Maps of one input by several methods, all for one answer.
+
+    Attributes:
+        explanations: contender's name → its explanation.
+        figures: contender's name → segment → figure of :data:`FIGURES` → value.
+        curves: contender's name → segment → probability while tokens are masked, (signs, steps); most relevant first, least
+            relevant first. Read backwards, the second is the insertion curve.
+        seconds: contender's name → how long its explanation took.
+        refused: methods that cannot explain this model → why.
+    """
+
+    explanations: Mapping[str, Explanation]
+    figures: Mapping[str, Mapping[str, Mapping[str, float]]]
+    curves: Mapping[str, Mapping[str, Float[np.ndarray, "signs steps"]]]
+    seconds: Mapping[str, float]
+    refused: Mapping[str, str]
+
+    def notes(self) -> dict[str, str]:
+        """For each method its figures in a few words, a line for each segment."""
+        return {
+            name: "\n".join(f"{segment}: " + _words(own) for segment, own in segments.items())
+            for name, segments in self.figures.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data: target, and for each method its relevance, figures, curves and seconds."""
+        first = next(iter(self.explanations.values()))
+        methods = {
+            name: {
+                "relevance": {key: one[key][0].tolist() for key in one.segments},
+                "figures": self.figures[name],
+                "curves": {key: own.round(6).tolist() for key, own in self.curves[name].items()},
+                "seconds": round(self.seconds[name], 4),
+            }
+            for name, one in self.explanations.items()
+        }
+        return {
+            "target": first.target[0],
+            "score": float(first.scores[0]),
+            "methods": methods,
+            "refused": dict(self.refused),
+        }
+
+
+def compare(
+    subject: Any, given: Mapping[str, Any], contenders: Sequence[Contender], *, target: Any = None, seed: int = 0
+) -> Comparison:
+    """Explain one answer by several methods, and ask the model about each map.
+
+    The answer is the model's own for the input, or ``target``; it is held fixed. Tokens are masked as
+    :func:`~heedmap.evaluate.perturb.masking.masked` does; where they cannot be, there is agreement alone.
+
+    Args:
+        subject: the model, a ``heedmap.Subject``.
+        given: one input, as ``subject.explain`` takes it: ``text``, ``image``, ``boxes``, ``audio``.
+        contenders: the methods; the first is the one that the others are compared with.
+        target: as for :func:`heedmap.explain`.
+        seed: of everything that is drawn.
+
+    Raises:
+        InputError: more than one input, or no method fits.
+        HeedmapError: the input or the target does not fit the model.
+    """
+    given = {role: value for role, value in given.items() if value is not None}
+    inputs = subject.inputs(**given)
+    trial = Trial.of(subject, inputs, ["input"], seed, target)
+    found: dict[str, Explanation] = {}
+    seconds, refused = {}, {}
+    for one in contenders:
+        began = perf_counter()
+        try:
+            made = explained(subject, inputs, target, one, seed)
+        except HeedmapError as error:
+            refused[one.name] = str(error)
+            continue
+        seconds[one.name] = perf_counter() - began
+        found[one.name] = subject.finish(made, inputs, given.get("boxes"))
+    if not found:
+        raise InputError(f"no method fits {subject.name} here: {next(iter(refused.values()), 'none was given')}")
+    maps = {name: trial.relevance(one) for name, one in found.items()}
+    first = next(iter(maps.values()))
+    curves = {name: {key: _curve(trial, key, own[key]) for key in trial.free} for name, own in maps.items()}
+    figures = {name: _figures(trial, own, first, curves[name]) for name, own in maps.items()}
+    return Comparison(found, figures, curves, seconds, refused)
+
+
+def _curve(trial: Trial, segment: str, relevance: Float[np.ndarray, "1 tokens"]) -> Float[np.ndarray, "signs steps"]:
+    return deletion(relevance, trial.free[segment], trial.drop(segment), STEPS, trial.seed)[:, 0]
+
+
+def _figures(
+    trial: Trial, own: Mapping[str, np.ndarray], first: Mapping[str, np.ndarray], curves: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for segment, real in trial.real.items():
+        found[segment] = {"agreement": spearman(own[segment][real], first[segment][real])}
+    for segment, curve in curves.items():
+        areas = area(curve)
+        found[segment] |= {"deletion": float(areas[POSITIVE]), "insertion": float(areas[NEGATIVE])}
+        found[segment]["saco"] = float(
+            saco(own[segment], trial.free[segment], trial.drop(segment), STEPS, trial.seed)[0]
+        )
+    return {segment: {key: round(value, 6) for key, value in own.items()} for segment, own in found.items()}
+
+
+def _words(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{key} {value:.2f}" for key, value in figures.items())

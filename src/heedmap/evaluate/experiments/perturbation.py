@@ -1,0 +1,254 @@
+"""Perturbation: what the model still knows while the tokens that a map calls relevant, or irrelevant, are taken away.
+
+The paper's experiment (Chefer et al., ICCV 2021, section 5.1). Positive: the most relevant tokens go first, and a good map
+makes the accuracy fall fast. Negative: the least relevant go first, and it stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from heedmap.errors import InputError, OptionError
+from heedmap.evaluate.answer import explained
+from heedmap.evaluate.harness.protocol import Contender, Curve, Findings, Measure, Row, of_values
+from heedmap.evaluate.metrics.schedule import PRESETS, SIGNS, area, chance, kept, preset_of
+from heedmap.evaluate.perturb.masking import free_tokens, repeated
+from heedmap.evaluate.perturb.removal import check_way, upsampled, without
+from heedmap.evaluate.scoring import Scorer, scorer_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+
+    from heedmap.datasets.sample import Sample
+    from heedmap.explanation import Explanation
+    from heedmap.explanation_data import Segment
+
+SCORES = {"score": "accuracy", "probability": "probability"}
+AT_ONCE = 256
+"""Rows of a forward pass."""
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """The evaluation, with its settings.
+
+    Attributes:
+        preset: key of :data:`~heedmap.evaluate.metrics.schedule.PRESETS`.
+        segments: which parts of the input; each is perturbed alone.
+        remove: ``"drop"`` takes tokens out, ``"mask"`` hides them (words become the mask token, boxes' features zero).
+        truth: explain the right answer instead of the model's own.
+    """
+
+    preset: str
+    segments: tuple[str, ...]
+    remove: str = "drop"
+    truth: bool = False
+    name = "perturbation"
+
+    @classmethod
+    def of(
+        cls,
+        subject: Any,
+        preset: str | None = None,
+        segments: Sequence[str] = (),
+        remove: str = "drop",
+        truth: bool = False,
+    ) -> Perturbation:
+        """The evaluation that fits a model: its preset, and all parts of its input that the preset has steps for.
+
+        Raises:
+            OptionError: an unknown preset, segment or way to remove.
+            InputError: the model has no such part.
+        """
+        chosen = preset_of(preset, subject)
+        steps, takes = PRESETS[chosen].steps, subject.kind_row.takes
+        wanted = tuple(segments) or tuple(name for name in steps if name in takes)
+        check_way(remove)
+        unknown = [name for name in wanted if name not in steps]
+        if unknown:
+            raise OptionError(f"preset {chosen!r} has steps for {', '.join(steps)}, not for {', '.join(unknown)}")
+        missing = [name for name in wanted if name not in takes]
+        if missing or not wanted:
+            raise InputError(
+                f"{subject.name} takes {subject.kind_row.about}, so preset {chosen!r} cannot perturb its "
+                f"{', '.join(missing or steps)}; choose other segments or another preset"
+            )
+        return cls(chosen, wanted, remove, truth)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        steps = {name: list(PRESETS[self.preset].steps[name]) for name in self.segments}
+        return {"preset": self.preset, "steps": steps, "remove": self.remove, "truth": self.truth}
+
+    def check(self, subject: Any) -> None:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        if subject.kind_row.speaks:
+            raise InputError(
+                f"{subject.name} speaks; perturbation needs a model that chooses an answer or matches a pair"
+            )
+
+    def rows(
+        self, subject: Any, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+    ) -> tuple[list[Row], dict[str, str]]:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row a sample, contender, segment, sign, step."""
+        roles = samples[0].inputs
+        inputs = subject.inputs(**{role: [sample.inputs[role] for sample in samples] for role in roles})
+        found: list[Row] = []
+        scorers = {name: scorer_of(subject, inputs, samples, name, self.truth) for name in self.segments}
+        known: dict[tuple[str, int, bytes], tuple[float, float]] = {}
+        for one in contenders:
+            maps = explained(subject, inputs, next(iter(scorers.values())).target, one, seed)
+            for segment, scorer in scorers.items():
+                seen = _Part(self, subject, inputs, samples, segment, scorer, known)
+                found += seen.rows(maps, one, seed)
+        return found, {}
+
+    def findings(self, rows: Iterable[Row]) -> Findings:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: curves and the areas under them."""
+        curves = [self._curve(*key, values) for key, values in self._tables(rows).items()]
+        measures = [
+            Measure(
+                f"{curve.key}/auc",
+                f"{curve.title}: {curve.y_label} AUC",
+                "/negative/" in curve.key,
+                len(next(iter(curve.values.values()))),
+                {name: of_values(area(values, curve.x)) for name, values in curve.values.items()},
+            )
+            for curve in curves
+        ]
+        return Findings(sorted(measures, key=lambda one: "/probability/" in one.key), curves)
+
+    def _curve(self, segment: str, sign: str, column: str, values: Mapping[str, np.ndarray]) -> Curve:
+        key, title = f"{segment}/{sign}/{SCORES[column]}", f"{segment}, {sign}"
+        x = [percent / 100 for percent in PRESETS[self.preset].steps[segment]]
+        return Curve(key, title, "share removed", SCORES[column], x, values)
+
+    def _tables(self, rows: Iterable[Row]) -> dict[tuple[str, str, str], dict[str, np.ndarray]]:
+        """(segment, sign, column) → contender → (samples, steps), samples in the order of their keys."""
+        found: dict[tuple[str, str, str], dict[str, dict[str, np.ndarray]]] = {
+            (segment, sign, column): {} for segment in self.segments for sign in SIGNS for column in SCORES
+        }
+        for row in rows:
+            steps = len(PRESETS[self.preset].steps[row["segment"]])
+            for column in SCORES:
+                table = found[row["segment"], row["sign"], column].setdefault(row["method"], {})
+                if row["sample"] not in table:
+                    table[row["sample"]] = np.full(steps, np.nan)
+                table[row["sample"]][row["step"]] = row[column]
+        return {
+            key: {name: np.stack([own[sample] for sample in sorted(own)]) for name, own in tables.items()}
+            for key, tables in found.items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One segment of a batch of samples, to be perturbed.
+
+    ``known`` holds what was measured already: (segment, sample, what is kept) → score and probability.
+    """
+
+    evaluation: Perturbation
+    subject: Any
+    inputs: Mapping[str, Any]
+    samples: Sequence[Sample]
+    segment: str
+    scorer: Scorer
+    known: dict[tuple[str, int, bytes], tuple[float, float]]
+
+    def rows(self, maps: Explanation, contender: Contender, seed: int) -> list[Row]:
+        given = maps.segment(self.segment).relevance
+        if contender.method == "random":  # its maps of a batch are all alike
+            given = chance(given, [sample.key for sample in self.samples], seed)
+        relevance, free = self._tokens(maps, given)
+        percents = PRESETS[self.evaluation.preset].steps[self.segment]
+        keep = np.stack(
+            [kept(r, f, percents, s.key, seed) for r, f, s in zip(relevance, free, self.samples, strict=True)]
+        )
+        scores = self._scores(maps.segment(self.segment), self._shaped(keep, maps))
+        total = free.sum(-1).tolist()
+        return [
+            {
+                "sample": sample.key,
+                "method": contender.name,
+                "segment": self.segment,
+                "sign": sign,
+                "step": step,
+                "percent": percent,
+                "tokens": total[number],
+                "score": scores[number, side, step, 0],
+                "probability": scores[number, side, step, 1],
+            }
+            for number, sample in enumerate(self.samples)
+            for side, sign in enumerate(SIGNS)
+            for step, percent in enumerate(percents)
+        ]
+
+    def _tokens(
+        self, maps: Explanation, relevance: Float[Tensor, "batch tokens"]
+    ) -> tuple[Float[np.ndarray, "batch tokens"], Bool[np.ndarray, "batch tokens"]]:
+        """Relevance of what may be removed, and which that is: tokens, or pixels."""
+        if self.segment != "image" or not PRESETS[self.evaluation.preset].pixels:
+            free = free_tokens(self.subject, self.inputs, maps, self.segment)
+            return relevance.double().numpy(), free.numpy()
+        pixels = upsampled(relevance, _grid(maps), self._size(), smooth=True).flatten(1)
+        return pixels.double().numpy(), np.ones(pixels.shape, dtype=bool)
+
+    def _shaped(self, keep: Bool[np.ndarray, "batch signs steps tokens"], maps: Explanation) -> np.ndarray:
+        """Of patches, their pixels; of words and boxes, without those that the model does not take in."""
+        if self.segment != "image":
+            return keep & (maps.segment(self.segment).positions >= 0).numpy()[:, None, None]
+        if keep.shape[-1] == np.prod(self._size()):
+            return keep.reshape(*keep.shape[:3], *self._size())
+        flat = torch.from_numpy(keep).flatten(0, 2).float()
+        return (
+            (upsampled(flat, _grid(maps), self._size(), smooth=False) > 0.5)
+            .numpy()
+            .reshape(*keep.shape[:3], *self._size())
+        )
+
+    def _size(self) -> tuple[int, int]:
+        rows, columns = self.inputs["pixel_values"].shape[-2:]
+        return rows, columns
+
+    def _scores(self, segment: Segment, keep: np.ndarray) -> Float[np.ndarray, "batch signs steps 2"]:
+        """Score and probability of each; what is asked for twice is computed once."""
+        asked = [
+            (self.segment, n, np.packbits(one).tobytes()) for n, row in enumerate(keep) for side in row for one in side
+        ]
+        flat = keep.reshape(len(asked), *keep.shape[3:])
+        fresh = {key: place for place, key in enumerate(asked) if key not in self.known}
+        places = np.array(list(fresh.values()), dtype=int)
+        amounts = flat[places].sum(tuple(range(1, flat.ndim)))
+        for group in _blocks(places, amounts):
+            owners = torch.tensor([asked[place][1] for place in group])
+            found = self._measured(segment, torch.from_numpy(flat[group]), owners)
+            self.known.update({asked[place]: pair for place, pair in zip(group, found, strict=True)})
+        return np.array([self.known[key] for key in asked]).reshape(*keep.shape[:3], 2)
+
+    def _measured(self, segment: Segment, keep: Tensor, owners: Tensor) -> list[tuple[float, float]]:
+        device = next(self.subject.model.parameters()).device
+        owners, keep = owners.to(device), keep.to(device)
+        inputs = repeated(self.inputs, len(self.samples), owners)
+        score, probability = self.scorer(without(self.subject, inputs, segment, keep, self.evaluation.remove), owners)
+        return list(zip(score.double().tolist(), probability.double().tolist(), strict=True))
+
+
+def _grid(maps: Explanation) -> tuple[int, int]:
+    grid = maps.segment("image").grid
+    if grid is None:
+        raise InputError("the patches of the picture form no grid in this model, so no pixels belong to them")
+    return grid
+
+
+def _blocks(places: np.ndarray, amounts: np.ndarray) -> list[np.ndarray]:
+    """Rows for one forward pass each, of about as many tokens."""
+    ranked = places[np.argsort(amounts, kind="stable")]
+    return [ranked[start : start + AT_ONCE] for start in range(0, len(ranked), AT_ONCE)]

@@ -1,0 +1,281 @@
+"""Maps of text classifiers beside the words that people gave as reasons, and whether the model rests on the mapped words.
+
+Token F1 of the top-k words as in the authors' experiment on ERASER's movie reviews; comprehensiveness and sufficiency after
+DeYoung et al., ACL 2020, arXiv 1911.03429.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from heedmap.datasets.sample import Rationale
+from heedmap.engine import explain
+from heedmap.errors import InputError, OptionError, SampleError
+from heedmap.evaluate.answer import class_names, output_of, probabilities
+from heedmap.evaluate.harness.protocol import Contender, Curve, Findings, Measure, Row, of_values
+from heedmap.evaluate.metrics.words import (
+    agreement,
+    reasons,
+    rebuilt,
+    share_of,
+    top_words,
+    word_relevance,
+    words_of_tokens,
+)
+from heedmap.models.inputs import placed
+from heedmap.models.text import token_limit
+from heedmap.targets import ClassLogit, class_logits
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from heedmap.datasets.sample import Sample
+
+COUNTS = tuple(range(10, 90, 10))
+"""The authors' k."""
+SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
+"""ERASER's shares of the words that are taken away or left alone."""
+AT_ONCE = 32
+"""Texts of a forward pass."""
+COLUMNS = ("precision", "recall", "f1")
+FIGURES = {
+    "f1_mean": ("token F1, mean over k", True),
+    "comprehensiveness": ("comprehensiveness (AOPC)", True),
+    "sufficiency": ("sufficiency (AOPC)", False),
+}
+"""Columns that are measures: column → title, whether more is better."""
+
+
+@dataclass(frozen=True)
+class Rationales:
+    """The evaluation, with its settings.
+
+    A text longer than the model takes is cut by its tokenizer. Words beyond have no relevance and are never among the top
+    ones; reasons among them stay in the denominator of recall. For comprehensiveness and sufficiency the text is what the
+    model saw of it, so that no word moves in where others are taken out.
+
+    Attributes:
+        counts: k, how many of the most relevant words are compared with the reasons.
+        shares: of the words seen, rounded up: those whose removal, or all that is left, is measured; AOPC is the mean.
+        join: what a word's relevance is of its tokens', ``"sum"`` or ``"max"``.
+        truth: explain the true label; else the model's own prediction.
+        classes: label of the samples → the model's class index, where the model's own names are others.
+    """
+
+    counts: tuple[int, ...] = COUNTS
+    shares: tuple[float, ...] = SHARES
+    join: str = "sum"
+    truth: bool = False
+    classes: Mapping[str, int] = field(default_factory=dict)
+    name = "rationales"
+
+    def __post_init__(self) -> None:
+        if self.join not in ("sum", "max"):
+            raise OptionError(f"join is {self.join!r}; expected 'sum' or 'max'")
+        if not self.counts or min(self.counts) < 1:
+            raise OptionError(f"counts is {self.counts}; expected numbers of words, 1 or more")
+        if not self.shares or min(self.shares) <= 0 or max(self.shares) >= 1:
+            raise OptionError(f"shares is {self.shares}; expected shares of the words, over 0 and below 1")
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        lists = {"counts": list(self.counts), "shares": list(self.shares), "classes": dict(self.classes)}
+        return {**lists, "join": self.join, "truth": self.truth}
+
+    def check(self, subject: Any) -> None:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        if subject.kind_row.needs != ("text",) or subject.kind_row.speaks:
+            raise InputError(
+                f"{subject.name} takes {subject.kind_row.about}; rationales need a classifier of text alone"
+            )
+        if subject.tokenizer is None or not getattr(subject.tokenizer, "is_fast", False):
+            raise InputError(
+                f"the tokenizer of {subject.name} ({type(subject.tokenizer).__name__}) does not tell which characters its tokens "
+                "are, which only fast tokenizers do; load the model with one: heedmap.load(…, tokenizer=…)"
+            )
+
+    def rows(
+        self, subject: Any, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+    ) -> tuple[list[Row], dict[str, str]]:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample and contender."""
+        texts, skipped = self._texts(subject, samples, seed)
+        if not texts:
+            return [], skipped
+        reader = _Reader(subject)
+        inputs, offsets = reader.inputs([one.text for one in texts])
+        logits = _logits(subject, inputs)
+        own = logits.argmax(-1).tolist()
+        picked = [
+            one.label if self.truth and one.label is not None else top for one, top in zip(texts, own, strict=True)
+        ]
+        found: list[Row] = []
+        for one in contenders:
+            options = {"seed": seed} if one.method == "random" else {}
+            target = ClassLogit(tuple(picked))
+            maps = explain(subject, inputs, target=target, method=one.method, **{**options, **one.options})["text"]
+            orders = [
+                text.order(relevance, spans, self.join)
+                for text, relevance, spans in zip(texts, maps.double().numpy(), offsets, strict=True)
+            ]
+            losses = self._losses(reader, texts, orders, picked)
+            for text, order, top, loss in zip(texts, orders, own, losses, strict=True):
+                found.append(self._row(one.name, text, order, top, loss))
+        return found, skipped
+
+    def findings(self, rows: Iterable[Row]) -> Findings:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: F1, precision and recall by k, and both AOPCs."""
+        table: dict[str, dict[str, Row]] = {}
+        for row in rows:
+            table.setdefault(row["method"], {})[row["sample"]] = row
+        methods = {name: [own[key] for key in sorted(own)] for name, own in table.items()}
+        first = next(iter(methods.values()), [])
+        measures = [
+            Measure(
+                column,
+                title,
+                higher,
+                len(first),
+                {name: of_values(np.array([row[column] for row in own])) for name, own in methods.items()},
+            )
+            for column, (title, higher) in FIGURES.items()
+        ]
+        curves = [
+            Curve(
+                column,
+                f"{'F1' if column == 'f1' else column} of the most relevant words",
+                "words",
+                column,
+                self.counts,
+                {name: np.array([row[column] for row in own]) for name, own in methods.items()},
+            )
+            for column in reversed(COLUMNS)
+        ]
+        return Findings(measures, curves, _facts(first))
+
+    def _texts(self, subject: Any, samples: Sequence[Sample], seed: int) -> tuple[list[_Text], dict[str, str]]:
+        found, skipped = [], {}
+        for sample in samples:
+            try:
+                found.append(self._text(subject, sample, seed))
+            except SampleError as error:
+                skipped[sample.key] = str(error)
+        return found, skipped
+
+    def _text(self, subject: Any, sample: Sample, seed: int) -> _Text:
+        text, truth = sample.inputs.get("text"), sample.truth
+        if not isinstance(truth, Rationale) or not isinstance(text, str):
+            raise SampleError(
+                f"it has a {type(text).__name__} and {type(truth).__name__}; expected one text and its reasons"
+            )
+        evidence = reasons(truth.words, truth.spans)
+        if not evidence.any():
+            raise SampleError("none of its words is a reason; expected at least one")
+        names = {name.casefold(): index for index, name in class_names(subject).items()}
+        label = self.classes.get(truth.label, names.get(truth.label.casefold()))
+        if label is None and self.truth:
+            raise SampleError(
+                f"its label {truth.label!r} is none of the model's ({', '.join(names) or 'it has no names'}); say which class it "
+                "is with classes={…}"
+            )
+        return _Text(sample.key, text, truth.words, evidence, label, zlib.crc32(f"{seed} {sample.key}".encode()))
+
+    def _losses(
+        self, reader: _Reader, texts: Sequence[_Text], orders: Sequence[np.ndarray], picked: Sequence[int]
+    ) -> Float[np.ndarray, "texts shares 2"]:
+        """For each share, what the answer loses in probability without the top words, and with them alone."""
+        versions = []
+        for text, order in zip(texts, orders, strict=True):
+            if len(order) < 2:
+                raise InputError(f"the model sees {len(order)} words of {text.key}; expected two or more")
+            tops = [set(share_of(order, share).tolist()) for share in self.shares]
+            kept = [set(order.tolist()), *(words for top in tops for words in (set(order.tolist()) - top, top))]
+            versions += [rebuilt(text.text, text.words, sorted(words)) for words in kept]
+        picks = np.repeat(picked, len(versions) // len(texts))
+        left = reader.probabilities(versions)[np.arange(len(versions)), picks].reshape(len(texts), -1)
+        return (left[:, :1] - left[:, 1:]).reshape(len(texts), len(self.shares), 2)
+
+    def _row(self, method: str, text: _Text, order: np.ndarray, top: int, losses: Float[np.ndarray, "shares 2"]) -> Row:
+        figures = agreement(order, text.evidence, self.counts)
+        return {
+            "sample": text.key,
+            "method": method,
+            "words": len(text.words),
+            "seen": len(order),
+            "reasons": int(text.evidence.sum()),
+            "right": float("nan") if text.label is None else float(text.label == top),
+            **{column: figures[:, number].tolist() for number, column in enumerate(COLUMNS)},
+            "f1_mean": float(figures[:, -1].mean()),
+            "without_top": losses[:, 0].tolist(),
+            "only_top": losses[:, 1].tolist(),
+            "comprehensiveness": float(losses[:, 0].mean()),
+            "sufficiency": float(losses[:, 1].mean()),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Text:
+    """A sample that can be measured; ``label`` is the model's class of its label, None where it has none of that name."""
+
+    key: str
+    text: str
+    words: Sequence[tuple[int, int]]
+    evidence: np.ndarray
+    label: int | None
+    seed: int
+
+    def order(self, relevance: np.ndarray, offsets: Sequence[tuple[int, int]], join: str) -> np.ndarray:
+        """Its words, those that the model sees, from the most relevant one."""
+        owners = words_of_tokens(offsets, self.words)
+        return top_words(word_relevance(relevance[: len(owners)], owners, len(self.words), join), self.seed)
+
+
+class _Reader:
+    """Reads texts with a model, each text once."""
+
+    def __init__(self, subject: Any) -> None:
+        self._subject = subject
+        self._limit = token_limit(subject.tokenizer, subject.config)
+        self._known: dict[str, np.ndarray] = {}
+
+    def inputs(self, texts: Sequence[str]) -> tuple[dict[str, Any], list[list[tuple[int, int]]]]:
+        """What the model is called with, cut to what it takes, and for each text the characters of its tokens."""
+        subject = self._subject
+        cut = {} if self._limit is None else {"truncation": True, "max_length": self._limit}
+        made = subject.tokenizer(
+            list(texts), padding=len(texts) > 1, return_offsets_mapping=True, return_tensors="pt", **cut
+        )
+        offsets = made.pop("offset_mapping").tolist()
+        known = {subject.renamed.get(name, name): value for name, value in made.items() if name in subject.parameters}
+        return placed(known, subject.model), offsets
+
+    def probabilities(self, texts: Sequence[str]) -> Float[np.ndarray, "texts classes"]:
+        """Of each class, for each text."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        for start in range(0, len(new), AT_ONCE):
+            some = new[start : start + AT_ONCE]
+            found = probabilities(self._subject, _logits(self._subject, self.inputs(some)[0])).double().cpu().numpy()
+            self._known |= dict(zip(some, found, strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+
+def _logits(subject: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+    return class_logits(output_of(subject, inputs), 2).float()
+
+
+def _facts(rows: Sequence[Row]) -> dict[str, Any]:
+    """Of the samples: how many texts were cut, how many reasons were beyond, how often the model is right."""
+    right = [row["right"] for row in rows if not np.isnan(row["right"])]
+    return {
+        "texts": len(rows),
+        "cut": sum(row["seen"] < row["words"] for row in rows),
+        "words": sum(row["words"] for row in rows),
+        "words_seen": sum(row["seen"] for row in rows),
+        "accuracy": round(float(np.mean(right)), 4) if right else None,
+    }

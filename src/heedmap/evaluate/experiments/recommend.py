@@ -1,0 +1,206 @@
+"""Which method to use on a model: every method that fits it put to the same tests on a few inputs, ranked, and said plainly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heedmap.errors import HeedmapError, InputError, OptionError
+from heedmap.evaluate.answer import output_of
+from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco
+from heedmap.evaluate.metrics.ranking import CHANCE, Recommendation, recommendation
+from heedmap.evaluate.trial import Trial, after_randomisation, sensitivity
+from heedmap.methods import METHODS
+from heedmap.methods.cards import CARDS
+
+if TYPE_CHECKING:
+    from heedmap.evaluate.trial import Maps
+
+Progress = Callable[[float], None]
+"""Called with the share of the work that is done, 0 to 1."""
+
+Figures = dict[str, list[float]]
+"""Test → a figure for each sample."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is tried.
+
+    Attributes:
+        inputs: at most so many; the first ones.
+        steps: of the deletion curves, and groups of SaCo.
+        draws: of the noise.
+        slow: whether methods take part that need many passes.
+    """
+
+    inputs: int
+    steps: int
+    draws: int
+    slow: bool
+
+
+BUDGETS = {"quick": Budget(8, 10, 2, False), "thorough": Budget(32, 20, 5, True)}
+RADIUS = 0.1
+"""Of the noise, as a multiple of the input's standard deviation."""
+
+
+def recommend(
+    subject: Any,
+    inputs_list: Sequence[Mapping[str, Any]],
+    *,
+    methods: Sequence[str | Contender] | None = None,
+    budget: str = "quick",
+    target: Any = None,
+    seed: int = 0,
+    progress: Progress = lambda _: None,
+) -> Recommendation:
+    """Try methods on some inputs of a model and say which one to use.
+
+    The tests: the area under the answer's probability while tokens are masked, the most relevant first (less is better) and
+    the least relevant first (more is better); SaCo; the change of the map with a little noise on the input. They rank the
+    methods; one whose map stays the same when the model's weights are random is out. A figure of an input is the mean over
+    its segments.
+
+    Args:
+        subject: the model, a ``heedmap.Subject``. It is left as it was, but must not be used by others meanwhile.
+        inputs_list: inputs as ``subject.explain`` takes them: ``text``, ``image``, ``boxes``, ``audio``; each is one sample.
+        methods: names or contenders; None: all that the budget has room for. ``random`` always takes part, as chance.
+        budget: key of :data:`BUDGETS`.
+        target: what is explained of each input, as for ``subject.explain``; None: what the model says itself.
+        seed: of everything that is drawn.
+        progress: see :data:`Progress`.
+
+    Returns:
+        The ranked methods; those that refuse the model with their reason.
+
+    Raises:
+        InputError: no inputs, or they do not fit the model, or no method does.
+        OptionError: no such budget, or two contenders of one name.
+        TargetError: the target does not fit, or the model says nothing by itself.
+        UnknownNameError: no such method.
+    """
+    if budget not in BUDGETS:
+        raise OptionError(f"no budget {budget!r}; there are {', '.join(BUDGETS)}")
+    if not inputs_list:
+        raise InputError(
+            "there are no inputs to try methods on; give one or more, each a dict as subject.explain takes it"
+        )
+    limit, wanted = BUDGETS[budget], _contenders(methods, BUDGETS[budget])
+    trials = [_trial(subject, one, number, target, seed) for number, one in enumerate(inputs_list[: limit.inputs])]
+    count = _Count(progress, len(trials) * (len(wanted) + 1))
+    plain, costs, figures, refused = _measured(trials, wanted, limit, count)
+    fit = [one for one in wanted if one.name not in refused]
+    if not [one for one in fit if one.name != CHANCE]:
+        raise InputError(
+            f"no method fits {subject.name} here: {next(iter(refused.values()), 'only chance was asked for')}"
+        )
+    for name, own in _on_random_weights(trials, fit, plain, count).items():
+        figures[name]["randomisation"] = own
+    progress(1.0)
+    found = {one.name: {test: np.array(own) for test, own in figures[one.name].items()} for one in fit}
+    return replace(recommendation(subject.name, found, costs, seed), refused=refused)
+
+
+def _contenders(methods: Sequence[str | Contender] | None, budget: Budget) -> list[Contender]:
+    """Those asked for and chance, each of its own name."""
+    from heedmap.engine import find_method
+
+    if methods is None:
+        methods = [name for name in METHODS if budget.slow or not CARDS[name].is_slow]
+    found = [one if isinstance(one, Contender) else Contender(one, one) for one in methods]
+    if not any(one.name == CHANCE for one in found):
+        found.append(Contender(CHANCE, CHANCE))
+    names = [one.name for one in found]
+    if len(set(names)) < len(names):
+        raise OptionError(f"two methods have one name: {', '.join(names)}; give each Contender a name of its own")
+    for one in found:
+        find_method(one.method).resolve(dict(one.options))
+    return found
+
+
+def _trial(subject: Any, given: Mapping[str, Any], number: int, target: Any, seed: int) -> Trial:
+    inputs = subject.inputs(**given)
+    samples = max(len(one) if isinstance(one, list) else 1 for one in given.values())
+    return Trial.of(subject, inputs, [f"{number}.{row}" for row in range(samples)], seed, target)
+
+
+@dataclass
+class _Count:
+    """Tells how much is done."""
+
+    progress: Progress
+    total: int
+    done: int = 0
+
+    def __call__(self) -> None:
+        self.done += 1
+        self.progress(min(self.done / self.total, 1.0))
+
+
+def _measured(
+    trials: Sequence[Trial], contenders: Sequence[Contender], budget: Budget, count: _Count
+) -> tuple[list[dict[str, Maps]], dict[str, float], dict[str, Figures], dict[str, str]]:
+    """Maps of each trial, costs, and figures of the model as it is; and why a method refuses."""
+    plain: list[dict[str, Maps]] = [{} for _ in trials]
+    times: dict[str, list[float]] = {}
+    figures: dict[str, Figures] = {}
+    refused: dict[str, str] = {}
+    forward = [_seconds_forward(trial) for trial in trials]
+    for one in contenders:
+        try:
+            for number, trial in enumerate(trials):
+                began = perf_counter()
+                plain[number][one.name] = maps = trial.maps(one)
+                times.setdefault(one.name, []).append((perf_counter() - began) / forward[number])
+                for test, own in _tested(trial, one, maps, budget).items():
+                    figures.setdefault(one.name, {}).setdefault(test, []).extend(own)
+                count()
+        except HeedmapError as error:
+            refused[one.name] = str(error)
+    costs = {name: float(np.median(own)) for name, own in times.items()}
+    return plain, costs, figures, refused
+
+
+def _seconds_forward(trial: Trial) -> float:
+    began = perf_counter()
+    output_of(trial.subject, trial.inputs)
+    return perf_counter() - began
+
+
+def _tested(trial: Trial, contender: Contender, maps: Maps, budget: Budget) -> Figures:
+    """The tests that the model's inputs allow, a figure for each sample."""
+    found: dict[str, list[np.ndarray]] = {}
+    for segment, free in trial.free.items():
+        drop, relevance = trial.drop(segment), maps[segment]
+        areas = area(deletion(relevance, free, drop, budget.steps, trial.seed))
+        found.setdefault("deletion", []).append(areas[POSITIVE])
+        found.setdefault("insertion", []).append(areas[NEGATIVE])
+        found.setdefault("saco", []).append(saco(relevance, free, drop, budget.steps, trial.seed))
+    try:
+        changes = sensitivity(trial, [contender], {contender.name: maps}, budget.draws, RADIUS)
+    except InputError:  # words that no embedding looks up: the other tests stand
+        changes = {}
+    for own in changes.values():
+        found.setdefault("sensitivity", []).append(own.max(0))
+    return {test: np.mean(own, axis=0).tolist() for test, own in found.items()}
+
+
+def _on_random_weights(
+    trials: Sequence[Trial], contenders: Sequence[Contender], plain: Sequence[Mapping[str, Maps]], count: _Count
+) -> dict[str, list[float]]:
+    """For each contender how like its map of each sample is to that on random weights, all of them at once."""
+    _, left = after_randomisation(trials, contenders, plain, 1, count)
+    return {
+        one.name: [
+            float(np.mean([left[number, one.name, segment][0, -1, row] for segment in trial.real]))
+            for number, trial in enumerate(trials)
+            for row in range(len(trial.keys))
+        ]
+        for one in contenders
+    }

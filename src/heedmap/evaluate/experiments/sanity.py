@@ -1,0 +1,227 @@
+"""Whether maps can be trusted at all: do they depend on the model, do they say what it does, are they stable, do they agree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heedmap.errors import InputError, OptionError
+from heedmap.evaluate.harness.protocol import Contender, Curve, Findings, Measure, Row, of_values
+from heedmap.evaluate.metrics.faithfulness import overlap, saco, spearman
+from heedmap.evaluate.metrics.ranking import UNCHANGED
+from heedmap.evaluate.perturb.randomisation import MOST
+from heedmap.evaluate.trial import Trial, after_randomisation, sensitivity
+
+if TYPE_CHECKING:
+    from heedmap.datasets.sample import Sample
+    from heedmap.evaluate.trial import Maps
+
+PARTS = ("randomisation", "saco", "sensitivity", "agreement")
+FIGURES = {
+    "saco": ("faithfulness (SaCo)", True),
+    "random": ("correlation when all weights are random", False),
+    "sensitivity": ("change by noise, mean", False),
+    "sensitivity_max": ("change by noise, greatest", False),
+}
+"""Columns that are measures: column → title, whether more is better."""
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """The evaluation, with its settings. Any samples will do: their truth is not looked at.
+
+    Attributes:
+        parts: of :data:`PARTS`.
+        steps: in which weights become random.
+        groups: of SaCo.
+        draws: of the noise.
+        radius: of the noise, as a multiple of the input's standard deviation.
+        share: of the tokens, which two maps may have in common as their most relevant ones.
+    """
+
+    parts: tuple[str, ...] = PARTS
+    steps: int = MOST
+    groups: int = 10
+    draws: int = 3
+    radius: float = 0.1
+    share: float = 0.1
+    name = "sanity"
+
+    def __post_init__(self) -> None:
+        unknown = [part for part in self.parts if part not in PARTS]
+        if unknown or not self.parts:
+            raise OptionError(f"parts are {', '.join(self.parts) or 'none'}; expected some of {', '.join(PARTS)}")
+        for name in ("steps", "draws"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if self.groups < 2 or not 0 < self.share <= 1 or not self.radius > 0:
+            raise OptionError(
+                f"groups is {self.groups}, share {self.share}, radius {self.radius}; expected 2 or more groups, a share over 0 "
+                "and up to 1, and a radius over 0"
+            )
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        names = ("steps", "groups", "draws", "radius", "share")
+        return {"parts": list(self.parts)} | {name: getattr(self, name) for name in names}
+
+    def check(self, subject: Any) -> None:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        if not hasattr(subject, "kind_row"):
+            raise InputError(
+                f"the model is a {type(subject).__name__}; expected a heedmap.Subject, which heedmap.load makes"
+            )
+
+    def rows(
+        self, subject: Any, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+    ) -> tuple[list[Row], dict[str, str]]:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample, contender and segment.
+
+        A part that is switched off, and SaCo in a segment whose tokens cannot be masked, are NaN or empty.
+        """
+        roles = samples[0].inputs
+        inputs = subject.inputs(**{role: [sample.inputs[role] for sample in samples] for role in roles})
+        trial = Trial.of(subject, inputs, [sample.key for sample in samples], seed)
+        maps = {one.name: trial.maps(one) for one in contenders}
+        columns: dict[tuple[str, str], list[Row]] = {
+            (one.name, segment): [
+                {"sample": key, "method": one.name, "segment": segment, **_nothing(int(real.sum()))}
+                for key, real in zip(trial.keys, trial.real[segment], strict=True)
+            ]
+            for one in contenders
+            for segment in trial.segments
+        }
+        for part in self.parts:
+            _FILL[part](self, trial, contenders, maps, columns)
+        return [row for rows in columns.values() for row in rows], {}
+
+    def findings(self, rows: Iterable[Row]) -> Findings:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: each figure by segment, and which methods agree."""
+        table: dict[str, dict[str, dict[str, Row]]] = {}
+        for row in rows:
+            table.setdefault(row["segment"], {}).setdefault(row["method"], {})[row["sample"]] = row
+        sorted_ = {name: {m: [own[k] for k in sorted(own)] for m, own in table[name].items()} for name in sorted(table)}
+        measures = [one for column in FIGURES for name, own in sorted_.items() for one in _measure(column, name, own)]
+        curves = [one for name, own in sorted_.items() for one in _curve(name, own)]
+        agreement = {name: _agreement(own) for name, own in sorted_.items() if "agreement" in self.parts}
+        facts = {
+            "blocks": json.loads(
+                max((one["blocks"] for own in sorted_.values() for rs in own.values() for one in rs), default="[]")
+            ),
+            "agreement": agreement,
+            "unchanged": {name: _unchanged(own) for name, own in sorted_.items()},
+        }
+        return Findings(measures, curves, facts)
+
+
+def _nothing(tokens: int) -> Row:
+    lists: Row = {"correlation": [], "correlation_abs": [], "agreement": [], "overlap": []}
+    return {"tokens": tokens, "blocks": "[]", "others": "[]", **lists, **dict.fromkeys(FIGURES, float("nan"))}
+
+
+Columns = Mapping[tuple[str, str], Sequence[Row]]
+
+
+def _randomisation(
+    evaluation: Sanity, trial: Trial, contenders: Sequence[Contender], maps: Mapping[str, Maps], columns: Columns
+) -> None:
+    names, found = after_randomisation([trial], contenders, [maps], evaluation.steps)
+    for (_, method, segment), (plain, absolute) in found.items():
+        for sample, row in enumerate(columns[method, segment]):
+            row["blocks"] = json.dumps(names)
+            row["correlation"], row["correlation_abs"] = plain[:, sample].tolist(), absolute[:, sample].tolist()
+            row["random"] = float(plain[-1, sample])
+
+
+def _saco(
+    evaluation: Sanity, trial: Trial, contenders: Sequence[Contender], maps: Mapping[str, Maps], columns: Columns
+) -> None:
+    for one in contenders:
+        for segment, free in trial.free.items():
+            relevance = maps[one.name][segment]
+            figures = saco(relevance, free, trial.drop(segment), evaluation.groups, trial.seed)
+            for row, figure in zip(columns[one.name, segment], figures.tolist(), strict=True):
+                row["saco"] = figure
+
+
+def _sensitivity(
+    evaluation: Sanity, trial: Trial, contenders: Sequence[Contender], maps: Mapping[str, Maps], columns: Columns
+) -> None:
+    found = sensitivity(trial, contenders, maps, evaluation.draws, evaluation.radius)
+    for key, changes in found.items():
+        for row, own in zip(columns[key], changes.T, strict=True):
+            row["sensitivity"], row["sensitivity_max"] = float(own.mean()), float(own.max())
+
+
+def _agreements(
+    evaluation: Sanity, trial: Trial, contenders: Sequence[Contender], maps: Mapping[str, Maps], columns: Columns
+) -> None:
+    names = [one.name for one in contenders]
+    for (method, segment), rows in columns.items():
+        for sample, row in enumerate(rows):
+            real = trial.real[segment][sample]
+            own, others = maps[method][segment][sample][real], [maps[name][segment][sample][real] for name in names]
+            row["others"] = json.dumps(names)
+            row["agreement"] = [spearman(own, other) for other in others]
+            row["overlap"] = [overlap(own, other, evaluation.share) for other in others]
+
+
+_FILL = {
+    "randomisation": _randomisation,
+    "saco": _saco,
+    "sensitivity": _sensitivity,
+    "agreement": _agreements,
+}
+
+# -- what rows say -----------------------------------------------------------------------------------------------------
+
+ByMethod = Mapping[str, Sequence[Row]]
+"""Contender's name → its rows of one segment, by the samples' keys."""
+
+
+def _measure(column: str, segment: str, methods: ByMethod) -> list[Measure]:
+    """The figure of this column; none where nobody has it."""
+    title, higher = FIGURES[column]
+    values = {name: np.array([row[column] for row in rows]) for name, rows in methods.items()}
+    if not values or not all(np.isfinite(own).any() for own in values.values()):
+        return []
+    samples = len(next(iter(values.values())))
+    statistics = {name: of_values(own) for name, own in values.items()}
+    return [Measure(f"{segment}/{column}", f"{segment}: {title}", higher, samples, statistics)]
+
+
+def _curve(segment: str, methods: ByMethod) -> list[Curve]:
+    values = {name: np.array([[1.0, *row["correlation"]] for row in rows]) for name, rows in methods.items()}
+    steps = next(iter(values.values())).shape[1] if values else 1
+    if steps == 1:
+        return []
+    return [
+        Curve(
+            f"{segment}/randomisation",
+            f"{segment}: what is left of a map on random weights",
+            "blocks that are random, from the output down",
+            "rank correlation",
+            list(range(steps)),
+            values,
+        )
+    ]
+
+
+def _agreement(methods: ByMethod) -> dict[str, Any]:
+    """Means over the samples of both matrices."""
+    names = json.loads(next(iter(methods.values()))[0]["others"])
+    found: dict[str, Any] = {"methods": [name for name in names if name in methods]}
+    for column, key in (("agreement", "spearman"), ("overlap", "overlap")):
+        lines = [np.mean([row[column] for row in methods[name]], axis=0).tolist() for name in found["methods"]]
+        found[key] = [[round(value, 4) for value in line] for line in lines]
+    return found
+
+
+def _unchanged(methods: ByMethod) -> list[str]:
+    """Methods whose map does not change when all weights are random."""
+    return [name for name, rows in methods.items() if float(np.mean([row["random"] for row in rows])) > UNCHANGED]

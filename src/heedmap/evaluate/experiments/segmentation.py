@@ -1,0 +1,231 @@
+"""How well a classifier's maps cover what they should: the pixels of the object that the explained label is about."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from heedmap.datasets.sample import Objects, Region
+from heedmap.errors import InputError, OptionError, SampleError
+from heedmap.evaluate.answer import all_class_names
+from heedmap.evaluate.harness.protocol import Contender, Findings, Measure, Row, Statistic, of_values
+from heedmap.evaluate.metrics.evidence import pointing, share
+from heedmap.evaluate.metrics.masks import AREAS, CUTS, areas, average_precision, checked, cut, upsampled
+from heedmap.evaluate.metrics.spelling import listed, meant, plain
+from heedmap.evaluate.perturb.masking import repeated
+from heedmap.evaluate.seen import answered, maps_of, seen_mask, tried
+from heedmap.models.image import rgb
+from heedmap.targets import class_logits
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int64
+
+    from heedmap.datasets.sample import Sample
+
+    Mask = Bool[np.ndarray, "height width"]
+
+TARGETS = ("top", "label", "found")
+"""Which labels are explained: the model's top one; each that is true; each that is true and that the model finds (its
+logit is over 0: for models with a yes and no for each label)."""
+MEANS = {"ap": "mAP", "pointing": "pointing game", "share": "share of the relevance inside"}
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A label that is explained, and the pixels it is about, on the picture that the model sees."""
+
+    label: str
+    index: int
+    mask: Mask
+    counted: Mask
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The evaluation, with its settings.
+
+    A sample's truth is a Region, which is what its label is about (and whatever label is on top, as in the authors'
+    protocol), or Objects, of which those that have the label count. Masks are laid on the picture as the model sees it.
+
+    Attributes:
+        threshold: where maps are cut, one of :data:`~heedmap.evaluate.metrics.masks.CUTS`.
+        target: one of :data:`TARGETS`.
+
+    Raises:
+        OptionError: another threshold or target.
+    """
+
+    threshold: str = "mean"
+    target: str = "top"
+    name = "segmentation"
+
+    def __post_init__(self) -> None:
+        for what, value, known in (("threshold", self.threshold, CUTS), ("target", self.target, TARGETS)):
+            if value not in known:
+                raise OptionError(f"{what} is {value!r}; expected one of {', '.join(known)}")
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
+        return {"threshold": self.threshold, "target": self.target}
+
+    def check(self, subject: Any) -> None:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: one forward pass tells whether it is a classifier."""
+        _logits(subject, tried(subject))
+
+    def rows(
+        self, subject: Any, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+    ) -> tuple[list[Row], dict[str, str]]:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample, label and contender."""
+        inputs = subject.inputs(image=[sample.inputs["image"] for sample in samples])
+        logits = _logits(subject, answered(subject, inputs))
+        asked, skipped = self._asked(subject, samples, logits)
+        if not asked:
+            return [], skipped
+        inputs = repeated(inputs, len(samples), torch.tensor(list(asked), device=logits.device))
+        places = [[(one.index,) for one in own] for own in asked.values()]
+        found: list[Row] = []
+        for contender in contenders:
+            maps = maps_of(subject, inputs, places, contender, seed)
+            for (number, labels), grids in zip(asked.items(), maps, strict=True):
+                names = {"sample": samples[number].key, "method": contender.name}
+                found += [{**names, **self._row(one, grid)} for one, grid in zip(labels, grids, strict=True)]
+        return found, skipped
+
+    def findings(self, rows: Iterable[Row]) -> Findings:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`.
+
+        Accuracy and mIoU are over the pixels of all samples together, as the authors have them; mIoU is the mean over
+        object and ground. The others are means over samples, of each the mean over its labels.
+        """
+        sums: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
+        values: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
+        for row in rows:
+            own = sums[row["method"]]
+            own[row["sample"]] = own.get(row["sample"], 0) + np.array([row[name] for name in AREAS])
+            values[row["method"], row["sample"]].append([row[name] for name in MEANS])
+        keys = sorted({key for own in sums.values() for key in own})
+        nothing = np.zeros(len(AREAS), dtype=np.int64)
+        tables = {name: np.stack([own.get(key, nothing) for key in keys]) for name, own in sums.items()}
+        means = {name: np.stack([_mean(values[name, key]) for key in keys]) for name in sums}
+        measures = [
+            Measure("miou", "mIoU", True, len(keys), {name: _miou(one) for name, one in tables.items()}),
+            Measure("accuracy", "pixel accuracy", True, len(keys), {n: _accuracy(one) for n, one in tables.items()}),
+        ]
+        for place, (key, title) in enumerate(MEANS.items()):
+            statistics = {name: of_values(one[:, place]) for name, one in means.items()}
+            measures.append(Measure(key, title, True, len(keys), statistics))
+        labels = max((sum(len(values[name, key]) for key in keys) for name in sums), default=0)
+        return Findings(measures, facts={"samples": len(keys), "labels": labels})
+
+    def _asked(
+        self, subject: Any, samples: Sequence[Sample], logits: Float[torch.Tensor, "batch classes"]
+    ) -> tuple[dict[int, list[_Asked]], dict[str, str]]:
+        """Number of the sample → what is asked of it; and why nothing is of the others."""
+        names, scores = all_class_names(subject, logits.shape[1]), logits.tolist()
+        found: dict[int, list[_Asked]] = {}
+        skipped: dict[str, str] = {}
+        for number, sample in enumerate(samples):
+            try:
+                masks = self._masks(sample, scores[number], names)
+                found[number] = _seen(subject, sample, {index: (names[index], mask) for index, mask in masks.items()})
+            except SampleError as error:
+                skipped[sample.key] = str(error)
+        return found, skipped
+
+    def _masks(self, sample: Sample, logits: Sequence[float], names: Mapping[int, str]) -> dict[int, Mask]:
+        """Class that is explained → its pixels; SampleError where there is none."""
+        true = _true(sample)
+        top = int(np.argmax(logits))
+        if self.target == "top" and isinstance(sample.truth, Region):
+            return {top: sample.truth.mask}
+        known = meant(names, true)
+        if not known:
+            raise SampleError(
+                f"its labels are {listed(true)}, the model's {listed(names.values())}; expected a common one"
+            )
+        chosen = {"top": {top}, "label": set(known), "found": {index for index in known if logits[index] > 0}}
+        wanted = chosen[self.target] & set(known)
+        if not wanted:
+            raise SampleError(f"the model finds none of its labels, {listed(true)}, but {names[top]}")
+        return {index: true[known[index]] for index in sorted(wanted)}
+
+    def _row(self, one: _Asked, grid: Float[np.ndarray, "rows columns"]) -> Row:
+        relevance = upsampled(grid, one.mask.shape)
+        found = cut(grid, one.mask.shape, self.threshold)
+        inside, own = one.mask[one.counted], relevance[one.counted]
+        return {
+            "label": one.label,
+            **dict(zip(AREAS, areas(found, one.mask, one.counted).tolist(), strict=True)),
+            "ap": average_precision(relevance, one.mask, one.counted),
+            "pointing": pointing(own, inside),
+            "share": share(own, inside),
+        }
+
+
+def _logits(subject: Any, output: Any) -> Float[torch.Tensor, "batch classes"]:
+    logits = class_logits(output, None)
+    if logits.dim() != 2:
+        raise InputError(
+            f"{subject.name} gives logits of shape {tuple(logits.shape)}; segmentation needs a classifier, with logits "
+            "(batch, classes); a detector is measured by detection"
+        )
+    return logits
+
+
+def _true(sample: Sample) -> dict[str, Mask]:
+    """Plain label → the pixels that have it; SampleError where there are no masks, or of another size."""
+    width, height = rgb(sample.inputs["image"]).size
+    truth = sample.truth
+    if isinstance(truth, Region):
+        mask = checked(truth.mask, (height, width))
+        return {} if truth.label is None else {plain(truth.label): mask}
+    if not isinstance(truth, Objects):
+        raise SampleError(f"it has no mask but {type(truth).__name__}; expected a Region or Objects")
+    found: dict[str, Mask] = {}
+    for one in truth.objects:
+        label = plain(one.label)
+        found[label] = checked(one.mask, (height, width)) | found.get(label, False)
+    return found
+
+
+def _seen(subject: Any, sample: Sample, masks: Mapping[int, tuple[str, Mask]]) -> list[_Asked]:
+    """The labels with their masks on the picture that the model sees; SampleError where nothing of any is there."""
+    ignored = sample.truth.ignored if isinstance(sample.truth, Region) else None
+    aside = None if ignored is None else seen_mask(subject, checked(ignored, next(iter(masks.values()))[1].shape))
+    found = []
+    for index, (label, mask) in masks.items():
+        seen = seen_mask(subject, mask)
+        counted = np.ones_like(seen) if aside is None else ~aside
+        if (seen & counted).any():
+            found.append(_Asked(label, index, seen, counted))
+    if not found:
+        raise SampleError("its mask has no pixels that count on the picture as the model sees it; expected some")
+    return found
+
+
+def _mean(rows: list[list[float]]) -> Float[np.ndarray, " figures"]:
+    """Over a sample's labels, the same in any order; NaN where there are none."""
+    return np.sort(np.array(rows), axis=0).mean(0) if rows else np.full(len(MEANS), np.nan)
+
+
+def _accuracy(table: Int64[np.ndarray, "samples 6"]) -> Statistic:
+    return lambda drawn: _part(*table[drawn].sum(0)[:2])
+
+
+def _miou(table: Int64[np.ndarray, "samples 6"]) -> Statistic:
+    def mean(drawn: Int64[np.ndarray, " drawn"]) -> float:
+        _, _, *sums = table[drawn].sum(0)
+        return float(np.mean([_part(*sums[:2]), _part(*sums[2:])]))
+
+    return mean
+
+
+def _part(some: int, of: int) -> float:
+    """1 where there is nothing: nothing is missing."""
+    return float(some / of) if of else 1.0

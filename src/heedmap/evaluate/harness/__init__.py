@@ -1,0 +1,1 @@
+"""An evaluation over a data set: what it is, its run in parts into a folder, and its report."""

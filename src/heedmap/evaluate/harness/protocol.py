@@ -1,0 +1,136 @@
+"""What an evaluation is: who takes part, what is measured of each sample, and what the measurements say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+    from heedmap.datasets.sample import Sample
+
+Row = dict[str, Any]
+"""One measurement: column → a number, a str or a list of numbers. Always with ``sample`` (its key) and ``method``, which is
+"" where it says what is true; all rows of an evaluation have the same columns."""
+
+Statistic = Callable[["Int[np.ndarray, ' drawn']"], float]
+"""What a measure is of the samples with these numbers, some perhaps drawn more than once."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method with its options, under the name that tables give it.
+
+    Attributes:
+        name: shown, and in the rows as ``method``.
+        method: a key of ``heedmap.METHODS``.
+        options: of the method.
+    """
+
+    name: str
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of a leaderboard.
+
+    Attributes:
+        key: names it in the summary.
+        title: names it in tables and plots.
+        higher: whether more is better.
+        samples: how many samples it is over.
+        statistics: contender's name → what it is of drawn samples; the mean of :func:`of_values` for most.
+        resamples: of the bootstrap; fewer where a statistic takes long.
+    """
+
+    key: str
+    title: str
+    higher: bool
+    samples: int
+    statistics: Mapping[str, Statistic]
+    resamples: int = 1000
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A figure by step, as a line for each contender.
+
+    Attributes:
+        key: names it in the summary.
+        title: names its plot.
+        x_label, y_label: of the axes.
+        x: the steps.
+        values: contender's name → one row a sample, (samples, steps).
+    """
+
+    key: str
+    title: str
+    x_label: str
+    y_label: str
+    x: Sequence[float]
+    values: Mapping[str, Float[np.ndarray, "samples steps"]]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the rows of a run say.
+
+    Attributes:
+        measures: in the order of tables; the first is what the leaderboard is sorted by.
+        curves: to be plotted.
+        facts: plain JSON data beside (counts, notes).
+    """
+
+    measures: Sequence[Measure]
+    curves: Sequence[Curve] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Evaluation(Protocol):
+    """One kind of evaluation, with its settings."""
+
+    @property
+    def name(self) -> str:
+        """Of its command."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Plain JSON data: all on which the rows depend, beside model, samples, contenders and seed."""
+
+    def check(self, subject: Any) -> None:
+        """Raise InputError where the model does not fit; called before anything is read."""
+
+    def rows(
+        self, subject: Any, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+    ) -> tuple[list[Row], dict[str, str]]:
+        """Measure some samples, which become one batch or more.
+
+        Args:
+            subject: the model.
+            samples: of one part of the run, all readable.
+            contenders: the methods.
+            seed: for this part, always the same.
+
+        Returns:
+            The rows, and for samples that could not be measured: key → why.
+        """
+
+    def findings(self, rows: Iterable[Row]) -> Findings:
+        """What all rows of the run say. They come one by one from the run's files, and there may be millions."""
+
+
+def of_values(values: Float[np.ndarray, " samples"]) -> Statistic:
+    """The mean of the drawn samples' values; NaN ones do not count, and NaN where no other is drawn."""
+
+    def mean(drawn: Int[np.ndarray, " drawn"]) -> float:
+        own = values[drawn]
+        there = own[~np.isnan(own)]
+        return float(there.mean()) if there.size else np.nan
+
+    return mean

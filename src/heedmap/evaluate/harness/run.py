@@ -1,0 +1,241 @@
+"""One evaluation over a data set, part by part, into a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
+from heedmap.evaluate.harness.contenders import TRIED
+from heedmap.evaluate.harness.folder import FORMAT, REPORT, VERSION, RunFolder
+from heedmap.evaluate.harness.protocol import Contender, Evaluation, Findings, Row
+from heedmap.evaluate.metrics.statistics import figures, lines, ranks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from heedmap.datasets.sample import Reader, Sample
+
+PART = 32
+"""Samples of a part."""
+LISTED = 100
+"""Skipped samples that a summary lists; the rows' files list all of them."""
+
+Done = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does.
+
+    Attributes:
+        evaluation: what is measured.
+        subject: the model.
+        reader: the samples.
+        contenders: the methods, the one that others are compared with first.
+        count: how many samples, drawn by the seed; all of them where there are not so many.
+        seed: of everything that is drawn.
+        part: samples of a part, which is one batch for the model.
+    """
+
+    evaluation: Evaluation
+    subject: Any
+    reader: Reader
+    contenders: Sequence[Contender]
+    count: int
+    seed: int = 0
+    part: int = PART
+
+    @property
+    def parts(self) -> list[list[int]]:
+        """Indices of the samples, part by part: ``count`` of all, drawn by the seed, in their order in the files."""
+        drawn = sorted(np.random.default_rng(self.seed).permutation(len(self.reader))[: self.count].tolist())
+        return [drawn[start : start + self.part] for start in range(0, len(drawn), self.part)]
+
+    def config(self) -> dict[str, Any]:
+        """All on which the run depends, as plain JSON data."""
+        return {
+            "evaluation": self.evaluation.name,
+            "settings": dict(self.evaluation.settings),
+            "model": {"name": self.subject.name, "weights": fingerprint(self.subject.model)},
+            "data": dict(self.reader.description),
+            "samples": min(self.count, len(self.reader)),
+            "seed": self.seed,
+            "part": self.part,
+            "contenders": [asdict(one) for one in self.contenders],
+        }
+
+
+def fingerprint(model: Any) -> str:
+    """SHA-256 of the names and values of a model's weights, its first sixteen digits."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def run(plan: Plan, path: Path, done: Done = lambda _: None) -> dict[str, Any]:
+    """Measure what is not measured yet, and write what all measurements say.
+
+    Args:
+        plan: what to do.
+        path: the run's folder. Where a run of the same plan was stopped, it goes on; the result is the same.
+        done: called with the number of samples after each part.
+
+    Returns:
+        The summary, as ``summary.json`` holds it.
+
+    Raises:
+        OptionError: the folder holds another run.
+        OutputError: it cannot be written, or another process is writing it.
+        InputError: the model does not fit the evaluation, or no sample can be used.
+    """
+    plan.evaluation.check(plan.subject)
+    if not len(plan.reader):
+        raise InputError(f"there are no samples to measure{_first_problem(plan.reader)}")
+    folder = RunFolder(path)
+    with folder.locked():
+        folder.begin(plan.config())
+        fit, refused = _fitting(plan)
+        for number, indices in enumerate(plan.parts):
+            if not folder.has_part(number):
+                began = perf_counter()
+                rows, skipped = _measured(plan, fit, indices)
+                folder.write_part(number, rows, skipped, perf_counter() - began)
+            done(len(indices))
+        return _concluded(plan, folder, refused)
+
+
+def _fitting(plan: Plan) -> tuple[list[Contender], dict[str, str]]:
+    """The contenders that can explain the model, tried on one sample, and why the others cannot."""
+    sample = _readable(plan)
+    fit, refused = [], {}
+    for one in plan.contenders:
+        try:
+            plan.evaluation.rows(plan.subject, [sample], [one], plan.seed)
+            fit.append(one)
+        except MissingLibraryError:
+            raise
+        except HeedmapError as error:
+            refused[one.name] = str(error)
+    if not fit:
+        raise InputError(f"no method fits {plan.subject.name} here: {next(iter(refused.values()))}")
+    return fit, refused
+
+
+def _readable(plan: Plan) -> Sample:
+    """The first sample that can be read and explained by chance; else the last reason."""
+    reason = ""
+    for index in [index for part in plan.parts for index in part][:TRIED]:
+        try:
+            sample = plan.reader[index]
+            rows, skipped = plan.evaluation.rows(plan.subject, [sample], [Contender("random", "random")], plan.seed)
+            if any(row["method"] for row in rows):  # rows of no method say what is true
+                return sample
+            reason = next(iter(skipped.values()), "it gives no measurement")
+        except HeedmapError as error:
+            reason = str(error)
+    raise InputError(f"none of the first {TRIED} samples can be measured; the last one: {reason}")
+
+
+def _measured(plan: Plan, fit: Sequence[Contender], indices: Sequence[int]) -> tuple[list[Row], dict[str, str]]:
+    """The rows of a part; what fails is skipped with its reason, and the rest measured without it."""
+    samples, skipped = [], {}
+    for index in indices:
+        try:
+            samples.append(plan.reader[index])
+        except SampleError as error:
+            skipped[plan.reader.keys[index]] = str(error)
+    rows, more = _together(plan, fit, samples)
+    return rows, skipped | more
+
+
+def _together(plan: Plan, fit: Sequence[Contender], samples: Sequence[Sample]) -> tuple[list[Row], dict[str, str]]:
+    if not samples:
+        return [], {}
+    seed = zlib.crc32(f"{plan.seed} {samples[0].key}".encode())
+    try:
+        return plan.evaluation.rows(plan.subject, samples, fit, seed)
+    except HeedmapError as error:
+        if len(samples) == 1:
+            return [], {samples[0].key: str(error)}
+    rows: list[Row] = []
+    skipped: dict[str, str] = {}
+    for sample in samples:
+        own, why = _together(plan, fit, [sample])
+        rows += own
+        skipped |= why
+    return rows, skipped
+
+
+def _concluded(plan: Plan, folder: RunFolder, refused: Mapping[str, str]) -> dict[str, Any]:
+    parts = len(plan.parts)
+    skipped = {**plan.reader.problems, **folder.skipped(parts)}
+    found = plan.evaluation.findings(folder.rows(parts))
+    summary = summarised(plan, found, skipped, refused)
+    _write_pictures(folder, summary, folder.seconds(parts))
+    folder.write_summary(summary)
+    return summary
+
+
+def summarised(plan: Plan, found: Findings, skipped: Mapping[str, str], refused: Mapping[str, str]) -> dict[str, Any]:
+    """What a run found, as plain JSON data; the same run gives the same."""
+    reference = plan.contenders[0].name
+    measures = [
+        {
+            "key": one.key,
+            "title": one.title,
+            "better": "higher" if one.higher else "lower",
+            "samples": one.samples,
+            "resamples": one.resamples,
+            "rows": figures(one, reference, plan.seed),
+        }
+        for one in found.measures
+    ]
+    curves = [
+        {
+            "key": one.key,
+            "title": one.title,
+            "x_label": one.x_label,
+            "y_label": one.y_label,
+            "x": list(one.x),
+            "lines": lines(one, plan.seed, 1000),
+        }
+        for one in found.curves
+    ]
+    listed = dict(list(skipped.items())[:LISTED])
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        **plan.config(),
+        "reference": reference,
+        "skipped": {"count": len(skipped), "why": listed},
+        "refused": dict(refused),
+        "leaderboard": ranks(measures),
+        "measures": measures,
+        "curves": curves,
+        "facts": dict(found.facts),
+    }
+
+
+def _write_pictures(folder: RunFolder, summary: Mapping[str, Any], seconds: float) -> None:
+    from heedmap.evaluate.harness.figures import curve_png
+    from heedmap.evaluate.harness.page import report
+
+    pictures = {curve["key"]: curve_png(curve, summary["reference"]) for curve in summary["curves"]}
+    for key, data in pictures.items():
+        folder.write_file(f"curves/{key.replace('/', '-')}.png", data)
+    folder.write_file(REPORT, report(summary, pictures, seconds).encode())
+
+
+def _first_problem(reader: Reader) -> str:
+    return "".join(f": {key}: {why}" for key, why in list(reader.problems.items())[:1])

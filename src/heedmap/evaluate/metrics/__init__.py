@@ -1,0 +1,1 @@
+"""Figures of maps as pure functions of numbers: no model, no pictures read."""

@@ -1,0 +1,1 @@
+"""Inputs and weights, changed in a known way: tokens removed or masked, a little noise, random weights."""

@@ -1,0 +1,194 @@
+"""Models' inputs with some of their tokens masked: words by a token that says nothing, patches and boxes by zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import interpolate
+
+from heedmap.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+
+    from heedmap.explanation import Explanation
+    from heedmap.explanation_data import Segment
+
+INPUTS: Mapping[str, tuple[str, ...]] = {
+    "text": ("input_ids",),
+    "image": ("pixel_values",),
+    "boxes": ("visual_feats", "visual_embeds"),
+    "audio": ("input_features", "input_values"),
+}
+"""Segment → the inputs, as transformers calls them, that it may be of. Other segments are no input of a person's."""
+MASKS: Mapping[str, str] = {"text": "attention_mask", "boxes": "visual_attention_mask"}
+"""Segment → the input that is 0 where its tokens are padding."""
+FILLERS = ("mask_token_id", "unk_token_id", "pad_token_id")
+"""Tokens that a masked word becomes: the first that there is, and that does not also end texts."""
+ENDS = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
+PLACES = ("image_token_id", "image_token_index", "video_token_id", "audio_token_id", "audio_token_index")
+"""Settings of a model that name tokens which only keep a place."""
+WAVES = {("input_features", 3), ("input_values", 2)}
+"""Sounds whose last axis is time: their name and number of dimensions."""
+
+
+def masked(
+    subject: Any, inputs: Mapping[str, Any], segment: Segment, keep: Bool[Tensor, "batch tokens"]
+) -> dict[str, Any]:
+    """The inputs with the tokens of one segment masked that are not in ``keep``; nothing changes its shape.
+
+    A word becomes the tokenizer's mask token, else its unknown or padding token; where it has none of its own for that, the
+    attention mask hides the word. The pixels of a patch become 0, which after normalisation is the mean picture, so do the
+    features of a box and the samples of a sound; of a sound's spectrogram the least value there.
+
+    Args:
+        subject: the model.
+        inputs: what it is called with; their batch is that of ``keep``.
+        segment: of an explanation of the same model, for inputs of the same sizes; its own batch does not matter.
+        keep: which tokens of the segment stay.
+
+    Raises:
+        InputError: the segment's tokens are not to be found in the inputs one by one.
+    """
+    name = source(subject, inputs, segment.name)
+    value, there = inputs[name], keep.to(inputs[name].device)
+    if segment.name == "text":
+        _check_one_by_one(segment, value, there)
+        return _words(subject, inputs, name, there)
+    if segment.name == "boxes":
+        _check_one_by_one(segment, value, there)
+        return {**inputs, name: value * there[..., None].to(value.dtype)}
+    if segment.name == "image":
+        return {**inputs, name: _patches(segment, value, there)}
+    return {**inputs, name: _sound(segment, value, there)}
+
+
+def source(subject: Any, inputs: Mapping[str, Any], segment: str) -> str:
+    """Name of the input that a segment is of; InputError where there is none."""
+    names = [subject.renamed.get(name, name) for name in INPUTS.get(segment, ())]
+    found = next((name for name in names if isinstance(inputs.get(name), torch.Tensor)), None)
+    if found is None:
+        raise InputError(
+            f"the segment {segment!r} is of none of the inputs ({', '.join(inputs)}); tokens can be masked in "
+            f"{', '.join(INPUTS)}"
+        )
+    return found
+
+
+def _check_one_by_one(segment: Segment, value: Tensor, keep: Tensor) -> None:
+    if value.dim() < 2 or value.shape[1] != keep.shape[1]:
+        raise InputError(
+            f"the segment {segment.name!r} has {keep.shape[1]} tokens and its input the shape {tuple(value.shape)}; tokens can "
+            "only be masked where each is one entry of the input"
+        )
+
+
+def _words(subject: Any, inputs: Mapping[str, Any], name: str, keep: Tensor) -> dict[str, Any]:
+    filler = filling(subject.tokenizer)
+    if filler is not None:
+        return {**inputs, name: inputs[name].where(keep, filler)}
+    mask = subject.renamed.get("attention_mask", "attention_mask")
+    if mask not in subject.parameters:
+        raise InputError(
+            f"words cannot be masked: the tokenizer of {subject.name} has no mask, unknown or padding token, and the model takes "
+            "no attention_mask"
+        )
+    before = inputs.get(mask)
+    return {**inputs, mask: keep.long() if before is None else before * keep.to(before.dtype)}
+
+
+def filling(tokenizer: Any) -> int | None:
+    """Id of the token that a masked word becomes; None: there is none that means nothing else."""
+    ends = {getattr(tokenizer, name, None) for name in ENDS}
+    ids = [getattr(tokenizer, name, None) for name in FILLERS]
+    return next((i for i in ids if i is not None and i not in ends), None)
+
+
+def _patches(segment: Segment, value: Tensor, keep: Tensor) -> Tensor:
+    if segment.grid is None or value.dim() != 4 or segment.grid[0] * segment.grid[1] != keep.shape[1]:
+        raise InputError(
+            f"the picture's {keep.shape[1]} tokens are no grid over pixels of shape {tuple(value.shape)}; patches can only be "
+            "masked in pixel_values (batch, channels, rows, columns)"
+        )
+    cover = interpolate(keep.reshape(-1, 1, *segment.grid).float(), value.shape[-2:], mode="nearest-exact")
+    return value * cover.to(value.dtype)
+
+
+def _sound(segment: Segment, value: Tensor, keep: Tensor) -> Tensor:
+    waves = ("input_features", 3) if value.dim() == 3 else ("input_values", value.dim())
+    if waves not in WAVES or segment.grid is not None:
+        raise InputError(
+            f"the sound has shape {tuple(value.shape)}; its tokens can only be masked in (batch, samples) or (batch, bands, time)"
+        )
+    cover = interpolate(keep[:, None].float(), value.shape[-1], mode="nearest-exact") > 0
+    if value.dim() == 2:
+        return value.where(cover[:, 0], 0)
+    return value.where(cover, value.amin((1, 2), keepdim=True))
+
+
+def real_tokens(
+    subject: Any, inputs: Mapping[str, Any], explanation: Explanation, name: str
+) -> Bool[Tensor, "batch tokens"]:
+    """Which tokens of a segment are no padding and were taken in by the model; on the CPU."""
+    segment = explanation.segment(name)
+    real = segment.positions >= 0
+    mask = inputs.get(subject.renamed.get(MASKS.get(name, ""), MASKS.get(name, "")))
+    if isinstance(mask, torch.Tensor) and mask.shape == real.shape:
+        real = real & (mask.cpu() != 0)
+    pixels = inputs.get("pixel_mask")
+    if name == "image" and segment.grid is not None and isinstance(pixels, torch.Tensor) and pixels.dim() == 3:
+        there = interpolate(pixels[:, None].float().cpu(), segment.grid, mode="nearest-exact")
+        real = real & (there.flatten(1) > 0)
+    return real
+
+
+def free_tokens(
+    subject: Any, inputs: Mapping[str, Any], explanation: Explanation, name: str
+) -> Bool[Tensor, "batch tokens"]:
+    """Which tokens of a segment may be masked: the real ones that are words, patches or boxes.
+
+    [CLS], [SEP] and the like stay, tokens that only keep a place, and the token that the answer is read from, if it is one.
+    """
+    segment = explanation.segment(name)
+    free = real_tokens(subject, inputs, explanation, name)
+    if name == "text":
+        ids = inputs[source(subject, inputs, name)].cpu()
+        if ids.shape == free.shape:
+            free = free & ~torch.isin(ids, torch.tensor(sorted(_no_words(subject)), dtype=ids.dtype))
+    for number, read in enumerate(explanation.flow.stream(segment.stream).rows or ()):
+        if len(read) == 1:
+            free[number] &= segment.positions[number] != read[0]
+    return free
+
+
+def _no_words(subject: Any) -> set[int]:
+    tokenizer, config = subject.tokenizer, subject.config
+    words = {getattr(tokenizer, name, None) for name in ("unk_token_id", "mask_token_id")}
+    special = set(getattr(tokenizer, "all_special_ids", None) or ()) - words
+    special |= {getattr(tokenizer, name, None) for name in ENDS}
+    special |= {getattr(config, name, None) for name in PLACES}
+    return {one for one in special if isinstance(one, int)}
+
+
+def repeated(inputs: Mapping[str, Any], batch: int, owners: Tensor) -> dict[str, Any]:
+    """The inputs of the samples with these numbers, once for each time that a number is there."""
+    return {
+        name: value[owners.to(value.device)]
+        if isinstance(value, torch.Tensor) and value.dim() and len(value) == batch
+        else value
+        for name, value in inputs.items()
+    }
+
+
+def spread(value: Tensor, mask: Any) -> Float[Tensor, " batch"]:
+    """Standard deviation of each sample's numbers, (batch, …), without those of tokens that ``mask`` hides."""
+    flat = value.detach().float().flatten(1)
+    if not isinstance(mask, torch.Tensor) or mask.shape != value.shape[:2]:
+        return flat.std(1, correction=0)
+    weight = (mask != 0).to(flat).repeat_interleave(flat.shape[1] // mask.shape[1], 1)
+    count = weight.sum(1).clamp(min=1)
+    mean = (flat * weight).sum(1) / count
+    return (((flat - mean[:, None]).square() * weight).sum(1) / count).sqrt()

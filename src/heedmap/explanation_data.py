@@ -1,0 +1,303 @@
+"""What an explanation holds, and its file: plain data, read by the renderers; it knows nothing of models or pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from heedmap.atomic import write_atomically
+from heedmap.errors import FileFormatError, UnknownNameError
+from heedmap.flow import Flow
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+FORMAT = "heedmap-explanation"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """A part of the input that a person recognises, with the relevance of each of its tokens.
+
+    Attributes:
+        name: ``"text"``, ``"image"``, ``"boxes"``, ``"audio"``, ``"queries"``, ``"decoder"``, or the input's own name.
+        kind: ``"text"``, ``"image"``, ``"boxes"``, ``"audio"`` or ``"tokens"``: how to draw it.
+        stream: the stream that holds it.
+        relevance: (batch, tokens), float32 on the CPU; 0 for a token that the model did not take in.
+        positions: (batch, tokens), int64: each token's place in its stream; -1 for one that the model did not take in.
+        grid: (rows, columns) of the patches of an image, row-major; None for other kinds.
+        labels: for each sample the tokens' labels (words, box names); None where nobody gave any.
+        joints: for each sample one letter a token: how it stands to the one before it in the text. ``w`` white space is
+            between them, ``+`` none, ``c`` it continues a character, ``s`` it is a special token, no part of the text.
+            None where nobody told.
+    """
+
+    name: str
+    kind: str
+    stream: str
+    relevance: Float[Tensor, "batch tokens"]
+    positions: Int[Tensor, "batch tokens"]
+    grid: tuple[int, int] | None = None
+    labels: tuple[tuple[str, ...], ...] | None = None
+    joints: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Top:
+    """The most probable answers of each sample.
+
+    Attributes:
+        labels: for each sample the names of its most probable answers, most probable first.
+        probabilities: (batch, answers), float32: of these.
+        target: (batch,), float32: of the answer that is explained.
+        function: what made probabilities of the scores: ``"softmax"`` (one answer is right) or ``"sigmoid"`` (each by
+            itself).
+    """
+
+    labels: tuple[tuple[str, ...], ...]
+    probabilities: Float[Tensor, "batch answers"]
+    target: Float[Tensor, " batch"]
+    function: str
+
+
+@dataclass(frozen=True, eq=False)
+class ExplanationData:
+    """Which parts of the input one prediction per sample rests on.
+
+    ``explanation["text"]`` is the relevance of a segment, (batch, tokens), float32.
+
+    Attributes:
+        segments: by name.
+        target: for each sample, what was explained, in words.
+        scores: (batch,), float32: the target's value.
+        prediction: (batch,), int64: the top class of each sample; None where the output has no classes.
+        prediction_labels: their names, where the model has names.
+        method: name of the method, a key of ``heedmap.METHODS``.
+        options: the method's options as used.
+        flow: the attentions, streams and rows read.
+        maps: with ``full=True`` the whole R^{sx}, keyed by (s, x), (batch, rows, columns), float32.
+        top: the most probable answers, where the output has classes.
+        origin: the model's name and class, and the versions of the libraries; no part of what is compared by ``==``.
+    """
+
+    segments: Mapping[str, Segment]
+    target: tuple[str, ...]
+    scores: Float[Tensor, " batch"]
+    prediction: Int[Tensor, " batch"] | None
+    prediction_labels: tuple[str, ...] | None
+    method: str
+    options: Mapping[str, Any]
+    flow: Flow
+    maps: Mapping[tuple[str, str], Float[Tensor, "batch rows columns"]] = field(default_factory=dict)
+    top: Top | None = None
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Float[Tensor, "batch tokens"]:
+        return self.segment(name).relevance
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.segments
+
+    def segment(self, name: str) -> Segment:
+        """The segment called ``name``; UnknownNameError lists the known ones."""
+        if name not in self.segments:
+            raise UnknownNameError(f"no segment {name!r}; this explanation has {', '.join(self.segments)}")
+        return self.segments[name]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ExplanationData):
+            return NotImplemented
+        mine, theirs = replace(self, origin={})._pack(), replace(other, origin={})._pack()
+        return (
+            mine[1] == theirs[1]
+            and mine[0].keys() == theirs[0].keys()
+            and all(_same(value, theirs[0][key]) for key, value in mine[0].items())
+        )
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        parts = ", ".join(
+            f"{s.name} {'×'.join(map(str, s.grid)) if s.grid else s.relevance.shape[1]}" for s in self.segments.values()
+        )
+        notes = "".join(f"; note: {note}" for note in self.flow.notes)
+        return f"Explanation({self.method}, batch {len(self.target)}, target {self.target[0]!r}, {parts}{notes})"
+
+    def with_labels(
+        self,
+        labels: Mapping[str, tuple[tuple[str, ...], ...]],
+        joints: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> Self:
+        """A copy whose segments carry ``labels``: for each segment name, for each sample, the tokens' labels.
+
+        Args:
+            labels: by the segment's name.
+            joints: how the tokens stand to each other, see :class:`Segment`; of segments that have ``labels``.
+        """
+        segments = dict(self.segments)
+        for name in labels.keys() & segments.keys():
+            segments[name] = replace(segments[name], labels=labels[name], joints=(joints or {}).get(name))
+        return replace(self, segments=segments)
+
+    def sample(self, index: int) -> Self:
+        """Sample ``index``, from 0, as an explanation of a batch of one."""
+        one = slice(index, index + 1)
+        labels = self.prediction_labels
+        return replace(
+            self,
+            segments={name: _segment(segment, one) for name, segment in self.segments.items()},
+            target=self.target[one],
+            scores=self.scores[one],
+            prediction=None if self.prediction is None else self.prediction[one],
+            prediction_labels=None if labels is None else labels[one],
+            flow=_flow(self.flow, one),
+            maps={pair: whole[one] for pair, whole in self.maps.items()},
+            top=None if self.top is None else _top_of(self.top, one),
+        )
+
+    # -- file -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a safetensors file with the rest as JSON in its header, atomically: a whole file or none."""
+        from safetensors.torch import save
+
+        tensors, meta = self._pack()
+        data = save(tensors, metadata={"format": FORMAT, "version": str(FORMAT_VERSION), "json": json.dumps(meta)})
+        write_atomically(Path(path), data)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            FileFormatError: truncated, damaged, written by a newer heedmap, or not a heedmap file.
+        """
+        tensors, meta = _read(Path(path))
+        try:
+            return cls._unpack(tensors, meta)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise FileFormatError(
+                f"{path} is a heedmap file but its content is damaged ({error!r}); save it again"
+            ) from error
+
+    def _pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors: dict[str, Tensor] = {"scores": self.scores}
+        if self.prediction is not None:
+            tensors["prediction"] = self.prediction
+        for name, s in self.segments.items():
+            tensors[f"relevance/{name}"], tensors[f"positions/{name}"] = s.relevance, s.positions
+        if self.top is not None:
+            tensors |= {"top/probabilities": self.top.probabilities, "top/target": self.top.target}
+        pairs = list(self.maps)
+        for number, pair in enumerate(pairs):
+            tensors[f"map/{number}"] = self.maps[pair]
+        meta = {
+            "segments": [
+                {f: getattr(s, f) for f in ("name", "kind", "stream", "grid", "labels", "joints")}
+                for s in self.segments.values()
+            ],
+            "maps": pairs,
+            "target": self.target,
+            "prediction_labels": self.prediction_labels,
+            "method": self.method,
+            "options": dict(self.options),
+            "flow": self.flow.to_dict(),
+            "top": None if self.top is None else {"labels": self.top.labels, "function": self.top.function},
+            "origin": dict(self.origin),
+        }
+        return {k: t.contiguous() for k, t in tensors.items()}, json.loads(json.dumps(meta))
+
+    @classmethod
+    def _unpack(cls, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Self:
+        segments = {}
+        for s in meta["segments"]:
+            name = s["name"]
+            segments[name] = Segment(
+                name=name,
+                kind=s["kind"],
+                stream=s["stream"],
+                relevance=tensors[f"relevance/{name}"],
+                positions=tensors[f"positions/{name}"],
+                grid=None if s["grid"] is None else (s["grid"][0], s["grid"][1]),
+                labels=None if s["labels"] is None else tuple(tuple(row) for row in s["labels"]),
+                joints=None if s.get("joints") is None else tuple(s["joints"]),
+            )
+        labels = meta["prediction_labels"]
+        return cls(
+            segments=segments,
+            target=tuple(meta["target"]),
+            scores=tensors["scores"],
+            prediction=tensors.get("prediction"),
+            prediction_labels=None if labels is None else tuple(labels),
+            method=meta["method"],
+            options=meta["options"],
+            flow=Flow.from_dict(meta["flow"]),
+            maps={(pair[0], pair[1]): tensors[f"map/{n}"] for n, pair in enumerate(meta["maps"])},
+            top=_top(tensors, meta.get("top")),
+            origin=meta.get("origin") or {},
+        )
+
+
+def _top(tensors: dict[str, Tensor], meta: dict[str, Any] | None) -> Top | None:
+    """Files of before there was any have none."""
+    if meta is None:
+        return None
+    labels = tuple(tuple(row) for row in meta["labels"])
+    return Top(labels, tensors["top/probabilities"], tensors["top/target"], meta["function"])
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and bool((a == b).all())
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise FileFormatError(f"there is no file {path}; give the path of a file that Explanation.save wrote")
+    try:
+        with safe_open(str(path), framework="pt") as handle:
+            meta = handle.metadata() or {}
+            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise FileFormatError(
+            f"{path} is truncated, damaged or no safetensors file ({error}); expected a file that Explanation.save wrote"
+        ) from error
+    if meta.get("format") != FORMAT:
+        raise FileFormatError(
+            f"{path} is a safetensors file but not heedmap's; expected one that Explanation.save wrote"
+        )
+    version = meta.get("version", "")
+    if not version.isdigit() or int(version) > FORMAT_VERSION:
+        raise FileFormatError(
+            f"{path} has format version {version!r}; this heedmap reads up to {FORMAT_VERSION}: upgrade heedmap"
+        )
+    try:
+        return tensors, json.loads(meta["json"])
+    except (KeyError, ValueError) as error:
+        raise FileFormatError(f"{path} is a heedmap file but its header is damaged; save it again") from error
+
+
+def _segment(segment: Segment, one: slice) -> Segment:
+    return replace(
+        segment,
+        relevance=segment.relevance[one],
+        positions=segment.positions[one],
+        labels=None if segment.labels is None else segment.labels[one],
+        joints=None if segment.joints is None else segment.joints[one],
+    )
+
+
+def _flow(flow: Flow, one: slice) -> Flow:
+    streams = tuple(replace(s, rows=None if s.rows is None else s.rows[one]) for s in flow.streams)
+    return replace(flow, streams=streams)
+
+
+def _top_of(top: Top, one: slice) -> Top:
+    return replace(top, labels=top.labels[one], probabilities=top.probabilities[one], target=top.target[one])

@@ -1,0 +1,92 @@
+"""Pictures: read from whatever holds them, and shown again as the model saw them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heedmap.datasets.images import upright_rgb
+from heedmap.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from PIL.Image import Image
+    from torch import Tensor
+
+
+CHANNELS = (1, 3, 4)
+
+
+def rgb(image: Any) -> Image:
+    """A picture as a person sees it, RGB: the same for a file, however it is given.
+
+    Args:
+        image: a PIL image; the path of a file; or an array or tensor of one picture, (rows, columns), (rows, columns, channels)
+            or (channels, rows, columns), of 1, 3 or 4 channels: bytes, or floats from 0 to 1.
+
+    Raises:
+        InputError: anything else, or a file that is no image.
+    """
+    from PIL import Image
+
+    if isinstance(image, (str, Path)):
+        from heedmap.models.media import read_image
+
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return upright_rgb(image)
+    shape, dtype = getattr(image, "shape", None), str(getattr(image, "dtype", ""))
+    if shape is not None:
+        array = _picture(np.asarray(image.detach().cpu() if hasattr(image, "detach") else image))
+        if array is not None:
+            return upright_rgb(Image.fromarray(array))
+    what = type(image).__name__ + ("" if shape is None else f" of shape {tuple(shape)} and type {dtype}")
+    raise InputError(
+        f"the image is a {what}; expected a PIL image, a path, or an array of one picture, (rows, columns, 3), of uint8 or of "
+        "floats from 0 to 1"
+    )
+
+
+def _picture(array: np.ndarray) -> np.ndarray | None:
+    """(rows, columns) or (rows, columns, 3 or 4) of bytes; None where it is not clear what the array is."""
+    if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
+        array = (array * 255).round().astype(np.uint8)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or not array.size:
+        return None
+    if array.ndim == 3 and array.shape[-1] not in CHANNELS and array.shape[0] in CHANNELS:
+        array = array.transpose(1, 2, 0)
+    if array.ndim == 3 and array.shape[-1] not in CHANNELS:
+        return None
+    return np.ascontiguousarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array)
+
+
+def pixels(processor: Any, images: Sequence[Any]) -> dict[str, Tensor]:
+    """What the image processor makes of the pictures: ``pixel_values``, and what else it gives.
+
+    Raises:
+        InputError: the processor cannot take one of them.
+    """
+    pictures = [rgb(image) for image in images]
+    try:
+        return dict(processor(images=pictures, return_tensors="pt"))
+    except (ValueError, TypeError, RuntimeError) as error:
+        sizes = ", ".join("×".join(map(str, picture.size)) for picture in pictures)
+        raise InputError(f"the image processor cannot take images of {sizes} pixels together: {error}") from error
+
+
+def unprocessed(values: Float[Tensor, "channels rows columns"], processor: Any) -> Image:
+    """Processed pixels as a picture: standardisation and rescaling undone, resize and crop kept."""
+    import torch
+    from PIL import Image
+
+    values = values.detach().float().cpu()
+    if getattr(processor, "do_normalize", True) and getattr(processor, "image_mean", None) is not None:
+        mean, std = (torch.tensor(numbers).view(-1, 1, 1) for numbers in (processor.image_mean, processor.image_std))
+        values = values * std + mean
+    if getattr(processor, "do_rescale", True):
+        values = values / (getattr(processor, "rescale_factor", None) or 1 / 255)
+    colours = values.round().clamp(0, 255).to(torch.uint8).expand(3, -1, -1)
+    return Image.fromarray(colours.permute(1, 2, 0).contiguous().numpy())

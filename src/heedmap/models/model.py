@@ -1,0 +1,310 @@
+"""A model with its processors: words, pictures, boxes and sounds in, labelled explanations out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from heedmap.errors import InputError
+from heedmap.models.boxes import box_names
+from heedmap.models.decoder import spoken
+from heedmap.models.image import pixels, unprocessed
+from heedmap.models.inputs import listed, placed, samples, tensors
+from heedmap.models.kinds import Kind
+from heedmap.models.naming import segment_joints, segment_labels
+from heedmap.models.preprocessing import geometries, sizes, trimmed
+from heedmap.models.processors import Processors
+from heedmap.models.word_targets import Speech, special_ids, token_text, unwritten_ids
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from PIL.Image import Image
+    from torch import Tensor, nn
+
+    from heedmap.explanation import Explanation
+    from heedmap.flow import Flow
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Subject:
+    """A model that takes words, pictures, boxes and sounds as people have them. :func:`heedmap.load` makes it.
+
+    Wherever an input is taken, one of it is one sample and a list a batch: ``text`` is a str or a (first, second) pair
+    of them; ``image`` a PIL image, a path or an array (rows, columns, 3) of uint8; ``boxes`` a mapping with
+    ``features`` (N, d), ``boxes`` (N, 4), x1 y1 x2 y2 from 0 to 1, and maybe ``labels``; ``audio`` a pair
+    (samples, sampling_rate). What is given once beside a list is used for each sample.
+
+    Attributes:
+        name: what it was loaded from.
+        model: the model itself, unmodified.
+        kind_row: its row in the table of kinds.
+        processors: what makes tensors of the inputs.
+        parameters: names of what ``model`` is called with, as transformers calls them.
+        renamed: where the model calls an input otherwise than transformers: transformers' name → its own.
+        labels: class index → name, where they are not in ``model.config.id2label``.
+        default_target: what ``target=None`` means for this model, where its output alone does not tell.
+    """
+
+    name: str
+    model: nn.Module
+    kind_row: Kind
+    processors: Processors
+    parameters: tuple[str, ...]
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[int, str] | None = None
+    default_target: Any = None
+
+    def __repr__(self) -> str:
+        return f"Subject({self.name!r}, {type(self.model).__name__}, takes {self.kind_row.about})"
+
+    @property
+    def kind(self) -> str:
+        """Key of ``heedmap.MODELS``: what the model takes and gives."""
+        return self.kind_row.name
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, or None."""
+        return self.processors.tokenizer
+
+    @property
+    def config(self) -> Any:
+        """The model's configuration, or None where its library has none."""
+        return getattr(self.model, "config", None)
+
+    @property
+    def special_tokens(self) -> frozenset[int] | None:
+        """Ids of the tokens that stand for no part of a text; None where there is no tokenizer."""
+        return None if self.tokenizer is None else unwritten_ids(self.tokenizer)
+
+    @property
+    def token_text(self) -> Callable[[Sequence[int]], str] | None:
+        """Ids of tokens → their text, for people; None where there is no tokenizer."""
+        return None if self.tokenizer is None else partial(token_text, self.tokenizer)
+
+    def inputs(
+        self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, decoder_input_ids: Any = None
+    ) -> dict[str, Any]:
+        """What the model is called with, batch first, on its device and in its dtype.
+
+        An encoder-decoder also gets what its decoder is called with: ``decoder_input_ids`` (batch, tokens) as given, or
+        its start tokens and the words that it says by itself, the most probable each time.
+
+        Raises:
+            InputError: an input is missing, not for this model, of unequal number, or in a form it cannot take.
+            ModelLoadError: the model came without the processor for it.
+        """
+        given = {"text": text, "image": image, "boxes": boxes, "audio": audio}
+        made = tensors(self, samples(self.kind_row, self.name, given))
+        known = {self.renamed.get(name, name): value for name, value in made.items() if name in self.parameters}
+        inputs = placed(known, self.model)
+        return inputs | self._decoder(inputs, decoder_input_ids)
+
+    def explain(
+        self,
+        text: Any = None,
+        image: Any = None,
+        boxes: Any = None,
+        audio: Any = None,
+        *,
+        target: Any = None,
+        method: Any = "generic",
+        decoder_input_ids: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Which parts of the inputs a prediction rests on, with labels.
+
+        Args:
+            text, image, boxes, audio: see the class; which of them the model takes, ``heedmap.MODELS[kind]`` tells.
+            target: as for :func:`heedmap.explain`. Where the model speaks, a word or ``NextToken("word")`` is the token
+                of that text: in a causal model the one with a space before it, unless the prompt ends in one; in an
+                encoder-decoder where it says that token. An encoder-decoder's default is the first word that it says,
+                that of a model that fills in masked words the masked position. Where it labels tokens, a label is
+                meant where it is most probable, and ``TokenLabel("B-LOC", "paris")`` is the label of a word.
+            method: a key of ``heedmap.METHODS``, or a method.
+            decoder_input_ids: (batch, tokens), for an encoder-decoder, instead of what it says by itself.
+            options: the method's own.
+
+        Returns:
+            An Explanation of the whole batch, or for a list of targets a list.
+
+        Raises:
+            InputError, ModelLoadError: see :meth:`inputs`.
+            TargetError: the target does not fit, or a word is no single token.
+        """
+        from heedmap.engine import explain
+
+        inputs = self.inputs(text, image, boxes, audio, decoder_input_ids)
+        result = explain(self, inputs, target=target, method=method, **options)
+        if boxes is None:
+            return result
+        named = [self.finish(one, inputs, boxes) for one in (result if isinstance(result, list) else [result])]
+        return named if isinstance(result, list) else named[0]
+
+    def inspect(
+        self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, *, target: Any = None
+    ) -> Flow:
+        """The attentions found, their streams, and the rows that the target reads; arguments as for :meth:`explain`."""
+        from heedmap.engine import inspect
+
+        return inspect(self, self.inputs(text, image, boxes, audio), target=target)
+
+    def meant(self, target: Any, inputs: Mapping[str, Any]) -> Any:
+        """``target`` with words replaced by token ids, its position filled in, and None by the model's own default.
+
+        Args:
+            target: as for :meth:`explain`.
+            inputs: see :meth:`inputs`.
+
+        Raises:
+            TargetError: a word is no single token, or texts are masked at unequal positions.
+        """
+        target = self.default_target if target is None else target
+        masked = "MaskedLM" in type(self.model).__name__
+        names = (self.labels if self.labels is not None else getattr(self.config, "id2label", None) or {}).values()
+        return Speech(self.tokenizer, self.kind_row.speaks, masked, inputs, tuple(names)).target(target)
+
+    def finish(self, explanation: Explanation, inputs: Mapping[str, Any], boxes: Any = None) -> Explanation:
+        """A copy of ``explanation`` whose segments have labels: tokens, names of boxes, times.
+
+        Args:
+            explanation: of ``model``, called with ``inputs``.
+            inputs: see :meth:`inputs`.
+            boxes: what was given as boxes, for their names.
+        """
+        named = [box_names(one) for one in listed(boxes)]
+        standard = {name: inputs.get(self.renamed.get(name, name)) for name in (*inputs, *self.renamed)}
+        labels = segment_labels(explanation.segments, standard, self.processors, self.config, named)
+        joints = segment_joints(explanation.segments, standard, self.tokenizer, labels)
+        return explanation.with_labels(labels, joints)
+
+    def compare(
+        self, first: str, second: str, *, method: Any = "generic", pool: str = "mean", **options: Any
+    ) -> tuple[Explanation, Explanation]:
+        """Which words of each text make the two alike, by a sentence encoder.
+
+        Args:
+            first, second: the texts.
+            method: a key of ``heedmap.METHODS``, or a method.
+            pool: ``"mean"`` of the token states, or ``"pooler"``: what is the text's embedding.
+            options: the method's own.
+
+        Returns:
+            The explanations of the first and of the second text; the score of both is their cosine.
+
+        Raises:
+            InputError: the model does not take text alone.
+            TargetError: the model's output has no token states.
+        """
+        from heedmap.targets import Similarity
+
+        def one(text: str, other: str) -> Explanation:
+            target = Similarity(self.embedding(other, pool=pool), pool)
+            return self.explain(text=text, target=target, method=method, **options)
+
+        return one(first, second), one(second, first)
+
+    def embedding(self, text: str | list[str], *, pool: str = "mean") -> Float[Tensor, "batch features"]:
+        """Embeddings of texts: the mean of the token states without padding, or the pooler's output; no gradient.
+
+        Raises:
+            InputError: the model does not take text alone.
+            TargetError: the model's output has no token states.
+        """
+        import torch
+
+        from heedmap.targets import Context, pooled
+
+        inputs = self.inputs(text=text)
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                return pooled(self.model(**inputs), Context(inputs), pool)
+        finally:
+            self.model.train(was_training)
+
+    def shown_image(self, image: Any) -> Any:
+        """The image as the model saw it, resized and cropped, so that a map of its patches lies right on it.
+
+        Args:
+            image: one, or a list: then a list, padded to one size as the model's processor pads a batch.
+
+        Returns:
+            A PIL image, RGB, of as many pixels as ``pixel_values`` has; or a list of them.
+
+        Raises:
+            InputError: the model takes no image, or cuts it to pieces that are no picture any more.
+        """
+        processor = self._image_processor()
+        values = pixels(processor, listed(image))["pixel_values"]
+        if values.dim() != 4:
+            raise InputError(
+                f"the image processor of {self.name} cuts an image to pieces, pixel_values {tuple(values.shape)}; "
+                "there is no one image that it saw: lay the map over your own"
+            )
+        shown: list[Image] = [unprocessed(one, processor) for one in values]
+        return shown if isinstance(image, list) else shown[0]
+
+    def geometry(self, image: Any) -> Any:
+        """Where on the original the model looks: the processor's resize, crop and padding, to be undone.
+
+        It is measured, by sending pictures of coordinates of the same size through the processor.
+
+        Args:
+            image: one, or a list, which the processor may pad to one size.
+
+        Returns:
+            A :class:`~heedmap.picture.Geometry`, exact to about a pixel; or a list of them.
+
+        Raises:
+            InputError: the model takes no image, or its processor does more than resize, crop and pad.
+        """
+        found = geometries(self._image_processor(), sizes(listed(image)))
+        known = [one for one in found if one is not None]
+        if len(known) < len(found):
+            raise InputError(
+                f"the image processor of {self.name} does more than resize, crop and pad, so there is no one box of "
+                "the original that it looks at; lay the map on shown_image(…)"
+            )
+        patch = getattr(getattr(self.config, "vision_config", self.config), "patch_size", None)
+        made = [trimmed(one, patch) for one in known]
+        return made if isinstance(image, list) else made[0]
+
+    def picture(self, image: Any = None, boxes: Any = None) -> Any:
+        """The original picture with where the model looked: give it to ``plot``, ``overlay`` or ``side_by_side``.
+
+        Where the processor does more than resize, crop and pad, it is the picture as the model saw it, and says so.
+
+        Args:
+            image: one, or a list as for :meth:`explain`. A model of boxes has not seen it; the boxes are drawn on it.
+                None: the boxes are drawn on an empty square.
+            boxes: as for :meth:`explain`; their places are drawn.
+
+        Returns:
+            A :class:`~heedmap.picture.Picture`; or for lists a list of them.
+
+        Raises:
+            InputError: there is neither an image nor places of boxes, the lists are of unequal length, or the model
+                cuts an image to pieces.
+        """
+        from heedmap.models.scene import pictures
+
+        made = pictures(self, listed(image), listed(boxes))
+        return made if isinstance(image, list) or isinstance(boxes, list) else made[0]
+
+    def _image_processor(self) -> Any:
+        if "image" not in self.kind_row.takes:
+            raise InputError(f"{self.name} takes no image; it takes {self.kind_row.about}")
+        return self.processors.need("image", self.name)
+
+    def _decoder(self, inputs: Mapping[str, Any], given: Any) -> dict[str, Any]:
+        if self.kind_row.speaks != "decoder":
+            if given is not None:
+                raise InputError(f"{self.name} takes no decoder_input_ids: it is no encoder-decoder that speaks")
+            return {}
+        if given is not None:
+            return placed({"decoder_input_ids": given}, self.model)
+        return spoken(self.model, inputs, special_ids(self.tokenizer))

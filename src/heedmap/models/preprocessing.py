@@ -1,0 +1,164 @@
+"""Where on a picture a processor looks, found by sending pictures of coordinates through it.
+
+No setting of the processor is read, so any resize, crop and padding along the axes is undone, of whatever library. Four
+pictures of the original's size go through it: a black and a white one, whose difference tells which pixels come from
+the picture and cancels standardisation, and one that brightens from left to right, and from top to bottom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heedmap.models.image import pixels, rgb
+from heedmap.picture import Geometry
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, UInt8
+
+LEVELS = 255
+INSIDE = 0.98
+"""A pixel with this part of the greatest difference between white and black comes from the picture alone."""
+FEWEST = 4
+"""Pixels of the original along an axis; with fewer, what is seen is taken to be all of it: off by a pixel at most."""
+TOLERANCE = 3
+"""Levels by which a pixel may be off the line: each resize rounds."""
+SNAP = 0.15
+"""Pixels of the model; an edge found as near as this to the picture's own edge is that edge."""
+
+GOLDEN, TURNS = 0.618, 89
+"""So many multiples of it, without their whole part, are spread evenly over 0 to 1."""
+
+Line = tuple[float, float]
+
+
+def geometries(processor: Any, sizes: Sequence[tuple[int, int]]) -> list[Geometry | None]:
+    """For each picture of a batch where the processor looks; None where that is no box along the axes.
+
+    Args:
+        processor: see :class:`~heedmap.models.processors.Processors`.
+        sizes: (width, height) of the pictures, which are processed together.
+
+    Raises:
+        InputError: the processor cannot take such pictures.
+    """
+    views = [_processed(processor, sizes, marker) for marker in (_black, _white, _across, _down)]
+    if any(len(view) != len(sizes) for view in views):
+        return [None] * len(sizes)
+    black, white, across, down = views
+    return [_geometry(*markers) for markers in zip(black, white, across, down, sizes, strict=True)]
+
+
+def sizes(images: Sequence[Any]) -> list[tuple[int, int]]:
+    """(width, height) of pictures in any form; InputError where one is no picture."""
+    return [rgb(image).size for image in images]
+
+
+def trimmed(geometry: Geometry, patch: Any) -> Geometry:
+    """``geometry`` without the last pixels that fill no patch, which a model with patches of a fixed size leaves out.
+
+    Args:
+        geometry: of all that the processor gave.
+        patch: side of a patch, (rows, columns) of it, or None: the grid covers everything.
+    """
+    if patch is None:
+        return geometry
+    rows, columns = (patch, patch) if isinstance(patch, int) else patch
+    width, height = geometry.seen
+    whole = (width - width % columns or width, height - height % rows or height)
+    return replace(geometry, seen=whole)
+
+
+def _processed(
+    processor: Any, sizes: Sequence[tuple[int, int]], marker: Callable[[int, int], UInt8[np.ndarray, "rows columns"]]
+) -> list[Float[np.ndarray, "rows columns"]]:
+    """The mean over the colours of what the processor makes of a marker; nothing where that is no picture."""
+    from PIL import Image
+
+    marked = [Image.fromarray(marker(width, height)).convert("RGB") for width, height in sizes]
+    values = pixels(processor, marked)["pixel_values"]
+    if values.dim() != 4:
+        return []
+    return list(values.double().mean(1).cpu().numpy())
+
+
+def _black(width: int, height: int) -> UInt8[np.ndarray, "rows columns"]:
+    return np.zeros((height, width), np.uint8)
+
+
+def _white(width: int, height: int) -> UInt8[np.ndarray, "rows columns"]:
+    return np.full((height, width), LEVELS, np.uint8)
+
+
+def _across(width: int, height: int) -> UInt8[np.ndarray, "rows columns"]:
+    """Rounded up or down by turns, so that the mean over the rows is exact."""
+    turn = (np.arange(min(height, TURNS)) * GOLDEN % 1)[:, None] if width > LEVELS + 1 else np.array([[0.5]])
+    levels = np.floor(np.arange(width) * _step(width) + turn).clip(0, LEVELS).astype(np.uint8)
+    return np.tile(levels, (-(-height // len(levels)), 1))[:height]
+
+
+def _down(width: int, height: int) -> UInt8[np.ndarray, "rows columns"]:
+    return _across(height, width).T
+
+
+def _step(length: int) -> float:
+    """Levels from one pixel to the next: a whole number where there are enough, so that nothing is rounded."""
+    return LEVELS / (length - 1) if length > LEVELS + 1 else LEVELS // max(1, length - 1)
+
+
+def _geometry(
+    black: NDArray[Any], white: NDArray[Any], across: NDArray[Any], down: NDArray[Any], size: tuple[int, int]
+) -> Geometry | None:
+    contrast = white - black
+    found = _rectangle(contrast)
+    if found is None:
+        return None
+    rows, columns = found
+    gain = contrast[rows, columns] / LEVELS
+    x = _line((across[rows, columns] - black[rows, columns]) / gain, columns.start, size[0])
+    y = _line(((down[rows, columns] - black[rows, columns]) / gain).T, rows.start, size[1])
+    if x is None or y is None:
+        return None
+    return Geometry((x[0], y[0]), (x[1], y[1]), (contrast.shape[1], contrast.shape[0]), size)
+
+
+def _rectangle(contrast: Float[np.ndarray, "rows columns"]) -> tuple[slice, slice] | None:
+    """Rows and columns of the pixels that come from the picture; None where they are no rectangle."""
+    inside: Bool[np.ndarray, "rows columns"] = contrast >= INSIDE * contrast.max()
+    rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+    if not contrast.max() > 0 or not inside[np.ix_(rows, columns)].all():
+        return None
+    spans = [(int(found[0]), int(found[-1]) + 1) for found in (rows, columns)]
+    if any(end - start != len(found) for (start, end), found in zip(spans, (rows, columns), strict=True)):
+        return None
+    return slice(*spans[0]), slice(*spans[1])
+
+
+def _line(levels: Float[np.ndarray, "others seen"], start: int, length: int) -> Line | None:
+    """Scale and offset from a pixel of the model to the original; None where the levels are on no line.
+
+    Args:
+        levels: of the ramp, 0 to 255, at the pixels that come from the picture.
+        start: the first of these pixels.
+        length: of the original along this axis.
+    """
+    seen = levels.shape[1]
+    whole = length / seen, -start * length / seen
+    if length < FEWEST or seen < 2:
+        return whole
+    places = levels / _step(length) + 0.5
+    centres = np.arange(start, start + seen) + 0.5
+    middle = places.mean(0)
+    kept = (middle > 1) & (middle < length - 1)  # beyond, a filter sees past the edge
+    if kept.sum() < 2:
+        kept[:] = True
+    scale, offset = (float(number) for number in np.polyfit(centres[kept], middle[kept], 1))
+    error = np.abs(places - (scale * centres + offset))[:, kept].max()
+    if scale <= 0 or error > max(1.0, TOLERANCE / _step(length), scale):
+        return None
+    first, last = scale * start + offset, scale * (start + seen) + offset
+    return whole if max(abs(first), abs(last - length)) < SNAP * scale else (scale, offset)

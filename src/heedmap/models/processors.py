@@ -1,0 +1,117 @@
+"""Tokenizer, image processor and feature extractor of a model, each where it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from heedmap.errors import ModelLoadError
+from heedmap.models.kinds import Kind
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One processor: for which inputs it is, which class of transformers loads it, and from which file."""
+
+    roles: tuple[str, ...]
+    loader: str
+    title: str
+    file: str
+
+
+PIECES = {
+    "tokenizer": Piece(("text",), "AutoTokenizer", "tokenizer", "tokenizer.json (or vocab.txt, or spiece.model)"),
+    "image": Piece(("image",), "AutoImageProcessor", "image processor", "preprocessor_config.json"),
+    "audio": Piece(("audio",), "AutoFeatureExtractor", "feature extractor", "preprocessor_config.json"),
+    "joint": Piece((), "AutoProcessor", "processor of text with other inputs", "processor_config.json"),
+}
+
+PLACEHOLDERS = ("image_token_id", "image_token_index", "audio_token_id", "audio_token_index")
+"""Settings of models in which the tokens of an image or a sound stand among the words."""
+
+
+@dataclass(frozen=True)
+class Processors:
+    """What turns words, pictures and sounds into tensors; None: the model has none, and ``problems`` says why.
+
+    Attributes:
+        tokenizer: any callable with the interface of transformers' tokenizers: ``tokenizer(texts, padding=…,
+            return_tensors="pt")`` gives a mapping with ``input_ids``, and ``convert_ids_to_tokens(ids)`` the tokens.
+        image: ``image(images, return_tensors="pt")`` gives ``pixel_values``.
+        audio: a feature extractor with a ``sampling_rate``; gives ``input_features`` or ``input_values``.
+        joint: for models in which image or audio tokens stand among the words: places them.
+        problems: name of a processor → why there is none.
+    """
+
+    tokenizer: Any = None
+    image: Any = None
+    audio: Any = None
+    joint: Any = None
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def need(self, name: str, source: str) -> Any:
+        """The processor called ``name``, of the model loaded from ``source``.
+
+        Raises:
+            ModelLoadError: there is none; the message names the missing file.
+        """
+        found = getattr(self, name)
+        if found is not None:
+            return found
+        piece = PIECES[name]
+        why = f" ({self.problems[name]})" if name in self.problems else ""
+        raise ModelLoadError(
+            f"{source} has no {piece.title}{why}; expected {piece.file} beside its config.json. "
+            "Add that file, or go without it: heedmap.explain(subject.model, tensors)"
+        )
+
+
+def load_processors(source: str, kind: Kind, config: Any, given: Any, options: Mapping[str, Any]) -> Processors:
+    """The processors that a model of ``kind`` uses, from a folder or hub id.
+
+    Args:
+        source: folder or hub id.
+        kind: of the model.
+        config: of the model.
+        given: a tokenizer to use instead of the one found there, or None.
+        options: for ``from_pretrained``.
+    """
+    found: dict[str, Any] = {} if given is None else {"tokenizer": given}
+    problems: dict[str, str] = {}
+    for name in _wanted(kind, config):
+        if name not in found:
+            found[name] = _attempt(name, source, options, problems)
+    if given is None and found.get("tokenizer") is not None:
+        _ready_for_batches(found["tokenizer"], kind)
+    return Processors(**found, problems=problems)
+
+
+def _wanted(kind: Kind, config: Any) -> list[str]:
+    roles = {*kind.needs, *kind.optional, *(("text",) if kind.speaks else ())}
+    names = [name for name, piece in PIECES.items() if roles.intersection(piece.roles)]
+    mixed = len(roles) > 1 and any(getattr(config, name, None) is not None for name in PLACEHOLDERS)
+    return [*names, "joint"] if mixed else names
+
+
+def _attempt(name: str, source: str, options: Mapping[str, Any], problems: dict[str, str]) -> Any:
+    import transformers
+
+    try:
+        found = getattr(transformers, PIECES[name].loader).from_pretrained(source, **options)
+    except Exception as error:  # a model without one still loads; what went wrong is told when it is needed
+        problems[name] = str(error).strip().split("\n")[0]
+        return None
+    return None if name == "tokenizer" and _is_empty(found) else found
+
+
+def _is_empty(tokenizer: Any) -> bool:
+    """Whether there was no vocabulary: transformers then makes a tokenizer of special tokens alone."""
+    return len(tokenizer) <= len(set(tokenizer.all_special_ids))
+
+
+def _ready_for_batches(tokenizer: Any, kind: Kind) -> None:
+    if kind.speaks == "next":
+        tokenizer.padding_side = "right"  # so that positions count from the first word without being told
+    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token

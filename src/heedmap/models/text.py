@@ -1,0 +1,116 @@
+"""Texts and pairs of texts, as a model is called with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from heedmap.errors import InputError
+from heedmap.models.audio import clip
+from heedmap.models.image import rgb
+from heedmap.models.kinds import LONGEST_PADDING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from heedmap.models.processors import Processors
+
+Text = str | tuple[str, str]
+
+IMAGE_PLACES = ("image_token_id", "image_token_index")
+FAR = 1_000_000
+"""From here on a tokenizer's greatest length means that it has none."""
+
+
+def text_inputs(tokenizer: Any, texts: Sequence[Text], config: Any) -> dict[str, Tensor]:
+    """``input_ids`` and what else the tokenizer gives for texts, or for (first, second) pairs of texts.
+
+    Raises:
+        InputError: no text, pairs among single texts, an empty text, or more tokens than the model has positions for.
+    """
+    columns = _columns(texts)
+    inputs = dict(tokenizer(*columns, padding=_padding(config, len(texts)), return_tensors="pt"))
+    tokens, limit = inputs["input_ids"].shape[1], token_limit(tokenizer, config)
+    if not tokens:
+        raise InputError("the text is empty: it has no tokens; give at least one word")
+    if limit is not None and tokens > limit:
+        raise InputError(
+            f"the text has {tokens} tokens and the model takes up to {limit}; shorten it, or explain parts"
+        )
+    return inputs
+
+
+def joint_inputs(
+    processors: Processors, name: str, given: Mapping[str, Sequence[Any]], config: Any
+) -> dict[str, Tensor]:
+    """What a model is called with that wants image or audio tokens among the words, placed by its own processor.
+
+    Args:
+        processors: of the model.
+        name: of the model, for messages.
+        given: ``"text"`` with ``"image"``, ``"audio"`` or both; for each one entry a sample.
+        config: of the model.
+
+    Raises:
+        InputError: the text has no place for the image, or the processor cannot take the inputs.
+    """
+    joint = processors.joint
+    settings: dict[str, Any] = {"text": list(given["text"]), "padding": len(given["text"]) > 1, "return_tensors": "pt"}
+    if "image" in given:
+        settings["images"] = [rgb(image) for image in given["image"]]
+    if "audio" in given:
+        rate = processors.need("audio", name).sampling_rate
+        settings |= {"audio": [clip(one, rate).numpy() for one in given["audio"]], "sampling_rate": rate}
+    try:
+        inputs = dict(joint(**settings))
+    except (ValueError, TypeError, RuntimeError, IndexError, KeyError) as error:
+        raise InputError(f"the processor cannot take these inputs ({error}); {_place_hint(joint)}") from error
+    place = next((getattr(config, name) for name in IMAGE_PLACES if hasattr(config, name)), None)
+    if "image" in given and place is not None and not bool((inputs["input_ids"] == place).any()):
+        raise InputError(f"the text has no place for the image; {_place_hint(joint)}")
+    return inputs
+
+
+def _place_hint(processor: Any) -> str:
+    token = getattr(processor, "image_token", None)
+    if token is None:
+        return "write the text as the model's own documentation shows it"
+    return f"write {token} in the text where the image stands, such as {f'{token} What is this?'!r}"
+
+
+def _columns(texts: Sequence[Text]) -> tuple[list[str], ...]:
+    for text in texts:
+        pair = isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text)
+        if not pair and not isinstance(text, str):
+            raise InputError(f"the text is {text!r}; expected a str, a (first, second) pair of str, or a list of these")
+        _check_whole(text)
+    if len({type(text) for text in texts}) > 1:
+        raise InputError("some texts are pairs and some are not; give all in one form")
+    if isinstance(texts[0], str):
+        return ([str(text) for text in texts],)
+    return [text[0] for text in texts], [text[1] for text in texts]
+
+
+def _check_whole(text: Text) -> None:
+    """InputError for half a character, as of bytes on a command line that are no UTF-8: no tokenizer takes it."""
+    for part in (text,) if isinstance(text, str) else text:
+        try:
+            part.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"the text has half a character ({part[error.start]!r}, the {error.start + 1}th); write it in UTF-8"
+            ) from error
+
+
+def _padding(config: Any, count: int) -> bool | str:
+    return "max_length" if getattr(config, "model_type", "") in LONGEST_PADDING else count > 1
+
+
+def token_limit(tokenizer: Any, config: Any) -> int | None:
+    """The most tokens of a text: the model's positions, or the tokenizer's own limit where that is less (RoBERTa keeps two
+    back); None: neither says."""
+    own = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
+    if not isinstance(own, int) or own < 1:
+        return None
+    longest = getattr(tokenizer, "model_max_length", None)
+    return min(own, longest) if isinstance(longest, int) and 0 < longest < FAR else own

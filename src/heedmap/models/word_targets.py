@@ -1,0 +1,172 @@
+"""Targets given as words: which token is meant, and at which position."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from heedmap.errors import TargetError
+from heedmap.models.decoder import first_word, position_of
+from heedmap.models.labels import WHITE, decoded, token_labels
+
+if TYPE_CHECKING:
+    from heedmap.targets import NextToken, TokenLabel
+
+LAST = -1
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What is needed to find the token that a target means.
+
+    Attributes:
+        tokenizer: of the model; None: targets can only be ids.
+        speaks: of the model's kind: ``""``, ``"next"`` or ``"decoder"``.
+        masked: whether the model fills in masked words.
+        inputs: what the model is called with.
+        labels: names of the model's labels, which are no words where it labels tokens.
+    """
+
+    tokenizer: Any
+    speaks: str
+    masked: bool
+    inputs: Mapping[str, Any]
+    labels: Collection[str] = ()
+
+    def target(self, target: Any) -> Any:
+        """``target`` with words replaced by token ids, its position filled in, and a way to name tokens.
+
+        Raises:
+            TargetError: a word is no single token.
+        """
+        from heedmap.targets import NextToken, TokenLabel, plain
+
+        if isinstance(target, list):
+            return [self.target(one) for one in target]
+        target = plain(target)
+        simple = target is None or (isinstance(target, (int, str, tuple)) and not isinstance(target, bool))
+        place = self._mask_position() if self.masked else None
+        if simple and (self.speaks or place is not None):
+            target = NextToken(token=target)
+        if isinstance(target, NextToken) and not self.speaks and target.token in self.labels:
+            return TokenLabel(target.token, None if target.position == LAST else target.position)
+        if isinstance(target, TokenLabel):
+            return self._token_label(target)
+        return self._next_token(target, place) if isinstance(target, NextToken) else target
+
+    def _token_label(self, target: TokenLabel) -> TokenLabel:
+        many = isinstance(target.token, (list, tuple))
+        tokens = list(target.token) if isinstance(target.token, (list, tuple)) else [target.token]
+        if any(isinstance(token, str) for token in tokens):
+            rows = self._rows()
+            tokens = tokens if many else tokens * len(rows)
+            places = [self._place(t, rows[i]) if isinstance(t, str) else t for i, t in enumerate(tokens[: len(rows)])]
+            return replace(target, token=(*places, *tokens[len(rows) :]))
+        return target
+
+    def _rows(self) -> list[list[int]]:
+        ids = self.inputs.get("input_ids")
+        if self.tokenizer is None or ids is None:
+            raise TargetError(
+                "a token is given as a word, but there is no text or no tokenizer; give the token's number"
+            )
+        return [[int(i) for i in row] for row in ids]
+
+    def _place(self, word: str, row: Sequence[int]) -> int:
+        """The first token of the first place where ``word`` is in the text."""
+        for text in (word, f" {word}"):
+            ids = _plain_ids(self.tokenizer, text)
+            found = (i for i in range(len(row) - len(ids) + 1) if ids and list(row[i : i + len(ids)]) == ids)
+            place = next(found, None)
+            if place is not None:
+                return place
+        text = " ".join(token_labels(self.tokenizer, [i for i in row if i not in special_ids(self.tokenizer)]))
+        raise TargetError(
+            f"{word!r} is not in the text, which has the tokens {text}; give a word of it, or a token's number"
+        )
+
+    def _next_token(self, target: NextToken, place: int | None) -> NextToken:
+        many = isinstance(target.token, (list, tuple))
+        tokens = list(target.token) if isinstance(target.token, (list, tuple)) else [target.token]
+        ids = [self._id(token, number) for number, token in enumerate(tokens)]
+        position = target.position
+        if position == LAST:
+            position = self._said_at(ids) if self.speaks == "decoder" else LAST if place is None else place
+        decode = target.decode or (None if self.tokenizer is None else partial(decoded, self.tokenizer))
+        return replace(target, token=tuple(ids) if many else ids[0], position=position, decode=decode)
+
+    def _id(self, token: int | str | None, sample: int) -> int | None:
+        if not isinstance(token, str):
+            return token
+        if self.tokenizer is None:
+            raise TargetError(f"the target is {token!r}, but the model has no tokenizer; give a token id")
+        ids = token_ids(self.tokenizer, token)
+        said = self.inputs.get("decoder_input_ids")
+        if said is not None:
+            return next((i for i in ids if position_of(said, i) is not None), ids[0])
+        return ids[-1] if self.speaks == "next" and self._ends_in_word(sample) else ids[0]
+
+    def _ends_in_word(self, sample: int) -> bool:
+        mask = self.inputs.get("attention_mask")
+        ids = self.inputs["input_ids"][sample]
+        real = ids if mask is None else ids[mask[sample] != 0]
+        return bool(token_labels(self.tokenizer, real[-1:].tolist())[0].strip(WHITE))
+
+    def _said_at(self, ids: Sequence[int | None]) -> int:
+        said = self.inputs["decoder_input_ids"]
+        found = {None if i is None else position_of(said, i) for i in ids}
+        known = found.pop() if len(found) == 1 else None
+        return first_word(said, special_ids(self.tokenizer)) if known is None else known
+
+    def _mask_position(self) -> int | None:
+        mask = getattr(self.tokenizer, "mask_token_id", None)
+        rows = self.inputs["input_ids"].tolist()
+        places = {row.index(mask) if mask in row else None for row in rows}
+        if len(places) > 1:
+            raise TargetError(
+                "the texts are masked at unequal positions; explain them one by one, or give NextToken(position=…)"
+            )
+        return places.pop()
+
+
+def token_ids(tokenizer: Any, word: str) -> list[int]:
+    """The ids of single tokens that ``word`` may mean: as given, then with a space before it, where it is one so.
+
+    Raises:
+        TargetError: it is no single token; the message lists those that it is made of.
+    """
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    spellings = [_plain_ids(tokenizer, text) for text in (word, f" {word}")]
+    single = [ids[0] for ids in spellings if len(ids) == 1 and ids[0] != unknown]
+    if single:
+        return list(dict.fromkeys(single))
+    pieces = ", ".join(repr(label) for label in token_labels(tokenizer, spellings[0])) or "nothing"
+    if unknown in spellings[0]:
+        raise TargetError(f"{word!r} is not in the vocabulary: the tokenizer makes {pieces} of it; choose another word")
+    raise TargetError(
+        f"{word!r} is {len(spellings[0])} tokens: {pieces}; a target is one token: give one of them, its text or its id"
+    )
+
+
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids of the tokens that are no words."""
+    return frozenset(getattr(tokenizer, "all_special_ids", None) or ())
+
+
+def unwritten_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids of the tokens that stand for no part of a text: special ones, but not those for unknown or masked words."""
+    written = {getattr(tokenizer, name, None) for name in ("unk_token_id", "mask_token_id")}
+    return special_ids(tokenizer) - written
+
+
+def token_text(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of some tokens, for people; of one of them without the marks that its vocabulary gives it."""
+    if len(ids) > 1 and hasattr(tokenizer, "decode"):
+        return str(tokenizer.decode(list(ids))).strip()
+    return " ".join(token_labels(tokenizer, ids))
+
+
+def _plain_ids(tokenizer: Any, text: str) -> list[int]:
+    return [int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"]]

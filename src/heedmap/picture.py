@@ -1,0 +1,107 @@
+"""Where on a picture a model looked: plain data, found by :mod:`heedmap.models` and read by the renderers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from numpy import ndarray
+    from PIL.Image import Image
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels; the left edge of the first pixel is 0, the right edge of the last is the width."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """original = scale × seen + offset, for x and for y alike.
+
+    Attributes:
+        scale: (x, y): pixels of the original for each pixel of what the model saw.
+        offset: (x, y): where in the original the top left corner of what the model saw lies; negative: in its padding.
+        seen: (width, height), in pixels of the model, of what the grid of patches covers.
+        size: (width, height) of the original.
+    """
+
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+    seen: tuple[int, int]
+    size: tuple[int, int]
+
+    @classmethod
+    def whole(cls, size: tuple[int, int]) -> Geometry:
+        """Of a picture of ``size``, (width, height), that the model saw as it is."""
+        return cls((1.0, 1.0), (0.0, 0.0), size, size)
+
+    def to_original(self, box: Box) -> Box:
+        """A box of what the model saw in pixels of the original; outside of it where the model saw padding."""
+        (a, b), (c, d) = self.scale, self.offset
+        return box[0] * a + c, box[1] * b + d, box[2] * a + c, box[3] * b + d
+
+    def to_seen(self, box: Box) -> Box:
+        """The inverse of :meth:`to_original`."""
+        (a, b), (c, d) = self.scale, self.offset
+        return (box[0] - c) / a, (box[1] - d) / b, (box[2] - c) / a, (box[3] - d) / b
+
+    @property
+    def view(self) -> Box:
+        """The part of the original that the model saw."""
+        left, top, right, bottom = self.to_original((0.0, 0.0, *self.seen))
+        return max(left, 0.0), max(top, 0.0), min(right, self.size[0]), min(bottom, self.size[1])
+
+    @property
+    def cropped(self) -> bool:
+        """Whether half a pixel or more of the original lies outside of what the model saw."""
+        left, top, right, bottom = self.view
+        return left >= 0.5 or top >= 0.5 or right <= self.size[0] - 0.5 or bottom <= self.size[1] - 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture to lay maps on; every renderer takes it in place of a PIL image.
+
+    Attributes:
+        image: RGB.
+        geometry: where on ``image`` the model looked.
+        boxes: (N, 4), x1 y1 x2 y2 as shares of width and height: the places of the tokens of a segment of boxes.
+        frames: label → (x1, y1, x2, y2), as shares too: boxes to be outlined, such as what a detector found.
+        note: what a reader has to know of this picture; it is written on figures.
+    """
+
+    image: Image
+    geometry: Geometry
+    boxes: Float[ndarray, "boxes 4"] | None = None
+    frames: Mapping[str, Box] = field(default_factory=dict)
+    note: str = ""
+
+    def fitted(self, least: int, most: int) -> Picture:
+        """A copy whose longer side has ``least`` to ``most`` pixels; enlarged ones show the same pixels, as squares."""
+        longest = max(self.image.size)
+        factor = most / longest if longest > most else -(-least // longest)
+        return self if factor == 1 else self._resized(factor)
+
+    def as_seen(self) -> Image:
+        """What the model saw, in as many pixels as it saw; its padding is black."""
+        from PIL.Image import Resampling, Transform
+
+        near = self.fitted(1, 2 * max(self.geometry.seen))
+        (a, b), (c, d) = near.geometry.scale, near.geometry.offset
+        return near.image.transform(self.geometry.seen, Transform.AFFINE, (a, 0, c, 0, b, d), Resampling.BILINEAR)
+
+    def _resized(self, factor: float) -> Picture:
+        from PIL.Image import Resampling
+
+        width, height = (max(1, round(side * factor)) for side in self.image.size)
+        across, down = width / self.image.size[0], height / self.image.size[1]
+        old = self.geometry
+        geometry = Geometry(
+            (old.scale[0] * across, old.scale[1] * down),
+            (old.offset[0] * across, old.offset[1] * down),
+            old.seen,
+            (width, height),
+        )
+        image = self.image.resize((width, height), Resampling.NEAREST if factor > 1 else Resampling.BICUBIC)
+        return replace(self, image=image, geometry=geometry)

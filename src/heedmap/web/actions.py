@@ -1,0 +1,130 @@
+"""What each click of the page does, as Gradio wants it: from the values of fields to those of others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from heedmap.web import parts
+from heedmap.web.clickable import start
+from heedmap.web.fields import Fields, given, listed
+from heedmap.web.form_inputs import Takes
+from heedmap.web.handlers import Asked, Handlers, attempt
+from heedmap.web.method_options import options_label, way
+from heedmap.web.models import Tell
+from heedmap.web.results import Result, Results
+from heedmap.web.zoo_samples import sample
+
+Values = tuple[Any, ...]
+ANSWERS = 7
+"""How many values an answer has on the page."""
+
+
+class Actions:
+    """The functions that events call.
+
+    Those that take long have Gradio's progress as a default value, and what is pressed an event of its type: Gradio finds
+    both by looking at the signature.
+
+    Args:
+        gr: Gradio.
+        handlers: what is done.
+        results: where explanations are kept to be downloaded.
+        fields: that are emptied and filled.
+    """
+
+    def __init__(self, gr: Any, handlers: Handlers, results: Results, fields: Fields) -> None:
+        self._gr, self._handlers, self._results, self._fields = gr, handlers, results, fields
+        self._progress = gr.Progress()
+
+    def events(self) -> dict[str, Callable[..., Values]]:
+        """Name → what is called; the values of an event's inputs come last."""
+
+        def told(action: Callable[..., Values]) -> Callable[..., Values]:
+            def run(progress: Any = self._progress, *values: Any) -> Values:
+                return action(_tell(progress), *values)
+
+            return run
+
+        def press(progress: Any = self._progress, event: Any = None, *values: Any) -> Values:
+            return self._press(_tell(progress), event, *values)
+
+        press.__annotations__ = {"event": self._gr.EventData}
+        long: dict[str, Callable[..., Values]] = {
+            "choose": self._choose,
+            "ask": self._ask,
+            "explain": self._explain,
+            "compare": self._explain,
+        }
+        long |= {"whole": self._whole, "ask_sample": self._ask_sample}
+        return {name: told(action) for name, action in long.items()} | {
+            "press": press,
+            "pick": self._pick,
+            "options": self._options,
+        }
+
+    def _choose(self, tell: Tell, model: str) -> Values:
+        takes, error = attempt(lambda: self._handlers.takes(model, tell))
+        return *self._fields.emptied(model, takes or Takes()), parts.error(error), *self._no_answers(model)
+
+    def _no_answers(self, model: str) -> Values:
+        hint = parts.hint(model, bool(listed(model)))
+        return self._gr.update(choices=[], value=None, visible=False), "", hint, "", None, ""
+
+    def _pick(self, model: str, number: int | None) -> Values:
+        if number is None:  # another model was chosen, which emptied the fields
+            return tuple(self._gr.skip() for _ in range(1 + len(self._fields.of_sample)))
+        found, error = attempt(lambda: sample(model, number))
+        return parts.error(error), *self._fields.filled(found)
+
+    def _ask_sample(self, tell: Tell, model: str, number: int | None, *values: Any) -> Values:
+        if number is None:
+            return tuple(self._gr.skip() for _ in range(ANSWERS))
+        return self._ask(tell, model, number, *values)
+
+    def _ask(self, tell: Tell, model: str, *values: Any) -> Values:
+        asked, error = attempt(lambda: self._handlers.predict(model, given(*values), tell))
+        if asked is None:
+            return parts.error(error), *self._no_answers(model)
+        choices = [(str(choice), place) for place, choice in enumerate(asked.predictions.choices)]
+        label = f"{asked.predictions.about}: choose what to explain"
+        radio = self._gr.update(choices=choices, value=None, visible=True, label=label)
+        shown, error = attempt(lambda: parts.answer(asked))
+        return parts.error(error), radio, shown or "", parts.hint(model, bool(listed(model))), "", asked, ""
+
+    def _explain(self, tell: Tell, asked: Asked | None, choice: int | None, begin: str, *methods: Any) -> Values:
+        """``methods``: each followed by its options."""
+        limits = self._handlers.limits
+
+        def work() -> tuple[Result, str]:
+            ways = [way(method, options, limits) for method, options in zip(methods[::2], methods[1::2], strict=True)]
+            result = self._handlers.explain(asked, choice, ways, start(begin), tell)
+            return result, result.html()
+
+        found, error = attempt(work)
+        if found is None:
+            return parts.error(error), "", ""
+        result, html = found
+        return "", html, parts.links(self._results.keep(result))
+
+    def _whole(self, tell: Tell, asked: Asked | None, choice: int | None, _begin: str, *method: Any) -> Values:
+        """From the answer itself, not from a token."""
+        return choice, "", *self._explain(tell, asked, choice, "", *method)
+
+    def _press(
+        self, tell: Tell, event: Any, asked: Asked | None, choice: int | None, begin: str, *method: Any
+    ) -> Values:
+        """An answer, or a token of the map, was pressed where it is shown."""
+        data = event._data if isinstance(event._data, dict) else {}
+        number = str(data.get("choice", ""))
+        if number.isdecimal():
+            return self._whole(tell, asked, int(number[:6]), begin, *method)
+        place = str(data.get("start", ""))
+        return choice, place, *self._explain(tell, asked, choice, place, *method)
+
+    def _options(self, method: str) -> Any:
+        return self._gr.update(label=options_label(method), value="")
+
+
+def _tell(progress: Any) -> Tell:
+    return lambda words: progress(None, desc=words)

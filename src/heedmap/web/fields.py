@@ -1,0 +1,118 @@
+"""The fields in which a person gives something to a model; those that it does not take are hidden."""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from pathlib import Path
+from typing import Any
+
+from heedmap.web.form_inputs import Given, Takes
+from heedmap.web.zoo_samples import Material, offered
+
+PICTURE = {"label": "Picture", "type": "filepath", "sources": ["upload", "clipboard"], "elem_id": "image"}
+SOUND = {"label": "Sound: a 16-bit .wav file", "type": "filepath", "sources": ["upload"], "elem_id": "audio"}
+
+
+class Fields:
+    """The fields, each made once, in Gradio.
+
+    Args:
+        gr: Gradio.
+        models: names of the models, the first is chosen.
+        takes: what the first one takes.
+    """
+
+    def __init__(self, gr: Any, models: tuple[str, ...], takes: Takes) -> None:
+        self.gr = gr
+        first = next(iter(models), "")
+        numbers, roles = listed(first), takes.roles
+        self.model = gr.Dropdown(list(models), value=first or None, label="Model", elem_id="model")
+        self.number = gr.Dropdown(numbers, value=None, label="Sample", visible=bool(numbers), elem_id="sample")
+        self.text = gr.Textbox(label="Text", lines=2, max_lines=8, visible="text" in roles, elem_id="text")
+        self.second = gr.Textbox(label="Second text, of a pair", max_lines=8, visible=takes.pair, elem_id="second")
+        self.image = _as_uploaded(gr, gr.Image)(format="png", height=220, visible=_seen(takes), **PICTURE)
+        self.audio = _as_uploaded(gr, gr.Audio)(editable=False, visible="audio" in roles, **SOUND)
+        with gr.Accordion("More to give", open=False, visible=_more(takes), elem_id="more") as self.more:
+            self.said = gr.Textbox(
+                label="What it should have said, instead of its own words", visible=takes.said, elem_id="said"
+            )
+            self.boxes = _as_uploaded(gr, gr.File)(
+                label="Boxes of the picture: an .npz with features and boxes",
+                file_types=[".npz"],
+                visible="boxes" in roles,
+                elem_id="boxes",
+            )
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What :func:`given` takes, after the model."""
+        return [self.model, self.number, self.text, self.second, self.said, self.image, self.audio, self.boxes]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What :meth:`emptied` fills."""
+        return [*self.inputs[1:], self.more]
+
+    def emptied(self, model: str, takes: Takes) -> tuple[Any, ...]:
+        """All fields empty, for another model; those that it does not take hidden."""
+        update, numbers, roles = self.gr.update, listed(model), takes.roles
+        return (
+            update(choices=numbers, value=None, visible=bool(numbers)),
+            update(value="", visible="text" in roles),
+            update(value="", visible=takes.pair),
+            update(value="", visible=takes.said),
+            update(value=None, visible=_seen(takes)),
+            update(value=None, visible="audio" in roles),
+            update(value=None, visible="boxes" in roles),
+            update(visible=_more(takes), open=False),
+        )
+
+    def filled(self, material: Material | None) -> tuple[Any, ...]:
+        """What a sample, or that there is none, puts into the fields :attr:`of_sample`."""
+        if material is None:
+            return "", "", "", None, None
+        return material.text or "", "", "", material.picture, None
+
+    @property
+    def of_sample(self) -> list[Any]:
+        """Text, second text, what should have been said, picture and boxes."""
+        return [self.text, self.second, self.said, self.image, self.boxes]
+
+
+def given(*values: Any) -> Given:
+    """The values of :attr:`Fields.inputs` but the model's."""
+    number, text, second, said, image, audio, boxes = values
+    return Given(text, second, said, image, audio, boxes, number)
+
+
+def listed(model: str) -> list[tuple[str, int]]:
+    """What the samples of a model are called → their numbers."""
+    return [(name, number) for number, name in offered(model).items()]
+
+
+def _seen(takes: Takes) -> bool:
+    return "image" in takes.roles or "boxes" in takes.roles
+
+
+def _more(takes: Takes) -> bool:
+    return takes.said or "boxes" in takes.roles
+
+
+def _as_uploaded(gr: Any, field: type) -> Any:
+    """``field``, a class of Gradio's, with the file left as it is, and never fetched from another server.
+
+    A class, since Gradio makes a field anew for each person for whom it changes; made past Gradio's metaclass, which writes
+    a file beside the module of each class that it sees.
+    """
+    base: Any = field
+
+    async def moved(self: Any, path: Any) -> str | None:
+        if "://" in str(path):
+            raise gr.Error("a file is uploaded, not fetched from an address")
+        return await base.async_move_resource_to_block_cache(self, path)
+
+    def preprocess(self: Any, payload: Any) -> str | None:
+        return None if payload is None else str(Path(payload.path))
+
+    own = {"async_move_resource_to_block_cache": moved, "preprocess": preprocess, "__module__": base.__module__}
+    return ABCMeta.__new__(type(base), base.__name__, (base,), own)

@@ -1,0 +1,99 @@
+"""What a person gives on the page, and what a model takes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from heedmap.errors import InputError
+from heedmap.web import uploads
+from heedmap.web.limits import Limits
+from heedmap.web.zoo_samples import sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Given:
+    """As it comes from the page: words, and where uploads are.
+
+    Attributes:
+        text: what the model reads.
+        second: the second text of a pair.
+        said: what an encoder-decoder should have said; None: what it says by itself.
+        image, audio, boxes: paths of uploaded files.
+        number: of the zoo's sample whose boxes are given where no file of boxes is; all else of a sample is on the page.
+    """
+
+    text: str | None = None
+    second: str | None = None
+    said: str | None = None
+    image: str | None = None
+    audio: str | None = None
+    boxes: str | None = None
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What a model can be given.
+
+    Attributes:
+        roles: of ``"text"``, ``"image"``, ``"boxes"``, ``"audio"``.
+        pair: whether it reads pairs of texts too.
+        said: whether it can be told what it should have said.
+    """
+
+    roles: tuple[str, ...] = ()
+    pair: bool = False
+    said: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What was given, read.
+
+    Attributes:
+        inputs: ``text``, ``image``, ``boxes``, ``audio``, as for ``subject.explain``; None: was not given.
+        said: see :class:`Given`.
+        scene: the picture that the boxes are of; the model does not see it.
+    """
+
+    inputs: Mapping[str, Any]
+    said: str | None
+    scene: Image | None = None
+
+
+def takes(subject: Any) -> Takes:
+    """What a loaded model can be given."""
+    kind = subject.kind_row
+    return Takes(kind.takes, kind.name == "text", kind.speaks == "decoder" and subject.tokenizer is not None)
+
+
+def read(model: str, given: Given, limits: Limits) -> Read:
+    """All that was given, within the limits.
+
+    Raises:
+        InputError: too much, or a file that is not what it should be.
+        UnknownNameError: the model has no such sample.
+    """
+    text, second = limits.text(given.text), limits.text(given.second)
+    image, audio = uploads.picture(given.image, limits), uploads.sound(given.audio, limits)
+    boxes: Mapping[str, Any] | None = uploads.boxes(given.boxes, limits)
+    scene = image
+    if given.number is not None and boxes is None:
+        material = sample(model, given.number)
+        boxes = material.boxes
+        scene = image if boxes is None else material.picture
+    inputs = {"text": _paired(text, second), "image": image, "boxes": boxes, "audio": audio}
+    return Read(inputs, limits.text(given.said), scene)
+
+
+def _paired(text: str | None, second: str | None) -> str | tuple[str, str] | None:
+    if second is None:
+        return text
+    if text is None:
+        raise InputError("there is a second text and no first; write the first above it")
+    return text, second

@@ -1,0 +1,166 @@
+"""What the page does when something is clicked, without knowing the page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from heedmap.errors import HeedmapError, InputError
+from heedmap.models.predictions import Choice, Predictions, predictions
+from heedmap.web.clickable import MOST_TOKENS, Start, from_token, within
+from heedmap.web.form_inputs import Given, Read, Takes, read, takes
+from heedmap.web.frames import MOST, with_frames
+from heedmap.web.limits import Limits
+from heedmap.web.method_options import Way, check_starts
+from heedmap.web.models import Models, Tell, check_time
+from heedmap.web.results import Result
+
+if TYPE_CHECKING:
+    from heedmap.explanation import Explanation
+    from heedmap.picture import Picture
+
+LOG = logging.getLogger(__name__)
+UNEXPECTED = "something went wrong inside heedmap; what it was stands in the server's log"
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a model was asked and what it answered: one person's own, until the next question. Pictures are kept small.
+
+    Attributes:
+        model: its name.
+        boxes: that were given, as for ``subject.explain``; None: none.
+        predictions: its answers.
+        picture: to lay maps on; None: there is none.
+    """
+
+    model: str
+    boxes: Mapping[str, Any] | None
+    predictions: Predictions
+    picture: Picture | None
+
+    def choice(self, number: int | None) -> Choice:
+        """The answer of this number, from 0; InputError where there is none."""
+        choices = self.predictions.choices
+        if number is None or not 0 <= number < len(choices):
+            raise InputError("choose one of the model's answers first; then it can be explained")
+        return choices[number]
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What can be done, each by one function; all raise a HeedmapError that says what is wrong.
+
+    Attributes:
+        models: that can be asked for.
+        limits: of what is given.
+    """
+
+    models: Models
+    limits: Limits = field(default_factory=Limits)
+
+    def takes(self, model: str, tell: Tell = lambda _: None) -> Takes:
+        """What a model can be given; it is loaded for that."""
+        return self.models.use(model, takes, tell)
+
+    def predict(self, model: str, given: Given, tell: Tell = lambda _: None) -> Asked:
+        """Ask a model.
+
+        Args:
+            model: its name.
+            given: what it is asked.
+            tell: is called with what is being done.
+        """
+        found = read(model, given, self.limits)
+
+        def work(subject: Any) -> Asked:
+            tell("asking the model")
+            _check_given(subject, found)
+            kept = {role: value for role, value in found.inputs.items() if role in subject.kind_row.takes}
+            answers = predictions(subject, found.said, **kept)
+            return Asked(model, kept.get("boxes"), answers, _picture(subject, found))
+
+        return self.models.use(model, work, tell)
+
+    def explain(
+        self,
+        asked: Asked | None,
+        number: int | None,
+        ways: Sequence[Way],
+        begin: Start | None = None,
+        tell: Tell = lambda _: None,
+    ) -> Result:
+        """Explain one of the answers.
+
+        Args:
+            asked: what was asked.
+            number: of the answer, from 0.
+            ways: one, or two to be compared.
+            begin: tokens to explain from; None: from the answer itself.
+            tell: see :meth:`predict`.
+        """
+        if asked is None:
+            raise InputError("ask the model first; then its answers can be explained")
+        choice = asked.choice(number)
+        if begin is not None:
+            for way in ways:
+                check_starts(way.method)
+
+        def work(subject: Any) -> tuple[Explanation, ...]:
+            return tuple(_explanation(subject, asked, choice, way, begin, tell) for way in ways)
+
+        found = self.models.use(asked.model, work, tell)
+        return Result(found, None if asked.picture is None else with_frames(asked.picture, [choice]), begin is not None)
+
+
+def attempt(work: Callable[[], Found]) -> tuple[Found | None, str]:
+    """What ``work`` gives and ``""``; or None and a message. Nothing goes past this but the end of the process."""
+    try:
+        return work(), ""
+    except HeedmapError as error:
+        return None, str(error)
+    except Exception:
+        LOG.exception("a request failed")
+        return None, UNEXPECTED
+
+
+def _explanation(subject: Any, asked: Asked, choice: Choice, way: Way, begin: Start | None, tell: Tell) -> Explanation:
+    from heedmap.engine import explain, inspect
+
+    check_time()
+    tell(f"explaining by {way.method}")
+    inputs = asked.predictions.inputs_of(choice)
+    if begin is not None and not within(inspect(subject, inputs, target=choice.target)):
+        raise InputError(f"the input is too long to explain from a token: at most {MOST_TOKENS:,} tokens; give less")
+    whole = begin is not None
+    found = explain(subject, inputs, target=choice.target, method=way.method, full=whole, **way.options)
+    named = found if asked.boxes is None else subject.finish(found, inputs, asked.boxes)
+    return named if begin is None else from_token(named, begin)
+
+
+def _check_given(subject: Any, found: Read) -> None:
+    """InputError that says what to do on this page; of all else the model itself says what is missing."""
+    if "boxes" in subject.kind_row.needs and found.inputs["boxes"] is None:
+        raise InputError(
+            f"{subject.name} reads boxes of a picture: pick one of its samples, whose text can be changed, or give a "
+            "file of boxes"
+        )
+
+
+def _picture(subject: Any, found: Read) -> Picture | None:
+    """Small enough to be kept; None where there is none, or the model cuts it to pieces."""
+    boxes, image = found.inputs["boxes"], found.inputs["image"]
+    if "boxes" in subject.kind_row.takes:
+        image = found.scene
+        if boxes is None or "boxes" not in boxes:
+            return None
+    elif image is None or "image" not in subject.kind_row.takes:
+        return None
+    try:
+        return subject.picture(image, boxes if "boxes" in subject.kind_row.takes else None).fitted(1, MOST)
+    except InputError:
+        return None

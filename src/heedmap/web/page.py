@@ -1,0 +1,122 @@
+"""What is where on the page, and which click calls which action: in Gradio."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heedmap.render.text import html_text
+from heedmap.web import parts
+from heedmap.web.actions import Actions
+from heedmap.web.fields import Fields, listed
+from heedmap.web.form_inputs import Takes
+from heedmap.web.handlers import Handlers, attempt
+from heedmap.web.libraries import library
+from heedmap.web.method_options import options_label
+from heedmap.web.results import Results
+from heedmap.web.script import KEYS, SCRIPT
+
+TITLE = "heedmap"
+KEPT_SECONDS = 3600
+"""That an upload, and what a person asked, is kept."""
+FIRST, OTHER = "generic", "rollout"
+"""Methods that are chosen at first."""
+
+
+def page(handlers: Handlers, results: Results) -> Any:
+    """The page, not yet served.
+
+    Args:
+        handlers: what is done.
+        results: where explanations are kept to be downloaded.
+
+    Raises:
+        MissingLibraryError: Gradio is not installed.
+    """
+    gr = library("gradio")
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, KEPT_SECONDS)) as blocks:
+        _Page(gr, handlers, results).build()
+    return blocks
+
+
+class _Page:
+    """The parts of the page, each made once."""
+
+    def __init__(self, gr: Any, handlers: Handlers, results: Results) -> None:
+        self.gr = gr
+        self.handlers = handlers
+        self.results = results
+        self.asked = gr.State(None, time_to_live=KEPT_SECONDS)
+        self.begin = gr.State("", time_to_live=KEPT_SECONDS)
+        self.shared: dict[str, Any] = {
+            "concurrency_limit": handlers.limits.at_once,
+            "concurrency_id": "models",
+        }
+
+    def build(self) -> None:
+        """Place the parts, then say what happens to each."""
+        gr, models = self.gr, self.handlers.models.names
+        head = f"<h1>heedmap</h1><p>What does an answer rest on? {html_text(str(self.handlers.limits))}</p>"
+        gr.HTML(head, js_on_load=KEYS)
+        takes, _ = attempt(lambda: self.handlers.takes(models[0]))
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                self.fields = Fields(gr, models, takes or Takes())
+                self.ask = gr.Button("Ask the model", variant="primary", elem_id="ask")
+                self._choices()
+            with gr.Column(scale=3, min_width=320):
+                self._shown(models[0])
+        self._events()
+
+    def _choices(self) -> None:
+        gr, methods = self.gr, _methods()
+        self.choice = gr.Radio([], label="Answers", visible=False, elem_id="answers")
+        with gr.Row():
+            self.method = gr.Dropdown(methods, value=FIRST, label="Method", elem_id="method")
+            self.other = gr.Dropdown(methods, value=OTHER, label="Compare with", elem_id="other")
+        with gr.Accordion("Options of the methods", open=False, elem_id="options-of-both"):
+            self.options = gr.Textbox(label=options_label(FIRST), elem_id="options")
+            self.other_options = gr.Textbox(label=options_label(OTHER), elem_id="other-options")
+        with gr.Row():
+            self.redo = gr.Button("Explain", elem_id="explain")
+            self.both = gr.Button("Compare", elem_id="compare")
+
+    def _shown(self, first: str) -> None:
+        gr, plain = self.gr, {"apply_default_css": False, "elem_classes": "heedmap-result", "js_on_load": SCRIPT}
+        self.message = gr.HTML(elem_id="message")
+        self.answer = gr.HTML(elem_id="answer", **plain)
+        self.shown = gr.HTML(parts.hint(first, bool(listed(first))), elem_id="result", **plain)
+        self.files = gr.HTML(elem_id="files", elem_classes="heedmap-files")
+
+    def _events(self) -> None:
+        fields = self.fields
+        acts = Actions(self.gr, self.handlers, self.results, fields).events()
+        told = [self.message, self.shown, self.files]
+        answers = [self.message, self.choice, self.answer, self.shown, self.files, self.asked, self.begin]
+        chosen = [self.asked, self.choice, self.begin, self.method, self.options]
+        pressed = [self.choice, self.begin, *told]
+        ask = {"fn": acts["ask"], "inputs": fields.inputs, "outputs": answers, **self.shared}
+        # Gradio's lists tell of an input whenever they are left, of a change only when there was one.
+        fields.model.change(acts["choose"], fields.model, [*fields.outputs, *answers], api_name="choose", **self.shared)
+        sample = fields.number.change(
+            acts["pick"], [fields.model, fields.number], [self.message, *fields.of_sample], api_name="pick"
+        )
+        sample.then(**{**ask, "fn": acts["ask_sample"]}, api_name=False)
+        self.ask.click(**ask, api_name="ask")
+        fields.text.submit(**ask, api_name=False)
+        self.choice.input(acts["whole"], chosen, pressed, api_name=False, **self.shared)
+        self.redo.click(acts["explain"], chosen, told, api_name="explain", **self.shared)
+        both = [*chosen, self.other, self.other_options]
+        self.both.click(acts["compare"], both, told, api_name="compare", **self.shared)
+        for place in (self.answer, self.shown):
+            place.select(acts["press"], chosen, pressed, api_name=False, **self.shared)
+        self.method.input(acts["options"], self.method, self.options, api_name=False)
+        self.other.input(acts["options"], self.other, self.other_options, api_name=False)
+
+
+def _methods() -> list[tuple[str, str]]:
+    """What is shown → name: fast methods first."""
+    from heedmap.methods import METHODS
+    from heedmap.methods.cards import CARDS
+
+    names = sorted(METHODS, key=lambda name: CARDS[name].is_slow)
+    return [(f"{name} (slow)" if CARDS[name].is_slow else name, name) for name in names]

@@ -1,0 +1,157 @@
+"""Explanations as the page shows them, and their files: kept in memory for a while, never on a disk."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from heedmap.errors import FileFormatError
+from heedmap.render.files import WRITERS, comparison_json, figure_bytes
+from heedmap.render.page import compared, comparison_bodies, comparison_page, explanation_fragment, wrapped
+from heedmap.render.text import html_text
+from heedmap.web.clickable import within
+from heedmap.web.frames import outlined, relevant_boxes
+from heedmap.web.method_options import starts
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from heedmap.explanation import Explanation
+    from heedmap.explanation_data import ExplanationData
+    from heedmap.picture import Picture
+    from heedmap.render.scale import Scale
+
+KEPT = 64
+TYPES = {".png": "image/png", ".html": "text/html; charset=utf-8", ".json": "application/json"}
+"""Ending of a file that can be downloaded → its MIME type."""
+
+CLICK = '<p class="heedmap-hint">Click a word, a patch or a box of the map to see what it draws from the others.</p>'
+WHOLE = (
+    '<p class="heedmap-hint"><button type="button" data-start="">Back to what the whole answer rests on</button></p>'
+)
+
+_DRAWING = threading.Lock()
+"""Matplotlib draws in one thread at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What was explained.
+
+    Attributes:
+        explanations: one, or two of one answer by two methods.
+        picture: to lay the maps on.
+        begun: whether they start from a token, and not from the answer.
+    """
+
+    explanations: tuple[Explanation, ...]
+    picture: Picture | None = None
+    begun: bool = False
+
+    def html(self) -> str:
+        """What the page shows: one report, or two beside each other; everything that users wrote is escaped."""
+        head = WHOLE if self.begun else ""
+        if len(self.explanations) == 1:
+            one = self.explanations[0]
+            report = explanation_fragment(one, 0, self._seen, clickable=self._clickable)
+            return head + (CLICK if self._clickable else "") + self._boxes(one) + report
+        note, bodies = comparison_bodies(*self.explanations, image=self._seen)
+        shown, scales = compared(self.explanations)
+        parts = [
+            self._boxes(one, scales) + wrapped(body, self._seen if one.maps else None)
+            for one, body in zip(shown, bodies, strict=True)
+        ]
+        columns = "".join(f"<div>{part}</div>" for part in parts)
+        return f'{head}<p>{html_text(note)}</p><div class="heedmap-columns">{columns}</div>'
+
+    def file(self, ending: str) -> bytes:
+        """The file to be downloaded; FileFormatError where ``ending`` is none of :data:`TYPES`."""
+        if ending not in TYPES:
+            raise FileFormatError(f"there is no file with the ending {ending!r}; there are {', '.join(TYPES)}")
+        with _DRAWING:
+            if len(self.explanations) == 1:
+                return ONE[ending](self.explanations[0], self.picture)
+            first, second = self.explanations
+            return PAIR[ending](first, second, self.picture)
+
+    @property
+    def _clickable(self) -> bool:
+        """Whether tokens of the map can be explained from: of one explanation, by a method that can do it."""
+        first = self.explanations[0]
+        return len(self.explanations) == 1 and starts(first.method) and within(first.flow)
+
+    @property
+    def _seen(self) -> Image | None:
+        return None if self.picture is None else cast("Image", outlined(self.picture))  # overlay takes Pictures too
+
+    def _boxes(self, one: ExplanationData, scales: Mapping[str, Scale] | None = None) -> str:
+        """The picture with the places of boxes, where there is one that has them."""
+        found = [segment for segment in one.segments.values() if segment.kind == "boxes"]
+        if self.picture is None or self.picture.boxes is None or not found:
+            return ""
+        scale = (scales or {}).get(found[0].name)
+        return wrapped(relevant_boxes(self.picture, found[0], self._clickable, scale), None)
+
+
+class Results:
+    """The latest results, each under a name that cannot be guessed.
+
+    Args:
+        kept: how many are kept; older ones are forgotten.
+    """
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._results: OrderedDict[str, Result] = OrderedDict()
+
+    def keep(self, result: Result) -> str:
+        """The name under which ``result`` is kept."""
+        name = secrets.token_urlsafe(16)
+        with self._lock:
+            self._results[name] = result
+            while len(self._results) > self._kept:
+                self._results.popitem(last=False)
+        return name
+
+    def get(self, name: str) -> Result | None:
+        """What was kept under ``name``; None: nothing, or it is forgotten."""
+        with self._lock:
+            return self._results.get(name)
+
+
+def _pair_png(first: Explanation, second: Explanation, picture: Picture | None) -> bytes:
+    from heedmap.render.side_by_side import side_by_side
+
+    return figure_bytes(side_by_side(_named(first, second), image=picture), ".png")
+
+
+def _named(first: Explanation, second: Explanation) -> Mapping[str, Explanation]:
+    again = f"{second.method} (again)" if second.method == first.method else second.method
+    return {first.method: first, again: second}
+
+
+def _pair_html(first: Explanation, second: Explanation, picture: Picture | None) -> bytes:
+    seen = None if picture is None else outlined(picture).as_seen()
+    return comparison_page(first, second, image=seen).encode()
+
+
+def _pair_json(first: Explanation, second: Explanation, _picture: Picture | None) -> bytes:
+    return comparison_json(first, second).encode()
+
+
+ONE: Mapping[str, Callable[[Explanation, Picture | None], bytes]] = {
+    ending: writer for ending, writer in WRITERS.items() if ending in TYPES and writer is not None
+}
+"""By ending: a file of one explanation."""
+
+PAIR: Mapping[str, Callable[[Explanation, Explanation, Picture | None], bytes]] = {
+    ".png": _pair_png,
+    ".html": _pair_html,
+    ".json": _pair_json,
+}
+"""By ending: a file of two explanations."""

@@ -1,0 +1,138 @@
+"""Files that people upload: measured by their headers, then read as the command line reads them. No message tells a path."""
+
+from __future__ import annotations
+
+import threading
+import wave
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from heedmap.errors import InputError
+from heedmap.web.limits import Limits
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+ARRAYS = ("features", "boxes", "features.npy", "boxes.npy")
+"""What is read of an .npz, under either of the names by which numpy finds it."""
+_READING = threading.Lock()
+"""Reading a picture sets the process's filters of warnings for a moment."""
+
+
+def picture(path: str | Path | None, limits: Limits) -> Image | None:
+    """A picture as RGB, the right way up; None where there is none.
+
+    Raises:
+        InputError: too many bytes or pixels, or no picture.
+    """
+    if path is None:
+        return None
+    from heedmap.datasets.images import picture
+
+    with _READING:
+        _check_bytes(Path(path), "picture", limits)
+        width, height = _size(Path(path))
+        if width * height > limits.pixels or max(width, height) > limits.side:
+            raise InputError(
+                f"the picture has {width} × {height} pixels, {width * height / 1e6:.1f} million; the page takes up to "
+                f"{limits.pixels / 1e6:g} million and sides up to {limits.side:,}: make it smaller"
+            )
+        return picture(Path(path).read_bytes(), "the picture")  # messages about bytes tell no path
+
+
+def sound(path: str | Path | None, limits: Limits) -> tuple[NDArray[np.float32], int] | None:
+    """A 16-bit .wav file as (samples, rate), one channel; None where there is none.
+
+    Raises:
+        InputError: too many bytes or seconds, or no such file.
+    """
+    if path is None:
+        return None
+    from heedmap.models.media import read_audio
+
+    _check_bytes(Path(path), "sound", limits)
+    seconds = _seconds(Path(path))
+    if seconds > limits.sound:
+        raise InputError(f"the sound lasts {seconds:.1f} s; the page takes up to {limits.sound:g} s: give a part of it")
+    return read_audio(Path(path), "the sound")
+
+
+def boxes(path: str | Path | None, limits: Limits) -> dict[str, NDArray[np.float32]] | None:
+    """``features``, (N, d), and maybe ``boxes``, (N, 4), of an .npz file; None where there is none.
+
+    Raises:
+        InputError: too many bytes, also unpacked, or no such file.
+    """
+    if path is None:
+        return None
+    from heedmap.models.media import read_boxes
+
+    _check_bytes(Path(path), "file of boxes", limits)
+    for name, size in _arrays(Path(path)):
+        if size > limits.unpacked:
+            raise InputError(
+                f"the array {name!r} of the boxes has {size / 1e6:.1f} MB; the page takes up to "
+                f"{limits.unpacked / 1e6:g} MB: give fewer boxes"
+            )
+    return read_boxes(Path(path), "the file of boxes")
+
+
+def _check_bytes(path: Path, what: str, limits: Limits) -> None:
+    size = path.stat().st_size
+    if size > limits.bytes:
+        raise InputError(f"the {what} has {size / 1e6:.1f} MB; the page takes up to {limits.bytes / 1e6:g} MB")
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height by the header; (0, 0) where reading will tell better what is wrong."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            return opened.size
+    except UnidentifiedImageError:
+        raise InputError("the picture cannot be read as an image; expected a whole PNG, JPEG or the like") from None
+    except Exception:  # for damaged files the decoders raise nearly anything
+        return 0, 0
+
+
+def _seconds(path: Path) -> float:
+    """By the header; 0 where reading will tell better what is wrong."""
+    try:
+        with wave.open(str(path), "rb") as opened:
+            return opened.getnframes() / max(1, opened.getframerate())
+    except (OSError, EOFError, wave.Error):
+        return 0.0
+
+
+def _arrays(path: Path) -> list[tuple[str, int]]:
+    """Names and bytes of the arrays that will be read, by what their headers claim."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [
+                (name.removesuffix(".npy"), _claimed(archive, name)) for name in archive.namelist() if name in ARRAYS
+            ]
+    except Exception as error:  # for damaged archives zipfile raises nearly anything
+        raise InputError(
+            f"the file of boxes cannot be read ({error}); expected an .npz file with an array 'features'"
+        ) from None
+
+
+def _claimed(archive: zipfile.ZipFile, name: str) -> int:
+    """The larger of what the archive and the array's own header say: numpy allocates by the one, and reads by the other."""
+    from numpy.lib import format as npy
+
+    with archive.open(name) as file:
+        opened = cast("BinaryIO", file)
+        read: dict[Any, Any] = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        version = npy.read_magic(opened)
+        if version not in read:
+            raise ValueError(f"version {version} of numpy's format")
+        shape, _, dtype = read[version](opened)
+    count = 1
+    for side in shape:
+        count *= int(side)
+    return max(archive.getinfo(name).file_size, count * int(dtype.itemsize))

@@ -1,0 +1,125 @@
+"""The test split of the zoo's worlds as a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from heedmap.datasets.sample import Answers, Found, Match, Objects, Sample, Truth
+from heedmap.errors import InputError
+from heedmap.models.image import rgb
+from heedmap.models.shipped import PREFIX
+from heedmap.zoo.samples import MATERIALS, ZooSample
+from heedmap.zoo.samples.pictures import WRONG, shown_by
+from heedmap.zoo.samples.sample import SEED, SPLIT
+from heedmap.zoo.world import distractors
+from heedmap.zoo.world.seeds import SPLITS
+
+TruthOf = Callable[[Any, ZooSample, int], Truth]
+
+
+def _answer(subject: Any, sample: ZooSample, index: int) -> Truth:
+    return Answers({sample.answer: 1.0})
+
+
+def _label(subject: Any, sample: ZooSample, index: int) -> Truth:
+    """One label that fits the picture, each in turn."""
+    fits = [name for name in subject.config.id2label.values() if shown_by(sample.truth, name)]
+    return Answers({fits[index % len(fits)]: 1.0})
+
+
+def _match(subject: Any, sample: ZooSample, index: int) -> Truth:
+    scene, _ = sample.truth
+    return Match(tuple(wrong.text for wrong in distractors(scene, WRONG)))
+
+
+def _objects(subject: Any, sample: ZooSample, index: int) -> Truth:
+    """The objects that each of the model's labels fits: once a label, for an object may have a shape's and a colour's."""
+    found = []
+    for label in subject.config.id2label.values():
+        for number in shown_by(sample.truth, label):
+            one = sample.truth.objects[number]
+            x1, y1, x2, y2 = one.box
+            found.append(Found(label, (x1, y1, x2 - x1, y2 - y1), one.mask, False, float(one.mask.sum())))
+    return Objects(tuple(found))
+
+
+TRUTHS: Mapping[str, TruthOf] = {
+    "clip-shapes": _match,
+    "lxmert-shapes": _answer,
+    "visualbert-shapes": _answer,
+    "vit-shapes": _label,
+}
+"""Model of the zoo that answers or matches → what is true of a sample of its test split."""
+
+
+OBJECTS: Mapping[str, TruthOf] = {"detr-shapes": _objects, "vit-shapes": _objects}
+"""Model of the zoo that finds objects, or their labels → all that a sample of its test split shows."""
+
+
+class ZooSamples:
+    """A :class:`~heedmap.datasets.sample.Reader` of the test split of a zoo model's world.
+
+    Args:
+        subject: a model of the zoo.
+        truth_of: (subject, sample, index) → what is true.
+    """
+
+    def __init__(self, subject: Any, truth_of: TruthOf) -> None:
+        name = subject.name.removeprefix(PREFIX)
+        self._subject, self._truth, self._make = subject, truth_of, MATERIALS[name].make
+        self.keys: Sequence[str] = [str(index) for index in range(SPLITS[SPLIT])]
+        self.problems: Mapping[str, str] = {}
+        self.description: Mapping[str, Any] = {
+            "kind": "shapes",
+            "split": SPLIT,
+            "seed": SEED,
+            "samples": len(self.keys),
+        }
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._make(index)
+        inputs = dict(sample.inputs)
+        if "image" in inputs:
+            inputs["image"] = rgb(inputs["image"])
+        return Sample(self.keys[index], inputs, self._truth(self._subject, sample, index))
+
+
+def answered(subject: Any) -> ZooSamples:
+    """What a zoo model is asked in a perturbation.
+
+    Raises:
+        InputError: it is no model of the zoo, or one that neither answers nor matches.
+    """
+    return _samples(subject, TRUTHS)
+
+
+def shown(subject: Any) -> ZooSamples:
+    """Pictures with the mask of each object, for detection and segmentation.
+
+    Raises:
+        InputError: it is no model of the zoo, or one that finds no objects.
+    """
+    return _samples(subject, OBJECTS)
+
+
+def plain(subject: Any) -> ZooSamples:
+    """Samples of any model of the zoo, where what is true of them does not matter.
+
+    Raises:
+        InputError: it is no model of the zoo.
+    """
+    return _samples(subject, dict.fromkeys(MATERIALS, _answer))
+
+
+def _samples(subject: Any, truths: Mapping[str, TruthOf]) -> ZooSamples:
+    truth_of = truths.get(subject.name.removeprefix(PREFIX))
+    if truth_of is None:
+        raise InputError(
+            f"there are no samples of our own for {subject.name}; give a data set, or one of "
+            f"{', '.join(PREFIX + name for name in truths)}"
+        )
+    return ZooSamples(subject, truth_of)

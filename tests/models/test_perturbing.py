@@ -1,0 +1,78 @@
+"""Perturbation of other kinds of models than the zoo has."""
+
+from typing import ClassVar
+
+import pytest
+
+from heedmap.datasets.sample import Answers, Sample
+from heedmap.errors import HeedmapError
+from heedmap.evaluate.experiments.perturbation import Perturbation
+from heedmap.evaluate.harness.contenders import contender
+from heedmap.evaluate.harness.run import Plan, run
+from heedmap.models import load
+
+from .test_explaining import GIVEN, noise
+
+PAIR = [contender("generic"), contender("random")]
+
+
+def _samples(given, count=3):
+    made = []
+    for number in range(count):
+        inputs = dict(given)
+        if "image" in inputs:
+            inputs["image"] = noise(seed=number)
+        if number == 1 and "text" in inputs:
+            inputs["text"] += " cat"
+        made.append(Sample(str(number), inputs, Answers({"LABEL_1": 1.0})))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "segments", "remove"),
+    [
+        ("bert", {"text"}, "drop"),
+        ("bert", {"text"}, "mask"),
+        ("vit", {"image"}, "drop"),
+        ("lxmert", {"text", "boxes"}, "drop"),
+        ("lxmert", {"text", "boxes"}, "mask"),
+        ("visual_bert", {"text", "boxes"}, "drop"),
+        ("vilt", {"text"}, "drop"),
+    ],
+)
+def test_every_kind_of_classifier_can_be_perturbed(folder, name, segments, remove):
+    model = load(folder(name))
+    evaluation = Perturbation.of(model, segments=sorted(segments), remove=remove)
+    rows, skipped = evaluation.rows(model, _samples(GIVEN[name]), PAIR, 0)
+    assert not skipped
+    assert {row["segment"] for row in rows} == segments
+    assert {row["method"] for row in rows} == {"generic", "random"}
+    assert all(0 <= row["score"] <= 1 and 0 < row["probability"] < 1 for row in rows)
+    begins = {row["sample"]: row["probability"] for row in rows if row["step"] == 0}
+    changed = [row for row in rows if row["percent"] >= 80 and row["probability"] != begins[row["sample"]]]
+    assert changed, "taking tokens away changes what the model says"
+
+
+def test_pictures_that_make_no_batch_are_measured_one_by_one(folder, tmp_path):
+    """ViLT pads pictures of unequal size, so that one token comes twice: refused together, measured alone."""
+    model = load(folder("vilt"))
+    sizes = [(40, 60), (64, 40), (33, 33)]
+    samples = [
+        Sample(str(n), {**GIVEN["vilt"], "image": noise(*size, seed=n)}, Answers({"LABEL_1": 1.0}))
+        for n, size in enumerate(sizes)
+    ]
+    reader = Listed(samples)
+    evaluation = Perturbation.of(model, segments=("image",))
+    with pytest.raises(HeedmapError):
+        evaluation.rows(model, samples, PAIR[:1], 0)
+    summary = run(Plan(evaluation, model, reader, PAIR, 3), tmp_path)
+    assert summary["skipped"]["count"] == 0
+    assert {measure["samples"] for measure in summary["measures"]} == {3}
+
+
+class Listed(list):
+    """Samples in memory as a reader."""
+
+    keys = ("0", "1", "2")
+    problems: ClassVar[dict[str, str]] = {}
+    description: ClassVar[dict[str, str]] = {"kind": "list"}

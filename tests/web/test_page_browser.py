@@ -1,0 +1,261 @@
+"""The page in a browser: pick, ask, explain, click on, compare, download; nothing comes from elsewhere, nothing runs that
+was typed, all of it works from the keyboard, and a checker of accessibility finds nothing serious.
+
+With HEEDMAP_SCREENSHOTS=docs/img the pictures of the documents are written again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from page_browsing import SETTLING, choose, choose_model, explain, saved, screenshot, settled, tab_to, title
+
+from heedmap.web.server import serving
+from models import builders
+
+pytest.importorskip("gradio", reason="the page needs gradio; pip install 'heedmap[app]'")
+playwright = pytest.importorskip("playwright.sync_api", reason="there is no playwright to drive a browser")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="there is no axe to check a page")
+CHROMIUM = Path(os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium"))
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no browser {CHROMIUM}"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),  # within Gradio
+]
+PATIENCE = 30_000
+"""Milliseconds for one step, on a machine that has other work."""
+GRAVE = ("serious", "critical")
+RULES = {"resultTypes": ["violations"]}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield found.new_context(viewport={"width": 1280, "height": 880})  # one for all, which keeps Gradio's scripts
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def listener(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that takes sound."""
+    folder = tmp_path_factory.mktemp("whisper")
+    builders.whisper(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def address(listener: str) -> Iterator[str]:
+    with serving([listener]) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """The page, loaded; ``page.faults``: what went wrong. Whatever is done with it, nothing is loaded from elsewhere."""
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.faults, asked = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
+    page.goto(address)
+    page.wait_for_selector("#ask")
+    yield page
+    page.close()
+    assert {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))} == {
+        urlsplit(address).netloc
+    }
+
+
+def test_an_object_is_clicked_on_the_picture_compared_and_downloaded(page: Any, tmp_path: Path) -> None:
+    choose_model(page, "zoo/detr-shapes")
+    choose(page, "sample", "0: pink heart")
+    page.locator('#answer [data-choice="2"]').click()
+    title(page, "star")
+    assert page.locator("#answers input:checked").get_attribute("value") == "2"
+    assert saved(page, "html").startswith(b"<!DOCTYPE html>")
+    page.locator("#compare").click()
+    page.wait_for_selector(".heedmap-columns img")
+    assert page.locator(".heedmap-columns > div").count() == 2
+    assert saved(page, "png").startswith(b"\x89PNG")
+    assert saved(page, "json").startswith(b"[")
+    screenshot(page, "app-compared.png", tmp_path)
+    page.locator('#answer [data-choice="0"]').click()
+    title(page, "ring")
+    assert page.faults == []
+
+
+def test_a_word_and_a_box_are_clicked_on_the_map(page: Any, tmp_path: Path) -> None:
+    choose_model(page, "zoo/lxmert-shapes")
+    choose(page, "sample", "21: which shape does the yellow")
+    page.wait_for_selector("#answers label")
+    explain(page, 0)
+    page.locator("#result .heat [data-start]", has_text="yellow").click()
+    title(page, "by way of “yellow” of text")
+    screenshot(page, "app.png", tmp_path)
+    data = json.loads(saved(page, "json"))
+    assert data["target"][0].endswith("by way of “yellow” of text")
+    page.locator("#compare").click()
+    page.wait_for_selector(".heedmap-columns h2:has-text('by way of')")
+    page.get_by_role("button", name="Back to what the whole answer").click()
+    page.wait_for_selector("#result h2:not(:has-text('by way of'))")
+    page.locator('#result .frames [data-start="boxes:0"]').click(force=True)  # others may lie over its middle
+    title(page, "of boxes")
+    assert page.faults == []
+
+
+def test_a_patch_is_clicked_on_the_picture(page: Any) -> None:
+    choose_model(page, "zoo/vit-shapes")
+    page.locator("#sample input").click()
+    page.get_by_role("option").first.click()
+    page.wait_for_selector("#answers label")
+    explain(page, 0)
+    picture = page.locator("#result .stack").bounding_box()
+    page.locator("#result .stack").click(position={"x": picture["width"] * 0.3, "y": picture["height"] * 0.05})
+    title(page, "by way of image, row 1, column 4")  # of twelve
+    assert page.faults == []
+
+
+def test_fields_that_a_model_does_not_take_are_hidden(page: Any, listener: str) -> None:
+    seen = {
+        "zoo/gpt-lists": ["text"],
+        "zoo/lxmert-shapes": ["text", "image", "more"],
+        listener: ["audio", "more"],
+    }
+    for model, fields in seen.items():
+        choose_model(page, model)
+        for name in ("text", "second", "image", "audio", "more"):
+            page.locator(f"#{name}").wait_for(state="visible" if name in fields else "hidden")
+    assert page.faults == []
+
+
+def test_a_sound_is_uploaded(page: Any, listener: str, tmp_path: Path) -> None:
+    path = tmp_path / "tone.wav"
+    with wave.open(str(path), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(16_000)
+        sound.writeframes(bytes(16_000))
+    choose_model(page, listener)
+    page.locator("#audio input[type=file]").set_input_files(path)
+    page.locator("#audio").get_by_text("tone.wav").or_(page.locator("#audio [data-testid*=waveform]")).first.wait_for()
+    page.locator("#ask").click()
+    page.wait_for_selector("#answers label")
+    explain(page, 0)
+    assert page.locator("#result svg[role=img]").count() == 1
+    assert page.faults == []
+
+
+# -- without a mouse --------------------------------------------------------------------------------------------------
+
+
+def test_all_of_it_works_from_the_keyboard(page: Any) -> None:
+    for words, model in (("gpt", "zoo/gpt-lists"), ("bart", "zoo/bart-dates")):
+        tab_to(page, "#model")
+        page.keyboard.press("Control+A")
+        page.keyboard.type(words)
+        page.keyboard.press("Enter")
+        settled(page, model)
+    tab_to(page, "#text")
+    page.keyboard.type("31.10.1924")
+    tab_to(page, "#ask")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#answers label")
+    tab_to(page, "#answers")
+    page.keyboard.press("Space")
+    title(page, "after position 0")
+    tab_to(page, "#answer")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    title(page, "after position 1")
+    tab_to(page, "#result .heat")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    word = page.evaluate("document.activeElement.textContent")
+    page.keyboard.press("Enter")
+    title(page, f"by way of “{word}”")
+    page.wait_for_function("document.activeElement.dataset.start !== undefined")  # the focus is where it was
+    assert page.evaluate("document.activeElement.textContent") == word
+    tab_to(page, "#compare")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".heedmap-columns")
+    assert page.locator("[role=listbox]").count() == 0  # no list stays open that was passed
+    tab_to(page, "#files")
+    assert "PNG" in page.evaluate("document.activeElement.textContent")
+    assert page.faults == []
+
+
+def test_nothing_serious_stands_in_anyones_way(page: Any) -> None:
+    """axe-core's rules; Gradio's own markup passes them too, so none is left out."""
+    check(page, "empty")
+    choose_model(page, "zoo/lxmert-shapes")
+    page.locator("#more button").first.click()
+    page.locator("#options-of-both button").first.click()
+    page.locator("#ask").click()
+    page.wait_for_selector(".heedmap-error")
+    check(page, "an error")
+    choose(page, "sample", "21: which shape does the yellow")
+    page.wait_for_selector("#answers label")
+    explain(page, 0)
+    check(page, "an answer")
+    page.locator("#compare").click()
+    page.wait_for_selector(".heedmap-columns")
+    check(page, "a comparison")
+
+
+def check(page: Any, state: str) -> None:
+    """In Gradio's light and in its dark theme, which is a class of the body."""
+    page.mouse.move(0, 0)
+    for theme in ("light", "dark"):
+        page.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
+        page.wait_for_timeout(SETTLING)
+        found = axe.Axe().run(page, options=RULES).response["violations"]
+        nodes = [(one["id"], node) for one in found if one["impact"] in GRAVE for node in one["nodes"]]
+        assert nodes == [], f"{state}, {theme}: {[(rule, node['target'], node['html'][:200]) for rule, node in nodes]}"
+    page.evaluate("document.body.classList.remove('dark')")
+
+
+# -- what goes wrong, and what must not -------------------------------------------------------------------------------
+
+
+def test_what_is_typed_is_shown_and_never_run(page: Any) -> None:
+    choose_model(page, "zoo/bart-dates")
+    title = page.title()
+    page.locator("#text textarea").fill(
+        "<img src=x onerror=\"document.title='run'\"> ${document.title='run'} {{value}}"
+    )
+    page.locator("#ask").click()
+    page.wait_for_selector("#answers label, .heedmap-error")
+    if page.locator("#answers label").count():
+        explain(page, 0)
+    assert page.title() == title
+    assert page.locator("#result img[src=x]").count() == 0
+
+
+def test_an_error_stands_on_the_page_and_the_next_request_works(page: Any) -> None:
+    choose_model(page, "zoo/gpt-lists")
+    page.locator("#text textarea").fill("a" * 100_000)
+    page.locator("#ask").click()
+    page.wait_for_selector(".heedmap-error")
+    assert "100,000 characters" in page.inner_text("#message")
+    page.locator("#text textarea").fill("dog red ; cat blue ? cat")
+    page.locator("#ask").click()
+    page.wait_for_selector("#answers label")
+    assert page.locator(".heedmap-error").count() == 0
+    assert "blue" in page.inner_text("#answers label >> nth=0")
+
+
+def test_a_file_that_is_too_large_is_told(page: Any, tmp_path: Path) -> None:
+    choose_model(page, "zoo/vit-shapes")
+    path = tmp_path / "large.png"
+    path.write_bytes(bytes(10_000_001))
+    page.locator("#image input[type=file]").set_input_files(path)
+    page.get_by_text("size").first.wait_for()
+    assert page.locator("#image img").count() == 0

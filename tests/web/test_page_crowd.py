@@ -1,0 +1,107 @@
+"""The page used by many at once, and by some who ask too much."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_people import CallError, Person, downloaded, file_data, png
+
+import heedmap
+from heedmap.render.data import to_json
+from heedmap.web.limits import Limits
+from heedmap.web.server import serving
+from heedmap.web.zoo_samples import offered, sample
+
+pytest.importorskip("gradio", reason="the page needs gradio; pip install 'heedmap[app]'")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # within Gradio
+
+TEXT = "dog red ; cat blue ; sun green ? cat"
+WORDS = ("red", "blue", "green", "pink", "navy", "cream", "silver", "violet", "amber", "ivory")
+GROWTH = 40.0
+"""MB by which memory may grow from the first round of twenty to the third."""
+
+
+def test_twenty_at_once_each_get_their_own_and_memory_stays() -> None:
+    with serving() as address:
+        _check_twenty(address)
+
+
+def _check_twenty(address: str) -> None:
+    questions = _questions()
+    subjects = {model: heedmap.load(model) for model in ("zoo/gpt-lists", "zoo/vit-shapes")}
+    expected = [json.loads(to_json(subjects[model].explain(**given))) for model, given in questions]
+    assert len({json.dumps(one) for one in expected}) == 20
+    crowd = [Person(address) for _ in questions]
+
+    def one(person: Person, question: tuple[str, dict[str, Any]]) -> Any:
+        model, given = question
+        picture = file_data(person.upload("a.png", png(given["image"]))) if "image" in given else None
+        assert person.call("ask", model, None, given.get("text"), None, None, picture, None, None)[0] == ""
+        message, _, links = person.call("explain", 0, "generic", "")
+        assert message == ""
+        return json.loads(downloaded(address, links, "json"))
+
+    used = []
+    with ThreadPoolExecutor(20) as people:
+        for _ in range(3):
+            assert list(people.map(one, crowd, questions)) == expected
+            used.append(_memory())
+    assert used[2] - used[0] < GROWTH
+
+
+def _questions() -> list[tuple[str, dict[str, Any]]]:
+    """Twenty, no two alike: texts, and pictures of samples."""
+    texts = [
+        f"dog {WORDS[i % 10]} ; cat {WORDS[(i * 3 + 1) % 10]} ; sun red ? {('dog', 'cat')[i // 10]}" for i in range(14)
+    ]
+    pictures = [sample("zoo/vit-shapes", number).picture for number in list(offered("zoo/vit-shapes"))[:6]]
+    return [
+        *(("zoo/gpt-lists", {"text": text}) for text in texts),
+        *(("zoo/vit-shapes", {"image": picture}) for picture in pictures),
+    ]
+
+
+def _memory() -> float:
+    """MB that this process, the server's, has in use."""
+    gc.collect()
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1000
+
+
+def test_what_takes_too_long_ends_and_a_full_queue_says_so() -> None:
+    with serving(limits=Limits(seconds=1.5, at_once=2, waiting=1)) as address:
+        crowd = [Person(address) for _ in range(6)]
+        for person in crowd:
+            assert person.call("ask", "zoo/gpt-lists", None, TEXT, *[None] * 5)[0] == ""
+
+        def slow(person: Person) -> str:
+            try:
+                return str(person.call("explain", 0, "smoothgrad", "samples=1000")[0])
+            except CallError as error:
+                return str(error)
+
+        began = time.monotonic()
+        with ThreadPoolExecutor(len(crowd)) as people:
+            told = list(people.map(slow, crowd))
+        assert sum("longer than 1.5 s" in one for one in told) >= 2
+        assert sum("Queue is full" in one for one in told) >= 1
+        assert all("longer than 1.5 s" in one or "Queue is full" in one for one in told)
+        assert time.monotonic() - began < 30
+        assert _eventually(lambda: crowd[0].call("explain", 0, "generic", "")[0] == "")
+
+
+def _eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:
+    """What was broken off ends when the model calls its next module; until then the model is in use."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if holds():
+            return True
+        time.sleep(0.2)
+    return False
