@@ -65,7 +65,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, make_explanation, monkeypa
     def broken(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("heedmap.explanation.os.replace", broken)
+    monkeypatch.setattr("heedmap.explanation_data.os.replace", broken)
     with pytest.raises(InputError, match=r"cannot write .*out.html: No space left"):
         write(path, make_explanation(segment([1.0])))
     assert path.read_text() == "old"
