@@ -24,7 +24,8 @@ from transformers import (
 import heedmap
 from heedmap.cli.arguments import as_target, parse_target
 from heedmap.errors import TargetError
-from heedmap.models.answers import detections, objects
+from heedmap.models.answers import detections
+from heedmap.models.predictions import found_objects
 from heedmap.outputs import Context, fields_of, no_object
 from heedmap.targets import AnswerSpan, ClassLogit, DetectionQuery, NextToken, TokenLabel
 
@@ -112,9 +113,8 @@ def test_a_detector_with_as_many_logits_as_names_has_no_class_for_no_object(pict
     assert found.top.function == "sigmoid"
     assert found.prediction_labels == (names[-1],)
     _same(found, heedmap.explain(model, picture, target=lambda output: output.logits[:, query, label]))
-    _, probabilities, classes = objects(output, Context.of(picture, model.config))
-    assert int(probabilities.argmax()) == query
-    assert int(classes[query]) == label
+    surest = found_objects(output, Context.of(picture, model.config))[0].target
+    assert (surest.query, surest.label) == (query, label)
 
 
 def test_a_detector_with_one_logit_more_than_names_has_no_object_last(picture):
@@ -269,17 +269,15 @@ def test_a_subject_takes_words_and_leaves_special_tokens_out(folder):
 
 
 def test_the_page_lists_the_labelled_words(folder):
-    from heedmap.models.predictions import predictions
-
     subject = heedmap.load(folder)
     with torch.no_grad():
         tops = subject.model(**subject.inputs(text="anna lives in paris")).logits[0].argmax(-1)[1:-1].tolist()
-    found = predictions(subject, text="anna lives in paris").choices
+    found = subject.predict("anna lives in paris")
     named = [choice for choice in found if choice.target is not None]
     assert len(named) == sum(top != 0 for top in tops)
     for choice in named:
         words = subject.explain(text="anna lives in paris", target=choice.target).target[0]
-        assert choice.name == "{1}: {0}".format(*words.split(" at "))
+        assert choice.label == "{1}: {0}".format(*words.split(" at "))
 
 
 # -- letters of sound ----------------------------------------------------------------------------------------------

@@ -52,10 +52,10 @@ class Wrapped(Protocol):
     def labels(self) -> Mapping[int, str] | None:
         """Class index → name, where they are not in ``model.config.id2label``."""
 
-    def meant(self, target: Any, inputs: Mapping[str, Any]) -> Any:
+    def resolve_target(self, target: Any, inputs: Mapping[str, Any]) -> Any:
         """``target`` with words replaced by tokens, and None by the model's own default."""
 
-    def finish(self, explanation: Explanation, inputs: Mapping[str, Any]) -> Explanation:
+    def label(self, explanation: Explanation, inputs: Mapping[str, Any]) -> Explanation:
         """``explanation`` with labels."""
 
 
@@ -168,7 +168,9 @@ class _Engine:
             raise InputError(
                 f"model is {given}; expected a torch.nn.Module, or a heedmap.Subject: heedmap.load(name) makes one"
             )
-        knows = not isinstance(model, nn.Module) and all(callable(getattr(model, n, None)) for n in ("meant", "finish"))
+        knows = not isinstance(model, nn.Module) and all(
+            callable(getattr(model, n, None)) for n in ("resolve_target", "label")
+        )
         self.subject: Any = model if knows else None  # else a holder of a model, such as a pipeline
         self.model = unwrapped(module)
         self.check, self.memory_budget = check, memory_budget
@@ -180,7 +182,7 @@ class _Engine:
 
     def targets(self, wanted: Sequence[AnyTarget]) -> list[Target]:
         """What was asked for, as targets."""
-        meant = wanted if self.subject is None else [self.subject.meant(t, self.inputs) for t in wanted]
+        meant = wanted if self.subject is None else [self.subject.resolve_target(t, self.inputs) for t in wanted]
         return [as_target(t) for t in meant]
 
     def narrowed(self, targets: Sequence[Target]) -> Iterator[tuple[_Engine, Sequence[Target]]]:
@@ -233,7 +235,7 @@ class _Engine:
         for (run, chosen), own in zip(runs, leaves, strict=True):
             one = assembled(recording, segments, run, chosen, method, options, self.context, own)
             one = replace(one, origin=origin(self.model, getattr(self.subject, "name", None)))
-            found.append(one if self.subject is None else self.subject.finish(one, self.inputs))
+            found.append(one if self.subject is None else self.subject.label(one, self.inputs))
         return found
 
     def choose(

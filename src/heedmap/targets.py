@@ -194,7 +194,7 @@ class NextToken(Target):
         logits = class_logits(context.read(output), 3)
         if labels_tokens(logits, context):
             return TokenLabel(self.token, None if self.position == -1 else self.position).choose(output, context)
-        position = self._position(logits, context)
+        position = self.position_in(logits, context)
         batch = torch.arange(len(logits), device=logits.device)
         row = logits[batch, position]
         top = row.detach().argmax(-1)
@@ -222,7 +222,8 @@ class NextToken(Target):
             raise TargetError(f"NextToken takes token ids, not {token!r}; ask the tokenizer for the id of this text")
         return in_range(token, row.shape[-1], "token")
 
-    def _position(self, logits: Tensor, context: Context) -> Tensor:
+    def position_in(self, logits: Tensor, context: Context) -> Tensor:
+        """The position of each sample, (batch,), from 0, in logits (batch, positions, vocabulary)."""
         batch, length = logits.shape[:2]
         mask = context.inputs.get("decoder_attention_mask")
         if mask is None and context.inputs.get("decoder_input_ids") is None:
@@ -269,7 +270,7 @@ class TokenLabel(Target):
         scores = logits.detach().float().cpu()
         probabilities = scores.softmax(-1) if context.exclusive else scores.sigmoid()
         sound = spells_sound(logits, context)
-        called = partial(_letter, context) if sound else context.short
+        called = partial(letter, context) if sound else context.short
         told = ~background(context, classes, frames=sound)
         for i, sample in enumerate(probabilities):
             if places[i] is None:
@@ -526,7 +527,7 @@ def plain(target: Any) -> Any:
     return int(array) if array.ndim == 0 else tuple(array.tolist())
 
 
-def _letter(context: Context, index: int) -> str:
+def letter(context: Context, index: int) -> str:
     """The text of a token that sound is spelled with, where there is a tokenizer."""
     return context.short(index) if context.text is None else context.text([index])
 

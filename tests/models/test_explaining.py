@@ -252,4 +252,4 @@ def test_a_subject_is_what_it_was_made_with(folder):
     subject = load(folder("vit"))
     with pytest.raises(dataclasses.FrozenInstanceError):
         subject.name = "other"
-    assert repr(subject).startswith(f"Subject({str(folder('vit'))!r}, ViTForImageClassification, takes image")
+    assert repr(subject).startswith(f"Model({str(folder('vit'))!r}, ViTForImageClassification, takes image")

@@ -80,7 +80,7 @@ def test_each_kind_of_token_can_be_started_from(
     model: str, begin: str, segments: set[str], tmp_path: Path, handlers: Handlers
 ) -> None:
     found = asked(handlers, model, tmp_path)
-    last = len(found.predictions.choices) - 1 if model == "zoo/bart-dates" else 0  # which rests on what was said before
+    last = len(found.predictions) - 1 if model == "zoo/bart-dates" else 0  # which rests on what was said before
     result = handlers.explain(found, last, [GENERIC], start(begin))
     (one,) = result.explanations
     assert set(one.segments) == segments
@@ -155,13 +155,13 @@ def test_each_word_and_patch_of_the_map_is_a_button(tmp_path: Path, handlers: Ha
 def test_found_objects_are_buttons_where_they_are(tmp_path: Path, handlers: Handlers) -> None:
     found = asked(handlers, "zoo/detr-shapes", tmp_path)
     html = parts.answer(found)
-    for number, choice in enumerate(found.predictions.choices):
+    for number, choice in enumerate(found.predictions):
         (button,) = re.findall(rf'<b [^>]*data-choice="{number}"[^>]*>', html)
         places = dict(re.findall(r"(left|top|width|height):([\d.]+)%", button))
         assert choice.box is not None
         assert float(places["left"]) == pytest.approx(100 * choice.box[0], abs=0.1)
         assert float(places["width"]) == pytest.approx(100 * (choice.box[2] - choice.box[0]), abs=0.1)
-        assert choice.name in button
+        assert choice.label in button
 
 
 def test_said_tokens_are_buttons_in_their_order(handlers: Handlers) -> None:
@@ -243,8 +243,8 @@ def test_a_pair_of_texts_is_asked(tmp_path: Path) -> None:
 def test_what_a_model_should_have_said_is_explained(handlers: Handlers) -> None:
     own = handlers.predict("zoo/bart-dates", Given("31.10.1924"))
     other = handlers.predict("zoo/bart-dates", Given("31.10.1924", said="1925"))
-    assert "".join(choice.token for choice in own.predictions.choices) == "1924-10-31"
-    choices = other.predictions.choices
+    assert "".join(choice.token for choice in own.predictions) == "1924-10-31"
+    choices = other.predictions
     assert [choice.token for choice in choices] == ["1", "9", "2", "5"]
     assert choices[3].probability is not None
     assert choices[3].probability < 0.1

@@ -208,7 +208,7 @@ def test_a_model_that_listens_is_asked_and_explained(tmp_path: Path) -> None:
     found = handlers.predict(str(folder), Given(audio=str(path)))
     (explanation,) = handlers.explain(found, 0, [GENERIC]).explanations
     assert explanation.segments["audio"].relevance.shape == (1, 50)
-    direct = heedmap.load(str(folder)).explain(audio=read_audio(path), target=found.predictions.choices[0].target)
+    direct = heedmap.load(str(folder)).explain(audio=read_audio(path), target=found.predictions[0].target)
     assert to_data(explanation)["segments"] == to_data(direct)["segments"]
     with pytest.raises(InputError, match="takes up to 1 s"):
         handlers.predict(str(folder), Given(audio=str(_wav(tmp_path / "long.wav", 2))))
@@ -234,9 +234,7 @@ def test_own_boxes_are_asked_about(model: str, seen: bool, tmp_path: Path, handl
     given = Given("which shape does the red object have?", boxes=str(path), image=str(picture) if seen else None)
     found = handlers.predict(model, given)
     result = handlers.explain(found, 0, [GENERIC])
-    direct = heedmap.load(model).explain(
-        text=given.text, boxes=read_boxes(path), target=found.predictions.choices[0].target
-    )
+    direct = heedmap.load(model).explain(text=given.text, boxes=read_boxes(path), target=found.predictions[0].target)
     assert to_data(result.explanations[0])["segments"] == to_data(direct)["segments"]
     assert result.picture is not None
     assert result.picture.image.getpixel((0, 0)) == ((10, 200, 30) if seen else (128, 128, 128))

@@ -67,8 +67,8 @@ def test_each_answer_can_be_explained_and_is_as_probable_as_was_said(
     model: str, handlers: Handlers, asked: Callable[[str], Asked]
 ) -> None:
     found = asked(model)
-    assert found.predictions.choices
-    for number, choice in enumerate(found.predictions.choices):
+    assert found.predictions
+    for number, choice in enumerate(found.predictions):
         (explanation,) = handlers.explain(found, number, [GENERIC]).explanations
         if choice.probability is None:
             assert explanation.top is None
@@ -78,15 +78,15 @@ def test_each_answer_can_be_explained_and_is_as_probable_as_was_said(
 
 
 def test_predictions_are_sorted_and_of_the_models_own_words(asked: Callable[[str], Asked]) -> None:
-    choices = asked("zoo/vit-shapes").predictions.choices
+    choices = asked("zoo/vit-shapes").predictions
     probabilities = [choice.probability for choice in choices]
     assert probabilities == sorted(probabilities, reverse=True)
-    assert {choice.name for choice in choices} <= set(heedmap.load("zoo/vit-shapes").config.id2label.values())
+    assert {choice.label for choice in choices} <= set(heedmap.load("zoo/vit-shapes").config.id2label.values())
 
 
 def test_objects_lie_where_they_are(asked: Callable[[str], Asked]) -> None:
     found = asked("zoo/detr-shapes")
-    ring = next(choice for choice in found.predictions.choices if "ring" in choice.name)
+    ring = next(choice for choice in found.predictions if "ring" in choice.label)
     assert ring.box is not None
     left, top, right, bottom = ring.box
     assert (left + right) / 2 < 0.3  # the sample's ring is at the upper left
@@ -95,7 +95,7 @@ def test_objects_lie_where_they_are(asked: Callable[[str], Asked]) -> None:
 
 def test_an_explanation_is_that_of_a_direct_call(handlers: Handlers) -> None:
     found = handlers.predict("zoo/gpt-lists", Given(TEXT))
-    assert found.predictions.choices[0].name == "blue"
+    assert found.predictions[0].label == "blue"
     data = json.loads(handlers.explain(found, 0, [Way("rollout", {})]).file(".json"))
     assert data == json.loads(
         to_json(heedmap.load("zoo/gpt-lists").explain(text=TEXT, target="blue", method="rollout"))
@@ -235,7 +235,7 @@ def test_a_model_that_cannot_be_loaded_is_told_and_the_others_work(tmp_path: Pat
     for _ in range(2):
         with pytest.raises(ModelLoadError, match="cannot be loaded"):
             handlers.predict(str(tmp_path), Given("a"))
-    assert handlers.predict("zoo/gpt-lists", Given(TEXT)).predictions.choices
+    assert handlers.predict("zoo/gpt-lists", Given(TEXT)).predictions
 
 
 def test_it_is_told_what_is_being_done(handlers: Handlers) -> None:

@@ -163,7 +163,7 @@ class _Run:
         tensors = together([item.tensors for item in group])
         found = explain(self.subject, tensors, target=target, method=wanted.method, **wanted.settings)
         if group[0].inputs["boxes"] is not None:
-            found = self.subject.finish(found, tensors, [item.inputs["boxes"] for item in group])
+            found = self.subject.label(found, tensors, [item.inputs["boxes"] for item in group])
         return [found.sample(number) for number in range(len(group))]
 
     def _written(self, item: Item, explanation: Explanation) -> dict[str, Any]:

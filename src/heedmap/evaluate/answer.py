@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from heedmap.attention.forward import recording_state
+from heedmap.attention import forward
 from heedmap.engine import explain
-from heedmap.models.answers import context_of
 from heedmap.targets import Function, Similarity, Target, as_target, class_logits
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Answer:
         output = output_of(self.subject, inputs)
         owners = owners.to(self.scores.device)
         if self.places is None:
-            values = self.target.choose(output, context_of(self.subject, inputs)).values
+            values = self.target.choose(output, self.subject.context(inputs)).values
             return values.float() / self.scores[owners].abs().clamp(min=LEAST)
         logits = class_logits(output, None)
         classes, places = logits.shape[-1], self.places[owners]
@@ -68,9 +67,9 @@ def held(subject: Any, inputs: Mapping[str, Any], target: Any = None) -> Answer:
     Raises:
         TargetError: the target does not fit the output.
     """
-    wanted = as_target(subject.meant(target, inputs))
+    wanted = as_target(subject.resolve_target(target, inputs))
     output = output_of(subject, inputs)
-    chosen = wanted.choose(output, context_of(subject, inputs))
+    chosen = wanted.choose(output, subject.context(inputs))
     scores = chosen.values.detach().float()
     if chosen.again is None:
         return Answer(subject, wanted, None, scores)
@@ -87,9 +86,7 @@ def explained(subject: Any, inputs: Mapping[str, Any], target: Any, contender: C
 
 def output_of(subject: Any, inputs: Mapping[str, Any]) -> Any:
     """The model's output without gradient, in eval mode, with a fixed seed; the model is left as it was."""
-    with recording_state(subject.model), torch.no_grad():
-        torch.manual_seed(0)
-        return subject.model(**inputs)
+    return forward.output_of(subject.model, inputs)
 
 
 def probabilities(subject: Any, logits: Float[Tensor, "rows classes"]) -> Float[Tensor, "rows classes"]:

@@ -2,6 +2,8 @@
 
 from heedmap.models.kinds import MODELS
 from heedmap.models.loader import load
-from heedmap.models.model import Subject
+from heedmap.models.model import Model
 
-__all__ = ["MODELS", "Subject", "load"]
+Subject = Model
+
+__all__ = ["MODELS", "Model", "Subject", "load"]

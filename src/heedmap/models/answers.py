@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import InputError, OptionError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float
     from torch import Tensor
 
     from heedmap.explanation import Explanation
-    from heedmap.outputs import Context
+    from heedmap.models.model import Model
 
 INFERRED = "inferred"
 """As ``heedmap.outputs.INFERRED``, which torch comes with."""
@@ -65,7 +65,7 @@ class Answers:
         return answers_fragment(self)
 
 
-def alignment(subject: Any, *, method: Any = "generic", **given: Any) -> Answers:
+def alignment(subject: Model, *, method: Any = "generic", **given: Any) -> Answers:
     """What each token that an encoder-decoder says rests on: a row of relevance a token, from one forward pass.
 
     Args:
@@ -98,7 +98,7 @@ def alignment(subject: Any, *, method: Any = "generic", **given: Any) -> Answers
 
 
 def detections(
-    subject: Any,
+    subject: Model,
     *,
     threshold: float = 0.5,
     most: int = 20,
@@ -121,88 +121,27 @@ def detections(
         InputError: the model finds no boxes, what is given is a batch, or nothing is as probable as ``threshold``.
         OptionError: ``threshold`` or ``most`` is out of range.
     """
-    from heedmap.targets import DetectionQuery
+    from heedmap.attention.forward import output_of
+    from heedmap.models.predictions import found_objects
 
     if not 0 <= threshold <= 1 or most < 1:
         raise OptionError(f"threshold={threshold} and most={most}; expected a probability, 0 to 1, and at least 1")
     names = ("text", "image", "boxes", "audio")
     inputs = subject.inputs(**{name: given.get(name) for name in names})
-    output = output_of(subject, inputs)
-    boxes, probabilities, classes = objects(output, context_of(subject, inputs), no_object, subject.name)
-    kept = [q for q in probabilities.argsort(descending=True).tolist() if probabilities[q] >= threshold][:most]
+    objects = found_objects(output_of(subject.model, inputs), subject.context(inputs), no_object)
+    kept = [(one, one.probability or 0.0, one.box) for one in objects if (one.probability or 0.0) >= threshold][:most]
     if not kept:
-        raise InputError(
-            f"no object is as probable as {threshold}; the most probable has {float(probabilities.max()):.3g}"
-        )
+        raise InputError(f"no object is as probable as {threshold}; the most probable has {objects[0].probability:.3g}")
     options = {name: value for name, value in given.items() if name not in names}
-    targets = [DetectionQuery(query, int(classes[query]), no_object) for query in kept]
-    found = _explained(subject, inputs, targets, None, method=method, **options)
-    labels = subject.labels or getattr(subject.config, "id2label", None) or {}
-    called = tuple(f"{labels.get(int(classes[q]), int(classes[q]))} {float(probabilities[q]):.0%}" for q in kept)
-    return Answers(called, found, tuple(corners(boxes[q].tolist()) for q in kept))
+    found = _explained(subject, inputs, [one.target for one, _, _ in kept], None, method=method, **options)
+    called = tuple(f"{one.label} {probability:.0%}" for one, probability, _ in kept)
+    return Answers(called, found, tuple(box for _, _, box in kept if box is not None))
 
 
 def _explained(
-    subject: Any, inputs: Any, targets: Sequence[Any], boxes: Any, **settings: Any
+    subject: Model, inputs: Any, targets: Sequence[Any], boxes: Any, **settings: Any
 ) -> tuple[Explanation, ...]:
     from heedmap.engine import explain
 
     found = explain(subject, inputs, target=list(targets), **settings)
-    return tuple(found if boxes is None else [subject.finish(one, inputs, boxes) for one in found])
-
-
-def context_of(subject: Any, inputs: Mapping[str, Any]) -> Context:
-    """What targets know of a model called with ``inputs``."""
-    from heedmap.outputs import Context
-
-    return Context.of(inputs, subject.config, subject.labels, getattr(subject.model, "forward", None), subject)
-
-
-def output_of(subject: Any, inputs: Any) -> Any:
-    """What the model answers, in eval mode and without gradients; it is left in the mode that it was in."""
-    import torch
-
-    was_training = subject.model.training
-    subject.model.eval()
-    try:
-        with torch.no_grad():
-            return subject.model(**inputs)
-    finally:
-        subject.model.train(was_training)
-
-
-def objects(
-    output: Any, context: Context, no_object: int | str | None = INFERRED, name: str = "the model"
-) -> tuple[Float[Tensor, "queries 4"], Float[Tensor, " queries"], Int[Tensor, " queries"]]:
-    """Of each object query: its box (centre, size), the probability of its most probable class, and which that is.
-
-    Args:
-        output: of a detector, for one sample.
-        context: what a target may know of it.
-        no_object: as for ``targets.DetectionQuery``.
-        name: what messages call the model.
-
-    Raises:
-        InputError: there are no boxes in the output, or several samples.
-        TargetError: whether the model has a class "no object" cannot be told.
-    """
-    from heedmap.outputs import get, object_probabilities
-    from heedmap.targets import DetectionQuery
-
-    output = context.read(output)
-    boxes, logits = get(output, "pred_boxes"), get(output, "logits")
-    if boxes is None or logits is None:
-        raise InputError(f"{name} finds no boxes; detections is for models with object queries, such as DETR")
-    if len(boxes) != 1:
-        raise InputError(f"there are {len(boxes)} samples; give one")
-    none = DetectionQuery(no_object=no_object).without_object(logits, context)
-    best = object_probabilities(logits, none)[0].max(-1)
-    return boxes[0].cpu(), best.values.cpu(), best.indices.cpu()
-
-
-def corners(box: Sequence[float]) -> Box:
-    """x1 y1 x2 y2, from 0 to 1, of a box given as centre and size."""
-    x, y, width, height = box
-    corners = x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in corners)
-    return left, top, right, bottom
+    return tuple(found if boxes is None else [subject.label(one, inputs, boxes) for one in found])

@@ -15,7 +15,7 @@ from heedmap.models.text import joint_inputs, text_inputs
 if TYPE_CHECKING:
     from torch import nn
 
-    from heedmap.models.model import Subject
+    from heedmap.models.model import Model
 
 
 def listed(value: Any) -> list[Any]:
@@ -51,7 +51,7 @@ def samples(kind: Kind, name: str, given: Mapping[str, Any]) -> dict[str, list[A
     return {role: entries * batch if len(entries) == 1 else entries for role, entries in lists.items()}
 
 
-def tensors(subject: Subject, given: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+def tensors(subject: Model, given: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """Everything that the processors make of the samples, under transformers' names.
 
     Raises:
@@ -89,7 +89,7 @@ def placed(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     return {name: put(value) for name, value in inputs.items()}
 
 
-def _stretched(pixel_values: Any, subject: Subject) -> dict[str, bool]:
+def _stretched(pixel_values: Any, subject: Model) -> dict[str, bool]:
     """Position embeddings are stretched where the processor's size is not the model's own, if the model can do that."""
     size = getattr(getattr(subject.config, "vision_config", subject.config), "image_size", None)
     if size is None or "interpolate_pos_encoding" not in subject.parameters:

@@ -1,4 +1,4 @@
-"""Models of timm and open_clip, in the form of a Subject."""
+"""Models of timm and open_clip, in the form of a Model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import ModelLoadError
 from heedmap.models.kinds import kind_of
-from heedmap.models.model import Subject
+from heedmap.models.model import Model
 from heedmap.models.processors import Processors
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PADDING = "<pad>"
 
 
-def load_timm(name: str, tokenizer: Any = None) -> Subject:
+def load_timm(name: str, tokenizer: Any = None) -> Model:
     """``"timm/NAME"`` with its trained weights.
 
     Raises:
@@ -35,7 +35,7 @@ def load_timm(name: str, tokenizer: Any = None) -> Subject:
     return timm_subject(name, model.eval())
 
 
-def timm_subject(name: str, model: nn.Module) -> Subject:
+def timm_subject(name: str, model: nn.Module) -> Model:
     """A timm model that is there already, with the transform of its configuration."""
     import timm
 
@@ -45,10 +45,10 @@ def timm_subject(name: str, model: nn.Module) -> Subject:
         settings["input_size"] = (3, *own_size)
     image = Transform(timm.data.create_transform(**settings, is_training=False), settings["mean"], settings["std"])
     kind = kind_of(("pixel_values",), False)
-    return Subject(name, model, kind, Processors(image=image), ("pixel_values",), {"pixel_values": "x"}, _labels(model))
+    return Model(name, model, kind, Processors(image=image), ("pixel_values",), {"pixel_values": "x"}, _labels(model))
 
 
-def load_open_clip(name: str, tokenizer: Any = None) -> Subject:
+def load_open_clip(name: str, tokenizer: Any = None) -> Model:
     """``"open_clip/NAME"`` or ``"open_clip/NAME/WEIGHTS"``; the first weights that open_clip lists are the default.
 
     Raises:
@@ -70,7 +70,7 @@ def load_open_clip(name: str, tokenizer: Any = None) -> Subject:
     return open_clip_subject(name, model.eval(), transform, words)
 
 
-def open_clip_subject(name: str, model: nn.Module, transform: Any, tokenizer: Any) -> Subject:
+def open_clip_subject(name: str, model: nn.Module, transform: Any, tokenizer: Any) -> Model:
     """An open_clip model that is there already, with its transform and tokenizer."""
     from heedmap.targets import Similarity
 
@@ -78,7 +78,7 @@ def open_clip_subject(name: str, model: nn.Module, transform: Any, tokenizer: An
     processors = Processors(tokenizer=ClipWords(tokenizer), image=Transform(transform, mean, std))
     parameters = ("input_ids", "pixel_values")
     renamed = {"input_ids": "text", "pixel_values": "image"}
-    return Subject(name, model, kind_of(parameters, False), processors, parameters, renamed, None, Similarity())
+    return Model(name, model, kind_of(parameters, False), processors, parameters, renamed, None, Similarity())
 
 
 @dataclass(frozen=True)

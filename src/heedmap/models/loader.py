@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import ModelLoadError
 from heedmap.models.kinds import READ_AT, kind_of
-from heedmap.models.model import Subject
+from heedmap.models.model import Model
 from heedmap.models.processors import load_processors
 from heedmap.models.shipped import PREFIX, folder_of, shipped
 
@@ -34,7 +34,7 @@ def load(
     dtype: str | torch.dtype | None = None,
     trust_remote_code: bool = False,
     tokenizer: Any = None,
-) -> Subject:
+) -> Model:
     """A model with its processors, in eval mode.
 
     Args:
@@ -66,13 +66,13 @@ def load(
     return subject
 
 
-def _load_zoo(name: str, device: Any, dtype: torch.dtype | None, tokenizer: Any) -> Subject:
+def _load_zoo(name: str, device: Any, dtype: torch.dtype | None, tokenizer: Any) -> Model:
     subject = _load_transformers(str(folder_of(name)), dtype, False, tokenizer)
     subject.model.to(device)
     return replace(subject, name=name)
 
 
-def _load_transformers(name: str, dtype: torch.dtype | None, trust: bool, tokenizer: Any) -> Subject:
+def _load_transformers(name: str, dtype: torch.dtype | None, trust: bool, tokenizer: Any) -> Model:
     source, options = _source(name)
     options["trust_remote_code"] = trust
     with _told(name):
@@ -86,7 +86,7 @@ def _load_transformers(name: str, dtype: torch.dtype | None, trust: bool, tokeni
     parameters = tuple(signature(model.forward).parameters)
     kind = kind_of(parameters, bool(getattr(model, "can_generate", bool)()))
     processors = load_processors(source, kind, config, tokenizer, options)
-    return Subject(name, _readable(model), kind, processors, parameters)
+    return Model(name, _readable(model), kind, processors, parameters)
 
 
 def _source(name: str) -> tuple[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import InputError
 from heedmap.models.boxes import box_names
-from heedmap.models.decoder import spoken
+from heedmap.models.decoder import spoken, worded
 from heedmap.models.image import pixels, unprocessed
 from heedmap.models.inputs import listed, placed, samples, tensors
 from heedmap.models.kinds import Kind
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
     from heedmap.explanation import Explanation
     from heedmap.flow import Flow
+    from heedmap.models.predictions import Predictions
+    from heedmap.outputs import Context
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Subject:
+class Model:
     """A model that takes words, pictures, boxes and sounds as people have them. :func:`heedmap.load` makes it.
 
     Wherever an input is taken, one of it is one sample and a list a batch: ``text`` is a str or a (first, second) pair
@@ -57,7 +59,7 @@ class Subject:
     default_target: Any = None
 
     def __repr__(self) -> str:
-        return f"Subject({self.name!r}, {type(self.model).__name__}, takes {self.kind_row.about})"
+        return f"Model({self.name!r}, {type(self.model).__name__}, takes {self.kind_row.about})"
 
     @property
     def kind(self) -> str:
@@ -83,6 +85,17 @@ class Subject:
     def token_text(self) -> Callable[[Sequence[int]], str] | None:
         """Ids of tokens → their text, for people; None where there is no tokenizer."""
         return None if self.tokenizer is None else partial(token_text, self.tokenizer)
+
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        """Class index → name; empty where the model has no names."""
+        return self.context({}).labels
+
+    def context(self, inputs: Mapping[str, Any]) -> Context:
+        """What is known of the model's output when it is called with ``inputs``."""
+        from heedmap.outputs import Context
+
+        return Context.of(inputs, self.config, self.labels, getattr(self.model, "forward", None), self)
 
     def inputs(
         self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, decoder_input_ids: Any = None
@@ -140,8 +153,28 @@ class Subject:
         result = explain(self, inputs, target=target, method=method, **options)
         if boxes is None:
             return result
-        named = [self.finish(one, inputs, boxes) for one in (result if isinstance(result, list) else [result])]
+        named = [self.label(one, inputs, boxes) for one in (result if isinstance(result, list) else [result])]
         return named if isinstance(result, list) else named[0]
+
+    def predict(
+        self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, *, said: str | None = None
+    ) -> Predictions:
+        """What the model answers to one sample, each answer with the target that explains it.
+
+        Args:
+            text, image, boxes, audio: as for :meth:`explain`, one of each.
+            said: what an encoder-decoder should have said; None: what it says by itself.
+
+        Raises:
+            InputError, ModelLoadError: see :meth:`inputs`; or it takes fewer tokens than ``said`` has.
+            TargetError: what the model gives cannot be explained without a target of its own.
+        """
+        from heedmap.models.predictions import predict
+
+        inputs = self.inputs(text, image, boxes, audio)
+        if said is not None and "decoder_input_ids" in inputs:
+            inputs["decoder_input_ids"] = worded(inputs["decoder_input_ids"], said, self.tokenizer, self.config)
+        return predict(self, inputs)
 
     def inspect(
         self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, *, target: Any = None
@@ -151,7 +184,7 @@ class Subject:
 
         return inspect(self, self.inputs(text, image, boxes, audio), target=target)
 
-    def meant(self, target: Any, inputs: Mapping[str, Any]) -> Any:
+    def resolve_target(self, target: Any, inputs: Mapping[str, Any]) -> Any:
         """``target`` with words replaced by token ids, its position filled in, and None by the model's own default.
 
         Args:
@@ -163,10 +196,10 @@ class Subject:
         """
         target = self.default_target if target is None else target
         masked = "MaskedLM" in type(self.model).__name__
-        names = (self.labels if self.labels is not None else getattr(self.config, "id2label", None) or {}).values()
-        return Speech(self.tokenizer, self.kind_row.speaks, masked, inputs, tuple(names)).target(target)
+        names = tuple(self.class_names.values())
+        return Speech(self.tokenizer, self.kind_row.speaks, masked, inputs, names).target(target)
 
-    def finish(self, explanation: Explanation, inputs: Mapping[str, Any], boxes: Any = None) -> Explanation:
+    def label(self, explanation: Explanation, inputs: Mapping[str, Any], boxes: Any = None) -> Explanation:
         """A copy of ``explanation`` whose segments have labels: tokens, names of boxes, times.
 
         Args:
@@ -213,18 +246,11 @@ class Subject:
             InputError: the model does not take text alone.
             TargetError: the model's output has no token states.
         """
-        import torch
-
-        from heedmap.targets import Context, pooled
+        from heedmap.attention.forward import output_of
+        from heedmap.targets import pooled
 
         inputs = self.inputs(text=text)
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with torch.no_grad():
-                return pooled(self.model(**inputs), Context(inputs), pool)
-        finally:
-            self.model.train(was_training)
+        return pooled(output_of(self.model, inputs), self.context(inputs), pool)
 
     def shown_image(self, image: Any) -> Any:
         """The image as the model saw it, resized and cropped, so that a map of its patches lies right on it.
@@ -305,6 +331,9 @@ class Subject:
             if given is not None:
                 raise InputError(f"{self.name} takes no decoder_input_ids: it is no encoder-decoder that speaks")
             return {}
+        from heedmap.attention.forward import answering
+
         if given is not None:
             return placed({"decoder_input_ids": given}, self.model)
-        return spoken(self.model, inputs, special_ids(self.tokenizer))
+        with answering(self.model):
+            return spoken(self.model, inputs, special_ids(self.tokenizer))

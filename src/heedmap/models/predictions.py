@@ -1,38 +1,62 @@
-"""What a model answers to one input, as a list of things that can be explained, each with how probable it is."""
+"""What a model answers to one input, as a list of things that can be explained, each with how probable it is.
+
+What kind of answer an output holds is decided in :mod:`heedmap.outputs` and :class:`heedmap.targets.TopPrediction`, by which
+an explanation without a target is made too: both always speak of the same answer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from heedmap.errors import TargetError
-from heedmap.models.answers import Box, context_of, corners, objects, output_of
-from heedmap.models.decoder import worded
-from heedmap.outputs import is_value, labels_tokens, place_name
+import torch
+
+from heedmap.attention.forward import answering, output_of
+from heedmap.attention.inputs import ModelInputs, named
+from heedmap.attention.wrapped import configuration, unwrapped
+from heedmap.errors import InputError, TargetError
+from heedmap.models.labels import token_labels
+from heedmap.outputs import INFERRED, MOST, Context, class_logits, get, object_probabilities, place_name, spells_sound
 from heedmap.printable import percent, visible
-from heedmap.targets import ClassLogit, DetectionQuery, FeatureNorm, NextToken, TokenLabel, class_logits, get, labelled
+from heedmap.targets import (
+    AnswerSpan,
+    ClassLogit,
+    DetectionQuery,
+    FeatureNorm,
+    NextToken,
+    Similarity,
+    Target,
+    TokenLabel,
+    TopPrediction,
+    Value,
+    as_target,
+    labelled,
+    letter,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jaxtyping import Float, Int
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from heedmap.outputs import Context
+    from heedmap.models.model import Model
 
-MOST = 5
-"""Classes, and next tokens, that are shown."""
 SURE, MOST_OBJECTS, LEAST_OBJECTS = 0.5, 12, 3
-"""Objects are shown from this probability on, so many at most; where there are none, so many of the most probable."""
+"""Objects are told from this probability on, so many at most; where there are none, so many of the most probable."""
 SAID = 6
 """Tokens that a causal model goes on by."""
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
-    """Something that the model answers.
+class Prediction:
+    """Something that a model answers.
 
     Attributes:
-        name: of it, for people.
+        label: of it, for people.
         target: for ``heedmap.explain``; None: what the model's own target is.
         probability: 0 to 1; None: the answer has none.
         box: where it is, x1 y1 x2 y2 from 0 to 1 of what the model saw.
@@ -40,7 +64,7 @@ class Choice:
         token: its text where it is a token of what the model says; "": it is none.
     """
 
-    name: str
+    label: str
     target: Any = None
     probability: float | None = None
     box: Box | None = None
@@ -48,180 +72,244 @@ class Choice:
     token: str = ""
 
     def __str__(self) -> str:
-        shown = visible(self.name).strip() or "␣"
+        shown = visible(self.label).strip() or "␣"
         return shown if self.probability is None else f"{shown} — {percent(self.probability)}"
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model answers.
+    """What a model answers: a sequence of :class:`Prediction`, one or more.
 
     Attributes:
-        about: what the choices are, in words.
-        choices: one or more.
+        about: what they are, in words.
+        answers: all of them.
         inputs: what the model was called with.
     """
 
     about: str
-    choices: tuple[Choice, ...]
+    answers: tuple[Prediction, ...]
     inputs: Mapping[str, Any]
 
-    def inputs_of(self, choice: Choice) -> dict[str, Any]:
-        """What the model is called with so that it answers ``choice``."""
-        return dict(self.inputs) if choice.said is None else _longer(self.inputs, choice.said)
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def __getitem__(self, number: int) -> Prediction:
+        return self.answers[number]
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return iter(self.answers)
+
+    def inputs_of(self, prediction: Prediction) -> dict[str, Any]:
+        """What the model is called with so that it answers ``prediction``."""
+        return dict(self.inputs) if prediction.said is None else _longer(self.inputs, prediction.said)
 
 
-def predictions(subject: Any, said: str | None = None, **given: Any) -> Predictions:
-    """What ``subject`` answers to one sample.
+def predict(model: nn.Module | Model, inputs: Any) -> Predictions:
+    """What a model answers to one sample; it is left as it was found.
 
     Args:
-        subject: ``heedmap.load(…)``.
-        said: what an encoder-decoder should have said; None: what it says by itself.
-        given: ``text``, ``image``, ``boxes``, ``audio``, as for ``subject.explain``; one of each.
+        model: as for :func:`heedmap.explain`.
+        inputs: what the model is called with, as for :func:`heedmap.explain`; a batch of one.
 
     Raises:
-        InputError: an input is missing, or does not fit the model.
+        InputError: the inputs do not fit the model, or are several samples.
         TargetError: what the model gives cannot be explained without a target of its own.
     """
-    inputs = subject.inputs(**given)
-    if subject.kind_row.speaks == "next":
+    subject = None if isinstance(model, torch.nn.Module) else model
+    module = unwrapped(model if isinstance(model, torch.nn.Module) else model.model)
+    inputs = dict(ModelInputs.of(named(module, inputs)))
+    labels = None if subject is None else subject.labels
+    context = Context.of(inputs, configuration(module), labels, module.forward, subject)
+    output = context.read(output_of(module, inputs))
+    asked = as_target(None if subject is None else subject.resolve_target(None, inputs))
+    about, answers = _Answers(module, subject, context, output).of(asked)
+    return Predictions(about, tuple(answers), inputs)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What there is in one output."""
+
+    module: nn.Module
+    subject: Model | None
+    context: Context
+    output: Any
+
+    def of(self, asked: Target) -> tuple[str, Sequence[Prediction]]:
+        """What the answers are, and they themselves; ``asked``: what ``target=None`` means."""
+        for name in ("logits_per_image", "logits", "start_logits", "pooler_output"):
+            part = get(self.output, name)
+            if isinstance(part, torch.Tensor) and part.dim() and len(part) != 1:
+                raise InputError(f"there are {len(part)} samples; give one")
+        target = asked
+        if isinstance(target, TopPrediction):
+            try:
+                target = target.kind(self.output, self.context)
+            except TargetError:
+                if not self._has_features():
+                    raise
+                return "It gives features, no answers", [Prediction("the size of its features", FeatureNorm())]
+        if isinstance(target, NextToken):
+            return self._tokens(target)
+        if isinstance(target, DetectionQuery):
+            return "What it finds", self._objects()
+        if isinstance(target, TokenLabel):
+            return self._labelled()
+        if isinstance(target, ClassLogit):
+            return self._classes()
+        if isinstance(target, Similarity) and target.reference is None:
+            return self._pairs(target)
+        if isinstance(target, AnswerSpan):
+            return "Its answer", [Prediction(target.choose(self.output, self.context).words[0], target)]
+        if isinstance(target, Value):
+            value = float(target.choose(self.output, self.context).values[0])
+            return "Its answer", [Prediction(f"value of the output: {value:.4g}", target)]
+        return "Its answer", [Prediction("its own answer")]
+
+    def _has_features(self) -> bool:
+        return get(self.output, "pooler_output") is not None
+
+    def _classes(self) -> tuple[str, list[Prediction]]:
+        scores = class_logits(self.output, 2)[0].detach().float()
+        exclusive = self.context.exclusive
+        best = (scores.softmax(-1) if exclusive else scores.sigmoid()).topk(min(MOST, len(scores)))
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        about = "Its most probable answers" if exclusive else "Its most probable labels, each by itself"
+        return about, [Prediction(self.context.short(i), ClassLogit(i), p) for i, p in pairs]
+
+    def _pairs(self, target: Similarity) -> tuple[str, list[Prediction]]:
+        logits = get(self.output, "logits_per_image")
+        if logits is None or logits.shape[1] == 1:
+            return "How well the picture and the text fit", [Prediction("their similarity", target)]
+        shares = logits[0].detach().float().softmax(-1)
+        order = shares.argsort(descending=True)[:MOST].tolist()
+        return "Which text fits the picture", [Prediction(f"text {i}", i, float(shares[i])) for i in order]
+
+    def _objects(self) -> list[Prediction]:
+        objects = found_objects(self.output, self.context)
+        sure = [one for one in objects if (one.probability or 0) >= SURE][:MOST_OBJECTS] or objects[:LEAST_OBJECTS]
+        return [replace(one, label=f"{number}: {one.label}") for number, one in enumerate(sure, 1)]
+
+    def _labelled(self) -> tuple[str, list[Prediction]]:
+        """The surest of the tokens that have a label; where none has, what the model's own target is."""
+        logits, context = class_logits(self.output, 3), self.context
+        sound = spells_sound(logits, context)
+        name = partial(letter, context) if sound else context.short
+        answers = [
+            Prediction(
+                f"{place_name(context, 0, place, place, logits.shape[1])}: {name(label)}",
+                TokenLabel(label, place),
+                probability,
+            )
+            for place, label, probability in labelled(logits, context)[0]
+        ]
+        about = f"The {'letters of the sound' if sound else 'labels of its words'}, the surest first"
+        surest = sorted(answers, key=lambda answer: -(answer.probability or 0))[:MOST_OBJECTS]
+        return about, surest or [Prediction("its own answer")]
+
+    # -- tokens -----------------------------------------------------------------------------------------------------
+
+    def _tokens(self, target: NextToken) -> tuple[str, list[Prediction]]:
+        logits = class_logits(self.output, 3)[0].detach()
+        if "decoder_input_ids" in self.context.inputs:
+            return "What it says, token by token", list(self._spoken(logits))
+        if target.position >= 0:
+            return "The masked word", list(self._at(logits[target.position], target.position))
+        position = int(target.position_in(class_logits(self.output, 3), self.context)[0])
+        first, *others = self._at(logits[position], -1)
         about = "Its next token: the most probable ones; then, token by token, what it says after the first of them"
-        return Predictions(about, tuple(_going_on(subject, inputs)), inputs)
-    if said is not None and "decoder_input_ids" in inputs:
-        others = worded(inputs["decoder_input_ids"], said, subject.tokenizer, subject.config)
-        inputs = {**inputs, "decoder_input_ids": others}
-    output = output_of(subject, inputs)
-    about, found = _answers(subject, inputs, output)
-    return Predictions(about, tuple(found), inputs)
+        return about, [replace(first, token=first.label), *others, *self._going_on()]
+
+    def _at(self, row: Float[Tensor, " vocabulary"], position: int) -> Iterator[Prediction]:
+        """The most probable tokens at a position."""
+        best = row.float().softmax(-1).topk(min(MOST, len(row)))
+        for token, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+            yield Prediction(self._text(token), NextToken(token, position), probability)
+
+    def _spoken(self, logits: Float[Tensor, "positions vocabulary"]) -> Iterator[Prediction]:
+        """The tokens that an encoder-decoder said; where it has said nothing yet, what it would begin with."""
+        said = self.context.inputs["decoder_input_ids"][0, 1:].tolist()
+        if not said:
+            yield from self._at(logits[-1], -1)
+        probabilities = logits.float().softmax(-1)
+        for position, token in enumerate(said):
+            text, probability = self._text(token), float(probabilities[position, token])
+            yield Prediction(f"{position + 1}: {text}", NextToken(token, position), probability, token=text)
+
+    def _going_on(self) -> Iterator[Prediction]:
+        """The tokens that a causal model says after the first."""
+        said = self._continuation()
+        if said.shape[1] < 2:
+            return
+        output = output_of(self.module, _longer(self.context.inputs, said))
+        rows = class_logits(self.context.read(output), 3)[0, -said.shape[1] - 1 : -1].float().softmax(-1)
+        for place in range(1, said.shape[1]):
+            token = int(said[0, place])
+            text, before = self._text(token), said[:, :place]
+            name = f"then {place + 1}: {text}"
+            yield Prediction(name, NextToken(token), float(rows[place, token]), said=before, token=text)
+
+    def _continuation(self) -> Int[Tensor, "1 tokens"]:
+        """What it says by itself, up to the end token, as far as it has places for it."""
+        inputs, config = self.context.inputs, self.context.config
+        length = inputs["input_ids"].shape[1]
+        places = getattr(config, "max_position_embeddings", None) or length + SAID
+        room = min(SAID, places - length)
+        if self.subject is None or room < 1 or not hasattr(self.module, "generate"):
+            return inputs["input_ids"][:, :0]
+        with answering(self.module):
+            whole = self.module.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=room)  # type: ignore[operator]
+        said = whole[:, length:]
+        ends = (said[0] == getattr(self.subject.tokenizer, "eos_token_id", None)).nonzero() if said.shape[1] else said
+        return said[:, : int(ends[0])] if len(ends) else said
+
+    def _text(self, token: int) -> str:
+        tokenizer = None if self.subject is None else self.subject.tokenizer
+        return str(token) if tokenizer is None else token_labels(tokenizer, [token])[0]
 
 
-def _answers(subject: Any, inputs: Mapping[str, Any], output: Any) -> tuple[str, Sequence[Choice]]:
-    meant = subject.meant(None, inputs)
-    if subject.kind_row.speaks == "decoder":
-        return "What it says, token by token", list(_spoken(subject, inputs, output))
-    if get(output, "pred_boxes") is not None:
-        return "What it finds", _objects(subject, inputs, output)
-    if isinstance(meant, NextToken):
-        row = class_logits(output, 3)[0, meant.position]
-        return "The masked word", list(_tokens(subject, row, meant.position))
-    if meant is not None:
-        return "Its answer", [Choice("its own answer")]
-    if get(output, "logits_per_image") is not None:
-        return "How well the picture and the text fit", [Choice("their similarity")]
-    return _classes(subject, inputs, output)
+def found_objects(output: Any, context: Context, no_object: int | str | None = INFERRED) -> list[Prediction]:
+    """What each object query of a detector finds, the most probable first, with its box; the label has no "no object".
 
+    Args:
+        output: of a detector, for one sample.
+        context: what a target may know of it.
+        no_object: as for ``targets.DetectionQuery``.
 
-def _classes(subject: Any, inputs: Mapping[str, Any], output: Any) -> tuple[str, list[Choice]]:
-    if get(output, "start_logits") is not None:
-        return "Its answer", [Choice("its own answer")]
-    try:
-        logits = class_logits(output, None)
-    except TargetError:
-        return "It gives features, no answers", [Choice("the size of its features", FeatureNorm())]
-    context = context_of(subject, inputs)
-    if logits.dim() == 3 and labels_tokens(logits, context):
-        return "The labels of its words, the surest first", _labelled(context, logits)
-    if logits.dim() != 2 or is_value(logits, context):
-        return "Its answer", [Choice("its own answer")]
-    exclusive = context.exclusive
-    scores = logits[0].float()
-    best = (scores.softmax(-1) if exclusive else scores.sigmoid()).topk(min(MOST, len(scores)))
-    names = _labels(subject)
-    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    about = "Its most probable answers" if exclusive else "Its most probable labels, each by itself"
-    return about, [Choice(names.get(i) or f"class {i}", ClassLogit(i), p) for i, p in pairs]
-
-
-def _objects(subject: Any, inputs: Mapping[str, Any], output: Any) -> list[Choice]:
-    boxes, probabilities, classes = objects(output, context_of(subject, inputs), name=subject.name)
-    order = probabilities.argsort(descending=True).tolist()
-    sure = [q for q in order if probabilities[q] >= SURE][:MOST_OBJECTS] or order[:LEAST_OBJECTS]
-    names = _labels(subject)
-
-    def choice(number: int, query: int) -> Choice:
-        label = int(classes[query])
-        name = f"{number}: {names.get(label) or f'class {label}'}"
-        return Choice(name, DetectionQuery(query, label), float(probabilities[query]), corners(boxes[query].tolist()))
-
-    return [choice(number, query) for number, query in enumerate(sure, 1)]
-
-
-def _labelled(context: Context, logits: Float[Tensor, "1 tokens labels"]) -> list[Choice]:
-    """The surest of the tokens that have a label; where none has, what the model's own target is."""
-    found = [
-        Choice(
-            f"{place_name(context, 0, place, place, logits.shape[1])}: {context.short(label)}",
-            TokenLabel(label, place),
-            p,
+    Raises:
+        InputError: there are no boxes in the output, or several samples.
+        TargetError: whether the model has a class "no object" cannot be told.
+    """
+    output = context.read(output)
+    boxes, logits = get(output, "pred_boxes"), get(output, "logits")
+    if boxes is None or logits is None:
+        raise InputError("the model finds no boxes; detections is for models with object queries, such as DETR")
+    if len(boxes) != 1:
+        raise InputError(f"there are {len(boxes)} samples; give one")
+    none = DetectionQuery(no_object=no_object).without_object(logits, context)
+    best = object_probabilities(logits, none)[0].max(-1)
+    values, indices = best.values.cpu(), best.indices.cpu()
+    return [
+        Prediction(
+            context.short(int(indices[query])),
+            DetectionQuery(query, int(indices[query]), no_object),
+            float(values[query]),
+            corners(boxes[0, query].tolist()),
         )
-        for place, label, p in labelled(logits, context)[0]
+        for query in values.argsort(descending=True).tolist()
     ]
-    return sorted(found, key=lambda one: -(one.probability or 0))[:MOST_OBJECTS] or [Choice("its own answer")]
 
 
-def _labels(subject: Any) -> dict[int, str]:
-    labels = subject.labels or getattr(subject.config, "id2label", None) or {}
-    return {int(i): str(name) for i, name in labels.items() if name != f"LABEL_{i}"}
-
-
-def _tokens(subject: Any, row: Float[Tensor, " vocabulary"], position: int) -> Iterator[Choice]:
-    """The most probable tokens at a position."""
-    best = row.float().softmax(-1).topk(min(MOST, len(row)))
-    for token, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True):
-        yield Choice(_text(subject, token), NextToken(token, position), probability)
-
-
-def _spoken(subject: Any, inputs: Mapping[str, Any], output: Any) -> Iterator[Choice]:
-    """The tokens that an encoder-decoder said."""
-    said = inputs["decoder_input_ids"][0, 1:].tolist()
-    probabilities = class_logits(output, 3)[0].float().softmax(-1)
-    for position, token in enumerate(said):
-        text = _text(subject, token)
-        probability = float(probabilities[position, token])
-        yield Choice(f"{position + 1}: {text}", NextToken(token, position), probability, token=text)
-
-
-def _going_on(subject: Any, inputs: Mapping[str, Any]) -> Iterator[Choice]:
-    """The most probable next tokens of a causal model, and the tokens that it says after the first of them."""
-    logits = class_logits(output_of(subject, inputs), 3)[0, -1]
-    first, *others = _tokens(subject, logits, -1)
-    yield replace(first, token=first.name)
-    yield from others
-    said = _continuation(subject, inputs)
-    if said.shape[1] < 2:
-        return
-    output = class_logits(output_of(subject, _longer(inputs, said)), 3)[0]
-    rows = output[-said.shape[1] - 1 : -1].float().softmax(-1)
-    for place in range(1, said.shape[1]):
-        token = int(said[0, place])
-        text, before = _text(subject, token), said[:, :place]
-        name = f"then {place + 1}: {text}"
-        yield Choice(name, NextToken(token), float(rows[place, token]), said=before, token=text)
-
-
-def _continuation(subject: Any, inputs: Mapping[str, Any]) -> Int[Tensor, "1 tokens"]:
-    """What it says by itself, up to the end token, as far as it has places for it."""
-    length = inputs["input_ids"].shape[1]
-    places = getattr(subject.config, "max_position_embeddings", None) or length + SAID
-    room = min(SAID, places - length)
-    if room < 1 or not hasattr(subject.model, "generate"):
-        return inputs["input_ids"][:, :0]
-    whole = subject.model.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=room)
-    said = whole[:, length:]
-    ends = (said[0] == getattr(subject.tokenizer, "eos_token_id", None)).nonzero() if said.shape[1] else said
-    return said[:, : int(ends[0])] if len(ends) else said
+def corners(box: Sequence[float]) -> Box:
+    """x1 y1 x2 y2, from 0 to 1, of a box given as centre and size."""
+    x, y, width, height = box
+    edges = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in edges)
+    return left, top, right, bottom
 
 
 def _longer(inputs: Mapping[str, Any], said: Int[Tensor, "1 tokens"]) -> dict[str, Any]:
-    import torch
-
     longer = {**inputs, "input_ids": torch.cat([inputs["input_ids"], said], 1)}
     if "attention_mask" in inputs:
         longer["attention_mask"] = torch.cat([inputs["attention_mask"], torch.ones_like(said)], 1)
     return longer
-
-
-def _text(subject: Any, token: int) -> str:
-    from heedmap.models.labels import token_labels
-
-    return str(token) if subject.tokenizer is None else token_labels(subject.tokenizer, [token])[0]

@@ -14,7 +14,7 @@ from heedmap.picture import Geometry, Picture
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from heedmap.models.model import Subject
+    from heedmap.models.model import Model
 
 SIDE = 384
 EMPTY = (128, 128, 128)
@@ -23,8 +23,8 @@ AS_SEEN = "the picture is as the model saw it"
 NOT_GIVEN = "no picture was given: places on a square"
 
 
-def pictures(subject: Subject, images: Sequence[Any], boxes: Sequence[Any]) -> list[Picture]:
-    """For each sample its picture; arguments and errors as for :meth:`Subject.picture`, None: not given."""
+def pictures(subject: Model, images: Sequence[Any], boxes: Sequence[Any]) -> list[Picture]:
+    """For each sample its picture; arguments and errors as for :meth:`Model.picture`, None: not given."""
     count = max(len(images), len(boxes))
     if {len(images), len(boxes)} - {1, count}:
         raise InputError(f"there are {len(images)} images and {len(boxes)} sets of boxes; give one of both a sample")
@@ -34,7 +34,7 @@ def pictures(subject: Subject, images: Sequence[Any], boxes: Sequence[Any]) -> l
     return [_picture(image, geometry, note, where) for (image, geometry, note), where in made]
 
 
-def _shown(subject: Subject, images: Sequence[Any]) -> list[tuple[Any, Geometry | None, str]]:
+def _shown(subject: Model, images: Sequence[Any]) -> list[tuple[Any, Geometry | None, str]]:
     if any(image is None for image in images):
         return [(None, None, NOT_GIVEN) for _ in images]
     if "image" not in subject.kind_row.takes:

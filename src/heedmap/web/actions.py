@@ -86,7 +86,7 @@ class Actions:
         asked, error = attempt(lambda: self._handlers.predict(model, given(*values), tell))
         if asked is None:
             return parts.error(error), *self._no_answers(model)
-        choices = [(str(choice), place) for place, choice in enumerate(asked.predictions.choices)]
+        choices = [(str(choice), place) for place, choice in enumerate(asked.predictions)]
         label = f"{asked.predictions.about}: choose what to explain"
         radio = self._gr.update(choices=choices, value=None, visible=True, label=label)
         shown, error = attempt(lambda: parts.answer(asked))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heedmap.models.predictions import Choice
+from heedmap.models.predictions import Prediction
 from heedmap.printable import number
 from heedmap.render.colours import colour
 from heedmap.render.figure import image_html
@@ -32,9 +32,9 @@ LINE, HALO = (64, 224, 255), (0, 0, 0)
 LETTERS = 14
 
 
-def with_frames(picture: Picture, choices: Iterable[Choice]) -> Picture:
+def with_frames(picture: Picture, choices: Iterable[Prediction]) -> Picture:
     """``picture`` with the boxes of ``choices`` as its frames, in shares of the original."""
-    frames = {choice.name: _of_original(choice.box, picture) for choice in choices if choice.box is not None}
+    frames = {choice.label: _of_original(choice.box, picture) for choice in choices if choice.box is not None}
     return replace(picture, frames=frames)
 
 
@@ -57,15 +57,15 @@ def outlined(picture: Picture) -> Picture:
     return replace(large, image=image, frames={})
 
 
-def pressable(picture: Picture, choices: Sequence[Choice]) -> str:
+def pressable(picture: Picture, choices: Sequence[Prediction]) -> str:
     """HTML: ``picture`` with the boxes of answers on it; each is a button whose ``data-choice`` is the answer's number."""
     framed = with_frames(picture, choices)
-    placed = [(n, choice, framed.frames[choice.name]) for n, choice in enumerate(choices) if choice.box is not None]
+    placed = [(n, choice, framed.frames[choice.label]) for n, choice in enumerate(choices) if choice.box is not None]
     buttons = [
         (box, f'role="button" tabindex="{0 if k == 0 else -1}" data-choice="{n}"', str(choice), "")
         for k, (n, choice, box) in enumerate(placed)
     ]
-    words = "found: " + ", ".join(choice.name for _, choice, _ in placed)
+    words = "found: " + ", ".join(choice.label for _, choice, _ in placed)
     return _stack(outlined(framed), words, buttons, "objects that were found")
 
 

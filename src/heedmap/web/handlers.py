@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from heedmap.errors import HeedmapError, InputError
-from heedmap.models.predictions import Choice, Predictions, predictions
+from heedmap.models.predictions import Prediction, Predictions
 from heedmap.web.clickable import MOST_TOKENS, Start, from_token, within
 from heedmap.web.form_inputs import Given, Read, Takes, read, takes
 from heedmap.web.frames import MOST, with_frames
@@ -43,9 +43,9 @@ class Asked:
     predictions: Predictions
     picture: Picture | None
 
-    def choice(self, number: int | None) -> Choice:
+    def choice(self, number: int | None) -> Prediction:
         """The answer of this number, from 0; InputError where there is none."""
-        choices = self.predictions.choices
+        choices = self.predictions
         if number is None or not 0 <= number < len(choices):
             raise InputError("choose one of the model's answers first; then it can be explained")
         return choices[number]
@@ -81,7 +81,7 @@ class Handlers:
             tell("asking the model")
             _check_given(subject, found)
             kept = {role: value for role, value in found.inputs.items() if role in subject.kind_row.takes}
-            answers = predictions(subject, found.said, **kept)
+            answers = subject.predict(**kept, said=found.said)
             return Asked(model, kept.get("boxes"), answers, _picture(subject, found))
 
         return self.models.use(model, work, tell)
@@ -128,7 +128,9 @@ def attempt(work: Callable[[], Found]) -> tuple[Found | None, str]:
         return None, UNEXPECTED
 
 
-def _explanation(subject: Any, asked: Asked, choice: Choice, way: Way, begin: Start | None, tell: Tell) -> Explanation:
+def _explanation(
+    subject: Any, asked: Asked, choice: Prediction, way: Way, begin: Start | None, tell: Tell
+) -> Explanation:
     from heedmap.engine import explain, inspect
 
     check_time()
@@ -138,7 +140,7 @@ def _explanation(subject: Any, asked: Asked, choice: Choice, way: Way, begin: St
         raise InputError(f"the input is too long to explain from a token: at most {MOST_TOKENS:,} tokens; give less")
     whole = begin is not None
     found = explain(subject, inputs, target=choice.target, method=way.method, full=whole, **way.options)
-    named = found if asked.boxes is None else subject.finish(found, inputs, asked.boxes)
+    named = found if asked.boxes is None else subject.label(found, inputs, asked.boxes)
     return named if begin is None else from_token(named, begin)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heedmap.models.predictions import Choice
+from heedmap.models.predictions import Prediction
 from heedmap.printable import visible
 from heedmap.render.page import wrapped
 from heedmap.render.text import html_text
@@ -32,7 +32,7 @@ def links(name: str) -> str:
 
 def answer(asked: Asked) -> str:
     """The answers where they are, to be pressed: objects on the picture, tokens in what was said; ``""`` of others."""
-    choices = asked.predictions.choices
+    choices = asked.predictions.answers
     if asked.picture is not None and any(choice.box is not None for choice in choices):
         return wrapped(pressable(asked.picture, choices), None)
     if any(choice.token for choice in choices):
@@ -40,13 +40,13 @@ def answer(asked: Asked) -> str:
     return ""
 
 
-def _said(choices: tuple[Choice, ...]) -> str:
+def _said(choices: tuple[Prediction, ...]) -> str:
     said = [(n, choice) for n, choice in enumerate(choices) if choice.token]
     tokens = "".join(_token(n, choice, first=k == 0) for k, (n, choice) in enumerate(said))
     return f'<div class="said" dir="auto" role="group" aria-label="what the model says">{tokens}</div>'
 
 
-def _token(number: int, choice: Choice, first: bool) -> str:
+def _token(number: int, choice: Prediction, first: bool) -> str:
     name, place = html_text(str(choice)), 0 if first else -1
     shown = html_text(visible(choice.token))
     return f'<span role="button" tabindex="{place}" data-choice="{number}" title="{name}" aria-label="{name}">{shown}</span>'

@@ -107,7 +107,7 @@ def compare(
             refused[one.name] = str(error)
             continue
         seconds[one.name] = perf_counter() - began
-        found[one.name] = subject.finish(made, inputs, given.get("boxes"))
+        found[one.name] = subject.label(made, inputs, given.get("boxes"))
     if not found:
         raise InputError(f"no method fits {subject.name} here: {next(iter(refused.values()), 'none was given')}")
     maps = {name: trial.relevance(one) for name, one in found.items()}
