@@ -34,9 +34,8 @@ from heedmap.flow import Flow
 from heedmap.lrp.replay import Replay
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET, Readout, Run
-from heedmap.origin import origin
 from heedmap.outputs import Context
-from heedmap.result import Named, assembled, described, named_segments, stream_names
+from heedmap.result import Named, assembled, described, named_segments, origin, stream_names
 from heedmap.targets import Chosen, Target, as_target
 
 

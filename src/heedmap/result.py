@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
 from typing import Any
 
 import torch
@@ -19,6 +22,7 @@ from heedmap.methods import Method
 from heedmap.methods.leaves import part_rows
 from heedmap.methods.run import RowsOf, Run
 from heedmap.targets import Chosen, Context
+from heedmap.version import __version__
 
 SEGMENTS = {
     "input_ids": "text",
@@ -272,3 +276,29 @@ def _read_rows(run: Run | None, stream: int) -> tuple[tuple[int, ...], ...] | No
         return None
     weights = run.readouts[stream].weights[:, 0]
     return tuple(tuple(row.nonzero()[:, 0].tolist()) for row in weights)
+
+
+LIBRARIES = ("torch", "transformers")
+
+
+def origin(model: Any, name: str | None = None) -> dict[str, str]:
+    """Name and class of a model, and the versions that ran it.
+
+    Args:
+        model: the module.
+        name: what it was loaded from, where that is known.
+    """
+    given = name or getattr(getattr(model, "config", None), "_name_or_path", "") or ""
+    return {**({"model": str(given)} if given else {}), "class": type(model).__name__, **versions()}
+
+
+@cache
+def versions() -> dict[str, str]:
+    """``heedmap``, ``python`` and the libraries under it → version."""
+    found = {"heedmap": __version__, "python": python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:  # a module may run without transformers
+            continue
+    return found

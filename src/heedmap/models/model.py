@@ -13,7 +13,7 @@ from heedmap.models.decoder import spoken, worded
 from heedmap.models.image import pixels, unprocessed
 from heedmap.models.inputs import listed, placed, samples, tensors
 from heedmap.models.kinds import Kind
-from heedmap.models.naming import segment_joints, segment_labels
+from heedmap.models.labels import segment_joints, segment_labels
 from heedmap.models.preprocessing import geometries, sizes, trimmed
 from heedmap.models.processors import Processors
 from heedmap.models.word_targets import Speech, special_ids, token_text, unwritten_ids
@@ -316,7 +316,7 @@ class Model:
             InputError: there is neither an image nor places of boxes, the lists are of unequal length, or the model
                 cuts an image to pieces.
         """
-        from heedmap.models.scene import pictures
+        from heedmap.models.image import pictures
 
         made = pictures(self, listed(image), listed(boxes))
         return made if isinstance(image, list) or isinstance(boxes, list) else made[0]
