@@ -51,6 +51,10 @@ class Wrapped(Protocol):
     def labels(self) -> Mapping[int, str] | None:
         """Class index → name, where they are not in ``model.config.id2label``."""
 
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, or None."""
+
     def resolve_target(self, target: Any, inputs: Mapping[str, Any]) -> Any:
         """``target`` with words replaced by tokens, and None by the model's own default."""
 

@@ -7,52 +7,20 @@ import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from heedmap.attention.record import Attention, Place
 from heedmap.errors import AttentionError, GradientError
-
-if TYPE_CHECKING:
-    from heedmap.attention.record import Attention
 
 _OWN = str(Path(__file__).parents[1])
 _BETWEEN = (_OWN, str(Path(torch.__file__).parent))
 """Folders of what lies between the model's source and the recorder."""
 _FIRST = str(Path(__file__).with_name("forward.py"))
 """Where the model is called."""
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """A line of the model's source, and the module that it runs in.
-
-    Attributes:
-        file, line, function: the innermost that are neither torch's nor heedmap's; torch's, of a model made of these alone.
-        module: the innermost module whose method runs there.
-        model: the outermost.
-    """
-
-    file: str
-    line: int
-    function: str
-    module: weakref.ref[nn.Module] | None
-    model: weakref.ref[nn.Module] | None
-
-    def __str__(self) -> str:
-        name = self._module()
-        return f"{self.file}:{self.line} in {self.function}" + (f", module {name}" if name else "")
-
-    def _module(self) -> str:
-        module, model = (None if r is None else r() for r in (self.module, self.model))
-        if module is None or model is None:
-            return ""
-        name = next((name for name, m in model.named_modules() if m is module), "")
-        return f"{name!r} ({type(module).__name__})" if name else type(module).__name__
 
 
 def here() -> Place | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from heedmap.attention.places import Place
 
 Heads = Float[Tensor, "batch heads rows features"]
 Query = Float[Tensor, "batch heads queries depth"]
@@ -51,6 +50,34 @@ class Layout(NamedTuple):
         if self.heads_first:
             return tensor.reshape(-1, self.batch, *tensor.shape[-2:]).transpose(0, 1)
         return tensor.reshape(self.batch, -1, *tensor.shape[-2:])
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A line of the model's source, and the module that it runs in.
+
+    Attributes:
+        file, line, function: the innermost that are neither torch's nor heedmap's; torch's, of a model made of these alone.
+        module: the innermost module whose method runs there.
+        model: the outermost.
+    """
+
+    file: str
+    line: int
+    function: str
+    module: weakref.ref[nn.Module] | None
+    model: weakref.ref[nn.Module] | None
+
+    def __str__(self) -> str:
+        name = self._module()
+        return f"{self.file}:{self.line} in {self.function}" + (f", module {name}" if name else "")
+
+    def _module(self) -> str:
+        module, model = (None if r is None else r() for r in (self.module, self.model))
+        if module is None or model is None:
+            return ""
+        name = next((name for name, m in model.named_modules() if m is module), "")
+        return f"{name!r} ({type(module).__name__})" if name else type(module).__name__
 
 
 @dataclass(eq=False)

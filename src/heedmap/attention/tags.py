@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from heedmap.attention import operations as ops
-from heedmap.attention.places import Place
-from heedmap.attention.record import Side
+from heedmap.attention.record import Place, Side
 
 
 @dataclass(eq=False)

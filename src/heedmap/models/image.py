@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from heedmap.models.model import Model
 
 CHANNELS = (1, 3, 4)
+SIDE = 384
+EMPTY = (128, 128, 128)
+"""Side in pixels and colour of the square that stands for a picture that nobody gave."""
+AS_SEEN = "the picture is as the model saw it"
+NOT_GIVEN = "no picture was given: places on a square"
 
 
 def rgb(image: Any) -> Image:
@@ -94,36 +98,8 @@ def unprocessed(values: Float[Tensor, "channels rows columns"], processor: Any) 
     return Image.fromarray(colours.permute(1, 2, 0).contiguous().numpy())
 
 
-SIDE = 384
-EMPTY = (128, 128, 128)
-"""Side in pixels and colour of the square that stands for a picture that nobody gave."""
-AS_SEEN = "the picture is as the model saw it"
-NOT_GIVEN = "no picture was given: places on a square"
-
-
-def pictures(subject: Model, images: Sequence[Any], boxes: Sequence[Any]) -> list[Picture]:
-    """For each sample its picture; arguments and errors as for :meth:`Model.picture`, None: not given."""
-    count = max(len(images), len(boxes))
-    if {len(images), len(boxes)} - {1, count}:
-        raise InputError(f"there are {len(images)} images and {len(boxes)} sets of boxes; give one of both a sample")
-    places = [_places(one) for one in (list(boxes) * count if len(boxes) == 1 else boxes)]
-    shown = _shown(subject, list(images) * count if len(images) == 1 else images)
-    made = zip(shown, places, strict=True)
-    return [_drawn(image, geometry, note, where) for (image, geometry, note), where in made]
-
-
-def _shown(subject: Model, images: Sequence[Any]) -> list[tuple[Any, Geometry | None, str]]:
-    if any(image is None for image in images):
-        return [(None, None, NOT_GIVEN) for _ in images]
-    if "image" not in subject.kind_row.takes:
-        return [(rgb(image), None, "") for image in images]
-    try:
-        return [(rgb(i), g, "") for i, g in zip(images, subject.geometry(list(images)), strict=True)]
-    except InputError:
-        return [(image, None, AS_SEEN) for image in subject.shown_image(list(images))]
-
-
-def _drawn(image: Any, geometry: Geometry | None, note: str, places: Float[np.ndarray, "boxes 4"] | None) -> Picture:
+def drawn(image: Any, geometry: Geometry | None, note: str, places: Float[np.ndarray, "boxes 4"] | None) -> Picture:
+    """The picture with places on it, (boxes, 4); InputError where there is neither."""
     from PIL import Image
 
     if image is None and places is None:
@@ -132,7 +108,7 @@ def _drawn(image: Any, geometry: Geometry | None, note: str, places: Float[np.nd
     return Picture(shown, geometry or Geometry.whole(shown.size), places, note=note)
 
 
-def _places(boxes: Any) -> Float[np.ndarray, "boxes 4"] | None:
+def box_places(boxes: Any) -> Float[np.ndarray, "boxes 4"] | None:
     """The places of one sample's boxes, where they are known."""
     found = boxes.get("boxes") if isinstance(boxes, Mapping) else None
     if found is None:

@@ -15,7 +15,7 @@ from heedmap.models.text import joint_inputs, text_inputs
 if TYPE_CHECKING:
     from torch import nn
 
-    from heedmap.models.model import Model
+    from heedmap.models.processors import Processors
 
 
 def listed(value: Any) -> list[Any]:
@@ -51,14 +51,19 @@ def samples(kind: Kind, name: str, given: Mapping[str, Any]) -> dict[str, list[A
     return {role: entries * batch if len(entries) == 1 else entries for role, entries in lists.items()}
 
 
-def tensors(subject: Model, given: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    """Everything that the processors make of the samples, under transformers' names.
+def tensors(
+    processors: Processors, name: str, config: Any, parameters: Sequence[str], given: Mapping[str, Sequence[Any]]
+) -> dict[str, Any]:
+    """Everything that a model's processors make of the samples, under transformers' names.
+
+    Args:
+        processors, name, config, parameters: the model's.
+        given: see :func:`samples`.
 
     Raises:
         InputError: an input in a form that the model cannot take.
         ModelLoadError: the model came without a processor that is needed.
     """
-    processors, name, config = subject.processors, subject.name, subject.config
     if processors.joint is not None and len(given) > 1:
         return joint_inputs(processors, name, given, config)
     made: dict[str, Any] = {}
@@ -66,9 +71,9 @@ def tensors(subject: Model, given: Mapping[str, Sequence[Any]]) -> dict[str, Any
         made |= text_inputs(processors.need("tokenizer", name), given["text"], config)
     if "image" in given:
         made |= pixels(processors.need("image", name), given["image"])
-        made |= _stretched(made["pixel_values"], subject)
+        made |= _stretched(made["pixel_values"], config, parameters)
     if "boxes" in given:
-        made |= box_inputs(given["boxes"], subject.parameters, config)
+        made |= box_inputs(given["boxes"], parameters, config)
     if "audio" in given:
         extractor = processors.need("audio", name)
         made |= sound_inputs(extractor, [clip(one, extractor.sampling_rate) for one in given["audio"]])
@@ -89,10 +94,10 @@ def placed(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     return {name: put(value) for name, value in inputs.items()}
 
 
-def _stretched(pixel_values: Any, subject: Model) -> dict[str, bool]:
+def _stretched(pixel_values: Any, config: Any, parameters: Sequence[str]) -> dict[str, bool]:
     """Position embeddings are stretched where the processor's size is not the model's own, if the model can do that."""
-    size = getattr(getattr(subject.config, "vision_config", subject.config), "image_size", None)
-    if size is None or "interpolate_pos_encoding" not in subject.parameters:
+    size = getattr(getattr(config, "vision_config", config), "image_size", None)
+    if size is None or "interpolate_pos_encoding" not in parameters:
         return {}
     own = (size, size) if isinstance(size, int) else tuple(size)
     return {} if tuple(pixel_values.shape[-2:]) == own else {"interpolate_pos_encoding": True}

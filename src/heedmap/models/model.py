@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from heedmap.errors import InputError
 from heedmap.models.boxes import box_names
 from heedmap.models.decoder import spoken, worded
-from heedmap.models.image import pixels, unprocessed
+from heedmap.models.image import AS_SEEN, NOT_GIVEN, box_places, drawn, pixels, rgb, unprocessed
 from heedmap.models.inputs import listed, placed, samples, tensors
 from heedmap.models.kinds import Kind
 from heedmap.models.labels import segment_joints, segment_labels
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from heedmap.flow import Flow
     from heedmap.models.predictions import Predictions
     from heedmap.outputs import Context
+    from heedmap.picture import Geometry
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -110,7 +111,9 @@ class Model:
             ModelLoadError: the model came without the processor for it.
         """
         given = {"text": text, "image": image, "boxes": boxes, "audio": audio}
-        made = tensors(self, samples(self.kind_row, self.name, given))
+        made = tensors(
+            self.processors, self.name, self.config, self.parameters, samples(self.kind_row, self.name, given)
+        )
         known = {self.renamed.get(name, name): value for name, value in made.items() if name in self.parameters}
         inputs = placed(known, self.model)
         return inputs | self._decoder(inputs, decoder_input_ids)
@@ -316,10 +319,27 @@ class Model:
             InputError: there is neither an image nor places of boxes, the lists are of unequal length, or the model
                 cuts an image to pieces.
         """
-        from heedmap.models.image import pictures
-
-        made = pictures(self, listed(image), listed(boxes))
+        images, places = listed(image), listed(boxes)
+        count = max(len(images), len(places))
+        if {len(images), len(places)} - {1, count}:
+            raise InputError(
+                f"there are {len(images)} images and {len(places)} sets of boxes; give one of both a sample"
+            )
+        shown = self._shown(images * count if len(images) == 1 else images)
+        where = [box_places(one) for one in (places * count if len(places) == 1 else places)]
+        made = [drawn(*picture, places) for picture, places in zip(shown, where, strict=True)]
         return made if isinstance(image, list) or isinstance(boxes, list) else made[0]
+
+    def _shown(self, images: Sequence[Any]) -> list[tuple[Any, Geometry | None, str]]:
+        """Each image, where on it the model looked, and a note; see :func:`heedmap.models.image.drawn`."""
+        if any(image is None for image in images):
+            return [(None, None, NOT_GIVEN) for _ in images]
+        if "image" not in self.kind_row.takes:
+            return [(rgb(image), None, "") for image in images]
+        try:
+            return [(rgb(i), g, "") for i, g in zip(images, self.geometry(list(images)), strict=True)]
+        except InputError:
+            return [(image, None, AS_SEEN) for image in self.shown_image(list(images))]
 
     def _image_processor(self) -> Any:
         if "image" not in self.kind_row.takes:

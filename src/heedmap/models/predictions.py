@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor, nn
 
-    from heedmap.models.model import Model
+    from heedmap.engine import Wrapped
 
 SURE, MOST_OBJECTS, LEAST_OBJECTS = 0.5, 12, 3
 """Objects are told from this probability on, so many at most; where there are none, so many of the most probable."""
@@ -104,7 +104,7 @@ class Predictions:
         return dict(self.inputs) if prediction.said is None else _longer(self.inputs, prediction.said)
 
 
-def predict(model: nn.Module | Model, inputs: Any) -> Predictions:
+def predict(model: nn.Module | Wrapped, inputs: Any) -> Predictions:
     """What a model answers to one sample; it is left as it was found.
 
     Args:
@@ -131,7 +131,7 @@ class _Answers:
     """What there is in one output."""
 
     module: nn.Module
-    subject: Model | None
+    subject: Wrapped | None
     context: Context
     output: Any
 
