@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 Heads = Float[Tensor, "batch heads rows features"]
 Query = Float[Tensor, "batch heads queries depth"]
