@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from heedmap.atomic import write_atomically
-from heedmap.errors import FileFormatError, UnknownNameError
+from heedmap.errors import FileFormatError, InputError, UnknownNameError
 from heedmap.flow import Flow
 
 if TYPE_CHECKING:
@@ -46,6 +46,17 @@ class Segment:
     grid: tuple[int, int] | None = None
     labels: tuple[tuple[str, ...], ...] | None = None
     joints: tuple[str, ...] | None = None
+
+    def sample(self, index: int) -> Segment:
+        """Sample ``index``, from 0, as a segment of a batch of one."""
+        one = slice(index, index + 1)
+        return replace(
+            self,
+            relevance=self.relevance[one],
+            positions=self.positions[one],
+            labels=None if self.labels is None else self.labels[one],
+            joints=None if self.joints is None else self.joints[one],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +162,7 @@ class ExplanationData:
         labels = self.prediction_labels
         return replace(
             self,
-            segments={name: _segment(segment, one) for name, segment in self.segments.items()},
+            segments={name: segment.sample(index) for name, segment in self.segments.items()},
             target=self.target[one],
             scores=self.scores[one],
             prediction=None if self.prediction is None else self.prediction[one],
@@ -160,6 +171,59 @@ class ExplanationData:
             maps={pair: whole[one] for pair, whole in self.maps.items()},
             top=None if self.top is None else _top_of(self.top, one),
         )
+
+    def block(self, rows: str, columns: str, index: int = 0) -> Float[Tensor, "rows columns"] | None:
+        """R^{sx} of sample ``index``: how much each token of one segment counts in each token of another.
+
+        ``maps`` are keyed by streams, and where a stream has several segments by these; here both are segments.
+
+        Args:
+            rows: name of the segment whose tokens draw.
+            columns: name of the segment that they draw from.
+            index: the sample.
+
+        Returns:
+            float32; 0 for a token that the model did not take in; None where the map is not kept (``full=True`` keeps it).
+        """
+        a, b = self.segment(rows), self.segment(columns)
+        whole = self.maps.get((rows, columns))
+        if whole is None:
+            return None
+        found = whole[index].float()
+        if (rows, columns) != (a.stream, b.stream):
+            return found
+        down, across = a.positions[index], b.positions[index]
+        kept = found[down.clamp(min=0)][:, across.clamp(min=0)]
+        return kept.masked_fill(~((down >= 0)[:, None] & (across >= 0)), 0.0)
+
+    def from_tokens(self, segment: str, tokens: Sequence[int], words: str) -> Self:
+        """What some tokens drew from the others: the sum of their rows of the whole maps R^{sx}, of a batch of one.
+
+        A token's share of itself is left out, as in the whole map.
+
+        Args:
+            segment: name of theirs.
+            tokens: their indices in it, from 0.
+            words: what they are called.
+
+        Raises:
+            UnknownNameError: no such segment.
+            InputError: no such token, or no map is kept of what they draw.
+        """
+        count = self.segment(segment).relevance.shape[1]
+        if max(tokens) >= count:
+            raise InputError(f"{segment} has {count} tokens, and no token {max(tokens)}")
+        segments = {}
+        for name, other in self.segments.items():
+            whole = self.block(segment, name)
+            if whole is not None:
+                rows = whole[list(tokens)].clone()
+                if name == segment:
+                    rows[range(len(rows)), list(tokens)] = 0.0
+                segments[name] = replace(other, relevance=rows.sum(0)[None])
+        if not segments:
+            raise InputError(f"nothing is known of what {segment} draws; click a token of another part")
+        return replace(self, segments=segments, target=(f"{self.target[0]}, by way of {words}",), maps={}, top=None)
 
     # -- file -------------------------------------------------------------------------------------------------------
 
@@ -282,16 +346,6 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return tensors, json.loads(meta["json"])
     except (KeyError, ValueError) as error:
         raise FileFormatError(f"{path} is a heedmap file but its header is damaged; save it again") from error
-
-
-def _segment(segment: Segment, one: slice) -> Segment:
-    return replace(
-        segment,
-        relevance=segment.relevance[one],
-        positions=segment.positions[one],
-        labels=None if segment.labels is None else segment.labels[one],
-        joints=None if segment.joints is None else segment.joints[one],
-    )
 
 
 def _flow(flow: Flow, one: slice) -> Flow:

@@ -15,9 +15,9 @@ from page_people import CallError, Person, downloaded, file_data, png
 
 import heedmap
 from heedmap.render.data import to_json
-from heedmap.web.limits import Limits
+from heedmap.web.form_inputs import offered, sample
 from heedmap.web.server import serving
-from heedmap.web.zoo_samples import offered, sample
+from heedmap.web.uploads import Limits
 
 pytest.importorskip("gradio", reason="the page needs gradio; pip install 'heedmap[app]'")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # within Gradio

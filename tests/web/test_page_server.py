@@ -20,8 +20,8 @@ from PIL import Image
 import heedmap
 from heedmap.models.media import read_image
 from heedmap.render.data import to_json
+from heedmap.web.form_inputs import offered, sample
 from heedmap.web.server import serving
-from heedmap.web.zoo_samples import offered, sample
 
 pytest.importorskip("gradio", reason="the page needs gradio; pip install 'heedmap[app]'")
 pytestmark = pytest.mark.filterwarnings(  # within Gradio and its client: of pandas, and of files left to be closed

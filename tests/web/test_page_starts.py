@@ -15,13 +15,11 @@ from heedmap.errors import InputError, OptionError, UnknownNameError
 from heedmap.methods import METHODS
 from heedmap.render.data import to_data
 from heedmap.web import parts
-from heedmap.web.clickable import MOST_TOKENS, Start, start
-from heedmap.web.form_inputs import Given
+from heedmap.web.form_inputs import Given, offered, sample
 from heedmap.web.handlers import Asked, Handlers
-from heedmap.web.limits import Limits
-from heedmap.web.method_options import Way, options_label, way
+from heedmap.web.method_options import MOST_TOKENS, Start, Way, options_label, start, way
 from heedmap.web.models import Models
-from heedmap.web.zoo_samples import offered, sample
+from heedmap.web.uploads import Limits
 from models import builders
 
 TEXT = "dog red ; cat blue ; sun green ? cat"
@@ -129,7 +127,7 @@ def test_methods_without_a_whole_map_say_which_have_one(handlers: Handlers) -> N
 def test_maps_that_would_be_too_large_are_not_made(handlers: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
     found = handlers.predict("zoo/gpt-lists", Given(TEXT))
     assert MOST_TOKENS >= 1024
-    monkeypatch.setattr("heedmap.web.clickable.MOST_TOKENS", 5)
+    monkeypatch.setattr("heedmap.web.method_options.MOST_TOKENS", 5)
     with pytest.raises(InputError, match="too long to explain from a token"):
         handlers.explain(found, 0, [GENERIC], Start("text", (1,)))
     assert "data-start" not in handlers.explain(found, 0, [GENERIC]).html()
@@ -154,7 +152,7 @@ def test_each_word_and_patch_of_the_map_is_a_button(tmp_path: Path, handlers: Ha
 
 def test_found_objects_are_buttons_where_they_are(tmp_path: Path, handlers: Handlers) -> None:
     found = asked(handlers, "zoo/detr-shapes", tmp_path)
-    html = parts.answer(found)
+    html = parts.answer(found.picture, found.predictions.answers)
     for number, choice in enumerate(found.predictions):
         (button,) = re.findall(rf'<b [^>]*data-choice="{number}"[^>]*>', html)
         places = dict(re.findall(r"(left|top|width|height):([\d.]+)%", button))
@@ -165,9 +163,11 @@ def test_found_objects_are_buttons_where_they_are(tmp_path: Path, handlers: Hand
 
 
 def test_said_tokens_are_buttons_in_their_order(handlers: Handlers) -> None:
-    html = parts.answer(handlers.predict("zoo/bart-dates", Given("31.10.1924")))
+    asked = handlers.predict("zoo/bart-dates", Given("31.10.1924"))
+    html = parts.answer(asked.picture, asked.predictions.answers)
     assert "".join(re.findall(r">([^<>]+)</span>", html)) == "1924-10-31"
-    html = parts.answer(handlers.predict("zoo/gpt-lists", Given(TEXT)))
+    asked = handlers.predict("zoo/gpt-lists", Given(TEXT))
+    html = parts.answer(asked.picture, asked.predictions.answers)
     assert re.findall(r'data-choice="(\d+)"', html)[0] == "0"
     assert "blue" in html
 

@@ -20,12 +20,11 @@ from heedmap.errors import InputError
 from heedmap.models.media import read_audio, read_boxes, read_image
 from heedmap.render.data import to_data
 from heedmap.web import uploads
-from heedmap.web.form_inputs import Given
+from heedmap.web.form_inputs import Given, offered, sample
 from heedmap.web.handlers import Handlers
-from heedmap.web.limits import Limits
 from heedmap.web.method_options import Way
 from heedmap.web.models import Models
-from heedmap.web.zoo_samples import offered, sample
+from heedmap.web.uploads import Limits
 from models import builders
 
 GENERIC = Way("generic", {})

@@ -23,14 +23,13 @@ from heedmap.errors import (
     UnknownNameError,
 )
 from heedmap.render.data import to_json
-from heedmap.web.form_inputs import Given
+from heedmap.web.form_inputs import Given, offered, sample
 from heedmap.web.handlers import UNEXPECTED, Asked, Handlers, attempt
-from heedmap.web.libraries import library
 from heedmap.web.method_options import Way, way
 from heedmap.web.middleware import Gate
 from heedmap.web.models import Models
+from heedmap.web.resources import library
 from heedmap.web.results import TYPES, Result, Results
-from heedmap.web.zoo_samples import offered, sample
 
 TEXT = "dog red ; cat blue ; sun green ? cat"
 GENERIC = Way("generic", {})

@@ -6,14 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from heedmap.web import parts
-from heedmap.web.clickable import start
 from heedmap.web.fields import Fields, given, listed
-from heedmap.web.form_inputs import Takes
+from heedmap.web.form_inputs import Takes, sample
 from heedmap.web.handlers import Asked, Handlers, attempt
-from heedmap.web.method_options import options_label, way
+from heedmap.web.method_options import options_label, start, way
 from heedmap.web.models import Tell
-from heedmap.web.results import Result, Results
-from heedmap.web.zoo_samples import sample
+from heedmap.web.results import Result, Results, links
 
 Values = tuple[Any, ...]
 ANSWERS = 7
@@ -89,7 +87,7 @@ class Actions:
         choices = [(str(choice), place) for place, choice in enumerate(asked.predictions)]
         label = f"{asked.predictions.about}: choose what to explain"
         radio = self._gr.update(choices=choices, value=None, visible=True, label=label)
-        shown, error = attempt(lambda: parts.answer(asked))
+        shown, error = attempt(lambda: parts.answer(asked.picture, asked.predictions.answers))
         return parts.error(error), radio, shown or "", parts.hint(model, bool(listed(model))), "", asked, ""
 
     def _explain(self, tell: Tell, asked: Asked | None, choice: int | None, begin: str, *methods: Any) -> Values:
@@ -105,7 +103,7 @@ class Actions:
         if found is None:
             return parts.error(error), "", ""
         result, html = found
-        return "", html, parts.links(self._results.keep(result))
+        return "", html, links(self._results.keep(result))
 
     def _whole(self, tell: Tell, asked: Asked | None, choice: int | None, _begin: str, *method: Any) -> Values:
         """From the answer itself, not from a token."""

@@ -6,8 +6,7 @@ from abc import ABCMeta
 from pathlib import Path
 from typing import Any
 
-from heedmap.web.form_inputs import Given, Takes
-from heedmap.web.zoo_samples import Material, offered
+from heedmap.web.form_inputs import Given, Material, Takes, offered
 
 PICTURE = {"label": "Picture", "type": "filepath", "sources": ["upload", "clipboard"], "elem_id": "image"}
 SOUND = {"label": "Sound: a 16-bit .wav file", "type": "filepath", "sources": ["upload"], "elem_id": "audio"}

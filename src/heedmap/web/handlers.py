@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from heedmap.errors import HeedmapError, InputError
 from heedmap.models.predictions import Prediction, Predictions
-from heedmap.web.clickable import MOST_TOKENS, Start, from_token, within
 from heedmap.web.form_inputs import Given, Read, Takes, read, takes
-from heedmap.web.frames import MOST, with_frames
-from heedmap.web.limits import Limits
-from heedmap.web.method_options import Way, check_starts
+from heedmap.web.method_options import MOST_TOKENS, Start, Way, check_starts, from_token, within
 from heedmap.web.models import Models, Tell, check_time
+from heedmap.web.parts import MOST, with_frames
 from heedmap.web.results import Result
+from heedmap.web.uploads import Limits
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation

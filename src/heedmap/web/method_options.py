@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from heedmap.errors import OptionError, UnknownNameError
-from heedmap.web.limits import Limits
+from heedmap.errors import InputError, OptionError, UnknownNameError
+from heedmap.render.choose import place
+from heedmap.render.sample import sample
+from heedmap.web.uploads import Limits
+
+if TYPE_CHECKING:
+    from heedmap.explanation import Explanation
+    from heedmap.explanation_data import Segment
+    from heedmap.flow import Flow
 
 LETTERS = 500
 """Characters of all options of a method."""
@@ -88,3 +96,51 @@ def _option(name: str, default: Any, choices: tuple[str, ...]) -> str:
 
     shown = default if isinstance(default, str) else json.dumps(default)
     return f"{name}={shown}" + (f" ({' or '.join(choices)})" if choices else "")
+
+
+MOST_TOKENS = 2048
+"""Of a stream: a whole map has as many rows as columns."""
+WRITTEN = re.compile(r"(\w{1,60}):(\d{1,6}(?:,\d{1,6}){0,63})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Tokens of a segment, such as those of one word.
+
+    Attributes:
+        segment: its name.
+        tokens: their indices in it.
+    """
+
+    segment: str
+    tokens: tuple[int, ...]
+
+
+def start(text: str) -> Start | None:
+    """What ``data-start`` of a button says, see :mod:`heedmap.render.starts`; None of ``""``; else InputError."""
+    if not text:
+        return None
+    found = WRITTEN.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise InputError("this is no token of the map; click one of the map that is shown")
+    return Start(found[1], tuple(map(int, found[2].split(","))))
+
+
+def within(flow: Flow) -> bool:
+    """Whether whole maps of the streams are small enough to be made."""
+    return max((stream.tokens for stream in flow.streams), default=0) <= MOST_TOKENS
+
+
+def from_token(explanation: Explanation, begin: Start) -> Explanation:
+    """See :meth:`heedmap.explanation_data.ExplanationData.from_tokens`."""
+    asked = explanation.segment(begin.segment)
+    if max(begin.tokens) >= asked.relevance.shape[1]:
+        raise InputError(f"{begin.segment} has {asked.relevance.shape[1]} tokens, and no token {max(begin.tokens)}")
+    return explanation.from_tokens(begin.segment, begin.tokens, _name(asked, begin))
+
+
+def _name(asked: Segment, begin: Start) -> str:
+    shown = sample(asked)
+    if asked.grid is None:
+        return f"“{''.join(shown.labels[i] for i in begin.tokens)}” of {asked.name}"
+    return " and ".join(f"{asked.name}, {place(asked, shown, i)}" for i in begin.tokens)

@@ -10,10 +10,9 @@ from heedmap.web.actions import Actions
 from heedmap.web.fields import Fields, listed
 from heedmap.web.form_inputs import Takes
 from heedmap.web.handlers import Handlers, attempt
-from heedmap.web.libraries import library
 from heedmap.web.method_options import options_label
+from heedmap.web.resources import asset, library
 from heedmap.web.results import Results
-from heedmap.web.script import KEYS, SCRIPT
 
 TITLE = "heedmap"
 KEPT_SECONDS = 3600
@@ -56,7 +55,7 @@ class _Page:
         """Place the parts, then say what happens to each."""
         gr, models = self.gr, self.handlers.models.names
         head = f"<h1>heedmap</h1><p>What does an answer rest on? {html_text(str(self.handlers.limits))}</p>"
-        gr.HTML(head, js_on_load=KEYS)
+        gr.HTML(head, js_on_load=asset("keys.js"))
         takes, _ = attempt(lambda: self.handlers.takes(models[0]))
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
@@ -81,7 +80,10 @@ class _Page:
             self.both = gr.Button("Compare", elem_id="compare")
 
     def _shown(self, first: str) -> None:
-        gr, plain = self.gr, {"apply_default_css": False, "elem_classes": "heedmap-result", "js_on_load": SCRIPT}
+        gr, plain = (
+            self.gr,
+            {"apply_default_css": False, "elem_classes": "heedmap-result", "js_on_load": asset("page.js")},
+        )
         self.message = gr.HTML(elem_id="message")
         self.answer = gr.HTML(elem_id="answer", **plain)
         self.shown = gr.HTML(parts.hint(first, bool(listed(first))), elem_id="result", **plain)

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from heedmap.models.predictions import Prediction
-from heedmap.printable import visible
+from heedmap.printable import number, visible
+from heedmap.render.colours import colour
+from heedmap.render.figure import image_html
+from heedmap.render.fonts import drawable
 from heedmap.render.page import wrapped
+from heedmap.render.sample import sample
+from heedmap.render.scale import Scale, token_scale
+from heedmap.render.starts import button
 from heedmap.render.text import html_text
-from heedmap.web.frames import pressable
-from heedmap.web.handlers import Asked
-from heedmap.web.results import TYPES
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+    from heedmap.explanation_data import Segment
+    from heedmap.picture import Box, Picture
 
 
 def hint(model: str, samples: bool) -> str:
@@ -22,25 +38,16 @@ def error(message: str) -> str:
     return f'<div class="heedmap-error" role="alert" dir="auto">{html_text(message)}</div>' if message else ""
 
 
-def links(name: str) -> str:
-    """Links to the files of a result."""
-    return "".join(
-        f'<a href="explained/{name}{ending}" download="heedmap{ending}">Download {ending[1:].upper()}</a>'
-        for ending in TYPES
-    )
-
-
-def answer(asked: Asked) -> str:
+def answer(picture: Picture | None, choices: Sequence[Prediction]) -> str:
     """The answers where they are, to be pressed: objects on the picture, tokens in what was said; ``""`` of others."""
-    choices = asked.predictions.answers
-    if asked.picture is not None and any(choice.box is not None for choice in choices):
-        return wrapped(pressable(asked.picture, choices), None)
+    if picture is not None and any(choice.box is not None for choice in choices):
+        return wrapped(pressable(picture, choices), None)
     if any(choice.token for choice in choices):
         return wrapped(_said(choices), None)
     return ""
 
 
-def _said(choices: tuple[Prediction, ...]) -> str:
+def _said(choices: Sequence[Prediction]) -> str:
     said = [(n, choice) for n, choice in enumerate(choices) if choice.token]
     tokens = "".join(_token(n, choice, first=k == 0) for k, (n, choice) in enumerate(said))
     return f'<div class="said" dir="auto" role="group" aria-label="what the model says">{tokens}</div>'
@@ -50,3 +57,113 @@ def _token(number: int, choice: Prediction, first: bool) -> str:
     name, place = html_text(str(choice)), 0 if first else -1
     shown = html_text(visible(choice.token))
     return f'<span role="button" tabindex="{place}" data-choice="{number}" title="{name}" aria-label="{name}">{shown}</span>'
+
+
+LEAST, MOST = 384, 1200
+"""Pixels of the longer side of a picture on the page."""
+LINE, HALO = (64, 224, 255), (0, 0, 0)
+"""Colours that no map and no usual picture has; the line lies on the wider halo."""
+LETTERS = 14
+
+
+def with_frames(picture: Picture, choices: Iterable[Prediction]) -> Picture:
+    """``picture`` with the boxes of ``choices`` as its frames, in shares of the original."""
+    frames = {choice.label: _of_original(choice.box, picture) for choice in choices if choice.box is not None}
+    return replace(picture, frames=frames)
+
+
+def outlined(picture: Picture) -> Picture:
+    """``picture`` with its frames drawn on it, and none to be drawn; the same where it has none."""
+    if not picture.frames:
+        return picture
+    from PIL import ImageDraw
+
+    large = picture.fitted(LEAST, MOST)
+    image = large.image.copy()
+    pen = ImageDraw.Draw(image)
+    for name, (left, top, right, bottom) in large.frames.items():
+        box = (left * image.width, top * image.height, right * image.width, bottom * image.height)
+        pen.rectangle(box, outline=HALO, width=4)
+        pen.rectangle(
+            [box[0] + 1, box[1] + 1, max(box[0] + 1, box[2] - 1), max(box[1] + 1, box[3] - 1)], outline=LINE, width=2
+        )
+        pen.text((box[0] + 6, box[1] + 4), drawable(name), fill=LINE, font=_font(), stroke_width=2, stroke_fill=HALO)
+    return replace(large, image=image, frames={})
+
+
+def pressable(picture: Picture, choices: Sequence[Prediction]) -> str:
+    """HTML: ``picture`` with the boxes of answers on it; each is a button whose ``data-choice`` is the answer's number."""
+    framed = with_frames(picture, choices)
+    placed = [(n, choice, framed.frames[choice.label]) for n, choice in enumerate(choices) if choice.box is not None]
+    buttons = [
+        (box, f'role="button" tabindex="{0 if k == 0 else -1}" data-choice="{n}"', str(choice), "")
+        for k, (n, choice, box) in enumerate(placed)
+    ]
+    words = "found: " + ", ".join(choice.label for _, choice, _ in placed)
+    return _stack(outlined(framed), words, buttons, "objects that were found")
+
+
+def relevant_boxes(picture: Picture, segment: Segment, clickable: bool, given: Scale | None = None) -> str:
+    """HTML: ``picture`` with the places of a segment of boxes in the colours of their relevance.
+
+    Args:
+        picture: with as many ``boxes`` as the segment has tokens.
+        segment: of one sample.
+        clickable: whether the boxes are buttons to explain from.
+        given: a scale that several maps share; None: the segment's own.
+    """
+    shown, drawn = picture.fitted(LEAST, MOST), sample(segment)
+    used = given or token_scale(segment, drawn)
+    places = [] if picture.boxes is None else [tuple(map(float, place)) for place in picture.boxes]
+    buttons = []
+    for i, (label, value, (left, top, right, bottom)) in enumerate(
+        zip(drawn.labels, drawn.values, places, strict=False)
+    ):
+        pressed = button(segment.name if clickable else "", [i], first=i == 0).strip() or 'role="img"'
+        words = f"{label}: {number(float(value))}"
+        buttons.append(((left, top, right, bottom), pressed, words, _border(used, float(value))))
+    return _stack(shown, "the picture of the boxes", buttons, f"places of {segment.name}")
+
+
+def _stack(picture: Picture, words: str, buttons: Sequence[tuple[Box, str, str, str]], about: str) -> str:
+    """A picture with things on it: place, attributes, words and border, as CSS, of each; small ones lie above large ones."""
+    large_first = sorted(buttons, key=lambda one: -(one[0][2] - one[0][0]) * (one[0][3] - one[0][1]))
+    width, height = picture.image.size
+    inside = "".join(_placed(*one) for one in large_first)
+    return (
+        f'<div class="stack" style="aspect-ratio:{width}/{height}">{image_html(picture.image, words)}'
+        f'<div class="frames" role="group" aria-label="{html_text(about)}">{inside}</div></div>'
+    )
+
+
+def _border(used: Scale, value: float) -> str:
+    place = used.places(np.asarray(value))
+    return f"border:{2 + round(3 * float(used.strength(place)))}px solid {colour(float(place), used.cmap)}"
+
+
+def _placed(box: Box, attributes: str, words: str, border: str) -> str:
+    left, top, right, bottom = box
+    place = f"left:{left:.3%};top:{top:.3%};width:{right - left:.3%};height:{bottom - top:.3%};{border}"
+    name, kind = html_text(words), ' class="box"' if border else ""
+    return f'<b{kind} {attributes} aria-label="{name}" title="{name}" style="{place}"></b>'
+
+
+@cache
+def _font() -> FreeTypeFont:
+    from matplotlib.font_manager import findfont
+    from PIL import ImageFont
+
+    return ImageFont.truetype(findfont("DejaVu Sans"), LETTERS)
+
+
+def _of_original(box: Box, picture: Picture) -> Box:
+    """A box in shares of what the model saw, in shares of the original."""
+    width, height = picture.geometry.seen
+    across, down = picture.geometry.size
+    seen = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
+    left, top, right, bottom = picture.geometry.to_original(seen)
+    return (_share(left, across), _share(top, down), _share(right, across), _share(bottom, down))
+
+
+def _share(edge: float, side: int) -> float:
+    return min(1.0, max(0.0, edge / side))

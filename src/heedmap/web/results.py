@@ -13,9 +13,8 @@ from heedmap.errors import FileFormatError
 from heedmap.render.files import WRITERS, comparison_json, figure_bytes
 from heedmap.render.page import compared, comparison_bodies, comparison_page, explanation_fragment, wrapped
 from heedmap.render.text import html_text
-from heedmap.web.clickable import within
-from heedmap.web.frames import outlined, relevant_boxes
-from heedmap.web.method_options import starts
+from heedmap.web.method_options import starts, within
+from heedmap.web.parts import outlined, relevant_boxes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -155,3 +154,11 @@ PAIR: Mapping[str, Callable[[Explanation, Explanation, Picture | None], bytes]] 
     ".json": _pair_json,
 }
 """By ending: a file of two explanations."""
+
+
+def links(name: str) -> str:
+    """Links to the files of a result."""
+    return "".join(
+        f'<a href="explained/{name}{ending}" download="heedmap{ending}">Download {ending[1:].upper()}</a>'
+        for ending in TYPES
+    )

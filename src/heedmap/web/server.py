@@ -11,13 +11,12 @@ from typing import Any
 
 from heedmap.errors import OutputError
 from heedmap.web.handlers import Handlers, attempt
-from heedmap.web.libraries import library
-from heedmap.web.limits import Limits
 from heedmap.web.middleware import Gate
 from heedmap.web.models import Models
 from heedmap.web.page import page
+from heedmap.web.resources import asset, library
 from heedmap.web.results import TYPES, Results
-from heedmap.web.script import STYLE
+from heedmap.web.uploads import Limits
 
 SESSIONS = 100
 """People whose last question is kept."""
@@ -78,7 +77,7 @@ def _settings(host: str, port: int | None, limits: Limits, folder: Path, results
         "allowed_paths": [],
         "max_file_size": limits.bytes,
         "state_session_capacity": SESSIONS,
-        "css": STYLE,
+        "css": asset("page.css"),
         "app_kwargs": {"middleware": [gate], "routes": [route]},
     }
 

@@ -1,8 +1,9 @@
-"""Libraries that only the ``app`` extra brings: Gradio, and Starlette, on which it stands."""
+"""What the page stands on: libraries that only the ``app`` extra brings (Gradio, Starlette), and its own style and scripts."""
 
 from __future__ import annotations
 
 import importlib
+from importlib.resources import files
 from typing import Any
 
 from heedmap.errors import MissingLibraryError
@@ -14,3 +15,8 @@ def library(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingLibraryError(f"the page needs {name.split('.')[0]}; pip install 'heedmap[app]'") from error
+
+
+def asset(name: str) -> str:
+    """The text of a style or a script that lies beside this module."""
+    return files("heedmap.web").joinpath(name).read_text(encoding="utf-8")
