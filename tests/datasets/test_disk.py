@@ -10,7 +10,7 @@ from PIL import Image
 
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.zoo.world import SHAPES, Shapes, ask, write_coco, write_vqa
-from heedmap.zoo.world.coco import run_lengths
+from heedmap.zoo.world.files import run_lengths
 
 NAMES = {"train": "train2014", "val": "val2014", "test": "test2015"}
 

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from heedmap.datasets import rows
+from heedmap.datasets import parquet
+from heedmap.datasets.parquet import open_table
 from heedmap.datasets.sample import Answers, Region
-from heedmap.datasets.table import open_table
 from heedmap.errors import FileFormatError, InputError, OptionError, SampleError
 
 
@@ -91,7 +91,7 @@ def test_answers_are_votes_where_ten_or_more_give_them(tmp_path):
 
 
 def _many(folder, monkeypatch, at_once):
-    monkeypatch.setattr(rows, "AT_ONCE", at_once)
+    monkeypatch.setattr(parquet, "AT_ONCE", at_once)
     for number, count in enumerate((7, 0, 5)):
         texts = [f"{number} {row} " + "x" * 50 for row in range(count)]
         columns = {"text": pa.array(texts, pa.string()), "label": pa.array([row for row in range(count)], pa.int64())}

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from heedmap.datasets.answers import CONTRACTIONS, normalised, soft_scores
 from heedmap.datasets.sample import Answers
-from heedmap.datasets.vqa import open_vqa
+from heedmap.datasets.vqa import CONTRACTIONS, normalised, open_vqa, soft_scores
 from heedmap.errors import FileFormatError, InputError, OptionError, SampleError
 from heedmap.zoo.world import Shapes, ask, write_vqa
 

@@ -8,9 +8,8 @@ import pytest
 
 from heedmap.errors import HeedmapError, InputError, UnknownNameError
 from heedmap.zoo.world import COLOURS, SHAPES, SIZES, SPLITS, Scene, Shapes, make_scene
-from heedmap.zoo.world.background import background
+from heedmap.zoo.world.drawing import OUTLINES, REACH, background
 from heedmap.zoo.world.layout import LEAST_VISIBLE, Look, draw_stamp, extent
-from heedmap.zoo.world.outlines import OUTLINES, REACH
 
 
 def facts(scene: Scene) -> list[tuple]:

@@ -19,8 +19,7 @@ from heedmap.datasets.disk import (
     read_json,
     subset_of,
 )
-from heedmap.datasets.images import picture
-from heedmap.datasets.masks import decoded
+from heedmap.datasets.images import decoded, picture
 from heedmap.datasets.sample import Found, Objects, Sample
 from heedmap.errors import FileFormatError, SampleError
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from heedmap.datasets.disk import FilePath, described, needed_file
-from heedmap.datasets.libraries import library
 from heedmap.datasets.sample import Region, Sample
 from heedmap.errors import FileFormatError, SampleError
+from heedmap.extras import library
 
 FILE = "gtsegs_ijcv.mat"
 IMAGES, MASKS, NAMES, TARGETS = "value/img", "value/gt", "value/id", "value/target"
@@ -31,7 +31,7 @@ class ImageNetSegmentation:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._h5py = library("h5py", "ImageNet-Segmentation")
+        self._h5py = library("h5py", "eval", "reading ImageNet-Segmentation needs")
         try:
             with self._h5py.File(path, "r") as file:
                 self._count = self._checked(file)

@@ -27,7 +27,7 @@ READERS: dict[str, tuple[str, str, str]] = {
         "EasyVqa",
     ),
     "eraser": ("ERASER: documents with rationales, such as the movie reviews", "eraser", "open_eraser"),
-    "parquet": ("Parquet files with columns such as text, image, label, answers, mask", "table", "open_table"),
+    "parquet": ("Parquet files with columns such as text, image, label, answers, mask", "parquet", "open_table"),
 }
 """Kind → what it is, and the module and the name of what opens it: called with a folder and options, some of which are paths."""
 

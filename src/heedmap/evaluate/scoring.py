@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from heedmap.datasets.answers import normalised
 from heedmap.datasets.sample import Answers, Match
+from heedmap.datasets.vqa import normalised
 from heedmap.errors import SampleError
 from heedmap.evaluate.answer import MULTI, all_class_names, output_of, probabilities
 from heedmap.evaluate.metrics.spelling import plain, spellings

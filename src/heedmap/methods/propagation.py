@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from heedmap.lrp.rules import RULES
-from heedmap.methods.last import last_maps, min_max
+from heedmap.methods.layers import last_maps, min_max
 from heedmap.methods.method import Method
 from heedmap.methods.rollout import Rollout
 from heedmap.methods.run import RowsOf, Run

@@ -1,15 +1,15 @@
 """Every method, by its name."""
 
-from heedmap.methods import generic, gradients, last, layers, occlusion, propagation, random, rollout
+from heedmap.methods import generic, gradients, layers, occlusion, propagation, random, rollout
 from heedmap.methods.method import Method
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         generic.METHOD,
-        last.RAW_ATTENTION,
+        layers.RAW_ATTENTION,
         rollout.METHOD,
-        last.ATTENTION_GRADCAM,
+        layers.ATTENTION_GRADCAM,
         propagation.PARTIAL_LRP,
         propagation.TRANSFORMER_ATTRIBUTION,
         propagation.FULL_LRP,

@@ -28,9 +28,8 @@ from heedmap.datasets.easy_vqa import (
     kind_of,
 )
 from heedmap.packaged.cache import fetch
-from heedmap.zoo.task import Batch
-from heedmap.zoo.tasks.heads import fixed_head
-from heedmap.zoo.tasks.tokenizers import question_tokenizer
+from heedmap.zoo.recipe import Batch
+from heedmap.zoo.tasks.tokenizers import fixed_head, question_tokenizer
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64, UInt8
@@ -67,7 +66,7 @@ def tokenizer() -> Any:
 
 
 def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import LxmertConfig, LxmertForQuestionAnswering
 
     labels = dict(enumerate(ANSWERS))
@@ -77,7 +76,7 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
 
 
 def processors() -> Sequence[Any]:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     return (tokenizer(),)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from heedmap.extras import library
 from heedmap.render.text import html_text
 from heedmap.web import parts
 from heedmap.web.actions import Actions
@@ -11,7 +12,7 @@ from heedmap.web.fields import Fields, listed
 from heedmap.web.form_inputs import Takes
 from heedmap.web.handlers import Handlers, attempt
 from heedmap.web.method_options import options_label
-from heedmap.web.resources import asset, library
+from heedmap.web.resources import asset
 from heedmap.web.results import Results
 
 TITLE = "heedmap"
@@ -31,7 +32,7 @@ def page(handlers: Handlers, results: Results) -> Any:
     Raises:
         MissingLibraryError: Gradio is not installed.
     """
-    gr = library("gradio")
+    gr = library("gradio", "app", "the page needs")
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, KEPT_SECONDS)) as blocks:
         _Page(gr, handlers, results).build()
     return blocks

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from heedmap.errors import OutputError
+from heedmap.extras import library
 from heedmap.web.handlers import Handlers, attempt
 from heedmap.web.middleware import Gate
 from heedmap.web.models import Models
 from heedmap.web.page import page
-from heedmap.web.resources import asset, library
+from heedmap.web.resources import asset
 from heedmap.web.results import TYPES, Results
 from heedmap.web.uploads import Limits
 
@@ -60,8 +61,10 @@ def serving(
 
 
 def _settings(host: str, port: int | None, limits: Limits, folder: Path, results: Results) -> dict[str, Any]:
-    gate = library("starlette.middleware").Middleware(Gate, folder=folder, most=limits.bytes + ENVELOPE)
-    route = library("starlette.routing").Route("/explained/{name}", _download(results))
+    gate = library("starlette.middleware", "app", "the page needs").Middleware(
+        Gate, folder=folder, most=limits.bytes + ENVELOPE
+    )
+    route = library("starlette.routing", "app", "the page needs").Route("/explained/{name}", _download(results))
     return {
         "server_name": host,
         "server_port": port,
@@ -84,7 +87,7 @@ def _settings(host: str, port: int | None, limits: Limits, folder: Path, results
 
 def _download(results: Results) -> Any:
     """What answers ``explained/NAME.ENDING``."""
-    response = library("starlette.responses").Response
+    response = library("starlette.responses", "app", "the page needs").Response
 
     def download(request: Any) -> Any:
         wanted = Path(request.path_params["name"])

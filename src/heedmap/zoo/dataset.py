@@ -13,7 +13,7 @@ from heedmap.zoo.samples import MATERIALS, ZooSample
 from heedmap.zoo.samples.pictures import WRONG, shown_by
 from heedmap.zoo.samples.sample import SEED, SPLIT
 from heedmap.zoo.world import distractors
-from heedmap.zoo.world.seeds import SPLITS
+from heedmap.zoo.world.scene import SPLITS
 
 TruthOf = Callable[[Any, ZooSample, int], Truth]
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -12,7 +16,7 @@ class Stage:
     """One training: a model, its data, and how long and how fast it learns.
 
     Attributes:
-        task: module that holds the functions of a :class:`heedmap.zoo.task.Task`.
+        task: module that holds the functions of a :class:`heedmap.zoo.recipe.Task`.
         settings: for the task's ``model``.
         steps: steps of the optimiser.
         batch: samples a step.
@@ -88,3 +92,36 @@ class Recipe:
 
 def _shortened(stage: Stage, steps: int) -> Stage:
     return replace(stage, steps=steps, warmup=min(stage.warmup, steps // 5), every=min(stage.every, steps))
+
+
+Batch = Mapping[str, "Tensor"]
+
+
+class Task(Protocol):
+    """The functions that a task module has. All of them are functions of their arguments alone."""
+
+    def model(self, settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+        """A new model; its random numbers come from torch's generator, which the loop has seeded.
+
+        Args:
+            settings: of the stage.
+            before: the trained model of the stage before, to take weights from; None in the first stage, and when a
+                run is resumed, since then all weights are loaded over it.
+        """
+
+    def processors(self) -> Sequence[Any]:
+        """What is saved beside the model, each with a ``save_pretrained``: tokenizer, image processor."""
+
+    def batch(self, seed: int, split: str, start: int, count: int) -> Batch:
+        """Samples ``start`` to ``start + count`` of ``"train"``, ``"val"`` or ``"test"``; ``"train"`` never ends."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The scalar to minimise on a batch of the training split."""
+
+    def scores(self, model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
+        """Scores on the first ``count`` samples of a split; the model is in eval mode and gradients are off."""
+
+
+def task_of(module: str) -> Task:
+    """The task in the module of that name."""
+    return cast(Task, import_module(module))

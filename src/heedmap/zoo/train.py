@@ -17,10 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from heedmap.atomic import check_folder, writing
 from heedmap.errors import TrainingError
 from heedmap.models.shipped import MANIFEST, verify
-from heedmap.zoo.checkpoint import read_checkpoint, write_checkpoint
 from heedmap.zoo.folder import write_folder
 from heedmap.zoo.recipe import Recipe
-from heedmap.zoo.run import Point, Run
+from heedmap.zoo.run import Point, Run, read_checkpoint, write_checkpoint
 
 CHECKPOINT = "checkpoint.pt"
 

@@ -10,9 +10,7 @@ from pathlib import Path
 
 from heedmap.datasets.disk import FilePath, needed_file
 from heedmap.datasets.features.boxes import Features, read_names
-from heedmap.datasets.features.h5 import H5Features
-from heedmap.datasets.features.npz import NpzFeatures
-from heedmap.datasets.features.tsv import TsvFeatures
+from heedmap.datasets.features.stores import H5Features, NpzFeatures, TsvFeatures
 from heedmap.errors import InputError
 
 __all__ = ["Features", "open_features"]

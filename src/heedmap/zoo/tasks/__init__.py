@@ -1,1 +1,1 @@
-"""The tasks of the recipes, a module each; see :class:`heedmap.zoo.task.Task`."""
+"""The tasks of the recipes, a module each; see :class:`heedmap.zoo.recipe.Task`."""

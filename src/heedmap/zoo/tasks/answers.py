@@ -12,10 +12,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from heedmap.errors import UnknownNameError
-from heedmap.zoo.task import Batch
-from heedmap.zoo.tasks.heads import fixed_head
+from heedmap.zoo.recipe import Batch
 from heedmap.zoo.tasks.questions import sample
-from heedmap.zoo.tasks.tokenizers import question_tokenizer
+from heedmap.zoo.tasks.tokenizers import fixed_head, question_tokenizer
 from heedmap.zoo.world import ANSWERS, COLOURS, FEATURES, KINDS, SHAPES, VOCABULARY
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def tokenizer() -> Any:
 
 
 def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
-    """See :class:`heedmap.zoo.task.Task`; the setting ``family`` is ``"visualbert"`` or ``"lxmert"``."""
+    """See :class:`heedmap.zoo.recipe.Task`; the setting ``family`` is ``"visualbert"`` or ``"lxmert"``."""
     sizes = dict(settings)
     family = sizes.pop("family")
     if family not in FAMILIES:
@@ -67,7 +66,7 @@ FAMILIES = {"visualbert": _visualbert, "lxmert": _lxmert}
 
 
 def processors() -> Sequence[Any]:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     return (tokenizer(),)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
-from heedmap.zoo.task import Batch
+from heedmap.zoo.recipe import Batch
 from heedmap.zoo.tasks.pictures import SIDE, image_processor, pixel_values, scenes
 from heedmap.zoo.tasks.places import NOTHING, PATCH, WINDOW, begin, outlines
 from heedmap.zoo.world import COLOURS, SHAPES, VOCABULARY, Scene, caption, distractors, judge
@@ -61,7 +61,7 @@ def tokenizer() -> Any:
 
 
 def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import CLIPConfig, CLIPModel
 
     ids = {name: WORDS.index(sign) for name, sign in (("pad", "<pad>"), ("bos", "<s>"), ("eos", "</s>"))}
@@ -82,7 +82,7 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
 
 
 def processors() -> Sequence[Any]:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     square = {"height": SIDE, "width": SIDE}
     return (tokenizer(), image_processor("CLIPImageProcessor", do_center_crop=False, crop_size=square))
 
@@ -116,7 +116,7 @@ def _patches(scene: Scene) -> tuple[Int64[Tensor, " patches"], Float[Tensor, "pa
 
 
 def loss(model: Any, batch: Batch) -> Tensor:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     states = model.vision_model(batch["pixel_values"]).last_hidden_state
     seen = _seen(model, states[:, :1])[:, 0]
     told = _told(model, batch["input_ids"], batch["attention_mask"])

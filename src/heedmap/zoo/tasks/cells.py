@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from heedmap.zoo.task import Batch
+from heedmap.zoo.recipe import Batch
 from heedmap.zoo.tasks import detection
 from heedmap.zoo.tasks.detection import NOTHING, batch, cell_loss, processors
 from heedmap.zoo.tasks.pictures import chunks
@@ -42,7 +42,7 @@ def _thaw(module: nn.Module) -> None:
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     return cell_loss(model, _cells(model, batch), batch)
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from heedmap.zoo.dates import DateSample, date_sample
-from heedmap.zoo.task import Batch
+from heedmap.zoo.recipe import Batch
 from heedmap.zoo.tasks.tokenizers import SPECIAL, character_tokenizer
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def tokenizer() -> Any:
 
 
 def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import BartConfig, BartForConditionalGeneration
 
     config = BartConfig(
@@ -43,19 +43,19 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
 
 
 def processors() -> Sequence[Any]:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     return (tokenizer(),)
 
 
 def batch(seed: int, split: str, start: int, count: int) -> Batch:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     samples = [date_sample(seed, split, index) for index in range(start, start + count)]
     labels = tokenizer()([sample.iso for sample in samples], return_tensors="pt")["input_ids"]
     return {**_inputs(samples), "labels": labels}
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     return model(**batch).loss
 
 

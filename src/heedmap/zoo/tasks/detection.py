@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from heedmap.errors import TrainingError
-from heedmap.zoo.task import Batch
+from heedmap.zoo.recipe import Batch
 from heedmap.zoo.tasks.pictures import SIDE, chunks, image_processor, pixel_values, scenes
 from heedmap.zoo.world import SHAPES, Scene
 
@@ -32,7 +32,7 @@ CELL_WEIGHT = 1.0
 
 
 def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
-    """See :class:`heedmap.zoo.task.Task`; the backbone's batch statistics are frozen, as DETR wants it."""
+    """See :class:`heedmap.zoo.recipe.Task`; the backbone's batch statistics are frozen, as DETR wants it."""
     from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
 
     if find_spec("scipy") is None:
@@ -84,7 +84,7 @@ def _grid(model: Any) -> Float[Tensor, "queries d"]:
 
 
 def processors() -> Sequence[Any]:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     return (image_processor("DetrImageProcessor", do_pad=False),)
 
 
@@ -119,7 +119,7 @@ def _cells(scene: Scene) -> Int64[Tensor, " cells"]:
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     present = batch["shapes"] != NOTHING
     labels = [
         {"class_labels": shapes[there], "boxes": boxes[there]}

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from heedmap.zoo.task import Batch
+from heedmap.zoo.recipe import Batch
 from heedmap.zoo.tasks.pictures import SIDE, chunks, image_processor, pixel_values, scenes
 from heedmap.zoo.tasks.places import NOTHING, PATCH, WINDOW, begin, outlines
 from heedmap.zoo.world import COLOURS, SHAPES, Object
@@ -29,7 +29,7 @@ KINDS = {"shape": slice(0, len(SHAPES)), "colour": slice(len(SHAPES), len(LABELS
 
 
 def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import ViTConfig, ViTForImageClassification
 
     rest = {key: value for key, value in settings.items() if key not in GUIDES}
@@ -49,7 +49,7 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
 
 
 def processors() -> Sequence[Any]:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     return (image_processor("ViTImageProcessor"),)
 
 
@@ -72,7 +72,7 @@ def _named(objects: Sequence[Object]) -> Float[Tensor, "objects labels"]:
 
 
 def loss(model: Any, batch: Batch) -> Tensor:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     states = model.vit(batch["pixel_values"]).last_hidden_state
     logits = model.classifier(states)
     whole = binary_cross_entropy_with_logits(logits[:, 0], batch["labels"])

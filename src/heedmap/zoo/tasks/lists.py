@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch.nn.functional import cross_entropy
 
 from heedmap.zoo.lists import KEYS, MOST, QUESTIONS, SIGNS, VALUES, list_sample, training_text
-from heedmap.zoo.task import Batch
+from heedmap.zoo.recipe import Batch
 from heedmap.zoo.tasks.tokenizers import SPECIAL, word_tokenizer
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def tokenizer() -> Any:
 
 
 def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -38,7 +38,7 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
 
 
 def processors() -> Sequence[Any]:
-    """See :class:`heedmap.zoo.task.Task`."""
+    """See :class:`heedmap.zoo.recipe.Task`."""
     return (tokenizer(),)
 
 

@@ -1,11 +1,17 @@
-"""Tokenizers with a fixed vocabulary, which transformers loads from a folder by itself."""
+"""What the tasks on words share: tokenizers with a fixed vocabulary, which transformers loads by itself, and heads that do not learn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 PAD, START, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 SPECIAL = (PAD, START, END, UNKNOWN)
@@ -51,3 +57,9 @@ def _wrapped(tokenizer: Tokenizer) -> Any:
 
     names = {"pad_token": PAD, "bos_token": START, "eos_token": END, "unk_token": UNKNOWN}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **names)
+
+
+@cache
+def fixed_head(width: int, amount: int) -> Float[Tensor, "width amount"]:
+    """A random matrix, always the same: a state of ``width`` numbers, times it, gives ``amount`` numbers."""
+    return torch.randn(width, amount, generator=torch.Generator().manual_seed(0)) / width**0.5

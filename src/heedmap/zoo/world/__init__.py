@@ -2,25 +2,22 @@
 
 Everything follows from (seed, split, index) alone, so that any sample is made without the others::
 
-    from heedmap.datasets import shapes
+    from heedmap.zoo import world
 
-    world = shapes.Shapes("test")
-    scene = world[3]
+    shapes = world.Shapes("test")
+    scene = shapes[3]
     scene.image, [(o.colour, o.shape, o.size, o.box) for o in scene.objects]
-    shapes.caption(scene).text
-    [(q.text, q.answer, q.objects) for q in shapes.ask(scene)]
-    shapes.regions(scene).features
+    world.caption(scene).text
+    [(q.text, q.answer, q.objects) for q in world.ask(scene)]
+    world.regions(scene).features
 """
 
-from heedmap.zoo.world.captions import Caption, Mention, Relation, caption
-from heedmap.zoo.world.coco import write_coco
+from heedmap.zoo.world.captions import Caption, Mention, Relation, caption, distractors, judge
+from heedmap.zoo.world.files import write_coco, write_vqa
 from heedmap.zoo.world.questions import ANSWERS, KINDS, Question, ask
 from heedmap.zoo.world.regions import FEATURES, Regions, region_features, regions
-from heedmap.zoo.world.retrieval import distractors, judge
-from heedmap.zoo.world.scene import COLOURS, SHAPES, SIZES, Object, Scene
-from heedmap.zoo.world.seeds import SPLITS
+from heedmap.zoo.world.scene import COLOURS, SHAPES, SIZES, SPLITS, Object, Scene
 from heedmap.zoo.world.vocabulary import VOCABULARY
-from heedmap.zoo.world.vqa import write_vqa
 from heedmap.zoo.world.words import Word, words_of
 from heedmap.zoo.world.world import Shapes, make_scene
 

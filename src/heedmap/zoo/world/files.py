@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool
+
 from heedmap.atomic import write_atomically
 from heedmap.errors import InputError
-from heedmap.zoo.world.scene import Scene
-from heedmap.zoo.world.seeds import SPLITS, check_split, check_whole
+from heedmap.zoo.world.questions import Question, ask
+from heedmap.zoo.world.scene import SHAPES, SPLITS, Object, Scene, check_split, check_whole
 from heedmap.zoo.world.world import Shapes
 
 SUBSETS = {"train": "train2014", "val": "val2014", "test": "test2015"}
@@ -86,3 +90,165 @@ def _jpeg(scene: Scene) -> bytes:
     buffer = BytesIO()
     Image.fromarray(scene.image).save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue()
+
+
+LARGEST_COUNT = 10
+"""An object's annotation id is this times the image's id, plus the object's number, plus 1."""
+
+
+def write_coco(
+    folder: str | os.PathLike[str],
+    split: str,
+    count: int,
+    *,
+    seed: int = 0,
+    side: int = 96,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the first ``count`` scenes of a split as a COCO data set; categories are the shapes.
+
+    An annotation also has ``colour`` and ``size``. Its mask is in COCO's uncompressed run lengths. An image's id is the
+    scene's index. The pictures come first, the JSON last: where it is there, all is there.
+
+    Args:
+        folder: gets ``train2014/COCO_train2014_*.jpg`` and ``annotations/instances_train2014.json`` (``val2014``,
+            ``test2015``); is made where it is missing.
+        split: "train", "val" or "test".
+        count: 1 to the number of scenes of the split.
+        seed, side: of the world, as in :class:`~heedmap.zoo.world.world.Shapes`.
+        progress: called with the number of scenes written and ``count``.
+
+    Returns:
+        The path of the JSON file.
+
+    Raises:
+        UnknownNameError: no such split.
+        InputError: another argument out of range, or the folder cannot be written to.
+    """
+    world = checked_world(split, count, seed, side)
+    path = Path(folder) / "annotations" / f"instances_{SUBSETS[split]}.json"
+    remove(path)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for scene in write_pictures(Path(folder), world, progress):
+        images.append(_image(scene))
+        annotations += [_annotation(scene.index, number, o) for number, o in enumerate(scene.objects)]
+    write_json(path, {"info": info(seed), "categories": _categories(), "images": images, "annotations": annotations})
+    return path
+
+
+def annotation_id(index: int, number: int) -> int:
+    """Id of object ``number`` of scene ``index``, 1 or more."""
+    return LARGEST_COUNT * index + number + 1
+
+
+def run_lengths(mask: Bool[np.ndarray, "height width"]) -> dict[str, list[int]]:
+    """COCO's uncompressed run lengths: of false and true in turn, column by column, false first (perhaps 0)."""
+    pixels = mask.ravel(order="F")
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    counts = np.diff(np.concatenate([[0], changes, [pixels.size]])).tolist()
+    return {"counts": [0, *counts] if pixels[0] else counts, "size": list(mask.shape)}
+
+
+def info(seed: int) -> dict[str, Any]:
+    """What a data set's file says of itself."""
+    return {"description": "heedmap's shapes world", "version": "1", "seed": int(seed)}
+
+
+def _image(scene: Scene) -> dict[str, Any]:
+    name = image_name(scene.split, scene.index)
+    return {"id": scene.index, "file_name": name, "width": scene.side, "height": scene.side}
+
+
+def _annotation(index: int, number: int, o: Object) -> dict[str, Any]:
+    x1, y1, x2, y2 = o.box
+    return {
+        "id": annotation_id(index, number),
+        "image_id": index,
+        "category_id": SHAPES.index(o.shape) + 1,
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": int(o.mask.sum()),
+        "segmentation": run_lengths(o.mask),
+        "iscrowd": 0,
+        "colour": o.colour,
+        "size": o.size,
+    }
+
+
+def _categories() -> list[dict[str, Any]]:
+    return [{"id": number, "name": shape, "supercategory": "shape"} for number, shape in enumerate(SHAPES, 1)]
+
+
+ANNOTATORS = 10
+"""Answers a question; here they are all the same."""
+
+ANSWER_TYPES = {"existence": "yes/no", "relation": "yes/no", "count": "number", "colour": "other", "shape": "other"}
+"""VQA v2's type of answer by kind of question."""
+
+
+def write_vqa(
+    folder: str | os.PathLike[str],
+    split: str,
+    count: int,
+    *,
+    seed: int = 0,
+    side: int = 96,
+    progress: Progress | None = None,
+) -> tuple[Path, Path]:
+    """Write the first ``count`` scenes of a split, and the questions about them, as a VQA v2 data set.
+
+    The pictures are those of :func:`~heedmap.zoo.world.files.write_coco`; both may share a folder. ``question_type`` is
+    the kind of question. Beyond VQA v2, an annotation has ``evidence``: ``objects`` (ids of COCO annotations) and
+    ``words`` (first character and first one beyond). The JSON files come last.
+
+    Args:
+        folder: gets ``train2014/COCO_train2014_*.jpg``, ``v2_OpenEnded_mscoco_train2014_questions.json`` and
+            ``v2_mscoco_train2014_annotations.json`` (``val2014``, ``test2015``); is made where it is missing.
+        split: "train", "val" or "test".
+        count: of scenes, 1 to the number of the split.
+        seed, side: of the world, as in :class:`~heedmap.zoo.world.world.Shapes`.
+        progress: called with the number of scenes written and ``count``.
+
+    Returns:
+        The paths of the questions and of the annotations.
+
+    Raises:
+        UnknownNameError: no such split.
+        InputError: another argument out of range, or the folder cannot be written to.
+    """
+    world = checked_world(split, count, seed, side)
+    subset = SUBSETS[split]
+    paths = (
+        Path(folder) / f"v2_OpenEnded_mscoco_{subset}_questions.json",
+        Path(folder) / f"v2_mscoco_{subset}_annotations.json",
+    )
+    for path in paths:
+        remove(path)
+    questions: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for scene in write_pictures(Path(folder), world, progress):
+        for number, question in enumerate(ask(scene)):
+            questions.append({**_ids(scene, number), "question": question.text})
+            annotations.append({**_ids(scene, number), **_answered(scene, question)})
+    head = {"info": info(seed), "data_type": "mscoco", "data_subtype": subset}
+    write_json(paths[0], {**head, "task_type": "Open-Ended", "questions": questions})
+    write_json(paths[1], {**head, "annotations": annotations})
+    return paths
+
+
+def _ids(scene: Scene, number: int) -> dict[str, int]:
+    return {"image_id": scene.index, "question_id": 1000 * scene.index + number}
+
+
+def _answered(scene: Scene, question: Question) -> dict[str, Any]:
+    answer = {"answer": question.answer, "answer_confidence": "yes"}
+    return {
+        "question_type": question.kind,
+        "answer_type": ANSWER_TYPES[question.kind],
+        "multiple_choice_answer": question.answer,
+        "answers": [{"answer_id": number, **answer} for number in range(1, ANNOTATORS + 1)],
+        "evidence": {
+            "objects": [annotation_id(scene.index, number) for number in question.objects],
+            "words": [[word.start, word.end] for word in question.words],
+        },
+    }

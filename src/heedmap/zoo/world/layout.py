@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int16
 
-from heedmap.zoo.world.outlines import OUTLINES, REACH
+from heedmap.zoo.world.drawing import OUTLINES, REACH
 from heedmap.zoo.world.scene import COLOURS, SHAPES, SIZES
 
 LEAST_VISIBLE = 0.75

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heedmap.zoo.world.relations import RELATIONS, relates
-from heedmap.zoo.world.scene import COLOURS, SHAPES, Scene
-from heedmap.zoo.world.seeds import generator
+from heedmap.zoo.world.scene import COLOURS, RELATIONS, SHAPES, Scene, generator, relates
 from heedmap.zoo.world.words import Word, article, compose, in_order, plural
 
 KINDS = ("colour", "shape", "count", "existence", "relation")

@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
 from heedmap.errors import InputError
-from heedmap.zoo.world.scene import Scene
-from heedmap.zoo.world.seeds import check_whole, generator
+from heedmap.zoo.world.scene import Scene, check_whole, generator
 
 GRID = 8
 """Rows and columns that a box is scaled to."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from heedmap.errors import InputError, UnknownNameError
+
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart", "ring")
 """Names of the shapes; the position is the class number."""
 
@@ -73,3 +75,68 @@ class Scene:
     def side(self) -> int:
         """Of the square picture, in pixels."""
         return len(self.image)
+
+
+SPLITS = {"train": 200_000, "val": 5_000, "test": 5_000}
+"""Number of samples by split. Each split has random numbers of its own, so that no two share a sample."""
+
+PURPOSES = ("scene", "captions", "distractors", "questions", "regions")
+"""What random numbers are for; each purpose has its own, so that asking does not change the picture."""
+
+
+def generator(seed: int, split: str, index: int, purpose: str, number: int = 0) -> np.random.Generator:
+    """The random numbers of one sample for one purpose, the same at every call.
+
+    Args:
+        seed: of the world, 0 or more.
+        split: a key of :data:`SPLITS`.
+        index: of the sample, 0 or more.
+        purpose: one of :data:`PURPOSES`.
+        number: which of several draws.
+
+    Raises:
+        UnknownNameError: no such split.
+        InputError: a seed, index or number that is no whole number of 0 or more.
+    """
+    check_split(split)
+    for name, value in (("seed", seed), ("index", index), ("number", number)):
+        check_whole(name, value)
+    key = [int(seed), list(SPLITS).index(split), int(index), PURPOSES.index(purpose), int(number)]
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+def check_split(split: str) -> None:
+    """UnknownNameError where ``split`` is no split; the message lists the known ones."""
+    if split not in SPLITS:
+        raise UnknownNameError(f"no split is called {split!r}; known splits: {', '.join(SPLITS)}")
+
+
+def check_whole(name: str, value: object) -> None:
+    """InputError where ``value``, called ``name``, is no whole number of 0 or more."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise InputError(f"{name} is {value!r}; it must be a whole number, 0 or more")
+
+
+RELATIONS = {
+    "left": ("left of", 0, -1),
+    "right": ("right of", 0, 1),
+    "above": ("above", 1, -1),
+    "below": ("below", 1, 1),
+}
+"""By their telling word: as a phrase, the axis (0: x, 1: y) and the direction along it."""
+
+MARGIN = 0.12
+"""Least difference of two centres along the axis, as a share of the picture's side, for a relation to be clear."""
+
+
+def relates(word: str, first: Object, second: Object, side: int) -> bool | None:
+    """Whether ``first`` is left of (right of, above, below) ``second``; None where it is too close to tell.
+
+    Args:
+        word: a key of :data:`RELATIONS`.
+        first, second: the objects; their boxes' centres are compared.
+        side: of the picture, in pixels.
+    """
+    _, axis, direction = RELATIONS[word]
+    difference = direction * (first.centre[axis] - second.centre[axis])
+    return None if abs(difference) < MARGIN * side else difference > 0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from heedmap.zoo.world.captions import LISTS, RELATED
 from heedmap.zoo.world.questions import TEMPLATES
-from heedmap.zoo.world.relations import RELATIONS
-from heedmap.zoo.world.scene import COLOURS, SHAPES, SIZES
+from heedmap.zoo.world.scene import COLOURS, RELATIONS, SHAPES, SIZES
 from heedmap.zoo.world.words import WORD, plural
 
 

@@ -8,10 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from heedmap.errors import InputError
-from heedmap.zoo.world.background import background
+from heedmap.zoo.world.drawing import background
 from heedmap.zoo.world.layout import Layout, Stamp, choose_looks, extent, place
-from heedmap.zoo.world.scene import COLOURS, Object, Scene
-from heedmap.zoo.world.seeds import SPLITS, check_split, check_whole, generator
+from heedmap.zoo.world.scene import COLOURS, SPLITS, Object, Scene, check_split, check_whole, generator
 
 SIDES = (64, 128)
 """Least and greatest side of a picture, in pixels."""
@@ -26,7 +25,7 @@ class Shapes:
         split: "train", "val" or "test".
         seed: of the world, 0 or more.
         side: of the pictures, 64 to 128 pixels.
-        length: number of scenes; by default that of the split, see :data:`~heedmap.zoo.world.seeds.SPLITS`.
+        length: number of scenes; by default that of the split, see :data:`~heedmap.zoo.world.scene.SPLITS`.
 
     Raises:
         UnknownNameError: no such split.

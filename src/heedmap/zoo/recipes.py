@@ -1,0 +1,379 @@
+"""The recipes of the zoo's models: data alone, no import of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from heedmap.zoo.recipe import Recipe, Stage
+
+BART_DATES = Recipe(
+    name="bart-dates",
+    about="A date as people write it → the same in ISO 8601, character by character",
+    data=(
+        "Dates of 1900 to 2099 in 25 forms with eight openings (`heedmap.zoo.dates`): days in digits, as ordinals and "
+        "in words, months by name, abbreviated, misspelt and in digits, years with four digits and two (1930 to 2029), "
+        "weekdays, in any case. Numbers alone are day, month, year, unless four digits come first. Which characters "
+        "carry the year, the month and the day is known for each. A date is of one split only: the model is tested on "
+        "dates that it never saw."
+    ),
+    example="`the 3rd of March 1987` → `1987-03-03`",
+    stages=(
+        Stage(
+            task="heedmap.zoo.tasks.dates",
+            settings={
+                "d_model": 96,
+                "encoder_layers": 2,
+                "decoder_layers": 2,
+                "encoder_attention_heads": 4,
+                "decoder_attention_heads": 4,
+                "encoder_ffn_dim": 192,
+                "decoder_ffn_dim": 192,
+                "dropout": 0.0,
+            },
+            steps=6000,
+            batch=64,
+            rate=1e-3,
+            watched="exact",
+            warmup=300,
+            checked=300,
+            every=500,
+        ),
+    ),
+    arguments='--text "the 3rd of March 1987"',
+    wanted={"exact": 0.98},
+)
+"""``zoo/bart-dates``: dates as people write them, to ISO 8601."""
+
+GPT_LISTS = Recipe(
+    name="gpt-lists",
+    about="A list of pairs and a key → the key's value, as the next word (a small Llama)",
+    data=(
+        "Lists of 3 to 8 pairs of 30 nouns and 24 colours, all different within a list, and a question for one of the "
+        "keys (`heedmap.zoo.lists`). The answer stands in the text once, right after the key: the true evidence is the "
+        "value's token, found by the key's, and is known for each. A training text goes on with seven more questions and "
+        "answers; those of the other splits have one question. A text is of one split only."
+    ),
+    example="`dog red ; cat blue ; sun green ? cat` → `blue`",
+    stages=(
+        Stage(
+            task="heedmap.zoo.tasks.lists",
+            settings={
+                "hidden_size": 64,
+                "intermediate_size": 128,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "initializer_range": 0.05,
+            },
+            steps=4000,
+            batch=64,
+            rate=3e-3,
+            watched="accuracy",
+            warmup=200,
+            checked=500,
+            every=250,
+            stop_at=0.998,
+        ),
+    ),
+    arguments='--text "dog red ; cat blue ; sun green ? cat"',
+    wanted={"accuracy": 0.98},
+)
+"""``zoo/gpt-lists``: the value of a key in a list of pairs."""
+
+DETR_SHAPES_SETTINGS = {
+    "backbone": {"embedding_size": 32, "hidden_sizes": [32, 64], "depths": [2, 2]},
+    "d_model": 64,
+    "encoder_layers": 3,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 256,
+    "decoder_ffn_dim": 256,
+    "num_queries": 12,
+    "dropout": 0.0,
+    "eos_coefficient": 0.2,
+}
+
+DETR_SHAPES = Recipe(
+    name="detr-shapes",
+    about="A picture → the box and the shape of each object in it (DETR)",
+    data=(
+        "The shapes world (`heedmap.zoo.world`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
+        "eight colours and three sizes on a textured ground. The box and the exact mask of each object are known."
+    ),
+    example="a picture with a red star and a blue ring → `star` and `ring`, each with its box",
+    stages=(
+        Stage(
+            task="heedmap.zoo.tasks.cells",
+            settings=DETR_SHAPES_SETTINGS,
+            steps=1500,
+            batch=24,
+            rate=1e-3,
+            watched="objects",
+            warmup=100,
+            checked=200,
+            every=250,
+        ),
+        Stage(
+            task="heedmap.zoo.tasks.detection",
+            settings=DETR_SHAPES_SETTINGS,
+            steps=12000,
+            batch=24,
+            rate=5e-4,
+            watched="ap50",
+            warmup=200,
+            checked=300,
+            every=500,
+            clip=1.0,
+        ),
+    ),
+    wanted={"ap50": 0.9},
+    tested=1000,
+)
+"""``zoo/detr-shapes``: the objects of a picture, each with its box and shape."""
+
+VIT_SHAPES_SETTINGS = {
+    "hidden_size": 96,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "intermediate_size": 288,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+
+VIT_SHAPES = Recipe(
+    name="vit-shapes",
+    about="A picture → which of seven shapes and eight colours it shows (ViT, a yes or no for each label)",
+    data=(
+        "The shapes world (`heedmap.zoo.world`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
+        "eight colours and three sizes on a textured ground. The exact mask of each object is known. In the first stage each "
+        "patch is also told what it shows, and draws its object's mask around itself; in the last stage only [CLS] learns."
+    ),
+    example="a picture with a red star and a blue ring → `star`, `ring`, `red`, `blue`",
+    stages=(
+        Stage(
+            task="heedmap.zoo.tasks.labels",
+            settings={**VIT_SHAPES_SETTINGS, "patches": 4.0, "outlines": 4.0},
+            steps=4000,
+            batch=32,
+            rate=1e-3,
+            watched="accuracy",
+            warmup=150,
+            checked=256,
+            every=250,
+        ),
+        Stage(
+            task="heedmap.zoo.tasks.labels",
+            settings={**VIT_SHAPES_SETTINGS, "patches": 0.0, "outlines": 0.0},
+            steps=2500,
+            batch=32,
+            rate=5e-4,
+            watched="accuracy",
+            warmup=100,
+            checked=512,
+            every=250,
+        ),
+    ),
+    wanted={"accuracy": 0.95},
+    tested=1000,
+)
+"""``zoo/vit-shapes``: the shapes and colours that a picture shows."""
+
+CLIP_SHAPES_SETTINGS = {
+    "vision": {
+        "hidden_size": 80,
+        "intermediate_size": 240,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+    },
+    "text": {
+        "hidden_size": 64,
+        "intermediate_size": 192,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+    },
+    "projection_dim": 64,
+}
+
+CLIP_SHAPES = Recipe(
+    name="clip-shapes",
+    about="A picture and a caption → how well they fit (CLIP)",
+    data=(
+        "The shapes world (`heedmap.zoo.world`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
+        "eight colours and three sizes on a textured ground, and captions that mention one to three of them, their "
+        "size now and then, and how two of them lie to each other. The mask of each object and the words that tell of "
+        "it are known. In training a picture's caption is told from those of the other pictures of the step and from one "
+        "with something changed; each patch of an object finds its object's look among all 56 looks and, in the first "
+        "stage, draws its object's mask around itself."
+    ),
+    example="a picture with a red star and a blue ring, and `a red star and a blue ring` → a high similarity",
+    stages=(
+        Stage(
+            task="heedmap.zoo.tasks.captions",
+            settings={**CLIP_SHAPES_SETTINGS, "patches": 1.0, "outlines": 4.0},
+            steps=7000,
+            batch=32,
+            rate=1.5e-3,
+            watched="retrieval",
+            warmup=100,
+            checked=150,
+            every=500,
+        ),
+        Stage(
+            task="heedmap.zoo.tasks.captions",
+            settings={**CLIP_SHAPES_SETTINGS, "patches": 1.0, "outlines": 0.0},
+            steps=1000,
+            batch=32,
+            rate=3e-4,
+            watched="retrieval",
+            warmup=20,
+            checked=300,
+            every=200,
+        ),
+    ),
+    wanted={"retrieval": 0.9},
+    tested=500,
+)
+"""``zoo/clip-shapes``: how well a caption fits a picture."""
+
+LXMERT_SHAPES = Recipe(
+    name="lxmert-shapes",
+    about="A question and ten boxes of a picture → the answer, one of 22 (LXMERT)",
+    data=(
+        "The shapes world (`heedmap.zoo.world`): pictures of one to five objects, and questions for a colour, a shape, "
+        "a count, an existence or a relation, in turn where the scene has such a question. "
+        "The model does not see the picture but ten boxes of it, "
+        "true and false, with their places (`shapes.regions`: `features`, 198 numbers a box, and `positions`). For each "
+        "question the objects and the words are known that the answer depends on. The training split is of 20,000 "
+        "scenes, each with 15 questions; the others have one question a scene. "
+        "In training, what each box shows is also asked of its last state, and where a thing lies of the last state but one "
+        "of the word that names it, by fixed random heads that are not shipped."
+    ),
+    example="`is there a red star?`, boxes of a picture with a red star → `yes`",
+    stages=(
+        Stage(
+            task="heedmap.zoo.tasks.answers",
+            settings={
+                "family": "lxmert",
+                "hidden_size": 96,
+                "intermediate_size": 192,
+                "num_attention_heads": 4,
+                "l_layers": 1,
+                "r_layers": 1,
+                "x_layers": 3,
+                "hidden_dropout_prob": 0.0,
+                "attention_probs_dropout_prob": 0.0,
+                "initializer_range": 0.05,
+            },
+            steps=5000,
+            batch=80,
+            rate=1e-3,
+            watched="accuracy",
+            warmup=100,
+            checked=500,
+            every=250,
+        ),
+    ),
+    wanted={
+        "accuracy": 0.95,
+        **{f"accuracy/{kind}": 0.9 for kind in ("colour", "shape", "count", "existence", "relation")},
+    },
+    tested=2000,
+)
+"""``zoo/lxmert-shapes``: questions about the boxes of a picture, in a stream of their own beside the words."""
+
+VISUALBERT_SHAPES = Recipe(
+    name="visualbert-shapes",
+    about="A question and ten boxes of a picture → the answer, one of 22 (VisualBERT)",
+    data=(
+        "The shapes world (`heedmap.zoo.world`): pictures of one to five objects, and questions for a colour, a shape, "
+        "a count, an existence or a relation, in turn where the scene has such a question. "
+        "The model does not see the picture but ten boxes of it, "
+        "true and false (`shapes.regions`). VisualBERT knows nothing of places, so they are the last columns of the "
+        "features, 202 in all: `numpy.concatenate([regions.features, regions.positions], 1)`. For each question the "
+        "objects and the words are known that the answer depends on. The training split is of 20,000 scenes, each with "
+        "15 questions; the others have one question a scene. "
+        "In training, what each box shows is also asked of its last state, and where a thing lies of the state two "
+        "layers earlier of the word that names it, by fixed random heads that are not shipped."
+    ),
+    example="`is there a red star?`, boxes of a picture with a red star → `yes`",
+    stages=(
+        Stage(
+            task="heedmap.zoo.tasks.answers",
+            settings={
+                "family": "visualbert",
+                "hidden_size": 96,
+                "intermediate_size": 256,
+                "num_hidden_layers": 5,
+                "num_attention_heads": 4,
+                "hidden_dropout_prob": 0.0,
+                "attention_probs_dropout_prob": 0.0,
+                "initializer_range": 0.05,
+            },
+            steps=5000,
+            batch=80,
+            rate=1e-3,
+            watched="accuracy",
+            warmup=100,
+            checked=500,
+            every=250,
+        ),
+    ),
+    wanted={
+        "accuracy": 0.95,
+        **{f"accuracy/{kind}": 0.9 for kind in ("colour", "shape", "count", "existence", "relation")},
+    },
+    tested=2000,
+)
+"""``zoo/visualbert-shapes``: questions about the boxes of a picture, in one stream with the words."""
+
+LXMERT_EASY_VQA = Recipe(
+    name="lxmert-easy-vqa",
+    about="A question and a picture of one shape as 8 × 8 boxes of raw pixels → the answer, one of 13 (LXMERT)",
+    data=(
+        "easy-VQA (https://github.com/vzhou842/easy-VQA, MIT), from the package `easy-vqa`, which is fetched into a cache: "
+        "5,000 pictures of 64 × 64 pixels, each of one coloured shape, and 48,248 questions for the colour, the shape, or "
+        "whether there is one or none of a colour or shape. The model sees the picture as 64 boxes: 192 raw values each, "
+        "and their places. Training takes the kinds of questions in turn, those whether something is there parted by whether it "
+        "is and by whether they deny it; it mirrors the pictures and moves the shapes about. The last 400 of the 4,000 training "
+        "pictures validate. All that tells an answer is the shape: the boxes that it touches are known. In training, what each "
+        "box shows is also asked of its last state, and whether and where the picture has what a word names of the last state "
+        "but one of the word, by fixed random heads that are not stored; what a picture shows is known from the questions."
+    ),
+    example="`what color is the triangle?`, a picture of a red triangle → `red`",
+    stages=(
+        Stage(
+            task="heedmap.packaged.lxmert_easy_vqa",
+            settings={
+                "hidden_size": 64,
+                "intermediate_size": 128,
+                "num_attention_heads": 4,
+                "l_layers": 1,
+                "r_layers": 1,
+                "x_layers": 3,
+                "hidden_dropout_prob": 0.0,
+                "attention_probs_dropout_prob": 0.0,
+                "initializer_range": 0.05,
+            },
+            steps=4000,
+            batch=32,
+            rate=1e-3,
+            watched="accuracy",
+            warmup=100,
+            checked=1000,
+            every=250,
+        ),
+    ),
+    wanted={
+        "accuracy": 0.95,
+        **{
+            f"accuracy/{kind}": 0.9 for kind in ("what colour", "what shape", "colour or not", "shape or not", "denied")
+        },
+    },
+    tested=9673,
+)
+"""``lxmert-easy-vqa``: questions and pictures that others made, for a check on data that are not ours. Not shipped."""
+
+_ALL = (BART_DATES, GPT_LISTS, DETR_SHAPES, VIT_SHAPES, CLIP_SHAPES, LXMERT_SHAPES, VISUALBERT_SHAPES, LXMERT_EASY_VQA)
+
+ZOO: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
+"""Name, without ``zoo/`` → recipe."""
