@@ -94,7 +94,7 @@ def written(calls: tuple[tuple[int, ...], ...], form: str, join: str, halves: in
 SPLITS = (((0,), (1,), (2,), (3,)), ((0, 1), (2, 3)), ((3,), (0, 2), (1,)), ONE)
 
 
-PAIRWISE = ("partial_lrp", "transformer_attribution", "full_lrp")
+PAIRWISE = ()
 """Their relevance is shared out sum by sum, so that adding heads to the residual one by one is another operation."""
 
 
