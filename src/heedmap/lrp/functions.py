@@ -173,12 +173,13 @@ class ZPlus(Function):
         """The relevance of x; where the map is a part of a sum of maps, ``ctx.sums`` has the contributions to the whole."""
         sums = ctx.sums or ZPlus.contributions(ctx)
         divisors = sums if ctx.apart else [sums[0] + sums[1]] * 2
-        found = torch.zeros_like(ctx.saved_tensors[0])
-        for (part, weight), z in zip(ZPlus.kinds(ctx), divisors, strict=True):
-            (gradient,) = pulled(
-                lambda t, w=weight: ctx.linear(t, w), (part,), lambda _, z=z: plus_tiny(relevance[0], z)
-            )
-            found = found + part * gradient
+
+        def followed(x: Tensor, weight: Tensor, z: Tensor) -> Tensor:
+            (gradient,) = pulled(lambda t: ctx.linear(t, weight), (x,), lambda _: plus_tiny(relevance[0], z))
+            return x * gradient
+
+        positive, negative = (followed(*kind, z) for kind, z in zip(ZPlus.kinds(ctx), divisors, strict=True))
+        found = positive + negative
         if ctx.samples is not None and ctx.sums is None:
             wanted, got = (ctx.samples.sums(t, like=relevance[0]) for t in (relevance[0], found))
             found = ctx.samples.scale(found, plus_tiny(wanted, got), like=relevance[0])

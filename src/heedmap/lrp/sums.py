@@ -1,8 +1,8 @@
 """A sum of linear maps is one linear map, of their inputs side by side: W₁x₁ + W₂x₂ = [W₁ W₂] (x₁, x₂).
 
 The z⁺-rules divide by the contributions to an output: those of all its maps. And x + W₁x₁ + W₂x₂, where nothing else reads
-x + W₁x₁, is a sum of two, x and that one map. So the heads of an attention may be projected together, apart, or apart and added to
-the residual one by one. The other rules give the same either way.
+x + W₁x₁, is a sum of two, x and that one map. So the heads of an attention may be projected together, apart, or apart and added
+to the residual one by one. The other rules give the same either way.
 """
 
 from __future__ import annotations
@@ -23,14 +23,19 @@ Node = Any
 Step = tuple[Node, int]
 """A sum of linear maps and of something else, and the place of the maps: 0 or 1."""
 
-SUMS = (ConservingSum._backward_cls, Proportional._backward_cls)
+SUMS: tuple[Any, ...] = (ConservingSum._backward_cls, Proportional._backward_cls)
 
 
-def join(values: Tensor) -> None:
-    """Have all sums of linear maps that ``values`` were computed from hand relevance down as one map."""
-    graph, done = _Graph(values.grad_fn), set[Node]()
+def join(values: Tensor, wanted: Sequence[Tensor] = ()) -> None:
+    """Have all sums of linear maps that ``values`` were computed from hand relevance down as one map.
+
+    Args:
+        values: the target's.
+        wanted: whose relevance is asked for: a sum among them stays one by itself.
+    """
+    graph, done = _Graph(values.grad_fn, [t.grad_fn for t in wanted]), set[Node]()
     for node in graph.reads:
-        if node in done or not isinstance(node, SUMS):
+        if node in done or not _is_of_two(node):
             continue
         steps = list(graph.steps(node))
         if len(steps) > 1:
@@ -50,35 +55,35 @@ class _Graph:
         linear: by node, the linear maps and their sums that it is made of; empty where it is anything else.
     """
 
-    def __init__(self, top: Node) -> None:
-        self.reads, stack = Counter([top]), [top]
+    def __init__(self, top: Node, wanted: Sequence[Node]) -> None:
+        self.reads, stack = Counter[Node]([top]), [top]
         while stack:
             for node in filter(None, _below(stack.pop())):
                 stack += [] if node in self.reads else [node]
                 self.reads[node] += 1
+        self.reads.update(node for node in wanted if node in self.reads)
         self.linear: dict[Node, tuple[Node, ...]] = {None: ()}
         for node in reversed(list(self.reads)):
             self.linear[node] = self._made_of(node)
 
     def _made_of(self, node: Node) -> tuple[Node, ...]:
-        if isinstance(node, ZPlus._backward_cls):
+        if _is_linear(node):
             return (node,)
-        operands = self.operands(node) if isinstance(node, SUMS) else []
-        parts = [self.linear[n] for n in operands]
-        return (node, *parts[0], *parts[1]) if len(parts) == 2 and all(parts) and _adds(node) else ()
+        parts = [self.linear[n] for n in self.operands(node)] if _is_of_two(node) else []
+        return (node, *parts[0], *parts[1]) if parts and all(parts) and _adds(node) else ()
 
     def operands(self, node: Node) -> list[Node]:
         """What a node alone reads, copied or not; None where something else reads it."""
         return [self._alone(n) for n in _below(node)]
 
     def _alone(self, node: Node) -> Node:
-        while self.reads[node] == 1 and node.name() in ("CloneBackward0", "CopyBackwards"):
+        while self.reads[node] == 1 and (node.name() == "CloneBackward0" or _writes(node)):
             (node,) = _below(node)
         return node if self.reads[node] == 1 else None
 
     def steps(self, node: Node) -> Iterator[Step]:
         """The sums of (x + W₁x₁) + W₂x₂ …, the last one first."""
-        while isinstance(node, SUMS) and len(node.next_functions) == 2:
+        while _is_of_two(node):
             operands = self.operands(node)
             linear = [bool(self.linear[n]) for n in operands]
             if sum(linear) != 1 or not _adds(node):
@@ -90,7 +95,20 @@ class _Graph:
 def _below(node: Node) -> list[Node]:
     """What a node hands relevance to; what is written over takes none."""
     below = [further for further, _ in node.next_functions]
-    return below[1:] if node.name() == "CopyBackwards" else below
+    return below[1:] if _writes(node) else below
+
+
+def _writes(node: Node) -> bool:
+    """Whether it is a copy to where something else was."""
+    return bool(node.name().endswith("CopyBackwards"))
+
+
+def _is_linear(node: Node) -> bool:
+    return isinstance(node, ZPlus._backward_cls)
+
+
+def _is_of_two(node: Node) -> bool:
+    return isinstance(node, SUMS) and len(node.next_functions) == 2
 
 
 def _adds(node: Node) -> bool:
@@ -127,7 +145,7 @@ def _whole(node: Node, relevance: Tensor) -> tuple[Tensor, Tensor]:
 
 def _as_one(linear: Sequence[Node], relevance: Tensor) -> Tensor:
     """What is to fall on each of the maps, so that each takes the share of its contributions."""
-    maps = [node for node in linear if isinstance(node, ZPlus._backward_cls)]
+    maps = [node for node in linear if _is_linear(node)]
     for node in linear:
         node.handed = _whole
     kinds = [torch.stack(kind).sum(0) for kind in zip(*map(ZPlus.contributions, maps), strict=True)]
