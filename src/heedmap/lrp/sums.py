@@ -43,8 +43,9 @@ def join(values: Tensor, wanted: Sequence[Tensor] = ()) -> None:
             node.handed = partial(_beside_residual, linear, steps[0][1], steps[1:])
             done |= {*linear, *(step for step, _ in steps)}
         elif graph.linear[node]:
-            node.handed = partial(_by_itself, graph.linear[node])
-            done |= {*graph.linear[node]}
+            _, *linear = graph.linear[node]
+            node.handed = partial(_by_itself, linear)
+            done |= {*linear}
 
 
 class _Graph:
