@@ -18,7 +18,7 @@ import heedmap
 D, HEADS, TOKENS = 16, 4, 7
 CHEAP = {"integrated_gradients": {"steps": 2}, "smoothgrad": {"samples": 2}, "gradient_shap": {"samples": 2}}
 ONE = ((0, 1, 2, 3),)
-JOINS = ("cat", "buffer", "projections", "residual")
+JOINS = ("cat", "buffer", "projections", "einsum", "residual", "residual in place")
 
 
 def attend(form: str, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -69,9 +69,14 @@ class Net(nn.Module):
             for i, head in enumerate(heads):
                 buffer[..., i * D // HEADS : (i + 1) * D // HEADS] = head
             return x + F.linear(buffer, out)
+        if self.join == "einsum":
+            return x + torch.einsum("bhqd,ohd->bqo", torch.stack(heads, 1), out.unflatten(1, (HEADS, -1)))
         for head, weight in zip(heads, weights, strict=True):
             if self.join == "residual":
                 x = x + F.linear(head, weight)
+            if self.join == "residual in place":
+                x = x.clone() if head is heads[0] else x
+                x += F.linear(head, weight)
         return x + sum(map(F.linear, heads, weights)) if self.join == "projections" else x
 
 
@@ -91,41 +96,41 @@ def written(calls: tuple[tuple[int, ...], ...], form: str, join: str, halves: in
     return model
 
 
-SPLITS = (((0,), (1,), (2,), (3,)), ((0, 1), (2, 3)), ((3,), (0, 2), (1,)), ONE)
+LRP = ("partial_lrp", "transformer_attribution", "full_lrp")
+METHODS = [
+    *((method, ()) for method in heedmap.METHODS),
+    *((method, (("rules", rules),)) for method in LRP for rules in ("chefer_orig", "chefer_detr")),
+    ("generic", (("cam", "lrp"),)),
+]
 
 
-PAIRWISE = ("partial_lrp", "transformer_attribution", "full_lrp")
-"""Their relevance is shared out sum by sum, so that adding heads to the residual one by one is another operation."""
+@st.composite
+def writings(draw: st.DrawFn) -> tuple[tuple[tuple[int, ...], ...], str, str, int]:
+    """Calls, form, join and parts of the values; see :func:`written`."""
+    order, cuts = draw(st.permutations(range(HEADS))), draw(st.sets(st.integers(1, HEADS - 1)))
+    calls = tuple(tuple(order[a:b]) for a, b in pairwise([0, *sorted(cuts), HEADS]))
+    form = draw(st.sampled_from(("sdpa", "softmax", "single")))
+    return calls, form, draw(st.sampled_from(JOINS)), draw(st.sampled_from((1, 2, 4)))
 
 
-@pytest.mark.parametrize("method", heedmap.METHODS)
-def test_every_method(method: str) -> None:
-    wanted = explained(written(ONE, "softmax", "cat", 1), method)["text"]
-    for calls, join, halves in (
-        (SPLITS[0], "cat", 1),
-        (SPLITS[1], "buffer", 1),
-        (ONE, "cat", 2),
-        (SPLITS[2], "residual", 2),
-    ):
-        if join == "residual" and method in PAIRWISE:
-            continue
-        found = explained(written(calls, "softmax", join, halves), method)["text"]
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6, msg=f"{calls} {join} {halves}")
+@cache
+def by_one_attention(method: str, options: tuple[tuple[str, str], ...]) -> Tensor:
+    return explained(written(ONE, "sdpa", "cat", 1), method, **dict(options))["text"]
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS, ids=str)
+@settings(max_examples=12, deadline=None)
+@given(writing=writings())
+def test_any_split_by_every_method(method: str, options: tuple[tuple[str, str], ...], writing: Any) -> None:
+    found = explained(written(*writing), method, **dict(options))["text"]
+    torch.testing.assert_close(found, by_one_attention(method, options), rtol=1e-4, atol=1e-6)
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    order=st.permutations(range(HEADS)),
-    cuts=st.sets(st.integers(1, HEADS - 1)),
-    form=st.sampled_from(("sdpa", "softmax", "single")),
-    join=st.sampled_from(JOINS),
-    halves=st.sampled_from((1, 2, 4)),
-)
-def test_any_split(order: list[int], cuts: set[int], form: str, join: str, halves: int) -> None:
-    ends = [0, *sorted(cuts), HEADS]
-    calls = tuple(tuple(order[a:b]) for a, b in pairwise(ends))
+@given(writing=writings())
+def test_any_split(writing: Any) -> None:
     wanted = explained(written(ONE, "sdpa", "cat", 1), full=True)
-    found = explained(written(calls, form, join, halves), full=True)
+    found = explained(written(*writing), full=True)
     torch.testing.assert_close(found["text"], wanted["text"], rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found.maps["text", "text"], wanted.maps["text", "text"], rtol=1e-4, atol=1e-6)
     assert [(a.heads, a.queries) for a in found.flow.attentions] == [(HEADS, TOKENS)] * 2

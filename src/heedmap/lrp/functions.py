@@ -5,7 +5,8 @@ A rule is given the operation as a function of the tensors that carry relevance,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,6 +50,33 @@ def run(operation: Operation, *tensors: Tensor) -> Tensor:
     return result.clone() if result._is_view() or any(result is t for t in tensors) else result
 
 
+def in_proportion(
+    divide: Divide, share: float, relevance: Tensor, operation: Operation, tensors: tuple[Tensor, ...]
+) -> list[Tensor]:
+    """x ⊙ Jᵀ(R / z) of each tensor, with z = the result; see :class:`Proportional`."""
+    found = pulled(operation, tensors, lambda z: divide(relevance, z))
+    return [share * x * g for x, g in zip(tensors, found, strict=True)]
+
+
+def conserved(samples: Samples, relevance: Tensor, operation: Operation, summands: tuple[Tensor, ...]) -> list[Tensor]:
+    """In proportion, then each part rescaled; see :class:`ConservingSum`."""
+    parts = in_proportion(plus_tiny, 1.0, relevance, operation, summands)
+    sums = [samples.sums(p, like=relevance) for p in parts]
+    whole = samples.sums(relevance, like=relevance)
+    both = sums[0].abs() + sums[1].abs()
+    return [
+        samples.scale(part, plus_tiny(plus_tiny(total.abs(), both) * whole, total), like=relevance)
+        for part, total in zip(parts, sums, strict=True)
+    ]
+
+
+def handed(ctx: Any, relevance: Tensor) -> Sequence[Tensor]:
+    """What falls on the tensors: by the rule of the operation, or by that of the sum it is a part of (``heedmap.lrp.sums``)."""
+    if ctx.handed is not None:
+        return ctx.handed(ctx, relevance)
+    return ctx.rule(relevance, ctx.operation, ctx.saved_tensors)
+
+
 class Identity(Function):
     """What falls on the result falls on the inputs, a ``share`` on each, whatever was done: activations, norms, factors, masks.
 
@@ -77,16 +105,14 @@ class Proportional(Function):
     @staticmethod
     def forward(ctx: Any, operation: Operation, divide: Divide, share: float, *tensors: Tensor) -> Tensor:
         """The operation's own result."""
-        ctx.operation, ctx.divide, ctx.share = operation, divide, share
+        ctx.operation, ctx.rule, ctx.handed = operation, partial(in_proportion, divide, share), None
         ctx.save_for_backward(*tensors)
         return run(operation, *tensors)
 
     @staticmethod
     def backward(ctx: Any, *relevance: Tensor) -> Any:
         """The inputs' relevance."""
-        tensors = ctx.saved_tensors
-        found = pulled(ctx.operation, tensors, lambda z: ctx.divide(relevance[0], z))
-        return None, None, None, *(ctx.share * x * g for x, g in zip(tensors, found, strict=True))
+        return None, None, None, *handed(ctx, relevance[0])
 
 
 class ConservingSum(Function):
@@ -98,24 +124,14 @@ class ConservingSum(Function):
     @staticmethod
     def forward(ctx: Any, operation: Operation, samples: Samples, a: Tensor, b: Tensor) -> Tensor:
         """a + b."""
-        ctx.operation, ctx.samples = operation, samples
+        ctx.operation, ctx.rule, ctx.handed = operation, partial(conserved, samples), None
         ctx.save_for_backward(a, b)
         return run(operation, a, b)
 
     @staticmethod
     def backward(ctx: Any, *relevance: Tensor) -> Any:
         """The relevance of a and of b."""
-        summands = ctx.saved_tensors
-        found = pulled(ctx.operation, summands, lambda z: plus_tiny(relevance[0], z))
-        parts = [x * g for x, g in zip(summands, found, strict=True)]
-        sums = [ctx.samples.sums(p, like=relevance[0]) for p in parts]
-        whole = ctx.samples.sums(relevance[0], like=relevance[0])
-        both = sums[0].abs() + sums[1].abs()
-        scaled = [
-            ctx.samples.scale(part, plus_tiny(plus_tiny(total.abs(), both) * whole, total), like=relevance[0])
-            for part, total in zip(parts, sums, strict=True)
-        ]
-        return None, None, *scaled
+        return None, None, *handed(ctx, relevance[0])
 
 
 class ZPlus(Function):
@@ -137,25 +153,34 @@ class ZPlus(Function):
         apart: bool,
     ) -> Tensor:
         """The operation's own result; ``linear`` (x, weight) is the operation without bias."""
-        ctx.linear, ctx.samples, ctx.apart = linear, samples, apart
+        ctx.linear, ctx.samples, ctx.apart, ctx.sums = linear, samples, apart, None
         ctx.save_for_backward(x, weight)
         return run(operation, x)
 
     @staticmethod
-    def backward(ctx: Any, *relevance: Tensor) -> Any:
-        """The relevance of x."""
+    def kinds(ctx: Any) -> list[tuple[Tensor, Tensor]]:
+        """(x⁺, w⁺) and (x⁻, w⁻)."""
         x, weight = ctx.saved_tensors
-        pairs = [(x.clamp(min=0), weight.clamp(min=0)), (x.clamp(max=0), weight.clamp(max=0))]
-        whole = None if ctx.apart else ctx.linear(*pairs[0]) + ctx.linear(*pairs[1])
-        found = torch.zeros_like(x)
-        for part, w in pairs:
-            (gradient,) = pulled(
-                lambda t, w=w: ctx.linear(t, w),
-                (part,),
-                lambda z: plus_tiny(relevance[0], z if whole is None else whole),
-            )
-            found = found + part * gradient
-        if ctx.samples is not None:
+        return [(x.clamp(min=0), weight.clamp(min=0)), (x.clamp(max=0), weight.clamp(max=0))]
+
+    @staticmethod
+    def contributions(ctx: Any) -> list[Tensor]:
+        """The sums of both kinds of contribution to each output."""
+        return [ctx.linear(x, weight) for x, weight in ZPlus.kinds(ctx)]
+
+    @staticmethod
+    def backward(ctx: Any, *relevance: Tensor) -> Any:
+        """The relevance of x; where the map is a part of a sum of maps, ``ctx.sums`` has the contributions to the whole."""
+        sums = ctx.sums or ZPlus.contributions(ctx)
+        divisors = sums if ctx.apart else [sums[0] + sums[1]] * 2
+
+        def followed(x: Tensor, weight: Tensor, z: Tensor) -> Tensor:
+            (gradient,) = pulled(lambda t: ctx.linear(t, weight), (x,), lambda _: plus_tiny(relevance[0], z))
+            return x * gradient
+
+        positive, negative = (followed(*kind, z) for kind, z in zip(ZPlus.kinds(ctx), divisors, strict=True))
+        found = positive + negative
+        if ctx.samples is not None and ctx.sums is None:
             wanted, got = (ctx.samples.sums(t, like=relevance[0]) for t in (relevance[0], found))
             found = ctx.samples.scale(found, plus_tiny(wanted, got), like=relevance[0])
         return found, None, None, None, None, None

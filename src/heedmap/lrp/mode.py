@@ -172,9 +172,13 @@ class RelevanceMode(TorchFunctionMode):
                 a, b, lambda t: func(added, t, b, **kwargs), lambda t, w: func(zero, t, w, **kwargs)
             )
         parts = ((added, factors["beta"]), (self._matmul(torch.matmul, (a, b), {}), factors["alpha"]))
-        return self._sum(torch.add, tuple(self.rules.passed(t, lambda x, f=f: x * f) for t, f in parts), {})
+        return self._sum(
+            torch.add, tuple(t if f == 1 else self.rules.passed(t, lambda x, f=f: x * f) for t, f in parts), {}
+        )
 
     def _sum(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
+        if func in ops.ADDITIONS and _is_nothing(args[-1]):  # where Python's sum begins
+            return args[0].clone()
         return self._pair(self.rules.sum, func, args, kwargs)
 
     def _factor(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
@@ -337,6 +341,10 @@ def _constant(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_constant(v) for v in value)
     return value.detach() if isinstance(value, Parameter) and value.requires_grad else value
+
+
+def _is_nothing(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value == 0
 
 
 def _without(kwargs: Keywords, *names: str) -> Keywords:

@@ -25,7 +25,9 @@ PRODUCTS = found(
     (torch, Tensor), "matmul bmm mm mv dot __matmul__ __rmatmul__ einsum tensordot outer _grouped_mm grouped_mm"
 )
 
-SUMS = found((torch, Tensor), "add __add__ __radd__ sub subtract __sub__ __rsub__ rsub")
+ADDITIONS = found((torch, Tensor), "add __add__ __radd__")
+
+SUMS = ADDITIONS | found((torch, Tensor), "sub subtract __sub__ __rsub__ rsub")
 
 FACTORS = found((torch, Tensor), "mul multiply __mul__ __rmul__")
 

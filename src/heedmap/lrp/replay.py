@@ -17,6 +17,7 @@ from heedmap.errors import GradientError, MissingRuleError
 from heedmap.lrp.mode import RelevanceMode, foreign
 from heedmap.lrp.rules import RULES, Rules
 from heedmap.lrp.samples import BatchAxisError, Samples
+from heedmap.lrp.sums import join
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +130,7 @@ def _is_overwritten(error: RuntimeError) -> bool:
 
 def pulled(values: Tensor, wanted: list[Tensor], start: Tensor, samples: Samples) -> list[Tensor | None]:
     """Relevance of each tensor; sample by sample where a rule cannot tell the samples of a tensor apart."""
+    join(values, wanted)
     try:
         return list(torch.autograd.grad(values, wanted, start, retain_graph=len(values) > 1, allow_unused=True))
     except BatchAxisError:
