@@ -15,6 +15,8 @@ from heedmap.web.uploads import Limits
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from heedmap.models.model import Model
+
 
 @dataclass(frozen=True)
 class Given:
@@ -67,7 +69,7 @@ class Read:
     scene: Image | None = None
 
 
-def takes(subject: Any) -> Takes:
+def takes(subject: Model) -> Takes:
     """What a loaded model can be given."""
     kind = subject.kind_row
     return Takes(kind.takes, kind.name == "text", kind.speaks == "decoder" and subject.tokenizer is not None)

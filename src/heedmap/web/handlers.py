@@ -18,6 +18,7 @@ from heedmap.web.uploads import Limits
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
+    from heedmap.models.model import Model
     from heedmap.picture import Picture
 
 LOG = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Handlers:
         """
         found = read(model, given, self.limits)
 
-        def work(subject: Any) -> Asked:
+        def work(subject: Model) -> Asked:
             tell("asking the model")
             _check_given(subject, found)
             kept = {role: value for role, value in found.inputs.items() if role in subject.kind_row.takes}
@@ -109,7 +110,7 @@ class Handlers:
             for way in ways:
                 check_starts(way.method)
 
-        def work(subject: Any) -> tuple[Explanation, ...]:
+        def work(subject: Model) -> tuple[Explanation, ...]:
             return tuple(_explanation(subject, asked, choice, way, begin, tell) for way in ways)
 
         found = self.models.use(asked.model, work, tell)
@@ -128,7 +129,7 @@ def attempt(work: Callable[[], Found]) -> tuple[Found | None, str]:
 
 
 def _explanation(
-    subject: Any, asked: Asked, choice: Prediction, way: Way, begin: Start | None, tell: Tell
+    subject: Model, asked: Asked, choice: Prediction, way: Way, begin: Start | None, tell: Tell
 ) -> Explanation:
     from heedmap.engine import explain, inspect
 
@@ -143,7 +144,7 @@ def _explanation(
     return named if begin is None else from_token(named, begin)
 
 
-def _check_given(subject: Any, found: Read) -> None:
+def _check_given(subject: Model, found: Read) -> None:
     """InputError that says what to do on this page; of all else the model itself says what is missing."""
     if "boxes" in subject.kind_row.needs and found.inputs["boxes"] is None:
         raise InputError(
@@ -152,7 +153,7 @@ def _check_given(subject: Any, found: Read) -> None:
         )
 
 
-def _picture(subject: Any, found: Read) -> Picture | None:
+def _picture(subject: Model, found: Read) -> Picture | None:
     """Small enough to be kept; None where there is none, or the model cuts it to pieces."""
     boxes, image = found.inputs["boxes"], found.inputs["image"]
     if "boxes" in subject.kind_row.takes:

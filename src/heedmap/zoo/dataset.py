@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heedmap.datasets.sample import Answers, Found, Match, Objects, Sample, Truth
 from heedmap.errors import InputError
@@ -15,25 +15,28 @@ from heedmap.zoo.samples.sample import SEED, SPLIT
 from heedmap.zoo.world import distractors
 from heedmap.zoo.world.scene import SPLITS
 
+if TYPE_CHECKING:
+    from heedmap.models.model import Model
+
 TruthOf = Callable[[Any, ZooSample, int], Truth]
 
 
-def _answer(subject: Any, sample: ZooSample, index: int) -> Truth:
+def _answer(subject: Model, sample: ZooSample, index: int) -> Truth:
     return Answers({sample.answer: 1.0})
 
 
-def _label(subject: Any, sample: ZooSample, index: int) -> Truth:
+def _label(subject: Model, sample: ZooSample, index: int) -> Truth:
     """One label that fits the picture, each in turn."""
     fits = [name for name in subject.config.id2label.values() if shown_by(sample.truth, name)]
     return Answers({fits[index % len(fits)]: 1.0})
 
 
-def _match(subject: Any, sample: ZooSample, index: int) -> Truth:
+def _match(subject: Model, sample: ZooSample, index: int) -> Truth:
     scene, _ = sample.truth
     return Match(tuple(wrong.text for wrong in distractors(scene, WRONG)))
 
 
-def _objects(subject: Any, sample: ZooSample, index: int) -> Truth:
+def _objects(subject: Model, sample: ZooSample, index: int) -> Truth:
     """The objects that each of the model's labels fits: once a label, for an object may have a shape's and a colour's."""
     found = []
     for label in subject.config.id2label.values():
@@ -65,7 +68,7 @@ class ZooSamples:
         truth_of: (subject, sample, index) → what is true.
     """
 
-    def __init__(self, subject: Any, truth_of: TruthOf) -> None:
+    def __init__(self, subject: Model, truth_of: TruthOf) -> None:
         name = subject.name.removeprefix(PREFIX)
         self._subject, self._truth, self._make = subject, truth_of, MATERIALS[name].make
         self.keys: Sequence[str] = [str(index) for index in range(SPLITS[SPLIT])]
@@ -88,7 +91,7 @@ class ZooSamples:
         return Sample(self.keys[index], inputs, self._truth(self._subject, sample, index))
 
 
-def answered(subject: Any) -> ZooSamples:
+def answered(subject: Model) -> ZooSamples:
     """What a zoo model is asked in a perturbation.
 
     Raises:
@@ -97,7 +100,7 @@ def answered(subject: Any) -> ZooSamples:
     return _samples(subject, TRUTHS)
 
 
-def shown(subject: Any) -> ZooSamples:
+def shown(subject: Model) -> ZooSamples:
     """Pictures with the mask of each object, for detection and segmentation.
 
     Raises:
@@ -106,7 +109,7 @@ def shown(subject: Any) -> ZooSamples:
     return _samples(subject, OBJECTS)
 
 
-def plain(subject: Any) -> ZooSamples:
+def plain(subject: Model) -> ZooSamples:
     """Samples of any model of the zoo, where what is true of them does not matter.
 
     Raises:
@@ -115,7 +118,7 @@ def plain(subject: Any) -> ZooSamples:
     return _samples(subject, dict.fromkeys(MATERIALS, _answer))
 
 
-def _samples(subject: Any, truths: Mapping[str, TruthOf]) -> ZooSamples:
+def _samples(subject: Model, truths: Mapping[str, TruthOf]) -> ZooSamples:
     truth_of = truths.get(subject.name.removeprefix(PREFIX))
     if truth_of is None:
         raise InputError(

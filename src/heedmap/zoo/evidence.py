@@ -27,6 +27,7 @@ from heedmap.zoo.samples.sample import SEED, SPLIT, Batch, right_ones
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
     from heedmap.explanation_data import Segment
+    from heedmap.models.model import Model
 
     Figures = dict[str, float]
     Rows = dict[tuple[str, str], list[Figures]]
@@ -41,7 +42,7 @@ PAPER, ABLATED = "generic", "generic, normalize=False"
 
 
 def measure(
-    subject: Any, material: Material, count: int, done: Callable[[int], None] = lambda _: None
+    subject: Model, material: Material, count: int, done: Callable[[int], None] = lambda _: None
 ) -> dict[str, Any]:
     """The figures of every method in :data:`MEASURED` on the first ``count`` samples of the test split.
 
@@ -79,7 +80,7 @@ def measure(
     }
 
 
-def _add(rows: Rows, subject: Any, batch: Batch, seed: int) -> None:
+def _add(rows: Rows, subject: Model, batch: Batch, seed: int) -> None:
     """For each method, each sample's figures."""
     crossed = False
     for name in MEASURED:
@@ -93,7 +94,7 @@ def _add(rows: Rows, subject: Any, batch: Batch, seed: int) -> None:
 
 
 def _add_maps(
-    rows: Rows, subject: Any, batch: Batch, row: str, maps: Sequence[Explanation], *, references: bool
+    rows: Rows, subject: Model, batch: Batch, row: str, maps: Sequence[Explanation], *, references: bool
 ) -> None:
     """Each sample's figures of the maps, one a target; once also those of what needs no model."""
     for number, (sample, asked) in enumerate(zip(batch.samples, batch.asked, strict=True)):
@@ -121,7 +122,7 @@ Judge = Callable[[np.ndarray], "Figures"]
 
 
 def weights(
-    subject: Any, sample: ZooSample, evidence: Evidence, segments: Mapping[str, Segment]
+    subject: Model, sample: ZooSample, evidence: Evidence, segments: Mapping[str, Segment]
 ) -> dict[str, np.ndarray]:
     """For each segment that has true evidence, how much of each of the sample's tokens is: from 0 to 1, (tokens,)."""
     found = {}
@@ -135,7 +136,7 @@ def weights(
 
 
 def _judges(
-    subject: Any, sample: ZooSample, evidence: Evidence, segments: Mapping[str, Segment]
+    subject: Model, sample: ZooSample, evidence: Evidence, segments: Mapping[str, Segment]
 ) -> Iterator[tuple[str, Judge]]:
     """For each segment that has true evidence, what makes figures of a sample's relevance there."""
     for name, weight in weights(subject, sample, evidence, segments).items():

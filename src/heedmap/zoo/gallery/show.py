@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from heedmap.explanation import Explanation
+    from heedmap.models.model import Model
 
 METHODS = ("generic", "raw_attention", "rollout", "attention_gradcam", "random")
 """The paper's, three baselines and chance."""
@@ -71,7 +72,7 @@ class Shown:
     answers: tuple[Answer, ...]
 
 
-def show(subject: Any, name: str) -> Shown:
+def show(subject: Model, name: str) -> Shown:
     """Explain the gallery's sample of the model called ``name``, all its answers at once.
 
     Raises:
@@ -93,7 +94,7 @@ def show(subject: Any, name: str) -> Shown:
     return Shown(name, about, architecture, sample, _picture(subject, sample), tuple(answers))
 
 
-def _batch(subject: Any, name: str) -> Batch:
+def _batch(subject: Model, name: str) -> Batch:
     """The first sample, from the gallery's own on, that has enough right answers; else one with any."""
     material = MATERIALS[name]
     any_right: Batch | None = None
@@ -116,7 +117,7 @@ def _distinct(asked: Sequence[Asked]) -> int:
     return len({(one.evidence.words, None if m is None else m.tobytes()) for one, m in zip(asked, masks, strict=True)})
 
 
-def _picture(subject: Any, sample: ZooSample) -> Image.Image | None:
+def _picture(subject: Model, sample: ZooSample) -> Image.Image | None:
     from PIL import Image
 
     if "image" in sample.inputs:

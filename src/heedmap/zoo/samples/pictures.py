@@ -16,6 +16,8 @@ from heedmap.zoo.world.regions import overlap
 if TYPE_CHECKING:
     from jaxtyping import Float32
 
+    from heedmap.models.model import Model
+
 SURE = 0.5
 """A detection counts as one from this probability."""
 NEAR = 0.5
@@ -39,7 +41,7 @@ def shown_by(scene: Scene, label: str) -> list[int]:
     return [number for number, o in enumerate(scene.objects) if words and words <= {o.shape, o.colour, o.size}]
 
 
-def _labels(subject: Any, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+def _labels(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
     """The labels that are more probable than not, and right."""
     names: Mapping[int, str] = subject.config.id2label
     found = []
@@ -51,7 +53,7 @@ def _labels(subject: Any, samples: Sequence[ZooSample], output: Any) -> list[lis
     return found
 
 
-def _detections(subject: Any, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+def _detections(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
     """The kept queries (probability over :data:`SURE`, without "no object") that found an object."""
     probability, labels = output.logits.softmax(-1)[..., :-1].max(-1)
     found: list[list[Asked]] = [[] for _ in samples]
@@ -88,7 +90,7 @@ def _caption(index: int) -> ZooSample:
     return ZooSample({"text": caption.text, "image": scene.image}, caption.text, (scene, caption), scene.image)
 
 
-def _pairs(subject: Any, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+def _pairs(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
     """The similarity of a picture and its caption, where it is greater than that of :data:`WRONG` wrong ones."""
     found = []
     for sample in samples:

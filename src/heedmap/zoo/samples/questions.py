@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heedmap.zoo import world
 from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample
+
+if TYPE_CHECKING:
+    from heedmap.models.model import Model
 
 
 def _placed_question(index: int) -> ZooSample:
@@ -38,7 +41,7 @@ def _names(scene: world.Scene, regions: world.Regions) -> list[str]:
     ]
 
 
-def _answers(subject: Any, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+def _answers(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
     """The most probable answer, where it is right."""
     from heedmap.targets import class_logits
 

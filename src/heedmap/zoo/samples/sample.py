@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Bool, Float32, UInt8
 
+    from heedmap.models.model import Model
     from heedmap.zoo.world import Scene
 
 SEED = 0
@@ -77,7 +78,7 @@ class ZooSample:
     begun: str | None = None
 
 
-def together(subject: Any, samples: Sequence[ZooSample], **more: Any) -> dict[str, Any]:
+def together(subject: Model, samples: Sequence[ZooSample], **more: Any) -> dict[str, Any]:
     """What the model is called with for the samples as one batch."""
     roles = samples[0].inputs
     return subject.inputs(**{role: [sample.inputs[role] for sample in samples] for role in roles}, **more)
@@ -133,7 +134,7 @@ def targets_of(places: Sequence[Sequence[tuple[int, ...]]]) -> list[Target]:
     return [target_of([own[min(slot, len(own) - 1)] for own in places]) for slot in range(most)]
 
 
-def right_ones(subject: Any, material: Material, samples: Sequence[ZooSample]) -> Batch:
+def right_ones(subject: Model, material: Material, samples: Sequence[ZooSample]) -> Batch:
     """The samples about which the model is right in something, from one forward pass."""
     inputs = material.inputs(subject, samples)
     with torch.no_grad():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,13 +12,16 @@ from heedmap.zoo.dates import ISO, date_sample
 from heedmap.zoo.lists import list_sample
 from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample, together
 
+if TYPE_CHECKING:
+    from heedmap.models.model import Model
+
 
 def _date(index: int) -> ZooSample:
     sample = date_sample(SEED, SPLIT, index)
     return ZooSample({"text": sample.text}, sample.iso, sample, begun=sample.iso)
 
 
-def _date_inputs(subject: Any, samples: Sequence[ZooSample]) -> dict[str, Any]:
+def _date_inputs(subject: Model, samples: Sequence[ZooSample]) -> dict[str, Any]:
     """The decoder is given the right date, as it says it by itself where it is right."""
     begun = subject.tokenizer([one.begun for one in samples], add_special_tokens=False, return_tensors="pt")
     ids = begun["input_ids"]
@@ -26,13 +29,13 @@ def _date_inputs(subject: Any, samples: Sequence[ZooSample]) -> dict[str, Any]:
     return together(subject, samples, decoder_input_ids=torch.cat([start, ids], 1))
 
 
-def _date_asked(subject: Any, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+def _date_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
     """The last digits of year, month and day, of dates that are right in every character."""
     said = subject.tokenizer.batch_decode(output.logits.argmax(-1), skip_special_tokens=True)
     return [_digits(subject, one) if text == one.answer else [] for one, text in zip(samples, said, strict=True)]
 
 
-def _digits(subject: Any, sample: ZooSample) -> list[Asked]:
+def _digits(subject: Model, sample: ZooSample) -> list[Asked]:
     found = []
     for part, (_, end) in ISO.items():
         position = end - 1
@@ -47,7 +50,7 @@ def _list(index: int) -> ZooSample:
     return ZooSample({"text": sample.text}, sample.answer, sample)
 
 
-def _list_asked(subject: Any, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+def _list_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
     """The next word, where it is right."""
     found = []
     for row, sample in enumerate(samples):

@@ -1,4 +1,4 @@
-"""What the tasks on words share: tokenizers with a fixed vocabulary, which transformers loads by itself, and heads that do not learn."""
+"""What the tasks on words share: tokenizers that transformers loads from a folder by itself, and heads that do not learn."""
 
 from __future__ import annotations
 
