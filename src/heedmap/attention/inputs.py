@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -195,11 +195,13 @@ def _flat(model: nn.Module, found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _advice(model: nn.Module, names: Iterable[str]) -> str:
-    """Which part of the model could be explained instead: the first whose ``forward`` has all the names."""
-    wanted = set(names)
+def _advice(model: nn.Module, inputs: Mapping[str, Any]) -> str:
+    """Which part of the model could be explained instead: the first whose ``forward`` has the names of all tensors."""
+    wanted = {name for name, value in inputs.items() if isinstance(value, Tensor)}
     for path, module in model.named_modules():
-        if path and wanted and wanted <= inspect.signature(module.forward).parameters.keys():
+        if wanted and wanted <= inspect.signature(module.forward).parameters.keys():
+            if not path:
+                return ": give that dict itself"
             return f"; its part model.get_submodule({path!r}), {type(module).__name__}, takes them: explain that"
     return ""
 

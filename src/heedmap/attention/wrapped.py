@@ -15,6 +15,8 @@ from heedmap.errors import ModelStateError, UnfollowedAttentionError
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside ``torch.compile``, DataParallel and DistributedDataParallel, which only pass their inputs on.
 
+    Also the classifier inside a CrossEncoder of sentence-transformers, which hands it a dict and gives its logits.
+
     Raises:
         UnfollowedAttentionError: a traced or scripted module, whose operations cannot be seen.
         ModelStateError: parameters without values, on the meta device.
@@ -25,6 +27,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
             model = compiled
         elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
+        elif _hands_on(model):
+            model = model.model
         else:
             break
     if isinstance(model, torch.jit.ScriptModule):
@@ -38,6 +42,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
             f"parameter {empty} is on the meta device, without values; load the model's weights first"
         )
     return model
+
+
+def _hands_on(model: nn.Module) -> bool:
+    """Whether this is a Sequential around nothing but the module that it calls its model."""
+    return isinstance(model, nn.Sequential) and any(m is getattr(model, "model", None) for m in inside(model))
 
 
 def inside(model: nn.Module) -> Iterator[nn.Module]:
