@@ -22,13 +22,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
         ModelStateError: parameters without values, on the meta device.
     """
     while True:
-        compiled = getattr(model, "_orig_mod", None)
-        if isinstance(compiled, nn.Module):
-            model = compiled
+        held = getattr(model, "_orig_mod", None) or _scored_by(model)
+        if isinstance(held, nn.Module):
+            model = held
         elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
-        elif _hands_on(model):
-            model = model.model
         else:
             break
     if isinstance(model, torch.jit.ScriptModule):
@@ -44,9 +42,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def _hands_on(model: nn.Module) -> bool:
-    """Whether this is a Sequential around nothing but the module that it calls its model."""
-    return isinstance(model, nn.Sequential) and any(m is getattr(model, "model", None) for m in inside(model))
+def _scored_by(model: nn.Module) -> nn.Module | None:
+    """What a Sequential calls its model, where there is nothing else around it."""
+    named = getattr(model, "model", None) if isinstance(model, nn.Sequential) else None
+    return next((m for m in inside(model) if m is named), None)
 
 
 def inside(model: nn.Module) -> Iterator[nn.Module]:
