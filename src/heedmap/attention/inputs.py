@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from heedmap.attention.steps import Step
 from heedmap.attention.wrapped import configuration, signature
 from heedmap.errors import InputError
 
@@ -108,10 +109,12 @@ class ModelInputs(dict[str, Any]):
         segments: name of an input → name of its segment, where the caller said so: all other inputs are no content.
         towers: names of inputs of which is followed only what the language model gets; see :mod:`heedmap.attention.tower`.
         stopped: why, in words.
+        ends: steps at which they end, where that is before they meet other content; see :mod:`heedmap.attention.steps`.
     """
 
     segments: Mapping[str, str] | None = None
     towers: frozenset[str] = frozenset()
+    ends: frozenset[Step] = frozenset()
     stopped: str = ""
 
     @classmethod

@@ -12,6 +12,7 @@ from torch import Tensor
 from heedmap.attention import operations as ops
 from heedmap.attention.places import Place
 from heedmap.attention.record import Side
+from heedmap.attention.steps import Step
 
 
 @dataclass(eq=False)
@@ -27,7 +28,8 @@ class Source:
         first: of a leaf, whether no other leaf lies between it and the input.
         attention: index of the attention.
         tensor: the leaf itself, where leaves are traced.
-        says: of a leaf, how many things each of its rows can say: the size of its vocabulary, else its number of features.
+        says: of a leaf, how many things each of its rows can say: the size of its vocabulary, else its number of features; of a
+            tower's input, its number of values.
         tower: of a leaf, whether it is where a tower that is not followed ends.
         place: of an unfollowed attention, where the model calls it.
     """
@@ -58,12 +60,13 @@ NONE = (0, 0)
 
 
 class Tag(NamedTuple):
-    """What is known of a tensor: its sources, the products q kᵀ in it, and whether it is (made of) a softmax."""
+    """What is known of a tensor: its sources, the products q kᵀ in it, whether it is (made of) a softmax, its tower's step."""
 
     sources: frozenset[int]
     products: tuple[Product, ...] = ()
     softmax: str = ""  # "" no, "whole" still an attention matrix, "turned" its transpose, "derived" no longer one
     learned: tuple[int, int] = NONE  # rows (on the last axis but one) before and after the others that no input made
+    step: Step | None = None
 
 
 EMPTY = Tag(frozenset())
