@@ -88,10 +88,12 @@ def learned_rows(
             return NONE
         tags = [(t, tag) for t, tag in tags if t.dim() == result.dim()]  # an empty tensor may have one axis
         made = [i for i, (_, tag) in enumerate(tags) if tag.sources]
+        if not made:
+            return NONE
         before = sum(t.shape[-2] for t, _ in tags[: made[0]]) + tags[made[0]][1].learned[0]
         return before, sum(t.shape[-2] for t, _ in tags[made[-1] + 1 :]) + tags[made[-1]][1].learned[1]
     moved = func in ops.KEEPS_ATTENTION or func in ops.RESHAPES_ATTENTION or func in ops.SLICES_ATTENTION
-    first = next((t, tag) for t, tag in tags if tag.sources)
+    first = next(((t, tag) for t, tag in tags if tag.sources), (result, EMPTY))
     if moved and result.dim() > 1 and first[0].dim() > 1 and result.shape[-2:] == first[0].shape[-2:]:
         return first[1].learned
     return NONE
