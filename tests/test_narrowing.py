@@ -113,7 +113,7 @@ def relevance(model: Any, ids: Tensor, mask: Tensor, row: int) -> Tensor:
     return r[row].index_fill(0, torch.tensor([row]), 0)
 
 
-def same(first: heedmap.Explanation, second: heedmap.Explanation, sample: int = 0) -> None:
+def assert_same(first: heedmap.Explanation, second: heedmap.Explanation, sample: int = 0) -> None:
     """Sample ``sample`` of the first has the relevance that the second, of a batch of one, has."""
     assert list(first.segments) == list(second.segments)
     for name in first.segments:
@@ -143,12 +143,12 @@ def test_choices_one_by_one(kind: str) -> None:
     model, inputs = chooser(kind), question(kind)
     found = heedmap.explain(model, inputs, target=2)
     for i in range(2):
-        same(found, heedmap.explain(model, {n: v[i : i + 1] for n, v in inputs.items()}, target=2), i)
+        assert_same(found, heedmap.explain(model, {n: v[i : i + 1] for n, v in inputs.items()}, target=2), i)
         alone = {n: v[i : i + 1, 2:3] for n, v in inputs.items()}
         if kind == "gpt2":
-            same(found, heedmap.explain(model, alone, target=lambda out: out.mc_logits.reshape(-1)), i)
+            assert_same(found, heedmap.explain(model, alone, target=lambda out: out.mc_logits.reshape(-1)), i)
         else:
-            same(found, heedmap.explain(model, alone), i)
+            assert_same(found, heedmap.explain(model, alone), i)
 
 
 def test_probabilities_are_those_among_all_choices() -> None:
@@ -167,7 +167,7 @@ def test_probabilities_are_those_among_all_choices() -> None:
 def test_every_kind_of_method(method: str) -> None:
     model, inputs = chooser("bert"), question()
     alone = {n: v[:1, 2:3] for n, v in inputs.items()}
-    same(heedmap.explain(model, inputs, target=2, method=method), heedmap.explain(model, alone, method=method))
+    assert_same(heedmap.explain(model, inputs, target=2, method=method), heedmap.explain(model, alone, method=method))
 
 
 def test_a_list_of_choices() -> None:
@@ -197,7 +197,7 @@ def test_a_picture_and_one_of_several_texts(kind: str, images: int, texts: int) 
         torch.testing.assert_close(found.scores, logits[range(images), chosen], rtol=1e-4, atol=1e-4)
         for i, c in enumerate(chosen):
             pair = {n: v[i : i + 1] if n == "pixel_values" else v[c : c + 1] for n, v in inputs.items()}
-            same(found, heedmap.explain(model, pair), i)
+            assert_same(found, heedmap.explain(model, pair), i)
         assert found.top is not None
         wanted = logits.softmax(-1) if kind == "clip" else logits.sigmoid()
         torch.testing.assert_close(found.top.target, wanted[range(images), chosen], rtol=1e-4, atol=1e-6)
@@ -261,7 +261,7 @@ def test_one_of_several_documents() -> None:
     found = heedmap.explain(model, inputs, target=1)
     wanted = heedmap.explain(model, {**inputs, "document": inputs["document"][1:2]}, target=Similarity())
     assert found.target == ("text 1 (of 3)",)
-    same(found, wanted)
+    assert_same(found, wanted)
 
 
 @pytest.mark.parametrize("kind", SEEKERS)
@@ -280,7 +280,7 @@ def test_boxes_of_one_of_several_texts(kind: str, images: int) -> None:
             torch.testing.assert_close(found.scores[i], logits[i, box, query], rtol=1e-4, atol=1e-4)
             rows = slice(3 * i + query, 3 * i + query + 1)
             alone = {n: v[i : i + 1] if n == "pixel_values" else v[rows] for n, v in inputs.items()}
-            same(found, heedmap.explain(model, alone, target=lambda out, box=box: out.logits[:, box, 0]), i)
+            assert_same(found, heedmap.explain(model, alone, target=lambda out, box=box: out.logits[:, box, 0]), i)
             assert found.top is not None
             torch.testing.assert_close(found.top.target[i], logits[i, box, query].sigmoid(), rtol=1e-4, atol=1e-6)
 

@@ -118,6 +118,50 @@ def test_tensors_inside_a_dict_are_told_where_they_belong(model):
             heedmap.explain(Bag(model), inputs)
 
 
+class Scorer(nn.Sequential):
+    """Hands its dict to the classifier inside and gives its logits, as a CrossEncoder does."""
+
+    @property
+    def model(self):
+        return self[0].inside
+
+
+class Rescaled(Scorer):
+    """Makes something else of the logits."""
+
+    @property
+    def model(self):
+        return self[0][0].inside
+
+
+def test_a_scorer_around_a_classifier_is_that_classifier(model):
+    wanted = heedmap.explain(model, IDS, target="pos")
+    for inputs in (IDS, {"input_ids": IDS, "modality": "text"}):
+        found = heedmap.explain(Scorer(Bag(model)), inputs, target="pos")
+        assert torch.equal(found["text"], wanted["text"])
+        assert found.target == wanted.target == ("class 1 (pos)",) * 2
+    with pytest.raises(InputError, match=r"inside input, .* of their own: give that dict itself"):
+        heedmap.explain(Scorer(Bag(model)), {"input": {"input_ids": IDS}})
+    with pytest.raises(InputError, match=r"get_submodule\('0\.0\.inside'\), BertForSequenceClassification, takes them"):
+        heedmap.explain(Rescaled(nn.Sequential(Bag(model), nn.Linear(2, 2))), {"input": {"input_ids": IDS}})
+
+
+def test_cross_encoder(model, tmp_path):
+    sentences = pytest.importorskip("sentence_transformers")
+    from transformers import BertTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "anna", "lives", "in", "paris", "works", "at", "acme"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    encoder = sentences.CrossEncoder(str(tmp_path), device="cpu")
+    inputs = encoder.preprocess([("anna lives in paris", "anna works at acme")])
+    found = heedmap.explain(encoder, inputs, target="pos")
+    wanted = heedmap.explain(model, {n: v for n, v in inputs.items() if n != "modality"}, target="pos")
+    assert found.target == ("class 1 (pos)",)
+    torch.testing.assert_close(found["text"], wanted["text"])
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore::DeprecationWarning")
 def test_a_traced_model_is_refused_in_words():
     traced = torch.jit.trace(nn.Sequential(nn.Linear(4, 4)), torch.zeros(1, 4))

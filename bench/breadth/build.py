@@ -24,6 +24,8 @@ class NotBuilt(Exception):
 
 @dataclass
 class Built:
+    """A small model with inputs that it runs on."""
+
     model: nn.Module
     inputs: Inputs
 
@@ -205,6 +207,8 @@ def candidates(model: nn.Module) -> Iterator[Inputs]:
 
 @dataclass(frozen=True)
 class Shape:
+    """What the names of inputs leave open: placeholders among the words, which layout of pictures or sound, frames."""
+
     tokens: int
     layout: int
     frames: int
@@ -258,6 +262,7 @@ def one(config: Any, name: str, names: list[str], shape: Shape) -> Tensor | None
 
 
 def picture(config: Any, name: str, shape: Shape) -> Tensor | None:
+    """Pixels, boxes or sizes of a picture by the name of the input; None: this layout has no such input."""
     height, width = sides(config)
     channels = looked_up(config, ("num_channels", "in_channels"), 3)
     patch, time_patch = looked_up(config, ("patch_size",), 8), looked_up(config, ("temporal_patch_size",), 1)
@@ -278,6 +283,7 @@ def picture(config: Any, name: str, shape: Shape) -> Tensor | None:
 
 
 def sound(config: Any, name: str, shape: Shape) -> Tensor | None:
+    """Samples, spectrum or mask of a sound, of ``shape.frames`` frames; None: too many samples."""
     mel = looked_up(config, ("num_mel_bins", "input_feat_per_channel", "feature_size", "input_dim", "mel_bins"), 80)
     if name in ("input_values", "input_features", "audio_values"):
         sizes = {0: (mel, shape.frames), 1: (shape.frames, mel), 2: (shape.frames * 50,)}[shape.layout]
@@ -287,6 +293,7 @@ def sound(config: Any, name: str, shape: Shape) -> Tensor | None:
 
 
 def series(config: Any, name: str) -> Tensor:
+    """Values, times or masks of a time series, with the past that its lags need."""
     length = looked_up(config, ("context_length",), 32)
     lags = max(getattr(config, "lags_sequence", None) or [0])
     ahead = looked_up(config, ("prediction_length",), 4)
@@ -298,15 +305,18 @@ def series(config: Any, name: str) -> Tensor:
 
 
 def placeholder(config: Any, names: list[str]) -> int | None:
+    """The id that stands for a picture's or a sound's token among the words; None: there is none."""
     wanted = T.SOUND_TOKENS if set(names) & set(T.SOUND_INPUTS) else T.PICTURE_TOKENS
     return next((vars(config)[k] for k in wanted if isinstance(vars(config).get(k), int)), None)
 
 
 def frames_of(config: Any) -> int:
+    """How many frames a video has, at most 8."""
     return min(looked_up(config, ("num_frames", "frames_per_clip"), 2), 8)
 
 
 def sides(config: Any) -> tuple[int, int]:
+    """Height and width of a picture; 32 where the configuration names none."""
     size = found(config, ("image_size", "img_size", "tile_size"))
     size = list(size) if isinstance(size, (list, tuple)) else [size, size]
     return (size[0], size[-1]) if all(isinstance(s, int) for s in size) else (32, 32)
@@ -320,6 +330,7 @@ def looked_up(config: Any, names: tuple[str, ...], default: int) -> int:
 
 
 def found(config: Any, names: tuple[str, ...]) -> Any:
+    """The first value of these names in the config, else in those within it; None: nowhere."""
     own = vars(config)
     for name in names:
         if own.get(name) is not None:

@@ -93,6 +93,7 @@ def groups(output: Any) -> Iterator[dict[str, tuple[Tensor, ...]]]:
 
 
 def maps_of(value: Any) -> bool:
+    """Whether this is a list of attention maps (batch, heads, queries, keys) with a gradient."""
     if not isinstance(value, (tuple, list)) or not value:
         return False
     return all(isinstance(a, Tensor) and a.dim() == 4 and a.requires_grad for a in value)
@@ -118,11 +119,13 @@ def of_group(group: Mapping[str, list[tuple[Tensor, Tensor | None]]]) -> Expecte
 
 
 def square(cams: list[Tensor]) -> None:
+    """NoOracle where the maps are not all of one square size."""
     if len({tuple(c.shape) for c in cams}) > 1 or cams[0].shape[1] != cams[0].shape[2]:
         raise NoOracle("the returned maps are not square, or of several sizes")
 
 
 def average(attention: Tensor, gradient: Tensor | None) -> Tensor:
+    """Rule 5, (batch, queries, keys): the mean over heads of the positive part of A ∘ ∂y/∂A."""
     assert gradient is not None
     return (attention.detach().double() * gradient.double()).clamp(min=0).mean(1)
 

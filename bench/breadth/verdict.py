@@ -157,6 +157,7 @@ def same_under_eager(subject: Built, found: heedmap.Explanation) -> float | str:
 
 
 def between(one: heedmap.Explanation, other: heedmap.Explanation) -> float:
+    """The largest difference of two explanations' segments; infinite where they have other segments."""
     if one.segments.keys() != other.segments.keys():
         return float("inf")
     return max(apart(one[name], other[name]) for name in one.segments)
@@ -171,6 +172,7 @@ def apart(a: Tensor, b: Tensor) -> float:
 
 
 def doubled(inputs: Mapping[str, Any]) -> Inputs:
+    """The inputs with floats in double precision."""
     return {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
 
 
@@ -188,6 +190,7 @@ def short(words: str) -> str:
 
 
 def frames(error: BaseException) -> list[str]:
+    """Where an error came from: the last lines of heedmap's own, and the last of all."""
     lines = traceback.extract_tb(error.__traceback__)
     own = [f"{f.filename.split('/src/')[-1]}:{f.lineno} {f.name}" for f in lines if "/heedmap/" in f.filename]
     return [*own[-3:], f"{lines[-1].filename.split('site-packages/')[-1]}:{lines[-1].lineno} {lines[-1].name}"]

@@ -258,7 +258,7 @@ class _Engine:
             raise GradientError(f"the target is not finite: {values.tolist()}; {cause}")
         sources = tape.tag(values).sources
         check_followed(tape, sources, "the target")
-        tower.check_read(tape, sources)
+        tower.check_read(tape, graph, sources)
         states = graph.readouts(sources)
         if not states:
             raise TargetError("the target depends on no attention; choose one that is computed from the model's output")

@@ -112,7 +112,7 @@ def outcome(model: Net, inputs: dict[str, Any]) -> Any:
     return {name: s.relevance for name, s in found.segments.items()}
 
 
-def same(a: Any, b: Any) -> None:
+def assert_same(a: Any, b: Any) -> None:
     if isinstance(a, type) or isinstance(b, type):
         assert a is b
         return
@@ -127,7 +127,7 @@ def test_any_sequence_of_calls(steps: list[str]) -> None:
     model, inputs = Net().eval(), kinds()
     for step in steps:
         if step in inputs:
-            same(outcome(model, inputs[step]), outcome(copy.deepcopy(model), inputs[step]))
+            assert_same(outcome(model, inputs[step]), outcome(copy.deepcopy(model), inputs[step]))
         else:
             change(model, step)
 
@@ -140,13 +140,13 @@ def test_mixing_that_begins_later_is_refused(how: str) -> None:
     assert issubclass(outcome(model, words), HeedmapError)
     change(model, "back to zero")
     model.mix = False
-    same(outcome(model, words), before)
+    assert_same(outcome(model, words), before)
 
 
 def test_a_float_mask_is_no_content() -> None:
     found = {name: outcome(Net().eval(), inputs) for name, inputs in kinds().items() if "mask" in name}
     for name in ("float mask", "mask before the words"):
-        same(found[name], found["mask"])
+        assert_same(found[name], found["mask"])
     assert all(maps.keys() == {"text"} for maps in found.values())
 
 

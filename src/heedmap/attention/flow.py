@@ -13,12 +13,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from heedmap.attention.record import Attention
+from heedmap.attention.steps import Step
 from heedmap.attention.tags import Source
 from heedmap.attention.tape import Tape
 from heedmap.errors import AttentionError, MixingError, NoAttentionError, UnfollowedAttentionError
 
 State = frozenset[int]
 """Indices of the attentions that a stream has been through."""
+
+
+class AskedTowerError(UnfollowedAttentionError):
+    """What a tower made is asked for; ``ends``: steps at which it could end before."""
+
+    def __init__(self, message: str, ends: frozenset[Step]) -> None:
+        super().__init__(message)
+        self.ends = ends
 
 
 @dataclass(eq=False)
@@ -198,9 +207,10 @@ def check_followed(tape: Tape, sources: frozenset[int], reader: str) -> None:
     for index in sorted(sources):
         source = tape.sources[index]
         if source.kind == "tower":
-            raise UnfollowedAttentionError(
+            raise AskedTowerError(
                 f"{reader} reads what the model made of {source.name!r} in another way than as tokens among "
-                "the words, and that is not followed; a map would be wrong, so there is none"
+                "the words, and that is not followed; a map would be wrong, so there is none",
+                tape.steps.parting(),
             )
         if source.kind == "unfollowed":
             raise UnfollowedAttentionError(

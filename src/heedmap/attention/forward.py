@@ -21,6 +21,7 @@ from heedmap.attention.inputs import check_no_cache, check_required, contents, d
 from heedmap.attention.layout import Part
 from heedmap.attention.places import told
 from heedmap.attention.probe import Verdict
+from heedmap.attention.steps import Steps
 from heedmap.attention.tape import Tape
 from heedmap.errors import AttentionError, GradientError, HeedmapError, InputError, MixingError, ModelStateError
 
@@ -198,7 +199,7 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
         InputError: the model's forward refuses the inputs.
     """
     check_no_cache(inputs)
-    key: Any = (batch > 1, check, of_inputs(inputs), getattr(inputs, "towers", None))
+    key: Any = (batch > 1, check, of_inputs(inputs), getattr(inputs, "towers", None), getattr(inputs, "ends", None))
     state = of_model(model)
     verdict = _known(model, state).get(key)
     if verdict is not None:
@@ -305,7 +306,7 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
     """
     check_required(model, inputs)
     given = detached(inputs)
-    tape.towers = getattr(inputs, "towers", frozenset())
+    tape.towers, tape.steps = getattr(inputs, "towers", frozenset()), Steps(getattr(inputs, "ends", frozenset()))
     for name in contents(inputs):
         given[name] = tape.watch(name, given[name])
     try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from heedmap.attention.steps import Step
 from heedmap.attention.wrapped import configuration, signature
 from heedmap.errors import InputError
 
@@ -108,10 +109,12 @@ class ModelInputs(dict[str, Any]):
         segments: name of an input → name of its segment, where the caller said so: all other inputs are no content.
         towers: names of inputs of which is followed only what the language model gets; see :mod:`heedmap.attention.tower`.
         stopped: why, in words.
+        ends: steps at which they end, where that is before they meet other content; see :mod:`heedmap.attention.steps`.
     """
 
     segments: Mapping[str, str] | None = None
     towers: frozenset[str] = frozenset()
+    ends: frozenset[Step] = frozenset()
     stopped: str = ""
 
     @classmethod
@@ -195,11 +198,13 @@ def _flat(model: nn.Module, found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _advice(model: nn.Module, names: Iterable[str]) -> str:
-    """Which part of the model could be explained instead: the first whose ``forward`` has all the names."""
-    wanted = set(names)
+def _advice(model: nn.Module, inputs: Mapping[str, Any]) -> str:
+    """Which part of the model could be explained instead: the first whose ``forward`` has the names of all tensors."""
+    wanted = {name for name, value in inputs.items() if isinstance(value, Tensor)}
     for path, module in model.named_modules():
-        if path and wanted and wanted <= inspect.signature(module.forward).parameters.keys():
+        if wanted and wanted <= inspect.signature(module.forward).parameters.keys():
+            if not path:
+                return ": give that dict itself"
             return f"; its part model.get_submodule({path!r}), {type(module).__name__}, takes them: explain that"
     return ""
 

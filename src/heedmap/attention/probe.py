@@ -88,8 +88,8 @@ def _check_entries(tape: Tape, graph: Graph, positions: dict[int, dict[int, Tens
         if stream.leaves and not positions[stream.index]:
             names = sorted({tape.sources[i].name for i in stream.leaves})
             raise GradientError(
-                f"no gradient passes from {', '.join(names)} to the first attention that reads it (zero or quantised weights, "
-                f"torch.no_grad or detach in the model, or queries that are not known): {ADVICE}"
+                f"no gradient passes from {', '.join(names)} to the first attention that reads it (weights or a gate of "
+                f"zero, quantised weights, torch.no_grad or detach in the model, or queries that are not known): {ADVICE}"
             )
 
 
@@ -219,7 +219,7 @@ class _Check:
             chosen = self.chosen[self.graph.edges[attention.index].stream]
             if gradient is None:
                 if attention.index in wanted:
-                    return f"have no gradient to attention {attention.index}, which they should have read"
+                    return _unread(attention.index)
                 continue
             rows = (attention.layout.apply(gradient) != 0).any(-1).any(1)
             if bool((rows & ~chosen).any()):
@@ -229,7 +229,7 @@ class _Check:
                     "attention: tokens mix or change places there"
                 )
             if attention.index in wanted and not bool((rows & chosen).any()):
-                return f"have no gradient to attention {attention.index}, which they should have read"
+                return _unread(attention.index)
         return None
 
     def _inputs(self, gradients: list[Tensor | None]) -> str | None:
@@ -244,6 +244,13 @@ class _Check:
                     "tokens mix or change places there"
                 )
         return None
+
+
+def _unread(attention: int) -> str:
+    return (
+        f"have no gradient to attention {attention}, which they should have read (weights or a gate of zero behind it, "
+        "torch.no_grad or detach in the model)"
+    )
 
 
 def _halves(graph: Graph, batch: int, device: torch.device) -> list[Tensor]:

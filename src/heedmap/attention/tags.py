@@ -11,6 +11,7 @@ from torch import Tensor
 
 from heedmap.attention import operations as ops
 from heedmap.attention.record import Place, Side
+from heedmap.attention.steps import Step
 
 
 @dataclass(eq=False)
@@ -26,7 +27,8 @@ class Source:
         first: of a leaf, whether no other leaf lies between it and the input.
         attention: index of the attention.
         tensor: the leaf itself, where leaves are traced.
-        says: of a leaf, how many things each of its rows can say: the size of its vocabulary, else its number of features.
+        says: of a leaf, how many things each of its rows can say: the size of its vocabulary, else its number of features; of a
+            tower's input, its number of values.
         tower: of a leaf, whether it is where a tower that is not followed ends.
         place: of an unfollowed attention, where the model calls it.
     """
@@ -57,12 +59,13 @@ NONE = (0, 0)
 
 
 class Tag(NamedTuple):
-    """What is known of a tensor: its sources, the products q kᵀ in it, and whether it is (made of) a softmax."""
+    """What is known of a tensor: its sources, the products q kᵀ in it, whether it is (made of) a softmax, its tower's step."""
 
     sources: frozenset[int]
     products: tuple[Product, ...] = ()
     softmax: str = ""  # "" no, "whole" still an attention matrix, "turned" its transpose, "derived" no longer one
     learned: tuple[int, int] = NONE  # rows (on the last axis but one) before and after the others that no input made
+    step: Step | None = None
 
 
 EMPTY = Tag(frozenset())
@@ -84,10 +87,12 @@ def learned_rows(
             return NONE
         tags = [(t, tag) for t, tag in tags if t.dim() == result.dim()]  # an empty tensor may have one axis
         made = [i for i, (_, tag) in enumerate(tags) if tag.sources]
+        if not made:
+            return NONE
         before = sum(t.shape[-2] for t, _ in tags[: made[0]]) + tags[made[0]][1].learned[0]
         return before, sum(t.shape[-2] for t, _ in tags[made[-1] + 1 :]) + tags[made[-1]][1].learned[1]
     moved = func in ops.KEEPS_ATTENTION or func in ops.RESHAPES_ATTENTION or func in ops.SLICES_ATTENTION
-    first = next((t, tag) for t, tag in tags if tag.sources)
+    first = next(((t, tag) for t, tag in tags if tag.sources), (result, EMPTY))
     if moved and result.dim() > 1 and first[0].dim() > 1 and result.shape[-2:] == first[0].shape[-2:]:
         return first[1].learned
     return NONE

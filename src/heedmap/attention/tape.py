@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from heedmap.attention import einsum, kernels, multihead, places
 from heedmap.attention import operations as ops
 from heedmap.attention.record import Attention, Layout, Side
+from heedmap.attention.steps import Steps
 from heedmap.attention.tags import (
     EMPTY,
     NONE,
@@ -69,6 +70,7 @@ class Tape(TorchFunctionMode):
         self._tags: dict[int, tuple[weakref.ref[Tensor], Tag]] = {}
         self._form, self._extra_keys = "sdpa", 0
         self.towers: frozenset[str] = frozenset()
+        self.steps = Steps()
         self._ends: dict[int, tuple[Tensor, Tensor]] = {}
 
     # -- tags -------------------------------------------------------------------------------------------------------
@@ -85,7 +87,7 @@ class Tape(TorchFunctionMode):
     def watch(self, name: str, tensor: Tensor) -> Tensor:
         """Register a content input; returns the tensor to give to the model."""
         if name in self.towers or not tensor.is_floating_point():
-            self.sources.append(Source("tower" if name in self.towers else "input", name))
+            self.sources.append(Source("tower" if name in self.towers else "input", name, says=tensor.numel()))
             self.set_tag(tensor, Tag(frozenset([len(self.sources) - 1])))
             return tensor
         return self._leaf(tensor, name, spatial=tensor.dim() > 3, first=True)
@@ -120,7 +122,9 @@ class Tape(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.towers and self._is_inside(args, kwargs):
             return self._passed(func, args, kwargs)
-        if self.towers and func is not ops.SDPA and func not in ops.PRODUCTS:
+        if self.towers and (func is ops.SDPA or func in ops.PRODUCTS):
+            self.steps.ask(self.tag(t).step for t in _tensors(args, kwargs))
+        elif self.towers:
             args, kwargs = self._towers_ended(func, args, kwargs)
         if func is ops.SDPA:
             return self._fused(*args, **kwargs)
@@ -358,18 +362,23 @@ class Tape(TorchFunctionMode):
         return bool(tags) and self._in_tower(tags)
 
     def _passed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A step inside a tower: seen by no other mode, it only hands on where its results come from."""
+        """A step inside a tower: seen by no other mode, it only hands on where its results come from, or ends the tower."""
         with torch._C.DisableTorchFunction():
             result = func(*args, **kwargs)
-        tag = Tag(frozenset[int]().union(*(self.tag(t).sources for t in _tensors(args, kwargs))))
-        if func in ops.WRITES_IN_PLACE:
-            self._write(args[0], tag)
-        for made in _tensors((result,)):
+        steps = [tag.step for tag in map(self.tag, _tensors(args, kwargs))]
+        tag, ends = (
+            Tag(frozenset[int]().union(*(self.tag(t).sources for t in _tensors(args, kwargs)))),
+            dict[int, Tensor](),
+        )
+        for made in _tensors(args[:1] if func in ops.WRITES_IN_PLACE else (result,)):
+            tag = tag._replace(step=self.steps.made(tag.sources, steps))
             if writes(func, args, made) or "out" in kwargs:
                 self._write(made, tag)
             else:
                 self.set_tag(made, tag)
-        return result
+            if tag.step in self.steps.ends and made.is_floating_point():
+                ends[id(made)] = self._end_of_tower(made)
+        return _replaced(result, ends)
 
     def _carried(self, out: Tensor, tags: Iterable[Tag]) -> Tensor:
         sources = frozenset[int]().union(*(tag.sources for tag in tags))
@@ -396,7 +405,7 @@ class Tape(TorchFunctionMode):
         if id(tensor) in self._ends:
             return self._ends[id(tensor)][1]
         rows = tensor.numel() // max(1, tensor.shape[-1])
-        name = self.sources[min(self.tag(tensor).sources)].name
+        name = max((self.sources[i] for i in self.tag(tensor).sources), key=lambda source: source.says).name
         if rows % self.batch:
             raise MixingError(
                 f"the {rows} tokens that the model makes of {name!r} are not as many for each of {self.batch} samples, so they "

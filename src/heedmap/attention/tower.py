@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from heedmap.attention import inputs as given
-from heedmap.attention.flow import Graph
+from heedmap.attention.flow import AskedTowerError, Graph
 from heedmap.attention.forward import Recording
 from heedmap.attention.forward import record as record_whole
 from heedmap.attention.inputs import ModelInputs, contents
@@ -70,9 +70,9 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, check: bool = True
     if less is None:
         raise refused
     try:
-        found = record_whole(model, less, batch, check)
+        found = _record_less(model, less, batch, check)
     except HeedmapError as error:
-        if isinstance(refused, InputError) and isinstance(error, MixingError):
+        if less.ends or (isinstance(refused, InputError) and isinstance(error, MixingError)):
             raise
         raise refused from error
     if not any(found.graph.sources[leaf].tower for s in found.graph.streams for leaf in s.leaves):
@@ -80,10 +80,23 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, check: bool = True
     return found
 
 
-def check_read(tape: Tape, sources: frozenset[int]) -> None:
-    """UnfollowedAttentionError where the target reads a tower's tokens that no attention read."""
+def _record_less(model: nn.Module, less: ModelInputs, batch: int, check: bool) -> Recording:
+    """Once more, where words ask for keys and values made of a tower's tokens, with these tokens as leaves."""
+    try:
+        return record_whole(model, less, batch, check)
+    except AskedTowerError as error:
+        if not error.ends:
+            raise
+        less.ends = error.ends
+    return record_whole(model, less, batch, check)
+
+
+def check_read(tape: Tape, graph: Graph, sources: frozenset[int]) -> None:
+    """UnfollowedAttentionError where the target reads a tower's tokens beside all streams that it reads."""
     read = frozenset[int]().union(*(a.query_sources | a.value_sources for a in tape.attentions))
-    for index in sorted(sources - read):
+    begun = set[int]().union(*(s.leaves for s in graph.streams))
+    passed_by = begun.difference(*(graph.all_leaves(stream) for stream in graph.states(sources)))
+    for index in sorted((sources - read) | (sources & passed_by)):
         if tape.sources[index].tower:
             raise UnfollowedAttentionError(
                 f"the target reads what the model made of {tape.sources[index].name!r} beside the attention; that is not "

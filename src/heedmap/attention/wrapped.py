@@ -15,14 +15,16 @@ from heedmap.errors import ModelStateError, UnfollowedAttentionError
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside ``torch.compile``, DataParallel and DistributedDataParallel, which only pass their inputs on.
 
+    Also the classifier inside a CrossEncoder of sentence-transformers, which hands it a dict and gives its logits.
+
     Raises:
         UnfollowedAttentionError: a traced or scripted module, whose operations cannot be seen.
         ModelStateError: parameters without values, on the meta device.
     """
     while True:
-        compiled = getattr(model, "_orig_mod", None)
-        if isinstance(compiled, nn.Module):
-            model = compiled
+        held = getattr(model, "_orig_mod", None) or _scored_by(model)
+        if isinstance(held, nn.Module):
+            model = held
         elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
         else:
@@ -38,6 +40,12 @@ def unwrapped(model: nn.Module) -> nn.Module:
             f"parameter {empty} is on the meta device, without values; load the model's weights first"
         )
     return model
+
+
+def _scored_by(model: nn.Module) -> nn.Module | None:
+    """What a Sequential calls its model, where there is nothing else around it."""
+    named = getattr(model, "model", None) if isinstance(model, nn.Sequential) else None
+    return next((m for m in inside(model) if m is named), None)
 
 
 def inside(model: nn.Module) -> Iterator[nn.Module]:
