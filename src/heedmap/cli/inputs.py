@@ -7,7 +7,7 @@ import glob
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,10 +149,10 @@ def rows_of(given: Given, listed: Path | None = None) -> list[Row]:
     if several := [role for role, values in lists.items() if len(values) > 1]:
         raise typer.BadParameter(f"--{several[0]} is given several times, and so is --inputs", param_hint="inputs")
     shared = {role: values[0] for role, values in lists.items()}
-    found = [Row(r.number, {**shared, **r.given}, r.target, r.name, r.problem) for r in read_rows(listed)]
-    if not found:
+    rows = [replace(row, given={**shared, **row.given}) for row in read_rows(listed)]
+    if not rows:
         raise InputError(f"{listed} lists no input; expected one a line")
-    return found
+    return rows
 
 
 def paired(lists: Mapping[str, Sequence[Any]]) -> list[Row]:
@@ -175,7 +175,7 @@ def paired(lists: Mapping[str, Sequence[Any]]) -> list[Row]:
 def is_many(paths: Sequence[Any] | None) -> bool:
     """Whether these are several inputs: more than one, a folder, or a glob."""
     values = list(paths or ())
-    return len(values) > 1 or any(isinstance(one, Path) and (one.is_dir() or _is_glob(one)) for one in values)
+    return len(values) > 1 or any(isinstance(path, Path) and (path.is_dir() or _is_glob(path)) for path in values)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -252,22 +252,22 @@ def _spread(role: str, values: Sequence[Any]) -> list[Any]:
     """The values, with folders and globs replaced by the files in them, by name."""
     if role == "text":
         return list(values)
-    return [file for one in values for file in _files(role, Path(one))]
+    return [file for value in values for file in _files(role, Path(value))]
 
 
 def _files(role: str, path: Path) -> list[Path]:
     endings = _endings(role)
     if path.is_dir():
-        found = sorted(one for one in path.iterdir() if one.is_file() and one.suffix.lower() in endings)
-        if not found:
+        files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in endings)
+        if not files:
             raise InputError(f"the folder {path} has no {role} file; expected files that end in {', '.join(endings)}")
-        return found
+        return files
     if not _is_glob(path):
         return [path]
-    found = sorted(Path(one) for one in glob.glob(str(path), recursive=True) if Path(one).is_file())
-    if not found:
+    files = sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file())
+    if not files:
         raise InputError(f"no {role} file is called {path}")
-    return found
+    return files
 
 
 def _is_glob(path: Path) -> bool:
