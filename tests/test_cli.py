@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import heedmap
-from heedmap.cli.main import main as cli
+from heedmap.cli import main as cli
 from heedmap.errors import InputError
 from heedmap.explanation import Explanation
 from heedmap.explanation_data import Segment

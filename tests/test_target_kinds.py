@@ -22,7 +22,7 @@ from transformers import (
 )
 
 import heedmap
-from heedmap.cli.arguments import as_target, parse_target
+from heedmap.cli.inputs import parse_target
 from heedmap.errors import TargetError
 from heedmap.models.answers import detections
 from heedmap.models.predictions import found_objects
@@ -261,7 +261,7 @@ def test_a_subject_takes_words_and_leaves_special_tokens_out(folder):
     assert found.target == ("B-LOC at token 4 (paris)",)
     _same(found, heedmap.explain(subject, inputs, target=_at(4, 2)))
     for given in ("word:paris:B-LOC", "word:#4:B-LOC", "position:4:B-LOC"):
-        assert subject.explain(text=text, target=as_target(parse_target(given))).target == found.target
+        assert subject.explain(text=text, target=parse_target(given)).target == found.target
     several = subject.explain(text=[text, "paris and anna"], target=TokenLabel(None, "paris"))
     assert [words.split(" at ")[1] for words in several.target] == ["token 4 (paris)", "token 1 (paris)"]
     with pytest.raises(TargetError, match="'acme' is not in the text"):

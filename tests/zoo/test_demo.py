@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import heedmap
-from heedmap.cli import demo as commands
+from heedmap.cli import pages as commands
 from heedmap.cli.main import app
 from heedmap.models.shipped import shipped
 from heedmap.zoo import samples

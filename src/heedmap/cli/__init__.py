@@ -1,1 +1,1 @@
-"""The commands that ask one model: ``explain``, ``inspect``; and ``methods``."""
+"""The command line: all that reads words of a shell, and prints for one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -12,14 +13,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from heedmap.atomic import check_folder
-from heedmap.cli.arguments import as_target, parse_target, read_inputs
-from heedmap.cli.batch_items import Item, groups, together
-from heedmap.cli.batch_job import Wanted
-from heedmap.cli.exit_codes import INTERRUPTED, USER_ERROR, fail
-from heedmap.cli.input_lists import ROLES, Row
-from heedmap.cli.manifest import INDEX, Record, input_words
-from heedmap.cli.progress import progress_bar
-from heedmap.errors import HeedmapError, InputError
+from heedmap.cli.command import INTERRUPTED, USER_ERROR, fail, progress_bar
+from heedmap.cli.inputs import Row, drawn_on, parse_target
+from heedmap.cli.manifest import INDEX, Record, input_words, names_of
+from heedmap.cli.options import BatchOptions, MapOptions, Output
+from heedmap.errors import HeedmapError, InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
@@ -30,11 +28,63 @@ TOLD = 10
 """Inputs that failed, of which the command tells by name."""
 
 
-def explain_many(wanted: Wanted, load: Callable[[], Any]) -> None:
+@dataclass(frozen=True, eq=False)
+class BatchJob:
+    """What is to be done.
+
+    Attributes:
+        rows: the inputs.
+        names: of each, without an ending: of its map, and of its entry in the record.
+        wanted: what is explained, and how; the target is that of rows that have none.
+        output: the folder; None: nothing is written; and whether a line is printed for each input.
+        ending: of the maps, with its dot.
+        most: inputs of one size that are explained at once, at most.
+        overwrite: whether to make again what is there.
+    """
+
+    rows: Sequence[Row]
+    names: Sequence[str]
+    wanted: MapOptions
+    output: Output
+    ending: str
+    most: int
+    overwrite: bool
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], wanted: MapOptions, output: Output, many: BatchOptions) -> BatchJob:
+        """From the command line.
+
+        Raises:
+            typer.BadParameter: neither a folder nor JSON is wanted, or an ending without a folder.
+            UnknownNameError: an ending that is not known.
+            InputError: ``--out`` is the name of a file, or rows have the same ``id``.
+        """
+        from heedmap.render.files import WRITERS
+
+        out, ending = output.out, f".{(many.ending or 'png').lower().removeprefix('.')}"
+        if ending not in WRITERS:
+            known = ", ".join(writer[1:] for writer in WRITERS)
+            raise UnknownNameError(f"--as is {many.ending!r}; known are {known}")
+        if out is None and (many.ending is not None or not output.as_json):
+            told = f"there are {len(rows)} inputs; give a folder for their maps, or --json"
+            raise typer.BadParameter(told, param_hint="--out")
+        if out is not None and not out.is_dir() and out.suffix.lower() in WRITERS:
+            raise InputError(
+                f"{out} is the name of a file, and there are {len(rows)} inputs; give a folder with --out, and "
+                f"--as {out.suffix[1:]}"
+            )
+        return cls(rows, names_of(rows), wanted, output, ending, many.batch, many.overwrite)
+
+    def target(self, row: Row) -> str | None:
+        """Of a row, as ``--target`` has it."""
+        return self.wanted.target if row.target is None else row.target
+
+
+def explain_many(job: BatchJob, load: Callable[[], Any]) -> None:
     """Explain every input; what cannot be explained is told at the end.
 
     Args:
-        wanted: what is to be done.
+        job: what is to be done.
         load: gives the model.
 
     Raises:
@@ -42,54 +92,76 @@ def explain_many(wanted: Wanted, load: Callable[[], Any]) -> None:
         OptionError: the folder holds maps of the same names of something else.
         OutputError: the folder cannot be written.
     """
-    if wanted.out is not None:
-        check_folder(wanted.out)
-    run = _Run(wanted, load())
+    folder = job.output.out
+    if folder is not None:
+        check_folder(folder)
+    run = _Run(job, load())
     try:
         with progress_bar() as bar:
-            task = bar.add_task(f"explaining by {run.subject.name}", total=len(wanted.rows))
+            task = bar.add_task(f"explaining by {run.subject.name}", total=len(job.rows))
             for _ in run.items():
                 bar.advance(task)
     except KeyboardInterrupt:
-        kept = f"; what is in {wanted.out} is whole, and the same command goes on" if wanted.out else ""
+        kept = f"; what is in {folder} is whole, and the same command goes on" if folder else ""
         fail(f"interrupted{kept}", INTERRUPTED)
     run.conclude()
+
+
+@dataclass(eq=False)
+class Item:
+    """An input on its way.
+
+    Attributes:
+        row, name, key: the input, what it is called, and the digest of all that its map depends on.
+        inputs: as the subject takes them.
+        tensors: as the model takes them, a batch of one.
+        result: the explanation, or why there is none; None: its map is there already.
+    """
+
+    row: Row
+    name: str
+    key: str
+    inputs: Mapping[str, Any]
+    tensors: Mapping[str, Any]
+    result: Explanation | str | None = None
 
 
 class _Run:
     """One command at work."""
 
-    def __init__(self, wanted: Wanted, subject: Any) -> None:
+    def __init__(self, job: BatchJob, subject: Any) -> None:
         from heedmap.evaluate.harness.run import fingerprint
 
-        self.wanted, self.subject = wanted, subject
-        self.common = [fingerprint(subject.model), wanted.method, dict(wanted.settings)]
-        self.keys = {name: self._key(row) for name, row in zip(wanted.names, wanted.rows, strict=True)}
-        self.record = None if wanted.out is None else Record(wanted.out)
-        if self.record is not None and not wanted.overwrite:
-            self.record.check(self.keys, wanted.ending)
+        self.job, self.subject = job, subject
+        self.common = [fingerprint(subject.model), job.wanted.method, job.wanted.settings]
+        self.keys = {name: self._key(row) for name, row in zip(job.names, job.rows, strict=True)}
+        self.record = None if job.output.out is None else Record(job.output.out)
+        if self.record is not None and not job.overwrite:
+            self.record.check(self.keys, job.ending)
         self.failed: list[tuple[str, str]] = []
         self.made = self.there = 0
         self.warned: set[str] = set()
 
     def items(self) -> Iterator[Item]:
         """Every input, once its map is written; its line is printed in the order of the inputs."""
-        pairs = iter(zip(self.wanted.rows, self.wanted.names, strict=True))
-        while window := list(islice(pairs, AHEAD * self.wanted.batch)):
+        pairs = iter(zip(self.job.rows, self.job.names, strict=True))
+        while window := list(islice(pairs, AHEAD * self.job.most)):
             items = [self._prepared(row, name) for row, name in window]
             entries = {}
-            for group in groups(items, self.wanted.batch):
+            for group in _groups(items, self.job.most):
                 if group[0].tensors:
                     self._explain(group)
                 for item in group:
                     entries[item.name] = self.keep(item)
                     yield item
-            for item in items if self.wanted.as_json else ():
+            for item in items if self.job.output.as_json else ():
                 self._print(entries[item.name], item.result)
 
     def keep(self, item: Item) -> dict[str, Any]:
         """Write the map of an input and its entry, which is returned."""
-        shown = {role: list(v) if isinstance(v, tuple) else str(v) for role, v in item.row.given.items()}
+        shown = {
+            role: list(value) if isinstance(value, tuple) else str(value) for role, value in item.row.given.items()
+        }
         entry = {"number": item.row.number, "name": item.name, "input": shown, "key": item.key}
         if item.result is None:
             assert self.record is not None
@@ -107,33 +179,32 @@ class _Run:
 
     def conclude(self) -> None:
         """Write the index, and say what was done."""
-        wanted = self.wanted
+        job = self.job
         if self.record is not None:
-            self.record.finish(f"{self.subject.name} by {wanted.method}", wanted.names)
+            self.record.finish(f"{self.subject.name} by {job.wanted.method}", job.names)
             kept = f"; {self.there} were there already" if self.there else ""
-            if not wanted.as_json:
-                typer.echo(f"wrote {self.made} maps to {wanted.out}; {INDEX} lists them{kept}")
+            if not job.output.as_json:
+                typer.echo(f"wrote {self.made} maps to {job.output.out}; {INDEX} lists them{kept}")
         if self.failed:
             lines = [f"  {why}" if name in why else f"  {name}: {why}" for name, why in self.failed[:TOLD]]
             more = [f"  and {len(self.failed) - TOLD} more"] if len(self.failed) > TOLD else []
-            told = f"{len(self.failed)} of {len(wanted.rows)} inputs could not be explained:"
+            told = f"{len(self.failed)} of {len(job.rows)} inputs could not be explained:"
             fail("\n".join((told, *lines, *more)), USER_ERROR)
 
     def _key(self, row: Row) -> str:
-        target = self.wanted.target if row.target is None else row.target
         given = {role: _digest(value) if isinstance(value, Path) else value for role, value in row.given.items()}
-        return sha256(json.dumps([*self.common, target, given], default=str).encode()).hexdigest()[:16]
+        return sha256(json.dumps([*self.common, self.job.target(row), given], default=str).encode()).hexdigest()[:16]
 
     def _prepared(self, row: Row, name: str) -> Item:
         item = Item(row, name, self.keys[name], {}, {})
-        file = f"{name}{self.wanted.ending}"
-        if self.record is not None and not self.wanted.overwrite and self.record.has(name, item.key, file):
+        file = f"{name}{self.job.ending}"
+        if self.record is not None and not self.job.overwrite and self.record.has(name, item.key, file):
             return item
         try:
             if row.problem:
                 raise InputError(row.problem)
             parse_target(row.target)
-            item.inputs = read_inputs(**{**dict.fromkeys(ROLES), **row.given})
+            item.inputs = row.read()
             item.tensors = self.subject.inputs(**item.inputs)
         except (HeedmapError, typer.BadParameter) as error:
             item.result = str(error)
@@ -142,7 +213,7 @@ class _Run:
     def _explain(self, group: Sequence[Item]) -> None:
         """Explain inputs at once; where that cannot be done, one by one."""
         try:
-            found = self._explained(group)
+            explanations = self._explained(group)
         except Exception as error:
             if len(group) > 1:
                 for item in group:
@@ -152,19 +223,19 @@ class _Run:
                 raise
             group[0].result = str(error)
             return
-        for item, one in zip(group, found, strict=True):
-            item.result = one
+        for item, explanation in zip(group, explanations, strict=True):
+            item.result = explanation
 
     def _explained(self, group: Sequence[Item]) -> list[Explanation]:
         from heedmap.engine import explain
 
-        row, wanted = group[0].row, self.wanted
-        target = as_target(parse_target(wanted.target if row.target is None else row.target))
-        tensors = together([item.tensors for item in group])
-        found = explain(self.subject, tensors, target=target, method=wanted.method, **wanted.settings)
+        wanted = self.job.wanted
+        target = parse_target(self.job.target(group[0].row))
+        tensors = _together([item.tensors for item in group])
+        explained = explain(self.subject, tensors, target=target, method=wanted.method, **wanted.settings)
         if group[0].inputs["boxes"] is not None:
-            found = self.subject.label(found, tensors, [item.inputs["boxes"] for item in group])
-        return [found.sample(number) for number in range(len(group))]
+            explained = self.subject.label(explained, tensors, [item.inputs["boxes"] for item in group])
+        return [explained.sample(number) for number in range(len(group))]
 
     def _written(self, item: Item, explanation: Explanation) -> dict[str, Any]:
         from heedmap.render.page import prediction_words
@@ -174,17 +245,16 @@ class _Run:
             "target": explanation.target[0],
             "score": float(explanation.scores[0]),
         }
-        if self.wanted.out is None:
+        if self.job.output.out is None:
             return told
-        from heedmap.cli.explain import drawn_on
         from heedmap.render.files import write
 
         picture, without = drawn_on(self.subject, item.inputs)
         if without and without not in self.warned:
             self.warned.add(without)
-            typer.echo(f"heedmap: {without}", err=True)
-        file = f"{item.name}{self.wanted.ending}"
-        write(self.wanted.out / file, explanation, picture)
+            typer.echo(f"heedmap: the map is {without}", err=True)
+        file = f"{item.name}{self.job.ending}"
+        write(self.job.output.out / file, explanation, picture)
         return {**told, "file": file}
 
     def _print(self, entry: Mapping[str, Any], result: Explanation | str | None) -> None:
@@ -201,3 +271,41 @@ def _digest(path: Path) -> str | None:
         return sha256(path.read_bytes()).hexdigest()
     except OSError:
         return None
+
+
+def _groups(items: Sequence[Item], most: int) -> Iterator[list[Item]]:
+    """Inputs of one size and one target that can go through the model together; those that do not go through it alone."""
+    alike: dict[Any, list[Item]] = {}
+    for item in items:
+        size = _size(item.tensors) if item.tensors else None
+        alike.setdefault((size or id(item), item.row.target), []).append(item)
+    for group in alike.values():
+        yield from (group[start : start + most] for start in range(0, len(group), most))
+
+
+def _size(tensors: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """What two inputs have in common that can be one batch; None: this one cannot be part of any."""
+    import torch
+
+    shapes: list[Any] = []
+    for name, value in sorted(tensors.items()):
+        if not isinstance(value, torch.Tensor):
+            shapes.append((name, repr(value)))
+        elif value.dim() and len(value) == 1:
+            shapes.append((name, tuple(value.shape), value.dtype))
+        else:
+            return None
+    return tuple(shapes)
+
+
+def _together(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Batches of one as one batch."""
+    import torch
+
+    first = batches[0]
+    return {
+        name: torch.cat([batch[name] for batch in batches])
+        if isinstance(value, torch.Tensor) and len(batches) > 1
+        else value
+        for name, value in first.items()
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,157 +14,150 @@ import typer
 
 from heedmap.atomic import write_output
 from heedmap.cli import completion
-from heedmap.cli.arguments import (
-    AudioOption,
-    BoxesOption,
-    DeviceOption,
-    DtypeOption,
-    ImageOption,
-    ImagesOption,
+from heedmap.cli.command import command, open_file, progress_bar
+from heedmap.cli.evaluation import opened
+from heedmap.cli.inputs import drawn_on, parse_target, rows_of
+from heedmap.cli.options import (
+    DataOptions,
     JsonOption,
-    ManyBoxesOption,
-    ModelArgument,
+    ManyInputs,
+    ModelOptions,
+    OneInput,
     OpenOption,
     SeedOption,
-    SoundsOption,
     TargetOption,
-    TextOption,
-    TextsOption,
-    as_target,
     check_out,
-    load_model,
     methods_option,
-    open_file,
-    parse_target,
-    read_inputs,
 )
-from heedmap.cli.evaluate import DataOption, FileOption
-from heedmap.cli.evaluation import opened
-from heedmap.cli.exit_codes import guarded
-from heedmap.cli.input_lists import ROLES, Given, rows_of
-from heedmap.cli.progress import progress_bar
 from heedmap.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from heedmap.evaluate.experiments.comparing import Comparison
+    from heedmap.evaluate.metrics.ranking import Recommendation
 
 COMPARED = ("generic", "rollout", "raw_attention", "attn_lrp")
 """What is compared where no method is named."""
 PICTURES = (".png", ".svg", ".pdf")
 
 
-@guarded
-def compare(
-    context: typer.Context,
-    model: ModelArgument,
-    text: TextOption = None,
-    image: ImageOption = None,
-    boxes: BoxesOption = None,
-    audio: AudioOption = None,
-    target: TargetOption = None,
-    method: Annotated[list[str] | None, methods_option(", ".join(COMPARED))] = None,
-    out: Annotated[Path | None, typer.Option(help="Write .png, .svg, .pdf, .html or .json.")] = None,
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """Those of ``heedmap compare`` alone."""
+
+    method: Annotated[list[str] | None, methods_option(", ".join(COMPARED))] = None
+    out: Annotated[Path | None, typer.Option(help="Write .png, .svg, .pdf, .html or .json.")] = None
     own_scale: Annotated[
         bool, typer.Option("--own-scale", help="Colour each map by its own range, not all by one.")
-    ] = False,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
-    show: OpenOption = False,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-) -> None:
-    """Explain one answer by several methods, side by side, and ask the model which of them says what it does."""
-    from heedmap.evaluate.experiments.comparing import compare as run
-    from heedmap.evaluate.harness.contenders import contenders
-
-    check_out(out, (*PICTURES, ".html", ".json"), show)
-    chosen = contenders(method or COMPARED, crossed=True)
-    wanted = as_target(parse_target(target))
-    given = read_inputs(text, image, boxes, audio)
-    subject = load_model(model, device, dtype)
-    found = run(subject, given, chosen, target=wanted, seed=seed)
-    if out is not None:
-        write_output(out, _file(out.suffix.lower(), found, subject, given, shared=not own_scale))
-        if show:
-            open_file(out)
-    if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=1))
-        return
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    first = next(iter(found.explanations.values()))
-    console.print(f"{first.target[0]}, score {float(first.scores[0]):.4g}", markup=False)
-    console.print(table(found))
-    for line in (*legend(), *(f"left out: {name}: {why}" for name, why in found.refused.items())):
-        console.print(line, soft_wrap=True, markup=False)
-    if out is not None:
-        console.print(f"wrote {out}", soft_wrap=True, markup=False)
+    ] = False
+    seed: SeedOption = 0
+    as_json: JsonOption = False
+    show: OpenOption = False
 
 
-@guarded
-def recommend(
-    context: typer.Context,
-    model: ModelArgument,
-    text: TextsOption = None,
-    image: ImagesOption = None,
-    boxes: ManyBoxesOption = None,
-    audio: SoundsOption = None,
-    data: DataOption = None,
-    file: FileOption = None,
-    target: TargetOption = None,
-    method: Annotated[list[str] | None, methods_option("those of the budget")] = None,
+@dataclass(frozen=True, kw_only=True)
+class RecommendOptions:
+    """Those of ``heedmap recommend`` alone."""
+
+    method: Annotated[list[str] | None, methods_option("those of the budget")] = None
     budget: Annotated[
         str,
         typer.Option(
             help="quick (8 inputs, fast methods) or thorough (32, all).",
             autocompletion=completion.choices("quick", "thorough"),
         ),
-    ] = "quick",
-    out: Annotated[Path | None, typer.Option(help="Also write the answer as .md or .json.")] = None,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    ] = "quick"
+    out: Annotated[Path | None, typer.Option(help="Also write the answer as .md or .json.")] = None
+    seed: SeedOption = 0
+    as_json: JsonOption = False
+
+
+@command()
+def compare(*, inputs: OneInput, target: TargetOption = None, options: CompareOptions, model: ModelOptions) -> None:
+    """Explain one answer by several methods, side by side, and ask the model which of them says what it does."""
+    from heedmap.evaluate.experiments.comparing import compare as run
+    from heedmap.evaluate.harness.contenders import contenders
+
+    out = options.out
+    check_out(out, (*PICTURES, ".html", ".json"), options.show)
+    chosen = contenders(options.method or COMPARED, crossed=True)
+    wanted = parse_target(target)
+    given = inputs.read()
+    subject = model.load()
+    comparison = run(subject, given, chosen, target=wanted, seed=options.seed)
+    if out is not None:
+        write_output(out, _file(out.suffix.lower(), comparison, subject, given, shared=not options.own_scale))
+        if options.show:
+            open_file(out)
+    if options.as_json:
+        typer.echo(json.dumps(comparison.to_dict(), indent=1))
+    else:
+        _print(comparison, out)
+
+
+def _print(comparison: Comparison, out: Path | None) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    first = next(iter(comparison.explanations.values()))
+    console.print(f"{first.target[0]}, score {float(first.scores[0]):.4g}", markup=False)
+    console.print(table(comparison))
+    for line in (*legend(), *(f"left out: {name}: {why}" for name, why in comparison.refused.items())):
+        console.print(line, soft_wrap=True, markup=False)
+    if out is not None:
+        console.print(f"wrote {out}", soft_wrap=True, markup=False)
+
+
+@command()
+def recommend(
+    *,
+    inputs: ManyInputs,
+    source: DataOptions,
+    target: TargetOption = None,
+    options: RecommendOptions,
+    model: ModelOptions,
 ) -> None:
     """Say which method to trust on this model, by a few tests on a few of its inputs."""
     from heedmap.evaluate.experiments.recommend import recommend as run
     from heedmap.evaluate.harness.contenders import contenders
 
+    out = options.out
     check_out(out, (".md", ".json"))
-    chosen = contenders(method, crossed=True) if method else None
-    wanted = as_target(parse_target(target))
-    given = {"text": text, "image": image, "boxes": boxes, "audio": audio}
-    subject = load_model(model, device, dtype)
-    inputs = _inputs(given) if any(given.values()) else _drawn(subject, data, file, seed)
+    chosen = contenders(options.method, crossed=True) if options.method else None
+    wanted = parse_target(target)
+    subject = model.load()
+    material = _inputs(inputs) if any(vars(inputs).values()) else _drawn(subject, source, options.seed)
     with progress_bar() as bar:
         task = bar.add_task(f"methods on {subject.name}", total=1.0)
-        found = run(
+        answer = run(
             subject,
-            inputs,
+            material,
             methods=chosen,
-            budget=budget,
+            budget=options.budget,
             target=wanted,
-            seed=seed,
+            seed=options.seed,
             progress=lambda share: bar.update(task, completed=share),
         )
-    data_out = json.dumps(found.to_dict(), indent=1)
+    _tell(answer, out, options.as_json)
+
+
+def _tell(answer: Recommendation, out: Path | None, as_json: bool) -> None:
+    data = json.dumps(answer.to_dict(), indent=1)
     if out is not None:
-        write_output(out, (data_out + "\n" if out.suffix.lower() == ".json" else found.to_markdown()).encode())
+        write_output(out, (data + "\n" if out.suffix.lower() == ".json" else answer.to_markdown()).encode())
     if as_json:
-        typer.echo(data_out)
+        typer.echo(data)
         return
     from rich.console import Console
 
     console = Console(highlight=False)
-    console.print(found.table())
-    for name, why in found.refused.items():
+    console.print(answer.table())
+    for name, why in answer.refused.items():
         console.print(f"left out: {name}: {why}", soft_wrap=True, markup=False)
 
 
-def table(found: Comparison) -> Table:
+def table(comparison: Comparison) -> Table:
     """Methods and their figures, part by part of the input."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -176,11 +170,11 @@ def table(found: Comparison) -> Table:
     made.add_column("method", overflow="fold")
     for heading in (*FIGURES, "seconds"):
         made.add_column(heading, justify="right", no_wrap=True)
-    for segment in dict.fromkeys(name for own in found.figures.values() for name in own):
-        for number, (name, own) in enumerate(found.figures.items()):
-            figures = own.get(segment, {})
+    for segment in dict.fromkeys(name for figures in comparison.figures.values() for name in figures):
+        for number, (method, by_segment) in enumerate(comparison.figures.items()):
+            figures = by_segment.get(segment, {})
             cells = [f"{figures[figure]:.3f}" if figure in figures else "–" for figure in FIGURES]
-            made.add_row("" if number else segment, Text(name), *cells, f"{found.seconds[name]:.2f}")
+            made.add_row("" if number else segment, Text(method), *cells, f"{comparison.seconds[method]:.2f}")
         made.add_section()
     return made
 
@@ -192,24 +186,21 @@ def legend() -> list[str]:
     return [f"  {name}: {about}" for name, about in FIGURES.items()]
 
 
-def _file(kind: str, found: Comparison, subject: Any, given: Mapping[str, Any], *, shared: bool) -> bytes:
+def _file(kind: str, comparison: Comparison, subject: Any, given: Mapping[str, Any], *, shared: bool) -> bytes:
     if kind == ".json":
-        return (json.dumps(found.to_dict(), indent=1) + "\n").encode()
+        return (json.dumps(comparison.to_dict(), indent=1) + "\n").encode()
     if kind in PICTURES:
-        return _figure(found, subject, given, kind[1:], shared)
-    return _page(found, subject.name, _figure(found, subject, given, "png", shared)).encode()
+        return _figure(comparison, subject, given, kind[1:], shared)
+    return _page(comparison, subject.name, _figure(comparison, subject, given, "png", shared)).encode()
 
 
-def _figure(found: Comparison, subject: Any, given: Mapping[str, Any], kind: str, shared: bool) -> bytes:
+def _figure(comparison: Comparison, subject: Any, given: Mapping[str, Any], kind: str, shared: bool) -> bytes:
     from heedmap.render.side_by_side import side_by_side
 
-    picture = None
-    if given["image"] is not None or (given["boxes"] is not None and "boxes" in given["boxes"]):
-        try:
-            picture = subject.picture(given["image"], given["boxes"])
-        except InputError as error:
-            typer.echo(f"heedmap: the maps are drawn without the image: {error}", err=True)
-    figure = side_by_side(found.explanations, image=picture, notes=found.notes(), shared=shared)
+    picture, without = drawn_on(subject, given)
+    if without:
+        typer.echo(f"heedmap: the maps are {without}", err=True)
+    figure = side_by_side(comparison.explanations, image=picture, notes=comparison.notes(), shared=shared)
     buffer = BytesIO()
     figure.savefig(buffer, format=kind)
     return buffer.getvalue()
@@ -243,27 +234,27 @@ def _page(found: Comparison, name: str, picture: bytes) -> str:
     return document(f"<style>{STYLE}</style>\n<main>\n{body}\n</main>\n", f"heedmap: methods on {name}")
 
 
-def _inputs(given: Given) -> list[dict[str, Any]]:
+def _inputs(inputs: ManyInputs) -> list[dict[str, Any]]:
     """Every input that was given, read."""
-    rows = [{**dict.fromkeys(ROLES), **row.given} for row in rows_of(given)]
-    return [{role: value for role, value in read_inputs(**row).items() if value is not None} for row in rows]
+    read = [row.read() for row in rows_of(vars(inputs))]
+    return [{role: value for role, value in given.items() if value is not None} for given in read]
 
 
-def _drawn(subject: Any, data: str | None, file: list[str] | None, seed: int) -> list[Mapping[str, Any]]:
+def _drawn(subject: Any, source: DataOptions, seed: int) -> list[Mapping[str, Any]]:
     """Inputs of a data set, or of the zoo's own world, drawn by the seed."""
     import numpy as np
 
     from heedmap.evaluate.experiments.recommend import BUDGETS
     from heedmap.zoo.dataset import plain
 
-    reader = opened(data, file, lambda: plain(subject))
+    reader = opened(source.data, source.file, lambda: plain(subject))
     most = max(budget.inputs for budget in BUDGETS.values())
-    found: list[Mapping[str, Any]] = []
+    drawn: list[Mapping[str, Any]] = []
     for index in np.random.default_rng(seed).permutation(len(reader)).tolist():
-        if len(found) == most:
+        if len(drawn) == most:
             break
         try:
-            found.append(reader[index].inputs)
+            drawn.append(reader[index].inputs)
         except InputError:
             continue
-    return found
+    return drawn

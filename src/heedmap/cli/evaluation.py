@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from heedmap.cli.exit_codes import INTERRUPTED, fail
-from heedmap.cli.progress import progress_bar
+from heedmap.cli.command import INTERRUPTED, fail, progress_bar
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Reader

@@ -10,24 +10,15 @@ import typer
 
 from heedmap.atomic import write_output
 from heedmap.cli import completion
-from heedmap.cli.examples import examples
-from heedmap.cli.exit_codes import guarded, quiet
-from heedmap.cli.progress import progress_bar
-from heedmap.cli.zoo import zoo
+from heedmap.cli.command import command, progress_bar, quiet
 from heedmap.errors import FileFormatError
 
 FORMAT = "heedmap-evidence"
 
 
-@zoo.command(
-    epilog=examples(
-        "heedmap zoo evidence gpt-lists --samples 20",
-        "heedmap zoo evidence gpt-lists --samples 20 --out evidence.json",
-    )
-)
-@guarded
+@command()
 def evidence(
-    context: typer.Context,
+    *,
     name: Annotated[
         list[str] | None,
         typer.Argument(

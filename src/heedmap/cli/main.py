@@ -1,100 +1,177 @@
-"""The command line: ``heedmap explain`` and the other commands, in their order; exit codes: :mod:`heedmap.cli.exit_codes`."""
+"""The command line: ``heedmap explain`` and the other commands, in their order; exit codes: :mod:`heedmap.cli.command`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 
-import heedmap.cli.evidence  # noqa: F401 (adds its command to those of the zoo)
-from heedmap.cli.choosing import compare, recommend
-from heedmap.cli.demo import demo
-from heedmap.cli.evaluate import evaluate
-from heedmap.cli.examples import examples
+from heedmap.cli import choosing, evaluate, listing, pages, zoo
+from heedmap.cli.command import examples
+from heedmap.cli.evidence import evidence
 from heedmap.cli.explain import explain
-from heedmap.cli.inspect import inspect
-from heedmap.cli.methods import methods
-from heedmap.cli.web import app as page
-from heedmap.cli.zoo import zoo
 
-ORDER = ("explain", "compare", "inspect", "methods", "recommend", "evaluate", "zoo", "demo", "app")
+ABOUT = "Relevance maps for any transformer: which words, patches, boxes or sounds an answer rests on."
 EXPLAIN, CHOOSE, SHIPPED = "Explain", "Choose a method", "Models and pages"
 """Headings of the commands."""
+
+
+class Entry(NamedTuple):
+    """A command of the table.
+
+    Attributes:
+        does: the command; of a group, what is said of it.
+        examples: as they are typed; the tests run them.
+        heading: under which it stands; None: in its group.
+    """
+
+    does: Callable[..., None] | str
+    examples: tuple[str, ...]
+    heading: str | None = None
+
+
+COMMANDS: Mapping[str, Entry] = {
+    "explain": Entry(
+        explain,
+        (
+            'heedmap explain zoo/gpt-lists --text "dog red ; cat blue ; sun green ? cat"',
+            "heedmap explain zoo/vit-shapes --image photo.png --target circle --out map.png",
+            "heedmap explain zoo/vit-shapes --image photos --out maps --as html",
+            "heedmap explain zoo/gpt-lists --inputs lists.txt --json",
+        ),
+        EXPLAIN,
+    ),
+    "compare": Entry(
+        choosing.compare,
+        (
+            'heedmap compare zoo/gpt-lists --text "dog red ; cat blue ? cat"',
+            "heedmap compare zoo/vit-shapes --image photo.png --out methods.html",
+            "heedmap compare zoo/vit-shapes --image photo.png --method rollout --json",
+        ),
+        EXPLAIN,
+    ),
+    "inspect": Entry(
+        listing.inspect,
+        (
+            'heedmap inspect zoo/bart-dates --text "the 3rd of March 1987"',
+            "heedmap inspect zoo/detr-shapes --image photo.png --target query:2 --json",
+        ),
+        EXPLAIN,
+    ),
+    "methods": Entry(listing.methods, ("heedmap methods", "heedmap methods --json"), CHOOSE),
+    "recommend": Entry(
+        choosing.recommend,
+        (
+            'heedmap recommend zoo/gpt-lists --text "dog red ? dog" --method fast',
+            "heedmap recommend zoo/vit-shapes --image photos --method rollout --out use.md",
+        ),
+        CHOOSE,
+    ),
+    "evaluate": Entry(
+        "Measure how well maps predict what a model does.",
+        (
+            "heedmap evaluate perturbation zoo/visualbert-shapes --out run --samples 2",
+            "heedmap evaluate sanity zoo/gpt-lists --out sane --samples 4 --check agreement",
+        ),
+        CHOOSE,
+    ),
+    "evaluate perturbation": Entry(
+        evaluate.perturbation,
+        (
+            "heedmap evaluate perturbation zoo/visualbert-shapes --out run --samples 2",
+            "heedmap evaluate perturbation MODEL --data vqa:vqa2 --out run",
+        ),
+    ),
+    "evaluate segmentation": Entry(
+        evaluate.segmentation,
+        (
+            "heedmap evaluate segmentation zoo/vit-shapes --out run --samples 2",
+            "heedmap evaluate segmentation MODEL --data parquet:pictures --out run",
+        ),
+    ),
+    "evaluate detection": Entry(
+        evaluate.detection,
+        (
+            "heedmap evaluate detection zoo/detr-shapes --out run --samples 2",
+            "heedmap evaluate detection MODEL --data coco:coco --out run",
+        ),
+    ),
+    "evaluate rationales": Entry(
+        evaluate.rationales,
+        (
+            "heedmap evaluate rationales MODEL --data eraser:movies --out run",
+            "heedmap evaluate rationales MODEL --data eraser:movies --out run --join max",
+        ),
+    ),
+    "evaluate sanity": Entry(
+        evaluate.sanity,
+        (
+            "heedmap evaluate sanity zoo/gpt-lists --out run --samples 4 --check agreement",
+            "heedmap evaluate sanity MODEL --data folder:pictures --out run",
+        ),
+    ),
+    "zoo": Entry(
+        "Small trained models that ship with heedmap.", ("heedmap zoo list", "heedmap zoo train --help"), SHIPPED
+    ),
+    "zoo list": Entry(zoo.list_models, ("heedmap zoo list", "heedmap zoo list --json")),
+    "zoo train": Entry(
+        zoo.train,
+        (
+            "heedmap zoo train gpt-lists --out lists",
+            "heedmap zoo train bart-dates --out trial --steps 20",
+        ),
+    ),
+    "zoo evidence": Entry(
+        evidence,
+        (
+            "heedmap zoo evidence gpt-lists --samples 20",
+            "heedmap zoo evidence gpt-lists --samples 20 --out evidence.json",
+        ),
+    ),
+    "demo": Entry(pages.demo, ("heedmap demo --out gallery", "heedmap demo --out gallery --only gpt-lists"), SHIPPED),
+    "app": Entry(pages.app, ("heedmap app", "heedmap app google/vit-base-patch16-224 --port 8000"), SHIPPED),
+}
+"""Every command by its words, groups before their own."""
+PROGRAM = (
+    'heedmap explain zoo/gpt-lists --text "dog red ; cat blue ; sun green ? cat"',
+    "heedmap demo --out gallery",
+    "heedmap explain --help",
+)
+"""Examples of the program as a whole."""
 
 
 class _Ordered(TyperGroup):
     """Lists groups of commands among the commands."""
 
     def list_commands(self, ctx: object) -> list[str]:
-        return sorted(self.commands, key=ORDER.index)
+        return [name for name in COMMANDS if name in self.commands]
 
 
-app = typer.Typer(
-    cls=_Ordered,
-    help="Relevance maps for any transformer: which words, patches, boxes or sounds an answer rests on.",
-    epilog=examples(
-        'heedmap explain zoo/gpt-lists --text "dog red ; cat blue ; sun green ? cat"',
-        "heedmap demo --out gallery",
-        "heedmap explain --help",
-    ),
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+def _program() -> typer.Typer:
+    """The program with the commands of the table."""
+    program = typer.Typer(
+        cls=_Ordered,
+        help=ABOUT,
+        epilog=examples(*PROGRAM),
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    groups = {"": program}
+    for words, (does, shown, heading) in COMMANDS.items():
+        group, _, name = words.rpartition(" ")
+        if isinstance(does, str):
+            groups[words] = typer.Typer(help=does, no_args_is_help=True)
+            program.add_typer(groups[words], name=name, rich_help_panel=heading, epilog=examples(*shown))
+        else:
+            groups[group].command(name, rich_help_panel=heading, epilog=examples(*shown))(does)
+    return program
 
-app.command(
-    rich_help_panel=EXPLAIN,
-    epilog=examples(
-        'heedmap explain zoo/gpt-lists --text "dog red ; cat blue ; sun green ? cat"',
-        "heedmap explain zoo/vit-shapes --image photo.png --target circle --out map.png",
-        "heedmap explain zoo/vit-shapes --image photos --out maps --as html",
-        "heedmap explain zoo/gpt-lists --inputs lists.txt --json",
-    ),
-)(explain)
-app.command(
-    rich_help_panel=EXPLAIN,
-    epilog=examples(
-        'heedmap compare zoo/gpt-lists --text "dog red ; cat blue ? cat"',
-        "heedmap compare zoo/vit-shapes --image photo.png --out methods.html",
-        "heedmap compare zoo/vit-shapes --image photo.png --method rollout --json",
-    ),
-)(compare)
-app.command(
-    rich_help_panel=EXPLAIN,
-    epilog=examples(
-        'heedmap inspect zoo/bart-dates --text "the 3rd of March 1987"',
-        "heedmap inspect zoo/detr-shapes --image photo.png --target query:2 --json",
-    ),
-)(inspect)
-app.command(rich_help_panel=CHOOSE, epilog=examples("heedmap methods", "heedmap methods --json"))(methods)
-app.command(
-    rich_help_panel=CHOOSE,
-    epilog=examples(
-        'heedmap recommend zoo/gpt-lists --text "dog red ? dog" --method fast',
-        "heedmap recommend zoo/vit-shapes --image photos --method rollout --out use.md",
-    ),
-)(recommend)
-app.add_typer(
-    evaluate,
-    name="evaluate",
-    rich_help_panel=CHOOSE,
-    epilog=examples(
-        "heedmap evaluate perturbation zoo/visualbert-shapes --out run --samples 2",
-        "heedmap evaluate sanity zoo/gpt-lists --out sane --samples 4 --check agreement",
-    ),
-)
-app.add_typer(zoo, name="zoo", rich_help_panel=SHIPPED, epilog=examples("heedmap zoo list", "heedmap zoo train --help"))
-app.command(
-    rich_help_panel=SHIPPED,
-    epilog=examples("heedmap demo --out gallery", "heedmap demo --out gallery --only gpt-lists"),
-)(demo)
-app.command(
-    "app",
-    rich_help_panel=SHIPPED,
-    epilog=examples("heedmap app", "heedmap app google/vit-base-patch16-224 --port 8000"),
-)(page)
+
+app = _program()
 
 
 def main() -> None:
@@ -110,7 +187,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback()
+@app.callback(help=ABOUT)
 def options(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal error.")] = False,
@@ -118,5 +195,5 @@ def options(
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Relevance maps for any transformer: which words, patches, boxes or sounds an answer rests on."""
+    """What stands before a command."""
     context.obj = debug

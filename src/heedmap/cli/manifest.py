@@ -1,20 +1,24 @@
-"""What is known of a folder of maps: ``results.jsonl`` for programs, ``index.html`` for people."""
+"""A folder of maps: their names, and what is known of them, in ``results.jsonl`` for programs, ``index.html`` for people."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from heedmap.atomic import write_output
-from heedmap.errors import OptionError, OutputError
+from heedmap.cli.inputs import Row
+from heedmap.errors import InputError, OptionError, OutputError
 
 RESULTS, INDEX = "results.jsonl", "index.html"
 LONGEST = 160
 """Letters of an input that the page shows."""
 COLUMNS = ("input", "map", "prediction", "explained", "score")
+RESERVED = ("index", "results")
+"""Names that no map may have."""
 WRAPPED = "th, td { white-space: normal; text-align: left; overflow-wrap: break-word; max-width: 28rem; vertical-align: top; }"
 """Style of the page: words, where a report has numbers."""
 
@@ -123,3 +127,38 @@ def _read(path: Path) -> Iterable[dict[str, Any]]:
                 continue
             if isinstance(entry, dict) and isinstance(entry.get("name"), str) and "key" in entry:
                 yield entry
+
+
+def names_of(rows: Sequence[Row]) -> list[str]:
+    """A name for each row, without an ending: its ``id``; or that of its file, where it has one that no other has; or its
+    number.
+
+    Raises:
+        InputError: an ``id`` is given to two rows, or is no name of a file.
+    """
+    for row in rows:
+        if row.name and not _usable(row.name):
+            raise InputError(f"the id {row.name!r} is no name for a file; give one without a slash, not {RESERVED}")
+    stems = [row.name or _stem(row) for row in rows]
+    width = max(4, len(str(max((row.number for row in rows), default=1))))
+    numbered = [row.name or f"{row.number:0{width}}" for row in rows]
+    names = stems if _distinct(stems) and all(map(_usable, stems)) else numbered
+    if not _distinct(names):
+        twice = next(name for name, count in Counter(map(str.casefold, names)).items() if count > 1)
+        raise InputError(f"two inputs have the id {twice!r}; give each another, for the file of its map")
+    return names
+
+
+def _stem(row: Row) -> str:
+    """Of its picture, or of what else it is read from."""
+    paths = [row.given[role] for role in ("image", "audio", "boxes") if isinstance(row.given.get(role), Path)]
+    return paths[0].stem if paths else ""
+
+
+def _usable(name: str) -> bool:
+    plain = bool(name) and not name.startswith(".") and not set(name) & set('/\\\0:*?"<>|')
+    return plain and name.casefold() not in RESERVED and len(name.encode()) < 200
+
+
+def _distinct(names: Sequence[str]) -> bool:
+    return len({name.casefold() for name in names}) == len(names)

@@ -8,26 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from heedmap.cli.examples import examples
-from heedmap.cli.exit_codes import INTERRUPTED, fail, guarded, quiet
+from heedmap.cli.command import INTERRUPTED, command, fail, quiet
+from heedmap.cli.completion import choices
+from heedmap.cli.options import JsonOption
 from heedmap.errors import UnknownNameError
 from heedmap.models.shipped import MODELS, PREFIX, shipped
 from heedmap.zoo.recipe import Recipe
 from heedmap.zoo.recipes import ZOO
 
-zoo = typer.Typer(help="Small trained models that ship with heedmap.", no_args_is_help=True)
 
-
-def _names(incomplete: str) -> list[str]:
-    return [name for name in ZOO if name.startswith(incomplete)]
-
-
-@zoo.command("list", epilog=examples("heedmap zoo list", "heedmap zoo list --json"))
-@guarded
-def list_models(
-    context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
-) -> None:
+@command()
+def list_models(*, as_json: JsonOption = False) -> None:
     """List the models, what each takes and gives, its size and its scores."""
     entries = [_entry(recipe) for recipe in ZOO.values()]
     if as_json:
@@ -37,13 +28,10 @@ def list_models(
         _print_entry(entry)
 
 
-@zoo.command(
-    epilog=examples("heedmap zoo train gpt-lists --out lists", "heedmap zoo train bart-dates --out trial --steps 20")
-)
-@guarded
+@command()
 def train(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A name that `heedmap zoo list` lists.", autocompletion=_names)],
+    *,
+    name: Annotated[str, typer.Argument(help="A name that `heedmap zoo list` lists.", autocompletion=choices(*ZOO))],
     out: Annotated[Path | None, typer.Option(help="Folder of the model; by default ./NAME.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="At most so many steps a stage: for a trial.")] = None,
     resume: Annotated[

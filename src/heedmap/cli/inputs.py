@@ -1,18 +1,23 @@
-"""Many inputs of a command line: options given several times, folders and globs of files, and files that list inputs."""
+"""Words of a command line as targets and inputs: one, or many by options given several times, folders, globs and lists."""
 
 from __future__ import annotations
 
 import csv
 import glob
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from heedmap.errors import InputError
+from heedmap.methods.written import json_or_text
+
+if TYPE_CHECKING:
+    from heedmap.picture import Picture
 
 ROLES = ("text", "image", "boxes", "audio")
 COLUMNS = ("id", *ROLES, "target")
@@ -42,6 +47,89 @@ class Row:
     name: str = ""
     problem: str = ""
 
+    def read(self) -> dict[str, Any]:
+        """See :func:`read_inputs`."""
+        return read_inputs(**self.given)
+
+
+def parse_target(text: str | None) -> Any:
+    """A target of the command line: None, a class index, a label, or one of :mod:`heedmap.targets`.
+
+    Raises:
+        typer.BadParameter: no number where there should be one.
+    """
+    if text is None or text == "":
+        return None
+    if _is_number(text):
+        return int(text)
+    kind, colon, rest = text.partition(":")
+    if text != "norm" and not (colon and kind in ("query", "token", "position", "word")):
+        return text
+    from heedmap.targets import DetectionQuery, FeatureNorm, NextToken
+
+    if kind == "norm":
+        return FeatureNorm()
+    if kind == "word":
+        return _word(rest)
+    if kind == "token":
+        return NextToken(token=rest, position=-1)
+    place, _, label = rest.partition(":")
+    if not _is_number(place):
+        raise typer.BadParameter(f"{text!r}: expected a number after {kind}:", param_hint="--target")
+    if kind == "position":
+        return NextToken(token=label or None, position=int(place))
+    return DetectionQuery(query=int(place), label=json_or_text(label) if label.isdecimal() else label or None)
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+", text, re.ASCII) is not None
+
+
+def _word(text: str) -> Any:
+    """The target of ``WORD``, ``WORD:LABEL`` or, by its number, ``#N:LABEL``."""
+    from heedmap.targets import TokenLabel
+
+    word, _, label = text.rpartition(":") if ":" in text else (text, "", "")
+    return TokenLabel(label or None, int(word[1:]) if re.fullmatch(r"#\d+", word, re.ASCII) else word)
+
+
+def read_inputs(
+    text: Any = None, image: Path | None = None, boxes: Path | None = None, audio: Path | None = None
+) -> dict[str, Any]:
+    """The inputs of a command line, by role; None for what was not given.
+
+    Args:
+        text: one, or a (first, second) pair.
+        image, boxes, audio: paths of files.
+
+    Raises:
+        typer.BadParameter: nothing was given.
+        InputError: a file cannot be read, or the text is empty.
+    """
+    from heedmap.models.media import read_audio, read_boxes, read_image
+
+    if text is None and image is None and boxes is None and audio is None:
+        raise typer.BadParameter("give at least one of --text, --image, --boxes, --audio", param_hint="inputs")
+    if any(not part.strip() for part in ([text] if isinstance(text, str) else text or ())):
+        raise InputError("the text is empty; give at least one word")
+    return {
+        "text": text,
+        "image": None if image is None else read_image(image),
+        "boxes": None if boxes is None else read_boxes(boxes),
+        "audio": None if audio is None else read_audio(audio),
+    }
+
+
+def drawn_on(subject: Any, inputs: Mapping[str, Any]) -> tuple[Picture | None, str]:
+    """The picture that a map is drawn on, and why there is none where there should be one."""
+    image, boxes = inputs["image"], inputs["boxes"]
+    if image is None and (boxes is None or "boxes" not in boxes):
+        return None, ""
+    try:
+        return subject.picture(image, boxes), ""
+    except InputError as error:
+        return None, f"drawn without the image: {error}"
+
 
 def rows_of(given: Given, listed: Path | None = None) -> list[Row]:
     """All inputs of a command line, in order.
@@ -61,10 +149,10 @@ def rows_of(given: Given, listed: Path | None = None) -> list[Row]:
     if several := [role for role, values in lists.items() if len(values) > 1]:
         raise typer.BadParameter(f"--{several[0]} is given several times, and so is --inputs", param_hint="inputs")
     shared = {role: values[0] for role, values in lists.items()}
-    found = [Row(r.number, {**shared, **r.given}, r.target, r.name, r.problem) for r in read_rows(listed)]
-    if not found:
+    rows = [replace(row, given={**shared, **row.given}) for row in read_rows(listed)]
+    if not rows:
         raise InputError(f"{listed} lists no input; expected one a line")
-    return found
+    return rows
 
 
 def paired(lists: Mapping[str, Sequence[Any]]) -> list[Row]:
@@ -87,7 +175,7 @@ def paired(lists: Mapping[str, Sequence[Any]]) -> list[Row]:
 def is_many(paths: Sequence[Any] | None) -> bool:
     """Whether these are several inputs: more than one, a folder, or a glob."""
     values = list(paths or ())
-    return len(values) > 1 or any(isinstance(one, Path) and (one.is_dir() or _is_glob(one)) for one in values)
+    return len(values) > 1 or any(isinstance(path, Path) and (path.is_dir() or _is_glob(path)) for path in values)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -164,22 +252,22 @@ def _spread(role: str, values: Sequence[Any]) -> list[Any]:
     """The values, with folders and globs replaced by the files in them, by name."""
     if role == "text":
         return list(values)
-    return [file for one in values for file in _files(role, Path(one))]
+    return [file for value in values for file in _files(role, Path(value))]
 
 
 def _files(role: str, path: Path) -> list[Path]:
     endings = _endings(role)
     if path.is_dir():
-        found = sorted(one for one in path.iterdir() if one.is_file() and one.suffix.lower() in endings)
-        if not found:
+        files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in endings)
+        if not files:
             raise InputError(f"the folder {path} has no {role} file; expected files that end in {', '.join(endings)}")
-        return found
+        return files
     if not _is_glob(path):
         return [path]
-    found = sorted(Path(one) for one in glob.glob(str(path), recursive=True) if Path(one).is_file())
-    if not found:
+    files = sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file())
+    if not files:
         raise InputError(f"no {role} file is called {path}")
-    return found
+    return files
 
 
 def _is_glob(path: Path) -> bool:

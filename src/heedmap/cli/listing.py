@@ -1,4 +1,4 @@
-"""``heedmap methods``: what there is to choose from."""
+"""``heedmap methods`` and ``heedmap inspect``: the methods, and the attentions of a model."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heedmap.cli.arguments import JsonOption
-from heedmap.cli.exit_codes import guarded
+from heedmap.cli.command import command
+from heedmap.cli.inputs import parse_target
+from heedmap.cli.options import JsonOption, ModelOptions, OneInput, TargetOption
 
 if TYPE_CHECKING:
     from heedmap.methods import Method
 
 
-@guarded
+@command()
 def methods(
-    context: typer.Context,
+    *,
     as_json: JsonOption = False,
     markdown: Annotated[Path | None, typer.Option(help="Write the method cards to this file.")] = None,
 ) -> None:
@@ -65,3 +66,24 @@ def _print_method(method: Method) -> None:
     console.print(Text(method.name, style="bold"))
     for words, style in (*lines, (f"options: {options}", "")):
         console.print(Padding(Text(words, style=style), (0, 0, 0, 2)))
+
+
+@command()
+def inspect(*, inputs: OneInput, target: TargetOption = None, as_json: JsonOption = False, model: ModelOptions) -> None:
+    """List the attentions that heedmap finds in a model, and the streams between which they run."""
+    wanted = parse_target(target)
+    given = inputs.read()
+    flow = model.load().inspect(**given, target=wanted)
+    if as_json:
+        typer.echo(json.dumps(flow.to_dict(), indent=1))
+        return
+    from rich.console import Console
+
+    from heedmap.flow import flow_table
+    from heedmap.render.table import flow_rich
+
+    console = Console()
+    if console.is_terminal:
+        console.print(flow_rich(flow))
+    else:
+        typer.echo(flow_table(flow))

@@ -1,9 +1,10 @@
-"""``heedmap demo``: the gallery, written to a folder."""
+"""``heedmap demo`` and ``heedmap app``: a page of what the zoo looks at, and one on which models are asked."""
 
 from __future__ import annotations
 
 import shutil
 import sys
+import threading
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,8 +13,7 @@ import typer
 
 from heedmap.atomic import check_folder, write_atomically, writing
 from heedmap.cli import completion
-from heedmap.cli.exit_codes import guarded, quiet
-from heedmap.cli.progress import progress_bar
+from heedmap.cli.command import command, progress_bar, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,9 +29,9 @@ NEXT = ('explain zoo/gpt-lists --text "dog red ; cat blue ; sun green ? cat"', "
 """What to try after the gallery, with gpt-lists and without it."""
 
 
-@guarded
+@command()
 def demo(
-    context: typer.Context,
+    *,
     out: Annotated[Path, typer.Option(help="The folder to write to; made where it is not there.")] = Path("demo"),
     only: Annotated[
         list[str] | None, typer.Option(help="Of this model alone; several times.", autocompletion=completion.zoo_models)
@@ -46,6 +46,34 @@ def demo(
     count = write_gallery(names, out)
     typer.echo(f"wrote {out / 'index.html'} ({len(names)} models) and {count} pictures beside it; open it in a browser")
     typer.echo(f"try next: {_program()} {NEXT['gpt-lists' not in names]}")
+
+
+@command()
+def app(
+    *,
+    model: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Models besides the zoo's: hub id, folder, timm/… or open_clip/….", autocompletion=completion.models
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0: all, so that others can reach it.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port; by default the first free one from 7860 on.")
+    ] = None,
+) -> None:
+    """Serve a web page on which models are asked and their answers explained; Ctrl-C ends it."""
+    from heedmap.web.server import serving
+
+    quiet()
+    with serving(model or [], host, port) as address:
+        typer.echo(f"the page is at {address} — end it with Ctrl-C")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            typer.echo("ended")
 
 
 def write_gallery(names: list[str], out: Path) -> int:
@@ -91,13 +119,13 @@ def _maps(model: Shown) -> dict[Key, Image.Image]:
 
 def _files(model: Shown, maps: Mapping[Key, Image.Image]) -> dict[str, bytes]:
     """Name of a file → a map: on the picture, or where there is none, a plot of the words."""
-    found = {}
+    files = {}
     for number, answer in enumerate(model.answers):
         for method, explanation in answer.maps.items():
             picture = maps.get((model.name, number, method))
             name = f"{model.name}-{number + 1}-{method}.png"
-            found[name] = _plot(explanation) if picture is None else _png(picture)
-    return found
+            files[name] = _plot(explanation) if picture is None else _png(picture)
+    return files
 
 
 def _png(picture: Image.Image) -> bytes:

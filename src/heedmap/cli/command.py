@@ -1,0 +1,123 @@
+"""What makes a function a command: its options, what an exception becomes, and what it shows while it works.
+
+Exit codes: 0 done; 1 an error that heedmap raises on purpose; 2 a wrong command line; 3 an error inside heedmap; 130
+interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import typer
+
+from heedmap.errors import HeedmapError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 3, 130
+
+
+def command(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A function as typer takes it, with every exception turned into one message and an exit code.
+
+    A parameter whose type is a dataclass stands for the fields of it, each an option of its own; the function is given the
+    object that they make.
+
+    Args:
+        defaults: of options, where they differ from those of the dataclass.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def run(context: typer.Context, **values: Any) -> None:
+            try:
+                _gathered(function, values)
+            except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+                raise
+            except HeedmapError as error:
+                fail(str(error), USER_ERROR)
+            except Exception as error:
+                if context.find_root().obj:
+                    raise
+                hint = "run the command again as `heedmap --debug …` to see where"
+                fail(f"internal error: {type(error).__name__}: {error}\n{hint}", INTERNAL_ERROR)
+
+        context = Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        run.__signature__ = Signature([context, *_options(function, defaults)])  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _options(takes: Callable[..., Any], defaults: Mapping[str, Any]) -> Iterator[Parameter]:
+    """The parameters of a function or a dataclass, with the fields of dataclasses in their places."""
+    hints = get_type_hints(takes, include_extras=True)
+    for name, parameter in signature(takes).parameters.items():
+        if is_dataclass(hints[name]):
+            yield from _options(hints[name], defaults)
+        else:
+            default = defaults.get(name, parameter.default)
+            yield Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
+
+
+def _gathered(takes: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    """What ``takes``, see :func:`_options`, makes of the values of all options."""
+    hints = get_type_hints(takes, include_extras=True)
+    names = signature(takes).parameters
+    return takes(
+        **{name: _gathered(hints[name], values) if is_dataclass(hints[name]) else values[name] for name in names}
+    )
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help, one example a line.
+
+    Args:
+        commands: each as it is typed, at most 78 letters, so that no line of an 80-column terminal is broken.
+    """
+    return "\n\n".join(("[bold]Examples[/bold]", *(line.replace("[", "\\[") for line in commands)))
+
+
+def fail(message: str, code: int) -> None:
+    """Print ``message`` in red and exit with ``code``."""
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True, highlight=False).print(Text(f"heedmap: {message}", style="red"), soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def quiet(*, bars: bool = False) -> None:
+    """Transformers' hints are for programmers, its progress bars for terminals: an error should stand alone.
+
+    Args:
+        bars: leave its progress bars, where there is a terminal; a command with a bar of its own wants no other.
+    """
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    if not (bars and sys.stderr.isatty()):
+        logging.disable_progress_bar()
+
+
+def progress_bar() -> Progress:
+    """A progress bar with the time that is left; on standard error, and only on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+def open_file(path: Path) -> None:
+    """Open ``path`` as a desktop does; where there is none, say so on standard error."""
+    if typer.launch(str(path.resolve())) != 0:
+        typer.echo(f"heedmap: no program was found that opens {path}", err=True)

@@ -1,0 +1,252 @@
+"""The options that commands share: each once, those that go together as one object, see :func:`heedmap.cli.command.command`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from heedmap.cli import completion
+from heedmap.cli.command import quiet
+from heedmap.cli.inputs import parse_target, read_inputs
+from heedmap.errors import OptionError, UnknownNameError
+from heedmap.methods import written
+
+MANY = "Many inputs"
+"""Heading of the options that are for many inputs."""
+
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Class index or label, query:K, query:K:LABEL, token:TEXT, position:P, position:P:TEXT, word:WORD, word:WORD:LABEL, "
+        "word:#N:LABEL, or norm (features); by default what the model says."
+    ),
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
+OpenOption = Annotated[bool, typer.Option("--open", help="Open what was written, in the browser or a viewer.")]
+
+
+def methods_option(default: str) -> Any:
+    """The option ``--method`` of a command that takes several; ``default`` says which where none is given."""
+    return typer.Option(
+        "--method",
+        help=f"METHOD or METHOD:KEY=VALUE,…; also fast, ablations, all. Several times; by default {default}.",
+        autocompletion=completion.contenders,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model, where, and as what."""
+
+    model: Annotated[
+        str, typer.Argument(help="Hub id, folder, timm/…, open_clip/… or zoo/….", autocompletion=completion.models)
+    ]
+    device: Annotated[
+        str | None, typer.Option(help="Such as cpu or cuda:0.", autocompletion=completion.choices("cpu", "cuda", "mps"))
+    ] = None
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Such as float32 or bfloat16.",
+            autocompletion=completion.choices("float32", "float64", "bfloat16", "float16"),
+        ),
+    ] = None
+
+    def load(self) -> Any:
+        """The model; transformers' hints are silenced, its bars left to a terminal."""
+        import heedmap
+
+        quiet(bars=True)
+        return heedmap.load(self.model, device=self.device, dtype=self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneInput:
+    """An input for a command that takes one."""
+
+    text: Annotated[str | None, typer.Option(help="The text that the model reads.")] = None
+    image: Annotated[Path | None, typer.Option(help="An image file.")] = None
+    boxes: Annotated[Path | None, typer.Option(help="An .npz with features (N, d) and, if need be, boxes (N, 4).")] = (
+        None
+    )
+    audio: Annotated[Path | None, typer.Option(help="A 16-bit PCM .wav file.")] = None
+
+    def read(self) -> dict[str, Any]:
+        """See :func:`heedmap.cli.inputs.read_inputs`."""
+        return read_inputs(self.text, self.image, self.boxes, self.audio)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyInputs:
+    """Inputs, as :func:`heedmap.cli.inputs.rows_of` takes them by ``vars``."""
+
+    text: Annotated[
+        list[str] | None, typer.Option("--text", help="The text that the model reads; several times: several inputs.")
+    ] = None
+    image: Annotated[
+        list[Path] | None,
+        typer.Option("--image", help="An image file, a folder of them or a quoted glob; several times."),
+    ] = None
+    boxes: Annotated[
+        list[Path] | None,
+        typer.Option("--boxes", help="An .npz with features (N, d) and, if need be, boxes (N, 4); as --image."),
+    ] = None
+    audio: Annotated[list[Path] | None, typer.Option("--audio", help="A 16-bit PCM .wav file; as --image.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions:
+    """What is explained, and by which method."""
+
+    target: TargetOption = None
+    method: Annotated[
+        str, typer.Option(help="A name that `heedmap methods` lists.", autocompletion=completion.methods)
+    ] = "generic"
+    option: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE for the method; the value as JSON. Several times.")
+    ] = None
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The method's options, see :func:`heedmap.methods.written.parse_options`.
+
+        Raises:
+            typer.BadParameter: no ``=``, a key twice, or a key that is an argument of its own.
+        """
+        try:
+            return written.parse_options(self.option or [])
+        except OptionError as error:
+            raise typer.BadParameter(str(error), param_hint="--option") from error
+
+    def check(self) -> None:
+        """See that all can be understood, before a model is loaded.
+
+        Raises:
+            typer.BadParameter: the target or an option has not its form.
+            UnknownNameError: no such method.
+        """
+        _ = self.settings
+        parse_target(self.target)
+        import heedmap
+
+        if self.method not in heedmap.METHODS:
+            raise UnknownNameError(f"no method {self.method!r}; known methods: {', '.join(heedmap.METHODS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where an explanation goes."""
+
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write .png, .svg, .pdf, .html, .json or .safetensors; for many inputs a folder."),
+    ] = None
+    as_json: JsonOption = False
+    show: OpenOption = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """How many inputs are explained."""
+
+    listed: Annotated[
+        Path | None,
+        typer.Option(
+            "--inputs",
+            help="A .jsonl, .csv or .txt file with an input a line: text, image, boxes, audio, target, id.",
+            rich_help_panel=MANY,
+        ),
+    ] = None
+    ending: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            help="What is written for each: png, svg, pdf, html, json or safetensors; by default png.",
+            autocompletion=completion.choices("png", "svg", "pdf", "html", "json", "safetensors"),
+            rich_help_panel=MANY,
+        ),
+    ] = None
+    batch: Annotated[
+        int, typer.Option(min=1, help="Inputs of one size that are explained at once.", rich_help_panel=MANY)
+    ] = 8
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make again what is there already.", rich_help_panel=MANY)
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """A data set, by default the samples of a model of the zoo."""
+
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="KIND:FOLDER of a data set; for a model of the zoo by default its own world.",
+            autocompletion=completion.data,
+        ),
+    ] = None
+    file: Annotated[
+        list[str] | None,
+        typer.Option("--file", help="NAME=VALUE: its split, a part of it that is elsewhere, columns.ROLE=NAME."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RationaleData(DataOptions):
+    """A data set that has to be named."""
+
+    data: Annotated[
+        str,
+        typer.Option(
+            help="KIND:FOLDER of texts with rationales, such as eraser:movies.", autocompletion=completion.data
+        ),
+    ] = field()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentOptions:
+    """What an experiment measures, and the folder of its run."""
+
+    out: Annotated[Path, typer.Option(help="The run's folder; a run that was stopped in it goes on.")]
+    source: DataOptions
+    method: Annotated[list[str] | None, methods_option("fast and ablations")] = None
+    samples: Annotated[int, typer.Option(min=1, help="So many samples, drawn by the seed.")] = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class RationaleOptions(ExperimentOptions):
+    """Those of ``heedmap evaluate rationales``."""
+
+    source: RationaleData
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How an experiment runs."""
+
+    seed: SeedOption = 0
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Samples that are explained at once.")] = 32
+    model: ModelOptions
+    as_json: JsonOption = False
+
+
+def check_out(out: Path | None, endings: Collection[str], show: bool = False) -> None:
+    """See that ``--out`` can be written, before anything is computed.
+
+    Raises:
+        typer.BadParameter: it is to be opened, and there is none.
+        UnknownNameError: its ending is none of ``endings``, which the message lists.
+        InputError: it is a folder.
+    """
+    from heedmap.render.files import check_path
+
+    if out is not None:
+        check_path(out, endings)
+    elif show:
+        raise typer.BadParameter("there is nothing to open; give --out too", param_hint="--open")
