@@ -18,7 +18,7 @@ from jaxtyping import install_import_hook
 settings.register_profile("heedmap", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.register_profile("thorough", deadline=None, database=None, max_examples=2000)  # --hypothesis-profile=thorough
 settings.load_profile("heedmap")
-install_import_hook(["heedmap.relevance", "heedmap.attention.record"], "beartype.beartype")
+install_import_hook(["heedmap.relevance", "heedmap.attention.attention"], "beartype.beartype")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

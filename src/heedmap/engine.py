@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from heedmap import narrow
 from heedmap.attention import tower
+from heedmap.attention.attention import Attention
 from heedmap.attention.flow import State, check_followed
 from heedmap.attention.forward import Recording, recording_state
 from heedmap.attention.heads import joined
 from heedmap.attention.inputs import ModelInputs, named
 from heedmap.attention.places import not_finite
-from heedmap.attention.record import Attention
 from heedmap.attention.wrapped import configuration, unwrapped
 from heedmap.errors import (
     AttentionError,
@@ -31,9 +31,9 @@ from heedmap.errors import (
 )
 from heedmap.explanation import Explanation
 from heedmap.flow import Flow
-from heedmap.lrp.replay import Replay
+from heedmap.lrp.replay import ForwardCall
 from heedmap.methods import METHODS, Method
-from heedmap.methods.run import MEMORY_BUDGET, Readout, Run
+from heedmap.methods.run import MEMORY_BUDGET, Readout, TargetView
 from heedmap.outputs import Context
 from heedmap.result import Named, assembled, described, named_segments, origin, stream_names
 from heedmap.targets import Chosen, Target, as_target
@@ -225,7 +225,7 @@ class _Engine:
                 f"method {method.name!r} gives relevance to the input only; it has no whole maps (full=True)"
             )
         recording, segments = self.record()
-        runs: Iterable[tuple[Run, Chosen]] = (
+        runs: Iterable[tuple[TargetView, Chosen]] = (
             self.choose(recording, segments, target, keep=number + 1 < len(targets), full=full)
             for number, target in enumerate(targets)
         )
@@ -243,7 +243,7 @@ class _Engine:
 
     def choose(
         self, recording: Recording, segments: Named, target: Target, keep: bool, full: bool = False
-    ) -> tuple[Run, Chosen]:
+    ) -> tuple[TargetView, Chosen]:
         """Evaluate the target under the recorder and pull its gradient back to the attention outputs."""
         tape, graph = recording.tape, recording.graph
         with tape:
@@ -271,7 +271,7 @@ class _Engine:
         readouts = _readouts(tape.attentions, states, gradients)
         again = chosen.again or (lambda output: target.choose(output, self.context).values)
         heads = joined(graph, tape.attentions, frozenset().union(*graph.states(sources).values()))
-        run = Run(
+        run = TargetView(
             heads.graph,
             heads.attentions,
             heads.gradients(gradients),
@@ -279,7 +279,7 @@ class _Engine:
             stream_names(segments),
             self.memory_budget,
             full,
-            Replay(self.model, recording.inputs, self.batch, again, tape.heads_first),
+            ForwardCall(self.model, recording.inputs, self.batch, again, tape.heads_first),
             recording.parts,
             heads,
         )

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from heedmap.attention.forward import Recording
 from heedmap.attention.inputs import contents
-from heedmap.attention.layout import Part, leaf_rows
+from heedmap.attention.token_positions import InputSpan, leaf_rows
 from heedmap.errors import HeedmapError
 from heedmap.explanation import Explanation
 from heedmap.explanation_data import Segment
 from heedmap.flow import AttentionInfo, Flow, StreamInfo
 from heedmap.methods import Method
 from heedmap.methods.leaves import part_rows
-from heedmap.methods.run import RowsOf, Run
+from heedmap.methods.run import RelevanceRows, TargetView
 from heedmap.targets import Chosen, Context
 from heedmap.version import __version__
 
@@ -42,14 +42,14 @@ ENCODER = "_encoder"
 
 KINDS = {"text": "text", "decoder": "text", "image": "image", "boxes": "boxes", "audio": "audio", "queries": "queries"}
 
-Named = dict[int, list[tuple[str, Part | None]]]
+Named = dict[int, list[tuple[str, InputSpan | None]]]
 """For each stream its segments with their names; None: tokens that no input made."""
 
 
 def assembled(
     recording: Recording,
     named: Named,
-    run: Run,
+    run: TargetView,
     chosen: Chosen,
     method: Method,
     options: dict[str, Any],
@@ -84,7 +84,7 @@ def assembled(
     )
 
 
-def _rows(run: Run, rows_of: RowsOf, drop_self: bool) -> dict[int, Tensor]:
+def _rows(run: TargetView, rows_of: RelevanceRows, drop_self: bool) -> dict[int, Tensor]:
     """The relevance of each stream's tokens, (batch, tokens): summed over the streams that the target reads."""
     total: dict[int, Tensor] = {}
     for stream, readout in run.readouts.items():
@@ -96,7 +96,7 @@ def _rows(run: Run, rows_of: RowsOf, drop_self: bool) -> dict[int, Tensor]:
     return total
 
 
-def _own(run: Run, stream: int, weights: Tensor) -> dict[int, Tensor]:
+def _own(run: TargetView, stream: int, weights: Tensor) -> dict[int, Tensor]:
     """The entries of the tokens that are read themselves, in their stream and in those that it took them from."""
     found = {stream: weights}
     for other, join in run.graph.streams[stream].joins.items():
@@ -104,7 +104,7 @@ def _own(run: Run, stream: int, weights: Tensor) -> dict[int, Tensor]:
     return found
 
 
-def _maps(run: Run, rows_of: RowsOf) -> dict[tuple[str, str], Tensor]:
+def _maps(run: TargetView, rows_of: RelevanceRows) -> dict[tuple[str, str], Tensor]:
     """Whole maps of every stream in its final state (of a stream that is read: in the state that is read)."""
     found = {}
     for stream in run.graph.streams:
@@ -131,7 +131,7 @@ def _blocks(segments: dict[str, Segment], maps: dict[tuple[str, str], Tensor]) -
     return found
 
 
-def _segments(recording: Recording, named: Named, run: Run, rows: dict[int, Tensor]) -> dict[str, Segment]:
+def _segments(recording: Recording, named: Named, run: TargetView, rows: dict[int, Tensor]) -> dict[str, Segment]:
     found: dict[str, Segment] = {}
     for stream in recording.graph.streams:
         if stream.index not in rows or (stream.joins and not stream.leaves):
@@ -145,7 +145,7 @@ def _segments(recording: Recording, named: Named, run: Run, rows: dict[int, Tens
 
 
 def _attributed(
-    recording: Recording, named: Named, run: Run, leaves: Mapping[int, Tensor], pixels: bool
+    recording: Recording, named: Named, run: TargetView, leaves: Mapping[int, Tensor], pixels: bool
 ) -> dict[str, Segment]:
     """The segments of a method that gives relevance to the input's features; of a token, their sum."""
     rows: dict[int, Tensor] = {}
@@ -159,7 +159,7 @@ def _attributed(
     return segments | (_pixels(run, leaves, segments) if pixels else {})
 
 
-def _pixels(run: Run, leaves: Mapping[int, Tensor], segments: dict[str, Segment]) -> dict[str, Segment]:
+def _pixels(run: TargetView, leaves: Mapping[int, Tensor], segments: dict[str, Segment]) -> dict[str, Segment]:
     """Of an image also its pixels, as a segment of their own."""
     sources = run.graph.sources
     first = {source.name: index for index, source in reversed(list(enumerate(sources)))}
@@ -171,7 +171,7 @@ def _pixels(run: Run, leaves: Mapping[int, Tensor], segments: dict[str, Segment]
     return {"pixels": Segment("pixels", "image", segments["image"].stream, relevance, nowhere, grid)}
 
 
-def _segment(name: str, part: Part | None, stream: str, relevance: Tensor) -> Segment:
+def _segment(name: str, part: InputSpan | None, stream: str, relevance: Tensor) -> Segment:
     if part is None:
         positions = torch.arange(relevance.shape[1]).expand(len(relevance), -1).contiguous()
         return Segment(name, KINDS.get(name, "tokens"), stream, relevance.contiguous(), positions)
@@ -191,13 +191,13 @@ def named_segments(recording: Recording) -> Named:
     found: Named = {}
     for stream in graph.streams:
         parts = recording.parts.get(stream.index, []) if stream.leaves else []
-        wanted: list[tuple[str, Part | None]] = [(_segment_name(part, recording.inputs), part) for part in parts]
+        wanted: list[tuple[str, InputSpan | None]] = [(_segment_name(part, recording.inputs), part) for part in parts]
         if any(stream.index in s.joins and s.leaves for s in graph.streams):
             wanted = [(f"{name}{ENCODER}", part) for name, part in wanted]
         wanted = wanted or [("kept" if stream.joins else "queries", None)]
         found[stream.index] = []
         for name, part in wanted:
-            if name == "text" and name in used and "decoder" not in used and graph.hears[stream.index]:
+            if name == "text" and name in used and "decoder" not in used and graph.reachable_from[stream.index]:
                 name = "decoder"  # a decoder that begins with the encoder's own words
             name = next(n for n in (name, *(f"{name}{i}" for i in range(2, 100))) if n not in used)
             used.add(name)
@@ -205,7 +205,7 @@ def named_segments(recording: Recording) -> Named:
     return found
 
 
-def _segment_name(part: Part, inputs: Mapping[str, Any]) -> str:
+def _segment_name(part: InputSpan, inputs: Mapping[str, Any]) -> str:
     given = getattr(inputs, "segments", None)
     if given is not None:
         return str(given[part.name])
@@ -243,7 +243,7 @@ def stream_names(named: Named) -> dict[int, str]:
     return {index: "+".join(name for name, _ in parts) for index, parts in named.items()}
 
 
-def described(recording: Recording, named: Named, run: Run | None, notes: tuple[str, ...] = ()) -> Flow:
+def described(recording: Recording, named: Named, run: TargetView | None, notes: tuple[str, ...] = ()) -> Flow:
     """The flow as plain data."""
     names = stream_names(named)
     streams = tuple(
@@ -271,7 +271,7 @@ def described(recording: Recording, named: Named, run: Run | None, notes: tuple[
     return Flow(streams, tuple(attentions), (*_stopped(recording), *without_segment(recording), *notes))
 
 
-def _read_rows(run: Run | None, stream: int) -> tuple[tuple[int, ...], ...] | None:
+def _read_rows(run: TargetView | None, stream: int) -> tuple[tuple[int, ...], ...] | None:
     if run is None or stream not in run.readouts:
         return None
     weights = run.readouts[stream].weights[:, 0]

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from heedmap.attention.attention import Attention, Layout
 from heedmap.attention.flow import Edge, Graph, Stream
-from heedmap.attention.record import Attention, Layout
 from heedmap.methods import METHODS
-from heedmap.methods.run import Run
+from heedmap.methods.run import TargetView
 from heedmap.relevance import rules
 from oracles import rules as oracle
 
@@ -81,7 +81,7 @@ def _rollout(given: Given, about: dict[str, Any]) -> Given:
     edges = [Edge(i, 0, 0, states[i], states[i]) for i in range(len(probs))]
     graph = Graph([Stream(0, tokens, attentions=list(range(len(probs))))], edges, [])
     options = {"start_layer": about["kwargs"]["start_layer"], "normalize": "NOT row-normalised" not in about["variant"]}
-    run = Run(graph, attentions, {}, {}, {0: "text"})
+    run = TargetView(graph, attentions, {}, {}, {0: "text"})
     rows = torch.eye(tokens, dtype=probs[0].dtype).expand(batch, -1, -1)
     found = METHODS["rollout"].prepare(run, METHODS["rollout"].resolve(options))(0, states[-1], rows)[0]
     return {"rollout": found if layers[0].dim() == 3 else found[0]}

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from heedmap.attention.record import Attention, Layout
+from heedmap.attention.attention import Attention, Layout
 from heedmap.methods import METHODS
-from heedmap.methods.run import Readout, Run
+from heedmap.methods.run import Readout, TargetView
 from oracles import baselines
 from oracles import flow as oracle
 from oracles.rules import average_heads
@@ -67,13 +67,13 @@ class Example:
         asked = {step.source for step in self.flow.steps}
         return {s: self.seen(s) if s in asked else np.ones(n) for s, n in enumerate(self.flow.sizes)}
 
-    def run(self, stream: int) -> Run:
+    def run(self, stream: int) -> TargetView:
         """What a method is given when the first row of ``stream`` is read."""
         weights = torch.zeros(self.batch, 1, self.flow.sizes[stream]).double()
         weights[:, :, 0] = 1
         readouts = {stream: Readout(final(self.flow, stream), weights)}
         names = {s: f"stream {s}" for s in range(len(self.flow.sizes))}
-        return Run(graph_of(self.flow), self.attentions, self.gradients, readouts, names, self.budget)
+        return TargetView(graph_of(self.flow), self.attentions, self.gradients, readouts, names, self.budget)
 
     def probs(self, sample: int) -> dict[int, np.ndarray]:
         """A of one sample."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from heedmap.attention.flow import Edge, Graph, Join, Stream
+from heedmap.attention.flow import AbsorbedStream, Edge, Graph, Stream
 from heedmap.relevance.propagate import Ablations, ByRows, Dense
 from oracles import rules as oracle
 from relevance.programs import matrix
@@ -49,7 +49,7 @@ class Example:
 def example(seed: int, edges: list[tuple[int, int, frozenset[int], frozenset[int]]], leaves: set[int], size: int = 4):
     rng = np.random.default_rng(seed)
     places = np.stack([rng.permutation([0, 2, 3, 5, -1]) for _ in range(BATCH)])
-    joined = Stream(1, SIZES[1], leaves=leaves, joins={0: Join(FIRST, torch.as_tensor(places))})
+    joined = Stream(1, SIZES[1], leaves=leaves, joins={0: AbsorbedStream(FIRST, torch.as_tensor(places))})
     streams = [Stream(0, SIZES[0]), joined, Stream(2, size)]
     sizes = [s.tokens for s in streams]
     cams = {n: rng.random((BATCH, sizes[s], sizes[q])) for n, (s, q, _, _) in enumerate(edges)}

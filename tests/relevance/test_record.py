@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from heedmap.attention.record import Attention, Layout
+from heedmap.attention.attention import Attention, Layout
 from heedmap.relevance.rules import average_heads
 from oracles import attention as oracle
 from oracles import rules

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from heedmap.attention.record import Attention
+from heedmap.attention.attention import Attention
 from heedmap.attention.steps import Step
 from heedmap.attention.tags import Source
 from heedmap.attention.tape import Tape
@@ -31,7 +31,7 @@ class AskedTowerError(UnfollowedAttentionError):
 
 
 @dataclass(eq=False)
-class Join:
+class AbsorbedStream:
     """Tokens of another stream among those with which a stream begins: a picture's among a language model's words.
 
     Attributes:
@@ -65,7 +65,7 @@ class Stream:
     tokens: int
     leaves: set[int] = field(default_factory=set)
     attentions: list[int] = field(default_factory=list)
-    joins: dict[int, Join] = field(default_factory=dict)
+    joins: dict[int, AbsorbedStream] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Graph:
         return self.streams[stream].leaves.union(*(self.streams[x].leaves for x in self.taken_in(stream)))
 
     @property
-    def hears(self) -> dict[int, set[int]]:
+    def reachable_from(self) -> dict[int, set[int]]:
         """For each stream, the other streams whose content can reach it, through attention or because it took them in."""
         asked = {s.index: {e.source for e in self.edges if e.stream == s.index} - {s.index} for s in self.streams}
         direct = {s.index: asked[s.index] | s.joins.keys() for s in self.streams}
@@ -151,7 +151,7 @@ class Graph:
     @property
     def is_acyclic(self) -> bool:
         """Whether no stream hears itself through another one (an encoder–decoder; not a co-attention)."""
-        return all(s not in heard for s, heard in self.hears.items())
+        return all(s not in heard for s, heard in self.reachable_from.items())
 
 
 def build(tape: Tape) -> Graph:
@@ -243,7 +243,7 @@ def _find(graph: Graph, sources: frozenset[int], tokens: int) -> Stream | None:
 
 
 def _new(graph: Graph, sources: frozenset[int], tokens: int) -> Stream:
-    joins = {x: Join(state) for x, state in graph.states(sources).items()}
+    joins = {x: AbsorbedStream(state) for x, state in graph.states(sources).items()}
     stream = Stream(len(graph.streams), tokens, joins=joins)
     graph.streams.append(stream)
     stream.leaves = _own_leaves(graph, stream, sources)

@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heedmap.attention import layout, probe
+from heedmap.attention import probe, token_positions
 from heedmap.attention.checkpointing import run_directly
 from heedmap.attention.fingerprint import of_inputs, of_model
 from heedmap.attention.flow import Graph, build, verify_same
 from heedmap.attention.inputs import check_no_cache, check_required, contents, detached, misfit
-from heedmap.attention.layout import Part
 from heedmap.attention.places import told
 from heedmap.attention.probe import Verdict
 from heedmap.attention.steps import Steps
 from heedmap.attention.tape import Tape
+from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import AttentionError, GradientError, HeedmapError, InputError, MixingError, ModelStateError
 
 _Trained = tuple[nn.Module, str, nn.Parameter]
@@ -49,7 +49,7 @@ class Recording:
 
     tape: Tape
     graph: Graph
-    parts: dict[int, list[Part]]
+    parts: dict[int, list[InputSpan]]
     output: Any
     inputs: Mapping[str, Any]
 
@@ -273,17 +273,19 @@ def _recorded(model: nn.Module, inputs: Mapping[str, Any], batch: int, verdict: 
     if verdict.static:
         parts = {index: _laid_out(tape, graph, index, segments) for index, segments in verdict.layout.items()}
         for stream in graph.streams:
-            if not layout.confirmed(tape, graph, stream, parts.get(stream.index, [])):
+            if not token_positions.confirmed(tape, graph, stream, parts.get(stream.index, [])):
                 raise _Moved(f"tokens of stream {stream.index} are not where they were when the model was verified")
     else:
         known = probe.located(tape, graph, check=False)
-        parts = {s.index: layout.parts(tape, layout.inherited(graph, s, known)) for s in graph.streams}
+        parts = {
+            s.index: token_positions.parts(tape, token_positions.inherited(graph, s, known)) for s in graph.streams
+        }
     for attention in tape.attentions:
         attention.sides = {}
     return Recording(tape, graph, parts, output, inputs)
 
 
-def _laid_out(tape: Tape, graph: Graph, stream: int, segments: list[tuple[int, int]]) -> list[Part]:
+def _laid_out(tape: Tape, graph: Graph, stream: int, segments: list[tuple[int, int]]) -> list[InputSpan]:
     """The segments of a stream, by the proved order and the lengths that this run's leaves have."""
     leaves = [i for i, s in enumerate(tape.sources) if s.kind == "leaf"]
     found, end = [], 0
@@ -292,7 +294,7 @@ def _laid_out(tape: Tape, graph: Graph, stream: int, segments: list[tuple[int, i
         places = source.shape[2:] if source.spatial else source.shape[1:2]
         start, end = end + gap, end + gap + torch.Size(places).numel()
         positions = torch.arange(start, end).expand(tape.batch, -1)
-        found.append(layout.part(source, leaves[ordinal], positions))
+        found.append(token_positions.part(source, leaves[ordinal], positions))
     if end > graph.streams[stream].tokens:
         raise _Different(f"stream {stream} has {graph.streams[stream].tokens} tokens where its segments need {end}")
     return found

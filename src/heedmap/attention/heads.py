@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heedmap.attention.flow import Graph, Join, State
-from heedmap.attention.record import Attention, Block, Value
+from heedmap.attention.attention import Attention, Block, Value
+from heedmap.attention.flow import AbsorbedStream, Graph, State
 
 Calls = tuple[tuple[int, ...], ...]
 """What one attention was computed by: heads side by side, each of one or more calls that share A; recorded attentions."""
@@ -203,7 +203,7 @@ def _without(graph: Graph, further: frozenset[int]) -> Graph:
         replace(
             s,
             attentions=[a for a in s.attentions if a not in further],
-            joins={x: Join(join.state - further, join.places) for x, join in s.joins.items()},
+            joins={x: AbsorbedStream(join.state - further, join.places) for x, join in s.joins.items()},
         )
         for s in graph.streams
     ]

@@ -13,7 +13,7 @@ from types import FrameType
 import torch
 from torch import Tensor, nn
 
-from heedmap.attention.record import Attention, Place
+from heedmap.attention.attention import Attention, Place
 from heedmap.errors import AttentionError, GradientError
 
 _OWN = str(Path(__file__).parents[1])

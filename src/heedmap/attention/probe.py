@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedmap.attention import layout
+from heedmap.attention import token_positions
 from heedmap.attention.flow import Edge, Graph, State, Stream, build
-from heedmap.attention.layout import Part
 from heedmap.attention.tape import Tape
+from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import GradientError, MixingError
 
 ADVICE = (
@@ -44,7 +44,7 @@ class Verdict:
     heads_first: bool = False
 
 
-def prove(tape: Tape, check: bool = True) -> tuple[Verdict, dict[int, list[Part]]]:
+def prove(tape: Tape, check: bool = True) -> tuple[Verdict, dict[int, list[InputSpan]]]:
     """Check a cut recording; returns the verdict and each stream's segments. ``check=False`` only finds the segments.
 
     Raises:
@@ -55,8 +55,10 @@ def prove(tape: Tape, check: bool = True) -> tuple[Verdict, dict[int, list[Part]
     if check:
         _check_entries(tape, graph, positions)
         _check_rows(tape, graph, positions)
-    parts = {s.index: layout.parts(tape, layout.inherited(graph, s, positions)) for s in graph.streams}
-    static = all(layout.is_static(p.positions) for ps in parts.values() for p in ps)
+    parts = {
+        s.index: token_positions.parts(tape, token_positions.inherited(graph, s, positions)) for s in graph.streams
+    }
+    static = all(token_positions.is_static(p.positions) for ps in parts.values() for p in ps)
     static &= check and not any(s.joins for s in graph.streams) and not any(s.tower for s in tape.sources)
     verdict = Verdict(graph, static, tape.written_in_place, heads_first=tape.heads_first)
     ordinals = {leaf: n for n, leaf in enumerate(i for i, s in enumerate(tape.sources) if s.kind == "leaf")}
@@ -73,11 +75,11 @@ def prove(tape: Tape, check: bool = True) -> tuple[Verdict, dict[int, list[Part]
 def located(tape: Tape, graph: Graph, check: bool) -> dict[int, dict[int, Tensor]]:
     """For each stream, the rows that its own leaves' rows became; joins are traced too."""
     for stream in graph.streams:
-        layout.trace_joins(tape, graph, stream)
-    return {s.index: layout.trace(tape, graph, s, check) for s in graph.streams}
+        token_positions.trace_joins(tape, graph, stream)
+    return {s.index: token_positions.trace(tape, graph, s, check) for s in graph.streams}
 
 
-def _one_to_one(tape: Tape, part: Part) -> bool:
+def _one_to_one(tape: Tape, part: InputSpan) -> bool:
     source = tape.sources[part.leaf]
     places = source.shape[2:] if source.spatial else source.shape[1:2]
     return torch.Size(places).numel() == part.positions.shape[1]
@@ -166,7 +168,7 @@ def _late(tape: Tape, graph: Graph, stream: int, known: dict[int, Tensor]) -> di
 
 def _on_own_rows(tape: Tape, stream: Stream, start: tuple[int, str], leaf: int, known: dict[int, Tensor]) -> Tensor:
     """Where more of a tower's features are added later; MixingError where that is not on the rows of its own tokens."""
-    places, source = layout.trace_late(tape, stream, start, leaf), tape.sources[leaf]
+    places, source = token_positions.trace_late(tape, stream, start, leaf), tape.sources[leaf]
     own = [rows for other, rows in known.items() if tape.sources[other].tower]
     for sample, late in enumerate(places):
         if not own or not bool((late >= 0).all()) or not bool(torch.isin(late, torch.cat(own, 1)[sample]).all()):
@@ -201,11 +203,11 @@ class _Check:
         if misfit is not None:
             return f"have other rows than the {self.graph.streams[misfit.stream].tokens} tokens of their stream"
         cotangents = [
-            layout.masked(s, torch.randn_like(s.tensor), self.chosen[p.stream])
+            token_positions.masked(s, torch.randn_like(s.tensor), self.chosen[p.stream])
             for p, s in zip(probes, sides, strict=True)
         ]
         targets = [a.out for a in tape.attentions] + [tape.sources[leaf].tensor for _, leaf in self.leaves]
-        gradients = layout.pull([s.tensor for s in sides], targets, cotangents)  # type: ignore[arg-type]
+        gradients = token_positions.pull([s.tensor for s in sides], targets, cotangents)  # type: ignore[arg-type]
         wanted = {max(p.state) for p in probes if p.state and p.side != "keys" and bool(self.chosen[p.stream].any())}
         count = len(tape.attentions)
         return self._outputs(gradients[:count], wanted) or self._inputs(gradients[count:])
@@ -235,7 +237,7 @@ class _Check:
     def _inputs(self, gradients: list[Tensor | None]) -> str | None:
         for (stream, leaf), gradient in zip(self.leaves, gradients, strict=True):
             source, positions = self.tape.sources[leaf], self.positions[stream][leaf]
-            rows = layout.touched(source, gradient, self.tape.batch)
+            rows = token_positions.touched(source, gradient, self.tape.batch)
             own = self.chosen[stream].gather(1, positions.clamp(min=0)) & (positions >= 0)
             if bool((rows & ~own).any()):
                 row = int((rows & ~own)[0].int().argmax())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from heedmap.attention import operations as ops
-from heedmap.attention.record import Place, Side
+from heedmap.attention.attention import Place, RowTensor
 from heedmap.attention.steps import Step
 
 
@@ -48,8 +48,8 @@ class Source:
 class Product(NamedTuple):
     """A product q kᵀ: its sides (kept only for the probe), their sources, and the two operands, without gradient."""
 
-    query: Side | None
-    key: Side | None
+    query: RowTensor | None
+    key: RowTensor | None
     query_sources: frozenset[int]
     key_sources: frozenset[int]
     operands: tuple[Tensor, Tensor]
@@ -119,13 +119,13 @@ def joined(
     return (Product(query, key, asks, asked, parts[0].operands),)
 
 
-def _beside(sides: Sequence[Side | None], axis: int) -> Side | None:
+def _beside(sides: Sequence[RowTensor | None], axis: int) -> RowTensor | None:
     """Tensors with one row a token as one, joined at their rows (-2) or their features (-1)."""
     if any(side is None or side.batch_axis != 0 for side in sides):
         return None
     tensors = [side.tensor.movedim(side.row_axis, -2) for side in sides if side is not None]
     alike = len({(t.shape[:-2], t.shape[-1] if axis == -2 else t.shape[-2]) for t in tensors}) == 1
-    return Side(torch.cat(tensors, axis), 0, -2) if alike else None
+    return RowTensor(torch.cat(tensors, axis), 0, -2) if alike else None
 
 
 def softmax_after(

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from heedmap.attention import einsum, kernels, multihead, places
 from heedmap.attention import operations as ops
-from heedmap.attention.record import Attention, Layout, Side
+from heedmap.attention.attention import Attention, Layout, RowTensor
 from heedmap.attention.steps import Steps
 from heedmap.attention.tags import (
     EMPTY,
@@ -250,7 +250,7 @@ class Tape(TorchFunctionMode):
                 scale=query.shape[-1] ** -0.5 if scale is None else scale,
                 query_sources=tags[0].sources,
                 value_sources=tags[2].sources,
-                sides={name: Side(t, 0, 2) for name, t in sides.items()} if self.trace_leaves else {},
+                sides={name: RowTensor(t, 0, 2) for name, t in sides.items()} if self.trace_leaves else {},
                 skip=skip,
             )
         )
@@ -294,10 +294,12 @@ class Tape(TorchFunctionMode):
     ) -> None:
         sources = tags[0].sources | tags[1].sources
         inherited = tuple(dict.fromkeys(tags[0].products + tags[1].products))[:8]
-        sides: tuple[Side | None, Side | None] = (None, None)
+        sides: tuple[RowTensor | None, RowTensor | None] = (None, None)
         if self.trace_leaves:
             axes = einsum.score_axes(args[0], result.dim()) if func is ops.EINSUM else ((0, -2), (0, -1))
-            sides = tuple(Side(t, *a, self.heads_first) for t, a in zip(operands, axes, strict=True)) if axes else sides  # type: ignore[assignment]
+            if axes:
+                first, second = (RowTensor(t, *a, self.heads_first) for t, a in zip(operands, axes, strict=True))
+                sides = first, second
         left, right = (t.detach() for t in operands)
         product = Product(*sides, tags[0].sources, tags[1].sources, (left, right))
         self.set_tag(result, Tag(sources, (*inherited, product)))
@@ -314,7 +316,7 @@ class Tape(TorchFunctionMode):
         heads_probs, heads_value = layouts[0].apply(probs), layouts[1].apply(value)
         product = scores(tag.products)
         skip, keys = _keys(heads_value.shape[2], heads_probs.shape[2], NONE if axes[1] else value_tag.learned)
-        sides = {"values": Side(heads_value[:, :, skip : skip + keys], 0, 2)} if self.trace_leaves else {}
+        sides = {"values": RowTensor(heads_value[:, :, skip : skip + keys], 0, 2)} if self.trace_leaves else {}
         if self.trace_leaves and product is not None:
             asked = None if product.key is None else product.key.rows(skip, keys)
             sides |= {n: s for n, s in (("queries", product.query), ("keys", asked)) if s is not None}

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from heedmap.attention.attention import Layout
 from heedmap.attention.forward import call
-from heedmap.attention.record import Layout
 from heedmap.attention.tape import Tape
 from heedmap.errors import GradientError, MissingRuleError
 from heedmap.lrp.mode import RelevanceMode, foreign
@@ -21,7 +21,7 @@ from heedmap.lrp.sums import join
 
 
 @dataclass(frozen=True, eq=False)
-class Replay:
+class ForwardCall:
     """A forward pass that can be run again.
 
     Attributes:
@@ -52,7 +52,7 @@ class Relevances:
     leaves: dict[int, Tensor]
 
 
-def propagate(replay: Replay, rules: str, share_constants: bool = False, inputs: bool = True) -> Relevances:
+def propagate(replay: ForwardCall, rules: str, share_constants: bool = False, inputs: bool = True) -> Relevances:
     """Run the model under a rule set and hand the target's relevance down to its attentions and its input.
 
     Args:
@@ -90,7 +90,9 @@ Handed = dict[tuple[str, int], Tensor | None]
 """Relevance of ("A", attention) and ("x", leaf)."""
 
 
-def _handed_down(replay: Replay, rules: str, share_constants: bool, inputs: bool, copies: bool) -> tuple[Tape, Handed]:
+def _handed_down(
+    replay: ForwardCall, rules: str, share_constants: bool, inputs: bool, copies: bool
+) -> tuple[Tape, Handed]:
     chosen, samples = RULES[rules], Samples(replay.batch)
     mode = RelevanceMode(Rules(chosen, samples, share_constants, copies), constant=True)
     tape = Tape(replay.batch, leaves=True, through=inputs, heads_first=replay.heads_first)
@@ -111,7 +113,7 @@ def _handed_down(replay: Replay, rules: str, share_constants: bool, inputs: bool
     return tape, dict(zip(wanted, pulled(values, list(wanted.values()), start, samples), strict=True))
 
 
-def _with_copies(replay: Replay, rules: str, share_constants: bool, inputs: bool) -> tuple[Tape, Handed]:
+def _with_copies(replay: ForwardCall, rules: str, share_constants: bool, inputs: bool) -> tuple[Tape, Handed]:
     """Once more, for a model that overwrites what a rule still needs: the rules keep copies."""
     try:
         return _handed_down(replay, rules, share_constants, inputs, copies=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 from heedmap.lrp.rules import RULES
 from heedmap.methods.method import Method
-from heedmap.methods.run import RowsOf, Run
+from heedmap.methods.run import RelevanceRows, TargetView
 from heedmap.relevance.propagate import Ablations, ByRows, Dense
 
 
-def _prepare(run: Run, options: Mapping[str, Any]) -> RowsOf:
+def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
     ablations = Ablations(options["normalize"], options["self_in_rule_10"], options["aggregate"])
     kept = run.from_layer(options["start_layer"])
     cam = run.cam

@@ -12,13 +12,13 @@ from torch import Tensor
 from heedmap.errors import MissingLibraryError
 from heedmap.methods.leaves import Feature, Leaves, alike
 from heedmap.methods.method import Method, amount, count
-from heedmap.methods.run import Run
+from heedmap.methods.run import TargetView
 
 BASELINES = ("zero", "mean")
 Relevance = dict[int, Tensor]
 
 
-def _input_x_gradient(runs: Sequence[Run], options: Mapping[str, Any]) -> list[Relevance]:
+def _input_x_gradient(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
     leaves = Leaves(runs)
     return [{i: leaves.features[i].x * gradient for i, gradient in own.items()} for own in leaves.gradients]
 
@@ -34,12 +34,12 @@ INPUT_X_GRADIENT = Method(
 )
 
 
-def _integrated(runs: Sequence[Run], options: Mapping[str, Any]) -> list[Relevance]:
+def _integrated(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
     """Σ over all leaves and features is y(x) − y(baseline), but for the error of the sum that stands for the integral."""
     return [_integrated_one(run, options) for run in runs]  # captum takes one target at a time
 
 
-def _integrated_one(run: Run, options: Mapping[str, Any]) -> Relevance:
+def _integrated_one(run: TargetView, options: Mapping[str, Any]) -> Relevance:
     steps = count(options, "steps")
     try:
         from captum.attr import IntegratedGradients
@@ -94,7 +94,7 @@ def _mean(samples: int, one: Callable[[int], list[Relevance]]) -> list[Relevance
     return [{i: found / samples for i, found in own.items()} for own in total]
 
 
-def _smoothgrad(runs: Sequence[Run], options: Mapping[str, Any]) -> list[Relevance]:
+def _smoothgrad(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
     samples, noise, seed = count(options, "samples"), amount(options, "noise"), count(options, "seed", least=0)
     leaves = Leaves(runs)
 
@@ -115,11 +115,11 @@ SMOOTHGRAD = Method(
 )
 
 
-def _gradient_shap(runs: Sequence[Run], options: Mapping[str, Any]) -> list[Relevance]:
+def _gradient_shap(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
     return [found for some in alike(runs, options["baseline"]) for found in _expected_gradients(some, options)]
 
 
-def _expected_gradients(runs: Sequence[Run], options: Mapping[str, Any]) -> list[Relevance]:
+def _expected_gradients(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
     samples, noise, seed = count(options, "samples"), amount(options, "noise"), count(options, "seed", least=0)
     leaves = Leaves(runs)
     baselines = leaves.baselines(options["baseline"])

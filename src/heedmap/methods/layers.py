@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from heedmap.attention.attention import Attention
 from heedmap.attention.flow import State
-from heedmap.attention.record import Attention
 from heedmap.methods.method import Method
-from heedmap.methods.run import RowsOf, Run
+from heedmap.methods.run import RelevanceRows, TargetView
 from heedmap.relevance.chain import Matrix
 
 
-def last_maps(run: Run, matrix: Callable[[int], Matrix], among: Set[int] | None = None) -> RowsOf:
+def last_maps(run: TargetView, matrix: Callable[[int], Matrix], among: Set[int] | None = None) -> RelevanceRows:
     """rows @ the last map to each stream; ``matrix`` gives the map of one attention; ``among``: those that there are."""
     edges = [e for e in run.graph.edges if among is None or e.attention in among]
 
@@ -37,7 +37,7 @@ def last_maps(run: Run, matrix: Callable[[int], Matrix], among: Set[int] | None 
     return rows_of
 
 
-def _raw(run: Run, options: Mapping[str, Any]) -> RowsOf:
+def _raw(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
     return last_maps(run, run.mean_probabilities)
 
 
@@ -63,7 +63,7 @@ def head_weights(
     return (asked * value).sum(-1) / (rows.sum(-1) * columns.sum(-1))[:, None].clamp(min=1)
 
 
-def _gradcam(run: Run, options: Mapping[str, Any]) -> RowsOf:
+def _gradcam(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
     edges = {e.attention: e for e in run.graph.edges}
     known: dict[int, Matrix] = {}
 
@@ -85,7 +85,7 @@ def _gradcam(run: Run, options: Mapping[str, Any]) -> RowsOf:
 
 
 def _region(
-    run: Run, stream: int, source: int, index: int, options: Mapping[str, Any]
+    run: TargetView, stream: int, source: int, index: int, options: Mapping[str, Any]
 ) -> tuple[Float[Tensor, "batch queries"], Float[Tensor, "batch keys"]]:
     """1 for the rows and columns over which the gradient is averaged, else 0."""
     attention = run.attentions[index]
@@ -100,7 +100,7 @@ def _region(
     return rows, columns
 
 
-def min_max(run: Run, index: int, cam: Matrix, region: tuple[Tensor, Tensor] | None = None) -> Matrix:
+def min_max(run: TargetView, index: int, cam: Matrix, region: tuple[Tensor, Tensor] | None = None) -> Matrix:
     """``cam`` scaled to 0…1 over the whole matrix, or over the rows and columns of a region that are not 0."""
     low, high = [], []
     for where, block in cam.blocks():
@@ -134,7 +134,7 @@ ATTENTION_GRADCAM = Method(
 )
 
 
-def _attention_x_gradient(run: Run, options: Mapping[str, Any]) -> RowsOf:
+def _attention_x_gradient(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
     def matrix(index: int) -> Matrix:
         if index not in run.gradients:
             return run.zeros(index)
@@ -159,18 +159,18 @@ ATTENTION_X_GRADIENT = Method(
 )
 
 
-def _legrad(run: Run, options: Mapping[str, Any]) -> RowsOf:
+def _legrad(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
     """Whatever row asks, its relevance is the same: Σ over the layers of the column means of (∂y/∂A)⁺.
 
     Where the target reads several streams, each of them brings its part of what they all hear.
     """
     kept = run.from_layer(options["start_layer"])
     edges = [e for e in run.graph.edges if e.attention in kept and e.attention in run.gradients]
-    hears = run.graph.hears
+    reachable_from = run.graph.reachable_from
     means = {e.attention: _column_means(run, e.attention, e.stream) for e in edges}
 
     def rows_of(stream: int, state: State, rows: Tensor) -> dict[int, Tensor]:
-        asked, reached = rows.sum(-1, keepdim=True), {stream} | hears[stream]
+        asked, reached = rows.sum(-1, keepdim=True), {stream} | reachable_from[stream]
         found = {x: rows.new_zeros(*rows.shape[:2], run.graph.streams[x].tokens) for x in sorted(reached)}
         for edge in edges:
             if edge.stream in reached:
@@ -183,14 +183,14 @@ def _legrad(run: Run, options: Mapping[str, Any]) -> RowsOf:
 
     def readers(stream: int) -> Tensor:
         """How many of the streams that are read hear ``stream``, (batch, 1); 1 where none is."""
-        read = [r.weights.sum(-1) for s, r in run.readouts.items() if s == stream or stream in hears[s]]
+        read = [r.weights.sum(-1) for s, r in run.readouts.items() if s == stream or stream in reachable_from[s]]
         return torch.stack(read).sum(0).clamp(min=1) if read else torch.ones(run.batch, 1).to(means_like)
 
     means_like = run.attentions[0].value.new_zeros((), dtype=run.attentions[0].dtype)
     return rows_of
 
 
-def _column_means(run: Run, index: int, stream: int) -> Tensor:
+def _column_means(run: TargetView, index: int, stream: int) -> Tensor:
     """Mean over heads and over the rows that are no padding of (∂y/∂A)⁺, (batch, keys)."""
     attention, gradient = run.attentions[index], run.gradients[index]
     matrix = run.matrix(attention, lambda rows: attention.gradient(gradient, rows).clamp_(min=0).mean(1))

@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heedmap.attention.forward import call
-from heedmap.attention.layout import Part, leaf_rows
 from heedmap.attention.tags import Source
 from heedmap.attention.tape import Tape
+from heedmap.attention.token_positions import InputSpan, leaf_rows
 from heedmap.errors import AttentionError, GradientError
-from heedmap.methods.run import Run
+from heedmap.methods.run import TargetView
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Feature:
     index: int
     x: Tensor
     axes: int
-    parts: tuple[tuple[int, Part], ...]
+    parts: tuple[tuple[int, InputSpan], ...]
 
 
 class Leaves:
@@ -56,9 +56,9 @@ class Leaves:
         GradientError: no gradient of a target reaches any input.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[TargetView]) -> None:
         self.runs, run = runs, runs[0]
-        wanted: dict[int, list[tuple[int, Part]]] = {}
+        wanted: dict[int, list[tuple[int, InputSpan]]] = {}
         for stream, parts in run.parts.items():
             for part in parts:
                 wanted.setdefault(first_leaf(run.graph.sources, part.leaf), []).append((stream, part))
@@ -128,12 +128,12 @@ class Leaves:
         return ((x * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp(min=1)).expand_as(x)
 
 
-def alike(runs: Sequence[Run], baseline: str) -> list[Sequence[Run]]:
+def alike(runs: Sequence[TargetView], baseline: str) -> list[Sequence[TargetView]]:
     """Targets in groups that have the same baseline. The mean is of the tokens that a target sees: each has its own."""
     return [[run] for run in runs] if baseline == "mean" else [runs]
 
 
-def _axes(sources: Sequence[Source], index: int, parts: Sequence[tuple[int, Part]]) -> int:
+def _axes(sources: Sequence[Source], index: int, parts: Sequence[tuple[int, InputSpan]]) -> int:
     """How many of a first leaf's last axes are places."""
     source = sources[index]
     if source.spatial:
@@ -155,7 +155,7 @@ def first_leaf(sources: Sequence[Source], leaf: int) -> int:
 
 
 def part_rows(
-    sources: Sequence[Source], part: Part, relevance: Mapping[int, Tensor]
+    sources: Sequence[Source], part: InputSpan, relevance: Mapping[int, Tensor]
 ) -> Float[Tensor, "batch rows"] | None:
     """The relevance of each row of a segment's leaf; where only its first leaf has any, of the places that it covers.
 

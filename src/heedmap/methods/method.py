@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from heedmap.errors import OptionError
-from heedmap.methods.run import RowsOf, Run
+from heedmap.methods.run import RelevanceRows, TargetView
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Method:
     source: str
     options: Mapping[str, Any]
     choices: Mapping[str, tuple[str, ...]]
-    prepare: Callable[[Run, Mapping[str, Any]], RowsOf] | None = None
-    attribute: Callable[[Sequence[Run], Mapping[str, Any]], Sequence[Mapping[int, Tensor]]] | None = None
+    prepare: Callable[[TargetView, Mapping[str, Any]], RelevanceRows] | None = None
+    attribute: Callable[[Sequence[TargetView], Mapping[str, Any]], Sequence[Mapping[int, Tensor]]] | None = None
     needs_gradients: bool = True
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:

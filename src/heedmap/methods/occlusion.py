@@ -9,17 +9,17 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from heedmap.attention.layout import Part
 from heedmap.attention.tags import Source
+from heedmap.attention.token_positions import InputSpan
 from heedmap.methods.leaves import Feature, Leaves, alike, overlap
 from heedmap.methods.method import Method
-from heedmap.methods.run import Run
+from heedmap.methods.run import TargetView
 
 LEAST = 1e-6
 """Pixels: what a patch covers less of is rounding."""
 
 
-def _occlusion(runs: Sequence[Run], options: Mapping[str, Any]) -> list[dict[int, Tensor]]:
+def _occlusion(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[dict[int, Tensor]]:
     baseline = options["baseline"]
     return [found for some in alike(runs, baseline) for found in _falls(Leaves(some), baseline)]
 
@@ -52,7 +52,7 @@ def _one_feature(source: Source) -> tuple[int, ...]:
 
 
 def _regions(
-    source: Source, feature: Feature, part: Part
+    source: Source, feature: Feature, part: InputSpan
 ) -> Iterator[tuple[Bool[Tensor, ...], Bool[Tensor, "batch rows"]]]:
     """For each token, what it covers of the first leaf (to broadcast against it), and of its own leaf's rows."""
     x = feature.x

@@ -12,13 +12,13 @@ from heedmap.lrp.rules import RULES
 from heedmap.methods.layers import last_maps, min_max
 from heedmap.methods.method import Method
 from heedmap.methods.rollout import Rollout
-from heedmap.methods.run import RowsOf, Run
+from heedmap.methods.run import RelevanceRows, TargetView
 from heedmap.relevance.chain import Matrix
 
 CHOICES = {"rules": tuple(RULES)}
 
 
-def _partial(run: Run, options: Mapping[str, Any]) -> RowsOf:
+def _partial(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
     found = run.relevances(options["rules"], options["share_constants"]).attentions
 
     def matrix(index: int) -> Matrix:
@@ -47,7 +47,7 @@ PARTIAL_LRP = Method(
 )
 
 
-def _attribution(run: Run, options: Mapping[str, Any]) -> RowsOf:
+def _attribution(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
     found = run.relevances(options["rules"], options["share_constants"])
     return Rollout(run, partial(run.relevance_cam, found=found), options, through=False).rows
 
@@ -68,7 +68,7 @@ TRANSFORMER_ATTRIBUTION = Method(
 )
 
 
-def _leaves(runs: Sequence[Run], options: Mapping[str, Any]) -> list[Mapping[int, Tensor]]:
+def _leaves(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Mapping[int, Tensor]]:
     return [run.relevances(options["rules"], options["share_constants"], inputs=True).leaves for run in runs]
 
 

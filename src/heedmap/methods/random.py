@@ -11,12 +11,12 @@ from torch import Tensor
 
 from heedmap.attention.flow import State
 from heedmap.methods.method import Method
-from heedmap.methods.run import RowsOf, Run
+from heedmap.methods.run import RelevanceRows, TargetView
 
 
-def _prepare(run: Run, options: Mapping[str, Any]) -> RowsOf:
+def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
     def rows_of(stream: int, state: State, rows: Tensor) -> dict[int, Tensor]:
-        reached = sorted({stream} | run.graph.hears[stream])
+        reached = sorted({stream} | run.graph.reachable_from[stream])
         return {x: _draw(options["seed"], x, rows, run.graph.streams[x].tokens) for x in reached}
 
     return rows_of

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from heedmap.attention.flow import Edge, State
 from heedmap.methods.method import Method
-from heedmap.methods.run import RowsOf, Run
+from heedmap.methods.run import RelevanceRows, TargetView
 from heedmap.relevance.chain import Columns, Matrix, Rows
 
 
@@ -25,7 +25,7 @@ class Rollout:
     """
 
     def __init__(
-        self, run: Run, matrix: Callable[[int], Matrix], options: Mapping[str, Any], through: bool = True
+        self, run: TargetView, matrix: Callable[[int], Matrix], options: Mapping[str, Any], through: bool = True
     ) -> None:
         self.run, self.matrix, self.through = run, matrix, through
         self.normalize, self.exclude = options["normalize"], options.get("padding") == "exclude"
@@ -83,7 +83,7 @@ class Rollout:
         return columns
 
 
-def _prepare(run: Run, options: Mapping[str, Any]) -> RowsOf:
+def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
     return Rollout(run, run.mean_probabilities, options).rows
 
 

@@ -10,16 +10,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from heedmap.attention.attention import Attention
 from heedmap.attention.flow import Edge, Graph, State
 from heedmap.attention.heads import Heads
-from heedmap.attention.layout import Part
-from heedmap.attention.record import Attention
+from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import AttentionError, OptionError, UnknownNameError
-from heedmap.lrp.replay import Relevances, Replay, propagate
+from heedmap.lrp.replay import ForwardCall, Relevances, propagate
 from heedmap.relevance.chain import Matrix
 from heedmap.relevance.rules import average_heads
 
-RowsOf = Callable[[int, State, Tensor], dict[int, Tensor]]
+RelevanceRows = Callable[[int, State, Tensor], dict[int, Tensor]]
 """(stream, state, rows (batch, k, tokens)) → for each stream x that reaches it, rows @ its map, (batch, k, tokens of x)."""
 
 MEMORY_BUDGET = 256 * 2**20
@@ -38,7 +38,7 @@ class Readout:
 
 
 @dataclass(eq=False)
-class Run:
+class TargetView:
     """One target's view of a recorded forward pass.
 
     Attributes:
@@ -61,8 +61,8 @@ class Run:
     names: Mapping[int, str]
     memory_budget: int = MEMORY_BUDGET
     full: bool = False
-    replay: Replay | None = None
-    parts: Mapping[int, Sequence[Part]] = field(default_factory=dict)
+    replay: ForwardCall | None = None
+    parts: Mapping[int, Sequence[InputSpan]] = field(default_factory=dict)
     heads: Heads | None = None
     _relevances: dict[tuple[str, bool, bool], Relevances] = field(default_factory=dict)
 

@@ -124,7 +124,7 @@ class Dense:
 
     def _replace_by_zero(self, edge: Edge, cam: Tensor, added: PerStream) -> None:
         """Without aggregation, rule 11 also replaces what is zero so far but not zero by structure."""
-        for x in self.graph.hears[edge.source] - added.keys() - {edge.source}:
+        for x in self.graph.reachable_from[edge.source] - added.keys() - {edge.source}:
             added[x] = cam.new_zeros(*cam.shape[:2], self.graph.streams[x].tokens)
 
 
@@ -170,7 +170,7 @@ class ByRows:
             _add(asked, ("whole", edge.source, edge.value_state), self.cams[edge.attention].left(weight))
             return
         _add(asked, ("rule 10", edge.source, edge.value_state), self._rule_10(edge, weight))
-        if self.graph.hears[edge.source]:
+        if self.graph.reachable_from[edge.source]:
             _add(asked, ("rule 11", edge.source, edge.value_state), self.cams[edge.attention].left(weight))
 
     def _asked(self, rule: str, source: int, state: State, weight: Rows) -> PerStream:

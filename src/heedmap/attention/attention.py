@@ -17,7 +17,7 @@ Value = Float[Tensor, "batch key_heads columns features"]
 Block = Float[Tensor, "batch heads queries keys"]
 
 
-class Side(NamedTuple):
+class RowTensor(NamedTuple):
     """A tensor that holds one row per token: what the mixing probe pulls back to earlier states."""
 
     tensor: Tensor
@@ -25,7 +25,7 @@ class Side(NamedTuple):
     row_axis: int
     heads_first: bool = False
 
-    def rows(self, start: int, count: int) -> Side:
+    def rows(self, start: int, count: int) -> RowTensor:
         """Some of the rows."""
         return self._replace(tensor=self.tensor.narrow(self.row_axis, start, count))
 
@@ -123,7 +123,7 @@ class Attention:
     scored: tuple[Tensor, Tensor] | None = None
     query_sources: frozenset[int] = frozenset()
     value_sources: frozenset[int] = frozenset()
-    sides: dict[str, Side] = field(default_factory=dict)
+    sides: dict[str, RowTensor] = field(default_factory=dict)
     given: Tensor | None = None
     version: int = 0
     place: Place | None = None

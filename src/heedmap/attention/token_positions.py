@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from heedmap.attention.attention import RowTensor
 from heedmap.attention.flow import Graph, Stream
-from heedmap.attention.record import Side
 from heedmap.attention.tags import Source
 from heedmap.attention.tape import Tape
 from heedmap.errors import GradientError, MixingError
@@ -25,7 +25,7 @@ Positions = Int[Tensor, "batch tokens"]
 
 
 @dataclass(eq=False)
-class Part:
+class InputSpan:
     """One segment of a stream.
 
     Attributes:
@@ -125,7 +125,7 @@ BASE = 16
 """Digits in which :func:`confirmed` spells the number of a row; each is a power of two, which half precision can hold."""
 
 
-def confirmed(tape: Tape, graph: Graph, stream: Stream, parts: Sequence[Part]) -> bool:
+def confirmed(tape: Tape, graph: Graph, stream: Stream, parts: Sequence[InputSpan]) -> bool:
     """Whether the rows of leaves became the rows that ``parts`` says, in this run; quicker than :func:`trace`.
 
     One random cotangent for all rows is pulled back, then the same with each row multiplied by 2^digit of its number: the
@@ -150,14 +150,14 @@ def confirmed(tape: Tape, graph: Graph, stream: Stream, parts: Sequence[Part]) -
     return not bool(torch.stack(wrong).any())
 
 
-def _one_row(side: Side) -> Tensor:
+def _one_row(side: RowTensor) -> Tensor:
     """The same random row for every token."""
     row_axis = side.row_axis % side.tensor.dim()
     row = torch.randn_like(side.tensor.narrow(row_axis, 0, 1))
     return row.expand_as(side.tensor)
 
 
-def _norms(side: Side, cotangent: Tensor, sources: Sequence[Source]) -> list[Float[Tensor, "batch rows"]]:
+def _norms(side: RowTensor, cotangent: Tensor, sources: Sequence[Source]) -> list[Float[Tensor, "batch rows"]]:
     """The largest entry of each leaf row's gradient."""
     leaves = [source.tensor for source in sources if source.tensor is not None]
     found = pull([side.tensor], leaves, [cotangent])
@@ -273,7 +273,7 @@ def pull(outputs: list[Tensor], leaves: list[Tensor], cotangents: list[Tensor]) 
     return list(torch.autograd.grad(outputs, leaves, cotangents, retain_graph=True, allow_unused=True))
 
 
-def masked(side: Side, cotangent: Tensor, rows: Tensor) -> Tensor:
+def masked(side: RowTensor, cotangent: Tensor, rows: Tensor) -> Tensor:
     """``cotangent`` where ``rows``, (tokens,) or (batch, tokens), is True, in the layout of ``side``."""
     tensor = side.tensor
     row_axis, batch_axis = side.row_axis % tensor.dim(), side.batch_axis % tensor.dim()
@@ -287,7 +287,7 @@ def masked(side: Side, cotangent: Tensor, rows: Tensor) -> Tensor:
     return cotangent * rows.reshape(shape).to(cotangent.dtype)
 
 
-def _pulled(side: Side, cotangent: Tensor, rows: Tensor, origins: list[_Origin]) -> list[Tensor]:
+def _pulled(side: RowTensor, cotangent: Tensor, rows: Tensor, origins: list[_Origin]) -> list[Tensor]:
     """For each origin, which of its rows have a gradient, (batch, its rows)."""
     if not rows.any():
         return [o.touched(None) for o in origins]
@@ -323,7 +323,7 @@ def _rows_of(source: Source, batch: int) -> int | None:
     return int(torch.Size(places).numel())
 
 
-def parts(tape: Tape, positions: dict[int, Positions]) -> list[Part]:
+def parts(tape: Tape, positions: dict[int, Positions]) -> list[InputSpan]:
     """The segments of a stream, one for each input, in the order of their first row.
 
     Where several inputs became the same rows (words, their types, their times, a mask that is multiplied with them), the tokens
@@ -349,7 +349,7 @@ def _are_same(a: Positions, b: Positions) -> bool:
     return bool(both.any() and (a[both] == b[both]).all())
 
 
-def part(source: Source, leaf: int, positions: Positions) -> Part:
+def part(source: Source, leaf: int, positions: Positions) -> InputSpan:
     """A segment; where several leaf rows (pixels) became one token, that token once."""
     two_axes = source.spatial and len(source.shape) == 4
     grid = (source.shape[2], source.shape[3]) if two_axes else None
@@ -362,7 +362,7 @@ def part(source: Source, leaf: int, positions: Positions) -> Part:
             grid = (len(image[:, 0].unique()), len(image[0].unique()))
             grid = grid if grid[0] * grid[1] == len(order) else None
         positions = torch.tensor(order, device=positions.device).expand(len(positions), -1)
-    return Part(leaf, source.name, positions, grid, "image" if two_axes else "tokens", rows)
+    return InputSpan(leaf, source.name, positions, grid, "image" if two_axes else "tokens", rows)
 
 
 def is_static(positions: Positions) -> bool:
