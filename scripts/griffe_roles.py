@@ -5,7 +5,7 @@ from typing import Any
 
 from griffe import Extension, Object
 
-ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):`(~?)([\w.]+)`")
+ROLE = re.compile(r":(attr|class|data|func|meth|mod):`(~?)([\w.]+)`")
 
 
 class Roles(Extension):
@@ -14,11 +14,17 @@ class Roles(Extension):
     def on_object(self, *, obj: Object, **_: Any) -> None:
         """The docstring of ``obj``, with HTML for its roles."""
         if obj.docstring:
-            home = obj.path if obj.is_class or obj.is_module else obj.path.rpartition(".")[0]
-            obj.docstring.value = ROLE.sub(lambda role: _link(home, *role.groups()), obj.docstring.value)
+            obj.docstring.value = ROLE.sub(lambda role: _link(obj, *role.groups()), obj.docstring.value)
 
 
-def _link(home: str, short: str, name: str) -> str:
-    full = name if name.startswith("heedmap.") else f"{home}.{name}"
+def _link(obj: Object, kind: str, short: str, name: str) -> str:
     shown = name.rpartition(".")[2] if short else name
-    return f'<autoref identifier="{full}" optional><code>{shown}</code></autoref>'
+    return f'<autoref identifier="{_full(obj, kind, name)}" optional><code>{shown}</code></autoref>'
+
+
+def _full(obj: Object, kind: str, name: str) -> str:
+    if name.startswith("heedmap."):
+        return name
+    of_class = kind in ("attr", "meth") and "." not in name
+    home = (obj if obj.is_class else obj.parent) if of_class else obj.module
+    return f"{home.path}.{name}" if home else name

@@ -12,6 +12,23 @@ class Explanation(ExplanationData):
 
     ``explanation["text"]`` is the relevance of a segment, (batch, tokens), float32. What it holds is told at
     :class:`~heedmap.explanation_data.ExplanationData`; a notebook shows it by itself.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> found = subject.explain(text=["dog red ? dog", "sun green ? sun"])
+        >>> found["text"].shape, found.prediction_labels
+        (torch.Size([2, 4]), ('red', 'green'))
+        >>> [f"{word} {value:.2f}" for word, value in zip(found.segments["text"].labels[1], found["text"][1])]
+        ['sun 0.00', 'green 0.31', '? 0.00', 'sun 0.00']
+        >>> found.sample(1)
+        Explanation(generic, batch 1, target "token 36 ('green') after position 3", text 4)
+
+        It goes to a file and comes back:
+
+        >>> found.save("found.safetensors")
+        >>> heedmap.Explanation.load("found.safetensors") == found
+        True
     """
 
     def to_html(self, index: int = 0, image: Any = None) -> str:

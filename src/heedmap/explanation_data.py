@@ -36,6 +36,15 @@ class Segment:
         joints: for each sample one letter a token: how it stands to the one before it in the text. ``w`` white space is
             between them, ``+`` none, ``c`` it continues a character, ``s`` it is a special token, no part of the text.
             None where nobody told.
+
+    Examples:
+        >>> import heedmap
+        >>> sample = heedmap.zoo_sample("lxmert-shapes")
+        >>> found = heedmap.load("zoo/lxmert-shapes").explain(**sample.inputs)
+        >>> for segment in found.segments.values():
+        ...     print(segment.name, segment.relevance.shape, segment.labels[0][:3])
+        text torch.Size([1, 9]) ('[CLS]', 'which', 'colour')
+        boxes torch.Size([1, 10]) ('pink heart', 'pink star', 'pink ring')
     """
 
     name: str

@@ -63,7 +63,18 @@ class Chosen:
 
 
 class Target(ABC):
-    """Chooses one scalar per sample from a model's output."""
+    """Chooses one scalar per sample from a model's output.
+
+    Examples:
+        >>> import heedmap
+        >>> class Margin(heedmap.targets.Target):
+        ...     def choose(self, output, context):
+        ...         best, second = output.logits.topk(2).values.unbind(-1)
+        ...         return heedmap.targets.Chosen(best - second, ("best over second",) * len(best))
+        >>> photo = heedmap.zoo_sample("vit-shapes").picture
+        >>> heedmap.load("zoo/vit-shapes").explain(image=photo, target=Margin())
+        Explanation(generic, batch 1, target 'best over second', image 12×12)
+    """
 
     @abstractmethod
     def choose(self, output: Any, context: Context) -> Chosen:
@@ -76,6 +87,12 @@ class ClassLogit(Target):
 
     Attributes:
         label: class index or name; None: each sample's own top class. A sequence gives each sample its own.
+
+    Examples:
+        >>> import heedmap
+        >>> photo = heedmap.zoo_sample("vit-shapes").picture
+        >>> heedmap.load("zoo/vit-shapes").explain(image=photo, target=heedmap.targets.ClassLogit("pink")).target
+        ('class 14 (pink)',)
     """
 
     label: OneOrEach = None
@@ -104,7 +121,16 @@ class ClassLogit(Target):
 
 @dataclass(frozen=True)
 class Value(Target):
-    """The one output of a regression head (one label), or of a model that ranks pairs: logits (batch, 1) or (batch,)."""
+    """The one output of a regression head (one label), or of a model that ranks pairs: logits (batch, 1) or (batch,).
+
+    Examples:
+        >>> import heedmap, torch
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> model = BertForSequenceClassification(BertConfig(hidden_size=24, num_hidden_layers=1, num_labels=1))
+        >>> ids = torch.tensor([[101, 7, 8, 9, 102]])
+        >>> heedmap.explain(model, {"input_ids": ids}, target=heedmap.targets.Value()).target
+        ('value of the output',)
+    """
 
     def choose(self, output: Any, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
@@ -127,6 +153,12 @@ class DetectionQuery(Target):
             YOLOS; as many as names have none, as in Conditional and Deformable DETR. Names are those given as ``labels=``
             or in ``config.id2label`` (``LABEL_3`` counts as one); where they do not fit, ``config.num_labels`` is their
             number; where that does not fit either, TargetError.
+
+    Examples:
+        >>> import heedmap
+        >>> photo = heedmap.zoo_sample("detr-shapes").picture
+        >>> heedmap.load("zoo/detr-shapes").explain(image=photo, target=heedmap.targets.DetectionQuery(label="heart")).target
+        ('query 8, class 5 (heart)',)
     """
 
     query: int | None = None
@@ -183,6 +215,12 @@ class NextToken(Target):
         position: the position that predicts it, from 0; negative from the last real token (-1, the default). Of a model that
             labels tokens it is the token, see :class:`TokenLabel`; -1 is the one where the label is most probable.
         decode: token id → text, to name it.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> subject.explain(text="dog red ; cat blue ? cat", target=heedmap.targets.NextToken("red")).target
+        ("token 34 ('red') after position 6",)
     """
 
     token: OneOrEach = None
@@ -252,6 +290,14 @@ class TokenLabel(Target):
             text, which is its first token. A sequence gives each sample its own. None: where the label is most probable;
             without a label the surest of those whose label is not "O" (background; for sound, the blank), and where all
             are "O" the most probable other label.
+
+    Examples:
+        >>> import heedmap, torch
+        >>> from transformers import BertConfig, BertForTokenClassification
+        >>> model = BertForTokenClassification(BertConfig(hidden_size=24, num_hidden_layers=1, num_labels=3))
+        >>> ids = torch.tensor([[101, 7, 8, 9, 102]])
+        >>> heedmap.explain(model, {"input_ids": ids}, target=heedmap.targets.TokenLabel(2, token=3)).target
+        ('class 2 at token 3',)
     """
 
     label: OneOrEach = None
@@ -333,6 +379,14 @@ class AnswerSpan(Target):
     Attributes:
         start: number of the first token, from 0; None: the best.
         end: number of the last token; None: the best.
+
+    Examples:
+        >>> import heedmap, torch
+        >>> from transformers import BertConfig, BertForQuestionAnswering
+        >>> model = BertForQuestionAnswering(BertConfig(hidden_size=24, num_hidden_layers=1))
+        >>> ids = torch.tensor([[101, 7, 8, 9, 102]])
+        >>> heedmap.explain(model, {"input_ids": ids}, target=heedmap.targets.AnswerSpan(start=2, end=3)).target
+        ('answer at tokens 2 to 3',)
     """
 
     start: int | None = None
@@ -393,6 +447,12 @@ class Similarity(Target):
     Attributes:
         reference: (features,) or (batch, features).
         pool: ``"mean"`` or ``"pooler"``.
+
+    Examples:
+        >>> import heedmap
+        >>> sample = heedmap.zoo_sample("clip-shapes")
+        >>> heedmap.load("zoo/clip-shapes").explain(**sample.inputs, target=heedmap.targets.Similarity()).target
+        ('similarity of image 0 and text 0',)
     """
 
     reference: Tensor | None = None
@@ -426,6 +486,14 @@ class FeatureNorm(Target):
 
     Attributes:
         pool: ``"pooler"`` (``pooler_output``, the [CLS] token's features) or ``"mean"`` (of ``last_hidden_state``).
+
+    Examples:
+        >>> import heedmap, torch
+        >>> from transformers import BertConfig, BertModel
+        >>> model = BertModel(BertConfig(hidden_size=24, num_hidden_layers=1))
+        >>> ids = torch.tensor([[101, 7, 8, 9, 102]])
+        >>> heedmap.explain(model, {"input_ids": ids}, target=heedmap.targets.FeatureNorm()).target
+        ('norm of the pooler embedding',)
     """
 
     pool: str = "pooler"
@@ -438,7 +506,16 @@ class FeatureNorm(Target):
 
 @dataclass(frozen=True)
 class Function(Target):
-    """Any callable from the model's output to (batch,) values."""
+    """Any callable from the model's output to (batch,) values.
+
+    Examples:
+        >>> import heedmap
+        >>> def pink_over_red(output):
+        ...     return output.logits[:, 14] - output.logits[:, 7]
+        >>> photo = heedmap.zoo_sample("vit-shapes").picture
+        >>> heedmap.load("zoo/vit-shapes").explain(image=photo, target=pink_over_red).target
+        ('pink_over_red',)
+    """
 
     function: Callable[[Any], Tensor]
 
@@ -462,6 +539,12 @@ class TopPrediction(Target):
     Attributes:
         label: a class index, name or token id instead of the top one, for each sample its own where it is a tuple.
             ``target=3``, ``target="cat"`` and ``target=logits.argmax(-1)`` mean this.
+
+    Examples:
+        >>> import heedmap
+        >>> sample = heedmap.zoo_sample("lxmert-shapes")
+        >>> heedmap.load("zoo/lxmert-shapes").explain(**sample.inputs, target=heedmap.targets.TopPrediction()).target
+        ('class 14 (pink)',)
     """
 
     label: OneOrEach = None

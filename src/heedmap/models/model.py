@@ -45,6 +45,13 @@ class Subject:
         renamed: where the model calls an input otherwise than transformers: transformers' name → its own.
         labels: class index → name, where they are not in ``model.config.id2label``.
         default_target: what ``target=None`` means for this model, where its output alone does not tell.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/vit-shapes")
+        >>> photo = heedmap.zoo_sample("vit-shapes").picture
+        >>> subject.explain(image=[photo, photo], target="pink")
+        Explanation(generic, batch 2, target 'class 14 (pink)', image 12×12)
     """
 
     name: str
@@ -133,6 +140,16 @@ class Subject:
         Raises:
             InputError, ModelLoadError: see :meth:`inputs`.
             TargetError: the target does not fit, or a word is no single token.
+
+        Examples:
+            >>> import heedmap
+            >>> subject = heedmap.load("zoo/gpt-lists")
+            >>> found = subject.explain(text="dog red ; cat blue ? cat")
+            >>> found.prediction_labels, f"{found.top.probabilities[0, 0]:.2f}"
+            (('blue',), '1.00')
+            >>> words = found.segments["text"].labels[0]
+            >>> words[found["text"][0].argmax()]
+            'blue'
         """
         from heedmap.engine import explain
 
