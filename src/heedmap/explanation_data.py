@@ -81,18 +81,7 @@ class ExplanationData:
 
     ``explanation["text"]`` is the relevance of a segment, (batch, tokens), float32.
 
-    Attributes:
-        segments: by name.
-        target: for each sample, what was explained, in words.
-        scores: (batch,), float32: the target's value.
-        prediction: (batch,), int64: the top class of each sample; None where the output has no classes.
-        prediction_labels: their names, where the model has names.
-        method: name of the method, a key of ``heedmap.METHODS``.
-        options: the method's options as used.
-        flow: the attentions, streams and rows read.
-        maps: with ``full=True`` the whole R^{sx}, keyed by (s, x), (batch, rows, columns), float32.
-        top: the most probable answers, where the output has classes.
-        origin: the model's name and class, and the versions of the libraries; no part of what is compared by ``==``.
+    What each field is, :class:`~heedmap.explanation.Explanation` tells.
     """
 
     segments: Mapping[str, Segment]

@@ -91,7 +91,8 @@ class ClassLogit(Target):
     Examples:
         >>> import heedmap
         >>> photo = heedmap.zoo_sample("vit-shapes").picture
-        >>> heedmap.load("zoo/vit-shapes").explain(image=photo, target=heedmap.targets.ClassLogit("pink")).target
+        >>> target = heedmap.targets.ClassLogit("pink")
+        >>> heedmap.load("zoo/vit-shapes").explain(image=photo, target=target).target
         ('class 14 (pink)',)
     """
 
@@ -128,7 +129,8 @@ class Value(Target):
         >>> from transformers import BertConfig, BertForSequenceClassification
         >>> model = BertForSequenceClassification(BertConfig(hidden_size=24, num_hidden_layers=1, num_labels=1))
         >>> ids = torch.tensor([[101, 7, 8, 9, 102]])
-        >>> heedmap.explain(model, {"input_ids": ids}, target=heedmap.targets.Value()).target
+        >>> target = heedmap.targets.Value()
+        >>> heedmap.explain(model, {"input_ids": ids}, target=target).target
         ('value of the output',)
     """
 
@@ -157,7 +159,8 @@ class DetectionQuery(Target):
     Examples:
         >>> import heedmap
         >>> photo = heedmap.zoo_sample("detr-shapes").picture
-        >>> heedmap.load("zoo/detr-shapes").explain(image=photo, target=heedmap.targets.DetectionQuery(label="heart")).target
+        >>> target = heedmap.targets.DetectionQuery(label="heart")
+        >>> heedmap.load("zoo/detr-shapes").explain(image=photo, target=target).target
         ('query 8, class 5 (heart)',)
     """
 
@@ -219,7 +222,8 @@ class NextToken(Target):
     Examples:
         >>> import heedmap
         >>> subject = heedmap.load("zoo/gpt-lists")
-        >>> subject.explain(text="dog red ; cat blue ? cat", target=heedmap.targets.NextToken("red")).target
+        >>> target = heedmap.targets.NextToken("red")
+        >>> subject.explain(text="dog red ; cat blue ? cat", target=target).target
         ("token 34 ('red') after position 6",)
     """
 
@@ -296,7 +300,8 @@ class TokenLabel(Target):
         >>> from transformers import BertConfig, BertForTokenClassification
         >>> model = BertForTokenClassification(BertConfig(hidden_size=24, num_hidden_layers=1, num_labels=3))
         >>> ids = torch.tensor([[101, 7, 8, 9, 102]])
-        >>> heedmap.explain(model, {"input_ids": ids}, target=heedmap.targets.TokenLabel(2, token=3)).target
+        >>> target = heedmap.targets.TokenLabel(2, token=3)
+        >>> heedmap.explain(model, {"input_ids": ids}, target=target).target
         ('class 2 at token 3',)
     """
 
@@ -385,7 +390,8 @@ class AnswerSpan(Target):
         >>> from transformers import BertConfig, BertForQuestionAnswering
         >>> model = BertForQuestionAnswering(BertConfig(hidden_size=24, num_hidden_layers=1))
         >>> ids = torch.tensor([[101, 7, 8, 9, 102]])
-        >>> heedmap.explain(model, {"input_ids": ids}, target=heedmap.targets.AnswerSpan(start=2, end=3)).target
+        >>> target = heedmap.targets.AnswerSpan(start=2, end=3)
+        >>> heedmap.explain(model, {"input_ids": ids}, target=target).target
         ('answer at tokens 2 to 3',)
     """
 
@@ -451,7 +457,8 @@ class Similarity(Target):
     Examples:
         >>> import heedmap
         >>> sample = heedmap.zoo_sample("clip-shapes")
-        >>> heedmap.load("zoo/clip-shapes").explain(**sample.inputs, target=heedmap.targets.Similarity()).target
+        >>> target = heedmap.targets.Similarity()
+        >>> heedmap.load("zoo/clip-shapes").explain(**sample.inputs, target=target).target
         ('similarity of image 0 and text 0',)
     """
 
@@ -492,7 +499,8 @@ class FeatureNorm(Target):
         >>> from transformers import BertConfig, BertModel
         >>> model = BertModel(BertConfig(hidden_size=24, num_hidden_layers=1))
         >>> ids = torch.tensor([[101, 7, 8, 9, 102]])
-        >>> heedmap.explain(model, {"input_ids": ids}, target=heedmap.targets.FeatureNorm()).target
+        >>> target = heedmap.targets.FeatureNorm()
+        >>> heedmap.explain(model, {"input_ids": ids}, target=target).target
         ('norm of the pooler embedding',)
     """
 
@@ -543,7 +551,8 @@ class TopPrediction(Target):
     Examples:
         >>> import heedmap
         >>> sample = heedmap.zoo_sample("lxmert-shapes")
-        >>> heedmap.load("zoo/lxmert-shapes").explain(**sample.inputs, target=heedmap.targets.TopPrediction()).target
+        >>> target = heedmap.targets.TopPrediction()
+        >>> heedmap.load("zoo/lxmert-shapes").explain(**sample.inputs, target=target).target
         ('class 14 (pink)',)
     """
 

@@ -50,8 +50,9 @@ def load(
 
     Examples:
         >>> import heedmap
-        >>> heedmap.load("zoo/gpt-lists")
-        Subject('zoo/gpt-lists', LlamaForCausalLM, takes text → next token)
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> subject.kind, heedmap.MODELS[subject.kind]
+        ('causal', 'text → next token')
     """
     if not isinstance(name_or_path, (str, os.PathLike)):
         raise ModelLoadError(f"the model's name is a {type(name_or_path).__name__}; {EXPECTED}")

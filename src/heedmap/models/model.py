@@ -124,7 +124,10 @@ class Subject:
         """Which parts of the inputs a prediction rests on, with labels.
 
         Args:
-            text, image, boxes, audio: see the class; which of them the model takes, ``heedmap.MODELS[kind]`` tells.
+            text: see the class; which of these four the model takes, ``heedmap.MODELS[kind]`` tells.
+            image: see the class.
+            boxes: see the class.
+            audio: see the class.
             target: as for :func:`heedmap.explain`. Where the model speaks, a word or ``NextToken("word")`` is the token
                 of that text: in a causal model the one with a space before it, unless the prompt ends in one; in an
                 encoder-decoder where it says that token. An encoder-decoder's default is the first word that it says,
@@ -203,7 +206,8 @@ class Subject:
         """Which words of each text make the two alike, by a sentence encoder.
 
         Args:
-            first, second: the texts.
+            first: a text.
+            second: the one that it is compared with.
             method: a key of ``heedmap.METHODS``, or a method.
             pool: ``"mean"`` of the token states, or ``"pooler"``: what is the text's embedding.
             options: the method's own.

@@ -106,7 +106,9 @@ def explanation_fragment(
     """What :func:`explanation_page` shows, as one ``<div>`` with its own style, for notebooks.
 
     Args:
-        explanation, index, image: as there.
+        explanation: what to show.
+        index: the sample.
+        image: as the model saw it, to lay the map of the patches on.
         level: of its heading.
         clickable: whether tokens are buttons, see :mod:`heedmap.render.starts`.
 
