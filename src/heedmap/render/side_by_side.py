@@ -68,7 +68,8 @@ def side_by_side(
     Examples:
         >>> import heedmap
         >>> subject = heedmap.load("zoo/gpt-lists")
-        >>> maps = {name: subject.explain(text="dog red ? dog", method=name) for name in ("generic", "rollout")}
+        >>> names = ("generic", "rollout", "random")
+        >>> maps = {name: subject.explain(text="dog red ? dog", method=name) for name in names}
         >>> figure = heedmap.side_by_side(maps, notes={"generic": "the paper's"})
         >>> figure.savefig("methods.png")
     """
