@@ -1,6 +1,5 @@
 """The Python and the commands of the documents run as they stand, in an empty folder."""
 
-import inspect
 import os
 import re
 import subprocess
@@ -75,15 +74,3 @@ def test_the_method_cards_are_those_of_the_registry() -> None:
     """Written by ``heedmap methods --markdown docs/reference/methods.md``."""
     assert set(CARDS) == set(heedmap.METHODS)
     assert (ROOT / "docs" / "reference" / "methods.md").read_text() == page(heedmap.METHODS.values())
-
-
-def test_the_reference_has_the_parameters_that_there_are() -> None:
-    text = (ROOT / "docs" / "reference" / "index.md").read_text()
-    calls = re.findall(r"`(?:heedmap\.)?((?:Subject\.|Explanation\.)?[a-z_]+)\(([^`]*)\)`", text)
-    assert {"explain", "load", "Subject.explain", "Explanation.save"} <= {name for name, _ in calls}
-    for name, given in calls:
-        where, _, plain = name.rpartition(".")
-        called = getattr(getattr(heedmap, where) if where else heedmap, plain)
-        told = [part.split("=")[0].strip().lstrip("*") for part in given.split(", ")]
-        own = [one for one in inspect.signature(called).parameters if one != "self"]
-        assert [one for one in told if one] == own, name

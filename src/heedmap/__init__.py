@@ -8,6 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.version import __version__
 
+if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "as" tells them that a name is public
+    from heedmap import errors as errors
+    from heedmap import targets as targets
+    from heedmap.engine import explain as explain
+    from heedmap.engine import inspect as inspect
+    from heedmap.errors import HeedmapError as HeedmapError
+    from heedmap.evaluate.experiments.comparing import Comparison as Comparison
+    from heedmap.evaluate.experiments.comparing import compare as compare
+    from heedmap.evaluate.experiments.recommend import recommend as recommend
+    from heedmap.evaluate.harness.protocol import Contender as Contender
+    from heedmap.evaluate.metrics.ranking import Recommendation as Recommendation
+    from heedmap.explanation import Explanation as Explanation
+    from heedmap.explanation_data import Segment as Segment
+    from heedmap.flow import Flow as Flow
+    from heedmap.methods import METHODS as METHODS
+    from heedmap.methods import Method as Method
+    from heedmap.models import MODELS as MODELS
+    from heedmap.models import Subject as Subject
+    from heedmap.models import load as load
+    from heedmap.models.answers import Answers as Answers
+    from heedmap.models.answers import alignment as alignment
+    from heedmap.models.answers import detections as detections
+    from heedmap.render.page import comparison_page as comparison_page
+    from heedmap.render.page import explanation_fragment as explanation_fragment
+    from heedmap.render.side_by_side import side_by_side as side_by_side
+    from heedmap.zoo.samples import zoo_sample as zoo_sample
+
+_MODULES = ("errors", "targets")
 _HOMES = {
     "explain": "heedmap.engine",
     "inspect": "heedmap.engine",
@@ -19,39 +47,27 @@ _HOMES = {
     "Explanation": "heedmap.explanation",
     "Segment": "heedmap.explanation_data",
     "Flow": "heedmap.flow",
+    "Answers": "heedmap.models.answers",
+    "alignment": "heedmap.models.answers",
+    "detections": "heedmap.models.answers",
+    "side_by_side": "heedmap.render.side_by_side",
+    "comparison_page": "heedmap.render.page",
+    "explanation_fragment": "heedmap.render.page",
+    "compare": "heedmap.evaluate.experiments.comparing",
+    "Comparison": "heedmap.evaluate.experiments.comparing",
+    "Contender": "heedmap.evaluate.harness.protocol",
+    "recommend": "heedmap.evaluate.experiments.recommend",
+    "Recommendation": "heedmap.evaluate.metrics.ranking",
+    "zoo_sample": "heedmap.zoo.samples",
     "HeedmapError": "heedmap.errors",
 }
+"""Public name → the module that has it."""
 
-__all__ = [
-    "METHODS",
-    "MODELS",
-    "Explanation",
-    "Flow",
-    "HeedmapError",
-    "Method",
-    "Segment",
-    "Subject",
-    "__version__",
-    "errors",
-    "explain",
-    "inspect",
-    "load",
-    "targets",
-]
-
-if TYPE_CHECKING:
-    from heedmap import errors, targets
-    from heedmap.engine import explain, inspect
-    from heedmap.errors import HeedmapError
-    from heedmap.explanation import Explanation
-    from heedmap.explanation_data import Segment
-    from heedmap.flow import Flow
-    from heedmap.methods import METHODS, Method
-    from heedmap.models import MODELS, Subject, load
+__all__ = ["__version__", *_MODULES, *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("errors", "targets"):
+    if name in _MODULES:
         return import_module(f"heedmap.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'heedmap' has no attribute {name!r}")

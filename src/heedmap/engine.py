@@ -110,6 +110,23 @@ def explain(
 
     Raises:
         HeedmapError: see ``heedmap.errors``; the message says what was given, what was expected and what to do.
+
+    Examples:
+        A model as it is, called with tensors; two classes from one forward pass:
+
+        >>> import heedmap, torch
+        >>> from transformers import ViTConfig, ViTForImageClassification
+        >>> model = ViTForImageClassification(ViTConfig(num_hidden_layers=2, image_size=64, num_labels=3))
+        >>> first, second = heedmap.explain(model, {"pixel_values": torch.randn(1, 3, 64, 64)}, target=[0, 1])
+        >>> first["image"].shape, first.segments["image"].grid, second.target
+        (torch.Size([1, 16]), (4, 4), ('class 1',))
+
+        A model with its processor, by another method:
+
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> inputs = subject.inputs(text="dog red ; cat blue ? cat")
+        >>> heedmap.explain(subject, inputs, target="red", method="attn_lrp")
+        Explanation(attn_lrp, batch 1, target "token 34 ('red') after position 6", text 7)
     """
     recipe = find_method(method)
     resolved = recipe.resolve(options)
@@ -129,6 +146,20 @@ def inspect(model: nn.Module | Wrapped, inputs: Any, *, target: AnyTarget = None
 
     Arguments as for :func:`explain`. Where the output has no top prediction and no target is given, the rows are left out
     and a note says so.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> print(heedmap.inspect(subject, subject.inputs(text="dog red ? dog")))
+        2 attentions, 1 stream
+        <BLANKLINE>
+        attention  kind  flow         heads  queries×keys  form  gradient
+        ─────────  ────  ───────────  ─────  ────────────  ────  ────────
+        0–1        self  text ← text  2      4×4           sdpa  yes
+        <BLANKLINE>
+        stream  tokens  segments  read by the target
+        ──────  ──────  ────────  ──────────────────
+        text    4       text      row 3
     """
     engine = _Engine(model, inputs, None, check=probe)
     (wanted,) = engine.targets([target])

@@ -5,7 +5,16 @@ Each message says what was given, what was expected, and what to do.
 
 
 class HeedmapError(Exception):
-    """Base class of all errors that heedmap raises on purpose."""
+    """Base class of all errors that heedmap raises on purpose.
+
+    Examples:
+        >>> import heedmap
+        >>> try:
+        ...     heedmap.load("zoo/gpt-lists").explain(text="dog red ? dog", target=99)
+        ... except heedmap.HeedmapError as error:
+        ...     print(type(error).__name__, error)
+        TargetError token 99 is out of range: there are 60, 0 to 59
+    """
 
 
 class InputError(HeedmapError, ValueError):

@@ -10,8 +10,42 @@ from heedmap.explanation_data import ExplanationData
 class Explanation(ExplanationData):
     """Which parts of the input one prediction per sample rests on.
 
-    ``explanation["text"]`` is the relevance of a segment, (batch, tokens), float32. What it holds is told at
-    :class:`~heedmap.explanation_data.ExplanationData`; a notebook shows it by itself.
+    ``explanation["text"]`` is the relevance of a segment, (batch, tokens), float32; a notebook shows an explanation by
+    itself.
+
+    Attributes:
+        segments: by name.
+        target: for each sample, what was explained, in words.
+        scores: (batch,), float32: the target's value.
+        prediction: (batch,), int64: the top class of each sample; None where the output has no classes.
+        prediction_labels: their names, where the model has names.
+        method: name of the method, a key of ``heedmap.METHODS``.
+        options: the method's options as used.
+        flow: the attentions, streams and rows read.
+        maps: with ``full=True`` the whole R^{sx}, keyed by (s, x), (batch, rows, columns), float32.
+        top: the most probable answers (``labels``, ``probabilities``, and the ``target``'s), where the output has classes.
+        origin: the model's name and class, and the versions of the libraries; no part of what is compared by ``==``.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> found = subject.explain(text=["dog red ? dog", "sun green ? sun"])
+        >>> found["text"].shape, found.prediction_labels
+        (torch.Size([2, 4]), ('red', 'green'))
+        >>> for word, value in zip(found.segments["text"].labels[1], found["text"][1]):
+        ...     print(f"{word} {value:.2f}")
+        sun 0.00
+        green 0.31
+        ? 0.00
+        sun 0.00
+        >>> found.sample(1)
+        Explanation(generic, batch 1, target "token 36 ('green') after position 3", text 4)
+
+        It goes to a file and comes back:
+
+        >>> found.save("found.safetensors")
+        >>> heedmap.Explanation.load("found.safetensors") == found
+        True
     """
 
     def to_html(self, index: int = 0, image: Any = None) -> str:

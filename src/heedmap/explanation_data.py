@@ -36,6 +36,15 @@ class Segment:
         joints: for each sample one letter a token: how it stands to the one before it in the text. ``w`` white space is
             between them, ``+`` none, ``c`` it continues a character, ``s`` it is a special token, no part of the text.
             None where nobody told.
+
+    Examples:
+        >>> import heedmap
+        >>> sample = heedmap.zoo_sample("lxmert-shapes")
+        >>> found = heedmap.load("zoo/lxmert-shapes").explain(**sample.inputs)
+        >>> for segment in found.segments.values():
+        ...     print(segment.name, segment.relevance.shape, segment.labels[0][:3])
+        text torch.Size([1, 9]) ('[CLS]', 'which', 'colour')
+        boxes torch.Size([1, 10]) ('pink heart', 'pink star', 'pink ring')
     """
 
     name: str
@@ -83,18 +92,7 @@ class ExplanationData:
 
     ``explanation["text"]`` is the relevance of a segment, (batch, tokens), float32.
 
-    Attributes:
-        segments: by name.
-        target: for each sample, what was explained, in words.
-        scores: (batch,), float32: the target's value.
-        prediction: (batch,), int64: the top class of each sample; None where the output has no classes.
-        prediction_labels: their names, where the model has names.
-        method: name of the method, a key of ``heedmap.METHODS``.
-        options: the method's options as used.
-        flow: the attentions, streams and rows read.
-        maps: with ``full=True`` the whole R^{sx}, keyed by (s, x), (batch, rows, columns), float32.
-        top: the most probable answers, where the output has classes.
-        origin: the model's name and class, and the versions of the libraries; no part of what is compared by ``==``.
+    What each field is, :class:`~heedmap.explanation.Explanation` tells.
     """
 
     segments: Mapping[str, Segment]

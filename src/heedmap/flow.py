@@ -63,7 +63,17 @@ class StreamInfo:
 
 @dataclass(frozen=True)
 class Flow:
-    """All attentions of one forward pass in order of execution, and the streams between which they run."""
+    """All attentions of one forward pass in order of execution, and the streams between which they run.
+
+    Examples:
+        >>> import heedmap
+        >>> sample = heedmap.zoo_sample("lxmert-shapes")
+        >>> flow = heedmap.load("zoo/lxmert-shapes").inspect(**sample.inputs)
+        >>> [stream.name for stream in flow.streams], len(flow.attentions)
+        (['text', 'boxes'], 14)
+        >>> sorted({f"{one.stream} ← {one.source}" for one in flow.attentions if one.kind == "cross"})
+        ['boxes ← text', 'text ← boxes']
+    """
 
     streams: tuple[StreamInfo, ...]
     attentions: tuple[AttentionInfo, ...]

@@ -63,7 +63,18 @@ class Chosen:
 
 
 class Target(ABC):
-    """Chooses one scalar per sample from a model's output."""
+    """Chooses one scalar per sample from a model's output.
+
+    Examples:
+        >>> import heedmap
+        >>> class Margin(heedmap.targets.Target):
+        ...     def choose(self, output, context):
+        ...         best, second = output.logits.topk(2).values.unbind(-1)
+        ...         return heedmap.targets.Chosen(best - second, ("best over second",) * len(best))
+        >>> photo = heedmap.zoo_sample("vit-shapes").picture
+        >>> heedmap.load("zoo/vit-shapes").explain(image=photo, target=Margin())
+        Explanation(generic, batch 1, target 'best over second', image 12×12)
+    """
 
     @abstractmethod
     def choose(self, output: Any, context: Context) -> Chosen:
@@ -76,6 +87,13 @@ class ClassLogit(Target):
 
     Attributes:
         label: class index or name; None: each sample's own top class. A sequence gives each sample its own.
+
+    Examples:
+        >>> import heedmap
+        >>> photo = heedmap.zoo_sample("vit-shapes").picture
+        >>> target = heedmap.targets.ClassLogit("pink")
+        >>> heedmap.load("zoo/vit-shapes").explain(image=photo, target=target).target
+        ('class 14 (pink)',)
     """
 
     label: OneOrEach = None
@@ -104,7 +122,17 @@ class ClassLogit(Target):
 
 @dataclass(frozen=True)
 class Value(Target):
-    """The one output of a regression head (one label), or of a model that ranks pairs: logits (batch, 1) or (batch,)."""
+    """The one output of a regression head (one label), or of a model that ranks pairs: logits (batch, 1) or (batch,).
+
+    Examples:
+        >>> import heedmap, torch
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> model = BertForSequenceClassification(BertConfig(hidden_size=24, num_hidden_layers=1, num_labels=1))
+        >>> ids = torch.tensor([[101, 7, 8, 9, 102]])
+        >>> target = heedmap.targets.Value()
+        >>> heedmap.explain(model, {"input_ids": ids}, target=target).target
+        ('value of the output',)
+    """
 
     def choose(self, output: Any, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
@@ -127,6 +155,13 @@ class DetectionQuery(Target):
             YOLOS; as many as names have none, as in Conditional and Deformable DETR. Names are those given as ``labels=``
             or in ``config.id2label`` (``LABEL_3`` counts as one); where they do not fit, ``config.num_labels`` is their
             number; where that does not fit either, TargetError.
+
+    Examples:
+        >>> import heedmap
+        >>> photo = heedmap.zoo_sample("detr-shapes").picture
+        >>> target = heedmap.targets.DetectionQuery(label="heart")
+        >>> heedmap.load("zoo/detr-shapes").explain(image=photo, target=target).target
+        ('query 8, class 5 (heart)',)
     """
 
     query: int | None = None
@@ -183,6 +218,13 @@ class NextToken(Target):
         position: the position that predicts it, from 0; negative from the last real token (-1, the default). Of a model that
             labels tokens it is the token, see :class:`TokenLabel`; -1 is the one where the label is most probable.
         decode: token id → text, to name it.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> target = heedmap.targets.NextToken("red")
+        >>> subject.explain(text="dog red ; cat blue ? cat", target=target).target
+        ("token 34 ('red') after position 6",)
     """
 
     token: OneOrEach = None
@@ -253,6 +295,15 @@ class TokenLabel(Target):
             text, which is its first token. A sequence gives each sample its own. None: where the label is most probable;
             without a label the surest of those whose label is not "O" (background; for sound, the blank), and where all
             are "O" the most probable other label.
+
+    Examples:
+        >>> import heedmap, torch
+        >>> from transformers import BertConfig, BertForTokenClassification
+        >>> model = BertForTokenClassification(BertConfig(hidden_size=24, num_hidden_layers=1, num_labels=3))
+        >>> ids = torch.tensor([[101, 7, 8, 9, 102]])
+        >>> target = heedmap.targets.TokenLabel(2, token=3)
+        >>> heedmap.explain(model, {"input_ids": ids}, target=target).target
+        ('class 2 at token 3',)
     """
 
     label: OneOrEach = None
@@ -334,6 +385,15 @@ class AnswerSpan(Target):
     Attributes:
         start: number of the first token, from 0; None: the best.
         end: number of the last token; None: the best.
+
+    Examples:
+        >>> import heedmap, torch
+        >>> from transformers import BertConfig, BertForQuestionAnswering
+        >>> model = BertForQuestionAnswering(BertConfig(hidden_size=24, num_hidden_layers=1))
+        >>> ids = torch.tensor([[101, 7, 8, 9, 102]])
+        >>> target = heedmap.targets.AnswerSpan(start=2, end=3)
+        >>> heedmap.explain(model, {"input_ids": ids}, target=target).target
+        ('answer at tokens 2 to 3',)
     """
 
     start: int | None = None
@@ -394,6 +454,13 @@ class Similarity(Target):
     Attributes:
         reference: (features,) or (batch, features).
         pool: ``"mean"`` or ``"pooler"``.
+
+    Examples:
+        >>> import heedmap
+        >>> sample = heedmap.zoo_sample("clip-shapes")
+        >>> target = heedmap.targets.Similarity()
+        >>> heedmap.load("zoo/clip-shapes").explain(**sample.inputs, target=target).target
+        ('similarity of image 0 and text 0',)
     """
 
     reference: Tensor | None = None
@@ -427,6 +494,15 @@ class FeatureNorm(Target):
 
     Attributes:
         pool: ``"pooler"`` (``pooler_output``, the [CLS] token's features) or ``"mean"`` (of ``last_hidden_state``).
+
+    Examples:
+        >>> import heedmap, torch
+        >>> from transformers import BertConfig, BertModel
+        >>> model = BertModel(BertConfig(hidden_size=24, num_hidden_layers=1))
+        >>> ids = torch.tensor([[101, 7, 8, 9, 102]])
+        >>> target = heedmap.targets.FeatureNorm()
+        >>> heedmap.explain(model, {"input_ids": ids}, target=target).target
+        ('norm of the pooler embedding',)
     """
 
     pool: str = "pooler"
@@ -439,7 +515,16 @@ class FeatureNorm(Target):
 
 @dataclass(frozen=True)
 class Function(Target):
-    """Any callable from the model's output to (batch,) values."""
+    """Any callable from the model's output to (batch,) values.
+
+    Examples:
+        >>> import heedmap
+        >>> def pink_over_red(output):
+        ...     return output.logits[:, 14] - output.logits[:, 7]
+        >>> photo = heedmap.zoo_sample("vit-shapes").picture
+        >>> heedmap.load("zoo/vit-shapes").explain(image=photo, target=pink_over_red).target
+        ('pink_over_red',)
+    """
 
     function: Callable[[Any], Tensor]
 
@@ -463,6 +548,13 @@ class TopPrediction(Target):
     Attributes:
         label: a class index, name or token id instead of the top one, for each sample its own where it is a tuple.
             ``target=3``, ``target="cat"`` and ``target=logits.argmax(-1)`` mean this.
+
+    Examples:
+        >>> import heedmap
+        >>> sample = heedmap.zoo_sample("lxmert-shapes")
+        >>> target = heedmap.targets.TopPrediction()
+        >>> heedmap.load("zoo/lxmert-shapes").explain(**sample.inputs, target=target).target
+        ('class 14 (pink)',)
     """
 
     label: OneOrEach = None

@@ -15,9 +15,14 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+import heedmap
+from heedmap import targets
+
 pytest.importorskip("zensical", reason="the site is built by zensical; pip install -e '.[dev]'")
+pytest.importorskip("mkdocstrings", reason="its reference is made by mkdocstrings; pip install -e '.[dev]'")
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = ("zensical.toml", "README.md", "CHANGELOG.md")
+READ = ("src", "scripts")
 
 
 class _Built(HTMLParser):
@@ -44,17 +49,28 @@ def read(path: Path) -> _Built:
     return _Built(path)
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site of a copy of the documents: zensical writes beside what it reads."""
-    folder = tmp_path_factory.mktemp("site")
+def copied(folder: Path) -> Path:
+    """A copy of what the site is made of: zensical writes beside what it reads."""
     shutil.copytree(ROOT / "docs", folder / "docs")
     for name in SOURCES:
         shutil.copy(ROOT / name, folder)
-    done = subprocess.run(
+    for name in READ:
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def build(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "zensical", "build", "--strict"], cwd=folder, capture_output=True, text=True
     )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copied(tmp_path_factory.mktemp("site"))
+    done = build(folder)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "griffe:" not in done.stdout + done.stderr  # a docstring tells of a parameter that there is not
     return folder / "site"
 
 
@@ -103,6 +119,39 @@ def test_nothing_comes_from_another_host(site: Path, pages: list[Path]) -> None:
     assert "@import" not in sheets
 
 
+def test_the_reference_has_every_public_name(site: Path) -> None:
+    had = {name for page in (site / "reference").glob("*.html") for name in read(page).ids}
+    elsewhere = {"__version__", "targets", "HeedmapError"}
+    public = {f"heedmap.{name}" for name in heedmap.__all__ if name not in elsewhere} | {"heedmap.errors.HeedmapError"}
+    kinds = {
+        f"heedmap.targets.{name}"
+        for name, value in vars(targets).items()
+        if isinstance(value, type) and issubclass(value, targets.Target)
+    }
+    assert public | kinds <= had
+
+
+def test_the_reference_has_no_mark_of_a_docstring_left(site: Path) -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in (site / "reference").glob("*.html"))
+    assert re.findall(r":\w+:<code>|<autoref|&gt;&gt;&gt; .*# doctest", text) == []
+    assert 'href="explanation.html#heedmap.Explanation"' in text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("::: heedmap.explained", "Could not collect 'heedmap.explained'"),
+        ("[`explain`][heedmap.explained]", "unresolved autoref"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_an_error(tmp_path: Path, wrong: str, told: str) -> None:
+    page = copied(tmp_path) / "docs" / "reference" / "explain.md"
+    page.write_text(f"{page.read_text(encoding='utf-8')}\n{wrong}\n", encoding="utf-8")
+    done = build(tmp_path)
+    assert done.returncode != 0
+    assert told in done.stdout + done.stderr
+
+
 def test_what_the_readme_has_stands_on_the_first_page_too(site: Path) -> None:
     first = re.sub(r"<[^>]+>", "", (site / "index.html").read_text(encoding="utf-8"))
     assert "make demo" in first
@@ -112,7 +161,7 @@ def test_what_the_readme_has_stands_on_the_first_page_too(site: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a driver's pipes, closed late
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 420)])
-@pytest.mark.parametrize("name", ["index", "tutorial", "results", "reference/methods"])
+@pytest.mark.parametrize("name", ["index", "tutorial", "results", "reference/methods", "reference/explain"])
 def test_a_browser_asks_no_other_host_and_only_tables_scroll(
     site: Path, opened: Callable[..., Any], name: str, theme: str, width: int
 ) -> None:

@@ -29,6 +29,16 @@ class Method:
         attribute: (a run for each target, options) → for each target the relevance of each leaf (where an input becomes rows
             of features), by its index among the sources of ``run.graph``, in the leaf's own shape.
         needs_gradients: whether it needs ∂y/∂o of every attention, or only which rows the target reads.
+
+    Examples:
+        >>> import heedmap
+        >>> list(heedmap.METHODS)[:4]
+        ['generic', 'raw_attention', 'rollout', 'attention_gradcam']
+        >>> method = heedmap.METHODS["rollout"]
+        >>> method.summary, method.options["start_layer"]
+        ('the product of (attention + identity) over the layers', 0)
+        >>> heedmap.load("zoo/gpt-lists").explain(text="dog red ? dog", method=method).method
+        'rollout'
     """
 
     name: str

@@ -31,6 +31,14 @@ class Answers:
         explanations: one an answer, of a batch of one.
         boxes: where each answer lies, x1 y1 x2 y2 from 0 to 1; empty where answers have no place.
         joined: whether the answers are the tokens of one text.
+
+    Examples:
+        >>> import heedmap
+        >>> said = heedmap.alignment(heedmap.load("zoo/bart-dates"), text="the 3rd of may 1987")
+        >>> said
+        Answers(1, 9, 8, 7, -, 0, 5, -, 0, 3; text, decoder)
+        >>> said.explanations[6].target
+        ("token 9 ('5') after position 6",)
     """
 
     names: tuple[str, ...]
@@ -76,6 +84,12 @@ def alignment(subject: Model, *, method: Any = "generic", **given: Any) -> Answe
 
     Raises:
         InputError: the model does not say a text, or what is given is a batch, or it says nothing.
+
+    Examples:
+        >>> import heedmap
+        >>> said = heedmap.alignment(heedmap.load("zoo/bart-dates"), text="the 3rd of may 1987")
+        >>> "".join(said.names), said["text"].shape
+        ('1987-05-03', torch.Size([10, 20]))
     """
     from heedmap.models.labels import token_labels
     from heedmap.targets import NextToken
@@ -120,6 +134,15 @@ def detections(
     Raises:
         InputError: the model finds no boxes, what is given is a batch, or nothing is as probable as ``threshold``.
         OptionError: ``threshold`` or ``most`` is out of range.
+
+    Examples:
+        >>> import heedmap
+        >>> photo = heedmap.zoo_sample("detr-shapes").picture
+        >>> found = heedmap.detections(heedmap.load("zoo/detr-shapes"), image=photo)
+        >>> found, found["image"].shape
+        (Answers(ring 100%, heart 99%, star 99%; image, queries), torch.Size([3, 144]))
+        >>> [round(edge, 2) for edge in found.boxes[0]]
+        [0.05, 0.25, 0.25, 0.45]
     """
     from heedmap.attention.forward import output_of
     from heedmap.models.predictions import found_objects

@@ -47,6 +47,12 @@ def load(
 
     Raises:
         ModelLoadError: there is no such model, it is of no known kind, or it cannot be loaded.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> subject.kind, heedmap.MODELS[subject.kind]
+        ('causal', 'text → next token')
     """
     if not isinstance(name_or_path, (str, os.PathLike)):
         raise ModelLoadError(f"the model's name is a {type(name_or_path).__name__}; {EXPECTED}")

@@ -48,6 +48,13 @@ class Model:
         renamed: where the model calls an input otherwise than transformers: transformers' name → its own.
         labels: class index → name, where they are not in ``model.config.id2label``.
         default_target: what ``target=None`` means for this model, where its output alone does not tell.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/vit-shapes")
+        >>> photo = heedmap.zoo_sample("vit-shapes").picture
+        >>> subject.explain(image=[photo, photo], target="pink")
+        Explanation(generic, batch 2, target 'class 14 (pink)', image 12×12)
     """
 
     name: str
@@ -133,7 +140,10 @@ class Model:
         """Which parts of the inputs a prediction rests on, with labels.
 
         Args:
-            text, image, boxes, audio: see the class; which of them the model takes, ``heedmap.MODELS[kind]`` tells.
+            text: see the class; which of these four the model takes, ``heedmap.MODELS[kind]`` tells.
+            image: see the class.
+            boxes: see the class.
+            audio: see the class.
             target: as for :func:`heedmap.explain`. Where the model speaks, a word or ``NextToken("word")`` is the token
                 of that text: in a causal model the one with a space before it, unless the prompt ends in one; in an
                 encoder-decoder where it says that token. An encoder-decoder's default is the first word that it says,
@@ -149,6 +159,16 @@ class Model:
         Raises:
             InputError, ModelLoadError: see :meth:`inputs`.
             TargetError: the target does not fit, or a word is no single token.
+
+        Examples:
+            >>> import heedmap
+            >>> subject = heedmap.load("zoo/gpt-lists")
+            >>> found = subject.explain(text="dog red ; cat blue ? cat")
+            >>> found.prediction_labels, f"{found.top.probabilities[0, 0]:.2f}"
+            (('blue',), '1.00')
+            >>> words = found.segments["text"].labels[0]
+            >>> words[found["text"][0].argmax()]
+            'blue'
         """
         from heedmap.engine import explain
 
@@ -222,7 +242,8 @@ class Model:
         """Which words of each text make the two alike, by a sentence encoder.
 
         Args:
-            first, second: the texts.
+            first: a text.
+            second: the one that it is compared with.
             method: a key of ``heedmap.METHODS``, or a method.
             pool: ``"mean"`` of the token states, or ``"pooler"``: what is the text's embedding.
             options: the method's own.

@@ -63,6 +63,14 @@ def comparison_page(*explanations: ExplanationData, image: Image.Image | None = 
     Args:
         explanations: sample 0 of each is shown.
         image: as the model saw it, to lay maps of patches on.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> red, blue = subject.explain(text="dog red ; cat blue ? cat", target=["red", "blue"])
+        >>> page = heedmap.comparison_page(red, blue)
+        >>> page.splitlines()[0]
+        '<!DOCTYPE html>'
     """
     note, bodies = comparison_bodies(*explanations, image=image)
     parts = "\n".join(f"<section>\n{body}</section>" for body in bodies)
@@ -98,9 +106,18 @@ def explanation_fragment(
     """What :func:`explanation_page` shows, as one ``<div>`` with its own style, for notebooks.
 
     Args:
-        explanation, index, image: as there.
+        explanation: what to show.
+        index: the sample.
+        image: as the model saw it, to lay the map of the patches on.
         level: of its heading.
         clickable: whether tokens are buttons, see :mod:`heedmap.render.starts`.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> html = heedmap.explanation_fragment(subject.explain(text="dog red ? dog"))
+        >>> html[:21]  # IPython.display.HTML(html) shows it
+        '<div class="heedmap">'
     """
     index = checked_index(index, batch_size(explanation))
     body = _body(explanation, index, image, level, None, clickable=clickable)

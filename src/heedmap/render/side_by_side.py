@@ -64,6 +64,14 @@ def side_by_side(
         InputError: nothing to compare, no such sample, notes on what is not there, or ``image`` is no image.
         UnknownNameError: no such theme.
         MissingLibraryError: ``contour`` without scikit-image.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> names = ("generic", "rollout", "random")
+        >>> maps = {name: subject.explain(text="dog red ? dog", method=name) for name in names}
+        >>> figure = heedmap.side_by_side(maps, notes={"generic": "the paper's"})
+        >>> figure.savefig("methods.png")
     """
     _check(explanations, index, notes)
     picture = None if image is None else as_picture(image)

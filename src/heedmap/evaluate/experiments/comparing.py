@@ -40,6 +40,16 @@ class Comparison:
             relevant first. Read backwards, the second is the insertion curve.
         seconds: contender's name → how long its explanation took.
         refused: methods that cannot explain this model → why.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> methods = [heedmap.Contender("paper", "generic"), heedmap.Contender("plain", "generic", {"normalize": False})]
+        >>> compared = heedmap.compare(subject, {"text": "dog red ; cat blue ? cat"}, methods)
+        >>> compared.explanations["plain"].options["normalize"], compared.curves["paper"]["text"].shape
+        (False, (2, 11))
+        >>> print(compared.notes()["paper"])
+        text: agreement 1.00, deletion 0.05, insertion 0.61, saco 0.99
     """
 
     explanations: Mapping[str, Explanation]
@@ -93,6 +103,16 @@ def compare(
     Raises:
         InputError: more than one input, or no method fits.
         HeedmapError: the input or the target does not fit the model.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> methods = [heedmap.Contender(name, name) for name in ("generic", "random")]
+        >>> compared = heedmap.compare(subject, {"text": "dog red ; cat blue ? cat"}, methods)
+        >>> for name, figures in compared.figures.items():
+        ...     print(f"{name}: deletion {figures['text']['deletion']:.2f}, insertion {figures['text']['insertion']:.2f}")
+        generic: deletion 0.05, insertion 0.61
+        random: deletion 0.25, insertion 0.05
     """
     given = {role: value for role, value in given.items() if value is not None}
     inputs = subject.inputs(**given)

@@ -84,6 +84,14 @@ def recommend(
         OptionError: no such budget, or two contenders of one name.
         TargetError: the target does not fit, or the model says nothing by itself.
         UnknownNameError: no such method.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> inputs = [{"text": "dog red ; cat blue ? cat"}, {"text": "sun green ; cat red ? sun"}]
+        >>> found = heedmap.recommend(subject, inputs, methods=["generic"])
+        >>> found.best, [row.method for row in found.rows]
+        ('generic', ['generic', 'random'])
     """
     if budget not in BUDGETS:
         raise OptionError(f"no budget {budget!r}; there are {', '.join(BUDGETS)}")

@@ -29,6 +29,11 @@ class Contender:
         name: shown, and in the rows as ``method``.
         method: a key of ``heedmap.METHODS``.
         options: of the method.
+
+    Examples:
+        >>> import heedmap
+        >>> heedmap.Contender("without normalising", "generic", {"normalize": False}).options
+        {'normalize': False}
     """
 
     name: str

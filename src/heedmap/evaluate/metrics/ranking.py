@@ -73,6 +73,15 @@ class Recommendation:
         rows: the methods, best first; those that are out at the end.
         sentence: what to do.
         refused: methods that cannot explain the model → why.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> found = heedmap.recommend(subject, [{"text": "dog red ; cat blue ? cat"}], methods=["generic"])
+        >>> found.best, found.samples, found.refused
+        ('generic', 1, {})
+        >>> print(found.sentence)
+        On zoo/gpt-lists, `generic` ranks best over 1 input (mean rank 1.2 of 2); so few inputs tell little, give more.
     """
 
     model: str

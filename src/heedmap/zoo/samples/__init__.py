@@ -37,4 +37,24 @@ def chosen(names: list[str] | None) -> list[str]:
     return list(dict.fromkeys(plain))
 
 
-__all__ = ["MATERIALS", "Asked", "Evidence", "Material", "ZooSample", "chosen"]
+def zoo_sample(name: str, index: int = 0) -> ZooSample:
+    """A sample of the test split of a zoo model: what to ask it, and what the right answer is.
+
+    Args:
+        name: of the model, with or without ``zoo/``.
+        index: in the test split, from 0; the same index is always the same sample.
+
+    Raises:
+        UnknownNameError: no such model; the message lists those there are.
+
+    Examples:
+        >>> import heedmap
+        >>> sample = heedmap.zoo_sample("lxmert-shapes")
+        >>> sample.inputs["text"], sample.answer
+        ('which colour does the heart have?', 'pink')
+    """
+    (plain,) = chosen([name])
+    return MATERIALS[plain].make(index)
+
+
+__all__ = ["MATERIALS", "Asked", "Evidence", "Material", "ZooSample", "chosen", "zoo_sample"]
