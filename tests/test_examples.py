@@ -41,7 +41,7 @@ def test_a_public_name_has_an_example_which_holds(name: str, tmp_path: Path, mon
 
 
 def test_the_example_of_explaining_a_loaded_model_is_looked_at() -> None:
-    assert "Subject.explain" in [test.name for test in examples("Subject")]
+    assert "Model.explain" in [test.name for test in examples("Model")]
 
 
 def test_an_example_that_does_not_hold_is_told() -> None:

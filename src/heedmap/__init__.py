@@ -25,11 +25,15 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
     from heedmap.methods import METHODS as METHODS
     from heedmap.methods import Method as Method
     from heedmap.models import MODELS as MODELS
+    from heedmap.models import Model as Model
     from heedmap.models import Subject as Subject
     from heedmap.models import load as load
     from heedmap.models.answers import Answers as Answers
     from heedmap.models.answers import alignment as alignment
     from heedmap.models.answers import detections as detections
+    from heedmap.models.predictions import Prediction as Prediction
+    from heedmap.models.predictions import Predictions as Predictions
+    from heedmap.models.predictions import predict as predict
     from heedmap.render.page import comparison_page as comparison_page
     from heedmap.render.page import explanation_fragment as explanation_fragment
     from heedmap.render.side_by_side import side_by_side as side_by_side
@@ -40,6 +44,7 @@ _HOMES = {
     "explain": "heedmap.engine",
     "inspect": "heedmap.engine",
     "load": "heedmap.models",
+    "Model": "heedmap.models",
     "Subject": "heedmap.models",
     "MODELS": "heedmap.models",
     "METHODS": "heedmap.methods",
@@ -47,6 +52,9 @@ _HOMES = {
     "Explanation": "heedmap.explanation",
     "Segment": "heedmap.explanation_data",
     "Flow": "heedmap.flow",
+    "predict": "heedmap.models.predictions",
+    "Prediction": "heedmap.models.predictions",
+    "Predictions": "heedmap.models.predictions",
     "Answers": "heedmap.models.answers",
     "alignment": "heedmap.models.answers",
     "detections": "heedmap.models.answers",

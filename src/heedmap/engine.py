@@ -41,7 +41,7 @@ from heedmap.targets import Chosen, Target, as_target
 
 @runtime_checkable
 class Wrapped(Protocol):
-    """A model with its processor (``heedmap.Subject``): it knows what targets mean and labels what is found."""
+    """A model with its processor (``heedmap.Model``): it knows what targets mean and labels what is found."""
 
     @property
     def model(self) -> nn.Module:
@@ -89,7 +89,7 @@ def explain(
     """Which parts of its input the model's answer rests on.
 
     Args:
-        model: any torch module with softmax attention, unmodified, or a ``heedmap.Subject``. It is left as it was found.
+        model: any torch module with softmax attention, unmodified, or a ``heedmap.Model``. It is left as it was found.
         inputs: what the model is called with: dict of keyword arguments, tuple, or one tensor; batch first.
         target: None (each sample's own top prediction), a class index, a label, a tensor or array of one index or one for
             each sample (``logits.argmax(-1)``), a ``heedmap.targets.Target``, or a callable(output) → (batch,) tensor. A

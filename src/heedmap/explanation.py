@@ -53,7 +53,7 @@ class Explanation(ExplanationData):
 
         Args:
             index: the sample.
-            image: PIL, as the model saw it (``Subject.shown_image``), to lay the map of its patches on.
+            image: PIL, as the model saw it (``Model.shown_image``), to lay the map of its patches on.
         """
         from heedmap.render.page import explanation_page
 
@@ -63,7 +63,7 @@ class Explanation(ExplanationData):
         """A PIL image: ``image`` with the relevance of ``segment`` laid over it.
 
         Args:
-            image: PIL, as the model saw it (``Subject.shown_image``); or ``Subject.picture``'s, of the original.
+            image: PIL, as the model saw it (``Model.shown_image``); or ``Model.picture``'s, of the original.
             index: the sample.
             segment: one of patches.
             options: ``alpha``, ``cmap``, ``opacity``, ``contour``, ``patches``, ``mute``, and ``scale``, one that several maps

@@ -291,7 +291,7 @@ class TokenLabel(Target):
 
     Attributes:
         label: label index or name; None: the most probable one at the token. A sequence gives each sample its own.
-        token: number of the token, from 0; negative from the last real one; for a ``heedmap.Subject`` also a word of the
+        token: number of the token, from 0; negative from the last real one; for a ``heedmap.Model`` also a word of the
             text, which is its first token. A sequence gives each sample its own. None: where the label is most probable;
             without a label the surest of those whose label is not "O" (background; for sound, the blank), and where all
             are "O" the most probable other label.

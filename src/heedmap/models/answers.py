@@ -61,7 +61,7 @@ class Answers:
         """All answers as one self-contained HTML page: choose one, see its map.
 
         Args:
-            image: PIL, as the model saw it (``Subject.shown_image``), to lay maps of patches on.
+            image: PIL, as the model saw it (``Model.shown_image``), to lay maps of patches on.
         """
         from heedmap.render.several import answers_page
 

@@ -185,7 +185,10 @@ class Model:
         """What the model answers to one sample, each answer with the target that explains it.
 
         Args:
-            text, image, boxes, audio: as for :meth:`explain`, one of each.
+            text: as for :meth:`explain`; one sample of each input.
+            image: as there.
+            boxes: as there.
+            audio: as there.
             said: what an encoder-decoder should have said; None: what it says by itself.
 
         Raises:

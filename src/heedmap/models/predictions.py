@@ -62,6 +62,13 @@ class Prediction:
         box: where it is, x1 y1 x2 y2 from 0 to 1 of what the model saw.
         said: (1, tokens): what a causal model itself said before it.
         token: its text where it is a token of what the model says; "": it is none.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/detr-shapes")
+        >>> first = heedmap.predict(subject, subject.inputs(image=heedmap.zoo_sample("detr-shapes").picture))[0]
+        >>> first.label, f"{first.probability:.2f}", [round(edge, 2) for edge in first.box]
+        ('1: ring', '1.00', [0.05, 0.25, 0.25, 0.45])
     """
 
     label: str
@@ -84,6 +91,15 @@ class Predictions:
         about: what they are, in words.
         answers: all of them.
         inputs: what the model was called with.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> answers = heedmap.predict(subject, subject.inputs(text="dog red ; cat blue ? cat"))
+        >>> print(answers.about)
+        Its next token: the most probable ones; then, token by token, what it says after the first of them
+        >>> len(answers), answers[0].label
+        (10, 'blue')
     """
 
     about: str
@@ -114,6 +130,16 @@ def predict(model: nn.Module | Wrapped, inputs: Any) -> Predictions:
     Raises:
         InputError: the inputs do not fit the model, or are several samples.
         TargetError: what the model gives cannot be explained without a target of its own.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/vit-shapes")
+        >>> inputs = subject.inputs(image=heedmap.zoo_sample("vit-shapes").picture)
+        >>> answers = heedmap.predict(subject, inputs)
+        >>> print(answers[0])
+        pink — > 99.9 %
+        >>> heedmap.explain(subject, inputs, target=answers[1].target)
+        Explanation(generic, batch 1, target 'class 6 (ring)', image 12×12)
     """
     subject = None if isinstance(model, torch.nn.Module) else model
     module = unwrapped(model if isinstance(model, torch.nn.Module) else model.model)

@@ -53,7 +53,7 @@ def plot(
     Args:
         explanation: what to draw.
         index: the sample.
-        image: as the model saw it; or what ``Subject.picture`` gives, which also knows the places of boxes.
+        image: as the model saw it; or what ``Model.picture`` gives, which also knows the places of boxes.
         theme: ``"light"`` or ``"dark"``.
         alpha, cmap, opacity, contour, patches, mute: see :class:`~heedmap.render.overlay.Style`.
 

@@ -94,7 +94,7 @@ def compare(
     :func:`~heedmap.evaluate.perturb.masking.masked` does; where they cannot be, there is agreement alone.
 
     Args:
-        subject: the model, a ``heedmap.Subject``.
+        subject: the model, a ``heedmap.Model``.
         given: one input, as ``subject.explain`` takes it: ``text``, ``image``, ``boxes``, ``audio``.
         contenders: the methods; the first is the one that the others are compared with.
         target: as for :func:`heedmap.explain`.

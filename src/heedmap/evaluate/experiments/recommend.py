@@ -68,7 +68,7 @@ def recommend(
     its segments.
 
     Args:
-        subject: the model, a ``heedmap.Subject``. It is left as it was, but must not be used by others meanwhile.
+        subject: the model, a ``heedmap.Model``. It is left as it was, but must not be used by others meanwhile.
         inputs_list: inputs as ``subject.explain`` takes them: ``text``, ``image``, ``boxes``, ``audio``; each is one sample.
         methods: names or contenders; None: all that the budget has room for. ``random`` always takes part, as chance.
         budget: key of :data:`BUDGETS`.
