@@ -244,3 +244,10 @@ def test_the_texts_of_a_picture() -> None:
 def test_several_samples_are_refused() -> None:
     with pytest.raises(InputError, match="there are 2 samples"):
         predict(classifier(num_labels=2), text(2))
+
+
+@pytest.mark.parametrize("name", ["gpt-lists", "bart-dates", "vit-shapes"])
+def test_none_means_the_top_prediction(name: str) -> None:
+    subject = heedmap.load(f"zoo/{name}")
+    inputs = dict(heedmap.zoo_sample(name).inputs)
+    assert subject.explain(**inputs) == subject.explain(**inputs, target=heedmap.targets.TopPrediction())

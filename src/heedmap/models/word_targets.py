@@ -41,11 +41,11 @@ class Speech:
         Raises:
             TargetError: a word is no single token.
         """
-        from heedmap.targets import NextToken, TokenLabel, plain
+        from heedmap.targets import NextToken, TokenLabel, TopPrediction, plain
 
         if isinstance(target, list):
             return [self.target(one) for one in target]
-        target = plain(target)
+        target = target.label if isinstance(target, TopPrediction) else plain(target)
         simple = target is None or (isinstance(target, (int, str, tuple)) and not isinstance(target, bool))
         place = self._mask_position() if self.masked else None
         if simple and (self.speaks or place is not None):
