@@ -56,7 +56,7 @@ def oracle(monkeypatch):
         telling = runs[0].replay.inputs["input_ids"] >= VOCABULARY.index(TELLING[0])
         return [{index: telling[..., None].float() for index in Leaves(runs).features} for _ in runs]
 
-    method = Method("oracle", "the telling words", "none", {}, {}, attribute=attribute, needs_gradients=False)
+    method = Method("oracle", "the telling words", "none", {}, {}, attribute=attribute)
     monkeypatch.setitem(METHODS, "oracle", method)
     return Contender("oracle", "oracle")
 

@@ -159,7 +159,7 @@ def odd(monkeypatch):
         raise AttentionError("not this one")
 
     for name, attribute in (("bright", bright), ("never", never)):
-        method = Method(name, name, "none", {}, {}, attribute=attribute, needs_gradients=False)
+        method = Method(name, name, "none", {}, {}, attribute=attribute)
         monkeypatch.setitem(METHODS, name, method)
 
 

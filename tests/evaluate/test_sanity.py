@@ -37,7 +37,7 @@ def brightness(monkeypatch):
     def attribute(runs, options):
         return [{index: feature.x.abs() for index, feature in Leaves(runs).features.items()} for _ in runs]
 
-    method = Method("brightness", "how bright", "none", {}, {}, attribute=attribute, needs_gradients=False)
+    method = Method("brightness", "how bright", "none", {}, {}, attribute=attribute)
     monkeypatch.setitem(METHODS, "brightness", method)
     return Contender("brightness", "brightness")
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from heedmap.methods.method import Method
 
-ANY = "any"
 MEMORY = "keeps every attention matrix's relevance: heads × N² an attention"
 RULES = (
     "an operation without a rule is refused (a loss, a quotient of two activations, an autograd function of the model)"
@@ -29,7 +28,6 @@ class Card:
         equation: what it computes.
         needs: what of the model.
         forwards, backwards: how many passes; a word where it is an option or depends on the input.
-        flows: on which models it is defined.
         fails: known failures and limits.
     """
 
@@ -37,7 +35,6 @@ class Card:
     needs: str
     forwards: int | str
     backwards: int | str
-    flows: str
     fails: str
 
     @property
@@ -52,32 +49,29 @@ CARDS: Mapping[str, Card] = {
         "attention and its gradient (cam=lrp: relevance of A too, one pass more each way)",
         1,
         1,
-        ANY,
         "on cross-attention, its normalisation (eqs. 8, 9) gives what the keys took in from each other half of the weight; "
         "see the evidence page",
     ),
     "raw_attention": Card(
-        "r E_h[A] of the last layer", "attention", 1, 1, ANY, "knows neither the target nor the layers below the last"
+        "r E_h[A] of the last layer", "attention", 1, 1, "knows neither the target nor the layers below the last"
     ),
     "rollout": Card(
-        "r Π (E_h[A] + I), rows normalised", "attention", 1, 1, ANY, "knows no target: every class gets the same map"
+        "r Π (E_h[A] + I), rows normalised", "attention", 1, 1, "knows no target: every class gets the same map"
     ),
     "attention_gradcam": Card(
         "r (E_h[w_h A_h])⁺ of the last layer, w_h the mean of ∂y/∂A_h",
         "attention and its gradient",
         1,
         1,
-        ANY,
         "zero where all heads' mean gradients are negative",
     ),
-    "partial_lrp": Card("r E_h[R_A] of the last layer, R by LRP", "a relevance rule for every operation", 2, 2, ANY,
+    "partial_lrp": Card("r E_h[R_A] of the last layer, R by LRP", "a relevance rule for every operation", 2, 2,
                         f"{RULES}; {MEMORY}"),
     "transformer_attribution": Card(
         "r Π (E_h[(∂y/∂A ⊙ R_A)⁺] + I), R by LRP; from another stream the last cross-attention's alone",
         "a relevance rule for every operation, and the gradient of attention",
         2,
         2,
-        ANY,
         f"of an encoder it shows the last cross-attention only; {RULES}; {MEMORY}",
     ),
     "full_lrp": Card(
@@ -85,43 +79,39 @@ CARDS: Mapping[str, Card] = {
         "a relevance rule for every operation",
         2,
         2,
-        ANY,
         f"{RULES}; the part that falls on learned tokens ([CLS], object queries) is not shown",
     ),
-    "random": Card("uniform numbers", "nothing", 1, 1, ANY, "knows nothing, which is its use"),
+    "random": Card("uniform numbers", "nothing", 1, 1, "knows nothing, which is its use"),
     "attn_lrp": Card(
         "R of the input's features by the ε-rule, softmax by its Taylor expansion, products half and half",
         "a relevance rule for every operation",
         2,
         2,
-        ANY,
         f"biases take a share, so the sum may be far from the score; numbers grow where activations cancel; {RULES}",
     ),
     "attention_x_gradient": Card(
-        "r E_h[A ⊙ ∂y/∂A] of one layer", "attention and its gradient", 1, 1, ANY, "one layer knows little of the others"
+        "r E_h[A ⊙ ∂y/∂A] of one layer", "attention and its gradient", 1, 1, "one layer knows little of the others"
     ),
-    "legrad": Card("Σ over layers of the mean over heads and rows of (∂y/∂A)⁺", "the gradient of attention", 1, 1, ANY,
+    "legrad": Card("Σ over layers of the mean over heads and rows of (∂y/∂A)⁺", "the gradient of attention", 1, 1,
                    ALL_ROWS),
-    "input_x_gradient": Card("x ⊙ ∂y/∂x", "gradients to the input", 2, 2, ANY, "noisy: the gradient at one point only"),
+    "input_x_gradient": Card("x ⊙ ∂y/∂x", "gradients to the input", 2, 2, "noisy: the gradient at one point only"),
     "integrated_gradients": Card(
         "(x − x₀) ⊙ ∫ ∂y/∂x (x₀ + t (x − x₀)) dt, `steps` points",
         "gradients to the input; captum",
         "2 + steps",
         "2 + steps",
-        ANY,
         "depends on the baseline x₀: what is like it gets nothing",
     ),
-    "smoothgrad": Card("x ⊙ mean of ∂y/∂x at x + noise", "gradients to the input", "2 + samples", "2 + samples", ANY,
+    "smoothgrad": Card("x ⊙ mean of ∂y/∂x at x + noise", "gradients to the input", "2 + samples", "2 + samples",
                        "depends on the size of the noise"),
     "gradient_shap": Card(
         "mean of (x + noise − x₀) ⊙ ∂y/∂x at random points on the way",
         "gradients to the input",
         "2 + samples",
         "2 + samples",
-        ANY,
         "random: few samples are noisy",
     ),
-    "occlusion": Card("y(x) − y(x without token i)", "forward passes alone", "2 + tokens", 2, ANY,
+    "occlusion": Card("y(x) − y(x without token i)", "forward passes alone", "2 + tokens", 2,
                       "slow; of tokens that stand for each other, each is worth nothing"),
 }  # fmt: skip
 """By the method's name."""
@@ -151,7 +141,6 @@ def _section(method: Method, card: Card) -> str:
         "from": method.source,
         "needs": card.needs,
         "passes": f"{card.forwards} forward, {card.backwards} backward",
-        "defined on": f"{card.flows} flow",
         "mind": card.fails,
         "options": options + (f" ({choices})" if choices else ""),
     }

@@ -30,7 +30,6 @@ INPUT_X_GRADIENT = Method(
     options={"pixels": False},
     choices={},
     attribute=_input_x_gradient,
-    needs_gradients=False,
 )
 
 
@@ -68,7 +67,6 @@ INTEGRATED_GRADIENTS = Method(
     options={"steps": 32, "baseline": "zero", "pixels": False},
     choices={"baseline": BASELINES},
     attribute=_integrated,
-    needs_gradients=False,
 )
 
 
@@ -111,7 +109,6 @@ SMOOTHGRAD = Method(
     options={"samples": 16, "noise": 0.1, "seed": 0, "pixels": False},
     choices={},
     attribute=_smoothgrad,
-    needs_gradients=False,
 )
 
 
@@ -140,5 +137,4 @@ GRADIENT_SHAP = Method(
     options={"samples": 16, "noise": 0.1, "seed": 0, "baseline": "zero", "pixels": False},
     choices={"baseline": BASELINES},
     attribute=_gradient_shap,
-    needs_gradients=False,
 )

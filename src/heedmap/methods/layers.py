@@ -48,7 +48,6 @@ RAW_ATTENTION = Method(
     options={"drop_self": True},
     choices={},
     prepare=_raw,
-    needs_gradients=False,
 )
 
 

@@ -28,7 +28,6 @@ class Method:
         prepare: (run, options) → a function that multiplies rows with the method's map of a stream.
         attribute: (a run for each target, options) → for each target the relevance of each leaf (where an input becomes rows
             of features), by its index among the sources of ``run.graph``, in the leaf's own shape.
-        needs_gradients: whether it needs ∂y/∂o of every attention, or only which rows the target reads.
 
     Examples:
         >>> import heedmap
@@ -48,7 +47,6 @@ class Method:
     choices: Mapping[str, tuple[str, ...]]
     prepare: Callable[[TargetView, Mapping[str, Any]], RelevanceRows] | None = None
     attribute: Callable[[Sequence[TargetView], Mapping[str, Any]], Sequence[Mapping[int, Tensor]]] | None = None
-    needs_gradients: bool = True
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All options, those given over the defaults.

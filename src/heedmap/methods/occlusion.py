@@ -83,5 +83,4 @@ METHOD = Method(
     options={"baseline": "zero"},
     choices={"baseline": ("zero", "mean")},
     attribute=_occlusion,
-    needs_gradients=False,
 )

@@ -79,7 +79,6 @@ FULL_LRP = Method(
     options={"rules": "chefer", "share_constants": False, "pixels": False},
     choices=CHOICES,
     attribute=_leaves,
-    needs_gradients=False,
 )
 
 ATTN_LRP = Method(
@@ -89,5 +88,4 @@ ATTN_LRP = Method(
     options={"rules": "attn_lrp", "share_constants": True, "pixels": False},
     choices={"rules": ("attn_lrp",)},
     attribute=_leaves,
-    needs_gradients=False,
 )

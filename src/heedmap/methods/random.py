@@ -35,5 +35,4 @@ METHOD = Method(
     options={"seed": 0, "drop_self": True},
     choices={},
     prepare=_prepare,
-    needs_gradients=False,
 )

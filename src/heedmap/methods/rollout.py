@@ -94,5 +94,4 @@ METHOD = Method(
     options={"normalize": True, "start_layer": 0, "padding": "exclude", "drop_self": True},
     choices={"padding": ("exclude", "include")},
     prepare=_prepare,
-    needs_gradients=False,
 )
