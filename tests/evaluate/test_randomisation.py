@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import heedmap
-from heedmap.evaluate.perturb.randomisation import blocks, cascade
+from heedmap.evaluate.perturb.randomness import blocks, cascade
 from heedmap.zoo.samples import MATERIALS
 from heedmap.zoo.samples.sample import together
 

@@ -11,7 +11,7 @@ from heedmap.datasets.sample import Answers, Sample
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.experiments.sanity import PARTS, Sanity
 from heedmap.evaluate.harness.protocol import Contender
-from heedmap.evaluate.perturb.noise import noisy
+from heedmap.evaluate.perturb.randomness import noisy
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
 from heedmap.zoo.samples import MATERIALS

@@ -13,7 +13,7 @@ from heedmap.cli.evidence import read_figures
 from heedmap.cli.main import app
 from heedmap.errors import InputError, MissingLibraryError
 from heedmap.evaluate.metrics import evidence
-from heedmap.evaluate.metrics.masks import cut, overlap
+from heedmap.evaluate.metrics.evidence import cut, overlap
 from heedmap.zoo.evidence import ABLATED, CHANCE, MEASURED, PRIOR, _judge, measure
 from heedmap.zoo.report import markdown, verdict
 from heedmap.zoo.samples import MATERIALS, Asked, Evidence

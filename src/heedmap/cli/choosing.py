@@ -76,7 +76,7 @@ def compare(
 ) -> None:
     """Explain one answer by several methods, side by side, and ask the model which of them says what it does."""
     from heedmap.evaluate.experiments.comparing import compare as run
-    from heedmap.evaluate.harness.contenders import contenders
+    from heedmap.evaluate.harness.protocol import contenders
 
     check_out(out, (*PICTURES, ".html", ".json"), show)
     chosen = contenders(method or COMPARED, crossed=True)
@@ -130,7 +130,7 @@ def recommend(
 ) -> None:
     """Say which method to trust on this model, by a few tests on a few of its inputs."""
     from heedmap.evaluate.experiments.recommend import recommend as run
-    from heedmap.evaluate.harness.contenders import contenders
+    from heedmap.evaluate.harness.protocol import contenders
 
     check_out(out, (".md", ".json"))
     chosen = contenders(method, crossed=True) if method else None

@@ -57,7 +57,7 @@ def conclude(
     as_json: bool,
 ) -> None:
     """Run the evaluation into ``out`` and print what it found."""
-    from heedmap.evaluate.harness.contenders import contenders, crossed
+    from heedmap.evaluate.harness.protocol import contenders, crossed
     from heedmap.evaluate.harness.run import Plan, run
 
     chosen = contenders(methods or (), crossed(subject, reader))
@@ -74,7 +74,7 @@ def conclude(
         return
     from rich.console import Console
 
-    from heedmap.evaluate.harness.table import leaderboard, notes
+    from heedmap.evaluate.harness.page import leaderboard, notes
 
     console = Console(highlight=False)
     console.print(leaderboard(summary), width=None if console.is_terminal else WIDE)

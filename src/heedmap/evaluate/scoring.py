@@ -11,7 +11,7 @@ from heedmap.datasets.answers import normalised
 from heedmap.datasets.sample import Answers, Match
 from heedmap.errors import SampleError
 from heedmap.evaluate.answer import MULTI, all_class_names, output_of, probabilities
-from heedmap.evaluate.metrics.spelling import plain, spellings
+from heedmap.evaluate.metrics.words import plain, spellings
 from heedmap.evaluate.perturb.masking import repeated
 from heedmap.targets import ClassLogit, Similarity, Target, class_logits
 

@@ -17,8 +17,7 @@ from heedmap.evaluate.answer import Answer, explained, held
 from heedmap.evaluate.harness.protocol import Contender
 from heedmap.evaluate.metrics.faithfulness import Drop, change, spearman
 from heedmap.evaluate.perturb.masking import INPUTS, free_tokens, masked, real_tokens, repeated
-from heedmap.evaluate.perturb.noise import noisy
-from heedmap.evaluate.perturb.randomisation import blocks, cascade
+from heedmap.evaluate.perturb.randomness import blocks, cascade, noisy
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -178,7 +177,7 @@ def sensitivity(
         contenders: the methods.
         plain: contender's name → its maps without noise.
         draws: of the noise.
-        radius: of the noise, see :func:`~heedmap.evaluate.perturb.noise.noisy`.
+        radius: of the noise, see :func:`~heedmap.evaluate.perturb.randomness.noisy`.
 
     Returns:
         (contender, segment) → ‖map(x + δ) − map(x)‖ / ‖map(x)‖ for each draw.

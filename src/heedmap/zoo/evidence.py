@@ -12,13 +12,14 @@ from heedmap.engine import explain
 from heedmap.evaluate.metrics.evidence import (
     RESAMPLES,
     centre_prior,
+    cut,
     interval,
+    overlap,
     patch_evidence,
     pointing,
     share,
     word_evidence,
 )
-from heedmap.evaluate.metrics.masks import cut, overlap
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CARDS
 from heedmap.zoo.samples import Evidence, Material, ZooSample

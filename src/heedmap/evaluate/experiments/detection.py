@@ -12,14 +12,12 @@ import torch
 
 from heedmap.datasets.sample import Found, Objects
 from heedmap.errors import InputError, OptionError, SampleError, TargetError
+from heedmap.evaluate.answer import answered, maps_of, tried
 from heedmap.evaluate.harness.protocol import Contender, Findings, Row
-from heedmap.evaluate.metrics.coco import encoded
-from heedmap.evaluate.metrics.detection_figures import found_measures
-from heedmap.evaluate.metrics.evidence import pointing, share
-from heedmap.evaluate.metrics.masks import checked, cut, overlap, upsampled
-from heedmap.evaluate.metrics.spelling import listed, plain
+from heedmap.evaluate.metrics.coco import encoded, found_measures
+from heedmap.evaluate.metrics.evidence import checked, cut, overlap, pointing, share, upsampled
+from heedmap.evaluate.metrics.words import listed, plain
 from heedmap.evaluate.perturb.masking import repeated
-from heedmap.evaluate.seen import answered, maps_of, tried
 from heedmap.models.image import rgb
 from heedmap.outputs import Context, get, no_object, object_probabilities
 

@@ -17,8 +17,7 @@ from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import explained
 from heedmap.evaluate.harness.protocol import Contender, Curve, Findings, Measure, Row, of_values
 from heedmap.evaluate.metrics.schedule import PRESETS, SIGNS, area, chance, kept, preset_of
-from heedmap.evaluate.perturb.masking import free_tokens, repeated
-from heedmap.evaluate.perturb.removal import check_way, upsampled, without
+from heedmap.evaluate.perturb.masking import check_way, free_tokens, repeated, upsampled, without
 from heedmap.evaluate.scoring import Scorer, scorer_of
 
 if TYPE_CHECKING:

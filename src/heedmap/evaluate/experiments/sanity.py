@@ -13,7 +13,7 @@ from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.harness.protocol import Contender, Curve, Findings, Measure, Row, of_values
 from heedmap.evaluate.metrics.faithfulness import overlap, saco, spearman
 from heedmap.evaluate.metrics.ranking import UNCHANGED
-from heedmap.evaluate.perturb.randomisation import MOST
+from heedmap.evaluate.perturb.randomness import MOST
 from heedmap.evaluate.trial import Trial, after_randomisation, sensitivity
 
 if TYPE_CHECKING:

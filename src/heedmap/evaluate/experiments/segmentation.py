@@ -12,13 +12,21 @@ import torch
 
 from heedmap.datasets.sample import Objects, Region
 from heedmap.errors import InputError, OptionError, SampleError
-from heedmap.evaluate.answer import all_class_names
+from heedmap.evaluate.answer import all_class_names, answered, maps_of, seen_mask, tried
 from heedmap.evaluate.harness.protocol import Contender, Findings, Measure, Row, Statistic, of_values
-from heedmap.evaluate.metrics.evidence import pointing, share
-from heedmap.evaluate.metrics.masks import AREAS, CUTS, areas, average_precision, checked, cut, upsampled
-from heedmap.evaluate.metrics.spelling import listed, meant, plain
+from heedmap.evaluate.metrics.evidence import (
+    AREAS,
+    CUTS,
+    areas,
+    average_precision,
+    checked,
+    cut,
+    pointing,
+    share,
+    upsampled,
+)
+from heedmap.evaluate.metrics.words import listed, meant, plain
 from heedmap.evaluate.perturb.masking import repeated
-from heedmap.evaluate.seen import answered, maps_of, seen_mask, tried
 from heedmap.models.image import rgb
 from heedmap.targets import class_logits
 
@@ -53,7 +61,7 @@ class Segmentation:
     protocol), or Objects, of which those that have the label count. Masks are laid on the picture as the model sees it.
 
     Attributes:
-        threshold: where maps are cut, one of :data:`~heedmap.evaluate.metrics.masks.CUTS`.
+        threshold: where maps are cut, one of :data:`~heedmap.evaluate.metrics.evidence.CUTS`.
         target: one of :data:`TARGETS`.
 
     Raises:

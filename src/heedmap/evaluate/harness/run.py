@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
-from heedmap.evaluate.harness.contenders import TRIED
 from heedmap.evaluate.harness.folder import FORMAT, REPORT, VERSION, RunFolder
-from heedmap.evaluate.harness.protocol import Contender, Evaluation, Findings, Row
+from heedmap.evaluate.harness.protocol import TRIED, Contender, Evaluation, Findings, Row
 from heedmap.evaluate.metrics.statistics import figures, lines, ranks
 
 if TYPE_CHECKING:
@@ -228,8 +227,7 @@ def summarised(plan: Plan, found: Findings, skipped: Mapping[str, str], refused:
 
 
 def _write_pictures(folder: RunFolder, summary: Mapping[str, Any], seconds: float) -> None:
-    from heedmap.evaluate.harness.figures import curve_png
-    from heedmap.evaluate.harness.page import report
+    from heedmap.evaluate.harness.page import curve_png, report
 
     pictures = {curve["key"]: curve_png(curve, summary["reference"]) for curve in summary["curves"]}
     for key, data in pictures.items():
