@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from heedmap.errors import OptionError
-from heedmap.evaluate.metrics.schedule import PRESETS, area, chance, kept, order, preset_of, removed
+from heedmap.evaluate.experiments.perturbation import PRESETS, preset_of
+from heedmap.evaluate.metrics.faithfulness import area, kept, order, removed
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,6 @@ def test_equal_relevance_has_no_favourite_place() -> None:
     firsts = {int(order(np.zeros(4), str(key), 0)[0]) for key in range(60)}
     assert firsts == {0, 1, 2, 3}
     assert order(np.zeros(9), "key", 3).tolist() == order(np.zeros(9), "key", 3).tolist()
-
-
-def test_chance_is_drawn_for_each_sample_whatever_its_batch() -> None:
-    together = chance(torch.zeros(3, 8), ["a", "b", "a"], 0)
-    assert together[0].tolist() == together[2].tolist() != together[1].tolist()
-    assert chance(torch.zeros(1, 5), ["b"], 0)[0].tolist() == together[1, :5].tolist()
-    assert chance(torch.zeros(1, 5), ["b"], 1)[0].tolist() != together[1, :5].tolist()
 
 
 def test_only_free_tokens_go_and_the_most_relevant_first() -> None:

@@ -54,6 +54,20 @@ class Recording:
 
 
 @contextmanager
+def answering(model: nn.Module) -> Iterator[None]:
+    """As :func:`recording_state`, for answers alone: without gradients, and with the seed that an explanation has."""
+    with recording_state(model), torch.no_grad():
+        torch.manual_seed(0)
+        yield
+
+
+def output_of(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
+    """What the model answers, as it does when it is explained: in eval mode; it is left as it was found. No gradient."""
+    with answering(model):
+        return model(**inputs)
+
+
+@contextmanager
 def recording_state(model: nn.Module) -> Iterator[None]:
     """Gradients on; dropout and checkpointing off, a fixed seed; afterwards everything is as before, also after an exception.
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from heedmap.attention.forward import recording_state
+from heedmap.attention.forward import output_of
 from heedmap.engine import explain
 from heedmap.errors import InputError
+from heedmap.evaluate.harness.protocol import CHANCE
 from heedmap.evaluate.perturb.masking import repeated
 from heedmap.models.answers import context_of
 from heedmap.targets import Function, Similarity, Target, as_target, class_logits
@@ -56,7 +58,7 @@ class Answer:
             inputs: with one row for each of ``owners``, changed but of the same shape.
             owners: for each row the number of the sample in the batch that it was made of.
         """
-        output = output_of(self.subject, inputs)
+        output = output_of(self.subject.model, inputs)
         owners = owners.to(self.scores.device)
         if self.places is None:
             values = self.target.choose(output, context_of(self.subject, inputs)).values
@@ -75,7 +77,7 @@ def held(subject: Any, inputs: Mapping[str, Any], target: Any = None) -> Answer:
         TargetError: the target does not fit the output.
     """
     wanted = as_target(subject.meant(target, inputs))
-    output = output_of(subject, inputs)
+    output = output_of(subject.model, inputs)
     chosen = wanted.choose(output, context_of(subject, inputs))
     scores = chosen.values.detach().float()
     if chosen.again is None:
@@ -85,17 +87,47 @@ def held(subject: Any, inputs: Mapping[str, Any], target: Any = None) -> Answer:
     return Answer(subject, Function(chosen.again), chosen.again(numbers), scores)  # it takes numbers as it takes logits
 
 
-def explained(subject: Any, inputs: Mapping[str, Any], target: Any, contender: Contender, seed: int) -> Any:
-    """The contender's explanation of a batch, for a list of targets a list; ``random`` draws by the seed."""
-    options = {"seed": seed} if contender.method == "random" else {}
-    return explain(subject, inputs, target=target, method=contender.method, **{**options, **contender.options})
+def explained(
+    subject: Any,
+    inputs: Mapping[str, Any],
+    target: Any,
+    contender: Contender,
+    seed: int,
+    keys: Sequence[str] | None = None,
+) -> Any:
+    """The contender's explanation of a batch, for a list of targets a list.
+
+    Args:
+        subject: the model.
+        inputs: what it is called with.
+        target: as for :func:`heedmap.explain`.
+        contender: the method.
+        seed: of chance, where the contender has none of its own.
+        keys: of the samples, by each of which chance draws for its sample and target; None: one draw for the whole batch.
+    """
+    options = {"seed": seed} if contender.method == CHANCE else {}
+    options |= contender.options
+    found = explain(subject, inputs, target=target, method=contender.method, **options)
+    if contender.method != CHANCE or keys is None:
+        return found
+    if not isinstance(found, list):
+        return _drawn(found, keys, options["seed"], 0)
+    return [_drawn(explanation, keys, options["seed"], turn) for turn, explanation in enumerate(found)]
 
 
-def output_of(subject: Any, inputs: Mapping[str, Any]) -> Any:
-    """The model's output without gradient, in eval mode, with a fixed seed; the model is left as it was."""
-    with recording_state(subject.model), torch.no_grad():
-        torch.manual_seed(0)
-        return subject.model(**inputs)
+def _drawn(explanation: Explanation, keys: Sequence[str], seed: int, turn: int) -> Explanation:
+    """Chance by keys: uniform numbers that depend neither on the batch nor on the padding, in each segment."""
+    seeds = [(seed, zlib.crc32(key.encode()), 1, turn) for key in keys]
+    segments = {
+        name: replace(segment, relevance=_uniform(segment.relevance, seeds).where(segment.positions >= 0, 0))
+        for name, segment in explanation.segments.items()
+    }
+    return replace(explanation, segments=segments)
+
+
+def _uniform(like: Float[Tensor, "batch tokens"], seeds: Sequence[Sequence[int]]) -> Float[Tensor, "batch tokens"]:
+    rows = [np.random.default_rng(seed).random(like.shape[1]) for seed in seeds]
+    return torch.from_numpy(np.stack(rows)).to(like.dtype)
 
 
 def probabilities(subject: Any, logits: Float[Tensor, "rows classes"]) -> Float[Tensor, "rows classes"]:
@@ -149,12 +181,6 @@ def seen_mask(subject: Any, mask: Bool[np.ndarray, "height width"]) -> Bool[np.n
     return np.asarray(shown)[..., 0] > 127
 
 
-def answered(subject: Any, inputs: Mapping[str, Any]) -> Any:
-    """The model's output, without gradients."""
-    with torch.no_grad():
-        return subject.model(**inputs)
-
-
 def tried(subject: Any) -> Any:
     """The model's output for one grey picture.
 
@@ -165,7 +191,7 @@ def tried(subject: Any) -> Any:
 
     if subject.kind_row.needs != ("image",) or subject.kind_row.speaks:
         raise InputError(f"{subject.name} takes {subject.kind_row.about}; expected a model of pictures alone")
-    return answered(subject, subject.inputs(image=Image.new("RGB", (SIDE, SIDE), (127, 127, 127))))
+    return output_of(subject.model, subject.inputs(image=Image.new("RGB", (SIDE, SIDE), (127, 127, 127))))
 
 
 def maps_of(
@@ -174,6 +200,7 @@ def maps_of(
     places: Sequence[Sequence[tuple[int, ...]]],
     contender: Contender,
     seed: int,
+    keys: Sequence[str],
 ) -> list[list[Float[np.ndarray, "rows columns"]]]:
     """For each sample the maps of its answers, over the patches of its picture.
 
@@ -184,7 +211,8 @@ def maps_of(
         inputs: of the samples.
         places: for each sample, where in its own logits the scores are that are explained, one or more.
         contender: the method.
-        seed: of methods that draw.
+        seed: of chance, which draws for each sample by its key.
+        keys: of the samples.
 
     Raises:
         InputError: the patches form no grid.
@@ -197,16 +225,10 @@ def maps_of(
     for count, numbers in alike.items():
         targets = [target_of([places[number][turn] for number in numbers]) for turn in range(count)]
         some = repeated(inputs, len(places), torch.tensor(numbers))
-        for explanation in explained(subject, some, targets, contender, seed):
+        for explanation in explained(subject, some, targets, contender, seed, [keys[number] for number in numbers]):
             for number, grid in zip(numbers, _grids(explanation), strict=True):
                 maps[number].append(grid)
-    return _shuffled(maps, seed) if contender.method == "random" else maps
-
-
-def _shuffled(maps: list[list[np.ndarray]], seed: int) -> list[list[np.ndarray]]:
-    """Each map in an order of its own: ``random`` draws one for the whole batch, so that samples would not differ."""
-    rng = np.random.default_rng(seed)
-    return [[rng.permutation(one.ravel()).reshape(one.shape) for one in own] for own in maps]
+    return maps
 
 
 def _grids(explanation: Explanation) -> Float[np.ndarray, "batch rows columns"]:

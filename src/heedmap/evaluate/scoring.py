@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from heedmap.attention.forward import output_of
 from heedmap.datasets.answers import normalised
 from heedmap.datasets.sample import Answers, Match
 from heedmap.errors import SampleError
-from heedmap.evaluate.answer import MULTI, all_class_names, output_of, probabilities
+from heedmap.evaluate.answer import MULTI, all_class_names, probabilities
 from heedmap.evaluate.metrics.words import plain, spellings
 from heedmap.evaluate.perturb.masking import repeated
 from heedmap.targets import ClassLogit, Similarity, Target, class_logits
@@ -72,7 +73,7 @@ class AnswerScorer:
         return self._scores[owners].gather(1, logits.argmax(-1, keepdim=True))[:, 0], probability
 
     def _logits(self, inputs: Mapping[str, Any]) -> Float[Tensor, "rows classes"]:
-        return class_logits(output_of(self._subject, inputs), 2).float()
+        return class_logits(output_of(self._subject.model, inputs), 2).float()
 
 
 class MatchScorer:
@@ -124,7 +125,7 @@ class MatchScorer:
         return similar.gather(1, place[:, None])[:, 0], similar[:, right:]
 
     def _similar(self, inputs: Mapping[str, Any]) -> Float[Tensor, "pictures texts"]:
-        return class_logits(output_of(self._subject, inputs), 2).float()
+        return class_logits(output_of(self._subject.model, inputs), 2).float()
 
 
 def scorer_of(subject: Any, inputs: Mapping[str, Any], samples: Sequence[Sample], segment: str, truth: bool) -> Scorer:

@@ -14,7 +14,7 @@ import torch
 from heedmap.engine import explain
 from heedmap.errors import GradientError, InputError
 from heedmap.evaluate.answer import Answer, explained, held
-from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.harness.protocol import CHANCE, Contender
 from heedmap.evaluate.metrics.faithfulness import Drop, change, spearman
 from heedmap.evaluate.perturb.masking import INPUTS, free_tokens, masked, real_tokens, repeated
 from heedmap.evaluate.perturb.randomness import blocks, cascade, noisy
@@ -66,7 +66,7 @@ class Trial:
             HeedmapError: the model cannot be explained.
         """
         answer = held(subject, inputs, target)
-        one = explain(subject, inputs, target=answer.target, method="random")
+        one = explain(subject, inputs, target=answer.target, method=CHANCE)
         names = [name for name in one.segments if name in INPUTS]
         if not names:
             raise InputError(
@@ -88,10 +88,8 @@ class Trial:
             contender: the method.
             inputs: of the same shapes, instead of the trial's own.
         """
-        found = explained(
-            self.subject, self.inputs if inputs is None else inputs, self.answer.target, contender, self.seed
-        )
-        return self.relevance(found)
+        given = self.inputs if inputs is None else inputs
+        return self.relevance(explained(self.subject, given, self.answer.target, contender, self.seed, self.keys))
 
     def relevance(self, explanation: Explanation) -> Maps:
         """Relevance of each segment; of padding 0."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from heedmap.evaluate.harness.protocol import CHANCE, PAPER
 from heedmap.methods import METHODS
-from heedmap.zoo.evidence import ABLATED, CHANCE, PAPER, PRIOR
+from heedmap.zoo.evidence import ABLATED, EVEN, FIGURES, PRIOR
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-FIGURES = {"share": "share inside", "pointing": "pointing game", "overlap": "IoU after Otsu"}
 SEGMENTS = {"text": "the words", "image": "the picture", "boxes": "the boxes"}
-REFERENCES = ("random", PRIOR, CHANCE)
+REFERENCES = (CHANCE, PRIOR, EVEN)
 """Rows that know nothing of the model."""
 
 HEAD = """# Evidence that is known

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from heedmap.attention.forward import output_of
 from heedmap.datasets.sample import Found, Objects
 from heedmap.errors import InputError, OptionError, SampleError, TargetError
-from heedmap.evaluate.answer import answered, maps_of, tried
+from heedmap.evaluate.answer import maps_of, tried
 from heedmap.evaluate.harness.protocol import Contender, Findings, Row
 from heedmap.evaluate.metrics.coco import encoded, found_measures
 from heedmap.evaluate.metrics.evidence import checked, cut, overlap, pointing, share, upsampled
@@ -118,14 +119,15 @@ class Detection:
         self, subject: Any, pictures: Sequence[_Picture], contenders: Sequence[Contender], seed: int
     ) -> Iterator[Row]:
         inputs = subject.inputs(image=[one.sample.inputs["image"] for one in pictures])
-        kept = self._kept(subject, pictures, answered(subject, inputs))
+        kept = self._kept(subject, pictures, output_of(subject.model, inputs))
         numbers = [number for number, own in enumerate(kept) if own]
         if not numbers:
             return
         inputs = repeated(inputs, len(pictures), torch.tensor(numbers))
         places = [[(one.query, one.index) for one in kept[number]] for number in numbers]
+        keys = [pictures[number].sample.key for number in numbers]
         for contender in contenders:
-            maps = maps_of(subject, inputs, places, contender, seed)
+            maps = maps_of(subject, inputs, places, contender, seed, keys)
             for row, number in enumerate(numbers):
                 for one, grid in zip(kept[number], maps[row], strict=True):
                     yield _found_row(pictures[number], one, _unpadded(grid, inputs, row), contender.name)

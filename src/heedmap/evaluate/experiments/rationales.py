@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from heedmap.attention.forward import output_of
 from heedmap.datasets.sample import Rationale
-from heedmap.engine import explain
 from heedmap.errors import InputError, OptionError, SampleError
-from heedmap.evaluate.answer import class_names, output_of, probabilities
+from heedmap.evaluate.answer import class_names, explained, probabilities
 from heedmap.evaluate.harness.protocol import Contender, Curve, Findings, Measure, Row, of_values
 from heedmap.evaluate.metrics.words import (
     agreement,
@@ -115,11 +115,10 @@ class Rationales:
         picked = [
             one.label if self.truth and one.label is not None else top for one, top in zip(texts, own, strict=True)
         ]
+        keys = [text.key for text in texts]
         found: list[Row] = []
         for one in contenders:
-            options = {"seed": seed} if one.method == "random" else {}
-            target = ClassLogit(tuple(picked))
-            maps = explain(subject, inputs, target=target, method=one.method, **{**options, **one.options})["text"]
+            maps = explained(subject, inputs, ClassLogit(tuple(picked)), one, seed, keys)["text"]
             orders = [
                 text.order(relevance, spans, self.join)
                 for text, relevance, spans in zip(texts, maps.double().numpy(), offsets, strict=True)
@@ -266,7 +265,7 @@ class _Reader:
 
 
 def _logits(subject: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
-    return class_logits(output_of(subject, inputs), 2).float()
+    return class_logits(output_of(subject.model, inputs), 2).float()
 
 
 def _facts(rows: Sequence[Row]) -> dict[str, Any]:

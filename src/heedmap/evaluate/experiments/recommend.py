@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from heedmap.attention.forward import output_of
 from heedmap.errors import HeedmapError, InputError, OptionError
-from heedmap.evaluate.answer import output_of
-from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.harness.protocol import CHANCE, Contender
 from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco
-from heedmap.evaluate.metrics.ranking import CHANCE, Recommendation, recommendation
+from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
 from heedmap.evaluate.trial import Trial, after_randomisation, sensitivity
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CARDS
@@ -169,7 +169,7 @@ def _measured(
 
 def _seconds_forward(trial: Trial) -> float:
     began = perf_counter()
-    output_of(trial.subject, trial.inputs)
+    output_of(trial.subject.model, trial.inputs)
     return perf_counter() - began
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from heedmap.attention.forward import output_of
 from heedmap.datasets.sample import Objects, Region
 from heedmap.errors import InputError, OptionError, SampleError
-from heedmap.evaluate.answer import all_class_names, answered, maps_of, seen_mask, tried
+from heedmap.evaluate.answer import all_class_names, maps_of, seen_mask, tried
 from heedmap.evaluate.harness.protocol import Contender, Findings, Measure, Row, Statistic, of_values
 from heedmap.evaluate.metrics.evidence import (
     AREAS,
@@ -91,15 +92,16 @@ class Segmentation:
     ) -> tuple[list[Row], dict[str, str]]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample, label and contender."""
         inputs = subject.inputs(image=[sample.inputs["image"] for sample in samples])
-        logits = _logits(subject, answered(subject, inputs))
+        logits = _logits(subject, output_of(subject.model, inputs))
         asked, skipped = self._asked(subject, samples, logits)
         if not asked:
             return [], skipped
         inputs = repeated(inputs, len(samples), torch.tensor(list(asked), device=logits.device))
         places = [[(one.index,) for one in own] for own in asked.values()]
+        keys = [samples[number].key for number in asked]
         found: list[Row] = []
         for contender in contenders:
-            maps = maps_of(subject, inputs, places, contender, seed)
+            maps = maps_of(subject, inputs, places, contender, seed, keys)
             for (number, labels), grids in zip(asked.items(), maps, strict=True):
                 names = {"sample": samples[number].key, "method": contender.name}
                 found += [{**names, **self._row(one, grid)} for one, grid in zip(labels, grids, strict=True)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 
+from heedmap.evaluate.harness.protocol import CHANCE
 from heedmap.render.page import document
 from heedmap.render.text import html_text, scrolled
 
@@ -181,12 +182,12 @@ def _draw(axes: Axes, curve: Mapping[str, Any], reference: str) -> None:
     from matplotlib import colormaps
 
     colours = colormaps["tab10"]
-    others = [name for name in curve["lines"] if name not in (reference, "random")]
+    others = [name for name in curve["lines"] if name not in (reference, CHANCE)]
     for place, name in enumerate(others):
         (line,) = axes.plot(curve["x"], _gaps(curve["lines"][name]["y"]), linewidth=1.1, alpha=0.85, label=name)
         line.set(color=colours(place % 10), linestyle=MARKS[place // 10 % len(MARKS)])
-    if "random" in curve["lines"]:
-        axes.plot(curve["x"], _gaps(curve["lines"]["random"]["y"]), color=FAINT, linewidth=2, label="random")
+    if CHANCE in curve["lines"]:
+        axes.plot(curve["x"], _gaps(curve["lines"][CHANCE]["y"]), color=FAINT, linewidth=2, label=CHANCE)
     if reference in curve["lines"]:
         line = curve["lines"][reference]
         axes.fill_between(curve["x"], _gaps(line["low"]), _gaps(line["high"]), color=INK, alpha=0.15, linewidth=0)

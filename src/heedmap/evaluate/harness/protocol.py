@@ -26,6 +26,8 @@ Statistic = Callable[["Int[np.ndarray, ' drawn']"], float]
 """What a measure is of the samples with these numbers, some perhaps drawn more than once."""
 PAPER = "generic"
 """The paper's method, which the others are compared with."""
+CHANCE = "random"
+"""The method that knows nothing; never recommended."""
 FAST = tuple(name for name in METHODS if not CARDS[name].is_slow)
 """Methods of a pass or two; the others take dozens."""
 ABLATIONS = ("generic:aggregate=false", "generic:cam=lrp")

@@ -13,7 +13,7 @@ import numpy as np
 
 from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
 from heedmap.evaluate.harness.folder import FORMAT, REPORT, VERSION, RunFolder
-from heedmap.evaluate.harness.protocol import TRIED, Contender, Evaluation, Findings, Row
+from heedmap.evaluate.harness.protocol import CHANCE, TRIED, Contender, Evaluation, Findings, Row
 from heedmap.evaluate.metrics.statistics import figures, lines, ranks
 
 if TYPE_CHECKING:
@@ -98,9 +98,7 @@ def run(plan: Plan, path: Path, done: Done = lambda _: None) -> dict[str, Any]:
         OutputError: it cannot be written, or another process is writing it.
         InputError: the model does not fit the evaluation, or no sample can be used.
     """
-    plan.evaluation.check(plan.subject)
-    if not len(plan.reader):
-        raise InputError(f"there are no samples to measure{_first_problem(plan.reader)}")
+    _check(plan)
     folder = RunFolder(path)
     with folder.locked():
         folder.begin(plan.config())
@@ -108,10 +106,37 @@ def run(plan: Plan, path: Path, done: Done = lambda _: None) -> dict[str, Any]:
         for number, indices in enumerate(plan.parts):
             if not folder.has_part(number):
                 began = perf_counter()
-                rows, skipped = _measured(plan, fit, indices)
+                rows, skipped = _part(plan, fit, indices)
                 folder.write_part(number, rows, skipped, perf_counter() - began)
             done(len(indices))
         return _concluded(plan, folder, refused)
+
+
+def measured(plan: Plan, done: Done = lambda _: None) -> tuple[Findings, dict[str, str], dict[str, str]]:
+    """The same without a folder: nothing is written, so nothing can go on.
+
+    Returns:
+        What all measurements say; the samples that were skipped, and the contenders that do not fit, each with why.
+
+    Raises:
+        InputError: as for :func:`run`.
+    """
+    _check(plan)
+    fit, refused = _fitting(plan)
+    rows: list[Row] = []
+    skipped = dict(plan.reader.problems)
+    for indices in plan.parts:
+        more, why = _part(plan, fit, indices)
+        rows += more
+        skipped |= why
+        done(len(indices))
+    return plan.evaluation.findings(rows), skipped, refused
+
+
+def _check(plan: Plan) -> None:
+    plan.evaluation.check(plan.subject)
+    if not len(plan.reader):
+        raise InputError(f"there are no samples to measure{_first_problem(plan.reader)}")
 
 
 def _fitting(plan: Plan) -> tuple[list[Contender], dict[str, str]]:
@@ -137,7 +162,7 @@ def _readable(plan: Plan) -> Sample:
     for index in [index for part in plan.parts for index in part][:TRIED]:
         try:
             sample = plan.reader[index]
-            rows, skipped = plan.evaluation.rows(plan.subject, [sample], [Contender("random", "random")], plan.seed)
+            rows, skipped = plan.evaluation.rows(plan.subject, [sample], [Contender(CHANCE, CHANCE)], plan.seed)
             if any(row["method"] for row in rows):  # rows of no method say what is true
                 return sample
             reason = next(iter(skipped.values()), "it gives no measurement")
@@ -146,7 +171,7 @@ def _readable(plan: Plan) -> Sample:
     raise InputError(f"none of the first {TRIED} samples can be measured; the last one: {reason}")
 
 
-def _measured(plan: Plan, fit: Sequence[Contender], indices: Sequence[int]) -> tuple[list[Row], dict[str, str]]:
+def _part(plan: Plan, fit: Sequence[Contender], indices: Sequence[int]) -> tuple[list[Row], dict[str, str]]:
     """The rows of a part; what fails is skipped with its reason, and the rest measured without it."""
     samples, skipped = [], {}
     for index in indices:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from heedmap.errors import InputError, MissingLibraryError, SampleError
+from heedmap.errors import MissingLibraryError, SampleError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     Map = Float[np.ndarray, "height width"]
     Mask = Bool[np.ndarray, "height width"]
 
-RESAMPLES = 1000
-LEVEL = 0.95
 CUTS = ("mean", "otsu")
 """Where a map can be cut: at its mean, as the authors do for classes; by Otsu's threshold, as they do for detections."""
 AREAS = ("right", "pixels", "object_shared", "object_union", "ground_shared", "ground_union")
@@ -67,19 +64,6 @@ def centre_prior(grid: tuple[int, int]) -> Float[np.ndarray, "rows columns"]:
     """A map that knows nothing but that things tend to be in the middle: a Gaussian a quarter of the picture wide."""
     rows, columns = (((np.arange(size) + 0.5) / size - 0.5) / 0.25 for size in grid)
     return np.exp(-(rows[:, None] ** 2 + columns**2) / 2)
-
-
-def interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float, float]:
-    """The mean of ``values``, one a sample, and the ends of its bootstrap interval (percentiles of resampled means).
-
-    Raises:
-        InputError: there are no values.
-    """
-    if not len(values):
-        raise InputError("there are no samples to take a mean of; ask for more samples")
-    rows = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(values[rows].mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(values.mean()), float(low), float(high)
 
 
 # -- pixels ------------------------------------------------------------------------------------------------------------

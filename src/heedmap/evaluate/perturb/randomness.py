@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from heedmap.attention.forward import output_of
 from heedmap.errors import InputError
-from heedmap.evaluate.answer import output_of
 from heedmap.evaluate.perturb.masking import INPUTS, MASKS, spread
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _order(subject: Any, inputs: Mapping[str, Any]) -> dict[str, int]:
         for name, module in subject.model.named_modules()
     ]
     try:
-        output_of(subject, inputs)
+        output_of(subject.model, inputs)
     finally:
         for handle in handles:
             handle.remove()

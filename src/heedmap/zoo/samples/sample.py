@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from heedmap.attention.forward import output_of
 from heedmap.evaluate.answer import target_of
 from heedmap.targets import Target
 
@@ -112,11 +113,13 @@ class Batch:
         samples: in order.
         asked: for each its answers, one or more.
         inputs: what the model is called with.
+        numbers: places of the samples among those that were looked at.
     """
 
     samples: Sequence[ZooSample]
     asked: Sequence[Sequence[Asked]]
     inputs: Mapping[str, Any]
+    numbers: Sequence[int]
 
     def targets(self) -> list[Target]:
         """See :func:`targets_of`."""
@@ -136,14 +139,13 @@ def targets_of(places: Sequence[Sequence[tuple[int, ...]]]) -> list[Target]:
 def right_ones(subject: Any, material: Material, samples: Sequence[ZooSample]) -> Batch:
     """The samples about which the model is right in something, from one forward pass."""
     inputs = material.inputs(subject, samples)
-    with torch.no_grad():
-        asked = material.ask(subject, samples, subject.model(**inputs))
-    keep = [row for row, one in enumerate(asked) if one]
+    asked = material.ask(subject, samples, output_of(subject.model, inputs))
+    keep = [number for number, answers in enumerate(asked) if answers]
     kept = {
         name: value[keep] if isinstance(value, torch.Tensor) and len(value) == len(samples) else value
         for name, value in inputs.items()
     }
-    return Batch([samples[row] for row in keep], [asked[row] for row in keep], kept)
+    return Batch([samples[number] for number in keep], [asked[number] for number in keep], kept, keep)
 
 
 def objects_mask(scene: Scene, numbers: Sequence[int]) -> Bool[np.ndarray, "height width"]:
