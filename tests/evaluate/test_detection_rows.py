@@ -256,7 +256,7 @@ def test_a_perfect_map_is_a_perfect_mask(samples, subject, monkeypatch):
     monkeypatch.setattr(
         detection,
         "maps_of",
-        lambda s, i, places, c, seed, keys: [[one.mask.astype(float) for _ in own] for own in places],
+        lambda s, i, places, c, seed: [[one.mask.astype(float) for _ in own] for own in places],
     )
     own = [
         row for row in _of(Detection().rows(subject, [sample], [RANDOM], 0)[0], "random") if row["label"] == one.label

@@ -241,7 +241,7 @@ def test_what_cannot_be_measured_is_left_out_and_the_rest_is_not(subject, truth,
 
 
 def _with_maps(monkeypatch, grid):
-    def maps_of(subject, inputs, places, contender, seed, keys):
+    def maps_of(subject, inputs, places, contender, seed):
         return [[grid for _ in own] for own in places]
 
     monkeypatch.setattr(segmentation, "maps_of", maps_of)

@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 import heedmap
 from heedmap.cli.evidence import read_figures
 from heedmap.cli.main import app
-from heedmap.errors import InputError, MissingLibraryError
+from heedmap.datasets.sample import Answers, Sample
+from heedmap.errors import InputError, MissingLibraryError, SampleError
+from heedmap.evaluate.answer import explained
 from heedmap.evaluate.harness.folder import RunFolder, read_summary
 from heedmap.evaluate.harness.protocol import FAST, contenders
 from heedmap.evaluate.harness.run import Plan, run
@@ -209,6 +211,27 @@ def test_what_a_model_never_says_rightly_is_told(monkeypatch):
     never = replace(material, ask=lambda subject, samples, output: [[] for _ in samples])
     with pytest.raises(InputError, match="says nothing right of it"):
         measure(subject, never, 3)
+
+
+def test_samples_without_known_evidence_are_told():
+    subject, material = heedmap.load("zoo/gpt-lists"), MATERIALS["gpt-lists"]
+    samples = [Sample("a", {"text": "dog red ? dog"}, Answers({"red": 1.0}))]
+    with pytest.raises(SampleError, match="true evidence is not known"):
+        KnownEvidence(material).rows(subject, samples, contenders((), False), 0)
+
+
+def test_a_method_that_does_not_fit_is_told(monkeypatch):
+    subject, material = heedmap.load("zoo/gpt-lists"), MATERIALS["gpt-lists"]
+
+    def refuse(subject, inputs, target, contender, seed):
+        if contender.method == "rollout":
+            raise InputError("it does not fit")
+        return explained(subject, inputs, target, contender, seed)
+
+    monkeypatch.setattr("heedmap.zoo.evidence.explained", refuse)
+    found = measure(subject, material, 3)
+    assert found["refused"] == {"rollout": "it does not fit"}
+    assert list(found["segments"]["text"]["rows"]) == [*(name for name in FAST if name != "rollout"), EVEN]
 
 
 # -- the command and the page ----------------------------------------------------------------------------------------

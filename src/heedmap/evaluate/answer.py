@@ -200,7 +200,6 @@ def maps_of(
     places: Sequence[Sequence[tuple[int, ...]]],
     contender: Contender,
     seed: int,
-    keys: Sequence[str],
 ) -> list[list[Float[np.ndarray, "rows columns"]]]:
     """For each sample the maps of its answers, over the patches of its picture.
 
@@ -211,8 +210,7 @@ def maps_of(
         inputs: of the samples.
         places: for each sample, where in its own logits the scores are that are explained, one or more.
         contender: the method.
-        seed: of chance, which draws for each sample by its key.
-        keys: of the samples.
+        seed: of chance, whose maps have each an order of its own.
 
     Raises:
         InputError: the patches form no grid.
@@ -225,10 +223,16 @@ def maps_of(
     for count, numbers in alike.items():
         targets = [target_of([places[number][turn] for number in numbers]) for turn in range(count)]
         some = repeated(inputs, len(places), torch.tensor(numbers))
-        for explanation in explained(subject, some, targets, contender, seed, [keys[number] for number in numbers]):
+        for explanation in explained(subject, some, targets, contender, seed):
             for number, grid in zip(numbers, _grids(explanation), strict=True):
                 maps[number].append(grid)
-    return maps
+    return _shuffled(maps, seed) if contender.method == CHANCE else maps
+
+
+def _shuffled(maps: list[list[np.ndarray]], seed: int) -> list[list[np.ndarray]]:
+    """One draw of chance for the whole batch, in another order for each map: so the published figures were measured."""
+    rng = np.random.default_rng(seed)
+    return [[rng.permutation(grid.ravel()).reshape(grid.shape) for grid in grids] for grids in maps]
 
 
 def _grids(explanation: Explanation) -> Float[np.ndarray, "batch rows columns"]:

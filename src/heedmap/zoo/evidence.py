@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from heedmap.errors import SampleError
 from heedmap.evaluate.answer import explained
 from heedmap.evaluate.harness.protocol import (
     PAPER,
@@ -66,7 +67,8 @@ def measure(
         done: called with the number of samples after each part.
 
     Returns:
-        ``samples`` looked at, and the facts of :meth:`KnownEvidence.findings`.
+        ``samples`` looked at, and the facts of :meth:`KnownEvidence.findings`; where there are any, ``refused``: method that
+        does not fit → why, and ``skipped``: sample that could not be measured → why.
 
     Raises:
         InputError: the model says nothing right of the first samples, or no method fits.
@@ -74,8 +76,11 @@ def measure(
     reader = first(subject, material, count)
     cross = crossed(subject, reader)
     methods = contenders((NOT_NORMALIZED, "fast") if cross else ("fast",), cross)
-    found, _, _ = measured(Plan(KnownEvidence(material), subject, reader, methods, count, part=AT_ONCE), done)
-    return {"samples": count, **found.facts}
+    plan = Plan(KnownEvidence(material), subject, reader, methods, count, part=AT_ONCE)
+    found, skipped, refused = measured(plan, done)
+    failed = {key: why for key, why in skipped.items() if why != WRONG}
+    left_out = {name: reasons for name, reasons in (("refused", refused), ("skipped", failed)) if reasons}
+    return {"samples": count, **found.facts, **left_out}
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class KnownEvidence:
         Beside the first contender stand the rows that need no model. Chance draws once for all samples, by the key of the
         first, which is its number.
         """
-        known = [sample for sample in samples if isinstance(sample, KnownSample)]
+        known = [_known(sample) for sample in samples]
         batch = right_ones(subject, self.material, [sample.made for sample in known])
         keys = [known[number].key for number in batch.numbers]
         rows: list[Row] = []
@@ -148,6 +153,14 @@ class KnownEvidence:
         known = {"right": len(answers), "answers": sum(answers.values()), "split": SPLIT, "seed": SEED}
         segments = {segment: _intervals(figures) for segment, figures in values.items()}
         return Findings(measures, facts={**known, "resamples": RESAMPLES, "segments": segments})
+
+
+def _known(sample: Sample) -> KnownSample:
+    if not isinstance(sample, KnownSample):
+        raise SampleError(
+            "its true evidence is not known; expected a sample of the zoo, as heedmap.zoo.dataset makes them"
+        )
+    return sample
 
 
 def _intervals(figures: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:

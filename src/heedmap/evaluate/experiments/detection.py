@@ -125,9 +125,8 @@ class Detection:
             return
         inputs = repeated(inputs, len(pictures), torch.tensor(numbers))
         places = [[(one.query, one.index) for one in kept[number]] for number in numbers]
-        keys = [pictures[number].sample.key for number in numbers]
         for contender in contenders:
-            maps = maps_of(subject, inputs, places, contender, seed, keys)
+            maps = maps_of(subject, inputs, places, contender, seed)
             for row, number in enumerate(numbers):
                 for one, grid in zip(kept[number], maps[row], strict=True):
                     yield _found_row(pictures[number], one, _unpadded(grid, inputs, row), contender.name)

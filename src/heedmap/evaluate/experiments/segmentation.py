@@ -98,10 +98,9 @@ class Segmentation:
             return [], skipped
         inputs = repeated(inputs, len(samples), torch.tensor(list(asked), device=logits.device))
         places = [[(one.index,) for one in own] for own in asked.values()]
-        keys = [samples[number].key for number in asked]
         found: list[Row] = []
         for contender in contenders:
-            maps = maps_of(subject, inputs, places, contender, seed, keys)
+            maps = maps_of(subject, inputs, places, contender, seed)
             for (number, labels), grids in zip(asked.items(), maps, strict=True):
                 names = {"sample": samples[number].key, "method": contender.name}
                 found += [{**names, **self._row(one, grid)} for one, grid in zip(labels, grids, strict=True)]

@@ -126,8 +126,8 @@ def _patches(segment: Segment, value: Tensor, keep: Tensor) -> Tensor:
             f"the picture's {keep.shape[1]} tokens are no grid over pixels of shape {tuple(value.shape)}; patches can only be "
             "masked in pixel_values (batch, channels, rows, columns)"
         )
-    cover = interpolate(keep.reshape(-1, 1, *segment.grid).float(), value.shape[-2:], mode="nearest-exact")
-    return value * cover.to(value.dtype)
+    rows, columns = value.shape[-2:]
+    return value * upsampled(keep.float(), segment.grid, (rows, columns), smooth=False)[:, None].to(value.dtype)
 
 
 def _sound(segment: Segment, value: Tensor, keep: Tensor) -> Tensor:
@@ -277,5 +277,5 @@ def upsampled(relevance: Tensor, grid: tuple[int, int], size: tuple[int, int], s
     """Relevance of patches as that of pixels, (batch, rows, columns): bilinear, or of each patch the same."""
     maps = relevance.unflatten(1, grid)[:, None]
     if smooth:
-        return torch.nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)[:, 0]
-    return torch.nn.functional.interpolate(maps, size, mode="nearest-exact")[:, 0]
+        return interpolate(maps, size, mode="bilinear", align_corners=False)[:, 0]
+    return interpolate(maps, size, mode="nearest-exact")[:, 0]
