@@ -199,9 +199,9 @@ def test_it_runs_into_a_folder_as_every_evaluation_does(tmp_path, lists):
     assert summary["skipped"]["count"] == 30 - lists["right"]
     rows = list(RunFolder(tmp_path / "run").rows(2))
     assert {row["method"] for row in rows} == {*FAST, EVEN}
-    for measure_ in summary["measures"]:
-        segment, figure = measure_["key"].split("/")
-        for row in measure_["rows"]:
+    for entry in summary["measures"]:
+        segment, figure = entry["key"].split("/")
+        for row in entry["rows"]:
             assert row["value"] == pytest.approx(lists["segments"][segment]["rows"][row["method"]][figure][0], abs=1e-4)
     assert "leaderboard" in (tmp_path / "run" / "report.html").read_text()
 

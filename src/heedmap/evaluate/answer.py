@@ -130,6 +130,17 @@ def _uniform(like: Float[Tensor, "batch tokens"], seeds: Sequence[Sequence[int]]
     return torch.from_numpy(np.stack(rows)).to(like.dtype)
 
 
+def inputs_of(subject: Any, samples: Sequence[Any], **more: Any) -> dict[str, Any]:
+    """What the model is called with for samples, each with ``inputs``, as one batch; ``more`` as for ``subject.inputs``."""
+    roles = samples[0].inputs
+    return subject.inputs(**{role: [sample.inputs[role] for sample in samples] for role in roles}, **more)
+
+
+def logits_of(subject: Any, inputs: Mapping[str, Any]) -> Float[Tensor, "rows classes"]:
+    """One forward pass of a classifier, or of a dual encoder: (pictures, texts)."""
+    return class_logits(output_of(subject.model, inputs), 2).float()
+
+
 def probabilities(subject: Any, logits: Float[Tensor, "rows classes"]) -> Float[Tensor, "rows classes"]:
     """Of each class; where the model says yes or no to each label, of a yes."""
     if getattr(subject.config, "problem_type", None) == MULTI:

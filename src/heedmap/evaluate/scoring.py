@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from heedmap.attention.forward import output_of
 from heedmap.datasets.answers import normalised
 from heedmap.datasets.sample import Answers, Match
 from heedmap.errors import SampleError
-from heedmap.evaluate.answer import MULTI, all_class_names, probabilities
+from heedmap.evaluate.answer import MULTI, all_class_names, logits_of, probabilities
 from heedmap.evaluate.metrics.words import plain, spellings
 from heedmap.evaluate.perturb.masking import repeated
-from heedmap.targets import ClassLogit, Similarity, Target, class_logits
+from heedmap.targets import ClassLogit, Similarity, Target
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -54,7 +53,7 @@ class AnswerScorer:
     def __init__(self, subject: Any, inputs: Mapping[str, Any], samples: Sequence[Sample], truth: bool) -> None:
         self._subject = subject
         self._many = getattr(subject.config, "problem_type", None) == MULTI
-        logits = self._logits(inputs)
+        logits = logits_of(subject, inputs)
         scores = [_scores(one, subject, logits.shape[-1]) for one in samples]
         self._scores = torch.stack(scores).to(logits.device)
         best = self._scores if truth or self._many else logits
@@ -65,15 +64,12 @@ class AnswerScorer:
         self, inputs: Mapping[str, Any], owners: Int[Tensor, " rows"]
     ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
         """See :class:`Scorer`."""
-        logits = self._logits(inputs)
+        logits = logits_of(self._subject, inputs)
         picked = self._picked[owners, None]
         probability = probabilities(self._subject, logits).gather(1, picked)[:, 0]
         if self._many:
             return (probability > 0.5).float(), probability
         return self._scores[owners].gather(1, logits.argmax(-1, keepdim=True))[:, 0], probability
-
-    def _logits(self, inputs: Mapping[str, Any]) -> Float[Tensor, "rows classes"]:
-        return class_logits(output_of(self._subject.model, inputs), 2).float()
 
 
 class MatchScorer:
@@ -114,18 +110,15 @@ class MatchScorer:
 
     def _by_text(self, inputs: Any, plain: Any, wrong: Any, place: Tensor) -> tuple[Tensor, Tensor]:
         """Changed texts beside the pictures as they are."""
-        similar = self._similar({**plain, **_joined(_words(inputs), wrong)})
+        similar = logits_of(self._subject, {**plain, **_joined(_words(inputs), wrong)})
         rows = torch.arange(len(place))
         return similar[place, rows], similar[:, len(place) :][place]
 
     def _by_image(self, inputs: Any, plain: Any, wrong: Any, place: Tensor) -> tuple[Tensor, Tensor]:
         """Changed pictures beside the texts as they are."""
-        similar = self._similar({**inputs, **_joined(_words(plain), wrong)})
+        similar = logits_of(self._subject, {**inputs, **_joined(_words(plain), wrong)})
         right = similar.shape[1] - len(next(iter(wrong.values())))
         return similar.gather(1, place[:, None])[:, 0], similar[:, right:]
-
-    def _similar(self, inputs: Mapping[str, Any]) -> Float[Tensor, "pictures texts"]:
-        return class_logits(output_of(self._subject.model, inputs), 2).float()
 
 
 def scorer_of(subject: Any, inputs: Mapping[str, Any], samples: Sequence[Sample], segment: str, truth: bool) -> Scorer:

@@ -13,7 +13,7 @@ import torch
 from heedmap.attention.forward import output_of
 from heedmap.datasets.sample import Found, Objects
 from heedmap.errors import InputError, OptionError, SampleError, TargetError
-from heedmap.evaluate.answer import maps_of, tried
+from heedmap.evaluate.answer import class_names, maps_of, tried
 from heedmap.evaluate.harness.protocol import Contender, Findings, Row
 from heedmap.evaluate.metrics.coco import encoded, found_measures
 from heedmap.evaluate.metrics.evidence import checked, cut, overlap, pointing, share, upsampled
@@ -160,8 +160,7 @@ def _probabilities(subject: Any, output: Any) -> tuple[Float[torch.Tensor, "batc
             f"{subject.name} gives no boxes; detection needs a detector with object queries: logits (batch, queries, "
             "classes) and pred_boxes. A classifier is measured by segmentation"
         )
-    own = subject.labels if subject.labels is not None else getattr(subject.config, "id2label", None) or {}
-    names = {int(index): str(name) for index, name in own.items()}
+    names = class_names(subject)
     try:
         none = no_object(logits, Context.of({}, subject.config, names), subject.name)
     except TargetError as error:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from heedmap.errors import InputError, OptionError
-from heedmap.evaluate.answer import explained
+from heedmap.evaluate.answer import explained, inputs_of
 from heedmap.evaluate.harness.protocol import Contender, Curve, Findings, Measure, Row, of_values
 from heedmap.evaluate.metrics.faithfulness import SIGNS, area, kept
 from heedmap.evaluate.perturb.masking import check_way, free_tokens, repeated, upsampled, without
@@ -127,8 +127,7 @@ class Perturbation:
         self, subject: Any, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row a sample, contender, segment, sign, step."""
-        roles = samples[0].inputs
-        inputs = subject.inputs(**{role: [sample.inputs[role] for sample in samples] for role in roles})
+        inputs = inputs_of(subject, samples)
         keys = [sample.key for sample in samples]
         found: list[Row] = []
         scorers = {name: scorer_of(subject, inputs, samples, name, self.truth) for name in self.segments}

@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from heedmap.attention.forward import output_of
 from heedmap.datasets.sample import Rationale
 from heedmap.errors import InputError, OptionError, SampleError
-from heedmap.evaluate.answer import class_names, explained, probabilities
-from heedmap.evaluate.harness.protocol import Contender, Curve, Findings, Measure, Row, of_values
+from heedmap.evaluate.answer import class_names, explained, logits_of, probabilities
+from heedmap.evaluate.harness.protocol import Contender, Curve, Findings, Measure, Row, by_method, of_values
 from heedmap.evaluate.metrics.words import (
     agreement,
     reasons,
@@ -30,7 +28,7 @@ from heedmap.evaluate.metrics.words import (
 )
 from heedmap.models.inputs import placed
 from heedmap.models.text import token_limit
-from heedmap.targets import ClassLogit, class_logits
+from heedmap.targets import ClassLogit
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -110,7 +108,7 @@ class Rationales:
             return [], skipped
         reader = _Reader(subject)
         inputs, offsets = reader.inputs([one.text for one in texts])
-        logits = _logits(subject, inputs)
+        logits = logits_of(subject, inputs)
         own = logits.argmax(-1).tolist()
         picked = [
             one.label if self.truth and one.label is not None else top for one, top in zip(texts, own, strict=True)
@@ -130,10 +128,7 @@ class Rationales:
 
     def findings(self, rows: Iterable[Row]) -> Findings:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: F1, precision and recall by k, and both AOPCs."""
-        table: dict[str, dict[str, Row]] = {}
-        for row in rows:
-            table.setdefault(row["method"], {})[row["sample"]] = row
-        methods = {name: [own[key] for key in sorted(own)] for name, own in table.items()}
+        methods = by_method(rows)
         first = next(iter(methods.values()), [])
         measures = [
             Measure(
@@ -259,13 +254,9 @@ class _Reader:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         for start in range(0, len(new), AT_ONCE):
             some = new[start : start + AT_ONCE]
-            found = probabilities(self._subject, _logits(self._subject, self.inputs(some)[0])).double().cpu().numpy()
+            found = probabilities(self._subject, logits_of(self._subject, self.inputs(some)[0])).double().cpu().numpy()
             self._known |= dict(zip(some, found, strict=True))
         return np.stack([self._known[text] for text in texts])
-
-
-def _logits(subject: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
-    return class_logits(output_of(subject.model, inputs), 2).float()
 
 
 def _facts(rows: Sequence[Row]) -> dict[str, Any]:

@@ -141,6 +141,14 @@ class Evaluation(Protocol):
         """What all rows of the run say. They come one by one from the run's files, and there may be millions."""
 
 
+def by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Contender's name → its rows, one a sample, in the order of the samples' keys."""
+    table: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        table.setdefault(row["method"], {})[row["sample"]] = row
+    return {name: [own[key] for key in sorted(own)] for name, own in table.items()}
+
+
 def of_values(values: Float[np.ndarray, " samples"]) -> Statistic:
     """The mean of the drawn samples' values; NaN ones do not count, and NaN where no other is drawn."""
 

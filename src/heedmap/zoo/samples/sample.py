@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from heedmap.attention.forward import output_of
-from heedmap.evaluate.answer import target_of
+from heedmap.evaluate.answer import inputs_of, target_of
 from heedmap.targets import Target
 
 if TYPE_CHECKING:
@@ -78,12 +78,6 @@ class ZooSample:
     begun: str | None = None
 
 
-def together(subject: Any, samples: Sequence[ZooSample], **more: Any) -> dict[str, Any]:
-    """What the model is called with for the samples as one batch."""
-    roles = samples[0].inputs
-    return subject.inputs(**{role: [sample.inputs[role] for sample in samples] for role in roles}, **more)
-
-
 @dataclass(frozen=True)
 class Material:
     """Samples for a model.
@@ -102,7 +96,7 @@ class Material:
     ask: Callable[[Any, Sequence[ZooSample], Any], list[list[Asked]]]
     shown: int = 0
     least: int = 1
-    inputs: Callable[[Any, Sequence[ZooSample]], dict[str, Any]] = together
+    inputs: Callable[[Any, Sequence[ZooSample]], dict[str, Any]] = inputs_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from heedmap.evaluate.answer import inputs_of
 from heedmap.zoo.dates import ISO, date_sample
 from heedmap.zoo.lists import list_sample
-from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample, together
+from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample
 
 
 def _date(index: int) -> ZooSample:
@@ -23,7 +24,7 @@ def _date_inputs(subject: Any, samples: Sequence[ZooSample]) -> dict[str, Any]:
     begun = subject.tokenizer([one.begun for one in samples], add_special_tokens=False, return_tensors="pt")
     ids = begun["input_ids"]
     start = ids.new_full((len(ids), 1), subject.config.decoder_start_token_id)
-    return together(subject, samples, decoder_input_ids=torch.cat([start, ids], 1))
+    return inputs_of(subject, samples, decoder_input_ids=torch.cat([start, ids], 1))
 
 
 def _date_asked(subject: Any, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
