@@ -22,7 +22,7 @@ from heedmap.evaluate.metrics import evidence
 from heedmap.evaluate.metrics.evidence import cut, overlap
 from heedmap.evaluate.metrics.statistics import interval
 from heedmap.zoo.dataset import first
-from heedmap.zoo.evidence import ABLATED, AT_ONCE, EVEN, PRIOR, KnownEvidence, _judge, measure
+from heedmap.zoo.evidence import ABLATED, AT_ONCE, EVEN, PRIOR, KnownEvidence, _judged, measure
 from heedmap.zoo.report import markdown, verdict
 from heedmap.zoo.samples import MATERIALS, Asked, Evidence
 from heedmap.zoo.samples.sample import right_ones
@@ -87,7 +87,7 @@ def test_a_missing_library_is_told(monkeypatch):
 
 
 def test_padding_does_not_count():
-    figures = _judge(np.array([0.0, 1.0]), None, None)(np.array([1.0, 3.0, 9.0, 9.0]))
+    figures = _judged(np.array([1.0, 3.0, 9.0, 9.0]), np.array([0.0, 1.0]), None, None)
     assert figures == pytest.approx({"share": 0.75, "pointing": 1.0, "overlap": np.nan}, nan_ok=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -180,18 +180,28 @@ def _figures(
     """(segment, row) → the figures of a sample, mean over its answers, each of which has a map."""
     sample, found = batch.samples[number], defaultdict(list)
     for asked, explanation in zip(batch.asked[number], maps, strict=False):
-        for name, judge in _judges(subject, sample, asked.evidence, explanation.segments):
-            relevance = explanation[name][number].double().numpy()
-            found[name, method].append(judge(relevance))
+        for name, weight in weights(subject, sample, asked.evidence, explanation.segments).items():
             grid = explanation.segments[name].grid
-            if references and grid is not None:
-                found[name, PRIOR].append(judge(centre_prior(grid).ravel()))
+            rows = {method: explanation[name][number].double().numpy()}
             if references:
-                found[name, EVEN].append(judge(np.ones(len(relevance))))
+                rows[EVEN] = np.ones(len(rows[method]))
+            if references and grid is not None:
+                rows[PRIOR] = centre_prior(grid).ravel()
+            for row, relevance in rows.items():
+                mask = asked.evidence.mask if name == "image" else None
+                found[name, row].append(_judged(relevance, weight, mask, grid))
     return {key: {f: float(np.mean([one[f] for one in own])) for f in FIGURES} for key, own in found.items()}
 
 
-Judge = Callable[[np.ndarray], "Figures"]
+def _judged(
+    relevance: np.ndarray, weight: np.ndarray, mask: np.ndarray | None, grid: tuple[int, int] | None
+) -> Figures:
+    """Figures of one map; what is longer than the evidence is padding. NaN: of pictures alone."""
+    own = relevance[: len(weight)]
+    figures = {"share": share(own, weight), "pointing": pointing(own, weight), "overlap": np.nan}
+    if mask is not None and grid is not None:
+        figures["overlap"] = overlap(cut(own.reshape(grid), mask.shape, "otsu"), mask)
+    return figures
 
 
 def weights(
@@ -206,22 +216,3 @@ def weights(
     if evidence.mask is not None:
         found["image"] = patch_evidence(evidence.mask, segments["image"].grid or (1, 1))
     return found
-
-
-def _judges(
-    subject: Any, sample: ZooSample, evidence: Evidence, segments: Mapping[str, Segment]
-) -> Iterator[tuple[str, Judge]]:
-    """For each segment that has true evidence, what makes figures of a sample's relevance there."""
-    for name, weight in weights(subject, sample, evidence, segments).items():
-        yield name, _judge(weight, evidence.mask if name == "image" else None, segments[name].grid)
-
-
-def _judge(weight: np.ndarray, mask: np.ndarray | None, grid: tuple[int, int] | None) -> Judge:
-    def judge(relevance: np.ndarray) -> Figures:
-        own = relevance[: len(weight)]  # the rest is padding
-        figures = {"share": share(own, weight), "pointing": pointing(own, weight), "overlap": np.nan}
-        if mask is not None and grid is not None:
-            figures["overlap"] = overlap(cut(own.reshape(grid), mask.shape, "otsu"), mask)
-        return figures
-
-    return judge

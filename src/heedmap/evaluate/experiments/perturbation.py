@@ -42,22 +42,21 @@ class Preset:
     """How a kind of model is perturbed.
 
     Attributes:
-        about: where it is from.
         steps: segment's name → per cent of its tokens that are gone at each step.
         pixels: whether pictures lose pixels one by one, by the map scaled up, or whole patches.
     """
 
-    about: str
     steps: Mapping[str, Sequence[int]]
     pixels: bool = False
 
 
 PRESETS = {
-    "lxmert": Preset("the authors' for LXMERT", {"text": VQA, "boxes": VQA}),
-    "visualbert": Preset("the authors' for VisualBERT", {"text": VQA, "boxes": CROWDED}),
-    "vit": Preset("the authors' for ViT: 10 to 90 % of the pixels", {"image": PIXELS}, pixels=True),
-    "tenths": Preset("steps of a tenth, of whole patches", {name: TENTHS for name in ("text", "image", "boxes")}),
+    "lxmert": Preset({"text": VQA, "boxes": VQA}),
+    "visualbert": Preset({"text": VQA, "boxes": CROWDED}),
+    "vit": Preset({"image": PIXELS}, pixels=True),
+    "tenths": Preset({name: TENTHS for name in ("text", "image", "boxes")}),
 }
+"""Name → the authors' for LXMERT, VisualBERT and ViT; steps of a tenth, of whole patches."""
 
 FAMILIES = {"lxmert": "lxmert", "visual_bert": "visualbert", "vit": "vit", "deit": "vit"}
 """``model_type`` of a configuration → its preset; ``tenths`` for all others."""

@@ -159,17 +159,6 @@ def removed(percent: int, tokens: int) -> int:
     return int(Fraction(percent, 100) * tokens)
 
 
-def order(relevance: Float[np.ndarray, " tokens"], key: str, seed: int) -> np.ndarray:
-    """Indices from the most to the least relevant; equally relevant ones in an order drawn for the sample.
-
-    Args:
-        relevance: one number a token.
-        key: of the sample.
-        seed: of the run.
-    """
-    return ranked(relevance, [seed, zlib.crc32(key.encode())])
-
-
 def kept(
     relevance: Float[np.ndarray, " tokens"],
     free: Bool[np.ndarray, " tokens"],
@@ -179,16 +168,18 @@ def kept(
 ) -> Bool[np.ndarray, "signs steps tokens"]:
     """Which tokens are there at each step, most relevant gone first (0) and least relevant gone first (1).
 
-    The second order is the first one reversed. Where all that may be removed is removed, both are the same.
+    Equally relevant ones go in an order drawn for the sample. The second order is the first one reversed. Where all that may
+    be removed is removed, both are the same.
 
     Args:
         relevance: one number a token.
         free: which tokens may be removed.
         steps: per cent of the free tokens that are gone.
-        key: of the sample; ``seed``: of the run; see :func:`order`.
+        key: of the sample.
+        seed: of the run.
     """
     places = np.flatnonzero(free)
-    ordered = places[order(relevance[places], key, seed)]
+    ordered = places[ranked(relevance[places], [seed, zlib.crc32(key.encode())])]
     return without_first(ordered, [removed(percent, len(ordered)) for percent in steps], len(relevance))
 
 
