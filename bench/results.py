@@ -20,7 +20,7 @@ from typing import Any
 
 from heedmap.errors import HeedmapError
 from heedmap.evaluate.harness.folder import SUMMARY, RunFolder, read_summary
-from heedmap.evaluate.harness.page import verdict
+from heedmap.evaluate.harness.page import row_of, verdict
 from heedmap.packaged import fetch
 from heedmap.zoo.recipes import ZOO
 from heedmap.zoo.train import trained
@@ -302,8 +302,8 @@ def _against(row: Mapping[str, Any], measure: Mapping[str, Any]) -> str:
 
 
 def _cell(name: str, measure: Mapping[str, Any]) -> str:
-    row = next((one for one in measure["rows"] if one["method"] == name), None)
-    if row is None or row["value"] is None:
+    row = row_of(name, measure)
+    if row is None:
         return "–"
     mark = {"better": " ▲", "worse": " ▼", "": ""}[verdict(row, measure)]
     value = f"**{row['value']:.3f}**" if row["value"] == measure["rows"][0]["value"] else f"{row['value']:.3f}"

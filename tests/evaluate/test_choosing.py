@@ -13,7 +13,7 @@ from heedmap.cli.choosing import table
 from heedmap.cli.main import app
 from heedmap.errors import InputError
 from heedmap.evaluate.experiments.comparing import compare
-from heedmap.evaluate.harness.contenders import contenders
+from heedmap.evaluate.harness.protocol import contenders
 from heedmap.evaluate.metrics.faithfulness import spearman
 from heedmap.zoo import world
 

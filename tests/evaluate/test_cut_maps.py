@@ -8,9 +8,20 @@ import torch
 from sklearn.metrics import accuracy_score, jaccard_score
 
 from heedmap.errors import MissingLibraryError, SampleError
-from heedmap.evaluate.metrics.evidence import patch_evidence, pointing, share
-from heedmap.evaluate.metrics.masks import AREAS, CUTS, areas, average_precision, checked, cut, overlap, upsampled
-from heedmap.evaluate.metrics.spelling import listed, meant, plain
+from heedmap.evaluate.metrics.evidence import (
+    AREAS,
+    CUTS,
+    areas,
+    average_precision,
+    checked,
+    cut,
+    overlap,
+    patch_evidence,
+    pointing,
+    share,
+    upsampled,
+)
+from heedmap.evaluate.metrics.words import listed, meant, plain
 
 EVERYWHERE = np.ones((96, 96), dtype=bool)
 CORNER = np.zeros((96, 96), dtype=bool)

@@ -254,7 +254,9 @@ def test_a_perfect_map_is_a_perfect_mask(samples, subject, monkeypatch):
     sample = samples[0]
     one = sample.truth.objects[0]
     monkeypatch.setattr(
-        detection, "maps_of", lambda s, i, places, c, seed: [[one.mask.astype(float) for _ in own] for own in places]
+        detection,
+        "maps_of",
+        lambda s, i, places, c, seed: [[one.mask.astype(float) for _ in own] for own in places],
     )
     own = [
         row for row in _of(Detection().rows(subject, [sample], [RANDOM], 0)[0], "random") if row["label"] == one.label

@@ -9,10 +9,9 @@ import torch
 
 import heedmap
 from heedmap.errors import InputError
-from heedmap.evaluate.answer import held
+from heedmap.evaluate.answer import held, inputs_of
 from heedmap.evaluate.perturb.masking import filling, free_tokens, masked, real_tokens, repeated, spread
 from heedmap.zoo.samples import MATERIALS
-from heedmap.zoo.samples.sample import together
 
 MODELS = sorted(MATERIALS)
 
@@ -25,7 +24,7 @@ def explained():
     def of(name):
         if name not in found:
             subject = heedmap.load(f"zoo/{name}")
-            inputs = together(subject, [MATERIALS[name].make(index) for index in range(2)])
+            inputs = inputs_of(subject, [MATERIALS[name].make(index) for index in range(2)])
             found[name] = subject, inputs, heedmap.explain(subject, inputs, method="random")
         return found[name]
 

@@ -8,9 +8,8 @@ import heedmap
 from heedmap.datasets.sample import Answers, Match, Region, Sample
 from heedmap.errors import InputError, OptionError, SampleError
 from heedmap.evaluate.experiments.perturbation import Perturbation
-from heedmap.evaluate.harness.contenders import contender
-from heedmap.evaluate.perturb.masking import repeated
-from heedmap.evaluate.perturb.removal import without
+from heedmap.evaluate.harness.protocol import contender
+from heedmap.evaluate.perturb.masking import repeated, without
 from heedmap.evaluate.scoring import AnswerScorer, MatchScorer
 from heedmap.targets import class_logits
 from heedmap.zoo.dataset import answered

@@ -4,16 +4,16 @@ import pytest
 import torch
 
 import heedmap
-from heedmap.evaluate.perturb.randomisation import blocks, cascade
+from heedmap.evaluate.answer import inputs_of
+from heedmap.evaluate.perturb.randomness import blocks, cascade
 from heedmap.zoo.samples import MATERIALS
-from heedmap.zoo.samples.sample import together
 
 MODELS = sorted(MATERIALS)
 
 
 def prepared(name):
     subject = heedmap.load(f"zoo/{name}")
-    return subject, together(subject, [MATERIALS[name].make(0)])
+    return subject, inputs_of(subject, [MATERIALS[name].make(0)])
 
 
 def state(model):

@@ -8,8 +8,7 @@ from torch import Tensor
 import heedmap
 from heedmap import Explanation
 from heedmap.errors import InputError
-from heedmap.evaluate.perturb.masking import free_tokens, repeated
-from heedmap.evaluate.perturb.removal import upsampled, without
+from heedmap.evaluate.perturb.masking import free_tokens, repeated, upsampled, without
 from heedmap.targets import class_logits
 from heedmap.zoo.samples import MATERIALS
 

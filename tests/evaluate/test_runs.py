@@ -15,8 +15,8 @@ import heedmap
 from heedmap.datasets.sample import Sample
 from heedmap.errors import FileFormatError, InputError, OptionError, OutputError, SampleError
 from heedmap.evaluate.experiments.perturbation import Perturbation
-from heedmap.evaluate.harness.contenders import contender, contenders, crossed
 from heedmap.evaluate.harness.folder import RunFolder, read_summary
+from heedmap.evaluate.harness.protocol import contender, contenders, crossed
 from heedmap.evaluate.harness.run import Plan, fingerprint, run
 from heedmap.zoo.dataset import ZooSamples, answered
 

@@ -9,13 +9,13 @@ import torch
 import heedmap
 from heedmap.datasets.sample import Answers, Sample
 from heedmap.errors import InputError, OptionError
+from heedmap.evaluate.answer import inputs_of
 from heedmap.evaluate.experiments.sanity import PARTS, Sanity
 from heedmap.evaluate.harness.protocol import Contender
-from heedmap.evaluate.perturb.noise import noisy
+from heedmap.evaluate.perturb.randomness import noisy
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
 from heedmap.zoo.samples import MATERIALS
-from heedmap.zoo.samples.sample import together
 
 GENERIC, RAW, CHANCE = (Contender(name, name) for name in ("generic", "raw_attention", "random"))
 
@@ -51,7 +51,7 @@ def test_every_shipped_model_is_measured(name):
     found, _ = evaluation.rows(subject, samples(name), [GENERIC, CHANCE], 7)
     assert all(torch.equal(p, before[n]) for n, p in subject.model.named_parameters())
     segments = {row["segment"] for row in found}
-    assert segments == {"text", "image", "boxes"} & set(heedmap.explain(subject, inputs_of(subject, name)).segments)
+    assert segments == {"text", "image", "boxes"} & set(heedmap.explain(subject, first_of(subject, name)).segments)
     assert len(found) == 2 * 2 * len(segments)
     for row in found:
         assert len(row["correlation"]) == len(row["correlation_abs"]) == len(json.loads(row["blocks"])) == 2
@@ -71,8 +71,8 @@ def test_every_shipped_model_is_measured(name):
     assert all("random" in own for own in facts["unchanged"].values())
 
 
-def inputs_of(subject, name):
-    return together(subject, [MATERIALS[name].make(0)])
+def first_of(subject, name):
+    return inputs_of(subject, [MATERIALS[name].make(0)])
 
 
 def test_a_map_of_the_input_alone_is_exposed(brightness):
@@ -142,7 +142,7 @@ def test_findings_are_the_same_in_any_order():
 
 def test_noise_is_small_and_leaves_no_hook():
     subject = heedmap.load("zoo/lxmert-shapes")
-    inputs = inputs_of(subject, "lxmert-shapes")
+    inputs = first_of(subject, "lxmert-shapes")
     with noisy(subject, inputs, 0.1, ["0"], 3) as given:
         noise = given["visual_feats"] - inputs["visual_feats"]
         assert 0.09 < float(noise.abs().max() / inputs["visual_feats"].std()) <= 0.1001

@@ -11,13 +11,12 @@ from transformers import CLIPImageProcessor
 import heedmap
 from heedmap.datasets.sample import Answers, Found, Objects, Region, Sample
 from heedmap.errors import InputError, OptionError
+from heedmap.evaluate.answer import seen_mask
 from heedmap.evaluate.experiments import segmentation
 from heedmap.evaluate.experiments.segmentation import Segmentation
 from heedmap.evaluate.harness.protocol import Contender
 from heedmap.evaluate.harness.run import Plan, run
-from heedmap.evaluate.metrics.evidence import patch_evidence
-from heedmap.evaluate.metrics.masks import AREAS
-from heedmap.evaluate.seen import seen_mask
+from heedmap.evaluate.metrics.evidence import AREAS, patch_evidence
 from heedmap.models.processors import Processors
 from heedmap.zoo.dataset import shown
 from heedmap.zoo.world import SPLITS

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from heedmap.evaluate.harness.protocol import Curve, Measure, of_values
-from heedmap.evaluate.metrics.statistics import figures, lines, ranks
+from heedmap.evaluate.metrics.statistics import Curve, Measure, figures, lines, of_values, ranks
 
 
 def _measure(values: dict[str, np.ndarray], higher: bool = True) -> Measure:

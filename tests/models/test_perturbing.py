@@ -7,7 +7,7 @@ import pytest
 from heedmap.datasets.sample import Answers, Sample
 from heedmap.errors import HeedmapError
 from heedmap.evaluate.experiments.perturbation import Perturbation
-from heedmap.evaluate.harness.contenders import contender
+from heedmap.evaluate.harness.protocol import contender
 from heedmap.evaluate.harness.run import Plan, run
 from heedmap.models import load
 

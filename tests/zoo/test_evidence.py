@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,17 @@ from typer.testing import CliRunner
 import heedmap
 from heedmap.cli.evidence import read_figures
 from heedmap.cli.main import app
-from heedmap.errors import InputError, MissingLibraryError
+from heedmap.datasets.sample import Answers, Sample
+from heedmap.errors import InputError, MissingLibraryError, SampleError
+from heedmap.evaluate.answer import explained
+from heedmap.evaluate.harness.folder import RunFolder, read_summary
+from heedmap.evaluate.harness.protocol import FAST, contenders
+from heedmap.evaluate.harness.run import Plan, run
 from heedmap.evaluate.metrics import evidence
-from heedmap.evaluate.metrics.masks import cut, overlap
-from heedmap.zoo.evidence import ABLATED, CHANCE, MEASURED, PRIOR, _judge, measure
+from heedmap.evaluate.metrics.evidence import cut, overlap
+from heedmap.evaluate.metrics.statistics import interval
+from heedmap.zoo.dataset import first
+from heedmap.zoo.evidence import ABLATED, AT_ONCE, EVEN, PRIOR, KnownEvidence, _judged, measure
 from heedmap.zoo.report import markdown, verdict
 from heedmap.zoo.samples import MATERIALS, Asked, Evidence
 from heedmap.zoo.samples.sample import right_ones
@@ -79,8 +87,8 @@ def test_a_missing_library_is_told(monkeypatch):
 
 
 def test_padding_does_not_count():
-    figures = _judge(np.array([0.0, 1.0]), None, None)(np.array([1.0, 3.0, 9.0, 9.0]))
-    assert figures == {"share": 0.75, "pointing": 1.0}
+    figures = _judged(np.array([1.0, 3.0, 9.0, 9.0]), np.array([0.0, 1.0]), None, None)
+    assert figures == pytest.approx({"share": 0.75, "pointing": 1.0, "overlap": np.nan}, nan_ok=True)
 
 
 def test_the_prior_is_highest_in_the_middle_and_the_same_on_all_sides():
@@ -104,21 +112,21 @@ def test_words_are_found_by_their_characters():
 
 def test_the_interval_is_the_same_each_time_and_holds_the_mean():
     values = np.random.default_rng(3).random(80)
-    mean, low, high = evidence.interval(values)
-    assert evidence.interval(values) == (mean, low, high)
-    assert evidence.interval(values, seed=1) != (mean, low, high)
+    mean, low, high = interval(values)
+    assert interval(values) == (mean, low, high)
+    assert interval(values, seed=1) != (mean, low, high)
     assert mean == pytest.approx(values.mean())
     assert low < mean < high
     assert high - low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(80), rel=0.15)
 
 
 def test_equal_values_have_no_spread():
-    assert evidence.interval(np.full(9, 0.25)) == (0.25, 0.25, 0.25)
+    assert interval(np.full(9, 0.25)) == (0.25, 0.25, 0.25)
 
 
 def test_no_values_are_told():
     with pytest.raises(InputError, match="more samples"):
-        evidence.interval(np.zeros(0))
+        interval(np.zeros(0))
 
 
 # -- on the shipped models -------------------------------------------------------------------------------------------
@@ -131,7 +139,7 @@ def lists():
 
 def test_every_method_is_measured(lists):
     rows = lists["segments"]["text"]["rows"]
-    assert list(rows) == [*MEASURED, CHANCE]
+    assert list(rows) == [*FAST, EVEN]
     assert lists["samples"] == 30
     assert lists["right"] == lists["answers"] == lists["segments"]["text"]["samples"] <= 30
     assert all(low <= mean <= high for row in rows.values() for mean, low, high in row.values())
@@ -140,14 +148,14 @@ def test_every_method_is_measured(lists):
 def test_the_models_own_methods_beat_chance(lists):
     rows = lists["segments"]["text"]["rows"]
     for method in ("generic", "raw_attention", "rollout"):
-        assert rows[method]["share"][1] > rows[CHANCE]["share"][2]
+        assert rows[method]["share"][1] > rows[EVEN]["share"][2]
         assert rows[method]["pointing"][1] > rows["random"]["pointing"][2]
 
 
 def test_chance_is_the_share_of_the_tokens(lists):
     samples = [MATERIALS["gpt-lists"].make(index) for index in range(30)]
     shares = [2 / len(sample.inputs["text"].split()) for sample in samples]
-    assert lists["segments"]["text"]["rows"][CHANCE]["share"][0] == pytest.approx(np.mean(shares), abs=1e-3)
+    assert lists["segments"]["text"]["rows"][EVEN]["share"][0] == pytest.approx(np.mean(shares), abs=1e-3)
 
 
 def test_a_batch_has_the_figures_of_its_samples_one_by_one(monkeypatch):
@@ -156,7 +164,7 @@ def test_a_batch_has_the_figures_of_its_samples_one_by_one(monkeypatch):
     monkeypatch.setattr("heedmap.zoo.evidence.AT_ONCE", 1)
     alone = measure(subject, material, 4)
     assert ABLATED in alone["segments"]["text"]["rows"]
-    for method in {*MEASURED, ABLATED} - {"random"}:
+    for method in {*FAST, ABLATED} - {"random"}:
         rows = [found["segments"]["text"]["rows"][method]["share"] for found in (together, alone)]
         assert rows[0] == pytest.approx(rows[1], abs=2e-4)
 
@@ -167,6 +175,7 @@ def test_only_right_answers_are_explained(monkeypatch):
     object.__setattr__(samples[1], "answer", "red")
     batch = right_ones(subject, material, samples)
     assert batch.samples == [samples[0], samples[2], samples[3]]
+    assert batch.numbers == [0, 2, 3]
     assert len(batch.inputs["input_ids"]) == len(batch.asked) == 3
 
 
@@ -174,9 +183,55 @@ def test_a_sample_with_fewer_answers_repeats_its_last():
     subject, material = heedmap.load("zoo/bart-dates"), MATERIALS["bart-dates"]
     batch = right_ones(subject, material, [material.make(index) for index in range(2)])
     short = [batch.asked[0], batch.asked[1][:1]]
-    assert len(type(batch)(batch.samples, short, batch.inputs).targets()) == 3
+    assert len(replace(batch, asked=short).targets()) == 3
     assert isinstance(short[0][0], Asked)
     assert isinstance(short[0][0].evidence, Evidence)
+
+
+def test_it_runs_into_a_folder_as_every_evaluation_does(tmp_path, lists):
+    subject, material = heedmap.load("zoo/gpt-lists"), MATERIALS["gpt-lists"]
+    plan = Plan(
+        KnownEvidence(material), subject, first(subject, material, 30), contenders(("fast",), False), 30, part=AT_ONCE
+    )
+    summary = run(plan, tmp_path / "run")
+    assert {"samples": 30, **summary["facts"]} == lists
+    assert read_summary(tmp_path / "run") == summary
+    assert summary["skipped"]["count"] == 30 - lists["right"]
+    rows = list(RunFolder(tmp_path / "run").rows(2))
+    assert {row["method"] for row in rows} == {*FAST, EVEN}
+    for entry in summary["measures"]:
+        segment, figure = entry["key"].split("/")
+        for row in entry["rows"]:
+            assert row["value"] == pytest.approx(lists["segments"][segment]["rows"][row["method"]][figure][0], abs=1e-4)
+    assert "leaderboard" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_what_a_model_never_says_rightly_is_told(monkeypatch):
+    subject, material = heedmap.load("zoo/gpt-lists"), MATERIALS["gpt-lists"]
+    never = replace(material, ask=lambda subject, samples, output: [[] for _ in samples])
+    with pytest.raises(InputError, match="says nothing right of it"):
+        measure(subject, never, 3)
+
+
+def test_samples_without_known_evidence_are_told():
+    subject, material = heedmap.load("zoo/gpt-lists"), MATERIALS["gpt-lists"]
+    samples = [Sample("a", {"text": "dog red ? dog"}, Answers({"red": 1.0}))]
+    with pytest.raises(SampleError, match="true evidence is not known"):
+        KnownEvidence(material).rows(subject, samples, contenders((), False), 0)
+
+
+def test_a_method_that_does_not_fit_is_told(monkeypatch):
+    subject, material = heedmap.load("zoo/gpt-lists"), MATERIALS["gpt-lists"]
+
+    def refuse(subject, inputs, target, contender, seed):
+        if contender.method == "rollout":
+            raise InputError("it does not fit")
+        return explained(subject, inputs, target, contender, seed)
+
+    monkeypatch.setattr("heedmap.zoo.evidence.explained", refuse)
+    found = measure(subject, material, 3)
+    assert found["refused"] == {"rollout": "it does not fit"}
+    assert list(found["segments"]["text"]["rows"]) == [*(name for name in FAST if name != "rollout"), EVEN]
 
 
 # -- the command and the page ----------------------------------------------------------------------------------------
@@ -190,7 +245,7 @@ def test_figures_are_printed_written_and_kept(tmp_path):
     out, page = tmp_path / "figures.json", tmp_path / "zoo.md"
     done = invoke("gpt-lists", "--samples", 3, "--out", out)
     assert done.exit_code == 0, done.output
-    assert all(method in done.stdout for method in MEASURED)
+    assert all(method in done.stdout for method in FAST)
     first = json.loads(out.read_text())["models"]
     assert list(first) == ["gpt-lists"]
     assert invoke("zoo/bart-dates", "--samples", 2, "--out", out, "--markdown", page).exit_code == 0
@@ -224,10 +279,10 @@ def test_the_page_says_where_the_papers_method_does_not_win():
 def test_a_model_that_sees_is_measured_beside_the_prior(subjects):
     figures = measure(subjects["vit-shapes"], MATERIALS["vit-shapes"], 6)
     rows = figures["segments"]["image"]["rows"]
-    assert list(rows) == [*MEASURED, PRIOR, CHANCE]
+    assert list(rows) == [*FAST, PRIOR, EVEN]
     assert figures["answers"] > figures["right"] == 6
     assert set(rows[PRIOR]) == {"share", "pointing", "overlap"}
-    assert rows[CHANCE]["share"] == rows[CHANCE]["overlap"]
+    assert rows[EVEN]["share"] == rows[EVEN]["overlap"]
 
 
 @pytest.mark.parametrize(

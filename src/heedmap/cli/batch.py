@@ -21,6 +21,7 @@ from heedmap.errors import HeedmapError, InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
+    from heedmap.models.model import Model
 
 AHEAD = 8
 """So many batches of inputs are read at once, to find some of one size."""
@@ -129,7 +130,7 @@ class Item:
 class _Run:
     """One command at work."""
 
-    def __init__(self, job: BatchJob, subject: Any) -> None:
+    def __init__(self, job: BatchJob, subject: Model) -> None:
         from heedmap.evaluate.harness.run import fingerprint
 
         self.job, self.subject = job, subject

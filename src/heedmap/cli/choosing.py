@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from heedmap.evaluate.experiments.comparing import Comparison
     from heedmap.evaluate.metrics.ranking import Recommendation
+    from heedmap.models.model import Model
 
 COMPARED = ("generic", "rollout", "raw_attention", "attn_lrp")
 """What is compared where no method is named."""
@@ -77,7 +78,7 @@ class RecommendOptions:
 def compare(*, inputs: OneInput, target: TargetOption = None, options: CompareOptions, model: ModelOptions) -> None:
     """Explain one answer by several methods, side by side, and ask the model which of them says what it does."""
     from heedmap.evaluate.experiments.comparing import compare as run
-    from heedmap.evaluate.harness.contenders import contenders
+    from heedmap.evaluate.harness.protocol import contenders
 
     out = options.out
     check_out(out, (*PICTURES, ".html", ".json"), options.show)
@@ -120,7 +121,7 @@ def recommend(
 ) -> None:
     """Say which method to trust on this model, by a few tests on a few of its inputs."""
     from heedmap.evaluate.experiments.recommend import recommend as run
-    from heedmap.evaluate.harness.contenders import contenders
+    from heedmap.evaluate.harness.protocol import contenders
 
     out = options.out
     check_out(out, (".md", ".json"))
@@ -186,7 +187,7 @@ def legend() -> list[str]:
     return [f"  {name}: {about}" for name, about in FIGURES.items()]
 
 
-def _file(kind: str, comparison: Comparison, subject: Any, given: Mapping[str, Any], *, shared: bool) -> bytes:
+def _file(kind: str, comparison: Comparison, subject: Model, given: Mapping[str, Any], *, shared: bool) -> bytes:
     if kind == ".json":
         return (json.dumps(comparison.to_dict(), indent=1) + "\n").encode()
     if kind in PICTURES:
@@ -194,7 +195,7 @@ def _file(kind: str, comparison: Comparison, subject: Any, given: Mapping[str, A
     return _page(comparison, subject.name, _figure(comparison, subject, given, "png", shared)).encode()
 
 
-def _figure(comparison: Comparison, subject: Any, given: Mapping[str, Any], kind: str, shared: bool) -> bytes:
+def _figure(comparison: Comparison, subject: Model, given: Mapping[str, Any], kind: str, shared: bool) -> bytes:
     from heedmap.render.side_by_side import side_by_side
 
     picture, without = drawn_on(subject, given)
@@ -240,7 +241,7 @@ def _inputs(inputs: ManyInputs) -> list[dict[str, Any]]:
     return [{role: value for role, value in given.items() if value is not None} for given in read]
 
 
-def _drawn(subject: Any, source: DataOptions, seed: int) -> list[Mapping[str, Any]]:
+def _drawn(subject: Model, source: DataOptions, seed: int) -> list[Mapping[str, Any]]:
     """Inputs of a data set, or of the zoo's own world, drawn by the seed."""
     import numpy as np
 

@@ -9,7 +9,7 @@ from heedmap.models.shipped import PREFIX, shipped
 
 LIBRARIES = ("timm/", "open_clip/")
 GROUPS = ("fast", "ablations", "all")
-"""Names for several methods at once, see ``heedmap.evaluate.harness.contenders``."""
+"""Names for several methods at once, see ``heedmap.evaluate.harness.protocol``."""
 
 
 def choices(*words: str) -> Callable[[str], list[str]]:

@@ -15,6 +15,7 @@ from heedmap.cli.options import ExperimentOptions, RationaleOptions, RunOptions
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Reader
     from heedmap.evaluate.harness.protocol import Evaluation
+    from heedmap.models.model import Model
 
 TruthOption = Annotated[bool, typer.Option("--truth", help="Explain the right answer, not the model's own.")]
 
@@ -140,7 +141,7 @@ def sanity(
 
 def _measure(
     evaluation: Evaluation,
-    subject: Any,
+    subject: Model,
     options: ExperimentOptions,
     run: RunOptions,
     own: Callable[[Any], Reader] | None = None,

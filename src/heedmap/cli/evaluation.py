@@ -14,6 +14,7 @@ from heedmap.cli.command import INTERRUPTED, fail, progress_bar
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Reader
     from heedmap.evaluate.harness.protocol import Evaluation
+    from heedmap.models.model import Model
 
 WIDE = 160
 """Columns of a table that no terminal shows."""
@@ -46,7 +47,7 @@ def opened(data: str | None, files: list[str] | None, own: Callable[[], Reader] 
 
 def conclude(
     evaluation: Evaluation,
-    subject: Any,
+    subject: Model,
     reader: Reader,
     methods: list[str] | None,
     samples: int,
@@ -56,7 +57,7 @@ def conclude(
     as_json: bool,
 ) -> None:
     """Run the evaluation into ``out`` and print what it found."""
-    from heedmap.evaluate.harness.contenders import contenders, crossed
+    from heedmap.evaluate.harness.protocol import contenders, crossed
     from heedmap.evaluate.harness.run import Plan, run
 
     chosen = contenders(methods or (), crossed(subject, reader))
@@ -73,7 +74,7 @@ def conclude(
         return
     from rich.console import Console
 
-    from heedmap.evaluate.harness.table import leaderboard, notes
+    from heedmap.evaluate.harness.page import leaderboard, notes
 
     console = Console(highlight=False)
     console.print(leaderboard(summary), width=None if console.is_terminal else WIDE)

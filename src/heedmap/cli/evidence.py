@@ -83,6 +83,8 @@ def _print(console: Any, name: str, figures: dict[str, Any]) -> None:
     from heedmap.zoo.report import FIGURES, tables, verdict
 
     console.print(f"zoo/{name}: {figures['right']} of {figures['samples']} samples answered rightly")
+    for what, why in (figures.get("refused", {}) | figures.get("skipped", {})).items():
+        console.print(f"left out: {what}: {why}", soft_wrap=True, markup=False)
     for table in tables(name, figures):
         console.print(table)
     for entry in figures["segments"].values():

@@ -17,6 +17,7 @@ from heedmap.errors import InputError
 from heedmap.methods.written import json_or_text
 
 if TYPE_CHECKING:
+    from heedmap.models.model import Model
     from heedmap.picture import Picture
 
 ROLES = ("text", "image", "boxes", "audio")
@@ -120,7 +121,7 @@ def read_inputs(
     }
 
 
-def drawn_on(subject: Any, inputs: Mapping[str, Any]) -> tuple[Picture | None, str]:
+def drawn_on(subject: Model, inputs: Mapping[str, Any]) -> tuple[Picture | None, str]:
     """The picture that a map is drawn on, and why there is none where there should be one."""
     image, boxes = inputs["image"], inputs["boxes"]
     if image is None and (boxes is None or "boxes" not in boxes):

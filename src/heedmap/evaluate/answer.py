@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from heedmap.attention import forward
+from heedmap.attention.forward import output_of
 from heedmap.engine import explain
+from heedmap.errors import InputError
+from heedmap.evaluate.perturb.masking import repeated
+from heedmap.methods.cards import CHANCE
 from heedmap.targets import Function, Similarity, Target, as_target, class_logits
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
     from heedmap.evaluate.harness.protocol import Contender
+    from heedmap.explanation import Explanation
+    from heedmap.models.model import Model
 
 MULTI = "multi_label_classification"
 """``problem_type`` of a model that says yes or no to each label."""
 LEAST = 1e-6
 """A score nearer to 0 is no measure of others."""
+SIDE = 64
+"""Of the grey picture that a model is tried on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +44,7 @@ class Answer:
         scores: the target's value for the batch as it is, (batch,).
     """
 
-    subject: Any
+    subject: Model
     target: Target
     places: Int[Tensor, " batch"] | None
     scores: Float[Tensor, " batch"]
@@ -49,7 +58,7 @@ class Answer:
             inputs: with one row for each of ``owners``, changed but of the same shape.
             owners: for each row the number of the sample in the batch that it was made of.
         """
-        output = output_of(self.subject, inputs)
+        output = output_of(self.subject.model, inputs)
         owners = owners.to(self.scores.device)
         if self.places is None:
             values = self.target.choose(output, self.subject.context(inputs)).values
@@ -61,14 +70,14 @@ class Answer:
         return probabilities(self.subject, own)[rows, places % classes]
 
 
-def held(subject: Any, inputs: Mapping[str, Any], target: Any = None) -> Answer:
+def held(subject: Model, inputs: Mapping[str, Any], target: Any = None) -> Answer:
     """What ``subject`` says of ``inputs``, by ``target`` (as for :func:`heedmap.explain`; None: its own default).
 
     Raises:
         TargetError: the target does not fit the output.
     """
     wanted = as_target(subject.resolve_target(target, inputs))
-    output = output_of(subject, inputs)
+    output = output_of(subject.model, inputs)
     chosen = wanted.choose(output, subject.context(inputs))
     scores = chosen.values.detach().float()
     if chosen.again is None:
@@ -78,31 +87,74 @@ def held(subject: Any, inputs: Mapping[str, Any], target: Any = None) -> Answer:
     return Answer(subject, Function(chosen.again), chosen.again(numbers), scores)  # it takes numbers as it takes logits
 
 
-def explained(subject: Any, inputs: Mapping[str, Any], target: Any, contender: Contender, seed: int) -> Any:
-    """The contender's explanation of a batch, for a list of targets a list; ``random`` draws by the seed."""
-    options = {"seed": seed} if contender.method == "random" else {}
-    return explain(subject, inputs, target=target, method=contender.method, **{**options, **contender.options})
+def explained(
+    subject: Model,
+    inputs: Mapping[str, Any],
+    target: Any,
+    contender: Contender,
+    seed: int,
+    keys: Sequence[str] | None = None,
+) -> Any:
+    """The contender's explanation of a batch, for a list of targets a list.
+
+    Args:
+        subject: the model.
+        inputs: what it is called with.
+        target: as for :func:`heedmap.explain`.
+        contender: the method.
+        seed: of chance, where the contender has none of its own.
+        keys: of the samples, by each of which chance draws for its sample and target; None: one draw for the whole batch.
+    """
+    options = {"seed": seed} if contender.method == CHANCE else {}
+    options |= contender.options
+    found = explain(subject, inputs, target=target, method=contender.method, **options)
+    if contender.method != CHANCE or keys is None:
+        return found
+    if not isinstance(found, list):
+        return _drawn(found, keys, options["seed"], 0)
+    return [_drawn(explanation, keys, options["seed"], turn) for turn, explanation in enumerate(found)]
 
 
-def output_of(subject: Any, inputs: Mapping[str, Any]) -> Any:
-    """The model's output without gradient, in eval mode, with a fixed seed; the model is left as it was."""
-    return forward.output_of(subject.model, inputs)
+def _drawn(explanation: Explanation, keys: Sequence[str], seed: int, turn: int) -> Explanation:
+    """Chance by keys: uniform numbers that depend neither on the batch nor on the padding, in each segment."""
+    seeds = [(seed, zlib.crc32(key.encode()), 1, turn) for key in keys]
+    segments = {
+        name: replace(segment, relevance=_uniform(segment.relevance, seeds).where(segment.positions >= 0, 0))
+        for name, segment in explanation.segments.items()
+    }
+    return replace(explanation, segments=segments)
 
 
-def probabilities(subject: Any, logits: Float[Tensor, "rows classes"]) -> Float[Tensor, "rows classes"]:
+def _uniform(like: Float[Tensor, "batch tokens"], seeds: Sequence[Sequence[int]]) -> Float[Tensor, "batch tokens"]:
+    rows = [np.random.default_rng(seed).random(like.shape[1]) for seed in seeds]
+    return torch.from_numpy(np.stack(rows)).to(like.dtype)
+
+
+def inputs_of(subject: Model, samples: Sequence[Any], **more: Any) -> dict[str, Any]:
+    """What the model is called with for samples, each with ``inputs``, as one batch; ``more`` as for ``subject.inputs``."""
+    roles = samples[0].inputs
+    return subject.inputs(**{role: [sample.inputs[role] for sample in samples] for role in roles}, **more)
+
+
+def logits_of(subject: Model, inputs: Mapping[str, Any]) -> Float[Tensor, "rows classes"]:
+    """One forward pass of a classifier, or of a dual encoder: (pictures, texts)."""
+    return class_logits(output_of(subject.model, inputs), 2).float()
+
+
+def probabilities(subject: Model, logits: Float[Tensor, "rows classes"]) -> Float[Tensor, "rows classes"]:
     """Of each class; where the model says yes or no to each label, of a yes."""
     if getattr(subject.config, "problem_type", None) == MULTI:
         return logits.sigmoid()
     return logits.softmax(-1)
 
 
-def class_names(subject: Any) -> dict[int, str]:
+def class_names(subject: Model) -> dict[int, str]:
     """Class index → name; empty where the model has none."""
     own = subject.labels if subject.labels is not None else getattr(subject.config, "id2label", None)
     return {int(index): str(name) for index, name in (own or {}).items()}
 
 
-def all_class_names(subject: Any, classes: int) -> dict[int, str]:
+def all_class_names(subject: Model, classes: int) -> dict[int, str]:
     """Class index → name, of every class: its number where the model has no name for it."""
     names = class_names(subject)
     return {index: names.get(index, str(index)) for index in range(classes)}
@@ -120,3 +172,82 @@ def target_of(places: Sequence[tuple[int, ...]]) -> Target:
         return logits[(rows, *columns.to(logits.device))]
 
     return Function(picked)
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------------
+
+
+def seen_mask(subject: Model, mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "rows columns"]:
+    """A picture's mask as it lies on the picture that the model sees, resized and cropped.
+
+    The mask goes through the model's own image processor, white on black, so that it is resized and cropped as any
+    picture is; a pixel is of the mask where it is at least half white.
+
+    Raises:
+        InputError: the model takes no image, or cuts it to pieces that are no picture any more.
+    """
+    from PIL import Image
+
+    shown = subject.shown_image(Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB"))
+    return np.asarray(shown)[..., 0] > 127
+
+
+def tried(subject: Model) -> Any:
+    """The model's output for one grey picture.
+
+    Raises:
+        InputError: it takes something else beside a picture, or no picture.
+    """
+    from PIL import Image
+
+    if subject.kind_row.needs != ("image",) or subject.kind_row.speaks:
+        raise InputError(f"{subject.name} takes {subject.kind_row.about}; expected a model of pictures alone")
+    return output_of(subject.model, subject.inputs(image=Image.new("RGB", (SIDE, SIDE), (127, 127, 127))))
+
+
+def maps_of(
+    subject: Model,
+    inputs: Mapping[str, Any],
+    places: Sequence[Sequence[tuple[int, ...]]],
+    contender: Contender,
+    seed: int,
+) -> list[list[Float[np.ndarray, "rows columns"]]]:
+    """For each sample the maps of its answers, over the patches of its picture.
+
+    Samples with as many answers go together, so that all answers of a picture share the forward passes.
+
+    Args:
+        subject: the model.
+        inputs: of the samples.
+        places: for each sample, where in its own logits the scores are that are explained, one or more.
+        contender: the method.
+        seed: of chance, whose maps have each an order of its own.
+
+    Raises:
+        InputError: the patches form no grid.
+        HeedmapError: the method cannot explain them.
+    """
+    alike: dict[int, list[int]] = {}
+    for number, own in enumerate(places):
+        alike.setdefault(len(own), []).append(number)
+    maps: list[list[Float[np.ndarray, "rows columns"]]] = [[] for _ in places]
+    for count, numbers in alike.items():
+        targets = [target_of([places[number][turn] for number in numbers]) for turn in range(count)]
+        some = repeated(inputs, len(places), torch.tensor(numbers))
+        for explanation in explained(subject, some, targets, contender, seed):
+            for number, grid in zip(numbers, _grids(explanation), strict=True):
+                maps[number].append(grid)
+    return _shuffled(maps, seed) if contender.method == CHANCE else maps
+
+
+def _shuffled(maps: list[list[np.ndarray]], seed: int) -> list[list[np.ndarray]]:
+    """One draw of chance for the whole batch, in another order for each map: so the published figures were measured."""
+    rng = np.random.default_rng(seed)
+    return [[rng.permutation(grid.ravel()).reshape(grid.shape) for grid in grids] for grids in maps]
+
+
+def _grids(explanation: Explanation) -> Float[np.ndarray, "batch rows columns"]:
+    part = explanation.segment("image")
+    if part.grid is None:
+        raise InputError("the patches of the picture form no grid in this model, so no pixels belong to them")
+    return part.relevance.double().numpy().reshape(-1, *part.grid)

@@ -10,16 +10,17 @@ import torch
 from heedmap.datasets.sample import Answers, Match
 from heedmap.datasets.vqa import normalised
 from heedmap.errors import SampleError
-from heedmap.evaluate.answer import MULTI, all_class_names, output_of, probabilities
-from heedmap.evaluate.metrics.spelling import plain, spellings
+from heedmap.evaluate.answer import MULTI, all_class_names, logits_of, probabilities
+from heedmap.evaluate.metrics.words import plain, spellings
 from heedmap.evaluate.perturb.masking import repeated
-from heedmap.targets import ClassLogit, Similarity, Target, class_logits
+from heedmap.targets import ClassLogit, Similarity, Target
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
     from heedmap.datasets.sample import Sample
+    from heedmap.models.model import Model
 
 
 class Scorer(Protocol):
@@ -50,10 +51,10 @@ class AnswerScorer:
         truth: explain the right answer; else the model's own, as the authors do.
     """
 
-    def __init__(self, subject: Any, inputs: Mapping[str, Any], samples: Sequence[Sample], truth: bool) -> None:
+    def __init__(self, subject: Model, inputs: Mapping[str, Any], samples: Sequence[Sample], truth: bool) -> None:
         self._subject = subject
         self._many = getattr(subject.config, "problem_type", None) == MULTI
-        logits = self._logits(inputs)
+        logits = logits_of(subject, inputs)
         scores = [_scores(one, subject, logits.shape[-1]) for one in samples]
         self._scores = torch.stack(scores).to(logits.device)
         best = self._scores if truth or self._many else logits
@@ -64,15 +65,12 @@ class AnswerScorer:
         self, inputs: Mapping[str, Any], owners: Int[Tensor, " rows"]
     ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
         """See :class:`Scorer`."""
-        logits = self._logits(inputs)
+        logits = logits_of(self._subject, inputs)
         picked = self._picked[owners, None]
         probability = probabilities(self._subject, logits).gather(1, picked)[:, 0]
         if self._many:
             return (probability > 0.5).float(), probability
         return self._scores[owners].gather(1, logits.argmax(-1, keepdim=True))[:, 0], probability
-
-    def _logits(self, inputs: Mapping[str, Any]) -> Float[Tensor, "rows classes"]:
-        return class_logits(output_of(self._subject, inputs), 2).float()
 
 
 class MatchScorer:
@@ -85,7 +83,7 @@ class MatchScorer:
         segment: what is perturbed, ``"text"`` or ``"image"``.
     """
 
-    def __init__(self, subject: Any, inputs: Mapping[str, Any], samples: Sequence[Sample], segment: str) -> None:
+    def __init__(self, subject: Model, inputs: Mapping[str, Any], samples: Sequence[Sample], segment: str) -> None:
         self._subject, self._inputs, self._text = subject, inputs, segment == "text"
         self._batch = len(samples)
         wrong = [text for sample in samples for text in _match(sample).wrong]
@@ -113,21 +111,20 @@ class MatchScorer:
 
     def _by_text(self, inputs: Any, plain: Any, wrong: Any, place: Tensor) -> tuple[Tensor, Tensor]:
         """Changed texts beside the pictures as they are."""
-        similar = self._similar({**plain, **_joined(_words(inputs), wrong)})
+        similar = logits_of(self._subject, {**plain, **_joined(_words(inputs), wrong)})
         rows = torch.arange(len(place))
         return similar[place, rows], similar[:, len(place) :][place]
 
     def _by_image(self, inputs: Any, plain: Any, wrong: Any, place: Tensor) -> tuple[Tensor, Tensor]:
         """Changed pictures beside the texts as they are."""
-        similar = self._similar({**inputs, **_joined(_words(plain), wrong)})
+        similar = logits_of(self._subject, {**inputs, **_joined(_words(plain), wrong)})
         right = similar.shape[1] - len(next(iter(wrong.values())))
         return similar.gather(1, place[:, None])[:, 0], similar[:, right:]
 
-    def _similar(self, inputs: Mapping[str, Any]) -> Float[Tensor, "pictures texts"]:
-        return class_logits(output_of(self._subject, inputs), 2).float()
 
-
-def scorer_of(subject: Any, inputs: Mapping[str, Any], samples: Sequence[Sample], segment: str, truth: bool) -> Scorer:
+def scorer_of(
+    subject: Model, inputs: Mapping[str, Any], samples: Sequence[Sample], segment: str, truth: bool
+) -> Scorer:
     """What scores these samples; InputError where their truth is of another kind."""
     if all(isinstance(sample.truth, Match) for sample in samples):
         return MatchScorer(subject, inputs, samples, segment)
@@ -149,7 +146,7 @@ def _match(sample: Sample) -> Match:
     return sample.truth
 
 
-def _scores(sample: Sample, subject: Any, classes: int) -> Float[Tensor, " classes"]:
+def _scores(sample: Sample, subject: Model, classes: int) -> Float[Tensor, " classes"]:
     """The truth's score of each class of the model, found by its name as it is, as VQA's answers are
     written, or by one of the names that it lists."""
     truth = answers(sample)

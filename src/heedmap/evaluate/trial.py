@@ -17,14 +17,15 @@ from heedmap.evaluate.answer import Answer, explained, held
 from heedmap.evaluate.harness.protocol import Contender
 from heedmap.evaluate.metrics.faithfulness import Drop, change, spearman
 from heedmap.evaluate.perturb.masking import INPUTS, free_tokens, masked, real_tokens, repeated
-from heedmap.evaluate.perturb.noise import noisy
-from heedmap.evaluate.perturb.randomisation import blocks, cascade
+from heedmap.evaluate.perturb.randomness import blocks, cascade, noisy
+from heedmap.methods.cards import CHANCE
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
     from heedmap.explanation import Explanation
     from heedmap.explanation_data import Segment
+    from heedmap.models.model import Model
 
     Maps = dict[str, Float[np.ndarray, "batch tokens"]]
 
@@ -49,7 +50,7 @@ class Trial:
         seed: of everything that is drawn.
     """
 
-    subject: Any
+    subject: Model
     inputs: Mapping[str, Any]
     keys: Sequence[str]
     answer: Answer
@@ -59,7 +60,7 @@ class Trial:
     seed: int
 
     @classmethod
-    def of(cls, subject: Any, inputs: Mapping[str, Any], keys: Sequence[str], seed: int, target: Any = None) -> Trial:
+    def of(cls, subject: Model, inputs: Mapping[str, Any], keys: Sequence[str], seed: int, target: Any = None) -> Trial:
         """The trial of some inputs, as ``subject.inputs`` makes them; ``target`` as for :func:`heedmap.explain`.
 
         Raises:
@@ -67,7 +68,7 @@ class Trial:
             HeedmapError: the model cannot be explained.
         """
         answer = held(subject, inputs, target)
-        one = explain(subject, inputs, target=answer.target, method="random")
+        one = explain(subject, inputs, target=answer.target, method=CHANCE)
         names = [name for name in one.segments if name in INPUTS]
         if not names:
             raise InputError(
@@ -89,10 +90,8 @@ class Trial:
             contender: the method.
             inputs: of the same shapes, instead of the trial's own.
         """
-        found = explained(
-            self.subject, self.inputs if inputs is None else inputs, self.answer.target, contender, self.seed
-        )
-        return self.relevance(found)
+        given = self.inputs if inputs is None else inputs
+        return self.relevance(explained(self.subject, given, self.answer.target, contender, self.seed, self.keys))
 
     def relevance(self, explanation: Explanation) -> Maps:
         """Relevance of each segment; of padding 0."""
@@ -178,7 +177,7 @@ def sensitivity(
         contenders: the methods.
         plain: contender's name → its maps without noise.
         draws: of the noise.
-        radius: of the noise, see :func:`~heedmap.evaluate.perturb.noise.noisy`.
+        radius: of the noise, see :func:`~heedmap.evaluate.perturb.randomness.noisy`.
 
     Returns:
         (contender, segment) → ‖map(x + δ) − map(x)‖ / ‖map(x)‖ for each draw.

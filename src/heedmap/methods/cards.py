@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from heedmap.methods.method import Method
 
+PAPER = "generic"
+"""The paper's method, which the others are compared with."""
+CHANCE = "random"
+"""The method that knows nothing; never recommended."""
 MEMORY = "keeps every attention matrix's relevance: heads × N² an attention"
 RULES = (
     "an operation without a rule is refused (a loss, a quotient of two activations, an autograd function of the model)"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from heedmap.datasets.sample import Answers, Found, Match, Objects, Sample, Truth
 from heedmap.errors import InputError
 from heedmap.models.image import rgb
 from heedmap.models.shipped import PREFIX
-from heedmap.zoo.samples import MATERIALS, ZooSample
+from heedmap.zoo.samples import MATERIALS, Material, ZooSample
 from heedmap.zoo.samples.pictures import WRONG, shown_by
 from heedmap.zoo.samples.sample import SEED, SPLIT
 from heedmap.zoo.world import distractors
@@ -60,18 +61,33 @@ OBJECTS: Mapping[str, TruthOf] = {"detr-shapes": _objects, "vit-shapes": _object
 """Model of the zoo that finds objects, or their labels → all that a sample of its test split shows."""
 
 
+@dataclass(frozen=True, eq=False)
+class KnownSample(Sample):
+    """A sample of the zoo.
+
+    Attributes:
+        made: the same with all that is known of it.
+    """
+
+    made: ZooSample
+
+
 class ZooSamples:
     """A :class:`~heedmap.datasets.sample.Reader` of the test split of a zoo model's world.
 
     Args:
         subject: a model of the zoo.
         truth_of: (subject, sample, index) → what is true.
+        material: what makes the samples; None: what belongs to the model by its name.
+        count: so many at most, the first ones.
     """
 
-    def __init__(self, subject: Model, truth_of: TruthOf) -> None:
-        name = subject.name.removeprefix(PREFIX)
-        self._subject, self._truth, self._make = subject, truth_of, MATERIALS[name].make
-        self.keys: Sequence[str] = [str(index) for index in range(SPLITS[SPLIT])]
+    def __init__(
+        self, subject: Model, truth_of: TruthOf, material: Material | None = None, count: int = SPLITS[SPLIT]
+    ) -> None:
+        self._subject, self._truth = subject, truth_of
+        self._make = (material or MATERIALS[subject.name.removeprefix(PREFIX)]).make
+        self.keys: Sequence[str] = [str(index) for index in range(min(count, SPLITS[SPLIT]))]
         self.problems: Mapping[str, str] = {}
         self.description: Mapping[str, Any] = {
             "kind": "shapes",
@@ -83,12 +99,12 @@ class ZooSamples:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> KnownSample:
         sample = self._make(index)
         inputs = dict(sample.inputs)
         if "image" in inputs:
             inputs["image"] = rgb(inputs["image"])
-        return Sample(self.keys[index], inputs, self._truth(self._subject, sample, index))
+        return KnownSample(self.keys[index], inputs, self._truth(self._subject, sample, index), sample)
 
 
 def answered(subject: Model) -> ZooSamples:
@@ -116,6 +132,11 @@ def plain(subject: Model) -> ZooSamples:
         InputError: it is no model of the zoo.
     """
     return _samples(subject, dict.fromkeys(MATERIALS, _answer))
+
+
+def first(subject: Model, material: Material, count: int) -> ZooSamples:
+    """The first samples of the test split, with their true evidence."""
+    return ZooSamples(subject, _answer, material, count)
 
 
 def _samples(subject: Model, truths: Mapping[str, TruthOf]) -> ZooSamples:

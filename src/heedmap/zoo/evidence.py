@@ -1,124 +1,199 @@
-"""Every method on the zoo's test samples, against the true evidence."""
+"""Known evidence: every method on the zoo's test samples, against what the models' answers truly rest on."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heedmap.engine import explain
+from heedmap.errors import SampleError
+from heedmap.evaluate.answer import explained
+from heedmap.evaluate.harness.protocol import Contender, Findings, contender, contenders, crossed
+from heedmap.evaluate.harness.run import Plan, measured
 from heedmap.evaluate.metrics.evidence import (
-    RESAMPLES,
     centre_prior,
-    interval,
+    cut,
+    overlap,
     patch_evidence,
     pointing,
     share,
     word_evidence,
 )
-from heedmap.evaluate.metrics.masks import cut, overlap
-from heedmap.methods import METHODS
-from heedmap.methods.cards import CARDS
-from heedmap.zoo.samples import Evidence, Material, ZooSample
-from heedmap.zoo.samples.sample import SEED, SPLIT, Batch, right_ones
+from heedmap.evaluate.metrics.statistics import RESAMPLES, Measure, Row, interval, of_values
+from heedmap.methods.cards import PAPER
+from heedmap.zoo.dataset import KnownSample, first
+from heedmap.zoo.samples.sample import SEED, SPLIT, Batch, Evidence, Material, ZooSample, right_ones
 
 if TYPE_CHECKING:
+    from heedmap.datasets.sample import Sample
     from heedmap.explanation import Explanation
     from heedmap.explanation_data import Segment
     from heedmap.models.model import Model
 
     Figures = dict[str, float]
-    Rows = dict[tuple[str, str], list[Figures]]
 
 AT_ONCE = 25
-"""Samples of a batch. ``random`` draws anew for each batch."""
-MEASURED = tuple(name for name in METHODS if not CARDS[name].is_slow)
-"""Those of a pass or two; the others take dozens."""
-PRIOR, CHANCE = "centre prior", "chance"
-PAPER, ABLATED = "generic", "generic, normalize=False"
-"""The paper's method, and the same without rules 8 and 9, which matter where there is cross-attention."""
+"""Samples of a part."""
+PRIOR, EVEN = "centre prior", "chance"
+"""Rows that need no model: relevance in the middle of the picture, and the same everywhere."""
+NOT_NORMALIZED = "generic:normalize=false"
+"""The paper's method without rules 8 and 9, which matter where there is cross-attention."""
+ABLATED = contender(NOT_NORMALIZED).name
+FIGURES = {"share": "share inside", "pointing": "pointing game", "overlap": "IoU after Otsu"}
+"""Figure → its title; the last is of pictures alone."""
+WRONG = "the model says nothing right of it"
 
 
 def measure(
     subject: Model, material: Material, count: int, done: Callable[[int], None] = lambda _: None
 ) -> dict[str, Any]:
-    """The figures of every method in :data:`MEASURED` on the first ``count`` samples of the test split.
-
-    A figure of a sample is the mean over its answers; only right answers are explained.
+    """The figures of every method of a pass or two on the first ``count`` samples of the test split.
 
     Args:
         subject: the model.
         material: its samples.
         count: how many samples to look at.
-        done: called with the number of samples after each batch.
+        done: called with the number of samples after each part.
 
     Returns:
-        ``samples`` looked at, ``right`` (those with an answer to explain), ``answers`` explained, and ``segments``:
-        name → ``samples`` with evidence there, and ``rows``: method, :data:`ABLATED` (where there is cross-attention),
-        :data:`PRIOR` (of pictures) or :data:`CHANCE` → figure → mean and both ends of its interval.
+        ``samples`` looked at, and the facts of :meth:`KnownEvidence.findings`; where there are any, ``refused``: method that
+        does not fit → why, and ``skipped``: sample that could not be measured → why.
+
+    Raises:
+        InputError: the model says nothing right of the first samples, or no method fits.
     """
-    rows: Rows = defaultdict(list)
-    right = answers = 0
-    for start in range(0, count, AT_ONCE):
-        samples = [material.make(index) for index in range(start, min(start + AT_ONCE, count))]
-        batch = right_ones(subject, material, samples)
-        right += len(batch.samples)
-        answers += sum(len(one) for one in batch.asked)
-        if batch.samples:
-            _add(rows, subject, batch, start)
-        done(len(samples))
-    return {
-        "samples": count,
-        "right": right,
-        "answers": answers,
-        "split": SPLIT,
-        "seed": SEED,
-        "resamples": RESAMPLES,
-        "segments": _summary(rows),
+    reader = first(subject, material, count)
+    cross = crossed(subject, reader)
+    methods = contenders((NOT_NORMALIZED, "fast") if cross else ("fast",), cross)
+    plan = Plan(KnownEvidence(material), subject, reader, methods, count, part=AT_ONCE)
+    found, skipped, refused = measured(plan, done)
+    failed = {key: why for key, why in skipped.items() if why != WRONG}
+    left_out = {name: reasons for name, reasons in (("refused", refused), ("skipped", failed)) if reasons}
+    return {"samples": count, **found.facts, **left_out}
+
+
+@dataclass(frozen=True)
+class KnownEvidence:
+    """The evaluation. Only right answers are explained; a figure of a sample is the mean over its answers.
+
+    Attributes:
+        material: how samples become a batch, and what the model says rightly of them.
+    """
+
+    material: Material
+    name = "evidence"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: there are none."""
+        return {}
+
+    def check(self, subject: Model) -> None:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a model without the material's inputs fails by itself."""
+
+    def rows(
+        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+    ) -> tuple[list[Row], dict[str, str]]:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample, segment and contender.
+
+        Beside the first contender stand the rows that need no model. Chance draws once for all samples, by the key of the
+        first, which is its number.
+        """
+        known = [_known(sample) for sample in samples]
+        batch = right_ones(subject, self.material, [sample.made for sample in known])
+        keys = [known[number].key for number in batch.numbers]
+        rows: list[Row] = []
+        for one in contenders if keys else ():
+            maps = explained(subject, batch.inputs, batch.targets(), one, int(known[0].key))
+            for number, key in enumerate(keys):
+                figures = _figures(subject, batch, number, one.name, maps, references=one is contenders[0])
+                fixed = {"sample": key, "answers": len(batch.asked[number])}
+                rows += [
+                    {**fixed, "method": name, "segment": segment, **own} for (segment, name), own in figures.items()
+                ]
+        return rows, {sample.key: WRONG for sample in samples if sample.key not in keys}
+
+    def findings(self, rows: Iterable[Row]) -> Findings:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: each figure by segment.
+
+        The facts are ``right`` (samples with an answer to explain), ``answers`` explained, and ``segments``: name →
+        ``samples`` with evidence there, and ``rows``: method, :data:`PRIOR` (of pictures) or :data:`EVEN` → figure → mean
+        and both ends of its interval.
+        """
+        answers: dict[str, int] = {}
+        values: dict[str, dict[str, dict[str, list[float]]]] = {}
+        for row in rows:
+            answers[row["sample"]] = row["answers"]
+            for figure in FIGURES:
+                if not np.isnan(row[figure]):
+                    methods = values.setdefault(row["segment"], {}).setdefault(figure, {})
+                    methods.setdefault(row["method"], []).append(row[figure])
+        measures = [
+            Measure(
+                f"{segment}/{figure}",
+                f"{segment}: {FIGURES[figure]}",
+                True,
+                len(next(iter(methods.values()))),
+                {name: of_values(np.array(own)) for name, own in methods.items()},
+            )
+            for segment, figures in values.items()
+            for figure, methods in figures.items()
+        ]
+        known = {"right": len(answers), "answers": sum(answers.values()), "split": SPLIT, "seed": SEED}
+        segments = {segment: _intervals(figures) for segment, figures in values.items()}
+        return Findings(measures, facts={**known, "resamples": RESAMPLES, "segments": segments})
+
+
+def _known(sample: Sample) -> KnownSample:
+    if not isinstance(sample, KnownSample):
+        raise SampleError(
+            "its true evidence is not known; expected a sample of the zoo, as heedmap.zoo.dataset makes them"
+        )
+    return sample
+
+
+def _intervals(figures: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
+    """Of one segment, method by method; what needs no model stands at the end."""
+    methods = next(iter(figures.values()))
+    order = sorted(methods, key=lambda name: (name == EVEN, name == PRIOR))
+    rows = {
+        name: {figure: [round(value, 4) for value in interval(np.array(own[name]))] for figure, own in figures.items()}
+        for name in order
     }
+    return {"samples": len(methods[PAPER]), "rows": rows}
 
 
-def _add(rows: Rows, subject: Model, batch: Batch, seed: int) -> None:
-    """For each method, each sample's figures."""
-    crossed = False
-    for name in MEASURED:
-        options = {"seed": seed} if name == "random" else {}
-        maps = explain(subject, batch.inputs, target=batch.targets(), method=name, **options)
-        crossed = crossed or any(one.kind == "cross" for one in maps[0].flow.attentions)
-        _add_maps(rows, subject, batch, name, maps, references=name == PAPER)
-    if crossed:
-        maps = explain(subject, batch.inputs, target=batch.targets(), method=PAPER, normalize=False)
-        _add_maps(rows, subject, batch, ABLATED, maps, references=False)
+def _figures(
+    subject: Model, batch: Batch, number: int, method: str, maps: Sequence[Explanation], *, references: bool
+) -> dict[tuple[str, str], Figures]:
+    """(segment, row) → the figures of a sample, mean over its answers, each of which has a map."""
+    sample, found = batch.samples[number], defaultdict(list)
+    for asked, explanation in zip(batch.asked[number], maps, strict=False):
+        for name, weight in weights(subject, sample, asked.evidence, explanation.segments).items():
+            grid = explanation.segments[name].grid
+            rows = {method: explanation[name][number].double().numpy()}
+            if references:
+                rows[EVEN] = np.ones(len(rows[method]))
+            if references and grid is not None:
+                rows[PRIOR] = centre_prior(grid).ravel()
+            for row, relevance in rows.items():
+                mask = asked.evidence.mask if name == "image" else None
+                found[name, row].append(_judged(relevance, weight, mask, grid))
+    return {key: {f: float(np.mean([one[f] for one in own])) for f in FIGURES} for key, own in found.items()}
 
 
-def _add_maps(
-    rows: Rows, subject: Model, batch: Batch, row: str, maps: Sequence[Explanation], *, references: bool
-) -> None:
-    """Each sample's figures of the maps, one a target; once also those of what needs no model."""
-    for number, (sample, asked) in enumerate(zip(batch.samples, batch.asked, strict=True)):
-        found: dict[tuple[str, str], list[Figures]] = defaultdict(list)
-        for one, explanation in zip(asked, maps, strict=False):
-            for name, judge in _judges(subject, sample, one.evidence, explanation.segments):
-                relevance = explanation[name][number].double().numpy()
-                found[name, row].append(judge(relevance))
-                if references:
-                    _add_references(found, name, explanation.segments[name], judge, len(relevance))
-        for key, figures in found.items():
-            rows[key].append(_mean(figures))
-
-
-def _add_references(
-    found: dict[tuple[str, str], list[Figures]], name: str, segment: Segment, judge: Judge, tokens: int
-) -> None:
-    """What needs no model: relevance that is the same everywhere, and in pictures the prior for the middle."""
-    if segment.grid is not None:
-        found[name, PRIOR].append(judge(centre_prior(segment.grid).ravel()))
-    found[name, CHANCE].append(judge(np.ones(tokens)))
-
-
-Judge = Callable[[np.ndarray], "Figures"]
+def _judged(
+    relevance: np.ndarray, weight: np.ndarray, mask: np.ndarray | None, grid: tuple[int, int] | None
+) -> Figures:
+    """Figures of one map; what is longer than the evidence is padding. NaN: of pictures alone."""
+    own = relevance[: len(weight)]
+    figures = {"share": share(own, weight), "pointing": pointing(own, weight), "overlap": np.nan}
+    if mask is not None and grid is not None:
+        figures["overlap"] = overlap(cut(own.reshape(grid), mask.shape, "otsu"), mask)
+    return figures
 
 
 def weights(
@@ -133,41 +208,3 @@ def weights(
     if evidence.mask is not None:
         found["image"] = patch_evidence(evidence.mask, segments["image"].grid or (1, 1))
     return found
-
-
-def _judges(
-    subject: Model, sample: ZooSample, evidence: Evidence, segments: Mapping[str, Segment]
-) -> Iterator[tuple[str, Judge]]:
-    """For each segment that has true evidence, what makes figures of a sample's relevance there."""
-    for name, weight in weights(subject, sample, evidence, segments).items():
-        yield name, _judge(weight, evidence.mask if name == "image" else None, segments[name].grid)
-
-
-def _judge(weight: np.ndarray, mask: np.ndarray | None, grid: tuple[int, int] | None) -> Judge:
-    def judge(relevance: np.ndarray) -> Figures:
-        own = relevance[: len(weight)]  # the rest is padding
-        figures = {"share": share(own, weight), "pointing": pointing(own, weight)}
-        if mask is None or grid is None:
-            return figures
-        return figures | {"overlap": overlap(cut(own.reshape(grid), mask.shape, "otsu"), mask)}
-
-    return judge
-
-
-def _mean(figures: Sequence[Figures]) -> Figures:
-    return {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
-
-
-def _summary(rows: Rows) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for (segment, row), figures in rows.items():
-        entry = found.setdefault(segment, {"samples": len(figures), "rows": {}})
-        entry["rows"][row] = {name: _interval([one[name] for one in figures]) for name in figures[0]}
-    order = (PAPER, ABLATED, *MEASURED, PRIOR, CHANCE)
-    for entry in found.values():
-        entry["rows"] = {row: entry["rows"][row] for row in order if row in entry["rows"]}
-    return found
-
-
-def _interval(values: Sequence[float]) -> list[float]:
-    return [round(value, 4) for value in interval(np.array(values))]

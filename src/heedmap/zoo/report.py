@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from heedmap.methods import METHODS
-from heedmap.zoo.evidence import ABLATED, CHANCE, PAPER, PRIOR
+from heedmap.methods.cards import CHANCE, PAPER
+from heedmap.zoo.evidence import ABLATED, EVEN, FIGURES, PRIOR
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-FIGURES = {"share": "share inside", "pointing": "pointing game", "overlap": "IoU after Otsu"}
 SEGMENTS = {"text": "the words", "image": "the picture", "boxes": "the boxes"}
-REFERENCES = ("random", PRIOR, CHANCE)
+REFERENCES = (CHANCE, PRIOR, EVEN)
 """Rows that know nothing of the model."""
 
 HEAD = """# Evidence that is known

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from heedmap.explanation import Explanation
+    from heedmap.models.model import Model
 
 STEPS = 10
 FIGURES = {
@@ -86,7 +87,7 @@ class Comparison:
 
 
 def compare(
-    subject: Any, given: Mapping[str, Any], contenders: Sequence[Contender], *, target: Any = None, seed: int = 0
+    subject: Model, given: Mapping[str, Any], contenders: Sequence[Contender], *, target: Any = None, seed: int = 0
 ) -> Comparison:
     """Explain one answer by several methods, and ask the model about each map.
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from heedmap.attention.forward import output_of
 from heedmap.datasets.sample import Found, Objects
 from heedmap.errors import InputError, OptionError, SampleError, TargetError
-from heedmap.evaluate.harness.protocol import Contender, Findings, Row
-from heedmap.evaluate.metrics.coco import encoded
-from heedmap.evaluate.metrics.detection_figures import found_measures
-from heedmap.evaluate.metrics.evidence import pointing, share
-from heedmap.evaluate.metrics.masks import checked, cut, overlap, upsampled
-from heedmap.evaluate.metrics.spelling import listed, plain
+from heedmap.evaluate.answer import class_names, maps_of, tried
+from heedmap.evaluate.harness.protocol import Contender, Findings
+from heedmap.evaluate.metrics.coco import encoded, found_measures
+from heedmap.evaluate.metrics.evidence import checked, cut, overlap, pointing, share, upsampled
+from heedmap.evaluate.metrics.statistics import Row
+from heedmap.evaluate.metrics.words import listed, plain
 from heedmap.evaluate.perturb.masking import repeated
-from heedmap.evaluate.seen import answered, maps_of, tried
 from heedmap.models.image import rgb
 from heedmap.outputs import Context, get, no_object, object_probabilities
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
     from heedmap.datasets.sample import Sample
+    from heedmap.models.model import Model
 
 NEAR = 0.5
 """A kept query is of the object whose box its own overlaps most, from this intersection over union."""
@@ -80,12 +81,12 @@ class Detection:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
         return {"threshold": self.threshold}
 
-    def check(self, subject: Any) -> None:
+    def check(self, subject: Model) -> None:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: one forward pass tells whether it is a detector."""
         _probabilities(subject, tried(subject))
 
     def rows(
-        self, subject: Any, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`.
 
@@ -117,10 +118,10 @@ class Detection:
         return Findings(measures, facts=facts)
 
     def _found_rows(
-        self, subject: Any, pictures: Sequence[_Picture], contenders: Sequence[Contender], seed: int
+        self, subject: Model, pictures: Sequence[_Picture], contenders: Sequence[Contender], seed: int
     ) -> Iterator[Row]:
         inputs = subject.inputs(image=[one.sample.inputs["image"] for one in pictures])
-        kept = self._kept(subject, pictures, answered(subject, inputs))
+        kept = self._kept(subject, pictures, output_of(subject.model, inputs))
         numbers = [number for number, own in enumerate(kept) if own]
         if not numbers:
             return
@@ -132,7 +133,7 @@ class Detection:
                 for one, grid in zip(kept[number], maps[row], strict=True):
                     yield _found_row(pictures[number], one, _unpadded(grid, inputs, row), contender.name)
 
-    def _kept(self, subject: Any, pictures: Sequence[_Picture], output: Any) -> list[list[_Kept]]:
+    def _kept(self, subject: Model, pictures: Sequence[_Picture], output: Any) -> list[list[_Kept]]:
         probability, names = _probabilities(subject, output)
         labels = _labels(subject, names, pictures)
         score, index = (one.cpu() for one in probability.max(-1))
@@ -147,7 +148,7 @@ class Detection:
         return found
 
 
-def _probabilities(subject: Any, output: Any) -> tuple[Float[torch.Tensor, "batch queries classes"], dict[int, str]]:
+def _probabilities(subject: Model, output: Any) -> tuple[Float[torch.Tensor, "batch queries classes"], dict[int, str]]:
     """Of each query's classes, without "no object"; and their names.
 
     Which class is "no object", if there is one, :func:`heedmap.outputs.no_object` says.
@@ -161,8 +162,7 @@ def _probabilities(subject: Any, output: Any) -> tuple[Float[torch.Tensor, "batc
             f"{subject.name} gives no boxes; detection needs a detector with object queries: logits (batch, queries, "
             "classes) and pred_boxes. A classifier is measured by segmentation"
         )
-    own = subject.labels if subject.labels is not None else getattr(subject.config, "id2label", None) or {}
-    names = {int(index): str(name) for index, name in own.items()}
+    names = class_names(subject)
     try:
         none = no_object(logits, Context.of({}, subject.config, names), subject.name)
     except TargetError as error:
@@ -171,7 +171,7 @@ def _probabilities(subject: Any, output: Any) -> tuple[Float[torch.Tensor, "batc
     return (found if none is None else found[..., :none]), names
 
 
-def _labels(subject: Any, names: Mapping[int, str], pictures: Sequence[_Picture]) -> dict[int, str]:
+def _labels(subject: Model, names: Mapping[int, str], pictures: Sequence[_Picture]) -> dict[int, str]:
     """Class index → its plain label.
 
     Raises:
@@ -198,7 +198,7 @@ def _picture(sample: Sample) -> _Picture:
     return _Picture(sample, sample.truth.objects, height, width)
 
 
-def _groups(subject: Any, pictures: Sequence[_Picture]) -> Iterator[list[_Picture]]:
+def _groups(subject: Model, pictures: Sequence[_Picture]) -> Iterator[list[_Picture]]:
     """Pictures that go together: all of them; of a model that is not told of padding, those of one size."""
     sizes: dict[tuple[int, int], list[_Picture]] = defaultdict(list)
     for one in pictures:

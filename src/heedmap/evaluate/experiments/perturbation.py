@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from heedmap.errors import InputError, OptionError
-from heedmap.evaluate.answer import explained
-from heedmap.evaluate.harness.protocol import Contender, Curve, Findings, Measure, Row, of_values
-from heedmap.evaluate.metrics.schedule import PRESETS, SIGNS, area, chance, kept, preset_of
-from heedmap.evaluate.perturb.masking import free_tokens, repeated
-from heedmap.evaluate.perturb.removal import check_way, upsampled, without
+from heedmap.evaluate.answer import explained, inputs_of
+from heedmap.evaluate.harness.protocol import Contender, Findings
+from heedmap.evaluate.metrics.faithfulness import SIGNS, area, kept
+from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
+from heedmap.evaluate.perturb.masking import check_way, free_tokens, repeated, upsampled, without
 from heedmap.evaluate.scoring import Scorer, scorer_of
 
 if TYPE_CHECKING:
@@ -28,10 +28,40 @@ if TYPE_CHECKING:
     from heedmap.datasets.sample import Sample
     from heedmap.explanation import Explanation
     from heedmap.explanation_data import Segment
+    from heedmap.models.model import Model
 
+VQA = (0, 25, 50, 75, 80, 85, 90, 95, 100)
+CROWDED = (0, 50, 75, 95, 96, 97, 98, 99, 100)
+PIXELS = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90)
+TENTHS = (*PIXELS, 100)
 SCORES = {"score": "accuracy", "probability": "probability"}
 AT_ONCE = 256
 """Rows of a forward pass."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How a kind of model is perturbed.
+
+    Attributes:
+        steps: segment's name → per cent of its tokens that are gone at each step.
+        pixels: whether pictures lose pixels one by one, by the map scaled up, or whole patches.
+    """
+
+    steps: Mapping[str, Sequence[int]]
+    pixels: bool = False
+
+
+PRESETS = {
+    "lxmert": Preset({"text": VQA, "boxes": VQA}),
+    "visualbert": Preset({"text": VQA, "boxes": CROWDED}),
+    "vit": Preset({"image": PIXELS}, pixels=True),
+    "tenths": Preset({name: TENTHS for name in ("text", "image", "boxes")}),
+}
+"""Name → the authors' for LXMERT, VisualBERT and ViT; steps of a tenth, of whole patches."""
+
+FAMILIES = {"lxmert": "lxmert", "visual_bert": "visualbert", "vit": "vit", "deit": "vit"}
+"""``model_type`` of a configuration → its preset; ``tenths`` for all others."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +69,7 @@ class Perturbation:
     """The evaluation, with its settings.
 
     Attributes:
-        preset: key of :data:`~heedmap.evaluate.metrics.schedule.PRESETS`.
+        preset: key of :data:`PRESETS`.
         segments: which parts of the input; each is perturbed alone.
         remove: ``"drop"`` takes tokens out, ``"mask"`` hides them (words become the mask token, boxes' features zero).
         truth: explain the right answer instead of the model's own.
@@ -54,7 +84,7 @@ class Perturbation:
     @classmethod
     def of(
         cls,
-        subject: Any,
+        subject: Model,
         preset: str | None = None,
         segments: Sequence[str] = (),
         remove: str = "drop",
@@ -87,7 +117,7 @@ class Perturbation:
         steps = {name: list(PRESETS[self.preset].steps[name]) for name in self.segments}
         return {"preset": self.preset, "steps": steps, "remove": self.remove, "truth": self.truth}
 
-    def check(self, subject: Any) -> None:
+    def check(self, subject: Model) -> None:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
         if subject.kind_row.speaks:
             raise InputError(
@@ -95,16 +125,16 @@ class Perturbation:
             )
 
     def rows(
-        self, subject: Any, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row a sample, contender, segment, sign, step."""
-        roles = samples[0].inputs
-        inputs = subject.inputs(**{role: [sample.inputs[role] for sample in samples] for role in roles})
+        inputs = inputs_of(subject, samples)
+        keys = [sample.key for sample in samples]
         found: list[Row] = []
         scorers = {name: scorer_of(subject, inputs, samples, name, self.truth) for name in self.segments}
         known: dict[tuple[str, int, bytes], tuple[float, float]] = {}
         for one in contenders:
-            maps = explained(subject, inputs, next(iter(scorers.values())).target, one, seed)
+            maps = explained(subject, inputs, next(iter(scorers.values())).target, one, seed, keys)
             for segment, scorer in scorers.items():
                 seen = _Part(self, subject, inputs, samples, segment, scorer, known)
                 found += seen.rows(maps, one, seed)
@@ -156,7 +186,7 @@ class _Part:
     """
 
     evaluation: Perturbation
-    subject: Any
+    subject: Model
     inputs: Mapping[str, Any]
     samples: Sequence[Sample]
     segment: str
@@ -164,10 +194,7 @@ class _Part:
     known: dict[tuple[str, int, bytes], tuple[float, float]]
 
     def rows(self, maps: Explanation, contender: Contender, seed: int) -> list[Row]:
-        given = maps.segment(self.segment).relevance
-        if contender.method == "random":  # its maps of a batch are all alike
-            given = chance(given, [sample.key for sample in self.samples], seed)
-        relevance, free = self._tokens(maps, given)
+        relevance, free = self._tokens(maps)
         percents = PRESETS[self.evaluation.preset].steps[self.segment]
         keep = np.stack(
             [kept(r, f, percents, s.key, seed) for r, f, s in zip(relevance, free, self.samples, strict=True)]
@@ -191,10 +218,9 @@ class _Part:
             for step, percent in enumerate(percents)
         ]
 
-    def _tokens(
-        self, maps: Explanation, relevance: Float[Tensor, "batch tokens"]
-    ) -> tuple[Float[np.ndarray, "batch tokens"], Bool[np.ndarray, "batch tokens"]]:
+    def _tokens(self, maps: Explanation) -> tuple[Float[np.ndarray, "batch tokens"], Bool[np.ndarray, "batch tokens"]]:
         """Relevance of what may be removed, and which that is: tokens, or pixels."""
+        relevance = maps[self.segment]
         if self.segment != "image" or not PRESETS[self.evaluation.preset].pixels:
             free = free_tokens(self.subject, self.inputs, maps, self.segment)
             return relevance.double().numpy(), free.numpy()
@@ -239,6 +265,19 @@ class _Part:
         inputs = repeated(self.inputs, len(self.samples), owners)
         score, probability = self.scorer(without(self.subject, inputs, segment, keep, self.evaluation.remove), owners)
         return list(zip(score.double().tolist(), probability.double().tolist(), strict=True))
+
+
+def preset_of(name: str | None, subject: Model) -> str:
+    """``name``, checked; None: the preset for the model of ``subject``.
+
+    Raises:
+        OptionError: there is no such preset.
+    """
+    if name is None:
+        return FAMILIES.get(getattr(subject.config, "model_type", ""), "tenths")
+    if name not in PRESETS:
+        raise OptionError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+    return name
 
 
 def _grid(maps: Explanation) -> tuple[int, int]:

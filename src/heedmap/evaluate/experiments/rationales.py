@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from heedmap.datasets.sample import Rationale
-from heedmap.engine import explain
 from heedmap.errors import InputError, OptionError, SampleError
-from heedmap.evaluate.answer import class_names, output_of, probabilities
-from heedmap.evaluate.harness.protocol import Contender, Curve, Findings, Measure, Row, of_values
+from heedmap.evaluate.answer import class_names, explained, logits_of, probabilities
+from heedmap.evaluate.harness.protocol import Contender, Findings, by_method
+from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
 from heedmap.evaluate.metrics.words import (
     agreement,
     reasons,
@@ -30,12 +29,13 @@ from heedmap.evaluate.metrics.words import (
 )
 from heedmap.models.inputs import placed
 from heedmap.models.text import token_limit
-from heedmap.targets import ClassLogit, class_logits
+from heedmap.targets import ClassLogit
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
     from heedmap.datasets.sample import Sample
+    from heedmap.models.model import Model
 
 COUNTS = tuple(range(10, 90, 10))
 """The authors' k."""
@@ -89,7 +89,7 @@ class Rationales:
         lists = {"counts": list(self.counts), "shares": list(self.shares), "classes": dict(self.classes)}
         return {**lists, "join": self.join, "truth": self.truth}
 
-    def check(self, subject: Any) -> None:
+    def check(self, subject: Model) -> None:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
         if subject.kind_row.needs != ("text",) or subject.kind_row.speaks:
             raise InputError(
@@ -102,7 +102,7 @@ class Rationales:
             )
 
     def rows(
-        self, subject: Any, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample and contender."""
         texts, skipped = self._texts(subject, samples, seed)
@@ -110,16 +110,15 @@ class Rationales:
             return [], skipped
         reader = _Reader(subject)
         inputs, offsets = reader.inputs([one.text for one in texts])
-        logits = _logits(subject, inputs)
+        logits = logits_of(subject, inputs)
         own = logits.argmax(-1).tolist()
         picked = [
             one.label if self.truth and one.label is not None else top for one, top in zip(texts, own, strict=True)
         ]
+        keys = [text.key for text in texts]
         found: list[Row] = []
         for one in contenders:
-            options = {"seed": seed} if one.method == "random" else {}
-            target = ClassLogit(tuple(picked))
-            maps = explain(subject, inputs, target=target, method=one.method, **{**options, **one.options})["text"]
+            maps = explained(subject, inputs, ClassLogit(tuple(picked)), one, seed, keys)["text"]
             orders = [
                 text.order(relevance, spans, self.join)
                 for text, relevance, spans in zip(texts, maps.double().numpy(), offsets, strict=True)
@@ -131,10 +130,7 @@ class Rationales:
 
     def findings(self, rows: Iterable[Row]) -> Findings:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: F1, precision and recall by k, and both AOPCs."""
-        table: dict[str, dict[str, Row]] = {}
-        for row in rows:
-            table.setdefault(row["method"], {})[row["sample"]] = row
-        methods = {name: [own[key] for key in sorted(own)] for name, own in table.items()}
+        methods = by_method(rows)
         first = next(iter(methods.values()), [])
         measures = [
             Measure(
@@ -159,7 +155,7 @@ class Rationales:
         ]
         return Findings(measures, curves, _facts(first))
 
-    def _texts(self, subject: Any, samples: Sequence[Sample], seed: int) -> tuple[list[_Text], dict[str, str]]:
+    def _texts(self, subject: Model, samples: Sequence[Sample], seed: int) -> tuple[list[_Text], dict[str, str]]:
         found, skipped = [], {}
         for sample in samples:
             try:
@@ -168,7 +164,7 @@ class Rationales:
                 skipped[sample.key] = str(error)
         return found, skipped
 
-    def _text(self, subject: Any, sample: Sample, seed: int) -> _Text:
+    def _text(self, subject: Model, sample: Sample, seed: int) -> _Text:
         text, truth = sample.inputs.get("text"), sample.truth
         if not isinstance(truth, Rationale) or not isinstance(text, str):
             raise SampleError(
@@ -239,7 +235,7 @@ class _Text:
 class _Reader:
     """Reads texts with a model, each text once."""
 
-    def __init__(self, subject: Any) -> None:
+    def __init__(self, subject: Model) -> None:
         self._subject = subject
         self._limit = token_limit(subject.tokenizer, subject.config)
         self._known: dict[str, np.ndarray] = {}
@@ -260,13 +256,9 @@ class _Reader:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         for start in range(0, len(new), AT_ONCE):
             some = new[start : start + AT_ONCE]
-            found = probabilities(self._subject, _logits(self._subject, self.inputs(some)[0])).double().cpu().numpy()
+            found = probabilities(self._subject, logits_of(self._subject, self.inputs(some)[0])).double().cpu().numpy()
             self._known |= dict(zip(some, found, strict=True))
         return np.stack([self._known[text] for text in texts])
-
-
-def _logits(subject: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
-    return class_logits(output_of(subject, inputs), 2).float()
 
 
 def _facts(rows: Sequence[Row]) -> dict[str, Any]:

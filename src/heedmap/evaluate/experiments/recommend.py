@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from heedmap.attention.forward import output_of
 from heedmap.errors import HeedmapError, InputError, OptionError
-from heedmap.evaluate.answer import output_of
 from heedmap.evaluate.harness.protocol import Contender
 from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco
-from heedmap.evaluate.metrics.ranking import CHANCE, Recommendation, recommendation
+from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
 from heedmap.evaluate.trial import Trial, after_randomisation, sensitivity
 from heedmap.methods import METHODS
-from heedmap.methods.cards import CARDS
+from heedmap.methods.cards import CARDS, CHANCE
 
 if TYPE_CHECKING:
     from heedmap.evaluate.trial import Maps
+    from heedmap.models.model import Model
 
 Progress = Callable[[float], None]
 """Called with the share of the work that is done, 0 to 1."""
@@ -51,7 +52,7 @@ RADIUS = 0.1
 
 
 def recommend(
-    subject: Any,
+    subject: Model,
     inputs_list: Sequence[Mapping[str, Any]],
     *,
     methods: Sequence[str | Contender] | None = None,
@@ -132,7 +133,7 @@ def _contenders(methods: Sequence[str | Contender] | None, budget: Budget) -> li
     return found
 
 
-def _trial(subject: Any, given: Mapping[str, Any], number: int, target: Any, seed: int) -> Trial:
+def _trial(subject: Model, given: Mapping[str, Any], number: int, target: Any, seed: int) -> Trial:
     inputs = subject.inputs(**given)
     samples = max(len(one) if isinstance(one, list) else 1 for one in given.values())
     return Trial.of(subject, inputs, [f"{number}.{row}" for row in range(samples)], seed, target)
@@ -177,7 +178,7 @@ def _measured(
 
 def _seconds_forward(trial: Trial) -> float:
     began = perf_counter()
-    output_of(trial.subject, trial.inputs)
+    output_of(trial.subject.model, trial.inputs)
     return perf_counter() - began
 
 

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heedmap.errors import InputError, OptionError
-from heedmap.evaluate.harness.protocol import Contender, Curve, Findings, Measure, Row, of_values
+from heedmap.evaluate.answer import inputs_of
+from heedmap.evaluate.harness.protocol import Contender, Findings, by_method
 from heedmap.evaluate.metrics.faithfulness import overlap, saco, spearman
 from heedmap.evaluate.metrics.ranking import UNCHANGED
-from heedmap.evaluate.perturb.randomisation import MOST
+from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
+from heedmap.evaluate.perturb.randomness import MOST
 from heedmap.evaluate.trial import Trial, after_randomisation, sensitivity
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Sample
     from heedmap.evaluate.trial import Maps
+    from heedmap.models.model import Model
 
 PARTS = ("randomisation", "saco", "sensitivity", "agreement")
 FIGURES = {
@@ -70,7 +73,7 @@ class Sanity:
         names = ("steps", "groups", "draws", "radius", "share")
         return {"parts": list(self.parts)} | {name: getattr(self, name) for name in names}
 
-    def check(self, subject: Any) -> None:
+    def check(self, subject: Model) -> None:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
         if not hasattr(subject, "kind_row"):
             raise InputError(
@@ -78,15 +81,13 @@ class Sanity:
             )
 
     def rows(
-        self, subject: Any, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample, contender and segment.
 
         A part that is switched off, and SaCo in a segment whose tokens cannot be masked, are NaN or empty.
         """
-        roles = samples[0].inputs
-        inputs = subject.inputs(**{role: [sample.inputs[role] for sample in samples] for role in roles})
-        trial = Trial.of(subject, inputs, [sample.key for sample in samples], seed)
+        trial = Trial.of(subject, inputs_of(subject, samples), [sample.key for sample in samples], seed)
         maps = {one.name: trial.maps(one) for one in contenders}
         columns: dict[tuple[str, str], list[Row]] = {
             (one.name, segment): [
@@ -102,19 +103,17 @@ class Sanity:
 
     def findings(self, rows: Iterable[Row]) -> Findings:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: each figure by segment, and which methods agree."""
-        table: dict[str, dict[str, dict[str, Row]]] = {}
+        table: dict[str, list[Row]] = {}
         for row in rows:
-            table.setdefault(row["segment"], {}).setdefault(row["method"], {})[row["sample"]] = row
-        sorted_ = {name: {m: [own[k] for k in sorted(own)] for m, own in table[name].items()} for name in sorted(table)}
-        measures = [one for column in FIGURES for name, own in sorted_.items() for one in _measure(column, name, own)]
-        curves = [one for name, own in sorted_.items() for one in _curve(name, own)]
-        agreement = {name: _agreement(own) for name, own in sorted_.items() if "agreement" in self.parts}
+            table.setdefault(row["segment"], []).append(row)
+        segments = {name: by_method(table[name]) for name in sorted(table)}
+        measures = [one for column in FIGURES for name, own in segments.items() for one in _measure(column, name, own)]
+        curves = [one for name, own in segments.items() for one in _curve(name, own)]
+        blocks = max((row["blocks"] for own in table.values() for row in own), default="[]")
         facts = {
-            "blocks": json.loads(
-                max((one["blocks"] for own in sorted_.values() for rs in own.values() for one in rs), default="[]")
-            ),
-            "agreement": agreement,
-            "unchanged": {name: _unchanged(own) for name, own in sorted_.items()},
+            "blocks": json.loads(blocks),
+            "agreement": {name: _agreement(own) for name, own in segments.items() if "agreement" in self.parts},
+            "unchanged": {name: _unchanged(own) for name, own in segments.items()},
         }
         return Findings(measures, curves, facts)
 

@@ -10,15 +10,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from heedmap.attention.forward import output_of
 from heedmap.datasets.sample import Objects, Region
 from heedmap.errors import InputError, OptionError, SampleError
-from heedmap.evaluate.answer import all_class_names
-from heedmap.evaluate.harness.protocol import Contender, Findings, Measure, Row, Statistic, of_values
-from heedmap.evaluate.metrics.evidence import pointing, share
-from heedmap.evaluate.metrics.masks import AREAS, CUTS, areas, average_precision, checked, cut, upsampled
-from heedmap.evaluate.metrics.spelling import listed, meant, plain
+from heedmap.evaluate.answer import all_class_names, maps_of, seen_mask, tried
+from heedmap.evaluate.harness.protocol import Contender, Findings
+from heedmap.evaluate.metrics.evidence import (
+    AREAS,
+    CUTS,
+    areas,
+    average_precision,
+    checked,
+    cut,
+    pointing,
+    share,
+    upsampled,
+)
+from heedmap.evaluate.metrics.statistics import Measure, Row, Statistic, of_values
+from heedmap.evaluate.metrics.words import listed, meant, plain
 from heedmap.evaluate.perturb.masking import repeated
-from heedmap.evaluate.seen import answered, maps_of, seen_mask, tried
 from heedmap.models.image import rgb
 from heedmap.targets import class_logits
 
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
 
     from heedmap.datasets.sample import Sample
+    from heedmap.models.model import Model
 
     Mask = Bool[np.ndarray, "height width"]
 
@@ -53,7 +64,7 @@ class Segmentation:
     protocol), or Objects, of which those that have the label count. Masks are laid on the picture as the model sees it.
 
     Attributes:
-        threshold: where maps are cut, one of :data:`~heedmap.evaluate.metrics.masks.CUTS`.
+        threshold: where maps are cut, one of :data:`~heedmap.evaluate.metrics.evidence.CUTS`.
         target: one of :data:`TARGETS`.
 
     Raises:
@@ -74,16 +85,16 @@ class Segmentation:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
         return {"threshold": self.threshold, "target": self.target}
 
-    def check(self, subject: Any) -> None:
+    def check(self, subject: Model) -> None:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: one forward pass tells whether it is a classifier."""
         _logits(subject, tried(subject))
 
     def rows(
-        self, subject: Any, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample, label and contender."""
         inputs = subject.inputs(image=[sample.inputs["image"] for sample in samples])
-        logits = _logits(subject, answered(subject, inputs))
+        logits = _logits(subject, output_of(subject.model, inputs))
         asked, skipped = self._asked(subject, samples, logits)
         if not asked:
             return [], skipped
@@ -124,7 +135,7 @@ class Segmentation:
         return Findings(measures, facts={"samples": len(keys), "labels": labels})
 
     def _asked(
-        self, subject: Any, samples: Sequence[Sample], logits: Float[torch.Tensor, "batch classes"]
+        self, subject: Model, samples: Sequence[Sample], logits: Float[torch.Tensor, "batch classes"]
     ) -> tuple[dict[int, list[_Asked]], dict[str, str]]:
         """Number of the sample → what is asked of it; and why nothing is of the others."""
         names, scores = all_class_names(subject, logits.shape[1]), logits.tolist()
@@ -168,7 +179,7 @@ class Segmentation:
         }
 
 
-def _logits(subject: Any, output: Any) -> Float[torch.Tensor, "batch classes"]:
+def _logits(subject: Model, output: Any) -> Float[torch.Tensor, "batch classes"]:
     logits = class_logits(output, None)
     if logits.dim() != 2:
         raise InputError(
@@ -194,7 +205,7 @@ def _true(sample: Sample) -> dict[str, Mask]:
     return found
 
 
-def _seen(subject: Any, sample: Sample, masks: Mapping[int, tuple[str, Mask]]) -> list[_Asked]:
+def _seen(subject: Model, sample: Sample, masks: Mapping[int, tuple[str, Mask]]) -> list[_Asked]:
     """The labels with their masks on the picture that the model sees; SampleError where nothing of any is there."""
     ignored = sample.truth.ignored if isinstance(sample.truth, Region) else None
     aside = None if ignored is None else seen_mask(subject, checked(ignored, next(iter(masks.values()))[1].shape))

@@ -14,7 +14,7 @@ from typing import Any
 
 from heedmap.atomic import check_folder, write_atomically, writing
 from heedmap.errors import FileFormatError, MissingLibraryError, OptionError, OutputError
-from heedmap.evaluate.harness.protocol import Row
+from heedmap.evaluate.metrics.statistics import Row
 
 FORMAT = "heedmap-evaluation"
 VERSION = 1

@@ -1,17 +1,30 @@
-"""The report of an evaluation: one HTML file that loads nothing."""
+"""What a run found, for people: a leaderboard for the terminal, curves as pictures, and one HTML file that loads nothing."""
 
 from __future__ import annotations
 
 import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from typing import Any
+from io import BytesIO
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
+
+from heedmap.methods.cards import CHANCE
 from heedmap.render.page import document
 from heedmap.render.text import html_text, scrolled
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from rich.table import Table
+
 CLEAR = 0.05
 """A difference with a smaller p is called clear."""
+COLOURS = {"better": "green", "worse": "red", "": ""}
+DOTS = 110
+INK, FAINT = "#40346e", "#9a9aa2"
+MARKS = ("-", "--", ":", "-.")
 
 STYLE = """
 :root { color-scheme: light; }
@@ -53,6 +66,11 @@ def report(summary: Mapping[str, Any], pictures: Mapping[str, bytes], seconds: f
         (*_head(summary, name, seconds), _leaderboard(summary), _curves(summary, pictures), _left_out(summary))
     )
     return document(f"<style>{STYLE}</style>\n<main>\n{body}\n</main>\n", f"heedmap: {name}")
+
+
+def row_of(name: str, measure: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a measure of a summary says of a contender; None: it has no value."""
+    return next((row for row in measure["rows"] if row["method"] == name and row["value"] is not None), None)
 
 
 def verdict(row: Mapping[str, Any], measure: Mapping[str, Any]) -> str:
@@ -99,8 +117,8 @@ def _row(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
 
 
 def _cell(name: str, measure: Mapping[str, Any]) -> str:
-    row = next((one for one in measure["rows"] if one["method"] == name), None)
-    if row is None or row["value"] is None:
+    row = row_of(name, measure)
+    if row is None:
         return "<td>–</td>"
     kinds = [verdict(row, measure)] + (["best"] if row["value"] == measure["rows"][0]["value"] else [])
     interval = "" if row["low"] is None else f"<small>({row['low']:.3f} – {row['high']:.3f})</small>"
@@ -132,3 +150,95 @@ def _left_out(summary: Mapping[str, Any]) -> str:
         note = f"<p class=fine>and {more:,} more</p>" if more else ""
         parts.append(f"<h2>Skipped samples ({skipped['count']:,})</h2>\n<dl class=fine>{items}</dl>{note}")
     return "\n".join(parts)
+
+
+# -- curves ------------------------------------------------------------------------------------------------------------
+
+
+def curve_png(curve: Mapping[str, Any], reference: str) -> bytes:
+    """One curve of a summary as a PNG file.
+
+    Args:
+        curve: an entry of the summary's ``curves``.
+        reference: the contender whose line is drawn thick, with its interval.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.2, 4.4), dpi=DOTS, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    _draw(axes, curve, reference)
+    axes.set(title=curve["title"], xlabel=curve["x_label"], ylabel=curve["y_label"])
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", fontsize=7.5, frameon=False)
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _draw(axes: Axes, curve: Mapping[str, Any], reference: str) -> None:
+    from matplotlib import colormaps
+
+    colours = colormaps["tab10"]
+    others = [name for name in curve["lines"] if name not in (reference, CHANCE)]
+    for place, name in enumerate(others):
+        (line,) = axes.plot(curve["x"], _gaps(curve["lines"][name]["y"]), linewidth=1.1, alpha=0.85, label=name)
+        line.set(color=colours(place % 10), linestyle=MARKS[place // 10 % len(MARKS)])
+    if CHANCE in curve["lines"]:
+        axes.plot(curve["x"], _gaps(curve["lines"][CHANCE]["y"]), color=FAINT, linewidth=2, label=CHANCE)
+    if reference in curve["lines"]:
+        line = curve["lines"][reference]
+        axes.fill_between(curve["x"], _gaps(line["low"]), _gaps(line["high"]), color=INK, alpha=0.15, linewidth=0)
+        axes.plot(curve["x"], _gaps(line["y"]), color=INK, linewidth=2.6, label=reference)
+
+
+def _gaps(values: list[float | None]) -> list[float]:
+    return [float("nan") if value is None else value for value in values]
+
+
+# -- the terminal ------------------------------------------------------------------------------------------------------
+
+
+def leaderboard(summary: Mapping[str, Any]) -> Table:
+    """Methods by mean rank, a lettered column a measure; green and red: clearly better or worse than the paper's method."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=f"{summary['evaluation']} of {summary['model']['name']}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("method", min_width=22, overflow="ellipsis", no_wrap=True)
+    table.add_column("rank", justify="right", min_width=4, no_wrap=True)
+    for letter, _ in _lettered(summary):
+        table.add_column(letter, justify="right", min_width=5, no_wrap=True)
+    for entry in summary["leaderboard"]:
+        cells = [Text(*_shown(entry["method"], measure)) for _, measure in _lettered(summary)]
+        bold = "bold" if entry["method"] == summary["reference"] else ""
+        table.add_row(Text(entry["method"]), f"{entry['rank']:.1f}", *cells, style=bold)
+    return table
+
+
+def notes(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What the columns are, and what was left out."""
+    for letter, measure in _lettered(summary):
+        yield f"  {letter}: {measure['title']} ({measure['better']} is better)"
+    for name, why in summary["refused"].items():
+        yield f"left out: {name}: {why}"
+    skipped = summary["skipped"]
+    if skipped["count"]:
+        key, why = next(iter(skipped["why"].items()))
+        yield f"{skipped['count']:,} samples were skipped, such as {key}: {why}; summary.json lists them"
+
+
+def _lettered(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    return list(zip(ascii_uppercase, summary["measures"], strict=False))
+
+
+def _shown(name: str, measure: Mapping[str, Any]) -> tuple[str, str]:
+    row = row_of(name, measure)
+    return ("–", "") if row is None else (f"{row['value']:.3f}", COLOURS[verdict(row, measure)])

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
+from heedmap.errors import HeedmapError, OptionError
+from heedmap.evaluate.metrics.statistics import Curve, Measure, Row
+from heedmap.methods import METHODS
+from heedmap.methods.cards import CARDS, PAPER
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from heedmap.datasets.sample import Reader, Sample
+    from heedmap.models.model import Model
 
-    from heedmap.datasets.sample import Sample
-
-Row = dict[str, Any]
-"""One measurement: column → a number, a str or a list of numbers. Always with ``sample`` (its key) and ``method``, which is
-"" where it says what is true; all rows of an evaluation have the same columns."""
-
-Statistic = Callable[["Int[np.ndarray, ' drawn']"], float]
-"""What a measure is of the samples with these numbers, some perhaps drawn more than once."""
+FAST = tuple(name for name in METHODS if not CARDS[name].is_slow)
+"""Methods of a pass or two; the others take dozens."""
+ABLATIONS = ("generic:aggregate=false", "generic:cam=lrp")
+CROSS_ABLATIONS = ("generic:normalize=false", "generic:self_in_rule_10=false")
+"""The paper's method without a part of it; these two only matter where there is cross-attention."""
+TRIED = 20
+"""Samples that are looked at for one that can be read."""
 
 
 @dataclass(frozen=True)
@@ -39,47 +43,6 @@ class Contender:
     name: str
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One figure of a leaderboard.
-
-    Attributes:
-        key: names it in the summary.
-        title: names it in tables and plots.
-        higher: whether more is better.
-        samples: how many samples it is over.
-        statistics: contender's name → what it is of drawn samples; the mean of :func:`of_values` for most.
-        resamples: of the bootstrap; fewer where a statistic takes long.
-    """
-
-    key: str
-    title: str
-    higher: bool
-    samples: int
-    statistics: Mapping[str, Statistic]
-    resamples: int = 1000
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A figure by step, as a line for each contender.
-
-    Attributes:
-        key: names it in the summary.
-        title: names its plot.
-        x_label, y_label: of the axes.
-        x: the steps.
-        values: contender's name → one row a sample, (samples, steps).
-    """
-
-    key: str
-    title: str
-    x_label: str
-    y_label: str
-    x: Sequence[float]
-    values: Mapping[str, Float[np.ndarray, "samples steps"]]
 
 
 @dataclass(frozen=True)
@@ -108,11 +71,11 @@ class Evaluation(Protocol):
     def settings(self) -> Mapping[str, Any]:
         """Plain JSON data: all on which the rows depend, beside model, samples, contenders and seed."""
 
-    def check(self, subject: Any) -> None:
+    def check(self, subject: Model) -> None:
         """Raise InputError where the model does not fit; called before anything is read."""
 
     def rows(
-        self, subject: Any, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """Measure some samples, which become one batch or more.
 
@@ -130,12 +93,62 @@ class Evaluation(Protocol):
         """What all rows of the run say. They come one by one from the run's files, and there may be millions."""
 
 
-def of_values(values: Float[np.ndarray, " samples"]) -> Statistic:
-    """The mean of the drawn samples' values; NaN ones do not count, and NaN where no other is drawn."""
+def by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Contender's name → its rows, one a sample, in the order of the samples' keys."""
+    table: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        table.setdefault(row["method"], {})[row["sample"]] = row
+    return {name: [own[key] for key in sorted(own)] for name, own in table.items()}
 
-    def mean(drawn: Int[np.ndarray, " drawn"]) -> float:
-        own = values[drawn]
-        there = own[~np.isnan(own)]
-        return float(there.mean()) if there.size else np.nan
 
-    return mean
+# -- contenders by their names -----------------------------------------------------------------------------------------
+
+
+def contenders(names: Sequence[str], crossed: bool) -> list[Contender]:
+    """The contenders of these names, each once; the paper's method is always one of them, and the first.
+
+    Args:
+        names: of methods, ``METHOD:KEY=VALUE,…`` with options; ``fast`` are those of a pass or two, ``all`` every one,
+            ``ablations`` the paper's method without its parts. None given: ``fast`` and ``ablations``.
+        crossed: whether the model has cross-attention.
+
+    Raises:
+        OptionError: an unknown option, or no ``KEY=VALUE``.
+        UnknownNameError: no such method.
+    """
+    ablations = (*ABLATIONS, *CROSS_ABLATIONS) if crossed else ABLATIONS
+    groups = {"fast": FAST, "all": tuple(METHODS), "ablations": ablations}
+    wanted = [one for name in (PAPER, *(names or ("fast", "ablations"))) for one in groups.get(name, (name,))]
+    return list({one.name: one for one in map(contender, wanted)}.values())
+
+
+def crossed(subject: Model, reader: Reader) -> bool:
+    """Whether streams look at each other in this model: asked of the first sample that can be read; else False."""
+    for index in range(min(len(reader), TRIED)):
+        try:
+            flow = subject.inspect(**reader[index].inputs)
+        except HeedmapError:
+            continue
+        return any(one.kind == "cross" for one in flow.attentions)
+    return False
+
+
+def contender(text: str) -> Contender:
+    """``"generic:normalize=false"`` as a contender; errors as in :func:`contenders`."""
+    from heedmap.engine import find_method
+
+    name, _, rest = text.partition(":")
+    options = dict(_option(pair, text) for pair in rest.split(",") if pair)
+    find_method(name).resolve(options)
+    shown = ", ".join(f"{key}={value}" for key, value in options.items())
+    return Contender(f"{name}, {shown}" if shown else name, name, options)
+
+
+def _option(pair: str, text: str) -> tuple[str, Any]:
+    key, equals, value = pair.partition("=")
+    if not equals or not key:
+        raise OptionError(f"{pair!r} of {text!r} is not KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
-from heedmap.evaluate.harness.contenders import TRIED
 from heedmap.evaluate.harness.folder import FORMAT, REPORT, VERSION, RunFolder
-from heedmap.evaluate.harness.protocol import Contender, Evaluation, Findings, Row
-from heedmap.evaluate.metrics.statistics import figures, lines, ranks
+from heedmap.evaluate.harness.protocol import TRIED, Contender, Evaluation, Findings
+from heedmap.evaluate.metrics.statistics import Row, figures, lines, ranks
+from heedmap.methods.cards import CHANCE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from heedmap.datasets.sample import Reader, Sample
+    from heedmap.models.model import Model
 
 PART = 32
 """Samples of a part."""
@@ -45,7 +46,7 @@ class Plan:
     """
 
     evaluation: Evaluation
-    subject: Any
+    subject: Model
     reader: Reader
     contenders: Sequence[Contender]
     count: int
@@ -99,9 +100,7 @@ def run(plan: Plan, path: Path, done: Done = lambda _: None) -> dict[str, Any]:
         OutputError: it cannot be written, or another process is writing it.
         InputError: the model does not fit the evaluation, or no sample can be used.
     """
-    plan.evaluation.check(plan.subject)
-    if not len(plan.reader):
-        raise InputError(f"there are no samples to measure{_first_problem(plan.reader)}")
+    _check(plan)
     folder = RunFolder(path)
     with folder.locked():
         folder.begin(plan.config())
@@ -109,10 +108,37 @@ def run(plan: Plan, path: Path, done: Done = lambda _: None) -> dict[str, Any]:
         for number, indices in enumerate(plan.parts):
             if not folder.has_part(number):
                 began = perf_counter()
-                rows, skipped = _measured(plan, fit, indices)
+                rows, skipped = _part(plan, fit, indices)
                 folder.write_part(number, rows, skipped, perf_counter() - began)
             done(len(indices))
         return _concluded(plan, folder, refused)
+
+
+def measured(plan: Plan, done: Done = lambda _: None) -> tuple[Findings, dict[str, str], dict[str, str]]:
+    """The same without a folder: nothing is written, so nothing can go on.
+
+    Returns:
+        What all measurements say; the samples that were skipped, and the contenders that do not fit, each with why.
+
+    Raises:
+        InputError: as for :func:`run`.
+    """
+    _check(plan)
+    fit, refused = _fitting(plan)
+    rows: list[Row] = []
+    skipped = dict(plan.reader.problems)
+    for indices in plan.parts:
+        more, why = _part(plan, fit, indices)
+        rows += more
+        skipped |= why
+        done(len(indices))
+    return plan.evaluation.findings(rows), skipped, refused
+
+
+def _check(plan: Plan) -> None:
+    plan.evaluation.check(plan.subject)
+    if not len(plan.reader):
+        raise InputError(f"there are no samples to measure{_first_problem(plan.reader)}")
 
 
 def _fitting(plan: Plan) -> tuple[list[Contender], dict[str, str]]:
@@ -138,7 +164,7 @@ def _readable(plan: Plan) -> Sample:
     for index in [index for part in plan.parts for index in part][:TRIED]:
         try:
             sample = plan.reader[index]
-            rows, skipped = plan.evaluation.rows(plan.subject, [sample], [Contender("random", "random")], plan.seed)
+            rows, skipped = plan.evaluation.rows(plan.subject, [sample], [Contender(CHANCE, CHANCE)], plan.seed)
             if any(row["method"] for row in rows):  # rows of no method say what is true
                 return sample
             reason = next(iter(skipped.values()), "it gives no measurement")
@@ -147,7 +173,7 @@ def _readable(plan: Plan) -> Sample:
     raise InputError(f"none of the first {TRIED} samples can be measured; the last one: {reason}")
 
 
-def _measured(plan: Plan, fit: Sequence[Contender], indices: Sequence[int]) -> tuple[list[Row], dict[str, str]]:
+def _part(plan: Plan, fit: Sequence[Contender], indices: Sequence[int]) -> tuple[list[Row], dict[str, str]]:
     """The rows of a part; what fails is skipped with its reason, and the rest measured without it."""
     samples, skipped = [], {}
     for index in indices:
@@ -228,8 +254,7 @@ def summarised(plan: Plan, found: Findings, skipped: Mapping[str, str], refused:
 
 
 def _write_pictures(folder: RunFolder, summary: Mapping[str, Any], seconds: float) -> None:
-    from heedmap.evaluate.harness.figures import curve_png
-    from heedmap.evaluate.harness.page import report
+    from heedmap.evaluate.harness.page import curve_png, report
 
     pictures = {curve["key"]: curve_png(curve, summary["reference"]) for curve in summary["curves"]}
     for key, data in pictures.items():

@@ -1,18 +1,27 @@
-"""Masks that were found, matched with true ones by pycocotools."""
+"""COCO's average precision and recall of masks that were found, also of pictures that are drawn anew.
+
+pycocotools matches found objects with true ones, picture by picture. Its figures follow from the matches; here they are
+computed with pictures that count several times or not at all, so that a bootstrap need not match again. Of the whole set they
+are pycocotools' own figures.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heedmap.errors import MissingLibraryError
+from heedmap.errors import InputError, MissingLibraryError
+from heedmap.evaluate.metrics.statistics import Measure, Row, of_values
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool
+    from jaxtyping import Bool, Float, Int
 
 LOOSE = tuple(round(0.2 + 0.05 * step, 2) for step in range(6))
 """Thresholds of intersection over union that the authors have beside COCO's own, which begin with 0.5."""
@@ -20,6 +29,19 @@ MOST = 100
 """Found objects that count, a picture and category."""
 
 Entry = dict[str, Any]
+SETS = {"0.2:0.95": 0, "0.5:0.95": len(LOOSE)}
+"""Thresholds of intersection over union that a figure is the mean over → the first of them: the authors', COCO's."""
+KINDS = ("AP", "AR")
+SIZES = ("all", "small", "medium", "large")
+"""Of true objects: of any area, under 32² pixels, up to 96², and over."""
+Figure = tuple[str, str, str]
+"""One of :data:`KINDS`, of :data:`SETS`, of :data:`SIZES`."""
+RESAMPLES = 200
+"""Of COCO's figures, which take long."""
+MEANS = {"overlap": "IoU with the object", "pointing": "pointing game", "share": "share of the relevance inside"}
+
+
+# -- masks, matched by pycocotools -------------------------------------------------------------------------------------
 
 
 def encoded(mask: Bool[np.ndarray, "height width"]) -> str:
@@ -75,3 +97,227 @@ def _library(name: str) -> Any:
         return importlib.import_module(f"pycocotools.{name}")
     except ImportError as error:
         raise MissingLibraryError("masks of detections need pycocotools; pip install 'heedmap[eval]'") from error
+
+
+# -- figures of drawn pictures -----------------------------------------------------------------------------------------
+
+
+class Matches:
+    """The matches of one contender.
+
+    A level is a size with a threshold, a group a category with a level; each is numbered in this order. Precision and recall
+    only rise where a found object is right: the hits, sorted by group, and in it by score, highest first.
+
+    Attributes:
+        images: number of pictures.
+
+    Args:
+        judge: by :func:`heedmap.evaluate.metrics.coco.judged`.
+    """
+
+    def __init__(self, judge: Any) -> None:
+        params = judge.params
+        self.images = len(params.imgIds)
+        self._recalls = params.recThrs
+        self._shape = (len(params.catIds), len(params.areaRng), len(params.iouThrs))
+        many = len(params.areaRng) * self.images
+        parts = [_category(judge.evalImgs[k * many : (k + 1) * many], self._shape[1:]) for k in range(self._shape[0])]
+        self._parts = parts
+        self._found = np.concatenate([part.found for part in parts])
+        self._counted = np.concatenate([part.counted for part in parts], axis=1)
+        starts = np.cumsum([0, *(len(part.found) for part in parts)])
+        hits = [np.nonzero(part.right) for part in parts]
+        self._level = np.concatenate([level for level, _ in hits])
+        self._place = np.concatenate([starts[k] + place for k, (_, place) in enumerate(hits)])
+        self._group = np.concatenate([k * len(self._counted) + level for k, (level, _) in enumerate(hits)])
+        self._before = starts[self._group // len(self._counted)]
+        self._first = np.searchsorted(self._group, self._group)
+        self._known: dict[bytes, Mapping[Figure, float]] = {}
+
+    def figures(self, drawn: Int[np.ndarray, " drawn"]) -> Mapping[Figure, float]:
+        """What COCOeval accumulates of the pictures with these numbers, some perhaps drawn more than once.
+
+        NaN where they show no object of the size. What was asked for before is remembered.
+        """
+        weights = np.bincount(drawn, minlength=self.images)
+        key = weights.astype(np.uint16).tobytes()
+        if key not in self._known:
+            values = dict(zip(KINDS, self._values(weights), strict=True))
+            self._known[key] = {
+                (kind, name, size): _mean(values[kind][:, number, first:])
+                for kind in KINDS
+                for name, first in SETS.items()
+                for number, size in enumerate(SIZES)
+            }
+        return self._known[key]
+
+    def _values(
+        self, weights: Int[np.ndarray, " images"]
+    ) -> Sequence[Float[np.ndarray, "categories sizes thresholds"]]:
+        """Average precision and recall; NaN where no object is there.
+
+        Average precision is the mean over recalls of the best precision at this recall or a higher one: the best from each
+        hit on, as often as recalls are first reached there.
+        """
+        there = np.stack([part.wanted @ weights[part.true] for part in self._parts])
+        there = np.repeat(there, self._shape[2]).astype(float)
+        there[there == 0] = np.nan
+        drawn = weights[self._found]
+        said = np.cumsum(np.insert(self._counted * drawn, 0, 0, axis=1), axis=1)
+        said = said[self._level, self._place + 1] - said[self._level, self._before]
+        right = np.cumsum(np.insert(drawn[self._place], 0, 0))
+        right = right[1:] - right[self._first]
+        reached = np.insert(np.searchsorted(self._recalls, right / there[self._group], side="right"), 0, 0)
+        steps = reached[1:] - np.where(self._first < np.arange(len(right)), reached[:-1], 0)
+        best = self._best(right / (said + np.spacing(1)))
+        precision = np.bincount(self._group, steps * best, len(there)) / len(self._recalls)
+        recall = np.bincount(self._group, drawn[self._place], len(there)) / there
+        return [(one + 0 * there).reshape(self._shape) for one in (precision, recall)]
+
+    def _best(self, values: Float[np.ndarray, " hits"]) -> Float[np.ndarray, " hits"]:
+        """The greatest from each hit to the end of its group: of 1, 2, 4, … hits."""
+        best, reach = values, 1
+        while (same := self._group[reach:] == self._group[:-reach]).any():
+            best = np.concatenate([np.maximum(best[:-reach], np.where(same, best[reach:], 0)), best[-reach:]])
+            reach *= 2
+        return best
+
+
+@dataclass(frozen=True, eq=False)
+class _Category:
+    """What was found and is there of one category; what was found is sorted by its score, highest first.
+
+    Attributes:
+        found: picture of each found object.
+        right, counted: at each level, which of them are right, and which count at all.
+        true: picture of each true object.
+        wanted: for each size, which of them count.
+    """
+
+    found: Int[np.ndarray, " found"]
+    right: Bool[np.ndarray, "levels found"]
+    counted: Bool[np.ndarray, "levels found"]
+    true: Int[np.ndarray, " true"]
+    wanted: Bool[np.ndarray, "sizes true"]
+
+
+def _category(entries: Sequence[Any], shape: tuple[int, int]) -> _Category:
+    """What COCOeval says of one category: an entry for each size and picture, None where there is nothing."""
+    sizes, thresholds = shape
+    images = len(entries) // sizes
+    there = [number for number in range(images) if entries[number] is not None]
+    rows = [[entries[size * images + number] for number in there] for size in range(sizes)]
+    nothing = np.zeros((thresholds, 0))
+    matched = np.concatenate([_joined([one["dtMatches"] for one in row], nothing) for row in rows]) > 0
+    ignored = np.concatenate([_joined([one["dtIgnore"] for one in row], nothing) for row in rows]) > 0
+    aside = np.stack([_joined([one["gtIgnore"] for one in row], np.zeros(0)) for row in rows]) > 0
+    scores = _joined([one["dtScores"] for one in rows[0]], np.zeros(0))
+    order = np.argsort(-scores, kind="mergesort")  # as COCOeval sorts
+    found = np.repeat(np.array(there, dtype=int), [len(one["dtScores"]) for one in rows[0]])
+    true = np.repeat(np.array(there, dtype=int), [len(one["gtIds"]) for one in rows[0]])
+    return _Category(found[order], (matched & ~ignored)[:, order], ~ignored[:, order], true, ~aside)
+
+
+def _joined(parts: Sequence[Any], nothing: np.ndarray) -> np.ndarray:
+    return np.concatenate([nothing, *parts], axis=-1)
+
+
+def _mean(values: Float[np.ndarray, "categories thresholds"]) -> float:
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if there.size else np.nan
+
+
+# -- rows put together -------------------------------------------------------------------------------------------------
+
+
+class _Run:
+    """The rows of a run, sorted; a picture has the number of its key among all keys."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.true: list[Row] = []
+        self.found: dict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            (self.found[row["method"]] if row["method"] else self.true).append(row)
+        for own in (self.true, *self.found.values()):
+            own.sort(key=lambda row: (row["sample"], row["number"]))
+        self.sizes = {row["sample"]: (row["height"], row["width"]) for row in self.true}
+        self.numbers = {key: number for number, key in enumerate(self.sizes)}
+        labels = {row["label"] for own in (self.true, *self.found.values()) for row in own}
+        self.labels = {label: number for number, label in enumerate(sorted(labels - {""}))}
+
+    def truth(self) -> Any:
+        """The true objects, for pycocotools."""
+        objects = [
+            {**self._entry(row), "area": row["area"], "iscrowd": row["crowd"]} for row in self.true if row["label"]
+        ]
+        return truth_of(list(self.sizes.values()), list(self.labels), objects)
+
+    def entries(self, method: str) -> list[Entry]:
+        """What a contender found, for pycocotools."""
+        return [{**self._entry(row), "score": row["score"]} for row in self.found[method]]
+
+    def means(self, method: str, column: str) -> Float[np.ndarray, " pictures"]:
+        """Of each picture the mean over its queries that are of an object; NaN where there are none."""
+        values: list[list[float]] = [[] for _ in self.sizes]
+        for row in self.found[method]:
+            if not np.isnan(row[column]):
+                values[self.numbers[row["sample"]]].append(row[column])
+        return np.array([np.mean(own) if own else np.nan for own in values])
+
+    def _entry(self, row: Row) -> Entry:
+        return {
+            "image_id": self.numbers[row["sample"]],
+            "category_id": self.labels[row["label"]],
+            "segmentation": {"size": [row["height"], row["width"]], "counts": row["mask"]},
+        }
+
+
+def found_measures(rows: Iterable[Row], wanted: str) -> tuple[list[Measure], dict[str, Any]]:
+    """The measures of all rows, and facts beside; sizes of which no object is there are left out.
+
+    Args:
+        rows: of :meth:`heedmap.evaluate.experiments.detection.Detection.rows`.
+        wanted: what a query had to be, for the message.
+
+    Raises:
+        InputError: nothing was found.
+    """
+    run = _Run(rows)
+    if not run.found:
+        raise InputError(f"no query of any of {len(run.sizes)} pictures was {wanted}")
+    truth = run.truth()
+    matches = {method: Matches(judged(truth, run.entries(method))) for method in sorted(run.found)}
+    measures = [_coco(matches, kind, name, size) for name in SETS for kind in KINDS for size in _sizes(matches)]
+    for column, title in MEANS.items():
+        statistics = {method: of_values(run.means(method, column)) for method in matches}
+        measures.append(Measure(column, title, True, len(run.sizes), statistics))
+    return measures, _facts(run)
+
+
+def _coco(matches: Mapping[str, Matches], kind: str, name: str, size: str) -> Measure:
+    key, title = f"{kind.lower()}/{name}", f"{kind} {name}"
+    if size != SIZES[0]:
+        key, title = f"{key}/{size}", f"{title}, {size}"
+    statistics = {method: partial(_figure, one, (kind, name, size)) for method, one in matches.items()}
+    return Measure(key, title, True, next(iter(matches.values())).images, statistics, RESAMPLES)
+
+
+def _figure(one: Matches, key: Figure, drawn: Int[np.ndarray, " drawn"]) -> float:
+    return one.figures(drawn)[key]
+
+
+def _sizes(matches: Mapping[str, Matches]) -> list[str]:
+    """Those that some object has."""
+    one = next(iter(matches.values()))
+    whole = one.figures(np.arange(one.images))
+    return [size for size in SIZES if size == SIZES[0] or not np.isnan(whole[KINDS[0], next(iter(SETS)), size])]
+
+
+def _facts(run: _Run) -> dict[str, Any]:
+    queries = next(iter(run.found.values()))
+    return {
+        "samples": len(run.sizes),
+        "objects": sum(bool(row["label"]) for row in run.true),
+        "queries": len(queries),
+        "queries_of_an_object": sum(not np.isnan(row["overlap"]) for row in queries),
+    }

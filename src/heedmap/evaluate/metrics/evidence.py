@@ -1,6 +1,7 @@
-"""Figures of one map against the true evidence, and the interval of their mean.
+"""A map against what is true, without a model.
 
-Evidence is a weight for each token, 0 to 1: whether a word or a box is evidence, or which share of a patch is.
+Evidence is a weight for each token, 0 to 1: whether a word or a box is evidence, or which share of a patch is. A map of a
+picture has the patches' resolution, (rows, columns), until it is scaled up to the picture's, (height, width).
 """
 
 from __future__ import annotations
@@ -8,17 +9,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from heedmap.errors import InputError
+from heedmap.errors import MissingLibraryError, SampleError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jaxtyping import Bool, Float
+    from jaxtyping import Bool, Float, Int64
 
-RESAMPLES = 1000
-LEVEL = 0.95
+    Grid = Float[np.ndarray, "rows columns"]
+    Map = Float[np.ndarray, "height width"]
+    Mask = Bool[np.ndarray, "height width"]
+
+CUTS = ("mean", "otsu")
+"""Where a map can be cut: at its mean, as the authors do for classes; by Otsu's threshold, as they do for detections."""
+AREAS = ("right", "pixels", "object_shared", "object_union", "ground_shared", "ground_union")
+"""What :func:`areas` counts."""
+
+
+# -- tokens ------------------------------------------------------------------------------------------------------------
 
 
 def share(relevance: Float[np.ndarray, " tokens"], evidence: Float[np.ndarray, " tokens"]) -> float:
@@ -57,14 +66,90 @@ def centre_prior(grid: tuple[int, int]) -> Float[np.ndarray, "rows columns"]:
     return np.exp(-(rows[:, None] ** 2 + columns**2) / 2)
 
 
-def interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float, float]:
-    """The mean of ``values``, one a sample, and the ends of its bootstrap interval (percentiles of resampled means).
+# -- pixels ------------------------------------------------------------------------------------------------------------
+
+
+def upsampled(grid: Grid, size: tuple[int, int]) -> Map:
+    """The map at the picture's size (height, width), bilinear between the middles of patches, by Pillow.
+
+    Beyond the outer middles the value stays the same, as in torch's ``interpolate(align_corners=False)``. Where the
+    picture has fewer pixels than the grid patches, a pixel is the weighted mean of the patches around it.
+    """
+    from PIL import Image
+
+    height, width = size
+    scaled = Image.fromarray(grid.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(scaled)
+
+
+def cut(grid: Grid, size: tuple[int, int], at: str) -> Mask:
+    """The pixels that a map calls the object. A map of equal values has no threshold: all of it is kept.
+
+    Args:
+        grid: the map.
+        size: of the picture, (height, width).
+        at: one of :data:`CUTS`. ``"mean"``: the pixels of the scaled map that are over its mean. ``"otsu"``: the map is
+            min–max scaled to 0…255 and cut at its own resolution; what is left is scaled up, and a pixel is kept that is
+            more than half covered.
 
     Raises:
-        InputError: there are no values.
+        MissingLibraryError: there is no scikit-image for Otsu's threshold.
     """
-    if not len(values):
-        raise InputError("there are no samples to take a mean of; ask for more samples")
-    rows = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(values[rows].mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(values.mean()), float(low), float(high)
+    if np.ptp(grid) == 0:
+        return np.ones(size, dtype=bool)
+    if at == "otsu":
+        return upsampled(_over_otsu(grid), size) > 0.5
+    scaled = upsampled(grid, size)
+    return scaled > scaled.mean() if np.ptp(scaled) else np.ones(size, dtype=bool)
+
+
+def _over_otsu(grid: Grid) -> Grid:
+    try:
+        from skimage.filters import threshold_otsu
+    except ImportError as error:
+        raise MissingLibraryError("Otsu's threshold needs scikit-image; pip install 'heedmap[eval]'") from error
+    levels = np.round((grid - grid.min()) / np.ptp(grid) * 255).astype(np.uint8)
+    return (levels > threshold_otsu(levels)).astype(np.float32)
+
+
+def overlap(found: Mask, mask: Mask) -> float:
+    """Intersection over union; 0 where both are empty."""
+    return float((found & mask).sum() / max((found | mask).sum(), 1))
+
+
+def areas(found: Mask, mask: Mask, counted: Mask) -> Int64[np.ndarray, " 6"]:
+    """:data:`AREAS` in pixels: those that are right, all, and intersection and union of the object and of the ground.
+
+    Args:
+        found: what the map calls the object.
+        mask: the object.
+        counted: the pixels that count.
+    """
+    both, either = (found & mask & counted).sum(), ((found | mask) & counted).sum()
+    total = counted.sum()
+    wrong = either - both
+    return np.array([total - wrong, total, both, either, total - either, total - both])
+
+
+def average_precision(relevance: Map, mask: Mask, counted: Mask) -> float:
+    """Of the pixels that count, ranked by relevance: scikit-learn's ``average_precision_score``.
+
+    Raises:
+        SampleError: none of them is of the object.
+        MissingLibraryError: there is no scikit-learn.
+    """
+    try:
+        from sklearn.metrics import average_precision_score
+    except ImportError as error:
+        raise MissingLibraryError("average precision needs scikit-learn; pip install 'heedmap[eval]'") from error
+    if not (mask & counted).any():
+        raise SampleError("its mask has no pixels that count; average precision needs some")
+    return float(average_precision_score(mask[counted], relevance[counted]))
+
+
+def checked(mask: Mask, size: tuple[int, ...]) -> Mask:
+    """The mask; SampleError where it has not the picture's size (height, width)."""
+    if mask.shape != size:
+        sizes = (" × ".join(map(str, one)) for one in (mask.shape, size))
+        raise SampleError("its mask has {} pixels, its picture {} (height × width); expected as many".format(*sizes))
+    return mask

@@ -5,7 +5,9 @@ Wherever a model is asked, it is behind a function ``drop``: which tokens are le
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +21,7 @@ Drop = Callable[["Bool[np.ndarray, 'variants batch tokens']"], "Float[np.ndarray
 """Which tokens are kept, several times for each sample → the probability of the target then."""
 
 POSITIVE, NEGATIVE = 0, 1
+SIGNS = ("positive", "negative")
 """Most relevant first, least relevant first."""
 
 
@@ -56,7 +59,7 @@ def change(before: Float[np.ndarray, " tokens"], after: Float[np.ndarray, " toke
     return float(np.linalg.norm(after - before)) / size
 
 
-def ranked(values: Float[np.ndarray, " tokens"], seed: int | None = None) -> Int[np.ndarray, " tokens"]:
+def ranked(values: Float[np.ndarray, " tokens"], seed: int | Sequence[int] | None = None) -> Int[np.ndarray, " tokens"]:
     """Indices from the greatest value to the least; equal ones in order, or with a seed in an order that is drawn."""
     drawn = np.arange(len(values)) if seed is None else np.random.default_rng(seed).permutation(len(values))
     return drawn[np.argsort(-values[drawn], kind="stable")]
@@ -145,14 +148,57 @@ def deletion(
     for sample, (own, there) in enumerate(zip(relevance, free, strict=True)):
         places = np.flatnonzero(there)
         order = places[ranked(own[places], seed)]
-        for step in range(steps + 1):
-            count = round(step * len(order) / steps)
-            kept[POSITIVE, step, sample, order[:count]] = False
-            kept[NEGATIVE, step, sample, order[len(order) - count :]] = False
+        counts = [round(step * len(order) / steps) for step in range(steps + 1)]
+        kept[:, :, sample] = without_first(order, counts, len(own))
     left = drop(kept.reshape(-1, *free.shape))
     return left.reshape(2, steps + 1, len(free)).swapaxes(1, 2)
 
 
-def area(curve: Float[np.ndarray, "*batch steps"]) -> Float[np.ndarray, "*batch"]:
-    """Area under a curve of equal steps from 0 to 1, by the trapezoid rule."""
-    return (curve[..., 1:] + curve[..., :-1]).mean(-1) / 2
+def removed(percent: int, tokens: int) -> int:
+    """How many of ``tokens`` are gone at ``percent``: rounded down, exactly."""
+    return int(Fraction(percent, 100) * tokens)
+
+
+def kept(
+    relevance: Float[np.ndarray, " tokens"],
+    free: Bool[np.ndarray, " tokens"],
+    steps: Sequence[int],
+    key: str,
+    seed: int,
+) -> Bool[np.ndarray, "signs steps tokens"]:
+    """Which tokens are there at each step, most relevant gone first (0) and least relevant gone first (1).
+
+    Equally relevant ones go in an order drawn for the sample. The second order is the first one reversed. Where all that may
+    be removed is removed, both are the same.
+
+    Args:
+        relevance: one number a token.
+        free: which tokens may be removed.
+        steps: per cent of the free tokens that are gone.
+        key: of the sample.
+        seed: of the run.
+    """
+    places = np.flatnonzero(free)
+    ordered = places[ranked(relevance[places], [seed, zlib.crc32(key.encode())])]
+    return without_first(ordered, [removed(percent, len(ordered)) for percent in steps], len(relevance))
+
+
+def without_first(
+    order: Int[np.ndarray, " free"], counts: Sequence[int], tokens: int
+) -> Bool[np.ndarray, "signs counts tokens"]:
+    """Which tokens are there when so many are gone: the first of ``order``, :data:`POSITIVE`; the last, :data:`NEGATIVE`."""
+    kept = np.ones((2, len(counts), tokens), dtype=bool)
+    for step, count in enumerate(counts):
+        kept[POSITIVE, step, order[:count]] = False
+        kept[NEGATIVE, step, order[len(order) - count :]] = False
+    return kept
+
+
+def area(curve: Float[np.ndarray, "*batch steps"], gone: Sequence[float] | None = None) -> Float[np.ndarray, "*batch"]:
+    """Area under a curve by the trapezoid rule over the removed shares, not divided by their range.
+
+    Args:
+        curve: a figure at each step.
+        gone: the share that is removed at each step, from 0 on; None: equal steps from 0 to 1.
+    """
+    return np.trapezoid(curve, np.linspace(0, 1, curve.shape[-1]) if gone is None else np.asarray(gone), axis=-1)

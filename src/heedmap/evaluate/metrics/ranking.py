@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heedmap.errors import InputError, MissingLibraryError
-from heedmap.evaluate.metrics.evidence import LEVEL, RESAMPLES
+from heedmap.evaluate.metrics.statistics import draws, ends
+from heedmap.methods.cards import CHANCE
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from rich.table import Table
 
-CHANCE = "random"
-"""The method that knows nothing, to which the others are compared; never recommended."""
 UNCHANGED = 0.9
 """A map whose rank correlation is above this when all weights are random does not depend on the model."""
 GATE = "randomisation"
@@ -181,19 +180,18 @@ def recommendation(
     names, tests, samples = _checked(figures)
     ranking = [test for test in tests if test != GATE] or tests
     ranks = np.mean([_places(figures, names, test) for test in ranking], axis=0)
-    draws = np.random.default_rng(seed).integers(samples, size=(RESAMPLES, samples))
-    drawn = ranks[:, draws].mean(-1)
+    drawn = ranks[:, draws(samples, seed)].mean(-1)
     means = ranks.mean(-1)
     out = {name for name in names if name != CHANCE and _unchanged(figures[name])}
     order = sorted(range(len(names)), key=lambda n: (names[n] in out, means[n], costs[names[n]], names[n]))
     best = next((n for n in order if names[n] not in out and names[n] != CHANCE), None)
     rows = []
     for n in order:
-        low, high = _ends(drawn[n])
+        low, high = ends(drawn[n]).tolist()
         own = {test: float(figures[names[n]][test].mean()) for test in tests}
         verdict = _verdict(n, best, names, out, drawn)
         rows.append(Ranked(names[n], float(means[n]), low, high, own, float(costs[names[n]]), verdict))
-    beaten = best is None or CHANCE not in names or _ends(drawn[names.index(CHANCE)] - drawn[best])[0] > 0
+    beaten = best is None or CHANCE not in names or ends(drawn[names.index(CHANCE)] - drawn[best])[0] > 0
     limits = [] if beaten else ["but it is not told from chance there"]
     if samples < FEW:
         limits.append("so few inputs tell little, give more")
@@ -231,11 +229,6 @@ def _unchanged(figures: ByTest) -> bool:
     return GATE in figures and float(figures[GATE].mean()) > UNCHANGED
 
 
-def _ends(drawn: Float[np.ndarray, " resamples"]) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
-
-
 def _verdict(
     number: int, best: int | None, names: Sequence[str], out: set[str], drawn: Float[np.ndarray, "methods resamples"]
 ) -> str:
@@ -245,7 +238,7 @@ def _verdict(
         return "unchanged"
     if number == best:
         return "best"
-    return "as good" if best is None or _ends(drawn[number] - drawn[best])[0] <= 0 else "worse"
+    return "as good" if best is None or ends(drawn[number] - drawn[best])[0] <= 0 else "worse"
 
 
 def _sentence(model: str, samples: int, rows: Sequence[Ranked], limits: Sequence[str]) -> str:

@@ -3,19 +3,111 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heedmap.evaluate.harness.protocol import Curve, Measure
-from heedmap.evaluate.metrics.evidence import LEVEL
+from heedmap.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
+
+Row = dict[str, Any]
+"""One measurement: column → a number, a str or a list of numbers. Always with ``sample`` (its key) and ``method``, which is
+"" where it says what is true; all rows of an evaluation have the same columns."""
+
+Statistic = Callable[["Int[np.ndarray, ' drawn']"], float]
+"""What a measure is of the samples with these numbers, some perhaps drawn more than once."""
+RESAMPLES = 1000
+LEVEL = 0.95
 DIGITS = 6
 """Decimals of a figure in a summary."""
+
+
+# -- figures ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of a leaderboard.
+
+    Attributes:
+        key: names it in the summary.
+        title: names it in tables and plots.
+        higher: whether more is better.
+        samples: how many samples it is over.
+        statistics: contender's name → what it is of drawn samples; the mean of :func:`of_values` for most.
+        resamples: of the bootstrap; fewer where a statistic takes long.
+    """
+
+    key: str
+    title: str
+    higher: bool
+    samples: int
+    statistics: Mapping[str, Statistic]
+    resamples: int = 1000
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A figure by step, as a line for each contender.
+
+    Attributes:
+        key: names it in the summary.
+        title: names its plot.
+        x_label, y_label: of the axes.
+        x: the steps.
+        values: contender's name → one row a sample, (samples, steps).
+    """
+
+    key: str
+    title: str
+    x_label: str
+    y_label: str
+    x: Sequence[float]
+    values: Mapping[str, Float[np.ndarray, "samples steps"]]
+
+
+def of_values(values: Float[np.ndarray, " samples"]) -> Statistic:
+    """The mean of the drawn samples' values; NaN ones do not count, and NaN where no other is drawn."""
+
+    def mean(drawn: Int[np.ndarray, " drawn"]) -> float:
+        own = values[drawn]
+        there = own[~np.isnan(own)]
+        return float(there.mean()) if there.size else np.nan
+
+    return mean
+
+
+# -- the bootstrap -----------------------------------------------------------------------------------------------------
+
+
+def draws(samples: int, seed: int, resamples: int = RESAMPLES) -> Int[np.ndarray, "resamples samples"]:
+    """Numbers of samples, as many as there are, drawn with replacement."""
+    return np.random.default_rng(seed).integers(samples, size=(resamples, samples))
+
+
+def ends(drawn: Float[np.ndarray, resamples * figures]) -> Float[np.ndarray, two * figures]:
+    """The ends of the interval that :data:`LEVEL` of the drawn figures lie in, by percentiles."""
+    return np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+
+
+def interval(values: Float[np.ndarray, " samples"], seed: int = 0) -> tuple[float, float, float]:
+    """The mean of ``values``, one a sample, and the ends of its bootstrap interval.
+
+    Raises:
+        InputError: there are no values.
+    """
+    if not len(values):
+        raise InputError("there are no samples to take a mean of; ask for more samples")
+    low, high = ends(values[draws(len(values), seed)].mean(1))
+    return float(values.mean()), float(low), float(high)
+
+
+# -- figures of contenders ---------------------------------------------------------------------------------------------
 
 
 def figures(measure: Measure, reference: str, seed: int) -> list[dict[str, Any]]:
@@ -31,11 +123,10 @@ def figures(measure: Measure, reference: str, seed: int) -> list[dict[str, Any]]
         seed: of the draws.
     """
     every = np.arange(measure.samples)
-    draws = np.random.default_rng(seed).integers(measure.samples, size=(measure.resamples, measure.samples))
+    rows = draws(measure.samples, seed, measure.resamples)
     values = {name: one(every) for name, one in measure.statistics.items()}
     drawn = {
-        name: _centred(np.array([one(rows) for rows in draws]), values[name])
-        for name, one in measure.statistics.items()
+        name: _centred(np.array([one(row) for row in rows]), values[name]) for name, one in measure.statistics.items()
     }
     found: dict[str, dict[str, Any]] = {
         name: {"method": name, "value": _round(values[name]), **_ends("", drawn[name])} for name in values
@@ -59,9 +150,9 @@ def lines(curve: Curve, seed: int, resamples: int) -> dict[str, dict[str, list[f
     for name, values in curve.values.items():
         count = len(values)
         if count not in weights:
-            draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-            weights[count] = draws / count
-        low, high = np.quantile(weights[count] @ values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+            times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+            weights[count] = times / count
+        low, high = ends(weights[count] @ values)
         found[name] = {"y": _rounded(values.mean(0)), "low": _rounded(low), "high": _rounded(high)}
     return found
 
@@ -93,7 +184,7 @@ def _places(measure: Mapping[str, Any]) -> dict[str, float]:
 
 def _ends(prefix: str, drawn: Float[np.ndarray, " resamples"]) -> dict[str, float | None]:
     there = drawn[np.isfinite(drawn)]
-    low, high = np.quantile(there, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if there.size else (np.nan, np.nan)
+    low, high = ends(there) if there.size else (np.nan, np.nan)
     return {f"{prefix}low": _round(low), f"{prefix}high": _round(high)}
 
 

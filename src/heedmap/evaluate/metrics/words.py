@@ -1,9 +1,9 @@
-"""Words, tokens and reasons of one text, as pure functions of numbers and characters."""
+"""Words, tokens and reasons of one text, and labels that are spelled in several ways, as functions of numbers and characters."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
     from heedmap.datasets.sample import Span
+SHOWN = 20
+"""Labels that a message lists."""
+
+
+# -- a text ------------------------------------------------------------------------------------------------------------
 
 
 def words_of_tokens(offsets: Sequence[Span], words: Sequence[Span]) -> Int[np.ndarray, " tokens"]:
@@ -90,3 +95,29 @@ def rebuilt(text: str, words: Sequence[Span], kept: Sequence[int]) -> str:
     """The text of the kept words alone, each with what stands between it and the word before it in the text."""
     begins = [0, *(end for _, end in words[:-1])]
     return "".join(text[begins[number] : words[number][1]] for number in sorted(kept)).strip()
+
+
+# -- labels ------------------------------------------------------------------------------------------------------------
+
+
+def plain(label: str) -> str:
+    """A label without what differs between sources: capitals, and what stands between its words."""
+    return " ".join(label.casefold().replace("_", " ").replace("-", " ").split())
+
+
+def spellings(name: str) -> set[str]:
+    """The plain label, and each of the names that it lists, as ImageNet's do: ``tench, Tinca tinca``."""
+    return {plain(part) for part in (name, *name.split(","))} - {""}
+
+
+def meant(names: Mapping[int, str], labels: Iterable[str]) -> dict[int, str]:
+    """Class index → which of ``labels``, plain ones, the class is; classes that are none of them are left out."""
+    wanted = sorted(set(labels))
+    return {index: one for index, name in names.items() for one in wanted if one in spellings(name)}
+
+
+def listed(labels: Iterable[str]) -> str:
+    """Labels for a message, each once."""
+    found = list(dict.fromkeys(labels))
+    more = f", … ({len(found)} in all)" if len(found) > SHOWN else ""
+    return ", ".join(found[:SHOWN]) + more if found else "none"

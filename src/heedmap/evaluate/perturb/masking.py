@@ -1,4 +1,8 @@
-"""Models' inputs with some of their tokens masked: words by a token that says nothing, patches and boxes by zeros."""
+"""Models' inputs without some of their tokens, which are masked or taken out.
+
+A masked word becomes a token that says nothing, masked patches and boxes become zeros, and nothing changes its shape; what is
+taken out the model never sees.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import interpolate
 
-from heedmap.errors import InputError
+from heedmap.errors import InputError, OptionError
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
 
     from heedmap.explanation import Explanation
     from heedmap.explanation_data import Segment
+    from heedmap.models.model import Model
 
 INPUTS: Mapping[str, tuple[str, ...]] = {
     "text": ("input_ids",),
@@ -33,10 +38,19 @@ PLACES = ("image_token_id", "image_token_index", "video_token_id", "audio_token_
 """Settings of a model that name tokens which only keep a place."""
 WAVES = {("input_features", 3), ("input_values", 2)}
 """Sounds whose last axis is time: their name and number of dimensions."""
+TOKENS = {
+    "text": ("input_ids", "attention_mask", "token_type_ids"),
+    "boxes": ("visual_feats", "visual_pos", "visual_embeds", "visual_attention_mask", "visual_token_type_ids"),
+}
+"""Segment → the inputs that have one entry for each of its tokens, along their second dimension."""
+WAYS = ("drop", "mask")
+
+
+# -- masked ------------------------------------------------------------------------------------------------------------
 
 
 def masked(
-    subject: Any, inputs: Mapping[str, Any], segment: Segment, keep: Bool[Tensor, "batch tokens"]
+    subject: Model, inputs: Mapping[str, Any], segment: Segment, keep: Bool[Tensor, "batch tokens"]
 ) -> dict[str, Any]:
     """The inputs with the tokens of one segment masked that are not in ``keep``; nothing changes its shape.
 
@@ -66,7 +80,7 @@ def masked(
     return {**inputs, name: _sound(segment, value, there)}
 
 
-def source(subject: Any, inputs: Mapping[str, Any], segment: str) -> str:
+def source(subject: Model, inputs: Mapping[str, Any], segment: str) -> str:
     """Name of the input that a segment is of; InputError where there is none."""
     names = [subject.renamed.get(name, name) for name in INPUTS.get(segment, ())]
     found = next((name for name in names if isinstance(inputs.get(name), torch.Tensor)), None)
@@ -86,7 +100,7 @@ def _check_one_by_one(segment: Segment, value: Tensor, keep: Tensor) -> None:
         )
 
 
-def _words(subject: Any, inputs: Mapping[str, Any], name: str, keep: Tensor) -> dict[str, Any]:
+def _words(subject: Model, inputs: Mapping[str, Any], name: str, keep: Tensor) -> dict[str, Any]:
     filler = filling(subject.tokenizer)
     if filler is not None:
         return {**inputs, name: inputs[name].where(keep, filler)}
@@ -113,8 +127,8 @@ def _patches(segment: Segment, value: Tensor, keep: Tensor) -> Tensor:
             f"the picture's {keep.shape[1]} tokens are no grid over pixels of shape {tuple(value.shape)}; patches can only be "
             "masked in pixel_values (batch, channels, rows, columns)"
         )
-    cover = interpolate(keep.reshape(-1, 1, *segment.grid).float(), value.shape[-2:], mode="nearest-exact")
-    return value * cover.to(value.dtype)
+    rows, columns = value.shape[-2:]
+    return value * upsampled(keep.float(), segment.grid, (rows, columns), smooth=False)[:, None].to(value.dtype)
 
 
 def _sound(segment: Segment, value: Tensor, keep: Tensor) -> Tensor:
@@ -130,7 +144,7 @@ def _sound(segment: Segment, value: Tensor, keep: Tensor) -> Tensor:
 
 
 def real_tokens(
-    subject: Any, inputs: Mapping[str, Any], explanation: Explanation, name: str
+    subject: Model, inputs: Mapping[str, Any], explanation: Explanation, name: str
 ) -> Bool[Tensor, "batch tokens"]:
     """Which tokens of a segment are no padding and were taken in by the model; on the CPU."""
     segment = explanation.segment(name)
@@ -146,7 +160,7 @@ def real_tokens(
 
 
 def free_tokens(
-    subject: Any, inputs: Mapping[str, Any], explanation: Explanation, name: str
+    subject: Model, inputs: Mapping[str, Any], explanation: Explanation, name: str
 ) -> Bool[Tensor, "batch tokens"]:
     """Which tokens of a segment may be masked: the real ones that are words, patches or boxes.
 
@@ -164,7 +178,7 @@ def free_tokens(
     return free
 
 
-def _no_words(subject: Any) -> set[int]:
+def _no_words(subject: Model) -> set[int]:
     tokenizer, config = subject.tokenizer, subject.config
     words = {getattr(tokenizer, name, None) for name in ("unk_token_id", "mask_token_id")}
     special = set(getattr(tokenizer, "all_special_ids", None) or ()) - words
@@ -192,3 +206,77 @@ def spread(value: Tensor, mask: Any) -> Float[Tensor, " batch"]:
     count = weight.sum(1).clamp(min=1)
     mean = (flat * weight).sum(1) / count
     return (((flat - mean[:, None]).square() * weight).sum(1) / count).sqrt()
+
+
+# -- taken out ---------------------------------------------------------------------------------------------------------
+
+
+def without(
+    subject: Model, inputs: Mapping[str, Any], segment: Segment, keep: Bool[Tensor, "batch tokens"], way: str
+) -> dict[str, Any]:
+    """The inputs with only the tokens of one segment that are in ``keep``.
+
+    Args:
+        subject: the model.
+        inputs: what it is called with.
+        segment: of an explanation; its own batch does not matter.
+        keep: of words and boxes which tokens stay; of a picture which pixels, (batch, rows, columns). Pixels always become 0,
+            the mean of what the model was trained on: patches cannot be taken out of most models.
+        way: ``"drop"`` takes tokens out, ``"mask"`` hides them, see :func:`~heedmap.evaluate.perturb.masking.masked`.
+
+    Raises:
+        InputError: the segment's tokens are not to be found in the inputs one by one.
+    """
+    if segment.name == "image":
+        return _blank(inputs, keep)
+    return _dropped(inputs, segment, keep) if way == "drop" else masked(subject, inputs, segment, keep)
+
+
+def check_way(way: str) -> None:
+    """OptionError where there is no such way to remove tokens."""
+    if way not in WAYS:
+        raise OptionError(f"remove is {way!r}; expected {' or '.join(map(repr, WAYS))}")
+
+
+def _blank(inputs: Mapping[str, Any], keep: Bool[Tensor, "batch rows columns"]) -> dict[str, Any]:
+    values = inputs.get("pixel_values")
+    if not isinstance(values, torch.Tensor) or values.dim() != 4:
+        raise InputError("a picture's pixels can only be removed from pixel_values (batch, channels, rows, columns)")
+    return {**inputs, "pixel_values": values * keep[:, None].to(values.dtype)}
+
+
+def _dropped(inputs: Mapping[str, Any], segment: Segment, keep: Bool[Tensor, "batch tokens"]) -> dict[str, Any]:
+    known = {n: inputs[n] for n in TOKENS.get(segment.name, ()) if isinstance(inputs.get(n), torch.Tensor)}
+    widths = {name: value.shape[1] for name, value in known.items()}
+    if set(widths.values()) != {keep.shape[1]}:
+        raise InputError(
+            f"the segment {segment.name!r} has {keep.shape[1]} tokens, the inputs that make it {widths or 'none'}; "
+            "tokens can only be taken out where each is one entry of the inputs"
+        )
+    return {**inputs, **_taken(known, keep, MASKS[segment.name])}
+
+
+def _taken(tensors: Mapping[str, Tensor], keep: Bool[Tensor, "batch tokens"], mask: str) -> dict[str, Tensor]:
+    """The kept tokens moved to the front, cut to the longest sample; what is behind a shorter one is masked and zero.
+
+    A sample without any keeps one masked token of zeros: models of transformers do not take none at all. Where all keys are
+    masked, as in LXMERT's cross-attention, that token is looked at, and it tells nothing.
+    """
+    counts = keep.sum(1)
+    places = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, : max(int(counts.max()), 1)]
+    real = torch.arange(places.shape[1], device=keep.device) < counts[:, None]
+    rows = torch.arange(len(keep), device=keep.device)[:, None]
+    found = {name: _blanked(tensor[rows, places], real) for name, tensor in tensors.items()}
+    return found if mask in found else {**found, mask: real.long()}
+
+
+def _blanked(tensor: Tensor, real: Bool[Tensor, "batch tokens"]) -> Tensor:
+    return tensor * real.reshape(*real.shape, *(1 for _ in tensor.shape[2:])).to(tensor.dtype)
+
+
+def upsampled(relevance: Tensor, grid: tuple[int, int], size: tuple[int, int], smooth: bool) -> Tensor:
+    """Relevance of patches as that of pixels, (batch, rows, columns): bilinear, or of each patch the same."""
+    maps = relevance.unflatten(1, grid)[:, None]
+    if smooth:
+        return interpolate(maps, size, mode="bilinear", align_corners=False)[:, 0]
+    return interpolate(maps, size, mode="nearest-exact")[:, 0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from heedmap.attention.forward import output_of
 from heedmap.zoo import world
 from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample, objects_mask
 from heedmap.zoo.world import Object, Scene
@@ -96,7 +97,7 @@ def _pairs(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[li
     for sample in samples:
         scene, caption = sample.truth
         texts = [caption.text, *(wrong.text for wrong in world.distractors(scene, WRONG))]
-        similar = subject.model(**subject.inputs(text=texts, image=scene.image)).logits_per_image[0]
+        similar = output_of(subject.model, subject.inputs(text=texts, image=scene.image)).logits_per_image[0]
         mask = objects_mask(scene, sorted({o for mention in caption.mentions for o in mention.objects}))
         evidence = Evidence(words=tuple((w.start, w.end) for w in caption.words), mask=mask)
         asked = Asked(f"picture and “{caption.text}”", (), evidence)

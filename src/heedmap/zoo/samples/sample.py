@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from heedmap.evaluate.answer import target_of
+from heedmap.attention.forward import output_of
+from heedmap.evaluate.answer import inputs_of, target_of
 from heedmap.targets import Target
 
 if TYPE_CHECKING:
@@ -78,12 +79,6 @@ class ZooSample:
     begun: str | None = None
 
 
-def together(subject: Model, samples: Sequence[ZooSample], **more: Any) -> dict[str, Any]:
-    """What the model is called with for the samples as one batch."""
-    roles = samples[0].inputs
-    return subject.inputs(**{role: [sample.inputs[role] for sample in samples] for role in roles}, **more)
-
-
 @dataclass(frozen=True)
 class Material:
     """Samples for a model.
@@ -102,7 +97,7 @@ class Material:
     ask: Callable[[Any, Sequence[ZooSample], Any], list[list[Asked]]]
     shown: int = 0
     least: int = 1
-    inputs: Callable[[Any, Sequence[ZooSample]], dict[str, Any]] = together
+    inputs: Callable[[Any, Sequence[ZooSample]], dict[str, Any]] = inputs_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +108,13 @@ class Batch:
         samples: in order.
         asked: for each its answers, one or more.
         inputs: what the model is called with.
+        numbers: places of the samples among those that were looked at.
     """
 
     samples: Sequence[ZooSample]
     asked: Sequence[Sequence[Asked]]
     inputs: Mapping[str, Any]
+    numbers: Sequence[int]
 
     def targets(self) -> list[Target]:
         """See :func:`targets_of`."""
@@ -137,14 +134,13 @@ def targets_of(places: Sequence[Sequence[tuple[int, ...]]]) -> list[Target]:
 def right_ones(subject: Model, material: Material, samples: Sequence[ZooSample]) -> Batch:
     """The samples about which the model is right in something, from one forward pass."""
     inputs = material.inputs(subject, samples)
-    with torch.no_grad():
-        asked = material.ask(subject, samples, subject.model(**inputs))
-    keep = [row for row, one in enumerate(asked) if one]
+    asked = material.ask(subject, samples, output_of(subject.model, inputs))
+    keep = [number for number, answers in enumerate(asked) if answers]
     kept = {
         name: value[keep] if isinstance(value, torch.Tensor) and len(value) == len(samples) else value
         for name, value in inputs.items()
     }
-    return Batch([samples[row] for row in keep], [asked[row] for row in keep], kept)
+    return Batch([samples[number] for number in keep], [asked[number] for number in keep], kept, keep)
 
 
 def objects_mask(scene: Scene, numbers: Sequence[int]) -> Bool[np.ndarray, "height width"]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from heedmap.evaluate.answer import inputs_of
 from heedmap.zoo.dates import ISO, date_sample
 from heedmap.zoo.lists import list_sample
-from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample, together
+from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample
 
 if TYPE_CHECKING:
     from heedmap.models.model import Model
@@ -26,7 +27,7 @@ def _date_inputs(subject: Model, samples: Sequence[ZooSample]) -> dict[str, Any]
     begun = subject.tokenizer([one.begun for one in samples], add_special_tokens=False, return_tensors="pt")
     ids = begun["input_ids"]
     start = ids.new_full((len(ids), 1), subject.config.decoder_start_token_id)
-    return together(subject, samples, decoder_input_ids=torch.cat([start, ids], 1))
+    return inputs_of(subject, samples, decoder_input_ids=torch.cat([start, ids], 1))
 
 
 def _date_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:

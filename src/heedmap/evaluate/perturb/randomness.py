@@ -1,8 +1,9 @@
-"""A model's weights made random from the output down, and put back.
+"""A little noise on what a model is given, and a model's weights made random from the output down and put back.
 
-Adebayo et al., NeurIPS 2018, arXiv 1810.03292: a map that stays the same when the weights are random does not explain the
-model. Weights are changed in place and a copy is kept of those that are, for a copy of the model would cost as much memory
-and be proved token-wise anew; so nobody else may use the model meanwhile.
+Noise is on pixels and features themselves, on words where they become features. On random weights: Adebayo et al., NeurIPS
+2018, arXiv 1810.03292: a map that stays the same does not explain the model. Weights are changed in place and a copy is kept of
+those that are, for a copy of the model would cost as much memory and be proved token-wise anew; so nobody else may use the
+model meanwhile.
 """
 
 from __future__ import annotations
@@ -16,16 +17,90 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from heedmap.evaluate.answer import output_of
+from heedmap.attention.forward import output_of
+from heedmap.errors import InputError
+from heedmap.evaluate.perturb.masking import INPUTS, MASKS, spread
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from heedmap.models.model import Model
+
+FLOATS = {name: segment for segment, names in INPUTS.items() if segment != "text" for name in names}
+"""Inputs that are numbers, as transformers calls them → their segment."""
 MOST = 6
 """Blocks, by default; the last one reaches down to the input."""
 DEEP = 2
 """Names that tell a part of a model which has no number: ``bert.embeddings``, ``classifier``."""
+
+
+# -- noise -------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def noisy(
+    subject: Model, inputs: Mapping[str, Any], radius: float, keys: Sequence[str], seed: int
+) -> Iterator[dict[str, Any]]:
+    """Within it, the model reads its words with noise; the other inputs, with noise, are what it gives.
+
+    Noise is uniform in ±``radius`` times the standard deviation of the sample's own numbers (without padding). A sample's
+    noise does not depend on the others beside it. Methods that multiply with the input take words as they are without it.
+
+    Args:
+        subject: the model.
+        inputs: what it is called with.
+        radius: see above.
+        keys: of the samples.
+        seed: of the draws.
+
+    Raises:
+        InputError: on leaving, where no embedding looked up the text's ids, so that its words had no noise.
+    """
+    given = dict(inputs)
+    for standard, segment in FLOATS.items():
+        name = subject.renamed.get(standard, standard)
+        if isinstance(given.get(name), torch.Tensor) and given[name].is_floating_point():
+            given[name] = given[name] + _draw(given[name], _mask(inputs, segment), radius, keys, (seed, standard))
+    ids = given.get(subject.renamed.get("input_ids", "input_ids"))
+    if not isinstance(ids, torch.Tensor):
+        yield given
+        return
+    mask, found = _mask(inputs, "text"), []
+
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        if not args or args[0].shape != ids.shape or not bool((args[0] == ids).all()):
+            return output
+        found.append(module)
+        return output + _draw(output, mask, radius, keys, (seed, "words"))
+
+    handles = [one.register_forward_hook(hook) for one in subject.model.modules() if isinstance(one, nn.Embedding)]
+    try:
+        yield given
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not found:
+        raise InputError(
+            f"no embedding of {type(subject.model).__name__} looks up the text's ids, so words cannot have noise; leave the "
+            "sensitivity out"
+        )
+
+
+def _mask(inputs: Mapping[str, Any], segment: str) -> Any:
+    return inputs.get(MASKS.get(segment, ""))
+
+
+def _draw(value: Tensor, mask: Any, radius: float, keys: Sequence[str], seed: tuple[int, str]) -> Tensor:
+    shape = value.shape[1:]
+    draws = [np.random.default_rng(zlib.crc32(f"{seed} {key}".encode())).uniform(-1, 1, shape) for key in keys]
+    noise = torch.as_tensor(np.stack(draws), dtype=torch.float32, device=value.device)
+    size = radius * spread(value, mask).reshape(-1, *(1 for _ in shape))
+    return (noise * size).to(value.dtype)
+
+
+# -- random weights ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -41,7 +116,7 @@ class Block:
     parameters: tuple[str, ...]
 
 
-def blocks(subject: Any, inputs: Mapping[str, Any], most: int = MOST) -> list[Block]:
+def blocks(subject: Model, inputs: Mapping[str, Any], most: int = MOST) -> list[Block]:
     """The model's floating-point weights in up to ``most`` blocks, those used last first.
 
     Weights belong to the module that has them, in the order in which modules last began to run (of one that never ran,
@@ -64,7 +139,7 @@ def _block(units: Sequence[tuple[str, list[str]]]) -> Block:
     return Block(" … ".join(ends), tuple(name for _, own in units for name in own))
 
 
-def _order(subject: Any, inputs: Mapping[str, Any]) -> dict[str, int]:
+def _order(subject: Model, inputs: Mapping[str, Any]) -> dict[str, int]:
     """Module's name → when it last began to run."""
     found: dict[str, int] = {}
     clock = count()
@@ -73,7 +148,7 @@ def _order(subject: Any, inputs: Mapping[str, Any]) -> dict[str, int]:
         for name, module in subject.model.named_modules()
     ]
     try:
-        output_of(subject, inputs)
+        output_of(subject.model, inputs)
     finally:
         for handle in handles:
             handle.remove()
