@@ -21,6 +21,7 @@ from heedmap.attention.inputs import check_no_cache, check_required, contents, d
 from heedmap.attention.layout import Part
 from heedmap.attention.places import told
 from heedmap.attention.probe import Verdict
+from heedmap.attention.randomness import own_randomness, seed
 from heedmap.attention.tape import Tape
 from heedmap.errors import AttentionError, GradientError, HeedmapError, InputError, MixingError, ModelStateError
 
@@ -29,7 +30,6 @@ _Trained = tuple[nn.Module, str, nn.Parameter]
 _LOCK = threading.RLock()
 _MODES: weakref.WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = weakref.WeakKeyDictionary()
 _FROZEN: weakref.WeakKeyDictionary[nn.Module, tuple[int, list[_Trained]]] = weakref.WeakKeyDictionary()
-_RANDOM: dict[str, Any] = {}
 _STANCES: list[Any] = []
 _VERDICTS: weakref.WeakKeyDictionary[nn.Module, tuple[Any, dict[Any, Verdict]]] = weakref.WeakKeyDictionary()
 
@@ -57,7 +57,7 @@ class Recording:
 def answering(model: nn.Module) -> Iterator[None]:
     """As :func:`recording_state`, for answers alone: without gradients, and with the seed that an explanation has."""
     with recording_state(model), torch.no_grad():
-        torch.manual_seed(0)
+        seed()
         yield
 
 
@@ -79,32 +79,13 @@ def recording_state(model: nn.Module) -> Iterator[None]:
             "heedmap needs gradients, which torch.inference_mode forbids; call it outside (torch.no_grad is fine), on a "
             "model that was loaded outside too"
         )
-    with _evaluating(model), _frozen(model), _own_randomness(), _uncompiled(), run_directly(), torch.enable_grad():
+    with _evaluating(model), _frozen(model), own_randomness(), _uncompiled(), run_directly(), torch.enable_grad():
         yield
 
 
 def _some_tensors(model: nn.Module) -> list[Tensor]:
     parameter = next(model.parameters(), None)
     return [] if parameter is None else [parameter]
-
-
-@contextmanager
-def _own_randomness() -> Iterator[None]:
-    """The generators' states are put back by the last of several threads to leave: they belong to the process."""
-    with _LOCK:
-        _RANDOM["users"] = _RANDOM.get("users", 0) + 1
-        if _RANDOM["users"] == 1:
-            _RANDOM["cpu"] = torch.get_rng_state()
-            _RANDOM["cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    try:
-        yield
-    finally:
-        with _LOCK:
-            _RANDOM["users"] -= 1
-            if _RANDOM["users"] == 0:
-                torch.set_rng_state(_RANDOM["cpu"])
-                if _RANDOM["cuda"]:
-                    torch.cuda.set_rng_state_all(_RANDOM["cuda"])
 
 
 @contextmanager
@@ -251,7 +232,7 @@ def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool)
 
 
 def _proved(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, check: bool) -> Verdict:
-    torch.manual_seed(0)
+    seed()
     call(model, inputs, tape)
     with told(tape.attentions):
         verdict = probe.prove(tape, check)[0]
@@ -262,7 +243,7 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, check: bool
 
 def _recorded(model: nn.Module, inputs: Mapping[str, Any], batch: int, verdict: Verdict) -> Recording:
     tape = Tape(batch, leaves=True, clone=verdict.writes_in_place, heads_first=verdict.heads_first)
-    torch.manual_seed(0)
+    seed()
     output = call(model, inputs, tape)
     graph = build(tape)
     try:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from heedmap.errors import InputError
-from heedmap.evaluate.answer import explained, target_of
+from heedmap.evaluate.answer import explained, output_of, target_of
 from heedmap.evaluate.perturb.masking import repeated
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ def seen_mask(subject: Any, mask: Bool[np.ndarray, "height width"]) -> Bool[np.n
 
 def answered(subject: Any, inputs: Mapping[str, Any]) -> Any:
     """The model's output, without gradients."""
-    with torch.no_grad():
-        return subject.model(**inputs)
+    return output_of(subject, inputs)
 
 
 def tried(subject: Any) -> Any:

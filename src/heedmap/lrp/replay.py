@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from heedmap.attention.forward import call
+from heedmap.attention.randomness import seed
 from heedmap.attention.record import Layout
 from heedmap.attention.tape import Tape
 from heedmap.errors import GradientError, MissingRuleError
@@ -93,7 +94,7 @@ def _handed_down(replay: Replay, rules: str, share_constants: bool, inputs: bool
     chosen, samples = RULES[rules], Samples(replay.batch)
     mode = RelevanceMode(Rules(chosen, samples, share_constants, copies), constant=True)
     tape = Tape(replay.batch, leaves=True, through=inputs, heads_first=replay.heads_first)
-    torch.manual_seed(0)
+    seed()
     with torch.enable_grad(), mode:
         output = call(replay.model, replay.inputs, tape)
         with tape:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from heedmap.attention.forward import call
 from heedmap.attention.layout import Part, leaf_rows
+from heedmap.attention.randomness import seed
 from heedmap.attention.tags import Source
 from heedmap.attention.tape import Tape
 from heedmap.errors import AttentionError, GradientError
@@ -107,7 +108,7 @@ class Leaves:
 
     def _values(self, tape: Tape) -> list[Float[Tensor, " batch"]]:
         replays = [run.replay for run in self.runs if run.replay is not None]
-        torch.manual_seed(0)
+        seed()
         output = call(replays[0].model, replays[0].inputs, tape)
         return [replay.value(output) for replay in replays]
 

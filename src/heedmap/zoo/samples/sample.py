@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from heedmap.attention.forward import answering
 from heedmap.evaluate.answer import target_of
 from heedmap.targets import Target
 
@@ -136,7 +137,7 @@ def targets_of(places: Sequence[Sequence[tuple[int, ...]]]) -> list[Target]:
 def right_ones(subject: Any, material: Material, samples: Sequence[ZooSample]) -> Batch:
     """The samples about which the model is right in something, from one forward pass."""
     inputs = material.inputs(subject, samples)
-    with torch.no_grad():
+    with answering(subject.model):
         asked = material.ask(subject, samples, subject.model(**inputs))
     keep = [row for row, one in enumerate(asked) if one]
     kept = {
