@@ -1,7 +1,7 @@
 """A model is left as it was found, to the last bit: after everything that heedmap does with one, however it ends.
 
 :data:`CASES` names all of it. Each runs on a model in the state of a training that was broken off: some modules in training
-mode, some parameters frozen, some gradients there, hooks on every module.
+mode, some parameters frozen, some gradients there, a loss kept for later, hooks on every module.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import pytest
 import torch
 import torch._dynamo
 import torch.utils.checkpoint
-from models import builders
 from torch import Tensor, nn
 from transformers import BertForMultipleChoice
 
@@ -52,6 +51,7 @@ from heedmap.web.method_options import Way
 from heedmap.zoo import dataset, evidence
 from heedmap.zoo.gallery import show
 from heedmap.zoo.samples import MATERIALS, sample
+from models import builders
 
 SOUND = np.sin(np.arange(8000) / 9).astype(np.float32), 16000
 GIVEN: Mapping[str, Mapping[str, Any]] = {
@@ -59,6 +59,7 @@ GIVEN: Mapping[str, Mapping[str, Any]] = {
     "bert": {"text": "the cat sat on the mat"},
     "bert_encoder": {"text": "the cat sat on the mat"},
     "whisper": {"audio": SOUND},
+    "blip": {"text": "what is this ?", "image": MATERIALS["vit-shapes"].make(0).picture},
 }
 """Model of the zoo, or of ``models.builders`` → one input."""
 METHOD, CHANCE = Contender("generic", "generic"), Contender("random", "random")
@@ -99,6 +100,11 @@ def disturbed(model: nn.Module) -> nn.Module:
     model.register_state_dict_pre_hook(_nothing)
     model.register_load_state_dict_post_hook(_nothing)
     return model
+
+
+def keep_loss(model: nn.Module) -> None:
+    """As of a forward pass of the owner's, whose graph is needed yet; such a model cannot be copied."""
+    model.kept = next(p for p in model.parameters() if p.requires_grad).sum()
 
 
 def _nothing(*_: Any) -> None:
@@ -315,8 +321,9 @@ EXPLAIN = {
 }
 MODEL = {
     "Model.inputs": Case("Model.inputs tensors", "bart-dates", _on("inputs")),
-    "Model.inputs, sound": Case("Model.inputs spoken", "whisper", _on("inputs")),
+    "Model.inputs, sound": Case("Model.inputs spoken generated", "whisper", _on("inputs")),
     "Model.explain": Case("Model.explain", "bart-dates", _on("explain")),
+    "Model.explain, read inside": Case("Model.explain", "blip", _on("explain")),
     "Model.explain, texts": Case("Model.explain", "clip-shapes", _texts),
     "Model.inspect": Case("Model.inspect", "visualbert-shapes", _on("inspect")),
     "Model.compare": Case("Model.compare", "bert_encoder", lambda s, *_: s.compare("the cat", "a dog", pool="pooler")),
@@ -344,6 +351,7 @@ EVALUATED = {
     "segmentation": Case("Segmentation", "vit-shapes", _rows(Segmentation(target="found"), dataset.shown)),
     "detection": Case("Detection", "detr-shapes", _rows(Detection(), dataset.shown)),
     "rationales": Case("Rationales", "bert", _rows(Rationales(), _reviews)),
+    "sanity, random weights": Case("Sanity", "gpt-lists", _rows(Sanity(("randomisation",), steps=3), dataset.plain)),
     "sanity": Case("Sanity", "gpt-lists", _rows(Sanity(steps=2, groups=2, draws=1), dataset.plain)),
     "recommend": Case("recommend", "gpt-lists", _recommended),
     "compare": Case("compare", "gpt-lists", _compared),
@@ -355,7 +363,11 @@ WEB = {
     "page": Case(PAGE, "gpt-lists", _page(Given("4 1 3"), Way("generic", {}))),
     "page, from a token": Case(PAGE, "gpt-lists", _page(Given("4 1 3"), Way("generic", {}), Start("text", (2,)))),
     "page, boxes": Case(
-        PAGE, "visualbert-shapes", _page(Given(GIVEN["visualbert-shapes"]["text"], number=MATERIALS["visualbert-shapes"].shown), Way("attn_lrp", {}))
+        PAGE,
+        "visualbert-shapes",
+        _page(
+            Given(GIVEN["visualbert-shapes"]["text"], number=MATERIALS["visualbert-shapes"].shown), Way("attn_lrp", {})
+        ),
     ),
 }
 CASES: Mapping[str, Case] = EXPLAIN | MODEL | EVALUATED | WEB
@@ -406,7 +418,9 @@ def owned(name: str, base: Path, steps: Steps) -> Any:
 def steps_of(name: str, base: Path) -> int:
     """How many there are in a call that ends by itself."""
     case, steps = CASES[name], Steps()
-    case.call(owned(case.model, base, steps), dict(GIVEN.get(case.model, {})), steps)
+    subject = owned(case.model, base, steps)
+    keep_loss(subject.model)
+    case.call(subject, dict(GIVEN.get(case.model, {})), steps)
     return steps.count
 
 
@@ -446,6 +460,7 @@ def test_a_model_is_left_as_it_was(name: str, end: str, base: Path) -> None:
     subject, inputs = owned(case.model, base, steps), _inputs(case.model, base)
     at = 0 if error is None else max(1, round(share * steps_of(name, base)))
     wanted = answer(copy.deepcopy(subject.model), inputs)
+    keep_loss(subject.model)
     before = state_of(subject.model), state_of_process()
     if error is not None and at <= steps_of(name, base):
         steps.count, steps.at, steps.error = 0, at, error
@@ -457,6 +472,34 @@ def test_a_model_is_left_as_it_was(name: str, end: str, base: Path) -> None:
     assert not differences(before[0], after[0])
     assert not differences(before[1], after[1])
     assert answer(subject.model, inputs) == wanted
+
+
+@pytest.mark.usefixtures("process")
+@pytest.mark.parametrize("name", ["generic", "attn_lrp", "integrated_gradients", "Model.predict, gpt-lists"])
+def test_what_a_module_keeps_of_a_run(name: str, base: Path) -> None:
+    """It has no graph of ours; and what it keeps of a run of the owner's is there again."""
+    subject = owned("gpt-lists", base, Steps())
+    model, inputs = subject.model, _inputs("gpt-lists", base)
+    model.register_forward_hook(lambda module, _, output: setattr(module, "kept", output.logits))
+    CASES[name].call(subject, dict(GIVEN["gpt-lists"]), Steps())
+    assert not model.kept.requires_grad
+    assert torch.equal(copy.deepcopy(model).kept, model.kept)
+    model(**inputs)
+    kept = model.kept
+    CASES[name].call(subject, dict(GIVEN["gpt-lists"]), Steps())
+    assert model.kept is kept
+    model.kept.sum().backward()
+
+
+@pytest.mark.usefixtures("process")
+@pytest.mark.parametrize("name", ["gpt-lists", "bart-dates"])
+def test_a_cache_of_fixed_size_leaves_nothing(name: str, base: Path) -> None:
+    subject = owned(name, base, Steps())
+    subject.model.generation_config.cache_implementation = "static"
+    before = set(vars(subject.model)), subject.model.generation_config.to_dict()
+    subject.predict(**GIVEN[name])
+    assert before[0] == set(vars(subject.model))
+    assert before[1] == subject.model.generation_config.to_dict()
 
 
 # -- the table is whole ------------------------------------------------------------------------------------------------
@@ -484,7 +527,9 @@ def _entries() -> set[str]:
 
 
 def _modules(package: Any) -> list[Any]:
-    return [importlib.import_module(one.name) for one in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+    return [
+        importlib.import_module(one.name) for one in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    ]
 
 
 def _takes_model(one: Any) -> bool:

@@ -25,11 +25,8 @@ from heedmap.attention.randomness import own_randomness, seed
 from heedmap.attention.tape import Tape
 from heedmap.errors import AttentionError, GradientError, HeedmapError, InputError, MixingError, ModelStateError
 
-_Trained = tuple[nn.Module, str, nn.Parameter]
-
 _LOCK = threading.RLock()
-_MODES: weakref.WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = weakref.WeakKeyDictionary()
-_FROZEN: weakref.WeakKeyDictionary[nn.Module, tuple[int, list[_Trained]]] = weakref.WeakKeyDictionary()
+_AT_REST: weakref.WeakKeyDictionary[nn.Module, tuple[int, _Found]] = weakref.WeakKeyDictionary()
 _STANCES: list[Any] = []
 _VERDICTS: weakref.WeakKeyDictionary[nn.Module, tuple[Any, dict[Any, Verdict]]] = weakref.WeakKeyDictionary()
 
@@ -79,7 +76,7 @@ def recording_state(model: nn.Module) -> Iterator[None]:
             "heedmap needs gradients, which torch.inference_mode forbids; call it outside (torch.no_grad is fine), on a "
             "model that was loaded outside too"
         )
-    with _evaluating(model), _frozen(model), own_randomness(), _uncompiled(), run_directly(), torch.enable_grad():
+    with _at_rest(model), own_randomness(), _uncompiled(), run_directly(), torch.enable_grad():
         yield
 
 
@@ -107,63 +104,82 @@ def _uncompiled() -> Iterator[None]:
                 stance.__exit__(None, None, None)
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """All modules in eval mode until the last of several threads leaves."""
-    with _LOCK:
-        users, trained = _MODES.get(model, (0, []))
-        if users == 0:
-            trained = [m for m in model.modules() if m.training]
-            for module in trained:
-                module.training = False
-        _MODES[model] = users + 1, trained
-    try:
-        yield
-    finally:
-        with _LOCK:
-            users, trained = _MODES.pop(model)
-            if users > 1:
-                _MODES[model] = users - 1, trained
-            else:
-                for module in trained:
-                    module.training = True
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What a model was found as.
+
+    Attributes:
+        trained: modules in training mode.
+        required: parameters that require grad, by module and name.
+        attached: attributes that hold a tensor of a graph of the owner's (a loss kept for later), by module's attributes.
+    """
+
+    trained: list[nn.Module]
+    required: list[tuple[nn.Module, str, nn.Parameter]]
+    attached: list[tuple[dict[str, Any], str, Tensor]]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> _Found:
+        required = [
+            (module, name, parameter)
+            for module in model.modules()
+            for name, parameter in module._parameters.items()
+            if parameter is not None and parameter.requires_grad and parameter.is_leaf
+        ]
+        return cls([module for module in model.modules() if module.training], required, _attached(model))
+
+    def rest(self) -> None:
+        for module in self.trained:
+            module.training = False
+        self._require_grad(False)
+
+    def put_back(self, model: nn.Module) -> None:
+        for module in self.trained:
+            module.training = True
+        self._require_grad(True)
+        for attributes, name, tensor in _attached(model):
+            attributes[name] = tensor.detach()
+        for attributes, name, tensor in self.attached:
+            attributes[name] = tensor
+
+    def _require_grad(self, wanted: bool) -> None:
+        for module, name, parameter in self.required:
+            for one in (parameter, module._parameters.get(name)):
+                if one is not None and one.is_leaf and one.requires_grad != wanted:
+                    one.requires_grad_(wanted)
+
+
+def _attached(model: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
+    return [
+        (vars(module), name, value)
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor) and value.grad_fn is not None
+    ]
 
 
 @contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """No parameter requires grad until the last of several threads leaves: nothing below the first attention is kept.
+def _at_rest(model: nn.Module) -> Iterator[None]:
+    """In eval mode, and no parameter requires grad, until the last of several threads leaves; then it is as it was found.
 
-    The parameters stay what they are, so that a layer that moves, casts or loads its weights while it runs finds them, and
-    what it puts in their place requires grad again afterwards.
+    So nothing below the first attention is kept. The parameters stay what they are, so that a layer that moves, casts or
+    loads its weights while it runs finds them, and what it puts in their place requires grad again afterwards. What a module
+    keeps of a run as an attribute is left without a graph.
     """
     with _LOCK:
-        users, trained = _FROZEN.get(model, (0, []))
-        if users == 0:
-            trained = [
-                (module, name, parameter)
-                for module in model.modules()
-                for name, parameter in module._parameters.items()
-                if parameter is not None and parameter.requires_grad and parameter.is_leaf
-            ]
-            _require_grad(trained, False)
-        _FROZEN[model] = users + 1, trained
+        users, found = _AT_REST.get(model) or (0, _Found.of(model))
+        _AT_REST[model] = users + 1, found
     try:
+        with _LOCK:
+            found.rest()
         yield
     finally:
         with _LOCK:
-            users, trained = _FROZEN.pop(model)
+            users, found = _AT_REST.pop(model)
             if users > 1:
-                _FROZEN[model] = users - 1, trained
+                _AT_REST[model] = users - 1, found
             else:
-                _require_grad(trained, True)
-
-
-def _require_grad(trained: list[_Trained], wanted: bool) -> None:
-    for module, name, parameter in trained:
-        now = module._parameters.get(name)
-        for one in (parameter, now):
-            if one is not None and one.is_leaf and one.requires_grad != wanted:
-                one.requires_grad_(wanted)
+                found.put_back(model)
 
 
 def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool = True) -> Recording:
