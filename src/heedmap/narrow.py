@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from heedmap.attention.inputs import ModelInputs, check_no_cache, contents, detached, misfit
+from heedmap.attention.randomness import seed
 from heedmap.errors import InputError, MixingError, TargetError
 from heedmap.outputs import LOGITS, Context, get, ranked
 from heedmap.targets import Chosen, ClassLogit, DetectionQuery, Similarity, Target, TopPrediction, in_range, per_sample
@@ -210,7 +211,7 @@ def whole(model: nn.Module, inputs: ModelInputs, context: Context) -> Whole | No
 
 def _output(model: nn.Module, inputs: ModelInputs) -> Any:
     """What the model answers; where it refuses the inputs, its exception, which has no scores."""
-    torch.manual_seed(0)
+    seed()
     try:
         with torch.no_grad():
             return model(**detached(inputs))

@@ -1,4 +1,7 @@
-"""A model answers to the last bit as before, for its owner, after every call; layers that handle their own weights included."""
+"""Layers that handle their own weights as they run: their maps, and what they answer afterwards, to the last bit.
+
+What else is left as it was found, and after which calls: tests/test_left_as_found.py.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 import heedmap
-from heedmap.errors import HeedmapError
 
 WORDS = torch.randint(5, 45, (2, 7), generator=torch.Generator().manual_seed(0))
 METHODS = ("generic", "rollout", "attn_lrp", "input_x_gradient")
@@ -75,22 +77,6 @@ def test_layers_that_handle_their_weights(how: str, method: str) -> None:
     with torch.no_grad():
         assert torch.equal(model(WORDS), wanted)
     assert all(isinstance(p, nn.Parameter) and p.requires_grad for p in model.parameters())
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_what_requires_grad_does_so_again(method: str) -> None:
-    model = Net().eval()
-    model.embed.requires_grad_(False)
-    before = {name: (p, p.requires_grad, p._version) for name, p in model.named_parameters()}
-    for _ in range(2):
-        explained(model, method=method)
-        assert all(
-            p is before[n][0] and (p.requires_grad, p._version) == before[n][1:] for n, p in model.named_parameters()
-        )
-        assert all(p.grad is None for p in model.parameters())
-    with pytest.raises(HeedmapError):
-        heedmap.explain(model, WORDS, target=99)
-    assert [p.requires_grad for p in model.parameters()] == [required for _, required, _ in before.values()]
 
 
 def test_a_graph_of_the_owners_goes_on() -> None:

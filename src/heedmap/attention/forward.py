@@ -20,17 +20,14 @@ from heedmap.attention.flow import Graph, build, verify_same
 from heedmap.attention.inputs import check_no_cache, check_required, contents, detached, misfit
 from heedmap.attention.places import told
 from heedmap.attention.probe import Verdict
+from heedmap.attention.randomness import own_randomness, seed
 from heedmap.attention.steps import Steps
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import AttentionError, GradientError, HeedmapError, InputError, MixingError, ModelStateError
 
-_Trained = tuple[nn.Module, str, nn.Parameter]
-
 _LOCK = threading.RLock()
-_MODES: weakref.WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = weakref.WeakKeyDictionary()
-_FROZEN: weakref.WeakKeyDictionary[nn.Module, tuple[int, list[_Trained]]] = weakref.WeakKeyDictionary()
-_RANDOM: dict[str, Any] = {}
+_AT_REST: weakref.WeakKeyDictionary[nn.Module, tuple[int, _Found]] = weakref.WeakKeyDictionary()
 _STANCES: list[Any] = []
 _VERDICTS: weakref.WeakKeyDictionary[nn.Module, tuple[Any, dict[Any, Verdict]]] = weakref.WeakKeyDictionary()
 
@@ -58,7 +55,7 @@ class Recording:
 def answering(model: nn.Module) -> Iterator[None]:
     """As :func:`recording_state`, for answers alone: without gradients, and with the seed that an explanation has."""
     with recording_state(model), torch.no_grad():
-        torch.manual_seed(0)
+        seed()
         yield
 
 
@@ -80,32 +77,13 @@ def recording_state(model: nn.Module) -> Iterator[None]:
             "heedmap needs gradients, which torch.inference_mode forbids; call it outside (torch.no_grad is fine), on a "
             "model that was loaded outside too"
         )
-    with _evaluating(model), _frozen(model), _own_randomness(), _uncompiled(), run_directly(), torch.enable_grad():
+    with _at_rest(model), own_randomness(), _uncompiled(), run_directly(), torch.enable_grad():
         yield
 
 
 def _some_tensors(model: nn.Module) -> list[Tensor]:
     parameter = next(model.parameters(), None)
     return [] if parameter is None else [parameter]
-
-
-@contextmanager
-def _own_randomness() -> Iterator[None]:
-    """The generators' states are put back by the last of several threads to leave: they belong to the process."""
-    with _LOCK:
-        _RANDOM["users"] = _RANDOM.get("users", 0) + 1
-        if _RANDOM["users"] == 1:
-            _RANDOM["cpu"] = torch.get_rng_state()
-            _RANDOM["cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    try:
-        yield
-    finally:
-        with _LOCK:
-            _RANDOM["users"] -= 1
-            if _RANDOM["users"] == 0:
-                torch.set_rng_state(_RANDOM["cpu"])
-                if _RANDOM["cuda"]:
-                    torch.cuda.set_rng_state_all(_RANDOM["cuda"])
 
 
 @contextmanager
@@ -127,63 +105,82 @@ def _uncompiled() -> Iterator[None]:
                 stance.__exit__(None, None, None)
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """All modules in eval mode until the last of several threads leaves."""
-    with _LOCK:
-        users, trained = _MODES.get(model, (0, []))
-        if users == 0:
-            trained = [m for m in model.modules() if m.training]
-            for module in trained:
-                module.training = False
-        _MODES[model] = users + 1, trained
-    try:
-        yield
-    finally:
-        with _LOCK:
-            users, trained = _MODES.pop(model)
-            if users > 1:
-                _MODES[model] = users - 1, trained
-            else:
-                for module in trained:
-                    module.training = True
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What a model was found as.
+
+    Attributes:
+        trained: modules in training mode.
+        required: parameters that require grad, by module and name.
+        attached: attributes that hold a tensor of a graph of the owner's (a loss kept for later), by module's attributes.
+    """
+
+    trained: list[nn.Module]
+    required: list[tuple[nn.Module, str, nn.Parameter]]
+    attached: list[tuple[dict[str, Any], str, Tensor]]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> _Found:
+        required = [
+            (module, name, parameter)
+            for module in model.modules()
+            for name, parameter in module._parameters.items()
+            if parameter is not None and parameter.requires_grad and parameter.is_leaf
+        ]
+        return cls([module for module in model.modules() if module.training], required, _attached(model))
+
+    def rest(self) -> None:
+        for module in self.trained:
+            module.training = False
+        self._require_grad(False)
+
+    def put_back(self, model: nn.Module) -> None:
+        for module in self.trained:
+            module.training = True
+        self._require_grad(True)
+        for attributes, name, tensor in _attached(model):
+            attributes[name] = tensor.detach()
+        for attributes, name, tensor in self.attached:
+            attributes[name] = tensor
+
+    def _require_grad(self, wanted: bool) -> None:
+        for module, name, parameter in self.required:
+            for one in (parameter, module._parameters.get(name)):
+                if one is not None and one.is_leaf and one.requires_grad != wanted:
+                    one.requires_grad_(wanted)
+
+
+def _attached(model: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
+    return [
+        (vars(module), name, value)
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor) and value.grad_fn is not None
+    ]
 
 
 @contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """No parameter requires grad until the last of several threads leaves: nothing below the first attention is kept.
+def _at_rest(model: nn.Module) -> Iterator[None]:
+    """In eval mode, and no parameter requires grad, until the last of several threads leaves; then it is as it was found.
 
-    The parameters stay what they are, so that a layer that moves, casts or loads its weights while it runs finds them, and
-    what it puts in their place requires grad again afterwards.
+    So nothing below the first attention is kept. The parameters stay what they are, so that a layer that moves, casts or
+    loads its weights while it runs finds them, and what it puts in their place requires grad again afterwards. What a module
+    keeps of a run as an attribute is left without a graph.
     """
     with _LOCK:
-        users, trained = _FROZEN.get(model, (0, []))
-        if users == 0:
-            trained = [
-                (module, name, parameter)
-                for module in model.modules()
-                for name, parameter in module._parameters.items()
-                if parameter is not None and parameter.requires_grad and parameter.is_leaf
-            ]
-            _require_grad(trained, False)
-        _FROZEN[model] = users + 1, trained
+        users, found = _AT_REST.get(model) or (0, _Found.of(model))
+        _AT_REST[model] = users + 1, found
     try:
+        with _LOCK:
+            found.rest()
         yield
     finally:
         with _LOCK:
-            users, trained = _FROZEN.pop(model)
+            users, found = _AT_REST.pop(model)
             if users > 1:
-                _FROZEN[model] = users - 1, trained
+                _AT_REST[model] = users - 1, found
             else:
-                _require_grad(trained, True)
-
-
-def _require_grad(trained: list[_Trained], wanted: bool) -> None:
-    for module, name, parameter in trained:
-        now = module._parameters.get(name)
-        for one in (parameter, now):
-            if one is not None and one.is_leaf and one.requires_grad != wanted:
-                one.requires_grad_(wanted)
+                found.put_back(model)
 
 
 def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool = True) -> Recording:
@@ -252,7 +249,7 @@ def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool)
 
 
 def _proved(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, check: bool) -> Verdict:
-    torch.manual_seed(0)
+    seed()
     call(model, inputs, tape)
     with told(tape.attentions):
         verdict = probe.prove(tape, check)[0]
@@ -263,7 +260,7 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, check: bool
 
 def _recorded(model: nn.Module, inputs: Mapping[str, Any], batch: int, verdict: Verdict) -> Recording:
     tape = Tape(batch, leaves=True, clone=verdict.writes_in_place, heads_first=verdict.heads_first)
-    torch.manual_seed(0)
+    seed()
     output = call(model, inputs, tape)
     graph = build(tape)
     try:

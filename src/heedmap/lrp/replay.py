@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from heedmap.attention.attention import Layout
 from heedmap.attention.forward import call
+from heedmap.attention.randomness import seed
 from heedmap.attention.tape import Tape
 from heedmap.errors import GradientError, MissingRuleError
 from heedmap.lrp.mode import RelevanceMode, foreign
@@ -96,7 +97,7 @@ def _handed_down(
     chosen, samples = RULES[rules], Samples(replay.batch)
     mode = RelevanceMode(Rules(chosen, samples, share_constants, copies), constant=True)
     tape = Tape(replay.batch, leaves=True, through=inputs, heads_first=replay.heads_first)
-    torch.manual_seed(0)
+    seed()
     with torch.enable_grad(), mode:
         output = call(replay.model, replay.inputs, tape)
         with tape:

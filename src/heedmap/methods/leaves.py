@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heedmap.attention.forward import call
+from heedmap.attention.randomness import seed
 from heedmap.attention.tags import Source
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan, leaf_rows
@@ -107,7 +108,7 @@ class Leaves:
 
     def _values(self, tape: Tape) -> list[Float[Tensor, " batch"]]:
         replays = [run.replay for run in self.runs if run.replay is not None]
-        torch.manual_seed(0)
+        seed()
         output = call(replays[0].model, replays[0].inputs, tape)
         return [replay.value(output) for replay in replays]
 

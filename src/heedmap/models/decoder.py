@@ -28,17 +28,20 @@ def spoken(model: Any, inputs: Mapping[str, Any], special: frozenset[int]) -> di
         ``decoder_input_ids``, (batch, tokens), without the tokens that end the text; ``decoder_attention_mask`` too
         where the samples have unequal lengths.
     """
-    said = model.generate(
-        **inputs,
-        **_settings(model),
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=MAX_NEW_TOKENS,
-        return_dict_in_generate=True,
-        output_scores=True,
-    )
+    wanted = {"return_dict_in_generate": True, "output_scores": True, **_settings(model)}
+    said = generated(model, inputs, MAX_NEW_TOKENS, **wanted)
     starts = said.sequences.shape[1] - len(said.scores)
     return _trimmed(said.sequences, max(starts, 1), special)
+
+
+def generated(model: Any, inputs: Mapping[str, Any], most: int, **settings: Any) -> Any:
+    """What transformers' ``generate`` gives, up to ``most`` tokens, the most probable each time.
+
+    Of a cache of fixed size, which the owner may have set, ``generate`` would leave attributes on the model.
+    """
+    if getattr(getattr(model, "generation_config", None), "cache_implementation", None) is not None:
+        settings["cache_implementation"] = "dynamic"
+    return model.generate(**inputs, **settings, do_sample=False, num_beams=1, max_new_tokens=most)
 
 
 def worded(said: Int[Tensor, "1 tokens"], text: str, tokenizer: Any, config: Any) -> Int[Tensor, "1 others"]:

@@ -17,6 +17,7 @@ from heedmap.attention.forward import answering, output_of
 from heedmap.attention.inputs import ModelInputs, named
 from heedmap.attention.wrapped import configuration, unwrapped
 from heedmap.errors import InputError, TargetError
+from heedmap.models.decoder import generated
 from heedmap.models.labels import token_labels
 from heedmap.outputs import INFERRED, MOST, Context, class_logits, get, object_probabilities, place_name, spells_sound
 from heedmap.printable import percent, visible
@@ -284,7 +285,7 @@ class _Answers:
         if self.subject is None or room < 1 or not hasattr(self.module, "generate"):
             return inputs["input_ids"][:, :0]
         with answering(self.module):
-            whole = self.module.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=room)  # type: ignore[operator]
+            whole = generated(self.module, inputs, room)
         said = whole[:, length:]
         ends = (said[0] == getattr(self.subject.tokenizer, "eos_token_id", None)).nonzero() if said.shape[1] else said
         return said[:, : int(ends[0])] if len(ends) else said
