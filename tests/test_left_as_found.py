@@ -24,7 +24,7 @@ import pytest
 import torch
 import torch._dynamo
 import torch.utils.checkpoint
-from heedmap.web.clickable import Start
+from heedmap.web.method_options import Start
 from torch import Tensor, nn
 from transformers import BertForMultipleChoice
 
