@@ -1,10 +1,15 @@
 """Templates: whatever is filled in is text, and nothing is left out in silence."""
 
+import base64
+import io
+import re
+
 import pytest
 from jinja2 import UndefinedError
 from markupsafe import Markup
+from PIL import Image
 
-from heedmap.render.html import environment, render
+from heedmap.render.html import document, environment, image_html
 
 
 def _filled(source: str, **values) -> str:
@@ -30,8 +35,15 @@ def test_a_value_that_is_not_given_is_an_error():
         _filled("{{ nothing }}")
 
 
-def test_a_page_escapes_its_title():
-    html = render("document.html", title="</title><script>", policy="default-src 'none'", body=Markup("<main></main>"))
-    assert isinstance(html, Markup)
+def test_a_page_escapes_its_title_and_is_text():
+    html = document(Markup("<h1></h1>"), "</title><script>", "wide")
+    assert type(html) is str  # so that what somebody adds to it is not escaped
     assert "<script" not in html
-    assert "<main></main>" in html
+    assert "<main>\n<h1></h1>\n</main>" in html
+    assert html.count("<style>") == 1
+
+
+def test_a_picture_is_whole_and_what_is_said_of_it_is_text():
+    html = image_html(Image.new("RGB", (3, 2), (1, 2, 3)), 'a "b" <c>')
+    (coded,) = re.findall('<img alt="a &#34;b&#34; &lt;c&gt;" src="data:image/png;base64,([^"]+)">', html)
+    assert Image.open(io.BytesIO(base64.b64decode(coded))).getpixel((0, 0)) == (1, 2, 3)

@@ -9,9 +9,8 @@ from PIL import Image
 
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.picture import Geometry, Picture
-from heedmap.render.fonts import drawable
-from heedmap.render.plot import plot
-from heedmap.render.themes import THEMES
+from heedmap.render.figure import plot
+from heedmap.render.figure_layout import THEMES, drawable
 
 
 def _drawn(figure) -> np.ndarray:
@@ -30,7 +29,7 @@ def test_the_scale_is_written_on_each_panel(all_kinds):
     titles = [axes.get_title() for axes in plot(all_kinds).axes]
     assert titles[0] == "text · from 0: 0 … 0.4"
     assert "around 0: ±7.9; values: -2 … 7.9" in titles[4].replace("\n", " ")
-    assert plot(all_kinds).axes[4].get_xlabel() == "relevance: the top 40 of 100"
+    assert plot(all_kinds).axes[4].get_xlabel() == "relevance: the strongest 40 of 100"
 
 
 def test_bars_have_the_values_and_labels_in_reading_order(make_explanation):
@@ -38,6 +37,15 @@ def test_bars_have_the_values_and_labels_in_reading_order(make_explanation):
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.1, -0.4, 0.2])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b$", "c$"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
+
+
+def test_of_many_signed_bars_the_strongest_are_drawn_whatever_their_sign(make_explanation):
+    values = [-5.0, *(0.01 * i for i in range(60)), -4.0]
+    (axes,) = plot(make_explanation(segment(values, name="queries", kind="tokens"))).axes
+    widths = [bar.get_width() for bar in axes.patches]
+    assert len(widths) == 40
+    assert (widths[0], widths[-1]) == (-5, -4)
+    assert min(widths[1:-1]) == pytest.approx(0.22)
 
 
 def test_image_lies_under_the_map(make_explanation, photo):

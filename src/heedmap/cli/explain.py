@@ -186,8 +186,7 @@ def _compare(
 
 
 def _show(explanation: Explanation, out: Path | None, as_json: bool, image: Picture | None) -> None:
-    from heedmap.render.data import to_json
-    from heedmap.render.files import write
+    from heedmap.render.files import to_json, write
 
     if out is not None:
         write(out, explanation, image)

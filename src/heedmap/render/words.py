@@ -1,4 +1,7 @@
-"""Tokens joined to the words of the text; a word's relevance is the sum of its tokens'."""
+"""A text: tokens joined to words, a word's relevance being the sum of its tokens', and words to passages.
+
+Of a long text the passages that matter most are shown, the others are folded.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from heedmap.printable import number, percent
 from heedmap.render.sample import Sample, checked_index, sample
 from heedmap.render.scale import Scale, scale_of
 
@@ -31,6 +35,19 @@ UNSPACED = (
 )
 """First and last code points of scripts that are written without spaces; there each token is a word."""
 
+FOLDED_FROM = 400
+"""Words; a longer text folds."""
+KEPT = 240
+"""About so many words of a folded text are shown."""
+SHORTEST, LONGEST = 12, 40
+"""Words of a passage: it ends with a sentence, from the one on and at the other at the latest."""
+ENDS = tuple(".!?。！？؟।⏎")
+LONGEST_PIECE, MOST_PIECES = 40, 24
+"""Letters of a token, and tokens of a word, that are written out beside a value."""
+
+SPECIAL_NOTE = "special tokens (dashed) hold {share} of the relevance and set no colour"
+SUM_NOTE = "a word’s relevance is the sum of its tokens’"
+
 
 @dataclass(frozen=True)
 class Word:
@@ -53,6 +70,43 @@ class Word:
     value: float
     special: bool
     spaced: bool
+
+    @property
+    def sum(self) -> str:
+        """``un 0.1 + able 0.25``: its tokens and their relevance, as many as there is room for."""
+        pairs = zip(self.pieces[:MOST_PIECES], self.values, strict=False)
+        more = " + …" if len(self.pieces) > MOST_PIECES else ""
+        return " + ".join(f"{shortened(piece or '…')} {number(value)}" for piece, value in pairs) + more
+
+    @property
+    def short(self) -> str:
+        """Its text, where it is very long the beginning."""
+        return shortened(self.text)
+
+    @property
+    def told(self) -> str:
+        """Its relevance, and of what it is the sum."""
+        return number(self.value) if len(self.tokens) == 1 else f"{number(self.value)} = {self.sum}"
+
+    def lends(self, n: int) -> bool:
+        """Whether the text of its token ``n`` is part of its own; else that is seen only where tokens stand by themselves."""
+        return bool(self.pieces[n]) and not (n == 0 and set(self.pieces[0]) <= {BLANK})
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Some words in a row.
+
+    Attributes:
+        start, end: the first, and the one after the last.
+        share: how much of the text's relevance they hold, 0 to 1.
+        shown: whether they are there at once; else they are folded.
+    """
+
+    start: int
+    end: int
+    share: float
+    shown: bool
 
 
 def words(segment: Segment, index: int = 0) -> list[Word]:
@@ -82,6 +136,46 @@ def words_scale(found: list[Word]) -> Scale:
     """The scale of the words; special tokens set it only where there is nothing else."""
     own = [word.value for word in found if not word.special]
     return scale_of(own or [word.value for word in found])
+
+
+def passages(text: list[Word]) -> list[Passage]:
+    """A text cut at its sentences; of a long one the most relevant are shown, the others folded together."""
+    if len(text) <= FOLDED_FROM:
+        return [Passage(0, len(text), 1.0, True)]
+    total = _weight(text) or 1.0
+    cut = [(a, b, _weight(text[a:b]) / total) for a, b in _cuts(text)]
+    shown: set[int] = set()
+    count = 0
+    for start, end, _ in sorted(cut, key=lambda passage: -passage[2]):
+        if count >= KEPT:
+            break
+        shown.add(start)
+        count += end - start
+    merged: list[Passage] = []
+    for start, end, share in cut:
+        if merged and merged[-1].shown == (start in shown):
+            merged[-1] = Passage(merged[-1].start, end, merged[-1].share + share, merged[-1].shown)
+        else:
+            merged.append(Passage(start, end, share, start in shown))
+    return merged
+
+
+def notes(segment: Segment, index: int, text: list[Word]) -> list[str]:
+    """What has to be told of the words of sample ``index`` beside their scale."""
+    left_out = len(sample(segment, index).labels) - sum(len(word.tokens) for word in text)
+    told = [SUM_NOTE] if split(text) else []
+    told += _special_note(text)
+    return told + ([f"{left_out} tokens that the model did not take in are left out"] if left_out else [])
+
+
+def split(text: list[Word]) -> bool:
+    """Whether a word has several tokens."""
+    return any(len(word.tokens) > 1 for word in text)
+
+
+def shortened(text: str) -> str:
+    """Some forty letters of ``text``."""
+    return text if len(text) <= LONGEST_PIECE else f"{text[:LONGEST_PIECE]}…"
 
 
 def _letters(segment: Segment, drawn: Sample, index: int) -> str:
@@ -125,3 +219,24 @@ def _goes_on(character: str) -> bool:
 
 def _unspaced(character: str) -> bool:
     return any(first <= ord(character) <= last for first, last in UNSPACED)
+
+
+def _cuts(text: list[Word]) -> list[tuple[int, int]]:
+    cuts, start = [], 0
+    for i, word in enumerate(text):
+        length = i + 1 - start
+        if length >= LONGEST or (length >= SHORTEST and word.text.endswith(ENDS)) or i + 1 == len(text):
+            cuts.append((start, i + 1))
+            start = i + 1
+    return cuts
+
+
+def _weight(text: list[Word]) -> float:
+    return sum(abs(word.value) for word in text if not word.special and abs(word.value) < float("inf"))
+
+
+def _special_note(text: list[Word]) -> list[str]:
+    special = sum(abs(word.value) for word in text if word.special and abs(word.value) < float("inf"))
+    total = special + _weight(text)
+    noted = any(word.special for word in text) and total
+    return [SPECIAL_NOTE.format(share=percent(special / total))] if noted else []

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError
-from heedmap.render.choose import place
-from heedmap.render.draws import block
 from heedmap.render.sample import sample
+from heedmap.render.token_to_token import block
+from heedmap.render.views import place
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
@@ -35,7 +35,7 @@ class Start:
 
 
 def start(text: str) -> Start | None:
-    """What ``data-start`` of a button says, see :mod:`heedmap.render.starts`; None of ``""``; else InputError."""
+    """What ``data-start`` of a button says, see :mod:`heedmap.render.clickable`; None of ``""``; else InputError."""
     if not text:
         return None
     found = WRITTEN.fullmatch(text) if isinstance(text, str) else None

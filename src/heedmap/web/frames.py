@@ -11,13 +11,11 @@ import numpy as np
 
 from heedmap.models.predictions import Choice
 from heedmap.printable import number
-from heedmap.render.colours import colour
-from heedmap.render.figure import image_html
-from heedmap.render.fonts import drawable
+from heedmap.render.clickable import button
+from heedmap.render.figure_layout import drawable
+from heedmap.render.html import html_text, image_html
 from heedmap.render.sample import sample
-from heedmap.render.scale import Scale, token_scale
-from heedmap.render.starts import button
-from heedmap.render.text import html_text
+from heedmap.render.scale import Scale, colour, token_scale
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from heedmap.models.predictions import Choice
 from heedmap.printable import visible
+from heedmap.render.html import html_text
 from heedmap.render.page import wrapped
-from heedmap.render.text import html_text
 from heedmap.web.frames import pressable
 from heedmap.web.handlers import Asked
 from heedmap.web.results import TYPES
