@@ -6,7 +6,7 @@ from hand_made import HOSTILE, segment
 from rich.console import Console
 
 from heedmap.render.scale import colour
-from heedmap.render.views import text_heat, text_html
+from heedmap.render.words import text_heat, text_html
 
 
 class _Tokens(HTMLParser):

@@ -5,7 +5,7 @@ A new kind of segment is one class here, and one line in :data:`VIEWS`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,8 +33,8 @@ from heedmap.render.panels import (
     words_height,
 )
 from heedmap.render.sample import Sample, sample
-from heedmap.render.scale import Scale, colour, joined, table, tint, token_scale
-from heedmap.render.words import SPECIAL, Word, notes, passages, split, top_words, words, words_scale
+from heedmap.render.scale import Scale, colour, joined, table, token_scale
+from heedmap.render.words import Word, notes, passages, split, text_heat, top_words, words, words_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -317,55 +317,6 @@ def most_relevant(segment: Segment, index: int = 0, count: int = 3) -> str:
 def place(segment: Segment, drawn: Sample, i: int) -> str:
     """What token ``i`` is called: its label, or where it lies."""
     return view(segment).place(segment, drawn, i)
-
-
-def text_heat(segment: Segment, index: int = 0, *, numbers: bool = False) -> Text:
-    """The words for a terminal; with ``numbers`` each is followed by its value, for terminals without colour.
-
-    Tokens are joined to words, see :func:`heedmap.render.words.words`, and coloured from 0; special tokens are dimmed.
-    Tokens that the model did not take in are left out, and counted at the end.
-
-    Raises:
-        InputError: no such sample.
-    """
-    text = words(segment, index)
-    used = words_scale(text)
-    result = Text()
-    for word in text:
-        ground, letters = tint(used.share(word.value))
-        written = f"{word.text}({number(word.value)})" if numbers else f" {word.text} "
-        result.append(written, Style(dim=True) if word.special else Style(color=letters, bgcolor=ground))
-        result.append(" ")
-    return result.append(_left_out(sample(segment, index)), Style(dim=True))
-
-
-def text_html(segment: Segment, index: int = 0, *, marked: Collection[int] = ()) -> Markup:
-    """The tokens of a text one by one, coloured from 0; the value of each is in its tooltip.
-
-    Args:
-        segment: of words.
-        index: the sample.
-        marked: indices of tokens to be set off; they have the class ``marked``.
-
-    Raises:
-        InputError: no such sample.
-    """
-    drawn = sample(segment, index)
-    used = token_scale(segment, drawn)
-    return macro("segments.tokens", [_token(drawn, used, i, i in marked) for i in drawn.shown], _left_out(drawn))
-
-
-def _token(drawn: Sample, used: Scale, i: int, marked: bool) -> dict[str, object]:
-    label, value = drawn.labels[i], drawn.values[i]
-    ground, ink = tint(used.share(value))
-    # A bdi is passed over when dir="auto" looks for the first letter, so "[CLS]" does not turn Arabic around.
-    tag = "bdi" if SPECIAL.fullmatch(label) else "span"
-    return {"tag": tag, "marked": marked, "ground": ground, "ink": ink, "label": label, "value": f"{value:.6g}"}
-
-
-def _left_out(drawn: Sample) -> str:
-    count = len(drawn.labels) - len(drawn.shown)
-    return f"(+ {count} that the model did not take in)" if count else ""
 
 
 def _layer(places: NDArray[np.float64], used: Scale, seen: bool) -> Image.Image:

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+from rich.style import Style
+from rich.text import Text
+
 from heedmap.printable import number, percent
+from heedmap.render.html import macro
 from heedmap.render.sample import Sample, checked_index, sample
-from heedmap.render.scale import Scale, scale_of
+from heedmap.render.scale import Scale, scale_of, tint, token_scale
 
 if TYPE_CHECKING:
     from heedmap.explanation_data import Segment
@@ -178,6 +184,42 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST_PIECE else f"{text[:LONGEST_PIECE]}…"
 
 
+def text_heat(segment: Segment, index: int = 0, *, numbers: bool = False) -> Text:
+    """The words for a terminal; with ``numbers`` each is followed by its value, for terminals without colour.
+
+    Tokens are joined to words, see :func:`words`, and coloured from 0; special tokens are dimmed.
+    Tokens that the model did not take in are left out, and counted at the end.
+
+    Raises:
+        InputError: no such sample.
+    """
+    text = words(segment, index)
+    used = words_scale(text)
+    result = Text()
+    for word in text:
+        ground, letters = tint(used.share(word.value))
+        written = f"{word.text}({number(word.value)})" if numbers else f" {word.text} "
+        result.append(written, Style(dim=True) if word.special else Style(color=letters, bgcolor=ground))
+        result.append(" ")
+    return result.append(_left_out(sample(segment, index)), Style(dim=True))
+
+
+def text_html(segment: Segment, index: int = 0, *, marked: Collection[int] = ()) -> Markup:
+    """The tokens of a text one by one, coloured from 0; the value of each is in its tooltip.
+
+    Args:
+        segment: of words.
+        index: the sample.
+        marked: indices of tokens to be set off; they have the class ``marked``.
+
+    Raises:
+        InputError: no such sample.
+    """
+    drawn = sample(segment, index)
+    used = token_scale(segment, drawn)
+    return macro("segments.tokens", [_token(drawn, used, i, i in marked) for i in drawn.shown], _left_out(drawn))
+
+
 def _letters(segment: Segment, drawn: Sample, index: int) -> str:
     """One letter a token, as in ``Segment.joints``, guessed from the labels where nobody told."""
     told = "" if segment.joints is None else segment.joints[index]
@@ -240,3 +282,16 @@ def _special_note(text: list[Word]) -> list[str]:
     total = special + _weight(text)
     noted = any(word.special for word in text) and total
     return [SPECIAL_NOTE.format(share=percent(special / total))] if noted else []
+
+
+def _token(drawn: Sample, used: Scale, i: int, marked: bool) -> dict[str, object]:
+    label, value = drawn.labels[i], drawn.values[i]
+    ground, ink = tint(used.share(value))
+    # A bdi is passed over when dir="auto" looks for the first letter, so "[CLS]" does not turn Arabic around.
+    tag = "bdi" if SPECIAL.fullmatch(label) else "span"
+    return {"tag": tag, "marked": marked, "ground": ground, "ink": ink, "label": label, "value": f"{value:.6g}"}
+
+
+def _left_out(drawn: Sample) -> str:
+    count = len(drawn.labels) - len(drawn.shown)
+    return f"(+ {count} that the model did not take in)" if count else ""

@@ -12,7 +12,7 @@ from heedmap.render.html import document, render
 from heedmap.render.overlay import outlined, overlay
 from heedmap.render.sample import sample
 from heedmap.render.scale import scale_of, table, token_scale
-from heedmap.render.views import text_html
+from heedmap.render.words import text_html
 from heedmap.zoo.gallery.show import METHODS, Answer, Shown
 
 if TYPE_CHECKING:
