@@ -60,11 +60,8 @@ def document(body: Markup, title: str = "heedmap", kind: str = "") -> str:
         title: of the page, text.
         kind: the classes of a page that is wide, see ``style.css``; it gets the style here.
     """
-    return str(
-        render(
-            "document.html", body=body, title=title, kind=kind, style=style(wide=True) if kind else "", policy=POLICY
-        )
-    )
+    sheet = style(wide=True) if kind else ""
+    return str(render("document.html", body=body, title=title, kind=kind, style=sheet, policy=POLICY))
 
 
 def fragment(body: Markup, image: Image.Image | None = None) -> Markup:
