@@ -35,6 +35,13 @@ def test_a_value_that_is_not_given_is_an_error():
         _filled("{{ nothing }}")
 
 
+def test_every_template_can_be_read():
+    names = environment().list_templates()
+    assert {"document.html", "style.css"} < set(names)
+    for name in names:
+        environment().get_template(name)
+
+
 def test_a_page_escapes_its_title_and_is_text():
     html = document(Markup("<h1></h1>"), "</title><script>", "wide")
     assert type(html) is str  # so that what somebody adds to it is not escaped

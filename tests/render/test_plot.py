@@ -1,4 +1,5 @@
 import io
+import pickle
 import sys
 
 import numpy as np
@@ -10,7 +11,8 @@ from PIL import Image
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.picture import Geometry, Picture
 from heedmap.render.figure import plot
-from heedmap.render.figure_layout import THEMES, drawable
+from heedmap.render.panels import drawable
+from heedmap.render.scale import THEMES
 
 
 def _drawn(figure) -> np.ndarray:
@@ -73,6 +75,11 @@ def test_long_and_undrawable_labels(make_explanation):
     long = segment([1.0, 2.0], labels=(("x" * 500, "\U0001f9ff\U000e0041"),))
     _drawn(plot(make_explanation(long, target=("y" * 900,))))
     assert drawable("a\U000e0041") == "a\ufffd"
+
+
+def test_a_figure_can_be_pickled(all_kinds):
+    again = pickle.loads(pickle.dumps(plot(all_kinds)))
+    assert (_drawn(again) == _drawn(plot(all_kinds))).all()
 
 
 def test_no_global_state(all_kinds):

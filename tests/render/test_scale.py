@@ -6,7 +6,7 @@ import pytest
 import torch
 from hand_made import patches, segment
 
-from heedmap.render.figure_layout import THEMES, blank
+from heedmap.render.figure_layout import blank
 from heedmap.render.html import style
 from heedmap.render.panels import draw_words, placed_words, word_colour, word_map
 from heedmap.render.sample import sample
@@ -15,6 +15,7 @@ from heedmap.render.scale import (
     FROM_ZERO,
     MIN_MAX,
     STEPS,
+    THEMES,
     joined,
     one_unit,
     scale_of,

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heedmap.picture import Picture
-from heedmap.render.figure_layout import Theme
 from heedmap.render.overlay import Style
 from heedmap.render.sample import Sample, checked_index, sample
-from heedmap.render.scale import Scale, joined, one_unit, scale_of, start_of
+from heedmap.render.scale import Scale, Theme, joined, one_unit, scale_of, start_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -15,12 +15,12 @@ from heedmap.errors import InputError
 from heedmap.picture import Picture
 from heedmap.printable import visible
 from heedmap.render.cells import RELEVANCE, Cell, Look, Room, Row, row
-from heedmap.render.figure_layout import Sheet, Theme, blank, drawable, dress, families
-from heedmap.render.figure_layout import theme as themed
+from heedmap.render.figure_layout import Sheet, blank, dress
 from heedmap.render.overlay import Style, as_picture
-from heedmap.render.panels import SIDES, mappable, picture_words, stretched, ticks
+from heedmap.render.panels import SIDES, drawable, families, mappable, picture_words, stretched, ticks
 from heedmap.render.sample import batch_size, checked_index
-from heedmap.render.scale import Scale
+from heedmap.render.scale import Scale, Theme
+from heedmap.render.scale import theme as themed
 from heedmap.render.views import view
 
 if TYPE_CHECKING:

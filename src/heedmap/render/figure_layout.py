@@ -1,68 +1,40 @@
-"""A figure without pyplot: its colours and fonts, and a sheet on which parts are placed in inches from the top left."""
+"""Where the parts of a figure stand: a sheet on which they are placed in inches from the top left; no pyplot."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Literal
 
-from heedmap.errors import UnknownNameError
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from heedmap.printable import visible
+from heedmap.render.panels import drawable, families
+from heedmap.render.scale import Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-FALLBACKS = (
-    "Noto Sans",
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "Noto Sans Arabic",
-    "Noto Sans Hebrew",
-    "Noto Sans Devanagari",
-    "Noto Sans Thai",
-    "Arial Unicode MS",
-)
-"""Looked for, in this order, where DejaVu Sans (which comes with matplotlib) lacks a character."""
 LINE = 1.45 / 72
 """Inches that a line of text is high, a point of its size."""
 
 
-@dataclass(frozen=True)
-class Theme:
-    """Colours of a figure.
+class ShownFigure(Figure):
+    """A matplotlib figure; a picture where it ends a notebook's cell: pyplot, which notebooks ask, knows nothing of it."""
 
-    Attributes:
-        ground: behind everything.
-        ink: of text.
-        faint: of frames, ticks and notes.
-        missing: of tokens that the model did not take in.
-        words: the colour map of text and bars: its low end is close to the ground.
-        deep: how far up that map colours go, so that the deepest stands out from the ground.
-    """
-
-    ground: str
-    ink: str
-    faint: str
-    missing: str
-    words: str
-    deep: float
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
 
 
-THEMES: Mapping[str, Theme] = {
-    "light": Theme("#ffffff", "#1a1a1a", "#6b6b6b", "#9a9a9a", "magma_r", 0.78),
-    "dark": Theme("#14151a", "#ececec", "#a0a0a8", "#55565e", "inferno", 0.9),
-}
-"""Themes by name."""
-
-
-def theme(name: str) -> Theme:
-    """The theme called ``name``; UnknownNameError lists the known ones."""
-    if name not in THEMES:
-        raise UnknownNameError(f"no theme {name!r}; known themes: {', '.join(THEMES)}")
-    return THEMES[name]
+def blank(width: float, height: float, look: Theme, layout: Literal["constrained"] | None = None) -> Figure:
+    """An empty figure of so many inches, which draws itself without a window."""
+    figure = ShownFigure(figsize=(width, height), layout=layout, facecolor=look.ground)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def dress(axes: Axes, look: Theme) -> None:
@@ -73,30 +45,6 @@ def dress(axes: Axes, look: Theme) -> None:
         label.set_color(look.ink)
     for spine in axes.spines.values():
         spine.set_color(look.faint)
-
-
-@cache
-def families() -> tuple[str, ...]:
-    """DejaVu Sans and those fallbacks that are installed."""
-    from matplotlib.font_manager import fontManager
-
-    installed = set(fontManager.get_font_names())
-    return ("DejaVu Sans", *(name for name in FALLBACKS if name in installed))
-
-
-def drawable(text: str) -> str:
-    """``text`` with characters that none of :func:`families` has shown as the replacement character."""
-    known = _characters()
-    return "".join(c if ord(c) in known else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def blank(width: float, height: float, look: Theme, layout: Literal["constrained"] | None = None) -> Figure:
-    """An empty figure of so many inches, which draws itself without a window, and shows itself in a notebook."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    figure = _shown_figure()(figsize=(width, height), layout=layout, facecolor=look.ground)
-    FigureCanvasAgg(figure)
-    return figure
 
 
 @dataclass(frozen=True)
@@ -176,24 +124,3 @@ class Sheet:
     def _down_to(self, place: float) -> float:
         self.bottom = max(self.bottom, place)
         return place
-
-
-@cache
-def _characters() -> frozenset[int]:
-    from matplotlib.font_manager import findfont, get_font
-
-    return frozenset(code for name in families() for code in get_font(findfont(name)).get_charmap())
-
-
-@cache
-def _shown_figure() -> type[Figure]:
-    """A figure that is a picture where it ends a notebook's cell: pyplot, which notebooks ask, knows nothing of it."""
-    from matplotlib.figure import Figure
-
-    class ShownFigure(Figure):
-        def _repr_png_(self) -> bytes:
-            buffer = BytesIO()
-            self.savefig(buffer, format="png")
-            return buffer.getvalue()
-
-    return ShownFigure

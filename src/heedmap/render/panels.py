@@ -5,16 +5,16 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from heedmap.picture import Box, Picture
 from heedmap.printable import number
-from heedmap.render.figure_layout import Theme, drawable, families
 from heedmap.render.overlay import Style, grid_values, laid
 from heedmap.render.sample import Sample
-from heedmap.render.scale import SIGNED, Scale, readable, table
+from heedmap.render.scale import SIGNED, Scale, Theme, readable, table
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 
     from heedmap.explanation_data import Segment
 
+FALLBACKS = (
+    "Noto Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans Arabic",
+    "Noto Sans Hebrew",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+    "Arial Unicode MS",
+)
+"""Looked for, in this order, where DejaVu Sans (which comes with matplotlib) lacks a character."""
 LONGEST_LABEL = 24
 MOST_NAMED, NAMED = 8, 0.1
 """So many boxes, of so much of the colour scale, have their name and relevance written beside them."""
@@ -118,6 +129,21 @@ def draw_bars(
     axes.set_ylim(max(len(bars), 1) - 0.4, -0.6)
     if scale.signed:
         axes.axvline(0, color=theme.faint, linewidth=0.8)
+
+
+@cache
+def families() -> tuple[str, ...]:
+    """DejaVu Sans and those fallbacks that are installed."""
+    from matplotlib.font_manager import fontManager
+
+    installed = set(fontManager.get_font_names())
+    return ("DejaVu Sans", *(name for name in FALLBACKS if name in installed))
+
+
+def drawable(text: str) -> str:
+    """``text`` with characters that none of :func:`families` has shown as the replacement character."""
+    known = _characters()
+    return "".join(c if ord(c) in known else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def word_colour(scale: Scale, value: float, theme: Theme, least: float = 0.0) -> Rgb:
@@ -233,6 +259,13 @@ def draw_words(
         ink = faint if word.token < 0 else readable(colours[word.token])
         text = axes.text(*middle, word.text, fontsize=LETTERS, color=ink, ha="center", va="center_baseline")
         text.set(parse_math=False, fontfamily=list(families()), clip_on=True)
+
+
+@cache
+def _characters() -> frozenset[int]:
+    from matplotlib.font_manager import findfont, get_font
+
+    return frozenset(code for name in families() for code in get_font(findfont(name)).get_charmap())
 
 
 def _show(axes: Axes, pixels: np.ndarray, picture: Picture) -> None:

@@ -10,7 +10,7 @@ scale (:func:`joined`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from heedmap.errors import OptionError
+from heedmap.errors import OptionError, UnknownNameError
 from heedmap.printable import number
 from heedmap.render.sample import Sample
 
@@ -153,6 +153,41 @@ class Scale:
         if self.bad == self.count:
             return "no finite value"
         return span(self.least, self.most) if self.most > self.least else number(self.most)
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a figure.
+
+    Attributes:
+        ground: behind everything.
+        ink: of text.
+        faint: of frames, ticks and notes.
+        missing: of tokens that the model did not take in.
+        words: the colour map of text and bars: its low end is close to the ground.
+        deep: how far up that map colours go, so that the deepest stands out from the ground.
+    """
+
+    ground: str
+    ink: str
+    faint: str
+    missing: str
+    words: str
+    deep: float
+
+
+THEMES: Mapping[str, Theme] = {
+    "light": Theme("#ffffff", "#1a1a1a", "#6b6b6b", "#9a9a9a", "magma_r", 0.78),
+    "dark": Theme("#14151a", "#ececec", "#a0a0a8", "#55565e", "inferno", 0.9),
+}
+"""Themes by name."""
+
+
+def theme(name: str) -> Theme:
+    """The theme called ``name``; UnknownNameError lists the known ones."""
+    if name not in THEMES:
+        raise UnknownNameError(f"no theme {name!r}; known themes: {', '.join(THEMES)}")
+    return THEMES[name]
 
 
 def start_of(segment: Segment) -> str:

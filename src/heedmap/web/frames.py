@@ -12,8 +12,8 @@ import numpy as np
 from heedmap.models.predictions import Choice
 from heedmap.printable import number
 from heedmap.render.clickable import button
-from heedmap.render.figure_layout import drawable
 from heedmap.render.html import html_text, image_html
+from heedmap.render.panels import drawable
 from heedmap.render.sample import sample
 from heedmap.render.scale import Scale, colour, token_scale
 
