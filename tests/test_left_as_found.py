@@ -24,7 +24,6 @@ import pytest
 import torch
 import torch._dynamo
 import torch.utils.checkpoint
-from heedmap.web.method_options import Start
 from torch import Tensor, nn
 from transformers import BertForMultipleChoice
 
@@ -47,7 +46,7 @@ from heedmap.models.model import Model
 from heedmap.targets import Function
 from heedmap.web.form_inputs import Given
 from heedmap.web.handlers import Handlers
-from heedmap.web.method_options import Way
+from heedmap.web.method_options import Start, Way
 from heedmap.zoo import dataset, evidence
 from heedmap.zoo.gallery import show
 from heedmap.zoo.samples import MATERIALS, sample
@@ -355,7 +354,7 @@ EVALUATED = {
     "sanity": Case("Sanity", "gpt-lists", _rows(Sanity(steps=2, groups=2, draws=1), dataset.plain)),
     "recommend": Case("recommend", "gpt-lists", _recommended),
     "compare": Case("compare", "gpt-lists", _compared),
-    "measure": Case("measure", "gpt-lists", _measured),
+    "measure": Case("measure KnownEvidence", "gpt-lists", _measured),
     "show": Case("show weights", "gpt-lists", lambda s, *_: show.show(s, "gpt-lists")),
     **{f"right ones, {name}": Case("right_ones together", name, _right) for name in MATERIALS},
 }

@@ -34,9 +34,9 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
     from heedmap.models.predictions import Prediction as Prediction
     from heedmap.models.predictions import Predictions as Predictions
     from heedmap.models.predictions import predict as predict
+    from heedmap.render.figure import side_by_side as side_by_side
     from heedmap.render.page import comparison_page as comparison_page
     from heedmap.render.page import explanation_fragment as explanation_fragment
-    from heedmap.render.side_by_side import side_by_side as side_by_side
     from heedmap.zoo.samples import zoo_sample as zoo_sample
 
 _MODULES = ("errors", "targets")
@@ -58,7 +58,7 @@ _HOMES = {
     "Answers": "heedmap.models.answers",
     "alignment": "heedmap.models.answers",
     "detections": "heedmap.models.answers",
-    "side_by_side": "heedmap.render.side_by_side",
+    "side_by_side": "heedmap.render.figure",
     "comparison_page": "heedmap.render.page",
     "explanation_fragment": "heedmap.render.page",
     "compare": "heedmap.evaluate.experiments.comparing",

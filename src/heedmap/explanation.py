@@ -81,7 +81,7 @@ class Explanation(ExplanationData):
             image: see :meth:`overlay`; None: patches are drawn as a grid.
             options: ``theme`` and those of :meth:`overlay`.
         """
-        from heedmap.render.plot import plot
+        from heedmap.render.figure import plot
 
         return plot(self, index, image, **options)
 
@@ -92,6 +92,6 @@ class Explanation(ExplanationData):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """What a notebook shows: HTML, where it cannot show that a picture, and text; all of sample 0."""
-        from heedmap.render.notebook import bundle
+        from heedmap.render.files import bundle
 
         return bundle(self, include, exclude)

@@ -12,9 +12,8 @@ from PIL import Image
 from heedmap.explanation import Explanation
 from heedmap.flow import Flow
 from heedmap.picture import Geometry, Picture
+from heedmap.render.figure import plot, side_by_side
 from heedmap.render.overlay import heat_grid, overlay
-from heedmap.render.plot import plot
-from heedmap.render.side_by_side import side_by_side
 
 GOLDEN = Path(__file__).parent / "golden"
 WIDTH = 160

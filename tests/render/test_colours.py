@@ -1,7 +1,7 @@
 import pytest
 
 from heedmap.errors import OptionError
-from heedmap.render.colours import colour, ink, table
+from heedmap.render.scale import colour, ink, table
 
 
 def _luminance(colour_: str) -> float:

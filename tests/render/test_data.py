@@ -5,7 +5,7 @@ import torch
 from hand_made import HOSTILE, segment
 
 from heedmap.flow import Flow
-from heedmap.render.data import to_json
+from heedmap.render.files import to_json
 
 
 def test_json_has_the_shape_of_the_explanation(all_kinds):

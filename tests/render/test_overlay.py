@@ -9,8 +9,8 @@ from PIL import Image
 
 from heedmap.errors import InputError, MissingLibraryError, OptionError
 from heedmap.picture import Geometry, Picture
-from heedmap.render.colours import PICTURE, table
 from heedmap.render.overlay import heat_grid, overlay
+from heedmap.render.scale import PICTURE, table
 
 
 def _difference(image: Image.Image, result: Image.Image) -> np.ndarray:

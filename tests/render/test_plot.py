@@ -1,4 +1,5 @@
 import io
+import pickle
 import sys
 
 import numpy as np
@@ -9,9 +10,9 @@ from PIL import Image
 
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.picture import Geometry, Picture
-from heedmap.render.fonts import drawable
-from heedmap.render.plot import plot
-from heedmap.render.themes import THEMES
+from heedmap.render.figure import plot
+from heedmap.render.panels import drawable
+from heedmap.render.scale import THEMES
 
 
 def _drawn(figure) -> np.ndarray:
@@ -30,7 +31,7 @@ def test_the_scale_is_written_on_each_panel(all_kinds):
     titles = [axes.get_title() for axes in plot(all_kinds).axes]
     assert titles[0] == "text · from 0: 0 … 0.4"
     assert "around 0: ±7.9; values: -2 … 7.9" in titles[4].replace("\n", " ")
-    assert plot(all_kinds).axes[4].get_xlabel() == "relevance: the top 40 of 100"
+    assert plot(all_kinds).axes[4].get_xlabel() == "relevance: the strongest 40 of 100"
 
 
 def test_bars_have_the_values_and_labels_in_reading_order(make_explanation):
@@ -38,6 +39,15 @@ def test_bars_have_the_values_and_labels_in_reading_order(make_explanation):
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.1, -0.4, 0.2])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b$", "c$"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
+
+
+def test_of_many_signed_bars_the_strongest_are_drawn_whatever_their_sign(make_explanation):
+    values = [-5.0, *(0.01 * i for i in range(60)), -4.0]
+    (axes,) = plot(make_explanation(segment(values, name="queries", kind="tokens"))).axes
+    widths = [bar.get_width() for bar in axes.patches]
+    assert len(widths) == 40
+    assert (widths[0], widths[-1]) == (-5, -4)
+    assert min(widths[1:-1]) == pytest.approx(0.22)
 
 
 def test_image_lies_under_the_map(make_explanation, photo):
@@ -65,6 +75,11 @@ def test_long_and_undrawable_labels(make_explanation):
     long = segment([1.0, 2.0], labels=(("x" * 500, "\U0001f9ff\U000e0041"),))
     _drawn(plot(make_explanation(long, target=("y" * 900,))))
     assert drawable("a\U000e0041") == "a\ufffd"
+
+
+def test_a_figure_can_be_pickled(all_kinds):
+    again = pickle.loads(pickle.dumps(plot(all_kinds)))
+    assert (_drawn(again) == _drawn(plot(all_kinds))).all()
 
 
 def test_no_global_state(all_kinds):

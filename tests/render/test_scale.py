@@ -1,29 +1,29 @@
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 from hand_made import patches, segment
 
-from heedmap.render.panels import word_colour, word_map
-from heedmap.render.plot import blank
+from heedmap.render.figure_layout import blank
+from heedmap.render.html import style
+from heedmap.render.panels import draw_words, placed_words, word_colour, word_map
 from heedmap.render.sample import sample
 from heedmap.render.scale import (
     AROUND_ZERO,
     FROM_ZERO,
     MIN_MAX,
     STEPS,
+    THEMES,
     joined,
     one_unit,
     scale_of,
     shares,
     start_of,
-    steps_style,
     tint,
     token_scale,
 )
-from heedmap.render.themes import THEMES
-from heedmap.render.tokens import draw_words, placed_words
 
 
 def _luminance(colour: str) -> float:
@@ -155,7 +155,9 @@ def test_ink_can_be_read_on_every_ground(step):
 
 
 def test_a_class_for_every_step():
-    assert steps_style().count("--c:") == 2 * STEPS
+    rules = re.findall(r"\.heedmap \.([sn]\d+)\{--c:#\w{6};--k:#\w{6}\}", style())
+    assert len(set(rules)) == len(rules) == 2 * STEPS
+    assert {scale_of([-1.0, 1.0]).css_class(value) for value in (-1.0, 0.5)} <= set(rules)
 
 
 @pytest.mark.parametrize("theme", THEMES.values(), ids=list(THEMES))

@@ -9,8 +9,8 @@ from PIL import Image
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.picture import Geometry, Picture
 from heedmap.render.cells import row
-from heedmap.render.side_by_side import side_by_side
-from heedmap.render.tokens import placed_words
+from heedmap.render.figure import side_by_side
+from heedmap.render.panels import placed_words
 
 
 def _drawn(figure) -> np.ndarray:

@@ -3,7 +3,7 @@ from hand_made import attention
 from rich.console import Console
 
 from heedmap.flow import Flow, StreamInfo, attention_lines, flow_table, rows_read
-from heedmap.render.table import flow_rich
+from heedmap.render.terminal import flow_rich
 
 TEXT = StreamInfo("text", 9, ("text",), ((0,),))
 

@@ -1,7 +1,8 @@
 from hand_made import patches, segment
 from rich.console import Console
 
-from heedmap.render.terminal import WIDEST_GRID, terminal
+from heedmap.render.terminal import terminal
+from heedmap.render.views import WIDEST_GRID
 
 
 def _printed(explanation, colours: bool) -> str:

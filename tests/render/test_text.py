@@ -5,15 +5,15 @@ import torch
 from hand_made import HOSTILE, segment
 from rich.console import Console
 
-from heedmap.render.colours import colour
-from heedmap.render.text import text_heat, text_html
+from heedmap.render.scale import colour
+from heedmap.render.words import text_heat, text_html
 
 
 class _Tokens(HTMLParser):
     def __init__(self, html: str):
         super().__init__()
         self.tags, self.words = [], []
-        self.feed(html)
+        self.feed(str(html))
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))

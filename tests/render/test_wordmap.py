@@ -8,8 +8,8 @@ from hand_made import segment
 
 from heedmap.render.page import explanation_page
 from heedmap.render.scale import joined, scale_of
-from heedmap.render.wordmap import FOLDED_FROM, passages, word_map
-from heedmap.render.words import words
+from heedmap.render.views import segment_scale, view
+from heedmap.render.words import FOLDED_FROM, passages, words
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -27,11 +27,16 @@ HOSTILE = (
 )
 
 
+def word_map(given, index=0, shared=None):
+    """A text in a report, without its caption."""
+    return view(given).body(given, index, None, shared or segment_scale(given, index), False)
+
+
 class _Seen(HTMLParser):
     def __init__(self, html):
         super().__init__()
         self.text, self.tags, self.titles = "", [], []
-        self.feed(html)
+        self.feed(str(html))
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))

@@ -14,7 +14,7 @@ import pytest
 from page_people import CallError, Person, downloaded, file_data, png
 
 import heedmap
-from heedmap.render.data import to_json
+from heedmap.render.files import to_json
 from heedmap.web.form_inputs import offered, sample
 from heedmap.web.server import serving
 from heedmap.web.uploads import Limits

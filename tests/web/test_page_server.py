@@ -19,7 +19,7 @@ from PIL import Image
 
 import heedmap
 from heedmap.models.media import read_image
-from heedmap.render.data import to_json
+from heedmap.render.files import to_json
 from heedmap.web.form_inputs import offered, sample
 from heedmap.web.server import serving
 

@@ -13,7 +13,7 @@ import torch
 import heedmap
 from heedmap.errors import InputError, OptionError, UnknownNameError
 from heedmap.methods import METHODS
-from heedmap.render.data import to_data
+from heedmap.render.files import to_data
 from heedmap.web import parts
 from heedmap.web.form_inputs import Given, offered, sample
 from heedmap.web.handlers import Asked, Handlers

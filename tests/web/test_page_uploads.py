@@ -18,7 +18,7 @@ from PIL import Image
 import heedmap
 from heedmap.errors import InputError
 from heedmap.models.media import read_audio, read_boxes, read_image
-from heedmap.render.data import to_data
+from heedmap.render.files import to_data
 from heedmap.web import uploads
 from heedmap.web.form_inputs import Given, offered, sample
 from heedmap.web.handlers import Handlers

@@ -22,7 +22,7 @@ from heedmap.errors import (
     TimeLimitError,
     UnknownNameError,
 )
-from heedmap.render.data import to_json
+from heedmap.render.files import to_json
 from heedmap.web.form_inputs import Given, offered, sample
 from heedmap.web.handlers import UNEXPECTED, Asked, Handlers, attempt
 from heedmap.web.method_options import Way, way

@@ -17,7 +17,7 @@ from heedmap.cli.main import app
 from heedmap.models.shipped import shipped
 from heedmap.zoo import samples
 from heedmap.zoo.evidence import weights
-from heedmap.zoo.gallery import drawing, page
+from heedmap.zoo.gallery import page
 from heedmap.zoo.gallery.show import METHODS, MOST, show
 from heedmap.zoo.samples import MATERIALS, pictures
 
@@ -164,7 +164,7 @@ def test_a_model_that_sees_is_shown(name, subjects, lenient, tmp_path, monkeypat
     assert len(shown.values("src")) == (len(METHODS) + 1) * answers
     for path in files:
         with Image.open(path) as picture:
-            assert picture.size == (drawing.SIDE, drawing.SIDE)
+            assert picture.size == (page.SIDE, page.SIDE)
             assert len(set(picture.convert("L").tobytes())) > 20
 
 
@@ -209,7 +209,7 @@ def test_hostile_names_are_escaped(subjects, monkeypatch):
 def test_the_outline_follows_the_mask():
     mask = np.zeros((96, 96), dtype=bool)
     mask[24:48, 24:72] = True
-    drawn = np.asarray(drawing._outlined(Image.new("RGB", (240, 240), (9, 99, 9)), mask))
+    drawn = np.asarray(page._outlined(Image.new("RGB", (240, 240), (9, 99, 9)), mask))
     white = (drawn == 255).all(-1)
     rows, columns = np.flatnonzero(white.any(1)), np.flatnonzero(white.any(0))
     assert (rows[0], rows[-1], columns[0], columns[-1]) == (60, 119, 60, 179)

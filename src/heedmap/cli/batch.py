@@ -259,7 +259,7 @@ class _Run:
         return {**told, "file": file}
 
     def _print(self, entry: Mapping[str, Any], result: Explanation | str | None) -> None:
-        from heedmap.render.data import to_data
+        from heedmap.render.files import to_data
 
         line = {name: value for name, value in entry.items() if name != "key"}
         if result is not None and not isinstance(result, str):

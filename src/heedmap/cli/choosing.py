@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -196,7 +195,7 @@ def _file(kind: str, comparison: Comparison, subject: Model, given: Mapping[str,
 
 
 def _figure(comparison: Comparison, subject: Model, given: Mapping[str, Any], kind: str, shared: bool) -> bytes:
-    from heedmap.render.side_by_side import side_by_side
+    from heedmap.render.figure import side_by_side
 
     picture, without = drawn_on(subject, given)
     if without:
@@ -208,31 +207,26 @@ def _figure(comparison: Comparison, subject: Model, given: Mapping[str, Any], ki
 
 
 def _page(found: Comparison, name: str, picture: bytes) -> str:
-    from heedmap.evaluate.harness.page import STYLE
-    from heedmap.render.page import document
-    from heedmap.render.text import html_text, scrolled
+    from heedmap.render.html import data_url, document, render
 
     columns = list(
         dict.fromkeys((s, f) for own in found.figures.values() for s, figures in own.items() for f in figures)
     )
-    head = "".join(f"<th scope=col>{html_text(segment)}<br>{html_text(figure)}</th>" for segment, figure in columns)
-    rows = "\n".join(
-        f"<tr><th scope=row>{html_text(method)}</th>"
-        + "".join(f"<td>{own[s][f]:.3f}</td>" if f in own.get(s, {}) else "<td>–</td>" for s, f in columns)
-        + f"<td>{found.seconds[method]:.2f}</td></tr>"
+    rows = [
+        {"method": method, "figures": [own.get(s, {}).get(f) for s, f in columns], "seconds": found.seconds[method]}
         for method, own in found.figures.items()
+    ]
+    body = render(
+        "methods.html",
+        name=name,
+        target=next(iter(found.explanations.values())).target[0],
+        picture=data_url(picture),
+        columns=columns,
+        rows=rows,
+        legend=[line.strip() for line in legend()],
+        refused=found.refused,
     )
-    first = next(iter(found.explanations.values()))
-    key = "".join(f"<li>{html_text(line.strip())}</li>" for line in legend())
-    refused = "".join(f"<li>left out: {html_text(n)}: {html_text(why)}</li>" for n, why in found.refused.items())
-    table = f"<table><tr><th scope=col>method</th>{head}<th scope=col>seconds</th></tr>\n{rows}\n</table>"
-    body = (
-        f"<h1>{html_text(name)}: {html_text(first.target[0])}</h1>\n"
-        f'<img alt="maps of {html_text(", ".join(found.figures))} side by side" style="max-width: 100%" '
-        f'src="data:image/png;base64,{b64encode(picture).decode()}">\n'
-        f"{scrolled(table, 'figures')}\n<ul class=fine>{key}{refused}</ul>"
-    )
-    return document(f"<style>{STYLE}</style>\n<main>\n{body}\n</main>\n", f"heedmap: methods on {name}")
+    return document(body, f"heedmap: methods on {name}", "wide")
 
 
 def _inputs(inputs: ManyInputs) -> list[dict[str, Any]]:

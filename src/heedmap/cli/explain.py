@@ -63,8 +63,7 @@ def _compare(texts: tuple[str, str], wanted: MapOptions, output: Output, model: 
 
 
 def _explain(inputs: ManyInputs, wanted: MapOptions, output: Output, model: ModelOptions) -> None:
-    from heedmap.render.data import to_json
-    from heedmap.render.files import WRITERS, write
+    from heedmap.render.files import WRITERS, to_json, write
 
     check_out(output.out, WRITERS, output.show)
     (row,) = rows_of(vars(inputs))

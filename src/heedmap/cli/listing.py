@@ -80,7 +80,7 @@ def inspect(*, inputs: OneInput, target: TargetOption = None, as_json: JsonOptio
     from rich.console import Console
 
     from heedmap.flow import flow_table
-    from heedmap.render.table import flow_rich
+    from heedmap.render.terminal import flow_rich
 
     console = Console()
     if console.is_terminal:

@@ -19,8 +19,6 @@ LONGEST = 160
 COLUMNS = ("input", "map", "prediction", "explained", "score")
 RESERVED = ("index", "results")
 """Names that no map may have."""
-WRAPPED = "th, td { white-space: normal; text-align: left; overflow-wrap: break-word; max-width: 28rem; vertical-align: top; }"
-"""Style of the page: words, where a report has numbers."""
 
 
 class Record:
@@ -83,19 +81,12 @@ def index_page(entries: Iterable[Mapping[str, Any]], title: str) -> str:
         entries: see :class:`Record`.
         title: of the page.
     """
-    from heedmap.evaluate.harness.page import STYLE
-    from heedmap.render.page import document
-    from heedmap.render.text import html_text
+    from heedmap.render.html import document, render
 
-    listed = list(entries)
-    head = "".join(f"<th scope=col>{name}</th>" for name in COLUMNS)
-    rows = "\n".join(_row(entry) for entry in listed)
+    listed = [_shown(entry) for entry in entries]
     bad = sum("error" in entry for entry in listed)
-    told = f"{len(listed)} inputs" + (f", {bad} of them could not be explained" if bad else "")
-    body = (
-        f"<h1>{html_text(title)}</h1>\n<p>{told}.</p>\n<div class=scroll><table><tr>{head}</tr>\n{rows}\n</table></div>"
-    )
-    return document(f"<style>{STYLE}\n{WRAPPED}</style>\n<main>\n{body}\n</main>\n", f"heedmap: {title}")
+    body = render("manifest.html", title=title, columns=COLUMNS, entries=listed, bad=bad)
+    return document(body, f"heedmap: {title}", "wide")
 
 
 def input_words(given: Mapping[str, Any]) -> str:
@@ -105,15 +96,10 @@ def input_words(given: Mapping[str, Any]) -> str:
     return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
 
 
-def _row(entry: Mapping[str, Any]) -> str:
-    from heedmap.render.text import html_text
-
-    name = f"<td dir=auto>{html_text(input_words(entry['input']) or entry['name'])}</td>"
-    if "error" in entry:
-        return f"<tr>{name}<td colspan={len(COLUMNS) - 1}>{html_text(entry['error'])}</td></tr>"
-    link = f'<a href="{html_text(quote(entry["file"]))}">{html_text(entry["file"])}</a>'
-    told = "".join(f"<td dir=auto>{html_text(str(entry[key]))}</td>" for key in ("prediction", "target"))
-    return f"<tr>{name}<td>{link}</td>{told}<td>{entry['score']:.4g}</td></tr>"
+def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry with its input in words and the address of its map."""
+    words = input_words(entry["input"]) or entry["name"]
+    return {**entry, "words": words, "link": quote(entry.get("file", ""))}
 
 
 def _read(path: Path) -> Iterable[dict[str, Any]]:

@@ -106,7 +106,7 @@ def write_gallery(names: list[str], out: Path) -> int:
 
 def _maps(model: Shown) -> dict[Key, Image.Image]:
     """The maps on the picture, where there is one."""
-    from heedmap.zoo.gallery.drawing import map_picture
+    from heedmap.zoo.gallery.page import map_picture
 
     if model.picture is None:
         return {}

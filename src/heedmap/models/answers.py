@@ -63,12 +63,12 @@ class Answers:
         Args:
             image: PIL, as the model saw it (``Model.shown_image``), to lay maps of patches on.
         """
-        from heedmap.render.several import answers_page
+        from heedmap.render.answers_page import answers_page
 
         return answers_page(self, image)
 
     def _repr_html_(self) -> str:
-        from heedmap.render.several import answers_fragment
+        from heedmap.render.answers_page import answers_fragment
 
         return answers_fragment(self)
 

@@ -1,110 +1,300 @@
-"""A segment as an HTML figure: text, picture, bars or curve, with its scale written under it."""
+"""Matplotlib figures of explanations: one as a strip of panels, several of one input as a table; no pyplot, no global state.
+
+Both are made of the same rows and cells: a strip is a table of one column, laid on its side, with a colour bar a panel.
+"""
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections.abc import Iterable
-from io import BytesIO
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import wrap
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from heedmap.render.choose import bars, most_relevant
-from heedmap.render.colours import colour
-from heedmap.render.overlay import as_picture, heat_grid, overlay
-from heedmap.render.sample import Sample, sample
-from heedmap.render.scale import Scale, joined, token_scale
-from heedmap.render.starts import patch_buttons
-from heedmap.render.text import html_text
-from heedmap.render.wordmap import legend, word_map
-from heedmap.render.words import words, words_scale
+from heedmap.errors import InputError
+from heedmap.picture import Picture
+from heedmap.printable import visible
+from heedmap.render.cells import RELEVANCE, Cell, Look, Room, Row, row
+from heedmap.render.figure_layout import Sheet, blank, dress
+from heedmap.render.overlay import Style, as_picture
+from heedmap.render.panels import SIDES, drawable, families, mappable, picture_words, stretched, ticks
+from heedmap.render.sample import batch_size, checked_index
+from heedmap.render.scale import Scale, Theme
+from heedmap.render.scale import theme as themed
+from heedmap.render.views import view
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
     from PIL import Image
 
-    from heedmap.explanation_data import ExplanationData, Segment
+    from heedmap.explanation_data import ExplanationData
 
-MOST_BARS = 50
+MUTE = 0.6
+"""Of the colours of a picture in a figure."""
+
+PANEL = Room(width=3.8, shortest=1.2, tallest=8.0, curve=2.4, bar=0.22, fewest=4, bars=40, words=0)
+PANEL_WIDTH, PANEL_BAR = 4.6, 0.16
+PANEL_BELOW = {"": 0.4, "x": 0.6, "y": 0.0}
+"""Of a strip, in inches: width of a panel, of its colour bar, and what is below, by the axis of the relevance."""
+LETTERS_PER_PANEL, LETTERS_PER_TITLE, LETTERS_PER_NOTE = 56, 50, 64
+
+CELL = Room(width=2.6, shortest=0.5, tallest=4.5, curve=1.1, bar=0.19, fewest=3, bars=12, words=100)
+LABELS, TICKS = {"": 0.0, "x": 0.95, "y": 0.475}, 0.34
+"""Of a table, in inches: at the left of a cell, by the axis of the relevance, and below where there is one."""
+MOST_COLUMNS = 4
+GAP, LEFT, RIGHT, MARGIN = 0.3, 0.8, 0.9, 0.15
+"""Inches: between columns, at the left for names of rows, at the right for colour bars, around everything."""
+SPACE, AFTER, BAR, BAR_TALL = 0.05, 0.2, 0.12, 0.9
+"""Inches: above small text, below a row, the width of a colour bar, and its least height."""
+LETTERS, BAR_LETTERS = 46, 14
+"""In a line of small text, a column wide; and beside an inch of a colour bar."""
+NO_NOTES: Mapping[str, str] = MappingProxyType({})
+ONLY = ""
+"""The name of the column of a strip."""
 
 
-def figure(
-    segment: Segment,
+def plot(
+    explanation: ExplanationData,
     index: int = 0,
-    image: Image.Image | None = None,
-    given: Scale | None = None,
+    image: Image.Image | Picture | None = None,
     *,
-    clickable: bool = False,
-) -> str:
-    """The map of a segment.
+    theme: str = "light",
+    alpha: float = 0.75,
+    cmap: str | None = None,
+    opacity: str = "relevance",
+    contour: bool = False,
+    patches: bool = False,
+    mute: float = MUTE,
+) -> Figure:
+    """A figure of sample ``index``: patches over ``image`` or as a grid, boxes at their places, a curve, or bars.
+
+    Each panel says how its values were scaled. Of more than 40 bars only the 40 strongest are drawn, in their order.
 
     Args:
-        segment: what to draw.
+        explanation: what to draw.
         index: the sample.
-        image: as the model saw it, to lay patches on.
-        given: a scale that several maps share; None: the map's own.
-        clickable: whether its tokens are buttons, see :mod:`heedmap.render.starts`; those of sound are none.
+        image: as the model saw it; or what ``Model.picture`` gives, which also knows the places of boxes.
+        theme: ``"light"`` or ``"dark"``.
+        alpha, cmap, opacity, contour, patches, mute: see :class:`~heedmap.render.overlay.Style`.
 
     Raises:
-        InputError: no such sample, or ``image`` is no PIL image.
+        InputError: no such sample, or ``image`` is no image.
+        UnknownNameError: no such theme.
+        OptionError, MissingLibraryError: as for :func:`~heedmap.render.overlay.overlay`.
     """
-    drawn = sample(segment, index)
-    caption = html_text(segment.name)
-    own = segment_scale(segment, index)
-    used = given or own
-    if segment.grid is None and segment.kind == "text":
-        return _figure(caption, word_map(segment, index, given, clickable=clickable))
-    if segment.grid is not None:
-        body = f"{_patches(segment, index, image, used, clickable)}\n{legend(used, '', patches=True)}"
-    elif segment.kind == "audio":
-        body = _curve(drawn, used)
+    index = checked_index(index, batch_size(explanation))
+    picture = None if image is None else as_picture(image)
+    look = Look(picture, Style(alpha, cmap, opacity, contour, patches, mute), themed(theme), PANEL)
+    rows = [row(name, {ONLY: explanation}, index, False) for name in explanation.segments]
+    cells = [_cell(part, ONLY, look) for part in rows]
+    count = max(1, len(cells))
+    height = max((cell.tall + PANEL_BELOW[cell.axis] for cell in cells), default=2.0) + 0.9
+    figure = blank(PANEL_WIDTH * count, height, look.theme, layout="constrained")
+    for axes, part, cell in zip(figure.subplots(1, count, squeeze=False)[0], rows, cells, strict=False):
+        _panel(axes, part, cell, look)
+    heading = f"{explanation.target[index]} · score {float(explanation.scores[index]):.4g} · {explanation.method}"
+    lines = wrap(drawable(visible(heading)), LETTERS_PER_PANEL * count, max_lines=3, placeholder=" …")
+    words = {"fontfamily": list(families()), "fontsize": 11, "parse_math": False, "color": look.theme.ink}
+    figure.suptitle("\n".join(lines), **words)
+    return figure
+
+
+def side_by_side(
+    explanations: Mapping[str, ExplanationData],
+    index: int = 0,
+    image: Image.Image | Picture | None = None,
+    notes: Mapping[str, str] = NO_NOTES,
+    *,
+    shared: bool = True,
+    theme: str = "light",
+    contour: bool = False,
+) -> Figure:
+    """A figure of sample ``index`` of several explanations of one input; many are wrapped after four columns.
+
+    On one scale, maps of one method are compared as they are. The units of different methods have nothing to do with
+    each other, so there each map is divided by the sum of its absolute values first. Which it was, and each map's own
+    range, is written on the figure.
+
+    Args:
+        explanations: the name of a column → what it shows.
+        index: the sample.
+        image: as for :func:`plot`.
+        notes: the name of a column → words under it, such as a figure of merit.
+        shared: whether the maps of a row share one scale; else each has its own.
+        theme: ``"light"`` or ``"dark"``.
+        contour: whether to outline what lies above Otsu's threshold, in pictures.
+
+    Raises:
+        InputError: nothing to compare, no such sample, notes on what is not there, or ``image`` is no image.
+        UnknownNameError: no such theme.
+        MissingLibraryError: ``contour`` without scikit-image.
+
+    Examples:
+        >>> import heedmap
+        >>> subject = heedmap.load("zoo/gpt-lists")
+        >>> names = ("generic", "rollout", "random")
+        >>> maps = {name: subject.explain(text="dog red ? dog", method=name) for name in names}
+        >>> figure = heedmap.side_by_side(maps, notes={"generic": "the paper's"})
+        >>> figure.savefig("methods.png")
+    """
+    _check(explanations, index, notes)
+    picture = None if image is None else as_picture(image)
+    drawn = None if picture is None else picture.fitted(*SIDES)
+    look = Look(drawn, Style(contour=contour, mute=MUTE), themed(theme), CELL)
+    names = dict.fromkeys(name for explanation in explanations.values() for name in explanation.segments)
+    rows = {name: row(name, explanations, index, shared) for name in names}
+    cells = {(name, c): _cell(part, c, look) for name, part in rows.items() for c in part.segments}
+    table = _Table(explanations, index, notes, rows, cells, Sheet(look.theme))
+    return table.figure(_remarks(rows, picture, look.style, shared))
+
+
+def _cell(part: Row, column: str, look: Look) -> Cell:
+    return view(part.segments[column]).cell(part, column, look)
+
+
+def _panel(axes: Axes, part: Row, cell: Cell, look: Look) -> None:
+    """A cell with its scale written above, and what has to be known of it, or what its axis is, below."""
+    segment, scale = part.segments[ONLY], part.scales[ONLY]
+    dress(axes, look.theme)
+    title = wrap(visible(f"{segment.name} · {scale.about()}"), LETTERS_PER_TITLE)
+    axes.set_title("\n".join(title), fontsize=9, parse_math=False, color=look.theme.ink)
+    told = cell.draw(axes)
+    if cell.axis:
+        axes.set(**{f"{cell.axis}label": ": ".join(filter(None, (RELEVANCE, cell.left_out)))})
+        return
+    lines = wrap(" · ".join(filter(None, told)), LETTERS_PER_NOTE)
+    axes.set_xlabel("\n".join(lines), fontsize=8, color=look.theme.faint)
+    _bar_beside(axes, scale, cell.cmap, look, look.size(segment))
+
+
+def _bar_beside(axes: Axes, scale: Scale, cmap: str | Colormap, look: Look, size: tuple[int, int]) -> None:
+    """A colour bar as high as the picture and of the same width beside any."""
+    (columns, rows), room = size, look.room
+    width = room.width if stretched(columns, rows) else min(room.width, room.tallest * columns / rows)
+    tall = min(room.tallest, max(0.1, width * rows / columns))
+    beside = axes.inset_axes((1 + PANEL_BAR / width / 2, 0, PANEL_BAR / width, 1))
+    _colour_bar(beside, scale, cmap, RELEVANCE, tall, 8, look.theme)
+
+
+def _colour_bar(
+    axes: Axes, scale: Scale, cmap: str | Colormap, label: str, tall: float, letters: float, theme: Theme
+) -> None:
+    bar = axes.figure.colorbar(mappable(scale, cmap), cax=axes, ticks=ticks(tall))
+    bar.set_label(label, color=theme.ink, fontsize=letters)
+    axes.tick_params(colors=theme.faint, labelcolor=theme.ink, labelsize=letters)
+    axes.spines["outline"].set_edgecolor(theme.faint)
+
+
+def _check(explanations: Mapping[str, ExplanationData], index: int, notes: Mapping[str, str]) -> None:
+    if not explanations:
+        raise InputError("there are no explanations to compare; give at least one, by name")
+    strange = ", ".join(sorted(set(notes) - set(explanations)))
+    if strange:
+        raise InputError(f"there are notes on {strange}; expected notes on {', '.join(explanations)}")
+    for explanation in explanations.values():
+        checked_index(index, batch_size(explanation))
+
+
+def _remarks(rows: Mapping[str, Row], picture: Picture | None, style: Style, shared: bool) -> list[str]:
+    """What holds of all the figure: how it is scaled, and what the pictures are."""
+    patches = any(view(segment).patches for part in rows.values() for segment in part.segments.values())
+    if not shared:
+        scaling = "each map has a scale of its own: colours do not compare across columns"
+    elif all(part.unit == RELEVANCE for part in rows.values()):
+        scaling = "all maps of a row share one scale"
     else:
-        body = bars(drawn, used, MOST_BARS, segment.name if clickable else "")
-    return _figure(f"{caption} · {html_text(used.about(own))}", body)
+        scaling = "each map is divided by the sum of its absolute values; then all maps of a row share one scale"
+    return [scaling, *(picture_words(picture, style) if patches else [])]
 
 
-def _figure(caption: str, body: str) -> str:
-    return f"<figure>\n<figcaption>{caption}</figcaption>\n{body}\n</figure>"
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """What is to be shown, and the sheet on which it is placed."""
+
+    explanations: Mapping[str, ExplanationData]
+    index: int
+    notes: Mapping[str, str]
+    rows: Mapping[str, Row]
+    cells: Mapping[tuple[str, str], Cell]
+    sheet: Sheet
+
+    def figure(self, remarks: Sequence[str]) -> Figure:
+        """The figure, with ``remarks`` below."""
+        columns = list(self.explanations)
+        count = min(MOST_COLUMNS, len(columns))
+        width = LEFT + count * (CELL.width + GAP) + RIGHT
+        letters = round(width * 15)
+        targets = {explanation.target[self.index] for explanation in self.explanations.values()}
+        title = wrap(targets.pop(), letters, max_lines=2, placeholder=" …") if len(targets) == 1 else []
+        top = self.sheet.write(MARGIN, MARGIN, title, 11, faint=False) + MARGIN
+        for start in range(0, len(columns), MOST_COLUMNS):
+            top = self._block(columns[start : start + MOST_COLUMNS], top, bool(title)) + AFTER
+        self.sheet.write(MARGIN, top - AFTER / 2, wrap(" · ".join(remarks), letters))
+        return self.sheet.figure(width, MARGIN)
+
+    def _block(self, columns: Sequence[str], top: float, same_target: bool) -> float:
+        ends = [self._head(name, left, top, same_target) for name, left in _lefts(columns)]
+        top = max(ends) + SPACE
+        for name in self.rows:
+            top = self._row(name, columns, top) + AFTER
+        noted = [(left, wrap(self.notes.get(name, ""), LETTERS)) for name, left in _lefts(columns)]
+        return max(self.sheet.write(left, top - AFTER / 2, lines, 8.5, faint=False) for left, lines in noted)
+
+    def _head(self, column: str, left: float, top: float, same_target: bool) -> float:
+        explanation = self.explanations[column]
+        target = explanation.target[self.index]
+        told = [] if same_target else wrap(target, LETTERS, max_lines=2, placeholder=" …")
+        score = f"{explanation.method} · score {float(explanation.scores[self.index]):.4g}"
+        top = self.sheet.write(left, top, [_cut(column, 34)], 10, faint=False, weight="bold")
+        return self.sheet.write(left, top, [*told, score])
+
+    def _row(self, name: str, columns: Sequence[str], top: float) -> float:
+        self.sheet.write(MARGIN, top, wrap(name, 11), 9, faint=False)
+        ends = [self._placed(name, column, left, top) for column, left in _lefts(columns)]
+        shown = [c for c in columns if (name, c) in self.cells]
+        if shown and self.rows[name].shared and not self.cells[name, shown[0]].axis:
+            tall = max(BAR_TALL, *(self.cells[name, c].tall for c in shown))
+            left = LEFT + len(columns) * (CELL.width + GAP) - GAP / 2
+            ends.append(self.sheet.draw(left, top, BAR, tall, lambda axes: self._bar(axes, name, shown[0], tall)))
+        return max(ends)
+
+    def _placed(self, name: str, column: str, left: float, top: float) -> float:
+        cell, part = self.cells.get((name, column)), self.rows[name]
+        if cell is None:
+            return self.sheet.write(left, top, [f"{self.explanations[column].method} has no map of {name}"])
+
+        def draw(axes: Axes) -> None:
+            cell.draw(axes)
+            if cell.axis:
+                _small(axes, cell.axis, part.scales[column], part.shared)
+
+        labels = LABELS[cell.axis]
+        end = self.sheet.draw(left + labels, top, CELL.width - labels, cell.tall, draw) + TICKS * bool(cell.axis)
+        caption = filter(None, (*part.scaling(column), cell.left_out))
+        return self.sheet.write(left, end + SPACE, [line for words in caption for line in wrap(words, LETTERS)])
+
+    def _bar(self, axes: Axes, name: str, column: str, tall: float) -> None:
+        part = self.rows[name]
+        told = wrap(f"{part.unit}, {part.scales[column].kind}", round(tall * BAR_LETTERS))
+        cmap = self.cells[name, column].cmap
+        _colour_bar(axes, part.scales[column], cmap, "\n".join(told), tall, 7, self.sheet.theme)
 
 
-def segment_scale(segment: Segment, index: int = 0) -> Scale:
-    """The segment's own scale: of its words, where it is text, else of its tokens."""
-    if segment.kind == "text" and segment.grid is None:
-        return words_scale(words(segment, index))
-    return token_scale(segment, sample(segment, index))
+def _small(axes: Axes, axis: str, scale: Scale, shared: bool) -> None:
+    """Small letters, and one length for one value in all cells of a row that share a scale."""
+    axes.tick_params(labelsize=7)
+    axes.set_xlabel(axes.get_xlabel(), fontsize=7)
+    axes.locator_params(axis="x", nbins=4)
+    if shared and scale.high > scale.low:
+        low, high = min(scale.low, 0.0), max(scale.high, 0.0)
+        axes.set(**{f"{axis}lim": (low * 1.05, high * 1.05)})
 
 
-def common_scales(explanations: Iterable[ExplanationData]) -> dict[str, Scale]:
-    """By the segment's name, one scale for all explanations (sample 0)."""
-    found: dict[str, list[Scale]] = {}
-    for explanation in explanations:
-        for name, segment in explanation.segments.items():
-            found.setdefault(name, []).append(segment_scale(segment))
-    return {name: joined(scales) for name, scales in found.items()}
+def _lefts(columns: Sequence[str]) -> list[tuple[str, float]]:
+    return [(column, LEFT + number * (CELL.width + GAP)) for number, column in enumerate(columns)]
 
 
-def image_html(picture: Image.Image, words_instead: str) -> str:
-    """``picture`` inside the page, with words for those who cannot see it."""
-    buffer = BytesIO()
-    picture.save(buffer, "PNG")
-    data = b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html_text(words_instead)}" src="data:image/png;base64,{data}">'
-
-
-def _patches(segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> str:
-    picture = heat_grid(segment, index, scale=used) if image is None else overlay(image, segment, index, scale=used)
-    drawn = image_html(picture, f"relevance of {segment.name}; most relevant: {most_relevant(segment, index)}")
-    if not clickable:
-        return drawn
-    buttons = patch_buttons(segment, index, as_picture(picture if image is None else image).geometry)
-    return f'<div class="stack" style="aspect-ratio:{picture.width}/{picture.height}">{drawn}{buttons}</div>'
-
-
-def _curve(drawn: Sample, used: Scale) -> str:
-    """Each frame's value as a filled curve, from 0."""
-    level = np.array([used.share(value) for value in drawn.values])[drawn.taken]
-    zero = 50 if used.signed else 100
-    steps = " ".join(f"{x},{zero - zero * y:.1f} {x + 1},{zero - zero * y:.1f}" for x, y in enumerate(level))
-    width = max(1, len(level))
-    shape = f'<polygon points="0,{zero} {steps} {width},{zero}" fill="{colour(0.7)}"/>'
-    name = "relevance over time; most relevant: " + ", ".join(drawn.labels[i] for i in drawn.top(3))
-    return f'<svg viewBox="0 0 {width} 100" preserveAspectRatio="none" role="img" aria-label="{html_text(name)}">{shape}</svg>'
+def _cut(text: str, letters: int) -> str:
+    return text if len(text) <= letters else text[: letters - 1] + "…"

@@ -1,11 +1,14 @@
-"""Which file ending is written how; writing is atomic."""
+"""An explanation in other forms: which file ending is written how, atomically; as JSON; what a notebook shows of it."""
 
 from __future__ import annotations
 
+import json
+import math
+from base64 import b64encode
 from collections.abc import Callable, Collection
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from heedmap.atomic import write_atomically
 from heedmap.errors import InputError, UnknownNameError
@@ -14,7 +17,9 @@ from heedmap.explanation_data import ExplanationData
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
+    from torch import Tensor
 
+    from heedmap.explanation_data import Segment, Top
     from heedmap.picture import Picture
 
     Shown = Image.Image | Picture | None
@@ -71,18 +76,7 @@ def save(path: Path, action: Callable[[], None]) -> None:
 
 def comparison_json(first: ExplanationData, second: ExplanationData) -> str:
     """Two explanations as a JSON list."""
-    from heedmap.render.data import to_json
-
     return f"[{to_json(first)},\n{to_json(second)}]"
-
-
-def _figure(ending: str) -> Callable[[ExplanationData, Shown], bytes]:
-    def drawn(explanation: ExplanationData, image: Shown) -> bytes:
-        from heedmap.render.plot import plot
-
-        return figure_bytes(plot(explanation, 0, image), ending)
-
-    return drawn
 
 
 def figure_bytes(figure: Figure, ending: str) -> bytes:
@@ -91,6 +85,54 @@ def figure_bytes(figure: Figure, ending: str) -> bytes:
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending)
     figure.savefig(buffer, format=ending[1:], dpi=150, metadata=undated)
     return buffer.getvalue()
+
+
+def to_json(explanation: ExplanationData) -> str:
+    """The explanation as strict JSON text; see :func:`to_data`."""
+    return json.dumps(to_data(explanation), allow_nan=False, indent=1)
+
+
+def to_data(explanation: ExplanationData) -> dict[str, Any]:
+    """The explanation as plain JSON data, of the same shape as the object: lists run over the batch.
+
+    A value that is not finite becomes None; whole maps (``full=True``) are left out.
+    """
+    prediction, labels = explanation.prediction, explanation.prediction_labels
+    return {
+        "target": list(explanation.target),
+        "score": _numbers(explanation.scores),
+        "prediction": None if prediction is None else prediction.tolist(),
+        "prediction_label": None if labels is None else list(labels),
+        "method": explanation.method,
+        "options": _plain(dict(explanation.options)),
+        "segments": {name: _segment(segment) for name, segment in explanation.segments.items()},
+        "flow": explanation.flow.to_dict(),
+        "top": None if explanation.top is None else _top(explanation.top),
+        "origin": dict(explanation.origin),
+    }
+
+
+def bundle(
+    explanation: ExplanationData, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+) -> dict[str, str]:
+    """MIME type → sample 0 in that form; a picture is in base64.
+
+    Args:
+        explanation: what to show.
+        include: the types that are wanted; None: all.
+        exclude: those that are not.
+    """
+    wanted = [kind for kind in FORMS if (include is None or kind in include) and kind not in (exclude or ())]
+    return {kind: FORMS[kind](explanation) for kind in wanted}
+
+
+def _figure(ending: str) -> Callable[[ExplanationData, Shown], bytes]:
+    def drawn(explanation: ExplanationData, image: Shown) -> bytes:
+        from heedmap.render.figure import plot
+
+        return figure_bytes(plot(explanation, 0, image), ending)
+
+    return drawn
 
 
 def _html(explanation: ExplanationData, image: Shown) -> bytes:
@@ -104,8 +146,6 @@ def _html(explanation: ExplanationData, image: Shown) -> bytes:
 
 
 def _json(explanation: ExplanationData, _image: Shown) -> bytes:
-    from heedmap.render.data import to_json
-
     return to_json(explanation).encode()
 
 
@@ -113,6 +153,58 @@ def _comparison_html(first: ExplanationData, second: ExplanationData) -> bytes:
     from heedmap.render.page import comparison_page
 
     return comparison_page(first, second).encode()
+
+
+def _fragment(explanation: ExplanationData) -> str:
+    from heedmap.render.page import explanation_fragment
+
+    return explanation_fragment(explanation)
+
+
+def _picture(explanation: ExplanationData) -> str:
+    from heedmap.render.figure import plot
+
+    buffer = BytesIO()
+    plot(explanation).savefig(buffer, format="png", dpi=80)
+    return b64encode(buffer.getvalue()).decode()
+
+
+def _top(top: Top) -> dict[str, Any]:
+    return {
+        "function": top.function,
+        "labels": [list(row) for row in top.labels],
+        "probabilities": _numbers(top.probabilities),
+        "target": _numbers(top.target),
+    }
+
+
+def _segment(segment: Segment) -> dict[str, Any]:
+    return {
+        "kind": segment.kind,
+        "stream": segment.stream,
+        "grid": None if segment.grid is None else list(segment.grid),
+        "labels": None if segment.labels is None else [list(row) for row in segment.labels],
+        "joints": None if segment.joints is None else list(segment.joints),
+        "positions": segment.positions.tolist(),
+        "relevance": _numbers(segment.relevance),
+    }
+
+
+def _numbers(tensor: Tensor) -> list[Any]:
+    """Nested lists of the fewest digits that give the same float32 again."""
+    if tensor.dim() > 1:
+        return [_numbers(row) for row in tensor]
+    return [float(str(x)) if math.isfinite(x) else None for x in tensor.detach().cpu().float().numpy()]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 WRITERS: dict[str, Callable[[ExplanationData, Shown], bytes] | None] = {
@@ -130,3 +222,10 @@ COMPARISON_WRITERS: dict[str, Callable[[ExplanationData, ExplanationData], bytes
     ".json": lambda first, second: comparison_json(first, second).encode(),
 }
 """By ending, for the two explanations of a comparison."""
+
+FORMS: dict[str, Callable[[ExplanationData], str]] = {
+    "text/html": _fragment,
+    "image/png": _picture,
+    "text/plain": repr,
+}
+"""By MIME type, for notebooks; where HTML cannot be shown there is a picture, and text."""

@@ -10,16 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from heedmap.datasets.images import upright_rgb
-from heedmap.errors import InputError, OptionError
+from heedmap.errors import InputError, MissingLibraryError, OptionError
 from heedmap.explanation_data import Segment
 from heedmap.picture import Geometry, Picture
-from heedmap.render.colours import table
-from heedmap.render.contour import otsu, outlined
 from heedmap.render.sample import sample
-from heedmap.render.scale import Scale, token_scale
+from heedmap.render.scale import Scale, table, token_scale
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Float32
+    from jaxtyping import Bool, Float, Float32
 
 GRID_PIXELS = 336
 NOT_TAKEN = 128
@@ -27,6 +25,10 @@ UNSEEN = 0.3
 """What the model did not see is grey, and as bright as this part of what it was."""
 OPACITIES = ("relevance", "even")
 LINE = (255, 255, 255, 110)
+INNER, OUTER = (255, 255, 255), (0, 0, 0)
+"""The two lines of an outline, which is so seen on any ground."""
+MOST_THICK = 4
+"""Pixels of each of them."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,46 @@ def grid_values(segment: Segment, values: NDArray[Any]) -> NDArray[Any]:
             f"{segment.grid[0]} rows and {segment.grid[1]} columns"
         )
     return values.reshape(segment.grid)
+
+
+def otsu(places: Float[np.ndarray, " tokens"]) -> float | None:
+    """The place on the scale that parts the values into two classes best (Otsu, 1979); None where they are all equal.
+
+    Raises:
+        MissingLibraryError: there is no scikit-image.
+    """
+    try:
+        from skimage.filters import threshold_otsu
+    except ImportError as error:
+        raise MissingLibraryError("contour=True needs scikit-image; pip install 'heedmap[eval]'") from error
+    levels = np.round(places * 255).astype(np.uint8)
+    return None if not len(levels) or np.ptp(levels) == 0 else float(threshold_otsu(levels)) / 255
+
+
+def outlined(image: Image.Image, inside: Bool[np.ndarray, "height width"], thickness: int | None = None) -> Image.Image:
+    """A copy with a white line along the inner edge of a region, and a black one along the outer.
+
+    Args:
+        image: RGB.
+        inside: the region.
+        thickness: of each line, in pixels; None: as the size of the image asks for.
+    """
+    thickness = thickness or min(MOST_THICK, max(1, round(max(image.size) / 300)))
+    pixels = np.array(image)
+    pixels[_grown(inside, thickness) & ~inside] = OUTER
+    pixels[inside & _grown(~inside, thickness)] = INNER
+    return Image.fromarray(pixels)
+
+
+def _grown(mask: Bool[np.ndarray, "height width"], by: int) -> Bool[np.ndarray, "height width"]:
+    """Everything within a square of so many pixels to each side, one axis after the other."""
+    for _ in range(2):
+        grown = mask.copy()
+        for step in range(1, min(by, len(mask) - 1) + 1):
+            grown[step:] |= mask[:-step]
+            grown[:-step] |= mask[step:]
+        mask = grown.T
+    return mask
 
 
 def _placed(

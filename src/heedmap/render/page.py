@@ -1,19 +1,19 @@
-"""HTML: a report that stands alone (no script, nothing loaded from elsewhere), and a fragment for notebooks."""
+"""Reports in HTML that stand alone, with no script and nothing loaded from elsewhere, and fragments of them for notebooks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
 
 from heedmap.printable import percent
-from heedmap.render.choose import background
-from heedmap.render.draws import draws
-from heedmap.render.figure import common_scales, figure, image_html, segment_scale
-from heedmap.render.made import made, option_words
+from heedmap.render.html import document, fragment, render
+from heedmap.render.provenance import provenance
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.scale import one_unit, shares
-from heedmap.render.style import style
-from heedmap.render.text import html_text
+from heedmap.render.token_to_token import token_to_token
+from heedmap.render.views import common_scales, figure, segment_scale, view
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,22 +21,11 @@ if TYPE_CHECKING:
     from heedmap.explanation_data import ExplanationData
     from heedmap.render.scale import Scale
 
-__all__ = [
-    "comparison_page",
-    "document",
-    "explanation_fragment",
-    "explanation_page",
-    "image_html",
-    "option_words",
-    "prediction_words",
-]
-
 SAME_UNIT = "All maps of one part of the input share one scale."
 OTHER_UNITS = (
     "Numbers of two methods are not of one kind, so each map is divided by the sum of its absolute values: its numbers are "
     "shares. Then all maps of one part of the input share one scale."
 )
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def explanation_page(explanation: ExplanationData, index: int = 0, image: Image.Image | None = None) -> str:
@@ -50,8 +39,8 @@ def explanation_page(explanation: ExplanationData, index: int = 0, image: Image.
     Raises:
         InputError: no such sample, or ``image`` is no PIL image.
     """
-    body = explanation_fragment(explanation, index, image, level=1)
-    return document(f"<main>\n{body}</main>\n", f"heedmap: {explanation.target[index]}")
+    body = _fragment(explanation, index, image, 1, clickable=False)
+    return document(body, f"heedmap: {explanation.target[index]}")
 
 
 def comparison_page(*explanations: ExplanationData, image: Image.Image | None = None) -> str:
@@ -73,25 +62,24 @@ def comparison_page(*explanations: ExplanationData, image: Image.Image | None = 
         '<!DOCTYPE html>'
     """
     note, bodies = comparison_bodies(*explanations, image=image)
-    parts = "\n".join(f"<section>\n{body}</section>" for body in bodies)
-    head = f"<h1>{len(explanations)} explanations</h1>\n<p>{note}</p>\n"
-    return document(f"<main>\n{wrapped(head + parts, image)}</main>\n", "heedmap: comparison")
+    body = render("comparison.html", note=note, bodies=bodies)
+    return document(fragment(body, image), "heedmap: comparison")
 
 
 def comparison_bodies(
     *explanations: ExplanationData, image: Image.Image | None = None, level: int = 2
-) -> tuple[str, list[str]]:
-    """What :func:`comparison_page` shows: the words about the scale, and the HTML of each explanation, to be ``wrapped``."""
+) -> tuple[str, list[Markup]]:
+    """What :func:`comparison_page` shows: the words about the scale, and each explanation, to be ``wrapped``."""
     same = one_unit(explanations)
     shown, scales = compared(explanations)
-    given = [{} if same else _ranges(one) for one in explanations]
-    bodies = [_body(e, 0, image, level, scales, facts) for e, facts in zip(shown, given, strict=True)]
+    ranges = [{} if same else _ranges(explanation) for explanation in explanations]
+    bodies = [_body(e, 0, image, level, scales, more) for e, more in zip(shown, ranges, strict=True)]
     return SAME_UNIT if same else OTHER_UNITS, bodies
 
 
 def compared(explanations: Sequence[ExplanationData]) -> tuple[Sequence[ExplanationData], Mapping[str, Scale]]:
     """The explanations, as shares where their numbers are not of one kind, and a scale for each part of the input."""
-    shown = explanations if one_unit(explanations) else [shares(one) for one in explanations]
+    shown = explanations if one_unit(explanations) else [shares(explanation) for explanation in explanations]
     return shown, common_scales(shown)
 
 
@@ -110,7 +98,7 @@ def explanation_fragment(
         index: the sample.
         image: as the model saw it, to lay the map of the patches on.
         level: of its heading.
-        clickable: whether tokens are buttons, see :mod:`heedmap.render.starts`.
+        clickable: whether tokens are buttons, see :mod:`heedmap.render.clickable`.
 
     Examples:
         >>> import heedmap
@@ -119,25 +107,12 @@ def explanation_fragment(
         >>> html[:21]  # IPython.display.HTML(html) shows it
         '<div class="heedmap">'
     """
-    index = checked_index(index, batch_size(explanation))
-    body = _body(explanation, index, image, level, None, clickable=clickable)
-    return wrapped(body, image if explanation.maps else None)
+    return str(_fragment(explanation, index, image, level, clickable=clickable))
 
 
 def wrapped(body: str, image: Image.Image | None) -> str:
     """``body``, which is HTML, with the style and, where there is one, the picture that lies under its maps."""
-    seen = "" if image is None else f' style="{background(image)};--shape:{image.width}/{image.height}"'
-    return f'<div class="heedmap"{seen}>\n<style>{style()}</style>\n{body}\n</div>\n'
-
-
-def document(body: str, title: str = "heedmap") -> str:
-    """A page that loads nothing, with ``body``, which is HTML, and ``title``, which is text."""
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html_text(title)}</title>\n</head>\n<body>\n{body}</body>\n</html>\n"
-    )
+    return str(fragment(Markup(body), image))
 
 
 def prediction_words(explanation: ExplanationData, index: int) -> str:
@@ -149,10 +124,12 @@ def prediction_words(explanation: ExplanationData, index: int) -> str:
     return f"class {top}" if label in (None, "", f"LABEL_{top}") else f"{label} (class {top})"
 
 
-def facts(entries: Mapping[str, Any]) -> str:
-    """Names and what they are, as a description list."""
-    rows = "\n".join(f'<dt>{html_text(k)}</dt><dd dir="auto">{html_text(str(v))}</dd>' for k, v in entries.items())
-    return f"<dl>\n{rows}\n</dl>"
+def _fragment(
+    explanation: ExplanationData, index: int, image: Image.Image | None, level: int, *, clickable: bool
+) -> Markup:
+    index = checked_index(index, batch_size(explanation))
+    body = _body(explanation, index, image, level, {}, clickable=clickable)
+    return fragment(body, image if explanation.maps else None)
 
 
 def _body(
@@ -160,19 +137,23 @@ def _body(
     index: int,
     image: Image.Image | None,
     level: int,
-    scales: Mapping[str, Scale] | None,
+    scales: Mapping[str, Scale],
     more: Mapping[str, str] | None = None,
     clickable: bool = False,
-) -> str:
-    title = f"What “{explanation.target[index]}” rests on"
-    parts = [
-        f'<h{level} dir="auto">{html_text(title)}</h{level}>',
-        _answer(explanation, index, more or {}),
-        _maps(explanation, index, image, scales, clickable),
-        draws(explanation, index, level + 1, seen=image is not None),
-        made(explanation, level + 1),
-    ]
-    return "\n".join(filter(None, parts))
+) -> Markup:
+    segments, top = list(explanation.segments.values()), explanation.top
+    return render(
+        "explanation.html",
+        level=level,
+        target=explanation.target[index],
+        entries={**_entries(explanation, index), **(more or {})},
+        answers=[] if top is None else list(zip(top.labels[index], top.probabilities[index].tolist(), strict=True)),
+        function=None if top is None else top.function,
+        pair=len(segments) > 1 and any(view(segment).patches for segment in segments),
+        figures=[figure(s, index, image, scales.get(s.name), clickable=clickable) for s in segments],
+        token_to_token=token_to_token(explanation, index, level + 1, seen=image is not None),
+        provenance=provenance(explanation, level + 1),
+    )
 
 
 def _ranges(explanation: ExplanationData) -> dict[str, str]:
@@ -180,8 +161,9 @@ def _ranges(explanation: ExplanationData) -> dict[str, str]:
     return {f"{name} was": segment_scale(segment).range for name, segment in explanation.segments.items()}
 
 
-def _answer(explanation: ExplanationData, index: int, more: Mapping[str, str]) -> str:
-    entries: dict[str, Any] = {
+def _entries(explanation: ExplanationData, index: int) -> dict[str, str]:
+    """What was explained."""
+    entries = {
         "prediction": prediction_words(explanation, index),
         "target": explanation.target[index] + _probability(explanation, index),
         "score": f"{float(explanation.scores[index]):.6g}",
@@ -193,36 +175,9 @@ def _answer(explanation: ExplanationData, index: int, more: Mapping[str, str]) -
         entries["note"] = "; ".join(explanation.flow.notes)
     if batch_size(explanation) > 1:
         entries["sample"] = f"{index} of a batch of {batch_size(explanation)}"
-    return facts({**entries, **more}) + _answers(explanation, index)
+    return entries
 
 
 def _probability(explanation: ExplanationData, index: int) -> str:
     top = explanation.top
     return "" if top is None else f", probability {percent(float(top.target[index]))}"
-
-
-def _answers(explanation: ExplanationData, index: int) -> str:
-    top = explanation.top
-    if top is None:
-        return ""
-    pairs = zip(top.labels[index], top.probabilities[index].tolist(), strict=True)
-    rows = "\n".join(_answer_row(label, p) for label, p in pairs)
-    head = f'<tr><th scope="col">answer</th><th scope="col">probability ({html_text(top.function)})</th></tr>'
-    return f"<table>\n<thead>{head}</thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
-
-
-def _answer_row(label: str, probability: float) -> str:
-    return f'<tr><th scope="row" dir="auto">{html_text(label)}</th><td>{percent(probability)}</td></tr>'
-
-
-def _maps(
-    explanation: ExplanationData,
-    index: int,
-    image: Image.Image | None,
-    scales: Mapping[str, Scale] | None,
-    clickable: bool,
-) -> str:
-    segments: Sequence[Any] = list(explanation.segments.values())
-    drawn: Iterable[str] = (figure(s, index, image, (scales or {}).get(s.name), clickable=clickable) for s in segments)
-    pair = ' class="pair"' if len(segments) > 1 and any(s.grid is not None for s in segments) else ""
-    return f"<div{pair}>\n{chr(10).join(drawn)}\n</div>"

@@ -1,20 +1,20 @@
-"""What one set of axes of a figure shows: a picture, boxes, a curve or bars."""
+"""What one set of axes of a figure shows: a picture, boxes, a curve, bars, or words on coloured grounds."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from heedmap.picture import Box, Picture
 from heedmap.printable import number
-from heedmap.render.colours import SIGNED, table
-from heedmap.render.fonts import drawable, families
 from heedmap.render.overlay import Style, grid_values, laid
 from heedmap.render.sample import Sample
-from heedmap.render.scale import Scale
-from heedmap.render.themes import Theme
+from heedmap.render.scale import SIGNED, Scale, Theme, readable, table
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 
     from heedmap.explanation_data import Segment
 
+FALLBACKS = (
+    "Noto Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans Arabic",
+    "Noto Sans Hebrew",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+    "Arial Unicode MS",
+)
+"""Looked for, in this order, where DejaVu Sans (which comes with matplotlib) lacks a character."""
 LONGEST_LABEL = 24
 MOST_NAMED, NAMED = 8, 0.1
 """So many boxes, of so much of the colour scale, have their name and relevance written beside them."""
@@ -42,6 +53,12 @@ EDGE = 0.07
 BAR = 0.15
 """How far up its map the colour of the shortest bar is, so that it is seen."""
 FRAME = "#40e0ff"
+
+ROUND = "round,pad=0,rounding_size=0.03"
+DOTS = 100
+"""An inch, where words are measured."""
+LINE, GAP, PAD, LETTERS = 0.23, 0.05, 0.03, 8.5
+"""Height of a line, space between words and around one, in inches; size of the letters in points."""
 
 Rgb = tuple[float, float, float]
 
@@ -114,6 +131,21 @@ def draw_bars(
         axes.axvline(0, color=theme.faint, linewidth=0.8)
 
 
+@cache
+def families() -> tuple[str, ...]:
+    """DejaVu Sans and those fallbacks that are installed."""
+    from matplotlib.font_manager import fontManager
+
+    installed = set(fontManager.get_font_names())
+    return ("DejaVu Sans", *(name for name in FALLBACKS if name in installed))
+
+
+def drawable(text: str) -> str:
+    """``text`` with characters that none of :func:`families` has shown as the replacement character."""
+    known = _characters()
+    return "".join(c if ord(c) in known else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def word_colour(scale: Scale, value: float, theme: Theme, least: float = 0.0) -> Rgb:
     """The colour behind a word on the theme's ground; ``least``: how far up the map what does not matter is."""
     if scale.signed:
@@ -126,6 +158,21 @@ def word_map(scale: Scale, theme: Theme) -> str | Colormap:
     from matplotlib.colors import ListedColormap
 
     return SIGNED if scale.signed else ListedColormap([_shade(share, theme) for share in np.linspace(0, 1, 256)])
+
+
+def picture_words(picture: Picture | None, style: Style) -> list[str]:
+    """What a reader has to know of a picture with a map on it."""
+    if picture is None:
+        return []
+    words = {
+        picture.note: bool(picture.note),
+        "stretched: in truth {} × {} pixels".format(*picture.image.size): stretched(*picture.image.size),
+        "dim: not seen by the model": picture.geometry.cropped,
+        "opacity follows relevance": style.opacity == "relevance",
+        "the picture's colours muted": style.mute > 0,
+        "outline: above Otsu's threshold": style.contour,
+    }
+    return [word for word, holds in words.items() if holds]
 
 
 def mappable(scale: Scale, cmap: str | Colormap | None = None) -> ScalarMappable:
@@ -147,6 +194,78 @@ def ticks(tall: float) -> MaxNLocator:
 def stretched(width: int, height: int) -> bool:
     """Whether a picture is so long that it is not drawn in its own proportions."""
     return max(width / height, height / width) > MOST_STRETCHED
+
+
+@dataclass(frozen=True)
+class PlacedWord:
+    """A word and its place: the left end in inches, and its line from 0."""
+
+    text: str
+    token: int
+    left: float
+    width: float
+    line: int
+
+
+def placed_words(labels: Sequence[str], tokens: Sequence[int], width: float) -> list[PlacedWord]:
+    """The ``tokens``, in order, in lines of ``width`` inches; an ellipsis, token -1, where some are left out.
+
+    Args:
+        labels: of all tokens.
+        tokens: indices of those to be drawn.
+        width: of a line.
+    """
+    placed: list[PlacedWord] = []
+    left, line = 0.0, 0
+    for text, token in _with_gaps(labels, tokens):
+        room = min(width, _width(text) + 2 * PAD)
+        if left and left + room > width:
+            left, line = 0.0, line + 1
+        placed.append(PlacedWord(text, token, left, room, line))
+        left += room + GAP
+    return placed
+
+
+def words_height(words: Sequence[PlacedWord]) -> float:
+    """Of all lines, in inches."""
+    return LINE * (1 + max((word.line for word in words), default=0))
+
+
+def draw_words(
+    axes: Axes, words: Sequence[PlacedWord], colours: Sequence[Rgb], width: float, tall: float, faint: str
+) -> None:
+    """Draw words on their colours; the lines of a text that is written from the right begin there.
+
+    Args:
+        axes: ``width`` × ``tall`` inches.
+        words: see :func:`placed_words`.
+        colours: by token.
+        width, tall: of the axes.
+        faint: the colour of an ellipsis.
+    """
+    from matplotlib.patches import FancyBboxPatch
+
+    axes.set_xlim(0, width)
+    axes.set_ylim(tall, 0)
+    axes.set_axis_off()
+    mirrored = _from_the_right(words)
+    for word in words:
+        left = width - word.left - word.width if mirrored else word.left
+        middle = left + word.width / 2, (word.line + 0.5) * LINE
+        if word.token >= 0:
+            box = FancyBboxPatch((left, word.line * LINE + 0.02), word.width, LINE - 0.04, boxstyle=ROUND)
+            box.set(linewidth=0, facecolor=colours[word.token])
+            axes.add_patch(box)
+        ink = faint if word.token < 0 else readable(colours[word.token])
+        text = axes.text(*middle, word.text, fontsize=LETTERS, color=ink, ha="center", va="center_baseline")
+        text.set(parse_math=False, fontfamily=list(families()), clip_on=True)
+
+
+@cache
+def _characters() -> frozenset[int]:
+    from matplotlib.font_manager import findfont, get_font
+
+    return frozenset(code for name in families() for code in get_font(findfont(name)).get_charmap())
 
 
 def _show(axes: Axes, pixels: np.ndarray, picture: Picture) -> None:
@@ -211,3 +330,27 @@ def _shade(share: float, theme: Theme) -> Rgb:
 
 def _shortened(label: str) -> str:
     return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
+
+
+def _with_gaps(labels: Sequence[str], tokens: Sequence[int]) -> list[tuple[str, int]]:
+    labelled: list[tuple[str, int]] = []
+    for before, token in zip([None, *tokens], tokens, strict=False):
+        if before is not None and token != before + 1:
+            labelled.append(("…", -1))
+        labelled.append((drawable(_shortened(labels[token])), token))
+    return labelled
+
+
+def _width(text: str) -> float:
+    from matplotlib.backends.backend_agg import RendererAgg
+    from matplotlib.font_manager import FontProperties
+
+    font = FontProperties(family=list(families()), size=LETTERS)
+    renderer = RendererAgg(1, 1, DOTS)
+    return renderer.get_text_width_height_descent(text, font, False)[0] / DOTS
+
+
+def _from_the_right(words: Sequence[PlacedWord]) -> bool:
+    directions = [unicodedata.bidirectional(letter) for word in words for letter in word.text]
+    right = sum(direction in ("R", "AL") for direction in directions)
+    return right > sum(direction == "L" for direction in directions)

@@ -1,4 +1,4 @@
-"""How relevance becomes a colour, for everything that is drawn: where a scale starts, where it ends, and the words for it.
+"""How relevance becomes a colour, for everything that is drawn: where a scale starts and ends, the words for it, its colours.
 
 A scale starts from 0 or, min–max, from the least value; where there are negative values it is centred at 0 instead, and
 as wide on both sides. Which it is follows from what is drawn (:func:`start_of`), is a field of the scale, and is written on
@@ -10,14 +10,16 @@ scale (:func:`joined`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from heedmap.errors import OptionError, UnknownNameError
 from heedmap.printable import number
-from heedmap.render.colours import PAPER, PICTURE, SIGNED, colour, ink
 from heedmap.render.sample import Sample
 
 if TYPE_CHECKING:
@@ -27,6 +29,14 @@ if TYPE_CHECKING:
     from heedmap.explanation_data import ExplanationData, Segment
 
 FROM_ZERO, MIN_MAX, AROUND_ZERO = "from 0", "min–max", "around 0"
+PICTURE = "inferno"
+"""For maps of images: what is not relevant is dark."""
+SIGNED = "RdBu_r"
+"""For maps with negative relevance: blue is against, red is for, 0 is pale; told apart by the colour-blind too."""
+PAPER = "magma_r"
+"""For text: what is not relevant stays nearly white."""
+DEPTH = 0.78
+"""Text goes this far up its map, short of black, which would vanish on a dark terminal."""
 AGAINST = "GnBu"
 """The colour map of what speaks against the target, in texts."""
 STEPS = 40
@@ -108,6 +118,18 @@ class Scale:
         """The colour of ``value``, of ``-STEPS`` … ``STEPS``; 0 is paper."""
         return round(self.share(value) * STEPS)
 
+    def css_class(self, value: float) -> str:
+        """The class of the colour of ``value``, see :func:`step_class`."""
+        return step_class(self.step(value))
+
+    def ramp(self, patches: bool = False) -> str:
+        """CSS: the colours from left to right, of texts or of ``patches``."""
+        if patches:
+            stops = [colour(step / 16, self.cmap) for step in range(17)]
+        else:
+            stops = [tint(step / 8)[0] for step in range(-8 if self.signed else 0, 9)]
+        return f"linear-gradient(to right,{','.join(stops)})"
+
     def about(self, own: Scale | None = None) -> str:
         """The scale in words, to be written under what is drawn on it; with ``own``, what is drawn has these values."""
         here = own or self
@@ -131,6 +153,41 @@ class Scale:
         if self.bad == self.count:
             return "no finite value"
         return span(self.least, self.most) if self.most > self.least else number(self.most)
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a figure.
+
+    Attributes:
+        ground: behind everything.
+        ink: of text.
+        faint: of frames, ticks and notes.
+        missing: of tokens that the model did not take in.
+        words: the colour map of text and bars: its low end is close to the ground.
+        deep: how far up that map colours go, so that the deepest stands out from the ground.
+    """
+
+    ground: str
+    ink: str
+    faint: str
+    missing: str
+    words: str
+    deep: float
+
+
+THEMES: Mapping[str, Theme] = {
+    "light": Theme("#ffffff", "#1a1a1a", "#6b6b6b", "#9a9a9a", "magma_r", 0.78),
+    "dark": Theme("#14151a", "#ececec", "#a0a0a8", "#55565e", "inferno", 0.9),
+}
+"""Themes by name."""
+
+
+def theme(name: str) -> Theme:
+    """The theme called ``name``; UnknownNameError lists the known ones."""
+    if name not in THEMES:
+        raise UnknownNameError(f"no theme {name!r}; known themes: {', '.join(THEMES)}")
+    return THEMES[name]
 
 
 def start_of(segment: Segment) -> str:
@@ -167,7 +224,7 @@ def one_unit(explanations: Iterable[ExplanationData]) -> bool:
 
 def shares(explanation: ExplanationData) -> ExplanationData:
     """A copy in which each map is divided by the sum of its absolute values, so that maps of any methods compare."""
-    segments = {name: replace(one, relevance=_of_the_whole(one)) for name, one in explanation.segments.items()}
+    segments = {name: replace(part, relevance=_of_the_whole(part)) for name, part in explanation.segments.items()}
     return replace(explanation, segments=segments)
 
 
@@ -203,19 +260,38 @@ def step_class(step: int) -> str:
     return "" if step == 0 else f"{'s' if step > 0 else 'n'}{abs(step)}"
 
 
-def steps_style() -> str:
-    """CSS: each step's ground and ink as the variables ``--c`` and ``--k``."""
-    rules = []
-    for step in (s for s in range(-STEPS, STEPS + 1) if s):
-        ground, letters = tint(step / STEPS)
-        rules.append(f".heedmap .{step_class(step)}{{--c:{ground};--k:{letters}}}")
-    return "\n".join(rules)
+@lru_cache(maxsize=16)
+def table(cmap: str) -> NDArray[np.uint8]:
+    """The 256 colours of a matplotlib colour map, (256, 3), uint8; OptionError where there is no such map."""
+    from matplotlib import colormaps
+
+    if cmap not in colormaps:
+        raise OptionError(f"matplotlib has no colour map {cmap!r}; try inferno, magma, viridis, plasma or cividis")
+    rgb = colormaps[cmap](np.linspace(0, 1, 256))[:, :3]
+    colours = np.round(rgb * 255).astype(np.uint8)
+    colours.flags.writeable = False
+    return colours
 
 
-def ramp(used: Scale, *, patches: bool = False) -> str:
-    """CSS: the colours of the scale from left to right, of texts or of ``patches``."""
-    if patches:
-        stops = [colour(step / 16, used.cmap) for step in range(17)]
-    else:
-        stops = [tint(step / 8)[0] for step in range(-8 if used.signed else 0, 9)]
-    return f"linear-gradient(to right,{','.join(stops)})"
+def colour(share: float, cmap: str = PAPER) -> str:
+    """``#rrggbb`` for a share of 0 to 1."""
+    red, green, blue = _rgb(share, cmap)
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def ink(share: float, cmap: str = PAPER) -> str:
+    """Black or white as ``#rrggbb``, whichever stands out more on ``colour(share, cmap)``."""
+    red, green, blue = _rgb(share, cmap) / 255
+    return readable((float(red), float(green), float(blue)))
+
+
+def readable(ground: tuple[float, float, float]) -> str:
+    """Black or white as ``#rrggbb``, whichever stands out more on a ground of red, green and blue from 0 to 1."""
+    rgb = np.array(ground)
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
+    return "#000000" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
+
+
+def _rgb(share: float, cmap: str) -> NDArray[np.uint8]:
+    return table(cmap)[round(share * 255 * (DEPTH if cmap == PAPER else 1))]

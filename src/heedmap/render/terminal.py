@@ -1,32 +1,25 @@
-"""An Explanation in a terminal: what was predicted, and the heat of each segment."""
+"""What a terminal shows: an explanation, with the heat of each segment, and the flow as tables."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from rich import box
 from rich.console import Group
-from rich.style import Style
+from rich.table import Table
 from rich.text import Text
 
-from heedmap.printable import number, percent, visible
-from heedmap.render.colours import colour
-from heedmap.render.overlay import grid_values
+from heedmap.flow import ATTENTION_HEAD, STREAM_HEAD, Flow, Line, attention_lines, stream_lines, summary
+from heedmap.printable import percent, visible
 from heedmap.render.page import prediction_words
-from heedmap.render.sample import Sample, batch_size, checked_index, sample
-from heedmap.render.scale import Scale, token_scale
-from heedmap.render.text import text_heat
-from heedmap.render.words import Word, top_words, words, words_scale
+from heedmap.render.sample import batch_size, checked_index
+from heedmap.render.views import view
 
 if TYPE_CHECKING:
     from heedmap.explanation_data import ExplanationData, Segment
 
-WIDEST_GRID = 36
 TOP = 5
-SHADES = " ·:-=+*#%@"
-"""Ten levels of darkness, for terminals without colour."""
 
 
 def terminal(explanation: ExplanationData, index: int = 0, *, colours: bool = True) -> Group:
@@ -40,6 +33,13 @@ def terminal(explanation: ExplanationData, index: int = 0, *, colours: bool = Tr
     for segment in explanation.segments.values():
         parts += [Text(), *_segment(segment, index, colours)]
     return Group(*parts)
+
+
+def flow_rich(flow: Flow) -> Group:
+    """What :func:`heedmap.flow.flow_table` says, as Rich tables."""
+    notes = [Text(f"note: {visible(note)}", style="yellow") for note in flow.notes]
+    tables = _rich(ATTENTION_HEAD, attention_lines(flow)), _rich(STREAM_HEAD, stream_lines(flow))
+    return Group(Text(summary(flow), style="bold"), *tables, *notes)
 
 
 def _facts(explanation: ExplanationData, index: int) -> Text:
@@ -59,48 +59,17 @@ def _facts(explanation: ExplanationData, index: int) -> Text:
 
 
 def _segment(segment: Segment, index: int, colours: bool) -> list[Text]:
-    drawn = sample(segment, index)
-    found = words(segment, index) if segment.kind == "text" else []
-    used = words_scale(found) if found else token_scale(segment, drawn)
+    seen = view(segment)
+    used = seen.scale(segment, index)
     heading = Text.assemble((visible(segment.name), "bold"), (f" · {used.about()}", "dim"))
-    return [heading, *_heat(segment, drawn, used, index, colours), _top(segment, drawn, found)]
+    told = " · ".join(seen.told(segment, index, TOP)) or "nothing finite"
+    return [heading, *seen.heat(segment, index, used, colours), Text.assemble(("top  ", "dim"), told)]
 
 
-def _heat(segment: Segment, drawn: Sample, used: Scale, index: int, colours: bool) -> list[Text]:
-    if segment.grid is not None:
-        return [_grid(_fitted(grid_values(segment, used.places(drawn.known)), used.signed), used.cmap, colours)]
-    return [text_heat(segment, index, numbers=not colours)] if segment.kind == "text" else []
-
-
-def _top(segment: Segment, drawn: Sample, found: list[Word]) -> Text:
-    told = [f"{word.text} {number(word.value)}" for word in top_words(found, TOP)]
-    if not found:
-        told = [f"{_place(segment, drawn, i)} {number(drawn.values[i])}" for i in drawn.top(TOP)]
-    return Text.assemble(("top  ", "dim"), " · ".join(told) or "nothing finite")
-
-
-def _place(segment: Segment, drawn: Sample, i: int) -> str:
-    if segment.grid is None:
-        return drawn.labels[i]
-    row, column = divmod(i, segment.grid[1])
-    return f"row {row}, column {column}:"
-
-
-def _fitted(share: NDArray[np.float64], signed: bool) -> NDArray[np.float64]:
-    """The grid, where it is too wide for a terminal made smaller by averaging and, unless signed, scaled to 1 again."""
-    scale = WIDEST_GRID / max(share.shape)
-    if scale >= 1:
-        return share
-    size = max(1, round(share.shape[1] * scale)), max(1, round(share.shape[0] * scale))
-    small = np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BOX), dtype=np.float64)
-    return small if signed else small / (small.max() or 1)
-
-
-def _grid(share: NDArray[np.float64], cmap: str, colours: bool) -> Text:
-    return Text("\n").join(Text.assemble(*(_cell(s, cmap, colours) for s in row)) for row in share.clip(0, 1))
-
-
-def _cell(share: float, cmap: str, colours: bool) -> tuple[str, Style]:
-    if colours:
-        return "  ", Style(bgcolor=colour(float(share), cmap))
-    return SHADES[round(float(share) * (len(SHADES) - 1))] * 2, Style()
+def _rich(head: Line, lines: Sequence[Line]) -> Table:
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name in head:
+        result.add_column(name, overflow="fold")
+    for line in lines:
+        result.add_row(*map(Text, line))
+    return result

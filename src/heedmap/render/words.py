@@ -1,14 +1,24 @@
-"""Tokens joined to the words of the text; a word's relevance is the sum of its tokens'."""
+"""A text: tokens joined to words, a word's relevance being the sum of its tokens', and words to passages.
+
+Of a long text the passages that matter most are shown, the others are folded.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+from rich.style import Style
+from rich.text import Text
+
+from heedmap.printable import number, percent
+from heedmap.render.html import macro
 from heedmap.render.sample import Sample, checked_index, sample
-from heedmap.render.scale import Scale, scale_of
+from heedmap.render.scale import Scale, scale_of, tint, token_scale
 
 if TYPE_CHECKING:
     from heedmap.explanation_data import Segment
@@ -30,6 +40,19 @@ UNSPACED = (
     (0x20000, 0x3FFFF),
 )
 """First and last code points of scripts that are written without spaces; there each token is a word."""
+
+FOLDED_FROM = 400
+"""Words; a longer text folds."""
+KEPT = 240
+"""About so many words of a folded text are shown."""
+SHORTEST, LONGEST = 12, 40
+"""Words of a passage: it ends with a sentence, from the one on and at the other at the latest."""
+ENDS = tuple(".!?。！？؟।⏎")
+LONGEST_PIECE, MOST_PIECES = 40, 24
+"""Letters of a token, and tokens of a word, that are written out beside a value."""
+
+SPECIAL_NOTE = "special tokens (dashed) hold {share} of the relevance and set no colour"
+SUM_NOTE = "a word’s relevance is the sum of its tokens’"
 
 
 @dataclass(frozen=True)
@@ -53,6 +76,43 @@ class Word:
     value: float
     special: bool
     spaced: bool
+
+    @property
+    def sum(self) -> str:
+        """``un 0.1 + able 0.25``: its tokens and their relevance, as many as there is room for."""
+        pairs = zip(self.pieces[:MOST_PIECES], self.values, strict=False)
+        more = " + …" if len(self.pieces) > MOST_PIECES else ""
+        return " + ".join(f"{shortened(piece or '…')} {number(value)}" for piece, value in pairs) + more
+
+    @property
+    def short(self) -> str:
+        """Its text, where it is very long the beginning."""
+        return shortened(self.text)
+
+    @property
+    def told(self) -> str:
+        """Its relevance, and of what it is the sum."""
+        return number(self.value) if len(self.tokens) == 1 else f"{number(self.value)} = {self.sum}"
+
+    def lends(self, n: int) -> bool:
+        """Whether the text of its token ``n`` is part of its own; else that is seen only where tokens stand by themselves."""
+        return bool(self.pieces[n]) and not (n == 0 and set(self.pieces[0]) <= {BLANK})
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Some words in a row.
+
+    Attributes:
+        start, end: the first, and the one after the last.
+        share: how much of the text's relevance they hold, 0 to 1.
+        shown: whether they are there at once; else they are folded.
+    """
+
+    start: int
+    end: int
+    share: float
+    shown: bool
 
 
 def words(segment: Segment, index: int = 0) -> list[Word]:
@@ -82,6 +142,82 @@ def words_scale(found: list[Word]) -> Scale:
     """The scale of the words; special tokens set it only where there is nothing else."""
     own = [word.value for word in found if not word.special]
     return scale_of(own or [word.value for word in found])
+
+
+def passages(text: list[Word]) -> list[Passage]:
+    """A text cut at its sentences; of a long one the most relevant are shown, the others folded together."""
+    if len(text) <= FOLDED_FROM:
+        return [Passage(0, len(text), 1.0, True)]
+    total = _weight(text) or 1.0
+    cut = [(a, b, _weight(text[a:b]) / total) for a, b in _cuts(text)]
+    shown: set[int] = set()
+    count = 0
+    for start, end, _ in sorted(cut, key=lambda passage: -passage[2]):
+        if count >= KEPT:
+            break
+        shown.add(start)
+        count += end - start
+    merged: list[Passage] = []
+    for start, end, share in cut:
+        if merged and merged[-1].shown == (start in shown):
+            merged[-1] = Passage(merged[-1].start, end, merged[-1].share + share, merged[-1].shown)
+        else:
+            merged.append(Passage(start, end, share, start in shown))
+    return merged
+
+
+def notes(segment: Segment, index: int, text: list[Word]) -> list[str]:
+    """What has to be told of the words of sample ``index`` beside their scale."""
+    left_out = len(sample(segment, index).labels) - sum(len(word.tokens) for word in text)
+    told = [SUM_NOTE] if split(text) else []
+    told += _special_note(text)
+    return told + ([f"{left_out} tokens that the model did not take in are left out"] if left_out else [])
+
+
+def split(text: list[Word]) -> bool:
+    """Whether a word has several tokens."""
+    return any(len(word.tokens) > 1 for word in text)
+
+
+def shortened(text: str) -> str:
+    """Some forty letters of ``text``."""
+    return text if len(text) <= LONGEST_PIECE else f"{text[:LONGEST_PIECE]}…"
+
+
+def text_heat(segment: Segment, index: int = 0, *, numbers: bool = False) -> Text:
+    """The words for a terminal; with ``numbers`` each is followed by its value, for terminals without colour.
+
+    Tokens are joined to words, see :func:`words`, and coloured from 0; special tokens are dimmed.
+    Tokens that the model did not take in are left out, and counted at the end.
+
+    Raises:
+        InputError: no such sample.
+    """
+    text = words(segment, index)
+    used = words_scale(text)
+    result = Text()
+    for word in text:
+        ground, letters = tint(used.share(word.value))
+        written = f"{word.text}({number(word.value)})" if numbers else f" {word.text} "
+        result.append(written, Style(dim=True) if word.special else Style(color=letters, bgcolor=ground))
+        result.append(" ")
+    return result.append(_left_out(sample(segment, index)), Style(dim=True))
+
+
+def text_html(segment: Segment, index: int = 0, *, marked: Collection[int] = ()) -> Markup:
+    """The tokens of a text one by one, coloured from 0; the value of each is in its tooltip.
+
+    Args:
+        segment: of words.
+        index: the sample.
+        marked: indices of tokens to be set off; they have the class ``marked``.
+
+    Raises:
+        InputError: no such sample.
+    """
+    drawn = sample(segment, index)
+    used = token_scale(segment, drawn)
+    return macro("segments.tokens", [_token(drawn, used, i, i in marked) for i in drawn.shown], _left_out(drawn))
 
 
 def _letters(segment: Segment, drawn: Sample, index: int) -> str:
@@ -125,3 +261,37 @@ def _goes_on(character: str) -> bool:
 
 def _unspaced(character: str) -> bool:
     return any(first <= ord(character) <= last for first, last in UNSPACED)
+
+
+def _cuts(text: list[Word]) -> list[tuple[int, int]]:
+    cuts, start = [], 0
+    for i, word in enumerate(text):
+        length = i + 1 - start
+        if length >= LONGEST or (length >= SHORTEST and word.text.endswith(ENDS)) or i + 1 == len(text):
+            cuts.append((start, i + 1))
+            start = i + 1
+    return cuts
+
+
+def _weight(text: list[Word]) -> float:
+    return sum(abs(word.value) for word in text if not word.special and abs(word.value) < float("inf"))
+
+
+def _special_note(text: list[Word]) -> list[str]:
+    special = sum(abs(word.value) for word in text if word.special and abs(word.value) < float("inf"))
+    total = special + _weight(text)
+    noted = any(word.special for word in text) and total
+    return [SPECIAL_NOTE.format(share=percent(special / total))] if noted else []
+
+
+def _token(drawn: Sample, used: Scale, i: int, marked: bool) -> dict[str, object]:
+    label, value = drawn.labels[i], drawn.values[i]
+    ground, ink = tint(used.share(value))
+    # A bdi is passed over when dir="auto" looks for the first letter, so "[CLS]" does not turn Arabic around.
+    tag = "bdi" if SPECIAL.fullmatch(label) else "span"
+    return {"tag": tag, "marked": marked, "ground": ground, "ink": ink, "label": label, "value": f"{value:.6g}"}
+
+
+def _left_out(drawn: Sample) -> str:
+    count = len(drawn.labels) - len(drawn.shown)
+    return f"(+ {count} that the model did not take in)" if count else ""

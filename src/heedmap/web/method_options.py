@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import InputError, OptionError, UnknownNameError
-from heedmap.render.choose import place
 from heedmap.render.sample import sample
+from heedmap.render.views import place
 from heedmap.web.uploads import Limits
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Start:
 
 
 def start(text: str) -> Start | None:
-    """What ``data-start`` of a button says, see :mod:`heedmap.render.starts`; None of ``""``; else InputError."""
+    """What ``data-start`` of a button says, see :mod:`heedmap.render.clickable`; None of ``""``; else InputError."""
     if not text:
         return None
     found = WRITTEN.fullmatch(text) if isinstance(text, str) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from heedmap.extras import library
-from heedmap.render.text import html_text
+from heedmap.render.html import html_text
 from heedmap.web import parts
 from heedmap.web.actions import Actions
 from heedmap.web.fields import Fields, listed

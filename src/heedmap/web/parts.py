@@ -11,14 +11,12 @@ import numpy as np
 
 from heedmap.models.predictions import Prediction
 from heedmap.printable import number, visible
-from heedmap.render.colours import colour
-from heedmap.render.figure import image_html
-from heedmap.render.fonts import drawable
+from heedmap.render.clickable import button
+from heedmap.render.html import html_text, image_html
 from heedmap.render.page import wrapped
+from heedmap.render.panels import drawable
 from heedmap.render.sample import sample
-from heedmap.render.scale import Scale, token_scale
-from heedmap.render.starts import button
-from heedmap.render.text import html_text
+from heedmap.render.scale import Scale, colour, token_scale
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont

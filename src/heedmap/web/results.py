@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, cast
 
 from heedmap.errors import FileFormatError
 from heedmap.render.files import WRITERS, comparison_json, figure_bytes
+from heedmap.render.html import html_text
 from heedmap.render.page import compared, comparison_bodies, comparison_page, explanation_fragment, wrapped
-from heedmap.render.text import html_text
 from heedmap.web.method_options import starts, within
 from heedmap.web.parts import outlined, relevant_boxes
 
@@ -124,7 +124,7 @@ class Results:
 
 
 def _pair_png(first: Explanation, second: Explanation, picture: Picture | None) -> bytes:
-    from heedmap.render.side_by_side import side_by_side
+    from heedmap.render.figure import side_by_side
 
     return figure_bytes(side_by_side(_named(first, second), image=picture), ".png")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from string import ascii_uppercase
@@ -12,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 
 from heedmap.methods.cards import CHANCE
-from heedmap.render.page import document
-from heedmap.render.text import html_text, scrolled
+from heedmap.render.html import data_url, document, render
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,32 +24,6 @@ DOTS = 110
 INK, FAINT = "#40346e", "#9a9aa2"
 MARKS = ("-", "--", ":", "-.")
 
-STYLE = """
-:root { color-scheme: light; }
-body { margin: 0; background: #f6f6f4; color: #1d1d1f; font: 16px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
-main { max-width: 74rem; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
-h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .6rem; }
-h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
-p { max-width: 48rem; margin: .5rem 0; }
-small, .fine { color: #62626a; font-size: .86rem; }
-.scroll { overflow-x: auto; background: #fff; border: 1px solid #e3e3e0; border-radius: .7rem; padding: .6rem 1rem; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .28rem .8rem; border-bottom: 1px solid #eeeeec; white-space: nowrap; }
-th { font-weight: 600; color: #62626a; vertical-align: bottom; white-space: normal; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-tr.paper td { background: #f1effa; }
-td small { display: block; }
-.best { font-weight: 700; }
-.better { color: #0a6f54; }
-.worse { color: #a3341f; }
-.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(30rem, 1fr)); gap: 1rem; }
-.curves img { width: 100%; display: block; border-radius: .6rem; border: 1px solid #e3e3e0; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: 0; overflow-wrap: anywhere; }
-dt { color: #62626a; }
-dd { margin: 0; }
-@media (max-width: 46rem) { main { padding: 1.2rem .8rem; } .curves { grid-template-columns: 1fr; } }
-""".strip()
-
 
 def report(summary: Mapping[str, Any], pictures: Mapping[str, bytes], seconds: float) -> str:
     """The page.
@@ -62,10 +34,18 @@ def report(summary: Mapping[str, Any], pictures: Mapping[str, bytes], seconds: f
         seconds: that the measurements took.
     """
     name = f"{summary['evaluation']} of {summary['model']['name']}"
-    body = "\n".join(
-        (*_head(summary, name, seconds), _leaderboard(summary), _curves(summary, pictures), _left_out(summary))
+    body = render(
+        "report.html",
+        name=name,
+        facts=_facts(summary, seconds),
+        reference=summary["reference"],
+        measures=summary["measures"],
+        leaderboard=[_line(entry, summary) for entry in summary["leaderboard"]],
+        curves=[{**curve, "url": data_url(pictures[curve["key"]])} for curve in summary["curves"]],
+        refused=summary["refused"],
+        skipped=summary["skipped"],
     )
-    return document(f"<style>{STYLE}</style>\n<main>\n{body}\n</main>\n", f"heedmap: {name}")
+    return document(body, f"heedmap: {name}", "wide")
 
 
 def row_of(name: str, measure: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -80,9 +60,9 @@ def verdict(row: Mapping[str, Any], measure: Mapping[str, Any]) -> str:
     return "better" if (row["difference"] > 0) == (measure["better"] == "higher") else "worse"
 
 
-def _head(summary: Mapping[str, Any], name: str, seconds: float) -> Iterator[str]:
+def _facts(summary: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     skipped = summary["skipped"]["count"]
-    facts = {
+    return {
         "model": f"{summary['model']['name']} (weights {summary['model']['weights']})",
         "data": ", ".join(f"{key}: {value}" for key, value in summary["data"].items()),
         "samples": f"{summary['samples']:,}" + (f", {skipped:,} skipped" if skipped else ""),
@@ -90,66 +70,19 @@ def _head(summary: Mapping[str, Any], name: str, seconds: float) -> Iterator[str
         "seed": summary["seed"],
         "measured in": f"{seconds / 60:.1f} min",
     }
-    listed = "".join(f"<dt>{html_text(key)}</dt><dd>{html_text(str(value))}</dd>" for key, value in facts.items())
-    yield f"<h1>{html_text(name)}</h1>\n<dl class=fine>{listed}</dl>"
 
 
-def _leaderboard(summary: Mapping[str, Any]) -> str:
-    measures = summary["measures"]
-    head = "".join(
-        f"<th>{html_text(one['title'])}<br><small>{'higher' if one['better'] == 'higher' else 'lower'} is better</small></th>"
-        for one in measures
-    )
-    rows = "\n".join(_row(entry, summary) for entry in summary["leaderboard"])
-    table = f"<table><tr><th>method</th><th>mean rank</th>{head}</tr>\n{rows}\n</table>"
-    return (
-        "<h2>Leaderboard</h2>\n<p class=fine>By mean rank over the measures. In brackets the 95 % bootstrap interval. Green and "
-        f"red: clearly better or worse than <code>{html_text(summary['reference'])}</code>, the paper’s method (paired "
-        "bootstrap, p &lt; 0.05 after Holm’s correction).</p>\n" + scrolled(table, "leaderboard")
-    )
+def _line(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+    return {**entry, "cells": [_cell(entry["method"], measure) for measure in summary["measures"]]}
 
 
-def _row(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    name = entry["method"]
-    cells = "".join(_cell(name, measure) for measure in summary["measures"])
-    kind = " class=paper" if name == summary["reference"] else ""
-    return f"<tr{kind}><td>{html_text(name)}</td><td>{entry['rank']:.1f}</td>{cells}</tr>"
-
-
-def _cell(name: str, measure: Mapping[str, Any]) -> str:
-    row = row_of(name, measure)
+def _cell(method: str, measure: Mapping[str, Any]) -> dict[str, Any]:
+    """A value with its interval and the classes that say how good it is; nothing where it was not measured."""
+    row = row_of(method, measure)
     if row is None:
-        return "<td>–</td>"
-    kinds = [verdict(row, measure)] + (["best"] if row["value"] == measure["rows"][0]["value"] else [])
-    interval = "" if row["low"] is None else f"<small>({row['low']:.3f} – {row['high']:.3f})</small>"
-    return f'<td class="{" ".join(kinds).strip()}">{row["value"]:.3f}{interval}</td>'
-
-
-def _curves(summary: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    if not summary["curves"]:
-        return ""
-    images = "".join(
-        f'<img alt="{html_text(one["title"])}: {html_text(one["y_label"])}" '
-        f'src="data:image/png;base64,{b64encode(pictures[one["key"]]).decode()}">'
-        for one in summary["curves"]
-    )
-    return f"<h2>Curves</h2>\n<div class=curves>{images}</div>"
-
-
-def _left_out(summary: Mapping[str, Any]) -> str:
-    parts = []
-    if summary["refused"]:
-        items = "".join(
-            f"<dt>{html_text(key)}</dt><dd>{html_text(why)}</dd>" for key, why in summary["refused"].items()
-        )
-        parts.append(f"<h2>Methods that do not fit this model</h2>\n<dl class=fine>{items}</dl>")
-    skipped = summary["skipped"]
-    if skipped["count"]:
-        items = "".join(f"<dt>{html_text(key)}</dt><dd>{html_text(why)}</dd>" for key, why in skipped["why"].items())
-        more = skipped["count"] - len(skipped["why"])
-        note = f"<p class=fine>and {more:,} more</p>" if more else ""
-        parts.append(f"<h2>Skipped samples ({skipped['count']:,})</h2>\n<dl class=fine>{items}</dl>{note}")
-    return "\n".join(parts)
+        return {}
+    best = "best" if row["value"] == measure["rows"][0]["value"] else ""
+    return {**row, "kind": f"{verdict(row, measure)} {best}".strip()}
 
 
 # -- curves ------------------------------------------------------------------------------------------------------------

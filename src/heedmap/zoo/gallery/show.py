@@ -84,11 +84,11 @@ def show(subject: Model, name: str) -> Shown:
     maps = {method: explain(subject, batch.inputs, target=targets, method=method) for method in METHODS}
     answers = (
         Answer(
-            one,
-            {method: replace(found[number], target=(one.title,)) for method, found in maps.items()},
-            weights(subject, sample, one.evidence, maps[METHODS[0]][number].segments),
+            question,
+            {method: replace(batched[number], target=(question.title,)) for method, batched in maps.items()},
+            weights(subject, sample, question.evidence, maps[METHODS[0]][number].segments),
         )
-        for number, one in enumerate(asked)
+        for number, question in enumerate(asked)
     )
     about, architecture = MATERIALS[name].about, type(subject.model).__name__
     return Shown(name, about, architecture, sample, _picture(subject, sample), tuple(answers))
@@ -113,8 +113,8 @@ def _batch(subject: Model, name: str) -> Batch:
 
 def _distinct(asked: Sequence[Asked]) -> int:
     """How many of the answers rest on evidence of their own."""
-    masks = [one.evidence.mask for one in asked]
-    return len({(one.evidence.words, None if m is None else m.tobytes()) for one, m in zip(asked, masks, strict=True)})
+    evidence = [question.evidence for question in asked]
+    return len({(e.words, None if e.mask is None else e.mask.tobytes()) for e in evidence})
 
 
 def _picture(subject: Model, sample: ZooSample) -> Image.Image | None:

@@ -1,22 +1,50 @@
-"""A figure whose parts are placed in inches from the top left, and whose size is known when all are placed."""
+"""Where the parts of a figure stand: a sheet on which they are placed in inches from the top left; no pyplot."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from io import BytesIO
+from typing import TYPE_CHECKING, Literal
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from heedmap.printable import visible
-from heedmap.render.fonts import drawable, families
-from heedmap.render.plot import blank
-from heedmap.render.themes import Theme, dress
+from heedmap.render.panels import drawable, families
+from heedmap.render.scale import Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 LINE = 1.45 / 72
 """Inches that a line of text is high, a point of its size."""
+
+
+class ShownFigure(Figure):
+    """A matplotlib figure; a picture where it ends a notebook's cell: pyplot, which notebooks ask, knows nothing of it."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+def blank(width: float, height: float, look: Theme, layout: Literal["constrained"] | None = None) -> Figure:
+    """An empty figure of so many inches, which draws itself without a window."""
+    figure = ShownFigure(figsize=(width, height), layout=layout, facecolor=look.ground)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def dress(axes: Axes, look: Theme) -> None:
+    """Give axes the colours of a theme."""
+    axes.set_facecolor(look.ground)
+    axes.tick_params(colors=look.faint, labelcolor=look.ink)
+    for label in (axes.title, axes.xaxis.label, axes.yaxis.label):
+        label.set_color(look.ink)
+    for spine in axes.spines.values():
+        spine.set_color(look.faint)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import torch
 from hand_made import patches, segment
 from PIL import Image
 
-from heedmap.render.draws import block, draws
 from heedmap.render.page import explanation_page
+from heedmap.render.token_to_token import block, token_to_token
 
 
 def _radios(html):
@@ -34,7 +34,7 @@ def test_a_block_leaves_out_what_is_no_token_of_the_segment(pair):
 
 
 def test_every_token_can_be_chosen_and_one_is(pair):
-    html = draws(pair, 0, 2, seen=False)
+    html = token_to_token(pair, 0, 2, seen=False)
     names = _radios(html)
     assert len(names) == 2 + 6
     assert len(set(names)) == 2
@@ -44,25 +44,25 @@ def test_every_token_can_be_chosen_and_one_is(pair):
 
 
 def test_one_scale_for_all_choices_of_a_pair(pair):
-    html = draws(pair, 0, 2, seen=False)
+    html = token_to_token(pair, 0, 2, seen=False)
     assert "one scale for every choice; min–max: 0 … 0.5" in html
     assert "from 0: 0 … 0.125" in html
 
 
 def test_without_whole_maps_there_is_nothing(make_explanation):
-    assert draws(make_explanation(segment([1.0])), 0, 2, seen=False) == ""
+    assert token_to_token(make_explanation(segment([1.0])), 0, 2, seen=False) == ""
 
 
 def test_a_single_part_draws_from_itself_without_its_own_share(make_explanation):
     text = segment([0.2, 0.8], labels=(("red", "cat"),))
-    html = draws(make_explanation(text, maps={("text", "text"): torch.eye(2)[None] + 0.25}), 0, 2, seen=False)
+    html = token_to_token(make_explanation(text, maps={("text", "text"): torch.eye(2)[None] + 0.25}), 0, 2, seen=False)
     assert "red draws 0.25 in all" in html
     assert "a token’s share of itself is left out" in html
 
 
 def test_large_maps_offer_the_most_relevant_tokens_only(make_explanation):
     text = segment([float(i) for i in range(600)])
-    html = draws(make_explanation(text, maps={("text", "text"): torch.ones(1, 600, 600)}), 0, 2, seen=False)
+    html = token_to_token(make_explanation(text, maps={("text", "text"): torch.ones(1, 600, 600)}), 0, 2, seen=False)
     offered = len(_radios(html))
     assert 1 < offered < 600
     assert f"of 600 tokens the {offered} most relevant can be chosen" in html

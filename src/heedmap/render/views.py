@@ -1,0 +1,347 @@
+"""The views of a segment, one for each kind: in HTML, in a figure, in a terminal.
+
+A new kind of segment is one class here, and one line in :data:`VIEWS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+from rich.style import Style
+from rich.text import Text
+
+from heedmap.printable import number
+from heedmap.render.cells import Cell, Look, Row
+from heedmap.render.clickable import patch_buttons
+from heedmap.render.html import macro
+from heedmap.render.overlay import as_picture, grid_values, heat_grid, overlay
+from heedmap.render.panels import (
+    draw_bars,
+    draw_boxes,
+    draw_curve,
+    draw_patches,
+    draw_words,
+    picture_words,
+    placed_words,
+    word_colour,
+    word_map,
+    words_height,
+)
+from heedmap.render.sample import Sample, sample
+from heedmap.render.scale import Scale, colour, joined, table, token_scale
+from heedmap.render.words import Word, notes, passages, split, text_heat, top_words, words, words_scale
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from heedmap.explanation_data import ExplanationData, Segment
+
+    Box = tuple[float, float, float, float]
+
+MOST_BARS, FEW_BARS = 50, 8
+"""In a report, and in a panel of which there are many."""
+MOST_WORDS = 12
+"""In the table under a text."""
+OPAQUE = 0.75
+"""Of the most relevant place of a map that lies on a picture, as in ``overlay``."""
+WIDEST_GRID = 36
+SHADES = " ·:-=+*#%@"
+"""Ten levels of darkness, for terminals without colour."""
+
+
+class View:
+    """How a segment is seen. This one shows tokens as bars; the views of other kinds say where they differ from it.
+
+    Attributes:
+        patches: whether it shows a map of a picture.
+        weight: about how many bytes a token takes in a :meth:`panel`.
+    """
+
+    patches = False
+    weight = 45
+
+    def scale(self, segment: Segment, index: int = 0) -> Scale:
+        """The segment's own scale."""
+        return token_scale(segment, sample(segment, index))
+
+    def words(self, segment: Segment, index: int = 0) -> list[Word]:
+        """The words of a text; none of what is no text."""
+        return []
+
+    def top(self, segment: Segment, index: int, count: int) -> list[tuple[str, float]]:
+        """The names of what is most relevant, highest first, and its relevance."""
+        drawn = sample(segment, index)
+        return [(self.place(segment, drawn, i), float(drawn.values[i])) for i in drawn.top(count)]
+
+    def place(self, segment: Segment, drawn: Sample, i: int) -> str:
+        """What token ``i`` is called."""
+        return drawn.labels[i]
+
+    def figure(self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> Markup:
+        """In a report, with its scale; the arguments are those of :func:`figure`."""
+        body = self.body(segment, index, image, used, clickable)
+        return macro("segments.figure", segment.name, used.about(self.scale(segment, index)), body)
+
+    def body(self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> Markup:
+        """The figure without its caption."""
+        return macro("segments.bars", sample(segment, index), used, MOST_BARS, segment.name if clickable else "")
+
+    def panel(
+        self, segment: Segment, index: int, used: Scale, seen: bool = False, outline: Box | None = None
+    ) -> Markup:
+        """Small enough to be there many times, without its scale.
+
+        Args:
+            segment, index, used: what to draw, and the scale.
+            seen: whether the picture that the model saw is the page's ``--seen``.
+            outline: what to frame on the picture, in shares of its sides.
+        """
+        return macro("segments.bars", sample(segment, index), used, FEW_BARS)
+
+    def cell(self, part: Row, column: str, look: Look) -> Cell:
+        """In a figure.
+
+        Args:
+            part: a row of it.
+            column: name of the explanation.
+            look: what all cells share.
+        """
+        scale, bars = part.scales[column], part.chosen(column, look.room.bars)
+
+        def draw(axes: Axes) -> Sequence[str]:
+            draw_bars(axes, part.drawn[column], part.values[column], bars, scale, look.theme)
+            return ()
+
+        tall = look.room.bar * max(look.room.fewest, len(bars))
+        return Cell(tall, draw, "x", scale.cmap, part.left_out(column, bars))
+
+    def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> list[Text]:
+        """In a terminal, without ``colours`` by letters; nothing where the most relevant tokens say it all."""
+        return []
+
+    def told(self, segment: Segment, index: int, count: int) -> list[str]:
+        """The most relevant tokens and their relevance, for a terminal."""
+        return [f"{name} {number(value)}" for name, value in self.top(segment, index, count)]
+
+
+class _TextView(View):
+    """A text by its words."""
+
+    def scale(self, segment: Segment, index: int = 0) -> Scale:
+        return words_scale(words(segment, index))
+
+    def words(self, segment: Segment, index: int = 0) -> list[Word]:
+        return words(segment, index)
+
+    def top(self, segment: Segment, index: int, count: int) -> list[tuple[str, float]]:
+        return [(word.text, word.value) for word in top_words(words(segment, index), count)]
+
+    def figure(self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> Markup:
+        return macro("segments.figure", segment.name, "", self.body(segment, index, image, used, clickable))
+
+    def body(self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> Markup:
+        text = words(segment, index)
+        about = [used.about(words_scale(text)), *notes(segment, index, text)]
+        top, name = top_words(text, MOST_WORDS), segment.name if clickable else ""
+        return macro("segments.text", text, passages(text), used, about, split(text), top, name)
+
+    def panel(
+        self, segment: Segment, index: int, used: Scale, seen: bool = False, outline: Box | None = None
+    ) -> Markup:
+        return macro("segments.line", words(segment, index), used)
+
+    def cell(self, part: Row, column: str, look: Look) -> Cell:
+        if not look.room.words:
+            return super().cell(part, column, look)
+        theme, scale, width = look.theme, part.scales[column], look.room.width
+        tokens = part.chosen(column, look.room.words)
+        text = placed_words(part.drawn[column].labels, tokens, width)
+        colours = [word_colour(scale, value, theme) for value in part.values[column]]
+        tall = words_height(text)
+
+        def draw(axes: Axes) -> Sequence[str]:
+            draw_words(axes, text, colours, width, tall, theme.faint)
+            return ()
+
+        return Cell(tall, draw, "", word_map(scale, theme), part.left_out(column, tokens))
+
+    def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> list[Text]:
+        return [text_heat(segment, index, numbers=not colours)]
+
+
+class _PatchView(View):
+    """Patches of a picture, on it or as a grid."""
+
+    patches = True
+    weight = 4
+
+    def place(self, segment: Segment, drawn: Sample, i: int) -> str:
+        row, column = divmod(i, (segment.grid or (1, 1))[1])
+        return f"row {row + 1}, column {column + 1}"
+
+    def body(self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> Markup:
+        picture = heat_grid(segment, index, scale=used) if image is None else overlay(image, segment, index, scale=used)
+        about = f"relevance of {segment.name}; most relevant: {most_relevant(segment, index)}"
+        ground = as_picture(picture if image is None else image)
+        buttons = patch_buttons(segment, index, ground.geometry) if clickable else Markup()
+        return macro("segments.patches", picture, about, used, buttons, stacked=clickable)
+
+    def panel(
+        self, segment: Segment, index: int, used: Scale, seen: bool = False, outline: Box | None = None
+    ) -> Markup:
+        places = grid_values(segment, used.places(sample(segment, index).known))
+        rows, columns = places.shape
+        about = f"map of {rows} by {columns} patches; most relevant: {most_relevant(segment, index)}"
+        return macro("segments.stack", _layer(places, used, seen), about, places.shape, seen, outline)
+
+    def cell(self, part: Row, column: str, look: Look) -> Cell:
+        segment, values, scale = part.segments[column], part.values[column], part.scales[column]
+
+        def draw(axes: Axes) -> Sequence[str]:
+            draw_patches(axes, segment, values, scale, look.style, look.picture, look.theme)
+            return picture_words(look.picture, look.style)
+
+        return Cell(look.tall(segment), draw, "", look.style.cmap or scale.cmap)
+
+    def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> list[Text]:
+        places = grid_values(segment, used.places(sample(segment, index).known))
+        return [_grid(_fitted(places, used.signed), used.cmap, colours)]
+
+    def told(self, segment: Segment, index: int, count: int) -> list[str]:
+        drawn = sample(segment, index)
+        places = [(divmod(i, (segment.grid or (1, 1))[1]), drawn.values[i]) for i in drawn.top(count)]
+        return [f"row {row}, column {column}: {number(value)}" for (row, column), value in places]
+
+
+class _BoxView(View):
+    """Boxes: in a figure at their places on the picture, where these are known."""
+
+    def cell(self, part: Row, column: str, look: Look) -> Cell:
+        picture = look.picture
+        if picture is None or picture.boxes is None:
+            return super().cell(part, column, look)
+        drawn, values, scale = part.drawn[column], part.values[column], part.scales[column]
+
+        def draw(axes: Axes) -> Sequence[str]:
+            count = draw_boxes(axes, values, drawn.labels, scale, look.style, picture)
+            named = [f"the {count} strongest of {len(drawn.shown)} are named"] if count < len(drawn.shown) else []
+            return [*named, picture.note]
+
+        return Cell(look.tall(part.segments[column]), draw, "", look.style.cmap or scale.cmap)
+
+
+class _CurveView(View):
+    """Sound: the relevance of its frames over time."""
+
+    def body(self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> Markup:
+        drawn = sample(segment, index)
+        about = "relevance over time; most relevant: " + ", ".join(drawn.labels[i] for i in drawn.top(3))
+        level = [used.share(value) for value in drawn.values[drawn.taken]]
+        zero = 50 if used.signed else 100
+        steps = " ".join(f"{x},{zero - zero * y:.1f} {x + 1},{zero - zero * y:.1f}" for x, y in enumerate(level))
+        width = max(1, len(level))
+        return macro("segments.curve", f"0,{zero} {steps} {width},{zero}", width, colour(0.7), about)
+
+    def cell(self, part: Row, column: str, look: Look) -> Cell:
+        def draw(axes: Axes) -> Sequence[str]:
+            draw_curve(axes, part.drawn[column], part.values[column], look.theme)
+            return ()
+
+        return Cell(look.room.curve, draw, "y", part.scales[column].cmap)
+
+
+VIEWS: Mapping[str, View] = {
+    "text": _TextView(),
+    "image": _PatchView(),
+    "boxes": _BoxView(),
+    "audio": _CurveView(),
+    "tokens": View(),
+}
+"""By the kind of the segment."""
+
+
+def view(segment: Segment) -> View:
+    """The view of a segment: whatever has a grid is seen as patches, and patches without one are tokens as any others."""
+    kind = "image" if segment.grid is not None else segment.kind.replace("image", "tokens")
+    return VIEWS.get(kind, VIEWS["tokens"])
+
+
+def figure(
+    segment: Segment,
+    index: int = 0,
+    image: Image.Image | None = None,
+    given: Scale | None = None,
+    *,
+    clickable: bool = False,
+) -> Markup:
+    """The map of a segment in a report, with its scale written under it.
+
+    Args:
+        segment: what to draw.
+        index: the sample.
+        image: as the model saw it, to lay patches on.
+        given: a scale that several maps share; None: the map's own.
+        clickable: whether its tokens are buttons, see :mod:`heedmap.render.clickable`; those of sound are none.
+
+    Raises:
+        InputError: no such sample, or ``image`` is no PIL image.
+    """
+    return view(segment).figure(segment, index, image, given or segment_scale(segment, index), clickable)
+
+
+def segment_scale(segment: Segment, index: int = 0) -> Scale:
+    """The segment's own scale: of its words, where it is text, else of its tokens."""
+    return view(segment).scale(segment, index)
+
+
+def common_scales(explanations: Iterable[ExplanationData]) -> dict[str, Scale]:
+    """By the segment's name, one scale for all explanations (sample 0)."""
+    scales: dict[str, list[Scale]] = {}
+    for explanation in explanations:
+        for name, segment in explanation.segments.items():
+            scales.setdefault(name, []).append(segment_scale(segment))
+    return {name: joined(several) for name, several in scales.items()}
+
+
+def most_relevant(segment: Segment, index: int = 0, count: int = 3) -> str:
+    """What is most relevant, in words: ``cat 0.4, sat 0.1``."""
+    top = view(segment).top(segment, index, count)
+    return ", ".join(f"{name} {number(value)}" for name, value in top) or "nothing"
+
+
+def place(segment: Segment, drawn: Sample, i: int) -> str:
+    """What token ``i`` is called: its label, or where it lies."""
+    return view(segment).place(segment, drawn, i)
+
+
+def _layer(places: NDArray[np.float64], used: Scale, seen: bool) -> Image.Image:
+    """The map as a picture of one pixel a patch, which the browser makes larger."""
+    level = np.round(places * 255).astype(np.uint8)
+    strength = np.round(used.strength(places) * 255 * OPAQUE).astype(np.uint8)
+    opacity = strength if seen else np.full_like(level, 255)
+    return Image.fromarray(np.dstack([table(used.cmap)[level], opacity]))
+
+
+def _fitted(share: NDArray[np.float64], signed: bool) -> NDArray[np.float64]:
+    """The grid, where it is too wide for a terminal made smaller by averaging and, unless signed, scaled to 1 again."""
+    scale = WIDEST_GRID / max(share.shape)
+    if scale >= 1:
+        return share
+    size = max(1, round(share.shape[1] * scale)), max(1, round(share.shape[0] * scale))
+    small = np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BOX), dtype=np.float64)
+    return small if signed else small / (small.max() or 1)
+
+
+def _grid(share: NDArray[np.float64], cmap: str, colours: bool) -> Text:
+    return Text("\n").join(Text.assemble(*(_shade(s, cmap, colours) for s in row)) for row in share.clip(0, 1))
+
+
+def _shade(share: float, cmap: str, colours: bool) -> tuple[str, Style]:
+    if colours:
+        return "  ", Style(bgcolor=colour(float(share), cmap))
+    return SHADES[round(float(share) * (len(SHADES) - 1))] * 2, Style()
