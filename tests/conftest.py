@@ -23,8 +23,10 @@ install_import_hook(["heedmap.relevance", "heedmap.attention.record"], "beartype
 HERE = Path(__file__).parent
 SLOW = (
     "cli/test_examples.py",
+    "cli/test_many_inputs.py",
     "conformance",
     "datasets/test_captions.py",
+    "datasets/test_questions.py",
     "datasets/test_regions.py",
     "documents",
     "evaluate/test_choosing.py",
