@@ -1,5 +1,6 @@
 # make demo   set up and write a gallery of the zoo's models, demo/index.html; nothing more is fetched
 # make test   set up and pass every check and test: what CI runs
+# make check   the fast part of it: formatter, linter, types, import contracts and the tests that take little
 # make results   the paper's experiments on the zoo: run folders in results/, tables in docs/results.md (hours)
 # make docs   the documents as a site, site/index.html; links and headings that do not exist are errors
 
@@ -15,6 +16,9 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	scripts/browser
 	VENV=$(VENV) scripts/check
+
+check: $(INSTALLED)
+	VENV=$(VENV) scripts/check --fast
 
 bench: $(INSTALLED)
 	$(VENV)/bin/python bench/run.py

@@ -20,12 +20,55 @@ settings.register_profile("thorough", deadline=None, database=None, max_examples
 settings.load_profile("heedmap")
 install_import_hook(["heedmap.relevance", "heedmap.attention.attention"], "beartype.beartype")
 
+HERE = Path(__file__).parent
+SLOW = (
+    "cli/test_examples.py",
+    "cli/test_many_inputs.py",
+    "conformance",
+    "datasets/test_captions.py",
+    "datasets/test_questions.py",
+    "datasets/test_regions.py",
+    "documents",
+    "evaluate/test_choosing.py",
+    "evaluate/test_detection_rows.py",
+    "evaluate/test_evaluate_command.py",
+    "evaluate/test_perturbation.py",
+    "evaluate/test_recommend.py",
+    "evaluate/test_runs.py",
+    "evaluate/test_sanity.py",
+    "evaluate/test_segmentation_rows.py",
+    "models/test_written_maps.py",
+    "parity/test_parity.py",
+    "relevance/test_baselines.py",
+    "relevance/test_checkpointing.py",
+    "relevance/test_heads.py",
+    "relevance/test_input_methods.py",
+    "test_docs.py",
+    "test_packaged.py",
+    "web/test_page_browser.py",
+    "web/test_page_crowd.py",
+    "weights",
+    "zoo/test_demo.py",
+    "zoo/test_easy_vqa_task.py",
+    "zoo/test_evidence.py",
+    "zoo/test_store.py",
+    "zoo/test_training.py",
+)
+"""Files and folders whose tests ``make check`` leaves to ``make test``."""
+assert [name for name in SLOW if not (HERE / name).exists()] == [], "SLOW names what is not there any more"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``--fast`` not even import what is in :data:`SLOW`."""
+    return True if config.getoption("fast") and collection_path in {HERE / name for name in SLOW} else None
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--golden",
         type=Path,
-        default=Path(__file__).parent / "parity" / "golden",
+        default=HERE / "parity" / "golden",
         metavar="DIR",
         help="folder of golden cases that tests/parity compares with (default: tests/parity/golden)",
     )
+    parser.addoption("--fast", action="store_true", help="leave out what tests/conftest.py names as slow")

@@ -72,7 +72,7 @@ def installed(tmp_path_factory):
     shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", source, source)
     (wheel,) = source.glob("*.whl")
-    _pip("install", "--no-deps", "--target", target, wheel)
+    _pip("install", "--no-deps", "--no-compile", "--target", target, wheel)
     return target
 
 
