@@ -6,7 +6,7 @@ from hand_made import patches, segment
 from PIL import Image
 
 from heedmap.render.page import explanation_page
-from heedmap.render.token_to_token import block, token_to_token
+from heedmap.render.token_to_token import token_to_token
 
 
 def _radios(html):
@@ -27,10 +27,9 @@ def pair(make_explanation):
 
 
 def test_a_block_leaves_out_what_is_no_token_of_the_segment(pair):
-    text, image = pair.segments["text"], pair.segments["image"]
-    assert block(pair, text, image, 0).tolist() == [[0.25, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0.5]]
-    assert block(pair, image, text, 0)[5].tolist() == [0, 0.125]
-    assert block(pair, text, text, 0) is None
+    assert pair.block("text", "image").tolist() == [[0.25, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0.5]]
+    assert pair.block("image", "text")[5].tolist() == [0, 0.125]
+    assert pair.block("text", "text") is None
 
 
 def test_every_token_can_be_chosen_and_one_is(pair):

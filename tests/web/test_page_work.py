@@ -22,13 +22,13 @@ from heedmap.errors import (
     TimeLimitError,
     UnknownNameError,
 )
+from heedmap.extras import library
 from heedmap.render.files import to_json
 from heedmap.web.form_inputs import Given, offered, sample
 from heedmap.web.handlers import UNEXPECTED, Asked, Handlers, attempt
 from heedmap.web.method_options import Way, way
 from heedmap.web.middleware import Gate
 from heedmap.web.models import Models
-from heedmap.web.resources import library
 from heedmap.web.results import TYPES, Result, Results
 
 TEXT = "dog red ; cat blue ; sun green ? cat"
@@ -273,7 +273,7 @@ def test_an_error_of_heedmap_is_shown_and_another_is_logged(caplog: pytest.LogCa
 def test_without_gradio_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(MissingLibraryError, match=r"pip install 'heedmap\[app\]'"):
-        library("gradio")
+        library("gradio", "app", "the page needs")
 
 
 @pytest.mark.parametrize(
