@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heedmap.errors import OptionError
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
 
 PICTURE = "inferno"
 """For maps of images: what is not relevant is dark."""
@@ -19,14 +23,19 @@ DEPTH = 0.78
 """Text goes this far up its map, short of black, which would vanish on a dark terminal."""
 
 
-@lru_cache(maxsize=16)
-def table(cmap: str) -> NDArray[np.uint8]:
-    """The 256 colours of a matplotlib colour map, (256, 3), uint8; OptionError where there is no such map."""
+def colour_map(cmap: str) -> Colormap:
+    """The matplotlib colour map of this name; OptionError where there is none."""
     from matplotlib import colormaps
 
     if cmap not in colormaps:
         raise OptionError(f"matplotlib has no colour map {cmap!r}; try inferno, magma, viridis, plasma or cividis")
-    rgb = colormaps[cmap](np.linspace(0, 1, 256))[:, :3]
+    return colormaps[cmap]
+
+
+@lru_cache(maxsize=16)
+def table(cmap: str) -> NDArray[np.uint8]:
+    """The 256 colours of a matplotlib colour map, (256, 3), uint8; OptionError where there is no such map."""
+    rgb = colour_map(cmap)(np.linspace(0, 1, 256))[:, :3]
     colours = np.round(rgb * 255).astype(np.uint8)
     colours.flags.writeable = False
     return colours
