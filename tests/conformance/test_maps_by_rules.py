@@ -12,6 +12,7 @@ from tiny_models import hf, livened
 from torch import Tensor, nn
 
 import heedmap
+from heedmap.errors import InputError
 from heedmap.targets import NextToken
 from oracles import rules
 
@@ -211,3 +212,6 @@ def test_labels_are_the_words_of_a_decoder() -> None:
     assert list(found.segments) == ["text", "decoder"]
     for name in found.segments:
         torch.testing.assert_close(found[name], wanted[name])
+    model.config.decoder_start_token_id = None
+    with pytest.raises(InputError, match="refused the inputs"):
+        heedmap.explain(model, {"input_ids": words, "labels": labels})

@@ -88,7 +88,10 @@ def _worded(model: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
     words = {"decoder_input_ids", "decoder_inputs_embeds"}
     if not callable(make) or not isinstance(inputs.get("labels"), Tensor) or words & inputs.keys():
         return inputs
-    return inputs | {"decoder_input_ids": make(labels=inputs["labels"])}
+    try:
+        return inputs | {"decoder_input_ids": make(labels=inputs["labels"])}
+    except (AttributeError, ValueError):  # no first token is configured: the model's forward refuses the labels itself
+        return inputs
 
 
 def misfit(model: nn.Module, inputs: Mapping[str, Any]) -> str | None:
