@@ -19,6 +19,7 @@ from heedmap.attention.forward import Recording, recording_state
 from heedmap.attention.heads import joined
 from heedmap.attention.inputs import ModelInputs, named
 from heedmap.attention.places import not_finite
+from heedmap.attention.readout import Rows, rows_read
 from heedmap.attention.wrapped import configuration, unwrapped
 from heedmap.errors import (
     AttentionError,
@@ -298,8 +299,9 @@ class _Engine:
                 "no gradient flows from the target to the attention: weights are quantised without gradients, or the model "
                 "or the target runs under torch.no_grad, detaches, or rounds (argmax); explain a floating-point model"
             )
+        rows = rows_read(recording, states, graph.read_beside(sources), values)
         gradients = _gradients(tape.attentions, values, keep)
-        readouts = _readouts(tape.attentions, states, gradients)
+        readouts = _readouts(rows, tape.attentions[0].dtype)
         again = chosen.again or (lambda output: target.choose(output, self.context).values)
         heads = joined(graph, tape.attentions, frozenset().union(*graph.states(sources).values()))
         run = TargetView(
@@ -332,19 +334,14 @@ def _gradients(attentions: Sequence[Attention], values: Tensor, keep: bool) -> d
     return found
 
 
-def _readouts(
-    attentions: Sequence[Attention], states: Mapping[int, State], gradients: Mapping[int, Tensor]
-) -> dict[int, Readout]:
+def _readouts(read: Mapping[int, tuple[State, Rows]], dtype: torch.dtype) -> dict[int, Readout]:
+    """The mean of the rows that the target reads of each stream."""
     found = {}
-    for stream, state in states.items():
-        last = max(state)
-        if last not in gradients:
-            continue
-        rows = (gradients[last] != 0).any(-1).any(1)
-        weights = rows.to(attentions[last].dtype)[:, None]
+    for stream, (state, rows) in read.items():
+        weights = rows.to(dtype)[:, None]
         found[stream] = Readout(state, weights / weights.sum(-1, keepdim=True).clamp(min=1))
-    read = torch.stack([r.weights.sum((1, 2)) for r in found.values()]).sum(0) if found else torch.zeros(1)
-    if not bool((read > 0).all()):
+    samples = torch.stack([r.weights.sum((1, 2)) for r in found.values()]).sum(0) if found else torch.zeros(1)
+    if not bool((samples > 0).all()):
         raise GradientError(
             "the target's gradient to the attention it reads is zero for a sample: it does not depend on the input there "
             "(a saturated probability? explain the logit instead)"

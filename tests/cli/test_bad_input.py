@@ -159,7 +159,7 @@ def test_texts_that_no_tokenizer_saw(run):
     for text in ("\x1b[31mred\x00", "\u202edog red ? dog", "🙂" * 9):
         assert "\x1b" not in run("explain", "zoo/gpt-lists", "--text", text).stdout
     told = run("explain", "zoo/gpt-lists", "--text", "dog \udce4 ? dog", code=1).stderr
-    assert "the text has half a character ('\\udce4', the 5th)" in told
+    assert "the text has half a character ('\\udce4', character 5)" in told
 
 
 # -- where it goes -------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def test_rates_without_common_measure():
         ((np.zeros(10), 0), "sampling rate is 0"),
         ((np.zeros(10), float("nan")), "sampling rate is nan"),
         ((np.zeros((2, 10)), 8000), r"shape \(2, 10\); expected one channel"),
-        ((np.zeros(0), 8000), "expected one channel"),
+        ((np.zeros(0), 8000), "it is empty"),
         ((np.array([0.0, np.inf]), 8000), "not finite"),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 from hand_made import patches, segment
 from PIL import Image
 
-from heedmap.errors import InputError, UnknownNameError
+from heedmap.errors import InputError, OptionError, UnknownNameError
 from heedmap.picture import Geometry, Picture
 from heedmap.render.figure import plot
 from heedmap.render.panels import drawable
@@ -136,6 +136,12 @@ def test_greyscale_pictures_and_what_is_no_picture(make_explanation):
     assert _drawn(plot(explanation, image=Image.new("L", (9, 9)))).std() > 0
     with pytest.raises(InputError, match="the image is a ndarray"):
         plot(explanation, image=np.zeros((9, 9)))
+
+
+def test_no_such_colour_map(make_explanation, photo):
+    for image in (photo, None):
+        with pytest.raises(OptionError, match=r"no colour map 'none such'; try inferno"):
+            plot(make_explanation(patches(2, 3, {(0, 0): 1.0})), image=image, cmap="none such")
 
 
 def test_no_such_sample(all_kinds):

@@ -113,6 +113,11 @@ class Graph:
         taken = {x for stream in states for x in self.taken_in(stream)}
         return {stream: state for stream, state in states.items() if stream not in taken}
 
+    def read_beside(self, sources: frozenset[int]) -> set[int]:
+        """The leaves among a tensor's sources at which streams begin, but none of those whose attentions it reads."""
+        begun = set[int]().union(*(s.leaves for s in self.streams))
+        return (begun & sources).difference(*(self.all_leaves(stream) for stream in self.states(sources)))
+
     def check_carried(self, stream: int, states: dict[int, State], reader: str) -> None:
         """MixingError where a stream goes on without the tokens that it took in (no residual connection)."""
         for other, join in self.streams[stream].joins.items():

@@ -48,11 +48,11 @@ def named(model: nn.Module, inputs: Any) -> dict[str, Any]:
             for name, parameter in called.parameters.items():
                 if parameter.kind is parameter.VAR_POSITIONAL and name in found:
                     raise TypeError(f"forward takes *{name}: give a dict, or a model whose forward names its inputs")
-            return _flat(model, {name: _tensor(name, value) for name, value in found.items()})
+            return _flat(model, _worded(model, {name: _tensor(name, value) for name, value in found.items()}))
         if isinstance(inputs, Mapping) or hasattr(inputs, "keys"):
             found = {str(k): inputs[k] for k in inputs}
             called.bind_partial(**found)
-            return _flat(model, {name: _tensor(name, value) for name, value in found.items()})
+            return _flat(model, _worded(model, {name: _tensor(name, value) for name, value in found.items()}))
     except TypeError as error:
         known = ", ".join(called.parameters)
         raise InputError(f"the inputs do not fit {type(model).__name__}.forward({known}): {error}") from error
@@ -80,6 +80,18 @@ def _tensor(name: str, value: Any) -> Any:
             f"{name} has shape {tuple(value.shape)}; the batch comes first: give (1, {len(value)}) for one"
         )
     return value
+
+
+def _worded(model: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
+    """``inputs`` with the words of the decoder that transformers' models make of labels, where only these are given."""
+    make = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    words = {"decoder_input_ids", "decoder_inputs_embeds"}
+    if not callable(make) or not isinstance(inputs.get("labels"), Tensor) or words & inputs.keys():
+        return inputs
+    try:
+        return inputs | {"decoder_input_ids": make(labels=inputs["labels"])}
+    except (AttributeError, ValueError):  # no first token is configured: the model's forward refuses the labels itself
+        return inputs
 
 
 def misfit(model: nn.Module, inputs: Mapping[str, Any]) -> str | None:

@@ -94,9 +94,7 @@ def _record_less(model: nn.Module, less: ModelInputs, batch: int, check: bool) -
 def check_read(tape: Tape, graph: Graph, sources: frozenset[int]) -> None:
     """UnfollowedAttentionError where the target reads a tower's tokens beside all streams that it reads."""
     read = frozenset[int]().union(*(a.query_sources | a.value_sources for a in tape.attentions))
-    begun = set[int]().union(*(s.leaves for s in graph.streams))
-    passed_by = begun.difference(*(graph.all_leaves(stream) for stream in graph.states(sources)))
-    for index in sorted((sources - read) | (sources & passed_by)):
+    for index in sorted((sources - read) | graph.read_beside(sources)):
         if tape.sources[index].tower:
             raise UnfollowedAttentionError(
                 f"the target reads what the model made of {tape.sources[index].name!r} beside the attention; that is not "

@@ -39,7 +39,9 @@ def clip(audio: Any, rate: int) -> Float[Tensor, " samples"]:
     wave = _scaled(torch.as_tensor(samples))
     if wave.dim() == 2 and wave.shape[0] == 1:
         wave = wave[0]
-    if wave.dim() != 1 or not len(wave):
+    if not wave.numel():
+        raise InputError(f"the audio has shape {tuple(wave.shape)}: it is empty; give at least one sample")
+    if wave.dim() != 1:
         raise InputError(
             f"the audio has shape {tuple(wave.shape)}; expected one channel of samples: average the channels first"
         )

@@ -98,7 +98,7 @@ def _check_whole(text: Text) -> None:
             part.encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"the text has half a character ({part[error.start]!r}, the {error.start + 1}th); write it in UTF-8"
+                f"the text has half a character ({part[error.start]!r}, character {error.start + 1}); write it in UTF-8"
             ) from error
 
 

@@ -14,7 +14,7 @@ from heedmap.picture import Box, Picture
 from heedmap.printable import number
 from heedmap.render.overlay import Style, grid_values, laid
 from heedmap.render.sample import Sample
-from heedmap.render.scale import SIGNED, Scale, Theme, readable, table
+from heedmap.render.scale import SIGNED, Scale, Theme, colour_map, readable, table
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -75,10 +75,8 @@ def draw_patches(
     """Patches over a picture, or as a grid of their own."""
     _frameless(axes)
     if picture is None:
-        from matplotlib import colormaps
-
         grid = np.ma.masked_invalid(grid_values(segment, np.where(np.isfinite(values), scale.places(values), np.nan)))
-        axes.imshow(grid, cmap=colormaps[style.cmap or scale.cmap].with_extremes(bad=theme.missing), vmin=0, vmax=1)
+        axes.imshow(grid, cmap=colour_map(style.cmap or scale.cmap).with_extremes(bad=theme.missing), vmin=0, vmax=1)
         return
     shown = picture.fitted(*SIDES)
     _show(axes, np.asarray(laid(shown, segment, values, scale, style)), shown)

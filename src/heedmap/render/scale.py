@@ -24,6 +24,7 @@ from heedmap.render.sample import Sample
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from matplotlib.colors import Colormap
     from torch import Tensor
 
     from heedmap.explanation_data import ExplanationData, Segment
@@ -260,14 +261,19 @@ def step_class(step: int) -> str:
     return "" if step == 0 else f"{'s' if step > 0 else 'n'}{abs(step)}"
 
 
-@lru_cache(maxsize=16)
-def table(cmap: str) -> NDArray[np.uint8]:
-    """The 256 colours of a matplotlib colour map, (256, 3), uint8; OptionError where there is no such map."""
+def colour_map(cmap: str) -> Colormap:
+    """The matplotlib colour map of this name; OptionError where there is none."""
     from matplotlib import colormaps
 
     if cmap not in colormaps:
         raise OptionError(f"matplotlib has no colour map {cmap!r}; try inferno, magma, viridis, plasma or cividis")
-    rgb = colormaps[cmap](np.linspace(0, 1, 256))[:, :3]
+    return colormaps[cmap]
+
+
+@lru_cache(maxsize=16)
+def table(cmap: str) -> NDArray[np.uint8]:
+    """The 256 colours of a matplotlib colour map, (256, 3), uint8; OptionError where there is no such map."""
+    rgb = colour_map(cmap)(np.linspace(0, 1, 256))[:, :3]
     colours = np.round(rgb * 255).astype(np.uint8)
     colours.flags.writeable = False
     return colours

@@ -1,0 +1,71 @@
+"""Which rows of which streams the target reads: those that answer to it by a way that passes through no attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from heedmap.attention.attention import Attention
+from heedmap.attention.flow import State, Stream
+from heedmap.attention.forward import Recording
+from heedmap.attention.token_positions import InputSpan, touched
+
+Rows = Bool[Tensor, "batch tokens"]
+
+
+def rows_read(
+    recording: Recording, states: Mapping[int, State], leaves: set[int], values: Tensor
+) -> dict[int, tuple[State, Rows]]:
+    """For each stream that the target reads, its state and the rows that are read.
+
+    Args:
+        recording: of the model, with the graph from the leaves to the output.
+        states: of the streams whose attentions the target was computed from.
+        leaves: read beside these streams: streams that begin there are read as they were before any attention.
+        values: the target, (batch,); its graph is kept.
+    """
+    tape, last = recording.tape, {stream: recording.tape.attentions[max(state)] for stream, state in states.items()}
+    begun = _begun(recording, leaves)
+    starts = [tensor for leaf in begun if (tensor := tape.sources[leaf].tensor) is not None]
+    direct = iter(_direct(tape.attentions, values, [*(attention.out for attention in last.values()), *starts]))
+    found = {
+        stream: (states[stream], (attention.layout.apply(next(direct)) != 0).any(-1).any(1))
+        for stream, attention in last.items()
+    }
+    for leaf, (stream, part) in begun.items():
+        rows = _became(part, touched(tape.sources[leaf], next(direct), tape.batch), stream.tokens)
+        found[stream.index] = frozenset(), rows | found[stream.index][1] if stream.index in found else rows
+    return {stream: (state, rows) for stream, (state, rows) in found.items() if bool(rows.any())}
+
+
+def _begun(recording: Recording, leaves: set[int]) -> dict[int, tuple[Stream, InputSpan]]:
+    """For each leaf that has tokens, the first stream that begins there, and its segment."""
+    found: dict[int, tuple[Stream, InputSpan]] = {}
+    for stream in recording.graph.streams:
+        for part in recording.parts.get(stream.index, []):
+            if part.leaf in leaves & stream.leaves:
+                found.setdefault(part.leaf, (stream, part))
+    return found
+
+
+def _became(part: InputSpan, read: Bool[Tensor, "batch rows"], tokens: int) -> Rows:
+    """The rows of a stream that these rows of a leaf became."""
+    read = read & (part.rows >= 0)
+    return read.new_zeros(len(read), tokens, dtype=torch.int64).scatter_add(1, part.rows.clamp(min=0), read.long()) > 0
+
+
+def _direct(attentions: Sequence[Attention], values: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """∂y/∂x of each tensor, by the ways from it to the target that pass through no attention."""
+    found = [torch.zeros_like(tensor) for tensor in tensors]
+    hooks = [tensor.register_hook(partial(found.__setitem__, i)) for i, tensor in enumerate(tensors)]
+    hooks += [attention.out.register_hook(torch.zeros_like) for attention in attentions]
+    try:
+        torch.autograd.grad(values.sum(), tensors, retain_graph=True, allow_unused=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
