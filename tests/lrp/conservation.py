@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
 
 from tiny_models import BATCH, CASES, livened
 
+from heedmap.lrp.functions import Samples
 from heedmap.lrp.mode import RelevanceMode
 from heedmap.lrp.replay import pulled
 from heedmap.lrp.rules import RULES, Rules
-from heedmap.lrp.samples import Samples
 from heedmap.targets import Context, Similarity, as_target
 
 MODELS = ("bert", "vit", "lxmert", "detr", "clip", "bart", "t5", "llama")

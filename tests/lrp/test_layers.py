@@ -13,10 +13,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from heedmap.lrp.functions import plus_tiny
+from heedmap.lrp.functions import Samples, plus_tiny
 from heedmap.lrp.mode import RelevanceMode
 from heedmap.lrp.rules import RULES, Rules
-from heedmap.lrp.samples import Samples
 
 TINY = 1e-9
 NAMES = {"ours": "chefer", "vit": "chefer", "orig": "chefer_orig", "detr": "chefer_detr"}

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from heedmap.lrp.functions import Samples
 from heedmap.lrp.mode import RelevanceMode
 from heedmap.lrp.replay import pulled
 from heedmap.lrp.rules import RULES, Rules
-from heedmap.lrp.samples import Samples
 
 BATCH, D = 2, 6
 

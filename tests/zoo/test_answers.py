@@ -6,7 +6,7 @@ from transformers import AutoTokenizer
 
 import heedmap
 from heedmap.errors import UnknownNameError
-from heedmap.zoo.tasks import answers, questions
+from heedmap.zoo.tasks import answers
 from heedmap.zoo.world import ANSWERS, KINDS, VOCABULARY
 
 SIZES = {
@@ -30,28 +30,28 @@ def built(family):
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_a_batch_is_made_of_its_arguments_alone(split):
     first = answers.batch(3, split, 4, 8)
-    questions.scene_asked.cache_clear()
+    answers.scene_asked.cache_clear()
     answers.batch(3, split, 9, 2)
     second = answers.batch(3, split, 4, 8)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_each_sample_of_a_test_has_a_scene_of_its_own_and_the_kinds_come_in_turn():
-    made = [questions.sample(0, "test", index) for index in range(100)]
+    made = [answers.sample(0, "test", index) for index in range(100)]
     assert len({id(scene) for scene, _ in made}) == 100
     assert sum(question.kind == KINDS[index % 5] for index, (_, question) in enumerate(made)) >= 75
 
 
 def test_a_scene_is_asked_anew_after_the_pool_has_gone_by(monkeypatch):
-    monkeypatch.setattr(questions, "POOL", 2)
-    first, again = (questions.sample(0, "train", 4 + 10 * turn) for turn in (0, 1))
+    monkeypatch.setattr(answers, "POOL", 2)
+    first, again = (answers.sample(0, "train", 4 + 10 * turn) for turn in (0, 1))
     assert first[0] is again[0]
     assert first[1] is first[0].rounds[0][4]
     assert again[1] is first[0].rounds[1][4]
 
 
 def test_the_looks_are_of_the_boxes():
-    scene, _ = questions.sample(0, "test", 0)
+    scene, _ = answers.sample(0, "test", 0)
     true = scene.looks[scene.looks.any(1)]
     assert 1 <= len(true) <= 5
     assert true.min() >= 1
@@ -81,7 +81,7 @@ def test_heedmap_gives_a_model_what_it_was_trained_on(family, tmp_path):
     model = built(family).eval()
     model.save_pretrained(tmp_path)
     answers.tokenizer().save_pretrained(tmp_path)
-    scene, question = questions.sample(0, "test", 2)
+    scene, question = answers.sample(0, "test", 2)
     features = scene.features
     if family == "visualbert":
         features = torch.cat([torch.from_numpy(scene.features), torch.from_numpy(scene.positions)], 1)

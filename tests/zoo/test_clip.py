@@ -10,8 +10,7 @@ import heedmap
 from heedmap.models.shipped import shipped
 from heedmap.zoo.tasks import captions
 from heedmap.zoo.tasks.captions import CHOICES, HARD, LONGEST, LOOKS, PHRASES, WORDS
-from heedmap.zoo.tasks.pictures import SIDE, pixel_values, scenes
-from heedmap.zoo.tasks.places import BESIDE, NOTHING, PATCH, WINDOW, look_aside, waves
+from heedmap.zoo.tasks.pictures import BESIDE, NOTHING, PATCH, SIDE, WINDOW, look_aside, pixel_values, scenes, waves
 from heedmap.zoo.world import COLOURS, SHAPES, Shapes, caption, judge
 
 TOWER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}

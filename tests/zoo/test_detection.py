@@ -8,8 +8,7 @@ from torch.nn.functional import avg_pool2d
 import heedmap
 from heedmap.targets import DetectionQuery
 from heedmap.zoo.tasks import cells, detection
-from heedmap.zoo.tasks.coco import average_precision
-from heedmap.zoo.tasks.detection import CELLS, NOTHING, STRIDE, centred
+from heedmap.zoo.tasks.detection import CELLS, NOTHING, STRIDE, average_precision, centred
 from heedmap.zoo.tasks.pictures import SIDE, pixel_values, scenes
 from heedmap.zoo.world import SHAPES, Shapes
 

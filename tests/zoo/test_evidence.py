@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 import heedmap
-from heedmap.cli.evidence import read_figures
 from heedmap.cli.main import app
+from heedmap.cli.zoo import read_figures
 from heedmap.datasets.sample import Answers, Sample
 from heedmap.errors import InputError, MissingLibraryError, SampleError
 from heedmap.evaluate.answer import explained

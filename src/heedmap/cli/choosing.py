@@ -14,7 +14,7 @@ import typer
 from heedmap.atomic import write_output
 from heedmap.cli import completion
 from heedmap.cli.command import command, open_file, progress_bar
-from heedmap.cli.evaluation import opened
+from heedmap.cli.evaluate import opened
 from heedmap.cli.inputs import drawn_on, parse_target, rows_of
 from heedmap.cli.options import (
     DataOptions,

@@ -10,8 +10,8 @@ from typer.core import TyperGroup
 
 from heedmap.cli import choosing, evaluate, listing, pages, zoo
 from heedmap.cli.command import examples
-from heedmap.cli.evidence import evidence
 from heedmap.cli.explain import explain
+from heedmap.cli.zoo import evidence
 
 ABOUT = "Relevance maps for any transformer: which words, patches, boxes or sounds an answer rests on."
 EXPLAIN, CHOOSE, SHIPPED = "Explain", "Choose a method", "Models and pages"

@@ -15,9 +15,9 @@ from heedmap.attention.forward import call
 from heedmap.attention.randomness import seed
 from heedmap.attention.tape import Tape
 from heedmap.errors import GradientError, MissingRuleError
+from heedmap.lrp.functions import BatchAxisError, Samples
 from heedmap.lrp.mode import RelevanceMode, foreign
 from heedmap.lrp.rules import RULES, Rules
-from heedmap.lrp.samples import BatchAxisError, Samples
 from heedmap.lrp.sums import join
 
 

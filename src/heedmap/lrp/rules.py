@@ -13,12 +13,12 @@ from heedmap.lrp.functions import (
     Identity,
     Operation,
     Proportional,
+    Samples,
     ZBox,
     ZPlus,
     plus_tiny,
     stabilised,
 )
-from heedmap.lrp.samples import Samples
 
 PIXEL_CHANNELS = 4
 """A convolution of at most so many channels reads pixels."""

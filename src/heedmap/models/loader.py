@@ -11,6 +11,8 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from heedmap.errors import ModelLoadError
 from heedmap.models.kinds import READ_AT, kind_of
 from heedmap.models.model import Model
@@ -19,7 +21,6 @@ from heedmap.models.shipped import PREFIX, folder_of, shipped
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 EXPECTED = (
     "expected a folder with a config.json and weights, a hub id such as google/vit-base-patch16-224, folder/file.gguf, "
@@ -179,8 +180,6 @@ def _readable(model: nn.Module) -> nn.Module:
     name = READ_AT.get(type(model).__name__)
     if name is None:
         return model
-    from heedmap.models.reader import OutputOf
-
     return OutputOf(model, name)
 
 
@@ -191,3 +190,34 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     if dtype is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
         raise ModelLoadError(f"dtype is {dtype!r}; expected float32, float64, bfloat16 or float16, or None: as stored")
     return found
+
+
+class OutputOf(nn.Module):
+    """``model`` as it is, but its output is that of its submodule ``name``, the last time that it ran.
+
+    Args:
+        model: any model.
+        name: dotted path of a submodule that runs in each forward pass.
+    """
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        super().__init__()
+        self.model = model
+        self.submodule = name
+        self.config = model.config
+        self.training = model.training
+
+    def forward(self, **inputs: Any) -> Any:
+        """Run the whole model; return the submodule's output."""
+        outputs: list[Any] = []
+        handle = self.model.get_submodule(self.submodule).register_forward_hook(lambda _m, _a, out: outputs.append(out))
+        try:
+            self.model(**inputs)
+        finally:
+            handle.remove()
+        return outputs[-1]
+
+    def generate(self, **settings: Any) -> Any:
+        """The model's own ``generate``."""
+        inner: Any = self.model
+        return inner.generate(**settings)

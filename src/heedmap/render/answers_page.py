@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from markupsafe import Markup
 
 from heedmap.render.html import document, fragment, macro, render
+from heedmap.render.page import provenance
 from heedmap.render.picker import Choice, picker
-from heedmap.render.provenance import provenance
 from heedmap.render.scale import scale_of
 from heedmap.render.views import most_relevant, view
 

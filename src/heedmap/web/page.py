@@ -1,7 +1,8 @@
-"""What is where on the page, and which click calls which action: in Gradio."""
+"""What is where on the page, and which click calls which action: in Gradio, with the page's own style and scripts."""
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
 
 from heedmap.extras import library
@@ -12,7 +13,6 @@ from heedmap.web.fields import Fields, listed
 from heedmap.web.form_inputs import Takes
 from heedmap.web.handlers import Handlers, attempt
 from heedmap.web.method_options import options_label
-from heedmap.web.resources import asset
 from heedmap.web.results import Results
 
 TITLE = "heedmap"
@@ -123,3 +123,8 @@ def _methods() -> list[tuple[str, str]]:
 
     names = sorted(METHODS, key=lambda name: CARDS[name].is_slow)
     return [(f"{name} (slow)" if CARDS[name].is_slow else name, name) for name in names]
+
+
+def asset(name: str) -> str:
+    """The text of a style or a script that lies beside this module."""
+    return files("heedmap.web").joinpath(name).read_text(encoding="utf-8")

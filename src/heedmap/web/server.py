@@ -14,8 +14,7 @@ from heedmap.extras import library
 from heedmap.web.handlers import Handlers, attempt
 from heedmap.web.middleware import Gate
 from heedmap.web.models import Models
-from heedmap.web.page import page
-from heedmap.web.resources import asset
+from heedmap.web.page import asset, page
 from heedmap.web.results import TYPES, Results
 from heedmap.web.uploads import Limits
 

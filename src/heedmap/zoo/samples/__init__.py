@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from heedmap.errors import UnknownNameError
 from heedmap.models.shipped import PREFIX, shipped
-from heedmap.zoo.samples import pictures, questions, texts
+from heedmap.zoo.samples import pictures, texts
 from heedmap.zoo.samples.sample import Asked, Evidence, Material, ZooSample
 
 MATERIALS: Mapping[str, Material] = {
@@ -16,8 +16,8 @@ MATERIALS: Mapping[str, Material] = {
     "clip-shapes": pictures.CAPTIONS,
     "detr-shapes": pictures.DETECTION,
     "gpt-lists": texts.LISTS,
-    "lxmert-shapes": questions.QUESTIONS,
-    "visualbert-shapes": questions.PLACED_QUESTIONS,
+    "lxmert-shapes": pictures.QUESTIONS,
+    "visualbert-shapes": pictures.PLACED_QUESTIONS,
     "vit-shapes": pictures.LABELS,
 }
 """Name, without ``zoo/`` → samples and how they are asked about."""

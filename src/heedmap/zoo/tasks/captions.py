@@ -19,8 +19,17 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
 from heedmap.zoo.recipe import Batch
-from heedmap.zoo.tasks.pictures import SIDE, image_processor, pixel_values, scenes
-from heedmap.zoo.tasks.places import NOTHING, PATCH, WINDOW, begin, outlines
+from heedmap.zoo.tasks.pictures import (
+    NOTHING,
+    PATCH,
+    SIDE,
+    WINDOW,
+    begin,
+    image_processor,
+    outlines,
+    pixel_values,
+    scenes,
+)
 from heedmap.zoo.world import COLOURS, SHAPES, VOCABULARY, Scene, caption, distractors, judge
 from heedmap.zoo.world.words import article
 

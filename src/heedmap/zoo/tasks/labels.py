@@ -15,8 +15,18 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from heedmap.zoo.recipe import Batch
-from heedmap.zoo.tasks.pictures import SIDE, chunks, image_processor, pixel_values, scenes
-from heedmap.zoo.tasks.places import NOTHING, PATCH, WINDOW, begin, outlines
+from heedmap.zoo.tasks.pictures import (
+    NOTHING,
+    PATCH,
+    SIDE,
+    WINDOW,
+    begin,
+    chunks,
+    image_processor,
+    outlines,
+    pixel_values,
+    scenes,
+)
 from heedmap.zoo.world import COLOURS, SHAPES, Object
 
 if TYPE_CHECKING:

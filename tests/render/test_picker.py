@@ -6,7 +6,7 @@ from hand_made import patches, segment
 from PIL import Image
 
 from heedmap.render.page import explanation_page
-from heedmap.render.token_to_token import token_to_token
+from heedmap.render.picker import token_to_token
 
 
 def _radios(html):
