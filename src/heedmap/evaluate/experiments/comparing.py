@@ -11,7 +11,7 @@ import numpy as np
 
 from heedmap.errors import HeedmapError, InputError
 from heedmap.evaluate.answer import explained
-from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.harness.protocol import Contender, contender
 from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco, spearman
 from heedmap.evaluate.trial import Trial
 
@@ -87,7 +87,7 @@ class Comparison:
 
 
 def compare(
-    subject: Model, given: Mapping[str, Any], contenders: Sequence[Contender], *, target: Any = None, seed: int = 0
+    subject: Model, given: Mapping[str, Any], methods: Sequence[str | Contender], *, target: Any = None, seed: int = 0
 ) -> Comparison:
     """Explain one answer by several methods, and ask the model about each map.
 
@@ -97,7 +97,7 @@ def compare(
     Args:
         subject: the model, a ``heedmap.Model``.
         given: one input, as ``subject.explain`` takes it: ``text``, ``image``, ``boxes``, ``audio``.
-        contenders: the methods; the first is the one that the others are compared with.
+        methods: names, ``METHOD:KEY=VALUE,…`` with options, or contenders; the others are compared with the first.
         target: as for :func:`heedmap.explain`.
         seed: of everything that is drawn.
 
@@ -108,8 +108,7 @@ def compare(
     Examples:
         >>> import heedmap
         >>> subject = heedmap.load("zoo/gpt-lists")
-        >>> methods = [heedmap.Contender(name, name) for name in ("generic", "random")]
-        >>> compared = heedmap.compare(subject, {"text": "dog red ; cat blue ? cat"}, methods)
+        >>> compared = heedmap.compare(subject, {"text": "dog red ; cat blue ? cat"}, ["generic", "random"])
         >>> for name, figures in compared.figures.items():
         ...     print(f"{name}: deletion {figures['text']['deletion']:.2f}, insertion {figures['text']['insertion']:.2f}")
         generic: deletion 0.05, insertion 0.61
@@ -120,7 +119,7 @@ def compare(
     trial = Trial.of(subject, inputs, ["input"], seed, target)
     found: dict[str, Explanation] = {}
     seconds, refused = {}, {}
-    for one in contenders:
+    for one in (contender(method) if isinstance(method, str) else method for method in methods):
         began = perf_counter()
         try:
             made = explained(subject, inputs, target, one, seed)

@@ -165,7 +165,7 @@ def recommendation(
     In each test but that of random weights each sample ranks the methods; a sample's rank of a method is the mean over its
     tests. The samples are drawn again, all methods alike, for the intervals of the mean rank and of its difference to the
     best. Methods whose correlation on random weights is over :data:`UNCHANGED` are out, whatever their rank; they are ranked
-    with the others for the record.
+    with the others for the record. Of equals the one that is given first stands first: times differ between runs.
 
     Args:
         model: its name.
@@ -183,7 +183,7 @@ def recommendation(
     drawn = ranks[:, draws(samples, seed)].mean(-1)
     means = ranks.mean(-1)
     out = {name for name in names if name != CHANCE and _unchanged(figures[name])}
-    order = sorted(range(len(names)), key=lambda n: (names[n] in out, means[n], costs[names[n]], names[n]))
+    order = sorted(range(len(names)), key=lambda n: (names[n] in out, means[n], n))
     best = next((n for n in order if names[n] not in out and names[n] != CHANCE), None)
     rows = []
     for n in order:
