@@ -39,6 +39,12 @@ from heedmap.outputs import Context
 from heedmap.result import Named, assembled, described, named_segments, origin, stream_names
 from heedmap.targets import Chosen, Target, as_target
 
+NO_ATTENTION = "the target depends on no attention; choose one that is computed from the model's output"
+NO_GRADIENT = (
+    "no gradient flows from the target to the attention: weights are quantised without gradients, or the model or the target "
+    "runs under torch.no_grad, detaches, or rounds (argmax); explain a floating-point model"
+)
+
 
 @runtime_checkable
 class Wrapped(Protocol):
@@ -281,24 +287,15 @@ class _Engine:
         with tape:
             chosen = target.choose(recording.output, self.context)
         values = chosen.values
-        if tuple(values.shape) != (self.batch,):
-            raise TargetError(
-                f"the target has shape {tuple(values.shape)}; expected one value per sample, ({self.batch},)"
-            )
-        if not bool(torch.isfinite(values.detach()).all()):
-            cause = not_finite(tape.attentions) or "look for NaN or infinity in model or input"
-            raise GradientError(f"the target is not finite: {values.tolist()}; {cause}")
+        self._check(values, tape.attentions)
         sources = tape.tag(values).sources
         check_followed(tape, sources, "the target")
         tower.check_read(tape, graph, sources)
         states = graph.readouts(sources)
         if not states:
-            raise TargetError("the target depends on no attention; choose one that is computed from the model's output")
+            raise TargetError(NO_ATTENTION)
         if not values.requires_grad:
-            raise GradientError(
-                "no gradient flows from the target to the attention: weights are quantised without gradients, or the model "
-                "or the target runs under torch.no_grad, detaches, or rounds (argmax); explain a floating-point model"
-            )
+            raise GradientError(NO_GRADIENT)
         rows = rows_read(recording, states, graph.read_beside(sources), values)
         gradients = _gradients(tape.attentions, values, keep)
         readouts = _readouts(rows, tape.attentions[0].dtype)
@@ -318,6 +315,16 @@ class _Engine:
         )
         return run, chosen
 
+    def _check(self, values: Tensor, attentions: Sequence[Attention]) -> None:
+        """TargetError where the target is no value a sample, GradientError where one is not finite."""
+        if tuple(values.shape) != (self.batch,):
+            raise TargetError(
+                f"the target has shape {tuple(values.shape)}; expected one value per sample, ({self.batch},)"
+            )
+        if not bool(torch.isfinite(values.detach()).all()):
+            cause = not_finite(attentions) or "look for NaN or infinity in model or input"
+            raise GradientError(f"the target is not finite: {values.tolist()}; {cause}")
+
 
 def _gradients(attentions: Sequence[Attention], values: Tensor, keep: bool) -> dict[int, Tensor]:
     """∂y/∂o of each attention, (batch, heads, queries, features); one backward pass, to the attention outputs only."""
@@ -325,7 +332,7 @@ def _gradients(attentions: Sequence[Attention], values: Tensor, keep: bool) -> d
     raw = torch.autograd.grad(values.sum(), outs, retain_graph=keep, allow_unused=True)
     found = {a.index: a.layout.apply(g) for a, g in zip(attentions, raw, strict=True) if g is not None}
     if not found:
-        raise TargetError("the target depends on no attention; choose one that is computed from the model's output")
+        raise TargetError(NO_ATTENTION)
     if not bool(torch.stack([torch.isfinite(g).all() for g in found.values()]).all()):
         raise GradientError(
             "the gradient of the target is not finite (NaN or infinity); "
