@@ -37,7 +37,7 @@ from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET, Readout, TargetView
 from heedmap.outputs import Context
 from heedmap.result import Named, assembled, described, named_segments, origin, stream_names
-from heedmap.targets import Chosen, Target, as_target
+from heedmap.targets import AnyTarget, Chosen, Target, as_target
 
 NO_ATTENTION = "the target depends on no attention; choose one that is computed from the model's output"
 NO_GRADIENT = (
@@ -69,12 +69,9 @@ class Wrapped(Protocol):
         """``explanation`` with labels."""
 
 
-AnyTarget = Any
-
-
 @overload
 def explain(
-    model: nn.Module | Wrapped, inputs: Any, *, target: list[AnyTarget], method: str | Method = ..., **options: Any
+    model: nn.Module | Wrapped, inputs: Any, *, target: list[Any], method: str | Method = ..., **options: Any
 ) -> list[Explanation]: ...
 @overload
 def explain(
@@ -84,7 +81,7 @@ def explain(
     model: nn.Module | Wrapped,
     inputs: Any,
     *,
-    target: AnyTarget = None,
+    target: AnyTarget | list[Any] = None,
     method: str | Method = "generic",
     full: bool = False,
     probe: bool = True,

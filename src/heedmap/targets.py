@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -79,6 +79,20 @@ class Target(ABC):
     @abstractmethod
     def choose(self, output: Any, context: Context) -> Chosen:
         """The scalars to explain, (batch,), and what they are."""
+
+
+AnyTarget: TypeAlias = (
+    Target
+    | int
+    | str
+    | tuple[int | str | None, ...]
+    | Tensor
+    | np.ndarray
+    | np.generic
+    | Callable[[Any], Tensor]
+    | None
+)
+"""What ``target=`` takes; :func:`as_target` makes a :class:`Target` of it."""
 
 
 @dataclass(frozen=True)

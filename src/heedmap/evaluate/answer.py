@@ -15,7 +15,7 @@ from heedmap.engine import explain
 from heedmap.errors import InputError
 from heedmap.evaluate.perturb.masking import repeated
 from heedmap.methods.cards import CHANCE
-from heedmap.targets import Function, Similarity, Target, as_target, class_logits
+from heedmap.targets import AnyTarget, Function, Similarity, Target, as_target, class_logits
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -70,7 +70,7 @@ class Answer:
         return probabilities(self.subject, own)[rows, places % classes]
 
 
-def held(subject: Model, inputs: Mapping[str, Any], target: Any = None) -> Answer:
+def held(subject: Model, inputs: Mapping[str, Any], target: AnyTarget = None) -> Answer:
     """What ``subject`` says of ``inputs``, by ``target`` (as for :func:`heedmap.explain`; None: its own default).
 
     Raises:
@@ -90,7 +90,7 @@ def held(subject: Model, inputs: Mapping[str, Any], target: Any = None) -> Answe
 def explained(
     subject: Model,
     inputs: Mapping[str, Any],
-    target: Any,
+    target: AnyTarget | list[Target],
     contender: Contender,
     seed: int,
     keys: Sequence[str] | None = None,

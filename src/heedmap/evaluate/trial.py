@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from heedmap.explanation import Explanation
     from heedmap.explanation_data import Segment
     from heedmap.models.model import Model
+    from heedmap.targets import AnyTarget
 
     Maps = dict[str, Float[np.ndarray, "batch tokens"]]
 
@@ -60,7 +61,9 @@ class Trial:
     seed: int
 
     @classmethod
-    def of(cls, subject: Model, inputs: Mapping[str, Any], keys: Sequence[str], seed: int, target: Any = None) -> Trial:
+    def of(
+        cls, subject: Model, inputs: Mapping[str, Any], keys: Sequence[str], seed: int, target: AnyTarget = None
+    ) -> Trial:
         """The trial of some inputs, as ``subject.inputs`` makes them; ``target`` as for :func:`heedmap.explain`.
 
         Raises:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from heedmap.explanation import Explanation
+    from heedmap.methods import Method
     from heedmap.models.model import Model
 
 INFERRED = "inferred"
@@ -73,7 +74,7 @@ class Answers:
         return answers_fragment(self)
 
 
-def alignment(subject: Model, *, method: Any = "generic", **given: Any) -> Answers:
+def alignment(subject: Model, *, method: str | Method = "generic", **given: Any) -> Answers:
     """What each token that an encoder-decoder says rests on: a row of relevance a token, from one forward pass.
 
     Args:
@@ -117,7 +118,7 @@ def detections(
     threshold: float = 0.5,
     most: int = 20,
     no_object: int | str | None = INFERRED,
-    method: Any = "generic",
+    method: str | Method = "generic",
     **given: Any,
 ) -> Answers:
     """What each object that a detector finds rests on, with its box, from one forward pass more.

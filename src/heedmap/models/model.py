@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
     from heedmap.explanation import Explanation
     from heedmap.flow import Flow
+    from heedmap.methods import Method
     from heedmap.models.predictions import Predictions
     from heedmap.outputs import Context
     from heedmap.picture import Geometry
+    from heedmap.targets import AnyTarget
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,7 +66,7 @@ class Model:
     parameters: tuple[str, ...]
     renamed: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[int, str] | None = None
-    default_target: Any = None
+    default_target: AnyTarget | list[Any] = None
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, {type(self.model).__name__}, takes {self.kind_row.about})"
@@ -132,8 +134,8 @@ class Model:
         boxes: Any = None,
         audio: Any = None,
         *,
-        target: Any = None,
-        method: Any = "generic",
+        target: AnyTarget = None,
+        method: str | Method = "generic",
         decoder_input_ids: Any = None,
         **options: Any,
     ) -> Any:
@@ -203,7 +205,7 @@ class Model:
         return predict(self, inputs)
 
     def inspect(
-        self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, *, target: Any = None
+        self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, *, target: AnyTarget = None
     ) -> Flow:
         """The attentions found, their streams, and the rows that the target reads; arguments as for :meth:`explain`."""
         from heedmap.engine import inspect
@@ -240,7 +242,7 @@ class Model:
         return explanation.with_labels(labels, joints)
 
     def compare(
-        self, first: str, second: str, *, method: Any = "generic", pool: str = "mean", **options: Any
+        self, first: str, second: str, *, method: str | Method = "generic", pool: str = "mean", **options: Any
     ) -> tuple[Explanation, Explanation]:
         """Which words of each text make the two alike, by a sentence encoder.
 

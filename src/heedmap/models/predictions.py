@@ -23,6 +23,7 @@ from heedmap.outputs import INFERRED, MOST, Context, class_logits, get, object_p
 from heedmap.printable import percent, visible
 from heedmap.targets import (
     AnswerSpan,
+    AnyTarget,
     ClassLogit,
     DetectionQuery,
     FeatureNorm,
@@ -73,7 +74,7 @@ class Prediction:
     """
 
     label: str
-    target: Any = None
+    target: AnyTarget = None
     probability: float | None = None
     box: Box | None = None
     said: Int[Tensor, "1 tokens"] | None = None

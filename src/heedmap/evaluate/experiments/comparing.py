@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
+    from heedmap.targets import AnyTarget
 
 STEPS = 10
 FIGURES = {
@@ -87,7 +88,12 @@ class Comparison:
 
 
 def compare(
-    subject: Model, given: Mapping[str, Any], methods: Sequence[str | Contender], *, target: Any = None, seed: int = 0
+    subject: Model,
+    given: Mapping[str, Any],
+    methods: Sequence[str | Contender],
+    *,
+    target: AnyTarget = None,
+    seed: int = 0,
 ) -> Comparison:
     """Explain one answer by several methods, and ask the model about each map.
 

@@ -21,6 +21,7 @@ from heedmap.methods.cards import CARDS, CHANCE
 if TYPE_CHECKING:
     from heedmap.evaluate.trial import Maps
     from heedmap.models.model import Model
+    from heedmap.targets import AnyTarget
 
 Progress = Callable[[float], None]
 """Called with the share of the work that is done, 0 to 1."""
@@ -57,7 +58,7 @@ def recommend(
     *,
     methods: Sequence[str | Contender] | None = None,
     budget: str = "quick",
-    target: Any = None,
+    target: AnyTarget = None,
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> Recommendation:
@@ -133,7 +134,7 @@ def _contenders(methods: Sequence[str | Contender] | None, budget: Budget) -> li
     return found
 
 
-def _trial(subject: Model, given: Mapping[str, Any], number: int, target: Any, seed: int) -> Trial:
+def _trial(subject: Model, given: Mapping[str, Any], number: int, target: AnyTarget, seed: int) -> Trial:
     inputs = subject.inputs(**given)
     samples = max(len(one) if isinstance(one, list) else 1 for one in given.values())
     return Trial.of(subject, inputs, [f"{number}.{row}" for row in range(samples)], seed, target)
