@@ -103,6 +103,10 @@ class Context:
         known = ", ".join(list(self.labels.values())[:20]) or "none: give a class index instead"
         raise UnknownNameError(f"no class is called {label!r}; known labels: {known}")
 
+    def probabilities(self, scores: Float[Tensor, "... classes"]) -> Float[Tensor, "... classes"]:
+        """Of each class: softmax where one is right, the sigmoid of each where it is right or wrong by itself."""
+        return scores.softmax(-1) if self.exclusive else scores.sigmoid()
+
     def setting(self, name: str) -> Any:
         """A setting of the model's configuration, or None."""
         return getattr(self.config, name, None)

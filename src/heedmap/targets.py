@@ -333,7 +333,7 @@ class TokenLabel(Target):
         places = per_sample(self.token, batch, "token")
         real = real_places(context, batch, tokens)
         scores = logits.detach().float().cpu()
-        probabilities = scores.softmax(-1) if context.exclusive else scores.sigmoid()
+        probabilities = context.probabilities(scores)
         sound = spells_sound(logits, context)
         called = partial(letter, context) if sound else context.short
         told = ~background(context, classes, frames=sound)
@@ -368,7 +368,7 @@ class TokenLabel(Target):
 def labelled(logits: Float[Tensor, "batch tokens labels"], context: Context) -> list[list[tuple[int, int, float]]]:
     """For each sample its real tokens whose top label is not "O": number, label, probability."""
     scores = logits.detach().float().cpu()
-    best = (scores.softmax(-1) if context.exclusive else scores.sigmoid()).max(-1)
+    best = context.probabilities(scores).max(-1)
     told = ~background(context, logits.shape[-1], frames=spells_sound(logits, context))
     there = real_places(context, *logits.shape[:2]) & told[best.indices]
     return [

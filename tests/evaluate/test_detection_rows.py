@@ -20,6 +20,8 @@ from heedmap.evaluate.experiments.detection import Detection, _box_overlap, _obj
 from heedmap.evaluate.harness.protocol import Contender
 from heedmap.evaluate.harness.run import Plan, run
 from heedmap.evaluate.metrics.coco import encoded
+from heedmap.models.kinds import KINDS
+from heedmap.models.model import Model
 from heedmap.models.processors import Processors
 from heedmap.zoo.dataset import shown
 from heedmap.zoo.world import make_scene
@@ -191,8 +193,9 @@ def _output(logits):
 
 
 def _named(count, labels=None):
-    config = SimpleNamespace(id2label={number: f"thing {number}" for number in range(count)})
-    return SimpleNamespace(name="some model", labels=labels, config=config)
+    module = torch.nn.Identity()
+    module.config = SimpleNamespace(id2label={number: f"thing {number}" for number in range(count)})
+    return Model("some model", module, KINDS[1], Processors(), ("pixel_values",), labels=labels)
 
 
 def test_no_object_is_the_last_logit_where_there_is_one_more_than_names():

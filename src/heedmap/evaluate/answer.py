@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
 
-MULTI = "multi_label_classification"
-"""``problem_type`` of a model that says yes or no to each label."""
 LEAST = 1e-6
 """A score nearer to 0 is no measure of others."""
 SIDE = 64
@@ -67,7 +65,7 @@ class Answer:
         classes, places = logits.shape[-1], self.places[owners]
         rows = torch.arange(len(logits), device=logits.device)
         own = logits.reshape(len(logits), -1, classes)[rows, places // classes].float()
-        return probabilities(self.subject, own)[rows, places % classes]
+        return self.subject.context({}).probabilities(own)[rows, places % classes]
 
 
 def held(subject: Model, inputs: Mapping[str, Any], target: AnyTarget = None) -> Answer:
@@ -141,22 +139,9 @@ def logits_of(subject: Model, inputs: Mapping[str, Any]) -> Float[Tensor, "rows 
     return class_logits(output_of(subject.model, inputs), 2).float()
 
 
-def probabilities(subject: Model, logits: Float[Tensor, "rows classes"]) -> Float[Tensor, "rows classes"]:
-    """Of each class; where the model says yes or no to each label, of a yes."""
-    if getattr(subject.config, "problem_type", None) == MULTI:
-        return logits.sigmoid()
-    return logits.softmax(-1)
-
-
-def class_names(subject: Model) -> dict[int, str]:
-    """Class index → name; empty where the model has none."""
-    own = subject.labels if subject.labels is not None else getattr(subject.config, "id2label", None)
-    return {int(index): str(name) for index, name in (own or {}).items()}
-
-
 def all_class_names(subject: Model, classes: int) -> dict[int, str]:
     """Class index → name, of every class: its number where the model has no name for it."""
-    names = class_names(subject)
+    names = subject.class_names
     return {index: names.get(index, str(index)) for index in range(classes)}
 
 

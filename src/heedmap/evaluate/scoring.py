@@ -10,7 +10,7 @@ import torch
 from heedmap.datasets.sample import Answers, Match
 from heedmap.datasets.vqa import normalised
 from heedmap.errors import SampleError
-from heedmap.evaluate.answer import MULTI, all_class_names, logits_of, probabilities
+from heedmap.evaluate.answer import all_class_names, logits_of
 from heedmap.evaluate.metrics.words import plain, spellings
 from heedmap.evaluate.perturb.masking import repeated
 from heedmap.targets import ClassLogit, Similarity, Target
@@ -53,7 +53,7 @@ class AnswerScorer:
 
     def __init__(self, subject: Model, inputs: Mapping[str, Any], samples: Sequence[Sample], truth: bool) -> None:
         self._subject = subject
-        self._many = getattr(subject.config, "problem_type", None) == MULTI
+        self._many = not subject.context({}).exclusive
         logits = logits_of(subject, inputs)
         scores = [_scores(one, subject, logits.shape[-1]) for one in samples]
         self._scores = torch.stack(scores).to(logits.device)
@@ -67,7 +67,7 @@ class AnswerScorer:
         """See :class:`Scorer`."""
         logits = logits_of(self._subject, inputs)
         picked = self._picked[owners, None]
-        probability = probabilities(self._subject, logits).gather(1, picked)[:, 0]
+        probability = self._subject.context({}).probabilities(logits).gather(1, picked)[:, 0]
         if self._many:
             return (probability > 0.5).float(), probability
         return self._scores[owners].gather(1, logits.argmax(-1, keepdim=True))[:, 0], probability

@@ -199,10 +199,9 @@ class _Answers:
 
     def _classes(self) -> tuple[str, list[Prediction]]:
         scores = class_logits(self.output, 2)[0].detach().float()
-        exclusive = self.context.exclusive
-        best = (scores.softmax(-1) if exclusive else scores.sigmoid()).topk(min(MOST, len(scores)))
+        best = self.context.probabilities(scores).topk(min(MOST, len(scores)))
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        about = "Its most probable answers" if exclusive else "Its most probable labels, each by itself"
+        about = "Its most probable answers" if self.context.exclusive else "Its most probable labels, each by itself"
         return about, [Prediction(self.context.short(i), ClassLogit(i), p) for i, p in pairs]
 
     def _pairs(self, target: Similarity) -> tuple[str, list[Prediction]]:

@@ -13,7 +13,7 @@ import torch
 from heedmap.attention.forward import output_of
 from heedmap.datasets.sample import Found, Objects
 from heedmap.errors import InputError, OptionError, SampleError, TargetError
-from heedmap.evaluate.answer import class_names, maps_of, tried
+from heedmap.evaluate.answer import maps_of, tried
 from heedmap.evaluate.harness.protocol import Contender, Findings
 from heedmap.evaluate.metrics.coco import encoded, found_measures
 from heedmap.evaluate.metrics.evidence import checked, cut, overlap, pointing, share, upsampled
@@ -21,7 +21,7 @@ from heedmap.evaluate.metrics.statistics import Row
 from heedmap.evaluate.metrics.words import listed, plain
 from heedmap.evaluate.perturb.masking import repeated
 from heedmap.models.image import rgb
-from heedmap.outputs import Context, get, no_object, object_probabilities
+from heedmap.outputs import get, no_object, object_probabilities
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -162,13 +162,13 @@ def _probabilities(subject: Model, output: Any) -> tuple[Float[torch.Tensor, "ba
             f"{subject.name} gives no boxes; detection needs a detector with object queries: logits (batch, queries, "
             "classes) and pred_boxes. A classifier is measured by segmentation"
         )
-    names = class_names(subject)
+    context = subject.context({})
     try:
-        none = no_object(logits, Context.of({}, subject.config, names), subject.name)
+        none = no_object(logits, context, subject.name)
     except TargetError as error:
         raise InputError(str(error)) from error
     found = object_probabilities(logits, none)
-    return (found if none is None else found[..., :none]), names
+    return (found if none is None else found[..., :none]), dict(context.labels)
 
 
 def _labels(subject: Model, names: Mapping[int, str], pictures: Sequence[_Picture]) -> dict[int, str]:

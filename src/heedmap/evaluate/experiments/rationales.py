@@ -15,7 +15,7 @@ import numpy as np
 
 from heedmap.datasets.sample import Rationale
 from heedmap.errors import InputError, OptionError, SampleError
-from heedmap.evaluate.answer import class_names, explained, logits_of, probabilities
+from heedmap.evaluate.answer import explained, logits_of
 from heedmap.evaluate.harness.protocol import Contender, Findings, by_method
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
 from heedmap.evaluate.metrics.words import (
@@ -173,7 +173,7 @@ class Rationales:
         evidence = reasons(truth.words, truth.spans)
         if not evidence.any():
             raise SampleError("none of its words is a reason; expected at least one")
-        names = {name.casefold(): index for index, name in class_names(subject).items()}
+        names = {name.casefold(): index for index, name in subject.class_names.items()}
         label = self.classes.get(truth.label, names.get(truth.label.casefold()))
         if label is None and self.truth:
             raise SampleError(
@@ -256,7 +256,13 @@ class _Reader:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         for start in range(0, len(new), AT_ONCE):
             some = new[start : start + AT_ONCE]
-            found = probabilities(self._subject, logits_of(self._subject, self.inputs(some)[0])).double().cpu().numpy()
+            found = (
+                self._subject.context({})
+                .probabilities(logits_of(self._subject, self.inputs(some)[0]))
+                .double()
+                .cpu()
+                .numpy()
+            )
             self._known |= dict(zip(some, found, strict=True))
         return np.stack([self._known[text] for text in texts])
 
