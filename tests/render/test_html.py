@@ -9,7 +9,7 @@ from jinja2 import UndefinedError
 from markupsafe import Markup
 from PIL import Image
 
-from heedmap.render.html import document, environment, image_html
+from heedmap.render.html import document, environment, macro
 
 
 def _filled(source: str, **values) -> str:
@@ -51,6 +51,6 @@ def test_a_page_escapes_its_title_and_is_text():
 
 
 def test_a_picture_is_whole_and_what_is_said_of_it_is_text():
-    html = image_html(Image.new("RGB", (3, 2), (1, 2, 3)), 'a "b" <c>')
+    html = macro("macros.picture", Image.new("RGB", (3, 2), (1, 2, 3)), 'a "b" <c>')
     (coded,) = re.findall('<img alt="a &#34;b&#34; &lt;c&gt;" src="data:image/png;base64,([^"]+)">', html)
     assert Image.open(io.BytesIO(base64.b64decode(coded))).getpixel((0, 0)) == (1, 2, 3)

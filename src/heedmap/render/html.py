@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from heedmap.printable import number, percent, visible
 from heedmap.render.scale import STEPS, step_class, tint
@@ -68,16 +68,6 @@ def fragment(body: Markup, image: Image.Image | None = None) -> Markup:
     """``body`` as one element with the style and, where there is one, the picture that lies under its maps."""
     seen = None if image is None else (background_url(image), image.size)
     return render("fragment.html", body=body, seen=seen, style=style())
-
-
-def html_text(text: str) -> str:
-    """``text`` for any place in HTML: unprintable characters made visible, and escaped, quotes too."""
-    return str(escape(visible(text)))
-
-
-def image_html(picture: Image.Image, words_instead: str) -> str:
-    """``picture`` inside the page, with words for those who cannot see it."""
-    return str(macro("macros.picture", picture, words_instead))
 
 
 @cache

@@ -69,7 +69,7 @@ def comparison_page(*explanations: ExplanationData, image: Image.Image | None = 
 def comparison_bodies(
     *explanations: ExplanationData, image: Image.Image | None = None, level: int = 2
 ) -> tuple[str, list[Markup]]:
-    """What :func:`comparison_page` shows: the words about the scale, and each explanation, to be ``wrapped``."""
+    """What :func:`comparison_page` shows: the words about the scale, and each explanation, to be put into a ``fragment``."""
     same = one_unit(explanations)
     shown, scales = compared(explanations)
     ranges = [{} if same else _ranges(explanation) for explanation in explanations]
@@ -108,11 +108,6 @@ def explanation_fragment(
         '<div class="heedmap">'
     """
     return str(_fragment(explanation, index, image, level, clickable=clickable))
-
-
-def wrapped(body: str, image: Image.Image | None) -> str:
-    """``body``, which is HTML, with the style and, where there is one, the picture that lies under its maps."""
-    return str(fragment(Markup(body), image))
 
 
 def prediction_words(explanation: ExplanationData, index: int) -> str:

@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from heedmap.extras import library
-from heedmap.render.html import html_text
+from heedmap.render.html import macro
 from heedmap.web import parts
 from heedmap.web.actions import Actions
 from heedmap.web.fields import Fields, listed
@@ -55,8 +55,7 @@ class _Page:
     def build(self) -> None:
         """Place the parts, then say what happens to each."""
         gr, models = self.gr, self.handlers.models.names
-        head = f"<h1>heedmap</h1><p>What does an answer rest on? {html_text(str(self.handlers.limits))}</p>"
-        gr.HTML(head, js_on_load=asset("keys.js"))
+        gr.HTML(macro("web.head", str(self.handlers.limits)), js_on_load=asset("keys.js"))
         takes, _ = attempt(lambda: self.handlers.takes(models[0]))
         with gr.Row():
             with gr.Column(scale=2, min_width=320):

@@ -1,4 +1,4 @@
-"""What the page shows between its fields, as HTML; all that people wrote is escaped."""
+"""What the page shows between its fields, as HTML from templates, which escape all that people wrote."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 
 from heedmap.models.predictions import Prediction
 from heedmap.printable import number, visible
 from heedmap.render.clickable import button
-from heedmap.render.html import html_text, image_html
-from heedmap.render.page import wrapped
+from heedmap.render.html import fragment, macro
 from heedmap.render.panels import drawable
 from heedmap.render.sample import sample
 from heedmap.render.scale import Scale, colour, token_scale
@@ -25,43 +25,29 @@ if TYPE_CHECKING:
     from heedmap.picture import Box, Picture
 
 
-def hint(model: str, samples: bool) -> str:
-    """What to do next, before anything was explained."""
-    pick = "Pick a sample or give something of your own" if samples else "Give something of your own"
-    return f"<p>{html_text(model)}: {pick}, ask the model, then choose an answer; its map comes here.</p>"
-
-
-def error(message: str) -> str:
-    """A message that screen readers tell at once; ``""`` where there is none."""
-    return f'<div class="heedmap-error" role="alert" dir="auto">{html_text(message)}</div>' if message else ""
-
-
-def answer(picture: Picture | None, choices: Sequence[Prediction]) -> str:
-    """The answers where they are, to be pressed: objects on the picture, tokens in what was said; ``""`` of others."""
-    if picture is not None and any(choice.box is not None for choice in choices):
-        return wrapped(pressable(picture, choices), None)
-    if any(choice.token for choice in choices):
-        return wrapped(_said(choices), None)
-    return ""
-
-
-def _said(choices: Sequence[Prediction]) -> str:
-    said = [(n, choice) for n, choice in enumerate(choices) if choice.token]
-    tokens = "".join(_token(n, choice, first=k == 0) for k, (n, choice) in enumerate(said))
-    return f'<div class="said" dir="auto" role="group" aria-label="what the model says">{tokens}</div>'
-
-
-def _token(number: int, choice: Prediction, first: bool) -> str:
-    name, place = html_text(str(choice)), 0 if first else -1
-    shown = html_text(visible(choice.token))
-    return f'<span role="button" tabindex="{place}" data-choice="{number}" title="{name}" aria-label="{name}">{shown}</span>'
-
-
 LEAST, MOST = 384, 1200
 """Pixels of the longer side of a picture on the page."""
 LINE, HALO = (64, 224, 255), (0, 0, 0)
 """Colours that no map and no usual picture has; the line lies on the wider halo."""
 LETTERS = 14
+
+
+def hint(model: str, samples: bool) -> str:
+    """What to do next, before anything was explained."""
+    return macro("web.hint", model, samples)
+
+
+def error(message: str) -> str:
+    """A message that screen readers tell at once; ``""`` where there is none."""
+    return macro("web.error", message).strip()
+
+
+def answer(picture: Picture | None, choices: Sequence[Prediction]) -> str:
+    """The answers where they are, to be pressed: objects on the picture, tokens in what was said; ``""`` of others."""
+    if picture is not None and any(choice.box is not None for choice in choices):
+        return fragment(pressable(picture, choices))
+    said = [(n, visible(choice.token), str(choice)) for n, choice in enumerate(choices) if choice.token]
+    return fragment(macro("web.said", said)) if said else ""
 
 
 def with_frames(picture: Picture, choices: Iterable[Prediction]) -> Picture:
@@ -89,20 +75,19 @@ def outlined(picture: Picture) -> Picture:
     return replace(large, image=image, frames={})
 
 
-def pressable(picture: Picture, choices: Sequence[Prediction]) -> str:
-    """HTML: ``picture`` with the boxes of answers on it; each is a button whose ``data-choice`` is the answer's number."""
+def pressable(picture: Picture, choices: Sequence[Prediction]) -> Markup:
+    """``picture`` with the boxes of answers on it; each is a button whose ``data-choice`` is the answer's number."""
     framed = with_frames(picture, choices)
     placed = [(n, choice, framed.frames[choice.label]) for n, choice in enumerate(choices) if choice.box is not None]
-    buttons = [
-        (box, f'role="button" tabindex="{0 if k == 0 else -1}" data-choice="{n}"', str(choice), "")
-        for k, (n, choice, box) in enumerate(placed)
+    things = [
+        (box, macro("web.pressed", n, k == 0).strip(), str(choice), "") for k, (n, choice, box) in enumerate(placed)
     ]
     words = "found: " + ", ".join(choice.label for _, choice, _ in placed)
-    return _stack(outlined(framed), words, buttons, "objects that were found")
+    return _stack(outlined(framed), words, things, "objects that were found")
 
 
-def relevant_boxes(picture: Picture, segment: Segment, clickable: bool, given: Scale | None = None) -> str:
-    """HTML: ``picture`` with the places of a segment of boxes in the colours of their relevance.
+def relevant_boxes(picture: Picture, segment: Segment, clickable: bool, given: Scale | None = None) -> Markup:
+    """``picture`` with the places of a segment of boxes in the colours of their relevance.
 
     Args:
         picture: with as many ``boxes`` as the segment has tokens.
@@ -113,25 +98,21 @@ def relevant_boxes(picture: Picture, segment: Segment, clickable: bool, given: S
     shown, drawn = picture.fitted(LEAST, MOST), sample(segment)
     used = given or token_scale(segment, drawn)
     places = [] if picture.boxes is None else [tuple(map(float, place)) for place in picture.boxes]
-    buttons = []
+    things = []
     for i, (label, value, (left, top, right, bottom)) in enumerate(
         zip(drawn.labels, drawn.values, places, strict=False)
     ):
-        pressed = button(segment.name if clickable else "", [i], first=i == 0).strip() or 'role="img"'
+        pressed = button(segment.name if clickable else "", [i], first=i == 0).strip() or Markup('role="img"')
         words = f"{label}: {number(float(value))}"
-        buttons.append(((left, top, right, bottom), pressed, words, _border(used, float(value))))
-    return _stack(shown, "the picture of the boxes", buttons, f"places of {segment.name}")
+        things.append(((left, top, right, bottom), pressed, words, _border(used, float(value))))
+    return _stack(shown, "the picture of the boxes", things, f"places of {segment.name}")
 
 
-def _stack(picture: Picture, words: str, buttons: Sequence[tuple[Box, str, str, str]], about: str) -> str:
+def _stack(picture: Picture, words: str, things: Sequence[tuple[Box, Markup, str, str]], about: str) -> Markup:
     """A picture with things on it: place, attributes, words and border, as CSS, of each; small ones lie above large ones."""
-    large_first = sorted(buttons, key=lambda one: -(one[0][2] - one[0][0]) * (one[0][3] - one[0][1]))
-    width, height = picture.image.size
-    inside = "".join(_placed(*one) for one in large_first)
-    return (
-        f'<div class="stack" style="aspect-ratio:{width}/{height}">{image_html(picture.image, words)}'
-        f'<div class="frames" role="group" aria-label="{html_text(about)}">{inside}</div></div>'
-    )
+    large_first = sorted(things, key=lambda thing: -(thing[0][2] - thing[0][0]) * (thing[0][3] - thing[0][1]))
+    shown = [(attributes, name, border, _placed(box)) for box, attributes, name, border in large_first]
+    return macro("web.stack", picture.image, words, about, shown)
 
 
 def _border(used: Scale, value: float) -> str:
@@ -139,11 +120,9 @@ def _border(used: Scale, value: float) -> str:
     return f"border:{2 + round(3 * float(used.strength(place)))}px solid {colour(float(place), used.cmap)}"
 
 
-def _placed(box: Box, attributes: str, words: str, border: str) -> str:
+def _placed(box: Box) -> str:
     left, top, right, bottom = box
-    place = f"left:{left:.3%};top:{top:.3%};width:{right - left:.3%};height:{bottom - top:.3%};{border}"
-    name, kind = html_text(words), ' class="box"' if border else ""
-    return f'<b{kind} {attributes} aria-label="{name}" title="{name}" style="{place}"></b>'
+    return f"left:{left:.3%};top:{top:.3%};width:{right - left:.3%};height:{bottom - top:.3%}"
 
 
 @cache

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from markupsafe import Markup
+
 from heedmap.errors import FileFormatError
 from heedmap.render.files import WRITERS, comparison_json, figure_bytes
-from heedmap.render.html import html_text
-from heedmap.render.page import compared, comparison_bodies, comparison_page, explanation_fragment, wrapped
+from heedmap.render.html import fragment, macro
+from heedmap.render.page import compared, comparison_bodies, comparison_page, explanation_fragment
 from heedmap.web.method_options import starts, within
 from heedmap.web.parts import outlined, relevant_boxes
 
@@ -27,11 +29,6 @@ if TYPE_CHECKING:
 KEPT = 64
 TYPES = {".png": "image/png", ".html": "text/html; charset=utf-8", ".json": "application/json"}
 """Ending of a file that can be downloaded → its MIME type."""
-
-CLICK = '<p class="heedmap-hint">Click a word, a patch or a box of the map to see what it draws from the others.</p>'
-WHOLE = (
-    '<p class="heedmap-hint"><button type="button" data-start="">Back to what the whole answer rests on</button></p>'
-)
 
 _DRAWING = threading.Lock()
 """Matplotlib draws in one thread at a time."""
@@ -53,19 +50,18 @@ class Result:
 
     def html(self) -> str:
         """What the page shows: one report, or two beside each other; everything that users wrote is escaped."""
-        head = WHOLE if self.begun else ""
+        head = macro("web.back") if self.begun else Markup()
         if len(self.explanations) == 1:
-            one = self.explanations[0]
-            report = explanation_fragment(one, 0, self._seen, clickable=self._clickable)
-            return head + (CLICK if self._clickable else "") + self._boxes(one) + report
+            first = self.explanations[0]
+            report = Markup(explanation_fragment(first, 0, self._seen, clickable=self._clickable))
+            return head + (macro("web.click") if self._clickable else Markup()) + self._boxes(first) + report
         note, bodies = comparison_bodies(*self.explanations, image=self._seen)
         shown, scales = compared(self.explanations)
         parts = [
-            self._boxes(one, scales) + wrapped(body, self._seen if one.maps else None)
-            for one, body in zip(shown, bodies, strict=True)
+            self._boxes(explanation, scales) + fragment(body, self._seen if explanation.maps else None)
+            for explanation, body in zip(shown, bodies, strict=True)
         ]
-        columns = "".join(f"<div>{part}</div>" for part in parts)
-        return f'{head}<p>{html_text(note)}</p><div class="heedmap-columns">{columns}</div>'
+        return head + macro("web.columns", note, parts)
 
     def file(self, ending: str) -> bytes:
         """The file to be downloaded; FileFormatError where ``ending`` is none of :data:`TYPES`."""
@@ -87,13 +83,13 @@ class Result:
     def _seen(self) -> Image | None:
         return None if self.picture is None else cast("Image", outlined(self.picture))  # overlay takes Pictures too
 
-    def _boxes(self, one: ExplanationData, scales: Mapping[str, Scale] | None = None) -> str:
+    def _boxes(self, one: ExplanationData, scales: Mapping[str, Scale] | None = None) -> Markup:
         """The picture with the places of boxes, where there is one that has them."""
         found = [segment for segment in one.segments.values() if segment.kind == "boxes"]
         if self.picture is None or self.picture.boxes is None or not found:
-            return ""
+            return Markup()
         scale = (scales or {}).get(found[0].name)
-        return wrapped(relevant_boxes(self.picture, found[0], self._clickable, scale), None)
+        return fragment(relevant_boxes(self.picture, found[0], self._clickable, scale))
 
 
 class Results:
@@ -158,7 +154,4 @@ PAIR: Mapping[str, Callable[[Explanation, Explanation, Picture | None], bytes]] 
 
 def links(name: str) -> str:
     """Links to the files of a result."""
-    return "".join(
-        f'<a href="explained/{name}{ending}" download="heedmap{ending}">Download {ending[1:].upper()}</a>'
-        for ending in TYPES
-    )
+    return macro("web.links", name, list(TYPES)).strip()
