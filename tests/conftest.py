@@ -44,6 +44,8 @@ SLOW = (
     "relevance/test_heads.py",
     "relevance/test_input_methods.py",
     "test_docs.py",
+    "test_docstrings.py",
+    "test_left_as_found.py",
     "test_packaged.py",
     "web/test_page_browser.py",
     "web/test_page_crowd.py",
