@@ -33,7 +33,7 @@ class Segment:
         positions: (batch, tokens), int64: each token's place in its stream; -1 for one that the model did not take in.
         grid: (rows, columns) of the patches of an image, row-major; None for other kinds.
         labels: for each sample the tokens' labels (words, box names); None where nobody gave any.
-        joints: for each sample one letter a token: how it stands to the one before it in the text. ``w`` white space is
+        boundaries: for each sample one letter a token: how it stands to the one before it in the text. ``w`` white space is
             between them, ``+`` none, ``c`` it continues a character, ``s`` it is a special token, no part of the text.
             None where nobody told.
 
@@ -54,7 +54,7 @@ class Segment:
     positions: Int[Tensor, "batch tokens"]
     grid: tuple[int, int] | None = None
     labels: tuple[tuple[str, ...], ...] | None = None
-    joints: tuple[str, ...] | None = None
+    boundaries: tuple[str, ...] | None = None
 
     def sample(self, index: int) -> Segment:
         """Sample ``index``, from 0, as a segment of a batch of one."""
@@ -64,7 +64,7 @@ class Segment:
             relevance=self.relevance[one],
             positions=self.positions[one],
             labels=None if self.labels is None else self.labels[one],
-            joints=None if self.joints is None else self.joints[one],
+            boundaries=None if self.boundaries is None else self.boundaries[one],
         )
 
 
@@ -141,17 +141,17 @@ class ExplanationData:
     def with_labels(
         self,
         labels: Mapping[str, tuple[tuple[str, ...], ...]],
-        joints: Mapping[str, tuple[str, ...]] | None = None,
+        boundaries: Mapping[str, tuple[str, ...]] | None = None,
     ) -> Self:
         """A copy whose segments carry ``labels``: for each segment name, for each sample, the tokens' labels.
 
         Args:
             labels: by the segment's name.
-            joints: how the tokens stand to each other, see :class:`Segment`; of segments that have ``labels``.
+            boundaries: how the tokens stand to each other, see :class:`Segment`; of segments that have ``labels``.
         """
         segments = dict(self.segments)
         for name in labels.keys() & segments.keys():
-            segments[name] = replace(segments[name], labels=labels[name], joints=(joints or {}).get(name))
+            segments[name] = replace(segments[name], labels=labels[name], boundaries=(boundaries or {}).get(name))
         return replace(self, segments=segments)
 
     def sample(self, index: int) -> Self:
@@ -261,7 +261,7 @@ class ExplanationData:
             tensors[f"map/{number}"] = self.maps[pair]
         meta = {
             "segments": [
-                {f: getattr(s, f) for f in ("name", "kind", "stream", "grid", "labels", "joints")}
+                {f: getattr(s, f) for f in ("name", "kind", "stream", "grid", "labels", "boundaries")}
                 for s in self.segments.values()
             ],
             "maps": pairs,
@@ -288,7 +288,7 @@ class ExplanationData:
                 positions=tensors[f"positions/{name}"],
                 grid=None if s["grid"] is None else (s["grid"][0], s["grid"][1]),
                 labels=None if s["labels"] is None else tuple(tuple(row) for row in s["labels"]),
-                joints=None if s.get("joints") is None else tuple(s["joints"]),
+                boundaries=None if s.get("boundaries") is None else tuple(s["boundaries"]),
             )
         labels = meta["prediction_labels"]
         return cls(

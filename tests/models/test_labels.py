@@ -1,6 +1,6 @@
 import pytest
 
-from heedmap.models.labels import CONTINUED, box_labels, decoded, second_labels, token_joints, token_labels
+from heedmap.models.labels import CONTINUED, box_labels, decoded, second_labels, token_boundaries, token_labels
 
 from . import builders
 
@@ -96,9 +96,9 @@ def test_times_and_boxes():
 def joints_of(tokenizer, text):
     ids = tokenizer(text)["input_ids"]
     labels = token_labels(tokenizer, ids)
-    joints = token_joints(tokenizer, ids, labels)
-    assert len(joints) == len(labels)
-    return list(zip(labels, joints, strict=True))
+    boundaries = token_boundaries(tokenizer, ids, labels)
+    assert len(boundaries) == len(labels)
+    return list(zip(labels, boundaries, strict=True))
 
 
 def test_joints_of_wordpiece(tokenizers):
@@ -128,9 +128,9 @@ def test_joints_of_a_character_over_several_tokens(tokenizers):
 
 def test_joints_of_special_tokens(tokenizers):
     ids = [0, *tokenizers["bytes"]("the cat")["input_ids"]]
-    assert token_joints(tokenizers["bytes"], ids, token_labels(tokenizers["bytes"], ids)) == "sww"
+    assert token_boundaries(tokenizers["bytes"], ids, token_labels(tokenizers["bytes"], ids)) == "sww"
 
 
 def test_joints_of_tokenizers_that_decode_nothing_or_label_by_themselves():
-    assert token_joints(Bare(), range(4), ("the", "cat", "s", "dog")) == "ww++"
-    assert token_joints(Own(), [3, 1], ("<3>", "<1>")) is None
+    assert token_boundaries(Bare(), range(4), ("the", "cat", "s", "dog")) == "ww++"
+    assert token_boundaries(Own(), [3, 1], ("<3>", "<1>")) is None

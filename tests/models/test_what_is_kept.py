@@ -1,4 +1,4 @@
-"""What an explanation keeps besides relevance: probabilities, joints and origin; and files of before there were any."""
+"""What an explanation keeps besides relevance: probabilities, boundaries and origin; and files of before there were any."""
 
 import json
 
@@ -56,7 +56,7 @@ def test_all_of_it_is_in_the_file(explained, tmp_path):
     assert again == explained
     assert again.top.labels == explained.top.labels
     assert again.origin == explained.origin
-    assert again.segments["text"].joints == explained.segments["text"].joints == ("wwwwwww", "wwwwwww")
+    assert again.segments["text"].boundaries == explained.segments["text"].boundaries == ("wwwwwww", "wwwwwww")
 
 
 def test_files_of_before_can_be_read(explained, tmp_path):
@@ -67,9 +67,9 @@ def test_files_of_before_can_be_read(explained, tmp_path):
     data = json.loads(meta["json"])
     del data["top"], data["origin"]
     for segment in data["segments"]:
-        del segment["joints"]
+        del segment["boundaries"]
     save_file(tensors, tmp_path / "old.safetensors", metadata={**meta, "json": json.dumps(data)})
     old = heedmap.Explanation.load(tmp_path / "old.safetensors")
-    assert (old.top, dict(old.origin), old.segments["text"].joints) == (None, {}, None)
+    assert (old.top, dict(old.origin), old.segments["text"].boundaries) == (None, {}, None)
     assert torch.equal(old["text"], explained["text"])
     assert "probability" not in old.to_html()

@@ -16,7 +16,7 @@ def _radios(html):
 @pytest.fixture
 def pair(make_explanation):
     """Two words and six patches; the stream of the patches has one token of its own before them."""
-    text = segment([0.2, 0.8], labels=(("red", "cat"),), joints=("ww",))
+    text = segment([0.2, 0.8], labels=(("red", "cat"),), boundaries=("ww",))
     image = patches(2, 3, {(1, 2): 1.0})
     positions = torch.arange(1, 7)[None]
     image = type(image)(**{**vars(image), "positions": positions})

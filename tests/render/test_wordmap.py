@@ -51,12 +51,12 @@ def _long(count: int, hot: int | None = None):
     values = [0.001 * (i % 7) for i in range(count)]
     if hot is not None:
         values[hot] = 5.0
-    return segment(values, labels=(labels,), joints=("w" * count,))
+    return segment(values, labels=(labels,), boundaries=("w" * count,))
 
 
 @pytest.mark.parametrize("label", HOSTILE)
 def test_hostile_tokens_are_text(label):
-    page = _Seen(word_map(segment([0.1, 0.2, 0.3], labels=(("un", label, "able"),), joints=("w++",))))
+    page = _Seen(word_map(segment([0.1, 0.2, 0.3], labels=(("un", label, "able"),), boundaries=("w++",))))
     assert {tag for tag, _ in page.tags} <= {
         *("label", "input", "div", "span", "p", "details", "summary", "table", "thead", "tbody", "tr", "th", "td")
     }
@@ -69,39 +69,39 @@ def test_hostile_tokens_are_text(label):
 
 
 def test_a_word_shows_its_sum_and_on_hover_its_tokens():
-    page = _Seen(word_map(segment([0.1, 0.25, 0.3], labels=(("un", "able", "cat"),), joints=("w+w",))))
+    page = _Seen(word_map(segment([0.1, 0.25, 0.3], labels=(("un", "able", "cat"),), boundaries=("w+w",))))
     assert "unable cat" in page.text
     assert page.titles == ["0.35 = un 0.1 + able 0.25", "0.3"]
     assert "a word’s relevance is the sum of its tokens’" in page.text
 
 
 def test_a_word_of_one_token_does_not_speak_of_sums():
-    html = word_map(segment([0.1, 0.3], labels=(("a", "cat"),), joints=("ww",)))
+    html = word_map(segment([0.1, 0.3], labels=(("a", "cat"),), boundaries=("ww",)))
     assert "sum of" not in html
     assert "each token" not in html
 
 
 def test_special_tokens_are_dimmed_and_their_part_is_told():
-    html = word_map(segment([3.0, 1.0], labels=(("[CLS]", "cat"),), joints=("sw",)))
+    html = word_map(segment([3.0, 1.0], labels=(("[CLS]", "cat"),), boundaries=("sw",)))
     assert '<bdi class="special" title="3">[CLS]</bdi>' in html
     assert "hold 75.0 % of the relevance" in html
     assert "from 0: 0 … 1; values: 1" in html
 
 
 def test_words_of_right_to_left_scripts_are_whole_and_set_the_direction():
-    html = word_map(segment([0, 1.0, 2.0, 1.0], labels=(("[CLS]", "الس", "لام", "يا"),), joints=("sw+w",)))
+    html = word_map(segment([0, 1.0, 2.0, 1.0], labels=(("[CLS]", "الس", "لام", "يا"),), boundaries=("sw+w",)))
     assert '<div class="heat" dir="auto"><bdi' in html
     assert _Seen(html).text.count("السلام") >= 1
 
 
 def test_negative_relevance_has_its_own_colours():
-    html = word_map(segment([-1.0, 1.0], labels=(("no", "yes"),), joints=("ww",)))
+    html = word_map(segment([-1.0, 1.0], labels=(("no", "yes"),), boundaries=("ww",)))
     assert 'class="n40" title="-1"' in html
     assert 'class="s40" title="1"' in html
 
 
 def test_two_maps_on_one_scale():
-    first, second = (segment([v], labels=(("a",),), joints=("w",)) for v in (1.0, 4.0))
+    first, second = (segment([v], labels=(("a",),), boundaries=("w",)) for v in (1.0, 4.0))
     both = joined([scale_of([1.0]), scale_of([4.0])])
     assert 'class="s10"' in word_map(first, 0, both)
     assert 'class="s40"' in word_map(second, 0, both)
@@ -129,8 +129,10 @@ def test_eight_thousand_tokens_are_quick_and_small(make_explanation):
     random.seed(0)
     pieces = ("the", "attention", "un", "able", ".", "relevance")
     labels = tuple(random.choice(pieces) for _ in range(8000))
-    joints = "".join("+" if label in ("able", ".") else "w" for label in labels)
-    explanation = make_explanation(segment([random.random() for _ in labels], labels=(labels,), joints=(joints,)))
+    boundaries = "".join("+" if label in ("able", ".") else "w" for label in labels)
+    explanation = make_explanation(
+        segment([random.random() for _ in labels], labels=(labels,), boundaries=(boundaries,))
+    )
     explanation_page(make_explanation(segment([1.0])))
     start = time.perf_counter()
     html = explanation_page(explanation)

@@ -7,13 +7,13 @@ from hand_made import segment
 from heedmap.render.words import top_words, words, words_scale
 
 
-def _words(labels, joints, values=None):
+def _words(labels, boundaries, values=None):
     given = values or [1.0] * len(labels)
-    return words(segment(given, labels=(tuple(labels),), joints=(joints,)))
+    return words(segment(given, labels=(tuple(labels),), boundaries=(boundaries,)))
 
 
 @pytest.mark.parametrize(
-    ("labels", "joints", "texts"),
+    ("labels", "boundaries", "texts"),
     [
         (("[CLS]", "un", "believ", "able", "cat", "[SEP]"), "sw++ws", ["[CLS]", "unbelievable", "cat", "[SEP]"]),
         (("the", "capital", "."), "ww+", ["the", "capital", "."]),
@@ -27,8 +27,8 @@ def _words(labels, joints, values=None):
         (("3", "rd", "-", "05"), "w+++", ["3rd", "-", "05"]),
     ],
 )
-def test_tokens_are_joined_to_words(labels, joints, texts):
-    assert [word.text for word in _words(labels, joints)] == texts
+def test_tokens_are_joined_to_words(labels, boundaries, texts):
+    assert [word.text for word in _words(labels, boundaries)] == texts
 
 
 def test_every_token_is_in_one_word():
@@ -55,7 +55,9 @@ def test_without_joints_each_token_is_a_word_and_special_ones_are_guessed():
 
 
 def test_tokens_not_taken_in_part_words():
-    given = segment([1.0, 2.0, 3.0], labels=(("a", "b", "c"),), joints=("w++",), positions=torch.tensor([[0, -1, 1]]))
+    given = segment(
+        [1.0, 2.0, 3.0], labels=(("a", "b", "c"),), boundaries=("w++",), positions=torch.tensor([[0, -1, 1]])
+    )
     assert [word.text for word in words(given)] == ["a", "c"]
 
 

@@ -20,7 +20,7 @@ LONGEST_CHARACTER = 8
 BLANKS = str.maketrans({" ": "␣", "\n": "⏎", "\r": "⏎", "\t": "⇥"})
 WHITE = "␣⏎⇥"
 APART, CLOSE, SAME, SPECIAL = "w+cs"
-"""How a token stands to the one before it: see ``Segment.joints``."""
+"""How a token stands to the one before it: see ``Segment.boundaries``."""
 MARKS = re.compile(r"^##(?=[^#\s])|^[▁Ġ]+|</w>$")
 
 
@@ -45,18 +45,18 @@ def token_labels(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def token_joints(tokenizer: Any, ids: Sequence[int], labels: Sequence[str]) -> str | None:
-    """How each token stands to the one before it in the text, one letter a token; see ``Segment.joints``.
+def token_boundaries(tokenizer: Any, ids: Sequence[int], labels: Sequence[str]) -> str | None:
+    """How each token stands to the one before it in the text, one letter a token; see ``Segment.boundaries``.
 
     White space between two tokens is where the tokenizer, asked for the text of both, puts it; so this holds for every
-    family. A tokenizer with labels of its own is asked for ``token_joints(ids)``; None where it has none.
+    family. A tokenizer with labels of its own is asked for ``token_boundaries(ids)``; None where it has none.
 
     Args:
         tokenizer: see :func:`token_labels`.
         ids: the tokens of one text.
         labels: what :func:`token_labels` made of them.
     """
-    own = getattr(tokenizer, "token_joints", None)
+    own = getattr(tokenizer, "token_boundaries", None)
     if callable(own):
         return str(own(ids))
     if callable(getattr(tokenizer, "token_labels", None)):
@@ -164,10 +164,10 @@ def segment_labels(
     return found
 
 
-def segment_joints(
+def segment_boundaries(
     segments: Mapping[str, Segment], inputs: Mapping[str, Any], tokenizer: Any, labels: Mapping[str, Labels]
 ) -> dict[str, tuple[str, ...]]:
-    """For each segment of text, for each sample, how its tokens stand to each other; see ``Segment.joints``.
+    """For each segment of text, for each sample, how its tokens stand to each other; see ``Segment.boundaries``.
 
     Args:
         segments, inputs: as for :func:`segment_labels`.
@@ -178,7 +178,7 @@ def segment_joints(
     for name in labels:
         ids = _ids(segments[name], inputs) if segments[name].kind == "text" else None
         if ids is not None:
-            rows = [token_joints(tokenizer, *pair) for pair in zip(ids.tolist(), labels[name], strict=True)]
+            rows = [token_boundaries(tokenizer, *pair) for pair in zip(ids.tolist(), labels[name], strict=True)]
             known = tuple(row for row in rows if row is not None)
             found |= {name: known} if len(known) == len(rows) else {}
     return found

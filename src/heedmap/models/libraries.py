@@ -117,13 +117,13 @@ class ClipWords:
         words = tuple(self.tokenizer.decode([i]).strip() for i in ids[:end])
         return words + (PADDING,) * (len(ids) - end)
 
-    def token_joints(self, ids: Sequence[int]) -> str:
-        """How each token stands to the one before it, one letter a token; see ``Segment.joints``."""
-        from heedmap.models.labels import APART, CLOSE, SPECIAL, token_joints, token_labels
+    def token_boundaries(self, ids: Sequence[int]) -> str:
+        """How each token stands to the one before it, one letter a token; see ``Segment.boundaries``."""
+        from heedmap.models.labels import APART, CLOSE, SPECIAL, token_boundaries, token_labels
 
         inner = getattr(self.tokenizer, "tokenizer", None)
         if inner is not None:
-            return token_joints(inner, ids, token_labels(inner, ids)) or ""
+            return token_boundaries(inner, ids, token_labels(inner, ids)) or ""
         ends = {self.tokenizer.sot_token_id, self.tokenizer.eot_token_id}
         end = ids.index(self.tokenizer.eot_token_id) + 1 if self.tokenizer.eot_token_id in ids else len(ids)
         spaced = [True, *(self.tokenizer.decode([i]).endswith(" ") for i in ids[:end])]

@@ -13,7 +13,7 @@ from heedmap.models.decoder import spoken, worded
 from heedmap.models.image import AS_SEEN, NOT_GIVEN, box_places, drawn, pixels, rgb, unprocessed
 from heedmap.models.inputs import listed, placed, samples, tensors
 from heedmap.models.kinds import Kind
-from heedmap.models.labels import segment_joints, segment_labels
+from heedmap.models.labels import segment_boundaries, segment_labels
 from heedmap.models.preprocessing import geometries, sizes, trimmed
 from heedmap.models.processors import Processors
 from heedmap.models.word_targets import Speech, special_ids, token_text, unwritten_ids
@@ -238,8 +238,8 @@ class Model:
         named = [box_names(one) for one in listed(boxes)]
         standard = {name: inputs.get(self.renamed.get(name, name)) for name in (*inputs, *self.renamed)}
         labels = segment_labels(explanation.segments, standard, self.processors, self.config, named)
-        joints = segment_joints(explanation.segments, standard, self.tokenizer, labels)
-        return explanation.with_labels(labels, joints)
+        boundaries = segment_boundaries(explanation.segments, standard, self.tokenizer, labels)
+        return explanation.with_labels(labels, boundaries)
 
     def compare(
         self, first: str, second: str, *, method: str | Method = "generic", pool: str = "mean", **options: Any

@@ -184,7 +184,7 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "stream": segment.stream,
         "grid": None if segment.grid is None else list(segment.grid),
         "labels": None if segment.labels is None else [list(row) for row in segment.labels],
-        "joints": None if segment.joints is None else list(segment.joints),
+        "boundaries": None if segment.boundaries is None else list(segment.boundaries),
         "positions": segment.positions.tolist(),
         "relevance": _numbers(segment.relevance),
     }

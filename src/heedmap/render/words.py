@@ -118,7 +118,7 @@ class Passage:
 def words(segment: Segment, index: int = 0) -> list[Word]:
     """The words of sample ``index`` that the model took in, in order; InputError where there is no such sample.
 
-    Without ``segment.joints`` each token is a word.
+    Without ``segment.boundaries`` each token is a word.
     """
     drawn = sample(segment, index)
     letters = _letters(segment, drawn, checked_index(index, len(segment.relevance)))
@@ -221,8 +221,8 @@ def text_html(segment: Segment, index: int = 0, *, marked: Collection[int] = ())
 
 
 def _letters(segment: Segment, drawn: Sample, index: int) -> str:
-    """One letter a token, as in ``Segment.joints``, guessed from the labels where nobody told."""
-    told = "" if segment.joints is None else segment.joints[index]
+    """One letter a token, as in ``Segment.boundaries``, guessed from the labels where nobody told."""
+    told = "" if segment.boundaries is None else segment.boundaries[index]
     rest = drawn.labels[len(told) :]
     return told + "".join("s" if SPECIAL.fullmatch(label) else "w" for label in rest)
 
