@@ -38,7 +38,7 @@ from heedmap.evaluate.experiments.rationales import Rationales
 from heedmap.evaluate.experiments.recommend import recommend
 from heedmap.evaluate.experiments.sanity import Sanity
 from heedmap.evaluate.experiments.segmentation import Segmentation
-from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
 from heedmap.models import answers, predictions
@@ -61,7 +61,7 @@ GIVEN: Mapping[str, Mapping[str, Any]] = {
     "blip": {"text": "what is this ?", "image": MATERIALS["vit-shapes"].make(0).picture},
 }
 """Model of the zoo, or of ``models.builders`` → one input."""
-METHOD, CHANCE = Contender("generic", "generic"), Contender("random", "random")
+METHOD, CHANCE = MethodSpec("generic", "generic"), MethodSpec("random", "random")
 
 
 class Broken(Exception):
@@ -274,7 +274,7 @@ def _recommended(subject: Any, given: dict[str, Any], _: Steps) -> Any:
 
 
 def _compared(subject: Any, given: dict[str, Any], _: Steps) -> Any:
-    return compare(subject, given, [METHOD, Contender("attn_lrp", "attn_lrp"), CHANCE])
+    return compare(subject, given, [METHOD, MethodSpec("attn_lrp", "attn_lrp"), CHANCE])
 
 
 def _measured(subject: Any, given: dict[str, Any], _: Steps) -> Any:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
     from heedmap.evaluate.experiments.comparing import Comparison as Comparison
     from heedmap.evaluate.experiments.comparing import compare as compare
     from heedmap.evaluate.experiments.recommend import recommend as recommend
-    from heedmap.evaluate.harness.protocol import Contender as Contender
+    from heedmap.evaluate.harness.protocol import MethodSpec as MethodSpec
     from heedmap.evaluate.metrics.ranking import Recommendation as Recommendation
     from heedmap.explanation import Explanation as Explanation
     from heedmap.explanation_data import Segment as Segment
@@ -63,7 +63,7 @@ _HOMES = {
     "explanation_fragment": "heedmap.render.page",
     "compare": "heedmap.evaluate.experiments.comparing",
     "Comparison": "heedmap.evaluate.experiments.comparing",
-    "Contender": "heedmap.evaluate.harness.protocol",
+    "MethodSpec": "heedmap.evaluate.harness.protocol",
     "recommend": "heedmap.evaluate.experiments.recommend",
     "Recommendation": "heedmap.evaluate.metrics.ranking",
     "zoo_sample": "heedmap.zoo.samples",

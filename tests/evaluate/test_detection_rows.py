@@ -17,7 +17,7 @@ from heedmap.datasets.sample import Found, Objects, Region, Sample
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.experiments import detection
 from heedmap.evaluate.experiments.detection import Detection, _box_overlap, _object_of, _probabilities, _unpadded
-from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.harness.run import Plan, run
 from heedmap.evaluate.metrics.coco import encoded
 from heedmap.models.kinds import KINDS
@@ -26,7 +26,7 @@ from heedmap.models.processors import Processors
 from heedmap.zoo.dataset import shown
 from heedmap.zoo.world import make_scene
 
-GENERIC, RANDOM = Contender("generic", "generic"), Contender("random", "random")
+GENERIC, RANDOM = MethodSpec("generic", "generic"), MethodSpec("random", "random")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import heedmap
 from heedmap.datasets.sample import Answers, Rationale, Sample
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.experiments.rationales import Rationales
-from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.words import (
     agreement,
     reasons,
@@ -30,7 +30,7 @@ PLAIN = ("the", "a", "film", "was", "with", "its", "plot", "and", "##s", "##ing"
 TELLING = ("superb", "dull")
 VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *PLAIN, *TELLING)
 LONGEST = 32
-GENERIC, CHANCE = Contender("generic", "generic"), Contender("random", "random")
+GENERIC, CHANCE = MethodSpec("generic", "generic"), MethodSpec("random", "random")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def oracle(monkeypatch):
 
     method = Method("oracle", "the telling words", "none", {}, {}, attribute=attribute)
     monkeypatch.setitem(METHODS, "oracle", method)
-    return Contender("oracle", "oracle")
+    return MethodSpec("oracle", "oracle")
 
 
 def review(key, length=20, telling=5, label="POS"):

@@ -11,7 +11,7 @@ from rich.console import Console
 import heedmap
 from heedmap.errors import AttentionError, InputError, OptionError, TargetError, UnknownNameError
 from heedmap.evaluate.experiments.recommend import recommend
-from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
@@ -194,7 +194,7 @@ def test_every_shipped_model_has_its_methods(name):
 
 def test_methods_come_with_options_and_the_seed_decides():
     subject, inputs = heedmap.load("zoo/gpt-lists"), given("gpt-lists", 2)
-    options = Contender("generic, last", "generic", {"start_layer": -1})
+    options = MethodSpec("generic, last", "generic", {"start_layer": -1})
     found = [recommend(subject, inputs, methods=["rollout", options], seed=seed) for seed in (0, 0, 1)]
     plain = [{row.method: row.tests for row in one.rows} for one in found]
     assert set(plain[0]) == {"rollout", "generic, last", "random"}

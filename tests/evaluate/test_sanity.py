@@ -11,13 +11,13 @@ from heedmap.datasets.sample import Answers, Sample
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import inputs_of
 from heedmap.evaluate.experiments.sanity import PARTS, Sanity
-from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.perturb.randomness import noisy
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
 from heedmap.zoo.samples import MATERIALS
 
-GENERIC, RAW, CHANCE = (Contender(name, name) for name in ("generic", "raw_attention", "random"))
+GENERIC, RAW, CHANCE = (MethodSpec(name, name) for name in ("generic", "raw_attention", "random"))
 
 
 def samples(name, count=2):
@@ -39,7 +39,7 @@ def brightness(monkeypatch):
 
     method = Method("brightness", "how bright", "none", {}, {}, attribute=attribute)
     monkeypatch.setitem(METHODS, "brightness", method)
-    return Contender("brightness", "brightness")
+    return MethodSpec("brightness", "brightness")
 
 
 @pytest.mark.parametrize("name", sorted(MATERIALS))

@@ -14,14 +14,14 @@ from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import seen_mask
 from heedmap.evaluate.experiments import segmentation
 from heedmap.evaluate.experiments.segmentation import Segmentation
-from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.harness.run import Plan, run
 from heedmap.evaluate.metrics.evidence import AREAS, patch_evidence
 from heedmap.models.processors import Processors
 from heedmap.zoo.dataset import shown
 from heedmap.zoo.world import SPLITS
 
-GENERIC, RANDOM = Contender("generic", "generic"), Contender("random", "random")
+GENERIC, RANDOM = MethodSpec("generic", "generic"), MethodSpec("random", "random")
 FOUND = Segmentation(target="found")
 LEFT = np.zeros((96, 96), dtype=bool)
 LEFT[:, :48] = True

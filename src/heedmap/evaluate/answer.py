@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
-    from heedmap.evaluate.harness.protocol import Contender
+    from heedmap.evaluate.harness.protocol import MethodSpec
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
 
@@ -89,7 +89,7 @@ def explained(
     subject: Model,
     inputs: Mapping[str, Any],
     target: AnyTarget | list[Target],
-    contender: Contender,
+    contender: MethodSpec,
     seed: int,
     keys: Sequence[str] | None = None,
 ) -> Any:
@@ -194,7 +194,7 @@ def maps_of(
     subject: Model,
     inputs: Mapping[str, Any],
     places: Sequence[Sequence[tuple[int, ...]]],
-    contender: Contender,
+    contender: MethodSpec,
     seed: int,
 ) -> list[list[Float[np.ndarray, "rows columns"]]]:
     """For each sample the maps of its answers, over the patches of its picture.

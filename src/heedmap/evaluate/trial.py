@@ -14,7 +14,7 @@ import torch
 from heedmap.engine import explain
 from heedmap.errors import GradientError, InputError
 from heedmap.evaluate.answer import Answer, explained, held
-from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.faithfulness import Drop, change, spearman
 from heedmap.evaluate.perturb.masking import INPUTS, free_tokens, masked, real_tokens, repeated
 from heedmap.evaluate.perturb.randomness import blocks, cascade, noisy
@@ -37,7 +37,7 @@ Done = Callable[[], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class FixedPrediction:
     """A batch of inputs and what the model says of it, held fixed. Only the segments that a person gave count.
 
     Attributes:
@@ -63,7 +63,7 @@ class Trial:
     @classmethod
     def of(
         cls, subject: Model, inputs: Mapping[str, Any], keys: Sequence[str], seed: int, target: AnyTarget = None
-    ) -> Trial:
+    ) -> FixedPrediction:
         """The trial of some inputs, as ``subject.inputs`` makes them; ``target`` as for :func:`heedmap.explain`.
 
         Raises:
@@ -86,7 +86,7 @@ class Trial:
         real = {name: real_tokens(subject, inputs, one, name).numpy() for name in names}
         return cls(subject, inputs, keys, answer, {name: one.segment(name) for name in names}, real, free, seed)
 
-    def maps(self, contender: Contender, inputs: Mapping[str, Any] | None = None) -> Maps:
+    def maps(self, contender: MethodSpec, inputs: Mapping[str, Any] | None = None) -> Maps:
         """The contender's relevance of each segment for the fixed answer; of padding 0.
 
         Args:
@@ -116,8 +116,8 @@ class Trial:
 
 
 def after_randomisation(
-    trials: Sequence[Trial],
-    contenders: Sequence[Contender],
+    trials: Sequence[FixedPrediction],
+    contenders: Sequence[MethodSpec],
     plain: Sequence[Mapping[str, Maps]],
     most: int,
     done: Done = lambda: None,
@@ -152,7 +152,7 @@ def after_randomisation(
     return [block.name for block in order], {key: np.array(likes).transpose(2, 0, 1) for key, likes in found.items()}
 
 
-def _or_none(trial: Trial, contender: Contender) -> Maps:
+def _or_none(trial: FixedPrediction, contender: MethodSpec) -> Maps:
     try:
         return trial.maps(contender)
     except GradientError:
@@ -165,8 +165,8 @@ def _likeness(before: np.ndarray, after: np.ndarray, real: np.ndarray) -> tuple[
 
 
 def sensitivity(
-    trial: Trial,
-    contenders: Sequence[Contender],
+    trial: FixedPrediction,
+    contenders: Sequence[MethodSpec],
     plain: Mapping[str, Maps],
     draws: int,
     radius: float,

@@ -11,7 +11,7 @@ import numpy as np
 
 from heedmap.errors import SampleError
 from heedmap.evaluate.answer import explained
-from heedmap.evaluate.harness.protocol import Contender, Findings, contender, contenders, crossed
+from heedmap.evaluate.harness.protocol import Findings, MethodSpec, contender, contenders, crossed
 from heedmap.evaluate.harness.run import Plan, measured
 from heedmap.evaluate.metrics.evidence import (
     centre_prior,
@@ -95,7 +95,7 @@ class KnownEvidence:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a model without the material's inputs fails by itself."""
 
     def rows(
-        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample, segment and contender.
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from heedmap.errors import HeedmapError, InputError
 from heedmap.evaluate.answer import explained
-from heedmap.evaluate.harness.protocol import Contender, contender
+from heedmap.evaluate.harness.protocol import MethodSpec, contender
 from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco, spearman
-from heedmap.evaluate.trial import Trial
+from heedmap.evaluate.trial import FixedPrediction
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -46,7 +46,7 @@ class Comparison:
     Examples:
         >>> import heedmap
         >>> subject = heedmap.load("zoo/gpt-lists")
-        >>> methods = [heedmap.Contender("paper", "generic"), heedmap.Contender("plain", "generic", {"normalize": False})]
+        >>> methods = [heedmap.MethodSpec("paper", "generic"), heedmap.MethodSpec("plain", "generic", {"normalize": False})]
         >>> compared = heedmap.compare(subject, {"text": "dog red ; cat blue ? cat"}, methods)
         >>> compared.explanations["plain"].options["normalize"], compared.curves["paper"]["text"].shape
         (False, (2, 11))
@@ -90,7 +90,7 @@ class Comparison:
 def compare(
     subject: Model,
     given: Mapping[str, Any],
-    methods: Sequence[str | Contender],
+    methods: Sequence[str | MethodSpec],
     *,
     target: AnyTarget = None,
     seed: int = 0,
@@ -122,7 +122,7 @@ def compare(
     """
     given = {role: value for role, value in given.items() if value is not None}
     inputs = subject.inputs(**given)
-    trial = Trial.of(subject, inputs, ["input"], seed, target)
+    trial = FixedPrediction.of(subject, inputs, ["input"], seed, target)
     found: dict[str, Explanation] = {}
     seconds, refused = {}, {}
     for one in (contender(method) if isinstance(method, str) else method for method in methods):
@@ -143,12 +143,17 @@ def compare(
     return Comparison(found, figures, curves, seconds, refused)
 
 
-def _curve(trial: Trial, segment: str, relevance: Float[np.ndarray, "1 tokens"]) -> Float[np.ndarray, "signs steps"]:
+def _curve(
+    trial: FixedPrediction, segment: str, relevance: Float[np.ndarray, "1 tokens"]
+) -> Float[np.ndarray, "signs steps"]:
     return deletion(relevance, trial.free[segment], trial.drop(segment), STEPS, trial.seed)[:, 0]
 
 
 def _figures(
-    trial: Trial, own: Mapping[str, np.ndarray], first: Mapping[str, np.ndarray], curves: Mapping[str, np.ndarray]
+    trial: FixedPrediction,
+    own: Mapping[str, np.ndarray],
+    first: Mapping[str, np.ndarray],
+    curves: Mapping[str, np.ndarray],
 ) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for segment, real in trial.real.items():

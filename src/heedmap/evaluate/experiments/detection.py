@@ -14,7 +14,7 @@ from heedmap.attention.forward import output_of
 from heedmap.datasets.sample import Found, Objects
 from heedmap.errors import InputError, OptionError, SampleError, TargetError
 from heedmap.evaluate.answer import maps_of, tried
-from heedmap.evaluate.harness.protocol import Contender, Findings
+from heedmap.evaluate.harness.protocol import Findings, MethodSpec
 from heedmap.evaluate.metrics.coco import encoded, found_measures
 from heedmap.evaluate.metrics.evidence import checked, cut, overlap, pointing, share, upsampled
 from heedmap.evaluate.metrics.statistics import Row
@@ -86,7 +86,7 @@ class Detection:
         _probabilities(subject, tried(subject))
 
     def rows(
-        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`.
 
@@ -118,7 +118,7 @@ class Detection:
         return Findings(measures, facts=facts)
 
     def _found_rows(
-        self, subject: Model, pictures: Sequence[_Picture], contenders: Sequence[Contender], seed: int
+        self, subject: Model, pictures: Sequence[_Picture], contenders: Sequence[MethodSpec], seed: int
     ) -> Iterator[Row]:
         inputs = subject.inputs(image=[one.sample.inputs["image"] for one in pictures])
         kept = self._kept(subject, pictures, output_of(subject.model, inputs))

@@ -15,7 +15,7 @@ import torch
 
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import explained, inputs_of
-from heedmap.evaluate.harness.protocol import Contender, Findings
+from heedmap.evaluate.harness.protocol import Findings, MethodSpec
 from heedmap.evaluate.metrics.faithfulness import SIGNS, area, kept
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
 from heedmap.evaluate.perturb.masking import check_way, free_tokens, repeated, upsampled, without
@@ -125,7 +125,7 @@ class Perturbation:
             )
 
     def rows(
-        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row a sample, contender, segment, sign, step."""
         inputs = inputs_of(subject, samples)
@@ -193,7 +193,7 @@ class _Part:
     scorer: Scorer
     known: dict[tuple[str, int, bytes], tuple[float, float]]
 
-    def rows(self, maps: Explanation, contender: Contender, seed: int) -> list[Row]:
+    def rows(self, maps: Explanation, contender: MethodSpec, seed: int) -> list[Row]:
         relevance, free = self._tokens(maps)
         percents = PRESETS[self.evaluation.preset].steps[self.segment]
         keep = np.stack(

@@ -16,7 +16,7 @@ import numpy as np
 from heedmap.datasets.sample import Rationale
 from heedmap.errors import InputError, OptionError, SampleError
 from heedmap.evaluate.answer import explained, logits_of
-from heedmap.evaluate.harness.protocol import Contender, Findings, by_method
+from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
 from heedmap.evaluate.metrics.words import (
     agreement,
@@ -102,7 +102,7 @@ class Rationales:
             )
 
     def rows(
-        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample and contender."""
         texts, skipped = self._texts(subject, samples, seed)

@@ -11,10 +11,10 @@ import numpy as np
 
 from heedmap.attention.forward import output_of
 from heedmap.errors import HeedmapError, InputError, OptionError
-from heedmap.evaluate.harness.protocol import Contender
+from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
-from heedmap.evaluate.trial import Trial, after_randomisation, sensitivity
+from heedmap.evaluate.trial import FixedPrediction, after_randomisation, sensitivity
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CARDS, CHANCE
 
@@ -56,7 +56,7 @@ def recommend(
     subject: Model,
     inputs_list: Sequence[Mapping[str, Any]],
     *,
-    methods: Sequence[str | Contender] | None = None,
+    methods: Sequence[str | MethodSpec] | None = None,
     budget: str = "quick",
     target: AnyTarget = None,
     seed: int = 0,
@@ -117,27 +117,27 @@ def recommend(
     return replace(recommendation(subject.name, found, costs, seed), refused=refused)
 
 
-def _contenders(methods: Sequence[str | Contender] | None, budget: Budget) -> list[Contender]:
+def _contenders(methods: Sequence[str | MethodSpec] | None, budget: Budget) -> list[MethodSpec]:
     """Those asked for and chance, each of its own name."""
     from heedmap.engine import find_method
 
     if methods is None:
         methods = [name for name in METHODS if budget.slow or not CARDS[name].is_slow]
-    found = [one if isinstance(one, Contender) else Contender(one, one) for one in methods]
+    found = [one if isinstance(one, MethodSpec) else MethodSpec(one, one) for one in methods]
     if not any(one.name == CHANCE for one in found):
-        found.append(Contender(CHANCE, CHANCE))
+        found.append(MethodSpec(CHANCE, CHANCE))
     names = [one.name for one in found]
     if len(set(names)) < len(names):
-        raise OptionError(f"two methods have one name: {', '.join(names)}; give each Contender a name of its own")
+        raise OptionError(f"two methods have one name: {', '.join(names)}; give each MethodSpec a name of its own")
     for one in found:
         find_method(one.method).resolve(dict(one.options))
     return found
 
 
-def _trial(subject: Model, given: Mapping[str, Any], number: int, target: AnyTarget, seed: int) -> Trial:
+def _trial(subject: Model, given: Mapping[str, Any], number: int, target: AnyTarget, seed: int) -> FixedPrediction:
     inputs = subject.inputs(**given)
     samples = max(len(one) if isinstance(one, list) else 1 for one in given.values())
-    return Trial.of(subject, inputs, [f"{number}.{row}" for row in range(samples)], seed, target)
+    return FixedPrediction.of(subject, inputs, [f"{number}.{row}" for row in range(samples)], seed, target)
 
 
 @dataclass
@@ -154,7 +154,7 @@ class _Count:
 
 
 def _measured(
-    trials: Sequence[Trial], contenders: Sequence[Contender], budget: Budget, count: _Count
+    trials: Sequence[FixedPrediction], contenders: Sequence[MethodSpec], budget: Budget, count: _Count
 ) -> tuple[list[dict[str, Maps]], dict[str, float], dict[str, Figures], dict[str, str]]:
     """Maps of each trial, costs, and figures of the model as it is; and why a method refuses."""
     plain: list[dict[str, Maps]] = [{} for _ in trials]
@@ -177,13 +177,13 @@ def _measured(
     return plain, costs, figures, refused
 
 
-def _seconds_forward(trial: Trial) -> float:
+def _seconds_forward(trial: FixedPrediction) -> float:
     began = perf_counter()
     output_of(trial.subject.model, trial.inputs)
     return perf_counter() - began
 
 
-def _tested(trial: Trial, contender: Contender, maps: Maps, budget: Budget) -> Figures:
+def _tested(trial: FixedPrediction, contender: MethodSpec, maps: Maps, budget: Budget) -> Figures:
     """The tests that the model's inputs allow, a figure for each sample."""
     found: dict[str, list[np.ndarray]] = {}
     for segment, free in trial.free.items():
@@ -202,7 +202,10 @@ def _tested(trial: Trial, contender: Contender, maps: Maps, budget: Budget) -> F
 
 
 def _on_random_weights(
-    trials: Sequence[Trial], contenders: Sequence[Contender], plain: Sequence[Mapping[str, Maps]], count: _Count
+    trials: Sequence[FixedPrediction],
+    contenders: Sequence[MethodSpec],
+    plain: Sequence[Mapping[str, Maps]],
+    count: _Count,
 ) -> dict[str, list[float]]:
     """For each contender how like its map of each sample is to that on random weights, all of them at once."""
     _, left = after_randomisation(trials, contenders, plain, 1, count)

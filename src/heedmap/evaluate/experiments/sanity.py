@@ -11,12 +11,12 @@ import numpy as np
 
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import inputs_of
-from heedmap.evaluate.harness.protocol import Contender, Findings, by_method
+from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method
 from heedmap.evaluate.metrics.faithfulness import overlap, saco, spearman
 from heedmap.evaluate.metrics.ranking import UNCHANGED
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
 from heedmap.evaluate.perturb.randomness import MOST
-from heedmap.evaluate.trial import Trial, after_randomisation, sensitivity
+from heedmap.evaluate.trial import FixedPrediction, after_randomisation, sensitivity
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Sample
@@ -81,13 +81,13 @@ class Sanity:
             )
 
     def rows(
-        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample, contender and segment.
 
         A part that is switched off, and SaCo in a segment whose tokens cannot be masked, are NaN or empty.
         """
-        trial = Trial.of(subject, inputs_of(subject, samples), [sample.key for sample in samples], seed)
+        trial = FixedPrediction.of(subject, inputs_of(subject, samples), [sample.key for sample in samples], seed)
         maps = {one.name: trial.maps(one) for one in contenders}
         columns: dict[tuple[str, str], list[Row]] = {
             (one.name, segment): [
@@ -127,7 +127,11 @@ Columns = Mapping[tuple[str, str], Sequence[Row]]
 
 
 def _randomisation(
-    evaluation: Sanity, trial: Trial, contenders: Sequence[Contender], maps: Mapping[str, Maps], columns: Columns
+    evaluation: Sanity,
+    trial: FixedPrediction,
+    contenders: Sequence[MethodSpec],
+    maps: Mapping[str, Maps],
+    columns: Columns,
 ) -> None:
     names, found = after_randomisation([trial], contenders, [maps], evaluation.steps)
     for (_, method, segment), (plain, absolute) in found.items():
@@ -138,7 +142,11 @@ def _randomisation(
 
 
 def _saco(
-    evaluation: Sanity, trial: Trial, contenders: Sequence[Contender], maps: Mapping[str, Maps], columns: Columns
+    evaluation: Sanity,
+    trial: FixedPrediction,
+    contenders: Sequence[MethodSpec],
+    maps: Mapping[str, Maps],
+    columns: Columns,
 ) -> None:
     for one in contenders:
         for segment, free in trial.free.items():
@@ -149,7 +157,11 @@ def _saco(
 
 
 def _sensitivity(
-    evaluation: Sanity, trial: Trial, contenders: Sequence[Contender], maps: Mapping[str, Maps], columns: Columns
+    evaluation: Sanity,
+    trial: FixedPrediction,
+    contenders: Sequence[MethodSpec],
+    maps: Mapping[str, Maps],
+    columns: Columns,
 ) -> None:
     found = sensitivity(trial, contenders, maps, evaluation.draws, evaluation.radius)
     for key, changes in found.items():
@@ -158,7 +170,11 @@ def _sensitivity(
 
 
 def _agreements(
-    evaluation: Sanity, trial: Trial, contenders: Sequence[Contender], maps: Mapping[str, Maps], columns: Columns
+    evaluation: Sanity,
+    trial: FixedPrediction,
+    contenders: Sequence[MethodSpec],
+    maps: Mapping[str, Maps],
+    columns: Columns,
 ) -> None:
     names = [one.name for one in contenders]
     for (method, segment), rows in columns.items():
@@ -180,7 +196,7 @@ _FILL = {
 # -- what rows say -----------------------------------------------------------------------------------------------------
 
 ByMethod = Mapping[str, Sequence[Row]]
-"""Contender's name → its rows of one segment, by the samples' keys."""
+"""MethodSpec's name → its rows of one segment, by the samples' keys."""
 
 
 def _measure(column: str, segment: str, methods: ByMethod) -> list[Measure]:

@@ -14,7 +14,7 @@ from heedmap.attention.forward import output_of
 from heedmap.datasets.sample import Objects, Region
 from heedmap.errors import InputError, OptionError, SampleError
 from heedmap.evaluate.answer import all_class_names, maps_of, seen_mask, tried
-from heedmap.evaluate.harness.protocol import Contender, Findings
+from heedmap.evaluate.harness.protocol import Findings, MethodSpec
 from heedmap.evaluate.metrics.evidence import (
     AREAS,
     CUTS,
@@ -90,7 +90,7 @@ class Segmentation:
         _logits(subject, tried(subject))
 
     def rows(
-        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample, label and contender."""
         inputs = subject.inputs(image=[sample.inputs["image"] for sample in samples])

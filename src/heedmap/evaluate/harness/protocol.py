@@ -26,7 +26,7 @@ TRIED = 20
 
 
 @dataclass(frozen=True)
-class Contender:
+class MethodSpec:
     """A method with its options, under the name that tables give it.
 
     Attributes:
@@ -36,7 +36,7 @@ class Contender:
 
     Examples:
         >>> import heedmap
-        >>> heedmap.Contender("without normalising", "generic", {"normalize": False}).options
+        >>> heedmap.MethodSpec("without normalising", "generic", {"normalize": False}).options
         {'normalize': False}
     """
 
@@ -75,7 +75,7 @@ class Evaluation(Protocol):
         """Raise InputError where the model does not fit; called before anything is read."""
 
     def rows(
-        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[Contender], seed: int
+        self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """Measure some samples, which become one batch or more.
 
@@ -94,7 +94,7 @@ class Evaluation(Protocol):
 
 
 def by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Contender's name → its rows, one a sample, in the order of the samples' keys."""
+    """MethodSpec's name → its rows, one a sample, in the order of the samples' keys."""
     table: dict[str, dict[str, Row]] = {}
     for row in rows:
         table.setdefault(row["method"], {})[row["sample"]] = row
@@ -104,7 +104,7 @@ def by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
 # -- contenders by their names -----------------------------------------------------------------------------------------
 
 
-def contenders(names: Sequence[str], crossed: bool) -> list[Contender]:
+def contenders(names: Sequence[str], crossed: bool) -> list[MethodSpec]:
     """The contenders of these names, each once; the paper's method is always one of them, and the first.
 
     Args:
@@ -133,7 +133,7 @@ def crossed(subject: Model, reader: Reader) -> bool:
     return False
 
 
-def contender(text: str) -> Contender:
+def contender(text: str) -> MethodSpec:
     """``"generic:normalize=false"`` as a contender; errors as in :func:`contenders`."""
     from heedmap.engine import find_method
 
@@ -141,7 +141,7 @@ def contender(text: str) -> Contender:
     options = dict(_option(pair, text) for pair in rest.split(",") if pair)
     find_method(name).resolve(options)
     shown = ", ".join(f"{key}={value}" for key, value in options.items())
-    return Contender(f"{name}, {shown}" if shown else name, name, options)
+    return MethodSpec(f"{name}, {shown}" if shown else name, name, options)
 
 
 def _option(pair: str, text: str) -> tuple[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
 from heedmap.evaluate.harness.folder import FORMAT, REPORT, VERSION, RunFolder
-from heedmap.evaluate.harness.protocol import TRIED, Contender, Evaluation, Findings
+from heedmap.evaluate.harness.protocol import TRIED, Evaluation, Findings, MethodSpec
 from heedmap.evaluate.metrics.statistics import Row, figures, lines, ranks
 from heedmap.methods.cards import CHANCE
 
@@ -48,7 +48,7 @@ class Plan:
     evaluation: Evaluation
     subject: Model
     reader: Reader
-    contenders: Sequence[Contender]
+    contenders: Sequence[MethodSpec]
     count: int
     seed: int = 0
     part: int = PART
@@ -141,7 +141,7 @@ def _check(plan: Plan) -> None:
         raise InputError(f"there are no samples to measure{_first_problem(plan.reader)}")
 
 
-def _fitting(plan: Plan) -> tuple[list[Contender], dict[str, str]]:
+def _fitting(plan: Plan) -> tuple[list[MethodSpec], dict[str, str]]:
     """The contenders that can explain the model, tried on one sample, and why the others cannot."""
     sample = _readable(plan)
     fit, refused = [], {}
@@ -164,7 +164,7 @@ def _readable(plan: Plan) -> Sample:
     for index in [index for part in plan.parts for index in part][:TRIED]:
         try:
             sample = plan.reader[index]
-            rows, skipped = plan.evaluation.rows(plan.subject, [sample], [Contender(CHANCE, CHANCE)], plan.seed)
+            rows, skipped = plan.evaluation.rows(plan.subject, [sample], [MethodSpec(CHANCE, CHANCE)], plan.seed)
             if any(row["method"] for row in rows):  # rows of no method say what is true
                 return sample
             reason = next(iter(skipped.values()), "it gives no measurement")
@@ -173,7 +173,7 @@ def _readable(plan: Plan) -> Sample:
     raise InputError(f"none of the first {TRIED} samples can be measured; the last one: {reason}")
 
 
-def _part(plan: Plan, fit: Sequence[Contender], indices: Sequence[int]) -> tuple[list[Row], dict[str, str]]:
+def _part(plan: Plan, fit: Sequence[MethodSpec], indices: Sequence[int]) -> tuple[list[Row], dict[str, str]]:
     """The rows of a part; what fails is skipped with its reason, and the rest measured without it."""
     samples, skipped = [], {}
     for index in indices:
@@ -185,7 +185,7 @@ def _part(plan: Plan, fit: Sequence[Contender], indices: Sequence[int]) -> tuple
     return rows, skipped | more
 
 
-def _together(plan: Plan, fit: Sequence[Contender], samples: Sequence[Sample]) -> tuple[list[Row], dict[str, str]]:
+def _together(plan: Plan, fit: Sequence[MethodSpec], samples: Sequence[Sample]) -> tuple[list[Row], dict[str, str]]:
     if not samples:
         return [], {}
     seed = zlib.crc32(f"{plan.seed} {samples[0].key}".encode())
