@@ -223,7 +223,7 @@ def test_a_label_at_a_token_that_is_named(tagger):
     assert found.target == ("B-PER at token 2", f"{NAMES[label]} at token 4")
     with pytest.raises(TargetError, match="token 7 is out of range: there are 7"):
         heedmap.explain(tagger, inputs, target=TokenLabel(0, 7))
-    with pytest.raises(TargetError, match=r"a word needs a heedmap\.Subject"):
+    with pytest.raises(TargetError, match=r"a word needs a heedmap\.Model"):
         heedmap.explain(tagger, inputs, target=TokenLabel(0, "paris"))
 
 

@@ -204,7 +204,7 @@ class _Engine:
         if isinstance(model, type) or not isinstance(module, nn.Module):
             given = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
             raise InputError(
-                f"model is {given}; expected a torch.nn.Module, or a heedmap.Subject: heedmap.load(name) makes one"
+                f"model is {given}; expected a torch.nn.Module, or a heedmap.Model: heedmap.load(name) makes one"
             )
         knows = not isinstance(model, nn.Module) and all(
             callable(getattr(model, n, None)) for n in ("resolve_target", "label")

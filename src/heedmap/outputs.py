@@ -73,7 +73,7 @@ class Context:
             config: of the model, or None.
             labels: class index → name, where they are not in ``config.id2label``.
             forward: of the model, whose annotation says what it returns.
-            subject: the ``heedmap.Subject`` that has a tokenizer, for ``special`` and ``text``.
+            subject: the ``heedmap.Model`` that has a tokenizer, for ``special`` and ``text``.
         """
         found = labels if labels is not None else getattr(config, "id2label", None) or {}
         names = {int(index): str(name) for index, name in found.items()}

@@ -358,7 +358,7 @@ class TokenLabel(Target):
     @staticmethod
     def _place(token: int | str, real: Tensor) -> int:
         if isinstance(token, str):
-            raise TargetError(f"TokenLabel(token={token!r}): a word needs a heedmap.Subject; give the token's number")
+            raise TargetError(f"TokenLabel(token={token!r}): a word needs a heedmap.Model; give the token's number")
         if token >= 0:
             return in_range(token, len(real), "token")
         own = real.nonzero()[:, 0].tolist()

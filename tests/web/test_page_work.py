@@ -213,7 +213,7 @@ def test_what_takes_too_long_is_broken_off_and_the_model_goes_on() -> None:
     models.use("zoo/gpt-lists", lambda subject: subject.explain(text=TEXT))
     models.seconds = 0.5
 
-    def endless(subject: heedmap.Subject) -> None:
+    def endless(subject: heedmap.Model) -> None:
         try:
             while True:
                 subject.explain(text=TEXT)

@@ -107,7 +107,7 @@ class Sample:
 
     Attributes:
         key: names it, always the same, once in a data set.
-        inputs: for ``Subject.inputs``: ``text`` (a str or a pair), ``image`` (PIL, RGB), ``boxes`` (a mapping).
+        inputs: for ``Model.inputs``: ``text`` (a str or a pair), ``image`` (PIL, RGB), ``boxes`` (a mapping).
         truth: what is true of it.
     """
 

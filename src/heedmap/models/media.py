@@ -1,4 +1,4 @@
-"""Image, audio and box files, read into what a Subject takes; every failure says what was expected."""
+"""Image, audio and box files, read into what a Model takes; every failure says what was expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Box features of one image, checked and scaled: what a Subject takes as ``boxes``."""
+"""Box features of one image, checked and scaled: what a Model takes as ``boxes``."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def from_arrays(get: Callable[[str], Any], image: str, names: Sequence[str] | No
 
 
 def checked(image: str, features: Any, boxes: Any, size: tuple[int, int] | None, labels: Any = None) -> dict[str, Any]:
-    """The boxes of an image, in the form that a Subject takes.
+    """The boxes of an image, in the form that a Model takes.
 
     Args:
         image: id of it, for messages.

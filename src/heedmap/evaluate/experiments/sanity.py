@@ -77,7 +77,7 @@ class Sanity:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
         if not hasattr(subject, "kind_row"):
             raise InputError(
-                f"the model is a {type(subject).__name__}; expected a heedmap.Subject, which heedmap.load makes"
+                f"the model is a {type(subject).__name__}; expected a heedmap.Model, which heedmap.load makes"
             )
 
     def rows(
