@@ -98,7 +98,7 @@ def held(subject: Built, found: heedmap.Explanation) -> Row:
         return {"verdict": "explained", "cause": f"the oracle fails: {type(error).__name__} {short(str(error))}"}
 
 
-def expectation(model: nn.Module, inputs: Inputs, stops: bool) -> list[Expected]:
+def expectation(model: nn.Module, inputs: Inputs, stops: bool = False) -> list[Expected]:
     """What the oracle says, where eager attention is the same function."""
     mine, other = primary(plain(model, inputs)), primary(plain(eager(model), inputs))
     if not torch.equal(mine, primary(plain(model, inputs, seed=4))):
