@@ -19,7 +19,7 @@ from heedmap.attention.forward import Recording, recording_state
 from heedmap.attention.heads import joined
 from heedmap.attention.inputs import ModelInputs, named
 from heedmap.attention.places import not_finite
-from heedmap.attention.readout import Rows, rows_read
+from heedmap.attention.readout import Rows, rows_of_one, rows_read
 from heedmap.attention.wrapped import configuration, unwrapped
 from heedmap.errors import (
     AttentionError,
@@ -293,9 +293,11 @@ class _Engine:
             raise TargetError(NO_ATTENTION)
         if not values.requires_grad:
             raise GradientError(NO_GRADIENT)
-        rows = rows_read(recording, states, graph.read_beside(sources), values)
+        beside = graph.read_beside(sources)
+        several = len(states) > 1 or bool(beside)
+        rows = rows_read(recording, states, beside, values) if several else {}
         gradients = _gradients(tape.attentions, values, keep)
-        readouts = _readouts(rows, tape.attentions[0].dtype)
+        readouts = _readouts(rows if several else rows_of_one(states, gradients), tape.attentions[0].dtype)
         again = chosen.again or (lambda output: target.choose(output, self.context).values)
         heads = joined(graph, tape.attentions, frozenset().union(*graph.states(sources).values()))
         run = TargetView(

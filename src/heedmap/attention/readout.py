@@ -42,6 +42,19 @@ def rows_read(
     return {stream: (state, rows) for stream, (state, rows) in found.items() if bool(rows.any())}
 
 
+def rows_of_one(states: Mapping[int, State], gradients: Mapping[int, Tensor]) -> dict[int, tuple[State, Rows]]:
+    """As :func:`rows_read` where one stream alone is read: from its last attention no way leads through another.
+
+    Args:
+        states: of that stream.
+        gradients: ∂y/∂o by attention, (batch, heads, queries, features); nothing where there is none.
+    """
+    ((stream, state),) = states.items()
+    gradient = gradients.get(max(state))
+    rows = None if gradient is None else (gradient != 0).any(-1).any(1)
+    return {} if rows is None or not bool(rows.any()) else {stream: (state, rows)}
+
+
 def _begun(recording: Recording, leaves: set[int]) -> dict[int, tuple[Stream, InputSpan]]:
     """For each leaf that has tokens, the first stream that begins there, and its segment."""
     found: dict[int, tuple[Stream, InputSpan]] = {}
