@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heedmap.errors import InputError, MissingLibraryError
+from heedmap.errors import InputError
 from heedmap.evaluate.metrics.statistics import Measure, Row, of_values
+from heedmap.extras import library
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -91,12 +92,7 @@ def _silence() -> contextlib.redirect_stdout[io.StringIO]:
 
 
 def _library(name: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(f"pycocotools.{name}")
-    except ImportError as error:
-        raise MissingLibraryError("masks of detections need pycocotools; pip install 'heedmap[eval]'") from error
+    return library(f"pycocotools.{name}", "eval", "masks of detections need")
 
 
 # -- figures of drawn pictures -----------------------------------------------------------------------------------------

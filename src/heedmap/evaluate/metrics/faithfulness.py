@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heedmap.errors import MissingLibraryError
+from heedmap.extras import library
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -34,10 +34,7 @@ def spearman(a: Float[np.ndarray, " tokens"], b: Float[np.ndarray, " tokens"]) -
     Raises:
         MissingLibraryError: there is no scipy.
     """
-    try:
-        from scipy.stats import rankdata
-    except ImportError as error:
-        raise MissingLibraryError("rank correlations need scipy; pip install 'heedmap[eval]'") from error
+    rankdata = library("scipy.stats", "eval", "rank correlations need").rankdata
     flat = (np.ptp(a) == 0, np.ptp(b) == 0)
     if any(flat):
         return float(all(flat))

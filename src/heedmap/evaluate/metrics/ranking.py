@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heedmap.errors import InputError, MissingLibraryError
+from heedmap.errors import InputError
 from heedmap.evaluate.metrics.statistics import draws, ends
+from heedmap.extras import library
 from heedmap.methods.cards import CHANCE
 
 if TYPE_CHECKING:
@@ -217,10 +218,7 @@ def _checked(figures: Mapping[str, ByTest]) -> tuple[list[str], list[str], int]:
 
 
 def _places(figures: Mapping[str, ByTest], names: Sequence[str], test: str) -> Float[np.ndarray, "methods samples"]:
-    try:
-        from scipy.stats import rankdata
-    except ImportError as error:
-        raise MissingLibraryError("ranks need scipy; pip install 'heedmap[eval]'") from error
+    rankdata = library("scipy.stats", "eval", "ranks need").rankdata
     values = np.stack([figures[name][test] for name in names])
     return rankdata(-values if TESTS[test][1] else values, axis=0)
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CHARACTERS = string.digits + string.ascii_letters + " .,-/':"
-IGNORED = -100
 AT_ONCE = 250
 LONGEST = 64
 
