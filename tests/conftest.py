@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models, and other processes beside us: threads only wait
@@ -14,6 +17,7 @@ if (
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+from warmed import write_command
 
 settings.register_profile("heedmap", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.register_profile("thorough", deadline=None, database=None, max_examples=2000)  # --hypothesis-profile=thorough
@@ -74,3 +78,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="folder of golden cases that tests/parity compares with (default: tests/parity/golden)",
     )
     parser.addoption("--fast", action="store_true", help="leave out what tests/conftest.py names as slow")
+
+
+@pytest.fixture(scope="session")
+def warmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A ``heedmap`` that starts at once, see ``warmed.py``; for tests that are about what it does, not how it starts."""
+    folder = tmp_path_factory.mktemp("warmed")
+    command = [sys.executable, HERE / "warmed.py", folder / "socket"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        yield write_command(folder, folder / "socket")
+        server.communicate()

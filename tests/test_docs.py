@@ -54,8 +54,8 @@ def test_python_blocks_run_and_print_what_the_page_says(
 
 @pytest.mark.weights
 @pytest.mark.parametrize(("name", "code"), COMMANDS)
-def test_commands_run(name: str, code: str, tmp_path: Path) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def test_commands_run(name: str, code: str, tmp_path: Path, warmed: Path) -> None:
+    path = os.pathsep.join((str(warmed.parent), str(Path(sys.executable).parent), os.environ["PATH"]))
     env = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
