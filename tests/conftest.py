@@ -1,5 +1,6 @@
 """Options of the whole suite; and, before heedmap is imported, runtime checks of the shapes in its annotations."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ if (
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+
 from warmed import write_command
 
 settings.register_profile("heedmap", derandomize=True, deadline=None, database=None, max_examples=60)
@@ -67,6 +69,12 @@ assert [name for name in SLOW if not (HERE / name).exists()] == [], "SLOW names 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """With ``--fast`` not even import what is in :data:`SLOW`."""
     return True if config.getoption("fast") and collection_path in {HERE / name for name in SLOW} else None
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: looking through it for garbage, again and again, takes longer than many tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

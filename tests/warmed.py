@@ -7,12 +7,14 @@ streams, runs the code of the real ``heedmap``, and ends as any Python process d
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
 import signal
 import socket
 import sys
+from importlib import import_module
 from pathlib import Path
 
 COMMAND = """#!{python} -IS
@@ -33,16 +35,17 @@ def write_command(folder: Path, address: Path) -> Path:
     return path
 
 
-def _warm() -> None:
-    """Import what most commands need. Nothing is computed: threads would not live on in a fork."""
-    import matplotlib.pyplot
-    import torch._dynamo
-    import transformers.modeling_utils
-    import transformers.processing_utils
-
-    import heedmap.cli.main
-
-    assert matplotlib and torch and transformers and heedmap.METHODS
+MODULES = (
+    "heedmap.cli.main",
+    "heedmap.methods.registry",
+    "heedmap.models.loader",
+    "matplotlib.pyplot",
+    "torch._dynamo",
+    "torchvision",
+    "transformers.modeling_utils",
+    "transformers.processing_utils",
+)
+"""What most commands import. Nothing is computed before the forks: threads do not live on in them."""
 
 
 def _take_over(line: socket.socket) -> None:
@@ -74,7 +77,9 @@ def _serve(door: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    _warm()
+    for name in MODULES:
+        import_module(name)
+    gc.freeze()  # forks need not look at it for garbage
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
         door.bind(sys.argv[1])
         door.listen()

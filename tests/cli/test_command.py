@@ -1,5 +1,6 @@
 """A function as a command: options that make objects, and what its exceptions become."""
 
+import gc
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -7,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from heedmap.cli.command import command
+from heedmap.cli.command import command, importing
 from heedmap.errors import InputError
 
 
@@ -92,3 +93,9 @@ def test_an_exception_is_one_message_and_a_code(error, code, told):
     assert result.exit_code == code
     assert told in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_garbage_is_looked_for_again_after_what_is_imported():
+    with importing():
+        assert not gc.isenabled()
+    assert gc.isenabled()

@@ -51,15 +51,14 @@ def say() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def explain(folder: Callable[[str], Path], tmp_path: Path) -> Callable[..., Any]:
+def explain(folder: Callable[[str], Path], tmp_path: Path, warmed: Path) -> Callable[..., Any]:
     """``heedmap explain`` as a user calls it: (packaged model or folder, *arguments, ending) → what was written."""
 
     def run(model: str | Path, *arguments: str, ending: str = ".json") -> Any:
         out = tmp_path / f"out{ending}"
-        command = Path(sys.executable).with_name("heedmap")
         place = model if isinstance(model, Path) else folder(model)
         done = subprocess.run(
-            [str(command), "explain", str(place), *arguments, "--out", str(out)],
+            [str(warmed), "explain", str(place), *arguments, "--out", str(out)],
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
             capture_output=True,
             text=True,

@@ -6,8 +6,10 @@ interrupted.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -105,6 +107,18 @@ def quiet(*, bars: bool = False) -> None:
     logging.set_verbosity_error()
     if not (bars and sys.stderr.isatty()):
         logging.disable_progress_bar()
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Look for no garbage meanwhile, and the first time never again in what was made: libraries stay, and are large."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not gc.get_freeze_count():
+            gc.freeze()
+        gc.enable()
 
 
 def progress_bar() -> Progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from typing import Annotated, NamedTuple
 
@@ -176,7 +177,10 @@ app = _program()
 
 def main() -> None:
     """Run the command line on ``sys.argv`` and exit with its code."""
-    app()
+    try:
+        app()
+    finally:
+        gc.freeze()  # the process ends: what it could free is not looked for, which takes a second
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,10 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from heedmap.cli import completion
-from heedmap.cli.command import quiet
+from heedmap.cli.command import importing, quiet
 from heedmap.cli.inputs import parse_target, read_inputs
 from heedmap.errors import OptionError, UnknownNameError
 from heedmap.methods import written
+from heedmap.methods.cards import CARDS
 
 MANY = "Many inputs"
 """Heading of the options that are for many inputs."""
@@ -62,8 +63,9 @@ class ModelOptions:
         """The model; transformers' hints are silenced, its bars left to a terminal."""
         import heedmap
 
-        quiet(bars=True)
-        return heedmap.load(self.model, device=self.device, dtype=self.dtype)
+        with importing():
+            quiet(bars=True)
+            return heedmap.load(self.model, device=self.device, dtype=self.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,10 +135,8 @@ class MapOptions:
         """
         _ = self.settings
         parse_target(self.target)
-        import heedmap
-
-        if self.method not in heedmap.METHODS:
-            raise UnknownNameError(f"no method {self.method!r}; known methods: {', '.join(heedmap.METHODS)}")
+        if self.method not in CARDS:
+            raise UnknownNameError(f"no method {self.method!r}; known methods: {', '.join(CARDS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
