@@ -96,14 +96,21 @@ FEW = {"integrated_gradients": {"steps": 4}, "smoothgrad": {"samples": 2}, "grad
 LAWS = [(n, m) for n in NAMES for m in heedmap.METHODS if (n, m) not in UNLAWFUL]
 
 
+@cache
+def exactly(name: str, method: str) -> dict[str, Tensor]:
+    """What both laws compare with: the relevance of each segment."""
+    model, inputs = exact(name)
+    found = heedmap.explain(model, inputs, target=target(CASES[name]), method=method, **FEW.get(method, {}))
+    return {segment.name: segment.relevance for segment in found.segments.values()}
+
+
 @pytest.mark.parametrize(("name", "method"), LAWS)
 def test_a_batch_equals_its_samples_one_by_one(name: str, method: str) -> None:
     model, inputs = exact(name)
-    few = FEW.get(method, {})
-    together = heedmap.explain(model, inputs, target=target(CASES[name]), method=method, **few)
+    together = exactly(name, method)
     for sample in range(BATCH):
         alone = {k: v[sample : sample + 1] for k, v in inputs.items()}
-        single = heedmap.explain(model, alone, target=target(CASES[name]), method=method, **few)
+        single = heedmap.explain(model, alone, target=target(CASES[name]), method=method, **FEW.get(method, {}))
         for segment in single.segments.values():
             assert distance(together[segment.name][sample], segment.relevance[0]) <= TOLERANCE, segment.name
 
@@ -123,13 +130,9 @@ def test_padding_changes_nothing(name: str, method: str) -> None:
     for key, value in case.pad.items():
         before = inputs[key]
         padded[key] = torch.cat([before, before.new_full((BATCH, 3, *before.shape[2:]), value)], 1)
-    few = FEW.get(method, {})
-    plain = heedmap.explain(model, inputs, target=target(case), method=method, **few)
-    longer = heedmap.explain(model, padded, target=target(case), method=method, **few)
-    for segment in plain.segments.values():
-        assert distance(longer[segment.name][:, : segment.relevance.shape[1]], segment.relevance) <= TOLERANCE, (
-            segment.name
-        )
+    longer = heedmap.explain(model, padded, target=target(case), method=method, **FEW.get(method, {}))
+    for segment, relevance in exactly(name, method).items():
+        assert distance(longer[segment][:, : relevance.shape[1]], relevance) <= TOLERANCE, segment
 
 
 @pytest.mark.parametrize("name", NAMES)
