@@ -15,6 +15,8 @@ if (
 ):  # as a shell's background job: tests interrupt, and so do their children
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+gc.disable()  # until all is imported, see pytest_collection_finish
+
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
@@ -75,6 +77,7 @@ def pytest_collection_finish() -> None:
     """What was imported stays: looking through it for garbage, again and again, takes longer than many tests."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
