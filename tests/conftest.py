@@ -15,8 +15,6 @@ if (
 ):  # as a shell's background job: tests interrupt, and so do their children
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-gc.disable()  # until all is imported, see pytest_collection_finish
-
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
@@ -26,6 +24,7 @@ from warmed import write_command
 settings.register_profile("heedmap", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.register_profile("thorough", deadline=None, database=None, max_examples=2000)  # --hypothesis-profile=thorough
 settings.load_profile("heedmap")
+gc.disable()  # until all is imported, see pytest_collection_finish
 install_import_hook(["heedmap.relevance", "heedmap.attention.attention"], "beartype.beartype")
 
 HERE = Path(__file__).parent
