@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from heedmap.errors import HeedmapError, InputError, UnknownNameError
-from heedmap.zoo.world import COLOURS, SHAPES, SIZES, SPLITS, Scene, Shapes, make_scene
+from heedmap.zoo.world import COLOURS, SHAPES, SIZES, SPLITS, Scene, Shapes, caption, make_scene
 from heedmap.zoo.world.drawing import OUTLINES, REACH, background
 from heedmap.zoo.world.layout import LEAST_VISIBLE, Look, draw_stamp, extent
+from heedmap.zoo.world.world import undrawn_scene
 
 
 def facts(scene: Scene) -> list[tuple]:
@@ -22,6 +23,15 @@ def test_a_scene_depends_on_its_own_seed_split_and_index_alone():
     for a, b in zip(forwards, backwards, strict=True):
         assert a.image.tobytes() == b.image.tobytes()
         assert facts(a) == facts(b)
+
+
+@pytest.mark.parametrize("side", [64, 96])
+def test_what_is_not_drawn_has_the_same_objects(side):
+    for index in range(6):
+        drawn, undrawn = make_scene(3, "val", index, side), undrawn_scene(3, "val", index, side)
+        assert facts(undrawn) == facts(drawn)
+        assert undrawn.image.shape == drawn.image.shape
+        assert caption(undrawn) == caption(drawn)
 
 
 def test_global_random_state_is_neither_read_nor_changed():

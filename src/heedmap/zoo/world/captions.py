@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
 
 from heedmap.zoo.world.scene import COLOURS, RELATIONS, SHAPES, SPLITS, Object, Scene, check_whole, generator, relates
 from heedmap.zoo.world.words import Word, article, compose, in_order
-from heedmap.zoo.world.world import make_scene
+from heedmap.zoo.world.world import undrawn_scene
 
 Description = tuple[str | None, str, str]
 """Size (None: any), colour, shape."""
@@ -219,8 +220,13 @@ def _others(rng: np.random.Generator, scene: Scene) -> Iterator[Caption]:
     while True:
         index = int(rng.integers(SPLITS[scene.split]))
         if index != scene.index:
-            right = caption(make_scene(scene.seed, scene.split, index, scene.side))
+            right = _caption_of(scene.seed, scene.split, index, scene.side)
             yield _write(rng, [mention.description for mention in right.mentions], right)
+
+
+@lru_cache(maxsize=4096)
+def _caption_of(seed: int, split: str, index: int, side: int) -> Caption:
+    return caption(undrawn_scene(seed, split, index, side))
 
 
 def _edited(rng: np.random.Generator, scene: Scene, tries: int) -> Iterator[Caption]:

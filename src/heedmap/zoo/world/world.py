@@ -67,15 +67,26 @@ def make_scene(seed: int, split: str, index: int, side: int = 96) -> Scene:
         UnknownNameError: no such split.
         InputError: another argument out of range.
     """
-    _check_side(side)
-    rng = generator(seed, split, index, "scene")
-    layout = place(rng, choose_looks(rng), side)
+    rng, layout = _laid_out(seed, split, index, side)
     picture = background(rng, side)
     for stamp, corner in zip(layout.stamps, layout.corners, strict=True):
         _lay(rng, picture, stamp, corner)
     picture += rng.standard_normal((side, side, 1), dtype=np.float32) * np.float32(rng.uniform(2, 7))
     image = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
-    return Scene(seed, split, index, image, tuple(_object(layout, number) for number in range(len(layout.stamps))))
+    return Scene(seed, split, index, image, _objects(layout))
+
+
+def undrawn_scene(seed: int, split: str, index: int, side: int = 96) -> Scene:
+    """The objects of :func:`make_scene` on a black picture: to draw them takes longer than to know where they are."""
+    _, layout = _laid_out(seed, split, index, side)
+    return Scene(seed, split, index, np.zeros((side, side, 3), dtype=np.uint8), _objects(layout))
+
+
+def _laid_out(seed: int, split: str, index: int, side: int) -> tuple[np.random.Generator, Layout]:
+    """Where the objects are, and the random numbers that the picture goes on with."""
+    _check_side(side)
+    rng = generator(seed, split, index, "scene")
+    return rng, place(rng, choose_looks(rng), side)
 
 
 def _lay(rng: np.random.Generator, picture: Picture, stamp: Stamp, corner: tuple[int, int]) -> None:
@@ -87,6 +98,10 @@ def _lay(rng: np.random.Generator, picture: Picture, stamp: Stamp, corner: tuple
     slope = np.linspace(-1, 1, width, dtype=np.float32) * rng.uniform(-0.05, 0.05)
     paint = (shade + slope).astype(np.float32)[:, :, None] * np.array(COLOURS[stamp.look.colour], dtype=np.float32)
     window += cover[:, :, None] * (paint - window)
+
+
+def _objects(layout: Layout) -> tuple[Object, ...]:
+    return tuple(_object(layout, number) for number in range(len(layout.stamps)))
 
 
 def _object(layout: Layout, number: int) -> Object:
