@@ -16,7 +16,7 @@ from heedmap.attention import tower
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import State, check_followed
 from heedmap.attention.forward import Recording, recording_state
-from heedmap.attention.heads import joined
+from heedmap.attention.heads import alone, joined
 from heedmap.attention.inputs import ModelInputs, named
 from heedmap.attention.places import not_finite
 from heedmap.attention.readout import Rows, rows_of_one, rows_read
@@ -34,7 +34,7 @@ from heedmap.explanation import Explanation
 from heedmap.flow import Flow
 from heedmap.lrp.replay import ForwardCall
 from heedmap.methods import METHODS, Method
-from heedmap.methods.run import MEMORY_BUDGET, Readout, TargetView
+from heedmap.methods.run import MEMORY_BUDGET, Readout, TargetView, with_merges
 from heedmap.outputs import Context
 from heedmap.result import Named, assembled, described, named_segments, origin, stream_names
 from heedmap.targets import AnyTarget, Chosen, Target, as_target
@@ -285,7 +285,7 @@ class _Engine:
             chosen = target.choose(recording.output, self.context)
         values = chosen.values
         self._check(values, tape.attentions)
-        sources = tape.tag(values).sources
+        sources = recording.followed(tape.tag(values).sources)
         check_followed(tape, sources, "the target")
         tower.check_read(tape, graph, sources)
         states = graph.readouts(sources)
@@ -294,14 +294,16 @@ class _Engine:
         if not values.requires_grad:
             raise GradientError(NO_GRADIENT)
         beside = graph.read_beside(sources)
-        several = len(states) > 1 or bool(beside)
+        several = len(states) > 1 or bool(beside) or recording.live is not None
         rows = rows_read(recording, states, beside, values) if several else {}
-        gradients = _gradients(tape.attentions, values, keep)
+        followed = [a for a in tape.attentions if recording.live is None or a.index in recording.live]
+        gradients = _gradients(followed, values, keep)
         readouts = _readouts(rows if several else rows_of_one(states, gradients), tape.attentions[0].dtype)
         again = chosen.again or (lambda output: target.choose(output, self.context).values)
-        heads = joined(graph, tape.attentions, frozenset().union(*graph.states(sources).values()))
+        read = frozenset[int]().union(*graph.states(sources).values())
+        heads = joined(graph, tape.attentions, read) if recording.live is None else alone(graph, tape.attentions)
         run = TargetView(
-            heads.graph,
+            with_merges(heads.graph, heads.attentions, gradients),
             heads.attentions,
             heads.gradients(gradients),
             {s: Readout(heads.state(r.state), r.weights) for s, r in readouts.items()},

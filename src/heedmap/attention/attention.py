@@ -128,6 +128,17 @@ class Attention:
     version: int = 0
     place: Place | None = None
     skip: int = 0
+    mixes = False
+    """Whether it is no attention, but another sum over tokens."""
+
+    @property
+    def cells(self) -> int:
+        """Numbers of one head of A, over the batch."""
+        return self.batch * self.queries * self.keys
+
+    def touched(self, gradient: Tensor) -> Tensor:
+        """Which tokens of o have a gradient, (batch, tokens); it is given in the layout of the model."""
+        return (self.layout.apply(gradient) != 0).any(-1).any(1)
 
     @property
     def columns(self) -> slice:

@@ -8,6 +8,7 @@ R[S] = I + Σ_{a∈S} Δ_a, with Δ_a computed from the states that attention a 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -30,6 +31,16 @@ class AskedTowerError(UnfollowedAttentionError):
         self.ends = ends
 
 
+class Product(Protocol):
+    """A matrix of which products with rows and columns are taken."""
+
+    def left(self, rows: Tensor) -> Tensor:
+        """rows @ M, (batch, k, columns)."""
+
+    def right(self, columns: Tensor) -> Tensor:
+        """M @ columns, (batch, rows, k)."""
+
+
 @dataclass(eq=False)
 class AbsorbedStream:
     """Tokens of another stream among those with which a stream begins: a picture's among a language model's words.
@@ -37,13 +48,19 @@ class AbsorbedStream:
     Attributes:
         state: of the other stream.
         places: (batch, tokens of the other stream): the row that each became; -1: none. None: not traced yet.
+        mixers: what made the rows of the other stream's tokens without a residual connection (merging, a strided convolution).
+        matrix: of these, for one target: how much of each row is of each token, its rows summing to 1.
     """
 
     state: State
     places: Int[Tensor, "batch tokens"] | None = None
+    mixers: tuple[int, ...] = ()
+    matrix: Product | None = None
 
     def weights(self, rows: Float[Tensor, "batch k s"]) -> Float[Tensor, "batch k tokens"]:
         """The weights of the other stream's tokens in ``rows`` over this one's."""
+        if self.matrix is not None:
+            return self.matrix.left(rows)
         assert self.places is not None
         places = self.places[:, None].expand(-1, rows.shape[1], -1)
         return rows.gather(-1, places.clamp(min=0)).masked_fill(places < 0, 0.0)
@@ -95,10 +112,11 @@ class Graph:
     def states(self, sources: frozenset[int]) -> dict[int, State]:
         """The streams, and their states, among the sources of a tensor."""
         found: dict[int, set[int]] = {}
+        streams = {edge.attention: edge.stream for edge in self.edges}
         for index in sources:
             source = self.sources[index]
-            if source.kind == "attention":
-                found.setdefault(self.edges[source.attention].stream, set()).add(source.attention)
+            if source.kind == "attention" and source.attention in streams:
+                found.setdefault(streams[source.attention], set()).add(source.attention)
         return {stream: frozenset(state) for stream, state in sorted(found.items())}
 
     def readouts(self, sources: frozenset[int]) -> dict[int, State]:
@@ -121,7 +139,7 @@ class Graph:
     def check_carried(self, stream: int, states: dict[int, State], reader: str) -> None:
         """MixingError where a stream goes on without the tokens that it took in (no residual connection)."""
         for other, join in self.streams[stream].joins.items():
-            if not join.state <= states.get(other, frozenset()):
+            if not join.mixers and not join.state <= states.get(other, frozenset()):
                 raise MixingError(
                     f"{reader} reads {self.streams[stream].tokens} tokens that were chosen from "
                     f"{self.streams[other].tokens}, but go on without them: there is no residual connection around the "
@@ -133,6 +151,14 @@ class Graph:
         """Whether a few of a stream's tokens ask all of it: self-attention of which not all rows are computed."""
         stream = self.streams[edge.stream]
         return edge.source in stream.joins and not stream.leaves
+
+    def family(self, stream: int) -> set[int]:
+        """The stream, and those whose tokens were made from its tokens, or its from theirs, without a residual connection."""
+        made = [{s.index, *(x for x, join in s.joins.items() if join.mixers)} for s in self.streams]
+        found = {stream}
+        for _ in self.streams:
+            found = found.union(*(group for group in made if group & found))
+        return found
 
     def taken_in(self, stream: int) -> set[int]:
         """The streams whose tokens a stream begins with, and theirs."""
@@ -156,7 +182,8 @@ class Graph:
     @property
     def is_acyclic(self) -> bool:
         """Whether no stream hears itself through another one (an encoder–decoder; not a co-attention)."""
-        return all(s not in heard for s, heard in self.reachable_from.items())
+        reach, families = self.reachable_from, {s.index: self.family(s.index) for s in self.streams}
+        return all(not any(x in reach[y] for x in families[s]) for s in families for y in reach[s] - families[s])
 
 
 def build(tape: Tape) -> Graph:

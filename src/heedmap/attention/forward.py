@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +42,8 @@ class Recording:
         parts: for each stream, its segments.
         output: of the model, attached to the graph.
         inputs: what the model was called with.
+        live: the attentions and mixers that are part of the graph; None: all.
+        followed: sources of a tensor → the same, without mixers that are not part of the graph, but what these read.
     """
 
     tape: Tape
@@ -49,6 +51,8 @@ class Recording:
     parts: dict[int, list[InputSpan]]
     output: Any
     inputs: Mapping[str, Any]
+    live: frozenset[int] | None = None
+    followed: Callable[[frozenset[int]], frozenset[int]] = lambda sources: sources
 
 
 @contextmanager

@@ -97,6 +97,11 @@ class Heads:
         return state - _further(self.calls)
 
 
+def alone(graph: Graph, attentions: Sequence[Attention]) -> Heads:
+    """The flow as it was recorded: each attention by itself."""
+    return Heads(graph, list(attentions), attentions, {})
+
+
 def joined(graph: Graph, attentions: Sequence[Attention], read: frozenset[int]) -> Heads:
     """The flow with one attention for all calls that are its heads.
 

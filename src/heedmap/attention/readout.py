@@ -29,11 +29,12 @@ def rows_read(
         values: the target, (batch,); its graph is kept.
     """
     tape, last = recording.tape, {stream: recording.tape.attentions[max(state)] for stream, state in states.items()}
+    followed = [a for a in tape.attentions if recording.live is None or a.index in recording.live]
     begun = _begun(recording, leaves)
     starts = [tensor for leaf in begun if (tensor := tape.sources[leaf].tensor) is not None]
-    direct = iter(_direct(tape.attentions, values, [*(attention.out for attention in last.values()), *starts]))
+    direct = iter(_direct(followed, values, [*(attention.out for attention in last.values()), *starts]))
     found = {
-        stream: (states[stream], (attention.layout.apply(next(direct)) != 0).any(-1).any(1))
+        stream: (states[stream], attention.touched(next(direct)))
         for stream, attention in last.items()
     }
     for leaf, (stream, part) in begun.items():

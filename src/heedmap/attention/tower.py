@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from heedmap.attention import inputs as given
+from heedmap.attention import placing
 from heedmap.attention.flow import AskedTowerError, Graph
 from heedmap.attention.forward import Recording
 from heedmap.attention.forward import record as record_whole
@@ -68,16 +69,24 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, check: bool = True
             refused = error
     less = _without_towers(inputs, refused, batch)
     if less is None:
-        raise refused
+        return _by_numbers(model, inputs, batch, check, refused)
     try:
         found = _record_less(model, less, batch, check)
     except HeedmapError as error:
         if less.ends or (isinstance(refused, InputError) and isinstance(error, MixingError)):
-            raise
-        raise refused from error
+            return _by_numbers(model, inputs, batch, check, error)
+        return _by_numbers(model, inputs, batch, check, refused)
     if not any(found.graph.sources[leaf].tower for s in found.graph.streams for leaf in s.leaves):
-        raise refused
+        return _by_numbers(model, inputs, batch, check, refused)
     return found
+
+
+def _by_numbers(model: nn.Module, inputs: ModelInputs, batch: int, check: bool, refused: HeedmapError) -> Recording:
+    """By the second recorder, which follows windows, merged tokens and mixers."""
+    try:
+        return placing.record(model, inputs, batch, check)
+    except HeedmapError as error:
+        raise refused from error
 
 
 def _record_less(model: nn.Module, less: ModelInputs, batch: int, check: bool) -> Recording:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,12 +11,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from heedmap.attention.attention import Attention
+from heedmap.attention.blocks import BlockAttention
 from heedmap.attention.flow import Edge, Graph, State
 from heedmap.attention.heads import Heads
+from heedmap.attention.mixers import Mixer
+from heedmap.attention.placed_flow import PlacedStream
 from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import AttentionError, OptionError, UnknownNameError
 from heedmap.lrp.replay import ForwardCall, Relevances, propagate
-from heedmap.relevance.chain import Matrix
+from heedmap.relevance.chain import AnyMatrix, Matrix, Scattered, Sparse
 from heedmap.relevance.rules import average_heads
 
 RelevanceRows = Callable[[int, State, Tensor], dict[int, Tensor]]
@@ -71,17 +74,26 @@ class TargetView:
         """Batch size."""
         return self.attentions[0].batch
 
-    def matrix(self, attention: Attention, block: Callable[[slice], Tensor]) -> Matrix:
+    def matrix(self, attention: Attention, block: Callable[[slice], Tensor]) -> AnyMatrix:
         """A matrix over one attention's queries and keys, blocked to fit the memory budget."""
-        row = self.batch * attention.keys * attention.dtype.itemsize
+        in_blocks = isinstance(attention, BlockAttention)
+        queries = attention.block_queries if in_blocks else attention.queries
+        row = attention.cells // queries * attention.dtype.itemsize
         room = min(self.memory_budget // 3, BLOCK)
-        step = max(1, min(attention.queries, room // (row * attention.heads)))
-        all_dense = sum(a.batch * a.queries * a.keys * a.dtype.itemsize for a in self.attentions)
-        return Matrix(block, attention.queries, step, keep=all_dense <= self.memory_budget)
+        step = max(1, min(queries, room // max(1, row * attention.heads)))
+        all_dense = sum(a.cells * a.dtype.itemsize for a in self.attentions)
+        found = Matrix(block, queries, step, keep=all_dense <= self.memory_budget)
+        if not in_blocks:
+            return found
+        device = attention.value.device
+        return Scattered(found, attention.query_rows.to(device), attention.key_rows.to(device), attention.sizes)
 
-    def cam(self, index: int) -> Matrix:
-        """Ā (eq. 5) of an attention whose gradient is there."""
+    def cam(self, index: int) -> AnyMatrix:
+        """Ā (eq. 5) of an attention, or of another mixer, whose gradient is there."""
         attention, gradient = self.attentions[index], self.gradients[index]
+        if isinstance(attention, Mixer):
+            edge = next(e for e in self.graph.edges if e.attention == index)
+            return mixed([attention], self.gradients, self.graph, edge.stream, edge.source)
         return self.matrix(
             attention,
             lambda rows: average_heads(attention.probabilities(rows), attention.gradient(gradient, rows)),
@@ -113,7 +125,7 @@ class TargetView:
         a = self.attentions[index]
         return relevance.shape == (a.batch, a.heads, a.queries, a.keys)
 
-    def relevance_cam(self, index: int, found: Relevances) -> Matrix:
+    def relevance_cam(self, index: int, found: Relevances) -> AnyMatrix:
         """Eq. 5 with the relevance of A in place of A: E_h[(∂y/∂A ⊙ R_A)⁺]."""
         if index not in found.attentions or index not in self.gradients:
             return self.zeros(index)
@@ -122,14 +134,17 @@ class TargetView:
             attention, lambda rows: average_heads(relevance[:, :, rows], attention.gradient(gradient, rows))
         )
 
-    def zeros(self, index: int) -> Matrix:
+    def zeros(self, index: int) -> AnyMatrix:
         """Ā of an attention that the target does not depend on."""
         a = self.attentions[index]
+        if isinstance(a, Mixer):
+            none = torch.zeros(0, dtype=torch.int64, device=a.value.device)
+            return Sparse(none, none, a.value.new_zeros(0, dtype=a.dtype), a.sizes)
         return self.matrix(
             a, lambda rows: a.value.new_zeros(a.batch, len(range(a.queries)[rows]), a.keys, dtype=a.dtype)
         )
 
-    def mean_probabilities(self, index: int) -> Matrix:
+    def mean_probabilities(self, index: int) -> AnyMatrix:
         """A, the mean over heads."""
         attention = self.attentions[index]
         return self.matrix(attention, lambda rows: attention.probabilities(rows).mean(1))
@@ -143,7 +158,7 @@ class TargetView:
         return {
             edge.attention
             for stream in self.graph.streams
-            for edge, layer, layers in _layers([e for e in self.graph.edges if e.stream == stream.index])
+            for edge, layer, layers in _layers(*self._edges_of(stream.index))
             if layer >= _start(start_layer, self.names[stream.index], self.names.values(), layers)
         }
 
@@ -152,13 +167,18 @@ class TargetView:
         return {
             edge.attention
             for stream in self.graph.streams
-            for edge, own, layers in _layers([e for e in self.graph.edges if e.stream == stream.index])
+            for edge, own, layers in _layers(*self._edges_of(stream.index))
             if own <= _start(layer, self.names[stream.index], self.names.values(), layers, "layer", -1)
         }
 
+    def _edges_of(self, stream: int) -> tuple[list[Edge], set[int]]:
+        """The edges of a stream, and which of them are no attention: these are in the layer of the attention before."""
+        edges = [e for e in self.graph.edges if e.stream == stream]
+        return edges, {e.attention for e in edges if self.attentions[e.attention].mixes}
+
     def visible(self, stream: int) -> Bool[Tensor, "batch tokens"]:
         """Which tokens of a stream the rows that are read (else: any query) may look at: False for padding."""
-        asked = [e for e in self.graph.edges if e.source == stream]
+        asked = [e for e in self.graph.edges if e.source == stream and not self.attentions[e.attention].mixes]
         if not asked:
             tokens = self.graph.streams[stream].tokens
             return torch.ones(self.batch, tokens, dtype=torch.bool, device=self.attentions[0].value.device)
@@ -170,11 +190,46 @@ class TargetView:
         return self.mean_probabilities(edge.attention).left(rows)[:, 0] > 0
 
 
-def _layers(edges: list[Edge]) -> list[tuple[Edge, int, int]]:
+def mixed(
+    mixers: Sequence[Mixer], gradients: Mapping[int, Tensor], graph: Graph, stream: int, source: int
+) -> Sparse:
+    """Ā of mixers that make or change the tokens of ``stream`` from those of ``source``: ⟨∂y/∂o_i, c_ij⟩⁺."""
+    asks, asked = graph.streams[stream], graph.streams[source]
+    assert isinstance(asks, PlacedStream)
+    assert isinstance(asked, PlacedStream)
+    first = mixers[0]
+    dtype, device = first.dtype, first.value.device
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    for mixer in mixers:
+        gradient = gradients.get(mixer.index, torch.zeros_like(mixer.out))
+        for terms in mixer.terms(gradient.to(mixer.out.dtype)):
+            found.append((asks.at(terms.rows), asked.at(terms.columns), terms.values.to(dtype)))
+    rows, columns, values = (torch.cat([f[i] for f in found]) for i in range(3))
+    real = (rows >= 0) & (columns >= 0)
+    sizes = (first.batch, asks.tokens, asked.tokens)
+    return Sparse(rows[real].to(device), columns[real].to(device), values[real.to(values.device)], sizes)
+
+
+def with_merges(graph: Graph, attentions: Sequence[Attention], gradients: Mapping[int, Tensor]) -> Graph:
+    """The graph with what mixers without a residual connection made, as one target sees it: each row sums to 1."""
+    if not any(join.mixers for s in graph.streams for join in s.joins.values()):
+        return graph
+    streams = []
+    for stream in graph.streams:
+        joins = {}
+        for other, join in stream.joins.items():
+            own = [m for i in join.mixers if isinstance(m := attentions[i], Mixer)]
+            matrix = mixed(own, gradients, graph, stream.index, other).normalized() if own else None
+            joins[other] = replace(join, matrix=matrix)
+        streams.append(replace(stream, joins=joins))
+    return Graph(streams, graph.edges, graph.sources)
+
+
+def _layers(edges: list[Edge], mixers: set[int]) -> list[tuple[Edge, int, int]]:
     """Each edge of a stream with its layer, and the number of layers."""
     count, found = 0, []
     for edge in edges:
-        count += edge.is_self
+        count += edge.is_self and edge.attention not in mixers
         found.append((edge, max(count - 1, 0)))
     return [(edge, layer, max(count, 1)) for edge, layer in found]
 

@@ -69,3 +69,117 @@ class Matrix:
     def right(self, columns: Columns) -> Float[Tensor, "batch s k"]:
         """M @ columns."""
         return torch.cat([block @ columns for _, block in self.blocks()], 1)
+
+
+@dataclass(eq=False)
+class Scattered:
+    """A matrix over the tokens of two streams, of which only blocks are not zero (windows).
+
+    Attributes:
+        local: (blocks, rows, columns).
+        rows, columns: sample · tokens + token of each row and column of the blocks, -1: none; (blocks, …).
+        sizes: batch size, tokens that ask, tokens that are asked.
+    """
+
+    local: Matrix
+    rows: Tensor
+    columns: Tensor
+    sizes: tuple[int, int, int]
+
+    @property
+    def keep(self) -> bool:
+        """Whether the whole is at hand: never."""
+        return False
+
+    def left(self, rows: Rows, *, few: bool = False) -> Float[Tensor, "batch k q"]:
+        """rows @ M."""
+        batch, _, asked = self.sizes
+        found = self.local.left(_gathered(rows.transpose(-1, -2), self.rows).transpose(-1, -2))
+        return _scattered(found.transpose(-1, -2), self.columns, batch, asked).transpose(-1, -2)
+
+    def right(self, columns: Columns) -> Float[Tensor, "batch s k"]:
+        """M @ columns."""
+        batch, asks, _ = self.sizes
+        return _scattered(self.local.right(_gathered(columns, self.columns)), self.rows, batch, asks)
+
+    def dense(self) -> Dense:
+        """The whole matrix."""
+        return _whole(self)
+
+    def blocks(self) -> Iterator[tuple[slice, Dense]]:
+        """The whole as one block."""
+        yield slice(0, self.sizes[1]), self.dense()
+
+    def block(self, rows: slice) -> Dense:
+        """Some rows of the whole."""
+        return self.dense()[:, rows]
+
+
+@dataclass(eq=False)
+class Sparse:
+    """A matrix over the tokens of two streams by its entries.
+
+    Attributes:
+        rows, columns: sample · tokens + token of each entry.
+        values: of the entries.
+        sizes: batch size, tokens that ask, tokens that are asked.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    values: Tensor
+    sizes: tuple[int, int, int]
+
+    @property
+    def keep(self) -> bool:
+        """Whether the whole is at hand: never."""
+        return False
+
+    def left(self, rows: Rows, *, few: bool = False) -> Float[Tensor, "batch k q"]:
+        """rows @ M."""
+        batch, _, asked = self.sizes
+        picked = rows.transpose(0, 1).flatten(1)[:, self.rows] * self.values
+        found = picked.new_zeros(len(picked), batch * asked).index_add_(1, self.columns, picked)
+        return found.unflatten(1, (batch, asked)).transpose(0, 1)
+
+    def right(self, columns: Columns) -> Float[Tensor, "batch s k"]:
+        """M @ columns."""
+        batch, asks, asked = self.sizes
+        return Sparse(self.columns, self.rows, self.values, (batch, asked, asks)).left(columns.transpose(-1, -2)).transpose(-1, -2)
+
+    def dense(self) -> Dense:
+        """The whole matrix."""
+        return _whole(self)
+
+    def normalized(self) -> Sparse:
+        """Each row divided by its sum; one that is zero has equal entries."""
+        batch, asks, _ = self.sizes
+
+        def sums(values: Tensor) -> Tensor:
+            return values.new_zeros(batch * asks).index_add_(0, self.rows, values)
+
+        total, count = sums(self.values)[self.rows], sums(torch.ones_like(self.values))[self.rows]
+        values = torch.where(total > 0, self.values / torch.where(total > 0, total, torch.ones_like(total)), 1 / count)
+        return Sparse(self.rows, self.columns, values, self.sizes)
+
+
+AnyMatrix = Matrix | Scattered | Sparse
+
+
+def _whole(matrix: Scattered | Sparse) -> Dense:
+    batch, asks, _ = matrix.sizes
+    like = matrix.values if isinstance(matrix, Sparse) else next(matrix.local.blocks())[1]
+    eye = torch.eye(asks, dtype=like.dtype, device=like.device)
+    return matrix.left(eye.expand(batch, -1, -1))
+
+
+def _gathered(rows: Float[Tensor, "batch tokens k"], where: Tensor) -> Float[Tensor, "blocks rows k"]:
+    """The rows of blocks; zero where there is no token."""
+    return rows.flatten(0, 1)[where.clamp(min=0)].masked_fill_((where < 0)[..., None], 0.0)
+
+
+def _scattered(rows: Float[Tensor, "blocks rows k"], where: Tensor, batch: int, tokens: int) -> Float[Tensor, "batch tokens k"]:
+    """Rows of blocks added to those of their tokens."""
+    found = rows.new_zeros(batch * tokens + 1, rows.shape[-1])
+    index = torch.where(where < 0, batch * tokens, where).flatten()
+    return found.index_add_(0, index, rows.flatten(0, 1))[:-1].unflatten(0, (batch, tokens))

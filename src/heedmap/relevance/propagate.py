@@ -15,9 +15,9 @@ from torch import Tensor
 
 from heedmap.attention.flow import Edge, Graph, State
 from heedmap.relevance import rules
-from heedmap.relevance.chain import Columns, Matrix, Rows
+from heedmap.relevance.chain import AnyMatrix, Columns, Rows
 
-Cams = Mapping[int, Matrix]
+Cams = Mapping[int, AnyMatrix]
 """Ā by attention; one that is absent is left out (start_layer, or a gradient that is zero)."""
 
 PerStream = dict[int, Tensor]
@@ -30,6 +30,11 @@ class Ablations:
     normalize: bool = True
     self_in_rule_10: bool = True
     aggregate: bool = True
+
+
+def is_whole(graph: Graph, edge: Edge) -> bool:
+    """Whether all rows of R of what is asked are carried on (eqs. 6, 7): a stream asks itself, or what was made of its tokens."""
+    return edge.is_self or graph.is_part_of_source(edge) or edge.source in graph.family(edge.stream)
 
 
 class Dense:
@@ -94,7 +99,7 @@ class Dense:
     def _update(self, edge: Edge) -> PerStream:
         cam = self.cams[edge.attention].dense()
         source = dict(self.rest(edge.source, edge.value_state, cam))
-        if edge.is_self or self.graph.is_part_of_source(edge):
+        if self._is_whole(edge):
             source[edge.source] = self._whole(edge.source, edge.value_state, cam)
             rule = rules.self_attention if edge.is_self else rules.cross_attention_back
             return {x: rule(cam, R_qx) for x, R_qx in source.items()}
@@ -105,6 +110,9 @@ class Dense:
         if not self.ablations.aggregate:
             self._replace_by_zero(edge, cam, added)
         return added
+
+    def _is_whole(self, edge: Edge) -> bool:
+        return is_whole(self.graph, edge)
 
     def _rule_10(self, edge: Edge, cam: Tensor) -> Tensor:
         if not self.ablations.self_in_rule_10:
@@ -136,34 +144,63 @@ class ByRows:
             raise ValueError("rows alone need a flow without co-attention, with aggregation; use Dense")
         self.graph, self.cams, self.ablations = graph, cams, ablations
         self.edges = [e for e in graph.edges if e.attention in cams]
+        self._families = {s.index: graph.family(s.index) for s in graph.streams}
 
     def rows(self, stream: int, state: State, rows: Rows) -> PerStream:
         """rows @ R[state]^{sx} for every stream x that reaches s; (batch, k, tokens of x) each."""
-        own, asked = self._down(stream, state, rows)
-        for other, join in self.graph.streams[stream].joins.items():
-            _add(asked, ("whole", other, join.state), join.weights(own))
-        found: PerStream = {stream: own}
+        found, asked = self._down(stream, state, rows, rows)
+        for member, own in list(found.items()):
+            for other, join in self.graph.streams[member].joins.items():
+                if not join.mixers:
+                    _add(asked, ("whole", other, join.state), join.weights(own))
         for (rule, source, at), weight in asked.items():
             for x, more in self._asked(rule, source, at, weight).items():
                 _add(found, x, more)
         return found
 
-    def _down(self, stream: int, state: State, rows: Rows) -> tuple[Rows, dict[tuple[str, int, State], Tensor]]:
-        """rows @ R^{ss}, and the weights with which states of other streams are asked, by the rule that carries them on."""
-        own, carried = rows, dict.fromkeys(state, rows)
+    def _down(
+        self, stream: int, state: State, rows: Rows, own: Rows
+    ) -> tuple[PerStream, dict[tuple[str, int, State], Tensor]]:
+        """``own`` and rows @ (R − I) for the streams of one family, and the weights with which states of others are asked.
+
+        A family is a stream with those that were made from its tokens, or it from theirs: whoever asks within it carries on
+        whole rows. The weights with which others are asked are given by the rule that carries them on.
+        """
+        found, carried = {stream: own}, dict.fromkeys(state, rows)
         asked: dict[tuple[str, int, State], Tensor] = {}
-        for edge in reversed(self.edges):
-            if edge.stream != stream or edge.attention not in carried:
-                continue
-            weight = carried[edge.attention]
-            if edge.is_self:
-                down = self.cams[edge.attention].left(weight, few=weight is rows)
-                own = own + down
-                for earlier in edge.value_state:
-                    _add(carried, earlier, down)
-            else:
-                self._ask(edge, weight, asked)
-        return own, asked
+        for number, edge, made in self._order(stream):
+            if edge is None:
+                for other in made:
+                    join = self.graph.streams[number].joins[other]
+                    if number in found:
+                        self._put(found, carried, other, join.state, join.weights(found[number]))
+            elif edge.attention in carried:
+                weight = carried[edge.attention]
+                if edge.source in self._families[stream]:
+                    down = self.cams[edge.attention].left(weight, few=weight is rows)
+                    self._put(found, carried, edge.source, edge.value_state, down)
+                else:
+                    self._ask(edge, weight, asked)
+        return found, asked
+
+    @staticmethod
+    def _put(found: PerStream, carried: dict[int, Tensor], stream: int, state: State, down: Rows) -> None:
+        _add(found, stream, down)
+        for earlier in state:
+            _add(carried, earlier, down)
+
+    def _order(self, stream: int) -> list[tuple[int, Edge | None, tuple[int, ...]]]:
+        """What happens to a family, the last first: an edge, or that a stream of it is made, which is told by its number."""
+        family = self._families[stream]
+        events: list[tuple[int, tuple[int, Edge | None, tuple[int, ...]]]] = [
+            (e.attention, (e.stream, e, ())) for e in self.edges if e.stream in family
+        ]
+        for member in family:
+            joins = self.graph.streams[member].joins
+            made = tuple(x for x, join in joins.items() if join.mixers)
+            if made:
+                events.append((max(max(joins[x].mixers) for x in made), (member, None, made)))
+        return [event for _, event in sorted(events, key=lambda e: -e[0])]
 
     def _ask(self, edge: Edge, weight: Rows, asked: dict[tuple[str, int, State], Tensor]) -> None:
         if self.graph.is_part_of_source(edge):
@@ -204,28 +241,35 @@ class ByRows:
 
     def _rest_rows(self, stream: int, state: State, rows: Rows) -> Rows:
         """rows @ (R^{ss} − I): down the chain of self-attentions."""
-        carried = dict.fromkeys(state, rows)
-        total = torch.zeros_like(rows)
-        for edge in reversed(self._own(stream)):
-            if edge.attention in carried:
-                down = self.cams[edge.attention].left(carried[edge.attention])
-                total = total + down
-                for earlier in edge.value_state:
-                    _add(carried, earlier, down)
-        return total
+        return self._down(stream, state, rows, torch.zeros_like(rows))[0][stream]
 
     def _rest_columns(self, stream: int, state: State, columns: Columns) -> Columns:
         """(R^{ss} − I) @ columns: up the chain of self-attentions."""
+        begun: dict[int, Columns] = {stream: columns}
         added: dict[int, Tensor] = {}
         last = max(state, default=-1)
-        for edge in self._own(stream):
-            if edge.attention <= last:
-                here = sum((added[a] for a in edge.value_state if a in added), columns)
-                added[edge.attention] = self.cams[edge.attention].right(here)
+
+        def at(x: int, here: State) -> Columns | None:
+            parts = [begun[x]] if x in begun else []
+            parts += [added[a] for a in here if a in added]
+            return sum(parts[1:], parts[0]) if parts else None
+
+        for number, edge, made in reversed(self._order(stream)):
+            if edge is None and number != stream:
+                joins = self.graph.streams[number].joins
+                found = [(x, here) for x in made if (here := at(x, joins[x].state)) is not None]
+                for x, here in found:
+                    _add(begun, number, self._join_right(number, x, here))
+            elif edge is not None and edge.attention <= last and edge.source in self._families[stream]:
+                here = at(edge.source, edge.value_state)
+                if here is not None:
+                    added[edge.attention] = self.cams[edge.attention].right(here)
         return sum((added[a] for a in state if a in added), torch.zeros_like(columns))
 
-    def _own(self, stream: int) -> list[Edge]:
-        return [e for e in self.edges if e.stream == stream and e.is_self]
+    def _join_right(self, stream: int, other: int, columns: Columns) -> Columns:
+        matrix = self.graph.streams[stream].joins[other].matrix
+        assert matrix is not None
+        return matrix.right(columns)
 
 
 def _add(into: dict, key: object, value: Tensor) -> None:

@@ -1,0 +1,209 @@
+"""What mixes tokens and is no attention, but a sum of contributions of tokens: o_i = Σ_j c_ij (+ constants).
+
+Eq. 5 (Chefer, Gur, Wolf, ICCV 2021) asks for A ⊙ ∂y/∂A = ⟨∂y/∂o_i, A_ij v_j⟩ only, the inner product of a gradient with what
+token j gives to output i. With c_ij in place of A_ij v_j it is defined for every such mixer: Ā_ij = ⟨∂y/∂o_i, c_ij⟩⁺. That is an
+extension of the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heedmap.attention.attention import Attention
+from heedmap.attention.numbers import Ids
+from heedmap.errors import AttentionError
+
+
+class Terms(NamedTuple):
+    """⟨∂y/∂o_i, c_ij⟩⁺ of pairs of tokens: the numbers of i and of j, and the term; -1: no token."""
+
+    rows: Ids
+    columns: Ids
+    values: Tensor
+
+
+@dataclass(eq=False)
+class Mixer(Attention):
+    """A recorded mixer; ``value`` is its input, ``out`` its output.
+
+    Attributes:
+        ids: companion of the output, in its shape.
+        asked: companion of the input, in its shape.
+        terms: gradient of the output → terms, a part at a time.
+        into: where each element of the input goes into one row only, the number of that row, in the input's shape.
+        rows: companion of the output by rows of the stream, sample · tokens + row; known when the streams are.
+        sizes: batch size, tokens of the stream that it adds to or makes, and of the one that is read.
+    """
+
+    ids: Ids = field(default_factory=lambda: torch.zeros(0))
+    asked: Ids = field(default_factory=lambda: torch.zeros(0))
+    terms: Callable[[Tensor], Iterator[Terms]] = field(default=lambda gradient: iter(()))
+    into: Ids | None = None
+    rows: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    sizes: tuple[int, int, int] = (0, 0, 0)
+    mixes = True
+
+    @property
+    def heads(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def queries(self) -> int:
+        """Number of tokens that it makes."""
+        return self.sizes[1]
+
+    @property
+    def batch(self) -> int:
+        """Batch size."""
+        return self.sizes[0]
+
+    @property
+    def cells(self) -> int:
+        """None: it has no A."""
+        return 0
+
+    def touched(self, gradient: Tensor) -> Tensor:
+        """See :meth:`Attention.touched`."""
+        found = torch.zeros(self.batch * self.queries + 1, dtype=torch.bool, device=gradient.device)
+        found[self.rows.expand(gradient.shape).to(gradient.device)[gradient != 0]] = True
+        return found[:-1].reshape(self.batch, self.queries)
+
+    def probabilities(self, rows: slice = slice(None)) -> Tensor:
+        """There are none.
+
+        Raises:
+            AttentionError: always.
+        """
+        raise AttentionError(
+            f"mixer {self.index}, called at {self.place}, is no attention, so it has no probabilities: this method is not "
+            "defined for it; choose 'generic', or a method of the input"
+        )
+
+
+class AsItIs:
+    """A layout that changes nothing."""
+
+    def apply(self, tensor: Tensor) -> Tensor:
+        """``tensor`` itself."""
+        return tensor
+
+
+def positive(rows: Ids, columns: Ids, values: Tensor) -> Terms:
+    """Flat, each pair once, the positive part of its sum."""
+    rows, columns = (t.expand(values.shape).reshape(-1) for t in (rows, columns))
+    real = (rows >= 0) & (columns >= 0)
+    pairs, index = torch.stack([rows[real], columns[real]], 1).unique(dim=0, return_inverse=True)
+    sums = values.new_zeros(len(pairs)).index_add_(0, index, values.reshape(-1)[real])
+    return Terms(pairs[:, 0], pairs[:, 1], sums.clamp_(min=0))
+
+
+# -- convolution and pooling ----------------------------------------------------------------------------------------
+
+
+class Windows(NamedTuple):
+    """The windows of a convolution or pooling, in all its axes of places."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    def of(self, tensor: Tensor, fill: float) -> Tensor:
+        """(batch, channels, *places) as (batch, channels, *windows, elements of a window)."""
+        pads = [p for pair in zip(reversed(self.before), reversed(self.after), strict=True) for p in pair]
+        found = F.pad(tensor, pads, value=fill)
+        for axis, (size, stride, dilation) in enumerate(zip(self.size, self.stride, self.dilation, strict=True)):
+            found = found.unfold(axis + 2, dilation * (size - 1) + 1, stride)[..., ::dilation]
+        return found.flatten(-len(self.size)) if len(self.size) > 1 else found
+
+
+def _all(value: Any, dims: int) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) and len(value) == dims else (int(value[0] if isinstance(value, (tuple, list)) else value),) * dims
+
+
+def conv_windows(x: Tensor, weight: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> Windows:
+    """Of torch's convolutions."""
+    dims = x.dim() - 2
+    size, dilation = tuple(weight.shape[2:]), _all(dilation, dims)
+    if padding == "same":
+        total = [d * (k - 1) for d, k in zip(dilation, size, strict=True)]
+        return Windows(size, _all(stride, dims), tuple(t // 2 for t in total), tuple(t - t // 2 for t in total), dilation)
+    pads = (0,) * dims if padding == "valid" else _all(padding, dims)
+    return Windows(size, _all(stride, dims), pads, pads, dilation)
+
+
+def conv_terms(x: Tensor, weight: Tensor, groups: int, windows: Windows, ids: Ids, asked: Ids) -> Callable[[Tensor], Iterator[Terms]]:
+    """c_ij = K_{i−j} x_j; the heads are the groups, one where it is depthwise."""
+    x, weight = x.detach(), weight.detach()
+
+    def terms(gradient: Tensor) -> Iterator[Terms]:
+        seen, numbers = windows.of(x, 0.0), windows.of(asked[:, :1], -1)
+        g = gradient.unflatten(1, (groups, -1))
+        kernel = weight.flatten(2).unflatten(0, (groups, -1))
+        for k in range(kernel.shape[-1]):
+            back = torch.einsum("ngo...,goc->ngc...", g, kernel[..., k].to(g))
+            found = (back * seen[..., k].unflatten(1, (groups, -1))).sum(2)
+            found = found.sum(1) if groups == x.shape[1] else found.clamp(min=0).mean(1)
+            yield positive(ids[:, 0], numbers[:, 0, ..., k], found)
+
+    return terms
+
+
+def pool_terms(x: Tensor, out: Tensor, largest: bool, windows: Windows, ids: Ids, asked: Ids) -> Callable[[Tensor], Iterator[Terms]]:
+    """Of an average x_j/n; of a maximum x_j in the channels in which it is the largest."""
+    x, out = x.detach(), out.detach()
+
+    def terms(gradient: Tensor) -> Iterator[Terms]:
+        seen, numbers = windows.of(x, float("-inf") if largest else 0.0), windows.of(asked[:, :1], -1)
+        for k in range(seen.shape[-1]):
+            here = seen[..., k]
+            part = torch.where(here == out, here, 0.0) if largest else here / seen.shape[-1]
+            yield positive(ids[:, 0], numbers[:, 0, ..., k], (part * gradient).sum(1))
+
+    return terms
+
+
+# -- sums over tokens -----------------------------------------------------------------------------------------------
+
+
+def merge_terms(run: Callable[[Tensor], Tensor], x: Tensor, rows: Ids, asked: Ids) -> Callable[[Tensor], Iterator[Terms]]:
+    """Where each element of x goes into one row: c_ij by the elements of token j, c · ∂y/∂o = x · ∂y/∂x.
+
+    Args:
+        run: the function, of x.
+        rows: for each element of x, the number of the row that it goes into.
+        asked: companion of x.
+    """
+    x = x.detach()
+
+    def terms(gradient: Tensor) -> Iterator[Terms]:
+        with torch.enable_grad():
+            at = x.clone().requires_grad_()
+            (back,) = torch.autograd.grad(run(at), at, gradient.to(x.dtype))
+        yield positive(rows, asked, x * back)
+
+    return terms
+
+
+def linear_terms(run: Callable[[Tensor], Tensor], x: Tensor, ids: Ids, asked: Ids) -> Callable[[Tensor], Iterator[Terms]]:
+    """Of any linear function: token by token, c_·j = f(x where it is of token j) − f(0). As many runs as a sample has tokens."""
+    x = x.detach()
+
+    def terms(gradient: Tensor) -> Iterator[Terms]:
+        numbers = asked.unique()
+        numbers = numbers[numbers >= 0]
+        nothing = run(torch.zeros_like(x))
+        for token in numbers.tolist():
+            part = run(torch.where(asked == token, x, 0.0)) - nothing
+            found = (gradient.conj() * part).real if gradient.is_complex() else gradient * part
+            yield positive(ids, torch.full_like(ids, token), found)
+
+    return terms

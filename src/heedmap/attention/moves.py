@@ -1,0 +1,127 @@
+"""How the companions of tensors (see :mod:`heedmap.attention.numbers`) go through torch's functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heedmap.attention.numbers import NOTHING, Ids
+
+DATA: dict[str, tuple[int, ...]] = dict.fromkeys(
+    "view reshape permute transpose t swapaxes swapdims movedim moveaxis flatten unflatten squeeze unsqueeze expand expand_as "
+    "view_as reshape_as roll flip rot90 narrow select __getitem__ split chunk unbind tensor_split split_with_sizes index_select "
+    "gather take_along_dim repeat repeat_interleave tile unfold as_strided diagonal pixel_shuffle pixel_unshuffle "
+    "channel_shuffle broadcast_to masked_select atleast_2d atleast_3d adjoint T mT ravel".split(),
+    (0,),
+) | {
+    "where": (1, 2),
+    "masked_scatter": (0, 2),
+    "masked_scatter_": (0, 2),
+    "index_copy": (0, 3),
+    "index_copy_": (0, 3),
+    "index_put": (0, 2),
+    "index_put_": (0, 2),
+    "scatter": (0, 3),
+    "scatter_": (0, 3),
+    "copy_": (1,),
+}
+"""Functions that only move data, and which of their arguments are the data."""
+
+LISTS = frozenset("cat concat concatenate stack hstack vstack dstack column_stack".split())
+SAME = frozenset("contiguous clone to type type_as float half bfloat16 double cpu cuda detach requires_grad_ dropout".split())
+ADDS_AT = {"index_add": "index_copy", "index_add_": "index_copy", "scatter_add": "scatter", "scatter_add_": "scatter"}
+CHOOSES = frozenset("topk sort max min kthvalue mode cummax cummin".split())
+"""Functions that give (values, their indices along an axis)."""
+
+REDUCES = frozenset("mean sum amax amin max min var std norm logsumexp prod nansum nanmean median all any argmax argmin".split())
+MERGES = frozenset("mean sum amax max".split())
+"""Of those, the ones whose result is a sum of contributions of the tokens."""
+
+Of = Callable[[Tensor], Ids | None]
+
+
+def name_of(func: Any) -> str:
+    """The name of a torch function; of a property, the property's."""
+    name = getattr(func, "__name__", "")
+    return str(getattr(getattr(func, "__self__", None), "__name__", name)) if name == "__get__" else name
+
+
+def whole(tensor: Tensor, of: Of) -> Ids:
+    """The companion in the tensor's own shape."""
+    ids = of(tensor)
+    return torch.full((1,) * tensor.dim(), NOTHING).expand(tensor.shape) if ids is None else ids.expand(tensor.shape)
+
+
+def moved(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) -> Any:
+    """What a function that only moves data makes of the companions; the tuple of them where it gives several."""
+    name = name_of(func)
+    if name in LISTS:
+        tensors = args[0] if args else kwargs["tensors"]
+        rest = {k: v for k, v in kwargs.items() if k not in ("out", "tensors")}
+        kept = [t for t in tensors if t.dim() > 1 or t.numel() or len(tensors) == 1]
+        return getattr(torch, name)([whole(t, of) for t in kept], *args[1:], **rest)
+    if name == "pad":
+        return F.pad(whole(args[0], of), *args[1:2], **{k: v for k, v in kwargs.items() if k == "pad"}, value=NOTHING) if _is_constant(args, kwargs) else _padded(args, kwargs, of)
+    call, data = ADDS_AT.get(name, name), DATA.get(ADDS_AT.get(name, name), (0,))
+    given = [
+        whole(a, of) if i in data and isinstance(a, Tensor) else a for i, a in enumerate(args)
+    ]
+    named = {
+        k: whole(v, of) if k in ("input", "source", "src", "other", "self") and isinstance(v, Tensor) and v.is_floating_point() else v
+        for k, v in kwargs.items()
+    }
+    named.pop("out", None)
+    if name == "where" and len(args) == 3:
+        given = [args[0], *(whole(a, of) if isinstance(a, Tensor) else torch.tensor(NOTHING) for a in args[1:])]
+    if name == "copy_":
+        return given[1].expand(args[0].shape)
+    if name in ("view", "view_as"):
+        call = "reshape" if name == "view" else "reshape_as"
+    if call.endswith("_") and not call.endswith("__"):
+        call = call.rstrip("_")
+        given[0] = given[0].clone()
+    if name in ("T", "mT"):
+        return getattr(given[0], name)
+    if "gather" == name and given[0].stride()[-1:] == (0,):
+        pass
+    here = getattr(torch.Tensor, call, None) or getattr(torch, call, None) or getattr(F, call)
+    if name in ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle"):
+        here = getattr(F, name)
+    elif call in ("where",):
+        here = torch.where
+    return here(*given, **named)
+
+
+def _is_constant(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return (args[2] if len(args) > 2 else kwargs.get("mode", "constant")) == "constant"
+
+
+def _padded(args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) -> Ids:
+    """Padding with what lies at the border: the same tokens once more."""
+    ids = whole(args[0], of).double()
+    return F.pad(ids, *args[1:], **kwargs).round().long()
+
+
+def axes_of(args: tuple[Any, ...], kwargs: dict[str, Any], dims: int, default: Any = None) -> list[int]:
+    """The axes over which a function works, from 0; all where none is given."""
+    axis = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else default))
+    if axis is None or isinstance(axis, Tensor):
+        return list(range(dims))
+    return [a % dims for a in (axis if isinstance(axis, (tuple, list)) else [axis])]
+
+
+def is_constant_along(ids: Ids, axes: Sequence[int]) -> bool:
+    """Whether all elements along these axes are of one token."""
+    varying = [a for a in axes if ids.stride(a) != 0 and ids.shape[a] > 1]
+    return all(bool((ids == ids.narrow(a, 0, 1)).all()) for a in varying)
+
+
+def reduced(ids: Ids, axes: Sequence[int], keep: bool) -> Ids:
+    """The companion without these axes, along which it is constant."""
+    for axis in sorted(axes, reverse=True):
+        ids = ids.narrow(axis, 0, 1) if keep else ids.select(axis, 0)
+    return ids

@@ -1,0 +1,805 @@
+"""The second recorder, for models that the first one refuses: it knows for each element of a tensor which token it is of.
+
+So attention may run on windows, chunks, frames, tiles, or anything else that is folded into other axes, tokens may be merged,
+and convolutions, poolings and fixed matrices between attentions are recorded as mixers.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heedmap.attention import blocks, mixers, moves, places
+from heedmap.attention import operations as ops
+from heedmap.attention.attention import Place
+from heedmap.attention.blocks import BlockAttention, BlockLayout
+from heedmap.attention.mixers import AsItIs, Mixer, Terms
+from heedmap.attention.numbers import NOTHING, Ids, Numbers
+from heedmap.attention.tags import Source, Tag
+from heedmap.attention.tape import Tape, _forget, _tensors
+
+
+class Pair(NamedTuple):
+    """Companions of a matrix of two tokens each (scores, A): of the one and of the other; and what it is a product of."""
+
+    one: Ids
+    other: Ids
+    sides: tuple[tuple[Tensor, Ids], ...] = ()
+    softmax: bool = False
+
+
+class Lost(NamedTuple):
+    """The tensor mixes tokens in a way that is not followed: by which function, and where."""
+
+    function: str
+    place: Place | None
+
+
+Known = Ids | Pair | Lost
+
+CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
+POOLS = {"avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"}
+LINEAR = {
+    "interpolate", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "cumsum", "conv_transpose1d", "conv_transpose2d", "fft_fft",
+    "fft_fft2", "fft_fftn", "fft_rfft", "fft_rfft2", "upsample", "fold",
+}  # fmt: skip
+"""Functions that mix tokens and are linear, whose structure is found token by token."""
+
+
+class PlacedTape(Tape):
+    """Records attention, in blocks or not, and mixers, with the tokens that they ask and are asked.
+
+    Args:
+        tokens: leaves, by their index among the sources, after which convolutions are mixers; else those before the first
+            attention belong to what its tokens begin with.
+    """
+
+    def __init__(self, batch: int, *, cut: bool = False, tokens: frozenset[int] = frozenset()) -> None:
+        super().__init__(batch, cut=cut, leaves=True, clone=True)
+        self.tokens = tokens
+        self._parents: dict[int, frozenset[int]] = {}
+        self.numbers = Numbers(batch)
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.leaf_ids: dict[int, Ids] = {}
+        self.reads: dict[int, list[tuple[Tensor, Ids]]] = {}
+        self._known: dict[int, tuple[weakref.ref[Tensor], Known]] = {}
+
+    # -- what is known of a tensor ----------------------------------------------------------------------------------
+
+    def known(self, tensor: Tensor) -> Known | None:
+        """Its companion or companions; None: no token."""
+        entry = self._known.get(id(tensor))
+        return None if entry is None else entry[1]
+
+    def ids(self, tensor: Tensor) -> Ids | None:
+        """Its companion; of a matrix of pairs, None."""
+        known = self.known(tensor)
+        return known if isinstance(known, Tensor) else None
+
+    def set_known(self, tensor: Tensor, known: Known | None) -> None:
+        """Remember it for as long as the tensor lives."""
+        if known is None:
+            self._known.pop(id(tensor), None)
+            return
+        self._known[id(tensor)] = (weakref.ref(tensor, partial(_forget, self._known, id(tensor))), known)
+
+    def watch(self, name: str, tensor: Tensor) -> Tensor:
+        """See :meth:`Tape.watch`."""
+        count, given = len(self.sources), super().watch(name, tensor)
+        self.shapes[name] = tuple(tensor.shape)
+        if len(self.sources) > count and tensor.dim():
+            lead = self._lead(tensor.shape[0])
+            is_leaf = self.sources[-1].kind == "leaf"
+            shape = self._leaf_shape(tensor, self.sources[-1].spatial) if is_leaf else tuple(tensor.shape)
+            if lead is not None:
+                ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")
+                self.set_known(given, ids.expand(given.shape))
+                if is_leaf:
+                    self.leaf_ids[len(self.sources) - 1] = ids
+        return given
+
+    def _lead(self, size: int) -> Tensor | None:
+        """The sample of each entry of a first axis."""
+        if size % self.batch:
+            return None
+        return torch.arange(self.batch).repeat_interleave(size // self.batch)
+
+    def _leaf_shape(self, tensor: Tensor, spatial: bool) -> tuple[int, ...]:
+        if spatial:
+            return (tensor.shape[0], 1, *tensor.shape[2:])
+        return (*tensor.shape[:-1], 1) if tensor.dim() > 1 else tuple(tensor.shape)
+
+    def _is_leaf(self, func: Any, args: tuple[Any, ...], tag: Tag, result: Tensor) -> bool:
+        return not self.tokens & tag.sources and super()._is_leaf(func, args, tag, result)
+
+    def made_of(self, leaf: int) -> set[int]:
+        """The leaves before a leaf."""
+        parents = self._parents.get(leaf, frozenset())
+        return set(parents).union(*(self.made_of(p) for p in parents))
+
+    @property
+    def firsts(self) -> frozenset[int]:
+        """The first features of each input: leaves that no other features lie before."""
+        return frozenset(i for i in self.leaf_ids if all(self._is_given(p) for p in self.made_of(i)) and not self._is_given(i))
+
+    def _is_given(self, leaf: int) -> bool:
+        """Whether a leaf is an input as it was given, of pixels or of samples of sound."""
+        source = self.sources[leaf]
+        return source.shape == self.shapes.get(source.name) and any(leaf in p for p in self._parents.values())
+
+    def _begin(self, result: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A new leaf: words keep the numbers of their ids; places of a convolution are new tokens of the same sample."""
+        index = len(self.sources) - 1
+        source = self.sources[index]
+        of = frozenset[int]().union(*(self.tag(t).sources for t in _tensors(args, kwargs)))
+        self._parents[index] = frozenset(i for i in of if self.sources[i].kind == "leaf")
+        before = next((k for t in _tensors(args, kwargs) if isinstance(k := self.known(t), Tensor)), None)
+        if before is not None and not source.spatial and tuple(before.shape) == tuple(result.shape[:-1]):
+            ids = before.unsqueeze(-1)
+        elif before is not None and not source.spatial and before.shape[:-1] == result.shape[:-1]:
+            ids = before.narrow(-1, 0, 1)
+        else:
+            shape = self._leaf_shape(result, source.spatial)
+            lead = self._lead(result.shape[0])
+            if before is not None and before.dim() and before.shape[0] == result.shape[0]:
+                lead = self.numbers.of_sample(before.reshape(len(before), -1).amax(1))
+            if lead is None:
+                self.set_known(result, Lost("a leaf of which the samples are not known", places.here()))
+                return
+            ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")
+        self.leaf_ids[index] = ids
+        self.set_known(result, ids.expand(result.shape))
+
+    # -- the mode ---------------------------------------------------------------------------------------------------
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run ``func``, and record what it means for tokens."""
+        kwargs = kwargs or {}
+        if func is ops.SDPA or func is ops.MULTI_HEAD:
+            return super().__torch_function__(func, types, args, kwargs)
+        followed = any(id(t) in self._known for t in _tensors(args, kwargs))
+        count = len(self.sources)
+        is_product = func in ops.PRODUCTS or moves.name_of(func) in ("linear", "addmm", "addbmm")
+        if followed and is_product:
+            return self._multiplied(func, types, args, kwargs)
+        result = super().__torch_function__(func, types, args, kwargs)
+        if len(self.sources) > count and self.sources[-1].kind == "leaf":
+            self._begin(result, args, kwargs)
+            return result
+        return self._after(func, args, kwargs, result) if followed else result
+
+    def _after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+        name = moves.name_of(func)
+        try:
+            mixer = self._mixed(func, name, args, kwargs, result)
+            if mixer is not None:
+                return mixer
+            found = self._placed(func, name, args, kwargs, result)
+        except (RuntimeError, IndexError, TypeError, ValueError, AttributeError):
+            found = Lost(name, places.here())
+        self._keep(name, args, result, found)
+        return result
+
+    def _keep(self, name: str, args: tuple[Any, ...], result: Any, found: Any) -> None:
+        if name == "__setitem__":
+            self.set_known(args[0], found)
+        elif isinstance(result, Tensor):
+            self.set_known(result, found)
+        elif isinstance(result, (tuple, list)):
+            alike = isinstance(found, (tuple, list)) and not isinstance(found, (Pair, Lost)) and len(found) == len(result)
+            for i, item in enumerate(result):
+                if isinstance(item, Tensor):
+                    self.set_known(item, found[i] if alike else found)
+
+    # -- companions -------------------------------------------------------------------------------------------------
+
+    def _placed(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+        tensors = [(t, k) for t in _tensors(args, kwargs) if (k := self.known(t)) is not None]
+        lost = next((k for _, k in tensors if isinstance(k, Lost)), None)
+        if lost is not None:
+            return lost
+        pairs = [k for _, k in tensors if isinstance(k, Pair)]
+        if not pairs:
+            return self._rows(func, name, args, kwargs, result, self.ids)
+        one, other = (
+            self._rows(func, name, args, kwargs, result, partial(self._part, which)) for which in ("one", "other")
+        )
+        sides = tuple(dict.fromkeys(s for p in pairs for s in p.sides))
+        softmax = name == "softmax" or any(p.softmax for p in pairs)
+
+        def both(a: Any, b: Any) -> Known | None:
+            if isinstance(a, Lost) or isinstance(b, Lost) or a is None or b is None:
+                return a if isinstance(a, Lost) else b if isinstance(b, Lost) else None
+            return Pair(a, b, sides, softmax)
+
+        if name in moves.REDUCES and isinstance(result, Tensor):
+            kept = [x for x in (one, other) if not isinstance(x, Lost)]
+            return both(one, other) if len(kept) == 2 else kept[0] if kept else one
+        if isinstance(one, (tuple, list)):
+            return [both(a, b) for a, b in zip(one, other, strict=True)]
+        return both(one, other)
+
+    def _part(self, which: str, tensor: Tensor) -> Ids | None:
+        known = self.known(tensor)
+        return getattr(known, which) if isinstance(known, Pair) else None
+
+    def _rows(
+        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, of: moves.Of
+    ) -> Any:
+        if name in moves.SAME and isinstance(result, Tensor):
+            return next((i for t in _tensors(args, kwargs) if (i := of(t)) is not None), None)
+        if name in ("__setitem__",):
+            return self._set(args, of)
+        if name in ("cat", "concat", "concatenate"):
+            self._learned(args, kwargs)
+        if name == "masked_scatter":
+            base = moves.whole(args[0], of).clone()
+            mask = args[1].cpu().expand(base.shape)
+            base[mask] = moves.whole(args[2], of).reshape(-1)[: int(mask.sum())]
+            return base
+        if name == "repeat_interleave" or name in moves.DATA or name in moves.LISTS or name == "pad" or name in moves.ADDS_AT:
+            return moves.moved(func, _on_cpu(args), _on_cpu(kwargs), partial(_of_twin, of, _twins(args, kwargs)))
+        if name in moves.CHOOSES and isinstance(result, tuple) and len(result) == 2:
+            return self._chosen(args, kwargs, result, of)
+        if not isinstance(result, Tensor):
+            return Lost(name, places.here())
+        followed = [(t, i) for t in _tensors(args, kwargs) if (i := of(t)) is not None]
+        if not followed:
+            return None
+        if name in moves.REDUCES:
+            return self._reduced(name, args, kwargs, result, *followed[0])
+        if name in CONVOLUTIONS and ops and _is_pointwise(args, kwargs, result):
+            ids = followed[0][1]
+            return ids.narrow(1, 0, 1).expand(result.shape) if moves.is_constant_along(ids, [1]) else Lost(name, places.here())
+        if _elementwise(followed, result):
+            return self._met(followed, result, name)
+        tensor, ids = followed[0]
+        if result.dim() == tensor.dim() and result.shape[:-1] == tensor.shape[:-1] and moves.is_constant_along(ids, [ids.dim() - 1]):
+            return ids.expand(tensor.shape).narrow(-1, 0, 1).expand(result.shape)
+        if result.is_floating_point() or result.is_complex():
+            return Lost(name, places.here())
+        return None
+
+    def _met(self, followed: list[tuple[Tensor, Ids]], result: Tensor, name: str) -> Known | None:
+        found: Ids | None = None
+        for tensor, ids in followed:
+            here = ids.expand(tensor.shape)
+            here = here if tensor.shape == result.shape else here.expand(result.shape)
+            found = here if found is None else self.numbers.joined(found, here)
+            if found is None:
+                return Lost(name, places.here())
+        return found
+
+    def _set(self, args: tuple[Any, ...], of: moves.Of) -> Known | None:
+        base = moves.whole(args[0], of).clone()
+        value = args[2]
+        where = _on_cpu(args[1])
+        base[where] = moves.whole(value, of) if isinstance(value, Tensor) and value.dim() else NOTHING
+        return base
+
+    def _learned(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Tokens that no input made, put beside others (a class token): they have numbers of their own from here."""
+        tensors = [t for t in (args[0] if args else kwargs["tensors"]) if t.dim()]
+        ids = next((i for t in tensors if (i := self.ids(t)) is not None), None)
+        if ids is None or ids.dim() < 3:
+            return
+        axis = kwargs.get("dim", args[1] if len(args) > 1 else 0) % ids.dim()
+        rows = ids.expand(next(t for t in tensors if self.ids(t) is not None).shape)
+        if axis == ids.dim() - 1 or not moves.is_constant_along(rows, [ids.dim() - 1]):
+            return
+        first = self.numbers.first(rows.narrow(-1, 0, 1))
+        real = first[first >= 0]
+        if len(real.unique()) < len(real):  # heads: what stands beside them is no token
+            return
+        samples = self.numbers.of_sample(rows.narrow(-1, 0, 1)).amax(axis, keepdim=True)
+        for t in tensors:
+            if self.known(t) is None and t.dim() == ids.dim() and t.is_floating_point() and _says(t):
+                shape = [*t.shape[:-1], 1]
+                if [n for i, n in enumerate(samples.shape) if i != axis] == [n for i, n in enumerate(shape) if i != axis]:
+                    self.set_known(t, self.numbers.new(samples.expand(shape), "learned").expand(t.shape))
+
+    def _chosen(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, of: moves.Of) -> Any:
+        """Values that were chosen along an axis are of the tokens that they were taken from."""
+        ids = of(args[0])
+        if ids is None:
+            return None
+        default = args[2] if isinstance(result, torch.return_types.topk) and len(args) > 2 else -1
+        if not isinstance(result, torch.return_types.topk) and len(args) > 1 and not isinstance(args[1], bool):
+            default = args[1]
+        axis, kept = int(kwargs.get("dim", default)), result[1].dim() == args[0].dim()
+        index = result[1].cpu() if kept else result[1].cpu().unsqueeze(axis)
+        found = ids.expand(args[0].shape).take_along_dim(index, axis)
+        return [found if kept else found.squeeze(axis), None]
+
+    def _reduced(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, tensor: Tensor, ids: Ids
+    ) -> Known | None:
+        axes = _reduced_axes(name, args, kwargs, tensor)
+        ids = ids.expand(tensor.shape)
+        if not moves.is_constant_along(ids, axes):
+            return Lost(name, places.here())
+        return moves.reduced(ids, axes, result.dim() == tensor.dim())
+
+    # -- products ---------------------------------------------------------------------------------------------------
+
+    def _multiplied(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = moves.name_of(func)
+        result = func(*args, **kwargs)
+        operands = [t for t in _tensors(args, kwargs)]
+        pair = operands[:2] if name == "linear" else operands[-2:]
+        if name == "linear" and len(pair) == 2:
+            lead = "".join(map(chr, range(0x3B1, 0x3B1 + pair[0].dim() - 1)))
+            letters: tuple[str, str, str] | None = (f"{lead}k", "nk" if pair[1].dim() == 2 else "k", f"{lead}n" if pair[1].dim() == 2 else lead)
+        elif len(pair) != 2 or name == "tensordot" or (func is ops.EINSUM and len(operands) != 2):
+            letters = None
+        elif func is ops.EINSUM:
+            letters = blocks.labels(args[0], *pair)
+        elif name == "__rmatmul__":
+            pair = [pair[1], pair[0]]
+            letters = blocks.of_matmul(*pair)
+        else:
+            letters = blocks.of_matmul(*pair)
+        known = [self.known(t) for t in pair]
+        lost = next((k for k in known if isinstance(k, Lost)), None)
+        if letters is None or lost is not None:
+            self._propagate(func, args, kwargs, result)
+            self.set_known(result, lost or Lost(name, places.here()))
+            return result
+        if isinstance(known[0], Pair) != isinstance(known[1], Pair) and None not in known:
+            turned = isinstance(known[1], Pair)
+            probs, value = (pair[1], pair[0]) if turned else (pair[0], pair[1])
+            a, b, out = (letters[1], letters[0], letters[2]) if turned else letters
+            return self._weighted(func, args, kwargs, result, probs, value, (a, b, out))
+        self._propagate(func, args, kwargs, result)
+        try:
+            return self._combined(func, name, args, kwargs, result, pair, letters)
+        except (RuntimeError, IndexError, TypeError, ValueError):
+            self.set_known(result, Lost(name, places.here()))
+            return result
+
+    def _combined(
+        self,
+        func: Any,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Tensor,
+        pair: list[Tensor],
+        letters: tuple[str, str, str],
+    ) -> Tensor:
+        """Scores of two tokens each, or rows times what is no token."""
+        a, b, out = letters
+        sizes = dict(zip(a + b, (*pair[0].shape, *pair[1].shape), strict=True))
+        sizes |= dict(zip(out, result.shape, strict=True))
+        summed = [c for c in a if c in b and c not in out]
+        known = [self.known(t) for t in pair]
+        given = [(t, k, has) for t, k, has in zip(pair, known, (a, b), strict=True) if k is not None]
+
+        def placed(ids: Ids, tensor: Tensor, has: str) -> Ids | None:
+            whole = ids.expand(tensor.shape)
+            gone = [i for i, c in enumerate(has) if c not in out]
+            return blocks.in_order(whole, has, out, sizes) if moves.is_constant_along(whole, gone) else None
+
+        if len(given) == 1 and isinstance(given[0][1], Pair):
+            tensor, both, has = given[0]
+            one, other = (placed(x, tensor, has) for x in (both.one, both.other))
+            found: Known = Lost(name, places.here())
+            if one is not None and other is not None:
+                found = both._replace(one=one, other=other)
+            elif one is not None or other is not None:
+                found = one if one is not None else other  # type: ignore[assignment]
+            self.set_known(result, found)
+            return result
+        if len(given) == 1:
+            tensor, ids, has = given[0]
+            assert isinstance(ids, Tensor)
+            here = placed(ids, tensor, has)
+            if here is None:
+                return self._summed(func, args, kwargs, result, tensor, ids, has, letters)
+            self.set_known(result, here)
+            return result
+        if len(given) == 2 and all(isinstance(k, Tensor) for k in known):
+            one, other = (placed(k, t, has) for t, k, has in given)  # type: ignore[arg-type]
+            if one is not None and other is not None and summed:
+                sides = tuple((t, k) for t, k, _ in given)
+                self.set_known(result, Pair(one, other, sides))  # type: ignore[arg-type]
+                return result
+        self.set_known(result, Lost(name, places.here()))
+        return result
+
+    def _summed(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Tensor,
+        tensor: Tensor,
+        ids: Ids,
+        has: str,
+        letters: tuple[str, str, str],
+    ) -> Tensor:
+        """A fixed matrix over tokens: tokens of one row are merged, or all are mixed."""
+        out = letters[2]
+        whole, kept = ids.expand(tensor.shape), [i for i, c in enumerate(has) if c in out]
+        gone = [i for i, c in enumerate(has) if c not in out]
+        made = [i for i, c in enumerate(out) if c not in has]
+        samples = self.numbers.of_sample(whole)
+        run = partial(_again, func, args, kwargs, tensor)
+        rows = whole.permute(*kept, *gone).flatten(len(kept))
+        shape = [result.shape[i] if c in has else 1 for i, c in enumerate(out)]
+        apart = _differ(rows, samples.permute(*kept, *gone).flatten(len(kept)))
+        if apart is not None:  # each kept place has tokens of its own: merging
+            mark = apart.reshape([tensor.shape[i] for i in kept])
+            order = [sorted(kept).index(has.index(c)) for c in out if c in has]
+            mark = mark.permute(*[kept.index(has.index(c)) for c in out if c in has]) if order else mark
+            fresh = self._fresh(mark.reshape(shape), samples)
+            ids_out = fresh.expand(result.shape)
+            back = blocks.in_order(fresh.expand([result.shape[i] if c in has else 1 for i, c in enumerate(out)]), out, "".join(c for c in has if c in out), {})
+            for axis in gone:
+                back = back.unsqueeze(axis) if back.dim() < tensor.dim() else back
+            into = back.expand(tensor.shape)
+            terms = mixers.merge_terms(run, tensor, into, whole)
+            return self._mixer(result, tensor, whole, ids_out, terms, into=into)
+        sample = self.numbers.of_sample(rows.amax(-1)).permute(*[kept.index(has.index(c)) for c in out if c in has])
+        lead = sample.reshape(shape)
+        marks = torch.arange(int(torch.tensor([result.shape[i] for i in made]).prod())).reshape(
+            [result.shape[i] if i in made else 1 for i in range(len(out))]
+        )
+        code = lead * (int(marks.max()) + 1) + marks
+        fresh = self._fresh(code, None, lead.expand(code.shape)).expand(result.shape)
+        return self._mixer(result, tensor, whole, fresh, mixers.linear_terms(run, tensor, fresh, whole))
+
+    def _fresh(self, code: Tensor, samples: Tensor | None, lead: Tensor | None = None) -> Ids:
+        """A new number for each different entry of ``code``; its sample is that of the token it names, or ``lead``."""
+        values, index = code.unique(return_inverse=True)
+        if lead is None:
+            sample = self.numbers.of_sample(values)
+        else:
+            sample = torch.zeros_like(values).scatter_(0, index.reshape(-1), lead.reshape(-1))
+        new = self.numbers.new(torch.where(values < 0, NOTHING, sample) if lead is None else sample, "mixer")
+        return new[index]
+
+    def _weighted(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Tensor,
+        probs: Tensor,
+        value: Tensor,
+        letters: tuple[str, str, str],
+    ) -> Tensor:
+        """A v, in blocks."""
+        a, b, out = letters
+        known, value_ids = self.known(probs), self.ids(value)
+        tags = [self.tag(probs), self.tag(value)]
+        summed = [c for c in a if c in b and c not in out]
+        asks = [c for c in a if c in out and c not in b]
+        features = [c for c in b if c in out and c not in a]
+        lead = [c for c in out if c not in asks and c not in features]
+        assert isinstance(known, Pair)
+        if len(summed) != 1 or len(asks) > 1 or len(features) > 1 or value_ids is None:
+            return self._unfollowed(result, tags, f"the product {a},{b}->{out} is no A v that is known")
+        key, query, feature = summed[0], "".join(asks), "".join(features)
+        sizes = dict(zip(out, result.shape, strict=True)) | {key: probs.shape[a.index(key)]}
+        ones = {c: 1 for c in "QF"}
+        query, feature = query or "Q", feature or "F"
+        sizes |= ones
+        to = "".join(lead)
+        A = blocks.in_order(probs, a, f"{to}{query}{key}", sizes)
+        v = blocks.in_order(value, b, f"{to}{key}{feature}", sizes)
+        one, other = (blocks.in_order(x.expand(probs.shape), a, f"{to}{query}{key}", sizes) for x in (known.one, known.other))
+        v_ids = blocks.in_order(value_ids.expand(value.shape), b, f"{to}{key}{feature}", sizes)
+        o = blocks.in_order(result, out, f"{to}{query}{feature}", sizes)
+        axes = tuple(out.index(c) for c in (*lead, *([query] if query in out else []), *([feature] if feature in out else [])))
+        q_ids = _along(one, -1)
+        if q_ids is None:
+            one, other = other, one
+            q_ids = _along(one, -1)
+        k_ids = v_ids.select(-1, 0) if moves.is_constant_along(v_ids, [v_ids.dim() - 1]) else None
+        if q_ids is None or k_ids is None:
+            return self._unfollowed(result, tags, "its rows are not of one token each")
+        met = _along(other, -2)
+        if met is not None and bool(((self.numbers.first(met) != self.numbers.first(k_ids)) & (met >= 0) & (k_ids >= 0)).any()):
+            return self._unfollowed(result, tags, "its keys and values are of other tokens")
+        sides = [*known.sides, (value, value_ids)]
+        return self._attend(
+            "softmax" if known.softmax else "linear", result, axes, q_ids, k_ids, v, tags, sides, query in out and feature in out, probs=A, like=o
+        )
+
+    # -- attention and mixers ---------------------------------------------------------------------------------------
+
+    def _fused(  # type: ignore[override]
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        keywords: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa} if enable_gqa else {"scale": scale}
+        out = ops.SDPA(query, key, value, attn_mask, 0.0, is_causal, **keywords)
+        tags = [self.tag(t) for t in (query, key, value)]
+        lost = next((k for t in (query, key, value) if isinstance(k := self.known(t), Lost)), None)
+        if lost is not None:
+            return self._lost(out, tags, lost)
+        found = [self.ids(t) for t in (query, key, value)]
+        if query.is_nested or query.dim() < 3:
+            return self._unfollowed(out, tags, "its tensors have no batch")
+        if all(i is None for i in found):
+            learned = self._learned_rows(query)
+            found = [learned, learned if key.shape[-2] == query.shape[-2] else None, learned if key.shape[-2] == query.shape[-2] else None]
+        elif found[0] is None:
+            found[0] = self._learned_rows(query)
+        found[1] = found[2] if found[1] is None else found[1]
+        found[2] = found[1] if found[2] is None else found[2]
+        if any(i is None for i in found):
+            return self._unfollowed(out, tags, "its queries, keys or values are of no token")
+        sides = [(t, i) for t, i in zip((query, key, value), found, strict=True)]
+        lead = out.shape[:-2]
+        rows = []
+        for t, i in sides:
+            i = i.expand(t.shape)  # type: ignore[union-attr]
+            if not moves.is_constant_along(i, [i.dim() - 1]):
+                return self._unfollowed(out, tags, "its rows are not of one token each")
+            rows.append(_repeated(i[..., :1], lead)[..., 0])
+        q_ids, k_ids, v_ids = rows
+        if bool(((self.numbers.first(v_ids) != self.numbers.first(k_ids)) & (v_ids >= 0) & (k_ids >= 0)).any()):
+            return self._unfollowed(out, tags, "its keys and values are of other tokens")
+        q, k, v = (_repeated(t, lead) for t in (query, key, value))
+        mask = None if attn_mask is None else attn_mask.expand(*lead, *attn_mask.shape[-2:]) if attn_mask.dim() > 1 else attn_mask
+        axes = tuple(range(out.dim()))
+        return self._attend(
+            self._form, out, axes, q_ids, v_ids, v, tags, sides, True, query=q, key=k, mask=mask, causal=is_causal,
+            scale=query.shape[-1] ** -0.5 if scale is None else scale,
+        )  # fmt: skip
+
+    def _learned_rows(self, query: Tensor) -> Ids | None:
+        if query.shape[0] != self.batch:
+            return None
+        lead = torch.arange(self.batch).reshape(-1, *[1] * (query.dim() - 1))
+        shape = (self.batch, *[1] * (query.dim() - 3), query.shape[-2], 1)
+        return self.numbers.new(lead.expand(shape), "learned").expand(query.shape)
+
+    def _attend(
+        self,
+        form: str,
+        out: Tensor,
+        axes: tuple[int, ...],
+        q_ids: Ids,
+        k_ids: Ids,
+        value: Tensor,
+        tags: list[Tag],
+        sides: Any,
+        plain: bool,
+        probs: Tensor | None = None,
+        query: Tensor | None = None,
+        key: Tensor | None = None,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        scale: float = 1.0,
+        like: Tensor | None = None,
+    ) -> Tensor:
+        if not plain:
+            return self._unfollowed(out, tags, "it has one query, or one feature, without an axis")
+        q_flat, k_flat = q_ids.reshape(-1, q_ids.shape[-1]), k_ids.reshape(-1, k_ids.shape[-1])
+        samples = torch.cat([self.numbers.of_sample(q_flat), self.numbers.of_sample(k_flat)], 1)
+        if bool((samples.amax(1, keepdim=True).expand_as(samples)[samples >= 0] != samples[samples >= 0]).any()):
+            return self._unfollowed(out, tags, "tokens of several samples meet in it; explain them one by one")
+        q_first, k_first = self.numbers.first(q_flat), self.numbers.first(k_flat)
+        order = blocks.grouped(q_first, k_first)
+        if order is None:
+            return self._unfollowed(out, tags, "it has not the same heads for all tokens")
+
+        def laid(t: Tensor | None) -> Tensor | None:
+            return None if t is None else t.reshape(-1, *t.shape[-2:])[order.to(t.device)]
+
+        attention = BlockAttention(
+            index=len(self.attentions),
+            form=form,
+            out=out,
+            layout=BlockLayout(axes, order),  # type: ignore[arg-type]
+            value=laid(value),  # type: ignore[arg-type]
+            keys=0,
+            query=laid(query),
+            key=laid(key),
+            mask=laid(mask),
+            causal=causal,
+            scale=scale,
+            probs=laid(probs),
+            query_sources=frozenset().union(*(t.sources for t in tags[:1])),
+            value_sources=tags[-1].sources,
+            query_ids=q_flat[order[:, 0]],
+            key_ids=k_flat[order[:, 0]],
+        )
+        self.reads[attention.index] = list(sides)
+        given = self._record(attention)
+        inverse = [axes.index(i) for i in range(len(axes))]
+        attention.ids = q_ids.unsqueeze(-1).expand(*q_ids.shape, out.shape[axes[-1]]).permute(inverse)
+        self.set_known(given, attention.ids)
+        return given
+
+    def _lost(self, out: Tensor, tags: list[Tag], lost: Lost) -> Tensor:
+        return self._unfollowed(out, tags, f"its tokens were mixed before by {lost.function}, at {lost.place}")
+
+    def _mixer(
+        self, out: Tensor, x: Tensor, asked: Ids, ids: Ids, terms: Callable[[Tensor], Iterator[Terms]], into: Ids | None = None
+    ) -> Tensor:
+        mixer = Mixer(
+            index=len(self.attentions), form="mixer", out=out, layout=AsItIs(), value=x.detach(), keys=0,  # type: ignore[arg-type]
+            query_sources=frozenset(), value_sources=self.tag(x).sources, ids=ids, asked=asked.expand(x.shape), terms=terms,
+            into=into, sizes=(self.batch, 0, 0),
+        )  # fmt: skip
+        self.reads[mixer.index] = [(x, mixer.asked)]
+        given = self._record(mixer)
+        self.set_known(given, ids)
+        return given
+
+    def _mixed(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Tensor | None:
+        """The result as that of a mixer; None where the function is none."""
+        kind = name if name in CONVOLUTIONS or name in POOLS or name in LINEAR or name in moves.MERGES else ""
+        x = args[0] if args and isinstance(args[0], Tensor) else kwargs.get("input")
+        if not kind or not isinstance(result, Tensor) or not isinstance(x, Tensor) or not result.is_floating_point() and not result.is_complex():
+            return None
+        known = self.known(x)
+        if not isinstance(known, Tensor):
+            return None
+        ids = known.expand(x.shape)
+        if name in moves.MERGES:
+            axes = _reduced_axes(name, args, kwargs, x)
+            return None if moves.is_constant_along(ids, axes) else self._merged(func, args, kwargs, result, x, ids, axes)
+        if name in CONVOLUTIONS and _is_pointwise(args, kwargs, result):
+            return None
+        if name not in LINEAR and not moves.is_constant_along(ids, [1]):
+            return None
+        return self._convolved(func, name, args, kwargs, result, x, ids)
+
+    def _convolved(
+        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, x: Tensor, ids: Ids
+    ) -> Tensor | None:
+        if name in LINEAR and (name.startswith("fft") or name == "cumsum"):
+            same = self.numbers.first(ids)
+            lead = self.numbers.of_sample(same)
+            fresh = self._fresh(same, None, lead)
+            return self._mixer(result, x, ids, fresh, mixers.linear_terms(partial(_again, func, args, kwargs, x), x, fresh, ids))
+        lead = self.numbers.of_sample(ids.reshape(len(ids), -1).amax(1))
+        shape = (result.shape[0], 1, *result.shape[2:])
+        fresh = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "mixer").expand(result.shape)
+        if name in CONVOLUTIONS:
+            bound = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False)) | kwargs
+            windows = mixers.conv_windows(x, bound["weight"], bound.get("stride", 1), bound.get("padding", 0), bound.get("dilation", 1))
+            terms = mixers.conv_terms(x, bound["weight"], bound.get("groups", 1), windows, fresh, ids)
+        elif name in POOLS:
+            bound = dict(zip(("input", "kernel_size", "stride", "padding"), args, strict=False)) | kwargs
+            dims = x.dim() - 2
+            size, stride = mixers._all(bound["kernel_size"], dims), bound.get("stride")
+            pads = mixers._all(bound.get("padding", 0), dims)
+            windows = mixers.Windows(size, size if stride is None else mixers._all(stride, dims), pads, pads, (1,) * dims)
+            terms = mixers.pool_terms(x, result, name.startswith("max"), windows, fresh, ids)
+        else:
+            terms = mixers.linear_terms(partial(_again, func, args, kwargs, x), x, fresh, ids)
+        return self._mixer(result, x, ids, fresh, terms)
+
+    def _merged(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, x: Tensor, ids: Ids, axes: list[int]
+    ) -> Tensor | None:
+        """A mean, sum or maximum over tokens."""
+        kept = ids.amax(axes, keepdim=True)
+        others = [a for a in range(ids.dim()) if a not in axes]
+        features = [a for a in others if moves.is_constant_along(ids, [a])]
+        code = kept
+        for axis in features:
+            code = code.narrow(axis, 0, 1)
+        marks = self.numbers.first(code)
+        if len(marks[marks >= 0].unique()) < int((marks >= 0).sum()):
+            return None
+        fresh = self._fresh(marks, None, self.numbers.of_sample(marks)).expand(kept.shape)
+        out = fresh if result.dim() == x.dim() else moves.reduced(fresh, axes, keep=False)
+        terms = mixers.merge_terms(partial(_again, func, args, kwargs, x), x, fresh.expand(x.shape), ids)
+        return self._mixer(result, x, ids, out.expand(result.shape), terms, into=fresh.expand(x.shape))
+
+
+# -- helpers ------------------------------------------------------------------------------------------------------
+
+
+def _again(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], old: Tensor, new: Tensor) -> Tensor:
+    """The same call with another tensor."""
+
+    def swapped(value: Any) -> Any:
+        if value is old:
+            return new
+        if isinstance(value, Tensor):
+            return value.detach()
+        return type(value)(swapped(v) for v in value) if type(value) in (list, tuple) else value
+
+    found: Tensor = func(*swapped(args), **{k: swapped(v) for k, v in kwargs.items()})
+    return found
+
+
+def _says(tensor: Tensor) -> bool:
+    """Whether it is more than zeros that fill a place."""
+    learned = isinstance(tensor, torch.nn.Parameter) or isinstance(tensor._base, torch.nn.Parameter)
+    return learned or bool(tensor.detach().any())
+
+
+def _along(ids: Ids, axis: int) -> Ids | None:
+    """The one number along an axis, where there is no other beside nothing."""
+    top = ids.amax(axis, keepdim=True)
+    return top.squeeze(axis) if bool(((ids == top) | (ids < 0)).all()) else None
+
+
+def _differ(rows: Ids, samples: Tensor) -> Ids | None:
+    """The first token of each row, where no token is in two rows; else None."""
+    first, last = rows.amax(-1), rows.reshape(-1, rows.shape[-1])
+    flat = first.reshape(-1)
+    groups: dict[int, int] = {}
+    top = flat.unique()
+    where = torch.searchsorted(top, flat)
+    same = torch.zeros(len(top), rows.shape[-1], dtype=rows.dtype)
+    same[where] = last
+    if bool((same[where] != last).any()):
+        return None
+    kept = same[same >= 0]
+    if len(top) > 1 and len(kept.unique()) < sum(len(r[r >= 0].unique()) for r in same):
+        return None
+    del groups
+    per_sample = samples.reshape(-1, rows.shape[-1]).amax(-1)
+    if len(top) <= len(per_sample.unique()) and len(flat) > len(top):  # every place has all tokens of its sample
+        return None
+    return first
+
+
+def _elementwise(followed: list[tuple[Tensor, Ids]], result: Tensor) -> bool:
+    try:
+        return all(torch.broadcast_shapes(t.shape, result.shape) == result.shape for t, _ in followed)
+    except RuntimeError:
+        return False
+
+
+def _is_pointwise(args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> bool:
+    x, weight = (args[0] if args else kwargs["input"]), (args[1] if len(args) > 1 else kwargs["weight"])
+    return all(n == 1 for n in weight.shape[2:]) and x.shape[2:] == result.shape[2:]
+
+
+def _reduced_axes(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tensor: Tensor) -> list[int]:
+    if name in ("norm", "std", "var") and len(args) > 1 and "dim" not in kwargs:
+        args = (args[0], *args[2:3]) if name == "norm" else args
+    return moves.axes_of(args, kwargs, tensor.dim())
+
+
+def _repeated(tensor: Tensor, lead: tuple[int, ...]) -> Tensor:
+    """With the leading axes of the queries: fewer heads of keys are heads of several queries."""
+    if tensor.dim() - 2 == len(lead) and tensor.dim() > 2 and tensor.shape[-3] not in (1, lead[-1]):
+        tensor = tensor.repeat_interleave(lead[-1] // tensor.shape[-3], -3)
+    return tensor.expand(*lead, *tensor.shape[-2:])
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.cpu() if not value.is_floating_point() and not value.is_complex() else value
+    if type(value) in (list, tuple):
+        return type(value)(_on_cpu(v) for v in value)
+    return {k: _on_cpu(v) for k, v in value.items()} if type(value) is dict else value
+
+
+def _twins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int, Tensor]:
+    """Copies on the CPU → what they are copies of."""
+    return {}
+
+
+def _of_twin(of: moves.Of, twins: dict[int, Tensor], tensor: Tensor) -> Ids | None:
+    return of(twins.get(id(tensor), tensor))
+
+
+_ = F

@@ -1,0 +1,325 @@
+"""Streams of a recording that knows every token's number, and the proof that tokens mix in what was recorded only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from heedmap.attention.blocks import BlockAttention
+from heedmap.attention.flow import AbsorbedStream, Edge, Graph, State, Stream, check_followed
+from heedmap.attention.mixers import Mixer
+from heedmap.attention.numbers import NOTHING, Ids
+from heedmap.attention.placed import PlacedTape
+from heedmap.attention.probe import ADVICE
+from heedmap.attention.token_positions import InputSpan
+from heedmap.errors import MixingError, NoAttentionError
+
+
+@dataclass(eq=False)
+class PlacedStream(Stream):
+    """A stream whose tokens have numbers.
+
+    Attributes:
+        numbers: (batch, tokens), -1: none.
+        rows: for each number sample · tokens + row, -1: not in this stream.
+    """
+
+    numbers: Ids = field(default_factory=lambda: torch.zeros(0, 0))
+    rows: Tensor = field(default_factory=lambda: torch.zeros(0))
+    first: Callable[[Ids], Ids] = lambda ids: ids
+
+    def at(self, ids: Ids) -> Tensor:
+        """sample · tokens + row of each token; -1: not in this stream."""
+        return _at(self, self.first(ids))
+
+
+class Builder:
+    """Streams and edges of a placed recording."""
+
+    def __init__(self, tape: PlacedTape) -> None:
+        self.tape, self.numbers = tape, tape.numbers
+        self.graph = Graph([], [], tape.sources)
+        self.live = _live(tape)
+        self._of: dict[int, int] = {}  # live event → the stream whose rows its output is
+
+    def build(self) -> Graph:
+        """The flow.
+
+        Raises:
+            NoAttentionError: nothing was recorded.
+            UnfollowedAttentionError: an attention reads what could not be followed.
+        """
+        events = [a for a in self.tape.attentions if a.index in self.live]
+        if not events:
+            check_followed(self.tape, frozenset(range(len(self.tape.sources))), "the model")
+            raise NoAttentionError("nothing that mixes tokens was seen in the forward pass")
+        for event in events:
+            if isinstance(event, Mixer):
+                self._mixer(event)
+            else:
+                assert isinstance(event, BlockAttention)
+                self._attention(event)
+        for stream in self.graph.streams:
+            self._leaves(stream)
+        return self.graph
+
+    def sources(self, sources: Iterable[int]) -> frozenset[int]:
+        """``sources``, with those of their input in place of mixers that are not followed (pooling before a head)."""
+        found: set[int] = set()
+        for index in sources:
+            source = self.tape.sources[index]
+            if source.kind == "attention" and source.attention not in self.live:
+                found |= self.sources(self.tape.attentions[source.attention].value_sources)
+            else:
+                found.add(index)
+        return frozenset(found)
+
+    def _states(self, sources: Iterable[int]) -> dict[int, State]:
+        found: dict[int, set[int]] = {}
+        for index in sources:
+            source = self.tape.sources[index]
+            if source.kind == "attention" and source.attention in self._of:
+                found.setdefault(self._of[source.attention], set()).add(source.attention)
+        return {s: frozenset(a for a in state if a in self.graph.streams[s].attentions) for s, state in found.items()}
+
+    @property
+    def ancestors(self) -> set[int]:
+        """The leaves that are tokens of a stream and of which a convolution made another leaf that is tokens of one, too."""
+        begun = set[int]().union(*(s.leaves for s in self.graph.streams))
+        return {a for leaf in begun for a in self.tape.made_of(leaf) if a in begun}
+
+    def _attention(self, event: BlockAttention) -> None:
+        reader = f"attention {event.index}"
+        asks_of, asked_of = self.sources(event.query_sources), self.sources(event.value_sources)
+        check_followed(self.tape, asks_of | asked_of, reader)
+        q, k = self.numbers.first(event.query_ids), self.numbers.first(event.key_ids)
+        asked = self._stream(k, asked_of)
+        asks = self._stream(q, asks_of)
+        event.sizes = (self.tape.batch, asks.tokens, asked.tokens)
+        event.keys = asked.tokens
+        event.query_rows, event.key_rows = _rows(asks, q), _rows(asked, k)
+        self._edge(event.index, asks, asked, asks_of, asked_of)
+
+    def _edge(self, index: int, asks: PlacedStream, asked: PlacedStream, asks_of: Iterable[int], asked_of: Iterable[int]) -> None:
+        empty: State = frozenset()
+        states = self._states(asks_of).get(asks.index, empty), self._states(asked_of).get(asked.index, empty)
+        self.graph.edges.append(Edge(index, asks.index, asked.index, *states))
+        asks.attentions.append(index)
+        self._of[index] = asks.index
+
+    def _mixer(self, event: Mixer) -> None:
+        of = self.sources(event.value_sources)
+        check_followed(self.tape, of, f"mixer {event.index}")
+        asked = self._stream(self.numbers.first(event.asked), of)
+        out = self.numbers.first(event.ids)
+        known = self._find(out, of)
+        event.keys = asked.tokens
+        if known is not None and (known is asked or self.numbers.made[int(self.numbers.space[int(out.max())])] != "mixer"):
+            self._edge(event.index, known, asked, of, of)
+            self._sized(event, known, asked)
+            return
+        made = known or self._new(out, {})
+        self._sized(event, made, asked)
+        state = self._states(of).get(asked.index, frozenset())
+        join = made.joins.setdefault(asked.index, AbsorbedStream(state))
+        join.mixers = (*join.mixers, event.index)
+        self._of[event.index] = made.index
+
+    def _sized(self, event: Mixer, made: PlacedStream, asked: PlacedStream) -> None:
+        event.sizes = (self.tape.batch, made.tokens, asked.tokens)
+        event.rows = _at(made, self.numbers.first(event.ids))
+
+    def _stream(self, ids: Ids, sources: Iterable[int]) -> PlacedStream:
+        found = self._find(ids, sources)
+        return found if found is not None else self._new(ids, self._states(sources))
+
+    def _find(self, ids: Ids, sources: Iterable[int]) -> PlacedStream | None:
+        """The stream that has all these tokens and whose attentions are the latest among the sources."""
+        wanted = ids[ids >= 0].unique()
+        states = self._states(sources)
+        fits = [s for s in self.graph.streams if isinstance(s, PlacedStream) and bool((_at(s, wanted) >= 0).all())]
+        latest = max((max(state, default=-1) for state in states.values()), default=-1)
+        scored = [(max(states.get(s.index, ()), default=-1), -s.index, s) for s in fits]
+        if not scored:
+            return None
+        score, _, best = max(scored, key=lambda t: t[:2])
+        begun = {x: join.state for x, join in best.joins.items() if not join.mixers}
+        others = {x: state for x, state in states.items() if x != best.index and state}
+        return best if score == latest or not others or begun == others or best.joins else None
+
+    def _new(self, ids: Ids, states: Mapping[int, State]) -> PlacedStream:
+        flat = ids.reshape(-1)
+        flat = flat[flat >= 0]
+        order = flat.unique()
+        per_sample = [order[self.numbers.sample[order] == b] for b in range(self.tape.batch)]
+        tokens = max(map(len, per_sample))
+        numbers = torch.full((self.tape.batch, tokens), NOTHING)
+        rows = torch.full((len(self.numbers.sample) + 1,), NOTHING)
+        for b, own in enumerate(per_sample):
+            numbers[b, : len(own)] = own
+            rows[own] = b * tokens + torch.arange(len(own))
+        stream = PlacedStream(len(self.graph.streams), tokens, numbers=numbers, rows=rows, first=self.numbers.first)
+        for x, state in states.items():
+            other = self.graph.streams[x]
+            assert isinstance(other, PlacedStream)
+            places = _at(stream, other.numbers)
+            made = any(join.mixers for join in other.joins.values())
+            if (state or made) and bool((places >= 0).any()):
+                stream.joins[x] = AbsorbedStream(state, torch.where(places < 0, NOTHING, places % tokens))
+        self.graph.streams.append(stream)
+        return stream
+
+    def _leaves(self, stream: PlacedStream) -> None:
+        taken = {i for x in stream.joins for i in self.graph.streams[x].leaves}
+        for index, ids in self.tape.leaf_ids.items():
+            if index not in taken and bool((_at(stream, self.numbers.first(ids.reshape(-1))) >= 0).any()):
+                stream.leaves.add(index)
+
+    def parts(self) -> dict[int, list[InputSpan]]:
+        """For each stream, its segments."""
+        return {s.index: self._parts(s) for s in self.graph.streams if isinstance(s, PlacedStream)}
+
+    def _parts(self, stream: PlacedStream) -> list[InputSpan]:
+        found: list[InputSpan] = []
+        seen = torch.zeros(stream.numbers.numel() + 1, dtype=torch.bool)
+        order = sorted(self.tape.leaf_ids, key=lambda i: -self.tape.sources[i].says)
+        for leaf in order:
+            rows = _at(stream, self.numbers.first(_by_sample(self.tape, self.tape.leaf_ids[leaf])))
+            if not bool((rows >= 0).any()) or bool(seen[rows[rows >= 0]].any()):
+                continue
+            seen[rows[rows >= 0]] = True
+            found += self._spans(stream, leaf, torch.where(rows < 0, NOTHING, rows % max(1, stream.tokens)))
+        return sorted(found, key=lambda p: int(p.positions[p.positions >= 0].min()))
+
+    def _spans(self, stream: PlacedStream, leaf: int, rows: Tensor) -> list[InputSpan]:
+        """One segment; of several pictures of a sample, one for each."""
+        source = self.tape.sources[leaf]
+        two_axes = source.spatial and len(source.shape) == 4
+        if not two_axes:
+            return [InputSpan(leaf, source.name, rows, None, "tokens", rows)]
+        grid = (source.shape[2], source.shape[3])
+        pictures = rows.reshape(len(rows), -1, grid[0] * grid[1])
+        kept = [own for own in pictures.unbind(1) if bool((own >= 0).any())]
+        return [InputSpan(leaf, source.name, own, grid, "image", own) for own in kept]
+
+
+def _by_sample(tape: PlacedTape, ids: Ids) -> Ids:
+    """(batch, rows of a sample)."""
+    flat = ids.reshape(-1)
+    samples = tape.numbers.of_sample(flat)
+    own = [flat[samples == b] for b in range(tape.batch)]
+    most = max(map(len, own))
+    return torch.stack([torch.cat([o, o.new_full((most - len(o),), NOTHING)]) for o in own])
+
+
+def _at(stream: PlacedStream, ids: Ids) -> Tensor:
+    """sample · tokens + row of each number."""
+    inside = (ids >= 0) & (ids < len(stream.rows))
+    return torch.where(inside, stream.rows[ids.clamp(0, len(stream.rows) - 1)], NOTHING)
+
+
+_rows = _at
+
+
+def _live(tape: PlacedTape) -> set[int]:
+    """The attentions, and the mixers that one of them reads, or that add to the tokens of a stream."""
+    numbers, live = tape.numbers, {a.index for a in tape.attentions if not isinstance(a, Mixer)}
+    mixers = [a for a in tape.attentions if isinstance(a, Mixer)]
+    spaces = set[int]()
+    if not live:
+        spaces |= {int(s) for ids in tape.leaf_ids.values() for s in numbers.space[ids[ids >= 0]].unique()}
+    for a in tape.attentions:
+        if isinstance(a, BlockAttention):
+            for ids in (a.query_ids, a.key_ids):
+                spaces |= _spaces(tape, ids)
+    while True:
+        read = {tape.sources[i].attention for a in live for i in tape.attentions[a].query_sources | tape.attentions[a].value_sources}
+        more = {
+            m.index
+            for m in mixers
+            if m.index not in live and (m.index in read or _spaces(tape, m.ids) & spaces - _own(tape, m))
+        }
+        if not more:
+            return live
+        live |= more
+        for index in more:
+            mixer = tape.attentions[index]
+            assert isinstance(mixer, Mixer)
+            spaces |= _spaces(tape, mixer.asked)
+
+
+def _spaces(tape: PlacedTape, ids: Ids) -> set[int]:
+    first = tape.numbers.first(ids.reshape(-1).unique())
+    return {int(s) for s in tape.numbers.space[first[first >= 0]].unique()}
+
+
+def _own(tape: PlacedTape, mixer: Mixer) -> set[int]:
+    """The space that a mixer made, where its rows became no other tokens."""
+    ids = mixer.ids.reshape(-1).unique()
+    ids = ids[ids >= 0]
+    return {int(s) for s in tape.numbers.space[ids].unique()} if bool((tape.numbers.first(ids) == ids).all()) else set()
+
+
+# -- the proof ------------------------------------------------------------------------------------------------------
+
+
+def prove(tape: PlacedTape, builder: Builder) -> None:
+    """Half of all tokens get a random cotangent where they are read; pulled back, it must vanish at all others.
+
+    Raises:
+        MixingError: tokens mix outside of what was recorded.
+    """
+    events = [a for a in tape.attentions if a.index in builder.live]
+    merging = [a for a in events if isinstance(a, Mixer) and a.into is not None]
+    for group, together in ((events, False), (merging, True)):
+        reads = [(a.index, t, ids) for a in group if together or a not in merging for t, ids in tape.reads[a.index]]
+        reads = [r for r in reads if r[1].requires_grad]
+        if reads:
+            chosen = _halves(tape, merging if together else [])
+            for half in (chosen, ~chosen):
+                reason = _leak(tape, builder, reads, half)
+                if reason is not None:
+                    _where(tape, builder, reads, half, reason)
+
+
+def _where(tape: PlacedTape, builder: Builder, reads: list[tuple[int, Tensor, Ids]], half: Tensor, reason: str) -> None:
+    for index, t, ids in reads:
+        own = _leak(tape, builder, [(index, t, ids)], half)
+        if own is not None:
+            what = "mixer" if isinstance(tape.attentions[index], Mixer) else "attention"
+            raise MixingError(f"what {what} {index}, called at {tape.attentions[index].place}, reads {own}: {ADVICE}")
+    raise MixingError(f"tokens {reason}: {ADVICE}")
+
+
+def _halves(tape: PlacedTape, merging: list[Mixer]) -> Tensor:
+    """For each number whether it is chosen; tokens that go into one row together."""
+    chosen = torch.rand(len(tape.numbers.sample) + 1) < 0.5
+    for mixer in reversed(merging):
+        assert mixer.into is not None
+        tokens, rows = (tape.numbers.first(x.expand(mixer.value.shape).reshape(-1)) for x in (mixer.asked, mixer.into))
+        real = (tokens >= 0) & (rows >= 0)
+        chosen[tokens[real]] = chosen[rows[real]]
+    return chosen
+
+
+def _leak(tape: PlacedTape, builder: Builder, reads: list[tuple[int, Tensor, Ids]], chosen: Tensor) -> str | None:
+    def of(ids: Ids) -> Tensor:
+        return chosen[tape.numbers.first(ids)] & (ids >= 0)
+
+    outs = [(f"attention {a.index}", a.out, a.ids) for a in tape.attentions if a.index in builder.live and isinstance(a, (Mixer, BlockAttention))]
+    outs += [
+        (repr(s.name), s.tensor, tape.leaf_ids[i])
+        for i, s in enumerate(tape.sources)
+        if i in tape.leaf_ids and s.tensor is not None
+    ]
+    cotangents = [torch.randn_like(t) * of(ids.expand(t.shape)).to(t.device) for _, t, ids in reads]
+    gradients = torch.autograd.grad(
+        [t for _, t, _ in reads], [t for _, t, _ in outs], cotangents, retain_graph=True, allow_unused=True
+    )
+    for (name, tensor, ids), gradient in zip(outs, gradients, strict=True):
+        if gradient is not None and bool(((gradient != 0).cpu() & ~of(ids.expand(tensor.shape))).any()):
+            return f"depends on other tokens of {name}, outside of what was recorded"
+    return None
