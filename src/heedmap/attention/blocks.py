@@ -42,6 +42,7 @@ class BlockAttention(Attention):
         query_rows, key_rows: sample · tokens + row of the stream, (blocks, rows); -1: none. Known when the streams are.
         sizes: batch size, tokens of the stream that asks, and of the one that is asked.
         ids: companion of ``out``.
+        row_ids: of the rows of ``out``, (blocks, rows), where its queries are made by a mixer: then these are other tokens.
     """
 
     query_ids: Ids = field(default_factory=lambda: torch.zeros(0, 0))
@@ -50,6 +51,7 @@ class BlockAttention(Attention):
     key_rows: Rows = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
     sizes: tuple[int, int, int] = (0, 0, 0)
     ids: Ids = field(default_factory=lambda: torch.zeros(0))
+    row_ids: Ids | None = None
 
     @property
     def columns(self) -> slice:

@@ -66,6 +66,8 @@ def moved(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) -> A
         return getattr(torch, name)([whole(t, of) for t in kept], *args[1:], **rest)
     if name == "pad":
         return F.pad(whole(args[0], of), *args[1:2], **{k: v for k, v in kwargs.items() if k == "pad"}, value=NOTHING) if _is_constant(args, kwargs) else _padded(args, kwargs, of)
+    if func is F.unfold:  # pads with zeros
+        return F.unfold(whole(args[0], of).double() + 1, *args[1:], **kwargs).round().long() - 1
     call, data = ADDS_AT.get(name, name), DATA.get(ADDS_AT.get(name, name), (0,))
     given = [
         whole(a, of) if i in data and isinstance(a, Tensor) else a for i, a in enumerate(args)

@@ -64,6 +64,7 @@ class PlacedTape(Tape):
         super().__init__(batch, cut=cut, leaves=True, clone=True)
         self.tokens = tokens
         self._parents: dict[int, frozenset[int]] = {}
+        self._words: set[int] = set()
         self.numbers = Numbers(batch)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.leaf_ids: dict[int, Ids] = {}
@@ -73,9 +74,12 @@ class PlacedTape(Tape):
     # -- what is known of a tensor ----------------------------------------------------------------------------------
 
     def known(self, tensor: Tensor) -> Known | None:
-        """Its companion or companions; None: no token."""
+        """Its companion or companions; None: no token. What was computed from tokens, one does not know how, is lost."""
         entry = self._known.get(id(tensor))
-        return None if entry is None else entry[1]
+        if entry is not None:
+            return entry[1]
+        made = tensor.is_floating_point() and self.tag(tensor).sources
+        return Lost("a function that is not known", None) if made else None
 
     def ids(self, tensor: Tensor) -> Ids | None:
         """Its companion; of a matrix of pairs, None."""
@@ -116,7 +120,8 @@ class PlacedTape(Tape):
         return (*tensor.shape[:-1], 1) if tensor.dim() > 1 else tuple(tensor.shape)
 
     def _is_leaf(self, func: Any, args: tuple[Any, ...], tag: Tag, result: Tensor) -> bool:
-        return not self.tokens & tag.sources and super()._is_leaf(func, args, tag, result)
+        words = any(i in self._words for i in tag.sources)
+        return not words and not self.tokens & tag.sources and super()._is_leaf(func, args, tag, result)
 
     def made_of(self, leaf: int) -> set[int]:
         """The leaves before a leaf."""
@@ -142,6 +147,7 @@ class PlacedTape(Tape):
         before = next((k for t in _tensors(args, kwargs) if isinstance(k := self.known(t), Tensor)), None)
         if before is not None and not source.spatial and tuple(before.shape) == tuple(result.shape[:-1]):
             ids = before.unsqueeze(-1)
+            self._words.add(index)
         elif before is not None and not source.spatial and before.shape[:-1] == result.shape[:-1]:
             ids = before.narrow(-1, 0, 1)
         else:
@@ -165,7 +171,7 @@ class PlacedTape(Tape):
         kwargs = kwargs or {}
         if func is ops.SDPA or func is ops.MULTI_HEAD:
             return super().__torch_function__(func, types, args, kwargs)
-        followed = any(id(t) in self._known for t in _tensors(args, kwargs))
+        followed = any(self.known(t) is not None for t in _tensors(args, kwargs))
         count = len(self.sources)
         is_product = func in ops.PRODUCTS or moves.name_of(func) in ("linear", "addmm", "addbmm")
         if followed and is_product:
@@ -288,11 +294,13 @@ class PlacedTape(Tape):
     def _learned(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Tokens that no input made, put beside others (a class token): they have numbers of their own from here."""
         tensors = [t for t in (args[0] if args else kwargs["tensors"]) if t.dim()]
-        ids = next((i for t in tensors if (i := self.ids(t)) is not None), None)
-        if ids is None or ids.dim() < 3:
+        like = next((t for t in tensors if self.ids(t) is not None and not self._is_learned(t)), None)
+        if like is None or like.dim() < 3:
             return
+        ids = self.ids(like)
+        assert ids is not None
         axis = kwargs.get("dim", args[1] if len(args) > 1 else 0) % ids.dim()
-        rows = ids.expand(next(t for t in tensors if self.ids(t) is not None).shape)
+        rows = ids.expand(like.shape)
         if axis == ids.dim() - 1 or not moves.is_constant_along(rows, [ids.dim() - 1]):
             return
         first = self.numbers.first(rows.narrow(-1, 0, 1))
@@ -301,10 +309,17 @@ class PlacedTape(Tape):
             return
         samples = self.numbers.of_sample(rows.narrow(-1, 0, 1)).amax(axis, keepdim=True)
         for t in tensors:
-            if self.known(t) is None and t.dim() == ids.dim() and t.is_floating_point() and _says(t):
+            if (self.known(t) is None or self._is_learned(t)) and t.dim() == ids.dim() and t.is_floating_point() and _says(t):
                 shape = [*t.shape[:-1], 1]
                 if [n for i, n in enumerate(samples.shape) if i != axis] == [n for i, n in enumerate(shape) if i != axis]:
                     self.set_known(t, self.numbers.new(samples.expand(shape), "learned").expand(t.shape))
+
+    def _is_learned(self, tensor: Tensor) -> bool:
+        """Whether it is of learned tokens only, before any attention: which sample's they are does not matter yet."""
+        ids = self.ids(tensor)
+        if ids is None or self.attentions or bool((ids < 0).any()):
+            return False
+        return all(self.numbers.made[int(s)] == "learned" for s in self.numbers.space[self.numbers.first(ids)].unique())
 
     def _chosen(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, of: moves.Of) -> Any:
         """Values that were chosen along an axis are of the tokens that they were taken from."""
@@ -407,6 +422,18 @@ class PlacedTape(Tape):
             self.set_known(result, here)
             return result
         if len(given) == 2 and all(isinstance(k, Tensor) for k in known):
+            gone = [[i for i, c in enumerate(has) if c not in out] for has in (a, b)]
+            along = [moves.is_constant_along(k.expand(t.shape), g) for (t, k, _), g in zip(given, gone, strict=True)]  # type: ignore[union-attr]
+            if sorted(along) == [False, True]:
+                weights = along.index(True)
+                ids = known[weights]
+                assert isinstance(ids, Tensor)
+                whole = ids.expand(pair[weights].shape)
+                self.set_known(pair[weights], Pair(whole, torch.full_like(whole, NOTHING), ((pair[weights], ids),), True))
+                names = (a, b, out) if weights == 0 else (b, a, out)
+                made = self._weighted(func, args, kwargs, result, pair[weights], pair[1 - weights], names)
+                self.set_known(pair[weights], ids)
+                return made
             one, other = (placed(k, t, has) for t, k, has in given)  # type: ignore[arg-type]
             if one is not None and other is not None and summed:
                 sides = tuple((t, k) for t, k, _ in given)
@@ -507,9 +534,6 @@ class PlacedTape(Tape):
         k_ids = v_ids.select(-1, 0) if moves.is_constant_along(v_ids, [v_ids.dim() - 1]) else None
         if q_ids is None or k_ids is None:
             return self._unfollowed(result, tags, "its rows are not of one token each")
-        met = _along(other, -2)
-        if met is not None and bool(((self.numbers.first(met) != self.numbers.first(k_ids)) & (met >= 0) & (k_ids >= 0)).any()):
-            return self._unfollowed(result, tags, "its keys and values are of other tokens")
         sides = [*known.sides, (value, value_ids)]
         return self._attend(
             "softmax" if known.softmax else "linear", result, axes, q_ids, k_ids, v, tags, sides, query in out and feature in out, probs=A, like=o
@@ -555,8 +579,6 @@ class PlacedTape(Tape):
                 return self._unfollowed(out, tags, "its rows are not of one token each")
             rows.append(_repeated(i[..., :1], lead)[..., 0])
         q_ids, k_ids, v_ids = rows
-        if bool(((self.numbers.first(v_ids) != self.numbers.first(k_ids)) & (v_ids >= 0) & (k_ids >= 0)).any()):
-            return self._unfollowed(out, tags, "its keys and values are of other tokens")
         q, k, v = (_repeated(t, lead) for t in (query, key, value))
         mask = None if attn_mask is None else attn_mask.expand(*lead, *attn_mask.shape[-2:]) if attn_mask.dim() > 1 else attn_mask
         axes = tuple(range(out.dim()))
@@ -626,6 +648,9 @@ class PlacedTape(Tape):
         self.reads[attention.index] = list(sides)
         given = self._record(attention)
         inverse = [axes.index(i) for i in range(len(axes))]
+        if any(self.numbers.made[int(s)] == "mixer" for s in self.numbers.space[q_first[q_first >= 0]].unique()):
+            q_ids = self._fresh(q_first, None, self.numbers.of_sample(q_first)).reshape(q_ids.shape)
+            attention.row_ids = q_ids.reshape(q_flat.shape)[order[:, 0]]
         attention.ids = q_ids.unsqueeze(-1).expand(*q_ids.shape, out.shape[axes[-1]]).permute(inverse)
         self.set_known(given, attention.ids)
         return given
@@ -650,6 +675,8 @@ class PlacedTape(Tape):
         """The result as that of a mixer; None where the function is none."""
         kind = name if name in CONVOLUTIONS or name in POOLS or name in LINEAR or name in moves.MERGES else ""
         x = args[0] if args and isinstance(args[0], Tensor) else kwargs.get("input")
+        if name in ("max", "min") and isinstance(result, tuple) and isinstance(x, Tensor):
+            return self._largest(func, args, kwargs, result, x)
         if not kind or not isinstance(result, Tensor) or not isinstance(x, Tensor) or not result.is_floating_point() and not result.is_complex():
             return None
         known = self.known(x)
@@ -664,6 +691,19 @@ class PlacedTape(Tape):
         if name not in LINEAR and not moves.is_constant_along(ids, [1]):
             return None
         return self._convolved(func, name, args, kwargs, result, x, ids)
+
+    def _largest(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, x: Tensor) -> Any:
+        """The largest of several tokens, feature by feature."""
+        known, axes = self.known(x), _reduced_axes("max", args, kwargs, x)
+        if not isinstance(known, Tensor) or moves.is_constant_along(known.expand(x.shape), axes):
+            return None
+
+        def values(*args: Any, **kwargs: Any) -> Tensor:
+            found: Tensor = func(*args, **kwargs)[0]
+            return found
+
+        made = self._merged(values, args, kwargs, result[0], x, known.expand(x.shape), axes)
+        return None if made is None else type(result)((made, result[1]))
 
     def _convolved(
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, x: Tensor, ids: Ids

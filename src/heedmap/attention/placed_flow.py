@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from heedmap.attention.attention import Attention
 from heedmap.attention.blocks import BlockAttention
 from heedmap.attention.flow import AbsorbedStream, Edge, Graph, State, Stream, check_followed
 from heedmap.attention.mixers import Mixer
-from heedmap.attention.numbers import NOTHING, Ids
+from heedmap.attention.numbers import NOTHING, Ids, Numbers
 from heedmap.attention.placed import PlacedTape
 from heedmap.attention.probe import ADVICE
 from heedmap.attention.token_positions import InputSpan
@@ -95,7 +96,7 @@ class Builder:
         reader = f"attention {event.index}"
         asks_of, asked_of = self.sources(event.query_sources), self.sources(event.value_sources)
         check_followed(self.tape, asks_of | asked_of, reader)
-        q, k = self.numbers.first(event.query_ids), self.numbers.first(event.key_ids)
+        q, k = self.numbers.first(_asking(self.numbers, event)), self.numbers.first(event.key_ids)
         asked = self._stream(k, asked_of)
         asks = self._stream(q, asks_of)
         event.sizes = (self.tape.batch, asks.tokens, asked.tokens)
@@ -233,14 +234,14 @@ def _live(tape: PlacedTape) -> set[int]:
         spaces |= {int(s) for ids in tape.leaf_ids.values() for s in numbers.space[ids[ids >= 0]].unique()}
     for a in tape.attentions:
         if isinstance(a, BlockAttention):
-            for ids in (a.query_ids, a.key_ids):
+            for ids in (_asking(numbers, a), a.key_ids):
                 spaces |= _spaces(tape, ids)
     while True:
-        read = {tape.sources[i].attention for a in live for i in tape.attentions[a].query_sources | tape.attentions[a].value_sources}
+        read = {tape.sources[i].attention for a in live for i in _read(tape, tape.attentions[a])}
         more = {
             m.index
             for m in mixers
-            if m.index not in live and (m.index in read or _spaces(tape, m.ids) & spaces - _own(tape, m))
+            if m.index not in live and (m.index in read or _spaces(tape, m.ids) & spaces)
         }
         if not more:
             return live
@@ -251,16 +252,26 @@ def _live(tape: PlacedTape) -> set[int]:
             spaces |= _spaces(tape, mixer.asked)
 
 
+def _asking(numbers: Numbers, event: BlockAttention) -> Ids:
+    """The tokens that ask. Where a mixer made the queries, these are the tokens to which the output is added."""
+    if event.row_ids is None:
+        return event.query_ids
+    if bool((numbers.first(event.row_ids) == event.row_ids).all()):
+        numbers.joined(event.row_ids, event.query_ids)
+    return event.row_ids
+
+
+def _read(tape: PlacedTape, event: Attention) -> frozenset[int]:
+    """The sources of what it takes from tokens; what its queries are made of matters where they are the tokens that ask."""
+    if not isinstance(event, BlockAttention) or event.row_ids is None:
+        return event.query_sources | event.value_sources
+    rows, queries = tape.numbers.first(event.row_ids), tape.numbers.first(event.query_ids)
+    return event.value_sources | (event.query_sources if torch.equal(rows, queries) else frozenset())
+
+
 def _spaces(tape: PlacedTape, ids: Ids) -> set[int]:
     first = tape.numbers.first(ids.reshape(-1).unique())
     return {int(s) for s in tape.numbers.space[first[first >= 0]].unique()}
-
-
-def _own(tape: PlacedTape, mixer: Mixer) -> set[int]:
-    """The space that a mixer made, where its rows became no other tokens."""
-    ids = mixer.ids.reshape(-1).unique()
-    ids = ids[ids >= 0]
-    return {int(s) for s in tape.numbers.space[ids].unique()} if bool((tape.numbers.first(ids) == ids).all()) else set()
 
 
 # -- the proof ------------------------------------------------------------------------------------------------------
