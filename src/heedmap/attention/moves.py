@@ -44,6 +44,20 @@ MERGES = frozenset("mean sum amax max".split())
 Of = Callable[[Tensor], Ids | None]
 
 
+def _group_norm(x: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    """Group normalisation with mean and variance as they are: no gradient passes through them."""
+    y = F.group_norm(x.detach(), num_groups, weight, bias, eps)
+    grouped = x.detach().unflatten(1, (num_groups, -1)).flatten(2)
+    scale = (grouped.var(-1, correction=0, keepdim=True) + eps).rsqrt().expand_as(grouped).reshape(x.shape)
+    if weight is not None:
+        scale = scale * weight.reshape(-1, *[1] * (x.dim() - 2))
+    return y + (x - x.detach()) * scale
+
+
+STATISTICS = {"group_norm": _group_norm}
+"""Functions whose statistics are over several tokens: for the proof these are taken as given."""
+
+
 def name_of(func: Any) -> str:
     """The name of a torch function; of a property, the property's."""
     name = getattr(func, "__name__", "")

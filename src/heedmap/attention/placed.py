@@ -176,6 +176,11 @@ class PlacedTape(Tape):
         is_product = func in ops.PRODUCTS or moves.name_of(func) in ("linear", "addmm", "addbmm")
         if followed and is_product:
             return self._multiplied(func, types, args, kwargs)
+        if self.cut and followed and moves.name_of(func) in moves.STATISTICS:
+            given = moves.STATISTICS[moves.name_of(func)](*args, **kwargs)
+            self.set_tag(given, self.tag(args[0]))
+            self.set_known(given, self.known(args[0]))
+            func, args, kwargs = torch.clone, (given,), {}
         result = super().__torch_function__(func, types, args, kwargs)
         if len(self.sources) > count and self.sources[-1].kind == "leaf":
             self._begin(result, args, kwargs)
@@ -242,6 +247,14 @@ class PlacedTape(Tape):
     ) -> Any:
         if name in moves.SAME and isinstance(result, Tensor):
             return next((i for t in _tensors(args, kwargs) if (i := of(t)) is not None), None)
+        if name.startswith("new_") or name.endswith("_like"):
+            return None
+        if name == "glu":
+            ids, axis = of(args[0]), kwargs.get("dim", args[1] if len(args) > 1 else -1)
+            whole = moves.whole(args[0], of)
+            if ids is None or not moves.is_constant_along(whole, [axis % whole.dim()]):
+                return Lost(name, places.here())
+            return whole.narrow(axis, 0, result.shape[axis])
         if name in ("__setitem__",):
             return self._set(args, of)
         if name in ("cat", "concat", "concatenate"):
@@ -365,9 +378,7 @@ class PlacedTape(Tape):
         known = [self.known(t) for t in pair]
         lost = next((k for k in known if isinstance(k, Lost)), None)
         if letters is None or lost is not None:
-            self._propagate(func, args, kwargs, result)
-            self.set_known(result, lost or Lost(name, places.here()))
-            return result
+            return self._unknown(func, args, kwargs, result, pair, lost or Lost(name, places.here()))
         if isinstance(known[0], Pair) != isinstance(known[1], Pair) and None not in known:
             turned = isinstance(known[1], Pair)
             probs, value = (pair[1], pair[0]) if turned else (pair[0], pair[1])
@@ -377,8 +388,7 @@ class PlacedTape(Tape):
         try:
             return self._combined(func, name, args, kwargs, result, pair, letters)
         except (RuntimeError, IndexError, TypeError, ValueError):
-            self.set_known(result, Lost(name, places.here()))
-            return result
+            return self._unknown(func, args, kwargs, result, pair, Lost(name, places.here()))
 
     def _combined(
         self,
@@ -439,7 +449,17 @@ class PlacedTape(Tape):
                 sides = tuple((t, k) for t, k, _ in given)
                 self.set_known(result, Pair(one, other, sides))  # type: ignore[arg-type]
                 return result
-        self.set_known(result, Lost(name, places.here()))
+        return self._unknown(func, args, kwargs, result, pair, Lost(name, places.here()))
+
+    def _unknown(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, operands: list[Tensor], lost: Lost
+    ) -> Tensor:
+        """A product that is lost; where both operands are made of tokens it may be an attention, which is not followed."""
+        tags = [self.tag(t) for t in operands]
+        if all(t.sources for t in tags):
+            return self._lost(result, tags, lost)
+        self._propagate(func, args, kwargs, result)
+        self.set_known(result, lost)
         return result
 
     def _summed(
@@ -458,40 +478,38 @@ class PlacedTape(Tape):
         whole, kept = ids.expand(tensor.shape), [i for i, c in enumerate(has) if c in out]
         gone = [i for i, c in enumerate(has) if c not in out]
         made = [i for i, c in enumerate(out) if c not in has]
-        samples = self.numbers.of_sample(whole)
         run = partial(_again, func, args, kwargs, tensor)
-        rows = whole.permute(*kept, *gone).flatten(len(kept))
+        rows = self.numbers.first(whole.permute(*kept, *gone).flatten(len(kept)))
+        flat = rows.reshape(-1, rows.shape[-1])
+        distinct, which = flat.unique(dim=0, return_inverse=True)
+        samples = self.numbers.of_sample(distinct.amax(1))
+        to = [kept.index(has.index(c)) for c in out if c in has]
         shape = [result.shape[i] if c in has else 1 for i, c in enumerate(out)]
-        apart = _differ(rows, samples.permute(*kept, *gone).flatten(len(kept)))
-        if apart is not None:  # each kept place has tokens of its own: merging
-            mark = apart.reshape([tensor.shape[i] for i in kept])
-            order = [sorted(kept).index(has.index(c)) for c in out if c in has]
-            mark = mark.permute(*[kept.index(has.index(c)) for c in out if c in has]) if order else mark
-            fresh = self._fresh(mark.reshape(shape), samples)
-            ids_out = fresh.expand(result.shape)
-            back = blocks.in_order(fresh.expand([result.shape[i] if c in has else 1 for i, c in enumerate(out)]), out, "".join(c for c in has if c in out), {})
-            for axis in gone:
-                back = back.unsqueeze(axis) if back.dim() < tensor.dim() else back
+        if len(distinct) > len(samples.unique()) or self.batch == len(flat):  # each place has tokens of its own: merging
+            made_rows = self._fresh(torch.where(distinct.amax(1) < 0, NOTHING, torch.arange(len(distinct))), samples)
+            fresh = made_rows[which].reshape(rows.shape[:-1])
+            ids_out = fresh.permute(to).reshape(shape).expand(result.shape)
+            back = fresh.permute([kept.index(i) for i in sorted(kept)])
+            for axis in sorted(gone):
+                back = back.unsqueeze(axis)
             into = back.expand(tensor.shape)
+            pairs = torch.stack([into.reshape(-1), self.numbers.first(whole).reshape(-1)]).unique(dim=1)[1]
+            once = len(pairs[pairs >= 0].unique()) == int((pairs >= 0).sum())
             terms = mixers.merge_terms(run, tensor, into, whole)
-            return self._mixer(result, tensor, whole, ids_out, terms, into=into)
-        sample = self.numbers.of_sample(rows.amax(-1)).permute(*[kept.index(has.index(c)) for c in out if c in has])
-        lead = sample.reshape(shape)
+            return self._mixer(result, tensor, whole, ids_out, terms, into=into if once else None)
+        lead = samples[which].reshape(rows.shape[:-1]).permute(to).reshape(shape)
         marks = torch.arange(int(torch.tensor([result.shape[i] for i in made]).prod())).reshape(
             [result.shape[i] if i in made else 1 for i in range(len(out))]
         )
         code = lead * (int(marks.max()) + 1) + marks
-        fresh = self._fresh(code, None, lead.expand(code.shape)).expand(result.shape)
+        fresh = self._fresh(code, lead.expand(code.shape)).expand(result.shape)
         return self._mixer(result, tensor, whole, fresh, mixers.linear_terms(run, tensor, fresh, whole))
 
-    def _fresh(self, code: Tensor, samples: Tensor | None, lead: Tensor | None = None) -> Ids:
-        """A new number for each different entry of ``code``; its sample is that of the token it names, or ``lead``."""
+    def _fresh(self, code: Tensor, lead: Tensor) -> Ids:
+        """A new number for each different entry of ``code``, of the sample that ``lead`` says."""
         values, index = code.unique(return_inverse=True)
-        if lead is None:
-            sample = self.numbers.of_sample(values)
-        else:
-            sample = torch.zeros_like(values).scatter_(0, index.reshape(-1), lead.reshape(-1))
-        new = self.numbers.new(torch.where(values < 0, NOTHING, sample) if lead is None else sample, "mixer")
+        sample = torch.zeros_like(values).scatter_(0, index.reshape(-1), lead.reshape(-1))
+        new = self.numbers.new(torch.where(values < 0, NOTHING, sample), "mixer")
         return new[index]
 
     def _weighted(
@@ -513,7 +531,9 @@ class PlacedTape(Tape):
         features = [c for c in b if c in out and c not in a]
         lead = [c for c in out if c not in asks and c not in features]
         assert isinstance(known, Pair)
-        if len(summed) != 1 or len(asks) > 1 or len(features) > 1 or value_ids is None:
+        if len(asks) > 1:  # blocks of queries that ask the same keys
+            asks, lead = asks[-1:], [c for c in out if c in lead or c in asks[:-1]]
+        if len(summed) != 1 or len(features) > 1 or value_ids is None:
             return self._unfollowed(result, tags, f"the product {a},{b}->{out} is no A v that is known")
         key, query, feature = summed[0], "".join(asks), "".join(features)
         sizes = dict(zip(out, result.shape, strict=True)) | {key: probs.shape[a.index(key)]}
@@ -649,7 +669,7 @@ class PlacedTape(Tape):
         given = self._record(attention)
         inverse = [axes.index(i) for i in range(len(axes))]
         if any(self.numbers.made[int(s)] == "mixer" for s in self.numbers.space[q_first[q_first >= 0]].unique()):
-            q_ids = self._fresh(q_first, None, self.numbers.of_sample(q_first)).reshape(q_ids.shape)
+            q_ids = self._fresh(q_first, self.numbers.of_sample(q_first)).reshape(q_ids.shape)
             attention.row_ids = q_ids.reshape(q_flat.shape)[order[:, 0]]
         attention.ids = q_ids.unsqueeze(-1).expand(*q_ids.shape, out.shape[axes[-1]]).permute(inverse)
         self.set_known(given, attention.ids)
@@ -711,10 +731,12 @@ class PlacedTape(Tape):
         if name in LINEAR and (name.startswith("fft") or name == "cumsum"):
             same = self.numbers.first(ids)
             lead = self.numbers.of_sample(same)
-            fresh = self._fresh(same, None, lead)
+            fresh = self._fresh(same, lead)
             return self._mixer(result, x, ids, fresh, mixers.linear_terms(partial(_again, func, args, kwargs, x), x, fresh, ids))
         lead = self.numbers.of_sample(ids.reshape(len(ids), -1).amax(1))
-        shape = (result.shape[0], 1, *result.shape[2:])
+        places_of = range(2, result.dim())  # an axis of features may stand among those of places
+        sizes = [1 if x.shape[a] == result.shape[a] and moves.is_constant_along(ids, [a]) else result.shape[a] for a in places_of]
+        shape = (result.shape[0], 1, *sizes)
         fresh = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "mixer").expand(result.shape)
         if name in CONVOLUTIONS:
             bound = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False)) | kwargs
@@ -744,7 +766,7 @@ class PlacedTape(Tape):
         marks = self.numbers.first(code)
         if len(marks[marks >= 0].unique()) < int((marks >= 0).sum()):
             return None
-        fresh = self._fresh(marks, None, self.numbers.of_sample(marks)).expand(kept.shape)
+        fresh = self._fresh(marks, self.numbers.of_sample(marks)).expand(kept.shape)
         out = fresh if result.dim() == x.dim() else moves.reduced(fresh, axes, keep=False)
         terms = mixers.merge_terms(partial(_again, func, args, kwargs, x), x, fresh.expand(x.shape), ids)
         return self._mixer(result, x, ids, out.expand(result.shape), terms, into=fresh.expand(x.shape))
@@ -777,27 +799,6 @@ def _along(ids: Ids, axis: int) -> Ids | None:
     """The one number along an axis, where there is no other beside nothing."""
     top = ids.amax(axis, keepdim=True)
     return top.squeeze(axis) if bool(((ids == top) | (ids < 0)).all()) else None
-
-
-def _differ(rows: Ids, samples: Tensor) -> Ids | None:
-    """The first token of each row, where no token is in two rows; else None."""
-    first, last = rows.amax(-1), rows.reshape(-1, rows.shape[-1])
-    flat = first.reshape(-1)
-    groups: dict[int, int] = {}
-    top = flat.unique()
-    where = torch.searchsorted(top, flat)
-    same = torch.zeros(len(top), rows.shape[-1], dtype=rows.dtype)
-    same[where] = last
-    if bool((same[where] != last).any()):
-        return None
-    kept = same[same >= 0]
-    if len(top) > 1 and len(kept.unique()) < sum(len(r[r >= 0].unique()) for r in same):
-        return None
-    del groups
-    per_sample = samples.reshape(-1, rows.shape[-1]).amax(-1)
-    if len(top) <= len(per_sample.unique()) and len(flat) > len(top):  # every place has all tokens of its sample
-        return None
-    return first
 
 
 def _elementwise(followed: list[tuple[Tensor, Ids]], result: Tensor) -> bool:

@@ -16,7 +16,7 @@ from heedmap.attention.numbers import NOTHING, Ids, Numbers
 from heedmap.attention.placed import PlacedTape
 from heedmap.attention.probe import ADVICE
 from heedmap.attention.token_positions import InputSpan
-from heedmap.errors import MixingError, NoAttentionError
+from heedmap.errors import GradientError, MixingError, NoAttentionError
 
 
 @dataclass(eq=False)
@@ -63,8 +63,6 @@ class Builder:
             else:
                 assert isinstance(event, BlockAttention)
                 self._attention(event)
-        for stream in self.graph.streams:
-            self._leaves(stream)
         return self.graph
 
     def sources(self, sources: Iterable[int]) -> frozenset[int]:
@@ -99,10 +97,33 @@ class Builder:
         q, k = self.numbers.first(_asking(self.numbers, event)), self.numbers.first(event.key_ids)
         asked = self._stream(k, asked_of)
         asks = self._stream(q, asks_of)
+        for stream, of in ((asks, asks_of), (asked, asked_of)):
+            self._check_residual(stream, of, reader)
         event.sizes = (self.tape.batch, asks.tokens, asked.tokens)
         event.keys = asked.tokens
         event.query_rows, event.key_rows = _rows(asks, q), _rows(asked, k)
         self._edge(event.index, asks, asked, asks_of, asked_of)
+
+    def _check_residual(self, stream: PlacedStream, sources: frozenset[int], reader: str) -> None:
+        """MixingError where tokens go on without what they began with: R has no identity to add to then."""
+        begun = set(stream.leaves)
+        made = {m for join in stream.joins.values() for m in join.mixers}
+        for join in stream.joins.values():
+            made |= set() if join.mixers else set(join.state)
+        begun |= {i for i, s in enumerate(self.tape.sources) if s.kind == "attention" and s.attention in made}
+        if begun and self._states(sources).get(stream.index) and not begun & sources:
+            raise MixingError(
+                f"{reader} reads tokens that go on without what they were before: there is no residual connection around an "
+                "attention, so the rules, which add to the identity, do not hold; explain a model whose attentions have one"
+            )
+
+    def read_by_target(self, sources: frozenset[int]) -> frozenset[int]:
+        """See :meth:`sources`; MixingError where what is read has no residual connection."""
+        found = self.sources(sources)
+        for stream in self.graph.streams:
+            assert isinstance(stream, PlacedStream)
+            self._check_residual(stream, found, "the target")
+        return found
 
     def _edge(self, index: int, asks: PlacedStream, asked: PlacedStream, asks_of: Iterable[int], asked_of: Iterable[int]) -> None:
         empty: State = frozenset()
@@ -171,6 +192,7 @@ class Builder:
             if (state or made) and bool((places >= 0).any()):
                 stream.joins[x] = AbsorbedStream(state, torch.where(places < 0, NOTHING, places % tokens))
         self.graph.streams.append(stream)
+        self._leaves(stream)
         return stream
 
     def _leaves(self, stream: PlacedStream) -> None:
@@ -327,9 +349,12 @@ def _leak(tape: PlacedTape, builder: Builder, reads: list[tuple[int, Tensor, Ids
         if i in tape.leaf_ids and s.tensor is not None
     ]
     cotangents = [torch.randn_like(t) * of(ids.expand(t.shape)).to(t.device) for _, t, ids in reads]
-    gradients = torch.autograd.grad(
-        [t for _, t, _ in reads], [t for _, t, _ in outs], cotangents, retain_graph=True, allow_unused=True
-    )
+    try:
+        gradients = torch.autograd.grad(
+            [t for _, t, _ in reads], [t for _, t, _ in outs], cotangents, retain_graph=True, allow_unused=True
+        )
+    except RuntimeError as error:
+        raise GradientError(f"no gradient passes through what the model computes, so nothing can be proved: {error}") from error
     for (name, tensor, ids), gradient in zip(outs, gradients, strict=True):
         if gradient is not None and bool(((gradient != 0).cpu() & ~of(ids.expand(tensor.shape))).any()):
             return f"depends on other tokens of {name}, outside of what was recorded"

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from heedmap.attention import inputs as given
@@ -85,7 +86,9 @@ def _by_numbers(model: nn.Module, inputs: ModelInputs, batch: int, check: bool, 
     """By the second recorder, which follows windows, merged tokens and mixers."""
     try:
         return placing.record(model, inputs, batch, check)
-    except HeedmapError as error:
+    except (HeedmapError, RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         raise refused from error
 
 
