@@ -171,6 +171,52 @@ def pool_terms(x: Tensor, out: Tensor, largest: bool, windows: Windows, ids: Ids
     return terms
 
 
+# -- sampled points (deformable attention) ------------------------------------------------------------------------------
+
+
+def sampled_terms(
+    x: Tensor, grid: Tensor, border: bool, align_corners: bool, ids: Ids, asked: Ids
+) -> Callable[[Tensor], Iterator[Terms]]:
+    """Of points between tokens: c_ij the tokens at their corners, by their bilinear weights, over the points of a query.
+
+    The weight of a point comes after the sampling, so it is in ∂y/∂o. The heads are the entries of the first axis with the
+    same tokens.
+
+    Args:
+        x: what is sampled, (heads · batch, features, height, width).
+        grid: where, (heads · batch, queries, points, 2), from -1 to 1.
+        border: whether points outside are at the border; else they are nothing.
+        align_corners: as of :func:`torch.nn.functional.grid_sample`.
+        ids: companion of the output, (heads · batch, features, queries, points).
+        asked: companion of x.
+    """
+    x, grid = x.detach(), grid.detach()
+    size = torch.tensor([x.shape[3], x.shape[2]], dtype=grid.dtype, device=grid.device)
+    at = (grid + 1) / 2 * (size - 1) if align_corners else ((grid + 1) * size - 1) / 2
+    at = at.minimum(size - 1).clamp(min=0) if border else at
+    tokens, rows = asked[:, 0].flatten(1), ids[:, 0]
+    heads = len(x) // len(tokens[:, :1].unique())
+
+    def terms(gradient: Tensor) -> Iterator[Terms]:
+        found = []
+        for right, below in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            corner = at.floor() + torch.tensor([right, below]).to(at)
+            weight = (1 - (at - corner).abs()).clamp(min=0).prod(-1)
+            inside = ((corner >= 0) & (corner < size)).all(-1)
+            place = corner.minimum(size - 1).clamp(min=0).long()
+            place = (place[..., 1] * x.shape[3] + place[..., 0]).flatten(1)
+            value = x.flatten(2).gather(2, place[:, None].expand(-1, x.shape[1], -1)).unflatten(2, grid.shape[1:3])
+            term = (gradient * value).sum(1) * weight
+            token = tokens.gather(1, place.cpu()).unflatten(1, grid.shape[1:3])
+            found.append((token.masked_fill(~inside.cpu(), -1), term))
+        columns, values = (torch.stack([f[i] for f in found], -1) for i in range(2))
+        own = [positive(rows[h, ..., None], columns[h], values[h]) for h in range(len(x))]
+        whole = positive(*(torch.cat([t[i] for t in own]) for i in range(3)))
+        yield whole._replace(values=whole.values / heads)
+
+    return terms
+
+
 # -- sums over tokens -----------------------------------------------------------------------------------------------
 
 

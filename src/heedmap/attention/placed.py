@@ -47,7 +47,7 @@ CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
 POOLS = {"avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"}
 LINEAR = {
     "interpolate", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "cumsum", "conv_transpose1d", "conv_transpose2d", "fft_fft",
-    "fft_fft2", "fft_fftn", "fft_rfft", "fft_rfft2", "upsample", "fold",
+    "fft_fft2", "grid_sample", "fft_fftn", "fft_rfft", "fft_rfft2", "upsample", "fold",
 }  # fmt: skip
 """Functions that mix tokens and are linear, whose structure is found token by token."""
 
@@ -121,6 +121,8 @@ class PlacedTape(Tape):
 
     def _is_leaf(self, func: Any, args: tuple[Any, ...], tag: Tag, result: Tensor) -> bool:
         words = any(i in self._words for i in tag.sources)
+        if func is F.grid_sample and self.known(args[1]) is not None:  # deformable attention
+            return False
         return not words and not self.tokens & tag.sources and super()._is_leaf(func, args, tag, result)
 
     def made_of(self, leaf: int) -> set[int]:
@@ -252,7 +254,7 @@ class PlacedTape(Tape):
         if name == "glu":
             ids, axis = of(args[0]), kwargs.get("dim", args[1] if len(args) > 1 else -1)
             whole = moves.whole(args[0], of)
-            if ids is None or not moves.is_constant_along(whole, [axis % whole.dim()]):
+            if ids is None or not self._is_constant(whole, [axis % whole.dim()]):
                 return Lost(name, places.here())
             return whole.narrow(axis, 0, result.shape[axis])
         if name in ("__setitem__",):
@@ -277,11 +279,11 @@ class PlacedTape(Tape):
             return self._reduced(name, args, kwargs, result, *followed[0])
         if name in CONVOLUTIONS and ops and _is_pointwise(args, kwargs, result):
             ids = followed[0][1]
-            return ids.narrow(1, 0, 1).expand(result.shape) if moves.is_constant_along(ids, [1]) else Lost(name, places.here())
+            return ids.narrow(1, 0, 1).expand(result.shape) if self._is_constant(ids, [1]) else Lost(name, places.here())
         if _elementwise(followed, result):
             return self._met(followed, result, name)
         tensor, ids = followed[0]
-        if result.dim() == tensor.dim() and result.shape[:-1] == tensor.shape[:-1] and moves.is_constant_along(ids, [ids.dim() - 1]):
+        if result.dim() == tensor.dim() and result.shape[:-1] == tensor.shape[:-1] and self._is_constant(ids, [ids.dim() - 1]):
             return ids.expand(tensor.shape).narrow(-1, 0, 1).expand(result.shape)
         if result.is_floating_point() or result.is_complex():
             return Lost(name, places.here())
@@ -314,7 +316,7 @@ class PlacedTape(Tape):
         assert ids is not None
         axis = kwargs.get("dim", args[1] if len(args) > 1 else 0) % ids.dim()
         rows = ids.expand(like.shape)
-        if axis == ids.dim() - 1 or not moves.is_constant_along(rows, [ids.dim() - 1]):
+        if axis == ids.dim() - 1 or not self._is_constant(rows, [ids.dim() - 1]):
             return
         first = self.numbers.first(rows.narrow(-1, 0, 1))
         real = first[first >= 0]
@@ -352,9 +354,13 @@ class PlacedTape(Tape):
     ) -> Known | None:
         axes = _reduced_axes(name, args, kwargs, tensor)
         ids = ids.expand(tensor.shape)
-        if not moves.is_constant_along(ids, axes):
+        if not self._is_constant(ids, axes):
             return Lost(name, places.here())
         return moves.reduced(ids, axes, result.dim() == tensor.dim())
+
+    def _is_constant(self, ids: Ids, axes: list[int]) -> bool:
+        """Whether all elements along these axes are of one token."""
+        return moves.is_constant_along(ids, axes) or moves.is_constant_along(self.numbers.first(ids), axes)
 
     # -- products ---------------------------------------------------------------------------------------------------
 
@@ -411,7 +417,7 @@ class PlacedTape(Tape):
         def placed(ids: Ids, tensor: Tensor, has: str) -> Ids | None:
             whole = ids.expand(tensor.shape)
             gone = [i for i, c in enumerate(has) if c not in out]
-            return blocks.in_order(whole, has, out, sizes) if moves.is_constant_along(whole, gone) else None
+            return blocks.in_order(whole, has, out, sizes) if self._is_constant(whole, gone) else None
 
         if len(given) == 1 and isinstance(given[0][1], Pair):
             tensor, both, has = given[0]
@@ -433,7 +439,7 @@ class PlacedTape(Tape):
             return result
         if len(given) == 2 and all(isinstance(k, Tensor) for k in known):
             gone = [[i for i, c in enumerate(has) if c not in out] for has in (a, b)]
-            along = [moves.is_constant_along(k.expand(t.shape), g) for (t, k, _), g in zip(given, gone, strict=True)]  # type: ignore[union-attr]
+            along = [self._is_constant(k.expand(t.shape), g) for (t, k, _), g in zip(given, gone, strict=True)]  # type: ignore[union-attr]
             if sorted(along) == [False, True]:
                 weights = along.index(True)
                 ids = known[weights]
@@ -547,11 +553,11 @@ class PlacedTape(Tape):
         v_ids = blocks.in_order(value_ids.expand(value.shape), b, f"{to}{key}{feature}", sizes)
         o = blocks.in_order(result, out, f"{to}{query}{feature}", sizes)
         axes = tuple(out.index(c) for c in (*lead, *([query] if query in out else []), *([feature] if feature in out else [])))
-        q_ids = _along(one, -1)
+        q_ids = _along(self.numbers.first(one), -1)
         if q_ids is None:
             one, other = other, one
-            q_ids = _along(one, -1)
-        k_ids = v_ids.select(-1, 0) if moves.is_constant_along(v_ids, [v_ids.dim() - 1]) else None
+            q_ids = _along(self.numbers.first(one), -1)
+        k_ids = v_ids.select(-1, 0) if self._is_constant(v_ids, [v_ids.dim() - 1]) else None
         if q_ids is None or k_ids is None:
             return self._unfollowed(result, tags, "its rows are not of one token each")
         sides = [*known.sides, (value, value_ids)]
@@ -595,7 +601,7 @@ class PlacedTape(Tape):
         rows = []
         for t, i in sides:
             i = i.expand(t.shape)  # type: ignore[union-attr]
-            if not moves.is_constant_along(i, [i.dim() - 1]):
+            if not self._is_constant(i, [i.dim() - 1]):
                 return self._unfollowed(out, tags, "its rows are not of one token each")
             rows.append(_repeated(i[..., :1], lead)[..., 0])
         q_ids, k_ids, v_ids = rows
@@ -679,11 +685,12 @@ class PlacedTape(Tape):
         return self._unfollowed(out, tags, f"its tokens were mixed before by {lost.function}, at {lost.place}")
 
     def _mixer(
-        self, out: Tensor, x: Tensor, asked: Ids, ids: Ids, terms: Callable[[Tensor], Iterator[Terms]], into: Ids | None = None
+        self, out: Tensor, x: Tensor, asked: Ids, ids: Ids, terms: Callable[[Tensor], Iterator[Terms]], into: Ids | None = None,
+        asks: frozenset[int] = frozenset(),
     ) -> Tensor:
         mixer = Mixer(
             index=len(self.attentions), form="mixer", out=out, layout=AsItIs(), value=x.detach(), keys=0,  # type: ignore[arg-type]
-            query_sources=frozenset(), value_sources=self.tag(x).sources, ids=ids, asked=asked.expand(x.shape), terms=terms,
+            query_sources=asks, value_sources=self.tag(x).sources, ids=ids, asked=asked.expand(x.shape), terms=terms,
             into=into, sizes=(self.batch, 0, 0),
         )  # fmt: skip
         self.reads[mixer.index] = [(x, mixer.asked)]
@@ -705,17 +712,19 @@ class PlacedTape(Tape):
         ids = known.expand(x.shape)
         if name in moves.MERGES:
             axes = _reduced_axes(name, args, kwargs, x)
-            return None if moves.is_constant_along(ids, axes) else self._merged(func, args, kwargs, result, x, ids, axes)
+            return None if self._is_constant(ids, axes) else self._merged(func, args, kwargs, result, x, ids, axes)
         if name in CONVOLUTIONS and _is_pointwise(args, kwargs, result):
             return None
-        if name not in LINEAR and not moves.is_constant_along(ids, [1]):
+        if name not in LINEAR and not self._is_constant(ids, [1]):
             return None
+        if name == "grid_sample":
+            return self._sampled(args, kwargs, result, x, ids)
         return self._convolved(func, name, args, kwargs, result, x, ids)
 
     def _largest(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, x: Tensor) -> Any:
         """The largest of several tokens, feature by feature."""
         known, axes = self.known(x), _reduced_axes("max", args, kwargs, x)
-        if not isinstance(known, Tensor) or moves.is_constant_along(known.expand(x.shape), axes):
+        if not isinstance(known, Tensor) or self._is_constant(known.expand(x.shape), axes):
             return None
 
         def values(*args: Any, **kwargs: Any) -> Tensor:
@@ -724,6 +733,17 @@ class PlacedTape(Tape):
 
         made = self._merged(values, args, kwargs, result[0], x, known.expand(x.shape), axes)
         return None if made is None else type(result)((made, result[1]))
+
+    def _sampled(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, x: Tensor, ids: Ids) -> Tensor | None:
+        """Deformable attention: each query looks at points of its own; what it finds there is of that query."""
+        given = dict(zip(("input", "grid", "mode", "padding_mode", "align_corners"), args, strict=False)) | kwargs
+        grid, mode, pads = given["grid"], given.get("mode", "bilinear"), given.get("padding_mode", "zeros")
+        asks = self.known(grid)
+        if not isinstance(asks, Tensor) or x.dim() != 4 or mode != "bilinear" or pads == "reflection":
+            return None
+        rows = asks.expand(grid.shape)[..., 0].unsqueeze(1).expand(result.shape)
+        terms = mixers.sampled_terms(x, grid, pads == "border", bool(given.get("align_corners")), rows, ids)
+        return self._mixer(result, x, ids, rows, terms, asks=self.tag(grid).sources)
 
     def _convolved(
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, x: Tensor, ids: Ids
@@ -735,7 +755,7 @@ class PlacedTape(Tape):
             return self._mixer(result, x, ids, fresh, mixers.linear_terms(partial(_again, func, args, kwargs, x), x, fresh, ids))
         lead = self.numbers.of_sample(ids.reshape(len(ids), -1).amax(1))
         places_of = range(2, result.dim())  # an axis of features may stand among those of places
-        sizes = [1 if x.shape[a] == result.shape[a] and moves.is_constant_along(ids, [a]) else result.shape[a] for a in places_of]
+        sizes = [1 if x.shape[a] == result.shape[a] and self._is_constant(ids, [a]) else result.shape[a] for a in places_of]
         shape = (result.shape[0], 1, *sizes)
         fresh = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "mixer").expand(result.shape)
         if name in CONVOLUTIONS:
@@ -759,7 +779,7 @@ class PlacedTape(Tape):
         """A mean, sum or maximum over tokens."""
         kept = ids.amax(axes, keepdim=True)
         others = [a for a in range(ids.dim()) if a not in axes]
-        features = [a for a in others if moves.is_constant_along(ids, [a])]
+        features = [a for a in others if self._is_constant(ids, [a])]
         code = kept
         for axis in features:
             code = code.narrow(axis, 0, 1)
@@ -842,5 +862,3 @@ def _twins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int, Tensor]:
 def _of_twin(of: moves.Of, twins: dict[int, Tensor], tensor: Tensor) -> Ids | None:
     return of(twins.get(id(tensor), tensor))
 
-
-_ = F

@@ -86,9 +86,12 @@ class Builder:
 
     @property
     def ancestors(self) -> set[int]:
-        """The leaves that are tokens of a stream and of which a convolution made another leaf that is tokens of one, too."""
-        begun = set[int]().union(*(s.leaves for s in self.graph.streams))
-        return {a for leaf in begun for a in self.tape.made_of(leaf) if a in begun}
+        """The leaves that are tokens of a stream which asks one that a convolution made of them."""
+        found = set[int]()
+        for edge in self.graph.edges:
+            asks, asked = (self.graph.streams[x].leaves for x in (edge.stream, edge.source))
+            found |= {a for leaf in asked - asks for a in self.tape.made_of(leaf) if a in asks}
+        return found
 
     def _attention(self, event: BlockAttention) -> None:
         reader = f"attention {event.index}"
@@ -135,12 +138,16 @@ class Builder:
     def _mixer(self, event: Mixer) -> None:
         of = self.sources(event.value_sources)
         check_followed(self.tape, of, f"mixer {event.index}")
-        asked = self._stream(self.numbers.first(event.asked), of)
-        out = self.numbers.first(event.ids)
-        known = self._find(out, of)
+        asks_of = self.sources(event.query_sources) or of
+        read, out = self.numbers.first(event.asked), self.numbers.first(event.ids)
+        if event.query_sources and set(read.unique().tolist()) < set(out.unique().tolist()):
+            self._stream(out, asks_of)  # tokens that ask some of themselves: one level of several
+        asked = self._stream(read, of)
+        known = self._stream(out, asks_of) if event.query_sources else self._find(out, of)
+        self._check_residual(asked, of, f"mixer {event.index}")
         event.keys = asked.tokens
-        if known is not None and (known is asked or self.numbers.made[int(self.numbers.space[int(out.max())])] != "mixer"):
-            self._edge(event.index, known, asked, of, of)
+        if known is not None and (known is asked or event.query_sources or self.numbers.made[int(self.numbers.space[int(out.max())])] != "mixer"):
+            self._edge(event.index, known, asked, asks_of, of)
             self._sized(event, known, asked)
             return
         made = known or self._new(out, {})
