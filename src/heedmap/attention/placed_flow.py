@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,10 +41,10 @@ class PlacedStream(Stream):
 class Builder:
     """Streams and edges of a placed recording."""
 
-    def __init__(self, tape: PlacedTape) -> None:
+    def __init__(self, tape: PlacedTape, output: Any) -> None:
         self.tape, self.numbers = tape, tape.numbers
         self.graph = Graph([], [], tape.sources)
-        self.live = _live(tape)
+        self.live = _live(tape, frozenset().union(*(tape.tag(t).sources for t in tensors_of(output))))
         self._of: dict[int, int] = {}  # live event → the stream whose rows its output is
 
     def build(self) -> Graph:
@@ -254,8 +255,23 @@ def _at(stream: PlacedStream, ids: Ids) -> Tensor:
 _rows = _at
 
 
-def _live(tape: PlacedTape) -> set[int]:
-    """The attentions, and the mixers that one of them reads, or that add to the tokens of a stream."""
+def tensors_of(output: Any) -> Iterator[Tensor]:
+    """All tensors of what a model returns."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, (Mapping, tuple, list)) or is_dataclass(output):
+        inner = output.values() if isinstance(output, Mapping) else output
+        for value in vars(output).values() if is_dataclass(output) and not isinstance(output, Mapping) else inner:
+            yield from tensors_of(value)
+
+
+def _live(tape: PlacedTape, returned: frozenset[int]) -> set[int]:
+    """The attentions; the mixers of which one of them reads values; and those that add to tokens that the model returns.
+
+    Args:
+        tape: the recording.
+        returned: the sources of all that the model returns.
+    """
     numbers, live = tape.numbers, {a.index for a in tape.attentions if not isinstance(a, Mixer)}
     mixers = [a for a in tape.attentions if isinstance(a, Mixer)]
     spaces = set[int]()
@@ -265,12 +281,14 @@ def _live(tape: PlacedTape) -> set[int]:
         if isinstance(a, BlockAttention):
             for ids in (_asking(numbers, a), a.key_ids):
                 spaces |= _spaces(tape, ids)
+    out = {tape.sources[i].attention for i in returned}
     while True:
         read = {tape.sources[i].attention for a in live for i in _read(tape, tape.attentions[a])}
         more = {
             m.index
             for m in mixers
-            if m.index not in live and (m.index in read or _spaces(tape, m.ids) & spaces)
+            if m.index not in live
+            and (m.index in read or (m.index in out and _spaces(tape, m.ids) & spaces))
         }
         if not more:
             return live
@@ -293,7 +311,7 @@ def _asking(numbers: Numbers, event: BlockAttention) -> Ids:
 def _read(tape: PlacedTape, event: Attention) -> frozenset[int]:
     """The sources of what it takes from tokens; what its queries are made of matters where they are the tokens that ask."""
     if not isinstance(event, BlockAttention) or event.row_ids is None:
-        return event.query_sources | event.value_sources
+        return event.value_sources
     rows, queries = tape.numbers.first(event.row_ids), tape.numbers.first(event.query_ids)
     return event.value_sources | (event.query_sources if torch.equal(rows, queries) else frozenset())
 

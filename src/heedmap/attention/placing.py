@@ -28,9 +28,9 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
     check_no_cache(inputs)
     tokens = frozenset[int]()
     while True:
-        tape = _run(model, inputs, PlacedTape(batch, cut=True, tokens=tokens))[0]
+        tape, output = _run(model, inputs, PlacedTape(batch, cut=True, tokens=tokens))
         with told(tape.attentions):
-            builder = Builder(tape)
+            builder = Builder(tape, output)
             try:
                 graph, more = builder.build(), builder.ancestors - tokens
             except NoAttentionError:
@@ -44,7 +44,7 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
         if check:
             prove(tape, builder)
     tape, output = _run(model, inputs, PlacedTape(batch, tokens=tokens))
-    builder = Builder(tape)
+    builder = Builder(tape, output)
     verify_same(graph, builder.build())
     tape.reads.clear()
     return Recording(tape, builder.graph, builder.parts(), output, inputs, frozenset(builder.live), builder.read_by_target)
