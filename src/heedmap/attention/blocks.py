@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from heedmap.attention.attention import Attention, Heads
+from heedmap.attention.attention import Attention, Block, Heads
 from heedmap.attention.numbers import Ids
 
 Rows = Int[Tensor, "blocks rows"]
@@ -77,6 +77,13 @@ class BlockAttention(Attention):
     def cells(self) -> int:
         """Numbers of one head of A, over all blocks."""
         return self.query_rows.numel() * self.key_rows.shape[1]
+
+    def probabilities(self, rows: slice = slice(None)) -> Block:
+        """See :meth:`Attention.probabilities`; of attention without softmax the products."""
+        if self.form != "linear" or self.query is None or self.key is None:
+            return super().probabilities(rows)
+        query, key = (t.detach().to(self.dtype) for t in (self.query[:, :, rows], self.key))
+        return query @ key.transpose(-1, -2)
 
     def touched(self, gradient: Tensor) -> Tensor:
         """See :meth:`Attention.touched`."""

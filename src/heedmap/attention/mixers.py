@@ -157,15 +157,16 @@ def conv_terms(x: Tensor, weight: Tensor, groups: int, windows: Windows, ids: Id
     return terms
 
 
-def pool_terms(x: Tensor, out: Tensor, largest: bool, windows: Windows, ids: Ids, asked: Ids) -> Callable[[Tensor], Iterator[Terms]]:
-    """Of an average x_j/n; of a maximum x_j in the channels in which it is the largest."""
+def pool_terms(x: Tensor, out: Tensor, largest: bool, padded: bool, windows: Windows, ids: Ids, asked: Ids) -> Callable[[Tensor], Iterator[Terms]]:
+    """Of an average x_j/n (``padded``: n counts padding, too); of a maximum x_j in the channels in which it is the largest."""
     x, out = x.detach(), out.detach()
 
     def terms(gradient: Tensor) -> Iterator[Terms]:
         seen, numbers = windows.of(x, float("-inf") if largest else 0.0), windows.of(asked[:, :1], -1)
+        count = seen.shape[-1] if padded else windows.of(torch.ones_like(x[:1, :1]), 0.0).sum(-1)
         for k in range(seen.shape[-1]):
             here = seen[..., k]
-            part = torch.where(here == out, here, 0.0) if largest else here / seen.shape[-1]
+            part = torch.where(here == out, here, 0.0) if largest else here / count
             yield positive(ids[:, 0], numbers[:, 0, ..., k], (part * gradient).sum(1))
 
     return terms

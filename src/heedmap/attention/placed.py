@@ -41,10 +41,18 @@ class Lost(NamedTuple):
     place: Place | None
 
 
-Known = Ids | Pair | Lost
+class Summed(NamedTuple):
+    """A product over all tokens, kᵀ v: its two factors with their axes' letters, and those of the product."""
+
+    factors: tuple[tuple[Tensor, Ids, str], tuple[Tensor, Ids, str]]
+    axes: str
+
+
+Known = Ids | Pair | Summed | Lost
 
 CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
 POOLS = {"avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"}
+AVERAGE, MAXIMUM = ("ceil_mode", "count_include_pad"), ("dilation", "ceil_mode")
 LINEAR = {
     "interpolate", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "cumsum", "conv_transpose1d", "conv_transpose2d", "fft_fft",
     "fft_fft2", "grid_sample", "fft_fftn", "fft_rfft", "fft_rfft2", "upsample", "fold",
@@ -219,6 +227,8 @@ class PlacedTape(Tape):
         lost = next((k for _, k in tensors if isinstance(k, Lost)), None)
         if lost is not None:
             return lost
+        if any(isinstance(k, Summed) for _, k in tensors):
+            return tensors[0][1] if name in moves.SAME else Lost(name, places.here())
         pairs = [k for _, k in tensors if isinstance(k, Pair)]
         if not pairs:
             return self._rows(func, name, args, kwargs, result, self.ids)
@@ -385,6 +395,8 @@ class PlacedTape(Tape):
         lost = next((k for k in known if isinstance(k, Lost)), None)
         if letters is None or lost is not None:
             return self._unknown(func, args, kwargs, result, pair, lost or Lost(name, places.here()))
+        if any(isinstance(k, Summed) for k in known):
+            return self._linear(func, args, kwargs, result, pair, letters)
         if isinstance(known[0], Pair) != isinstance(known[1], Pair) and None not in known:
             turned = isinstance(known[1], Pair)
             probs, value = (pair[1], pair[0]) if turned else (pair[0], pair[1])
@@ -451,11 +463,48 @@ class PlacedTape(Tape):
                 self.set_known(pair[weights], ids)
                 return made
             one, other = (placed(k, t, has) for t, k, has in given)  # type: ignore[arg-type]
+            if one is None and other is None and len(summed) == 1:
+                self.set_known(result, Summed(tuple((t, k, has) for t, k, has in given), out))  # type: ignore[arg-type]
+                return result
             if one is not None and other is not None and summed:
                 sides = tuple((t, k) for t, k, _ in given)
                 self.set_known(result, Pair(one, other, sides))  # type: ignore[arg-type]
                 return result
         return self._unknown(func, args, kwargs, result, pair, Lost(name, places.here()))
+
+    def _linear(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, pair: list[Tensor], letters: tuple[str, str, str]
+    ) -> Tensor:
+        """q (kᵀ v): attention without softmax, A = q kᵀ."""
+        where = [isinstance(self.known(t), Summed) for t in pair].index(True)
+        known, query, ids = self.known(pair[where]), pair[1 - where], self.ids(pair[1 - where])
+        lost = Lost(moves.name_of(func), places.here())
+        assert isinstance(known, Summed)
+        has, asks, out = letters[where], letters[1 - where], letters[2]
+        summed = [c for c in has if c in asks and c not in out]
+        if len(summed) != 1 or ids is None:
+            return self._unknown(func, args, kwargs, result, pair, lost)
+        renamed = dict(zip(known.axes, has, strict=True))
+        depth = known.axes[has.index(summed[0])]
+        key, value = sorted(known.factors, key=lambda f: depth not in f[2])
+        (token,) = [c for c in key[2] if c in value[2] and c not in known.axes]
+        (feature,) = [c for c in value[2] if c in known.axes and c not in key[2]]
+        lead = [c for c in out if c in has and c in asks]
+        (row,) = [c for c in out if c in asks and c not in has]
+        sizes = dict(zip(out, result.shape, strict=True))
+
+        def laid(tensor: Tensor, axes: str, last: str) -> Tensor:
+            named = "".join(renamed.get(c, "T" if c == token else c) for c in axes)
+            return blocks.in_order(tensor, named, f"{''.join(lead)}T{renamed[last]}", sizes)
+
+        k, v = laid(key[0], key[2], depth), laid(value[0], value[2], feature)
+        q = blocks.in_order(query, asks, f"{''.join(lead)}{row}{summed[0]}", sizes)
+        q_ids = blocks.in_order(ids.expand(query.shape), asks, f"{''.join(lead)}{row}{summed[0]}", sizes)[..., 0]
+        v_ids = laid(value[1].expand(value[0].shape), value[2], feature)[..., 0]
+        axes = tuple(out.index(c) for c in (*lead, row, renamed[feature]))
+        tags = [self.tag(query), self.tag(value[0])]
+        sides = [(query, ids), key[:2], value[:2]]
+        return self._attend("linear", result, axes, q_ids, v_ids, v, tags, sides, True, query=q, key=k)
 
     def _unknown(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, operands: list[Tensor], lost: Lost
@@ -481,7 +530,7 @@ class PlacedTape(Tape):
     ) -> Tensor:
         """A fixed matrix over tokens: tokens of one row are merged, or all are mixed."""
         out = letters[2]
-        whole, kept = ids.expand(tensor.shape), [i for i, c in enumerate(has) if c in out]
+        whole, kept = self.numbers.first(ids).expand(tensor.shape), [i for i, c in enumerate(has) if c in out]
         gone = [i for i, c in enumerate(has) if c not in out]
         made = [i for i, c in enumerate(out) if c not in has]
         run = partial(_again, func, args, kwargs, tensor)
@@ -709,7 +758,7 @@ class PlacedTape(Tape):
         known = self.known(x)
         if not isinstance(known, Tensor):
             return None
-        ids = known.expand(x.shape)
+        ids = self.numbers.first(known).expand(x.shape)
         if name in moves.MERGES:
             axes = _reduced_axes(name, args, kwargs, x)
             return None if self._is_constant(ids, axes) else self._merged(func, args, kwargs, result, x, ids, axes)
@@ -731,7 +780,7 @@ class PlacedTape(Tape):
             found: Tensor = func(*args, **kwargs)[0]
             return found
 
-        made = self._merged(values, args, kwargs, result[0], x, known.expand(x.shape), axes)
+        made = self._merged(values, args, kwargs, result[0], x, self.numbers.first(known).expand(x.shape), axes)
         return None if made is None else type(result)((made, result[1]))
 
     def _sampled(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, x: Tensor, ids: Ids) -> Tensor | None:
@@ -763,12 +812,13 @@ class PlacedTape(Tape):
             windows = mixers.conv_windows(x, bound["weight"], bound.get("stride", 1), bound.get("padding", 0), bound.get("dilation", 1))
             terms = mixers.conv_terms(x, bound["weight"], bound.get("groups", 1), windows, fresh, ids)
         elif name in POOLS:
-            bound = dict(zip(("input", "kernel_size", "stride", "padding"), args, strict=False)) | kwargs
+            bound = dict(zip(("input", "kernel_size", "stride", "padding", *(AVERAGE if name.startswith("avg") else MAXIMUM)), args, strict=False)) | kwargs
             dims = x.dim() - 2
             size, stride = mixers._all(bound["kernel_size"], dims), bound.get("stride")
             pads = mixers._all(bound.get("padding", 0), dims)
             windows = mixers.Windows(size, size if stride is None else mixers._all(stride, dims), pads, pads, (1,) * dims)
-            terms = mixers.pool_terms(x, result, name.startswith("max"), windows, fresh, ids)
+            padded = bool(bound.get("count_include_pad", True))
+            terms = mixers.pool_terms(x, result, name.startswith("max"), padded, windows, fresh, ids)
         else:
             terms = mixers.linear_terms(partial(_again, func, args, kwargs, x), x, fresh, ids)
         return self._mixer(result, x, ids, fresh, terms)
