@@ -111,6 +111,12 @@ def grouped(query_ids: Ids, key_ids: Ids) -> Int[Tensor, "blocks heads"] | None:
     return order[order[:, 0].argsort()]
 
 
+def twice(ids: Ids) -> bool:
+    """Whether a row has one number twice; (entries, rows)."""
+    ordered = ids.sort(-1).values
+    return bool(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any())
+
+
 def labels(equation: str, left: Tensor, right: Tensor) -> tuple[str, str, str] | None:
     """Of an einsum of two tensors the axes' letters, also those of "…"; None where a letter stands twice in one."""
     given, arrow, out = equation.replace(" ", "").partition("->")

@@ -695,6 +695,8 @@ class PlacedTape(Tape):
         if bool((samples.amax(1, keepdim=True).expand_as(samples)[samples >= 0] != samples[samples >= 0]).any()):
             return self._unfollowed(out, tags, "tokens of several samples meet in it; explain them one by one")
         q_first, k_first = self.numbers.first(q_flat), self.numbers.first(k_flat)
+        if blocks.twice(q_first):
+            return self._unfollowed(out, tags, "a token asks in it twice (tokens that go on as copies of themselves)")
         order = blocks.grouped(q_first, k_first)
         if order is None:
             return self._unfollowed(out, tags, "it has not the same heads for all tokens")

@@ -284,8 +284,8 @@ def _live(tape: PlacedTape, returned: frozenset[int]) -> set[int]:
         if isinstance(a, BlockAttention):
             for ids in (_asking(numbers, a), a.key_ids):
                 spaces |= _spaces(tape, ids)
-    out = {tape.sources[i].attention for i in returned}
     while True:
+        out = _through(tape, returned, live)
         read = {tape.sources[i].attention for a in live for i in _read(tape, tape.attentions[a])}
         more = {
             m.index
@@ -317,6 +317,17 @@ def _read(tape: PlacedTape, event: Attention) -> frozenset[int]:
         return event.value_sources
     rows, queries = tape.numbers.first(event.row_ids), tape.numbers.first(event.query_ids)
     return event.value_sources | (event.query_sources if torch.equal(rows, queries) else frozenset())
+
+
+def _through(tape: PlacedTape, sources: frozenset[int], live: set[int]) -> set[int]:
+    """The attentions and mixers among ``sources``, and those before mixers that are not followed (pooling before a head)."""
+    found, rest = set[int](), set(sources)
+    while rest:
+        source = tape.sources[rest.pop()]
+        if source.kind == "attention" and source.attention not in found:
+            found.add(source.attention)
+            rest |= set() if source.attention in live else tape.attentions[source.attention].value_sources
+    return found
 
 
 def _spaces(tape: PlacedTape, ids: Ids) -> set[int]:

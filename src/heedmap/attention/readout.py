@@ -76,7 +76,7 @@ def _direct(attentions: Sequence[Attention], values: Tensor, tensors: Sequence[T
     """∂y/∂x of each tensor, by the ways from it to the target that pass through no attention."""
     found = [torch.zeros_like(tensor) for tensor in tensors]
     hooks = [tensor.register_hook(partial(found.__setitem__, i)) for i, tensor in enumerate(tensors)]
-    hooks += [attention.out.register_hook(torch.zeros_like) for attention in attentions]
+    hooks += [attention.out.register_hook(lambda g: None if g is None else torch.zeros_like(g)) for attention in attentions]
     try:
         torch.autograd.grad(values.sum(), tensors, retain_graph=True, allow_unused=True)
     finally:
