@@ -19,6 +19,7 @@ from oracles import scripts
 from oracles.operators import Step
 from oracles.seen import Event, seen
 
+WITHOUT_FIRST = slice(1, None)
 Steps = tuple[list[Step], int]
 CHANNEL = 3
 SCALE = 10
@@ -37,7 +38,7 @@ class Case:
         steps: these calls as operators.
         row: that the target reads; None: all.
         own: its column, where its token is one that began.
-        joined: columns of tokens that are no part of the input.
+        columns: of the tokens that are told of, in heedmap's order: the others are no part of the input.
     """
 
     build: Callable[[], nn.Module]
@@ -47,7 +48,7 @@ class Case:
     steps: Callable[[list[Event]], Steps]
     row: int | None = None
     own: int | None = None
-    joined: int = 0
+    columns: slice | list[int] = slice(None)
 
     def model(self) -> nn.Module:
         """In float64, with weights so large that attention is not uniform."""
@@ -69,11 +70,11 @@ class Case:
         torch.manual_seed(1)
         return {k: v.double() if v.is_floating_point() else v for k, v in self.inputs(batch).items()}
 
-    def expected(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    def expected(self, model: nn.Module, inputs: Mapping[str, Tensor], drop_self: bool = False) -> Tensor:
         """(batch, tokens), by the oracle."""
         steps, tokens = self.steps(seen(self.eager(model), inputs, self.target, self.paths))
         R = ops.chained(steps, len(next(iter(inputs.values()))), tokens)
-        return ops.read(R, self.row, self.own)[:, self.joined :]
+        return ops.read(R, self.row, self.own if drop_self else None)[:, self.columns]
 
     def eager(self, model: nn.Module) -> nn.Module:
         """A copy under eager attention, where softmaxes can be seen."""
@@ -82,12 +83,10 @@ class Case:
             other.set_attn_implementation("eager")
         return other
 
-    def found(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The same by heedmap."""
-        (segment,) = (
-            s for s in heedmap.explain(model, dict(inputs), target=self.target).segments.values() if s.kind != "queries"
-        )
-        return segment.relevance.double()
+    def found(self, model: nn.Module, inputs: Mapping[str, Tensor], drop_self: bool = False) -> Tensor:
+        """The same by heedmap: of its only segment, or of several pictures in the model's order."""
+        found = heedmap.explain(model, dict(inputs), target=self.target, drop_self=drop_self)
+        return torch.cat([s.relevance for s in found.segments.values()], 1).double()
 
 
 def apart(found: Tensor, expected: Tensor) -> float:
@@ -187,7 +186,8 @@ def filmed(name: str, target: Callable, row: int) -> Case:
     """A TimeSformer of this class."""
     build = made(name, "TimesformerConfig", **TIMESFORMER)
     steps = partial(scripts.timesformer, frames=3, patches=9)
-    return Case(build, partial(video, 3, 6), target, (), steps, row, row, 1)
+    by_frames = [1 + patch * 3 + frame for frame in range(3) for patch in range(9)]
+    return Case(build, partial(video, 3, 6), target, (), steps, row, row, by_frames)
 
 
 WINDOWS |= {
@@ -247,8 +247,8 @@ MERGES = {
     "segformer": merging("SegformerModel:SegformerConfig", OVERLAPPING, SEGFORMER, corner, row=-1),
     "segformer, classes": merging("SegformerForImageClassification:SegformerConfig", OVERLAPPING, SEGFORMER, label),
     "glpn": merging("GLPNModel:GLPNConfig", OVERLAPPING, SEGFORMER, corner, row=-1),
-    "pvt": merging("PvtModel:PvtConfig", PVT, PVT_ROLES, last, row=-1, joined=1),
-    "pvt, classes": merging("PvtForImageClassification:PvtConfig", PVT, PVT_ROLES, label, row=0, joined=1),
+    "pvt": merging("PvtModel:PvtConfig", PVT, PVT_ROLES, last, row=-1, columns=WITHOUT_FIRST),
+    "pvt, classes": merging("PvtForImageClassification:PvtConfig", PVT, PVT_ROLES, label, row=0, columns=WITHOUT_FIRST),
     "pvt v2": merging("PvtV2Model:PvtV2Config", {**OVERLAPPING, "image_size": 32}, PVT_V2, corner, row=-1),
     "pvt v2, pooled keys": merging(
         "PvtV2Model:PvtV2Config",
@@ -257,8 +257,8 @@ MERGES = {
         corner,
         row=-1,
     ),
-    "cvt": merging("CvtModel:CvtConfig", CVT, CVT_ROLES, corner, row=-1, joined=1),
-    "cvt, classes": merging("CvtForImageClassification:CvtConfig", CVT, CVT_ROLES, label, row=0, joined=1),
+    "cvt": merging("CvtModel:CvtConfig", CVT, CVT_ROLES, corner, row=-1, columns=WITHOUT_FIRST),
+    "cvt, classes": merging("CvtForImageClassification:CvtConfig", CVT, CVT_ROLES, label, row=0, columns=WITHOUT_FIRST),
 }
 
 # -- mixers -------------------------------------------------------------------------------------------------------------
@@ -373,7 +373,7 @@ PLAIN = {
         **in_roles({}),
         row=-1,
         own=-1,
-        joined=1,
+        columns=WITHOUT_FIRST,
     ),
     "bert": Case(made("BertModel", "BertConfig", **WORDS), partial(words, 8), last, **in_roles({}), row=-1, own=-1),
 }
