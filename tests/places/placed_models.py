@@ -19,7 +19,6 @@ from oracles import scripts
 from oracles.operators import Step
 from oracles.seen import Event, seen
 
-WITHOUT_FIRST = slice(1, None)
 Steps = tuple[list[Step], int]
 CHANNEL = 3
 SCALE = 10
@@ -38,7 +37,8 @@ class Case:
         steps: these calls as operators.
         row: that the target reads; None: all.
         own: its column, where its token is one that began.
-        columns: of the tokens that are told of, in heedmap's order: the others are no part of the input.
+        columns: of the tokens that are told of, in heedmap's order; None: all, but for those that joined.
+        joined: tokens at the beginning that are no part of the input.
     """
 
     build: Callable[[], nn.Module]
@@ -48,7 +48,8 @@ class Case:
     steps: Callable[[list[Event]], Steps]
     row: int | None = None
     own: int | None = None
-    columns: slice | list[int] = slice(None)
+    columns: list[int] | None = None
+    joined: int = 0
 
     def model(self) -> nn.Module:
         """In float64, with weights so large that attention is not uniform."""
@@ -74,7 +75,9 @@ class Case:
         """(batch, tokens), by the oracle."""
         steps, tokens = self.steps(seen(self.eager(model), inputs, self.target, self.paths))
         R = ops.chained(steps, len(next(iter(inputs.values()))), tokens)
-        return ops.read(R, self.row, self.own if drop_self else None)[:, self.columns]
+        return ops.read(R, self.row, self.own if drop_self else None)[:, self.joined :][
+            :, ... if self.columns is None else self.columns
+        ]
 
     def eager(self, model: nn.Module) -> nn.Module:
         """A copy under eager attention, where softmaxes can be seen."""
@@ -186,8 +189,8 @@ def filmed(name: str, target: Callable, row: int) -> Case:
     """A TimeSformer of this class."""
     build = made(name, "TimesformerConfig", **TIMESFORMER)
     steps = partial(scripts.timesformer, frames=3, patches=9)
-    by_frames = [1 + patch * 3 + frame for frame in range(3) for patch in range(9)]
-    return Case(build, partial(video, 3, 6), target, (), steps, row, row, by_frames)
+    by_frames = [patch * 3 + frame for frame in range(3) for patch in range(9)]
+    return Case(build, partial(video, 3, 6), target, (), steps, row, row, by_frames, 1)
 
 
 WINDOWS |= {
@@ -247,8 +250,8 @@ MERGES = {
     "segformer": merging("SegformerModel:SegformerConfig", OVERLAPPING, SEGFORMER, corner, row=-1),
     "segformer, classes": merging("SegformerForImageClassification:SegformerConfig", OVERLAPPING, SEGFORMER, label),
     "glpn": merging("GLPNModel:GLPNConfig", OVERLAPPING, SEGFORMER, corner, row=-1),
-    "pvt": merging("PvtModel:PvtConfig", PVT, PVT_ROLES, last, row=-1, columns=WITHOUT_FIRST),
-    "pvt, classes": merging("PvtForImageClassification:PvtConfig", PVT, PVT_ROLES, label, row=0, columns=WITHOUT_FIRST),
+    "pvt": merging("PvtModel:PvtConfig", PVT, PVT_ROLES, last, row=-1, joined=1),
+    "pvt, classes": merging("PvtForImageClassification:PvtConfig", PVT, PVT_ROLES, label, row=0, joined=1),
     "pvt v2": merging("PvtV2Model:PvtV2Config", {**OVERLAPPING, "image_size": 32}, PVT_V2, corner, row=-1),
     "pvt v2, pooled keys": merging(
         "PvtV2Model:PvtV2Config",
@@ -257,8 +260,8 @@ MERGES = {
         corner,
         row=-1,
     ),
-    "cvt": merging("CvtModel:CvtConfig", CVT, CVT_ROLES, corner, row=-1, columns=WITHOUT_FIRST),
-    "cvt, classes": merging("CvtForImageClassification:CvtConfig", CVT, CVT_ROLES, label, row=0, columns=WITHOUT_FIRST),
+    "cvt": merging("CvtModel:CvtConfig", CVT, CVT_ROLES, corner, row=-1, joined=1),
+    "cvt, classes": merging("CvtForImageClassification:CvtConfig", CVT, CVT_ROLES, label, row=0, joined=1),
 }
 
 # -- mixers -------------------------------------------------------------------------------------------------------------
@@ -373,7 +376,7 @@ PLAIN = {
         **in_roles({}),
         row=-1,
         own=-1,
-        columns=WITHOUT_FIRST,
+        joined=1,
     ),
     "bert": Case(made("BertModel", "BertConfig", **WORDS), partial(words, 8), last, **in_roles({}), row=-1, own=-1),
 }
