@@ -298,7 +298,11 @@ def fastspeech() -> nn.Module:
     config = transformers.FastSpeech2ConformerConfig(
         hidden_size=16, encoder_layers=2, encoder_num_attention_heads=2, encoder_linear_units=12, vocab_size=30
     )
-    return FastSpeech2ConformerEncoder(config, config.encoder_config, use_encoder_input_layer=True)
+    encoder = FastSpeech2ConformerEncoder(config, config.encoder_config, use_encoder_input_layer=True)
+    for name, parameter in encoder.named_parameters():
+        if "pos_bias" in name:
+            nn.init.normal_(parameter)
+    return encoder
 
 
 MIXERS = {
