@@ -1,0 +1,165 @@
+"""Small models written by hand: attention, a mixer with a residual connection, attention, a number of the last token."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+WIDTH, HEADS, LENGTH = 16, 2, 8
+
+
+class Attention(nn.Module):
+    """Softmax attention with a residual connection, (batch, tokens, features)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDTH)
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+        self.out = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in self.qkv(self.norm(x)).chunk(3, -1))
+        mixed = torch.softmax(q @ k.mT / 8**0.5, -1) @ v
+        return x + self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class Mixing(nn.Module):
+    """Mixers along the tokens, one after the other with a bend between them, and a residual connection."""
+
+    def __init__(self, *mixers: nn.Module) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDTH)
+        self.mixers = nn.ModuleList(mixers)
+        self.out = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.norm(x).mT
+        for number, mixer in enumerate(self.mixers):
+            mixed = mixer(torch.relu(mixed) if number else mixed)
+        return x + self.out(torch.tanh(mixed.mT))
+
+
+class LinearAttention(nn.Module):
+    """φ(q) (φ(k)ᵀ v), (batch, features, tokens)."""
+
+    groups = HEADS
+
+    def forward(self, v: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        mixed = q @ (k.mT @ v.unflatten(1, (HEADS, -1)).mT)
+        return mixed.mT.flatten(1, 2)
+
+
+class LinearMixing(nn.Module):
+    """Attention without softmax, and a residual connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDTH)
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+        self.mixer = LinearAttention()
+        self.out = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm(x)).chunk(3, -1)
+        q, k = (torch.relu(t).unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in (q, k))
+        return x + self.out(self.mixer(v.mT, q, k).mT)
+
+
+class Gated(nn.Module):
+    """A depthwise convolution that is multiplied with the stream: a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixer = nn.Conv1d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.mixer(x.mT).mT
+
+
+class Tokens(nn.Module):
+    """Words, layers, and a few numbers of the last token: ids (batch, tokens) → (batch, features)."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.words = nn.Embedding(30, WIDTH)
+        self.places = nn.Parameter(torch.randn(LENGTH, WIDTH) / 3)
+        self.layers = nn.ModuleList(layers)
+        self.head = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 5))
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids) + self.places
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x[:, -1])
+
+
+def convolution(groups: int = WIDTH, inputs: int = WIDTH, outputs: int = WIDTH, size: int = 3) -> nn.Module:
+    return nn.Conv1d(inputs, outputs, size, padding=size // 2, groups=groups)
+
+
+class Causal(nn.Conv1d):
+    """A depthwise convolution that reads no token behind its own."""
+
+    def __init__(self) -> None:
+        super().__init__(WIDTH, WIDTH, 4, padding=3, groups=WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[..., :LENGTH]
+
+
+def layer(name: str) -> nn.Module:
+    """The mixer of this name."""
+    if name == "depthwise":
+        return Mixing(convolution())
+    if name == "causal":
+        return Mixing(Causal())
+    if name == "full convolution":
+        return Mixing(convolution(1))
+    if name == "grouped":
+        return Mixing(convolution(4))
+    if name == "two convolutions":
+        return Mixing(convolution(1, WIDTH, 24), convolution(1, 24, WIDTH))
+    if name == "strided keys":
+        return Mixing(nn.Conv1d(WIDTH, WIDTH, 2, 2), nn.Linear(LENGTH // 2, LENGTH))
+    if name == "average":
+        return Mixing(nn.AvgPool1d(3, 1, 1, count_include_pad=False))
+    if name == "maximum":
+        return Mixing(nn.MaxPool1d(3, 1, 1))
+    if name == "matrix":
+        return Mixing(nn.Linear(LENGTH, LENGTH))
+    if name == "perceptron":
+        return Mixing(nn.Linear(LENGTH, 6), nn.Linear(6, LENGTH))
+    if name == "linear attention":
+        return LinearMixing()
+    if name == "gate":
+        return Gated()
+    raise KeyError(name)
+
+
+ONE = {r"mixers\.0|mixer": "update"}
+TWO = {r"mixers\.0": "keys", r"mixers\.1": "update"}
+LAYERS = {
+    "depthwise": ONE,
+    "causal": ONE,
+    "full convolution": ONE,
+    "grouped": ONE,
+    "two convolutions": TWO,
+    "strided keys": TWO,
+    "average": ONE,
+    "maximum": ONE,
+    "matrix": ONE,
+    "perceptron": TWO,
+    "linear attention": ONE,
+    "gate": ONE,
+}
+WITHOUT = ("depthwise", "matrix", "perceptron", "linear attention")
+HAND_MADE = LAYERS | {f"no attention: {name}": LAYERS[name] for name in WITHOUT}
+"""The roles of the modules of each model, see ``oracles.scripts.by_roles``."""
+
+
+def hand_made(name: str) -> nn.Module:
+    """The model of this name."""
+    alone = name.removeprefix("no attention: ")
+    if alone != name:
+        return Tokens(layer(alone), layer(alone), layer(alone))
+    return Tokens(Attention(), layer(name), Attention())
