@@ -100,7 +100,8 @@ def _own(run: TargetView, stream: int, weights: Tensor) -> dict[int, Tensor]:
     """The entries of the tokens that are read themselves, in their stream and in those that it took them from."""
     found = {stream: weights}
     for other, join in run.graph.streams[stream].joins.items():
-        found |= _own(run, other, join.weights(weights))
+        if not join.mixers:  # a row that is made of several tokens is none of them
+            found |= _own(run, other, join.weights(weights))
     return found
 
 

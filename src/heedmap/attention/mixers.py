@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heedmap.attention.attention import Attention
-from heedmap.attention.numbers import Ids
+from heedmap.attention.numbers import NOTHING, Ids
 from heedmap.errors import AttentionError
 
 
@@ -251,6 +251,7 @@ def linear_terms(run: Callable[[Tensor], Tensor], x: Tensor, ids: Ids, asked: Id
         for token in numbers.tolist():
             part = run(torch.where(asked == token, x, 0.0)) - nothing
             found = (gradient.conj() * part).real if gradient.is_complex() else gradient * part
-            yield positive(ids, torch.full_like(ids, token), found)
+            reached = (part != 0).cpu()  # a row that a token does not reach has no share of it, also where all shares are zero
+            yield positive(ids.masked_fill(~reached, NOTHING), torch.full_like(ids, token), found)
 
     return terms

@@ -154,6 +154,8 @@ class Builder:
             self._edge(event.index, known, asked, asks_of, of)
             self._sized(event, known, asked)
             return
+        if known is None and any(bool((s.at(out) >= 0).any()) for s in self.graph.streams if isinstance(s, PlacedStream)):
+            raise MixingError(f"what mixer {event.index}, called at {event.place}, makes is added to tokens of several streams")
         made = known or self._new(out, {})
         self._sized(event, made, asked)
         state = self._states(of).get(asked.index, frozenset())
@@ -346,20 +348,38 @@ def prove(tape: PlacedTape, builder: Builder) -> None:
     """
     events = [a for a in tape.attentions if a.index in builder.live]
     merging = [a for a in events if isinstance(a, Mixer) and a.into is not None]
+    reached = set[str]()
     for group, together in ((events, False), (merging, True)):
         reads = [(a.index, t, ids) for a in group if together or a not in merging for t, ids in tape.reads[a.index]]
         reads = [r for r in reads if r[1].requires_grad]
         if reads:
             chosen = _halves(tape, merging if together else [])
             for half in (chosen, ~chosen):
-                reason = _leak(tape, builder, reads, half)
+                reason = _leak(tape, builder, reads, half, reached)
                 if reason is not None:
                     _where(tape, builder, reads, half, reason)
+    _check_reached(tape, builder, reached)
+
+
+def _check_reached(tape: PlacedTape, builder: Builder, reached: set[str]) -> None:
+    """GradientError where what a state ends with has no gradient from those that read it, or a stream none from its beginning."""
+    for edge in builder.graph.edges:
+        asks = frozenset() if tape.attentions[edge.attention].mixes else edge.query_state  # what a grid is made of: given
+        for state in (asks, edge.value_state):
+            if state and f"attention {max(state)}" not in reached:
+                raise GradientError(
+                    f"no gradient passes to attention {max(state)} from those that read it (weights or a gate of zero, quantised "
+                    f"weights, torch.no_grad or detach in the model): {ADVICE}"
+                )
+    for stream in builder.graph.streams:
+        names = sorted({tape.sources[i].name for i in stream.leaves})
+        if names and not any(repr(name) in reached for name in names):
+            raise GradientError(f"no gradient passes from {', '.join(names)} to the first attention that reads it: {ADVICE}")
 
 
 def _where(tape: PlacedTape, builder: Builder, reads: list[tuple[int, Tensor, Ids]], half: Tensor, reason: str) -> None:
     for index, t, ids in reads:
-        own = _leak(tape, builder, [(index, t, ids)], half)
+        own = _leak(tape, builder, [(index, t, ids)], half, set())
         if own is not None:
             what = "mixer" if isinstance(tape.attentions[index], Mixer) else "attention"
             raise MixingError(f"what {what} {index}, called at {tape.attentions[index].place}, reads {own}: {ADVICE}")
@@ -377,7 +397,11 @@ def _halves(tape: PlacedTape, merging: list[Mixer]) -> Tensor:
     return chosen
 
 
-def _leak(tape: PlacedTape, builder: Builder, reads: list[tuple[int, Tensor, Ids]], chosen: Tensor) -> str | None:
+def _leak(
+    tape: PlacedTape, builder: Builder, reads: list[tuple[int, Tensor, Ids]], chosen: Tensor, reached: set[str]
+) -> str | None:
+    """What a read depends on beside the tokens that are chosen; ``reached`` gets the names of all that it depends on."""
+
     def of(ids: Ids) -> Tensor:
         return chosen[tape.numbers.first(ids)] & (ids >= 0)
 
@@ -395,6 +419,8 @@ def _leak(tape: PlacedTape, builder: Builder, reads: list[tuple[int, Tensor, Ids
     except RuntimeError as error:
         raise GradientError(f"no gradient passes through what the model computes, so nothing can be proved: {error}") from error
     for (name, tensor, ids), gradient in zip(outs, gradients, strict=True):
+        if gradient is not None and bool((gradient != 0).any()):
+            reached.add(name)
         if gradient is not None and bool(((gradient != 0).cpu() & ~of(ids.expand(tensor.shape))).any()):
             return f"depends on other tokens of {name}, outside of what was recorded"
     return None
