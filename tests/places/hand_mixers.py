@@ -153,13 +153,16 @@ LAYERS = {
     "gate": ONE,
 }
 WITHOUT = ("depthwise", "matrix", "perceptron", "linear attention")
-HAND_MADE = LAYERS | {f"no attention: {name}": LAYERS[name] for name in WITHOUT}
+BEFORE = {"also before: depthwise": {r"layers\.2\.mixers\.0": "update"}}
+HAND_MADE = LAYERS | BEFORE | {f"no attention: {name}": LAYERS[name] for name in WITHOUT}
 """The roles of the modules of each model, see ``oracles.scripts.by_roles``."""
 
 
 def hand_made(name: str) -> nn.Module:
     """The model of this name."""
-    alone = name.removeprefix("no attention: ")
-    if alone != name:
+    place, _, alone = name.rpartition(": ")
+    if place == "also before":
+        return Tokens(layer(alone), Attention(), layer(alone), Attention())
+    if place == "no attention":
         return Tokens(layer(alone), layer(alone), layer(alone))
     return Tokens(Attention(), layer(name), Attention())
