@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from heedmap.errors import TargetError
@@ -49,7 +50,7 @@ class ClassLogit(Target):
         index = per_sample(self.label, len(logits), "class")
         picked = torch.stack(
             [
-                t if i is None else torch.as_tensor(self._index(i, logits, context), device=t.device)
+                t if i is None else torch.as_tensor(class_index(i, logits.shape[-1], context), device=t.device)
                 for i, t in zip(index, top, strict=True)
             ]
         )
@@ -57,11 +58,6 @@ class ClassLogit(Target):
         values = partial(_of_class, context, picked)
         odds = ranked(logits, picked, context.short, exclusive=context.exclusive)
         return Chosen(values(output), words, top, values, odds)
-
-    @staticmethod
-    def _index(label: int | str, logits: Tensor, context: Context) -> int:
-        index = context.index(label) if isinstance(label, str) else label
-        return in_range(index, logits.shape[-1], "class")
 
 
 @dataclass(frozen=True)
@@ -91,6 +87,8 @@ class Value(Target):
 class DetectionQuery(Target):
     """The logit of a class at one object query, from logits of shape (batch, queries, classes).
 
+    Of a detector, or of a segmenter whose queries have masks (``class_queries_logits``: Mask2Former, MaskFormer, OneFormer).
+
     Attributes:
         query: the object query; None: the query with the most probable object (of class ``label``, where given).
         label: class index or name; None: the query's top class, never "no object" and never a class without a name.
@@ -116,23 +114,32 @@ class DetectionQuery(Target):
         """See :meth:`Target.choose`."""
         logits = class_logits(context.read(output), 3)
         none = self.without_object(logits, context)
+        query, label, top = self.objects(logits, context)
+        pairs = zip(query.tolist(), label.tolist(), strict=True)
+        words = tuple(f"query {q}, {context.name(c)}" for q, c in pairs)
+        values = partial(at_place, context, query, label)
+        row = logits[torch.arange(len(logits), device=logits.device), query]
+        odds = ranked(row, label, partial(_object_name, context, none), exclusive=none is not None)
+        return Chosen(values(output), words, top, values, odds)
+
+    def objects(
+        self, logits: Float[Tensor, "batch queries classes"], context: Context
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each sample the query, the class that is meant there, and the top class there, (batch,) each."""
+        none = self.without_object(logits, context)
         allowed = self._allowed(logits.shape[-1], none, context).to(logits.device)
         prob = object_probabilities(logits, none).masked_fill(~allowed, -1)
         batch = torch.arange(len(logits), device=logits.device)
         given = per_sample(self.label, len(logits), "class")
-        wanted = torch.tensor([-1 if c is None else ClassLogit._index(c, logits, context) for c in given]).to(batch)
+        indices = [-1 if c is None else class_index(c, logits.shape[-1], context) for c in given]
+        wanted = torch.tensor(indices).to(batch)
         if self.query is None:
             of_class = prob.gather(2, wanted.clamp(min=0)[:, None, None].expand(*prob.shape[:2], 1))[..., 0]
             query = torch.where(wanted[:, None] < 0, prob.amax(-1), of_class).argmax(-1)
         else:
             query = torch.full_like(batch, in_range(self.query, logits.shape[1], "query"))
         top = prob[batch, query].argmax(-1)
-        label = torch.where(wanted < 0, top, wanted)
-        pairs = zip(query.tolist(), label.tolist(), strict=True)
-        words = tuple(f"query {q}, {context.name(c)}" for q, c in pairs)
-        values = partial(at_place, context, query, label)
-        odds = ranked(logits[batch, query], label, partial(_object_name, context, none), exclusive=none is not None)
-        return Chosen(values(output), words, top, values, odds)
+        return query, torch.where(wanted < 0, top, wanted), top
 
     def without_object(self, logits: Tensor, context: Context) -> int | None:
         """Index of the "no object" class of these logits, from 0; None: there is none."""
@@ -151,6 +158,56 @@ class DetectionQuery(Target):
         if none is not None:
             allowed[none] = False
         return allowed
+
+
+SIDES = {
+    "left": (1.0, 0.0, -0.5, 0.0),
+    "right": (1.0, 0.0, 0.5, 0.0),
+    "top": (0.0, 1.0, 0.0, -0.5),
+    "bottom": (0.0, 1.0, 0.0, 0.5),
+    "width": (0.0, 0.0, 1.0, 0.0),
+    "height": (0.0, 0.0, 0.0, 1.0),
+    "x": (1.0, 0.0, 0.0, 0.0),
+    "y": (0.0, 1.0, 0.0, 0.0),
+}
+"""What of a box can be explained: weights of its centre x, centre y, width and height."""
+
+
+@dataclass(frozen=True)
+class BoxSide(Target):
+    """Where an edge of a detector's box lies, how wide or high it is, or where its centre is: one number of ``pred_boxes``.
+
+    From ``pred_boxes`` (batch, queries, 4), centre and size as shares of the picture, beside logits (batch, queries, classes).
+
+    Attributes:
+        side: ``"left"``, ``"right"``, ``"top"``, ``"bottom"``, ``"width"``, ``"height"``, or ``"x"`` and ``"y"`` of the centre.
+        query: the object query; None: the one that :class:`DetectionQuery` chooses.
+        label: class index or name, where no query is given: the box of the most probable object of this class.
+        no_object: as for :class:`DetectionQuery`.
+
+    Examples:
+        >>> import heedmap
+        >>> photo = heedmap.zoo_sample("detr-shapes").picture
+        >>> target = heedmap.targets.BoxSide("left", label="heart")
+        >>> heedmap.load("zoo/detr-shapes").explain(image=photo, target=target).target
+        ('left of the box of query 8, class 5 (heart)',)
+    """
+
+    side: str
+    query: int | None = None
+    label: OneOrEach = None
+    no_object: int | str | None = INFERRED
+
+    def choose(self, output: Any, context: Context) -> Chosen:
+        """See :meth:`Target.choose`."""
+        if self.side not in SIDES:
+            raise TargetError(f"a box has no {self.side!r}; expected one of {', '.join(SIDES)}")
+        logits = class_logits(context.read(output), 3)
+        query, label, top = DetectionQuery(self.query, self.label, self.no_object).objects(logits, context)
+        values = partial(_of_box, context, query, SIDES[self.side])
+        pairs = zip(query.tolist(), label.tolist(), strict=True)
+        words = tuple(f"{self.side} of the box of query {q}, {context.name(c)}" for q, c in pairs)
+        return Chosen(values(output), words, top, values)
 
 
 @dataclass(frozen=True)
@@ -246,12 +303,25 @@ class Function(Target):
         return Chosen(values, (getattr(self.function, "__name__", "callable"),) * (len(values) if values.dim() else 1))
 
 
+def class_index(label: int | str, classes: int, context: Context) -> int:
+    """The index of a class given by its index or name; TargetError where there is none."""
+    return in_range(context.index(label) if isinstance(label, str) else label, classes, "class")
+
+
 def _object_name(context: Context, none: int | None, index: int) -> str:
     return "no object" if index == none else context.short(index)
 
 
 def _of_class(context: Context, picked: Tensor, output: Any) -> Tensor:
     return class_logits(context.read(output), 2).gather(1, picked[:, None])[:, 0]
+
+
+def _of_box(context: Context, query: Tensor, weights: tuple[float, ...], output: Any) -> Tensor:
+    boxes = get(context.read(output), "pred_boxes")
+    if not isinstance(boxes, Tensor) or boxes.dim() != 3 or boxes.shape[-1] != 4:
+        raise TargetError("BoxSide needs pred_boxes (batch, queries, 4) in the output, which has none")
+    own = boxes[torch.arange(len(boxes), device=boxes.device), query]
+    return (own * own.new_tensor(weights)).sum(-1)
 
 
 def at_place(context: Context, place: Tensor, picked: Tensor, output: Any) -> Tensor:

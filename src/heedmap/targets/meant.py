@@ -13,6 +13,9 @@ from torch import Tensor
 from heedmap.errors import TargetError
 from heedmap.outputs import Context, class_logits, get, is_value, labels_tokens, spells_sound
 from heedmap.targets.classes import ClassLogit, DetectionQuery, Function, Similarity, Value
+from heedmap.targets.maps import is_map
+from heedmap.targets.pictures import Depth, PromptMask, Region
+from heedmap.targets.series import Forecast, to_come
 from heedmap.targets.target import Chosen, OneOrEach, Target
 from heedmap.targets.words import AnswerSpan, NextToken, TokenLabel
 
@@ -37,7 +40,10 @@ class TopPrediction(Target):
     Pairs of a dual encoder: their similarity. Boxes: the most probable object. (batch, classes): the top class; of one
     class, the value itself. (batch, tokens, labels), as many as the model has labels: the surest label of a token that is
     not "O"; (batch, frames, vocabulary) of sound: the surest letter; other (batch, positions, vocabulary): the top token at
-    the last real position. Start and end of an answer: the best span. (batch,): the value itself.
+    the last real position. Start and end of an answer: the best span. (batch,): the value itself. (batch, classes, h, w),
+    and queries with masks: the class that is the top one at most pixels, over these (:class:`Region`); one map (batch, h, w)
+    of the picture: where it is above 0. Masks of prompts: the best one of the first prompt. Depth: its mean. Values to come
+    of a time series: the first.
 
     Attributes:
         label: a class index, name or token id instead of the top one, for each sample its own where it is a tuple.
@@ -66,7 +72,14 @@ class TopPrediction(Target):
             return DetectionQuery(label=self.label)
         if self.label is None and get(output, "start_logits") is not None and get(output, "end_logits") is not None:
             return AnswerSpan()
+        numbers = self._numbers(output)
+        if numbers is not None:
+            return numbers
+        if get(output, "masks_queries_logits") is not None:
+            return Region(self.label)
         logits = class_logits(output, None)
+        if is_map(logits, context):
+            return Region(self.label)
         if self.label is None and (logits.dim() == 1 or is_value(logits, context)):
             return Value()
         if logits.dim() == 2:
@@ -74,10 +87,31 @@ class TopPrediction(Target):
         if logits.dim() == 3:
             labels = labels_tokens(logits, context) or spells_sound(logits, context)
             return TokenLabel(self.label) if labels else NextToken(self.label)
+        if logits.dim() == 4:
+            return Region(self.label)
         raise TargetError(
             f"no class can be chosen from logits of shape {tuple(logits.shape)}; "
             "pass target=callable(output) -> (batch,) tensor"
         )
+
+    def _numbers(self, output: Any) -> Target | None:
+        """The target of an output that has no classes: masks of prompts, depth, values to come."""
+        masks = get(output, "pred_masks")
+        if isinstance(masks, Tensor) and masks.dim() == 5:
+            return self._without_label("masks of prompts", PromptMask())
+        if get(output, "predicted_depth") is not None:
+            return self._without_label("depth", Depth())
+        if to_come(output) is not None:
+            return self._without_label("values of a time series", Forecast())
+        return None
+
+    def _without_label(self, what: str, target: Target) -> Target:
+        if self.label is not None:
+            raise TargetError(
+                f"the target is {self.label!r}, and the model gives {what}, no classes; give target=None or "
+                f"heedmap.targets.{type(target).__name__}(…)"
+            )
+        return target
 
 
 def as_target(target: Any) -> Target:

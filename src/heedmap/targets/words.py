@@ -23,7 +23,7 @@ from heedmap.outputs import (
     real_places,
     spells_sound,
 )
-from heedmap.targets.classes import ClassLogit, at_place
+from heedmap.targets.classes import at_place, class_index
 from heedmap.targets.target import Chosen, OneOrEach, Target, in_range, per_sample
 
 
@@ -132,7 +132,7 @@ class TokenLabel(Target):
         logits = class_logits(context.read(output), 3)
         batch, tokens, classes = logits.shape
         labels = [
-            None if c is None else ClassLogit._index(c, logits, context) for c in per_sample(self.label, batch, "label")
+            None if c is None else class_index(c, classes, context) for c in per_sample(self.label, batch, "label")
         ]
         places = per_sample(self.token, batch, "token")
         real = real_places(context, batch, tokens)
