@@ -4,6 +4,7 @@ from heedmap.outputs import Context as Context
 from heedmap.outputs import class_logits as class_logits
 from heedmap.outputs import get as get
 from heedmap.outputs import pooled as pooled
+from heedmap.targets.classes import SIDES as SIDES
 from heedmap.targets.classes import BoxSide as BoxSide
 from heedmap.targets.classes import ClassLogit as ClassLogit
 from heedmap.targets.classes import DetectionQuery as DetectionQuery

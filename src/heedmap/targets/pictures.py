@@ -55,8 +55,8 @@ class Region(Target):
     Examples:
         >>> import heedmap, torch
         >>> from transformers import DPTConfig, DPTForSemanticSegmentation
-        >>> sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-        >>> necks = {"backbone_out_indices": [0, 0, 1, 1], "neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8}
+        >>> sizes = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 16}
+        >>> necks = {"backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8}
         >>> model = DPTForSemanticSegmentation(DPTConfig(**sizes, **necks, image_size=32, patch_size=8, num_labels=3))
         >>> target = heedmap.targets.Region(2, where=(0, 0, 16, 32))
         >>> heedmap.explain(model, {"pixel_values": torch.randn(1, 3, 32, 32)}, target=target).target
@@ -222,8 +222,9 @@ class Depth(Target):
     Examples:
         >>> import heedmap, torch
         >>> from transformers import DPTConfig, DPTForDepthEstimation
-        >>> sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-        >>> necks = {"backbone_out_indices": [0, 0, 1, 1], "neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8}
+        >>> sizes = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 16}
+        >>> necks = {"backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8}
+        >>> seed = torch.manual_seed(4)
         >>> model = DPTForDepthEstimation(DPTConfig(**sizes, **necks, image_size=32, patch_size=8))
         >>> target = heedmap.targets.Depth(where=(0.5, 0.25))
         >>> heedmap.explain(model, {"pixel_values": torch.randn(1, 3, 32, 32)}, target=target).target

@@ -33,12 +33,16 @@ class Forecast(Target):
 
     Examples:
         >>> import heedmap, torch
-        >>> from transformers import PatchTSTConfig, PatchTSTForPrediction
-        >>> sizes = {"d_model": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "ffn_dim": 16}
-        >>> series = {"context_length": 32, "patch_length": 8, "patch_stride": 8, "prediction_length": 4, "loss": "mse"}
-        >>> model = PatchTSTForPrediction(PatchTSTConfig(**sizes, **series, num_input_channels=1))
+        >>> class Next(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.read, self.head = torch.nn.Linear(1, 16), torch.nn.Linear(16, 4)
+        ...         self.layer = torch.nn.TransformerEncoderLayer(16, 2, 24, batch_first=True)
+        ...     def forward(self, past_values):
+        ...         states = self.layer(self.read(past_values))
+        ...         return {"prediction_outputs": self.head(states[:, -1])[..., None]}
         >>> target = heedmap.targets.Forecast(step=2)
-        >>> heedmap.explain(model, {"past_values": torch.randn(1, 32, 1)}, target=target).target
+        >>> heedmap.explain(Next(), {"past_values": torch.randn(1, 32, 1)}, target=target).target
         ('value of step 2',)
     """
 
