@@ -46,8 +46,12 @@ def place_words(place: Any) -> str:
     if isinstance(place, (Tensor, np.ndarray)) and place.ndim > 1:
         return "in the mask"
     numbers = _numbers(place)
-    told = f"({', '.join(f'{number:g}' for number in numbers)})"
+    told = _told(numbers)
     return f"at {told}" if len(numbers) == 2 else f"in the box {told}"
+
+
+def _told(numbers: Sequence[int | float]) -> str:
+    return f"({', '.join(str(n if isinstance(n, int) else round(n, 4)) for n in numbers)})"
 
 
 def _masked(mask: Tensor, maps: tuple[int, int, int], seen: tuple[int, int]) -> Tensor:
@@ -80,7 +84,7 @@ def _numbers(place: Any) -> list[int | float]:
 
 def _shares(numbers: Sequence[int | float], seen: tuple[int, int]) -> tuple[tuple[float, float], tuple[float, float]]:
     """(x1, x2) and (y1, y2), 0 to 1; of a point both are the same."""
-    told = f"({', '.join(map(str, numbers))})"
+    told = _told(numbers)
     pixels, point = all(isinstance(number, int) for number in numbers), len(numbers) == 2
     if pixels and not point and max(numbers) <= 1:
         raise TargetError(f"the box {told} may be one pixel or all of the picture; write 1.0 where a share is meant")
