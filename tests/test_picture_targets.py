@@ -43,7 +43,7 @@ from heedmap.cli.inputs import parse_target
 from heedmap.errors import TargetError, UnknownNameError
 from heedmap.evaluate.answer import held
 from heedmap.outputs import Context
-from heedmap.targets import BoxSide, Depth, DetectionQuery, Forecast, PromptMask, Region, TopPrediction
+from heedmap.targets import BoxSide, Depth, DetectionQuery, Forecast, PromptMask, Region, TopPrediction, present_classes
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 24}
 PATCHES = {**SIZES, "image_size": 32, "patch_size": 8}
@@ -174,6 +174,30 @@ def test_the_default_is_the_most_frequent_class_over_its_own_pixels(make: Callab
     assert "over its pixels" in found.to_html()
 
 
+@pytest.mark.parametrize("make", [dpt_segmenter, depth_model, eomt])
+def test_tuples_are_read_by_what_the_model_says_it_returns(make: Callable[[], nn.Module]) -> None:
+    model, inputs = make(), pictures()
+    found, wanted = heedmap.explain(model, {**inputs, "return_dict": False}), heedmap.explain(model, inputs)
+    assert found.target == wanted.target
+    same(found, wanted)
+
+
+def test_a_model_in_bfloat16_has_the_same_target() -> None:
+    model, inputs = dpt_segmenter().to(torch.bfloat16), {"pixel_values": pictures()["pixel_values"].bfloat16()}
+    found = heedmap.explain(model, inputs)
+    top = output_of(model, inputs).logits.argmax(1)
+    assert found.prediction.tolist() == [most(one) for one in top]
+
+
+def test_a_segmenter_of_one_class_has_its_name() -> None:
+    logits = torch.tensor([[[[1.0, -1.0], [3.0, -2.0]]]])
+    named = Context({"pixel_values": torch.zeros(1, 3, 2, 2)}, {0: "polyp"})
+    found = Region("Polyp").choose({"logits": logits}, named)
+    assert found.words == ("class 0 (polyp) over its pixels, 50.0 % of the picture",)
+    assert found.values.tolist() == [2]
+    assert present_classes({"logits": logits}, named) == [(0, "polyp", 0.5)]
+
+
 @pytest.mark.parametrize("make", [dpt_segmenter, eomt])
 @pytest.mark.parametrize("target", [None, Region(where=(0.0, 0.0, 0.5, 0.75)), Region((1, 0), where=(3, 4))])
 def test_a_batch_is_as_one_by_one(make: Callable[[], nn.Module], target: Any) -> None:
@@ -274,6 +298,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "empty box": (Region(0, where=(4, 4, 4, 8)), "x1 < x2 and y1 < y2"),
     "pixel or all": (Region(0, where=(0, 0, 1, 1)), "may be one pixel or all of the picture; write 1.0"),
     "three numbers": (Region(0, where=(1, 2, 3)), r"where=\(1, 2, 3\) is no place; expected a mask"),
+    "lists": (Region(0, where=[[0.0] * 99] * 99), r"where=\[\[0.0, .{,60} is no place"),
     "words": (Region(0, where="left"), "where='left' is no place"),
     "nan": (Region(0, where=(float("nan"), 0.5)), "does not lie"),
     "labels for another batch": (Region((0, 1, 2)), "3 class targets for a batch of 2"),

@@ -34,6 +34,8 @@ from heedmap.targets.target import Chosen, OneOrEach, Target, in_range, per_samp
 
 PRESENT = 8
 """Classes of a picture that a message names."""
+THE_MAP = "the map"
+"""What the only map of an output is called that is no class of the configuration."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Region(Target):
 
     @staticmethod
     def _index(label: int | str, maps: Tensor, context: Context) -> int:
-        if isinstance(label, str) and maps.shape[1] == 1 and label not in context.labels.values():
+        if isinstance(label, str) and class_name(0, maps.shape[1], context) == THE_MAP:
             raise TargetError(f"there is one map, and none is called {label!r}; give no label, or where= for a region")
         return class_index(label, maps.shape[1], context)
 
@@ -120,7 +122,8 @@ def present_classes(output: Any, context: Context) -> list[tuple[int, str, float
     batch, classes, height, width = maps.shape
     real = real_pixels(context, batch, (height, width))
     shares = class_shares(top_classes(maps), real, classes)[0]
-    return [(c, "the map", share) if classes == 1 else (c, name, share) for c, name, share in _present(shares, context)]
+    one = class_name(0, classes, context) == THE_MAP
+    return [(c, THE_MAP if one else name, share) for c, name, share in _present(shares, context)]
 
 
 def _present(shares: Float[Tensor, " classes"], context: Context) -> list[tuple[int, str, float]]:
@@ -129,8 +132,8 @@ def _present(shares: Float[Tensor, " classes"], context: Context) -> list[tuple[
 
 
 def class_name(index: int, classes: int, context: Context) -> str:
-    """``class 3 (sky)``; ``the map`` where there is but one, which is no class of the configuration."""
-    return "the map" if classes == 1 and context.counts and 1 not in context.counts else context.name(index)
+    """``class 3 (sky)``, or :data:`THE_MAP`."""
+    return THE_MAP if classes == 1 and context.counts and 1 not in context.counts else context.name(index)
 
 
 def _of_class(context: Context, picked: Int[Tensor, " batch"], weights: Tensor, output: Any) -> Tensor:

@@ -75,10 +75,10 @@ def _masked(mask: Tensor, maps: tuple[int, int, int], seen: tuple[int, int]) -> 
 def _numbers(place: Any) -> list[int | float]:
     numbers = place.tolist() if isinstance(place, (Tensor, np.ndarray)) else place
     if not isinstance(numbers, Sequence) or isinstance(numbers, str) or len(numbers) not in (2, 4):
-        raise TargetError(f"where={place!r} is no place; {MEANT}")
+        raise TargetError(f"where={place!r:.60} is no place; {MEANT}")
     plain = [number.item() if isinstance(number, np.generic) else number for number in numbers]
     if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in plain):
-        raise TargetError(f"where={place!r} is no place; {MEANT}")
+        raise TargetError(f"where={place!r:.60} is no place; {MEANT}")
     return plain
 
 
