@@ -24,6 +24,7 @@ from transformers import (
     EomtForUniversalSegmentation,
     LukeConfig,
     LukeForEntityPairClassification,
+    MaskFormerImageProcessor,
     PatchTSTConfig,
     PatchTSTForPrediction,
     ResNetConfig,
@@ -36,6 +37,7 @@ from transformers import (
     YolosConfig,
     YolosForObjectDetection,
 )
+from transformers.models.maskformer.modeling_maskformer import MaskFormerForInstanceSegmentationOutput
 
 import heedmap
 from heedmap.attention.forward import output_of
@@ -355,8 +357,10 @@ def test_one_map_of_a_text_is_explained_where_it_is_above_zero() -> None:
 
 
 def scores_of(classes: Tensor, masks: Tensor) -> Tensor:
-    """As in the post-processing of the models."""
-    return torch.einsum("bqc,bqhw->bchw", classes.softmax(-1)[..., :-1], masks.sigmoid())
+    """(batch, classes, h, w), as transformers' own post-processing has them."""
+    output = MaskFormerForInstanceSegmentationOutput(class_queries_logits=classes, masks_queries_logits=masks)
+    found = MaskFormerImageProcessor().post_process_semantic_segmentation(output, return_segmentation_scores=True)
+    return torch.stack([one["segmentation_scores"] for one in found])
 
 
 def test_a_class_of_queries_with_masks_is_summed_as_post_processing_does() -> None:
