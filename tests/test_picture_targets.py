@@ -241,6 +241,19 @@ def test_a_box_is_of_pixels_of_the_picture_or_of_shares_and_counts_parts_of_pixe
     assert torch.allclose(chosen(Region(1, where=(1.0, 1.0)), model, inputs).values, logits[:, 1, 15, 15])
 
 
+def test_x_is_across_and_y_is_down() -> None:
+    depth = torch.arange(32.0).reshape(1, 4, 8)
+    wide = Context({"pixel_values": torch.zeros(1, 3, 8, 16)})
+    for where, wanted in [
+        ((14, 2), depth[0, 1, 7]),
+        ((0.9, 0.3), depth[0, 1, 7]),
+        ((8, 0, 16, 4), depth[0, :2, 4:].mean()),
+    ]:
+        assert float(Depth(where).choose({"predicted_depth": depth}, wide).values) == pytest.approx(float(wanted))
+    with pytest.raises(TargetError, match=r"16 pixels wide and 8 high; expected pixels 0 to 15 and 0 to 7"):
+        Depth((2, 14)).choose({"predicted_depth": depth}, wide)
+
+
 def test_without_a_class_it_is_the_top_one_of_most_pixels_there() -> None:
     model, inputs = beit(), pictures()
     logits = output_of(model, inputs).logits
