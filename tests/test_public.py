@@ -57,6 +57,34 @@ def test_the_public_names() -> None:
     assert dir(heedmap) == sorted(heedmap.__all__)
 
 
+def test_the_public_targets() -> None:
+    kinds = {
+        name
+        for name, value in vars(heedmap.targets).items()
+        if inspect.isclass(value) and issubclass(value, heedmap.targets.Target)
+    }
+    assert sorted(kinds) == [
+        "AnswerSpan",
+        "BoxSide",
+        "ClassLogit",
+        "Depth",
+        "DetectionQuery",
+        "FeatureNorm",
+        "Forecast",
+        "Function",
+        "NextToken",
+        "PromptMask",
+        "Region",
+        "Similarity",
+        "Target",
+        "TokenLabel",
+        "TopPrediction",
+        "Value",
+    ]
+    page = (ROOT / "docs" / "reference" / "targets.md").read_text(encoding="utf-8")
+    assert {name for name in kinds if f"::: heedmap.targets.{name}\n" not in page} == set()
+
+
 def test_type_checkers_see_each_public_name_from_its_home() -> None:
     tree = ast.parse(Path(heedmap.__file__).read_text(encoding="utf-8"))
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]

@@ -17,7 +17,7 @@ from torch import Tensor
 from heedmap.errors import TargetError, UnknownNameError
 from heedmap.explanation_data import Top
 
-LOGITS = ("logits", "question_answering_score", "logits_per_image", "itm_score")
+LOGITS = ("logits", "question_answering_score", "logits_per_image", "itm_score", "class_queries_logits")
 """Names under which models return class scores, in the order in which they are looked for."""
 SEVERAL_LABELS = "multi_label_classification"
 """What transformers calls it where each class is right or wrong by itself."""
@@ -205,7 +205,8 @@ def class_logits(output: Any, dims: int | None) -> Tensor:
     if dims is not None and logits.dim() != dims:
         raise TargetError(
             f"the logits have shape {tuple(logits.shape)}, this target needs {dims} dimensions; "
-            "2: ClassLogit, 3 with boxes: DetectionQuery, 3 with a vocabulary: NextToken, 3 with labels: TokenLabel"
+            "2: ClassLogit, 3 with boxes: DetectionQuery, 3 with a vocabulary: NextToken, 3 with labels: TokenLabel, "
+            "4, over the pixels of a picture: Region"
         )
     return logits
 

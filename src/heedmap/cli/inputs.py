@@ -63,35 +63,124 @@ def parse_target(text: str | None) -> Any:
         return None
     if _is_number(text):
         return int(text)
-    kind, colon, rest = text.partition(":")
-    if text != "norm" and not (colon and kind in ("query", "token", "position", "word")):
-        return text
-    from heedmap.targets import DetectionQuery, FeatureNorm, NextToken
+    if text == "norm":
+        from heedmap.targets import FeatureNorm
 
-    if kind == "norm":
         return FeatureNorm()
-    if kind == "word":
-        return _word(rest)
-    if kind == "token":
-        return NextToken(token=rest, position=-1)
-    place, _, label = rest.partition(":")
-    if not _is_number(place):
-        raise typer.BadParameter(f"{text!r}: expected a number after {kind}:", param_hint="--target")
-    if kind == "position":
-        return NextToken(token=label or None, position=int(place))
-    return DetectionQuery(query=int(place), label=json_or_text(label) if label.isdecimal() else label or None)
+    kind, colon, rest = text.partition(":")
+    return WORDS[kind](text, rest) if colon and kind in WORDS else text
 
 
 def _is_number(text: str) -> bool:
     return re.fullmatch(r"[+-]?\d+", text, re.ASCII) is not None
 
 
-def _word(text: str) -> Any:
-    """The target of ``WORD``, ``WORD:LABEL`` or, by its number, ``#N:LABEL``."""
+def _number(text: str, number: str) -> int:
+    if not _is_number(number):
+        raise typer.BadParameter(f"{text!r}: expected a number after {text.partition(':')[0]}:", param_hint="--target")
+    return int(number)
+
+
+def _label(label: str) -> int | str | None:
+    """A label of a target, an index where it is a number; None where it is empty."""
+    return json_or_text(label) if label.isdecimal() else label or None
+
+
+def _query(text: str, rest: str) -> Any:
+    """The target of ``query:K`` or ``query:K:LABEL``."""
+    from heedmap.targets import DetectionQuery
+
+    query, _, label = rest.partition(":")
+    return DetectionQuery(query=_number(text, query), label=_label(label))
+
+
+def _box(text: str, rest: str) -> Any:
+    """The target of ``box:SIDE``, ``box:SIDE:K`` or ``box:SIDE:LABEL``."""
+    from heedmap.targets import SIDES, BoxSide
+
+    side, _, which = rest.partition(":")
+    if side not in SIDES:
+        raise typer.BadParameter(f"{text!r}: a box has {', '.join(SIDES)}", param_hint="--target")
+    return BoxSide(side, query=int(which)) if _is_number(which) else BoxSide(side, label=which or None)
+
+
+def _token(_text: str, rest: str) -> Any:
+    """The target of ``token:TEXT``."""
+    from heedmap.targets import NextToken
+
+    return NextToken(token=rest, position=-1)
+
+
+def _position(text: str, rest: str) -> Any:
+    """The target of ``position:P`` or ``position:P:TEXT``."""
+    from heedmap.targets import NextToken
+
+    place, _, token = rest.partition(":")
+    return NextToken(token=token or None, position=_number(text, place))
+
+
+def _word(_text: str, rest: str) -> Any:
+    """The target of ``word:WORD``, ``word:WORD:LABEL`` or, by its number, ``word:#N:LABEL``."""
     from heedmap.targets import TokenLabel
 
-    word, _, label = text.rpartition(":") if ":" in text else (text, "", "")
+    word, _, label = rest.rpartition(":") if ":" in rest else (rest, "", "")
     return TokenLabel(label or None, int(word[1:]) if re.fullmatch(r"#\d+", word, re.ASCII) else word)
+
+
+def _region(text: str, rest: str) -> Any:
+    """The target of ``region:LABEL``, ``region:LABEL@PLACE`` or ``region:@PLACE``; a place as for :func:`_place`."""
+    from heedmap.targets import Region
+
+    label, at, place = rest.rpartition("@") if "@" in rest else (rest, "", "")
+    return Region(_label(label), _place(text, place) if at else None)
+
+
+def _depth(text: str, rest: str) -> Any:
+    """The target of ``depth:X,Y`` or ``depth:X1,Y1,X2,Y2``."""
+    from heedmap.targets import Depth
+
+    return Depth(_place(text, rest))
+
+
+def _place(text: str, place: str) -> tuple[int | float, ...]:
+    """A point or a box of a picture: whole numbers are pixels, numbers with a point shares."""
+    numbers = place.split(",")
+    if len(numbers) not in (2, 4) or not all(re.fullmatch(r"\d+|\d*\.\d+|\d+\.", n, re.ASCII) for n in numbers):
+        raise typer.BadParameter(
+            f"{text!r}: expected X,Y or X1,Y1,X2,Y2, in pixels (10,20) or as shares of the picture (0.1,0.25)",
+            param_hint="--target",
+        )
+    return tuple(int(n) if n.isdecimal() else float(n) for n in numbers)
+
+
+def _mask(text: str, rest: str) -> Any:
+    """The target of ``mask:PROMPT`` or ``mask:PROMPT:MASK``."""
+    from heedmap.targets import PromptMask
+
+    prompt, colon, mask = rest.partition(":")
+    return PromptMask(_number(text, prompt), _number(text, mask) if colon else None)
+
+
+def _step(text: str, rest: str) -> Any:
+    """The target of ``step:N`` or ``step:N:CHANNEL``."""
+    from heedmap.targets import Forecast
+
+    step, colon, channel = rest.partition(":")
+    return Forecast(_number(text, step), _number(text, channel) if colon else 0)
+
+
+WORDS: Mapping[str, Callable[[str, str], Any]] = {
+    "query": _query,
+    "box": _box,
+    "token": _token,
+    "position": _position,
+    "word": _word,
+    "region": _region,
+    "mask": _mask,
+    "depth": _depth,
+    "step": _step,
+}
+"""First word of a target of the command line → what makes a target of the whole and of what follows."""
 
 
 def read_inputs(

@@ -23,8 +23,9 @@ MANY = "Many inputs"
 TargetOption = Annotated[
     str | None,
     typer.Option(
-        help="Class index or label, query:K, query:K:LABEL, token:TEXT, position:P, position:P:TEXT, word:WORD, word:WORD:LABEL, "
-        "word:#N:LABEL, or norm (features); by default what the model says."
+        help="Class index or label, query:K, query:K:LABEL, box:SIDE, box:SIDE:K, box:SIDE:LABEL, token:TEXT, position:P, "
+        "position:P:TEXT, word:WORD, word:WORD:LABEL, word:#N:LABEL, region:LABEL, region:LABEL@X1,Y1,X2,Y2, depth:X,Y, "
+        "mask:PROMPT, mask:PROMPT:MASK, step:N, or norm (features); by default what the model says."
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")]

@@ -12,7 +12,7 @@ import torch
 
 from heedmap.attention.forward import output_of
 from heedmap.engine import explain
-from heedmap.errors import InputError
+from heedmap.errors import InputError, TargetError
 from heedmap.evaluate.perturb.masking import repeated
 from heedmap.methods.cards import CHANCE
 from heedmap.targets import AnyTarget, Function, Similarity, Target, as_target, class_logits
@@ -72,7 +72,7 @@ def held(subject: Model, inputs: Mapping[str, Any], target: AnyTarget = None) ->
     """What ``subject`` says of ``inputs``, by ``target`` (as for :func:`heedmap.explain`; None: its own default).
 
     Raises:
-        TargetError: the target does not fit the output.
+        TargetError: the target does not fit the output, or is no one class of it (a region, a mask, an answer's span).
     """
     wanted = as_target(subject.resolve_target(target, inputs))
     output = output_of(subject.model, inputs)
@@ -80,6 +80,11 @@ def held(subject: Model, inputs: Mapping[str, Any], target: AnyTarget = None) ->
     scores = chosen.values.detach().float()
     if chosen.again is None:
         return Answer(subject, wanted, None, scores)
+    if chosen.top is None:
+        raise TargetError(
+            f"what is explained ({chosen.words[0]}) is no one class of the output, and how much of it is left for other inputs "
+            "is not measured; give a class, an object, a token or a similarity"
+        )
     logits = class_logits(output, None)
     numbers = torch.arange(logits[0].numel(), device=logits.device).reshape(logits.shape[1:]).expand(logits.shape)
     return Answer(subject, Function(chosen.again), chosen.again(numbers), scores)  # it takes numbers as it takes logits

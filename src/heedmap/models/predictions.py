@@ -25,9 +25,13 @@ from heedmap.targets import (
     AnswerSpan,
     AnyTarget,
     ClassLogit,
+    Depth,
     DetectionQuery,
     FeatureNorm,
+    Forecast,
     NextToken,
+    PromptMask,
+    Region,
     Similarity,
     Target,
     TokenLabel,
@@ -36,6 +40,7 @@ from heedmap.targets import (
     as_target,
     labelled,
     letter,
+    present_classes,
 )
 
 if TYPE_CHECKING:
@@ -50,6 +55,11 @@ SURE, MOST_OBJECTS, LEAST_OBJECTS = 0.5, 12, 3
 """Objects are told from this probability on, so many at most; where there are none, so many of the most probable."""
 SAID = 6
 """Tokens that a causal model goes on by."""
+BATCHED = (
+    "logits_per_image", "logits", "start_logits", "pooler_output", "class_queries_logits", "pred_masks", "predicted_depth",
+    "prediction_outputs", "mean_predictions", "loc",
+)  # fmt: skip
+"""Parts of an output that have the batch first."""
 Box = tuple[float, float, float, float]
 
 
@@ -165,7 +175,7 @@ class _Answers:
 
     def of(self, asked: Target) -> tuple[str, Sequence[Prediction]]:
         """What the answers are, and they themselves; ``asked``: what ``target=None`` means."""
-        for name in ("logits_per_image", "logits", "start_logits", "pooler_output"):
+        for name in BATCHED:
             part = get(self.output, name)
             if isinstance(part, torch.Tensor) and part.dim() and len(part) != 1:
                 raise InputError(f"there are {len(part)} samples; give one")
@@ -187,8 +197,15 @@ class _Answers:
             return self._classes()
         if isinstance(target, Similarity) and target.reference is None:
             return self._pairs(target)
+        if isinstance(target, Region):
+            return "What it sees, and on how much of the picture", self._regions(target)
+        if isinstance(target, PromptMask):
+            return "Its masks of each prompt, the best first", self._masks()
         if isinstance(target, AnswerSpan):
             return "Its answer", [Prediction(target.choose(self.output, self.context).words[0], target)]
+        if isinstance(target, (Depth, Forecast)):
+            chosen = target.choose(self.output, self.context)
+            return "Its answer", [Prediction(f"{chosen.words[0]}: {float(chosen.values[0]):.4g}", target)]
         if isinstance(target, Value):
             value = float(target.choose(self.output, self.context).values[0])
             return "Its answer", [Prediction(f"value of the output: {value:.4g}", target)]
@@ -211,6 +228,23 @@ class _Answers:
         shares = logits[0].detach().float().softmax(-1)
         order = shares.argsort(descending=True)[:MOST].tolist()
         return "Which text fits the picture", [Prediction(f"text {i}", i, float(shares[i])) for i in order]
+
+    def _regions(self, target: Region) -> list[Prediction]:
+        """The classes of a segmenter that are the top ones somewhere, those of most pixels first; of one map, the map."""
+        if target.where is not None or target.label is not None:
+            return [Prediction(target.choose(self.output, self.context).words[0], target)]
+        return [
+            Prediction(f"{name}: {percent(share)} of the picture", Region(index))
+            for index, name, share in present_classes(self.output, self.context)[:MOST_OBJECTS]
+        ]
+
+    def _masks(self) -> list[Prediction]:
+        quality = get(self.output, "iou_scores")[0].detach().float()
+        return [
+            Prediction(f"prompt {prompt}, mask {mask}: quality {float(row[mask]):.2f}", PromptMask(prompt, mask))
+            for prompt, row in enumerate(quality)
+            for mask in row.argsort(descending=True, stable=True).tolist()
+        ]
 
     def _objects(self) -> list[Prediction]:
         objects = found_objects(self.output, self.context)

@@ -1,0 +1,255 @@
+"""Targets over the pixels of a picture: a class of a segmenter in a region, a mask of a prompt, depth.
+
+Each is a mean of one map of the output, (batch, h, w), over the pixels of a place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from heedmap.errors import TargetError
+from heedmap.outputs import Context, get
+from heedmap.printable import percent
+from heedmap.targets.classes import class_index
+from heedmap.targets.maps import (
+    apart,
+    class_shares,
+    inside,
+    mean_over,
+    mean_scores,
+    picture_size,
+    pixel_scores,
+    real_pixels,
+    top_classes,
+)
+from heedmap.targets.place import Place, covered, place_words
+from heedmap.targets.target import Chosen, OneOrEach, Target, in_range, per_sample
+
+PRESENT = 8
+"""Classes of a picture that a message names."""
+THE_MAP = "the map"
+"""What the only map of an output is called that is no class of the configuration."""
+
+
+@dataclass(frozen=True)
+class Region(Target):
+    """The score of a class of a segmenter, averaged over a region of the picture.
+
+    From logits (batch, classes, h, w); from those of one map, (batch, h, w) (CLIPSeg: of its text); or from queries with
+    masks (Mask2Former, MaskFormer, OneFormer, EoMT, DETR): the score of class c at a pixel is Σ_q p_q(c)·sigmoid(mask_q), as
+    the models' own ``post_process_semantic_segmentation`` has it, at the masks' own resolution.
+
+    Attributes:
+        label: class index or name; None: the class that is the top one at most pixels of the region. A sequence gives each
+            sample its own.
+        where: the region. None: the pixels where the class is the top one (of one map: where it is above 0, and where that
+            is nowhere, its highest pixel). A mask, bool or weights from 0, (h, w) or (batch, h, w), of as many pixels as the
+            logits or as the picture that the model saw. A box (x1, y1, x2, y2) or a point (x, y): whole numbers are pixels
+            of the picture that the model saw, numbers with a point are shares of it, 0.0 to 1.0.
+
+    Examples:
+        >>> import heedmap, torch
+        >>> from transformers import DPTConfig, DPTForSemanticSegmentation
+        >>> sizes = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 16}
+        >>> necks = {"backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8}
+        >>> model = DPTForSemanticSegmentation(DPTConfig(**sizes, **necks, image_size=32, patch_size=8, num_labels=3))
+        >>> target = heedmap.targets.Region(2, where=(0, 0, 16, 32))
+        >>> heedmap.explain(model, {"pixel_values": torch.randn(1, 3, 32, 32)}, target=target).target
+        ('class 2 in the box (0, 0, 16, 32)',)
+    """
+
+    label: OneOrEach = None
+    where: Place = None
+
+    def choose(self, output: Any, context: Context) -> Chosen:
+        """See :meth:`Target.choose`."""
+        maps = pixel_scores(context.read(output), context)
+        batch, classes, *size = maps.shape
+        top = top_classes(maps)
+        real = real_pixels(context, batch, (size[0], size[1]))
+        region = real if self.where is None else covered(self.where, top.shape, picture_size(context))
+        shares = class_shares(top, region, classes)
+        prediction = shares.argsort(dim=-1, descending=True, stable=True)[:, 0]
+        given = per_sample(self.label, batch, "class")
+        wanted = [None if one is None else self._index(one, maps, context) for one in given]
+        picked = torch.tensor([t if w is None else w for w, t in zip(wanted, prediction.tolist(), strict=True)])
+        if self.where is None:
+            region = self._own(top, real, picked, shares, context)
+        values = partial(_of_class, context, picked, region / region.sum((1, 2), keepdim=True))
+        found = values(output)
+        words = tuple(self._words(int(c), maps[i], shares[i], context) for i, c in enumerate(picked))
+        return Chosen(found, words, prediction if classes > 1 else None, values)
+
+    def _words(self, index: int, maps: Tensor, shares: Tensor, context: Context) -> str:
+        name = class_name(index, len(maps), context)
+        if self.where is not None:
+            return f"{name} {place_words(self.where)}"
+        if len(maps) == 1 and not bool((maps > 0).any()):
+            return f"{name} at its highest pixel, as it is nowhere above 0"
+        return f"{name} over its pixels, {percent(float(shares[index]))} of the picture"
+
+    @staticmethod
+    def _index(label: int | str, maps: Tensor, context: Context) -> int:
+        if isinstance(label, str) and class_name(0, maps.shape[1], context) == THE_MAP:
+            raise TargetError(f"there is one map, and none is called {label!r}; give no label, or where= for a region")
+        return class_index(label, maps.shape[1], context)
+
+    @staticmethod
+    def _own(top: Tensor, real: Tensor, picked: Tensor, shares: Tensor, context: Context) -> Tensor:
+        """(batch, h, w): the pixels where ``picked`` is the top class."""
+        own = real * (top == picked[:, None, None])
+        for i in (own.sum((1, 2)) == 0).nonzero()[:, 0].tolist():
+            present = ", ".join(
+                f"{name} ({percent(share)})" for _, name, share in _present(shares[i], context)[:PRESENT]
+            )
+            raise TargetError(
+                f"{context.name(int(picked[i]))} is the top class at no pixel, so it has no region of its own; the picture "
+                f"has {present}; give one of these, or where= (a mask, a box or a point)"
+            )
+        return own
+
+
+def present_classes(output: Any, context: Context) -> list[tuple[int, str, float]]:
+    """Of the first sample, the classes that are the top ones somewhere: index, name, share of the pixels; the largest first."""
+    maps = pixel_scores(context.read(output), context)
+    batch, classes, height, width = maps.shape
+    real = real_pixels(context, batch, (height, width))
+    shares = class_shares(top_classes(maps), real, classes)[0]
+    one = class_name(0, classes, context) == THE_MAP
+    return [(c, THE_MAP if one else name, share) for c, name, share in _present(shares, context)]
+
+
+def _present(shares: Float[Tensor, " classes"], context: Context) -> list[tuple[int, str, float]]:
+    order = shares.argsort(descending=True, stable=True).tolist()
+    return [(c, context.short(c), float(shares[c])) for c in order if shares[c] > 0]
+
+
+def class_name(index: int, classes: int, context: Context) -> str:
+    """``class 3 (sky)``, or :data:`THE_MAP`."""
+    return THE_MAP if classes == 1 and context.counts and 1 not in context.counts else context.name(index)
+
+
+def _of_class(context: Context, picked: Int[Tensor, " batch"], weights: Tensor, output: Any) -> Tensor:
+    return mean_scores(context.read(output), context, picked, weights)
+
+
+def _over(read: Callable[[Any], Tensor], weights: Tensor, output: Any) -> Tensor:
+    return mean_over(read(output), weights)
+
+
+@dataclass(frozen=True)
+class PromptMask(Target):
+    """The mean logit of a mask inside itself, of a model that segments what is pointed at (SAM).
+
+    From ``pred_masks`` (batch, prompts, masks, h, w) and ``iou_scores`` (batch, prompts, masks). Inside is where the logit
+    is above 0; a mask that is nowhere above 0 is explained at its highest pixel.
+
+    Attributes:
+        prompt: number of the prompt (an object that is pointed at), from 0.
+        mask: number of the mask among those of the prompt; None: the one that the model holds best, by ``iou_scores``.
+
+    Examples:
+        >>> import heedmap, torch
+        >>> masks = torch.full((1, 2, 3, 4, 4), -1.0)
+        >>> masks[0, 1, 2, :2] = 3
+        >>> output = {"pred_masks": masks, "iou_scores": torch.tensor([[[0.1, 0.2, 0.1], [0.3, 0.2, 0.9]]])}
+        >>> chosen = heedmap.targets.PromptMask(prompt=1).choose(output, heedmap.targets.Context())
+        >>> chosen.words, chosen.values.tolist()
+        (('mask 2 of prompt 1, 50.0 % of the picture',), [3.0])
+    """
+
+    prompt: int = 0
+    mask: int | None = None
+
+    def choose(self, output: Any, context: Context) -> Chosen:
+        """See :meth:`Target.choose`."""
+        masks = prompt_masks(context.read(output))
+        prompt = in_range(self.prompt, masks.shape[1], "prompt")
+        picked = self._picked(context.read(output), masks, prompt)
+        read = partial(_mask_of, context, prompt, picked)
+        own = apart(read(output))
+        region = inside(own)
+        values = partial(_over, read, region / region.sum((1, 2), keepdim=True))
+        shares = (own > 0).float().mean((1, 2)).tolist()
+        words = tuple(
+            f"mask {mask} of prompt {prompt}, {percent(share)} of the picture" if share else
+            f"mask {mask} of prompt {prompt}, which is empty, at its highest pixel"
+            for mask, share in zip(picked.tolist(), shares, strict=True)
+        )  # fmt: skip
+        return Chosen(values(output), words, again=values)
+
+    def _picked(self, output: Any, masks: Tensor, prompt: int) -> Tensor:
+        """(batch,): the mask of each sample."""
+        if self.mask is not None:
+            return torch.full((len(masks),), in_range(self.mask, masks.shape[2], "mask"))
+        quality = get(output, "iou_scores")
+        if not isinstance(quality, Tensor) or quality.shape != masks.shape[:3]:
+            raise TargetError(
+                f"there are no iou_scores {tuple(masks.shape[:3])}, by which the best mask is known; give mask=, 0 to "
+                f"{masks.shape[2] - 1}"
+            )
+        return apart(quality[:, prompt]).argsort(dim=-1, descending=True, stable=True)[:, 0]
+
+
+def prompt_masks(output: Any) -> Float[Tensor, "batch prompts masks h w"]:
+    """``pred_masks`` of prompts; TargetError where there are none."""
+    masks = get(output, "pred_masks")
+    if not isinstance(masks, Tensor) or masks.dim() != 5:
+        shape = f", {tuple(masks.shape)}" if isinstance(masks, Tensor) else ""
+        raise TargetError(
+            f"PromptMask needs pred_masks (batch, prompts, masks, h, w) in the output{shape}; of a segmenter without "
+            "prompts a class is explained: Region"
+        )
+    return masks
+
+
+def _mask_of(context: Context, prompt: int, picked: Tensor, output: Any) -> Tensor:
+    masks = prompt_masks(context.read(output))
+    return masks[torch.arange(len(masks), device=masks.device), prompt, picked.to(masks.device)]
+
+
+@dataclass(frozen=True)
+class Depth(Target):
+    """The depth that a model predicts, at a point or averaged over a region: ``predicted_depth``, (batch, h, w).
+
+    Attributes:
+        where: a point (x, y), a box, or a mask, as for :class:`Region`; None: the whole picture.
+
+    Examples:
+        >>> import heedmap, torch
+        >>> from transformers import DPTConfig, DPTForDepthEstimation
+        >>> sizes = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 16}
+        >>> necks = {"backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8}
+        >>> seed = torch.manual_seed(4)
+        >>> model = DPTForDepthEstimation(DPTConfig(**sizes, **necks, image_size=32, patch_size=8))
+        >>> target = heedmap.targets.Depth(where=(0.5, 0.25))
+        >>> heedmap.explain(model, {"pixel_values": torch.randn(1, 3, 32, 32)}, target=target).target
+        ('depth at (0.5, 0.25)',)
+    """
+
+    where: Place = None
+
+    def choose(self, output: Any, context: Context) -> Chosen:
+        """See :meth:`Target.choose`."""
+        read = partial(_depth, context)
+        size = read(output).shape
+        if self.where is None:
+            region, words = real_pixels(context, size[0], (size[1], size[2])), "mean depth"
+        else:
+            region, words = covered(self.where, size, picture_size(context)), f"depth {place_words(self.where)}"
+        values = partial(_over, read, region / region.sum((1, 2), keepdim=True))
+        return Chosen(values(output), (words,) * size[0], again=values)
+
+
+def _depth(context: Context, output: Any) -> Tensor:
+    depth = get(context.read(output), "predicted_depth")
+    if not isinstance(depth, Tensor) or depth.dim() != 3:
+        raise TargetError("Depth needs predicted_depth (batch, h, w) in the output, which has none")
+    return depth

@@ -1,0 +1,78 @@
+"""What a target is: it chooses the scalar per sample that is explained.
+
+A target is called inside the recorder with the model's output, so that what it reads is known without being told.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from heedmap.errors import TargetError
+from heedmap.explanation_data import Top
+from heedmap.outputs import Context
+
+OneOrEach = int | str | tuple[int | str | None, ...] | list[int | str | None] | None
+"""An index or a name; for each sample its own in a sequence; None: the one that the model holds most probable."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a target made of one output.
+
+    Attributes:
+        values: (batch,), the scalars to explain, still attached to the graph.
+        words: what each is.
+        prediction: (batch,) top class of each sample, where there are classes.
+        again: another output of the same model → its values for the same classes, queries and tokens; None: the target
+            chooses nothing, so that choosing again is the same.
+        top: the most probable answers, where there are classes.
+        names: of the prediction, where the model's label names are not what it is called by (tokens).
+    """
+
+    values: Float[Tensor, " batch"]
+    words: tuple[str, ...]
+    prediction: Int[Tensor, " batch"] | None = None
+    again: Callable[[Any], Float[Tensor, " batch"]] | None = None
+    top: Top | None = None
+    names: tuple[str, ...] | None = None
+
+
+class Target(ABC):
+    """Chooses one scalar per sample from a model's output.
+
+    Examples:
+        >>> import heedmap
+        >>> class Margin(heedmap.targets.Target):
+        ...     def choose(self, output, context):
+        ...         best, second = output.logits.topk(2).values.unbind(-1)
+        ...         return heedmap.targets.Chosen(best - second, ("best over second",) * len(best))
+        >>> photo = heedmap.zoo_sample("vit-shapes").picture
+        >>> heedmap.load("zoo/vit-shapes").explain(image=photo, target=Margin())
+        Explanation(generic, batch 1, target 'best over second', image 12×12)
+    """
+
+    @abstractmethod
+    def choose(self, output: Any, context: Context) -> Chosen:
+        """The scalars to explain, (batch,), and what they are."""
+
+
+def per_sample(value: Any, batch: int, what: str) -> list[Any]:
+    """``value`` for each sample; a list or tuple must have one entry a sample."""
+    if isinstance(value, (list, tuple)):
+        if len(value) != batch:
+            raise TargetError(f"{len(value)} {what} targets for a batch of {batch}; give one for each sample, or one")
+        return list(value)
+    return [value] * batch
+
+
+def in_range(index: int, size: int, what: str) -> int:
+    """``index`` counted from 0; TargetError where it is out of range."""
+    if not -size <= index < size:
+        raise TargetError(f"{what} {index} is out of range: there are {size}, 0 to {size - 1}")
+    return index % size
