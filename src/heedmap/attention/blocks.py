@@ -124,7 +124,10 @@ def labels(equation: str, left: Tensor, right: Tensor) -> tuple[str, str, str] |
     if len(sides) != 2:
         return None
     more = "".join(c for c in map(chr, range(0x3B1, 0x3C9)))
-    sides = [s.replace("...", more[: t.dim() - len(s.replace("...", ""))]) if "..." in s else s for s, t in zip(sides, (left, right), strict=True)]
+    sides = [
+        s.replace("...", more[: t.dim() - len(s.replace("...", ""))]) if "..." in s else s
+        for s, t in zip(sides, (left, right), strict=True)
+    ]
     longest = max((s for s in sides), key=len)
     out = out.replace("...", "".join(c for c in longest if c in more))
     if not arrow:

@@ -126,7 +126,11 @@ class Windows(NamedTuple):
 
 
 def _all(value: Any, dims: int) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, (tuple, list)) and len(value) == dims else (int(value[0] if isinstance(value, (tuple, list)) else value),) * dims
+    return (
+        tuple(value)
+        if isinstance(value, (tuple, list)) and len(value) == dims
+        else (int(value[0] if isinstance(value, (tuple, list)) else value),) * dims
+    )
 
 
 def conv_windows(x: Tensor, weight: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> Windows:
@@ -135,12 +139,16 @@ def conv_windows(x: Tensor, weight: Tensor, stride: Any = 1, padding: Any = 0, d
     size, dilation = tuple(weight.shape[2:]), _all(dilation, dims)
     if padding == "same":
         total = [d * (k - 1) for d, k in zip(dilation, size, strict=True)]
-        return Windows(size, _all(stride, dims), tuple(t // 2 for t in total), tuple(t - t // 2 for t in total), dilation)
+        return Windows(
+            size, _all(stride, dims), tuple(t // 2 for t in total), tuple(t - t // 2 for t in total), dilation
+        )
     pads = (0,) * dims if padding == "valid" else _all(padding, dims)
     return Windows(size, _all(stride, dims), pads, pads, dilation)
 
 
-def conv_terms(x: Tensor, weight: Tensor, groups: int, windows: Windows, ids: Ids, asked: Ids) -> Callable[[Tensor], Iterator[Terms]]:
+def conv_terms(
+    x: Tensor, weight: Tensor, groups: int, windows: Windows, ids: Ids, asked: Ids
+) -> Callable[[Tensor], Iterator[Terms]]:
     """c_ij = K_{i−j} x_j; the heads are the groups, one where it is depthwise."""
     x, weight = x.detach(), weight.detach()
 
@@ -157,7 +165,9 @@ def conv_terms(x: Tensor, weight: Tensor, groups: int, windows: Windows, ids: Id
     return terms
 
 
-def pool_terms(x: Tensor, out: Tensor, largest: bool, padded: bool, windows: Windows, ids: Ids, asked: Ids) -> Callable[[Tensor], Iterator[Terms]]:
+def pool_terms(
+    x: Tensor, out: Tensor, largest: bool, padded: bool, windows: Windows, ids: Ids, asked: Ids
+) -> Callable[[Tensor], Iterator[Terms]]:
     """Of an average x_j/n (``padded``: n counts padding, too); of a maximum x_j in the channels in which it is the largest."""
     x, out = x.detach(), out.detach()
 
@@ -221,7 +231,9 @@ def sampled_terms(
 # -- sums over tokens -----------------------------------------------------------------------------------------------
 
 
-def merge_terms(run: Callable[[Tensor], Tensor], x: Tensor, rows: Ids, asked: Ids) -> Callable[[Tensor], Iterator[Terms]]:
+def merge_terms(
+    run: Callable[[Tensor], Tensor], x: Tensor, rows: Ids, asked: Ids
+) -> Callable[[Tensor], Iterator[Terms]]:
     """Where each element of x goes into one row: c_ij by the elements of token j, c · ∂y/∂o = x · ∂y/∂x.
 
     Args:
@@ -240,7 +252,9 @@ def merge_terms(run: Callable[[Tensor], Tensor], x: Tensor, rows: Ids, asked: Id
     return terms
 
 
-def linear_terms(run: Callable[[Tensor], Tensor], x: Tensor, ids: Ids, asked: Ids) -> Callable[[Tensor], Iterator[Terms]]:
+def linear_terms(
+    run: Callable[[Tensor], Tensor], x: Tensor, ids: Ids, asked: Ids
+) -> Callable[[Tensor], Iterator[Terms]]:
     """Of any linear function: token by token, c_·j = f(x where it is of token j) − f(0). As many runs as a sample has tokens."""
     x = x.detach()
 
@@ -251,7 +265,9 @@ def linear_terms(run: Callable[[Tensor], Tensor], x: Tensor, ids: Ids, asked: Id
         for token in numbers.tolist():
             part = run(torch.where(asked == token, x, 0.0)) - nothing
             found = (gradient.conj() * part).real if gradient.is_complex() else gradient * part
-            reached = (part != 0).cpu()  # a row that a token does not reach has no share of it, also where all shares are zero
+            reached = (
+                part != 0
+            ).cpu()  # a row that a token does not reach has no share of it, also where all shares are zero
             yield positive(ids.masked_fill(~reached, NOTHING), torch.full_like(ids, token), found)
 
     return terms

@@ -32,12 +32,16 @@ DATA: dict[str, tuple[int, ...]] = dict.fromkeys(
 """Functions that only move data, and which of their arguments are the data."""
 
 LISTS = frozenset("cat concat concatenate stack hstack vstack dstack column_stack".split())
-SAME = frozenset("contiguous clone to type type_as float half bfloat16 double cpu cuda detach requires_grad_ dropout".split())
+SAME = frozenset(
+    "contiguous clone to type type_as float half bfloat16 double cpu cuda detach requires_grad_ dropout".split()
+)
 ADDS_AT = {"index_add": "index_copy", "index_add_": "index_copy", "scatter_add": "scatter", "scatter_add_": "scatter"}
 CHOOSES = frozenset("topk sort max min kthvalue mode cummax cummin".split())
 """Functions that give (values, their indices along an axis)."""
 
-REDUCES = frozenset("mean sum amax amin max min var std norm logsumexp prod nansum nanmean median all any argmax argmin".split())
+REDUCES = frozenset(
+    "mean sum amax amin max min var std norm logsumexp prod nansum nanmean median all any argmax argmin".split()
+)
 MERGES = frozenset("mean sum amax max".split())
 """Of those, the ones whose result is a sum of contributions of the tokens."""
 
@@ -79,15 +83,19 @@ def moved(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) -> A
         kept = [t for t in tensors if t.dim() > 1 or t.numel() or len(tensors) == 1]
         return getattr(torch, name)([whole(t, of) for t in kept], *args[1:], **rest)
     if name == "pad":
-        return F.pad(whole(args[0], of), *args[1:2], **{k: v for k, v in kwargs.items() if k == "pad"}, value=NOTHING) if _is_constant(args, kwargs) else _padded(args, kwargs, of)
+        return (
+            F.pad(whole(args[0], of), *args[1:2], **{k: v for k, v in kwargs.items() if k == "pad"}, value=NOTHING)
+            if _is_constant(args, kwargs)
+            else _padded(args, kwargs, of)
+        )
     if func is F.unfold:  # pads with zeros
         return F.unfold(whole(args[0], of).double() + 1, *args[1:], **kwargs).round().long() - 1
     call, data = ADDS_AT.get(name, name), DATA.get(ADDS_AT.get(name, name), (0,))
-    given = [
-        whole(a, of) if i in data and isinstance(a, Tensor) else a for i, a in enumerate(args)
-    ]
+    given = [whole(a, of) if i in data and isinstance(a, Tensor) else a for i, a in enumerate(args)]
     named = {
-        k: whole(v, of) if k in ("input", "source", "src", "other", "self") and isinstance(v, Tensor) and v.is_floating_point() else v
+        k: whole(v, of)
+        if k in ("input", "source", "src", "other", "self") and isinstance(v, Tensor) and v.is_floating_point()
+        else v
         for k, v in kwargs.items()
     }
     named.pop("out", None)

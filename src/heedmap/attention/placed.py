@@ -141,7 +141,9 @@ class PlacedTape(Tape):
     @property
     def firsts(self) -> frozenset[int]:
         """The first features of each input: leaves that no other features lie before."""
-        return frozenset(i for i in self.leaf_ids if all(self._is_given(p) for p in self.made_of(i)) and not self._is_given(i))
+        return frozenset(
+            i for i in self.leaf_ids if all(self._is_given(p) for p in self.made_of(i)) and not self._is_given(i)
+        )
 
     def _is_given(self, leaf: int) -> bool:
         """Whether a leaf is an input as it was given, of pixels or of samples of sound."""
@@ -215,7 +217,9 @@ class PlacedTape(Tape):
         elif isinstance(result, Tensor):
             self.set_known(result, found)
         elif isinstance(result, (tuple, list)):
-            alike = isinstance(found, (tuple, list)) and not isinstance(found, (Pair, Lost)) and len(found) == len(result)
+            alike = (
+                isinstance(found, (tuple, list)) and not isinstance(found, (Pair, Lost)) and len(found) == len(result)
+            )
             for i, item in enumerate(result):
                 if isinstance(item, Tensor):
                     self.set_known(item, found[i] if alike else found)
@@ -276,7 +280,13 @@ class PlacedTape(Tape):
             mask = args[1].cpu().expand(base.shape)
             base[mask] = moves.whole(args[2], of).reshape(-1)[: int(mask.sum())]
             return base
-        if name == "repeat_interleave" or name in moves.DATA or name in moves.LISTS or name == "pad" or name in moves.ADDS_AT:
+        if (
+            name == "repeat_interleave"
+            or name in moves.DATA
+            or name in moves.LISTS
+            or name == "pad"
+            or name in moves.ADDS_AT
+        ):
             return moves.moved(func, _on_cpu(args), _on_cpu(kwargs), partial(_of_twin, of, _twins(args, kwargs)))
         if name in moves.CHOOSES and isinstance(result, tuple) and len(result) == 2:
             return self._chosen(args, kwargs, result, of)
@@ -289,11 +299,17 @@ class PlacedTape(Tape):
             return self._reduced(name, args, kwargs, result, *followed[0])
         if name in CONVOLUTIONS and ops and _is_pointwise(args, kwargs, result):
             ids = followed[0][1]
-            return ids.narrow(1, 0, 1).expand(result.shape) if self._is_constant(ids, [1]) else Lost(name, places.here())
+            return (
+                ids.narrow(1, 0, 1).expand(result.shape) if self._is_constant(ids, [1]) else Lost(name, places.here())
+            )
         if _elementwise(followed, result):
             return self._met(followed, result, name)
         tensor, ids = followed[0]
-        if result.dim() == tensor.dim() and result.shape[:-1] == tensor.shape[:-1] and self._is_constant(ids, [ids.dim() - 1]):
+        if (
+            result.dim() == tensor.dim()
+            and result.shape[:-1] == tensor.shape[:-1]
+            and self._is_constant(ids, [ids.dim() - 1])
+        ):
             return ids.expand(tensor.shape).narrow(-1, 0, 1).expand(result.shape)
         if result.is_floating_point() or result.is_complex():
             return Lost(name, places.here())
@@ -334,9 +350,16 @@ class PlacedTape(Tape):
             return
         samples = self.numbers.of_sample(rows.narrow(-1, 0, 1)).amax(axis, keepdim=True)
         for t in tensors:
-            if (self.known(t) is None or self._is_learned(t)) and t.dim() == ids.dim() and t.is_floating_point() and _says(t):
+            if (
+                (self.known(t) is None or self._is_learned(t))
+                and t.dim() == ids.dim()
+                and t.is_floating_point()
+                and _says(t)
+            ):
                 shape = [*t.shape[:-1], 1]
-                if [n for i, n in enumerate(samples.shape) if i != axis] == [n for i, n in enumerate(shape) if i != axis]:
+                if [n for i, n in enumerate(samples.shape) if i != axis] == [
+                    n for i, n in enumerate(shape) if i != axis
+                ]:
                     self.set_known(t, self.numbers.new(samples.expand(shape), "learned").expand(t.shape))
 
     def _is_learned(self, tensor: Tensor) -> bool:
@@ -381,7 +404,11 @@ class PlacedTape(Tape):
         pair = operands[:2] if name == "linear" else operands[-2:]
         if name == "linear" and len(pair) == 2:
             lead = "".join(map(chr, range(0x3B1, 0x3B1 + pair[0].dim() - 1)))
-            letters: tuple[str, str, str] | None = (f"{lead}k", "nk" if pair[1].dim() == 2 else "k", f"{lead}n" if pair[1].dim() == 2 else lead)
+            letters: tuple[str, str, str] | None = (
+                f"{lead}k",
+                "nk" if pair[1].dim() == 2 else "k",
+                f"{lead}n" if pair[1].dim() == 2 else lead,
+            )
         elif len(pair) != 2 or name == "tensordot" or (func is ops.EINSUM and len(operands) != 2):
             letters = None
         elif func is ops.EINSUM:
@@ -457,7 +484,9 @@ class PlacedTape(Tape):
                 ids = known[weights]
                 assert isinstance(ids, Tensor)
                 whole = ids.expand(pair[weights].shape)
-                self.set_known(pair[weights], Pair(whole, torch.full_like(whole, NOTHING), ((pair[weights], ids),), True))
+                self.set_known(
+                    pair[weights], Pair(whole, torch.full_like(whole, NOTHING), ((pair[weights], ids),), True)
+                )
                 names = (a, b, out) if weights == 0 else (b, a, out)
                 made = self._weighted(func, args, kwargs, result, pair[weights], pair[1 - weights], names)
                 self.set_known(pair[weights], ids)
@@ -473,7 +502,13 @@ class PlacedTape(Tape):
         return self._unknown(func, args, kwargs, result, pair, Lost(name, places.here()))
 
     def _linear(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, pair: list[Tensor], letters: tuple[str, str, str]
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Tensor,
+        pair: list[Tensor],
+        letters: tuple[str, str, str],
     ) -> Tensor:
         """q (kᵀ v): attention without softmax, A = q kᵀ."""
         where = [isinstance(self.known(t), Summed) for t in pair].index(True)
@@ -507,7 +542,13 @@ class PlacedTape(Tape):
         return self._attend("linear", result, axes, q_ids, v_ids, v, tags, sides, True, query=q, key=k)
 
     def _unknown(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, operands: list[Tensor], lost: Lost
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Tensor,
+        operands: list[Tensor],
+        lost: Lost,
     ) -> Tensor:
         """A product that is lost; where both operands are made of tokens it may be an attention, which is not followed."""
         tags = [self.tag(t) for t in operands]
@@ -540,7 +581,9 @@ class PlacedTape(Tape):
         samples = self.numbers.of_sample(distinct.amax(1))
         to = [kept.index(has.index(c)) for c in out if c in has]
         shape = [result.shape[i] if c in has else 1 for i, c in enumerate(out)]
-        if len(distinct) > len(samples.unique()) or self.batch == len(flat):  # each place has tokens of its own: merging
+        if len(distinct) > len(samples.unique()) or self.batch == len(
+            flat
+        ):  # each place has tokens of its own: merging
             made_rows = self._fresh(torch.where(distinct.amax(1) < 0, NOTHING, torch.arange(len(distinct))), samples)
             fresh = made_rows[which].reshape(rows.shape[:-1])
             ids_out = fresh.permute(to).reshape(shape).expand(result.shape)
@@ -598,10 +641,14 @@ class PlacedTape(Tape):
         to = "".join(lead)
         A = blocks.in_order(probs, a, f"{to}{query}{key}", sizes)
         v = blocks.in_order(value, b, f"{to}{key}{feature}", sizes)
-        one, other = (blocks.in_order(x.expand(probs.shape), a, f"{to}{query}{key}", sizes) for x in (known.one, known.other))
+        one, other = (
+            blocks.in_order(x.expand(probs.shape), a, f"{to}{query}{key}", sizes) for x in (known.one, known.other)
+        )
         v_ids = blocks.in_order(value_ids.expand(value.shape), b, f"{to}{key}{feature}", sizes)
         o = blocks.in_order(result, out, f"{to}{query}{feature}", sizes)
-        axes = tuple(out.index(c) for c in (*lead, *([query] if query in out else []), *([feature] if feature in out else [])))
+        axes = tuple(
+            out.index(c) for c in (*lead, *([query] if query in out else []), *([feature] if feature in out else []))
+        )
         q_ids = _along(self.numbers.first(one), -1)
         if q_ids is None:
             one, other = other, one
@@ -611,7 +658,17 @@ class PlacedTape(Tape):
             return self._unfollowed(result, tags, "its rows are not of one token each")
         sides = [*known.sides, (value, value_ids)]
         return self._attend(
-            "softmax" if known.softmax else "linear", result, axes, q_ids, k_ids, v, tags, sides, query in out and feature in out, probs=A, like=o
+            "softmax" if known.softmax else "linear",
+            result,
+            axes,
+            q_ids,
+            k_ids,
+            v,
+            tags,
+            sides,
+            query in out and feature in out,
+            probs=A,
+            like=o,
         )
 
     # -- attention and mixers ---------------------------------------------------------------------------------------
@@ -638,7 +695,11 @@ class PlacedTape(Tape):
             return self._unfollowed(out, tags, "its tensors have no batch")
         if all(i is None for i in found):
             learned = self._learned_rows(query)
-            found = [learned, learned if key.shape[-2] == query.shape[-2] else None, learned if key.shape[-2] == query.shape[-2] else None]
+            found = [
+                learned,
+                learned if key.shape[-2] == query.shape[-2] else None,
+                learned if key.shape[-2] == query.shape[-2] else None,
+            ]
         elif found[0] is None:
             found[0] = self._learned_rows(query)
         found[1] = found[2] if found[1] is None else found[1]
@@ -655,7 +716,13 @@ class PlacedTape(Tape):
             rows.append(_repeated(i[..., :1], lead)[..., 0])
         q_ids, k_ids, v_ids = rows
         q, k, v = (_repeated(t, lead) for t in (query, key, value))
-        mask = None if attn_mask is None else attn_mask.expand(*lead, *attn_mask.shape[-2:]) if attn_mask.dim() > 1 else attn_mask
+        mask = (
+            None
+            if attn_mask is None
+            else attn_mask.expand(*lead, *attn_mask.shape[-2:])
+            if attn_mask.dim() > 1
+            else attn_mask
+        )
         axes = tuple(range(out.dim()))
         return self._attend(
             self._form, out, axes, q_ids, v_ids, v, tags, sides, True, query=q, key=k, mask=mask, causal=is_causal,
@@ -736,7 +803,13 @@ class PlacedTape(Tape):
         return self._unfollowed(out, tags, f"its tokens were mixed before by {lost.function}, at {lost.place}")
 
     def _mixer(
-        self, out: Tensor, x: Tensor, asked: Ids, ids: Ids, terms: Callable[[Tensor], Iterator[Terms]], into: Ids | None = None,
+        self,
+        out: Tensor,
+        x: Tensor,
+        asked: Ids,
+        ids: Ids,
+        terms: Callable[[Tensor], Iterator[Terms]],
+        into: Ids | None = None,
         asks: frozenset[int] = frozenset(),
     ) -> Tensor:
         mixer = Mixer(
@@ -755,7 +828,13 @@ class PlacedTape(Tape):
         x = args[0] if args and isinstance(args[0], Tensor) else kwargs.get("input")
         if name in ("max", "min") and isinstance(result, tuple) and isinstance(x, Tensor):
             return self._largest(func, args, kwargs, result, x)
-        if not kind or not isinstance(result, Tensor) or not isinstance(x, Tensor) or not result.is_floating_point() and not result.is_complex():
+        if (
+            not kind
+            or not isinstance(result, Tensor)
+            or not isinstance(x, Tensor)
+            or not result.is_floating_point()
+            and not result.is_complex()
+        ):
             return None
         known = self.known(x)
         if not isinstance(known, Tensor):
@@ -785,7 +864,9 @@ class PlacedTape(Tape):
         made = self._merged(values, args, kwargs, result[0], x, self.numbers.first(known).expand(x.shape), axes)
         return None if made is None else type(result)((made, result[1]))
 
-    def _sampled(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, x: Tensor, ids: Ids) -> Tensor | None:
+    def _sampled(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, x: Tensor, ids: Ids
+    ) -> Tensor | None:
         """Deformable attention: each query looks at points of its own; what it finds there is of that query."""
         given = dict(zip(("input", "grid", "mode", "padding_mode", "align_corners"), args, strict=False)) | kwargs
         grid, mode, pads = given["grid"], given.get("mode", "bilinear"), given.get("padding_mode", "zeros")
@@ -803,22 +884,48 @@ class PlacedTape(Tape):
             same = self.numbers.first(ids)
             lead = self.numbers.of_sample(same)
             fresh = self._fresh(same, lead)
-            return self._mixer(result, x, ids, fresh, mixers.linear_terms(partial(_again, func, args, kwargs, x), x, fresh, ids))
+            return self._mixer(
+                result, x, ids, fresh, mixers.linear_terms(partial(_again, func, args, kwargs, x), x, fresh, ids)
+            )
         lead = self.numbers.of_sample(ids.reshape(len(ids), -1).amax(1))
         places_of = range(2, result.dim())  # an axis of features may stand among those of places
-        sizes = [1 if x.shape[a] == result.shape[a] and self._is_constant(ids, [a]) else result.shape[a] for a in places_of]
+        sizes = [
+            1 if x.shape[a] == result.shape[a] and self._is_constant(ids, [a]) else result.shape[a] for a in places_of
+        ]
         shape = (result.shape[0], 1, *sizes)
         fresh = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "mixer").expand(result.shape)
         if name in CONVOLUTIONS:
-            bound = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False)) | kwargs
-            windows = mixers.conv_windows(x, bound["weight"], bound.get("stride", 1), bound.get("padding", 0), bound.get("dilation", 1))
+            bound = (
+                dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False))
+                | kwargs
+            )
+            windows = mixers.conv_windows(
+                x, bound["weight"], bound.get("stride", 1), bound.get("padding", 0), bound.get("dilation", 1)
+            )
             terms = mixers.conv_terms(x, bound["weight"], bound.get("groups", 1), windows, fresh, ids)
         elif name in POOLS:
-            bound = dict(zip(("input", "kernel_size", "stride", "padding", *(AVERAGE if name.startswith("avg") else MAXIMUM)), args, strict=False)) | kwargs
+            bound = (
+                dict(
+                    zip(
+                        (
+                            "input",
+                            "kernel_size",
+                            "stride",
+                            "padding",
+                            *(AVERAGE if name.startswith("avg") else MAXIMUM),
+                        ),
+                        args,
+                        strict=False,
+                    )
+                )
+                | kwargs
+            )
             dims = x.dim() - 2
             size, stride = mixers._all(bound["kernel_size"], dims), bound.get("stride")
             pads = mixers._all(bound.get("padding", 0), dims)
-            windows = mixers.Windows(size, size if stride is None else mixers._all(stride, dims), pads, pads, (1,) * dims)
+            windows = mixers.Windows(
+                size, size if stride is None else mixers._all(stride, dims), pads, pads, (1,) * dims
+            )
             padded = bool(bound.get("count_include_pad", True))
             terms = mixers.pool_terms(x, result, name.startswith("max"), padded, windows, fresh, ids)
         else:
@@ -826,7 +933,14 @@ class PlacedTape(Tape):
         return self._mixer(result, x, ids, fresh, terms)
 
     def _merged(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, x: Tensor, ids: Ids, axes: list[int]
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Tensor,
+        x: Tensor,
+        ids: Ids,
+        axes: list[int],
     ) -> Tensor | None:
         """A mean, sum or maximum over tokens."""
         kept = ids.amax(axes, keepdim=True)
@@ -913,4 +1027,3 @@ def _twins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int, Tensor]:
 
 def _of_twin(of: moves.Of, twins: dict[int, Tensor], tensor: Tensor) -> Ids | None:
     return of(twins.get(id(tensor), tensor))
-

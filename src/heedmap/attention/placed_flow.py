@@ -129,7 +129,9 @@ class Builder:
             self._check_residual(stream, found, "the target")
         return found
 
-    def _edge(self, index: int, asks: PlacedStream, asked: PlacedStream, asks_of: Iterable[int], asked_of: Iterable[int]) -> None:
+    def _edge(
+        self, index: int, asks: PlacedStream, asked: PlacedStream, asks_of: Iterable[int], asked_of: Iterable[int]
+    ) -> None:
         empty: State = frozenset()
         states = self._states(asks_of).get(asks.index, empty), self._states(asked_of).get(asked.index, empty)
         self.graph.edges.append(Edge(index, asks.index, asked.index, *states))
@@ -150,12 +152,20 @@ class Builder:
         known = self._stream(out, asks_of) if event.query_sources else self._find(out, of)
         self._check_residual(asked, of, f"mixer {event.index}")
         event.keys = asked.tokens
-        if known is not None and (known is asked or event.query_sources or self.numbers.made[int(self.numbers.space[int(out.max())])] != "mixer"):
+        if known is not None and (
+            known is asked
+            or event.query_sources
+            or self.numbers.made[int(self.numbers.space[int(out.max())])] != "mixer"
+        ):
             self._edge(event.index, known, asked, asks_of, of)
             self._sized(event, known, asked)
             return
-        if known is None and any(bool((s.at(out) >= 0).any()) for s in self.graph.streams if isinstance(s, PlacedStream)):
-            raise MixingError(f"what mixer {event.index}, called at {event.place}, makes is added to tokens of several streams")
+        if known is None and any(
+            bool((s.at(out) >= 0).any()) for s in self.graph.streams if isinstance(s, PlacedStream)
+        ):
+            raise MixingError(
+                f"what mixer {event.index}, called at {event.place}, makes is added to tokens of several streams"
+            )
         made = known or self._new(out, {})
         self._sized(event, made, asked)
         state = self._states(of).get(asked.index, frozenset())
@@ -292,8 +302,7 @@ def _live(tape: PlacedTape, returned: frozenset[int]) -> set[int]:
         more = {
             m.index
             for m in mixers
-            if m.index not in live
-            and (m.index in read or (m.index in out and _spaces(tape, m.ids) & spaces))
+            if m.index not in live and (m.index in read or (m.index in out and _spaces(tape, m.ids) & spaces))
         }
         if not more:
             return live
@@ -364,7 +373,9 @@ def prove(tape: PlacedTape, builder: Builder) -> None:
 def _check_reached(tape: PlacedTape, builder: Builder, reached: set[str]) -> None:
     """GradientError where what a state ends with has no gradient from those that read it, or a stream none from its beginning."""
     for edge in builder.graph.edges:
-        asks = frozenset() if tape.attentions[edge.attention].mixes else edge.query_state  # what a grid is made of: given
+        asks = (
+            frozenset() if tape.attentions[edge.attention].mixes else edge.query_state
+        )  # what a grid is made of: given
         for state in (asks, edge.value_state):
             if state and f"attention {max(state)}" not in reached:
                 raise GradientError(
@@ -374,7 +385,9 @@ def _check_reached(tape: PlacedTape, builder: Builder, reached: set[str]) -> Non
     for stream in builder.graph.streams:
         names = sorted({tape.sources[i].name for i in stream.leaves})
         if names and not any(repr(name) in reached for name in names):
-            raise GradientError(f"no gradient passes from {', '.join(names)} to the first attention that reads it: {ADVICE}")
+            raise GradientError(
+                f"no gradient passes from {', '.join(names)} to the first attention that reads it: {ADVICE}"
+            )
 
 
 def _where(tape: PlacedTape, builder: Builder, reads: list[tuple[int, Tensor, Ids]], half: Tensor, reason: str) -> None:
@@ -405,7 +418,11 @@ def _leak(
     def of(ids: Ids) -> Tensor:
         return chosen[tape.numbers.first(ids)] & (ids >= 0)
 
-    outs = [(f"attention {a.index}", a.out, a.ids) for a in tape.attentions if a.index in builder.live and isinstance(a, (Mixer, BlockAttention))]
+    outs = [
+        (f"attention {a.index}", a.out, a.ids)
+        for a in tape.attentions
+        if a.index in builder.live and isinstance(a, (Mixer, BlockAttention))
+    ]
     outs += [
         (repr(s.name), s.tensor, tape.leaf_ids[i])
         for i, s in enumerate(tape.sources)
@@ -417,7 +434,9 @@ def _leak(
             [t for _, t, _ in reads], [t for _, t, _ in outs], cotangents, retain_graph=True, allow_unused=True
         )
     except RuntimeError as error:
-        raise GradientError(f"no gradient passes through what the model computes, so nothing can be proved: {error}") from error
+        raise GradientError(
+            f"no gradient passes through what the model computes, so nothing can be proved: {error}"
+        ) from error
     for (name, tensor, ids), gradient in zip(outs, gradients, strict=True):
         if gradient is not None and bool((gradient != 0).any()):
             reached.add(name)

@@ -47,7 +47,9 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
     builder = Builder(tape, output)
     verify_same(graph, builder.build())
     tape.reads.clear()
-    return Recording(tape, builder.graph, builder.parts(), output, inputs, frozenset(builder.live), builder.read_by_target)
+    return Recording(
+        tape, builder.graph, builder.parts(), output, inputs, frozenset(builder.live), builder.read_by_target
+    )
 
 
 def _run(model: nn.Module, inputs: Mapping[str, Any], tape: PlacedTape) -> tuple[PlacedTape, Any]:

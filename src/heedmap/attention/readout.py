@@ -33,10 +33,7 @@ def rows_read(
     begun = _begun(recording, leaves)
     starts = [tensor for leaf in begun if (tensor := tape.sources[leaf].tensor) is not None]
     direct = iter(_direct(followed, values, [*(attention.out for attention in last.values()), *starts]))
-    found = {
-        stream: (states[stream], attention.touched(next(direct)))
-        for stream, attention in last.items()
-    }
+    found = {stream: (states[stream], attention.touched(next(direct))) for stream, attention in last.items()}
     for leaf, (stream, part) in begun.items():
         rows = _became(part, touched(tape.sources[leaf], next(direct), tape.batch), stream.tokens)
         found[stream.index] = frozenset(), rows | found[stream.index][1] if stream.index in found else rows
@@ -76,7 +73,9 @@ def _direct(attentions: Sequence[Attention], values: Tensor, tensors: Sequence[T
     """∂y/∂x of each tensor, by the ways from it to the target that pass through no attention."""
     found = [torch.zeros_like(tensor) for tensor in tensors]
     hooks = [tensor.register_hook(partial(found.__setitem__, i)) for i, tensor in enumerate(tensors)]
-    hooks += [attention.out.register_hook(lambda g: None if g is None else torch.zeros_like(g)) for attention in attentions]
+    hooks += [
+        attention.out.register_hook(lambda g: None if g is None else torch.zeros_like(g)) for attention in attentions
+    ]
     try:
         torch.autograd.grad(values.sum(), tensors, retain_graph=True, allow_unused=True)
     finally:

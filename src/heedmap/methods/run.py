@@ -190,9 +190,7 @@ class TargetView:
         return self.mean_probabilities(edge.attention).left(rows)[:, 0] > 0
 
 
-def mixed(
-    mixers: Sequence[Mixer], gradients: Mapping[int, Tensor], graph: Graph, stream: int, source: int
-) -> Sparse:
+def mixed(mixers: Sequence[Mixer], gradients: Mapping[int, Tensor], graph: Graph, stream: int, source: int) -> Sparse:
     """Ā of mixers that make or change the tokens of ``stream`` from those of ``source``: ⟨∂y/∂o_i, c_ij⟩⁺."""
     asks, asked = graph.streams[stream], graph.streams[source]
     assert isinstance(asks, PlacedStream)

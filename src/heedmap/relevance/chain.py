@@ -145,7 +145,11 @@ class Sparse:
     def right(self, columns: Columns) -> Float[Tensor, "batch s k"]:
         """M @ columns."""
         batch, asks, asked = self.sizes
-        return Sparse(self.columns, self.rows, self.values, (batch, asked, asks)).left(columns.transpose(-1, -2)).transpose(-1, -2)
+        return (
+            Sparse(self.columns, self.rows, self.values, (batch, asked, asks))
+            .left(columns.transpose(-1, -2))
+            .transpose(-1, -2)
+        )
 
     def dense(self) -> Dense:
         """The whole matrix."""
@@ -178,7 +182,9 @@ def _gathered(rows: Float[Tensor, "batch tokens k"], where: Tensor) -> Float[Ten
     return rows.flatten(0, 1)[where.clamp(min=0)].masked_fill_((where < 0)[..., None], 0.0)
 
 
-def _scattered(rows: Float[Tensor, "blocks rows k"], where: Tensor, batch: int, tokens: int) -> Float[Tensor, "batch tokens k"]:
+def _scattered(
+    rows: Float[Tensor, "blocks rows k"], where: Tensor, batch: int, tokens: int
+) -> Float[Tensor, "batch tokens k"]:
     """Rows of blocks added to those of their tokens."""
     found = rows.new_zeros(batch * tokens + 1, rows.shape[-1])
     index = torch.where(where < 0, batch * tokens, where).flatten()
