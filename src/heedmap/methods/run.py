@@ -43,7 +43,7 @@ class TargetView:
 
     Attributes:
         graph: streams and edges.
-        attentions: the recorded attentions, by index.
+        attentions: the recorded attentions, by index; none where a method that needs none explains the model without.
         gradients: ∂y/∂o by attention, (batch, heads, queries, features); absent where the target does not depend on it.
         readouts: by stream, what the target reads directly.
         names: by stream.
@@ -69,7 +69,10 @@ class TargetView:
     @property
     def batch(self) -> int:
         """Batch size."""
-        return self.attentions[0].batch
+        if self.attentions:
+            return self.attentions[0].batch
+        assert self.replay is not None
+        return self.replay.batch
 
     def matrix(self, attention: Attention, block: Callable[[slice], Tensor]) -> Matrix:
         """A matrix over one attention's queries and keys, blocked to fit the memory budget."""
