@@ -96,14 +96,18 @@ def explain(
     """Which parts of its input the model's answer rests on.
 
     Args:
-        model: any torch module with softmax attention, unmodified, or a ``heedmap.Model``. It is left as it was found.
+        model: any torch module, unmodified, or a ``heedmap.Model``. It is left as it was found. Where no softmax attention can be
+            followed (a CNN, Mamba, windows), methods that need none explain it by its input's own features: words, places
+            of a picture, times of a sound.
         inputs: what the model is called with: dict of keyword arguments, tuple, or one tensor; batch first.
         target: None (each sample's own top prediction), a class index, a label, a tensor or array of one index or one for
             each sample (``logits.argmax(-1)``), a ``heedmap.targets.Target``, or a callable(output) → (batch,) tensor. A
             list always gives one Explanation per entry, all from one forward pass, also where it is as long as the batch.
             Where a sample has several choices, ids (batch, choices, tokens), or a picture several texts, the target is one
             of these (None: the one with the highest score) and the relevance that of its own words: each is one pass more.
-        method: a name in ``heedmap.METHODS``, or a Method.
+        method: a name in ``heedmap.METHODS``, or a Method; ``"auto"``: ``generic`` where the model's attention is followed, else
+            the best method that needs none, ``integrated_gradients``, or ``occlusion`` where that cannot run. The explanation
+            says which was taken, in ``method`` and in a note of its flow.
         full: also compute the whole R^{sx} matrices, ``Explanation.maps``.
         probe: prove, once per model and image size, that tokens mix in recorded attention only. False: at your own risk.
         memory_budget: bytes that blocks of attention may take at once.
@@ -194,7 +198,7 @@ def find_method(method: str | Method) -> Method:
     if isinstance(method, Method):
         return method
     if method not in METHODS:
-        raise UnknownNameError(f"no method {method!r}; known methods: {', '.join(METHODS)}, or {AUTO!r}")
+        raise UnknownNameError(f"no method {method!r}; known methods: {', '.join(METHODS)}")
     return METHODS[method]
 
 

@@ -174,8 +174,9 @@ def _pixels(run: TargetView, leaves: Mapping[int, Tensor], segments: dict[str, S
     if image is None:
         return {}
     relevance = leaf_rows(sources[image], leaves[image]).detach().float().cpu()
-    nowhere, grid = torch.full(relevance.shape, -1), (leaves[image].shape[2], leaves[image].shape[3])
-    return {"pixels": Segment("pixels", "image", segments["image"].stream, relevance, nowhere, grid)}
+    numbers = torch.arange(relevance.shape[1]).expand(len(relevance), -1).contiguous()
+    grid = (leaves[image].shape[2], leaves[image].shape[3])
+    return {"pixels": Segment("pixels", "image", segments["image"].stream, relevance, numbers, grid)}
 
 
 def _segment(name: str, part: InputSpan | None, stream: str, relevance: Tensor) -> Segment:

@@ -13,7 +13,7 @@ import typer
 from heedmap.cli import completion
 from heedmap.cli.command import quiet
 from heedmap.cli.inputs import parse_target, read_inputs
-from heedmap.errors import OptionError, UnknownNameError
+from heedmap.errors import OptionError
 from heedmap.methods import written
 
 MANY = "Many inputs"
@@ -106,7 +106,11 @@ class MapOptions:
 
     target: TargetOption = None
     method: Annotated[
-        str, typer.Option(help="A name that `heedmap methods` lists.", autocompletion=completion.methods)
+        str,
+        typer.Option(
+            help="A name that `heedmap methods` lists, or auto: generic where attention is followed, else one that needs none.",
+            autocompletion=completion.map_methods,
+        ),
     ] = "generic"
     option: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE for the method; the value as JSON. Several times.")
@@ -133,10 +137,11 @@ class MapOptions:
         """
         _ = self.settings
         parse_target(self.target)
-        import heedmap
+        from heedmap.engine import find_method
+        from heedmap.unfollowed import AUTO
 
-        if self.method not in heedmap.METHODS:
-            raise UnknownNameError(f"no method {self.method!r}; known methods: {', '.join(heedmap.METHODS)}")
+        if self.method != AUTO:
+            find_method(self.method)
 
 
 @dataclass(frozen=True, kw_only=True)
