@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from itertools import repeat
 from typing import Any, Protocol, overload, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from heedmap import narrow
+from heedmap import narrow, unfollowed
 from heedmap.attention import tower
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import State, check_followed
@@ -24,10 +25,12 @@ from heedmap.attention.wrapped import configuration, unwrapped
 from heedmap.errors import (
     AttentionError,
     GradientError,
+    HeedmapError,
     InputError,
     MixingError,
     OptionError,
     TargetError,
+    UnfollowedAttentionError,
     UnknownNameError,
 )
 from heedmap.explanation import Explanation
@@ -38,6 +41,7 @@ from heedmap.methods.run import MEMORY_BUDGET, Readout, TargetView, with_merges
 from heedmap.outputs import Context
 from heedmap.result import Named, assembled, described, named_segments, origin, stream_names
 from heedmap.targets import AnyTarget, Chosen, Target, as_target
+from heedmap.unfollowed import AUTO, REFUSALS, advised, best, taken
 
 NO_ATTENTION = "the target depends on no attention; choose one that is computed from the model's output"
 NO_GRADIENT = (
@@ -93,14 +97,18 @@ def explain(
     """Which parts of its input the model's answer rests on.
 
     Args:
-        model: any torch module with softmax attention, unmodified, or a ``heedmap.Model``. It is left as it was found.
+        model: any torch module, unmodified, or a ``heedmap.Model``. It is left as it was found. Where no softmax attention can be
+            followed (a CNN, Mamba, windows), methods that need none explain it by its input's own features: words, places
+            of a picture, times of a sound.
         inputs: what the model is called with: dict of keyword arguments, tuple, or one tensor; batch first.
         target: None (each sample's own top prediction), a class index, a label, a tensor or array of one index or one for
             each sample (``logits.argmax(-1)``), a ``heedmap.targets.Target``, or a callable(output) → (batch,) tensor. A
             list always gives one Explanation per entry, all from one forward pass, also where it is as long as the batch.
             Where a sample has several choices, ids (batch, choices, tokens), or a picture several texts, the target is one
             of these (None: the one with the highest score) and the relevance that of its own words: each is one pass more.
-        method: a name in ``heedmap.METHODS``, or a Method.
+        method: a name in ``heedmap.METHODS``, or a Method; ``"auto"``: ``generic`` where the model's attention is followed, else
+            the best method that needs none, ``integrated_gradients``, or ``occlusion`` where that cannot run. The explanation
+            says which was taken, in ``method`` and in a note of its flow.
         full: also compute the whole R^{sx} matrices, ``Explanation.maps``.
         probe: prove, once per model and image size, that tokens mix in recorded attention only. False: at your own risk.
         memory_budget: bytes that blocks of attention may take at once.
@@ -132,7 +140,12 @@ def explain(
         >>> heedmap.explain(subject, inputs, target="red", method="attn_lrp")
         Explanation(attn_lrp, batch 1, target "token 34 ('red') after position 6", text 7)
     """
-    recipe = find_method(method)
+    auto = method == AUTO
+    if auto and options:
+        raise OptionError(
+            f"method {AUTO!r} chooses the method, so it takes no option ({', '.join(options)}); name the method"
+        )
+    recipe = METHODS["generic"] if auto else find_method(method)
     resolved = recipe.resolve(options)
     if isinstance(memory_budget, bool) or not isinstance(memory_budget, int) or memory_budget < 1:
         raise OptionError(f"memory_budget is {memory_budget!r}; expected a positive number of bytes")
@@ -141,7 +154,9 @@ def explain(
     if not targets:
         raise TargetError("target is an empty list; give at least one target, or None for the top prediction")
     with recording_state(engine.model):
-        found = [one for part, own in engine.narrowed(targets) for one in part.explain(own, recipe, resolved, full)]
+        found = [
+            one for part, own in engine.narrowed(targets) for one in part.explain(own, recipe, resolved, full, auto)
+        ]
     return found if isinstance(target, list) else found[0]
 
 
@@ -248,6 +263,64 @@ class _Engine:
         return recording, named_segments(recording)
 
     def explain(
+        self, targets: Sequence[Target], method: Method, options: dict[str, Any], full: bool, auto: bool = False
+    ) -> list[Explanation]:
+        """The explanation of each target; where attention is refused, by the input's own features.
+
+        Raises:
+            AttentionError: it is refused, and the method needs it; the message names those that do not.
+        """
+        refused: AttentionError | None = None
+        try:
+            found = self._followed(targets, method, options, full)
+        except REFUSALS as error:
+            refused = error
+        if refused is not None:
+            needed = full or (method.needs_attention and not auto)
+            try:
+                without = self._without_attention(targets, refused)
+            except HeedmapError as error:
+                if needed:
+                    raise refused from error
+                raise
+            if needed:
+                raise advised(refused)
+            if not auto:
+                return self._made(*without, method, options)
+            method, found = self._best(*without)
+        if auto:
+            note = taken(method, refused)
+            found = [replace(one, flow=replace(one.flow, notes=(note, *one.flow.notes))) for one in found]
+        return found
+
+    def _best(
+        self, recording: Recording, segments: Named, runs: list[tuple[TargetView, Chosen]]
+    ) -> tuple[Method, list[Explanation]]:
+        """By the best of the methods that need no attention; where it finds no gradient, by the next."""
+        *before, last = best()
+        for method in before:
+            try:
+                return method, self._made(recording, segments, runs, method, method.resolve({}))
+            except GradientError:
+                continue
+        return last, self._made(recording, segments, runs, last, last.resolve({}))
+
+    def _without_attention(
+        self, targets: Sequence[Target], refused: AttentionError
+    ) -> tuple[Recording, Named, list[tuple[TargetView, Chosen]]]:
+        """One forward pass of which only the input's own features are known, and each target on it."""
+        features = unfollowed.record(self.model, self.inputs, self.batch, refused)
+        recording, runs = features.recording, []
+        segments = named_segments(recording)
+        for target in targets:
+            with recording.tape:
+                chosen = target.choose(recording.output, self.context)
+            self._check(chosen.values, ())
+            again = chosen.again or partial(_values, target, self.context)
+            runs.append((unfollowed.view(self.model, features, segments, again, self.memory_budget), chosen))
+        return recording, segments, runs
+
+    def _followed(
         self, targets: Sequence[Target], method: Method, options: dict[str, Any], full: bool
     ) -> list[Explanation]:
         """One forward pass; for each target a backward pass and an explanation.
@@ -260,17 +333,34 @@ class _Engine:
                 f"method {method.name!r} gives relevance to the input only; it has no whole maps (full=True)"
             )
         recording, segments = self.record()
+        if recording.live is not None and method.attribute is not None:
+            raise UnfollowedAttentionError(
+                f"method {method.name!r} gives relevance to the input's features, and the model's tokens are followed by their "
+                "numbers only (windows, merged tokens, other mixers)"
+            )
         runs: Iterable[tuple[TargetView, Chosen]] = (
             self.choose(recording, segments, target, keep=number + 1 < len(targets), full=full)
             for number, target in enumerate(targets)
         )
-        leaves: Iterable[Mapping[int, Tensor] | None] = repeat(None, len(targets))
         if method.attribute is not None:
             tower.check_features(recording.graph, method.name)
+        return self._made(recording, segments, runs, method, options)
+
+    def _made(
+        self,
+        recording: Recording,
+        segments: Named,
+        runs: Iterable[tuple[TargetView, Chosen]],
+        method: Method,
+        options: dict[str, Any],
+    ) -> list[Explanation]:
+        """The method's explanation of each target."""
+        leaves: Iterable[Mapping[int, Tensor] | None] = repeat(None)
+        if method.attribute is not None:
             runs = list(runs)
             leaves = method.attribute([run for run, _ in runs], options)
         found = []
-        for (run, chosen), own in zip(runs, leaves, strict=True):
+        for (run, chosen), own in zip(runs, leaves, strict=False):
             one = assembled(recording, segments, run, chosen, method, options, self.context, own)
             one = replace(one, origin=origin(self.model, getattr(self.subject, "name", None)))
             found.append(one if self.subject is None else self.subject.label(one, self.inputs))
@@ -299,7 +389,7 @@ class _Engine:
         followed = [a for a in tape.attentions if recording.live is None or a.index in recording.live]
         gradients = _gradients(followed, values, keep)
         readouts = _readouts(rows if several else rows_of_one(states, gradients), tape.attentions[0].dtype)
-        again = chosen.again or (lambda output: target.choose(output, self.context).values)
+        again = chosen.again or partial(_values, target, self.context)
         read = frozenset[int]().union(*graph.states(sources).values())
         heads = joined(graph, tape.attentions, read) if recording.live is None else alone(graph, tape.attentions)
         run = TargetView(
@@ -310,7 +400,7 @@ class _Engine:
             stream_names(segments),
             self.memory_budget,
             full,
-            ForwardCall(self.model, recording.inputs, self.batch, again, tape.heads_first),
+            None if recording.live is not None else ForwardCall(self.model, recording.inputs, self.batch, again, tape.heads_first),
             recording.parts,
             heads,
         )
@@ -325,6 +415,10 @@ class _Engine:
         if not bool(torch.isfinite(values.detach()).all()):
             cause = not_finite(attentions) or "look for NaN or infinity in model or input"
             raise GradientError(f"the target is not finite: {values.tolist()}; {cause}")
+
+
+def _values(target: Target, context: Context, output: Any) -> Tensor:
+    return target.choose(output, context).values
 
 
 def _gradients(attentions: Sequence[Attention], values: Tensor, keep: bool) -> dict[int, Tensor]:

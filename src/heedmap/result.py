@@ -61,7 +61,8 @@ def assembled(
     if method.prepare is not None:
         with torch.no_grad():
             rows_of = method.prepare(run, options)
-            rows = _rows(run, rows_of, options.get("drop_self", False))
+            drop_self = options.get("drop_self", False)
+            rows = _rows(run, rows_of, drop_self) if run.readouts else _unread_rows(run, rows_of)
             maps = _maps(run, rows_of) if run.full else {}
         segments = _segments(recording, named, run, rows)
     else:
@@ -94,6 +95,12 @@ def _rows(run: TargetView, rows_of: RelevanceRows, drop_self: bool) -> dict[int,
             rows = rows.masked_fill(own[x] > 0, 0.0)[:, 0] if x in own else rows[:, 0]
             total[x] = total[x] + rows if x in total else rows
     return total
+
+
+def _unread_rows(run: TargetView, rows_of: RelevanceRows) -> dict[int, Tensor]:
+    """The same where no attention is followed, so that no row is read: of each stream by itself."""
+    one = torch.ones(run.batch, 1, 1)
+    return {s.index: rows_of(s.index, frozenset(), one)[s.index][:, 0] for s in run.graph.streams}
 
 
 def _own(run: TargetView, stream: int, weights: Tensor) -> dict[int, Tensor]:
@@ -150,10 +157,10 @@ def _attributed(
 ) -> dict[str, Segment]:
     """The segments of a method that gives relevance to the input's features; of a token, their sum."""
     rows: dict[int, Tensor] = {}
-    for stream, parts in named.items():
-        for _, part in parts:
-            of_leaf = None if part is None else part_rows(run.graph.sources, part, leaves)
-            if part is not None and of_leaf is not None:
+    for stream, parts in run.parts.items():
+        for part in parts if any(one is not None for _, one in named[stream]) else ():
+            of_leaf = part_rows(run.graph.sources, part, leaves)
+            if of_leaf is not None:
                 there = rows.setdefault(stream, of_leaf.new_zeros(run.batch, run.graph.streams[stream].tokens))
                 there.scatter_add_(1, part.rows.clamp(min=0), of_leaf.masked_fill(part.rows < 0, 0.0))
     segments = _segments(recording, named, run, rows)
@@ -168,8 +175,9 @@ def _pixels(run: TargetView, leaves: Mapping[int, Tensor], segments: dict[str, S
     if image is None:
         return {}
     relevance = leaf_rows(sources[image], leaves[image]).detach().float().cpu()
-    nowhere, grid = torch.full(relevance.shape, -1), (leaves[image].shape[2], leaves[image].shape[3])
-    return {"pixels": Segment("pixels", "image", segments["image"].stream, relevance, nowhere, grid)}
+    numbers = torch.arange(relevance.shape[1]).expand(len(relevance), -1).contiguous()
+    grid = (leaves[image].shape[2], leaves[image].shape[3])
+    return {"pixels": Segment("pixels", "image", segments["image"].stream, relevance, numbers, grid)}
 
 
 def _segment(name: str, part: InputSpan | None, stream: str, relevance: Tensor) -> Segment:
@@ -192,7 +200,9 @@ def named_segments(recording: Recording) -> Named:
     found: Named = {}
     for stream in graph.streams:
         parts = recording.parts.get(stream.index, []) if stream.leaves else []
-        wanted: list[tuple[str, InputSpan | None]] = [(_segment_name(part, recording.inputs), part) for part in parts]
+        wanted: list[tuple[str, InputSpan | None]] = [
+            (_segment_name(part.name, recording.inputs), part) for part in parts
+        ]
         if any(stream.index in s.joins and s.leaves for s in graph.streams):
             wanted = [(f"{name}{ENCODER}", part) for name, part in wanted]
         wanted = wanted or [("kept" if stream.joins else "queries", None)]
@@ -206,16 +216,21 @@ def named_segments(recording: Recording) -> Named:
     return found
 
 
-def _segment_name(part: InputSpan, inputs: Mapping[str, Any]) -> str:
+def _segment_name(name: str, inputs: Mapping[str, Any]) -> str:
     given = getattr(inputs, "segments", None)
     if given is not None:
-        return str(given[part.name])
-    if part.name in SEGMENTS:
-        return SEGMENTS[part.name]
-    value = inputs[part.name]
+        return str(given[name])
+    if name in SEGMENTS:
+        return SEGMENTS[name]
+    value = inputs[name]
     if value.is_floating_point():
-        return "image" if value.dim() == 4 else part.name
-    return "text" if value.dim() == 2 and "input_ids" not in inputs else part.name.removesuffix("_ids")
+        return "image" if value.dim() == 4 else name
+    return "text" if value.dim() == 2 and "input_ids" not in inputs else name.removesuffix("_ids")
+
+
+def sounds(inputs: Mapping[str, Any]) -> frozenset[str]:
+    """The names of the inputs that are sounds."""
+    return frozenset(name for name in contents(inputs) if KINDS.get(_segment_name(name, inputs)) == "audio")
 
 
 def _towers(recording: Recording) -> frozenset[str]:

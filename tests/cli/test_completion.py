@@ -49,7 +49,7 @@ def test_models(tmp_path):
 
 
 def test_methods():
-    assert _completed("explain", "zoo/vit-shapes", "--method", "") == list(heedmap.METHODS) == list(CARDS)
+    assert _completed("explain", "zoo/vit-shapes", "--method", "") == [*heedmap.METHODS, "auto"] == [*CARDS, "auto"]
     assert _completed("explain", "zoo/vit-shapes", "--method", "attention_") == [
         "attention_gradcam",
         "attention_x_gradient",

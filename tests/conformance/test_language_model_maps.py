@@ -288,6 +288,8 @@ def test_as_many_tokens_for_each_sample_or_one_by_one(join: str) -> None:
     ids = torch.tensor([[IMAGE, IMAGE, 7, 8], [7, IMAGE, 5, 9]])
     with pytest.raises(MixingError, match="explain the samples one by one"):
         heedmap.explain(model, {"input_ids": ids, "pixel_values": torch.randn(3, 6)})
+    with pytest.raises(MixingError, match="explain the samples one by one"):  # a batch is its samples by every method
+        heedmap.explain(model, {"input_ids": ids, "pixel_values": torch.randn(3, 6)}, method="input_x_gradient")
 
 
 @pytest.mark.parametrize("join", ["added", "twice", "mixed", "answer"])

@@ -81,7 +81,7 @@ def refusal(model: nn.Module, error: type[HeedmapError], method: str = "generic"
     return str(caught.value)
 
 
-@pytest.mark.parametrize("method", ["generic", "raw_attention", "attn_lrp", "input_x_gradient", "occlusion"])
+@pytest.mark.parametrize("method", ["generic", "raw_attention", "legrad", "partial_lrp"])
 def test_an_attention_that_cannot_be_followed(method: str) -> None:
     said = refusal(net("two softmaxes"), UnfollowedAttentionError, method)
     assert line("probs @ v") in said
@@ -98,7 +98,7 @@ def test_the_target_reads_what_cannot_be_followed() -> None:
     assert "module 'blocks.2'" in said
 
 
-@pytest.mark.parametrize("method", ["generic", "rollout", "full_lrp", "smoothgrad"])
+@pytest.mark.parametrize("method", ["generic", "rollout", "transformer_attribution"])
 def test_tokens_that_mix(method: str) -> None:
     said = refusal(net("mixing"), MixingError, method)
     assert line("probs @ v") in said

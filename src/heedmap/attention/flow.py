@@ -197,8 +197,8 @@ def build(tape: Tape) -> Graph:
     check_followed(tape, frozenset(range(len(tape.sources))) if not tape.attentions else frozenset(), "the model")
     if not tape.attentions:
         raise NoAttentionError(
-            "no softmax attention was seen in the forward pass; heedmap explains transformers "
-            "(a CNN, Mamba, linear or factorised attention, and compiled kernels have none that it can see)"
+            "no softmax attention was seen in the forward pass "
+            "(a CNN, Mamba, linear or factorised attention, and compiled kernels have none that heedmap can see)"
         )
     graph = Graph([], [], tape.sources)
     for attention in tape.attentions:
@@ -247,7 +247,7 @@ def check_followed(tape: Tape, sources: frozenset[int], reader: str) -> None:
         if source.kind == "unfollowed":
             raise UnfollowedAttentionError(
                 f"{reader} reads what an attention made that heedmap cannot follow: {source.name} (called at {source.place}); "
-                "a map would be wrong, by any method, so there is none"
+                "a map would be wrong, by any method that works on attention, so there is none"
             )
 
 

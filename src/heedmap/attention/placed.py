@@ -458,48 +458,52 @@ class PlacedTape(Tape):
             gone = [i for i, c in enumerate(has) if c not in out]
             return blocks.in_order(whole, has, out, sizes) if self._is_constant(whole, gone) else None
 
-        if len(given) == 1 and isinstance(given[0][1], Pair):
-            tensor, both, has = given[0]
-            one, other = (placed(x, tensor, has) for x in (both.one, both.other))
-            found: Known = Lost(name, places.here())
-            if one is not None and other is not None:
-                found = both._replace(one=one, other=other)
-            elif one is not None or other is not None:
-                found = one if one is not None else other  # type: ignore[assignment]
-            self.set_known(result, found)
-            return result
         if len(given) == 1:
-            tensor, ids, has = given[0]
-            assert isinstance(ids, Tensor)
-            here = placed(ids, tensor, has)
+            tensor, one_known, has = given[0]
+            if isinstance(one_known, Pair):
+                one, other = (placed(x, tensor, has) for x in (one_known.one, one_known.other))
+                kept = one if other is None else other if one is None else one_known._replace(one=one, other=other)
+                self.set_known(result, Lost(name, places.here()) if kept is None else kept)
+                return result
+            assert isinstance(one_known, Tensor)
+            here = placed(one_known, tensor, has)
             if here is None:
-                return self._summed(func, args, kwargs, result, tensor, ids, has, letters)
+                return self._summed(func, args, kwargs, result, tensor, one_known, has, letters)
             self.set_known(result, here)
             return result
-        if len(given) == 2 and all(isinstance(k, Tensor) for k in known):
-            gone = [[i for i, c in enumerate(has) if c not in out] for has in (a, b)]
-            along = [self._is_constant(k.expand(t.shape), g) for (t, k, _), g in zip(given, gone, strict=True)]  # type: ignore[union-attr]
-            if sorted(along) == [False, True]:
-                weights = along.index(True)
-                ids = known[weights]
-                assert isinstance(ids, Tensor)
-                whole = ids.expand(pair[weights].shape)
-                self.set_known(
-                    pair[weights], Pair(whole, torch.full_like(whole, NOTHING), ((pair[weights], ids),), True)
-                )
-                names = (a, b, out) if weights == 0 else (b, a, out)
-                made = self._weighted(func, args, kwargs, result, pair[weights], pair[1 - weights], names)
-                self.set_known(pair[weights], ids)
-                return made
-            one, other = (placed(k, t, has) for t, k, has in given)  # type: ignore[arg-type]
-            if one is None and other is None and len(summed) == 1:
-                self.set_known(result, Summed(tuple((t, k, has) for t, k, has in given), out))  # type: ignore[arg-type]
+        ids = [k for k in known if isinstance(k, Tensor)]
+        if len(ids) == 2:
+            both = [placed(k, t, has) for k, t, has in zip(ids, pair, (a, b), strict=True)]
+            sides = tuple(zip(pair, ids, strict=True))
+            if both[0] is not None and both[1] is not None and summed:
+                self.set_known(result, Pair(both[0], both[1], sides))
                 return result
-            if one is not None and other is not None and summed:
-                sides = tuple((t, k) for t, k, _ in given)
-                self.set_known(result, Pair(one, other, sides))  # type: ignore[arg-type]
+            if both[0] is None and both[1] is None and len(summed) == 1:
+                self.set_known(result, Summed(((pair[0], ids[0], a), (pair[1], ids[1], b)), out))
                 return result
+            if both.count(None) == 1 and summed:
+                return self._weighted_sum(func, args, kwargs, result, pair, letters, ids, weights=1 - both.index(None))
         return self._unknown(func, args, kwargs, result, pair, Lost(name, places.here()))
+
+    def _weighted_sum(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Tensor,
+        pair: list[Tensor],
+        letters: tuple[str, str, str],
+        ids: list[Ids],
+        weights: int,
+    ) -> Tensor:
+        """Tokens weighted by what one token says (dynamic convolution): an attention of that token."""
+        tensor, own, (a, b, out) = pair[weights], ids[weights], letters
+        whole = own.expand(tensor.shape)
+        self.set_known(tensor, Pair(whole, torch.full_like(whole, NOTHING), ((tensor, own),), True))
+        names = (a, b, out) if weights == 0 else (b, a, out)
+        made = self._weighted(func, args, kwargs, result, tensor, pair[1 - weights], names)
+        self.set_known(tensor, own)
+        return made
 
     def _linear(
         self,
@@ -714,7 +718,7 @@ class PlacedTape(Tape):
             if not self._is_constant(i, [i.dim() - 1]):
                 return self._unfollowed(out, tags, "its rows are not of one token each")
             rows.append(_repeated(i[..., :1], lead)[..., 0])
-        q_ids, k_ids, v_ids = rows
+        q_ids, _, v_ids = rows
         q, k, v = (_repeated(t, lead) for t in (query, key, value))
         mask = (
             None

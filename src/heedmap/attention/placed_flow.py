@@ -274,9 +274,11 @@ def tensors_of(output: Any) -> Iterator[Tensor]:
     """All tensors of what a model returns."""
     if isinstance(output, Tensor):
         yield output
-    elif isinstance(output, (Mapping, tuple, list)) or is_dataclass(output):
-        inner = output.values() if isinstance(output, Mapping) else output
-        for value in vars(output).values() if is_dataclass(output) and not isinstance(output, Mapping) else inner:
+    elif isinstance(output, (tuple, list)):
+        for value in output:
+            yield from tensors_of(value)
+    elif isinstance(output, Mapping) or is_dataclass(output):
+        for value in output.values() if isinstance(output, Mapping) else vars(output).values():
             yield from tensors_of(value)
 
 

@@ -32,7 +32,7 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
         with told(tape.attentions):
             builder = Builder(tape, output)
             try:
-                graph, more = builder.build(), builder.ancestors - tokens
+                graph, more = builder.build(), frozenset(builder.ancestors) - tokens
             except NoAttentionError:
                 more = tape.firsts - tokens
                 if not more:

@@ -20,8 +20,8 @@ from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import GradientError, MixingError
 
 ADVICE = (
-    "a map would be wrong, by any method, so there is none; explain a model whose tokens mix in softmax(q kᵀ) v only "
-    "(or pass probe=False, at your own risk)"
+    "a map would be wrong, by any method that works on attention, so there is none; explain a model whose tokens mix in "
+    "softmax(q kᵀ) v only (or pass probe=False, at your own risk)"
 )
 
 

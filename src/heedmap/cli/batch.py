@@ -246,17 +246,23 @@ class _Run:
             "target": explanation.target[0],
             "score": float(explanation.scores[0]),
         }
+        if explanation.method != self.job.wanted.method:
+            self._warn(explanation.flow.notes[0])
         if self.job.output.out is None:
             return told
         from heedmap.render.files import write
 
         picture, without = drawn_on(self.subject, item.inputs)
-        if without and without not in self.warned:
-            self.warned.add(without)
-            typer.echo(f"heedmap: the map is {without}", err=True)
+        if without:
+            self._warn(f"the map is {without}")
         file = f"{item.name}{self.job.ending}"
         write(self.job.output.out / file, explanation, picture)
         return {**told, "file": file}
+
+    def _warn(self, words: str) -> None:
+        if words not in self.warned:
+            self.warned.add(words)
+            typer.echo(f"heedmap: {words}", err=True)
 
     def _print(self, entry: Mapping[str, Any], result: Explanation | str | None) -> None:
         from heedmap.render.files import to_data

@@ -39,6 +39,11 @@ def methods(incomplete: str) -> list[str]:
     return choices(*CARDS)(incomplete)
 
 
+def map_methods(incomplete: str) -> list[str]:
+    """Every method, and the name that lets the model decide."""
+    return methods(incomplete) + choices("auto")(incomplete)
+
+
 def contenders(incomplete: str) -> list[str]:
     """Every method, and the names of several at once."""
     return methods(incomplete) + choices(*GROUPS)(incomplete)

@@ -71,11 +71,18 @@ def _explain(inputs: ManyInputs, wanted: MapOptions, output: Output, model: Mode
     subject = model.load()
     explanation = subject.explain(**given, target=parse_target(wanted.target), method=wanted.method, **wanted.settings)
     if output.out is not None:
+        _tell_method(wanted, explanation)
         picture, without = drawn_on(subject, given)
         if without:
             typer.echo(f"heedmap: the map is {without}", err=True)
         write(output.out, explanation, picture)
     _print(output, to_json(explanation) if output.as_json else "", explanation)
+
+
+def _tell_method(wanted: MapOptions, explanation: Explanation) -> None:
+    """Which method was taken where the choice was left to the model: printed maps have it among their notes."""
+    if wanted.method != explanation.method:
+        typer.echo(f"heedmap: {explanation.flow.notes[0]}", err=True)
 
 
 def _print(output: Output, data: str, *explanations: Explanation) -> None:

@@ -109,7 +109,11 @@ class MapOptions:
 
     target: TargetOption = None
     method: Annotated[
-        str, typer.Option(help="A name that `heedmap methods` lists.", autocompletion=completion.methods)
+        str,
+        typer.Option(
+            help="A name that `heedmap methods` lists, or auto: generic where attention is followed, else one that needs none.",
+            autocompletion=completion.map_methods,
+        ),
     ] = "generic"
     option: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE for the method; the value as JSON. Several times.")
@@ -136,7 +140,7 @@ class MapOptions:
         """
         _ = self.settings
         parse_target(self.target)
-        if self.method not in CARDS:
+        if self.method not in (*CARDS, "auto"):
             raise UnknownNameError(f"no method {self.method!r}; known methods: {', '.join(CARDS)}")
 
 

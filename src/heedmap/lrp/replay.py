@@ -31,6 +31,7 @@ class ForwardCall:
         batch: batch size.
         value: output → the target's value for each sample, (batch,).
         heads_first: see :class:`~heedmap.attention.tape.Tape`.
+        tape: makes the recorder of a run.
     """
 
     model: nn.Module
@@ -38,6 +39,7 @@ class ForwardCall:
     batch: int
     value: Callable[[Any], Float[Tensor, " batch"]]
     heads_first: bool = False
+    tape: Callable[..., Tape] = Tape
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +98,7 @@ def _handed_down(
 ) -> tuple[Tape, Handed]:
     chosen, samples = RULES[rules], Samples(replay.batch)
     mode = RelevanceMode(Rules(chosen, samples, share_constants, copies), constant=True)
-    tape = Tape(replay.batch, leaves=True, through=inputs, heads_first=replay.heads_first)
+    tape = replay.tape(replay.batch, leaves=True, through=inputs, heads_first=replay.heads_first)
     seed()
     with torch.enable_grad(), mode:
         output = call(replay.model, replay.inputs, tape)

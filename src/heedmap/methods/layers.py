@@ -13,10 +13,10 @@ from heedmap.attention.attention import Attention
 from heedmap.attention.flow import State
 from heedmap.methods.method import Method
 from heedmap.methods.run import RelevanceRows, TargetView
-from heedmap.relevance.chain import Matrix
+from heedmap.relevance.chain import AnyMatrix
 
 
-def last_maps(run: TargetView, matrix: Callable[[int], Matrix], among: Set[int] | None = None) -> RelevanceRows:
+def last_maps(run: TargetView, matrix: Callable[[int], AnyMatrix], among: Set[int] | None = None) -> RelevanceRows:
     """rows @ the last map to each stream; ``matrix`` gives the map of one attention; ``among``: those that there are."""
     edges = [e for e in run.graph.edges if among is None or e.attention in among]
 
@@ -64,9 +64,9 @@ def head_weights(
 
 def _gradcam(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
     edges = {e.attention: e for e in run.graph.edges}
-    known: dict[int, Matrix] = {}
+    known: dict[int, AnyMatrix] = {}
 
-    def matrix(index: int) -> Matrix:
+    def matrix(index: int) -> AnyMatrix:
         if index not in run.gradients:
             return run.zeros(index)
         if index not in known:
@@ -99,7 +99,7 @@ def _region(
     return rows, columns
 
 
-def min_max(run: TargetView, index: int, cam: Matrix, region: tuple[Tensor, Tensor] | None = None) -> Matrix:
+def min_max(run: TargetView, index: int, cam: AnyMatrix, region: tuple[Tensor, Tensor] | None = None) -> AnyMatrix:
     """``cam`` scaled to 0…1 over the whole matrix, or over the rows and columns of a region that are not 0."""
     low, high = [], []
     for where, block in cam.blocks():
@@ -115,7 +115,7 @@ def min_max(run: TargetView, index: int, cam: Matrix, region: tuple[Tensor, Tens
     return run.matrix(run.attentions[index], lambda block: (_slice(cam, block) - least) / span)
 
 
-def _slice(matrix: Matrix, rows: slice) -> Tensor:
+def _slice(matrix: AnyMatrix, rows: slice) -> Tensor:
     return matrix.dense()[:, rows] if matrix.keep else matrix.block(rows)
 
 
@@ -134,7 +134,7 @@ ATTENTION_GRADCAM = Method(
 
 
 def _attention_x_gradient(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
-    def matrix(index: int) -> Matrix:
+    def matrix(index: int) -> AnyMatrix:
         if index not in run.gradients:
             return run.zeros(index)
         attention, gradient = run.attentions[index], run.gradients[index]

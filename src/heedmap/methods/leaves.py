@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from heedmap.attention.forward import call
@@ -46,6 +47,7 @@ class Leaves:
 
     Args:
         runs: one recorded forward pass, as each of the targets sees it.
+        gradients: whether they are needed; where not, and no attention is followed, none may pass: then all leaves count.
 
     Attributes:
         features: by index among the sources.
@@ -57,13 +59,13 @@ class Leaves:
         GradientError: no gradient of a target reaches any input.
     """
 
-    def __init__(self, runs: Sequence[TargetView]) -> None:
+    def __init__(self, runs: Sequence[TargetView], gradients: bool = True) -> None:
         self.runs, run = runs, runs[0]
         wanted: dict[int, list[tuple[int, InputSpan]]] = {}
         for stream, parts in run.parts.items():
             for part in parts:
                 wanted.setdefault(first_leaf(run.graph.sources, part.leaf), []).append((stream, part))
-        tape = Tape(run.batch, through=True, clone=True)
+        tape = self._tape()
         values = self._values(tape)
         before, now = ([(s.kind, s.shape) for s in sources] for sources in (run.graph.sources, tape.sources))
         if now[: len(before)] != before:
@@ -73,13 +75,13 @@ class Leaves:
             )
         tensors = [tape.sources[index].tensor for index in wanted]
         self.before = [value.detach() for value in values]
-        found = [self._gradients(values, number, tensors) for number in range(len(runs))]
-        self.gradients = [{i: g for i, g in zip(wanted, own, strict=True) if g is not None} for own in found]
-        if not all(self.gradients):
-            raise GradientError(
-                "no gradient passes from the target to the model's input (quantised weights, torch.no_grad or detach in the "
-                "model); choose a method that needs none ('generic', …)"
-            )
+        try:
+            self.gradients = self._first_gradients(values, list(wanted), tensors)
+        except GradientError:
+            if gradients or run.attentions:
+                raise
+            ones = {i: torch.ones_like(t) for i, t in zip(wanted, tensors, strict=True) if t is not None}
+            self.gradients = [ones for _ in runs]
         self.features = {
             index: Feature(index, tensor.detach(), _axes(run.graph.sources, index, parts), tuple(parts))
             for (index, parts), tensor in zip(wanted.items(), tensors, strict=True)
@@ -88,7 +90,7 @@ class Leaves:
 
     def values(self, points: Mapping[int, Tensor]) -> list[Float[Tensor, " batch"]]:
         """Each target's y where each leaf is as given; one forward pass."""
-        return self._values(Tape(self.runs[0].batch, through=True, clone=True, given=points))
+        return self._values(self._tape(given=points))
 
     def gradients_at(self, points: Mapping[int, Tensor]) -> list[dict[int, Tensor]]:
         """∂y/∂x of each y where each leaf is as given; one forward pass, and a backward pass for each."""
@@ -100,11 +102,39 @@ class Leaves:
             found.append({i: torch.zeros_like(at[i]) if g is None else g for i, g in zip(own, gradients, strict=True)})
         return found
 
-    @staticmethod
-    def _gradients(values: Sequence[Tensor], number: int, at: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    def _first_gradients(
+        self, values: Sequence[Tensor], leaves: Sequence[int], tensors: Sequence[Tensor | None]
+    ) -> list[dict[int, Tensor]]:
+        found = [self._gradients(values, number, tensors) for number in range(len(values))]
+        kept = [{i: g for i, g in zip(leaves, own, strict=True) if g is not None} for own in found]
+        if not all(kept):
+            other = "generic', …" if self.runs[0].attentions else "occlusion'"
+            raise GradientError(
+                "no gradient passes from the target to the model's input (quantised weights, torch.no_grad or detach in the "
+                f"model); choose a method that needs none ('{other})"
+            )
+        return kept
+
+    def _gradients(
+        self, values: Sequence[Tensor], number: int, at: Sequence[Tensor | None]
+    ) -> tuple[Tensor | None, ...]:
         """Of one target's values; the graph goes with the last."""
         keep = number + 1 < len(values)
-        return torch.autograd.grad(values[number].sum(), at, retain_graph=keep, allow_unused=True)  # type: ignore[arg-type]
+        try:
+            return torch.autograd.grad(values[number].sum(), at, retain_graph=keep, allow_unused=True)  # type: ignore[arg-type]
+        except (RuntimeError, AssertionError) as error:
+            if self.runs[0].attentions or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise GradientError(
+                f"the model has no backward pass as it is called ({str(error).splitlines()[0]}); choose a method that needs none "
+                "('occlusion')"
+            ) from error
+
+    def _tape(self, **given: Any) -> Tape:
+        """The recorder of another run."""
+        run = self.runs[0]
+        made = Tape if run.replay is None else run.replay.tape
+        return made(run.batch, through=True, clone=True, **given)
 
     def _values(self, tape: Tape) -> list[Float[Tensor, " batch"]]:
         replays = [run.replay for run in self.runs if run.replay is not None]
@@ -124,9 +154,15 @@ class Leaves:
         if feature.axes:
             return x.mean(list(range(x.dim() - feature.axes, x.dim())), keepdim=True).expand_as(x)
         stream, part = feature.parts[0]
-        seen = self.runs[0].visible(stream).gather(1, part.rows.clamp(min=0)) & (part.rows >= 0)
+        seen = self._seen(feature) if not self.runs[0].attentions else self.runs[0].visible(stream)
+        seen = seen.gather(1, part.rows.clamp(min=0)) & (part.rows >= 0)
         weights = seen.to(x.dtype).reshape(*seen.shape, *[1] * (x.dim() - 2))
         return ((x * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp(min=1)).expand_as(x)
+
+    def _seen(self, feature: Feature) -> Bool[Tensor, "batch rows"]:
+        """Where no attention tells which rows the first target can see: those that its gradient reaches."""
+        gradient = self.gradients[0].get(feature.index, feature.x)
+        return (gradient != 0).reshape(*gradient.shape[:2], -1).any(-1)
 
 
 def alike(runs: Sequence[TargetView], baseline: str) -> list[Sequence[TargetView]]:

@@ -26,6 +26,7 @@ class Method:
         options: option → default.
         choices: option → the words it may be.
         prepare: (run, options) → a function that multiplies rows with the method's map of a stream.
+        knows_nothing: whether what it gives does not depend on the model.
         attribute: (a run for each target, options) → for each target the relevance of each leaf (where an input becomes rows
             of features), by its index among the sources of ``run.graph``, in the leaf's own shape.
 
@@ -47,6 +48,12 @@ class Method:
     choices: Mapping[str, tuple[str, ...]]
     prepare: Callable[[TargetView, Mapping[str, Any]], RelevanceRows] | None = None
     attribute: Callable[[Sequence[TargetView], Mapping[str, Any]], Sequence[Mapping[int, Tensor]]] | None = None
+    knows_nothing: bool = False
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether it explains only a model whose attention is followed."""
+        return self.attribute is None and not self.knows_nothing
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All options, those given over the defaults.

@@ -21,7 +21,11 @@ LEAST = 1e-6
 
 def _occlusion(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[dict[int, Tensor]]:
     baseline = options["baseline"]
-    return [found for some in alike(runs, baseline) for found in _falls(Leaves(some), baseline)]
+    return [
+        found
+        for some in alike(runs, baseline)
+        for found in _falls(Leaves(some, gradients=baseline == "mean"), baseline)
+    ]
 
 
 def _falls(leaves: Leaves, baseline: str) -> list[dict[int, Tensor]]:
@@ -34,9 +38,15 @@ def _falls(leaves: Leaves, baseline: str) -> list[dict[int, Tensor]]:
             for part in {part.leaf: part for _, part in feature.parts}.values():
                 source = sources[part.leaf]
                 rows = before.new_zeros(len(leaves.runs), *part.rows.shape)
+                others = [f for f in leaves.features.values() if f is not feature and f.parts[0][1].rows is part.rows]
+                if any(f.index < index for f in others):
+                    continue  # another table of the same words: taken away with the first
                 for covered, here in _regions(source, feature, part):
-                    point = torch.where(covered, baselines[index], feature.x)
-                    fall = before - torch.stack(leaves.values({index: point}))
+                    points = {index: torch.where(covered, baselines[index], feature.x)}
+                    for other in others:
+                        there = here.reshape(*here.shape, *[1] * (other.x.dim() - 2))
+                        points[other.index] = torch.where(there, baselines[other.index], other.x)
+                    fall = before - torch.stack(leaves.values(points))
                     rows += here * (fall / here.sum(1).clamp(min=1))[..., None]
                 for own, depends, falls in zip(found, leaves.gradients, rows, strict=True):
                     if index in depends:

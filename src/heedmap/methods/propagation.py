@@ -13,7 +13,7 @@ from heedmap.methods.layers import last_maps, min_max
 from heedmap.methods.method import Method
 from heedmap.methods.rollout import Rollout
 from heedmap.methods.run import RelevanceRows, TargetView
-from heedmap.relevance.chain import Matrix
+from heedmap.relevance.chain import AnyMatrix
 
 CHOICES = {"rules": tuple(RULES)}
 
@@ -21,7 +21,7 @@ CHOICES = {"rules": tuple(RULES)}
 def _partial(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
     found = run.relevances(options["rules"], options["share_constants"]).attentions
 
-    def matrix(index: int) -> Matrix:
+    def matrix(index: int) -> AnyMatrix:
         if index not in found:
             return run.zeros(index)
         relevance = found[index].clamp(min=0) if options["positive"] else found[index]

@@ -35,4 +35,5 @@ METHOD = Method(
     options={"seed": 0, "drop_self": True},
     choices={},
     prepare=_prepare,
+    knows_nothing=True,
 )

@@ -11,7 +11,7 @@ from torch import Tensor
 from heedmap.attention.flow import Edge, State
 from heedmap.methods.method import Method
 from heedmap.methods.run import RelevanceRows, TargetView
-from heedmap.relevance.chain import Columns, Matrix, Rows
+from heedmap.relevance.chain import Columns, AnyMatrix, Rows
 
 
 class Rollout:
@@ -25,13 +25,13 @@ class Rollout:
     """
 
     def __init__(
-        self, run: TargetView, matrix: Callable[[int], Matrix], options: Mapping[str, Any], through: bool = True
+        self, run: TargetView, matrix: Callable[[int], AnyMatrix], options: Mapping[str, Any], through: bool = True
     ) -> None:
         self.run, self.matrix, self.through = run, matrix, through
         self.normalize, self.exclude = options["normalize"], options.get("padding") == "exclude"
         kept = run.from_layer(options["start_layer"])
         self.edges = [e for e in run.graph.edges if e.attention in kept]
-        self._known: dict[int, tuple[Matrix, Tensor]] = {}
+        self._known: dict[int, tuple[AnyMatrix, Tensor]] = {}
 
     def rows(self, stream: int, state: State, rows: Rows) -> dict[int, Tensor]:
         """rows @ R^{sx} for every stream x that reaches s."""
@@ -59,7 +59,7 @@ class Rollout:
     def _own(self, stream: int, state: State) -> list[Edge]:
         return [e for e in self.edges if e.stream == stream and e.is_self and e.attention in state]
 
-    def _matrix(self, edge: Edge) -> tuple[Matrix, Tensor]:
+    def _matrix(self, edge: Edge) -> tuple[AnyMatrix, Tensor]:
         """M and the row sums of M + I, (batch, tokens, 1)."""
         if edge.attention not in self._known:
             matrix = self.matrix(edge.attention)

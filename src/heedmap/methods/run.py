@@ -17,7 +17,7 @@ from heedmap.attention.heads import Heads
 from heedmap.attention.mixers import Mixer
 from heedmap.attention.placed_flow import PlacedStream
 from heedmap.attention.token_positions import InputSpan
-from heedmap.errors import AttentionError, OptionError, UnknownNameError
+from heedmap.errors import AttentionError, OptionError, UnfollowedAttentionError, UnknownNameError
 from heedmap.lrp.replay import ForwardCall, Relevances, propagate
 from heedmap.relevance.chain import AnyMatrix, Matrix, Scattered, Sparse
 from heedmap.relevance.rules import average_heads
@@ -46,7 +46,7 @@ class TargetView:
 
     Attributes:
         graph: streams and edges.
-        attentions: the recorded attentions, by index.
+        attentions: the recorded attentions, by index; none where a method that needs none explains the model without.
         gradients: ∂y/∂o by attention, (batch, heads, queries, features); absent where the target does not depend on it.
         readouts: by stream, what the target reads directly.
         names: by stream.
@@ -72,18 +72,20 @@ class TargetView:
     @property
     def batch(self) -> int:
         """Batch size."""
-        return self.attentions[0].batch
+        if self.attentions:
+            return self.attentions[0].batch
+        assert self.replay is not None
+        return self.replay.batch
 
     def matrix(self, attention: Attention, block: Callable[[slice], Tensor]) -> AnyMatrix:
         """A matrix over one attention's queries and keys, blocked to fit the memory budget."""
-        in_blocks = isinstance(attention, BlockAttention)
-        queries = attention.block_queries if in_blocks else attention.queries
+        queries = attention.block_queries if isinstance(attention, BlockAttention) else attention.queries
         row = attention.cells // queries * attention.dtype.itemsize
         room = min(self.memory_budget // 3, BLOCK)
         step = max(1, min(queries, room // max(1, row * attention.heads)))
         all_dense = sum(a.cells * a.dtype.itemsize for a in self.attentions)
         found = Matrix(block, queries, step, keep=all_dense <= self.memory_budget)
-        if not in_blocks:
+        if not isinstance(attention, BlockAttention):
             return found
         device = attention.value.device
         return Scattered(found, attention.query_rows.to(device), attention.key_rows.to(device), attention.sizes)
@@ -108,7 +110,10 @@ class TargetView:
         """
         key = (rules, share_constants, inputs)
         if key not in self._relevances:
-            assert self.replay is not None
+            if self.replay is None:
+                raise UnfollowedAttentionError(
+                    "relevance propagation is not defined through windows, merged tokens and other mixers, so there is no map"
+                )
             found = propagate(self.replay, *key)
             if self.heads is not None:
                 found = Relevances(self.heads.relevances(found.attentions), found.leaves)

@@ -151,7 +151,7 @@ class Model:
                 encoder-decoder where it says that token. An encoder-decoder's default is the first word that it says,
                 that of a model that fills in masked words the masked position. Where it labels tokens, a label is
                 meant where it is most probable, and ``TokenLabel("B-LOC", "paris")`` is the label of a word.
-            method: a key of ``heedmap.METHODS``, or a method.
+            method: a key of ``heedmap.METHODS``, a method, or ``"auto"``: see :func:`heedmap.explain`.
             decoder_input_ids: (batch, tokens), for an encoder-decoder, instead of what it says by itself.
             options: the method's own.
 
