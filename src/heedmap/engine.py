@@ -392,6 +392,7 @@ class _Engine:
         again = chosen.again or partial(_values, target, self.context)
         read = frozenset[int]().union(*graph.states(sources).values())
         heads = joined(graph, tape.attentions, read) if recording.live is None else alone(graph, tape.attentions)
+        replay = ForwardCall(self.model, recording.inputs, self.batch, again, tape.heads_first)
         run = TargetView(
             with_merges(heads.graph, heads.attentions, gradients),
             heads.attentions,
@@ -400,7 +401,9 @@ class _Engine:
             stream_names(segments),
             self.memory_budget,
             full,
-            None if recording.live is not None else ForwardCall(self.model, recording.inputs, self.batch, again, tape.heads_first),
+            None
+            if recording.live is not None
+            else ForwardCall(self.model, recording.inputs, self.batch, again, tape.heads_first),
             recording.parts,
             heads,
         )

@@ -104,3 +104,12 @@ CASES: dict[str, Refused] = {
                          num_buckets=4, is_decoder=False),
     "deformable-detr": Refused(deformable_detr, lambda: {"pixel_values": torch.randn(1, 3, 192, 192)}),
 }  # fmt: skip
+
+FOLLOWED = {
+    name: CASES.pop(name)
+    for name in (
+        "cait", "convit", "convit-all", "pvtv2", "swin", "hiera", "crossvit", "convbert", "convbert-two-layers", "conformer",
+        "deformable-detr",
+    )
+}  # fmt: skip
+"""Those that the second recorder follows: windows, merged tokens, mixers."""

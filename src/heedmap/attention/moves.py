@@ -11,38 +11,32 @@ from torch import Tensor
 
 from heedmap.attention.numbers import NOTHING, Ids
 
-DATA: dict[str, tuple[int, ...]] = dict.fromkeys(
-    "view reshape permute transpose t swapaxes swapdims movedim moveaxis flatten unflatten squeeze unsqueeze expand expand_as "
-    "view_as reshape_as roll flip rot90 narrow select __getitem__ split chunk unbind tensor_split split_with_sizes index_select "
-    "gather take_along_dim repeat repeat_interleave tile unfold as_strided diagonal pixel_shuffle pixel_unshuffle "
-    "channel_shuffle broadcast_to masked_select atleast_2d atleast_3d adjoint T mT ravel".split(),
-    (0,),
-) | {
-    "where": (1, 2),
-    "masked_scatter": (0, 2),
-    "masked_scatter_": (0, 2),
-    "index_copy": (0, 3),
-    "index_copy_": (0, 3),
-    "index_put": (0, 2),
-    "index_put_": (0, 2),
-    "scatter": (0, 3),
-    "scatter_": (0, 3),
-    "copy_": (1,),
-}
-"""Functions that only move data, and which of their arguments are the data."""
 
-LISTS = frozenset("cat concat concatenate stack hstack vstack dstack column_stack".split())
-SAME = frozenset(
-    "contiguous clone to type type_as float half bfloat16 double cpu cuda detach requires_grad_ dropout".split()
+def _each(names: str, of: Any = None) -> dict[str, Any]:
+    return dict.fromkeys(names.split(), of)
+
+
+DATA: dict[str, tuple[int, ...]] = _each(
+    "view reshape permute transpose t swapaxes swapdims movedim moveaxis flatten unflatten squeeze unsqueeze expand expand_as "
+    "view_as reshape_as roll flip rot90 narrow select __getitem__ split chunk unbind tensor_split split_with_sizes "
+    "index_select gather take_along_dim repeat repeat_interleave tile unfold as_strided diagonal pixel_shuffle "
+    "pixel_unshuffle channel_shuffle broadcast_to masked_select atleast_2d atleast_3d adjoint T mT ravel",
+    (0,),
 )
-ADDS_AT = {"index_add": "index_copy", "index_add_": "index_copy", "scatter_add": "scatter", "scatter_add_": "scatter"}
-CHOOSES = frozenset("topk sort max min kthvalue mode cummax cummin".split())
+"""Functions that only move data, and which of their arguments are the data."""
+DATA |= (
+    _each("where", (1, 2)) | _each("masked_scatter masked_scatter_ index_put index_put_", (0, 2)) | _each("copy_", (1,))
+)
+DATA |= _each("index_copy index_copy_ scatter scatter_", (0, 3))
+
+LISTS = _each("cat concat concatenate stack hstack vstack dstack column_stack")
+SAME = _each("contiguous clone to type type_as float half bfloat16 double cpu cuda detach requires_grad_ dropout")
+ADDS_AT = _each("index_add index_add_", "index_copy") | _each("scatter_add scatter_add_", "scatter")
+CHOOSES = _each("topk sort max min kthvalue mode cummax cummin")
 """Functions that give (values, their indices along an axis)."""
 
-REDUCES = frozenset(
-    "mean sum amax amin max min var std norm logsumexp prod nansum nanmean median all any argmax argmin".split()
-)
-MERGES = frozenset("mean sum amax max".split())
+REDUCES = _each("mean sum amax amin max min var std norm logsumexp prod nansum nanmean median all any argmax argmin")
+MERGES = _each("mean sum amax max")
 """Of those, the ones whose result is a sum of contributions of the tokens."""
 
 Of = Callable[[Tensor], Ids | None]
@@ -83,51 +77,49 @@ def moved(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) -> A
         kept = [t for t in tensors if t.dim() > 1 or t.numel() or len(tensors) == 1]
         return getattr(torch, name)([whole(t, of) for t in kept], *args[1:], **rest)
     if name == "pad":
-        return (
-            F.pad(whole(args[0], of), *args[1:2], **{k: v for k, v in kwargs.items() if k == "pad"}, value=NOTHING)
-            if _is_constant(args, kwargs)
-            else _padded(args, kwargs, of)
-        )
+        return _padded(args, kwargs, of)
     if func is F.unfold:  # pads with zeros
         return F.unfold(whole(args[0], of).double() + 1, *args[1:], **kwargs).round().long() - 1
-    call, data = ADDS_AT.get(name, name), DATA.get(ADDS_AT.get(name, name), (0,))
-    given = [whole(a, of) if i in data and isinstance(a, Tensor) else a for i, a in enumerate(args)]
+    return _called(name, args, kwargs, of)
+
+
+def _called(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) -> Any:
+    """The function itself, on the companions of its data."""
+    call = ADDS_AT.get(name, name)
+    data = DATA.get(call, (0,))
+    given = [_data(a, of) if i in data else a for i, a in enumerate(args)]
     named = {
-        k: whole(v, of)
-        if k in ("input", "source", "src", "other", "self") and isinstance(v, Tensor) and v.is_floating_point()
-        else v
+        k: whole(v, of) if isinstance(v, Tensor) and v.is_floating_point() else v
         for k, v in kwargs.items()
+        if k != "out"
     }
-    named.pop("out", None)
-    if name == "where" and len(args) == 3:
-        given = [args[0], *(whole(a, of) if isinstance(a, Tensor) else torch.tensor(NOTHING) for a in args[1:])]
     if name == "copy_":
         return given[1].expand(args[0].shape)
-    if name in ("view", "view_as"):
-        call = "reshape" if name == "view" else "reshape_as"
-    if call.endswith("_") and not call.endswith("__"):
-        call = call.rstrip("_")
-        given[0] = given[0].clone()
     if name in ("T", "mT"):
         return getattr(given[0], name)
-    if "gather" == name and given[0].stride()[-1:] == (0,):
-        pass
-    here = getattr(torch.Tensor, call, None) or getattr(torch, call, None) or getattr(F, call)
-    if name in ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle"):
-        here = getattr(F, name)
-    elif call in ("where",):
-        here = torch.where
-    return here(*given, **named)
+    if call.endswith("_") and not call.endswith("__"):  # a companion is never written to
+        call, given[0] = call.rstrip("_"), given[0].clone()
+    call = {"view": "reshape", "view_as": "reshape_as"}.get(call, call)
+    shuffles = call in ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
+    space = F if shuffles else torch if call == "where" or not hasattr(Tensor, call) else Tensor
+    return getattr(space, call)(*given, **named)
 
 
-def _is_constant(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    return (args[2] if len(args) > 2 else kwargs.get("mode", "constant")) == "constant"
+def _data(value: Any, of: Of) -> Any:
+    if isinstance(value, Tensor):
+        return whole(value, of)
+    return torch.tensor(NOTHING) if isinstance(value, (int, float)) else value
 
 
 def _padded(args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) -> Ids:
-    """Padding with what lies at the border: the same tokens once more."""
-    ids = whole(args[0], of).double()
-    return F.pad(ids, *args[1:], **kwargs).round().long()
+    """Padding with a number is no token; with what lies at the border, the same tokens once more."""
+    ids, (pad, mode) = (
+        whole(args[0], of),
+        (*args[1:3], *(kwargs[k] for k in ("pad", "mode") if k in kwargs), "constant")[:2],
+    )
+    if mode == "constant":
+        return F.pad(ids, pad, value=NOTHING)
+    return F.pad(ids.double(), pad, mode).round().long()
 
 
 def axes_of(args: tuple[Any, ...], kwargs: dict[str, Any], dims: int, default: Any = None) -> list[int]:

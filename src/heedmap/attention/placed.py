@@ -21,7 +21,7 @@ from heedmap.attention.attention import Place
 from heedmap.attention.blocks import BlockAttention, BlockLayout
 from heedmap.attention.mixers import AsItIs, Mixer, Terms
 from heedmap.attention.numbers import NOTHING, Ids, Numbers
-from heedmap.attention.tags import Source, Tag
+from heedmap.attention.tags import Tag
 from heedmap.attention.tape import Tape, _forget, _tensors
 
 
@@ -287,7 +287,7 @@ class PlacedTape(Tape):
             or name == "pad"
             or name in moves.ADDS_AT
         ):
-            return moves.moved(func, _on_cpu(args), _on_cpu(kwargs), partial(_of_twin, of, _twins(args, kwargs)))
+            return moves.moved(func, _on_cpu(args), _on_cpu(kwargs), of)
         if name in moves.CHOOSES and isinstance(result, tuple) and len(result) == 2:
             return self._chosen(args, kwargs, result, of)
         if not isinstance(result, Tensor):
@@ -836,8 +836,7 @@ class PlacedTape(Tape):
             not kind
             or not isinstance(result, Tensor)
             or not isinstance(x, Tensor)
-            or not result.is_floating_point()
-            and not result.is_complex()
+            or (not result.is_floating_point() and not result.is_complex())
         ):
             return None
         known = self.known(x)
@@ -1022,12 +1021,3 @@ def _on_cpu(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_on_cpu(v) for v in value)
     return {k: _on_cpu(v) for k, v in value.items()} if type(value) is dict else value
-
-
-def _twins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int, Tensor]:
-    """Copies on the CPU → what they are copies of."""
-    return {}
-
-
-def _of_twin(of: moves.Of, twins: dict[int, Tensor], tensor: Tensor) -> Ids | None:
-    return of(twins.get(id(tensor), tensor))

@@ -10,7 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heedmap.attention.attention import Attention
+from heedmap.attention.blocks import BlockAttention
 from heedmap.attention.flow import State
+from heedmap.errors import UnfollowedAttentionError
 from heedmap.methods.method import Method
 from heedmap.methods.run import RelevanceRows, TargetView
 from heedmap.relevance.chain import AnyMatrix
@@ -54,7 +56,15 @@ RAW_ATTENTION = Method(
 def head_weights(
     attention: Attention, gradient: Tensor, rows: Float[Tensor, "batch queries"], columns: Float[Tensor, "batch keys"]
 ) -> Float[Tensor, "batch heads"]:
-    """Mean of ∂y/∂A over the chosen rows and columns: a product of two sums, as ∂y/∂A = (∂y/∂o) vᵀ."""
+    """Mean of ∂y/∂A over the chosen rows and columns: a product of two sums, as ∂y/∂A = (∂y/∂o) vᵀ.
+
+    Raises:
+        UnfollowedAttentionError: of an attention in blocks, and of what is none.
+    """
+    if attention.mixes or isinstance(attention, BlockAttention):
+        raise UnfollowedAttentionError(
+            "Grad-CAM's mean over whole maps is not defined for attention in windows, so there is no map"
+        )
     value = attention.value.detach()[:, :, attention.columns].to(attention.dtype)
     value = (value * columns[:, None, :, None]).sum(2)
     value = value.repeat_interleave(attention.heads // value.shape[1], 1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from heedmap.attention.flow import Edge, State
 from heedmap.methods.method import Method
 from heedmap.methods.run import RelevanceRows, TargetView
-from heedmap.relevance.chain import Columns, AnyMatrix, Rows
+from heedmap.relevance.chain import AnyMatrix, Columns, Rows
 
 
 class Rollout:

@@ -88,7 +88,7 @@ class TargetView:
         if not isinstance(attention, BlockAttention):
             return found
         device = attention.value.device
-        return Scattered(found, attention.query_rows.to(device), attention.key_rows.to(device), attention.sizes)
+        return Scattered(attention.sizes, attention.query_rows.to(device), attention.key_rows.to(device), found)
 
     def cam(self, index: int) -> AnyMatrix:
         """Ā (eq. 5) of an attention, or of another mixer, whose gradient is there."""
@@ -144,7 +144,7 @@ class TargetView:
         a = self.attentions[index]
         if isinstance(a, Mixer):
             none = torch.zeros(0, dtype=torch.int64, device=a.value.device)
-            return Sparse(none, none, a.value.new_zeros(0, dtype=a.dtype), a.sizes)
+            return Sparse(a.sizes, none, none, a.value.new_zeros(0, dtype=a.dtype))
         return self.matrix(
             a, lambda rows: a.value.new_zeros(a.batch, len(range(a.queries)[rows]), a.keys, dtype=a.dtype)
         )
@@ -210,7 +210,7 @@ def mixed(mixers: Sequence[Mixer], gradients: Mapping[int, Tensor], graph: Graph
     rows, columns, values = (torch.cat([f[i] for f in found]) for i in range(3))
     real = (rows >= 0) & (columns >= 0)
     sizes = (first.batch, asks.tokens, asked.tokens)
-    return Sparse(rows[real].to(device), columns[real].to(device), values[real.to(values.device)], sizes)
+    return Sparse(sizes, rows[real].to(device), columns[real].to(device), values[real.to(values.device)])
 
 
 def with_merges(graph: Graph, attentions: Sequence[Attention], gradients: Mapping[int, Tensor]) -> Graph:

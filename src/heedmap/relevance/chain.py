@@ -5,6 +5,7 @@ For a run of self-attentions w R = w (I + Ā_L) … (I + Ā_1): rows go down the
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -72,24 +73,60 @@ class Matrix:
 
 
 @dataclass(eq=False)
-class Scattered:
+class Places(ABC):
+    """A matrix over the tokens of two streams, most of whose entries are zero.
+
+    Attributes:
+        sizes: batch size, tokens that ask, tokens that are asked.
+        rows, columns: sample · tokens + token that what is not zero is in; -1: in none.
+    """
+
+    sizes: tuple[int, int, int]
+    rows: Tensor
+    columns: Tensor
+    keep = False
+
+    @property
+    @abstractmethod
+    def like(self) -> Tensor:
+        """Of the dtype and device of its entries."""
+
+    @abstractmethod
+    def left(self, rows: Rows, *, few: bool = False) -> Float[Tensor, "batch k q"]:
+        """rows @ M."""
+
+    @abstractmethod
+    def right(self, columns: Columns) -> Float[Tensor, "batch s k"]:
+        """M @ columns."""
+
+    def dense(self) -> Dense:
+        """The whole matrix."""
+        eye = torch.eye(self.sizes[1], dtype=self.like.dtype, device=self.like.device)
+        return self.left(eye.expand(self.sizes[0], -1, -1))
+
+    def blocks(self) -> Iterator[tuple[slice, Dense]]:
+        """The whole as one block."""
+        yield slice(0, self.sizes[1]), self.dense()
+
+    def block(self, rows: slice) -> Dense:
+        """Some rows of the whole."""
+        return self.dense()[:, rows]
+
+
+@dataclass(eq=False)
+class Scattered(Places):
     """A matrix over the tokens of two streams, of which only blocks are not zero (windows).
 
     Attributes:
-        local: (blocks, rows, columns).
-        rows, columns: sample · tokens + token of each row and column of the blocks, -1: none; (blocks, …).
-        sizes: batch size, tokens that ask, tokens that are asked.
+        local: (blocks, rows, columns); ``rows`` and ``columns`` are (blocks, rows) and (blocks, columns).
     """
 
     local: Matrix
-    rows: Tensor
-    columns: Tensor
-    sizes: tuple[int, int, int]
 
     @property
-    def keep(self) -> bool:
-        """Whether the whole is at hand: never."""
-        return False
+    def like(self) -> Tensor:
+        """See :class:`Places`."""
+        return next(self.local.blocks())[1]
 
     def left(self, rows: Rows, *, few: bool = False) -> Float[Tensor, "batch k q"]:
         """rows @ M."""
@@ -102,38 +139,21 @@ class Scattered:
         batch, asks, _ = self.sizes
         return _scattered(self.local.right(_gathered(columns, self.columns)), self.rows, batch, asks)
 
-    def dense(self) -> Dense:
-        """The whole matrix."""
-        return _whole(self)
-
-    def blocks(self) -> Iterator[tuple[slice, Dense]]:
-        """The whole as one block."""
-        yield slice(0, self.sizes[1]), self.dense()
-
-    def block(self, rows: slice) -> Dense:
-        """Some rows of the whole."""
-        return self.dense()[:, rows]
-
 
 @dataclass(eq=False)
-class Sparse:
+class Sparse(Places):
     """A matrix over the tokens of two streams by its entries.
 
     Attributes:
-        rows, columns: sample · tokens + token of each entry.
-        values: of the entries.
-        sizes: batch size, tokens that ask, tokens that are asked.
+        values: of the entries, whose ``rows`` and ``columns`` are given one by one.
     """
 
-    rows: Tensor
-    columns: Tensor
     values: Tensor
-    sizes: tuple[int, int, int]
 
     @property
-    def keep(self) -> bool:
-        """Whether the whole is at hand: never."""
-        return False
+    def like(self) -> Tensor:
+        """See :class:`Places`."""
+        return self.values
 
     def left(self, rows: Rows, *, few: bool = False) -> Float[Tensor, "batch k q"]:
         """rows @ M."""
@@ -146,14 +166,10 @@ class Sparse:
         """M @ columns."""
         batch, asks, asked = self.sizes
         return (
-            Sparse(self.columns, self.rows, self.values, (batch, asked, asks))
+            Sparse((batch, asked, asks), self.columns, self.rows, self.values)
             .left(columns.transpose(-1, -2))
             .transpose(-1, -2)
         )
-
-    def dense(self) -> Dense:
-        """The whole matrix."""
-        return _whole(self)
 
     def normalized(self) -> Sparse:
         """Each row divided by its sum; one that is zero has equal entries."""
@@ -164,17 +180,10 @@ class Sparse:
 
         total, count = sums(self.values)[self.rows], sums(torch.ones_like(self.values))[self.rows]
         values = torch.where(total > 0, self.values / torch.where(total > 0, total, torch.ones_like(total)), 1 / count)
-        return Sparse(self.rows, self.columns, values, self.sizes)
+        return Sparse(self.sizes, self.rows, self.columns, values)
 
 
 AnyMatrix = Matrix | Scattered | Sparse
-
-
-def _whole(matrix: Scattered | Sparse) -> Dense:
-    batch, asks, _ = matrix.sizes
-    like = matrix.values if isinstance(matrix, Sparse) else next(matrix.local.blocks())[1]
-    eye = torch.eye(asks, dtype=like.dtype, device=like.device)
-    return matrix.left(eye.expand(batch, -1, -1))
 
 
 def _gathered(rows: Float[Tensor, "batch tokens k"], where: Tensor) -> Float[Tensor, "blocks rows k"]:
