@@ -172,7 +172,9 @@ def test_merged_tokens_are_followed() -> None:
     found = heedmap.explain(made(Merged), IDS, target=2, full=True)
     merged = found.maps["kept", "kept"]
     assert merged.shape[1] == TOKENS // 2
-    torch.testing.assert_close(found.maps["kept", "text"].sum(-1) >= merged.sum(-1) - 1e-6, torch.ones(3, TOKENS // 2).bool())
+    torch.testing.assert_close(
+        found.maps["kept", "text"].sum(-1) >= merged.sum(-1) - 1e-6, torch.ones(3, TOKENS // 2).bool()
+    )
 
 
 def test_what_is_refused_is_refused_with_any_seed() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from refused import CASES
+from refused import CASES, FOLLOWED
 from test_conformance import state
 from tiny_models import ids
 from torch import Tensor, nn
@@ -311,14 +311,12 @@ def test_words_boxes_sounds_and_films_are_segments() -> None:
     assert heedmap.explain(plain, torch.randn(2, 9), method="occlusion")["input"].shape == (2, 9)
     series = heedmap.explain(Channels(nn.Conv1d(6, 8, 3)), torch.randn(2, 300, 6), method="input_x_gradient")
     assert series["values"].shape == (2, 100)
-    case = CASES["conformer"]
+    case = FOLLOWED["conformer"]
     sound = heedmap.explain(case.build().eval(), case.inputs(), target=score, method="occlusion")
     assert (sound.segments["audio"].kind, sound["audio"].shape) == ("audio", (1, 100))
 
 
-@pytest.mark.parametrize(
-    "name", ["xcit", "convit", "pvtv2", "swin", "mamba", "resnet", "convbert", "longformer", "deformable-detr"]
-)
+@pytest.mark.parametrize("name", ["xcit", "levit", "mobilevit", "mamba", "longformer", "bigbird"])
 def test_what_a_refusal_names_explains_the_model(name: str) -> None:
     torch.manual_seed(0)
     model, inputs = CASES[name].build().eval(), CASES[name].inputs()

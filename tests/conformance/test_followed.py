@@ -91,5 +91,5 @@ def test_other_methods_on_windows(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["rollout", "partial_lrp", "attention_gradcam"])
 def test_methods_that_are_not_defined_say_so(method: str) -> None:
-    with pytest.raises(heedmap.errors.AttentionError, match="no map|not defined|no attention"):
+    with pytest.raises(heedmap.errors.AttentionError, match=r"no map|not defined|no attention"):
         heedmap.explain(built("conformer"), inputs("conformer"), target=target, method=method)
