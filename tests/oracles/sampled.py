@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,8 +37,7 @@ class Sampled:
         return (self.weights * (self.per_head(gradient) @ self.value.mT)).clamp(min=0).mean(1)
 
 
-@dataclass(frozen=True)
-class SampledMaps:
+class SampledMaps(NamedTuple):
     """R of one sample at the end: of the queries to the image's tokens, and to themselves."""
 
     R_qi: Matrix

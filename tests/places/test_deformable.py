@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from math import ceil
 from typing import Any
 
 import pytest
@@ -17,14 +18,19 @@ from oracles import sampled
 CLOSE = 1e-6
 QUERY = 2
 QUERIES = 5
-STRIDES = (8, 16, 32)
-IMAGES = ("image", "image2", "image3")
+STRIDES = (8, 16, 32, 64)
+IMAGES = ("image", "image2", "image3", "image4")
 SIZES = [(64, 64), (64, 96)]
+VARIANTS: dict[str, dict[str, Any]] = {
+    "refined boxes": {"with_box_refine": True},
+    "four levels": {"num_feature_levels": 4},
+    "other heads and points": {"encoder_attention_heads": 4, "encoder_n_points": 1, "decoder_n_points": 7},
+}
 Given = dict[str, Tensor]
 Target = Callable[[Any], Tensor]
 
 
-def model() -> nn.Module:
+def model(**options: Any) -> nn.Module:
     """With weights so large that points spread, some beyond the picture, and no attention is uniform."""
     torch.manual_seed(0)
     backbone = ResNetConfig(
@@ -34,7 +40,7 @@ def model() -> nn.Module:
         layer_type="basic",
         out_features=["stage2", "stage3", "stage4"],
     )
-    config = DeformableDetrConfig(
+    defaults = dict(
         backbone_config=backbone,
         use_timm_backbone=False,
         backbone=None,
@@ -50,6 +56,7 @@ def model() -> nn.Module:
         num_feature_levels=3,
         num_labels=4,
     )
+    config = DeformableDetrConfig(**{**defaults, **options})
     found = DeformableDetrForObjectDetection(config).double().eval()
     with torch.no_grad():
         for name, parameter in found.model.named_parameters():
@@ -86,13 +93,10 @@ def eager(found: nn.Module) -> nn.Module:
 def expected(found: nn.Module, inputs: Given, asked: Target, query: int = QUERY) -> Given:
     """By segment, (batch, tokens)."""
     maps = sampled.deformable_detr(eager(found), inputs, asked)
-    pixels = inputs["pixel_values"].shape[2] * inputs["pixel_values"].shape[3]
-    image = torch.stack([torch.from_numpy(m.R_qi[query]) for m in maps])
-    parts = image.split([pixels // stride**2 for stride in STRIDES], 1)
-    return {
-        **dict(zip(IMAGES, parts, strict=True)),
-        "queries": torch.stack([torch.from_numpy(m.R_qq[query]) for m in maps]),
-    }
+    height, width = inputs["pixel_values"].shape[2:]
+    levels = [ceil(height / stride) * ceil(width / stride) for stride in STRIDES[: found.config.num_feature_levels]]
+    image, queries = (torch.stack([torch.from_numpy(R[query]) for R in side]) for side in zip(*maps, strict=True))
+    return {**dict(zip(IMAGES, image.split(levels, 1), strict=False)), "queries": queries}
 
 
 def explained(found: nn.Module, inputs: Given, asked: Target = TARGET, **options: Any) -> Given:
@@ -106,9 +110,7 @@ def agree(found: Given, wanted: Given) -> None:
     assert found.keys() == wanted.keys()
     for name, relevance in wanted.items():
         assert relevance.abs().max() > 0
-        torch.testing.assert_close(
-            found[name], relevance, rtol=CLOSE, atol=CLOSE * 1e-3, msg=lambda text: f"{name}: {text}"
-        )
+        torch.testing.assert_close(found[name], relevance, rtol=CLOSE, atol=CLOSE * 1e-3)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -119,6 +121,12 @@ def test_maps(batch: int, size: tuple[int, int]) -> None:
     agree(explained(deformable, inputs, drop_self=False), wanted)
     wanted["queries"][:, QUERY] = 0
     agree(explained(deformable, inputs), wanted)
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_variants(options: dict[str, Any]) -> None:
+    deformable, inputs = model(**options), pictures(2, 72, 100)
+    agree(explained(deformable, inputs, drop_self=False), expected(deformable, inputs, TARGET))
 
 
 def test_a_padded_picture() -> None:
