@@ -8,8 +8,10 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 import heedmap
+from heedmap.outputs import Context
 from heedmap.targets import DetectionQuery
 from heedmap.zoo.recipes import ZOO
+from heedmap.zoo.samples.pictures import DETECTION, shown_by
 from heedmap.zoo.tasks import cells, deformable, detection
 from heedmap.zoo.tasks.detection import CELLS, NOTHING, STRIDE, average_precision, centred
 from heedmap.zoo.tasks.pictures import SIDE, pixel_values, scenes
@@ -125,6 +127,24 @@ def test_cells_that_say_what_they_show_cost_nothing():
     assert deformable.cell_loss(right, boxes, made) < 1e-3
     assert deformable.cell_loss(wrong, boxes, made) > 1
     assert deformable.cell_loss(right, boxes + 1, made) > 0.5
+
+
+@pytest.mark.parametrize("none", [True, False], ids=["softmax with no object", "a yes or no for each shape"])
+def test_what_was_found_rightly_is_read_by_the_kind_of_head(none):
+    """The first query finds the object rightly, the second too but is not sure, the third is wrong."""
+    sample = DETECTION.make(0)
+    one = sample.truth.objects[0]
+    labels = dict(enumerate(SHAPES))
+    logits = torch.full((1, 3, len(SHAPES) + none), -9.0)
+    logits[0, :, len(SHAPES) :] = 1.0
+    logits[0, [0, 1], SHAPES.index(one.shape)] = torch.tensor((4.0, -1.0))
+    logits[0, 2, SHAPES.index(next(shape for shape in SHAPES if not shown_by(sample.truth, shape)))] = 4.0
+    output = SimpleNamespace(logits=logits, pred_boxes=centred(one.box).expand(1, 3, 4))
+    subject = SimpleNamespace(
+        name="one", config=SimpleNamespace(id2label=labels), context=lambda _: Context(labels=labels)
+    )
+    ((asked,),) = DETECTION.ask(subject, [sample], output)
+    assert asked.place == (0, SHAPES.index(one.shape))
 
 
 def test_the_shipped_model_looks_at_the_object_that_it_names():
