@@ -1,4 +1,6 @@
-"""DETR's task: what it learns from, how it is scored, and where the shipped model looks."""
+"""The tasks of DETR and Deformable DETR: what they learn from, how they are scored, and where the shipped model looks."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,8 +8,11 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 import heedmap
+from heedmap.outputs import Context
 from heedmap.targets import DetectionQuery
-from heedmap.zoo.tasks import cells, detection
+from heedmap.zoo.recipes import ZOO
+from heedmap.zoo.samples.pictures import DETECTION, shown_by
+from heedmap.zoo.tasks import cells, deformable, detection
 from heedmap.zoo.tasks.detection import CELLS, NOTHING, STRIDE, average_precision, centred
 from heedmap.zoo.tasks.pictures import SIDE, pixel_values, scenes
 from heedmap.zoo.world import SHAPES, Shapes
@@ -17,6 +22,18 @@ SETTINGS = {
     **{"d_model": 16, "encoder_layers": 1, "decoder_layers": 2, "num_queries": 12},
     **{"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16},
 }
+
+
+DEFORMABLE = {
+    **ZOO["deformable-shapes"].stages[0].settings,
+    **{"d_model": 32, "encoder_layers": 1, "decoder_layers": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16},
+}
+
+
+@pytest.fixture(scope="module")
+def begun():
+    torch.manual_seed(0)
+    return deformable.model(DEFORMABLE, None).train()
 
 
 def perfect(scene):
@@ -76,6 +93,58 @@ def test_both_stages_learn_and_the_second_goes_on_from_the_first():
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in second.modules())
     detection.loss(second, made).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in second.parameters())
+
+
+def test_deformable_queries_begin_at_places_of_a_grid(begun):
+    with torch.no_grad():
+        found = begun(torch.zeros(1, 3, SIDE, SIDE)).init_reference_points[0]
+    wanted = [((column + 0.5) / CELLS, (row + 0.5) / CELLS) for row, column in detection.places(16)]
+    torch.testing.assert_close(found, torch.tensor(wanted), atol=1e-2, rtol=0)
+    assert len(set(wanted)) == 16
+
+
+def test_deformable_learns_from_all_its_parts_and_begins_with_the_backbone_of_the_shipped_detr(begun):
+    deformable.loss(begun, deformable.batch(0, "train", 0, 4)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in begun.parameters())
+    pixels = pixel_values(scenes(0, "val", 0, 1))
+    shipped = heedmap.load("zoo/detr-shapes").model.model.backbone.model
+    with torch.no_grad():
+        torch.testing.assert_close(begun.model.backbone.model(pixels), shipped(pixels))
+
+
+def test_cells_that_say_what_they_show_cost_nothing():
+    """The cells' loss reads boxes from the middle of each cell, as a query's are read from its reference point."""
+    made = deformable.batch(0, "val", 0, 6)
+    shown = made["cells"] != NOTHING
+    owners = made["cells"].clamp(min=0)
+    rows = torch.arange(6)[:, None]
+    shapes = torch.nn.functional.one_hot(made["shapes"][rows, owners], len(SHAPES)) * shown[..., None]
+    middle = torch.tensor([[(c % CELLS + 0.5) / CELLS, (c // CELLS + 0.5) / CELLS] for c in range(CELLS**2)]).logit()
+    boxes = made["boxes"][rows, owners].clamp(1e-4).logit() - torch.nn.functional.pad(middle, (0, 2))
+
+    right = SimpleNamespace(class_embed=[lambda _: shapes * 40.0 - 20], bbox_embed=[lambda boxes: boxes])
+    wrong = SimpleNamespace(class_embed=[lambda _: shapes.roll(1, -1) * 40.0 - 20], bbox_embed=right.bbox_embed)
+    assert deformable.cell_loss(right, boxes, made) < 1e-3
+    assert deformable.cell_loss(wrong, boxes, made) > 1
+    assert deformable.cell_loss(right, boxes + 1, made) > 0.5
+
+
+@pytest.mark.parametrize("none", [True, False], ids=["softmax with no object", "a yes or no for each shape"])
+def test_what_was_found_rightly_is_read_by_the_kind_of_head(none):
+    """The first query finds the object rightly, the second too but is not sure, the third is wrong."""
+    sample = DETECTION.make(0)
+    one = sample.truth.objects[0]
+    labels = dict(enumerate(SHAPES))
+    logits = torch.full((1, 3, len(SHAPES) + none), -9.0)
+    logits[0, :, len(SHAPES) :] = 1.0
+    logits[0, [0, 1], SHAPES.index(one.shape)] = torch.tensor((4.0, -1.0))
+    logits[0, 2, SHAPES.index(next(shape for shape in SHAPES if not shown_by(sample.truth, shape)))] = 4.0
+    output = SimpleNamespace(logits=logits, pred_boxes=centred(one.box).expand(1, 3, 4))
+    subject = SimpleNamespace(
+        name="one", config=SimpleNamespace(id2label=labels), context=lambda _: Context(labels=labels)
+    )
+    ((asked,),) = DETECTION.ask(subject, [sample], output)
+    assert asked.place == (0, SHAPES.index(one.shape))
 
 
 def test_the_shipped_model_looks_at_the_object_that_it_names():

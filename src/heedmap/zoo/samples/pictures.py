@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from heedmap.attention.forward import output_of
+from heedmap.outputs import no_object, object_probabilities
 from heedmap.zoo import world
 from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample, objects_mask
 from heedmap.zoo.world import Object, Scene
@@ -57,7 +58,8 @@ def _labels(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[l
 
 def _detections(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
     """The kept queries (probability over :data:`SURE`, without "no object") that found an object."""
-    probability, labels = output.logits.softmax(-1)[..., :-1].max(-1)
+    none = no_object(output.logits, subject.context({}), subject.name)
+    probability, labels = object_probabilities(output.logits, none).max(-1)
     found: list[list[Asked]] = [[] for _ in samples]
     for row, query in (probability > SURE).nonzero().tolist():
         name = subject.config.id2label[int(labels[row, query])]

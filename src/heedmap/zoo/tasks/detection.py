@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,20 @@ CELL_WEIGHT = 1.0
 
 def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     """See :class:`heedmap.zoo.recipe.Task`; the backbone's batch statistics are frozen, as DETR wants it."""
-    from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
+    from transformers import DetrConfig, DetrForObjectDetection
+
+    made = DetrForObjectDetection(DetrConfig(**configured(settings)))
+    made.model.unfreeze_backbone()
+    if before is None:
+        start(made)
+    else:
+        made.load_state_dict(before.state_dict())
+    return made
+
+
+def configured(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a detector's configuration is made of: the settings, a small ResNet as backbone, and the names of the shapes."""
+    from transformers import ResNetConfig
 
     if find_spec("scipy") is None:
         raise TrainingError("DETR's matching needs scipy; install it with: pip install heedmap[train]")
@@ -46,13 +59,7 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     backbone = ResNetConfig(layer_type="basic", out_features=[f"stage{depth}"], **settings["backbone"])
     rest = {key: value for key, value in settings.items() if key != "backbone"}
     names = {"id2label": dict(enumerate(SHAPES)), "label2id": {name: i for i, name in enumerate(SHAPES)}}
-    made = DetrForObjectDetection(DetrConfig(backbone_config=backbone, auxiliary_loss=True, **names, **rest))
-    made.model.unfreeze_backbone()
-    if before is None:
-        start(made)
-    else:
-        made.load_state_dict(before.state_dict())
-    return made
+    return {"backbone_config": backbone, "auxiliary_loss": True, **names, **rest}
 
 
 def start(model: Any) -> None:
@@ -76,16 +83,25 @@ def start(model: Any) -> None:
 def _grid(model: Any) -> Float[Tensor, "queries d"]:
     """Position encodings of places that are evenly spread over the picture."""
     queries, width = model.model.query_position_embeddings.weight.shape
+    return codes(model, width)[[y * CELLS + x for y, x in places(queries)]]
+
+
+def codes(model: Any, width: int) -> Float[Tensor, "cells d"]:
+    """The model's position encodings of the cells of the feature map."""
     shape = torch.Size((1, width, CELLS, CELLS))
-    codes = model.model.position_embedding(shape=shape, device="cpu", dtype=torch.float32)[0].flatten(1).T
+    return model.model.position_embedding(shape=shape, device="cpu", dtype=torch.float32)[0].flatten(1).T
+
+
+def places(queries: int) -> list[tuple[int, int]]:
+    """Row and column of cells that are evenly spread over the feature map, in four columns."""
     columns = 4
     rows = -(-queries // columns)
-    places = [
+    spread = [
         ((2 * r + 1) * CELLS // (2 * rows), (2 * c + 1) * CELLS // (2 * columns))
         for r in range(rows)
         for c in range(columns)
     ]
-    return codes[[y * CELLS + x for y, x in places[:queries]]]
+    return spread[:queries]
 
 
 def processors() -> Sequence[Any]:
@@ -125,13 +141,17 @@ def _cells(scene: Scene) -> Int64[Tensor, " cells"]:
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
     """See :class:`heedmap.zoo.recipe.Task`."""
+    output = model(batch["pixel_values"], labels=objects(batch))
+    return output.loss + CELL_WEIGHT * cell_loss(model, output.encoder_last_hidden_state, batch)
+
+
+def objects(batch: Batch) -> list[dict[str, Tensor]]:
+    """The objects of each picture, as the detectors of transformers take them."""
     present = batch["shapes"] != NOTHING
-    labels = [
+    return [
         {"class_labels": shapes[there], "boxes": boxes[there]}
         for shapes, boxes, there in zip(batch["shapes"], batch["boxes"], present, strict=True)
     ]
-    output = model(batch["pixel_values"], labels=labels)
-    return output.loss + CELL_WEIGHT * cell_loss(model, output.encoder_last_hidden_state, batch)
 
 
 def cell_loss(model: Any, cells: Float[Tensor, "batch cells d"], batch: Batch) -> Tensor:
@@ -153,11 +173,24 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
     ``ap50``: at an intersection over union of 0.5; ``ap``: mean over 0.5 to 0.95. ``precision`` and ``recall``: at 0.5,
     of detections with a probability over 0.5.
     """
+    return measured(model, seed, split, count, lambda logits: logits.softmax(-1)[..., :-1])
+
+
+def measured(
+    model: nn.Module, seed: int, split: str, count: int, probabilities: Callable[[Tensor], Tensor]
+) -> dict[str, float]:
+    """The scores of a detector.
+
+    Args:
+        model: gives logits and boxes of its queries.
+        seed, split, count: which samples.
+        probabilities: of the shapes, from the logits.
+    """
     found = []
     for start, length in chunks(count):
         part = scenes(seed, split, start, length)
         output = model(pixel_values(part))
-        best = output.logits.softmax(-1)[..., :-1].max(-1)
+        best = probabilities(output.logits).max(-1)
         for row, scene in enumerate(part):
             found.append((scene, best.values[row], best.indices[row], output.pred_boxes[row] * SIDE))
     return average_precision(found)

@@ -84,15 +84,27 @@ def _named(objects: Sequence[Object]) -> Float[Tensor, "objects labels"]:
 def loss(model: Any, batch: Batch) -> Tensor:
     """See :class:`heedmap.zoo.recipe.Task`."""
     states = model.vit(batch["pixel_values"]).last_hidden_state
-    logits = model.classifier(states)
-    whole = binary_cross_entropy_with_logits(logits[:, 0], batch["labels"])
+    whole = binary_cross_entropy_with_logits(model.classifier(states[:, 0]), batch["labels"])
+    return whole + guidance(model, states[:, 1:], model.classifier, batch)
+
+
+def guidance(model: Any, states: Float[Tensor, "batch patches d"], named: nn.Module, batch: Batch) -> Tensor:
+    """The losses on each patch, by the weights of ``model.guides``: zero where these are.
+
+    Args:
+        model: whose ``outlines`` draws, where outlines weigh anything.
+        states: of its patches.
+        named: gives the logits of the labels of a state, where patches weigh anything.
+        batch: of :func:`batch`.
+    """
+    found = states.new_zeros(())
     if model.guides["patches"]:
-        whole = whole + model.guides["patches"] * binary_cross_entropy_with_logits(logits[:, 1:], batch["patches"])
+        found = found + model.guides["patches"] * binary_cross_entropy_with_logits(named(states), batch["patches"])
     if model.guides["outlines"]:
         shown = batch["shown"]
-        drawn = model.outlines(states[:, 1:][shown])
-        whole = whole + model.guides["outlines"] * binary_cross_entropy_with_logits(drawn, batch["outlines"][shown])
-    return whole
+        drawn = model.outlines(states[shown])
+        found = found + model.guides["outlines"] * binary_cross_entropy_with_logits(drawn, batch["outlines"][shown])
+    return found
 
 
 def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
