@@ -46,6 +46,7 @@ SLOW = (
     "evaluate/test_segmentation_rows.py",
     "models/test_written_maps.py",
     "parity/test_parity.py",
+    "places",
     "relevance/test_baselines.py",
     "relevance/test_checkpointing.py",
     "relevance/test_heads.py",

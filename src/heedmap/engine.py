@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -392,7 +392,7 @@ class _Engine:
         again = chosen.again or partial(_values, target, self.context)
         read = frozenset[int]().union(*graph.states(sources).values())
         heads = joined(graph, tape.attentions, read) if recording.live is None else alone(graph, tape.attentions)
-        replay = ForwardCall(self.model, recording.inputs, self.batch, again, tape.heads_first)
+        replay = None if recording.live is not None else self._replay(recording, again)
         run = TargetView(
             with_merges(heads.graph, heads.attentions, gradients),
             heads.attentions,
@@ -401,13 +401,14 @@ class _Engine:
             stream_names(segments),
             self.memory_budget,
             full,
-            None
-            if recording.live is not None
-            else ForwardCall(self.model, recording.inputs, self.batch, again, tape.heads_first),
+            replay,
             recording.parts,
             heads,
         )
         return run, chosen
+
+    def _replay(self, recording: Recording, again: Callable[[Any], Tensor]) -> ForwardCall:
+        return ForwardCall(self.model, recording.inputs, self.batch, again, recording.tape.heads_first)
 
     def _check(self, values: Tensor, attentions: Sequence[Attention]) -> None:
         """TargetError where the target is no value a sample, GradientError where one is not finite."""

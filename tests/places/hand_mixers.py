@@ -153,7 +153,7 @@ LAYERS = {
     "gate": ONE,
 }
 WITHOUT = ("depthwise", "matrix", "perceptron", "linear attention")
-BEFORE = {"also before: depthwise": {r"layers\.2\.mixers\.0": "update"}}
+BEFORE = {"also before: depthwise": {r"layers\.[02]\.mixers\.0": "update"}}
 HAND_MADE = LAYERS | BEFORE | {f"no attention: {name}": LAYERS[name] for name in WITHOUT}
 """The roles of the modules of each model, see ``oracles.scripts.by_roles``."""
 

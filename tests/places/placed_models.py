@@ -335,7 +335,7 @@ MIXERS = {
         fastspeech,
         partial(ids, 9),
         last,
-        **in_roles({"depthwise_conv": "update", "conv1": "keys", "conv2": "update"}),
+        **in_roles({"depthwise_conv": "update", "conv1": "keys", "conv2": "update"}, begun=True),
         row=-1,
         own=-1,
     ),
@@ -354,7 +354,7 @@ MIXERS |= {
         partial(hand_made, name),
         partial(words, 8),
         number,
-        **in_roles(roles, begun=name.startswith("no attention")),
+        **in_roles(roles, begun=name.startswith(("no attention", "also before"))),
         row=-1,
         own=-1,
     )

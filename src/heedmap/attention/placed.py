@@ -677,7 +677,7 @@ class PlacedTape(Tape):
 
     # -- attention and mixers ---------------------------------------------------------------------------------------
 
-    def _fused(  # type: ignore[override]
+    def _fused(
         self,
         query: Tensor,
         key: Tensor,

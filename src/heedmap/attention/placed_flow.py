@@ -144,7 +144,7 @@ class Builder:
         asks_of = self.sources(event.query_sources) or of
         read, out = self.numbers.first(event.asked), self.numbers.first(event.ids)
         became = out != event.ids
-        if bool(became.any()):  # rows that became no tokens were cut off
+        if bool(became.any()) and not event.query_sources:  # rows that became no tokens were cut off
             out = torch.where(became, out, NOTHING)
         if event.query_sources and set(read.unique().tolist()) < set(out.unique().tolist()):
             self._stream(out, asks_of)  # tokens that ask some of themselves: one level of several
