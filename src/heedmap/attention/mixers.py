@@ -17,7 +17,7 @@ from torch import Tensor
 
 from heedmap.attention.attention import Attention
 from heedmap.attention.numbers import NOTHING, Ids
-from heedmap.errors import AttentionError
+from heedmap.errors import UnfollowedAttentionError
 
 
 class Terms(NamedTuple):
@@ -79,9 +79,16 @@ class Mixer(Attention):
         """There are none.
 
         Raises:
-            AttentionError: always.
+            UnfollowedAttentionError: always.
         """
-        raise AttentionError(
+        raise self._undefined()
+
+    def gradient(self, out_gradient: Tensor, rows: slice = slice(None)) -> Tensor:
+        """See :meth:`probabilities`."""
+        raise self._undefined()
+
+    def _undefined(self) -> UnfollowedAttentionError:
+        return UnfollowedAttentionError(
             f"mixer {self.index}, called at {self.place}, is no attention, so it has no probabilities: this method is not "
             "defined for it; choose 'generic', or a method of the input"
         )
