@@ -24,12 +24,21 @@ from heedmap.attention.randomness import own_randomness, seed
 from heedmap.attention.steps import Steps
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan
-from heedmap.errors import AttentionError, GradientError, HeedmapError, InputError, MixingError, ModelStateError
+from heedmap.errors import (
+    AttentionError,
+    GradientError,
+    HeedmapError,
+    InputError,
+    MixingError,
+    ModelStateError,
+    NoAttentionError,
+    UnfollowedAttentionError,
+)
 
 _LOCK = threading.RLock()
 _AT_REST: weakref.WeakKeyDictionary[nn.Module, tuple[int, _Found]] = weakref.WeakKeyDictionary()
 _STANCES: list[Any] = []
-_VERDICTS: weakref.WeakKeyDictionary[nn.Module, tuple[Any, dict[Any, Verdict]]] = weakref.WeakKeyDictionary()
+_VERDICTS: weakref.WeakKeyDictionary[nn.Module, tuple[Any, dict[Any, Any]]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(eq=False)
@@ -202,13 +211,22 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
     check_no_cache(inputs)
     key: Any = (batch > 1, check, of_inputs(inputs), getattr(inputs, "towers", None), getattr(inputs, "ends", None))
     state = of_model(model)
-    verdict = _known(model, state).get(key)
+    verdict: Verdict | None = _known(model, state).get(key)
     if verdict is not None:
         try:
             return _recorded(model, inputs, batch, verdict)
         except _Different:
             pass
-    verdict = _probe(model, inputs, batch, check)
+    known = _known(model, state)
+    if ("refused", key) in known:
+        kind, reason = known["refused", key]
+        raise kind(reason)
+    try:
+        verdict = _probe(model, inputs, batch, check)
+    except (UnfollowedAttentionError, NoAttentionError) as error:
+        if type(error) in (UnfollowedAttentionError, NoAttentionError):  # of the model alone, whatever the input holds
+            known["refused", key] = (type(error), str(error))
+        raise
     try:
         found = _recorded(model, inputs, batch, verdict)
     except _Moved:  # half precision was too coarse for the quick check
@@ -229,12 +247,17 @@ class _Moved(_Different):
     """Tokens are not where they were."""
 
 
-def _known(model: nn.Module, state: Any) -> dict[Any, Verdict]:
+def _known(model: nn.Module, state: Any) -> dict[Any, Any]:
     """The verdicts on the model as it now is; those on what it was before are forgotten."""
     with _LOCK:
         if model not in _VERDICTS or _VERDICTS[model][0] != state:
             _VERDICTS[model] = (state, {})
         return _VERDICTS[model][1]
+
+
+def proved(model: nn.Module) -> dict[Any, Any]:
+    """What is known of the model as it now is, by kind of input; what is put there is forgotten when it changes."""
+    return _known(model, of_model(model))
 
 
 def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> Verdict:
