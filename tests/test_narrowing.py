@@ -323,9 +323,11 @@ class ComparingTexts(nn.Module):
         return {"logits_per_image": out.logits_per_image.log_softmax(-1)}
 
 
-def test_parts_that_influence_one_another_are_refused() -> None:
-    with pytest.raises(MixingError, match="the choices influence one another"):
-        heedmap.explain(Comparing(), {"input_ids": question()["input_ids"]})
+def test_parts_that_influence_one_another_are_one_input_or_refused() -> None:
+    whole = heedmap.explain(
+        Comparing(), {"input_ids": question()["input_ids"]}
+    )  # followed by token numbers, as one input
+    assert whole["text"].shape[1] == question()["input_ids"].shape[1:].numel()
     inputs = {name: pictures(1, 3)[name] for name in ("input_ids", "pixel_values")}
     with pytest.raises(MixingError, match="the texts influence one another"):
         heedmap.explain(ComparingTexts(), inputs)

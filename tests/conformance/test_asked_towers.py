@@ -188,10 +188,16 @@ def test_keys_and_values_of_one_projection_end_the_tower_where_all_layers_read()
     assert float(found["image"].max()) > 0
 
 
-@pytest.mark.parametrize("how", ["mixed", "unlike", "answer"])
-def test_a_tower_that_does_not_end_in_tokens_is_refused(how: str) -> None:
+def test_a_tower_that_does_not_end_in_tokens_is_refused() -> None:
     with pytest.raises((MixingError, UnfollowedAttentionError)):
-        asked(how)
+        asked("answer")
+
+
+@pytest.mark.parametrize("how", ["mixed", "unlike"])
+def test_where_it_mixes_or_moves_them_it_is_followed_by_numbers(how: str) -> None:
+    found = asked(how)
+    assert found["image"].shape == (1, 5)
+    assert float(found["image"].max()) > 0
 
 
 def test_the_latest_step_that_all_come_from() -> None:

@@ -17,7 +17,7 @@ EXPECTED = {
     ("vit", "ViTModel"): "agrees",
     ("bart", "BartModel"): "agrees",
     ("clip", "CLIPModel"): "agrees",
-    ("convnext", "ConvNextModel"): "refused",
+    ("resnet", "ResNetModel"): "refused",
 }
 
 

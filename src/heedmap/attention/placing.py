@@ -8,11 +8,11 @@ from typing import Any
 from torch import nn
 
 from heedmap.attention.fingerprint import of_inputs
-from heedmap.attention.flow import Graph, verify_same
+from heedmap.attention.flow import Graph, check_followed, verify_same
 from heedmap.attention.forward import Recording, call, proved
 from heedmap.attention.inputs import check_no_cache
 from heedmap.attention.placed import PlacedTape
-from heedmap.attention.placed_flow import Builder, prove
+from heedmap.attention.placed_flow import Builder, prove, tensors_of
 from heedmap.attention.places import told
 from heedmap.attention.randomness import seed
 from heedmap.errors import AttentionError, NoAttentionError
@@ -56,11 +56,20 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
             break
         tokens |= more
     with told(tape.attentions):
+        _check_answers(tape, output)
         if check:
             prove(tape, builder)
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
         source.tensor = None
     return tokens, graph
+
+
+def _check_answers(tape: PlacedTape, output: Any) -> None:
+    """UnfollowedAttentionError where nothing that the model returns is without an attention that could not be followed."""
+    answers = [tags for t in tensors_of(output) if (tags := tape.tag(t).sources)]
+    bad = [[i for i in tags if tape.sources[i].kind == "unfollowed"] for tags in answers]
+    if answers and all(bad):
+        check_followed(tape, frozenset(bad[0]), "the model")
 
 
 def _recorded(
