@@ -1,0 +1,372 @@
+"""What is known of each tensor: which token each of its elements is of, and how that goes through torch's functions."""
+
+from __future__ import annotations
+
+import weakref
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heedmap.attention import moves, places
+from heedmap.attention import operations as ops
+from heedmap.attention.attention import Place
+from heedmap.attention.numbers import NOTHING, Ids, Numbers
+from heedmap.attention.tags import Tag
+from heedmap.attention.tape import Tape, _forget, _tensors
+
+
+class Pair(NamedTuple):
+    """Companions of a matrix of two tokens each (scores, A): of the one and of the other; and what it is a product of."""
+
+    one: Ids
+    other: Ids
+    sides: tuple[tuple[Tensor, Ids], ...] = ()
+    softmax: bool = False
+
+
+class Lost(NamedTuple):
+    """The tensor mixes tokens in a way that is not followed: by which function, and where."""
+
+    function: str
+    place: Place | None
+
+
+class Summed(NamedTuple):
+    """A product over all tokens, kᵀ v: its two factors with their axes' letters, and those of the product."""
+
+    factors: tuple[tuple[Tensor, Ids, str], tuple[Tensor, Ids, str]]
+    axes: str
+
+
+Known = Ids | Pair | Summed | Lost
+
+CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
+
+
+class CompanionTape(Tape):
+    """A recorder that knows the companion of each tensor.
+
+    Args:
+        tokens: see :class:`~heedmap.attention.placed.PlacedTape`.
+    """
+
+    def __init__(self, batch: int, *, cut: bool = False, tokens: frozenset[int] = frozenset()) -> None:
+        super().__init__(batch, cut=cut, leaves=True, clone=True)
+        self.tokens = tokens
+        self._parents: dict[int, frozenset[int]] = {}
+        self._words: set[int] = set()
+        self.numbers = Numbers(batch)
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.leaf_ids: dict[int, Ids] = {}
+        self.reads: dict[int, list[tuple[Tensor, Ids]]] = {}
+        self._known: dict[int, tuple[weakref.ref[Tensor], Known]] = {}
+
+    # -- what is known of a tensor ----------------------------------------------------------------------------------
+
+    def known(self, tensor: Tensor) -> Known | None:
+        """Its companion or companions; None: no token. What was computed from tokens, one does not know how, is lost."""
+        entry = self._known.get(id(tensor))
+        if entry is not None:
+            return entry[1]
+        made = tensor.is_floating_point() and self.tag(tensor).sources
+        return Lost("a function that is not known", None) if made else None
+
+    def ids(self, tensor: Tensor) -> Ids | None:
+        """Its companion; of a matrix of pairs, None."""
+        known = self.known(tensor)
+        return known if isinstance(known, Tensor) else None
+
+    def set_known(self, tensor: Tensor, known: Known | None) -> None:
+        """Remember it for as long as the tensor lives."""
+        if known is None:
+            self._known.pop(id(tensor), None)
+            return
+        self._known[id(tensor)] = (weakref.ref(tensor, partial(_forget, self._known, id(tensor))), known)
+
+    def watch(self, name: str, tensor: Tensor) -> Tensor:
+        """See :meth:`Tape.watch`."""
+        count, given = len(self.sources), super().watch(name, tensor)
+        self.shapes[name] = tuple(tensor.shape)
+        if len(self.sources) > count and tensor.dim():
+            lead = self._lead(tensor.shape[0])
+            is_leaf = self.sources[-1].kind == "leaf"
+            shape = self._leaf_shape(tensor, self.sources[-1].spatial) if is_leaf else tuple(tensor.shape)
+            if lead is not None:
+                ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")
+                self.set_known(given, ids.expand(given.shape))
+                if is_leaf:
+                    self.leaf_ids[len(self.sources) - 1] = ids
+        return given
+
+    def _lead(self, size: int) -> Tensor | None:
+        """The sample of each entry of a first axis."""
+        if size % self.batch:
+            return None
+        return torch.arange(self.batch).repeat_interleave(size // self.batch)
+
+    def _leaf_shape(self, tensor: Tensor, spatial: bool) -> tuple[int, ...]:
+        if spatial:
+            return (tensor.shape[0], 1, *tensor.shape[2:])
+        return (*tensor.shape[:-1], 1) if tensor.dim() > 1 else tuple(tensor.shape)
+
+    def _is_leaf(self, func: Any, args: tuple[Any, ...], tag: Tag, result: Tensor) -> bool:
+        words = any(i in self._words for i in tag.sources)
+        if func is F.grid_sample and self.known(args[1]) is not None:  # deformable attention
+            return False
+        return not words and not self.tokens & tag.sources and super()._is_leaf(func, args, tag, result)
+
+    def made_of(self, leaf: int) -> set[int]:
+        """The leaves before a leaf."""
+        parents = self._parents.get(leaf, frozenset())
+        return set(parents).union(*(self.made_of(p) for p in parents))
+
+    @property
+    def firsts(self) -> frozenset[int]:
+        """The first features of each input: leaves that no other features lie before."""
+        return frozenset(
+            i for i in self.leaf_ids if all(self._is_given(p) for p in self.made_of(i)) and not self._is_given(i)
+        )
+
+    def _is_given(self, leaf: int) -> bool:
+        """Whether a leaf is an input as it was given, of pixels or of samples of sound."""
+        source = self.sources[leaf]
+        return source.shape == self.shapes.get(source.name) and any(leaf in p for p in self._parents.values())
+
+    def _begin(self, result: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A new leaf: words keep the numbers of their ids; places of a convolution are new tokens of the same sample."""
+        index = len(self.sources) - 1
+        source = self.sources[index]
+        of = frozenset[int]().union(*(self.tag(t).sources for t in _tensors(args, kwargs)))
+        self._parents[index] = frozenset(i for i in of if self.sources[i].kind == "leaf")
+        before = next((k for t in _tensors(args, kwargs) if isinstance(k := self.known(t), Tensor)), None)
+        if before is not None and not source.spatial and tuple(before.shape) == tuple(result.shape[:-1]):
+            ids = before.unsqueeze(-1)
+            self._words.add(index)
+        elif before is not None and not source.spatial and before.shape[:-1] == result.shape[:-1]:
+            ids = before.narrow(-1, 0, 1)
+        else:
+            shape = self._leaf_shape(result, source.spatial)
+            lead = self._lead(result.shape[0])
+            if before is not None and before.dim() and before.shape[0] == result.shape[0]:
+                lead = self.numbers.of_sample(before.reshape(len(before), -1).amax(1))
+            if lead is None:
+                self.set_known(result, Lost("a leaf of which the samples are not known", places.here()))
+                return
+            ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")
+        self.leaf_ids[index] = ids
+        self.set_known(result, ids.expand(result.shape))
+
+    # -- through functions ------------------------------------------------------------------------------------------
+
+    def _placed(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+        tensors = [(t, k) for t in _tensors(args, kwargs) if (k := self.known(t)) is not None]
+        lost = next((k for _, k in tensors if isinstance(k, Lost)), None)
+        if lost is not None:
+            return lost
+        if any(isinstance(k, Summed) for _, k in tensors):
+            return tensors[0][1] if name in moves.SAME else Lost(name, places.here())
+        pairs = [k for _, k in tensors if isinstance(k, Pair)]
+        if not pairs:
+            return self._rows(func, name, args, kwargs, result, self.ids)
+        one, other = (
+            self._rows(func, name, args, kwargs, result, partial(self._part, which)) for which in ("one", "other")
+        )
+        sides = tuple(dict.fromkeys(s for p in pairs for s in p.sides))
+        softmax = name == "softmax" or any(p.softmax for p in pairs)
+
+        def both(a: Any, b: Any) -> Known | None:
+            if isinstance(a, Lost) or isinstance(b, Lost) or a is None or b is None:
+                return a if isinstance(a, Lost) else b if isinstance(b, Lost) else None
+            return Pair(a, b, sides, softmax)
+
+        if name in moves.REDUCES and isinstance(result, Tensor):
+            kept = [x for x in (one, other) if not isinstance(x, Lost)]
+            return both(one, other) if len(kept) == 2 else kept[0] if kept else one
+        if isinstance(one, (tuple, list)):
+            return [both(a, b) for a, b in zip(one, other, strict=True)]
+        return both(one, other)
+
+    def _part(self, which: str, tensor: Tensor) -> Ids | None:
+        known = self.known(tensor)
+        return getattr(known, which) if isinstance(known, Pair) else None
+
+    def _rows(
+        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, of: moves.Of
+    ) -> Any:
+        if name in moves.SAME and isinstance(result, Tensor):
+            return next((i for t in _tensors(args, kwargs) if (i := of(t)) is not None), None)
+        if name.startswith("new_") or name.endswith("_like"):
+            return None
+        if name == "glu":
+            ids, axis = of(args[0]), kwargs.get("dim", args[1] if len(args) > 1 else -1)
+            whole = moves.whole(args[0], of)
+            if ids is None or not self._is_constant(whole, [axis % whole.dim()]):
+                return Lost(name, places.here())
+            return whole.narrow(axis, 0, result.shape[axis])
+        if name in ("__setitem__",):
+            return self._set(args, of)
+        if name in ("cat", "concat", "concatenate"):
+            self._learned(args, kwargs)
+        if name == "masked_scatter":
+            base = moves.whole(args[0], of).clone()
+            mask = args[1].cpu().expand(base.shape)
+            base[mask] = moves.whole(args[2], of).reshape(-1)[: int(mask.sum())]
+            return base
+        if (
+            name == "repeat_interleave"
+            or name in moves.DATA
+            or name in moves.LISTS
+            or name == "pad"
+            or name in moves.ADDS_AT
+        ):
+            return moves.moved(func, _on_cpu(args), _on_cpu(kwargs), of)
+        if name in moves.CHOOSES and isinstance(result, tuple) and len(result) == 2:
+            return self._chosen(args, kwargs, result, of)
+        if not isinstance(result, Tensor):
+            return Lost(name, places.here())
+        followed = [(t, i) for t in _tensors(args, kwargs) if (i := of(t)) is not None]
+        if not followed:
+            return None
+        if name in moves.REDUCES:
+            return self._reduced(name, args, kwargs, result, *followed[0])
+        if name in CONVOLUTIONS and ops and is_pointwise(args, kwargs, result):
+            ids = followed[0][1]
+            return (
+                ids.narrow(1, 0, 1).expand(result.shape) if self._is_constant(ids, [1]) else Lost(name, places.here())
+            )
+        if _elementwise(followed, result):
+            return self._met(followed, result, name)
+        tensor, ids = followed[0]
+        if (
+            result.dim() == tensor.dim()
+            and result.shape[:-1] == tensor.shape[:-1]
+            and self._is_constant(ids, [ids.dim() - 1])
+        ):
+            return ids.expand(tensor.shape).narrow(-1, 0, 1).expand(result.shape)
+        if result.is_floating_point() or result.is_complex():
+            return Lost(name, places.here())
+        return None
+
+    def _met(self, followed: list[tuple[Tensor, Ids]], result: Tensor, name: str) -> Known | None:
+        found: Ids | None = None
+        for tensor, ids in followed:
+            here = ids.expand(tensor.shape)
+            here = here if tensor.shape == result.shape else here.expand(result.shape)
+            found = here if found is None else self.numbers.joined(found, here)
+            if found is None:
+                return Lost(name, places.here())
+        return found
+
+    def _set(self, args: tuple[Any, ...], of: moves.Of) -> Known | None:
+        base = moves.whole(args[0], of).clone()
+        value = args[2]
+        where = _on_cpu(args[1])
+        base[where] = moves.whole(value, of) if isinstance(value, Tensor) and value.dim() else NOTHING
+        return base
+
+    def _learned(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Tokens that no input made, put beside others (a class token): they have numbers of their own from here."""
+        tensors = [t for t in (args[0] if args else kwargs["tensors"]) if t.dim()]
+        like = next((t for t in tensors if self.ids(t) is not None and not self._is_learned(t)), None)
+        if like is None or like.dim() < 3:
+            return
+        ids = self.ids(like)
+        assert ids is not None
+        axis = kwargs.get("dim", args[1] if len(args) > 1 else 0) % ids.dim()
+        rows = ids.expand(like.shape)
+        if axis == ids.dim() - 1 or not self._is_constant(rows, [ids.dim() - 1]):
+            return
+        first = self.numbers.first(rows.narrow(-1, 0, 1))
+        real = first[first >= 0]
+        if len(real.unique()) < len(real):  # heads: what stands beside them is no token
+            return
+        samples = self.numbers.of_sample(rows.narrow(-1, 0, 1)).amax(axis, keepdim=True)
+        for t in tensors:
+            if (
+                (self.known(t) is None or self._is_learned(t))
+                and t.dim() == ids.dim()
+                and t.is_floating_point()
+                and _says(t)
+            ):
+                shape = [*t.shape[:-1], 1]
+                if [n for i, n in enumerate(samples.shape) if i != axis] == [
+                    n for i, n in enumerate(shape) if i != axis
+                ]:
+                    self.set_known(t, self.numbers.new(samples.expand(shape), "learned").expand(t.shape))
+
+    def _is_learned(self, tensor: Tensor) -> bool:
+        """Whether it is of learned tokens only, before any attention: which sample's they are does not matter yet."""
+        ids = self.ids(tensor)
+        if ids is None or self.attentions or bool((ids < 0).any()):
+            return False
+        return all(self.numbers.made[int(s)] == "learned" for s in self.numbers.space[self.numbers.first(ids)].unique())
+
+    def _chosen(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, of: moves.Of) -> Any:
+        """Values that were chosen along an axis are of the tokens that they were taken from."""
+        ids = of(args[0])
+        if ids is None:
+            return None
+        default = args[2] if isinstance(result, torch.return_types.topk) and len(args) > 2 else -1
+        if not isinstance(result, torch.return_types.topk) and len(args) > 1 and not isinstance(args[1], bool):
+            default = args[1]
+        axis, kept = int(kwargs.get("dim", default)), result[1].dim() == args[0].dim()
+        index = result[1].cpu() if kept else result[1].cpu().unsqueeze(axis)
+        found = ids.expand(args[0].shape).take_along_dim(index, axis)
+        return [found if kept else found.squeeze(axis), None]
+
+    def _reduced(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, tensor: Tensor, ids: Ids
+    ) -> Known | None:
+        axes = reduced_axes(name, args, kwargs, tensor)
+        ids = ids.expand(tensor.shape)
+        if not self._is_constant(ids, axes):
+            return Lost(name, places.here())
+        return moves.reduced(ids, axes, result.dim() == tensor.dim())
+
+    def _is_constant(self, ids: Ids, axes: list[int]) -> bool:
+        """Whether all elements along these axes are of one token."""
+        return moves.is_constant_along(ids, axes) or moves.is_constant_along(self.numbers.first(ids), axes)
+
+    def _fresh(self, code: Tensor, lead: Tensor) -> Ids:
+        """A new number for each different entry of ``code``, of the sample that ``lead`` says."""
+        values, index = code.unique(return_inverse=True)
+        sample = torch.zeros_like(values).scatter_(0, index.reshape(-1), lead.reshape(-1))
+        new = self.numbers.new(torch.where(values < 0, NOTHING, sample), "mixer")
+        return new[index]
+
+
+def _says(tensor: Tensor) -> bool:
+    """Whether it is more than zeros that fill a place."""
+    learned = isinstance(tensor, torch.nn.Parameter) or isinstance(tensor._base, torch.nn.Parameter)
+    return learned or bool(tensor.detach().any())
+
+
+def _elementwise(followed: list[tuple[Tensor, Ids]], result: Tensor) -> bool:
+    try:
+        return all(torch.broadcast_shapes(t.shape, result.shape) == result.shape for t, _ in followed)
+    except RuntimeError:
+        return False
+
+
+def is_pointwise(args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> bool:
+    """Whether a convolution works place by place."""
+    x, weight = (args[0] if args else kwargs["input"]), (args[1] if len(args) > 1 else kwargs["weight"])
+    return all(n == 1 for n in weight.shape[2:]) and x.shape[2:] == result.shape[2:]
+
+
+def reduced_axes(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tensor: Tensor) -> list[int]:
+    """The axes over which a function sums, however they are given."""
+    if name in ("norm", "std", "var") and len(args) > 1 and "dim" not in kwargs:
+        args = (args[0], *args[2:3]) if name == "norm" else args
+    return moves.axes_of(args, kwargs, tensor.dim())
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.cpu() if not value.is_floating_point() and not value.is_complex() else value
+    if type(value) in (list, tuple):
+        return type(value)(_on_cpu(v) for v in value)
+    return {k: _on_cpu(v) for k, v in value.items()} if type(value) is dict else value
