@@ -168,6 +168,11 @@ class Builder:
             )
         made = known or self._new(out, {})
         self._sized(event, made, asked)
+        if made is asked or made.index in self.graph.taken_in(asked.index):
+            raise MixingError(
+                f"mixer {event.index}, called at {event.place}, makes tokens of tokens that were made of them: what went before "
+                "cannot be told from what came after, so there is no map"
+            )
         state = self._states(of).get(asked.index, frozenset())
         join = made.joins.setdefault(asked.index, AbsorbedStream(state))
         join.mixers = (*join.mixers, event.index)

@@ -17,6 +17,9 @@ from heedmap.attention.places import told
 from heedmap.attention.randomness import seed
 from heedmap.errors import AttentionError, NoAttentionError
 
+ROUNDS = 4
+"""How often the beginnings of tokens may be chosen anew."""
+
 
 def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool = True) -> Recording:
     """Run the model under the second recorder; the first time, for this kind of input, also prove what it found.
@@ -42,7 +45,7 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
 def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> tuple[frozenset[int], Graph]:
     """The leaves that are tokens, and the flow, after which nothing else mixes tokens."""
     tokens = frozenset[int]()
-    while True:
+    for _ in range(ROUNDS):
         tape, output = _run(model, inputs, PlacedTape(batch, cut=True, tokens=tokens))
         with told(tape.attentions):
             builder = Builder(tape, output)
@@ -55,6 +58,8 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
         if not more:
             break
         tokens |= more
+    else:
+        raise NoAttentionError("where the tokens begin was not found: each choice makes others begin elsewhere")
     with told(tape.attentions):
         _check_answers(tape, output)
         if check:
