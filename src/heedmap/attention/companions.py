@@ -120,8 +120,12 @@ class CompanionTape(Tape):
 
     def made_of(self, leaf: int) -> set[int]:
         """The leaves before a leaf."""
-        parents = self._parents.get(leaf, frozenset())
-        return set(parents).union(*(self.made_of(p) for p in parents))
+        found, rest = set[int](), [leaf]
+        while rest:
+            new = self._parents.get(rest.pop(), frozenset()) - found
+            found |= new
+            rest.extend(new)
+        return found
 
     @property
     def firsts(self) -> frozenset[int]:

@@ -162,8 +162,12 @@ class Graph:
 
     def taken_in(self, stream: int) -> set[int]:
         """The streams whose tokens a stream begins with, and theirs."""
-        joins = self.streams[stream].joins
-        return set(joins).union(*(self.taken_in(x) for x in joins))
+        found, rest = set[int](), [stream]
+        while rest:
+            new = self.streams[rest.pop()].joins.keys() - found
+            found |= new
+            rest.extend(new)
+        return found
 
     def all_leaves(self, stream: int) -> set[int]:
         """The leaves at which a stream, or one that it took in, begins."""
