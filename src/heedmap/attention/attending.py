@@ -99,7 +99,6 @@ class AttendingTape(MixingTape):
         mask: Tensor | None = None,
         causal: bool = False,
         scale: float = 1.0,
-        like: Tensor | None = None,
     ) -> Tensor:
         if not plain:
             return self._unfollowed(out, tags, "it has one query, or one feature, without an axis")

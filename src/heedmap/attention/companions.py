@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heedmap.attention import moves, places
-from heedmap.attention import operations as ops
 from heedmap.attention.attention import Place
 from heedmap.attention.numbers import NOTHING, Ids, Numbers
 from heedmap.attention.tags import Tag
@@ -236,7 +235,7 @@ class CompanionTape(Tape):
             return None
         if name in moves.REDUCES:
             return self._reduced(name, args, kwargs, result, *followed[0])
-        if name in CONVOLUTIONS and ops and is_pointwise(args, kwargs, result):
+        if name in CONVOLUTIONS and is_pointwise(args, kwargs, result):
             ids = followed[0][1]
             return (
                 ids.narrow(1, 0, 1).expand(result.shape) if self._is_constant(ids, [1]) else Lost(name, places.here())

@@ -326,7 +326,6 @@ class PlacedTape(AttendingTape):
             blocks.in_order(x.expand(probs.shape), a, f"{to}{query}{key}", sizes) for x in (known.one, known.other)
         )
         v_ids = blocks.in_order(value_ids.expand(value.shape), b, f"{to}{key}{feature}", sizes)
-        o = blocks.in_order(result, out, f"{to}{query}{feature}", sizes)
         axes = tuple(
             out.index(c) for c in (*lead, *([query] if query in out else []), *([feature] if feature in out else []))
         )
@@ -349,7 +348,6 @@ class PlacedTape(AttendingTape):
             sides,
             query in out and feature in out,
             probs=A,
-            like=o,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
@@ -66,16 +66,19 @@ class Builder:
                 self._attention(event)
         return self.graph
 
-    def sources(self, sources: Iterable[int]) -> frozenset[int]:
+    def sources(self, sources: Collection[int]) -> frozenset[int]:
         """``sources``, with those of their input in place of mixers that are not followed (pooling before a head)."""
-        found: set[int] = set()
-        for index in sources:
+        seen, rest = set(sources), list(sources)
+        dropped = set[int]()
+        while rest:
+            index = rest.pop()
             source = self.tape.sources[index]
             if source.kind == "attention" and source.attention not in self.live:
-                found |= self.sources(self.tape.attentions[source.attention].value_sources)
-            else:
-                found.add(index)
-        return frozenset(found)
+                dropped.add(index)
+                new = self.tape.attentions[source.attention].value_sources - seen
+                seen |= new
+                rest.extend(new)
+        return frozenset(seen - dropped)
 
     def _states(self, sources: Iterable[int]) -> dict[int, State]:
         found: dict[int, set[int]] = {}
@@ -105,7 +108,7 @@ class Builder:
             self._check_residual(stream, of, reader)
         event.sizes = (self.tape.batch, asks.tokens, asked.tokens)
         event.keys = asked.tokens
-        event.query_rows, event.key_rows = _rows(asks, q), _rows(asked, k)
+        event.query_rows, event.key_rows = _at(asks, q), _at(asked, k)
         self._edge(event.index, asks, asked, asks_of, asked_of)
 
     def _check_residual(self, stream: PlacedStream, sources: frozenset[int], reader: str) -> None:
@@ -270,9 +273,6 @@ def _at(stream: PlacedStream, ids: Ids) -> Tensor:
     """sample · tokens + row of each number."""
     inside = (ids >= 0) & (ids < len(stream.rows))
     return torch.where(inside, stream.rows[ids.clamp(0, len(stream.rows) - 1)], NOTHING)
-
-
-_rows = _at
 
 
 def tensors_of(output: Any) -> Iterator[Tensor]:
