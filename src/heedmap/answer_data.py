@@ -38,8 +38,8 @@ class Answer:
     Examples:
         >>> import heedmap
         >>> said = heedmap.load("zoo/bart-dates").explain_answer(text="the 3rd of may 1987").answer
-        >>> said.text, said.tokens.shape, said.top_labels[0][0]
-        (('1987-05-03',), torch.Size([1, 10]), ('1', '2', '0', '5', '3'))
+        >>> said.text, said.tokens.shape, said.top_labels[0][0][0]
+        (('1987-05-03',), torch.Size([1, 10]), '1')
     """
 
     text: tuple[str, ...]
