@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from heedmap.explanation_data import ExplanationData
@@ -58,11 +57,9 @@ class Explanation(ExplanationData):
         Raises:
             InputError: the explanation is of no answer, or there is no such sample.
         """
-        from heedmap.render.words import words
+        from heedmap.render.answer_page import answer_words
 
-        whole = self.span().segments["answer"].sample(index)
-        real = self._answer().real[index : index + 1].long() - 1  # -1: left out
-        said = words(replace(whole, positions=real))
+        said = answer_words(self, index)
         return [(word.text, word.tokens[0], word.tokens[-1] + 1) for word in said]
 
     def to_html(self, index: int = 0, image: Any = None) -> str:
@@ -72,9 +69,10 @@ class Explanation(ExplanationData):
             index: the sample.
             image: PIL, as the model saw it (``Model.shown_image``), to lay the map of its patches on.
         """
+        from heedmap.render.answer_page import answer_page
         from heedmap.render.page import explanation_page
 
-        return explanation_page(self._whole(), index, image)
+        return (explanation_page if self.answer is None else answer_page)(self, index, image)
 
     def overlay(self, image: Any, index: int = 0, segment: str = "image", **options: Any) -> Any:
         """A PIL image: ``image`` with the relevance of ``segment`` laid over it.
@@ -103,9 +101,10 @@ class Explanation(ExplanationData):
         return plot(self._whole(), index, image, **options)
 
     def _repr_html_(self) -> str:
+        from heedmap.render.answer_page import answer_fragment
         from heedmap.render.page import explanation_fragment
 
-        return explanation_fragment(self._whole(), 0)
+        return (explanation_fragment if self.answer is None else answer_fragment)(self, 0)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """What a notebook shows: HTML, where it cannot show that a picture, and text; all of sample 0."""
