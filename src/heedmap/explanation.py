@@ -69,10 +69,9 @@ class Explanation(ExplanationData):
             index: the sample.
             image: PIL, as the model saw it (``Model.shown_image``), to lay the map of its patches on.
         """
-        from heedmap.render.answer_page import answer_page
-        from heedmap.render.page import explanation_page
+        from heedmap.render.files import page
 
-        return (explanation_page if self.answer is None else answer_page)(self, index, image)
+        return page(self, index, image)
 
     def overlay(self, image: Any, index: int = 0, segment: str = "image", **options: Any) -> Any:
         """A PIL image: ``image`` with the relevance of ``segment`` laid over it.
@@ -96,21 +95,20 @@ class Explanation(ExplanationData):
             image: see :meth:`overlay`; None: patches are drawn as a grid.
             options: ``theme`` and those of :meth:`overlay`.
         """
-        from heedmap.render.figure import plot
+        from heedmap.render.files import figure
 
-        return plot(self._whole(), index, image, **options)
+        return figure(self, index, image, **options)
 
     def _repr_html_(self) -> str:
-        from heedmap.render.answer_page import answer_fragment
-        from heedmap.render.page import explanation_fragment
+        from heedmap.render.files import page_fragment
 
-        return (explanation_fragment if self.answer is None else answer_fragment)(self, 0)
+        return page_fragment(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """What a notebook shows: HTML, where it cannot show that a picture, and text; all of sample 0."""
         from heedmap.render.files import bundle
 
-        return bundle(self._whole(), include, exclude)
+        return bundle(self, include, exclude)
 
     def _whole(self) -> Explanation:
         """What is drawn: of an answer the mean over its tokens."""

@@ -87,9 +87,7 @@ def _answer(explanation: ExplanationData) -> Answer:
     return explanation.answer
 
 
-def _body(
-    explanation: ExplanationData, index: int, image: Image.Image | Picture | None, sound: Sound | None
-) -> Markup:
+def _body(explanation: ExplanationData, index: int, image: Image.Image | Picture | None, sound: Sound | None) -> Markup:
     answer = _answer(explanation)
     said = answer_words(explanation, index)
     segments = [
@@ -110,7 +108,9 @@ def _body(
         "answer.html",
         said=said,
         segments=[shown for _, shown in segments],
-        picture=None if picture is None else (background_url(picture.image), picture.image.size, placed(picture.geometry)),
+        picture=None
+        if picture is None
+        else (background_url(picture.image), picture.image.size, placed(picture.geometry)),
         pair=any(shown["kind"] == "image" for _, shown in segments),
         roles=any(shown["roles"] for _, shown in segments),
         notes=explanation.flow.notes,
@@ -122,7 +122,13 @@ def _body(
 def _tokens(explanation: ExplanationData, answer: Answer, index: int) -> list[dict[str, Any]]:
     """Of each token of the answer: what is explained, how probable it is, and what else would have been."""
     tops = zip(answer.top_labels[index], answer.top_probabilities[index].tolist(), strict=True)
-    rows = zip(answer.targets[index], answer.probabilities[index].tolist(), explanation.scores[index].tolist(), tops, strict=True)
+    rows = zip(
+        answer.targets[index],
+        answer.probabilities[index].tolist(),
+        explanation.scores[index].tolist(),
+        tops,
+        strict=True,
+    )
     return [
         {
             "target": visible(target),
