@@ -32,22 +32,22 @@ class Explanation(ExplanationData):
     Examples:
         >>> import heedmap
         >>> subject = heedmap.load("zoo/gpt-lists")
-        >>> found = subject.explain(text=["dog red ? dog", "sun green ? sun"])
-        >>> found["text"].shape, found.prediction_labels
+        >>> explanation = subject.explain(text=["dog red ? dog", "sun green ? sun"])
+        >>> explanation["text"].shape, explanation.prediction_labels
         (torch.Size([2, 4]), ('red', 'green'))
-        >>> for word, value in zip(found.segments["text"].labels[1], found["text"][1]):
+        >>> for word, value in zip(explanation.segments["text"].labels[1], explanation["text"][1]):
         ...     print(f"{word} {value:.2f}")
         sun 0.00
         green 0.31
         ? 0.00
         sun 0.00
-        >>> found.sample(1)
+        >>> explanation.sample(1)
         Explanation(generic, batch 1, target "token 36 ('green') after position 3", text 4)
 
         It goes to a file and comes back:
 
-        >>> found.save("found.safetensors")
-        >>> heedmap.Explanation.load("found.safetensors") == found
+        >>> explanation.save("explanation.safetensors")
+        >>> heedmap.Explanation.load("explanation.safetensors") == explanation
         True
     """
 

@@ -81,11 +81,11 @@ def comparison_json(first: ExplanationData, second: ExplanationData) -> str:
     return f"[{to_json(first)},\n{to_json(second)}]"
 
 
-def figure_bytes(figure: Figure, ending: str) -> bytes:
-    """A figure as ``.png`` (150 dots an inch), ``.svg`` or ``.pdf``, without the date, so that it is always the same."""
+def figure_bytes(figure: Figure, ending: str, dots: int = 150) -> bytes:
+    """A figure as ``.png`` (``dots`` an inch), ``.svg`` or ``.pdf``, without the date, so that it is always the same."""
     buffer = BytesIO()
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending)
-    figure.savefig(buffer, format=ending[1:], dpi=150, metadata=undated)
+    figure.savefig(buffer, format=ending[1:], dpi=dots, metadata=undated)
     return buffer.getvalue()
 
 
@@ -178,9 +178,7 @@ def _comparison_html(first: ExplanationData, second: ExplanationData) -> bytes:
 
 
 def _picture(explanation: ExplanationData) -> str:
-    buffer = BytesIO()
-    figure(explanation).savefig(buffer, format="png", dpi=80)
-    return b64encode(buffer.getvalue()).decode()
+    return b64encode(figure_bytes(figure(explanation), ".png", 80)).decode()
 
 
 def _top(top: Top) -> dict[str, Any]:
