@@ -192,7 +192,8 @@ class _Asked:
         answer = self._answer(steps, whole, other, source)
         names = tuple(map(self.names, whole.tokens.tolist()))
         made |= apart
-        made["answer"] = replace(made["answer"], **self._named(names, whole.tokens))
+        before = made["answer"].relevance.tril(-1)
+        made["answer"] = replace(made["answer"], relevance=before, **self._named(names, whole.tokens))
         return replace(
             steps.first,
             segments=made,
