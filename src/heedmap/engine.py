@@ -149,7 +149,7 @@ def explain(
     resolved = recipe.resolve(options)
     if isinstance(memory_budget, bool) or not isinstance(memory_budget, int) or memory_budget < 1:
         raise OptionError(f"memory_budget is {memory_budget!r}; expected a positive number of bytes")
-    engine = _Engine(model, inputs, labels, check=probe, memory_budget=memory_budget, segments=segments)
+    engine = Engine(model, inputs, labels, check=probe, memory_budget=memory_budget, segments=segments)
     targets = engine.targets(target if isinstance(target, list) else [target])
     if not targets:
         raise TargetError("target is an empty list; give at least one target, or None for the top prediction")
@@ -180,7 +180,7 @@ def inspect(model: nn.Module | Wrapped, inputs: Any, *, target: AnyTarget = None
         ──────  ──────  ────────  ──────────────────
         text    4       text      row 3
     """
-    engine = _Engine(model, inputs, None, check=probe)
+    engine = Engine(model, inputs, None, check=probe)
     (wanted,) = engine.targets([target])
     with recording_state(engine.model):
         ((engine, (wanted,)),) = engine.narrowed([wanted])
@@ -203,7 +203,7 @@ def find_method(method: str | Method) -> Method:
     return METHODS[method]
 
 
-class _Engine:
+class Engine:
     """One call of explain or inspect."""
 
     def __init__(
@@ -238,7 +238,7 @@ class _Engine:
         meant = wanted if self.subject is None else [self.subject.resolve_target(t, self.inputs) for t in wanted]
         return [as_target(t) for t in meant]
 
-    def narrowed(self, targets: Sequence[Target]) -> Iterator[tuple[_Engine, Sequence[Target]]]:
+    def narrowed(self, targets: Sequence[Target]) -> Iterator[tuple[Engine, Sequence[Target]]]:
         """What explains the targets: this, or where each rests on a part of the input, one on that part for each."""
         whole = narrow.whole(self.model, self.inputs, self.context)
         if whole is None or whole.mixed:
@@ -251,6 +251,10 @@ class _Engine:
             engine.batch = tower.batch_size(engine.inputs)
             engine.context = replace(self.context, inputs=engine.inputs)
             yield engine, [part]
+
+    def settled(self) -> None:
+        """The engine for an answer that rests on the whole input."""
+        self.batch = tower.batch_size(self.inputs)
 
     def record(self) -> tuple[Recording, Named]:
         """One forward pass, and the names of the segments of its streams."""
@@ -286,7 +290,7 @@ class _Engine:
             if needed:
                 raise advised(refused)
             if not auto:
-                return self._made(*without, method, options)
+                return self.made(*without, method, options)
             method, found = self._best(*without)
         if auto:
             note = taken(method, refused)
@@ -300,10 +304,10 @@ class _Engine:
         *before, last = best()
         for method in before:
             try:
-                return method, self._made(recording, segments, runs, method, method.resolve({}))
+                return method, self.made(recording, segments, runs, method, method.resolve({}))
             except GradientError:
                 continue
-        return last, self._made(recording, segments, runs, last, last.resolve({}))
+        return last, self.made(recording, segments, runs, last, last.resolve({}))
 
     def _without_attention(
         self, targets: Sequence[Target], refused: AttentionError
@@ -344,9 +348,9 @@ class _Engine:
         )
         if method.attribute is not None:
             tower.check_features(recording.graph, method.name)
-        return self._made(recording, segments, runs, method, options)
+        return self.made(recording, segments, runs, method, options)
 
-    def _made(
+    def made(
         self,
         recording: Recording,
         segments: Named,
@@ -388,7 +392,7 @@ class _Engine:
         rows = rows_read(recording, states, beside, values) if several else {}
         followed = [a for a in tape.attentions if recording.live is None or a.index in recording.live]
         gradients = _gradients(followed, values, keep)
-        readouts = _readouts(rows if several else rows_of_one(states, gradients), tape.attentions[0].dtype)
+        readouts = mean_readouts(rows if several else rows_of_one(states, gradients), tape.attentions[0].dtype)
         again = chosen.again or partial(_values, target, self.context)
         read = frozenset[int]().union(*graph.states(sources).values())
         heads = joined(graph, tape.attentions, read) if recording.live is None else alone(graph, tape.attentions)
@@ -427,8 +431,17 @@ def _values(target: Target, context: Context, output: Any) -> Tensor:
 
 def _gradients(attentions: Sequence[Attention], values: Tensor, keep: bool) -> dict[int, Tensor]:
     """∂y/∂o of each attention, (batch, heads, queries, features); one backward pass, to the attention outputs only."""
-    outs = [a.out for a in attentions]
-    raw = torch.autograd.grad(values.sum(), outs, retain_graph=keep, allow_unused=True)
+    raw = torch.autograd.grad(values.sum(), [a.out for a in attentions], retain_graph=keep, allow_unused=True)
+    return checked_gradients(attentions, raw)
+
+
+def checked_gradients(attentions: Sequence[Attention], raw: Sequence[Tensor | None]) -> dict[int, Tensor]:
+    """∂y/∂o by attention, (batch, heads, queries, features), of gradients in the model's own layouts.
+
+    Raises:
+        TargetError: there is none.
+        GradientError: one is not finite.
+    """
     found = {a.index: a.layout.apply(g) for a, g in zip(attentions, raw, strict=True) if g is not None}
     if not found:
         raise TargetError(NO_ATTENTION)
@@ -440,7 +453,7 @@ def _gradients(attentions: Sequence[Attention], values: Tensor, keep: bool) -> d
     return found
 
 
-def _readouts(read: Mapping[int, tuple[State, Rows]], dtype: torch.dtype) -> dict[int, Readout]:
+def mean_readouts(read: Mapping[int, tuple[State, Rows]], dtype: torch.dtype) -> dict[int, Readout]:
     """The mean of the rows that the target reads of each stream."""
     found = {}
     for stream, (state, rows) in read.items():

@@ -62,9 +62,9 @@ def assembled(
         with torch.no_grad():
             rows_of = method.prepare(run, options)
             drop_self = options.get("drop_self", False)
-            rows = _rows(run, rows_of, drop_self) if run.readouts else _unread_rows(run, rows_of)
+            rows = relevance_rows(run, rows_of, drop_self) if run.readouts else _unread_rows(run, rows_of)
             maps = _maps(run, rows_of) if run.full else {}
-        segments = _segments(recording, named, run, rows)
+        segments = cut(recording, named, run, rows)
     else:
         segments = _attributed(recording, named, run, leaves or {}, options.get("pixels", False))
     prediction = chosen.prediction
@@ -85,7 +85,7 @@ def assembled(
     )
 
 
-def _rows(run: TargetView, rows_of: RelevanceRows, drop_self: bool) -> dict[int, Tensor]:
+def relevance_rows(run: TargetView, rows_of: RelevanceRows, drop_self: bool) -> dict[int, Tensor]:
     """The relevance of each stream's tokens, (batch, tokens): summed over the streams that the target reads."""
     total: dict[int, Tensor] = {}
     for stream, readout in run.readouts.items():
@@ -139,7 +139,12 @@ def _blocks(segments: dict[str, Segment], maps: dict[tuple[str, str], Tensor]) -
     return blocks
 
 
-def _segments(recording: Recording, named: Named, run: TargetView, rows: dict[int, Tensor]) -> dict[str, Segment]:
+def cut(recording: Recording, named: Named, run: TargetView, rows: dict[int, Tensor]) -> dict[str, Segment]:
+    """The segments of relevance by stream, (batch, tokens) each.
+
+    Raises:
+        HeedmapError: none of the streams has tokens of an input.
+    """
     segments: dict[str, Segment] = {}
     for stream in recording.graph.streams:
         if stream.index not in rows or (stream.joins and not stream.leaves):
@@ -163,7 +168,7 @@ def _attributed(
             if of_leaf is not None:
                 stream_rows = rows.setdefault(stream, of_leaf.new_zeros(run.batch, run.graph.streams[stream].tokens))
                 stream_rows.scatter_add_(1, part.rows.clamp(min=0), of_leaf.masked_fill(part.rows < 0, 0.0))
-    segments = _segments(recording, named, run, rows)
+    segments = cut(recording, named, run, rows)
     return segments | (_pixels(run, leaves, segments) if pixels else {})
 
 

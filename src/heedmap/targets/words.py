@@ -60,14 +60,16 @@ class NextToken(Target):
         top = row.detach().argmax(-1)
         picked = given_or_top(per_sample(self.token, len(logits), "token"), top, lambda token: self._token(token, row))
         words = tuple(
-            f"token {self._name(i)} after position {p}" for i, p in zip(picked.tolist(), position.tolist(), strict=True)
+            f"token {self.token_name(i)} after position {p}"
+            for i, p in zip(picked.tolist(), position.tolist(), strict=True)
         )
         values = partial(at_place, context, position, picked)
         odds = ranked(row, picked, self.decode or "token {}".format)
         names = None if self.decode is None else tuple(map(self.decode, top.tolist()))
         return Chosen(values(output), words, top, values, odds, names)
 
-    def _name(self, index: int) -> str:
+    def token_name(self, index: int) -> str:
+        """``34 ('red')``, or ``34`` where nothing decodes it."""
         return str(index) if self.decode is None else f"{index} ({self.decode(index)!r})"
 
     @staticmethod

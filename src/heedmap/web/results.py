@@ -69,7 +69,7 @@ class Result:
             raise FileFormatError(f"there is no file with the ending {ending!r}; there are {', '.join(TYPES)}")
         with _DRAWING:
             if len(self.explanations) == 1:
-                return ONE[ending](self.explanations[0], self.picture)
+                return ONE[ending](self.explanations[0], self.picture, None)
             first, second = self.explanations
             return PAIR[ending](first, second, self.picture)
 
@@ -135,7 +135,7 @@ def _pair_html(first: Explanation, second: Explanation, picture: Picture | None)
     return comparison_page(first, second, image=seen).encode()
 
 
-ONE: Mapping[str, Callable[[Explanation, Picture | None], bytes]] = {
+ONE: Mapping[str, Callable[[Explanation, Picture | None, None], bytes]] = {
     ending: writer for ending, writer in WRITERS.items() if ending in TYPES and writer is not None
 }
 """By ending: a file of one explanation."""
