@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 MOST_WORDS, MOST_COLUMNS, ACROSS = 40, 60, 6
 """Words of the answer, words of an input, and small pictures in a row."""
-CELL, SMALL, WIDTH = 0.2, 1.35, 9.0
-"""Inches: of a cell, of a small picture, and of the figure at least."""
+CELL, SMALL, WIDTH, LEAST = 0.2, 1.35, 9.0, 5.0
+"""Inches: of a cell, of a small picture, of sound, and of the figure at least."""
 LEFT, GAP, ABOVE, LETTER = 1.5, 0.35, 0.3, 0.085
 """Inches: for the words of the answer, between parts, above a part, and the width of a letter."""
 SOUND_TALL = 0.16
@@ -84,8 +84,8 @@ def plot_answer(
     style = Style(alpha=alpha, mute=mute)
     made = [_part(explanation, index, s, rows, picture, style, look) for s in explanation.segments.values()]
     parts = [part for part in made if part is not None]
-    heading = wrap(drawable(_heading(explanation, index, said)), 100, max_lines=3, placeholder=" …")
-    wide = max([WIDTH, *(part.wide for part in parts)])
+    wide = max([LEAST, *(part.wide for part in parts)])
+    heading = wrap(drawable(_heading(explanation, index, said)), int(wide * 11), max_lines=3, placeholder=" …")
     tall = sum(part.tall + GAP for part in parts) + 0.25 * len(heading) + 0.2
     figure = blank(wide, tall, look)
     figure.text(0.15 / wide, 1 - 0.1 / tall, "\n".join(heading), va="top", fontsize=11, color=look.ink, **_letters())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from heedmap.answer_data import Answer
     from heedmap.explanation_data import Segment, Top
     from heedmap.picture import Picture
     from heedmap.render.answer_page import Sound
@@ -111,6 +112,7 @@ def to_data(explanation: ExplanationData) -> dict[str, Any]:
         "flow": explanation.flow.to_dict(),
         "top": None if explanation.top is None else _top(explanation.top),
         "origin": dict(explanation.origin),
+        **({} if explanation.answer is None else {"answer": _answer(explanation.answer)}),
     }
 
 
@@ -190,6 +192,19 @@ def _top(top: Top) -> dict[str, Any]:
     }
 
 
+def _answer(answer: Answer) -> dict[str, Any]:
+    return {
+        "text": list(answer.text),
+        "tokens": answer.tokens.tolist(),
+        "targets": [list(row) for row in answer.targets],
+        "probabilities": _numbers(answer.probabilities),
+        "top_labels": [[list(labels) for labels in row] for row in answer.top_labels],
+        "top_probabilities": _numbers(answer.top_probabilities),
+        "contrast": None if answer.others is None else answer.others.tolist(),
+        "source": answer.source,
+    }
+
+
 def _segment(segment: Segment) -> dict[str, Any]:
     return {
         "kind": segment.kind,
@@ -197,6 +212,7 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "grid": None if segment.grid is None else list(segment.grid),
         "labels": None if segment.labels is None else [list(row) for row in segment.labels],
         "boundaries": None if segment.boundaries is None else list(segment.boundaries),
+        **({} if segment.roles is None else {"roles": list(segment.roles)}),
         "positions": segment.positions.tolist(),
         "relevance": _numbers(segment.relevance),
     }
