@@ -18,7 +18,7 @@ from heedmap.attention.attending import Asked, AttendingTape
 from heedmap.attention.companions import Lost, Pair, Summed
 from heedmap.attention.mixing import again
 from heedmap.attention.numbers import NOTHING, Ids
-from heedmap.attention.products import Multiplied, in_order, multiplied, roles
+from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
 from heedmap.attention.tape import _tensors
 
 
@@ -43,7 +43,7 @@ class PlacedTape(AttendingTape):
         count = len(self.sources)
         is_product = func in ops.PRODUCTS or moves.name_of(func) in ("linear", "addmm", "addbmm")
         if followed and is_product:
-            return self._multiplied(func, types, args, kwargs)
+            return self._multiplied(func, args, kwargs)
         if self.cut and followed and moves.name_of(func) in moves.STATISTICS:
             given = moves.STATISTICS[moves.name_of(func)](*args, **kwargs)
             self.set_tag(given, self.tag(args[0]))
@@ -58,7 +58,8 @@ class PlacedTape(AttendingTape):
     def _after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
         name = moves.name_of(func)
         try:
-            mixer = self._mixed(func, name, args, kwargs, result)
+            mixer = self._side_by_side(func, args, kwargs, result)
+            mixer = self._mixed(func, name, args, kwargs, result) if mixer is None else mixer
             if mixer is not None:
                 return mixer
             found = self._placed(func, name, args, kwargs, result)
@@ -82,7 +83,7 @@ class PlacedTape(AttendingTape):
 
     # -- products ---------------------------------------------------------------------------------------------------
 
-    def _multiplied(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _multiplied(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
         call = multiplied(func, args, kwargs, result, list(_tensors(args, kwargs)), func is ops.EINSUM)
         known = [self.known(t) for t in call.pair]
@@ -98,6 +99,13 @@ class PlacedTape(AttendingTape):
             return self._combined(call)
         except (RuntimeError, IndexError, TypeError, ValueError):
             return self._unknown(call)
+
+    def _side_by_side(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Tensor | None:
+        """Of a convolution of single places the result, where tokens stand side by side in the channels; else None."""
+        if not self.joins_tokens(func, args, kwargs, result):
+            return None
+        x, weight = args[:2]
+        return self._summed(Multiplied(func, args, kwargs, result, (x, weight), of_convolution(x)))
 
     def _combined(self, call: Multiplied) -> Tensor:
         """Scores of two tokens each, or rows times what is no token."""

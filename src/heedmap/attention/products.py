@@ -107,6 +107,12 @@ def of_linear(x: Tensor, weight: Tensor) -> Letters:
     return (f"{lead}k", "nk", f"{lead}n") if weight.dim() == 2 else (f"{lead}k", "k", lead)
 
 
+def of_convolution(x: Tensor) -> Letters:
+    """The axes' letters of a convolution of x, (batch, channels, *places), whose kernel has one place."""
+    places = "".join(map(chr, range(0x3B1, 0x3B1 + x.dim() - 2)))
+    return f"bk{places}", "nk" + "".join(map(chr, range(0x41, 0x41 + x.dim() - 2))), f"bn{places}"
+
+
 def labels(equation: str, left: Tensor, right: Tensor) -> Letters | None:
     """Of an einsum of two tensors the axes' letters, also those of "…"; None where a letter stands twice in one."""
     given, arrow, out = equation.replace(" ", "").partition("->")
