@@ -194,7 +194,8 @@ class Tape(TorchFunctionMode):
                 joined([tag.products for t, tag in found if t.dim() == result.dim()], args, kwargs, result) or products
             )
         softmax = softmax_after(func, args, kwargs, found, result)
-        if (softmax == "whole" and any(t.softmax == "turned" for t in tags)) or (products and not softmax and func in ops.PERMUTES_ATTENTION and is_turned(found[0][0], result)):
+        scores_turned = not softmax and func in ops.PERMUTES_ATTENTION and is_turned(found[0][0], result)
+        if scores_turned or (softmax == "whole" and any(t.softmax == "turned" for t in tags)):
             products = turned(products)
         return Tag(sources, products, softmax, learned)
 
