@@ -155,11 +155,7 @@ class Builder:
         known = self._stream(out, asks_of) if event.query_sources else self._find(out, of)
         self._check_residual(asked, of, f"mixer {event.index}")
         event.keys = asked.tokens
-        if known is not None and (
-            known is asked
-            or event.query_sources
-            or self.numbers.made[int(self.numbers.space[int(out.max())])] != "mixer"
-        ):
+        if known is not None and (event.query_sources or self._is_update(known, asked, out)):
             self._edge(event.index, known, asked, asks_of, of)
             self._sized(event, known, asked)
             return
@@ -171,15 +167,15 @@ class Builder:
             )
         made = known or self._new(out, {})
         self._sized(event, made, asked)
-        if made is asked or made.index in self.graph.taken_in(asked.index):
-            raise MixingError(
-                f"mixer {event.index}, called at {event.place}, makes tokens of tokens that were made of them: what went before "
-                "cannot be told from what came after, so there is no map"
-            )
         state = self._states(of).get(asked.index, frozenset())
         join = made.joins.setdefault(asked.index, AbsorbedStream(state))
         join.mixers = (*join.mixers, event.index)
         self._of[event.index] = made.index
+
+    def _is_update(self, known: PlacedStream, asked: PlacedStream, out: Ids) -> bool:
+        """Whether rows ``out`` are added to tokens that were there before, not to others that are made beside them."""
+        begun = self.numbers.made[int(self.numbers.space[int(out.max())])] != "mixer"
+        return known is asked or begun or known.index in self.graph.reachable_from[asked.index]
 
     def _sized(self, event: Mixer, made: PlacedStream, asked: PlacedStream) -> None:
         event.sizes = (self.tape.batch, made.tokens, asked.tokens)

@@ -26,6 +26,7 @@ from heedmap.attention.tags import (
     Product,
     Source,
     Tag,
+    is_turned,
     joined,
     learned_rows,
     pointwise,
@@ -135,6 +136,7 @@ class Tape(TorchFunctionMode):
         if kernels.lacks_gradient(func):
             return self._propagate(func, args, kwargs, kernels.Linear.apply(func, *args))
         result = func(*args, **kwargs)
+        kernels.in_rows(func, result)
         if isinstance(result, Tensor):
             return self._propagate(func, args, kwargs, result)
         if isinstance(result, (tuple, list)):
@@ -192,7 +194,8 @@ class Tape(TorchFunctionMode):
                 joined([tag.products for t, tag in found if t.dim() == result.dim()], args, kwargs, result) or products
             )
         softmax = softmax_after(func, args, kwargs, found, result)
-        if softmax == "whole" and any(t.softmax == "turned" for t in tags):
+        scores_turned = not softmax and func in ops.PERMUTES_ATTENTION and is_turned(found[0][0], result)
+        if scores_turned or (softmax == "whole" and any(t.softmax == "turned" for t in tags)):
             products = turned(products)
         return Tag(sources, products, softmax, learned)
 
