@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 
 import heedmap
-from breadth import tables as T
-from breadth.build import Built, Inputs, NotBuilt, built, plain, primary, target
-from breadth.truth import Expected, NoOracle, eager, expected
 from heedmap.errors import HeedmapError
 
-Row = dict[str, Any]
+from . import tables as T
+from .build import Built, NotBuilt
+from .inputs import Inputs, plain, primary, target
+from .libraries import LIBRARIES
+from .processes import Row, Subject
+from .truth import Expected, NoOracle, eager, expected
+
 LOOSE, EXACT, ROUNDING = 1e-4, 1e-5, 5e-5
 """Agreement in float32; what misses it is computed once more in float64, and held to the second."""
 
@@ -28,18 +31,17 @@ class Missed(Exception):
     """Fewer attentions were recorded than the model has."""
 
 
-def judged(family: str, name: str) -> Row:
+def judged(subject: Subject) -> Row:
     """The line of one class."""
-    start = time.monotonic()
-    row: Row = {"family": family, "class": name}
+    start, row = time.monotonic(), subject.row()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            subject = built(family, name)
+            model = LIBRARIES[subject.library].built(subject.family, subject.name)
         except NotBuilt as error:
             return {**row, "verdict": "not built", "cause": short(str(error))}
-        row["inputs"] = {k: list(v.shape) for k, v in subject.inputs.items()}
-        row.update(outcome(subject))
+        row["inputs"] = {k: list(v.shape) for k, v in model.inputs.items()}
+        row.update(outcome(model))
     return {**row, "seconds": round(time.monotonic() - start, 2)}
 
 

@@ -1,0 +1,78 @@
+"""The sweep over transformers' classes, on a few families: that it builds, finds inputs, judges and counts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import heedmap
+
+from . import __main__ as sweep
+from .build import built, families
+from .inputs import target
+from .processes import Subject, swept
+from .verdict import against, expectation, judged
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+EXPECTED = {
+    ("bert", "BertForTokenClassification"): "agrees",
+    ("llama", "LlamaForCausalLM"): "agrees",
+    ("vit", "ViTModel"): "agrees",
+    ("bart", "BartModel"): "agrees",
+    ("clip", "CLIPModel"): "agrees",
+    ("resnet", "ResNetModel"): "refused",
+}
+
+
+@pytest.mark.parametrize(("family", "name"), EXPECTED)
+def test_a_class_is_built_explained_and_held_against_the_oracle(family: str, name: str) -> None:
+    row = judged(Subject("transformers", family, name))
+    assert row["verdict"] == EXPECTED[family, name], row
+    assert row["class"] == name
+    assert row["verdict"] == "refused" or row["distance"] < 1e-4
+
+
+def test_the_oracle_sees_a_wrong_map() -> None:
+    subject = built("bert", "BertModel")
+    other = {**subject.inputs, "input_ids": subject.inputs["input_ids"].flip(1)}
+    found = heedmap.explain(subject.model, other, target=target)
+    assert against(found, expectation(subject.model, other)) < 1e-4
+    assert against(found, expectation(subject.model, subject.inputs)) > 1e-2
+
+
+def test_each_class_is_of_one_family() -> None:
+    found = families()
+    assert len(found) > 300
+    names = [name for names in found.values() for name in names]
+    assert len(names) == len(set(names))
+    assert {"BertModel", "BertForMaskedLM"} <= set(found["bert"])
+
+
+def test_rows_are_written_resumed_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    out = tmp_path / "rows.jsonl"
+    monkeypatch.setattr(sweep, "judged", lambda subject: {**subject.row(), "verdict": "agrees"})
+    words = ["--out", str(out), "--library", "transformers", "--families", "vit", "--resume"]
+    threads = torch.get_num_threads()
+    try:
+        sweep.main(words)
+        first = sweep.read(out)
+        sweep.main(words)
+    finally:
+        torch.set_num_threads(threads)
+    assert first == sweep.read(out)
+    assert {row["class"] for row in first} >= {"ViTModel", "ViTForImageClassification"}
+    assert f"{len(first)} agrees" in capsys.readouterr().out
+
+
+def test_a_class_that_ends_the_interpreter_does_not_end_the_sweep() -> None:
+    def judge(subject: Subject) -> dict[str, Any]:
+        if subject.name == "bad":
+            os._exit(3)
+        return {**subject.row(), "verdict": "agrees"}
+
+    rows = swept([Subject("transformers", "vit", name) for name in ("a", "bad", "b")], judge)
+    assert {row["class"]: row["verdict"] for row in rows} == {"a": "agrees", "bad": "died", "b": "agrees"}
