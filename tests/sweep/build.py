@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from . import tables as T
 from .exceptions import CONFIGS
-from .inputs import Inputs, candidates, plain
+from .inputs import Inputs, candidates, plain, target
 
 
 class NotBuilt(Exception):
@@ -23,10 +23,11 @@ class NotBuilt(Exception):
 
 @dataclass
 class Built:
-    """A small model with inputs that it runs on."""
+    """A small model with inputs that it runs on, and the number that is explained."""
 
     model: nn.Module
     inputs: Inputs
+    target: Callable[[Any], Tensor] = target
 
 
 def families() -> dict[str, list[str]]:
@@ -73,13 +74,13 @@ def built(family: str, name: str, seconds: float = 10) -> Built:
                 reasons.append(f"{type(error).__name__}: {error}")
             if time.monotonic() > end:
                 raise NotBuilt(reasons[0])
-    raise NotBuilt(reasons[0])
+    raise NotBuilt(reasons[0] if reasons else "no inputs by the names of its forward pass")
 
 
 def recipe_model(family: str, kind: Any, recipe: Mapping[str, Any]) -> nn.Module:
-    """The class by one recipe, and by what is known of its family."""
-    config = small(kind.config_class, {**T.SMALL, **T.PICTURE, **recipe}, CONFIGS.get(family, {}))
-    return tiny(kind, config)
+    """The class by one recipe, and by what is known of it or its family."""
+    known = CONFIGS.get(kind.__name__, CONFIGS.get(family, {}))
+    return tiny(kind, small(kind.config_class, {**T.SMALL, **T.PICTURE, **recipe}, known))
 
 
 def small(kind: Any, table: Mapping[str, Any], own: Mapping[str, Any] | None = None, given: Any = None) -> Any:
@@ -95,15 +96,41 @@ def small(kind: Any, table: Mapping[str, Any], own: Mapping[str, Any] | None = N
         value = base.get(name)
         if hasattr(value, "to_dict"):
             values[name] = small_part(value, table, own.get(name, {}))
-        elif value is None and name in missing:
-            values[name] = missing[name]
         elif name in own:
             values[name] = own[name]
+        elif value is None and name in missing:
+            values[name] = missing[name]
         elif (replaced := smaller(name, value, table)) != default.get(name):
             values[name.removeprefix("_") if name.startswith("_out_") else name] = replaced
     if "out_indices" in own:
         values["out_features"], values["out_indices"] = None, own["out_indices"]
-    return with_small_tokens(kind(**values), own, table)
+    if table.get("kinds") and "layer_types" not in own:
+        values.update(layers_of_each_kind(kind, base))
+    return with_small_tokens(made(kind, values), own, table)
+
+
+def layers_of_each_kind(kind: Any, base: Mapping[str, Any]) -> dict[str, Any]:
+    """One layer of each kind that the model has, where its configuration lists them."""
+    types = base.get("layer_types")
+    if "layer_types" not in {spec.name for spec in dataclasses.fields(kind)} or not types:
+        return {}
+    several = list(dict.fromkeys(types))
+    several = several * 2 if len(several) == 1 else several
+    return {"layer_types": several, "num_hidden_layers": len(several)}
+
+
+def made(kind: Any, values: dict[str, Any]) -> Any:
+    """The config; of a backbone that has lost the layers it should give, as many layers as it should give."""
+    try:
+        return kind(**values)
+    except ValueError:
+        features = values.get("out_features") or ()
+        if not features or "num_hidden_layers" not in values:
+            raise
+        count = len(features)
+        return kind(
+            **{**values, "out_features": None, "out_indices": [*range(1, count + 1)], "num_hidden_layers": count}
+        )
 
 
 def small_part(given: Any, table: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
@@ -137,8 +164,8 @@ def smaller(name: str, value: Any, table: Mapping[str, Any]) -> Any:
         return value
     if isinstance(value, (list, tuple)) and value and all(isinstance(v, int) for v in value):
         if size == "doubling":
-            return type(value)(16 * 2**i for i in range(len(value)))
-        return type(value)(min(v, size) if name.endswith("_channels") else size for v in value)
+            return [16 * 2**i for i in range(len(value))]
+        return [min(v, size) if name.endswith("_channels") else size for v in value]
     return size if isinstance(value, int) and isinstance(size, int) and value > size else value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,30 +17,30 @@ from .exceptions import INPUTS
 Inputs = dict[str, Any]
 
 
-def plain(model: nn.Module, inputs: Inputs, seed: int = 3) -> Any:
-    """The model's own answer; finite, or ArithmeticError."""
+def plain(model: nn.Module, inputs: Inputs, wanted: Callable[[Any], Tensor] | None = None, seed: int = 3) -> Any:
+    """The model's own answer; what the target makes of it is finite, or ArithmeticError."""
     torch.manual_seed(seed)
     with torch.no_grad():
         output = model(**inputs)
-    if not bool(torch.isfinite(target(output)).all()):
+    if not bool(torch.isfinite((wanted or target)(output)).all()):
         raise ArithmeticError("the output is not finite")
     return output
 
 
-def primary(output: Any) -> Tensor:
+def primary(output: Any, batch: int = T.BATCH) -> Tensor:
     """The tensor of an output that a target is picked from."""
     items = output if hasattr(output, "keys") else dict(enumerate(output if isinstance(output, tuple) else [output]))
     named = [items[k] for k in T.OUTPUTS if k in items]
     for value in [*named, *items.values()]:
         value = value[-1] if isinstance(value, (tuple, list)) and value else value
-        if isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 2 and len(value) == T.BATCH:
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 2 and len(value) == batch:
             return value
     raise ArithmeticError("the output has no tensor with the batch first")
 
 
-def target(output: Any) -> Tensor:
+def target(output: Any, batch: int = T.BATCH) -> Tensor:
     """One number for each sample: of its last row, the middle feature; of pairs, the pair."""
-    value = primary(output)
+    value = primary(output, batch)
     if value.dim() == 2 and any(output.get(k) is value for k in T.PAIRS if hasattr(output, "get")):
         return value.diagonal()
     while value.dim() > 2:

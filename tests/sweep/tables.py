@@ -51,12 +51,13 @@ EXACT = ("layer_type",)
 """Attributes that are set as the table has them, whatever they were."""
 INSTEAD = {"timm_backbone": ("resnet", {"layer_type": "basic"})}
 """Nested configs of another library, and what takes their place."""
-MISSING = {"pad_token_id": 3, "prediction_length": 4, "vocab_size": 64}
+MISSING = {"pad_token_id": 3, "prediction_length": 4, "vocab_size": 64, "image_token_index": 33, "image_token_id": 33}
 """What stands for None."""
 ROPE = {"mrope_section": [2, 1, 1]}
 
 MORE = {"head_dim": 8, "num_key_value_heads": 4, "moe_intermediate_size": 48, "num_hidden_layers": 2}
 RECIPES: list[dict[str, object]] = [
+    {"kinds": True},
     {},
     {
         **{"num_key_value_heads": 4, "depths": 1, "hidden_sizes": "doubling", "embed_dims": "doubling"},

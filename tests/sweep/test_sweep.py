@@ -12,7 +12,7 @@ import torch
 import heedmap
 
 from . import __main__ as sweep
-from .build import built, families
+from .build import Built, built, families
 from .inputs import target
 from .processes import Subject, swept
 from .verdict import against, expectation, judged
@@ -40,8 +40,8 @@ def test_the_oracle_sees_a_wrong_map() -> None:
     subject = built("bert", "BertModel")
     other = {**subject.inputs, "input_ids": subject.inputs["input_ids"].flip(1)}
     found = heedmap.explain(subject.model, other, target=target)
-    assert against(found, expectation(subject.model, other)) < 1e-4
-    assert against(found, expectation(subject.model, subject.inputs)) > 1e-2
+    assert against(found, expectation(Built(subject.model, other))) < 1e-4
+    assert against(found, expectation(subject)) > 1e-2
 
 
 def test_each_class_is_of_one_family() -> None:

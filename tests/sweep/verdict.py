@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import time
 import traceback
 import warnings
-from collections.abc import Mapping
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import heedmap
 from heedmap.errors import HeedmapError
 
 from . import tables as T
 from .build import Built, NotBuilt
-from .inputs import Inputs, plain, primary, target
+from .checks import LOOSE, apart, attends, distances, doubled, explained
+from .inputs import plain, primary
 from .libraries import LIBRARIES
 from .processes import Row, Subject
 from .truth import Expected, NoOracle, eager, expected
 
-LOOSE, EXACT, ROUNDING = 1e-4, 1e-5, 5e-5
-"""Agreement in float32; what misses it is computed once more in float64, and held to the second."""
+EXACT, ROUNDING = 1e-5, 5e-5
+"""Agreement in float64, of what misses it in float32; how far rounding may move a model's own answer."""
+DIFFERENT = {
+    "eager": "fused and eager attention differ",
+    "batch": "a batch differs from its samples",
+    "padding": "padding changes the map",
+}
 
 
 class Missed(Exception):
@@ -41,40 +44,68 @@ def judged(subject: Subject) -> Row:
         except NotBuilt as error:
             return {**row, "verdict": "not built", "cause": short(str(error))}
         row["inputs"] = {k: list(v.shape) for k, v in model.inputs.items()}
+        row["softmax"] = attends(model.model, model.inputs)
         row.update(outcome(model))
+        row.update(automatic(model))
     return {**row, "seconds": round(time.monotonic() - start, 2)}
+
+
+def automatic(subject: Built) -> Row:
+    """Which method ``auto`` takes; what is wrong with what it gives."""
+    torch.manual_seed(3)
+    try:
+        found = heedmap.explain(subject.model, subject.inputs, target=subject.target, method="auto")
+    except HeedmapError as error:
+        return {"auto": None, "auto_error": f"{type(error).__name__}: {str(error)[:400]}"}
+    except Exception as error:
+        return {
+            "auto": None,
+            "auto_error": f"{type(error).__name__}: {error!s:.400}",
+            "verdict": "CRASH",
+            "cause": "auto",
+        }
+    finite = all(bool(s.relevance.isfinite().all()) for s in found.segments.values())
+    return {"auto": found.method} if finite else {"auto": None, "auto_error": "numbers that are not finite"}
 
 
 def outcome(subject: Built) -> Row:
     """The verdict on a model that runs."""
-    before = primary(plain(subject.model, subject.inputs))
-    still = torch.equal(before, primary(plain(subject.model, subject.inputs)))
-    torch.manual_seed(3)
+    before = primary(plain(subject.model, subject.inputs, subject.target))
+    still = torch.equal(before, primary(plain(subject.model, subject.inputs, subject.target)))
     try:
-        found = heedmap.explain(subject.model, subject.inputs, target=target)
+        found = explained(subject, subject.inputs, subject.target)
     except HeedmapError as error:
-        return {
-            "verdict": "refused",
-            "cause": cause(str(error)),
-            "error": f"{type(error).__name__}: {str(error)[:400]}",
-        }
+        words = str(error)
+        return {"verdict": "refused", "cause": cause(words), "error": f"{type(error).__name__}: {words[:400]}"}
     except Exception as error:
         return {"verdict": "CRASH", "cause": type(error).__name__, "error": str(error)[:400], "frames": frames(error)}
-    if still and not torch.equal(before, primary(plain(subject.model, subject.inputs))):
+    if still and not torch.equal(before, primary(plain(subject.model, subject.inputs, subject.target))):
         return {"verdict": "WRONG", "cause": "the model answers otherwise than before"}
-    checked = {**held(subject, found), "eager": same_under_eager(subject, found)}
-    if isinstance(checked["eager"], float) and checked["eager"] > LOOSE:
-        checked = {**checked, "verdict": "WRONG", "cause": "fused and eager attention differ"}
-    elif checked["verdict"] == "explained" and isinstance(checked["eager"], float):
-        checked["verdict"] = "fused = eager"
-    if checked["verdict"] == "WRONG" and "distance" in checked and by_rounding(subject) > ROUNDING:
-        checked.update(verdict="explained", cause="rounding moves the answer itself")
-    return checked if still else {**checked, "random": True}
+    row: Row = {"part": part(found), "notes": list(found.flow.notes), **held(subject, found)}
+    return checked(subject, {**row, **(distances(subject) if still else {"random": True})})
+
+
+def part(found: heedmap.Explanation) -> str:
+    """Whether the map is of the whole model, or of its language part."""
+    return "language" if any("this map stops at the tokens" in note for note in found.flow.notes) else "whole"
+
+
+def checked(subject: Built, row: Row) -> Row:
+    """The line, its verdict by the checks too."""
+    made = {name: row[name] for name in DIFFERENT if isinstance(row.get(name), float)}
+    differing = [DIFFERENT[name] for name, distance in made.items() if distance > LOOSE]
+    if differing:
+        return {**row, "verdict": "WRONG", "cause": differing[0]}
+    if row["verdict"] == "explained" and "eager" in made:
+        return {**row, "verdict": "fused = eager"}
+    if row["verdict"] == "WRONG" and "distance" in row and by_rounding(subject) > ROUNDING:
+        return {**row, "verdict": "explained", "cause": "rounding moves the answer itself"}
+    return row
 
 
 def by_rounding(subject: Built) -> float:
     """How far the same model's answer under eager attention is: of a model that rounding does not move, some 1e-6."""
-    one, other = (primary(plain(model, subject.inputs)) for model in (subject.model, eager(subject.model)))
+    one, other = (primary(plain(m, subject.inputs, subject.target)) for m in (subject.model, eager(subject.model)))
     return apart(one, other)
 
 
@@ -84,12 +115,11 @@ def by_rounding(subject: Built) -> float:
 def held(subject: Built, found: heedmap.Explanation) -> Row:
     """Agreement with the oracle, in float32 or, where that misses, in float64."""
     try:
-        stops = any("this map stops at the tokens" in note for note in found.flow.notes)
-        distance = against(found, expectation(subject.model, subject.inputs, stops))
+        stops = part(found) == "language"
+        distance = against(found, expectation(subject, stops))
         if distance > LOOSE:
-            exact = Built(copy.deepcopy(subject.model).double(), doubled(subject.inputs))
-            again = heedmap.explain(exact.model, exact.inputs, target=target)
-            distance = against(again, expectation(exact.model, exact.inputs, stops))
+            exact = doubled(subject)
+            distance = against(explained(exact, exact.inputs, exact.target), expectation(exact, stops))
             return {"verdict": "agrees" if distance <= EXACT else "WRONG", "cause": "oracle", "distance": distance}
         return {"verdict": "agrees", "cause": "oracle", "distance": distance}
     except NoOracle as error:
@@ -100,14 +130,15 @@ def held(subject: Built, found: heedmap.Explanation) -> Row:
         return {"verdict": "explained", "cause": f"the oracle fails: {type(error).__name__} {short(str(error))}"}
 
 
-def expectation(model: nn.Module, inputs: Inputs, stops: bool = False) -> list[Expected]:
+def expectation(subject: Built, stops: bool = False) -> list[Expected]:
     """What the oracle says, where eager attention is the same function."""
-    mine, other = primary(plain(model, inputs)), primary(plain(eager(model), inputs))
-    if not torch.equal(mine, primary(plain(model, inputs, seed=4))):
+    model, inputs, wanted = subject.model, subject.inputs, subject.target
+    mine, other = primary(plain(model, inputs, wanted)), primary(plain(eager(model), inputs, wanted))
+    if not torch.equal(mine, primary(plain(model, inputs, wanted, seed=4))):
         raise NoOracle("the model draws at random")
     if apart(mine, other) > 1e-3:
         raise NoOracle("under eager attention the model is another function")
-    return expected(model, inputs, target, stops=stops)
+    return expected(model, inputs, wanted, stops=stops)
 
 
 def against(found: heedmap.Explanation, wanted: list[Expected]) -> float:
@@ -137,46 +168,6 @@ def placed(segment: heedmap.Segment, row: Tensor) -> Tensor:
     """The row at the segment's positions; 0 where the model did not take a token in."""
     places = segment.positions
     return torch.where(places < 0, 0, row.gather(1, places.clamp(min=0)))
-
-
-def same_under_eager(subject: Built, found: heedmap.Explanation) -> float | str:
-    """Distance of the explanation from that under eager attention; or why there is none."""
-    if getattr(subject.model.config, "_attn_implementation", "eager") in ("eager", None):
-        return "eager is the default"
-    other = eager(subject.model)
-    try:
-        if apart(primary(plain(subject.model, subject.inputs)), primary(plain(other, subject.inputs))) > 1e-3:
-            return "another function"
-        torch.manual_seed(3)
-        again = heedmap.explain(other, subject.inputs, target=target)
-        if (distance := between(found, again)) <= LOOSE:
-            return distance
-        model, inputs = copy.deepcopy(subject.model).double(), doubled(subject.inputs)
-        return between(
-            heedmap.explain(model, inputs, target=target), heedmap.explain(eager(model), inputs, target=target)
-        )
-    except Exception as error:
-        return f"{type(error).__name__}: {str(error)[:200]}"
-
-
-def between(one: heedmap.Explanation, other: heedmap.Explanation) -> float:
-    """The largest difference of two explanations' segments; infinite where they have other segments."""
-    if one.segments.keys() != other.segments.keys():
-        return float("inf")
-    return max(apart(one[name], other[name]) for name in one.segments)
-
-
-def apart(a: Tensor, b: Tensor) -> float:
-    """Largest difference over the larger maximum."""
-    a, b = a.detach().double(), b.detach().double()
-    if a.shape != b.shape:
-        return float("inf")
-    return float((a - b).abs().max() / max(float(a.abs().max()), float(b.abs().max()), 1e-9))
-
-
-def doubled(inputs: Mapping[str, Any]) -> Inputs:
-    """The inputs with floats in double precision."""
-    return {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
 
 
 # -- words --------------------------------------------------------------------------------------------------------------
