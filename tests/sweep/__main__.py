@@ -29,9 +29,9 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     wanted = subjects(arguments.library.split(","), arguments.families.split(",") if arguments.families else None)
     rows = read(arguments.out) if arguments.resume and arguments.out.exists() else []
-    done = {(row["library"], row["class"]) for row in rows}
+    done = {(row["library"], row["family"], row["class"]) for row in rows}
     with arguments.out.open("a" if arguments.resume else "w", encoding="utf-8") as file:
-        for row in swept([s for s in wanted if (s.library, s.name) not in done], judged):
+        for row in swept([s for s in wanted if s not in done], judged):
             rows.append(row)
             file.write(json.dumps(row) + "\n")
             file.flush()

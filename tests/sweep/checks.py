@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -31,18 +31,24 @@ class Other(Exception):
     """A check that cannot be made; the reason."""
 
 
-def distances(subject: Built) -> dict[str, float | str]:
-    """Of each check its distance, or why it is not made."""
-    found: dict[str, float | str] = {}
-    for name, check in {"eager": under_eager, "batch": one_by_one, "padding": without_padding}.items():
+def distances(subject: Built, found: heedmap.Explanation, names: Iterable[str]) -> dict[str, float | str]:
+    """Of each of these checks its distance, or why it is not made; ``found``: the subject's map."""
+    said: dict[str, float | str] = {}
+    for name in names:
         try:
-            distance = check(subject)
-            found[name] = distance if distance <= LOOSE else check(doubled(subject))
+            distance = CHECKS[name](subject, found)
+            said[name] = distance if distance <= LOOSE else CHECKS[name](*in_double(subject))
         except Other as reason:
-            found[name] = str(reason)
+            said[name] = str(reason)
         except Exception as error:
-            found[name] = f"{type(error).__name__}: {str(error)[:200]}"
-    return found
+            said[name] = f"{type(error).__name__}: {str(error)[:200]}"
+    return said
+
+
+def in_double(subject: Built) -> tuple[Built, heedmap.Explanation]:
+    """The subject in double precision, and its map."""
+    exact = doubled(subject)
+    return exact, explained(exact, exact.inputs, exact.target)
 
 
 def explained(
@@ -53,34 +59,32 @@ def explained(
     return heedmap.explain(subject.model if model is None else model, inputs, target=wanted)
 
 
-def under_eager(subject: Built) -> float:
+def under_eager(subject: Built, found: heedmap.Explanation) -> float:
     """Distance of the map from that under eager attention."""
     if not fused(subject.model):
         raise Other("eager is the default")
     other = eager(subject.model)
-    mine, theirs = (primary(plain(model, subject.inputs)) for model in (subject.model, other))
+    mine, theirs = (primary(plain(model, subject.inputs, subject.target)) for model in (subject.model, other))
     if apart(mine, theirs) > 1e-3:
         raise Other("another function")
-    first, second = (explained(subject, subject.inputs, subject.target, model) for model in (subject.model, other))
-    return between(first, second)
+    return between(found, explained(subject, subject.inputs, subject.target, other))
 
 
-def one_by_one(subject: Built) -> float:
+def one_by_one(subject: Built, found: heedmap.Explanation) -> float:
     """Distance of a batch's maps from those of its samples alone."""
     if any(len(v) != T.BATCH for v in subject.inputs.values()):
         raise Other("inputs that are not one a sample")
     alone = functools.partial(target, batch=1) if subject.target is target else subject.target
-    whole = explained(subject, subject.inputs, subject.target)
     scores = subject.target(plain(subject.model, subject.inputs, subject.target))
-    found = []
+    apart_by = []
     for sample in range(T.BATCH):
         part = {k: v[sample : sample + 1] for k, v in subject.inputs.items()}
         agree(scores[sample], alone(plain(subject.model, part, alone)))
-        found.append(between(explained(subject, part, alone), whole, slice(sample, sample + 1)))
-    return max(found)
+        apart_by.append(between(explained(subject, part, alone), found, slice(sample, sample + 1)))
+    return max(apart_by)
 
 
-def without_padding(subject: Built) -> float:
+def without_padding(subject: Built, _: heedmap.Explanation) -> float:
     """Distance of the map of words that are padded from that of the words alone, of the batch's last sample."""
     padded, short = padding(subject.inputs)
     length = padded["input_ids"].shape[1]
@@ -95,6 +99,13 @@ def without_padding(subject: Built) -> float:
     mine = plain(subject.model, padded, read)
     agree(read(mine)[-1], alone(plain(subject.model, short, alone)))
     return unpadded(explained(subject, padded, read), explained(subject, short, alone))
+
+
+CHECKS: dict[str, Callable[[Built, heedmap.Explanation], float]] = {
+    "eager": under_eager,
+    "batch": one_by_one,
+    "padding": without_padding,
+}
 
 
 def padding(inputs: Inputs) -> tuple[Inputs, Inputs]:

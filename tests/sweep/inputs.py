@@ -51,14 +51,16 @@ def target(output: Any, batch: int = T.BATCH) -> Tensor:
 
 def candidates(model: nn.Module, family: str = "") -> Iterator[Inputs]:
     """Inputs by the names of the forward pass, most complete first, with those that are known of the family."""
-    known = {name: of_shape(*value) for name, value in INPUTS.get(family, {}).items()}
+    known = {name: of_shape(*value) for name, value in INPUTS.get(type(model).__name__, INPUTS.get(family, {})).items()}
     names = set(inspect.signature(model.forward).parameters)
     for inputs in by_names(model):
-        yield {k: v for k, v in {**inputs, **known}.items() if k in names or k == "choices"}
+        yield {k: v for k, v in {**inputs, **known}.items() if k in names}
 
 
-def of_shape(kind: str | int, *shape: int) -> Tensor:
-    """Random floats or ids, or a number everywhere."""
+def of_shape(kind: str | int, *shape: Any) -> Tensor:
+    """Random floats or ids, a number everywhere, or rows of numbers as they are."""
+    if kind == "rows":
+        return torch.tensor(shape)
     if kind == "floats":
         return torch.randn(shape)
     return torch.randint(T.FIRST_WORD, T.LAST_WORD, shape) if kind == "ids" else torch.full(shape, int(kind))
@@ -103,11 +105,11 @@ def made(model: nn.Module, names: list[str], shape: Shape) -> Inputs:
     """Random inputs of these names."""
     torch.manual_seed(1)
     config, found = model.config, {}
-    for name in names:
+    for name in (n for n in names if n != "choices"):
         if (value := one(config, name, names, shape)) is not None:
             found[name] = value
     if "choices" in names:
-        found = {k: torch.stack([v, v.flip(-1)], 1) for k, v in found.items()}
+        found = {k: v.unsqueeze(1) for k, v in found.items()}  # one each: of several, a target names one
     return found
 
 

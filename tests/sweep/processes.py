@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SECONDS, GIBIBYTES, TOGETHER = 60, 8, 100
+SECONDS, GIBIBYTES, TOGETHER = 180, 8, 100
 """What one subject may take of time and address space; how many share a process."""
 
 Row = dict[str, Any]
@@ -34,6 +34,9 @@ Judge = Callable[[Subject], Row]
 
 def swept(subjects: Sequence[Subject], judge: Judge, seconds: float = SECONDS) -> Iterator[Row]:
     """A line for each subject."""
+    import captum.attr  # noqa: F401  # once, before the processes fork
+    import transformers  # noqa: F401
+
     left = list(subjects)
     while left:
         done = 0

@@ -18,7 +18,7 @@ SIZES = {
     "cross_attention_hidden_size audio_hidden_size condition_dim neck_hidden_sizes decoder_channels pixel_hidden_size encoder_in_channels decoder_in_channels "
     "stem_channels stage_in_channels stage_mid_channels stage_out_channels vision_features_channels encoder_hidden_dim "
     "text_projection_in_dim text_projection_out_dim task_encoder_hidden_dim class_embed_dim decoder_hidden_dim "
-    "iou_head_hidden_dim output_channels fpn_hidden_size mask_dim",
+    "iou_head_hidden_dim output_channels fpn_hidden_size mask_dim upsample_groups",
     2: "num_hidden_layers n_layer n_layers num_layers encoder_layers decoder_layers num_decoder_layers depth depths "
     "num_encoder_layers encoder_num_hidden_layers decoder_num_hidden_layers l_layers r_layers x_layers num_blocks "
     "encoder_num_layers decoder_num_layers resampler_depth num_key_value_heads "

@@ -30,6 +30,11 @@ DIFFERENT = {
 }
 
 
+EXPLAINED = ("agrees", "fused = eager", "explained")
+_CHECKED: set[tuple[str, ...]] = set()
+"""Libraries, families and checks that were made of one of their classes, in this process."""
+
+
 class Missed(Exception):
     """Fewer attentions were recorded than the model has."""
 
@@ -45,9 +50,18 @@ def judged(subject: Subject) -> Row:
             return {**row, "verdict": "not built", "cause": short(str(error))}
         row["inputs"] = {k: list(v.shape) for k, v in model.inputs.items()}
         row["softmax"] = attends(model.model, model.inputs)
-        row.update(outcome(model))
-        row.update(automatic(model))
+        row.update(outcome(model, subject))
+        if row["verdict"] not in EXPLAINED or first(subject, "auto"):
+            row.update(automatic(model))
+        _CHECKED.update((*subject[:2], name) for name in DIFFERENT if isinstance(row.get(name), float))
+        if row.get("auto"):
+            _CHECKED.add((*subject[:2], "auto"))
     return {**row, "seconds": round(time.monotonic() - start, 2)}
+
+
+def first(subject: Subject, check: str) -> bool:
+    """Whether no class of the family was checked so."""
+    return (*subject[:2], check) not in _CHECKED
 
 
 def automatic(subject: Built) -> Row:
@@ -68,8 +82,8 @@ def automatic(subject: Built) -> Row:
     return {"auto": found.method} if finite else {"auto": None, "auto_error": "numbers that are not finite"}
 
 
-def outcome(subject: Built) -> Row:
-    """The verdict on a model that runs."""
+def outcome(subject: Built, named: Subject) -> Row:
+    """The verdict on a model that runs; what takes long is checked once in a family."""
     before = primary(plain(subject.model, subject.inputs, subject.target))
     still = torch.equal(before, primary(plain(subject.model, subject.inputs, subject.target)))
     try:
@@ -82,7 +96,8 @@ def outcome(subject: Built) -> Row:
     if still and not torch.equal(before, primary(plain(subject.model, subject.inputs, subject.target))):
         return {"verdict": "WRONG", "cause": "the model answers otherwise than before"}
     row: Row = {"part": part(found), "notes": list(found.flow.notes), **held(subject, found)}
-    return checked(subject, {**row, **(distances(subject) if still else {"random": True})})
+    names = [name for name in DIFFERENT if name == "eager" or first(named, name)]
+    return checked(subject, {**row, **(distances(subject, found, names) if still else {"random": True})})
 
 
 def part(found: heedmap.Explanation) -> str:
