@@ -1,6 +1,6 @@
 """Every model of transformers, timm, torchvision and open_clip that builds small, explained and checked.
 
-``python -m tests.sweep`` writes one line for each class to ``--out``, and of all of them ``docs/reference/models.md``.
+``python -m tests.sweep --write docs/reference/models.md`` writes one line for each class to ``--out``, and of all of them the page.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ import torch
 
 from . import page
 from .libraries import LIBRARIES, subjects
-from .processes import Row, swept
+from .processes import Row, Subject, swept
 from .verdict import judged
-
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "models.md"
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -28,17 +26,17 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(words)
     torch.set_num_threads(1)
     wanted = subjects(arguments.library.split(","), arguments.families.split(",") if arguments.families else None)
-    rows = read(arguments.out) if arguments.resume and arguments.out.exists() else []
-    done = {(row["library"], row["family"], row["class"]) for row in rows}
-    with arguments.out.open("a" if arguments.resume else "w", encoding="utf-8") as file:
-        for row in swept([s for s in wanted if s not in done], judged):
-            rows.append(row)
+    kept = read(arguments.out) if (arguments.resume or arguments.again) and arguments.out.exists() else []
+    rows = {subject_of(row): row for row in kept}
+    with arguments.out.open("a" if rows else "w", encoding="utf-8") as file:
+        for row in swept([s for s in wanted if arguments.again or s not in rows], judged):
+            rows[subject_of(row)] = row
             file.write(json.dumps(row) + "\n")
             file.flush()
             print(f"{row['family']:28} {row['class']:48} {row['verdict']:14} {row.get('cause', '')[:70]}", flush=True)
-    print(page.counts(rows))
+    print(page.counts(list(rows.values())))
     if arguments.write:
-        arguments.write.write_text(page.written(rows), encoding="utf-8")
+        arguments.write.write_text(page.written(list(rows.values())), encoding="utf-8")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,13 +46,21 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--library", default=",".join(LIBRARIES), help="names, with commas between (all)")
     found.add_argument("--families", help="names, with commas between (all)")
     found.add_argument("--resume", action="store_true", help="keep what --out has, and do the rest")
-    found.add_argument("--write", type=Path, metavar="PAGE", help=f"the page, made of all rows: {PAGE.name}")
+    found.add_argument("--again", action="store_true", help="keep what --out has, and do what is named anew")
+    found.add_argument(
+        "--write", type=Path, metavar="PAGE", help="docs/reference/models.md, made of all that --out has"
+    )
     return found
 
 
 def read(path: Path) -> list[Row]:
     """The lines of an earlier run."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def subject_of(row: Row) -> Subject:
+    """What a line is of."""
+    return Subject(row["library"], row["family"], row["class"])
 
 
 if __name__ == "__main__":

@@ -58,14 +58,34 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "vision_features_channels": [32, 32, 32],
         "apply_layernorm_after_vision_backbone": False,
     },
+    "perceiver": {
+        **{"d_latents": 32, "num_latents": 8, "num_blocks": 1, "num_self_attends_per_block": 2},
+        **{"num_self_attention_heads": 4, "num_cross_attention_heads": 1},
+    },
+    "prompt_depth_anything": {"reassemble_hidden_size": 32},
+    "reformer": {"axial_pos_shape": [8, 8], "axial_pos_embds_dim": [16, 16], "attn_layers": ["local", "lsh"]},
+    "roc_bert": {"shape_vocab_size": 64, "pronunciation_vocab_size": 64},
+    "shieldgemma2": {"mm_tokens_per_image": 4},
+    "tipsv2_dpt": {"reassemble_hidden_size": 32},
+    "vivit": {"tubelet_size": [2, 8, 8], "num_frames": 4},
+    "xmod": {"default_language": "en_XX"},
     "sam": {"vision_config": {"num_pos_feats": 16}},
     "sam_hq": {"vision_config": {"num_pos_feats": 16}},
     "time_series_transformer": {"num_time_features": 1},
     "Llama4VisionModel": LLAMA4_VISION,
+    "ReformerModelWithLMHead": {
+        **{"axial_pos_shape": [8, 8], "axial_pos_embds_dim": [16, 16], "attn_layers": ["local", "lsh"]},
+        **{"is_decoder": True},
+    },
     "Blip2ForImageTextRetrieval": {"qformer_config": {"use_qformer_text_input": True}},
 }
 """Class, or family → values of its configuration, nested as it is."""
 
+SIGLIP2 = {
+    "pixel_values": ("floats", 2, 16, 192),
+    "pixel_attention_mask": (1, 2, 16),
+    "spatial_shapes": ("rows", [4, 4], [4, 4]),
+}
 INPUTS: dict[str, dict[str, tuple[Any, ...]]] = {
     "blip_2_qformer": {"encoder_hidden_states": ("floats", 2, 9, 32)},
     "clap": {"input_features": ("floats", 2, 1, 64, 16)},
@@ -83,6 +103,17 @@ INPUTS: dict[str, dict[str, tuple[Any, ...]]] = {
     "instructblip": {"qformer_input_ids": ("ids", 2, 5), "qformer_attention_mask": (1, 2, 5)},
     "instructblipvideo": {"qformer_input_ids": ("ids", 2, 5), "qformer_attention_mask": (1, 2, 5)},
     "kosmos-2": {"image_embeds_position_mask": ("rows", *[[0, 1, 1, 1, 1, 0, 0]] * 2)},
+    "PerceiverForImageClassificationLearned": {"inputs": ("floats", 2, 3, 32, 32)},
+    "PerceiverForMaskedLM": {"inputs": ("ids", 2, 7), "attention_mask": (1, 2, 7)},
+    "PerceiverForSequenceClassification": {"inputs": ("ids", 2, 7), "attention_mask": (1, 2, 7)},
+    "pix2struct": {"flattened_patches": ("counts", 2, 9, 770), "attention_mask": (1, 2, 9)},
+    "siglip2": SIGLIP2,
+    "siglip2_vision_model": SIGLIP2,
+    "SpeechT5ForTextToSpeech": {"decoder_input_values": ("floats", 2, 4, 80)},
+    "videomae": {"pixel_values": ("floats", 2, 16, 3, 32, 32)},
+    "vitmatte": {"pixel_values": ("floats", 2, 4, 32, 32)},
+    "vivit": {"pixel_values": ("floats", 2, 4, 3, 32, 32)},
+    "wav2vec2-bert": {"input_features": ("floats", 2, 32, 160)},
     "LongformerForQuestionAnswering": {"input_ids": ("rows", [5, 2, 7, 8, 2, 9, 2], [6, 2, 9, 11, 2, 7, 2])},
     "LongformerForMultipleChoice": {"input_ids": ("rows", [[5, 2, 7, 8, 2, 9, 2]], [[6, 2, 9, 11, 2, 7, 2]])},
     "oneformer": {"task_inputs": ("ids", 2, 77)},
@@ -94,4 +125,4 @@ INPUTS: dict[str, dict[str, tuple[Any, ...]]] = {
         "classes_structure": (2, 2),
     },
 }
-"""Class, or family → input → what it holds (``floats``, ``ids``, or a number everywhere) and its shape; ``()``: it is left out."""
+"""Class, or family → input → what it holds (``floats``, ``ids``, ``counts``, a number everywhere, or ``rows``) and its shape; ``()``: it is left out."""

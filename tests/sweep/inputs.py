@@ -49,21 +49,28 @@ def target(output: Any, batch: int = T.BATCH) -> Tensor:
     return value[:, finite[len(finite) // 2]]
 
 
-def candidates(model: nn.Module, family: str = "") -> Iterator[Inputs]:
-    """Inputs by the names of the forward pass, most complete first, with those that are known of the family."""
+def candidates(model: nn.Module, family: str = "", hurried: Callable[[], bool] = lambda: False) -> Iterator[Inputs]:
+    """Inputs by the names of the forward pass, most complete first, with those that are known of the family.
+
+    Where ``hurried`` says so, words alone are left.
+    """
     known = {name: of_shape(*value) for name, value in INPUTS.get(type(model).__name__, INPUTS.get(family, {})).items()}
     names = set(inspect.signature(model.forward).parameters)
     for inputs in by_names(model):
-        yield {k: v for k, v in {**inputs, **known}.items() if k in names}
+        if not hurried() or not set(inputs) - set(T.WORD_INPUTS):
+            yield {k: v for k, v in {**inputs, **known}.items() if k in names}
 
 
 def of_shape(kind: str | int, *shape: Any) -> Tensor:
-    """Random floats or ids, a number everywhere, or rows of numbers as they are."""
+    """Random floats, ids or floats that are whole numbers; a number everywhere, or rows of numbers as they are."""
     if kind == "rows":
         return torch.tensor(shape)
     if kind == "floats":
         return torch.randn(shape)
-    return torch.randint(T.FIRST_WORD, T.LAST_WORD, shape) if kind == "ids" else torch.full(shape, int(kind))
+    if isinstance(kind, int):
+        return torch.full(shape, kind)
+    whole = torch.randint(T.FIRST_WORD, T.LAST_WORD, shape)
+    return whole if kind == "ids" else whole.float()
 
 
 def by_names(model: nn.Module) -> Iterator[Inputs]:

@@ -12,6 +12,7 @@ import torch
 import heedmap
 
 from . import __main__ as sweep
+from . import checks
 from .build import Built, built, families
 from .inputs import target
 from .processes import Subject, swept
@@ -19,21 +20,26 @@ from .verdict import against, expectation, judged
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 EXPECTED = {
-    ("bert", "BertForTokenClassification"): "agrees",
-    ("llama", "LlamaForCausalLM"): "agrees",
-    ("vit", "ViTModel"): "agrees",
-    ("bart", "BartModel"): "agrees",
-    ("clip", "CLIPModel"): "agrees",
-    ("resnet", "ResNetModel"): "refused",
+    Subject("transformers", "bert", "BertForTokenClassification"): "agrees",
+    Subject("transformers", "llama", "LlamaForCausalLM"): "agrees",
+    Subject("transformers", "vit", "ViTModel"): "agrees",
+    Subject("transformers", "bart", "BartModel"): "agrees",
+    Subject("transformers", "clip", "CLIPModel"): "agrees",
+    Subject("transformers", "resnet", "ResNetModel"): "refused",
+    Subject("timm", "vision_transformer", "test"): "fused = eager",
+    Subject("open_clip", "ViT", "CLIP"): "explained",
 }
 
 
-@pytest.mark.parametrize(("family", "name"), EXPECTED)
-def test_a_class_is_built_explained_and_held_against_the_oracle(family: str, name: str) -> None:
-    row = judged(Subject("transformers", family, name))
-    assert row["verdict"] == EXPECTED[family, name], row
-    assert row["class"] == name
-    assert row["verdict"] == "refused" or row["distance"] < 1e-4
+@pytest.mark.parametrize("subject", EXPECTED, ids=lambda subject: subject.name)
+def test_a_class_is_built_explained_and_checked(subject: Subject) -> None:
+    row = judged(subject)
+    assert row["verdict"] == EXPECTED[subject], row
+    assert row["softmax"] == (subject.family != "resnet")
+    assert row["auto"] == ("integrated_gradients" if subject.family == "resnet" else "generic")
+    distances = [row[name] for name in ("distance", "eager", "batch", "padding") if isinstance(row.get(name), float)]
+    assert all(distance < 1e-4 for distance in distances)
+    assert distances or row["verdict"] == "refused"
 
 
 def test_the_oracle_sees_a_wrong_map() -> None:
@@ -42,6 +48,18 @@ def test_the_oracle_sees_a_wrong_map() -> None:
     found = heedmap.explain(subject.model, other, target=target)
     assert against(found, expectation(Built(subject.model, other))) < 1e-4
     assert against(found, expectation(subject)) > 1e-2
+
+
+def test_padding_that_counts_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = built("bert", "BertModel")
+    plain = checks.without_padding(subject, None)  # type: ignore[arg-type]
+    padded, short = checks.padding(subject.inputs)
+    padded["attention_mask"][:] = 1
+    monkeypatch.setattr(checks, "padding", lambda inputs: (padded, short))
+    with pytest.raises(checks.Other, match="own answer"):
+        checks.without_padding(subject, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(checks, "agree", lambda *answers: None)
+    assert plain < 1e-4 < 1e-2 < checks.without_padding(subject, None)  # type: ignore[arg-type]
 
 
 def test_each_class_is_of_one_family() -> None:
@@ -54,7 +72,7 @@ def test_each_class_is_of_one_family() -> None:
 
 def test_rows_are_written_resumed_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     out = tmp_path / "rows.jsonl"
-    monkeypatch.setattr(sweep, "judged", lambda subject: {**subject.row(), "verdict": "agrees"})
+    monkeypatch.setattr(sweep, "judged", lambda subject: {**subject.row(), "verdict": "not built"})
     words = ["--out", str(out), "--library", "transformers", "--families", "vit", "--resume"]
     threads = torch.get_num_threads()
     try:
@@ -65,7 +83,7 @@ def test_rows_are_written_resumed_and_counted(tmp_path: Path, monkeypatch: pytes
         torch.set_num_threads(threads)
     assert first == sweep.read(out)
     assert {row["class"] for row in first} >= {"ViTModel", "ViTForImageClassification"}
-    assert f"{len(first)} agrees" in capsys.readouterr().out
+    assert f"| swept | {len(first)} of 1 families |" in capsys.readouterr().out
 
 
 def test_a_class_that_ends_the_interpreter_does_not_end_the_sweep() -> None:
