@@ -54,11 +54,14 @@ def candidates(model: nn.Module, family: str = "", hurried: Callable[[], bool] =
 
     Where ``hurried`` says so, words alone are left.
     """
-    known = {name: of_shape(*value) for name, value in INPUTS.get(type(model).__name__, INPUTS.get(family, {})).items()}
+    known = {
+        name: of_shape(*value) if value else None
+        for name, value in INPUTS.get(type(model).__name__, INPUTS.get(family, {})).items()
+    }
     names = set(inspect.signature(model.forward).parameters)
     for inputs in by_names(model):
         if not hurried() or not set(inputs) - set(T.WORD_INPUTS):
-            yield {k: v for k, v in {**inputs, **known}.items() if k in names}
+            yield {k: v for k, v in {**inputs, **known}.items() if k in names and v is not None}
 
 
 def of_shape(kind: str | int, *shape: Any) -> Tensor:

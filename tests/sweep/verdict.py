@@ -107,14 +107,14 @@ def part(found: heedmap.Explanation) -> str:
 
 def checked(subject: Built, row: Row) -> Row:
     """The line, its verdict by the checks too."""
-    made = {name: row[name] for name in DIFFERENT if isinstance(row.get(name), float)}
-    differing = [DIFFERENT[name] for name, distance in made.items() if distance > LOOSE]
+    made = {name: row[name] for name in ("distance", *DIFFERENT) if isinstance(row.get(name), float)}
+    differing = [DIFFERENT[name] for name in DIFFERENT if made.get(name, 0) > LOOSE]
     if differing:
-        return {**row, "verdict": "WRONG", "cause": differing[0]}
+        row = {**row, "verdict": "WRONG", "cause": differing[0]}
+    if row["verdict"] == "WRONG" and {"distance", "eager"} & made.keys() and by_rounding(subject) > ROUNDING:
+        return {**row, "verdict": "explained", "cause": "rounding moves the answer itself"}
     if row["verdict"] == "explained" and "eager" in made:
         return {**row, "verdict": "fused = eager"}
-    if row["verdict"] == "WRONG" and "distance" in row and by_rounding(subject) > ROUNDING:
-        return {**row, "verdict": "explained", "cause": "rounding moves the answer itself"}
     return row
 
 
