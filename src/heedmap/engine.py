@@ -105,7 +105,8 @@ def explain(
             each sample (``logits.argmax(-1)``), a ``heedmap.targets.Target``, or a callable(output) → (batch,) tensor. A
             list always gives one Explanation per entry, all from one forward pass, also where it is as long as the batch.
             Where a sample has several choices, ids (batch, choices, tokens), or a picture several texts, the target is one
-            of these (None: the one with the highest score) and the relevance that of its own words: each is one pass more.
+            of these (None: the one with the highest score; a callable: the one it depends on) and the relevance that of its own
+            words: each is one pass more. A callable of several choices has all of them as one input.
         method: a name in ``heedmap.METHODS``, or a Method; ``"auto"``: ``generic`` where the model's attention is followed, else
             the best method that needs none, ``integrated_gradients``, or ``occlusion`` where that cannot run. The explanation
             says which was taken, in ``method`` and in a note of its flow.
@@ -242,15 +243,21 @@ class _Engine:
         """What explains the targets: this, or where each rests on a part of the input, one on that part for each."""
         whole = narrow.whole(self.model, self.inputs, self.context)
         if whole is None or whole.mixed:
-            self.batch, self.mixed = tower.batch_size(self.inputs), "" if whole is None else whole.mixed
-            yield self, targets
+            yield self._on(self.inputs, "" if whole is None else whole.mixed), targets
             return
-        for part in [whole.part(target, self.context) for target in targets]:
-            engine = copy(self)
-            engine.inputs = whole.narrowed(part)
-            engine.batch = tower.batch_size(engine.inputs)
-            engine.context = replace(self.context, inputs=engine.inputs)
-            yield engine, [part]
+        for target in targets:
+            part = whole.part(target, self.context)
+            if part is None:
+                yield self._on(self.inputs, f"the target depends on several of {whole.parts} choices"), [target]
+            else:
+                yield self._on(whole.narrowed(part)), [part]
+
+    def _on(self, inputs: ModelInputs, mixed: str = "") -> _Engine:
+        """The same call on these inputs; ``mixed``: why they are one input, though they look like several."""
+        engine = copy(self)
+        engine.inputs, engine.batch, engine.mixed = inputs, tower.batch_size(inputs), mixed
+        engine.context = replace(self.context, inputs=inputs)
+        return engine
 
     def record(self) -> tuple[Recording, Named]:
         """One forward pass, and the names of the segments of its streams."""
