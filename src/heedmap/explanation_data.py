@@ -85,6 +85,24 @@ class Top:
     target: Float[Tensor, " batch"]
     function: str
 
+    def sample(self, index: int) -> Top:
+        """Of one sample, as of a batch of one."""
+        one = slice(index, index + 1)
+        return replace(self, labels=self.labels[one], probabilities=self.probabilities[one], target=self.target[one])
+
+    @staticmethod
+    def joined(parts: Sequence[Top]) -> Top:
+        """Of several samples, of each its own."""
+        from torch import cat
+
+        labels = tuple(labels for part in parts for labels in part.labels)
+        return replace(
+            parts[0],
+            labels=labels,
+            probabilities=cat([part.probabilities for part in parts]),
+            target=cat([part.target for part in parts]),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class ExplanationData:
@@ -167,7 +185,7 @@ class ExplanationData:
             prediction_labels=None if labels is None else labels[one],
             flow=_flow(self.flow, one),
             maps={pair: whole[one] for pair, whole in self.maps.items()},
-            top=None if self.top is None else _top_of(self.top, one),
+            top=None if self.top is None else self.top.sample(index),
         )
 
     def block(self, rows: str, columns: str, index: int = 0) -> Float[Tensor, "rows columns"] | None:
@@ -349,7 +367,3 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _flow(flow: Flow, one: slice) -> Flow:
     streams = tuple(replace(s, rows=None if s.rows is None else s.rows[one]) for s in flow.streams)
     return replace(flow, streams=streams)
-
-
-def _top_of(top: Top, one: slice) -> Top:
-    return replace(top, labels=top.labels[one], probabilities=top.probabilities[one], target=top.target[one])

@@ -264,7 +264,7 @@ def whole(model: nn.Module, inputs: ModelInputs, context: Context) -> Whole | No
     if not ids or 0 in sizes or not (len(sizes) == 2 or (len(sizes) == len(choices) == 1)):
         return None
     check_no_cache(inputs)
-    output = _output(model, inputs)
+    output = answer(model, inputs)
     if len(sizes) == 2:
         if isinstance(output, Exception):
             raise InputError(_refused(model, inputs, output)) from output
@@ -275,7 +275,7 @@ def whole(model: nn.Module, inputs: ModelInputs, context: Context) -> Whole | No
         return None
     part = found.part(TopPrediction(), context)
     assert isinstance(part, Part)
-    values = part.values(_output(model, found.narrowed(part)))
+    values = part.values(answer(model, found.narrowed(part)))
     if values is None:
         return None
     why = part.difference(values)
@@ -284,12 +284,12 @@ def whole(model: nn.Module, inputs: ModelInputs, context: Context) -> Whole | No
     return replace(found, mixed=why)
 
 
-def _output(model: nn.Module, inputs: ModelInputs) -> Any:
+def answer(model: nn.Module, inputs: ModelInputs) -> Any:
     """What the model answers; where it refuses the inputs, its exception, which has no scores."""
     seed()
     try:
         with torch.no_grad():
-            return model(**detached(inputs))
+            return model(**detached(inputs.given()))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

@@ -70,6 +70,7 @@ class Tape(TorchFunctionMode):
         self._tags: dict[int, tuple[weakref.ref[Tensor], Tag]] = {}
         self._form, self._extra_keys = "sdpa", 0
         self.towers: frozenset[str] = frozenset()
+        self.turned = False
         self.steps = Steps()
         self._ends: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -91,6 +92,16 @@ class Tape(TorchFunctionMode):
             self.set_tag(tensor, Tag(frozenset([len(self.sources) - 1])))
             return tensor
         return self._leaf(tensor, name, spatial=tensor.dim() > 3, first=True)
+
+    def _leaf_of(self, tensor: Tensor, name: str, spatial: bool, first: bool, says: int) -> Tensor:
+        """The leaf, which is batch first, as the model goes on with it."""
+        sequence_first = self.turned and not spatial and tensor.dim() > 2 and tensor.shape[0] != self.batch
+        if not sequence_first or tensor.shape[1] != self.batch:
+            return self._leaf(tensor, name, spatial, first, says)
+        leaf = self._leaf(tensor.transpose(0, 1), name, spatial, first, says)
+        tag, tensor = self.tag(leaf), leaf.transpose(0, 1)
+        self.set_tag(tensor, tag)
+        return tensor
 
     def _leaf(self, tensor: Tensor, name: str, spatial: bool, first: bool, says: int = 0) -> Tensor:
         tensor = self._in_place_of(tensor, name)
@@ -157,7 +168,7 @@ class Tape(TorchFunctionMode):
                 len(t) for t in _tensors(args, kwargs) if t.is_floating_point() and t.dim() and self.tag(t) is EMPTY
             ]
             name, says = self.sources[min(tag.sources)].name, max(tables, default=0) if first else 0
-            return self._leaf(result, name, spatial=func in ops.SPATIAL, first=first, says=says)
+            return self._leaf_of(result, name, spatial=func in ops.SPATIAL, first=first, says=says)
         if writes(func, args, result) or "out" in kwargs:
             self._write(result, tag)
         else:
