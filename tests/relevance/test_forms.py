@@ -126,7 +126,7 @@ FORMS: dict[str, Form] = {
 }
 
 
-REFUSED = {values_first: "scores @ v", multiplied_and_summed: "[..., None] * v"}
+REFUSED = {values_first: "scores @ v", multiplied_and_summed: "* k[:, None]"}
 """Forms that are not followed, and the line at which tokens mix."""
 
 
