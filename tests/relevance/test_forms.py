@@ -109,6 +109,7 @@ FORMS: dict[str, Form] = {
     "plain": lambda q, k, v: plain(q, k, v, []),
     "exp / sum": exponentials,
     "shifted exp / sum": shifted_exponentials,
+    "values first, then / sum": values_first,
     "log_softmax, exp": logarithms,
     "heads before the batch": folded_before_the_batch,
     "keys on the first axis": keys_first,
@@ -126,7 +127,7 @@ FORMS: dict[str, Form] = {
 }
 
 
-REFUSED = {values_first: "scores @ v", multiplied_and_summed: "* k[:, None]"}
+REFUSED = {multiplied_and_summed: "* k[:, None]"}
 """Forms that are not followed, and the line at which tokens mix."""
 
 
@@ -180,3 +181,12 @@ def test_a_form_that_is_not_followed(form: Form) -> None:
     said = str(error.value)
     assert f"{__file__}:{line} in {form.__name__}" in said
     assert "method='integrated_gradients'" in said
+
+
+def test_a_sum_of_weights_that_is_more_than_a_divisor_mixes_tokens() -> None:
+    def added(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        sums = (q.transpose(1, 2) @ k.permute(0, 2, 3, 1)).exp().sum(-1)
+        return values_first(q, k, v) + sums.transpose(1, 2)[..., None]
+
+    with pytest.raises(AttentionError):
+        heedmap.explain(Net(added), WORDS, target=1)

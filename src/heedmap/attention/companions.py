@@ -62,6 +62,7 @@ class CompanionTape(Tape):
         self.leaf_ids: dict[int, Ids] = {}
         self.reads: dict[int, list[tuple[Tensor, Ids]]] = {}
         self._known: dict[int, tuple[weakref.ref[Tensor], Known]] = {}
+        self._sums: dict[int, weakref.ref[Tensor]] = {}  # of weights over keys
 
     # -- what is known of a tensor ----------------------------------------------------------------------------------
 

@@ -317,7 +317,7 @@ class Tape(TorchFunctionMode):
 
     def _inline(self, func: Any, args: tuple[Any, ...], probs: Tensor, value: Tensor, out: Tensor) -> Tensor:
         tag, value_tag = self.tag(probs), self.tag(value)
-        axes = einsum.value_axes(args[0]) if func is ops.EINSUM else (None, None, None)
+        axes = einsum.value_axes(args[0], out.dim()) if func is ops.EINSUM else (None, None, None)
         if axes is None:
             return self._unfollowed(out, [tag, value_tag], f"einsum {args[0]!r} is no product A v")
         problem = self._misfit(probs if axes[0] is None else probs.permute(axes[0]))
