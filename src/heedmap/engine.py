@@ -285,8 +285,8 @@ class _Engine:
         try:
             (sizes,) = {tuple(target.choose(output, self.context).values.shape) for target in targets}
             (batch,) = sizes
-        except (HeedmapError, TypeError, ValueError, AttributeError, LookupError, RuntimeError):
-            return 0  # the model refuses the inputs, or the target the output
+        except Exception:  # the model refuses the inputs, or the target, which may be anyone's, the output
+            return 0
         return batch
 
     def record(self) -> tuple[Recording, Named]:

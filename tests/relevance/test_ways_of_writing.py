@@ -75,6 +75,10 @@ class Net(nn.Module):
             out = (probs.transpose(-1, -2) @ v).transpose(0, 1)
         return layer.out_proj(out.permute(1, 2, 0, 3).reshape(batch, tokens, D))
 
+    def several(self, x: Tensor) -> Tensor:
+        """Weights of three means, which no query asks."""
+        return (self.weigh(x) * torch.tensor([1.0, -2.0, 3.0])).transpose(1, 2).softmax(-1)
+
     def pooled(self, x: Tensor) -> Tensor:
         ways = {
             "first": lambda: x[:, 0],
@@ -82,6 +86,8 @@ class Net(nn.Module):
             "product": lambda: torch.matmul(F.softmax(self.weigh(x), dim=1).transpose(-1, -2), x).squeeze(-2),
             "bmm": lambda: torch.bmm(self.weigh(x).squeeze(-1).softmax(-1).unsqueeze(1), x).squeeze(1),
             "einsum": lambda: torch.einsum("bn,bnd->bd", self.weigh(x).squeeze(-1).softmax(-1), x),
+            "several means": lambda: torch.einsum("...sn,...nd->...sd", self.several(x), x)[:, 1],
+            "one of several": lambda: (self.several(x)[:, 1, :, None] * x).sum(1),
             "turned": lambda: (x.transpose(1, 2) @ self.weigh(x).softmax(1)).squeeze(-1),
         }
         return ways[self.pooling]()
@@ -106,6 +112,13 @@ def test_attention_in_other_layouts(way: str, method: str) -> None:
 def test_attention_pooling_has_one_answer(way: str) -> None:
     wanted = explained(Net(pooling="sum"))
     torch.testing.assert_close(explained(Net(pooling=way))["text"], wanted["text"], rtol=1e-4, atol=1e-6)
+
+
+def test_one_of_several_means() -> None:
+    wanted = explained(Net(pooling="one of several"))
+    found = explained(Net(pooling="several means"))
+    torch.testing.assert_close(found["text"], wanted["text"], rtol=1e-4, atol=1e-6)
+    assert found.segments["text"].positions[0].tolist() == list(range(7))
 
 
 HIDDEN = torch.zeros(3, 7, dtype=torch.bool)

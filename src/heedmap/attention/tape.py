@@ -291,7 +291,7 @@ class Tape(TorchFunctionMode):
         tags = [self.tag(left), self.tag(right)]
         if self._in_tower(tags):
             return self._carried(result, tags)
-        if tags[0].softmax == "whole" and not tags[0].products and (left.dim() == 2 or left.shape[-2] == 1):
+        if tags[0].softmax == "whole" and not tags[0].products and _pools(left, tags):
             return self._propagate(func, args, kwargs, result)  # pooling: a weighted mean, not asked by any token
         if tags[0].softmax == "whole" and not tags[1].softmax and left.dim() > 2 and right.dim() > 2:
             return self._inline(func, args, left, right, result)
@@ -470,6 +470,12 @@ def _replaced(value: Any, by: Mapping[int, Tensor]) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_replaced(v, by) for v in value)
     return {k: _replaced(v, by) for k, v in value.items()} if type(value) is dict else value
+
+
+def _pools(weights: Tensor, tags: list[Tag]) -> bool:
+    """Whether these weights are for one mean, or for a few means of the tokens that say them."""
+    of_own = tags[0].sources == tags[1].sources and weights.shape[-2:-1] != weights.shape[-1:]
+    return weights.dim() == 2 or weights.shape[-2] == 1 or of_own
 
 
 def _keys(columns: int, queries: int, learned: tuple[int, int]) -> tuple[int, int]:
