@@ -62,6 +62,7 @@ class CompanionTape(Tape):
         self.leaf_ids: dict[int, Ids] = {}
         self.reads: dict[int, list[tuple[Tensor, Ids]]] = {}
         self._known: dict[int, tuple[weakref.ref[Tensor], Known]] = {}
+        self._sums: dict[int, weakref.ref[Tensor]] = {}  # of weights over keys
 
     # -- what is known of a tensor ----------------------------------------------------------------------------------
 
@@ -225,6 +226,10 @@ class CompanionTape(Tape):
             return self._set(args, of)
         if name in ("cat", "concat", "concatenate"):
             self._learned(args, kwargs)
+        if (
+            name in ("gather", "take_along_dim") and args and of(args[0]) is None
+        ):  # a table that tokens are looked up in
+            return next((i for t in _tensors(args[1:], kwargs) if (i := of(t)) is not None), None)
         if name == "masked_scatter":
             base = moves.whole(args[0], of).clone()
             mask = args[1].cpu().expand(base.shape)

@@ -6,6 +6,7 @@ and convolutions, poolings and fixed matrices between attentions are recorded as
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from heedmap.attention.companions import Lost, Pair, Summed
 from heedmap.attention.mixing import again
 from heedmap.attention.numbers import NOTHING, Ids
 from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
-from heedmap.attention.tape import _tensors
+from heedmap.attention.tape import _forget, _tensors
 
 
 class PlacedTape(AttendingTape):
@@ -49,14 +50,34 @@ class PlacedTape(AttendingTape):
             self.set_tag(given, self.tag(args[0]))
             self.set_known(given, self.known(args[0]))
             func, args, kwargs = torch.clone, (given,), {}
+        if self.cut and moves.name_of(func) in moves.DIVIDES and len(args) > 1 and self._is_sum_of_weights(args[1]):
+            args = (args[0], self._as_given(args[1]), *args[2:])
         result = super().__torch_function__(func, types, args, kwargs)
         if len(self.sources) > count and self.sources[-1].kind == "leaf":
             self._begin(result, args, kwargs)
             return result
         return self._after(func, args, kwargs, result) if followed else result
 
+    def _is_sum_of_weights(self, value: Any) -> bool:
+        return isinstance(value, Tensor) and id(value) in self._sums
+
+    def _as_given(self, weights: Tensor) -> Tensor:
+        """What weights are divided by, as it is: no gradient passes through it."""
+        given = weights.detach()
+        self.set_tag(given, self.tag(weights))
+        self.set_known(given, self.known(weights))
+        return given
+
+    def _mark_sum(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """Remember sums of weights over keys, and what is made of these alone."""
+        of = [t for t in _tensors(args, kwargs) if self.known(t) is not None]
+        begins = name in moves.REDUCES and any(isinstance(self.known(t), Pair) for t in of)
+        if isinstance(result, Tensor) and of and (begins or all(self._is_sum_of_weights(t) for t in of)):
+            self._sums[id(result)] = weakref.ref(result, partial(_forget, self._sums, id(result)))
+
     def _after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
         name = moves.name_of(func)
+        self._mark_sum(name, args, kwargs, result)
         try:
             mixer = self._side_by_side(func, args, kwargs, result)
             mixer = self._mixed(func, name, args, kwargs, result) if mixer is None else mixer

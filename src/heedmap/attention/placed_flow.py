@@ -11,6 +11,7 @@ from torch import Tensor
 
 from heedmap.attention.attention import Attention
 from heedmap.attention.blocks import BlockAttention
+from heedmap.attention.companions import Lost
 from heedmap.attention.flow import AbsorbedStream, Edge, Graph, State, Stream, check_followed
 from heedmap.attention.mixers import Mixer
 from heedmap.attention.numbers import NOTHING, Ids, Numbers
@@ -45,6 +46,7 @@ class Builder:
         self.tape, self.numbers = tape, tape.numbers
         self.graph = Graph([], [], tape.sources)
         self.live = _live(tape, frozenset().union(*(tape.tag(t).sources for t in tensors_of(output))))
+        self.lost = next((k for t in tensors_of(output) if isinstance(k := tape.known(t), Lost) and k.place), None)
         self._of: dict[int, int] = {}  # live event → the stream whose rows its output is
 
     def build(self) -> Graph:
@@ -57,7 +59,9 @@ class Builder:
         events = [a for a in self.tape.attentions if a.index in self.live]
         if not events:
             check_followed(self.tape, frozenset(range(len(self.tape.sources))), "the model")
-            raise NoAttentionError("nothing that mixes tokens was seen in the forward pass")
+            lost = self.lost
+            where = f": tokens mix in {lost.function}, called at {lost.place}, which is not known" if lost else ""
+            raise NoAttentionError(f"nothing that mixes tokens was seen in the forward pass{where}")
         for event in events:
             if isinstance(event, Mixer):
                 self._mixer(event)
