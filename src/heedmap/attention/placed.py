@@ -17,7 +17,7 @@ from heedmap.attention import operations as ops
 from heedmap.attention.attending import AttendingTape
 from heedmap.attention.companions import Lost, Pair, Summed
 from heedmap.attention.mixing import again
-from heedmap.attention.numbers import NOTHING, Ids
+from heedmap.attention.numbers import NOTHING, Ids, distinct
 from heedmap.attention.tape import _tensors
 
 
@@ -265,22 +265,20 @@ class PlacedTape(AttendingTape):
         run = partial(again, func, args, kwargs, tensor)
         rows = self.numbers.first(whole.permute(*kept, *gone).flatten(len(kept)))
         flat = rows.reshape(-1, rows.shape[-1])
-        distinct, which = flat.unique(dim=0, return_inverse=True)
-        samples = self.numbers.of_sample(distinct.amax(1))
+        groups, which = distinct(flat)
+        samples = self.numbers.of_sample(groups.amax(1))
         to = [kept.index(has.index(c)) for c in out if c in has]
         shape = [result.shape[i] if c in has else 1 for i, c in enumerate(out)]
-        if len(distinct) > len(samples.unique()) or self.batch == len(
-            flat
-        ):  # each place has tokens of its own: merging
-            made_rows = self._fresh(torch.where(distinct.amax(1) < 0, NOTHING, torch.arange(len(distinct))), samples)
+        if len(groups) > len(samples.unique()) or self.batch == len(flat):  # each place has tokens of its own: merging
+            made_rows = self._fresh(torch.where(groups.amax(1) < 0, NOTHING, torch.arange(len(groups))), samples)
             fresh = made_rows[which].reshape(rows.shape[:-1])
             ids_out = fresh.permute(to).reshape(shape).expand(result.shape)
             back = fresh.permute([kept.index(i) for i in sorted(kept)])
             for axis in sorted(gone):
                 back = back.unsqueeze(axis)
             into = back.expand(tensor.shape)
-            pairs = torch.stack([into.reshape(-1), self.numbers.first(whole).reshape(-1)]).unique(dim=1)[1]
-            once = len(pairs[pairs >= 0].unique()) == int((pairs >= 0).sum())
+            tokens = distinct(torch.stack([into.reshape(-1), self.numbers.first(whole).reshape(-1)], 1))[0][:, 1]
+            once = len(tokens[tokens >= 0].unique()) == int((tokens >= 0).sum())
             terms = mixers.merge_terms(run, tensor, into, whole)
             return self._mixer(result, tensor, whole, ids_out, terms, into=into if once else None)
         lead = samples[which].reshape(rows.shape[:-1]).permute(to).reshape(shape)
