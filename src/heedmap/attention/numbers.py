@@ -106,18 +106,13 @@ def distinct(rows: Int[Tensor, "rows columns"]) -> tuple[Int[Tensor, "distinct c
     As ``rows.unique(dim=0, return_inverse=True)``, which compares rows one by one and takes many times as long.
     """
     which, span = rows.new_zeros(len(rows)), int(rows.max()) + 2 if rows.numel() else 1
-    for column in _unlike(rows).T:
+    told = rows[:1]
+    for number, column in enumerate(rows.T, 1):
         which = (which * span + column + 1).unique(return_inverse=True)[1]
-    last = which.new_zeros(int(which.max()) + 1 if len(which) else 0)
-    last[which] = torch.arange(len(rows), device=rows.device)
-    return rows[last], which
-
-
-def _unlike(rows: Int[Tensor, "rows columns"]) -> Int[Tensor, "rows unlike"]:
-    """Without columns that are as an earlier one: they tell no rows apart."""
-    if len(rows) == 0:
-        return rows
-    values, of = rows[0].unique(return_inverse=True)
-    first = torch.full_like(values, rows.shape[1]).scatter_reduce_(0, of, torch.arange(rows.shape[1]), "amin")
-    own = torch.arange(rows.shape[1]) == first[of]
-    return rows[:, own | (rows != rows[:, first[of]]).any(0)]
+        if number & (number - 1) == 0 or number == rows.shape[1]:  # most are told apart by their first columns
+            last = which.new_zeros(int(which.max()) + 1 if len(which) else 0)
+            last[which] = torch.arange(len(rows), device=rows.device)
+            told = rows[last]
+            if torch.equal(told[which], rows):
+                break
+    return told, which
