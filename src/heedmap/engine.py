@@ -256,7 +256,7 @@ class Engine:
             else:
                 yield self._on(whole.narrowed(part)), [part]
 
-    def _on(self, inputs: ModelInputs, mixed: str = "", batch: int | None = None) -> _Engine:
+    def _on(self, inputs: ModelInputs, mixed: str = "", batch: int | None = None) -> Engine:
         """The same call on these inputs; ``mixed``: why they are one input, though they look like several."""
         engine = copy(self)
         engine.inputs, engine.mixed = inputs, mixed

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from heedmap.attention.attention import Attention, Block, Heads
-from heedmap.attention.numbers import Ids
+from heedmap.attention.numbers import Ids, distinct
 
 Rows = Int[Tensor, "blocks rows"]
 
@@ -102,7 +102,8 @@ def grouped(query_ids: Ids, key_ids: Ids) -> Int[Tensor, "blocks heads"] | None:
     if not len(real):
         return None
     pairs = torch.cat([query_ids, key_ids], 1)[real]
-    _, block, counts = pairs.unique(dim=0, return_inverse=True, return_counts=True)
+    block = distinct(pairs)[1]
+    counts = block.bincount()
     heads = int(counts[0])
     if bool((counts != heads).any()):
         return None

@@ -18,7 +18,7 @@ from heedmap.attention import operations as ops
 from heedmap.attention.attending import Asked, AttendingTape
 from heedmap.attention.companions import Lost, Pair, Summed
 from heedmap.attention.mixing import again
-from heedmap.attention.numbers import NOTHING, Ids
+from heedmap.attention.numbers import NOTHING, Ids, distinct
 from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
 from heedmap.attention.tape import _forget, _tensors
 
@@ -238,17 +238,17 @@ class PlacedTape(AttendingTape):
         whole = self.numbers.first(ids).expand(tensor.shape)
         kept, gone = ([i for i, c in enumerate(has) if (c in out) == stays] for stays in (True, False))
         rows = self.numbers.first(whole.permute(*kept, *gone).flatten(len(kept)))
-        distinct, which = rows.reshape(-1, rows.shape[-1]).unique(dim=0, return_inverse=True)
-        samples = self.numbers.of_sample(distinct.amax(1))
+        groups, which = distinct(rows.reshape(-1, rows.shape[-1]))
+        samples = self.numbers.of_sample(groups.amax(1))
         to = [kept.index(has.index(c)) for c in out if c in has]
         shape = [call.result.shape[i] if c in has else 1 for i, c in enumerate(out)]
 
         def laid(found: Tensor) -> Tensor:
             return found.permute(to).reshape(shape)
 
-        merged = len(distinct) > len(samples.unique()) or self.batch == which.numel()
+        merged = len(groups) > len(samples.unique()) or self.batch == which.numel()
         if merged:  # each place has tokens of its own
-            made = self._fresh(torch.where(distinct.amax(1) < 0, NOTHING, torch.arange(len(distinct))), samples)
+            made = self._fresh(torch.where(groups.amax(1) < 0, NOTHING, torch.arange(len(groups))), samples)
             fresh = made[which].reshape(rows.shape[:-1])
             return self._merge_of(call, whole, fresh, laid(fresh), gone)
         return self._matrix_of(call, whole, laid(samples[which].reshape(rows.shape[:-1])))
@@ -260,8 +260,8 @@ class PlacedTape(AttendingTape):
         for axis in gone:
             back = back.unsqueeze(axis)
         into = back.expand(tensor.shape)
-        pairs = torch.stack([into.reshape(-1), self.numbers.first(whole).reshape(-1)]).unique(dim=1)[1]
-        once = len(pairs[pairs >= 0].unique()) == int((pairs >= 0).sum())
+        tokens = distinct(torch.stack([into.reshape(-1), self.numbers.first(whole).reshape(-1)], 1))[0][:, 1]
+        once = len(tokens[tokens >= 0].unique()) == int((tokens >= 0).sum())
         terms = mixers.merge_terms(self._again(call), tensor, into, whole)
         ids = ids.expand(call.result.shape)
         return self._mixer(call.result, tensor, whole, ids, terms, into=into if once else None)

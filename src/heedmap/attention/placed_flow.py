@@ -14,7 +14,7 @@ from heedmap.attention.blocks import BlockAttention
 from heedmap.attention.companions import Lost
 from heedmap.attention.flow import AbsorbedStream, Edge, Graph, State, Stream, check_followed
 from heedmap.attention.mixers import Mixer
-from heedmap.attention.numbers import NOTHING, Ids, Numbers
+from heedmap.attention.numbers import NOTHING, Ids, Numbers, each
 from heedmap.attention.placed import PlacedTape
 from heedmap.attention.probe import ADVICE
 from heedmap.attention.token_positions import InputSpan
@@ -423,7 +423,7 @@ def _leak(
     """What a read depends on beside the tokens that are chosen; ``reached`` gets the names of all that it depends on."""
 
     def of(ids: Ids) -> Tensor:
-        return chosen[tape.numbers.first(ids)] & (ids >= 0)
+        return each(lambda n: chosen[tape.numbers.first(n)] & (n >= 0), ids)
 
     outs = [
         (f"attention {a.index}", a.out, a.ids)
