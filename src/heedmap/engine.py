@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -12,13 +13,13 @@ from typing import Any, Protocol, overload, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from heedmap import narrow, unfollowed
+from heedmap import apart, narrow, unfollowed
 from heedmap.attention import tower
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import State, check_followed
 from heedmap.attention.forward import Recording, recording_state
 from heedmap.attention.heads import alone, joined
-from heedmap.attention.inputs import ModelInputs, named
+from heedmap.attention.inputs import ModelInputs, contents, named
 from heedmap.attention.places import not_finite
 from heedmap.attention.readout import Rows, rows_of_one, rows_read
 from heedmap.attention.wrapped import configuration, unwrapped
@@ -28,6 +29,7 @@ from heedmap.errors import (
     HeedmapError,
     InputError,
     MixingError,
+    NoAttentionError,
     OptionError,
     TargetError,
     UnfollowedAttentionError,
@@ -41,7 +43,7 @@ from heedmap.methods.run import MEMORY_BUDGET, Readout, TargetView, with_merges
 from heedmap.outputs import Context
 from heedmap.result import Named, assembled, described, named_segments, origin, stream_names
 from heedmap.targets import AnyTarget, Chosen, Target, as_target
-from heedmap.unfollowed import AUTO, REFUSALS, advised, best, taken
+from heedmap.unfollowed import AUTO, REFUSALS, advised, best, reason, taken
 
 NO_ATTENTION = "the target depends on no attention; choose one that is computed from the model's output"
 NO_GRADIENT = (
@@ -100,12 +102,14 @@ def explain(
         model: any torch module, unmodified, or a ``heedmap.Model``. It is left as it was found. Where no softmax attention can be
             followed (a CNN, Mamba, windows), methods that need none explain it by its input's own features: words, places
             of a picture, times of a sound.
-        inputs: what the model is called with: dict of keyword arguments, tuple, or one tensor; batch first.
+        inputs: what the model is called with: dict of keyword arguments, tuple, or one tensor; batch first. Where it is not, or
+            inputs have several rows a sample, a callable's values tell how many samples there are.
         target: None (each sample's own top prediction), a class index, a label, a tensor or array of one index or one for
             each sample (``logits.argmax(-1)``), a ``heedmap.targets.Target``, or a callable(output) → (batch,) tensor. A
             list always gives one Explanation per entry, all from one forward pass, also where it is as long as the batch.
             Where a sample has several choices, ids (batch, choices, tokens), or a picture several texts, the target is one
-            of these (None: the one with the highest score) and the relevance that of its own words: each is one pass more.
+            of these (None: the one with the highest score; a callable: the one it depends on) and the relevance that of its own
+            words: each is one pass more. A callable of several choices has all of them as one input.
         method: a name in ``heedmap.METHODS``, or a Method; ``"auto"``: ``generic`` where the model's attention is followed, else
             the best method that needs none, ``integrated_gradients``, or ``occlusion`` where that cannot run. The explanation
             says which was taken, in ``method`` and in a note of its flow.
@@ -242,15 +246,48 @@ class Engine:
         """What explains the targets: this, or where each rests on a part of the input, one on that part for each."""
         whole = narrow.whole(self.model, self.inputs, self.context)
         if whole is None or whole.mixed:
-            self.batch, self.mixed = tower.batch_size(self.inputs), "" if whole is None else whole.mixed
-            yield self, targets
+            batch = self._batch(targets)
+            yield self._on(self.inputs, "" if whole is None else whole.mixed, batch), targets
             return
-        for part in [whole.part(target, self.context) for target in targets]:
-            engine = copy(self)
-            engine.inputs = whole.narrowed(part)
-            engine.batch = tower.batch_size(engine.inputs)
-            engine.context = replace(self.context, inputs=engine.inputs)
-            yield engine, [part]
+        for target in targets:
+            part = whole.part(target, self.context)
+            if part is None:
+                yield self._on(self.inputs, f"the target depends on several of {whole.parts} choices"), [target]
+            else:
+                yield self._on(whole.narrowed(part)), [part]
+
+    def _on(self, inputs: ModelInputs, mixed: str = "", batch: int | None = None) -> Engine:
+        """The same call on these inputs; ``mixed``: why they are one input, though they look like several."""
+        engine = copy(self)
+        engine.inputs, engine.mixed = inputs, mixed
+        engine.batch = tower.batch_size(inputs) if batch is None else batch
+        engine.context = replace(self.context, inputs=inputs)
+        return engine
+
+    def _batch(self, targets: Sequence[Target]) -> int:
+        """The number of samples: of inputs of unequal sizes, that of the targets' values, where no input has fewer rows.
+
+        Raises:
+            InputError: an input has fewer.
+        """
+        try:
+            return tower.batch_size(self.inputs)
+        except InputError:
+            sizes = [len(self.inputs[name]) for name in contents(self.inputs)]
+            batch = self._answers(targets) if sizes else 0
+            if not 0 < batch <= min(sizes):
+                raise
+            return batch
+
+    def _answers(self, targets: Sequence[Target]) -> int:
+        """How many values the targets have on what the model answers; 0 where that is not one number."""
+        output = narrow.answer(self.model, self.inputs)
+        try:
+            (sizes,) = {tuple(target.choose(output, self.context).values.shape) for target in targets}
+            (batch,) = sizes
+        except Exception:  # the model refuses the inputs, or the target, which may be anyone's, the output
+            return 0
+        return batch
 
     def settled(self) -> None:
         """The engine for an answer that rests on the whole input."""
@@ -274,13 +311,18 @@ class Engine:
         Raises:
             AttentionError: it is refused, and the method needs it; the message names those that do not.
         """
-        refused: AttentionError | None = None
+        refused: HeedmapError | None = None
         try:
             found = self._followed(targets, method, options, full)
-        except REFUSALS as error:
+        except (*REFUSALS, InputError, TargetError) as error:
             refused = error
         if refused is not None:
             needed = full or (method.needs_attention and not auto)
+            found = self._otherwise(targets, refused, needed or auto, method, options, full, auto)
+            if found:
+                return found
+            if not isinstance(refused, AttentionError):
+                raise refused
             try:
                 without = self._without_attention(targets, refused)
             except HeedmapError as error:
@@ -296,6 +338,44 @@ class Engine:
             note = taken(method, refused)
             found = [replace(one, flow=replace(one.flow, notes=(note, *one.flow.notes))) for one in found]
         return found
+
+    def _otherwise(
+        self, targets: Sequence[Target], refused: HeedmapError, needed: bool, *asked: Any
+    ) -> list[Explanation]:
+        """The explanations of inputs that are not batch first, or whose samples are not told apart; else none.
+
+        Raises:
+            HeedmapError: how many samples there are became clear, and what was refused then.
+        """
+        batch = 0 if isinstance(refused, NoAttentionError) else self._answers(targets)
+        turned = self.inputs.turned_to(batch)
+        if turned is not None and apart.are_samples(self.model, turned, targets, self.context):
+            return self._on(turned, self.mixed, batch).explain(targets, *asked)
+        if batch != self.batch and (not batch or apart.is_batch_first(self.model, self.inputs, self.batch)):
+            return []
+        if batch < self.batch:
+            try:
+                return self._on(self.inputs, self.mixed, batch).explain(targets, *asked)
+            except HeedmapError as error:
+                raise error from refused
+        if batch > 1 and (needed or any(len(self.inputs[name]) != batch for name in contents(self.inputs))):
+            return self._one_by_one(targets, batch, refused, *asked)
+        return []
+
+    def _one_by_one(
+        self, targets: Sequence[Target], batch: int, refused: HeedmapError, *asked: Any
+    ) -> list[Explanation]:
+        """The explanations of a batch whose samples are explained each alone; empty where that is refused too."""
+        samples = apart.samples(self.model, self.inputs, batch, targets, self.context)
+        if samples is None:
+            return []
+        found: list[list[Explanation]] = []
+        with suppress(HeedmapError):
+            for i in range(batch):
+                own = [samples.target(i, target) for target in targets]
+                found.append(self._on(samples.alone(i), self.mixed, 1).explain(own, *asked))
+        note = f"the samples were explained one by one, because together they are not followed: {reason(refused)}"
+        return [apart.together(parts, note) for parts in zip(*found, strict=True)] if len(found) == batch else []
 
     def _best(
         self, recording: Recording, segments: Named, runs: list[tuple[TargetView, Chosen]]

@@ -116,6 +116,24 @@ class Top:
     target: Float[Tensor, " batch"]
     function: str
 
+    def sample(self, index: int) -> Top:
+        """Of one sample, as of a batch of one."""
+        one = slice(index, index + 1)
+        return replace(self, labels=self.labels[one], probabilities=self.probabilities[one], target=self.target[one])
+
+    @staticmethod
+    def joined(parts: Sequence[Top]) -> Top:
+        """Of several samples, of each its own."""
+        from torch import cat
+
+        labels = tuple(labels for part in parts for labels in part.labels)
+        return replace(
+            parts[0],
+            labels=labels,
+            probabilities=cat([part.probabilities for part in parts]),
+            target=cat([part.target for part in parts]),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class ExplanationData:
@@ -200,7 +218,7 @@ class ExplanationData:
             prediction_labels=None if labels is None else labels[row],
             flow=_flow(self.flow, row),
             maps={pair: whole[row] for pair, whole in self.maps.items()},
-            top=None if self.top is None else _top_of(self.top, row),
+            top=None if self.top is None else self.top.sample(index),
             answer=None if self.answer is None else self.answer.sample(index),
         )
 
@@ -497,7 +515,3 @@ def _passage(targets: tuple[str, ...], labels: tuple[str, ...] | None, first: in
         return targets[real[0]] if real else ENDED
     told = "" if labels is None else f": {' '.join(labels[n] for n in real)!r}"
     return f"tokens {real[0]} to {real[-1]} of the answer{told}"
-
-
-def _top_of(top: Top, row: slice) -> Top:
-    return replace(top, labels=top.labels[row], probabilities=top.probabilities[row], target=top.target[row])

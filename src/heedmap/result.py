@@ -60,9 +60,9 @@ def assembled(
     maps: dict[tuple[str, str], Tensor] = {}
     if method.prepare is not None:
         with torch.no_grad():
-            rows_of = method.prepare(run, options)
-            drop_self = options.get("drop_self", False)
-            rows = relevance_rows(run, rows_of, drop_self) if run.readouts else _unread_rows(run, rows_of)
+            rest = without_identity(run, method, options)
+            rows_of = method.prepare(run, options) if rest is None or run.full else rest
+            rows = relevance_rows(run, rows_of, rest, options) if run.readouts else _unread_rows(run, rows_of)
             maps = _maps(run, rows_of) if run.full else {}
         segments = cut(recording, named, run, rows)
     else:
@@ -85,13 +85,25 @@ def assembled(
     )
 
 
-def relevance_rows(run: TargetView, rows_of: RelevanceRows, drop_self: bool) -> dict[int, Tensor]:
+def without_identity(run: TargetView, method: Method, options: Mapping[str, Any]) -> RelevanceRows | None:
+    """The method's map less the identity with which it begins, where that is to be dropped: everywhere, or of merged rows."""
+    merged = any(join.mixers for stream in run.graph.streams for join in stream.joins.values())
+    wanted = options.get("drop_identity", False) or (merged and options.get("drop_self", False))
+    return method.rest(run, options) if wanted and method.rest is not None else None
+
+
+def relevance_rows(
+    run: TargetView, rows_of: RelevanceRows, rest: RelevanceRows | None, options: Mapping[str, Any]
+) -> dict[int, Tensor]:
     """The relevance of each stream's tokens, (batch, tokens): summed over the streams that the target reads."""
     total: dict[int, Tensor] = {}
     for stream, readout in run.readouts.items():
         single = (readout.weights > 0).sum(-1, keepdim=True) == 1
-        self_weights = _self_weights(run, stream, readout.weights * (single & drop_self))
-        for x, rows in rows_of(stream, readout.state, readout.weights).items():
+        self_weights = _self_weights(run, stream, readout.weights * (single & options.get("drop_self", False)))
+        keeps = rest is not None and not options.get("drop_identity", False)
+        kept = _self_weights(run, stream, readout.weights) if keeps else {}
+        for x, rows in (rest or rows_of)(stream, readout.state, readout.weights).items():
+            rows = rows + kept[x] if x in kept else rows
             rows = rows.masked_fill(self_weights[x] > 0, 0.0)[:, 0] if x in self_weights else rows[:, 0]
             total[x] = total[x] + rows if x in total else rows
     return total

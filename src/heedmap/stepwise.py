@@ -22,7 +22,7 @@ from heedmap.methods import METHODS, Method
 from heedmap.methods.run import Readout, TargetView
 from heedmap.methods.steps_view import several
 from heedmap.outputs import MOST, Context, class_logits
-from heedmap.result import Named, assembled, cut, origin, relevance_rows
+from heedmap.result import Named, assembled, cut, origin, relevance_rows, without_identity
 from heedmap.targets import Chosen, Target
 from heedmap.unfollowed import AUTO
 
@@ -276,8 +276,9 @@ class _Shared:
             view = several(self.run, gradients, readouts)
         with torch.no_grad():
             assert self.steps.method.prepare is not None
-            rows_of = self.steps.method.prepare(view, self.steps.options)
-            rows = relevance_rows(view, rows_of, self.steps.options.get("drop_self", False))
+            rest = without_identity(view, self.steps.method, self.steps.options)
+            rows_of = rest or self.steps.method.prepare(view, self.steps.options)
+            rows = relevance_rows(view, rows_of, rest, self.steps.options)
         parts = {x: own.unflatten(0, (len(chunk), -1)) for x, own in rows.items()}
         return [
             cut(self.recording, self.named, self.run, {x: own[n] for x, own in parts.items()})

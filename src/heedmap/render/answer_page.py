@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from heedmap.errors import InputError
@@ -67,7 +67,8 @@ def answer_page(
 
 def answer_fragment(explanation: ExplanationData, index: int = 0, image: Image.Image | Picture | None = None) -> str:
     """What :func:`answer_page` shows, in a frame of its own, for notebooks."""
-    return str(render("frame.html", page=answer_page(explanation, index, image), title=explanation.target[index]))
+    page = escape(answer_page(explanation, index, image))  # Markup: its line ends stay
+    return str(render("frame.html", page=page, title=explanation.target[index]))
 
 
 def answer_words(explanation: ExplanationData, index: int = 0) -> list[Word]:

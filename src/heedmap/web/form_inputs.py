@@ -47,11 +47,13 @@ class Takes:
         roles: of ``"text"``, ``"image"``, ``"boxes"``, ``"audio"``.
         pair: whether it reads pairs of texts too.
         said: whether it can be told what it should have said.
+        speaks: whether it answers in words.
     """
 
     roles: tuple[str, ...] = ()
     pair: bool = False
     said: bool = False
+    speaks: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,8 @@ class Read:
 def takes(subject: Model) -> Takes:
     """What a loaded model can be given."""
     kind = subject.kind_row
-    return Takes(kind.takes, kind.name == "text", kind.speaks == "decoder" and subject.tokenizer is not None)
+    told = kind.speaks == "decoder" and subject.tokenizer is not None
+    return Takes(kind.takes, kind.name == "text", told, bool(kind.speaks))
 
 
 def read(model: str, given: Given, limits: Limits) -> Read:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from heedmap.errors import HeedmapError, InputError
+from heedmap.models.answer import explain_answer
 from heedmap.models.predictions import Prediction, Predictions
 from heedmap.web.form_inputs import Given, Read, Takes, read, takes
 from heedmap.web.method_options import MOST_TOKENS, Start, Way, check_starts, from_token, within
@@ -116,6 +117,20 @@ class Handlers:
         explanations = self.models.use(asked.model, work, tell)
         picture = None if asked.picture is None else with_frames(asked.picture, [choice])
         return Result(explanations, picture, begin is not None)
+
+    def answer(self, asked: Asked | None, way: Way, tell: Tell = lambda _: None) -> Result:
+        """Explain every word of what a model said, or should have said; arguments as of :meth:`explain`."""
+        if asked is None:
+            raise InputError("ask the model first; then its answer can be explained")
+        question = dict(asked.predictions.inputs)
+        said = question.pop("decoder_input_ids", None)
+
+        def work(subject: Model) -> Explanation:
+            check_time()
+            tell(f"explaining every word by {way.method}")
+            return explain_answer(subject, question, answer=said, method=way.method, **way.options)
+
+        return Result((self.models.use(asked.model, work, tell),), asked.picture)
 
 
 def attempt(work: Callable[[], Found]) -> tuple[Found | None, str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from markupsafe import Markup
 
 from heedmap.errors import FileFormatError
+from heedmap.render.answer_page import answer_fragment
 from heedmap.render.files import WRITERS, comparison_json, figure_bytes
 from heedmap.render.html import fragment, macro
 from heedmap.render.page import compared, comparison_bodies, comparison_page, explanation_fragment
@@ -53,6 +54,8 @@ class Result:
         head = macro("web.back") if self.begun else Markup()
         if len(self.explanations) == 1:
             first = self.explanations[0]
+            if first.answer is not None:
+                return Markup(answer_fragment(first, 0, self._seen))
             report = Markup(explanation_fragment(first, 0, self._seen, clickable=self._clickable))
             return head + (macro("web.click") if self._clickable else Markup()) + self._boxes(first) + report
         note, bodies = comparison_bodies(*self.explanations, image=self._seen)
