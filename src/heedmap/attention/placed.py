@@ -84,24 +84,7 @@ class PlacedTape(AttendingTape):
     def _multiplied(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = moves.name_of(func)
         result = func(*args, **kwargs)
-        operands = [t for t in _tensors(args, kwargs)]
-        pair = operands[:2] if name == "linear" else operands[-2:]
-        if name == "linear" and len(pair) == 2:
-            lead = "".join(map(chr, range(0x3B1, 0x3B1 + pair[0].dim() - 1)))
-            letters: tuple[str, str, str] | None = (
-                f"{lead}k",
-                "nk" if pair[1].dim() == 2 else "k",
-                f"{lead}n" if pair[1].dim() == 2 else lead,
-            )
-        elif len(pair) != 2 or name == "tensordot" or (func is ops.EINSUM and len(operands) != 2):
-            letters = None
-        elif func is ops.EINSUM:
-            letters = blocks.labels(args[0], *pair)
-        elif name == "__rmatmul__":
-            pair = [pair[1], pair[0]]
-            letters = blocks.of_matmul(*pair)
-        else:
-            letters = blocks.of_matmul(*pair)
+        pair, letters = factors(func, name, args, kwargs)
         known = [self.known(t) for t in pair]
         lost = next((k for k in known if isinstance(k, Lost)), None)
         if letters is None or lost is not None:
@@ -349,6 +332,24 @@ class PlacedTape(AttendingTape):
             query in out and feature in out,
             probs=A,
         )
+
+
+def factors(
+    func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[Tensor], tuple[str, str, str] | None]:
+    """The two factors of a product, and the letters of their axes and of the result's; None where these are not known."""
+    operands = [t for t in _tensors(args, kwargs)]
+    pair = operands[:2] if name == "linear" else operands[-2:]
+    if name == "linear" and len(pair) == 2:
+        lead = "".join(map(chr, range(0x3B1, 0x3B1 + pair[0].dim() - 1)))
+        whole = pair[1].dim() == 2
+        return pair, (f"{lead}k", "nk" if whole else "k", f"{lead}n" if whole else lead)
+    if len(pair) != 2 or name == "tensordot" or (func is ops.EINSUM and len(operands) != 2):
+        return pair, None
+    if func is ops.EINSUM:
+        return pair, blocks.labels(args[0], *pair)
+    pair = [pair[1], pair[0]] if name == "__rmatmul__" else pair
+    return pair, blocks.of_matmul(*pair)
 
 
 def _along(ids: Ids, axis: int) -> Ids | None:
