@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from heedmap.explanation_data import ExplanationData
@@ -33,22 +32,22 @@ class Explanation(ExplanationData):
     Examples:
         >>> import heedmap
         >>> subject = heedmap.load("zoo/gpt-lists")
-        >>> found = subject.explain(text=["dog red ? dog", "sun green ? sun"])
-        >>> found["text"].shape, found.prediction_labels
+        >>> explanation = subject.explain(text=["dog red ? dog", "sun green ? sun"])
+        >>> explanation["text"].shape, explanation.prediction_labels
         (torch.Size([2, 4]), ('red', 'green'))
-        >>> for word, value in zip(found.segments["text"].labels[1], found["text"][1]):
+        >>> for word, value in zip(explanation.segments["text"].labels[1], explanation["text"][1]):
         ...     print(f"{word} {value:.2f}")
         sun 0.00
         green 0.31
         ? 0.00
         sun 0.00
-        >>> found.sample(1)
+        >>> explanation.sample(1)
         Explanation(generic, batch 1, target "token 36 ('green') after position 3", text 4)
 
         It goes to a file and comes back:
 
-        >>> found.save("found.safetensors")
-        >>> heedmap.Explanation.load("found.safetensors") == found
+        >>> explanation.save("explanation.safetensors")
+        >>> heedmap.Explanation.load("explanation.safetensors") == explanation
         True
     """
 
@@ -58,11 +57,9 @@ class Explanation(ExplanationData):
         Raises:
             InputError: the explanation is of no answer, or there is no such sample.
         """
-        from heedmap.render.words import words
+        from heedmap.render.answer_page import answer_words
 
-        whole = self.span().segments["answer"].sample(index)
-        real = self._answer().real[index : index + 1].long() - 1  # -1: left out
-        said = words(replace(whole, positions=real))
+        said = answer_words(self, index)
         return [(word.text, word.tokens[0], word.tokens[-1] + 1) for word in said]
 
     def to_html(self, index: int = 0, image: Any = None) -> str:
@@ -72,9 +69,9 @@ class Explanation(ExplanationData):
             index: the sample.
             image: PIL, as the model saw it (``Model.shown_image``), to lay the map of its patches on.
         """
-        from heedmap.render.page import explanation_page
+        from heedmap.render.files import page
 
-        return explanation_page(self._whole(), index, image)
+        return page(self, index, image)
 
     def overlay(self, image: Any, index: int = 0, segment: str = "image", **options: Any) -> Any:
         """A PIL image: ``image`` with the relevance of ``segment`` laid over it.
@@ -98,20 +95,20 @@ class Explanation(ExplanationData):
             image: see :meth:`overlay`; None: patches are drawn as a grid.
             options: ``theme`` and those of :meth:`overlay`.
         """
-        from heedmap.render.figure import plot
+        from heedmap.render.files import figure
 
-        return plot(self._whole(), index, image, **options)
+        return figure(self, index, image, **options)
 
     def _repr_html_(self) -> str:
-        from heedmap.render.page import explanation_fragment
+        from heedmap.render.files import page_fragment
 
-        return explanation_fragment(self._whole(), 0)
+        return page_fragment(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """What a notebook shows: HTML, where it cannot show that a picture, and text; all of sample 0."""
         from heedmap.render.files import bundle
 
-        return bundle(self._whole(), include, exclude)
+        return bundle(self, include, exclude)
 
     def _whole(self) -> Explanation:
         """What is drawn: of an answer the mean over its tokens."""

@@ -48,8 +48,8 @@ class Segment:
     Examples:
         >>> import heedmap
         >>> sample = heedmap.zoo_sample("lxmert-shapes")
-        >>> found = heedmap.load("zoo/lxmert-shapes").explain(**sample.inputs)
-        >>> for segment in found.segments.values():
+        >>> explanation = heedmap.load("zoo/lxmert-shapes").explain(**sample.inputs)
+        >>> for segment in explanation.segments.values():
         ...     print(segment.name, segment.relevance.shape, segment.labels[0][:3])
         text torch.Size([1, 9]) ('[CLS]', 'which', 'colour')
         boxes torch.Size([1, 10]) ('pink heart', 'pink star', 'pink ring')
@@ -72,14 +72,14 @@ class Segment:
 
     def sample(self, index: int) -> Segment:
         """Sample ``index``, from 0, as a segment of a batch of one."""
-        one = slice(index, index + 1)
+        row = slice(index, index + 1)
         return replace(
             self,
-            relevance=self.relevance[one],
-            positions=self.positions[one],
-            labels=None if self.labels is None else self.labels[one],
-            boundaries=None if self.boundaries is None else self.boundaries[one],
-            roles=None if self.roles is None else self.roles[one],
+            relevance=self.relevance[row],
+            positions=self.positions[row],
+            labels=None if self.labels is None else self.labels[row],
+            boundaries=None if self.boundaries is None else self.boundaries[row],
+            roles=None if self.roles is None else self.roles[row],
         )
 
     def has_role(self, *names: str) -> Bool[Tensor, "batch tokens"]:
@@ -189,18 +189,18 @@ class ExplanationData:
 
     def sample(self, index: int) -> Self:
         """Sample ``index``, from 0, as an explanation of a batch of one."""
-        one = slice(index, index + 1)
+        row = slice(index, index + 1)
         labels = self.prediction_labels
         return replace(
             self,
             segments={name: segment.sample(index) for name, segment in self.segments.items()},
-            target=self.target[one],
-            scores=self.scores[one],
-            prediction=None if self.prediction is None else self.prediction[one],
-            prediction_labels=None if labels is None else labels[one],
-            flow=_flow(self.flow, one),
-            maps={pair: whole[one] for pair, whole in self.maps.items()},
-            top=None if self.top is None else _top_of(self.top, one),
+            target=self.target[row],
+            scores=self.scores[row],
+            prediction=None if self.prediction is None else self.prediction[row],
+            prediction_labels=None if labels is None else labels[row],
+            flow=_flow(self.flow, row),
+            maps={pair: whole[row] for pair, whole in self.maps.items()},
+            top=None if self.top is None else _top_of(self.top, row),
             answer=None if self.answer is None else self.answer.sample(index),
         )
 
@@ -314,11 +314,11 @@ class ExplanationData:
         whole = self.maps.get((rows, columns))
         if whole is None:
             return None
-        found = whole[index].float()
+        block = whole[index].float()
         if (rows, columns) != (a.stream, b.stream):
-            return found
+            return block
         down, across = a.positions[index], b.positions[index]
-        kept = found[down.clamp(min=0)][:, across.clamp(min=0)]
+        kept = block[down.clamp(min=0)][:, across.clamp(min=0)]
         return kept.masked_fill(~((down >= 0)[:, None] & (across >= 0)), 0.0)
 
     def from_tokens(self, segment: str, tokens: Sequence[int], words: str) -> Self:
@@ -479,8 +479,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise FileFormatError(f"{path} is a heedmap file but its header is damaged; save it again") from error
 
 
-def _flow(flow: Flow, one: slice) -> Flow:
-    streams = tuple(replace(s, rows=None if s.rows is None else s.rows[one]) for s in flow.streams)
+def _flow(flow: Flow, row: slice) -> Flow:
+    streams = tuple(replace(s, rows=None if s.rows is None else s.rows[row]) for s in flow.streams)
     return replace(flow, streams=streams)
 
 
@@ -499,5 +499,5 @@ def _passage(targets: tuple[str, ...], labels: tuple[str, ...] | None, first: in
     return f"tokens {real[0]} to {real[-1]} of the answer{told}"
 
 
-def _top_of(top: Top, one: slice) -> Top:
-    return replace(top, labels=top.labels[one], probabilities=top.probabilities[one], target=top.target[one])
+def _top_of(top: Top, row: slice) -> Top:
+    return replace(top, labels=top.labels[row], probabilities=top.probabilities[row], target=top.target[row])

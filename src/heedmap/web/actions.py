@@ -72,8 +72,8 @@ class Actions:
     def _pick(self, model: str, number: int | None) -> Values:
         if number is None:  # another model was chosen, which emptied the fields
             return tuple(self._gr.skip() for _ in range(1 + len(self._fields.of_sample)))
-        found, error = attempt(lambda: sample(model, number))
-        return parts.error(error), *self._fields.filled(found)
+        picked, error = attempt(lambda: sample(model, number))
+        return parts.error(error), *self._fields.filled(picked)
 
     def _ask_sample(self, tell: Tell, model: str, number: int | None, *values: Any) -> Values:
         if number is None:
@@ -99,10 +99,10 @@ class Actions:
             result = self._handlers.explain(asked, choice, ways, start(begin), tell)
             return result, result.html()
 
-        found, error = attempt(work)
-        if found is None:
+        outcome, error = attempt(work)
+        if outcome is None:
             return parts.error(error), "", ""
-        result, html = found
+        result, html = outcome
         return "", html, links(self._results.keep(result))
 
     def _whole(self, tell: Tell, asked: Asked | None, choice: int | None, _begin: str, *method: Any) -> Values:

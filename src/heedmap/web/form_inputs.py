@@ -150,9 +150,9 @@ def _made(model: str, number: int) -> Material:
 
     from heedmap.zoo.samples import MATERIALS
 
-    made = MATERIALS[model.removeprefix(PREFIX)].make(number)
-    text = made.inputs.get("text")
-    about = text or made.answer
+    sample = MATERIALS[model.removeprefix(PREFIX)].make(number)
+    text = sample.inputs.get("text")
+    about = text or sample.answer
     name = about if len(about) <= LONGEST else about[: LONGEST - 1] + "…"
-    picture = None if made.picture is None else Image.fromarray(made.picture)
-    return Material(f"{number}: {name}", text, picture, made.inputs.get("boxes"))
+    picture = None if sample.picture is None else Image.fromarray(sample.picture)
+    return Material(f"{number}: {name}", text, picture, sample.inputs.get("boxes"))

@@ -75,14 +75,14 @@ class Handlers:
             given: what it is asked.
             tell: is called with what is being done.
         """
-        found = read(model, given, self.limits)
+        received = read(model, given, self.limits)
 
         def work(subject: Model) -> Asked:
             tell("asking the model")
-            _check_given(subject, found)
-            kept = {role: value for role, value in found.inputs.items() if role in subject.kind_row.takes}
-            answers = subject.predict(**kept, said=found.said)
-            return Asked(model, kept.get("boxes"), answers, _picture(subject, found))
+            _check_given(subject, received)
+            kept = {role: value for role, value in received.inputs.items() if role in subject.kind_row.takes}
+            answers = subject.predict(**kept, said=received.said)
+            return Asked(model, kept.get("boxes"), answers, _picture(subject, received))
 
         return self.models.use(model, work, tell)
 
@@ -113,8 +113,9 @@ class Handlers:
         def work(subject: Model) -> tuple[Explanation, ...]:
             return tuple(_explanation(subject, asked, choice, way, begin, tell) for way in ways)
 
-        found = self.models.use(asked.model, work, tell)
-        return Result(found, None if asked.picture is None else with_frames(asked.picture, [choice]), begin is not None)
+        explanations = self.models.use(asked.model, work, tell)
+        picture = None if asked.picture is None else with_frames(asked.picture, [choice])
+        return Result(explanations, picture, begin is not None)
 
 
 def attempt(work: Callable[[], Found]) -> tuple[Found | None, str]:
@@ -139,25 +140,25 @@ def _explanation(
     if begin is not None and not within(inspect(subject, inputs, target=choice.target)):
         raise InputError(f"the input is too long to explain from a token: at most {MOST_TOKENS:,} tokens; give less")
     whole = begin is not None
-    found = explain(subject, inputs, target=choice.target, method=way.method, full=whole, **way.options)
-    named = found if asked.boxes is None else subject.label(found, inputs, asked.boxes)
+    explanation = explain(subject, inputs, target=choice.target, method=way.method, full=whole, **way.options)
+    named = explanation if asked.boxes is None else subject.label(explanation, inputs, asked.boxes)
     return named if begin is None else from_token(named, begin)
 
 
-def _check_given(subject: Model, found: Read) -> None:
+def _check_given(subject: Model, received: Read) -> None:
     """InputError that says what to do on this page; of all else the model itself says what is missing."""
-    if "boxes" in subject.kind_row.needs and found.inputs["boxes"] is None:
+    if "boxes" in subject.kind_row.needs and received.inputs["boxes"] is None:
         raise InputError(
             f"{subject.name} reads boxes of a picture: pick one of its samples, whose text can be changed, or give a "
             "file of boxes"
         )
 
 
-def _picture(subject: Model, found: Read) -> Picture | None:
+def _picture(subject: Model, received: Read) -> Picture | None:
     """Small enough to be kept; None where there is none, or the model cuts it to pieces."""
-    boxes, image = found.inputs["boxes"], found.inputs["image"]
+    boxes, image = received.inputs["boxes"], received.inputs["image"]
     if "boxes" in subject.kind_row.takes:
-        image = found.scene
+        image = received.scene
         if boxes is None or "boxes" not in boxes:
             return None
     elif image is None or "image" not in subject.kind_row.takes:
