@@ -22,6 +22,7 @@ from heedmap.attention.heads import alone, joined
 from heedmap.attention.inputs import ModelInputs, contents, named
 from heedmap.attention.places import not_finite
 from heedmap.attention.readout import Rows, rows_of_one, rows_read
+from heedmap.attention.scans import Scan
 from heedmap.attention.wrapped import configuration, unwrapped
 from heedmap.errors import (
     AttentionError,
@@ -100,7 +101,7 @@ def explain(
 
     Args:
         model: any torch module, unmodified, or a ``heedmap.Model``. It is left as it was found. Where no softmax attention can be
-            followed (a CNN, Mamba, windows), methods that need none explain it by its input's own features: words, places
+            followed (a CNN, an LSTM), methods that need none explain it by its input's own features: words, places
             of a picture, times of a sound.
         inputs: what the model is called with: dict of keyword arguments, tuple, or one tensor; batch first. Where it is not, or
             inputs have several rows a sample, a callable's values tell how many samples there are.
@@ -471,6 +472,7 @@ class Engine:
         several = len(states) > 1 or bool(beside) or recording.live is not None
         rows = rows_read(recording, states, beside, values) if several else {}
         followed = [a for a in tape.attentions if recording.live is None or a.index in recording.live]
+        keep = keep or any(isinstance(a, Scan) for a in followed)  # its rows are taken from the graph
         gradients = _gradients(followed, values, keep)
         readouts = mean_readouts(rows if several else rows_of_one(states, gradients), tape.attentions[0].dtype)
         again = chosen.again or partial(_values, target, self.context)

@@ -42,7 +42,7 @@ class AttentionError(HeedmapError):
 
 
 class NoAttentionError(AttentionError):
-    """No softmax attention was seen in the forward pass (a CNN, Mamba, factorised or linear attention)."""
+    """No softmax attention was seen in the forward pass (a CNN, an LSTM, factorised attention)."""
 
 
 class UnfollowedAttentionError(AttentionError):

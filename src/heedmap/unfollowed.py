@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -12,8 +11,7 @@ from torch import Tensor, nn
 
 from heedmap.attention import features
 from heedmap.attention.features import Features
-from heedmap.attention.inputs import ModelInputs, contents
-from heedmap.attention.wrapped import signature
+from heedmap.attention.inputs import ModelInputs, contents, without_cache
 from heedmap.errors import AttentionError, MixingError, NoAttentionError, UnfollowedAttentionError
 from heedmap.lrp.replay import ForwardCall
 from heedmap.methods import METHODS, Method
@@ -48,14 +46,10 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, refused: Attention
     """A forward pass whose inputs say why no attention was followed; see :func:`heedmap.attention.features.record`.
 
     Where samples share a batch with parts of their own (pictures of several in one batch), the refusal stays.
-
-    A model that keeps a cache of its states may write to them in place, so that no gradient passes: it is asked for none.
     """
     if any(inputs[name].shape[0] != batch for name in contents(inputs)):
         raise refused
-    noted = copy.copy(inputs)
-    if "use_cache" in signature(model).parameters:
-        noted.setdefault("use_cache", False)
+    noted = without_cache(model, inputs)
     noted.stopped = (
         f"no attention was followed, so the relevance is that of the input's own features: {reason(refused)}"
     )

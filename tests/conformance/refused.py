@@ -88,8 +88,10 @@ CASES: dict[str, Refused] = {
     "crossvit": timm_model("crossvit_tiny_240", 240, embed_dim=(24, 48), num_heads=(2, 2), depth=((1, 1, 0), (1, 1, 0))),
     "coat": Refused(timm_model("coat_lite_tiny", 224).build, lambda: {"x": torch.randn(1, 3, 224, 224)}, AttentionError),
     "resnet": Refused(timm_model("resnet18").build, lambda: {"x": torch.randn(1, 3, 64, 64)}, NoAttentionError),
-    "mamba": hf_model("MambaForCausalLM", lambda: {"input_ids": ids(1, 8)}, NoAttentionError, hidden_size=32,
+    "mamba": hf_model("MambaForCausalLM", lambda: {"input_ids": ids(1, 8)}, hidden_size=32,
                       num_hidden_layers=2, vocab_size=50, state_size=4),
+    "mamba2": hf_model("Mamba2ForCausalLM", lambda: {"input_ids": ids(1, 8)}, hidden_size=32, num_hidden_layers=2,
+                       vocab_size=50, state_size=4, num_heads=8, head_dim=8, n_groups=2, chunk_size=4),
     "convbert": hf_model("ConvBertForSequenceClassification", words(), embedding_size=32, **TEXT),
     "convbert-two-layers": hf_model("ConvBertForSequenceClassification", words(), embedding_size=32,
                                     **{**TEXT, "num_hidden_layers": 2}),
@@ -109,7 +111,7 @@ FOLLOWED = {
     name: CASES.pop(name)
     for name in (
         "cait", "convit", "convit-all", "pvtv2", "swin", "hiera", "crossvit", "convbert", "convbert-two-layers", "conformer",
-        "deformable-detr",
+        "deformable-detr", "mamba", "mamba2",
     )
 }  # fmt: skip
-"""Those that the second recorder follows: windows, merged tokens, mixers."""
+"""Those that the second recorder follows: windows, merged tokens, mixers, recurrences."""

@@ -28,8 +28,9 @@ def inputs(name: str, samples: int = 1) -> dict[str, Tensor]:
 
 
 def target(output: object) -> Tensor:
-    """One number of what the model answers first."""
+    """One number of what the model answers first; of an answer for each token, of the last one."""
     answer = output if isinstance(output, Tensor) else output["logits"]  # type: ignore[index]
+    answer = answer[:, -1] if answer.dim() == 3 else answer
     return answer.flatten(1)[:, 3]
 
 
@@ -56,7 +57,7 @@ def test_a_batch_is_its_samples_one_by_one(name: str) -> None:
             torch.testing.assert_close(together[key][i], expected, rtol=1e-4, atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize("name", ["swin", "convbert", "conformer", "convit"])
+@pytest.mark.parametrize("name", ["swin", "convbert", "conformer", "convit", "mamba2"])
 def test_blocks_are_the_whole(name: str) -> None:
     model, given = built(name), inputs(name)
     whole, blocks = (heedmap.explain(model, given, target=target, memory_budget=size) for size in (2**30, 1))
@@ -64,7 +65,7 @@ def test_blocks_are_the_whole(name: str) -> None:
         torch.testing.assert_close(blocks[key], whole[key], rtol=1e-5, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["convbert", "conformer", "pvtv2", "deformable-detr"])
+@pytest.mark.parametrize("name", ["convbert", "conformer", "pvtv2", "deformable-detr", "mamba", "mamba2"])
 def test_rows_are_those_of_the_whole_maps(name: str) -> None:
     """By rows, nothing of the size of a map is kept; with ``full`` all maps are."""
     model, given = built(name), inputs(name)

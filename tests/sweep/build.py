@@ -88,7 +88,7 @@ def small(kind: Any, table: Mapping[str, Any], own: Mapping[str, Any] | None = N
     """
     default, own = vars(kind()), own or {}
     base = default if given is None else vars(given)
-    values = {k: v for k, v in own.items() if not isinstance(v, dict)}
+    values = {k: v for k, v in own.items() if not isinstance(v, dict) or not hasattr(base.get(k), "to_dict")}
     missing = {**T.MISSING, **table.get("missing", {})}
     for name in (spec.name for spec in dataclasses.fields(kind) if spec.name not in values):
         value = base.get(name)
@@ -181,13 +181,13 @@ def tiny(kind: Any, config: Any) -> nn.Module:
 
 
 def enlivened(model: nn.Module) -> nn.Module:
-    """Weights so large that attention is not uniform and tokens matter; zeros and ties stay."""
-    for parameter in model.parameters():
-        if not parameter.is_floating_point() or parameter.dim() < 2:
+    """Weights so large that attention is not uniform and tokens matter; gates that are closed are open."""
+    for name, parameter in model.named_parameters():
+        if not parameter.is_floating_point() or name.endswith("bias"):
             continue
-        spread = float(parameter.detach().std())
-        if spread > 0:
-            parameter.data.mul_(1.3 * parameter[0].numel() ** -0.5 / spread)
-        else:
+        spread = float(parameter.detach().std(correction=0)) if parameter.dim() > 1 else float(parameter.detach().any())
+        if spread == 0:
             nn.init.normal_(parameter, std=0.3)
+        elif parameter.dim() > 1:
+            parameter.data.mul_(1.3 * parameter[0].numel() ** -0.5 / spread)
     return model.eval()

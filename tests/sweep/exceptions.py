@@ -10,12 +10,13 @@ LLAMA4_VISION = {
     "projector_output_dim": 32,
     "vision_output_dim": 32,
 }
+_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+ROPES = {"full_attention": _ROPE, "sliding_attention": _ROPE}
 SAM2_VISION = {
     "backbone_config": {
         "embed_dim_per_stage": [32, 32, 32, 32],
         "blocks_per_stage": [1, 1, 1, 1],
         "num_attention_heads_per_stage": [1, 2, 2, 2],
-        "window_size_per_stage": [4, 4, 4, 4],
         "image_size": [128, 128],
     },
     "backbone_channel_list": [32, 32, 32, 32],
@@ -35,6 +36,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "clvp": {"projection_dim": 32, "text_config": {"head_dim": 8}},
     "deepseek_v2": {"num_key_value_heads": 4, "num_experts_per_tok": 2},
     "depth_anything": {"reassemble_hidden_size": 32},
+    "cohere_compass": {"text_config": {"rope_parameters": ROPES}},
+    "cohere_compass_text": {"rope_parameters": ROPES},
     "dia": {"decoder_config": {"cross_hidden_size": 32, "cross_num_attention_heads": 4, "cross_head_dim": 8}},
     "efficientloftr": {"stage_out_channels": [32, 32, 32, 32], "out_features": [32, 32, 32], "hidden_size": 32},
     "efficientnet": {"width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 128},
@@ -42,10 +45,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "ernie4_5_moe": {"moe_k": 2},
     "fun_asr_nano": {"adaptor_config": {"intermediate_size": 8}},
     "fastspeech2_conformer_with_hifigan": {"model_config": {"num_mel_bins": 80}},
-    "gemma3n": {"text_config": {"intermediate_size": 48}},
+    "gemma3n": {"text_config": {"intermediate_size": 48, "num_kv_shared_layers": 0}},
     "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0}},
-    "glm5_next": {"text_config": {"num_key_value_heads": 4}},
-    "glm5_next_text": {"num_key_value_heads": 4},
+    "glm5_next": {"text_config": {"num_key_value_heads": 4, "index_topk": 16}},
+    "glm5_next_text": {"num_key_value_heads": 4, "index_topk": 16},
     "granite_speech5_ctc": {"encoder_config": {"context_size": 32}},
     "granite_speech5_encoder": {"context_size": 32},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"], "num_hidden_layers": 2},

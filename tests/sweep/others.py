@@ -28,6 +28,7 @@ _SHALLOW: tuple[dict[str, Any], ...] = (
     {"depths": (1, 1, 1, 1)},
     {"depths": (1, 1, 1)},
     {"layers": (1, 1, 1, 1)},
+    {"num_blocks": 2},
     {},
 )
 OPTIONS = tuple({**picture, **some} for some in _SHALLOW for picture in ({"img_size": 64}, {"img_size": 128}, {}))

@@ -87,3 +87,12 @@ def test_the_counts_are_those_of_the_tables() -> None:
     assert number(WRITTEN, "wrong") == of["wrong"]
     whole_or_part = of["whole"] + of["language part"]
     assert number(WRITTEN, "– explained by `generic`") <= whole_or_part <= number(WRITTEN, "built and ran")
+
+
+def test_the_readme_says_what_the_page_counts() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for words in ("mix tokens by softmax attention", "held against the oracle, all agree"):
+        assert f"{number(WRITTEN, words):,} " in readme
+    for words in ("– explained by `generic`", "– explained by some method"):
+        (share,) = re.findall(rf"^\| {words} \| .* families, (\S+) %", WRITTEN, re.MULTILINE)
+        assert f"{share} %" in readme

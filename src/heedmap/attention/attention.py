@@ -136,6 +136,12 @@ class Attention:
         """Numbers of one head of A, over the batch."""
         return self.batch * self.queries * self.keys
 
+    @property
+    def row(self) -> int:
+        """Numbers of one head that one row takes while it is computed."""
+        queries: int = getattr(self, "block_queries", self.queries)
+        return self.cells // queries
+
     def touched(self, gradient: Tensor) -> Tensor:
         """Which tokens of o have a gradient, (batch, tokens); it is given in the layout of the model."""
         return (self.layout.apply(gradient) != 0).any(-1).any(1)

@@ -202,7 +202,7 @@ def build(tape: Tape) -> Graph:
     if not tape.attentions:
         raise NoAttentionError(
             "no softmax attention was seen in the forward pass "
-            "(a CNN, Mamba, linear or factorised attention, and compiled kernels have none that heedmap can see)"
+            "(a CNN, an LSTM, factorised attention, and compiled kernels have none that heedmap can see)"
         )
     graph = Graph([], [], tape.sources)
     for attention in tape.attentions:

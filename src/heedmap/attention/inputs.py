@@ -255,6 +255,14 @@ def check_no_cache(inputs: Mapping[str, Any]) -> None:
             )
 
 
+def without_cache(model: nn.Module, inputs: Mapping[str, Any]) -> ModelInputs:
+    """The inputs, by which a model is asked for no cache of its states: it may write to one in place; no gradient would pass."""
+    found = copy.copy(inputs) if isinstance(inputs, ModelInputs) else ModelInputs(inputs)
+    if "use_cache" in signature(model).parameters:
+        found.setdefault("use_cache", False)
+    return found
+
+
 def _cached(value: Any) -> int:
     """How many tokens a KV cache holds: an object of transformers, or a tuple of a (key, value, …) tuple for each layer."""
     length = getattr(value, "get_seq_length", None)

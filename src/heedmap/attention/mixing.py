@@ -16,7 +16,7 @@ from heedmap.attention.numbers import Ids
 POOLS = {"avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"}
 AVERAGE, MAXIMUM = ("ceil_mode", "count_include_pad"), ("dilation", "ceil_mode")
 LINEAR = {
-    "interpolate", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "cumsum", "conv_transpose1d", "conv_transpose2d", "fft_fft",
+    "interpolate", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "conv_transpose1d", "conv_transpose2d", "fft_fft",
     "fft_fft2", "grid_sample", "fft_fftn", "fft_rfft", "fft_rfft2", "upsample", "fold",
 }  # fmt: skip
 """Functions that mix tokens and are linear, whose structure is found token by token."""
@@ -102,7 +102,7 @@ class MixingTape(CompanionTape):
     def _convolved(
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, x: Tensor, ids: Ids
     ) -> Tensor | None:
-        if name in LINEAR and (name.startswith("fft") or name == "cumsum"):
+        if name in LINEAR and name.startswith("fft"):
             same = self.numbers.first(ids)
             lead = self.numbers.of_sample(same)
             fresh = self._fresh(same, lead)

@@ -36,6 +36,9 @@ CHOOSES = _each("topk sort max min kthvalue mode cummax cummin")
 """Functions that give (values, their indices along an axis)."""
 
 REDUCES = _each("mean sum amax amin max min var std norm logsumexp prod nansum nanmean median all any argmax argmin")
+COUNTS = _each("histc bincount")
+"""Functions whose result is of no token: how many there are of each kind."""
+
 MERGES = _each("mean sum amax max")
 """Of those, the ones whose result is a sum of contributions of the tokens."""
 

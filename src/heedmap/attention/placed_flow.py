@@ -17,6 +17,7 @@ from heedmap.attention.mixers import Mixer
 from heedmap.attention.numbers import NOTHING, Ids, Numbers, each
 from heedmap.attention.placed import PlacedTape
 from heedmap.attention.probe import ADVICE
+from heedmap.attention.scans import Scan
 from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import GradientError, MixingError, NoAttentionError
 
@@ -168,6 +169,11 @@ class Builder:
         ):
             raise MixingError(
                 f"what mixer {event.index}, called at {event.place}, makes is added to tokens of several streams"
+            )
+        if isinstance(event, Scan):
+            raise MixingError(
+                f"what the recurrence called at {event.place} makes is added to no tokens that were there: its matrix over all "
+                "tokens would have to be whole, so there is no map; explain a model whose recurrences have a residual connection"
             )
         made = known or self._new(out, {})
         self._sized(event, made, asked)

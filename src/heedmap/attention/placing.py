@@ -10,11 +10,11 @@ from torch import nn
 from heedmap.attention.fingerprint import of_inputs
 from heedmap.attention.flow import Graph, check_followed, verify_same
 from heedmap.attention.forward import Recording, call, proved
-from heedmap.attention.inputs import check_no_cache
-from heedmap.attention.placed import PlacedTape
+from heedmap.attention.inputs import check_no_cache, without_cache
 from heedmap.attention.placed_flow import Builder, prove, tensors_of
 from heedmap.attention.places import told
 from heedmap.attention.randomness import seed
+from heedmap.attention.scanning import ScanningTape, Scans
 from heedmap.errors import AttentionError, NoAttentionError
 
 ROUNDS = 4
@@ -30,23 +30,36 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
         AttentionError: see its subclasses.
     """
     check_no_cache(inputs)
+    inputs = without_cache(model, inputs)
     known, key = proved(model), ("by numbers", batch > 1, check, of_inputs(inputs), getattr(inputs, "turned", None))
     if key in known:
         try:
-            return _recorded(model, inputs, batch, *known[key])
+            tokens, graph, scans = known[key]
+            scans = _looked_for(model, inputs, batch, tokens) if scans else scans
+            return _recorded(model, inputs, batch, tokens, graph, scans)
         except AttentionError:  # this run is not like the one that was proved
             pass
-    tokens, graph = _proved(model, inputs, batch, check)
-    found = _recorded(model, inputs, batch, tokens, graph)
-    known[key] = tokens, graph
-    return found
+    tokens, graph, scans = known[key] = _proved(model, inputs, batch, check)
+    return _recorded(model, inputs, batch, tokens, graph, scans)
 
 
-def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> tuple[frozenset[int], Graph]:
-    """The leaves that are tokens, and the flow, after which nothing else mixes tokens."""
+def _looked_for(model: nn.Module, inputs: Mapping[str, Any], batch: int, tokens: frozenset[int]) -> Scans:
+    """The results of regions, in a run of this length."""
+    return _run(model, inputs, ScanningTape(batch, tokens=tokens))[0].found
+
+
+def _proved(
+    model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
+) -> tuple[frozenset[int], Graph, Scans]:
+    """The leaves that are tokens, the flow, and the results of regions, after which nothing else mixes tokens."""
     tokens = frozenset[int]()
     for _ in range(ROUNDS):
-        tape, output = _run(model, inputs, PlacedTape(batch, cut=True, tokens=tokens))
+        scans: Scans = {}
+        tape, output = _run(model, inputs, ScanningTape(batch, cut=True, tokens=tokens, scans=scans))
+        if tape.begun:
+            scans = _looked_for(model, inputs, batch, tokens)
+        if scans:
+            tape, output = _run(model, inputs, ScanningTape(batch, cut=True, tokens=tokens, scans=scans))
         with told(tape.attentions):
             builder = Builder(tape, output)
             try:
@@ -66,10 +79,10 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
             prove(tape, builder)
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
         source.tensor = None
-    return tokens, graph
+    return tokens, graph, scans
 
 
-def _check_answers(tape: PlacedTape, output: Any) -> None:
+def _check_answers(tape: ScanningTape, output: Any) -> None:
     """UnfollowedAttentionError where nothing that the model returns is without an attention that could not be followed."""
     answers = [tags for t in tensors_of(output) if (tags := tape.tag(t).sources)]
     bad = [[i for i in tags if tape.sources[i].kind == "unfollowed"] for tags in answers]
@@ -78,9 +91,9 @@ def _check_answers(tape: PlacedTape, output: Any) -> None:
 
 
 def _recorded(
-    model: nn.Module, inputs: Mapping[str, Any], batch: int, tokens: frozenset[int], graph: Graph
+    model: nn.Module, inputs: Mapping[str, Any], batch: int, tokens: frozenset[int], graph: Graph, scans: Scans
 ) -> Recording:
-    tape, output = _run(model, inputs, PlacedTape(batch, tokens=tokens))
+    tape, output = _run(model, inputs, ScanningTape(batch, tokens=tokens, scans=scans))
     builder = Builder(tape, output)
     verify_same(graph, builder.build())
     tape.reads.clear()
@@ -89,6 +102,6 @@ def _recorded(
     )
 
 
-def _run(model: nn.Module, inputs: Mapping[str, Any], tape: PlacedTape) -> tuple[PlacedTape, Any]:
+def _run(model: nn.Module, inputs: Mapping[str, Any], tape: ScanningTape) -> tuple[ScanningTape, Any]:
     seed()
     return tape, call(model, inputs, tape)

@@ -16,6 +16,7 @@ from heedmap.attention.flow import Edge, Graph, State
 from heedmap.attention.heads import Heads
 from heedmap.attention.mixers import Mixer
 from heedmap.attention.placed_flow import PlacedStream
+from heedmap.attention.scans import Scan
 from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import AttentionError, OptionError, UnfollowedAttentionError, UnknownNameError
 from heedmap.lrp.replay import ForwardCall, Relevances, propagate
@@ -80,7 +81,7 @@ class TargetView:
     def matrix(self, attention: Attention, block: Callable[[slice], Tensor]) -> AnyMatrix:
         """A matrix over one attention's queries and keys, blocked to fit the memory budget."""
         queries = attention.block_queries if isinstance(attention, BlockAttention) else attention.queries
-        row = attention.cells // queries * attention.dtype.itemsize
+        row = attention.row * attention.dtype.itemsize
         room = min(self.memory_budget // 3, BLOCK)
         step = max(1, min(queries, room // max(1, row * attention.heads)))
         all_dense = sum(a.cells * a.dtype.itemsize for a in self.attentions)
@@ -93,6 +94,8 @@ class TargetView:
     def cam(self, index: int) -> AnyMatrix:
         """Ā (eq. 5) of an attention, or of another mixer, whose gradient is there."""
         attention, gradient = self.attentions[index], self.gradients[index]
+        if isinstance(attention, Scan):
+            return self.matrix(attention, self._scanned(attention, gradient))
         if isinstance(attention, Mixer):
             edge = next(e for e in self.graph.edges if e.attention == index)
             return mixed([attention], self.gradients, self.graph, edge.stream, edge.source)
@@ -100,6 +103,15 @@ class TargetView:
             attention,
             lambda rows: average_heads(attention.probabilities(rows), attention.gradient(gradient, rows)),
         )
+
+    def _scanned(self, scan: Scan, gradient: Tensor) -> Callable[[slice], Tensor]:
+        """Rows of Ā of a scan."""
+        edge = next(e for e in self.graph.edges if e.attention == scan.index)
+        asks, asked = (self.graph.streams[s] for s in (edge.stream, edge.source))
+        assert isinstance(asks, PlacedStream)
+        assert isinstance(asked, PlacedStream)
+        at, columns = asks.at(scan.ids), [asked.at(ids) for _, ids in scan.entries]
+        return lambda rows: scan.block(gradient, range(scan.queries)[rows], at, columns)
 
     def relevances(self, rules: str, share_constants: bool, inputs: bool = False) -> Relevances:
         """What relevance propagation gives each attention, and each leaf; see :func:`heedmap.lrp.replay.propagate`.

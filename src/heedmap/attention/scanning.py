@@ -1,0 +1,504 @@
+"""The recorder's part for what mixes tokens step by step: scans, recurrences, chunks (see :mod:`heedmap.attention.regions`).
+
+A first run finds the tensors that are results of a region, and which of what goes into it are its values
+(:mod:`heedmap.attention.scans`); in the runs after it these are recorded as mixers where they are made.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heedmap.attention import moves, places
+from heedmap.attention import operations as ops
+from heedmap.attention.companions import CONVOLUTIONS, Known, Lost, Pair, Summed, _on_cpu, reduced_axes
+from heedmap.attention.mixers import AsItIs
+from heedmap.attention.mixing import LINEAR, POOLS
+from heedmap.attention.numbers import NOTHING, Ids
+from heedmap.attention.placed import PlacedTape
+from heedmap.attention.products import in_order, multiplied
+from heedmap.attention.regions import Entry, Key, Mixed, Node, Pieces, filled, later, meet, result_of, with_own
+from heedmap.attention.scans import Scan, Values, values_of
+from heedmap.attention.tags import EMPTY, Source, Tag
+from heedmap.attention.tape import _replaced, _tensors
+
+Scans = Mapping[int, Values]
+"""Number of the call whose result is that of a region → its values."""
+
+Labels = tuple[Ids, Ids | None]
+"""Of a result's elements the row that they are of; of a matrix of two tokens, also the column."""
+
+ADDS = {"add", "__add__", "__radd__", "__iadd__", "add_", "sub", "__sub__", "__rsub__", "__isub__", "sub_"}
+ACCUMULATES = {"cumsum", "cumprod", "logcumsumexp", "cummax", "cummin"}
+CHOSEN = {"__getitem__", "index_select"}
+"""Functions that choose among weights (experts): what is chosen is of no token, whoever chose it."""
+FRAMES = 3
+_NONE = Values(frozenset(), frozenset())
+
+
+class ScanningTape(PlacedTape):
+    """A recorder that knows regions.
+
+    Args:
+        scans: the results of regions; None: they are looked for, which needs the graph of the whole model (``cut=False``).
+    """
+
+    def __init__(
+        self, batch: int, *, cut: bool = False, tokens: frozenset[int] = frozenset(), scans: Scans | None = None
+    ) -> None:
+        super().__init__(batch, cut=cut, tokens=tokens)
+        self.scans, self.found, self.begun = scans, dict[int, Values](), False
+        self._calls, self._pieces = 0, Pieces()
+
+    @property
+    def _looks(self) -> bool:
+        return self.scans is None and not self.cut
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run ``func``, and record what it means for tokens and regions."""
+        kwargs = kwargs or {}
+        self._calls += 1
+        name = moves.name_of(func)
+        if _creates(name):
+            return func(*args, **kwargs)
+        if self._is_read(func, name, args, kwargs) or (self._looks and name in ADDS):
+            self._ended(name, args, kwargs)
+        if _writes(func, name) and self._is_new(args):
+            self.set_known(args[0], _nothing(args[0]))  # of no token until it is written to
+        operands = [self.known(t) for t in _tensors(args, kwargs)]
+        if any(isinstance(k, Mixed) for k in operands) and not any(isinstance(k, (Lost, Summed)) for k in operands):
+            return self._step(func, name, args, kwargs)
+        if self._accumulates(name, args, kwargs):
+            return self._step(func, name, args, kwargs)
+        for t in _tensors(args, kwargs):
+            if isinstance(k := self.known(t), Mixed):
+                self.set_known(t, self._lost_in(k))
+        result = super().__torch_function__(func, types, args, kwargs)
+        if name in CHOSEN and not any(k is not None for k in operands) and not self.tag(args[0]).sources:
+            for t in _tensors((result,)):
+                if isinstance(self.known(t), Lost):
+                    self.set_tag(t, EMPTY)
+        if any(isinstance(k, (Lost, Summed)) for k in operands) or not any(k is not None for k in operands):
+            return result
+        made = args[0] if name == "__setitem__" else result
+        is_lost = any(isinstance(self.known(t), Lost) for t in _tensors((made,)))
+        again = is_lost and (name in ("__setitem__", "copy_") or not _writes(func, name))
+        return self._step(func, name, args, kwargs) if again else result
+
+    def known(self, tensor: Tensor) -> Known | Mixed | None:  # type: ignore[override]
+        """Its companion or companions; within a region, that of its rows."""
+        return super().known(tensor)
+
+    def _is_new(self, args: tuple[Any, ...]) -> bool:
+        """Whether what is written to has held nothing of tokens, and now will."""
+        first = args[0] if args and isinstance(args[0], Tensor) and args[0].is_floating_point() else None
+        return (
+            first is not None and self.known(first) is None and any(self.known(t) is not None for t in _tensors(args))
+        )
+
+    def _is_read(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the function is an attention or a mixer by itself."""
+        if name in CONVOLUTIONS:
+            x, weight = (args[0] if args else kwargs["input"]), (args[1] if len(args) > 1 else kwargs["weight"])
+            return not (all(n == 1 for n in weight.shape[2:]) and x.dim() == weight.dim())
+        return func is ops.SDPA or func is ops.MULTI_HEAD or name in POOLS or name in LINEAR
+
+    def _accumulates(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        if name not in ACCUMULATES or not isinstance(ids := self.known(args[0]), Tensor):
+            return False
+        axis = moves.axes_of(args, kwargs, args[0].dim())
+        return not self._is_constant(ids.expand(args[0].shape), axis)
+
+    def _lost_in(self, mixed: Mixed) -> Lost:
+        first = next(n for n in mixed.node.before() if n.mixes)
+        return Lost(first.kind or "a function that mixes them", places.here())
+
+    # -- a step -----------------------------------------------------------------------------------------------------
+
+    def _step(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run ``func`` on copies of what goes into the region, and record it as a step."""
+        operands = list(_tensors(args, kwargs))
+        before = {id(t): k for t in operands if (k := self._within(t)) is not None}
+        writes = _writes(func, name)
+        copies = self._copied(operands, writes)
+        entries = self._entries(operands, copies, before, writes)
+        by = {i: c for i, c in copies.items() if not (writes and i == id(args[0]))}
+        result = func(*_replaced(args, by), **_replaced(kwargs, by))
+        if name in ("__setitem__",):
+            self._write(args[0], self._merge(func, args, kwargs, args[0]))
+        made = args[0] if writes else result
+        if not any(isinstance(t, Tensor) for t in _flat(made)):
+            return result
+        labels, mixes = self._labelled(func, name, args, kwargs, made, before)
+        parents = tuple(dict.fromkeys(k.node for k in before.values() if isinstance(k, Mixed)))
+        mixes |= name in ADDS and len(parents) > 1  # two terms of one sum
+        out: list[Any] = []
+        for i, (t, pair) in enumerate(zip(_flat(made), labels, strict=True)):
+            if isinstance(t, Tensor) and not writes:
+                self._propagate(func, args, kwargs, t)
+            if not isinstance(t, Tensor) or not (t.is_floating_point() or t.is_complex()):
+                out.append(t)
+                continue
+            out.append(self._made(i, name, t, pair, parents, entries, mixes, writes))
+        if writes:
+            return result
+        return out[0] if isinstance(result, Tensor) else _as(result, out)
+
+    def _within(self, tensor: Tensor) -> Any:
+        """What is known of a tensor; a product of a token with itself is of that token."""
+        known = self.known(tensor)
+        if isinstance(known, Pair) and torch.equal(
+            *map(self.numbers.first, torch.broadcast_tensors(known.one, known.other))
+        ):
+            return known.one
+        return known
+
+    def _made(
+        self,
+        i: int,
+        name: str,
+        t: Tensor,
+        labels: Labels,
+        parents: tuple[Node, ...],
+        entries: tuple[Entry, ...],
+        mixes: bool,
+        writes: bool,
+    ) -> Tensor:
+        pieces = self._pieces.first(p for n in parents for p in n.pieces)
+        if not pieces:
+            pieces, mixes = frozenset([self._pieces.new()]), True
+            self.begun = True
+            self.sources.append(Source("unfollowed", f"tokens are mixed by {name}", place=places.here()))
+            self.set_tag(t, Tag(self.tag(t).sources | {len(self.sources) - 1}))
+        elif mixes:
+            pieces = frozenset([self._pieces.joined(pieces)])
+        kind = "write" if writes else "add" if name in ADDS else "move" if _moves(name) or name in moves.SAME else ""
+        node = Node((self._calls, i), parents, entries, mixes, kind, labels[0], pieces, t if self._looks else None)
+        values = (self.scans or {}).get(self._calls)
+        if values is not None:
+            return self._rewritten(t, node, values) if writes else self._scan(t, node, values)
+        self.set_known(t, Mixed(*labels, node))  # type: ignore[arg-type]
+        return t
+
+    def _copied(self, operands: list[Tensor], writes: bool) -> dict[int, Tensor]:
+        """Copies of the operands of tokens that come from outside; of one that is written to, its content is copied."""
+        found = {}
+        for i, t in enumerate(operands):
+            known = self.known(t)
+            if not isinstance(known, (Tensor, Pair)) or not (t.is_floating_point() or t.is_complex()):
+                continue
+            with torch._C.DisableTorchFunction():
+                copy = t.clone()
+                if writes and i == 0:
+                    t.copy_(copy)
+            found[id(t)] = copy
+        return found
+
+    def _entries(
+        self, operands: list[Tensor], copies: dict[int, Tensor], before: Mapping[int, Any], writes: bool
+    ) -> tuple[Entry, ...]:
+        key, found = _place(), []
+        for i, t in enumerate(operands):
+            if id(t) in copies:
+                known = before[id(t)]
+                given = copies[id(t)] if writes and i == 0 else t
+                ids = known.expand(t.shape) if isinstance(known, Tensor) else None
+                pair = self.known(t)
+                read = pair.sides if isinstance(pair, Pair) else ((given, known),)
+                found.append(Entry((*key, i), copies[id(t)], given, ids, read, self.tag(t).sources))
+        return tuple(found)
+
+    # -- rows -------------------------------------------------------------------------------------------------------
+
+    def _labelled(
+        self,
+        func: Any,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        made: Any,
+        before: Mapping[int, Any],
+    ) -> tuple[list[Labels], bool]:
+        """For each result the rows that its elements are of; and whether different tokens meet: where in doubt they do."""
+        results = _flat(made)
+        try:
+            if _moves(name) or name in moves.SAME or name == "__setitem__":
+                return self._moved(func, name, args, kwargs, results, before), False
+            if isinstance(made, Tensor) and (func in ops.PRODUCTS or name == "linear"):
+                return self._multiplied_rows(func, name, args, kwargs, made, before)
+            if isinstance(made, Tensor) and name in moves.REDUCES:
+                return self._reduced_rows(name, args, kwargs, made, before)
+            if isinstance(made, Tensor):
+                return self._met_rows(name, args, kwargs, made, before)
+        except (RuntimeError, IndexError, TypeError, ValueError, AttributeError):
+            pass
+        return [(_nothing(t), None) for t in results], True
+
+    def _moved(
+        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Any], before: Any
+    ) -> list[Labels]:
+        def run(which: int) -> list[Any]:
+            of = partial(_side, before, which)
+            if name == "__setitem__":
+                return [self._set(args, of)]
+            if name in moves.SAME:
+                return [next(i for t in _tensors(args, kwargs) if (i := of(t)) is not None)]
+            return _flat(moves.moved(func, _on_cpu(args), _on_cpu(kwargs), of))
+
+        one = run(0)
+        other = run(1) if any(_two(k) for k in before.values()) else [None] * len(one)
+        return [
+            (a.expand(t.shape) if isinstance(t, Tensor) else a, b) for a, b, t in zip(one, other, results, strict=True)
+        ]
+
+    def _multiplied_rows(
+        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, before: Any
+    ) -> tuple[list[Labels], bool]:
+        call = multiplied(func, args, kwargs, result, list(_tensors(args, kwargs)), func is ops.EINSUM)
+        letters = call.letters
+        if not letters[0]:
+            return [(_nothing(result), None)], True
+        outer, inner, sums = list[Ids](), list[Ids](), False
+        for t, has in zip(call.pair, letters[:2], strict=True):
+            gone = [i for i, c in enumerate(has) if c not in letters[2]]
+            for ids in _sides(before, t):
+                if not self._is_constant(ids, gone):
+                    sums = True
+                elif bool((ids >= 0).any()):
+                    rows = in_order(ids, has, letters[2], call.sizes)
+                    (inner if isinstance(before[id(t)], Mixed) else outer).append(rows)
+        return self._folded(outer, inner, result, sums)
+
+    def _reduced_rows(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, before: Any
+    ) -> tuple[list[Labels], bool]:
+        (x, *_) = _tensors(args, kwargs)
+        axes, sides = reduced_axes(name, args, kwargs, x), _sides(before, x)
+        kept = [i for i in sides if self._is_constant(i, axes)]
+        rows = [moves.reduced(i, axes, result.dim() == x.dim()) for i in kept]
+        return self._folded([], rows, result, len(kept) < len(sides))
+
+    def _met_rows(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, before: Any
+    ) -> tuple[list[Labels], bool]:
+        operands = [t for t in _tensors(args, kwargs) if id(t) in before]
+        fits = [t for t in operands if _broadcasts(t, result)]
+        unknown = name in ACCUMULATES or len(fits) < len(operands)
+        outer, inner = list[Ids](), list[Ids]()
+        for t in fits[-1:] if unknown else fits:  # rows are where they were in what has this shape
+            rows = [ids.expand(result.shape) for ids in _sides(before, t)]
+            (inner if isinstance(before[id(t)], Mixed) else outer).extend(rows)
+        first, then = (outer, inner) if self._is_turn(outer) else (inner, outer)
+        return self._folded(first, then, result, unknown)
+
+    def _is_turn(self, ids: list[Ids]) -> bool:
+        """Whether what comes from outside is of one token a sample: a turn of a loop over them."""
+        real = [self.numbers.first(i[i >= 0].unique()) for i in ids]
+        return all(len(r) <= self.batch for r in real)
+
+    def _folded(self, first: list[Ids], then: list[Ids], result: Tensor, mixes: bool) -> tuple[list[Labels], bool]:
+        """The rows of those that come first, filled from the others; of a matrix of two tokens also those of its columns."""
+        one, other = _nothing(result), None
+        for group in (first, then):
+            rows = _nothing(result)
+            for ids in (i.expand(result.shape) for i in group):
+                differ = meet(self.numbers, rows, ids)
+                if differ and _crosses(rows, ids):
+                    other = ids if other is None else other
+                else:
+                    rows = later(rows, ids) if differ else filled(rows, ids)
+                mixes |= differ
+            if meet(self.numbers, one, rows):
+                mixes, other = True, rows if other is None and _crosses(one, rows) else other
+            one = filled(one, rows)
+        return [(one, other)], mixes
+
+    # -- the end of a region ----------------------------------------------------------------------------------------
+
+    def _ended(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Where tokens go on that a region was made of, or another mixer reads what it made, it has ended."""
+        operands = list(_tensors(args, kwargs))
+        mixed = [(t, k) for t in operands if isinstance(k := self.known(t), Mixed)]
+        if not mixed or not self._looks:
+            return
+        if name in ADDS:
+            (tensor, known), others = mixed[0], [t for t in operands if isinstance(self.known(t), Tensor)]
+            if len(mixed) > 1 or len(others) != 1 or not self._goes_on(others[0], known.node):
+                return
+        for tensor, known in mixed:
+            self._end(tensor, known)
+
+    def _goes_on(self, tensor: Tensor, node: Node) -> bool:
+        """Whether all that went into the region before its last mixing was computed from this very tensor."""
+        nodes = node.before()
+        last = max(n.order for n in nodes if n.mixes)
+        entries = {e.key: e.given for n in nodes if n.order <= last for e in n.entries}
+        begun = _as_it_was(tensor)
+        return bool(begun) and all(_is_made_of(t, begun) for t in entries.values() if t.requires_grad)
+
+    def _end(self, tensor: Tensor, known: Mixed) -> None:
+        nodes = known.node.before()
+        results = []
+        for piece in sorted(self._pieces.first(p for n in nodes for p in n.pieces)):
+            node = result_of(nodes, piece, self._pieces)
+            node = None if node is None else with_own(node, nodes)
+            keys = None if node is None else self._values(node, piece)
+            if keys is None or node is None or not bool((known.one >= 0).any()):
+                self.set_known(tensor, self._lost_in(known))
+                return
+            results.append((node.order[0], keys))
+        self.found |= dict(results)
+        sources = frozenset[int]()
+        for _, _ in results:
+            self.sources.append(Source("attention", "scan", attention=len(self.attentions)))
+            sources |= {len(self.sources) - 1}
+            self.attentions.append(self._event(tensor, known.node, _NONE))
+        self.set_known(tensor, self._rows_made(known.one))
+        rest = frozenset(i for n in nodes for e in n.entries for i in e.sources)
+        self.set_tag(tensor, Tag(sources | rest))
+
+    def _values(self, node: Node, piece: int) -> Values | None:
+        own = [n for n in node.before() if piece in self._pieces.first(n.pieces)]
+        return values_of(node, [e for n in own for e in n.entries], self.numbers)
+
+    def _rows_made(self, labels: Ids) -> Ids:
+        first = self.numbers.first(labels)
+        return self._fresh(first, self.numbers.of_sample(first))
+
+    def _event(self, out: Tensor, node: Node, values: Values) -> Scan:
+        entries = [e for n in node.before() for e in n.entries]
+        taken = tuple((e.tensor, e.ids) for e in entries if e.key in values.taken and e.ids is not None)
+        sources = frozenset[int]().union(*(e.sources for e in entries if e.key in values.read))
+        asked = torch.cat([torch.zeros(0, dtype=torch.int64), *(ids.reshape(-1).unique() for _, ids in taken)]).unique()
+        return Scan(
+            index=len(self.attentions), form="mixer", out=out, layout=AsItIs(), value=self._like(out), keys=0,  # type: ignore[arg-type]
+            value_sources=sources, asked=asked, made=out, entries=taken, sizes=(self.batch, 0, 0),
+        )  # fmt: skip
+
+    def _like(self, out: Tensor) -> Tensor:
+        """Of the model's dtype, where the scan is computed in another."""
+        dtypes = [s.tensor.dtype for s in self.sources if s.kind == "leaf" and s.tensor is not None]
+        dtype = out.dtype
+        for other in dtypes:
+            dtype = torch.promote_types(dtype, other)
+        return out.new_zeros(0, dtype=dtype)
+
+    def _rewritten(self, out: Tensor, node: Node, values: Values) -> Tensor:
+        """Record the result of a region, a tensor that the model has written to."""
+        given = self._scan(out.clone(), node, values)
+        out.copy_(given)
+        self.set_tag(out, self.tag(given))
+        self.set_known(out, self.known(given))  # type: ignore[arg-type]
+        return out
+
+    def _scan(self, out: Tensor, node: Node, values: Values) -> Tensor:
+        """Record the result of a region."""
+        event = self._event(out, node, values)
+        event.ids = self._rows_made(node.labels)
+        self.reads[event.index] = [r for n in node.before() for e in n.entries for r in e.read]
+        given = self._record(event)
+        self.set_known(given, event.ids)
+        return given
+
+
+# -- helpers ------------------------------------------------------------------------------------------------------------
+
+
+def _writes(func: Any, name: str) -> bool:
+    return func in ops.WRITES_IN_PLACE or (name.endswith("_") and not name.endswith("__"))
+
+
+def _creates(name: str) -> bool:
+    """Whether the function makes a tensor of nothing but another's shape, or counts."""
+    return name in moves.COUNTS or name.startswith("new_") or name.endswith("_like") or name == "size"
+
+
+def _moves(name: str) -> bool:
+    return name in moves.DATA or name in moves.LISTS or name in ("pad", "repeat_interleave") or name in moves.ADDS_AT
+
+
+def _flat(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (tuple, list)) else [value]
+
+
+def _as(result: Any, out: list[Any]) -> Any:
+    return type(result)(out)
+
+
+def _nothing(t: Any) -> Ids:
+    shape = t.shape if isinstance(t, Tensor) else ()
+    return torch.full((1,) * len(shape), NOTHING).expand(shape)
+
+
+def _two(known: Any) -> bool:
+    return isinstance(known, Pair) or (isinstance(known, Mixed) and known.other is not None)
+
+
+def _sides(before: Mapping[int, Any], tensor: Tensor) -> list[Ids]:
+    found = (_side(before, which, tensor) for which in (0, 1))
+    return [ids.expand(tensor.shape) for ids in found if ids is not None]
+
+
+def _side(before: Mapping[int, Any], which: int, tensor: Tensor) -> Ids | None:
+    known = before.get(id(tensor))
+    if isinstance(known, Tensor):
+        return known if which == 0 else None
+    if isinstance(known, (Pair, Mixed)):
+        return known.other if which else known.one
+    return None
+
+
+def _crosses(a: Ids, b: Ids) -> bool:
+    """Whether two companions are those of the rows and of the columns of a matrix."""
+    axes = [{i for i in range(x.dim()) if not moves.is_constant_along(x, [i])} for x in (a, b)]
+    return bool(axes[0] - axes[1]) and bool(axes[1] - axes[0])
+
+
+def _broadcasts(t: Tensor, result: Tensor) -> bool:
+    try:
+        return torch.broadcast_shapes(t.shape, result.shape) == result.shape
+    except RuntimeError:
+        return False
+
+
+def _as_it_was(tensor: Tensor) -> set[Any]:
+    """The steps of the graph that made a tensor's content: those that only copy or cast it, and the one before them."""
+    found, at = list[Any](), tensor.grad_fn
+    while at is not None and at.name() != "torch::autograd::AccumulateGrad":
+        found.append(at)
+        copies = at.name() in ("ToCopyBackward0", "CloneBackward0", "AliasBackward0")
+        at = at.next_functions[0][0] if copies else None
+    return set(found)
+
+
+def _is_made_of(tensor: Tensor, steps: set[Any]) -> bool:
+    """Whether a tensor was computed from what one of these steps of the graph made."""
+    least, rest, seen = min(s._sequence_nr() for s in steps), [tensor.grad_fn], set[Any]()
+    while rest:
+        at = rest.pop()
+        if at in steps:
+            return True
+        if at is None or at in seen or at._sequence_nr() < least:
+            continue
+        seen.add(at)
+        rest += [n for n, _ in at.next_functions]
+    return False
+
+
+def _place() -> Key:
+    """The innermost calls of the model's source."""
+    found: list[object] = []
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and len(found) < FRAMES:
+        if not frame.f_code.co_filename.startswith(places._BETWEEN):
+            found.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return tuple(found)

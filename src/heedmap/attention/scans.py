@@ -1,0 +1,230 @@
+"""A mixer that is found in a region of the forward pass: linear in some of what goes in, all else taken as given.
+
+State-space layers, gated linear recurrences, delta rules: o_i = Σ_j c_ij, c_ij = C_i (Π_{j<t≤i} A_t) B_j x_j (Gu and Dao,
+arXiv 2312.00752; Dao and Gu, arXiv 2405.21060). The values are found by what they do: o is linear in them, they carry
+tokens to other rows, and nothing of o is left without them. ⟨∂y/∂o_i, c_ij⟩ is x_j · ∂⟨∂y/∂o_i, o_i⟩/∂x_j over their elements,
+one product with a Jacobian for each row, in blocks of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from heedmap.attention.mixers import Mixer
+from heedmap.attention.numbers import Ids, Numbers
+from heedmap.attention.regions import Entry, Key, Node
+
+MOST = 5
+"""How many places in the source the values of one region may come from."""
+DRAWS = 3
+TOLERANCE = 2e-4
+"""Of sums, relative to what is summed: scans are often computed in float32 whatever the model's dtype."""
+
+
+@dataclass(eq=False)
+class Scan(Mixer):
+    """A mixer that is a region.
+
+    Attributes:
+        entries: its values, each with the numbers of its tokens.
+        made: its output, in the graph in which the values are.
+    """
+
+    entries: tuple[tuple[Tensor, Ids], ...] = ()
+    made: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    @property
+    def cells(self) -> int:
+        """Numbers of Ā."""
+        return self.batch * self.queries * self.keys
+
+    @property
+    def row(self) -> int:
+        """Numbers that one row takes while it is computed."""
+        return self.parts * (sum(t.numel() for t, _ in self.entries) + self.made.numel())
+
+    @property
+    def parts(self) -> int:
+        """Heads: the first of the axes of features, where there are several; else one."""
+        axes = self._features
+        return self.made.shape[axes[0]] if len(axes) > 1 else 1
+
+    @property
+    def _features(self) -> list[int]:
+        return [a for a in range(self.made.dim()) if self.made.shape[a] > 1 and _constant(self.ids, a)]
+
+    def block(self, gradient: Tensor, rows: Sequence[int], at: Tensor, columns: Sequence[Tensor]) -> Tensor:
+        """Ā of some rows, (batch, rows, columns).
+
+        Args:
+            gradient: ∂y/∂o.
+            rows: of the stream that asks.
+            at: of the output's elements, sample · tokens + row; -1: none.
+            columns: of the values' elements, sample · tokens + column; -1: none.
+        """
+        at = at.expand(gradient.shape).to(gradient.device)
+        own = torch.where(at < 0, -1, at % max(1, self.queries))
+        parts, found = self.parts, []
+        for row in rows:
+            alone = gradient * (own == row)
+            found += [alone * self._part(h) for h in range(parts)] if parts > 1 else [alone]
+        sums = self._pulled(torch.stack(found).to(self.made.dtype), columns)
+        heads = sums.unflatten(0, (len(rows), parts)).clamp(min=0).mean(1)
+        return heads.unflatten(1, (self.batch, self.keys)).transpose(0, 1)
+
+    def _part(self, head: int) -> Tensor:
+        mask = torch.zeros(self.parts, dtype=self.made.dtype, device=self.made.device)
+        mask[head] = 1
+        axis = self._features[0]
+        return mask.reshape([-1 if a == axis else 1 for a in range(self.made.dim())])
+
+    def _pulled(self, cotangents: Tensor, columns: Sequence[Tensor]) -> Tensor:
+        """⟨cotangent, c_·j⟩ of each cotangent and column, (cotangents, batch · columns)."""
+        values = [t for t, _ in self.entries]
+        total = torch.zeros(len(cotangents), self.batch * self.keys + 1, dtype=self.dtype, device=self.made.device)
+        for back, value, where in zip(pulled(self.made, values, cotangents), values, columns, strict=True):
+            terms = (back * value.detach()).flatten(1).to(self.dtype)
+            index = torch.where(where < 0, self.batch * self.keys, where).expand(value.shape).flatten()
+            total.index_add_(1, index.to(total.device), terms)
+        return total[:, :-1]
+
+
+def pulled(out: Tensor, values: Sequence[Tensor], cotangents: Tensor) -> list[Tensor]:
+    """Products of the transposed Jacobian with several cotangents, (cotangents, \\*shape) for each value."""
+
+    def back(cotangent: Tensor, batched: bool) -> list[Tensor]:
+        found = torch.autograd.grad(
+            out, list(values), cotangent, retain_graph=True, allow_unused=True, is_grads_batched=batched
+        )
+        lead = (len(cotangent),) if batched else ()
+        return [v.new_zeros(*lead, *v.shape) if g is None else g for g, v in zip(found, values, strict=True)]
+
+    try:
+        return back(cotangents, batched=True)
+    except RuntimeError:  # an operation that has no batched backward
+        each = [back(cotangent, batched=False) for cotangent in cotangents]
+        return [torch.stack(own) for own in zip(*each, strict=True)]
+
+
+def _constant(ids: Ids, axis: int) -> bool:
+    return bool((ids == ids.narrow(axis, 0, 1)).all())
+
+
+# -- which entries are the values -----------------------------------------------------------------------------------
+
+
+class Values(NamedTuple):
+    """Which of what goes into a region is its values, by key.
+
+    Attributes:
+        taken: those by which its contributions are computed.
+        read: with those that are factors of the same terms (B_j, of B_j x_j): what the values were made of.
+    """
+
+    taken: frozenset[Key]
+    read: frozenset[Key]
+
+
+def values_of(node: Node, entries: Sequence[Entry], numbers: Numbers) -> Values | None:
+    """The entries in which a region's result is linear, and of which it is the whole sum; None: there are none."""
+    out = node.result
+    assert out is not None
+    entries = [e for e in entries if e.tensor.requires_grad and e.ids is not None]
+    if not entries or not out.requires_grad:
+        return None
+    keys = list(dict.fromkeys(e.key for e in entries))
+    totals, sums = _shares(out, entries, keys)
+    carrying = _carrying(node, entries, numbers)
+    same = {k: {o for j, o in enumerate(keys) if _near(sums[i], sums[j], totals[1])} for i, k in enumerate(keys)}
+    for count in range(1, min(MOST, len(keys)) + 1):
+        for chosen in combinations(range(len(keys)), count):
+            found = frozenset(keys[i] for i in chosen)
+            if found & carrying and _near(sums[list(chosen)].sum(0), totals[0], totals[1]):
+                taken = _completed(out, entries, found, carrying)
+                if taken is not None:
+                    factors = frozenset(o for k in found & carrying for o in same[k] & carrying)
+                    return Values(taken, taken | factors)
+    return None
+
+
+def _near(a: Tensor, b: Tensor, size: Tensor) -> bool:
+    return bool(((a - b).abs() <= TOLERANCE * size).all())
+
+
+def _shares(out: Tensor, entries: Sequence[Entry], keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
+    """⟨g, o⟩ and the size of what is summed, of random g, (2, draws); ⟨Jᵀg, x⟩ by key, (keys, draws)."""
+    totals, sums = [], []
+    for _ in range(DRAWS):
+        g = torch.randn_like(out)
+        own = dict.fromkeys(keys, 0.0)
+        for entry, b in zip(entries, _back(out, entries, g), strict=True):
+            own[entry.key] += 0.0 if b is None else float((b.double() * entry.tensor.detach().double()).sum())
+        sums.append([own[k] for k in keys])
+        product = g.double() * out.detach().double()
+        totals.append((float(product.sum()), float(product.square().sum().sqrt())))
+    return torch.tensor(totals).T, torch.tensor(sums).T
+
+
+def _back(out: Tensor, entries: Sequence[Entry], g: Tensor | None, graph: bool = False) -> tuple[Tensor | None, ...]:
+    return torch.autograd.grad(
+        out, [e.tensor for e in entries], g, retain_graph=True, allow_unused=True, create_graph=graph
+    )
+
+
+def _carrying(node: Node, entries: Sequence[Entry], numbers: Numbers) -> set[Key]:
+    """The keys of entries whose tokens reach rows that are not their own.
+
+    That is so where a token reaches two rows, which differ in a bit of their numbers; or one that is another token of its kind.
+    """
+    out, found = node.result, set[Key]()
+    assert out is not None
+    labels = numbers.first(node.labels)
+    kind = numbers.space[labels[labels >= 0].unique()].unique()
+    for bit in range(int(labels.max()).bit_length()):
+        halves = [((labels >> bit & 1) == wanted) & (labels >= 0) for wanted in (0, 1)]
+        backs = [_back(out, entries, torch.randn_like(out) * half.to(out.device)) for half in halves]
+        for entry, *back in zip(entries, *backs, strict=True):
+            assert entry.ids is not None
+            ids = numbers.first(entry.ids).expand(entry.tensor.shape)
+            reach = [(b != 0).cpu() if b is not None else torch.zeros_like(ids, dtype=torch.bool) for b in back]
+            both = set(ids[reach[0]].unique().tolist()) & set(ids[reach[1]].unique().tolist())
+            alike = torch.isin(numbers.space[ids.clamp(min=0)], kind) & (ids >= 0)
+            away = any(bool((r & alike & ((ids >> bit & 1) != wanted)).any()) for wanted, r in enumerate(reach))
+            if away or both - {-1}:
+                found.add(entry.key)
+    return found
+
+
+def _completed(
+    out: Tensor, entries: Sequence[Entry], chosen: frozenset[Key], carrying: set[Key]
+) -> frozenset[Key] | None:
+    """The chosen keys, and all others with which they are a sum, too small to be missed; None: the result is not linear in them.
+
+    What carries nothing to other rows must be a term of the sum, no factor of what is carried (C_i).
+    """
+    meets = _meets(out, entries, chosen)
+    if meets & chosen or _meets(out, entries, chosen - carrying) & carrying:
+        return None
+    for key in dict.fromkeys(e.key for e in entries):
+        if key not in meets | chosen and not _meets(out, entries, chosen | {key}) & (chosen | {key}):
+            chosen = chosen | {key}
+    return chosen
+
+
+def _meets(out: Tensor, entries: Sequence[Entry], chosen: frozenset[Key]) -> frozenset[Key]:
+    """The keys of the entries on which the gradient of the chosen ones depends: their factors."""
+    own = [e for e in entries if e.key in chosen]
+    if not own:
+        return frozenset()
+    with torch.enable_grad():
+        back = [b for b in _back(out, own, torch.randn_like(out), graph=True) if b is not None and b.requires_grad]
+        if not back:
+            return frozenset()
+        again = _back(torch.stack([(b * torch.randn_like(b)).sum().to(out.dtype) for b in back]).sum(), entries, None)
+    return frozenset(e.key for e, a in zip(entries, again, strict=True) if a is not None and bool((a != 0).any()))
