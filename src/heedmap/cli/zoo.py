@@ -108,7 +108,7 @@ def evidence(
     kept = {} if out is None else read_figures(out)
     console = Console(highlight=False)
     for one, figures in _measured(names, samples).items():
-        kept[one] = figures
+        kept[one] = figures | ({"refused": list(figures["refused"])} if "refused" in figures else {})
         _print(console, one, figures)
     for path, text in _files(kept, out, markdown).items():
         write_output(path, text.encode())
