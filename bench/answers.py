@@ -40,7 +40,13 @@ def llava(attention: str = "sdpa") -> tuple[nn.Module, Inputs]:
 
     torch.manual_seed(0)
     vision = {**SIZE, "model_type": "clip_vision_model", "image_size": 336, "patch_size": 14}
-    text = {**SIZE, "model_type": "llama", "num_key_value_heads": 12, "vocab_size": IMAGE + 1, "max_position_embeddings": 4096}
+    text = {
+        **SIZE,
+        "model_type": "llama",
+        "num_key_value_heads": 12,
+        "vocab_size": IMAGE + 1,
+        "max_position_embeddings": 4096,
+    }
     config = LlavaConfig(vision_config=vision, text_config=text, image_token_id=IMAGE, attn_implementation=attention)
     words = torch.randint(5, 40_000, (1, 32))
     ids = torch.cat([words[:, :8], torch.full((1, 576), IMAGE), words[:, 8:]], 1)
@@ -53,7 +59,9 @@ def usual(model: nn.Module, inputs: Inputs, before: Tensor, token: int) -> Tenso
     """One token by the usual recipe: the last row of R of the language model, (tokens,)."""
     ids = torch.cat([inputs["input_ids"], before], 1)
     model.zero_grad()
-    output = model(**{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}, output_attentions=True, use_cache=False)
+    output = model(
+        **{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}, output_attentions=True, use_cache=False
+    )
     for attention in output.attentions:
         attention.retain_grad()
     output.logits[0, -1, token].backward()
