@@ -203,7 +203,7 @@ def named_segments(recording: Recording) -> Named:
         wanted: list[tuple[str, InputSpan | None]] = [
             (_segment_name(part.name, recording.inputs), part) for part in parts
         ]
-        if any(stream.index in s.joins and s.leaves for s in graph.streams):
+        if any(s.leaves and stream.index in graph.taken_in(s.index) for s in graph.streams):
             wanted = [(f"{name}{ENCODER}", part) for name, part in wanted]
         wanted = wanted or [("kept" if stream.joins else "queries", None)]
         found[stream.index] = []

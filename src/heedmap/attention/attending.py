@@ -104,9 +104,11 @@ class AttendingTape(MixingTape):
             return self._unfollowed(out, tags, "it has one query, or one feature, without an axis")
         q_flat, k_flat = q_ids.reshape(-1, q_ids.shape[-1]), k_ids.reshape(-1, k_ids.shape[-1])
         samples = torch.cat([self.numbers.of_sample(q_flat), self.numbers.of_sample(k_flat)], 1)
-        if bool((samples.amax(1, keepdim=True).expand_as(samples)[samples >= 0] != samples[samples >= 0]).any()):
+        if not self._is_of_one_sample(samples):
             return self._unfollowed(out, tags, "tokens of several samples meet in it; explain them one by one")
         q_first, k_first = self.numbers.first(q_flat), self.numbers.first(k_flat)
+        self.numbers.use(q_first)
+        self.numbers.use(k_first)
         if blocks.twice(q_first):
             return self._unfollowed(out, tags, "a token asks in it twice (tokens that go on as copies of themselves)")
         order = blocks.grouped(q_first, k_first)
@@ -143,6 +145,11 @@ class AttendingTape(MixingTape):
         attention.ids = q_ids.unsqueeze(-1).expand(*q_ids.shape, out.shape[axes[-1]]).permute(inverse)
         self.set_known(given, attention.ids)
         return given
+
+    def _is_of_one_sample(self, samples: Tensor) -> bool:
+        """Whether the tokens of each block, (blocks, tokens), are of one sample; what is not known is so made."""
+        same = (samples == samples.amax(1, keepdim=True)) | (samples < 0)
+        return all(self.numbers.unite(block) for block in samples[~same.all(1)].unique(dim=0))
 
     def _lost(self, out: Tensor, tags: list[Tag], lost: Lost) -> Tensor:
         return self._unfollowed(out, tags, f"its tokens were mixed before by {lost.function}, at {lost.place}")
