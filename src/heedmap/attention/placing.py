@@ -30,7 +30,7 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
         AttentionError: see its subclasses.
     """
     check_no_cache(inputs)
-    known, key = proved(model), ("by numbers", batch > 1, check, of_inputs(inputs))
+    known, key = proved(model), ("by numbers", batch > 1, check, of_inputs(inputs), getattr(inputs, "turned", None))
     if key in known:
         try:
             return _recorded(model, inputs, batch, *known[key])

@@ -64,7 +64,7 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, check: bool = True
     Raises:
         AttentionError, GradientError, InputError: see :func:`heedmap.attention.forward.record`; of the whole model.
     """
-    refused = _refusal(inputs)
+    refused = _refusal(inputs, batch)
     if refused is None:
         try:
             return record_whole(model, inputs, batch, check)
@@ -81,10 +81,10 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, check: bool = True
         return found
 
 
-def _refusal(inputs: ModelInputs) -> HeedmapError | None:
+def _refusal(inputs: ModelInputs, batch: int) -> HeedmapError | None:
     """Why the first recorder cannot be asked: the inputs are of unequal batches."""
     try:
-        given.batch_size(inputs)
+        given.batch_size(inputs, batch)
     except InputError as error:
         return error
     return None
@@ -108,6 +108,8 @@ def _own(model: nn.Module, inputs: ModelInputs, batch: int, check: bool, refused
     except HeedmapError as error:
         if less.ends or (isinstance(refused, InputError) and isinstance(error, MixingError)):
             raise
+        if isinstance(refused, NoAttentionError) and isinstance(error, AttentionError) and " called at " in str(error):
+            refused.args = (f"{refused}; {re.split(r'[,;:]? (?:so )?a map would be wrong', str(error))[0]}",)
         raise refused from error
     if not any(found.graph.sources[leaf].tower for s in found.graph.streams for leaf in s.leaves):
         raise refused
