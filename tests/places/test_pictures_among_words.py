@@ -41,7 +41,6 @@ class Case:
         parents: for each row of that map, else for each token among the words, the patches that it is made of.
         grids: of the pictures' patches, and of their tokens among the words.
         order: the patches of each picture, row by row.
-        packed: inputs of which those of several samples are put one after another.
         rows: which row of the linear map each token among the words is; None: as they stand.
     """
 
@@ -53,7 +52,6 @@ class Case:
     parents: Tensor
     grids: tuple[Sequence[tuple[int, int]], Sequence[tuple[int, int]]]
     order: Sequence[Tensor]
-    packed: tuple[str, ...] = ()
     rows: Tensor | None = None
 
 
@@ -161,7 +159,6 @@ def of_qwen(kind: str, **vision: Any) -> Case:
         torch.arange(28).reshape(7, 4),
         (GRIDS, [(2, 2), (1, 3)]),
         [blocks_of_four(4, 4).flatten(), 16 + blocks_of_four(2, 6).flatten()],
-        ("pixel_values", "image_grid_thw"),
     )
 
 
@@ -216,7 +213,6 @@ CASES = {
         with_class[:, 1:].reshape(-1, 1),
         ([(4, 4)] * 2, [(4, 4)] * 2),
         list(with_class[:, 1:]),
-        ("pixel_values",),
     ),
     "idefics3, two pictures": Case(
         idefics,
@@ -249,6 +245,34 @@ def test_it_is_the_map_of_dense_matrices(case: Case) -> None:
     assert sorted(tokens.tolist()) == (inputs["input_ids"][0] == IMAGE).nonzero()[:, 0].tolist()
 
 
+def test_patches_that_are_added_in_a_later_layer_are_an_update() -> None:
+    case = of_qwen(
+        "Qwen3VL", out_hidden_size=16, intermediate_size=24, num_position_embeddings=16, deepstack_visual_indexes=[0]
+    )
+    model, inputs = ready(case), given(case)
+    other = deepcopy(model)
+    other.set_attn_implementation("eager")
+    events = seen(other, inputs, target, (r"merger\.linear_fc1", r"deepstack_merger_list\.0\.linear_fc1"))
+    (added, last), softmaxes = ([e for e in events if (e.module is None) == soft] for soft in (False, True))
+    tower = [
+        Step(ops.blocks(e.out, e.gradient, tokens, tokens, case.patches, case.patches))
+        for e, tokens in zip(softmaxes, case.tokens(), strict=False)
+    ]
+    seen_first, seen_last = (ops.chained(tower[:n], 1, case.patches) for n in (2, 4))
+    x, gradient = (t.detach().reshape(1, -1, t.shape[-1]) for t in (added.given[0], added.gradient))
+    cam = ops.concatenated(added.module.weight, x, gradient, case.parents, case.patches)[0]
+    first, second = (ops.whole(e.out, e.gradient) for e in softmaxes[4:])
+    places = inputs["input_ids"][0] == IMAGE
+    patches = torch.zeros(1, len(places), case.patches, dtype=torch.float64)
+    patches[:, places] = merged(case, last)[None] @ seen_last
+    patches = patches + first @ patches
+    patches[:, places] += cam @ seen_first
+    patches = (patches + second @ patches)[:, -1]
+    found = heedmap.explain(model, inputs, target=target)
+    for part, order in zip(segments(found)["image_encoder"], case.order, strict=True):
+        assert apart(part.relevance.double(), patches[:, order]) <= CLOSE
+
+
 def segments(found: heedmap.Explanation) -> dict[str, list[heedmap.Segment]]:
     """The pictures among the words, and in their encoder."""
     known = {"image": [], "image_encoder": []}
@@ -268,11 +292,9 @@ def test_fused_attention_is_eager_attention(case: Case) -> None:
         assert apart(eager[name], fused[name]) <= CLOSE
 
 
-@every
+@pytest.mark.parametrize("case", [c for c in CASES.values() if len(c.order) > 1], ids=[n for n in CASES if "two" in n])
 def test_a_batch_is_its_samples_one_by_one(case: Case) -> None:
-    model, samples = ready(case), [given(case, sample) for sample in range(2 if case.packed or case.merge else 1)]
-    if len(case.order) == 1:
-        pytest.skip("a second sample has one picture less")
+    model, samples = ready(case), [given(case, sample) for sample in range(2)]
     together = {name: torch.cat([one[name] for one in samples]) for name in samples[0]}
     found = heedmap.explain(model, together, target=target)
     for number, inputs in enumerate(samples):
