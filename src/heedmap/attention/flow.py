@@ -87,13 +87,18 @@ class Stream:
 
 @dataclass(frozen=True)
 class Edge:
-    """One attention as an update of R: which stream asks, which is asked, and in which states."""
+    """One attention as an update of R: which stream asks, which is asked, and in which states.
+
+    Attributes:
+        added: whether it asks nobody: tokens of another stream are added to these, so their whole rows are carried on.
+    """
 
     attention: int
     stream: int
     source: int
     query_state: State
     value_state: State
+    added: bool = False
 
     @property
     def is_self(self) -> bool:
