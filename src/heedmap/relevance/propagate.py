@@ -33,8 +33,8 @@ class Ablations:
 
 
 def is_whole(graph: Graph, edge: Edge) -> bool:
-    """Whether all rows of R of what is asked are carried on (eqs. 6, 7): a stream asks itself, or what its tokens are made of; or tokens
-    of another one are added to its own."""
+    """Whether all rows of R of what is asked are carried on (eqs. 6, 7): a stream asks itself, or what its tokens are made
+    of; or tokens of another one are added to its own."""
     if edge.is_self or edge.added or graph.is_part_of_source(edge) or edge.source in graph.family(edge.stream):
         return True
     return graph.is_of_one_input(edge)
