@@ -51,6 +51,7 @@ SLOW = (
     "relevance/test_checkpointing.py",
     "relevance/test_heads.py",
     "relevance/test_input_methods.py",
+    "sweep/test_sweep.py",
     "test_docs.py",
     "test_docstrings.py",
     "test_left_as_found.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -101,13 +102,15 @@ def answer(model: nn.Module, inputs: dict[str, Tensor]) -> Any:
         return model(**inputs)
 
 
-def relevance(model: Any, ids: Tensor, mask: Tensor, row: int) -> Tensor:
+def relevance(
+    model: Any, ids: Tensor, mask: Tensor, row: int, of: Callable[[Tensor], Tensor] = lambda score: score
+) -> Tensor:
     """The paper's rules for BERT written out: R ← R + E[(A ∘ ∂y/∂A)⁺] R, for one choice called by itself; row ``row``."""
     eager = copy.deepcopy(model)
     eager.set_attn_implementation("eager")
     out = eager(input_ids=ids[None, None], attention_mask=mask[None, None], output_attentions=True)
-    gradients = torch.autograd.grad(out.logits[0, 0], out.attentions)
-    r = torch.eye(len(ids))
+    gradients = torch.autograd.grad(of(out.logits[0, 0]), out.attentions)
+    r = torch.eye(len(ids), dtype=out.logits.dtype)
     for a, g in zip(out.attentions, gradients, strict=True):
         r = r + (a[0] * g[0]).clamp(min=0).mean(0).detach() @ r
     return r[row].index_fill(0, torch.tensor([row]), 0)
@@ -363,10 +366,90 @@ def test_sentences_of_one_sample_are_left_whole() -> None:
     torch.testing.assert_close(found[next(iter(found.segments))], wanted[next(iter(wanted.segments))])
 
 
-@pytest.mark.parametrize("target", [lambda out: out.logits[:, 0], DetectionQuery()])
-def test_a_target_that_names_no_choice(target: Any) -> None:
-    with pytest.raises(TargetError, match="4 choices, of which one is explained"):
-        heedmap.explain(chooser("bert"), question(), target=target)
+def test_a_target_of_another_kind_of_output() -> None:
+    with pytest.raises(TargetError, match="logits"):
+        heedmap.explain(chooser("bert"), question(), target=DetectionQuery())
+
+
+OF_ONE: dict[str, tuple[Callable[[Any], Tensor], list[int], Callable[[Tensor], Tensor]]] = {
+    "one for all": (lambda out: out.logits[:, 1], [1, 1], lambda score: score),
+    "each its own": (lambda out: out.logits[torch.arange(2), torch.tensor([3, 0])], [3, 0], lambda score: score),
+    "a function of it": (lambda out: out["logits"][:, 2].pow(3), [2, 2], lambda score: score.pow(3)),
+    "zero times another": (
+        lambda out: out.logits @ out.logits.new_tensor([0, 2, 0, 0]),
+        [1, 1],
+        lambda score: 2 * score,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_ONE)
+def test_a_callable_names_the_choice_that_it_depends_on(name: str) -> None:
+    target, chosen, of = OF_ONE[name]
+    model, inputs = chooser("bert").double(), question()
+    found = heedmap.explain(model, inputs, target=target)
+    for i, c in enumerate(chosen):
+        wanted = relevance(model, inputs["input_ids"][i, c], inputs["attention_mask"][i, c], 0, of)
+        torch.testing.assert_close(found["text"][i].double(), wanted, rtol=1e-5, atol=1e-7)
+        assert found.target[i] == f"<lambda>, choice {c} (of 4)"
+    torch.testing.assert_close(found.scores, target(answer(model, inputs)).float())
+
+
+def test_a_callable_of_what_else_the_model_returns() -> None:
+    """Its rows are folded, (batch · choices, tokens, features)."""
+    model, inputs = chooser("bert"), question()
+    model.config.output_hidden_states = True
+    found = heedmap.explain(model, inputs, target=lambda out: out.hidden_states[-1].reshape(2, 4, 7, -1)[:, 3, 2, 5])
+    alone = {n: v[:, 3:] for n, v in inputs.items()}
+    wanted = heedmap.explain(model, alone, target=lambda out: out.hidden_states[-1][:, 2, 5])
+    torch.testing.assert_close(found["text"], wanted["text"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["rollout", "attn_lrp", "full_lrp", "integrated_gradients", "occlusion"])
+def test_a_callable_by_every_kind_of_method(method: str) -> None:
+    model, inputs = chooser("bert"), question()
+    named = heedmap.explain(model, inputs, target=2, method=method)
+    found = heedmap.explain(model, inputs, target=lambda out: out.logits[:, 2], method=method)
+    torch.testing.assert_close(found["text"], named["text"])
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_callable_of_several_choices_has_them_all_as_one_input(kind: str) -> None:
+    """Attention is within each choice; the rows that are read are those of the choices that the target depends on."""
+    model, inputs = chooser(kind).double(), question()
+    heedmap.explain(model, inputs, target=1)  # what is known of one choice is not taken for all
+    found = heedmap.explain(model, inputs, target=[lambda out: out.logits[:, 3] - out.logits[:, 1]])[0]
+    eager = copy.deepcopy(model)
+    eager.set_attn_implementation("eager")
+    out = eager(**inputs, output_attentions=True)
+    gradients = torch.autograd.grad((out.logits[:, 3] - out.logits[:, 1]).sum(), out.attentions)
+    r = torch.eye(7).double().expand(8, -1, -1)
+    for a, g in zip(out.attentions, gradients, strict=True):
+        r = r + (a * g).clamp(min=0).mean(1).detach() @ r
+    wanted = r[:, 0].reshape(2, 4, 7) * r.new_tensor([0, 0.5, 0, 0.5])[:, None]
+    torch.testing.assert_close(found["text"].double(), wanted.flatten(1), rtol=1e-5, atol=1e-7)
+    assert heedmap.explain(model, inputs, target=1).target == ("choice 1 (of 4)",) * 2
+
+
+def test_a_callable_of_one_text() -> None:
+    model, inputs = dual(), pictures(2, 3)
+    wanted = heedmap.explain(model, inputs, target=1)
+    for target in (lambda out: out.logits_per_image[:, 1], lambda out: out.logits_per_text[1]):
+        found = heedmap.explain(model, inputs, target=target)
+        assert found.target == ("<lambda>, text 1 (of 3)",) * 2
+        for name in wanted.segments:
+            torch.testing.assert_close(found[name], wanted[name], rtol=1e-4, atol=1e-6)
+    for target in (lambda out: out.logits_per_image.softmax(-1)[:, 0], lambda out: out.text_embeds[:2, 0]):
+        with pytest.raises(TargetError, match="3 texts, of which one is explained"):
+            heedmap.explain(model, inputs, target=target)
+
+
+def test_a_callable_of_a_box() -> None:
+    model, inputs = seeker(), pictures(2, 6)
+    found = heedmap.explain(model, inputs, target=lambda out: out.logits[:, 5, 2])
+    wanted = heedmap.explain(model, inputs, target=DetectionQuery(5, 2))
+    for name in wanted.segments:
+        torch.testing.assert_close(found[name], wanted[name], rtol=1e-4, atol=1e-6)
 
 
 def test_a_choice_that_is_not_there() -> None:

@@ -25,6 +25,7 @@ def test_the_public_names() -> None:
     assert sorted(heedmap.__all__, key=str.lower) == [
         "__version__",
         "alignment",
+        "Answer",
         "Answers",
         "compare",
         "Comparison",
@@ -32,6 +33,7 @@ def test_the_public_names() -> None:
         "detections",
         "errors",
         "explain",
+        "explain_answer",
         "Explanation",
         "explanation_fragment",
         "Flow",
@@ -67,6 +69,7 @@ def test_the_public_targets() -> None:
         "AnswerSpan",
         "BoxSide",
         "ClassLogit",
+        "Contrast",
         "Depth",
         "DetectionQuery",
         "FeatureNorm",

@@ -11,6 +11,7 @@ from heedmap.version import __version__
 if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "as" tells them that a name is public
     from heedmap import errors as errors
     from heedmap import targets as targets
+    from heedmap.answer_data import Answer as Answer
     from heedmap.engine import explain as explain
     from heedmap.engine import inspect as inspect
     from heedmap.errors import HeedmapError as HeedmapError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
     from heedmap.models import Model as Model
     from heedmap.models import Subject as Subject
     from heedmap.models import load as load
+    from heedmap.models.answer import explain_answer as explain_answer
     from heedmap.models.answers import Answers as Answers
     from heedmap.models.answers import alignment as alignment
     from heedmap.models.answers import detections as detections
@@ -42,6 +44,7 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
 _MODULES = ("errors", "targets")
 _HOMES = {
     "explain": "heedmap.engine",
+    "explain_answer": "heedmap.models.answer",
     "inspect": "heedmap.engine",
     "load": "heedmap.models",
     "Model": "heedmap.models",
@@ -55,6 +58,7 @@ _HOMES = {
     "predict": "heedmap.models.predictions",
     "Prediction": "heedmap.models.predictions",
     "Predictions": "heedmap.models.predictions",
+    "Answer": "heedmap.answer_data",
     "Answers": "heedmap.models.answers",
     "alignment": "heedmap.models.answers",
     "detections": "heedmap.models.answers",

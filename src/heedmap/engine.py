@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -12,13 +13,13 @@ from typing import Any, Protocol, overload, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from heedmap import narrow, unfollowed
+from heedmap import apart, narrow, unfollowed
 from heedmap.attention import tower
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import State, check_followed
 from heedmap.attention.forward import Recording, recording_state
 from heedmap.attention.heads import alone, joined
-from heedmap.attention.inputs import ModelInputs, named
+from heedmap.attention.inputs import ModelInputs, contents, named
 from heedmap.attention.places import not_finite
 from heedmap.attention.readout import Rows, rows_of_one, rows_read
 from heedmap.attention.scans import Scan
@@ -29,6 +30,7 @@ from heedmap.errors import (
     HeedmapError,
     InputError,
     MixingError,
+    NoAttentionError,
     OptionError,
     TargetError,
     UnfollowedAttentionError,
@@ -42,7 +44,7 @@ from heedmap.methods.run import MEMORY_BUDGET, Readout, TargetView, with_merges
 from heedmap.outputs import Context
 from heedmap.result import Named, assembled, described, named_segments, origin, stream_names
 from heedmap.targets import AnyTarget, Chosen, Target, as_target
-from heedmap.unfollowed import AUTO, REFUSALS, advised, best, taken
+from heedmap.unfollowed import AUTO, REFUSALS, advised, best, reason, taken
 
 NO_ATTENTION = "the target depends on no attention; choose one that is computed from the model's output"
 NO_GRADIENT = (
@@ -101,12 +103,14 @@ def explain(
         model: any torch module, unmodified, or a ``heedmap.Model``. It is left as it was found. Where no softmax attention can be
             followed (a CNN, an LSTM), methods that need none explain it by its input's own features: words, places
             of a picture, times of a sound.
-        inputs: what the model is called with: dict of keyword arguments, tuple, or one tensor; batch first.
+        inputs: what the model is called with: dict of keyword arguments, tuple, or one tensor; batch first. Where it is not, or
+            inputs have several rows a sample, a callable's values tell how many samples there are.
         target: None (each sample's own top prediction), a class index, a label, a tensor or array of one index or one for
             each sample (``logits.argmax(-1)``), a ``heedmap.targets.Target``, or a callable(output) → (batch,) tensor. A
             list always gives one Explanation per entry, all from one forward pass, also where it is as long as the batch.
             Where a sample has several choices, ids (batch, choices, tokens), or a picture several texts, the target is one
-            of these (None: the one with the highest score) and the relevance that of its own words: each is one pass more.
+            of these (None: the one with the highest score; a callable: the one it depends on) and the relevance that of its own
+            words: each is one pass more. A callable of several choices has all of them as one input.
         method: a name in ``heedmap.METHODS``, or a Method; ``"auto"``: ``generic`` where the model's attention is followed, else
             the best method that needs none, ``integrated_gradients``, or ``occlusion`` where that cannot run. The explanation
             says which was taken, in ``method`` and in a note of its flow.
@@ -150,7 +154,7 @@ def explain(
     resolved = recipe.resolve(options)
     if isinstance(memory_budget, bool) or not isinstance(memory_budget, int) or memory_budget < 1:
         raise OptionError(f"memory_budget is {memory_budget!r}; expected a positive number of bytes")
-    engine = _Engine(model, inputs, labels, check=probe, memory_budget=memory_budget, segments=segments)
+    engine = Engine(model, inputs, labels, check=probe, memory_budget=memory_budget, segments=segments)
     targets = engine.targets(target if isinstance(target, list) else [target])
     if not targets:
         raise TargetError("target is an empty list; give at least one target, or None for the top prediction")
@@ -181,7 +185,7 @@ def inspect(model: nn.Module | Wrapped, inputs: Any, *, target: AnyTarget = None
         ──────  ──────  ────────  ──────────────────
         text    4       text      row 3
     """
-    engine = _Engine(model, inputs, None, check=probe)
+    engine = Engine(model, inputs, None, check=probe)
     (wanted,) = engine.targets([target])
     with recording_state(engine.model):
         ((engine, (wanted,)),) = engine.narrowed([wanted])
@@ -204,7 +208,7 @@ def find_method(method: str | Method) -> Method:
     return METHODS[method]
 
 
-class _Engine:
+class Engine:
     """One call of explain or inspect."""
 
     def __init__(
@@ -239,19 +243,56 @@ class _Engine:
         meant = wanted if self.subject is None else [self.subject.resolve_target(t, self.inputs) for t in wanted]
         return [as_target(t) for t in meant]
 
-    def narrowed(self, targets: Sequence[Target]) -> Iterator[tuple[_Engine, Sequence[Target]]]:
+    def narrowed(self, targets: Sequence[Target]) -> Iterator[tuple[Engine, Sequence[Target]]]:
         """What explains the targets: this, or where each rests on a part of the input, one on that part for each."""
         whole = narrow.whole(self.model, self.inputs, self.context)
         if whole is None or whole.mixed:
-            self.batch, self.mixed = tower.batch_size(self.inputs), "" if whole is None else whole.mixed
-            yield self, targets
+            batch = self._batch(targets)
+            yield self._on(self.inputs, "" if whole is None else whole.mixed, batch), targets
             return
-        for part in [whole.part(target, self.context) for target in targets]:
-            engine = copy(self)
-            engine.inputs = whole.narrowed(part)
-            engine.batch = tower.batch_size(engine.inputs)
-            engine.context = replace(self.context, inputs=engine.inputs)
-            yield engine, [part]
+        for target in targets:
+            part = whole.part(target, self.context)
+            if part is None:
+                yield self._on(self.inputs, f"the target depends on several of {whole.parts} choices"), [target]
+            else:
+                yield self._on(whole.narrowed(part)), [part]
+
+    def _on(self, inputs: ModelInputs, mixed: str = "", batch: int | None = None) -> Engine:
+        """The same call on these inputs; ``mixed``: why they are one input, though they look like several."""
+        engine = copy(self)
+        engine.inputs, engine.mixed = inputs, mixed
+        engine.batch = tower.batch_size(inputs) if batch is None else batch
+        engine.context = replace(self.context, inputs=inputs)
+        return engine
+
+    def _batch(self, targets: Sequence[Target]) -> int:
+        """The number of samples: of inputs of unequal sizes, that of the targets' values, where no input has fewer rows.
+
+        Raises:
+            InputError: an input has fewer.
+        """
+        try:
+            return tower.batch_size(self.inputs)
+        except InputError:
+            sizes = [len(self.inputs[name]) for name in contents(self.inputs)]
+            batch = self._answers(targets) if sizes else 0
+            if not 0 < batch <= min(sizes):
+                raise
+            return batch
+
+    def _answers(self, targets: Sequence[Target]) -> int:
+        """How many values the targets have on what the model answers; 0 where that is not one number."""
+        output = narrow.answer(self.model, self.inputs)
+        try:
+            (sizes,) = {tuple(target.choose(output, self.context).values.shape) for target in targets}
+            (batch,) = sizes
+        except Exception:  # the model refuses the inputs, or the target, which may be anyone's, the output
+            return 0
+        return batch
+
+    def settled(self) -> None:
+        """The engine for an answer that rests on the whole input."""
+        self.batch = tower.batch_size(self.inputs)
 
     def record(self) -> tuple[Recording, Named]:
         """One forward pass, and the names of the segments of its streams."""
@@ -271,13 +312,18 @@ class _Engine:
         Raises:
             AttentionError: it is refused, and the method needs it; the message names those that do not.
         """
-        refused: AttentionError | None = None
+        refused: HeedmapError | None = None
         try:
             found = self._followed(targets, method, options, full)
-        except REFUSALS as error:
+        except (*REFUSALS, InputError, TargetError) as error:
             refused = error
         if refused is not None:
             needed = full or (method.needs_attention and not auto)
+            found = self._otherwise(targets, refused, needed or auto, method, options, full, auto)
+            if found:
+                return found
+            if not isinstance(refused, AttentionError):
+                raise refused
             try:
                 without = self._without_attention(targets, refused)
             except HeedmapError as error:
@@ -287,12 +333,50 @@ class _Engine:
             if needed:
                 raise advised(refused)
             if not auto:
-                return self._made(*without, method, options)
+                return self.made(*without, method, options)
             method, found = self._best(*without)
         if auto:
             note = taken(method, refused)
             found = [replace(one, flow=replace(one.flow, notes=(note, *one.flow.notes))) for one in found]
         return found
+
+    def _otherwise(
+        self, targets: Sequence[Target], refused: HeedmapError, needed: bool, *asked: Any
+    ) -> list[Explanation]:
+        """The explanations of inputs that are not batch first, or whose samples are not told apart; else none.
+
+        Raises:
+            HeedmapError: how many samples there are became clear, and what was refused then.
+        """
+        batch = 0 if isinstance(refused, NoAttentionError) else self._answers(targets)
+        turned = self.inputs.turned_to(batch)
+        if turned is not None and apart.are_samples(self.model, turned, targets, self.context):
+            return self._on(turned, self.mixed, batch).explain(targets, *asked)
+        if batch != self.batch and (not batch or apart.is_batch_first(self.model, self.inputs, self.batch)):
+            return []
+        if batch < self.batch:
+            try:
+                return self._on(self.inputs, self.mixed, batch).explain(targets, *asked)
+            except HeedmapError as error:
+                raise error from refused
+        if batch > 1 and (needed or any(len(self.inputs[name]) != batch for name in contents(self.inputs))):
+            return self._one_by_one(targets, batch, refused, *asked)
+        return []
+
+    def _one_by_one(
+        self, targets: Sequence[Target], batch: int, refused: HeedmapError, *asked: Any
+    ) -> list[Explanation]:
+        """The explanations of a batch whose samples are explained each alone; empty where that is refused too."""
+        samples = apart.samples(self.model, self.inputs, batch, targets, self.context)
+        if samples is None:
+            return []
+        found: list[list[Explanation]] = []
+        with suppress(HeedmapError):
+            for i in range(batch):
+                own = [samples.target(i, target) for target in targets]
+                found.append(self._on(samples.alone(i), self.mixed, 1).explain(own, *asked))
+        note = f"the samples were explained one by one, because together they are not followed: {reason(refused)}"
+        return [apart.together(parts, note) for parts in zip(*found, strict=True)] if len(found) == batch else []
 
     def _best(
         self, recording: Recording, segments: Named, runs: list[tuple[TargetView, Chosen]]
@@ -301,10 +385,10 @@ class _Engine:
         *before, last = best()
         for method in before:
             try:
-                return method, self._made(recording, segments, runs, method, method.resolve({}))
+                return method, self.made(recording, segments, runs, method, method.resolve({}))
             except GradientError:
                 continue
-        return last, self._made(recording, segments, runs, last, last.resolve({}))
+        return last, self.made(recording, segments, runs, last, last.resolve({}))
 
     def _without_attention(
         self, targets: Sequence[Target], refused: AttentionError
@@ -345,9 +429,9 @@ class _Engine:
         )
         if method.attribute is not None:
             tower.check_features(recording.graph, method.name)
-        return self._made(recording, segments, runs, method, options)
+        return self.made(recording, segments, runs, method, options)
 
-    def _made(
+    def made(
         self,
         recording: Recording,
         segments: Named,
@@ -390,7 +474,7 @@ class _Engine:
         followed = [a for a in tape.attentions if recording.live is None or a.index in recording.live]
         keep = keep or any(isinstance(a, Scan) for a in followed)  # its rows are taken from the graph
         gradients = _gradients(followed, values, keep)
-        readouts = _readouts(rows if several else rows_of_one(states, gradients), tape.attentions[0].dtype)
+        readouts = mean_readouts(rows if several else rows_of_one(states, gradients), tape.attentions[0].dtype)
         again = chosen.again or partial(_values, target, self.context)
         read = frozenset[int]().union(*graph.states(sources).values())
         heads = joined(graph, tape.attentions, read) if recording.live is None else alone(graph, tape.attentions)
@@ -429,8 +513,17 @@ def _values(target: Target, context: Context, output: Any) -> Tensor:
 
 def _gradients(attentions: Sequence[Attention], values: Tensor, keep: bool) -> dict[int, Tensor]:
     """∂y/∂o of each attention, (batch, heads, queries, features); one backward pass, to the attention outputs only."""
-    outs = [a.out for a in attentions]
-    raw = torch.autograd.grad(values.sum(), outs, retain_graph=keep, allow_unused=True)
+    raw = torch.autograd.grad(values.sum(), [a.out for a in attentions], retain_graph=keep, allow_unused=True)
+    return checked_gradients(attentions, raw)
+
+
+def checked_gradients(attentions: Sequence[Attention], raw: Sequence[Tensor | None]) -> dict[int, Tensor]:
+    """∂y/∂o by attention, (batch, heads, queries, features), of gradients in the model's own layouts.
+
+    Raises:
+        TargetError: there is none.
+        GradientError: one is not finite.
+    """
     found = {a.index: a.layout.apply(g) for a, g in zip(attentions, raw, strict=True) if g is not None}
     if not found:
         raise TargetError(NO_ATTENTION)
@@ -442,7 +535,7 @@ def _gradients(attentions: Sequence[Attention], values: Tensor, keep: bool) -> d
     return found
 
 
-def _readouts(read: Mapping[int, tuple[State, Rows]], dtype: torch.dtype) -> dict[int, Readout]:
+def mean_readouts(read: Mapping[int, tuple[State, Rows]], dtype: torch.dtype) -> dict[int, Readout]:
     """The mean of the rows that the target reads of each stream."""
     found = {}
     for stream, (state, rows) in read.items():

@@ -16,7 +16,7 @@ class Explanation(ExplanationData):
     Attributes:
         segments: by name.
         target: for each sample, what was explained, in words.
-        scores: (batch,), float32: the target's value.
+        scores: (batch,), float32: the target's value; of an answer (batch, steps).
         prediction: (batch,), int64: the top class of each sample; None where the output has no classes.
         prediction_labels: their names, where the model has names.
         method: name of the method, a key of ``heedmap.METHODS``.
@@ -25,28 +25,42 @@ class Explanation(ExplanationData):
         maps: with ``full=True`` the whole R^{sx}, keyed by (s, x), (batch, rows, columns), float32.
         top: the most probable answers (``labels``, ``probabilities``, and the ``target``'s), where the output has classes.
         origin: the model's name and class, and the versions of the libraries; no part of what is compared by ``==``.
+        answer: of :func:`heedmap.explain_answer` the answer, token by token: then relevance is (batch, steps, tokens),
+            :meth:`step` and :meth:`span` give the map of a token and of several, and what draws an explanation draws the
+            mean over the answer; else None.
 
     Examples:
         >>> import heedmap
         >>> subject = heedmap.load("zoo/gpt-lists")
-        >>> found = subject.explain(text=["dog red ? dog", "sun green ? sun"])
-        >>> found["text"].shape, found.prediction_labels
+        >>> explanation = subject.explain(text=["dog red ? dog", "sun green ? sun"])
+        >>> explanation["text"].shape, explanation.prediction_labels
         (torch.Size([2, 4]), ('red', 'green'))
-        >>> for word, value in zip(found.segments["text"].labels[1], found["text"][1]):
+        >>> for word, value in zip(explanation.segments["text"].labels[1], explanation["text"][1]):
         ...     print(f"{word} {value:.2f}")
         sun 0.00
         green 0.31
         ? 0.00
         sun 0.00
-        >>> found.sample(1)
+        >>> explanation.sample(1)
         Explanation(generic, batch 1, target "token 36 ('green') after position 3", text 4)
 
         It goes to a file and comes back:
 
-        >>> found.save("found.safetensors")
-        >>> heedmap.Explanation.load("found.safetensors") == found
+        >>> explanation.save("explanation.safetensors")
+        >>> heedmap.Explanation.load("explanation.safetensors") == explanation
         True
     """
+
+    def words(self, index: int = 0) -> list[tuple[str, int, int]]:
+        """The words of sample ``index``'s answer: each with its first token and the one after its last, for :meth:`span`.
+
+        Raises:
+            InputError: the explanation is of no answer, or there is no such sample.
+        """
+        from heedmap.render.answer_page import answer_words
+
+        said = answer_words(self, index)
+        return [(word.text, word.tokens[0], word.tokens[-1] + 1) for word in said]
 
     def to_html(self, index: int = 0, image: Any = None) -> str:
         """Sample ``index`` as one self-contained HTML page; every piece of user text is escaped.
@@ -55,9 +69,9 @@ class Explanation(ExplanationData):
             index: the sample.
             image: PIL, as the model saw it (``Model.shown_image``), to lay the map of its patches on.
         """
-        from heedmap.render.page import explanation_page
+        from heedmap.render.files import page
 
-        return explanation_page(self, index, image)
+        return page(self, index, image)
 
     def overlay(self, image: Any, index: int = 0, segment: str = "image", **options: Any) -> Any:
         """A PIL image: ``image`` with the relevance of ``segment`` laid over it.
@@ -71,7 +85,7 @@ class Explanation(ExplanationData):
         """
         from heedmap.render.overlay import overlay
 
-        return overlay(image, self.segment(segment), index, **options)
+        return overlay(image, self._whole().segment(segment), index, **options)
 
     def plot(self, index: int = 0, image: Any = None, **options: Any) -> Any:
         """A matplotlib figure of all segments of sample ``index``.
@@ -81,17 +95,21 @@ class Explanation(ExplanationData):
             image: see :meth:`overlay`; None: patches are drawn as a grid.
             options: ``theme`` and those of :meth:`overlay`.
         """
-        from heedmap.render.figure import plot
+        from heedmap.render.files import figure
 
-        return plot(self, index, image, **options)
+        return figure(self, index, image, **options)
 
     def _repr_html_(self) -> str:
-        from heedmap.render.page import explanation_fragment
+        from heedmap.render.files import page_fragment
 
-        return explanation_fragment(self, 0)
+        return page_fragment(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """What a notebook shows: HTML, where it cannot show that a picture, and text; all of sample 0."""
         from heedmap.render.files import bundle
 
         return bundle(self, include, exclude)
+
+    def _whole(self) -> Explanation:
+        """What is drawn: of an answer the mean over its tokens."""
+        return self if self.answer is None else self.span()

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from heedmap.answer_data import ENDED, Answer
 from heedmap.atomic import write_atomically
-from heedmap.errors import FileFormatError, InputError, UnknownNameError
+from heedmap.errors import FileFormatError, InputError, OptionError, UnknownNameError
 from heedmap.flow import Flow
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
 FORMAT = "heedmap-explanation"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: with an answer; without one a file is of version 1 as ever."""
+
+ROLES = {"person": "p", "system": "s", "model": "m", "template": "t", "place": "i", "padding": "_"}
+"""Who brought a token into a text: the person, the system prompt, an earlier answer of the model, the template (marks and
+special tokens); the place of a picture's or a sound's token; padding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,19 +35,21 @@ class Segment:
         name: ``"text"``, ``"image"``, ``"boxes"``, ``"audio"``, ``"queries"``, ``"decoder"``, or the input's own name.
         kind: ``"text"``, ``"image"``, ``"boxes"``, ``"audio"`` or ``"tokens"``: how to draw it.
         stream: the stream that holds it.
-        relevance: (batch, tokens), float32 on the CPU; 0 for a token that the model did not take in.
+        relevance: (batch, tokens), float32 on the CPU; 0 for a token that the model did not take in. Of an explanation
+            with an ``answer``: (batch, steps, tokens).
         positions: (batch, tokens), int64: each token's place in its stream; -1 for one that the model did not take in.
         grid: (rows, columns) of the patches of an image, row-major; None for other kinds.
         labels: for each sample the tokens' labels (words, box names); None where nobody gave any.
         boundaries: for each sample one letter a token: how it stands to the one before it in the text. ``w`` white space is
             between them, ``+`` none, ``c`` it continues a character, ``s`` it is a special token, no part of the text.
             None where nobody told.
+        roles: for each sample one letter a token: who brought it in, see :data:`ROLES`. None where nobody told.
 
     Examples:
         >>> import heedmap
         >>> sample = heedmap.zoo_sample("lxmert-shapes")
-        >>> found = heedmap.load("zoo/lxmert-shapes").explain(**sample.inputs)
-        >>> for segment in found.segments.values():
+        >>> explanation = heedmap.load("zoo/lxmert-shapes").explain(**sample.inputs)
+        >>> for segment in explanation.segments.values():
         ...     print(segment.name, segment.relevance.shape, segment.labels[0][:3])
         text torch.Size([1, 9]) ('[CLS]', 'which', 'colour')
         boxes torch.Size([1, 10]) ('pink heart', 'pink star', 'pink ring')
@@ -50,22 +58,45 @@ class Segment:
     name: str
     kind: str
     stream: str
-    relevance: Float[Tensor, "batch tokens"]
+    relevance: Float[Tensor, "batch *steps tokens"]
     positions: Int[Tensor, "batch tokens"]
     grid: tuple[int, int] | None = None
     labels: tuple[tuple[str, ...], ...] | None = None
     boundaries: tuple[str, ...] | None = None
+    roles: tuple[str, ...] | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens."""
+        return int(self.relevance.shape[-1])
 
     def sample(self, index: int) -> Segment:
         """Sample ``index``, from 0, as a segment of a batch of one."""
-        one = slice(index, index + 1)
+        row = slice(index, index + 1)
         return replace(
             self,
-            relevance=self.relevance[one],
-            positions=self.positions[one],
-            labels=None if self.labels is None else self.labels[one],
-            boundaries=None if self.boundaries is None else self.boundaries[one],
+            relevance=self.relevance[row],
+            positions=self.positions[row],
+            labels=None if self.labels is None else self.labels[row],
+            boundaries=None if self.boundaries is None else self.boundaries[row],
+            roles=None if self.roles is None else self.roles[row],
         )
+
+    def has_role(self, *names: str) -> Bool[Tensor, "batch tokens"]:
+        """Which tokens were brought in by one of ``names``, keys of :data:`ROLES`; none where nobody told.
+
+        Raises:
+            OptionError: there is no such name.
+        """
+        import torch
+
+        unknown = [name for name in names if name not in ROLES]
+        if unknown:
+            raise OptionError(f"no token has the role {unknown[0]!r}; known roles: {', '.join(ROLES)}")
+        letters = {ROLES[name] for name in names}
+        if self.roles is None:
+            return torch.zeros_like(self.positions, dtype=torch.bool)
+        return torch.tensor([[letter in letters for letter in row] for row in self.roles])
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +116,24 @@ class Top:
     target: Float[Tensor, " batch"]
     function: str
 
+    def sample(self, index: int) -> Top:
+        """Of one sample, as of a batch of one."""
+        one = slice(index, index + 1)
+        return replace(self, labels=self.labels[one], probabilities=self.probabilities[one], target=self.target[one])
+
+    @staticmethod
+    def joined(parts: Sequence[Top]) -> Top:
+        """Of several samples, of each its own."""
+        from torch import cat
+
+        labels = tuple(labels for part in parts for labels in part.labels)
+        return replace(
+            parts[0],
+            labels=labels,
+            probabilities=cat([part.probabilities for part in parts]),
+            target=cat([part.target for part in parts]),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class ExplanationData:
@@ -97,7 +146,7 @@ class ExplanationData:
 
     segments: Mapping[str, Segment]
     target: tuple[str, ...]
-    scores: Float[Tensor, " batch"]
+    scores: Float[Tensor, "*batch steps"]
     prediction: Int[Tensor, " batch"] | None
     prediction_labels: tuple[str, ...] | None
     method: str
@@ -106,8 +155,9 @@ class ExplanationData:
     maps: Mapping[tuple[str, str], Float[Tensor, "batch rows columns"]] = field(default_factory=dict)
     top: Top | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
+    answer: Answer | None = None
 
-    def __getitem__(self, name: str) -> Float[Tensor, "batch tokens"]:
+    def __getitem__(self, name: str) -> Float[Tensor, "batch *steps tokens"]:
         return self.segment(name).relevance
 
     def __contains__(self, name: object) -> bool:
@@ -133,10 +183,11 @@ class ExplanationData:
 
     def __repr__(self) -> str:
         parts = ", ".join(
-            f"{s.name} {'×'.join(map(str, s.grid)) if s.grid else s.relevance.shape[1]}" for s in self.segments.values()
+            f"{s.name} {'×'.join(map(str, s.grid)) if s.grid else s.tokens}" for s in self.segments.values()
         )
         notes = "".join(f"; note: {note}" for note in self.flow.notes)
-        return f"Explanation({self.method}, batch {len(self.target)}, target {self.target[0]!r}, {parts}{notes})"
+        steps = "" if self.answer is None else f"{len(self.answer)} steps, "
+        return f"Explanation({self.method}, batch {len(self.target)}, target {self.target[0]!r}, {steps}{parts}{notes})"
 
     def with_labels(
         self,
@@ -156,19 +207,113 @@ class ExplanationData:
 
     def sample(self, index: int) -> Self:
         """Sample ``index``, from 0, as an explanation of a batch of one."""
-        one = slice(index, index + 1)
+        row = slice(index, index + 1)
         labels = self.prediction_labels
         return replace(
             self,
             segments={name: segment.sample(index) for name, segment in self.segments.items()},
-            target=self.target[one],
-            scores=self.scores[one],
-            prediction=None if self.prediction is None else self.prediction[one],
-            prediction_labels=None if labels is None else labels[one],
-            flow=_flow(self.flow, one),
-            maps={pair: whole[one] for pair, whole in self.maps.items()},
-            top=None if self.top is None else _top_of(self.top, one),
+            target=self.target[row],
+            scores=self.scores[row],
+            prediction=None if self.prediction is None else self.prediction[row],
+            prediction_labels=None if labels is None else labels[row],
+            flow=_flow(self.flow, row),
+            maps={pair: whole[row] for pair, whole in self.maps.items()},
+            top=None if self.top is None else self.top.sample(index),
+            answer=None if self.answer is None else self.answer.sample(index),
         )
+
+    # -- answers ----------------------------------------------------------------------------------------------------
+
+    def step(self, number: int) -> Self:
+        """What one token of the answer rests on, as an explanation without steps: (batch, tokens) of each segment.
+
+        Args:
+            number: of the token, from 0; negative from the end. A sample whose answer ended before has zeros.
+
+        Raises:
+            InputError: there is no such token, or the explanation is of no answer.
+        """
+        answer = self._answer()
+        n = answer.place(number)
+        return replace(
+            self._shown(lambda steps: steps[:, n]),
+            target=tuple(row[n] for row in answer.targets),
+            scores=self.scores[:, n],
+            flow=_reading(self.flow, self.segments["answer"].stream, answer.rows[:, n : n + 1]),
+            top=Top(
+                tuple(row[n] for row in answer.top_labels),
+                answer.top_probabilities[:, n].contiguous(),
+                answer.probabilities[:, n].contiguous(),
+                "softmax",
+            ),
+        )
+
+    def span(self, start: int = 0, end: int | None = None, how: str = "mean") -> Self:
+        """What some tokens of the answer in a row rest on, as an explanation without steps.
+
+        Each token's map is of its own score, and they are taken together as they are, by their mean or their sum; so a span
+        is of what its tokens rest on one by one. Tokens after the end of a sample's answer do not count. What tokens of the
+        span drew from each other stays in the segment ``answer``.
+
+        Args:
+            start: the first token, from 0; negative from the end.
+            end: the one after the last; None: up to the end of the answer.
+            how: ``"mean"`` or ``"sum"``, of relevance and scores.
+
+        Raises:
+            InputError: there are no such tokens, or the explanation is of no answer.
+            OptionError: ``how`` is neither.
+        """
+        answer = self._answer()
+        if how not in ("mean", "sum"):
+            raise OptionError(f"how={how!r}; expected 'mean' or 'sum' of the tokens' maps")
+        first, last = answer.place(start), answer.place(len(answer) - 1 if end is None else end - 1)
+        if first > last:
+            raise InputError(
+                f"there are no tokens from {start} to {end}; the answer has {len(answer)}: give start < end"
+            )
+        real = answer.real[:, first : last + 1]
+        count = real.sum(1).clamp(min=1) if how == "mean" else real.sum(1).clamp(max=1)
+
+        def together(steps: Tensor) -> Tensor:
+            return steps[:, first : last + 1].sum(1) / count.to(steps)[:, None]
+
+        said = self.segments["answer"].labels
+        words = tuple(
+            _passage(row, None if said is None else said[i], first, last) for i, row in enumerate(answer.targets)
+        )
+        return replace(
+            self._shown(together),
+            target=words,
+            scores=together(self.scores[..., None])[:, 0],
+            flow=_reading(self.flow, self.segments["answer"].stream, answer.rows[:, first : last + 1]),
+        )
+
+    def without(self, *roles: str) -> Self:
+        """A copy in which tokens that were brought in by ``roles`` have no relevance, so that no scale is set by them.
+
+        Args:
+            roles: keys of :data:`ROLES`, such as ``"system"`` and ``"template"``.
+
+        Raises:
+            OptionError: there is no such role.
+        """
+        segments = {}
+        for name, segment in self.segments.items():
+            hidden = segment.has_role(*roles)
+            hidden = hidden if segment.relevance.dim() == 2 else hidden[:, None]
+            segments[name] = replace(segment, relevance=segment.relevance.masked_fill(hidden, 0.0))
+        return replace(self, segments=segments)
+
+    def _answer(self) -> Answer:
+        if self.answer is None:
+            raise InputError("this explanation is of no answer, so it has no steps; heedmap.explain_answer makes one")
+        return self.answer
+
+    def _shown(self, take: Callable[[Tensor], Tensor]) -> Self:
+        """A copy without steps: of each segment what ``take`` makes of (batch, steps, tokens)."""
+        segments = {n: replace(s, relevance=take(s.relevance).contiguous()) for n, s in self.segments.items()}
+        return replace(self, segments=segments, answer=None)
 
     def block(self, rows: str, columns: str, index: int = 0) -> Float[Tensor, "rows columns"] | None:
         """R^{sx} of sample ``index``: how much each token of one segment counts in each token of another.
@@ -187,11 +332,11 @@ class ExplanationData:
         whole = self.maps.get((rows, columns))
         if whole is None:
             return None
-        found = whole[index].float()
+        block = whole[index].float()
         if (rows, columns) != (a.stream, b.stream):
-            return found
+            return block
         down, across = a.positions[index], b.positions[index]
-        kept = found[down.clamp(min=0)][:, across.clamp(min=0)]
+        kept = block[down.clamp(min=0)][:, across.clamp(min=0)]
         return kept.masked_fill(~((down >= 0)[:, None] & (across >= 0)), 0.0)
 
     def from_tokens(self, segment: str, tokens: Sequence[int], words: str) -> Self:
@@ -208,7 +353,7 @@ class ExplanationData:
             UnknownNameError: no such segment.
             InputError: no such token, or no map is kept of what they draw.
         """
-        count = self.segment(segment).relevance.shape[1]
+        count = self.segment(segment).tokens
         if max(tokens) >= count:
             raise InputError(f"{segment} has {count} tokens, and no token {max(tokens)}")
         segments = {}
@@ -230,7 +375,8 @@ class ExplanationData:
         from safetensors.torch import save
 
         tensors, meta = self._pack()
-        data = save(tensors, metadata={"format": FORMAT, "version": str(FORMAT_VERSION), "json": json.dumps(meta)})
+        version = str(1 if self.answer is None else FORMAT_VERSION)
+        data = save(tensors, metadata={"format": FORMAT, "version": version, "json": json.dumps(meta)})
         write_atomically(Path(path), data)
 
     @classmethod
@@ -261,7 +407,7 @@ class ExplanationData:
             tensors[f"map/{number}"] = self.maps[pair]
         meta = {
             "segments": [
-                {f: getattr(s, f) for f in ("name", "kind", "stream", "grid", "labels", "boundaries")}
+                {f: getattr(s, f) for f in ("name", "kind", "stream", "grid", "labels", "boundaries", "roles")}
                 for s in self.segments.values()
             ],
             "maps": pairs,
@@ -273,6 +419,9 @@ class ExplanationData:
             "top": None if self.top is None else {"labels": self.top.labels, "function": self.top.function},
             "origin": dict(self.origin),
         }
+        if self.answer is not None:
+            more, meta["answer"] = self.answer.pack()
+            tensors |= more
         return {k: t.contiguous() for k, t in tensors.items()}, json.loads(json.dumps(meta))
 
     @classmethod
@@ -289,6 +438,7 @@ class ExplanationData:
                 grid=None if s["grid"] is None else (s["grid"][0], s["grid"][1]),
                 labels=None if s["labels"] is None else tuple(tuple(row) for row in s["labels"]),
                 boundaries=None if s.get("boundaries") is None else tuple(s["boundaries"]),
+                roles=None if s.get("roles") is None else tuple(s["roles"]),
             )
         labels = meta["prediction_labels"]
         return cls(
@@ -303,6 +453,7 @@ class ExplanationData:
             maps={(pair[0], pair[1]): tensors[f"map/{n}"] for n, pair in enumerate(meta["maps"])},
             top=_top(tensors, meta.get("top")),
             origin=meta.get("origin") or {},
+            answer=Answer.unpack(tensors, meta["answer"]) if "answer" in meta else None,
         )
 
 
@@ -346,10 +497,21 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise FileFormatError(f"{path} is a heedmap file but its header is damaged; save it again") from error
 
 
-def _flow(flow: Flow, one: slice) -> Flow:
-    streams = tuple(replace(s, rows=None if s.rows is None else s.rows[one]) for s in flow.streams)
+def _flow(flow: Flow, row: slice) -> Flow:
+    streams = tuple(replace(s, rows=None if s.rows is None else s.rows[row]) for s in flow.streams)
     return replace(flow, streams=streams)
 
 
-def _top_of(top: Top, one: slice) -> Top:
-    return replace(top, labels=top.labels[one], probabilities=top.probabilities[one], target=top.target[one])
+def _reading(flow: Flow, stream: str, rows: Tensor) -> Flow:
+    """The flow with these rows of a stream as those that are read; -1: none."""
+    read = tuple(tuple(row for row in sample if row >= 0) for sample in rows.tolist())
+    return replace(flow, streams=tuple(replace(s, rows=read) if s.name == stream else s for s in flow.streams))
+
+
+def _passage(targets: tuple[str, ...], labels: tuple[str, ...] | None, first: int, last: int) -> str:
+    """What tokens of one sample's answer are called."""
+    real = [n for n in range(first, last + 1) if targets[n] != ENDED]
+    if len(real) < 2:
+        return targets[real[0]] if real else ENDED
+    told = "" if labels is None else f": {' '.join(labels[n] for n in real)!r}"
+    return f"tokens {real[0]} to {real[-1]} of the answer{told}"

@@ -71,7 +71,7 @@ class Flow:
         >>> flow = heedmap.load("zoo/lxmert-shapes").inspect(**sample.inputs)
         >>> [stream.name for stream in flow.streams], len(flow.attentions)
         (['text', 'boxes'], 14)
-        >>> sorted({f"{one.stream} ← {one.source}" for one in flow.attentions if one.kind == "cross"})
+        >>> sorted({f"{a.stream} ← {a.source}" for a in flow.attentions if a.kind == "cross"})
         ['boxes ← text', 'text ← boxes']
     """
 

@@ -4,6 +4,9 @@ Multiple choice has ids (batch, choices, tokens) and a score for each choice, (b
 for a picture gives (images, texts); a detector that is asked for texts gives (batch, boxes, texts). Each score is made of one
 choice (one text) alone. So the model is run once on all of it, to see which one is meant and what the others score; what is
 explained is a run on that part alone, after it was seen to give the same score.
+
+Any other target (a callable) means the part that it depends on, which its gradient tells; where it depends on several choices,
+all choices of a sample are one input.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from heedmap.attention.inputs import ModelInputs, check_no_cache, contents, deta
 from heedmap.attention.randomness import seed
 from heedmap.errors import InputError, MixingError, TargetError
 from heedmap.outputs import LOGITS, Context, get, ranked
+from heedmap.spread import Place, differs, gradients, spread, tensors_of
 from heedmap.targets import Chosen, ClassLogit, DetectionQuery, Similarity, Target, TopPrediction, in_range, per_sample
 
 Read = Callable[[Any], Tensor | None]
@@ -36,6 +40,9 @@ class Whole:
         scores: (batch, parts), or of each box (batch, boxes, parts).
         read: an output → its scores.
         take: the part of each sample, (batch,) → the tensors of these parts.
+        output: of the model, of which ``scores`` are a part.
+        place: the parts of each sample, (batch,) → where in a tensor of the output that of a run on these parts alone belongs.
+        parts_of: a tensor of the output, and a gradient of it → the parts on which that falls, (batch, parts); None: it has none.
         exclusive: whether one part is right; False: each by itself; None: the scores are no logits.
         mixed: why no part stands for itself; empty where it does.
     """
@@ -45,6 +52,9 @@ class Whole:
     scores: Tensor
     read: Read
     take: Callable[[Tensor], dict[str, Tensor]]
+    output: Any
+    place: Callable[[Tensor], Place]
+    parts_of: Callable[[Tensor, Tensor], Tensor | None]
     exclusive: bool | None
     mixed: str = ""
 
@@ -53,11 +63,13 @@ class Whole:
         """How many there are of each sample."""
         return self.scores.shape[-1]
 
-    def part(self, target: Target, context: Context) -> Part:
+    def part(self, target: Target, context: Context) -> Part | Within | None:
         """The part that ``target`` means: its own index or label; without one the part with the highest score.
 
+        Of any other target, the part that it depends on; None where it depends on several choices.
+
         Raises:
-            TargetError: the target means no part.
+            TargetError: the target depends on several texts.
         """
         boxes = self.scores.dim() == 3
         if isinstance(target, (TopPrediction, ClassLogit)) or (isinstance(target, DetectionQuery) and boxes):
@@ -65,11 +77,7 @@ class Whole:
         elif isinstance(target, Similarity) and target.reference is None and not boxes:
             label, query = None, None
         else:
-            raise TargetError(
-                f"each sample has {self.parts} {self.what}s, of which one is explained, and this target "
-                f"({type(target).__name__}) names none; give target=None for the most probable {self.what}, or its index, 0 "
-                f"to {self.parts - 1}; or call the model with one {self.what} a sample"
-            )
+            return self._depended_on(target, context)
         wanted = [
             None if i is None else in_range(context.index(i) if isinstance(i, str) else i, self.parts, self.what)
             for i in per_sample(label, len(self.scores), self.what)
@@ -77,6 +85,31 @@ class Whole:
         places = [self._best(i, one, query) for i, one in enumerate(wanted)]
         box, picked = torch.tensor(places, device=self.scores.device).T
         return Part(self, picked, box if boxes else None)
+
+    def _depended_on(self, target: Target, context: Context) -> Within | None:
+        tensors, several = tensors_of(self.output), False
+        asked = torch.zeros_like(self.row_of_parts, dtype=torch.bool)
+        read = gradients(self.output, lambda output: target.choose(output, context).values)
+        for number, gradient in read.items():
+            parts = self.parts_of(tensors[number], gradient)
+            several |= parts is None
+            asked |= False if parts is None else parts.to(asked.device)
+        if not several and bool((asked.sum(1) == 1).all()):
+            return Within(self, asked.int().argmax(1), target, context, frozenset(read))
+        if self.what == "choice":
+            return None
+        found = [row.nonzero()[:, 0].tolist() for row in asked]
+        raise TargetError(
+            f"each sample has {self.parts} texts, of which one is explained, and this target ({type(target).__name__}) depends "
+            f"{'on what the model makes beside its scores' if several else f'on texts {found} of the samples'}; give target=None "
+            f"for the most probable text, its index, 0 to {self.parts - 1}, or a target of the score of one text; or call the "
+            "model with one text a sample"
+        )
+
+    @property
+    def row_of_parts(self) -> Tensor:
+        """(batch, parts)."""
+        return self.scores if self.scores.dim() == 2 else self.scores[:, 0]
 
     def _best(self, sample: int, part: int | None, box: int | None) -> tuple[int, int]:
         """The box (0 where there are none) and the part of the highest score, among those that were asked for."""
@@ -87,13 +120,54 @@ class Whole:
         best = int(scores[list(rows)][:, list(columns)].argmax())
         return rows[best // len(columns)], columns[best % len(columns)]
 
-    def narrowed(self, part: Part) -> ModelInputs:
+    def narrowed(self, part: Part | Within) -> ModelInputs:
         """The inputs with this part of each sample alone; without labels for a loss, which would be of the whole."""
         less = copy.copy(self.inputs)
         for name in [name for name in less if "labels" in name]:
             del less[name]
         less.update(self.take(part.picked))
         return less
+
+
+@dataclass(frozen=True, eq=False)
+class Within(Target):
+    """Another target, of a run on the one part of each sample on which it depends.
+
+    Attributes:
+        whole: the run on all parts.
+        picked: (batch,), the part of each sample.
+        target: of an output for all parts.
+        context: of all inputs.
+        read: the tensors of that output on which the target depends, by number.
+    """
+
+    whole: Whole
+    picked: Tensor
+    target: Target
+    context: Context
+    read: frozenset[int]
+
+    def choose(self, output: Any, context: Context) -> Chosen:
+        """See :meth:`Target.choose`; the other parts are as they were in the run on all.
+
+        Raises:
+            MixingError: what the target reads is something else without the other parts.
+        """
+        before, (spread_out, put) = tensors_of(self.whole.output), self._spread(output)
+        what = self.whole.what
+        if any(number not in put or differs(before[number], put[number]) for number in self.read):
+            raise MixingError(
+                f"what the target reads of {what} {self.picked.tolist()} is something else without the other {what}s: they "
+                "influence one another, so a map of one alone would be wrong, and there is none"
+            )
+        chosen = self.target.choose(spread_out, self.context)
+        picked = zip(chosen.words, self.picked.tolist(), strict=True)
+        words = tuple(f"{word}, {what} {index} (of {self.whole.parts})" for word, index in picked)
+        values = chosen.again or (lambda spread_out: self.target.choose(spread_out, self.context).values)
+        return replace(chosen, words=words, again=lambda output: values(self._spread(output)[0]))
+
+    def _spread(self, output: Any) -> tuple[Any, dict[int, Tensor]]:
+        return spread(self.whole.output, output, self.whole.place(self.picked))
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +264,7 @@ def whole(model: nn.Module, inputs: ModelInputs, context: Context) -> Whole | No
     if not ids or 0 in sizes or not (len(sizes) == 2 or (len(sizes) == len(choices) == 1)):
         return None
     check_no_cache(inputs)
-    output = _output(model, inputs)
+    output = answer(model, inputs)
     if len(sizes) == 2:
         if isinstance(output, Exception):
             raise InputError(_refused(model, inputs, output)) from output
@@ -200,7 +274,8 @@ def whole(model: nn.Module, inputs: ModelInputs, context: Context) -> Whole | No
     if found is None:
         return None
     part = found.part(TopPrediction(), context)
-    values = part.values(_output(model, found.narrowed(part)))
+    assert isinstance(part, Part)
+    values = part.values(answer(model, found.narrowed(part)))
     if values is None:
         return None
     why = part.difference(values)
@@ -209,12 +284,12 @@ def whole(model: nn.Module, inputs: ModelInputs, context: Context) -> Whole | No
     return replace(found, mixed=why)
 
 
-def _output(model: nn.Module, inputs: ModelInputs) -> Any:
+def answer(model: nn.Module, inputs: ModelInputs) -> Any:
     """What the model answers; where it refuses the inputs, its exception, which has no scores."""
     seed()
     try:
         with torch.no_grad():
-            return model(**detached(inputs))
+            return model(**detached(inputs.given()))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -239,7 +314,24 @@ def _choices(inputs: ModelInputs, context: Context, output: Any, batch: int, cou
     def take(picked: Tensor) -> dict[str, Tensor]:
         return {n: v[torch.arange(batch, device=v.device), picked.to(v.device)][:, None] for n, v in parted.items()}
 
-    return Whole("choice", inputs, scores.detach(), read, take, context.exclusive)
+    def place(picked: Tensor) -> Place:
+        return partial(_at_choice, picked, count)
+
+    def parts_of(tensor: Tensor, gradient: Tensor) -> Tensor | None:
+        whole = tensor.shape[:2] == (batch, count) or tensor.shape[:1] == (batch * count,)
+        return (gradient != 0).reshape(batch, count, -1).any(-1) if whole else None
+
+    return Whole("choice", inputs, scores.detach(), read, take, output, place, parts_of, context.exclusive)
+
+
+def _at_choice(picked: Tensor, count: int, whole: Tensor, part: Tensor) -> tuple[tuple[Tensor, ...], Tensor] | None:
+    """Where one choice of each sample is in a tensor of (batch, choices, …) or of (batch · choices, …)."""
+    rows, picked = torch.arange(len(picked), device=whole.device), picked.to(whole.device)
+    if whole.shape[:2] == (len(rows), count) and part.shape == (len(rows), 1, *whole.shape[2:]):
+        return (rows, picked), part[:, 0]
+    if whole.shape[:1] == (len(rows) * count,) and part.shape == (len(rows), *whole.shape[1:]):
+        return (rows * count + picked,), part
+    return None
 
 
 def _score_of_each(context: Context, batch: int, output: Any) -> Tensor | None:
@@ -272,7 +364,36 @@ def _texts(model: nn.Module, inputs: ModelInputs, context: Context, output: Any,
 
     logits = boxes or get(context.read(output), "logits_per_image") is not None
     alone = boxes or getattr(model, "logit_bias", None) is not None  # each pair is right or wrong by itself
-    return Whole("text", inputs, scores.detach(), read, take, not alone if logits else None)
+
+    def place(picked: Tensor) -> Place:
+        return partial(_at_text, picked, scores)
+
+    def parts_of(tensor: Tensor, gradient: Tensor) -> Tensor | None:
+        turned = _as_scores(tensor, scores)
+        return None if turned is None else (turned(gradient) != 0).reshape(batch, -1, parts).any(1)
+
+    exclusive = not alone if logits else None
+    return Whole("text", inputs, scores.detach(), read, take, output, place, parts_of, exclusive)
+
+
+def _as_scores(tensor: Tensor, scores: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """What brings a tensor of the output that holds the scores to their layout; None: it holds something else."""
+    if tensor.shape == scores.shape and torch.equal(tensor, scores):
+        return lambda t: t
+    return (
+        torch.t if scores.dim() == 2 and tensor.shape == scores.shape[::-1] and torch.equal(tensor.T, scores) else None
+    )
+
+
+def _at_text(picked: Tensor, scores: Tensor, whole: Tensor, part: Tensor) -> tuple[tuple[Tensor, ...], Tensor] | None:
+    """Where the score of one text of each picture is in a tensor of scores."""
+    turned, rows = _as_scores(whole, scores), torch.arange(len(scores), device=scores.device)
+    if turned is None:
+        return None
+    if scores.dim() == 3:
+        return (rows[:, None], torch.arange(scores.shape[1], device=rows.device), picked[:, None]), part[..., 0]
+    index = (rows, picked) if turned(whole) is whole else (picked, rows)
+    return index, part.diagonal()
 
 
 def _score_of_boxes(context: Context, output: Any) -> Tensor | None:

@@ -75,8 +75,8 @@ class Context:
             forward: of the model, whose annotation says what it returns.
             subject: the ``heedmap.Model`` that has a tokenizer, for ``special`` and ``text``.
         """
-        found = labels if labels is not None else getattr(config, "id2label", None) or {}
-        names = {int(index): str(name) for index, name in found.items()}
+        classes = labels if labels is not None else getattr(config, "id2label", None) or {}
+        names = {int(index): str(name) for index, name in classes.items()}
         exclusive = getattr(config, "problem_type", None) != SEVERAL_LABELS
         returns = () if forward is None else fields_of(forward)
         special, text = (getattr(subject, name, None) for name in ("special_tokens", "token_text"))
@@ -121,8 +121,8 @@ class Context:
     @property
     def vocabulary(self) -> int | None:
         """How many tokens the model knows, by its configuration."""
-        parts = (self.config, *(self.setting(name) for name in ("text_config", "decoder")))
-        sizes = (getattr(part, "vocab_size", None) for part in parts)
+        configs = (self.config, *(self.setting(name) for name in ("text_config", "decoder")))
+        sizes = (getattr(config, "vocab_size", None) for config in configs)
         return next((size for size in sizes if isinstance(size, int)), None)
 
     def read(self, output: Any) -> Any:
@@ -135,25 +135,25 @@ class Context:
         if self.returns:
             return _by_fields(output, self.returns)
         return self._by_shapes(
-            [part for part in output if isinstance(part, Tensor) and part.is_floating_point()], output
+            [tensor for tensor in output if isinstance(tensor, Tensor) and tensor.is_floating_point()], output
         )
 
-    def _by_shapes(self, parts: Sequence[Tensor], output: Sequence[Any]) -> Any:
-        first, second = (*parts, None, None)[:2]
+    def _by_shapes(self, tensors: Sequence[Tensor], output: Sequence[Any]) -> Any:
+        first, second = (*tensors, None, None)[:2]
         if first is None:
             return output
         pair = second is not None and first.dim() == 2 and first.shape == second.shape
         if pair and any(n in self.inputs for n in ("image", "pixel_values")) and len(self.inputs) > 1:
             return {"image_features": first, "text_features": second}
-        scores = [part for part in parts if part.dim() in (2, 3)]
+        scores = [tensor for tensor in tensors if tensor.dim() in (2, 3)]
         sizes = {*self.counts, *(count + 1 for count in self.counts), self.vocabulary}
-        fits = [part for part in scores if part.shape[-1] in sizes] or scores
-        boxes = [part for part in scores if part.dim() == 3 and part.shape[-1] == 4]
+        fits = [tensor for tensor in scores if tensor.shape[-1] in sizes] or scores
+        boxes = [tensor for tensor in scores if tensor.dim() == 3 and tensor.shape[-1] == 4]
         if len(fits) == 2 and len(boxes) == 1 and fits[0].shape[:2] == boxes[0].shape[:2] and fits[1] is boxes[0]:
             fits = fits[:1]
         if len(fits) != 1:
             return output
-        box = [part for part in boxes if part is not fits[0] and part.shape[:2] == fits[0].shape[:2]]
+        box = [tensor for tensor in boxes if tensor is not fits[0] and tensor.shape[:2] == fits[0].shape[:2]]
         return {"logits": fits[0], **({"pred_boxes": box[0]} if box else {})}
 
 
@@ -163,9 +163,9 @@ def fields_of(forward: Callable[..., Any]) -> tuple[str, ...]:
         annotation = inspect.signature(forward, eval_str=True).return_annotation
     except Exception:  # an annotation may name what is not there at run time
         return ()
-    for one in (annotation, *get_args(annotation)):
-        if isinstance(one, type) and is_dataclass(one):
-            return tuple(one.__dataclass_fields__)
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and is_dataclass(candidate):
+            return tuple(candidate.__dataclass_fields__)
     return ()
 
 
@@ -175,12 +175,12 @@ def _by_fields(output: Sequence[Any], fields: Sequence[str]) -> dict[str, Any]:
     first = output[0] if len(output) else None
     if not (isinstance(first, Tensor) and first.dim() == 0):
         fields, losses = [name for name in fields if "loss" not in name], 0
-    found: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     for place, (name, part) in enumerate(zip(fields, output, strict=False)):
         if not isinstance(part, Tensor) and place >= losses:
             break
-        found[name] = part
-    return found
+        parts[name] = part
+    return parts
 
 
 # -- parts of an output ---------------------------------------------------------------------------------------------
@@ -352,12 +352,12 @@ def _unpadded(context: Context, batch: int, places: int) -> Tensor:
     everything = torch.ones(batch, places, dtype=torch.bool)
     if not isinstance(mask, Tensor) or mask.dim() != 2 or len(mask) != batch:
         return everything
-    there = mask.cpu() != 0
-    if there.shape[1] == places:
-        return there
+    real = mask.cpu() != 0
+    if real.shape[1] == places:
+        return real
     if place_word(context, places) != "frame":
         return everything
-    share = there.float().mean(-1, keepdim=True)  # the mask is of samples of sound, each frame of many of them
+    share = real.float().mean(-1, keepdim=True)  # the mask is of samples of sound, each frame of many of them
     lengths = (places * share - (1 - share)).floor().clamp(min=1)
     return torch.arange(places) < lengths
 
@@ -380,16 +380,16 @@ def special_ids(context: Context) -> frozenset[int]:
 
 def background(context: Context, classes: int, *, frames: bool) -> Bool[Tensor, " classes"]:
     """Which labels say "nothing here": those called so (:data:`BACKGROUND`); for frames of letters the blank."""
-    found = torch.zeros(classes, dtype=torch.bool)
+    nothing = torch.zeros(classes, dtype=torch.bool)
     if frames:
         blank = context.setting("pad_token_id")
         if isinstance(blank, int) and 0 <= blank < classes:
-            found[blank] = True
-        return found
+            nothing[blank] = True
+        return nothing
     for index, name in context.labels.items():
         if name.casefold() in BACKGROUND and 0 <= index < classes:
-            found[index] = True
-    return found if not bool(found.all()) else torch.zeros_like(found)
+            nothing[index] = True
+    return nothing if not bool(nothing.all()) else torch.zeros_like(nothing)
 
 
 def ranked(

@@ -60,11 +60,11 @@ def assembled(
     maps: dict[tuple[str, str], Tensor] = {}
     if method.prepare is not None:
         with torch.no_grad():
-            rows_of = method.prepare(run, options)
-            drop_self = options.get("drop_self", False)
-            rows = _rows(run, rows_of, drop_self) if run.readouts else _unread_rows(run, rows_of)
+            rest = without_identity(run, method, options)
+            rows_of = method.prepare(run, options) if rest is None or run.full else rest
+            rows = relevance_rows(run, rows_of, rest, options) if run.readouts else _unread_rows(run, rows_of)
             maps = _maps(run, rows_of) if run.full else {}
-        segments = _segments(recording, named, run, rows)
+        segments = cut(recording, named, run, rows)
     else:
         segments = _attributed(recording, named, run, leaves or {}, options.get("pixels", False))
     prediction = chosen.prediction
@@ -85,48 +85,60 @@ def assembled(
     )
 
 
-def _rows(run: TargetView, rows_of: RelevanceRows, drop_self: bool) -> dict[int, Tensor]:
+def without_identity(run: TargetView, method: Method, options: Mapping[str, Any]) -> RelevanceRows | None:
+    """The method's map less the identity with which it begins, where that is to be dropped: everywhere, or of merged rows."""
+    merged = any(join.mixers for stream in run.graph.streams for join in stream.joins.values())
+    wanted = options.get("drop_identity", False) or (merged and options.get("drop_self", False))
+    return method.rest(run, options) if wanted and method.rest is not None else None
+
+
+def relevance_rows(
+    run: TargetView, rows_of: RelevanceRows, rest: RelevanceRows | None, options: Mapping[str, Any]
+) -> dict[int, Tensor]:
     """The relevance of each stream's tokens, (batch, tokens): summed over the streams that the target reads."""
     total: dict[int, Tensor] = {}
     for stream, readout in run.readouts.items():
         single = (readout.weights > 0).sum(-1, keepdim=True) == 1
-        own = _own(run, stream, readout.weights * (single & drop_self))
-        for x, rows in rows_of(stream, readout.state, readout.weights).items():
-            rows = rows.masked_fill(own[x] > 0, 0.0)[:, 0] if x in own else rows[:, 0]
+        self_weights = _self_weights(run, stream, readout.weights * (single & options.get("drop_self", False)))
+        keeps = rest is not None and not options.get("drop_identity", False)
+        kept = _self_weights(run, stream, readout.weights) if keeps else {}
+        for x, rows in (rest or rows_of)(stream, readout.state, readout.weights).items():
+            rows = rows + kept[x] if x in kept else rows
+            rows = rows.masked_fill(self_weights[x] > 0, 0.0)[:, 0] if x in self_weights else rows[:, 0]
             total[x] = total[x] + rows if x in total else rows
     return total
 
 
 def _unread_rows(run: TargetView, rows_of: RelevanceRows) -> dict[int, Tensor]:
     """The same where no attention is followed, so that no row is read: of each stream by itself."""
-    one = torch.ones(run.batch, 1, 1)
-    return {s.index: rows_of(s.index, frozenset(), one)[s.index][:, 0] for s in run.graph.streams}
+    weights = torch.ones(run.batch, 1, 1)
+    return {s.index: rows_of(s.index, frozenset(), weights)[s.index][:, 0] for s in run.graph.streams}
 
 
-def _own(run: TargetView, stream: int, weights: Tensor) -> dict[int, Tensor]:
+def _self_weights(run: TargetView, stream: int, weights: Tensor) -> dict[int, Tensor]:
     """The entries of the tokens that are read themselves, in their stream and in those that it took them from."""
-    found = {stream: weights}
+    entries = {stream: weights}
     for other, join in run.graph.streams[stream].joins.items():
         if not join.mixers:  # a row that is made of several tokens is none of them
-            found |= _own(run, other, join.weights(weights))
-    return found
+            entries |= _self_weights(run, other, join.weights(weights))
+    return entries
 
 
 def _maps(run: TargetView, rows_of: RelevanceRows) -> dict[tuple[str, str], Tensor]:
     """Whole maps of every stream in its final state (of a stream that is read: in the state that is read)."""
-    found = {}
+    maps = {}
     for stream in run.graph.streams:
         readout = run.readouts.get(stream.index)
         state = readout.state if readout else frozenset(stream.attentions)
         identity = torch.eye(stream.tokens, dtype=run.attentions[0].dtype, device=run.attentions[0].value.device)
         for x, rows in rows_of(stream.index, state, identity.expand(run.batch, -1, -1)).items():
-            found[run.names[stream.index], run.names[x]] = rows.float().cpu().contiguous()
-    return found
+            maps[run.names[stream.index], run.names[x]] = rows.float().cpu().contiguous()
+    return maps
 
 
 def _blocks(segments: dict[str, Segment], maps: dict[tuple[str, str], Tensor]) -> dict[tuple[str, str], Tensor]:
     """Of a stream with several segments, also the map of each segment to each."""
-    found = {}
+    blocks = {}
     for a in segments.values():
         for b in segments.values():
             whole = maps.get((a.stream, b.stream))
@@ -134,22 +146,27 @@ def _blocks(segments: dict[str, Segment], maps: dict[tuple[str, str], Tensor]) -
                 continue
             rows = whole.gather(1, a.positions.clamp(min=0)[:, :, None].expand(-1, -1, whole.shape[2]))
             block = rows.gather(2, b.positions.clamp(min=0)[:, None].expand(-1, rows.shape[1], -1))
-            there = (a.positions >= 0)[:, :, None] & (b.positions >= 0)[:, None]
-            found[a.name, b.name] = block.masked_fill(~there, 0.0).contiguous()
-    return found
+            present = (a.positions >= 0)[:, :, None] & (b.positions >= 0)[:, None]
+            blocks[a.name, b.name] = block.masked_fill(~present, 0.0).contiguous()
+    return blocks
 
 
-def _segments(recording: Recording, named: Named, run: TargetView, rows: dict[int, Tensor]) -> dict[str, Segment]:
-    found: dict[str, Segment] = {}
+def cut(recording: Recording, named: Named, run: TargetView, rows: dict[int, Tensor]) -> dict[str, Segment]:
+    """The segments of relevance by stream, (batch, tokens) each.
+
+    Raises:
+        HeedmapError: none of the streams has tokens of an input.
+    """
+    segments: dict[str, Segment] = {}
     for stream in recording.graph.streams:
         if stream.index not in rows or (stream.joins and not stream.leaves):
             continue
         relevance = rows[stream.index].float().cpu()
-        for name, part in named[stream.index]:
-            found[name] = _segment(name, part, run.names[stream.index], relevance)
-    if not found:
+        for name, span in named[stream.index]:
+            segments[name] = _segment(name, span, run.names[stream.index], relevance)
+    if not segments:
         raise HeedmapError("none of the streams that the target reads has tokens that can be traced to an input")
-    return found
+    return segments
 
 
 def _attributed(
@@ -158,12 +175,12 @@ def _attributed(
     """The segments of a method that gives relevance to the input's features; of a token, their sum."""
     rows: dict[int, Tensor] = {}
     for stream, parts in run.parts.items():
-        for part in parts if any(one is not None for _, one in named[stream]) else ():
+        for part in parts if any(span is not None for _, span in named[stream]) else ():
             of_leaf = part_rows(run.graph.sources, part, leaves)
             if of_leaf is not None:
-                there = rows.setdefault(stream, of_leaf.new_zeros(run.batch, run.graph.streams[stream].tokens))
-                there.scatter_add_(1, part.rows.clamp(min=0), of_leaf.masked_fill(part.rows < 0, 0.0))
-    segments = _segments(recording, named, run, rows)
+                stream_rows = rows.setdefault(stream, of_leaf.new_zeros(run.batch, run.graph.streams[stream].tokens))
+                stream_rows.scatter_add_(1, part.rows.clamp(min=0), of_leaf.masked_fill(part.rows < 0, 0.0))
+    segments = cut(recording, named, run, rows)
     return segments | (_pixels(run, leaves, segments) if pixels else {})
 
 
@@ -180,14 +197,14 @@ def _pixels(run: TargetView, leaves: Mapping[int, Tensor], segments: dict[str, S
     return {"pixels": Segment("pixels", "image", segments["image"].stream, relevance, numbers, grid)}
 
 
-def _segment(name: str, part: InputSpan | None, stream: str, relevance: Tensor) -> Segment:
-    if part is None:
+def _segment(name: str, span: InputSpan | None, stream: str, relevance: Tensor) -> Segment:
+    if span is None:
         positions = torch.arange(relevance.shape[1]).expand(len(relevance), -1).contiguous()
         return Segment(name, KINDS.get(name, "tokens"), stream, relevance.contiguous(), positions)
-    positions = part.positions.cpu().contiguous()
+    positions = span.positions.cpu().contiguous()
     picked = relevance.gather(1, positions.clamp(min=0)).masked_fill(positions < 0, 0.0)
-    kind = KINDS.get(name.removesuffix(ENCODER), part.kind_hint)
-    return Segment(name, kind, stream, picked.contiguous(), positions, part.grid if kind != "audio" else None)
+    kind = KINDS.get(name.removesuffix(ENCODER), span.kind_hint)
+    return Segment(name, kind, stream, picked.contiguous(), positions, span.grid if kind != "audio" else None)
 
 
 def named_segments(recording: Recording) -> Named:
@@ -197,23 +214,23 @@ def named_segments(recording: Recording) -> Named:
     that name, and the other stream is called the encoder.
     """
     graph, used = recording.graph, set[str]()
-    found: Named = {}
+    named: Named = {}
     for stream in graph.streams:
-        parts = recording.parts.get(stream.index, []) if stream.leaves else []
+        spans = recording.parts.get(stream.index, []) if stream.leaves else []
         wanted: list[tuple[str, InputSpan | None]] = [
-            (_segment_name(part.name, recording.inputs), part) for part in parts
+            (_segment_name(span.name, recording.inputs), span) for span in spans
         ]
         if any(stream.index in s.joins and s.leaves for s in graph.streams):
-            wanted = [(f"{name}{ENCODER}", part) for name, part in wanted]
+            wanted = [(f"{name}{ENCODER}", span) for name, span in wanted]
         wanted = wanted or [("kept" if stream.joins else "queries", None)]
-        found[stream.index] = []
-        for name, part in wanted:
+        named[stream.index] = []
+        for name, span in wanted:
             if name == "text" and name in used and "decoder" not in used and graph.reachable_from[stream.index]:
                 name = "decoder"  # a decoder that begins with the encoder's own words
             name = next(n for n in (name, *(f"{name}{i}" for i in range(2, 100))) if n not in used)
             used.add(name)
-            found[stream.index].append((name, part))
-    return found
+            named[stream.index].append((name, span))
+    return named
 
 
 def _segment_name(name: str, inputs: Mapping[str, Any]) -> str:
@@ -244,19 +261,19 @@ def _stopped(recording: Recording) -> tuple[str, ...]:
 
 def without_segment(recording: Recording) -> tuple[str, ...]:
     """A note on the inputs that could be content, and have no tokens of their own; none where there is no such input."""
-    own = {part.name for parts in recording.parts.values() for part in parts}
-    left = [name for name in contents(recording.inputs) if name not in own and name not in _towers(recording)]
-    if not left:
+    traced = {span.name for spans in recording.parts.values() for span in spans}
+    untraced = [name for name in contents(recording.inputs) if name not in traced and name not in _towers(recording)]
+    if not untraced:
         return ()
     return (
-        f"no token begins in {', '.join(left)} (masks, positions, features of other tokens?); segments={{input: name}} says "
+        f"no token begins in {', '.join(untraced)} (masks, positions, features of other tokens?); segments={{input: name}} says "
         "which inputs are content",
     )
 
 
 def stream_names(named: Named) -> dict[int, str]:
     """For each stream, its segments' names joined by +."""
-    return {index: "+".join(name for name, _ in parts) for index, parts in named.items()}
+    return {index: "+".join(name for name, _ in segments) for index, segments in named.items()}
 
 
 def described(recording: Recording, named: Named, run: TargetView | None, notes: tuple[str, ...] = ()) -> Flow:
@@ -311,10 +328,10 @@ def origin(model: Any, name: str | None = None) -> dict[str, str]:
 @cache
 def versions() -> dict[str, str]:
     """``heedmap``, ``python`` and the libraries under it → version."""
-    found = {"heedmap": __version__, "python": python_version()}
+    versions = {"heedmap": __version__, "python": python_version()}
     for library in LIBRARIES:
         try:
-            found[library] = version(library)
+            versions[library] = version(library)
         except PackageNotFoundError:  # a module may run without transformers
             continue
-    return found
+    return versions

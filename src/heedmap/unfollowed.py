@@ -65,7 +65,7 @@ def view(
     return TargetView(recording.graph, [], {}, {}, stream_names(named), memory_budget, replay=replay, parts=found.parts)
 
 
-def reason(refused: AttentionError) -> str:
+def reason(refused: Exception) -> str:
     """The refusal's cause, without what follows from it."""
     return re.split(r"[,;:]? (?:so )?a map would be wrong|; ", str(refused))[0]
 

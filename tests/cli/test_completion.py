@@ -68,7 +68,18 @@ def test_data_recipes_and_words():
 
 
 def test_commands_and_options():
-    assert _completed("") == ["explain", "compare", "inspect", "methods", "recommend", "evaluate", "zoo", "demo", "app"]
+    assert _completed("") == [
+        "explain",
+        "answer",
+        "compare",
+        "inspect",
+        "methods",
+        "recommend",
+        "evaluate",
+        "zoo",
+        "demo",
+        "app",
+    ]
     assert _completed("explain", "zoo/vit-shapes", "--ov") == ["--overwrite"]
 
 

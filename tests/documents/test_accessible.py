@@ -47,6 +47,10 @@ def _alignment() -> str:
     return alignment(heedmap.load("zoo/bart-dates"), text="the 3rd of may 1987").to_html()
 
 
+def _answer() -> str:
+    return heedmap.load("zoo/bart-dates").explain_answer(text="the 3rd of may 1987").to_html()
+
+
 def _two() -> str:
     from heedmap.render.page import comparison_page
 
@@ -58,6 +62,7 @@ MADE: dict[str, Callable[[], str]] = {
     "image": _image,
     "question": _question,
     "signed": _signed,
+    "answer": _answer,
     "detection": _detection,
     "alignment": _alignment,
     "two": _two,

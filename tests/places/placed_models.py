@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -79,17 +79,32 @@ class Case:
             :, ... if self.columns is None else self.columns
         ]
 
+    def added(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        """As :meth:`expected`, of R less what there is of it without any attention or mixer."""
+        steps, tokens = self.steps(seen(self.eager(model), inputs, self.target, self.paths))
+        begun = [replace(step, cam=None) for step in steps]
+        R, identity = (ops.chained(some, len(next(iter(inputs.values()))), tokens) for some in (steps, begun))
+        return ops.read(R - identity, self.row)[:, self.joined :]
+
     def eager(self, model: nn.Module) -> nn.Module:
         """A copy under eager attention, where softmaxes can be seen."""
         other = deepcopy(model)
         if hasattr(other, "set_attn_implementation"):
             other.set_attn_implementation("eager")
+        for module in other.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.register_forward_hook(in_rows)
         return other
 
-    def found(self, model: nn.Module, inputs: Mapping[str, Tensor], drop_self: bool = False) -> Tensor:
+    def found(self, model: nn.Module, inputs: Mapping[str, Tensor], drop_self: bool = False, **options: Any) -> Tensor:
         """The same by heedmap: of its only segment, or of several pictures in the model's order."""
-        found = heedmap.explain(model, dict(inputs), target=self.target, drop_self=drop_self)
+        found = heedmap.explain(model, dict(inputs), target=self.target, drop_self=drop_self, **options)
         return torch.cat([s.relevance for s in found.segments.values()], 1).double()
+
+
+def in_rows(_module: nn.Module, _args: Any, result: Tensor) -> None:
+    """torch's own backward of a batch norm is wrong on a CPU for the gradient of one sample that was transposed."""
+    result.register_hook(Tensor.contiguous)
 
 
 def apart(found: Tensor, expected: Tensor) -> float:

@@ -1,7 +1,11 @@
 """heedmap against dense oracles, in float64: windows, merges, and mixers that are no attention."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
-from placed_models import MERGES, MIXERS, PLAIN, WINDOWS, Case, apart
+from placed_models import CHANNEL, MERGES, MIXERS, PLAIN, SCALE, WINDOWS, Case, apart, label
+from torch import Tensor
 
 CLOSE = 1e-6
 
@@ -28,6 +32,29 @@ def test_merges(case: Case, batch: int) -> None:
 @pytest.mark.parametrize("case", MIXERS.values(), ids=MIXERS)
 def test_mixers(case: Case, batch: int) -> None:
     agrees(case, batch)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("name", ["swin, classes", "swin, three stages", "segformer", "pvt"])
+def test_merged_rows_are_told_without_what_they_are_made_of(name: str, full: bool) -> None:
+    case = {**WINDOWS, **MERGES}[name]
+    model, inputs = case.model(), case.given(2)
+    found, expected = case.found(model, inputs, drop_self=True, full=full), case.added(model, inputs)
+    assert apart(found, expected) <= CLOSE
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("name", ["bert", "vit", "convbert", "swin, classes"])
+def test_the_identity_is_dropped_everywhere(name: str, full: bool) -> None:
+    case = replace({**PLAIN, **MIXERS, **WINDOWS}[name], row=None, target=mean)
+    model, inputs = case.model(), case.given(2)
+    found, expected = case.found(model, inputs, drop_identity=True, full=full), case.added(model, inputs)
+    assert apart(found, expected) <= CLOSE
+
+
+def mean(output: Any) -> Tensor:
+    """A feature's mean over the rows; where there are classes, one of them."""
+    return label(output) if "logits" in output else SCALE * output.last_hidden_state[..., CHANNEL].mean(1)
 
 
 def agrees(case: Case, batch: int) -> None:

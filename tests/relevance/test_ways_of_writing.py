@@ -75,6 +75,10 @@ class Net(nn.Module):
             out = (probs.transpose(-1, -2) @ v).transpose(0, 1)
         return layer.out_proj(out.permute(1, 2, 0, 3).reshape(batch, tokens, D))
 
+    def several(self, x: Tensor) -> Tensor:
+        """Weights of three means, which no query asks."""
+        return (self.weigh(x) * torch.tensor([1.0, -2.0, 3.0])).transpose(1, 2).softmax(-1)
+
     def pooled(self, x: Tensor) -> Tensor:
         ways = {
             "first": lambda: x[:, 0],
@@ -82,6 +86,8 @@ class Net(nn.Module):
             "product": lambda: torch.matmul(F.softmax(self.weigh(x), dim=1).transpose(-1, -2), x).squeeze(-2),
             "bmm": lambda: torch.bmm(self.weigh(x).squeeze(-1).softmax(-1).unsqueeze(1), x).squeeze(1),
             "einsum": lambda: torch.einsum("bn,bnd->bd", self.weigh(x).squeeze(-1).softmax(-1), x),
+            "several means": lambda: torch.einsum("...sn,...nd->...sd", self.several(x), x)[:, 1],
+            "one of several": lambda: (self.several(x)[:, 1, :, None] * x).sum(1),
             "turned": lambda: (x.transpose(1, 2) @ self.weigh(x).softmax(1)).squeeze(-1),
         }
         return ways[self.pooling]()
@@ -106,6 +112,13 @@ def test_attention_in_other_layouts(way: str, method: str) -> None:
 def test_attention_pooling_has_one_answer(way: str) -> None:
     wanted = explained(Net(pooling="sum"))
     torch.testing.assert_close(explained(Net(pooling=way))["text"], wanted["text"], rtol=1e-4, atol=1e-6)
+
+
+def test_one_of_several_means() -> None:
+    wanted = explained(Net(pooling="one of several"))
+    found = explained(Net(pooling="several means"))
+    torch.testing.assert_close(found["text"], wanted["text"], rtol=1e-4, atol=1e-6)
+    assert found.segments["text"].positions[0].tolist() == list(range(7))
 
 
 HIDDEN = torch.zeros(3, 7, dtype=torch.bool)
@@ -234,3 +247,107 @@ def test_learned_keys_are_no_tokens(before: int, after: int) -> None:
             heedmap.explain(Memory(f, before, after).eval(), WORDS, target=1, method=method) for f in (True, False)
         )
         torch.testing.assert_close(fused["text"], inline["text"], rtol=1e-3, atol=1e-5)
+
+
+def luke(kind: str, labels: int = 5) -> tuple[Any, dict[str, Tensor]]:
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+    config = transformers.LukeConfig(
+        **sizes, vocab_size=50, entity_vocab_size=10, entity_emb_size=16, num_labels=labels
+    )
+    model = getattr(transformers, kind)(config).eval().double()
+    for parameter in model.parameters():
+        parameter.data *= 3
+    inputs = {
+        "input_ids": torch.randint(5, 45, (2, 12)),
+        "attention_mask": torch.ones(2, 12, dtype=torch.long),
+        "entity_ids": torch.tensor([[1, 2], [3, 4]]),
+        "entity_attention_mask": torch.ones(2, 2, dtype=torch.long),
+        "entity_position_ids": torch.tensor([[[1, 2, -1], [3, 4, -1]]] * 2),
+    }
+    return model, inputs
+
+
+def rows_by_rules(output: Any, y: Tensor) -> Tensor:
+    """R by eqs. 5 and 6 of the maps that a model returned, (batch, tokens, tokens)."""
+    R = torch.eye(output.attentions[0].shape[-1]).double().expand(len(y), -1, -1)
+    for A, gradient in zip(output.attentions, torch.autograd.grad(y.sum(), output.attentions), strict=True):
+        R = R + (A * gradient).clamp(min=0).mean(1).detach() @ R
+    return R
+
+
+@pytest.mark.parametrize("label", [None, 3])
+def test_a_pair_of_entities(label: int | None) -> None:
+    """The rows of both entities are read."""
+    model, inputs = luke("LukeForEntityPairClassification")
+    found = heedmap.explain(model, inputs, target=label)
+    output = model(**inputs, output_attentions=True)
+    picked = output.logits.argmax(-1) if label is None else torch.full((2,), label)
+    wanted = rows_by_rules(output, output.logits.gather(1, picked[:, None]))[:, 12:].mean(1)
+    torch.testing.assert_close(found["text"].double(), wanted[:, :12], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(found["entity"].double(), wanted[:, 12:], rtol=1e-5, atol=1e-7)
+
+
+def test_the_start_and_the_end_of_an_answer() -> None:
+    """The rows of both are read, with equal weights; where they are one, that row without itself."""
+    from heedmap.targets import AnswerSpan
+
+    model, inputs = luke("LukeForQuestionAnswering", labels=2)
+    for start, end in ((2, 5), (4, 4)):
+        found = heedmap.explain(model, inputs, target=AnswerSpan(start, end))
+        output = model(**inputs, output_attentions=True)
+        y = output.start_logits[:, start] + output.end_logits[:, end]
+        wanted = rows_by_rules(output, y)[:, [start, end]].mean(1)
+        wanted = wanted.index_fill(1, torch.tensor([start]), 0) if start == end else wanted
+        torch.testing.assert_close(
+            torch.cat([found["text"], found["entity"]], 1).double(), wanted, rtol=1e-5, atol=1e-7
+        )
+        torch.testing.assert_close(found.scores.double(), y.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_is_explained_as_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Falcon computes another function where it returns its attention: the map is that of the one that it answers with."""
+    from transformers import FalconConfig, FalconForSequenceClassification
+
+    torch.manual_seed(0)
+    config = FalconConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        vocab_size=50,
+        num_labels=5,
+        alibi=True,
+        pad_token_id=0,
+    )
+    model = FalconForSequenceClassification(config).eval().double()
+    for parameter in model.parameters():
+        parameter.data *= 3
+    inputs = {"input_ids": torch.randint(5, 45, (2, 7)), "attention_mask": torch.ones(2, 7, dtype=torch.long)}
+    found = heedmap.explain(model, inputs, target=1)
+    answer = model(**inputs).logits[:, 1].detach()
+    other = model(**inputs, output_attentions=True).logits[:, 1].detach()
+    assert not torch.allclose(answer, other, atol=1e-3)
+    torch.testing.assert_close(found.scores.double(), answer, rtol=1e-5, atol=1e-6)
+    maps: list[Tensor] = []
+
+    def written_out(
+        q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, *more: Any, **given: Any
+    ) -> Tensor:
+        scores = q @ k.mT * q.shape[-1] ** -0.5
+        if given.get("is_causal"):
+            scores = scores.masked_fill(torch.ones(7, 7).tril() == 0, -torch.inf)
+        scores = scores if attn_mask is None else scores + attn_mask
+        maps.append(scores.softmax(-1))
+        return maps[-1] @ v
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", written_out)
+    y = model(**inputs).logits[:, 1]
+    torch.testing.assert_close(y.detach(), answer)
+    R = torch.eye(7).double()
+    for A, gradient in zip(maps, torch.autograd.grad(y.sum(), maps), strict=True):
+        R = R + (A * gradient).clamp(min=0).mean(1).detach() @ R
+    torch.testing.assert_close(
+        found["text"].double(), R[:, -1].index_fill(1, torch.tensor([6]), 0), rtol=1e-5, atol=1e-7
+    )

@@ -123,6 +123,26 @@ def test_a_patch_is_clicked_on_the_picture(page: Any) -> None:
     assert page.faults == []
 
 
+def test_every_word_of_an_answer_can_be_chosen(page: Any, tmp_path: Path) -> None:
+    choose_model(page, "zoo/bart-dates")
+    page.locator("#text textarea").fill("the 3rd of may 1987")
+    page.locator("#ask").click()
+    page.wait_for_selector("#answers label")
+    page.locator("#every").click()
+    frame = page.frame_locator("#result iframe")
+    frame.locator("#said button", has_text="05").click()
+    assert "tokens of the answer" in frame.locator("#target").inner_text()
+    deep = frame.locator("[data-part][class^=s]").evaluate_all(
+        "(all) => all.map((word) => [word.className, word.textContent])"
+    )
+    assert ["s40", "may"] in deep
+    screenshot(page, "app-answer.png", tmp_path)
+    assert json.loads(saved(page, "json"))["answer"]["text"] == ["1987-05-03"]
+    choose_model(page, "zoo/vit-shapes")
+    page.locator("#every").wait_for(state="hidden")
+    assert page.faults == []
+
+
 def test_fields_that_a_model_does_not_take_are_hidden(page: Any, listener: str) -> None:
     seen = {
         "zoo/gpt-lists": ["text"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +16,38 @@ from heedmap.attention.companions import Lost
 from heedmap.attention.mixing import MixingTape
 from heedmap.attention.numbers import Ids
 from heedmap.attention.tags import Tag
+
+
+@dataclass(eq=False)
+class Asked:
+    """An attention as the model computed it, its leading axes not yet blocks and heads.
+
+    Attributes:
+        form: see :class:`~heedmap.attention.attention.Attention`; so are ``mask``, ``causal`` and ``scale``.
+        out: what it gave.
+        axes: the permutation of ``out`` to (…, rows, features).
+        queries: the tokens that ask, (…, rows).
+        keys: the tokens that are asked, (…, columns).
+        value: (…, columns, features).
+        tags: of what asks first, of the values last.
+        sides: what it reads, each with its companion, for the proof.
+        query, key: (…, rows, features), (…, columns, features); None where ``probs`` is given, A itself.
+    """
+
+    form: str
+    out: Tensor
+    axes: tuple[int, ...]
+    queries: Ids
+    keys: Ids
+    value: Tensor
+    tags: list[Tag]
+    sides: Sequence[tuple[Tensor, Ids]]
+    query: Tensor | None = None
+    key: Tensor | None = None
+    probs: Tensor | None = None
+    mask: Tensor | None = None
+    causal: bool = False
+    scale: float = 1.0
 
 
 class AttendingTape(MixingTape):
@@ -32,48 +66,46 @@ class AttendingTape(MixingTape):
     ) -> Tensor:
         keywords: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa} if enable_gqa else {"scale": scale}
         out = ops.SDPA(query, key, value, attn_mask, 0.0, is_causal, **keywords)
-        tags = [self.tag(t) for t in (query, key, value)]
-        lost = next((k for t in (query, key, value) if isinstance(k := self.known(t), Lost)), None)
+        given = (query, key, value)
+        tags = [self.tag(t) for t in given]
+        lost = next((k for t in given if isinstance(k := self.known(t), Lost)), None)
         if lost is not None:
             return self._lost(out, tags, lost)
-        found = [self.ids(t) for t in (query, key, value)]
         if query.is_nested or query.dim() < 3:
             return self._unfollowed(out, tags, "its tensors have no batch")
-        if all(i is None for i in found):
-            learned = self._learned_rows(query)
-            found = [
-                learned,
-                learned if key.shape[-2] == query.shape[-2] else None,
-                learned if key.shape[-2] == query.shape[-2] else None,
-            ]
-        elif found[0] is None:
-            found[0] = self._learned_rows(query)
-        found[1] = found[2] if found[1] is None else found[1]
-        found[2] = found[1] if found[2] is None else found[2]
-        if any(i is None for i in found):
+        sides = [(t, i.expand(t.shape)) for t, i in zip(given, self._sides(*given), strict=True) if i is not None]
+        if len(sides) < len(given):
             return self._unfollowed(out, tags, "its queries, keys or values are of no token")
-        sides = [(t, i) for t, i in zip((query, key, value), found, strict=True)]
+        if not all(self._is_constant(i, [i.dim() - 1]) for _, i in sides):
+            return self._unfollowed(out, tags, "its rows are not of one token each")
         lead = out.shape[:-2]
-        rows = []
-        for t, i in sides:
-            i = i.expand(t.shape)  # type: ignore[union-attr]
-            if not self._is_constant(i, [i.dim() - 1]):
-                return self._unfollowed(out, tags, "its rows are not of one token each")
-            rows.append(_repeated(i[..., :1], lead)[..., 0])
-        q_ids, _, v_ids = rows
-        q, k, v = (_repeated(t, lead) for t in (query, key, value))
-        mask = (
-            None
-            if attn_mask is None
-            else attn_mask.expand(*lead, *attn_mask.shape[-2:])
-            if attn_mask.dim() > 1
-            else attn_mask
-        )
-        axes = tuple(range(out.dim()))
+        queries, _, keys = (_repeated(i[..., :1], lead)[..., 0] for _, i in sides)
+        query_rows, key_rows, value_rows = (_repeated(t, lead) for t in given)
         return self._attend(
-            self._form, out, axes, q_ids, v_ids, v, tags, sides, True, query=q, key=k, mask=mask, causal=is_causal,
-            scale=query.shape[-1] ** -0.5 if scale is None else scale,
-        )  # fmt: skip
+            Asked(
+                form=self._form,
+                out=out,
+                axes=tuple(range(out.dim())),
+                queries=queries,
+                keys=keys,
+                value=value_rows,
+                tags=tags,
+                sides=sides,
+                query=query_rows,
+                key=key_rows,
+                mask=_for_each(attn_mask, lead),
+                causal=is_causal,
+                scale=query.shape[-1] ** -0.5 if scale is None else scale,
+            )
+        )
+
+    def _sides(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Ids | None, Ids | None, Ids | None]:
+        """The companions of all three; of learned queries new numbers, of what is no token that of what stands beside it."""
+        asks, asked, values = (self.ids(t) for t in (query, key, value))
+        if asked is None and values is None and asks is None and key.shape[-2] == query.shape[-2]:
+            asked = asks = self._learned_rows(query)
+        asks = self._learned_rows(query) if asks is None else asks
+        return asks, values if asked is None else asked, asked if values is None else values
 
     def _learned_rows(self, query: Tensor) -> Ids | None:
         if query.shape[0] != self.batch:
@@ -82,67 +114,59 @@ class AttendingTape(MixingTape):
         shape = (self.batch, *[1] * (query.dim() - 3), query.shape[-2], 1)
         return self.numbers.new(lead.expand(shape), "learned").expand(query.shape)
 
-    def _attend(
-        self,
-        form: str,
-        out: Tensor,
-        axes: tuple[int, ...],
-        q_ids: Ids,
-        k_ids: Ids,
-        value: Tensor,
-        tags: list[Tag],
-        sides: Any,
-        plain: bool,
-        probs: Tensor | None = None,
-        query: Tensor | None = None,
-        key: Tensor | None = None,
-        mask: Tensor | None = None,
-        causal: bool = False,
-        scale: float = 1.0,
-    ) -> Tensor:
-        if not plain:
-            return self._unfollowed(out, tags, "it has one query, or one feature, without an axis")
-        q_flat, k_flat = q_ids.reshape(-1, q_ids.shape[-1]), k_ids.reshape(-1, k_ids.shape[-1])
-        samples = torch.cat([self.numbers.of_sample(q_flat), self.numbers.of_sample(k_flat)], 1)
-        if bool((samples.amax(1, keepdim=True).expand_as(samples)[samples >= 0] != samples[samples >= 0]).any()):
-            return self._unfollowed(out, tags, "tokens of several samples meet in it; explain them one by one")
-        q_first, k_first = self.numbers.first(q_flat), self.numbers.first(k_flat)
-        if blocks.twice(q_first):
-            return self._unfollowed(out, tags, "a token asks in it twice (tokens that go on as copies of themselves)")
-        order = blocks.grouped(q_first, k_first)
-        if order is None:
-            return self._unfollowed(out, tags, "it has not the same heads for all tokens")
-
-        def laid(t: Tensor | None) -> Tensor | None:
-            return None if t is None else t.reshape(-1, *t.shape[-2:])[order.to(t.device)]
-
-        attention = BlockAttention(
-            index=len(self.attentions),
-            form=form,
-            out=out,
-            layout=BlockLayout(axes, order),  # type: ignore[arg-type]
-            value=laid(value),  # type: ignore[arg-type]
-            keys=0,
-            query=laid(query),
-            key=laid(key),
-            mask=laid(mask),
-            causal=causal,
-            scale=scale,
-            probs=laid(probs),
-            query_sources=frozenset().union(*(t.sources for t in tags[:1])),
-            value_sources=tags[-1].sources,
-            query_ids=q_flat[order[:, 0]],
-            key_ids=k_flat[order[:, 0]],
-        )
-        self.reads[attention.index] = list(sides)
+    def _attend(self, asked: Asked) -> Tensor:
+        """Records it in blocks."""
+        queries, keys = (self.numbers.first(i.reshape(-1, i.shape[-1])) for i in (asked.queries, asked.keys))
+        order = blocks.grouped(queries, keys)
+        problem = self._misplaced(queries, keys)
+        if problem or order is None:
+            return self._unfollowed(asked.out, asked.tags, problem or "it has not the same heads for all tokens")
+        attention = self._in_blocks(asked, order)
+        self.reads[attention.index] = list(asked.sides)
         given = self._record(attention)
-        inverse = [axes.index(i) for i in range(len(axes))]
-        if any(self.numbers.made[int(s)] == "mixer" for s in self.numbers.space[q_first[q_first >= 0]].unique()):
-            q_ids = self._fresh(q_first, self.numbers.of_sample(q_first)).reshape(q_ids.shape)
-            attention.row_ids = q_ids.reshape(q_flat.shape)[order[:, 0]]
-        attention.ids = q_ids.unsqueeze(-1).expand(*q_ids.shape, out.shape[axes[-1]]).permute(inverse)
+        rows = asked.queries
+        if any(self.numbers.made[int(s)] == "mixer" for s in self.numbers.space[queries[queries >= 0]].unique()):
+            rows = self._fresh(queries, self.numbers.of_sample(queries)).reshape(rows.shape)
+            attention.row_ids = rows.reshape(queries.shape)[order[:, 0]]
+        inverse = [asked.axes.index(i) for i in range(len(asked.axes))]
+        attention.ids = rows.unsqueeze(-1).expand(*rows.shape, asked.out.shape[asked.axes[-1]]).permute(inverse)
         self.set_known(given, attention.ids)
         return given
+
+    def _misplaced(self, queries: Ids, keys: Ids) -> str:
+        """Why tokens in these rows and columns, (entries, rows), are not followed; empty where they are."""
+        samples = torch.cat([self.numbers.of_sample(queries), self.numbers.of_sample(keys)], 1)
+        if bool((samples.amax(1, keepdim=True).expand_as(samples)[samples >= 0] != samples[samples >= 0]).any()):
+            return "tokens of several samples meet in it; explain them one by one"
+        if blocks.twice(queries):
+            return "a token asks in it twice (tokens that go on as copies of themselves)"
+        return ""
+
+    def _in_blocks(self, asked: Asked, order: Tensor) -> BlockAttention:
+        """The attention with (blocks, heads, …) by ``order``."""
+
+        def laid(t: Tensor | None) -> Any:
+            return None if t is None else t.reshape(-1, *t.shape[-2:])[order.to(t.device)]
+
+        queries, keys = (i.reshape(-1, i.shape[-1])[order[:, 0]] for i in (asked.queries, asked.keys))
+        return BlockAttention(
+            index=len(self.attentions),
+            form=asked.form,
+            out=asked.out,
+            layout=BlockLayout(asked.axes, order),  # type: ignore[arg-type]
+            value=laid(asked.value),
+            keys=0,
+            query=laid(asked.query),
+            key=laid(asked.key),
+            mask=laid(asked.mask),
+            causal=asked.causal,
+            scale=asked.scale,
+            probs=laid(asked.probs),
+            query_sources=asked.tags[0].sources,
+            value_sources=asked.tags[-1].sources,
+            query_ids=queries,
+            key_ids=keys,
+        )
 
     def _lost(self, out: Tensor, tags: list[Tag], lost: Lost) -> Tensor:
         return self._unfollowed(out, tags, f"its tokens were mixed before by {lost.function}, at {lost.place}")
@@ -153,3 +177,8 @@ def _repeated(tensor: Tensor, lead: tuple[int, ...]) -> Tensor:
     if tensor.dim() - 2 == len(lead) and tensor.dim() > 2 and tensor.shape[-3] not in (1, lead[-1]):
         tensor = tensor.repeat_interleave(lead[-1] // tensor.shape[-3], -3)
     return tensor.expand(*lead, *tensor.shape[-2:])
+
+
+def _for_each(mask: Tensor | None, lead: tuple[int, ...]) -> Tensor | None:
+    """A mask with the leading axes of the queries."""
+    return mask if mask is None or mask.dim() < 2 else mask.expand(*lead, *mask.shape[-2:])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from heedmap.attention.attention import Attention, Block, Heads
-from heedmap.attention.numbers import Ids
+from heedmap.attention.numbers import Ids, distinct
 
 Rows = Int[Tensor, "blocks rows"]
 
@@ -103,7 +102,8 @@ def grouped(query_ids: Ids, key_ids: Ids) -> Int[Tensor, "blocks heads"] | None:
     if not len(real):
         return None
     pairs = torch.cat([query_ids, key_ids], 1)[real]
-    _, block, counts = pairs.unique(dim=0, return_inverse=True, return_counts=True)
+    block = distinct(pairs)[1]
+    counts = block.bincount()
     heads = int(counts[0])
     if bool((counts != heads).any()):
         return None
@@ -115,49 +115,3 @@ def twice(ids: Ids) -> bool:
     """Whether a row has one number twice; (entries, rows)."""
     ordered = ids.sort(-1).values
     return bool(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any())
-
-
-def labels(equation: str, left: Tensor, right: Tensor) -> tuple[str, str, str] | None:
-    """Of an einsum of two tensors the axes' letters, also those of "…"; None where a letter stands twice in one."""
-    given, arrow, out = equation.replace(" ", "").partition("->")
-    sides = given.split(",")
-    if len(sides) != 2:
-        return None
-    more = "".join(c for c in map(chr, range(0x3B1, 0x3C9)))
-    sides = [
-        s.replace("...", more[: t.dim() - len(s.replace("...", ""))]) if "..." in s else s
-        for s, t in zip(sides, (left, right), strict=True)
-    ]
-    longest = max((s for s in sides), key=len)
-    out = out.replace("...", "".join(c for c in longest if c in more))
-    if not arrow:
-        out = "".join(sorted(c for c in set(sides[0] + sides[1]) if (sides[0] + sides[1]).count(c) == 1))
-    return None if any(len(set(s)) < len(s) for s in (*sides, out)) else (sides[0], sides[1], out)
-
-
-def of_matmul(left: Tensor, right: Tensor) -> tuple[str, str, str]:
-    """The axes' letters of left @ right; leading axes are told from the end."""
-    lead = "".join(map(chr, range(0x3B1, 0x3C9)))
-    count = max(left.dim(), right.dim()) - 2
-    names = lead[:count]
-    a = (names[count - (left.dim() - 2) :] if left.dim() > 2 else "") + ("mk" if left.dim() > 1 else "k")
-    b = (names[count - (right.dim() - 2) :] if right.dim() > 2 else "") + ("kn" if right.dim() > 1 else "k")
-    return a, b, names + ("m" if left.dim() > 1 else "") + ("n" if right.dim() > 1 else "")
-
-
-def in_order(tensor: Tensor, has: str, wanted: str, sizes: dict[str, int]) -> Tensor:
-    """``tensor``, whose axes are ``has``, with the axes ``wanted``; one that it lacks, or has once only, is expanded."""
-    kept = [has.index(c) for c in wanted if c in has]
-    rest = [i for i in range(len(has)) if i not in kept]
-    found = tensor.permute(*rest, *kept)
-    for _ in rest:
-        found = found[0]
-    for place, letter in enumerate(wanted):
-        if letter not in has:
-            found = found.unsqueeze(place)
-    return found.expand([sizes.get(c, found.shape[i]) for i, c in enumerate(wanted)])
-
-
-def axes_to(has: str, wanted: Sequence[str]) -> tuple[int, ...]:
-    """The permutation from ``has`` to ``wanted``."""
-    return tuple(has.index(c) for c in wanted)

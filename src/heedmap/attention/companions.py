@@ -62,6 +62,7 @@ class CompanionTape(Tape):
         self.leaf_ids: dict[int, Ids] = {}
         self.reads: dict[int, list[tuple[Tensor, Ids]]] = {}
         self._known: dict[int, tuple[weakref.ref[Tensor], Known]] = {}
+        self._sums: dict[int, weakref.ref[Tensor]] = {}  # of weights over keys
 
     # -- what is known of a tensor ----------------------------------------------------------------------------------
 
@@ -115,7 +116,19 @@ class CompanionTape(Tape):
         words = any(i in self._words for i in tag.sources)
         if func is F.grid_sample and self.known(args[1]) is not None:  # deformable attention
             return False
-        return not words and not self.tokens & tag.sources and super()._is_leaf(func, args, tag, result)
+        if words or self.tokens & tag.sources:
+            return False
+        if moves.name_of(func) in CONVOLUTIONS and self.joins_tokens(func, args, {}, result):
+            return all(self.sources[i].kind in ("input", "leaf") for i in tag.sources)
+        return super()._is_leaf(func, args, tag, result)
+
+    def joins_tokens(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> bool:
+        """Whether this is a convolution of single places in whose channels tokens stand side by side."""
+        if moves.name_of(func) not in CONVOLUTIONS or len(args) < 2 or not is_pointwise(args, kwargs, result):
+            return False
+        ids, weight = self.ids(args[0]), args[1]
+        whole = weight.shape[1] == args[0].shape[1]  # no groups
+        return ids is not None and whole and not self._is_constant(ids.expand(args[0].shape), [1])
 
     def made_of(self, leaf: int) -> set[int]:
         """The leaves before a leaf."""
@@ -213,6 +226,10 @@ class CompanionTape(Tape):
             return self._set(args, of)
         if name in ("cat", "concat", "concatenate"):
             self._learned(args, kwargs)
+        if (
+            name in ("gather", "take_along_dim") and args and of(args[0]) is None
+        ):  # a table that tokens are looked up in
+            return next((i for t in _tensors(args[1:], kwargs) if (i := of(t)) is not None), None)
         if name == "masked_scatter":
             base = moves.whole(args[0], of).clone()
             mask = args[1].cpu().expand(base.shape)

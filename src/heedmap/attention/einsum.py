@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 Axes = tuple[int, ...]
+LEADING = "ABCDEFGH"
+"""Names of the axes of an ellipsis."""
 
 
-def _operands(equation: object) -> tuple[str, str, str] | None:
-    if not isinstance(equation, str) or "." in equation or "->" not in equation:
+def _operands(equation: object, dims: int) -> tuple[str, str, str] | None:
+    """The letters of both operands and of the result, which has ``dims`` axes; an ellipsis has letters of its own."""
+    if not isinstance(equation, str) or "->" not in equation:
         return None
     inputs, output = equation.replace(" ", "").split("->")
-    parts = inputs.split(",")
-    return (parts[0], parts[1], output) if len(parts) == 2 else None
+    parts = (*inputs.split(","), output)
+    if "..." in equation:
+        if not all(part.startswith("...") for part in parts):
+            return None
+        parts = tuple(LEADING[: dims - len(output) + 3] + part[3:] for part in parts)
+    return (parts[0], parts[1], parts[2]) if len(parts) == 3 else None
 
 
-def value_axes(equation: object) -> tuple[Axes, Axes, Axes] | None:
-    """Permutations that bring A, v and o of ``"bhij,bjhd->bihd"`` to (batch, heads, rows, columns); None: not A v."""
-    letters = _operands(equation)
+def value_axes(equation: object, dims: int) -> tuple[Axes, Axes, Axes] | None:
+    """Permutations that bring A, v and o of ``"bhij,bjhd->bihd"`` to (batch, heads, rows, columns); None: not A v.
+
+    ``dims``: number of axes of o.
+    """
+    letters = _operands(equation, dims)
     if letters is None:
         return None
     probs, value, out = letters
@@ -35,7 +45,7 @@ def value_axes(equation: object) -> tuple[Axes, Axes, Axes] | None:
 
 def score_axes(equation: object, dims: int) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """(batch axis, row axis) of q and of k in ``"bihd,bjhd->bhij"``; None where the equation is no q kᵀ."""
-    letters = _operands(equation)
+    letters = _operands(equation, dims)
     if letters is None or len(letters[2]) != dims:
         return None
     query, key, out = letters

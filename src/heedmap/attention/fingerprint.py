@@ -36,7 +36,8 @@ def _input(value: Any) -> Any:
         tuple(value.flatten().tolist()) if value.dim() == 0 or (value.dim() == 1 and len(value) <= SMALL) else None
     )
     sizes = tuple(value.shape[2:]) if value.dim() > 3 else ()
-    return value.dtype, value.dim(), sizes, numbers
+    one_choice = value.dim() == 3 and value.shape[1] == 1
+    return value.dtype, value.dim(), sizes, numbers, one_choice
 
 
 def of_model(model: nn.Module) -> Any:

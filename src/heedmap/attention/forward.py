@@ -209,7 +209,8 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
         InputError: the model's forward refuses the inputs.
     """
     check_no_cache(inputs)
-    key: Any = (batch > 1, check, of_inputs(inputs), getattr(inputs, "towers", None), getattr(inputs, "ends", None))
+    kept = [getattr(inputs, name, None) for name in ("towers", "turned", "ends")]
+    key: Any = (batch > 1, check, of_inputs(inputs), *kept)
     state = of_model(model)
     verdict: Verdict | None = _known(model, state).get(key)
     if verdict is not None:
@@ -333,11 +334,13 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
     check_required(model, inputs)
     given = detached(inputs)
     tape.towers, tape.steps = getattr(inputs, "towers", frozenset()), Steps(getattr(inputs, "ends", frozenset()))
+    turned: frozenset[str] = getattr(inputs, "turned", frozenset())
+    tape.turned = bool(turned)
     for name in contents(inputs):
         given[name] = tape.watch(name, given[name])
     try:
         with tape:
-            return model(**given)
+            return model(**{name: value.transpose(0, 1) if name in turned else value for name, value in given.items()})
     except (IndexError, RuntimeError) as error:
         known = isinstance(error, (HeedmapError, torch.OutOfMemoryError))
         reason = None if known else misfit(model, inputs)

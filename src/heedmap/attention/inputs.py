@@ -121,11 +121,13 @@ class ModelInputs(dict[str, Any]):
         segments: name of an input → name of its segment, where the caller said so: all other inputs are no content.
         towers: names of inputs of which is followed only what the language model gets; see :mod:`heedmap.attention.tower`.
         stopped: why, in words.
+        turned: names of inputs that are here batch first, and that the model gets with its first two axes exchanged.
         ends: steps at which they end, where that is before they meet other content; see :mod:`heedmap.attention.steps`.
     """
 
     segments: Mapping[str, str] | None = None
     towers: frozenset[str] = frozenset()
+    turned: frozenset[str] = frozenset()
     ends: frozenset[Step] = frozenset()
     stopped: str = ""
 
@@ -143,6 +145,21 @@ class ModelInputs(dict[str, Any]):
                 raise InputError(f"segments names {name!r}, which is no tensor among the inputs: {given}")
         found.segments = segments
         return found
+
+    def turned_to(self, batch: int) -> ModelInputs | None:
+        """The same with content whose batch is its second axis batch first; None where there is none of that size."""
+        named = [n for n in contents(self) if self[n].dim() > 1]
+        wrong = [n for n in named if self[n].shape[0] != batch] or (named if batch > 1 else [])
+        if self.turned or not wrong or any(self[n].shape[1] != batch for n in wrong):
+            return None
+        found = copy.copy(self)
+        found.update({n: self[n].transpose(0, 1) for n in wrong})
+        found.turned = frozenset(wrong)
+        return found
+
+    def given(self) -> dict[str, Any]:
+        """What the model is called with."""
+        return {n: v.transpose(0, 1) if n in self.turned else v for n, v in self.items()}
 
 
 def contents(inputs: Mapping[str, Any]) -> list[str]:
@@ -165,13 +182,19 @@ def _is_content(name: str, value: Any) -> bool:
     return not any(part in name for part in NO_CONTENT)
 
 
-def batch_size(inputs: Mapping[str, Any]) -> int:
+def batch_size(inputs: Mapping[str, Any], batch: int = 0) -> int:
     """The batch size of all content inputs.
+
+    Args:
+        inputs: by name.
+        batch: number of samples, where it is known: each may have several rows of ids.
 
     Raises:
         InputError: no content tensor, an empty one, or unequal batch sizes.
     """
     sizes = {name: inputs[name].shape[0] for name in contents(inputs)}
+    for name, size in sizes.items() if batch else ():
+        sizes[name] = size if inputs[name].is_floating_point() or size % batch else batch
     if not sizes:
         given = ", ".join(f"{k} ({type(v).__name__})" for k, v in inputs.items()) or "nothing"
         raise InputError(f"there is no content to explain among the inputs: {given}; give input_ids, pixel_values, …")

@@ -1,7 +1,10 @@
-"""A gradient for the quantised kernels that have none.
+"""Gradients for kernels that have none, or a wrong one.
 
 bitsandbytes packs 4-bit weights anew when a model first answers without gradients on a CPU, for a kernel that autograd does
 not know. The kernel is linear in its first argument, so its weights are read from it, as it computes with them.
+
+The backward of torch's batch norm on a CPU takes a gradient of one sample that was transposed (a map flattened to tokens) for one
+in rows: its numbers change places.
 """
 
 from __future__ import annotations
@@ -9,15 +12,24 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _LINEAR = frozenset(["bitsandbytes::gemv_4bit"])
 
+_BATCH_NORMS = frozenset([F.batch_norm, torch.batch_norm, torch.native_batch_norm])
+
 
 def lacks_gradient(func: Any) -> bool:
     """Whether ``func`` is a kernel, linear in its first argument, that autograd takes for a constant."""
     return isinstance(func, torch._ops.OpOverload) and func._schema.name in _LINEAR
+
+
+def in_rows(func: Any, result: Any) -> None:
+    """Sees to it that a batch norm gets the gradient of its result in rows."""
+    if func in _BATCH_NORMS and isinstance(result, Tensor) and result.requires_grad:
+        result.register_hook(Tensor.contiguous)
 
 
 class Linear(torch.autograd.Function):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heedmap.attention.attention import Attention
-from heedmap.attention.numbers import NOTHING, Ids
+from heedmap.attention.numbers import NOTHING, Ids, distinct
 from heedmap.errors import UnfollowedAttentionError
 
 
@@ -106,7 +106,7 @@ def positive(rows: Ids, columns: Ids, values: Tensor) -> Terms:
     """Flat, each pair once, the positive part of its sum."""
     rows, columns = (t.expand(values.shape).reshape(-1) for t in (rows, columns))
     real = (rows >= 0) & (columns >= 0)
-    pairs, index = torch.stack([rows[real], columns[real]], 1).unique(dim=0, return_inverse=True)
+    pairs, index = distinct(torch.stack([rows[real], columns[real]], 1))
     sums = values.new_zeros(len(pairs)).index_add_(0, index, values.reshape(-1)[real])
     return Terms(pairs[:, 0], pairs[:, 1], sums.clamp_(min=0))
 

@@ -55,6 +55,8 @@ def _group_norm(x: Tensor, num_groups: int, weight: Any = None, bias: Any = None
     return y + (x - x.detach()) * scale
 
 
+DIVIDES = _each("div divide true_divide __truediv__ div_ divide_ __itruediv__")
+
 STATISTICS = {"group_norm": _group_norm}
 """Functions whose statistics are over several tokens: for the proof these are taken as given."""
 

@@ -7,6 +7,8 @@ Rows that a mixer makes have new numbers; where they meet other tokens elementwi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -44,32 +46,73 @@ class Numbers:
 
     def first(self, ids: Ids) -> Ids:
         """The numbers under which the tokens first appeared."""
-        return torch.where(ids < 0, NOTHING, self._same[ids.clamp(min=0)]) if len(self._same) else ids
+        return _looked_up(self._same, ids)
 
     def of_sample(self, ids: Ids) -> Ids:
         """The sample of each number, -1 of none."""
-        return torch.where(ids < 0, NOTHING, self.sample[ids.clamp(min=0)]) if len(self.sample) else ids
+        return _looked_up(self.sample, ids)
 
     def joined(self, a: Ids, b: Ids) -> Ids | None:
         """The companion of two that meet elementwise; None: different tokens meet. Rows that were new become the others."""
         a, b = torch.broadcast_tensors(a, b)
         if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
             return a
-        one, other = self.first(a), self.first(b)
+        small = _once(a, b)
+        one, other = map(self.first, small)
         both = (one >= 0) & (other >= 0) & (one != other)
         if bool(both.any()) and not self._is_one(one[both], other[both]):
             return None
-        return a if not bool(((one < 0) & (other >= 0)).any()) else torch.where(one < 0, b, a)
+        if not bool(((one < 0) & (other >= 0)).any()):
+            return a
+        return torch.where(one < 0, small[1], small[0]).expand(a.shape)
 
     def _is_one(self, a: Ids, b: Ids) -> bool:
         """Makes the tokens one; False where that would make several tokens of one space one, or of two samples."""
-        pairs = torch.stack([torch.maximum(a, b), torch.minimum(a, b)], 1).unique(dim=0)
-        new, old = pairs.T
-        distinct = len(new.unique()) == len(new) and len(old.unique()) == len(old)
+        new, old = distinct(torch.stack([torch.maximum(a, b), torch.minimum(a, b)], 1))[0].T
+        once = len(new.unique()) == len(new) and len(old.unique()) == len(old)
         apart = not bool((self.space[new] == self.space[old]).any())
-        if not distinct or not apart or bool((self.sample[new] != self.sample[old]).any()):
+        if not once or not apart or bool((self.sample[new] != self.sample[old]).any()):
             return False
         to = torch.arange(len(self._same))
         to[new] = old
         self._same = to[self._same]
         return True
+
+
+def _looked_up(table: Tensor, ids: Ids) -> Ids:
+    """The entry of the table that each number says, -1 of none."""
+    if not len(table):
+        return ids
+    return each(lambda n: torch.where(n < 0, NOTHING, table[n.clamp(min=0)]), ids)
+
+
+def each(function: Callable[[Tensor], Tensor], ids: Ids) -> Tensor:
+    """What an elementwise function gives for ``ids``, computed once along axes along which they are expanded."""
+    return function(*_once(ids)).expand(ids.shape)
+
+
+def _once(*tensors: Tensor) -> list[Tensor]:
+    """Tensors of one shape, with the first entry only of axes along which all of them are expanded."""
+    given = list(tensors)
+    for axis, size in enumerate(given[0].shape):
+        if size > 1 and all(t.stride(axis) == 0 for t in given):
+            given = [t.narrow(axis, 0, 1) for t in given]
+    return given
+
+
+def distinct(rows: Int[Tensor, "rows columns"]) -> tuple[Int[Tensor, "distinct columns"], Int[Tensor, " rows"]]:
+    """The different rows of whole numbers from -1, in order, and which of them each row is.
+
+    As ``rows.unique(dim=0, return_inverse=True)``, which compares rows one by one and takes many times as long.
+    """
+    which, span = rows.new_zeros(len(rows)), int(rows.max()) + 2 if rows.numel() else 1
+    told = rows[:1]
+    for number, column in enumerate(rows.T, 1):
+        which = (which * span + column + 1).unique(return_inverse=True)[1]
+        if number & (number - 1) == 0 or number == rows.shape[1]:  # most are told apart by their first columns
+            last = which.new_zeros(int(which.max()) + 1 if len(which) else 0)
+            last[which] = torch.arange(len(rows), device=rows.device)
+            told = rows[last]
+            if torch.equal(told[which], rows):
+                break
+    return told, which

@@ -6,19 +6,21 @@ and convolutions, poolings and fixed matrices between attentions are recorded as
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from heedmap.attention import blocks, mixers, moves, places
+from heedmap.attention import mixers, moves, places
 from heedmap.attention import operations as ops
-from heedmap.attention.attending import AttendingTape
+from heedmap.attention.attending import Asked, AttendingTape
 from heedmap.attention.companions import Lost, Pair, Summed
 from heedmap.attention.mixing import again
-from heedmap.attention.numbers import NOTHING, Ids
-from heedmap.attention.tape import _tensors
+from heedmap.attention.numbers import NOTHING, Ids, distinct
+from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
+from heedmap.attention.tape import _forget, _tensors
 
 
 class PlacedTape(AttendingTape):
@@ -42,22 +44,43 @@ class PlacedTape(AttendingTape):
         count = len(self.sources)
         is_product = func in ops.PRODUCTS or moves.name_of(func) in ("linear", "addmm", "addbmm")
         if followed and is_product:
-            return self._multiplied(func, types, args, kwargs)
+            return self._multiplied(func, args, kwargs)
         if self.cut and followed and moves.name_of(func) in moves.STATISTICS:
             given = moves.STATISTICS[moves.name_of(func)](*args, **kwargs)
             self.set_tag(given, self.tag(args[0]))
             self.set_known(given, self.known(args[0]))
             func, args, kwargs = torch.clone, (given,), {}
+        if self.cut and moves.name_of(func) in moves.DIVIDES and len(args) > 1 and self._is_sum_of_weights(args[1]):
+            args = (args[0], self._as_given(args[1]), *args[2:])
         result = super().__torch_function__(func, types, args, kwargs)
         if len(self.sources) > count and self.sources[-1].kind == "leaf":
             self._begin(result, args, kwargs)
             return result
         return self._after(func, args, kwargs, result) if followed else result
 
+    def _is_sum_of_weights(self, value: Any) -> bool:
+        return isinstance(value, Tensor) and id(value) in self._sums
+
+    def _as_given(self, weights: Tensor) -> Tensor:
+        """What weights are divided by, as it is: no gradient passes through it."""
+        given = weights.detach()
+        self.set_tag(given, self.tag(weights))
+        self.set_known(given, self.known(weights))
+        return given
+
+    def _mark_sum(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """Remember sums of weights over keys, and what is made of these alone."""
+        of = [t for t in _tensors(args, kwargs) if self.known(t) is not None]
+        begins = name in moves.REDUCES and any(isinstance(self.known(t), Pair) for t in of)
+        if isinstance(result, Tensor) and of and (begins or all(self._is_sum_of_weights(t) for t in of)):
+            self._sums[id(result)] = weakref.ref(result, partial(_forget, self._sums, id(result)))
+
     def _after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
         name = moves.name_of(func)
+        self._mark_sum(name, args, kwargs, result)
         try:
-            mixer = self._mixed(func, name, args, kwargs, result)
+            mixer = self._side_by_side(func, args, kwargs, result)
+            mixer = self._mixed(func, name, args, kwargs, result) if mixer is None else mixer
             if mixer is not None:
                 return mixer
             found = self._placed(func, name, args, kwargs, result)
@@ -81,275 +104,212 @@ class PlacedTape(AttendingTape):
 
     # -- products ---------------------------------------------------------------------------------------------------
 
-    def _multiplied(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        name = moves.name_of(func)
+    def _multiplied(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
-        pair, letters = factors(func, name, args, kwargs)
-        known = [self.known(t) for t in pair]
+        call = multiplied(func, args, kwargs, result, list(_tensors(args, kwargs)), func is ops.EINSUM)
+        known = [self.known(t) for t in call.pair]
         lost = next((k for k in known if isinstance(k, Lost)), None)
-        if letters is None or lost is not None:
-            return self._unknown(func, args, kwargs, result, pair, lost or Lost(name, places.here()))
+        if not call.letters[0] or lost is not None:
+            return self._unknown(call, lost)
         if any(isinstance(k, Summed) for k in known):
-            return self._linear(func, args, kwargs, result, pair, letters)
+            return self._linear(call)
         if isinstance(known[0], Pair) != isinstance(known[1], Pair) and None not in known:
-            turned = isinstance(known[1], Pair)
-            probs, value = (pair[1], pair[0]) if turned else (pair[0], pair[1])
-            a, b, out = (letters[1], letters[0], letters[2]) if turned else letters
-            return self._weighted(func, args, kwargs, result, probs, value, (a, b, out))
+            return self._weighted(call.turned if isinstance(known[1], Pair) else call)
         self._propagate(func, args, kwargs, result)
         try:
-            return self._combined(func, name, args, kwargs, result, pair, letters)
+            return self._combined(call)
         except (RuntimeError, IndexError, TypeError, ValueError):
-            return self._unknown(func, args, kwargs, result, pair, Lost(name, places.here()))
+            return self._unknown(call)
 
-    def _combined(
-        self,
-        func: Any,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        result: Tensor,
-        pair: list[Tensor],
-        letters: tuple[str, str, str],
-    ) -> Tensor:
+    def _side_by_side(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Tensor | None:
+        """Of a convolution of single places the result, where tokens stand side by side in the channels; else None."""
+        if not self.joins_tokens(func, args, kwargs, result):
+            return None
+        x, weight = args[:2]
+        return self._summed(Multiplied(func, args, kwargs, result, (x, weight), of_convolution(x)))
+
+    def _combined(self, call: Multiplied) -> Tensor:
         """Scores of two tokens each, or rows times what is no token."""
-        a, b, out = letters
-        sizes = dict(zip(a + b, (*pair[0].shape, *pair[1].shape), strict=True))
-        sizes |= dict(zip(out, result.shape, strict=True))
-        summed = [c for c in a if c in b and c not in out]
-        known = [self.known(t) for t in pair]
-        given = [(t, k, has) for t, k, has in zip(pair, known, (a, b), strict=True) if k is not None]
-
-        def placed(ids: Ids, tensor: Tensor, has: str) -> Ids | None:
-            whole = ids.expand(tensor.shape)
-            gone = [i for i, c in enumerate(has) if c not in out]
-            return blocks.in_order(whole, has, out, sizes) if self._is_constant(whole, gone) else None
-
+        given = [i for i, t in enumerate(call.pair) if self.known(t) is not None]
         if len(given) == 1:
-            tensor, one_known, has = given[0]
-            if isinstance(one_known, Pair):
-                one, other = (placed(x, tensor, has) for x in (one_known.one, one_known.other))
-                kept = one if other is None else other if one is None else one_known._replace(one=one, other=other)
-                self.set_known(result, Lost(name, places.here()) if kept is None else kept)
-                return result
-            assert isinstance(one_known, Tensor)
-            here = placed(one_known, tensor, has)
-            if here is None:
-                return self._summed(func, args, kwargs, result, tensor, one_known, has, letters)
-            self.set_known(result, here)
-            return result
-        ids = [k for k in known if isinstance(k, Tensor)]
-        if len(ids) == 2:
-            both = [placed(k, t, has) for k, t, has in zip(ids, pair, (a, b), strict=True)]
-            sides = tuple(zip(pair, ids, strict=True))
-            if both[0] is not None and both[1] is not None and summed:
-                self.set_known(result, Pair(both[0], both[1], sides))
-                return result
-            if both[0] is None and both[1] is None and len(summed) == 1:
-                self.set_known(result, Summed(((pair[0], ids[0], a), (pair[1], ids[1], b)), out))
-                return result
-            if both.count(None) == 1 and summed:
-                return self._weighted_sum(func, args, kwargs, result, pair, letters, ids, weights=1 - both.index(None))
-        return self._unknown(func, args, kwargs, result, pair, Lost(name, places.here()))
+            return self._by_constants(call if given == [0] else call.turned)
+        ids = [self.known(t) for t in call.pair]
+        if not call.summed or not all(isinstance(k, Tensor) for k in ids):
+            return self._unknown(call)
+        kept = [self._kept(call, i) for i in range(2)]
+        if kept[0] is not None and kept[1] is not None:
+            self.set_known(call.result, Pair(kept[0], kept[1], tuple(zip(call.pair, ids, strict=True))))  # type: ignore[arg-type]
+            return call.result
+        if kept == [None, None] and len(call.summed) == 1:
+            factors = tuple(zip(call.pair, ids, call.letters, strict=False))
+            self.set_known(call.result, Summed(factors, call.letters[2]))  # type: ignore[arg-type]
+            return call.result
+        if None in kept and kept != [None, None]:
+            return self._weighted_sum(call if kept[0] is not None else call.turned)
+        return self._unknown(call)
 
-    def _weighted_sum(
-        self,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        result: Tensor,
-        pair: list[Tensor],
-        letters: tuple[str, str, str],
-        ids: list[Ids],
-        weights: int,
-    ) -> Tensor:
-        """Tokens weighted by what one token says (dynamic convolution): an attention of that token."""
-        tensor, own, (a, b, out) = pair[weights], ids[weights], letters
-        whole = own.expand(tensor.shape)
-        self.set_known(tensor, Pair(whole, torch.full_like(whole, NOTHING), ((tensor, own),), True))
-        names = (a, b, out) if weights == 0 else (b, a, out)
-        made = self._weighted(func, args, kwargs, result, tensor, pair[1 - weights], names)
-        self.set_known(tensor, own)
+    def _kept(self, call: Multiplied, side: int, part: Ids | None = None) -> Ids | None:
+        """The companion of the result by one of the pair; None where the product sums over its tokens."""
+        tensor, has, out = call.pair[side], call.letters[side], call.letters[2]
+        ids = self.ids(tensor) if part is None else part
+        assert ids is not None
+        whole = ids.expand(tensor.shape)
+        gone = [i for i, c in enumerate(has) if c not in out]
+        return in_order(whole, has, out, call.sizes) if self._is_constant(whole, gone) else None
+
+    def _by_constants(self, call: Multiplied) -> Tensor:
+        """The first of the pair is of tokens, the second of none."""
+        known = self.known(call.pair[0])
+        if isinstance(known, Pair):
+            one, other = (self._kept(call, 0, x) for x in (known.one, known.other))
+            kept = one if other is None else other if one is None else known._replace(one=one, other=other)
+            self.set_known(call.result, Lost(call.name, places.here()) if kept is None else kept)
+            return call.result
+        ids = self._kept(call, 0)
+        if ids is None:
+            return self._summed(call)
+        self.set_known(call.result, ids)
+        return call.result
+
+    def _weighted_sum(self, call: Multiplied) -> Tensor:
+        """Tokens weighted by what one token, of the first of the pair, says (dynamic convolution): an attention of that token."""
+        tensor = call.pair[0]
+        ids = self.ids(tensor)
+        assert ids is not None
+        whole = ids.expand(tensor.shape)
+        self.set_known(tensor, Pair(whole, torch.full_like(whole, NOTHING), ((tensor, ids),), True))
+        made = self._weighted(call)
+        self.set_known(tensor, ids)
         return made
 
-    def _linear(
-        self,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        result: Tensor,
-        pair: list[Tensor],
-        letters: tuple[str, str, str],
-    ) -> Tensor:
+    def _linear(self, call: Multiplied) -> Tensor:
         """q (kᵀ v): attention without softmax, A = q kᵀ."""
-        where = [isinstance(self.known(t), Summed) for t in pair].index(True)
-        known, query, ids = self.known(pair[where]), pair[1 - where], self.ids(pair[1 - where])
-        lost = Lost(moves.name_of(func), places.here())
+        call = call if isinstance(self.known(call.pair[0]), Summed) else call.turned
+        (has, asks, out), query = call.letters, call.pair[1]
+        known, ids = self.known(call.pair[0]), self.ids(query)
         assert isinstance(known, Summed)
-        has, asks, out = letters[where], letters[1 - where], letters[2]
-        summed = [c for c in has if c in asks and c not in out]
-        if len(summed) != 1 or ids is None:
-            return self._unknown(func, args, kwargs, result, pair, lost)
+        if len(call.summed) != 1 or ids is None:
+            return self._unknown(call)
+        (summed,) = call.summed
         renamed = dict(zip(known.axes, has, strict=True))
-        depth = known.axes[has.index(summed[0])]
+        depth = known.axes[has.index(summed)]
         key, value = sorted(known.factors, key=lambda f: depth not in f[2])
         (token,) = [c for c in key[2] if c in value[2] and c not in known.axes]
         (feature,) = [c for c in value[2] if c in known.axes and c not in key[2]]
-        lead = [c for c in out if c in has and c in asks]
+        lead = "".join(c for c in out if c in has and c in asks)
         (row,) = [c for c in out if c in asks and c not in has]
-        sizes = dict(zip(out, result.shape, strict=True))
+        sizes = dict(zip(out, call.result.shape, strict=True))
 
         def laid(tensor: Tensor, axes: str, last: str) -> Tensor:
             named = "".join(renamed.get(c, "T" if c == token else c) for c in axes)
-            return blocks.in_order(tensor, named, f"{''.join(lead)}T{renamed[last]}", sizes)
+            return in_order(tensor, named, f"{lead}T{renamed[last]}", sizes)
 
-        k, v = laid(key[0], key[2], depth), laid(value[0], value[2], feature)
-        q = blocks.in_order(query, asks, f"{''.join(lead)}{row}{summed[0]}", sizes)
-        q_ids = blocks.in_order(ids.expand(query.shape), asks, f"{''.join(lead)}{row}{summed[0]}", sizes)[..., 0]
-        v_ids = laid(value[1].expand(value[0].shape), value[2], feature)[..., 0]
-        axes = tuple(out.index(c) for c in (*lead, row, renamed[feature]))
-        tags = [self.tag(query), self.tag(value[0])]
-        sides = [(query, ids), key[:2], value[:2]]
-        return self._attend("linear", result, axes, q_ids, v_ids, v, tags, sides, True, query=q, key=k)
-
-    def _unknown(
-        self,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        result: Tensor,
-        operands: list[Tensor],
-        lost: Lost,
-    ) -> Tensor:
-        """A product that is lost; where both operands are made of tokens it may be an attention, which is not followed."""
-        tags = [self.tag(t) for t in operands]
-        if all(t.sources for t in tags):
-            return self._lost(result, tags, lost)
-        self._propagate(func, args, kwargs, result)
-        self.set_known(result, lost)
-        return result
-
-    def _summed(
-        self,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        result: Tensor,
-        tensor: Tensor,
-        ids: Ids,
-        has: str,
-        letters: tuple[str, str, str],
-    ) -> Tensor:
-        """A fixed matrix over tokens: tokens of one row are merged, or all are mixed."""
-        out = letters[2]
-        whole, kept = self.numbers.first(ids).expand(tensor.shape), [i for i, c in enumerate(has) if c in out]
-        gone = [i for i, c in enumerate(has) if c not in out]
-        made = [i for i, c in enumerate(out) if c not in has]
-        run = partial(again, func, args, kwargs, tensor)
-        rows = self.numbers.first(whole.permute(*kept, *gone).flatten(len(kept)))
-        flat = rows.reshape(-1, rows.shape[-1])
-        distinct, which = flat.unique(dim=0, return_inverse=True)
-        samples = self.numbers.of_sample(distinct.amax(1))
-        to = [kept.index(has.index(c)) for c in out if c in has]
-        shape = [result.shape[i] if c in has else 1 for i, c in enumerate(out)]
-        if len(distinct) > len(samples.unique()) or self.batch == len(
-            flat
-        ):  # each place has tokens of its own: merging
-            made_rows = self._fresh(torch.where(distinct.amax(1) < 0, NOTHING, torch.arange(len(distinct))), samples)
-            fresh = made_rows[which].reshape(rows.shape[:-1])
-            ids_out = fresh.permute(to).reshape(shape).expand(result.shape)
-            back = fresh.permute([kept.index(i) for i in sorted(kept)])
-            for axis in sorted(gone):
-                back = back.unsqueeze(axis)
-            into = back.expand(tensor.shape)
-            pairs = torch.stack([into.reshape(-1), self.numbers.first(whole).reshape(-1)]).unique(dim=1)[1]
-            once = len(pairs[pairs >= 0].unique()) == int((pairs >= 0).sum())
-            terms = mixers.merge_terms(run, tensor, into, whole)
-            return self._mixer(result, tensor, whole, ids_out, terms, into=into if once else None)
-        lead = samples[which].reshape(rows.shape[:-1]).permute(to).reshape(shape)
-        marks = torch.arange(int(torch.tensor([result.shape[i] for i in made]).prod())).reshape(
-            [result.shape[i] if i in made else 1 for i in range(len(out))]
-        )
-        code = lead * (int(marks.max()) + 1) + marks
-        fresh = self._fresh(code, lead.expand(code.shape)).expand(result.shape)
-        return self._mixer(result, tensor, whole, fresh, mixers.linear_terms(run, tensor, fresh, whole))
-
-    def _weighted(
-        self,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        result: Tensor,
-        probs: Tensor,
-        value: Tensor,
-        letters: tuple[str, str, str],
-    ) -> Tensor:
-        """A v, in blocks."""
-        a, b, out = letters
-        known, value_ids = self.known(probs), self.ids(value)
-        tags = [self.tag(probs), self.tag(value)]
-        summed = [c for c in a if c in b and c not in out]
-        asks = [c for c in a if c in out and c not in b]
-        features = [c for c in b if c in out and c not in a]
-        lead = [c for c in out if c not in asks and c not in features]
-        assert isinstance(known, Pair)
-        if len(asks) > 1:  # blocks of queries that ask the same keys
-            asks, lead = asks[-1:], [c for c in out if c in lead or c in asks[:-1]]
-        if len(summed) != 1 or len(features) > 1 or value_ids is None:
-            return self._unfollowed(result, tags, f"the product {a},{b}->{out} is no A v that is known")
-        key, query, feature = summed[0], "".join(asks), "".join(features)
-        sizes = dict(zip(out, result.shape, strict=True)) | {key: probs.shape[a.index(key)]}
-        ones = {c: 1 for c in "QF"}
-        query, feature = query or "Q", feature or "F"
-        sizes |= ones
-        to = "".join(lead)
-        A = blocks.in_order(probs, a, f"{to}{query}{key}", sizes)
-        v = blocks.in_order(value, b, f"{to}{key}{feature}", sizes)
-        one, other = (
-            blocks.in_order(x.expand(probs.shape), a, f"{to}{query}{key}", sizes) for x in (known.one, known.other)
-        )
-        v_ids = blocks.in_order(value_ids.expand(value.shape), b, f"{to}{key}{feature}", sizes)
-        axes = tuple(
-            out.index(c) for c in (*lead, *([query] if query in out else []), *([feature] if feature in out else []))
-        )
-        q_ids = _along(self.numbers.first(one), -1)
-        if q_ids is None:
-            one, other = other, one
-            q_ids = _along(self.numbers.first(one), -1)
-        k_ids = v_ids.select(-1, 0) if self._is_constant(v_ids, [v_ids.dim() - 1]) else None
-        if q_ids is None or k_ids is None:
-            return self._unfollowed(result, tags, "its rows are not of one token each")
-        sides = [*known.sides, (value, value_ids)]
+        rows = f"{lead}{row}{summed}"
         return self._attend(
-            "softmax" if known.softmax else "linear",
-            result,
-            axes,
-            q_ids,
-            k_ids,
-            v,
-            tags,
-            sides,
-            query in out and feature in out,
-            probs=A,
+            Asked(
+                form="linear",
+                out=call.result,
+                axes=tuple(out.index(c) for c in (*lead, row, renamed[feature])),
+                queries=in_order(ids.expand(query.shape), asks, rows, sizes)[..., 0],
+                keys=laid(value[1].expand(value[0].shape), value[2], feature)[..., 0],
+                value=laid(value[0], value[2], feature),
+                tags=[self.tag(query), self.tag(value[0])],
+                sides=[(query, ids), key[:2], value[:2]],
+                query=in_order(query, asks, rows, sizes),
+                key=laid(key[0], key[2], depth),
+            )
         )
 
+    def _unknown(self, call: Multiplied, lost: Lost | None = None) -> Tensor:
+        """A product that is lost; where both operands are made of tokens it may be an attention, which is not followed."""
+        lost = lost or Lost(call.name, places.here())
+        tags = [self.tag(t) for t in call.pair]
+        if all(t.sources for t in tags):
+            return self._lost(call.result, tags, lost)
+        self._propagate(call.func, call.args, call.kwargs, call.result)
+        self.set_known(call.result, lost)
+        return call.result
 
-def factors(
-    func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[list[Tensor], tuple[str, str, str] | None]:
-    """The two factors of a product, and the letters of their axes and of the result's; None where these are not known."""
-    operands = [t for t in _tensors(args, kwargs)]
-    pair = operands[:2] if name == "linear" else operands[-2:]
-    if name == "linear" and len(pair) == 2:
-        lead = "".join(map(chr, range(0x3B1, 0x3B1 + pair[0].dim() - 1)))
-        whole = pair[1].dim() == 2
-        return pair, (f"{lead}k", "nk" if whole else "k", f"{lead}n" if whole else lead)
-    if len(pair) != 2 or name == "tensordot" or (func is ops.EINSUM and len(operands) != 2):
-        return pair, None
-    if func is ops.EINSUM:
-        return pair, blocks.labels(args[0], *pair)
-    pair = [pair[1], pair[0]] if name == "__rmatmul__" else pair
-    return pair, blocks.of_matmul(*pair)
+    def _summed(self, call: Multiplied) -> Tensor:
+        """A fixed matrix over the tokens of the first of the pair: tokens of one row are merged, or all are mixed."""
+        tensor, (has, _, out) = call.pair[0], call.letters
+        ids = self.ids(tensor)
+        assert ids is not None
+        whole = self.numbers.first(ids).expand(tensor.shape)
+        kept, gone = ([i for i, c in enumerate(has) if (c in out) == stays] for stays in (True, False))
+        rows = self.numbers.first(whole.permute(*kept, *gone).flatten(len(kept)))
+        groups, which = distinct(rows.reshape(-1, rows.shape[-1]))
+        samples = self.numbers.of_sample(groups.amax(1))
+        to = [kept.index(has.index(c)) for c in out if c in has]
+        shape = [call.result.shape[i] if c in has else 1 for i, c in enumerate(out)]
+
+        def laid(found: Tensor) -> Tensor:
+            return found.permute(to).reshape(shape)
+
+        merged = len(groups) > len(samples.unique()) or self.batch == which.numel()
+        if merged:  # each place has tokens of its own
+            made = self._fresh(torch.where(groups.amax(1) < 0, NOTHING, torch.arange(len(groups))), samples)
+            fresh = made[which].reshape(rows.shape[:-1])
+            return self._merge_of(call, whole, fresh, laid(fresh), gone)
+        return self._matrix_of(call, whole, laid(samples[which].reshape(rows.shape[:-1])))
+
+    def _merge_of(self, call: Multiplied, whole: Ids, fresh: Ids, ids: Ids, gone: list[int]) -> Tensor:
+        """Tokens of one row, along the axes ``gone``, become the token ``fresh``."""
+        tensor = call.pair[0]
+        back = fresh
+        for axis in gone:
+            back = back.unsqueeze(axis)
+        into = back.expand(tensor.shape)
+        tokens = distinct(torch.stack([into.reshape(-1), self.numbers.first(whole).reshape(-1)], 1))[0][:, 1]
+        once = len(tokens[tokens >= 0].unique()) == int((tokens >= 0).sum())
+        terms = mixers.merge_terms(self._again(call), tensor, into, whole)
+        ids = ids.expand(call.result.shape)
+        return self._mixer(call.result, tensor, whole, ids, terms, into=into if once else None)
+
+    def _matrix_of(self, call: Multiplied, whole: Ids, lead: Tensor) -> Tensor:
+        """All tokens of the samples ``lead`` are mixed into new ones along the axes that they had not."""
+        (has, _, out), shape = call.letters, call.result.shape
+        made = [n if c not in has else 1 for c, n in zip(out, shape, strict=True)]
+        marks = torch.arange(torch.Size(made).numel()).reshape(made)
+        code = lead * marks.numel() + marks
+        fresh = self._fresh(code, lead.expand(code.shape)).expand(shape)
+        return self._mixer(
+            call.result, call.pair[0], whole, fresh, mixers.linear_terms(self._again(call), call.pair[0], fresh, whole)
+        )
+
+    def _again(self, call: Multiplied) -> partial[Tensor]:
+        return partial(again, call.func, call.args, call.kwargs, call.pair[0])
+
+    def _weighted(self, call: Multiplied) -> Tensor:
+        """A v, in blocks; the first of the pair is A."""
+        (probs, value), (a, b, out) = call.pair, call.letters
+        known, value_ids = self.known(probs), self.ids(value)
+        assert isinstance(known, Pair)
+        tags = [self.tag(probs), self.tag(value)]
+        role = roles(call.letters)
+        if role is None or value_ids is None:
+            return self._unfollowed(call.result, tags, f"the product {a},{b}->{out} is no A v that is known")
+        if not role.row or not role.feature:
+            return self._unfollowed(call.result, tags, "it has one query, or one feature, without an axis")
+        of_probs, of_value = f"{role.lead}{role.row}{role.key}", f"{role.lead}{role.key}{role.feature}"
+        pair = [in_order(x.expand(probs.shape), a, of_probs, call.sizes) for x in (known.one, known.other)]
+        keys = in_order(value_ids.expand(value.shape), b, of_value, call.sizes)
+        queries = next((q for x in pair if (q := _along(self.numbers.first(x), -1)) is not None), None)
+        if queries is None or not self._is_constant(keys, [keys.dim() - 1]):
+            return self._unfollowed(call.result, tags, "its rows are not of one token each")
+        return self._attend(
+            Asked(
+                form="softmax" if known.softmax else "linear",
+                out=call.result,
+                axes=role.order(out),
+                queries=queries,
+                keys=keys.select(-1, 0),
+                value=in_order(value, b, of_value, call.sizes),
+                tags=tags,
+                sides=[*known.sides, (value, value_ids)],
+                probs=in_order(probs, a, of_probs, call.sizes),
+            )
+        )
 
 
 def _along(ids: Ids, axis: int) -> Ids | None:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from heedmap.attention.attention import Attention
 from heedmap.attention.blocks import BlockAttention
+from heedmap.attention.companions import Lost
 from heedmap.attention.flow import AbsorbedStream, Edge, Graph, State, Stream, check_followed
 from heedmap.attention.mixers import Mixer
-from heedmap.attention.numbers import NOTHING, Ids, Numbers
+from heedmap.attention.numbers import NOTHING, Ids, Numbers, each
 from heedmap.attention.placed import PlacedTape
 from heedmap.attention.probe import ADVICE
 from heedmap.attention.scans import Scan
@@ -46,6 +47,7 @@ class Builder:
         self.tape, self.numbers = tape, tape.numbers
         self.graph = Graph([], [], tape.sources)
         self.live = _live(tape, frozenset().union(*(tape.tag(t).sources for t in tensors_of(output))))
+        self.lost = next((k for t in tensors_of(output) if isinstance(k := tape.known(t), Lost) and k.place), None)
         self._of: dict[int, int] = {}  # live event → the stream whose rows its output is
 
     def build(self) -> Graph:
@@ -58,7 +60,9 @@ class Builder:
         events = [a for a in self.tape.attentions if a.index in self.live]
         if not events:
             check_followed(self.tape, frozenset(range(len(self.tape.sources))), "the model")
-            raise NoAttentionError("nothing that mixes tokens was seen in the forward pass")
+            lost = self.lost
+            where = f": tokens mix in {lost.function}, called at {lost.place}, which is not known" if lost else ""
+            raise NoAttentionError(f"nothing that mixes tokens was seen in the forward pass{where}")
         for event in events:
             if isinstance(event, Mixer):
                 self._mixer(event)
@@ -156,11 +160,7 @@ class Builder:
         known = self._stream(out, asks_of) if event.query_sources else self._find(out, of)
         self._check_residual(asked, of, f"mixer {event.index}")
         event.keys = asked.tokens
-        if known is not None and (
-            known is asked
-            or event.query_sources
-            or self.numbers.made[int(self.numbers.space[int(out.max())])] != "mixer"
-        ):
+        if known is not None and (event.query_sources or self._is_update(known, asked, out)):
             self._edge(event.index, known, asked, asks_of, of)
             self._sized(event, known, asked)
             return
@@ -177,15 +177,15 @@ class Builder:
             )
         made = known or self._new(out, {})
         self._sized(event, made, asked)
-        if made is asked or made.index in self.graph.taken_in(asked.index):
-            raise MixingError(
-                f"mixer {event.index}, called at {event.place}, makes tokens of tokens that were made of them: what went before "
-                "cannot be told from what came after, so there is no map"
-            )
         state = self._states(of).get(asked.index, frozenset())
         join = made.joins.setdefault(asked.index, AbsorbedStream(state))
         join.mixers = (*join.mixers, event.index)
         self._of[event.index] = made.index
+
+    def _is_update(self, known: PlacedStream, asked: PlacedStream, out: Ids) -> bool:
+        """Whether rows ``out`` are added to tokens that were there before, not to others that are made beside them."""
+        begun = self.numbers.made[int(self.numbers.space[int(out.max())])] != "mixer"
+        return known is asked or begun or known.index in self.graph.reachable_from[asked.index]
 
     def _sized(self, event: Mixer, made: PlacedStream, asked: PlacedStream) -> None:
         event.sizes = (self.tape.batch, made.tokens, asked.tokens)
@@ -429,7 +429,7 @@ def _leak(
     """What a read depends on beside the tokens that are chosen; ``reached`` gets the names of all that it depends on."""
 
     def of(ids: Ids) -> Tensor:
-        return chosen[tape.numbers.first(ids)] & (ids >= 0)
+        return each(lambda n: chosen[tape.numbers.first(n)] & (n >= 0), ids)
 
     outs = [
         (f"attention {a.index}", a.out, a.ids)

@@ -31,7 +31,7 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
     """
     check_no_cache(inputs)
     inputs = without_cache(model, inputs)
-    known, key = proved(model), ("by numbers", batch > 1, check, of_inputs(inputs))
+    known, key = proved(model), ("by numbers", batch > 1, check, of_inputs(inputs), getattr(inputs, "turned", None))
     if key in known:
         try:
             tokens, graph, scans = known[key]

@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedmap.attention import blocks, moves, places
+from heedmap.attention import moves, places
 from heedmap.attention import operations as ops
 from heedmap.attention.companions import CONVOLUTIONS, Known, Lost, Pair, Summed, _on_cpu, reduced_axes
 from heedmap.attention.mixers import AsItIs
 from heedmap.attention.mixing import LINEAR, POOLS
 from heedmap.attention.numbers import NOTHING, Ids
-from heedmap.attention.placed import PlacedTape, factors
+from heedmap.attention.placed import PlacedTape
+from heedmap.attention.products import in_order, multiplied
 from heedmap.attention.regions import Entry, Key, Mixed, Node, Pieces, filled, later, meet, result_of, with_own
 from heedmap.attention.scans import Scan, Values, values_of
 from heedmap.attention.tags import EMPTY, Source, Tag
@@ -261,11 +262,10 @@ class ScanningTape(PlacedTape):
     def _multiplied_rows(
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, before: Any
     ) -> tuple[list[Labels], bool]:
-        pair, letters = factors(func, name, args, kwargs)
-        if letters is None:
+        call = multiplied(func, args, kwargs, result, list(_tensors(args, kwargs)), func is ops.EINSUM)
+        pair, letters = call.pair, call.letters
+        if not letters[0]:
             return [(_nothing(result), None)], True
-        sizes = dict(zip(letters[0] + letters[1], (*pair[0].shape, *pair[1].shape), strict=True))
-        sizes |= dict(zip(letters[2], result.shape, strict=True))
         outer, inner, sums = list[Ids](), list[Ids](), False
         for t, has in zip(pair, letters[:2], strict=True):
             gone = [i for i, c in enumerate(has) if c not in letters[2]]
@@ -273,7 +273,7 @@ class ScanningTape(PlacedTape):
                 if not self._is_constant(ids, gone):
                     sums = True
                 elif bool((ids >= 0).any()):
-                    rows = blocks.in_order(ids, has, letters[2], sizes)
+                    rows = in_order(ids, has, letters[2], call.sizes)
                     (inner if isinstance(before[id(t)], Mixed) else outer).append(rows)
         return self._folded(outer, inner, result, sums)
 

@@ -26,6 +26,7 @@ from heedmap.attention.tags import (
     Product,
     Source,
     Tag,
+    is_turned,
     joined,
     learned_rows,
     pointwise,
@@ -70,6 +71,7 @@ class Tape(TorchFunctionMode):
         self._tags: dict[int, tuple[weakref.ref[Tensor], Tag]] = {}
         self._form, self._extra_keys = "sdpa", 0
         self.towers: frozenset[str] = frozenset()
+        self.turned = False
         self.steps = Steps()
         self._ends: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -91,6 +93,16 @@ class Tape(TorchFunctionMode):
             self.set_tag(tensor, Tag(frozenset([len(self.sources) - 1])))
             return tensor
         return self._leaf(tensor, name, spatial=tensor.dim() > 3, first=True)
+
+    def _leaf_of(self, tensor: Tensor, name: str, spatial: bool, first: bool, says: int) -> Tensor:
+        """The leaf, which is batch first, as the model goes on with it."""
+        sequence_first = self.turned and not spatial and tensor.dim() > 2 and tensor.shape[0] != self.batch
+        if not sequence_first or tensor.shape[1] != self.batch:
+            return self._leaf(tensor, name, spatial, first, says)
+        leaf = self._leaf(tensor.transpose(0, 1), name, spatial, first, says)
+        tag, tensor = self.tag(leaf), leaf.transpose(0, 1)
+        self.set_tag(tensor, tag)
+        return tensor
 
     def _leaf(self, tensor: Tensor, name: str, spatial: bool, first: bool, says: int = 0) -> Tensor:
         tensor = self._in_place_of(tensor, name)
@@ -135,6 +147,7 @@ class Tape(TorchFunctionMode):
         if kernels.lacks_gradient(func):
             return self._propagate(func, args, kwargs, kernels.Linear.apply(func, *args))
         result = func(*args, **kwargs)
+        kernels.in_rows(func, result)
         if isinstance(result, Tensor):
             return self._propagate(func, args, kwargs, result)
         if isinstance(result, (tuple, list)):
@@ -157,7 +170,7 @@ class Tape(TorchFunctionMode):
                 len(t) for t in _tensors(args, kwargs) if t.is_floating_point() and t.dim() and self.tag(t) is EMPTY
             ]
             name, says = self.sources[min(tag.sources)].name, max(tables, default=0) if first else 0
-            return self._leaf(result, name, spatial=func in ops.SPATIAL, first=first, says=says)
+            return self._leaf_of(result, name, spatial=func in ops.SPATIAL, first=first, says=says)
         if writes(func, args, result) or "out" in kwargs:
             self._write(result, tag)
         else:
@@ -192,7 +205,8 @@ class Tape(TorchFunctionMode):
                 joined([tag.products for t, tag in found if t.dim() == result.dim()], args, kwargs, result) or products
             )
         softmax = softmax_after(func, args, kwargs, found, result)
-        if softmax == "whole" and any(t.softmax == "turned" for t in tags):
+        scores_turned = not softmax and func in ops.PERMUTES_ATTENTION and is_turned(found[0][0], result)
+        if scores_turned or (softmax == "whole" and any(t.softmax == "turned" for t in tags)):
             products = turned(products)
         return Tag(sources, products, softmax, learned)
 
@@ -280,7 +294,7 @@ class Tape(TorchFunctionMode):
         tags = [self.tag(left), self.tag(right)]
         if self._in_tower(tags):
             return self._carried(result, tags)
-        if tags[0].softmax == "whole" and not tags[0].products and (left.dim() == 2 or left.shape[-2] == 1):
+        if tags[0].softmax == "whole" and not tags[0].products and _pools(left, tags):
             return self._propagate(func, args, kwargs, result)  # pooling: a weighted mean, not asked by any token
         if tags[0].softmax == "whole" and not tags[1].softmax and left.dim() > 2 and right.dim() > 2:
             return self._inline(func, args, left, right, result)
@@ -306,7 +320,7 @@ class Tape(TorchFunctionMode):
 
     def _inline(self, func: Any, args: tuple[Any, ...], probs: Tensor, value: Tensor, out: Tensor) -> Tensor:
         tag, value_tag = self.tag(probs), self.tag(value)
-        axes = einsum.value_axes(args[0]) if func is ops.EINSUM else (None, None, None)
+        axes = einsum.value_axes(args[0], out.dim()) if func is ops.EINSUM else (None, None, None)
         if axes is None:
             return self._unfollowed(out, [tag, value_tag], f"einsum {args[0]!r} is no product A v")
         problem = self._misfit(probs if axes[0] is None else probs.permute(axes[0]))
@@ -459,6 +473,12 @@ def _replaced(value: Any, by: Mapping[int, Tensor]) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_replaced(v, by) for v in value)
     return {k: _replaced(v, by) for k, v in value.items()} if type(value) is dict else value
+
+
+def _pools(weights: Tensor, tags: list[Tag]) -> bool:
+    """Whether these weights are for one mean, or for a few means of the tokens that say them."""
+    of_own = tags[0].sources == tags[1].sources and weights.shape[-2:-1] != weights.shape[-1:]
+    return weights.dim() == 2 or weights.shape[-2] == 1 or of_own
 
 
 def _keys(columns: int, queries: int, learned: tuple[int, int]) -> tuple[int, int]:

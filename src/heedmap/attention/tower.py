@@ -59,7 +59,7 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, check: bool = True
         AttentionError, GradientError, InputError: see :func:`heedmap.attention.forward.record`; of the whole model.
     """
     try:
-        given.batch_size(inputs)
+        given.batch_size(inputs, batch)
         refused: HeedmapError | None = None
     except InputError as error:
         refused = error
@@ -89,6 +89,8 @@ def _by_numbers(model: nn.Module, inputs: ModelInputs, batch: int, check: bool, 
     except (HeedmapError, RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
+        if isinstance(refused, NoAttentionError) and isinstance(error, AttentionError) and " called at " in str(error):
+            refused.args = (f"{refused}; {re.split(r'[,;:]? (?:so )?a map would be wrong', str(error))[0]}",)
         raise refused from error
 
 

@@ -165,18 +165,18 @@ def table(comparison: Comparison) -> Table:
 
     from heedmap.evaluate.experiments.comparing import FIGURES
 
-    made = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
-    made.add_column("part", no_wrap=True)
-    made.add_column("method", overflow="fold")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column("part", no_wrap=True)
+    table.add_column("method", overflow="fold")
     for heading in (*FIGURES, "seconds"):
-        made.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=True)
     for segment in dict.fromkeys(name for figures in comparison.figures.values() for name in figures):
         for number, (method, by_segment) in enumerate(comparison.figures.items()):
             figures = by_segment.get(segment, {})
             cells = [f"{figures[figure]:.3f}" if figure in figures else "–" for figure in FIGURES]
-            made.add_row("" if number else segment, Text(method), *cells, f"{comparison.seconds[method]:.2f}")
-        made.add_section()
-    return made
+            table.add_row("" if number else segment, Text(method), *cells, f"{comparison.seconds[method]:.2f}")
+        table.add_section()
+    return table
 
 
 def legend() -> list[str]:
@@ -206,25 +206,24 @@ def _figure(comparison: Comparison, subject: Model, given: Mapping[str, Any], ki
     return buffer.getvalue()
 
 
-def _page(found: Comparison, name: str, picture: bytes) -> str:
+def _page(comparison: Comparison, name: str, picture: bytes) -> str:
     from heedmap.render.html import data_url, document, render
 
-    columns = list(
-        dict.fromkeys((s, f) for own in found.figures.values() for s, figures in own.items() for f in figures)
-    )
+    methods, seconds = comparison.figures, comparison.seconds
+    columns = list(dict.fromkeys((s, f) for segments in methods.values() for s in segments for f in segments[s]))
     rows = [
-        {"method": method, "figures": [own.get(s, {}).get(f) for s, f in columns], "seconds": found.seconds[method]}
-        for method, own in found.figures.items()
+        {"method": method, "figures": [segments.get(s, {}).get(f) for s, f in columns], "seconds": seconds[method]}
+        for method, segments in methods.items()
     ]
     body = render(
         "methods.html",
         name=name,
-        target=next(iter(found.explanations.values())).target[0],
+        target=next(iter(comparison.explanations.values())).target[0],
         picture=data_url(picture),
         columns=columns,
         rows=rows,
         legend=[line.strip() for line in legend()],
-        refused=found.refused,
+        refused=comparison.refused,
     )
     return document(body, f"heedmap: methods on {name}", "wide")
 

@@ -145,10 +145,10 @@ def _measure(
     subject: Model,
     options: ExperimentOptions,
     run: RunOptions,
-    own: Callable[[Any], Reader] | None = None,
+    zoo: Callable[[Any], Reader] | None = None,
 ) -> None:
-    """Run the evaluation on the data set, or else on the samples of the zoo that ``own`` gives."""
-    reader = opened(options.source.data, options.source.file, None if own is None else lambda: own(subject))
+    """Run the evaluation on the data set, or else on the samples of the zoo that ``zoo`` gives."""
+    reader = opened(options.source.data, options.source.file, None if zoo is None else lambda: zoo(subject))
     conclude(
         evaluation, subject, reader, options.method, options.samples, run.seed, run.batch, options.out, run.as_json
     )
@@ -168,23 +168,23 @@ WIDE = 160
 """Columns of a table that no terminal shows."""
 
 
-def opened(data: str | None, files: list[str] | None, own: Callable[[], Reader] | None = None) -> Reader:
+def opened(data: str | None, files: list[str] | None, zoo: Callable[[], Reader] | None = None) -> Reader:
     """The data set that was named, or else the zoo's own samples.
 
     Raises:
         typer.BadParameter: not KIND:FOLDER, or not NAME=VALUE.
     """
     options: dict[str, Any] = {}
-    for one in files or []:
-        name, _, value = one.partition("=")
+    for entry in files or []:
+        name, _, value = entry.partition("=")
         if not name or not value:
-            raise typer.BadParameter(f"{one!r} is not NAME=VALUE", param_hint="--file")
+            raise typer.BadParameter(f"{entry!r} is not NAME=VALUE", param_hint="--file")
         name, _, inner = name.partition(".")
         options[name] = {**options.get(name, {}), inner: value} if inner else value
-    if data is None and own is not None:
+    if data is None and zoo is not None:
         if options:
             raise typer.BadParameter("it is a part of a data set; give --data too", param_hint="--file")
-        return own()
+        return zoo()
     kind, colon, folder = (data or "").partition(":")
     if not colon or not folder:
         raise typer.BadParameter(f"{data!r} is not KIND:FOLDER", param_hint="--data")

@@ -311,8 +311,8 @@ def _from_csv(lines: Iterator[str], folder: Path) -> Iterator[Row]:
     for data in table:
         extra = data.pop(None, None)
         problem = f"it has {len(extra)} cells too many" if extra else ""
-        made = _row(table.line_num, {key: value for key, value in data.items() if value}, folder)
-        yield Row(made.number, problem=problem) if problem else made
+        row = _row(table.line_num, {key: value for key, value in data.items() if value}, folder)
+        yield Row(row.number, problem=problem) if problem else row
 
 
 def _row(number: int, data: Any, folder: Path) -> Row:

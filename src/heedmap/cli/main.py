@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from heedmap.cli import choosing, evaluate, listing, pages, zoo
+from heedmap.cli.answer import answer
 from heedmap.cli.command import examples
 from heedmap.cli.explain import explain
 from heedmap.cli.zoo import evidence
@@ -41,6 +42,15 @@ COMMANDS: Mapping[str, Entry] = {
             "heedmap explain zoo/vit-shapes --image photo.png --target circle --out map.png",
             "heedmap explain zoo/vit-shapes --image photos --out maps --as html",
             "heedmap explain zoo/gpt-lists --inputs lists.txt --json",
+        ),
+        EXPLAIN,
+    ),
+    "answer": Entry(
+        answer,
+        (
+            'heedmap answer zoo/bart-dates --text "the 3rd of May 1987"',
+            'heedmap answer zoo/bart-dates --text "3 May 1987" --out answer.html',
+            'heedmap answer zoo/bart-dates --text "3 May 1987" --contrast 05=06',
         ),
         EXPLAIN,
     ),

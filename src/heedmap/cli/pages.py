@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from heedmap.explanation import Explanation
     from heedmap.zoo.gallery.show import Shown
 
     Key = tuple[str, int, str]
@@ -119,24 +118,20 @@ def _maps(model: Shown) -> dict[Key, Image.Image]:
 
 def _files(model: Shown, maps: Mapping[Key, Image.Image]) -> dict[str, bytes]:
     """Name of a file → a map: on the picture, or where there is none, a plot of the words."""
+    from heedmap.render.files import figure_bytes
+
     files = {}
     for number, answer in enumerate(model.answers):
         for method, explanation in answer.maps.items():
             picture = maps.get((model.name, number, method))
             name = f"{model.name}-{number + 1}-{method}.png"
-            files[name] = _plot(explanation) if picture is None else _png(picture)
+            files[name] = figure_bytes(explanation.plot(), ".png", 110) if picture is None else _png(picture)
     return files
 
 
 def _png(picture: Image.Image) -> bytes:
     buffer = BytesIO()
     picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _plot(explanation: Explanation) -> bytes:
-    buffer = BytesIO()
-    explanation.plot().savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
 
 

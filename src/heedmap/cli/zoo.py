@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,9 +108,9 @@ def evidence(
     names = chosen(name)
     kept = {} if out is None else read_figures(out)
     console = Console(highlight=False)
-    for one, figures in _measured(names, samples).items():
-        kept[one] = figures
-        _print(console, one, figures)
+    for model, figures in _measured(names, samples).items():
+        kept[model] = figures
+        _print(console, model, figures)
     for path, text in _files(kept, out, markdown).items():
         write_output(path, text.encode())
         console.print(f"wrote {path}", soft_wrap=True)
@@ -138,13 +139,13 @@ def _measured(names: list[str], samples: int) -> dict[str, Any]:
     from heedmap.zoo.samples import MATERIALS
 
     quiet()
-    found = {}
+    figures = {}
     with progress_bar() as bar:
         for name in names:
             task = bar.add_task(name, total=samples)
             subject = heedmap.load(f"zoo/{name}")
-            found[name] = measure(subject, MATERIALS[name], samples, lambda count, task=task: bar.advance(task, count))  # type: ignore[misc]
-    return found
+            figures[name] = measure(subject, MATERIALS[name], samples, partial(bar.advance, task))
+    return figures
 
 
 def _print(console: Any, name: str, figures: dict[str, Any]) -> None:

@@ -62,7 +62,7 @@ class Coco:
         return {
             "info": {},
             "images": list(self._images.values()),
-            "annotations": [one for name in self._images for one in self._annotations.get(name, ())],
+            "annotations": [annotation for name in self._images for annotation in self._annotations.get(name, ())],
             "categories": [{"id": number, "name": name} for number, name in self._categories.items()],
         }
 
@@ -78,7 +78,7 @@ class Coco:
                 f"{row['file_name']} has {image.size[0]} × {image.size[1]} pixels, and its annotation says "
                 f"{row['width']} × {row['height']}"
             )
-        objects = tuple(self._found(one, row) for one in self._annotations.get(row["id"], ()))
+        objects = tuple(self._found(annotation, row) for annotation in self._annotations.get(row["id"], ()))
         return Sample(self.keys[index], {"image": image}, Objects(objects))
 
     def _found(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> Found:
@@ -123,7 +123,7 @@ class Coco:
         box = fields.get("bbox")
         if "id" not in fields or _id(fields, "category_id") not in self._categories:
             return "has no id, or no category of the file"
-        numbers = isinstance(box, list) and len(box) == 4 and all(_is_number(one) for one in box)
+        numbers = isinstance(box, list) and len(box) == 4 and all(_is_number(number) for number in box)
         if not numbers or not _is_number(fields.get("area", 0)):
             return "has no bbox of four numbers, or no number as area"
         return ""
@@ -178,7 +178,7 @@ def _image_problem(row: Any, number: int) -> tuple[str, str]:
     if _id(row, "id") is None:
         return f"image in row {number}", "it has no id"
     sizes = (row.get("width"), row.get("height"))
-    if not isinstance(row.get("file_name"), str) or not all(isinstance(one, int) and one > 0 for one in sizes):
+    if not isinstance(row.get("file_name"), str) or not all(isinstance(side, int) and side > 0 for side in sizes):
         return str(row["id"]), "it has no file_name, or no width and height in pixels"
     return str(row["id"]), ""
 

@@ -43,12 +43,12 @@ def chosen_subset(folder: FilePath, pattern: str, split: str | None) -> str:
         InputError: no such folder, no such file, or several.
     """
     folder = needed_folder(folder, "the data set")
-    found = sorted(subset_of(path, pattern) for path in folder.glob(pattern.replace("{}", "*")))
-    fitting = [name for name in found if split in (None, name, name.rstrip("0123456789"))]
+    subsets = sorted(subset_of(path, pattern) for path in folder.glob(pattern.replace("{}", "*")))
+    fitting = [name for name in subsets if split in (None, name, name.rstrip("0123456789"))]
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
-        have = f"; there are those of {', '.join(found)}" if found else ""
+        have = f"; there are those of {', '.join(subsets)}" if subsets else ""
         raise InputError(f"there is no {pattern.format(split or '*')} in {folder}{have}; give split=, or paths")
     raise InputError(f"{folder} has {pattern} of {', '.join(fitting)}; choose one by split=")
 

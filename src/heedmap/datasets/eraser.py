@@ -53,14 +53,14 @@ class Eraser:
     def __getitem__(self, index: int) -> Sample:
         """``text``, the whole document, its words joined by single spaces; the truth is a Rationale."""
         key = self.keys[index]
-        one = self._annotated[key]
-        words = _words(self._documents / one.document, one.document)
+        annotated = self._annotated[key]
+        words = _words(self._documents / annotated.document, annotated.document)
         spans = _spans(words)
-        last = max(end for _, end in one.reasons)
+        last = max(end for _, end in annotated.reasons)
         if last > len(words):
-            raise SampleError(f"{key}: a reason ends at word {last}, and {one.document} has {len(words)}")
-        reasons = tuple((spans[start][0], spans[end - 1][1]) for start, end in one.reasons)
-        return Sample(key, {"text": " ".join(words)}, Rationale(one.label, reasons, spans))
+            raise SampleError(f"{key}: a reason ends at word {last}, and {annotated.document} has {len(words)}")
+        reasons = tuple((spans[start][0], spans[end - 1][1]) for start, end in annotated.reasons)
+        return Sample(key, {"text": " ".join(words)}, Rationale(annotated.label, reasons, spans))
 
     def _add(self, number: int, fields: Any) -> None:
         key = fields.get("annotation_id") if isinstance(fields, dict) else None
@@ -126,11 +126,11 @@ def _parsed(line: str) -> Any:
 
 
 def _annotated(fields: Mapping[str, Any]) -> Annotated:
-    evidence = [one for group in fields["evidences"] for one in group]
-    documents = sorted({str(one["docid"]) for one in evidence})
+    evidence = [piece for group in fields["evidences"] for piece in group]
+    documents = sorted({str(piece["docid"]) for piece in evidence})
     if len(documents) != 1:
         raise ValueError(f"its evidence is in {len(documents)} documents; one is needed")
-    reasons = sorted({(int(one["start_token"]), int(one["end_token"])) for one in evidence})
+    reasons = sorted({(int(piece["start_token"]), int(piece["end_token"])) for piece in evidence})
     if not all(0 <= start < end for start, end in reasons):
         raise ValueError("a start_token is not before its end_token")
     if not isinstance(fields["classification"], str):

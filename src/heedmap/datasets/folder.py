@@ -31,9 +31,9 @@ class Folder:
         self.problems: dict[str, str] = {}
         keys: list[str] = []
         for name in folders:
-            found = list(_pictures(folder, name)) if name in self._names else []
-            keys += found
-            if not found:
+            pictures = list(_pictures(folder, name)) if name in self._names else []
+            keys += pictures
+            if not pictures:
                 self.problems[name] = "it has no picture" if name in self._names else "it is not among the class names"
         self.keys: Sequence[str] = keys
         more = {"classes": len(self._names), "folder": folder.name}

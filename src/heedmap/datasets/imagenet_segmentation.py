@@ -115,7 +115,7 @@ def _texts(file: Any, name: str) -> list[str]:
     """The texts of a cell array, or whole numbers as text; none where the file has nothing of that kind."""
     try:
         entries = file[name][()].ravel()
-        return [_text(file[one][()] if entries.dtype == object else one) for one in entries]
+        return [_text(file[entry][()] if entries.dtype == object else entry) for entry in entries]
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError):  # names are no more than welcome
         return []
 

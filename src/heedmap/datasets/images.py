@@ -132,11 +132,11 @@ def _of_polygons(polygons: Sequence[Any], height: int, width: int) -> Bool[np.nd
 
 def _check_polygon(polygon: Any, height: int, width: int) -> None:
     """What pycocotools takes for granted: a rectangle would be read as another thing, a huge number fill the memory."""
-    numbers = isinstance(polygon, list) and all(isinstance(one, int | float) for one in polygon)
+    numbers = isinstance(polygon, list) and all(isinstance(number, int | float) for number in polygon)
     if not numbers or len(polygon) < 6 or len(polygon) % 2:
         raise ValueError("a polygon is no list of x and y of three points or more")
     for values, side in ((polygon[::2], width), (polygon[1::2], height)):
-        if not all(math.isfinite(one) and -side <= one <= 2 * side for one in values):
+        if not all(math.isfinite(value) and -side <= value <= 2 * side for value in values):
             raise ValueError(f"a polygon goes far beyond the image, {width} × {height}")
 
 

@@ -38,9 +38,9 @@ class Table:
         self._columns, self._scoring = _present(self._rows.schema.names, columns), scoring
         self._names = _class_names(self._rows.schema, self._columns.get("label"))
         self.problems: dict[str, str] = {}
-        found = dict(self._keyed(paths))
-        self.keys: Sequence[str] = list(found)
-        self._numbers = list(found.values())
+        numbers = dict(self._keyed(paths))
+        self.keys: Sequence[str] = list(numbers)
+        self._numbers = list(numbers.values())
         more = {"columns": dict(self._columns), **({"scoring": scoring} if scoring else {})}
         self.description = described("parquet", paths, len(self.keys), **more)
 
@@ -94,8 +94,8 @@ class Table:
         return Region(pixels, None if label is None else next(iter(self._label(label, key)[0])))
 
     def _answers(self, key: str, answers: Sequence[Any]) -> Answers:
-        said = [one.get("answer") if isinstance(one, Mapping) else one for one in answers]
-        texts = [one for one in said if isinstance(one, str)]
+        written = [answer.get("answer") if isinstance(answer, Mapping) else answer for answer in answers]
+        texts = [text for text in written if isinstance(text, str)]
         scores = soft_scores(texts, self._scoring or ("official" if len(texts) >= VOTERS else "any"))
         if not scores:
             raise SampleError(f"row {key} has no answer that scores; fill the column {self._columns['answers']}")
@@ -158,11 +158,11 @@ def open_table(
 def _present(names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
     """Role → column, of those that are there."""
     missing = [name for name in columns.values() if name not in names]
-    found = {role: columns.get(role, role) for role in ROLES if columns.get(role, role) in names}
-    if missing or not {"text", "image"} & set(found) or not set(TRUTHS) & set(found):
+    present = {role: columns.get(role, role) for role in ROLES if columns.get(role, role) in names}
+    if missing or not {"text", "image"} & set(present) or not set(TRUTHS) & set(present):
         wanted = f"the columns {', '.join(missing)}" if missing else "text or image, and one of label, answers or mask"
         raise InputError(f"the columns are {', '.join(names)}; expected {wanted}: give columns={{'text': …}}")
-    return found
+    return present
 
 
 def _text(key: str, text: Any, pair: Any) -> str | tuple[str, str]:

@@ -276,7 +276,7 @@ def soft_scores(answers: Sequence[str], scoring: str = "official") -> dict[str, 
     """
     score = SCORINGS[scoring]
     counts = Counter(normalised(answer) for answer in answers)
-    scores = {said: score(count, len(answers)) for said, count in counts.most_common()}
+    scores = {answer: score(count, len(answers)) for answer, count in counts.most_common()}
     if len({answer.strip() for answer in answers}) == 1:
         scores[answers[0].strip()] = score(len(answers), len(answers))
-    return {said: value for said, value in scores.items() if said and value > 0}
+    return {answer: value for answer, value in scores.items() if answer and value > 0}

@@ -64,8 +64,8 @@ class Answer:
         logits = class_logits(output, None)
         classes, places = logits.shape[-1], self.places[owners]
         rows = torch.arange(len(logits), device=logits.device)
-        own = logits.reshape(len(logits), -1, classes)[rows, places // classes].float()
-        return self.subject.context({}).probabilities(own)[rows, places % classes]
+        answer_logits = logits.reshape(len(logits), -1, classes)[rows, places // classes].float()
+        return self.subject.context({}).probabilities(answer_logits)[rows, places % classes]
 
 
 def held(subject: Model, inputs: Mapping[str, Any], target: AnyTarget = None) -> Answer:
@@ -110,12 +110,12 @@ def explained(
     """
     options = {"seed": seed} if contender.method == CHANCE else {}
     options |= contender.options
-    found = explain(subject, inputs, target=target, method=contender.method, **options)
+    result = explain(subject, inputs, target=target, method=contender.method, **options)
     if contender.method != CHANCE or keys is None:
-        return found
-    if not isinstance(found, list):
-        return _drawn(found, keys, options["seed"], 0)
-    return [_drawn(explanation, keys, options["seed"], turn) for turn, explanation in enumerate(found)]
+        return result
+    if not isinstance(result, list):
+        return _drawn(result, keys, options["seed"], 0)
+    return [_drawn(explanation, keys, options["seed"], turn) for turn, explanation in enumerate(result)]
 
 
 def _drawn(explanation: Explanation, keys: Sequence[str], seed: int, turn: int) -> Explanation:
@@ -218,14 +218,15 @@ def maps_of(
         HeedmapError: the method cannot explain them.
     """
     alike: dict[int, list[int]] = {}
-    for number, own in enumerate(places):
-        alike.setdefault(len(own), []).append(number)
+    for number, sample_places in enumerate(places):
+        alike.setdefault(len(sample_places), []).append(number)
     maps: list[list[Float[np.ndarray, "rows columns"]]] = [[] for _ in places]
     for count, numbers in alike.items():
         targets = [target_of([places[number][turn] for number in numbers]) for turn in range(count)]
         some = repeated(inputs, len(places), torch.tensor(numbers))
         for explanation in explained(subject, some, targets, contender, seed):
-            for number, grid in zip(numbers, _grids(explanation), strict=True):
+            grids = explanation["image"].double().numpy().reshape(-1, *image_grid(explanation))
+            for number, grid in zip(numbers, grids, strict=True):
                 maps[number].append(grid)
     return _shuffled(maps, seed) if contender.method == CHANCE else maps
 
@@ -236,8 +237,9 @@ def _shuffled(maps: list[list[np.ndarray]], seed: int) -> list[list[np.ndarray]]
     return [[rng.permutation(grid.ravel()).reshape(grid.shape) for grid in grids] for grids in maps]
 
 
-def _grids(explanation: Explanation) -> Float[np.ndarray, "batch rows columns"]:
-    part = explanation.segment("image")
-    if part.grid is None:
+def image_grid(explanation: Explanation) -> tuple[int, int]:
+    """Rows and columns of the picture's patches; InputError where they form no grid."""
+    grid = explanation.segment("image").grid
+    if grid is None:
         raise InputError("the patches of the picture form no grid in this model, so no pixels belong to them")
-    return part.relevance.double().numpy().reshape(-1, *part.grid)
+    return grid

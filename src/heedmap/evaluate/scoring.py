@@ -55,7 +55,7 @@ class AnswerScorer:
         self._subject = subject
         self._many = not subject.context({}).exclusive
         logits = logits_of(subject, inputs)
-        scores = [_scores(one, subject, logits.shape[-1]) for one in samples]
+        scores = [_scores(sample, subject, logits.shape[-1]) for sample in samples]
         self._scores = torch.stack(scores).to(logits.device)
         best = self._scores if truth or self._many else logits
         self._picked = best.argmax(-1)
@@ -90,24 +90,24 @@ class MatchScorer:
         counts = torch.tensor([len(_match(sample).wrong) for sample in samples])
         self._owner = torch.arange(len(samples)).repeat_interleave(counts)
         image = samples[0].inputs["image"]
-        made = subject.inputs(text=wrong, image=[image] * len(wrong))
-        self._wrong = {name: value for name, value in made.items() if name in _words(inputs)}
+        encoded = subject.inputs(text=wrong, image=[image] * len(wrong))
+        self._wrong = {name: value for name, value in encoded.items() if name in _words(inputs)}
         self.target: Target = Similarity()
 
     def __call__(
         self, inputs: Mapping[str, Any], owners: Int[Tensor, " rows"]
     ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
         """See :class:`Scorer`; the probability is the softmax over the right text and the wrong ones."""
-        there = owners.unique()
-        place = torch.searchsorted(there, owners)
-        rivals = torch.isin(self._owner, there)
+        present = owners.unique()
+        place = torch.searchsorted(present, owners)
+        rivals = torch.isin(self._owner, present)
         wrong = {name: value[rivals] for name, value in self._wrong.items()}
-        mine = torch.searchsorted(there, self._owner[rivals])
-        plain = repeated(self._inputs, self._batch, there)
-        own, others = (self._by_text if self._text else self._by_image)(inputs, plain, wrong, place)
-        scores = others.masked_fill(mine != place[:, None], -torch.inf)
-        right = (own > scores.amax(-1)).float()
-        return right, torch.cat([own[:, None], scores], 1).softmax(-1)[:, 0]
+        rival_place = torch.searchsorted(present, self._owner[rivals])
+        plain = repeated(self._inputs, self._batch, present)
+        matching, others = (self._by_text if self._text else self._by_image)(inputs, plain, wrong, place)
+        scores = others.masked_fill(rival_place != place[:, None], -torch.inf)
+        right = (matching > scores.amax(-1)).float()
+        return right, torch.cat([matching[:, None], scores], 1).softmax(-1)[:, 0]
 
     def _by_text(self, inputs: Any, plain: Any, wrong: Any, place: Tensor) -> tuple[Tensor, Tensor]:
         """Changed texts beside the pictures as they are."""
@@ -152,13 +152,13 @@ def _scores(sample: Sample, subject: Model, classes: int) -> Float[Tensor, " cla
     truth = answers(sample)
     scores = {plain(label): score for label, score in truth.scores.items()}
     names = all_class_names(subject, classes).values()
-    found = [
-        max((scores.get(one, 0.0) for one in (*spellings(name), plain(normalised(name)))), default=0.0)
+    class_scores = [
+        max((scores.get(spelling, 0.0) for spelling in (*spellings(name), plain(normalised(name)))), default=0.0)
         for name in names
     ]
-    if truth.index is not None and not any(found) and truth.index < classes:
-        found[truth.index] = 1.0  # classes without names that fit are told by their number
-    return torch.tensor(found)
+    if truth.index is not None and not any(class_scores) and truth.index < classes:
+        class_scores[truth.index] = 1.0  # classes without names that fit are told by their number
+    return torch.tensor(class_scores)
 
 
 def _words(inputs: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -71,20 +71,20 @@ class FixedPrediction:
             HeedmapError: the model cannot be explained.
         """
         answer = held(subject, inputs, target)
-        one = explain(subject, inputs, target=answer.target, method=CHANCE)
-        names = [name for name in one.segments if name in INPUTS]
+        explanation = explain(subject, inputs, target=answer.target, method=CHANCE)
+        names = [name for name in explanation.segments if name in INPUTS]
         if not names:
             raise InputError(
-                f"the model has the segments {', '.join(one.segments)}; expected one of {', '.join(INPUTS)}"
+                f"the model has the segments {', '.join(explanation.segments)}; expected one of {', '.join(INPUTS)}"
             )
         free = {}
         for name in names:
             with suppress(InputError):
-                there = free_tokens(subject, inputs, one, name)
-                masked(subject, inputs, one.segment(name), torch.ones_like(there))
-                free[name] = there.numpy()
-        real = {name: real_tokens(subject, inputs, one, name).numpy() for name in names}
-        return cls(subject, inputs, keys, answer, {name: one.segment(name) for name in names}, real, free, seed)
+                maskable = free_tokens(subject, inputs, explanation, name)
+                masked(subject, inputs, explanation.segment(name), torch.ones_like(maskable))
+                free[name] = maskable.numpy()
+        real = {name: real_tokens(subject, inputs, explanation, name).numpy() for name in names}
+        return cls(subject, inputs, keys, answer, {name: explanation.segment(name) for name in names}, real, free, seed)
 
     def maps(self, contender: MethodSpec, inputs: Mapping[str, Any] | None = None) -> Maps:
         """The contender's relevance of each segment for the fixed answer; of padding 0.
@@ -108,11 +108,11 @@ class FixedPrediction:
         variants, batch, tokens = kept.shape
         keep = torch.from_numpy(kept.reshape(-1, tokens))
         owners = torch.arange(batch).repeat(variants)
-        found = []
-        for rows, own in zip(keep.split(AT_ONCE), owners.split(AT_ONCE), strict=True):
-            inputs = masked(self.subject, repeated(self.inputs, batch, own), segment, rows)
-            found.append(self.answer.probability(inputs, own).cpu())
-        return torch.cat(found).double().numpy().reshape(variants, batch)
+        probabilities = []
+        for rows, samples in zip(keep.split(AT_ONCE), owners.split(AT_ONCE), strict=True):
+            inputs = masked(self.subject, repeated(self.inputs, batch, samples), segment, rows)
+            probabilities.append(self.answer.probability(inputs, samples).cpu())
+        return torch.cat(probabilities).double().numpy().reshape(variants, batch)
 
 
 def after_randomisation(
@@ -138,18 +138,18 @@ def after_randomisation(
         their absolute values, after each step.
     """
     order = blocks(trials[0].subject, trials[0].inputs, most)
-    found: dict[tuple[int, str, str], list[Any]] = {}
+    likeness: dict[tuple[int, str, str], list[Any]] = {}
     with cascade(trials[0].subject.model, order, trials[0].seed) as steps:
         for _ in steps:
             for number, trial in enumerate(trials):
-                for one in contenders:
-                    before = plain[number][one.name]
-                    after = _or_none(trial, one)
+                for contender in contenders:
+                    before = plain[number][contender.name]
+                    after = _or_none(trial, contender)
                     for name, real in trial.real.items():
                         likes = [_likeness(*pair) for pair in zip(before[name], after[name], real, strict=True)]
-                        found.setdefault((number, one.name, name), []).append(likes)
+                        likeness.setdefault((number, contender.name, name), []).append(likes)
                 done()
-    return [block.name for block in order], {key: np.array(likes).transpose(2, 0, 1) for key, likes in found.items()}
+    return [block.name for block in order], {key: np.array(likes).transpose(2, 0, 1) for key, likes in likeness.items()}
 
 
 def _or_none(trial: FixedPrediction, contender: MethodSpec) -> Maps:
@@ -185,12 +185,12 @@ def sensitivity(
     Returns:
         (contender, segment) → ‖map(x + δ) − map(x)‖ / ‖map(x)‖ for each draw.
     """
-    found: dict[tuple[str, str], list[list[float]]] = {}
+    measured: dict[tuple[str, str], list[list[float]]] = {}
     for draw in range(draws):
         with noisy(trial.subject, trial.inputs, radius, trial.keys, trial.seed + draw) as inputs:
-            for one in contenders:
-                after = trial.maps(one, inputs)
-                for name, before in plain[one.name].items():
+            for contender in contenders:
+                after = trial.maps(contender, inputs)
+                for name, before in plain[contender.name].items():
                     changes = [change(a, b) for a, b in zip(before, after[name], strict=True)]
-                    found.setdefault((one.name, name), []).append(changes)
-    return {key: np.array(changes) for key, changes in found.items()}
+                    measured.setdefault((contender.name, name), []).append(changes)
+    return {key: np.array(changes) for key, changes in measured.items()}

@@ -55,8 +55,8 @@ def in_proportion(
     divide: Divide, share: float, relevance: Tensor, operation: Operation, tensors: tuple[Tensor, ...]
 ) -> list[Tensor]:
     """x ⊙ Jᵀ(R / z) of each tensor, with z = the result; see :class:`Proportional`."""
-    found = pulled(operation, tensors, lambda z: divide(relevance, z))
-    return [share * x * g for x, g in zip(tensors, found, strict=True)]
+    gradients = pulled(operation, tensors, lambda z: divide(relevance, z))
+    return [share * x * g for x, g in zip(tensors, gradients, strict=True)]
 
 
 def conserved(samples: Samples, relevance: Tensor, operation: Operation, summands: tuple[Tensor, ...]) -> list[Tensor]:
@@ -180,11 +180,11 @@ class ZPlus(Function):
             return x * gradient
 
         positive, negative = (followed(*kind, z) for kind, z in zip(ZPlus.kinds(ctx), divisors, strict=True))
-        found = positive + negative
+        result = positive + negative
         if ctx.samples is not None and ctx.sums is None:
-            wanted, got = (ctx.samples.sums(t, like=relevance[0]) for t in (relevance[0], found))
-            found = ctx.samples.scale(found, plus_tiny(wanted, got), like=relevance[0])
-        return found, None, None, None, None, None
+            wanted, got = (ctx.samples.sums(t, like=relevance[0]) for t in (relevance[0], result))
+            result = ctx.samples.scale(result, plus_tiny(wanted, got), like=relevance[0])
+        return result, None, None, None, None, None
 
 
 class ZBox(Function):
@@ -205,11 +205,11 @@ class ZBox(Function):
         low, high = torch.zeros_like(x) + x.amin(inner, keepdim=True), torch.zeros_like(x) + x.amax(inner, keepdim=True)
         terms = [(x, weight, 1.0), (low, weight.clamp(min=0), -1.0), (high, weight.clamp(max=0), -1.0)]
         z = sum(sign * ctx.linear(t, w) for t, w, sign in terms) + TINY
-        found = torch.zeros_like(x)
+        result = torch.zeros_like(x)
         for t, w, sign in terms:
             (gradient,) = pulled(lambda v, w=w: ctx.linear(v, w), (t,), lambda _: relevance[0] / z)
-            found = found + sign * t * gradient
-        return found, None, None, None
+            result = result + sign * t * gradient
+        return result, None, None, None
 
 
 class DeepTaylorSoftmax(Function):
@@ -227,8 +227,8 @@ class DeepTaylorSoftmax(Function):
     def backward(ctx: Any, *relevance: Tensor) -> Any:
         """The relevance of x; a masked entry (x = −∞) has none."""
         x, probs = ctx.saved_tensors
-        found = x * (relevance[0] - probs * relevance[0].sum(ctx.axis, keepdim=True))
-        return torch.where(probs > 0, found, 0.0), None, None
+        result = x * (relevance[0] - probs * relevance[0].sum(ctx.axis, keepdim=True))
+        return torch.where(probs > 0, result, 0.0), None, None
 
 
 class NoRule(Function):

@@ -107,8 +107,8 @@ class RelevanceMode(TorchFunctionMode):
         added = attn_mask if attn_mask is not None and attn_mask.dtype != torch.bool else None
 
         def masked(raw: Tensor) -> Tensor:
-            made = raw * factor if added is None else raw * factor + added.detach()
-            return made if hidden is None else made.masked_fill(hidden, -torch.inf)
+            scaled = raw * factor if added is None else raw * factor + added.detach()
+            return scaled if hidden is None else scaled.masked_fill(hidden, -torch.inf)
 
         scores = self.rules.passed(scores, masked) if scores.requires_grad else masked(scores)
         probs = self._softmax(lambda x, dim: torch.softmax(x, dim).nan_to_num(0.0), (scores, -1), {})
@@ -215,9 +215,7 @@ class RelevanceMode(TorchFunctionMode):
         weight, bias = given.get("weight"), given.get("bias")
 
         def frozen(t: Tensor) -> Tensor:
-            normed = (t - t.mean(axes, keepdim=True)) / std
-            normed = normed if weight is None else normed * weight
-            return normed if bias is None else normed + bias
+            return _affine((t - t.mean(axes, keepdim=True)) / std, weight, bias)
 
         return self.rules.norm(x, lambda t: func(t, **_without(given, "input")), frozen)
 
@@ -230,9 +228,8 @@ class RelevanceMode(TorchFunctionMode):
 
         def frozen(t: Tensor) -> Tensor:
             parts = t.unflatten(1, (groups, -1)).flatten(2)
-            normed = ((parts - parts.mean(2, keepdim=True)) / std[..., None]).reshape(t.shape)
-            normed = normed if weight is None else normed * weight
-            return normed if bias is None else normed + bias
+            normed = (parts - parts.mean(2, keepdim=True)) / std[..., None]
+            return _affine(normed.reshape(t.shape), weight, bias)
 
         return self.rules.norm(x, lambda t: func(t, **_without(given, "input")), frozen)
 
@@ -276,8 +273,8 @@ class RelevanceMode(TorchFunctionMode):
     def _in_place(self, plain: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
         """The same without writing, then a copy to where it was written: later reads see it, and its relevance."""
         self._count(args[:1], {})
-        made = self.__torch_function__(plain, (), (args[0].clone(), *args[1:]), kwargs)
-        return args[0].copy_(made)
+        result = self.__torch_function__(plain, (), (args[0].clone(), *args[1:]), kwargs)
+        return args[0].copy_(result)
 
     def _moved(self, func: Callable[..., Any], args: Args, kwargs: Keywords) -> Any:
         """An operation that has no rule, and needs none where it only moves entries."""
@@ -329,11 +326,16 @@ def _without_rule(func: Callable[..., Any], args: Args, kwargs: Keywords, reason
     if isinstance(result, Tensor):
         return NoRule.apply(result, reason, *given) if result.is_floating_point() else result
     if isinstance(result, (list, tuple)):
-        made = [
+        results = [
             NoRule.apply(t, reason, *given) if isinstance(t, Tensor) and t.is_floating_point() else t for t in result
         ]
-        return type(result)(made) if type(result) in (list, tuple) else tuple(made)
+        return type(result)(results) if type(result) in (list, tuple) else tuple(results)
     return result
+
+
+def _affine(normed: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    scaled = normed if weight is None else normed * weight
+    return scaled if bias is None else scaled + bias
 
 
 def _constant(value: Any) -> Any:

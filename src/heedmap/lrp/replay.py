@@ -80,13 +80,13 @@ def propagate(replay: ForwardCall, rules: str, share_constants: bool = False, in
         raise GradientError(
             "relevance is not finite (NaN or infinity): half precision is too small for it; try float32"
         )
-    found = {}
+    by_attention = {}
     for a in tape.attentions:
         relevance = handed.get(("A", a.index))
         if relevance is not None:
             layout = a.probs_layout or Layout(None, replay.batch, replay.heads_first)
-            found[a.index] = layout.apply(relevance)[..., a.columns].to(a.dtype)
-    return Relevances(found, {i: r for (kind, i), r in handed.items() if kind == "x" and r is not None})
+            by_attention[a.index] = layout.apply(relevance)[..., a.columns].to(a.dtype)
+    return Relevances(by_attention, {i: r for (kind, i), r in handed.items() if kind == "x" and r is not None})
 
 
 Handed = dict[tuple[str, int], Tensor | None]

@@ -97,14 +97,14 @@ class Rules:
     share_constants: bool = False
     copies: bool = False
 
-    def _own(self, x: Tensor) -> Tensor:
+    def _saved(self, x: Tensor) -> Tensor:
         return x.clone() if self.copies else x
 
     def read_again(self, x: Tensor) -> None:
         """Another operation reads ``x``."""
         if not self.set.clones:
             return
-        value = self._own(x.detach())
+        value = self._saved(x.detach())
         version = value._version
 
         def copied(relevance: Tensor) -> Tensor:
@@ -122,13 +122,13 @@ class Rules:
         """A norm over tokens' features; ``frozen`` is the same with its deviation held constant, linear but for its bias."""
         if self.set.norms == "identity":
             return self.passed(x, operation)
-        return Proportional.apply(frozen, self.set.divide, 1.0, self._own(x))
+        return Proportional.apply(frozen, self.set.divide, 1.0, self._saved(x))
 
     def linear(
         self, x: Tensor, weight: Tensor, operation: Operation, linear: Operation, pixels: bool = False
     ) -> Tensor:
         """A linear map; ``linear`` (x, weight) is the same without bias."""
-        x, kind = self._own(x), self.set.pixels if pixels else self.set.linear
+        x, kind = self._saved(x), self.set.pixels if pixels else self.set.linear
         if kind == "zbox":
             return ZBox.apply(x, weight, operation, linear)
         if kind == "epsilon":
@@ -138,17 +138,17 @@ class Rules:
 
     def product(self, operation: Operation, a: Tensor, b: Tensor) -> Tensor:
         """A matrix product of two tensors that both carry relevance, or of attention and its values."""
-        return Proportional.apply(operation, self.set.divide, 0.5, self._own(a), self._own(b))
+        return Proportional.apply(operation, self.set.divide, 0.5, self._saved(a), self._saved(b))
 
     def reduced(self, x: Tensor, operation: Operation) -> Tensor:
         """A linear operation of one tensor: sums, means, averages, interpolation."""
-        return Proportional.apply(operation, self.set.divide, 1.0, self._own(x))
+        return Proportional.apply(operation, self.set.divide, 1.0, self._saved(x))
 
     def sum(self, operation: Operation, a: Tensor, b: Tensor) -> Tensor:
         """a ± b, element by element, broadcast."""
         if not (a.requires_grad and b.requires_grad) and not self._shares(a, b):
             return self._with_constant(operation, a, b)
-        a, b = self._own(a), self._own(b)
+        a, b = self._saved(a), self._saved(b)
         if self.set.sums == "conserving":
             return ConservingSum.apply(operation, self.samples, a, b)
         return Proportional.apply(operation, self.set.divide, 1.0, a, b)
@@ -167,7 +167,7 @@ class Rules:
     def softmax(self, x: Tensor, operation: Operation, axis: int) -> Tensor:
         """A softmax over ``axis``."""
         if self.set.softmax == "taylor":
-            return self._own(DeepTaylorSoftmax.apply(self._own(x), operation, axis))
+            return self._saved(DeepTaylorSoftmax.apply(self._saved(x), operation, axis))
         return self.passed(x, operation)
 
     def _with_constant(self, operation: Operation, a: Tensor, b: Tensor) -> Tensor:

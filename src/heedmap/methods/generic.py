@@ -13,6 +13,14 @@ from heedmap.relevance.propagate import Ablations, ByRows, Dense
 
 
 def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+    return _relevance(run, options).rows
+
+
+def _rest(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows | None:
+    return _relevance(run, options).added if options["aggregate"] else None
+
+
+def _relevance(run: TargetView, options: Mapping[str, Any]) -> Dense | ByRows:
     ablations = Ablations(options["normalize"], options["self_in_rule_10"], options["aggregate"])
     kept = run.from_layer(options["start_layer"])
     cam = run.cam
@@ -22,8 +30,8 @@ def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
     if not ablations.aggregate:  # = for +=: an attention that the target does not depend on replaces R by zero
         cams |= {index: run.zeros(index) for index in kept if index not in run.gradients}
     if run.full or not ablations.aggregate or not run.graph.is_acyclic:
-        return Dense(run.graph, cams, ablations, run.batch).rows
-    return ByRows(run.graph, cams, ablations).rows
+        return Dense(run.graph, cams, ablations, run.batch)
+    return ByRows(run.graph, cams, ablations)
 
 
 METHOD = Method(
@@ -39,7 +47,9 @@ METHOD = Method(
         "share_constants": False,
         "start_layer": 0,
         "drop_self": True,
+        "drop_identity": False,
     },
     choices={"cam": ("gradient", "lrp"), "rules": tuple(RULES)},
     prepare=_prepare,
+    rest=_rest,
 )

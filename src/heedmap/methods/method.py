@@ -27,6 +27,8 @@ class Method:
         choices: option → the words it may be.
         prepare: (run, options) → a function that multiplies rows with the method's map of a stream.
         knows_nothing: whether what it gives does not depend on the model.
+        rest: as ``prepare``, less the identity with which the map begins, also where it went through merges; None where the map
+            does not keep it apart.
         attribute: (a run for each target, options) → for each target the relevance of each leaf (where an input becomes rows
             of features), by its index among the sources of ``run.graph``, in the leaf's own shape.
 
@@ -49,6 +51,7 @@ class Method:
     prepare: Callable[[TargetView, Mapping[str, Any]], RelevanceRows] | None = None
     attribute: Callable[[Sequence[TargetView], Mapping[str, Any]], Sequence[Mapping[int, Tensor]]] | None = None
     knows_nothing: bool = False
+    rest: Callable[[TargetView, Mapping[str, Any]], RelevanceRows | None] | None = None
 
     @property
     def needs_attention(self) -> bool:

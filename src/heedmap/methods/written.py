@@ -12,23 +12,34 @@ RESERVED = frozenset({"text", "image", "boxes", "audio", "target", "method", "te
 """Names that are arguments of an explanation, and so no options of its method."""
 
 
-def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+def parse_options(texts: Sequence[str]) -> dict[str, Any]:
     """``["start_layer=2", "cam=lrp"]`` as ``{"start_layer": 2, "cam": "lrp"}``: JSON values, else strings.
 
     Raises:
         OptionError: no ``=``, a key twice, or a key that is an argument of its own.
     """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
+    settings = pairs(texts)
+    for key in settings.keys() & RESERVED:
+        raise OptionError(f"{key!r} is no option of a method; use --{key}")
+    return {key: json_or_text(value) for key, value in settings.items()}
+
+
+def pairs(texts: Sequence[str]) -> dict[str, str]:
+    """``["start_layer=2", "cam=lrp"]`` as ``{"start_layer": "2", "cam": "lrp"}``.
+
+    Raises:
+        OptionError: no ``=``, or a key twice.
+    """
+    values: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise OptionError(f"{pair!r} is not KEY=VALUE")
-        if key in settings or key in RESERVED:
-            reason = "is given twice" if key in settings else f"is no option of a method; use --{key}"
-            raise OptionError(f"{key!r} {reason}")
-        settings[key] = json_or_text(value)
-    return settings
+            raise OptionError(f"{text!r} is not KEY=VALUE")
+        if key in values:
+            raise OptionError(f"{key!r} is given twice")
+        values[key] = value
+    return values
 
 
 def json_or_text(value: str) -> Any:

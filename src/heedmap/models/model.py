@@ -119,13 +119,17 @@ class Model:
             InputError: an input is missing, not for this model, of unequal number, or in a form it cannot take.
             ModelLoadError: the model came without the processor for it.
         """
+        inputs = self.asked(text, image, boxes, audio)
+        return inputs | self._decoder(inputs, decoder_input_ids)
+
+    def asked(self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None) -> dict[str, Any]:
+        """What the model is asked, as tensors: as :meth:`inputs`, without what a decoder says."""
         given = {"text": text, "image": image, "boxes": boxes, "audio": audio}
         made = tensors(
             self.processors, self.name, self.config, self.parameters, samples(self.kind_row, self.name, given)
         )
         known = {self.renamed.get(name, name): value for name, value in made.items() if name in self.parameters}
-        inputs = placed(known, self.model)
-        return inputs | self._decoder(inputs, decoder_input_ids)
+        return placed(known, self.model)
 
     def explain(
         self,
@@ -180,6 +184,49 @@ class Model:
             return result
         named = [self.label(one, inputs, boxes) for one in (result if isinstance(result, list) else [result])]
         return named if isinstance(result, list) else named[0]
+
+    def explain_answer(
+        self,
+        text: Any = None,
+        image: Any = None,
+        audio: Any = None,
+        *,
+        answer: Any = None,
+        contrast: Any = None,
+        method: str | Method = "generic",
+        generate: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Explanation:
+        """What each token of an answer in words rests on, with labels; see :func:`heedmap.explain_answer`.
+
+        Args:
+            text: see the class.
+            image: see the class.
+            audio: see the class.
+            answer: as there.
+            contrast: as there.
+            method: as there.
+            generate: as there.
+            options: as there.
+
+        Raises:
+            InputError, ModelLoadError: see :meth:`inputs`; the model answers in no words.
+            HeedmapError: see :func:`heedmap.explain_answer`.
+
+        Examples:
+            >>> import heedmap
+            >>> subject = heedmap.load("zoo/bart-dates")
+            >>> subject.explain_answer(text="the 3rd of may 1987")
+            Explanation(generic, batch 1, target "the answer '1987-05-03'", 10 steps, text 20, decoder 1, answer 10)
+        """
+        from heedmap.models.answer import explain_answer
+
+        if not self.kind_row.speaks:
+            raise InputError(f"{self.name} answers in no words: it gives {self.kind_row.about}; use explain")
+        inputs = self.asked(text, image, None, audio)
+        return explain_answer(
+            self, inputs, answer=answer, contrast=contrast, method=method, generate=generate, **options
+        )
 
     def predict(
         self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, *, said: str | None = None

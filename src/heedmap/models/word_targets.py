@@ -12,7 +12,7 @@ from heedmap.models.decoder import first_word, position_of
 from heedmap.models.labels import WHITE, decoded, token_labels
 
 if TYPE_CHECKING:
-    from heedmap.targets import NextToken, TokenLabel
+    from heedmap.targets import Contrast, NextToken, TokenLabel
 
 LAST = -1
 
@@ -41,10 +41,12 @@ class Speech:
         Raises:
             TargetError: a word is no single token.
         """
-        from heedmap.targets import NextToken, TokenLabel, TopPrediction, plain
+        from heedmap.targets import Contrast, NextToken, TokenLabel, TopPrediction, plain
 
         if isinstance(target, list):
             return [self.target(one) for one in target]
+        if isinstance(target, Contrast):
+            return self._contrast(target)
         target = target.label if isinstance(target, TopPrediction) else plain(target)
         simple = target is None or (isinstance(target, (int, str, tuple)) and not isinstance(target, bool))
         place = self._mask_position() if self.masked else None
@@ -55,6 +57,18 @@ class Speech:
         if isinstance(target, TokenLabel):
             return self._token_label(target)
         return self._next_token(target, place) if isinstance(target, NextToken) else target
+
+    def _contrast(self, target: Contrast) -> Contrast:
+        """Both sides resolved; a word alone as the second is a token at the place of the first."""
+        from heedmap.targets import NextToken, Target, plain
+
+        first, second = self.target(target.first), plain(target.second)
+        if isinstance(second, Target):
+            second = self.target(second)
+        elif isinstance(first, NextToken) and isinstance(second, (int, str, tuple)):
+            token = self._next_token(NextToken(second), None).token
+            second = tuple(token) if isinstance(token, list) else token
+        return replace(target, first=first, second=second)
 
     def _token_label(self, target: TokenLabel) -> TokenLabel:
         many = isinstance(target.token, (list, tuple))

@@ -29,7 +29,7 @@ from heedmap.datasets.easy_vqa import (
 )
 from heedmap.packaged.cache import fetch
 from heedmap.zoo.recipe import Batch
-from heedmap.zoo.tasks.tokenizers import fixed_head, question_tokenizer
+from heedmap.zoo.tasks.tokenizers import encoded, fixed_head, question_tokenizer
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64, UInt8
@@ -43,8 +43,8 @@ VALIDATION = 3600
 AT_ONCE = 200
 GROUPS = (
     *KINDS[:2],
-    *(f"{kind}, {there}" for kind in KINDS[2:] for there in ("there", "not there")),
-    *(f"{kind}, {there}, denied" for kind in KINDS[2:] for there in ("there", "not there")),
+    *(f"{kind}, {presence}" for kind in KINDS[2:] for presence in ("there", "not there")),
+    *(f"{kind}, {presence}, denied" for kind in KINDS[2:] for presence in ("there", "not there")),
 )
 """Kinds of questions. Those that ask whether something is there are parted by whether it is (it mostly is not, so that from the
 words alone nine of ten questions for a colour can be answered), and by whether they ask if it is *not* there."""
@@ -138,25 +138,24 @@ def batch(seed: int, split: str, start: int, count: int) -> Batch:
     """
     rows = [_sample(seed, split, index) for index in range(start, start + count)]
     questions, pictures = zip(*rows, strict=True)
-    made = tokenizer()([text for text, _, _ in questions], padding=True, return_tensors="pt")
+    words = encoded(tokenizer(), [text for text, _, _ in questions])
     return {
-        "input_ids": made["input_ids"],
-        "attention_mask": made["attention_mask"],
-        "token_type_ids": torch.zeros_like(made["input_ids"]),
+        **words,
+        "token_type_ids": torch.zeros_like(words["input_ids"]),
         "visual_feats": torch.from_numpy(np.stack([features(picture) for picture in pictures])),
         "visual_pos": torch.from_numpy(PLACES).expand(count, -1, -1),
         "answers": torch.tensor([ANSWERS.index(answer) for _, answer, _ in questions]),
         "kinds": torch.tensor([KINDS.index(kind_of(text, answer)) for text, answer, _ in questions]),
         "denied": torch.tensor([_denied(text) for text, _, _ in questions]),
-        "there": _named(made["input_ids"], questions),
+        "there": _named(words["input_ids"], questions),
         **_seen(pictures, [looks(split)[picture] for _, _, picture in questions]),
     }
 
 
 def _named(ids: Int64[Tensor, "batch words"], questions: Sequence[Question]) -> Int64[Tensor, "batch words"]:
     """For each word that names a shape or colour whether the picture's is that one; :data:`UNKNOWN` for the others."""
-    there = torch.tensor([[int(_there(text, answer))] for text, answer, _ in questions])
-    return torch.where(torch.isin(ids, NAMING), there, UNKNOWN)
+    shown = torch.tensor([[int(_there(text, answer))] for text, answer, _ in questions])
+    return torch.where(torch.isin(ids, NAMING), shown, UNKNOWN)
 
 
 def _seen(pictures: Sequence[UInt8[np.ndarray, "64 64 3"]], shown: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
@@ -211,10 +210,10 @@ def loss(model: nn.Module, batch: Batch) -> Tensor:
     What each box shows, of its last state; and whether what a word of the question names is there, and where, of the word's
     state one layer before the last. Without them every kind of question stays at chance for 2,000 steps.
     """
-    made = _outputs(model, batch)
-    looks = _looks_loss(made.vision_hidden_states[-1], batch["looks"])
-    names = _names_loss(made.language_hidden_states[-2], batch["there"], batch["middles"])
-    return cross_entropy(made.question_answering_score, batch["answers"]) + looks + names
+    output = _outputs(model, batch)
+    looks = _looks_loss(output.vision_hidden_states[-1], batch["looks"])
+    names = _names_loss(output.language_hidden_states[-2], batch["there"], batch["middles"])
+    return cross_entropy(output.question_answering_score, batch["answers"]) + looks + names
 
 
 def _looks_loss(hidden: Float[Tensor, "batch boxes width"], looks: Int64[Tensor, "batch boxes 2"]) -> Tensor:
@@ -231,15 +230,15 @@ def _weighed(read: Float[Tensor, "boxes values"], true: Int64[Tensor, " boxes"])
 
 def _names_loss(
     hidden: Float[Tensor, "batch words width"],
-    there: Int64[Tensor, "batch words"],
+    shown: Int64[Tensor, "batch words"],
     middles: Float[Tensor, "batch 2"],
 ) -> Tensor:
     """Cross-entropy of whether what a word names is there, and the mean squared difference to its middle where it is."""
     read = hidden @ fixed_head(hidden.shape[-1], 4)
-    rows, words = (there == 1).nonzero(as_tuple=True)
+    rows, words = (shown == 1).nonzero(as_tuple=True)
     off = (read[rows, words, 2:] - middles[rows]).square()
-    found = cross_entropy(read[..., :2].flatten(0, 1), there.flatten(), reduction="sum")
-    return found / (there >= 0).sum().clamp(min=1) + off.sum() / max(off.numel(), 1)  # a batch may name nothing
+    loss = cross_entropy(read[..., :2].flatten(0, 1), shown.flatten(), reduction="sum")
+    return loss / (shown >= 0).sum().clamp(min=1) + off.sum() / max(off.numel(), 1)  # a batch may name nothing
 
 
 def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
@@ -247,9 +246,9 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
     for start in range(0, count, AT_ONCE):
-        made = batch(seed, split, start, min(AT_ONCE, count - start))
-        hits = (_outputs(model, made).question_answering_score.argmax(-1) == made["answers"]).tolist()
-        for kind, denied, hit in zip(made["kinds"], made["denied"], hits, strict=True):
+        examples = batch(seed, split, start, min(AT_ONCE, count - start))
+        hits = (_outputs(model, examples).question_answering_score.argmax(-1) == examples["answers"]).tolist()
+        for kind, denied, hit in zip(examples["kinds"], examples["denied"], hits, strict=True):
             names = ["accuracy", f"accuracy/{KINDS[kind]}", *(["accuracy/denied"] if denied else [])]
             total.update(names)
             right.update(names if hit else [])

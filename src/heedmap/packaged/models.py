@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from heedmap.errors import ModelLoadError
+
+PROBLEMS = ("missing_keys", "unexpected_keys", "mismatched_keys")
 
 
 def model_from(kind: type[PreTrainedModel], config: PretrainedConfig, state: Mapping[str, Tensor]) -> PreTrainedModel:
@@ -21,11 +22,7 @@ def model_from(kind: type[PreTrainedModel], config: PretrainedConfig, state: Map
         ModelLoadError: a parameter is missing, left over, or of another shape.
     """
     model, info = kind.from_pretrained(None, config=config, state_dict=dict(state), output_loading_info=True)
-    wrong = {what: sorted(map(str, keys)) for what, keys in _problems(info).items() if keys}
+    wrong = {problem: sorted(map(str, info[problem])) for problem in PROBLEMS if info.get(problem)}
     if wrong:
         raise ModelLoadError(f"the packaged weights do not fit {kind.__name__}: {wrong}")
     return model.eval()
-
-
-def _problems(info: Mapping[str, Any]) -> dict[str, Any]:
-    return {what: info.get(what) for what in ("missing_keys", "unexpected_keys", "mismatched_keys")}

@@ -60,6 +60,17 @@ class Dense:
             found[stream] = found[stream] + rows
         return found
 
+    def added(self, stream: int, state: State, rows: Rows) -> PerStream:
+        """rows @ (R[state]^{sx} − I): what attention added, of the streams that s took in too; with aggregation."""
+        found = {stream: torch.zeros_like(rows)}
+        for attention in sorted(state & self._added.keys()):
+            for x, added in self._added[attention].items():
+                _add(found, x, rows @ added)
+        for other, join in self.graph.streams[stream].joins.items():
+            for x, more in self.added(other, join.state, join.weights(rows)).items():
+                _add(found, x, more)
+        return found
+
     def rest(self, stream: int, state: State, like: Tensor) -> PerStream:
         """R[state]^{sx}, less the identity for x = s (without aggregation: less nothing, once replaced).
 
@@ -148,7 +159,15 @@ class ByRows:
 
     def rows(self, stream: int, state: State, rows: Rows) -> PerStream:
         """rows @ R[state]^{sx} for every stream x that reaches s; (batch, k, tokens of x) each."""
-        found, asked = self._down(stream, state, rows, rows)
+        return self._carried(stream, state, rows, rows)
+
+    def added(self, stream: int, state: State, rows: Rows) -> PerStream:
+        """rows @ (R[state]^{sx} − I): what attention added, of the streams that s took in too."""
+        return self._carried(stream, state, rows, torch.zeros_like(rows))
+
+    def _carried(self, stream: int, state: State, rows: Rows, own: Rows) -> PerStream:
+        """``own`` and rows @ (R − I); where ``own`` is zero, so it is in the streams that s took in."""
+        found, begun, asked = self._down(stream, state, rows, own)
         for member, own in list(found.items()):
             for other, join in self.graph.streams[member].joins.items():
                 if not join.mixers:
@@ -156,24 +175,33 @@ class ByRows:
         for (rule, source, at), weight in asked.items():
             for x, more in self._asked(rule, source, at, weight).items():
                 _add(found, x, more)
+        for member, image in begun.items():
+            for other, join in self.graph.streams[member].joins.items():
+                if not join.mixers:
+                    for x, more in self.added(other, join.state, join.weights(image)).items():
+                        _add(found, x, more)
         return found
 
     def _down(
         self, stream: int, state: State, rows: Rows, own: Rows
-    ) -> tuple[PerStream, dict[tuple[str, int, State], Tensor]]:
+    ) -> tuple[PerStream, PerStream, dict[tuple[str, int, State], Tensor]]:
         """``own`` and rows @ (R − I) for the streams of one family, and the weights with which states of others are asked.
+
+        Where ``own`` is not ``rows``, the second is what became of ``rows`` in each of them without any attention.
 
         A family is a stream with those that were made from its tokens, or it from theirs: whoever asks within it carries on
         whole rows. The weights with which others are asked are given by the rule that carries them on.
         """
         found, carried = {stream: own}, dict.fromkeys(state, rows)
+        begun: PerStream = {} if own is rows else {stream: rows}
         asked: dict[tuple[str, int, State], Tensor] = {}
         for number, edge, made in self._order(stream):
             if edge is None:
                 for other in made:
                     join = self.graph.streams[number].joins[other]
-                    if number in found:
-                        self._put(found, carried, other, join.state, join.weights(found[number]))
+                    for images in (found, begun):
+                        if number in images:
+                            self._put(images, carried, other, join.state, join.weights(images[number]))
             elif edge.attention in carried:
                 weight = carried[edge.attention]
                 if edge.source in self._families[stream]:
@@ -181,7 +209,7 @@ class ByRows:
                     self._put(found, carried, edge.source, edge.value_state, down)
                 else:
                     self._ask(edge, weight, asked)
-        return found, asked
+        return found, begun, asked
 
     @staticmethod
     def _put(found: PerStream, carried: dict[int, Tensor], stream: int, state: State, down: Rows) -> None:

@@ -136,7 +136,7 @@ def row(name: str, explanations: Mapping[str, ExplanationData], index: int, shar
     """
     segments = {column: e.segment(name) for column, e in explanations.items() if name in e}
     drawn = {c: sample(segment, checked_index(index, len(segment.relevance))) for c, segment in segments.items()}
-    values, unit = {c: part.known for c, part in drawn.items()}, RELEVANCE
+    values, unit = {c: shown.known for c, shown in drawn.items()}, RELEVANCE
     if shared and not one_unit(explanations.values()):
         values, unit = {c: _of_the_whole(numbers) for c, numbers in values.items()}, SHARE
     scales = {c: scale_of(numbers[drawn[c].taken], start_of(segments[c])) for c, numbers in values.items()}

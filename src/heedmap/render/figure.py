@@ -88,12 +88,12 @@ def plot(
     picture = None if image is None else as_picture(image)
     look = Look(picture, Style(alpha, cmap, opacity, contour, patches, mute), themed(theme), PANEL)
     rows = [row(name, {ONLY: explanation}, index, False) for name in explanation.segments]
-    cells = [_cell(part, ONLY, look) for part in rows]
+    cells = [_cell(segment_row, ONLY, look) for segment_row in rows]
     count = max(1, len(cells))
     height = max((cell.tall + PANEL_BELOW[cell.axis] for cell in cells), default=2.0) + 0.9
     figure = blank(PANEL_WIDTH * count, height, look.theme, layout="constrained")
-    for axes, part, cell in zip(figure.subplots(1, count, squeeze=False)[0], rows, cells, strict=False):
-        _panel(axes, part, cell, look)
+    for axes, segment_row, cell in zip(figure.subplots(1, count, squeeze=False)[0], rows, cells, strict=False):
+        _panel(axes, segment_row, cell, look)
     heading = f"{explanation.target[index]} · score {float(explanation.scores[index]):.4g} · {explanation.method}"
     lines = wrap(drawable(visible(heading)), LETTERS_PER_PANEL * count, max_lines=3, placeholder=" …")
     words = {"fontfamily": list(families()), "fontsize": 11, "parse_math": False, "color": look.theme.ink}
@@ -145,18 +145,18 @@ def side_by_side(
     look = Look(drawn, Style(contour=contour, mute=MUTE), themed(theme), CELL)
     names = dict.fromkeys(name for explanation in explanations.values() for name in explanation.segments)
     rows = {name: row(name, explanations, index, shared) for name in names}
-    cells = {(name, c): _cell(part, c, look) for name, part in rows.items() for c in part.segments}
+    cells = {(name, c): _cell(segment_row, c, look) for name, segment_row in rows.items() for c in segment_row.segments}
     table = _Table(explanations, index, notes, rows, cells, Sheet(look.theme))
     return table.figure(_remarks(rows, picture, look.style, shared))
 
 
-def _cell(part: Row, column: str, look: Look) -> Cell:
-    return view(part.segments[column]).cell(part, column, look)
+def _cell(row: Row, column: str, look: Look) -> Cell:
+    return view(row.segments[column]).cell(row, column, look)
 
 
-def _panel(axes: Axes, part: Row, cell: Cell, look: Look) -> None:
+def _panel(axes: Axes, row: Row, cell: Cell, look: Look) -> None:
     """A cell with its scale written above, and what has to be known of it, or what its axis is, below."""
-    segment, scale = part.segments[ONLY], part.scales[ONLY]
+    segment, scale = row.segments[ONLY], row.scales[ONLY]
     dress(axes, look.theme)
     title = wrap(visible(f"{segment.name} · {scale.about()}"), LETTERS_PER_TITLE)
     axes.set_title("\n".join(title), fontsize=9, parse_math=False, color=look.theme.ink)
@@ -199,10 +199,10 @@ def _check(explanations: Mapping[str, ExplanationData], index: int, notes: Mappi
 
 def _remarks(rows: Mapping[str, Row], picture: Picture | None, style: Style, shared: bool) -> list[str]:
     """What holds of all the figure: how it is scaled, and what the pictures are."""
-    patches = any(view(segment).patches for part in rows.values() for segment in part.segments.values())
+    patches = any(view(segment).patches for row in rows.values() for segment in row.segments.values())
     if not shared:
         scaling = "each map has a scale of its own: colours do not compare across columns"
-    elif all(part.unit == RELEVANCE for part in rows.values()):
+    elif all(row.unit == RELEVANCE for row in rows.values()):
         scaling = "all maps of a row share one scale"
     else:
         scaling = "each map is divided by the sum of its absolute values; then all maps of a row share one scale"
@@ -261,25 +261,25 @@ class _Table:
         return max(ends)
 
     def _placed(self, name: str, column: str, left: float, top: float) -> float:
-        cell, part = self.cells.get((name, column)), self.rows[name]
+        cell, row = self.cells.get((name, column)), self.rows[name]
         if cell is None:
             return self.sheet.write(left, top, [f"{self.explanations[column].method} has no map of {name}"])
 
         def draw(axes: Axes) -> None:
             cell.draw(axes)
             if cell.axis:
-                _small(axes, cell.axis, part.scales[column], part.shared)
+                _small(axes, cell.axis, row.scales[column], row.shared)
 
         labels = LABELS[cell.axis]
         end = self.sheet.draw(left + labels, top, CELL.width - labels, cell.tall, draw) + TICKS * bool(cell.axis)
-        caption = filter(None, (*part.scaling(column), cell.left_out))
+        caption = filter(None, (*row.scaling(column), cell.left_out))
         return self.sheet.write(left, end + SPACE, [line for words in caption for line in wrap(words, LETTERS)])
 
     def _bar(self, axes: Axes, name: str, column: str, tall: float) -> None:
-        part = self.rows[name]
-        told = wrap(f"{part.unit}, {part.scales[column].kind}", round(tall * BAR_LETTERS))
+        row = self.rows[name]
+        told = wrap(f"{row.unit}, {row.scales[column].kind}", round(tall * BAR_LETTERS))
         cmap = self.cells[name, column].cmap
-        _colour_bar(axes, part.scales[column], cmap, "\n".join(told), tall, 7, self.sheet.theme)
+        _colour_bar(axes, row.scales[column], cmap, "\n".join(told), tall, 7, self.sheet.theme)
 
 
 def _small(axes: Axes, axis: str, scale: Scale, shared: bool) -> None:

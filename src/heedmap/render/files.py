@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from heedmap.answer_data import Answer
     from heedmap.explanation_data import Segment, Top
     from heedmap.picture import Picture
+    from heedmap.render.answer_page import Sound
 
     Shown = Image.Image | Picture | None
 
@@ -44,20 +46,21 @@ def check_path(path: Path, known: Collection[str]) -> str:
     return ending
 
 
-def write(path: Path, explanation: ExplanationData, image: Shown = None) -> None:
+def write(path: Path, explanation: ExplanationData, image: Shown = None, sound: Sound | None = None) -> None:
     """Write sample 0 (``.safetensors`` and ``.json``: the whole batch) to ``path`` as its ending says, atomically.
 
     Args:
         path: ends in one of :data:`WRITERS`.
         explanation: what to write.
         image: as the model saw it, or a Picture, to lay the map on.
+        sound: what the model heard, (samples,), and samples a second, for the page of an answer.
 
     Raises:
         UnknownNameError: another ending.
         InputError: the file cannot be written.
     """
     writer = WRITERS[check_path(path, WRITERS)]
-    save(path, lambda: write_atomically(path, writer(explanation, image)) if writer else explanation.save(path))
+    save(path, lambda: write_atomically(path, writer(explanation, image, sound)) if writer else explanation.save(path))
 
 
 def write_comparison(path: Path, first: ExplanationData, second: ExplanationData) -> None:
@@ -79,11 +82,11 @@ def comparison_json(first: ExplanationData, second: ExplanationData) -> str:
     return f"[{to_json(first)},\n{to_json(second)}]"
 
 
-def figure_bytes(figure: Figure, ending: str) -> bytes:
-    """A figure as ``.png`` (150 dots an inch), ``.svg`` or ``.pdf``, without the date, so that it is always the same."""
+def figure_bytes(figure: Figure, ending: str, dots: int = 150) -> bytes:
+    """A figure as ``.png`` (``dots`` an inch), ``.svg`` or ``.pdf``, without the date, so that it is always the same."""
     buffer = BytesIO()
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending)
-    figure.savefig(buffer, format=ending[1:], dpi=150, metadata=undated)
+    figure.savefig(buffer, format=ending[1:], dpi=dots, metadata=undated)
     return buffer.getvalue()
 
 
@@ -109,6 +112,7 @@ def to_data(explanation: ExplanationData) -> dict[str, Any]:
         "flow": explanation.flow.to_dict(),
         "top": None if explanation.top is None else _top(explanation.top),
         "origin": dict(explanation.origin),
+        **({} if explanation.answer is None else {"answer": _answer(explanation.answer)}),
     }
 
 
@@ -126,26 +130,46 @@ def bundle(
     return {kind: FORMS[kind](explanation) for kind in wanted}
 
 
-def _figure(ending: str) -> Callable[[ExplanationData, Shown], bytes]:
-    def drawn(explanation: ExplanationData, image: Shown) -> bytes:
-        from heedmap.render.figure import plot
-
-        return figure_bytes(plot(explanation, 0, image), ending)
-
-    return drawn
-
-
-def _html(explanation: ExplanationData, image: Shown) -> bytes:
-    from heedmap.picture import Picture
+def page(explanation: ExplanationData, index: int = 0, image: Shown = None, sound: Sound | None = None) -> str:
+    """Sample ``index`` as a page that stands alone; of an answer one with a script, see :mod:`heedmap.render.answer_page`."""
+    from heedmap.render.answer_page import answer_page
     from heedmap.render.page import explanation_page
+
+    if explanation.answer is not None:
+        return answer_page(explanation, index, image, sound)
+    return explanation_page(explanation, index, cast("Image.Image | None", image))  # handed on to overlay
+
+
+def page_fragment(explanation: ExplanationData, index: int = 0) -> str:
+    """What :func:`page` shows, as a part of a page, for notebooks."""
+    from heedmap.render.answer_page import answer_fragment
+    from heedmap.render.page import explanation_fragment
+
+    return (explanation_fragment if explanation.answer is None else answer_fragment)(explanation, index)
+
+
+def figure(explanation: ExplanationData, index: int = 0, image: Shown = None, **options: Any) -> Figure:
+    """Sample ``index`` as a matplotlib figure."""
+    from heedmap.render.answer_figure import plot_answer
+    from heedmap.render.figure import plot
+
+    return (plot if explanation.answer is None else plot_answer)(explanation, index, image, **options)
+
+
+def _figure(ending: str) -> Callable[[ExplanationData, Shown, Sound | None], bytes]:
+    return lambda explanation, image, _sound: figure_bytes(figure(explanation, 0, image), ending)
+
+
+def _html(explanation: ExplanationData, image: Shown, sound: Sound | None) -> bytes:
+    from heedmap.picture import Picture
 
     shown: Image.Image | Picture | None = image
     if isinstance(image, Picture):  # whole maps have places for what the model saw alone
         shown = image.as_seen() if explanation.maps else image.fitted(1, LONGEST_SIDE)
-    return explanation_page(explanation, 0, cast("Image.Image | None", shown)).encode()  # handed on to overlay
+    return page(explanation, 0, shown, sound).encode()
 
 
-def _json(explanation: ExplanationData, _image: Shown) -> bytes:
+def _json(explanation: ExplanationData, _image: Shown, _sound: Sound | None) -> bytes:
     return to_json(explanation).encode()
 
 
@@ -155,18 +179,8 @@ def _comparison_html(first: ExplanationData, second: ExplanationData) -> bytes:
     return comparison_page(first, second).encode()
 
 
-def _fragment(explanation: ExplanationData) -> str:
-    from heedmap.render.page import explanation_fragment
-
-    return explanation_fragment(explanation)
-
-
 def _picture(explanation: ExplanationData) -> str:
-    from heedmap.render.figure import plot
-
-    buffer = BytesIO()
-    plot(explanation).savefig(buffer, format="png", dpi=80)
-    return b64encode(buffer.getvalue()).decode()
+    return b64encode(figure_bytes(figure(explanation), ".png", 80)).decode()
 
 
 def _top(top: Top) -> dict[str, Any]:
@@ -178,6 +192,19 @@ def _top(top: Top) -> dict[str, Any]:
     }
 
 
+def _answer(answer: Answer) -> dict[str, Any]:
+    return {
+        "text": list(answer.text),
+        "tokens": answer.tokens.tolist(),
+        "targets": [list(row) for row in answer.targets],
+        "probabilities": _numbers(answer.probabilities),
+        "top_labels": [[list(labels) for labels in row] for row in answer.top_labels],
+        "top_probabilities": _numbers(answer.top_probabilities),
+        "contrast": None if answer.others is None else answer.others.tolist(),
+        "source": answer.source,
+    }
+
+
 def _segment(segment: Segment) -> dict[str, Any]:
     return {
         "kind": segment.kind,
@@ -185,6 +212,7 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "grid": None if segment.grid is None else list(segment.grid),
         "labels": None if segment.labels is None else [list(row) for row in segment.labels],
         "boundaries": None if segment.boundaries is None else list(segment.boundaries),
+        **({} if segment.roles is None else {"roles": list(segment.roles)}),
         "positions": segment.positions.tolist(),
         "relevance": _numbers(segment.relevance),
     }
@@ -207,7 +235,7 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
-WRITERS: dict[str, Callable[[ExplanationData, Shown], bytes] | None] = {
+WRITERS: dict[str, Callable[[ExplanationData, Shown, Sound | None], bytes] | None] = {
     ".png": _figure(".png"),
     ".svg": _figure(".svg"),
     ".pdf": _figure(".pdf"),
@@ -224,7 +252,7 @@ COMPARISON_WRITERS: dict[str, Callable[[ExplanationData, ExplanationData], bytes
 """By ending, for the two explanations of a comparison."""
 
 FORMS: dict[str, Callable[[ExplanationData], str]] = {
-    "text/html": _fragment,
+    "text/html": page_fragment,
     "image/png": _picture,
     "text/plain": repr,
 }

@@ -52,16 +52,20 @@ def macro(name: str, *values: Any, **named: Any) -> Markup:
     return Markup(getattr(environment().get_template(f"{template}.html").module, own_name)(*values, **named))
 
 
-def document(body: Markup, title: str = "heedmap", kind: str = "") -> str:
+def document(
+    body: Markup, title: str = "heedmap", kind: str = "", script: Markup | None = None, policy: str = POLICY
+) -> str:
     """A page that loads nothing.
 
     Args:
         body: what is in it, with the style where ``kind`` is empty.
         title: of the page, text.
         kind: the classes of a page that is wide, see ``style.css``; it gets the style here.
+        script: the page's own, which ``policy`` has to allow.
+        policy: the page's Content-Security-Policy.
     """
     sheet = style(wide=True) if kind else ""
-    return str(render("document.html", body=body, title=title, kind=kind, style=sheet, policy=POLICY))
+    return str(render("document.html", body=body, title=title, kind=kind, style=sheet, script=script, policy=policy))
 
 
 def fragment(body: Markup, image: Image.Image | None = None) -> Markup:

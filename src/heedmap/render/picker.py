@@ -80,9 +80,9 @@ def token_to_token(explanation: ExplanationData, index: int, level: int, *, seen
         level: of the heading.
         seen: whether the picture that the model saw is the page's ``--seen``.
     """
-    parts = list(explanation.segments.values())
-    cross = [(a, b) for a in parts for b in parts if a is not b and (a.name, b.name) in explanation.maps]
-    pairs = [_pair(explanation, a, b, index, seen) for a, b in cross or [(a, a) for a in parts]]
+    segments = list(explanation.segments.values())
+    cross = [(a, b) for a in segments for b in segments if a is not b and (a.name, b.name) in explanation.maps]
+    pairs = [_pair(explanation, a, b, index, seen) for a, b in cross or [(a, a) for a in segments]]
     return render("token_to_token.html", level=level, pairs=[pair for pair in pairs if pair])
 
 
@@ -136,8 +136,8 @@ def _scale(rows: dict[int, Segment]) -> Scale:
 
 
 def _choice(a: Segment, drawn: Sample, i: int, row: Segment, used: Scale, of_target: Scale, seen: bool) -> Choice:
-    name, part = place(a, drawn, i), sample(row)
-    total = number(float(np.nansum(part.values[part.taken])))
+    name, drawn_row = place(a, drawn, i), sample(row)
+    total = number(float(np.nansum(drawn_row.values[drawn_row.taken])))
     told = f"{name} draws {total} in all; most from {most_relevant(row)}"
     panel = macro("segments.drawn_from", told, view(row).panel(row, 0, used, seen))
     where = None if a.grid is None else divmod(i, a.grid[1])

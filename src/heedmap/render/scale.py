@@ -131,22 +131,22 @@ class Scale:
             stops = [tint(step / 8)[0] for step in range(-8 if self.signed else 0, 9)]
         return f"linear-gradient(to right,{','.join(stops)})"
 
-    def about(self, own: Scale | None = None) -> str:
-        """The scale in words, to be written under what is drawn on it; with ``own``, what is drawn has these values."""
-        here = own or self
-        bad = f"; not finite, without a colour: {here.bad}" if here.bad else ""
-        if not here.count:
+    def about(self, drawn: Scale | None = None) -> str:
+        """The scale in words, to be written under what is drawn on it; with ``drawn``, what is drawn has these values."""
+        values = drawn or self
+        bad = f"; not finite, without a colour: {values.bad}" if values.bad else ""
+        if not values.count:
             return "the model took in none of these tokens"
-        if here.bad == here.count:
-            return f"none of the {here.bad} values is finite"
+        if values.bad == values.count:
+            return f"none of the {values.bad} values is finite"
         if self.empty:
             return f"nothing to show: every finite value is 0{bad}"
         if self.high <= self.low:
             return f"all equal: {number(self.most)}{bad}"
         ends = f"±{number(self.high)}" if self.signed else span(self.low, self.high)
         both = ", shared by the maps on this page" if self.shared else ""
-        same = (here.least, here.most) == (self.low, self.high) and not self.shared
-        return f"{self.kind}: {ends}{both}{'' if same else f'; values: {here.range}'}{bad}"
+        same = (values.least, values.most) == (self.low, self.high) and not self.shared
+        return f"{self.kind}: {ends}{both}{'' if same else f'; values: {values.range}'}{bad}"
 
     @property
     def range(self) -> str:
@@ -225,7 +225,7 @@ def one_unit(explanations: Iterable[ExplanationData]) -> bool:
 
 def shares(explanation: ExplanationData) -> ExplanationData:
     """A copy in which each map is divided by the sum of its absolute values, so that maps of any methods compare."""
-    segments = {name: replace(part, relevance=_of_the_whole(part)) for name, part in explanation.segments.items()}
+    segments = {name: replace(s, relevance=_of_the_whole(s)) for name, s in explanation.segments.items()}
     return replace(explanation, segments=segments)
 
 
@@ -251,8 +251,8 @@ def tint(share: float) -> tuple[str, str]:
         return WHITE, BLACK
     cmap = PAPER if share > 0 else AGAINST
     ground, letters = colour(abs(share), cmap), ink(abs(share), cmap)
-    part = min(1.0, abs(share) / FAINT)
-    channels = (round(255 + part * (int(ground[i : i + 2], 16) - 255)) for i in (1, 3, 5))
+    strength = min(1.0, abs(share) / FAINT)
+    channels = (round(255 + strength * (int(ground[i : i + 2], 16) - 255)) for i in (1, 3, 5))
     return "#" + "".join(f"{channel:02x}" for channel in channels), letters
 
 

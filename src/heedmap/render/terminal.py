@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from heedmap.flow import ATTENTION_HEAD, STREAM_HEAD, Flow, Line, attention_lines, stream_lines, summary
-from heedmap.printable import percent, visible
+from heedmap.printable import number, percent, visible
+from heedmap.render.answer_page import answer_words
 from heedmap.render.page import prediction_words
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.views import view
@@ -19,7 +20,7 @@ from heedmap.render.views import view
 if TYPE_CHECKING:
     from heedmap.explanation_data import ExplanationData, Segment
 
-TOP = 5
+TOP, FEW = 5, 3
 
 
 def terminal(explanation: ExplanationData, index: int = 0, *, colours: bool = True) -> Group:
@@ -33,6 +34,36 @@ def terminal(explanation: ExplanationData, index: int = 0, *, colours: bool = Tr
     for segment in explanation.segments.values():
         parts += [Text(), *_segment(segment, index, colours)]
     return Group(*parts)
+
+
+def terminal_answer(explanation: ExplanationData, index: int = 0) -> Group:
+    """The words of sample ``index``'s answer as a table: how probable each is, and what it rests on most.
+
+    Raises:
+        InputError: no answer, or no such sample.
+    """
+    said = answer_words(explanation, index)
+    answer = explanation.answer
+    assert answer is not None, "it has words"
+    shown = [name for name, segment in explanation.segments.items() if bool((segment.positions[index] >= 0).any())]
+    lines = [
+        (
+            word.text,
+            percent(float(answer.probabilities[index, list(word.tokens)].min())),
+            *(_rests_on(explanation.span(word.tokens[0], word.tokens[-1] + 1).segments[name], index) for name in shown),
+        )
+        for word in said
+    ]
+    facts = {"answer": answer.text[index], "method": explanation.method}
+    if explanation.flow.notes:
+        facts["note"] = "; ".join(explanation.flow.notes)
+    heads = ("word", "said with", *(f"rests on: {name}" for name in shown))
+    return Group(_told(facts), Text(), _rich(heads, lines))
+
+
+def _rests_on(segment: Segment, index: int) -> str:
+    seen = view(segment)
+    return " · ".join(f"{name.strip()} {number(value)}" for name, value in seen.top(segment, index, FEW) if value > 0)
 
 
 def flow_rich(flow: Flow) -> Group:
@@ -54,6 +85,10 @@ def _facts(explanation: ExplanationData, index: int) -> Text:
         facts["answers"] = " · ".join(f"{label.strip()} {percent(probability)}" for label, probability in pairs)
     if explanation.flow.notes:
         facts["note"] = "; ".join(explanation.flow.notes)
+    return _told(facts)
+
+
+def _told(facts: Mapping[str, str]) -> Text:
     lines = [Text.assemble((f"{name:<11}", "dim"), visible(words)) for name, words in facts.items()]
     return Text("\n").join(lines)
 

@@ -103,22 +103,22 @@ class View:
         """
         return macro("segments.bars", sample(segment, index), used, FEW_BARS)
 
-    def cell(self, part: Row, column: str, look: Look) -> Cell:
+    def cell(self, row: Row, column: str, look: Look) -> Cell:
         """In a figure.
 
         Args:
-            part: a row of it.
+            row: a row of it.
             column: name of the explanation.
             look: what all cells share.
         """
-        scale, bars = part.scales[column], part.chosen(column, look.room.bars)
+        scale, bars = row.scales[column], row.chosen(column, look.room.bars)
 
         def draw(axes: Axes) -> Sequence[str]:
-            draw_bars(axes, part.drawn[column], part.values[column], bars, scale, look.theme)
+            draw_bars(axes, row.drawn[column], row.values[column], bars, scale, look.theme)
             return ()
 
         tall = look.room.bar * max(look.room.fewest, len(bars))
-        return Cell(tall, draw, "x", scale.cmap, part.left_out(column, bars))
+        return Cell(tall, draw, "x", scale.cmap, row.left_out(column, bars))
 
     def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> list[Text]:
         """In a terminal, without ``colours`` by letters; nothing where the most relevant tokens say it all."""
@@ -155,20 +155,20 @@ class _TextView(View):
     ) -> Markup:
         return macro("segments.line", words(segment, index), used)
 
-    def cell(self, part: Row, column: str, look: Look) -> Cell:
+    def cell(self, row: Row, column: str, look: Look) -> Cell:
         if not look.room.words:
-            return super().cell(part, column, look)
-        theme, scale, width = look.theme, part.scales[column], look.room.width
-        tokens = part.chosen(column, look.room.words)
-        text = placed_words(part.drawn[column].labels, tokens, width)
-        colours = [word_colour(scale, value, theme) for value in part.values[column]]
+            return super().cell(row, column, look)
+        theme, scale, width = look.theme, row.scales[column], look.room.width
+        tokens = row.chosen(column, look.room.words)
+        text = placed_words(row.drawn[column].labels, tokens, width)
+        colours = [word_colour(scale, value, theme) for value in row.values[column]]
         tall = words_height(text)
 
         def draw(axes: Axes) -> Sequence[str]:
             draw_words(axes, text, colours, width, tall, theme.faint)
             return ()
 
-        return Cell(tall, draw, "", word_map(scale, theme), part.left_out(column, tokens))
+        return Cell(tall, draw, "", word_map(scale, theme), row.left_out(column, tokens))
 
     def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> list[Text]:
         return [text_heat(segment, index, numbers=not colours)]
@@ -199,8 +199,8 @@ class _PatchView(View):
         about = f"map of {rows} by {columns} patches; most relevant: {most_relevant(segment, index)}"
         return macro("segments.stack", _layer(places, used, seen), about, places.shape, seen, outline)
 
-    def cell(self, part: Row, column: str, look: Look) -> Cell:
-        segment, values, scale = part.segments[column], part.values[column], part.scales[column]
+    def cell(self, row: Row, column: str, look: Look) -> Cell:
+        segment, values, scale = row.segments[column], row.values[column], row.scales[column]
 
         def draw(axes: Axes) -> Sequence[str]:
             draw_patches(axes, segment, values, scale, look.style, look.picture, look.theme)
@@ -221,18 +221,18 @@ class _PatchView(View):
 class _BoxView(View):
     """Boxes: in a figure at their places on the picture, where these are known."""
 
-    def cell(self, part: Row, column: str, look: Look) -> Cell:
+    def cell(self, row: Row, column: str, look: Look) -> Cell:
         picture = look.picture
         if picture is None or picture.boxes is None:
-            return super().cell(part, column, look)
-        drawn, values, scale = part.drawn[column], part.values[column], part.scales[column]
+            return super().cell(row, column, look)
+        drawn, values, scale = row.drawn[column], row.values[column], row.scales[column]
 
         def draw(axes: Axes) -> Sequence[str]:
             count = draw_boxes(axes, values, drawn.labels, scale, look.style, picture)
             named = [f"the {count} strongest of {len(drawn.shown)} are named"] if count < len(drawn.shown) else []
             return [*named, picture.note]
 
-        return Cell(look.tall(part.segments[column]), draw, "", look.style.cmap or scale.cmap)
+        return Cell(look.tall(row.segments[column]), draw, "", look.style.cmap or scale.cmap)
 
 
 class _CurveView(View):
@@ -247,12 +247,12 @@ class _CurveView(View):
         width = max(1, len(level))
         return macro("segments.curve", f"0,{zero} {steps} {width},{zero}", width, colour(0.7), about)
 
-    def cell(self, part: Row, column: str, look: Look) -> Cell:
+    def cell(self, row: Row, column: str, look: Look) -> Cell:
         def draw(axes: Axes) -> Sequence[str]:
-            draw_curve(axes, part.drawn[column], part.values[column], look.theme)
+            draw_curve(axes, row.drawn[column], row.values[column], look.theme)
             return ()
 
-        return Cell(look.room.curve, draw, "y", part.scales[column].cmap)
+        return Cell(look.room.curve, draw, "y", row.scales[column].cmap)
 
 
 VIEWS: Mapping[str, View] = {

@@ -128,20 +128,20 @@ def words(segment: Segment, index: int = 0) -> list[Word]:
             groups[-1].append(i)
         else:
             groups.append([i])
-    made = [_word(group, letters, drawn) for group in groups]
-    return [_set_apart(word, before) for word, before in zip(made, [None, *made], strict=False)]
+    words = [_word(group, letters, drawn) for group in groups]
+    return [_set_apart(word, before) for word, before in zip(words, [None, *words], strict=False)]
 
 
-def top_words(found: list[Word], count: int) -> list[Word]:
+def top_words(words: list[Word], count: int) -> list[Word]:
     """The ``count`` words of the largest values, highest first; of equals the earlier; not finite ones never."""
-    finite = [word for word in found if abs(word.value) < float("inf")]
+    finite = [word for word in words if abs(word.value) < float("inf")]
     return sorted(finite, key=lambda word: -word.value)[:count]
 
 
-def words_scale(found: list[Word]) -> Scale:
+def words_scale(words: list[Word]) -> Scale:
     """The scale of the words; special tokens set it only where there is nothing else."""
-    own = [word.value for word in found if not word.special]
-    return scale_of(own or [word.value for word in found])
+    values = [word.value for word in words if not word.special]
+    return scale_of(values or [word.value for word in words])
 
 
 def passages(text: list[Word]) -> list[Passage]:

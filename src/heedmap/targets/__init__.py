@@ -12,6 +12,7 @@ from heedmap.targets.classes import FeatureNorm as FeatureNorm
 from heedmap.targets.classes import Function as Function
 from heedmap.targets.classes import Similarity as Similarity
 from heedmap.targets.classes import Value as Value
+from heedmap.targets.contrast import Contrast as Contrast
 from heedmap.targets.meant import AnyTarget as AnyTarget
 from heedmap.targets.meant import TopPrediction as TopPrediction
 from heedmap.targets.meant import as_target as as_target

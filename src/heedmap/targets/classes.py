@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from heedmap.errors import TargetError
@@ -47,13 +47,8 @@ class ClassLogit(Target):
         """See :meth:`Target.choose`."""
         logits = class_logits(context.read(output), 2)
         top = logits.detach().argmax(-1)
-        index = per_sample(self.label, len(logits), "class")
-        picked = torch.stack(
-            [
-                t if i is None else torch.as_tensor(class_index(i, logits.shape[-1], context), device=t.device)
-                for i, t in zip(index, top, strict=True)
-            ]
-        )
+        labels = per_sample(self.label, len(logits), "class")
+        picked = given_or_top(labels, top, lambda label: class_index(label, logits.shape[-1], context))
         words = tuple(context.name(i) for i in picked.tolist())
         values = partial(_of_class, context, picked)
         odds = ranked(logits, picked, context.short, exclusive=context.exclusive)
@@ -303,6 +298,14 @@ class Function(Target):
         return Chosen(values, (getattr(self.function, "__name__", "callable"),) * (len(values) if values.dim() else 1))
 
 
+def given_or_top(
+    labels: Sequence[Any], top: Int[Tensor, " batch"], index: Callable[[Any], int]
+) -> Int[Tensor, " batch"]:
+    """Each sample's class: the ``index`` of its label, its top one where it has none."""
+    pairs = zip(labels, top, strict=True)
+    return torch.stack([t if w is None else torch.as_tensor(index(w), device=t.device) for w, t in pairs])
+
+
 def class_index(label: int | str, classes: int, context: Context) -> int:
     """The index of a class given by its index or name; TargetError where there is none."""
     return in_range(context.index(label) if isinstance(label, str) else label, classes, "class")
@@ -320,8 +323,8 @@ def _of_box(context: Context, query: Tensor, weights: tuple[float, ...], output:
     boxes = get(context.read(output), "pred_boxes")
     if not isinstance(boxes, Tensor) or boxes.dim() != 3 or boxes.shape[-1] != 4:
         raise TargetError("BoxSide needs pred_boxes (batch, queries, 4) in the output, which has none")
-    own = boxes[torch.arange(len(boxes), device=boxes.device), query]
-    return (own * own.new_tensor(weights)).sum(-1)
+    box = boxes[torch.arange(len(boxes), device=boxes.device), query]
+    return (box * box.new_tensor(weights)).sum(-1)
 
 
 def at_place(context: Context, place: Tensor, picked: Tensor, output: Any) -> Tensor:

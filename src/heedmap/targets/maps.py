@@ -54,9 +54,9 @@ def mean_scores(
         maps = class_maps(output, context)
         return mean_over(maps[torch.arange(len(maps), device=maps.device), picked.to(maps.device)], weights)
     classes, masks = queries
-    own = classes.gather(2, picked.to(classes.device)[:, None, None].expand(-1, classes.shape[1], 1))[..., 0]
+    scores = classes.gather(2, picked.to(classes.device)[:, None, None].expand(-1, classes.shape[1], 1))[..., 0]
     none = no_object(classes, context)
-    odds = own.sigmoid() if none is None else (own - classes.logsumexp(-1)).exp()
+    odds = scores.sigmoid() if none is None else (scores - classes.logsumexp(-1)).exp()
     means = mean_over(masks.sigmoid().flatten(0, 1), weights.repeat_interleave(masks.shape[1], 0))
     return (odds * means.reshape(odds.shape)).sum(1)
 

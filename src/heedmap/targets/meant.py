@@ -123,7 +123,7 @@ def as_target(target: Any) -> Target:
         raise TargetError(f"target={target} is neither a class nor a callable")
     if target is None or isinstance(target, (int, str)):
         return TopPrediction(target)
-    if isinstance(target, tuple) and target and all(one is None or isinstance(one, (int, str)) for one in target):
+    if isinstance(target, tuple) and target and all(entry is None or isinstance(entry, (int, str)) for entry in target):
         return TopPrediction(target)
     if callable(target):
         return Function(target)

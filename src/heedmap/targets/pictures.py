@@ -77,15 +77,15 @@ class Region(Target):
         region = real if self.where is None else covered(self.where, top.shape, picture_size(context))
         shares = class_shares(top, region, classes)
         prediction = shares.argsort(dim=-1, descending=True, stable=True)[:, 0]
-        given = per_sample(self.label, batch, "class")
-        wanted = [None if one is None else self._index(one, maps, context) for one in given]
+        labels = per_sample(self.label, batch, "class")
+        wanted = [None if label is None else self._index(label, maps, context) for label in labels]
         picked = torch.tensor([t if w is None else w for w, t in zip(wanted, prediction.tolist(), strict=True)])
         if self.where is None:
-            region = self._own(top, real, picked, shares, context)
+            region = self._top_region(top, real, picked, shares, context)
         values = partial(_of_class, context, picked, region / region.sum((1, 2), keepdim=True))
-        found = values(output)
+        scores = values(output)
         words = tuple(self._words(int(c), maps[i], shares[i], context) for i, c in enumerate(picked))
-        return Chosen(found, words, prediction if classes > 1 else None, values)
+        return Chosen(scores, words, prediction if classes > 1 else None, values)
 
     def _words(self, index: int, maps: Tensor, shares: Tensor, context: Context) -> str:
         name = class_name(index, len(maps), context)
@@ -102,10 +102,10 @@ class Region(Target):
         return class_index(label, maps.shape[1], context)
 
     @staticmethod
-    def _own(top: Tensor, real: Tensor, picked: Tensor, shares: Tensor, context: Context) -> Tensor:
+    def _top_region(top: Tensor, real: Tensor, picked: Tensor, shares: Tensor, context: Context) -> Tensor:
         """(batch, h, w): the pixels where ``picked`` is the top class."""
-        own = real * (top == picked[:, None, None])
-        for i in (own.sum((1, 2)) == 0).nonzero()[:, 0].tolist():
+        region = real * (top == picked[:, None, None])
+        for i in (region.sum((1, 2)) == 0).nonzero()[:, 0].tolist():
             present = ", ".join(
                 f"{name} ({percent(share)})" for _, name, share in _present(shares[i], context)[:PRESENT]
             )
@@ -113,7 +113,7 @@ class Region(Target):
                 f"{context.name(int(picked[i]))} is the top class at no pixel, so it has no region of its own; the picture "
                 f"has {present}; give one of these, or where= (a mask, a box or a point)"
             )
-        return own
+        return region
 
 
 def present_classes(output: Any, context: Context) -> list[tuple[int, str, float]]:
@@ -122,8 +122,8 @@ def present_classes(output: Any, context: Context) -> list[tuple[int, str, float
     batch, classes, height, width = maps.shape
     real = real_pixels(context, batch, (height, width))
     shares = class_shares(top_classes(maps), real, classes)[0]
-    one = class_name(0, classes, context) == THE_MAP
-    return [(c, THE_MAP if one else name, share) for c, name, share in _present(shares, context)]
+    single = class_name(0, classes, context) == THE_MAP
+    return [(c, THE_MAP if single else name, share) for c, name, share in _present(shares, context)]
 
 
 def _present(shares: Float[Tensor, " classes"], context: Context) -> list[tuple[int, str, float]]:
@@ -174,10 +174,10 @@ class PromptMask(Target):
         prompt = in_range(self.prompt, masks.shape[1], "prompt")
         picked = self._picked(context.read(output), masks, prompt)
         read = partial(_mask_of, context, prompt, picked)
-        own = apart(read(output))
-        region = inside(own)
+        scores = apart(read(output))
+        region = inside(scores)
         values = partial(_over, read, region / region.sum((1, 2), keepdim=True))
-        shares = (own > 0).float().mean((1, 2)).tolist()
+        shares = (scores > 0).float().mean((1, 2)).tolist()
         words = tuple(
             f"mask {mask} of prompt {prompt}, {percent(share)} of the picture" if share else
             f"mask {mask} of prompt {prompt}, which is empty, at its highest pixel"

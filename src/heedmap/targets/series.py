@@ -55,8 +55,8 @@ class Forecast(Target):
         step, channel = in_range(self.step, steps, "step"), in_range(self.channel, channels, "channel")
         values = partial(_at_step, context, step, channel)
         words = f"value of step {step}" + (f" of channel {channel}" if channels > 1 else "")
-        found = values(output)
-        return Chosen(found, (words,) * len(found), again=values)
+        scores = values(output)
+        return Chosen(scores, (words,) * len(scores), again=values)
 
 
 def to_come(output: Any) -> Any:

@@ -42,6 +42,18 @@ class Chosen:
     top: Top | None = None
     names: tuple[str, ...] | None = None
 
+    def sample(self, index: int) -> Chosen:
+        """The same of one sample, as of a batch of one; without ``again``."""
+        one = slice(index, index + 1)
+        return Chosen(
+            self.values[one],
+            self.words[one],
+            None if self.prediction is None else self.prediction[one],
+            None,
+            None if self.top is None else self.top.sample(index),
+            None if self.names is None else self.names[one],
+        )
+
 
 class Target(ABC):
     """Chooses one scalar per sample from a model's output.

@@ -23,7 +23,7 @@ from heedmap.outputs import (
     real_places,
     spells_sound,
 )
-from heedmap.targets.classes import at_place, class_index
+from heedmap.targets.classes import at_place, class_index, given_or_top
 from heedmap.targets.target import Chosen, OneOrEach, Target, in_range, per_sample
 
 
@@ -58,22 +58,18 @@ class NextToken(Target):
         batch = torch.arange(len(logits), device=logits.device)
         row = logits[batch, position]
         top = row.detach().argmax(-1)
-        wanted = per_sample(self.token, len(logits), "token")
-        picked = torch.stack(
-            [
-                t if w is None else torch.as_tensor(self._token(w, row), device=t.device)
-                for w, t in zip(wanted, top, strict=True)
-            ]
-        )
+        picked = given_or_top(per_sample(self.token, len(logits), "token"), top, lambda token: self._token(token, row))
         words = tuple(
-            f"token {self._name(i)} after position {p}" for i, p in zip(picked.tolist(), position.tolist(), strict=True)
+            f"token {self.token_name(i)} after position {p}"
+            for i, p in zip(picked.tolist(), position.tolist(), strict=True)
         )
         values = partial(at_place, context, position, picked)
         odds = ranked(row, picked, self.decode or "token {}".format)
         names = None if self.decode is None else tuple(map(self.decode, top.tolist()))
         return Chosen(values(output), words, top, values, odds, names)
 
-    def _name(self, index: int) -> str:
+    def token_name(self, index: int) -> str:
+        """``34 ('red')``, or ``34`` where nothing decodes it."""
         return str(index) if self.decode is None else f"{index} ({self.decode(index)!r})"
 
     @staticmethod
@@ -165,8 +161,8 @@ class TokenLabel(Target):
             raise TargetError(f"TokenLabel(token={token!r}): a word needs a heedmap.Model; give the token's number")
         if token >= 0:
             return in_range(token, len(real), "token")
-        own = real.nonzero()[:, 0].tolist()
-        return int(own[in_range(token, len(own), "token")])
+        places = real.nonzero()[:, 0].tolist()
+        return int(places[in_range(token, len(places), "token")])
 
 
 def labelled(logits: Float[Tensor, "batch tokens labels"], context: Context) -> list[list[tuple[int, int, float]]]:
@@ -174,10 +170,10 @@ def labelled(logits: Float[Tensor, "batch tokens labels"], context: Context) -> 
     scores = logits.detach().float().cpu()
     best = context.probabilities(scores).max(-1)
     told = ~background(context, logits.shape[-1], frames=spells_sound(logits, context))
-    there = real_places(context, *logits.shape[:2]) & told[best.indices]
+    present = real_places(context, *logits.shape[:2]) & told[best.indices]
     return [
         [(p, int(best.indices[i, p]), float(best.values[i, p])) for p in row.nonzero()[:, 0].tolist()]
-        for i, row in enumerate(there)
+        for i, row in enumerate(present)
     ]
 
 

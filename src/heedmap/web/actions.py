@@ -53,6 +53,7 @@ class Actions:
             "ask": self._ask,
             "explain": self._explain,
             "compare": self._explain,
+            "every": self._every,
         }
         long |= {"whole": self._whole, "ask_sample": self._ask_sample}
         return {name: told(action) for name, action in long.items()} | {
@@ -63,7 +64,9 @@ class Actions:
 
     def _choose(self, tell: Tell, model: str) -> Values:
         takes, error = attempt(lambda: self._handlers.takes(model, tell))
-        return *self._fields.emptied(model, takes or Takes()), parts.error(error), *self._no_answers(model)
+        takes = takes or Takes()
+        speaks = self._gr.update(visible=takes.speaks)
+        return *self._fields.emptied(model, takes), parts.error(error), *self._no_answers(model), speaks
 
     def _no_answers(self, model: str) -> Values:
         hint = parts.hint(model, bool(listed(model)))
@@ -72,8 +75,8 @@ class Actions:
     def _pick(self, model: str, number: int | None) -> Values:
         if number is None:  # another model was chosen, which emptied the fields
             return tuple(self._gr.skip() for _ in range(1 + len(self._fields.of_sample)))
-        found, error = attempt(lambda: sample(model, number))
-        return parts.error(error), *self._fields.filled(found)
+        picked, error = attempt(lambda: sample(model, number))
+        return parts.error(error), *self._fields.filled(picked)
 
     def _ask_sample(self, tell: Tell, model: str, number: int | None, *values: Any) -> Values:
         if number is None:
@@ -94,15 +97,27 @@ class Actions:
         """``methods``: each followed by its options."""
         limits = self._handlers.limits
 
-        def work() -> tuple[Result, str]:
+        def work() -> Result:
             ways = [way(method, options, limits) for method, options in zip(methods[::2], methods[1::2], strict=True)]
-            result = self._handlers.explain(asked, choice, ways, start(begin), tell)
+            return self._handlers.explain(asked, choice, ways, start(begin), tell)
+
+        return self._made(work)
+
+    def _every(self, tell: Tell, asked: Asked | None, method: str, options: str) -> Values:
+        """Every word of the answer."""
+        return self._made(lambda: self._handlers.answer(asked, way(method, options, self._handlers.limits), tell))
+
+    def _made(self, work: Callable[[], Result]) -> Values:
+        """What ``work`` explains: a message, the map and links to its files."""
+
+        def shown() -> tuple[Result, str]:
+            result = work()
             return result, result.html()
 
-        found, error = attempt(work)
-        if found is None:
+        outcome, error = attempt(shown)
+        if outcome is None:
             return parts.error(error), "", ""
-        result, html = found
+        result, html = outcome
         return "", html, links(self._results.keep(result))
 
     def _whole(self, tell: Tell, asked: Asked | None, choice: int | None, _begin: str, *method: Any) -> Values:

@@ -113,5 +113,5 @@ def _as_uploaded(gr: Any, field: type) -> Any:
     def preprocess(self: Any, payload: Any) -> str | None:
         return None if payload is None else str(Path(payload.path))
 
-    own = {"async_move_resource_to_block_cache": moved, "preprocess": preprocess, "__module__": base.__module__}
-    return ABCMeta.__new__(type(base), base.__name__, (base,), own)
+    members = {"async_move_resource_to_block_cache": moved, "preprocess": preprocess, "__module__": base.__module__}
+    return ABCMeta.__new__(type(base), base.__name__, (base,), members)

@@ -47,11 +47,13 @@ class Takes:
         roles: of ``"text"``, ``"image"``, ``"boxes"``, ``"audio"``.
         pair: whether it reads pairs of texts too.
         said: whether it can be told what it should have said.
+        speaks: whether it answers in words.
     """
 
     roles: tuple[str, ...] = ()
     pair: bool = False
     said: bool = False
+    speaks: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,8 @@ class Read:
 def takes(subject: Model) -> Takes:
     """What a loaded model can be given."""
     kind = subject.kind_row
-    return Takes(kind.takes, kind.name == "text", kind.speaks == "decoder" and subject.tokenizer is not None)
+    told = kind.speaks == "decoder" and subject.tokenizer is not None
+    return Takes(kind.takes, kind.name == "text", told, bool(kind.speaks))
 
 
 def read(model: str, given: Given, limits: Limits) -> Read:
@@ -150,9 +153,9 @@ def _made(model: str, number: int) -> Material:
 
     from heedmap.zoo.samples import MATERIALS
 
-    made = MATERIALS[model.removeprefix(PREFIX)].make(number)
-    text = made.inputs.get("text")
-    about = text or made.answer
+    sample = MATERIALS[model.removeprefix(PREFIX)].make(number)
+    text = sample.inputs.get("text")
+    about = text or sample.answer
     name = about if len(about) <= LONGEST else about[: LONGEST - 1] + "…"
-    picture = None if made.picture is None else Image.fromarray(made.picture)
-    return Material(f"{number}: {name}", text, picture, made.inputs.get("boxes"))
+    picture = None if sample.picture is None else Image.fromarray(sample.picture)
+    return Material(f"{number}: {name}", text, picture, sample.inputs.get("boxes"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from heedmap.errors import HeedmapError, InputError
+from heedmap.models.answer import explain_answer
 from heedmap.models.predictions import Prediction, Predictions
 from heedmap.web.form_inputs import Given, Read, Takes, read, takes
 from heedmap.web.method_options import MOST_TOKENS, Start, Way, check_starts, from_token, within
@@ -75,14 +76,14 @@ class Handlers:
             given: what it is asked.
             tell: is called with what is being done.
         """
-        found = read(model, given, self.limits)
+        received = read(model, given, self.limits)
 
         def work(subject: Model) -> Asked:
             tell("asking the model")
-            _check_given(subject, found)
-            kept = {role: value for role, value in found.inputs.items() if role in subject.kind_row.takes}
-            answers = subject.predict(**kept, said=found.said)
-            return Asked(model, kept.get("boxes"), answers, _picture(subject, found))
+            _check_given(subject, received)
+            kept = {role: value for role, value in received.inputs.items() if role in subject.kind_row.takes}
+            answers = subject.predict(**kept, said=received.said)
+            return Asked(model, kept.get("boxes"), answers, _picture(subject, received))
 
         return self.models.use(model, work, tell)
 
@@ -113,8 +114,23 @@ class Handlers:
         def work(subject: Model) -> tuple[Explanation, ...]:
             return tuple(_explanation(subject, asked, choice, way, begin, tell) for way in ways)
 
-        found = self.models.use(asked.model, work, tell)
-        return Result(found, None if asked.picture is None else with_frames(asked.picture, [choice]), begin is not None)
+        explanations = self.models.use(asked.model, work, tell)
+        picture = None if asked.picture is None else with_frames(asked.picture, [choice])
+        return Result(explanations, picture, begin is not None)
+
+    def answer(self, asked: Asked | None, way: Way, tell: Tell = lambda _: None) -> Result:
+        """Explain every word of what a model said, or should have said; arguments as of :meth:`explain`."""
+        if asked is None:
+            raise InputError("ask the model first; then its answer can be explained")
+        question = dict(asked.predictions.inputs)
+        said = question.pop("decoder_input_ids", None)
+
+        def work(subject: Model) -> Explanation:
+            check_time()
+            tell(f"explaining every word by {way.method}")
+            return explain_answer(subject, question, answer=said, method=way.method, **way.options)
+
+        return Result((self.models.use(asked.model, work, tell),), asked.picture)
 
 
 def attempt(work: Callable[[], Found]) -> tuple[Found | None, str]:
@@ -139,25 +155,25 @@ def _explanation(
     if begin is not None and not within(inspect(subject, inputs, target=choice.target)):
         raise InputError(f"the input is too long to explain from a token: at most {MOST_TOKENS:,} tokens; give less")
     whole = begin is not None
-    found = explain(subject, inputs, target=choice.target, method=way.method, full=whole, **way.options)
-    named = found if asked.boxes is None else subject.label(found, inputs, asked.boxes)
+    explanation = explain(subject, inputs, target=choice.target, method=way.method, full=whole, **way.options)
+    named = explanation if asked.boxes is None else subject.label(explanation, inputs, asked.boxes)
     return named if begin is None else from_token(named, begin)
 
 
-def _check_given(subject: Model, found: Read) -> None:
+def _check_given(subject: Model, received: Read) -> None:
     """InputError that says what to do on this page; of all else the model itself says what is missing."""
-    if "boxes" in subject.kind_row.needs and found.inputs["boxes"] is None:
+    if "boxes" in subject.kind_row.needs and received.inputs["boxes"] is None:
         raise InputError(
             f"{subject.name} reads boxes of a picture: pick one of its samples, whose text can be changed, or give a "
             "file of boxes"
         )
 
 
-def _picture(subject: Model, found: Read) -> Picture | None:
+def _picture(subject: Model, received: Read) -> Picture | None:
     """Small enough to be kept; None where there is none, or the model cuts it to pieces."""
-    boxes, image = found.inputs["boxes"], found.inputs["image"]
+    boxes, image = received.inputs["boxes"], received.inputs["image"]
     if "boxes" in subject.kind_row.takes:
-        image = found.scene
+        image = received.scene
         if boxes is None or "boxes" not in boxes:
             return None
     elif image is None or "image" not in subject.kind_row.takes:

@@ -120,10 +120,10 @@ def start(text: str) -> Start | None:
     """What ``data-start`` of a button says, see :mod:`heedmap.render.clickable`; None of ``""``; else InputError."""
     if not text:
         return None
-    found = WRITTEN.fullmatch(text) if isinstance(text, str) else None
-    if found is None:
+    match = WRITTEN.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
         raise InputError("this is no token of the map; click one of the map that is shown")
-    return Start(found[1], tuple(map(int, found[2].split(","))))
+    return Start(match[1], tuple(map(int, match[2].split(","))))
 
 
 def within(flow: Flow) -> bool:

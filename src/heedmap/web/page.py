@@ -61,12 +61,12 @@ class _Page:
             with gr.Column(scale=2, min_width=320):
                 self.fields = Fields(gr, models, takes or Takes())
                 self.ask = gr.Button("Ask the model", variant="primary", elem_id="ask")
-                self._choices()
+                self._choices(takes is not None and takes.speaks)
             with gr.Column(scale=3, min_width=320):
                 self._shown(models[0])
         self._events()
 
-    def _choices(self) -> None:
+    def _choices(self, speaks: bool) -> None:
         gr, methods = self.gr, _methods()
         self.choice = gr.Radio([], label="Answers", visible=False, elem_id="answers")
         with gr.Row():
@@ -78,6 +78,7 @@ class _Page:
         with gr.Row():
             self.redo = gr.Button("Explain", elem_id="explain")
             self.both = gr.Button("Compare", elem_id="compare")
+        self.every = gr.Button("Every word of the answer", visible=speaks, elem_id="every")
 
     def _shown(self, first: str) -> None:
         gr, plain = (
@@ -98,7 +99,8 @@ class _Page:
         pressed = [self.choice, self.begin, *told]
         ask = {"fn": acts["ask"], "inputs": fields.inputs, "outputs": answers, **self.shared}
         # Gradio's lists tell of an input whenever they are left, of a change only when there was one.
-        fields.model.change(acts["choose"], fields.model, [*fields.outputs, *answers], api_name="choose", **self.shared)
+        chosen_model = [*fields.outputs, *answers, self.every]
+        fields.model.change(acts["choose"], fields.model, chosen_model, api_name="choose", **self.shared)
         sample = fields.number.change(
             acts["pick"], [fields.model, fields.number], [self.message, *fields.of_sample], api_name="pick"
         )
@@ -109,6 +111,8 @@ class _Page:
         self.redo.click(acts["explain"], chosen, told, api_name="explain", **self.shared)
         both = [*chosen, self.other, self.other_options]
         self.both.click(acts["compare"], both, told, api_name="compare", **self.shared)
+        way = [self.asked, self.method, self.options]
+        self.every.click(acts["every"], way, told, api_name="every", **self.shared)
         for place in (self.answer, self.shown):
             place.select(acts["press"], chosen, pressed, api_name=False, **self.shared)
         self.method.input(acts["options"], self.method, self.options, api_name=False)

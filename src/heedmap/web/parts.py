@@ -46,8 +46,8 @@ def answer(picture: Picture | None, choices: Sequence[Prediction]) -> str:
     """The answers where they are, to be pressed: objects on the picture, tokens in what was said; ``""`` of others."""
     if picture is not None and any(choice.box is not None for choice in choices):
         return fragment(pressable(picture, choices))
-    said = [(n, visible(choice.token), str(choice)) for n, choice in enumerate(choices) if choice.token]
-    return fragment(macro("web.said", said)) if said else ""
+    tokens = [(n, visible(choice.token), str(choice)) for n, choice in enumerate(choices) if choice.token]
+    return fragment(macro("web.said", tokens)) if tokens else ""
 
 
 def with_frames(picture: Picture, choices: Iterable[Prediction]) -> Picture:

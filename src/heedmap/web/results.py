@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from markupsafe import Markup
 
 from heedmap.errors import FileFormatError
+from heedmap.render.answer_page import answer_fragment
 from heedmap.render.files import WRITERS, comparison_json, figure_bytes
 from heedmap.render.html import fragment, macro
 from heedmap.render.page import compared, comparison_bodies, comparison_page, explanation_fragment
@@ -53,15 +54,17 @@ class Result:
         head = macro("web.back") if self.begun else Markup()
         if len(self.explanations) == 1:
             first = self.explanations[0]
+            if first.answer is not None:
+                return Markup(answer_fragment(first, 0, self._seen))
             report = Markup(explanation_fragment(first, 0, self._seen, clickable=self._clickable))
             return head + (macro("web.click") if self._clickable else Markup()) + self._boxes(first) + report
         note, bodies = comparison_bodies(*self.explanations, image=self._seen)
         shown, scales = compared(self.explanations)
-        parts = [
+        columns = [
             self._boxes(explanation, scales) + fragment(body, self._seen if explanation.maps else None)
             for explanation, body in zip(shown, bodies, strict=True)
         ]
-        return head + macro("web.columns", note, parts)
+        return head + macro("web.columns", note, columns)
 
     def file(self, ending: str) -> bytes:
         """The file to be downloaded; FileFormatError where ``ending`` is none of :data:`TYPES`."""
@@ -69,7 +72,7 @@ class Result:
             raise FileFormatError(f"there is no file with the ending {ending!r}; there are {', '.join(TYPES)}")
         with _DRAWING:
             if len(self.explanations) == 1:
-                return ONE[ending](self.explanations[0], self.picture)
+                return ONE[ending](self.explanations[0], self.picture, None)
             first, second = self.explanations
             return PAIR[ending](first, second, self.picture)
 
@@ -83,13 +86,13 @@ class Result:
     def _seen(self) -> Image | None:
         return None if self.picture is None else cast("Image", outlined(self.picture))  # overlay takes Pictures too
 
-    def _boxes(self, one: ExplanationData, scales: Mapping[str, Scale] | None = None) -> Markup:
+    def _boxes(self, explanation: ExplanationData, scales: Mapping[str, Scale] | None = None) -> Markup:
         """The picture with the places of boxes, where there is one that has them."""
-        found = [segment for segment in one.segments.values() if segment.kind == "boxes"]
-        if self.picture is None or self.picture.boxes is None or not found:
+        boxes = [segment for segment in explanation.segments.values() if segment.kind == "boxes"]
+        if self.picture is None or self.picture.boxes is None or not boxes:
             return Markup()
-        scale = (scales or {}).get(found[0].name)
-        return fragment(relevant_boxes(self.picture, found[0], self._clickable, scale))
+        scale = (scales or {}).get(boxes[0].name)
+        return fragment(relevant_boxes(self.picture, boxes[0], self._clickable, scale))
 
 
 class Results:
@@ -135,11 +138,7 @@ def _pair_html(first: Explanation, second: Explanation, picture: Picture | None)
     return comparison_page(first, second, image=seen).encode()
 
 
-def _pair_json(first: Explanation, second: Explanation, _picture: Picture | None) -> bytes:
-    return comparison_json(first, second).encode()
-
-
-ONE: Mapping[str, Callable[[Explanation, Picture | None], bytes]] = {
+ONE: Mapping[str, Callable[[Explanation, Picture | None, None], bytes]] = {
     ending: writer for ending, writer in WRITERS.items() if ending in TYPES and writer is not None
 }
 """By ending: a file of one explanation."""
@@ -147,7 +146,7 @@ ONE: Mapping[str, Callable[[Explanation, Picture | None], bytes]] = {
 PAIR: Mapping[str, Callable[[Explanation, Explanation, Picture | None], bytes]] = {
     ".png": _pair_png,
     ".html": _pair_html,
-    ".json": _pair_json,
+    ".json": lambda first, second, _picture: comparison_json(first, second).encode(),
 }
 """By ending: a file of two explanations."""
 

@@ -39,13 +39,13 @@ def _match(subject: Model, sample: ZooSample, index: int) -> Truth:
 
 def _objects(subject: Model, sample: ZooSample, index: int) -> Truth:
     """The objects that each of the model's labels fits: once a label, for an object may have a shape's and a colour's."""
-    found = []
+    objects = []
     for label in subject.config.id2label.values():
         for number in shown_by(sample.truth, label):
-            one = sample.truth.objects[number]
-            x1, y1, x2, y2 = one.box
-            found.append(Found(label, (x1, y1, x2 - x1, y2 - y1), one.mask, False, float(one.mask.sum())))
-    return Objects(tuple(found))
+            shown = sample.truth.objects[number]
+            x1, y1, x2, y2 = shown.box
+            objects.append(Found(label, (x1, y1, x2 - x1, y2 - y1), shown.mask, False, float(shown.mask.sum())))
+    return Objects(tuple(objects))
 
 
 TRUTHS: Mapping[str, TruthOf] = {

@@ -69,10 +69,10 @@ def measure(
     cross = crossed(subject, reader)
     methods = contenders((NOT_NORMALIZED, "fast") if cross else ("fast",), cross)
     plan = Plan(KnownEvidence(material), subject, reader, methods, count, part=AT_ONCE)
-    found, skipped, refused = measured(plan, done)
+    findings, skipped, refused = measured(plan, done)
     failed = {key: why for key, why in skipped.items() if why != WRONG}
     left_out = {name: reasons for name, reasons in (("refused", refused), ("skipped", failed)) if reasons}
-    return {"samples": count, **found.facts, **left_out}
+    return {"samples": count, **findings.facts, **left_out}
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,13 @@ class KnownEvidence:
         batch = right_ones(subject, self.material, [sample.made for sample in known])
         keys = [known[number].key for number in batch.numbers]
         rows: list[Row] = []
-        for one in contenders if keys else ():
-            maps = explained(subject, batch.inputs, batch.targets(), one, int(known[0].key))
+        for spec in contenders if keys else ():
+            maps = explained(subject, batch.inputs, batch.targets(), spec, int(known[0].key))
             for number, key in enumerate(keys):
-                figures = _figures(subject, batch, number, one.name, maps, references=one is contenders[0])
+                figures = _figures(subject, batch, number, spec.name, maps, references=spec is contenders[0])
                 fixed = {"sample": key, "answers": len(batch.asked[number])}
                 rows += [
-                    {**fixed, "method": name, "segment": segment, **own} for (segment, name), own in figures.items()
+                    {**fixed, "method": name, "segment": segment, **row} for (segment, name), row in figures.items()
                 ]
         return rows, {sample.key: WRONG for sample in samples if sample.key not in keys}
 
@@ -137,7 +137,7 @@ class KnownEvidence:
                 f"{segment}: {FIGURES[figure]}",
                 True,
                 len(next(iter(methods.values()))),
-                {name: of_values(np.array(own)) for name, own in methods.items()},
+                {name: of_values(np.array(samples)) for name, samples in methods.items()},
             )
             for segment, figures in values.items()
             for figure, methods in figures.items()
@@ -160,7 +160,7 @@ def _intervals(figures: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str
     methods = next(iter(figures.values()))
     order = sorted(methods, key=lambda name: (name == EVEN, name == PRIOR))
     rows = {
-        name: {figure: [round(value, 4) for value in interval(np.array(own[name]))] for figure, own in figures.items()}
+        name: {figure: [round(v, 4) for v in interval(np.array(table[name]))] for figure, table in figures.items()}
         for name in order
     }
     return {"samples": len(methods[PAPER]), "rows": rows}
@@ -170,7 +170,7 @@ def _figures(
     subject: Model, batch: Batch, number: int, method: str, maps: Sequence[Explanation], *, references: bool
 ) -> dict[tuple[str, str], Figures]:
     """(segment, row) → the figures of a sample, mean over its answers, each of which has a map."""
-    sample, found = batch.samples[number], defaultdict(list)
+    sample, judged = batch.samples[number], defaultdict(list)
     for asked, explanation in zip(batch.asked[number], maps, strict=False):
         for name, weight in weights(subject, sample, asked.evidence, explanation.segments).items():
             grid = explanation.segments[name].grid
@@ -181,18 +181,18 @@ def _figures(
                 rows[PRIOR] = centre_prior(grid).ravel()
             for row, relevance in rows.items():
                 mask = asked.evidence.mask if name == "image" else None
-                found[name, row].append(_judged(relevance, weight, mask, grid))
-    return {key: {f: float(np.mean([one[f] for one in own])) for f in FIGURES} for key, own in found.items()}
+                judged[name, row].append(_judged(relevance, weight, mask, grid))
+    return {key: {f: float(np.mean([each[f] for each in answers])) for f in FIGURES} for key, answers in judged.items()}
 
 
 def _judged(
     relevance: np.ndarray, weight: np.ndarray, mask: np.ndarray | None, grid: tuple[int, int] | None
 ) -> Figures:
     """Figures of one map; what is longer than the evidence is padding. NaN: of pictures alone."""
-    own = relevance[: len(weight)]
-    figures = {"share": share(own, weight), "pointing": pointing(own, weight), "overlap": np.nan}
+    values = relevance[: len(weight)]
+    figures = {"share": share(values, weight), "pointing": pointing(values, weight), "overlap": np.nan}
     if mask is not None and grid is not None:
-        figures["overlap"] = overlap(cut(own.reshape(grid), mask.shape, "otsu"), mask)
+        figures["overlap"] = overlap(cut(values.reshape(grid), mask.shape, "otsu"), mask)
     return figures
 
 
@@ -200,11 +200,11 @@ def weights(
     subject: Model, sample: ZooSample, evidence: Evidence, segments: Mapping[str, Segment]
 ) -> dict[str, np.ndarray]:
     """For each segment that has true evidence, how much of each of the sample's tokens is: from 0 to 1, (tokens,)."""
-    found = {}
+    shares = {}
     if evidence.words is not None:
-        found["text"] = word_evidence(subject.tokenizer, sample.inputs["text"], evidence.words)
+        shares["text"] = word_evidence(subject.tokenizer, sample.inputs["text"], evidence.words)
     if evidence.boxes is not None:
-        found["boxes"] = evidence.boxes.astype(np.float64)
+        shares["boxes"] = evidence.boxes.astype(np.float64)
     if evidence.mask is not None:
-        found["image"] = patch_evidence(evidence.mask, segments["image"].grid or (1, 1))
-    return found
+        shares["image"] = patch_evidence(evidence.mask, segments["image"].grid or (1, 1))
+    return shares

@@ -22,12 +22,12 @@ def write_folder(run: Run, out: Path) -> None:
     """Write the model of a run that is over to ``out``; the manifest, without which it is no zoo model, is last."""
     (out / MANIFEST).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".writing.") as temporary:
-        made = Path(temporary)
-        _save_model(run, made)
-        record = measured(run, made)
-        _write_json(made / "training.json", {**record, "curve": run.curve})
-        (made / "README.md").write_text(card(run.recipe, record), encoding="utf-8")
-        for path in made.iterdir():
+        draft = Path(temporary)
+        _save_model(run, draft)
+        record = measured(run, draft)
+        _write_json(draft / "training.json", {**record, "curve": run.curve})
+        (draft / "README.md").write_text(card(run.recipe, record), encoding="utf-8")
+        for path in draft.iterdir():
             path.chmod(0o644)  # safetensors lets nobody else read them
             os.replace(path, out / path.name)
     beside = out / f".{MANIFEST}"

@@ -67,20 +67,20 @@ def markdown(measured: Mapping[str, Mapping[str, Any]]) -> str:
 
 def verdict(figure: str, rows: Mapping[str, Mapping[str, list[float]]]) -> str:
     """Whether the paper's method has the best figure, and if not, which have a better one."""
-    own = rows[PAPER][figure]
-    better = [row for row in rows if row != PAPER and rows[row][figure][0] > own[0]]
-    equal = [_row_name(row) for row in rows if row != PAPER and rows[row][figure][0] == own[0]]
+    paper = rows[PAPER][figure]
+    better = [row for row in rows if row != PAPER and rows[row][figure][0] > paper[0]]
+    equal = [_row_name(row) for row in rows if row != PAPER and rows[row][figure][0] == paper[0]]
     if not better:
         among = f" (as good: {', '.join(equal)})" if equal else ""
         return f"{FIGURES[figure]}: the paper's method is best{among}."
     told = " and ".join(
-        f"{_row_name(row)} {rows[row][figure][0]:.3f} ({_apart(own, rows[row][figure])})" for row in better
+        f"{_row_name(row)} {rows[row][figure][0]:.3f} ({_apart(paper, rows[row][figure])})" for row in better
     )
-    return f"{FIGURES[figure]}: **the paper's method does not win**, {own[0]:.3f} against {told}."
+    return f"{FIGURES[figure]}: **the paper's method does not win**, {paper[0]:.3f} against {told}."
 
 
-def _apart(own: list[float], other: list[float]) -> str:
-    return "intervals overlap" if own[2] >= other[1] else "intervals apart"
+def _apart(paper: list[float], other: list[float]) -> str:
+    return "intervals overlap" if paper[2] >= other[1] else "intervals apart"
 
 
 def _model(name: str, figures: Mapping[str, Any]) -> str:

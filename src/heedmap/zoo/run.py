@@ -195,8 +195,8 @@ def read_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        found = torch.load(path, weights_only=True)
-        written, state = found["fingerprint"], found["state"]
+        checkpoint = torch.load(path, weights_only=True)
+        written, state = checkpoint["fingerprint"], checkpoint["state"]
     except Exception as error:  # damage of any kind raises errors of any kind
         raise FileFormatError(f"{path} is damaged ({type(error).__name__}); start over with --fresh") from error
     if written != fingerprint:

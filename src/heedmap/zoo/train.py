@@ -142,10 +142,10 @@ def _interruptions() -> Iterator[Callable[[], bool]]:
         signal.signal(number, before[signal.Signals(number)])
 
     if threading.current_thread() is threading.main_thread():  # Python lets no other set a handler
-        for one in (signal.SIGINT, signal.SIGTERM):
-            before[one] = signal.signal(one, note)
+        for interrupt in (signal.SIGINT, signal.SIGTERM):
+            before[interrupt] = signal.signal(interrupt, note)
     try:
         yield lambda: bool(seen)
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for interrupt, handler in before.items():
+            signal.signal(interrupt, handler)

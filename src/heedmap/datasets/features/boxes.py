@@ -50,6 +50,11 @@ def read_names(path: Path) -> list[str]:
     return [line.split(",")[0].strip() for line in read_lines(path)]
 
 
+def as_text(value: Any) -> str:
+    """A text as arrays store it, in bytes or not."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
 def from_arrays(get: Callable[[str], Any], image: str, names: Sequence[str] | None) -> dict[str, Any]:
     """The boxes of an image out of arrays that go by one of :data:`ALIASES` each.
 
@@ -95,14 +100,14 @@ def checked(image: str, features: Any, boxes: Any, size: tuple[int, int] | None,
         rows = rows.T
     if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
         raise SampleError(f"image {image}: its features have shape {rows.shape}; expected finite numbers, (N, d)")
-    found: dict[str, Any] = {"features": np.ascontiguousarray(rows)}
+    entry: dict[str, Any] = {"features": np.ascontiguousarray(rows)}
     if places is not None:
-        found["boxes"] = _parts(image, places, len(rows), size)
+        entry["boxes"] = _parts(image, places, len(rows), size)
     if labels is not None:
         if len(labels) != len(rows):
             raise SampleError(f"image {image}: {len(labels)} labels for {len(rows)} boxes; expected one each")
-        found["labels"] = list(labels)
-    return found
+        entry["labels"] = list(labels)
+    return entry
 
 
 def _parts(image: str, places: Any, count: int, size: tuple[int, int] | None) -> Any:
@@ -130,7 +135,7 @@ def _cut(arrays: Mapping[str, Any], count: int) -> dict[str, Any]:
 
 def _labels(labels: Any, objects: Any, names: Sequence[str] | None) -> list[str] | None:
     if labels is not None and np.asarray(labels).dtype.kind in "USO":
-        return [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in labels]
+        return [as_text(label) for label in labels]
     if objects is None or names is None:
         return None
-    return [names[n] if 0 <= n < len(names) else str(n) for n in (int(one) for one in np.ravel(objects))]
+    return [names[n] if 0 <= n < len(names) else str(n) for n in (int(number) for number in np.ravel(objects))]

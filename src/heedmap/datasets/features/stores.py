@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from heedmap.datasets.disk import described, image_id
-from heedmap.datasets.features.boxes import ALIASES, from_arrays
+from heedmap.datasets.features.boxes import ALIASES, as_text, from_arrays
 from heedmap.datasets.images import SUFFIXES
 from heedmap.errors import FileFormatError, SampleError
 from heedmap.extras import library
 
 IDS = ("image_ids", "image_id", "img_id", "ids")
 """Names that the array of the images' ids goes by."""
+
+KNOWN = tuple(name for names in ALIASES.values() for name in names)
 
 
 class H5Features:
@@ -54,8 +56,7 @@ class H5Features:
     def _index(self, file: Any) -> dict[str, int | str]:
         ids = next((file[name][()] for name in IDS if name in file), None)
         if ids is not None:
-            names = [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in ids.ravel()]
-            places: list[tuple[str, int | str]] = [(name, row) for row, name in enumerate(names)]
+            places: list[tuple[str, int | str]] = [(as_text(name), row) for row, name in enumerate(ids.ravel())]
         else:
             places = [(name, name) for name in file if file.get(name, getclass=True) is self._h5py.Group]
         if not places:
@@ -65,24 +66,20 @@ class H5Features:
         return self._once(places)
 
     def _once(self, places: list[tuple[str, int | str]]) -> dict[str, int | str]:
-        found: dict[str, int | str] = {}
+        known: dict[str, int | str] = {}
         for name, place in places:
             key = image_id(name)
-            if key in found:
+            if key in known:
                 self.problems[f"entry {place}"] = f"image {key} was there before"
             else:
-                found[key] = place
-        return found
+                known[key] = place
+        return known
 
     def _row(self, file: Any, row: int) -> dict[str, Any]:
-        return {name: file[name][row] for names in ALIASES.values() for name in names if name in file}
+        return {name: file[name][row] for name in KNOWN if name in file}
 
     def _group(self, group: Any) -> dict[str, Any]:
-        known = [name for names in ALIASES.values() for name in names]
-        return {n: group.attrs[n] for n in known if n in group.attrs} | {n: group[n][()] for n in known if n in group}
-
-
-KNOWN = frozenset(name for names in ALIASES.values() for name in names)
+        return {n: group.attrs[n] for n in KNOWN if n in group.attrs} | {n: group[n][()] for n in KNOWN if n in group}
 
 
 class NpzFeatures:

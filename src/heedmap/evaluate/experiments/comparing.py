@@ -63,7 +63,7 @@ class Comparison:
     def notes(self) -> dict[str, str]:
         """For each method its figures in a few words, a line for each segment."""
         return {
-            name: "\n".join(f"{segment}: " + _words(own) for segment, own in segments.items())
+            name: "\n".join(f"{segment}: " + _words(figures) for segment, figures in segments.items())
             for name, segments in self.figures.items()
         }
 
@@ -72,12 +72,12 @@ class Comparison:
         first = next(iter(self.explanations.values()))
         methods = {
             name: {
-                "relevance": {key: one[key][0].tolist() for key in one.segments},
+                "relevance": {key: explanation[key][0].tolist() for key in explanation.segments},
                 "figures": self.figures[name],
-                "curves": {key: own.round(6).tolist() for key, own in self.curves[name].items()},
+                "curves": {key: curve.round(6).tolist() for key, curve in self.curves[name].items()},
                 "seconds": round(self.seconds[name], 4),
             }
-            for name, one in self.explanations.items()
+            for name, explanation in self.explanations.items()
         }
         return {
             "target": first.target[0],
@@ -123,24 +123,24 @@ def compare(
     given = {role: value for role, value in given.items() if value is not None}
     inputs = subject.inputs(**given)
     trial = FixedPrediction.of(subject, inputs, ["input"], seed, target)
-    found: dict[str, Explanation] = {}
+    explanations: dict[str, Explanation] = {}
     seconds, refused = {}, {}
-    for one in (contender(method) if isinstance(method, str) else method for method in methods):
+    for spec in (contender(method) if isinstance(method, str) else method for method in methods):
         began = perf_counter()
         try:
-            made = explained(subject, inputs, target, one, seed)
+            explanation = explained(subject, inputs, target, spec, seed)
         except HeedmapError as error:
-            refused[one.name] = str(error)
+            refused[spec.name] = str(error)
             continue
-        seconds[one.name] = perf_counter() - began
-        found[one.name] = subject.label(made, inputs, given.get("boxes"))
-    if not found:
+        seconds[spec.name] = perf_counter() - began
+        explanations[spec.name] = subject.label(explanation, inputs, given.get("boxes"))
+    if not explanations:
         raise InputError(f"no method fits {subject.name} here: {next(iter(refused.values()), 'none was given')}")
-    maps = {name: trial.relevance(one) for name, one in found.items()}
+    maps = {name: trial.relevance(explanation) for name, explanation in explanations.items()}
     first = next(iter(maps.values()))
-    curves = {name: {key: _curve(trial, key, own[key]) for key in trial.free} for name, own in maps.items()}
-    figures = {name: _figures(trial, own, first, curves[name]) for name, own in maps.items()}
-    return Comparison(found, figures, curves, seconds, refused)
+    curves = {name: {key: _curve(trial, key, relevance[key]) for key in trial.free} for name, relevance in maps.items()}
+    figures = {name: _figures(trial, relevance, first, curves[name]) for name, relevance in maps.items()}
+    return Comparison(explanations, figures, curves, seconds, refused)
 
 
 def _curve(
@@ -151,20 +151,20 @@ def _curve(
 
 def _figures(
     trial: FixedPrediction,
-    own: Mapping[str, np.ndarray],
+    relevance: Mapping[str, np.ndarray],
     first: Mapping[str, np.ndarray],
     curves: Mapping[str, np.ndarray],
 ) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
+    figures: dict[str, dict[str, float]] = {}
     for segment, real in trial.real.items():
-        found[segment] = {"agreement": spearman(own[segment][real], first[segment][real])}
+        figures[segment] = {"agreement": spearman(relevance[segment][real], first[segment][real])}
     for segment, curve in curves.items():
         areas = area(curve)
-        found[segment] |= {"deletion": float(areas[POSITIVE]), "insertion": float(areas[NEGATIVE])}
-        found[segment]["saco"] = float(
-            saco(own[segment], trial.free[segment], trial.drop(segment), STEPS, trial.seed)[0]
+        figures[segment] |= {"deletion": float(areas[POSITIVE]), "insertion": float(areas[NEGATIVE])}
+        figures[segment]["saco"] = float(
+            saco(relevance[segment], trial.free[segment], trial.drop(segment), STEPS, trial.seed)[0]
         )
-    return {segment: {key: round(value, 6) for key, value in own.items()} for segment, own in found.items()}
+    return {segment: {key: round(value, 6) for key, value in values.items()} for segment, values in figures.items()}
 
 
 def _words(figures: Mapping[str, float]) -> str:

@@ -14,7 +14,7 @@ from heedmap.attention.forward import output_of
 from heedmap.datasets.sample import Found, Objects
 from heedmap.errors import InputError, OptionError, SampleError, TargetError
 from heedmap.evaluate.answer import maps_of, tried
-from heedmap.evaluate.harness.protocol import Findings, MethodSpec
+from heedmap.evaluate.harness.protocol import Findings, MethodSpec, usable
 from heedmap.evaluate.metrics.coco import encoded, found_measures
 from heedmap.evaluate.metrics.evidence import checked, cut, overlap, pointing, share, upsampled
 from heedmap.evaluate.metrics.statistics import Row
@@ -93,16 +93,11 @@ class Detection:
         A row for each sample, query and contender; and, with ``""`` as method, one for each true object (one with ``""``
         as label for a sample without any), so that the rows hold all that the findings need.
         """
-        pictures, skipped = [], {}
-        for sample in samples:
-            try:
-                pictures.append(_picture(sample))
-            except SampleError as error:
-                skipped[sample.key] = str(error)
-        found = [row for one in pictures for row in _true_rows(one)]
+        pictures, skipped = usable(samples, _picture)
+        rows = [row for picture in pictures for row in _true_rows(picture)]
         for group in _groups(subject, pictures):
-            found += self._found_rows(subject, group, contenders, seed)
-        return found, skipped
+            rows += self._found_rows(subject, group, contenders, seed)
+        return rows, skipped
 
     def findings(self, rows: Iterable[Row]) -> Findings:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`.
@@ -120,32 +115,32 @@ class Detection:
     def _found_rows(
         self, subject: Model, pictures: Sequence[_Picture], contenders: Sequence[MethodSpec], seed: int
     ) -> Iterator[Row]:
-        inputs = subject.inputs(image=[one.sample.inputs["image"] for one in pictures])
+        inputs = subject.inputs(image=[picture.sample.inputs["image"] for picture in pictures])
         kept = self._kept(subject, pictures, output_of(subject.model, inputs))
-        numbers = [number for number, own in enumerate(kept) if own]
+        numbers = [number for number, queries in enumerate(kept) if queries]
         if not numbers:
             return
         inputs = repeated(inputs, len(pictures), torch.tensor(numbers))
-        places = [[(one.query, one.index) for one in kept[number]] for number in numbers]
+        places = [[(detection.query, detection.index) for detection in kept[number]] for number in numbers]
         for contender in contenders:
             maps = maps_of(subject, inputs, places, contender, seed)
             for row, number in enumerate(numbers):
-                for one, grid in zip(kept[number], maps[row], strict=True):
-                    yield _found_row(pictures[number], one, _unpadded(grid, inputs, row), contender.name)
+                for detection, grid in zip(kept[number], maps[row], strict=True):
+                    yield _found_row(pictures[number], detection, _unpadded(grid, inputs, row), contender.name)
 
     def _kept(self, subject: Model, pictures: Sequence[_Picture], output: Any) -> list[list[_Kept]]:
         probability, names = _probabilities(subject, output)
         labels = _labels(subject, names, pictures)
-        score, index = (one.cpu() for one in probability.max(-1))
+        score, index = (tensor.cpu() for tensor in probability.max(-1))
         boxes = output.pred_boxes.float().cpu()
         corners = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., 2:]], -1)
-        found: list[list[_Kept]] = [[] for _ in pictures]
+        kept: list[list[_Kept]] = [[] for _ in pictures]
         for row, query in (score > self.threshold).nonzero().tolist():
             best, (x, y, width, height) = int(index[row, query]), corners[row, query].tolist()
-            found[row].append(
+            kept[row].append(
                 _Kept(query, best, labels.get(best, str(best)), float(score[row, query]), (x, y, width, height))
             )
-        return found
+        return kept
 
 
 def _probabilities(subject: Model, output: Any) -> tuple[Float[torch.Tensor, "batch queries classes"], dict[int, str]]:
@@ -167,8 +162,8 @@ def _probabilities(subject: Model, output: Any) -> tuple[Float[torch.Tensor, "ba
         none = no_object(logits, context, subject.name)
     except TargetError as error:
         raise InputError(str(error)) from error
-    found = object_probabilities(logits, none)
-    return (found if none is None else found[..., :none]), dict(context.labels)
+    probabilities = object_probabilities(logits, none)
+    return (probabilities if none is None else probabilities[..., :none]), dict(context.labels)
 
 
 def _labels(subject: Model, names: Mapping[int, str], pictures: Sequence[_Picture]) -> dict[int, str]:
@@ -177,15 +172,15 @@ def _labels(subject: Model, names: Mapping[int, str], pictures: Sequence[_Pictur
     Raises:
         InputError: the data set has a label that the model does not know.
     """
-    found = {index: plain(name) for index, name in names.items()}
-    there = {plain(one.label) for picture in pictures for one in picture.objects}
-    missing = there - set(found.values())
+    labels = {index: plain(name) for index, name in names.items()}
+    true_labels = {plain(item.label) for picture in pictures for item in picture.objects}
+    missing = true_labels - set(labels.values())
     if missing:
         raise InputError(
-            f"{subject.name} finds {listed(names.values())}; the data set has {listed(sorted(there))}, of which it does not "
-            f"know {listed(sorted(missing))}; give a model of these labels, or data that it knows"
+            f"{subject.name} finds {listed(names.values())}; the data set has {listed(sorted(true_labels))}, of which it does "
+            f"not know {listed(sorted(missing))}; give a model of these labels, or data that it knows"
         )
-    return found
+    return labels
 
 
 def _picture(sample: Sample) -> _Picture:
@@ -193,16 +188,16 @@ def _picture(sample: Sample) -> _Picture:
     if not isinstance(sample.truth, Objects):
         raise SampleError(f"it has no objects but {type(sample.truth).__name__}; expected Objects")
     width, height = rgb(sample.inputs["image"]).size
-    for one in sample.truth.objects:
-        checked(one.mask, (height, width))
+    for item in sample.truth.objects:
+        checked(item.mask, (height, width))
     return _Picture(sample, sample.truth.objects, height, width)
 
 
 def _groups(subject: Model, pictures: Sequence[_Picture]) -> Iterator[list[_Picture]]:
     """Pictures that go together: all of them; of a model that is not told of padding, those of one size."""
     sizes: dict[tuple[int, int], list[_Picture]] = defaultdict(list)
-    for one in pictures:
-        sizes[(0, 0) if "pixel_mask" in subject.parameters else (one.height, one.width)].append(one)
+    for picture in pictures:
+        sizes[(0, 0) if "pixel_mask" in subject.parameters else (picture.height, picture.width)].append(picture)
     yield from sizes.values()
 
 
@@ -214,24 +209,24 @@ def _unpadded(
     if mask is None:
         return grid
     pixels = mask[row].cpu().numpy() != 0
-    for axis, there in enumerate((pixels.any(1), pixels.any(0))):
-        patches = np.arange(grid.shape[axis]) * len(there) // grid.shape[axis]
-        grid = grid.compress(there[patches], axis=axis)
+    for axis, real in enumerate((pixels.any(1), pixels.any(0))):
+        patches = np.arange(grid.shape[axis]) * len(real) // grid.shape[axis]
+        grid = grid.compress(real[patches], axis=axis)
     return grid
 
 
 def _true_rows(picture: _Picture) -> list[Row]:
     rows = [
-        _row(picture, "", plain(one.label), number, one.mask) | {"area": one.area, "crowd": int(one.crowd)}
-        for number, one in enumerate(picture.objects)
+        _row(picture, "", plain(item.label), number, item.mask) | {"area": item.area, "crowd": int(item.crowd)}
+        for number, item in enumerate(picture.objects)
     ]
     return rows or [_row(picture, "", "", 0, np.zeros((picture.height, picture.width), dtype=bool))]
 
 
-def _found_row(picture: _Picture, one: _Kept, grid: Float[np.ndarray, "rows columns"], method: str) -> Row:
+def _found_row(picture: _Picture, detection: _Kept, grid: Float[np.ndarray, "rows columns"], method: str) -> Row:
     mask = cut(grid, (picture.height, picture.width), "otsu")
-    row = _row(picture, method, one.label, one.query, mask) | {"score": one.score}
-    target = _object_of(one, picture)
+    row = _row(picture, method, detection.label, detection.query, mask) | {"score": detection.score}
+    target = _object_of(detection, picture)
     if target is None or not target.mask.any():
         return row
     relevance = upsampled(grid, mask.shape).ravel()
@@ -259,11 +254,11 @@ def _row(picture: _Picture, method: str, label: str, number: int, mask: Bool[np.
     }
 
 
-def _object_of(one: _Kept, picture: _Picture) -> Found | None:
+def _object_of(detection: _Kept, picture: _Picture) -> Found | None:
     """The object of the query's label whose box its own overlaps most, if that is enough."""
-    x, y, width, height = one.box
-    own = (x * picture.width, y * picture.height, width * picture.width, height * picture.height)
-    fits = [(_box_overlap(own, o.box), o) for o in picture.objects if plain(o.label) == one.label and not o.crowd]
+    x, y, width, height = detection.box
+    box = (x * picture.width, y * picture.height, width * picture.width, height * picture.height)
+    fits = [(_box_overlap(box, o.box), o) for o in picture.objects if plain(o.label) == detection.label and not o.crowd]
     best = max(fits, key=lambda pair: pair[0], default=(0.0, None))
     return best[1] if best[0] >= NEAR else None
 

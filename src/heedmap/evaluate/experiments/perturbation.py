@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from heedmap.errors import InputError, OptionError
-from heedmap.evaluate.answer import explained, inputs_of
+from heedmap.evaluate.answer import explained, image_grid, inputs_of
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec
 from heedmap.evaluate.metrics.faithfulness import SIGNS, area, kept
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
@@ -130,15 +130,15 @@ class Perturbation:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row a sample, contender, segment, sign, step."""
         inputs = inputs_of(subject, samples)
         keys = [sample.key for sample in samples]
-        found: list[Row] = []
+        rows: list[Row] = []
         scorers = {name: scorer_of(subject, inputs, samples, name, self.truth) for name in self.segments}
         known: dict[tuple[str, int, bytes], tuple[float, float]] = {}
-        for one in contenders:
-            maps = explained(subject, inputs, next(iter(scorers.values())).target, one, seed, keys)
+        for contender in contenders:
+            maps = explained(subject, inputs, next(iter(scorers.values())).target, contender, seed, keys)
             for segment, scorer in scorers.items():
                 seen = _Part(self, subject, inputs, samples, segment, scorer, known)
-                found += seen.rows(maps, one, seed)
-        return found, {}
+                rows += seen.rows(maps, contender, seed)
+        return rows, {}
 
     def findings(self, rows: Iterable[Row]) -> Findings:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: curves and the areas under them."""
@@ -153,7 +153,7 @@ class Perturbation:
             )
             for curve in curves
         ]
-        return Findings(sorted(measures, key=lambda one: "/probability/" in one.key), curves)
+        return Findings(sorted(measures, key=lambda measure: "/probability/" in measure.key), curves)
 
     def _curve(self, segment: str, sign: str, column: str, values: Mapping[str, np.ndarray]) -> Curve:
         key, title = f"{segment}/{sign}/{SCORES[column]}", f"{segment}, {sign}"
@@ -162,19 +162,19 @@ class Perturbation:
 
     def _tables(self, rows: Iterable[Row]) -> dict[tuple[str, str, str], dict[str, np.ndarray]]:
         """(segment, sign, column) → contender → (samples, steps), samples in the order of their keys."""
-        found: dict[tuple[str, str, str], dict[str, dict[str, np.ndarray]]] = {
+        curves: dict[tuple[str, str, str], dict[str, dict[str, np.ndarray]]] = {
             (segment, sign, column): {} for segment in self.segments for sign in SIGNS for column in SCORES
         }
         for row in rows:
             steps = len(PRESETS[self.preset].steps[row["segment"]])
             for column in SCORES:
-                table = found[row["segment"], row["sign"], column].setdefault(row["method"], {})
+                table = curves[row["segment"], row["sign"], column].setdefault(row["method"], {})
                 if row["sample"] not in table:
                     table[row["sample"]] = np.full(steps, np.nan)
                 table[row["sample"]][row["step"]] = row[column]
         return {
-            key: {name: np.stack([own[sample] for sample in sorted(own)]) for name, own in tables.items()}
-            for key, tables in found.items()
+            key: {name: np.stack([table[sample] for sample in sorted(table)]) for name, table in tables.items()}
+            for key, tables in curves.items()
         }
 
 
@@ -224,7 +224,7 @@ class _Part:
         if self.segment != "image" or not PRESETS[self.evaluation.preset].pixels:
             free = free_tokens(self.subject, self.inputs, maps, self.segment)
             return relevance.double().numpy(), free.numpy()
-        pixels = upsampled(relevance, _grid(maps), self._size(), smooth=True).flatten(1)
+        pixels = upsampled(relevance, image_grid(maps), self._size(), smooth=True).flatten(1)
         return pixels.double().numpy(), np.ones(pixels.shape, dtype=bool)
 
     def _shaped(self, keep: Bool[np.ndarray, "batch signs steps tokens"], maps: Explanation) -> np.ndarray:
@@ -234,11 +234,8 @@ class _Part:
         if keep.shape[-1] == np.prod(self._size()):
             return keep.reshape(*keep.shape[:3], *self._size())
         flat = torch.from_numpy(keep).flatten(0, 2).float()
-        return (
-            (upsampled(flat, _grid(maps), self._size(), smooth=False) > 0.5)
-            .numpy()
-            .reshape(*keep.shape[:3], *self._size())
-        )
+        pixels = upsampled(flat, image_grid(maps), self._size(), smooth=False) > 0.5
+        return pixels.numpy().reshape(*keep.shape[:3], *self._size())
 
     def _size(self) -> tuple[int, int]:
         rows, columns = self.inputs["pixel_values"].shape[-2:]
@@ -246,18 +243,17 @@ class _Part:
 
     def _scores(self, segment: Segment, keep: np.ndarray) -> Float[np.ndarray, "batch signs steps 2"]:
         """Score and probability of each; what is asked for twice is computed once."""
-        asked = [
-            (self.segment, n, np.packbits(one).tobytes()) for n, row in enumerate(keep) for side in row for one in side
-        ]
-        flat = keep.reshape(len(asked), *keep.shape[3:])
-        fresh = {key: place for place, key in enumerate(asked) if key not in self.known}
+        flat = keep.reshape(-1, *keep.shape[3:])
+        variants = len(flat) // len(keep)
+        keys = [(self.segment, row // variants, np.packbits(tokens).tobytes()) for row, tokens in enumerate(flat)]
+        fresh = {key: place for place, key in enumerate(keys) if key not in self.known}
         places = np.array(list(fresh.values()), dtype=int)
         amounts = flat[places].sum(tuple(range(1, flat.ndim)))
         for group in _blocks(places, amounts):
-            owners = torch.tensor([asked[place][1] for place in group])
-            found = self._measured(segment, torch.from_numpy(flat[group]), owners)
-            self.known.update({asked[place]: pair for place, pair in zip(group, found, strict=True)})
-        return np.array([self.known[key] for key in asked]).reshape(*keep.shape[:3], 2)
+            owners = torch.tensor([keys[place][1] for place in group])
+            pairs = self._measured(segment, torch.from_numpy(flat[group]), owners)
+            self.known.update({keys[place]: pair for place, pair in zip(group, pairs, strict=True)})
+        return np.array([self.known[key] for key in keys]).reshape(*keep.shape[:3], 2)
 
     def _measured(self, segment: Segment, keep: Tensor, owners: Tensor) -> list[tuple[float, float]]:
         device = next(self.subject.model.parameters()).device
@@ -278,13 +274,6 @@ def preset_of(name: str | None, subject: Model) -> str:
     if name not in PRESETS:
         raise OptionError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
     return name
-
-
-def _grid(maps: Explanation) -> tuple[int, int]:
-    grid = maps.segment("image").grid
-    if grid is None:
-        raise InputError("the patches of the picture form no grid in this model, so no pixels belong to them")
-    return grid
 
 
 def _blocks(places: np.ndarray, amounts: np.ndarray) -> list[np.ndarray]:

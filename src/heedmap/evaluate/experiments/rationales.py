@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from heedmap.datasets.sample import Rationale
 from heedmap.errors import InputError, OptionError, SampleError
 from heedmap.evaluate.answer import explained, logits_of
-from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method
+from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method, usable
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
 from heedmap.evaluate.metrics.words import (
     agreement,
@@ -105,28 +106,28 @@ class Rationales:
         self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample and contender."""
-        texts, skipped = self._texts(subject, samples, seed)
+        texts, skipped = usable(samples, partial(self._text, subject, seed))
         if not texts:
             return [], skipped
         reader = _Reader(subject)
-        inputs, offsets = reader.inputs([one.text for one in texts])
+        inputs, offsets = reader.inputs([text.text for text in texts])
         logits = logits_of(subject, inputs)
-        own = logits.argmax(-1).tolist()
+        tops = logits.argmax(-1).tolist()
         picked = [
-            one.label if self.truth and one.label is not None else top for one, top in zip(texts, own, strict=True)
+            text.label if self.truth and text.label is not None else top for text, top in zip(texts, tops, strict=True)
         ]
         keys = [text.key for text in texts]
-        found: list[Row] = []
-        for one in contenders:
-            maps = explained(subject, inputs, ClassLogit(tuple(picked)), one, seed, keys)["text"]
+        rows: list[Row] = []
+        for contender in contenders:
+            maps = explained(subject, inputs, ClassLogit(tuple(picked)), contender, seed, keys)["text"]
             orders = [
                 text.order(relevance, spans, self.join)
                 for text, relevance, spans in zip(texts, maps.double().numpy(), offsets, strict=True)
             ]
             losses = self._losses(reader, texts, orders, picked)
-            for text, order, top, loss in zip(texts, orders, own, losses, strict=True):
-                found.append(self._row(one.name, text, order, top, loss))
-        return found, skipped
+            for text, order, top, loss in zip(texts, orders, tops, losses, strict=True):
+                rows.append(self._row(contender.name, text, order, top, loss))
+        return rows, skipped
 
     def findings(self, rows: Iterable[Row]) -> Findings:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: F1, precision and recall by k, and both AOPCs."""
@@ -138,7 +139,7 @@ class Rationales:
                 title,
                 higher,
                 len(first),
-                {name: of_values(np.array([row[column] for row in own])) for name, own in methods.items()},
+                {name: of_values(np.array([row[column] for row in table])) for name, table in methods.items()},
             )
             for column, (title, higher) in FIGURES.items()
         ]
@@ -149,22 +150,13 @@ class Rationales:
                 "words",
                 column,
                 self.counts,
-                {name: np.array([row[column] for row in own]) for name, own in methods.items()},
+                {name: np.array([row[column] for row in table]) for name, table in methods.items()},
             )
             for column in reversed(COLUMNS)
         ]
         return Findings(measures, curves, _facts(first))
 
-    def _texts(self, subject: Model, samples: Sequence[Sample], seed: int) -> tuple[list[_Text], dict[str, str]]:
-        found, skipped = [], {}
-        for sample in samples:
-            try:
-                found.append(self._text(subject, sample, seed))
-            except SampleError as error:
-                skipped[sample.key] = str(error)
-        return found, skipped
-
-    def _text(self, subject: Model, sample: Sample, seed: int) -> _Text:
+    def _text(self, subject: Model, seed: int, sample: Sample) -> _Text:
         text, truth = sample.inputs.get("text"), sample.truth
         if not isinstance(truth, Rationale) or not isinstance(text, str):
             raise SampleError(
@@ -244,11 +236,13 @@ class _Reader:
         """What the model is called with, cut to what it takes, and for each text the characters of its tokens."""
         subject = self._subject
         cut = {} if self._limit is None else {"truncation": True, "max_length": self._limit}
-        made = subject.tokenizer(
+        encoded = subject.tokenizer(
             list(texts), padding=len(texts) > 1, return_offsets_mapping=True, return_tensors="pt", **cut
         )
-        offsets = made.pop("offset_mapping").tolist()
-        known = {subject.renamed.get(name, name): value for name, value in made.items() if name in subject.parameters}
+        offsets = encoded.pop("offset_mapping").tolist()
+        known = {
+            subject.renamed.get(name, name): value for name, value in encoded.items() if name in subject.parameters
+        }
         return placed(known, subject.model), offsets
 
     def probabilities(self, texts: Sequence[str]) -> Float[np.ndarray, "texts classes"]:
@@ -256,14 +250,14 @@ class _Reader:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         for start in range(0, len(new), AT_ONCE):
             some = new[start : start + AT_ONCE]
-            found = (
+            values = (
                 self._subject.context({})
                 .probabilities(logits_of(self._subject, self.inputs(some)[0]))
                 .double()
                 .cpu()
                 .numpy()
             )
-            self._known |= dict(zip(some, found, strict=True))
+            self._known |= dict(zip(some, values, strict=True))
         return np.stack([self._known[text] for text in texts])
 
 

@@ -91,8 +91,8 @@ def recommend(
         >>> import heedmap
         >>> subject = heedmap.load("zoo/gpt-lists")
         >>> inputs = [{"text": "dog red ; cat blue ? cat"}, {"text": "sun green ; cat red ? sun"}]
-        >>> found = heedmap.recommend(subject, inputs, methods=["generic"])
-        >>> found.best, [row.method for row in found.rows]
+        >>> advice = heedmap.recommend(subject, inputs, methods=["generic"])
+        >>> advice.best, [row.method for row in advice.rows]
         ('generic', ['generic', 'random'])
     """
     if budget not in BUDGETS:
@@ -101,20 +101,20 @@ def recommend(
         raise InputError(
             "there are no inputs to try methods on; give one or more, each a dict as subject.explain takes it"
         )
-    limit, wanted = BUDGETS[budget], _contenders(methods, BUDGETS[budget])
-    trials = [_trial(subject, one, number, target, seed) for number, one in enumerate(inputs_list[: limit.inputs])]
-    count = _Count(progress, len(trials) * (len(wanted) + 1))
-    plain, costs, figures, refused = _measured(trials, wanted, limit, count)
-    fit = [one for one in wanted if one.name not in refused]
-    if not [one for one in fit if one.name != CHANCE]:
+    limit, contenders = BUDGETS[budget], _contenders(methods, BUDGETS[budget])
+    trials = [_trial(subject, given, number, target, seed) for number, given in enumerate(inputs_list[: limit.inputs])]
+    count = _Count(progress, len(trials) * (len(contenders) + 1))
+    plain, costs, figures, refused = _measured(trials, contenders, limit, count)
+    fit = [contender for contender in contenders if contender.name not in refused]
+    if not [contender for contender in fit if contender.name != CHANCE]:
         raise InputError(
             f"no method fits {subject.name} here: {next(iter(refused.values()), 'only chance was asked for')}"
         )
-    for name, own in _on_random_weights(trials, fit, plain, count).items():
-        figures[name]["randomisation"] = own
+    for name, likeness in _on_random_weights(trials, fit, plain, count).items():
+        figures[name]["randomisation"] = likeness
     progress(1.0)
-    found = {one.name: {test: np.array(own) for test, own in figures[one.name].items()} for one in fit}
-    return replace(recommendation(subject.name, found, costs, seed), refused=refused)
+    arrays = {spec.name: {test: np.array(values) for test, values in figures[spec.name].items()} for spec in fit}
+    return replace(recommendation(subject.name, arrays, costs, seed), refused=refused)
 
 
 def _contenders(methods: Sequence[str | MethodSpec] | None, budget: Budget) -> list[MethodSpec]:
@@ -123,20 +123,20 @@ def _contenders(methods: Sequence[str | MethodSpec] | None, budget: Budget) -> l
 
     if methods is None:
         methods = [name for name in METHODS if budget.slow or not CARDS[name].is_slow]
-    found = [one if isinstance(one, MethodSpec) else MethodSpec(one, one) for one in methods]
-    if not any(one.name == CHANCE for one in found):
-        found.append(MethodSpec(CHANCE, CHANCE))
-    names = [one.name for one in found]
+    contenders = [method if isinstance(method, MethodSpec) else MethodSpec(method, method) for method in methods]
+    if not any(contender.name == CHANCE for contender in contenders):
+        contenders.append(MethodSpec(CHANCE, CHANCE))
+    names = [contender.name for contender in contenders]
     if len(set(names)) < len(names):
         raise OptionError(f"two methods have one name: {', '.join(names)}; give each MethodSpec a name of its own")
-    for one in found:
-        find_method(one.method).resolve(dict(one.options))
-    return found
+    for contender in contenders:
+        find_method(contender.method).resolve(dict(contender.options))
+    return contenders
 
 
 def _trial(subject: Model, given: Mapping[str, Any], number: int, target: AnyTarget, seed: int) -> FixedPrediction:
     inputs = subject.inputs(**given)
-    samples = max(len(one) if isinstance(one, list) else 1 for one in given.values())
+    samples = max(len(value) if isinstance(value, list) else 1 for value in given.values())
     return FixedPrediction.of(subject, inputs, [f"{number}.{row}" for row in range(samples)], seed, target)
 
 
@@ -162,18 +162,18 @@ def _measured(
     figures: dict[str, Figures] = {}
     refused: dict[str, str] = {}
     forward = [_seconds_forward(trial) for trial in trials]
-    for one in contenders:
+    for contender in contenders:
         try:
             for number, trial in enumerate(trials):
                 began = perf_counter()
-                plain[number][one.name] = maps = trial.maps(one)
-                times.setdefault(one.name, []).append((perf_counter() - began) / forward[number])
-                for test, own in _tested(trial, one, maps, budget).items():
-                    figures.setdefault(one.name, {}).setdefault(test, []).extend(own)
+                plain[number][contender.name] = maps = trial.maps(contender)
+                times.setdefault(contender.name, []).append((perf_counter() - began) / forward[number])
+                for test, values in _tested(trial, contender, maps, budget).items():
+                    figures.setdefault(contender.name, {}).setdefault(test, []).extend(values)
                 count()
         except HeedmapError as error:
-            refused[one.name] = str(error)
-    costs = {name: float(np.median(own)) for name, own in times.items()}
+            refused[contender.name] = str(error)
+    costs = {name: float(np.median(ratios)) for name, ratios in times.items()}
     return plain, costs, figures, refused
 
 
@@ -185,20 +185,20 @@ def _seconds_forward(trial: FixedPrediction) -> float:
 
 def _tested(trial: FixedPrediction, contender: MethodSpec, maps: Maps, budget: Budget) -> Figures:
     """The tests that the model's inputs allow, a figure for each sample."""
-    found: dict[str, list[np.ndarray]] = {}
+    figures: dict[str, list[np.ndarray]] = {}
     for segment, free in trial.free.items():
         drop, relevance = trial.drop(segment), maps[segment]
         areas = area(deletion(relevance, free, drop, budget.steps, trial.seed))
-        found.setdefault("deletion", []).append(areas[POSITIVE])
-        found.setdefault("insertion", []).append(areas[NEGATIVE])
-        found.setdefault("saco", []).append(saco(relevance, free, drop, budget.steps, trial.seed))
+        figures.setdefault("deletion", []).append(areas[POSITIVE])
+        figures.setdefault("insertion", []).append(areas[NEGATIVE])
+        figures.setdefault("saco", []).append(saco(relevance, free, drop, budget.steps, trial.seed))
     try:
         changes = sensitivity(trial, [contender], {contender.name: maps}, budget.draws, RADIUS)
     except InputError:  # words that no embedding looks up: the other tests stand
         changes = {}
-    for own in changes.values():
-        found.setdefault("sensitivity", []).append(own.max(0))
-    return {test: np.mean(own, axis=0).tolist() for test, own in found.items()}
+    for change in changes.values():
+        figures.setdefault("sensitivity", []).append(change.max(0))
+    return {test: np.mean(values, axis=0).tolist() for test, values in figures.items()}
 
 
 def _on_random_weights(
@@ -208,12 +208,12 @@ def _on_random_weights(
     count: _Count,
 ) -> dict[str, list[float]]:
     """For each contender how like its map of each sample is to that on random weights, all of them at once."""
-    _, left = after_randomisation(trials, contenders, plain, 1, count)
+    _, likeness = after_randomisation(trials, contenders, plain, 1, count)
     return {
-        one.name: [
-            float(np.mean([left[number, one.name, segment][0, -1, row] for segment in trial.real]))
+        contender.name: [
+            float(np.mean([likeness[number, contender.name, segment][0, -1, row] for segment in trial.real]))
             for number, trial in enumerate(trials)
             for row in range(len(trial.keys))
         ]
-        for one in contenders
+        for contender in contenders
     }

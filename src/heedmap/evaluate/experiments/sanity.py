@@ -88,13 +88,13 @@ class Sanity:
         A part that is switched off, and SaCo in a segment whose tokens cannot be masked, are NaN or empty.
         """
         trial = FixedPrediction.of(subject, inputs_of(subject, samples), [sample.key for sample in samples], seed)
-        maps = {one.name: trial.maps(one) for one in contenders}
+        maps = {contender.name: trial.maps(contender) for contender in contenders}
         columns: dict[tuple[str, str], list[Row]] = {
-            (one.name, segment): [
-                {"sample": key, "method": one.name, "segment": segment, **_nothing(int(real.sum()))}
+            (contender.name, segment): [
+                {"sample": key, "method": contender.name, "segment": segment, **_nothing(int(real.sum()))}
                 for key, real in zip(trial.keys, trial.real[segment], strict=True)
             ]
-            for one in contenders
+            for contender in contenders
             for segment in trial.segments
         }
         for part in self.parts:
@@ -107,13 +107,15 @@ class Sanity:
         for row in rows:
             table.setdefault(row["segment"], []).append(row)
         segments = {name: by_method(table[name]) for name in sorted(table)}
-        measures = [one for column in FIGURES for name, own in segments.items() for one in _measure(column, name, own)]
-        curves = [one for name, own in segments.items() for one in _curve(name, own)]
-        blocks = max((row["blocks"] for own in table.values() for row in own), default="[]")
+        measures = [
+            m for column in FIGURES for name, methods in segments.items() for m in _measure(column, name, methods)
+        ]
+        curves = [curve for name, methods in segments.items() for curve in _curve(name, methods)]
+        blocks = max((row["blocks"] for segment_rows in table.values() for row in segment_rows), default="[]")
         facts = {
             "blocks": json.loads(blocks),
-            "agreement": {name: _agreement(own) for name, own in segments.items() if "agreement" in self.parts},
-            "unchanged": {name: _unchanged(own) for name, own in segments.items()},
+            "agreement": {name: _agreement(methods) for name, methods in segments.items() if "agreement" in self.parts},
+            "unchanged": {name: _unchanged(methods) for name, methods in segments.items()},
         }
         return Findings(measures, curves, facts)
 
@@ -133,8 +135,8 @@ def _randomisation(
     maps: Mapping[str, Maps],
     columns: Columns,
 ) -> None:
-    names, found = after_randomisation([trial], contenders, [maps], evaluation.steps)
-    for (_, method, segment), (plain, absolute) in found.items():
+    names, likeness = after_randomisation([trial], contenders, [maps], evaluation.steps)
+    for (_, method, segment), (plain, absolute) in likeness.items():
         for sample, row in enumerate(columns[method, segment]):
             row["blocks"] = json.dumps(names)
             row["correlation"], row["correlation_abs"] = plain[:, sample].tolist(), absolute[:, sample].tolist()
@@ -148,11 +150,11 @@ def _saco(
     maps: Mapping[str, Maps],
     columns: Columns,
 ) -> None:
-    for one in contenders:
+    for contender in contenders:
         for segment, free in trial.free.items():
-            relevance = maps[one.name][segment]
+            relevance = maps[contender.name][segment]
             figures = saco(relevance, free, trial.drop(segment), evaluation.groups, trial.seed)
-            for row, figure in zip(columns[one.name, segment], figures.tolist(), strict=True):
+            for row, figure in zip(columns[contender.name, segment], figures.tolist(), strict=True):
                 row["saco"] = figure
 
 
@@ -163,10 +165,10 @@ def _sensitivity(
     maps: Mapping[str, Maps],
     columns: Columns,
 ) -> None:
-    found = sensitivity(trial, contenders, maps, evaluation.draws, evaluation.radius)
-    for key, changes in found.items():
-        for row, own in zip(columns[key], changes.T, strict=True):
-            row["sensitivity"], row["sensitivity_max"] = float(own.mean()), float(own.max())
+    measured = sensitivity(trial, contenders, maps, evaluation.draws, evaluation.radius)
+    for key, changes in measured.items():
+        for row, drawn in zip(columns[key], changes.T, strict=True):
+            row["sensitivity"], row["sensitivity_max"] = float(drawn.mean()), float(drawn.max())
 
 
 def _agreements(
@@ -176,14 +178,15 @@ def _agreements(
     maps: Mapping[str, Maps],
     columns: Columns,
 ) -> None:
-    names = [one.name for one in contenders]
+    names = [contender.name for contender in contenders]
     for (method, segment), rows in columns.items():
         for sample, row in enumerate(rows):
             real = trial.real[segment][sample]
-            own, others = maps[method][segment][sample][real], [maps[name][segment][sample][real] for name in names]
+            relevance = maps[method][segment][sample][real]
+            others = [maps[name][segment][sample][real] for name in names]
             row["others"] = json.dumps(names)
-            row["agreement"] = [spearman(own, other) for other in others]
-            row["overlap"] = [overlap(own, other, evaluation.share) for other in others]
+            row["agreement"] = [spearman(relevance, other) for other in others]
+            row["overlap"] = [overlap(relevance, other, evaluation.share) for other in others]
 
 
 _FILL = {
@@ -203,10 +206,10 @@ def _measure(column: str, segment: str, methods: ByMethod) -> list[Measure]:
     """The figure of this column; none where nobody has it."""
     title, higher = FIGURES[column]
     values = {name: np.array([row[column] for row in rows]) for name, rows in methods.items()}
-    if not values or not all(np.isfinite(own).any() for own in values.values()):
+    if not values or not all(np.isfinite(figures).any() for figures in values.values()):
         return []
     samples = len(next(iter(values.values())))
-    statistics = {name: of_values(own) for name, own in values.items()}
+    statistics = {name: of_values(figures) for name, figures in values.items()}
     return [Measure(f"{segment}/{column}", f"{segment}: {title}", higher, samples, statistics)]
 
 
@@ -230,11 +233,11 @@ def _curve(segment: str, methods: ByMethod) -> list[Curve]:
 def _agreement(methods: ByMethod) -> dict[str, Any]:
     """Means over the samples of both matrices."""
     names = json.loads(next(iter(methods.values()))[0]["others"])
-    found: dict[str, Any] = {"methods": [name for name in names if name in methods]}
+    facts: dict[str, Any] = {"methods": [name for name in names if name in methods]}
     for column, key in (("agreement", "spearman"), ("overlap", "overlap")):
-        lines = [np.mean([row[column] for row in methods[name]], axis=0).tolist() for name in found["methods"]]
-        found[key] = [[round(value, 4) for value in line] for line in lines]
-    return found
+        lines = [np.mean([row[column] for row in methods[name]], axis=0).tolist() for name in facts["methods"]]
+        facts[key] = [[round(value, 4) for value in line] for line in lines]
+    return facts
 
 
 def _unchanged(methods: ByMethod) -> list[str]:

@@ -99,14 +99,14 @@ class Segmentation:
         if not asked:
             return [], skipped
         inputs = repeated(inputs, len(samples), torch.tensor(list(asked), device=logits.device))
-        places = [[(one.index,) for one in own] for own in asked.values()]
-        found: list[Row] = []
+        places = [[(label.index,) for label in labels] for labels in asked.values()]
+        rows: list[Row] = []
         for contender in contenders:
             maps = maps_of(subject, inputs, places, contender, seed)
             for (number, labels), grids in zip(asked.items(), maps, strict=True):
                 names = {"sample": samples[number].key, "method": contender.name}
-                found += [{**names, **self._row(one, grid)} for one, grid in zip(labels, grids, strict=True)]
-        return found, skipped
+                rows += [{**names, **self._row(label, grid)} for label, grid in zip(labels, grids, strict=True)]
+        return rows, skipped
 
     def findings(self, rows: Iterable[Row]) -> Findings:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`.
@@ -117,19 +117,19 @@ class Segmentation:
         sums: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
         values: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
         for row in rows:
-            own = sums[row["method"]]
-            own[row["sample"]] = own.get(row["sample"], 0) + np.array([row[name] for name in AREAS])
+            by_sample = sums[row["method"]]
+            by_sample[row["sample"]] = by_sample.get(row["sample"], 0) + np.array([row[name] for name in AREAS])
             values[row["method"], row["sample"]].append([row[name] for name in MEANS])
-        keys = sorted({key for own in sums.values() for key in own})
+        keys = sorted({key for by_sample in sums.values() for key in by_sample})
         nothing = np.zeros(len(AREAS), dtype=np.int64)
-        tables = {name: np.stack([own.get(key, nothing) for key in keys]) for name, own in sums.items()}
+        tables = {name: np.stack([by_sample.get(key, nothing) for key in keys]) for name, by_sample in sums.items()}
         means = {name: np.stack([_mean(values[name, key]) for key in keys]) for name in sums}
         measures = [
-            Measure("miou", "mIoU", True, len(keys), {name: _miou(one) for name, one in tables.items()}),
-            Measure("accuracy", "pixel accuracy", True, len(keys), {n: _accuracy(one) for n, one in tables.items()}),
+            Measure("miou", "mIoU", True, len(keys), {name: _miou(table) for name, table in tables.items()}),
+            Measure("accuracy", "pixel accuracy", True, len(keys), {n: _accuracy(t) for n, t in tables.items()}),
         ]
         for place, (key, title) in enumerate(MEANS.items()):
-            statistics = {name: of_values(one[:, place]) for name, one in means.items()}
+            statistics = {name: of_values(table[:, place]) for name, table in means.items()}
             measures.append(Measure(key, title, True, len(keys), statistics))
         labels = max((sum(len(values[name, key]) for key in keys) for name in sums), default=0)
         return Findings(measures, facts={"samples": len(keys), "labels": labels})
@@ -139,15 +139,15 @@ class Segmentation:
     ) -> tuple[dict[int, list[_Asked]], dict[str, str]]:
         """Number of the sample → what is asked of it; and why nothing is of the others."""
         names, scores = all_class_names(subject, logits.shape[1]), logits.tolist()
-        found: dict[int, list[_Asked]] = {}
+        asked: dict[int, list[_Asked]] = {}
         skipped: dict[str, str] = {}
         for number, sample in enumerate(samples):
             try:
                 masks = self._masks(sample, scores[number], names)
-                found[number] = _seen(subject, sample, {index: (names[index], mask) for index, mask in masks.items()})
+                asked[number] = _seen(subject, sample, {index: (names[index], mask) for index, mask in masks.items()})
             except SampleError as error:
                 skipped[sample.key] = str(error)
-        return found, skipped
+        return asked, skipped
 
     def _masks(self, sample: Sample, logits: Sequence[float], names: Mapping[int, str]) -> dict[int, Mask]:
         """Class that is explained → its pixels; SampleError where there is none."""
@@ -166,16 +166,16 @@ class Segmentation:
             raise SampleError(f"the model finds none of its labels, {listed(true)}, but {names[top]}")
         return {index: true[known[index]] for index in sorted(wanted)}
 
-    def _row(self, one: _Asked, grid: Float[np.ndarray, "rows columns"]) -> Row:
-        relevance = upsampled(grid, one.mask.shape)
-        found = cut(grid, one.mask.shape, self.threshold)
-        inside, own = one.mask[one.counted], relevance[one.counted]
+    def _row(self, asked: _Asked, grid: Float[np.ndarray, "rows columns"]) -> Row:
+        relevance = upsampled(grid, asked.mask.shape)
+        predicted = cut(grid, asked.mask.shape, self.threshold)
+        inside, values = asked.mask[asked.counted], relevance[asked.counted]
         return {
-            "label": one.label,
-            **dict(zip(AREAS, areas(found, one.mask, one.counted).tolist(), strict=True)),
-            "ap": average_precision(relevance, one.mask, one.counted),
-            "pointing": pointing(own, inside),
-            "share": share(own, inside),
+            "label": asked.label,
+            **dict(zip(AREAS, areas(predicted, asked.mask, asked.counted).tolist(), strict=True)),
+            "ap": average_precision(relevance, asked.mask, asked.counted),
+            "pointing": pointing(values, inside),
+            "share": share(values, inside),
         }
 
 
@@ -198,26 +198,26 @@ def _true(sample: Sample) -> dict[str, Mask]:
         return {} if truth.label is None else {plain(truth.label): mask}
     if not isinstance(truth, Objects):
         raise SampleError(f"it has no mask but {type(truth).__name__}; expected a Region or Objects")
-    found: dict[str, Mask] = {}
-    for one in truth.objects:
-        label = plain(one.label)
-        found[label] = checked(one.mask, (height, width)) | found.get(label, False)
-    return found
+    masks: dict[str, Mask] = {}
+    for item in truth.objects:
+        label = plain(item.label)
+        masks[label] = checked(item.mask, (height, width)) | masks.get(label, False)
+    return masks
 
 
 def _seen(subject: Model, sample: Sample, masks: Mapping[int, tuple[str, Mask]]) -> list[_Asked]:
     """The labels with their masks on the picture that the model sees; SampleError where nothing of any is there."""
     ignored = sample.truth.ignored if isinstance(sample.truth, Region) else None
     aside = None if ignored is None else seen_mask(subject, checked(ignored, next(iter(masks.values()))[1].shape))
-    found = []
+    asked = []
     for index, (label, mask) in masks.items():
         seen = seen_mask(subject, mask)
         counted = np.ones_like(seen) if aside is None else ~aside
         if (seen & counted).any():
-            found.append(_Asked(label, index, seen, counted))
-    if not found:
+            asked.append(_Asked(label, index, seen, counted))
+    if not asked:
         raise SampleError("its mask has no pixels that count on the picture as the model sees it; expected some")
-    return found
+    return asked
 
 
 def _mean(rows: list[list[float]]) -> Float[np.ndarray, " figures"]:

@@ -55,13 +55,13 @@ class RunFolder:
             FileFormatError: what is there is no configuration.
         """
         wanted = json.loads(json.dumps({"format": FORMAT, "version": VERSION, **config}))
-        there = self.config()
-        if there is None:
+        existing = self.config()
+        if existing is None:
             self._write(CONFIG, wanted)
-        elif there != wanted:
-            names = sorted(name for name in {*there, *wanted} if there.get(name) != wanted.get(name))
+        elif existing != wanted:
+            names = sorted(name for name in {*existing, *wanted} if existing.get(name) != wanted.get(name))
             told = "; ".join(
-                f"{name}: {_short(there.get(name))} there, {_short(wanted.get(name))} now" for name in names
+                f"{name}: {_short(existing.get(name))} there, {_short(wanted.get(name))} now" for name in names
             )
             raise OptionError(f"{self.path} holds another run ({told}); give the same settings, or another folder")
 
@@ -71,9 +71,9 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found["format"] == FORMAT and found["version"] <= VERSION:
-                return dict(found)
+            config = json.loads(path.read_text(encoding="utf-8"))
+            if config["format"] == FORMAT and config["version"] <= VERSION:
+                return dict(config)
         except (OSError, ValueError, KeyError, TypeError):
             pass
         raise FileFormatError(f"{path} is no configuration of an evaluation by this heedmap; give another folder")
@@ -102,10 +102,10 @@ class RunFolder:
 
     def skipped(self, parts: int) -> dict[str, str]:
         """Key → why, of the samples that were skipped."""
-        found: dict[str, str] = {}
+        skipped: dict[str, str] = {}
         for number in range(parts):
-            found |= json.loads(self._facts(number)[b"skipped"])
-        return dict(sorted(found.items()))
+            skipped |= json.loads(self._facts(number)[b"skipped"])
+        return dict(sorted(skipped.items()))
 
     def seconds(self, parts: int) -> float:
         """How long the measurements took."""
@@ -139,9 +139,9 @@ def read_summary(path: Path) -> dict[str, Any]:
         FileFormatError: there is none, or it is damaged.
     """
     try:
-        found = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
-        if found["format"] == FORMAT:
-            return dict(found)
+        summary = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+        if summary["format"] == FORMAT:
+            return dict(summary)
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise FileFormatError(f"{path / SUMMARY} is no summary of an evaluation; run the evaluation to its end")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from io import BytesIO
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 
 from heedmap.methods.cards import CHANCE
+from heedmap.render.files import figure_bytes
 from heedmap.render.html import data_url, document, render
 
 if TYPE_CHECKING:
@@ -106,9 +106,7 @@ def curve_png(curve: Mapping[str, Any], reference: str) -> bytes:
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", fontsize=7.5, frameon=False)
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return figure_bytes(figure, ".png", DOTS)
 
 
 def _draw(axes: Axes, curve: Mapping[str, Any], reference: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from heedmap.errors import HeedmapError, OptionError
+from heedmap.errors import HeedmapError, OptionError, SampleError
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CARDS, PAPER
@@ -23,6 +23,8 @@ CROSS_ABLATIONS = ("generic:normalize=false", "generic:self_in_rule_10=false")
 """The paper's method without a part of it; these two only matter where there is cross-attention."""
 TRIED = 20
 """Samples that are looked at for one that can be read."""
+
+Prepared = TypeVar("Prepared")
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,23 @@ class Evaluation(Protocol):
         """What all rows of the run say. They come one by one from the run's files, and there may be millions."""
 
 
+def usable(samples: Iterable[Sample], prepare: Callable[[Sample], Prepared]) -> tuple[list[Prepared], dict[str, str]]:
+    """What ``prepare`` makes of each sample; and of those at which it raises SampleError, key → why."""
+    prepared, skipped = [], {}
+    for sample in samples:
+        try:
+            prepared.append(prepare(sample))
+        except SampleError as error:
+            skipped[sample.key] = str(error)
+    return prepared, skipped
+
+
 def by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """MethodSpec's name → its rows, one a sample, in the order of the samples' keys."""
     table: dict[str, dict[str, Row]] = {}
     for row in rows:
         table.setdefault(row["method"], {})[row["sample"]] = row
-    return {name: [own[key] for key in sorted(own)] for name, own in table.items()}
+    return {name: [by_sample[key] for key in sorted(by_sample)] for name, by_sample in table.items()}
 
 
 # -- contenders by their names -----------------------------------------------------------------------------------------
@@ -118,8 +131,8 @@ def contenders(names: Sequence[str], crossed: bool) -> list[MethodSpec]:
     """
     ablations = (*ABLATIONS, *CROSS_ABLATIONS) if crossed else ABLATIONS
     groups = {"fast": FAST, "all": tuple(METHODS), "ablations": ablations}
-    wanted = [one for name in (PAPER, *(names or ("fast", "ablations"))) for one in groups.get(name, (name,))]
-    return list({one.name: one for one in map(contender, wanted)}.values())
+    wanted = [member for name in (PAPER, *(names or ("fast", "ablations"))) for member in groups.get(name, (name,))]
+    return list({spec.name: spec for spec in map(contender, wanted)}.values())
 
 
 def crossed(subject: Model, reader: Reader) -> bool:
@@ -129,7 +142,7 @@ def crossed(subject: Model, reader: Reader) -> bool:
             flow = subject.inspect(**reader[index].inputs)
         except HeedmapError:
             continue
-        return any(one.kind == "cross" for one in flow.attentions)
+        return any(attention.kind == "cross" for attention in flow.attentions)
     return False
 
 

@@ -69,7 +69,7 @@ class Plan:
             "samples": min(self.count, len(self.reader)),
             "seed": self.seed,
             "part": self.part,
-            "contenders": [asdict(one) for one in self.contenders],
+            "contenders": [asdict(contender) for contender in self.contenders],
         }
 
 
@@ -145,14 +145,14 @@ def _fitting(plan: Plan) -> tuple[list[MethodSpec], dict[str, str]]:
     """The contenders that can explain the model, tried on one sample, and why the others cannot."""
     sample = _readable(plan)
     fit, refused = [], {}
-    for one in plan.contenders:
+    for contender in plan.contenders:
         try:
-            plan.evaluation.rows(plan.subject, [sample], [one], plan.seed)
-            fit.append(one)
+            plan.evaluation.rows(plan.subject, [sample], [contender], plan.seed)
+            fit.append(contender)
         except MissingLibraryError:
             raise
         except HeedmapError as error:
-            refused[one.name] = str(error)
+            refused[contender.name] = str(error)
     if not fit:
         raise InputError(f"no method fits {plan.subject.name} here: {next(iter(refused.values()))}")
     return fit, refused
@@ -197,8 +197,8 @@ def _together(plan: Plan, fit: Sequence[MethodSpec], samples: Sequence[Sample]) 
     rows: list[Row] = []
     skipped: dict[str, str] = {}
     for sample in samples:
-        own, why = _together(plan, fit, [sample])
-        rows += own
+        sample_rows, why = _together(plan, fit, [sample])
+        rows += sample_rows
         skipped |= why
     return rows, skipped
 
@@ -206,37 +206,39 @@ def _together(plan: Plan, fit: Sequence[MethodSpec], samples: Sequence[Sample]) 
 def _concluded(plan: Plan, folder: RunFolder, refused: Mapping[str, str]) -> dict[str, Any]:
     parts = len(plan.parts)
     skipped = {**plan.reader.problems, **folder.skipped(parts)}
-    found = plan.evaluation.findings(folder.rows(parts))
-    summary = summarised(plan, found, skipped, refused)
+    findings = plan.evaluation.findings(folder.rows(parts))
+    summary = summarised(plan, findings, skipped, refused)
     _write_pictures(folder, summary, folder.seconds(parts))
     folder.write_summary(summary)
     return summary
 
 
-def summarised(plan: Plan, found: Findings, skipped: Mapping[str, str], refused: Mapping[str, str]) -> dict[str, Any]:
+def summarised(
+    plan: Plan, findings: Findings, skipped: Mapping[str, str], refused: Mapping[str, str]
+) -> dict[str, Any]:
     """What a run found, as plain JSON data; the same run gives the same."""
     reference = plan.contenders[0].name
     measures = [
         {
-            "key": one.key,
-            "title": one.title,
-            "better": "higher" if one.higher else "lower",
-            "samples": one.samples,
-            "resamples": one.resamples,
-            "rows": figures(one, reference, plan.seed),
+            "key": measure.key,
+            "title": measure.title,
+            "better": "higher" if measure.higher else "lower",
+            "samples": measure.samples,
+            "resamples": measure.resamples,
+            "rows": figures(measure, reference, plan.seed),
         }
-        for one in found.measures
+        for measure in findings.measures
     ]
     curves = [
         {
-            "key": one.key,
-            "title": one.title,
-            "x_label": one.x_label,
-            "y_label": one.y_label,
-            "x": list(one.x),
-            "lines": lines(one, plan.seed, 1000),
+            "key": curve.key,
+            "title": curve.title,
+            "x_label": curve.x_label,
+            "y_label": curve.y_label,
+            "x": list(curve.x),
+            "lines": lines(curve, plan.seed, 1000),
         }
-        for one in found.curves
+        for curve in findings.curves
     ]
     listed = dict(list(skipped.items())[:LISTED])
     return {
@@ -249,7 +251,7 @@ def summarised(plan: Plan, found: Findings, skipped: Mapping[str, str], refused:
         "leaderboard": ranks(measures),
         "measures": measures,
         "curves": curves,
-        "facts": dict(found.facts),
+        "facts": dict(findings.facts),
     }
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heedmap.errors import InputError
-from heedmap.evaluate.metrics.statistics import Measure, Row, of_values
+from heedmap.evaluate.metrics.statistics import Measure, Row, known_mean, of_values
 from heedmap.extras import library
 
 if TYPE_CHECKING:
@@ -65,22 +65,22 @@ def truth_of(sizes: Sequence[tuple[int, int]], categories: Sequence[str], object
     truth.dataset = {
         "images": images,
         "categories": [{"id": number, "name": name} for number, name in enumerate(categories)],
-        "annotations": [{**one, "id": number} for number, one in enumerate(objects, 1)],
+        "annotations": [{**entry, "id": number} for number, entry in enumerate(objects, 1)],
     }
     with _silence():
         truth.createIndex()
     return truth
 
 
-def judged(truth: Any, found: Sequence[Entry]) -> Any:
+def judged(truth: Any, results: Sequence[Entry]) -> Any:
     """pycocotools' ``COCOeval`` after ``evaluate()``, of masks, with :data:`LOOSE` thresholds before its own.
 
     Args:
         truth: by :func:`truth_of`.
-        found: one or more, each with ``image_id``, ``category_id``, ``segmentation``, ``score``.
+        results: one or more, each with ``image_id``, ``category_id``, ``segmentation``, ``score``.
     """
     with _silence():
-        judge = _library("cocoeval").COCOeval(truth, truth.loadRes(list(found)), "segm")
+        judge = _library("cocoeval").COCOeval(truth, truth.loadRes(list(results)), "segm")
         judge.params.iouThrs = np.concatenate([LOOSE, judge.params.iouThrs])
         judge.params.maxDets = [MOST]
         judge.evaluate()
@@ -117,12 +117,13 @@ class Matches:
         self._recalls = params.recThrs
         self._shape = (len(params.catIds), len(params.areaRng), len(params.iouThrs))
         many = len(params.areaRng) * self.images
-        parts = [_category(judge.evalImgs[k * many : (k + 1) * many], self._shape[1:]) for k in range(self._shape[0])]
-        self._parts = parts
-        self._found = np.concatenate([part.found for part in parts])
-        self._counted = np.concatenate([part.counted for part in parts], axis=1)
-        starts = np.cumsum([0, *(len(part.found) for part in parts)])
-        hits = [np.nonzero(part.right) for part in parts]
+        categories = self._categories = [
+            _category(judge.evalImgs[k * many : (k + 1) * many], self._shape[1:]) for k in range(self._shape[0])
+        ]
+        self._found = np.concatenate([category.found for category in categories])
+        self._counted = np.concatenate([category.counted for category in categories], axis=1)
+        starts = np.cumsum([0, *(len(category.found) for category in categories)])
+        hits = [np.nonzero(category.right) for category in categories]
         self._level = np.concatenate([level for level, _ in hits])
         self._place = np.concatenate([starts[k] + place for k, (_, place) in enumerate(hits)])
         self._group = np.concatenate([k * len(self._counted) + level for k, (level, _) in enumerate(hits)])
@@ -140,7 +141,7 @@ class Matches:
         if key not in self._known:
             values = dict(zip(KINDS, self._values(weights), strict=True))
             self._known[key] = {
-                (kind, name, size): _mean(values[kind][:, number, first:])
+                (kind, name, size): known_mean(values[kind][:, number, first:])
                 for kind in KINDS
                 for name, first in SETS.items()
                 for number, size in enumerate(SIZES)
@@ -155,20 +156,20 @@ class Matches:
         Average precision is the mean over recalls of the best precision at this recall or a higher one: the best from each
         hit on, as often as recalls are first reached there.
         """
-        there = np.stack([part.wanted @ weights[part.true] for part in self._parts])
-        there = np.repeat(there, self._shape[2]).astype(float)
-        there[there == 0] = np.nan
+        objects = np.stack([category.wanted @ weights[category.true] for category in self._categories])
+        objects = np.repeat(objects, self._shape[2]).astype(float)
+        objects[objects == 0] = np.nan
         drawn = weights[self._found]
-        said = np.cumsum(np.insert(self._counted * drawn, 0, 0, axis=1), axis=1)
-        said = said[self._level, self._place + 1] - said[self._level, self._before]
+        detections = np.cumsum(np.insert(self._counted * drawn, 0, 0, axis=1), axis=1)
+        detections = detections[self._level, self._place + 1] - detections[self._level, self._before]
         right = np.cumsum(np.insert(drawn[self._place], 0, 0))
         right = right[1:] - right[self._first]
-        reached = np.insert(np.searchsorted(self._recalls, right / there[self._group], side="right"), 0, 0)
+        reached = np.insert(np.searchsorted(self._recalls, right / objects[self._group], side="right"), 0, 0)
         steps = reached[1:] - np.where(self._first < np.arange(len(right)), reached[:-1], 0)
-        best = self._best(right / (said + np.spacing(1)))
-        precision = np.bincount(self._group, steps * best, len(there)) / len(self._recalls)
-        recall = np.bincount(self._group, drawn[self._place], len(there)) / there
-        return [(one + 0 * there).reshape(self._shape) for one in (precision, recall)]
+        best = self._best(right / (detections + np.spacing(1)))
+        precision = np.bincount(self._group, steps * best, len(objects)) / len(self._recalls)
+        recall = np.bincount(self._group, drawn[self._place], len(objects)) / objects
+        return [(figure + 0 * objects).reshape(self._shape) for figure in (precision, recall)]
 
     def _best(self, values: Float[np.ndarray, " hits"]) -> Float[np.ndarray, " hits"]:
         """The greatest from each hit to the end of its group: of 1, 2, 4, … hits."""
@@ -201,26 +202,21 @@ def _category(entries: Sequence[Any], shape: tuple[int, int]) -> _Category:
     """What COCOeval says of one category: an entry for each size and picture, None where there is nothing."""
     sizes, thresholds = shape
     images = len(entries) // sizes
-    there = [number for number in range(images) if entries[number] is not None]
-    rows = [[entries[size * images + number] for number in there] for size in range(sizes)]
+    pictures = [number for number in range(images) if entries[number] is not None]
+    rows = [[entries[size * images + number] for number in pictures] for size in range(sizes)]
     nothing = np.zeros((thresholds, 0))
-    matched = np.concatenate([_joined([one["dtMatches"] for one in row], nothing) for row in rows]) > 0
-    ignored = np.concatenate([_joined([one["dtIgnore"] for one in row], nothing) for row in rows]) > 0
-    aside = np.stack([_joined([one["gtIgnore"] for one in row], np.zeros(0)) for row in rows]) > 0
-    scores = _joined([one["dtScores"] for one in rows[0]], np.zeros(0))
+    matched = np.concatenate([_joined([entry["dtMatches"] for entry in row], nothing) for row in rows]) > 0
+    ignored = np.concatenate([_joined([entry["dtIgnore"] for entry in row], nothing) for row in rows]) > 0
+    aside = np.stack([_joined([entry["gtIgnore"] for entry in row], np.zeros(0)) for row in rows]) > 0
+    scores = _joined([entry["dtScores"] for entry in rows[0]], np.zeros(0))
     order = np.argsort(-scores, kind="mergesort")  # as COCOeval sorts
-    found = np.repeat(np.array(there, dtype=int), [len(one["dtScores"]) for one in rows[0]])
-    true = np.repeat(np.array(there, dtype=int), [len(one["gtIds"]) for one in rows[0]])
-    return _Category(found[order], (matched & ~ignored)[:, order], ~ignored[:, order], true, ~aside)
+    detected = np.repeat(np.array(pictures, dtype=int), [len(entry["dtScores"]) for entry in rows[0]])
+    true = np.repeat(np.array(pictures, dtype=int), [len(entry["gtIds"]) for entry in rows[0]])
+    return _Category(detected[order], (matched & ~ignored)[:, order], ~ignored[:, order], true, ~aside)
 
 
-def _joined(parts: Sequence[Any], nothing: np.ndarray) -> np.ndarray:
-    return np.concatenate([nothing, *parts], axis=-1)
-
-
-def _mean(values: Float[np.ndarray, "categories thresholds"]) -> float:
-    there = values[~np.isnan(values)]
-    return float(there.mean()) if there.size else np.nan
+def _joined(arrays: Sequence[Any], nothing: np.ndarray) -> np.ndarray:
+    return np.concatenate([nothing, *arrays], axis=-1)
 
 
 # -- rows put together -------------------------------------------------------------------------------------------------
@@ -234,11 +230,11 @@ class _Run:
         self.found: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             (self.found[row["method"]] if row["method"] else self.true).append(row)
-        for own in (self.true, *self.found.values()):
-            own.sort(key=lambda row: (row["sample"], row["number"]))
+        for group in (self.true, *self.found.values()):
+            group.sort(key=lambda row: (row["sample"], row["number"]))
         self.sizes = {row["sample"]: (row["height"], row["width"]) for row in self.true}
         self.numbers = {key: number for number, key in enumerate(self.sizes)}
-        labels = {row["label"] for own in (self.true, *self.found.values()) for row in own}
+        labels = {row["label"] for group in (self.true, *self.found.values()) for row in group}
         self.labels = {label: number for number, label in enumerate(sorted(labels - {""}))}
 
     def truth(self) -> Any:
@@ -258,7 +254,7 @@ class _Run:
         for row in self.found[method]:
             if not np.isnan(row[column]):
                 values[self.numbers[row["sample"]]].append(row[column])
-        return np.array([np.mean(own) if own else np.nan for own in values])
+        return np.array([np.mean(figures) if figures else np.nan for figures in values])
 
     def _entry(self, row: Row) -> Entry:
         return {
@@ -294,18 +290,18 @@ def _coco(matches: Mapping[str, Matches], kind: str, name: str, size: str) -> Me
     key, title = f"{kind.lower()}/{name}", f"{kind} {name}"
     if size != SIZES[0]:
         key, title = f"{key}/{size}", f"{title}, {size}"
-    statistics = {method: partial(_figure, one, (kind, name, size)) for method, one in matches.items()}
+    statistics = {method: partial(_figure, match, (kind, name, size)) for method, match in matches.items()}
     return Measure(key, title, True, next(iter(matches.values())).images, statistics, RESAMPLES)
 
 
-def _figure(one: Matches, key: Figure, drawn: Int[np.ndarray, " drawn"]) -> float:
-    return one.figures(drawn)[key]
+def _figure(matches: Matches, key: Figure, drawn: Int[np.ndarray, " drawn"]) -> float:
+    return matches.figures(drawn)[key]
 
 
 def _sizes(matches: Mapping[str, Matches]) -> list[str]:
     """Those that some object has."""
-    one = next(iter(matches.values()))
-    whole = one.figures(np.arange(one.images))
+    first = next(iter(matches.values()))
+    whole = first.figures(np.arange(first.images))
     return [size for size in SIZES if size == SIZES[0] or not np.isnan(whole[KINDS[0], next(iter(SETS)), size])]
 
 

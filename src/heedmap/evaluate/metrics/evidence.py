@@ -72,6 +72,9 @@ def centre_prior(grid: tuple[int, int]) -> Float[np.ndarray, "rows columns"]:
 def upsampled(grid: Grid, size: tuple[int, int]) -> Map:
     """The map at the picture's size (height, width), bilinear between the middles of patches, by Pillow.
 
+    For segmentation and detection. Perturbation scales by torch (:func:`heedmap.evaluate.perturb.masking.upsampled`): the
+    last bits differ, and figures that were published rest on each.
+
     Beyond the outer middles the value stays the same, as in torch's ``interpolate(align_corners=False)``. Where the
     picture has fewer pixels than the grid patches, a pixel is the weighted mean of the patches around it.
     """
@@ -112,20 +115,20 @@ def _over_otsu(grid: Grid) -> Grid:
     return (levels > threshold_otsu(levels)).astype(np.float32)
 
 
-def overlap(found: Mask, mask: Mask) -> float:
+def overlap(predicted: Mask, mask: Mask) -> float:
     """Intersection over union; 0 where both are empty."""
-    return float((found & mask).sum() / max((found | mask).sum(), 1))
+    return float((predicted & mask).sum() / max((predicted | mask).sum(), 1))
 
 
-def areas(found: Mask, mask: Mask, counted: Mask) -> Int64[np.ndarray, " 6"]:
+def areas(predicted: Mask, mask: Mask, counted: Mask) -> Int64[np.ndarray, " 6"]:
     """:data:`AREAS` in pixels: those that are right, all, and intersection and union of the object and of the ground.
 
     Args:
-        found: what the map calls the object.
+        predicted: what the map calls the object.
         mask: the object.
         counted: the pixels that count.
     """
-    both, either = (found & mask & counted).sum(), ((found | mask) & counted).sum()
+    both, either = (predicted & mask & counted).sum(), ((predicted | mask) & counted).sum()
     total = counted.sum()
     wrong = either - both
     return np.array([total - wrong, total, both, either, total - either, total - both])
@@ -150,6 +153,6 @@ def average_precision(relevance: Map, mask: Mask, counted: Mask) -> float:
 def checked(mask: Mask, size: tuple[int, ...]) -> Mask:
     """The mask; SampleError where it has not the picture's size (height, width)."""
     if mask.shape != size:
-        sizes = (" × ".join(map(str, one)) for one in (mask.shape, size))
+        sizes = (" × ".join(map(str, shape)) for shape in (mask.shape, size))
         raise SampleError("its mask has {} pixels, its picture {} (height × width); expected as many".format(*sizes))
     return mask

@@ -44,7 +44,7 @@ def spearman(a: Float[np.ndarray, " tokens"], b: Float[np.ndarray, " tokens"]) -
 def overlap(a: Float[np.ndarray, " tokens"], b: Float[np.ndarray, " tokens"], share: float = 0.1) -> float:
     """Which part of the most relevant tokens of one map, ``share`` of all but at least one, the other has there too."""
     count = max(1, int(share * len(a)))
-    first, second = (set(ranked(one)[:count].tolist()) for one in (a, b))
+    first, second = (set(ranked(relevance)[:count].tolist()) for relevance in (a, b))
     return len(first & second) / count
 
 
@@ -102,16 +102,16 @@ def saco(
     """
     cut = [_groups(r, f, groups, seed) for r, f in zip(relevance, free, strict=True)]
     kept = np.ones((1 + max(map(len, cut)), *free.shape), dtype=bool)
-    for sample, own in enumerate(cut):
-        for number, places in enumerate(own):
+    for sample, chunks in enumerate(cut):
+        for number, places in enumerate(chunks):
             kept[1 + number, sample, places] = False
     left = drop(kept)
-    found = []
-    for sample, own in enumerate(cut):
-        salience = np.array([relevance[sample, places].mean() for places in own])
-        falls = np.array([(left[0, sample] - left[1 + n, sample]) / len(places) for n, places in enumerate(own)])
-        found.append(coefficient(salience, falls))
-    return np.array(found)
+    coefficients = []
+    for sample, chunks in enumerate(cut):
+        salience = np.array([relevance[sample, places].mean() for places in chunks])
+        falls = np.array([(left[0, sample] - left[1 + n, sample]) / len(places) for n, places in enumerate(chunks)])
+        coefficients.append(coefficient(salience, falls))
+    return np.array(coefficients)
 
 
 def _groups(
@@ -142,11 +142,11 @@ def deletion(
         With the most relevant token gone first, :data:`POSITIVE`, and with the least relevant, :data:`NEGATIVE`.
     """
     kept = np.ones((2, steps + 1, *free.shape), dtype=bool)
-    for sample, (own, there) in enumerate(zip(relevance, free, strict=True)):
-        places = np.flatnonzero(there)
-        order = places[ranked(own[places], seed)]
+    for sample, (values, maskable) in enumerate(zip(relevance, free, strict=True)):
+        places = np.flatnonzero(maskable)
+        order = places[ranked(values[places], seed)]
         counts = [round(step * len(order) / steps) for step in range(steps + 1)]
-        kept[:, :, sample] = without_first(order, counts, len(own))
+        kept[:, :, sample] = without_first(order, counts, len(values))
     left = drop(kept.reshape(-1, *free.shape))
     return left.reshape(2, steps + 1, len(free)).swapaxes(1, 2)
 

@@ -77,10 +77,10 @@ class Recommendation:
     Examples:
         >>> import heedmap
         >>> subject = heedmap.load("zoo/gpt-lists")
-        >>> found = heedmap.recommend(subject, [{"text": "dog red ; cat blue ? cat"}], methods=["generic"])
-        >>> found.best, found.samples, found.refused
+        >>> advice = heedmap.recommend(subject, [{"text": "dog red ; cat blue ? cat"}], methods=["generic"])
+        >>> advice.best, advice.samples, advice.refused
         ('generic', 1, {})
-        >>> print(found.sentence)
+        >>> print(advice.sentence)
         On zoo/gpt-lists, `generic` ranks best over 1 input (mean rank 1.2 of 2); so few inputs tell little, give more.
     """
 
@@ -108,7 +108,7 @@ class Recommendation:
         letters = dict(zip(self._tests(), ascii_uppercase, strict=False))
         told = [f"{letter}: {TESTS[test][0]} ({_better(test)} is better)" for test, letter in letters.items()]
         told.append("cost: time of an explanation, as a multiple of a forward pass")
-        found = Table(
+        table = Table(
             title=f"{self.model}, {self.samples} inputs",
             title_justify="left",
             caption=Text("\n".join(("", *told, "", self.sentence))),
@@ -118,10 +118,10 @@ class Recommendation:
             show_edge=False,
             padding=0,
         )
-        found.add_column("method", overflow="fold")
+        table.add_column("method", overflow="fold")
         for heading in ("rank", "interval", *letters.values(), "cost"):
-            found.add_column(heading, justify="right", no_wrap=True)
-        found.add_column("verdict", no_wrap=True)
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("verdict", no_wrap=True)
         for row in self.rows:
             figures = [f"{row.tests[test]:.2f}" if test in row.tests else "" for test in letters]
             cells = [
@@ -131,8 +131,8 @@ class Recommendation:
                 f"{row.cost:.{int(row.cost < 100)}f}",
                 row.verdict,
             ]
-            found.add_row(Text(row.method), *cells, style="bold" if row.verdict == "best" else "")
-        return found
+            table.add_row(Text(row.method), *cells, style="bold" if row.verdict == "best" else "")
+        return table
 
     def to_markdown(self) -> str:
         """A table, the sentence, and what was refused."""
@@ -189,9 +189,9 @@ def recommendation(
     rows = []
     for n in order:
         low, high = ends(drawn[n]).tolist()
-        own = {test: float(figures[names[n]][test].mean()) for test in tests}
+        averages = {test: float(figures[names[n]][test].mean()) for test in tests}
         verdict = _verdict(n, best, names, out, drawn)
-        rows.append(Ranked(names[n], float(means[n]), low, high, own, float(costs[names[n]]), verdict))
+        rows.append(Ranked(names[n], float(means[n]), low, high, averages, float(costs[names[n]]), verdict))
     beaten = best is None or CHANCE not in names or ends(drawn[names.index(CHANCE)] - drawn[best])[0] > 0
     limits = [] if beaten else ["but it is not told from chance there"]
     if samples < FEW:
@@ -202,7 +202,7 @@ def recommendation(
 
 
 def _checked(figures: Mapping[str, ByTest]) -> tuple[list[str], list[str], int]:
-    shapes = {tuple((test, len(own)) for test, own in sorted(one.items())) for one in figures.values()}
+    shapes = {tuple((test, len(values)) for test, values in sorted(by_test.items())) for by_test in figures.values()}
     if len(shapes) != 1 or not next(iter(shapes)):
         raise InputError(
             f"the methods have unequal tests, or none: {sorted(shapes)}; give each the same tests and samples"

@@ -72,14 +72,14 @@ class Curve:
 
 
 def of_values(values: Float[np.ndarray, " samples"]) -> Statistic:
-    """The mean of the drawn samples' values; NaN ones do not count, and NaN where no other is drawn."""
+    """The :func:`known_mean` of the drawn samples' values."""
+    return lambda drawn: known_mean(values[drawn])
 
-    def mean(drawn: Int[np.ndarray, " drawn"]) -> float:
-        own = values[drawn]
-        there = own[~np.isnan(own)]
-        return float(there.mean()) if there.size else np.nan
 
-    return mean
+def known_mean(values: Float[np.ndarray, "*any"]) -> float:
+    """The mean of the values; NaN ones do not count, and NaN where there is no other."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else np.nan
 
 
 # -- the bootstrap -----------------------------------------------------------------------------------------------------
@@ -124,28 +124,29 @@ def figures(measure: Measure, reference: str, seed: int) -> list[dict[str, Any]]
     """
     every = np.arange(measure.samples)
     rows = draws(measure.samples, seed, measure.resamples)
-    values = {name: one(every) for name, one in measure.statistics.items()}
+    values = {name: statistic(every) for name, statistic in measure.statistics.items()}
     drawn = {
-        name: _centred(np.array([one(row) for row in rows]), values[name]) for name, one in measure.statistics.items()
+        name: _centred(np.array([statistic(row) for row in rows]), values[name])
+        for name, statistic in measure.statistics.items()
     }
-    found: dict[str, dict[str, Any]] = {
+    entries: dict[str, dict[str, Any]] = {
         name: {"method": name, "value": _round(values[name]), **_ends("", drawn[name])} for name in values
     }
-    compared = [name for name in found if name != reference and reference in found]
+    compared = [name for name in entries if name != reference and reference in entries]
     for name in compared:
         apart, draws_apart = values[name] - values[reference], drawn[name] - drawn[reference]
-        found[name] |= {"difference": _round(apart), **_ends("difference_", draws_apart), "p": _p(apart, draws_apart)}
-    _holm([found[name] for name in compared])
+        entries[name] |= {"difference": _round(apart), **_ends("difference_", draws_apart), "p": _p(apart, draws_apart)}
+    _holm([entries[name] for name in compared])
     sign = -1 if measure.higher else 1
     return sorted(
-        found.values(),
+        entries.values(),
         key=lambda entry: (math.inf if entry["value"] is None else sign * entry["value"], entry["method"]),
     )
 
 
 def lines(curve: Curve, seed: int, resamples: int) -> dict[str, dict[str, list[float | None]]]:
     """For each contender the mean at each step, and the ends of its interval."""
-    found = {}
+    lines = {}
     weights: dict[int, np.ndarray] = {}
     for name, values in curve.values.items():
         count = len(values)
@@ -153,8 +154,8 @@ def lines(curve: Curve, seed: int, resamples: int) -> dict[str, dict[str, list[f
             times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
             weights[count] = times / count
         low, high = ends(weights[count] @ values)
-        found[name] = {"y": _rounded(values.mean(0)), "low": _rounded(low), "high": _rounded(high)}
-    return found
+        lines[name] = {"y": _rounded(values.mean(0)), "low": _rounded(low), "high": _rounded(high)}
+    return lines
 
 
 def ranks(measures: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -164,14 +165,15 @@ def ranks(measures: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for name, place in _places(measure).items():
             places.setdefault(name, []).append(place)
     means = [
-        {"method": name, "rank": round(float(np.mean(own)), 3), "measures": len(own)} for name, own in places.items()
+        {"method": name, "rank": round(float(np.mean(positions)), 3), "measures": len(positions)}
+        for name, positions in places.items()
     ]
     return sorted(means, key=lambda entry: (entry["rank"], entry["method"]))
 
 
 def _centred(drawn: Float[np.ndarray, " resamples"], value: float) -> Float[np.ndarray, " resamples"]:
-    there = drawn[np.isfinite(drawn)]
-    return drawn + (value - there.mean()) if there.size and np.isfinite(value) else drawn
+    finite = drawn[np.isfinite(drawn)]
+    return drawn + (value - finite.mean()) if finite.size and np.isfinite(value) else drawn
 
 
 def _places(measure: Mapping[str, Any]) -> dict[str, float]:
@@ -183,15 +185,15 @@ def _places(measure: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _ends(prefix: str, drawn: Float[np.ndarray, " resamples"]) -> dict[str, float | None]:
-    there = drawn[np.isfinite(drawn)]
-    low, high = ends(there) if there.size else (np.nan, np.nan)
+    finite = drawn[np.isfinite(drawn)]
+    low, high = ends(finite) if finite.size else (np.nan, np.nan)
     return {f"{prefix}low": _round(low), f"{prefix}high": _round(high)}
 
 
 def _p(apart: float, drawn: Float[np.ndarray, " resamples"]) -> float:
     """Two-sided, of a normal distribution with the standard deviation of the drawn differences."""
-    there = drawn[np.isfinite(drawn)]
-    error = float(there.std()) if there.size else math.nan
+    finite = drawn[np.isfinite(drawn)]
+    error = float(finite.std()) if finite.size else math.nan
     if not math.isfinite(apart) or not error > 0:
         return 0.0 if apart and error == 0 else 1.0
     return math.erfc(abs(apart) / error / math.sqrt(2))
@@ -200,7 +202,7 @@ def _p(apart: float, drawn: Float[np.ndarray, " resamples"]) -> float:
 def _holm(entries: list[dict[str, Any]]) -> None:
     """Holm's step-down correction of ``p``, in place."""
     least = 0.0
-    for place, entry in enumerate(sorted(entries, key=lambda one: one["p"])):
+    for place, entry in enumerate(sorted(entries, key=lambda entry: entry["p"])):
         least = max(least, min(1.0, entry["p"] * (len(entries) - place)))
         entry["p"] = _round(least)
 

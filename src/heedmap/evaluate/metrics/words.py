@@ -47,12 +47,12 @@ def word_relevance(
         count: number of words.
         join: ``"sum"`` or ``"max"``.
     """
-    found = np.full(count, -np.inf)
-    np.maximum.at(found, owners[owners >= 0], relevance[owners >= 0])
-    seen = np.isfinite(found)
+    totals = np.full(count, -np.inf)
+    np.maximum.at(totals, owners[owners >= 0], relevance[owners >= 0])
+    seen = np.isfinite(totals)
     if join == "sum":
-        found = np.bincount(owners[owners >= 0], relevance[owners >= 0], minlength=count)
-    return np.where(seen, found, np.nan)
+        totals = np.bincount(owners[owners >= 0], relevance[owners >= 0], minlength=count)
+    return np.where(seen, totals, np.nan)
 
 
 def reasons(words: Sequence[Span], spans: Sequence[Span]) -> Bool[np.ndarray, " words"]:
@@ -78,12 +78,12 @@ def agreement(
         truth: which words are reasons; at least one is.
         counts: k.
     """
-    found = []
+    rows = []
     for k in counts:
         hits, taken = float(truth[order[:k]].sum()), min(k, len(order))
         precision, recall = (hits / taken if taken else 0.0), hits / float(truth.sum())
-        found.append((precision, recall, 2 * precision * recall / (precision + recall) if hits else 0.0))
-    return np.array(found)
+        rows.append((precision, recall, 2 * precision * recall / (precision + recall) if hits else 0.0))
+    return np.array(rows)
 
 
 def share_of(order: Int[np.ndarray, " seen"], share: float) -> Int[np.ndarray, " taken"]:
@@ -107,17 +107,17 @@ def plain(label: str) -> str:
 
 def spellings(name: str) -> set[str]:
     """The plain label, and each of the names that it lists, as ImageNet's do: ``tench, Tinca tinca``."""
-    return {plain(part) for part in (name, *name.split(","))} - {""}
+    return {plain(spelling) for spelling in (name, *name.split(","))} - {""}
 
 
 def meant(names: Mapping[int, str], labels: Iterable[str]) -> dict[int, str]:
     """Class index → which of ``labels``, plain ones, the class is; classes that are none of them are left out."""
     wanted = sorted(set(labels))
-    return {index: one for index, name in names.items() for one in wanted if one in spellings(name)}
+    return {index: label for index, name in names.items() for label in wanted if label in spellings(name)}
 
 
 def listed(labels: Iterable[str]) -> str:
     """Labels for a message, each once."""
-    found = list(dict.fromkeys(labels))
-    more = f", … ({len(found)} in all)" if len(found) > SHOWN else ""
-    return ", ".join(found[:SHOWN]) + more if found else "none"
+    unique = list(dict.fromkeys(labels))
+    more = f", … ({len(unique)} in all)" if len(unique) > SHOWN else ""
+    return ", ".join(unique[:SHOWN]) + more if unique else "none"

@@ -68,28 +68,28 @@ def masked(
         InputError: the segment's tokens are not to be found in the inputs one by one.
     """
     name = source(subject, inputs, segment.name)
-    value, there = inputs[name], keep.to(inputs[name].device)
+    value, kept = inputs[name], keep.to(inputs[name].device)
     if segment.name == "text":
-        _check_one_by_one(segment, value, there)
-        return _words(subject, inputs, name, there)
+        _check_one_by_one(segment, value, kept)
+        return _words(subject, inputs, name, kept)
     if segment.name == "boxes":
-        _check_one_by_one(segment, value, there)
-        return {**inputs, name: value * there[..., None].to(value.dtype)}
+        _check_one_by_one(segment, value, kept)
+        return {**inputs, name: value * kept[..., None].to(value.dtype)}
     if segment.name == "image":
-        return {**inputs, name: _patches(segment, value, there)}
-    return {**inputs, name: _sound(segment, value, there)}
+        return {**inputs, name: _patches(segment, value, kept)}
+    return {**inputs, name: _sound(segment, value, kept)}
 
 
 def source(subject: Model, inputs: Mapping[str, Any], segment: str) -> str:
     """Name of the input that a segment is of; InputError where there is none."""
     names = [subject.renamed.get(name, name) for name in INPUTS.get(segment, ())]
-    found = next((name for name in names if isinstance(inputs.get(name), torch.Tensor)), None)
-    if found is None:
+    present = next((name for name in names if isinstance(inputs.get(name), torch.Tensor)), None)
+    if present is None:
         raise InputError(
             f"the segment {segment!r} is of none of the inputs ({', '.join(inputs)}); tokens can be masked in "
             f"{', '.join(INPUTS)}"
         )
-    return found
+    return present
 
 
 def _check_one_by_one(segment: Segment, value: Tensor, keep: Tensor) -> None:
@@ -154,8 +154,8 @@ def real_tokens(
         real = real & (mask.cpu() != 0)
     pixels = inputs.get("pixel_mask")
     if name == "image" and segment.grid is not None and isinstance(pixels, torch.Tensor) and pixels.dim() == 3:
-        there = interpolate(pixels[:, None].float().cpu(), segment.grid, mode="nearest-exact")
-        real = real & (there.flatten(1) > 0)
+        real_pixels = interpolate(pixels[:, None].float().cpu(), segment.grid, mode="nearest-exact")
+        real = real & (real_pixels.flatten(1) > 0)
     return real
 
 
@@ -184,7 +184,7 @@ def _no_words(subject: Model) -> set[int]:
     special = set(getattr(tokenizer, "all_special_ids", None) or ()) - words
     special |= {getattr(tokenizer, name, None) for name in ENDS}
     special |= {getattr(config, name, None) for name in PLACES}
-    return {one for one in special if isinstance(one, int)}
+    return {token for token in special if isinstance(token, int)}
 
 
 def repeated(inputs: Mapping[str, Any], batch: int, owners: Tensor) -> dict[str, Any]:
@@ -266,8 +266,8 @@ def _taken(tensors: Mapping[str, Tensor], keep: Bool[Tensor, "batch tokens"], ma
     places = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, : max(int(counts.max()), 1)]
     real = torch.arange(places.shape[1], device=keep.device) < counts[:, None]
     rows = torch.arange(len(keep), device=keep.device)[:, None]
-    found = {name: _blanked(tensor[rows, places], real) for name, tensor in tensors.items()}
-    return found if mask in found else {**found, mask: real.long()}
+    taken = {name: _blanked(tensor[rows, places], real) for name, tensor in tensors.items()}
+    return taken if mask in taken else {**taken, mask: real.long()}
 
 
 def _blanked(tensor: Tensor, real: Bool[Tensor, "batch tokens"]) -> Tensor:
@@ -275,7 +275,10 @@ def _blanked(tensor: Tensor, real: Bool[Tensor, "batch tokens"]) -> Tensor:
 
 
 def upsampled(relevance: Tensor, grid: tuple[int, int], size: tuple[int, int], smooth: bool) -> Tensor:
-    """Relevance of patches as that of pixels, (batch, rows, columns): bilinear, or of each patch the same."""
+    """Relevance of patches as that of pixels, (batch, rows, columns), by torch: bilinear, or of each patch the same.
+
+    For perturbation, which takes a batch at once; :func:`heedmap.evaluate.metrics.evidence.upsampled` is for segmentation.
+    """
     maps = relevance.unflatten(1, grid)[:, None]
     if smooth:
         return interpolate(maps, size, mode="bilinear", align_corners=False)[:, 0]

@@ -58,30 +58,30 @@ def noisy(
     Raises:
         InputError: on leaving, where no embedding looked up the text's ids, so that its words had no noise.
     """
-    given = dict(inputs)
+    noised = dict(inputs)
     for standard, segment in FLOATS.items():
         name = subject.renamed.get(standard, standard)
-        if isinstance(given.get(name), torch.Tensor) and given[name].is_floating_point():
-            given[name] = given[name] + _draw(given[name], _mask(inputs, segment), radius, keys, (seed, standard))
-    ids = given.get(subject.renamed.get("input_ids", "input_ids"))
+        if isinstance(noised.get(name), torch.Tensor) and noised[name].is_floating_point():
+            noised[name] = noised[name] + _draw(noised[name], _mask(inputs, segment), radius, keys, (seed, standard))
+    ids = noised.get(subject.renamed.get("input_ids", "input_ids"))
     if not isinstance(ids, torch.Tensor):
-        yield given
+        yield noised
         return
-    mask, found = _mask(inputs, "text"), []
+    mask, embeddings = _mask(inputs, "text"), []
 
     def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         if not args or args[0].shape != ids.shape or not bool((args[0] == ids).all()):
             return output
-        found.append(module)
+        embeddings.append(module)
         return output + _draw(output, mask, radius, keys, (seed, "words"))
 
-    handles = [one.register_forward_hook(hook) for one in subject.model.modules() if isinstance(one, nn.Embedding)]
+    handles = [m.register_forward_hook(hook) for m in subject.model.modules() if isinstance(m, nn.Embedding)]
     try:
-        yield given
+        yield noised
     finally:
         for handle in handles:
             handle.remove()
-    if not found:
+    if not embeddings:
         raise InputError(
             f"no embedding of {type(subject.model).__name__} looks up the text's ids, so words cannot have noise; leave the "
             "sensitivity out"
@@ -129,22 +129,22 @@ def blocks(subject: Model, inputs: Mapping[str, Any], most: int = MOST) -> list[
             last[id(weight)] = max(last.get(id(weight), (-1, "")), (_ran(order, name), name))
     names = {id(weight): name for name, weight in subject.model.named_parameters()}
     ranked = sorted(((when, used, names[key]) for key, (when, used) in last.items()), reverse=True)
-    units = [(unit, [name for *_, name in own]) for unit, own in groupby(ranked, lambda one: _unit(one[1]))]
+    units = [(unit, [name for *_, name in group]) for unit, group in groupby(ranked, lambda entry: _unit(entry[1]))]
     cuts = np.array_split(np.arange(len(units)), min(most, len(units)))
     return [_block([units[number] for number in cut]) for cut in cuts]
 
 
 def _block(units: Sequence[tuple[str, list[str]]]) -> Block:
     ends = dict.fromkeys((units[0][0], units[-1][0]))
-    return Block(" … ".join(ends), tuple(name for _, own in units for name in own))
+    return Block(" … ".join(ends), tuple(name for _, names in units for name in names))
 
 
 def _order(subject: Model, inputs: Mapping[str, Any]) -> dict[str, int]:
     """Module's name → when it last began to run."""
-    found: dict[str, int] = {}
+    last_run: dict[str, int] = {}
     clock = count()
     handles = [
-        module.register_forward_pre_hook(lambda *_, name=name: found.update({name: next(clock)}))
+        module.register_forward_pre_hook(lambda *_, name=name: last_run.update({name: next(clock)}))
         for name, module in subject.model.named_modules()
     ]
     try:
@@ -152,7 +152,7 @@ def _order(subject: Model, inputs: Mapping[str, Any]) -> dict[str, int]:
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return last_run
 
 
 def _ran(order: Mapping[str, int], parameter: str) -> int:

@@ -34,8 +34,8 @@ def _scene(index: int) -> ZooSample:
     return ZooSample({"image": scene.image}, ", ".join(_look(o) for o in scene.objects), scene, scene.image)
 
 
-def _look(one: Object) -> str:
-    return f"{one.colour} {one.shape}"
+def _look(item: Object) -> str:
+    return f"{item.colour} {item.shape}"
 
 
 def shown_by(scene: Scene, label: str) -> list[int]:
@@ -47,20 +47,20 @@ def shown_by(scene: Scene, label: str) -> list[int]:
 def _labels(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
     """The labels that are more probable than not, and right."""
     names: Mapping[int, str] = subject.config.id2label
-    found = []
+    asked = []
     for sample, logits in zip(samples, output.logits, strict=True):
         likely = [(index, shown_by(sample.truth, names[index])) for index in (logits > 0).nonzero()[:, 0].tolist()]
-        found.append(
+        asked.append(
             [Asked(names[i], (i,), Evidence(mask=objects_mask(sample.truth, fits))) for i, fits in likely if fits]
         )
-    return found
+    return asked
 
 
 def _detections(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
     """The kept queries (probability over :data:`SURE`, without "no object") that found an object."""
     none = no_object(output.logits, subject.context({}), subject.name)
     probability, labels = object_probabilities(output.logits, none).max(-1)
-    found: list[list[Asked]] = [[] for _ in samples]
+    asked: list[list[Asked]] = [[] for _ in samples]
     for row, query in (probability > SURE).nonzero().tolist():
         name = subject.config.id2label[int(labels[row, query])]
         frame = _corners(output.pred_boxes[row, query])
@@ -69,8 +69,8 @@ def _detections(subject: Model, samples: Sequence[ZooSample], output: Any) -> li
             title = f"{name}, query {query} ({float(probability[row, query]):.0%} sure)"
             evidence = Evidence(mask=samples[row].truth.objects[number].mask)
             x1, y1, x2, y2 = frame.tolist()
-            found[row].append(Asked(title, (query, int(labels[row, query])), evidence, (x1, y1, x2, y2)))
-    return found
+            asked[row].append(Asked(title, (query, int(labels[row, query])), evidence, (x1, y1, x2, y2)))
+    return asked
 
 
 def _corners(box: torch.Tensor) -> Float32[np.ndarray, " 4"]:
@@ -96,7 +96,7 @@ def _caption(index: int) -> ZooSample:
 
 def _pairs(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
     """The similarity of a picture and its caption, where it is greater than that of :data:`WRONG` wrong ones."""
-    found = []
+    answers = []
     for sample in samples:
         scene, caption = sample.truth
         texts = [caption.text, *(wrong.text for wrong in world.distractors(scene, WRONG))]
@@ -104,8 +104,8 @@ def _pairs(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[li
         mask = objects_mask(scene, sorted({o for mention in caption.mentions for o in mention.objects}))
         evidence = Evidence(words=tuple((w.start, w.end) for w in caption.words), mask=mask)
         asked = Asked(f"picture and “{caption.text}”", (), evidence)
-        found.append([asked] if int(similar.argmax()) == 0 else [])
-    return found
+        answers.append([asked] if int(similar.argmax()) == 0 else [])
+    return answers
 
 
 LABELS = Material(
@@ -158,10 +158,7 @@ def _question(index: int) -> ZooSample:
 
 
 def _names(scene: world.Scene, regions: world.Regions) -> list[str]:
-    return [
-        "background" if number < 0 else f"{scene.objects[number].colour} {scene.objects[number].shape}"
-        for number in regions.objects.tolist()
-    ]
+    return ["background" if number < 0 else _look(scene.objects[number]) for number in regions.objects.tolist()]
 
 
 def _answers(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
@@ -169,11 +166,11 @@ def _answers(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[
     from heedmap.targets import class_logits
 
     best = class_logits(output, 2).argmax(-1).tolist()
-    found = []
+    asked = []
     for sample, index in zip(samples, best, strict=True):
         right = subject.config.id2label[index] == sample.answer
-        found.append([Asked(f"{sample.inputs['text']} {sample.answer}", (index,), _evidence(sample))] if right else [])
-    return found
+        asked.append([Asked(f"{sample.inputs['text']} {sample.answer}", (index,), _evidence(sample))] if right else [])
+    return asked
 
 
 def _evidence(sample: ZooSample) -> Evidence:

@@ -117,18 +117,11 @@ class Batch:
     numbers: Sequence[int]
 
     def targets(self) -> list[Target]:
-        """See :func:`targets_of`."""
-        return targets_of([[one.place for one in own] for own in self.asked])
-
-
-def targets_of(places: Sequence[Sequence[tuple[int, ...]]]) -> list[Target]:
-    """As many targets as the sample with the most places has; a sample with fewer repeats its last.
-
-    Args:
-        places: for each sample the indices of its scores in its own logits, one or more; see :class:`Asked`.
-    """
-    most = max(map(len, places), default=0)
-    return [target_of([own[min(slot, len(own) - 1)] for own in places]) for slot in range(most)]
+        """As many as the sample with the most answers has; a sample with fewer repeats its last."""
+        most = max(map(len, self.asked), default=0)
+        return [
+            target_of([answers[min(slot, len(answers) - 1)].place for answers in self.asked]) for slot in range(most)
+        ]
 
 
 def right_ones(subject: Model, material: Material, samples: Sequence[ZooSample]) -> Batch:

@@ -24,7 +24,7 @@ def _date(index: int) -> ZooSample:
 
 def _date_inputs(subject: Model, samples: Sequence[ZooSample]) -> dict[str, Any]:
     """The decoder is given the right date, as it says it by itself where it is right."""
-    begun = subject.tokenizer([one.begun for one in samples], add_special_tokens=False, return_tensors="pt")
+    begun = subject.tokenizer([sample.begun for sample in samples], add_special_tokens=False, return_tensors="pt")
     ids = begun["input_ids"]
     start = ids.new_full((len(ids), 1), subject.config.decoder_start_token_id)
     return inputs_of(subject, samples, decoder_input_ids=torch.cat([start, ids], 1))
@@ -32,18 +32,19 @@ def _date_inputs(subject: Model, samples: Sequence[ZooSample]) -> dict[str, Any]
 
 def _date_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
     """The last digits of year, month and day, of dates that are right in every character."""
-    said = subject.tokenizer.batch_decode(output.logits.argmax(-1), skip_special_tokens=True)
-    return [_digits(subject, one) if text == one.answer else [] for one, text in zip(samples, said, strict=True)]
+    written = subject.tokenizer.batch_decode(output.logits.argmax(-1), skip_special_tokens=True)
+    pairs = zip(samples, written, strict=True)
+    return [_digits(subject, sample) if text == sample.answer else [] for sample, text in pairs]
 
 
 def _digits(subject: Model, sample: ZooSample) -> list[Asked]:
-    found = []
+    asked = []
     for part, (_, end) in ISO.items():
         position = end - 1
         token = subject.tokenizer.convert_tokens_to_ids(sample.answer[position])
         title = f"the {part}: {sample.answer[:position]}[{sample.answer[position]}]{sample.answer[end:]}"
-        found.append(Asked(title, (position, token), Evidence(words=(sample.truth.spans[part],))))
-    return found
+        asked.append(Asked(title, (position, token), Evidence(words=(sample.truth.spans[part],))))
+    return asked
 
 
 def _list(index: int) -> ZooSample:
@@ -53,14 +54,14 @@ def _list(index: int) -> ZooSample:
 
 def _list_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
     """The next word, where it is right."""
-    found = []
+    asked = []
     for row, sample in enumerate(samples):
         token, last = subject.tokenizer.convert_tokens_to_ids(sample.answer), sample.truth.query
         right = int(output.logits[row, last].argmax()) == token
         words = [match.span() for match in re.finditer(r"\S+", sample.inputs["text"])]
         evidence = Evidence(words=(words[sample.truth.key], words[sample.truth.value]))
-        found.append([Asked(f"the next word: {sample.answer}", (last, token), evidence)] if right else [])
-    return found
+        asked.append([Asked(f"the next word: {sample.answer}", (last, token), evidence)] if right else [])
+    return asked
 
 
 DATES = Material(

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from heedmap.errors import UnknownNameError
 from heedmap.zoo.recipe import Batch
-from heedmap.zoo.tasks.tokenizers import fixed_head, question_tokenizer
+from heedmap.zoo.tasks.tokenizers import encoded, fixed_head, question_tokenizer
 from heedmap.zoo.world import ANSWERS, COLOURS, FEATURES, KINDS, SHAPES, VOCABULARY, Question, Scene, ask, regions
 from heedmap.zoo.world.world import make_scene
 
@@ -77,15 +77,14 @@ def batch(seed: int, split: str, start: int, count: int) -> Batch:
     Answers are numbers of :data:`ANSWERS`, kinds of :data:`KINDS`.
     """
     scenes, questions = zip(*(sample(seed, split, index) for index in range(start, start + count)), strict=True)
-    made = tokenizer()([question.text for question in questions], padding=True, return_tensors="pt")
+    words = encoded(tokenizer(), [question.text for question in questions])
     looks = torch.from_numpy(np.stack([scene.looks for scene in scenes]))
     return {
-        "input_ids": made["input_ids"],
-        "attention_mask": made["attention_mask"],
+        **words,
         "features": torch.from_numpy(np.stack([scene.features for scene in scenes])),
         "positions": torch.from_numpy(np.stack([scene.positions for scene in scenes])),
         "looks": looks,
-        "named": _named(made["input_ids"], looks),
+        "named": _named(words["input_ids"], looks),
         "answers": torch.tensor([ANSWERS.index(question.answer) for question in questions]),
         "kinds": torch.tensor([KINDS.index(question.kind) for question in questions]),
     }
@@ -140,9 +139,9 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
     for start in range(0, count, AT_ONCE):
-        made = batch(seed, split, start, min(AT_ONCE, count - start))
-        hits = _outputs(model, made)[0].argmax(-1) == made["answers"]
-        kinds = [KINDS[number] for number in made["kinds"]]
+        examples = batch(seed, split, start, min(AT_ONCE, count - start))
+        hits = _outputs(model, examples)[0].argmax(-1) == examples["answers"]
+        kinds = [KINDS[number] for number in examples["kinds"]]
         total.update(kinds)
         right.update(kind for kind, hit in zip(kinds, hits.tolist(), strict=True) if hit)
     by_kind = {f"accuracy/{kind}": right[kind] / total[kind] for kind in KINDS if total[kind]}
@@ -157,11 +156,11 @@ def _outputs(
     text["token_type_ids"] = torch.zeros_like(text["input_ids"])
     if model.config.model_type == "lxmert":  # type: ignore[union-attr]
         boxes = {"visual_feats": batch["features"], "visual_pos": batch["positions"]}
-        made = model(**text, **boxes, output_hidden_states=True)
-        return made.question_answering_score, made.vision_hidden_states[-1], made.language_hidden_states[-2]
-    made = model(**text, **_placed(batch), output_hidden_states=True)
+        output = model(**text, **boxes, output_hidden_states=True)
+        return output.question_answering_score, output.vision_hidden_states[-1], output.language_hidden_states[-2]
+    output = model(**text, **_placed(batch), output_hidden_states=True)
     length = text["input_ids"].shape[1]
-    return made.logits, made.hidden_states[-1][:, length:], made.hidden_states[-3][:, :length]
+    return output.logits, output.hidden_states[-1][:, length:], output.hidden_states[-3][:, :length]
 
 
 def _placed(batch: Batch) -> dict[str, Tensor]:
@@ -218,11 +217,11 @@ def sample(seed: int, split: str, index: int) -> tuple[Asked, Question]:
 def scene_asked(seed: int, split: str, index: int, rounds: int) -> Asked:
     """A scene with its boxes and so many rounds of questions."""
     scene = make_scene(seed, split, index, SIDE)
-    found = regions(scene, BOXES)
+    boxes = regions(scene, BOXES)
     asked = tuple(
         one_of_each((*ask(scene, 2 * n), *ask(scene, 2 * n + 1)), index // len(KINDS) + n) for n in range(rounds)
     )
-    return Asked(found.features, found.positions, looks(scene)[found.objects], asked)
+    return Asked(boxes.features, boxes.positions, looks(scene)[boxes.objects], asked)
 
 
 def looks(scene: Scene) -> Int64[np.ndarray, "objects 2"]:
@@ -234,4 +233,4 @@ def looks(scene: Scene) -> Int64[np.ndarray, "objects 2"]:
 def one_of_each(questions: Sequence[Question], turn: int) -> tuple[Question, ...]:
     """A question of each kind; for a kind of which there is none, one of another kind, and of several one by turns."""
     by_kind = [[q for q in questions if q.kind == kind] or list(questions) for kind in KINDS]
-    return tuple(found[turn % len(found)] for found in by_kind)
+    return tuple(of_kind[turn % len(of_kind)] for of_kind in by_kind)

@@ -30,6 +30,7 @@ from heedmap.zoo.tasks.pictures import (
     pixel_values,
     scenes,
 )
+from heedmap.zoo.tasks.tokenizers import encoded
 from heedmap.zoo.world import COLOURS, SHAPES, VOCABULARY, Scene, caption, distractors, judge
 from heedmap.zoo.world.words import article
 
@@ -58,14 +59,14 @@ def tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     ids = {word: index for index, word in enumerate(WORDS)}
-    made = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    made.normalizer = normalizers.Lowercase()
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    word_level = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    word_level.normalizer = normalizers.Lowercase()
+    word_level.pre_tokenizer = pre_tokenizers.Whitespace()
     ends = [(name, ids[name]) for name in ("<s>", "</s>")]
-    made.post_processor = processors.TemplateProcessing("<s> $A </s>", None, ends)
+    word_level.post_processor = processors.TemplateProcessing("<s> $A </s>", None, ends)
     names = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, clean_up_tokenization_spaces=False, model_max_length=LONGEST, **names
+        tokenizer_object=word_level, clean_up_tokenization_spaces=False, model_max_length=LONGEST, **names
     )
 
 
@@ -77,17 +78,17 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     ids = {f"{name}_token_id": number for name, number in ids.items()}
     text = {"vocab_size": len(WORDS), "max_position_embeddings": LONGEST, **ids, **settings["text"]}
     vision = {"image_size": SIDE, "patch_size": PATCH, **settings["vision"]}
-    made = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings["projection_dim"]))
-    made.guides = {name: settings[name] for name in ("patches", "outlines")}
+    clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings["projection_dim"]))
+    clip.guides = {name: settings[name] for name in ("patches", "outlines")}
     if settings["outlines"]:
-        made.outlines = nn.Linear(settings["vision"]["hidden_size"], WINDOW**2)
+        clip.outlines = nn.Linear(settings["vision"]["hidden_size"], WINDOW**2)
     if before is None:
-        tower = made.vision_model
+        tower = clip.vision_model
         layers = [(layer.self_attn.q_proj, layer.self_attn.k_proj) for layer in tower.encoder.layers]
-        begin(made, tower.embeddings.patch_embedding.weight, tower.embeddings.position_embedding.weight[1:], layers)
+        begin(clip, tower.embeddings.patch_embedding.weight, tower.embeddings.position_embedding.weight[1:], layers)
     else:
-        made.load_state_dict(before.state_dict(), strict=False)
-    return made
+        clip.load_state_dict(before.state_dict(), strict=False)
+    return clip
 
 
 def processors() -> Sequence[Any]:
@@ -98,29 +99,28 @@ def processors() -> Sequence[Any]:
 
 def batch(seed: int, split: str, start: int, count: int) -> Batch:
     """Pixels, captions and changed captions, which fit which picture, looks and outlines at each patch."""
-    made = scenes(seed, split, start, count)
-    right = [caption(scene) for scene in made]
-    changed = [distractors(scene, CHANGED, edited=CHANGED) for scene in made]
-    texts = [one.text for one in right] + [one.text for several in changed for one in several]
-    looks, drawn = zip(*map(_patches, made), strict=True)
+    pictures = scenes(seed, split, start, count)
+    right = [caption(scene) for scene in pictures]
+    changed = [distractors(scene, CHANGED, edited=CHANGED) for scene in pictures]
+    texts = [caption.text for caption in right] + [caption.text for several in changed for caption in several]
+    looks, drawn = zip(*map(_patches, pictures), strict=True)
     return {
-        "pixel_values": pixel_values(made),
+        "pixel_values": pixel_values(pictures),
         **_tokens(texts),
-        "fitting": torch.tensor([[judge(one, scene) is not False for one in right] for scene in made]),
+        "fitting": torch.tensor([[judge(caption, scene) is not False for caption in right] for scene in pictures]),
         "looks": torch.stack(looks),
         "outlines": torch.stack(drawn),
     }
 
 
 def _tokens(texts: Sequence[str]) -> dict[str, Tensor]:
-    made = tokenizer()(list(texts), padding=True, return_tensors="pt")
-    return {name: made[name] for name in ("input_ids", "attention_mask")}
+    return encoded(tokenizer(), texts)
 
 
 def _patches(scene: Scene) -> tuple[Int64[Tensor, " patches"], Float[Tensor, "patches points"]]:
     """Number of the look of the object that covers most of each patch, a quarter at least, and its mask around there."""
     number, around = outlines(scene)
-    looks = torch.tensor([LOOKS.index((one.colour, one.shape)) for one in scene.objects])
+    looks = torch.tensor([LOOKS.index((item.colour, item.shape)) for item in scene.objects])
     return torch.where(number == NOTHING, NOTHING, looks[number]), around
 
 
@@ -134,8 +134,8 @@ def loss(model: Any, batch: Batch) -> Tensor:
     shown = batch["looks"] != NOTHING
     patches = states[:, 1:][shown]
     if model.guides["patches"]:
-        found = scale * _seen(model, patches) @ _told(model, **_tokens(PHRASES)).T
-        whole = whole + model.guides["patches"] * cross_entropy(found, batch["looks"][shown])
+        similar = scale * _seen(model, patches) @ _told(model, **_tokens(PHRASES)).T
+        whole = whole + model.guides["patches"] * cross_entropy(similar, batch["looks"][shown])
     if model.guides["outlines"]:
         drawn = model.outlines(model.vision_model.post_layernorm(patches))
         whole = whole + model.guides["outlines"] * binary_cross_entropy_with_logits(drawn, batch["outlines"][shown])
@@ -150,8 +150,8 @@ def _matching(
     answers = torch.arange(count)
     others = fitting & ~torch.eye(count, dtype=torch.bool)
     among = (scale * seen @ told[:count].T).masked_fill(others, -torch.inf)
-    own = scale * torch.einsum("nd,ncd->nc", seen, told[count:].view(count, CHANGED, -1))
-    return (cross_entropy(torch.cat([among, own], 1), answers) + cross_entropy(among.T, answers)) / 2
+    edited = scale * torch.einsum("nd,ncd->nc", seen, told[count:].view(count, CHANGED, -1))
+    return (cross_entropy(torch.cat([among, edited], 1), answers) + cross_entropy(among.T, answers)) / 2
 
 
 def _seen(model: Any, states: Float[Tensor, "*places d"]) -> Float[Tensor, "*places p"]:
@@ -160,8 +160,8 @@ def _seen(model: Any, states: Float[Tensor, "*places d"]) -> Float[Tensor, "*pla
 
 
 def _told(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "texts p"]:
-    found = model.text_model(input_ids=input_ids, attention_mask=attention_mask)
-    return normalize(model.text_projection(found.pooler_output), dim=-1)
+    output = model.text_model(input_ids=input_ids, attention_mask=attention_mask)
+    return normalize(model.text_projection(output.pooler_output), dim=-1)
 
 
 def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
@@ -188,4 +188,4 @@ def _choices(seed: int, split: str, index: int) -> tuple[str, ...]:
     """The right caption, those of other pictures, and changed ones; to make them takes longer than to read them."""
     (scene,) = scenes(seed, split, index, 1)
     wrong = distractors(scene, CHOICES - 1) + distractors(scene, HARD, edited=HARD)
-    return (caption(scene).text, *(one.text for one in wrong))
+    return (caption(scene).text, *(caption.text for caption in wrong))

@@ -26,9 +26,9 @@ __all__ = ["batch", "loss", "model", "processors", "scores"]
 
 def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     """DETR, with batch statistics that are not frozen yet: from nothing, frozen ones would normalise nothing."""
-    made = detection.model(settings, before)
-    _thaw(made)
-    return made
+    detr = detection.model(settings, before)
+    _thaw(detr)
+    return detr
 
 
 def _thaw(module: nn.Module) -> None:
@@ -50,10 +50,10 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
     """``objects`` and ``ground``: share of the cells with and without an object that are named rightly."""
     right, total = torch.zeros(2), torch.zeros(2)
     for start, length in chunks(count):
-        made = batch(seed, split, start, length)
-        shown = made["cells"] != NOTHING
-        shapes = made["shapes"].gather(1, made["cells"].clamp(min=0)).where(shown, torch.tensor(len(SHAPES)))
-        hit = model.class_labels_classifier(_cells(model, made)).argmax(-1) == shapes  # type: ignore[operator]
+        examples = batch(seed, split, start, length)
+        shown = examples["cells"] != NOTHING
+        shapes = examples["shapes"].gather(1, examples["cells"].clamp(min=0)).where(shown, torch.tensor(len(SHAPES)))
+        hit = model.class_labels_classifier(_cells(model, examples)).argmax(-1) == shapes  # type: ignore[operator]
         right += torch.stack([hit[shown].sum(), hit[~shown].sum()])
         total += torch.stack([shown.sum(), (~shown).sum()])
     objects, ground = (right / total).tolist()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.zoo.dates import DateSample, date_sample
 from heedmap.zoo.recipe import Batch
-from heedmap.zoo.tasks.tokenizers import SPECIAL, character_tokenizer
+from heedmap.zoo.tasks.tokenizers import SPECIAL, character_tokenizer, encoded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,9 +36,9 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
         forced_eos_token_id=None,
         **settings,
     )
-    made = BartForConditionalGeneration(config)
-    made.generation_config.max_length = None  # generate is told how many new tokens
-    return made
+    bart = BartForConditionalGeneration(config)
+    bart.generation_config.max_length = None  # generate is told how many new tokens
+    return bart
 
 
 def processors() -> Sequence[Any]:
@@ -62,15 +62,14 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
     """``exact``: share of dates that are right in every character, written by greedy search."""
     right = 0
     for samples in _chunks(seed, split, count):
-        said = model.generate(**_inputs(samples), do_sample=False, num_beams=1, max_new_tokens=12)  # type: ignore[operator]
-        texts = tokenizer().batch_decode(said, skip_special_tokens=True)
+        written = model.generate(**_inputs(samples), do_sample=False, num_beams=1, max_new_tokens=12)  # type: ignore[operator]
+        texts = tokenizer().batch_decode(written, skip_special_tokens=True)
         right += sum(text == sample.iso for text, sample in zip(texts, samples, strict=True))
     return {"exact": right / count}
 
 
 def _inputs(samples: Sequence[DateSample]) -> dict[str, Tensor]:
-    found = tokenizer()([sample.text for sample in samples], padding=True, return_tensors="pt")
-    return {"input_ids": found["input_ids"], "attention_mask": found["attention_mask"]}
+    return encoded(tokenizer(), [sample.text for sample in samples])
 
 
 def _chunks(seed: int, split: str, count: int) -> Iterator[list[DateSample]]:

@@ -40,13 +40,13 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     """See :class:`heedmap.zoo.recipe.Task`; the backbone's batch statistics are frozen, as DETR wants it."""
     from transformers import DetrConfig, DetrForObjectDetection
 
-    made = DetrForObjectDetection(DetrConfig(**configured(settings)))
-    made.model.unfreeze_backbone()
+    detr = DetrForObjectDetection(DetrConfig(**configured(settings)))
+    detr.model.unfreeze_backbone()
     if before is None:
-        start(made)
+        start(detr)
     else:
-        made.load_state_dict(before.state_dict())
-    return made
+        detr.load_state_dict(before.state_dict())
+    return detr
 
 
 def configured(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,18 +111,18 @@ def processors() -> Sequence[Any]:
 
 def batch(seed: int, split: str, start: int, count: int) -> Batch:
     """Pixels; shape and box (centre, width, height, from 0 to 1) of each object; the object that each cell shows."""
-    made = scenes(seed, split, start, count)
+    pictures = scenes(seed, split, start, count)
     shapes = torch.full((count, MOST), NOTHING)
     boxes = torch.zeros(count, MOST, 4)
-    for row, scene in enumerate(made):
-        for place, one in enumerate(scene.objects):
-            shapes[row, place] = SHAPES.index(one.shape)
-            boxes[row, place] = centred(one.box)
+    for row, scene in enumerate(pictures):
+        for place, item in enumerate(scene.objects):
+            shapes[row, place] = SHAPES.index(item.shape)
+            boxes[row, place] = centred(item.box)
     return {
-        "pixel_values": pixel_values(made),
+        "pixel_values": pixel_values(pictures),
         "shapes": shapes,
         "boxes": boxes,
-        "cells": torch.stack([_cells(scene) for scene in made]),
+        "cells": torch.stack([_cells(scene) for scene in pictures]),
     }
 
 
@@ -134,7 +134,7 @@ def centred(box: tuple[int, int, int, int]) -> Float[Tensor, " 4"]:
 
 def _cells(scene: Scene) -> Int64[Tensor, " cells"]:
     """Number of the object that covers most of each cell, where it covers a quarter of it or more."""
-    masks = torch.stack([torch.from_numpy(one.mask) for one in scene.objects]).float()
+    masks = torch.stack([torch.from_numpy(item.mask) for item in scene.objects]).float()
     share, number = torch.nn.functional.avg_pool2d(masks[:, None], STRIDE)[:, 0].max(0)
     return torch.where(share >= 0.25, number, NOTHING).flatten()
 
@@ -149,8 +149,8 @@ def objects(batch: Batch) -> list[dict[str, Tensor]]:
     """The objects of each picture, as the detectors of transformers take them."""
     present = batch["shapes"] != NOTHING
     return [
-        {"class_labels": shapes[there], "boxes": boxes[there]}
-        for shapes, boxes, there in zip(batch["shapes"], batch["boxes"], present, strict=True)
+        {"class_labels": shapes[real], "boxes": boxes[real]}
+        for shapes, boxes, real in zip(batch["shapes"], batch["boxes"], present, strict=True)
     ]
 
 
@@ -186,34 +186,34 @@ def measured(
         seed, split, count: which samples.
         probabilities: of the shapes, from the logits.
     """
-    found = []
+    detected = []
     for start, length in chunks(count):
-        part = scenes(seed, split, start, length)
-        output = model(pixel_values(part))
+        pictures = scenes(seed, split, start, length)
+        output = model(pixel_values(pictures))
         best = probabilities(output.logits).max(-1)
-        for row, scene in enumerate(part):
-            found.append((scene, best.values[row], best.indices[row], output.pred_boxes[row] * SIDE))
-    return average_precision(found)
+        for row, scene in enumerate(pictures):
+            detected.append((scene, best.values[row], best.indices[row], output.pred_boxes[row] * SIDE))
+    return average_precision(detected)
 
 
 SURE = 0.5
 """A detection counts as one from this probability."""
 
 
-def average_precision(found: Sequence[Found]) -> dict[str, float]:
+def average_precision(detected: Sequence[Found]) -> dict[str, float]:
     """``ap50``, ``ap``, ``precision`` and ``recall``.
 
     Args:
-        found: of each scene, the probability, the shape's number and the box of each detection; boxes have centre,
+        detected: of each scene, the probability, the shape's number and the box of each detection; boxes have centre,
             width and height in pixels.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools talks
-        judged = _judged(found)
+        judged = _judged(detected)
     precision = judged.eval["precision"][:, :, :, 0, -1]  # of any size, up to 100 detections
     return {"ap50": _mean(precision[0]), "ap": _mean(precision), **_sure(judged)}
 
 
-def _judged(found: Sequence[Found]) -> Any:
+def _judged(detected: Sequence[Found]) -> Any:
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -224,24 +224,24 @@ def _judged(found: Sequence[Found]) -> Any:
 
     truth = COCO()
     truth.dataset = {
-        "images": [{"id": number} for number in range(len(found))],
+        "images": [{"id": number} for number in range(len(detected))],
         "categories": [{"id": number, "name": name} for number, name in enumerate(SHAPES)],
         "annotations": [
-            {**_entry(number, SHAPES.index(one.shape), x1, y1, x2 - x1, y2 - y1), "iscrowd": 0}
-            for number, (scene, *_) in enumerate(found)
-            for one in scene.objects
-            for x1, y1, x2, y2 in [one.box]
+            {**_entry(number, SHAPES.index(item.shape), x1, y1, x2 - x1, y2 - y1), "iscrowd": 0}
+            for number, (scene, *_) in enumerate(detected)
+            for item in scene.objects
+            for x1, y1, x2, y2 in [item.box]
         ],
     }
     for number, annotation in enumerate(truth.dataset["annotations"], 1):
         annotation["id"] = number
     truth.createIndex()
-    said = [
+    results = [
         {**_entry(number, label, x - w / 2, y - h / 2, w, h), "score": score}
-        for number, (_, *detections) in enumerate(found)
+        for number, (_, *detections) in enumerate(detected)
         for score, label, (x, y, w, h) in zip(*(part.tolist() for part in detections), strict=True)
     ]
-    judged = COCOeval(truth, truth.loadRes(said), "bbox")
+    judged = COCOeval(truth, truth.loadRes(results), "bbox")
     judged.evaluate()
     judged.accumulate()
     return judged
@@ -262,5 +262,5 @@ def _sure(judged: Any) -> dict[str, float]:
     entries = [entry for entry in judged.evalImgs if entry is not None and entry["aRng"] == everything]
     sure = [np.array(entry["dtScores"]) > SURE for entry in entries]
     right = sum(int((entry["dtMatches"][0][is_sure] > 0).sum()) for entry, is_sure in zip(entries, sure, strict=True))
-    said, there = sum(int(is_sure.sum()) for is_sure in sure), sum(len(entry["gtIds"]) for entry in entries)
-    return {"precision": right / max(said, 1), "recall": right / there}
+    detections, true = sum(int(is_sure.sum()) for is_sure in sure), sum(len(entry["gtIds"]) for entry in entries)
+    return {"precision": right / max(detections, 1), "recall": right / true}

@@ -45,17 +45,17 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     rest = {key: value for key, value in settings.items() if key not in GUIDES}
     names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
     sizes = {"image_size": SIDE, "patch_size": PATCH, "problem_type": "multi_label_classification"}
-    made = ViTForImageClassification(ViTConfig(**sizes, **names, **rest))
-    made.guides = {name: settings[name] for name in GUIDES}
+    vit = ViTForImageClassification(ViTConfig(**sizes, **names, **rest))
+    vit.guides = {name: settings[name] for name in GUIDES}
     if settings["outlines"]:
-        made.outlines = nn.Linear(settings["hidden_size"], WINDOW**2)
+        vit.outlines = nn.Linear(settings["hidden_size"], WINDOW**2)
     if before is None:
-        embeddings = made.vit.embeddings
-        layers = [(layer.attention.q_proj, layer.attention.k_proj) for layer in made.vit.layers]
-        begin(made, embeddings.patch_embeddings.projection.weight, embeddings.position_embeddings[0, 1:], layers)
+        embeddings = vit.vit.embeddings
+        layers = [(layer.attention.q_proj, layer.attention.k_proj) for layer in vit.vit.layers]
+        begin(vit, embeddings.patch_embeddings.projection.weight, embeddings.position_embeddings[0, 1:], layers)
     else:
-        made.load_state_dict(before.state_dict(), strict=False)
-    return made
+        vit.load_state_dict(before.state_dict(), strict=False)
+    return vit
 
 
 def processors() -> Sequence[Any]:
@@ -65,20 +65,20 @@ def processors() -> Sequence[Any]:
 
 def batch(seed: int, split: str, start: int, count: int) -> Batch:
     """Pixels; labels of each picture and of each patch, 0 or 1; which patches show an object, and its mask around them."""
-    made = scenes(seed, split, start, count)
-    named = [_named(scene.objects) for scene in made]
-    number, drawn = map(torch.stack, zip(*map(outlines, made), strict=True))
+    pictures = scenes(seed, split, start, count)
+    named = [_named(scene.objects) for scene in pictures]
+    number, drawn = map(torch.stack, zip(*map(outlines, pictures), strict=True))
     return {
-        "pixel_values": pixel_values(made),
-        "labels": torch.stack([one.amax(0) for one in named]),
-        "patches": torch.stack([one[n] * (n != NOTHING)[:, None] for one, n in zip(named, number, strict=True)]),
+        "pixel_values": pixel_values(pictures),
+        "labels": torch.stack([labels.amax(0) for labels in named]),
+        "patches": torch.stack([labels[n] * (n != NOTHING)[:, None] for labels, n in zip(named, number, strict=True)]),
         "shown": number != NOTHING,
         "outlines": drawn,
     }
 
 
 def _named(objects: Sequence[Object]) -> Float[Tensor, "objects labels"]:
-    return torch.tensor([[float(label in (one.shape, one.colour)) for label in LABELS] for one in objects])
+    return torch.tensor([[float(label in (item.shape, item.colour)) for label in LABELS] for item in objects])
 
 
 def loss(model: Any, batch: Batch) -> Tensor:
@@ -97,14 +97,14 @@ def guidance(model: Any, states: Float[Tensor, "batch patches d"], named: nn.Mod
         named: gives the logits of the labels of a state, where patches weigh anything.
         batch: of :func:`batch`.
     """
-    found = states.new_zeros(())
+    loss = states.new_zeros(())
     if model.guides["patches"]:
-        found = found + model.guides["patches"] * binary_cross_entropy_with_logits(named(states), batch["patches"])
+        loss = loss + model.guides["patches"] * binary_cross_entropy_with_logits(named(states), batch["patches"])
     if model.guides["outlines"]:
         shown = batch["shown"]
         drawn = model.outlines(states[shown])
-        found = found + model.guides["outlines"] * binary_cross_entropy_with_logits(drawn, batch["outlines"][shown])
-    return found
+        loss = loss + model.guides["outlines"] * binary_cross_entropy_with_logits(drawn, batch["outlines"][shown])
+    return loss
 
 
 def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
@@ -112,12 +112,12 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
 
     ``f1``: of the labels that are there; ``always-no`` what saying no to all would score.
     """
-    said, there = [], []
+    answers, truths = [], []
     for start, length in chunks(count):
-        made = batch(seed, split, start, length)
-        said.append(model(made["pixel_values"]).logits > 0)
-        there.append(made["labels"] > 0)
-    yes, true = torch.cat(said), torch.cat(there)
+        examples = batch(seed, split, start, length)
+        answers.append(model(examples["pixel_values"]).logits > 0)
+        truths.append(examples["labels"] > 0)
+    yes, true = torch.cat(answers), torch.cat(truths)
     right = yes == true
     both = int((yes & true).sum())
     return {

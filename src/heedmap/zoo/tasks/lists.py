@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from heedmap.zoo.lists import KEYS, MOST, QUESTIONS, SIGNS, VALUES, list_sample, training_text
 from heedmap.zoo.recipe import Batch
-from heedmap.zoo.tasks.tokenizers import SPECIAL, word_tokenizer
+from heedmap.zoo.tasks.tokenizers import SPECIAL, encoded, word_tokenizer
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
@@ -45,9 +45,8 @@ def processors() -> Sequence[Any]:
 def batch(seed: int, split: str, start: int, count: int) -> Batch:
     """Texts with their answers, padded on the right; those of ``"train"`` have more questions than one."""
     samples = [list_sample(seed, split, index) for index in range(start, start + count)]
-    texts = [training_text(one) if split == "train" else f"{one.text} {one.answer}" for one in samples]
-    made = tokenizer()(texts, padding=True, padding_side="right", return_tensors="pt")
-    return {"input_ids": made["input_ids"], "attention_mask": made["attention_mask"]}
+    texts = [training_text(sample) if split == "train" else f"{sample.text} {sample.answer}" for sample in samples]
+    return encoded(tokenizer(), texts, padding_side="right")
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:

@@ -38,9 +38,9 @@ def scenes(seed: int, split: str, start: int, count: int) -> list[Scene]:
     return [make_scene(seed, split, index, SIDE) for index in range(start, start + count)]
 
 
-def pixel_values(made: Sequence[Scene]) -> Float[Tensor, "batch 3 side side"]:
+def pixel_values(pictures: Sequence[Scene]) -> Float[Tensor, "batch 3 side side"]:
     """The pictures as an image processor of :data:`FORM` gives them."""
-    pixels = torch.from_numpy(np.stack([scene.image for scene in made]))
+    pixels = torch.from_numpy(np.stack([scene.image for scene in pictures]))
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -87,14 +87,14 @@ def rates(width: int) -> Float[Tensor, " waves"]:
 def waves(width: int, places: int) -> Float[Tensor, "patches width"]:
     """Sines, then cosines, of the row of each patch, then those of its column."""
     turns = torch.arange(places)[:, None] * rates(width)
-    found = torch.cat([turns.sin(), turns.cos()], -1)
-    rows = found[:, None].expand(-1, places, -1)
+    waves = torch.cat([turns.sin(), turns.cos()], -1)
+    rows = waves[:, None].expand(-1, places, -1)
     return torch.cat([rows, rows.transpose(0, 1)], -1).flatten(0, 1)
 
 
 def outlines(scene: Scene) -> tuple[Int64[Tensor, " patches"], Float[Tensor, "patches points"]]:
     """Number of the object that covers most of each patch, and the object's mask in a window around the patch."""
-    masks = torch.stack([torch.from_numpy(one.mask) for one in scene.objects]).float()[:, None]
+    masks = torch.stack([torch.from_numpy(item.mask) for item in scene.objects]).float()[:, None]
     share, number = avg_pool2d(masks, PATCH)[:, 0].flatten(1).max(0)
     step = PATCH // PIXEL
     around = unfold(avg_pool2d(masks, PIXEL), WINDOW, stride=step, padding=(WINDOW - step) // 2)

@@ -47,6 +47,12 @@ def question_tokenizer(words: Sequence[str], longest: int) -> Any:
     return BertTokenizer(vocab=ids, model_max_length=longest, clean_up_tokenization_spaces=False)
 
 
+def encoded(tokenizer: Any, texts: Sequence[str], **options: Any) -> dict[str, Tensor]:
+    """Ids and mask of some texts, padded to the longest; ``options`` as for the tokenizer."""
+    tensors = tokenizer(list(texts), padding=True, return_tensors="pt", **options)
+    return {name: tensors[name] for name in ("input_ids", "attention_mask")}
+
+
 def _tokenizer(words: Sequence[str]) -> Tokenizer:
     vocabulary = {word: index for index, word in enumerate((*SPECIAL, *words))}
     return Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))

@@ -147,8 +147,8 @@ def _choose(rng: np.random.Generator, scene: Scene) -> list[int]:
 
 def _describe(rng: np.random.Generator, scene: Scene, chosen: Object) -> Description:
     """With its size where the scene has another of its colour and shape, and now and then anyway."""
-    said = rng.random() < SIZE_SAID or len(fitting((None, chosen.colour, chosen.shape), scene)) > 1
-    return chosen.size if said else None, chosen.colour, chosen.shape
+    sized = rng.random() < SIZE_SAID or len(fitting((None, chosen.colour, chosen.shape), scene)) > 1
+    return chosen.size if sized else None, chosen.colour, chosen.shape
 
 
 def _relation(rng: np.random.Generator, scene: Scene, chosen: list[int]) -> str | None:
@@ -174,11 +174,11 @@ def judge(caption: Caption, scene: Scene) -> bool | None:
         caption: of any scene.
         scene: any scene.
     """
-    found: set[bool | None] = set()
+    truths: set[bool | None] = set()
     for chosen in product(*(fitting(mention.description, scene) for mention in caption.mentions)):
         if len(set(chosen)) == len(chosen):
-            found.add(_related(caption, scene, chosen))
-    return True if True in found else None if None in found else False
+            truths.add(_related(caption, scene, chosen))
+    return True if True in truths else None if None in truths else False
 
 
 def distractors(scene: Scene, amount: int = 31, *, edited: int = 0) -> list[Caption]:
@@ -199,20 +199,20 @@ def distractors(scene: Scene, amount: int = 31, *, edited: int = 0) -> list[Capt
     check_whole("amount", amount)
     check_whole("edited", edited)
     rng = generator(scene.seed, scene.split, scene.index, "distractors")
-    found: dict[str, Caption] = {}
-    _collect(found, min(edited, amount), _edited(rng, scene, EDITS * edited), scene)
-    _collect(found, amount, _others(rng, scene), scene)
-    return list(found.values())
+    captions: dict[str, Caption] = {}
+    _collect(captions, min(edited, amount), _edited(rng, scene, EDITS * edited), scene)
+    _collect(captions, amount, _others(rng, scene), scene)
+    return list(captions.values())
 
 
-def _collect(found: dict[str, Caption], amount: int, candidates: Iterator[Caption], scene: Scene) -> None:
+def _collect(captions: dict[str, Caption], amount: int, candidates: Iterator[Caption], scene: Scene) -> None:
     """Add candidates that are false of the scene until there are ``amount``."""
-    while len(found) < amount:
+    while len(captions) < amount:
         candidate = next(candidates, None)
         if candidate is None:
             return
         if judge(candidate, scene) is False:
-            found.setdefault(candidate.text, candidate)
+            captions.setdefault(candidate.text, candidate)
 
 
 def _others(rng: np.random.Generator, scene: Scene) -> Iterator[Caption]:

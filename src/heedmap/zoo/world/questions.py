@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -68,32 +69,24 @@ def ask(scene: Scene, number: int = 0) -> tuple[Question, ...]:
     return tuple(question for asker in ASKERS if (question := asker(rng, scene)) is not None)
 
 
-def _colour(rng: np.random.Generator, scene: Scene) -> Question | None:
-    """The colour of a shape that the scene has once."""
-    unique = _once([o.shape for o in scene.objects])
+def _of_one(asked: str, told: str, rng: np.random.Generator, scene: Scene) -> Question | None:
+    """The colour of a shape that the scene has once, or the shape of the one object of a colour."""
+    unique = _once([getattr(o, told) for o in scene.objects])
     if not unique:
         return None
-    chosen = int(rng.choice(unique))
-    return _write(rng, "colour", {"shape": scene.objects[chosen].shape}, scene.objects[chosen].colour, (chosen,))
-
-
-def _shape(rng: np.random.Generator, scene: Scene) -> Question | None:
-    """The shape of the one object of a colour."""
-    unique = _once([o.colour for o in scene.objects])
-    if not unique:
-        return None
-    chosen = int(rng.choice(unique))
-    return _write(rng, "shape", {"colour": scene.objects[chosen].colour}, scene.objects[chosen].shape, (chosen,))
+    number = int(rng.choice(unique))
+    chosen = scene.objects[number]
+    return _write(rng, asked, {told: getattr(chosen, told)}, getattr(chosen, asked), (number,))
 
 
 def _count_of_colour(rng: np.random.Generator, scene: Scene) -> Question | None:
-    found = _aim(rng, [o.colour for o in scene.objects], tuple(COLOURS))
-    return found and _write(rng, "count of a colour", {"colour": found[0]}, str(len(found[1])), found[1])
+    aim = _aim(rng, [o.colour for o in scene.objects], tuple(COLOURS))
+    return aim and _write(rng, "count of a colour", {"colour": aim[0]}, str(len(aim[1])), aim[1])
 
 
 def _count_of_shape(rng: np.random.Generator, scene: Scene) -> Question | None:
-    found = _aim(rng, [o.shape for o in scene.objects], SHAPES)
-    return found and _write(rng, "count of a shape", {"shapes": plural(found[0])}, str(len(found[1])), found[1])
+    aim = _aim(rng, [o.shape for o in scene.objects], SHAPES)
+    return aim and _write(rng, "count of a shape", {"shapes": plural(aim[0])}, str(len(aim[1])), aim[1])
 
 
 def _existence(rng: np.random.Generator, scene: Scene) -> Question | None:
@@ -120,8 +113,8 @@ def _relation(rng: np.random.Generator, scene: Scene) -> Question | None:
 
 
 ASKERS: tuple[Callable[[np.random.Generator, Scene], Question | None], ...] = (
-    _colour,
-    _shape,
+    partial(_of_one, "colour", "shape"),
+    partial(_of_one, "shape", "colour"),
     _count_of_colour,
     _count_of_shape,
     _existence,

@@ -35,7 +35,16 @@ def eager(model: nn.Module) -> nn.Module:
     other = copy.deepcopy(model)
     if hasattr(other, "set_attn_implementation"):
         other.set_attn_implementation("eager")
+    for module in other.modules():
+        if hasattr(module, "fused_attn"):  # timm's
+            module.fused_attn = False
     return other.requires_grad_(True)
+
+
+def fused(model: nn.Module) -> bool:
+    """Whether attention is not eager as it is."""
+    chosen = getattr(getattr(model, "config", None), "_attn_implementation", "eager")
+    return chosen not in ("eager", None) or any(getattr(m, "fused_attn", False) for m in model.modules())
 
 
 def expected(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 BATCH, WORDS, ANSWER = 2, 7, 5
 VOCABULARY, FIRST_WORD, LAST_WORD, FIRST_SPECIAL = 64, 5, 30, 31
-LARGEST = 6_000_000
+LARGEST = 40_000_000
 """Models with more parameters are not built."""
 
 SIZES = {
@@ -15,25 +15,29 @@ SIZES = {
     "encoder_embed_dim decoder_embed_dim xvector_output_dim tdnn_dim attention_dim all_dim speaker_embedding_dim "
     "conv_channels subsampling_conv_channels projector_hidden_size linear_hidden_size lm_hidden_size q_lora_rank "
     "entity_emb_size emb_size bottleneck_size intra_bottleneck_size true_hidden_size vision_hidden_size lru_width "
-    "cross_attention_hidden_size audio_hidden_size condition_dim neck_hidden_sizes decoder_channels pixel_hidden_size",
+    "cross_attention_hidden_size audio_hidden_size condition_dim neck_hidden_sizes decoder_channels pixel_hidden_size encoder_in_channels decoder_in_channels "
+    "stem_channels stage_in_channels stage_mid_channels stage_out_channels vision_features_channels encoder_hidden_dim "
+    "text_projection_in_dim text_projection_out_dim task_encoder_hidden_dim class_embed_dim decoder_hidden_dim "
+    "iou_head_hidden_dim output_channels fpn_hidden_size mask_dim upsample_groups",
     2: "num_hidden_layers n_layer n_layers num_layers encoder_layers decoder_layers num_decoder_layers depth depths "
     "num_encoder_layers encoder_num_hidden_layers decoder_num_hidden_layers l_layers r_layers x_layers num_blocks "
     "encoder_num_layers decoder_num_layers resampler_depth num_key_value_heads "
     "num_experts_per_tok top_k moe_topk block_sizes "
     "num_hidden_groups num_shared_experts n_shared_experts moe_num_shared_experts num_entity_layers num_kv_heads "
-    "resampler_n_latents num_global_layers encoder_n_points",
+    "resampler_n_latents num_global_layers encoder_n_points stage_numb_of_layers stage_num_blocks",
     1: "first_k_dense_replace n_group topk_group num_codebooks_per_group adapter_layers",
     4: "num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads attention_heads "
     "encoder_num_attention_heads decoder_num_attention_heads num_key_value_groups num_conv_pos_embedding_groups n_latents "
     "linear_num_key_heads linear_num_value_heads resampler_n_heads mamba_n_heads index_n_heads num_v_heads num_queries "
     "num_query_tokens window_size num_experts num_local_experts n_routed_experts moe_num_experts "
-    " audio_num_attention_heads",
+    "audio_num_attention_heads decoder_num_heads decoder_self_attention_heads decoder_cross_attention_heads",
     8: "head_dim d_kv v_head_dim qk_rope_head_dim qk_nope_head_dim patch_size kv_lora_rank kv_channels dim_head d_head "
     "linear_key_head_dim linear_value_head_dim rotary_dim attention_head_dim attention_head_size resampler_head_dim "
     "index_head_dim local_window_size sliding_window attention_window num_conv_pos_embeddings "
     "global_head_dim index_topk qk_head_dim swa_head_dim lora_rank",
     16: "mamba_d_head mamba_d_state state_size num_mel_bins max_text_len num_frames_default chunk_size conv_kernel_large",
     48: "intermediate_size encoder_ffn_dim decoder_ffn_dim ffn_dim d_ff d_inner moe_intermediate_size mlp_dim n_inner "
+    "dim_feedforward encoder_feedforward_dim encoder_dim_feedforward decoder_dim_feedforward "
     "inner_dim ffn_hidden_size encoder_intermediate_size decoder_intermediate_size ff_dim hidden_mlp_size "
     "shared_expert_intermediate_size intermediate_dim feed_forward_hidden_dim intermediate_size_mlp dense_intermediate_size",
     64: "vocab_size max_position_embeddings n_positions n_ctx max_source_positions max_target_positions n_embd_positions "
@@ -43,16 +47,17 @@ SIZES = {
 }
 SMALL: dict[str, int] = {name: size for size, names in SIZES.items() for name in names.split()}
 PICTURE = {"image_size": 32, "img_size": 32, "pretrain_image_size": 32, "max_image_size": 32, "tile_size": 32}
-EXACT = ("out_features", "_out_features", "out_indices", "_out_indices", "layer_type")
+EXACT = ("layer_type",)
 """Attributes that are set as the table has them, whatever they were."""
-INSTEAD = {"timm_backbone": ("resnet", {"out_features": ["stage4"], "layer_type": "basic"})}
+INSTEAD = {"timm_backbone": ("resnet", {"layer_type": "basic"})}
 """Nested configs of another library, and what takes their place."""
-MISSING = {"pad_token_id": 3, "prediction_length": 4, "vocab_size": 64}
+MISSING = {"pad_token_id": 3, "prediction_length": 4, "vocab_size": 64, "image_token_index": 33, "image_token_id": 33}
 """What stands for None."""
 ROPE = {"mrope_section": [2, 1, 1]}
 
 MORE = {"head_dim": 8, "num_key_value_heads": 4, "moe_intermediate_size": 48, "num_hidden_layers": 2}
 RECIPES: list[dict[str, object]] = [
+    {"kinds": True},
     {},
     {
         **{"num_key_value_heads": 4, "depths": 1, "hidden_sizes": "doubling", "embed_dims": "doubling"},

@@ -1,185 +1,82 @@
-"""A tiny model of any class of transformers, and inputs that it runs on, found by trying."""
+"""Inputs that a small model runs on, found by the names of its forward pass and by trying; and the number that is explained."""
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import itertools
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from breadth import tables as T
+from . import tables as T
+from .exceptions import INPUTS
 
 Inputs = dict[str, Any]
 
 
-class NotBuilt(Exception):
-    """The class could not be built small, or no inputs were found that it runs on."""
-
-
-@dataclass
-class Built:
-    """A small model with inputs that it runs on."""
-
-    model: nn.Module
-    inputs: Inputs
-
-
-def families() -> dict[str, list[str]]:
-    """Family → its classes, by transformers' own tables; a class of several families is that one's whose name it has."""
-    from transformers.models.auto import configuration_auto, modeling_auto
-
-    of_class: dict[str, set[str]] = {}
-    for table in sorted(n for n in dir(modeling_auto) if n.startswith("MODEL_") and n.endswith("_MAPPING_NAMES")):
-        for family, names in getattr(modeling_auto, table).items():
-            for name in [names] if isinstance(names, str) else names:
-                of_class.setdefault(name, set()).add(family)
-    found: dict[str, list[str]] = {name: [] for name in configuration_auto.CONFIG_MAPPING_NAMES}
-    for name, known in sorted(of_class.items()):
-        family = max(sorted(known), key=lambda f: alike(f.replace("_", ""), name.lower()))
-        if family in found:
-            found[family].append(name)
-    return {family: names for family, names in found.items() if names}
-
-
-def alike(one: str, other: str) -> int:
-    """How many first letters two names share."""
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
-
-
-def built(family: str, name: str, seconds: float = 5) -> Built:
-    """The class, tiny, with inputs; the first recipe whose plain forward pass runs."""
-    import transformers
-
-    kind = getattr(transformers, name, None)
-    if kind is None:
-        raise NotBuilt("its libraries are not installed")
-    reasons, end = [], time.monotonic() + seconds
-    for recipe in T.RECIPES:
-        try:
-            model = tiny(kind, small(transformers.CONFIG_MAPPING[family], {**T.SMALL, **T.PICTURE, **recipe}))
-        except Exception as error:
-            reasons.append(f"{type(error).__name__}: {error}")
-            continue
-        for inputs in candidates(model):
-            try:
-                plain(model, inputs)
-                return Built(model, inputs)
-            except Exception as error:
-                reasons.append(f"{type(error).__name__}: {error}")
-            if time.monotonic() > end:
-                raise NotBuilt(reasons[0])
-    raise NotBuilt(reasons[0])
-
-
-# -- config -------------------------------------------------------------------------------------------------------------
-
-
-def small(kind: Any, table: Mapping[str, Any]) -> Any:
-    """A config of this kind, its attributes replaced by name."""
-    from transformers import CONFIG_MAPPING
-
-    default = kind()
-    values: dict[str, Any] = {}
-    missing = {**T.MISSING, **table.get("missing", {})}
-    for spec in dataclasses.fields(kind):
-        value = vars(default).get(spec.name)
-        if hasattr(value, "to_dict"):
-            other, values_of_other = T.INSTEAD.get(value.model_type, (None, {}))
-            values[spec.name] = small(CONFIG_MAPPING[other] if other else type(value), {**table, **values_of_other})
-        elif value is None and spec.name in missing:
-            values[spec.name] = missing[spec.name]
-        elif (replaced := smaller(spec.name, value, table)) is not value:
-            values[spec.name] = replaced
-    config = kind(**values)
-    own = vars(config)
-    for number, key in enumerate(sorted(k for k in own if k.endswith(("_token_id", "_token_index")))):
-        if isinstance(own[key], int) and not 0 <= own[key] < T.FIRST_SPECIAL:
-            setattr(config, key, T.FIRST_SPECIAL + number % (T.VOCABULARY - T.FIRST_SPECIAL))
-    if "rope_type" in (own.get("rope_parameters") or {}):
-        config.rope_parameters.update(table.get("rope", T.ROPE))
-    return config
-
-
-def smaller(name: str, value: Any, table: Mapping[str, Any]) -> Any:
-    """``value`` of the attribute ``name``, as the table has it; lists keep their length."""
-    size = table.get(name)
-    if name in T.EXACT and name in table:
-        return size
-    if name.endswith(("_token_id", "_token_index")) or size is None or value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, (list, tuple)) and value and all(isinstance(v, int) for v in value):
-        sizes = [16 * 2**i for i in range(len(value))] if size == "doubling" else [size] * len(value)
-        return type(value)(sizes)
-    return size if isinstance(value, int) and isinstance(size, int) and value > size else value
-
-
-def tiny(kind: Any, config: Any) -> nn.Module:
-    """The model, random weights, where it is small."""
-    with torch.device("meta"):
-        count = sum(p.numel() for p in kind(config).parameters())
-    if count > T.LARGEST:
-        raise NotBuilt(f"too large: {count} parameters")
-    torch.manual_seed(7)
-    model = kind(config)
-    if hasattr(model, "set_experts_implementation"):
-        model.set_experts_implementation("eager")
-    return enlivened(model)
-
-
-def enlivened(model: nn.Module) -> nn.Module:
-    """Weights so large that attention is not uniform and tokens matter; zeros and ties stay."""
-    for parameter in model.parameters():
-        if not parameter.is_floating_point() or parameter.dim() < 2:
-            continue
-        spread = float(parameter.detach().std())
-        if spread > 0:
-            parameter.data.mul_(1.3 * parameter[0].numel() ** -0.5 / spread)
-        else:
-            nn.init.normal_(parameter, std=0.3)
-    return model.eval()
-
-
-# -- inputs -------------------------------------------------------------------------------------------------------------
-
-
-def plain(model: nn.Module, inputs: Inputs, seed: int = 3) -> Any:
-    """The model's own answer; finite, or ArithmeticError."""
+def plain(model: nn.Module, inputs: Inputs, wanted: Callable[[Any], Tensor] | None = None, seed: int = 3) -> Any:
+    """The model's own answer; what the target makes of it is finite, or ArithmeticError."""
     torch.manual_seed(seed)
     with torch.no_grad():
         output = model(**inputs)
-    if not bool(torch.isfinite(primary(output)).all()):
+    if not bool(torch.isfinite((wanted or target)(output)).all()):
         raise ArithmeticError("the output is not finite")
     return output
 
 
-def primary(output: Any) -> Tensor:
+def primary(output: Any, batch: int = T.BATCH) -> Tensor:
     """The tensor of an output that a target is picked from."""
     items = output if hasattr(output, "keys") else dict(enumerate(output if isinstance(output, tuple) else [output]))
     named = [items[k] for k in T.OUTPUTS if k in items]
     for value in [*named, *items.values()]:
         value = value[-1] if isinstance(value, (tuple, list)) and value else value
-        if isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 2 and len(value) == T.BATCH:
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 2 and len(value) == batch:
             return value
     raise ArithmeticError("the output has no tensor with the batch first")
 
 
-def target(output: Any) -> Tensor:
+def target(output: Any, batch: int = T.BATCH) -> Tensor:
     """One number for each sample: of its last row, the middle feature; of pairs, the pair."""
-    value = primary(output)
+    value = primary(output, batch)
     if value.dim() == 2 and any(output.get(k) is value for k in T.PAIRS if hasattr(output, "get")):
         return value.diagonal()
     while value.dim() > 2:
         value = value[:, -1]
-    return value[:, value.shape[1] // 2]
+    finite = value.isfinite().all(0).nonzero().flatten().tolist() or [0]  # a detector's logits of no word are -inf
+    return value[:, finite[len(finite) // 2]]
 
 
-def candidates(model: nn.Module) -> Iterator[Inputs]:
+def candidates(model: nn.Module, family: str = "", hurried: Callable[[], bool] = lambda: False) -> Iterator[Inputs]:
+    """Inputs by the names of the forward pass, most complete first, with those that are known of the family.
+
+    Where ``hurried`` says so, words alone are left.
+    """
+    known = {
+        name: of_shape(*value) if value else None
+        for name, value in INPUTS.get(type(model).__name__, INPUTS.get(family, {})).items()
+    }
+    names = set(inspect.signature(model.forward).parameters)
+    for inputs in by_names(model):
+        if not hurried() or not set(inputs) - set(T.WORD_INPUTS):
+            yield {k: v for k, v in {**inputs, **known}.items() if k in names and v is not None}
+
+
+def of_shape(kind: str | int, *shape: Any) -> Tensor:
+    """Random floats, ids or floats that are whole numbers; a number everywhere, or rows of numbers as they are."""
+    if kind == "rows":
+        return torch.tensor(shape)
+    if kind == "floats":
+        return torch.randn(shape)
+    if isinstance(kind, int):
+        return torch.full(shape, kind)
+    whole = torch.randint(T.FIRST_WORD, T.LAST_WORD, shape)
+    return whole if kind == "ids" else whole.float()
+
+
+def by_names(model: nn.Module) -> Iterator[Inputs]:
     """Inputs by the names of the forward pass, most complete first."""
     names = set(inspect.signature(model.forward).parameters)
     kinds = [
@@ -218,11 +115,11 @@ def made(model: nn.Module, names: list[str], shape: Shape) -> Inputs:
     """Random inputs of these names."""
     torch.manual_seed(1)
     config, found = model.config, {}
-    for name in names:
+    for name in (n for n in names if n != "choices"):
         if (value := one(config, name, names, shape)) is not None:
             found[name] = value
     if "choices" in names:
-        found = {k: torch.stack([v, v.flip(-1)], 1) for k, v in found.items()}
+        found = {k: v.unsqueeze(1) for k, v in found.items()}  # one each: of several, a target names one
     return found
 
 

@@ -1,1 +1,0 @@
-"""Parts of the sweep over transformers' model classes."""

@@ -1,0 +1,126 @@
+"""``heedmap answer``: every word of what a model says, with what it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heedmap.cli import completion
+from heedmap.cli.command import command, open_file, progress_bar
+from heedmap.cli.inputs import drawn_on
+from heedmap.cli.options import JsonOption, MapOptions, ModelOptions, OneInput, OpenOption, check_out
+from heedmap.errors import OptionError
+from heedmap.methods import written
+
+if TYPE_CHECKING:
+    from heedmap.explanation import Explanation
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """Those of ``heedmap answer`` alone."""
+
+    answer: Annotated[str | None, typer.Option(help="Explain this answer, and not what the model says by itself.")] = (
+        None
+    )
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Explain why each token and not another: runner-up, another answer, or WORD=OTHER for a word of it "
+            "(several times)."
+        ),
+    ] = None
+    method: Annotated[
+        str, typer.Option(help="A name that `heedmap methods` lists.", autocompletion=completion.map_methods)
+    ] = "generic"
+    option: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE for the method; the value as JSON. Several times.")
+    ] = None
+    generate: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE for transformers' generate, such as max_new_tokens=20. Several times."),
+    ] = None
+    out: Annotated[Path | None, typer.Option(help="Write .html, .png, .svg, .pdf, .json or .safetensors.")] = None
+    as_json: JsonOption = False
+    show: OpenOption = False
+
+    def check(self) -> None:
+        """See that all can be understood, before a model is loaded; errors as of :class:`MapOptions`."""
+        MapOptions(method=self.method, option=self.option).check()
+        _ = self.generation, self.against
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """For transformers' ``generate``.
+
+        Raises:
+            typer.BadParameter: no ``=``, or a key twice.
+        """
+        return {key: written.json_or_text(value) for key, value in _pairs(self.generate, "--generate").items()}
+
+    @property
+    def against(self) -> Any:
+        """As :func:`heedmap.explain_answer` takes a contrast.
+
+        Raises:
+            typer.BadParameter: several that are no pairs.
+        """
+        if not self.contrast:
+            return None
+        if len(self.contrast) == 1 and "=" not in self.contrast[0]:
+            return self.contrast[0]
+        return _pairs(self.contrast, "--contrast")
+
+
+def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
+    try:
+        return written.pairs(texts or [])
+    except OptionError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+@command()
+def answer(*, inputs: OneInput, options: AnswerOptions, model: ModelOptions) -> None:
+    """Explain an answer in words: what each word of it rests on, in text, picture and sound."""
+    from heedmap.render.files import WRITERS, to_json, write
+
+    check_out(options.out, WRITERS, options.show)
+    options.check()
+    given = inputs.read()
+    subject = model.load()
+    with progress_bar() as bar:
+        task = bar.add_task("tokens", total=None)
+        explanation = subject.explain_answer(
+            **{role: value for role, value in given.items() if role != "boxes"},
+            answer=options.answer,
+            contrast=options.against,
+            method=options.method,
+            generate=options.generation,
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
+            **MapOptions(option=options.option).settings,
+        )
+    if options.out is not None:
+        picture, without = drawn_on(subject, given)
+        if without:
+            typer.echo(f"heedmap: the map is {without}", err=True)
+        write(options.out, explanation, picture, given["audio"])
+    if options.as_json:
+        typer.echo(to_json(explanation))
+    elif options.out is None:
+        _print_words(explanation)
+    else:
+        typer.echo(f"wrote {options.out}")
+    if options.show and options.out is not None:
+        open_file(options.out)
+
+
+def _print_words(explanation: Explanation) -> None:
+    from rich.console import Console
+
+    from heedmap.render.terminal import terminal_answer
+
+    console = Console(highlight=False)
+    console.print(terminal_answer(explanation), soft_wrap=not console.is_terminal)

@@ -1,0 +1,97 @@
+"""Several steps of an answer as one target's view: each step is a sample of a batch as large as the steps times the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heedmap.attention.attention import Attention
+from heedmap.attention.flow import Graph
+from heedmap.methods.run import Readout, TargetView
+from heedmap.relevance.chain import AnyMatrix, Matrix
+from heedmap.relevance.rules import average_heads
+
+
+@dataclass(eq=False)
+class StepsView(TargetView):
+    """The view of several steps, for methods that need no more than Ā: A is made once for all of them.
+
+    Attributes:
+        steps: how many. Of gradients and readouts the first axis is (steps · samples), steps first.
+    """
+
+    steps: int = 1
+
+    @property
+    def batch(self) -> int:
+        """Steps times samples."""
+        return self.steps * self.attentions[0].batch
+
+    def cam(self, index: int) -> AnyMatrix:
+        """Ā (eq. 5) of an attention, (steps · samples, queries, keys)."""
+        attention = self.attentions[index]
+        gradients = self.gradients[index].unflatten(0, (self.steps, -1))
+        one = self.matrix(attention, attention.probabilities)
+        assert isinstance(one, Matrix)
+        cells = sum(a.cells * a.dtype.itemsize for a in self.attentions)
+        return replace(
+            one, block=lambda rows: _block(attention, gradients, rows), keep=cells * self.steps <= self.memory_budget
+        )
+
+
+def _block(attention: Attention, gradients: Tensor, rows: slice) -> Tensor:
+    """Some rows of Ā for each step; a causal attention has nothing after them."""
+    seen = _up_to(attention, rows.stop)
+    probs = seen.probabilities(rows)
+    found = torch.cat([average_heads(probs, seen.gradient(gradient, rows)) for gradient in gradients])
+    return F.pad(found, (0, attention.keys - seen.keys))
+
+
+def _up_to(attention: Attention, end: int | None) -> Attention:
+    """The attention to its first keys, where no earlier query may look at others."""
+    key = attention.key
+    if end is None or key is None or attention.mask is not None or not attention.causal:
+        return attention
+    if attention.skip or not end < attention.keys == key.shape[2]:
+        return attention
+    return replace(attention, key=key[:, :, :end], value=attention.value[:, :, :end], keys=end)
+
+
+def several(
+    run: TargetView, gradients: Sequence[Mapping[int, Tensor]], readouts: Sequence[Mapping[int, Readout]]
+) -> StepsView:
+    """The view of several steps.
+
+    Args:
+        run: of one of them.
+        gradients: of each step, by attention.
+        readouts: of each step, by stream.
+    """
+    first = readouts[0]
+    return StepsView(
+        _repeated(run.graph, len(gradients)),
+        run.attentions,
+        {index: torch.cat([own[index] for own in gradients]) for index in gradients[0]},
+        {s: Readout(first[s].state, torch.cat([own[s].weights for own in readouts])) for s in first},
+        run.names,
+        run.memory_budget,
+        parts=run.parts,
+        heads=run.heads,
+        steps=len(gradients),
+    )
+
+
+def _repeated(graph: Graph, steps: int) -> Graph:
+    """The graph, of which the places of tokens that streams took in are those of each step's samples."""
+    streams = []
+    for stream in graph.streams:
+        joins = {
+            x: replace(j, places=None if j.places is None else j.places.repeat(steps, 1))
+            for x, j in stream.joins.items()
+        }
+        streams.append(replace(stream, joins=joins))
+    return Graph(streams, graph.edges, graph.sources)

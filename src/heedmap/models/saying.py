@@ -1,0 +1,292 @@
+"""What a model says: its own generation, or an answer that it is given, as tokens after a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from heedmap.errors import InputError, OptionError
+from heedmap.models.decoder import MAX_NEW_TOKENS
+from heedmap.models.forced import mask_name, places_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor, nn
+
+TOLERANCE = 0.02
+"""By so much the probability of a token may differ between one pass and token by token (caches, half precision)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """How a model begins its answer.
+
+    Attributes:
+        name: of the ids that the answer goes on.
+        prompts: (batch, tokens), int64, these ids.
+        logits: (batch, vocabulary), of the first token, where the model was asked.
+        notes: what is to be told of what it says.
+    """
+
+    name: str
+    prompts: Int[Tensor, "batch tokens"]
+    logits: Float[Tensor, "batch vocabulary"] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def generated(
+    model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any], special: frozenset[int]
+) -> tuple[Begun, list[list[int]]]:
+    """How the model begins, and what it says.
+
+    Args:
+        model: with transformers' ``generate``.
+        inputs: what ``generate`` is called with.
+        settings: of ``generate``; those that are not given are for the most probable token each time, up to
+            :data:`~heedmap.models.decoder.MAX_NEW_TOKENS`.
+        special: ids of special tokens.
+
+    Raises:
+        InputError: the model cannot generate, refuses the settings, or says nothing.
+        OptionError: several answers a sample are asked for.
+    """
+    if settings.get("num_return_sequences", 1) != 1:
+        raise OptionError("num_return_sequences: one answer a sample is explained; give another with answer=")
+    settings = {"max_new_tokens": _room(model, inputs), **settings} if "max_length" not in settings else settings
+    said = _generate(model, inputs, settings)
+    length = said.sequences.shape[1] - len(said.logits)
+    if settings.get("num_beams", 1) > 1:
+        length = begun(model, inputs, settings).prompts.shape[1]
+    notes = _cut(said.sequences[:, length:].tolist(), settings, special)
+    start = _begun(
+        model, inputs, said.sequences[:, :length], said.logits[0] if settings.get("num_beams", 1) == 1 else None
+    )
+    rows = [_trimmed(row, special) for row in said.sequences[:, length:].tolist()]
+    start, answers = _leading(replace(start, notes=notes), rows, special)
+    if not all(answers):
+        raise InputError(
+            f"the model says nothing to sample {[bool(a) for a in answers].index(False)}: its answer is empty, or of special "
+            "tokens alone; give the answer with answer=, or other inputs"
+        )
+    return start, answers
+
+
+def _room(model: Any, inputs: Mapping[str, Any]) -> int:
+    """How many tokens the model may say where nobody told: no more than it has places for."""
+    from heedmap.attention.wrapped import configuration, signature
+
+    ids = inputs.get("input_ids")
+    if ids is None or "decoder_input_ids" in signature(model).parameters:
+        return MAX_NEW_TOKENS
+    places = places_of(configuration(model), "input_ids")
+    room = MAX_NEW_TOKENS if places is None else places - ids.shape[1]
+    if room < 1:
+        raise InputError(
+            f"the prompt has {ids.shape[1]} tokens and the model takes {places}: no answer fits; shorten it"
+        )
+    return min(room, MAX_NEW_TOKENS)
+
+
+def _cut(rows: Sequence[Sequence[int]], settings: Mapping[str, Any], special: frozenset[int]) -> tuple[str, ...]:
+    """A note where an answer did not end by itself."""
+    most = settings.get("max_new_tokens")
+    if most is None or not any(len(row) >= most and row[most - 1] not in special for row in rows):
+        return ()
+    return (f"the answer was cut after {most} tokens, before it ended; generate={{'max_new_tokens': …}} gives it more",)
+
+
+def begun(model: nn.Module, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> Begun:
+    """How the model begins, by its own first token; of one that cannot generate, by its ids."""
+    if not callable(getattr(model, "generate", None)):
+        name = "decoder_input_ids" if "decoder_input_ids" in inputs else "input_ids"
+        if name not in inputs:
+            raise InputError(f"{type(model).__name__} cannot generate, and has no input_ids that an answer could go on")
+        return Begun(name, inputs[name])
+    first = {
+        k: v for k, v in settings.items() if "beam" not in k and k not in ("max_length", "min_length", "min_new_tokens")
+    }
+    said = _generate(model, inputs, {**first, "do_sample": False, "max_new_tokens": 1})
+    return _begun(model, inputs, said.sequences[:, :-1], said.logits[0])
+
+
+def _begun(model: nn.Module, inputs: Mapping[str, Any], prompts: Tensor, logits: Tensor | None) -> Begun:
+    from heedmap.attention.wrapped import configuration, signature
+
+    given, config = inputs.get("input_ids"), configuration(model)
+    own = given is not None and given.shape == prompts.shape and bool((given == prompts).all())
+    takes = "decoder_input_ids" in signature(model).parameters
+    decodes = takes and (bool(getattr(config, "is_encoder_decoder", False)) or not own)
+    return Begun("decoder_input_ids" if decodes else "input_ids", prompts, logits)
+
+
+def _generate(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+    """transformers' ``generate``, the most probable token each time where nothing else is asked for."""
+    if not callable(getattr(model, "generate", None)):
+        raise InputError(
+            f"{type(model).__name__} cannot generate; give the answer that is to be explained with answer="
+        )
+    wanted = {"do_sample": False, "num_beams": 1, **_own_settings(model), **settings}
+    wanted |= {"return_dict_in_generate": True, "output_logits": True}
+    try:
+        return model.generate(**inputs, **wanted)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
+        told = ", ".join(f"{name}={value!r}" for name, value in settings.items()) or "its own settings"
+        raise InputError(f"{type(model).__name__} cannot generate an answer with {told}: {error}") from error
+
+
+def _own_settings(model: Any) -> dict[str, Any]:
+    """Whisper's ``generate`` keeps the start tokens only if told that one pass is enough; a cache of fixed size stays there."""
+    whisper = getattr(model.config, "model_type", "") == "whisper"
+    fixed = getattr(getattr(model, "generation_config", None), "cache_implementation", None) is not None
+    return ({"force_unique_generate_call": True} if whisper else {}) | (
+        {"cache_implementation": "dynamic"} if fixed else {}
+    )
+
+
+def _trimmed(ids: Sequence[int], special: frozenset[int]) -> list[int]:
+    """Up to the last token that is no special one."""
+    words = [place for place, token in enumerate(ids) if token >= 0 and token not in special]
+    return list(ids[: words[-1] + 1]) if words else []
+
+
+def _leading(start: Begun, answers: list[list[int]], special: frozenset[int]) -> tuple[Begun, list[list[int]]]:
+    """Special tokens with which all of a decoder's answers begin (a language, a task) belong to its beginning."""
+    import torch
+
+    if start.name == "input_ids" or not all(answers):
+        return start, answers
+    count = 0
+    while all(a[count] in special for a in answers) and len({a[count] for a in answers}) == 1:
+        count += 1  # an answer ends in a word
+    more = start.prompts.new_tensor([a[:count] for a in answers]).reshape(len(answers), count)
+    prompts = torch.cat([start.prompts, more], 1)
+    return replace(start, prompts=prompts, logits=None if count else start.logits), [a[count:] for a in answers]
+
+
+def given(
+    answer: Any, start: Begun, batch: int, tokenizer: Any, vocabulary: int | None, special: frozenset[int]
+) -> tuple[Begun, list[list[int]]]:
+    """An answer that the model is given, as tokens.
+
+    Args:
+        answer: a text, or a list of one a sample; token ids, (batch, steps), as a tensor or lists, those after the end being
+            negative or special; or what ``generate`` returned. Ids that begin with the prompt are what ``generate`` returns too.
+        start: how the model begins.
+        batch: number of samples.
+        tokenizer: of the model, or None.
+        vocabulary: number of tokens that the model knows, or None.
+        special: ids of special tokens.
+
+    Raises:
+        InputError: it is empty, has tokens that the model does not know, is of another number of samples, or in another form.
+    """
+    answer = getattr(answer, "sequences", answer)
+    rows: list[list[int]]
+    if isinstance(answer, str) or (isinstance(answer, (list, tuple)) and answer and isinstance(answer[0], str)):
+        texts = [answer] * batch if isinstance(answer, str) else list(answer)
+        rows = [spelled(text, start, min(i, batch - 1), tokenizer) for i, text in enumerate(texts)]
+    else:
+        rows = [
+            _without_prompt(row, start.prompts[i].tolist()) if i < batch else row for i, row in enumerate(_rows(answer))
+        ]
+        rows = [_trimmed(row, special) for row in rows]
+        start, rows = _leading(start, rows, special)
+    if len(rows) != batch:
+        raise InputError(f"there are {len(rows)} answers for {batch} samples; give one a sample")
+    for i, row in enumerate(rows):
+        if not row:
+            raise InputError(
+                f"the answer of sample {i} is empty: it has no tokens but special ones; give at least one word"
+            )
+        wrong = next((token for token in row if not 0 <= token < (vocabulary or token + 1)), None)
+        if wrong is not None:
+            raise InputError(
+                f"the answer of sample {i} has the id {wrong}, and the vocabulary ends at {(vocabulary or 0) - 1}"
+            )
+    return start, rows
+
+
+def _rows(answer: Any) -> list[list[int]]:
+    values = answer.tolist() if hasattr(answer, "tolist") else answer
+    if isinstance(values, (list, tuple)) and values and all(isinstance(i, int) for i in values):
+        values = [values]
+    good = isinstance(values, (list, tuple)) and values
+    if not good or not all(isinstance(row, (list, tuple)) and all(isinstance(i, int) for i in row) for row in values):
+        raise InputError(
+            f"answer is a {type(answer).__name__}; expected a text, a list of one a sample, or token ids (batch, steps)"
+        )
+    return [list(row) for row in values]
+
+
+def _without_prompt(row: list[int], prompt: list[int]) -> list[int]:
+    return row[len(prompt) :] if len(row) > len(prompt) and row[: len(prompt)] == prompt else row
+
+
+def spelled(text: str, start: Begun, sample: int, tokenizer: Any) -> list[int]:
+    """The tokens of a text after the prompt: with a space before it where a word would have one."""
+    if tokenizer is None:
+        raise InputError("the answer is a text, but there is no tokenizer; give token ids, or a heedmap.Model")
+    if start.name == "decoder_input_ids":
+        ids = _plain(tokenizer(text_target=text, add_special_tokens=False))
+    else:
+        ids, spaced = (_plain(tokenizer(t, add_special_tokens=False)) for t in (text, f" {text}"))
+        if _ends_in_word(start.prompts[sample].tolist(), tokenizer) and len(spaced) <= len(ids):
+            ids = spaced
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    if unknown is not None and unknown in ids:
+        from heedmap.models.labels import token_labels
+
+        pieces = " ".join(token_labels(tokenizer, ids))
+        raise InputError(f"the tokenizer cannot make the answer {text!r}: it makes {pieces} of it; choose other words")
+    return ids
+
+
+def _plain(encoded: Mapping[str, Any]) -> list[int]:
+    return [int(i) for i in encoded["input_ids"]]
+
+
+def _ends_in_word(ids: Sequence[int], tokenizer: Any) -> bool:
+    from heedmap.models.labels import WHITE, token_labels
+    from heedmap.models.word_targets import special_ids
+
+    real = [i for i in ids if i not in special_ids(tokenizer)]
+    return bool(real) and real[-1] == ids[-1] and bool(token_labels(tokenizer, real[-1:])[0].strip(WHITE))
+
+
+def grown(model: nn.Module, inputs: Mapping[str, Any], start: Begun) -> dict[str, Any]:
+    """The inputs that have a value for each token of the prompt, and one more: that of a token which is said.
+
+    transformers' models say themselves what that is (PaliGemma's token types).
+
+    Raises:
+        InputError: positions or a mask in a form that cannot go on.
+    """
+    import torch
+
+    mask = mask_name(start.name)
+    own = {
+        n: v
+        for n, v in inputs.items()
+        if isinstance(v, torch.Tensor) and n != start.name and _a_token_each(n, v, start)
+    }
+    if mask in inputs and mask not in own:
+        raise InputError(
+            f"{mask} has shape {tuple(inputs[mask].shape)}; expected {tuple(start.prompts.shape)}, one number a token"
+        )
+    make = getattr(model, "_update_model_kwargs_for_generation", None)
+    if callable(make) and own:
+        more = make({}, dict(own), is_encoder_decoder=start.name != "input_ids")
+        if all(more[n].shape[1] == v.shape[1] + 1 for n, v in own.items()):
+            return {n: more[n] for n in own}
+    return {n: torch.cat([v, torch.ones_like(v[:, -1:]) if n == mask else v[:, -1:]], 1) for n, v in own.items()}
+
+
+def _a_token_each(name: str, value: Tensor, start: Begun) -> bool:
+    if "position" in name:
+        raise InputError(f"{name} cannot be given with an answer: each text begins at place 0; leave it out")
+    return (
+        value.dim() == 2
+        and value.shape == start.prompts.shape
+        and name.startswith("decoder_") == (start.name == "decoder_input_ids")
+    )

@@ -1,0 +1,203 @@
+"""An answer in words on one page: choose a word or a phrase of it, and text, picture and sound show what it rests on.
+
+A page of a thousand answer tokens over thousands of input tokens holds millions of numbers: they are in it once, as 16-bit
+integers, and a script of its own draws what is chosen. It loads nothing, and its policy lets no other script run.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from dataclasses import replace
+from hashlib import sha256
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
+
+from heedmap.errors import InputError
+from heedmap.printable import visible
+from heedmap.render.clickable import placed
+from heedmap.render.html import POLICY, background_url, document, fragment, render
+from heedmap.render.overlay import as_picture
+from heedmap.render.page import provenance
+from heedmap.render.sample import batch_size, checked_index, sample
+from heedmap.render.scale import PICTURE, SIGNED, STEPS, table
+from heedmap.render.words import Word, words
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from heedmap.answer_data import Answer
+    from heedmap.explanation_data import ExplanationData, Segment
+    from heedmap.picture import Picture
+
+    Sound = tuple[NDArray[np.floating[Any]], int]
+
+LARGEST = 32_767
+"""A step's greatest value, as an integer."""
+BUCKETS = 800
+"""Of a sound's wave, each drawn from its least to its greatest value."""
+APART = ("system", "template")
+"""Who brings in what is no person's word: it sets no colour unless that is asked for."""
+
+
+def answer_page(
+    explanation: ExplanationData, index: int = 0, image: Image.Image | Picture | None = None, sound: Sound | None = None
+) -> str:
+    """Sample ``index`` of an explanation with an answer as a self-contained page, with a script.
+
+    Args:
+        explanation: what to show, of :func:`heedmap.explain_answer`.
+        index: the sample.
+        image: as the model saw it, or a Picture that says where on it the model looked.
+        sound: what the model heard, (samples,), and samples a second.
+
+    Raises:
+        InputError: the explanation is of no answer, there is no such sample, or ``image`` is no picture.
+    """
+    script = Markup(files("heedmap.render").joinpath("templates/answer.js").read_text(encoding="utf-8"))
+    allowed = b64encode(sha256(script.encode()).digest()).decode()
+    body = _body(explanation, checked_index(index, batch_size(explanation)), image, sound)
+    policy = f"{POLICY}; script-src 'sha256-{allowed}'"
+    return document(fragment(body), f"heedmap: {explanation.target[index]}", script=script, policy=policy)
+
+
+def answer_fragment(explanation: ExplanationData, index: int = 0, image: Image.Image | Picture | None = None) -> str:
+    """What :func:`answer_page` shows, in a frame of its own, for notebooks."""
+    page = escape(answer_page(explanation, index, image))  # Markup: its line ends stay
+    return str(render("frame.html", page=page, title=explanation.target[index]))
+
+
+def answer_words(explanation: ExplanationData, index: int = 0) -> list[Word]:
+    """The words of a sample's answer; their relevance is the mean over the answer.
+
+    Raises:
+        InputError: the explanation is of no answer, or there is no such sample.
+    """
+    answer = _answer(explanation)
+    whole = explanation.span().segments["answer"].sample(index)
+    return words(replace(whole, positions=answer.real[index : index + 1].long() - 1))
+
+
+def _answer(explanation: ExplanationData) -> Answer:
+    if explanation.answer is None:
+        raise InputError("this explanation is of no answer; heedmap.explain_answer makes one")
+    return explanation.answer
+
+
+def _body(explanation: ExplanationData, index: int, image: Image.Image | Picture | None, sound: Sound | None) -> Markup:
+    answer = _answer(explanation)
+    said = answer_words(explanation, index)
+    segments = [
+        _segment(segment, explanation, index, sound)
+        for segment in explanation.segments.values()
+        if (segment.positions[index] >= 0).any()
+    ]
+    picture = None if image is None else as_picture(image)
+    data = {
+        "steps": int(answer.real[index].sum()),
+        "levels": STEPS,
+        "words": [[word.text, word.tokens[0], word.tokens[-1] + 1, word.special, word.spaced] for word in said],
+        "tokens": _tokens(explanation, answer, index),
+        "segments": [data for data, _ in segments],
+        "colours": {"map": _table(PICTURE), "signed": _table(SIGNED)},
+    }
+    return render(
+        "answer.html",
+        said=said,
+        segments=[shown for _, shown in segments],
+        picture=None
+        if picture is None
+        else (background_url(picture.image), picture.image.size, placed(picture.geometry)),
+        pair=any(shown["kind"] == "image" for _, shown in segments),
+        roles=any(shown["roles"] for _, shown in segments),
+        notes=explanation.flow.notes,
+        data=_script_data(data),
+        provenance=provenance(explanation, 2),
+    )
+
+
+def _tokens(explanation: ExplanationData, answer: Answer, index: int) -> list[dict[str, Any]]:
+    """Of each token of the answer: what is explained, how probable it is, and what else would have been."""
+    tops = zip(answer.top_labels[index], answer.top_probabilities[index].tolist(), strict=True)
+    rows = zip(
+        answer.targets[index],
+        answer.probabilities[index].tolist(),
+        explanation.scores[index].tolist(),
+        tops,
+        strict=True,
+    )
+    return [
+        {
+            "target": visible(target),
+            "probability": probability,
+            "score": _finite(score),
+            "top": [[visible(label), odds] for label, odds in zip(labels, all_odds, strict=True)],
+        }
+        for target, probability, score, (labels, all_odds) in rows
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _segment(
+    segment: Segment, explanation: ExplanationData, index: int, sound: Sound | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the script is given of a segment, and what the page."""
+    whole = explanation.span().segments[segment.name]
+    drawn = sample(whole, index)
+    kind = "image" if segment.kind == "image" and segment.grid is not None else segment.kind
+    text = words(whole, index) if kind == "text" else []
+    parts = text or [Word(drawn.labels[i], (i,), (drawn.labels[i],), (0.0,), 0.0, False, True) for i in drawn.shown]
+    apart = segment.has_role(*APART)[index].tolist()
+    values = np.where(drawn.taken, np.nan_to_num(segment.relevance[index].double().numpy()), 0.0)
+    data = {
+        "name": segment.name,
+        "kind": kind,
+        "grid": segment.grid,
+        "taken": drawn.taken.tolist() if not drawn.taken.all() else None,
+        "parts": [[word.text, list(word.tokens), word.special or all(apart[i] for i in word.tokens)] for word in parts],
+        **_packed(values),
+    }
+    if kind == "audio" and sound is not None:
+        data["wave"], data["heard"] = _wave(sound), len(sound[0]) / sound[1]
+    return data, {
+        "name": segment.name,
+        "called": "the answer’s earlier words" if segment.name == "answer" else segment.name,
+        "kind": kind,
+        "words": text,
+        "roles": any(apart),
+        "aside": bool(text) and all(word.special for word in text),
+    }
+
+
+def _packed(values: NDArray[np.float64]) -> dict[str, Any]:
+    """(steps, tokens) as 16-bit integers, and the greatest magnitude of each step."""
+    most = np.abs(values).max(1, initial=0.0)
+    whole = np.round(values / np.where(most > 0, most, 1.0)[:, None] * LARGEST).astype("<i2")
+    return {"most": most.tolist(), "width": values.shape[1], "values": b64encode(whole.tobytes()).decode()}
+
+
+def _wave(sound: Sound) -> list[list[float]]:
+    """The least and the greatest of each part of a sound, as shares of its loudest."""
+    samples = np.asarray(sound[0], dtype=np.float64)
+    loudest = np.abs(samples).max(initial=0.0) or 1.0
+    parts = np.array_split(samples / loudest, min(BUCKETS, max(1, len(samples))))
+    return [[round(float(part.min()), 3), round(float(part.max()), 3)] for part in parts if len(part)]
+
+
+def _table(cmap: str) -> str:
+    return b64encode(table(cmap).tobytes()).decode()
+
+
+def _script_data(data: dict[str, Any]) -> Markup:
+    """JSON that can stand within a script element, whatever is in it."""
+    written = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        written = written.replace(character, f"\\u{ord(character):04x}")
+    return Markup(written)

@@ -1,0 +1,91 @@
+"""What a model answers on a part of its input, put in its place in the answer on the whole.
+
+So any target, however it reads an output, can be asked of a run on a part: the rest is as it was, and has no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as tree
+
+Place = Callable[[Tensor, Tensor], tuple[tuple[Tensor, ...], Tensor] | None]
+"""(a tensor of the whole answer, the same of a part's) → where in the first the second belongs, as an index, and what of it;
+None: nowhere."""
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """The tensors of an output, in order: their numbers are their places here."""
+    found: list[Tensor] = []
+
+    def keep(number: int, tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    _mapped(output, keep)
+    return found
+
+
+def _mapped(output: Any, change: Callable[[int, Tensor], Tensor]) -> Any:
+    """The output with other tensors; ``change`` gets the number of each, and it."""
+    numbers = count()
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return change(next(numbers), value)
+        if is_dataclass(value) and not isinstance(value, (type, Mapping)):
+            return replace(
+                value, **{f.name: tree.tree_map(changed, getattr(value, f.name)) for f in fields(value) if f.init}
+            )
+        return value
+
+    return tree.tree_map(changed, output)
+
+
+def gradients(output: Any, function: Callable[[Any], Tensor]) -> dict[int, Tensor]:
+    """The gradient of ``function(output).sum()`` to each of the output's tensors, by number, where it is not zero."""
+    begun: dict[int, Tensor] = {}
+
+    def begin(number: int, tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        begun[number] = tensor.detach().clone().requires_grad_()
+        return begun[number]
+
+    with torch.enable_grad():
+        values = function(_mapped(output, begin))
+        if not values.requires_grad:
+            return {}
+        found = torch.autograd.grad(values.sum(), list(begun.values()), allow_unused=True)
+    return {n: g for n, g in zip(begun, found, strict=True) if g is not None and bool((g != 0).any())}
+
+
+def spread(whole: Any, part: Any, place: Place) -> tuple[Any, dict[int, Tensor]]:
+    """``whole`` with what ``part`` has in its place, and the tensors in which there was something to put, by number."""
+    own = tensors_of(part)
+    put: dict[int, Tensor] = {}
+
+    def with_part(number: int, tensor: Tensor) -> Tensor:
+        there = place(tensor, own[number]) if number < len(own) else None
+        if there is None or not tensor.is_floating_point():
+            return tensor
+        index, values = there
+        put[number] = tensor.detach().index_put(index, values)
+        return put[number]
+
+    return _mapped(whole, with_part), put
+
+
+def differs(whole: Tensor, put: Tensor) -> bool:
+    """Whether what was put is not what was there, but for rounding; where there was no number of a size, it may be any."""
+    before, now = whole.detach().double(), put.detach().double()
+    real = before.abs() < torch.finfo(whole.dtype).max / 4  # a mask's least number is no answer
+    before, now = before[real], now[real]
+    if not before.numel():
+        return False
+    return not bool((now - before).abs().amax() <= torch.finfo(whole.dtype).eps ** 0.5 * before.abs().amax())

@@ -1,0 +1,340 @@
+"""The relevance of every token of an answer, from one forward pass in which the whole answer is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from heedmap.attention.forward import Recording, recording_state
+from heedmap.attention.pulls import Pulls
+from heedmap.attention.readout import rows_of_one
+from heedmap.engine import Engine, checked_gradients, find_method, mean_readouts
+from heedmap.errors import AttentionError, MixingError, OptionError, TargetError
+from heedmap.explanation import Explanation
+from heedmap.explanation_data import Segment
+from heedmap.methods import METHODS, Method
+from heedmap.methods.run import Readout, TargetView
+from heedmap.methods.steps_view import several
+from heedmap.outputs import MOST, Context, class_logits
+from heedmap.result import Named, assembled, cut, origin, relevance_rows, without_identity
+from heedmap.targets import Chosen, Target
+from heedmap.unfollowed import AUTO
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from heedmap.engine import Wrapped
+
+MOST_AT_ONCE = 8
+"""So many steps share what is made of A at most."""
+SETTINGS = ("probe", "memory_budget", "labels", "segments")
+"""Options of :func:`heedmap.explain` that are no method's."""
+
+Progress = Callable[[int, int], None]
+"""Is told how many steps are done, and of how many."""
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """The tokens of an answer, and where the model says them.
+
+    Attributes:
+        tokens: (batch, steps), int64: ids; -1 after the end of a sample's answer.
+        rows: (batch, steps), int64: the token of the input that says each, from 0; -1 after the end.
+        length: number of tokens of the input among which these rows are; an output may have rows before them.
+        others: (batch, steps), int64: the token that each is set against; -1: none.
+    """
+
+    tokens: Int[Tensor, "batch steps"]
+    rows: Int[Tensor, "batch steps"]
+    length: int
+    others: Int[Tensor, "batch steps"] | None = None
+
+    @property
+    def told(self) -> Bool[Tensor, "batch steps"]:
+        """Which steps have a map: no token after the end, none that is set against itself."""
+        same = torch.zeros_like(self.tokens, dtype=torch.bool) if self.others is None else self.others == self.tokens
+        return (self.tokens >= 0) & ~same
+
+    def step(self, number: int) -> Step:
+        """The target of one step. A sample without a map there has the target of its last step before, to be left out."""
+        here = torch.where(self.tokens[:, number] >= 0, number, (self.tokens >= 0).sum(1) - 1)[:, None]
+        others = None
+        if self.others is not None:
+            others = self.others.gather(1, here)[:, 0].masked_fill(~self.told.gather(1, here)[:, 0], -1)
+        return Step(self.tokens.gather(1, here)[:, 0], self.rows.gather(1, here)[:, 0], self.length, others)
+
+
+@dataclass(frozen=True, eq=False)
+class Step(Target):
+    """The logit of each sample's token at its row, less that of another token where there is one.
+
+    Attributes:
+        token: (batch,), ids.
+        row: (batch,), the token of the input that says it.
+        length: see :class:`Said`.
+        other: (batch,), ids, -1: none; None: none for all.
+    """
+
+    token: Tensor
+    row: Tensor
+    length: int
+    other: Tensor | None = None
+
+    def choose(self, output: Any, context: Context) -> Chosen:
+        """See :meth:`Target.choose`."""
+        values = partial(self.values, context)
+        return Chosen(values(output), tuple(f"token {i}" for i in self.token.tolist()), again=values)
+
+    def values(self, context: Context, output: Any) -> Tensor:
+        """(batch,): of another output."""
+        row = logits_at(class_logits(context.read(output), 3), self.row[:, None], self.length)[:, 0]
+        found = row.gather(1, self.token.to(row.device)[:, None])[:, 0]
+        if self.other is None:
+            return found
+        other = self.other.to(row.device)
+        less = row.gather(1, other.clamp(min=0)[:, None])[:, 0]
+        return found - less.masked_fill(other < 0, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Stepwise:
+    """The relevance of every step.
+
+    Attributes:
+        first: the explanation of the first step, whose segments have all tokens of the input.
+        relevance: by segment, (batch, steps, tokens), float32, on the CPU.
+        scores: (batch, steps), float32.
+        probabilities: (batch, steps), float32, of the tokens.
+        best: (batch, steps, tokens), int64, the most probable tokens at each step.
+        best_probabilities: (batch, steps, tokens), float32.
+    """
+
+    first: Explanation
+    relevance: Mapping[str, Float[Tensor, "batch steps tokens"]]
+    scores: Float[Tensor, "batch steps"]
+    probabilities: Float[Tensor, "batch steps"]
+    best: Int[Tensor, "batch steps tokens"]
+    best_probabilities: Float[Tensor, "batch steps tokens"]
+
+
+def explain_steps(
+    model: nn.Module | Wrapped,
+    inputs: Any,
+    said: Said,
+    *,
+    method: str | Method = "generic",
+    progress: Progress = lambda done, of: None,
+    **options: Any,
+) -> Stepwise:
+    """The relevance of every token of ``said``, from one forward pass.
+
+    Args:
+        model: as for :func:`heedmap.explain`.
+        inputs: what the model is called with, the answer included.
+        said: the answer.
+        method: as for :func:`heedmap.explain`.
+        progress: see :data:`Progress`.
+        options: as for :func:`heedmap.explain`; no ``full``.
+
+    Raises:
+        OptionError: whole maps are asked for.
+        HeedmapError: as for :func:`heedmap.explain`.
+    """
+    if options.get("full"):
+        raise OptionError(
+            "full=True keeps whole maps, which an answer has none of for all its steps; explain one token"
+        )
+    settings = {name: options.pop(name) for name in SETTINGS if name in options}
+    recipe = METHODS["generic"] if method == AUTO else find_method(method)
+    resolved = recipe.resolve(options)
+    check = settings.pop("probe", True)
+    engine = Engine(model, inputs, settings.pop("labels", None), check, **settings)
+    steps = _Steps(engine, said, recipe, resolved, progress)
+    with recording_state(engine.model):
+        engine.settled()
+        return (
+            steps.one_by_one(auto=method == AUTO) if recipe.attribute is not None else steps.shared(auto=method == AUTO)
+        )
+
+
+class _Steps:
+    """One call of explain_steps."""
+
+    def __init__(self, engine: Engine, said: Said, method: Method, options: dict[str, Any], progress: Progress) -> None:
+        self.engine, self.said, self.method, self.options = engine, said, method, options
+        self.tell, self.count = progress, said.tokens.shape[1]
+        self.seen: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def one_by_one(self, auto: bool) -> Stepwise:
+        """Each step as a target of its own, of one forward pass."""
+        targets = [_Seen(self, n) for n in range(self.count)]
+        return self._stacked(self.engine.explain(targets, self.method, self.options, False, auto))
+
+    def shared(self, auto: bool) -> Stepwise:
+        """All steps from one recording, with what is common to them done once; where that is refused, as ever."""
+        engine = self.engine
+        try:
+            recording, named = engine.record()
+        except AttentionError:
+            return self.one_by_one(auto)
+        run, chosen = engine.choose(recording, named, _Seen(self, 0), keep=True)
+        states = run.readouts
+        plain = recording.live is None and len(states) == 1 and not self._replays()
+        if not plain:
+            runs = (engine.choose(recording, named, _Seen(self, n), keep=n + 1 < self.count) for n in range(self.count))
+            return self._stacked(engine.made(recording, named, runs, self.method, self.options))
+        return _Shared(self, recording, named, run, chosen).explained()
+
+    def _replays(self) -> bool:
+        """Whether the method runs the model again, by the rules of relevance propagation, for each step."""
+        return "rules" in self.options and self.options.get("cam", "lrp") == "lrp"
+
+    def _stacked(self, found: Sequence[Explanation]) -> Stepwise:
+        relevance = {name: torch.stack([one[name] for one in found], 1) for name in found[0].segments}
+        return self.found(found[0], relevance, torch.stack([one.scores for one in found], 1))
+
+    def found(self, first: Explanation, relevance: Mapping[str, Tensor], scores: Tensor) -> Stepwise:
+        """The result, without what has no map."""
+        assert self.seen is not None
+        told = self.said.told
+        maps = {name: rows.masked_fill(~told[:, :, None], 0.0) for name, rows in relevance.items()}
+        return Stepwise(first, maps, scores.masked_fill(~told, 0.0), *self.seen)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen(Target):
+    """A step; the first one also looks at how probable all tokens are."""
+
+    steps: _Steps
+    number: int
+
+    def choose(self, output: Any, context: Context) -> Chosen:
+        if self.steps.seen is None:
+            logits = class_logits(context.read(output), 3).detach()
+            self.steps.seen = probable(logits, self.steps.said)
+        elif self.number:
+            self.steps.tell(self.number, self.steps.count)
+        return self.steps.said.step(self.number).choose(output, context)
+
+
+class _Shared:
+    """All steps of an answer from one recording, whose target reads one stream."""
+
+    def __init__(self, steps: _Steps, recording: Recording, named: Named, run: TargetView, chosen: Chosen) -> None:
+        self.steps, self.recording, self.named, self.run, self.chosen = steps, recording, named, run, chosen
+        (self.stream, readout), *_ = run.readouts.items()
+        self.state = readout.state
+        self.attentions = recording.tape.attentions
+
+    def explained(self) -> Stepwise:
+        steps, engine = self.steps, self.steps.engine
+        first = assembled(
+            self.recording, self.named, self.run, self.chosen, steps.method, steps.options, engine.context
+        )
+        first = replace(first, origin=origin(engine.model, getattr(engine.subject, "name", None)))
+        first = first if engine.subject is None else engine.subject.label(first, engine.inputs)
+        values, pulls = self._pulls()
+        relevance = {
+            n: s.relevance.new_zeros(len(s.relevance), steps.count, s.tokens) for n, s in first.segments.items()
+        }
+        for chunk in batched(range(steps.count), self._at_once()):
+            maps = self._maps(chunk, pulls)
+            for n, own in zip(chunk, maps, strict=True):
+                for name, segment in own.items():
+                    relevance[name][:, n] = segment.relevance
+            steps.tell(chunk[-1] + 1, steps.count)
+        return steps.found(first, relevance, values.detach().float().cpu())
+
+    def _pulls(self) -> tuple[Tensor, Pulls]:
+        engine, said = self.steps.engine, self.steps.said
+        logits = class_logits(engine.context.read(self.recording.output), 3)
+        each = [said.step(n) for n in range(self.steps.count)]
+        values = torch.stack([one.values(engine.context, self.recording.output) for one in each], 1)
+        places = torch.stack([one.row for one in each], 1) + logits.shape[1] - said.length
+        return values, Pulls(logits, values, places, [a.out for a in self.attentions])
+
+    def _at_once(self) -> int:
+        """So many steps as the memory budget has room for gradients of; one, for methods that need more than these."""
+        if self.steps.method.name != "generic" or not self.steps.options["aggregate"]:
+            return 1
+        size = sum(a.out.numel() * a.out.element_size() for a in self.attentions)
+        return max(1, min(MOST_AT_ONCE, self.run.memory_budget // max(1, size)))
+
+    def _maps(self, chunk: Sequence[int], pulls: Pulls) -> list[dict[str, Segment]]:
+        """The segments of each step."""
+        gradients, readouts = zip(*(self._read(n, pulls) for n in chunk), strict=True)
+        if len(chunk) == 1:
+            view = replace(self.run, gradients=gradients[0], readouts=readouts[0], _relevances={})
+        else:
+            view = several(self.run, gradients, readouts)
+        with torch.no_grad():
+            assert self.steps.method.prepare is not None
+            rest = without_identity(view, self.steps.method, self.steps.options)
+            rows_of = rest or self.steps.method.prepare(view, self.steps.options)
+            rows = relevance_rows(view, rows_of, rest, self.steps.options)
+        parts = {x: own.unflatten(0, (len(chunk), -1)) for x, own in rows.items()}
+        return [
+            cut(self.recording, self.named, self.run, {x: own[n] for x, own in parts.items()})
+            for n in range(len(chunk))
+        ]
+
+    def _read(self, step: int, pulls: Pulls) -> tuple[dict[int, Tensor], dict[int, Readout]]:
+        """∂y/∂o of each attention, and what the step reads."""
+        found = checked_gradients(self.attentions, pulls.at(step))
+        rows = rows_of_one({self.stream: self.state}, found)
+        self._check_causal(found, step)
+        heads = self.run.heads
+        assert heads is not None
+        return heads.gradients(found), mean_readouts(rows, self.attentions[0].dtype)
+
+    def _check_causal(self, gradients: Mapping[int, Tensor], step: int) -> None:
+        """MixingError where a token of the answer draws from what comes after the row that says it."""
+        first = gradients.get(min(self.state))
+        if first is None:
+            return
+        rows = self.steps.said.step(step).row.to(first.device) + first.shape[2] - self.steps.said.length
+        later = torch.arange(first.shape[2], device=first.device) > rows[:, None]
+        if bool((first * later[:, None, :, None]).any()):
+            raise MixingError(
+                "what the model says at a place depends on the tokens after it, so it cannot be given its whole answer at once: "
+                "a map would be of other tokens than it had; explain one token after the other"
+            )
+
+
+def probable(logits: Float[Tensor, "batch places vocabulary"], said: Said) -> tuple[Tensor, Tensor, Tensor]:
+    """How probable each token of the answer is, the most probable ones at its place, and how probable these are."""
+    rows = logits_at(logits, said.rows.clamp(min=0), said.length)
+    odds = rows.float().softmax(-1)
+    own = odds.gather(-1, said.tokens.clamp(min=0).to(odds.device)[..., None])[..., 0].cpu()
+    best = odds.topk(min(MOST, odds.shape[-1]), -1)
+    return own.masked_fill(said.tokens < 0, 0.0), best.indices.cpu(), best.values.cpu()
+
+
+def logits_at(
+    logits: Float[Tensor, "batch places vocabulary"], rows: Int[Tensor, "batch steps"], length: int
+) -> Float[Tensor, "batch steps vocabulary"]:
+    """The logits at rows of the input's tokens, before which an output may have places of a picture.
+
+    Raises:
+        TargetError: there are fewer places than tokens.
+    """
+    before = logits.shape[1] - length
+    if before < 0:
+        raise TargetError(
+            f"the logits have {logits.shape[1]} places for {length} tokens, so those of the answer are not known; give a model "
+            "that answers at each token"
+        )
+    samples = torch.arange(len(logits), device=logits.device)[:, None]
+    return logits[samples, rows.to(logits.device) + before]
+
+
+def batched(steps: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """The steps, ``size`` at a time."""
+    return (steps[start : start + size] for start in range(0, len(steps), size))
