@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from heedmap.attention import inputs as given
@@ -91,10 +92,16 @@ def _refusal(inputs: ModelInputs, batch: int) -> HeedmapError | None:
 
 
 def _by_numbers(model: nn.Module, inputs: ModelInputs, batch: int, check: bool) -> Recording | None:
-    """By the second recorder, which follows windows, merged tokens and mixers; None where it refuses, too."""
+    """By the second recorder, which follows windows, merged tokens and mixers; None where it refuses, too.
+
+    It takes companions of tensors through whatever the model calls: where one of these calls means something else for numbers
+    than for tokens, it fails, and that is a refusal as well.
+    """
     try:
         return placing.record(model, inputs, batch, check)
-    except HeedmapError:
+    except torch.OutOfMemoryError:
+        raise
+    except (HeedmapError, RuntimeError, ValueError, TypeError, IndexError, AssertionError):
         return None
 
 
