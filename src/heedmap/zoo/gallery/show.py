@@ -94,7 +94,7 @@ def show(subject: Model, name: str) -> Shown:
     return Shown(name, about, architecture, sample, _picture(subject, sample), tuple(answers))
 
 
-def _maps(subject: Model, batch: Batch, targets: Sequence[Any]) -> dict[str, list[Explanation]]:
+def _maps(subject: Model, batch: Batch, targets: list[Any]) -> dict[str, list[Explanation]]:
     """By method; without those that are not defined for the model, such as rollout through sampled points."""
     maps = {}
     for method in METHODS:
