@@ -1,6 +1,6 @@
 """Ratios in one run: heedmap against the floor and against the usual recipe.
 
-    python bench/run.py [NAME …]      # names: vit-224 vit-384 bert-512 detr-1 detr-20 memory methods
+    python bench/run.py [NAME …]      # names: vit-224 vit-384 bert-512 detr-1 detr-20 swin-224 deformable-640 memory methods
 
 floor: one forward and one backward to the attention outputs, kept by the plainest patch of the fused kernel.
 recipe: eager attention, one backward through everything into the parameters, dense R (for DETR once per query).
@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +41,23 @@ def timed(function: Callable[[], Any], repeats: int = 5) -> float:
 
 def floor(model: nn.Module, inputs: dict[str, Tensor], value: Callable[[Any], Tensor]) -> None:
     """One forward, one backward to the attention outputs, nothing else."""
-    kernel, outs = F.scaled_dot_product_attention, []
+    kernels = {name: getattr(F, name) for name in ("scaled_dot_product_attention", "grid_sample")}
+    outs: list[Tensor] = []
 
-    def keeping(*args: Any, **kwargs: Any) -> Tensor:
+    def keeping(kernel: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         out = kernel(*args, **kwargs)
         out = out if out.requires_grad else out.requires_grad_()
         outs.append(out)
         return out
 
     model.requires_grad_(False)
-    F.scaled_dot_product_attention = nn.functional.scaled_dot_product_attention = keeping
+    for name, kernel in kernels.items():
+        setattr(F, name, partial(keeping, kernel))
     try:
         torch.autograd.grad(value(model(**inputs)), outs, allow_unused=True)
     finally:
-        F.scaled_dot_product_attention = nn.functional.scaled_dot_product_attention = kernel
+        for name, kernel in kernels.items():
+            setattr(F, name, kernel)
 
 
 def recipe(model: nn.Module, inputs: dict[str, Tensor], value: Callable[[Any], Tensor]) -> Tensor:
@@ -145,6 +149,51 @@ def detr(queries: int) -> None:
     )
 
 
+def numbered(name: str, model: nn.Module, size: int, target: Any, value: Callable[[Any], Tensor]) -> None:
+    """Of a model that is followed by token numbers: the ratio to the floor, and the first call in forward passes."""
+    model = model.eval()
+    inputs = {"pixel_values": torch.randn(1, 3, size, size)}
+
+    def forward() -> None:
+        with torch.no_grad():
+            model(**inputs)
+
+    once = timed(forward, 3)
+    start = time.perf_counter()
+    heedmap.explain(model, inputs, target=target)
+    first = time.perf_counter() - start
+    ours = timed(lambda: heedmap.explain(model, inputs, target=target), 3)
+    least = timed(lambda: floor(model, inputs, value), 3)
+    print(
+        f"{name:9} floor {least:6.2f} s   heedmap/floor {ours / least:5.2f}   first call/forward {first / once:5.1f}",
+        flush=True,
+    )
+
+
+def swin() -> None:
+    """Swin-T at 224 px."""
+    from transformers import SwinConfig, SwinForImageClassification
+
+    model = SwinForImageClassification(SwinConfig(num_labels=10))
+    numbered("swin-224", model, 224, 0, lambda output: output.logits[:, 0].sum())
+
+
+def deformable() -> None:
+    """Deformable DETR with ResNet-50 at 640 px."""
+    from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
+
+    backbone = ResNetConfig(out_features=["stage2", "stage3", "stage4"])
+    config = DeformableDetrConfig(
+        use_timm_backbone=False,
+        backbone=None,
+        use_pretrained_backbone=False,
+        backbone_config=backbone,
+        num_labels=91,
+    )
+    model = DeformableDetrForObjectDetection(config)
+    numbered("deformable-640", model, 640, DetectionQuery(0, 1), lambda output: output.logits[:, 0, 1].sum())
+
+
 class Peak:
     """Peak resident memory above the start, in bytes, sampled."""
 
@@ -216,6 +265,8 @@ BENCHES: dict[str, Callable[[], None]] = {
     "bert-512": bert,
     "detr-1": lambda: detr(1),
     "detr-20": lambda: detr(20),
+    "swin-224": swin,
+    "deformable-640": deformable,
     "memory": memory,
     "methods": methods,
 }

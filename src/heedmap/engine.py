@@ -294,10 +294,10 @@ class Engine:
         """The engine for an answer that rests on the whole input."""
         self.batch = tower.batch_size(self.inputs)
 
-    def record(self) -> tuple[Recording, Named]:
-        """One forward pass, and the names of the segments of its streams."""
+    def record(self, whole: bool = True) -> tuple[Recording, Named]:
+        """One forward pass, and the names of the segments of its streams; ``whole``: see :func:`tower.record`."""
         try:
-            recording = tower.record(self.model, self.inputs, self.batch, self.check)
+            recording = tower.record(self.model, self.inputs, self.batch, self.check, whole)
         except AttentionError as error:
             if self.mixed:
                 raise MixingError(f"{self.mixed}; as one input: {error}") from error
@@ -417,7 +417,31 @@ class Engine:
             raise OptionError(
                 f"method {method.name!r} gives relevance to the input only; it has no whole maps (full=True)"
             )
-        recording, segments = self.record()
+        recording, segments = self.record(whole=method.attribute is None)
+        try:
+            return self._by_recording(recording, segments, targets, method, options, full)
+        except UnfollowedAttentionError:
+            if recording.live is None:
+                raise
+            recording, segments = self.record(whole=False)
+            if recording.live is not None:
+                raise
+        return self._by_recording(recording, segments, targets, method, options, full)
+
+    def _by_recording(
+        self,
+        recording: Recording,
+        segments: Named,
+        targets: Sequence[Target],
+        method: Method,
+        options: dict[str, Any],
+        full: bool,
+    ) -> list[Explanation]:
+        """The explanations on one recording.
+
+        Raises:
+            UnfollowedAttentionError: the method is not defined through what was recorded.
+        """
         if recording.live is not None and method.attribute is not None:
             raise UnfollowedAttentionError(
                 f"method {method.name!r} gives relevance to the input's features, and the model's tokens are followed by their "

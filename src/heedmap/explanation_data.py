@@ -289,6 +289,11 @@ class ExplanationData:
             flow=_reading(self.flow, self.segments["answer"].stream, answer.rows[:, first : last + 1]),
         )
 
+    def with_roles(self, roles: Mapping[str, tuple[str, ...]]) -> Self:
+        """A copy whose segments say who brought their tokens in: by the segment's name, see :class:`Segment`."""
+        segments = {name: replace(s, roles=roles.get(name, s.roles)) for name, s in self.segments.items()}
+        return replace(self, segments=segments)
+
     def without(self, *roles: str) -> Self:
         """A copy in which tokens that were brought in by ``roles`` have no relevance, so that no scale is set by them.
 

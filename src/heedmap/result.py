@@ -220,7 +220,7 @@ def named_segments(recording: Recording) -> Named:
         wanted: list[tuple[str, InputSpan | None]] = [
             (_segment_name(span.name, recording.inputs), span) for span in spans
         ]
-        if any(stream.index in s.joins and s.leaves for s in graph.streams):
+        if any(s.leaves and stream.index in graph.taken_in(s.index) for s in graph.streams):
             wanted = [(f"{name}{ENCODER}", span) for name, span in wanted]
         wanted = wanted or [("kept" if stream.joins else "queries", None)]
         named[stream.index] = []

@@ -64,11 +64,20 @@ class Said:
 
     def step(self, number: int) -> Step:
         """The target of one step. A sample without a map there has the target of its last step before, to be left out."""
-        here = torch.where(self.tokens[:, number] >= 0, number, (self.tokens >= 0).sum(1) - 1)[:, None]
-        others = None
-        if self.others is not None:
-            others = self.others.gather(1, here)[:, 0].masked_fill(~self.told.gather(1, here)[:, 0], -1)
-        return Step(self.tokens.gather(1, here)[:, 0], self.rows.gather(1, here)[:, 0], self.length, others)
+        whole = self.all_steps()
+        return Step(
+            whole.token[:, number],
+            whole.row[:, number],
+            self.length,
+            None if whole.other is None else whole.other[:, number],
+        )
+
+    def all_steps(self) -> Step:
+        """The targets of all steps at once, (batch, steps)."""
+        last = (self.tokens >= 0).sum(1, keepdim=True) - 1
+        here = torch.minimum(torch.arange(self.tokens.shape[1]).expand_as(self.tokens), last)
+        others = None if self.others is None else self.others.masked_fill(~self.told, -1).gather(1, here)
+        return Step(self.tokens.gather(1, here), self.rows.gather(1, here), self.length, others)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +85,10 @@ class Step(Target):
     """The logit of each sample's token at its row, less that of another token where there is one.
 
     Attributes:
-        token: (batch,), ids.
-        row: (batch,), the token of the input that says it.
+        token: (batch,), ids; of several steps (batch, steps).
+        row: the token of the input that says it, in the same shape.
         length: see :class:`Said`.
-        other: (batch,), ids, -1: none; None: none for all.
+        other: ids in the same shape, -1: none; None: none for all.
     """
 
     token: Tensor
@@ -93,14 +102,17 @@ class Step(Target):
         return Chosen(values(output), tuple(f"token {i}" for i in self.token.tolist()), again=values)
 
     def values(self, context: Context, output: Any) -> Tensor:
-        """(batch,): of another output."""
-        row = logits_at(class_logits(context.read(output), 3), self.row[:, None], self.length)[:, 0]
-        found = row.gather(1, self.token.to(row.device)[:, None])[:, 0]
+        """Of another output, in the shape of ``token``."""
+        logits = class_logits(context.read(output), 3)
+        rows = logits_at(logits, self.row.reshape(len(self.row), -1), self.length)
+
+        def of(tokens: Tensor) -> Tensor:
+            picked = tokens.to(rows.device).reshape(len(rows), -1, 1)
+            return rows.gather(-1, picked.clamp(min=0))[..., 0].reshape(tokens.shape)
+
         if self.other is None:
-            return found
-        other = self.other.to(row.device)
-        less = row.gather(1, other.clamp(min=0)[:, None])[:, 0]
-        return found - less.masked_fill(other < 0, 0.0)
+            return of(self.token)
+        return of(self.token) - of(self.other).masked_fill(self.other.to(rows.device) < 0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,9 +267,9 @@ class _Shared:
     def _pulls(self) -> tuple[Tensor, Pulls]:
         engine, said = self.steps.engine, self.steps.said
         logits = class_logits(engine.context.read(self.recording.output), 3)
-        each = [said.step(n) for n in range(self.steps.count)]
-        values = torch.stack([one.values(engine.context, self.recording.output) for one in each], 1)
-        places = torch.stack([one.row for one in each], 1) + logits.shape[1] - said.length
+        whole = said.all_steps()
+        values = whole.values(engine.context, self.recording.output)
+        places = whole.row + logits.shape[1] - said.length
         return values, Pulls(logits, values, places, [a.out for a in self.attentions])
 
     def _at_once(self) -> int:

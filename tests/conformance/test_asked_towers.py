@@ -75,7 +75,7 @@ def gated(model: nn.Module, gate: float) -> nn.Module:
 
 
 MODELS: dict[str, tuple[Callable[..., Built], str, str, int]] = {
-    "donut": (donut, "decoder", "decoder.model", 16),
+    "donut": (donut, "decoder", "decoder.model", 64),
     "mllama": (mllama, "text", "language_model", 20),
 }
 """Name → model, segment of its words, path of its decoder, tokens of its picture."""
@@ -127,8 +127,10 @@ def test_it_is_the_map_of_the_rules(name: str, kernel: str) -> None:
     assert found["image"].shape == (2, tokens)
     assert float(found["image"].max(-1).values.min()) > 0.01
     torch.testing.assert_close(found[words], wanted[0], rtol=1e-6, atol=1e-9, check_dtype=False)
-    torch.testing.assert_close(found["image"], wanted[1], rtol=1e-6, atol=1e-9, check_dtype=False)
-    assert "this map stops at the tokens that the model makes of" in repr(found)
+    stops = "this map stops at the tokens that the model makes of" in repr(found)
+    assert stops == (name != "donut")  # whose windows the second recorder follows
+    if stops:
+        torch.testing.assert_close(found["image"], wanted[1], rtol=1e-6, atol=1e-9, check_dtype=False)
 
 
 @pytest.mark.parametrize("method", ["generic", "attn_lrp", "integrated_gradients", "occlusion", "rollout"])
@@ -174,14 +176,14 @@ class Reader(nn.Module):
         return self.head(words[:, -1] + (seen.mean(1) if self.how == "answer" else 0))
 
 
-def asked(how: str) -> heedmap.Explanation:
+def asked(how: str, method: str = "generic") -> heedmap.Explanation:
     torch.manual_seed(5)
     inputs = {"input_ids": torch.tensor([[7, 8, 9]]), "pixel_values": torch.randn(1, 5, 6)}
-    return heedmap.explain(livened(Reader(how)), inputs)
+    return heedmap.explain(livened(Reader(how)), inputs, method=method)
 
 
 def test_keys_and_values_of_one_projection_end_the_tower_where_all_layers_read() -> None:
-    found = asked("one projection")
+    found = asked("one projection", method="legrad")
     assert [(a.stream, a.source) for a in found.flow.attentions] == [("text", "image")] * 2
     assert found["image"].shape == (1, 5)
     assert float(found["image"].min(-1).values) >= 0

@@ -185,9 +185,10 @@ def test_a_good_method_is_above_chance_and_a_fixed_map_is_exposed(odd):
 
 @pytest.mark.parametrize("name", sorted(set(MATERIALS) - {"vit-shapes"}))
 def test_every_shipped_model_has_its_methods(name):
-    found = recommend(heedmap.load(f"zoo/{name}"), given(name, 1), methods=["raw_attention"])
-    assert found.best == "raw_attention"
-    assert {row.method for row in found.rows} == {"raw_attention", "random"}
+    method = "generic" if name == "deformable-shapes" else "raw_attention"  # sampled points have no probabilities
+    found = recommend(heedmap.load(f"zoo/{name}"), given(name, 1), methods=[method])
+    assert found.best == method
+    assert {row.method for row in found.rows} == {method, "random"}
     assert set(found.rows[0].tests) == {"deletion", "insertion", "saco", "sensitivity", "randomisation"}
     assert found.samples == 1
 

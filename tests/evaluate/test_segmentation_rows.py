@@ -86,7 +86,7 @@ def test_the_zoos_pictures_with_the_objects_of_each_label(name, labels):
 
 
 def test_a_model_without_samples_of_its_own_is_told(subject):
-    with pytest.raises(InputError, match=r"zoo/detr-shapes, zoo/vit-shapes"):
+    with pytest.raises(InputError, match=r"zoo/deformable-shapes, zoo/detr-shapes, zoo/swin-shapes, zoo/vit-shapes"):
         shown(replace(subject, name="zoo/gpt-lists"))
 
 

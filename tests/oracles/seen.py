@@ -57,6 +57,8 @@ def seen(
     events: list[Event] = []
     hooks = []
     for path, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            hooks.append(module.register_forward_hook(_in_rows))
         for name in (p for p in paths if re.search(rf"(^|\.){p}$", path)):
             waiting: list[Event] = []
             hooks.append(module.register_forward_pre_hook(partial(_begins, events, waiting, name)))
@@ -70,6 +72,12 @@ def seen(
     for event, gradient in zip(made, gradients, strict=True):
         event.gradient = torch.zeros_like(event.out) if gradient is None else gradient
     return events
+
+
+def _in_rows(module: nn.Module, given: tuple[Any, ...], out: Tensor) -> None:
+    """torch's backward of a batch norm errs on one sample's transposed gradient; in rows it is right."""
+    if out.requires_grad:
+        out.register_hook(Tensor.contiguous)
 
 
 def _begins(events: list[Event], waiting: list[Event], name: str, module: nn.Module, given: tuple[Any, ...]) -> None:

@@ -181,13 +181,15 @@ def tiny(kind: Any, config: Any) -> nn.Module:
 
 
 def enlivened(model: nn.Module) -> nn.Module:
-    """Weights so large that attention is not uniform and tokens matter; gates that are closed are open."""
+    """Weights so large that attention is not uniform and tokens matter; gates and norms that are all but closed are open."""
     for name, parameter in model.named_parameters():
         if not parameter.is_floating_point() or name.endswith("bias"):
             continue
-        spread = float(parameter.detach().std(correction=0)) if parameter.dim() > 1 else float(parameter.detach().any())
-        if spread == 0:
-            nn.init.normal_(parameter, std=0.3)
-        elif parameter.dim() > 1:
+        if parameter.dim() < 2:
+            if float(parameter.detach().abs().max()) < 0.1:
+                nn.init.normal_(parameter, 1, 0.3)
+        elif (spread := float(parameter.detach().std(correction=0))) > 0:
             parameter.data.mul_(1.3 * parameter[0].numel() ** -0.5 / spread)
+        else:
+            nn.init.normal_(parameter, std=0.3)
     return model.eval()

@@ -144,6 +144,8 @@ INPUTS: dict[str, dict[str, tuple[Any, ...]]] = {
         "prompt_masks": ("floats", 2, 3, 16, 32),
         "pixel_values": ("floats", 2, 3, 16, 32),
     },
+    "rt_detr": {"pixel_values": ("floats", 2, 3, 96, 96)},
+    "rt_detr_v2": {"pixel_values": ("floats", 2, 3, 96, 96)},
     "siglip2": SIGLIP2,
     "siglip2_vision_model": SIGLIP2,
     "SpeechT5ForTextToSpeech": {"decoder_input_values": ("floats", 2, 4, 80)},

@@ -119,7 +119,7 @@ def library(name: str, rows: Sequence[Row]) -> str:
     left = [row for row in rows if row["verdict"] in UNBUILT]
     parts = [f"## {name}\n", HEAD, *lines(ran, lambda row: (works(row), reason(row)), checks), ""]
     if left:
-        words = f"\nNot built, or not run, by names alone ({count(left)}); it says nothing of heedmap.\n"
+        words = f"\nNot built by names alone, which says nothing of heedmap, or not done in time ({count(left)}).\n"
         table = lines(left, lambda row: ("—", row["cause"]), lambda some: "")
         parts += [words, HEAD.replace("explained", "").replace("checked, or why refused", "why"), *table, ""]
     return "\n".join(parts)

@@ -50,6 +50,12 @@ def test_the_oracle_sees_a_wrong_map() -> None:
     assert against(found, expectation(subject)) > 1e-2
 
 
+def test_learned_values_are_those_of_the_tokens_whose_keys_stand_beside_them() -> None:
+    """LW-DETR's first decoder layer: places ask places, which no gradient reaches, for learned features."""
+    subject = built("lw_detr", "LwDetrModel")
+    assert checks.under_eager(subject, heedmap.explain(subject.model, subject.inputs, target=target)) < 1e-4
+
+
 def test_padding_that_counts_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = built("bert", "BertModel")
     plain = checks.without_padding(subject, None)  # type: ignore[arg-type]

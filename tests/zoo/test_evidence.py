@@ -256,6 +256,23 @@ def test_figures_are_printed_written_and_kept(tmp_path):
     assert page.read_text() == markdown(both)
 
 
+def test_methods_that_a_model_has_not_are_named_in_file_and_page(tmp_path):
+    out, page = tmp_path / "figures.json", tmp_path / "zoo.md"
+    done = invoke("swin-shapes", "--samples", 1, "--out", out, "--markdown", page)
+    assert "left out: partial_lrp: relevance propagation is not defined" in done.stdout
+    figures = json.loads(out.read_text())["models"]["swin-shapes"]
+    assert figures["refused"] == ["attention_gradcam", "partial_lrp", "transformer_attribution"]
+    assert "Not defined for it: `attention_gradcam`, `partial_lrp`, `transformer_attribution`." in page.read_text()
+    assert set(figures["segments"]["image"]["rows"]) == {*FAST, PRIOR, EVEN} - set(figures["refused"])
+
+
+def test_a_mean_of_merged_rows_finds_what_it_rests_on():
+    subject, material = heedmap.load("zoo/swin-shapes"), MATERIALS["swin-shapes"]
+    figures = measure(subject, material, 6)["segments"]["image"]["rows"]
+    assert figures["generic"]["share"][0] > 2 * figures[EVEN]["share"][0]
+    assert figures["generic"]["pointing"][0] > 0.6
+
+
 def test_bad_input_is_told(tmp_path):
     (tmp_path / "other.json").write_text("[1]")
     assert "no model 'nothing'" in invoke("nothing").stderr

@@ -14,7 +14,7 @@ from heedmap.attention import operations as ops
 from heedmap.attention.blocks import BlockAttention, BlockLayout
 from heedmap.attention.companions import Lost
 from heedmap.attention.mixing import MixingTape
-from heedmap.attention.numbers import Ids
+from heedmap.attention.numbers import Ids, distinct
 from heedmap.attention.tags import Tag
 
 
@@ -121,6 +121,8 @@ class AttendingTape(MixingTape):
         problem = self._misplaced(queries, keys)
         if problem or order is None:
             return self._unfollowed(asked.out, asked.tags, problem or "it has not the same heads for all tokens")
+        self.numbers.use(queries)
+        self.numbers.use(keys)
         attention = self._in_blocks(asked, order)
         self.reads[attention.index] = list(asked.sides)
         given = self._record(attention)
@@ -136,11 +138,16 @@ class AttendingTape(MixingTape):
     def _misplaced(self, queries: Ids, keys: Ids) -> str:
         """Why tokens in these rows and columns, (entries, rows), are not followed; empty where they are."""
         samples = torch.cat([self.numbers.of_sample(queries), self.numbers.of_sample(keys)], 1)
-        if bool((samples.amax(1, keepdim=True).expand_as(samples)[samples >= 0] != samples[samples >= 0]).any()):
+        if not self._is_of_one_sample(samples):
             return "tokens of several samples meet in it; explain them one by one"
         if blocks.twice(queries):
             return "a token asks in it twice (tokens that go on as copies of themselves)"
         return ""
+
+    def _is_of_one_sample(self, samples: Tensor) -> bool:
+        """Whether the tokens of each entry, (entries, tokens), are of one sample; what is not known is so made."""
+        same = (samples == samples.amax(1, keepdim=True)) | (samples < 0)
+        return all(self.numbers.unite(entry) for entry in distinct(samples[~same.all(1)])[0])
 
     def _in_blocks(self, asked: Asked, order: Tensor) -> BlockAttention:
         """The attention with (blocks, heads, …) by ``order``."""

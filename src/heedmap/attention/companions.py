@@ -12,7 +12,7 @@ from torch import Tensor
 
 from heedmap.attention import moves, places
 from heedmap.attention.attention import Place
-from heedmap.attention.numbers import NOTHING, Ids, Numbers
+from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of
 from heedmap.attention.tags import Tag
 from heedmap.attention.tape import Tape, _forget, _tensors
 
@@ -91,15 +91,20 @@ class CompanionTape(Tape):
         count, given = len(self.sources), super().watch(name, tensor)
         self.shapes[name] = tuple(tensor.shape)
         if len(self.sources) > count and tensor.dim():
-            lead = self._lead(tensor.shape[0])
+            lead = self._owners(tensor.shape[0])
             is_leaf = self.sources[-1].kind == "leaf"
             shape = self._leaf_shape(tensor, self.sources[-1].spatial) if is_leaf else tuple(tensor.shape)
-            if lead is not None:
-                ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")
-                self.set_known(given, ids.expand(given.shape))
-                if is_leaf:
-                    self.leaf_ids[len(self.sources) - 1] = ids
+            ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")
+            self.set_known(given, ids.expand(given.shape))
+            if is_leaf:
+                self.leaf_ids[len(self.sources) - 1] = ids
         return given
+
+    def _owners(self, size: int) -> Tensor:
+        """The sample of each entry of an input's first axis; where pictures are packed, not known yet."""
+        if self.batch == 1 or size == self.batch:
+            return torch.arange(self.batch).expand(size)
+        return self.numbers.unknown(size)
 
     def _lead(self, size: int) -> Tensor | None:
         """The sample of each entry of a first axis."""
@@ -291,19 +296,21 @@ class CompanionTape(Tape):
         """Tokens that no input made, put beside others (a class token): they have numbers of their own from here."""
         tensors = [t for t in (args[0] if args else kwargs["tensors"]) if t.dim()]
         like = next((t for t in tensors if self.ids(t) is not None and not self._is_learned(t)), None)
-        if like is None or like.dim() < 3:
+        if like is None or like.dim() < 2:
             return
         ids = self.ids(like)
         assert ids is not None
+        rows = self.numbers.first(ids.expand(like.shape))
         axis = kwargs.get("dim", args[1] if len(args) > 1 else 0) % ids.dim()
-        rows = ids.expand(like.shape)
-        if axis == ids.dim() - 1 or not self._is_constant(rows, [ids.dim() - 1]):
+        features = [a for a in range(ids.dim()) if rows.shape[a] > 1 and self._is_constant(rows, [a])]
+        if axis in features or not features:
             return
-        first = self.numbers.first(rows.narrow(-1, 0, 1))
-        real = first[first >= 0]
-        if len(real.unique()) < len(real):  # heads: what stands beside them is no token
+        rows = moves.reduced(rows, features, keep=True)
+        samples = self.numbers.of_sample(rows)
+        own = samples.amax(axis, keepdim=True)
+        # beside heads, or among samples, there is no token
+        if len(all_of(rows)) < int((rows >= 0).sum()) or bool(((samples != own) & (samples >= 0)).any()):
             return
-        samples = self.numbers.of_sample(rows.narrow(-1, 0, 1)).amax(axis, keepdim=True)
         for t in tensors:
             if (
                 (self.known(t) is None or self._is_learned(t))
@@ -311,11 +318,9 @@ class CompanionTape(Tape):
                 and t.is_floating_point()
                 and _says(t)
             ):
-                shape = [*t.shape[:-1], 1]
-                if [n for i, n in enumerate(samples.shape) if i != axis] == [
-                    n for i, n in enumerate(shape) if i != axis
-                ]:
-                    self.set_known(t, self.numbers.new(samples.expand(shape), "learned").expand(t.shape))
+                shape = [1 if a in features else n for a, n in enumerate(t.shape)]
+                if [n for a, n in enumerate(own.shape) if a != axis] == [n for a, n in enumerate(shape) if a != axis]:
+                    self.set_known(t, self.numbers.new(own.expand(shape), "learned").expand(t.shape))
 
     def _is_learned(self, tensor: Tensor) -> bool:
         """Whether it is of learned tokens only, before any attention: which sample's they are does not matter yet."""

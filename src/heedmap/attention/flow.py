@@ -87,13 +87,18 @@ class Stream:
 
 @dataclass(frozen=True)
 class Edge:
-    """One attention as an update of R: which stream asks, which is asked, and in which states."""
+    """One attention as an update of R: which stream asks, which is asked, and in which states.
+
+    Attributes:
+        added: whether it asks nobody: tokens of another stream are added to these, so their whole rows are carried on.
+    """
 
     attention: int
     stream: int
     source: int
     query_state: State
     value_state: State
+    added: bool = False
 
     @property
     def is_self(self) -> bool:
@@ -120,7 +125,7 @@ class Graph:
         return {stream: frozenset(state) for stream, state in sorted(found.items())}
 
     def readouts(self, sources: frozenset[int]) -> dict[int, State]:
-        """The same, without the streams that another one of them took in: what is read of them is read there.
+        """The same, without the streams that another one of them took in, and that did not go on: these are read there.
 
         Raises:
             MixingError: see :meth:`check_carried`.
@@ -128,7 +133,8 @@ class Graph:
         states = self.states(sources)
         for stream in states:
             self.check_carried(stream, states, "the target")
-        taken = {x for stream in states for x in self.taken_in(stream)}
+        latest = {stream: max(state) for stream, state in states.items()}
+        taken = {x for stream in states for x in self.taken_in(stream) if latest.get(x, -1) < latest[stream]}
         return {stream: state for stream, state in states.items() if stream not in taken}
 
     def read_beside(self, sources: frozenset[int]) -> set[int]:
@@ -151,6 +157,14 @@ class Graph:
         """Whether a few of a stream's tokens ask all of it: self-attention of which not all rows are computed."""
         stream = self.streams[edge.stream]
         return edge.source in stream.joins and not stream.leaves
+
+    def is_of_one_input(self, edge: Edge) -> bool:
+        """Whether what asks and what is asked were made, one of them by mixers, of the tokens of one and the same input."""
+        leaves = [self.all_leaves(x) for x in (edge.stream, edge.source)]
+        names = [{self.sources[i].name for i in own} for own in leaves]
+        made = {edge.stream, edge.source} | self.taken_in(edge.stream) | self.taken_in(edge.source)
+        mixed = any(join.mixers for x in made for join in self.streams[x].joins.values())
+        return mixed and len(names[0]) == 1 and names[0] == names[1]
 
     def family(self, stream: int) -> set[int]:
         """The stream, and those whose tokens were made from its tokens, or its from theirs, without a residual connection."""

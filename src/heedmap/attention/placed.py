@@ -162,6 +162,8 @@ class PlacedTape(AttendingTape):
         known = self.known(call.pair[0])
         if isinstance(known, Pair):
             one, other = (self._kept(call, 0, x) for x in (known.one, known.other))
+            if known.softmax and (one is None) != (other is None):
+                return self._weighted(call)
             kept = one if other is None else other if one is None else known._replace(one=one, other=other)
             self.set_known(call.result, Lost(call.name, places.here()) if kept is None else kept)
             return call.result
@@ -287,15 +289,19 @@ class PlacedTape(AttendingTape):
         assert isinstance(known, Pair)
         tags = [self.tag(probs), self.tag(value)]
         role = roles(call.letters)
-        if role is None or value_ids is None:
+        if role is None:
             return self._unfollowed(call.result, tags, f"the product {a},{b}->{out} is no A v that is known")
         if not role.row or not role.feature:
             return self._unfollowed(call.result, tags, "it has one query, or one feature, without an axis")
         of_probs, of_value = f"{role.lead}{role.row}{role.key}", f"{role.lead}{role.key}{role.feature}"
         pair = [in_order(x.expand(probs.shape), a, of_probs, call.sizes) for x in (known.one, known.other)]
-        keys = in_order(value_ids.expand(value.shape), b, of_value, call.sizes)
         queries = next((q for x in pair if (q := _along(self.numbers.first(x), -1)) is not None), None)
-        if queries is None or not self._is_constant(keys, [keys.dim() - 1]):
+        if value_ids is None:  # learned: they stand for the tokens whose keys stand beside them
+            keys = next((k for x in pair if (k := _along(self.numbers.first(x), -2)) is not None), None)
+        else:
+            whole = in_order(value_ids.expand(value.shape), b, of_value, call.sizes)
+            keys = whole.select(-1, 0) if self._is_constant(whole, [whole.dim() - 1]) else None
+        if queries is None or keys is None:
             return self._unfollowed(call.result, tags, "its rows are not of one token each")
         return self._attend(
             Asked(
@@ -303,10 +309,10 @@ class PlacedTape(AttendingTape):
                 out=call.result,
                 axes=role.order(out),
                 queries=queries,
-                keys=keys.select(-1, 0),
+                keys=keys,
                 value=in_order(value, b, of_value, call.sizes),
                 tags=tags,
-                sides=[*known.sides, (value, value_ids)],
+                sides=[*known.sides, *([] if value_ids is None else [(value, value_ids)])],
                 probs=in_order(probs, a, of_probs, call.sizes),
             )
         )

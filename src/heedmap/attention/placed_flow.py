@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
+from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from heedmap.attention import pictures
 from heedmap.attention.attention import Attention
 from heedmap.attention.blocks import BlockAttention
 from heedmap.attention.companions import Lost
 from heedmap.attention.flow import AbsorbedStream, Edge, Graph, State, Stream, check_followed
 from heedmap.attention.mixers import Mixer
-from heedmap.attention.numbers import NOTHING, Ids, Numbers, each
+from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, each
+from heedmap.attention.pictures import Part
 from heedmap.attention.placed import PlacedTape
 from heedmap.attention.probe import ADVICE
 from heedmap.attention.scans import Scan
 from heedmap.attention.token_positions import InputSpan
-from heedmap.errors import GradientError, MixingError, NoAttentionError
+from heedmap.errors import GradientError, MixingError, NoAttentionError, UnfollowedAttentionError
 
 
 @dataclass(eq=False)
@@ -39,6 +42,10 @@ class PlacedStream(Stream):
         """sample · tokens + row of each token; -1: not in this stream."""
         return _at(self, self.first(ids))
 
+    def has(self, ids: Ids) -> bool:
+        """Whether all these tokens are of it."""
+        return bool((_at(self, all_of(ids)) >= 0).all())
+
 
 class Builder:
     """Streams and edges of a placed recording."""
@@ -49,6 +56,10 @@ class Builder:
         self.live = _live(tape, frozenset().union(*(tape.tag(t).sources for t in tensors_of(output))))
         self.lost = next((k for t in tensors_of(output) if isinstance(k := tape.known(t), Lost) and k.place), None)
         self._of: dict[int, int] = {}  # live event → the stream whose rows its output is
+        events = [a for a in tape.attentions if a.index in self.live]
+        self._met = torch.cat([torch.zeros(0).long(), *(self.numbers.first(ids) for a in events for ids in _tokens(a))])
+        self._met = self._met.unique()
+        self._late = [a for a in events if isinstance(a, Mixer) and self._is_late(a)]
 
     def build(self) -> Graph:
         """The flow.
@@ -64,12 +75,36 @@ class Builder:
             where = f": tokens mix in {lost.function}, called at {lost.place}, which is not known" if lost else ""
             raise NoAttentionError(f"nothing that mixes tokens was seen in the forward pass{where}")
         for event in events:
-            if isinstance(event, Mixer):
-                self._mixer(event)
-            else:
-                assert isinstance(event, BlockAttention)
+            self._add_late(self._states_of(event.query_sources | event.value_sources))
+            if isinstance(event, BlockAttention):
                 self._attention(event)
+            elif isinstance(event, Mixer) and event not in self._late:
+                self._mixer(event)
+        self._add_late({mixer.index for mixer in self._late})
         return self.graph
+
+    def _is_late(self, event: Mixer) -> bool:
+        """Whether its rows became tokens that began after it: those to which they are added, in a later layer."""
+        return bool((self.numbers.first(all_of(event.ids)) > all_of(event.ids)).any())
+
+    def _add_late(self, read: Collection[int]) -> None:
+        """The mixers, of these, whose rows are added to tokens that now have a stream."""
+        for event in [mixer for mixer in self._late if mixer.index in read]:
+            self._late.remove(event)
+            of = self.sources(event.value_sources)
+            rows, asked = self.numbers.first(event.ids), self._stream(self.numbers.first(event.asked), of)
+            to = next((s for s in reversed(self.graph.streams) if isinstance(s, PlacedStream) and s.has(rows)), None)
+            if to is None:
+                raise MixingError(
+                    f"what mixer {event.index}, called at {event.place}, makes is added to tokens of several streams"
+                )
+            event.keys = asked.tokens
+            self._edge(event.index, to, asked, (), of, added=to is not asked)
+            self._sized(event, to, asked)
+
+    def _states_of(self, sources: Iterable[int]) -> set[int]:
+        """The attentions and mixers among sources."""
+        return {s.attention for i in sources if (s := self.tape.sources[i]).kind == "attention"}
 
     def sources(self, sources: Collection[int]) -> frozenset[int]:
         """``sources``, with those of their input in place of mixers that are not followed (pooling before a head)."""
@@ -138,11 +173,17 @@ class Builder:
         return found
 
     def _edge(
-        self, index: int, asks: PlacedStream, asked: PlacedStream, asks_of: Iterable[int], asked_of: Iterable[int]
+        self,
+        index: int,
+        asks: PlacedStream,
+        asked: PlacedStream,
+        asks_of: Iterable[int],
+        asked_of: Iterable[int],
+        added: bool = False,
     ) -> None:
         empty: State = frozenset()
         states = self._states(asks_of).get(asks.index, empty), self._states(asked_of).get(asked.index, empty)
-        self.graph.edges.append(Edge(index, asks.index, asked.index, *states))
+        self.graph.edges.append(Edge(index, asks.index, asked.index, *states, added))
         asks.attentions.append(index)
         self._of[index] = asks.index
 
@@ -161,7 +202,7 @@ class Builder:
         self._check_residual(asked, of, f"mixer {event.index}")
         event.keys = asked.tokens
         if known is not None and (event.query_sources or self._is_update(known, asked, out)):
-            self._edge(event.index, known, asked, asks_of, of)
+            self._edge(event.index, known, asked, asks_of, of, added=known is not asked and not event.query_sources)
             self._sized(event, known, asked)
             return
         if known is None and any(
@@ -179,6 +220,11 @@ class Builder:
         self._sized(event, made, asked)
         state = self._states(of).get(asked.index, frozenset())
         join = made.joins.setdefault(asked.index, AbsorbedStream(state))
+        if join.state != state:
+            raise MixingError(
+                f"mixer {event.index}, called at {event.place}, makes rows of tokens of which others, made of the same tokens in "
+                "another layer, are a part: there is no one past of them, so there is no map"
+            )
         join.mixers = (*join.mixers, event.index)
         self._of[event.index] = made.index
 
@@ -197,9 +243,8 @@ class Builder:
 
     def _find(self, ids: Ids, sources: Iterable[int]) -> PlacedStream | None:
         """The stream that has all these tokens and whose attentions are the latest among the sources."""
-        wanted = ids[ids >= 0].unique()
         states = self._states(sources)
-        fits = [s for s in self.graph.streams if isinstance(s, PlacedStream) and bool((_at(s, wanted) >= 0).all())]
+        fits = [s for s in self.graph.streams if isinstance(s, PlacedStream) and s.has(ids)]
         latest = max((max(state, default=-1) for state in states.values()), default=-1)
         scored = [(max(states.get(s.index, ()), default=-1), -s.index, s) for s in fits]
         if not scored:
@@ -210,13 +255,16 @@ class Builder:
         return best if score == latest or not others or begun == others or best.joins else None
 
     def _new(self, ids: Ids, states: Mapping[int, State]) -> PlacedStream:
-        flat = ids.reshape(-1)
-        flat = flat[flat >= 0]
-        order = flat.unique()
-        per_sample = [order[self.numbers.sample[order] == b] for b in range(self.tape.batch)]
+        order = self._ordered(ids)
+        samples = self.numbers.of_sample(order)
+        if bool((samples >= self.tape.batch).any()):
+            raise UnfollowedAttentionError(
+                "nothing in the model says of which sample each packed picture or sound is; explain the samples one by one"
+            )
+        per_sample = [order[samples == b] for b in range(self.tape.batch)]
         tokens = max(map(len, per_sample))
         numbers = torch.full((self.tape.batch, tokens), NOTHING)
-        rows = torch.full((len(self.numbers.sample) + 1,), NOTHING)
+        rows = torch.full((len(self.numbers.owner) + 1,), NOTHING)
         for b, own in enumerate(per_sample):
             numbers[b, : len(own)] = own
             rows[own] = b * tokens + torch.arange(len(own))
@@ -232,53 +280,92 @@ class Builder:
         self._leaves(stream)
         return stream
 
+    def _ordered(self, ids: Ids) -> Ids:
+        """All tokens of a new stream: as they stand in the rows of one attention over all of them, else as they began."""
+        order = self._beside(all_of(ids))
+        standing = ids[ids >= 0]
+        return standing if ids.dim() == 2 and len(ids) <= self.tape.batch and len(standing) == len(order) else order
+
+    def _beside(self, ids: Ids) -> Ids:
+        """These tokens, and those that began together with them and are read too, in no stream yet: they are asked by a call
+        of their own (windows, pictures that are packed)."""
+        spaces = self.numbers.space[ids].unique()
+        begun = torch.tensor([made != "mixer" for made in self.numbers.made])
+        more = self._met[torch.isin(self.numbers.space[self._met], spaces[begun[spaces]])]
+        for stream in self.graph.streams:
+            assert isinstance(stream, PlacedStream)
+            more = more[_at(stream, more) < 0]
+        return torch.cat([ids, more]).unique()
+
     def _leaves(self, stream: PlacedStream) -> None:
         taken = {i for x in stream.joins for i in self.graph.streams[x].leaves}
         for index, ids in self.tape.leaf_ids.items():
             if index not in taken and bool((_at(stream, self.numbers.first(ids.reshape(-1))) >= 0).any()):
                 stream.leaves.add(index)
 
-    def parts(self) -> dict[int, list[InputSpan]]:
-        """For each stream, its segments."""
-        return {s.index: self._parts(s) for s in self.graph.streams if isinstance(s, PlacedStream)}
+    def parts(self, inputs: Mapping[str, Any]) -> dict[int, list[InputSpan]]:
+        """For each stream, its segments: of several pictures, tiles or frames of a sample, one for each."""
+        mixers = [a for a in self.tape.attentions if isinstance(a, Mixer)]
+        of_leaf = {leaf: pictures.of_leaf(self.tape, leaf, inputs, mixers) for leaf in self.tape.leaf_ids}
+        return {s.index: self._spans(s, of_leaf) for s in self.graph.streams if isinstance(s, PlacedStream)}
 
-    def _parts(self, stream: PlacedStream) -> list[InputSpan]:
+    def _spans(self, stream: PlacedStream, of_leaf: Mapping[int, list[Part]]) -> list[InputSpan]:
         found: list[InputSpan] = []
         seen = torch.zeros(stream.numbers.numel() + 1, dtype=torch.bool)
-        order = sorted(self.tape.leaf_ids, key=lambda i: -self.tape.sources[i].says)
-        for leaf in order:
-            rows = _at(stream, self.numbers.first(_by_sample(self.tape, self.tape.leaf_ids[leaf])))
-            if not bool((rows >= 0).any()) or bool(seen[rows[rows >= 0]].any()):
-                continue
-            seen[rows[rows >= 0]] = True
-            found += self._spans(stream, leaf, torch.where(rows < 0, NOTHING, rows % max(1, stream.tokens)))
+        for leaf, parts in sorted(self._within(stream, of_leaf), key=lambda pair: -self.tape.sources[pair[0]].says):
+            rows = torch.cat([_at(stream, part.ids) for part in parts])
+            rows = rows[rows >= 0]
+            if len(rows) and not bool(seen[rows].any()):
+                seen[rows] = True
+                found += self._spans_of(stream, leaf, parts)
         return sorted(found, key=lambda p: int(p.positions[p.positions >= 0].min()))
 
-    def _spans(self, stream: PlacedStream, leaf: int, rows: Tensor) -> list[InputSpan]:
-        """One segment; of several pictures of a sample, one for each."""
-        source = self.tape.sources[leaf]
-        two_axes = source.spatial and len(source.shape) == 4
-        if not two_axes:
-            return [InputSpan(leaf, source.name, rows, None, "tokens", rows)]
-        grid = (source.shape[2], source.shape[3])
-        pictures = rows.reshape(len(rows), -1, grid[0] * grid[1])
-        kept = [own for own in pictures.unbind(1) if bool((own >= 0).any())]
-        return [InputSpan(leaf, source.name, own, grid, "image", own) for own in kept]
+    def _within(self, stream: PlacedStream, of_leaf: Mapping[int, list[Part]]) -> list[tuple[int, list[Part]]]:
+        """The parts of leaves that a stream has, and what was made of them in the streams that it took in."""
+        found = list(of_leaf.items())
+        for other, join in stream.joins.items():
+            known = self.graph.streams[other]
+            assert isinstance(known, PlacedStream)
+            mixers = [m for i in join.mixers if isinstance(m := self.tape.attentions[i], Mixer)]
+            for leaf, parts in self._within(known, of_leaf):
+                own = [part for part in parts if bool((_at(known, part.ids) >= 0).any())]
+                if mixers:
+                    own = [made for part in own if (made := pictures.through(self.numbers, part, mixers)) is not None]
+                found.append((leaf, own))
+        return [(leaf, parts) for leaf, parts in found if parts]
 
+    def _spans_of(self, stream: PlacedStream, leaf: int, parts: Sequence[Part]) -> list[InputSpan]:
+        """A segment for the first part of each sample, one for the second …"""
+        samples: list[list[Part]] = [[] for _ in range(self.tape.batch)]
+        for part in parts:
+            if bool((_at(stream, part.ids) >= 0).any()):
+                samples[int(self.numbers.of_sample(part.ids).max())].append(part)
+        return [self._span(stream, leaf, one) for one in zip_longest(*samples, fillvalue=Part(torch.zeros(0).long()))]
 
-def _by_sample(tape: PlacedTape, ids: Ids) -> Ids:
-    """(batch, rows of a sample)."""
-    flat = ids.reshape(-1)
-    samples = tape.numbers.of_sample(flat)
-    own = [flat[samples == b] for b in range(tape.batch)]
-    most = max(map(len, own))
-    return torch.stack([torch.cat([o, o.new_full((most - len(o),), NOTHING)]) for o in own])
+    def _span(self, stream: PlacedStream, leaf: int, parts: Sequence[Part]) -> InputSpan:
+        """One part of each sample."""
+        positions = torch.full((len(parts), max(len(part.ids) for part in parts)), NOTHING)
+        for own, part in zip(positions, parts, strict=True):
+            rows = _at(stream, part.ids)
+            own[: len(rows)] = torch.where(rows < 0, NOTHING, rows % max(1, stream.tokens))
+        grids = {part.grid for part in parts if len(part.ids)}
+        grid = grids.pop() if len(grids) == 1 else None
+        kind = "tokens" if grid is None else "image"
+        return InputSpan(leaf, self.tape.sources[leaf].name, positions, grid, kind, positions)
 
 
 def _at(stream: PlacedStream, ids: Ids) -> Tensor:
     """sample · tokens + row of each number."""
     inside = (ids >= 0) & (ids < len(stream.rows))
     return torch.where(inside, stream.rows[ids.clamp(0, len(stream.rows) - 1)], NOTHING)
+
+
+def _tokens(event: Attention) -> Iterator[Ids]:
+    """The numbers that an attention or a mixer asks with, and asks."""
+    if isinstance(event, BlockAttention):
+        yield from (all_of(event.query_ids if event.row_ids is None else event.row_ids), all_of(event.key_ids))
+    elif isinstance(event, Mixer):
+        yield all_of(event.asked)
 
 
 def tensors_of(output: Any) -> Iterator[Tensor]:
@@ -370,6 +457,7 @@ def prove(tape: PlacedTape, builder: Builder) -> None:
     """
     events = [a for a in tape.attentions if a.index in builder.live]
     merging = [a for a in events if isinstance(a, Mixer) and a.into is not None]
+    _check_padding(tape, builder, [r for a in events if not isinstance(a, Mixer) for r in tape.reads[a.index]])
     reached = set[str]()
     for group, together in ((events, False), (merging, True)):
         reads = [(a.index, t, ids) for a in group if together or a not in merging for t, ids in tape.reads[a.index]]
@@ -381,6 +469,26 @@ def prove(tape: PlacedTape, builder: Builder) -> None:
                 if reason is not None:
                     _where(tape, builder, reads, half, reason)
     _check_reached(tape, builder, reached)
+
+
+def _check_padding(tape: PlacedTape, builder: Builder, reads: list[tuple[Tensor, Ids]]) -> None:
+    """MixingError where what is read as no token (padding) hears tokens: then it is one, and what it passes on would be lost."""
+    held = [(t, ids.expand(t.shape) < 0) for t, ids in reads if t.requires_grad and bool((ids < 0).any())]
+    if not held:
+        return
+    outs = [tensor for _, tensor, _ in _ends(tape, builder)]
+    cotangents = [torch.randn_like(t) * padding.to(t.device) for t, padding in held]
+    gradients = torch.autograd.grad([t for t, _ in held], outs, cotangents, retain_graph=True, allow_unused=True)
+    if any(gradient is not None and bool((gradient != 0).any()) for gradient in gradients):
+        raise MixingError(f"tokens of which it is not known where they began (learned, padding) hear others: {ADVICE}")
+
+
+def _ends(tape: PlacedTape, builder: Builder) -> list[tuple[str, Tensor, Ids]]:
+    """All to which a gradient is pulled back: outputs of what is recorded and leaves, with their names and companions."""
+    events = [a for a in tape.attentions if a.index in builder.live and isinstance(a, (Mixer, BlockAttention))]
+    sources = [(s.name, s.tensor, tape.leaf_ids[i]) for i, s in enumerate(tape.sources) if i in tape.leaf_ids]
+    found = [(f"attention {a.index}", a.out, a.ids) for a in events]
+    return found + [(repr(name), tensor, ids) for name, tensor, ids in sources if tensor is not None]
 
 
 def _check_reached(tape: PlacedTape, builder: Builder, reached: set[str]) -> None:
@@ -414,7 +522,7 @@ def _where(tape: PlacedTape, builder: Builder, reads: list[tuple[int, Tensor, Id
 
 def _halves(tape: PlacedTape, merging: list[Mixer]) -> Tensor:
     """For each number whether it is chosen; tokens that go into one row together."""
-    chosen = torch.rand(len(tape.numbers.sample) + 1) < 0.5
+    chosen = torch.rand(len(tape.numbers.owner) + 1) < 0.5
     for mixer in reversed(merging):
         assert mixer.into is not None
         tokens, rows = (tape.numbers.first(x.expand(mixer.value.shape).reshape(-1)) for x in (mixer.asked, mixer.into))
@@ -431,16 +539,7 @@ def _leak(
     def of(ids: Ids) -> Tensor:
         return each(lambda n: chosen[tape.numbers.first(n)] & (n >= 0), ids)
 
-    outs = [
-        (f"attention {a.index}", a.out, a.ids)
-        for a in tape.attentions
-        if a.index in builder.live and isinstance(a, (Mixer, BlockAttention))
-    ]
-    outs += [
-        (repr(s.name), s.tensor, tape.leaf_ids[i])
-        for i, s in enumerate(tape.sources)
-        if i in tape.leaf_ids and s.tensor is not None
-    ]
+    outs = _ends(tape, builder)
     cotangents = [torch.randn_like(t) * of(ids.expand(t.shape)).to(t.device) for _, t, ids in reads]
     try:
         gradients = torch.autograd.grad(

@@ -98,7 +98,7 @@ def _recorded(
     verify_same(graph, builder.build())
     tape.reads.clear()
     return Recording(
-        tape, builder.graph, builder.parts(), output, inputs, frozenset(builder.live), builder.read_by_target
+        tape, builder.graph, builder.parts(inputs), output, inputs, frozenset(builder.live), builder.read_by_target
     )
 
 

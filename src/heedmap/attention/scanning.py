@@ -142,7 +142,7 @@ class ScanningTape(PlacedTape):
         mixes |= name in ADDS and len(parents) > 1  # two terms of one sum
         out: list[Any] = []
         for i, (t, pair) in enumerate(zip(_flat(made), labels, strict=True)):
-            if isinstance(t, Tensor) and not writes:
+            if isinstance(t, Tensor) and not writes and not any(t is o for o in operands):
                 self._propagate(func, args, kwargs, t)
             if not isinstance(t, Tensor) or not (t.is_floating_point() or t.is_complex()):
                 out.append(t)

@@ -1,8 +1,7 @@
-"""The language model's own map where the tower that reads a picture or a sound cannot be followed.
+"""The recorder that follows a model, and the language model's own map where none follows its tower of pictures or sounds.
 
-The tower's attention folds pictures into windows, tiles or one long row of patches, or merges patches, so that no map can be
-carried through it. What it makes is tokens among the words, and from there on the language model is followed as any other: the
-tokens become leaves where they join the words. That they have rows of their own, and which, is proved as for all leaves.
+Then what the tower makes is tokens among the words, and from there on the language model is followed as any other: the tokens
+become leaves where they join the words. That they have rows of their own, and which, is proved as for all leaves.
 """
 
 from __future__ import annotations
@@ -52,46 +51,76 @@ def batch_size(inputs: Mapping[str, Any]) -> int:
         return given.batch_size({name: inputs[name] for name in words})
 
 
-def record(model: nn.Module, inputs: ModelInputs, batch: int, check: bool = True) -> Recording:
-    """The whole model's forward pass; where that is refused, of its words and the tokens that join them.
+def record(model: nn.Module, inputs: ModelInputs, batch: int, check: bool = True, whole: bool = True) -> Recording:
+    """The whole model's forward pass; where no recorder follows it, of its words and the tokens that join them.
+
+    Args:
+        model: the module.
+        inputs: what it is called with.
+        batch: see :func:`batch_size`.
+        check: whether it is to be proved that tokens mix nowhere else.
+        whole: whether the second recorder comes before the language model's own map; else after it, for methods that are
+            not defined through what only the second one follows.
 
     Raises:
         AttentionError, GradientError, InputError: see :func:`heedmap.attention.forward.record`; of the whole model.
     """
-    try:
-        given.batch_size(inputs, batch)
-        refused: HeedmapError | None = None
-    except InputError as error:
-        refused = error
+    refused = _refusal(inputs, batch)
     if refused is None:
         try:
             return record_whole(model, inputs, batch, check)
         except REFUSALS as error:
             refused = error
+    if whole:
+        return _by_numbers(model, inputs, batch, check) or _own(model, inputs, batch, check, refused)
+    try:
+        return _own(model, inputs, batch, check, refused)
+    except HeedmapError:
+        found = _by_numbers(model, inputs, batch, check)
+        if found is None:
+            raise
+        return found
+
+
+def _refusal(inputs: ModelInputs, batch: int) -> HeedmapError | None:
+    """Why the first recorder cannot be asked: the inputs are of unequal batches."""
+    try:
+        given.batch_size(inputs, batch)
+    except InputError as error:
+        return error
+    return None
+
+
+def _by_numbers(model: nn.Module, inputs: ModelInputs, batch: int, check: bool) -> Recording | None:
+    """By the second recorder, which follows windows, merged tokens and mixers; None where it refuses, too.
+
+    It takes companions of tensors through whatever the model calls: where one of these calls means something else for numbers
+    than for tokens, it fails, and that is a refusal as well.
+    """
+    try:
+        return placing.record(model, inputs, batch, check)
+    except torch.OutOfMemoryError:
+        raise
+    except (HeedmapError, RuntimeError, ValueError, TypeError, IndexError, AssertionError):
+        return None
+
+
+def _own(model: nn.Module, inputs: ModelInputs, batch: int, check: bool, refused: HeedmapError) -> Recording:
+    """Of words and the tokens that join them alone; ``refused``, or why not these, where that is none."""
     less = _without_towers(inputs, refused, batch)
     if less is None:
-        return _by_numbers(model, inputs, batch, check, refused)
+        raise refused
     try:
         found = _record_less(model, less, batch, check)
     except HeedmapError as error:
         if less.ends or (isinstance(refused, InputError) and isinstance(error, MixingError)):
-            return _by_numbers(model, inputs, batch, check, error)
-        return _by_numbers(model, inputs, batch, check, refused)
-    if not any(found.graph.sources[leaf].tower for s in found.graph.streams for leaf in s.leaves):
-        return _by_numbers(model, inputs, batch, check, refused)
-    return found
-
-
-def _by_numbers(model: nn.Module, inputs: ModelInputs, batch: int, check: bool, refused: HeedmapError) -> Recording:
-    """By the second recorder, which follows windows, merged tokens and mixers."""
-    try:
-        return placing.record(model, inputs, batch, check)
-    except (HeedmapError, RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
             raise
         if isinstance(refused, NoAttentionError) and isinstance(error, AttentionError) and " called at " in str(error):
             refused.args = (f"{refused}; {re.split(r'[,;:]? (?:so )?a map would be wrong', str(error))[0]}",)
         raise refused from error
+    if not any(found.graph.sources[leaf].tower for s in found.graph.streams for leaf in s.leaves):
+        raise refused
+    return found
 
 
 def _record_less(model: nn.Module, less: ModelInputs, batch: int, check: bool) -> Recording:

@@ -43,6 +43,7 @@ class AnswerOptions:
         list[str] | None,
         typer.Option(help="KEY=VALUE for transformers' generate, such as max_new_tokens=20. Several times."),
     ] = None
+    system: Annotated[str | None, typer.Option(help="The system prompt, of a model with a chat template.")] = None
     out: Annotated[Path | None, typer.Option(help="Write .html, .png, .svg, .pdf, .json or .safetensors.")] = None
     as_json: JsonOption = False
     show: OpenOption = False
@@ -99,6 +100,7 @@ def answer(*, inputs: OneInput, options: AnswerOptions, model: ModelOptions) -> 
             contrast=options.against,
             method=options.method,
             generate=options.generation,
+            system=options.system,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
             **MapOptions(option=options.option).settings,
         )

@@ -109,7 +109,7 @@ def evidence(
     kept = {} if out is None else read_figures(out)
     console = Console(highlight=False)
     for model, figures in _measured(names, samples).items():
-        kept[model] = figures
+        kept[model] = figures | ({"refused": list(figures["refused"])} if "refused" in figures else {})
         _print(console, model, figures)
     for path, text in _files(kept, out, markdown).items():
         write_output(path, text.encode())

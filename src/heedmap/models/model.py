@@ -195,19 +195,27 @@ class Model:
         contrast: Any = None,
         method: str | Method = "generic",
         generate: Mapping[str, Any] | None = None,
+        system: str | None = None,
+        chat: bool | None = None,
         **options: Any,
     ) -> Explanation:
         """What each token of an answer in words rests on, with labels; see :func:`heedmap.explain_answer`.
 
         Args:
             text: see the class.
-            image: see the class.
+            image: see the class; where the model has a chat template, a tuple of several is one sample.
             audio: see the class.
             answer: as there.
             contrast: as there.
             method: as there.
             generate: as there.
+            system: the system prompt, for a model with a chat template.
+            chat: whether the text is what a person says in a chat, and goes into the model's chat template with places for the
+                pictures; None: where there is a template. False: the text is the prompt as it is.
             options: as there.
+
+        Who brought each token of the text in is told in ``segments["text"].roles``; :meth:`Explanation.without` leaves system
+        prompt and template out of the scale.
 
         Raises:
             InputError, ModelLoadError: see :meth:`inputs`; the model answers in no words.
@@ -220,13 +228,16 @@ class Model:
             Explanation(generic, batch 1, target "the answer '1987-05-03'", 10 steps, text 20, decoder 1, answer 10)
         """
         from heedmap.models.answer import explain_answer
+        from heedmap.models.chat import roles, told
 
         if not self.kind_row.speaks:
             raise InputError(f"{self.name} answers in no words: it gives {self.kind_row.about}; use explain")
-        inputs = self.asked(text, image, None, audio)
-        return explain_answer(
+        own = told(self.processors, self.name, text, image, system, chat)
+        inputs = self.asked(text if own is None else own.prompts, image, None, audio)
+        found = explain_answer(
             self, inputs, answer=answer, contrast=contrast, method=method, generate=generate, **options
         )
+        return found.with_roles(roles(found, own))
 
     def predict(
         self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, *, said: str | None = None

@@ -82,8 +82,10 @@ def load_processors(source: str, kind: Kind, config: Any, given: Any, options: M
     for name in _wanted(kind, config):
         if name not in found:
             found[name] = _attempt(name, source, options, problems)
-    if given is None and found.get("tokenizer") is not None:
-        _ready_for_batches(found["tokenizer"], kind)
+    own = getattr(found.get("joint"), "tokenizer", None)
+    for tokenizer in (own, None if given is not None else found.get("tokenizer")):
+        if tokenizer is not None:
+            _ready_for_batches(tokenizer, kind)
     return Processors(**found, problems=problems)
 
 

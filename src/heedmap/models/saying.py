@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor, nn
 
+LENGTHS = ("max_length", "max_new_tokens", "min_length", "min_new_tokens")
 TOLERANCE = 0.02
 """By so much the probability of a token may differ between one pass and token by token (caches, half precision)."""
 
@@ -53,12 +54,12 @@ def generated(
     """
     if settings.get("num_return_sequences", 1) != 1:
         raise OptionError("num_return_sequences: one answer a sample is explained; give another with answer=")
-    settings = {"max_new_tokens": _room(model, inputs), **settings} if "max_length" not in settings else settings
-    said = _generate(model, inputs, settings)
+    most = None if "max_length" in settings else settings.get("max_new_tokens", _room(model, inputs))
+    said = _generate(model, inputs, settings, most)
     length = said.sequences.shape[1] - len(said.logits)
     if settings.get("num_beams", 1) > 1:
         length = begun(model, inputs, settings).prompts.shape[1]
-    notes = _cut(said.sequences[:, length:].tolist(), settings, special)
+    notes = _cut(said.sequences[:, length:].tolist(), most, special)
     start = _begun(
         model, inputs, said.sequences[:, :length], said.logits[0] if settings.get("num_beams", 1) == 1 else None
     )
@@ -88,9 +89,8 @@ def _room(model: Any, inputs: Mapping[str, Any]) -> int:
     return min(room, MAX_NEW_TOKENS)
 
 
-def _cut(rows: Sequence[Sequence[int]], settings: Mapping[str, Any], special: frozenset[int]) -> tuple[str, ...]:
+def _cut(rows: Sequence[Sequence[int]], most: int | None, special: frozenset[int]) -> tuple[str, ...]:
     """A note where an answer did not end by itself."""
-    most = settings.get("max_new_tokens")
     if most is None or not any(len(row) >= most and row[most - 1] not in special for row in rows):
         return ()
     return (f"the answer was cut after {most} tokens, before it ended; generate={{'max_new_tokens': …}} gives it more",)
@@ -103,10 +103,8 @@ def begun(model: nn.Module, inputs: Mapping[str, Any], settings: Mapping[str, An
         if name not in inputs:
             raise InputError(f"{type(model).__name__} cannot generate, and has no input_ids that an answer could go on")
         return Begun(name, inputs[name])
-    first = {
-        k: v for k, v in settings.items() if "beam" not in k and k not in ("max_length", "min_length", "min_new_tokens")
-    }
-    said = _generate(model, inputs, {**first, "do_sample": False, "max_new_tokens": 1})
+    first = {k: v for k, v in settings.items() if "beam" not in k and k not in LENGTHS}
+    said = _generate(model, inputs, {**first, "do_sample": False}, 1)
     return _begun(model, inputs, said.sequences[:, :-1], said.logits[0])
 
 
@@ -120,7 +118,7 @@ def _begun(model: nn.Module, inputs: Mapping[str, Any], prompts: Tensor, logits:
     return Begun("decoder_input_ids" if decodes else "input_ids", prompts, logits)
 
 
-def _generate(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+def _generate(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any], most: int | None) -> Any:
     """transformers' ``generate``, the most probable token each time where nothing else is asked for."""
     if not callable(getattr(model, "generate", None)):
         raise InputError(
@@ -128,6 +126,7 @@ def _generate(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]
         )
     wanted = {"do_sample": False, "num_beams": 1, **_own_settings(model), **settings}
     wanted |= {"return_dict_in_generate": True, "output_logits": True}
+    wanted |= {} if most is None else {"max_new_tokens": most}
     try:
         return model.generate(**inputs, **wanted)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:

@@ -57,7 +57,9 @@ def joint_inputs(
     joint = processors.joint
     settings: dict[str, Any] = {"text": list(given["text"]), "padding": len(given["text"]) > 1, "return_tensors": "pt"}
     if "image" in given:
-        settings["images"] = [rgb(image) for image in given["image"]]
+        settings["images"] = [
+            [rgb(one) for one in image] if isinstance(image, tuple) else rgb(image) for image in given["image"]
+        ]
     if "audio" in given:
         rate = processors.need("audio", name).sampling_rate
         settings |= {"audio": [clip(one, rate).numpy() for one in given["audio"]], "sampling_rate": rate}

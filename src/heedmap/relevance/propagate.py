@@ -33,8 +33,11 @@ class Ablations:
 
 
 def is_whole(graph: Graph, edge: Edge) -> bool:
-    """Whether all rows of R of what is asked are carried on (eqs. 6, 7): a stream asks itself, or what was made of its tokens."""
-    return edge.is_self or graph.is_part_of_source(edge) or edge.source in graph.family(edge.stream)
+    """Whether all rows of R of what is asked are carried on (eqs. 6, 7): a stream asks itself, or what its tokens are made
+    of; or tokens of another one are added to its own."""
+    if edge.is_self or edge.added or graph.is_part_of_source(edge) or edge.source in graph.family(edge.stream):
+        return True
+    return graph.is_of_one_input(edge)
 
 
 class Dense:
@@ -231,7 +234,7 @@ class ByRows:
         return [event for _, event in sorted(events, key=lambda e: -e[0])]
 
     def _ask(self, edge: Edge, weight: Rows, asked: dict[tuple[str, int, State], Tensor]) -> None:
-        if self.graph.is_part_of_source(edge):
+        if is_whole(self.graph, edge):
             _add(asked, ("whole", edge.source, edge.value_state), self.cams[edge.attention].left(weight))
             return
         _add(asked, ("rule 10", edge.source, edge.value_state), self._rule_10(edge, weight))

@@ -51,13 +51,16 @@ def _objects(subject: Model, sample: ZooSample, index: int) -> Truth:
 TRUTHS: Mapping[str, TruthOf] = {
     "clip-shapes": _match,
     "lxmert-shapes": _answer,
+    "swin-shapes": _label,
     "visualbert-shapes": _answer,
     "vit-shapes": _label,
 }
 """Model of the zoo that answers or matches → what is true of a sample of its test split."""
 
 
-OBJECTS: Mapping[str, TruthOf] = {"detr-shapes": _objects, "vit-shapes": _objects}
+OBJECTS: Mapping[str, TruthOf] = dict.fromkeys(
+    ("deformable-shapes", "detr-shapes", "swin-shapes", "vit-shapes"), _objects
+)
 """Model of the zoo that finds objects, or their labels → all that a sample of its test split shows."""
 
 

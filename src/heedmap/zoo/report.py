@@ -85,6 +85,8 @@ def _apart(paper: list[float], other: list[float]) -> str:
 
 def _model(name: str, figures: Mapping[str, Any]) -> str:
     facts = f"{figures['right']} of {figures['samples']} samples answered rightly, {figures['answers']:,} answers explained."
+    if figures.get("refused"):
+        facts += f" Not defined for it: {', '.join(map(_row_name, figures['refused']))}."
     parts = [_segment(segment, entry) for segment, entry in figures["segments"].items()]
     return f"## zoo/{name}\n\n{facts}\n\n" + "\n".join(parts)
 

@@ -75,7 +75,11 @@ def _answer(model: Shown, number: int, answer: Answer, pictures: Maps) -> dict[s
         "title": answer.asked.title,
         "truth": truth,
         "plain": _tokens(answer, METHODS[0]),
-        "maps": [_map(answer, method, pictures.get((model.name, number, method))) for method in METHODS],
+        "maps": [
+            _map(answer, method, pictures.get((model.name, number, method)))
+            for method in METHODS
+            if method in answer.maps
+        ],
     }
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heedmap.engine import explain
-from heedmap.errors import ModelLoadError
+from heedmap.errors import AttentionError, ModelLoadError
 from heedmap.evaluate.metrics.evidence import share
 from heedmap.zoo.evidence import weights
 from heedmap.zoo.samples import MATERIALS, Asked, ZooSample
@@ -81,7 +81,7 @@ def show(subject: Model, name: str) -> Shown:
     batch = _batch(subject, name)
     sample, asked = batch.samples[0], batch.asked[0][:MOST]
     targets = batch.targets()[: len(asked)]
-    maps = {method: explain(subject, batch.inputs, target=targets, method=method) for method in METHODS}
+    maps = _maps(subject, batch, targets)
     answers = (
         Answer(
             question,
@@ -92,6 +92,18 @@ def show(subject: Model, name: str) -> Shown:
     )
     about, architecture = MATERIALS[name].about, type(subject.model).__name__
     return Shown(name, about, architecture, sample, _picture(subject, sample), tuple(answers))
+
+
+def _maps(subject: Model, batch: Batch, targets: list[Any]) -> dict[str, list[Explanation]]:
+    """By method; without those that are not defined for the model, such as rollout through sampled points."""
+    maps = {}
+    for method in METHODS:
+        try:
+            maps[method] = explain(subject, batch.inputs, target=targets, method=method)
+        except AttentionError:
+            if method == METHODS[0]:
+                raise
+    return maps
 
 
 def _batch(subject: Model, name: str) -> Batch:

@@ -14,9 +14,11 @@ from heedmap.zoo.samples.sample import Asked, Evidence, Material, ZooSample
 MATERIALS: Mapping[str, Material] = {
     "bart-dates": texts.DATES,
     "clip-shapes": pictures.CAPTIONS,
+    "deformable-shapes": pictures.DETECTION,
     "detr-shapes": pictures.DETECTION,
     "gpt-lists": texts.LISTS,
     "lxmert-shapes": pictures.QUESTIONS,
+    "swin-shapes": pictures.LABELS,
     "visualbert-shapes": pictures.PLACED_QUESTIONS,
     "vit-shapes": pictures.LABELS,
 }
