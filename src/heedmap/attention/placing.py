@@ -14,7 +14,7 @@ from heedmap.attention.inputs import check_no_cache, without_cache
 from heedmap.attention.placed_flow import Builder, prove, tensors_of
 from heedmap.attention.places import told
 from heedmap.attention.randomness import seed
-from heedmap.attention.scanning import ScanningTape, Scans
+from heedmap.attention.scanning import Regions, ScanningTape
 from heedmap.errors import AttentionError, NoAttentionError
 
 ROUNDS = 4
@@ -34,32 +34,32 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
     known, key = proved(model), ("by numbers", batch > 1, check, of_inputs(inputs), getattr(inputs, "turned", None))
     if key in known:
         try:
-            tokens, graph, scans = known[key]
-            scans = _looked_for(model, inputs, batch, tokens) if scans else scans
-            return _recorded(model, inputs, batch, tokens, graph, scans)
+            tokens, graph, regions = known[key]
+            regions = _looked_for(model, inputs, batch, tokens) if any(regions) else regions
+            return _recorded(model, inputs, batch, tokens, graph, regions)
         except AttentionError:  # this run is not like the one that was proved
             pass
-    tokens, graph, scans = known[key] = _proved(model, inputs, batch, check)
-    return _recorded(model, inputs, batch, tokens, graph, scans)
+    tokens, graph, regions = known[key] = _proved(model, inputs, batch, check)
+    return _recorded(model, inputs, batch, tokens, graph, regions)
 
 
-def _looked_for(model: nn.Module, inputs: Mapping[str, Any], batch: int, tokens: frozenset[int]) -> Scans:
-    """The results of regions, in a run of this length."""
-    return _run(model, inputs, ScanningTape(batch, tokens=tokens))[0].found
+def _looked_for(model: nn.Module, inputs: Mapping[str, Any], batch: int, tokens: frozenset[int]) -> Regions:
+    """The regions of a run of this length."""
+    return _run(model, inputs, ScanningTape(batch, tokens=tokens))[0].found()
 
 
 def _proved(
     model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
-) -> tuple[frozenset[int], Graph, Scans]:
-    """The leaves that are tokens, the flow, and the results of regions, after which nothing else mixes tokens."""
+) -> tuple[frozenset[int], Graph, Regions]:
+    """The leaves that are tokens, the flow, and the regions, after which nothing else mixes tokens."""
     tokens = frozenset[int]()
     for _ in range(ROUNDS):
-        scans: Scans = {}
-        tape, output = _run(model, inputs, ScanningTape(batch, cut=True, tokens=tokens, scans=scans))
+        regions = Regions()
+        tape, output = _run(model, inputs, ScanningTape(batch, cut=True, tokens=tokens, regions=regions))
         if tape.begun:
-            scans = _looked_for(model, inputs, batch, tokens)
-        if scans:
-            tape, output = _run(model, inputs, ScanningTape(batch, cut=True, tokens=tokens, scans=scans))
+            regions = _looked_for(model, inputs, batch, tokens)
+        if any(regions):
+            tape, output = _run(model, inputs, ScanningTape(batch, cut=True, tokens=tokens, regions=regions))
         with told(tape.attentions):
             builder = Builder(tape, output)
             try:
@@ -79,7 +79,7 @@ def _proved(
             prove(tape, builder)
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
         source.tensor = None
-    return tokens, graph, scans
+    return tokens, graph, regions
 
 
 def _check_answers(tape: ScanningTape, output: Any) -> None:
@@ -91,9 +91,9 @@ def _check_answers(tape: ScanningTape, output: Any) -> None:
 
 
 def _recorded(
-    model: nn.Module, inputs: Mapping[str, Any], batch: int, tokens: frozenset[int], graph: Graph, scans: Scans
+    model: nn.Module, inputs: Mapping[str, Any], batch: int, tokens: frozenset[int], graph: Graph, regions: Regions
 ) -> Recording:
-    tape, output = _run(model, inputs, ScanningTape(batch, tokens=tokens, scans=scans))
+    tape, output = _run(model, inputs, ScanningTape(batch, tokens=tokens, regions=regions))
     builder = Builder(tape, output)
     verify_same(graph, builder.build())
     tape.reads.clear()
