@@ -17,7 +17,7 @@ from heedmap.attention import probe, token_positions
 from heedmap.attention.checkpointing import run_directly
 from heedmap.attention.fingerprint import of_inputs, of_model
 from heedmap.attention.flow import Graph, build, verify_same
-from heedmap.attention.inputs import check_no_cache, check_required, contents, detached, misfit
+from heedmap.attention.inputs import check_no_cache, check_required, contents, detached, misfit, put_back
 from heedmap.attention.places import told
 from heedmap.attention.probe import Verdict
 from heedmap.attention.randomness import own_randomness, seed
@@ -329,7 +329,7 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
     """The model's output under the recorder.
 
     Raises:
-        InputError: ``forward`` lacks an input, or refuses those it was given.
+        InputError: ``forward`` lacks an input, or refuses those it was given, also without the recorder.
     """
     check_required(model, inputs)
     given = detached(inputs)
@@ -340,7 +340,7 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
         given[name] = tape.watch(name, given[name])
     try:
         with tape:
-            return model(**{name: value.transpose(0, 1) if name in turned else value for name, value in given.items()})
+            return model(**put_back(given, turned))
     except (IndexError, RuntimeError) as error:
         known = isinstance(error, (HeedmapError, torch.OutOfMemoryError))
         reason = None if known else misfit(model, inputs)
@@ -353,5 +353,18 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
             raise
         raise InputError(f"{type(model).__name__} failed: {reason} ({error})") from error
     except (TypeError, ValueError, AttributeError, AssertionError, KeyError) as error:
+        if not _refuses(model, inputs, turned):
+            raise
         shapes = ", ".join(f"{k} {tuple(v.shape)}" if isinstance(v, Tensor) else k for k, v in inputs.items())
         raise InputError(f"{type(model).__name__} refused the inputs ({shapes}): {error!r}") from error
+
+
+def _refuses(model: nn.Module, inputs: Mapping[str, Any], turned: frozenset[str]) -> bool:
+    """Whether the model fails on the inputs by itself; what fails under the recorder alone is a mistake of heedmap's."""
+    seed()
+    try:
+        with torch.no_grad():
+            model(**put_back(detached(inputs), turned))
+    except Exception:
+        return True
+    return False

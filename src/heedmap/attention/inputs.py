@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -159,7 +159,12 @@ class ModelInputs(dict[str, Any]):
 
     def given(self) -> dict[str, Any]:
         """What the model is called with."""
-        return {n: v.transpose(0, 1) if n in self.turned else v for n, v in self.items()}
+        return put_back(self, self.turned)
+
+
+def put_back(inputs: Mapping[str, Any], turned: Collection[str]) -> dict[str, Any]:
+    """The inputs as the model takes them: those of ``turned`` with their first two axes exchanged again."""
+    return {name: value.transpose(0, 1) if name in turned else value for name, value in inputs.items()}
 
 
 def contents(inputs: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from heedmap.attention.learned import LearnedRows
 from heedmap.attention.placed_flow import Builder, prove, tensors_of
 from heedmap.attention.places import told
 from heedmap.attention.randomness import seed
-from heedmap.attention.scanning import ScanningTape, Scans
+from heedmap.attention.scanning import Regions, ScanningTape
 from heedmap.errors import AttentionError, NoAttentionError
 
 ROUNDS = 4
@@ -35,13 +35,13 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
     known, key = proved(model), ("by numbers", batch > 1, check, of_inputs(inputs), getattr(inputs, "turned", None))
     if key in known:
         try:
-            begun, graph, scans = known[key]
-            scans = _looked_for(model, inputs, batch, begun) if scans else scans
-            return _recorded(model, inputs, batch, begun, graph, scans)
+            begun, graph, regions = known[key]
+            regions = _looked_for(model, inputs, batch, begun) if any(regions) else regions
+            return _recorded(model, inputs, batch, begun, graph, regions)
         except AttentionError:  # this run is not like the one that was proved
             pass
-    begun, graph, scans = known[key] = _proved(model, inputs, batch, check)
-    return _recorded(model, inputs, batch, begun, graph, scans)
+    begun, graph, regions = known[key] = _proved(model, inputs, batch, check)
+    return _recorded(model, inputs, batch, begun, graph, regions)
 
 
 class Begun(NamedTuple):
@@ -56,24 +56,24 @@ class Begun(NamedTuple):
     learned: frozenset[int] = frozenset()
 
 
-def _looked_for(model: nn.Module, inputs: Mapping[str, Any], batch: int, begun: Begun) -> Scans:
-    """The results of regions, in a run of this length."""
-    return _run(model, inputs, batch, begun)[0].found
+def _looked_for(model: nn.Module, inputs: Mapping[str, Any], batch: int, begun: Begun) -> Regions:
+    """The regions of a run of this length."""
+    return _run(model, inputs, batch, begun)[0].found()
 
 
-def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> tuple[Begun, Graph, Scans]:
-    """Where tokens begin, the flow, and the results of regions, after which nothing else mixes tokens."""
+def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> tuple[Begun, Graph, Regions]:
+    """Where tokens begin, the flow, and the regions, after which nothing else mixes tokens."""
     begun = Begun()
     for _ in range(ROUNDS):
-        scans: Scans = {}
-        tape, output = _run(model, inputs, batch, begun, cut=True, scans=scans)
+        regions = Regions()
+        tape, output = _run(model, inputs, batch, begun, cut=True, regions=regions)
         if tape.learned.met:
             begun = Begun(learned=begun.learned | tape.learned.met)
             continue
         if tape.begun:
-            scans = _looked_for(model, inputs, batch, begun)
-        if scans:
-            tape, output = _run(model, inputs, batch, begun, cut=True, scans=scans)
+            regions = _looked_for(model, inputs, batch, begun)
+        if any(regions):
+            tape, output = _run(model, inputs, batch, begun, cut=True, regions=regions)
         with told(tape.attentions):
             builder = Builder(tape, output)
             try:
@@ -93,7 +93,7 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
             prove(tape, builder)
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
         source.tensor = None
-    return begun, graph, scans
+    return begun, graph, regions
 
 
 def _check_answers(tape: ScanningTape, output: Any) -> None:
@@ -105,9 +105,9 @@ def _check_answers(tape: ScanningTape, output: Any) -> None:
 
 
 def _recorded(
-    model: nn.Module, inputs: Mapping[str, Any], batch: int, begun: Begun, graph: Graph, scans: Scans
+    model: nn.Module, inputs: Mapping[str, Any], batch: int, begun: Begun, graph: Graph, regions: Regions
 ) -> Recording:
-    tape, output = _run(model, inputs, batch, begun, scans=scans)
+    tape, output = _run(model, inputs, batch, begun, regions=regions)
     builder = Builder(tape, output)
     verify_same(graph, builder.build())
     tape.reads.clear()
@@ -122,9 +122,9 @@ def _run(
     batch: int,
     begun: Begun,
     cut: bool = False,
-    scans: Scans | None = None,
+    regions: Regions | None = None,
 ) -> tuple[ScanningTape, Any]:
     seed()
-    tape = ScanningTape(batch, cut=cut, tokens=begun.tokens, scans=scans)
+    tape = ScanningTape(batch, cut=cut, tokens=begun.tokens, regions=regions)
     tape.learned = LearnedRows(batch, begun.learned)
     return tape, call(model, inputs, tape)
