@@ -119,6 +119,8 @@ class AttendingTape(MixingTape):
         queries, keys = (self.numbers.first(i.reshape(-1, i.shape[-1])) for i in (asked.queries, asked.keys))
         order = blocks.grouped(queries, keys)
         problem = self._misplaced(queries, keys)
+        if blocks.twice(queries):
+            self._share(asked.queries)
         if problem or order is None:
             return self._unfollowed(asked.out, asked.tags, problem or "it has not the same heads for all tokens")
         self.numbers.use(queries)

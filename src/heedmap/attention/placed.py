@@ -18,7 +18,7 @@ from heedmap.attention import operations as ops
 from heedmap.attention.attending import Asked, AttendingTape
 from heedmap.attention.companions import Lost, Pair, Summed
 from heedmap.attention.mixing import again
-from heedmap.attention.numbers import NOTHING, Ids, distinct
+from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct
 from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
 from heedmap.attention.tape import _forget, _tensors
 
@@ -78,10 +78,18 @@ class PlacedTape(AttendingTape):
 
     def _copied_to(self, copies: Tensor, of: Ids, to: Ids) -> Tensor:
         """The copies of tokens, each a row of its own."""
+        self.shared |= {i for i in self._words if self._is_one_a_sample(i, of)}
         whole, first = copies.expand(of.shape), self.numbers.first(to)
         rows = self._fresh(first, self.numbers.of_sample(first))
         self.set_tag(whole, self.tag(copies))
         return self._mixer(whole.clone(), whole, of, rows, mixers.merge_terms(torch.clone, whole, rows, of))
+
+    def _is_one_a_sample(self, leaf: int, ids: Ids) -> bool:
+        """Whether these are tokens of a leaf that has no more than one for each sample (a language, a frequency)."""
+        own = all_of(self.leaf_ids[leaf])
+        return len(own) <= self.batch and bool(
+            torch.isin(self.numbers.first(own), self.numbers.first(all_of(ids))).any()
+        )
 
     def _is_sum_of_weights(self, value: Any) -> bool:
         return isinstance(value, Tensor) and id(value) in self._sums
@@ -132,6 +140,8 @@ class PlacedTape(AttendingTape):
     def _multiplied(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
         call = multiplied(func, args, kwargs, result, list(_tensors(args, kwargs)), func is ops.EINSUM)
+        if self._begins(call):
+            return self._rows_begun(call)
         known = [self.known(t) for t in call.pair]
         lost = next((k for k in known if isinstance(k, Lost)), None)
         if not call.letters[0] or lost is not None:
@@ -145,6 +155,30 @@ class PlacedTape(AttendingTape):
             return self._combined(call)
         except (RuntimeError, IndexError, TypeError, ValueError):
             return self._unknown(call)
+
+    def _begins(self, call: Multiplied) -> bool:
+        """Whether this is the first linear map of rows in which numbers of a series stand side by side: its rows are tokens."""
+        if call.name != "linear" or call.result.dim() < 3 or self.tag(call.pair[1]).sources:
+            return False
+        ids = self.known(call.pair[0])
+        if isinstance(ids, Tensor) and self._is_constant(ids.expand(call.pair[0].shape), [call.pair[0].dim() - 1]):
+            return False
+        return self.is_of_series(self.tag(call.pair[0]).sources)
+
+    def _rows_begun(self, call: Multiplied) -> Tensor:
+        """The rows as a leaf."""
+        sources = self.tag(call.pair[0]).sources
+        name = self.sources[min(sources)].name
+        leaf = self._leaf_of(call.result, name, spatial=False, first=True, says=0)
+        lead = self._lead(len(leaf))
+        if lead is None:
+            self.set_known(leaf, Lost("a series of which the samples are not known", places.here()))
+            return leaf
+        shape = (*leaf.shape[:-1], 1)
+        ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")
+        self.leaf_ids[len(self.sources) - 1] = ids
+        self.set_known(leaf, ids.expand(leaf.shape))
+        return leaf
 
     def _side_by_side(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Tensor | None:
         """Of a convolution of single places the result, where tokens stand side by side in the channels; else None."""
