@@ -201,7 +201,7 @@ class Builder:
         if event.query_sources and set(read.unique().tolist()) < set(out.unique().tolist()):
             self._stream(out, asks_of)  # tokens that ask some of themselves: one level of several
         asked = self._stream(read, of)
-        known = self._stream(out, asks_of) if event.query_sources else self._find(out, of)
+        known = self._stream(out, asks_of) if event.query_sources else self._find(out, of) or self._only(out)
         self._check_residual(asked, of, f"mixer {event.index}")
         event.keys = asked.tokens
         if known is not None and (event.query_sources or self._is_update(known, asked, out)):
@@ -256,6 +256,11 @@ class Builder:
         begun = {x: join.state for x, join in best.joins.items() if not join.mixers}
         others = {x: state for x, state in states.items() if x != best.index and state}
         return best if score == latest or not others or begun == others or best.joins else None
+
+    def _only(self, ids: Ids) -> PlacedStream | None:
+        """The stream that has all these tokens, where there is no other."""
+        fits = [s for s in self.graph.streams if isinstance(s, PlacedStream) and s.has(ids)]
+        return fits[0] if len(fits) == 1 else None
 
     def _new(self, ids: Ids, states: Mapping[int, State]) -> PlacedStream:
         order = self._ordered(ids)
