@@ -73,7 +73,9 @@ class CompanionTape(Tape):
         self.padded: dict[int, Tensor] = {}  # outputs of attentions that ask what is no token
         self.reads: dict[int, list[tuple[Tensor, Ids]]] = {}
         self._known: dict[int, tuple[weakref.ref[Tensor], Known]] = {}
-        self._sums: dict[int, weakref.ref[Tensor]] = {}  # of weights over keys
+        self._sums: dict[
+            int, tuple[weakref.ref[Tensor], frozenset[int]]
+        ] = {}  # of weights over keys, and what these are of
 
     # -- what is known of a tensor ----------------------------------------------------------------------------------
 

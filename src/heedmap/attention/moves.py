@@ -65,6 +65,7 @@ MEETS = _each(
 )
 """Functions in which what was made of tokens meets others place by place."""
 
+SCALES = _each("mul multiply __mul__ __rmul__ __imul__ mul_")
 DIVIDES = _each("div divide true_divide __truediv__ div_ divide_ __itruediv__")
 
 STATISTICS = {"group_norm": _group_norm}

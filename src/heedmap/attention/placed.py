@@ -54,6 +54,8 @@ class PlacedTape(AttendingTape):
             func, args, kwargs = torch.clone, (given,), {}
         if self.cut and moves.name_of(func) in moves.DIVIDES and len(args) > 1 and self._is_sum_of_weights(args[1]):
             args = (args[0], self._as_given(args[1]), *args[2:])
+        if self.cut and moves.name_of(func) in moves.SCALES:
+            args = self._without_normaliser(args)
         result = super().__torch_function__(func, types, args, kwargs)
         if len(self.sources) > count and self.sources[-1].kind == "leaf":
             self._begin(result, args, kwargs)
@@ -94,6 +96,16 @@ class PlacedTape(AttendingTape):
     def _is_sum_of_weights(self, value: Any) -> bool:
         return isinstance(value, Tensor) and id(value) in self._sums
 
+    def _without_normaliser(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The factors, where one is made of sums of the very weights of the attention that is the other: that one is as it is."""
+        for i, j in ((0, 1), (1, 0)):
+            if len(args) > 1 and self._is_sum_of_weights(args[i]) and isinstance(args[j], Tensor):
+                reads = [self.reads.get(s.attention, []) for n in self.tag(args[j]).sources for s in [self.sources[n]]]
+                sides = self._sums[id(args[i])][1]
+                if sides and reads and all(sides <= {id(t) for t, _ in read} for read in reads):
+                    return (*args[:i], self._as_given(args[i]), *args[i + 1 :])
+        return args
+
     def _as_given(self, weights: Tensor) -> Tensor:
         """What weights are divided by, as it is: no gradient passes through it."""
         given = weights.detach()
@@ -102,11 +114,14 @@ class PlacedTape(AttendingTape):
         return given
 
     def _mark_sum(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """Remember sums of weights over keys, and what is made of these alone."""
-        of = [t for t in _tensors(args, kwargs) if self.known(t) is not None]
-        begins = name in moves.REDUCES and any(isinstance(self.known(t), Pair) for t in of)
-        if isinstance(result, Tensor) and of and (begins or all(self._is_sum_of_weights(t) for t in of)):
-            self._sums[id(result)] = weakref.ref(result, partial(_forget, self._sums, id(result)))
+        """Remember sums of weights over keys, and what is made of these alone, with the queries and keys of the weights."""
+        of = [(t, known) for t in _tensors(args, kwargs) if (known := self.known(t)) is not None]
+        pairs = [known for _, known in of if isinstance(known, Pair)] if name in moves.REDUCES else []
+        if not isinstance(result, Tensor) or not of or not (pairs or all(self._is_sum_of_weights(t) for t, _ in of)):
+            return
+        before = [self._sums[id(t)][1] for t, _ in of if self._is_sum_of_weights(t)]
+        sides = frozenset(id(t) for known in pairs for t, _ in known.sides).union(*before)
+        self._sums[id(result)] = weakref.ref(result, partial(_forget, self._sums, id(result))), sides
 
     def _after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
         name = moves.name_of(func)

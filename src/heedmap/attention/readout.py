@@ -29,7 +29,7 @@ def rows_read(
         values: the target, (batch,); its graph is kept.
     """
     tape, live = recording.tape, recording.live
-    ends = {stream: [tape.attentions[a] for a in _ends(state, live is not None)] for stream, state in states.items()}
+    ends = {stream: [tape.attentions[a] for a in _ends(recording, state)] for stream, state in states.items()}
     followed = [a for a in tape.attentions if live is None or a.index in live]
     begun = _begun(recording, leaves)
     starts = [tensor for leaf in begun if (tensor := tape.sources[leaf].tensor) is not None]
@@ -44,9 +44,13 @@ def rows_read(
     return {stream: (state, rows) for stream, (state, rows) in found.items() if bool(rows.any())}
 
 
-def _ends(state: State, in_parts: bool) -> Sequence[int]:
-    """The attentions by which rows are read: the last one; all of them where each may be of some rows only."""
-    return sorted(state) if in_parts else [max(state)]
+def _ends(recording: Recording, state: State) -> Sequence[int]:
+    """The attentions by which rows are read: the last one; where each may be of some rows only, all that no other one of the
+    state reads."""
+    if recording.live is None:
+        return [max(state)]
+    edges = [edge for edge in recording.graph.edges if edge.attention in state]
+    return sorted(state.difference(*(edge.query_state | edge.value_state for edge in edges)))
 
 
 def rows_of_one(states: Mapping[int, State], gradients: Mapping[int, Tensor]) -> dict[int, tuple[State, Rows]]:
