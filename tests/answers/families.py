@@ -126,7 +126,9 @@ def blip2_t5() -> Any:
 
 
 def donut() -> Any:
-    vision = tr.DonutSwinConfig(image_size=16, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4)
+    vision = tr.DonutSwinConfig(
+        image_size=16, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4
+    )
     decoder = tr.MBartConfig(
         d_model=16, decoder_layers=2, decoder_attention_heads=2, decoder_ffn_dim=24, vocab_size=50, max_position_embeddings=48,
         is_decoder=True, add_cross_attention=True, **IDS
