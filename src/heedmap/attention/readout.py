@@ -28,16 +28,25 @@ def rows_read(
         leaves: read beside these streams: streams that begin there are read as they were before any attention.
         values: the target, (batch,); its graph is kept.
     """
-    tape, last = recording.tape, {stream: recording.tape.attentions[max(state)] for stream, state in states.items()}
-    followed = [a for a in tape.attentions if recording.live is None or a.index in recording.live]
+    tape, live = recording.tape, recording.live
+    ends = {stream: [tape.attentions[a] for a in _ends(state, live is not None)] for stream, state in states.items()}
+    followed = [a for a in tape.attentions if live is None or a.index in live]
     begun = _begun(recording, leaves)
     starts = [tensor for leaf in begun if (tensor := tape.sources[leaf].tensor) is not None]
-    direct = iter(_direct(followed, values, [*(attention.out for attention in last.values()), *starts]))
-    found = {stream: (states[stream], attention.touched(next(direct))) for stream, attention in last.items()}
+    direct = iter(_direct(followed, values, [*(a.out for several in ends.values() for a in several), *starts]))
+    found = {
+        stream: (states[stream], torch.stack([a.touched(next(direct)) for a in several]).any(0))
+        for stream, several in ends.items()
+    }
     for leaf, (stream, part) in begun.items():
         rows = _became(part, touched(tape.sources[leaf], next(direct), tape.batch), stream.tokens)
         found[stream.index] = frozenset(), rows | found[stream.index][1] if stream.index in found else rows
     return {stream: (state, rows) for stream, (state, rows) in found.items() if bool(rows.any())}
+
+
+def _ends(state: State, in_parts: bool) -> Sequence[int]:
+    """The attentions by which rows are read: the last one; all of them where each may be of some rows only."""
+    return sorted(state) if in_parts else [max(state)]
 
 
 def rows_of_one(states: Mapping[int, State], gradients: Mapping[int, Tensor]) -> dict[int, tuple[State, Rows]]:
