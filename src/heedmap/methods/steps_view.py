@@ -35,11 +35,11 @@ class StepsView(TargetView):
         """Ā (eq. 5) of an attention, (steps · samples, queries, keys)."""
         attention = self.attentions[index]
         gradients = self.gradients[index].unflatten(0, (self.steps, -1))
-        matrix = self.matrix(attention, attention.probabilities)
-        assert isinstance(matrix, Matrix)
+        one = self.matrix(attention, attention.probabilities)
+        assert isinstance(one, Matrix)
         cells = sum(a.cells * a.dtype.itemsize for a in self.attentions)
         return replace(
-            matrix, block=lambda rows: _block(attention, gradients, rows), keep=cells * self.steps <= self.memory_budget
+            one, block=lambda rows: _block(attention, gradients, rows), keep=cells * self.steps <= self.memory_budget
         )
 
 
@@ -47,8 +47,8 @@ def _block(attention: Attention, gradients: Tensor, rows: slice) -> Tensor:
     """Some rows of Ā for each step; a causal attention has nothing after them."""
     seen = _up_to(attention, rows.stop)
     probs = seen.probabilities(rows)
-    cams = torch.cat([average_heads(probs, seen.gradient(gradient, rows)) for gradient in gradients])
-    return F.pad(cams, (0, attention.keys - seen.keys))
+    found = torch.cat([average_heads(probs, seen.gradient(gradient, rows)) for gradient in gradients])
+    return F.pad(found, (0, attention.keys - seen.keys))
 
 
 def _up_to(attention: Attention, end: int | None) -> Attention:
@@ -75,11 +75,8 @@ def several(
     return StepsView(
         _repeated(run.graph, len(gradients)),
         run.attentions,
-        {index: torch.cat([step[index] for step in gradients]) for index in gradients[0]},
-        {
-            stream: Readout(first[stream].state, torch.cat([step[stream].weights for step in readouts]))
-            for stream in first
-        },
+        {index: torch.cat([own[index] for own in gradients]) for index in gradients[0]},
+        {s: Readout(first[s].state, torch.cat([own[s].weights for own in readouts])) for s in first},
         run.names,
         run.memory_budget,
         parts=run.parts,
@@ -93,8 +90,8 @@ def _repeated(graph: Graph, steps: int) -> Graph:
     streams = []
     for stream in graph.streams:
         joins = {
-            other: replace(join, places=None if join.places is None else join.places.repeat(steps, 1))
-            for other, join in stream.joins.items()
+            x: replace(j, places=None if j.places is None else j.places.repeat(steps, 1))
+            for x, j in stream.joins.items()
         }
         streams.append(replace(stream, joins=joins))
     return Graph(streams, graph.edges, graph.sources)
