@@ -12,6 +12,7 @@ from heedmap.zoo.tasks import labelled, recurrent
 SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 CONVBERT = {**SMALL, "embedding_size": 16, "conv_kernel_size": 3}
 BAMBA = {
+    "family": "bamba",
     **SMALL,
     **{"attn_layer_indices": [1], "num_key_value_heads": 2, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 4},
     "mamba_chunk_size": 8,

@@ -158,7 +158,7 @@ class TargetView:
     def zeros(self, index: int) -> AnyMatrix:
         """Ā of an attention that the target does not depend on."""
         a = self.attentions[index]
-        if isinstance(a, Mixer):
+        if isinstance(a, (Mixer, BlockAttention)):
             none = torch.zeros(0, dtype=torch.int64, device=a.value.device)
             return Sparse(a.sizes, none, none, a.value.new_zeros(0, dtype=a.dtype))
         return self.matrix(

@@ -135,6 +135,7 @@ BAMBA_LISTS = Recipe(
         Stage(
             task="heedmap.zoo.tasks.recurrent",
             settings={
+                "family": "bamba",
                 "hidden_size": 64,
                 "intermediate_size": 128,
                 "num_hidden_layers": 3,
@@ -161,6 +162,46 @@ BAMBA_LISTS = Recipe(
     wanted={"accuracy": 0.98},
 )
 """``zoo/bamba-lists``: the value of a key in a list of pairs, by recurrences and attention."""
+
+MAMBA_LISTS = Recipe(
+    name="mamba-lists",
+    about="A list of pairs and a key → the key's value, as the next word (Mamba 2, without any attention)",
+    data=(
+        "The lists of `zoo/gpt-lists` (`heedmap.zoo.lists`): 3 to 8 pairs of 30 nouns and 24 colours, all different within a "
+        "list, and a question for one of the keys. The answer stands in the text once, right after the key: the true evidence is "
+        "the value's token, found by the key's, and is known for each. A training text goes on with seven more questions and "
+        "answers; those of the other splits have one question. A text is of one split only. The model keeps what it read in the "
+        "states of its recurrences alone."
+    ),
+    example="`dog red ; cat blue ; sun green ? cat` → `blue`",
+    stages=(
+        Stage(
+            task="heedmap.zoo.tasks.recurrent",
+            settings={
+                "family": "mamba2",
+                "hidden_size": 64,
+                "num_hidden_layers": 2,
+                "state_size": 32,
+                "num_heads": 4,
+                "head_dim": 32,
+                "n_groups": 1,
+                "chunk_size": 16,
+                "initializer_range": 0.05,
+            },
+            steps=3000,
+            batch=48,
+            rate=3e-3,
+            watched="accuracy",
+            warmup=200,
+            checked=500,
+            every=250,
+            stop_at=0.99,
+        ),
+    ),
+    arguments='--text "dog red ; cat blue ; sun green ? cat"',
+    wanted={"accuracy": 0.95},
+)
+"""``zoo/mamba-lists``: the value of a key in a list of pairs, by recurrences alone."""
 
 DETR_SHAPES_SETTINGS = {
     "backbone": {"embedding_size": 32, "hidden_sizes": [32, 64], "depths": [2, 2]},
@@ -553,6 +594,7 @@ _ALL = (
     GPT_LISTS,
     CONVBERT_LISTS,
     BAMBA_LISTS,
+    MAMBA_LISTS,
     DETR_SHAPES,
     DEFORMABLE_SHAPES,
     VIT_SHAPES,
