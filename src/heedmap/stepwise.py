@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MOST_AT_ONCE = 8
 """So many steps share what is made of A at most."""
-SETTINGS = ("probe", "memory_budget", "labels", "segments")
+SETTINGS = ("probe", "memory_budget", "labels", "segments", "mixers")
 """Options of :func:`heedmap.explain` that are no method's."""
 
 Progress = Callable[[int, int], None]

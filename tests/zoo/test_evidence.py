@@ -259,7 +259,10 @@ def test_figures_are_printed_written_and_kept(tmp_path):
 def test_methods_that_a_model_has_not_are_named_in_file_and_page(tmp_path):
     out, page = tmp_path / "figures.json", tmp_path / "zoo.md"
     done = invoke("swin-shapes", "--samples", 1, "--out", out, "--markdown", page)
-    assert "left out: partial_lrp: relevance propagation is not defined" in done.stdout
+    assert (
+        "left out: partial_lrp: the relevance of attention matrices by relevance propagation is not defined"
+        in done.stdout
+    )
     figures = json.loads(out.read_text())["models"]["swin-shapes"]
     assert figures["refused"] == ["attention_gradcam", "partial_lrp", "transformer_attribution"]
     assert "Not defined for it: `attention_gradcam`, `partial_lrp`, `transformer_attribution`." in page.read_text()
