@@ -62,6 +62,11 @@ class Said:
         same = torch.zeros_like(self.tokens, dtype=torch.bool) if self.others is None else self.others == self.tokens
         return (self.tokens >= 0) & ~same
 
+    def part(self, start: int, end: int, length: int) -> Said:
+        """The steps from ``start`` to before ``end``, of an input of ``length`` tokens."""
+        others = None if self.others is None else self.others[:, start:end]
+        return Said(self.tokens[:, start:end], self.rows[:, start:end], length, others)
+
     def step(self, number: int) -> Step:
         """The target of one step. A sample without a map there has the target of its last step before, to be left out."""
         whole = self.all_steps()
