@@ -278,11 +278,11 @@ class _Shared:
         return values, Pulls(logits, values, places, [a.out for a in self.attentions])
 
     def _at_once(self) -> int:
-        """So many steps as the memory budget has room for gradients of; one, for methods that need more than these."""
+        """So many steps as twice the memory budget has room for gradients of; one, for methods that need more than these."""
         if self.steps.method.name != "generic" or not self.steps.options["aggregate"]:
             return 1
         size = sum(a.out.numel() * a.out.element_size() for a in self.attentions)
-        return max(1, min(MOST_AT_ONCE, self.run.memory_budget // max(1, size)))
+        return max(1, min(MOST_AT_ONCE, 2 * self.run.memory_budget // max(1, size)))
 
     def _maps(self, chunk: Sequence[int], pulls: Pulls) -> list[dict[str, Segment]]:
         """The segments of each step."""
