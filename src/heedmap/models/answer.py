@@ -18,6 +18,7 @@ from heedmap.explanation_data import Segment
 from heedmap.models.contrast import RUNNER, Against, against
 from heedmap.models.forced import Forced, check_places, forced, left_padded
 from heedmap.models.labels import token_boundaries, token_labels
+from heedmap.models.parts import in_parts
 from heedmap.models.saying import TOLERANCE, Begun, begun, generated, given, grown, spelled
 from heedmap.outputs import Context, class_logits, special_ids
 from heedmap.result import SEGMENTS
@@ -92,7 +93,11 @@ def explain_answer(
     if other is not None and bool((other.tokens == RUNNER).any()):
         other = replace(other, tokens=asked.runners(other.tokens, whole))
     said = Said(whole.tokens, whole.rows, whole.inputs[whole.name].shape[1], None if other is None else other.tokens)
-    steps = explain_steps(model, whole.inputs, said, method=method, progress=progress, **options)
+
+    def explained(inputs: Mapping[str, Any], part: Said, tell: Progress) -> Stepwise:
+        return explain_steps(model, inputs, part, method=method, progress=tell, **options)
+
+    steps = in_parts(whole, said, progress, explained)
     asked.check(start, steps, said)
     notes = start.notes + (() if other is None else other.notes)
     source = "generated" if answer is None else "given"
