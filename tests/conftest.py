@@ -107,7 +107,6 @@ def warmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 OPEN = (
     "test_perturbing.py::test_pictures_that_make_no_batch_are_measured_one_by_one",
     "test_asked_towers.py::test_where_it_mixes_or_moves_them_it_is_followed_by_numbers[mixed]",
-    "test_pyramids.py::test_rt_detr[64]",
     "test_forms.py::test_a_form_that_is_not_followed[multiplied_and_summed]",
     "test_refusal_words.py::test_an_attention_that_cannot_be_followed",
     "test_kept_tokens.py::test_tokens_that_mix_are_refused[Doubled]",
