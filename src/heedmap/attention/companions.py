@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heedmap.attention import moves, places
+from heedmap.attention import operations as ops
 from heedmap.attention.attention import Place
+from heedmap.attention.learned import LearnedRows
 from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of
-from heedmap.attention.tags import Tag
+from heedmap.attention.tags import Source, Tag
 from heedmap.attention.tape import Tape, _forget, _tensors
 
 
@@ -58,8 +60,11 @@ class CompanionTape(Tape):
         self._parents: dict[int, frozenset[int]] = {}
         self._words: set[int] = set()
         self.numbers = Numbers(batch)
+        self.learned = LearnedRows(batch)
+        self.learned_ids: dict[int, Ids] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.leaf_ids: dict[int, Ids] = {}
+        self.padded: dict[int, Tensor] = {}  # outputs of attentions that ask what is no token
         self.reads: dict[int, list[tuple[Tensor, Ids]]] = {}
         self._known: dict[int, tuple[weakref.ref[Tensor], Known]] = {}
         self._sums: dict[int, weakref.ref[Tensor]] = {}  # of weights over keys
@@ -164,7 +169,7 @@ class CompanionTape(Tape):
         self._parents[index] = frozenset(i for i in of if self.sources[i].kind == "leaf")
         before = next((k for t in _tensors(args, kwargs) if isinstance(k := self.known(t), Tensor)), None)
         if before is not None and not source.spatial and tuple(before.shape) == tuple(result.shape[:-1]):
-            ids = before.unsqueeze(-1)
+            ids = self._with_added(self._words_of(before)).unsqueeze(-1)
             self._words.add(index)
         elif before is not None and not source.spatial and before.shape[:-1] == result.shape[:-1]:
             ids = before.narrow(-1, 0, 1)
@@ -180,10 +185,23 @@ class CompanionTape(Tape):
         self.leaf_ids[index] = ids
         self.set_known(result, ids.expand(result.shape))
 
+    def _words_of(self, ids: Ids) -> Ids:
+        """The tokens of embedded ids; where those were read before (a decoder that is given its encoder's words), other ones."""
+        return self.numbers.new(self.numbers.of_sample(ids), "leaf") if self.numbers.are_used(ids) else ids
+
+    def _with_added(self, ids: Ids) -> Ids:
+        """Of words, (batch, words), with numbers for those that the model put beside them (padding, a start)."""
+        samples = self.numbers.of_sample(ids)
+        if ids.dim() != 2 or bool((ids >= 0).all()):
+            return ids
+        own = samples.amax(-1, keepdim=True).expand(ids.shape)
+        return torch.where(ids < 0, self.numbers.new(own.masked_fill(ids >= 0, NOTHING), "learned"), ids)
+
     # -- through functions ------------------------------------------------------------------------------------------
 
     def _placed(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
-        tensors = [(t, k) for t in _tensors(args, kwargs) if (k := self.known(t)) is not None]
+        data = args[:1] if func in ops.LIKE_ANOTHER else args
+        tensors = [(t, k) for t in _tensors(data, kwargs) if (k := self.known(t)) is not None]
         lost = next((k for _, k in tensors if isinstance(k, Lost)), None)
         if lost is not None:
             return lost
@@ -218,7 +236,7 @@ class CompanionTape(Tape):
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, of: moves.Of
     ) -> Any:
         if name in moves.SAME and isinstance(result, Tensor):
-            return next((i for t in _tensors(args, kwargs) if (i := of(t)) is not None), None)
+            return next((i for t in _tensors(args[:1], kwargs) if (i := of(t)) is not None), None)
         if name.startswith("new_") or name.endswith("_like"):
             return None
         if name == "glu":
@@ -316,11 +334,24 @@ class CompanionTape(Tape):
                 (self.known(t) is None or self._is_learned(t))
                 and t.dim() == ids.dim()
                 and t.is_floating_point()
-                and _says(t)
+                and (_says(t) or self.learned.of(t) is not None)
             ):
                 shape = [1 if a in features else n for a, n in enumerate(t.shape)]
                 if [n for a, n in enumerate(own.shape) if a != axis] == [n for a, n in enumerate(shape) if a != axis]:
                     self.set_known(t, self.numbers.new(own.expand(shape), "learned").expand(t.shape))
+                    self.learned.meet(t)
+
+    def _of_none(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+        """The result of a function of what no input made: where it is learned rows that are tokens, they have numbers."""
+        if not isinstance(result, Tensor) or not result.is_floating_point() or self.tag(result).sources:
+            return result
+        if self.learned.begins(name, _tensors(args, kwargs), result):
+            lead = torch.arange(self.batch).reshape(-1, 1, 1).expand(*result.shape[:2], 1)
+            ids = self.learned_ids[len(self.sources)] = self.numbers.new(lead, "latent")
+            self.sources.append(Source("learned", name, tuple(result.shape)))
+            self.set_tag(result, Tag(frozenset([len(self.sources) - 1])))
+            self.set_known(result, ids.expand(result.shape))
+        return result
 
     def _is_learned(self, tensor: Tensor) -> bool:
         """Whether it is of learned tokens only, before any attention: which sample's they are does not matter yet."""

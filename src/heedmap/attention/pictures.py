@@ -44,7 +44,8 @@ def of_leaf(tape: CompanionTape, leaf: int, inputs: Mapping[str, Any], mixers: I
     source, ids = tape.sources[leaf], tape.numbers.first(tape.leaf_ids[leaf])
     if source.spatial and ids.dim() == 4 and ids[0].numel() > 1:
         return [Part(picture.flatten(), (ids.shape[2], ids.shape[3])) for picture in ids]
-    rows = ids.flatten()
+    rows = ids[ids >= 0]
+    rows = rows[~tape.numbers.are_made(rows, "learned")] if not source.spatial else ids.flatten()
     grids = packed(inputs, source.name, len(rows)) if source.spatial or ids.dim() == 2 else []
     if grids:
         to = _targets(tape.numbers, mixers)

@@ -45,6 +45,8 @@ class PlacedTape(AttendingTape):
         is_product = func in ops.PRODUCTS or moves.name_of(func) in ("linear", "addmm", "addbmm")
         if followed and is_product:
             return self._multiplied(func, args, kwargs)
+        if followed and moves.name_of(func) in moves.MEETS:
+            args = self._spread(moves.name_of(func), args)
         if self.cut and followed and moves.name_of(func) in moves.STATISTICS:
             given = moves.STATISTICS[moves.name_of(func)](*args, **kwargs)
             self.set_tag(given, self.tag(args[0]))
@@ -56,7 +58,30 @@ class PlacedTape(AttendingTape):
         if len(self.sources) > count and self.sources[-1].kind == "leaf":
             self._begin(result, args, kwargs)
             return result
-        return self._after(func, args, kwargs, result) if followed else result
+        if followed:
+            return self._after(func, args, kwargs, result)
+        return self._of_none(moves.name_of(func), args, kwargs, result)
+
+    def _spread(self, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Where copies of one token meet several others, each copy as what a mixer makes of it for the token that it meets."""
+        pair = [(t, k) for t in args[:2] if isinstance(t, Tensor) and isinstance(k := self.known(t), Tensor)]
+        if len(pair) < 2 or not broadcasts(*(t for t, _ in pair)):
+            return args
+        first, second = torch.broadcast_tensors(*(k.expand(t.shape) for t, k in pair))
+        if self.numbers.joined(first, second) is not None:
+            return args
+        if not moves.writes(name) and self.numbers.is_copied(first, second):
+            return (self._copied_to(args[0], first, second), *args[1:])
+        if self.numbers.is_copied(second, first):
+            return (args[0], self._copied_to(args[1], second, first), *args[2:])
+        return args
+
+    def _copied_to(self, copies: Tensor, of: Ids, to: Ids) -> Tensor:
+        """The copies of tokens, each a row of its own."""
+        whole, first = copies.expand(of.shape), self.numbers.first(to)
+        rows = self._fresh(first, self.numbers.of_sample(first))
+        self.set_tag(whole, self.tag(copies))
+        return self._mixer(whole.clone(), whole, of, rows, mixers.merge_terms(torch.clone, whole, rows, of))
 
     def _is_sum_of_weights(self, value: Any) -> bool:
         return isinstance(value, Tensor) and id(value) in self._sums
@@ -316,6 +341,15 @@ class PlacedTape(AttendingTape):
                 probs=in_order(probs, a, of_probs, call.sizes),
             )
         )
+
+
+def broadcasts(*tensors: Tensor) -> bool:
+    """Whether tensors have shapes that fit together."""
+    try:
+        torch.broadcast_shapes(*(t.shape for t in tensors))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _along(ids: Ids, axis: int) -> Ids | None:

@@ -142,6 +142,8 @@ class Builder:
         asks_of, asked_of = self.sources(event.query_sources), self.sources(event.value_sources)
         check_followed(self.tape, asks_of | asked_of, reader)
         q, k = self.numbers.first(_asking(self.numbers, event)), self.numbers.first(event.key_ids)
+        if bool(torch.isin(all_of(k), all_of(q)).all()):  # tokens that ask some of themselves
+            self._stream(q, asks_of)
         asked = self._stream(k, asked_of)
         asks = self._stream(q, asks_of)
         for stream, of in ((asks, asks_of), (asked, asked_of)):
@@ -153,7 +155,8 @@ class Builder:
 
     def _check_residual(self, stream: PlacedStream, sources: frozenset[int], reader: str) -> None:
         """MixingError where tokens go on without what they began with: R has no identity to add to then."""
-        begun = set(stream.leaves)
+        learned = {i for i, ids in self.tape.learned_ids.items() if bool((stream.at(all_of(ids)) >= 0).any())}
+        begun = stream.leaves | learned
         made = {m for join in stream.joins.values() for m in join.mixers}
         for join in stream.joins.values():
             made |= set() if join.mixers else set(join.state)
@@ -292,10 +295,18 @@ class Builder:
         spaces = self.numbers.space[ids].unique()
         begun = torch.tensor([made != "mixer" for made in self.numbers.made])
         more = self._met[torch.isin(self.numbers.space[self._met], spaces[begun[spaces]])]
+        more = torch.cat([more, *self._words_beside(ids)])
         for stream in self.graph.streams:
             assert isinstance(stream, PlacedStream)
             more = more[_at(stream, more) < 0]
         return torch.cat([ids, more]).unique()
+
+    def _words_beside(self, ids: Ids) -> Iterator[Ids]:
+        """What is read of the words among which these tokens are, also of those that the model added."""
+        for leaf in self.tape.leaf_ids.values():
+            words = self.numbers.first(all_of(leaf))
+            if bool(torch.isin(words, ids).any()):
+                yield self._met[torch.isin(self._met, words)]
 
     def _leaves(self, stream: PlacedStream) -> None:
         taken = {i for x in stream.joins for i in self.graph.streams[x].leaves}
@@ -461,7 +472,7 @@ def prove(tape: PlacedTape, builder: Builder) -> None:
     """
     events = [a for a in tape.attentions if a.index in builder.live]
     merging = [a for a in events if isinstance(a, Mixer) and a.into is not None]
-    _check_padding(tape, builder, [r for a in events if not isinstance(a, Mixer) for r in tape.reads[a.index]])
+    _check_padding(tape, builder, events)
     reached = set[str]()
     for group, together in ((events, False), (merging, True)):
         reads = [(a.index, t, ids) for a in group if together or a not in merging for t, ids in tape.reads[a.index]]
@@ -475,16 +486,30 @@ def prove(tape: PlacedTape, builder: Builder) -> None:
     _check_reached(tape, builder, reached)
 
 
-def _check_padding(tape: PlacedTape, builder: Builder, reads: list[tuple[Tensor, Ids]]) -> None:
-    """MixingError where what is read as no token (padding) hears tokens: then it is one, and what it passes on would be lost."""
-    held = [(t, ids.expand(t.shape) < 0) for t, ids in reads if t.requires_grad and bool((ids < 0).any())]
+def _check_padding(tape: PlacedTape, builder: Builder, events: Sequence[Attention]) -> None:
+    """MixingError where what is asked with any weight, as no token (padding), hears tokens: what it passes on would be lost."""
+    held = [
+        pulled for a in events if (out := tape.padded.get(a.index)) is not None for pulled in _of_padding(tape, a, out)
+    ]
     if not held:
         return
     outs = [tensor for _, tensor, _ in _ends(tape, builder)]
-    cotangents = [torch.randn_like(t) * padding.to(t.device) for t, padding in held]
-    gradients = torch.autograd.grad([t for t, _ in held], outs, cotangents, retain_graph=True, allow_unused=True)
+    gradients = torch.autograd.grad(
+        [t for t, _ in held], outs, [g for _, g in held], retain_graph=True, allow_unused=True
+    )
     if any(gradient is not None and bool((gradient != 0).any()) for gradient in gradients):
         raise MixingError(f"tokens of which it is not known where they began (learned, padding) hear others: {ADVICE}")
+
+
+def _of_padding(tape: PlacedTape, event: Attention, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """What an attention reads, with a gradient of its tokens' output, at what is no token."""
+    assert isinstance(event, BlockAttention)
+    reads = [(t, ids.expand(t.shape) < 0) for t, ids in tape.reads[event.index] if t.requires_grad]
+    cotangent = torch.randn_like(out) * (event.ids.expand(out.shape) >= 0).to(out.device)
+    gradients = torch.autograd.grad(out, [t for t, _ in reads], cotangent, retain_graph=True, allow_unused=True)
+    for (t, padding), gradient in zip(reads, gradients, strict=True):
+        if gradient is not None and bool(padding.any()):
+            yield t, gradient * padding.to(t.device)
 
 
 def _ends(tape: PlacedTape, builder: Builder) -> list[tuple[str, Tensor, Ids]]:

@@ -72,12 +72,13 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, check: bool = True
         except REFUSALS as error:
             refused = error
     if whole:
-        return _by_numbers(model, inputs, batch, check) or _own(model, inputs, batch, check, refused)
+        found = _by_numbers(model, inputs, batch, check)
+        return found if isinstance(found, Recording) else _own(model, inputs, batch, check, _with_place(refused, found))
     try:
         return _own(model, inputs, batch, check, refused)
     except HeedmapError:
         found = _by_numbers(model, inputs, batch, check)
-        if found is None:
+        if not isinstance(found, Recording):
             raise
         return found
 
@@ -91,8 +92,8 @@ def _refusal(inputs: ModelInputs, batch: int) -> HeedmapError | None:
     return None
 
 
-def _by_numbers(model: nn.Module, inputs: ModelInputs, batch: int, check: bool) -> Recording | None:
-    """By the second recorder, which follows windows, merged tokens and mixers; None where it refuses, too.
+def _by_numbers(model: nn.Module, inputs: ModelInputs, batch: int, check: bool) -> Recording | Exception:
+    """By the second recorder, which follows windows, merged tokens and mixers; or why it refuses, too.
 
     It takes companions of tensors through whatever the model calls: where one of these calls means something else for numbers
     than for tokens, it fails, and that is a refusal as well.
@@ -101,8 +102,15 @@ def _by_numbers(model: nn.Module, inputs: ModelInputs, batch: int, check: bool) 
         return placing.record(model, inputs, batch, check)
     except torch.OutOfMemoryError:
         raise
-    except (HeedmapError, RuntimeError, ValueError, TypeError, IndexError, AssertionError):
-        return None
+    except (HeedmapError, RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        return error
+
+
+def _with_place(refused: HeedmapError, error: Exception) -> HeedmapError:
+    """A refusal that no attention was seen, with the place at which tokens mix nevertheless."""
+    if isinstance(refused, NoAttentionError) and isinstance(error, AttentionError) and "called at " in str(error):
+        refused.args = (f"{refused}; {re.split(r'[,;:]? (?:so )?a map would be wrong', str(error))[0]}",)
+    return refused
 
 
 def _own(model: nn.Module, inputs: ModelInputs, batch: int, check: bool, refused: HeedmapError) -> Recording:
@@ -115,9 +123,7 @@ def _own(model: nn.Module, inputs: ModelInputs, batch: int, check: bool, refused
     except HeedmapError as error:
         if less.ends or (isinstance(refused, InputError) and isinstance(error, MixingError)):
             raise
-        if isinstance(refused, NoAttentionError) and isinstance(error, AttentionError) and " called at " in str(error):
-            refused.args = (f"{refused}; {re.split(r'[,;:]? (?:so )?a map would be wrong', str(error))[0]}",)
-        raise refused from error
+        raise _with_place(refused, error) from error
     if not any(found.graph.sources[leaf].tower for s in found.graph.streams for leaf in s.leaves):
         raise refused
     return found

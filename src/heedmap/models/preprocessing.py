@@ -114,10 +114,10 @@ def _geometry(
     black: NDArray[Any], white: NDArray[Any], across: NDArray[Any], down: NDArray[Any], size: tuple[int, int]
 ) -> Geometry | None:
     contrast = white - black
-    found = _rectangle(contrast)
-    if found is None:
+    rectangle = _rectangle(contrast)
+    if rectangle is None:
         return None
-    rows, columns = found
+    rows, columns = rectangle
     gain = contrast[rows, columns] / LEVELS
     x = _line((across[rows, columns] - black[rows, columns]) / gain, columns.start, size[0])
     y = _line(((down[rows, columns] - black[rows, columns]) / gain).T, rows.start, size[1])
@@ -132,8 +132,8 @@ def _rectangle(contrast: Float[np.ndarray, "rows columns"]) -> tuple[slice, slic
     rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
     if not contrast.max() > 0 or not inside[np.ix_(rows, columns)].all():
         return None
-    spans = [(int(found[0]), int(found[-1]) + 1) for found in (rows, columns)]
-    if any(end - start != len(found) for (start, end), found in zip(spans, (rows, columns), strict=True)):
+    spans = [(int(indices[0]), int(indices[-1]) + 1) for indices in (rows, columns)]
+    if any(end - start != len(indices) for (start, end), indices in zip(spans, (rows, columns), strict=True)):
         return None
     return slice(*spans[0]), slice(*spans[1])
 
