@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from heedmap.methods import Method
 
 
+LETTERS = 60
+"""Of an answer, in what is said to be explained."""
+
+
 def explain_answer(
     model: nn.Module | Wrapped,
     inputs: Any,
@@ -202,7 +206,7 @@ class _Asked:
         return replace(
             steps.first,
             segments=made,
-            target=tuple(f"the answer {text!r:.60}" for text in answer.text),
+            target=tuple(f"the answer {_begun(text)!r}" for text in answer.text),
             scores=steps.scores,
             prediction=None,
             prediction_labels=None,
@@ -271,6 +275,11 @@ def _picked(segment: Segment, places: Tensor, name: str | None = None) -> Segmen
         labels=cut(segment.labels, "", tuple),
         boundaries=cut(segment.boundaries, "s", "".join),
     )
+
+
+def _begun(text: str) -> str:
+    """The first letters of a long text."""
+    return text if len(text) <= LETTERS else f"{text[:LETTERS].rstrip()}…"
 
 
 def _told(values: Tensor) -> str:
