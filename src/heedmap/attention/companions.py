@@ -80,11 +80,14 @@ class CompanionTape(Tape):
     # -- what is known of a tensor ----------------------------------------------------------------------------------
 
     def known(self, tensor: Tensor) -> Known | None:
-        """Its companion or companions; None: no token. What was computed from tokens, one does not know how, is lost."""
+        """Its companion or companions; None: no token. What was computed from tokens, one does not know how, is lost.
+
+        What only comparisons and counts tell of tokens (their places, a mask) passes no gradient on, and is no token.
+        """
         entry = self._known.get(id(tensor))
         if entry is not None:
             return entry[1]
-        made = tensor.is_floating_point() and self.tag(tensor).sources
+        made = tensor.is_floating_point() and tensor.requires_grad and self.tag(tensor).sources
         return Lost("a function that is not known", None) if made else None
 
     def ids(self, tensor: Tensor) -> Ids | None:

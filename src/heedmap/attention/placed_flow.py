@@ -222,7 +222,7 @@ class Builder:
         self._sized(event, made, asked)
         state = self._states(of).get(asked.index, frozenset())
         join = made.joins.setdefault(asked.index, AbsorbedStream(state))
-        if join.state != state:
+        if join.state != state or (state and made.attentions and max(state) > min(made.attentions)):
             raise MixingError(
                 f"mixer {event.index}, called at {event.place}, makes rows of tokens of which others, made of the same tokens in "
                 "another layer, are a part: there is no one past of them, so there is no map"
@@ -339,7 +339,11 @@ class Builder:
         return sorted(found, key=lambda p: int(p.positions[p.positions >= 0].min()))
 
     def _within(self, stream: PlacedStream, of_leaf: Mapping[int, list[Part]]) -> list[tuple[int, list[Part]]]:
-        """The parts of leaves that a stream has, and what was made of them in the streams that it took in."""
+        """The parts of leaves that a stream has, and what was made of them in the streams that it took in.
+
+        Of what it takes in beside tokens of the same input (a level of a pyramid) there is none: it has its own tokens already.
+        """
+        begun = {self.tape.sources[leaf].name for leaf in stream.leaves}
         found = list(of_leaf.items())
         for other, join in stream.joins.items():
             known = self.graph.streams[other]
@@ -349,7 +353,7 @@ class Builder:
                 own = [part for part in parts if bool((_at(known, part.ids) >= 0).any())]
                 if mixers:
                     own = [made for part in own if (made := pictures.through(self.numbers, part, mixers)) is not None]
-                found.append((leaf, own))
+                found += [] if self.tape.sources[leaf].name in begun else [(leaf, own)]
         return [(leaf, parts) for leaf, parts in found if parts]
 
     def _spans_of(self, stream: PlacedStream, leaf: int, parts: Sequence[Part]) -> list[InputSpan]:

@@ -147,7 +147,7 @@ class Tape(TorchFunctionMode):
         if kernels.lacks_gradient(func):
             return self._propagate(func, args, kwargs, kernels.Linear.apply(func, *args))
         result = func(*args, **kwargs)
-        kernels.in_rows(func, result)
+        kernels.laid_out(func, result)
         if isinstance(result, Tensor):
             return self._propagate(func, args, kwargs, result)
         if isinstance(result, (tuple, list)):

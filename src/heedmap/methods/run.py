@@ -23,6 +23,12 @@ from heedmap.lrp.replay import ForwardCall, Relevances, propagate
 from heedmap.relevance.chain import AnyMatrix, Matrix, Scattered, Sparse
 from heedmap.relevance.rules import average_heads
 
+NO_MATRICES = (
+    "the relevance of attention matrices by relevance propagation is not defined through windows, merged tokens and other "
+    "mixers, so there is no map; choose 'generic' with cam='gradient', or 'full_lrp' or 'attn_lrp', which give relevance to "
+    "the input's features where each operation has a rule"
+)
+
 RelevanceRows = Callable[[int, State, Tensor], dict[int, Tensor]]
 """(stream, state, rows (batch, k, tokens)) → for each stream x that reaches it, rows @ its map, (batch, k, tokens of x)."""
 
@@ -123,9 +129,7 @@ class TargetView:
         key = (rules, share_constants, inputs)
         if key not in self._relevances:
             if self.replay is None:
-                raise UnfollowedAttentionError(
-                    "relevance propagation is not defined through windows, merged tokens and other mixers, so there is no map"
-                )
+                raise UnfollowedAttentionError(NO_MATRICES)
             found = propagate(self.replay, *key)
             if self.heads is not None:
                 found = Relevances(self.heads.relevances(found.attentions), found.leaves)
@@ -154,7 +158,7 @@ class TargetView:
     def zeros(self, index: int) -> AnyMatrix:
         """Ā of an attention that the target does not depend on."""
         a = self.attentions[index]
-        if isinstance(a, Mixer):
+        if isinstance(a, (Mixer, BlockAttention)):
             none = torch.zeros(0, dtype=torch.int64, device=a.value.device)
             return Sparse(a.sizes, none, none, a.value.new_zeros(0, dtype=a.dtype))
         return self.matrix(
