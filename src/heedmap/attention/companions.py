@@ -263,13 +263,6 @@ class CompanionTape(Tape):
         if name in moves.REDUCES and isinstance(result, Tensor):
             kept = [x for x in (one, other) if not isinstance(x, Lost)]
             return both(one, other) if len(kept) == 2 else kept[0] if kept else one
-        if name in ("max", "min") and isinstance(
-            result, tuple
-        ):  # of scores over the keys: what it is of the one that asks
-            axes = reduced_axes(name, args, kwargs, args[0])
-            kept = [x for x in pairs[0][:2] if self._is_constant(x.expand(args[0].shape), axes)]
-            if len(kept) == 1:
-                return [moves.reduced(kept[0].expand(args[0].shape), axes, result[0].dim() == args[0].dim()), None]
         if isinstance(one, (tuple, list)):
             return [both(a, b) for a, b in zip(one, other, strict=True)]
         return both(one, other)
