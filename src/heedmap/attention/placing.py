@@ -90,7 +90,7 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
     else:
         raise NoAttentionError("where the tokens begin was not found: each choice makes others begin elsewhere")
     with told(tape.attentions):
-        _check_answers(tape, output)
+        _check_answers(tape, builder, output)
         if check:
             prove(tape, builder)
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
@@ -98,12 +98,17 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
     return begun, graph, regions
 
 
-def _check_answers(tape: ScanningTape, output: Any) -> None:
-    """UnfollowedAttentionError where nothing that the model returns is without an attention that could not be followed."""
+def _check_answers(tape: ScanningTape, builder: Builder, output: Any) -> None:
+    """UnfollowedAttentionError where nothing that the model returns is without an attention that could not be followed.
+
+    NoAttentionError where nothing of it reads an attention or a mixer.
+    """
     answers = [tags for t in tensors_of(output) if (tags := tape.tag(t).sources)]
     bad = [[i for i in tags if tape.sources[i].kind == "unfollowed"] for tags in answers]
     if answers and all(bad):
         check_followed(tape, frozenset(bad[0]), "the model")
+    if answers and not any(builder.graph.states(builder.sources(tags)) for tags in answers):
+        raise NoAttentionError("nothing that the model returns reads what was seen to mix tokens")
 
 
 def _recorded(
