@@ -34,12 +34,12 @@ class StepsView(TargetView):
 
     def cam(self, index: int) -> AnyMatrix:
         """Ā (eq. 5) of an attention, (steps · samples, queries, keys)."""
-        attention, gradients = self.attentions[index], [of_step[index] for of_step in self.each]
-        matrix = self.matrix(attention, attention.probabilities)
-        assert isinstance(matrix, Matrix)
+        attention, gradients = self.attentions[index], [own[index] for own in self.each]
+        one = self.matrix(attention, attention.probabilities)
+        assert isinstance(one, Matrix)
         cells = sum(a.cells * a.dtype.itemsize for a in self.attentions)
         return replace(
-            matrix,
+            one,
             block=lambda rows: _block(attention, gradients, rows),
             keep=cells * len(self.each) <= self.memory_budget,
         )
@@ -49,8 +49,8 @@ def _block(attention: Attention, gradients: Sequence[Tensor], rows: slice) -> Te
     """Some rows of Ā for each step; a causal attention has nothing after them."""
     seen = _up_to(attention, rows.stop)
     probs = seen.probabilities(rows)
-    cams = torch.cat([average_heads(probs, seen.gradient(gradient, rows)) for gradient in gradients])
-    return F.pad(cams, (0, attention.keys - seen.keys))
+    found = torch.cat([average_heads(probs, seen.gradient(gradient, rows)) for gradient in gradients])
+    return F.pad(found, (0, attention.keys - seen.keys))
 
 
 def _up_to(attention: Attention, end: int | None) -> Attention:
@@ -78,10 +78,7 @@ def several(
         _repeated(run.graph, len(gradients)),
         run.attentions,
         gradients[0],
-        {
-            stream: Readout(first[stream].state, torch.cat([step[stream].weights for step in readouts]))
-            for stream in first
-        },
+        {s: Readout(first[s].state, torch.cat([own[s].weights for own in readouts])) for s in first},
         run.names,
         run.memory_budget,
         parts=run.parts,
@@ -95,8 +92,8 @@ def _repeated(graph: Graph, steps: int) -> Graph:
     streams = []
     for stream in graph.streams:
         joins = {
-            other: replace(join, places=None if join.places is None else join.places.repeat(steps, 1))
-            for other, join in stream.joins.items()
+            x: replace(j, places=None if j.places is None else j.places.repeat(steps, 1))
+            for x, j in stream.joins.items()
         }
         streams.append(replace(stream, joins=joins))
     return Graph(streams, graph.edges, graph.sources)
