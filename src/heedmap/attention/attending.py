@@ -126,7 +126,7 @@ class AttendingTape(MixingTape):
         for beside in groups[1:]:
             self._record_beside(attention, beside, given)
         for group in groups:
-            self.reads[group.index], group.ids = list(asked.sides), ids
+            self.reads[group.index], group.ids, group.beside = list(asked.sides), ids, len(groups) > 1
             group.row_ids = None if rows is asked.queries else rows.reshape(queries.shape)[order[:, 0]]
         self.set_known(given, ids)
         return given

@@ -143,9 +143,8 @@ class Builder:
         check_followed(self.tape, asks_of | asked_of, reader)
         q, k = self.numbers.first(_asking(self.numbers, event)), self.numbers.first(event.key_ids)
         if bool(torch.isin(all_of(k), all_of(q)).all()):  # tokens that ask some of themselves
-            self._stream(q, asks_of)
-        asked = self._stream(k, asked_of)
-        asks = self._stream(q, asks_of)
+            self._stream(q, asks_of, event.beside)
+        asked, asks = self._stream(k, asked_of, event.beside), self._stream(q, asks_of, event.beside)
         for stream, of in ((asks, asks_of), (asked, asked_of)):
             self._check_residual(stream, of, reader)
         event.sizes = (self.tape.batch, asks.tokens, asked.tokens)
@@ -243,12 +242,15 @@ class Builder:
         event.sizes = (self.tape.batch, made.tokens, asked.tokens)
         event.rows = _at(made, self.numbers.first(event.ids))
 
-    def _stream(self, ids: Ids, sources: Iterable[int]) -> PlacedStream:
-        found = self._find(ids, sources)
+    def _stream(self, ids: Ids, sources: Iterable[int], beside: bool = False) -> PlacedStream:
+        found = self._find(ids, sources, beside)
         return found if found is not None else self._new(ids, self._states(sources))
 
-    def _find(self, ids: Ids, sources: Iterable[int]) -> PlacedStream | None:
-        """The stream that has all these tokens and whose attentions are the latest among the sources."""
+    def _find(self, ids: Ids, sources: Iterable[int], beside: bool = False) -> PlacedStream | None:
+        """The stream that has all these tokens and whose attentions are the latest among the sources.
+
+        ``beside``: these are sources of other tokens, too.
+        """
         states = self._states(sources)
         fits = [s for s in self.graph.streams if isinstance(s, PlacedStream) and s.has(ids)]
         latest = max((max(state, default=-1) for state in states.values()), default=-1)
@@ -258,7 +260,7 @@ class Builder:
         score, _, best = max(scored, key=lambda t: t[:2])
         begun = {x: join.state for x, join in best.joins.items() if not join.mixers}
         others = {x: state for x, state in states.items() if x != best.index and state}
-        return best if score == latest or not others or begun == others or best.joins else None
+        return best if beside or score == latest or not others or begun == others or best.joins else None
 
     def _only(self, ids: Ids) -> PlacedStream | None:
         """The stream that has all these tokens, where there is no other."""
