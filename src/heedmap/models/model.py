@@ -353,6 +353,8 @@ class Model:
         """
         processor = self._image_processor()
         values = pixels(processor, listed(image))["pixel_values"]
+        if values.dim() == 5 and values.shape[0] * values.shape[1] == len(listed(image)):
+            values = values.flatten(0, 1)
         if values.dim() != 4:
             raise InputError(
                 f"the image processor of {self.name} cuts an image to pieces, pixel_values {tuple(values.shape)}; "
