@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from heedmap.errors import InputError, OptionError
+from heedmap.models.labels import special_ids
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -185,7 +186,7 @@ def free_tokens(
 def _no_words(subject: Model) -> set[int]:
     tokenizer, config = subject.tokenizer, subject.config
     words = {getattr(tokenizer, name, None) for name in ("unk_token_id", "mask_token_id")}
-    special = set(getattr(tokenizer, "all_special_ids", None) or ()) - words
+    special: set[Any] = set(special_ids(tokenizer)) - words
     special |= {getattr(tokenizer, name, None) for name in ENDS}
     special |= {getattr(config, name, None) for name in PLACES}
     return {token for token in special if isinstance(token, int)}

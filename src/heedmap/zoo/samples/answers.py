@@ -66,6 +66,7 @@ TELLING = Material(
     ),
     make=_telling,
     ask=_telling_asked,
+    shown=41,
     least=2,
     inputs=_telling_inputs,
 )
