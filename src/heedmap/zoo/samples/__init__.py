@@ -20,6 +20,7 @@ MATERIALS: Mapping[str, Material] = {
     "detr-shapes": pictures.DETECTION,
     "gpt-lists": texts.LISTS,
     "lxmert-shapes": pictures.QUESTIONS,
+    "mamba-lists": texts.LISTS,
     "swin-shapes": pictures.LABELS,
     "visualbert-shapes": pictures.PLACED_QUESTIONS,
     "vit-shapes": pictures.LABELS,
