@@ -16,25 +16,25 @@ CLOSE = 1e-6
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("case", PLAIN.values(), ids=PLAIN)
 def test_plain_models(case: Case, batch: int) -> None:
-    agrees(case, batch)
+    assert_agrees(case, batch)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("case", WINDOWS.values(), ids=WINDOWS)
 def test_windows(case: Case, batch: int) -> None:
-    agrees(case, batch)
+    assert_agrees(case, batch)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("case", MERGES.values(), ids=MERGES)
 def test_merges(case: Case, batch: int) -> None:
-    agrees(case, batch)
+    assert_agrees(case, batch)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("case", MIXERS.values(), ids=MIXERS)
 def test_mixers(case: Case, batch: int) -> None:
-    agrees(case, batch)
+    assert_agrees(case, batch)
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -84,9 +84,9 @@ def mean(output: Any) -> Tensor:
     return label(output) if "logits" in output else SCALE * output.last_hidden_state[..., CHANNEL].mean(1)
 
 
-def agrees(case: Case, batch: int) -> None:
+def assert_agrees(case: Case, batch: int) -> None:
     """Without its own entry only where the row that is read is a token that began."""
     model, inputs = case.model(), case.given(batch)
     for drop_self in (False,) if case.own is None else (False, True):
-        found, expected = (one(model, inputs, drop_self=drop_self) for one in (case.found, case.expected))
-        assert apart(found, expected) <= CLOSE
+        found = case.found(model, inputs, drop_self=drop_self)
+        assert apart(found, case.expected(model, inputs, drop_self=drop_self)) <= CLOSE

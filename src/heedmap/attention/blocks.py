@@ -86,9 +86,9 @@ class BlockAttention(Attention):
 
     def touched(self, gradient: Tensor) -> Tensor:
         """See :meth:`Attention.touched`."""
-        found = torch.zeros(self.batch * self.queries + 1, dtype=torch.bool, device=gradient.device)
-        found[self.query_rows.to(gradient.device)[(self.layout.apply(gradient) != 0).any(-1).any(1)]] = True
-        return found[:-1].reshape(self.batch, self.queries)
+        touched = torch.zeros(self.batch * self.queries + 1, dtype=torch.bool, device=gradient.device)
+        touched[self.query_rows.to(gradient.device)[(self.layout.apply(gradient) != 0).any(-1).any(1)]] = True
+        return touched[:-1].reshape(self.batch, self.queries)
 
 
 def grouped(query_ids: Ids, key_ids: Ids) -> Int[Tensor, "blocks heads"] | None:

@@ -187,6 +187,7 @@ class Tape(TorchFunctionMode):
         )
 
     def _merge(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tag:
+        args = args[:1] if func in ops.LIKE_ANOTHER else args
         found = [(t, self.tag(t)) for t in _tensors(args, kwargs)]
         tags = [tag for _, tag in found if tag is not EMPTY]
         if not tags:

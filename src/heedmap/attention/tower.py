@@ -77,12 +77,12 @@ def record(
             refused = error
     if whole:
         found = _by_numbers(model, inputs, batch, check, mixers, refused)
-        return found or _own(model, inputs, batch, check, refused)
+        return found if isinstance(found, Recording) else _own(model, inputs, batch, check, _with_place(refused, found))
     try:
         return _own(model, inputs, batch, check, refused)
     except HeedmapError:
         found = _by_numbers(model, inputs, batch, check, mixers, refused)
-        if found is None:
+        if not isinstance(found, Recording):
             raise
         return found
 
@@ -98,8 +98,8 @@ def _refusal(inputs: ModelInputs, batch: int) -> HeedmapError | None:
 
 def _by_numbers(
     model: nn.Module, inputs: ModelInputs, batch: int, check: bool, mixers: bool, refused: HeedmapError
-) -> Recording | None:
-    """By the second recorder, which follows windows, merged tokens and mixers; None where it refuses, too.
+) -> Recording | Exception | None:
+    """By the second recorder, which follows windows, merged tokens and mixers; or why it refuses, too.
 
     Where mixers are not wanted, and it has some, None, and ``refused`` says so.
 
@@ -110,8 +110,8 @@ def _by_numbers(
         found = placing.record(model, inputs, batch, check)
     except torch.OutOfMemoryError:
         raise
-    except (HeedmapError, RuntimeError, ValueError, TypeError, IndexError, AssertionError):
-        return None
+    except (HeedmapError, RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        return error
     if mixers or not found.mixers:
         return found
     refused.args = (f"{refused}; {_unwanted(found.mixers[0])}",)
@@ -125,6 +125,13 @@ def _unwanted(mixer: Attention) -> str:
     )
 
 
+def _with_place(refused: HeedmapError, error: Exception | None) -> HeedmapError:
+    """A refusal that no attention was seen, with the place at which tokens mix nevertheless."""
+    if isinstance(refused, NoAttentionError) and isinstance(error, AttentionError) and "called at " in str(error):
+        refused.args = (f"{refused}; {re.split(r'[,;:]? (?:so )?a map would be wrong', str(error))[0]}",)
+    return refused
+
+
 def _own(model: nn.Module, inputs: ModelInputs, batch: int, check: bool, refused: HeedmapError) -> Recording:
     """Of words and the tokens that join them alone; ``refused``, or why not these, where that is none."""
     less = _without_towers(inputs, refused, batch)
@@ -135,9 +142,7 @@ def _own(model: nn.Module, inputs: ModelInputs, batch: int, check: bool, refused
     except HeedmapError as error:
         if less.ends or (isinstance(refused, InputError) and isinstance(error, MixingError)):
             raise
-        if isinstance(refused, NoAttentionError) and isinstance(error, AttentionError) and " called at " in str(error):
-            refused.args = (f"{refused}; {re.split(r'[,;:]? (?:so )?a map would be wrong', str(error))[0]}",)
-        raise refused from error
+        raise _with_place(refused, error) from error
     if not any(found.graph.sources[leaf].tower for s in found.graph.streams for leaf in s.leaves):
         raise refused
     return found

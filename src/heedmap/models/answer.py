@@ -18,6 +18,7 @@ from heedmap.explanation_data import Segment
 from heedmap.models.contrast import RUNNER, Against, against
 from heedmap.models.forced import Forced, check_places, forced, left_padded
 from heedmap.models.labels import token_boundaries, token_labels
+from heedmap.models.parts import in_parts
 from heedmap.models.saying import TOLERANCE, Begun, begun, generated, given, grown, spelled
 from heedmap.outputs import Context, class_logits, special_ids
 from heedmap.result import SEGMENTS
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from heedmap.engine import Wrapped
     from heedmap.explanation import Explanation
     from heedmap.methods import Method
+
+
+LETTERS = 60
+"""Of an answer, in what is said to be explained."""
 
 
 def explain_answer(
@@ -92,7 +97,11 @@ def explain_answer(
     if other is not None and bool((other.tokens == RUNNER).any()):
         other = replace(other, tokens=asked.runners(other.tokens, whole))
     said = Said(whole.tokens, whole.rows, whole.inputs[whole.name].shape[1], None if other is None else other.tokens)
-    steps = explain_steps(model, whole.inputs, said, method=method, progress=progress, **options)
+
+    def explained(inputs: Mapping[str, Any], part: Said, tell: Progress) -> Stepwise:
+        return explain_steps(model, inputs, part, method=method, progress=tell, **options)
+
+    steps = in_parts(whole, said, progress, explained)
     asked.check(start, steps, said)
     notes = start.notes + (() if other is None else other.notes)
     source = "generated" if answer is None else "given"
@@ -197,7 +206,7 @@ class _Asked:
         return replace(
             steps.first,
             segments=made,
-            target=tuple(f"the answer {text!r:.60}" for text in answer.text),
+            target=tuple(f"the answer {_begun(text)!r}" for text in answer.text),
             scores=steps.scores,
             prediction=None,
             prediction_labels=None,
@@ -266,6 +275,11 @@ def _picked(segment: Segment, places: Tensor, name: str | None = None) -> Segmen
         labels=cut(segment.labels, "", tuple),
         boundaries=cut(segment.boundaries, "s", "".join),
     )
+
+
+def _begun(text: str) -> str:
+    """The first letters of a long text."""
+    return text if len(text) <= LETTERS else f"{text[:LETTERS].rstrip()}…"
 
 
 def _told(values: Tensor) -> str:

@@ -44,7 +44,7 @@ class Speech:
         from heedmap.targets import Contrast, NextToken, TokenLabel, TopPrediction, plain
 
         if isinstance(target, list):
-            return [self.target(one) for one in target]
+            return [self.target(each) for each in target]
         if isinstance(target, Contrast):
             return self._contrast(target)
         target = target.label if isinstance(target, TopPrediction) else plain(target)
@@ -76,7 +76,10 @@ class Speech:
         if any(isinstance(token, str) for token in tokens):
             rows = self._rows()
             tokens = tokens if many else tokens * len(rows)
-            places = [self._place(t, rows[i]) if isinstance(t, str) else t for i, t in enumerate(tokens[: len(rows)])]
+            places = [
+                self._place(token, rows[sample]) if isinstance(token, str) else token
+                for sample, token in enumerate(tokens[: len(rows)])
+            ]
             return replace(target, token=(*places, *tokens[len(rows) :]))
         return target
 
@@ -92,8 +95,10 @@ class Speech:
         """The first token of the first place where ``word`` is in the text."""
         for text in (word, f" {word}"):
             ids = _plain_ids(self.tokenizer, text)
-            found = (i for i in range(len(row) - len(ids) + 1) if ids and list(row[i : i + len(ids)]) == ids)
-            place = next(found, None)
+            places = (
+                start for start in range(len(row) - len(ids) + 1) if ids and list(row[start : start + len(ids)]) == ids
+            )
+            place = next(places, None)
             if place is not None:
                 return place
         text = " ".join(token_labels(self.tokenizer, [i for i in row if i not in special_ids(self.tokenizer)]))
@@ -130,8 +135,8 @@ class Speech:
 
     def _said_at(self, ids: Sequence[int | None]) -> int:
         said = self.inputs["decoder_input_ids"]
-        found = {None if i is None else position_of(said, i) for i in ids}
-        known = found.pop() if len(found) == 1 else None
+        positions = {None if i is None else position_of(said, i) for i in ids}
+        known = positions.pop() if len(positions) == 1 else None
         return first_word(said, special_ids(self.tokenizer)) if known is None else known
 
     def _mask_position(self) -> int | None:
@@ -165,8 +170,10 @@ def token_ids(tokenizer: Any, word: str) -> list[int]:
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
-    """Ids of the tokens that are no words."""
-    return frozenset(getattr(tokenizer, "all_special_ids", None) or ())
+    """Ids of the tokens that are no words: those with a role, and all others that the tokenizer keeps apart as special."""
+    added = getattr(tokenizer, "added_tokens_decoder", None) or {}
+    apart = {i for i, token in added.items() if getattr(token, "special", False)}
+    return frozenset(getattr(tokenizer, "all_special_ids", None) or ()) | apart
 
 
 def unwritten_ids(tokenizer: Any) -> frozenset[int]:

@@ -6,7 +6,7 @@ from the states that it read. Both forms work with R − I, so that small releva
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -223,15 +223,20 @@ class ByRows:
     def _order(self, stream: int) -> list[tuple[int, Edge | None, tuple[int, ...]]]:
         """What happens to a family, the last first: an edge, or that a stream of it is made, which is told by its number."""
         family = self._families[stream]
-        events: list[tuple[int, tuple[int, Edge | None, tuple[int, ...]]]] = [
+        events: list[tuple[float, tuple[int, Edge | None, tuple[int, ...]]]] = [
             (e.attention, (e.stream, e, ())) for e in self.edges if e.stream in family
         ]
         for member in family:
             joins = self.graph.streams[member].joins
             made = tuple(x for x, join in joins.items() if join.mixers)
             if made:
-                events.append((max(max(joins[x].mixers) for x in made), (member, None, made)))
+                events.append((self._begin(member, made), (member, None, made)))
         return [event for _, event in sorted(events, key=lambda e: -e[0])]
+
+    def _begin(self, member: int, made: Sequence[int]) -> float:
+        """When a stream is made: before its first edge, also where one of the mixers that made it was called after that."""
+        last = max(max(self.graph.streams[member].joins[x].mixers) for x in made)
+        return min([float(last), *(e.attention - 0.5 for e in self.edges if e.stream == member)])
 
     def _ask(self, edge: Edge, weight: Rows, asked: dict[tuple[str, int, State], Tensor]) -> None:
         if is_whole(self.graph, edge):
