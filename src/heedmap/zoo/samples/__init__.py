@@ -21,6 +21,7 @@ MATERIALS: Mapping[str, Material] = {
     "gpt-lists": texts.LISTS,
     "idefics-shapes": answers.TELLING,
     "lxmert-shapes": pictures.QUESTIONS,
+    "mamba-lists": texts.LISTS,
     "swin-shapes": pictures.LABELS,
     "visualbert-shapes": pictures.PLACED_QUESTIONS,
     "vit-shapes": pictures.LABELS,
