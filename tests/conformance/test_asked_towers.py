@@ -182,10 +182,10 @@ class Reader(nn.Module):
         return self.head(words[:, -1] + (seen.mean(1) if self.how == "answer" else 0))
 
 
-def asked(how: str, method: str = "generic") -> heedmap.Explanation:
+def asked(how: str, method: str = "generic", **options: Any) -> heedmap.Explanation:
     torch.manual_seed(5)
     inputs = {"input_ids": torch.tensor([[7, 8, 9]]), "pixel_values": torch.randn(1, 5, 6)}
-    return heedmap.explain(livened(Reader(how)), inputs, method=method)
+    return heedmap.explain(livened(Reader(how)), inputs, method=method, **options)
 
 
 def test_keys_and_values_of_one_projection_end_the_tower_where_all_layers_read() -> None:
@@ -196,9 +196,12 @@ def test_keys_and_values_of_one_projection_end_the_tower_where_all_layers_read()
     assert float(found["image"].max()) > 0
 
 
-def test_a_tower_that_does_not_end_in_tokens_is_refused() -> None:
+def test_a_tower_that_does_not_end_in_tokens_is_followed_by_numbers() -> None:
+    found = asked("answer")
+    assert [a.form for a in found.flow.attentions] == ["mixer", "sdpa", "sdpa", "mixer"]
+    assert float(found["image"].max()) > 0
     with pytest.raises((MixingError, UnfollowedAttentionError)):
-        asked("answer")
+        asked("answer", mixers=False)
 
 
 def test_where_it_moves_them_it_is_followed_by_numbers() -> None:
