@@ -102,28 +102,3 @@ def warmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert server.stdout.readline() == b"ready\n"
         yield write_command(folder, folder / "socket")
         server.communicate()
-
-
-OPEN = (
-    "test_perturbing.py::test_pictures_that_make_no_batch_are_measured_one_by_one",
-    "test_asked_towers.py::test_where_it_mixes_or_moves_them_it_is_followed_by_numbers[mixed]",
-    "test_pyramids.py::test_rt_detr[64]",
-    "test_forms.py::test_a_form_that_is_not_followed[multiplied_and_summed]",
-    "test_refusal_words.py::test_an_attention_that_cannot_be_followed",
-    "test_kept_tokens.py::test_tokens_that_mix_are_refused[Doubled]",
-    "test_left_as_found.py::test_the_table_names_everything_that_takes_a_model",
-    "test_narrowing.py::test_parts_that_influence_one_another_are_one_input_or_refused",
-    "test_narrowing.py::test_a_callable_of_several_choices_has_them_all_as_one_input",
-    "test_apart.py::test_a_model_whose_batch_comes_second",
-    "test_apart.py::test_methods_where_the_batch_comes_second",
-    "test_refused.py::test_refused[longformer",
-    "test_without_attention.py::test_what_a_refusal_names_explains_the_model[longformer]",
-)
-"""Tests that the following of recurrences has left open: each is to be mended, or its expectation changed, and taken from here."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is in :data:`OPEN` may fail."""
-    for item in items:
-        if any(name in item.nodeid for name in OPEN):
-            item.add_marker(pytest.mark.xfail(reason="open since recurrences are followed", strict=False))

@@ -15,6 +15,7 @@ from transformers import BertConfig, BertForSequenceClassification, CLIPConfig, 
 
 import heedmap
 from heedmap import errors
+from heedmap.attention.tape import Tape
 from heedmap.targets import ClassLogit, NextToken, Similarity
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
@@ -161,3 +162,37 @@ def test_threads_and_nesting(model: nn.Module) -> None:
         return output.logits[:, 0]
 
     assert torch.allclose(heedmap.explain(model, WORDS, target=nested)["text"], expected["text"])
+
+
+REFUSALS = (TypeError, ValueError, AttributeError, AssertionError, KeyError)
+
+
+class Refusing(nn.Module):
+    """Takes no inputs at all."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        raise self.error("not these")
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_what_a_model_refuses_is_bad_input(error: type[Exception]) -> None:
+    with pytest.raises(errors.InputError, match=r"Refusing refused the inputs \(input_ids \(2, 6\)\).*not these"):
+        heedmap.explain(Refusing(error), WORDS)
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_a_mistake_of_the_recorder_is_not_called_bad_input(
+    error: type[Exception], model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> torch.Tensor:
+        raise error("heedmap's own")
+
+    monkeypatch.setattr(Tape, "_propagate", broken)
+    with pytest.raises(error, match="heedmap's own") as raised:
+        heedmap.explain(model, WORDS)
+    assert not isinstance(raised.value, errors.HeedmapError)
+    assert all(m.training for m in model.modules())

@@ -295,6 +295,11 @@ class Seat(NamedTuple):
         return work(self.subject)
 
 
+def _said(answer: Any = None, **options: Any) -> Call:
+    """An answer of the model's own, or the one given, every token of it."""
+    return lambda subject, given, _: subject.explain_answer(**given, answer=answer, **options)
+
+
 def _page(given: Given, way: Way, begin: Start | None = None) -> Call:
     def used(subject: Any, _: Any, steps: Steps) -> Any:
         handlers: Any = Handlers(Seat(subject))  # type: ignore[arg-type]
@@ -305,7 +310,13 @@ def _page(given: Given, way: Way, begin: Start | None = None) -> Call:
     return used
 
 
+def _page_answer(subject: Any, given: dict[str, Any], _: Steps) -> Any:
+    handlers: Any = Handlers(Seat(subject))  # type: ignore[arg-type]
+    return handlers.answer(handlers.predict(subject.name, Given(given["text"])), Way("generic", {}))
+
+
 PAGE = "Handlers.takes Handlers.predict Handlers.explain"
+ANSWER = "explain_answer Model.explain_answer grown"
 EXPLAIN = {
     **{name: Case("explain", "gpt-lists", _explained(name, **_few(METHODS[name]))) for name in METHODS},
     "whole maps": Case("explain", "visualbert-shapes", _explained(target=[None, 3], full=True)),
@@ -321,6 +332,9 @@ EXPLAIN = {
 MODEL = {
     "Model.inputs": Case("Model.inputs tensors", "bart-dates", _on("inputs")),
     "Model.inputs, sound": Case("Model.inputs spoken generated", "whisper", _on("inputs")),
+    "Model.asked": Case("Model.asked", "bart-dates", _on("asked")),
+    "answer": Case(f"{ANSWER} generated", "gpt-lists", _said(generate={"max_new_tokens": 2}, contrast="runner-up")),
+    "answer, given": Case(f"{ANSWER} begun", "bart-dates", _said("1987")),
     "Model.explain": Case("Model.explain", "bart-dates", _on("explain")),
     "Model.explain, read inside": Case("Model.explain", "blip", _on("explain")),
     "Model.explain, texts": Case("Model.explain", "clip-shapes", _texts),
@@ -359,6 +373,7 @@ EVALUATED = {
     **{f"right ones, {name}": Case("right_ones together", name, _right) for name in MATERIALS},
 }
 WEB = {
+    "page, an answer": Case("Handlers.answer", "gpt-lists", _page_answer),
     "page": Case(PAGE, "gpt-lists", _page(Given("4 1 3"), Way("generic", {}))),
     "page, from a token": Case(PAGE, "gpt-lists", _page(Given("4 1 3"), Way("generic", {}), Start("text", (2,)))),
     "page, boxes": Case(

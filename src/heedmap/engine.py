@@ -79,11 +79,17 @@ class Wrapped(Protocol):
 @overload
 def explain(
     model: nn.Module | Wrapped, inputs: Any, *, target: list[Any], method: str | Method = ..., **options: Any
-) -> list[Explanation]: ...
+) -> list[Explanation]:
+    """A list of targets: an explanation of each, in its order, also where there is one."""
+
+
 @overload
 def explain(
     model: nn.Module | Wrapped, inputs: Any, *, target: AnyTarget = ..., method: str | Method = ..., **options: Any
-) -> Explanation: ...
+) -> Explanation:
+    """One target, or None for the top prediction: its explanation."""
+
+
 def explain(
     model: nn.Module | Wrapped,
     inputs: Any,
@@ -95,6 +101,7 @@ def explain(
     memory_budget: int = MEMORY_BUDGET,
     labels: Mapping[int, str] | None = None,
     segments: Mapping[str, str] | None = None,
+    mixers: bool = True,
     **options: Any,
 ) -> Explanation | list[Explanation]:
     """Which parts of its input the model's answer rests on.
@@ -120,6 +127,9 @@ def explain(
         labels: class index → name, where the model's ``config.id2label`` does not say.
         segments: name of an input → name of its segment, for models that call their inputs by names of their own: then these
             inputs are content, and all others are not. None: what rows of a stream begin in, by the names of transformers.
+        mixers: whether the paper's rules go on through what mixes tokens and is no softmax attention (convolutions, merged
+            tokens, recurrences …), which is an extension of the paper. False: a model in which there is such is refused as one
+            whose attention is not followed; the maps of all others are the same.
         options: the method's own.
 
     Returns:
@@ -154,18 +164,22 @@ def explain(
     resolved = recipe.resolve(options)
     if isinstance(memory_budget, bool) or not isinstance(memory_budget, int) or memory_budget < 1:
         raise OptionError(f"memory_budget is {memory_budget!r}; expected a positive number of bytes")
-    engine = Engine(model, inputs, labels, check=probe, memory_budget=memory_budget, segments=segments)
+    engine = Engine(model, inputs, labels, probe, memory_budget, segments, mixers)
     targets = engine.targets(target if isinstance(target, list) else [target])
     if not targets:
         raise TargetError("target is an empty list; give at least one target, or None for the top prediction")
     with recording_state(engine.model):
-        found = [
-            one for part, own in engine.narrowed(targets) for one in part.explain(own, recipe, resolved, full, auto)
+        explanations = [
+            explanation
+            for part, of_part in engine.narrowed(targets)
+            for explanation in part.explain(of_part, recipe, resolved, full, auto)
         ]
-    return found if isinstance(target, list) else found[0]
+    return explanations if isinstance(target, list) else explanations[0]
 
 
-def inspect(model: nn.Module | Wrapped, inputs: Any, *, target: AnyTarget = None, probe: bool = True) -> Flow:
+def inspect(
+    model: nn.Module | Wrapped, inputs: Any, *, target: AnyTarget = None, probe: bool = True, mixers: bool = True
+) -> Flow:
     """The attentions found, their streams, and the rows that the target reads, as a table.
 
     Arguments as for :func:`explain`. Where the output has no top prediction and no target is given, the rows are left out
@@ -185,7 +199,7 @@ def inspect(model: nn.Module | Wrapped, inputs: Any, *, target: AnyTarget = None
         ──────  ──────  ────────  ──────────────────
         text    4       text      row 3
     """
-    engine = Engine(model, inputs, None, check=probe)
+    engine = Engine(model, inputs, None, probe, mixers=mixers)
     (wanted,) = engine.targets([target])
     with recording_state(engine.model):
         ((engine, (wanted,)),) = engine.narrowed([wanted])
@@ -219,6 +233,7 @@ class Engine:
         check: bool,
         memory_budget: int = MEMORY_BUDGET,
         segments: Mapping[str, str] | None = None,
+        mixers: bool = True,
     ) -> None:
         module = model if isinstance(model, nn.Module) else getattr(model, "model", None)
         if isinstance(model, type) or not isinstance(module, nn.Module):
@@ -231,7 +246,9 @@ class Engine:
         )
         self.subject: Any = model if knows else None  # else a holder of a model, such as a pipeline
         self.model = unwrapped(module)
-        self.check, self.memory_budget = check, memory_budget
+        if not isinstance(mixers, bool):
+            raise OptionError(f"mixers is {mixers!r}; expected True or False")
+        self.check, self.memory_budget, self.mixers = check, memory_budget, mixers
         self.inputs = ModelInputs.of(named(self.model, inputs), segments)
         self.batch, self.mixed = 0, ""  # known when it is known whether the answer rests on a part
         names: Mapping[int, str] | None = labels if labels is not None else getattr(self.subject, "labels", None)
@@ -297,7 +314,7 @@ class Engine:
     def record(self, whole: bool = True) -> tuple[Recording, Named]:
         """One forward pass, and the names of the segments of its streams; ``whole``: see :func:`tower.record`."""
         try:
-            recording = tower.record(self.model, self.inputs, self.batch, self.check, whole)
+            recording = tower.record(self.model, self.inputs, self.batch, self.check, whole, self.mixers)
         except AttentionError as error:
             if self.mixed:
                 raise MixingError(f"{self.mixed}; as one input: {error}") from error
@@ -314,14 +331,14 @@ class Engine:
         """
         refused: HeedmapError | None = None
         try:
-            found = self._followed(targets, method, options, full)
+            explanations = self._followed(targets, method, options, full)
         except (*REFUSALS, InputError, TargetError) as error:
             refused = error
         if refused is not None:
             needed = full or (method.needs_attention and not auto)
-            found = self._otherwise(targets, refused, needed or auto, method, options, full, auto)
-            if found:
-                return found
+            explanations = self._otherwise(targets, refused, needed or auto, method, options, full, auto)
+            if explanations:
+                return explanations
             if not isinstance(refused, AttentionError):
                 raise refused
             try:
@@ -334,11 +351,14 @@ class Engine:
                 raise advised(refused)
             if not auto:
                 return self.made(*without, method, options)
-            method, found = self._best(*without)
+            method, explanations = self._best(*without)
         if auto:
             note = taken(method, refused)
-            found = [replace(one, flow=replace(one.flow, notes=(note, *one.flow.notes))) for one in found]
-        return found
+            explanations = [
+                replace(explanation, flow=replace(explanation.flow, notes=(note, *explanation.flow.notes)))
+                for explanation in explanations
+            ]
+        return explanations
 
     def _otherwise(
         self, targets: Sequence[Target], refused: HeedmapError, needed: bool, *asked: Any
@@ -370,13 +390,14 @@ class Engine:
         samples = apart.samples(self.model, self.inputs, batch, targets, self.context)
         if samples is None:
             return []
-        found: list[list[Explanation]] = []
+        by_sample: list[list[Explanation]] = []
         with suppress(HeedmapError):
-            for i in range(batch):
-                own = [samples.target(i, target) for target in targets]
-                found.append(self._on(samples.alone(i), self.mixed, 1).explain(own, *asked))
+            for sample in range(batch):
+                wanted = [samples.target(sample, target) for target in targets]
+                by_sample.append(self._on(samples.alone(sample), self.mixed, 1).explain(wanted, *asked))
         note = f"the samples were explained one by one, because together they are not followed: {reason(refused)}"
-        return [apart.together(parts, note) for parts in zip(*found, strict=True)] if len(found) == batch else []
+        whole = len(by_sample) == batch
+        return [apart.together(parts, note) for parts in zip(*by_sample, strict=True)] if whole else []
 
     def _best(
         self, recording: Recording, segments: Named, runs: list[tuple[TargetView, Chosen]]
@@ -468,12 +489,12 @@ class Engine:
         if method.attribute is not None:
             runs = list(runs)
             leaves = method.attribute([run for run, _ in runs], options)
-        found = []
-        for (run, chosen), own in zip(runs, leaves, strict=False):
-            one = assembled(recording, segments, run, chosen, method, options, self.context, own)
-            one = replace(one, origin=origin(self.model, getattr(self.subject, "name", None)))
-            found.append(one if self.subject is None else self.subject.label(one, self.inputs))
-        return found
+        explanations = []
+        for (run, chosen), relevance in zip(runs, leaves, strict=False):
+            explanation = assembled(recording, segments, run, chosen, method, options, self.context, relevance)
+            explanation = replace(explanation, origin=origin(self.model, getattr(self.subject, "name", None)))
+            explanations.append(explanation if self.subject is None else self.subject.label(explanation, self.inputs))
+        return explanations
 
     def choose(
         self, recording: Recording, segments: Named, target: Target, keep: bool, full: bool = False
@@ -487,18 +508,7 @@ class Engine:
         sources = recording.followed(tape.tag(values).sources)
         check_followed(tape, sources, "the target")
         tower.check_read(tape, graph, sources)
-        states = graph.readouts(sources)
-        if not states:
-            raise TargetError(NO_ATTENTION)
-        if not values.requires_grad:
-            raise GradientError(NO_GRADIENT)
-        beside = graph.read_beside(sources)
-        several = len(states) > 1 or bool(beside) or recording.live is not None
-        rows = rows_read(recording, states, beside, values) if several else {}
-        followed = [a for a in tape.attentions if recording.live is None or a.index in recording.live]
-        keep = keep or any(isinstance(a, Scan) for a in followed)  # its rows are taken from the graph
-        gradients = _gradients(followed, values, keep)
-        readouts = mean_readouts(rows if several else rows_of_one(states, gradients), tape.attentions[0].dtype)
+        gradients, readouts = _pulled(recording, sources, values, keep)
         again = chosen.again or partial(_values, target, self.context)
         read = frozenset[int]().union(*graph.states(sources).values())
         heads = joined(graph, tape.attentions, read) if recording.live is None else alone(graph, tape.attentions)
@@ -535,6 +545,31 @@ def _values(target: Target, context: Context, output: Any) -> Tensor:
     return target.choose(output, context).values
 
 
+def _pulled(
+    recording: Recording, sources: frozenset[int], values: Tensor, keep: bool
+) -> tuple[dict[int, Tensor], dict[int, Readout]]:
+    """The gradient of a target's values at the attention outputs, and the rows that it reads of each stream.
+
+    Raises:
+        TargetError: it depends on no attention.
+        GradientError: none passes, it is not finite, or it is zero for a sample.
+    """
+    tape, graph = recording.tape, recording.graph
+    states = graph.readouts(sources)
+    if not states:
+        raise TargetError(NO_ATTENTION)
+    if not values.requires_grad:
+        raise GradientError(NO_GRADIENT)
+    beside = graph.read_beside(sources)
+    several = len(states) > 1 or bool(beside) or recording.live is not None
+    rows = rows_read(recording, states, beside, values) if several else {}
+    followed = [a for a in tape.attentions if recording.live is None or a.index in recording.live]
+    keep = keep or any(isinstance(a, Scan) for a in followed)  # its rows are taken from the graph
+    gradients = _gradients(followed, values, keep)
+    readouts = mean_readouts(rows if several else rows_of_one(states, gradients), tape.attentions[0].dtype)
+    return gradients, readouts
+
+
 def _gradients(attentions: Sequence[Attention], values: Tensor, keep: bool) -> dict[int, Tensor]:
     """∂y/∂o of each attention, (batch, heads, queries, features); one backward pass, to the attention outputs only."""
     raw = torch.autograd.grad(values.sum(), [a.out for a in attentions], retain_graph=keep, allow_unused=True)
@@ -548,27 +583,27 @@ def checked_gradients(attentions: Sequence[Attention], raw: Sequence[Tensor | No
         TargetError: there is none.
         GradientError: one is not finite.
     """
-    found = {a.index: a.layout.apply(g) for a, g in zip(attentions, raw, strict=True) if g is not None}
-    if not found:
+    gradients = {a.index: a.layout.apply(g) for a, g in zip(attentions, raw, strict=True) if g is not None}
+    if not gradients:
         raise TargetError(NO_ATTENTION)
-    if not bool(torch.stack([torch.isfinite(g).all() for g in found.values()]).all()):
+    if not bool(torch.stack([torch.isfinite(g).all() for g in gradients.values()]).all()):
         raise GradientError(
             "the gradient of the target is not finite (NaN or infinity); "
             + (not_finite(attentions) or "try float32, or look for NaN in model or input")
         )
-    return found
+    return gradients
 
 
 def mean_readouts(read: Mapping[int, tuple[State, Rows]], dtype: torch.dtype) -> dict[int, Readout]:
     """The mean of the rows that the target reads of each stream."""
-    found = {}
+    readouts = {}
     for stream, (state, rows) in read.items():
         weights = rows.to(dtype)[:, None]
-        found[stream] = Readout(state, weights / weights.sum(-1, keepdim=True).clamp(min=1))
-    samples = torch.stack([r.weights.sum((1, 2)) for r in found.values()]).sum(0) if found else torch.zeros(1)
+        readouts[stream] = Readout(state, weights / weights.sum(-1, keepdim=True).clamp(min=1))
+    samples = torch.stack([r.weights.sum((1, 2)) for r in readouts.values()]).sum(0) if readouts else torch.zeros(1)
     if not bool((samples > 0).all()):
         raise GradientError(
             "the target's gradient to the attention it reads is zero for a sample: it does not depend on the input there "
             "(a saturated probability? explain the logit instead)"
         )
-    return found
+    return readouts

@@ -63,7 +63,7 @@ class Whole:
         """How many there are of each sample."""
         return self.scores.shape[-1]
 
-    def part(self, target: Target, context: Context) -> Part | Within | None:
+    def part(self, target: Target, context: Context) -> PartScore | Within | None:
         """The part that ``target`` means: its own index or label; without one the part with the highest score.
 
         Of any other target, the part that it depends on; None where it depends on several choices.
@@ -82,9 +82,9 @@ class Whole:
             None if i is None else in_range(context.index(i) if isinstance(i, str) else i, self.parts, self.what)
             for i in per_sample(label, len(self.scores), self.what)
         ]
-        places = [self._best(i, one, query) for i, one in enumerate(wanted)]
+        places = [self._best(sample, index, query) for sample, index in enumerate(wanted)]
         box, picked = torch.tensor(places, device=self.scores.device).T
-        return Part(self, picked, box if boxes else None)
+        return PartScore(self, picked, box if boxes else None)
 
     def _depended_on(self, target: Target, context: Context) -> Within | None:
         tensors, several = tensors_of(self.output), False
@@ -98,10 +98,10 @@ class Whole:
             return Within(self, asked.int().argmax(1), target, context, frozenset(read))
         if self.what == "choice":
             return None
-        found = [row.nonzero()[:, 0].tolist() for row in asked]
+        texts = [row.nonzero()[:, 0].tolist() for row in asked]
         raise TargetError(
             f"each sample has {self.parts} texts, of which one is explained, and this target ({type(target).__name__}) depends "
-            f"{'on what the model makes beside its scores' if several else f'on texts {found} of the samples'}; give target=None "
+            f"{'on what the model makes beside its scores' if several else f'on texts {texts} of the samples'}; give target=None "
             f"for the most probable text, its index, 0 to {self.parts - 1}, or a target of the score of one text; or call the "
             "model with one text a sample"
         )
@@ -120,7 +120,7 @@ class Whole:
         best = int(scores[list(rows)][:, list(columns)].argmax())
         return rows[best // len(columns)], columns[best % len(columns)]
 
-    def narrowed(self, part: Part | Within) -> ModelInputs:
+    def narrowed(self, part: PartScore | Within) -> ModelInputs:
         """The inputs with this part of each sample alone; without labels for a loss, which would be of the whole."""
         less = copy.copy(self.inputs)
         for name in [name for name in less if "labels" in name]:
@@ -171,7 +171,7 @@ class Within(Target):
 
 
 @dataclass(frozen=True, eq=False)
-class Part(Target):
+class PartScore(Target):
     """The score of one part of each sample, of a run on that part alone.
 
     Attributes:
@@ -197,8 +197,8 @@ class Part(Target):
         row = self.row(self.whole.scores)
         name, what = partial(self._name, context), self.whole.what
         words = []
-        for i, index in enumerate(self.picked.tolist()):
-            query = "" if self.box is None else f"query {int(self.box[i])}, "
+        for sample, index in enumerate(self.picked.tolist()):
+            query = "" if self.box is None else f"query {int(self.box[sample])}, "
             label = "" if name(index) == f"{what} {index}" else f": {name(index)}"
             words.append(f"{query}{what} {index} (of {self.whole.parts}){label}")
         top, exclusive = row.argmax(-1), self.whole.exclusive
@@ -268,20 +268,20 @@ def whole(model: nn.Module, inputs: ModelInputs, context: Context) -> Whole | No
     if len(sizes) == 2:
         if isinstance(output, Exception):
             raise InputError(_refused(model, inputs, output)) from output
-        found = _texts(model, inputs, context, output, sizes)
+        whole_run = _texts(model, inputs, context, output, sizes)
     else:
-        found = _choices(inputs, context, output, *choices.pop())
-    if found is None:
+        whole_run = _choices(inputs, context, output, *choices.pop())
+    if whole_run is None:
         return None
-    part = found.part(TopPrediction(), context)
-    assert isinstance(part, Part)
-    values = part.values(answer(model, found.narrowed(part)))
+    part = whole_run.part(TopPrediction(), context)
+    assert isinstance(part, PartScore)
+    values = part.values(answer(model, whole_run.narrowed(part)))
     if values is None:
         return None
     why = part.difference(values)
-    if why and found.what == "text":
+    if why and whole_run.what == "text":
         raise MixingError(why)
-    return replace(found, mixed=why)
+    return replace(whole_run, mixed=why)
 
 
 def answer(model: nn.Module, inputs: ModelInputs) -> Any:
@@ -414,7 +414,10 @@ def _score_of_pairs(context: Context, output: Any) -> Tensor | None:
     image, text = (get(output, f"{side}_features") for side in ("image", "text"))
     if image is None and isinstance(output, (tuple, list)) and len(output) >= 2:
         image, text = output[:2]
-    if not all(isinstance(one, Tensor) and one.dim() == 2 for one in (image, text)) or image.shape[1] != text.shape[1]:
+    if (
+        not all(isinstance(features, Tensor) and features.dim() == 2 for features in (image, text))
+        or image.shape[1] != text.shape[1]
+    ):
         return None
     return torch.cosine_similarity(image[:, None], text[None], dim=-1)
 

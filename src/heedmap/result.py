@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from heedmap.attention.flow import Graph, Stream
 from heedmap.attention.forward import Recording
 from heedmap.attention.inputs import contents
 from heedmap.attention.token_positions import InputSpan, leaf_rows
@@ -220,7 +221,7 @@ def named_segments(recording: Recording) -> Named:
         wanted: list[tuple[str, InputSpan | None]] = [
             (_segment_name(span.name, recording.inputs), span) for span in spans
         ]
-        if any(s.leaves and stream.index in graph.taken_in(s.index) for s in graph.streams):
+        if any(stream.index in graph.taken_in(s.index) and _begins_elsewhere(graph, s, stream) for s in graph.streams):
             wanted = [(f"{name}{ENCODER}", span) for name, span in wanted]
         wanted = wanted or [("kept" if stream.joins else "queries", None)]
         named[stream.index] = []
@@ -231,6 +232,12 @@ def named_segments(recording: Recording) -> Named:
             used.add(name)
             named[stream.index].append((name, span))
     return named
+
+
+def _begins_elsewhere(graph: Graph, stream: Stream, other: Stream) -> bool:
+    """Whether a stream begins in inputs, none of which is one that the other begins in (else they are levels of a pyramid)."""
+    own, others = ({graph.sources[leaf].name for leaf in s.leaves} for s in (stream, other))
+    return bool(own) and not own & others
 
 
 def _segment_name(name: str, inputs: Mapping[str, Any]) -> str:
@@ -276,6 +283,12 @@ def stream_names(named: Named) -> dict[int, str]:
     return {index: "+".join(name for name, _ in segments) for index, segments in named.items()}
 
 
+EXTENDED = (
+    "tokens also mix in what is no softmax attention (convolutions, merges, recurrences …); it is followed by an extension of "
+    "the paper's rules, which mixers=False turns off"
+)
+
+
 def described(recording: Recording, named: Named, run: TargetView | None, notes: tuple[str, ...] = ()) -> Flow:
     """The flow as plain data."""
     names = stream_names(named)
@@ -301,7 +314,8 @@ def described(recording: Recording, named: Named, run: TargetView | None, notes:
                 gradient=None if run is None else a.index in run.gradients,
             )
         )
-    return Flow(streams, tuple(attentions), (*_stopped(recording), *without_segment(recording), *notes))
+    notes = (*_stopped(recording), *([EXTENDED] if recording.mixers else []), *without_segment(recording), *notes)
+    return Flow(streams, tuple(attentions), notes)
 
 
 def _read_rows(run: TargetView | None, stream: int) -> tuple[tuple[int, ...], ...] | None:

@@ -118,6 +118,49 @@ def blip2() -> Any:
                           image_token_index=IMAGE)  # fmt: skip
 
 
+def blip2_t5() -> Any:
+    t5 = {"model_type": "t5", "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "vocab_size": 50,
+          "decoder_start_token_id": 0, **IDS}  # fmt: skip
+    config = blip2().to_dict()
+    return tr.Blip2Config(**{**config, "text_config": t5})
+
+
+def donut() -> Any:
+    vision = tr.DonutSwinConfig(
+        image_size=16, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4
+    )
+    decoder = tr.MBartConfig(
+        d_model=16, decoder_layers=2, decoder_attention_heads=2, decoder_ffn_dim=24, vocab_size=50, max_position_embeddings=48,
+        is_decoder=True, add_cross_attention=True, **IDS
+    )  # fmt: skip
+    config = tr.VisionEncoderDecoderConfig.from_encoder_decoder_configs(vision, decoder)
+    config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 2, 0, 2
+    return config
+
+
+def qwen2_vl() -> Any:
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
+    vision = {"embed_dim": 16, "depth": 1, "num_heads": 2, "hidden_size": 16, "patch_size": 4, "spatial_merge_size": 2}
+    return tr.Qwen2VLConfig(text_config={**WORDS, "num_key_value_heads": 1, "rope_parameters": rope}, vision_config=vision,
+                            image_token_id=IMAGE, vision_start_token_id=48)  # fmt: skip
+
+
+def packed() -> Inputs:
+    """A picture of 4 by 4 patches for each sample, in one row."""
+    found = chatted(4, lambda ids: (ids == IMAGE).long())
+    found["mm_token_type_ids"] = found.pop("token_type_ids")
+    return {
+        **found,
+        "pixel_values": torch.randn(32, 96, dtype=torch.float64),
+        "image_grid_thw": torch.tensor([[1, 4, 4], [1, 4, 4]]),
+    }
+
+
+def asked_with_places() -> Inputs:
+    rows = torch.tensor([[*[IMAGE] * 3, 5, 6, 11], [*[IMAGE] * 3, 17, 3, 0]])
+    return {"input_ids": rows, "attention_mask": (rows != 0).long(), **picture()}
+
+
 def language_vision(config: str, language: dict[str, Any], vision: str, **options: Any) -> Callable[[], Any]:
     text = {**WORDS, "num_key_value_heads": 1, **language}
     return lambda: getattr(tr, config)(text_config=text, vision_config={**VISION, "model_type": vision}, **options)
@@ -143,6 +186,12 @@ FAMILIES = {
     "git": Family(made("GitForCausalLM", lambda: tr.GitConfig(vision_config=VISION, **WORDS)), captioned),
     "blip": Family(made("BlipForConditionalGeneration", blip), picture),
     "blip2": Family(made("Blip2ForConditionalGeneration", blip2), lambda: chatted(3), more={"attention_mask": 1}),
+    "blip2-t5": Family(made("Blip2ForConditionalGeneration", blip2_t5), asked_with_places, decoder=True),
+    "donut": Family(made("VisionEncoderDecoderModel", donut), picture, decoder=True),
+    "qwen2vl": Family(made("Qwen2VLForConditionalGeneration", qwen2_vl), packed,
+                       more={"attention_mask": 1, "mm_token_type_ids": 0}),
+    "jamba": causal("JambaForCausalLM", "JambaConfig", num_key_value_heads=1, num_experts=1, attn_layer_period=2,
+                    attn_layer_offset=1, expert_layer_period=4, use_mamba_kernels=False, mamba_d_state=4, mamba_dt_rank=4),
     "llava": Family(made("LlavaForConditionalGeneration", language_vision(
         "LlavaConfig", {"model_type": "llama"}, "clip_vision_model", image_token_id=IMAGE)), lambda: chatted(4),
         more={"attention_mask": 1}),

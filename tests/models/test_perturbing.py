@@ -1,14 +1,10 @@
 """Perturbation of other kinds of models than the zoo has."""
 
-from typing import ClassVar
-
 import pytest
 
 from heedmap.datasets.sample import Answers, Sample
-from heedmap.errors import HeedmapError
 from heedmap.evaluate.experiments.perturbation import Perturbation
 from heedmap.evaluate.harness.protocol import contender
-from heedmap.evaluate.harness.run import Plan, run
 from heedmap.models import load
 
 from .test_explaining import GIVEN, noise
@@ -53,26 +49,20 @@ def test_every_kind_of_classifier_can_be_perturbed(folder, name, segments, remov
     assert changed, "taking tokens away changes what the model says"
 
 
-def test_pictures_that_make_no_batch_are_measured_one_by_one(folder, tmp_path):
-    """ViLT pads pictures of unequal size, so that one token comes twice: refused together, measured alone."""
+def test_pictures_of_unequal_size_are_measured_together_as_alone(folder):
+    """ViLT pads pictures of unequal size, so that one token comes twice."""
     model = load(folder("vilt"))
     sizes = [(40, 60), (64, 40), (33, 33)]
     samples = [
         Sample(str(n), {**GIVEN["vilt"], "image": noise(*size, seed=n)}, Answers({"LABEL_1": 1.0}))
         for n, size in enumerate(sizes)
     ]
-    reader = Listed(samples)
     evaluation = Perturbation.of(model, segments=("image",))
-    with pytest.raises(HeedmapError):
-        evaluation.rows(model, samples, PAIR[:1], 0)
-    summary = run(Plan(evaluation, model, reader, PAIR, 3), tmp_path)
-    assert summary["skipped"]["count"] == 0
-    assert {measure["samples"] for measure in summary["measures"]} == {3}
-
-
-class Listed(list):
-    """Samples in memory as a reader."""
-
-    keys = ("0", "1", "2")
-    problems: ClassVar[dict[str, str]] = {}
-    description: ClassVar[dict[str, str]] = {"kind": "list"}
+    together, skipped = evaluation.rows(model, samples, PAIR[:1], 0)
+    assert not skipped
+    for sample in samples:
+        alone, _ = evaluation.rows(model, [sample], PAIR[:1], 0)
+        rows = [row for row in together if row["sample"] == sample.key]
+        assert len(rows) == len(alone) > 0
+        for row, wanted in zip(rows, alone, strict=True):
+            assert row == {**wanted, "probability": pytest.approx(wanted["probability"], rel=1e-5)}

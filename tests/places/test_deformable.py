@@ -105,7 +105,7 @@ def explained(found: nn.Module, inputs: Given, asked: Target = TARGET, **options
     return {name: segment.relevance.double() for name, segment in segments.items()}
 
 
-def agree(found: Given, wanted: Given) -> None:
+def assert_agree(found: Given, wanted: Given) -> None:
     """Each relevance, relative to itself."""
     assert found.keys() == wanted.keys()
     for name, relevance in wanted.items():
@@ -118,15 +118,15 @@ def agree(found: Given, wanted: Given) -> None:
 def test_maps(batch: int, size: tuple[int, int]) -> None:
     deformable, inputs = model(), pictures(batch, *size)
     wanted = expected(deformable, inputs, TARGET)
-    agree(explained(deformable, inputs, drop_self=False), wanted)
+    assert_agree(explained(deformable, inputs, drop_self=False), wanted)
     wanted["queries"][:, QUERY] = 0
-    agree(explained(deformable, inputs), wanted)
+    assert_agree(explained(deformable, inputs), wanted)
 
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_variants(options: dict[str, Any]) -> None:
     deformable, inputs = model(**options), pictures(2, 72, 100)
-    agree(explained(deformable, inputs, drop_self=False), expected(deformable, inputs, TARGET))
+    assert_agree(explained(deformable, inputs, drop_self=False), expected(deformable, inputs, TARGET))
 
 
 def test_a_padded_picture() -> None:
@@ -134,7 +134,7 @@ def test_a_padded_picture() -> None:
     inputs["pixel_mask"] = torch.ones(2, 64, 96, dtype=torch.long)
     inputs["pixel_mask"][1, :, 64:] = 0
     wanted = expected(deformable, inputs, TARGET)
-    agree(explained(deformable, inputs, drop_self=False), wanted)
+    assert_agree(explained(deformable, inputs, drop_self=False), wanted)
 
 
 def test_a_batch_is_its_samples_one_by_one() -> None:
@@ -142,7 +142,7 @@ def test_a_batch_is_its_samples_one_by_one() -> None:
     together = explained(deformable, inputs)
     for n in range(2):
         alone = explained(deformable, {"pixel_values": inputs["pixel_values"][n : n + 1]})
-        agree(alone, {name: relevance[n : n + 1] for name, relevance in together.items()})
+        assert_agree(alone, {name: relevance[n : n + 1] for name, relevance in together.items()})
 
 
 def test_queries_that_change_places_take_their_maps_along() -> None:
@@ -154,7 +154,7 @@ def test_queries_that_change_places_take_their_maps_along() -> None:
     before, after = (
         explained(m, inputs, target(query)) for m, query in ((deformable, QUERY), (moved, order.index(QUERY)))
     )
-    agree(after, {**before, "queries": before["queries"][:, order]})
+    assert_agree(after, {**before, "queries": before["queries"][:, order]})
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

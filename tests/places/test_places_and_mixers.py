@@ -1,11 +1,14 @@
 """heedmap against dense oracles, in float64: windows, merges, and mixers that are no attention."""
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from placed_models import CHANNEL, MERGES, MIXERS, PLAIN, SCALE, WINDOWS, Case, apart, label
-from torch import Tensor
+from torch import Tensor, nn
+
+import heedmap
 
 CLOSE = 1e-6
 
@@ -13,25 +16,25 @@ CLOSE = 1e-6
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("case", PLAIN.values(), ids=PLAIN)
 def test_plain_models(case: Case, batch: int) -> None:
-    agrees(case, batch)
+    assert_agrees(case, batch)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("case", WINDOWS.values(), ids=WINDOWS)
 def test_windows(case: Case, batch: int) -> None:
-    agrees(case, batch)
+    assert_agrees(case, batch)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("case", MERGES.values(), ids=MERGES)
 def test_merges(case: Case, batch: int) -> None:
-    agrees(case, batch)
+    assert_agrees(case, batch)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("case", MIXERS.values(), ids=MIXERS)
 def test_mixers(case: Case, batch: int) -> None:
-    agrees(case, batch)
+    assert_agrees(case, batch)
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -52,14 +55,38 @@ def test_the_identity_is_dropped_everywhere(name: str, full: bool) -> None:
     assert apart(found, expected) <= CLOSE
 
 
+class UpTo(nn.Module):
+    """The states of a ConvBERT after some of its layers; the others run, and nothing comes of them."""
+
+    def __init__(self, model: nn.Module, layers: int) -> None:
+        super().__init__()
+        self.model, self.layers = model, layers
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.model(input_ids, output_hidden_states=True).hidden_states[self.layers]
+
+
+@pytest.mark.parametrize("options", [{}, {"aggregate": False}, {"aggregate": False, "full": True}], ids=str)
+def test_a_layer_that_the_target_does_not_read_changes_nothing(options: dict[str, bool]) -> None:
+    case = MIXERS["convbert"]
+    two, inputs = case.model(), case.given(2)
+    three = deepcopy(two)
+    three.encoder.layer.append(deepcopy(two.encoder.layer[1]))
+    found, expected = (
+        heedmap.explain(UpTo(model, 2), inputs, target=lambda states: SCALE * states[:, -1, CHANNEL], **options)["text"]
+        for model in (three, two)
+    )
+    assert apart(found, expected) <= CLOSE
+
+
 def mean(output: Any) -> Tensor:
     """A feature's mean over the rows; where there are classes, one of them."""
     return label(output) if "logits" in output else SCALE * output.last_hidden_state[..., CHANNEL].mean(1)
 
 
-def agrees(case: Case, batch: int) -> None:
+def assert_agrees(case: Case, batch: int) -> None:
     """Without its own entry only where the row that is read is a token that began."""
     model, inputs = case.model(), case.given(batch)
     for drop_self in (False,) if case.own is None else (False, True):
-        found, expected = (one(model, inputs, drop_self=drop_self) for one in (case.found, case.expected))
-        assert apart(found, expected) <= CLOSE
+        found = case.found(model, inputs, drop_self=drop_self)
+        assert apart(found, case.expected(model, inputs, drop_self=drop_self)) <= CLOSE

@@ -16,6 +16,7 @@ from oracles.sampled import Sampled, dense
 
 CLOSE = 1e-6
 QUERY = 2
+GRIDS = {"image": (2, 2), "image2": (4, 4), "image3": (8, 8)}
 
 
 def model() -> nn.Module:
@@ -146,12 +147,16 @@ def expected(net: nn.Module, x: Tensor) -> Tensor:
     return R[QUERY]
 
 
-@pytest.mark.parametrize("side", [64])
-def test_rt_detr(side: int) -> None:
+@pytest.mark.parametrize("head", [0, 1, 4], ids=["middle level", "two levels", "finest level"])
+def test_rt_detr(head: int) -> None:
+    """The decoder's queries are tokens of one level or of several, as the head that chooses them has it."""
     net = model()
+    torch.manual_seed(head)
+    nn.init.normal_(net.model.enc_score_head.weight, std=0.5)
     torch.manual_seed(1)
-    x = torch.randn(2, 3, side, side).double()
+    x = torch.randn(2, 3, 64, 64).double()
     found = heedmap.explain(net, {"pixel_values": x}, target=target, drop_self=False)
+    assert {name: segment.grid for name, segment in found.segments.items()} == GRIDS
     for n in range(2):
         wanted = expected(net, x[n : n + 1])
         row = torch.cat([segment.relevance[n].double() for segment in found.segments.values()])

@@ -115,7 +115,7 @@ def target(output: Any) -> Tensor:
     return output.logits[:, -1, 5] * 10
 
 
-def close(found: Tensor, expected: Tensor, to: float = CLOSE) -> None:
+def assert_near(found: Tensor, expected: Tensor, to: float = CLOSE) -> None:
     assert found.shape == expected.shape
     assert float(expected.abs().max()) > 0
     assert float((found - expected).abs().max() / expected.abs().max()) < to
@@ -127,10 +127,10 @@ def test_scans_are_what_they_are_defined_as(name: str, batch: int) -> None:
     case, inputs = CASES[name], ids(batch)
     model = case.model()
     events, score = scanned.seen(model, inputs, target)
-    close(target(model(**inputs)).detach(), score)  # the closed forms are the model's
+    assert_near(target(model(**inputs)).detach(), score)  # the closed forms are the model's
     expected = scanned.relevance(events, case.layers, case.keys)[:, -1]
     found = heedmap.explain(model, inputs, target=target, drop_self=False)
-    close(found["text"].double(), expected)
+    assert_near(found["text"].double(), expected)
 
 
 @pytest.mark.parametrize("name", ["mamba", "mamba 2", "qwen 3.5", "rwkv", "recurrent gemma"])
@@ -154,7 +154,7 @@ def test_padding_changes_nothing(name: str) -> None:
     padded["attention_mask"] = torch.tensor([[0, 0, *[1] * 7]])
     alone, beside = (heedmap.explain(model, given, target=target)["text"] for given in (inputs, padded))
     assert float(beside[:, :2].abs().max()) == 0
-    close(beside[:, 2:], alone, 1e-4)
+    assert_near(beside[:, 2:], alone, 1e-4)
 
 
 def test_a_longer_text_is_followed_by_what_was_proved() -> None:
@@ -162,7 +162,7 @@ def test_a_longer_text_is_followed_by_what_was_proved() -> None:
     heedmap.explain(model, ids(1), target=target)
     events, _ = scanned.seen(model, ids(1, 9), target)
     found = heedmap.explain(model, ids(1, 9), target=target, drop_self=False)["text"]
-    close(found.double(), scanned.relevance(events, CASES["mamba 2"].layers, False)[:, -1])
+    assert_near(found.double(), scanned.relevance(events, CASES["mamba 2"].layers, False)[:, -1])
 
 
 class Recurrence(nn.Module):
@@ -208,7 +208,7 @@ def test_a_recurrence_of_ones_own() -> None:
     parts = [(gradient[0, -1] * gates[0, j + 1 :].prod(0) * values[0, j]).sum().clamp(min=0) for j in range(LENGTH)]
     expected = torch.stack(parts)[None].detach()
     expected[0, -1] += 1
-    close(found, expected)
+    assert_near(found, expected)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,19 @@ def multiplied_and_summed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (scores.softmax(2)[..., None] * v[:, None]).sum(2)
 
 
+def heads_behind_features(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same, where it is not to be seen which axis of the result is that of the heads."""
+    q, k, v = (t.mT for t in (q, k, v))
+    scores = (q[:, :, None] * k[:, None]).sum(-2)
+    return (scores.softmax(2)[..., None, :] * v[:, None]).sum(2).mT
+
+
+def exponentials_of_heads_behind_features(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = (t.mT for t in (q, k, v))
+    weights = (q[:, :, None] * k[:, None]).sum(-2).exp()
+    return ((weights / weights.sum(2, keepdim=True))[..., None, :] * v[:, None]).sum(2).mT
+
+
 def equation(scores: str, values: str, axis: int, turn: bool = False) -> Form:
     def form(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = ((t.transpose(0, 1) if turn else t) for t in (q, k, v))
@@ -124,10 +137,11 @@ FORMS: dict[str, Form] = {
     "einsum, ellipsis": ellipsis,
     "einsum, values before weights": values_before_weights,
     "einsum, sublists": sublists,
+    "multiplied and summed": multiplied_and_summed,
 }
 
 
-REFUSED = {multiplied_and_summed: "* k[:, None]"}
+REFUSED = dict.fromkeys((heads_behind_features, exponentials_of_heads_behind_features), "* k[:, None]")
 """Forms that are not followed, and the line at which tokens mix."""
 
 

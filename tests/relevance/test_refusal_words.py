@@ -37,9 +37,12 @@ class Layer(nn.Module):
             scores = scores.masked_fill(torch.ones(6, 6).tril() == 0, -torch.inf)
             scores = scores.masked_fill(torch.arange(6) < 2, -torch.inf)
         probs = scores.softmax(-1)
-        if self.fault == "two orders":
+        if self.fault == "no sum":
             probs = probs + probs.flip(-1)
-        x = x + (probs @ v).squeeze(1)
+        out = probs @ v
+        if self.fault == "no sum":
+            out = out.exp().cumsum(-2).log()
+        x = x + out.squeeze(1)
         if self.fault == "no rule":
             x = x + x.cumprod(-1)
         if self.fault == "mixing":
@@ -83,7 +86,7 @@ def refusal(model: nn.Module, error: type[HeedmapError], method: str = "generic"
 
 @pytest.mark.parametrize("method", ["generic", "raw_attention", "legrad", "partial_lrp"])
 def test_an_attention_that_cannot_be_followed(method: str) -> None:
-    said = refusal(net("two orders"), UnfollowedAttentionError, method)
+    said = refusal(net("no sum"), UnfollowedAttentionError, method)
     assert line("probs @ v") in said
     assert "module 'blocks.0' (Layer)" in said
     assert "by any method" in said
@@ -91,7 +94,7 @@ def test_an_attention_that_cannot_be_followed(method: str) -> None:
 
 def test_the_target_reads_what_cannot_be_followed() -> None:
     model = net("")
-    model.blocks.append(Layer("two orders"))
+    model.blocks.append(Layer("no sum"))
     said = refusal(livened(model), UnfollowedAttentionError)
     assert said.startswith("the target reads")
     assert line("probs @ v") in said

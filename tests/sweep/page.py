@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
@@ -14,6 +15,9 @@ UNBUILT = ("not built", "timeout", "died")
 CHECKS = ("eager", "batch", "padding")
 DISTRIBUTIONS = {"open_clip": "open_clip_torch"}
 WORKS = ("whole", "language part", "without attention", "nothing", "wrong", "crash")
+PACKAGES = re.compile(r"[^\s'\"(]*[/\\](?:site|dist)-packages[/\\]")
+"""What comes before a package's own path."""
+PATH = re.compile(r"(?<![\w.…])(?:[A-Z]:)?[/\\][\w.+-]+(?:[/\\][\w.+-]*)*")
 HEAD = "| family | classes | explained | checked, or why refused |\n|---|---|---|---|"
 INTRODUCTION = """# Models
 
@@ -42,7 +46,8 @@ def works(row: Row) -> str:
 
 
 def written(rows: Sequence[Row]) -> str:
-    """The page."""
+    """The page; no path of the machine on which it was written stands on it."""
+    rows = [{**row, **{key: placeless(row[key]) for key in ("cause", "auto_error") if row.get(key)}} for row in rows]
     libraries = list(dict.fromkeys(row["library"] for row in rows))
     named = [f"{name} {version(DISTRIBUTIONS.get(name, name))}" for name in libraries]
     parts = [
@@ -137,6 +142,11 @@ def lines(
         some = list(group)
         names = " ".join(f"`{row['class']}`" for row in some)
         yield f"| {family} | {names} | {first} | {'; '.join(w for w in (more(some), cell(words)) if w)} |"
+
+
+def placeless(words: str) -> str:
+    """Words without what is of one machine: packages' own paths stay, other paths, also those cut off, are ``…``."""
+    return PATH.sub("…", PACKAGES.sub("", words))
 
 
 def cell(words: str) -> str:

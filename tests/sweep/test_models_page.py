@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from . import page
 
 WRITTEN = (Path(__file__).parents[2] / "docs" / "reference" / "models.md").read_text(encoding="utf-8")
@@ -68,6 +70,31 @@ def test_a_wrong_map_is_called_wrong() -> None:
     text = page.written([{**ROWS[0], "verdict": "WRONG", "cause": "a batch differs from its samples"}])
     assert "| bert | `BertModel` | wrong | a batch differs from its samples; `generic` |" in text
     assert "| – explained by `generic` | 0, 0.0 % |" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            "called at /home/a/.venv/lib/python3.11/site-packages/timm/layers/mlp.py:12",
+            "called at timm/layers/mlp.py:12",
+        ),
+        ("called at /usr/lib/python3/dist-packages/timm/layers", "called at timm/layers"),
+        ("called at /home/a/.venv/lib/python3.11/site-pack", "called at …"),
+        ("no file '/home/a/models/x.json', of 3 / 4 heads", "no file '…', of 3 / 4 heads"),
+    ],
+)
+@pytest.mark.parametrize("said", ["cause", "auto_error"])
+def test_no_path_of_a_machine_stands_on_the_page(said: str, words: str, told: str) -> None:
+    row = {**ROWS[2], "cause": "no softmax attention", "auto": None, said: words}
+    text = page.written([row])
+    assert told in text
+    assert "/home/" not in text
+    assert "-packages" not in text
+
+
+def test_the_page_has_no_path_of_a_machine() -> None:
+    assert page.placeless(WRITTEN) == WRITTEN
 
 
 def test_the_page_is_of_this_form() -> None:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from heedmap.attention import blocks
-from heedmap.attention import operations as ops
 from heedmap.attention.blocks import BlockAttention, BlockLayout
 from heedmap.attention.companions import Lost
+from heedmap.attention.fused import FusedCall
 from heedmap.attention.mixing import MixingTape
-from heedmap.attention.numbers import Ids, distinct
-from heedmap.attention.tags import Tag
+from heedmap.attention.numbers import NOTHING, Ids, distinct
+from heedmap.attention.tags import Source, Tag
 
 
 @dataclass(eq=False)
@@ -53,20 +53,8 @@ class Asked:
 class AttendingTape(MixingTape):
     """A recorder that knows attention by the tokens of its rows and keys."""
 
-    def _fused(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        keywords: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa} if enable_gqa else {"scale": scale}
-        out = ops.SDPA(query, key, value, attn_mask, 0.0, is_causal, **keywords)
-        given = (query, key, value)
+    def _fused(self, call: FusedCall) -> Tensor:
+        out, query, given = call.run(), call.query, call[:3]
         tags = [self.tag(t) for t in given]
         lost = next((k for t in given if isinstance(k := self.known(t), Lost)), None)
         if lost is not None:
@@ -93,9 +81,9 @@ class AttendingTape(MixingTape):
                 sides=sides,
                 query=query_rows,
                 key=key_rows,
-                mask=_for_each(attn_mask, lead),
-                causal=is_causal,
-                scale=query.shape[-1] ** -0.5 if scale is None else scale,
+                mask=_for_each(call.attn_mask, lead),
+                causal=call.is_causal,
+                scale=call.factor,
             )
         )
 
@@ -119,21 +107,46 @@ class AttendingTape(MixingTape):
         queries, keys = (self.numbers.first(i.reshape(-1, i.shape[-1])) for i in (asked.queries, asked.keys))
         order = blocks.grouped(queries, keys)
         problem = self._misplaced(queries, keys)
+        if blocks.twice(queries):
+            self._share(asked.queries)
         if problem or order is None:
             return self._unfollowed(asked.out, asked.tags, problem or "it has not the same heads for all tokens")
         self.numbers.use(queries)
         self.numbers.use(keys)
-        attention = self._in_blocks(asked, order)
-        self.reads[attention.index] = list(asked.sides)
+        groups = [self._in_blocks(asked, order, group) for group in self._groups(queries, keys)]
+        if self.cut and bool((keys < 0).any()):
+            self.padded[len(self.attentions)] = asked.out
+        attention = groups[0]
         given = self._record(attention)
         rows = asked.queries
-        if any(self.numbers.made[int(s)] == "mixer" for s in self.numbers.space[queries[queries >= 0]].unique()):
+        if bool(self.numbers.are_made(queries[queries >= 0], "mixer").any()):
             rows = self._fresh(queries, self.numbers.of_sample(queries)).reshape(rows.shape)
-            attention.row_ids = rows.reshape(queries.shape)[order[:, 0]]
         inverse = [asked.axes.index(i) for i in range(len(asked.axes))]
-        attention.ids = rows.unsqueeze(-1).expand(*rows.shape, asked.out.shape[asked.axes[-1]]).permute(inverse)
-        self.set_known(given, attention.ids)
+        ids = rows.unsqueeze(-1).expand(*rows.shape, asked.out.shape[asked.axes[-1]]).permute(inverse)
+        for beside in groups[1:]:
+            self._record_beside(attention, beside, given)
+        for group in groups:
+            self.reads[group.index], group.ids, group.beside = list(asked.sides), ids, len(groups) > 1
+            group.row_ids = None if rows is asked.queries else rows.reshape(queries.shape)[order[:, 0]]
+        self.set_known(given, ids)
         return given
+
+    def _groups(self, queries: Ids, keys: Ids) -> list[Ids]:
+        """The keys; of tokens that ask themselves and, besides, others of another beginning that ask nothing, each kind alone."""
+        kinds = self.numbers.space[queries[queries >= 0]].unique()
+        own = torch.isin(self.numbers.space[keys.clamp(min=0)], kinds) & (keys >= 0)
+        made = [self.numbers.are_made(keys.clamp(min=0), how) & (keys >= 0) for how in ("leaf", "mixer")]
+        others = (made[0] | made[1]) & ~own
+        if not bool(others.any()) or not bool((own & (made[0] | made[1])).any()):
+            return [keys]
+        return [keys.masked_fill(others, NOTHING), keys.masked_fill(~others, NOTHING)]
+
+    def _record_beside(self, first: BlockAttention, attention: BlockAttention, given: Tensor) -> None:
+        """One more attention of which the output is the first one's."""
+        attention.index, attention.out, attention.place = len(self.attentions), first.out, first.place
+        self.sources.append(Source("attention", attention.form, attention=attention.index))
+        self.attentions.append(attention)
+        self.set_tag(given, Tag(self.tag(given).sources | {len(self.sources) - 1}))
 
     def _misplaced(self, queries: Ids, keys: Ids) -> str:
         """Why tokens in these rows and columns, (entries, rows), are not followed; empty where they are."""
@@ -149,13 +162,13 @@ class AttendingTape(MixingTape):
         same = (samples == samples.amax(1, keepdim=True)) | (samples < 0)
         return all(self.numbers.unite(entry) for entry in distinct(samples[~same.all(1)])[0])
 
-    def _in_blocks(self, asked: Asked, order: Tensor) -> BlockAttention:
-        """The attention with (blocks, heads, …) by ``order``."""
+    def _in_blocks(self, asked: Asked, order: Tensor, keys: Ids) -> BlockAttention:
+        """The attention to these keys, (entries, columns), with (blocks, heads, …) by ``order``."""
 
         def laid(t: Tensor | None) -> Any:
             return None if t is None else t.reshape(-1, *t.shape[-2:])[order.to(t.device)]
 
-        queries, keys = (i.reshape(-1, i.shape[-1])[order[:, 0]] for i in (asked.queries, asked.keys))
+        queries = asked.queries.reshape(-1, asked.queries.shape[-1])[order[:, 0]]
         return BlockAttention(
             index=len(self.attentions),
             form=asked.form,
@@ -172,7 +185,7 @@ class AttendingTape(MixingTape):
             query_sources=asked.tags[0].sources,
             value_sources=asked.tags[-1].sources,
             query_ids=queries,
-            key_ids=keys,
+            key_ids=keys[order[:, 0]],
         )
 
     def _lost(self, out: Tensor, tags: list[Tag], lost: Lost) -> Tensor:

@@ -41,6 +41,7 @@ class BlockAttention(Attention):
         query_rows, key_rows: sample · tokens + row of the stream, (blocks, rows); -1: none. Known when the streams are.
         sizes: batch size, tokens of the stream that asks, and of the one that is asked.
         ids: companion of ``out``.
+        beside: whether other keys of the same call are another attention, with the same output.
         row_ids: of the rows of ``out``, (blocks, rows), where its queries are made by a mixer: then these are other tokens.
     """
 
@@ -51,6 +52,7 @@ class BlockAttention(Attention):
     sizes: tuple[int, int, int] = (0, 0, 0)
     ids: Ids = field(default_factory=lambda: torch.zeros(0))
     row_ids: Ids | None = None
+    beside: bool = False
 
     @property
     def columns(self) -> slice:
@@ -86,9 +88,9 @@ class BlockAttention(Attention):
 
     def touched(self, gradient: Tensor) -> Tensor:
         """See :meth:`Attention.touched`."""
-        found = torch.zeros(self.batch * self.queries + 1, dtype=torch.bool, device=gradient.device)
-        found[self.query_rows.to(gradient.device)[(self.layout.apply(gradient) != 0).any(-1).any(1)]] = True
-        return found[:-1].reshape(self.batch, self.queries)
+        touched = torch.zeros(self.batch * self.queries + 1, dtype=torch.bool, device=gradient.device)
+        touched[self.query_rows.to(gradient.device)[(self.layout.apply(gradient) != 0).any(-1).any(1)]] = True
+        return touched[:-1].reshape(self.batch, self.queries)
 
 
 def grouped(query_ids: Ids, key_ids: Ids) -> Int[Tensor, "blocks heads"] | None:

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heedmap.attention import moves, places
+from heedmap.attention import operations as ops
 from heedmap.attention.attention import Place
+from heedmap.attention.learned import LearnedRows
 from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of
-from heedmap.attention.tags import Tag
+from heedmap.attention.tags import EMPTY, Source, Tag
 from heedmap.attention.tape import Tape, _forget, _tensors
 
 
@@ -50,6 +52,10 @@ class CompanionTape(Tape):
 
     Args:
         tokens: see :class:`~heedmap.attention.placed.PlacedTape`.
+
+    Attributes:
+        properties: leaves, by their index among the sources, that say of tokens when or where they are, and are none themselves.
+        shared: leaves that were found to be so.
     """
 
     def __init__(self, batch: int, *, cut: bool = False, tokens: frozenset[int] = frozenset()) -> None:
@@ -58,11 +64,18 @@ class CompanionTape(Tape):
         self._parents: dict[int, frozenset[int]] = {}
         self._words: set[int] = set()
         self.numbers = Numbers(batch)
+        self.learned = LearnedRows(batch)
+        self.learned_ids: dict[int, Ids] = {}
+        self.properties: frozenset[int] = frozenset()
+        self.shared: set[int] = set()
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.leaf_ids: dict[int, Ids] = {}
+        self.padded: dict[int, Tensor] = {}  # outputs of attentions that ask what is no token
         self.reads: dict[int, list[tuple[Tensor, Ids]]] = {}
         self._known: dict[int, tuple[weakref.ref[Tensor], Known]] = {}
-        self._sums: dict[int, weakref.ref[Tensor]] = {}  # of weights over keys
+        self._sums: dict[
+            int, tuple[weakref.ref[Tensor], frozenset[int]]
+        ] = {}  # of weights over keys, and what these are of
 
     # -- what is known of a tensor ----------------------------------------------------------------------------------
 
@@ -147,6 +160,21 @@ class CompanionTape(Tape):
             rest.extend(new)
         return found
 
+    def is_of_series(self, sources: frozenset[int]) -> bool:
+        """Whether all that something is made of are inputs as they were given, numbers or rows of numbers, and no attention."""
+        seen, rest, found = set[int](), set(sources), False
+        while rest:
+            index = rest.pop()
+            source = self.sources[index]
+            if source.kind == "attention" and self.attentions[source.attention].mixes:
+                rest |= self.attentions[source.attention].value_sources - seen
+            elif source.kind == "leaf" and not source.spatial and source.shape == self.shapes.get(source.name):
+                found = True
+            elif source.kind not in ("input", "unfollowed"):
+                return False
+            seen.add(index)
+        return found and not self.tokens & seen
+
     @property
     def firsts(self) -> frozenset[int]:
         """The first features of each input: leaves that no other features lie before."""
@@ -163,11 +191,15 @@ class CompanionTape(Tape):
         """A new leaf: words keep the numbers of their ids; places of a convolution are new tokens of the same sample."""
         index = len(self.sources) - 1
         source = self.sources[index]
+        if index in self.properties:
+            source.tensor = None
+            self.set_tag(result, EMPTY)
+            return
         of = frozenset[int]().union(*(self.tag(t).sources for t in _tensors(args, kwargs)))
         self._parents[index] = frozenset(i for i in of if self.sources[i].kind == "leaf")
         before = next((k for t in _tensors(args, kwargs) if isinstance(k := self.known(t), Tensor)), None)
         if before is not None and not source.spatial and tuple(before.shape) == tuple(result.shape[:-1]):
-            ids = before.unsqueeze(-1)
+            ids = self._with_added(self._words_of(before)).unsqueeze(-1)
             self._words.add(index)
         elif before is not None and not source.spatial and before.shape[:-1] == result.shape[:-1]:
             ids = before.narrow(-1, 0, 1)
@@ -183,10 +215,32 @@ class CompanionTape(Tape):
         self.leaf_ids[index] = ids
         self.set_known(result, ids.expand(result.shape))
 
+    def _share(self, ids: Ids) -> None:
+        """Note the leaves whose tokens these are, or have become without standing there themselves: they are properties."""
+        became, there = self.numbers.first(all_of(ids)), self.numbers.space[all_of(ids)].unique()
+        for leaf, own in self.leaf_ids.items():
+            numbers = all_of(own)
+            apart = not bool(torch.isin(self.numbers.space[numbers], there).any())
+            if apart and bool(torch.isin(self.numbers.first(numbers), became).any()):
+                self.shared.add(leaf)
+
+    def _words_of(self, ids: Ids) -> Ids:
+        """The tokens of embedded ids; where those were read before (a decoder that is given its encoder's words), other ones."""
+        return self.numbers.new(self.numbers.of_sample(ids), "leaf") if self.numbers.are_used(ids) else ids
+
+    def _with_added(self, ids: Ids) -> Ids:
+        """Of words, (batch, words), with numbers for those that the model put beside them (padding, a start)."""
+        samples = self.numbers.of_sample(ids)
+        if ids.dim() != 2 or bool((ids >= 0).all()):
+            return ids
+        own = samples.amax(-1, keepdim=True).expand(ids.shape)
+        return torch.where(ids < 0, self.numbers.new(own.masked_fill(ids >= 0, NOTHING), "learned"), ids)
+
     # -- through functions ------------------------------------------------------------------------------------------
 
     def _placed(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
-        tensors = [(t, k) for t in _tensors(args, kwargs) if (k := self.known(t)) is not None]
+        data = args[:1] if func in ops.LIKE_ANOTHER else args
+        tensors = [(t, k) for t in _tensors(data, kwargs) if (k := self.known(t)) is not None]
         lost = next((k for _, k in tensors if isinstance(k, Lost)), None)
         if lost is not None:
             return lost
@@ -221,7 +275,7 @@ class CompanionTape(Tape):
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, of: moves.Of
     ) -> Any:
         if name in moves.SAME and isinstance(result, Tensor):
-            return next((i for t in _tensors(args, kwargs) if (i := of(t)) is not None), None)
+            return next((i for t in _tensors(args[:1], kwargs) if (i := of(t)) is not None), None)
         if name.startswith("new_") or name.endswith("_like"):
             return None
         if name == "glu":
@@ -319,11 +373,24 @@ class CompanionTape(Tape):
                 (self.known(t) is None or self._is_learned(t))
                 and t.dim() == ids.dim()
                 and t.is_floating_point()
-                and _says(t)
+                and (_says(t) or self.learned.of(t) is not None)
             ):
                 shape = [1 if a in features else n for a, n in enumerate(t.shape)]
                 if [n for a, n in enumerate(own.shape) if a != axis] == [n for a, n in enumerate(shape) if a != axis]:
                     self.set_known(t, self.numbers.new(own.expand(shape), "learned").expand(t.shape))
+                    self.learned.meet(t)
+
+    def _of_none(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+        """The result of a function of what no input made: where it is learned rows that are tokens, they have numbers."""
+        if not isinstance(result, Tensor) or not result.is_floating_point() or self.tag(result).sources:
+            return result
+        if self.learned.begins(name, _tensors(args, kwargs), result):
+            lead = torch.arange(self.batch).reshape(-1, 1, 1).expand(*result.shape[:2], 1)
+            ids = self.learned_ids[len(self.sources)] = self.numbers.new(lead, "latent")
+            self.sources.append(Source("learned", name, tuple(result.shape)))
+            self.set_tag(result, Tag(frozenset([len(self.sources) - 1])))
+            self.set_known(result, ids.expand(result.shape))
+        return result
 
     def _is_learned(self, tensor: Tensor) -> bool:
         """Whether it is of learned tokens only, before any attention: which sample's they are does not matter yet."""

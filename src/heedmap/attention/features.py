@@ -79,7 +79,7 @@ class FeatureTape(Tape):
 
 
 @dataclass(frozen=True, eq=False)
-class Features:
+class FeatureRecording:
     """One forward pass, and where in it each input became features.
 
     Attributes:
@@ -94,7 +94,7 @@ class Features:
     tape: Callable[..., Tape]
 
 
-def record(model: nn.Module, inputs: ModelInputs, batch: int, sounds: Collection[str]) -> Features:
+def record(model: nn.Module, inputs: ModelInputs, batch: int, sounds: Collection[str]) -> FeatureRecording:
     """Run the model under :class:`FeatureTape`; within :func:`~heedmap.attention.forward.recording_state`.
 
     Args:
@@ -114,18 +114,20 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, sounds: Collection
     output = call(model, inputs, tape)
     parts: dict[int, list[InputSpan]] = {}
     for name in contents(inputs):
-        found = _parts(tape, name, inputs[name], name in sounds)
-        if found:
-            parts[len(parts)] = found
+        spans = _parts(tape, name, inputs[name], name in sounds)
+        if spans:
+            parts[len(parts)] = spans
     if not parts:
         given = ", ".join(f"{name} {tuple(inputs[name].shape)}" for name in contents(inputs))
         raise AttentionError(
             f"no input becomes features of which it is known which token or place they are of ({given}): are words summed where "
             "they are looked up? Give the model features, (batch, tokens, features), in place of ids"
         )
-    streams = [Stream(i, own[0].positions.shape[1], {part.leaf for part in own}) for i, own in parts.items()]
-    main = {stream: own[:1] for stream, own in parts.items()}
-    return Features(Recording(tape, Graph(streams, [], tape.sources), main, output, inputs), parts, again)
+    streams = [
+        Stream(stream, spans[0].positions.shape[1], {part.leaf for part in spans}) for stream, spans in parts.items()
+    ]
+    main = {stream: spans[:1] for stream, spans in parts.items()}
+    return FeatureRecording(Recording(tape, Graph(streams, [], tape.sources), main, output, inputs), parts, again)
 
 
 def _channels(model: nn.Module, inputs: ModelInputs, batch: int) -> dict[str, int]:
@@ -137,8 +139,8 @@ def _channels(model: nn.Module, inputs: ModelInputs, batch: int) -> dict[str, in
     seed()
     with torch.no_grad():
         call(model, inputs, tape)
-    found = {name: channel_axis(tuple(inputs[name].shape), tape.convolved.get(name)) for name in several}
-    return {name: axis for name, axis in found.items() if axis is not None}
+    axes = {name: channel_axis(tuple(inputs[name].shape), tape.convolved.get(name)) for name in several}
+    return {name: axis for name, axis in axes.items() if axis is not None}
 
 
 def channel_axis(shape: tuple[int, ...], convolved: tuple[int, ...] | None) -> int | None:
@@ -173,14 +175,16 @@ def _places(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 def _parts(tape: FeatureTape, name: str, value: Tensor, sound: bool) -> list[InputSpan]:
     """The leaves of one input whose rows are its tokens, with the place of each row; of ids, those of the largest table."""
-    leaves = [i for i, s in enumerate(tape.sources) if s.kind == "leaf" and s.name == name and s.shape[0] == tape.batch]
+    leaves = [
+        leaf for leaf, s in enumerate(tape.sources) if s.kind == "leaf" and s.name == name and s.shape[0] == tape.batch
+    ]
     if value.is_floating_point():
-        return [_floats(tape.sources[i], i, value, sound) for i in leaves]
-    leaves = [i for i in leaves if len(value.shape) > 1 and tape.sources[i].shape[:2] == value.shape[:2]]
-    most = max((_table(tape.sources[i]) for i in leaves), default=None)
+        return [_floats(tape.sources[leaf], leaf, value, sound) for leaf in leaves]
+    leaves = [leaf for leaf in leaves if len(value.shape) > 1 and tape.sources[leaf].shape[:2] == value.shape[:2]]
+    most = max((_table(tape.sources[leaf]) for leaf in leaves), default=None)
     rows = torch.arange(value.shape[-1] if value.dim() < 2 else value.shape[1], device=value.device)
     rows = rows.expand(tape.batch, -1)
-    return [InputSpan(i, name, rows, None, "tokens", rows) for i in leaves if _table(tape.sources[i]) == most]
+    return [InputSpan(leaf, name, rows, None, "tokens", rows) for leaf in leaves if _table(tape.sources[leaf]) == most]
 
 
 def _table(source: Source) -> tuple[bool, int]:

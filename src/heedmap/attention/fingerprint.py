@@ -46,8 +46,8 @@ def of_model(model: nn.Module) -> Any:
     modules = []
     weights: list[Tensor] = []
     for name, module in model.named_modules():
-        own = {k: v for k, v in vars(module).items() if k not in APART and (k not in BOOKS or v)}
-        modules.append((name, type(module), _inside(own, DEPTH, known)))
+        attributes = {k: v for k, v in vars(module).items() if k not in APART and (k not in BOOKS or v)}
+        modules.append((name, type(module), _inside(attributes, DEPTH, known)))
         weights.extend(t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None)
     return tuple(modules), tuple(map(_tensor, weights)), _numbers(weights)
 
@@ -88,7 +88,7 @@ def _numbers(weights: Iterable[Tensor]) -> Any:
         plain = type(weight) in (Tensor, nn.Parameter) and weight.layout == torch.strided
         if plain and weight.numel() and not weight.is_meta:
             groups.setdefault((weight.dtype, weight.device), []).append(_some(weight.detach()))
-    return tuple(torch.cat(own).cpu().view(torch.uint8).numpy().tobytes() for own in groups.values())
+    return tuple(torch.cat(group).cpu().view(torch.uint8).numpy().tobytes() for group in groups.values())
 
 
 def _some(weight: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class AskedTowerError(UnfollowedAttentionError):
         self.ends = ends
 
 
-class Product(Protocol):
+class JoinMatrix(Protocol):
     """A matrix of which products with rows and columns are taken."""
 
     def left(self, rows: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class AbsorbedStream:
     state: State
     places: Int[Tensor, "batch tokens"] | None = None
     mixers: tuple[int, ...] = ()
-    matrix: Product | None = None
+    matrix: JoinMatrix | None = None
 
     def weights(self, rows: Float[Tensor, "batch k s"]) -> Float[Tensor, "batch k tokens"]:
         """The weights of the other stream's tokens in ``rows`` over this one's."""
@@ -116,13 +116,13 @@ class Graph:
 
     def states(self, sources: frozenset[int]) -> dict[int, State]:
         """The streams, and their states, among the sources of a tensor."""
-        found: dict[int, set[int]] = {}
+        by_stream: dict[int, set[int]] = {}
         streams = {edge.attention: edge.stream for edge in self.edges}
         for index in sources:
             source = self.sources[index]
             if source.kind == "attention" and source.attention in streams:
-                found.setdefault(streams[source.attention], set()).add(source.attention)
-        return {stream: frozenset(state) for stream, state in sorted(found.items())}
+                by_stream.setdefault(streams[source.attention], set()).add(source.attention)
+        return {stream: frozenset(state) for stream, state in sorted(by_stream.items())}
 
     def readouts(self, sources: frozenset[int]) -> dict[int, State]:
         """The same, without the streams that another one of them took in, and that did not go on: these are read there.
@@ -161,7 +161,7 @@ class Graph:
     def is_of_one_input(self, edge: Edge) -> bool:
         """Whether what asks and what is asked were made, one of them by mixers, of the tokens of one and the same input."""
         leaves = [self.all_leaves(x) for x in (edge.stream, edge.source)]
-        names = [{self.sources[i].name for i in own} for own in leaves]
+        names = [{self.sources[leaf].name for leaf in side} for side in leaves]
         made = {edge.stream, edge.source} | self.taken_in(edge.stream) | self.taken_in(edge.source)
         mixed = any(join.mixers for x in made for join in self.streams[x].joins.values())
         return mixed and len(names[0]) == 1 and names[0] == names[1]
@@ -169,19 +169,19 @@ class Graph:
     def family(self, stream: int) -> set[int]:
         """The stream, and those whose tokens were made from its tokens, or its from theirs, without a residual connection."""
         made = [{s.index, *(x for x, join in s.joins.items() if join.mixers)} for s in self.streams]
-        found = {stream}
+        family = {stream}
         for _ in self.streams:
-            found = found.union(*(group for group in made if group & found))
-        return found
+            family = family.union(*(group for group in made if group & family))
+        return family
 
     def taken_in(self, stream: int) -> set[int]:
         """The streams whose tokens a stream begins with, and theirs."""
-        found, rest = set[int](), [stream]
+        taken, rest = set[int](), [stream]
         while rest:
-            new = self.streams[rest.pop()].joins.keys() - found
-            found |= new
+            new = self.streams[rest.pop()].joins.keys() - taken
+            taken |= new
             rest.extend(new)
-        return found
+        return taken
 
     def all_leaves(self, stream: int) -> set[int]:
         """The leaves at which a stream, or one that it took in, begins."""
@@ -192,16 +192,20 @@ class Graph:
         """For each stream, the other streams whose content can reach it, through attention or because it took them in."""
         asked = {s.index: {e.source for e in self.edges if e.stream == s.index} - {s.index} for s in self.streams}
         direct = {s.index: asked[s.index] | s.joins.keys() for s in self.streams}
-        reach = {s: set(d) for s, d in direct.items()}
+        reach = {stream: set(others) for stream, others in direct.items()}
         for _ in self.streams:
-            reach = {s: r.union(*(reach[t] for t in r)) for s, r in reach.items()}
+            reach = {stream: heard.union(*(reach[other] for other in heard)) for stream, heard in reach.items()}
         return reach
 
     @property
     def is_acyclic(self) -> bool:
         """Whether no stream hears itself through another one (an encoder–decoder; not a co-attention)."""
-        reach, families = self.reachable_from, {s.index: self.family(s.index) for s in self.streams}
-        return all(not any(x in reach[y] for x in families[s]) for s in families for y in reach[s] - families[s])
+        reach, families = self.reachable_from, {stream.index: self.family(stream.index) for stream in self.streams}
+        return all(
+            not any(member in reach[heard] for member in families[stream])
+            for stream in families
+            for heard in reach[stream] - families[stream]
+        )
 
 
 def build(tape: Tape) -> Graph:

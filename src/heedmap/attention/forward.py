@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from heedmap.attention import probe, token_positions
+from heedmap.attention.attention import Attention
 from heedmap.attention.checkpointing import run_directly
 from heedmap.attention.fingerprint import of_inputs, of_model
 from heedmap.attention.flow import Graph, build, verify_same
-from heedmap.attention.inputs import check_no_cache, check_required, contents, detached, misfit
+from heedmap.attention.inputs import check_no_cache, check_required, contents, detached, misfit, put_back
 from heedmap.attention.places import told
 from heedmap.attention.probe import Verdict
 from heedmap.attention.randomness import own_randomness, seed
@@ -36,7 +37,7 @@ from heedmap.errors import (
 )
 
 _LOCK = threading.RLock()
-_AT_REST: weakref.WeakKeyDictionary[nn.Module, tuple[int, _Found]] = weakref.WeakKeyDictionary()
+_AT_REST: weakref.WeakKeyDictionary[nn.Module, tuple[int, _AsFound]] = weakref.WeakKeyDictionary()
 _STANCES: list[Any] = []
 _VERDICTS: weakref.WeakKeyDictionary[nn.Module, tuple[Any, dict[Any, Any]]] = weakref.WeakKeyDictionary()
 
@@ -62,6 +63,14 @@ class Recording:
     inputs: Mapping[str, Any]
     live: frozenset[int] | None = None
     followed: Callable[[frozenset[int]], frozenset[int]] = lambda sources: sources
+
+    @property
+    def mixers(self) -> list[Attention]:
+        """What mixes tokens in it and is no softmax attention, also where it is only read by what asks or weighs."""
+        tape = self.tape
+        events = [] if self.live is None else [tape.attentions[i] for i in sorted(self.live)]
+        read = {tape.sources[i].attention for event in events for i in event.query_sources | event.value_sources}
+        return [a for a in tape.attentions if (a in events or a.index in read) and (a.mixes or a.form == "linear")]
 
 
 @contextmanager
@@ -119,7 +128,7 @@ def _uncompiled() -> Iterator[None]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
+class _AsFound:
     """What a model was found as.
 
     Attributes:
@@ -133,7 +142,7 @@ class _Found:
     attached: list[tuple[dict[str, Any], str, Tensor]]
 
     @classmethod
-    def of(cls, model: nn.Module) -> _Found:
+    def of(cls, model: nn.Module) -> _AsFound:
         required = [
             (module, name, parameter)
             for module in model.modules()
@@ -158,9 +167,9 @@ class _Found:
 
     def _require_grad(self, wanted: bool) -> None:
         for module, name, parameter in self.required:
-            for one in (parameter, module._parameters.get(name)):
-                if one is not None and one.is_leaf and one.requires_grad != wanted:
-                    one.requires_grad_(wanted)
+            for current in (parameter, module._parameters.get(name)):
+                if current is not None and current.is_leaf and current.requires_grad != wanted:
+                    current.requires_grad_(wanted)
 
 
 def _attached(model: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
@@ -181,19 +190,19 @@ def _at_rest(model: nn.Module) -> Iterator[None]:
     keeps of a run as an attribute is left without a graph.
     """
     with _LOCK:
-        users, found = _AT_REST.get(model) or (0, _Found.of(model))
-        _AT_REST[model] = users + 1, found
+        users, state = _AT_REST.get(model) or (0, _AsFound.of(model))
+        _AT_REST[model] = users + 1, state
     try:
         with _LOCK:
-            found.rest()
+            state.rest()
         yield
     finally:
         with _LOCK:
-            users, found = _AT_REST.pop(model)
+            users, state = _AT_REST.pop(model)
             if users > 1:
-                _AT_REST[model] = users - 1, found
+                _AT_REST[model] = users - 1, state
             else:
-                found.put_back(model)
+                state.put_back(model)
 
 
 def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool = True) -> Recording:
@@ -229,15 +238,15 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
             known["refused", key] = (type(error), str(error))
         raise
     try:
-        found = _recorded(model, inputs, batch, verdict)
+        recording = _recorded(model, inputs, batch, verdict)
     except _Moved:  # half precision was too coarse for the quick check
         verdict.static = False
-        found = _recorded(model, inputs, batch, verdict)
+        recording = _recorded(model, inputs, batch, verdict)
     except _Different as error:
         raise AttentionError(str(error)) from error
     with _LOCK:
         _VERDICTS.setdefault(model, (state, {}))[1][key] = verdict
-    return found
+    return recording
 
 
 class _Different(AttentionError):
@@ -313,23 +322,23 @@ def _recorded(model: nn.Module, inputs: Mapping[str, Any], batch: int, verdict: 
 def _laid_out(tape: Tape, graph: Graph, stream: int, segments: list[tuple[int, int]]) -> list[InputSpan]:
     """The segments of a stream, by the proved order and the lengths that this run's leaves have."""
     leaves = [i for i, s in enumerate(tape.sources) if s.kind == "leaf"]
-    found, end = [], 0
+    spans, end = [], 0
     for ordinal, gap in segments:
         source = tape.sources[leaves[ordinal]]
         places = source.shape[2:] if source.spatial else source.shape[1:2]
         start, end = end + gap, end + gap + torch.Size(places).numel()
         positions = torch.arange(start, end).expand(tape.batch, -1)
-        found.append(token_positions.part(source, leaves[ordinal], positions))
+        spans.append(token_positions.part(source, leaves[ordinal], positions))
     if end > graph.streams[stream].tokens:
         raise _Different(f"stream {stream} has {graph.streams[stream].tokens} tokens where its segments need {end}")
-    return found
+    return spans
 
 
 def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
     """The model's output under the recorder.
 
     Raises:
-        InputError: ``forward`` lacks an input, or refuses those it was given.
+        InputError: ``forward`` lacks an input, or refuses those it was given, also without the recorder.
     """
     check_required(model, inputs)
     given = detached(inputs)
@@ -340,7 +349,7 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
         given[name] = tape.watch(name, given[name])
     try:
         with tape:
-            return model(**{name: value.transpose(0, 1) if name in turned else value for name, value in given.items()})
+            return model(**put_back(given, turned))
     except (IndexError, RuntimeError) as error:
         known = isinstance(error, (HeedmapError, torch.OutOfMemoryError))
         reason = None if known else misfit(model, inputs)
@@ -353,5 +362,18 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
             raise
         raise InputError(f"{type(model).__name__} failed: {reason} ({error})") from error
     except (TypeError, ValueError, AttributeError, AssertionError, KeyError) as error:
+        if not _refuses(model, inputs, turned):
+            raise
         shapes = ", ".join(f"{k} {tuple(v.shape)}" if isinstance(v, Tensor) else k for k, v in inputs.items())
         raise InputError(f"{type(model).__name__} refused the inputs ({shapes}): {error!r}") from error
+
+
+def _refuses(model: nn.Module, inputs: Mapping[str, Any], turned: frozenset[str]) -> bool:
+    """Whether the model fails on the inputs by itself; what fails under the recorder alone is a mistake of heedmap's."""
+    seed()
+    try:
+        with torch.no_grad():
+            model(**put_back(detached(inputs), turned))
+    except Exception:
+        return True
+    return False

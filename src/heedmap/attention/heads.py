@@ -58,39 +58,40 @@ class Heads:
     recorded: Sequence[Attention]
     calls: Mapping[int, Calls]
 
-    def gradients(self, found: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    def gradients(self, of_calls: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """∂y/∂o of each attention, (batch, heads, queries, features), from those of the calls."""
 
         def whole(calls: Calls, like: Tensor) -> Tensor:
             def of(index: int) -> Tensor:
-                a = self.recorded[index]
-                return found.get(index, like.new_zeros(a.batch, a.heads, a.queries, a.value.shape[-1]))
+                call = self.recorded[index]
+                nothing = like.new_zeros(call.batch, call.heads, call.queries, call.value.shape[-1])
+                return of_calls.get(index, nothing)
 
             return _side_by_side([torch.cat([of(i) for i in same], -1) for same in calls])
 
-        return self._of_attentions(found, whole)
+        return self._of_attentions(of_calls, whole)
 
-    def relevances(self, found: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    def relevances(self, of_calls: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """What fell on A of each attention, (batch, heads, queries, keys), from what fell on A of the calls."""
 
         def whole(calls: Calls, like: Tensor) -> Tensor:
             def of(index: int) -> Tensor:
-                a = self.recorded[index]
-                return found.get(index, like.new_zeros(a.batch, a.heads, a.queries, a.keys))
+                call = self.recorded[index]
+                return of_calls.get(index, like.new_zeros(call.batch, call.heads, call.queries, call.keys))
 
             return torch.cat([torch.stack([of(i) for i in same]).sum(0) for same in calls], 1)
 
-        return self._of_attentions(found, whole)
+        return self._of_attentions(of_calls, whole)
 
     def _of_attentions(
-        self, found: Mapping[int, Tensor], whole: Callable[[Calls, Tensor], Tensor]
+        self, of_calls: Mapping[int, Tensor], whole: Callable[[Calls, Tensor], Tensor]
     ) -> dict[int, Tensor]:
-        own = {index: tensor for index, tensor in found.items() if index not in _further(self.calls)}
+        of_attentions = {index: tensor for index, tensor in of_calls.items() if index not in _further(self.calls)}
         for index, calls in self.calls.items():
-            like = next((found[i] for same in calls for i in same if i in found), None)
+            like = next((of_calls[i] for same in calls for i in same if i in of_calls), None)
             if like is not None:
-                own[index] = whole(calls, like)
-        return own
+                of_attentions[index] = whole(calls, like)
+        return of_attentions
 
     def state(self, state: State) -> State:
         """``state`` by the attentions of this flow."""
@@ -118,8 +119,8 @@ def joined(graph: Graph, attentions: Sequence[Attention], read: frozenset[int]) 
         groups.setdefault((states, a.queries, a.keys, readers_of), []).append(edge.attention)
     calls = {group[0]: _sharing(attentions, group) for group in groups.values() if len(group) > 1}
     made = list(attentions)
-    for index, own in calls.items():
-        made[index] = _side_by_side_of([_sharing_one([attentions[i] for i in same]) for same in own])
+    for index, shared in calls.items():
+        made[index] = _side_by_side_of([_sharing_one([attentions[i] for i in same]) for same in shared])
     return Heads(_without(graph, _further(calls)), made, attentions, calls)
 
 
@@ -128,27 +129,27 @@ def _among(graph: Graph, sources: frozenset[int]) -> frozenset[int]:
 
 
 def _further(calls: Mapping[int, Calls]) -> frozenset[int]:
-    return frozenset(i for index, own in calls.items() for same in own for i in same) - calls.keys()
+    return frozenset(i for index, shared in calls.items() for same in shared for i in same) - calls.keys()
 
 
 def _sharing(attentions: Sequence[Attention], group: Sequence[int]) -> Calls:
     """The calls of a group, those with one A together."""
-    found: list[list[int]] = []
+    groups: list[list[int]] = []
     for index in group:
-        same = next((own for own in found if _share(attentions[own[0]], attentions[index])), None)
+        same = next((known for known in groups if _share(attentions[known[0]], attentions[index])), None)
         if same is None:
-            found.append([index])
+            groups.append([index])
         else:
             same.append(index)
-    return tuple(map(tuple, found))
+    return tuple(map(tuple, groups))
 
 
 def _share(a: Attention, b: Attention) -> bool:
     """Whether two calls have the same A because they have the same q, k and mask, not by chance."""
     if (a.causal, a.scale, a.columns, a.heads) != (b.causal, b.scale, b.columns, b.heads):
         return False
-    one, other = (_scored(x) for x in (a, b))
-    if len(one) != 2 or len(other) != 2 or not all(map(_same, one, other)):
+    first, other = (_scored(call) for call in (a, b))
+    if len(first) != 2 or len(other) != 2 or not all(map(_same, first, other)):
         return False
     return _equal(a.mask, b.mask) and _equal(a.probs, b.probs)
 

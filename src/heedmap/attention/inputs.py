@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,15 +44,15 @@ def named(model: nn.Module, inputs: Any) -> dict[str, Any]:
     try:
         if isinstance(inputs, (tuple, list)):
             bound = called.bind_partial(*inputs)
-            found = dict(bound.arguments)
+            by_name = dict(bound.arguments)
             for name, parameter in called.parameters.items():
-                if parameter.kind is parameter.VAR_POSITIONAL and name in found:
+                if parameter.kind is parameter.VAR_POSITIONAL and name in by_name:
                     raise TypeError(f"forward takes *{name}: give a dict, or a model whose forward names its inputs")
-            return _flat(model, _worded(model, {name: _tensor(name, value) for name, value in found.items()}))
+            return _flat(model, _worded(model, {name: _tensor(name, value) for name, value in by_name.items()}))
         if isinstance(inputs, Mapping) or hasattr(inputs, "keys"):
-            found = {str(k): inputs[k] for k in inputs}
-            called.bind_partial(**found)
-            return _flat(model, _worded(model, {name: _tensor(name, value) for name, value in found.items()}))
+            by_name = {str(k): inputs[k] for k in inputs}
+            called.bind_partial(**by_name)
+            return _flat(model, _worded(model, {name: _tensor(name, value) for name, value in by_name.items()}))
     except TypeError as error:
         known = ", ".join(called.parameters)
         raise InputError(f"the inputs do not fit {type(model).__name__}.forward({known}): {error}") from error
@@ -138,28 +138,33 @@ class ModelInputs(dict[str, Any]):
         Raises:
             InputError: a segment is of no input, or of one that is no tensor of a batch.
         """
-        found = cls(inputs)
+        made = cls(inputs)
         for name in segments or ():
-            if not isinstance(found.get(name), Tensor) or found[name].dim() == 0:
-                given = ", ".join(f"{k} ({type(v).__name__})" for k, v in found.items())
+            if not isinstance(made.get(name), Tensor) or made[name].dim() == 0:
+                given = ", ".join(f"{k} ({type(v).__name__})" for k, v in made.items())
                 raise InputError(f"segments names {name!r}, which is no tensor among the inputs: {given}")
-        found.segments = segments
-        return found
+        made.segments = segments
+        return made
 
     def turned_to(self, batch: int) -> ModelInputs | None:
         """The same with content whose batch is its second axis batch first; None where there is none of that size."""
-        named = [n for n in contents(self) if self[n].dim() > 1]
-        wrong = [n for n in named if self[n].shape[0] != batch] or (named if batch > 1 else [])
-        if self.turned or not wrong or any(self[n].shape[1] != batch for n in wrong):
+        named = [name for name in contents(self) if self[name].dim() > 1]
+        wrong = [name for name in named if self[name].shape[0] != batch] or (named if batch > 1 else [])
+        if self.turned or not wrong or any(self[name].shape[1] != batch for name in wrong):
             return None
-        found = copy.copy(self)
-        found.update({n: self[n].transpose(0, 1) for n in wrong})
-        found.turned = frozenset(wrong)
-        return found
+        turned = copy.copy(self)
+        turned.update({name: self[name].transpose(0, 1) for name in wrong})
+        turned.turned = frozenset(wrong)
+        return turned
 
     def given(self) -> dict[str, Any]:
         """What the model is called with."""
-        return {n: v.transpose(0, 1) if n in self.turned else v for n, v in self.items()}
+        return put_back(self, self.turned)
+
+
+def put_back(inputs: Mapping[str, Any], turned: Collection[str]) -> dict[str, Any]:
+    """The inputs as the model takes them: those of ``turned`` with their first two axes exchanged again."""
+    return {name: value.transpose(0, 1) if name in turned else value for name, value in inputs.items()}
 
 
 def contents(inputs: Mapping[str, Any]) -> list[str]:
@@ -223,14 +228,14 @@ def check_required(model: nn.Module, inputs: Mapping[str, Any]) -> None:
         )
 
 
-def _flat(model: nn.Module, found: dict[str, Any]) -> dict[str, Any]:
-    """``found``; InputError where all content is inside a dict: relevance is told by the name of an input."""
-    for name, value in () if contents(found) else found.items():
-        if isinstance(value, Mapping) and any(isinstance(one, Tensor) for one in value.values()):
+def _flat(model: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
+    """``inputs``; InputError where all content is inside a dict: relevance is told by the name of an input."""
+    for name, value in () if contents(inputs) else inputs.items():
+        if isinstance(value, Mapping) and any(isinstance(entry, Tensor) for entry in value.values()):
             raise InputError(
                 f"the tensors are inside {name}, and heedmap needs them by names of their own{_advice(model, value)}"
             )
-    return found
+    return inputs
 
 
 def _advice(model: nn.Module, inputs: Mapping[str, Any]) -> str:
@@ -257,10 +262,10 @@ def check_no_cache(inputs: Mapping[str, Any]) -> None:
 
 def without_cache(model: nn.Module, inputs: Mapping[str, Any]) -> ModelInputs:
     """The inputs, by which a model is asked for no cache of its states: it may write to one in place; no gradient would pass."""
-    found = copy.copy(inputs) if isinstance(inputs, ModelInputs) else ModelInputs(inputs)
+    uncached = copy.copy(inputs) if isinstance(inputs, ModelInputs) else ModelInputs(inputs)
     if "use_cache" in signature(model).parameters:
-        found.setdefault("use_cache", False)
-    return found
+        uncached.setdefault("use_cache", False)
+    return uncached
 
 
 def _cached(value: Any) -> int:
@@ -289,5 +294,5 @@ def _detached(value: Any) -> Any:
     if callable(getattr(value, "get_seq_length", None)):  # an empty cache
         return copy.deepcopy(value)
     if type(value) in (list, tuple):
-        return type(value)(_detached(one) for one in value)
-    return {key: _detached(one) for key, one in value.items()} if type(value) is dict else value
+        return type(value)(_detached(element) for element in value)
+    return {key: _detached(entry) for key, entry in value.items()} if type(value) is dict else value

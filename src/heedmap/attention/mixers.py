@@ -7,7 +7,7 @@ extension of the paper.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -172,18 +172,48 @@ def conv_terms(
     return terms
 
 
+POOLING = ("input", "kernel_size", "stride", "padding")
+AVERAGE, MAXIMUM = ("ceil_mode", "count_include_pad", "divisor_override"), ("dilation", "ceil_mode")
+
+
+def pooling(
+    name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], x: Tensor, out: Tensor
+) -> tuple[Windows, Tensor | float | None]:
+    """The windows of one of torch's poolings, and by what each sum is divided, for each window; None: of a maximum."""
+    largest, dims = name.startswith("max"), x.dim() - 2
+    given = dict(zip(POOLING + (MAXIMUM if largest else AVERAGE), args, strict=False)) | dict(kwargs)
+    size, pads = (_all(given.get(key, 0), dims) for key in ("kernel_size", "padding"))
+    stride, dilation = (_all(given.get(key) or other, dims) for key, other in (("stride", size), ("dilation", 1)))
+    ends = [
+        (n - 1) * s + d * (k - 1) + 1 - inside - p  # a last window may reach out further than the padding (ceil_mode)
+        for n, s, d, k, inside, p in zip(out.shape[2:], stride, dilation, size, x.shape[2:], pads, strict=True)
+    ]
+    windows = Windows(size, stride, pads, tuple(ends), dilation)
+    if largest:
+        return windows, None
+    if given.get("divisor_override"):
+        return windows, float(given["divisor_override"])
+    ones = torch.ones_like(x[:1, :1])
+    if given.get("count_include_pad", True):
+        ones = F.pad(ones, [p for p in reversed(pads) for _ in range(2)], value=1.0)
+        windows_of_padded = windows._replace(
+            before=(0,) * dims, after=tuple(e - p for e, p in zip(ends, pads, strict=True))
+        )
+        return windows, windows_of_padded.of(ones, 0.0).sum(-1)
+    return windows, windows.of(ones, 0.0).sum(-1)
+
+
 def pool_terms(
-    x: Tensor, out: Tensor, largest: bool, padded: bool, windows: Windows, ids: Ids, asked: Ids
+    x: Tensor, out: Tensor, count: Tensor | float | None, windows: Windows, ids: Ids, asked: Ids
 ) -> Callable[[Tensor], Iterator[Terms]]:
-    """Of an average x_j/n (``padded``: n counts padding, too); of a maximum x_j in the channels in which it is the largest."""
+    """Of an average x_j/n; of a maximum (``count`` is None) x_j in the channels in which it is the largest."""
     x, out = x.detach(), out.detach()
 
     def terms(gradient: Tensor) -> Iterator[Terms]:
-        seen, numbers = windows.of(x, float("-inf") if largest else 0.0), windows.of(asked[:, :1], -1)
-        count = seen.shape[-1] if padded else windows.of(torch.ones_like(x[:1, :1]), 0.0).sum(-1)
+        seen, numbers = windows.of(x, float("-inf") if count is None else 0.0), windows.of(asked[:, :1], -1)
         for k in range(seen.shape[-1]):
             here = seen[..., k]
-            part = torch.where(here == out, here, 0.0) if largest else here / count
+            part = torch.where(here == out, here, 0.0) if count is None else here / count
             yield positive(ids[:, 0], numbers[:, 0, ..., k], (part * gradient).sum(1))
 
     return terms

@@ -14,7 +14,6 @@ from heedmap.attention.mixers import AsItIs, Mixer, Terms
 from heedmap.attention.numbers import Ids
 
 POOLS = {"avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"}
-AVERAGE, MAXIMUM = ("ceil_mode", "count_include_pad"), ("dilation", "ceil_mode")
 LINEAR = {
     "interpolate", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "conv_transpose1d", "conv_transpose2d", "fft_fft",
     "fft_fft2", "grid_sample", "fft_fftn", "fft_rfft", "fft_rfft2", "upsample", "fold",
@@ -126,30 +125,8 @@ class MixingTape(CompanionTape):
             )
             terms = mixers.conv_terms(x, bound["weight"], bound.get("groups", 1), windows, fresh, ids)
         elif name in POOLS:
-            bound = (
-                dict(
-                    zip(
-                        (
-                            "input",
-                            "kernel_size",
-                            "stride",
-                            "padding",
-                            *(AVERAGE if name.startswith("avg") else MAXIMUM),
-                        ),
-                        args,
-                        strict=False,
-                    )
-                )
-                | kwargs
-            )
-            dims = x.dim() - 2
-            size, stride = mixers._all(bound["kernel_size"], dims), bound.get("stride")
-            pads = mixers._all(bound.get("padding", 0), dims)
-            windows = mixers.Windows(
-                size, size if stride is None else mixers._all(stride, dims), pads, pads, (1,) * dims
-            )
-            padded = bool(bound.get("count_include_pad", True))
-            terms = mixers.pool_terms(x, result, name.startswith("max"), padded, windows, fresh, ids)
+            windows, count = mixers.pooling(name, args, kwargs, x, result)
+            terms = mixers.pool_terms(x, result, count, windows, fresh, ids)
         else:
             terms = mixers.linear_terms(partial(again, func, args, kwargs, x), x, fresh, ids)
         return self._mixer(result, x, ids, fresh, terms)

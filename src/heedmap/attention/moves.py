@@ -29,6 +29,10 @@ DATA |= (
 )
 DATA |= _each("index_copy index_copy_ scatter scatter_", (0, 3))
 
+TURNS = _each("unsqueeze_ squeeze_ transpose_ swapaxes_ swapdims_ t_")
+"""Functions that give a tensor another shape where it is."""
+DATA |= dict.fromkeys(TURNS, (0,))
+
 LISTS = _each("cat concat concatenate stack hstack vstack dstack column_stack")
 SAME = _each("contiguous clone to type type_as float half bfloat16 double cpu cuda detach requires_grad_ dropout")
 ADDS_AT = _each("index_add index_add_", "index_copy") | _each("scatter_add scatter_add_", "scatter")
@@ -43,6 +47,7 @@ MERGES = _each("mean sum amax max")
 """Of those, the ones whose result is a sum of contributions of the tokens."""
 
 Of = Callable[[Tensor], Ids | None]
+_NO_PART = NOTHING - 1
 
 
 def _group_norm(x: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
@@ -55,10 +60,21 @@ def _group_norm(x: Tensor, num_groups: int, weight: Any = None, bias: Any = None
     return y + (x - x.detach()) * scale
 
 
+MEETS = _each(
+    "add __add__ __radd__ __iadd__ add_ sub subtract __sub__ __rsub__ __isub__ sub_ mul multiply __mul__ __rmul__ __imul__ mul_"
+)
+"""Functions in which what was made of tokens meets others place by place."""
+
+SCALES = _each("mul multiply __mul__ __rmul__ __imul__ mul_")
 DIVIDES = _each("div divide true_divide __truediv__ div_ divide_ __itruediv__")
 
 STATISTICS = {"group_norm": _group_norm}
 """Functions whose statistics are over several tokens: for the proof these are taken as given."""
+
+
+def writes(name: str) -> bool:
+    """Whether a function of this name writes to its first argument."""
+    return (name.endswith("_") and not name.endswith("__")) or name in ("__iadd__", "__isub__", "__imul__")
 
 
 def name_of(func: Any) -> str:
@@ -76,6 +92,13 @@ def whole(tensor: Tensor, of: Of) -> Ids:
 def moved(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) -> Any:
     """What a function that only moves data makes of the companions; the tuple of them where it gives several."""
     name = name_of(func)
+    if func is Tensor.where:
+        return _called(name, (args[1], args[0], *args[2:]), kwargs, of)
+    if name in TURNS:  # the companion has the shape that the tensor had
+        ids = of(args[0])
+        return None if ids is None else getattr(ids, name.rstrip("_"))(*args[1:], **kwargs)
+    if name == "as_strided":
+        return _strided(of, *args, **kwargs)
     if name in LISTS:
         tensors = args[0] if args else kwargs["tensors"]
         rest = {k: v for k, v in kwargs.items() if k not in ("out", "tensors")}
@@ -108,6 +131,21 @@ def _called(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) ->
     shuffles = call in ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
     space = F if shuffles else torch if call == "where" or not hasattr(Tensor, call) else Tensor
     return getattr(space, call)(*given, **named)
+
+
+def _strided(of: Of, tensor: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Ids:
+    """Of a view by strides: each element is of the token that lies there in the tensor's memory.
+
+    Raises:
+        IndexError: it shows what is no part of the tensor.
+    """
+    memory = torch.full((tensor.untyped_storage().nbytes() // tensor.element_size(),), _NO_PART)
+    start = tensor.storage_offset()
+    memory.as_strided(tensor.shape, tensor.stride(), start).copy_(whole(tensor, of))
+    found = memory.as_strided(size, stride, start if storage_offset is None else storage_offset)
+    if bool((found == _NO_PART).any()):
+        raise IndexError("a view by strides shows memory that is no part of the tensor")
+    return found.clone()
 
 
 def _data(value: Any, of: Of) -> Any:

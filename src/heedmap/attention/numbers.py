@@ -102,9 +102,21 @@ class Numbers:
             return a
         return torch.where(one < 0, small[1], small[0]).expand(a.shape)
 
+    def is_copied(self, a: Ids, b: Ids) -> bool:
+        """Whether ``a`` are copies of tokens, each beside several tokens of ``b``, of which each stands beside one."""
+        one, other = map(self.first, _once(*torch.broadcast_tensors(a, b)))
+        real = (one >= 0) & (other >= 0)
+        copies, to = distinct(torch.stack([one[real], other[real]], 1))[0].T
+        same = self.of_sample(copies) == self.of_sample(to)
+        return len(copies.unique()) < len(copies) == len(to.unique()) and bool((same & (copies != to)).all())
+
     def use(self, ids: Ids) -> None:
         """These tokens ask or are asked: what is added to them from now on becomes them, however old it is."""
         self._used[ids[ids >= 0]] = True
+
+    def are_used(self, ids: Ids) -> bool:
+        """Whether any of these tokens asked, or was asked."""
+        return bool(self._used[self.first(all_of(ids))].any())
 
     def _is_one(self, a: Ids, b: Ids) -> bool:
         """Makes the tokens one; False where that would make several tokens of one space one, or of two samples."""
@@ -114,16 +126,16 @@ class Numbers:
         samples = distinct(torch.stack([self.of_sample(new), self.of_sample(old)], 1))[0]
         if not once or not apart or not all(map(self.unite, samples)):
             return False
-        added = self._used[new] & ~self._used[old] & self._is_made(old)
+        added = self._used[new] & ~self._used[old] & self.are_made(old, "mixer")
         new, old = torch.where(added, old, new), torch.where(added, new, old)
         to = torch.arange(len(self._same))
         to[new] = old
         self._same = to[self._same]
         return True
 
-    def _is_made(self, ids: Ids) -> Tensor:
-        """Which numbers are of rows that a mixer made."""
-        return torch.tensor([made == "mixer" for made in self.made])[self.space[ids]]
+    def are_made(self, ids: Ids, how: str) -> Tensor:
+        """Which numbers are of spaces that were made so."""
+        return torch.tensor([made == how for made in self.made])[self.space[ids]]
 
 
 def _looked_up(table: Tensor, ids: Ids) -> Ids:

@@ -53,5 +53,8 @@ ENDS_PRODUCT = found(
     (torch, F), "linear embedding conv1d conv2d conv3d layer_norm group_norm batch_norm rms_norm bilinear"
 )
 
+# Functions that take of what is given after the first tensor its type or its shape alone.
+LIKE_ANOTHER = found((Tensor,), "type_as to view_as expand_as reshape_as")
+
 WRITES_IN_PLACE = found((Tensor,), "__setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ior__ __iand__")
 """Beside these, every method whose name ends in one underscore."""

@@ -142,8 +142,9 @@ class Builder:
         asks_of, asked_of = self.sources(event.query_sources), self.sources(event.value_sources)
         check_followed(self.tape, asks_of | asked_of, reader)
         q, k = self.numbers.first(_asking(self.numbers, event)), self.numbers.first(event.key_ids)
-        asked = self._stream(k, asked_of)
-        asks = self._stream(q, asks_of)
+        if bool(torch.isin(all_of(k), all_of(q)).all()):  # tokens that ask some of themselves
+            self._stream(q, asks_of, event.beside)
+        asked, asks = self._stream(k, asked_of, event.beside), self._stream(q, asks_of, event.beside)
         for stream, of in ((asks, asks_of), (asked, asked_of)):
             self._check_residual(stream, of, reader)
         event.sizes = (self.tape.batch, asks.tokens, asked.tokens)
@@ -153,7 +154,8 @@ class Builder:
 
     def _check_residual(self, stream: PlacedStream, sources: frozenset[int], reader: str) -> None:
         """MixingError where tokens go on without what they began with: R has no identity to add to then."""
-        begun = set(stream.leaves)
+        learned = {i for i, ids in self.tape.learned_ids.items() if bool((stream.at(all_of(ids)) >= 0).any())}
+        begun = stream.leaves | learned
         made = {m for join in stream.joins.values() for m in join.mixers}
         for join in stream.joins.values():
             made |= set() if join.mixers else set(join.state)
@@ -198,7 +200,7 @@ class Builder:
         if event.query_sources and set(read.unique().tolist()) < set(out.unique().tolist()):
             self._stream(out, asks_of)  # tokens that ask some of themselves: one level of several
         asked = self._stream(read, of)
-        known = self._stream(out, asks_of) if event.query_sources else self._find(out, of)
+        known = self._stream(out, asks_of) if event.query_sources else self._find(out, of) or self._only(out)
         self._check_residual(asked, of, f"mixer {event.index}")
         event.keys = asked.tokens
         if known is not None and (event.query_sources or self._is_update(known, asked, out)):
@@ -218,9 +220,12 @@ class Builder:
             )
         made = known or self._new(out, {})
         self._sized(event, made, asked)
-        state = self._states(of).get(asked.index, frozenset())
+        self._merged(event, made, asked, self._states(of).get(asked.index, frozenset()))
+
+    def _merged(self, event: Mixer, made: PlacedStream, asked: PlacedStream, state: State) -> None:
+        """Tokens of one stream become, by a mixer, tokens of another, which takes it in."""
         join = made.joins.setdefault(asked.index, AbsorbedStream(state))
-        if join.state != state:
+        if join.state != state or (state and made.attentions and max(state) > min(made.attentions)):
             raise MixingError(
                 f"mixer {event.index}, called at {event.place}, makes rows of tokens of which others, made of the same tokens in "
                 "another layer, are a part: there is no one past of them, so there is no map"
@@ -237,12 +242,15 @@ class Builder:
         event.sizes = (self.tape.batch, made.tokens, asked.tokens)
         event.rows = _at(made, self.numbers.first(event.ids))
 
-    def _stream(self, ids: Ids, sources: Iterable[int]) -> PlacedStream:
-        found = self._find(ids, sources)
+    def _stream(self, ids: Ids, sources: Iterable[int], beside: bool = False) -> PlacedStream:
+        found = self._find(ids, sources, beside)
         return found if found is not None else self._new(ids, self._states(sources))
 
-    def _find(self, ids: Ids, sources: Iterable[int]) -> PlacedStream | None:
-        """The stream that has all these tokens and whose attentions are the latest among the sources."""
+    def _find(self, ids: Ids, sources: Iterable[int], beside: bool = False) -> PlacedStream | None:
+        """The stream that has all these tokens and whose attentions are the latest among the sources.
+
+        ``beside``: these are sources of other tokens, too.
+        """
         states = self._states(sources)
         fits = [s for s in self.graph.streams if isinstance(s, PlacedStream) and s.has(ids)]
         latest = max((max(state, default=-1) for state in states.values()), default=-1)
@@ -252,7 +260,12 @@ class Builder:
         score, _, best = max(scored, key=lambda t: t[:2])
         begun = {x: join.state for x, join in best.joins.items() if not join.mixers}
         others = {x: state for x, state in states.items() if x != best.index and state}
-        return best if score == latest or not others or begun == others or best.joins else None
+        return best if beside or score == latest or not others or begun == others or best.joins else None
+
+    def _only(self, ids: Ids) -> PlacedStream | None:
+        """The stream that has all these tokens, where there is no other."""
+        fits = [s for s in self.graph.streams if isinstance(s, PlacedStream) and s.has(ids)]
+        return fits[0] if len(fits) == 1 else None
 
     def _new(self, ids: Ids, states: Mapping[int, State]) -> PlacedStream:
         order = self._ordered(ids)
@@ -292,10 +305,18 @@ class Builder:
         spaces = self.numbers.space[ids].unique()
         begun = torch.tensor([made != "mixer" for made in self.numbers.made])
         more = self._met[torch.isin(self.numbers.space[self._met], spaces[begun[spaces]])]
+        more = torch.cat([more, *self._words_beside(ids)])
         for stream in self.graph.streams:
             assert isinstance(stream, PlacedStream)
             more = more[_at(stream, more) < 0]
         return torch.cat([ids, more]).unique()
+
+    def _words_beside(self, ids: Ids) -> Iterator[Ids]:
+        """What is read of the words among which these tokens are, also of those that the model added."""
+        for leaf in self.tape.leaf_ids.values():
+            words = self.numbers.first(all_of(leaf))
+            if bool(torch.isin(words, ids).any()):
+                yield self._met[torch.isin(self._met, words)]
 
     def _leaves(self, stream: PlacedStream) -> None:
         taken = {i for x in stream.joins for i in self.graph.streams[x].leaves}
@@ -321,7 +342,11 @@ class Builder:
         return sorted(found, key=lambda p: int(p.positions[p.positions >= 0].min()))
 
     def _within(self, stream: PlacedStream, of_leaf: Mapping[int, list[Part]]) -> list[tuple[int, list[Part]]]:
-        """The parts of leaves that a stream has, and what was made of them in the streams that it took in."""
+        """The parts of leaves that a stream has, and what was made of them in the streams that it took in.
+
+        Of what it takes in beside tokens of the same input (a level of a pyramid) there is none: it has its own tokens already.
+        """
+        begun = {self.tape.sources[leaf].name for leaf in stream.leaves}
         found = list(of_leaf.items())
         for other, join in stream.joins.items():
             known = self.graph.streams[other]
@@ -331,7 +356,7 @@ class Builder:
                 own = [part for part in parts if bool((_at(known, part.ids) >= 0).any())]
                 if mixers:
                     own = [made for part in own if (made := pictures.through(self.numbers, part, mixers)) is not None]
-                found.append((leaf, own))
+                found += [] if self.tape.sources[leaf].name in begun else [(leaf, own)]
         return [(leaf, parts) for leaf, parts in found if parts]
 
     def _spans_of(self, stream: PlacedStream, leaf: int, parts: Sequence[Part]) -> list[InputSpan]:
@@ -457,7 +482,7 @@ def prove(tape: PlacedTape, builder: Builder) -> None:
     """
     events = [a for a in tape.attentions if a.index in builder.live]
     merging = [a for a in events if isinstance(a, Mixer) and a.into is not None]
-    _check_padding(tape, builder, [r for a in events if not isinstance(a, Mixer) for r in tape.reads[a.index]])
+    _check_padding(tape, builder, events)
     reached = set[str]()
     for group, together in ((events, False), (merging, True)):
         reads = [(a.index, t, ids) for a in group if together or a not in merging for t, ids in tape.reads[a.index]]
@@ -471,16 +496,30 @@ def prove(tape: PlacedTape, builder: Builder) -> None:
     _check_reached(tape, builder, reached)
 
 
-def _check_padding(tape: PlacedTape, builder: Builder, reads: list[tuple[Tensor, Ids]]) -> None:
-    """MixingError where what is read as no token (padding) hears tokens: then it is one, and what it passes on would be lost."""
-    held = [(t, ids.expand(t.shape) < 0) for t, ids in reads if t.requires_grad and bool((ids < 0).any())]
+def _check_padding(tape: PlacedTape, builder: Builder, events: Sequence[Attention]) -> None:
+    """MixingError where what is asked with any weight, as no token (padding), hears tokens: what it passes on would be lost."""
+    held = [
+        pulled for a in events if (out := tape.padded.get(a.index)) is not None for pulled in _of_padding(tape, a, out)
+    ]
     if not held:
         return
     outs = [tensor for _, tensor, _ in _ends(tape, builder)]
-    cotangents = [torch.randn_like(t) * padding.to(t.device) for t, padding in held]
-    gradients = torch.autograd.grad([t for t, _ in held], outs, cotangents, retain_graph=True, allow_unused=True)
+    gradients = torch.autograd.grad(
+        [t for t, _ in held], outs, [g for _, g in held], retain_graph=True, allow_unused=True
+    )
     if any(gradient is not None and bool((gradient != 0).any()) for gradient in gradients):
         raise MixingError(f"tokens of which it is not known where they began (learned, padding) hear others: {ADVICE}")
+
+
+def _of_padding(tape: PlacedTape, event: Attention, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """What an attention reads, with a gradient of its tokens' output, at what is no token."""
+    assert isinstance(event, BlockAttention)
+    reads = [(t, ids.expand(t.shape) < 0) for t, ids in tape.reads[event.index] if t.requires_grad]
+    cotangent = torch.randn_like(out) * (event.ids.expand(out.shape) >= 0).to(out.device)
+    gradients = torch.autograd.grad(out, [t for t, _ in reads], cotangent, retain_graph=True, allow_unused=True)
+    for (t, padding), gradient in zip(reads, gradients, strict=True):
+        if gradient is not None and bool(padding.any()):
+            yield t, gradient * padding.to(t.device)
 
 
 def _ends(tape: PlacedTape, builder: Builder) -> list[tuple[str, Tensor, Ids]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -11,10 +11,11 @@ from heedmap.attention.fingerprint import of_inputs
 from heedmap.attention.flow import Graph, check_followed, verify_same
 from heedmap.attention.forward import Recording, call, proved
 from heedmap.attention.inputs import check_no_cache, without_cache
+from heedmap.attention.learned import LearnedRows
 from heedmap.attention.placed_flow import Builder, prove, tensors_of
 from heedmap.attention.places import told
 from heedmap.attention.randomness import seed
-from heedmap.attention.scanning import ScanningTape, Scans
+from heedmap.attention.scanning import Regions, ScanningTape
 from heedmap.errors import AttentionError, NoAttentionError
 
 ROUNDS = 4
@@ -34,43 +35,58 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
     known, key = proved(model), ("by numbers", batch > 1, check, of_inputs(inputs), getattr(inputs, "turned", None))
     if key in known:
         try:
-            tokens, graph, scans = known[key]
-            scans = _looked_for(model, inputs, batch, tokens) if scans else scans
-            return _recorded(model, inputs, batch, tokens, graph, scans)
+            begun, graph, regions = known[key]
+            regions = _looked_for(model, inputs, batch, begun) if any(regions) else regions
+            return _recorded(model, inputs, batch, begun, graph, regions)
         except AttentionError:  # this run is not like the one that was proved
             pass
-    tokens, graph, scans = known[key] = _proved(model, inputs, batch, check)
-    return _recorded(model, inputs, batch, tokens, graph, scans)
+    begun, graph, regions = known[key] = _proved(model, inputs, batch, check)
+    return _recorded(model, inputs, batch, begun, graph, regions)
 
 
-def _looked_for(model: nn.Module, inputs: Mapping[str, Any], batch: int, tokens: frozenset[int]) -> Scans:
-    """The results of regions, in a run of this length."""
-    return _run(model, inputs, ScanningTape(batch, tokens=tokens))[0].found
+class Begun(NamedTuple):
+    """Where tokens begin.
+
+    Attributes:
+        tokens: see :class:`~heedmap.attention.placed.PlacedTape`.
+        learned: see :class:`~heedmap.attention.learned.LearnedRows`.
+        properties: see :class:`~heedmap.attention.companions.CompanionTape`.
+    """
+
+    tokens: frozenset[int] = frozenset()
+    learned: frozenset[int] = frozenset()
+    properties: frozenset[int] = frozenset()
 
 
-def _proved(
-    model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
-) -> tuple[frozenset[int], Graph, Scans]:
-    """The leaves that are tokens, the flow, and the results of regions, after which nothing else mixes tokens."""
-    tokens = frozenset[int]()
+def _looked_for(model: nn.Module, inputs: Mapping[str, Any], batch: int, begun: Begun) -> Regions:
+    """The regions of a run of this length."""
+    return _run(model, inputs, batch, begun)[0].found()
+
+
+def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> tuple[Begun, Graph, Regions]:
+    """Where tokens begin, the flow, and the regions, after which nothing else mixes tokens."""
+    begun = Begun()
     for _ in range(ROUNDS):
-        scans: Scans = {}
-        tape, output = _run(model, inputs, ScanningTape(batch, cut=True, tokens=tokens, scans=scans))
+        regions = Regions()
+        tape, output = _run(model, inputs, batch, begun, cut=True, regions=regions)
+        if tape.learned.met or tape.shared:
+            begun = Begun(learned=begun.learned | tape.learned.met, properties=begun.properties | tape.shared)
+            continue
         if tape.begun:
-            scans = _looked_for(model, inputs, batch, tokens)
-        if scans:
-            tape, output = _run(model, inputs, ScanningTape(batch, cut=True, tokens=tokens, scans=scans))
+            regions = _looked_for(model, inputs, batch, begun)
+        if any(regions):
+            tape, output = _run(model, inputs, batch, begun, cut=True, regions=regions)
         with told(tape.attentions):
             builder = Builder(tape, output)
             try:
-                graph, more = builder.build(), frozenset(builder.ancestors) - tokens
+                graph, more = builder.build(), frozenset(builder.ancestors) - begun.tokens
             except NoAttentionError:
-                more = tape.firsts - tokens
+                more = tape.firsts - begun.tokens
                 if not more:
                     raise
         if not more:
             break
-        tokens |= more
+        begun = begun._replace(tokens=begun.tokens | more)
     else:
         raise NoAttentionError("where the tokens begin was not found: each choice makes others begin elsewhere")
     with told(tape.attentions):
@@ -79,7 +95,7 @@ def _proved(
             prove(tape, builder)
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
         source.tensor = None
-    return tokens, graph, scans
+    return begun, graph, regions
 
 
 def _check_answers(tape: ScanningTape, output: Any) -> None:
@@ -91,9 +107,9 @@ def _check_answers(tape: ScanningTape, output: Any) -> None:
 
 
 def _recorded(
-    model: nn.Module, inputs: Mapping[str, Any], batch: int, tokens: frozenset[int], graph: Graph, scans: Scans
+    model: nn.Module, inputs: Mapping[str, Any], batch: int, begun: Begun, graph: Graph, regions: Regions
 ) -> Recording:
-    tape, output = _run(model, inputs, ScanningTape(batch, tokens=tokens, scans=scans))
+    tape, output = _run(model, inputs, batch, begun, regions=regions)
     builder = Builder(tape, output)
     verify_same(graph, builder.build())
     tape.reads.clear()
@@ -102,6 +118,15 @@ def _recorded(
     )
 
 
-def _run(model: nn.Module, inputs: Mapping[str, Any], tape: ScanningTape) -> tuple[ScanningTape, Any]:
+def _run(
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    batch: int,
+    begun: Begun,
+    cut: bool = False,
+    regions: Regions | None = None,
+) -> tuple[ScanningTape, Any]:
     seed()
+    tape = ScanningTape(batch, cut=cut, tokens=begun.tokens, regions=regions)
+    tape.learned, tape.properties = LearnedRows(batch, begun.learned), begun.properties
     return tape, call(model, inputs, tape)

@@ -62,9 +62,9 @@ def prove(tape: Tape, check: bool = True) -> tuple[Verdict, dict[int, list[Input
     static &= check and not any(s.joins for s in graph.streams) and not any(s.tower for s in tape.sources)
     verdict = Verdict(graph, static, tape.written_in_place, heads_first=tape.heads_first)
     ordinals = {leaf: n for n, leaf in enumerate(i for i, s in enumerate(tape.sources) if s.kind == "leaf")}
-    for index, found in parts.items():
+    for index, spans in parts.items():
         end, verdict.layout[index] = 0, []
-        for part in found if verdict.static else []:
+        for part in spans if verdict.static else []:
             start = int(part.positions[0, 0])
             verdict.static &= tape.sources[part.leaf].shape[-1] > 0 and _one_to_one(tape, part)
             verdict.layout[index].append((ordinals[part.leaf], start - end))
@@ -106,7 +106,7 @@ class _Probe:
 
 
 def _probes(tape: Tape, edges: list[Edge]) -> list[_Probe]:
-    found = []
+    probes = []
     for edge in edges:
         sides = tape.attentions[edge.attention].sides
         for side in ("queries", "keys", "values"):
@@ -118,21 +118,21 @@ def _probes(tape: Tape, edges: list[Edge]) -> list[_Probe]:
                 edge.query_state if asks else edge.value_state,
             )
             if side in sides and sides[side].tensor.requires_grad:
-                found.append(probe)
+                probes.append(probe)
             elif side != "keys" and probe.state:
                 raise GradientError(
                     f"no gradient passes from the {side} of attention {edge.attention} to attention {max(probe.state)} of "
                     f"the same stream (zero or quantised weights, torch.no_grad or detach in the model, or scores that are no "
                     f"product): {ADVICE}"
                 )
-    return found
+    return probes
 
 
 def _check_rows(tape: Tape, graph: Graph, positions: dict[int, dict[int, Tensor]]) -> None:
     probes = _probes(tape, graph.edges)
     if not probes:
         return
-    check = _Check(tape, graph, {s: found | _late(tape, graph, s, found) for s, found in positions.items()})
+    check = _Check(tape, graph, {s: known | _late(tape, graph, s, known) for s, known in positions.items()})
     if check.broken(probes) is None:
         return
     for probe in probes:  # find where
@@ -144,17 +144,17 @@ def _check_rows(tape: Tape, graph: Graph, positions: dict[int, dict[int, Tensor]
 
 def _late(tape: Tape, graph: Graph, stream: int, known: dict[int, Tensor]) -> dict[int, Tensor]:
     """Leaves that join a stream after its first attention (a mask, an embedding per layer), taken to be row by row."""
-    found: dict[int, Tensor] = {}
+    late: dict[int, Tensor] = {}
     for edge in graph.edges:
         attention = tape.attentions[edge.attention]
         for side, sources in ((edge.stream, attention.query_sources), (edge.source, attention.value_sources)):
             for leaf in sources if side == stream else ():
                 source, tokens = tape.sources[leaf], graph.streams[stream].tokens
-                if source.kind != "leaf" or leaf in known or leaf in graph.all_leaves(stream) or leaf in found:
+                if source.kind != "leaf" or leaf in known or leaf in graph.all_leaves(stream) or leaf in late:
                     continue
                 if source.tower:
                     start = (edge.attention, "queries" if sources is attention.query_sources else "values")
-                    found[leaf] = _on_own_rows(tape, graph.streams[stream], start, leaf, known)
+                    late[leaf] = _on_own_rows(tape, graph.streams[stream], start, leaf, known)
                     continue
                 if source.spatial or source.shape[:2] != (tape.batch, tokens):
                     raise MixingError(
@@ -162,16 +162,20 @@ def _late(tape: Tape, graph: Graph, stream: int, known: dict[int, Tensor]) -> di
                         f"attention before it, shape {source.shape}: {ADVICE}"
                     )
                 device = attention.value.device
-                found[leaf] = torch.arange(tokens, device=device).expand(tape.batch, -1)
-    return found
+                late[leaf] = torch.arange(tokens, device=device).expand(tape.batch, -1)
+    return late
 
 
 def _on_own_rows(tape: Tape, stream: Stream, start: tuple[int, str], leaf: int, known: dict[int, Tensor]) -> Tensor:
     """Where more of a tower's features are added later; MixingError where that is not on the rows of its own tokens."""
     places, source = token_positions.trace_late(tape, stream, start, leaf), tape.sources[leaf]
-    own = [rows for other, rows in known.items() if tape.sources[other].tower]
+    tower_rows = [rows for other, rows in known.items() if tape.sources[other].tower]
     for sample, late in enumerate(places):
-        if not own or not bool((late >= 0).all()) or not bool(torch.isin(late, torch.cat(own, 1)[sample]).all()):
+        if (
+            not tower_rows
+            or not bool((late >= 0).all())
+            or not bool(torch.isin(late, torch.cat(tower_rows, 1)[sample]).all())
+        ):
             raise MixingError(
                 f"attention {start[0]} also reads what was made of {source.name!r} beside the attention before it, on other "
                 f"rows than those of its tokens: {ADVICE}"
@@ -186,29 +190,33 @@ class _Check:
         self.tape, self.graph, self.positions = tape, graph, positions
         device = tape.attentions[0].out.device
         self.chosen = _halves(graph, tape.batch, device)
-        self.leaves = [(s, leaf) for s, found in positions.items() for leaf in found]
+        self.leaves = [(s, leaf) for s, rows in positions.items() for leaf in rows]
 
     def broken(self, probes: list[_Probe]) -> str | None:
         """What is wrong, or None. Both halves are pulled: what one token gives to all others shows in one of them."""
-        found = self._broken(probes)
-        if found is None:
+        reason = self._broken(probes)
+        if reason is None:
             self.chosen = [~chosen for chosen in self.chosen]
-            found = self._broken(probes)
-        return found
+            reason = self._broken(probes)
+        return reason
 
     def _broken(self, probes: list[_Probe]) -> str | None:
         tape = self.tape
-        sides = [tape.attentions[p.attention].sides[p.side] for p in probes]
-        misfit = next((p for p, s in zip(probes, sides, strict=True) if not self._fits(p, s)), None)
+        sides = [tape.attentions[probe.attention].sides[probe.side] for probe in probes]
+        misfit = next((probe for probe, side in zip(probes, sides, strict=True) if not self._fits(probe, side)), None)
         if misfit is not None:
             return f"have other rows than the {self.graph.streams[misfit.stream].tokens} tokens of their stream"
         cotangents = [
-            token_positions.masked(s, torch.randn_like(s.tensor), self.chosen[p.stream])
-            for p, s in zip(probes, sides, strict=True)
+            token_positions.masked(side, torch.randn_like(side.tensor), self.chosen[probe.stream])
+            for probe, side in zip(probes, sides, strict=True)
         ]
         targets = [a.out for a in tape.attentions] + [tape.sources[leaf].tensor for _, leaf in self.leaves]
-        gradients = token_positions.pull([s.tensor for s in sides], targets, cotangents)  # type: ignore[arg-type]
-        wanted = {max(p.state) for p in probes if p.state and p.side != "keys" and bool(self.chosen[p.stream].any())}
+        gradients = token_positions.pull([side.tensor for side in sides], targets, cotangents)  # type: ignore[arg-type]
+        wanted = {
+            max(probe.state)
+            for probe in probes
+            if probe.state and probe.side != "keys" and bool(self.chosen[probe.stream].any())
+        }
         count = len(tape.attentions)
         return self._outputs(gradients[:count], wanted) or self._inputs(gradients[count:])
 
@@ -238,9 +246,9 @@ class _Check:
         for (stream, leaf), gradient in zip(self.leaves, gradients, strict=True):
             source, positions = self.tape.sources[leaf], self.positions[stream][leaf]
             rows = token_positions.touched(source, gradient, self.tape.batch)
-            own = self.chosen[stream].gather(1, positions.clamp(min=0)) & (positions >= 0)
-            if bool((rows & ~own).any()):
-                row = int((rows & ~own)[0].int().argmax())
+            allowed = self.chosen[stream].gather(1, positions.clamp(min=0)) & (positions >= 0)
+            if bool((rows & ~allowed).any()):
+                row = int((rows & ~allowed)[0].int().argmax())
                 return (
                     f"depend on other tokens of {source.name!r} (token {row} leaks), outside of recorded attention: "
                     "tokens mix or change places there"
@@ -257,12 +265,12 @@ def _unread(attention: int) -> str:
 
 def _halves(graph: Graph, batch: int, device: torch.device) -> list[Tensor]:
     """For each stream a random half of the rows of each sample, (batch, tokens); the same half where it took others in."""
-    found: list[Tensor] = []
+    halves: list[Tensor] = []
     for stream in graph.streams:
         chosen = torch.rand(batch, stream.tokens, device=device).argsort(-1) < max(1, stream.tokens // 2)
         for other, join in stream.joins.items():
             assert join.places is not None
             index, token = (join.places >= 0).nonzero(as_tuple=True)
-            chosen[index, join.places[index, token]] = found[other][index, token]
-        found.append(chosen)
-    return found
+            chosen[index, join.places[index, token]] = halves[other][index, token]
+        halves.append(chosen)
+    return halves

@@ -121,14 +121,14 @@ def labels(equation: str, left: Tensor, right: Tensor) -> Letters | None:
         return None
     more = "".join(c for c in map(chr, range(0x3B1, 0x3C9)))
     sides = [
-        s.replace("...", more[: t.dim() - len(s.replace("...", ""))]) if "..." in s else s
-        for s, t in zip(sides, (left, right), strict=True)
+        side.replace("...", more[: tensor.dim() - len(side.replace("...", ""))]) if "..." in side else side
+        for side, tensor in zip(sides, (left, right), strict=True)
     ]
-    longest = max((s for s in sides), key=len)
+    longest = max((side for side in sides), key=len)
     out = out.replace("...", "".join(c for c in longest if c in more))
     if not arrow:
         out = "".join(sorted(c for c in set(sides[0] + sides[1]) if (sides[0] + sides[1]).count(c) == 1))
-    return None if any(len(set(s)) < len(s) for s in (*sides, out)) else (sides[0], sides[1], out)
+    return None if any(len(set(side)) < len(side) for side in (*sides, out)) else (sides[0], sides[1], out)
 
 
 def of_matmul(left: Tensor, right: Tensor) -> Letters:
@@ -145,10 +145,10 @@ def in_order(tensor: Tensor, has: str, wanted: str, sizes: dict[str, int]) -> Te
     """``tensor``, whose axes are ``has``, with the axes ``wanted``; one that it lacks, or has once only, is expanded."""
     kept = [has.index(c) for c in wanted if c in has]
     rest = [i for i in range(len(has)) if i not in kept]
-    found = tensor.permute(*rest, *kept)
+    ordered = tensor.permute(*rest, *kept)
     for _ in rest:
-        found = found[0]
+        ordered = ordered[0]
     for place, letter in enumerate(wanted):
         if letter not in has:
-            found = found.unsqueeze(place)
-    return found.expand([sizes.get(c, found.shape[i]) for i, c in enumerate(wanted)])
+            ordered = ordered.unsqueeze(place)
+    return ordered.expand([sizes.get(c, ordered.shape[i]) for i, c in enumerate(wanted)])

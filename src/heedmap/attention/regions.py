@@ -51,6 +51,7 @@ class Node:
         kind: ``"add"``, ``"move"``, ``"write"`` (in place) or ``""``.
         labels: of its result's elements, the row that they are of; -1: of none, or of many.
         pieces: the connected pieces of mixing that it is made of.
+        heads: of a softmax over tokens that it makes or takes; None: of none.
         result: kept only while a region's end is looked for.
     """
 
@@ -61,6 +62,7 @@ class Node:
     kind: str
     labels: Ids
     pieces: frozenset[int]
+    heads: int | None = None
     result: Tensor | None = None
 
     def before(self) -> list[Node]:

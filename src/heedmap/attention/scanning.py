@@ -6,11 +6,12 @@ A first run finds the tensors that are results of a region, and which of what go
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from functools import partial
-from types import FrameType
-from typing import Any
+from types import FrameType, MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,12 +25,22 @@ from heedmap.attention.numbers import NOTHING, Ids
 from heedmap.attention.placed import PlacedTape
 from heedmap.attention.products import in_order, multiplied
 from heedmap.attention.regions import Entry, Key, Mixed, Node, Pieces, filled, later, meet, result_of, with_own
-from heedmap.attention.scans import Scan, Values, values_of
+from heedmap.attention.scans import Scan, Values, heads_of, values_of
 from heedmap.attention.tags import EMPTY, Source, Tag
 from heedmap.attention.tape import _replaced, _tensors
 
-Scans = Mapping[int, Values]
-"""Number of the call whose result is that of a region → its values."""
+
+class Regions(NamedTuple):
+    """The regions of a run.
+
+    Attributes:
+        results: number of the call whose result is that of a region → its values.
+        readouts: numbers of the calls at which regions begin that go on into answers alone: a model's head, that compares tokens.
+    """
+
+    results: Mapping[int, Values] = MappingProxyType({})
+    readouts: frozenset[int] = frozenset()
+
 
 Labels = tuple[Ids, Ids | None]
 """Of a result's elements the row that they are of; of a matrix of two tokens, also the column."""
@@ -46,25 +57,44 @@ class ScanningTape(PlacedTape):
     """A recorder that knows regions.
 
     Args:
-        scans: the results of regions; None: they are looked for, which needs the graph of the whole model (``cut=False``).
+        regions: as they were found; None: they are looked for, which needs the graph of the whole model (``cut=False``).
     """
 
     def __init__(
-        self, batch: int, *, cut: bool = False, tokens: frozenset[int] = frozenset(), scans: Scans | None = None
+        self, batch: int, *, cut: bool = False, tokens: frozenset[int] = frozenset(), regions: Regions | None = None
     ) -> None:
         super().__init__(batch, cut=cut, tokens=tokens)
-        self.scans, self.found, self.begun = scans, dict[int, Values](), False
-        self._calls, self._pieces = 0, Pieces()
+        self.regions, self._results = regions, dict[int, Values]()
+        self._begun, self._going_on = dict[int, int](), set[int]()
+        self._calls, self._pieces, self._over = 0, Pieces(), False
+
+    def __exit__(self, *error: Any) -> None:
+        """The model has answered: what is computed of its answer afterwards, a target, is no region of it."""
+        self._over = True
+        super().__exit__(*error)
 
     @property
     def _looks(self) -> bool:
-        return self.scans is None and not self.cut
+        return self.regions is None and not self.cut
+
+    @property
+    def begun(self) -> bool:
+        """Whether tokens were mixed in a region."""
+        return bool(self._begun)
+
+    def found(self) -> Regions:
+        """The regions of the run, after it."""
+        going_on = self._pieces.first(self._going_on)
+        heads = [call for piece, call in self._begun.items() if not self._pieces.first([piece]) & going_on]
+        return Regions(self._results, frozenset(heads))
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run ``func``, and record what it means for tokens and regions."""
         kwargs = kwargs or {}
+        if self._over:
+            return self._outside(func, types, args, kwargs)
         self._calls += 1
         name = moves.name_of(func)
         if _creates(name):
@@ -78,10 +108,7 @@ class ScanningTape(PlacedTape):
             return self._step(func, name, args, kwargs)
         if self._accumulates(name, args, kwargs):
             return self._step(func, name, args, kwargs)
-        for t in _tensors(args, kwargs):
-            if isinstance(k := self.known(t), Mixed):
-                self.set_known(t, self._lost_in(k))
-        result = super().__torch_function__(func, types, args, kwargs)
+        result = self._outside(func, types, args, kwargs)
         if name in CHOSEN and not any(k is not None for k in operands) and not self.tag(args[0]).sources:
             for t in _tensors((result,)):
                 if isinstance(self.known(t), Lost):
@@ -92,6 +119,13 @@ class ScanningTape(PlacedTape):
         is_lost = any(isinstance(self.known(t), Lost) for t in _tensors((made,)))
         again = is_lost and (name in ("__setitem__", "copy_") or not _writes(func, name))
         return self._step(func, name, args, kwargs) if again else result
+
+    def _outside(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run ``func`` as no step of a region: where it takes what one has mixed, that is lost."""
+        for t in _tensors(args, kwargs):
+            if isinstance(k := self.known(t), Mixed):
+                self.set_known(t, self._lost_in(k))
+        return super().__torch_function__(func, types, args, kwargs)
 
     def known(self, tensor: Tensor) -> Known | Mixed | None:  # type: ignore[override]
         """Its companion or companions; within a region, that of its rows."""
@@ -147,7 +181,8 @@ class ScanningTape(PlacedTape):
             if not isinstance(t, Tensor) or not (t.is_floating_point() or t.is_complex()):
                 out.append(t)
                 continue
-            out.append(self._made(i, name, t, pair, parents, entries, mixes, writes))
+            heads = self._heads(name, args, pair, before)
+            out.append(self._made(i, name, t, pair, parents, entries, heads, mixes, writes))
         if writes:
             return result
         return out[0] if isinstance(result, Tensor) else _as(result, out)
@@ -169,24 +204,40 @@ class ScanningTape(PlacedTape):
         labels: Labels,
         parents: tuple[Node, ...],
         entries: tuple[Entry, ...],
+        heads: int | None,
         mixes: bool,
         writes: bool,
     ) -> Tensor:
         pieces = self._pieces.first(p for n in parents for p in n.pieces)
         if not pieces:
-            pieces, mixes = frozenset([self._pieces.new()]), True
-            self.begun = True
-            self.sources.append(Source("unfollowed", f"tokens are mixed by {name}", place=places.here()))
-            self.set_tag(t, Tag(self.tag(t).sources | {len(self.sources) - 1}))
+            pieces, mixes = frozenset([self._begin_region(name, t)]), True
         elif mixes:
             pieces = frozenset([self._pieces.joined(pieces)])
         kind = "write" if writes else "add" if name in ADDS else "move" if _moves(name) or name in moves.SAME else ""
-        node = Node((self._calls, i), parents, entries, mixes, kind, labels[0], pieces, t if self._looks else None)
-        values = (self.scans or {}).get(self._calls)
+        result = t if self._looks else None
+        node = Node((self._calls, i), parents, entries, mixes, kind, labels[0], pieces, heads, result)
+        values = None if self.regions is None else self.regions.results.get(self._calls)
         if values is not None:
             return self._rewritten(t, node, values) if writes else self._scan(t, node, values)
         self.set_known(t, Mixed(*labels, node))  # type: ignore[arg-type]
         return t
+
+    def _heads(self, name: str, args: tuple[Any, ...], labels: Labels, before: Mapping[int, Any]) -> int | None:
+        """Of weights of two tokens, summing to one, that a step takes or makes, the number of heads; None: there are none."""
+        taken = [(k.one, k.other) for k in before.values() if isinstance(k, Pair) and k.softmax]
+        sums_to_one = name == "softmax" or name in moves.DIVIDES
+        made = [labels] if sums_to_one and labels[1] is not None and isinstance(before.get(id(args[0])), Mixed) else []
+        heads = {_along_no_token(*pair) for pair in (*taken, *made)}
+        return max(heads, default=None)
+
+    def _begin_region(self, name: str, t: Tensor) -> int:
+        """A new piece of mixing, which is not followed before its result is found, unless it goes on into answers alone."""
+        piece = self._pieces.new()
+        self._begun[piece] = self._calls
+        if self.regions is None or self._calls not in self.regions.readouts:
+            self.sources.append(Source("unfollowed", f"tokens are mixed by {name}", place=places.here()))
+            self.set_tag(t, Tag(self.tag(t).sources | {len(self.sources) - 1}))
+        return piece
 
     def _copied(self, operands: list[Tensor], writes: bool) -> dict[int, Tensor]:
         """Copies of the operands of tokens that come from outside; of one that is written to, its content is copied."""
@@ -329,10 +380,12 @@ class ScanningTape(PlacedTape):
         mixed = [(t, k) for t in operands if isinstance(k := self.known(t), Mixed)]
         if not mixed or not self._looks:
             return
-        if name in ADDS:
-            (tensor, known), others = mixed[0], [t for t in operands if isinstance(self.known(t), Tensor)]
-            if len(mixed) > 1 or len(others) != 1 or not self._goes_on(others[0], known.node):
-                return
+        others = [t for t in operands if isinstance(self.known(t), Tensor)]
+        if name in ADDS and len(mixed) == 1 and not others:
+            return
+        self._going_on.update(p for _, k in mixed for p in k.node.pieces)
+        if name in ADDS and (len(mixed) > 1 or len(others) > 1 or not self._goes_on(others[0], mixed[0][1].node)):
+            return
         for tensor, known in mixed:
             self._end(tensor, known)
 
@@ -355,7 +408,7 @@ class ScanningTape(PlacedTape):
                 self.set_known(tensor, self._lost_in(known))
                 return
             results.append((node.order[0], keys))
-        self.found |= dict(results)
+        self._results |= dict(results)
         sources = frozenset[int]()
         for _, _ in results:
             self.sources.append(Source("attention", "scan", attention=len(self.attentions)))
@@ -367,6 +420,9 @@ class ScanningTape(PlacedTape):
 
     def _values(self, node: Node, piece: int) -> Values | None:
         own = [n for n in node.before() if piece in self._pieces.first(n.pieces)]
+        heads = {n.heads for n in own if n.heads is not None}
+        if heads and (node.result is None or heads != heads_of(node.result, node.labels)):
+            return None
         return values_of(node, [e for n in own for e in n.entries], self.numbers)
 
     def _rows_made(self, labels: Ids) -> Ids:
@@ -454,6 +510,14 @@ def _side(before: Mapping[int, Any], which: int, tensor: Tensor) -> Ids | None:
     if isinstance(known, (Pair, Mixed)):
         return known.other if which else known.one
     return None
+
+
+def _along_no_token(one: Ids, other: Ids | None) -> int:
+    """How many numbers of a matrix of two tokens are of the same two: its heads."""
+    sides = [one] if other is None else [one, other]
+    shape = torch.broadcast_shapes(*(side.shape for side in sides))
+    axes = [i for i in range(len(shape)) if all(moves.is_constant_along(side.expand(shape), [i]) for side in sides)]
+    return math.prod(shape[i] for i in axes)
 
 
 def _crosses(a: Ids, b: Ids) -> bool:

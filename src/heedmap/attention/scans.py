@@ -52,12 +52,11 @@ class Scan(Mixer):
     @property
     def parts(self) -> int:
         """Heads: the first of the axes of features, where there are several; else one."""
-        axes = self._features
-        return self.made.shape[axes[0]] if len(axes) > 1 else 1
+        return _parts(self.made, self.ids)[0]
 
     @property
     def _features(self) -> list[int]:
-        return [a for a in range(self.made.dim()) if self.made.shape[a] > 1 and _constant(self.ids, a)]
+        return _features(self.made, self.ids)
 
     def block(self, gradient: Tensor, rows: Sequence[int], at: Tensor, columns: Sequence[Tensor]) -> Tensor:
         """Ā of some rows, (batch, rows, columns).
@@ -93,6 +92,22 @@ class Scan(Mixer):
             index = torch.where(where < 0, self.batch * self.keys, where).expand(value.shape).flatten()
             total.index_add_(1, index.to(total.device), terms)
         return total[:, :-1]
+
+
+def heads_of(out: Tensor, ids: Ids) -> set[int]:
+    """How many heads a region's result has, for a softmax of which it is made; none, where another axis could be theirs."""
+    parts, *others = _parts(out, ids)
+    return set() if parts in others else {parts}
+
+
+def _parts(out: Tensor, ids: Ids) -> list[int]:
+    """The sizes of the axes of features, with the heads first: where there is one such axis, one head."""
+    sizes = [out.shape[a] for a in _features(out, ids)]
+    return sizes if len(sizes) > 1 else [1, *sizes]
+
+
+def _features(out: Tensor, ids: Ids) -> list[int]:
+    return [a for a in range(out.dim()) if out.shape[a] > 1 and _constant(ids, a)]
 
 
 def pulled(out: Tensor, values: Sequence[Tensor], cotangents: Tensor) -> list[Tensor]:
@@ -218,7 +233,7 @@ def _completed(
 
 
 def _meets(out: Tensor, entries: Sequence[Entry], chosen: frozenset[Key]) -> frozenset[Key]:
-    """The keys of the entries on which the gradient of the chosen ones depends: their factors."""
+    """The keys of the entries on which the gradient of the chosen ones depends: their factors; all, where none can say."""
     own = [e for e in entries if e.key in chosen]
     if not own:
         return frozenset()
@@ -226,5 +241,9 @@ def _meets(out: Tensor, entries: Sequence[Entry], chosen: frozenset[Key]) -> fro
         back = [b for b in _back(out, own, torch.randn_like(out), graph=True) if b is not None and b.requires_grad]
         if not back:
             return frozenset()
-        again = _back(torch.stack([(b * torch.randn_like(b)).sum().to(out.dtype) for b in back]).sum(), entries, None)
+        product = torch.stack([(b * torch.randn_like(b)).sum().to(out.dtype) for b in back]).sum()
+        try:
+            again = _back(product, entries, None)
+        except RuntimeError:  # an operation that has no second derivative: fused attention
+            return frozenset(e.key for e in entries)
     return frozenset(e.key for e, a in zip(entries, again, strict=True) if a is not None and bool((a != 0).any()))

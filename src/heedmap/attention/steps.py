@@ -43,15 +43,15 @@ class Steps:
         histories: dict[frozenset[int], list[set[Step]]] = {}
         for step in self._asked:
             histories.setdefault(step[0], []).append(self._history(step))
-        shared = [set.intersection(*found) for found in histories.values()]
+        shared = [set.intersection(*of_tower) for of_tower in histories.values()]
         latest = (next((step for step in reversed(self._before) if step in steps), None) for steps in shared)
         return frozenset(step for step in latest if step is not None)
 
     def _history(self, step: Step) -> set[Step]:
-        found, rest = set[Step](), [step]
+        history, rest = set[Step](), [step]
         while rest:
-            one = rest.pop()
-            if one not in found:
-                found.add(one)
-                rest.extend(self._before[one])
-        return found
+            earlier = rest.pop()
+            if earlier not in history:
+                history.add(earlier)
+                rest.extend(self._before[earlier])
+        return history

@@ -85,14 +85,15 @@ def learned_rows(
         axis = kwargs.get("dim", args[1] if len(args) > 1 else 0)
         if axis not in (-2, result.dim() - 2):
             return NONE
-        tags = [(t, tag) for t, tag in tags if t.dim() == result.dim()]  # an empty tensor may have one axis
+        # an empty tensor may have one axis
+        tags = [(tensor, tag) for tensor, tag in tags if tensor.dim() == result.dim()]
         made = [i for i, (_, tag) in enumerate(tags) if tag.sources]
         if not made:
             return NONE
-        before = sum(t.shape[-2] for t, _ in tags[: made[0]]) + tags[made[0]][1].learned[0]
-        return before, sum(t.shape[-2] for t, _ in tags[made[-1] + 1 :]) + tags[made[-1]][1].learned[1]
+        before = sum(tensor.shape[-2] for tensor, _ in tags[: made[0]]) + tags[made[0]][1].learned[0]
+        return before, sum(tensor.shape[-2] for tensor, _ in tags[made[-1] + 1 :]) + tags[made[-1]][1].learned[1]
     moved = func in ops.KEEPS_ATTENTION or func in ops.RESHAPES_ATTENTION or func in ops.SLICES_ATTENTION
-    first = next(((t, tag) for t, tag in tags if tag.sources), (result, EMPTY))
+    first = next(((tensor, tag) for tensor, tag in tags if tag.sources), (result, EMPTY))
     if moved and result.dim() > 1 and first[0].dim() > 1 and result.shape[-2:] == first[0].shape[-2:]:
         return first[1].learned
     return NONE
@@ -105,11 +106,11 @@ def joined(
 
     Rows stay rows: the features of queries that ask several groups of keys stand beside each other.
     """
-    if any(len(own) != 1 for own in products):
+    if any(len(of_part) != 1 for of_part in products):
         return ()
     axis = kwargs.get("dim", args[1] if len(args) > 1 else 0)
     columns, rows = axis in (-1, result.dim() - 1), axis in (-2, result.dim() - 2)
-    parts = [own[0] for own in products]
+    parts = [of_part[0] for of_part in products]
     if not (columns or rows):
         return ()
     query = _beside([p.query for p in parts], -1 if columns else -2)
@@ -129,11 +130,11 @@ def _beside(sides: Sequence[RowTensor | None], axis: int) -> RowTensor | None:
 
 
 def softmax_after(
-    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], found: list[tuple[Tensor, Tag]], result: Tensor
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tagged: list[tuple[Tensor, Tag]], result: Tensor
 ) -> str:
     """What a softmax among the arguments is after ``func``: whole, derived or gone."""
-    soft = [(t, tag) for t, tag in found if tag.softmax]
-    others = [tag for _, tag in found if not tag.softmax and tag.sources]
+    soft = [(tensor, tag) for tensor, tag in tagged if tag.softmax]
+    others = [tag for _, tag in tagged if not tag.softmax and tag.sources]
     if not soft or (others and func not in ops.KEEPS_ATTENTION):
         return ""
     if len(soft) > 1 or soft[0][1].softmax == "derived":

@@ -75,14 +75,14 @@ def trace(tape: Tape, graph: Graph, stream: Stream, check: bool = True) -> dict[
         if check or any(tape.sources[leaf].tower for leaf in leaves):
             raise
         return _assumed(tape, stream, leaves)
-    found = {leaf: rows for leaf, rows in zip(leaves, places, strict=True) if bool((rows >= 0).any())}
-    check_towers(tape, start, found)
-    return found
+    traced = {leaf: rows for leaf, rows in zip(leaves, places, strict=True) if bool((rows >= 0).any())}
+    check_towers(tape, start, traced)
+    return traced
 
 
-def check_towers(tape: Tape, start: tuple[int, str], found: Mapping[int, Positions]) -> None:
+def check_towers(tape: Tape, start: tuple[int, str], positions: Mapping[int, Positions]) -> None:
     """MixingError where a tower's token is in another sample than its own, or in a row that other content has a part in."""
-    towers = [leaf for leaf in found if tape.sources[leaf].tower]
+    towers = [leaf for leaf in positions if tape.sources[leaf].tower]
     if not towers:
         return
     side, name = tape.attentions[start[0]].sides[start[1]], tape.sources[towers[0]].name
@@ -96,20 +96,20 @@ def check_towers(tape: Tape, start: tuple[int, str], found: Mapping[int, Positio
                     f"the tokens that the model makes of {name!r} are not as many for each sample, so they cannot be told apart; "
                     "explain the samples one by one"
                 )
-    if _shared(found, towers):
+    if _shared(positions, towers):
         raise MixingError(
             f"what the model makes of {name!r} is added to other tokens, or several of it to one, so it has no tokens of its "
             "own; a map would be wrong, so there is none"
         )
 
 
-def _shared(found: Mapping[int, Positions], towers: Sequence[int]) -> bool:
+def _shared(positions: Mapping[int, Positions], towers: Sequence[int]) -> bool:
     """Whether a row that a tower's token became is also that of something else."""
     for leaf in towers:
-        others = torch.cat([rows for other, rows in found.items() if other != leaf] or [found[leaf][:, :0]], 1)
-        for own, rest in zip(found[leaf], others, strict=True):
-            own, rest = own[own >= 0], rest[rest >= 0]
-            if bool(torch.isin(own, rest).any()) or len(own.unique()) < len(own):
+        others = torch.cat([rows for other, rows in positions.items() if other != leaf] or [positions[leaf][:, :0]], 1)
+        for token_rows, rest in zip(positions[leaf], others, strict=True):
+            token_rows, rest = token_rows[token_rows >= 0], rest[rest >= 0]
+            if bool(torch.isin(token_rows, rest).any()) or len(token_rows.unique()) < len(token_rows):
                 return True
     return False
 
@@ -160,8 +160,8 @@ def _one_row(side: RowTensor) -> Tensor:
 def _norms(side: RowTensor, cotangent: Tensor, sources: Sequence[Source]) -> list[Float[Tensor, "batch rows"]]:
     """The largest entry of each leaf row's gradient."""
     leaves = [source.tensor for source in sources if source.tensor is not None]
-    found = pull([side.tensor], leaves, [cotangent])
-    gradients = [torch.zeros_like(leaf) if g is None else g.abs() for leaf, g in zip(leaves, found, strict=True)]
+    pulled = pull([side.tensor], leaves, [cotangent])
+    gradients = [torch.zeros_like(leaf) if g is None else g.abs() for leaf, g in zip(leaves, pulled, strict=True)]
     return [leaf_rows(s, g, largest=True).float() for s, g in zip(sources, gradients, strict=True)]
 
 
@@ -191,14 +191,14 @@ def trace_joins(tape: Tape, graph: Graph, stream: Stream) -> None:
 
 def inherited(graph: Graph, stream: Stream, known: Mapping[int, dict[int, Positions]]) -> dict[int, Positions]:
     """Where a stream's leaves are in it, those of the streams that it took in included."""
-    found = dict(known[stream.index])
+    by_leaf = dict(known[stream.index])
     for other, join in stream.joins.items():
         assert join.places is not None
         for leaf, rows in inherited(graph, graph.streams[other], known).items():
             places = torch.where(rows >= 0, join.places.gather(1, rows.clamp(min=0)), -1)
             if bool((places >= 0).any()):
-                found[leaf] = places
-    return found
+                by_leaf[leaf] = places
+    return by_leaf
 
 
 def _assumed(tape: Tape, stream: Stream, leaves: list[int]) -> dict[int, Positions]:

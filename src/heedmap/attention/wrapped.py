@@ -60,12 +60,12 @@ def inside(model: nn.Module) -> Iterator[nn.Module]:
 
 def signature(model: nn.Module) -> inspect.Signature:
     """How ``forward`` is called; of a wrapper that takes ``*args``, how the model inside is."""
-    own = inspect.signature(model.forward)
+    outer = inspect.signature(model.forward)
     for module in inside(model):
-        found = inspect.signature(module.forward)
-        if all(p.kind is not p.VAR_POSITIONAL for p in found.parameters.values()):
-            return found
-    return own
+        inner = inspect.signature(module.forward)
+        if all(p.kind is not p.VAR_POSITIONAL for p in inner.parameters.values()):
+            return inner
+    return outer
 
 
 def configuration(model: nn.Module) -> Any:

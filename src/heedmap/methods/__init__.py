@@ -18,6 +18,6 @@ def __getattr__(name: str) -> Any:
     from heedmap.methods.method import Method
     from heedmap.methods.registry import METHODS
 
-    found = {"METHODS": METHODS, "Method": Method}
-    globals().update(found)
-    return found[name]
+    exported = {"METHODS": METHODS, "Method": Method}
+    globals().update(exported)
+    return exported[name]

@@ -20,7 +20,7 @@ Relevance = dict[int, Tensor]
 
 def _input_x_gradient(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
     leaves = Leaves(runs)
-    return [{i: leaves.features[i].x * gradient for i, gradient in own.items()} for own in leaves.gradients]
+    return [{i: leaves.features[i].x * gradient for i, gradient in gradients.items()} for gradients in leaves.gradients]
 
 
 INPUT_X_GRADIENT = Method(
@@ -51,13 +51,13 @@ def _integrated_one(run: TargetView, options: Mapping[str, Any]) -> Relevance:
     def values(*points: Tensor) -> Tensor:
         return leaves.values(dict(zip(order, points, strict=True)))[0]
 
-    found = IntegratedGradients(values).attribute(
-        tuple(leaves.features[i].x for i in order),
-        tuple(baselines[i] for i in order),
+    attributed = IntegratedGradients(values).attribute(
+        tuple(leaves.features[index].x for index in order),
+        tuple(baselines[index] for index in order),
         n_steps=steps,
         internal_batch_size=run.batch,  # of one step: the model sees the batch that it was given, never a larger one
     )
-    return {i: relevance.detach() for i, relevance in zip(order, found, strict=True)}
+    return {index: relevance.detach() for index, relevance in zip(order, attributed, strict=True)}
 
 
 INTEGRATED_GRADIENTS = Method(
@@ -82,24 +82,27 @@ def noisy(feature: Feature, noise: float, seed: int, draw: int) -> Tensor:
     return x + noise * spread * torch.as_tensor(normal).to(x)
 
 
-def _mean(samples: int, one: Callable[[int], list[Relevance]]) -> list[Relevance]:
+def _mean(samples: int, of_draw: Callable[[int], list[Relevance]]) -> list[Relevance]:
     """For each target the mean over the draws."""
-    total = one(0)
+    total = of_draw(0)
     for draw in range(1, samples):
-        for own, more in zip(total, one(draw), strict=True):
-            for index, found in more.items():
-                own[index] = own[index] + found
-    return [{i: found / samples for i, found in own.items()} for own in total]
+        for sums, more in zip(total, of_draw(draw), strict=True):
+            for index, relevance in more.items():
+                sums[index] = sums[index] + relevance
+    return [{index: relevance / samples for index, relevance in sums.items()} for sums in total]
 
 
 def _smoothgrad(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
     samples, noise, seed = count(options, "samples"), amount(options, "noise"), count(options, "seed", least=0)
     leaves = Leaves(runs)
 
-    def one(draw: int) -> list[Relevance]:
+    def of_draw(draw: int) -> list[Relevance]:
         return leaves.gradients_at({i: noisy(f, noise, seed, draw) for i, f in leaves.features.items()})
 
-    return [{i: leaves.features[i].x * gradient for i, gradient in own.items()} for own in _mean(samples, one)]
+    return [
+        {i: leaves.features[i].x * gradient for i, gradient in gradients.items()}
+        for gradients in _mean(samples, of_draw)
+    ]
 
 
 SMOOTHGRAD = Method(
@@ -113,7 +116,7 @@ SMOOTHGRAD = Method(
 
 
 def _gradient_shap(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
-    return [found for some in alike(runs, options["baseline"]) for found in _expected_gradients(some, options)]
+    return [relevance for some in alike(runs, options["baseline"]) for relevance in _expected_gradients(some, options)]
 
 
 def _expected_gradients(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
@@ -121,13 +124,13 @@ def _expected_gradients(runs: Sequence[TargetView], options: Mapping[str, Any]) 
     leaves = Leaves(runs)
     baselines = leaves.baselines(options["baseline"])
 
-    def one(draw: int) -> list[Relevance]:
+    def of_draw(draw: int) -> list[Relevance]:
         share = float(np.random.default_rng([seed, draw]).random())
         ways = {i: noisy(f, noise, seed, draw) - baselines[i] for i, f in leaves.features.items()}
-        found = leaves.gradients_at({i: baselines[i] + share * way for i, way in ways.items()})
-        return [{i: ways[i] * gradient for i, gradient in own.items()} for own in found]
+        drawn = leaves.gradients_at({i: baselines[i] + share * way for i, way in ways.items()})
+        return [{i: ways[i] * gradient for i, gradient in gradients.items()} for gradients in drawn]
 
-    return _mean(samples, one)
+    return _mean(samples, of_draw)
 
 
 GRADIENT_SHAP = Method(

@@ -24,17 +24,17 @@ def last_maps(run: TargetView, matrix: Callable[[int], AnyMatrix], among: Set[in
 
     def rows_of(stream: int, state: State, rows: Tensor) -> dict[int, Tensor]:
         last = {edge.source: edge for edge in edges if edge.stream == stream and edge.attention in state}
-        found: dict[int, Tensor] = {}
+        relevance: dict[int, Tensor] = {}
         for source, edge in last.items():
             here = matrix(edge.attention).left(rows)
-            found[source] = here
+            relevance[source] = here
             if source != stream:
                 further = rows_of(source, edge.value_state, here)
-                found = {x: r for x, r in further.items() if x not in last} | found
+                relevance = {x: more for x, more in further.items() if x not in last} | relevance
         for other, join in run.graph.streams[stream].joins.items():
-            here = join.weights(found.get(stream, rows))
-            found = rows_of(other, join.state, here) | {other: here} | found
-        return found
+            here = join.weights(relevance.get(stream, rows))
+            relevance = rows_of(other, join.state, here) | {other: here} | relevance
+        return relevance
 
     return rows_of
 
@@ -63,7 +63,8 @@ def head_weights(
     """
     if attention.mixes or isinstance(attention, BlockAttention):
         raise UnfollowedAttentionError(
-            "Grad-CAM's mean over whole maps is not defined for attention in windows, so there is no map"
+            "Grad-CAM's mean over whole maps is not defined for attention in windows and other mixers, so there is no map; "
+            "choose 'generic'"
         )
     value = attention.value.detach()[:, :, attention.columns].to(attention.dtype)
     value = (value * columns[:, None, :, None]).sum(2)
@@ -180,15 +181,15 @@ def _legrad(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
 
     def rows_of(stream: int, state: State, rows: Tensor) -> dict[int, Tensor]:
         asked, reached = rows.sum(-1, keepdim=True), {stream} | reachable_from[stream]
-        found = {x: rows.new_zeros(*rows.shape[:2], run.graph.streams[x].tokens) for x in sorted(reached)}
+        relevance = {x: rows.new_zeros(*rows.shape[:2], run.graph.streams[x].tokens) for x in sorted(reached)}
         for edge in edges:
             if edge.stream in reached:
                 share = asked / readers(edge.stream)[:, None]
-                found[edge.source] = found[edge.source] + share * means[edge.attention][:, None]
+                relevance[edge.source] = relevance[edge.source] + share * means[edge.attention][:, None]
         for x in sorted(reached, reverse=True):  # a stream that was taken in comes before the one that took it in
             for other, join in run.graph.streams[x].joins.items():
-                found[other] = found[other] + join.weights(found[x])
-        return found
+                relevance[other] = relevance[other] + join.weights(relevance[x])
+        return relevance
 
     def readers(stream: int) -> Tensor:
         """How many of the streams that are read hear ``stream``, (batch, 1); 1 where none is."""

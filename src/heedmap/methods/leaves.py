@@ -85,7 +85,7 @@ class Leaves:
         self.features = {
             index: Feature(index, tensor.detach(), _axes(run.graph.sources, index, parts), tuple(parts))
             for (index, parts), tensor in zip(wanted.items(), tensors, strict=True)
-            if tensor is not None and any(index in own for own in self.gradients)
+            if tensor is not None and any(index in by_leaf for by_leaf in self.gradients)
         }
 
     def values(self, points: Mapping[int, Tensor]) -> list[Float[Tensor, " batch"]]:
@@ -96,17 +96,19 @@ class Leaves:
         """∂y/∂x of each y where each leaf is as given; one forward pass, and a backward pass for each."""
         at = {index: point.detach().requires_grad_() for index, point in points.items()}
         values = self.values(at)
-        found = []
-        for number, own in enumerate(self.gradients):
-            gradients = self._gradients(values, number, [at[index] for index in own])
-            found.append({i: torch.zeros_like(at[i]) if g is None else g for i, g in zip(own, gradients, strict=True)})
-        return found
+        per_target = []
+        for number, by_leaf in enumerate(self.gradients):
+            gradients = self._gradients(values, number, [at[index] for index in by_leaf])
+            per_target.append(
+                {i: torch.zeros_like(at[i]) if g is None else g for i, g in zip(by_leaf, gradients, strict=True)}
+            )
+        return per_target
 
     def _first_gradients(
         self, values: Sequence[Tensor], leaves: Sequence[int], tensors: Sequence[Tensor | None]
     ) -> list[dict[int, Tensor]]:
-        found = [self._gradients(values, number, tensors) for number in range(len(values))]
-        kept = [{i: g for i, g in zip(leaves, own, strict=True) if g is not None} for own in found]
+        per_target = [self._gradients(values, number, tensors) for number in range(len(values))]
+        kept = [{i: g for i, g in zip(leaves, gradients, strict=True) if g is not None} for gradients in per_target]
         if not all(kept):
             other = "generic', …" if self.runs[0].attentions else "occlusion'"
             raise GradientError(
@@ -206,17 +208,17 @@ def part_rows(
     first, places = first_leaf(sources, part.leaf), sources[part.leaf].shape[2:]
     if first not in relevance:
         return None
-    found = relevance[first]
-    if found.dim() > 4 and len(places) > 2:
+    of_first = relevance[first]
+    if of_first.dim() > 4 and len(places) > 2:
         raise AttentionError(
-            f"{part.name!r} has shape {tuple(found.shape)}; which of its axes are places is not known, so the relevance of its "
-            "pixels cannot be shared out among its tokens; choose a method that works on attention ('generic', …)"
+            f"{part.name!r} has shape {tuple(of_first.shape)}; which of its axes are places is not known, so the relevance of "
+            "its pixels cannot be shared out among its tokens; choose a method that works on attention ('generic', …)"
         )
     if _embedded(sources, sources[first]):
-        found = found.flatten(2).sum(-1)
-    elif found.dim() > len(places) + 1:
-        found = found.sum(list(range(1, found.dim() - len(places))))
-    return pooled(found, places).flatten(1)
+        of_first = of_first.flatten(2).sum(-1)
+    elif of_first.dim() > len(places) + 1:
+        of_first = of_first.sum(list(range(1, of_first.dim() - len(places))))
+    return pooled(of_first, places).flatten(1)
 
 
 def pooled(relevance: Tensor, places: Sequence[int]) -> Tensor:

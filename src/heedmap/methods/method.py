@@ -66,7 +66,7 @@ class Method:
         """
         for name, value in given.items():
             if name not in self.options:
-                known = ", ".join(f"{k}={v!r}" for k, v in self.options.items())
+                known = ", ".join(f"{option}={preset!r}" for option, preset in self.options.items())
                 raise OptionError(f"method {self.name!r} has no option {name!r}; it has {known}")
             default = self.options[name]
             if isinstance(default, bool) and not isinstance(value, bool):

@@ -22,16 +22,16 @@ LEAST = 1e-6
 def _occlusion(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[dict[int, Tensor]]:
     baseline = options["baseline"]
     return [
-        found
+        falls
         for some in alike(runs, baseline)
-        for found in _falls(Leaves(some, gradients=baseline == "mean"), baseline)
+        for falls in _falls(Leaves(some, gradients=baseline == "mean"), baseline)
     ]
 
 
 def _falls(leaves: Leaves, baseline: str) -> list[dict[int, Tensor]]:
     """How much each target falls without each token's features, by leaf."""
     baselines, sources = leaves.baselines(baseline), leaves.runs[0].graph.sources
-    found: list[dict[int, Tensor]] = [{} for _ in leaves.runs]
+    per_target: list[dict[int, Tensor]] = [{} for _ in leaves.runs]
     with torch.no_grad():
         before = torch.stack(leaves.before)
         for index, feature in leaves.features.items():
@@ -44,14 +44,14 @@ def _falls(leaves: Leaves, baseline: str) -> list[dict[int, Tensor]]:
                 for covered, here in _regions(source, feature, part):
                     points = {index: torch.where(covered, baselines[index], feature.x)}
                     for other in others:
-                        there = here.reshape(*here.shape, *[1] * (other.x.dim() - 2))
-                        points[other.index] = torch.where(there, baselines[other.index], other.x)
+                        hidden = here.reshape(*here.shape, *[1] * (other.x.dim() - 2))
+                        points[other.index] = torch.where(hidden, baselines[other.index], other.x)
                     fall = before - torch.stack(leaves.values(points))
                     rows += here * (fall / here.sum(1).clamp(min=1))[..., None]
-                for own, depends, falls in zip(found, leaves.gradients, rows, strict=True):
+                for by_leaf, depends, falls in zip(per_target, leaves.gradients, rows, strict=True):
                     if index in depends:
-                        own[part.leaf] = falls.reshape(_one_feature(source))
-    return found
+                        by_leaf[part.leaf] = falls.reshape(_one_feature(source))
+    return per_target
 
 
 def _one_feature(source: Source) -> tuple[int, ...]:

@@ -19,12 +19,12 @@ CHOICES = {"rules": tuple(RULES)}
 
 
 def _partial(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
-    found = run.relevances(options["rules"], options["share_constants"]).attentions
+    relevances = run.relevances(options["rules"], options["share_constants"]).attentions
 
     def matrix(index: int) -> AnyMatrix:
-        if index not in found:
+        if index not in relevances:
             return run.zeros(index)
-        relevance = found[index].clamp(min=0) if options["positive"] else found[index]
+        relevance = relevances[index].clamp(min=0) if options["positive"] else relevances[index]
         cam = run.matrix(run.attentions[index], lambda rows: relevance[:, :, rows].mean(1))
         return min_max(run, index, cam) if options["min_max"] == "matrix" else cam
 
@@ -48,8 +48,8 @@ PARTIAL_LRP = Method(
 
 
 def _attribution(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
-    found = run.relevances(options["rules"], options["share_constants"])
-    return Rollout(run, partial(run.relevance_cam, found=found), options, through=False).rows
+    relevances = run.relevances(options["rules"], options["share_constants"])
+    return Rollout(run, partial(run.relevance_cam, relevances=relevances), options, through=False).rows
 
 
 TRANSFORMER_ATTRIBUTION = Method(

@@ -24,7 +24,7 @@ def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
 
 def _draw(seed: int, stream: int, rows: Tensor, tokens: int) -> Tensor:
     """Uniform in 0…1; one sample's draw does not depend on the others, nor a token's on the padding after it."""
-    draw = np.stack([np.random.default_rng([seed, stream, k]).random(tokens) for k in range(rows.shape[1])])
+    draw = np.stack([np.random.default_rng([seed, stream, row]).random(tokens) for row in range(rows.shape[1])])
     return torch.as_tensor(draw, dtype=rows.dtype, device=rows.device).expand(rows.shape[0], -1, -1)
 
 

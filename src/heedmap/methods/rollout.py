@@ -35,19 +35,19 @@ class Rollout:
 
     def rows(self, stream: int, state: State, rows: Rows) -> dict[int, Tensor]:
         """rows @ R^{sx} for every stream x that reaches s."""
-        found = {stream: self._down(stream, state, rows)}
+        relevance = {stream: self._down(stream, state, rows)}
         last = {e.source: e for e in self.edges if e.stream == stream and not e.is_self and e.attention in state}
         for source, edge in last.items():
             here = self._matrix(edge)[0].left(self._asking(edge, rows))
             for x, more in self.rows(source, edge.value_state, here).items():
                 if x == source and not self.through:
-                    found[x] = here
+                    relevance[x] = here
                 elif x == source or (x not in last and x != stream):
-                    found[x] = found[x] + more if x in found else more
+                    relevance[x] = relevance[x] + more if x in relevance else more
         for other, join in self.run.graph.streams[stream].joins.items():
-            for x, more in self.rows(other, join.state, join.weights(found[stream])).items():
-                found[x] = found[x] + more if x in found else more
-        return found
+            for x, more in self.rows(other, join.state, join.weights(relevance[stream])).items():
+                relevance[x] = relevance[x] + more if x in relevance else more
+        return relevance
 
     def _asking(self, edge: Edge, rows: Rows) -> Rows:
         """rows @ (R^{ss})ᵀ in the state that a cross-attention reads."""

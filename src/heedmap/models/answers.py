@@ -107,9 +107,9 @@ def alignment(subject: Model, *, method: str | Method = "generic", **given: Any)
     ids = said[0].tolist()
     targets = [NextToken(token, position) for position, token in enumerate(ids[1:])]
     options = {name: value for name, value in given.items() if name not in names}
-    found = _explained(subject, inputs, targets, given.get("boxes"), method=method, **options)
+    explanations = _explained(subject, inputs, targets, given.get("boxes"), method=method, **options)
     labels = token_labels(subject.tokenizer, ids) if subject.tokenizer is not None else tuple(map(str, ids))
-    return Answers(labels[1:], found, joined=True)
+    return Answers(labels[1:], explanations, joined=True)
 
 
 def detections(
@@ -153,13 +153,19 @@ def detections(
     names = ("text", "image", "boxes", "audio")
     inputs = subject.inputs(**{name: given.get(name) for name in names})
     objects = found_objects(output_of(subject.model, inputs), subject.context(inputs), no_object)
-    kept = [(one, one.probability or 0.0, one.box) for one in objects if (one.probability or 0.0) >= threshold][:most]
+    kept = [
+        (prediction, prediction.probability or 0.0, prediction.box)
+        for prediction in objects
+        if (prediction.probability or 0.0) >= threshold
+    ][:most]
     if not kept:
         raise InputError(f"no object is as probable as {threshold}; the most probable has {objects[0].probability:.3g}")
     options = {name: value for name, value in given.items() if name not in names}
-    found = _explained(subject, inputs, [one.target for one, _, _ in kept], None, method=method, **options)
-    called = tuple(f"{one.label} {probability:.0%}" for one, probability, _ in kept)
-    return Answers(called, found, tuple(box for _, _, box in kept if box is not None))
+    explanations = _explained(
+        subject, inputs, [prediction.target for prediction, _, _ in kept], None, method=method, **options
+    )
+    called = tuple(f"{prediction.label} {probability:.0%}" for prediction, probability, _ in kept)
+    return Answers(called, explanations, tuple(box for _, _, box in kept if box is not None))
 
 
 def _explained(
@@ -167,5 +173,7 @@ def _explained(
 ) -> tuple[Explanation, ...]:
     from heedmap.engine import explain
 
-    found = explain(subject, inputs, target=list(targets), **settings)
-    return tuple(found if boxes is None else [subject.label(one, inputs, boxes) for one in found])
+    explanations = explain(subject, inputs, target=list(targets), **settings)
+    if boxes is None:
+        return tuple(explanations)
+    return tuple(subject.label(explanation, inputs, boxes) for explanation in explanations)

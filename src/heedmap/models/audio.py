@@ -35,7 +35,7 @@ def clip(audio: Any, rate: int) -> Float[Tensor, " samples"]:
     """
     import torch
 
-    samples, own = _pair(audio)
+    samples, given_rate = _pair(audio)
     wave = _scaled(torch.as_tensor(samples))
     if wave.dim() == 2 and wave.shape[0] == 1:
         wave = wave[0]
@@ -52,7 +52,7 @@ def clip(audio: Any, rate: int) -> Float[Tensor, " samples"]:
             f"the audio has samples up to {float(wave.abs().max()):.6g}; expected -1 to 1: divide by their full scale (32768 for "
             "what was of 16 bits), or give the integers as int16"
         )
-    return wave if own == rate else resample(wave, own, rate)
+    return wave if given_rate == rate else resample(wave, given_rate, rate)
 
 
 def sound_inputs(extractor: Any, clips: Sequence[Float[Tensor, " samples"]]) -> dict[str, Tensor]:

@@ -50,12 +50,12 @@ def told(
     owner = next((p for p in (processors.joint, processors.tokenizer) if getattr(p, "chat_template", None)), None)
     if (chat is None and system is None and (owner is None or text is None)) or chat is False:
         return None
-    if owner is None or text is None or not all(isinstance(one, str) for one in listed(text)):
+    if owner is None or text is None or not all(isinstance(said, str) for said in listed(text)):
         raise InputError(f"{name} has no chat template, or there is no text for it; leave chat and system out")
-    texts, images = [str(one) for one in listed(text)], listed(image)
+    texts, images = [str(said) for said in listed(text)], listed(image)
     images = images * len(texts) if len(images) == 1 else images
     pairs = zip(texts, images, strict=False)  # lists of unequal length are told where the inputs are made
-    prompts = [_prompt(owner, processors.tokenizer, one, picture, system) for one, picture in pairs]
+    prompts = [_prompt(owner, processors.tokenizer, said, picture, system) for said, picture in pairs]
     return Chat(prompts, texts, system)
 
 
@@ -79,12 +79,12 @@ def _prompt(owner: Any, tokenizer: Any, text: str, image: Any, system: str | Non
 
 def roles(explanation: ExplanationData, chat: Chat | None) -> dict[str, tuple[str, ...]]:
     """For each segment of words of an explained answer's prompt, for each sample one letter a token; see ``Segment.roles``."""
-    found = {}
+    letters = {}
     for name in ("text", "decoder"):
         segment = explanation.segments.get(name)
         if segment is not None and segment.labels is not None and segment.boundaries is not None:
-            found[name] = tuple(_letters(segment, i, chat) for i in range(len(segment.labels)))
-    return found
+            letters[name] = tuple(_letters(segment, sample, chat) for sample in range(len(segment.labels)))
+    return letters
 
 
 def _letters(segment: Segment, sample: int, chat: Chat | None) -> str:
@@ -97,14 +97,14 @@ def _letters(segment: Segment, sample: int, chat: Chat | None) -> str:
         pieces, after = [_plain(label) for label in labels], 0
         for said, role in ((chat.system, "system"), (chat.texts[sample % len(chat.texts)], "person")):
             if said:
-                start, end = _found(pieces, _plain(said), after)
+                start, end = _where_said(pieces, _plain(said), after)
                 letters[start:end] = [ROLES[role]] * (end - start)
                 after = end
-    for i, letter in enumerate(segment.boundaries[sample]):
-        if not taken[i]:
-            letters[i] = ROLES["place"] if labels[i] else ROLES["padding"]
+    for place, letter in enumerate(segment.boundaries[sample]):
+        if not taken[place]:
+            letters[place] = ROLES["place"] if labels[place] else ROLES["padding"]
         elif letter == SPECIAL:
-            letters[i] = ROLES["template"]
+            letters[place] = ROLES["template"]
     return "".join(letters)
 
 
@@ -113,7 +113,7 @@ def _plain(text: str) -> str:
     return "".join(c for c in text if not c.isspace() and c not in WHITE and c != CONTINUED).casefold()
 
 
-def _found(pieces: Sequence[str], text: str, after: int) -> tuple[int, int]:
+def _where_said(pieces: Sequence[str], text: str, after: int) -> tuple[int, int]:
     """The tokens, from ``after`` on, whose letters are those of ``text``; none where it is not there as it was said."""
     ends, total = [], 0
     for piece in pieces[after:]:
@@ -122,6 +122,6 @@ def _found(pieces: Sequence[str], text: str, after: int) -> tuple[int, int]:
     start = "".join(pieces[after:]).find(text)
     if start < 0:
         return after, after
-    first = next(i for i, end in enumerate(ends) if end > start)
-    last = next(i for i, end in enumerate(ends) if end >= start + len(text))
+    first = next(place for place, end in enumerate(ends) if end > start)
+    last = next(place for place, end in enumerate(ends) if end >= start + len(text))
     return after + first, after + last + 1

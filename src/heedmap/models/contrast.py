@@ -54,42 +54,42 @@ def against(
 
     if contrast is None:
         return None
-    found, notes = torch.full_like(tokens, -1), []
+    others, notes = torch.full_like(tokens, -1), []
     if isinstance(contrast, Mapping):
         for where, other in contrast.items():
-            for i in range(len(tokens)):
-                places = place_of(where, i) if isinstance(where, str) else [_place(where, tokens.shape[1])]
-                notes += _set(found, i, places, other, spelled)
+            for sample in range(len(tokens)):
+                places = place_of(where, sample) if isinstance(where, str) else [_place(where, tokens.shape[1])]
+                notes += _set(others, sample, places, other, spelled)
     elif isinstance(contrast, str) or _texts(contrast):
         texts = [contrast] * len(tokens) if isinstance(contrast, str) else list(contrast)
         if len(texts) != len(tokens):
             raise OptionError(f"contrast has {len(texts)} texts for {len(tokens)} samples; give one, or one a sample")
-        for i, text in enumerate(texts):
-            notes += _set(found, i, (tokens[i] >= 0).nonzero()[:, 0].tolist(), text, spelled)
+        for sample, text in enumerate(texts):
+            notes += _set(others, sample, (tokens[sample] >= 0).nonzero()[:, 0].tolist(), text, spelled)
     else:
-        found = _ids(contrast, tokens)
-    return Against(found.masked_fill(tokens < 0, -1), tuple(dict.fromkeys(notes)))
+        others = _ids(contrast, tokens)
+    return Against(others.masked_fill(tokens < 0, -1), tuple(dict.fromkeys(notes)))
 
 
 def _set(
-    found: Tensor, i: int, places: Sequence[int], other: str, spelled: Callable[[str, int], list[int]]
+    others: Tensor, sample: int, places: Sequence[int], other: str, spelled: Callable[[str, int], list[int]]
 ) -> list[str]:
     """Writes what the tokens at ``places`` of sample ``i`` are set against; what is to be told of it."""
     if other == RUNNER_UP:
-        found[i, list(places)] = RUNNER
+        others[sample, list(places)] = RUNNER
         return []
     if not isinstance(other, str):
         raise OptionError(f"contrast sets {other!r} against a word; expected a word, or {RUNNER_UP!r}")
-    ids = spelled(other, i)
+    ids = spelled(other, sample)
     if not ids:
         raise InputError("the contrast is empty: it has no tokens; give a word")
     if len(ids) == len(places):
-        found[i, list(places)] = found.new_tensor(ids)
+        others[sample, list(places)] = others.new_tensor(ids)
         return []
-    found[i, list(places)] = ids[0]
+    others[sample, list(places)] = ids[0]
     if len(ids) == 1:
         return []
-    first = f"token {ids[0]}" if found.new_tensor(ids).numel() < 1 else f"its first one, {ids[0]}"
+    first = f"token {ids[0]}" if others.new_tensor(ids).numel() < 1 else f"its first one, {ids[0]}"
     return [f"the contrast {other!r} has {len(ids)} tokens where {len(places)} are set against it: {first}, is taken"]
 
 
@@ -100,21 +100,21 @@ def _place(where: Any, steps: int) -> int:
 
 
 def _texts(contrast: Any) -> bool:
-    return isinstance(contrast, (list, tuple)) and bool(contrast) and all(isinstance(one, str) for one in contrast)
+    return isinstance(contrast, (list, tuple)) and bool(contrast) and all(isinstance(text, str) for text in contrast)
 
 
 def _ids(contrast: Any, tokens: Tensor) -> Tensor:
     import torch
 
     try:
-        found = torch.as_tensor(contrast)
+        ids = torch.as_tensor(contrast)
     except (TypeError, ValueError, RuntimeError) as error:
         raise OptionError(
             f"contrast is a {type(contrast).__name__}; expected a word, another answer, token ids of the answer's shape, a "
             f"mapping of words to words, or {RUNNER_UP!r}"
         ) from error
-    if found.is_floating_point() or found.shape != tokens.shape:
+    if ids.is_floating_point() or ids.shape != tokens.shape:
         raise OptionError(
-            f"contrast has shape {tuple(found.shape)}, and the answer {tuple(tokens.shape)}; give as many token ids as it has"
+            f"contrast has shape {tuple(ids.shape)}, and the answer {tuple(tokens.shape)}; give as many token ids as it has"
         )
-    return found.to(tokens)
+    return ids.to(tokens)

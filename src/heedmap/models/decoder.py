@@ -57,8 +57,8 @@ def worded(said: Int[Tensor, "1 tokens"], text: str, tokenizer: Any, config: Any
         InputError: no tokens, or more than the decoder has places for.
     """
     special = special_ids(tokenizer)
-    own = said[0].tolist()
-    starts = next((place for place, token in enumerate(own) if place and token not in special), len(own))
+    ids = said[0].tolist()
+    starts = next((place for place, token in enumerate(ids) if place and token not in special), len(ids))
     words = tokenizer(text_target=text, add_special_tokens=False)["input_ids"]
     places = next((getattr(config, name) for name in PLACES if getattr(config, name, None)), None)
     if not words:
@@ -67,7 +67,7 @@ def worded(said: Int[Tensor, "1 tokens"], text: str, tokenizer: Any, config: Any
         raise InputError(
             f"what the model should have said has {len(words)} tokens and its decoder takes {places - starts}; shorten it"
         )
-    return said.new_tensor([[*own[:starts], *words]])
+    return said.new_tensor([[*ids[:starts], *words]])
 
 
 def first_word(ids: Int[Tensor, "batch tokens"], special: frozenset[int]) -> int:

@@ -30,6 +30,7 @@ class Forced:
         answer: (batch, steps), int64: where each token of the answer is; -1: it is not among them, being the last, or ended.
         rows: (batch, steps), int64: the token after which each is said; -1 after the end.
         tokens: (batch, steps), int64: the answer; -1 after the end.
+        columns: names of the inputs that have a value for each token.
     """
 
     inputs: dict[str, Any]
@@ -38,6 +39,17 @@ class Forced:
     answer: Int[Tensor, "batch steps"]
     rows: Int[Tensor, "batch steps"]
     tokens: Int[Tensor, "batch steps"]
+    columns: frozenset[str]
+
+    @property
+    def start(self) -> int:
+        """The number of tokens with which the first step is said, of the sample that has most."""
+        return int(self.rows[:, 0].max()) + 1
+
+    def up_to(self, steps: int) -> dict[str, Any]:
+        """The inputs with the tokens that the first steps are said after."""
+        length = int(self.rows[:, :steps].max()) + 1
+        return {name: value[:, :length] if name in self.columns else value for name, value in self.inputs.items()}
 
 
 def forced(
@@ -63,20 +75,20 @@ def forced(
     steps = max(map(len, answers))
     prompt, answer = torch.full(prompts.shape, -1), torch.full((len(answers), steps), -1)
     rows, tokens = answer.clone(), answer.clone()
-    for i, ((start, end), said) in enumerate(zip(spans, answers, strict=True)):
-        prompt[i, start:end] = torch.arange(end - start)
-        tokens[i, : len(said)] = torch.tensor(said)
-        rows[i, : len(said)] = torch.arange(len(said)) + end - start - 1
-        answer[i, : len(said) - 1] = rows[i, 1 : len(said)]
+    for sample, ((start, end), said) in enumerate(zip(spans, answers, strict=True)):
+        prompt[sample, start:end] = torch.arange(end - start)
+        tokens[sample, : len(said)] = torch.tensor(said)
+        rows[sample, : len(said)] = torch.arange(len(said)) + end - start - 1
+        answer[sample, : len(said) - 1] = rows[sample, 1 : len(said)]
     columns = {name: _joined(prompts, spans, [list(said[:-1]) for said in answers], None)}
     for other, value in grown.items():
         columns[other] = _joined(
-            value[:, :-1], spans, [[value[i, -1]] * (len(said) - 1) for i, said in enumerate(answers)], 0
+            value[:, :-1], spans, [[value[sample, -1]] * (len(said) - 1) for sample, said in enumerate(answers)], 0
         )
     lengths = {end - start + len(said) for (start, end), said in zip(spans, answers, strict=True)}
     if len(lengths) == 1 and min(start == 0 and end == prompts.shape[1] for start, end in spans) and mask is None:
         columns.pop(mask_name(name), None)
-    return Forced({**inputs, **columns}, name, prompt, answer, rows, tokens)
+    return Forced({**inputs, **columns}, name, prompt, answer, rows, tokens, frozenset(columns))
 
 
 def left_padded(inputs: Mapping[str, Any], model: nn.Module, config: Any) -> dict[str, Any]:
@@ -117,8 +129,8 @@ def mask_name(name: str) -> str:
 def places_of(config: Any, name: str) -> int | None:
     """How many tokens the model that goes on these ids has places for; None: its configuration does not say."""
     config = getattr(config, "text_config", config) if name == "input_ids" else getattr(config, "decoder", config)
-    found = (getattr(config, name, None) for name in PLACES)
-    return next((n for n in found if isinstance(n, int) and n > 0), None)
+    limits = (getattr(config, name, None) for name in PLACES)
+    return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
 
 
 def check_places(forced: Forced, config: Any) -> None:
@@ -145,7 +157,10 @@ def _joined(
     """Each sample's own values, then ``more``, then padding: ``filled``, or None: the last value again."""
     import torch
 
-    rows = [torch.cat([values[i, a:b], values.new_tensor(more[i])]) for i, (a, b) in enumerate(spans)]
+    rows = [
+        torch.cat([values[sample, start:end], values.new_tensor(more[sample])])
+        for sample, (start, end) in enumerate(spans)
+    ]
     longest = max(map(len, rows))
     pads = [row[-1:] if filled is None else row.new_tensor([filled]) for row in rows]
     return torch.stack([torch.cat([row, pad.expand(longest - len(row))]) for row, pad in zip(rows, pads, strict=True)])

@@ -110,10 +110,10 @@ def drawn(image: Any, geometry: Geometry | None, note: str, places: Float[np.nda
 
 def box_places(boxes: Any) -> Float[np.ndarray, "boxes 4"] | None:
     """The places of one sample's boxes, where they are known."""
-    found = boxes.get("boxes") if isinstance(boxes, Mapping) else None
-    if found is None:
+    given = boxes.get("boxes") if isinstance(boxes, Mapping) else None
+    if given is None:
         return None
-    places = np.asarray(found.cpu() if hasattr(found, "cpu") else found, dtype=np.float64)
+    places = np.asarray(given.cpu() if hasattr(given, "cpu") else given, dtype=np.float64)
     if places.ndim != 2 or places.shape[1] != 4:
         raise InputError(f"the boxes have shape {places.shape}; expected (N, 4): x1 y1 x2 y2 from 0 to 1")
     return places

@@ -76,7 +76,7 @@ def tensors(
         made |= box_inputs(given["boxes"], parameters, config)
     if "audio" in given:
         extractor = processors.need("audio", name)
-        made |= sound_inputs(extractor, [clip(one, extractor.sampling_rate) for one in given["audio"]])
+        made |= sound_inputs(extractor, [clip(sound, extractor.sampling_rate) for sound in given["audio"]])
     return made
 
 
@@ -99,5 +99,5 @@ def _stretched(pixel_values: Any, config: Any, parameters: Sequence[str]) -> dic
     size = getattr(getattr(config, "vision_config", config), "image_size", None)
     if size is None or "interpolate_pos_encoding" not in parameters:
         return {}
-    own = (size, size) if isinstance(size, int) else tuple(size)
-    return {} if tuple(pixel_values.shape[-2:]) == own else {"interpolate_pos_encoding": True}
+    expected = (size, size) if isinstance(size, int) else tuple(size)
+    return {} if tuple(pixel_values.shape[-2:]) == expected else {"interpolate_pos_encoding": True}

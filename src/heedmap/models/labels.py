@@ -41,11 +41,14 @@ def token_labels(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
         tokenizer: with ``decode`` or ``convert_ids_to_tokens`` or both.
         ids: the tokens of one text.
     """
-    own = getattr(tokenizer, "token_labels", None)
-    if callable(own):
-        return tuple(own(ids))
+    own_labels = getattr(tokenizer, "token_labels", None)
+    if callable(own_labels):
+        return tuple(own_labels(ids))
     known: dict[int, str] = {}
-    labels = [known.setdefault(i, _label(tokenizer, i)) if i not in known else known[i] for i in map(int, ids)]
+    labels = [
+        known.setdefault(index, _label(tokenizer, index)) if index not in known else known[index]
+        for index in map(int, ids)
+    ]
     for start in range(len(labels)):
         if BROKEN in labels[start]:
             _mend(tokenizer, ids, labels, start)
@@ -63,9 +66,9 @@ def token_boundaries(tokenizer: Any, ids: Sequence[int], labels: Sequence[str]) 
         ids: the tokens of one text.
         labels: what :func:`token_labels` made of them.
     """
-    own = getattr(tokenizer, "token_boundaries", None)
-    if callable(own):
-        return str(own(ids))
+    own_boundaries = getattr(tokenizer, "token_boundaries", None)
+    if callable(own_boundaries):
+        return str(own_boundaries(ids))
     if callable(getattr(tokenizer, "token_labels", None)):
         return None
     special = special_ids(tokenizer) - _written(tokenizer)
@@ -101,7 +104,7 @@ def second_labels(tokens: int, seconds: float) -> tuple[str, ...]:
 def box_labels(tokens: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
     """Names of boxes, and ``"box 3"`` for those without."""
     given = [] if names is None else [str(name) for name in names]
-    return tuple((given + [f"box {i}" for i in range(len(given), tokens)])[:tokens])
+    return tuple((given + [f"box {number}" for number in range(len(given), tokens)])[:tokens])
 
 
 def _label(tokenizer: Any, index: int) -> str:
@@ -159,16 +162,18 @@ def segment_labels(
         config: of the model.
         boxes: for each sample the names of its boxes, where they have names.
     """
-    found: dict[str, Labels] = {}
+    labels: dict[str, Labels] = {}
     for name, segment in segments.items():
         if segment.kind == "text":
-            found |= _words(segment, inputs, processors.tokenizer)
+            labels |= _words(segment, inputs, processors.tokenizer)
         elif segment.kind == "boxes":
             batch, count = segment.relevance.shape
-            found[name] = tuple(box_labels(count, boxes[i] if i < len(boxes) else None) for i in range(batch))
+            labels[name] = tuple(
+                box_labels(count, boxes[sample] if sample < len(boxes) else None) for sample in range(batch)
+            )
         elif segment.kind == "audio":
-            found |= _times(segment, inputs, processors.audio, config)
-    return found
+            labels |= _times(segment, inputs, processors.audio, config)
+    return labels
 
 
 def segment_boundaries(
@@ -181,20 +186,20 @@ def segment_boundaries(
         tokenizer: of the model, or None.
         labels: what :func:`segment_labels` found.
     """
-    found: dict[str, tuple[str, ...]] = {}
+    boundaries: dict[str, tuple[str, ...]] = {}
     for name in labels:
         ids = _ids(segments[name], inputs) if segments[name].kind == "text" else None
         if ids is not None:
             rows = [token_boundaries(tokenizer, *pair) for pair in zip(ids.tolist(), labels[name], strict=True)]
             known = tuple(row for row in rows if row is not None)
-            found |= {name: known} if len(known) == len(rows) else {}
-    return found
+            boundaries |= {name: known} if len(known) == len(rows) else {}
+    return boundaries
 
 
 def _ids(segment: Segment, inputs: Mapping[str, Any]) -> Any:
     """Token ids of a segment; a decoder that is called with none of its own begins with the encoder's."""
-    own = inputs.get("decoder_input_ids") if segment.name.startswith("decoder") else None
-    return inputs.get("input_ids") if own is None else own
+    decoder_ids = inputs.get("decoder_input_ids") if segment.name.startswith("decoder") else None
+    return inputs.get("input_ids") if decoder_ids is None else decoder_ids
 
 
 def _words(segment: Segment, inputs: Mapping[str, Any], tokenizer: Any) -> dict[str, Labels]:

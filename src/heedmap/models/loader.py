@@ -105,8 +105,8 @@ def _source(name: str) -> tuple[str, dict[str, Any]]:
         return _gguf(name, path)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            there = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
-            raise ModelLoadError(f"{name} is no model folder: it has no config.json (it has: {there}); {EXPECTED}")
+            files = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
+            raise ModelLoadError(f"{name} is no model folder: it has no config.json (it has: {files}); {EXPECTED}")
         return str(path), {"local_files_only": True}
     if path.exists():
         raise ModelLoadError(f"{name} is a file; {EXPECTED}: give the folder that holds it")
@@ -136,14 +136,14 @@ def _loader(config: Any, gguf: bool, trust: bool) -> Any:
     for auto, where in remote.items() if trust else ():
         if auto.startswith("AutoModel") and str(where).endswith(f".{names[0]}"):
             return getattr(transformers, auto)
-    found = getattr(transformers, names[0], None)
-    if found is None:
+    loader = getattr(transformers, names[0], None)
+    if loader is None:
         raise ModelLoadError(
             f"its config.json names the architecture {names[0]!r}, which transformers {transformers.__version__} does "
             "not have; install a version that has it, or load(…, trust_remote_code=True) if its code comes with it and "
             "you trust that"
         )
-    return found
+    return loader
 
 
 @contextmanager
@@ -157,8 +157,8 @@ def _told(name: str) -> Iterator[None]:
         extra = " (for GGUF files: pip install heedmap[gguf])" if name.endswith(".gguf") else ""
         raise ModelLoadError(f"{name} cannot be loaded, a package is missing{extra}: {_line(error)}") from error
     except Exception as error:  # files of any kind of damage raise errors of any kind
-        there = Path(name).expanduser().exists()
-        hub = "" if there else ": there is no such folder, and the hub has no such model or cannot be reached"
+        exists = Path(name).expanduser().exists()
+        hub = "" if exists else ": there is no such folder, and the hub has no such model or cannot be reached"
         raise ModelLoadError(f"{name} cannot be loaded{hub} ({_line(error)}); {EXPECTED}") from error
 
 
@@ -186,10 +186,10 @@ def _readable(model: nn.Module) -> nn.Module:
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     import torch
 
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if dtype is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+    resolved = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype is not None and not (isinstance(resolved, torch.dtype) and resolved.is_floating_point):
         raise ModelLoadError(f"dtype is {dtype!r}; expected float32, float64, bfloat16 or float16, or None: as stored")
-    return found
+    return resolved
 
 
 class OutputOf(nn.Module):

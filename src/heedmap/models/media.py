@@ -44,13 +44,15 @@ def read_boxes(path: Path, name: object = None) -> dict[str, NDArray[np.float32]
     name = path if name is None else name
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {n: np.asarray(archive[n], dtype=np.float32) for n in ("features", "boxes") if n in archive}
+            arrays = {
+                key: np.asarray(archive[key], dtype=np.float32) for key in ("features", "boxes") if key in archive
+            }
     except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{name} cannot be read ({error}); expected an .npz file with an array 'features'") from error
     features, boxes = arrays.get("features"), arrays.get("boxes")
     if features is None or features.ndim != 2:
-        found = "none" if features is None else f"one of shape {features.shape}"
-        raise InputError(f"{name} needs an array 'features' of shape (N, d), and has {found}")
+        instead = "none" if features is None else f"one of shape {features.shape}"
+        raise InputError(f"{name} needs an array 'features' of shape (N, d), and has {instead}")
     if boxes is not None and boxes.shape != (len(features), 4):
         raise InputError(f"{name}: 'boxes' has shape {boxes.shape}; expected ({len(features)}, 4), one a feature")
     return arrays

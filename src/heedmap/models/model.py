@@ -182,7 +182,9 @@ class Model:
         result = explain(self, inputs, target=target, method=method, **options)
         if boxes is None:
             return result
-        named = [self.label(one, inputs, boxes) for one in (result if isinstance(result, list) else [result])]
+        named = [
+            self.label(explanation, inputs, boxes) for explanation in (result if isinstance(result, list) else [result])
+        ]
         return named if isinstance(result, list) else named[0]
 
     def explain_answer(
@@ -232,12 +234,12 @@ class Model:
 
         if not self.kind_row.speaks:
             raise InputError(f"{self.name} answers in no words: it gives {self.kind_row.about}; use explain")
-        own = told(self.processors, self.name, text, image, system, chat)
-        inputs = self.asked(text if own is None else own.prompts, image, None, audio)
-        found = explain_answer(
+        told_as = told(self.processors, self.name, text, image, system, chat)
+        inputs = self.asked(text if told_as is None else told_as.prompts, image, None, audio)
+        explanation = explain_answer(
             self, inputs, answer=answer, contrast=contrast, method=method, generate=generate, **options
         )
-        return found.with_roles(roles(found, own))
+        return explanation.with_roles(roles(explanation, told_as))
 
     def predict(
         self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, *, said: str | None = None
@@ -293,7 +295,7 @@ class Model:
             inputs: see :meth:`inputs`.
             boxes: what was given as boxes, for their names.
         """
-        named = [box_names(one) for one in listed(boxes)]
+        named = [box_names(sample) for sample in listed(boxes)]
         standard = {name: inputs.get(self.renamed.get(name, name)) for name in (*inputs, *self.renamed)}
         labels = segment_labels(explanation.segments, standard, self.processors, self.config, named)
         boundaries = segment_boundaries(explanation.segments, standard, self.tokenizer, labels)
@@ -360,7 +362,7 @@ class Model:
                 f"the image processor of {self.name} cuts an image to pieces, pixel_values {tuple(values.shape)}; "
                 "there is no one image that it saw: lay the map over your own"
             )
-        shown: list[Image] = [unprocessed(one, processor) for one in values]
+        shown: list[Image] = [unprocessed(seen, processor) for seen in values]
         return shown if isinstance(image, list) else shown[0]
 
     def geometry(self, image: Any) -> Any:
@@ -377,15 +379,15 @@ class Model:
         Raises:
             InputError: the model takes no image, or its processor does more than resize, crop and pad.
         """
-        found = geometries(self._image_processor(), sizes(listed(image)))
-        known = [one for one in found if one is not None]
-        if len(known) < len(found):
+        of_images = geometries(self._image_processor(), sizes(listed(image)))
+        known = [geometry for geometry in of_images if geometry is not None]
+        if len(known) < len(of_images):
             raise InputError(
                 f"the image processor of {self.name} does more than resize, crop and pad, so there is no one box of "
                 "the original that it looks at; lay the map on shown_image(…)"
             )
         patch = getattr(getattr(self.config, "vision_config", self.config), "patch_size", None)
-        made = [trimmed(one, patch) for one in known]
+        made = [trimmed(geometry, patch) for geometry in known]
         return made if isinstance(image, list) else made[0]
 
     def picture(self, image: Any = None, boxes: Any = None) -> Any:
@@ -417,7 +419,7 @@ class Model:
             parts = [self._parts(one) for one in images]
             return parts if isinstance(image, list) else parts[0]
         shown = self._shown(images * count if len(images) == 1 else images)
-        where = [box_places(one) for one in (places * count if len(places) == 1 else places)]
+        where = [box_places(sample) for sample in (places * count if len(places) == 1 else places)]
         made = [drawn(*picture, places) for picture, places in zip(shown, where, strict=True)]
         return made if isinstance(image, list) or isinstance(boxes, list) else made[0]
 

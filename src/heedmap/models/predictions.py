@@ -227,7 +227,9 @@ class _Answers:
             return "How well the picture and the text fit", [Prediction("their similarity", target)]
         shares = logits[0].detach().float().softmax(-1)
         order = shares.argsort(descending=True)[:MOST].tolist()
-        return "Which text fits the picture", [Prediction(f"text {i}", i, float(shares[i])) for i in order]
+        return "Which text fits the picture", [
+            Prediction(f"text {number}", number, float(shares[number])) for number in order
+        ]
 
     def _regions(self, target: Region) -> list[Prediction]:
         """The classes of a segmenter that are the top ones somewhere, those of most pixels first; of one map, the map."""
@@ -248,8 +250,9 @@ class _Answers:
 
     def _objects(self) -> list[Prediction]:
         objects = found_objects(self.output, self.context)
-        sure = [one for one in objects if (one.probability or 0) >= SURE][:MOST_OBJECTS] or objects[:LEAST_OBJECTS]
-        return [replace(one, label=f"{number}: {one.label}") for number, one in enumerate(sure, 1)]
+        sure = [prediction for prediction in objects if (prediction.probability or 0) >= SURE]
+        told = sure[:MOST_OBJECTS] or objects[:LEAST_OBJECTS]
+        return [replace(prediction, label=f"{number}: {prediction.label}") for number, prediction in enumerate(told, 1)]
 
     def _labelled(self) -> tuple[str, list[Prediction]]:
         """The surest of the tokens that have a label; where none has, what the model's own target is."""

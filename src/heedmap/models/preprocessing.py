@@ -76,14 +76,14 @@ def pieces(processor: Any, size: tuple[int, int], patch: Any) -> list[Geometry |
     return [_geometry(*markers, size) for markers in zip(black, white, across, down, strict=True)]
 
 
-def parted(image: Image, found: Sequence[Geometry | None], name: str) -> list[Picture]:
+def parted(image: Image, seen: Sequence[Geometry | None], name: str) -> list[Picture]:
     """The pieces of a picture that a model gets, each with where on it the model looks; see :func:`pieces`.
 
     Raises:
         InputError: it is not known where one of them looks.
     """
-    known = [one for one in found if one is not None]
-    if len(known) < len(found) or not found:
+    known = [geometry for geometry in seen if geometry is not None]
+    if len(known) < len(seen) or not seen:
         raise InputError(
             f"the image processor of {name} does more than resize, cut, crop and pad, so there is no one box of the original "
             "that each piece looks at; draw the maps without the picture"
@@ -186,10 +186,10 @@ def _geometry(
     black: NDArray[Any], white: NDArray[Any], across: NDArray[Any], down: NDArray[Any], size: tuple[int, int]
 ) -> Geometry | None:
     contrast = white - black
-    found = _rectangle(contrast)
-    if found is None:
+    rectangle = _rectangle(contrast)
+    if rectangle is None:
         return None
-    rows, columns = found
+    rows, columns = rectangle
     gain = contrast[rows, columns] / LEVELS
     x = _line((across[rows, columns] - black[rows, columns]) / gain, columns.start, size[0])
     y = _line(((down[rows, columns] - black[rows, columns]) / gain).T, rows.start, size[1])
@@ -204,8 +204,8 @@ def _rectangle(contrast: Float[np.ndarray, "rows columns"]) -> tuple[slice, slic
     rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
     if not contrast.max() > 0 or not inside[np.ix_(rows, columns)].all():
         return None
-    spans = [(int(found[0]), int(found[-1]) + 1) for found in (rows, columns)]
-    if any(end - start != len(found) for (start, end), found in zip(spans, (rows, columns), strict=True)):
+    spans = [(int(indices[0]), int(indices[-1]) + 1) for indices in (rows, columns)]
+    if any(end - start != len(indices) for (start, end), indices in zip(spans, (rows, columns), strict=True)):
         return None
     return slice(*spans[0]), slice(*spans[1])
 

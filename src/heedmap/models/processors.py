@@ -56,9 +56,9 @@ class Processors:
         Raises:
             ModelLoadError: there is none; the message names the missing file.
         """
-        found = getattr(self, name)
-        if found is not None:
-            return found
+        processor = getattr(self, name)
+        if processor is not None:
+            return processor
         piece = PIECES[name]
         why = f" ({self.problems[name]})" if name in self.problems else ""
         raise ModelLoadError(
@@ -77,16 +77,16 @@ def load_processors(source: str, kind: Kind, config: Any, given: Any, options: M
         given: a tokenizer to use instead of the one found there, or None.
         options: for ``from_pretrained``.
     """
-    found: dict[str, Any] = {} if given is None else {"tokenizer": given}
+    processors: dict[str, Any] = {} if given is None else {"tokenizer": given}
     problems: dict[str, str] = {}
     for name in _wanted(kind, config):
-        if name not in found:
-            found[name] = _attempt(name, source, options, problems)
-    own = getattr(found.get("joint"), "tokenizer", None)
-    for tokenizer in (own, None if given is not None else found.get("tokenizer")):
+        if name not in processors:
+            processors[name] = _attempt(name, source, options, problems)
+    joint_tokenizer = getattr(processors.get("joint"), "tokenizer", None)
+    for tokenizer in (joint_tokenizer, None if given is not None else processors.get("tokenizer")):
         if tokenizer is not None:
             _ready_for_batches(tokenizer, kind)
-    return Processors(**found, problems=problems)
+    return Processors(**processors, problems=problems)
 
 
 def _wanted(kind: Kind, config: Any) -> list[str]:
@@ -100,11 +100,11 @@ def _attempt(name: str, source: str, options: Mapping[str, Any], problems: dict[
     import transformers
 
     try:
-        found = getattr(transformers, PIECES[name].loader).from_pretrained(source, **options)
+        processor = getattr(transformers, PIECES[name].loader).from_pretrained(source, **options)
     except Exception as error:  # a model without one still loads; what went wrong is told when it is needed
         problems[name] = str(error).strip().split("\n")[0]
         return None
-    return None if name == "tokenizer" and _is_empty(found) else found
+    return None if name == "tokenizer" and _is_empty(processor) else processor
 
 
 def _is_empty(tokenizer: Any) -> bool:

@@ -103,7 +103,7 @@ def begun(model: nn.Module, inputs: Mapping[str, Any], settings: Mapping[str, An
         if name not in inputs:
             raise InputError(f"{type(model).__name__} cannot generate, and has no input_ids that an answer could go on")
         return Begun(name, inputs[name])
-    first = {k: v for k, v in settings.items() if "beam" not in k and k not in LENGTHS}
+    first = {option: value for option, value in settings.items() if "beam" not in option and option not in LENGTHS}
     said = _generate(model, inputs, {**first, "do_sample": False}, 1)
     return _begun(model, inputs, said.sequences[:, :-1], said.logits[0])
 
@@ -112,9 +112,9 @@ def _begun(model: nn.Module, inputs: Mapping[str, Any], prompts: Tensor, logits:
     from heedmap.attention.wrapped import configuration, signature
 
     given, config = inputs.get("input_ids"), configuration(model)
-    own = given is not None and given.shape == prompts.shape and bool((given == prompts).all())
+    continues = given is not None and given.shape == prompts.shape and bool((given == prompts).all())
     takes = "decoder_input_ids" in signature(model).parameters
-    decodes = takes and (bool(getattr(config, "is_encoder_decoder", False)) or not own)
+    decodes = takes and (bool(getattr(config, "is_encoder_decoder", False)) or not continues)
     return Begun("decoder_input_ids" if decodes else "input_ids", prompts, logits)
 
 
@@ -184,24 +184,25 @@ def given(
     rows: list[list[int]]
     if isinstance(answer, str) or (isinstance(answer, (list, tuple)) and answer and isinstance(answer[0], str)):
         texts = [answer] * batch if isinstance(answer, str) else list(answer)
-        rows = [spelled(text, start, min(i, batch - 1), tokenizer) for i, text in enumerate(texts)]
+        rows = [spelled(text, start, min(sample, batch - 1), tokenizer) for sample, text in enumerate(texts)]
     else:
         rows = [
-            _without_prompt(row, start.prompts[i].tolist()) if i < batch else row for i, row in enumerate(_rows(answer))
+            _without_prompt(row, start.prompts[sample].tolist()) if sample < batch else row
+            for sample, row in enumerate(_rows(answer))
         ]
         rows = [_trimmed(row, special) for row in rows]
         start, rows = _leading(start, rows, special)
     if len(rows) != batch:
         raise InputError(f"there are {len(rows)} answers for {batch} samples; give one a sample")
-    for i, row in enumerate(rows):
+    for sample, row in enumerate(rows):
         if not row:
             raise InputError(
-                f"the answer of sample {i} is empty: it has no tokens but special ones; give at least one word"
+                f"the answer of sample {sample} is empty: it has no tokens but special ones; give at least one word"
             )
         wrong = next((token for token in row if not 0 <= token < (vocabulary or token + 1)), None)
         if wrong is not None:
             raise InputError(
-                f"the answer of sample {i} has the id {wrong}, and the vocabulary ends at {(vocabulary or 0) - 1}"
+                f"the answer of sample {sample} has the id {wrong}, and the vocabulary ends at {(vocabulary or 0) - 1}"
             )
     return start, rows
 
@@ -229,7 +230,7 @@ def spelled(text: str, start: Begun, sample: int, tokenizer: Any) -> list[int]:
     if start.name == "decoder_input_ids":
         ids = _plain(tokenizer(text_target=text, add_special_tokens=False))
     else:
-        ids, spaced = (_plain(tokenizer(t, add_special_tokens=False)) for t in (text, f" {text}"))
+        ids, spaced = (_plain(tokenizer(written, add_special_tokens=False)) for written in (text, f" {text}"))
         if _ends_in_word(start.prompts[sample].tolist(), tokenizer) and len(spaced) <= len(ids):
             ids = spaced
     unknown = getattr(tokenizer, "unk_token_id", None)
@@ -264,21 +265,21 @@ def grown(model: nn.Module, inputs: Mapping[str, Any], start: Begun) -> dict[str
     import torch
 
     mask = mask_name(start.name)
-    own = {
+    per_token = {
         n: v
         for n, v in inputs.items()
         if isinstance(v, torch.Tensor) and n != start.name and _a_token_each(n, v, start)
     }
-    if mask in inputs and mask not in own:
+    if mask in inputs and mask not in per_token:
         raise InputError(
             f"{mask} has shape {tuple(inputs[mask].shape)}; expected {tuple(start.prompts.shape)}, one number a token"
         )
     make = getattr(model, "_update_model_kwargs_for_generation", None)
-    if callable(make) and own:
-        more = make({}, dict(own), is_encoder_decoder=start.name != "input_ids")
-        if all(more[n].shape[1] == v.shape[1] + 1 for n, v in own.items()):
-            return {n: more[n] for n in own}
-    return {n: torch.cat([v, torch.ones_like(v[:, -1:]) if n == mask else v[:, -1:]], 1) for n, v in own.items()}
+    if callable(make) and per_token:
+        more = make({}, dict(per_token), is_encoder_decoder=start.name != "input_ids")
+        if all(more[n].shape[1] == v.shape[1] + 1 for n, v in per_token.items()):
+            return {n: more[n] for n in per_token}
+    return {n: torch.cat([v, torch.ones_like(v[:, -1:]) if n == mask else v[:, -1:]], 1) for n, v in per_token.items()}
 
 
 def _a_token_each(name: str, value: Tensor, start: Begun) -> bool:

@@ -31,7 +31,7 @@ def folder_of(name: str) -> Path:
     """
     plain = name.removeprefix(PREFIX)
     if plain not in shipped():
-        known = ", ".join(PREFIX + one for one in shipped()) or "none"
+        known = ", ".join(PREFIX + model for model in shipped()) or "none"
         raise ModelLoadError(f"there is no model {PREFIX + plain} in heedmap's zoo; it has: {known}")
     verify(MODELS / plain)
     return MODELS / plain
@@ -58,12 +58,12 @@ def verify(folder: Path) -> None:
         ModelLoadError: a file is missing or is not the one that the manifest tells of.
     """
     try:
-        expected, found = json.loads((folder / MANIFEST).read_text(encoding="utf-8")), manifest(folder)
+        expected, actual = json.loads((folder / MANIFEST).read_text(encoding="utf-8")), manifest(folder)
     except (OSError, ValueError) as error:
         raise ModelLoadError(f"{folder} cannot be read ({error}); install heedmap again") from error
     for name, entry in expected.items():
-        if found.get(name) != entry:
-            what = "is damaged: its checksum is not that of its manifest" if name in found else "is missing"
+        if actual.get(name) != entry:
+            what = "is damaged: its checksum is not that of its manifest" if name in actual else "is missing"
             raise ModelLoadError(
                 f"{folder / name} {what}; install heedmap again, or train the model: heedmap zoo train"
             )

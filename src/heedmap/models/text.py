@@ -58,11 +58,11 @@ def joint_inputs(
     settings: dict[str, Any] = {"text": list(given["text"]), "padding": len(given["text"]) > 1, "return_tensors": "pt"}
     if "image" in given:
         settings["images"] = [
-            [rgb(one) for one in image] if isinstance(image, tuple) else rgb(image) for image in given["image"]
+            [rgb(picture) for picture in image] if isinstance(image, tuple) else rgb(image) for image in given["image"]
         ]
     if "audio" in given:
         rate = processors.need("audio", name).sampling_rate
-        settings |= {"audio": [clip(one, rate).numpy() for one in given["audio"]], "sampling_rate": rate}
+        settings |= {"audio": [clip(sound, rate).numpy() for sound in given["audio"]], "sampling_rate": rate}
     try:
         inputs = dict(joint(**settings))
     except (ValueError, TypeError, RuntimeError, IndexError, KeyError) as error:
@@ -111,8 +111,8 @@ def _padding(config: Any, count: int) -> bool | str:
 def token_limit(tokenizer: Any, config: Any) -> int | None:
     """The most tokens of a text: the model's positions, or the tokenizer's own limit where that is less (RoBERTa keeps two
     back); None: neither says."""
-    own = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
-    if not isinstance(own, int) or own < 1:
+    positions = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
         return None
     longest = getattr(tokenizer, "model_max_length", None)
-    return min(own, longest) if isinstance(longest, int) and 0 < longest < FAR else own
+    return min(positions, longest) if isinstance(longest, int) and 0 < longest < FAR else positions

@@ -44,7 +44,7 @@ class Speech:
         from heedmap.targets import Contrast, NextToken, TokenLabel, TopPrediction, plain
 
         if isinstance(target, list):
-            return [self.target(one) for one in target]
+            return [self.target(each) for each in target]
         if isinstance(target, Contrast):
             return self._contrast(target)
         target = target.label if isinstance(target, TopPrediction) else plain(target)
@@ -76,7 +76,10 @@ class Speech:
         if any(isinstance(token, str) for token in tokens):
             rows = self._rows()
             tokens = tokens if many else tokens * len(rows)
-            places = [self._place(t, rows[i]) if isinstance(t, str) else t for i, t in enumerate(tokens[: len(rows)])]
+            places = [
+                self._place(token, rows[sample]) if isinstance(token, str) else token
+                for sample, token in enumerate(tokens[: len(rows)])
+            ]
             return replace(target, token=(*places, *tokens[len(rows) :]))
         return target
 
@@ -92,8 +95,10 @@ class Speech:
         """The first token of the first place where ``word`` is in the text."""
         for text in (word, f" {word}"):
             ids = _plain_ids(self.tokenizer, text)
-            found = (i for i in range(len(row) - len(ids) + 1) if ids and list(row[i : i + len(ids)]) == ids)
-            place = next(found, None)
+            places = (
+                start for start in range(len(row) - len(ids) + 1) if ids and list(row[start : start + len(ids)]) == ids
+            )
+            place = next(places, None)
             if place is not None:
                 return place
         special = special_ids(self.tokenizer)
@@ -131,8 +136,8 @@ class Speech:
 
     def _said_at(self, ids: Sequence[int | None]) -> int:
         said = self.inputs["decoder_input_ids"]
-        found = {None if i is None else position_of(said, i) for i in ids}
-        known = found.pop() if len(found) == 1 else None
+        positions = {None if i is None else position_of(said, i) for i in ids}
+        known = positions.pop() if len(positions) == 1 else None
         return first_word(said, special_ids(self.tokenizer)) if known is None else known
 
     def _mask_position(self) -> int | None:

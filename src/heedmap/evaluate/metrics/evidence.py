@@ -72,8 +72,8 @@ def centre_prior(grid: tuple[int, int]) -> Float[np.ndarray, "rows columns"]:
 def upsampled(grid: Grid, size: tuple[int, int]) -> Map:
     """The map at the picture's size (height, width), bilinear between the middles of patches, by Pillow.
 
-    For segmentation and detection. Perturbation scales by torch (:func:`heedmap.evaluate.perturb.masking.upsampled`): the
-    last bits differ, and figures that were published rest on each.
+    One of two: perturbation scales by torch (:func:`heedmap.evaluate.perturb.masking.upsampled`), whose last bit differs, so
+    that neither can stand in for the other without a change of figures that were published.
 
     Beyond the outer middles the value stays the same, as in torch's ``interpolate(align_corners=False)``. Where the
     picture has fewer pixels than the grid patches, a pixel is the weighted mean of the patches around it.

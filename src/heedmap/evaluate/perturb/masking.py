@@ -282,7 +282,8 @@ def _blanked(tensor: Tensor, real: Bool[Tensor, "batch tokens"]) -> Tensor:
 def upsampled(relevance: Tensor, grid: tuple[int, int], size: tuple[int, int], smooth: bool) -> Tensor:
     """Relevance of patches as that of pixels, (batch, rows, columns), by torch: bilinear, or of each patch the same.
 
-    For perturbation, which takes a batch at once; :func:`heedmap.evaluate.metrics.evidence.upsampled` is for segmentation.
+    One of two: segmentation and detection scale by Pillow (:func:`heedmap.evaluate.metrics.evidence.upsampled`), whose last
+    bit differs, so that neither can stand in for the other without a change of figures that were published.
     """
     maps = relevance.unflatten(1, grid)[:, None]
     if smooth:

@@ -12,13 +12,16 @@ from heedmap.zoo.samples import answers, pictures, texts
 from heedmap.zoo.samples.sample import Asked, Evidence, Material, ZooSample
 
 MATERIALS: Mapping[str, Material] = {
+    "bamba-lists": texts.LISTS,
     "bart-dates": texts.DATES,
     "clip-shapes": pictures.CAPTIONS,
+    "convbert-lists": texts.LABELLED_LISTS,
     "deformable-shapes": pictures.DETECTION,
     "detr-shapes": pictures.DETECTION,
     "gpt-lists": texts.LISTS,
     "idefics-shapes": answers.TELLING,
     "lxmert-shapes": pictures.QUESTIONS,
+    "mamba-lists": texts.LISTS,
     "swin-shapes": pictures.LABELS,
     "visualbert-shapes": pictures.PLACED_QUESTIONS,
     "vit-shapes": pictures.LABELS,
