@@ -1,7 +1,8 @@
 """Every token of a 64-token answer, against the usual recipe; and the memory of a long answer.
 
 The usual recipe runs an eager forward pass on the prompt and the tokens before each token, a full backward pass that keeps the
-gradient of every attention matrix, and multiplies dense R. It is timed on some of the tokens, evenly spread, and multiplied.
+gradient of every attention matrix, and multiplies dense R. It is timed on some of the tokens, in the same run, between heedmap's
+steps, and their median is multiplied: seconds on the wall, and of the processor, which tell more where others use it too.
 
     python bench/answers.py            both models
     python bench/answers.py --long 6   peak memory of 512 tokens over 2,048, after so many of them
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 
 import heedmap
 
-ANSWER, PROMPT, IMAGE, SAMPLED = 64, 256, 49_999, 4
+ANSWER, PROMPT, IMAGE = 64, 256, 49_999
 SIZE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 Inputs = dict[str, Tensor]
 
@@ -72,30 +74,48 @@ def usual(model: nn.Module, inputs: Inputs, before: Tensor, token: int) -> Tenso
     return R[-1]
 
 
+class Clock:
+    """Seconds of the clock on the wall, and of the processor in all threads of this process."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter(), time.process_time()
+
+    def passed(self) -> tuple[float, float]:
+        """Since it was made."""
+        return time.perf_counter() - self.start[0], time.process_time() - self.start[1]
+
+
 def compared(name: str, make: Callable[..., tuple[nn.Module, Inputs]]) -> dict[str, Any]:
-    """Seconds of both, and how far the maps are from each other."""
+    """Seconds (wall, processor) of both in one run, the recipe between heedmap's steps; and how far the maps are apart."""
     answer = torch.randint(5, 40_000, (1, ANSWER))
-    model, inputs = make("eager")
-    places = range(0, ANSWER, ANSWER // SAMPLED)
-    rows, seconds = [], []
-    for n in places:
-        start = time.perf_counter()
-        rows.append(usual(model, inputs, answer[:, :n], int(answer[0, n])))
-        seconds.append(time.perf_counter() - start)
-    del model
+    eager, _ = make("eager")
     model, inputs = make()
     heedmap.explain_answer(model, inputs, answer=answer[:, :2])  # the proof, once for a model
-    start = time.perf_counter()
-    found = heedmap.explain_answer(model, inputs, answer=answer)
-    own = time.perf_counter() - start
-    length, worst = inputs["input_ids"].shape[1], 0.0
-    for n, row in zip(places, rows, strict=True):
-        words = inputs["input_ids"][0] != IMAGE
-        words[-1] &= n > 0
-        difference = (found["text"][0, n] - row[:length])[words].abs().max() / row[:-1].max()
-        worst = max(worst, float(difference))
-    recipe = sum(seconds) / len(seconds) * ANSWER
-    return {"model": name, "usual": recipe, "heedmap": own, "ratio": recipe / own, "difference": worst}
+    rows: dict[int, Tensor] = {}
+    spent: list[tuple[float, float]] = []
+
+    def between(done: int, _: int) -> None:
+        clock = Clock()
+        rows[done - 1] = usual(eager, inputs, answer[:, : done - 1], int(answer[0, done - 1]))
+        eager.zero_grad()
+        spent.append(clock.passed())
+
+    clock = Clock()
+    found = heedmap.explain_answer(model, inputs, answer=answer, progress=between)
+    whole = clock.passed()
+    own = [all_of - sum(other) for all_of, other in zip(whole, zip(*spent, strict=True), strict=True)]
+    recipe = [statistics.median(other) * ANSWER for other in zip(*spent, strict=True)]
+    worst, words = 0.0, inputs["input_ids"][0] != IMAGE
+    for n, row in rows.items():
+        own_row = torch.cat([found["text"][0, n], found["answer"][0, n, :n]])
+        kept = torch.cat([words, torch.ones(n, dtype=torch.bool)])
+        kept[-1] = False  # itself
+        worst = max(worst, float((own_row - row)[kept].abs().max() / row[:-1].max()))
+    seconds, processor = (r / o for r, o in zip(recipe, own, strict=True))
+    return {
+        "model": name, "usual": recipe, "heedmap": own, "ratio": seconds, "ratio of the processor's": processor,
+        "tokens timed": len(rows), "difference": worst,
+    }  # fmt: skip
 
 
 class Enough(Exception):
@@ -125,7 +145,7 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--long", type=int, default=0, help="tokens of the long answer")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--model", choices=["gpt2", "llava"], nargs="*", default=["gpt2", "llava"])
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -93,6 +93,8 @@ def test_what_is_written_is_what_python_gives(asked: tuple[str, Path, list[str]]
         assert found[segment].shape[:2] == (1, STEPS)
     (before, after), said = found.segments["text"].roles[0].split("p" * 4), found.segments["text"].labels[0]
     assert said[len(before) : len(before) + 4] == tuple(TEXT.split())
+    sign = "<row_1_col_2>" if "<row_1_col_2>" in said else "<|vision_start|>"
+    assert found.segments["text"].boundaries[0][said.index(sign)] == "s"  # special without a role of its own
     assert "i" in before
     assert "p" not in after
 

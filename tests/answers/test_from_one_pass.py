@@ -10,8 +10,10 @@ from families import ANSWERS, FAMILIES
 from torch import nn
 
 import heedmap
+from heedmap.attention.attention import Attention
 from heedmap.attention.pulls import Pulls, cuts
 from heedmap.errors import MixingError, OptionError
+from heedmap.methods import run
 
 LONG = [[7, 30, 9, 12, 41, 5], [21, 8, 33]]
 METHODS: list[tuple[str, dict[str, Any]]] = [
@@ -53,6 +55,27 @@ def test_each_step_is_the_target_at_its_row(asked: Any, method: str, options: di
                 map_ = map_.clone()
                 map_[start.shape[1] + n :] = 0
             assert torch.allclose(here, map_, rtol=1e-5, atol=1e-7 * float(map_.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llava", "paligemma"])
+def test_keys_that_no_row_of_a_block_may_look_at_are_left_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model, inputs, answers = FAMILIES[name].build(), FAMILIES[name].inputs(), [LONG[0], LONG[1]]
+    whole = heedmap.explain_answer(model, inputs, answer=answers)
+    seen: dict[int, set[int]] = {}
+
+    def gradient(self: Attention, *given: Any) -> torch.Tensor:
+        found = plain(self, *given)
+        seen.setdefault(self.index, set()).add(found.shape[-1])
+        return found
+
+    plain = Attention.gradient
+    monkeypatch.setattr(Attention, "gradient", gradient)
+    monkeypatch.setattr(run, "BLOCK", 600)
+    found = heedmap.explain_answer(model, inputs, answer=answers)
+    assert any(len(sizes) > 1 for sizes in seen.values())
+    for key, segment in whole.segments.items():
+        assert torch.allclose(found[key], segment.relevance, rtol=1e-6, atol=1e-9 * float(segment.relevance.max()))
 
 
 def test_the_head_is_pulled_back_once() -> None:

@@ -31,8 +31,10 @@ def explained():
     return of
 
 
-def segments(explanation):
-    return [name for name in explanation.segments if name in ("text", "image", "boxes")]
+def segments(explanation, name=""):
+    """Those that can be masked, without the question that is always the same, on which no answer rests."""
+    ways = ("image",) if name == "idefics-shapes" else ("text", "image", "boxes")
+    return [segment for segment in explanation.segments if segment in ways]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -41,7 +43,7 @@ def test_what_is_kept_stays_and_what_is_not_changes_the_answer(name, explained):
     answer = held(subject, inputs)
     owners = torch.arange(2)
     whole = answer.probability(inputs, owners)
-    for segment in segments(one):
+    for segment in segments(one, name):
         free = free_tokens(subject, inputs, one, segment)
         same = masked(subject, inputs, one.segment(segment), torch.ones_like(free))
         assert all(torch.equal(same[k], v) for k, v in inputs.items() if isinstance(v, torch.Tensor))

@@ -183,9 +183,13 @@ def test_a_good_method_is_above_chance_and_a_fixed_map_is_exposed(odd):
     assert all(torch.equal(value, before[name]) for name, value in subject.model.state_dict().items())
 
 
+WITH_MIXERS = {"deformable-shapes", "convbert-lists", "bamba-lists", "mamba-lists"}
+"""Models in which more than attention mixes tokens (sampled points, convolutions, recurrences): that has no probabilities."""
+
+
 @pytest.mark.parametrize("name", sorted(set(MATERIALS) - {"vit-shapes"}))
 def test_every_shipped_model_has_its_methods(name):
-    method = "generic" if name == "deformable-shapes" else "raw_attention"  # sampled points have no probabilities
+    method = "generic" if name in WITH_MIXERS else "raw_attention"
     found = recommend(heedmap.load(f"zoo/{name}"), given(name, 1), methods=[method])
     assert found.best == method
     assert {row.method for row in found.rows} == {method, "random"}

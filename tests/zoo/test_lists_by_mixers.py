@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import heedmap
+from heedmap.errors import AttentionError, UnknownNameError
 from heedmap.zoo.lists import QUESTIONS, list_sample, questions, training_text
 from heedmap.zoo.samples import MATERIALS
 from heedmap.zoo.samples.sample import right_ones
@@ -17,7 +18,11 @@ BAMBA = {
     **{"attn_layer_indices": [1], "num_key_value_heads": 2, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 4},
     "mamba_chunk_size": 8,
 }
-BY_MIXERS = ("convbert-lists", "bamba-lists")
+MAMBA = {
+    **{"family": "mamba2", "hidden_size": 16, "num_hidden_layers": 2, "state_size": 4, "num_heads": 4, "head_dim": 8},
+    **{"n_groups": 1, "chunk_size": 8},
+}
+BY_MIXERS = ("convbert-lists", "bamba-lists", "mamba-lists")
 
 
 def test_the_first_question_is_the_samples_own():
@@ -47,7 +52,7 @@ def test_the_answer_stands_in_the_list_alone():
         assert words.count(list_sample(0, "train", row).answer) == 1
 
 
-@pytest.mark.parametrize(("task", "settings"), [(labelled, CONVBERT), (recurrent, BAMBA)])
+@pytest.mark.parametrize(("task", "settings"), [(labelled, CONVBERT), (recurrent, BAMBA), (recurrent, MAMBA)])
 def test_every_weight_learns_and_scores_are_shares(task, settings):
     torch.manual_seed(0)
     model = task.model(settings, None).train()
@@ -58,6 +63,11 @@ def test_every_weight_learns_and_scores_are_shares(task, settings):
         found = task.scores(model.eval(), 0, "val", 20)
     assert all(0 <= share <= 1 for share in found.values())
     assert "accuracy" in found
+
+
+def test_an_unknown_family_lists_the_known_ones():
+    with pytest.raises(UnknownNameError, match=r"no family is called 'rwkv'; known families: bamba, mamba2"):
+        recurrent.model({**BAMBA, "family": "rwkv"}, None)
 
 
 def test_scores_are_of_the_word_that_is_asked_for(monkeypatch):
@@ -88,5 +98,5 @@ def test_the_map_finds_the_pair_that_was_asked_for(name):
         assert int(row.argmax()) in (truth.key, truth.value)
         inside.append(float(row[[truth.key, truth.value]].sum() / row.sum()))
     assert sum(inside) / len(inside) > 0.6
-    with pytest.raises(heedmap.errors.AttentionError, match="mixers=False turns off"):
+    with pytest.raises(AttentionError, match="mixers=False turns off"):
         heedmap.explain(subject, batch.inputs, target=target, mixers=False)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from heedmap.attention import blocks
-from heedmap.attention import operations as ops
 from heedmap.attention.blocks import BlockAttention, BlockLayout
 from heedmap.attention.companions import Lost
+from heedmap.attention.fused import FusedCall
 from heedmap.attention.mixing import MixingTape
 from heedmap.attention.numbers import NOTHING, Ids, distinct
 from heedmap.attention.tags import Source, Tag
@@ -53,20 +53,8 @@ class Asked:
 class AttendingTape(MixingTape):
     """A recorder that knows attention by the tokens of its rows and keys."""
 
-    def _fused(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        keywords: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa} if enable_gqa else {"scale": scale}
-        out = ops.SDPA(query, key, value, attn_mask, 0.0, is_causal, **keywords)
-        given = (query, key, value)
+    def _fused(self, call: FusedCall) -> Tensor:
+        out, query, given = call.run(), call.query, call[:3]
         tags = [self.tag(t) for t in given]
         lost = next((k for t in given if isinstance(k := self.known(t), Lost)), None)
         if lost is not None:
@@ -93,9 +81,9 @@ class AttendingTape(MixingTape):
                 sides=sides,
                 query=query_rows,
                 key=key_rows,
-                mask=_for_each(attn_mask, lead),
-                causal=is_causal,
-                scale=query.shape[-1] ** -0.5 if scale is None else scale,
+                mask=_for_each(call.attn_mask, lead),
+                causal=call.is_causal,
+                scale=call.factor,
             )
         )
 

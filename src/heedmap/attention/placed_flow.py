@@ -220,7 +220,10 @@ class Builder:
             )
         made = known or self._new(out, {})
         self._sized(event, made, asked)
-        state = self._states(of).get(asked.index, frozenset())
+        self._merged(event, made, asked, self._states(of).get(asked.index, frozenset()))
+
+    def _merged(self, event: Mixer, made: PlacedStream, asked: PlacedStream, state: State) -> None:
+        """Tokens of one stream become, by a mixer, tokens of another, which takes it in."""
         join = made.joins.setdefault(asked.index, AbsorbedStream(state))
         if join.state != state or (state and made.attentions and max(state) > min(made.attentions)):
             raise MixingError(

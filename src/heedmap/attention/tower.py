@@ -76,15 +76,17 @@ def record(
         except REFUSALS as error:
             refused = error
     if whole:
-        found = _by_numbers(model, inputs, batch, check, mixers, refused)
-        return found if isinstance(found, Recording) else _own(model, inputs, batch, check, _with_place(refused, found))
+        recording = _by_numbers(model, inputs, batch, check, mixers, refused)
+        if isinstance(recording, Recording):
+            return recording
+        return _own(model, inputs, batch, check, _with_place(refused, recording))
     try:
         return _own(model, inputs, batch, check, refused)
     except HeedmapError:
-        found = _by_numbers(model, inputs, batch, check, mixers, refused)
-        if not isinstance(found, Recording):
+        recording = _by_numbers(model, inputs, batch, check, mixers, refused)
+        if not isinstance(recording, Recording):
             raise
-        return found
+        return recording
 
 
 def _refusal(inputs: ModelInputs, batch: int) -> HeedmapError | None:
@@ -138,14 +140,14 @@ def _own(model: nn.Module, inputs: ModelInputs, batch: int, check: bool, refused
     if less is None:
         raise refused
     try:
-        found = _record_less(model, less, batch, check)
+        recording = _record_less(model, less, batch, check)
     except HeedmapError as error:
         if less.ends or (isinstance(refused, InputError) and isinstance(error, MixingError)):
             raise
         raise _with_place(refused, error) from error
-    if not any(found.graph.sources[leaf].tower for s in found.graph.streams for leaf in s.leaves):
+    if not any(recording.graph.sources[leaf].tower for s in recording.graph.streams for leaf in s.leaves):
         raise refused
-    return found
+    return recording
 
 
 def _record_less(model: nn.Module, less: ModelInputs, batch: int, check: bool) -> Recording:

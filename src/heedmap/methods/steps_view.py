@@ -46,21 +46,29 @@ class StepsView(TargetView):
 
 
 def _block(attention: Attention, gradients: Sequence[Tensor], rows: slice) -> Tensor:
-    """Some rows of Ā for each step; a causal attention has nothing after them."""
-    seen = _up_to(attention, rows.stop)
+    """Some rows of Ā for each step; where these look at nothing after themselves, it is not computed."""
+    seen = _up_to(attention, rows)
     probs = seen.probabilities(rows)
     found = torch.cat([average_heads(probs, seen.gradient(gradient, rows)) for gradient in gradients])
     return F.pad(found, (0, attention.keys - seen.keys))
 
 
-def _up_to(attention: Attention, end: int | None) -> Attention:
-    """The attention to its first keys, where no earlier query may look at others."""
-    key = attention.key
-    if end is None or key is None or attention.mask is not None or not attention.causal:
+def _up_to(attention: Attention, rows: slice) -> Attention:
+    """The attention to its first keys, where these rows may look at no others."""
+    key, mask, end = attention.key, attention.mask, rows.stop
+    if end is None or key is None or attention.skip or not end < attention.keys == key.shape[2]:
         return attention
-    if attention.skip or not end < attention.keys == key.shape[2]:
+    if not (attention.causal and mask is None) and not _hidden(mask, rows, attention.keys):
         return attention
-    return replace(attention, key=key[:, :, :end], value=attention.value[:, :, :end], keys=end)
+    cut = None if mask is None else mask[..., :end]
+    return replace(attention, key=key[:, :, :end], value=attention.value[:, :, :end], keys=end, mask=cut)
+
+
+def _hidden(mask: Tensor | None, rows: slice, keys: int) -> bool:
+    """Whether a mask hides all after these rows from them."""
+    if mask is None or mask.dtype != torch.bool or mask.shape[-1] != keys or mask.shape[-2] == 1:
+        return False
+    return not bool(mask[..., rows, rows.stop :].any())
 
 
 def several(

@@ -232,7 +232,7 @@ class _Asked:
             tuple(map(self.text, tokens)),
             whole.tokens,
             whole.rows,
-            tuple(self._targets(row, None if others is None else others[i]) for i, row in enumerate(tokens)),
+            tuple(self._targets(row, None if others is None else others[sample]) for sample, row in enumerate(tokens)),
             steps.probabilities,
             best,
             steps.best_probabilities,
@@ -245,11 +245,13 @@ class _Asked:
         against = [""] * len(tokens)
         if others is not None:
             against = [
-                f" rather than {name!r}" if i >= 0 else "" for i, name in zip(others, self.names(others), strict=True)
+                f" rather than {name!r}" if token >= 0 else ""
+                for token, name in zip(others, self.names(others), strict=True)
             ]
         named = zip(tokens, self.names(tokens), against, strict=True)
         return tuple(
-            f"{name!r}{less}, token {n} of the answer" if i >= 0 else ENDED for n, (i, name, less) in enumerate(named)
+            f"{name!r}{less}, token {number} of the answer" if token >= 0 else ENDED
+            for number, (token, name, less) in enumerate(named)
         )
 
 
@@ -264,7 +266,8 @@ def _picked(segment: Segment, places: Tensor, name: str | None = None) -> Segmen
         if rows is None:
             return None
         return tuple(
-            join([row[i] if i >= 0 else none for i in own]) for row, own in zip(rows, places.tolist(), strict=True)
+            join([row[place] if place >= 0 else none for place in picked])
+            for row, picked in zip(rows, places.tolist(), strict=True)
         )
 
     return replace(

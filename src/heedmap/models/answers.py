@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +36,9 @@ class Answers:
         >>> import heedmap
         >>> said = heedmap.alignment(heedmap.load("zoo/bart-dates"), text="the 3rd of may 1987")
         >>> said
-        Answers(1, 9, 8, 7, -, 0, 5, -, 0, 3; text, decoder)
+        Answers(1, 9, 8, 7, -, 0, 5, -, 0, 3; text, decoder, answer)
         >>> said.explanations[6].target
-        ("token 9 ('5') after position 6",)
+        ("'5', token 6 of the answer",)
     """
 
     names: tuple[str, ...]
@@ -75,13 +74,13 @@ class Answers:
 
 
 def alignment(subject: Model, *, method: str | Method = "generic", **given: Any) -> Answers:
-    """What each token that an encoder-decoder says rests on: a row of relevance a token, from one forward pass.
+    """What each token that a model says rests on: the steps of :func:`heedmap.explain_answer`, each as an explanation of its own.
 
     Args:
-        subject: ``heedmap.load(…)`` of an encoder-decoder.
+        subject: ``heedmap.load(…)`` of a model that says words.
         method: a key of ``heedmap.METHODS``, or a method.
-        given: one sample, as for ``subject.explain``; ``decoder_input_ids``, (1, tokens), for other words than its own;
-            and the method's options.
+        given: one sample, as for ``subject.explain``; ``decoder_input_ids``, (1, tokens), for other words than an
+            encoder-decoder's own; and the method's options.
 
     Raises:
         InputError: the model does not say a text, or what is given is a batch, or it says nothing.
@@ -92,24 +91,20 @@ def alignment(subject: Model, *, method: str | Method = "generic", **given: Any)
         >>> "".join(said.names), said["text"].shape
         ('1987-05-03', torch.Size([10, 20]))
     """
-    from heedmap.models.labels import token_labels
-    from heedmap.targets import NextToken
+    from heedmap.attention.tower import batch_size
+    from heedmap.models.answer import explain_answer
 
-    names = ("text", "image", "boxes", "audio")
-    inputs = subject.inputs(**{n: given.get(n) for n in names}, decoder_input_ids=given.pop("decoder_input_ids", None))
-    said = inputs.get("decoder_input_ids")
-    if said is None:
-        raise InputError(f"{subject.name} says no text; alignment is for encoder-decoders that do")
-    if len(said) != 1 or said.shape[1] < 2:
-        raise InputError(
-            f"there are {len(said)} samples of {said.shape[1]} tokens; give one sample that says something"
-        )
-    ids = said[0].tolist()
-    targets = [NextToken(token, position) for position, token in enumerate(ids[1:])]
-    options = {name: value for name, value in given.items() if name not in names}
-    explanations = _explained(subject, inputs, targets, given.get("boxes"), method=method, **options)
-    labels = token_labels(subject.tokenizer, ids) if subject.tokenizer is not None else tuple(map(str, ids))
-    return Answers(labels[1:], explanations, joined=True)
+    if not subject.kind_row.speaks:
+        raise InputError(f"{subject.name} says no text; alignment is for models that do")
+    inputs = subject.asked(**{name: given.pop(name, None) for name in ("text", "image", "boxes", "audio")})
+    samples = batch_size(inputs)
+    if samples != 1:
+        raise InputError(f"there are {samples} samples; give one sample")
+    said = given.pop("decoder_input_ids", None)
+    found = explain_answer(subject, inputs, answer=said, method=method, **given)
+    assert found.answer is not None
+    names = found.segments["answer"].labels or (tuple(map(str, found.answer.tokens[0].tolist())),)
+    return Answers(names[0], tuple(map(found.step, range(len(found.answer)))), joined=True)
 
 
 def detections(
@@ -146,6 +141,7 @@ def detections(
         [0.05, 0.25, 0.25, 0.45]
     """
     from heedmap.attention.forward import output_of
+    from heedmap.engine import explain
     from heedmap.models.predictions import found_objects
 
     if not 0 <= threshold <= 1 or most < 1:
@@ -161,19 +157,8 @@ def detections(
     if not kept:
         raise InputError(f"no object is as probable as {threshold}; the most probable has {objects[0].probability:.3g}")
     options = {name: value for name, value in given.items() if name not in names}
-    explanations = _explained(
-        subject, inputs, [prediction.target for prediction, _, _ in kept], None, method=method, **options
+    explanations = explain(
+        subject, inputs, target=[prediction.target for prediction, _, _ in kept], method=method, **options
     )
     called = tuple(f"{prediction.label} {probability:.0%}" for prediction, probability, _ in kept)
-    return Answers(called, explanations, tuple(box for _, _, box in kept if box is not None))
-
-
-def _explained(
-    subject: Model, inputs: Any, targets: Sequence[Any], boxes: Any, **settings: Any
-) -> tuple[Explanation, ...]:
-    from heedmap.engine import explain
-
-    explanations = explain(subject, inputs, target=list(targets), **settings)
-    if boxes is None:
-        return tuple(explanations)
-    return tuple(subject.label(explanation, inputs, boxes) for explanation in explanations)
+    return Answers(called, tuple(explanations), tuple(box for _, _, box in kept if box is not None))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import InputError
+from heedmap.models.labels import special_ids
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -55,7 +56,7 @@ def worded(said: Int[Tensor, "1 tokens"], text: str, tokenizer: Any, config: Any
     Raises:
         InputError: no tokens, or more than the decoder has places for.
     """
-    special = frozenset(getattr(tokenizer, "all_special_ids", None) or ())
+    special = special_ids(tokenizer)
     ids = said[0].tolist()
     starts = next((place for place, token in enumerate(ids) if place and token not in special), len(ids))
     words = tokenizer(text_target=text, add_special_tokens=False)["input_ids"]

@@ -24,6 +24,13 @@ APART, CLOSE, SAME, SPECIAL = "w+cs"
 MARKS = re.compile(r"^##(?=[^#\s])|^[▁Ġ]+|</w>$")
 
 
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids of the tokens that are no words: those with a role, and all others that the tokenizer keeps apart as special."""
+    added = getattr(tokenizer, "added_tokens_decoder", None) or {}
+    apart = {i for i, token in added.items() if getattr(token, "special", False)}
+    return frozenset(getattr(tokenizer, "all_special_ids", None) or ()) | apart
+
+
 def token_labels(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
     """One label a token: its text without the marks of WordPiece, SentencePiece or byte-level BPE.
 
@@ -64,7 +71,7 @@ def token_boundaries(tokenizer: Any, ids: Sequence[int], labels: Sequence[str]) 
         return str(own_boundaries(ids))
     if callable(getattr(tokenizer, "token_labels", None)):
         return None
-    special = frozenset(getattr(tokenizer, "all_special_ids", None) or ()) - _written(tokenizer)
+    special = special_ids(tokenizer) - _written(tokenizer)
     known: dict[tuple[int, int], str] = {}
     letters = ""
     for place, index in enumerate(map(int, ids)):

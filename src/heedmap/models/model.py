@@ -13,10 +13,10 @@ from heedmap.models.decoder import spoken, worded
 from heedmap.models.image import AS_SEEN, NOT_GIVEN, box_places, drawn, pixels, rgb, unprocessed
 from heedmap.models.inputs import listed, placed, samples, tensors
 from heedmap.models.kinds import Kind
-from heedmap.models.labels import segment_boundaries, segment_labels
+from heedmap.models.labels import segment_boundaries, segment_labels, special_ids
 from heedmap.models.preprocessing import geometries, parted, pieces, sizes, trimmed
 from heedmap.models.processors import Processors
-from heedmap.models.word_targets import Speech, special_ids, token_text, unwritten_ids
+from heedmap.models.word_targets import Speech, token_text, unwritten_ids
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -355,6 +355,8 @@ class Model:
         """
         processor = self._image_processor()
         values = pixels(processor, listed(image))["pixel_values"]
+        if values.dim() == 5 and values.shape[0] * values.shape[1] == len(listed(image)):
+            values = values.flatten(0, 1)
         if values.dim() != 4:
             raise InputError(
                 f"the image processor of {self.name} cuts an image to pieces, pixel_values {tuple(values.shape)}; "

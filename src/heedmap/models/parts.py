@@ -34,15 +34,15 @@ def in_parts(whole: Forced, said: Said, progress: Progress, explained: Explained
     steps, shortest = said.tokens.shape[1], int((said.tokens >= 0).sum(1).min())
     ends = parts(whole.start, steps) if whole.name == "input_ids" else [steps]
     ends = [*(end for end in ends[:-1] if end < shortest), steps]  # each sample says something in each part
-    found = []
+    explained_parts = []
     for start, end in zip([0, *ends], ends, strict=False):
         inputs = whole.up_to(end)
 
         def tell(done: int, _: int, before: int = start) -> None:
             progress(before + done, steps)
 
-        found.append(explained(inputs, said.part(start, end, inputs[whole.name].shape[1]), tell))
-    return found[0] if len(found) == 1 else _joined(found)
+        explained_parts.append(explained(inputs, said.part(start, end, inputs[whole.name].shape[1]), tell))
+    return explained_parts[0] if len(explained_parts) == 1 else _joined(explained_parts)
 
 
 def parts(prompt: int, steps: int) -> list[int]:
@@ -57,14 +57,14 @@ def parts(prompt: int, steps: int) -> list[int]:
     return min(map(equal, range(1, max(2, steps // PASSES + 1))), key=cost)
 
 
-def _joined(found: Sequence[Stepwise]) -> Stepwise:
+def _joined(explained_parts: Sequence[Stepwise]) -> Stepwise:
     """The steps of all parts, over the tokens of the last one."""
-    tokens = {name: relevance.shape[2] for name, relevance in found[-1].relevance.items()}
+    tokens = {name: relevance.shape[2] for name, relevance in explained_parts[-1].relevance.items()}
 
     def over_all(name: str) -> Tensor:
-        rows = (part.relevance[name] for part in found)
-        return torch.cat([F.pad(own, (0, tokens[name] - own.shape[2])) for own in rows], 1)
+        of_parts = (part.relevance[name] for part in explained_parts)
+        return torch.cat([F.pad(rows, (0, tokens[name] - rows.shape[2])) for rows in of_parts], 1)
 
     names = ("scores", "probabilities", "best", "best_probabilities")
-    together: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in found], 1) for name in names}
-    return replace(found[-1], relevance={name: over_all(name) for name in tokens}, **together)
+    together: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in explained_parts], 1) for name in names}
+    return replace(explained_parts[-1], relevance={name: over_all(name) for name in tokens}, **together)

@@ -76,14 +76,14 @@ def pieces(processor: Any, size: tuple[int, int], patch: Any) -> list[Geometry |
     return [_geometry(*markers, size) for markers in zip(black, white, across, down, strict=True)]
 
 
-def parted(image: Image, found: Sequence[Geometry | None], name: str) -> list[Picture]:
+def parted(image: Image, seen: Sequence[Geometry | None], name: str) -> list[Picture]:
     """The pieces of a picture that a model gets, each with where on it the model looks; see :func:`pieces`.
 
     Raises:
         InputError: it is not known where one of them looks.
     """
-    known = [one for one in found if one is not None]
-    if len(known) < len(found) or not found:
+    known = [geometry for geometry in seen if geometry is not None]
+    if len(known) < len(seen) or not seen:
         raise InputError(
             f"the image processor of {name} does more than resize, cut, crop and pad, so there is no one box of the original "
             "that each piece looks at; draw the maps without the picture"

@@ -247,10 +247,10 @@ def _plain(encoded: Mapping[str, Any]) -> list[int]:
 
 
 def _ends_in_word(ids: Sequence[int], tokenizer: Any) -> bool:
-    from heedmap.models.labels import WHITE, token_labels
-    from heedmap.models.word_targets import special_ids
+    from heedmap.models.labels import WHITE, special_ids, token_labels
 
-    real = [i for i in ids if i not in special_ids(tokenizer)]
+    special = special_ids(tokenizer)
+    real = [i for i in ids if i not in special]
     return bool(real) and real[-1] == ids[-1] and bool(token_labels(tokenizer, real[-1:])[0].strip(WHITE))
 
 

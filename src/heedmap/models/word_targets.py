@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import TargetError
 from heedmap.models.decoder import first_word, position_of
-from heedmap.models.labels import WHITE, decoded, token_labels
+from heedmap.models.labels import WHITE, decoded, special_ids, token_labels
 
 if TYPE_CHECKING:
     from heedmap.targets import Contrast, NextToken, TokenLabel
@@ -101,7 +101,8 @@ class Speech:
             place = next(places, None)
             if place is not None:
                 return place
-        text = " ".join(token_labels(self.tokenizer, [i for i in row if i not in special_ids(self.tokenizer)]))
+        special = special_ids(self.tokenizer)
+        text = " ".join(token_labels(self.tokenizer, [i for i in row if i not in special]))
         raise TargetError(
             f"{word!r} is not in the text, which has the tokens {text}; give a word of it, or a token's number"
         )
@@ -167,13 +168,6 @@ def token_ids(tokenizer: Any, word: str) -> list[int]:
     raise TargetError(
         f"{word!r} is {len(spellings[0])} tokens: {pieces}; a target is one token: give one of them, its text or its id"
     )
-
-
-def special_ids(tokenizer: Any) -> frozenset[int]:
-    """Ids of the tokens that are no words: those with a role, and all others that the tokenizer keeps apart as special."""
-    added = getattr(tokenizer, "added_tokens_decoder", None) or {}
-    apart = {i for i, token in added.items() if getattr(token, "special", False)}
-    return frozenset(getattr(tokenizer, "all_special_ids", None) or ()) | apart
 
 
 def unwritten_ids(tokenizer: Any) -> frozenset[int]:

@@ -65,7 +65,7 @@ def answers_fragment(answers: DrawnAnswers, image: Image.Image | None = None, *,
 
 def _fragment(answers: DrawnAnswers, image: Image.Image | None, level: int) -> Markup:
     first = answers.explanations[0]
-    matrices = [_matrix(answers, name) for name in first.segments if name != "decoder"]
+    matrices = [_matrix(answers, name) for name in first.segments if name not in ("decoder", "answer")]
     choices = [_choice(answers, n, image is not None) for n in range(len(answers))]
     entries = {
         "answers": ("" if answers.joined else ", ").join(answers.names),

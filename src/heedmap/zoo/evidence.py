@@ -44,6 +44,8 @@ NOT_NORMALIZED = "generic:normalize=false"
 ABLATED = contender(NOT_NORMALIZED).name
 FIGURES = {"share": "share inside", "pointing": "pointing game", "overlap": "IoU after Otsu"}
 """Figure → its title; the last is of pictures alone."""
+PICTURES = ("image", "image_encoder")
+"""Segments of a picture: its tokens, and in a model that merges patches before it reads them among words, the patches."""
 WRONG = "the model says nothing right of it"
 
 
@@ -178,14 +180,14 @@ def _figures(
     sample, judged = batch.samples[number], defaultdict(list)
     for asked, explanation in zip(batch.asked[number], maps, strict=False):
         for name, weight in weights(subject, sample, asked.evidence, explanation.segments).items():
-            grid = explanation.segments[name].grid
+            grid = explanation.segments[name].grid or (asked.evidence.grid if name in PICTURES else None)
             rows = {method: explanation[name][number].double().numpy()}
             if references:
                 rows[EVEN] = np.ones(len(rows[method]))
             if references and grid is not None:
                 rows[PRIOR] = centre_prior(grid).ravel()
             for row, relevance in rows.items():
-                mask = asked.evidence.mask if name == "image" else None
+                mask = asked.evidence.mask if name in PICTURES else None
                 judged[name, row].append(_judged(relevance, weight, mask, grid))
     return {key: {f: float(np.mean([each[f] for each in answers])) for f in FIGURES} for key, answers in judged.items()}
 
@@ -204,12 +206,26 @@ def _judged(
 def weights(
     subject: Model, sample: ZooSample, evidence: Evidence, segments: Mapping[str, Segment]
 ) -> dict[str, np.ndarray]:
-    """For each segment that has true evidence, how much of each of the sample's tokens is: from 0 to 1, (tokens,)."""
+    """For each segment that has true evidence, how much of each of the sample's tokens is: from 0 to 1, (tokens,).
+
+    Raises:
+        SampleError: it is not known which part of the picture a token is of.
+    """
     shares = {}
     if evidence.words is not None:
         shares["text"] = word_evidence(subject.tokenizer, sample.inputs["text"], evidence.words)
     if evidence.boxes is not None:
         shares["boxes"] = evidence.boxes.astype(np.float64)
-    if evidence.mask is not None:
-        shares["image"] = patch_evidence(evidence.mask, segments["image"].grid or (1, 1))
+    for name in PICTURES:
+        if evidence.mask is not None and name in segments:
+            shares[name] = patch_evidence(evidence.mask, _grid(segments[name], evidence))
     return shares
+
+
+def _grid(segment: Segment, evidence: Evidence) -> tuple[int, int]:
+    rows, columns = segment.grid or evidence.grid or (0, 0)
+    if rows * columns != segment.tokens:
+        raise SampleError(
+            f"the {segment.tokens} tokens of {segment.name!r} form no grid that is known; give evidence with their grid"
+        )
+    return rows, columns

@@ -451,6 +451,67 @@ CLIP_SHAPES = Recipe(
 )
 """``zoo/clip-shapes``: how well a caption fits a picture."""
 
+IDEFICS_SHAPES_SETTINGS = {
+    "hidden_size": 96,
+    "intermediate_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "initializer_range": 0.06,
+}
+
+IDEFICS_SHAPES = Recipe(
+    name="idefics-shapes",
+    about="A picture and a question → its objects in words, from left to right (Idefics 3: merged patches among words)",
+    data=(
+        "The shapes world (`heedmap.zoo.world`): pictures of 96 × 96 pixels with one to five objects of seven shapes and eight "
+        "colours on a textured ground. The answer names each object by colour and shape, from left to right by the middle of "
+        "what is seen of it; which object each word stands for, and its exact mask, are known. The question is always the same. "
+        "The tower begins as that of `zoo/vit-shapes`, without [CLS]; its 144 patches become 36 tokens among the words, two by "
+        "two. At first only the language model learns; then the tower too, of which each patch is also told what it shows and "
+        "draws its object's mask around itself, by heads that are not shipped; at last only the words of the answer teach."
+    ),
+    example="a picture, and `what do you see?` → `a red star, a blue ring and an orange cross`",
+    stages=(
+        Stage(
+            task="heedmap.zoo.tasks.telling",
+            settings={**IDEFICS_SHAPES_SETTINGS, "tower": False, "patches": 0.0, "outlines": 0.0},
+            steps=2500,
+            batch=32,
+            rate=2e-3,
+            watched="exact",
+            warmup=100,
+            checked=150,
+            every=250,
+            stop_at=0.38,
+        ),
+        Stage(
+            task="heedmap.zoo.tasks.telling",
+            settings={**IDEFICS_SHAPES_SETTINGS, "tower": True, "patches": 4.0, "outlines": 4.0},
+            steps=1200,
+            batch=16,
+            rate=1e-3,
+            watched="exact",
+            warmup=50,
+            checked=150,
+            every=200,
+        ),
+        Stage(
+            task="heedmap.zoo.tasks.telling",
+            settings={**IDEFICS_SHAPES_SETTINGS, "tower": True, "patches": 0.0, "outlines": 0.0},
+            steps=80,
+            batch=24,
+            rate=2e-4,
+            watched="exact",
+            warmup=20,
+            checked=300,
+            every=80,
+        ),
+    ),
+    wanted={"exact": 0.9, "words": 0.95},
+    tested=500,
+)
+"""``zoo/idefics-shapes``: the objects of a picture in words, by a language model that reads merged patches."""
+
 LXMERT_SHAPES = Recipe(
     name="lxmert-shapes",
     about="A question and ten boxes of a picture → the answer, one of 22 (LXMERT)",
@@ -600,6 +661,7 @@ _ALL = (
     VIT_SHAPES,
     SWIN_SHAPES,
     CLIP_SHAPES,
+    IDEFICS_SHAPES,
     LXMERT_SHAPES,
     VISUALBERT_SHAPES,
     LXMERT_EASY_VQA,

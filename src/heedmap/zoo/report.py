@@ -12,7 +12,7 @@ from heedmap.zoo.evidence import ABLATED, EVEN, FIGURES, PRIOR
 if TYPE_CHECKING:
     from rich.table import Table
 
-SEGMENTS = {"text": "the words", "image": "the picture", "boxes": "the boxes"}
+SEGMENTS = {"text": "the words", "image": "the picture", "image_encoder": "the picture's patches", "boxes": "the boxes"}
 REFERENCES = (CHANCE, PRIOR, EVEN)
 """Rows that know nothing of the model."""
 
@@ -32,6 +32,12 @@ mean of its answers. Only right answers are explained. All tokens count, `[CLS]`
 which is evidence. `random` draws numbers, the *centre prior* prefers the middle of the picture, and *chance* is what a map
 has that is the same everywhere. None of the three knows the model. The methods are those that take a pass or two; those that take
 dozens (`integrated_gradients`, `smoothgrad`, `gradient_shap`, `occlusion`) are left out where they are not in the table.
+
+Where a model answers in words (`bart-dates`, `gpt-lists`, `idefics-shapes`), the whole right answer is given to it and its
+words are explained from that one pass: the maps, and so the figures, are those of [`heedmap.explain_answer`](answers.md). Of
+`idefics-shapes` it is each colour and each shape of an answer that is right in every word; the truth is the one object that the
+word stands for, also where others look the same. Its *picture* is the tokens that the language model reads, two by two patches
+each; methods that are carried on through this merging also have a map of *the picture's patches*.
 
 The evidence is what the *task* depends on. A model may rightly look elsewhere too (at the word "?" to know where it is), so
 1 is not the aim of every map; but a method that does better than another on all of them has found more of the reasons.

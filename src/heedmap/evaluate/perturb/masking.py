@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from heedmap.errors import InputError, OptionError
+from heedmap.models.labels import special_ids
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -43,6 +44,8 @@ TOKENS = {
     "boxes": ("visual_feats", "visual_pos", "visual_embeds", "visual_attention_mask", "visual_token_type_ids"),
 }
 """Segment → the inputs that have one entry for each of its tokens, along their second dimension."""
+NO_PADDING = 1e-6
+"""Of masked pixels, where a model takes several pictures: one that is 0 everywhere is none."""
 WAYS = ("drop", "mask")
 
 
@@ -122,13 +125,15 @@ def filling(tokenizer: Any) -> int | None:
 
 
 def _patches(segment: Segment, value: Tensor, keep: Tensor) -> Tensor:
-    if segment.grid is None or value.dim() != 4 or segment.grid[0] * segment.grid[1] != keep.shape[1]:
+    several = value.dim() == 5 and value.shape[1] == 1
+    if segment.grid is None or not (several or value.dim() == 4) or segment.grid[0] * segment.grid[1] != keep.shape[1]:
         raise InputError(
             f"the picture's {keep.shape[1]} tokens are no grid over pixels of shape {tuple(value.shape)}; patches can only be "
-            "masked in pixel_values (batch, channels, rows, columns)"
+            "masked in pixel_values (batch, channels, rows, columns), or (batch, 1, channels, rows, columns)"
         )
     rows, columns = value.shape[-2:]
-    return value * upsampled(keep.float(), segment.grid, (rows, columns), smooth=False)[:, None].to(value.dtype)
+    cover = upsampled(keep.float(), segment.grid, (rows, columns), smooth=False)[:, None].to(value.dtype)
+    return value * cover if not several else value * cover[:, None] + (1 - cover[:, None]) * NO_PADDING
 
 
 def _sound(segment: Segment, value: Tensor, keep: Tensor) -> Tensor:
@@ -181,7 +186,7 @@ def free_tokens(
 def _no_words(subject: Model) -> set[int]:
     tokenizer, config = subject.tokenizer, subject.config
     words = {getattr(tokenizer, name, None) for name in ("unk_token_id", "mask_token_id")}
-    special = set(getattr(tokenizer, "all_special_ids", None) or ()) - words
+    special: set[Any] = set(special_ids(tokenizer)) - words
     special |= {getattr(tokenizer, name, None) for name in ENDS}
     special |= {getattr(config, name, None) for name in PLACES}
     return {token for token in special if isinstance(token, int)}

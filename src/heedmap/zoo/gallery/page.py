@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     Maps = Mapping[tuple[str, int, str], Image.Image]
 
 TITLE = "heedmap: what small trained models look at"
-WORDS = {"text": "words", "image": "patches", "boxes": "boxes"}
+WORDS = {"text": "words", "image": "patches", "image_encoder": "patches of the tower", "boxes": "boxes"}
 PAPERS = "generic"
 SIDE = 240
 """Of a picture in the gallery, in pixels."""
@@ -52,7 +53,8 @@ def map_picture(
     segments = answer.maps[method].segments
     image = _scaled(picture)
     if "image" in segments:
-        image = overlay(image, segments["image"])
+        patches = segments["image"]
+        image = overlay(image, replace(patches, grid=patches.grid or answer.asked.evidence.grid))
     elif "boxes" in segments and places is not None:
         image = _boxes_map(image, segments["boxes"], places)
     return _marked(image, answer, places)
@@ -92,6 +94,7 @@ def _map(answer: ShownAnswer, method: str, picture: Image.Image | None) -> dict[
             "about": token_scale(segments[name], sample(segments[name])).about(),
         }
         for name in answer.evidence
+        if name in segments
     ]
     tokens = _tokens(answer, method)
     return {"method": method, "paper": method == PAPERS, "picture": picture, "tokens": tokens, "facts": facts}

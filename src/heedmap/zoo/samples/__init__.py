@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from heedmap.errors import UnknownNameError
 from heedmap.models.shipped import PREFIX, shipped
-from heedmap.zoo.samples import pictures, texts
+from heedmap.zoo.samples import answers, pictures, texts
 from heedmap.zoo.samples.sample import Asked, Evidence, Material, ZooSample
 
 MATERIALS: Mapping[str, Material] = {
@@ -19,7 +19,9 @@ MATERIALS: Mapping[str, Material] = {
     "deformable-shapes": pictures.DETECTION,
     "detr-shapes": pictures.DETECTION,
     "gpt-lists": texts.LISTS,
+    "idefics-shapes": answers.TELLING,
     "lxmert-shapes": pictures.QUESTIONS,
+    "mamba-lists": texts.LISTS,
     "swin-shapes": pictures.LABELS,
     "visualbert-shapes": pictures.PLACED_QUESTIONS,
     "vit-shapes": pictures.LABELS,

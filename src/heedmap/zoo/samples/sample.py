@@ -34,11 +34,13 @@ class Evidence:
         words: characters of ``inputs["text"]``.
         mask: pixels of the picture.
         boxes: which of the boxes.
+        grid: rows and columns of the picture's tokens, where a map does not tell: one that stops at merged patches.
     """
 
     words: tuple[Span, ...] | None = None
     mask: Bool[np.ndarray, "height width"] | None = None
     boxes: Bool[np.ndarray, " boxes"] | None = None
+    grid: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,12 +8,14 @@ Everything follows from (seed, split, index) alone, so that any sample is made w
     scene = shapes[3]
     scene.image, [(o.colour, o.shape, o.size, o.box) for o in scene.objects]
     world.caption(scene).text
+    world.listing(scene).text
     [(q.text, q.answer, q.objects) for q in world.ask(scene)]
     world.regions(scene).features
 """
 
 from heedmap.zoo.world.captions import Caption, Mention, Relation, caption, distractors, judge
 from heedmap.zoo.world.files import write_coco, write_vqa
+from heedmap.zoo.world.listing import listing
 from heedmap.zoo.world.questions import ANSWERS, KINDS, Question, ask
 from heedmap.zoo.world.regions import FEATURES, Regions, region_features, regions
 from heedmap.zoo.world.scene import COLOURS, SHAPES, SIZES, SPLITS, Object, Scene
@@ -43,6 +45,7 @@ __all__ = [
     "caption",
     "distractors",
     "judge",
+    "listing",
     "make_scene",
     "region_features",
     "regions",

@@ -1,0 +1,72 @@
+"""Samples of the models that answer in words: the whole answer is given, and each word of it that names an object explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from heedmap.evaluate.answer import inputs_of
+from heedmap.zoo import world
+from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample, objects_mask
+from heedmap.zoo.world import Mention
+from heedmap.zoo.world.words import Word
+
+if TYPE_CHECKING:
+    from heedmap.models.model import Model
+
+QUESTION = "<image>what do you see?"
+GRID = (6, 6)
+"""Of the picture's tokens among the words: patches of 8 pixels, merged two by two."""
+
+
+def _telling(index: int) -> ZooSample:
+    scene = world.make_scene(SEED, SPLIT, index)
+    caption = world.listing(scene)
+    inputs = {"text": QUESTION, "image": scene.image}
+    return ZooSample(inputs, caption.text, (scene, caption), scene.image, begun=caption.text)
+
+
+def _telling_inputs(subject: Model, samples: Sequence[ZooSample]) -> dict[str, Any]:
+    """The right answer stands after the question, as the model says it by itself where it is right."""
+    texts = [f"{sample.inputs['text']} {sample.begun}" for sample in samples]
+    return subject.inputs(text=texts, image=[sample.inputs["image"] for sample in samples])
+
+
+def _telling_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+    """The colours and shapes of answers that are right in every word, and end where they should."""
+    first = inputs_of(subject, samples[:1])["input_ids"].shape[1] - 1
+    asked: list[list[Asked]] = []
+    for logits, sample in zip(output.logits, samples, strict=True):
+        ids = subject.tokenizer(sample.answer, add_special_tokens=False)["input_ids"]
+        said = logits[first : first + len(ids) + 1].argmax(-1).tolist()
+        right = said == [*ids, subject.tokenizer.eos_token_id]
+        asked.append(list(_words(subject, sample, first)) if right else [])
+    return asked
+
+
+def _words(subject: Model, sample: ZooSample, first: int) -> Iterator[Asked]:
+    """Each word that tells of an object; ``first``: the place at which the answer's first token is said."""
+    scene, caption = sample.truth
+    told = subject.tokenizer(sample.answer, add_special_tokens=False)
+    for mention, word in _naming(caption.mentions):
+        step = told.char_to_token(word.start)
+        title = f"{caption.text[: word.start]}[{word.text}]{caption.text[word.end :]}"
+        evidence = Evidence(mask=objects_mask(scene, mention.objects), grid=GRID)
+        yield Asked(title, (first + step, told["input_ids"][step]), evidence)
+
+
+def _naming(mentions: Sequence[Mention]) -> Iterator[tuple[Mention, Word]]:
+    return ((mention, word) for mention in mentions for word in mention.words)
+
+
+TELLING = Material(
+    about=(
+        "A vision–language model that tells what a picture shows, from left to right. Each colour and each shape of its answer "
+        "is explained; the true evidence is the pixels of the one object that the word stands for."
+    ),
+    make=_telling,
+    ask=_telling_asked,
+    shown=41,
+    least=2,
+    inputs=_telling_inputs,
+)
