@@ -144,7 +144,7 @@ def test_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
         told = model.load().kind
         print(told.upper() if how.loud else told)
 
-    entry = main.Entry(kind, ("heedmap kind zoo/gpt-lists",), main.EXPLAIN)
+    entry = main.CommandEntry(kind, ("heedmap kind zoo/gpt-lists",), main.EXPLAIN)
     monkeypatch.setattr(main, "COMMANDS", {**main.COMMANDS, "kind": entry})
     program = main._program()
     assert "Say of which kind a model is." in CliRunner().invoke(program, ["--help"]).output

@@ -33,7 +33,7 @@ Shares = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class SeparateSamples:
     """A run on all samples, and which rows of each input are each one's.
 
     Attributes:
@@ -63,7 +63,7 @@ class Samples:
 class Alone(Target):
     """A target of a batch, of a run on one of its samples: what it reads of the others is as it was."""
 
-    samples: Samples
+    samples: SeparateSamples
     index: int
     target: Target
 
@@ -87,7 +87,7 @@ def _rows_of_sample(index: int, batch: int, whole: Tensor, part: Tensor) -> tupl
 
 def samples(
     model: nn.Module, inputs: ModelInputs, batch: int, targets: Sequence[Target], context: Context
-) -> Samples | None:
+) -> SeparateSamples | None:
     """The samples of a batch, one by one; None: no rows of the inputs are seen to be each one's.
 
     To be called within :func:`heedmap.attention.forward.recording_state`.
@@ -104,7 +104,7 @@ def samples(
         shares = known if not free and all(same(known, i) for i in range(batch)) else None
         shares = _found(known, free, batch, same) if free else shares
         if shares is not None:
-            return Samples(inputs, batch, output, shares, context)
+            return SeparateSamples(inputs, batch, output, shares, context)
     return None
 
 

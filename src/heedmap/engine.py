@@ -101,6 +101,7 @@ def explain(
     memory_budget: int = MEMORY_BUDGET,
     labels: Mapping[int, str] | None = None,
     segments: Mapping[str, str] | None = None,
+    mixers: bool = True,
     **options: Any,
 ) -> Explanation | list[Explanation]:
     """Which parts of its input the model's answer rests on.
@@ -126,6 +127,9 @@ def explain(
         labels: class index → name, where the model's ``config.id2label`` does not say.
         segments: name of an input → name of its segment, for models that call their inputs by names of their own: then these
             inputs are content, and all others are not. None: what rows of a stream begin in, by the names of transformers.
+        mixers: whether the paper's rules go on through what mixes tokens and is no softmax attention (convolutions, merged
+            tokens, recurrences …), which is an extension of the paper. False: a model in which there is such is refused as one
+            whose attention is not followed; the maps of all others are the same.
         options: the method's own.
 
     Returns:
@@ -160,7 +164,7 @@ def explain(
     resolved = recipe.resolve(options)
     if isinstance(memory_budget, bool) or not isinstance(memory_budget, int) or memory_budget < 1:
         raise OptionError(f"memory_budget is {memory_budget!r}; expected a positive number of bytes")
-    engine = Engine(model, inputs, labels, check=probe, memory_budget=memory_budget, segments=segments)
+    engine = Engine(model, inputs, labels, probe, memory_budget, segments, mixers)
     targets = engine.targets(target if isinstance(target, list) else [target])
     if not targets:
         raise TargetError("target is an empty list; give at least one target, or None for the top prediction")
@@ -173,7 +177,9 @@ def explain(
     return explanations if isinstance(target, list) else explanations[0]
 
 
-def inspect(model: nn.Module | Wrapped, inputs: Any, *, target: AnyTarget = None, probe: bool = True) -> Flow:
+def inspect(
+    model: nn.Module | Wrapped, inputs: Any, *, target: AnyTarget = None, probe: bool = True, mixers: bool = True
+) -> Flow:
     """The attentions found, their streams, and the rows that the target reads, as a table.
 
     Arguments as for :func:`explain`. Where the output has no top prediction and no target is given, the rows are left out
@@ -193,7 +199,7 @@ def inspect(model: nn.Module | Wrapped, inputs: Any, *, target: AnyTarget = None
         ──────  ──────  ────────  ──────────────────
         text    4       text      row 3
     """
-    engine = Engine(model, inputs, None, check=probe)
+    engine = Engine(model, inputs, None, probe, mixers=mixers)
     (wanted,) = engine.targets([target])
     with recording_state(engine.model):
         ((engine, (wanted,)),) = engine.narrowed([wanted])
@@ -227,6 +233,7 @@ class Engine:
         check: bool,
         memory_budget: int = MEMORY_BUDGET,
         segments: Mapping[str, str] | None = None,
+        mixers: bool = True,
     ) -> None:
         module = model if isinstance(model, nn.Module) else getattr(model, "model", None)
         if isinstance(model, type) or not isinstance(module, nn.Module):
@@ -239,7 +246,9 @@ class Engine:
         )
         self.subject: Any = model if knows else None  # else a holder of a model, such as a pipeline
         self.model = unwrapped(module)
-        self.check, self.memory_budget = check, memory_budget
+        if not isinstance(mixers, bool):
+            raise OptionError(f"mixers is {mixers!r}; expected True or False")
+        self.check, self.memory_budget, self.mixers = check, memory_budget, mixers
         self.inputs = ModelInputs.of(named(self.model, inputs), segments)
         self.batch, self.mixed = 0, ""  # known when it is known whether the answer rests on a part
         names: Mapping[int, str] | None = labels if labels is not None else getattr(self.subject, "labels", None)
@@ -305,7 +314,7 @@ class Engine:
     def record(self, whole: bool = True) -> tuple[Recording, Named]:
         """One forward pass, and the names of the segments of its streams; ``whole``: see :func:`tower.record`."""
         try:
-            recording = tower.record(self.model, self.inputs, self.batch, self.check, whole)
+            recording = tower.record(self.model, self.inputs, self.batch, self.check, whole, self.mixers)
         except AttentionError as error:
             if self.mixed:
                 raise MixingError(f"{self.mixed}; as one input: {error}") from error

@@ -63,7 +63,7 @@ class Whole:
         """How many there are of each sample."""
         return self.scores.shape[-1]
 
-    def part(self, target: Target, context: Context) -> Part | Within | None:
+    def part(self, target: Target, context: Context) -> PartScore | Within | None:
         """The part that ``target`` means: its own index or label; without one the part with the highest score.
 
         Of any other target, the part that it depends on; None where it depends on several choices.
@@ -84,7 +84,7 @@ class Whole:
         ]
         places = [self._best(sample, index, query) for sample, index in enumerate(wanted)]
         box, picked = torch.tensor(places, device=self.scores.device).T
-        return Part(self, picked, box if boxes else None)
+        return PartScore(self, picked, box if boxes else None)
 
     def _depended_on(self, target: Target, context: Context) -> Within | None:
         tensors, several = tensors_of(self.output), False
@@ -120,7 +120,7 @@ class Whole:
         best = int(scores[list(rows)][:, list(columns)].argmax())
         return rows[best // len(columns)], columns[best % len(columns)]
 
-    def narrowed(self, part: Part | Within) -> ModelInputs:
+    def narrowed(self, part: PartScore | Within) -> ModelInputs:
         """The inputs with this part of each sample alone; without labels for a loss, which would be of the whole."""
         less = copy.copy(self.inputs)
         for name in [name for name in less if "labels" in name]:
@@ -171,7 +171,7 @@ class Within(Target):
 
 
 @dataclass(frozen=True, eq=False)
-class Part(Target):
+class PartScore(Target):
     """The score of one part of each sample, of a run on that part alone.
 
     Attributes:
@@ -274,7 +274,7 @@ def whole(model: nn.Module, inputs: ModelInputs, context: Context) -> Whole | No
     if whole_run is None:
         return None
     part = whole_run.part(TopPrediction(), context)
-    assert isinstance(part, Part)
+    assert isinstance(part, PartScore)
     values = part.values(answer(model, whole_run.narrowed(part)))
     if values is None:
         return None

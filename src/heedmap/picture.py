@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -69,6 +70,8 @@ class Picture:
         boxes: (N, 4), x1 y1 x2 y2 as shares of width and height: the places of the tokens of a segment of boxes.
         frames: label → (x1, y1, x2, y2), as shares too: boxes to be outlined, such as what a detector found.
         note: what a reader has to know of this picture; it is written on figures.
+        others: of a sample with several pictures, or with tiles of one, those after this one, in the model's order: the pictures
+            of the segments ``image2``, ``image3``, … and ``image_encoder2``, …
     """
 
     image: Image
@@ -76,12 +79,20 @@ class Picture:
     boxes: Float[ndarray, "boxes 4"] | None = None
     frames: Mapping[str, Box] = field(default_factory=dict)
     note: str = ""
+    others: tuple[Picture, ...] = ()
+
+    def of(self, segment: str) -> Picture | None:
+        """The picture of the segment of that name; None: there is none of its number."""
+        pictures = (self, *self.others)
+        number = int(re.sub(r"^.*?(\d*)$", r"\1", segment) or 1)
+        return pictures[number - 1] if number <= len(pictures) else None
 
     def fitted(self, least: int, most: int) -> Picture:
         """A copy whose longer side has ``least`` to ``most`` pixels; enlarged ones show the same pixels, as squares."""
         longest = max(self.image.size)
         factor = most / longest if longest > most else -(-least // longest)
-        return self if factor == 1 else self._resized(factor)
+        sized = self if factor == 1 else self._resized(factor)
+        return replace(sized, others=tuple(o.fitted(least, most) for o in self.others)) if self.others else sized
 
     def as_seen(self) -> Image:
         """What the model saw, in as many pixels as it saw; its padding is black."""

@@ -283,6 +283,12 @@ def stream_names(named: Named) -> dict[int, str]:
     return {index: "+".join(name for name, _ in segments) for index, segments in named.items()}
 
 
+EXTENDED = (
+    "tokens also mix in what is no softmax attention (convolutions, merges, recurrences …); it is followed by an extension of "
+    "the paper's rules, which mixers=False turns off"
+)
+
+
 def described(recording: Recording, named: Named, run: TargetView | None, notes: tuple[str, ...] = ()) -> Flow:
     """The flow as plain data."""
     names = stream_names(named)
@@ -308,7 +314,8 @@ def described(recording: Recording, named: Named, run: TargetView | None, notes:
                 gradient=None if run is None else a.index in run.gradients,
             )
         )
-    return Flow(streams, tuple(attentions), (*_stopped(recording), *without_segment(recording), *notes))
+    notes = (*_stopped(recording), *([EXTENDED] if recording.mixers else []), *without_segment(recording), *notes)
+    return Flow(streams, tuple(attentions), notes)
 
 
 def _read_rows(run: TargetView | None, stream: int) -> tuple[tuple[int, ...], ...] | None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MOST_AT_ONCE = 8
 """So many steps share what is made of A at most."""
-SETTINGS = ("probe", "memory_budget", "labels", "segments")
+SETTINGS = ("probe", "memory_budget", "labels", "segments", "mixers")
 """Options of :func:`heedmap.explain` that are no method's."""
 
 Progress = Callable[[int, int], None]
@@ -61,6 +61,11 @@ class Said:
         """Which steps have a map: no token after the end, none that is set against itself."""
         same = torch.zeros_like(self.tokens, dtype=torch.bool) if self.others is None else self.others == self.tokens
         return (self.tokens >= 0) & ~same
+
+    def part(self, start: int, end: int, length: int) -> Said:
+        """The steps from ``start`` to before ``end``, of an input of ``length`` tokens."""
+        others = None if self.others is None else self.others[:, start:end]
+        return Said(self.tokens[:, start:end], self.rows[:, start:end], length, others)
 
     def step(self, number: int) -> Step:
         """The target of one step. A sample without a map there has the target of its last step before, to be left out."""
@@ -273,11 +278,11 @@ class _Shared:
         return values, Pulls(logits, values, places, [a.out for a in self.attentions])
 
     def _at_once(self) -> int:
-        """So many steps as the memory budget has room for gradients of; one, for methods that need more than these."""
+        """So many steps as twice the memory budget has room for gradients of; one, for methods that need more than these."""
         if self.steps.method.name != "generic" or not self.steps.options["aggregate"]:
             return 1
         size = sum(a.out.numel() * a.out.element_size() for a in self.attentions)
-        return max(1, min(MOST_AT_ONCE, self.run.memory_budget // max(1, size)))
+        return max(1, min(MOST_AT_ONCE, 2 * self.run.memory_budget // max(1, size)))
 
     def _maps(self, chunk: Sequence[int], pulls: Pulls) -> list[dict[str, Segment]]:
         """The segments of each step."""

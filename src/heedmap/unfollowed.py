@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from heedmap.attention import features
-from heedmap.attention.features import Features
+from heedmap.attention.features import FeatureRecording
 from heedmap.attention.inputs import ModelInputs, contents, without_cache
 from heedmap.errors import AttentionError, MixingError, NoAttentionError, UnfollowedAttentionError
 from heedmap.lrp.replay import ForwardCall
@@ -42,7 +42,7 @@ def best() -> list[Method]:
     return [METHODS[name] for name in BEST if find_spec(LIBRARIES.get(name, "heedmap")) is not None]
 
 
-def record(model: nn.Module, inputs: ModelInputs, batch: int, refused: AttentionError) -> Features:
+def record(model: nn.Module, inputs: ModelInputs, batch: int, refused: AttentionError) -> FeatureRecording:
     """A forward pass whose inputs say why no attention was followed; see :func:`heedmap.attention.features.record`.
 
     Where samples share a batch with parts of their own (pictures of several in one batch), the refusal stays.
@@ -57,7 +57,7 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, refused: Attention
 
 
 def view(
-    model: nn.Module, found: Features, named: Named, again: Callable[[Any], Tensor], memory_budget: int
+    model: nn.Module, found: FeatureRecording, named: Named, again: Callable[[Any], Tensor], memory_budget: int
 ) -> TargetView:
     """What a method that needs no attention is given."""
     recording = found.recording

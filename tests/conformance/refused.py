@@ -111,7 +111,7 @@ FOLLOWED = {
     name: CASES.pop(name)
     for name in (
         "cait", "convit", "convit-all", "pvtv2", "swin", "hiera", "crossvit", "convbert", "convbert-two-layers", "conformer",
-        "deformable-detr", "mamba", "mamba2",
+        "deformable-detr", "mamba", "mamba2", "longformer", "bigbird",
     )
 }  # fmt: skip
-"""Those that the second recorder follows: windows, merged tokens, mixers, recurrences."""
+"""Those that the second recorder follows: windows, bands, merged tokens, mixers, recurrences."""

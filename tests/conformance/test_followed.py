@@ -1,6 +1,7 @@
 """Laws of maps through windows, merged tokens and mixers, on models of several libraries."""
 
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -14,10 +15,14 @@ import heedmap
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def built(name: str) -> nn.Module:
+def fresh(name: str) -> nn.Module:
     torch.manual_seed(0)
     model: nn.Module = stirred(FOLLOWED[name].build().eval()).double()
     return model
+
+
+built = cache(fresh)
+"""What was proved of a model holds for the tests that ask it again."""
 
 
 def inputs(name: str, samples: int = 1) -> dict[str, Tensor]:
@@ -36,7 +41,7 @@ def target(output: object) -> Tensor:
 
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_the_model_is_left_as_found(name: str) -> None:
-    model, given = built(name), inputs(name)
+    model, given = fresh(name), inputs(name)
     before = state(model)
     explanation = heedmap.explain(model, given, target=target)
     after = state(model)

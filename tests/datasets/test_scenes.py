@@ -9,7 +9,7 @@ import pytest
 from heedmap.errors import HeedmapError, InputError, UnknownNameError
 from heedmap.zoo.world import COLOURS, SHAPES, SIZES, SPLITS, Scene, Shapes, caption, make_scene
 from heedmap.zoo.world.drawing import OUTLINES, REACH, background
-from heedmap.zoo.world.layout import LEAST_VISIBLE, Look, draw_stamp, extent
+from heedmap.zoo.world.layout import LEAST_VISIBLE, ObjectLook, draw_stamp, extent
 from heedmap.zoo.world.world import undrawn_scene
 
 
@@ -163,7 +163,7 @@ def test_shapes_differ_at_every_rotation():
 def test_a_stamp_fits_its_window():
     rng = np.random.default_rng(0)
     for shape in SHAPES:
-        stamp = draw_stamp(rng, Look(shape, "red", "large"), 96)
+        stamp = draw_stamp(rng, ObjectLook(shape, "red", "large"), 96)
         rows, columns = extent(stamp.distance <= 0.5)
         assert (rows, columns) == (slice(0, stamp.distance.shape[0]), slice(0, stamp.distance.shape[1]))
         assert max(stamp.distance.shape) <= 96 * 2 * REACH * SIZES["large"][1] + 3

@@ -93,7 +93,7 @@ class Case:
             other.set_attn_implementation("eager")
         for module in other.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.register_forward_hook(in_rows)
+                module.register_forward_hook(affine)
         return other
 
     def found(self, model: nn.Module, inputs: Mapping[str, Tensor], drop_self: bool = False, **options: Any) -> Tensor:
@@ -102,9 +102,11 @@ class Case:
         return torch.cat([s.relevance for s in found.segments.values()], 1).double()
 
 
-def in_rows(_module: nn.Module, _args: Any, result: Tensor) -> None:
-    """torch's own backward of a batch norm is wrong on a CPU for the gradient of one sample that was transposed."""
-    result.register_hook(Tensor.contiguous)
+def affine(norm: nn.modules.batchnorm._BatchNorm, given: tuple[Tensor], _: Tensor) -> Tensor:
+    """What a batch norm is in evaluation: its own backward is wrong on a CPU where one sample, or its gradient, was transposed."""
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    shift, axes = norm.bias - norm.running_mean * scale, (-1, *[1] * (given[0].dim() - 2))
+    return given[0] * scale.view(axes) + shift.view(axes)
 
 
 def apart(found: Tensor, expected: Tensor) -> float:

@@ -200,6 +200,8 @@ def quarters(pictures: int) -> Tensor:
     return torch.tensor([[16 * p + t for t in square] for p in range(pictures) for square in squares])
 
 
+seen_whole = torch.ones(1, 2, 16, 16, dtype=torch.int64)
+"""The mask that Idefics' processor gives with pictures of equal size; of it, the model makes the patches' places."""
 with_class = torch.arange(34).reshape(2, 17)
 CASES = {
     "qwen2-vl, two pictures": of_qwen("Qwen2VL", embed_dim=16, mlp_ratio=2),
@@ -216,7 +218,11 @@ CASES = {
     ),
     "idefics3, two pictures": Case(
         idefics,
-        lambda sample: {**words(sample, 8), "pixel_values": torch.randn(1, 2, 3, 16, 16)},
+        lambda sample: {
+            **words(sample, 8),
+            "pixel_values": torch.randn(1, 2, 3, 16, 16),
+            "pixel_attention_mask": seen_whole,
+        },
         lambda: [torch.arange(32).reshape(2, 16)] * 2,
         32,
         r"connector\.modality_projection\.proj",

@@ -1,11 +1,14 @@
 """heedmap against dense oracles, in float64: windows, merges, and mixers that are no attention."""
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from placed_models import CHANNEL, MERGES, MIXERS, PLAIN, SCALE, WINDOWS, Case, apart, label
-from torch import Tensor
+from torch import Tensor, nn
+
+import heedmap
 
 CLOSE = 1e-6
 
@@ -49,6 +52,30 @@ def test_the_identity_is_dropped_everywhere(name: str, full: bool) -> None:
     case = replace({**PLAIN, **MIXERS, **WINDOWS}[name], row=None, target=mean)
     model, inputs = case.model(), case.given(2)
     found, expected = case.found(model, inputs, drop_identity=True, full=full), case.added(model, inputs)
+    assert apart(found, expected) <= CLOSE
+
+
+class UpTo(nn.Module):
+    """The states of a ConvBERT after some of its layers; the others run, and nothing comes of them."""
+
+    def __init__(self, model: nn.Module, layers: int) -> None:
+        super().__init__()
+        self.model, self.layers = model, layers
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.model(input_ids, output_hidden_states=True).hidden_states[self.layers]
+
+
+@pytest.mark.parametrize("options", [{}, {"aggregate": False}, {"aggregate": False, "full": True}], ids=str)
+def test_a_layer_that_the_target_does_not_read_changes_nothing(options: dict[str, bool]) -> None:
+    case = MIXERS["convbert"]
+    two, inputs = case.model(), case.given(2)
+    three = deepcopy(two)
+    three.encoder.layer.append(deepcopy(two.encoder.layer[1]))
+    found, expected = (
+        heedmap.explain(UpTo(model, 2), inputs, target=lambda states: SCALE * states[:, -1, CHANNEL], **options)["text"]
+        for model in (three, two)
+    )
     assert apart(found, expected) <= CLOSE
 
 

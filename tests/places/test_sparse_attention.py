@@ -193,6 +193,10 @@ CASES = {
     "blocks, staggered, and tokens that all hear": case(
         PEGASUS_X, 9, module=".self_attn", values=("v_proj",), out="out_proj", rows=staggered, more=4
     ),
+    "bands, and what all weights sum to": case(
+        made("GraniteSWAModel", "GraniteSWAConfig", **BERT, num_key_value_heads=1, sliding_window=3, use_cache=False),
+        9, module="self_attn", values=("v_proj",), out="o_proj",
+    ),
     "blocks beside": case(
         made("LongT5EncoderModel", "LongT5Config", **T5, encoder_attention_type="local"),
         9, module="LocalSelfAttention", values=("v",), out="o",

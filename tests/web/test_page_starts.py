@@ -16,7 +16,7 @@ from heedmap.methods import METHODS
 from heedmap.render.files import to_data
 from heedmap.web import parts
 from heedmap.web.form_inputs import Given, offered, sample
-from heedmap.web.handlers import Asked, Handlers
+from heedmap.web.handlers import Exchange, Handlers
 from heedmap.web.method_options import MOST_TOKENS, Start, Way, options_label, start, way
 from heedmap.web.models import Models
 from heedmap.web.uploads import Limits
@@ -26,7 +26,7 @@ TEXT = "dog red ; cat blue ; sun green ? cat"
 GENERIC = Way("generic", {})
 
 
-def asked(handlers: Handlers, model: str, folder: Path) -> Asked:
+def asked(handlers: Handlers, model: str, folder: Path) -> Exchange:
     """A model's first sample."""
     number = next(iter(offered(model)))
     given, path = sample(model, number), None

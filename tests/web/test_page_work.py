@@ -25,7 +25,7 @@ from heedmap.errors import (
 from heedmap.extras import library
 from heedmap.render.files import to_json
 from heedmap.web.form_inputs import Given, offered, sample
-from heedmap.web.handlers import UNEXPECTED, Asked, Handlers, attempt
+from heedmap.web.handlers import UNEXPECTED, Exchange, Handlers, attempt
 from heedmap.web.method_options import Way, way
 from heedmap.web.middleware import Gate
 from heedmap.web.models import Models
@@ -36,10 +36,10 @@ GENERIC = Way("generic", {})
 
 
 @pytest.fixture(scope="module")
-def asked(handlers: Handlers, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Asked]:
+def asked(handlers: Handlers, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exchange]:
     """A model's first sample, asked as the page asks it."""
 
-    def ask(model: str) -> Asked:
+    def ask(model: str) -> Exchange:
         number = next(iter(offered(model)))
         given = sample(model, number)
         path = None
@@ -63,7 +63,7 @@ def test_the_zoo_comes_first_then_what_was_named() -> None:
 
 @pytest.mark.parametrize("model", ZOO)
 def test_each_answer_can_be_explained_and_is_as_probable_as_was_said(
-    model: str, handlers: Handlers, asked: Callable[[str], Asked]
+    model: str, handlers: Handlers, asked: Callable[[str], Exchange]
 ) -> None:
     found = asked(model)
     assert found.predictions
@@ -76,14 +76,14 @@ def test_each_answer_can_be_explained_and_is_as_probable_as_was_said(
             assert float(explanation.top.target[0]) == pytest.approx(choice.probability, abs=1e-5)
 
 
-def test_predictions_are_sorted_and_of_the_models_own_words(asked: Callable[[str], Asked]) -> None:
+def test_predictions_are_sorted_and_of_the_models_own_words(asked: Callable[[str], Exchange]) -> None:
     choices = asked("zoo/vit-shapes").predictions
     probabilities = [choice.probability for choice in choices]
     assert probabilities == sorted(probabilities, reverse=True)
     assert {choice.label for choice in choices} <= set(heedmap.load("zoo/vit-shapes").config.id2label.values())
 
 
-def test_objects_lie_where_they_are(asked: Callable[[str], Asked]) -> None:
+def test_objects_lie_where_they_are(asked: Callable[[str], Exchange]) -> None:
     found = asked("zoo/detr-shapes")
     ring = next(choice for choice in found.predictions if "ring" in choice.label)
     assert ring.box is not None
@@ -101,7 +101,7 @@ def test_an_explanation_is_that_of_a_direct_call(handlers: Handlers) -> None:
     )
 
 
-def test_boxes_have_their_names_and_the_picture_is_theirs(handlers: Handlers, asked: Callable[[str], Asked]) -> None:
+def test_boxes_have_their_names_and_the_picture_is_theirs(handlers: Handlers, asked: Callable[[str], Exchange]) -> None:
     result = handlers.explain(asked("zoo/lxmert-shapes"), 0, [GENERIC])
     labels = result.explanations[0].segments["boxes"].labels
     assert labels is not None
@@ -120,7 +120,7 @@ def test_the_text_of_a_sample_with_boxes_can_be_another(handlers: Handlers) -> N
 
 
 @pytest.mark.parametrize("ending", TYPES)
-def test_files_of_one_and_of_two(ending: str, handlers: Handlers, asked: Callable[[str], Asked]) -> None:
+def test_files_of_one_and_of_two(ending: str, handlers: Handlers, asked: Callable[[str], Exchange]) -> None:
     found = asked("zoo/detr-shapes")
     one = handlers.explain(found, 0, [GENERIC]).file(ending)
     two = handlers.explain(found, 0, [GENERIC, Way("raw_attention", {})]).file(ending)
@@ -131,18 +131,18 @@ def test_files_of_one_and_of_two(ending: str, handlers: Handlers, asked: Callabl
         assert [each["method"] for each in json.loads(two)] == ["generic", "raw_attention"]
 
 
-def test_a_method_can_be_compared_with_itself(handlers: Handlers, asked: Callable[[str], Asked]) -> None:
+def test_a_method_can_be_compared_with_itself(handlers: Handlers, asked: Callable[[str], Exchange]) -> None:
     assert (
         handlers.explain(asked("zoo/gpt-lists"), 0, [GENERIC, Way("generic", {})]).file(".png").startswith(b"\x89PNG")
     )
 
 
-def test_there_is_no_other_file(handlers: Handlers, asked: Callable[[str], Asked]) -> None:
+def test_there_is_no_other_file(handlers: Handlers, asked: Callable[[str], Exchange]) -> None:
     with pytest.raises(FileFormatError, match="there are"):
         handlers.explain(asked("zoo/gpt-lists"), 0, [GENERIC]).file(".exe")
 
 
-def test_what_people_wrote_is_escaped(handlers: Handlers, asked: Callable[[str], Asked]) -> None:
+def test_what_people_wrote_is_escaped(handlers: Handlers, asked: Callable[[str], Exchange]) -> None:
     (one,) = handlers.explain(asked("zoo/gpt-lists"), 0, [GENERIC]).explanations
     count = one["text"].shape[1]
     evil = one.with_labels({"text": (("<script>alert(1)</script>",) * count,)})
@@ -177,7 +177,7 @@ def test_what_cannot_be_asked_is_told(
     assert time.monotonic() - began < 10
 
 
-def test_what_cannot_be_explained_is_told(handlers: Handlers, asked: Callable[[str], Asked]) -> None:
+def test_what_cannot_be_explained_is_told(handlers: Handlers, asked: Callable[[str], Exchange]) -> None:
     with pytest.raises(InputError, match="ask the model first"):
         handlers.explain(None, 0, [GENERIC])
     found = asked("zoo/gpt-lists")

@@ -37,7 +37,7 @@ def detr():
         for end in ("encoder", "decoder")
         for what, value in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 32))
     }
-    config = tr.DetrConfig(backbone_config=backbone, d_model=16, num_queries=6, **ends, **named(SHAPES))
+    config = tr.DetrConfig(backbone_config=backbone, d_model=16, num_queries=3, **ends, **named(SHAPES))
     model = tr.DetrForObjectDetection(config)
     torch.nn.init.constant_(model.class_labels_classifier.bias[-1:], -9.0)
     torch.nn.init.normal_(model.class_labels_classifier.weight, std=5.0)

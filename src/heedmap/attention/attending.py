@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from heedmap.attention import blocks
-from heedmap.attention import operations as ops
 from heedmap.attention.blocks import BlockAttention, BlockLayout
 from heedmap.attention.companions import Lost
+from heedmap.attention.fused import FusedCall
 from heedmap.attention.mixing import MixingTape
 from heedmap.attention.numbers import NOTHING, Ids, distinct
 from heedmap.attention.tags import Source, Tag
@@ -53,20 +53,8 @@ class Asked:
 class AttendingTape(MixingTape):
     """A recorder that knows attention by the tokens of its rows and keys."""
 
-    def _fused(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        keywords: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa} if enable_gqa else {"scale": scale}
-        out = ops.SDPA(query, key, value, attn_mask, 0.0, is_causal, **keywords)
-        given = (query, key, value)
+    def _fused(self, call: FusedCall) -> Tensor:
+        out, query, given = call.run(), call.query, call[:3]
         tags = [self.tag(t) for t in given]
         lost = next((k for t in given if isinstance(k := self.known(t), Lost)), None)
         if lost is not None:
@@ -93,9 +81,9 @@ class AttendingTape(MixingTape):
                 sides=sides,
                 query=query_rows,
                 key=key_rows,
-                mask=_for_each(attn_mask, lead),
-                causal=is_causal,
-                scale=query.shape[-1] ** -0.5 if scale is None else scale,
+                mask=_for_each(call.attn_mask, lead),
+                causal=call.is_causal,
+                scale=call.factor,
             )
         )
 
@@ -119,6 +107,8 @@ class AttendingTape(MixingTape):
         queries, keys = (self.numbers.first(i.reshape(-1, i.shape[-1])) for i in (asked.queries, asked.keys))
         order = blocks.grouped(queries, keys)
         problem = self._misplaced(queries, keys)
+        if blocks.twice(queries):
+            self._share(asked.queries)
         if problem or order is None:
             return self._unfollowed(asked.out, asked.tags, problem or "it has not the same heads for all tokens")
         self.numbers.use(queries)
@@ -136,7 +126,7 @@ class AttendingTape(MixingTape):
         for beside in groups[1:]:
             self._record_beside(attention, beside, given)
         for group in groups:
-            self.reads[group.index], group.ids = list(asked.sides), ids
+            self.reads[group.index], group.ids, group.beside = list(asked.sides), ids, len(groups) > 1
             group.row_ids = None if rows is asked.queries else rows.reshape(queries.shape)[order[:, 0]]
         self.set_known(given, ids)
         return given

@@ -41,6 +41,7 @@ class BlockAttention(Attention):
         query_rows, key_rows: sample · tokens + row of the stream, (blocks, rows); -1: none. Known when the streams are.
         sizes: batch size, tokens of the stream that asks, and of the one that is asked.
         ids: companion of ``out``.
+        beside: whether other keys of the same call are another attention, with the same output.
         row_ids: of the rows of ``out``, (blocks, rows), where its queries are made by a mixer: then these are other tokens.
     """
 
@@ -51,6 +52,7 @@ class BlockAttention(Attention):
     sizes: tuple[int, int, int] = (0, 0, 0)
     ids: Ids = field(default_factory=lambda: torch.zeros(0))
     row_ids: Ids | None = None
+    beside: bool = False
 
     @property
     def columns(self) -> slice:

@@ -15,7 +15,7 @@ from heedmap.attention import operations as ops
 from heedmap.attention.attention import Place
 from heedmap.attention.learned import LearnedRows
 from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of
-from heedmap.attention.tags import Source, Tag
+from heedmap.attention.tags import EMPTY, Source, Tag
 from heedmap.attention.tape import Tape, _forget, _tensors
 
 
@@ -62,6 +62,10 @@ class CompanionTape(Tape):
 
     Args:
         tokens: see :class:`~heedmap.attention.placed.PlacedTape`.
+
+    Attributes:
+        properties: leaves, by their index among the sources, that say of tokens when or where they are, and are none themselves.
+        shared: leaves that were found to be so.
     """
 
     def __init__(self, batch: int, *, cut: bool = False, tokens: frozenset[int] = frozenset()) -> None:
@@ -72,22 +76,29 @@ class CompanionTape(Tape):
         self.numbers = Numbers(batch)
         self.learned = LearnedRows(batch)
         self.learned_ids: dict[int, Ids] = {}
+        self.properties: frozenset[int] = frozenset()
+        self.shared: set[int] = set()
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.leaf_ids: dict[int, Ids] = {}
         self.padded: dict[int, Tensor] = {}  # outputs of attentions that ask what is no token
         self.reads: dict[int, list[tuple[Tensor, Ids]]] = {}
         self._known: dict[int, tuple[weakref.ref[Tensor], Known]] = {}
-        self._sums: dict[int, weakref.ref[Tensor]] = {}  # of weights over keys
+        self._sums: dict[
+            int, tuple[weakref.ref[Tensor], frozenset[int]]
+        ] = {}  # of weights over keys, and what these are of
         self._gates: dict[int, weakref.ref[Tensor]] = {}
 
     # -- what is known of a tensor ----------------------------------------------------------------------------------
 
     def known(self, tensor: Tensor) -> Known | None:
-        """Its companion or companions; None: no token. What was computed from tokens, one does not know how, is lost."""
+        """Its companion or companions; None: no token. What was computed from tokens, one does not know how, is lost.
+
+        What only comparisons and counts tell of tokens (their places, a mask) passes no gradient on, and is no token.
+        """
         entry = self._known.get(id(tensor))
         if entry is not None:
             return entry[1]
-        made = tensor.is_floating_point() and self.tag(tensor).sources
+        made = tensor.is_floating_point() and tensor.requires_grad and self.tag(tensor).sources
         return Lost("a function that is not known", None) if made else None
 
     def ids(self, tensor: Tensor) -> Ids | None:
@@ -160,6 +171,21 @@ class CompanionTape(Tape):
             rest.extend(new)
         return found
 
+    def is_of_series(self, sources: frozenset[int]) -> bool:
+        """Whether all that something is made of are inputs as they were given, numbers or rows of numbers, and no attention."""
+        seen, rest, found = set[int](), set(sources), False
+        while rest:
+            index = rest.pop()
+            source = self.sources[index]
+            if source.kind == "attention" and self.attentions[source.attention].mixes:
+                rest |= self.attentions[source.attention].value_sources - seen
+            elif source.kind == "leaf" and not source.spatial and source.shape == self.shapes.get(source.name):
+                found = True
+            elif source.kind not in ("input", "unfollowed"):
+                return False
+            seen.add(index)
+        return found and not self.tokens & seen
+
     @property
     def firsts(self) -> frozenset[int]:
         """The first features of each input: leaves that no other features lie before."""
@@ -176,6 +202,10 @@ class CompanionTape(Tape):
         """A new leaf: words keep the numbers of their ids; places of a convolution are new tokens of the same sample."""
         index = len(self.sources) - 1
         source = self.sources[index]
+        if index in self.properties:
+            source.tensor = None
+            self.set_tag(result, EMPTY)
+            return
         of = frozenset[int]().union(*(self.tag(t).sources for t in _tensors(args, kwargs)))
         self._parents[index] = frozenset(i for i in of if self.sources[i].kind == "leaf")
         before = next((k for t in _tensors(args, kwargs) if isinstance(k := self.known(t), Tensor)), None)
@@ -195,6 +225,15 @@ class CompanionTape(Tape):
             ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")
         self.leaf_ids[index] = ids
         self.set_known(result, ids.expand(result.shape))
+
+    def _share(self, ids: Ids) -> None:
+        """Note the leaves whose tokens these are, or have become without standing there themselves: they are properties."""
+        became, there = self.numbers.first(all_of(ids)), self.numbers.space[all_of(ids)].unique()
+        for leaf, own in self.leaf_ids.items():
+            numbers = all_of(own)
+            apart = not bool(torch.isin(self.numbers.space[numbers], there).any())
+            if apart and bool(torch.isin(self.numbers.first(numbers), became).any()):
+                self.shared.add(leaf)
 
     def _words_of(self, ids: Ids) -> Ids:
         """The tokens of embedded ids; where those were read before (a decoder that is given its encoder's words), other ones."""

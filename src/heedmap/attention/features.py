@@ -79,7 +79,7 @@ class FeatureTape(Tape):
 
 
 @dataclass(frozen=True, eq=False)
-class Features:
+class FeatureRecording:
     """One forward pass, and where in it each input became features.
 
     Attributes:
@@ -94,7 +94,7 @@ class Features:
     tape: Callable[..., Tape]
 
 
-def record(model: nn.Module, inputs: ModelInputs, batch: int, sounds: Collection[str]) -> Features:
+def record(model: nn.Module, inputs: ModelInputs, batch: int, sounds: Collection[str]) -> FeatureRecording:
     """Run the model under :class:`FeatureTape`; within :func:`~heedmap.attention.forward.recording_state`.
 
     Args:
@@ -127,7 +127,7 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, sounds: Collection
         Stream(stream, spans[0].positions.shape[1], {part.leaf for part in spans}) for stream, spans in parts.items()
     ]
     main = {stream: spans[:1] for stream, spans in parts.items()}
-    return Features(Recording(tape, Graph(streams, [], tape.sources), main, output, inputs), parts, again)
+    return FeatureRecording(Recording(tape, Graph(streams, [], tape.sources), main, output, inputs), parts, again)
 
 
 def _channels(model: nn.Module, inputs: ModelInputs, batch: int) -> dict[str, int]:

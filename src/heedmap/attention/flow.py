@@ -31,7 +31,7 @@ class AskedTowerError(UnfollowedAttentionError):
         self.ends = ends
 
 
-class Product(Protocol):
+class JoinMatrix(Protocol):
     """A matrix of which products with rows and columns are taken."""
 
     def left(self, rows: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class AbsorbedStream:
     state: State
     places: Int[Tensor, "batch tokens"] | None = None
     mixers: tuple[int, ...] = ()
-    matrix: Product | None = None
+    matrix: JoinMatrix | None = None
 
     def weights(self, rows: Float[Tensor, "batch k s"]) -> Float[Tensor, "batch k tokens"]:
         """The weights of the other stream's tokens in ``rows`` over this one's."""

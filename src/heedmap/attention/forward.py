@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from heedmap.attention import probe, token_positions
+from heedmap.attention.attention import Attention
 from heedmap.attention.checkpointing import run_directly
 from heedmap.attention.fingerprint import of_inputs, of_model
 from heedmap.attention.flow import Graph, build, verify_same
@@ -62,6 +63,14 @@ class Recording:
     inputs: Mapping[str, Any]
     live: frozenset[int] | None = None
     followed: Callable[[frozenset[int]], frozenset[int]] = lambda sources: sources
+
+    @property
+    def mixers(self) -> list[Attention]:
+        """What mixes tokens in it and is no softmax attention, also where it is only read by what asks or weighs."""
+        tape = self.tape
+        events = [] if self.live is None else [tape.attentions[i] for i in sorted(self.live)]
+        read = {tape.sources[i].attention for event in events for i in event.query_sources | event.value_sources}
+        return [a for a in tape.attentions if (a in events or a.index in read) and (a.mixes or a.form == "linear")]
 
 
 @contextmanager

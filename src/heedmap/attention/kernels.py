@@ -3,8 +3,8 @@
 bitsandbytes packs 4-bit weights anew when a model first answers without gradients on a CPU, for a kernel that autograd does
 not know. The kernel is linear in its first argument, so its weights are read from it, as it computes with them.
 
-The backward of torch's batch norm on a CPU takes a gradient of one sample that was transposed (a map flattened to tokens) for one
-in rows: its numbers change places.
+The backward of torch's batch norm on a CPU reads the gradient of one sample in the layout of the sample: where one of the two was
+transposed (tokens made a map, or a map made tokens) and the other was not, numbers change places.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ def lacks_gradient(func: Any) -> bool:
     return isinstance(func, torch._ops.OpOverload) and func._schema.name in _LINEAR
 
 
-def in_rows(func: Any, result: Any) -> None:
-    """Sees to it that a batch norm gets the gradient of its result in rows."""
+def laid_out(func: Any, result: Any) -> None:
+    """Sees to it that a batch norm gets the gradient of its result in the layout of the result."""
     if func in _BATCH_NORMS and isinstance(result, Tensor) and result.requires_grad:
-        result.register_hook(Tensor.contiguous)
+        shape, strides = result.shape, result.stride()
+        result.register_hook(lambda gradient: gradient.new_empty_strided(shape, strides).copy_(gradient))
 
 
 class Linear(torch.autograd.Function):

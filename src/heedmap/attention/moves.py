@@ -73,9 +73,8 @@ MEETS = _each(
 )
 """Functions in which what was made of tokens meets others place by place."""
 
-
+SCALES = _each("mul multiply __mul__ __rmul__ __imul__ mul_")
 DIVIDES = _each("div divide true_divide __truediv__ div_ divide_ __itruediv__")
-SCALES = DIVIDES | _each("mul multiply __mul__ __rmul__ mul_ multiply_ __imul__")
 GATES = _each("sigmoid sigmoid_ hardsigmoid hardsigmoid_ tanh tanh_ softmax relu6 hardtanh")
 """Functions whose result is weights of what it is multiplied with."""
 

@@ -50,7 +50,7 @@ def of_leaf(tape: CompanionTape, leaf: int, inputs: Mapping[str, Any], mixers: I
     if grids:
         to = _targets(tape.numbers, mixers)
         pictures = rows.split([height * width for height, width in grids])
-        return [Part(_in_rows(own, grid, to), grid) for own, grid in zip(pictures, grids, strict=True)]
+        return [Part(_in_rows(picture, grid, to), grid) for picture, grid in zip(pictures, grids, strict=True)]
     samples = tape.numbers.of_sample(rows)
     return [Part(rows[samples == sample]) for sample in samples[samples >= 0].unique()]
 
@@ -77,8 +77,8 @@ def through(numbers: Numbers, part: Part, mixers: Sequence[Mixer]) -> Part | Non
                 return Part(after.flatten(), (after.shape[0], after.shape[1]) if after.dim() == 2 else None)
     samples = numbers.of_sample(part.ids).unique()
     made = torch.cat([all_of(numbers.first(mixer.ids)) for mixer in mixers])
-    own = made[torch.isin(numbers.of_sample(made), samples)]
-    return Part(own) if len(own) else None
+    of_samples = made[torch.isin(numbers.of_sample(made), samples)]
+    return Part(of_samples) if len(of_samples) else None
 
 
 def _targets(numbers: Numbers, mixers: Iterable[Mixer]) -> Ids:
@@ -100,8 +100,8 @@ def _maps(numbers: Numbers, mixer: Mixer) -> Iterator[tuple[Ids, Ids]]:
     """The numbers before and after a convolution or pooling, (\\*places), of each entry of its batch."""
     before, after = mixer.asked, mixer.ids.expand(mixer.out.shape)
     if before.dim() == after.dim() > 2 and len(before) == len(after):
-        for one, other in zip(before.expand(mixer.value.shape), after, strict=True):
-            yield numbers.first(one[0]), numbers.first(other[0])
+        for read, made in zip(before.expand(mixer.value.shape), after, strict=True):
+            yield numbers.first(read[0]), numbers.first(made[0])
 
 
 def _merged(to: Ids, grid: Grid | None) -> Part:

@@ -55,6 +55,8 @@ class PlacedTape(AttendingTape):
             func, args, kwargs = torch.clone, (given,), {}
         if self.cut and moves.name_of(func) in moves.DIVIDES and len(args) > 1 and self._is_sum_of_weights(args[1]):
             args = (args[0], self._as_given(args[1]), *args[2:])
+        if self.cut and moves.name_of(func) in moves.SCALES:
+            args = self._without_normaliser(args)
         result = super().__torch_function__(func, types, args, kwargs)
         if len(self.sources) > count and self.sources[-1].kind == "leaf":
             self._begin(result, args, kwargs)
@@ -79,13 +81,31 @@ class PlacedTape(AttendingTape):
 
     def _copied_to(self, copies: Tensor, of: Ids, to: Ids) -> Tensor:
         """The copies of tokens, each a row of its own."""
+        self.shared |= {i for i in self._words if self._is_one_a_sample(i, of)}
         whole, first = copies.expand(of.shape), self.numbers.first(to)
         rows = self._fresh(first, self.numbers.of_sample(first))
         self.set_tag(whole, self.tag(copies))
         return self._mixer(whole.clone(), whole, of, rows, mixers.merge_terms(torch.clone, whole, rows, of))
 
+    def _is_one_a_sample(self, leaf: int, ids: Ids) -> bool:
+        """Whether these are tokens of a leaf that has no more than one for each sample (a language, a frequency)."""
+        own = all_of(self.leaf_ids[leaf])
+        return len(own) <= self.batch and bool(
+            torch.isin(self.numbers.first(own), self.numbers.first(all_of(ids))).any()
+        )
+
     def _is_sum_of_weights(self, value: Any) -> bool:
         return isinstance(value, Tensor) and id(value) in self._sums
+
+    def _without_normaliser(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The factors, where one is made of sums of the very weights of the attention that is the other: that one is as it is."""
+        for i, j in ((0, 1), (1, 0)):
+            if len(args) > 1 and self._is_sum_of_weights(args[i]) and isinstance(args[j], Tensor):
+                reads = [self.reads.get(s.attention, []) for n in self.tag(args[j]).sources for s in [self.sources[n]]]
+                sides = self._sums[id(args[i])][1]
+                if sides and reads and all(sides <= {id(t) for t, _ in read} for read in reads):
+                    return (*args[:i], self._as_given(args[i]), *args[i + 1 :])
+        return args
 
     def _as_given(self, weights: Tensor) -> Tensor:
         """What weights are divided by, as it is: no gradient passes through it."""
@@ -96,7 +116,7 @@ class PlacedTape(AttendingTape):
 
     def _without_given(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments, where weights and gates that multiply tokens are as they are: of no token, and in a proof a constant."""
-        scales = moves.name_of(func) in moves.SCALES
+        scales = moves.name_of(func) in moves.SCALES | moves.DIVIDES
         if not (scales or func in ops.PRODUCTS) or not any(self.ids(t) is not None for t in _tensors(args)):
             return args
         by = {}
@@ -129,18 +149,21 @@ class PlacedTape(AttendingTape):
     def _mark_gate(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Remember weights, and what only moves or scales them."""
         of = [t for t in _tensors(args, kwargs) if self.known(t) is not None]
-        keeps = name in moves.SAME or name in moves.DATA or name in moves.SCALES
+        keeps = name in moves.SAME or name in moves.DATA or name in moves.SCALES | moves.DIVIDES
         if isinstance(result, Tensor) and (
             name in moves.GATES or (keeps and of and all(id(t) in self._gates for t in of))
         ):
             self._gates[id(result)] = weakref.ref(result, partial(_forget, self._gates, id(result)))
 
     def _mark_sum(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """Remember sums of weights over keys, and what is made of these alone."""
-        of = [t for t in _tensors(args, kwargs) if self.known(t) is not None]
-        begins = name in moves.REDUCES and any(isinstance(self.known(t), Pair) for t in of)
-        if isinstance(result, Tensor) and of and (begins or all(self._is_sum_of_weights(t) for t in of)):
-            self._sums[id(result)] = weakref.ref(result, partial(_forget, self._sums, id(result)))
+        """Remember sums of weights over keys, and what is made of these alone, with the queries and keys of the weights."""
+        of = [(t, known) for t in _tensors(args, kwargs) if (known := self.known(t)) is not None]
+        pairs = [known for _, known in of if isinstance(known, Pair)] if name in moves.REDUCES else []
+        if not isinstance(result, Tensor) or not of or not (pairs or all(self._is_sum_of_weights(t) for t, _ in of)):
+            return
+        before = [self._sums[id(t)][1] for t, _ in of if self._is_sum_of_weights(t)]
+        sides = frozenset(id(t) for known in pairs for t, _ in known.sides).union(*before)
+        self._sums[id(result)] = weakref.ref(result, partial(_forget, self._sums, id(result))), sides
 
     def _after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
         name = moves.name_of(func)
@@ -177,6 +200,8 @@ class PlacedTape(AttendingTape):
     def _multiplied(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
         call = multiplied(func, args, kwargs, result, list(_tensors(args, kwargs)), func is ops.EINSUM)
+        if self._begins(call):
+            return self._rows_begun(call)
         known = [self.known(t) for t in call.pair]
         lost = next((k for k in known if isinstance(k, Lost)), None)
         if not call.letters[0] or lost is not None:
@@ -190,6 +215,30 @@ class PlacedTape(AttendingTape):
             return self._combined(call)
         except (RuntimeError, IndexError, TypeError, ValueError):
             return self._unknown(call)
+
+    def _begins(self, call: Multiplied) -> bool:
+        """Whether this is the first linear map of rows in which numbers of a series stand side by side: its rows are tokens."""
+        if call.name != "linear" or call.result.dim() < 3 or self.tag(call.pair[1]).sources:
+            return False
+        ids = self.known(call.pair[0])
+        if isinstance(ids, Tensor) and self._is_constant(ids.expand(call.pair[0].shape), [call.pair[0].dim() - 1]):
+            return False
+        return self.is_of_series(self.tag(call.pair[0]).sources)
+
+    def _rows_begun(self, call: Multiplied) -> Tensor:
+        """The rows as a leaf."""
+        sources = self.tag(call.pair[0]).sources
+        name = self.sources[min(sources)].name
+        leaf = self._leaf_of(call.result, name, spatial=False, first=True, says=0)
+        lead = self._lead(len(leaf))
+        if lead is None:
+            self.set_known(leaf, Lost("a series of which the samples are not known", places.here()))
+            return leaf
+        shape = (*leaf.shape[:-1], 1)
+        ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")
+        self.leaf_ids[len(self.sources) - 1] = ids
+        self.set_known(leaf, ids.expand(leaf.shape))
+        return leaf
 
     def _side_by_side(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Tensor | None:
         """Of a convolution of single places the result, where tokens stand side by side in the channels; else None."""

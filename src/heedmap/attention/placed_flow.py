@@ -143,9 +143,8 @@ class Builder:
         check_followed(self.tape, asks_of | asked_of, reader)
         q, k = self.numbers.first(_asking(self.numbers, event)), self.numbers.first(event.key_ids)
         if bool(torch.isin(all_of(k), all_of(q)).all()):  # tokens that ask some of themselves
-            self._stream(q, asks_of)
-        asked = self._stream(k, asked_of)
-        asks = self._stream(q, asks_of)
+            self._stream(q, asks_of, event.beside)
+        asked, asks = self._stream(k, asked_of, event.beside), self._stream(q, asks_of, event.beside)
         for stream, of in ((asks, asks_of), (asked, asked_of)):
             self._check_residual(stream, of, reader)
         event.sizes = (self.tape.batch, asks.tokens, asked.tokens)
@@ -201,7 +200,7 @@ class Builder:
         if event.query_sources and set(read.unique().tolist()) < set(out.unique().tolist()):
             self._stream(out, asks_of)  # tokens that ask some of themselves: one level of several
         asked = self._stream(read, of)
-        known = self._stream(out, asks_of) if event.query_sources else self._find(out, of)
+        known = self._stream(out, asks_of) if event.query_sources else self._find(out, of) or self._only(out)
         self._check_residual(asked, of, f"mixer {event.index}")
         event.keys = asked.tokens
         if known is not None and (event.query_sources or self._is_update(known, asked, out)):
@@ -221,7 +220,10 @@ class Builder:
             )
         made = known or self._new(out, {})
         self._sized(event, made, asked)
-        state = self._states(of).get(asked.index, frozenset())
+        self._merged(event, made, asked, self._states(of).get(asked.index, frozenset()))
+
+    def _merged(self, event: Mixer, made: PlacedStream, asked: PlacedStream, state: State) -> None:
+        """Tokens of one stream become, by a mixer, tokens of another, which takes it in."""
         join = made.joins.setdefault(asked.index, AbsorbedStream(state))
         if join.state != state or (state and made.attentions and max(state) > min(made.attentions)):
             raise MixingError(
@@ -240,12 +242,15 @@ class Builder:
         event.sizes = (self.tape.batch, made.tokens, asked.tokens)
         event.rows = _at(made, self.numbers.first(event.ids))
 
-    def _stream(self, ids: Ids, sources: Iterable[int]) -> PlacedStream:
-        found = self._find(ids, sources)
+    def _stream(self, ids: Ids, sources: Iterable[int], beside: bool = False) -> PlacedStream:
+        found = self._find(ids, sources, beside)
         return found if found is not None else self._new(ids, self._states(sources))
 
-    def _find(self, ids: Ids, sources: Iterable[int]) -> PlacedStream | None:
-        """The stream that has all these tokens and whose attentions are the latest among the sources."""
+    def _find(self, ids: Ids, sources: Iterable[int], beside: bool = False) -> PlacedStream | None:
+        """The stream that has all these tokens and whose attentions are the latest among the sources.
+
+        ``beside``: these are sources of other tokens, too.
+        """
         states = self._states(sources)
         fits = [s for s in self.graph.streams if isinstance(s, PlacedStream) and s.has(ids)]
         latest = max((max(state, default=-1) for state in states.values()), default=-1)
@@ -255,7 +260,12 @@ class Builder:
         score, _, best = max(scored, key=lambda t: t[:2])
         begun = {x: join.state for x, join in best.joins.items() if not join.mixers}
         others = {x: state for x, state in states.items() if x != best.index and state}
-        return best if score == latest or not others or begun == others or best.joins else None
+        return best if beside or score == latest or not others or begun == others or best.joins else None
+
+    def _only(self, ids: Ids) -> PlacedStream | None:
+        """The stream that has all these tokens, where there is no other."""
+        fits = [s for s in self.graph.streams if isinstance(s, PlacedStream) and s.has(ids)]
+        return fits[0] if len(fits) == 1 else None
 
     def _new(self, ids: Ids, states: Mapping[int, State]) -> PlacedStream:
         order = self._ordered(ids)

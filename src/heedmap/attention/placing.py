@@ -50,10 +50,12 @@ class Begun(NamedTuple):
     Attributes:
         tokens: see :class:`~heedmap.attention.placed.PlacedTape`.
         learned: see :class:`~heedmap.attention.learned.LearnedRows`.
+        properties: see :class:`~heedmap.attention.companions.CompanionTape`.
     """
 
     tokens: frozenset[int] = frozenset()
     learned: frozenset[int] = frozenset()
+    properties: frozenset[int] = frozenset()
 
 
 def _looked_for(model: nn.Module, inputs: Mapping[str, Any], batch: int, begun: Begun) -> Regions:
@@ -67,8 +69,8 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
     for _ in range(ROUNDS):
         regions = Regions()
         tape, output = _run(model, inputs, batch, begun, cut=True, regions=regions)
-        if tape.learned.met:
-            begun = Begun(learned=begun.learned | tape.learned.met)
+        if tape.learned.met or tape.shared:
+            begun = Begun(learned=begun.learned | tape.learned.met, properties=begun.properties | tape.shared)
             continue
         if tape.begun:
             regions = _looked_for(model, inputs, batch, begun)
@@ -126,5 +128,5 @@ def _run(
 ) -> tuple[ScanningTape, Any]:
     seed()
     tape = ScanningTape(batch, cut=cut, tokens=begun.tokens, regions=regions)
-    tape.learned = LearnedRows(batch, begun.learned)
+    tape.learned, tape.properties = LearnedRows(batch, begun.learned), begun.properties
     return tape, call(model, inputs, tape)

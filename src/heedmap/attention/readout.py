@@ -34,13 +34,13 @@ def rows_read(
     begun = _begun(recording, leaves)
     starts = [tensor for leaf in begun if (tensor := tape.sources[leaf].tensor) is not None]
     direct = iter(_direct(followed, values, [*(a.out for several in ends.values() for a in several), *starts]))
-    found = {
+    read = {
         stream: (states[stream], _rows(several, [next(direct) for _ in several])) for stream, several in ends.items()
     }
     for leaf, (stream, part) in begun.items():
         rows = _became(part, touched(tape.sources[leaf], next(direct), tape.batch), stream.tokens)
-        found[stream.index] = frozenset(), rows | found[stream.index][1] if stream.index in found else rows
-    return {stream: (state, rows) for stream, (state, rows) in found.items() if bool(rows.any())}
+        read[stream.index] = frozenset(), rows | read[stream.index][1] if stream.index in read else rows
+    return {stream: (state, rows) for stream, (state, rows) in read.items() if bool(rows.any())}
 
 
 def _ends(attentions: Sequence[Attention], state: State, in_parts: bool) -> list[Attention]:
@@ -79,12 +79,12 @@ def rows_of_one(states: Mapping[int, State], gradients: Mapping[int, Tensor]) ->
 
 def _begun(recording: Recording, leaves: set[int]) -> dict[int, tuple[Stream, InputSpan]]:
     """For each leaf that has tokens, the first stream that begins there, and its segment."""
-    found: dict[int, tuple[Stream, InputSpan]] = {}
+    begun: dict[int, tuple[Stream, InputSpan]] = {}
     for stream in recording.graph.streams:
         for part in recording.parts.get(stream.index, []):
             if part.leaf in leaves & stream.leaves:
-                found.setdefault(part.leaf, (stream, part))
-    return found
+                begun.setdefault(part.leaf, (stream, part))
+    return begun
 
 
 def _became(part: InputSpan, read: Bool[Tensor, "batch rows"], tokens: int) -> Rows:
@@ -95,8 +95,8 @@ def _became(part: InputSpan, read: Bool[Tensor, "batch rows"], tokens: int) -> R
 
 def _direct(attentions: Sequence[Attention], values: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
     """∂y/∂x of each tensor, by the ways from it to the target that pass through no attention."""
-    found = [torch.zeros_like(tensor) for tensor in tensors]
-    hooks = [tensor.register_hook(partial(found.__setitem__, i)) for i, tensor in enumerate(tensors)]
+    gradients = [torch.zeros_like(tensor) for tensor in tensors]
+    hooks = [tensor.register_hook(partial(gradients.__setitem__, i)) for i, tensor in enumerate(tensors)]
     hooks += [
         attention.out.register_hook(lambda g: None if g is None else torch.zeros_like(g)) for attention in attentions
     ]
@@ -105,4 +105,4 @@ def _direct(attentions: Sequence[Attention], values: Tensor, tensors: Sequence[T
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return gradients

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from heedmap.attention import einsum, kernels, multihead, places
 from heedmap.attention import operations as ops
 from heedmap.attention.attention import Attention, Layout, RowTensor
+from heedmap.attention.fused import FusedCall
 from heedmap.attention.steps import Steps
 from heedmap.attention.tags import (
     EMPTY,
@@ -139,7 +140,7 @@ class Tape(TorchFunctionMode):
         elif self.towers:
             args, kwargs = self._towers_ended(func, args, kwargs)
         if func is ops.SDPA:
-            return self._fused(*args, **kwargs)
+            return self._fused(FusedCall(*args, **kwargs))
         if func is ops.MULTI_HEAD:
             return self._multi_head(args, kwargs)
         if func in ops.PRODUCTS:
@@ -147,7 +148,7 @@ class Tape(TorchFunctionMode):
         if kernels.lacks_gradient(func):
             return self._propagate(func, args, kwargs, kernels.Linear.apply(func, *args))
         result = func(*args, **kwargs)
-        kernels.in_rows(func, result)
+        kernels.laid_out(func, result)
         if isinstance(result, Tensor):
             return self._propagate(func, args, kwargs, result)
         if isinstance(result, (tuple, list)):
@@ -226,27 +227,16 @@ class Tape(TorchFunctionMode):
 
     # -- attention --------------------------------------------------------------------------------------------------
 
-    def _fused(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        keywords: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa} if enable_gqa else {"scale": scale}
-        out = ops.SDPA(query, key, value, attn_mask, 0.0, is_causal, **keywords)
-        tags = [self.tag(t) for t in (query, key, value)]
+    def _fused(self, call: FusedCall) -> Tensor:
+        out, query = call.run(), call.query
+        tags = [self.tag(t) for t in call[:3]]
         if self._in_tower(tags):
             return self._carried(out, tags)
         problem = self._misfit(query)
         if problem:
             return self._unfollowed(out, tags, problem)
         layout = Layout(None, self.batch, self.heads_first)
-        heads_query, heads_key, heads_value = (layout.apply(t) for t in (query, key, value))
+        heads_query, heads_key, heads_value = (layout.apply(t) for t in call[:3])
         skip, keys = _keys(heads_key.shape[2] - self._extra_keys, heads_query.shape[2], tags[2].learned)
         rows = slice(skip, skip + keys)
         sides = {"queries": heads_query, "keys": heads_key[:, :, rows], "values": heads_value[:, :, rows]}
@@ -260,9 +250,9 @@ class Tape(TorchFunctionMode):
                 keys=keys,
                 query=heads_query,
                 key=heads_key,
-                mask=None if attn_mask is None else self._mask(attn_mask, query),
-                causal=is_causal,
-                scale=query.shape[-1] ** -0.5 if scale is None else scale,
+                mask=None if call.attn_mask is None else self._mask(call.attn_mask, query),
+                causal=call.is_causal,
+                scale=call.factor,
                 query_sources=tags[0].sources,
                 value_sources=tags[2].sources,
                 sides={name: RowTensor(t, 0, 2) for name, t in sides.items()} if self.trace_leaves else {},

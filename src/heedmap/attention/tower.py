@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from heedmap.attention import inputs as given
 from heedmap.attention import placing
+from heedmap.attention.attention import Attention
 from heedmap.attention.flow import AskedTowerError, Graph
 from heedmap.attention.forward import Recording
 from heedmap.attention.forward import record as record_whole
@@ -51,7 +52,9 @@ def batch_size(inputs: Mapping[str, Any]) -> int:
         return given.batch_size({name: inputs[name] for name in words})
 
 
-def record(model: nn.Module, inputs: ModelInputs, batch: int, check: bool = True, whole: bool = True) -> Recording:
+def record(
+    model: nn.Module, inputs: ModelInputs, batch: int, check: bool = True, whole: bool = True, mixers: bool = True
+) -> Recording:
     """The whole model's forward pass; where no recorder follows it, of its words and the tokens that join them.
 
     Args:
@@ -61,6 +64,7 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, check: bool = True
         check: whether it is to be proved that tokens mix nowhere else.
         whole: whether the second recorder comes before the language model's own map; else after it, for methods that are
             not defined through what only the second one follows.
+        mixers: whether the second recorder may follow what mixes tokens and is no softmax attention.
 
     Raises:
         AttentionError, GradientError, InputError: see :func:`heedmap.attention.forward.record`; of the whole model.
@@ -72,15 +76,17 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, check: bool = True
         except REFUSALS as error:
             refused = error
     if whole:
-        found = _by_numbers(model, inputs, batch, check)
-        return found if isinstance(found, Recording) else _own(model, inputs, batch, check, _with_place(refused, found))
+        recording = _by_numbers(model, inputs, batch, check, mixers, refused)
+        if isinstance(recording, Recording):
+            return recording
+        return _own(model, inputs, batch, check, _with_place(refused, recording))
     try:
         return _own(model, inputs, batch, check, refused)
     except HeedmapError:
-        found = _by_numbers(model, inputs, batch, check)
-        if not isinstance(found, Recording):
+        recording = _by_numbers(model, inputs, batch, check, mixers, refused)
+        if not isinstance(recording, Recording):
             raise
-        return found
+        return recording
 
 
 def _refusal(inputs: ModelInputs, batch: int) -> HeedmapError | None:
@@ -92,21 +98,36 @@ def _refusal(inputs: ModelInputs, batch: int) -> HeedmapError | None:
     return None
 
 
-def _by_numbers(model: nn.Module, inputs: ModelInputs, batch: int, check: bool) -> Recording | Exception:
+def _by_numbers(
+    model: nn.Module, inputs: ModelInputs, batch: int, check: bool, mixers: bool, refused: HeedmapError
+) -> Recording | Exception | None:
     """By the second recorder, which follows windows, merged tokens and mixers; or why it refuses, too.
+
+    Where mixers are not wanted, and it has some, None, and ``refused`` says so.
 
     It takes companions of tensors through whatever the model calls: where one of these calls means something else for numbers
     than for tokens, it fails, and that is a refusal as well.
     """
     try:
-        return placing.record(model, inputs, batch, check)
+        found = placing.record(model, inputs, batch, check)
     except torch.OutOfMemoryError:
         raise
     except (HeedmapError, RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         return error
+    if mixers or not found.mixers:
+        return found
+    refused.args = (f"{refused}; {_unwanted(found.mixers[0])}",)
+    return None
 
 
-def _with_place(refused: HeedmapError, error: Exception) -> HeedmapError:
+def _unwanted(mixer: Attention) -> str:
+    return (
+        f"what mixes tokens at {mixer.place} is no softmax attention, and is followed by an extension of the paper's rules "
+        "only, which mixers=False turns off: leave it out"
+    )
+
+
+def _with_place(refused: HeedmapError, error: Exception | None) -> HeedmapError:
     """A refusal that no attention was seen, with the place at which tokens mix nevertheless."""
     if isinstance(refused, NoAttentionError) and isinstance(error, AttentionError) and "called at " in str(error):
         refused.args = (f"{refused}; {re.split(r'[,;:]? (?:so )?a map would be wrong', str(error))[0]}",)
@@ -119,14 +140,14 @@ def _own(model: nn.Module, inputs: ModelInputs, batch: int, check: bool, refused
     if less is None:
         raise refused
     try:
-        found = _record_less(model, less, batch, check)
+        recording = _record_less(model, less, batch, check)
     except HeedmapError as error:
         if less.ends or (isinstance(refused, InputError) and isinstance(error, MixingError)):
             raise
         raise _with_place(refused, error) from error
-    if not any(found.graph.sources[leaf].tower for s in found.graph.streams for leaf in s.leaves):
+    if not any(recording.graph.sources[leaf].tower for s in recording.graph.streams for leaf in s.leaves):
         raise refused
-    return found
+    return recording
 
 
 def _record_less(model: nn.Module, less: ModelInputs, batch: int, check: bool) -> Recording:

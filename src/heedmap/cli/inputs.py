@@ -184,30 +184,40 @@ WORDS: Mapping[str, Callable[[str, str], Any]] = {
 
 
 def read_inputs(
-    text: Any = None, image: Path | None = None, boxes: Path | None = None, audio: Path | None = None
+    text: Any = None, image: Path | Sequence[Path] | None = None, boxes: Path | None = None, audio: Path | None = None
 ) -> dict[str, Any]:
     """The inputs of a command line, by role; None for what was not given.
 
     Args:
         text: one, or a (first, second) pair.
-        image, boxes, audio: paths of files.
+        image, boxes, audio: paths of files; several images are of one sample.
 
     Raises:
         typer.BadParameter: nothing was given.
         InputError: a file cannot be read, or the text is empty.
     """
-    from heedmap.models.media import read_audio, read_boxes, read_image
+    from heedmap.models.media import read_audio, read_boxes
 
-    if text is None and image is None and boxes is None and audio is None:
+    if text is None and not image and boxes is None and audio is None:
         raise typer.BadParameter("give at least one of --text, --image, --boxes, --audio", param_hint="inputs")
     if any(not part.strip() for part in ([text] if isinstance(text, str) else text or ())):
         raise InputError("the text is empty; give at least one word")
     return {
         "text": text,
-        "image": None if image is None else read_image(image),
+        "image": _read_images(image) if image else None,
         "boxes": None if boxes is None else read_boxes(boxes),
         "audio": None if audio is None else read_audio(audio),
     }
+
+
+def _read_images(image: Path | Sequence[Path]) -> Any:
+    """One picture; of several paths a tuple."""
+    from heedmap.models.media import read_image
+
+    if isinstance(image, Path):
+        return read_image(image)
+    pictures = tuple(read_image(path) for path in image)
+    return pictures[0] if len(pictures) == 1 else pictures
 
 
 def drawn_on(subject: Model, inputs: Mapping[str, Any]) -> tuple[Picture | None, str]:

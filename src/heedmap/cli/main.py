@@ -20,7 +20,7 @@ EXPLAIN, CHOOSE, SHIPPED = "Explain", "Choose a method", "Models and pages"
 """Headings of the commands."""
 
 
-class Entry(NamedTuple):
+class CommandEntry(NamedTuple):
     """A command of the table.
 
     Attributes:
@@ -34,8 +34,8 @@ class Entry(NamedTuple):
     heading: str | None = None
 
 
-COMMANDS: Mapping[str, Entry] = {
-    "explain": Entry(
+COMMANDS: Mapping[str, CommandEntry] = {
+    "explain": CommandEntry(
         explain,
         (
             'heedmap explain zoo/gpt-lists --text "dog red ; cat blue ; sun green ? cat"',
@@ -45,7 +45,7 @@ COMMANDS: Mapping[str, Entry] = {
         ),
         EXPLAIN,
     ),
-    "answer": Entry(
+    "answer": CommandEntry(
         answer,
         (
             'heedmap answer zoo/bart-dates --text "the 3rd of May 1987"',
@@ -54,7 +54,7 @@ COMMANDS: Mapping[str, Entry] = {
         ),
         EXPLAIN,
     ),
-    "compare": Entry(
+    "compare": CommandEntry(
         choosing.compare,
         (
             'heedmap compare zoo/gpt-lists --text "dog red ; cat blue ? cat"',
@@ -63,7 +63,7 @@ COMMANDS: Mapping[str, Entry] = {
         ),
         EXPLAIN,
     ),
-    "inspect": Entry(
+    "inspect": CommandEntry(
         listing.inspect,
         (
             'heedmap inspect zoo/bart-dates --text "the 3rd of March 1987"',
@@ -71,8 +71,8 @@ COMMANDS: Mapping[str, Entry] = {
         ),
         EXPLAIN,
     ),
-    "methods": Entry(listing.methods, ("heedmap methods", "heedmap methods --json"), CHOOSE),
-    "recommend": Entry(
+    "methods": CommandEntry(listing.methods, ("heedmap methods", "heedmap methods --json"), CHOOSE),
+    "recommend": CommandEntry(
         choosing.recommend,
         (
             'heedmap recommend zoo/gpt-lists --text "dog red ? dog" --method fast',
@@ -80,7 +80,7 @@ COMMANDS: Mapping[str, Entry] = {
         ),
         CHOOSE,
     ),
-    "evaluate": Entry(
+    "evaluate": CommandEntry(
         "Measure how well maps predict what a model does.",
         (
             "heedmap evaluate perturbation zoo/visualbert-shapes --out run --samples 2",
@@ -88,61 +88,63 @@ COMMANDS: Mapping[str, Entry] = {
         ),
         CHOOSE,
     ),
-    "evaluate perturbation": Entry(
+    "evaluate perturbation": CommandEntry(
         evaluate.perturbation,
         (
             "heedmap evaluate perturbation zoo/visualbert-shapes --out run --samples 2",
             "heedmap evaluate perturbation MODEL --data vqa:vqa2 --out run",
         ),
     ),
-    "evaluate segmentation": Entry(
+    "evaluate segmentation": CommandEntry(
         evaluate.segmentation,
         (
             "heedmap evaluate segmentation zoo/vit-shapes --out run --samples 2",
             "heedmap evaluate segmentation MODEL --data parquet:pictures --out run",
         ),
     ),
-    "evaluate detection": Entry(
+    "evaluate detection": CommandEntry(
         evaluate.detection,
         (
             "heedmap evaluate detection zoo/detr-shapes --out run --samples 2",
             "heedmap evaluate detection MODEL --data coco:coco --out run",
         ),
     ),
-    "evaluate rationales": Entry(
+    "evaluate rationales": CommandEntry(
         evaluate.rationales,
         (
             "heedmap evaluate rationales MODEL --data eraser:movies --out run",
             "heedmap evaluate rationales MODEL --data eraser:movies --out run --join max",
         ),
     ),
-    "evaluate sanity": Entry(
+    "evaluate sanity": CommandEntry(
         evaluate.sanity,
         (
             "heedmap evaluate sanity zoo/gpt-lists --out run --samples 4 --check agreement",
             "heedmap evaluate sanity MODEL --data folder:pictures --out run",
         ),
     ),
-    "zoo": Entry(
+    "zoo": CommandEntry(
         "Small trained models that ship with heedmap.", ("heedmap zoo list", "heedmap zoo train --help"), SHIPPED
     ),
-    "zoo list": Entry(zoo.list_models, ("heedmap zoo list", "heedmap zoo list --json")),
-    "zoo train": Entry(
+    "zoo list": CommandEntry(zoo.list_models, ("heedmap zoo list", "heedmap zoo list --json")),
+    "zoo train": CommandEntry(
         zoo.train,
         (
             "heedmap zoo train gpt-lists --out lists",
             "heedmap zoo train bart-dates --out trial --steps 20",
         ),
     ),
-    "zoo evidence": Entry(
+    "zoo evidence": CommandEntry(
         evidence,
         (
             "heedmap zoo evidence gpt-lists --samples 20",
             "heedmap zoo evidence gpt-lists --samples 20 --out evidence.json",
         ),
     ),
-    "demo": Entry(pages.demo, ("heedmap demo --out gallery", "heedmap demo --out gallery --only gpt-lists"), SHIPPED),
-    "app": Entry(pages.app, ("heedmap app", "heedmap app google/vit-base-patch16-224 --port 8000"), SHIPPED),
+    "demo": CommandEntry(
+        pages.demo, ("heedmap demo --out gallery", "heedmap demo --out gallery --only gpt-lists"), SHIPPED
+    ),
+    "app": CommandEntry(pages.app, ("heedmap app", "heedmap app google/vit-base-patch16-224 --port 8000"), SHIPPED),
 }
 """Every command by its words, groups before their own."""
 PROGRAM = (

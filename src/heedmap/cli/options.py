@@ -74,7 +74,9 @@ class OneInput:
     """An input for a command that takes one."""
 
     text: Annotated[str | None, typer.Option(help="The text that the model reads.")] = None
-    image: Annotated[Path | None, typer.Option(help="An image file.")] = None
+    image: Annotated[
+        list[Path] | None, typer.Option(help="An image file; several times: several pictures of the one input.")
+    ] = None
     boxes: Annotated[Path | None, typer.Option(help="An .npz with features (N, d) and, if need be, boxes (N, 4).")] = (
         None
     )

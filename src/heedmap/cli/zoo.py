@@ -13,7 +13,7 @@ from heedmap.atomic import write_output
 from heedmap.cli import completion
 from heedmap.cli.command import INTERRUPTED, command, fail, progress_bar, quiet
 from heedmap.cli.completion import choices
-from heedmap.cli.options import JsonOption
+from heedmap.cli.options import JsonOption, methods_option
 from heedmap.errors import FileFormatError, UnknownNameError
 from heedmap.models.shipped import MODELS, PREFIX, shipped
 from heedmap.zoo.recipe import Recipe
@@ -94,6 +94,7 @@ def evidence(
             help="Models of the zoo; by default all that are shipped.", autocompletion=completion.zoo_models
         ),
     ] = None,
+    method: Annotated[list[str] | None, methods_option("fast")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples of the test split a model.")] = 500,
     out: Annotated[Path | None, typer.Option(help="A .json file; other models' figures in it are kept.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Also write all figures of the --out file as a page.")] = None,
@@ -108,7 +109,7 @@ def evidence(
     names = chosen(name)
     kept = {} if out is None else read_figures(out)
     console = Console(highlight=False)
-    for model, figures in _measured(names, samples).items():
+    for model, figures in _measured(names, samples, method or ["fast"]).items():
         kept[model] = figures | ({"refused": list(figures["refused"])} if "refused" in figures else {})
         _print(console, model, figures)
     for path, text in _files(kept, out, markdown).items():
@@ -133,7 +134,7 @@ def read_figures(path: Path) -> dict[str, Any]:
     raise FileFormatError(f"{path} holds no figures of `heedmap zoo evidence`; give another file with --out")
 
 
-def _measured(names: list[str], samples: int) -> dict[str, Any]:
+def _measured(names: list[str], samples: int, methods: list[str]) -> dict[str, Any]:
     import heedmap
     from heedmap.zoo.evidence import measure
     from heedmap.zoo.samples import MATERIALS
@@ -144,7 +145,7 @@ def _measured(names: list[str], samples: int) -> dict[str, Any]:
         for name in names:
             task = bar.add_task(name, total=samples)
             subject = heedmap.load(f"zoo/{name}")
-            figures[name] = measure(subject, MATERIALS[name], samples, partial(bar.advance, task))
+            figures[name] = measure(subject, MATERIALS[name], samples, partial(bar.advance, task), methods)
     return figures
 
 

@@ -45,7 +45,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Asked:
+class VqaQuestion:
     """A question.
 
     Attributes:
@@ -99,9 +99,9 @@ class VQA:
             seen["boxes"] = self._features.read(image)
         return seen
 
-    def _read(self, questions: Path, annotations: Path) -> tuple[dict[str, Asked], dict[str, str]]:
+    def _read(self, questions: Path, annotations: Path) -> tuple[dict[str, VqaQuestion], dict[str, str]]:
         answers = _answers(annotations)
-        asked: dict[str, Asked] = {}
+        asked: dict[str, VqaQuestion] = {}
         problems: dict[str, str] = {}
         for number, row in enumerate(listed(read_json(questions), "questions", questions)):
             key, entry = _question(row, number, answers)
@@ -110,11 +110,11 @@ class VQA:
                 problems[f"{key} (row {number})"] = "its id was there before"
             elif problem:
                 problems[key] = problem
-            elif isinstance(entry, Asked):
+            elif isinstance(entry, VqaQuestion):
                 asked[key] = entry
         return asked, problems
 
-    def _problem(self, asked: Asked) -> str:
+    def _problem(self, asked: VqaQuestion) -> str:
         if self._images is not None and asked.image not in self._images.names:
             return f"image {asked.image} is not in {self._images.folder.name}"
         if self._features is not None and asked.image not in self._features.ids:
@@ -181,7 +181,7 @@ def _slim(fields: dict[str, Any]) -> Any:
     return fields
 
 
-def _question(row: Any, number: int, answers: Mapping[str, tuple[str, ...]]) -> tuple[str, Asked | str]:
+def _question(row: Any, number: int, answers: Mapping[str, tuple[str, ...]]) -> tuple[str, VqaQuestion | str]:
     """Its key, and what is asked or else what is wrong."""
     fields = row if isinstance(row, dict) else {}
     question, text, image = fields.get("question_id"), fields.get("question"), fields.get("image_id")
@@ -192,7 +192,7 @@ def _question(row: Any, number: int, answers: Mapping[str, tuple[str, ...]]) -> 
     given = answers.get(str(question))
     if not given:
         return str(question), "no annotation" if given is None else "no answer in its annotation"
-    return str(question), Asked(text, image_id(image), given)
+    return str(question), VqaQuestion(text, image_id(image), given)
 
 
 NUMBERS = {

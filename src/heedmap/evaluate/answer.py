@@ -32,7 +32,7 @@ SIDE = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class BatchAnswer:
     """What a model says of a batch.
 
     Attributes:
@@ -68,7 +68,7 @@ class Answer:
         return self.subject.context({}).probabilities(answer_logits)[rows, places % classes]
 
 
-def held(subject: Model, inputs: Mapping[str, Any], target: AnyTarget = None) -> Answer:
+def held(subject: Model, inputs: Mapping[str, Any], target: AnyTarget = None) -> BatchAnswer:
     """What ``subject`` says of ``inputs``, by ``target`` (as for :func:`heedmap.explain`; None: its own default).
 
     Raises:
@@ -79,7 +79,7 @@ def held(subject: Model, inputs: Mapping[str, Any], target: AnyTarget = None) ->
     chosen = wanted.choose(output, subject.context(inputs))
     scores = chosen.values.detach().float()
     if chosen.again is None:
-        return Answer(subject, wanted, None, scores)
+        return BatchAnswer(subject, wanted, None, scores)
     if chosen.top is None:
         raise TargetError(
             f"what is explained ({chosen.words[0]}) is no one class of the output, and how much of it is left for other inputs "
@@ -87,7 +87,9 @@ def held(subject: Model, inputs: Mapping[str, Any], target: AnyTarget = None) ->
         )
     logits = class_logits(output, None)
     numbers = torch.arange(logits[0].numel(), device=logits.device).reshape(logits.shape[1:]).expand(logits.shape)
-    return Answer(subject, Function(chosen.again), chosen.again(numbers), scores)  # it takes numbers as it takes logits
+    return BatchAnswer(
+        subject, Function(chosen.again), chosen.again(numbers), scores
+    )  # it takes numbers as it takes logits
 
 
 def explained(

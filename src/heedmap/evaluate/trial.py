@@ -13,7 +13,7 @@ import torch
 
 from heedmap.engine import explain
 from heedmap.errors import GradientError, InputError
-from heedmap.evaluate.answer import Answer, explained, held
+from heedmap.evaluate.answer import BatchAnswer, explained, held
 from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.faithfulness import Drop, change, spearman
 from heedmap.evaluate.perturb.masking import INPUTS, free_tokens, masked, real_tokens, repeated
@@ -54,7 +54,7 @@ class FixedPrediction:
     subject: Model
     inputs: Mapping[str, Any]
     keys: Sequence[str]
-    answer: Answer
+    answer: BatchAnswer
     segments: Mapping[str, Segment]
     real: Mapping[str, Bool[np.ndarray, "batch tokens"]]
     free: Mapping[str, Bool[np.ndarray, "batch tokens"]]

@@ -25,7 +25,7 @@ def _relevance(run: TargetView, options: Mapping[str, Any]) -> Dense | ByRows:
     kept = run.from_layer(options["start_layer"])
     cam = run.cam
     if options["cam"] == "lrp":
-        cam = partial(run.relevance_cam, found=run.relevances(options["rules"], options["share_constants"]))
+        cam = partial(run.relevance_cam, relevances=run.relevances(options["rules"], options["share_constants"]))
     cams = {index: cam(index) for index in kept if index in run.gradients}
     if not ablations.aggregate:  # = for +=: an attention that the target does not depend on replaces R by zero
         cams |= {index: run.zeros(index) for index in kept if index not in run.gradients}

@@ -63,7 +63,8 @@ def head_weights(
     """
     if attention.mixes or isinstance(attention, BlockAttention):
         raise UnfollowedAttentionError(
-            "Grad-CAM's mean over whole maps is not defined for attention in windows, so there is no map"
+            "Grad-CAM's mean over whole maps is not defined for attention in windows and other mixers, so there is no map; "
+            "choose 'generic'"
         )
     value = attention.value.detach()[:, :, attention.columns].to(attention.dtype)
     value = (value * columns[:, None, :, None]).sum(2)

@@ -49,7 +49,7 @@ PARTIAL_LRP = Method(
 
 def _attribution(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
     relevances = run.relevances(options["rules"], options["share_constants"])
-    return Rollout(run, partial(run.relevance_cam, found=relevances), options, through=False).rows
+    return Rollout(run, partial(run.relevance_cam, relevances=relevances), options, through=False).rows
 
 
 TRANSFORMER_ATTRIBUTION = Method(

@@ -23,6 +23,12 @@ from heedmap.lrp.replay import ForwardCall, Relevances, propagate
 from heedmap.relevance.chain import AnyMatrix, Matrix, Scattered, Sparse
 from heedmap.relevance.rules import average_heads
 
+NO_MATRICES = (
+    "the relevance of attention matrices by relevance propagation is not defined through windows, merged tokens and other "
+    "mixers, so there is no map; choose 'generic' with cam='gradient', or 'full_lrp' or 'attn_lrp', which give relevance to "
+    "the input's features where each operation has a rule"
+)
+
 RelevanceRows = Callable[[int, State, Tensor], dict[int, Tensor]]
 """(stream, state, rows (batch, k, tokens)) → for each stream x that reaches it, rows @ its map, (batch, k, tokens of x)."""
 
@@ -85,11 +91,11 @@ class TargetView:
         room = min(self.memory_budget // 3, BLOCK)
         step = max(1, min(queries, room // max(1, row * attention.heads)))
         all_dense = sum(a.cells * a.dtype.itemsize for a in self.attentions)
-        found = Matrix(block, queries, step, keep=all_dense <= self.memory_budget)
+        matrix = Matrix(block, queries, step, keep=all_dense <= self.memory_budget)
         if not isinstance(attention, BlockAttention):
-            return found
+            return matrix
         device = attention.value.device
-        return Scattered(attention.sizes, attention.query_rows.to(device), attention.key_rows.to(device), found)
+        return Scattered(attention.sizes, attention.query_rows.to(device), attention.key_rows.to(device), matrix)
 
     def cam(self, index: int) -> AnyMatrix:
         """Ā (eq. 5) of an attention, or of another mixer, whose gradient is there."""
@@ -123,42 +129,43 @@ class TargetView:
         key = (rules, share_constants, inputs)
         if key not in self._relevances:
             if self.replay is None:
-                raise UnfollowedAttentionError(
-                    "relevance propagation is not defined through windows, merged tokens and other mixers, so there is no map"
-                )
-            found = propagate(self.replay, *key)
+                raise UnfollowedAttentionError(NO_MATRICES)
+            relevances = propagate(self.replay, *key)
             if self.heads is not None:
-                found = Relevances(self.heads.relevances(found.attentions), found.leaves)
-            unlike = [i for i, r in found.attentions.items() if i >= len(self.attentions) or not self._fits(i, r)]
+                relevances = Relevances(self.heads.relevances(relevances.attentions), relevances.leaves)
+            unlike = [i for i, r in relevances.attentions.items() if i >= len(self.attentions) or not self._fits(i, r)]
             if unlike:
                 raise AttentionError(
                     f"attention {unlike[0]} of the pass for relevance propagation is not like the recorded one: the model "
                     "does not do the same thing twice on equal input; make it deterministic"
                 )
-            self._relevances[key] = found
+            self._relevances[key] = relevances
         return self._relevances[key]
 
     def _fits(self, index: int, relevance: Tensor) -> bool:
-        a = self.attentions[index]
-        return relevance.shape == (a.batch, a.heads, a.queries, a.keys)
+        attention = self.attentions[index]
+        return relevance.shape == (attention.batch, attention.heads, attention.queries, attention.keys)
 
-    def relevance_cam(self, index: int, found: Relevances) -> AnyMatrix:
+    def relevance_cam(self, index: int, relevances: Relevances) -> AnyMatrix:
         """Eq. 5 with the relevance of A in place of A: E_h[(∂y/∂A ⊙ R_A)⁺]."""
-        if index not in found.attentions or index not in self.gradients:
+        if index not in relevances.attentions or index not in self.gradients:
             return self.zeros(index)
-        attention, gradient, relevance = self.attentions[index], self.gradients[index], found.attentions[index]
+        attention, gradient, relevance = self.attentions[index], self.gradients[index], relevances.attentions[index]
         return self.matrix(
             attention, lambda rows: average_heads(relevance[:, :, rows], attention.gradient(gradient, rows))
         )
 
     def zeros(self, index: int) -> AnyMatrix:
         """Ā of an attention that the target does not depend on."""
-        a = self.attentions[index]
-        if isinstance(a, Mixer):
-            none = torch.zeros(0, dtype=torch.int64, device=a.value.device)
-            return Sparse(a.sizes, none, none, a.value.new_zeros(0, dtype=a.dtype))
+        attention = self.attentions[index]
+        if isinstance(attention, (Mixer, BlockAttention)):
+            none = torch.zeros(0, dtype=torch.int64, device=attention.value.device)
+            return Sparse(attention.sizes, none, none, attention.value.new_zeros(0, dtype=attention.dtype))
         return self.matrix(
-            a, lambda rows: a.value.new_zeros(a.batch, len(range(a.queries)[rows]), a.keys, dtype=a.dtype)
+            attention,
+            lambda rows: attention.value.new_zeros(
+                attention.batch, len(range(attention.queries)[rows]), attention.keys, dtype=attention.dtype
+            ),
         )
 
     def mean_probabilities(self, index: int) -> AnyMatrix:
@@ -184,8 +191,8 @@ class TargetView:
         return {
             edge.attention
             for stream in self.graph.streams
-            for edge, own, layers in _layers(*self._edges_of(stream.index))
-            if own <= _start(layer, self.names[stream.index], self.names.values(), layers, "layer", -1)
+            for edge, depth, layers in _layers(*self._edges_of(stream.index))
+            if depth <= _start(layer, self.names[stream.index], self.names.values(), layers, "layer", -1)
         }
 
     def _edges_of(self, stream: int) -> tuple[list[Edge], set[int]]:
@@ -214,12 +221,12 @@ def mixed(mixers: Sequence[Mixer], gradients: Mapping[int, Tensor], graph: Graph
     assert isinstance(asked, PlacedStream)
     first = mixers[0]
     dtype, device = first.dtype, first.value.device
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    entries: list[tuple[Tensor, Tensor, Tensor]] = []
     for mixer in mixers:
         gradient = gradients.get(mixer.index, torch.zeros_like(mixer.out))
         for terms in mixer.terms(gradient.to(mixer.out.dtype)):
-            found.append((asks.at(terms.rows), asked.at(terms.columns), terms.values.to(dtype)))
-    rows, columns, values = (torch.cat([f[i] for f in found]) for i in range(3))
+            entries.append((asks.at(terms.rows), asked.at(terms.columns), terms.values.to(dtype)))
+    rows, columns, values = (torch.cat([entry[i] for entry in entries]) for i in range(3))
     real = (rows >= 0) & (columns >= 0)
     sizes = (first.batch, asks.tokens, asked.tokens)
     return Sparse(sizes, rows[real].to(device), columns[real].to(device), values[real.to(values.device)])
@@ -233,8 +240,8 @@ def with_merges(graph: Graph, attentions: Sequence[Attention], gradients: Mappin
     for stream in graph.streams:
         joins = {}
         for other, join in stream.joins.items():
-            own = [m for i in join.mixers if isinstance(m := attentions[i], Mixer)]
-            matrix = mixed(own, gradients, graph, stream.index, other).normalized() if own else None
+            mixers = [m for i in join.mixers if isinstance(m := attentions[i], Mixer)]
+            matrix = mixed(mixers, gradients, graph, stream.index, other).normalized() if mixers else None
             joins[other] = replace(join, matrix=matrix)
         streams.append(replace(stream, joins=joins))
     return Graph(streams, graph.edges, graph.sources)
@@ -242,11 +249,11 @@ def with_merges(graph: Graph, attentions: Sequence[Attention], gradients: Mappin
 
 def _layers(edges: list[Edge], mixers: set[int]) -> list[tuple[Edge, int, int]]:
     """Each edge of a stream with its layer, and the number of layers."""
-    count, found = 0, []
+    count, numbered = 0, []
     for edge in edges:
         count += edge.is_self and edge.attention not in mixers
-        found.append((edge, max(count - 1, 0)))
-    return [(edge, layer, max(count, 1)) for edge, layer in found]
+        numbered.append((edge, max(count - 1, 0)))
+    return [(edge, layer, max(count, 1)) for edge, layer in numbered]
 
 
 def _start(start_layer: Any, name: str, names: Any, layers: int, option: str = "start_layer", default: int = 0) -> int:

@@ -21,29 +21,31 @@ class StepsView(TargetView):
     """The view of several steps, for methods that need no more than Ā: A is made once for all of them.
 
     Attributes:
-        steps: how many. Of gradients and readouts the first axis is (steps · samples), steps first.
+        each: the gradients of each step; ``gradients`` are those of the first. Of readouts the first axis is (steps · samples),
+            steps first.
     """
 
-    steps: int = 1
+    each: Sequence[Mapping[int, Tensor]] = ()
 
     @property
     def batch(self) -> int:
         """Steps times samples."""
-        return self.steps * self.attentions[0].batch
+        return len(self.each) * self.attentions[0].batch
 
     def cam(self, index: int) -> AnyMatrix:
         """Ā (eq. 5) of an attention, (steps · samples, queries, keys)."""
-        attention = self.attentions[index]
-        gradients = self.gradients[index].unflatten(0, (self.steps, -1))
+        attention, gradients = self.attentions[index], [own[index] for own in self.each]
         one = self.matrix(attention, attention.probabilities)
         assert isinstance(one, Matrix)
         cells = sum(a.cells * a.dtype.itemsize for a in self.attentions)
         return replace(
-            one, block=lambda rows: _block(attention, gradients, rows), keep=cells * self.steps <= self.memory_budget
+            one,
+            block=lambda rows: _block(attention, gradients, rows),
+            keep=cells * len(self.each) <= self.memory_budget,
         )
 
 
-def _block(attention: Attention, gradients: Tensor, rows: slice) -> Tensor:
+def _block(attention: Attention, gradients: Sequence[Tensor], rows: slice) -> Tensor:
     """Some rows of Ā for each step; a causal attention has nothing after them."""
     seen = _up_to(attention, rows.stop)
     probs = seen.probabilities(rows)
@@ -75,13 +77,13 @@ def several(
     return StepsView(
         _repeated(run.graph, len(gradients)),
         run.attentions,
-        {index: torch.cat([own[index] for own in gradients]) for index in gradients[0]},
+        gradients[0],
         {s: Readout(first[s].state, torch.cat([own[s].weights for own in readouts])) for s in first},
         run.names,
         run.memory_budget,
         parts=run.parts,
         heads=run.heads,
-        steps=len(gradients),
+        each=gradients,
     )
 
 

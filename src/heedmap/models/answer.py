@@ -18,6 +18,7 @@ from heedmap.explanation_data import Segment
 from heedmap.models.contrast import RUNNER, Against, against
 from heedmap.models.forced import Forced, check_places, forced, left_padded
 from heedmap.models.labels import token_boundaries, token_labels
+from heedmap.models.parts import in_parts
 from heedmap.models.saying import TOLERANCE, Begun, begun, generated, given, grown, spelled
 from heedmap.outputs import Context, class_logits, special_ids
 from heedmap.result import SEGMENTS
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from heedmap.engine import Wrapped
     from heedmap.explanation import Explanation
     from heedmap.methods import Method
+
+
+LETTERS = 60
+"""Of an answer, in what is said to be explained."""
 
 
 def explain_answer(
@@ -92,7 +97,11 @@ def explain_answer(
     if other is not None and bool((other.tokens == RUNNER).any()):
         other = replace(other, tokens=asked.runners(other.tokens, whole))
     said = Said(whole.tokens, whole.rows, whole.inputs[whole.name].shape[1], None if other is None else other.tokens)
-    steps = explain_steps(model, whole.inputs, said, method=method, progress=progress, **options)
+
+    def explained(inputs: Mapping[str, Any], part: Said, tell: Progress) -> Stepwise:
+        return explain_steps(model, inputs, part, method=method, progress=tell, **options)
+
+    steps = in_parts(whole, said, progress, explained)
     asked.check(start, steps, said)
     notes = start.notes + (() if other is None else other.notes)
     source = "generated" if answer is None else "given"
@@ -197,7 +206,7 @@ class _Asked:
         return replace(
             steps.first,
             segments=made,
-            target=tuple(f"the answer {text!r:.60}" for text in answer.text),
+            target=tuple(f"the answer {_begun(text)!r}" for text in answer.text),
             scores=steps.scores,
             prediction=None,
             prediction_labels=None,
@@ -223,7 +232,7 @@ class _Asked:
             tuple(map(self.text, tokens)),
             whole.tokens,
             whole.rows,
-            tuple(self._targets(row, None if others is None else others[i]) for i, row in enumerate(tokens)),
+            tuple(self._targets(row, None if others is None else others[sample]) for sample, row in enumerate(tokens)),
             steps.probabilities,
             best,
             steps.best_probabilities,
@@ -236,11 +245,13 @@ class _Asked:
         against = [""] * len(tokens)
         if others is not None:
             against = [
-                f" rather than {name!r}" if i >= 0 else "" for i, name in zip(others, self.names(others), strict=True)
+                f" rather than {name!r}" if token >= 0 else ""
+                for token, name in zip(others, self.names(others), strict=True)
             ]
         named = zip(tokens, self.names(tokens), against, strict=True)
         return tuple(
-            f"{name!r}{less}, token {n} of the answer" if i >= 0 else ENDED for n, (i, name, less) in enumerate(named)
+            f"{name!r}{less}, token {number} of the answer" if token >= 0 else ENDED
+            for number, (token, name, less) in enumerate(named)
         )
 
 
@@ -255,7 +266,8 @@ def _picked(segment: Segment, places: Tensor, name: str | None = None) -> Segmen
         if rows is None:
             return None
         return tuple(
-            join([row[i] if i >= 0 else none for i in own]) for row, own in zip(rows, places.tolist(), strict=True)
+            join([row[place] if place >= 0 else none for place in picked])
+            for row, picked in zip(rows, places.tolist(), strict=True)
         )
 
     return replace(
@@ -266,6 +278,11 @@ def _picked(segment: Segment, places: Tensor, name: str | None = None) -> Segmen
         labels=cut(segment.labels, "", tuple),
         boundaries=cut(segment.boundaries, "s", "".join),
     )
+
+
+def _begun(text: str) -> str:
+    """The first letters of a long text."""
+    return text if len(text) <= LETTERS else f"{text[:LETTERS].rstrip()}…"
 
 
 def _told(values: Tensor) -> str:

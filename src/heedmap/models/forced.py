@@ -30,6 +30,7 @@ class Forced:
         answer: (batch, steps), int64: where each token of the answer is; -1: it is not among them, being the last, or ended.
         rows: (batch, steps), int64: the token after which each is said; -1 after the end.
         tokens: (batch, steps), int64: the answer; -1 after the end.
+        columns: names of the inputs that have a value for each token.
     """
 
     inputs: dict[str, Any]
@@ -38,6 +39,17 @@ class Forced:
     answer: Int[Tensor, "batch steps"]
     rows: Int[Tensor, "batch steps"]
     tokens: Int[Tensor, "batch steps"]
+    columns: frozenset[str]
+
+    @property
+    def start(self) -> int:
+        """The number of tokens with which the first step is said, of the sample that has most."""
+        return int(self.rows[:, 0].max()) + 1
+
+    def up_to(self, steps: int) -> dict[str, Any]:
+        """The inputs with the tokens that the first steps are said after."""
+        length = int(self.rows[:, :steps].max()) + 1
+        return {name: value[:, :length] if name in self.columns else value for name, value in self.inputs.items()}
 
 
 def forced(
@@ -76,7 +88,7 @@ def forced(
     lengths = {end - start + len(said) for (start, end), said in zip(spans, answers, strict=True)}
     if len(lengths) == 1 and min(start == 0 and end == prompts.shape[1] for start, end in spans) and mask is None:
         columns.pop(mask_name(name), None)
-    return Forced({**inputs, **columns}, name, prompt, answer, rows, tokens)
+    return Forced({**inputs, **columns}, name, prompt, answer, rows, tokens, frozenset(columns))
 
 
 def left_padded(inputs: Mapping[str, Any], model: nn.Module, config: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from heedmap.models.image import AS_SEEN, NOT_GIVEN, box_places, drawn, pixels, 
 from heedmap.models.inputs import listed, placed, samples, tensors
 from heedmap.models.kinds import Kind
 from heedmap.models.labels import segment_boundaries, segment_labels
-from heedmap.models.preprocessing import geometries, sizes, trimmed
+from heedmap.models.preprocessing import geometries, parted, pieces, sizes, trimmed
 from heedmap.models.processors import Processors
 from heedmap.models.word_targets import Speech, special_ids, token_text, unwritten_ids
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from heedmap.methods import Method
     from heedmap.models.predictions import Predictions
     from heedmap.outputs import Context
-    from heedmap.picture import Geometry
+    from heedmap.picture import Geometry, Picture
     from heedmap.targets import AnyTarget
 
 
@@ -394,7 +394,9 @@ class Model:
         Where the processor does more than resize, crop and pad, it is the picture as the model saw it, and says so.
 
         Args:
-            image: one, or a list as for :meth:`explain`. A model of boxes has not seen it; the boxes are drawn on it.
+            image: one, or a list as for :meth:`explain`; a tuple of several is one sample. A model of boxes has not seen it; the
+                boxes are drawn on it. Of several pictures of a sample, and of tiles that the processor cuts one into, the first
+                is given, and the rest are its ``others``, in the model's order.
                 None: the boxes are drawn on an empty square.
             boxes: as for :meth:`explain`; their places are drawn.
 
@@ -411,6 +413,9 @@ class Model:
             raise InputError(
                 f"there are {len(images)} images and {len(places)} sets of boxes; give one of both a sample"
             )
+        if self.processors.joint is not None and boxes is None and "image" in self.kind_row.takes:
+            parts = [self._parts(one) for one in images]
+            return parts if isinstance(image, list) else parts[0]
         shown = self._shown(images * count if len(images) == 1 else images)
         where = [box_places(sample) for sample in (places * count if len(places) == 1 else places)]
         made = [drawn(*picture, places) for picture, places in zip(shown, where, strict=True)]
@@ -426,6 +431,15 @@ class Model:
             return [(rgb(i), g, "") for i, g in zip(images, self.geometry(list(images)), strict=True)]
         except InputError:
             return [(image, None, AS_SEEN) for image in self.shown_image(list(images))]
+
+    def _parts(self, image: Any) -> Picture:
+        """A sample's pictures, or what the processor cuts them into, with where on each the model looks."""
+        given = [rgb(one) for one in (image if isinstance(image, tuple) else (image,))]
+        patch = getattr(getattr(self.config, "vision_config", self.config), "patch_size", None)
+        first, *others = (
+            part for one in given for part in parted(one, pieces(self._image_processor(), one.size, patch), self.name)
+        )
+        return replace(first, others=tuple(others))
 
     def _image_processor(self) -> Any:
         if "image" not in self.kind_row.takes:

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heedmap.attention.pictures import packed
+from heedmap.errors import InputError
 from heedmap.models.image import pixels, rgb
-from heedmap.picture import Geometry
+from heedmap.picture import Geometry, Picture
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8
+    from PIL.Image import Image
 
 LEVELS = 255
 INSIDE = 0.98
@@ -53,6 +56,52 @@ def geometries(processor: Any, sizes: Sequence[tuple[int, int]]) -> list[Geometr
     return [_geometry(*markers) for markers in zip(black, white, across, down, sizes, strict=True)]
 
 
+def pieces(processor: Any, size: tuple[int, int], patch: Any) -> list[Geometry | None]:
+    """Of one picture, each piece that the processor makes of it for the model (tiles, the whole), and where it looks.
+
+    A processor may give patches in a row, whose places are known by how light they are: what is seen is then counted in them.
+
+    Args:
+        processor: see :class:`~heedmap.models.processors.Processors`.
+        size: (width, height) of the picture.
+        patch: see :func:`trimmed`.
+
+    Raises:
+        InputError: the processor cannot take such a picture.
+    """
+    views = [_cut(processor, size, marker, patch) for marker in (_black, _white, _across, _down)]
+    if len({len(view) for view in views}) > 1:
+        return [None]
+    black, white, across, down = views
+    return [_geometry(*markers, size) for markers in zip(black, white, across, down, strict=True)]
+
+
+def parted(image: Image, seen: Sequence[Geometry | None], name: str) -> list[Picture]:
+    """The pieces of a picture that a model gets, each with where on it the model looks; see :func:`pieces`.
+
+    Raises:
+        InputError: it is not known where one of them looks.
+    """
+    known = [geometry for geometry in seen if geometry is not None]
+    if len(known) < len(seen) or not seen:
+        raise InputError(
+            f"the image processor of {name} does more than resize, cut, crop and pad, so there is no one box of the original "
+            "that each piece looks at; draw the maps without the picture"
+        )
+    return [Picture(image, known[0])] if len(known) == 1 else [_cropped(image, geometry) for geometry in known]
+
+
+def _cropped(image: Image, geometry: Geometry) -> Picture:
+    """What is seen of a picture, alone."""
+    left, top, right, bottom = (round(side) for side in geometry.view)
+    moved = replace(
+        geometry,
+        offset=(geometry.offset[0] - left, geometry.offset[1] - top),
+        size=(right - left, bottom - top),
+    )
+    return Picture(image.crop((left, top, right, bottom)), moved)
+
+
 def sizes(images: Sequence[Any]) -> list[tuple[int, int]]:
     """(width, height) of pictures in any form; InputError where one is no picture."""
     return [rgb(image).size for image in images]
@@ -71,6 +120,29 @@ def trimmed(geometry: Geometry, patch: Any) -> Geometry:
     width, height = geometry.seen
     whole = (width - width % columns or width, height - height % rows or height)
     return replace(geometry, seen=whole)
+
+
+def _cut(
+    processor: Any, size: tuple[int, int], marker: Callable[[int, int], UInt8[np.ndarray, "rows columns"]], patch: Any
+) -> list[Float[np.ndarray, "rows columns"]]:
+    """The mean over the colours of each piece that the processor makes of a marker, without pixels that fill no patch.
+
+    Of patches in a row it is the mean of each, from dark to light in the marker's direction, as they come in an order of the
+    processor's own.
+    """
+    from PIL import Image
+
+    made = pixels(processor, [Image.fromarray(marker(*size)).convert("RGB")])
+    values = made["pixel_values"].double().cpu()
+    if values.dim() >= 4:
+        width, height = trimmed(Geometry.whole((values.shape[-1], values.shape[-2])), patch).seen
+        return list(values.flatten(0, -4).mean(1)[:, :height, :width].numpy())
+    grids = packed(made, "pixel_values", len(values))
+    if values.dim() != 2 or len(grids) != 1:
+        return []
+    ((rows, columns),) = grids
+    light = values.mean(1).sort().values.numpy()
+    return [light.reshape(columns, rows).T if marker is _across else light.reshape(rows, columns)]
 
 
 def _processed(

@@ -170,8 +170,10 @@ def token_ids(tokenizer: Any, word: str) -> list[int]:
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
-    """Ids of the tokens that are no words."""
-    return frozenset(getattr(tokenizer, "all_special_ids", None) or ())
+    """Ids of the tokens that are no words: those with a role, and all others that the tokenizer keeps apart as special."""
+    added = getattr(tokenizer, "added_tokens_decoder", None) or {}
+    apart = {i for i, token in added.items() if getattr(token, "special", False)}
+    return frozenset(getattr(tokenizer, "all_special_ids", None) or ()) | apart
 
 
 def unwritten_ids(tokenizer: Any) -> frozenset[int]:

@@ -48,7 +48,7 @@ class Matrix:
         """The whole matrix."""
         if self._whole is None:
             steps = range(0, self.rows, self.step)
-            whole = torch.cat([self.block(slice(i, min(i + self.step, self.rows))) for i in steps], 1)
+            whole = torch.cat([self.block(slice(start, min(start + self.step, self.rows))) for start in steps], 1)
             if not self.keep:
                 return whole
             self._whole = whole
@@ -131,8 +131,8 @@ class Scattered(Places):
     def left(self, rows: Rows, *, few: bool = False) -> Float[Tensor, "batch k q"]:
         """rows @ M."""
         batch, _, asked = self.sizes
-        found = self.local.left(_gathered(rows.transpose(-1, -2), self.rows).transpose(-1, -2))
-        return _scattered(found.transpose(-1, -2), self.columns, batch, asked).transpose(-1, -2)
+        block_rows = self.local.left(_gathered(rows.transpose(-1, -2), self.rows).transpose(-1, -2))
+        return _scattered(block_rows.transpose(-1, -2), self.columns, batch, asked).transpose(-1, -2)
 
     def right(self, columns: Columns) -> Float[Tensor, "batch s k"]:
         """M @ columns."""
@@ -159,8 +159,8 @@ class Sparse(Places):
         """rows @ M."""
         batch, _, asked = self.sizes
         picked = rows.transpose(0, 1).flatten(1)[:, self.rows] * self.values
-        found = picked.new_zeros(len(picked), batch * asked).index_add_(1, self.columns, picked)
-        return found.unflatten(1, (batch, asked)).transpose(0, 1)
+        product = picked.new_zeros(len(picked), batch * asked).index_add_(1, self.columns, picked)
+        return product.unflatten(1, (batch, asked)).transpose(0, 1)
 
     def right(self, columns: Columns) -> Float[Tensor, "batch s k"]:
         """M @ columns."""
@@ -195,6 +195,6 @@ def _scattered(
     rows: Float[Tensor, "blocks rows k"], where: Tensor, batch: int, tokens: int
 ) -> Float[Tensor, "batch tokens k"]:
     """Rows of blocks added to those of their tokens."""
-    found = rows.new_zeros(batch * tokens + 1, rows.shape[-1])
+    total = rows.new_zeros(batch * tokens + 1, rows.shape[-1])
     index = torch.where(where < 0, batch * tokens, where).flatten()
-    return found.index_add_(0, index, rows.flatten(0, 1))[:-1].unflatten(0, (batch, tokens))
+    return total.index_add_(0, index, rows.flatten(0, 1))[:-1].unflatten(0, (batch, tokens))

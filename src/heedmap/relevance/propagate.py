@@ -56,23 +56,23 @@ class Dense:
 
     def rows(self, stream: int, state: State, rows: Rows) -> PerStream:
         """rows @ R[state]^{sx} for every stream x that reaches s."""
-        found = {x: rows @ rest for x, rest in self.rest(stream, state, rows).items()}
-        if stream not in found:  # R^{ss} is I so far
-            found[stream] = rows
+        relevance = {x: rows @ rest for x, rest in self.rest(stream, state, rows).items()}
+        if stream not in relevance:  # R^{ss} is I so far
+            relevance[stream] = rows
         elif self.ablations.aggregate:
-            found[stream] = found[stream] + rows
-        return found
+            relevance[stream] = relevance[stream] + rows
+        return relevance
 
     def added(self, stream: int, state: State, rows: Rows) -> PerStream:
         """rows @ (R[state]^{sx} − I): what attention added, of the streams that s took in too; with aggregation."""
-        found = {stream: torch.zeros_like(rows)}
+        relevance = {stream: torch.zeros_like(rows)}
         for attention in sorted(state & self._added.keys()):
             for x, added in self._added[attention].items():
-                _add(found, x, rows @ added)
+                _add(relevance, x, rows @ added)
         for other, join in self.graph.streams[stream].joins.items():
             for x, more in self.added(other, join.state, join.weights(rows)).items():
-                _add(found, x, more)
-        return found
+                _add(relevance, x, more)
+        return relevance
 
     def rest(self, stream: int, state: State, like: Tensor) -> PerStream:
         """R[state]^{sx}, less the identity for x = s (without aggregation: less nothing, once replaced).
@@ -92,11 +92,11 @@ class Dense:
 
     def _taken_in(self, stream: int, like: Tensor) -> PerStream:
         """R^{sx} of a stream that begins with tokens of others: their rows of R."""
-        found: PerStream = {}
+        relevance: PerStream = {}
         for other, join in self.graph.streams[stream].joins.items():
             for x, R in self.rows(other, join.state, join.weights(self._identity(stream, like))).items():
-                _add(found, x, R)
-        return found
+                _add(relevance, x, R)
+        return relevance
 
     def _identity(self, stream: int, like: Tensor) -> Tensor:
         size = self.graph.streams[stream].tokens
@@ -168,55 +168,55 @@ class ByRows:
         """rows @ (R[state]^{sx} − I): what attention added, of the streams that s took in too."""
         return self._carried(stream, state, rows, torch.zeros_like(rows))
 
-    def _carried(self, stream: int, state: State, rows: Rows, own: Rows) -> PerStream:
-        """``own`` and rows @ (R − I); where ``own`` is zero, so it is in the streams that s took in."""
-        found, begun, asked = self._down(stream, state, rows, own)
-        for member, own in list(found.items()):
+    def _carried(self, stream: int, state: State, rows: Rows, identity: Rows) -> PerStream:
+        """``identity`` and rows @ (R − I); where ``identity`` is zero, so it is in the streams that s took in."""
+        relevance, begun, asked = self._down(stream, state, rows, identity)
+        for member, reached in list(relevance.items()):
             for other, join in self.graph.streams[member].joins.items():
                 if not join.mixers:
-                    _add(asked, ("whole", other, join.state), join.weights(own))
+                    _add(asked, ("whole", other, join.state), join.weights(reached))
         for (rule, source, at), weight in asked.items():
             for x, more in self._asked(rule, source, at, weight).items():
-                _add(found, x, more)
+                _add(relevance, x, more)
         for member, image in begun.items():
             for other, join in self.graph.streams[member].joins.items():
                 if not join.mixers:
                     for x, more in self.added(other, join.state, join.weights(image)).items():
-                        _add(found, x, more)
-        return found
+                        _add(relevance, x, more)
+        return relevance
 
     def _down(
-        self, stream: int, state: State, rows: Rows, own: Rows
+        self, stream: int, state: State, rows: Rows, identity: Rows
     ) -> tuple[PerStream, PerStream, dict[tuple[str, int, State], Tensor]]:
-        """``own`` and rows @ (R − I) for the streams of one family, and the weights with which states of others are asked.
+        """``identity`` and rows @ (R − I) for the streams of one family, and the weights with which states of others are asked.
 
-        Where ``own`` is not ``rows``, the second is what became of ``rows`` in each of them without any attention.
+        Where ``identity`` is not ``rows``, the second is what became of ``rows`` in each of them without any attention.
 
         A family is a stream with those that were made from its tokens, or it from theirs: whoever asks within it carries on
         whole rows. The weights with which others are asked are given by the rule that carries them on.
         """
-        found, carried = {stream: own}, dict.fromkeys(state, rows)
-        begun: PerStream = {} if own is rows else {stream: rows}
+        relevance, carried = {stream: identity}, dict.fromkeys(state, rows)
+        begun: PerStream = {} if identity is rows else {stream: rows}
         asked: dict[tuple[str, int, State], Tensor] = {}
         for number, edge, made in self._order(stream):
             if edge is None:
                 for other in made:
                     join = self.graph.streams[number].joins[other]
-                    for images in (found, begun):
+                    for images in (relevance, begun):
                         if number in images:
                             self._put(images, carried, other, join.state, join.weights(images[number]))
             elif edge.attention in carried:
                 weight = carried[edge.attention]
                 if edge.source in self._families[stream]:
                     down = self.cams[edge.attention].left(weight, few=weight is rows)
-                    self._put(found, carried, edge.source, edge.value_state, down)
+                    self._put(relevance, carried, edge.source, edge.value_state, down)
                 else:
                     self._ask(edge, weight, asked)
-        return found, begun, asked
+        return relevance, begun, asked
 
     @staticmethod
-    def _put(found: PerStream, carried: dict[int, Tensor], stream: int, state: State, down: Rows) -> None:
-        _add(found, stream, down)
+    def _put(relevance: PerStream, carried: dict[int, Tensor], stream: int, state: State, down: Rows) -> None:
+        _add(relevance, stream, down)
         for earlier in state:
             _add(carried, earlier, down)
 
@@ -231,7 +231,7 @@ class ByRows:
             made = tuple(x for x, join in joins.items() if join.mixers)
             if made:
                 events.append((self._begin(member, made), (member, None, made)))
-        return [event for _, event in sorted(events, key=lambda e: -e[0])]
+        return [event for _, event in sorted(events, key=lambda event: -event[0])]
 
     def _begin(self, member: int, made: Sequence[int]) -> float:
         """When a stream is made: before its first edge, also where one of the mixers that made it was called after that."""
@@ -293,8 +293,8 @@ class ByRows:
         for number, edge, made in reversed(self._order(stream)):
             if edge is None and number != stream:
                 joins = self.graph.streams[number].joins
-                found = [(x, here) for x in made if (here := at(x, joins[x].state)) is not None]
-                for x, here in found:
+                heard = [(x, here) for x in made if (here := at(x, joins[x].state)) is not None]
+                for x, here in heard:
                     _add(begun, number, self._join_right(number, x, here))
             elif edge is not None and edge.attention <= last and edge.source in self._families[stream]:
                 here = at(edge.source, edge.value_state)

@@ -36,7 +36,8 @@ CELL, SMALL, WIDTH, LEAST = 0.2, 1.35, 9.0, 5.0
 """Inches: of a cell, of a small picture, of sound, and of the figure at least."""
 LEFT, GAP, ABOVE, LETTER = 1.5, 0.35, 0.3, 0.085
 """Inches: for the words of the answer, between parts, above a part, and the width of a letter."""
-SOUND_TALL = 0.16
+SOUND_TALL, NAMED = 0.16, 0.12
+"""Of a row of sound, and of the name above small pictures."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def plot_answer(
     Args:
         explanation: what to draw, of :func:`heedmap.explain_answer`.
         index: the sample.
-        image: as the model saw it; or what ``Model.picture`` gives.
+        image: as the model saw it; or what ``Model.picture`` gives, of several pictures too.
         theme: ``"light"`` or ``"dark"``.
         alpha, mute: of the small pictures, see :class:`~heedmap.render.overlay.Style`.
 
@@ -115,7 +116,7 @@ def _part(
     if not any(bool(one.relevance[index].any()) for one in each):
         return None
     if segment.kind == "image" and segment.grid is not None:
-        return _strip(each, index, rows, picture, style, look)
+        return _strip(each, index, rows, None if picture is None else picture.of(segment.name), style, look)
     if segment.kind == "audio":
         return _over_time(each, index, rows, look)
     return _matrix(each, index, rows, look)
@@ -126,7 +127,7 @@ def _strip(
 ) -> _Part:
     deep = -(-len(rows) // ACROSS)
     shape = 1.0 if picture is None else picture.image.height / picture.image.width
-    tall = SMALL * shape
+    tall, name = SMALL * shape, maps[0].name
 
     def draw(figure: Figure, left: float, bottom: float) -> None:
         for n, (word, segment) in enumerate(zip(rows, maps, strict=True)):
@@ -143,8 +144,10 @@ def _strip(
             axes.imshow(np.asarray(shown))
             axes.set_axis_off()
             axes.set_title(drawable(shortened(word.text)), fontsize=9, color=look.ink, pad=3, **_letters())
+        above = (bottom + deep * (tall + ABOVE) - 0.02) / figure.get_figheight()
+        figure.text(0.2 / figure.get_figwidth(), above, name, fontsize=9, color=look.faint, va="bottom")
 
-    return _Part(0.2 + ACROSS * (SMALL + 0.1), deep * (tall + ABOVE), draw)
+    return _Part(0.2 + ACROSS * (SMALL + 0.1), deep * (tall + ABOVE) + NAMED, draw)
 
 
 def _over_time(maps: Sequence[Segment], index: int, rows: Sequence[Word], look: Theme) -> _Part:

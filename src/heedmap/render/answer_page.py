@@ -97,6 +97,7 @@ def _body(explanation: ExplanationData, index: int, image: Image.Image | Picture
         if (segment.positions[index] >= 0).any()
     ]
     picture = None if image is None else as_picture(image)
+    _lay_grounds([shown for _, shown in segments], picture)
     data = {
         "steps": int(answer.real[index].sum()),
         "levels": STEPS,
@@ -109,15 +110,30 @@ def _body(explanation: ExplanationData, index: int, image: Image.Image | Picture
         "answer.html",
         said=said,
         segments=[shown for _, shown in segments],
-        picture=None
-        if picture is None
-        else (background_url(picture.image), picture.image.size, placed(picture.geometry)),
         pair=any(shown["kind"] == "image" for _, shown in segments),
         roles=any(shown["roles"] for _, shown in segments),
         notes=explanation.flow.notes,
         data=_script_data(data),
         provenance=provenance(explanation, 2),
     )
+
+
+def _lay_grounds(segments: list[dict[str, Any]], picture: Picture | None) -> None:
+    """What lies under each segment's maps: the picture's address or, where an earlier segment has it, the number of that; its
+    width and height; and where on it the maps lie.
+    """
+    first: dict[str, int] = {}
+    for number, shown in enumerate(segments):
+        own = None if picture is None or shown["kind"] != "image" else picture.of(shown["name"])
+        if own is not None:
+            address = background_url(own.image)
+            same = first.setdefault(address, number)
+            shown["ground"] = {
+                "address": address if same == number else None,
+                "same": same,
+                "size": own.image.size,
+                "place": placed(own.geometry),
+            }
 
 
 def _tokens(explanation: ExplanationData, answer: Answer, index: int) -> list[dict[str, Any]]:

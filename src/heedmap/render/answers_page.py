@@ -26,7 +26,7 @@ ROW_NOTE = (
 )
 
 
-class Answers(Protocol):
+class DrawnAnswers(Protocol):
     """What is drawn: see :class:`heedmap.models.answers.Answers`."""
 
     @property
@@ -48,7 +48,7 @@ class Answers(Protocol):
     def __len__(self) -> int: ...
 
 
-def answers_page(answers: Answers, image: Image.Image | None = None) -> str:
+def answers_page(answers: DrawnAnswers, image: Image.Image | None = None) -> str:
     """All answers as a self-contained page.
 
     Args:
@@ -58,12 +58,12 @@ def answers_page(answers: Answers, image: Image.Image | None = None) -> str:
     return document(_fragment(answers, image, 1), "heedmap: several answers")
 
 
-def answers_fragment(answers: Answers, image: Image.Image | None = None, *, level: int = 2) -> str:
+def answers_fragment(answers: DrawnAnswers, image: Image.Image | None = None, *, level: int = 2) -> str:
     """What :func:`answers_page` shows, as one ``<div>``, for notebooks; ``level`` of its heading."""
     return str(_fragment(answers, image, level))
 
 
-def _fragment(answers: Answers, image: Image.Image | None, level: int) -> Markup:
+def _fragment(answers: DrawnAnswers, image: Image.Image | None, level: int) -> Markup:
     first = answers.explanations[0]
     matrices = [_matrix(answers, name) for name in first.segments if name != "decoder"]
     choices = [_choice(answers, n, image is not None) for n in range(len(answers))]
@@ -85,7 +85,7 @@ def _fragment(answers: Answers, image: Image.Image | None, level: int) -> Markup
     return fragment(body, image)
 
 
-def _matrix(answers: Answers, name: str) -> dict[str, Any]:
+def _matrix(answers: DrawnAnswers, name: str) -> dict[str, Any]:
     """The answers' relevance of the words of a text, a row an answer; nothing where it is no text, or too large."""
     segments = [explanation.segments[name] for explanation in answers.explanations if name in explanation]
     texts = [view(segment).words(segment) for segment in segments]
@@ -95,7 +95,7 @@ def _matrix(answers: Answers, name: str) -> dict[str, Any]:
     return {"name": name, "heads": texts[0], "rows": list(zip(answers.names, texts, scales, strict=True))}
 
 
-def _choice(answers: Answers, n: int, seen: bool) -> Choice:
+def _choice(answers: DrawnAnswers, n: int, seen: bool) -> Choice:
     explanation = answers.explanations[n]
     outline = answers.boxes[n] if answers.boxes else None
     told = f"{explanation.target[0]}, score {float(explanation.scores[0]):.6g}"

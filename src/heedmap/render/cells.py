@@ -47,16 +47,21 @@ class Room:
 
 @dataclass(frozen=True)
 class Look:
-    """What all cells of a figure share: the picture to draw on, if there is one, and how."""
+    """What all cells of a figure share: the picture to draw on, if there is one, with others of other segments, and how."""
 
     picture: Picture | None
     style: Style
     theme: Theme
     room: Room
 
+    def picture_of(self, segment: Segment) -> Picture | None:
+        """The segment's own picture."""
+        return None if self.picture is None else self.picture.of(segment.name)
+
     def size(self, segment: Segment) -> tuple[int, int]:
-        """Width and height of the picture, or of the grid where there is none."""
-        return (segment.grid or (1, 1))[::-1] if self.picture is None else self.picture.image.size
+        """Width and height of the segment's picture, or of the grid where there is none."""
+        picture = self.picture_of(segment)
+        return (segment.grid or (1, 1))[::-1] if picture is None else picture.image.size
 
     def tall(self, segment: Segment) -> float:
         """Height of the picture in inches."""

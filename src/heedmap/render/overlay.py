@@ -79,7 +79,7 @@ def overlay(
 
     Args:
         image: as the model saw it, so that the grid covers all of it; or a Picture, which says where on it the model
-            looked: what lies outside is dimmed.
+            looked: what lies outside is dimmed. Of a Picture with ``others``, that of the segment.
         segment: one with a grid (rows, columns).
         index: the sample.
         alpha, cmap, opacity, contour, patches, mute: see :class:`Style`.
@@ -93,7 +93,13 @@ def overlay(
     style = Style(alpha, cmap, opacity, contour, patches, mute)
     drawn = sample(segment, index)
     grid_values(segment, drawn.known)
-    return laid(as_picture(image), segment, drawn.known, scale or token_scale(segment, drawn), style)
+    given = as_picture(image)
+    picture = given.of(segment.name) if given.others else given
+    if picture is None:
+        raise InputError(
+            f"there are {1 + len(given.others)} pictures, and none of them is of the segment {segment.name!r}"
+        )
+    return laid(picture, segment, drawn.known, scale or token_scale(segment, drawn), style)
 
 
 def as_picture(image: Image.Image | Picture) -> Picture:

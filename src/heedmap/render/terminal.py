@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from string import digits
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -45,15 +46,12 @@ def terminal_answer(explanation: ExplanationData, index: int = 0) -> Group:
     said = answer_words(explanation, index)
     answer = explanation.answer
     assert answer is not None, "it has words"
-    shown = [name for name, segment in explanation.segments.items() if bool((segment.positions[index] >= 0).any())]
-    lines = [
-        (
-            word.text,
-            percent(float(answer.probabilities[index, list(word.tokens)].min())),
-            *(_rests_on(explanation.span(word.tokens[0], word.tokens[-1] + 1).segments[name], index) for name in shown),
-        )
-        for word in said
-    ]
+    shown = _by_kin(name for name, segment in explanation.segments.items() if (segment.positions[index] >= 0).any())
+    lines = []
+    for word in said:
+        segments = explanation.span(word.tokens[0], word.tokens[-1] + 1).segments
+        rests_on = (_rests_on([segments[name] for name in names], index) for names in shown.values())
+        lines.append((word.text, percent(float(answer.probabilities[index, list(word.tokens)].min())), *rests_on))
     facts = {"answer": answer.text[index], "method": explanation.method}
     if explanation.flow.notes:
         facts["note"] = "; ".join(explanation.flow.notes)
@@ -61,9 +59,24 @@ def terminal_answer(explanation: ExplanationData, index: int = 0) -> Group:
     return Group(_told(facts), Text(), _rich(heads, lines))
 
 
-def _rests_on(segment: Segment, index: int) -> str:
-    seen = view(segment)
-    return " · ".join(f"{name.strip()} {number(value)}" for name, value in seen.top(segment, index, FEW) if value > 0)
+def _by_kin(names: Iterable[str]) -> dict[str, list[str]]:
+    """Segments under the name of the first of their kin: pictures and tiles of one sample are one column of a table."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        first = name.rstrip(digits)
+        found.setdefault(first if first in found else name, []).append(name)
+    return found
+
+
+def _rests_on(segments: Sequence[Segment], index: int) -> str:
+    """The most relevant of all; where there are several segments, with the name of its own."""
+    tops = [
+        (f"{segment.name} {name.strip()}" if len(segments) > 1 else name.strip(), value)
+        for segment in segments
+        for name, value in view(segment).top(segment, index, FEW)
+    ]
+    tops = sorted(tops, key=lambda top: -top[1])[:FEW]
+    return " · ".join(f"{name} {number(value)}" for name, value in tops if value > 0)
 
 
 def flow_rich(flow: Flow) -> Group:

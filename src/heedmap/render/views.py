@@ -185,9 +185,10 @@ class _PatchView(View):
         return f"row {row + 1}, column {column + 1}"
 
     def body(self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> Markup:
-        picture = heat_grid(segment, index, scale=used) if image is None else overlay(image, segment, index, scale=used)
+        under = None if image is None else as_picture(image).of(segment.name)
+        picture = heat_grid(segment, index, scale=used) if under is None else overlay(under, segment, index, scale=used)
         about = f"relevance of {segment.name}; most relevant: {most_relevant(segment, index)}"
-        ground = as_picture(picture if image is None else image)
+        ground = under or as_picture(picture)
         buttons = patch_buttons(segment, index, ground.geometry) if clickable else Markup()
         return macro("segments.patches", picture, about, used, buttons, stacked=clickable)
 
@@ -203,8 +204,9 @@ class _PatchView(View):
         segment, values, scale = row.segments[column], row.values[column], row.scales[column]
 
         def draw(axes: Axes) -> Sequence[str]:
-            draw_patches(axes, segment, values, scale, look.style, look.picture, look.theme)
-            return picture_words(look.picture, look.style)
+            picture = look.picture_of(segment)
+            draw_patches(axes, segment, values, scale, look.style, picture, look.theme)
+            return picture_words(picture, look.style)
 
         return Cell(look.tall(segment), draw, "", look.style.cmap or scale.cmap)
 

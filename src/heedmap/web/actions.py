@@ -8,7 +8,7 @@ from typing import Any
 from heedmap.web import parts
 from heedmap.web.fields import Fields, given, listed
 from heedmap.web.form_inputs import Takes, sample
-from heedmap.web.handlers import Asked, Handlers, attempt
+from heedmap.web.handlers import Exchange, Handlers, attempt
 from heedmap.web.method_options import options_label, start, way
 from heedmap.web.models import Tell
 from heedmap.web.results import Result, Results, links
@@ -93,7 +93,7 @@ class Actions:
         shown, error = attempt(lambda: parts.answer(asked.picture, asked.predictions.answers))
         return parts.error(error), radio, shown or "", parts.hint(model, bool(listed(model))), "", asked, ""
 
-    def _explain(self, tell: Tell, asked: Asked | None, choice: int | None, begin: str, *methods: Any) -> Values:
+    def _explain(self, tell: Tell, asked: Exchange | None, choice: int | None, begin: str, *methods: Any) -> Values:
         """``methods``: each followed by its options."""
         limits = self._handlers.limits
 
@@ -103,7 +103,7 @@ class Actions:
 
         return self._made(work)
 
-    def _every(self, tell: Tell, asked: Asked | None, method: str, options: str) -> Values:
+    def _every(self, tell: Tell, asked: Exchange | None, method: str, options: str) -> Values:
         """Every word of the answer."""
         return self._made(lambda: self._handlers.answer(asked, way(method, options, self._handlers.limits), tell))
 
@@ -120,12 +120,12 @@ class Actions:
         result, html = outcome
         return "", html, links(self._results.keep(result))
 
-    def _whole(self, tell: Tell, asked: Asked | None, choice: int | None, _begin: str, *method: Any) -> Values:
+    def _whole(self, tell: Tell, asked: Exchange | None, choice: int | None, _begin: str, *method: Any) -> Values:
         """From the answer itself, not from a token."""
         return choice, "", *self._explain(tell, asked, choice, "", *method)
 
     def _press(
-        self, tell: Tell, event: Any, asked: Asked | None, choice: int | None, begin: str, *method: Any
+        self, tell: Tell, event: Any, asked: Exchange | None, choice: int | None, begin: str, *method: Any
     ) -> Values:
         """An answer, or a token of the map, was pressed where it is shown."""
         data = event._data if isinstance(event._data, dict) else {}

@@ -6,7 +6,7 @@ from abc import ABCMeta
 from pathlib import Path
 from typing import Any
 
-from heedmap.web.form_inputs import Given, Material, Takes, offered
+from heedmap.web.form_inputs import Given, OfferedSample, Takes, offered
 
 PICTURE = {"label": "Picture", "type": "filepath", "sources": ["upload", "clipboard"], "elem_id": "image"}
 SOUND = {"label": "Sound: a 16-bit .wav file", "type": "filepath", "sources": ["upload"], "elem_id": "audio"}
@@ -66,7 +66,7 @@ class Fields:
             update(visible=_more(takes), open=False),
         )
 
-    def filled(self, material: Material | None) -> tuple[Any, ...]:
+    def filled(self, material: OfferedSample | None) -> tuple[Any, ...]:
         """What a sample, or that there is none, puts into the fields :attr:`of_sample`."""
         if material is None:
             return "", "", "", None, None

@@ -110,7 +110,7 @@ LONGEST = 70
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class OfferedSample:
     """A sample as the page gives it.
 
     Attributes:
@@ -132,7 +132,7 @@ def offered(model: str) -> dict[int, str]:
     return {} if start is None else {number: sample(model, number).name for number in range(start, start + OFFERED)}
 
 
-def sample(model: str, number: int) -> Material:
+def sample(model: str, number: int) -> OfferedSample:
     """One of the samples that are offered for a model; UnknownNameError where there is none of this number."""
     start = _first(model)
     if start is None or number not in range(start, start + OFFERED):
@@ -148,7 +148,7 @@ def _first(model: str) -> int | None:
 
 
 @cache
-def _made(model: str, number: int) -> Material:
+def _made(model: str, number: int) -> OfferedSample:
     from PIL import Image
 
     from heedmap.zoo.samples import MATERIALS
@@ -158,4 +158,4 @@ def _made(model: str, number: int) -> Material:
     about = text or sample.answer
     name = about if len(about) <= LONGEST else about[: LONGEST - 1] + "…"
     picture = None if sample.picture is None else Image.fromarray(sample.picture)
-    return Material(f"{number}: {name}", text, picture, sample.inputs.get("boxes"))
+    return OfferedSample(f"{number}: {name}", text, picture, sample.inputs.get("boxes"))

@@ -29,7 +29,7 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class Exchange:
     """What a model was asked and what it answered: one person's own, until the next question. Pictures are kept small.
 
     Attributes:
@@ -68,7 +68,7 @@ class Handlers:
         """What a model can be given; it is loaded for that."""
         return self.models.use(model, takes, tell)
 
-    def predict(self, model: str, given: Given, tell: Tell = lambda _: None) -> Asked:
+    def predict(self, model: str, given: Given, tell: Tell = lambda _: None) -> Exchange:
         """Ask a model.
 
         Args:
@@ -78,18 +78,18 @@ class Handlers:
         """
         received = read(model, given, self.limits)
 
-        def work(subject: Model) -> Asked:
+        def work(subject: Model) -> Exchange:
             tell("asking the model")
             _check_given(subject, received)
             kept = {role: value for role, value in received.inputs.items() if role in subject.kind_row.takes}
             answers = subject.predict(**kept, said=received.said)
-            return Asked(model, kept.get("boxes"), answers, _picture(subject, received))
+            return Exchange(model, kept.get("boxes"), answers, _picture(subject, received))
 
         return self.models.use(model, work, tell)
 
     def explain(
         self,
-        asked: Asked | None,
+        asked: Exchange | None,
         number: int | None,
         ways: Sequence[Way],
         begin: Start | None = None,
@@ -118,7 +118,7 @@ class Handlers:
         picture = None if asked.picture is None else with_frames(asked.picture, [choice])
         return Result(explanations, picture, begin is not None)
 
-    def answer(self, asked: Asked | None, way: Way, tell: Tell = lambda _: None) -> Result:
+    def answer(self, asked: Exchange | None, way: Way, tell: Tell = lambda _: None) -> Result:
         """Explain every word of what a model said, or should have said; arguments as of :meth:`explain`."""
         if asked is None:
             raise InputError("ask the model first; then its answer can be explained")
@@ -145,7 +145,7 @@ def attempt(work: Callable[[], Found]) -> tuple[Found | None, str]:
 
 
 def _explanation(
-    subject: Model, asked: Asked, choice: Prediction, way: Way, begin: Start | None, tell: Tell
+    subject: Model, asked: Exchange, choice: Prediction, way: Way, begin: Start | None, tell: Tell
 ) -> Explanation:
     from heedmap.engine import explain, inspect
 

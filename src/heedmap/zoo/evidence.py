@@ -48,15 +48,20 @@ WRONG = "the model says nothing right of it"
 
 
 def measure(
-    subject: Model, material: Material, count: int, done: Callable[[int], None] = lambda _: None
+    subject: Model,
+    material: Material,
+    count: int,
+    done: Callable[[int], None] = lambda _: None,
+    methods: Sequence[str] = ("fast",),
 ) -> dict[str, Any]:
-    """The figures of every method of a pass or two on the first ``count`` samples of the test split.
+    """The figures of every method of a pass or two, or of those named, on the first ``count`` samples of the test split.
 
     Args:
         subject: the model.
         material: its samples.
         count: how many samples to look at.
         done: called with the number of samples after each part.
+        methods: see :func:`~heedmap.evaluate.harness.protocol.contenders`.
 
     Returns:
         ``samples`` looked at, and the facts of :meth:`KnownEvidence.findings`; where there are any, ``refused``: method that
@@ -67,8 +72,8 @@ def measure(
     """
     reader = first(subject, material, count)
     cross = crossed(subject, reader)
-    methods = contenders((NOT_NORMALIZED, "fast") if cross else ("fast",), cross)
-    plan = Plan(KnownEvidence(material), subject, reader, methods, count, part=AT_ONCE)
+    specs = contenders((NOT_NORMALIZED, *methods) if cross else methods, cross)
+    plan = Plan(KnownEvidence(material), subject, reader, specs, count, part=AT_ONCE)
     findings, skipped, refused = measured(plan, done)
     failed = {key: why for key, why in skipped.items() if why != WRONG}
     left_out = {name: reasons for name, reasons in (("refused", refused), ("skipped", failed)) if reasons}

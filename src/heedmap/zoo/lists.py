@@ -56,13 +56,17 @@ def list_sample(seed: int, split: str, index: int) -> ListSample:
             return sample
 
 
-def training_text(sample: ListSample) -> str:
-    """The text with its answer, and more questions for keys of the list, so that a step has more to learn from.
+def questions(sample: ListSample) -> list[tuple[str, str]]:
+    """The pair that is asked for, and more of the list, so that a step has more to learn from.
 
     A key may be asked for again: were it not, the answers that are left would tell of the right one.
     """
-    random = Random(sample.text)
-    more = random.choices(sample.pairs, k=QUESTIONS - 1)
+    return [sample.pairs[sample.key // 3], *Random(sample.text).choices(sample.pairs, k=QUESTIONS - 1)]
+
+
+def training_text(sample: ListSample) -> str:
+    """The text with its answer, and more questions with theirs."""
+    _, *more = questions(sample)
     return f"{sample.text} {sample.answer}" + "".join(f" ? {key} {value}" for key, value in more)
 
 

@@ -79,6 +79,130 @@ GPT_LISTS = Recipe(
 )
 """``zoo/gpt-lists``: the value of a key in a list of pairs."""
 
+CONVBERT_LISTS = Recipe(
+    name="convbert-lists",
+    about="A list of pairs and a key → the key's value, as the label of the last word (ConvBERT: convolutions beside attention)",
+    data=(
+        "The lists of `zoo/gpt-lists` (`heedmap.zoo.lists`): 3 to 8 pairs of 30 nouns and 24 colours, all different within a "
+        "list, and a question for one of the keys, which is the last word. Its label is its value, which stands in the text "
+        "once, right after the key: the true evidence is both tokens, and is known for each. The keys of the list have their "
+        "values as labels, too, all other tokens have `O`. A training text goes on with seven more questions; those of the "
+        "other splits have one. A text is of one split only. Half of the heads of each layer are convolutions over three "
+        "tokens, with weights that each token chooses."
+    ),
+    example="`dog red ; cat blue ; sun green ? cat` → `blue`, the label of the last word",
+    stages=(
+        Stage(
+            task="heedmap.zoo.tasks.labelled",
+            settings={
+                "hidden_size": 64,
+                "embedding_size": 64,
+                "intermediate_size": 128,
+                "num_hidden_layers": 3,
+                "num_attention_heads": 4,
+                "conv_kernel_size": 3,
+                "hidden_dropout_prob": 0.0,
+                "attention_probs_dropout_prob": 0.0,
+                "initializer_range": 0.05,
+            },
+            steps=4000,
+            batch=64,
+            rate=2e-3,
+            watched="accuracy",
+            warmup=200,
+            checked=500,
+            every=250,
+            stop_at=0.998,
+        ),
+    ),
+    arguments='--text "dog red ; cat blue ; sun green ? cat" --target word:#9:blue',
+    wanted={"accuracy": 0.98},
+)
+"""``zoo/convbert-lists``: the value of a key in a list of pairs, by convolutions beside attention."""
+
+BAMBA_LISTS = Recipe(
+    name="bamba-lists",
+    about="A list of pairs and a key → the key's value, as the next word (Bamba: Mamba 2 before and after attention)",
+    data=(
+        "The lists of `zoo/gpt-lists` (`heedmap.zoo.lists`): 3 to 8 pairs of 30 nouns and 24 colours, all different within a "
+        "list, and a question for one of the keys. The answer stands in the text once, right after the key: the true evidence is "
+        "the value's token, found by the key's, and is known for each. A training text goes on with seven more questions and "
+        "answers; those of the other splits have one question. A text is of one split only. The second of three layers is "
+        "attention, the others are recurrences (Mamba 2)."
+    ),
+    example="`dog red ; cat blue ; sun green ? cat` → `blue`",
+    stages=(
+        Stage(
+            task="heedmap.zoo.tasks.recurrent",
+            settings={
+                "family": "bamba",
+                "hidden_size": 64,
+                "intermediate_size": 128,
+                "num_hidden_layers": 3,
+                "attn_layer_indices": [1],
+                "num_attention_heads": 2,
+                "num_key_value_heads": 2,
+                "mamba_n_heads": 4,
+                "mamba_d_head": 32,
+                "mamba_d_state": 16,
+                "mamba_chunk_size": 16,
+                "initializer_range": 0.05,
+            },
+            steps=3000,
+            batch=64,
+            rate=3e-3,
+            watched="accuracy",
+            warmup=200,
+            checked=500,
+            every=250,
+            stop_at=0.998,
+        ),
+    ),
+    arguments='--text "dog red ; cat blue ; sun green ? cat"',
+    wanted={"accuracy": 0.98},
+)
+"""``zoo/bamba-lists``: the value of a key in a list of pairs, by recurrences and attention."""
+
+MAMBA_LISTS = Recipe(
+    name="mamba-lists",
+    about="A list of pairs and a key → the key's value, as the next word (Mamba 2, without any attention)",
+    data=(
+        "The lists of `zoo/gpt-lists` (`heedmap.zoo.lists`): 3 to 8 pairs of 30 nouns and 24 colours, all different within a "
+        "list, and a question for one of the keys. The answer stands in the text once, right after the key: the true evidence is "
+        "the value's token, found by the key's, and is known for each. A training text goes on with seven more questions and "
+        "answers; those of the other splits have one question. A text is of one split only. The model keeps what it read in the "
+        "states of its recurrences alone."
+    ),
+    example="`dog red ; cat blue ; sun green ? cat` → `blue`",
+    stages=(
+        Stage(
+            task="heedmap.zoo.tasks.recurrent",
+            settings={
+                "family": "mamba2",
+                "hidden_size": 64,
+                "num_hidden_layers": 2,
+                "state_size": 32,
+                "num_heads": 4,
+                "head_dim": 32,
+                "n_groups": 1,
+                "chunk_size": 16,
+                "initializer_range": 0.05,
+            },
+            steps=3000,
+            batch=48,
+            rate=3e-3,
+            watched="accuracy",
+            warmup=200,
+            checked=500,
+            every=250,
+            stop_at=0.99,
+        ),
+    ),
+    arguments='--text "dog red ; cat blue ; sun green ? cat"',
+    wanted={"accuracy": 0.95},
+)
+"""``zoo/mamba-lists``: the value of a key in a list of pairs, by recurrences alone."""
+
 DETR_SHAPES_SETTINGS = {
     "backbone": {"embedding_size": 32, "hidden_sizes": [32, 64], "depths": [2, 2]},
     "d_model": 64,
@@ -468,6 +592,9 @@ LXMERT_EASY_VQA = Recipe(
 _ALL = (
     BART_DATES,
     GPT_LISTS,
+    CONVBERT_LISTS,
+    BAMBA_LISTS,
+    MAMBA_LISTS,
     DETR_SHAPES,
     DEFORMABLE_SHAPES,
     VIT_SHAPES,

@@ -31,7 +31,7 @@ Each is the mean over samples of the test split with its 95 % bootstrap interval
 mean of its answers. Only right answers are explained. All tokens count, `[CLS]`, `</s>` and the like included, none of
 which is evidence. `random` draws numbers, the *centre prior* prefers the middle of the picture, and *chance* is what a map
 has that is the same everywhere. None of the three knows the model. The methods are those that take a pass or two; those that take
-dozens (`integrated_gradients`, `smoothgrad`, `gradient_shap`, `occlusion`) are left out.
+dozens (`integrated_gradients`, `smoothgrad`, `gradient_shap`, `occlusion`) are left out where they are not in the table.
 
 The evidence is what the *task* depends on. A model may rightly look elsewhere too (at the word "?" to know where it is), so
 1 is not the aim of every map; but a method that does better than another on all of them has found more of the reasons.

@@ -328,6 +328,7 @@ for (const [n, [, start, end]] of data.words.entries()) {
   buttons[n].style.setProperty('--doubt', 1 - Math.min(...odds, 1));
   buttons[n].title = odds.map(percent).join(' · ');
 }
+for (const picture of document.querySelectorAll('img[data-same]')) picture.src = figures[picture.dataset.same].querySelector('.map img').src;
 for (const figure of figures) {
   if (data.segments[figure.dataset.segment].kind === 'image') strip(figure);
   figure.querySelector('details.table')?.addEventListener('toggle', () => matrix(figure), {once: true});

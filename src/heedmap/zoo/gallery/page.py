@@ -13,7 +13,7 @@ from heedmap.render.overlay import outlined, overlay
 from heedmap.render.sample import sample
 from heedmap.render.scale import scale_of, table, token_scale
 from heedmap.render.words import text_html
-from heedmap.zoo.gallery.show import METHODS, Answer, Shown
+from heedmap.zoo.gallery.show import METHODS, Shown, ShownAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def gallery_page(models: Sequence[Shown], pictures: Maps) -> str:
 
 
 def map_picture(
-    picture: Image.Image, answer: Answer, method: str, places: Float[np.ndarray, "boxes 4"] | None
+    picture: Image.Image, answer: ShownAnswer, method: str, places: Float[np.ndarray, "boxes 4"] | None
 ) -> Image.Image:
     """The picture with a method's map of its patches or boxes, and the true evidence outlined."""
     segments = answer.maps[method].segments
@@ -68,7 +68,7 @@ def _model(model: Shown, pictures: Maps) -> dict[str, Any]:
     }
 
 
-def _answer(model: Shown, number: int, answer: Answer, pictures: Maps) -> dict[str, Any]:
+def _answer(model: Shown, number: int, answer: ShownAnswer, pictures: Maps) -> dict[str, Any]:
     """What the model was given, with the true evidence marked, and the map of each method."""
     truth = None if model.picture is None else _true_picture(model.picture, answer, model.sample.places)
     return {
@@ -83,7 +83,7 @@ def _answer(model: Shown, number: int, answer: Answer, pictures: Maps) -> dict[s
     }
 
 
-def _map(answer: Answer, method: str, picture: Image.Image | None) -> dict[str, Any]:
+def _map(answer: ShownAnswer, method: str, picture: Image.Image | None) -> dict[str, Any]:
     segments = answer.maps[method].segments
     facts = [
         {
@@ -97,7 +97,7 @@ def _map(answer: Answer, method: str, picture: Image.Image | None) -> dict[str, 
     return {"method": method, "paper": method == PAPERS, "picture": picture, "tokens": tokens, "facts": facts}
 
 
-def _tokens(answer: Answer, method: str) -> Markup:
+def _tokens(answer: ShownAnswer, method: str) -> Markup:
     segments = answer.maps[method].segments
     if "text" not in segments:
         return Markup()
@@ -105,7 +105,9 @@ def _tokens(answer: Answer, method: str) -> Markup:
     return text_html(segments["text"], marked=marked)
 
 
-def _true_picture(picture: Image.Image, answer: Answer, places: Float[np.ndarray, "boxes 4"] | None) -> Image.Image:
+def _true_picture(
+    picture: Image.Image, answer: ShownAnswer, places: Float[np.ndarray, "boxes 4"] | None
+) -> Image.Image:
     """The picture with the true evidence outlined, and the box that the model drew."""
     return _marked(_scaled(picture), answer, places)
 
@@ -114,7 +116,7 @@ def _scaled(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
-def _marked(image: Image.Image, answer: Answer, places: Float[np.ndarray, "boxes 4"] | None) -> Image.Image:
+def _marked(image: Image.Image, answer: ShownAnswer, places: Float[np.ndarray, "boxes 4"] | None) -> Image.Image:
     evidence = answer.asked.evidence
     if evidence.mask is not None:
         image = _outlined(image, evidence.mask)

@@ -32,7 +32,7 @@ TRIED = 50
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class ShownAnswer:
     """One answer with its maps.
 
     Attributes:
@@ -69,7 +69,7 @@ class Shown:
     architecture: str
     sample: ZooSample
     picture: Image.Image | None
-    answers: tuple[Answer, ...]
+    answers: tuple[ShownAnswer, ...]
 
 
 def show(subject: Model, name: str) -> Shown:
@@ -83,7 +83,7 @@ def show(subject: Model, name: str) -> Shown:
     targets = batch.targets()[: len(asked)]
     maps = _maps(subject, batch, targets)
     answers = (
-        Answer(
+        ShownAnswer(
             question,
             {method: replace(batched[number], target=(question.title,)) for method, batched in maps.items()},
             weights(subject, sample, question.evidence, maps[METHODS[0]][number].segments),

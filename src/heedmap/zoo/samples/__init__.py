@@ -12,8 +12,10 @@ from heedmap.zoo.samples import pictures, texts
 from heedmap.zoo.samples.sample import Asked, Evidence, Material, ZooSample
 
 MATERIALS: Mapping[str, Material] = {
+    "bamba-lists": texts.LISTS,
     "bart-dates": texts.DATES,
     "clip-shapes": pictures.CAPTIONS,
+    "convbert-lists": texts.LABELLED_LISTS,
     "deformable-shapes": pictures.DETECTION,
     "detr-shapes": pictures.DETECTION,
     "gpt-lists": texts.LISTS,

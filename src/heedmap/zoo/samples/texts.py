@@ -53,14 +53,15 @@ def _list(index: int) -> ZooSample:
 
 
 def _list_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
-    """The next word, where it is right."""
-    asked = []
+    """What is said at the last word, where it is right: the next word, or the label that it is given."""
+    asked, labels = [], subject.config.label2id
     for row, sample in enumerate(samples):
-        token, last = subject.tokenizer.convert_tokens_to_ids(sample.answer), sample.truth.query
+        token, last = labels.get(sample.answer), sample.truth.query
+        token = subject.tokenizer.convert_tokens_to_ids(sample.answer) if token is None else token
         right = int(output.logits[row, last].argmax()) == token
         words = [match.span() for match in re.finditer(r"\S+", sample.inputs["text"])]
         evidence = Evidence(words=(words[sample.truth.key], words[sample.truth.value]))
-        asked.append([Asked(f"the next word: {sample.answer}", (last, token), evidence)] if right else [])
+        asked.append([Asked(f"the answer: {sample.answer}", (last, token), evidence)] if right else [])
     return asked
 
 
@@ -73,6 +74,16 @@ DATES = Material(
     ask=_date_asked,
     shown=17,
     inputs=_date_inputs,
+)
+
+LABELLED_LISTS = Material(
+    about=(
+        "A model that sees the whole text reads pairs and a key, and labels the last word with the value of that key. The true "
+        "evidence is that value and the key before it; the other pairs tell nothing."
+    ),
+    make=_list,
+    ask=_list_asked,
+    shown=8,
 )
 
 LISTS = Material(

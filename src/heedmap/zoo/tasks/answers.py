@@ -184,7 +184,7 @@ ROUNDS = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class AskedScene:
     """A scene as a model for questions sees it.
 
     Attributes:
@@ -200,7 +200,7 @@ class Asked:
     rounds: tuple[tuple[Question, ...], ...]
 
 
-def sample(seed: int, split: str, index: int) -> tuple[Asked, Question]:
+def sample(seed: int, split: str, index: int) -> tuple[AskedScene, Question]:
     """Sample ``index`` of a split: a scene and a question about it, the kinds in turn.
 
     Those of ``"train"`` ask five questions of each scene; those of the other splits one of each.
@@ -214,14 +214,14 @@ def sample(seed: int, split: str, index: int) -> tuple[Asked, Question]:
 
 
 @lru_cache(maxsize=2 * POOL)
-def scene_asked(seed: int, split: str, index: int, rounds: int) -> Asked:
+def scene_asked(seed: int, split: str, index: int, rounds: int) -> AskedScene:
     """A scene with its boxes and so many rounds of questions."""
     scene = make_scene(seed, split, index, SIDE)
     boxes = regions(scene, BOXES)
     asked = tuple(
         one_of_each((*ask(scene, 2 * n), *ask(scene, 2 * n + 1)), index // len(KINDS) + n) for n in range(rounds)
     )
-    return Asked(boxes.features, boxes.positions, looks(scene)[boxes.objects], asked)
+    return AskedScene(boxes.features, boxes.positions, looks(scene)[boxes.objects], asked)
 
 
 def looks(scene: Scene) -> Int64[np.ndarray, "objects 2"]:

@@ -31,7 +31,7 @@ SHARED = (2, 3, 3, 4, 4, 4)
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class ObjectLook:
     """How an object looks, apart from its place; fields as in :class:`~heedmap.zoo.world.scene.Object`."""
 
     shape: str
@@ -48,7 +48,7 @@ class Stamp:
         distance: to the outline, in pixels, negative inside.
     """
 
-    look: Look
+    look: ObjectLook
     distance: Float[np.ndarray, "height width"]
 
     @property
@@ -58,7 +58,7 @@ class Stamp:
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class SceneLayout:
     """The stamps of a scene at their places.
 
     Attributes:
@@ -72,7 +72,7 @@ class Layout:
     owners: Int16[np.ndarray, "side side"]
 
 
-def choose_looks(rng: np.random.Generator) -> list[Look]:
+def choose_looks(rng: np.random.Generator) -> list[ObjectLook]:
     """1 to 5 looks; each shape, colour and size is as likely as any other."""
     count = int(rng.choice(len(COUNTS), p=COUNTS)) + 1
     shapes = [SHAPES[i] for i in rng.integers(0, len(SHAPES), count)]
@@ -83,10 +83,10 @@ def choose_looks(rng: np.random.Generator) -> list[Look]:
             for position in shared:
                 values[position] = values[shared[0]]
     sizes = [list(SIZES)[i] for i in rng.integers(0, len(SIZES), count)]
-    return [Look(*look) for look in zip(shapes, colours, sizes, strict=True)]
+    return [ObjectLook(*look) for look in zip(shapes, colours, sizes, strict=True)]
 
 
-def place(rng: np.random.Generator, looks: list[Look], side: int) -> Layout:
+def place(rng: np.random.Generator, looks: list[ObjectLook], side: int) -> SceneLayout:
     """Lay the looks out in a picture of ``side`` x ``side`` pixels, each wholly inside and visible enough.
 
     An object that finds no place is made smaller; one that finds none even so is left out.
@@ -103,10 +103,10 @@ def place(rng: np.random.Generator, looks: list[Look], side: int) -> Layout:
                 stamps.append(stamp)
                 corners.append(corner)
                 break
-    return Layout(tuple(stamps), tuple(corners), owners)
+    return SceneLayout(tuple(stamps), tuple(corners), owners)
 
 
-def draw_stamp(rng: np.random.Generator, look: Look, side: int) -> Stamp:
+def draw_stamp(rng: np.random.Generator, look: ObjectLook, side: int) -> Stamp:
     """Draw ``look`` at a random angle and a random radius of its size, for a picture of ``side`` pixels."""
     radius = rng.uniform(*SIZES[look.size]) * side
     angle = rng.uniform(0, 2 * math.pi)
@@ -126,9 +126,9 @@ def extent(mask: Bool[np.ndarray, "height width"]) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _and_smaller(look: Look) -> list[Look]:
+def _and_smaller(look: ObjectLook) -> list[ObjectLook]:
     names = list(SIZES)
-    return [Look(look.shape, look.colour, size) for size in names[names.index(look.size) :: -1]]
+    return [ObjectLook(look.shape, look.colour, size) for size in names[names.index(look.size) :: -1]]
 
 
 def _window(stamp: Stamp, corner: tuple[int, int]) -> tuple[slice, slice]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from heedmap.errors import InputError
 from heedmap.zoo.world.drawing import background
-from heedmap.zoo.world.layout import Layout, Stamp, choose_looks, extent, place
+from heedmap.zoo.world.layout import SceneLayout, Stamp, choose_looks, extent, place
 from heedmap.zoo.world.scene import COLOURS, SPLITS, Object, Scene, check_split, check_whole, generator
 
 SIDES = (64, 128)
@@ -82,7 +82,7 @@ def undrawn_scene(seed: int, split: str, index: int, side: int = 96) -> Scene:
     return Scene(seed, split, index, np.zeros((side, side, 3), dtype=np.uint8), _objects(layout))
 
 
-def _laid_out(seed: int, split: str, index: int, side: int) -> tuple[np.random.Generator, Layout]:
+def _laid_out(seed: int, split: str, index: int, side: int) -> tuple[np.random.Generator, SceneLayout]:
     """Where the objects are, and the random numbers that the picture goes on with."""
     _check_side(side)
     rng = generator(seed, split, index, "scene")
@@ -100,11 +100,11 @@ def _lay(rng: np.random.Generator, picture: Picture, stamp: Stamp, corner: tuple
     window += cover[:, :, None] * (paint - window)
 
 
-def _objects(layout: Layout) -> tuple[Object, ...]:
+def _objects(layout: SceneLayout) -> tuple[Object, ...]:
     return tuple(_object(layout, number) for number in range(len(layout.stamps)))
 
 
-def _object(layout: Layout, number: int) -> Object:
+def _object(layout: SceneLayout, number: int) -> Object:
     stamp = layout.stamps[number]
     mask = layout.owners == number
     rows, columns = extent(mask)

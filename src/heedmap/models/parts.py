@@ -1,0 +1,70 @@
+"""A long answer in parts: what comes after a part is not given in its pass, since no token hears those after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from heedmap.models.forced import Forced
+from heedmap.stepwise import Progress, Said, Stepwise
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PASSES = 8
+"""As much as so many steps cost the forward pass of a part, and what is done once in it."""
+
+Explained = Callable[[Mapping[str, Any], Said, Progress], Stepwise]
+"""(inputs, answer, progress) → the steps of the answer; see :func:`heedmap.stepwise.explain_steps`."""
+
+
+def in_parts(whole: Forced, said: Said, progress: Progress, explained: Explained) -> Stepwise:
+    """The steps of an answer, part by part.
+
+    Args:
+        whole: the inputs with the whole answer.
+        said: the whole answer.
+        progress: is told of all steps.
+        explained: explains one part.
+    """
+    steps, shortest = said.tokens.shape[1], int((said.tokens >= 0).sum(1).min())
+    ends = parts(whole.start, steps) if whole.name == "input_ids" else [steps]
+    ends = [*(end for end in ends[:-1] if end < shortest), steps]  # each sample says something in each part
+    explained_parts = []
+    for start, end in zip([0, *ends], ends, strict=False):
+        inputs = whole.up_to(end)
+
+        def tell(done: int, _: int, before: int = start) -> None:
+            progress(before + done, steps)
+
+        explained_parts.append(explained(inputs, said.part(start, end, inputs[whole.name].shape[1]), tell))
+    return explained_parts[0] if len(explained_parts) == 1 else _joined(explained_parts)
+
+
+def parts(prompt: int, steps: int) -> list[int]:
+    """After which steps the parts end, so that the least is computed: a step costs as much as its pass has tokens."""
+
+    def cost(ends: Sequence[int]) -> int:
+        return sum((end - start + PASSES) * (prompt + end) for start, end in zip([0, *ends], ends, strict=False))
+
+    def equal(count: int) -> list[int]:
+        return [steps * (n + 1) // count for n in range(count)]
+
+    return min(map(equal, range(1, max(2, steps // PASSES + 1))), key=cost)
+
+
+def _joined(explained_parts: Sequence[Stepwise]) -> Stepwise:
+    """The steps of all parts, over the tokens of the last one."""
+    tokens = {name: relevance.shape[2] for name, relevance in explained_parts[-1].relevance.items()}
+
+    def over_all(name: str) -> Tensor:
+        of_parts = (part.relevance[name] for part in explained_parts)
+        return torch.cat([F.pad(rows, (0, tokens[name] - rows.shape[2])) for rows in of_parts], 1)
+
+    names = ("scores", "probabilities", "best", "best_probabilities")
+    together: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in explained_parts], 1) for name in names}
+    return replace(explained_parts[-1], relevance={name: over_all(name) for name in tokens}, **together)
