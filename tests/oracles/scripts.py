@@ -42,6 +42,27 @@ def by_roles(events: Sequence[Event], roles: Mapping[str, str], begun: bool = Fa
     return steps, began.shape[1]
 
 
+def without_channels(
+    events: Sequence[Event], tokens: int, roles: Mapping[str, str], begun: bool
+) -> tuple[list[Step], int]:
+    """As :func:`by_roles`, without softmaxes over channels: these weigh channels, and no token looks at another."""
+    return by_roles([e for e in events if e.module or e.out.shape[-1] == tokens], roles, begun)
+
+
+def side_by_side(events: Sequence[Event]) -> tuple[list[Step], int]:
+    """Steps of attention, a convolution, one of its input and its output side by side in the channels, attention."""
+    before, first, second, after = events
+    weights = second.module.weight.detach().chunk(2, 1)
+    cams = [
+        ops.linear(lambda part, w=w: torch.nn.functional.conv1d(part, w, padding=1), half, second.gradient)
+        for w, half in zip(weights, second.given[0].chunk(2, 1), strict=True)
+    ]
+    made = made_of(first)
+    keys = torch.cat([torch.eye(made.shape[1], dtype=made.dtype).expand_as(made), made], 1)
+    whole = [ops.whole(event.out, event.gradient) for event in (before, after)]
+    return [Step(whole[0]), Step(torch.cat(cams, -1), keys=keys), Step(whole[1])], made.shape[1]
+
+
 def joining(steps: Sequence[Step], tokens: int) -> list[Step]:
     """A step for tokens that are there now, but not after these steps."""
     if not steps:

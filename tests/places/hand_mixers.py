@@ -76,6 +76,51 @@ class Gated(nn.Module):
         return x * self.mixer(x.mT).mT
 
 
+class Squeezed(nn.Module):
+    """A depthwise convolution, multiplied with weights of its channels that the mean of all tokens says (squeeze and excitation)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixer = nn.Conv1d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH)
+        self.excite = nn.Sequential(nn.Conv1d(WIDTH, 4, 1), nn.ReLU(), nn.Conv1d(4, WIDTH, 1), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.mixer(x.mT)
+        return x + (mixed * self.excite(mixed.mean(-1, keepdim=True))).mT
+
+
+class Beside(nn.Module):
+    """Tokens side by side in the channels with what a convolution made of them, and a convolution of both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(WIDTH, WIDTH, 3, padding=1)
+        self.second = nn.Conv1d(2 * WIDTH, WIDTH, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = torch.relu(self.first(x.mT))
+        return x + torch.tanh(self.second(torch.cat([x.mT, made], 1))).mT
+
+
+class Channels(nn.Module):
+    """Channels that look at channels, by products over all tokens (cross-covariance attention): each token is mapped by itself."""
+
+    parts = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDTH)
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+        self.warmth = nn.Parameter(torch.rand(self.parts, 1, 1) + 2)
+        self.out = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (t.mT.unflatten(1, (self.parts, -1)) for t in self.qkv(self.norm(x)).chunk(3, -1))
+        q, k = nn.functional.normalize(q, dim=-1), k / k.norm(dim=-1, keepdim=True)
+        mixed = torch.softmax(q @ k.mT * self.warmth, -1) @ v
+        return x + self.out(mixed.flatten(1, 2).mT)
+
+
 class Tokens(nn.Module):
     """Words, layers, and a few numbers of the last token: ids (batch, tokens) → (batch, features)."""
 
@@ -133,6 +178,12 @@ def layer(name: str) -> nn.Module:
         return LinearMixing()
     if name == "gate":
         return Gated()
+    if name == "squeeze and excitation":
+        return Squeezed()
+    if name == "channels":
+        return Channels()
+    if name == "side by side":
+        return Beside()
     raise KeyError(name)
 
 
@@ -151,6 +202,8 @@ LAYERS = {
     "perceptron": TWO,
     "linear attention": ONE,
     "gate": ONE,
+    "squeeze and excitation": ONE,
+    "channels": {},
 }
 WITHOUT = ("depthwise", "matrix", "perceptron", "linear attention")
 BEFORE = {"also before: depthwise": {r"layers\.[02]\.mixers\.0": "update"}}

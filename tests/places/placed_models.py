@@ -371,12 +371,25 @@ MIXERS |= {
         partial(hand_made, name),
         partial(words, 8),
         number,
-        **in_roles(roles, begun=name.startswith(("no attention", "also before"))),
+        paths=tuple(roles),
+        steps=partial(
+            scripts.without_channels, tokens=8, roles=roles, begun=name.startswith(("no attention", "also before"))
+        ),
         row=-1,
         own=-1,
     )
     for name, roles in HAND_MADE.items()
 }
+
+MIXERS["side by side"] = Case(
+    partial(hand_made, "side by side"),
+    partial(words, 8),
+    number,
+    (r"layers\.1\.first", r"layers\.1\.second"),
+    scripts.side_by_side,
+    row=-1,
+    own=-1,
+)
 
 # -- plain models -------------------------------------------------------------------------------------------------------
 

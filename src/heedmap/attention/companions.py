@@ -36,13 +36,23 @@ class Lost(NamedTuple):
 
 
 class Summed(NamedTuple):
-    """A product over all tokens, kᵀ v: its two factors with their axes' letters, and those of the product."""
+    """A product over all tokens, kᵀ v: its two factors with their axes' letters, and those of the product.
+
+    ``changed``: whether it was scaled or shifted since, so that the factors no longer say what it is.
+    """
 
     factors: tuple[tuple[Tensor, Ids, str], tuple[Tensor, Ids, str]]
     axes: str
+    changed: bool = False
 
 
-Known = Ids | Pair | Summed | Lost
+class Given(NamedTuple):
+    """Weights or statistics that all tokens of a sample say together, by this function: for what they multiply they are given."""
+
+    function: str
+
+
+Known = Ids | Pair | Summed | Given | Lost
 
 CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
 
@@ -76,6 +86,7 @@ class CompanionTape(Tape):
         self._sums: dict[
             int, tuple[weakref.ref[Tensor], frozenset[int]]
         ] = {}  # of weights over keys, and what these are of
+        self._gates: dict[int, weakref.ref[Tensor]] = {}
 
     # -- what is known of a tensor ----------------------------------------------------------------------------------
 
@@ -244,8 +255,8 @@ class CompanionTape(Tape):
         lost = next((k for _, k in tensors if isinstance(k, Lost)), None)
         if lost is not None:
             return lost
-        if any(isinstance(k, Summed) for _, k in tensors):
-            return tensors[0][1] if name in moves.SAME else Lost(name, places.here())
+        if any(isinstance(k, (Summed, Given)) for _, k in tensors):
+            return self._together(name, [k for _, k in tensors])
         pairs = [k for _, k in tensors if isinstance(k, Pair)]
         if not pairs:
             return self._rows(func, name, args, kwargs, result, self.ids)
@@ -266,6 +277,16 @@ class CompanionTape(Tape):
         if isinstance(one, (tuple, list)):
             return [both(a, b) for a, b in zip(one, other, strict=True)]
         return both(one, other)
+
+    def _together(self, name: str, known: list[Known]) -> Known:
+        """What a function makes of a product over all tokens, or of weights that they say together."""
+        if all(isinstance(k, Given) for k in known):
+            return known[0]
+        if len(known) > 1 or not isinstance(known[0], Summed):
+            return Lost(name, places.here())
+        if name in moves.SAME:
+            return known[0]
+        return Given(name) if name in moves.GATES else known[0]._replace(changed=True)
 
     def _part(self, which: str, tensor: Tensor) -> Ids | None:
         known = self.known(tensor)
@@ -418,7 +439,7 @@ class CompanionTape(Tape):
         axes = reduced_axes(name, args, kwargs, tensor)
         ids = ids.expand(tensor.shape)
         if not self._is_constant(ids, axes):
-            return Lost(name, places.here())
+            return Given(name) if name in moves.SPREADS else Lost(name, places.here())
         return moves.reduced(ids, axes, result.dim() == tensor.dim())
 
     def _is_constant(self, ids: Ids, axes: list[int]) -> bool:

@@ -203,6 +203,25 @@ def pooling(
     return windows, windows.of(ones, 0.0).sum(-1)
 
 
+def beside_terms(
+    x: Tensor, weight: Tensor, windows: Windows, ids: Ids, asked: Ids
+) -> Callable[[Tensor], Iterator[Terms]]:
+    """As :func:`conv_terms`, where tokens stand side by side in the channels: each gives what its own channels give."""
+    parts = [conv_terms(x[:, own], weight[:, own], 1, windows, ids, asked[:, own]) for own in alike(asked)]
+
+    def terms(gradient: Tensor) -> Iterator[Terms]:
+        for part in parts:
+            yield from part(gradient)
+
+    return terms
+
+
+def alike(ids: Ids) -> list[Tensor]:
+    """The channels that are of the same tokens, (channels,) each."""
+    which = distinct(ids.transpose(0, 1).flatten(1))[1]
+    return [(which == n).nonzero()[:, 0] for n in which.unique()]
+
+
 def pool_terms(
     x: Tensor, out: Tensor, count: Tensor | float | None, windows: Windows, ids: Ids, asked: Ids
 ) -> Callable[[Tensor], Iterator[Terms]]:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from heedmap.attention import mixers, moves
 from heedmap.attention.companions import CONVOLUTIONS, CompanionTape, is_pointwise, reduced_axes
 from heedmap.attention.mixers import AsItIs, Mixer, Terms
-from heedmap.attention.numbers import Ids
+from heedmap.attention.numbers import Ids, all_of
 
 POOLS = {"avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"}
 LINEAR = {
@@ -66,7 +67,7 @@ class MixingTape(CompanionTape):
             return None if self._is_constant(ids, axes) else self._merged(func, args, kwargs, result, x, ids, axes)
         if name in CONVOLUTIONS and is_pointwise(args, kwargs, result):
             return None
-        if name not in LINEAR and not self._is_constant(ids, [1]):
+        if name not in LINEAR and not self._is_constant(ids, [1]) and not self._stands_beside(name, args, kwargs, ids):
             return None
         if name == "grid_sample":
             return self._sampled(args, kwargs, result, x, ids)
@@ -98,6 +99,14 @@ class MixingTape(CompanionTape):
         terms = mixers.sampled_terms(x, grid, pads == "border", bool(given.get("align_corners")), rows, ids)
         return self._mixer(result, x, ids, rows, terms, asks=self.tag(grid).sources)
 
+    def _stands_beside(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], ids: Ids) -> bool:
+        """Whether all channels of a convolution go together, some of them of other tokens than others."""
+        if name not in CONVOLUTIONS:
+            return False
+        weight = args[1] if len(args) > 1 else kwargs["weight"]
+        parts = [all_of(ids[:, own]).unique() for own in mixers.alike(ids)]
+        return bool(weight.shape[1] == ids.shape[1]) and len(torch.cat(parts).unique()) == sum(map(len, parts))
+
     def _convolved(
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, x: Tensor, ids: Ids
     ) -> Tensor | None:
@@ -124,6 +133,8 @@ class MixingTape(CompanionTape):
                 x, bound["weight"], bound.get("stride", 1), bound.get("padding", 0), bound.get("dilation", 1)
             )
             terms = mixers.conv_terms(x, bound["weight"], bound.get("groups", 1), windows, fresh, ids)
+            if not self._is_constant(ids, [1]):
+                terms = mixers.beside_terms(x, bound["weight"], windows, fresh, ids)
         elif name in POOLS:
             windows, count = mixers.pooling(name, args, kwargs, x, result)
             terms = mixers.pool_terms(x, result, count, windows, fresh, ids)

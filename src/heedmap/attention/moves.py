@@ -43,6 +43,9 @@ REDUCES = _each("mean sum amax amin max min var std norm logsumexp prod nansum n
 COUNTS = _each("histc bincount")
 """Functions whose result is of no token: how many there are of each kind."""
 
+SPREADS = _each("norm std var")
+"""Of those, the ones that say how large tokens are, all together: statistics."""
+
 MERGES = _each("mean sum amax max")
 """Of those, the ones whose result is a sum of contributions of the tokens."""
 
@@ -60,6 +63,11 @@ def _group_norm(x: Tensor, num_groups: int, weight: Any = None, bias: Any = None
     return y + (x - x.detach()) * scale
 
 
+def _normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Any = None) -> Tensor:
+    """Division by a norm as it is: no gradient passes through it."""
+    return x / x.norm(p, dim, keepdim=True).clamp_min(eps).detach()
+
+
 MEETS = _each(
     "add __add__ __radd__ __iadd__ add_ sub subtract __sub__ __rsub__ __isub__ sub_ mul multiply __mul__ __rmul__ __imul__ mul_"
 )
@@ -67,8 +75,10 @@ MEETS = _each(
 
 SCALES = _each("mul multiply __mul__ __rmul__ __imul__ mul_")
 DIVIDES = _each("div divide true_divide __truediv__ div_ divide_ __itruediv__")
+GATES = _each("sigmoid sigmoid_ hardsigmoid hardsigmoid_ tanh tanh_ softmax relu6 hardtanh")
+"""Functions whose result is weights of what it is multiplied with."""
 
-STATISTICS = {"group_norm": _group_norm}
+STATISTICS: dict[str, Callable[..., Tensor]] = {"group_norm": _group_norm, "normalize": _normalize}
 """Functions whose statistics are over several tokens: for the proof these are taken as given."""
 
 

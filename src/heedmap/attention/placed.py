@@ -16,11 +16,11 @@ from torch import Tensor
 from heedmap.attention import mixers, moves, places
 from heedmap.attention import operations as ops
 from heedmap.attention.attending import Asked, AttendingTape
-from heedmap.attention.companions import Lost, Pair, Summed
+from heedmap.attention.companions import Given, Lost, Pair, Summed
 from heedmap.attention.mixing import again
 from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct
 from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
-from heedmap.attention.tape import _forget, _tensors
+from heedmap.attention.tape import _forget, _replaced, _tensors
 
 
 class PlacedTape(AttendingTape):
@@ -40,6 +40,7 @@ class PlacedTape(AttendingTape):
         kwargs = kwargs or {}
         if func is ops.SDPA or func is ops.MULTI_HEAD:
             return super().__torch_function__(func, types, args, kwargs)
+        args = self._without_given(func, args)
         followed = any(self.known(t) is not None for t in _tensors(args, kwargs))
         count = len(self.sources)
         is_product = func in ops.PRODUCTS or moves.name_of(func) in ("linear", "addmm", "addbmm")
@@ -113,6 +114,47 @@ class PlacedTape(AttendingTape):
         self.set_known(given, self.known(weights))
         return given
 
+    def _without_given(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments, where weights and gates that multiply tokens are as they are: of no token, and in a proof a constant."""
+        scales = moves.name_of(func) in moves.SCALES | moves.DIVIDES
+        if not (scales or func in ops.PRODUCTS) or not any(self.ids(t) is not None for t in _tensors(args)):
+            return args
+        by = {}
+        for tensor in _tensors(args):
+            if isinstance(self.known(tensor), Given) or (scales and self._is_gate_of(tensor, args)):
+                by[id(tensor)] = tensor.detach() if self.cut else tensor.view_as(tensor)
+        return tuple(_replaced(list(args), by)) if by else args
+
+    def _is_gate_of(self, gate: Tensor, args: tuple[Any, ...]) -> bool:
+        """Whether these are weights that a pooled token says for more tokens of the same input, of which it is none."""
+        ids = self.ids(gate) if id(gate) in self._gates else None
+        others = [(t, i) for t in _tensors(args) if t is not gate and (i := self.ids(t)) is not None]
+        if ids is None or len(others) != 1:
+            return False
+        few, many = (all_of(self.numbers.first(i)).unique() for i in (ids, others[0][1]))
+        pooled = len(few) < len(many) and not bool(torch.isin(few, many).any())
+        return pooled and self._inputs_of(gate) <= self._inputs_of(others[0][0])
+
+    def _inputs_of(self, tensor: Tensor) -> set[str]:
+        """The names of the inputs that a tensor was made of."""
+        seen, rest = set[int](), set(self.tag(tensor).sources)
+        while rest:
+            index = rest.pop()
+            seen.add(index)
+            if (source := self.sources[index]).kind == "attention":
+                attention = self.attentions[source.attention]
+                rest |= (attention.query_sources | attention.value_sources) - seen
+        return {self.sources[i].name for i in seen if self.sources[i].kind in ("input", "leaf")}
+
+    def _mark_gate(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """Remember weights, and what only moves or scales them."""
+        of = [t for t in _tensors(args, kwargs) if self.known(t) is not None]
+        keeps = name in moves.SAME or name in moves.DATA or name in moves.SCALES | moves.DIVIDES
+        if isinstance(result, Tensor) and (
+            name in moves.GATES or (keeps and of and all(id(t) in self._gates for t in of))
+        ):
+            self._gates[id(result)] = weakref.ref(result, partial(_forget, self._gates, id(result)))
+
     def _mark_sum(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Remember sums of weights over keys, and what is made of these alone, with the queries and keys of the weights."""
         of = [(t, known) for t in _tensors(args, kwargs) if (known := self.known(t)) is not None]
@@ -126,6 +168,7 @@ class PlacedTape(AttendingTape):
     def _after(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
         name = moves.name_of(func)
         self._mark_sum(name, args, kwargs, result)
+        self._mark_gate(name, args, kwargs, result)
         try:
             mixer = self._side_by_side(func, args, kwargs, result)
             mixer = self._mixed(func, name, args, kwargs, result) if mixer is None else mixer
@@ -144,7 +187,9 @@ class PlacedTape(AttendingTape):
             self.set_known(result, found)
         elif isinstance(result, (tuple, list)):
             alike = (
-                isinstance(found, (tuple, list)) and not isinstance(found, (Pair, Lost)) and len(found) == len(result)
+                isinstance(found, (tuple, list))
+                and not isinstance(found, (Pair, Lost, Summed, Given))
+                and len(found) == len(result)
             )
             for i, item in enumerate(result):
                 if isinstance(item, Tensor):
@@ -264,7 +309,7 @@ class PlacedTape(AttendingTape):
         (has, asks, out), query = call.letters, call.pair[1]
         known, ids = self.known(call.pair[0]), self.ids(query)
         assert isinstance(known, Summed)
-        if len(call.summed) != 1 or ids is None:
+        if len(call.summed) != 1 or ids is None or known.changed:
             return self._unknown(call)
         (summed,) = call.summed
         renamed = dict(zip(known.axes, has, strict=True))
