@@ -73,7 +73,8 @@ def noisy(
         if not args or args[0].shape != ids.shape or not bool((args[0] == ids).all()):
             return output
         embeddings.append(module)
-        return output + _draw(output, mask, radius, keys, (seed, "words"))
+        words = torch.from_numpy(output.detach().float().cpu().numpy())  # else a recorder sees tokens mix in the noise
+        return output + _draw(words.to(output.device), mask, radius, keys, (seed, "words")).to(output.dtype)
 
     handles = [m.register_forward_hook(hook) for m in subject.model.modules() if isinstance(m, nn.Embedding)]
     try:
