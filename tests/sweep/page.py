@@ -83,7 +83,7 @@ def counts(rows: Sequence[Row]) -> str:
         ("the same with padding as without", made(ran, "padding"), ()),
         ("wrong", [r for r in ran if r["verdict"] == "WRONG"], ()),
         ("crashed", [r for r in rows if r["verdict"] in ("CRASH", "died")], ()),
-        ("over the time for one class", [r for r in rows if r["verdict"] == "timeout"], ()),
+        ("over the time or memory for one class", [r for r in rows if r["verdict"] == "timeout"], ()),
     ]
     table = [f"| {words} | {count(some)}{share(some, of)} |" for words, some, of in lines]
     return "\n".join(["| | classes |", "|---|---|", *table, ""])

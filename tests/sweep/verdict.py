@@ -30,6 +30,7 @@ DIFFERENT = {
 }
 
 
+OUT_OF_MEMORY = "can't allocate memory"
 EXPLAINED = ("agrees", "fused = eager", "explained")
 _CHECKED: set[tuple[str, ...]] = set()
 """Libraries, families and checks that were made of one of their classes, in this process."""
@@ -56,6 +57,8 @@ def judged(subject: Subject) -> Row:
         _CHECKED.update((*subject[:2], name) for name in DIFFERENT if isinstance(row.get(name), float))
         if row.get("auto"):
             _CHECKED.add((*subject[:2], "auto"))
+    if row["verdict"] == "CRASH" and OUT_OF_MEMORY in f"{row.get('error')} {row.get('auto_error')}":
+        row |= {"verdict": "timeout", "cause": "over the memory of one class"}
     return {**row, "seconds": round(time.monotonic() - start, 2)}
 
 
