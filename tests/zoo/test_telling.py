@@ -9,7 +9,7 @@ import torch
 import heedmap
 from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.evidence import share
-from heedmap.models.shipped import folder_of, shipped
+from heedmap.models.shipped import folder_of
 from heedmap.zoo.evidence import measure, weights
 from heedmap.zoo.samples import MATERIALS
 from heedmap.zoo.samples.sample import right_ones
@@ -101,7 +101,7 @@ def test_scores_by_hand():
 
 # -- answers, word by word -------------------------------------------------------------------------------------------
 
-ANSWERS = [name for name in ("bart-dates", "gpt-lists", "idefics-shapes") if name in shipped()]
+ANSWERS = ["bart-dates", "gpt-lists", "idefics-shapes"]
 METHODS = ("generic", "raw_attention", "attn_lrp")
 COUNTS = {"idefics-shapes": 4}
 STEPS = {"gpt-lists": {"generate": {"max_new_tokens": 1}}}
@@ -144,7 +144,6 @@ def measured(name, count):
         return measure(heedmap.load(f"zoo/{name}"), MATERIALS[name], count)
 
 
-@pytest.mark.skipif("idefics-shapes" not in shipped(), reason="not shipped")
 def test_a_colour_rests_on_its_own_object():
     subject, material = heedmap.load("zoo/idefics-shapes"), MATERIALS["idefics-shapes"]
     figures = measured("idefics-shapes", COUNTS["idefics-shapes"])["segments"]
