@@ -1,4 +1,4 @@
-"""Options of the whole suite; and, before heedmap is imported, runtime checks of the shapes in its annotations."""
+"""Options of the whole suite; and, where test_shapes.py asks for it, runtime checks of the shapes in annotations."""
 
 import gc
 import os
@@ -25,7 +25,8 @@ settings.register_profile("heedmap", derandomize=True, deadline=None, database=N
 settings.register_profile("thorough", deadline=None, database=None, max_examples=2000)  # --hypothesis-profile=thorough
 settings.load_profile("heedmap")
 gc.disable()  # until all is imported, see pytest_collection_finish
-install_import_hook(["heedmap.relevance", "heedmap.attention.attention"], "beartype.beartype")
+if "HEEDMAP_SHAPES" in os.environ:  # before heedmap is imported
+    install_import_hook(["heedmap.relevance", "heedmap.attention.attention"], "beartype.beartype")
 
 HERE = Path(__file__).parent
 SLOW = (
@@ -56,6 +57,7 @@ SLOW = (
     "test_docstrings.py",
     "test_left_as_found.py",
     "test_packaged.py",
+    "test_shapes.py",
     "web/test_page_browser.py",
     "web/test_page_crowd.py",
     "weights",
