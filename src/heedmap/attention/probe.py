@@ -15,6 +15,7 @@ from torch import Tensor
 
 from heedmap.attention import token_positions
 from heedmap.attention.flow import Edge, Graph, State, Stream, build
+from heedmap.attention.randomness import noises
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import GradientError, MixingError
@@ -207,8 +208,8 @@ class _Check:
         if misfit is not None:
             return f"have other rows than the {self.graph.streams[misfit.stream].tokens} tokens of their stream"
         cotangents = [
-            token_positions.masked(side, torch.randn_like(side.tensor), self.chosen[probe.stream])
-            for probe, side in zip(probes, sides, strict=True)
+            token_positions.masked(side, noise, self.chosen[probe.stream])
+            for probe, side, noise in zip(probes, sides, noises([side.tensor for side in sides]), strict=True)
         ]
         targets = [a.out for a in tape.attentions] + [tape.sources[leaf].tensor for _, leaf in self.leaves]
         gradients = token_positions.pull([side.tensor for side in sides], targets, cotangents)  # type: ignore[arg-type]

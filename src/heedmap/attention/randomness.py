@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 _LOCK = threading.RLock()
 _STATES: dict[str, Any] = {"users": 0}
@@ -51,3 +52,14 @@ def own_randomness() -> Iterator[None]:
             if _STATES["users"] == 0:
                 for put_back, state in _STATES.pop("kept"):
                     put_back(state)
+
+
+def noises(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Normal noise in the shape, the dtype and the place of each of these tensors; not to be written to.
+
+    One is drawn for all of a kind, and each begins one number further on: drawing for each takes as long as running the model.
+    """
+    longest = max((tensor.numel() for tensor in tensors), default=0) + len(tensors)
+    kinds = {(tensor.dtype, tensor.device): tensor for tensor in tensors}
+    drawn = {kind: tensor.new_empty(longest).normal_() for kind, tensor in kinds.items()}
+    return [drawn[t.dtype, t.device][i : i + t.numel()].view(t.shape) for i, t in enumerate(tensors)]
