@@ -123,6 +123,7 @@ class PlacedTape(AttendingTape):
         for tensor in _tensors(args):
             if isinstance(self.known(tensor), Given) or (scales and self._is_gate_of(tensor, args)):
                 by[id(tensor)] = tensor.detach() if self.cut else tensor.view_as(tensor)
+                self.as_given += [] if self.cut else [by[id(tensor)]]
         return tuple(_replaced(list(args), by)) if by else args
 
     def _is_gate_of(self, gate: Tensor, args: tuple[Any, ...]) -> bool:
