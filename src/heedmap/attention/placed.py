@@ -53,9 +53,9 @@ class PlacedTape(AttendingTape):
             self.set_tag(given, self.tag(args[0]))
             self.set_known(given, self.known(args[0]))
             func, args, kwargs = torch.clone, (given,), {}
-        if self.cut and moves.name_of(func) in moves.DIVIDES and len(args) > 1 and self._is_sum_of_weights(args[1]):
+        if moves.name_of(func) in moves.DIVIDES and len(args) > 1 and self._is_sum_of_weights(args[1]):
             args = (args[0], self._as_given(args[1]), *args[2:])
-        if self.cut and moves.name_of(func) in moves.SCALES:
+        if moves.name_of(func) in moves.SCALES:
             args = self._without_normaliser(args)
         result = super().__torch_function__(func, types, args, kwargs)
         if len(self.sources) > count and self.sources[-1].kind == "leaf":
@@ -107,9 +107,16 @@ class PlacedTape(AttendingTape):
                     return (*args[:i], self._as_given(args[i]), *args[i + 1 :])
         return args
 
+    def _given(self, weights: Tensor) -> Tensor:
+        """Weights for one use in which they are taken as they are."""
+        if self.cut:
+            return weights.detach()
+        self.as_given.append(weights.view_as(weights))
+        return self.as_given[-1]
+
     def _as_given(self, weights: Tensor) -> Tensor:
-        """What weights are divided by, as it is: no gradient passes through it."""
-        given = weights.detach()
+        """What weights are divided by, as it is: in a proof no gradient passes through it."""
+        given = self._given(weights)
         self.set_tag(given, self.tag(weights))
         self.set_known(given, self.known(weights))
         return given
@@ -122,8 +129,7 @@ class PlacedTape(AttendingTape):
         by = {}
         for tensor in _tensors(args):
             if isinstance(self.known(tensor), Given) or (scales and self._is_gate_of(tensor, args)):
-                by[id(tensor)] = tensor.detach() if self.cut else tensor.view_as(tensor)
-                self.as_given += [] if self.cut else [by[id(tensor)]]
+                by[id(tensor)] = self._given(tensor)
         return tuple(_replaced(list(args), by)) if by else args
 
     def _is_gate_of(self, gate: Tensor, args: tuple[Any, ...]) -> bool:

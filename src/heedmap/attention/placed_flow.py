@@ -583,7 +583,7 @@ def check_returned(tape: PlacedTape, builder: Builder, output: Any, inputs: Mapp
 def _reads(
     tape: PlacedTape, builder: Builder, parts: Mapping[int, Sequence[InputSpan]], tensor: Tensor
 ) -> Iterator[Read]:
-    """The streams that a tensor is computed from; none of a matrix of two tokens each, and of what is not followed."""
+    """The streams that a tensor is computed from; none of weights, of a matrix of two tokens each, and of what is not followed."""
     graph, sources = builder.graph, builder.sources(tape.tag(tensor).sources)
     if isinstance(tape.known(tensor), Pair) or any(tape.sources[i].kind == "unfollowed" for i in sources):
         return
@@ -591,6 +591,8 @@ def _reads(
         states = graph.readouts(sources)
     except MixingError:  # a target that reads this is refused
         return
+    if tape.tag(tensor).softmax and tensor.shape[-1] in {graph.streams[index].tokens for index in states}:
+        return  # weights of tokens, which sum to one
     for index, state in states.items():
         stream = graph.streams[index]
         ends = [Rows(f"attention {a.index}", a.out, a.touched) for a in ends_of(tape.attentions, stream, state, True)]

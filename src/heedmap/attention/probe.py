@@ -97,7 +97,7 @@ def _reads(
     parts: Mapping[int, Sequence[InputSpan]],
     tensor: Tensor,
 ) -> Iterator[returned.Read]:
-    """The streams that a tensor is computed from; none of a matrix of two tokens each, and of what is not followed."""
+    """The streams that a tensor is computed from; none of weights, of a matrix of two tokens each, and of what is not followed."""
     tag = tape.tag(tensor)
     compares = any(product.query_sources and product.key_sources for product in tag.products)
     if compares or any(tape.sources[i].kind in ("unfollowed", "tower") for i in tag.sources):
@@ -106,6 +106,8 @@ def _reads(
         states = graph.readouts(tag.sources)
     except MixingError:  # a target that reads this is refused
         return
+    if tag.softmax and tensor.shape[-1] in {graph.streams[index].tokens for index in states}:
+        return  # weights of tokens, which sum to one
     for index, state in states.items():
         last, *before = (
             returned.State(f"attention {a}", tape.attentions[a].out, tape.attentions[a].touched)

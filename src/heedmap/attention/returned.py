@@ -18,6 +18,9 @@ from torch import Tensor
 from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import MixingError
 
+FEW, MANY = 16, 64
+"""Of how many elements, and of how many places at most, it is asked one by one on what they depend."""
+
 Rows = Bool[Tensor, "batch tokens"]
 
 
@@ -122,7 +125,7 @@ class _Rows:
     def mixed(self) -> str:
         """Why there is an axis along which tokens stand, mixed with each other; empty where there is none."""
         axes = [axis for axis in self._axes() if self._mixes(axis)]
-        if not axes or self._compares(axes):
+        if not axes or self._compares(axes) or self._are_single():
             return ""
         return f"has rows of the tokens, each of which depends on other tokens of {self._named(axes[0])} too"
 
@@ -156,15 +159,17 @@ class _Rows:
         return True
 
     def _mixes(self, axis: Axis) -> bool:
-        """Whether each place depends on its own token, and on others; what all places do alike may be classes of a mean."""
+        """Whether places depend on their own tokens, and on others; what all places do alike may be classes of a mean."""
         found = []
         for place, row in self._some(axis):
             rows = self._any(self._pulled({axis: _only(place, len(axis.order))}))
             if not bool(rows[:, row].any()):
                 return False
             found.append(rows)
-        alike = all(torch.equal(rows, found[0]) for rows in found)
-        return not (alike and (self.tensor.dim() == 2 or axis.axes > 1))
+        if all(torch.equal(rows, found[0]) for rows in found):
+            return self.tensor.dim() > 2 and axis.axes == 1 and not self._tells_elsewhere(axis)
+        more = (self._any(self._pulled({axis: _only(place, len(axis.order))})) for place in self._places(axis))
+        return any(bool((rows.sum(1) > 1).any()) for rows in (*found, *more))
 
     def _compares(self, axes: Sequence[Axis]) -> bool:
         """Whether a place is of two tokens, along two axes, and depends on no other."""
@@ -195,6 +200,30 @@ class _Rows:
 
     def _any(self, rows: Sequence[Rows]) -> Rows:
         return torch.stack(list(rows)).any(0)
+
+    def _are_single(self) -> bool:
+        """Whether each of some elements depends on one token: tokens that several axes together tell apart, in any order."""
+        found = []
+        for _ in range(FEW):
+            chosen = {}
+            for axis, size in enumerate(self.tensor.shape[1:], 1):
+                chosen[Axis(axis, 1, torch.arange(size))] = _only(int(torch.randint(size, ())), size)
+            found.append(self._any(self._pulled(chosen)))
+        return any(bool(rows.any()) for rows in found) and not any(bool((rows.sum(1) > 1).any()) for rows in found)
+
+    def _tells_elsewhere(self, axis: Axis) -> bool:
+        """Whether places along another axis depend on other tokens than their neighbours: then these are the rows."""
+        for first in (a for a in range(1, self.tensor.dim()) if a != axis.first and self.tensor.shape[a] > 1):
+            count = self.tensor.shape[first]
+            along = Axis(first, 1, torch.arange(count))
+            one, other = (self._any(self._pulled({along: _only(place, count)})) for place in (0, count - 1))
+            if not torch.equal(one, other):
+                return True
+        return False
+
+    def _places(self, axis: Axis) -> list[int]:
+        """Many places, where few say nothing: tokens may stand in another order."""
+        return torch.randperm(len(axis.order))[:MANY].tolist()
 
     def _some(self, axis: Axis) -> list[tuple[int, int]]:
         """The first, the middle and the last place, and their rows."""
