@@ -203,13 +203,14 @@ class CompanionTape(Tape):
         """A new leaf: words keep the numbers of their ids; places of a convolution are new tokens of the same sample."""
         index = len(self.sources) - 1
         source = self.sources[index]
-        if index in self.properties:
-            source.tensor = None
+        known = [k for t in _tensors(args, kwargs) if isinstance(k := self.known(t), Tensor)]
+        if index in self.properties or (known and not any(bool((k >= 0).any()) for k in known)):
+            source.tensor = None  # ids that the model made (places, counted by it): they only tell of tokens
             self.set_tag(result, EMPTY)
             return
         of = frozenset[int]().union(*(self.tag(t).sources for t in _tensors(args, kwargs)))
         self._parents[index] = frozenset(i for i in of if self.sources[i].kind == "leaf")
-        before = next((k for t in _tensors(args, kwargs) if isinstance(k := self.known(t), Tensor)), None)
+        before = next(iter(known), None)
         if before is not None and not source.spatial and tuple(before.shape) == tuple(result.shape[:-1]):
             ids = self._with_added(self._words_of(before)).unsqueeze(-1)
             self._words.add(index)
@@ -300,8 +301,10 @@ class CompanionTape(Tape):
         """The largest scores, of the tokens of the one side, or of all together: scores are less these before a softmax."""
         values = result if isinstance(result, Tensor) else result[0]
         axes = reduced_axes(name, args, kwargs, scores) if len(args) + len(kwargs) > 1 else list(range(scores.dim()))
-        whole = [ids.expand(scores.shape) for ids in (known.one, known.other)]
-        kept = [moves.reduced(i, axes, values.dim() == scores.dim()) for i in whole if self._is_constant(i, axes)]
+        whole = [self.numbers.first(ids.expand(scores.shape)) for ids in (known.one, known.other)]
+        tops = [(ids, ids.amax(axes, keepdim=True)) for ids in whole]
+        kept = [top for ids, top in tops if bool(((ids == top) | (ids < 0)).all())]  # beside padding
+        kept = [top if values.dim() == scores.dim() else moves.reduced(top, axes, keep=False) for top in kept]
         found = known if len(kept) == 2 else kept[0] if kept else Given(name)
         return found if isinstance(result, Tensor) else [found, None]
 

@@ -20,6 +20,7 @@ from heedmap.attention.companions import Given, Lost, Pair, Summed
 from heedmap.attention.mixing import again
 from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct
 from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
+from heedmap.attention.tags import Tag
 from heedmap.attention.tape import _forget, _replaced, _tensors
 
 
@@ -200,7 +201,8 @@ class PlacedTape(AttendingTape):
             )
             for i, item in enumerate(result):
                 if isinstance(item, Tensor):
-                    self.set_known(item, found[i] if alike else found)
+                    tells = isinstance(found, Given) and not item.is_floating_point()
+                    self.set_known(item, found[i] if alike else None if tells else found)
 
     # -- products ---------------------------------------------------------------------------------------------------
 
@@ -437,11 +439,20 @@ class PlacedTape(AttendingTape):
                 queries=queries,
                 keys=keys,
                 value=in_order(value, b, of_value, call.sizes),
-                tags=tags,
+                tags=[self._of_queries(tags[0], known, queries), tags[1]],
                 sides=[*known.sides, *([] if value_ids is None else [(value, value_ids)])],
                 probs=in_order(probs, a, of_probs, call.sizes),
             )
         )
+
+    def _of_queries(self, tag: Tag, known: Pair, queries: Ids) -> Tag:
+        """The tag of weights, without what only the other side of their product was computed from."""
+        asks, asked = frozenset[int](), frozenset[int]()
+        tokens = all_of(self.numbers.first(queries))
+        for side, ids in known.sides:
+            own = bool(torch.isin(all_of(self.numbers.first(ids)), tokens).any())
+            asks, asked = asks | (self.tag(side).sources if own else frozenset()), asked | self.tag(side).sources
+        return tag._replace(sources=tag.sources - (asked - asks)) if asks else tag
 
 
 def broadcasts(*tensors: Tensor) -> bool:
