@@ -514,7 +514,7 @@ class Engine:
         heads = joined(graph, tape.attentions, read) if recording.live is None else alone(graph, tape.attentions)
         replay = None if recording.live is not None else self._replay(recording, again)
         run = TargetView(
-            with_merges(heads.graph, heads.attentions, gradients),
+            heads.graph,
             heads.attentions,
             heads.gradients(gradients),
             {s: Readout(heads.state(r.state), r.weights) for s, r in readouts.items()},
@@ -525,6 +525,7 @@ class Engine:
             recording.parts,
             heads,
         )
+        run.graph = with_merges(run, gradients)
         return run, chosen
 
     def _replay(self, recording: Recording, again: Callable[[Any], Tensor]) -> ForwardCall:

@@ -63,6 +63,17 @@ def side_by_side(events: Sequence[Event]) -> tuple[list[Step], int]:
     return [Step(whole[0]), Step(torch.cat(cams, -1), keys=keys), Step(whole[1])], made.shape[1]
 
 
+def renewing(events: Sequence[Event], alone: Sequence[int] = ()) -> tuple[list[Step], int]:
+    """Steps of attention and updating modules; without a residual connection are those with fewer rows than columns, and ``alone``."""
+    steps = []
+    for number, event in enumerate(events):
+        cam = ops.whole(event.out, event.gradient) if event.module is None else cam_of(event)
+        is_new = cam.shape[1] < cam.shape[2] or number in alone
+        made = ops.normalised(cam, torch.ones(cam.shape[1:]))
+        steps.append(Step(base=made) if is_new else Step(cam))
+    return steps, events[0].out.shape[-1]
+
+
 def joining(steps: Sequence[Step], tokens: int) -> list[Step]:
     """A step for tokens that are there now, but not after these steps."""
     if not steps:

@@ -18,9 +18,19 @@ class Attention(nn.Module):
         self.out = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
+        return x + self.mixed(x)
+
+    def mixed(self, x: Tensor) -> Tensor:
         q, k, v = (t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in self.qkv(self.norm(x)).chunk(3, -1))
         mixed = torch.softmax(q @ k.mT / 8**0.5, -1) @ v
-        return x + self.out(mixed.transpose(1, 2).flatten(2))
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class Alone(Attention):
+    """The same without a residual connection."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mixed(x)
 
 
 class Mixing(nn.Module):
@@ -213,6 +223,8 @@ HAND_MADE = LAYERS | BEFORE | {f"no attention: {name}": LAYERS[name] for name in
 
 def hand_made(name: str) -> nn.Module:
     """The model of this name."""
+    if name == "alone":
+        return Tokens(Attention(), layer("depthwise"), Alone(), Attention(), Alone())
     place, _, alone = name.rpartition(": ")
     if place == "also before":
         return Tokens(layer(alone), Attention(), layer(alone), Attention())

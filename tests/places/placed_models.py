@@ -281,6 +281,32 @@ MERGES = {
     "cvt, classes": merging("CvtForImageClassification:CvtConfig", CVT, CVT_ROLES, label, row=0, joined=1),
 }
 
+LEVIT = dict(
+    image_size=128,
+    hidden_sizes=[16, 24, 32],
+    num_attention_heads=[2, 2, 2],
+    depths=[2, 1, 2],
+    key_dim=[8, 8, 8],
+    mlp_ratio=[2, 2, 2],
+    num_labels=3,
+)
+MERGES |= {
+    "levit": Case(
+        made("LevitModel", "LevitConfig", **LEVIT), partial(picture, 128), last, (), scripts.renewing, row=-1
+    ),
+    "levit, classes": Case(
+        made("LevitForImageClassification", "LevitConfig", **LEVIT), partial(picture, 128), label, (), scripts.renewing
+    ),
+    "attention without a residual connection": Case(
+        partial(hand_made, "alone"),
+        partial(words, 8),
+        number,
+        (r"mixers\.0",),
+        partial(scripts.renewing, alone=(2, 4)),
+        row=-1,
+    ),
+}
+
 # -- mixers -------------------------------------------------------------------------------------------------------------
 
 WORDS = dict(

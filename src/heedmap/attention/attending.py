@@ -51,7 +51,14 @@ class Asked:
 
 
 class AttendingTape(MixingTape):
-    """A recorder that knows attention by the tokens of its rows and keys."""
+    """A recorder that knows attention by the tokens of its rows and keys.
+
+    Attributes:
+        renewed: the attentions, by the number of calls before them, whose rows are new tokens: they have no residual connection.
+    """
+
+    renewed: frozenset[int] = frozenset()
+    _attended = 0
 
     def _fused(self, call: FusedCall) -> Tensor:
         out, query, given = call.run(), call.query, call[:3]
@@ -113,13 +120,15 @@ class AttendingTape(MixingTape):
             return self._unfollowed(asked.out, asked.tags, problem or "it has not the same heads for all tokens")
         self.numbers.use(queries)
         self.numbers.use(keys)
+        call, self._attended = self._attended, self._attended + 1
         groups = [self._in_blocks(asked, order, group) for group in self._groups(queries, keys)]
         if self.cut and bool((keys < 0).any()):
             self.padded[len(self.attentions)] = asked.out
         attention = groups[0]
         given = self._record(attention)
         rows = asked.queries
-        if bool(self.numbers.are_made(queries[queries >= 0], "mixer").any()):
+        renews = call in self.renewed and len(groups) == 1
+        if renews or bool(self.numbers.are_made(queries[queries >= 0], "mixer").any()):
             rows = self._fresh(queries, self.numbers.of_sample(queries)).reshape(rows.shape)
         inverse = [asked.axes.index(i) for i in range(len(asked.axes))]
         ids = rows.unsqueeze(-1).expand(*rows.shape, asked.out.shape[asked.axes[-1]]).permute(inverse)
@@ -127,6 +136,7 @@ class AttendingTape(MixingTape):
             self._record_beside(attention, beside, given)
         for group in groups:
             self.reads[group.index], group.ids, group.beside = list(asked.sides), ids, len(groups) > 1
+            group.call, group.renews = call, renews
             group.row_ids = None if rows is asked.queries else rows.reshape(queries.shape)[order[:, 0]]
         self.set_known(given, ids)
         return given

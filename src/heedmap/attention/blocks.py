@@ -42,7 +42,9 @@ class BlockAttention(Attention):
         sizes: batch size, tokens of the stream that asks, and of the one that is asked.
         ids: companion of ``out``.
         beside: whether other keys of the same call are another attention, with the same output.
-        row_ids: of the rows of ``out``, (blocks, rows), where its queries are made by a mixer: then these are other tokens.
+        call: how many attentions the model has called before.
+        renews: whether its rows are new tokens where they are added to none: there is no residual connection around it.
+        row_ids: of the rows of ``out``, (blocks, rows), where these are no queries that began: a mixer made them, or it renews.
     """
 
     query_ids: Ids = field(default_factory=lambda: torch.zeros(0, 0))
@@ -53,6 +55,8 @@ class BlockAttention(Attention):
     ids: Ids = field(default_factory=lambda: torch.zeros(0))
     row_ids: Ids | None = None
     beside: bool = False
+    call: int = 0
+    renews: bool = False
 
     @property
     def columns(self) -> slice:

@@ -87,6 +87,7 @@ class CompanionTape(Tape):
             int, tuple[weakref.ref[Tensor], frozenset[int]]
         ] = {}  # of weights over keys, and what these are of
         self._gates: dict[int, weakref.ref[Tensor]] = {}
+        self.as_given: list[Tensor] = []  # weights where they multiply tokens, unless attention is cut
 
     # -- what is known of a tensor ----------------------------------------------------------------------------------
 
@@ -202,13 +203,14 @@ class CompanionTape(Tape):
         """A new leaf: words keep the numbers of their ids; places of a convolution are new tokens of the same sample."""
         index = len(self.sources) - 1
         source = self.sources[index]
-        if index in self.properties:
-            source.tensor = None
+        known = [k for t in _tensors(args, kwargs) if isinstance(k := self.known(t), Tensor)]
+        if index in self.properties or (known and not any(bool((k >= 0).any()) for k in known)):
+            source.tensor = None  # ids that the model made (places, counted by it): they only tell of tokens
             self.set_tag(result, EMPTY)
             return
         of = frozenset[int]().union(*(self.tag(t).sources for t in _tensors(args, kwargs)))
         self._parents[index] = frozenset(i for i in of if self.sources[i].kind == "leaf")
-        before = next((k for t in _tensors(args, kwargs) if isinstance(k := self.known(t), Tensor)), None)
+        before = next(iter(known), None)
         if before is not None and not source.spatial and tuple(before.shape) == tuple(result.shape[:-1]):
             ids = self._with_added(self._words_of(before)).unsqueeze(-1)
             self._words.add(index)
@@ -255,9 +257,11 @@ class CompanionTape(Tape):
         lost = next((k for _, k in tensors if isinstance(k, Lost)), None)
         if lost is not None:
             return lost
+        pairs = [k for _, k in tensors if isinstance(k, Pair)]
         if any(isinstance(k, (Summed, Given)) for _, k in tensors):
             return self._together(name, [k for _, k in tensors])
-        pairs = [k for _, k in tensors if isinstance(k, Pair)]
+        if pairs and name in moves.LARGEST and not any(isinstance(a, Tensor) for a in args[1:]):
+            return self._largest_score(name, args, kwargs, result, tensors[0][0], pairs[0])
         if not pairs:
             return self._rows(func, name, args, kwargs, result, self.ids)
         one, other = (
@@ -282,11 +286,27 @@ class CompanionTape(Tape):
         """What a function makes of a product over all tokens, or of weights that they say together."""
         if all(isinstance(k, Given) for k in known):
             return known[0]
+        scores = [k for k in known if isinstance(k, Pair)]
+        if len(scores) == 1 and len(scores) + sum(isinstance(k, Given) for k in known) == len(known):
+            return scores[0] if name in moves.MEETS or name in moves.DIVIDES else Lost(name, places.here())
         if len(known) > 1 or not isinstance(known[0], Summed):
             return Lost(name, places.here())
         if name in moves.SAME:
             return known[0]
         return Given(name) if name in moves.GATES else known[0]._replace(changed=True)
+
+    def _largest_score(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, scores: Tensor, known: Pair
+    ) -> Any:
+        """The largest scores, of the tokens of the one side, or of all together: scores are less these before a softmax."""
+        values = result if isinstance(result, Tensor) else result[0]
+        axes = reduced_axes(name, args, kwargs, scores) if len(args) + len(kwargs) > 1 else list(range(scores.dim()))
+        whole = [self.numbers.first(ids.expand(scores.shape)) for ids in (known.one, known.other)]
+        tops = [(ids, ids.amax(axes, keepdim=True)) for ids in whole]
+        kept = [top for ids, top in tops if bool(((ids == top) | (ids < 0)).all())]  # beside padding
+        kept = [top if values.dim() == scores.dim() else moves.reduced(top, axes, keep=False) for top in kept]
+        found = known if len(kept) == 2 else kept[0] if kept else Given(name)
+        return found if isinstance(result, Tensor) else [found, None]
 
     def _part(self, which: str, tensor: Tensor) -> Ids | None:
         known = self.known(tensor)

@@ -115,13 +115,16 @@ class Graph:
     sources: list[Source]
 
     def states(self, sources: frozenset[int]) -> dict[int, State]:
-        """The streams, and their states, among the sources of a tensor."""
+        """The streams, and their states, among the sources of a tensor; of one that mixers made, the state before any attention."""
         by_stream: dict[int, set[int]] = {}
         streams = {edge.attention: edge.stream for edge in self.edges}
+        made = {mixer: s.index for s in self.streams for join in s.joins.values() for mixer in join.mixers}
         for index in sources:
             source = self.sources[index]
             if source.kind == "attention" and source.attention in streams:
                 by_stream.setdefault(streams[source.attention], set()).add(source.attention)
+            elif source.kind == "attention" and source.attention in made:
+                by_stream.setdefault(made[source.attention], set())
         return {stream: frozenset(state) for stream, state in sorted(by_stream.items())}
 
     def readouts(self, sources: frozenset[int]) -> dict[int, State]:
@@ -133,7 +136,7 @@ class Graph:
         states = self.states(sources)
         for stream in states:
             self.check_carried(stream, states, "the target")
-        latest = {stream: max(state) for stream, state in states.items()}
+        latest = {stream: max(state, default=-1) for stream, state in states.items()}
         taken = {x for stream in states for x in self.taken_in(stream) if latest.get(x, -1) < latest[stream]}
         return {stream: state for stream, state in states.items() if stream not in taken}
 
@@ -313,4 +316,9 @@ def verify_same(before: Graph, now: Graph) -> None:
         raise AttentionError(
             f"this run recorded {len(has)} attentions, of which some differ from the {len(was)} that were verified: "
             "the model does not do the same thing twice on equal input; make it deterministic"
+        )
+    longer = next((s for s, known in zip(now.streams, before.streams, strict=True) if s.tokens > known.tokens), None)
+    if longer is not None:  # what a few tokens do shows nothing of what reaches further
+        raise AttentionError(
+            f"stream {longer.index} has {longer.tokens} tokens, and of {before.streams[longer.index].tokens} it was verified"
         )

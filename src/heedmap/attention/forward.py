@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +17,12 @@ from heedmap.attention import probe, token_positions
 from heedmap.attention.attention import Attention
 from heedmap.attention.checkpointing import run_directly
 from heedmap.attention.fingerprint import of_inputs, of_model
-from heedmap.attention.flow import Graph, build, verify_same
+from heedmap.attention.flow import Graph, State, build, verify_same
 from heedmap.attention.inputs import check_no_cache, check_required, contents, detached, misfit, put_back
 from heedmap.attention.places import told
 from heedmap.attention.probe import Verdict
 from heedmap.attention.randomness import own_randomness, seed
+from heedmap.attention.returned import State as Rows
 from heedmap.attention.steps import Steps
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan
@@ -54,6 +55,7 @@ class Recording:
         inputs: what the model was called with.
         live: the attentions and mixers that are part of the graph; None: all.
         followed: sources of a tensor → the same, without mixers that are not part of the graph, but what these read.
+        before: a stream and a state of it → its rows before the last attention of that state; none where the proof knows of these.
     """
 
     tape: Tape
@@ -63,6 +65,7 @@ class Recording:
     inputs: Mapping[str, Any]
     live: frozenset[int] | None = None
     followed: Callable[[frozenset[int]], frozenset[int]] = lambda sources: sources
+    before: Callable[[int, State], Sequence[Rows]] = lambda stream, state: ()
 
     @property
     def mixers(self) -> list[Attention]:
@@ -70,7 +73,9 @@ class Recording:
         tape = self.tape
         events = [] if self.live is None else [tape.attentions[i] for i in sorted(self.live)]
         read = {tape.sources[i].attention for event in events for i in event.query_sources | event.value_sources}
-        return [a for a in tape.attentions if (a in events or a.index in read) and (a.mixes or a.form == "linear")]
+        makes = {i for stream in self.graph.streams for join in stream.joins.values() for i in join.mixers}
+        mixing = [a for a in tape.attentions if a.mixes or a.form == "linear" or a.index in makes]
+        return [a for a in mixing if a in events or a.index in read]
 
 
 @contextmanager
@@ -287,9 +292,9 @@ def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool)
 
 def _proved(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, check: bool) -> Verdict:
     seed()
-    call(model, inputs, tape)
+    output = call(model, inputs, tape)
     with told(tape.attentions):
-        verdict = probe.prove(tape, check)[0]
+        verdict = probe.prove(tape, check, output)[0]
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
         source.tensor = None
     return verdict

@@ -43,6 +43,9 @@ REDUCES = _each("mean sum amax amin max min var std norm logsumexp prod nansum n
 COUNTS = _each("histc bincount")
 """Functions whose result is of no token: how many there are of each kind."""
 
+LARGEST = _each("max amax min amin")
+"""Of those, the ones that say an extreme."""
+
 SPREADS = _each("norm std var")
 """Of those, the ones that say how large tokens are, all together: statistics."""
 

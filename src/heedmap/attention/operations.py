@@ -56,5 +56,10 @@ ENDS_PRODUCT = found(
 # Functions that take of what is given after the first tensor its type or its shape alone.
 LIKE_ANOTHER = found((Tensor,), "type_as to view_as expand_as reshape_as")
 
+# Functions that take some rows, where the axis is one of rows.
+CHOOSES_ROWS = found(
+    (torch, Tensor), "__getitem__ select narrow split chunk unbind index_select gather take_along_dim masked_select"
+)
+
 WRITES_IN_PLACE = found((Tensor,), "__setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ior__ __iand__")
 """Beside these, every method whose name ends in one underscore."""

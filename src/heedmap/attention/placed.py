@@ -20,6 +20,7 @@ from heedmap.attention.companions import Given, Lost, Pair, Summed
 from heedmap.attention.mixing import again
 from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct
 from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
+from heedmap.attention.tags import Tag
 from heedmap.attention.tape import _forget, _replaced, _tensors
 
 
@@ -53,9 +54,9 @@ class PlacedTape(AttendingTape):
             self.set_tag(given, self.tag(args[0]))
             self.set_known(given, self.known(args[0]))
             func, args, kwargs = torch.clone, (given,), {}
-        if self.cut and moves.name_of(func) in moves.DIVIDES and len(args) > 1 and self._is_sum_of_weights(args[1]):
+        if moves.name_of(func) in moves.DIVIDES and len(args) > 1 and self._is_sum_of_weights(args[1]):
             args = (args[0], self._as_given(args[1]), *args[2:])
-        if self.cut and moves.name_of(func) in moves.SCALES:
+        if moves.name_of(func) in moves.SCALES:
             args = self._without_normaliser(args)
         result = super().__torch_function__(func, types, args, kwargs)
         if len(self.sources) > count and self.sources[-1].kind == "leaf":
@@ -107,9 +108,16 @@ class PlacedTape(AttendingTape):
                     return (*args[:i], self._as_given(args[i]), *args[i + 1 :])
         return args
 
+    def _given(self, weights: Tensor) -> Tensor:
+        """Weights for one use in which they are taken as they are."""
+        if self.cut:
+            return weights.detach()
+        self.as_given.append(weights.view_as(weights))
+        return self.as_given[-1]
+
     def _as_given(self, weights: Tensor) -> Tensor:
-        """What weights are divided by, as it is: no gradient passes through it."""
-        given = weights.detach()
+        """What weights are divided by, as it is: in a proof no gradient passes through it."""
+        given = self._given(weights)
         self.set_tag(given, self.tag(weights))
         self.set_known(given, self.known(weights))
         return given
@@ -122,7 +130,7 @@ class PlacedTape(AttendingTape):
         by = {}
         for tensor in _tensors(args):
             if isinstance(self.known(tensor), Given) or (scales and self._is_gate_of(tensor, args)):
-                by[id(tensor)] = tensor.detach() if self.cut else tensor.view_as(tensor)
+                by[id(tensor)] = self._given(tensor)
         return tuple(_replaced(list(args), by)) if by else args
 
     def _is_gate_of(self, gate: Tensor, args: tuple[Any, ...]) -> bool:
@@ -193,7 +201,8 @@ class PlacedTape(AttendingTape):
             )
             for i, item in enumerate(result):
                 if isinstance(item, Tensor):
-                    self.set_known(item, found[i] if alike else found)
+                    tells = isinstance(found, Given) and not item.is_floating_point()
+                    self.set_known(item, found[i] if alike else None if tells else found)
 
     # -- products ---------------------------------------------------------------------------------------------------
 
@@ -430,11 +439,20 @@ class PlacedTape(AttendingTape):
                 queries=queries,
                 keys=keys,
                 value=in_order(value, b, of_value, call.sizes),
-                tags=tags,
+                tags=[self._of_queries(tags[0], known, queries), tags[1]],
                 sides=[*known.sides, *([] if value_ids is None else [(value, value_ids)])],
                 probs=in_order(probs, a, of_probs, call.sizes),
             )
         )
+
+    def _of_queries(self, tag: Tag, known: Pair, queries: Ids) -> Tag:
+        """The tag of weights, without what only the other side of their product was computed from."""
+        asks, asked = frozenset[int](), frozenset[int]()
+        tokens = all_of(self.numbers.first(queries))
+        for side, ids in known.sides:
+            own = bool(torch.isin(all_of(self.numbers.first(ids)), tokens).any())
+            asks, asked = asks | (self.tag(side).sources if own else frozenset()), asked | self.tag(side).sources
+        return tag._replace(sources=tag.sources - (asked - asks)) if asks else tag
 
 
 def broadcasts(*tensors: Tensor) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -13,13 +14,16 @@ from torch import Tensor
 from heedmap.attention import pictures
 from heedmap.attention.attention import Attention
 from heedmap.attention.blocks import BlockAttention
-from heedmap.attention.companions import Lost
+from heedmap.attention.companions import Lost, Pair
 from heedmap.attention.flow import AbsorbedStream, Edge, Graph, State, Stream, check_followed
 from heedmap.attention.mixers import Mixer
 from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, each
 from heedmap.attention.pictures import Part
 from heedmap.attention.placed import PlacedTape
 from heedmap.attention.probe import ADVICE
+from heedmap.attention.readout import ends_of
+from heedmap.attention.returned import Read, check, orders, tensors_of
+from heedmap.attention.returned import State as Rows
 from heedmap.attention.scans import Scan
 from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import GradientError, MixingError, NoAttentionError, UnfollowedAttentionError
@@ -53,8 +57,9 @@ class Builder:
     def __init__(self, tape: PlacedTape, output: Any) -> None:
         self.tape, self.numbers = tape, tape.numbers
         self.graph = Graph([], [], tape.sources)
-        self.live = _live(tape, frozenset().union(*(tape.tag(t).sources for t in tensors_of(output))))
+        self.live = _live(tape, list(tensors_of(output)))
         self.lost = next((k for t in tensors_of(output) if isinstance(k := tape.known(t), Lost) and k.place), None)
+        self.renewed = set[int]()  # calls of attentions without a residual connection, whose rows are to be new tokens
         self._of: dict[int, int] = {}  # live event → the stream whose rows its output is
         events = [a for a in tape.attentions if a.index in self.live]
         self._met = torch.cat([torch.zeros(0).long(), *(self.numbers.first(ids) for a in events for ids in _tokens(a))])
@@ -142,37 +147,91 @@ class Builder:
         asks_of, asked_of = self.sources(event.query_sources), self.sources(event.value_sources)
         check_followed(self.tape, asks_of | asked_of, reader)
         q, k = self.numbers.first(_asking(self.numbers, event)), self.numbers.first(event.key_ids)
+        if _is_renewed(self.numbers, event):
+            asked = self._stream(k, asked_of)
+            self._check_residual(asked, asked_of, reader)
+            made = self._new(q, {})
+            self._laid(event, made, asked, q, k)
+            self._merged(event, made, asked, self._states(asked_of).get(asked.index, frozenset()))
+            return
         if bool(torch.isin(all_of(k), all_of(q)).all()):  # tokens that ask some of themselves
             self._stream(q, asks_of, event.beside)
         asked, asks = self._stream(k, asked_of, event.beside), self._stream(q, asks_of, event.beside)
         for stream, of in ((asks, asks_of), (asked, asked_of)):
             self._check_residual(stream, of, reader)
-        event.sizes = (self.tape.batch, asks.tokens, asked.tokens)
-        event.keys = asked.tokens
-        event.query_rows, event.key_rows = _at(asks, q), _at(asked, k)
+        self._laid(event, asks, asked, q, k)
         self._edge(event.index, asks, asked, asks_of, asked_of)
 
-    def _check_residual(self, stream: PlacedStream, sources: frozenset[int], reader: str) -> None:
-        """MixingError where tokens go on without what they began with: R has no identity to add to then."""
+    def _laid(self, event: BlockAttention, asks: PlacedStream, asked: PlacedStream, q: Ids, k: Ids) -> None:
+        event.sizes, event.keys = (self.tape.batch, asks.tokens, asked.tokens), asked.tokens
+        event.query_rows, event.key_rows = _at(asks, q), _at(asked, k)
+
+    def _check_residual(self, stream: PlacedStream, sources: frozenset[int], reader: str, last: bool = False) -> None:
+        """Where tokens go on without what they began with, R has no identity to add to: then they are new tokens in the next run.
+
+        Raises:
+            MixingError: what is read so was made by no attention whose rows could be new tokens, or no run follows (``last``).
+        """
+        made = self._without_residual(stream, sources)
+        if made is None:
+            return
+        if last or not isinstance(made, BlockAttention) or made.renews or made.beside:
+            raise MixingError(
+                f"{reader} reads tokens that go on without what they were before: there is no residual connection around "
+                f"attention {made.index}, so the rules, which add to the identity, do not hold; explain a model whose attentions "
+                "have one"
+            )
+        self.renewed.add(made.call)
+
+    def _without_residual(self, stream: PlacedStream, sources: frozenset[int]) -> Attention | None:
+        """The first attention or mixer among the sources, where tokens go on without what they were before it."""
         learned = {i for i, ids in self.tape.learned_ids.items() if bool((stream.at(all_of(ids)) >= 0).any())}
         begun = stream.leaves | learned
         made = {m for join in stream.joins.values() for m in join.mixers}
         for join in stream.joins.values():
             made |= set() if join.mixers else set(join.state)
         begun |= {i for i, s in enumerate(self.tape.sources) if s.kind == "attention" and s.attention in made}
-        if begun and self._states(sources).get(stream.index) and not begun & sources:
-            raise MixingError(
-                f"{reader} reads tokens that go on without what they were before: there is no residual connection around an "
-                "attention, so the rules, which add to the identity, do not hold; explain a model whose attentions have one"
-            )
+        state = self._states(sources).get(stream.index)
+        return self.tape.attentions[min(state)] if begun and state and not begun & sources else None
+
+    def check_answers(self, answers: Iterable[frozenset[int]]) -> None:
+        """As before each attention, for what the model returns, by its sources; what cannot be renewed the target may not read."""
+        for found in map(self.sources, answers):
+            for stream in self.graph.streams:
+                assert isinstance(stream, PlacedStream)
+                made = self._without_residual(stream, found)
+                if isinstance(made, BlockAttention) and not made.renews and not made.beside:
+                    self.renewed.add(made.call)
 
     def read_by_target(self, sources: frozenset[int]) -> frozenset[int]:
         """See :meth:`sources`; MixingError where what is read has no residual connection."""
         found = self.sources(sources)
         for stream in self.graph.streams:
             assert isinstance(stream, PlacedStream)
-            self._check_residual(stream, found, "the target")
+            self._check_residual(stream, found, "the target", last=True)
         return found
+
+    def before(self, stream: int, state: State) -> list[Rows]:
+        """The rows of a stream as they began, and as they were after each attention but the last ones of a state."""
+        own, tape = self.graph.streams[stream], self.tape
+        assert isinstance(own, PlacedStream)
+        ends = {a.index for a in ends_of(tape.attentions, own, state, in_parts=True)}
+        earlier = [tape.attentions[a] for a in sorted(state - ends)]
+        found = [Rows(f"attention {a.index}", a.out, a.touched) for a in earlier]
+        for leaf, ids in tape.leaf_ids.items():
+            source = tape.sources[leaf]
+            if source.tensor is not None and (leaf in own.leaves or self._is_again(own, leaf)):
+                at = own.at(ids) if leaf in own.leaves else torch.arange(ids.numel()).reshape(ids.shape)
+                found.append(
+                    Rows(f"the tokens of {source.name!r}", source.tensor, partial(_touched, own, at, tape.batch))
+                )
+        return found
+
+    def _is_again(self, stream: PlacedStream, leaf: int) -> bool:
+        """Whether these are other features of a stream's words, one for each."""
+        source, names = self.tape.sources[leaf], {self.tape.sources[i].name for i in stream.leaves}
+        alike = not source.spatial and source.shape[:2] == (self.tape.batch, stream.tokens) and source.name in names
+        return alike and not any(leaf in s.leaves for s in self.graph.streams)
 
     def _edge(
         self,
@@ -222,7 +281,7 @@ class Builder:
         self._sized(event, made, asked)
         self._merged(event, made, asked, self._states(of).get(asked.index, frozenset()))
 
-    def _merged(self, event: Mixer, made: PlacedStream, asked: PlacedStream, state: State) -> None:
+    def _merged(self, event: Mixer | BlockAttention, made: PlacedStream, asked: PlacedStream, state: State) -> None:
         """Tokens of one stream become, by a mixer, tokens of another, which takes it in."""
         join = made.joins.setdefault(asked.index, AbsorbedStream(state))
         if join.state != state or (state and made.attentions and max(state) > min(made.attentions)):
@@ -393,27 +452,18 @@ def _tokens(event: Attention) -> Iterator[Ids]:
         yield all_of(event.asked)
 
 
-def tensors_of(output: Any) -> Iterator[Tensor]:
-    """All tensors of what a model returns."""
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, (tuple, list)):
-        for value in output:
-            yield from tensors_of(value)
-    elif isinstance(output, Mapping) or is_dataclass(output):
-        for value in output.values() if isinstance(output, Mapping) else vars(output).values():
-            yield from tensors_of(value)
-
-
-def _live(tape: PlacedTape, returned: frozenset[int]) -> set[int]:
+def _live(tape: PlacedTape, answers: Sequence[Tensor]) -> set[int]:
     """The attentions; the mixers of which one of them reads values; and those that add to tokens that the model returns.
+
+    And those through which all tokens go on, one for one, until the model returns them.
 
     Args:
         tape: the recording.
-        returned: the sources of all that the model returns.
+        answers: all that the model returns.
     """
     numbers, live = tape.numbers, {a.index for a in tape.attentions if not isinstance(a, Mixer)}
     mixers = [a for a in tape.attentions if isinstance(a, Mixer)]
+    returned = frozenset[int]().union(*(tape.tag(t).sources for t in answers))
     spaces = set[int]()
     if not live:
         spaces |= {int(s) for ids in tape.leaf_ids.values() for s in numbers.space[ids[ids >= 0]].unique()}
@@ -429,6 +479,7 @@ def _live(tape: PlacedTape, returned: frozenset[int]) -> set[int]:
             for m in mixers
             if m.index not in live and (m.index in read or (m.index in out and _spaces(tape, m.ids) & spaces))
         }
+        more = more or (_going_on(tape, answers, mixers, spaces) - live if live else set())
         if not more:
             return live
         live |= more
@@ -438,13 +489,37 @@ def _live(tape: PlacedTape, returned: frozenset[int]) -> set[int]:
             spaces |= _spaces(tape, mixer.asked)
 
 
+def _going_on(tape: PlacedTape, answers: Sequence[Tensor], mixers: Sequence[Mixer], spaces: set[int]) -> set[int]:
+    """The mixers by which tokens of these spaces become as many others, one after the other, which the model returns."""
+    makers = {space: m for m in mixers for space in _spaces(tape, m.ids) - spaces if _keeps_number(tape, m)}
+    found = set[int]()
+    for ids in (ids for t in answers if (ids := tape.ids(t)) is not None):
+        chain, rest = set[int](), _spaces(tape, ids) - spaces
+        while rest and rest <= makers.keys():
+            chain |= {makers[space].index for space in rest}
+            rest = set[int]().union(*(_spaces(tape, makers[space].asked) for space in rest)) - spaces
+        found |= set() if rest else chain
+    return found
+
+
+def _keeps_number(tape: PlacedTape, mixer: Mixer) -> bool:
+    """Whether it makes as many tokens as it reads."""
+    made, read = (tape.numbers.first(all_of(ids)).unique() for ids in (mixer.ids, mixer.asked))
+    return len(made) == len(read)
+
+
 def _asking(numbers: Numbers, event: BlockAttention) -> Ids:
     """The tokens that ask. Where a mixer made the queries, these are the tokens to which the output is added."""
     if event.row_ids is None:
         return event.query_ids
-    if bool((numbers.first(event.row_ids) == event.row_ids).all()):
+    if not event.renews and bool((numbers.first(event.row_ids) == event.row_ids).all()):
         numbers.joined(event.row_ids, event.query_ids)
     return event.row_ids
+
+
+def _is_renewed(numbers: Numbers, event: BlockAttention) -> bool:
+    """Whether its rows, which may be new tokens, were added to none."""
+    return event.renews and event.row_ids is not None and bool((numbers.first(event.row_ids) == event.row_ids).all())
 
 
 def _read(tape: PlacedTape, event: Attention) -> frozenset[int]:
@@ -494,6 +569,41 @@ def prove(tape: PlacedTape, builder: Builder) -> None:
                 if reason is not None:
                     _where(tape, builder, reads, half, reason)
     _check_reached(tape, builder, reached)
+
+
+def check_returned(tape: PlacedTape, builder: Builder, output: Any, inputs: Mapping[str, Any]) -> None:
+    """MixingError where tokens mix in what is not recorded after the last attention or mixer; see :mod:`returned`."""
+    parts = builder.parts(inputs)
+    answers = list(tensors_of(output))
+    reached = _through(tape, frozenset[int]().union(*(tape.tag(t).sources for t in answers)), builder.live)
+    pooled = [t for index in reached - builder.live for t, _ in tape.reads.get(index, [])]
+    check([*answers, *pooled, *tape.chosen_from()], partial(_reads, tape, builder, parts), ADVICE)
+
+
+def _reads(
+    tape: PlacedTape, builder: Builder, parts: Mapping[int, Sequence[InputSpan]], tensor: Tensor
+) -> Iterator[Read]:
+    """The streams that a tensor is computed from; none of weights, of a matrix of two tokens each, and of what is not followed."""
+    graph, sources = builder.graph, builder.sources(tape.tag(tensor).sources)
+    if isinstance(tape.known(tensor), Pair) or any(tape.sources[i].kind == "unfollowed" for i in sources):
+        return
+    try:
+        states = graph.readouts(sources)
+    except MixingError:  # a target that reads this is refused
+        return
+    if tape.tag(tensor).softmax and tensor.shape[-1] in {graph.streams[index].tokens for index in states}:
+        return  # weights of tokens, which sum to one
+    for index, state in states.items():
+        stream = graph.streams[index]
+        ends = [Rows(f"attention {a.index}", a.out, a.touched) for a in ends_of(tape.attentions, stream, state, True)]
+        yield Read(ends, builder.before(index, state), orders(stream.tokens, parts.get(index, [])), {})
+
+
+def _touched(stream: PlacedStream, at: Tensor, batch: int, gradient: Tensor) -> Tensor:
+    """The rows of a stream that have a gradient in a tensor whose elements are of these, sample · tokens + row."""
+    rows = torch.zeros(batch * stream.tokens + 1, dtype=torch.bool)
+    rows[at.expand(gradient.shape)[(gradient != 0).cpu()]] = True
+    return rows[:-1].reshape(batch, stream.tokens).to(gradient.device)
 
 
 def _check_padding(tape: PlacedTape, builder: Builder, events: Sequence[Attention]) -> None:

@@ -12,11 +12,12 @@ from heedmap.attention.flow import Graph, check_followed, verify_same
 from heedmap.attention.forward import Recording, call, proved
 from heedmap.attention.inputs import check_no_cache, without_cache
 from heedmap.attention.learned import LearnedRows
-from heedmap.attention.placed_flow import Builder, prove, tensors_of
+from heedmap.attention.placed_flow import Builder, check_returned, prove
 from heedmap.attention.places import told
 from heedmap.attention.randomness import seed
+from heedmap.attention.returned import tensors_of
 from heedmap.attention.scanning import Regions, ScanningTape
-from heedmap.errors import AttentionError, NoAttentionError
+from heedmap.errors import AttentionError, MixingError, NoAttentionError
 
 ROUNDS = 4
 """How often the beginnings of tokens may be chosen anew."""
@@ -51,11 +52,13 @@ class Begun(NamedTuple):
         tokens: see :class:`~heedmap.attention.placed.PlacedTape`.
         learned: see :class:`~heedmap.attention.learned.LearnedRows`.
         properties: see :class:`~heedmap.attention.companions.CompanionTape`.
+        renewed: see :class:`~heedmap.attention.attending.AttendingTape`.
     """
 
     tokens: frozenset[int] = frozenset()
     learned: frozenset[int] = frozenset()
     properties: frozenset[int] = frozenset()
+    renewed: frozenset[int] = frozenset()
 
 
 def _looked_for(model: nn.Module, inputs: Mapping[str, Any], batch: int, begun: Begun) -> Regions:
@@ -67,10 +70,10 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
     """Where tokens begin, the flow, and the regions, after which nothing else mixes tokens."""
     begun = Begun()
     for _ in range(ROUNDS):
-        regions = Regions()
+        regions, more = Regions(), frozenset[int]()
         tape, output = _run(model, inputs, batch, begun, cut=True, regions=regions)
         if tape.learned.met or tape.shared:
-            begun = Begun(learned=begun.learned | tape.learned.met, properties=begun.properties | tape.shared)
+            begun = Begun(frozenset(), begun.learned | tape.learned.met, begun.properties | tape.shared, begun.renewed)
             continue
         if tape.begun:
             regions = _looked_for(model, inputs, batch, begun)
@@ -80,19 +83,24 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
             builder = Builder(tape, output)
             try:
                 graph, more = builder.build(), frozenset(builder.ancestors) - begun.tokens
+                builder.check_answers(tape.tag(t).sources for t in tensors_of(output))
             except NoAttentionError:
                 more = tape.firsts - begun.tokens
                 if not more:
                     raise
-        if not more:
+            except MixingError:
+                if not builder.renewed:
+                    raise
+        if not more and not builder.renewed:
             break
-        begun = begun._replace(tokens=begun.tokens | more)
+        begun = begun._replace(tokens=begun.tokens | more, renewed=begun.renewed | builder.renewed)
     else:
         raise NoAttentionError("where the tokens begin was not found: each choice makes others begin elsewhere")
     with told(tape.attentions):
         _check_answers(tape, builder, output)
         if check:
             prove(tape, builder)
+            check_returned(tape, builder, output, inputs)
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
         source.tensor = None
     return begun, graph, regions
@@ -119,7 +127,14 @@ def _recorded(
     verify_same(graph, builder.build())
     tape.reads.clear()
     return Recording(
-        tape, builder.graph, builder.parts(inputs), output, inputs, frozenset(builder.live), builder.read_by_target
+        tape,
+        builder.graph,
+        builder.parts(inputs),
+        output,
+        inputs,
+        frozenset(builder.live),
+        builder.read_by_target,
+        builder.before,
     )
 
 
@@ -134,4 +149,5 @@ def _run(
     seed()
     tape = ScanningTape(batch, cut=cut, tokens=begun.tokens, regions=regions)
     tape.learned, tape.properties = LearnedRows(batch, begun.learned), begun.properties
+    tape.renewed = begun.renewed
     return tape, call(model, inputs, tape)

@@ -7,15 +7,18 @@ cotangent; pulled back, it must vanish, exactly, in all other rows of all earlie
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from heedmap.attention import token_positions
+from heedmap.attention import returned, token_positions
 from heedmap.attention.flow import Edge, Graph, State, Stream, build
 from heedmap.attention.randomness import noises
+from heedmap.attention.tags import Source
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import GradientError, MixingError
@@ -45,8 +48,13 @@ class Verdict:
     heads_first: bool = False
 
 
-def prove(tape: Tape, check: bool = True) -> tuple[Verdict, dict[int, list[InputSpan]]]:
+def prove(tape: Tape, check: bool = True, output: Any = None) -> tuple[Verdict, dict[int, list[InputSpan]]]:
     """Check a cut recording; returns the verdict and each stream's segments. ``check=False`` only finds the segments.
+
+    Args:
+        tape: the recording.
+        check: whether anything is to be proved.
+        output: what the model returned.
 
     Raises:
         MixingError: tokens mix, change places, or cannot be traced; the message names the attention and its side.
@@ -59,6 +67,9 @@ def prove(tape: Tape, check: bool = True) -> tuple[Verdict, dict[int, list[Input
     parts = {
         s.index: token_positions.parts(tape, token_positions.inherited(graph, s, positions)) for s in graph.streams
     }
+    if check:
+        answers = [*returned.tensors_of(output), *tape.chosen_from()]
+        returned.check(answers, partial(_reads, tape, graph, positions, parts), ADVICE)
     static = all(token_positions.is_static(p.positions) for ps in parts.values() for p in ps)
     static &= check and not any(s.joins for s in graph.streams) and not any(s.tower for s in tape.sources)
     verdict = Verdict(graph, static, tape.written_in_place, heads_first=tape.heads_first)
@@ -78,6 +89,67 @@ def located(tape: Tape, graph: Graph, check: bool) -> dict[int, dict[int, Tensor
     for stream in graph.streams:
         token_positions.trace_joins(tape, graph, stream)
     return {s.index: token_positions.trace(tape, graph, s, check) for s in graph.streams}
+
+
+def _reads(
+    tape: Tape,
+    graph: Graph,
+    positions: Mapping[int, dict[int, Tensor]],
+    parts: Mapping[int, Sequence[InputSpan]],
+    tensor: Tensor,
+) -> Iterator[returned.Read]:
+    """The streams that a tensor is computed from; none of weights, of a matrix of two tokens each, and of what is not followed."""
+    tag = tape.tag(tensor)
+    compares = any(product.query_sources and product.key_sources for product in tag.products)
+    if compares or any(tape.sources[i].kind in ("unfollowed", "tower") for i in tag.sources):
+        return
+    try:
+        states = graph.readouts(tag.sources)
+    except MixingError:  # a target that reads this is refused
+        return
+    if tag.softmax and tensor.shape[-1] in {graph.streams[index].tokens for index in states}:
+        return  # weights of tokens, which sum to one
+    for index, state in states.items():
+        last, *before = (
+            returned.State(f"attention {a}", tape.attentions[a].out, tape.attentions[a].touched)
+            for a in sorted(state, reverse=True)
+        )
+        tokens = graph.streams[index].tokens
+        leaves = {**positions[index], **_again(tape, tag.sources, positions[index], tokens)}
+        for leaf, rows in leaves.items():
+            source, tensor_of = tape.sources[leaf], tape.sources[leaf].tensor
+            if leaf in tag.sources and tensor_of is not None:
+                touched = partial(_rows_of_leaf, source, rows, tokens)
+                before.append(returned.State(f"the tokens of {source.name!r}", tensor_of, touched))
+        beside = {
+            f"{tape.sources[leaf].name!r} (shape {tape.sources[leaf].shape})": made
+            for leaf in tag.sources - positions[index].keys()
+            if _made_of(tape, leaf) & positions[index].keys() and (made := tape.sources[leaf].tensor) is not None
+        }
+        yield returned.Read([last], before, returned.orders(tokens, parts[index]), beside)
+
+
+def _again(tape: Tape, sources: frozenset[int], positions: Mapping[int, Tensor], tokens: int) -> Mapping[int, Tensor]:
+    """Other features of a stream's inputs, one for each token, which are read beside it: taken to be row by row."""
+    names = {tape.sources[leaf].name for leaf in positions}
+    rows = torch.arange(tokens, device=tape.attentions[0].out.device).expand(tape.batch, -1)
+    leaves = {i: tape.sources[i] for i in sources - positions.keys() if tape.sources[i].kind == "leaf"}
+    alike = [i for i, s in leaves.items() if not s.spatial and s.shape[:2] == (tape.batch, tokens) and s.name in names]
+    return dict.fromkeys(alike, rows)
+
+
+def _made_of(tape: Tape, leaf: int) -> set[int]:
+    """All sources that a leaf was made of."""
+    found, rest = set[int](), {leaf}
+    while rest:
+        rest = {i for index in rest for i in tape.sources[index].made_of} - found
+        found |= rest
+    return found
+
+
+def _rows_of_leaf(source: Source, positions: Tensor, tokens: int, gradient: Tensor) -> Tensor:
+    """The rows of a stream which the rows of a leaf with a gradient became."""
+    return token_positions.became(positions, token_positions.touched(source, gradient, len(positions)), tokens)
 
 
 def _one_to_one(tape: Tape, part: InputSpan) -> bool:

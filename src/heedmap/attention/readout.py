@@ -12,7 +12,9 @@ from torch import Tensor
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import State, Stream
 from heedmap.attention.forward import Recording
-from heedmap.attention.token_positions import InputSpan, touched
+from heedmap.attention.returned import State as Before
+from heedmap.attention.token_positions import InputSpan, became, touched
+from heedmap.errors import MixingError
 
 Rows = Bool[Tensor, "batch tokens"]
 
@@ -29,22 +31,44 @@ def rows_read(
         values: the target, (batch,); its graph is kept.
     """
     tape, live = recording.tape, recording.live
-    ends = {stream: _ends(tape.attentions, state, live is not None) for stream, state in states.items()}
+    streams = recording.graph.streams
+    ends = {s: ends_of(tape.attentions, streams[s], state, live is not None) for s, state in states.items()}
     followed = [a for a in tape.attentions if live is None or a.index in live]
     begun = _begun(recording, leaves)
     starts = [tensor for leaf in begun if (tensor := tape.sources[leaf].tensor) is not None]
-    direct = iter(_direct(followed, values, [*(a.out for several in ends.values() for a in several), *starts]))
+    before = {s: recording.before(s, state) for s, state in states.items()}
+    earlier = [found.tensor for several in before.values() for found in several]
+    outs = [a.out for several in ends.values() for a in several]
+    given = [a.out for a in followed] + getattr(tape, "as_given", [])
+    direct = iter(_direct(given, values, [*outs, *earlier, *starts]))
     read = {
         stream: (states[stream], _rows(several, [next(direct) for _ in several])) for stream, several in ends.items()
     }
+    for number, several in before.items():
+        for found in several:
+            _check_beside(found, next(direct), ends[number][0], read[number][1])
     for leaf, (stream, part) in begun.items():
-        rows = _became(part, touched(tape.sources[leaf], next(direct), tape.batch), stream.tokens)
+        rows = became(part.rows, touched(tape.sources[leaf], next(direct), tape.batch), stream.tokens)
         read[stream.index] = frozenset(), rows | read[stream.index][1] if stream.index in read else rows
     return {stream: (state, rows) for stream, (state, rows) in read.items() if bool(rows.any())}
 
 
-def _ends(attentions: Sequence[Attention], state: State, in_parts: bool) -> list[Attention]:
-    """The last attention of a state; where it makes some rows only, also those before it, until all rows are made."""
+def _check_beside(found: Before, gradient: Tensor, last: Attention, read: Rows) -> None:
+    """MixingError where rows are read as they were before, and not as they became."""
+    if bool((found.touched(gradient) & ~read).any()):
+        raise MixingError(
+            f"the target reads rows of {found.name} beside what became of them in attention {last.index}, called at "
+            f"{last.place}: a map of these would leave the others out, so there is none"
+        )
+
+
+def ends_of(attentions: Sequence[Attention], stream: Stream, state: State, in_parts: bool) -> list[Attention]:
+    """The last attention of a state; where it makes some rows only, also those before it, until all rows are made.
+
+    Before any attention, the mixers that made the stream.
+    """
+    if not state:
+        return [attentions[mixer] for join in stream.joins.values() for mixer in join.mixers]
     last, *before = (attentions[index] for index in sorted(state, reverse=True))
     ends, made = [last], last.touched(torch.ones_like(last.out))
     for attention in before if in_parts else []:
@@ -87,18 +111,14 @@ def _begun(recording: Recording, leaves: set[int]) -> dict[int, tuple[Stream, In
     return begun
 
 
-def _became(part: InputSpan, read: Bool[Tensor, "batch rows"], tokens: int) -> Rows:
-    """The rows of a stream that these rows of a leaf became."""
-    read = read & (part.rows >= 0)
-    return read.new_zeros(len(read), tokens, dtype=torch.int64).scatter_add(1, part.rows.clamp(min=0), read.long()) > 0
-
-
-def _direct(attentions: Sequence[Attention], values: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """∂y/∂x of each tensor, by the ways from it to the target that pass through no attention."""
+def _direct(given: Sequence[Tensor], values: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """∂y/∂x of each tensor, by the ways from it to the target that pass through nothing that is given: no attention."""
     gradients = [torch.zeros_like(tensor) for tensor in tensors]
     hooks = [tensor.register_hook(partial(gradients.__setitem__, i)) for i, tensor in enumerate(tensors)]
     hooks += [
-        attention.out.register_hook(lambda g: None if g is None else torch.zeros_like(g)) for attention in attentions
+        tensor.register_hook(lambda g: None if g is None else torch.zeros_like(g))
+        for tensor in given
+        if tensor.requires_grad
     ]
     try:
         torch.autograd.grad(values.sum(), tensors, retain_graph=True, allow_unused=True)

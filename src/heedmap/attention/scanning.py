@@ -103,7 +103,7 @@ class ScanningTape(PlacedTape):
             self._ended(name, args, kwargs)
         if _writes(func, name) and self._is_new(args):
             self.set_known(args[0], _nothing(args[0]))  # of no token until it is written to
-        operands = [self.known(t) for t in _tensors(args, kwargs)]
+        operands = [self.known(t) for t in _data(func, args, kwargs)]
         if any(isinstance(k, Mixed) for k in operands) and not any(isinstance(k, (Lost, Summed)) for k in operands):
             return self._step(func, name, args, kwargs)
         if self._accumulates(name, args, kwargs):
@@ -122,7 +122,7 @@ class ScanningTape(PlacedTape):
 
     def _outside(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run ``func`` as no step of a region: where it takes what one has mixed, that is lost."""
-        for t in _tensors(args, kwargs):
+        for t in _data(func, args, kwargs):
             if isinstance(k := self.known(t), Mixed):
                 self.set_known(t, self._lost_in(k))
         return super().__torch_function__(func, types, args, kwargs)
@@ -159,7 +159,8 @@ class ScanningTape(PlacedTape):
 
     def _step(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run ``func`` on copies of what goes into the region, and record it as a step."""
-        operands = list(_tensors(args, kwargs))
+        self._note_chosen(func, args)
+        operands = _data(func, args, kwargs)
         before = {id(t): k for t in operands if (k := self._within(t)) is not None}
         writes = _writes(func, name)
         copies = self._copied(operands, writes)
@@ -301,7 +302,7 @@ class ScanningTape(PlacedTape):
             if name == "__setitem__":
                 return [self._set(args, of)]
             if name in moves.SAME:
-                return [next(i for t in _tensors(args, kwargs) if (i := of(t)) is not None)]
+                return [next((i for t in _tensors(args[:1]) if (i := of(t)) is not None), _nothing(results[0]))]
             return _flat(moves.moved(func, _on_cpu(args), _on_cpu(kwargs), of))
 
         one = run(0)
@@ -466,6 +467,11 @@ class ScanningTape(PlacedTape):
 
 
 # -- helpers ------------------------------------------------------------------------------------------------------------
+
+
+def _data(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The operands, without those that lend their type or their shape alone."""
+    return list(_tensors(args[:1] if func in ops.LIKE_ANOTHER else args, {} if func in ops.LIKE_ANOTHER else kwargs))
 
 
 def _writes(func: Any, name: str) -> bool:

@@ -31,6 +31,7 @@ class Source:
             tower's input, its number of values.
         tower: of a leaf, whether it is where a tower that is not followed ends.
         place: of an unfollowed attention, where the model calls it.
+        made_of: of a leaf, the sources of what it is made of.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Source:
     says: int = 0
     tower: bool = False
     place: Place | None = None
+    made_of: frozenset[int] = frozenset()
 
 
 class Product(NamedTuple):

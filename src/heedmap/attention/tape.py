@@ -75,6 +75,7 @@ class Tape(TorchFunctionMode):
         self.turned = False
         self.steps = Steps()
         self._ends: dict[int, tuple[Tensor, Tensor]] = {}
+        self._chosen_from: list[tuple[Tensor, int]] = []  # where attention is cut, with how many attentions there were
 
     # -- tags -------------------------------------------------------------------------------------------------------
 
@@ -139,6 +140,7 @@ class Tape(TorchFunctionMode):
             self.steps.ask(self.tag(t).step for t in _tensors(args, kwargs))
         elif self.towers:
             args, kwargs = self._towers_ended(func, args, kwargs)
+        self._note_chosen(func, args)
         if func is ops.SDPA:
             return self._fused(FusedCall(*args, **kwargs))
         if func is ops.MULTI_HEAD:
@@ -159,6 +161,10 @@ class Tape(TorchFunctionMode):
             self._write(args[0], self._merge(func, args, kwargs, args[0]))
         return result
 
+    def _note_chosen(self, func: Any, args: tuple[Any, ...]) -> None:
+        if self.cut and func in ops.CHOOSES_ROWS and args and isinstance(args[0], Tensor):
+            self._chosen_from.append((args[0], len(self.attentions)))
+
     def _propagate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tensor:
         tag = self._merge(func, args, kwargs, result)
         if tag is EMPTY:
@@ -171,7 +177,9 @@ class Tape(TorchFunctionMode):
                 len(t) for t in _tensors(args, kwargs) if t.is_floating_point() and t.dim() and self.tag(t) is EMPTY
             ]
             name, says = self.sources[min(tag.sources)].name, max(tables, default=0) if first else 0
-            return self._leaf_of(result, name, spatial=func in ops.SPATIAL, first=first, says=says)
+            leaf = self._leaf_of(result, name, spatial=func in ops.SPATIAL, first=first, says=says)
+            self.sources[-1].made_of = tag.sources
+            return leaf
         if writes(func, args, result) or "out" in kwargs:
             self._write(result, tag)
         else:
@@ -438,6 +446,15 @@ class Tape(TorchFunctionMode):
         attention.given, attention.version = (given if self.cut or given is attention.out else None), given._version
         self.set_tag(given, Tag(frozenset([len(self.sources) - 1])))
         return given
+
+    def chosen_from(self) -> Iterator[Tensor]:
+        """What rows were taken from, if any were, and no attention read thereafter; each once."""
+        for tensor, count in self._chosen_from:
+            read = {i for a in self.attentions[count:] for i in a.query_sources | a.value_sources}
+            states = [i for i in self.tag(tensor).sources if self.sources[i].kind == "attention"]
+            if states and max(states) not in read:
+                yield tensor
+        self._chosen_from.clear()
 
     def _unfollowed(self, out: Tensor, tags: Iterable[Tag], reason: str) -> Tensor:
         self.sources.append(Source("unfollowed", reason, place=places.here()))

@@ -307,6 +307,13 @@ def touched(source: Source, gradient: Tensor | None, batch: int) -> Tensor:
     return (gradient != 0).reshape(batch, rows, -1).any(-1)
 
 
+def became(positions: Positions, touched: Bool[Tensor, "batch rows"], tokens: int) -> Bool[Tensor, "batch tokens"]:
+    """The rows of a stream, of so many tokens, that these rows of a leaf became."""
+    touched = touched & (positions >= 0)
+    rows = touched.new_zeros(len(touched), tokens, dtype=torch.int64)
+    return rows.scatter_add(1, positions.clamp(min=0), touched.long()) > 0
+
+
 def leaf_rows(source: Source, relevance: Tensor, largest: bool = False) -> Float[Tensor, "batch rows"]:
     """Relevance in a leaf's shape, summed over the features of each of its rows; or the largest of them."""
     reduce = torch.Tensor.amax if largest else torch.Tensor.sum

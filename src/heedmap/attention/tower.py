@@ -121,16 +121,29 @@ def _by_numbers(
 
 
 def _unwanted(mixer: Attention) -> str:
+    what = (
+        "is no softmax attention" if mixer.mixes or mixer.form == "linear" else "has no residual connection around it"
+    )
     return (
-        f"what mixes tokens at {mixer.place} is no softmax attention, and is followed by an extension of the paper's rules "
-        "only, which mixers=False turns off: leave it out"
+        f"what mixes tokens at {mixer.place} {what}, and is followed by an extension of the paper's rules only, which "
+        "mixers=False turns off: leave it out"
     )
 
 
 def _with_place(refused: HeedmapError, error: Exception | None) -> HeedmapError:
-    """A refusal that no attention was seen, with the place at which tokens mix nevertheless."""
-    if isinstance(refused, NoAttentionError) and isinstance(error, AttentionError) and "called at " in str(error):
-        refused.args = (f"{refused}; {re.split(r'[,;:]? (?:so )?a map would be wrong', str(error))[0]}",)
+    """The refusal with the cause of the recorder that follows more, before its own, where that names a place.
+
+    What the first recorder refuses may be what the second one follows (windows); what that one refuses no recorder follows.
+    """
+    said, own = str(error), str(refused)
+    if not isinstance(error, (AttentionError, GradientError)) or "called at " not in said:
+        return refused
+    cause = re.split(r"[,;:]? (?:so )?a map would be wrong", said)[0]
+    if cause in own:
+        return refused
+    places = [place for place in re.findall(r"attention \d+ is called at [^;]+", said) if place not in cause]
+    told = [own, cause, *places] if isinstance(refused, NoAttentionError) else [cause, *places, own]
+    refused.args = ("; ".join(told),)
     return refused
 
 

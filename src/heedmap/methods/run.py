@@ -12,7 +12,7 @@ from torch import Tensor
 
 from heedmap.attention.attention import Attention
 from heedmap.attention.blocks import BlockAttention
-from heedmap.attention.flow import Edge, Graph, State
+from heedmap.attention.flow import Edge, Graph, JoinMatrix, State
 from heedmap.attention.heads import Heads
 from heedmap.attention.mixers import Mixer
 from heedmap.attention.placed_flow import PlacedStream
@@ -20,7 +20,7 @@ from heedmap.attention.scans import Scan
 from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import AttentionError, OptionError, UnfollowedAttentionError, UnknownNameError
 from heedmap.lrp.replay import ForwardCall, Relevances, propagate
-from heedmap.relevance.chain import AnyMatrix, Matrix, Scattered, Sparse
+from heedmap.relevance.chain import AnyMatrix, Matrix, Normalised, Scattered, Sparse
 from heedmap.relevance.rules import average_heads
 
 NO_MATRICES = (
@@ -109,6 +109,14 @@ class TargetView:
             attention,
             lambda rows: average_heads(attention.probabilities(rows), attention.gradient(gradient, rows)),
         )
+
+    def normalised(self, index: int) -> Normalised:
+        """Ā of an attention without a residual connection, its rows summing to 1."""
+        attention = self.attentions[index]
+        matrix = self.cam(index) if index in self.gradients else self.zeros(index)
+        reach = self.matrix(attention, lambda rows: (attention.probabilities(rows) != 0).any(1).to(attention.dtype))
+        like = attention.value.new_ones(attention.batch, attention.keys, 1, dtype=attention.dtype)
+        return Normalised(matrix, reach, like)
 
     def _scanned(self, scan: Scan, gradient: Tensor) -> Callable[[slice], Tensor]:
         """Rows of Ā of a scan."""
@@ -232,8 +240,9 @@ def mixed(mixers: Sequence[Mixer], gradients: Mapping[int, Tensor], graph: Graph
     return Sparse(sizes, rows[real].to(device), columns[real].to(device), values[real.to(values.device)])
 
 
-def with_merges(graph: Graph, attentions: Sequence[Attention], gradients: Mapping[int, Tensor]) -> Graph:
-    """The graph with what mixers without a residual connection made, as one target sees it: each row sums to 1."""
+def with_merges(view: TargetView, gradients: Mapping[int, Tensor]) -> Graph:
+    """The graph with what attention and mixers without a residual connection made, as one target sees it: each row sums to 1."""
+    graph, attentions = view.graph, view.attentions
     if not any(join.mixers for s in graph.streams for join in s.joins.values()):
         return graph
     streams = []
@@ -241,7 +250,11 @@ def with_merges(graph: Graph, attentions: Sequence[Attention], gradients: Mappin
         joins = {}
         for other, join in stream.joins.items():
             mixers = [m for i in join.mixers if isinstance(m := attentions[i], Mixer)]
-            matrix = mixed(mixers, gradients, graph, stream.index, other).normalized() if mixers else None
+            matrix: JoinMatrix | None = None
+            if mixers:
+                matrix = mixed(mixers, gradients, graph, stream.index, other).normalized()
+            elif join.mixers:
+                matrix = view.normalised(join.mixers[0])
             joins[other] = replace(join, matrix=matrix)
         streams.append(replace(stream, joins=joins))
     return Graph(streams, graph.edges, graph.sources)

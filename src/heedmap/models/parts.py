@@ -34,14 +34,16 @@ def in_parts(whole: Forced, said: Said, progress: Progress, explained: Explained
     steps, shortest = said.tokens.shape[1], int((said.tokens >= 0).sum(1).min())
     ends = parts(whole.start, steps) if whole.name == "input_ids" else [steps]
     ends = [*(end for end in ends[:-1] if end < shortest), steps]  # each sample says something in each part
-    explained_parts = []
-    for start, end in zip([0, *ends], ends, strict=False):
+    explained_parts: list[Stepwise] = []
+    for start, end in reversed(
+        list(zip([0, *ends], ends, strict=False))
+    ):  # what is proved of the longest holds for all
         inputs = whole.up_to(end)
 
-        def tell(done: int, _: int, before: int = start) -> None:
+        def tell(done: int, _: int, before: int = steps - end) -> None:
             progress(before + done, steps)
 
-        explained_parts.append(explained(inputs, said.part(start, end, inputs[whole.name].shape[1]), tell))
+        explained_parts.insert(0, explained(inputs, said.part(start, end, inputs[whole.name].shape[1]), tell))
     return explained_parts[0] if len(explained_parts) == 1 else _joined(explained_parts)
 
 

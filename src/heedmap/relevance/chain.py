@@ -186,6 +186,40 @@ class Sparse(Places):
 AnyMatrix = Matrix | Scattered | Sparse
 
 
+@dataclass(eq=False)
+class Normalised:
+    """A matrix, each of whose rows is divided by its sum; one that is zero has equal entries wherever there may be any.
+
+    Attributes:
+        matrix: with entries that are not negative.
+        reach: 1 wherever there may be an entry, else 0.
+        like: (batch, columns, 1), of the matrix's dtype and device.
+    """
+
+    matrix: AnyMatrix
+    reach: AnyMatrix
+    like: Tensor
+
+    def left(self, rows: Rows) -> Float[Tensor, "batch k q"]:
+        """rows @ M."""
+        sums, counts = self._sums
+        own = torch.where(sums > 0, rows / torch.where(sums > 0, sums, 1.0), 0.0)
+        return self.matrix.left(own) + self.reach.left(torch.where(sums > 0, 0.0, rows / counts))
+
+    def right(self, columns: Columns) -> Float[Tensor, "batch s k"]:
+        """M @ columns."""
+        sums, counts = (found.mT for found in self._sums)
+        even = self.reach.right(columns) / counts
+        return torch.where(sums > 0, self.matrix.right(columns) / torch.where(sums > 0, sums, 1.0), even)
+
+    @property
+    def _sums(self) -> tuple[Tensor, Tensor]:
+        """Of the matrix, and of what may have an entry, (batch, 1, s)."""
+        ones = torch.ones_like(self.like)
+        sums, counts = self.matrix.right(ones).mT, self.reach.right(ones).mT
+        return sums, counts.clamp(min=1)
+
+
 def _gathered(rows: Float[Tensor, "batch tokens k"], where: Tensor) -> Float[Tensor, "blocks rows k"]:
     """The rows of blocks; zero where there is no token."""
     return rows.flatten(0, 1)[where.clamp(min=0)].masked_fill_((where < 0)[..., None], 0.0)

@@ -1,0 +1,247 @@
+"""What the model returns, row by row: whether tokens mix after the last attention, or beside it.
+
+Behind the last attention no query asks, so a proof on what attention reads says nothing of it. Rows are told apart where the
+model returns one for each token, and where it chooses among them (its first or its last token): each must still be of one token.
+What a head pools (a mean, a weighting that is learned) tells no rows apart; it is read as a part of the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from heedmap.attention.token_positions import InputSpan
+from heedmap.errors import MixingError
+
+FEW, MANY = 16, 64
+"""Of how many elements, and of how many places at most, it is asked one by one on what they depend."""
+
+Rows = Bool[Tensor, "batch tokens"]
+
+
+class State(NamedTuple):
+    """Rows of a stream at one place of the pass: what it is called, its tensor, and which rows a gradient of it touches."""
+
+    name: str
+    tensor: Tensor
+    touched: Callable[[Tensor], Rows]
+
+
+class Read(NamedTuple):
+    """A stream as a tensor is computed from it.
+
+    Attributes:
+        last: the latest states that it reads.
+        before: all earlier ones, from the stream's beginning on.
+        orders: rows that may stand one after another along an axis: all, or those of a segment.
+        beside: what a convolution or pooling, beside all attention, made of the tokens with which the stream begins.
+    """
+
+    last: Sequence[State]
+    before: Sequence[State]
+    orders: Sequence[Int[Tensor, " rows"]]
+    beside: Mapping[str, Tensor]
+
+
+class Axis(NamedTuple):
+    """One axis of a tensor, or two beside each other (rows and columns), along which tokens may stand in this order."""
+
+    first: int
+    axes: int
+    order: Int[Tensor, " rows"]
+
+
+def orders(tokens: int, parts: Iterable[InputSpan]) -> list[Int[Tensor, " rows"]]:
+    """The orders of a stream: of all its tokens, and of each segment that is where it is in all samples."""
+    found = [torch.arange(tokens)]
+    for part in parts:
+        rows = part.positions[0].cpu()
+        alike = bool((part.positions == part.positions[0]).all() and (rows >= 0).all())
+        found += [rows] if alike and len(rows) != tokens else []
+    return found
+
+
+def tensors_of(output: Any) -> Iterator[Tensor]:
+    """All tensors of what a model returns."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, (tuple, list)):
+        for value in output:
+            yield from tensors_of(value)
+    elif isinstance(output, Mapping) or is_dataclass(output):
+        for value in output.values() if isinstance(output, Mapping) else vars(output).values():
+            yield from tensors_of(value)
+
+
+def check(tensors: Iterable[Tensor], reads: Callable[[Tensor], Iterable[Read]], advice: str) -> None:
+    """Check tensors whose rows are told apart, in a pass in which the outputs of all that is recorded are constants.
+
+    Args:
+        tensors: what is returned, and what rows are chosen from.
+        reads: the streams of such a tensor.
+        advice: the end of a refusal.
+
+    Raises:
+        MixingError: a row of a tensor depends on several tokens, or one that is not read of the last state on an earlier one.
+    """
+    for tensor in {id(t): t for t in tensors}.values():
+        streams = [_Rows(tensor, read) for read in (reads(tensor) if tensor.requires_grad else ())]
+        apart = [rows.are_apart() and not rows.mixed_beside() for rows in streams]
+        for rows in (rows for rows, fine in zip(streams, apart, strict=True) if not fine):
+            fault = rows.mixed_beside() or ("" if any(apart) else rows.mixed()) or rows.beside()
+            if fault:
+                raise MixingError(
+                    f"what the model returns, or chooses from, shape {tuple(tensor.shape)}, {fault}: {advice}"
+                )
+
+
+class _Rows:
+    """One tensor and a stream that it is computed from."""
+
+    def __init__(self, tensor: Tensor, read: Read) -> None:
+        self.tensor, self.read = tensor, read
+        self.states = [*read.last, *read.before]
+
+    def are_apart(self) -> bool:
+        """Whether there is an axis along which each place is of one token."""
+        return any(map(self._is_apart, self._axes()))
+
+    def mixed_beside(self) -> str:
+        """What was mixed of the stream's first tokens, and is read beside all attention; empty: nothing."""
+        if not self.read.beside:
+            return ""
+        cotangent = torch.randn_like(self.tensor)
+        gradients = torch.autograd.grad(
+            self.tensor, list(self.read.beside.values()), cotangent, retain_graph=True, allow_unused=True
+        )
+        read = [name for name, g in zip(self.read.beside, gradients, strict=True) if g is not None and bool(g.any())]
+        return f"also reads {read[0]} by a convolution or pooling beside {self._last()}" if read else ""
+
+    def mixed(self) -> str:
+        """Why there is an axis along which tokens stand, mixed with each other; empty where there is none."""
+        axes = [axis for axis in self._axes() if self._mixes(axis)]
+        if not axes or self._compares(axes) or self._are_single():
+            return ""
+        return f"has rows of the tokens, each of which depends on other tokens of {self._named(axes[0])} too"
+
+    def beside(self) -> str:
+        """Where its rows are not told apart, whether it reads earlier states of other rows than of the last; empty: no."""
+        rows = self._pulled({})
+        last = self._any(rows[: len(self.read.last)])
+        for state, before in zip(self.read.before, rows[len(self.read.last) :], strict=True):
+            if bool(last.any()) and bool((before & ~last).any()):
+                row = int((before & ~last)[0].int().argmax())
+                return f"depends on row {row} of {state.name}, but not on what became of it in {self._last()}"
+        return ""
+
+    def _axes(self) -> Iterator[Axis]:
+        shape = self.tensor.shape
+        for order in self.read.orders:
+            for count in (1, 2):
+                for first in range(1, len(shape) - count + 1):
+                    if torch.Size(shape[first : first + count]).numel() == len(order) > 1 and shape[first] > 1:
+                        yield Axis(first, count, order)
+
+    def _is_apart(self, axis: Axis) -> bool:
+        """Whether half of the places depend on no more than their tokens, and the other half on theirs."""
+        half = torch.rand(len(axis.order)).argsort() < len(axis.order) // 2
+        for chosen in (half, ~half):
+            rows = self._any(self._pulled({axis: chosen}))
+            allowed = torch.zeros(rows.shape[1], dtype=torch.bool, device=rows.device)
+            allowed[axis.order[chosen].to(rows.device)] = True
+            if not bool(rows.any()) or bool((rows & ~allowed).any()):
+                return False
+        return True
+
+    def _mixes(self, axis: Axis) -> bool:
+        """Whether places depend on their own tokens, and on others; what all places do alike may be classes of a mean."""
+        found = []
+        for place, row in self._some(axis):
+            rows = self._any(self._pulled({axis: _only(place, len(axis.order))}))
+            if not bool(rows[:, row].any()):
+                return False
+            found.append(rows)
+        if all(torch.equal(rows, found[0]) for rows in found):
+            return self.tensor.dim() > 2 and axis.axes == 1 and not self._tells_elsewhere(axis)
+        more = (self._any(self._pulled({axis: _only(place, len(axis.order))})) for place in self._places(axis))
+        return any(bool((rows.sum(1) > 1).any()) for rows in (*found, *more))
+
+    def _compares(self, axes: Sequence[Axis]) -> bool:
+        """Whether a place is of two tokens, along two axes, and depends on no other."""
+        for one in axes:
+            for other in axes:
+                if other.first >= one.first + one.axes:
+                    (a, row), (b, column) = self._some(one)[0], self._some(other)[-1]
+                    chosen = {one: _only(a, len(one.order)), other: _only(b, len(other.order))}
+                    rows = self._any(self._pulled(chosen))
+                    rows[:, [row, column]] = False
+                    if not bool(rows.any()):
+                        return True
+        return False
+
+    def _pulled(self, chosen: Mapping[Axis, Tensor]) -> list[Rows]:
+        """The rows of each state on which the chosen places of all samples depend."""
+        cotangent = torch.randn_like(self.tensor, memory_format=torch.contiguous_format)
+        for axis, mask in chosen.items():
+            along = mask.to(cotangent).reshape(-1, *[1] * (cotangent.dim() - axis.first - axis.axes))
+            cotangent = (cotangent.flatten(axis.first, axis.first + axis.axes - 1) * along).reshape(self.tensor.shape)
+        gradients = torch.autograd.grad(
+            self.tensor, [s.tensor for s in self.states], cotangent, retain_graph=True, allow_unused=True
+        )
+        return [
+            state.touched(torch.zeros_like(state.tensor) if gradient is None else gradient)
+            for state, gradient in zip(self.states, gradients, strict=True)
+        ]
+
+    def _any(self, rows: Sequence[Rows]) -> Rows:
+        return torch.stack(list(rows)).any(0)
+
+    def _are_single(self) -> bool:
+        """Whether each of some elements depends on one token: tokens that several axes together tell apart, in any order."""
+        found = []
+        for _ in range(FEW):
+            chosen = {}
+            for axis, size in enumerate(self.tensor.shape[1:], 1):
+                chosen[Axis(axis, 1, torch.arange(size))] = _only(int(torch.randint(size, ())), size)
+            found.append(self._any(self._pulled(chosen)))
+        return any(bool(rows.any()) for rows in found) and not any(bool((rows.sum(1) > 1).any()) for rows in found)
+
+    def _tells_elsewhere(self, axis: Axis) -> bool:
+        """Whether places along another axis depend on other tokens than their neighbours: then these are the rows."""
+        for first in (a for a in range(1, self.tensor.dim()) if a != axis.first and self.tensor.shape[a] > 1):
+            count = self.tensor.shape[first]
+            along = Axis(first, 1, torch.arange(count))
+            one, other = (self._any(self._pulled({along: _only(place, count)})) for place in (0, count - 1))
+            if not torch.equal(one, other):
+                return True
+        return False
+
+    def _places(self, axis: Axis) -> list[int]:
+        """Many places, where few say nothing: tokens may stand in another order."""
+        return torch.randperm(len(axis.order))[:MANY].tolist()
+
+    def _some(self, axis: Axis) -> list[tuple[int, int]]:
+        """The first, the middle and the last place, and their rows."""
+        count = len(axis.order)
+        return [(place, int(axis.order[place])) for place in dict.fromkeys((0, count // 2, count - 1))]
+
+    def _named(self, axis: Axis) -> str:
+        """The states on whose other rows the places of an axis depend."""
+        names = []
+        place, row = self._some(axis)[1 if len(axis.order) > 2 else 0]
+        for state, rows in zip(self.states, self._pulled({axis: _only(place, len(axis.order))}), strict=True):
+            rows[:, row] = False
+            names += [state.name] if bool(rows.any()) else []
+        return names[0] if names else self._last()
+
+    def _last(self) -> str:
+        return self.read.last[0].name
+
+
+def _only(place: int, count: int) -> Tensor:
+    return torch.arange(count) == place
