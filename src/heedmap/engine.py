@@ -525,7 +525,7 @@ class Engine:
             recording.parts,
             heads,
         )
-        return run, chosen
+        return run, replace(chosen, values=values.detach())
 
     def _replay(self, recording: Recording, again: Callable[[Any], Tensor]) -> ForwardCall:
         return ForwardCall(self.model, recording.inputs, self.batch, again, recording.tape.heads_first)
