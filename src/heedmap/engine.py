@@ -526,7 +526,7 @@ class Engine:
             heads,
         )
         run.graph = with_merges(run, gradients)
-        return run, chosen
+        return run, replace(chosen, values=values.detach())
 
     def _replay(self, recording: Recording, again: Callable[[Any], Tensor]) -> ForwardCall:
         return ForwardCall(self.model, recording.inputs, self.batch, again, recording.tape.heads_first)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from heedmap.attention.forward import Recording, recording_state
+from heedmap.attention.inputs import KEEP
 from heedmap.attention.pulls import Pulls
 from heedmap.attention.readout import rows_of_one
+from heedmap.attention.wrapped import signature, unwrapped
 from heedmap.engine import Engine, checked_gradients, find_method, mean_readouts
 from heedmap.errors import AttentionError, MixingError, OptionError, TargetError
 from heedmap.explanation import Explanation
@@ -27,8 +29,6 @@ from heedmap.targets import Chosen, Target
 from heedmap.unfollowed import AUTO
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from heedmap.engine import Wrapped
 
 MOST_AT_ONCE = 8
@@ -47,7 +47,7 @@ class Said:
     Attributes:
         tokens: (batch, steps), int64: ids; -1 after the end of a sample's answer.
         rows: (batch, steps), int64: the token of the input that says each, from 0; -1 after the end.
-        length: number of tokens of the input among which these rows are; an output may have rows before them.
+        length: number of tokens of the input among which these rows are; an output may have rows before them, or only the last.
         others: (batch, steps), int64: the token that each is set against; -1: none.
     """
 
@@ -143,7 +143,7 @@ class Stepwise:
 
 def explain_steps(
     model: nn.Module | Wrapped,
-    inputs: Any,
+    inputs: Mapping[str, Any],
     said: Said,
     *,
     method: str | Method = "generic",
@@ -172,13 +172,20 @@ def explain_steps(
     recipe = METHODS["generic"] if method == AUTO else find_method(method)
     resolved = recipe.resolve(options)
     check = settings.pop("probe", True)
-    engine = Engine(model, inputs, settings.pop("labels", None), check, **settings)
+    engine = Engine(model, of_last(model, inputs, said), settings.pop("labels", None), check, **settings)
     steps = _Steps(engine, said, recipe, resolved, progress)
     with recording_state(engine.model):
         engine.settled()
         return (
             steps.one_by_one(auto=method == AUTO) if recipe.attribute is not None else steps.shared(auto=method == AUTO)
         )
+
+
+def of_last(model: nn.Module | Wrapped, inputs: Mapping[str, Any], said: Said) -> dict[str, Any]:
+    """The inputs, by which a model that can be asked so gives no logits before the first token of the answer."""
+    module = unwrapped(model if isinstance(model, nn.Module) else model.model)
+    first = int(said.rows[:, 0].min())
+    return {**inputs, KEEP: said.length - first} if KEEP in signature(module).parameters else dict(inputs)
 
 
 class _Steps:
@@ -267,7 +274,7 @@ class _Shared:
                 for name, segment in own.items():
                     relevance[name][:, n] = segment.relevance
             steps.tell(chunk[-1] + 1, steps.count)
-        return steps.found(first, relevance, values.detach().float().cpu())
+        return steps.found(first, relevance, values.float().cpu())
 
     def _pulls(self) -> tuple[Tensor, Pulls]:
         engine, said = self.steps.engine, self.steps.said
@@ -275,7 +282,8 @@ class _Shared:
         whole = said.all_steps()
         values = whole.values(engine.context, self.recording.output)
         places = whole.row + logits.shape[1] - said.length
-        return values, Pulls(logits, values, places, [a.out for a in self.attentions])
+        self.recording.output = None  # what the pulls do not need of its graph is freed
+        return values.detach(), Pulls(logits, values, places, [a.out for a in self.attentions])
 
     def _at_once(self) -> int:
         """So many steps as twice the memory budget has room for gradients of; one, for methods that need more than these."""
@@ -302,8 +310,13 @@ class _Shared:
             for n in range(len(chunk))
         ]
 
-    def _read(self, step: int, pulls: Pulls) -> tuple[dict[int, Tensor], dict[int, Readout]]:
+    def _read(self, step: int, pulls: Pulls) -> tuple[Mapping[int, Tensor], Mapping[int, Readout]]:
         """∂y/∂o of each attention, and what the step reads."""
+        if not step:  # pulled when the target was chosen
+            gradients, readouts = self.run.gradients, self.run.readouts
+            self.run = replace(self.run, gradients={})
+            self._check_causal(gradients, step)
+            return gradients, readouts
         found = checked_gradients(self.attentions, pulls.at(step))
         rows = rows_of_one({self.stream: self.state}, found)
         self._check_causal(found, step)
@@ -327,7 +340,7 @@ class _Shared:
 
 def probable(logits: Float[Tensor, "batch places vocabulary"], said: Said) -> tuple[Tensor, Tensor, Tensor]:
     """How probable each token of the answer is, the most probable ones at its place, and how probable these are."""
-    rows = logits_at(logits, said.rows.clamp(min=0), said.length)
+    rows = logits_at(logits, said.all_steps().row, said.length)
     odds = rows.float().softmax(-1)
     own = odds.gather(-1, said.tokens.clamp(min=0).to(odds.device)[..., None])[..., 0].cpu()
     best = odds.topk(min(MOST, odds.shape[-1]), -1)
@@ -337,19 +350,21 @@ def probable(logits: Float[Tensor, "batch places vocabulary"], said: Said) -> tu
 def logits_at(
     logits: Float[Tensor, "batch places vocabulary"], rows: Int[Tensor, "batch steps"], length: int
 ) -> Float[Tensor, "batch steps vocabulary"]:
-    """The logits at rows of the input's tokens, before which an output may have places of a picture.
+    """The logits at rows of the input's tokens.
+
+    An output may have places of a picture before those of the tokens, or places of the last tokens alone.
 
     Raises:
-        TargetError: there are fewer places than tokens.
+        TargetError: there are none for one of these rows.
     """
-    before = logits.shape[1] - length
-    if before < 0:
+    places = rows + logits.shape[1] - length
+    if bool((places < 0).any()):
         raise TargetError(
             f"the logits have {logits.shape[1]} places for {length} tokens, so those of the answer are not known; give a model "
             "that answers at each token"
         )
     samples = torch.arange(len(logits), device=logits.device)[:, None]
-    return logits[samples, rows.to(logits.device) + before]
+    return logits[samples, places.to(logits.device)]
 
 
 def batched(steps: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heedmap.attention.inputs import contents
+from heedmap.attention.inputs import KEEP, contents
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 APART = {"_parameters", "_buffers", "_modules", "training"}
@@ -25,8 +25,8 @@ SMALL = 4
 
 
 def of_inputs(inputs: Mapping[str, Any]) -> Any:
-    """The kind of input: not the number of words, nor what they are."""
-    return tuple(contents(inputs)), tuple((name, _input(value)) for name, value in inputs.items())
+    """The kind of input: not the number of words, nor what they are, nor of how many there are logits."""
+    return tuple(contents(inputs)), tuple((name, _input(value)) for name, value in inputs.items() if name != KEEP)
 
 
 def _input(value: Any) -> Any:

@@ -25,6 +25,9 @@ NO_CONTENT = (
 LISTS = ("ids", "mask", "values", "embeds", "features")
 """Ends of the names of inputs that may be given as lists of numbers."""
 
+KEEP = "logits_to_keep"
+"""An input of language models: of how many of the last tokens they give logits. The attention is the same for all."""
+
 LIMITS = ("max_position_embeddings", "n_positions", "max_source_positions")
 
 

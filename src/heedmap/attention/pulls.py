@@ -25,7 +25,7 @@ class Pulls:
     """The gradients of scalars at some tensors, one scalar of each sample after the other.
 
     Args:
-        logits: (batch, places, vocabulary), that the scalars were read from.
+        logits: (batch, places, vocabulary), that the scalars were read from: of all rows, or of the last ones.
         values: (batch, steps), the scalars, attached to the graph.
         places: (batch, steps), the place of the logits that each was read from. Scalars of one sample at one place are equal.
         tensors: where the gradients are wanted.
@@ -41,25 +41,27 @@ class Pulls:
         self.values, self.places, self.tensors = values, places.to(values.device), list(tensors)
         self.edge: GradientEdge | None = None
         self.rows: Tensor | None = None
-        if values.shape[1] > FEW:
-            self._share(logits)
+        if values.shape[1] > FEW and self._share(logits):
+            self.values = values.detach()  # what lies above the common tensor is not needed any more
 
     def at(self, step: int) -> tuple[Tensor | None, ...]:
         """∂(scalar ``step``)/∂(tensor) of each tensor, in its shape; None where it does not depend on it."""
         if self.edge is None or self.rows is None:
             return torch.autograd.grad(self._total(step), self.tensors, retain_graph=True, allow_unused=True)
-        start = self._alone(self.rows, step)
+        start = alone(self.rows, self.places[:, step])
         return torch.autograd.grad([self.edge], self.tensors, [start], retain_graph=True, allow_unused=True)
 
-    def _share(self, logits: Tensor) -> None:
+    def _share(self, logits: Tensor) -> bool:
         """Finds the lowest common tensor; without one that has the logits' places, or where rows mix, there is none."""
         last = values_once(self.values, self.places).sum()
         for node in reversed(list(cuts(logits, self.tensors))):
             edge = GradientEdge(node, 0)
             rows = torch.autograd.grad(last, [edge], retain_graph=True)[0]
-            if all(torch.equal(self._alone(rows, n), self._own(edge, n)) for n in (0, self.values.shape[1] - 1)):
-                self.edge, self.rows = edge, rows
-            return
+            places = self.places + rows.shape[1] - logits.shape[1]
+            if all(torch.equal(alone(rows, places[:, n]), self._own(edge, n)) for n in (0, places.shape[1] - 1)):
+                self.edge, self.rows, self.places = edge, rows, places
+            return self.edge is not None
+        return False
 
     def _total(self, step: int) -> Tensor:
         return self.values[:, step].sum()
@@ -67,12 +69,13 @@ class Pulls:
     def _own(self, edge: GradientEdge, step: int) -> Tensor:
         return torch.autograd.grad(self._total(step), [edge], retain_graph=True)[0]
 
-    def _alone(self, rows: Tensor, step: int) -> Tensor:
-        """The row of each sample that scalar ``step`` is read from; all others zero."""
-        samples, place = torch.arange(len(rows), device=rows.device), self.places[:, step]
-        alone = torch.zeros_like(rows)
-        alone[samples, place] = rows[samples, place]
-        return alone
+
+def alone(rows: Tensor, place: Tensor) -> Tensor:
+    """The row at each sample's place; all others zero."""
+    samples = torch.arange(len(rows), device=rows.device)
+    kept = torch.zeros_like(rows)
+    kept[samples, place] = rows[samples, place]
+    return kept
 
 
 def values_once(values: Tensor, places: Tensor) -> Tensor:
@@ -137,6 +140,9 @@ def _lowest_first(start: Any, children: dict[Any, list[Any]]) -> list[Any]:
 
 
 def _has_rows(node: Any, logits: Tensor) -> bool:
-    """Whether what the node made is one tensor with the samples and places of the logits first."""
+    """Whether what the node made is one tensor with the samples of the logits, and at least their places, first."""
     made = node._input_metadata
-    return len(made) == 1 and len(made[0].shape) > 2 and tuple(made[0].shape[:2]) == tuple(logits.shape[:2])
+    if len(made) != 1 or len(made[0].shape) <= 2:
+        return False
+    samples, places = made[0].shape[:2]
+    return bool(samples == logits.shape[0] and places >= logits.shape[1])
