@@ -198,7 +198,7 @@ class _Parts:
                 return file.read(columns=None if columns is None else list(columns))
         except (OSError, ValueError) as error:
             raise FileFormatError(
-                f"{path} is damaged ({error}); remove it and run again: only this part is made anew"
+                f"{path} is damaged ({' '.join(str(error).split())}); remove it and run again: only this part is made anew"
             ) from error
 
 

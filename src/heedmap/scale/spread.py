@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
@@ -58,13 +57,15 @@ def spread(job: Job, numbers: Sequence[int], workers: int | None, address: str |
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        places = _places(ray.cluster_resources(), workers, job)
+        given = places(ray.cluster_resources(), workers, job)
+        actors = ray.data.ActorPoolStrategy(size=given.pop("workers"))
         parts = ray.data.from_items([{"part": number} for number in numbers], override_num_blocks=len(numbers))
         made = parts.map_batches(
             Maker,
             fn_constructor_args=(replace(job, out=job.out.resolve()),),
             batch_size=1,
-            **places,
+            compute=actors,
+            **given,
         )
         try:
             for entry in made.iter_rows():
@@ -78,19 +79,27 @@ def spread(job: Job, numbers: Sequence[int], workers: int | None, address: str |
             ) from error
 
 
-def _places(resources: dict[str, float], workers: int | None, job: Job) -> dict[str, Any]:
-    """What each actor gets. One CPU is left to Ray's own tasks: an actor pool that takes all starves them, and hangs."""
+def places(resources: Mapping[str, float], workers: int | None, job: Job) -> dict[str, Any]:
+    """How many workers there are, and what each gets.
+
+    A CPU is left to Ray's own tasks: an actor pool that takes all starves them, and hangs.
+
+    Args:
+        resources: of the cluster, as Ray tells them.
+        workers: that are wanted; None: as many as there are places for.
+        job: what they do.
+
+    Raises:
+        OptionError: the device is a GPU, and there is none.
+    """
     cpus, gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
     on_gpu = str(job.device or "").startswith("cuda")
     if on_gpu and not gpus:
         raise OptionError(f"the device is {job.device}, and the cluster has no GPU; leave the device out")
     count = workers or int(max(1, gpus if on_gpu else cpus - 1))
-    places: dict[str, Any] = {"concurrency": count, "num_cpus": max(cpus - 1, cpus / 2) / count}
-    if places["num_cpus"] > 1:
-        places["num_cpus"] = float(int(places["num_cpus"]))
-    if on_gpu:
-        places["num_gpus"] = min(1.0, gpus / count)
-    return places
+    share = max(cpus - 1, cpus / 2) / count
+    given: dict[str, Any] = {"workers": count, "num_cpus": share if share < 1 else float(int(share))}
+    return {**given, "num_gpus": min(1.0, gpus / count)} if on_gpu else given
 
 
 @contextmanager
@@ -100,7 +109,6 @@ def _cluster(address: str | None) -> Iterator[Any]:
     library("ray.data", "scale", "workers need")
     if address is not None:
         _check(address)
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     before = ray.is_initialized()
     try:
         if not before:

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -88,20 +88,14 @@ class JsonLines(TableSource):
 
     def __init__(self, where: Path, paths: Sequence[Path], columns: Mapping[str, str]) -> None:
         self._starts = [_line_starts(path) for path in paths]
-        self._open: tuple[int, IO[bytes]] | None = None
         names = _names(paths[0])
         super().__init__(where, paths, list(map(len, self._starts)), names, columns)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": None}
-
     def _values(self, file: int, row: int, number: int) -> Mapping[str, Any]:
         try:
-            if self._open is None or self._open[0] != file:
-                self._open = (file, self._paths[file].open("rb"))
-            stream = self._open[1]
-            stream.seek(self._starts[file][row])
-            data = json.loads(stream.readline())
+            with self._paths[file].open("rb") as lines:
+                lines.seek(self._starts[file][row])
+                data = json.loads(lines.readline())
         except (OSError, ValueError, RecursionError) as error:
             raise SampleError(f"it is no JSON ({error}); expected an object") from error
         if not isinstance(data, dict):

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from heedmap.datasets.disk import FilePath, dated
+from heedmap.datasets.disk import FilePath, dated, needed_file
 from heedmap.datasets.images import SUFFIXES
 from heedmap.datasets.sources.row import SourceRow, made_row
 from heedmap.errors import FileFormatError, InputError
@@ -51,7 +51,6 @@ class WebDataset:
         self._paths = list(paths)
         self._samples = [list(_samples(path)) for path in paths]
         self._ends = list(accumulate(map(len, self._samples)))
-        self._open: tuple[int, IO[bytes]] | None = None
         named = {name: role for role, name in columns.items()}
         self._roles = {**ENDINGS, **named}
         endings = {ending for sample in self._samples[0][:100] for ending in sample.files}
@@ -66,9 +65,6 @@ class WebDataset:
         described = [(path.name, path) for path in paths]
         self.description: Mapping[str, Any] = dated("webdataset", described, len(self), columns=dict(columns))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": None}
-
     def __len__(self) -> int:
         return self._ends[-1]
 
@@ -79,16 +75,15 @@ class WebDataset:
         try:
             values = self._values(file, sample)
         except (OSError, ValueError) as error:
+            needed_file(self._paths[file], "samples")  # where it is gone, that is no fault of the row
             return SourceRow(sample.key, problem=f"it cannot be read from {self._paths[file].name} ({error})")
         return made_row(sample.key, values, self._paths[file].parent)
 
     def _values(self, file: int, sample: TarSample) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for ending, (start, size) in sample.files.items():
+        wanted = {ending: place for ending, place in sample.files.items() if ending in self._roles or ending == "json"}
+        for ending, data in _contents(self._paths[file], wanted).items():
             role = self._roles.get(ending)
-            if role is None and ending != "json":
-                continue
-            data = self._bytes(file, start, size)
             if ending == "json":
                 told = json.loads(data)
                 fields = told if isinstance(told, dict) else {}
@@ -96,16 +91,6 @@ class WebDataset:
             else:
                 values[str(role)] = data if role in ("image", "audio", "boxes") else _word(data, str(role))
         return values
-
-    def _bytes(self, file: int, start: int, size: int) -> bytes:
-        if self._open is None or self._open[0] != file:
-            self._open = (file, self._paths[file].open("rb"))
-        stream = self._open[1]
-        stream.seek(start)
-        data = stream.read(size)
-        if len(data) < size:
-            raise ValueError(f"the tar is cut off: {len(data)} of {size} bytes are there")
-        return data
 
 
 def open_webdataset(
@@ -144,6 +129,18 @@ def _samples(path: Path) -> Iterator[TarSample]:
     if sample is None:
         raise InputError(f"{path} holds no sample; expected files such as 0001.jpg and 0001.txt")
     yield sample
+
+
+def _contents(path: Path, places: Mapping[str, tuple[int, int]]) -> dict[str, bytes]:
+    """Ending → the bytes at a place of a tar file; ValueError where it is cut off."""
+    contents = {}
+    with path.open("rb") as tar:
+        for ending, (start, size) in places.items():
+            tar.seek(start)
+            contents[ending] = tar.read(size)
+            if len(contents[ending]) < size:
+                raise ValueError(f"the tar is cut off: {len(contents[ending])} of {size} bytes are there")
+    return contents
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
