@@ -110,7 +110,7 @@ class Run(Sequence["Explanation"]):
         """Row → why it could not be explained."""
         index = self._index
         bad = np.flatnonzero(index["error"] != "")
-        return {int(self.rows[n]): str(index["error"][n]) for n in bad}
+        return {self.rows[int(n)]: str(index["error"][n]) for n in bad}
 
     @property
     def predictions(self) -> dict[str, int]:
@@ -142,7 +142,7 @@ class Run(Sequence["Explanation"]):
         return {name: column[np.asarray(self.rows, dtype=np.int64)] for name, column in whole.items()}
 
     def _chosen(self, places: np.ndarray) -> Run:
-        return Run(self._parts, [int(self.rows[place]) for place in places])
+        return Run(self._parts, [self.rows[int(place)] for place in places])
 
     def _by_certainty(self, count: int, sign: int) -> Run:
         certainty = self._index["certainty"]

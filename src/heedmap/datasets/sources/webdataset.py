@@ -83,13 +83,13 @@ class WebDataset:
         values: dict[str, Any] = {}
         wanted = {ending: place for ending, place in sample.files.items() if ending in self._roles or ending == "json"}
         for ending, data in _contents(self._paths[file], wanted).items():
-            role = self._roles.get(ending)
             if ending == "json":
                 told = json.loads(data)
                 fields = told if isinstance(told, dict) else {}
-                values = {self._roles.get(name, name): value for name, value in fields.items()} | values
+                values = {str(self._roles.get(name, name)): value for name, value in fields.items()} | values
             else:
-                values[str(role)] = data if role in ("image", "audio", "boxes") else _word(data, str(role))
+                role = self._roles[ending]
+                values[role] = data if role in ("image", "audio", "boxes") else _word(data, role)
         return values
 
 
