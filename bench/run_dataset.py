@@ -125,7 +125,7 @@ def disturbed(source: Path, out: Path, case: str, chance: random.Random, referen
             break
         said += done.stderr
     same = rows_of(out).equals(reference)
-    words = said.strip().splitlines()
+    words = [line for line in said.strip().splitlines() if line.startswith("heedmap:")]
     return {
         "case": case, "killed": killed, "files": there, "code": code, "ended_s": round(ended, 1), "again": again,
         "same": same, "said": words[-1][:160] if words else "",

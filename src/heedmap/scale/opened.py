@@ -131,7 +131,7 @@ class Run(Sequence["Explanation"]):
     def __repr__(self) -> str:
         explained = self.config["explained"]
         told = f"{self.config['model']['name']} by {explained['method']}{', answers' if explained['answer'] else ''}"
-        return f"Run({told}, {len(self)} rows, {len(self.errors)} bad)"
+        return f"Run({told}, {len(self)} rows)"
 
     @property
     def _index(self) -> dict[str, np.ndarray]:

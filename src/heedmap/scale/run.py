@@ -94,7 +94,7 @@ def run(
         >>> _ = (folder / "lists.jsonl").write_text("\\n".join(json.dumps({"text": text}) for text in lists))
         >>> found = heedmap.run("zoo/gpt-lists", folder / "lists.jsonl", folder / "maps")
         >>> found
-        Run(zoo/gpt-lists by generic, 2 rows, 0 bad)
+        Run(zoo/gpt-lists by generic, 2 rows)
         >>> found[1].prediction_labels
         ('green',)
     """

@@ -53,7 +53,7 @@ def spread(job: Job, numbers: Sequence[int], workers: int | None, address: str |
         OutputError: a part cannot be written.
         OptionError: the cluster has not so many workers' places.
     """
-    with _cluster(address) as ray:
+    with _cluster(address) as ray, _quiet():
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -125,6 +125,18 @@ def _cluster(address: str | None) -> Iterator[Any]:
     finally:
         if not before:
             ray.shutdown()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What Ray Data tells of its own work is left out: the run has a bar of its own."""
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _check(address: str) -> None:
