@@ -39,6 +39,9 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
     from heedmap.render.figure import side_by_side as side_by_side
     from heedmap.render.page import comparison_page as comparison_page
     from heedmap.render.page import explanation_fragment as explanation_fragment
+    from heedmap.scale.opened import Run as Run
+    from heedmap.scale.opened import open_run as open_run
+    from heedmap.scale.run import run as run
     from heedmap.zoo.samples import zoo_sample as zoo_sample
 
 _MODULES = ("errors", "targets")
@@ -70,6 +73,9 @@ _HOMES = {
     "MethodSpec": "heedmap.evaluate.harness.protocol",
     "recommend": "heedmap.evaluate.experiments.recommend",
     "Recommendation": "heedmap.evaluate.metrics.ranking",
+    "run": "heedmap.scale.run",
+    "open_run": "heedmap.scale.opened",
+    "Run": "heedmap.scale.opened",
     "zoo_sample": "heedmap.zoo.samples",
     "HeedmapError": "heedmap.errors",
 }

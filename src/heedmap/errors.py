@@ -77,6 +77,10 @@ class OutputError(HeedmapError, OSError):
     """A file or folder cannot be written."""
 
 
+class ClusterError(HeedmapError, ConnectionError):
+    """A cluster cannot be reached, or was lost; what was written is whole."""
+
+
 class TrainingError(HeedmapError, RuntimeError):
     """A training cannot go on: its loss is not finite."""
 

@@ -143,7 +143,7 @@ def test_other_weights_are_another_run(subject: Any, tmp_path: Path) -> None:
     other = heedmap.load(NAME)
     next(other.model.parameters()).data[0, 0] += 1
     assert fingerprint(other.model) != fingerprint(subject.model)
-    with pytest.raises(OptionError, match="model: "):
+    with pytest.raises(OptionError, match=r"model\.weights: "):
         run(_plan(other, count=5), tmp_path)
 
 

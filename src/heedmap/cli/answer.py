@@ -11,9 +11,16 @@ import typer
 from heedmap.cli import completion
 from heedmap.cli.command import command, open_file, progress_bar
 from heedmap.cli.inputs import drawn_on
-from heedmap.cli.options import JsonOption, MapOptions, ModelOptions, OneInput, OpenOption, check_out
-from heedmap.errors import OptionError
-from heedmap.methods import written
+from heedmap.cli.options import (
+    JsonOption,
+    MapOptions,
+    ModelOptions,
+    OneInput,
+    OpenOption,
+    check_out,
+    generation,
+    text_pairs,
+)
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
@@ -60,7 +67,7 @@ class AnswerOptions:
         Raises:
             typer.BadParameter: no ``=``, or a key twice.
         """
-        return {key: written.json_or_text(value) for key, value in _pairs(self.generate, "--generate").items()}
+        return generation(self.generate)
 
     @property
     def against(self) -> Any:
@@ -73,14 +80,7 @@ class AnswerOptions:
             return None
         if len(self.contrast) == 1 and "=" not in self.contrast[0]:
             return self.contrast[0]
-        return _pairs(self.contrast, "--contrast")
-
-
-def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
-    try:
-        return written.pairs(texts or [])
-    except OptionError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from error
+        return text_pairs(self.contrast, "--contrast")
 
 
 @command()

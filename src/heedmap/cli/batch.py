@@ -145,11 +145,13 @@ class _Run:
 
     def items(self) -> Iterator[Item]:
         """Every input, once its map is written; its line is printed in the order of the inputs."""
+        from heedmap.models.batching import alike
+
         pairs = iter(zip(self.job.rows, self.job.names, strict=True))
         while window := list(islice(pairs, AHEAD * self.job.most)):
             items = [self._prepared(row, name) for row, name in window]
             entries = {}
-            for group in _groups(items, self.job.most):
+            for group in alike(items, self.job.most, lambda item: item.row.target):
                 if group[0].tensors:
                     self._explain(group)
                 for item in group:
@@ -228,15 +230,13 @@ class _Run:
             item.result = explanation
 
     def _explained(self, group: Sequence[Item]) -> list[Explanation]:
-        from heedmap.engine import explain
+        from heedmap.models.batching import explained
 
         wanted = self.job.wanted
+        boxes = [item.inputs["boxes"] for item in group if item.inputs["boxes"] is not None]
         target = parse_target(self.job.target(group[0].row))
-        tensors = _together([item.tensors for item in group])
-        explained = explain(self.subject, tensors, target=target, method=wanted.method, **wanted.settings)
-        if group[0].inputs["boxes"] is not None:
-            explained = self.subject.label(explained, tensors, [item.inputs["boxes"] for item in group])
-        return [explained.sample(number) for number in range(len(group))]
+        batches = [item.tensors for item in group]
+        return explained(self.subject, batches, boxes, target=target, method=wanted.method, **wanted.settings)
 
     def _written(self, item: Item, explanation: Explanation) -> dict[str, Any]:
         from heedmap.render.page import prediction_words
@@ -278,41 +278,3 @@ def _digest(path: Path) -> str | None:
         return sha256(path.read_bytes()).hexdigest()
     except OSError:
         return None
-
-
-def _groups(items: Sequence[Item], most: int) -> Iterator[list[Item]]:
-    """Inputs of one size and one target that can go through the model together; those that do not go through it alone."""
-    alike: dict[Any, list[Item]] = {}
-    for item in items:
-        size = _size(item.tensors) if item.tensors else None
-        alike.setdefault((size or id(item), item.row.target), []).append(item)
-    for group in alike.values():
-        yield from (group[start : start + most] for start in range(0, len(group), most))
-
-
-def _size(tensors: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """What two inputs have in common that can be one batch; None: this one cannot be part of any."""
-    import torch
-
-    shapes: list[Any] = []
-    for name, value in sorted(tensors.items()):
-        if not isinstance(value, torch.Tensor):
-            shapes.append((name, repr(value)))
-        elif value.dim() and len(value) == 1:
-            shapes.append((name, tuple(value.shape), value.dtype))
-        else:
-            return None
-    return tuple(shapes)
-
-
-def _together(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Batches of one as one batch."""
-    import torch
-
-    first = batches[0]
-    return {
-        name: torch.cat([batch[name] for batch in batches])
-        if isinstance(value, torch.Tensor) and len(batches) > 1
-        else value
-        for name, value in first.items()
-    }

@@ -56,6 +56,13 @@ def data(incomplete: str) -> list[str]:
     return choices(*(f"{kind}:" for kind in READERS))(incomplete)
 
 
+def sources(incomplete: str) -> list[str]:
+    """Kinds of data sets that a run reads, up to the colon before the path, and folders."""
+    from heedmap.datasets.sources.opening import kinds
+
+    return choices(*(f"{kind}:" for kind in kinds()))(incomplete) + _folders(incomplete)
+
+
 def _folders(incomplete: str) -> list[str]:
     """Folders as a shell offers them: hidden ones only where a dot was typed."""
     parent, _, begun = incomplete.rpartition("/")

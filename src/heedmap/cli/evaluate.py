@@ -11,7 +11,7 @@ import typer
 
 from heedmap.cli.command import INTERRUPTED, command, fail, progress_bar
 from heedmap.cli.completion import choices
-from heedmap.cli.options import ExperimentOptions, RationaleOptions, RunOptions
+from heedmap.cli.options import ExperimentOptions, RationaleOptions, RunOptions, file_options
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Reader
@@ -174,13 +174,7 @@ def opened(data: str | None, files: list[str] | None, zoo: Callable[[], Reader] 
     Raises:
         typer.BadParameter: not KIND:FOLDER, or not NAME=VALUE.
     """
-    options: dict[str, Any] = {}
-    for entry in files or []:
-        name, _, value = entry.partition("=")
-        if not name or not value:
-            raise typer.BadParameter(f"{entry!r} is not NAME=VALUE", param_hint="--file")
-        name, _, inner = name.partition(".")
-        options[name] = {**options.get(name, {}), inner: value} if inner else value
+    options = file_options(files)
     if data is None and zoo is not None:
         if options:
             raise typer.BadParameter("it is a part of a data set; give --data too", param_hint="--file")

@@ -13,6 +13,7 @@ from heedmap.cli import choosing, evaluate, listing, pages, zoo
 from heedmap.cli.answer import answer
 from heedmap.cli.command import examples
 from heedmap.cli.explain import explain
+from heedmap.cli.run import run
 from heedmap.cli.zoo import evidence
 
 ABOUT = "Relevance maps for any transformer: which words, patches, boxes or sounds an answer rests on."
@@ -51,6 +52,16 @@ COMMANDS: Mapping[str, CommandEntry] = {
             'heedmap answer zoo/bart-dates --text "the 3rd of May 1987"',
             'heedmap answer zoo/bart-dates --text "3 May 1987" --out answer.html',
             'heedmap answer zoo/bart-dates --text "3 May 1987" --contrast 05=06',
+        ),
+        EXPLAIN,
+    ),
+    "run": CommandEntry(
+        run,
+        (
+            "heedmap run zoo/vit-shapes --data photos --out maps",
+            "heedmap run MODEL --data train.parquet --file columns.text=review --out maps",
+            "heedmap run MODEL --data huggingface:saved --out maps --workers 8",
+            "heedmap run MODEL --data shards --answer --out said --address auto",
         ),
         EXPLAIN,
     ),

@@ -243,6 +243,40 @@ class RunOptions:
     as_json: JsonOption = False
 
 
+def file_options(files: list[str] | None) -> dict[str, Any]:
+    """``--file`` as options of a data set: ``["split=val", "columns.text=question"]`` as
+    ``{"split": "val", "columns": {"text": "question"}}``.
+
+    Raises:
+        typer.BadParameter: not NAME=VALUE.
+    """
+    options: dict[str, Any] = {}
+    for entry in files or []:
+        name, _, value = entry.partition("=")
+        if not name or not value:
+            raise typer.BadParameter(f"{entry!r} is not NAME=VALUE", param_hint="--file")
+        name, _, inner = name.partition(".")
+        options[name] = {**options.get(name, {}), inner: value} if inner else value
+    return options
+
+
+def text_pairs(texts: list[str] | None, option: str) -> dict[str, str]:
+    """KEY=VALUE, several times.
+
+    Raises:
+        typer.BadParameter: no ``=``, or a key twice.
+    """
+    try:
+        return written.pairs(texts or [])
+    except OptionError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def generation(texts: list[str] | None) -> dict[str, Any]:
+    """``--generate`` as options of transformers' ``generate``; errors as of :func:`text_pairs`."""
+    return {key: written.json_or_text(value) for key, value in text_pairs(texts, "--generate").items()}
+
+
 def check_out(out: Path | None, endings: Collection[str], show: bool = False) -> None:
     """See that ``--out`` can be written, before anything is computed.
 

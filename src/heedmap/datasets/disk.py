@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,19 @@ def described(kind: str, files: Iterable[Path], samples: int, **more: Any) -> di
     """A reader's description: the files by name and size alone, so that it is the same wherever they lie."""
     sizes = [{"name": path.name, "bytes": path.stat().st_size} for path in files]
     return {"kind": kind, "files": sizes, "samples": samples, **more}
+
+
+def dated(kind: str, files: Sequence[tuple[str, Path]], rows: int, **more: Any) -> dict[str, Any]:
+    """A description in which any change of the files is seen: their number, bytes, and a digest of names, sizes and dates.
+
+    Args:
+        kind: of the data set.
+        files: name and path of each.
+        rows: of all.
+        more: what else tells which data these are.
+    """
+    stats = [(name, path.stat()) for name, path in files]
+    told = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+    digest = sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    size = sum(stat.st_size for _, stat in stats)
+    return {"kind": kind, "files": len(files), "bytes": size, "names_sizes_dates": digest, "rows": rows, **more}

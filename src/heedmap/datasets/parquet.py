@@ -226,6 +226,14 @@ class Rows:
         self._pieces: Iterator[Any] = iter(())
         self._start, self._piece = 0, None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the piece that was read last: another process begins anew."""
+        return {**self.__dict__, "_parquet": None, "_group": None, "_pieces": iter(()), "_piece": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._parquet = library("pyarrow.parquet", "eval", "reading Parquet files needs")
+
     def column(self, path: Path, name: str) -> list[Any]:
         """All values of a column of a file; FileFormatError where it is damaged."""
         try:

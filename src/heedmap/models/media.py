@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import wave
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +31,11 @@ def read_image(path: Path) -> Image:
     return picture(path, path)
 
 
-def read_boxes(path: Path, name: object = None) -> dict[str, NDArray[np.float32]]:
+def read_boxes(path: Path | bytes, name: object = None) -> dict[str, NDArray[np.float32]]:
     """Precomputed object boxes: ``features``, (N, d), and, where the file has them, ``boxes``, (N, 4), float32.
 
     Args:
-        path: the file.
+        path: the file, or what would be in it.
         name: what messages call it; None: its path.
 
     Raises:
@@ -43,7 +44,7 @@ def read_boxes(path: Path, name: object = None) -> dict[str, NDArray[np.float32]
     _check_file(path, "boxes")
     name = path if name is None else name
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with _opened(path) as file, np.load(file, allow_pickle=False) as archive:
             arrays = {
                 key: np.asarray(archive[key], dtype=np.float32) for key in ("features", "boxes") if key in archive
             }
@@ -58,11 +59,11 @@ def read_boxes(path: Path, name: object = None) -> dict[str, NDArray[np.float32]
     return arrays
 
 
-def read_audio(path: Path, name: object = None) -> tuple[NDArray[np.float32], int]:
+def read_audio(path: Path | bytes, name: object = None) -> tuple[NDArray[np.float32], int]:
     """A 16-bit PCM ``.wav`` file as (samples, rate): float32 in [-1, 1), channels mixed to one.
 
     Args:
-        path: the file.
+        path: the file, or what would be in it.
         name: what messages call it; None: its path.
 
     Raises:
@@ -71,7 +72,7 @@ def read_audio(path: Path, name: object = None) -> tuple[NDArray[np.float32], in
     _check_file(path, "audio")
     name = path if name is None else name
     try:
-        with wave.open(str(path), "rb") as sound:
+        with _opened(path) as file, wave.open(file, "rb") as sound:
             width, channels, rate = sound.getsampwidth(), sound.getnchannels(), sound.getframerate()
             data = sound.readframes(sound.getnframes())
     except (OSError, EOFError, wave.Error) as error:
@@ -84,7 +85,13 @@ def read_audio(path: Path, name: object = None) -> tuple[NDArray[np.float32], in
     return (samples.reshape(-1, channels).mean(1) / FULL_SCALE).astype(np.float32), rate
 
 
-def _check_file(path: Path, what: str) -> None:
+def _opened(path: Path | bytes) -> IO[bytes]:
+    return io.BytesIO(path) if isinstance(path, bytes) else path.open("rb")
+
+
+def _check_file(path: Path | bytes, what: str) -> None:
+    if isinstance(path, bytes):
+        return
     if path.is_dir():
         raise InputError(f"{path} is a folder; give a file of it, or the folder to `heedmap explain`")
     if not path.is_file():

@@ -12,71 +12,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from heedmap.atomic import check_folder, write_atomically, writing
-from heedmap.errors import FileFormatError, MissingLibraryError, OptionError, OutputError
+from heedmap.atomic import write_atomically, writing
+from heedmap.errors import FileFormatError, MissingLibraryError
 from heedmap.evaluate.metrics.statistics import Row
+from heedmap.held import HeldFolder
 
 FORMAT = "heedmap-evaluation"
 VERSION = 1
-CONFIG, SUMMARY, REPORT, LOCK = "config.json", "summary.json", "report.html", ".lock"
+SUMMARY, REPORT = "summary.json", "report.html"
 
 
-class RunFolder:
-    """The folder of one run, which only one process writes at a time.
+class RunFolder(HeldFolder):
+    """The folder of an evaluation."""
 
-    Args:
-        path: made where it is missing.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder; another process that wants it gets OutputError. A killed process holds nothing."""
-        from filelock import FileLock, Timeout
-
-        check_folder(self.path)
-        lock = FileLock(self.path / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise OutputError(f"another run is writing {self.path}; wait for it, or give another folder") from error
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def begin(self, config: Mapping[str, Any]) -> None:
-        """Write the configuration, or find that the folder has the same.
-
-        Raises:
-            OptionError: it has another one; the message tells the differences.
-            FileFormatError: what is there is no configuration.
-        """
-        wanted = json.loads(json.dumps({"format": FORMAT, "version": VERSION, **config}))
-        existing = self.config()
-        if existing is None:
-            self._write(CONFIG, wanted)
-        elif existing != wanted:
-            names = sorted(name for name in {*existing, *wanted} if existing.get(name) != wanted.get(name))
-            told = "; ".join(
-                f"{name}: {_short(existing.get(name))} there, {_short(wanted.get(name))} now" for name in names
-            )
-            raise OptionError(f"{self.path} holds another run ({told}); give the same settings, or another folder")
-
-    def config(self) -> dict[str, Any] | None:
-        """The configuration in the folder; None: there is none yet."""
-        path = self.path / CONFIG
-        if not path.exists():
-            return None
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-            if config["format"] == FORMAT and config["version"] <= VERSION:
-                return dict(config)
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        raise FileFormatError(f"{path} is no configuration of an evaluation by this heedmap; give another folder")
+    format, version, holds = FORMAT, VERSION, "an evaluation"
 
     def has_part(self, number: int) -> bool:
         """Whether this part of the samples is measured."""
@@ -113,12 +62,7 @@ class RunFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write what the measurements say; the same summary is the same bytes."""
-        self._write(SUMMARY, summary)
-
-    def write_file(self, name: str, data: bytes) -> None:
-        """Write another file of the folder."""
-        with writing(self.path):
-            write_atomically(self.path / name, data)
+        self.write_json(SUMMARY, summary)
 
     def _facts(self, number: int) -> Mapping[bytes, bytes]:
         _, parquet = _libraries()
@@ -127,9 +71,6 @@ class RunFolder:
 
     def _part(self, number: int) -> Path:
         return self.path / "rows" / f"part-{number:05d}.parquet"
-
-    def _write(self, name: str, data: Mapping[str, Any]) -> None:
-        self.write_file(name, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_summary(path: Path) -> dict[str, Any]:
@@ -155,11 +96,6 @@ def _whole(path: Path) -> Iterator[None]:
         raise FileFormatError(
             f"{path} is damaged ({error}); remove it and run again: only this part is measured anew"
         ) from error
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "…"
 
 
 def _libraries() -> tuple[Any, Any]:

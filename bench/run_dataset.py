@@ -1,0 +1,225 @@
+"""Runs over a data set, disturbed and measured.
+
+    python bench/run_dataset.py kills [--times 32] [--case driver|worker|raylet|alone]
+    python bench/run_dataset.py disk        # needs to mount a tmpfs
+    python bench/run_dataset.py flat [--samples 10000]
+
+kills: `heedmap run` is begun, at a random moment a process of it is killed (SIGKILL), the same command is given until it
+comes to its end, and the rows are compared with those of a run that nobody disturbed. alone: the driver of a run without Ray.
+disk: the same on a file system of one megabyte, which is full several times and made larger each time.
+flat: the samples of the zoo's lists end to end, with the memory that is taken, and rows a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from heedmap.zoo.lists import list_sample
+
+MODEL = "zoo/gpt-lists"
+ROWS, PART = 600, 20
+PATIENCE = 180
+"""Seconds after which a command that does not end is called hanging."""
+
+
+def data(folder: Path, rows: int) -> Path:
+    path = folder / "lists.jsonl"
+    with path.open("w") as file:
+        for index in range(rows):
+            file.write(json.dumps({"text": list_sample(0, "train", index).text}) + "\n")
+    return path
+
+
+def command(source: Path, out: Path, *more: object) -> list[str]:
+    run = [
+        sys.executable,
+        "-c",
+        "from heedmap.cli.main import main; main()",
+        "run",
+        MODEL,
+        "--data",
+        str(source),
+        "--out",
+        str(out),
+    ]
+    return [*run, "--part", str(PART), *map(str, more)]
+
+
+def begun(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def rows_of(folder: Path) -> pa.Table:
+    files = sorted((folder / "parts").glob("*.parquet"))
+    return pa.concat_tables([pq.read_table(file).replace_schema_metadata(None) for file in files])
+
+
+def victim(process: subprocess.Popen[str], case: str) -> psutil.Process | None:
+    """The process to be killed, where it is there."""
+    driver = psutil.Process(process.pid)
+    if case in ("driver", "alone"):
+        return driver
+    for child in driver.children(recursive=True):
+        try:
+            name = " ".join(child.cmdline()[:1])
+        except psutil.Error:
+            continue
+        if case == "raylet" and name.endswith("/raylet"):
+            return child
+        if case == "worker" and name.startswith("ray::") and "Maker" in name:
+            return child
+    return None
+
+
+def disturbed(source: Path, out: Path, case: str, chance: random.Random, reference: pa.Table) -> dict[str, Any]:
+    """One run, killed once, and gone on with to its end."""
+    workers = 0 if case == "alone" else 2
+    arguments = command(source, out, "--workers", workers)
+    process = begun(arguments)
+    wanted = chance.randrange(ROWS // PART - 4)  # so many files are there first
+    parts = out / "parts"
+    while process.poll() is None and (not parts.is_dir() or len(list(parts.glob("part-*"))) < wanted):
+        time.sleep(0.01)
+    time.sleep(chance.uniform(0, 0.3))
+    target = victim(process, case) if process.poll() is None else None
+    killed = False
+    if target is not None:
+        try:
+            target.kill()
+            killed = True
+        except psutil.NoSuchProcess:
+            pass
+    began = time.perf_counter()
+    code: int | str
+    try:
+        _, said = process.communicate(timeout=PATIENCE)
+        code = process.returncode
+    except subprocess.TimeoutExpired:
+        code, said = "hangs", ""
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
+        process.communicate()
+    ended = time.perf_counter() - began
+    there = len(list(parts.glob("part-*"))) if parts.is_dir() else 0
+    again = 0
+    while code != 0 and again < 5:
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE)
+        again, code_now = again + 1, done.returncode
+        if not code_now:
+            break
+        said += done.stderr
+    same = rows_of(out).equals(reference)
+    words = [line for line in said.strip().splitlines() if line.startswith("heedmap:")]
+    return {
+        "case": case, "killed": killed, "files": there, "code": code, "ended_s": round(ended, 1), "again": again,
+        "same": same, "said": words[-1][:160] if words else "",
+    }  # fmt: skip
+
+
+def kills(times: int, only: str | None) -> None:
+    chance = random.Random(0)
+    cases = [only] if only else ["driver", "worker", "raylet", "alone"]
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        source = data(here, ROWS)
+        subprocess.run(command(source, here / "whole"), check=True, capture_output=True)
+        reference = rows_of(here / "whole")
+        results = []
+        for number in range(times):
+            result = disturbed(source, here / f"run{number}", cases[number % len(cases)], chance, reference)
+            results.append(result)
+            print(json.dumps(result), flush=True)
+    for case in cases:
+        mine = [r for r in results if r["case"] == case and r["killed"]]
+        same = sum(r["same"] for r in mine)
+        alone = sum(r["code"] == 0 for r in mine)
+        hung = sum(r["code"] == "hangs" for r in mine)
+        print(f"{case}: {len(mine)} kills, {same} with the same rows, {alone} went on by themselves, {hung} hung")
+
+
+def disk() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        source = data(here, ROWS)
+        subprocess.run(command(source, here / "whole"), check=True, capture_output=True)
+        reference = rows_of(here / "whole")
+        needed = sum(file.stat().st_size for file in (here / "whole").rglob("*") if file.is_file())
+        small = here / "small"
+        small.mkdir()
+        size = 256
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(small)], check=True)
+        try:
+            full = 0
+            for workers in [0, 2] * 20:
+                done = subprocess.run(command(source, small, "--workers", workers), capture_output=True, text=True)
+                print(f"{size} kB, {workers} workers: code {done.returncode} {done.stderr.strip()[-170:]}", flush=True)
+                if not done.returncode:
+                    break
+                full, size = full + 1, size + max(128, needed // 1024 // 6)
+                subprocess.run(["mount", "-o", f"remount,size={size}k", str(small)], check=True)
+            print(f"full {full} times; the same rows: {rows_of(small).equals(reference)}")
+        finally:
+            subprocess.run(["umount", str(small)], check=True)
+
+
+def flat(samples: int) -> None:
+    """Resident memory of the process, as the rows go by."""
+    import heedmap
+
+    with tempfile.TemporaryDirectory() as folder:
+        source = data(Path(folder), samples)
+        process = psutil.Process(os.getpid())
+        subject = heedmap.load(MODEL)
+        taken: list[tuple[int, float]] = []
+        began = time.perf_counter()
+
+        def progress(done: int, of: int) -> None:
+            taken.append((done, process.memory_info().rss / 2**20))
+
+        run = heedmap.run(subject, source, Path(folder) / "out", page=False, progress=progress)
+        seconds = time.perf_counter() - began
+        for done, megabytes in taken[:: max(1, len(taken) // 10)]:
+            print(f"{done:6} rows  {megabytes:6.0f} MB")
+        size = sum(file.stat().st_size for file in (Path(folder) / "out").rglob("*") if file.is_file())
+        first = next(megabytes for done, megabytes in taken if done >= samples // 10)
+        print(f"{len(run)} rows, {len(run.errors)} bad, {seconds:.1f} s, {len(run) / seconds:.0f} rows a second")
+        print(f"{size / 2**20:.1f} MB of files; from a tenth on {taken[-1][1] - first:+.0f} MB of memory")
+        began = time.perf_counter()
+        again = heedmap.open_run(Path(folder) / "out")
+        count = len(again.where(prediction="red"))
+        print(f"opened and filtered in {time.perf_counter() - began:.2f} s: {count} rows say red")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["kills", "disk", "flat"])
+    parser.add_argument("--times", type=int, default=32)
+    parser.add_argument("--case")
+    parser.add_argument("--samples", type=int, default=10_000)
+    given = parser.parse_args()
+    if given.what == "kills":
+        kills(given.times, given.case)
+    elif given.what == "disk":
+        disk()
+    else:
+        flat(given.samples)
+
+
+if __name__ == "__main__":
+    main()

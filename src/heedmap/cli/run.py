@@ -1,0 +1,124 @@
+"""``heedmap run``: a whole data set, explained into a folder of Parquet files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heedmap.cli import completion
+from heedmap.cli.command import INTERRUPTED, USER_ERROR, command, fail, importing, open_file, progress_bar, quiet
+from heedmap.cli.inputs import parse_target
+from heedmap.cli.options import DataOptions, JsonOption, MapOptions, ModelOptions, OpenOption, file_options, generation
+
+if TYPE_CHECKING:
+    from heedmap.datasets.sources.row import Source
+    from heedmap.scale.opened import Run
+
+TOLD = 10
+"""Rows that could not be explained, of which the command tells."""
+WORKERS = "Workers"
+"""Heading of the options that say who works."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData(DataOptions):
+    """The data set, which has to be named."""
+
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A path, or KIND:PATH: Parquet, JSON lines, WebDataset tar, a saved Hugging Face data set, a folder of "
+            "pictures, or a kind of `heedmap evaluate`.",
+            autocompletion=completion.sources,
+        ),
+    ] = field()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """Who works, and in which portions."""
+
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes of Ray, a model in each; 0: this process alone.", rich_help_panel=WORKERS),
+    ] = None
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster: HOST:PORT, or auto.", rich_help_panel=WORKERS)
+    ] = None
+    batch: Annotated[
+        int, typer.Option(min=1, help="Rows of one size that are explained at once.", rich_help_panel=WORKERS)
+    ] = 8
+    part: Annotated[int, typer.Option(min=1, help="Rows of a file.", rich_help_panel=WORKERS)] = 256
+    memory: Annotated[
+        str | None, typer.Option(help="For blocks of attention at once, such as 512MB.", rich_help_panel=WORKERS)
+    ] = None
+
+
+@command()
+def run(
+    *,
+    source: RunData,
+    out: Annotated[Path, typer.Option(help="The run's folder; a run that was stopped in it goes on.")],
+    wanted: MapOptions,
+    answer: Annotated[bool, typer.Option("--answer", help="Explain answers in words, token by token.")] = False,
+    generate: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE for transformers' generate, such as max_new_tokens=20. Several times."),
+    ] = None,
+    model: ModelOptions,
+    workers: WorkerOptions,
+    as_json: JsonOption = False,
+    show: OpenOption = False,
+) -> None:
+    """Explain every row of a data set into Parquet files, by several processes or machines if need be."""
+    from heedmap.datasets.sources.opening import open_source
+
+    wanted.check()
+    options: dict[str, Any] = {
+        "target": parse_target(wanted.target),
+        "method": wanted.method,
+        "answer": answer,
+        "generate": generation(generate),
+        "device": model.device,
+        "dtype": model.dtype,
+        **vars(workers),
+        **wanted.settings,
+    }
+    found = _run(model.model, open_source(source.data, **file_options(source.file)), out, options)
+    bad = found.errors
+    if as_json:
+        typer.echo((out / "manifest.json").read_text(encoding="utf-8").rstrip())
+    else:
+        typer.echo(f"wrote {len(found) - len(bad)} explanations to {out}; report.html shows some of them")
+    if show:
+        open_file(out / "report.html")
+    if bad:
+        told = [f"  row {row}: {why}" for row, why in islice(bad.items(), TOLD)]
+        more = [f"  and {len(bad) - TOLD} more; heedmap.open_run(folder).errors has all"] if len(bad) > TOLD else []
+        fail("\n".join((f"{len(bad)} of {len(found)} rows could not be explained:", *told, *more)), USER_ERROR)
+
+
+def _run(model: str, data: Source, out: Path, options: dict[str, Any]) -> Run:
+    """The run, with a bar of it."""
+    from heedmap.scale.run import run
+
+    with importing():
+        quiet(bars=True)
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task(f"explaining by {model}", total=None)
+            return run(
+                model,
+                data,
+                out,
+                progress=lambda done, of: bar.update(task, completed=done, total=of),
+                tell=lambda words: typer.echo(f"heedmap: {words}", err=True),
+                **options,
+            )
+    except KeyboardInterrupt:
+        fail(f"interrupted; nothing is lost: the same command goes on in {out}", INTERRUPTED)
+        raise

@@ -1,0 +1,102 @@
+"""A folder that one process writes at a time, with the configuration of what it holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from heedmap.atomic import check_folder, write_atomically, writing
+from heedmap.errors import FileFormatError, OptionError, OutputError
+
+CONFIG, LOCK = "config.json", ".lock"
+
+
+class HeldFolder:
+    """The folder of one run, which only one process writes at a time.
+
+    Args:
+        path: made where it is missing.
+    """
+
+    format = ""
+    """Written into the configuration."""
+    version = 1
+    """The newest that is read."""
+    holds = ""
+    """What the folder is of, for messages."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder; another process that wants it gets OutputError. A killed process holds nothing."""
+        from filelock import FileLock, Timeout
+
+        check_folder(self.path)
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise OutputError(f"another run is writing {self.path}; wait for it, or give another folder") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Write the configuration, or find that the folder has the same.
+
+        Raises:
+            OptionError: it has another one; the message tells the differences.
+            FileFormatError: what is there is no configuration.
+        """
+        wanted = json.loads(json.dumps({"format": self.format, "version": self.version, **config}))
+        existing = self.config()
+        if existing is None:
+            self.write_json(CONFIG, wanted)
+        elif existing != wanted:
+            before, after = _flat(existing), _flat(wanted)
+            names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+            told = "; ".join(
+                f"{name}: {_short(before.get(name))} there, {_short(after.get(name))} now" for name in names
+            )
+            raise OptionError(f"{self.path} holds another run ({told}); give the same settings, or another folder")
+
+    def config(self) -> dict[str, Any] | None:
+        """The configuration in the folder; None: there is none yet."""
+        path = self.path / CONFIG
+        if not path.exists():
+            return None
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            if config["format"] == self.format and config["version"] <= self.version:
+                return dict(config)
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        raise FileFormatError(f"{path} is no configuration of {self.holds} by this heedmap; give another folder")
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """Write a file of the folder, whole or not at all."""
+        with writing(self.path):
+            write_atomically(self.path / name, data)
+
+    def write_json(self, name: str, data: Mapping[str, Any]) -> None:
+        """Write plain data; the same data are the same bytes."""
+        self.write_file(name, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """The values of objects within objects, by their names joined with dots."""
+    values: dict[str, Any] = {}
+    for name, value in config.items():
+        values |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
+    return values
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "…"

@@ -1,0 +1,85 @@
+"""Inputs of one size, explained together: no input is padded for the sake of another, so a map is the same as alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from heedmap.explanation import Explanation
+    from heedmap.models.model import Model
+
+
+class Made(Protocol):
+    """An input that was made into what a model is called with: ``tensors``, a batch of one; empty where it could not be."""
+
+    @property
+    def tensors(self) -> Mapping[str, Any]:
+        """What the model is called with."""
+
+
+Item = TypeVar("Item", bound=Made)
+
+
+def alike(items: Sequence[Item], most: int, beside: Callable[[Item], Hashable]) -> Iterator[list[Item]]:
+    """Inputs of one size that can go through the model together, ``most`` at a time; what cannot be part of a batch alone.
+
+    Args:
+        items: the inputs.
+        most: of a group.
+        beside: what else has to be equal in a group, such as the target.
+    """
+    groups: dict[Hashable, list[Item]] = {}
+    for item in items:
+        size = _size(item.tensors) if item.tensors else None
+        groups.setdefault((size or id(item), beside(item)), []).append(item)
+    for group in groups.values():
+        yield from (group[start : start + most] for start in range(0, len(group), most))
+
+
+def explained(
+    subject: Model, batches: Sequence[Mapping[str, Any]], boxes: Sequence[Any] = (), **wanted: Any
+) -> list[Explanation]:
+    """An explanation of each of several inputs of one size, from one call.
+
+    Args:
+        subject: the model.
+        batches: what it is called with, each a batch of one.
+        boxes: of each input, for their names; none where there are none.
+        wanted: for :func:`heedmap.explain`.
+    """
+    from heedmap.engine import explain
+
+    tensors = _together(batches)
+    made = explain(subject, tensors, **wanted)
+    if boxes:
+        made = subject.label(made, tensors, list(boxes))
+    return [made.sample(number) for number in range(len(batches))]
+
+
+def _size(tensors: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """What two inputs have in common that can be one batch; None: this one cannot be part of any."""
+    import torch
+
+    shapes: list[Any] = []
+    for name, value in sorted(tensors.items()):
+        if not isinstance(value, torch.Tensor):
+            shapes.append((name, repr(value)))
+        elif value.dim() and len(value) == 1:
+            shapes.append((name, tuple(value.shape), value.dtype))
+        else:
+            return None
+    return tuple(shapes)
+
+
+def _together(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Batches of one as one batch."""
+    import torch
+
+    first = batches[0]
+    return {
+        name: torch.cat([batch[name] for batch in batches])
+        if isinstance(value, torch.Tensor) and len(batches) > 1
+        else value
+        for name, value in first.items()
+    }

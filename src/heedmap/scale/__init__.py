@@ -1,0 +1,1 @@
+"""A whole data set explained into a folder of Parquet files, in this process or by Ray, and read back."""

@@ -1,0 +1,117 @@
+"""A run's folder: its configuration, its parts, and a manifest of them.
+
+``config.json`` is written first. The rows of the data set are cut into parts of equal number; each is one Parquet file, written
+whole or not at all, that says in its own metadata of which run and part it is. So what is done is what is there and whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from heedmap.atomic import write_atomically, writing
+from heedmap.errors import FileFormatError, OutputError
+from heedmap.extras import library
+from heedmap.held import CONFIG, HeldFolder
+from heedmap.scale.shard import Line, file_bytes
+
+MANIFEST, REPORT, PARTS = "manifest.json", "report.html", "parts"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a part's file says of itself.
+
+    Attributes:
+        run: digest of the configuration.
+        part: its number.
+        rows: of the data set.
+        lines: of the file; of answers there are several a row.
+        bad: rows that could not be explained.
+        seconds: that it took.
+    """
+
+    run: str
+    part: int
+    rows: int
+    lines: int
+    bad: int
+    seconds: float
+
+
+class ShardFolder(HeldFolder):
+    """The folder of a run over a data set."""
+
+    format, version, holds = "heedmap-run", 1, "a run over a data set"
+
+    def digest(self) -> str:
+        """Of the configuration: what a part has to be of."""
+        return sha256((self.path / CONFIG).read_bytes()).hexdigest()[:16]
+
+    def path_of(self, number: int) -> Path:
+        """The file of a part."""
+        return self.path / PARTS / f"part-{number:06d}.parquet"
+
+    def part(self, number: int, run: str) -> Part | None:
+        """What the file of a part says; None: there is none.
+
+        Raises:
+            FileFormatError: it is cut off, damaged, or of another run.
+        """
+        path = self.path_of(number)
+        parquet = library("pyarrow.parquet", "scale", "a run's Parquet files need")
+        try:
+            told = parquet.read_metadata(path)
+            part = Part(**json.loads(told.metadata[b"heedmap"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FileFormatError(f"{path} is cut off or damaged ({error or 'no footer'})") from error
+        if (part.run, part.part, part.lines) != (run, number, told.num_rows):
+            raise FileFormatError(f"{path} is no part {number} of this run")
+        return part
+
+    def write_part(self, part: Part, lines: Sequence[Line]) -> None:
+        """Write a part, whole or not at all.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        path = self.path_of(part.part)
+        try:
+            write_atomically(path, file_bytes(lines, asdict(part)))
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {path}: {error.strerror or error}; what is there is whole: make room, and the same command goes on"
+            ) from error
+
+    def clean(self) -> None:
+        """Remove what killed processes left half written; the folder has to be held."""
+        with writing(self.path):
+            (self.path / PARTS).mkdir(exist_ok=True)
+            for left in (self.path / PARTS).glob(".part-*"):
+                left.unlink(missing_ok=True)
+
+    def write_manifest(self, parts: Sequence[Part], rows: int, expected: int) -> dict[str, Any]:
+        """Write which parts there are, and return it."""
+        listed = [
+            {"file": f"{PARTS}/{path.name}", "bytes": path.stat().st_size, "rows": part.rows, "bad": part.bad}
+            for part in parts
+            for path in [self.path_of(part.part)]
+        ]
+        manifest = {
+            "format": self.format,
+            "version": self.version,
+            "rows": rows,
+            "done": sum(part.rows for part in parts),
+            "bad": sum(part.bad for part in parts),
+            "complete": len(parts) == expected,
+            "seconds": round(sum(part.seconds for part in parts), 3),
+            "parts": listed,
+        }
+        self.write_json(MANIFEST, manifest)
+        return manifest

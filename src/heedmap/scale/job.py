@@ -1,0 +1,163 @@
+"""What a run over a data set does: all that a worker has to know, which can be sent to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heedmap.errors import InputError, OptionError
+from heedmap.version import __version__
+
+if TYPE_CHECKING:
+    from heedmap.datasets.sources.row import Source
+    from heedmap.models.model import Model
+
+PART = 256
+"""Rows of a part."""
+BATCH = 8
+SMALLEST = 2**20
+"""Bytes that blocks of attention have at least."""
+UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+LEFT_OUT = ("full", "segments", "labels", "probe")
+"""Options of :func:`heedmap.explain` that a run does not take."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What is explained, and how.
+
+    Attributes:
+        target: as for :func:`heedmap.explain`; that of rows that have none of their own.
+        method: name of the method.
+        options: its own.
+        answer: whether answers in words are explained, token by token.
+        generate: for transformers' ``generate``.
+    """
+
+    target: Any = None
+    method: str = "generic"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    answer: bool = False
+    generate: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """See that the options can be meant, before a model is loaded.
+
+        Raises:
+            OptionError: one is not for a run, or something is asked that answers do not have.
+            UnknownNameError: no such method.
+        """
+        from heedmap.errors import UnknownNameError
+        from heedmap.methods.cards import CARDS
+
+        if self.method not in (*CARDS, "auto"):
+            raise UnknownNameError(f"no method {self.method!r}; known methods: {', '.join(CARDS)}, auto")
+        if wrong := [name for name in LEFT_OUT if name in self.options]:
+            raise OptionError(f"{wrong[0]} is no option of a run over a data set; use heedmap.explain on single rows")
+        if self.answer and self.target is not None:
+            raise OptionError("an answer is explained token by token, so it has no target; leave target out")
+        if self.generate and not self.answer:
+            raise OptionError("generate is for answers in words; give answer=True too")
+
+    def told(self) -> dict[str, Any]:
+        """As plain data."""
+        answer = {"generate": dict(self.generate)} if self.answer else None
+        target = None if self.target is None else repr(self.target)
+        return {"target": target, "method": self.method, "options": dict(self.options), "answer": answer}
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A run.
+
+    Attributes:
+        model: its name, or the model itself.
+        device, dtype: as for :func:`heedmap.load`.
+        source: the rows.
+        out: the folder.
+        run: digest of the configuration; empty before it is known.
+        wanted: what is explained.
+        part: rows of a part.
+        batch: rows of one size that are explained at once, at most.
+        memory: bytes that blocks of attention may take at once; None: heedmap's own.
+    """
+
+    model: str | Model
+    device: str | None
+    dtype: str | None
+    source: Source
+    out: Path
+    wanted: Wanted
+    part: int = PART
+    batch: int = BATCH
+    memory: int | None = None
+    run: str = ""
+
+    @property
+    def parts(self) -> int:
+        """Their number."""
+        return -(-len(self.source) // self.part)
+
+    def rows(self, number: int) -> range:
+        """The rows of a part."""
+        return range(number * self.part, min(len(self.source), (number + 1) * self.part))
+
+    def load(self) -> Model:
+        """The model."""
+        if not isinstance(self.model, str):
+            return self.model
+        from heedmap.models import load
+
+        return load(self.model, device=self.device, dtype=self.dtype)
+
+    def config(self, subject: Model) -> dict[str, Any]:
+        """All on which the rows that come out depend, as plain JSON data."""
+        from heedmap.evaluate.harness.run import fingerprint
+
+        return {
+            "heedmap": __version__,
+            "model": {"name": subject.name, "weights": fingerprint(subject.model)},
+            "data": dict(self.source.description),
+            "rows": len(self.source),
+            "part": self.part,
+            "explained": self.wanted.told(),
+        }
+
+
+def memory_bytes(memory: int | str | None) -> int | None:
+    """``"2GB"`` as a number of bytes.
+
+    Raises:
+        OptionError: it is no number of bytes, or too small.
+    """
+    if memory is None:
+        return None
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", str(memory).strip().lower())
+    if match is None or match[2] not in UNITS:
+        raise OptionError(f"memory is {memory!r}; expected bytes, such as 512MB or 2GiB")
+    size = int(float(match[1]) * UNITS[match[2]])
+    if size < SMALLEST:
+        raise OptionError(f"memory is {memory!r}, too small for a block of attention; expected 1MiB or more")
+    return size
+
+
+def check_roles(source: Source, subject: Model, answer: bool) -> None:
+    """See that the data have what the model takes, as far as it is known.
+
+    Raises:
+        InputError: they have not, or the model says no answers.
+    """
+    kind = subject.kind_row
+    if answer and not kind.speaks:
+        raise InputError(f"{subject.name} answers in no words: it gives {kind.about}; leave answer out")
+    roles = {"text" if role == "text_pair" else role for role in source.roles}
+    missing = [role for role in kind.needs if roles and role not in roles]
+    if missing:
+        raise InputError(
+            f"{subject.name} takes {' and '.join(kind.needs)}, and the data have no {' and no '.join(missing)} (columns: "
+            f"{', '.join(source.columns)}); say which column it is: columns={{'{missing[0]}': 'NAME'}}, "
+            f"on the command line --file columns.{missing[0]}=NAME"
+        )

@@ -1,0 +1,193 @@
+"""A whole data set, explained into a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heedmap.errors import FileFormatError, InputError, OptionError
+from heedmap.scale.folder import REPORT, Part, ShardFolder
+from heedmap.scale.job import BATCH, PART, Job, Wanted, check_roles, memory_bytes
+from heedmap.scale.opened import Run, open_run
+from heedmap.scale.shard import arrow
+
+if TYPE_CHECKING:
+    from heedmap.datasets.sources.row import Source
+    from heedmap.models.model import Model
+
+TRIED = 32
+"""Rows that are tried before a run begins, until one can be explained."""
+
+Done = Callable[[int, int], None]
+Tell = Callable[[str], None]
+
+
+def run(
+    model: str | os.PathLike[str] | Model,
+    data: str | os.PathLike[str] | Source,
+    out: str | os.PathLike[str],
+    *,
+    target: Any = None,
+    method: str = "generic",
+    answer: bool = False,
+    generate: Mapping[str, Any] | None = None,
+    files: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    workers: int | None = None,
+    address: str | None = None,
+    batch: int = BATCH,
+    part: int = PART,
+    memory: int | str | None = None,
+    page: bool = True,
+    progress: Done = lambda done, of: None,
+    tell: Tell = lambda words: None,
+    **options: Any,
+) -> Run:
+    """Explain every row of a data set into a folder of Parquet files.
+
+    Where a run of the same data, model and method was stopped in the folder, whatever stopped it, this goes on: the rows are
+    those of a run that was never stopped, each once. A row that cannot be explained is kept with the reason.
+
+    Args:
+        model: its name or path, as for :func:`heedmap.load`, or a loaded ``heedmap.Model``.
+        data: a path, or ``KIND:PATH``: Parquet, JSON lines, WebDataset tar, what ``save_to_disk`` of the library ``datasets``
+            wrote, a folder of pictures, or a kind of ``heedmap evaluate``. Columns (or fields) are ``text`` (a string or a pair),
+            ``text_pair``, ``image``, ``boxes``, ``audio``, ``target`` (a class), ``answer`` and ``id``; other columns do not
+            matter.
+        out: the folder.
+        target: as for :func:`heedmap.explain`, of rows that have none of their own.
+        method: key of ``heedmap.METHODS``, or ``"auto"``.
+        answer: explain answers in words, token by token, as :func:`heedmap.explain_answer` does.
+        generate: for transformers' ``generate``, of answers.
+        files: of the data: ``columns``, role → name where they differ; ``split``; or what else the kind takes.
+        device: as for :func:`heedmap.load`.
+        dtype: as there.
+        workers: processes of Ray, each with a model of its own; 0: none, all is done in this process. None: 0, or with an
+            address as many as the cluster has places for.
+        address: of a Ray cluster, HOST:PORT or ``"auto"``, whose machines see the same files; None: this machine.
+        batch: rows of one size that are explained at once, at most.
+        part: rows of a file: what is made again at most where a worker is killed.
+        memory: bytes that blocks of attention may take at once, such as ``"512MB"``; None: as :func:`heedmap.explain`.
+        page: also draw the most and the least certain rows on ``report.html``.
+        progress: called with the rows that are done, and their number.
+        tell: called with what is worth telling a person.
+        options: the method's own, and ``mixers``.
+
+    Returns:
+        The run, as :func:`heedmap.open_run` opens it.
+
+    Raises:
+        OptionError: the folder is of another run (the message has the differences), or an option cannot be meant.
+        InputError: the data lack what the model takes, or none of the first rows can be explained.
+        OutputError: the folder cannot be written, or another process is writing it.
+        ClusterError: the cluster cannot be reached.
+        HeedmapError: as for :func:`heedmap.load`.
+
+    Examples:
+        >>> import heedmap, json, pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> lists = ["dog red ; cat blue ? cat", "sun green ? sun"]
+        >>> _ = (folder / "lists.jsonl").write_text("\\n".join(json.dumps({"text": text}) for text in lists))
+        >>> found = heedmap.run("zoo/gpt-lists", folder / "lists.jsonl", folder / "maps")
+        >>> found
+        Run(zoo/gpt-lists by generic, 2 rows)
+        >>> found[1].prediction_labels
+        ('green',)
+    """
+    arrow()
+    if part < 1 or batch < 1 or (workers is not None and workers < 0):
+        raise OptionError(f"part={part}, batch={batch}, workers={workers}; expected 1 or more, and 0 or more workers")
+    wanted = Wanted(target, method, options, answer, generate or {})
+    wanted.check()
+    memory = memory_bytes(memory)
+    source = _source(data, files or {})
+    folder = ShardFolder(Path(out))
+    name = os.fspath(model) if isinstance(model, str | os.PathLike) else model
+    with folder.locked():
+        folder.config()  # another thing's folder is refused before a model is loaded
+        job = Job(name, device, dtype, source, folder.path, wanted, part, batch, memory)
+        elsewhere = bool(workers) or address is not None
+        _conclude(_Running(job, folder, elsewhere, progress, tell), workers, address, page)
+    return open_run(folder.path)
+
+
+class _Running:
+    """A run at work, in a folder that is held."""
+
+    def __init__(self, job: Job, folder: ShardFolder, elsewhere: bool, progress: Done, tell: Tell) -> None:
+        from heedmap.scale.worker import Worker, first_that_works
+
+        self.folder, self.progress, self.tell = folder, progress, tell
+        self.worker = Worker(replace(job, device=None) if elsewhere else job)  # a GPU is the workers'
+        check_roles(job.source, self.worker.subject, job.wanted.answer)
+        config = job.config(self.worker.subject)
+        begun = folder.config() is not None
+        if not begun:
+            first_that_works(self.worker, TRIED)
+        folder.begin(config)
+        folder.clean()
+        self.job = replace(job, run=folder.digest())
+        if not elsewhere:
+            self.worker.job = self.job
+        self.parts: dict[int, Part] = {}
+
+    def known(self) -> list[int]:
+        """Learn which parts are there, and return those that are not."""
+        lacking = []
+        for number in range(self.job.parts):
+            try:
+                part = self.folder.part(number, self.job.run)
+            except FileFormatError as error:
+                self.tell(f"{error}; it is made again")
+                part = None
+            if part is None:
+                lacking.append(number)
+            else:
+                self.parts[number] = part
+        return lacking
+
+    def make(self, lacking: Sequence[int], workers: int | None, address: str | None) -> None:
+        """Make the parts that lack."""
+        done = sum(part.rows for part in self.parts.values())
+        self.progress(done, len(self.job.source))
+        for part in self._made(lacking, workers, address) if lacking else ():
+            self.parts[part.part] = part
+            done += part.rows
+            self.progress(done, len(self.job.source))
+
+    def _made(self, lacking: Sequence[int], workers: int | None, address: str | None) -> Iterator[Part]:
+        if self.worker.job is self.job:
+            return map(self.worker.make, lacking)
+        from heedmap.scale.spread import spread
+
+        return spread(self.job, lacking, workers, address)
+
+    def manifest(self) -> None:
+        """Write which parts there are."""
+        parts = [self.parts[number] for number in sorted(self.parts)]
+        self.folder.write_manifest(parts, len(self.job.source), self.job.parts)
+
+
+def _conclude(running: _Running, workers: int | None, address: str | None, page: bool) -> None:
+    """Make what lacks; then write the manifest and the page."""
+    running.make(running.known(), workers, address)
+    running.manifest()
+    if page:
+        from heedmap.scale.page import run_page
+
+        drawn = run_page(open_run(running.folder.path), running.job.source, running.worker.subject)
+        running.folder.write_file(REPORT, drawn.encode())
+
+
+def _source(data: Any, files: Mapping[str, Any]) -> Source:
+    if isinstance(data, str | os.PathLike):
+        from heedmap.datasets.sources.opening import open_source
+
+        return open_source(os.fspath(data), **files)
+    if not hasattr(data, "description") or not hasattr(data, "__getitem__"):
+        raise InputError(f"data is a {type(data).__name__}; expected a path, or KIND:PATH")
+    return data

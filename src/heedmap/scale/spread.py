@@ -1,0 +1,177 @@
+"""The parts of a run, made by workers of Ray: one model an actor, each part made by whichever is free."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from heedmap.errors import ClusterError, HeedmapError, OptionError, OutputError
+from heedmap.extras import library
+from heedmap.scale.folder import Part
+from heedmap.scale.job import Job
+from heedmap.scale.worker import Worker
+
+SECONDS = 30
+"""After which a cluster that says nothing is called unreachable."""
+
+
+class Maker:
+    """An actor: see :class:`heedmap.scale.worker.Worker`. What stops the run comes back as data."""
+
+    def __init__(self, job: Job) -> None:
+        self.worker = Worker(job)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Make the parts of these numbers."""
+        made: list[dict[str, Any]] = []
+        for number in batch["part"].tolist():
+            try:
+                made.append({**asdict(self.worker.make(number)), "stopped": ""})
+            except (HeedmapError, OSError) as error:
+                made.append({**asdict(Part("", number, 0, 0, 0, 0.0)), "stopped": str(error)})
+        return {name: [entry[name] for entry in made] for name in made[0]}
+
+
+def spread(job: Job, numbers: Sequence[int], workers: int | None, address: str | None) -> Iterator[Part]:
+    """Make parts, each as soon as a worker is free; they come in the order in which they are done.
+
+    Args:
+        job: what to do.
+        numbers: of the parts.
+        workers: actors; None: one for each GPU of the cluster where the device is one, else for each CPU but one.
+        address: of a cluster, ``auto`` or HOST:PORT; None: a cluster of this machine's own, which ends with the run.
+
+    Raises:
+        ClusterError: the cluster cannot be reached, or was lost.
+        OutputError: a part cannot be written.
+        OptionError: the cluster has not so many workers' places.
+    """
+    with _cluster(address) as ray, _quiet():
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        given = places(ray.cluster_resources(), workers, job)
+        actors = ray.data.ActorPoolStrategy(size=given.pop("workers"))
+        parts = ray.data.from_items([{"part": number} for number in numbers], override_num_blocks=len(numbers))
+        made = parts.map_batches(
+            Maker,
+            fn_constructor_args=(replace(job, out=job.out.resolve()),),
+            batch_size=1,
+            compute=actors,
+            **given,
+        )
+        try:
+            for entry in made.iter_rows():
+                if entry["stopped"]:
+                    raise OutputError(f"part {entry['part']} cannot be made: {entry['stopped']}")
+                del entry["stopped"]
+                yield Part(**entry)
+        except ray.exceptions.RayError as error:
+            raise ClusterError(
+                f"Ray stopped ({' '.join(str(error).split())[:300]}); what is written is whole: the same command goes on"
+            ) from error
+
+
+def places(resources: Mapping[str, float], workers: int | None, job: Job) -> dict[str, Any]:
+    """How many workers there are, and what each gets.
+
+    A CPU is left to Ray's own tasks: an actor pool that takes all starves them, and hangs.
+
+    Args:
+        resources: of the cluster, as Ray tells them.
+        workers: that are wanted; None: as many as there are places for.
+        job: what they do.
+
+    Raises:
+        OptionError: the device is a GPU, and there is none.
+    """
+    cpus, gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
+    on_gpu = str(job.device or "").startswith("cuda")
+    if on_gpu and not gpus:
+        raise OptionError(f"the device is {job.device}, and the cluster has no GPU; leave the device out")
+    count = workers or int(max(1, gpus if on_gpu else cpus - 1))
+    share = max(cpus - 1, cpus / 2) / count
+    given: dict[str, Any] = {"workers": count, "num_cpus": share if share < 1 else float(int(share))}
+    return {**given, "num_gpus": min(1.0, gpus / count)} if on_gpu else given
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[Any]:
+    """Ray, connected; a cluster that was begun here is ended."""
+    ray = library("ray", "scale", "workers need")
+    library("ray.data", "scale", "workers need")
+    if address is not None:
+        _check(address)
+    before = ray.is_initialized()
+    try:
+        if not before:
+            ray.init(
+                address=address or "local",
+                include_dashboard=False if address is None else None,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+    except Exception as error:  # whatever there is at the address
+        raise ClusterError(_unreachable(address, str(error))) from error
+    try:
+        yield ray
+    finally:
+        if not before:
+            ray.shutdown()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What Ray Data tells of its own work is left out: the run has a bar of its own."""
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _check(address: str) -> None:
+    """See in bounded time that a cluster answers.
+
+    Raises:
+        ClusterError: none does.
+    """
+    if address in ("auto", "local"):
+        return
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if not parts.hostname or port is None:
+        raise ClusterError(f"the address is {address!r}; expected HOST:PORT, ray://HOST:PORT or auto")
+    try:
+        socket.create_connection((parts.hostname, port), timeout=5).close()
+    except OSError as error:
+        raise ClusterError(_unreachable(address, str(error))) from error
+    if parts.scheme:
+        return
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ClusterError(_unreachable(address, f"no answer in {SECONDS} seconds")) from error
+    if done.returncode:
+        raise ClusterError(_unreachable(address, "what answers there is no Ray cluster"))
+
+
+def _unreachable(address: str | None, why: str) -> str:
+    where = "here" if address is None else f"at {address}"
+    return (
+        f"no Ray cluster can be reached {where} ({' '.join(why.split())[:200]}); start one with `ray start --head`, "
+        "give its HOST:PORT, or leave the address out"
+    )

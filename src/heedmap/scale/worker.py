@@ -1,0 +1,193 @@
+"""One worker: a model, and the parts of a data set that it explains one after the other, with no state between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
+from heedmap.scale.folder import Part, ShardFolder
+from heedmap.scale.job import Job
+from heedmap.scale.shard import Line, failed, lines_of
+
+if TYPE_CHECKING:
+    from heedmap.datasets.sources.row import SourceRow
+    from heedmap.models.model import Model
+
+AHEAD = 8
+"""So many batches of rows are read at once, to find some of one size."""
+
+
+@dataclass(eq=False)
+class Item:
+    """A row on its way.
+
+    Attributes:
+        number, row: the row.
+        inputs: as the model's processors take them; empty where they cannot be read.
+        tensors: as the model takes them, a batch of one; empty where they are not needed or cannot be made.
+        lines: what is written.
+    """
+
+    number: int
+    row: SourceRow
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, Any] = field(default_factory=dict)
+    lines: list[Line] = field(default_factory=list)
+
+    def fail(self, error: Exception | str) -> None:
+        """Keep why there is no explanation."""
+        told = str(error) if isinstance(error, HeedmapError | str) else f"{type(error).__name__}: {error}"
+        self.lines = [failed(self.number, self.row.key, told.encode("utf-8", "replace").decode())]
+
+
+class Worker:
+    """Explains rows of a job with one model.
+
+    Args:
+        job: what to do.
+        subject: the model, where it is loaded already.
+    """
+
+    def __init__(self, job: Job, subject: Model | None = None) -> None:
+        self.job = job
+        self.subject = job.load() if subject is None else subject
+        self.folder = ShardFolder(job.out)
+
+    def make(self, number: int) -> Part:
+        """Explain a part, and write it.
+
+        Raises:
+            OutputError: it cannot be written.
+            InputError: the data are not there any more.
+        """
+        began = perf_counter()
+        rows = self.job.rows(number)
+        lines = [line for item in self.items(rows) for line in item.lines]
+        bad = sum(line.get("error") is not None for line in lines)
+        part = Part(self.job.run, number, len(rows), len(lines), bad, round(perf_counter() - began, 3))
+        self.folder.write_part(part, lines)
+        return part
+
+    def items(self, rows: range) -> Iterator[Item]:
+        """Rows, in their order, with what is written of them."""
+        window = AHEAD * self.job.batch
+        for start in range(0, len(rows), window):
+            items = [self._prepared(number) for number in rows[start : start + window]]
+            self._explain_all([item for item in items if not item.lines])
+            yield from items
+
+    def _prepared(self, number: int) -> Item:
+        item = Item(number, self.job.source[number])
+        try:
+            if item.row.problem:
+                raise SampleError(item.row.problem)
+            item.inputs = read(item.row)
+            if not self.job.wanted.answer:
+                item.tensors = self.subject.inputs(**item.inputs)
+        except MissingLibraryError:
+            raise
+        except Exception as error:  # the row may be anything, and the others are not to suffer
+            item.fail(error)
+        return item
+
+    def _explain_all(self, items: Sequence[Item]) -> None:
+        from heedmap.models.batching import alike
+
+        for group in alike(items, self.job.batch, lambda item: item.row.target):
+            self._explain(group)
+
+    def _explain(self, group: Sequence[Item]) -> None:
+        """Explain rows at once; where that cannot be done, half of them."""
+        try:
+            explanations = [self._said(group[0])] if self.job.wanted.answer else self._explained(group)
+            lines = [lines_of(item.number, item.row.key, e) for item, e in zip(group, explanations, strict=True)]
+        except MissingLibraryError:
+            raise
+        except Exception as error:  # also what the model itself raises, and memory that does not suffice
+            if len(group) > 1:
+                half = len(group) // 2
+                self._explain(group[:half])
+                self._explain(group[half:])
+            else:
+                group[0].fail(error)
+            return
+        for item, made in zip(group, lines, strict=True):
+            item.lines = made
+
+    def _explained(self, group: Sequence[Item]) -> list[Any]:
+        from heedmap.models.batching import explained
+
+        wanted = self.job.wanted
+        target = wanted.target if group[0].row.target is None else group[0].row.target
+        boxes = [item.inputs["boxes"] for item in group if item.inputs.get("boxes") is not None]
+        batches = [item.tensors for item in group]
+        return explained(self.subject, batches, boxes, target=target, method=wanted.method, **self._options())
+
+    def _said(self, item: Item) -> Any:
+        wanted = self.job.wanted
+        return self.subject.explain_answer(
+            **{role: value for role, value in item.inputs.items() if role != "boxes"},
+            answer=item.row.answer,
+            method=wanted.method,
+            generate=wanted.generate,
+            **self._options(),
+        )
+
+    def _options(self) -> dict[str, Any]:
+        memory = self.job.memory
+        return {**self.job.wanted.options, **({} if memory is None else {"memory_budget": memory})}
+
+
+def read(row: SourceRow) -> dict[str, Any]:
+    """What the model's processors are given of a row.
+
+    Raises:
+        InputError: a file is not there, or is damaged; or the row is empty.
+    """
+    from heedmap.models.media import read_audio, read_boxes
+
+    made = dict(row.given)
+    if "image" in made:
+        made["image"] = _picture(made["image"])
+    for role, reader in (("boxes", read_boxes), ("audio", read_audio)):
+        if isinstance(made.get(role), tuple | dict | None):
+            continue
+        made[role] = reader(made[role], f"the {role}" if isinstance(made[role], bytes) else None)
+    if not made:
+        raise InputError("it is empty; expected a text, an image, boxes or audio")
+    return made
+
+
+def _picture(source: Any) -> Any:
+    """A picture of a path or bytes; a tuple of several is one of each; one that is a picture stays it."""
+    from pathlib import Path
+
+    from heedmap.datasets.images import picture
+
+    if isinstance(source, tuple):
+        return tuple(map(_picture, source))
+    if not isinstance(source, Path | bytes):
+        return source
+    return picture(source, "the image" if isinstance(source, bytes) else source)
+
+
+def first_that_works(worker: Worker, tried: int) -> None:
+    """Explain rows until one succeeds, so that what fits no row is told before anything is begun.
+
+    Args:
+        worker: it.
+        tried: so many at most, the first ones.
+
+    Raises:
+        InputError: none can be explained; the message has the reason of the first.
+    """
+    reasons: list[str] = []
+    for number in range(min(tried, len(worker.job.source))):
+        (item,) = worker.items(range(number, number + 1))
+        if item.lines[0].get("error") is None:
+            return
+        reasons.append(f"{item.row.key}: {item.lines[0]['error']}")
+    raise InputError(f"none of the first {len(reasons)} rows can be explained, such as {reasons[0]}")

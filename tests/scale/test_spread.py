@@ -1,0 +1,61 @@
+"""Ray's workers make the same rows; what cannot be reached is told in bounded time."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from data_sets import rows_of
+
+import heedmap
+from heedmap.errors import ClusterError, OptionError
+from heedmap.models.model import Model
+from heedmap.scale.job import Job, Wanted
+from heedmap.scale.spread import places
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_two_workers_make_the_same_rows(whole: heedmap.Run, lists_file: Path, tmp_path: Path) -> None:
+    done: list[int] = []
+    heedmap.run(
+        "zoo/gpt-lists", lists_file, tmp_path, part=4, workers=2, page=False, progress=lambda now, _: done.append(now)
+    )
+    assert rows_of(tmp_path) == rows_of(whole.folder)
+    assert done[0] == 0
+    assert done[-1] == 26
+    assert len(done) == 8
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "127.0.0.1:x"])
+def test_an_address_that_is_none(lists_model: Model, lists_file: Path, tmp_path: Path, address: str) -> None:
+    with pytest.raises(ClusterError, match="expected HOST:PORT, ray://HOST:PORT or auto"):
+        heedmap.run(lists_model, lists_file, tmp_path, address=address)
+
+
+def test_a_cluster_that_cannot_be_reached(lists_model: Model, lists_file: Path, tmp_path: Path) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        began = time.perf_counter()
+        with pytest.raises(ClusterError, match=f"no Ray cluster can be reached at {address}"):
+            heedmap.run(lists_model, lists_file, tmp_path, address=address)
+        assert time.perf_counter() - began < 20
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 4, 64])
+@pytest.mark.parametrize("workers", [None, 1, 2, 3, 100])
+def test_some_cpu_is_left_to_those_who_read(cpus: int, workers: int | None) -> None:
+    job = Job("zoo/gpt-lists", None, None, [], Path(), Wanted())  # type: ignore[arg-type]
+    given = places({"CPU": float(cpus)}, workers, job)
+    assert given["workers"] == (workers or max(1, cpus - 1))
+    assert 0 < given["workers"] * given["num_cpus"] <= max(cpus - 1, cpus / 2) + 1e-9
+
+
+def test_gpus_are_shared() -> None:
+    job = Job("zoo/gpt-lists", "cuda", None, [], Path(), Wanted())  # type: ignore[arg-type]
+    assert places({"CPU": 16.0, "GPU": 2.0}, None, job) == {"workers": 2, "num_cpus": 7.0, "num_gpus": 1.0}
+    assert places({"CPU": 16.0, "GPU": 2.0}, 4, job)["num_gpus"] == 0.5
+    with pytest.raises(OptionError, match="the device is cuda, and the cluster has no GPU"):
+        places({"CPU": 16.0}, None, job)
