@@ -135,12 +135,21 @@ class Builder:
 
     @property
     def ancestors(self) -> set[int]:
-        """The leaves that are tokens of a stream which asks one that a convolution made of them."""
+        """The leaves that are tokens of a stream which asks, or stand beside, others that a convolution made of them."""
         found = set[int]()
+        for stream in self.graph.streams:
+            for leaf in stream.leaves:
+                made = self.tape.made_of(leaf) & stream.leaves
+                found |= {a for a in made if self._are_apart(a, leaf)}
         for edge in self.graph.edges:
             asks, asked = (self.graph.streams[x].leaves for x in (edge.stream, edge.source))
             found |= {a for leaf in asked - asks for a in self.tape.made_of(leaf) if a in asks}
         return found
+
+    def _are_apart(self, leaf: int, other: int) -> bool:
+        """Whether none of two leaves' tokens became one."""
+        one, two = (self.numbers.first(all_of(self.tape.leaf_ids[x])) for x in (leaf, other))
+        return not bool(torch.isin(one, two).any())
 
     def _attention(self, event: BlockAttention) -> None:
         reader = f"attention {event.index}"
@@ -195,7 +204,7 @@ class Builder:
         return self.tape.attentions[min(state)] if begun and state and not begun & sources else None
 
     def check_answers(self, answers: Iterable[frozenset[int]]) -> None:
-        """As before each attention, for what the model returns, by its sources; what cannot be renewed the target may not read."""
+        """As before each attention, for what the model returns; what cannot be renewed no target may read."""
         for found in map(self.sources, answers):
             for stream in self.graph.streams:
                 assert isinstance(stream, PlacedStream)
@@ -348,6 +357,13 @@ class Builder:
             made = any(join.mixers for join in other.joins.values())
             if (state or made) and bool((places >= 0).any()):
                 stream.joins[x] = AbsorbedStream(state, torch.where(places < 0, NOTHING, places % tokens))
+        for other in self.graph.streams:
+            assert isinstance(other, PlacedStream)
+            places = _at(stream, other.numbers)
+            if not other.attentions and other.index not in states and bool((places >= 0).any()):
+                stream.joins[other.index] = AbsorbedStream(
+                    frozenset(), torch.where(places < 0, NOTHING, places % tokens)
+                )
         self.graph.streams.append(stream)
         self._leaves(stream)
         return stream
@@ -583,7 +599,7 @@ def check_returned(tape: PlacedTape, builder: Builder, output: Any, inputs: Mapp
 def _reads(
     tape: PlacedTape, builder: Builder, parts: Mapping[int, Sequence[InputSpan]], tensor: Tensor
 ) -> Iterator[Read]:
-    """The streams that a tensor is computed from; none of weights, of a matrix of two tokens each, and of what is not followed."""
+    """The streams that a tensor is computed from; none of weights, of matrices of two tokens each, of what is not followed."""
     graph, sources = builder.graph, builder.sources(tape.tag(tensor).sources)
     if isinstance(tape.known(tensor), Pair) or any(tape.sources[i].kind == "unfollowed" for i in sources):
         return
