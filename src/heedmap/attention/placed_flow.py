@@ -135,21 +135,12 @@ class Builder:
 
     @property
     def ancestors(self) -> set[int]:
-        """The leaves that are tokens of a stream which asks, or stand beside, others that a convolution made of them."""
+        """The leaves that are tokens of a stream which asks one that a convolution made of them."""
         found = set[int]()
-        for stream in self.graph.streams:
-            for leaf in stream.leaves:
-                made = self.tape.made_of(leaf) & stream.leaves
-                found |= {a for a in made if self._are_apart(a, leaf)}
         for edge in self.graph.edges:
             asks, asked = (self.graph.streams[x].leaves for x in (edge.stream, edge.source))
             found |= {a for leaf in asked - asks for a in self.tape.made_of(leaf) if a in asks}
         return found
-
-    def _are_apart(self, leaf: int, other: int) -> bool:
-        """Whether none of two leaves' tokens became one."""
-        one, two = (self.numbers.first(all_of(self.tape.leaf_ids[x])) for x in (leaf, other))
-        return not bool(torch.isin(one, two).any())
 
     def _attention(self, event: BlockAttention) -> None:
         reader = f"attention {event.index}"
@@ -357,13 +348,6 @@ class Builder:
             made = any(join.mixers for join in other.joins.values())
             if (state or made) and bool((places >= 0).any()):
                 stream.joins[x] = AbsorbedStream(state, torch.where(places < 0, NOTHING, places % tokens))
-        for other in self.graph.streams:
-            assert isinstance(other, PlacedStream)
-            places = _at(stream, other.numbers)
-            if not other.attentions and other.index not in states and bool((places >= 0).any()):
-                stream.joins[other.index] = AbsorbedStream(
-                    frozenset(), torch.where(places < 0, NOTHING, places % tokens)
-                )
         self.graph.streams.append(stream)
         self._leaves(stream)
         return stream
