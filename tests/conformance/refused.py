@@ -112,7 +112,7 @@ FOLLOWED = {
     for name in (
         "cait", "convit", "convit-all", "pvtv2", "swin", "hiera", "crossvit", "convbert", "convbert-two-layers", "conformer",
         "deformable-detr", "mamba", "mamba2", "longformer", "bigbird",
-        "maxvit", "xcit", "mobilevit",
+        "maxvit", "xcit", "mobilevit", "levit",
     )
 }  # fmt: skip
 """Those that the second recorder follows: windows, bands, merged tokens, mixers, recurrences."""

@@ -14,7 +14,7 @@ from placed_models import MIXERS, WORDS, Case, apart, in_roles, label, made, num
 from torch import Tensor, nn
 
 import heedmap
-from heedmap.errors import AttentionError, MixingError
+from heedmap.errors import MixingError
 from oracles import operators, scripts
 from oracles.seen import seen
 

@@ -191,8 +191,32 @@ class Summed(nn.Module):
         return x + torch.tanh(x.cumsum(1)).cumsum(1)
 
 
+class Lent(nn.Module):
+    """Sums over the tokens before, gated; each tensor lends its type to the other, which says nothing of what is in it."""
+
+    def __init__(self, lends: bool) -> None:
+        super().__init__()
+        self.lends, self.gate, self.value = lends, nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        summed, gate = self.value(x).cumsum(1), torch.sigmoid(self.gate(x))
+        if self.lends:
+            summed, gate, x = summed.to(gate), gate.type_as(summed), x.type_as(summed)
+        return x + gate * summed
+
+
 def number(output: Tensor) -> Tensor:
     return output[:, 2] * 10
+
+
+def test_what_lends_its_type_is_no_part_of_it() -> None:
+    found = []
+    for lends in (False, True):
+        torch.manual_seed(0)
+        model = Tokens(Lent(lends), Lent(lends)).double().eval()
+        found.append(heedmap.explain(model, words(LENGTH, 1), target=number, drop_self=False)["text"])
+    assert torch.equal(*found)
+    assert float(found[0][0, :-1].max()) > 0
 
 
 def test_a_recurrence_of_ones_own() -> None:

@@ -115,7 +115,7 @@ class Graph:
     sources: list[Source]
 
     def states(self, sources: frozenset[int]) -> dict[int, State]:
-        """The streams, and their states, among the sources of a tensor; of one that mixers made, the state before any attention."""
+        """The streams, and their states, among a tensor's sources; of one that mixers made, the state before any attention."""
         by_stream: dict[int, set[int]] = {}
         streams = {edge.attention: edge.stream for edge in self.edges}
         made = {mixer: s.index for s in self.streams for join in s.joins.values() for mixer in join.mixers}

@@ -55,7 +55,7 @@ class Recording:
         inputs: what the model was called with.
         live: the attentions and mixers that are part of the graph; None: all.
         followed: sources of a tensor → the same, without mixers that are not part of the graph, but what these read.
-        before: a stream and a state of it → its rows before the last attention of that state; none where the proof knows of these.
+        before: a stream and a state of it → its rows before that; none where the proof knows of these.
     """
 
     tape: Tape

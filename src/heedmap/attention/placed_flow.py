@@ -195,7 +195,7 @@ class Builder:
         return self.tape.attentions[min(state)] if begun and state and not begun & sources else None
 
     def check_answers(self, answers: Iterable[frozenset[int]]) -> None:
-        """As before each attention, for what the model returns, by its sources; what cannot be renewed the target may not read."""
+        """As before each attention, for what the model returns; what cannot be renewed no target may read."""
         for found in map(self.sources, answers):
             for stream in self.graph.streams:
                 assert isinstance(stream, PlacedStream)
@@ -583,7 +583,7 @@ def check_returned(tape: PlacedTape, builder: Builder, output: Any, inputs: Mapp
 def _reads(
     tape: PlacedTape, builder: Builder, parts: Mapping[int, Sequence[InputSpan]], tensor: Tensor
 ) -> Iterator[Read]:
-    """The streams that a tensor is computed from; none of weights, of a matrix of two tokens each, and of what is not followed."""
+    """The streams that a tensor is computed from; none of weights, of matrices of two tokens each, of what is not followed."""
     graph, sources = builder.graph, builder.sources(tape.tag(tensor).sources)
     if isinstance(tape.known(tensor), Pair) or any(tape.sources[i].kind == "unfollowed" for i in sources):
         return

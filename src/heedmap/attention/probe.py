@@ -98,7 +98,7 @@ def _reads(
     parts: Mapping[int, Sequence[InputSpan]],
     tensor: Tensor,
 ) -> Iterator[returned.Read]:
-    """The streams that a tensor is computed from; none of weights, of a matrix of two tokens each, and of what is not followed."""
+    """The streams that a tensor is computed from; none of weights, of matrices of two tokens each, of what is not followed."""
     tag = tape.tag(tensor)
     compares = any(product.query_sources and product.key_sources for product in tag.products)
     if compares or any(tape.sources[i].kind in ("unfollowed", "tower") for i in tag.sources):
