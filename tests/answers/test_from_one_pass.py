@@ -108,12 +108,12 @@ class LooksAround(nn.Module):
         return logits + logits.roll(-1, 1)
 
 
-def test_a_model_that_looks_ahead_is_refused() -> None:
+@pytest.mark.parametrize(("options", "words"), [({}, "other tokens"), ({"probe": False}, "the tokens after it")])
+def test_a_model_that_looks_ahead_is_refused(options: dict[str, Any], words: str) -> None:
     torch.manual_seed(0)
-    with pytest.raises(MixingError, match="depends on the tokens after it"):
-        heedmap.explain_answer(
-            LooksAround(FAMILIES["llama"].build()), {"input_ids": torch.tensor([[5, 6, 7]])}, answer=[8, 9, 10, 11, 12]
-        )
+    model, inputs = LooksAround(FAMILIES["llama"].build()), {"input_ids": torch.tensor([[5, 6, 7]])}
+    with pytest.raises(MixingError, match=f"depends on {words}"):
+        heedmap.explain_answer(model, inputs, answer=[8, 9, 10, 11, 12], **options)
 
 
 def test_progress_is_told_and_whole_maps_are_refused() -> None:

@@ -577,7 +577,9 @@ def check_returned(tape: PlacedTape, builder: Builder, output: Any, inputs: Mapp
     answers = list(tensors_of(output))
     reached = _through(tape, frozenset[int]().union(*(tape.tag(t).sources for t in answers)), builder.live)
     pooled = [t for index in reached - builder.live for t, _ in tape.reads.get(index, [])]
-    check([*answers, *pooled, *tape.chosen_from()], partial(_reads, tape, builder, parts), ADVICE)
+    check(
+        [*answers, *pooled, *tape.chosen_from()], partial(_reads, tape, builder, parts), ADVICE, tape.batch, tape.turned
+    )
 
 
 def _reads(

@@ -69,7 +69,7 @@ def prove(tape: Tape, check: bool = True, output: Any = None) -> tuple[Verdict, 
     }
     if check:
         answers = [*returned.tensors_of(output), *tape.chosen_from()]
-        returned.check(answers, partial(_reads, tape, graph, positions, parts), ADVICE)
+        returned.check(answers, partial(_reads, tape, graph, positions, parts), ADVICE, tape.batch, tape.turned)
     static = all(token_positions.is_static(p.positions) for ps in parts.values() for p in ps)
     static &= check and not any(s.joins for s in graph.streams) and not any(s.tower for s in tape.sources)
     verdict = Verdict(graph, static, tape.written_in_place, heads_first=tape.heads_first)

@@ -78,19 +78,24 @@ def tensors_of(output: Any) -> Iterator[Tensor]:
             yield from tensors_of(value)
 
 
-def check(tensors: Iterable[Tensor], reads: Callable[[Tensor], Iterable[Read]], advice: str) -> None:
+def check(
+    tensors: Iterable[Tensor], reads: Callable[[Tensor], Iterable[Read]], advice: str, batch: int, turned: bool = False
+) -> None:
     """Check tensors whose rows are told apart, in a pass in which the outputs of all that is recorded are constants.
 
     Args:
         tensors: what is returned, and what rows are chosen from.
         reads: the streams of such a tensor.
         advice: the end of a refusal.
+        batch: number of samples.
+        turned: whether samples may be the second axis.
 
     Raises:
         MixingError: a row of a tensor depends on several tokens, or one that is not read of the last state on an earlier one.
     """
     for tensor in {id(t): t for t in tensors}.values():
-        streams = [_Rows(tensor, read) for read in (reads(tensor) if tensor.requires_grad else ())]
+        first = 0 if turned or tensor.shape[:1] != (batch,) else 1
+        streams = [_Rows(tensor, read, first) for read in (reads(tensor) if tensor.requires_grad else ())]
         apart = [rows.are_apart() and not rows.mixed_beside() for rows in streams]
         for rows in (rows for rows, fine in zip(streams, apart, strict=True) if not fine):
             fault = rows.mixed_beside() or ("" if any(apart) else rows.mixed()) or rows.beside()
@@ -101,10 +106,10 @@ def check(tensors: Iterable[Tensor], reads: Callable[[Tensor], Iterable[Read]], 
 
 
 class _Rows:
-    """One tensor and a stream that it is computed from."""
+    """One tensor and a stream that it is computed from; tokens stand along no axis before ``first``."""
 
-    def __init__(self, tensor: Tensor, read: Read) -> None:
-        self.tensor, self.read = tensor, read
+    def __init__(self, tensor: Tensor, read: Read, first: int) -> None:
+        self.tensor, self.read, self.first = tensor, read, first
         self.states = [*read.last, *read.before]
 
     def are_apart(self) -> bool:
@@ -143,7 +148,7 @@ class _Rows:
         shape = self.tensor.shape
         for order in self.read.orders:
             for count in (1, 2):
-                for first in range(1, len(shape) - count + 1):
+                for first in range(self.first, len(shape) - count + 1):
                     if torch.Size(shape[first : first + count]).numel() == len(order) > 1 and shape[first] > 1:
                         yield Axis(first, count, order)
 
@@ -206,14 +211,14 @@ class _Rows:
         found = []
         for _ in range(FEW):
             chosen = {}
-            for axis, size in enumerate(self.tensor.shape[1:], 1):
+            for axis, size in enumerate(self.tensor.shape[self.first :], self.first):
                 chosen[Axis(axis, 1, torch.arange(size))] = _only(int(torch.randint(size, ())), size)
             found.append(self._any(self._pulled(chosen)))
         return any(bool(rows.any()) for rows in found) and not any(bool((rows.sum(1) > 1).any()) for rows in found)
 
     def _tells_elsewhere(self, axis: Axis) -> bool:
         """Whether places along another axis depend on other tokens than their neighbours: then these are the rows."""
-        for first in (a for a in range(1, self.tensor.dim()) if a != axis.first and self.tensor.shape[a] > 1):
+        for first in (a for a in range(self.first, self.tensor.dim()) if a != axis.first and self.tensor.shape[a] > 1):
             count = self.tensor.shape[first]
             along = Axis(first, 1, torch.arange(count))
             one, other = (self._any(self._pulled({along: _only(place, count)})) for place in (0, count - 1))
