@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +26,9 @@ SECONDS = 30
 class Maker:
     """An actor: see :class:`heedmap.scale.worker.Worker`. What stops the run comes back as data."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, place: str) -> None:
+        with suppress(OSError):  # another machine may not have the folder that paths are relative to
+            os.chdir(place)
         self.worker = Worker(job)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +65,7 @@ def spread(job: Job, numbers: Sequence[int], workers: int | None, address: str |
         parts = ray.data.from_items([{"part": number} for number in numbers], override_num_blocks=len(numbers))
         made = parts.map_batches(
             Maker,
-            fn_constructor_args=(replace(job, out=job.out.resolve()),),
+            fn_constructor_args=(replace(job, out=job.out.resolve()), os.getcwd()),
             batch_size=1,
             compute=actors,
             **given,
