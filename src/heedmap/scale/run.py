@@ -162,9 +162,9 @@ class _Running:
     def _made(self, lacking: Sequence[int], workers: int | None, address: str | None) -> Iterator[Part]:
         if self.worker.job is self.job:
             return map(self.worker.make, lacking)
-        from heedmap.scale.spread import spread
+        from heedmap.scale.cluster import made_by_workers
 
-        return spread(self.job, lacking, workers, address)
+        return made_by_workers(self.job, lacking, workers, address)
 
     def manifest(self) -> None:
         """Write which parts there are."""

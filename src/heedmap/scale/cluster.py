@@ -42,7 +42,7 @@ class Maker:
         return {name: [entry[name] for entry in made] for name in made[0]}
 
 
-def spread(job: Job, numbers: Sequence[int], workers: int | None, address: str | None) -> Iterator[Part]:
+def made_by_workers(job: Job, numbers: Sequence[int], workers: int | None, address: str | None) -> Iterator[Part]:
     """Make parts, each as soon as a worker is free; they come in the order in which they are done.
 
     Args:

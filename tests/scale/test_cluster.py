@@ -13,7 +13,7 @@ import heedmap
 from heedmap.errors import ClusterError, OptionError
 from heedmap.models.model import Model
 from heedmap.scale.job import Job, Wanted
-from heedmap.scale.spread import places
+from heedmap.scale.cluster import places
 
 
 @pytest.mark.filterwarnings("ignore")
