@@ -12,8 +12,8 @@ from data_sets import rows_of
 import heedmap
 from heedmap.errors import ClusterError, OptionError
 from heedmap.models.model import Model
-from heedmap.scale.job import Job, Wanted
 from heedmap.scale.cluster import places
+from heedmap.scale.job import Job, Wanted
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from heedmap.errors import ClusterError, HeedmapError, OptionError, OutputError
 from heedmap.extras import library
-from heedmap.scale.folder import Part
+from heedmap.scale.folder import MadePart
 from heedmap.scale.job import Job
 from heedmap.scale.worker import Worker
 
@@ -38,11 +38,11 @@ class Maker:
             try:
                 made.append({**asdict(self.worker.make(number)), "stopped": ""})
             except (HeedmapError, OSError) as error:
-                made.append({**asdict(Part("", number, 0, 0, 0, 0.0)), "stopped": str(error)})
+                made.append({**asdict(MadePart("", number, 0, 0, 0, 0.0)), "stopped": str(error)})
         return {name: [entry[name] for entry in made] for name in made[0]}
 
 
-def made_by_workers(job: Job, numbers: Sequence[int], workers: int | None, address: str | None) -> Iterator[Part]:
+def made_by_workers(job: Job, numbers: Sequence[int], workers: int | None, address: str | None) -> Iterator[MadePart]:
     """Make parts, each as soon as a worker is free; they come in the order in which they are done.
 
     Args:
@@ -75,7 +75,7 @@ def made_by_workers(job: Job, numbers: Sequence[int], workers: int | None, addre
                 if entry["stopped"]:
                     raise OutputError(f"part {entry['part']} cannot be made: {entry['stopped']}")
                 del entry["stopped"]
-                yield Part(**entry)
+                yield MadePart(**entry)
         except ray.exceptions.RayError as error:
             raise ClusterError(
                 f"Ray stopped ({' '.join(str(error).split())[:300]}); what is written is whole: the same command goes on"

@@ -15,7 +15,7 @@ from heedmap.errors import InputError, OptionError, UnknownNameError
 from heedmap.version import __version__
 
 if TYPE_CHECKING:
-    from heedmap.datasets.sources.row import Source
+    from heedmap.datasets.sources.row import RowSource
     from heedmap.models.model import Model
 
 PART = 256
@@ -99,7 +99,7 @@ class Job:
     model: str | Model
     device: str | None
     dtype: str | None
-    source: Source
+    source: RowSource
     out: Path
     wanted: Wanted
     part: int = PART
@@ -162,7 +162,7 @@ def memory_bytes(memory: int | str | None) -> int | None:
     return size
 
 
-def check_roles(source: Source, subject: Model, answer: bool) -> None:
+def check_roles(source: RowSource, subject: Model, answer: bool) -> None:
     """See that the data have what the model takes, as far as it is known.
 
     Raises:

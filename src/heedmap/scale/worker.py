@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
-from heedmap.scale.folder import Part, ShardFolder
+from heedmap.scale.folder import MadePart, ShardFolder
 from heedmap.scale.job import Job
 from heedmap.scale.shard import Line, failed, lines_of
 
@@ -56,7 +56,7 @@ class Worker:
         self.subject = job.load() if subject is None else subject
         self.folder = ShardFolder(job.out)
 
-    def make(self, number: int) -> Part:
+    def make(self, number: int) -> MadePart:
         """Explain a part, and write it.
 
         Raises:
@@ -67,7 +67,7 @@ class Worker:
         rows = self.job.rows(number)
         lines = [line for item in self.items(rows) for line in item.lines]
         bad = sum(line.get("error") is not None for line in lines)
-        part = Part(self.job.run, number, len(rows), len(lines), bad, round(perf_counter() - began, 3))
+        part = MadePart(self.job.run, number, len(rows), len(lines), bad, round(perf_counter() - began, 3))
         self.folder.write_part(part, lines)
         return part
 
