@@ -34,7 +34,7 @@ from heedmap.zoo.lists import list_sample
 
 MODEL = "zoo/gpt-lists"
 ROWS, PART = 600, 20
-PATIENCE = 180
+PATIENCE = 600
 """Seconds after which a command that does not end is called hanging."""
 
 

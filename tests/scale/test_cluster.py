@@ -55,7 +55,8 @@ def test_some_cpu_is_left_to_those_who_read(cpus: int, workers: int | None) -> N
 
 def test_gpus_are_shared() -> None:
     job = Job("zoo/gpt-lists", "cuda", None, [], Path(), Wanted())  # type: ignore[arg-type]
-    assert places({"CPU": 16.0, "GPU": 2.0}, None, job) == {"workers": 2, "num_cpus": 7.0, "num_gpus": 1.0}
-    assert places({"CPU": 16.0, "GPU": 2.0}, 4, job)["num_gpus"] == 0.5
+    assert places({"CPU": 16.0, "GPU": 2.0}, None, job) == {"workers": 2, "num_cpus": 1.0, "num_gpus": 1.0}
+    for workers, share in {1: 1.0, 2: 1.0, 3: 0.5, 4: 0.5, 5: 1 / 3}.items():
+        assert places({"CPU": 16.0, "GPU": 2.0}, workers, job)["num_gpus"] == share
     with pytest.raises(OptionError, match="the device is cuda, and the cluster has no GPU"):
         places({"CPU": 16.0}, None, job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import subprocess
@@ -48,7 +49,7 @@ def made_by_workers(job: Job, numbers: Sequence[int], workers: int | None, addre
     Args:
         job: what to do.
         numbers: of the parts.
-        workers: actors; None: one for each GPU of the cluster where the device is one, else for each CPU but one.
+        workers: actors; None: one for each GPU of the cluster where the device is a GPU, else for each CPU but one.
         address: of a cluster, ``auto`` or HOST:PORT; None: a cluster of this machine's own, which ends with the run.
 
     Raises:
@@ -56,10 +57,7 @@ def made_by_workers(job: Job, numbers: Sequence[int], workers: int | None, addre
         OutputError: a part cannot be written.
         OptionError: the cluster has not so many workers' places.
     """
-    with _cluster(address) as ray, _quiet():
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
+    with _cluster(address) as ray, _quiet(ray):
         given = places(ray.cluster_resources(), workers, job)
         actors = ray.data.ActorPoolStrategy(size=given.pop("workers"))
         parts = ray.data.from_items([{"part": number} for number in numbers], override_num_blocks=len(numbers))
@@ -100,9 +98,8 @@ def places(resources: Mapping[str, float], workers: int | None, job: Job) -> dic
     if on_gpu and not gpus:
         raise OptionError(f"the device is {job.device}, and the cluster has no GPU; leave the device out")
     count = workers or int(max(1, gpus if on_gpu else cpus - 1))
-    share = max(cpus - 1, cpus / 2) / count
-    given: dict[str, Any] = {"workers": count, "num_cpus": share if share < 1 else float(int(share))}
-    return {**given, "num_gpus": min(1.0, gpus / count)} if on_gpu else given
+    given: dict[str, Any] = {"workers": count, "num_cpus": min(1.0, max(cpus - 1, cpus / 2) / count)}
+    return {**given, "num_gpus": 1 / math.ceil(count / gpus)} if on_gpu else given
 
 
 @contextmanager
@@ -131,14 +128,16 @@ def _cluster(address: str | None) -> Iterator[Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet(ray: Any) -> Iterator[None]:
     """What Ray Data tells of its own work is left out: the run has a bar of its own."""
-    logger = logging.getLogger("ray.data")
-    level = logger.level
+    logger, context = logging.getLogger("ray.data"), ray.data.DataContext.get_current()
+    level, bars = logger.level, context.enable_progress_bars
     logger.setLevel(logging.CRITICAL)
+    context.enable_progress_bars = False
     try:
         yield
     finally:
+        context.enable_progress_bars = bars
         logger.setLevel(level)
 
 
