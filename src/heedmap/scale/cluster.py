@@ -22,6 +22,8 @@ from heedmap.scale.worker import Worker
 
 SECONDS = 30
 """After which a cluster that says nothing is called unreachable."""
+STARTS = 3
+"""So often a cluster of this machine's own is begun, until it comes up."""
 
 
 class Maker:
@@ -110,21 +112,37 @@ def _cluster(address: str | None) -> Iterator[Any]:
     if address is not None:
         _check(address)
     before = ray.is_initialized()
-    try:
-        if not before:
-            ray.init(
-                address=address or "local",
-                include_dashboard=False if address is None else None,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
-    except Exception as error:  # whatever there is at the address
-        raise ClusterError(_unreachable(address, str(error))) from error
+    if not before:
+        _begin(ray, address)
     try:
         yield ray
     finally:
         if not before:
             ray.shutdown()
+
+
+def _begin(ray: Any, address: str | None) -> None:
+    """Connect, or begin a cluster here; Ray gives its own processes half a minute, which a busy machine may miss."""
+    dashboard = False if address is None else None
+    for left in reversed(range(STARTS if address is None else 1)):
+        try:
+            ray.init(
+                address=address or "local",
+                include_dashboard=dashboard,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+            return
+        except Exception as error:  # whatever there is at the address
+            ray.shutdown()
+            if left:
+                continue
+            if address is not None:
+                raise ClusterError(_unreachable(address, str(error))) from error
+            why = " ".join(str(error).split())[:200]
+            raise ClusterError(
+                f"Ray cannot be started on this machine ({why}); try again, or with workers=0"
+            ) from error
 
 
 @contextmanager
@@ -171,9 +189,8 @@ def _check(address: str) -> None:
         raise ClusterError(_unreachable(address, "what answers there is no Ray cluster"))
 
 
-def _unreachable(address: str | None, why: str) -> str:
-    where = "here" if address is None else f"at {address}"
+def _unreachable(address: str, why: str) -> str:
     return (
-        f"no Ray cluster can be reached {where} ({' '.join(why.split())[:200]}); start one with `ray start --head`, "
+        f"no Ray cluster can be reached at {address} ({' '.join(why.split())[:200]}); start one with `ray start --head`, "
         "give its HOST:PORT, or leave the address out"
     )
