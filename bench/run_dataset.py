@@ -167,13 +167,14 @@ def alone(times: int) -> None:
         killed = runs = same = 0
         while killed < times:
             out, runs = here / f"run{runs}", runs + 1
-            ended = False
+            ended, patience = False, 0.0
             while not ended:
                 child = os.fork()
                 if not child:
                     heedmap.run(subject, source, out, part=PART, page=False)
                     os._exit(0)
-                time.sleep(chance.uniform(0.0, 1.5))
+                patience += 0.2  # each time a little later, however busy the machine
+                time.sleep(chance.uniform(0.0, 1.0) + patience)
                 os.kill(child, signal.SIGKILL)
                 ended = not os.WIFSIGNALED(os.waitpid(child, 0)[1])
                 killed += not ended
