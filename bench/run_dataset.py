@@ -1,11 +1,13 @@
 """Runs over a data set, disturbed and measured.
 
-    python bench/run_dataset.py kills [--times 32] [--case driver|worker|raylet|alone]
+    python bench/run_dataset.py kills [--times 32] [--case driver|worker|raylet]
+    python bench/run_dataset.py alone [--times 100]
     python bench/run_dataset.py disk        # needs to mount a tmpfs
     python bench/run_dataset.py flat [--samples 10000]
 
 kills: `heedmap run` is begun, at a random moment a process of it is killed (SIGKILL), the same command is given until it
-comes to its end, and the rows are compared with those of a run that nobody disturbed. alone: the driver of a run without Ray.
+comes to its end, and the rows are compared with those of a run that nobody disturbed.
+alone: a run without Ray, killed again and again at random moments, begun each time in a process that has the model already.
 disk: the same on a file system of one megabyte, which is full several times and made larger each time.
 flat: the samples of the zoo's lists end to end, with the memory that is taken, and rows a second.
 """
@@ -16,6 +18,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,7 +34,7 @@ from heedmap.zoo.lists import list_sample
 
 MODEL = "zoo/gpt-lists"
 ROWS, PART = 600, 20
-PATIENCE = 180
+PATIENCE = 600
 """Seconds after which a command that does not end is called hanging."""
 
 
@@ -72,7 +75,7 @@ def rows_of(folder: Path) -> pa.Table:
 def victim(process: subprocess.Popen[str], case: str) -> psutil.Process | None:
     """The process to be killed, where it is there."""
     driver = psutil.Process(process.pid)
-    if case in ("driver", "alone"):
+    if case == "driver":
         return driver
     for child in driver.children(recursive=True):
         try:
@@ -88,8 +91,7 @@ def victim(process: subprocess.Popen[str], case: str) -> psutil.Process | None:
 
 def disturbed(source: Path, out: Path, case: str, chance: random.Random, reference: pa.Table) -> dict[str, Any]:
     """One run, killed once, and gone on with to its end."""
-    workers = 0 if case == "alone" else 2
-    arguments = command(source, out, "--workers", workers)
+    arguments = command(source, out, "--workers", 2)
     process = begun(arguments)
     wanted = chance.randrange(ROWS // PART - 4)  # so many files are there first
     parts = out / "parts"
@@ -134,7 +136,7 @@ def disturbed(source: Path, out: Path, case: str, chance: random.Random, referen
 
 def kills(times: int, only: str | None) -> None:
     chance = random.Random(0)
-    cases = [only] if only else ["driver", "worker", "raylet", "alone"]
+    cases = [only] if only else ["driver", "worker", "raylet"]
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         source = data(here, ROWS)
@@ -151,6 +153,33 @@ def kills(times: int, only: str | None) -> None:
         alone = sum(r["code"] == 0 for r in mine)
         hung = sum(r["code"] == "hangs" for r in mine)
         print(f"{case}: {len(mine)} kills, {same} with the same rows, {alone} went on by themselves, {hung} hung")
+
+
+def alone(times: int) -> None:
+    import heedmap
+
+    chance = random.Random(0)
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        source, subject = data(here, ROWS), heedmap.load(MODEL)
+        heedmap.run(subject, source, here / "whole", part=PART, page=False)
+        reference = rows_of(here / "whole")
+        killed = runs = same = 0
+        while killed < times:
+            out, runs = here / f"run{runs}", runs + 1
+            ended, patience = False, 0.0
+            while not ended:
+                child = os.fork()
+                if not child:
+                    heedmap.run(subject, source, out, part=PART, page=False)
+                    os._exit(0)
+                patience += 0.2  # each time a little later, however busy the machine
+                time.sleep(chance.uniform(0.0, 1.0) + patience)
+                os.kill(child, signal.SIGKILL)
+                ended = not os.WIFSIGNALED(os.waitpid(child, 0)[1])
+                killed += not ended
+            same += rows_of(out).equals(reference)
+        print(f"{killed} kills in {runs} runs of {ROWS // PART} files, {same} of which have the same rows")
 
 
 def disk() -> None:
@@ -208,13 +237,15 @@ def flat(samples: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["kills", "disk", "flat"])
+    parser.add_argument("what", choices=["kills", "alone", "disk", "flat"])
     parser.add_argument("--times", type=int, default=32)
     parser.add_argument("--case")
     parser.add_argument("--samples", type=int, default=10_000)
     given = parser.parse_args()
     if given.what == "kills":
         kills(given.times, given.case)
+    elif given.what == "alone":
+        alone(given.times)
     elif given.what == "disk":
         disk()
     else:

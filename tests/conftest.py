@@ -59,6 +59,7 @@ SLOW = (
     "relevance/test_heads.py",
     "relevance/test_input_methods.py",
     "relevance/test_verdicts.py",
+    "scale/test_cluster.py",
     "sweep/test_sweep.py",
     "test_docs.py",
     "test_docstrings.py",

@@ -71,6 +71,7 @@ def test_commands_and_options():
     assert _completed("") == [
         "explain",
         "answer",
+        "run",
         "compare",
         "inspect",
         "methods",

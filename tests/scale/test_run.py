@@ -239,6 +239,8 @@ WRONG: dict[str, tuple[type[Exception], dict[str, Any], str]] = {
     "a part": (OptionError, {"part": 0}, "part=0"),
     "whole maps": (OptionError, {"full": True}, "full is no option of a run"),
     "a target of an answer": (OptionError, {"answer": True, "target": 1}, "leave target out"),
+    "a function": (OptionError, {"target": len}, "target is a builtin_function_or_method, of which no run can be told"),
+    "an option that is no data": (OptionError, {"start_layer": object()}, "options of a run are plain data"),
     "no answer": (OptionError, {"generate": {"max_new_tokens": 3}}, "give answer=True too"),
     "an option": (InputError, {"colour": 1}, "none of the first 26 rows can be explained"),
     "a class": (

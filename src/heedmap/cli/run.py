@@ -15,7 +15,7 @@ from heedmap.cli.inputs import parse_target
 from heedmap.cli.options import DataOptions, JsonOption, MapOptions, ModelOptions, OpenOption, file_options, generation
 
 if TYPE_CHECKING:
-    from heedmap.datasets.sources.row import Source
+    from heedmap.datasets.sources.row import RowSource
     from heedmap.scale.opened import Run
 
 TOLD = 10
@@ -102,7 +102,7 @@ def run(
         fail("\n".join((f"{len(bad)} of {len(found)} rows could not be explained:", *told, *more)), USER_ERROR)
 
 
-def _run(model: str, data: Source, out: Path, options: dict[str, Any]) -> Run:
+def _run(model: str, data: RowSource, out: Path, options: dict[str, Any]) -> Run:
     """The run, with a bar of it."""
     from heedmap.scale.run import run
 

@@ -18,10 +18,10 @@ class Made(Protocol):
         """What the model is called with."""
 
 
-Item = TypeVar("Item", bound=Made)
+AnyMade = TypeVar("AnyMade", bound=Made)
 
 
-def alike(items: Sequence[Item], most: int, beside: Callable[[Item], Hashable]) -> Iterator[list[Item]]:
+def alike(items: Sequence[AnyMade], most: int, beside: Callable[[AnyMade], Hashable]) -> Iterator[list[AnyMade]]:
     """Inputs of one size that can go through the model together, ``most`` at a time; what cannot be part of a batch alone.
 
     Args:
@@ -29,7 +29,7 @@ def alike(items: Sequence[Item], most: int, beside: Callable[[Item], Hashable]) 
         most: of a group.
         beside: what else has to be equal in a group, such as the target.
     """
-    groups: dict[Hashable, list[Item]] = {}
+    groups: dict[Hashable, list[AnyMade]] = {}
     for item in items:
         size = _size(item.tensors) if item.tensors else None
         groups.setdefault((size or id(item), beside(item)), []).append(item)

@@ -23,7 +23,7 @@ MANIFEST, REPORT, PARTS = "manifest.json", "report.html", "parts"
 
 
 @dataclass(frozen=True)
-class Part:
+class MadePart:
     """What a part's file says of itself.
 
     Attributes:
@@ -56,7 +56,7 @@ class ShardFolder(HeldFolder):
         """The file of a part."""
         return self.path / PARTS / f"part-{number:06d}.parquet"
 
-    def part(self, number: int, run: str) -> Part | None:
+    def part(self, number: int, run: str) -> MadePart | None:
         """What the file of a part says; None: there is none.
 
         Raises:
@@ -66,7 +66,7 @@ class ShardFolder(HeldFolder):
         parquet = library("pyarrow.parquet", "scale", "a run's Parquet files need")
         try:
             told = parquet.read_metadata(path)
-            part = Part(**json.loads(told.metadata[b"heedmap"]))
+            part = MadePart(**json.loads(told.metadata[b"heedmap"]))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -75,7 +75,7 @@ class ShardFolder(HeldFolder):
             raise FileFormatError(f"{path} is no part {number} of this run")
         return part
 
-    def write_part(self, part: Part, lines: Sequence[Line]) -> None:
+    def write_part(self, part: MadePart, lines: Sequence[Line]) -> None:
         """Write a part, whole or not at all.
 
         Raises:
@@ -96,7 +96,7 @@ class ShardFolder(HeldFolder):
             for left in (self.path / PARTS).glob(".part-*"):
                 left.unlink(missing_ok=True)
 
-    def write_manifest(self, parts: Sequence[Part], rows: int, expected: int) -> dict[str, Any]:
+    def write_manifest(self, parts: Sequence[MadePart], rows: int, expected: int) -> dict[str, Any]:
         """Write which parts there are, and return it."""
         listed = [
             {"file": f"{PARTS}/{path.name}", "bytes": path.stat().st_size, "rows": part.rows, "bad": part.bad}

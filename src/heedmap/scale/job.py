@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heedmap.errors import InputError, OptionError
+from heedmap.errors import InputError, OptionError, UnknownNameError
 from heedmap.version import __version__
 
 if TYPE_CHECKING:
-    from heedmap.datasets.sources.row import Source
+    from heedmap.datasets.sources.row import RowSource
     from heedmap.models.model import Model
 
 PART = 256
@@ -50,7 +53,6 @@ class Wanted:
             OptionError: one is not for a run, or something is asked that answers do not have.
             UnknownNameError: no such method.
         """
-        from heedmap.errors import UnknownNameError
         from heedmap.methods.cards import CARDS
 
         if self.method not in (*CARDS, "auto"):
@@ -59,14 +61,23 @@ class Wanted:
             raise OptionError(f"{wrong[0]} is no option of a run over a data set; use heedmap.explain on single rows")
         if self.answer and self.target is not None:
             raise OptionError("an answer is explained token by token, so it has no target; leave target out")
+        known = self.target is None or type(self.target).__module__.startswith("heedmap.targets")
+        if not known and (isinstance(self.target, bool) or not isinstance(self.target, int | str)):
+            raise OptionError(
+                f"target is a {type(self.target).__name__}, of which no run can be told again; expected a class, its label, or "
+                "one of heedmap.targets"
+            )
+        try:
+            json.dumps(self.told())
+        except (TypeError, ValueError, AttributeError, pickle.PicklingError) as error:
+            raise OptionError(f"options of a run are plain data, and these are not ({error})") from error
         if self.generate and not self.answer:
             raise OptionError("generate is for answers in words; give answer=True too")
 
     def told(self) -> dict[str, Any]:
         """As plain data."""
         answer = {"generate": dict(self.generate)} if self.answer else None
-        target = None if self.target is None else repr(self.target)
-        return {"target": target, "method": self.method, "options": dict(self.options), "answer": answer}
+        return {"target": _told(self.target), "method": self.method, "options": dict(self.options), "answer": answer}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +99,7 @@ class Job:
     model: str | Model
     device: str | None
     dtype: str | None
-    source: Source
+    source: RowSource
     out: Path
     wanted: Wanted
     part: int = PART
@@ -127,6 +138,13 @@ class Job:
         }
 
 
+def _told(target: Any) -> Any:
+    """A target as plain data; one that holds more than a word or a number also by a digest of all of it."""
+    if target is None or isinstance(target, int | str):
+        return target
+    return f"{type(target).__name__} {sha256(pickle.dumps(target)).hexdigest()[:16]}"
+
+
 def memory_bytes(memory: int | str | None) -> int | None:
     """``"2GB"`` as a number of bytes.
 
@@ -144,7 +162,7 @@ def memory_bytes(memory: int | str | None) -> int | None:
     return size
 
 
-def check_roles(source: Source, subject: Model, answer: bool) -> None:
+def check_roles(source: RowSource, subject: Model, answer: bool) -> None:
     """See that the data have what the model takes, as far as it is known.
 
     Raises:

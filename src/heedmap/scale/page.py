@@ -12,7 +12,7 @@ from heedmap.render.views import figure
 from heedmap.scale.worker import read
 
 if TYPE_CHECKING:
-    from heedmap.datasets.sources.row import Source
+    from heedmap.datasets.sources.row import RowSource
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
     from heedmap.scale.opened import Run
@@ -25,7 +25,7 @@ LONGEST_SIDE = 480
 """Of a picture, in pixels."""
 
 
-def run_page(run: Run, source: Source, subject: Model) -> str:
+def run_page(run: Run, source: RowSource, subject: Model) -> str:
     """A page that loads nothing.
 
     Args:
@@ -59,7 +59,7 @@ def run_page(run: Run, source: Source, subject: Model) -> str:
     return document(body, f"heedmap: {title}", "wide")
 
 
-def _row(run: Run, place: int, source: Source, subject: Model) -> dict[str, Any]:
+def _row(run: Run, place: int, source: RowSource, subject: Model) -> dict[str, Any]:
     explanation, number = run[place], int(run.rows[place])
     drawn = explanation if explanation.answer is None else explanation.span()
     picture, note = _picture(drawn, source, subject, number)
@@ -75,7 +75,7 @@ def _row(run: Run, place: int, source: Source, subject: Model) -> dict[str, Any]
     }
 
 
-def _picture(explanation: Explanation, source: Source, subject: Model, number: int) -> tuple[Any, str]:
+def _picture(explanation: Explanation, source: RowSource, subject: Model, number: int) -> tuple[Any, str]:
     """The row's own picture, to lay its map on; and why there is none where there should be one."""
     if all(segment.grid is None for segment in explanation.segments.values()):
         return None, ""

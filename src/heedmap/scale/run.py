@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import FileFormatError, InputError, OptionError
-from heedmap.scale.folder import REPORT, Part, ShardFolder
+from heedmap.scale.folder import REPORT, MadePart, ShardFolder
 from heedmap.scale.job import BATCH, PART, Job, Wanted, check_roles, memory_bytes
 from heedmap.scale.opened import Run, open_run
 from heedmap.scale.shard import arrow
 
 if TYPE_CHECKING:
-    from heedmap.datasets.sources.row import Source
+    from heedmap.datasets.sources.row import RowSource
     from heedmap.models.model import Model
 
 TRIED = 32
@@ -27,7 +27,7 @@ Tell = Callable[[str], None]
 
 def run(
     model: str | os.PathLike[str] | Model,
-    data: str | os.PathLike[str] | Source,
+    data: str | os.PathLike[str] | RowSource,
     out: str | os.PathLike[str],
     *,
     target: Any = None,
@@ -133,7 +133,7 @@ class _Running:
         self.job = replace(job, run=folder.digest())
         if not elsewhere:
             self.worker.job = self.job
-        self.parts: dict[int, Part] = {}
+        self.parts: dict[int, MadePart] = {}
 
     def known(self) -> list[int]:
         """Learn which parts are there, and return those that are not."""
@@ -159,12 +159,12 @@ class _Running:
             done += part.rows
             self.progress(done, len(self.job.source))
 
-    def _made(self, lacking: Sequence[int], workers: int | None, address: str | None) -> Iterator[Part]:
+    def _made(self, lacking: Sequence[int], workers: int | None, address: str | None) -> Iterator[MadePart]:
         if self.worker.job is self.job:
             return map(self.worker.make, lacking)
-        from heedmap.scale.spread import spread
+        from heedmap.scale.cluster import made_by_workers
 
-        return spread(self.job, lacking, workers, address)
+        return made_by_workers(self.job, lacking, workers, address)
 
     def manifest(self) -> None:
         """Write which parts there are."""
@@ -183,7 +183,7 @@ def _conclude(running: _Running, workers: int | None, address: str | None, page:
         running.folder.write_file(REPORT, drawn.encode())
 
 
-def _source(data: Any, files: Mapping[str, Any]) -> Source:
+def _source(data: Any, files: Mapping[str, Any]) -> RowSource:
     if isinstance(data, str | os.PathLike):
         from heedmap.datasets.sources.opening import open_source
 

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
-from heedmap.scale.folder import Part, ShardFolder
+from heedmap.scale.folder import MadePart, ShardFolder
 from heedmap.scale.job import Job
 from heedmap.scale.shard import Line, failed, lines_of
 
@@ -21,7 +21,7 @@ AHEAD = 8
 
 
 @dataclass(eq=False)
-class Item:
+class WorkItem:
     """A row on its way.
 
     Attributes:
@@ -56,7 +56,7 @@ class Worker:
         self.subject = job.load() if subject is None else subject
         self.folder = ShardFolder(job.out)
 
-    def make(self, number: int) -> Part:
+    def make(self, number: int) -> MadePart:
         """Explain a part, and write it.
 
         Raises:
@@ -67,11 +67,11 @@ class Worker:
         rows = self.job.rows(number)
         lines = [line for item in self.items(rows) for line in item.lines]
         bad = sum(line.get("error") is not None for line in lines)
-        part = Part(self.job.run, number, len(rows), len(lines), bad, round(perf_counter() - began, 3))
+        part = MadePart(self.job.run, number, len(rows), len(lines), bad, round(perf_counter() - began, 3))
         self.folder.write_part(part, lines)
         return part
 
-    def items(self, rows: range) -> Iterator[Item]:
+    def items(self, rows: range) -> Iterator[WorkItem]:
         """Rows, in their order, with what is written of them."""
         window = AHEAD * self.job.batch
         for start in range(0, len(rows), window):
@@ -79,8 +79,8 @@ class Worker:
             self._explain_all([item for item in items if not item.lines])
             yield from items
 
-    def _prepared(self, number: int) -> Item:
-        item = Item(number, self.job.source[number])
+    def _prepared(self, number: int) -> WorkItem:
+        item = WorkItem(number, self.job.source[number])
         try:
             if item.row.problem:
                 raise SampleError(item.row.problem)
@@ -93,13 +93,13 @@ class Worker:
             item.fail(error)
         return item
 
-    def _explain_all(self, items: Sequence[Item]) -> None:
+    def _explain_all(self, items: Sequence[WorkItem]) -> None:
         from heedmap.models.batching import alike
 
         for group in alike(items, self.job.batch, lambda item: item.row.target):
             self._explain(group)
 
-    def _explain(self, group: Sequence[Item]) -> None:
+    def _explain(self, group: Sequence[WorkItem]) -> None:
         """Explain rows at once; where that cannot be done, half of them."""
         try:
             explanations = [self._said(group[0])] if self.job.wanted.answer else self._explained(group)
@@ -117,7 +117,7 @@ class Worker:
         for item, made in zip(group, lines, strict=True):
             item.lines = made
 
-    def _explained(self, group: Sequence[Item]) -> list[Any]:
+    def _explained(self, group: Sequence[WorkItem]) -> list[Any]:
         from heedmap.models.batching import explained
 
         wanted = self.job.wanted
@@ -126,7 +126,7 @@ class Worker:
         batches = [item.tensors for item in group]
         return explained(self.subject, batches, boxes, target=target, method=wanted.method, **self._options())
 
-    def _said(self, item: Item) -> Any:
+    def _said(self, item: WorkItem) -> Any:
         wanted = self.job.wanted
         return self.subject.explain_answer(
             **{role: value for role, value in item.inputs.items() if role != "boxes"},

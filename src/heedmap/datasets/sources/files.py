@@ -18,7 +18,7 @@ class Pictures:
     """A folder of pictures, also in folders of it; a row is a picture, its key the path below the folder.
 
     Attributes:
-        description, roles, columns: see :class:`heedmap.datasets.sources.row.Source`.
+        description, roles, columns: see :class:`heedmap.datasets.sources.row.RowSource`.
     """
 
     roles: Collection[str] = ("image",)
@@ -45,7 +45,7 @@ class ReaderRows:
     """The samples of a reader as rows, without what is true of them.
 
     Attributes:
-        description, roles, columns: see :class:`heedmap.datasets.sources.row.Source`.
+        description, roles, columns: see :class:`heedmap.datasets.sources.row.RowSource`.
     """
 
     roles: Collection[str] = ()

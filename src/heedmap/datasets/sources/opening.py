@@ -12,7 +12,7 @@ from heedmap.errors import InputError, OptionError, UnknownNameError
 
 if TYPE_CHECKING:
     from heedmap.datasets.disk import FilePath
-    from heedmap.datasets.sources.row import Source
+    from heedmap.datasets.sources.row import RowSource
 
 SOURCES: dict[str, tuple[str, str, str]] = {
     "parquet": ("Parquet files with columns such as text and image", "tables", "open_parquet"),
@@ -31,7 +31,7 @@ def kinds() -> list[str]:
     return [*SOURCES, *(kind for kind in READERS if kind not in SOURCES)]
 
 
-def open_source(data: FilePath, **options: Any) -> Source:
+def open_source(data: FilePath, **options: Any) -> RowSource:
     """Open the rows of a data set.
 
     Args:
@@ -57,7 +57,7 @@ def open_source(data: FilePath, **options: Any) -> Source:
     known = list(inspect.signature(opener).parameters)[1:]
     if unknown := [name for name in options if name not in known]:
         raise OptionError(f"{kind} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
-    source: Source = opener(path, **options)
+    source: RowSource = opener(path, **options)
     if not len(source):
         raise InputError(f"{path} has no row; expected one or more")
     return source

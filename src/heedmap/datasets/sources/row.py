@@ -34,7 +34,7 @@ class SourceRow:
     problem: str = ""
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """A data set on disk. Opening it reads sizes and places; a row is read when it is asked for.
 
     It can be pickled, so that other processes read the same.

@@ -26,7 +26,7 @@ class TableSource(ABC):
     """Rows of some files, one file after the other.
 
     Attributes:
-        description, roles, columns: see :class:`heedmap.datasets.sources.row.Source`.
+        description, roles, columns: see :class:`heedmap.datasets.sources.row.RowSource`.
     """
 
     kind = ""

@@ -44,7 +44,7 @@ class WebDataset:
     """Tar files; a row is a sample, its key the name that its files share.
 
     Attributes:
-        description, roles, columns: see :class:`heedmap.datasets.sources.row.Source`.
+        description, roles, columns: see :class:`heedmap.datasets.sources.row.RowSource`.
     """
 
     def __init__(self, paths: Sequence[Path], columns: Mapping[str, str]) -> None:

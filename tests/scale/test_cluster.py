@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,20 +14,25 @@ from data_sets import rows_of
 import heedmap
 from heedmap.errors import ClusterError, OptionError
 from heedmap.models.model import Model
+from heedmap.scale.cluster import places
 from heedmap.scale.job import Job, Wanted
-from heedmap.scale.spread import places
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_two_workers_make_the_same_rows(whole: heedmap.Run, lists_file: Path, tmp_path: Path) -> None:
-    done: list[int] = []
-    heedmap.run(
-        "zoo/gpt-lists", lists_file, tmp_path, part=4, workers=2, page=False, progress=lambda now, _: done.append(now)
+    """In a process of its own, which Ray's own processes end with."""
+    code = (
+        "import heedmap, sys\n"
+        "heedmap.run('zoo/gpt-lists', sys.argv[1], sys.argv[2], part=4, workers=2, page=False,"
+        " progress=lambda now, of: print(now, of))"
     )
+    command = [sys.executable, "-c", code, str(lists_file), str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    told = ended.stdout.splitlines()
+    assert told[0] == "0 26"
+    assert told[-1] == "26 26"
+    assert len(told) == 8
     assert rows_of(tmp_path) == rows_of(whole.folder)
-    assert done[0] == 0
-    assert done[-1] == 26
-    assert len(done) == 8
 
 
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "127.0.0.1:x"])
@@ -55,7 +62,8 @@ def test_some_cpu_is_left_to_those_who_read(cpus: int, workers: int | None) -> N
 
 def test_gpus_are_shared() -> None:
     job = Job("zoo/gpt-lists", "cuda", None, [], Path(), Wanted())  # type: ignore[arg-type]
-    assert places({"CPU": 16.0, "GPU": 2.0}, None, job) == {"workers": 2, "num_cpus": 7.0, "num_gpus": 1.0}
-    assert places({"CPU": 16.0, "GPU": 2.0}, 4, job)["num_gpus"] == 0.5
+    assert places({"CPU": 16.0, "GPU": 2.0}, None, job) == {"workers": 2, "num_cpus": 1.0, "num_gpus": 1.0}
+    for workers, share in {1: 1.0, 2: 1.0, 3: 0.5, 4: 0.5, 5: 1 / 3}.items():
+        assert places({"CPU": 16.0, "GPU": 2.0}, workers, job)["num_gpus"] == share
     with pytest.raises(OptionError, match="the device is cuda, and the cluster has no GPU"):
         places({"CPU": 16.0}, None, job)

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from heedmap.errors import ClusterError, HeedmapError, OptionError, OutputError
 from heedmap.extras import library
-from heedmap.scale.folder import Part
+from heedmap.scale.folder import MadePart
 from heedmap.scale.job import Job
 from heedmap.scale.worker import Worker
 
 SECONDS = 30
 """After which a cluster that says nothing is called unreachable."""
+STARTS = 3
+"""So often a cluster of this machine's own is begun, until it comes up."""
 
 
 class Maker:
     """An actor: see :class:`heedmap.scale.worker.Worker`. What stops the run comes back as data."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, place: str) -> None:
+        with suppress(OSError):  # another machine may not have the folder that paths are relative to
+            os.chdir(place)
         self.worker = Worker(job)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -35,17 +41,17 @@ class Maker:
             try:
                 made.append({**asdict(self.worker.make(number)), "stopped": ""})
             except (HeedmapError, OSError) as error:
-                made.append({**asdict(Part("", number, 0, 0, 0, 0.0)), "stopped": str(error)})
+                made.append({**asdict(MadePart("", number, 0, 0, 0, 0.0)), "stopped": str(error)})
         return {name: [entry[name] for entry in made] for name in made[0]}
 
 
-def spread(job: Job, numbers: Sequence[int], workers: int | None, address: str | None) -> Iterator[Part]:
+def made_by_workers(job: Job, numbers: Sequence[int], workers: int | None, address: str | None) -> Iterator[MadePart]:
     """Make parts, each as soon as a worker is free; they come in the order in which they are done.
 
     Args:
         job: what to do.
         numbers: of the parts.
-        workers: actors; None: one for each GPU of the cluster where the device is one, else for each CPU but one.
+        workers: actors; None: one for each GPU of the cluster where the device is a GPU, else for each CPU but one.
         address: of a cluster, ``auto`` or HOST:PORT; None: a cluster of this machine's own, which ends with the run.
 
     Raises:
@@ -53,16 +59,13 @@ def spread(job: Job, numbers: Sequence[int], workers: int | None, address: str |
         OutputError: a part cannot be written.
         OptionError: the cluster has not so many workers' places.
     """
-    with _cluster(address) as ray, _quiet():
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
+    with _cluster(address) as ray, _quiet(ray):
         given = places(ray.cluster_resources(), workers, job)
         actors = ray.data.ActorPoolStrategy(size=given.pop("workers"))
         parts = ray.data.from_items([{"part": number} for number in numbers], override_num_blocks=len(numbers))
         made = parts.map_batches(
             Maker,
-            fn_constructor_args=(replace(job, out=job.out.resolve()),),
+            fn_constructor_args=(replace(job, out=job.out.resolve()), os.getcwd()),
             batch_size=1,
             compute=actors,
             **given,
@@ -72,7 +75,7 @@ def spread(job: Job, numbers: Sequence[int], workers: int | None, address: str |
                 if entry["stopped"]:
                     raise OutputError(f"part {entry['part']} cannot be made: {entry['stopped']}")
                 del entry["stopped"]
-                yield Part(**entry)
+                yield MadePart(**entry)
         except ray.exceptions.RayError as error:
             raise ClusterError(
                 f"Ray stopped ({' '.join(str(error).split())[:300]}); what is written is whole: the same command goes on"
@@ -97,9 +100,8 @@ def places(resources: Mapping[str, float], workers: int | None, job: Job) -> dic
     if on_gpu and not gpus:
         raise OptionError(f"the device is {job.device}, and the cluster has no GPU; leave the device out")
     count = workers or int(max(1, gpus if on_gpu else cpus - 1))
-    share = max(cpus - 1, cpus / 2) / count
-    given: dict[str, Any] = {"workers": count, "num_cpus": share if share < 1 else float(int(share))}
-    return {**given, "num_gpus": min(1.0, gpus / count)} if on_gpu else given
+    given: dict[str, Any] = {"workers": count, "num_cpus": min(1.0, max(cpus - 1, cpus / 2) / count)}
+    return {**given, "num_gpus": 1 / math.ceil(count / gpus)} if on_gpu else given
 
 
 @contextmanager
@@ -110,16 +112,8 @@ def _cluster(address: str | None) -> Iterator[Any]:
     if address is not None:
         _check(address)
     before = ray.is_initialized()
-    try:
-        if not before:
-            ray.init(
-                address=address or "local",
-                include_dashboard=False if address is None else None,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
-    except Exception as error:  # whatever there is at the address
-        raise ClusterError(_unreachable(address, str(error))) from error
+    if not before:
+        _begin(ray, address)
     try:
         yield ray
     finally:
@@ -127,15 +121,41 @@ def _cluster(address: str | None) -> Iterator[Any]:
             ray.shutdown()
 
 
+def _begin(ray: Any, address: str | None) -> None:
+    """Connect, or begin a cluster here; Ray gives its own processes half a minute, which a busy machine may miss."""
+    dashboard = False if address is None else None
+    for left in reversed(range(STARTS if address is None else 1)):
+        try:
+            ray.init(
+                address=address or "local",
+                include_dashboard=dashboard,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+            return
+        except Exception as error:  # whatever there is at the address
+            ray.shutdown()
+            if left:
+                continue
+            if address is not None:
+                raise ClusterError(_unreachable(address, str(error))) from error
+            why = " ".join(str(error).split())[:200]
+            raise ClusterError(
+                f"Ray cannot be started on this machine ({why}); try again, or with workers=0"
+            ) from error
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet(ray: Any) -> Iterator[None]:
     """What Ray Data tells of its own work is left out: the run has a bar of its own."""
-    logger = logging.getLogger("ray.data")
-    level = logger.level
+    logger, context = logging.getLogger("ray.data"), ray.data.DataContext.get_current()
+    level, bars = logger.level, context.enable_progress_bars
     logger.setLevel(logging.CRITICAL)
+    context.enable_progress_bars = False
     try:
         yield
     finally:
+        context.enable_progress_bars = bars
         logger.setLevel(level)
 
 
@@ -169,9 +189,8 @@ def _check(address: str) -> None:
         raise ClusterError(_unreachable(address, "what answers there is no Ray cluster"))
 
 
-def _unreachable(address: str | None, why: str) -> str:
-    where = "here" if address is None else f"at {address}"
+def _unreachable(address: str, why: str) -> str:
     return (
-        f"no Ray cluster can be reached {where} ({' '.join(why.split())[:200]}); start one with `ray start --head`, "
+        f"no Ray cluster can be reached at {address} ({' '.join(why.split())[:200]}); start one with `ray start --head`, "
         "give its HOST:PORT, or leave the address out"
     )
