@@ -5,7 +5,7 @@ gradient of every attention matrix, and multiplies dense R. It is timed on some 
 steps, and their median is multiplied: seconds on the wall, and of the processor, which tell more where others use it too.
 
     python bench/answers.py            both models
-    python bench/answers.py --long 6   peak memory of 512 tokens over 2,048, after so many of them
+    python bench/answers.py --long 6   peak memory of 512 tokens over 2,048, after so many of those of the last part
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import heedmap
+from heedmap.models.parts import parts
 
 ANSWER, PROMPT, IMAGE = 64, 256, 49_999
 SIZE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
@@ -123,10 +124,11 @@ class Enough(Exception):
 
 
 def long(steps: int) -> None:
-    """Peak memory and the time of a token, of 512 tokens over 2,048."""
+    """Peak memory and the time of a token, of the last of the parts in which 512 tokens over 2,048 are explained: the largest."""
     model, _ = gpt2(positions=2560)
-    inputs = {"input_ids": torch.randint(0, 40_000, (1, 2048))}
-    answer = torch.randint(0, 40_000, (1, 512))
+    *_, before, _ = parts(2048, 512)
+    inputs = {"input_ids": torch.randint(0, 40_000, (1, 2048 + before))}
+    answer = torch.randint(0, 40_000, (1, 512 - before))
     told: list[float] = []
 
     def progress(done: int, of: int) -> None:

@@ -10,7 +10,9 @@ from families import ANSWERS, FAMILIES
 from torch import nn
 
 import heedmap
+from heedmap.attention import forward
 from heedmap.attention.attention import Attention
+from heedmap.attention.forward import _probe as probe
 from heedmap.attention.pulls import Pulls, cuts
 from heedmap.errors import MixingError, OptionError
 from heedmap.methods import run
@@ -94,6 +96,22 @@ def test_the_head_is_pulled_back_once() -> None:
     for n in range(6):
         for mine, own in zip(pulls.at(n), torch.autograd.grad(values[0, n], outs, retain_graph=True), strict=True):
             assert torch.allclose(mine, own, rtol=1e-9, atol=1e-12)
+
+
+def test_logits_are_computed_where_the_answer_is_said_and_the_proof_holds_for_any_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    model, prompt = FAMILIES["gpt2"].build(), torch.arange(5, 12)[None]
+    places: list[int] = []
+    model.lm_head.register_forward_pre_hook(lambda _, given: places.append(given[0].shape[1]))
+    proofs: list[int] = []
+    monkeypatch.setattr(forward, "_probe", lambda *given: (proofs.append(1), probe(*given))[1])
+    for answer in ([7, 30, 9, 12, 41], [7, 30, 9]):
+        places.clear()
+        heedmap.explain_answer(model, {"input_ids": prompt}, answer=answer, contrast="runner-up")
+        assert set(places) == {1, len(answer)}, "of the first token alone, and of the answer"
+    assert len(proofs) == 1
 
 
 class LooksAround(nn.Module):

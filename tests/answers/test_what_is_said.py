@@ -7,10 +7,14 @@ from typing import Any
 import pytest
 import torch
 from families import FAMILIES, WORDS, livened, made, tr
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import nn
 
 import heedmap
 from heedmap.errors import InputError, OptionError, TargetError
+from heedmap.models.labels import special_ids
+from heedmap.models.word_targets import unwritten_ids
 from heedmap.targets import ClassLogit, Contrast, DetectionQuery, NextToken, Similarity
 
 PROMPT = torch.tensor([[5, 6, 11, 40, 13]])
@@ -74,6 +78,13 @@ def test_a_prompt_is_padded_on_either_side(llama: nn.Module) -> None:
 def test_a_cut_answer_says_so(llama: nn.Module) -> None:
     found = heedmap.explain_answer(llama, {"input_ids": PROMPT}, generate={"max_new_tokens": 3})
     assert "the answer was cut after 3 tokens" in found.flow.notes[-1]
+    assert "max_new_tokens" in found.flow.notes[-1]
+
+
+def test_an_answer_that_fills_the_model_says_so(lists: heedmap.Model) -> None:
+    found = lists.explain_answer(text=ASKED)
+    assert len(found.answer) == 48 - 7
+    assert found.flow.notes[-1].endswith("after 41 tokens, before it ended: the model has no places for more")
 
 
 def test_steps_spans_samples_and_files(lists: heedmap.Model, tmp_path: Any) -> None:
@@ -128,7 +139,7 @@ def test_contrasts_of_whole_answers_of_words_and_of_the_runner_up(llama: nn.Modu
 
 def test_a_contrast_of_several_tokens_says_which_is_taken(lists: heedmap.Model) -> None:
     found = lists.explain_answer(text=ASKED, answer="blue", contrast="red ; cat")
-    assert "has 3 tokens where 1" in found.flow.notes[-1]
+    assert "has 3 tokens where 1 is set against it: its first one, 'red', is taken" in found.flow.notes[-1]
     assert "'red'" in found.answer.targets[0][0]
 
 
@@ -147,13 +158,22 @@ def test_a_contrast_of_several_tokens_says_which_is_taken(lists: heedmap.Model) 
         ({"answer": "blue", "contrast": {"red": "blue"}}, InputError, "'red', which is not in the answer 'blue'"),
         ({"answer": "blue", "contrast": {3: "blue"}}, OptionError, "names token 3"),
         ({"answer": "blue", "contrast": 1.5}, OptionError, "contrast has shape"),
-        ({"answer": "blue", "contrast": "xylophone"}, InputError, "cannot make"),
+        ({"answer": "blue", "contrast": "xylophone"}, InputError, "cannot make the contrast 'xylophone'"),
+        ({"generate": {"max_new_tokens": 99}}, InputError, "takes 48; shorten the prompt, or explain 42 tokens of the answer"),
         ({"answer": "blue", "no_option": 1}, OptionError, "no_option"),
     ],
 )  # fmt: skip
 def test_bad_input_is_told(lists: heedmap.Model, given: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         lists.explain_answer(text=ASKED, **given)
+
+
+def test_an_answer_too_long_for_a_decoder_is_told_without_the_prompt() -> None:
+    dates = heedmap.load("zoo/bart-dates")
+    with pytest.raises(
+        InputError, match="the answer, with what the decoder begins with, has 100 tokens and the model takes 64"
+    ):
+        dates.explain_answer(text="the 3rd of may 1987", answer="1987-05-03" * 10)
 
 
 def test_what_says_nothing_is_told(llama: nn.Module) -> None:
@@ -236,6 +256,18 @@ def test_a_contrast_of_boxes_is_at_one_box() -> None:
     same = detector.explain(image=photo, target=Contrast(DetectionQuery(8, "heart"), DetectionQuery(8, "ring")))
     assert torch.allclose(found["image"], same["image"])
     assert "rather than" in detector.explain(image=photo, target=Contrast(DetectionQuery(8))).target[0]
+
+
+@pytest.mark.parametrize(("unknown", "word"), [("<|endoftext|>", False), ("<unk>", True)])
+def test_an_end_that_is_also_the_sign_for_unknown_words_is_no_word(unknown: str, word: bool) -> None:
+    """As in GPT-2's and Whisper's tokenizers."""
+    vocabulary = {"<|endoftext|>": 0, "<unk>": 1, "a": 2}
+    model = Tokenizer(WordLevel(vocabulary, unk_token=unknown))
+    tokenizer = tr.PreTrainedTokenizerFast(
+        tokenizer_object=model, unk_token=unknown, eos_token="<|endoftext|>", bos_token="<|endoftext|>"
+    )
+    assert unwritten_ids(tokenizer) == {0}
+    assert (1 in special_ids(tokenizer)) == word
 
 
 def test_a_token_that_is_no_word_is_no_contrast(llama: nn.Module) -> None:

@@ -134,7 +134,7 @@ class _Asked:
 
     def against(self, contrast: Any, tokens: Tensor, start: Prompt) -> Against | None:
         def ids(text: str, sample: int) -> list[int]:
-            return spelled(text, start, sample, self.tokenizer)
+            return spelled(text, start, sample, self.tokenizer, "contrast")
 
         def places(word: str, sample: int) -> list[int]:
             row, wanted = tokens[sample].tolist(), ids(word, sample)
@@ -145,7 +145,7 @@ class _Asked:
                 f"the contrast names {word!r}, which is not in the answer {self.text(row)!r}; give a word of it"
             )
 
-        return against(contrast, tokens, ids, places)
+        return against(contrast, tokens, ids, places, self.names)
 
     def runners(self, others: Tensor, inputs: Mapping[str, Any], said: Said) -> Tensor:
         """``others`` with the most probable tokens but the answer's own, where the runner-up is meant."""

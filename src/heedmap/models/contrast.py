@@ -35,6 +35,7 @@ def against(
     tokens: Int[Tensor, "batch steps"],
     spelled: Callable[[str, int], list[int]],
     place_of: Callable[[str, int], Sequence[int]],
+    names: Callable[[Sequence[int]], Sequence[str]],
 ) -> Against | None:
     """What the tokens of an answer are set against.
 
@@ -45,6 +46,7 @@ def against(
         tokens: of the answer; -1 after its end.
         spelled: a text and a sample → the ids of the text in that sample's answer.
         place_of: a word and a sample → the tokens of the answer that it is.
+        names: ids → what each is called.
 
     Raises:
         OptionError: in another form, or of another length.
@@ -59,22 +61,27 @@ def against(
         for where, other in contrast.items():
             for sample in range(len(tokens)):
                 places = place_of(where, sample) if isinstance(where, str) else [_place(where, tokens.shape[1])]
-                notes += _set(others, sample, places, other, spelled)
+                notes += _set(others, sample, places, other, spelled, names)
     elif isinstance(contrast, str) or _texts(contrast):
         texts = [contrast] * len(tokens) if isinstance(contrast, str) else list(contrast)
         if len(texts) != len(tokens):
             raise OptionError(f"contrast has {len(texts)} texts for {len(tokens)} samples; give one, or one a sample")
         for sample, text in enumerate(texts):
-            notes += _set(others, sample, (tokens[sample] >= 0).nonzero()[:, 0].tolist(), text, spelled)
+            notes += _set(others, sample, (tokens[sample] >= 0).nonzero()[:, 0].tolist(), text, spelled, names)
     else:
         others = _ids(contrast, tokens)
     return Against(others.masked_fill(tokens < 0, -1), tuple(dict.fromkeys(notes)))
 
 
 def _set(
-    others: Tensor, sample: int, places: Sequence[int], other: str, spelled: Callable[[str, int], list[int]]
+    others: Tensor,
+    sample: int,
+    places: Sequence[int],
+    other: str,
+    spelled: Callable[[str, int], list[int]],
+    names: Callable[[Sequence[int]], Sequence[str]],
 ) -> list[str]:
-    """Writes what the tokens at ``places`` of sample ``i`` are set against; what is to be told of it."""
+    """Writes what the tokens at ``places`` of a sample are set against; what is to be told of it."""
     if other == RUNNER_UP:
         others[sample, list(places)] = RUNNER
         return []
@@ -89,8 +96,8 @@ def _set(
     others[sample, list(places)] = ids[0]
     if len(ids) == 1:
         return []
-    first = f"token {ids[0]}" if others.new_tensor(ids).numel() < 1 else f"its first one, {ids[0]}"
-    return [f"the contrast {other!r} has {len(ids)} tokens where {len(places)} are set against it: {first}, is taken"]
+    against = f"{len(places)} {'is' if len(places) == 1 else 'are'} set against it"
+    return [f"the contrast {other!r} has {len(ids)} tokens where {against}: its first one, {names(ids)[0]!r}, is taken"]
 
 
 def _place(where: Any, steps: int) -> int:

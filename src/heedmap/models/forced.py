@@ -137,9 +137,13 @@ def check_places(forced: Forced, config: Any) -> None:
     """InputError where prompt and answer have more tokens than the model has places for."""
     places, length = places_of(config, forced.name), forced.inputs[forced.name].shape[1]
     if places is not None and length > places:
+        what, advice = "prompt and answer have", "shorten the prompt, or explain"
+        if forced.name != "input_ids":
+            what, advice = "the answer, with what the decoder begins with, has", "explain"
+        most = max(0, places - int(forced.prompt.max()))
         raise InputError(
-            f"prompt and answer have {length} tokens and the model takes {places}; shorten the prompt, or give the first "
-            f"{max(0, places - int(forced.prompt.max()))} tokens of the answer"
+            f"{what} {length} tokens and the model takes {places}; {advice} {most} tokens of the answer at most: "
+            "its beginning, by answer=, or generate={'max_new_tokens': …}"
         )
 
 

@@ -59,7 +59,8 @@ def generated(
     length = said.sequences.shape[1] - len(said.logits)
     if settings.get("num_beams", 1) > 1:
         length = begun(model, inputs, settings).prompts.shape[1]
-    notes = _cut(said.sequences[:, length:].tolist(), most, special)
+    full = most is not None and "max_new_tokens" not in settings and most < MAX_NEW_TOKENS
+    notes = _cut(said.sequences[:, length:].tolist(), most, special, full)
     start = _begun(
         model, inputs, said.sequences[:, :length], said.logits[0] if settings.get("num_beams", 1) == 1 else None
     )
@@ -89,10 +90,12 @@ def _room(model: Any, inputs: Mapping[str, Any]) -> int:
     return min(room, MAX_NEW_TOKENS)
 
 
-def _cut(rows: Sequence[Sequence[int]], most: int | None, special: frozenset[int]) -> tuple[str, ...]:
-    """A note where an answer did not end by itself."""
+def _cut(rows: Sequence[Sequence[int]], most: int | None, special: frozenset[int], full: bool) -> tuple[str, ...]:
+    """A note where an answer did not end by itself; ``full``: the model has no place for more."""
     if most is None or not any(len(row) >= most and row[most - 1] not in special for row in rows):
         return ()
+    if full:
+        return (f"the answer was cut after {most} tokens, before it ended: the model has no places for more",)
     return (f"the answer was cut after {most} tokens, before it ended; generate={{'max_new_tokens': …}} gives it more",)
 
 
@@ -223,10 +226,13 @@ def _without_prompt(row: list[int], prompt: list[int]) -> list[int]:
     return row[len(prompt) :] if len(row) > len(prompt) and row[: len(prompt)] == prompt else row
 
 
-def spelled(text: str, start: Prompt, sample: int, tokenizer: Any) -> list[int]:
-    """The tokens of a text after the prompt: with a space before it where a word would have one."""
+def spelled(text: str, start: Prompt, sample: int, tokenizer: Any, what: str = "answer") -> list[int]:
+    """The tokens of a text after the prompt: with a space before it where a word would have one.
+
+    ``what`` is told where there is no tokenizer, or it cannot make the text.
+    """
     if tokenizer is None:
-        raise InputError("the answer is a text, but there is no tokenizer; give token ids, or a heedmap.Model")
+        raise InputError(f"the {what} is a text, but there is no tokenizer; give token ids, or a heedmap.Model")
     if start.name == "decoder_input_ids":
         ids = _plain(tokenizer(text_target=text, add_special_tokens=False))
     else:
@@ -238,7 +244,7 @@ def spelled(text: str, start: Prompt, sample: int, tokenizer: Any) -> list[int]:
         from heedmap.models.labels import token_labels
 
         pieces = " ".join(token_labels(tokenizer, ids))
-        raise InputError(f"the tokenizer cannot make the answer {text!r}: it makes {pieces} of it; choose other words")
+        raise InputError(f"the tokenizer cannot make the {what} {text!r}: it makes {pieces} of it; choose other words")
     return ids
 
 

@@ -171,9 +171,15 @@ def token_ids(tokenizer: Any, word: str) -> list[int]:
 
 
 def unwritten_ids(tokenizer: Any) -> frozenset[int]:
-    """Ids of the tokens that stand for no part of a text: special ones, but not those for unknown or masked words."""
-    written = {getattr(tokenizer, name, None) for name in ("unk_token_id", "mask_token_id")}
-    return special_ids(tokenizer) - written
+    """Ids of the tokens that stand for no part of a text: special ones, but not those for unknown or masked words.
+
+    GPT-2's and Whisper's tokenizers have one token for unknown words, which they never meet, and for the end: it is no word.
+    """
+    written, ends = (
+        {getattr(tokenizer, f"{name}_token_id", None) for name in names}
+        for names in (("unk", "mask"), ("bos", "eos", "pad", "cls", "sep"))
+    )
+    return special_ids(tokenizer) - (written - ends)
 
 
 def token_text(tokenizer: Any, ids: Sequence[int]) -> str:
