@@ -10,6 +10,7 @@ until its tokens meet others in one attention.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -159,16 +160,42 @@ def _once(*tensors: Tensor) -> list[Tensor]:
     return given
 
 
+def compact(ids: Ids) -> Ids:
+    """``ids``, expanded along all axes along which they are the same throughout."""
+    (small,) = _once(ids)
+    for axis, size in enumerate(small.shape):
+        first, last = (small.narrow(axis, at, min(size, 1)) for at in (0, max(0, size - 1)))
+        if size > 1 and torch.equal(first, last) and bool((small == first).all()):
+            small = first
+    return small.expand(ids.shape)
+
+
+def runs(axis: int, *several: Ids) -> Int[Tensor, " starts"]:
+    """Where along an axis companions of one shape differ from what stands before, anywhere; with its beginning."""
+    size = several[0].shape[axis]
+    differs = torch.zeros(size, dtype=torch.bool)
+    differs[:1] = True
+    for ids in several:
+        if size > 1 and ids.stride(axis) != 0:
+            changes = ids.narrow(axis, 1, size - 1) != ids.narrow(axis, 0, size - 1)
+            differs[1:] |= changes.movedim(axis, 0).flatten(1).any(1)
+    return differs.nonzero()[:, 0]
+
+
 def distinct(rows: Int[Tensor, "rows columns"]) -> tuple[Int[Tensor, "distinct columns"], Int[Tensor, " rows"]]:
     """The different rows of whole numbers from -1, in order, and which of them each row is.
 
-    As ``rows.unique(dim=0, return_inverse=True)``, which compares rows one by one and takes many times as long.
+    As ``rows.unique(dim=0, return_inverse=True)``, which compares rows one by one and takes many times as long: here as many
+    columns as fit into one number are sorted at once.
     """
     which, span = rows.new_zeros(len(rows)), int(rows.max()) + 2 if rows.numel() else 1
-    told = rows[:1]
-    for number, column in enumerate(rows.T, 1):
-        which = (which * span + column + 1).unique(return_inverse=True)[1]
-        if number & (number - 1) == 0 or number == rows.shape[1]:  # most are told apart by their first columns
+    told, columns, at = rows[:1], rows.shape[1], 0
+    fits = max(1, int((62 - len(rows).bit_length()) / math.log2(max(2, span))))
+    while at < columns:
+        for column in rows.T[at : at + fits]:
+            which = which * span + column + 1
+        which, before, at = which.unique(return_inverse=True)[1], at // fits, min(at + fits, columns)
+        if before & (before + 1) == 0 or at == columns:  # most are told apart by their first columns
             last = which.new_zeros(int(which.max()) + 1 if len(which) else 0)
             last[which] = torch.arange(len(rows), device=rows.device)
             told = rows[last]

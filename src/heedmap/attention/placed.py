@@ -18,7 +18,7 @@ from heedmap.attention import operations as ops
 from heedmap.attention.attending import Asked, AttendingTape
 from heedmap.attention.companions import Given, Lost, Pair, Summed
 from heedmap.attention.mixing import again
-from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct
+from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct, runs
 from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
 from heedmap.attention.tape import _forget, _replaced, _tensors
 
@@ -359,6 +359,7 @@ class PlacedTape(AttendingTape):
         whole = self.numbers.first(ids).expand(tensor.shape)
         kept, gone = ([i for i, c in enumerate(has) if (c in out) == stays] for stays in (True, False))
         rows = self.numbers.first(whole.permute(*kept, *gone).flatten(len(kept)))
+        rows = rows.index_select(-1, runs(-1, rows))
         groups, which = distinct(rows.reshape(-1, rows.shape[-1]))
         samples = self.numbers.of_sample(groups.amax(1))
         to = [kept.index(has.index(c)) for c in out if c in has]
@@ -371,18 +372,18 @@ class PlacedTape(AttendingTape):
         if merged:  # each place has tokens of its own
             made = self._fresh(torch.where(groups.amax(1) < 0, NOTHING, torch.arange(len(groups))), samples)
             fresh = made[which].reshape(rows.shape[:-1])
-            return self._merge_of(call, whole, fresh, laid(fresh), gone)
+            pairs = distinct(torch.stack([fresh.unsqueeze(-1).expand(rows.shape), rows], -1).flatten(0, -2))[0]
+            tokens = pairs[pairs[:, 1] >= 0, 1]
+            return self._merge_of(call, whole, fresh, laid(fresh), gone, len(tokens.unique()) == len(tokens))
         return self._matrix_of(call, whole, laid(samples[which].reshape(rows.shape[:-1])))
 
-    def _merge_of(self, call: Multiplied, whole: Ids, fresh: Ids, ids: Ids, gone: list[int]) -> Tensor:
-        """Tokens of one row, along the axes ``gone``, become the token ``fresh``."""
+    def _merge_of(self, call: Multiplied, whole: Ids, fresh: Ids, ids: Ids, gone: list[int], once: bool) -> Tensor:
+        """Tokens of one row, along the axes ``gone``, become the token ``fresh``; ``once``: each of them one only."""
         tensor = call.pair[0]
         back = fresh
         for axis in gone:
             back = back.unsqueeze(axis)
         into = back.expand(tensor.shape)
-        tokens = distinct(torch.stack([into.reshape(-1), self.numbers.first(whole).reshape(-1)], 1))[0][:, 1]
-        once = len(tokens[tokens >= 0].unique()) == int((tokens >= 0).sum())
         terms = mixers.merge_terms(self._again(call), tensor, into, whole)
         ids = ids.expand(call.result.shape)
         return self._mixer(call.result, tensor, whole, ids, terms, into=into if once else None)

@@ -194,10 +194,12 @@ class Builder:
         check_followed(self.tape, of, f"mixer {event.index}")
         asks_of = self.sources(event.query_sources) or of
         read, out = self.numbers.first(event.asked), self.numbers.first(event.ids)
-        became = out != event.ids
-        if bool(became.any()) and not event.query_sources:  # rows that became no tokens were cut off
-            out = torch.where(became, out, NOTHING)
-        if event.query_sources and set(read.unique().tolist()) < set(out.unique().tolist()):
+        became = each(
+            lambda ids: torch.where(self.numbers.first(ids) == ids, NOTHING, self.numbers.first(ids)), event.ids
+        )
+        if len(all_of(became)) and not event.query_sources:  # rows that became no tokens were cut off
+            out = became
+        if event.query_sources and set(all_of(read).tolist()) < set(all_of(out).tolist()):
             self._stream(out, asks_of)  # tokens that ask some of themselves: one level of several
         asked = self._stream(read, of)
         known = self._stream(out, asks_of) if event.query_sources else self._find(out, of) or self._only(out)
@@ -381,8 +383,8 @@ class Builder:
 
 def _at(stream: PlacedStream, ids: Ids) -> Tensor:
     """sample · tokens + row of each number."""
-    inside = (ids >= 0) & (ids < len(stream.rows))
-    return torch.where(inside, stream.rows[ids.clamp(0, len(stream.rows) - 1)], NOTHING)
+    last = len(stream.rows) - 1
+    return each(lambda n: torch.where((n >= 0) & (n <= last), stream.rows[n.clamp(0, last)], NOTHING), ids)
 
 
 def _tokens(event: Attention) -> Iterator[Ids]:
@@ -467,8 +469,8 @@ def _through(tape: PlacedTape, sources: frozenset[int], live: set[int]) -> set[i
 
 
 def _spaces(tape: PlacedTape, ids: Ids) -> set[int]:
-    first = tape.numbers.first(ids.reshape(-1).unique())
-    return {int(s) for s in tape.numbers.space[first[first >= 0]].unique()}
+    first = tape.numbers.first(all_of(ids))
+    return {int(s) for s in tape.numbers.space[first].unique()}
 
 
 # -- the proof ------------------------------------------------------------------------------------------------------
@@ -579,7 +581,7 @@ def _leak(
         return each(lambda n: chosen[tape.numbers.first(n)] & (n >= 0), ids)
 
     outs = _ends(tape, builder)
-    cotangents = [torch.randn_like(t) * of(ids.expand(t.shape)).to(t.device) for _, t, ids in reads]
+    cotangents = [(torch.rand_like(t) - 0.5) * of(ids.expand(t.shape)).to(t.device) for _, t, ids in reads]
     try:
         gradients = torch.autograd.grad(
             [t for _, t, _ in reads], [t for _, t, _ in outs], cotangents, retain_graph=True, allow_unused=True
@@ -589,8 +591,9 @@ def _leak(
             f"no gradient passes through what the model computes, so nothing can be proved: {error}"
         ) from error
     for (name, tensor, ids), gradient in zip(outs, gradients, strict=True):
-        if gradient is not None and bool((gradient != 0).any()):
-            reached.add(name)
-        if gradient is not None and bool(((gradient != 0).cpu() & ~of(ids.expand(tensor.shape))).any()):
+        if gradient is None or not bool((depends := gradient != 0).any()):
+            continue
+        reached.add(name)
+        if bool(depends.logical_and_(~of(ids.expand(tensor.shape)).to(depends.device)).any()):
             return f"depends on other tokens of {name}, outside of what was recorded"
     return None

@@ -93,6 +93,8 @@ class ScanningTape(PlacedTape):
     ) -> Any:
         """Run ``func``, and record what it means for tokens and regions."""
         kwargs = kwargs or {}
+        if func in ops.ASKS:
+            return func(*args, **kwargs)
         if self._over:
             return self._outside(func, types, args, kwargs)
         self._calls += 1
