@@ -87,7 +87,7 @@ class Numbers:
 
     def of_sample(self, ids: Ids) -> Ids:
         """The sample of each number, -1 of none."""
-        return _looked_up(self.sample, ids)
+        return _looked_up(self._samples, _looked_up(self.owner, ids))
 
     def joined(self, a: Ids, b: Ids) -> Ids | None:
         """The companion of two that meet elementwise; None: different tokens meet. Rows that were new become the others."""
@@ -180,6 +180,15 @@ def runs(axis: int, *several: Ids) -> Int[Tensor, " starts"]:
             changes = ids.narrow(axis, 1, size - 1) != ids.narrow(axis, 0, size - 1)
             differs[1:] |= changes.movedim(axis, 0).flatten(1).any(1)
     return differs.nonzero()[:, 0]
+
+
+def thinned(*several: Ids) -> list[Ids]:
+    """Companions of one shape without what in all of them is as what stands before it."""
+    found = _once(*several)
+    for axis in range(found[0].dim()):
+        starts = runs(axis, *found)
+        found = [ids.index_select(axis, starts) for ids in found] if len(starts) < found[0].shape[axis] else found
+    return found
 
 
 def distinct(rows: Int[Tensor, "rows columns"]) -> tuple[Int[Tensor, "distinct columns"], Int[Tensor, " rows"]]:

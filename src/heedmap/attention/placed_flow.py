@@ -16,7 +16,7 @@ from heedmap.attention.blocks import BlockAttention
 from heedmap.attention.companions import Lost
 from heedmap.attention.flow import AbsorbedStream, Edge, Graph, State, Stream, check_followed
 from heedmap.attention.mixers import Mixer
-from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, each
+from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, each, thinned
 from heedmap.attention.pictures import Part
 from heedmap.attention.placed import PlacedTape
 from heedmap.attention.probe import ADVICE
@@ -330,12 +330,15 @@ class Builder:
         """For each stream, its segments: of several pictures, tiles or frames of a sample, one for each."""
         mixers = [a for a in self.tape.attentions if isinstance(a, Mixer)]
         of_leaf = {leaf: pictures.of_leaf(self.tape, leaf, inputs, mixers) for leaf in self.tape.leaf_ids}
-        return {s.index: self._spans(s, of_leaf) for s in self.graph.streams if isinstance(s, PlacedStream)}
+        within: dict[int, list[tuple[int, list[Part]]]] = {}
+        for stream in self.graph.streams:
+            self._find_within(stream, of_leaf, within)
+        return {s.index: self._spans(s, within[s.index]) for s in self.graph.streams if isinstance(s, PlacedStream)}
 
-    def _spans(self, stream: PlacedStream, of_leaf: Mapping[int, list[Part]]) -> list[InputSpan]:
+    def _spans(self, stream: PlacedStream, within: list[tuple[int, list[Part]]]) -> list[InputSpan]:
         found: list[InputSpan] = []
         seen = torch.zeros(stream.numbers.numel() + 1, dtype=torch.bool)
-        for leaf, parts in sorted(self._within(stream, of_leaf), key=lambda pair: -self.tape.sources[pair[0]].says):
+        for leaf, parts in sorted(within, key=lambda pair: -self.tape.sources[pair[0]].says):
             rows = torch.cat([_at(stream, part.ids) for part in parts])
             rows = rows[rows >= 0]
             if len(rows) and not bool(seen[rows].any()):
@@ -343,23 +346,28 @@ class Builder:
                 found += self._spans_of(stream, leaf, parts)
         return sorted(found, key=lambda p: int(p.positions[p.positions >= 0].min()))
 
-    def _within(self, stream: PlacedStream, of_leaf: Mapping[int, list[Part]]) -> list[tuple[int, list[Part]]]:
-        """The parts of leaves that a stream has, and what was made of them in the streams that it took in.
+    def _find_within(
+        self, stream: Stream, of_leaf: Mapping[int, list[Part]], within: dict[int, list[tuple[int, list[Part]]]]
+    ) -> None:
+        """The parts of leaves that a stream has, and what was made of them in the streams that it took in; of these first.
 
         Of what it takes in beside tokens of the same input (a level of a pyramid) there is none: it has its own tokens already.
         """
+        if stream.index in within:
+            return
         begun = {self.tape.sources[leaf].name for leaf in stream.leaves}
         found = list(of_leaf.items())
         for other, join in stream.joins.items():
             known = self.graph.streams[other]
             assert isinstance(known, PlacedStream)
+            self._find_within(known, of_leaf, within)
             mixers = [m for i in join.mixers if isinstance(m := self.tape.attentions[i], Mixer)]
-            for leaf, parts in self._within(known, of_leaf):
+            for leaf, parts in within[other]:
+                if self.tape.sources[leaf].name in begun:
+                    continue
                 own = [part for part in parts if bool((_at(known, part.ids) >= 0).any())]
-                if mixers:
-                    own = [made for part in own if (made := pictures.through(self.numbers, part, mixers)) is not None]
-                found += [] if self.tape.sources[leaf].name in begun else [(leaf, own)]
-        return [(leaf, parts) for leaf, parts in found if parts]
+                found.append((leaf, pictures.through(self.numbers, own, mixers) if mixers and own else own))
+        within[stream.index] = [(leaf, parts) for leaf, parts in found if parts]
 
     def _spans_of(self, stream: PlacedStream, leaf: int, parts: Sequence[Part]) -> list[InputSpan]:
         """A segment for the first part of each sample, one for the second …"""
@@ -566,7 +574,8 @@ def _halves(tape: PlacedTape, merging: list[Mixer]) -> Tensor:
     chosen = torch.rand(len(tape.numbers.owner) + 1) < 0.5
     for mixer in reversed(merging):
         assert mixer.into is not None
-        tokens, rows = (tape.numbers.first(x.expand(mixer.value.shape).reshape(-1)) for x in (mixer.asked, mixer.into))
+        pair = thinned(*(ids.expand(mixer.value.shape) for ids in (mixer.asked, mixer.into)))
+        tokens, rows = (tape.numbers.first(ids.reshape(-1)) for ids in pair)
         real = (tokens >= 0) & (rows >= 0)
         chosen[tokens[real]] = chosen[rows[real]]
     return chosen
