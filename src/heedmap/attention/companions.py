@@ -14,7 +14,7 @@ from heedmap.attention import moves, places
 from heedmap.attention import operations as ops
 from heedmap.attention.attention import Place
 from heedmap.attention.learned import LearnedRows
-from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, compact
+from heedmap.attention.numbers import LARGE, NOTHING, Ids, Numbers, all_of, compact, stored
 from heedmap.attention.tags import EMPTY, Source, Tag
 from heedmap.attention.tape import Tape, _forget, _tensors
 
@@ -55,8 +55,6 @@ class Given(NamedTuple):
 Known = Ids | Pair | Summed | Given | Lost
 
 CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
-LARGE = 4096
-"""Companions with more numbers are kept with one for all features, where they say the same of them."""
 
 
 class CompanionTape(Tape):
@@ -113,7 +111,7 @@ class CompanionTape(Tape):
         if known is None:
             self._known.pop(id(tensor), None)
             return
-        if isinstance(known, Tensor) and known.numel() > LARGE:
+        if isinstance(known, Tensor) and stored(known) > LARGE:
             known = compact(known)
         self._known[id(tensor)] = (weakref.ref(tensor, partial(_forget, self._known, id(tensor))), known)
 

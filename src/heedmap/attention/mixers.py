@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heedmap.attention.attention import Attention
-from heedmap.attention.numbers import NOTHING, Ids, distinct, runs
+from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct, runs
 from heedmap.errors import UnfollowedAttentionError
 
 
@@ -48,6 +49,11 @@ class Mixer(Attention):
     rows: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     sizes: tuple[int, int, int] = (0, 0, 0)
     mixes = True
+
+    @cached_property
+    def tokens_read(self) -> Ids:
+        """The numbers of the tokens of its input, each once."""
+        return all_of(self.asked)
 
     @property
     def heads(self) -> int:

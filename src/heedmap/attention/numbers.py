@@ -19,13 +19,13 @@ from torch import Tensor
 
 Ids = Int[Tensor, "..."]
 NOTHING = -1
+LARGE = 4096
+"""Companions with more numbers are made smaller before they are kept or sorted, where that is quick."""
 
 
 def all_of(ids: Ids) -> Ids:
-    """Each number in a companion once; of axes along which it is expanded, one entry is looked at."""
-    for axis in range(ids.dim()):
-        if ids.stride(axis) == 0 and ids.shape[axis] > 1:
-            ids = ids.narrow(axis, 0, 1)
+    """Each number in a companion once."""
+    (ids,) = _once(ids) if ids.numel() <= LARGE else thinned(ids)
     found = ids.unique()
     return found[found >= 0]
 
@@ -155,9 +155,14 @@ def _once(*tensors: Tensor) -> list[Tensor]:
     """Tensors of one shape, with the first entry only of axes along which all of them are expanded."""
     given = list(tensors)
     for axis, size in enumerate(given[0].shape):
-        if size > 1 and all(t.stride(axis) == 0 for t in given):
+        if size > 1 and all([t.stride(axis) == 0 for t in given]):
             given = [t.narrow(axis, 0, 1) for t in given]
     return given
+
+
+def stored(ids: Ids) -> int:
+    """How many numbers there are without the axes along which they are expanded."""
+    return math.prod([size for size, stride in zip(ids.shape, ids.stride(), strict=True) if stride])
 
 
 def compact(ids: Ids) -> Ids:

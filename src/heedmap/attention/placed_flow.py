@@ -92,7 +92,7 @@ class Builder:
         for event in [mixer for mixer in self._late if mixer.index in read]:
             self._late.remove(event)
             of = self.sources(event.value_sources)
-            rows, asked = self.numbers.first(event.ids), self._stream(self.numbers.first(event.asked), of)
+            rows, asked = self.numbers.first(event.ids), self._stream(self.numbers.first(event.tokens_read), of)
             to = next((s for s in reversed(self.graph.streams) if isinstance(s, PlacedStream) and s.has(rows)), None)
             if to is None:
                 raise MixingError(
@@ -193,7 +193,7 @@ class Builder:
         of = self.sources(event.value_sources)
         check_followed(self.tape, of, f"mixer {event.index}")
         asks_of = self.sources(event.query_sources) or of
-        read, out = self.numbers.first(event.asked), self.numbers.first(event.ids)
+        read, out = (self.numbers.first(ids) for ids in (event.tokens_read, event.ids))
         became = each(
             lambda ids: torch.where(self.numbers.first(ids) == ids, NOTHING, self.numbers.first(ids)), event.ids
         )
@@ -400,7 +400,7 @@ def _tokens(event: Attention) -> Iterator[Ids]:
     if isinstance(event, BlockAttention):
         yield from (all_of(event.query_ids if event.row_ids is None else event.row_ids), all_of(event.key_ids))
     elif isinstance(event, Mixer):
-        yield all_of(event.asked)
+        yield event.tokens_read
 
 
 def tensors_of(output: Any) -> Iterator[Tensor]:
@@ -445,7 +445,7 @@ def _live(tape: PlacedTape, returned: frozenset[int]) -> set[int]:
         for index in more:
             mixer = tape.attentions[index]
             assert isinstance(mixer, Mixer)
-            spaces |= _spaces(tape, mixer.asked)
+            spaces |= _spaces(tape, mixer.tokens_read)
 
 
 def _asking(numbers: Numbers, event: BlockAttention) -> Ids:
