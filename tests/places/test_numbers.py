@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import heedmap
 from heedmap.attention import companions, mixers, moves
-from heedmap.attention.numbers import NOTHING, compact, distinct, runs
+from heedmap.attention.numbers import NOTHING, all_of, compact, distinct, runs
 
 
 def numbers(*shape: int, high: int = 9) -> Tensor:
@@ -92,6 +92,16 @@ def test_runs_begin_where_any_of_them_changes() -> None:
     assert runs(1, first, second).tolist() == [0, 2, 4]
     assert runs(0, first, second).tolist() == [0, 1]
     assert runs(1, second[:, :1].expand(2, 5)).tolist() == [0]
+    assert runs(0, torch.tensor([4, 4, 5])).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("shape", [(5000,), (50, 2, 70), (7, 0), (1, 9000), (3, 1, 4)])
+def test_each_number_once(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    ids = numbers(*shape, high=99)
+    for given in (ids, ids.unsqueeze(1).expand(-1, 80, *shape[1:])):
+        found = all_of(given)
+        assert found.tolist() == sorted(set(ids.flatten().tolist()) - {NOTHING})
 
 
 def pairs(terms: mixers.Terms) -> dict[tuple[int, int], float]:

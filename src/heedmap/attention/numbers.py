@@ -183,7 +183,7 @@ def runs(axis: int, *several: Ids) -> Int[Tensor, " starts"]:
     for ids in several:
         if size > 1 and ids.stride(axis) != 0:
             changes = ids.narrow(axis, 1, size - 1) != ids.narrow(axis, 0, size - 1)
-            differs[1:] |= changes.movedim(axis, 0).flatten(1).any(1)
+            differs[1:] |= changes.movedim(axis, 0).unsqueeze(-1).flatten(1).any(1)
     return differs.nonzero()[:, 0]
 
 
