@@ -77,6 +77,7 @@ MEETS = _each(
 
 SCALES = _each("mul multiply __mul__ __rmul__ __imul__ mul_")
 DIVIDES = _each("div divide true_divide __truediv__ div_ divide_ __itruediv__")
+SCALES_OR_DIVIDES = SCALES | DIVIDES
 GATES = _each("sigmoid sigmoid_ hardsigmoid hardsigmoid_ tanh tanh_ softmax relu6 hardtanh")
 """Functions whose result is weights of what it is multiplied with."""
 

@@ -37,25 +37,25 @@ class PlacedTape(AttendingTape):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run ``func``, and record what it means for tokens."""
-        kwargs = kwargs or {}
+        kwargs, name = kwargs or {}, moves.name_of(func)
         if func is ops.SDPA or func is ops.MULTI_HEAD:
             return super().__torch_function__(func, types, args, kwargs)
         args = self._without_given(func, args)
         followed = any(self.known(t) is not None for t in _tensors(args, kwargs))
         count = len(self.sources)
-        is_product = func in ops.PRODUCTS or moves.name_of(func) in ("linear", "addmm", "addbmm")
+        is_product = func in ops.PRODUCTS or name in ("linear", "addmm", "addbmm")
         if followed and is_product:
             return self._multiplied(func, args, kwargs)
-        if followed and moves.name_of(func) in moves.MEETS:
-            args = self._spread(moves.name_of(func), args)
-        if self.cut and followed and moves.name_of(func) in moves.STATISTICS:
-            given = moves.STATISTICS[moves.name_of(func)](*args, **kwargs)
+        if followed and name in moves.MEETS:
+            args = self._spread(name, args)
+        if self.cut and followed and name in moves.STATISTICS:
+            given = moves.STATISTICS[name](*args, **kwargs)
             self.set_tag(given, self.tag(args[0]))
             self.set_known(given, self.known(args[0]))
             func, args, kwargs = torch.clone, (given,), {}
-        if self.cut and moves.name_of(func) in moves.DIVIDES and len(args) > 1 and self._is_sum_of_weights(args[1]):
+        if self.cut and name in moves.DIVIDES and len(args) > 1 and self._is_sum_of_weights(args[1]):
             args = (args[0], self._as_given(args[1]), *args[2:])
-        if self.cut and moves.name_of(func) in moves.SCALES:
+        if self.cut and name in moves.SCALES:
             args = self._without_normaliser(args)
         result = super().__torch_function__(func, types, args, kwargs)
         if len(self.sources) > count and self.sources[-1].kind == "leaf":
@@ -63,7 +63,7 @@ class PlacedTape(AttendingTape):
             return result
         if followed:
             return self._after(func, args, kwargs, result)
-        return self._of_none(moves.name_of(func), args, kwargs, result)
+        return self._of_none(name, args, kwargs, result)
 
     def _spread(self, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Where copies of one token meet several others, each copy as what a mixer makes of it for the token that it meets."""
@@ -116,7 +116,7 @@ class PlacedTape(AttendingTape):
 
     def _without_given(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments, where weights and gates that multiply tokens are as they are: of no token, and in a proof a constant."""
-        scales = moves.name_of(func) in moves.SCALES | moves.DIVIDES
+        scales = moves.name_of(func) in moves.SCALES_OR_DIVIDES
         if not (scales or func in ops.PRODUCTS) or not any(self.ids(t) is not None for t in _tensors(args)):
             return args
         by = {}
@@ -149,7 +149,7 @@ class PlacedTape(AttendingTape):
     def _mark_gate(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Remember weights, and what only moves or scales them."""
         of = [t for t in _tensors(args, kwargs) if self.known(t) is not None]
-        keeps = name in moves.SAME or name in moves.DATA or name in moves.SCALES | moves.DIVIDES
+        keeps = name in moves.SAME or name in moves.DATA or name in moves.SCALES_OR_DIVIDES
         if isinstance(result, Tensor) and (
             name in moves.GATES or (keeps and of and all(id(t) in self._gates for t in of))
         ):

@@ -315,9 +315,10 @@ class Builder:
 
     def _words_beside(self, ids: Ids) -> Iterator[Ids]:
         """What is read of the words among which these tokens are, also of those that the model added."""
+        wanted = torch.zeros(len(self.numbers.owner), dtype=torch.bool).index_fill_(0, ids, True)
         for leaf in self.tape.leaf_ids.values():
-            words = self.numbers.first(all_of(leaf))
-            if bool(torch.isin(words, ids).any()):
+            words = self.numbers.first(leaf[leaf >= 0])
+            if bool(wanted[words].any()):
                 yield self._met[torch.isin(self._met, words)]
 
     def _leaves(self, stream: PlacedStream) -> None:
@@ -590,7 +591,7 @@ def _leak(
         return each(lambda n: chosen[tape.numbers.first(n)] & (n >= 0), ids)
 
     outs = _ends(tape, builder)
-    cotangents = [(torch.rand_like(t) - 0.5) * of(ids.expand(t.shape)).to(t.device) for _, t, ids in reads]
+    cotangents = [torch.rand_like(t).sub_(0.5).mul_(of(ids.expand(t.shape)).to(t.device)) for _, t, ids in reads]
     try:
         gradients = torch.autograd.grad(
             [t for _, t, _ in reads], [t for _, t, _ in outs], cotangents, retain_graph=True, allow_unused=True
