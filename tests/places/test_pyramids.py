@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrResNetConfig
 
 import heedmap
+from heedmap.attention.flow import AbsorbedStream
 from oracles import operators as ops
 from oracles.sampled import Sampled, dense
 
@@ -157,8 +158,18 @@ def test_rt_detr(head: int) -> None:
     x = torch.randn(2, 3, 64, 64).double()
     found = heedmap.explain(net, {"pixel_values": x}, target=target, drop_self=False)
     assert {name: segment.grid for name, segment in found.segments.items()} == GRIDS
+    whole = heedmap.explain(net, {"pixel_values": x}, target=target, drop_self=False, full=True)  # by dense matrices
+    for name, segment in found.segments.items():
+        torch.testing.assert_close(segment.relevance, whole.segments[name].relevance, rtol=1e-5, atol=1e-7)
     for n in range(2):
         wanted = expected(net, x[n : n + 1])
         row = torch.cat([segment.relevance[n].double() for segment in found.segments.values()])
         assert float(wanted.abs().max()) > 0
         assert float((row - wanted).abs().max() / wanted.abs().max()) <= CLOSE
+
+
+def test_what_is_taken_in_goes_up_as_it_goes_down() -> None:
+    torch.manual_seed(0)
+    join = AbsorbedStream(frozenset(), torch.tensor([[3, -1, 0, 1], [-1, 2, 4, 0]]))
+    rows, columns = torch.randn(2, 2, 5).double(), torch.randn(2, 4, 3).double()
+    torch.testing.assert_close(rows @ join.columns(columns, 5), join.weights(rows) @ columns)

@@ -14,7 +14,7 @@ from heedmap.attention import moves, places
 from heedmap.attention import operations as ops
 from heedmap.attention.attention import Place
 from heedmap.attention.learned import LearnedRows
-from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of
+from heedmap.attention.numbers import LARGE, NOTHING, Ids, Numbers, all_of, compact, stored
 from heedmap.attention.tags import EMPTY, Source, Tag
 from heedmap.attention.tape import Tape, _forget, _tensors
 
@@ -112,6 +112,8 @@ class CompanionTape(Tape):
         if known is None:
             self._known.pop(id(tensor), None)
             return
+        if isinstance(known, Tensor) and stored(known) > LARGE:
+            known = compact(known)
         self._known[id(tensor)] = (weakref.ref(tensor, partial(_forget, self._known, id(tensor))), known)
 
     def watch(self, name: str, tensor: Tensor) -> Tensor:

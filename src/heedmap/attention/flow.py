@@ -7,6 +7,7 @@ R[S] = I + Σ_{a∈S} Δ_a, with Δ_a computed from the states that attention a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -64,6 +65,15 @@ class AbsorbedStream:
         assert self.places is not None
         places = self.places[:, None].expand(-1, rows.shape[1], -1)
         return rows.gather(-1, places.clamp(min=0)).masked_fill(places < 0, 0.0)
+
+    def columns(self, columns: Float[Tensor, "batch tokens k"], size: int) -> Float[Tensor, "batch s k"]:
+        """What this stream's ``size`` tokens have of ``columns`` over the other one's: the transpose of :meth:`weights`."""
+        if self.matrix is not None:
+            return self.matrix.right(columns)
+        assert self.places is not None
+        places, real = self.places.clamp(min=0)[..., None].expand(columns.shape), self.places[..., None] >= 0
+        empty = columns.new_zeros(len(columns), size, columns.shape[-1])
+        return empty.scatter_add(1, places, columns.masked_fill(~real, 0.0))
 
 
 @dataclass(eq=False)
@@ -170,12 +180,17 @@ class Graph:
         return mixed and len(names[0]) == 1 and names[0] == names[1]
 
     def family(self, stream: int) -> set[int]:
-        """The stream, and those whose tokens were made from its tokens, or its from theirs, without a residual connection."""
+        """The stream, and those whose tokens were made from its tokens, or its from theirs, without a residual connection.
+
+        With them those that hear each other (levels of a pyramid), where all that one of them hears of another is whole rows.
+        """
         made = [{s.index, *(x for x, join in s.joins.items() if join.mixers)} for s in self.streams]
-        family = {stream}
-        for _ in self.streams:
-            family = family.union(*(group for group in made if group & family))
-        return family
+        reach = self.reachable_from
+        circles = [{x, *(y for y in heard if x in reach[y])} for x, heard in reach.items()]
+        narrow, wide = (_joined(stream, groups) for groups in (made, made + circles))
+        across = [e for e in self.edges if {e.stream, e.source} <= wide and e.source not in _joined(e.stream, made)]
+        whole = all(e.added or self.is_part_of_source(e) or self.is_of_one_input(e) for e in across)
+        return wide if whole else narrow
 
     def taken_in(self, stream: int) -> set[int]:
         """The streams whose tokens a stream begins with, and theirs."""
@@ -209,6 +224,14 @@ class Graph:
             for stream in families
             for heard in reach[stream] - families[stream]
         )
+
+
+def _joined(stream: int, groups: Sequence[set[int]]) -> set[int]:
+    """The stream, with all that groups join to it."""
+    family, before = {stream}, set[int]()
+    while family != before:
+        before, family = family, family.union(*(group for group in groups if group & family))
+    return family
 
 
 def build(tape: Tape) -> Graph:

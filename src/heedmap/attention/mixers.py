@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heedmap.attention.attention import Attention
-from heedmap.attention.numbers import NOTHING, Ids, distinct
+from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct, runs
 from heedmap.errors import UnfollowedAttentionError
 
 
@@ -49,6 +50,11 @@ class Mixer(Attention):
     sizes: tuple[int, int, int] = (0, 0, 0)
     mixes = True
 
+    @cached_property
+    def tokens_read(self) -> Ids:
+        """The numbers of the tokens of its input, each once."""
+        return all_of(self.asked)
+
     @property
     def heads(self) -> int:
         """One."""
@@ -72,7 +78,11 @@ class Mixer(Attention):
     def touched(self, gradient: Tensor) -> Tensor:
         """See :meth:`Attention.touched`."""
         found = torch.zeros(self.batch * self.queries + 1, dtype=torch.bool, device=gradient.device)
-        found[self.rows.expand(gradient.shape).to(gradient.device)[gradient != 0]] = True
+        rows, reached = self.rows.expand(gradient.shape), gradient != 0
+        for axis, size in enumerate(rows.shape):
+            if size > 1 and rows.stride(axis) == 0:
+                rows, reached = rows.narrow(axis, 0, 1), reached.any(axis, keepdim=True)
+        found[rows.to(gradient.device)[reached]] = True
         return found[:-1].reshape(self.batch, self.queries)
 
     def probabilities(self, rows: slice = slice(None)) -> Tensor:
@@ -104,7 +114,14 @@ class AsItIs:
 
 def positive(rows: Ids, columns: Ids, values: Tensor) -> Terms:
     """Flat, each pair once, the positive part of its sum."""
-    rows, columns = (t.expand(values.shape).reshape(-1) for t in (rows, columns))
+    rows, columns = (t.expand(values.shape) for t in (rows, columns))
+    for axis in range(values.dim()):  # first what stands side by side: that needs no sorting
+        starts = runs(axis, rows, columns)
+        if len(starts) < values.shape[axis]:
+            index = torch.zeros(values.shape[axis], dtype=torch.int64).index_fill_(0, starts[1:], 1).cumsum(0)
+            rows, columns = (t.index_select(axis, starts) for t in (rows, columns))
+            values = values.new_zeros(rows.shape).index_add_(axis, index.to(values.device), values)
+    rows, columns = rows.reshape(-1), columns.reshape(-1)
     real = (rows >= 0) & (columns >= 0)
     pairs, index = distinct(torch.stack([rows[real], columns[real]], 1))
     sums = values.new_zeros(len(pairs)).index_add_(0, index, values.reshape(-1)[real])
@@ -259,30 +276,29 @@ def sampled_terms(
     """
     x, grid = x.detach(), grid.detach()
     size = torch.tensor([x.shape[3], x.shape[2]], dtype=grid.dtype, device=grid.device)
-    at = (grid + 1) / 2 * (size - 1) if align_corners else ((grid + 1) * size - 1) / 2
-    at = at.minimum(size - 1).clamp(min=0) if border else at
     tokens, rows = asked[:, 0].flatten(1), ids[:, 0]
     heads = len(x) // len(tokens[:, :1].unique())
 
-    def terms(gradient: Tensor) -> Iterator[Terms]:
-        found = []
+    def of_head(head: int, gradient: Tensor) -> Terms:
+        at = (grid[head] + 1) / 2 * (size - 1) if align_corners else ((grid[head] + 1) * size - 1) / 2
+        at = at.minimum(size - 1).clamp(min=0) if border else at
+        given, made = (t[head].flatten(1).T.contiguous() for t in (x, gradient))
+        columns, values = [], []
         for right, below in ((0, 0), (0, 1), (1, 0), (1, 1)):
             corner = at.floor() + torch.tensor([right, below]).to(at)
             weight = (1 - (at - corner).abs()).clamp(min=0).prod(-1)
             inside = ((corner >= 0) & (corner < size)).all(-1)
             place = corner.minimum(size - 1).clamp(min=0).long()
-            place = (place[..., 1] * x.shape[3] + place[..., 0]).flatten(1)
-            value = x.flatten(2).gather(2, place[:, None].expand(-1, x.shape[1], -1)).unflatten(2, grid.shape[1:3])
-            term = (gradient * value).sum(1) * weight
-            token = tokens.gather(1, place.cpu()).unflatten(1, grid.shape[1:3])
-            found.append((token.masked_fill(~inside.cpu(), -1), term))
-        columns, values = (torch.stack([f[i] for f in found], -1) for i in range(2))
-        own = [positive(rows[h, ..., None], columns[h], values[h]) for h in range(len(x))]
-        whole = positive(*(torch.cat([t[i] for t in own]) for i in range(3)))
-        yield whole._replace(values=whole.values / heads)
+            place = place[..., 1] * x.shape[3] + place[..., 0]
+            values.append((made * given[place.flatten()]).sum(-1).view_as(weight) * weight / heads)
+            columns.append(tokens[head][place.cpu()].masked_fill(~inside.cpu(), NOTHING))
+        return positive(rows[head, ..., None], torch.stack(columns, -1), torch.stack(values, -1))
 
-    return terms
+    return lambda gradient: (of_head(head, gradient) for head in range(len(x)))
 
+
+ENTRIES = 2**22
+"""So many entries of a matrix over places are computed at once."""
 
 # -- sums over tokens -----------------------------------------------------------------------------------------------
 
@@ -306,6 +322,46 @@ def merge_terms(
         yield positive(rows, asked, x * back)
 
     return terms
+
+
+def placewise_terms(
+    run: Callable[[Tensor], Tensor], x: Tensor, ids: Ids, asked: Ids
+) -> Callable[[Tensor], Iterator[Terms]]:
+    """Of a linear function of places that is the same in all channels (resizing): c_ij = W_ij x_j, with W by its entries.
+
+    Args:
+        run: the function, of maps (maps, channels, *places).
+        x: what it is given, (batch, channels, *places).
+        ids: companion of the output, the same in all channels; so is ``asked``, that of x.
+        asked: see there.
+    """
+    x = x.detach()
+
+    def terms(gradient: Tensor) -> Iterator[Terms]:
+        columns, rows, weights = _matrix(run, x)
+        given, made = (t.flatten(2) for t in (x, gradient))
+        values = torch.zeros(len(x), len(rows), dtype=made.dtype, device=x.device)
+        for channels in range(x.shape[1]):
+            values += made[:, channels, rows] * given[:, channels, columns]
+        reached = (given != 0).any(1)[:, columns].cpu()
+        at, of = (t[:, 0].flatten(1)[:, where.cpu()] for t, where in ((ids, rows), (asked, columns)))
+        yield positive(at.masked_fill(~reached, NOTHING), of, values * weights)
+
+    return terms
+
+
+def _matrix(run: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The entries of a linear function of places: from which place, to which, and how much."""
+    places, found, start = x.shape[2:].numel(), [], 0
+    step = max(1, ENTRIES // run(x[:1, :1]).numel())
+    while start < places:
+        count = min(step, places - start)
+        units = torch.eye(count, places, dtype=x.dtype, device=x.device).roll(start, 1)
+        weights = run(units.reshape(count, 1, *x.shape[2:])).flatten(1)
+        columns, rows = weights.nonzero(as_tuple=True)
+        found.append((columns + start, rows, weights[columns, rows]))
+        start += count
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))  # type: ignore[return-value]
 
 
 def linear_terms(

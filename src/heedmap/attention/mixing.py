@@ -22,6 +22,10 @@ LINEAR = {
 """Functions that mix tokens and are linear, whose structure is found token by token."""
 
 
+PLACEWISE = {"interpolate": (3, 4, 5), "upsample": (3, 4, 5), "adaptive_avg_pool1d": (3,), "adaptive_avg_pool2d": (4,)}
+"""Of those, the ones that do the same in all channels, and the axes of a batch of maps."""
+
+
 class MixingTape(CompanionTape):
     """A recorder that knows mixers."""
 
@@ -139,7 +143,9 @@ class MixingTape(CompanionTape):
             windows, count = mixers.pooling(name, args, kwargs, x, result)
             terms = mixers.pool_terms(x, result, count, windows, fresh, ids)
         else:
-            terms = mixers.linear_terms(partial(again, func, args, kwargs, x), x, fresh, ids)
+            alike = x.dim() in PLACEWISE.get(name, ()) and self._is_constant(ids, [1])
+            of = mixers.placewise_terms if alike else mixers.linear_terms
+            terms = of(partial(again, func, args, kwargs, x), x, fresh, ids)
         return self._mixer(result, x, ids, fresh, terms)
 
     def _merged(

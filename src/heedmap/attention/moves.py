@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ TURNS = _each("unsqueeze_ squeeze_ transpose_ swapaxes_ swapdims_ t_")
 """Functions that give a tensor another shape where it is."""
 DATA |= dict.fromkeys(TURNS, (0,))
 
+RESHAPES = _each("reshape reshape_as flatten unflatten ravel")
 LISTS = _each("cat concat concatenate stack hstack vstack dstack column_stack")
 SAME = _each("contiguous clone to type type_as float half bfloat16 double cpu cuda detach requires_grad_ dropout")
 ADDS_AT = _each("index_add index_add_", "index_copy") | _each("scatter_add scatter_add_", "scatter")
@@ -78,6 +80,7 @@ MEETS = _each(
 
 SCALES = _each("mul multiply __mul__ __rmul__ __imul__ mul_")
 DIVIDES = _each("div divide true_divide __truediv__ div_ divide_ __itruediv__")
+SCALES_OR_DIVIDES = SCALES | DIVIDES
 GATES = _each("sigmoid sigmoid_ hardsigmoid hardsigmoid_ tanh tanh_ softmax relu6 hardtanh")
 """Functions whose result is weights of what it is multiplied with."""
 
@@ -116,7 +119,7 @@ def moved(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) -> A
         tensors = args[0] if args else kwargs["tensors"]
         rest = {k: v for k, v in kwargs.items() if k not in ("out", "tensors")}
         kept = [t for t in tensors if t.dim() > 1 or t.numel() or len(tensors) == 1]
-        return getattr(torch, name)([whole(t, of) for t in kept], *args[1:], **rest)
+        return _beside(name, [whole(t, of) for t in kept], args[1:], rest)
     if name == "pad":
         return _padded(args, kwargs, of)
     if func is F.unfold:  # pads with zeros
@@ -141,9 +144,58 @@ def _called(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) ->
     if call.endswith("_") and not call.endswith("__"):  # a companion is never written to
         call, given[0] = call.rstrip("_"), given[0].clone()
     call = {"view": "reshape", "view_as": "reshape_as"}.get(call, call)
+    if call in RESHAPES:
+        shape = getattr(torch.empty((), device="meta").expand(given[0].shape), call)(*given[1:], **named).shape
+        return reshaped(given[0], shape)
     shuffles = call in ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
     space = F if shuffles else torch if call == "where" or not hasattr(Tensor, call) else Tensor
     return getattr(space, call)(*given, **named)
+
+
+def reshaped(ids: Ids, shape: Sequence[int]) -> Ids:
+    """In another shape; copied only along axes along which it is not expanded."""
+    if ids.shape.numel() != math.prod(shape) or not ids.numel():
+        return ids.reshape(shape)
+    made = list(shape)
+    for before, after in _groups(ids.shape, shape):
+        if all(ids.stride(a) == 0 for a in before if ids.shape[a] > 1):
+            for axis in before:
+                ids = ids.narrow(axis, 0, 1)
+            for axis in after:
+                made[axis] = 1
+    return ids.reshape(made).expand(shape)
+
+
+def _groups(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[range, range]]:
+    """The axes of two shapes with as many elements, in the smallest groups that have as many elements in both."""
+    starts, ends, sizes = [0, 0], [0, 0], [1, 1]
+    shapes = (before, after)
+    while any(end < len(shape) for end, shape in zip(ends, shapes, strict=True)):
+        grown = int(sizes[1] < sizes[0] or ends[0] == len(before))
+        sizes[grown] *= shapes[grown][ends[grown]]
+        ends[grown] += 1
+        if sizes[0] == sizes[1]:
+            yield range(starts[0], ends[0]), range(starts[1], ends[1])
+            starts, sizes = list(ends), [1, 1]
+
+
+def _beside(name: str, parts: list[Ids], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ids:
+    """Put together; copied only along axes along which one of them is not expanded."""
+    joins = {"stack": 1, "cat": 0, "concat": 0, "concatenate": 0}
+    made: Ids
+    if name not in joins or len({part.dim() for part in parts}) != 1:
+        made = getattr(torch, name)(parts, *args, **kwargs)
+        return made
+    dims = parts[0].dim() + joins[name]
+    axis = int(kwargs.get("dim", kwargs.get("axis", args[0] if args else 0))) % dims
+    axes = [a for a in range(parts[0].dim()) if name == "stack" or a != axis]
+    axes = [a for a in axes if all(part.stride(a) == 0 and part.shape[a] > 1 for part in parts)]
+    sizes = [-1] * dims
+    for a in axes:
+        sizes[a + (name == "stack" and a >= axis)] = parts[0].shape[a]
+        parts = [part.narrow(a, 0, 1) for part in parts]
+    made = getattr(torch, name)(parts, axis)
+    return made.expand(sizes)
 
 
 def _strided(of: Of, tensor: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Ids:

@@ -10,6 +10,7 @@ until its tokens meet others in one attention.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -18,13 +19,13 @@ from torch import Tensor
 
 Ids = Int[Tensor, "..."]
 NOTHING = -1
+LARGE = 4096
+"""Companions with more numbers are made smaller before they are kept or sorted, where that is quick."""
 
 
 def all_of(ids: Ids) -> Ids:
-    """Each number in a companion once; of axes along which it is expanded, one entry is looked at."""
-    for axis in range(ids.dim()):
-        if ids.stride(axis) == 0 and ids.shape[axis] > 1:
-            ids = ids.narrow(axis, 0, 1)
+    """Each number in a companion once."""
+    (ids,) = _once(ids) if ids.numel() <= LARGE else thinned(ids)
     found = ids.unique()
     return found[found >= 0]
 
@@ -86,7 +87,7 @@ class Numbers:
 
     def of_sample(self, ids: Ids) -> Ids:
         """The sample of each number, -1 of none."""
-        return _looked_up(self.sample, ids)
+        return _looked_up(self._samples, _looked_up(self.owner, ids))
 
     def joined(self, a: Ids, b: Ids) -> Ids | None:
         """The companion of two that meet elementwise; None: different tokens meet. Rows that were new become the others."""
@@ -154,21 +155,61 @@ def _once(*tensors: Tensor) -> list[Tensor]:
     """Tensors of one shape, with the first entry only of axes along which all of them are expanded."""
     given = list(tensors)
     for axis, size in enumerate(given[0].shape):
-        if size > 1 and all(t.stride(axis) == 0 for t in given):
+        if size > 1 and all([t.stride(axis) == 0 for t in given]):
             given = [t.narrow(axis, 0, 1) for t in given]
     return given
+
+
+def stored(ids: Ids) -> int:
+    """How many numbers there are without the axes along which they are expanded."""
+    return math.prod([size for size, stride in zip(ids.shape, ids.stride(), strict=True) if stride])
+
+
+def compact(ids: Ids) -> Ids:
+    """``ids``, expanded along all axes along which they are the same throughout."""
+    (small,) = _once(ids)
+    for axis, size in enumerate(small.shape):
+        first, last = (small.narrow(axis, at, min(size, 1)) for at in (0, max(0, size - 1)))
+        if size > 1 and torch.equal(first, last) and bool((small == first).all()):
+            small = first
+    return small.expand(ids.shape)
+
+
+def runs(axis: int, *several: Ids) -> Int[Tensor, " starts"]:
+    """Where along an axis companions of one shape differ from what stands before, anywhere; with its beginning."""
+    size = several[0].shape[axis]
+    differs = torch.zeros(size, dtype=torch.bool)
+    differs[:1] = True
+    for ids in several:
+        if size > 1 and ids.stride(axis) != 0:
+            changes = ids.narrow(axis, 1, size - 1) != ids.narrow(axis, 0, size - 1)
+            differs[1:] |= changes.movedim(axis, 0).unsqueeze(-1).flatten(1).any(1)
+    return differs.nonzero()[:, 0]
+
+
+def thinned(*several: Ids) -> list[Ids]:
+    """Companions of one shape without what in all of them is as what stands before it."""
+    found = _once(*several)
+    for axis in range(found[0].dim()):
+        starts = runs(axis, *found)
+        found = [ids.index_select(axis, starts) for ids in found] if len(starts) < found[0].shape[axis] else found
+    return found
 
 
 def distinct(rows: Int[Tensor, "rows columns"]) -> tuple[Int[Tensor, "distinct columns"], Int[Tensor, " rows"]]:
     """The different rows of whole numbers from -1, in order, and which of them each row is.
 
-    As ``rows.unique(dim=0, return_inverse=True)``, which compares rows one by one and takes many times as long.
+    As ``rows.unique(dim=0, return_inverse=True)``, which compares rows one by one and takes many times as long: here as many
+    columns as fit into one number are sorted at once.
     """
     which, span = rows.new_zeros(len(rows)), int(rows.max()) + 2 if rows.numel() else 1
-    told = rows[:1]
-    for number, column in enumerate(rows.T, 1):
-        which = (which * span + column + 1).unique(return_inverse=True)[1]
-        if number & (number - 1) == 0 or number == rows.shape[1]:  # most are told apart by their first columns
+    told, columns, at = rows[:1], rows.shape[1], 0
+    fits = max(1, int((62 - len(rows).bit_length()) / math.log2(max(2, span))))
+    while at < columns:
+        for column in rows.T[at : at + fits]:
+            which = which * span + column + 1
+        which, before, at = which.unique(return_inverse=True)[1], at // fits, min(at + fits, columns)
+        if before & (before + 1) == 0 or at == columns:  # most are told apart by their first columns
             last = which.new_zeros(int(which.max()) + 1 if len(which) else 0)
             last[which] = torch.arange(len(rows), device=rows.device)
             told = rows[last]

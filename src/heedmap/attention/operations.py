@@ -63,3 +63,24 @@ CHOOSES_ROWS = found(
 
 WRITES_IN_PLACE = found((Tensor,), "__setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ior__ __iand__")
 """Beside these, every method whose name ends in one underscore."""
+
+ASKS = found(
+    (Tensor, torch),
+    "size dim ndimension stride numel nelement element_size storage_offset is_contiguous is_floating_point is_complex is_tensor "
+    "get_device data_ptr __len__",
+) | {
+    getattr(Tensor, name).__get__
+    for name in (
+        "shape",
+        "ndim",
+        "dtype",
+        "device",
+        "layout",
+        "requires_grad",
+        "is_leaf",
+        "is_cuda",
+        "is_meta",
+        "is_nested",
+    )
+}
+"""Functions that say what a tensor is like: they give and change no tensor."""

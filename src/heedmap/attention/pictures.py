@@ -12,7 +12,7 @@ from torch import Tensor
 
 from heedmap.attention.companions import CompanionTape
 from heedmap.attention.mixers import Mixer
-from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of
+from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, thinned
 
 Grid = tuple[int, int]
 GRIDS = ("grid_thw", "grid_hw", "spatial_shapes")
@@ -66,9 +66,14 @@ def packed(inputs: Mapping[str, Any], name: str, rows: int) -> list[Grid]:
     return [(height, width) for *frames, height, width in sizes for _ in range(*frames or (1,))]
 
 
-def through(numbers: Numbers, part: Part, mixers: Sequence[Mixer]) -> Part | None:
-    """What mixers made of a part; None: nothing."""
-    merged = _targets(numbers, mixers)[part.ids]
+def through(numbers: Numbers, parts: Iterable[Part], mixers: Sequence[Mixer]) -> list[Part]:
+    """What mixers made of parts, of those of which they made anything."""
+    to = _targets(numbers, mixers)
+    return [made for part in parts if (made := _through(numbers, part, mixers, to)) is not None]
+
+
+def _through(numbers: Numbers, part: Part, mixers: Sequence[Mixer], to: Ids) -> Part | None:
+    merged = to[part.ids]
     if bool((merged >= 0).any()):
         return _merged(merged, part.grid)
     for mixer in mixers:
@@ -86,7 +91,7 @@ def _targets(numbers: Numbers, mixers: Iterable[Mixer]) -> Ids:
     to = torch.full((len(numbers.owner) + 1,), NOTHING)
     for mixer in mixers:
         if mixer.into is not None:
-            asked, into = (numbers.first(ids.expand(mixer.value.shape)) for ids in (mixer.asked, mixer.into))
+            asked, into = map(numbers.first, thinned(*(i.expand(mixer.value.shape) for i in (mixer.asked, mixer.into))))
             real = (asked >= 0) & (into >= 0)
             to[asked[real]] = into[real]
         else:

@@ -18,7 +18,7 @@ from heedmap.attention import operations as ops
 from heedmap.attention.attending import Asked, AttendingTape
 from heedmap.attention.companions import Given, Lost, Pair, Summed
 from heedmap.attention.mixing import again
-from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct
+from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct, runs
 from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
 from heedmap.attention.tags import Tag
 from heedmap.attention.tape import _forget, _replaced, _tensors
@@ -38,25 +38,25 @@ class PlacedTape(AttendingTape):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run ``func``, and record what it means for tokens."""
-        kwargs = kwargs or {}
+        kwargs, name = kwargs or {}, moves.name_of(func)
         if func is ops.SDPA or func is ops.MULTI_HEAD:
             return super().__torch_function__(func, types, args, kwargs)
         args = self._without_given(func, args)
         followed = any(self.known(t) is not None for t in _tensors(args, kwargs))
         count = len(self.sources)
-        is_product = func in ops.PRODUCTS or moves.name_of(func) in ("linear", "addmm", "addbmm")
+        is_product = func in ops.PRODUCTS or name in ("linear", "addmm", "addbmm")
         if followed and is_product:
             return self._multiplied(func, args, kwargs)
-        if followed and moves.name_of(func) in moves.MEETS:
-            args = self._spread(moves.name_of(func), args)
-        if self.cut and followed and moves.name_of(func) in moves.STATISTICS:
-            given = moves.STATISTICS[moves.name_of(func)](*args, **kwargs)
+        if followed and name in moves.MEETS:
+            args = self._spread(name, args)
+        if self.cut and followed and name in moves.STATISTICS:
+            given = moves.STATISTICS[name](*args, **kwargs)
             self.set_tag(given, self.tag(args[0]))
             self.set_known(given, self.known(args[0]))
             func, args, kwargs = torch.clone, (given,), {}
-        if moves.name_of(func) in moves.DIVIDES and len(args) > 1 and self._is_sum_of_weights(args[1]):
+        if name in moves.DIVIDES and len(args) > 1 and self._is_sum_of_weights(args[1]):
             args = (args[0], self._as_given(args[1]), *args[2:])
-        if moves.name_of(func) in moves.SCALES:
+        if name in moves.SCALES:
             args = self._without_normaliser(args)
         result = super().__torch_function__(func, types, args, kwargs)
         if len(self.sources) > count and self.sources[-1].kind == "leaf":
@@ -64,7 +64,7 @@ class PlacedTape(AttendingTape):
             return result
         if followed:
             return self._after(func, args, kwargs, result)
-        return self._of_none(moves.name_of(func), args, kwargs, result)
+        return self._of_none(name, args, kwargs, result)
 
     def _spread(self, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Where copies of one token meet several others, each copy as what a mixer makes of it for the token that it meets."""
@@ -124,7 +124,7 @@ class PlacedTape(AttendingTape):
 
     def _without_given(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments, where weights and gates that multiply tokens are as they are: of no token, and in a proof a constant."""
-        scales = moves.name_of(func) in moves.SCALES | moves.DIVIDES
+        scales = moves.name_of(func) in moves.SCALES_OR_DIVIDES
         if not (scales or func in ops.PRODUCTS) or not any(self.ids(t) is not None for t in _tensors(args)):
             return args
         by = {}
@@ -157,7 +157,7 @@ class PlacedTape(AttendingTape):
     def _mark_gate(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Remember weights, and what only moves or scales them."""
         of = [t for t in _tensors(args, kwargs) if self.known(t) is not None]
-        keeps = name in moves.SAME or name in moves.DATA or name in moves.SCALES | moves.DIVIDES
+        keeps = name in moves.SAME or name in moves.DATA or name in moves.SCALES_OR_DIVIDES
         if isinstance(result, Tensor) and (
             name in moves.GATES or (keeps and of and all(id(t) in self._gates for t in of))
         ):
@@ -368,6 +368,7 @@ class PlacedTape(AttendingTape):
         whole = self.numbers.first(ids).expand(tensor.shape)
         kept, gone = ([i for i, c in enumerate(has) if (c in out) == stays] for stays in (True, False))
         rows = self.numbers.first(whole.permute(*kept, *gone).flatten(len(kept)))
+        rows = rows.index_select(-1, runs(-1, rows))
         groups, which = distinct(rows.reshape(-1, rows.shape[-1]))
         samples = self.numbers.of_sample(groups.amax(1))
         to = [kept.index(has.index(c)) for c in out if c in has]
@@ -380,18 +381,18 @@ class PlacedTape(AttendingTape):
         if merged:  # each place has tokens of its own
             made = self._fresh(torch.where(groups.amax(1) < 0, NOTHING, torch.arange(len(groups))), samples)
             fresh = made[which].reshape(rows.shape[:-1])
-            return self._merge_of(call, whole, fresh, laid(fresh), gone)
+            pairs = distinct(torch.stack([fresh.unsqueeze(-1).expand(rows.shape), rows], -1).flatten(0, -2))[0]
+            tokens = pairs[pairs[:, 1] >= 0, 1]
+            return self._merge_of(call, whole, fresh, laid(fresh), gone, len(tokens.unique()) == len(tokens))
         return self._matrix_of(call, whole, laid(samples[which].reshape(rows.shape[:-1])))
 
-    def _merge_of(self, call: Multiplied, whole: Ids, fresh: Ids, ids: Ids, gone: list[int]) -> Tensor:
-        """Tokens of one row, along the axes ``gone``, become the token ``fresh``."""
+    def _merge_of(self, call: Multiplied, whole: Ids, fresh: Ids, ids: Ids, gone: list[int], once: bool) -> Tensor:
+        """Tokens of one row, along the axes ``gone``, become the token ``fresh``; ``once``: each of them one only."""
         tensor = call.pair[0]
         back = fresh
         for axis in gone:
             back = back.unsqueeze(axis)
         into = back.expand(tensor.shape)
-        tokens = distinct(torch.stack([into.reshape(-1), self.numbers.first(whole).reshape(-1)], 1))[0][:, 1]
-        once = len(tokens[tokens >= 0].unique()) == int((tokens >= 0).sum())
         terms = mixers.merge_terms(self._again(call), tensor, into, whole)
         ids = ids.expand(call.result.shape)
         return self._mixer(call.result, tensor, whole, ids, terms, into=into if once else None)

@@ -17,7 +17,7 @@ from heedmap.attention.blocks import BlockAttention
 from heedmap.attention.companions import Lost, Pair
 from heedmap.attention.flow import AbsorbedStream, Edge, Graph, State, Stream, check_followed
 from heedmap.attention.mixers import Mixer
-from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, each
+from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, each, thinned
 from heedmap.attention.pictures import Part
 from heedmap.attention.placed import PlacedTape
 from heedmap.attention.probe import ADVICE
@@ -97,7 +97,7 @@ class Builder:
         for event in [mixer for mixer in self._late if mixer.index in read]:
             self._late.remove(event)
             of = self.sources(event.value_sources)
-            rows, asked = self.numbers.first(event.ids), self._stream(self.numbers.first(event.asked), of)
+            rows, asked = self.numbers.first(event.ids), self._stream(self.numbers.first(event.tokens_read), of)
             to = next((s for s in reversed(self.graph.streams) if isinstance(s, PlacedStream) and s.has(rows)), None)
             if to is None:
                 raise MixingError(
@@ -252,11 +252,13 @@ class Builder:
         of = self.sources(event.value_sources)
         check_followed(self.tape, of, f"mixer {event.index}")
         asks_of = self.sources(event.query_sources) or of
-        read, out = self.numbers.first(event.asked), self.numbers.first(event.ids)
-        became = out != event.ids
-        if bool(became.any()) and not event.query_sources:  # rows that became no tokens were cut off
-            out = torch.where(became, out, NOTHING)
-        if event.query_sources and set(read.unique().tolist()) < set(out.unique().tolist()):
+        read, out = (self.numbers.first(ids) for ids in (event.tokens_read, event.ids))
+        became = each(
+            lambda ids: torch.where(self.numbers.first(ids) == ids, NOTHING, self.numbers.first(ids)), event.ids
+        )
+        if len(all_of(became)) and not event.query_sources:  # rows that became no tokens were cut off
+            out = became
+        if event.query_sources and set(all_of(read).tolist()) < set(all_of(out).tolist()):
             self._stream(out, asks_of)  # tokens that ask some of themselves: one level of several
         asked = self._stream(read, of)
         known = self._stream(out, asks_of) if event.query_sources else self._find(out, of) or self._only(out)
@@ -372,9 +374,10 @@ class Builder:
 
     def _words_beside(self, ids: Ids) -> Iterator[Ids]:
         """What is read of the words among which these tokens are, also of those that the model added."""
+        wanted = torch.zeros(len(self.numbers.owner), dtype=torch.bool).index_fill_(0, ids, True)
         for leaf in self.tape.leaf_ids.values():
-            words = self.numbers.first(all_of(leaf))
-            if bool(torch.isin(words, ids).any()):
+            words = self.numbers.first(leaf[leaf >= 0])
+            if bool(wanted[words].any()):
                 yield self._met[torch.isin(self._met, words)]
 
     def _leaves(self, stream: PlacedStream) -> None:
@@ -387,12 +390,15 @@ class Builder:
         """For each stream, its segments: of several pictures, tiles or frames of a sample, one for each."""
         mixers = [a for a in self.tape.attentions if isinstance(a, Mixer)]
         of_leaf = {leaf: pictures.of_leaf(self.tape, leaf, inputs, mixers) for leaf in self.tape.leaf_ids}
-        return {s.index: self._spans(s, of_leaf) for s in self.graph.streams if isinstance(s, PlacedStream)}
+        within: dict[int, list[tuple[int, list[Part]]]] = {}
+        for stream in self.graph.streams:
+            self._find_within(stream, of_leaf, within)
+        return {s.index: self._spans(s, within[s.index]) for s in self.graph.streams if isinstance(s, PlacedStream)}
 
-    def _spans(self, stream: PlacedStream, of_leaf: Mapping[int, list[Part]]) -> list[InputSpan]:
+    def _spans(self, stream: PlacedStream, within: list[tuple[int, list[Part]]]) -> list[InputSpan]:
         found: list[InputSpan] = []
         seen = torch.zeros(stream.numbers.numel() + 1, dtype=torch.bool)
-        for leaf, parts in sorted(self._within(stream, of_leaf), key=lambda pair: -self.tape.sources[pair[0]].says):
+        for leaf, parts in sorted(within, key=lambda pair: -self.tape.sources[pair[0]].says):
             rows = torch.cat([_at(stream, part.ids) for part in parts])
             rows = rows[rows >= 0]
             if len(rows) and not bool(seen[rows].any()):
@@ -400,23 +406,28 @@ class Builder:
                 found += self._spans_of(stream, leaf, parts)
         return sorted(found, key=lambda p: int(p.positions[p.positions >= 0].min()))
 
-    def _within(self, stream: PlacedStream, of_leaf: Mapping[int, list[Part]]) -> list[tuple[int, list[Part]]]:
-        """The parts of leaves that a stream has, and what was made of them in the streams that it took in.
+    def _find_within(
+        self, stream: Stream, of_leaf: Mapping[int, list[Part]], within: dict[int, list[tuple[int, list[Part]]]]
+    ) -> None:
+        """The parts of leaves that a stream has, and what was made of them in the streams that it took in; of these first.
 
         Of what it takes in beside tokens of the same input (a level of a pyramid) there is none: it has its own tokens already.
         """
+        if stream.index in within:
+            return
         begun = {self.tape.sources[leaf].name for leaf in stream.leaves}
         found = list(of_leaf.items())
         for other, join in stream.joins.items():
             known = self.graph.streams[other]
             assert isinstance(known, PlacedStream)
+            self._find_within(known, of_leaf, within)
             mixers = [m for i in join.mixers if isinstance(m := self.tape.attentions[i], Mixer)]
-            for leaf, parts in self._within(known, of_leaf):
+            for leaf, parts in within[other]:
+                if self.tape.sources[leaf].name in begun:
+                    continue
                 own = [part for part in parts if bool((_at(known, part.ids) >= 0).any())]
-                if mixers:
-                    own = [made for part in own if (made := pictures.through(self.numbers, part, mixers)) is not None]
-                found += [] if self.tape.sources[leaf].name in begun else [(leaf, own)]
-        return [(leaf, parts) for leaf, parts in found if parts]
+                found.append((leaf, pictures.through(self.numbers, own, mixers) if mixers and own else own))
+        within[stream.index] = [(leaf, parts) for leaf, parts in found if parts]
 
     def _spans_of(self, stream: PlacedStream, leaf: int, parts: Sequence[Part]) -> list[InputSpan]:
         """A segment for the first part of each sample, one for the second …"""
@@ -440,8 +451,8 @@ class Builder:
 
 def _at(stream: PlacedStream, ids: Ids) -> Tensor:
     """sample · tokens + row of each number."""
-    inside = (ids >= 0) & (ids < len(stream.rows))
-    return torch.where(inside, stream.rows[ids.clamp(0, len(stream.rows) - 1)], NOTHING)
+    last = len(stream.rows) - 1
+    return each(lambda n: torch.where((n >= 0) & (n <= last), stream.rows[n.clamp(0, last)], NOTHING), ids)
 
 
 def _tokens(event: Attention) -> Iterator[Ids]:
@@ -449,7 +460,7 @@ def _tokens(event: Attention) -> Iterator[Ids]:
     if isinstance(event, BlockAttention):
         yield from (all_of(event.query_ids if event.row_ids is None else event.row_ids), all_of(event.key_ids))
     elif isinstance(event, Mixer):
-        yield all_of(event.asked)
+        yield event.tokens_read
 
 
 def _live(tape: PlacedTape, answers: Sequence[Tensor]) -> set[int]:
@@ -486,7 +497,7 @@ def _live(tape: PlacedTape, answers: Sequence[Tensor]) -> set[int]:
         for index in more:
             mixer = tape.attentions[index]
             assert isinstance(mixer, Mixer)
-            spaces |= _spaces(tape, mixer.asked)
+            spaces |= _spaces(tape, mixer.tokens_read)
 
 
 def _going_on(tape: PlacedTape, answers: Sequence[Tensor], mixers: Sequence[Mixer], spaces: set[int]) -> set[int]:
@@ -542,8 +553,8 @@ def _through(tape: PlacedTape, sources: frozenset[int], live: set[int]) -> set[i
 
 
 def _spaces(tape: PlacedTape, ids: Ids) -> set[int]:
-    first = tape.numbers.first(ids.reshape(-1).unique())
-    return {int(s) for s in tape.numbers.space[first[first >= 0]].unique()}
+    first = tape.numbers.first(all_of(ids))
+    return {int(s) for s in tape.numbers.space[first].unique()}
 
 
 # -- the proof ------------------------------------------------------------------------------------------------------
@@ -676,7 +687,8 @@ def _halves(tape: PlacedTape, merging: list[Mixer]) -> Tensor:
     chosen = torch.rand(len(tape.numbers.owner) + 1) < 0.5
     for mixer in reversed(merging):
         assert mixer.into is not None
-        tokens, rows = (tape.numbers.first(x.expand(mixer.value.shape).reshape(-1)) for x in (mixer.asked, mixer.into))
+        pair = thinned(*(ids.expand(mixer.value.shape) for ids in (mixer.asked, mixer.into)))
+        tokens, rows = (tape.numbers.first(ids.reshape(-1)) for ids in pair)
         real = (tokens >= 0) & (rows >= 0)
         chosen[tokens[real]] = chosen[rows[real]]
     return chosen
@@ -691,7 +703,7 @@ def _leak(
         return each(lambda n: chosen[tape.numbers.first(n)] & (n >= 0), ids)
 
     outs = _ends(tape, builder)
-    cotangents = [torch.randn_like(t) * of(ids.expand(t.shape)).to(t.device) for _, t, ids in reads]
+    cotangents = [torch.rand_like(t).sub_(0.5).mul_(of(ids.expand(t.shape)).to(t.device)) for _, t, ids in reads]
     try:
         gradients = torch.autograd.grad(
             [t for _, t, _ in reads], [t for _, t, _ in outs], cotangents, retain_graph=True, allow_unused=True
@@ -701,8 +713,9 @@ def _leak(
             f"no gradient passes through what the model computes, so nothing can be proved: {error}"
         ) from error
     for (name, tensor, ids), gradient in zip(outs, gradients, strict=True):
-        if gradient is not None and bool((gradient != 0).any()):
-            reached.add(name)
-        if gradient is not None and bool(((gradient != 0).cpu() & ~of(ids.expand(tensor.shape))).any()):
+        if gradient is None or not bool((depends := gradient != 0).any()):
+            continue
+        reached.add(name)
+        if bool(depends.logical_and_(~of(ids.expand(tensor.shape)).to(depends.device)).any()):
             return f"depends on other tokens of {name}, outside of what was recorded"
     return None

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from types import FrameType, MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from heedmap.attention import moves, places
+from heedmap.attention import kernels, moves, places
 from heedmap.attention import operations as ops
 from heedmap.attention.companions import CONVOLUTIONS, Known, Lost, Pair, Summed, _on_cpu, reduced_axes
 from heedmap.attention.mixers import AsItIs
@@ -93,12 +93,18 @@ class ScanningTape(PlacedTape):
     ) -> Any:
         """Run ``func``, and record what it means for tokens and regions."""
         kwargs = kwargs or {}
+        if func in ops.ASKS:
+            return func(*args, **kwargs)
         if self._over:
             return self._outside(func, types, args, kwargs)
         self._calls += 1
         name = moves.name_of(func)
         if _creates(name):
             return func(*args, **kwargs)
+        if self._is_unknown(func, args, kwargs):
+            result = func(*args, **kwargs)
+            kernels.laid_out(func, result)
+            return self._of_none(name, args, kwargs, result)
         if self._is_read(func, name, args, kwargs) or (self._looks and name in ADDS):
             self._ended(name, args, kwargs)
         if _writes(func, name) and self._is_new(args):
@@ -120,6 +126,12 @@ class ScanningTape(PlacedTape):
         again = is_lost and (name in ("__setitem__", "copy_") or not _writes(func, name))
         return self._step(func, name, args, kwargs) if again else result
 
+    def _is_unknown(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether nothing is known of what a function takes (weights, masks), and it is none that is recorded nevertheless."""
+        if func is ops.SDPA or func is ops.MULTI_HEAD or func in ops.PRODUCTS or kernels.lacks_gradient(func):
+            return False
+        return not any([id(t) in self._tags or id(t) in self._known for t in _tensors(args, kwargs)])
+
     def _outside(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run ``func`` as no step of a region: where it takes what one has mixed, that is lost."""
         for t in _data(func, args, kwargs):
@@ -127,9 +139,10 @@ class ScanningTape(PlacedTape):
                 self.set_known(t, self._lost_in(k))
         return super().__torch_function__(func, types, args, kwargs)
 
-    def known(self, tensor: Tensor) -> Known | Mixed | None:  # type: ignore[override]
-        """Its companion or companions; within a region, that of its rows."""
-        return super().known(tensor)
+    if TYPE_CHECKING:
+
+        def known(self, tensor: Tensor) -> Known | Mixed | None:  # type: ignore[override]
+            """Its companion or companions; within a region, that of its rows."""
 
     def _is_new(self, args: tuple[Any, ...]) -> bool:
         """Whether what is written to has held nothing of tokens, and now will."""

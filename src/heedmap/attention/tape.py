@@ -8,7 +8,7 @@ attention's output has that attention as its only source: sources say which stat
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -134,6 +134,8 @@ class Tape(TorchFunctionMode):
     ) -> Any:
         """Run ``func`` and record what it means."""
         kwargs = kwargs or {}
+        if func in ops.ASKS:
+            return func(*args, **kwargs)
         if self.towers and self._is_inside(args, kwargs):
             return self._passed(func, args, kwargs)
         if self.towers and (func is ops.SDPA or func in ops.PRODUCTS):
@@ -495,11 +497,11 @@ def _keys(columns: int, queries: int, learned: tuple[int, int]) -> tuple[int, in
     return (learned[0], queries) if fits else (0, columns)
 
 
-def _tensors(args: Iterable[Any], kwargs: dict[str, Any] | None = None) -> Iterator[Tensor]:
-    for value in args:
+def _tensors(args: Iterable[Any], kwargs: dict[str, Any] | None = None) -> list[Tensor]:
+    found: list[Tensor] = []
+    for value in (*args, *kwargs.values()) if kwargs else args:
         if isinstance(value, Tensor):
-            yield value
+            found.append(value)
         elif isinstance(value, (list, tuple)):
-            yield from _tensors(value)
-    if kwargs:
-        yield from _tensors(kwargs.values())
+            found += _tensors(value)
+    return found

@@ -6,7 +6,8 @@ from the states that it read. Both forms work with R − I, so that small releva
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -173,14 +174,14 @@ class ByRows:
         relevance, begun, asked = self._down(stream, state, rows, identity)
         for member, reached in list(relevance.items()):
             for other, join in self.graph.streams[member].joins.items():
-                if not join.mixers:
+                if other not in self._families[member]:
                     _add(asked, ("whole", other, join.state), join.weights(reached))
         for (rule, source, at), weight in asked.items():
             for x, more in self._asked(rule, source, at, weight).items():
                 _add(relevance, x, more)
         for member, image in begun.items():
             for other, join in self.graph.streams[member].joins.items():
-                if not join.mixers:
+                if other not in self._families[member]:
                     for x, more in self.added(other, join.state, join.weights(image)).items():
                         _add(relevance, x, more)
         return relevance
@@ -223,20 +224,24 @@ class ByRows:
     def _order(self, stream: int) -> list[tuple[int, Edge | None, tuple[int, ...]]]:
         """What happens to a family, the last first: an edge, or that a stream of it is made, which is told by its number."""
         family = self._families[stream]
-        events: list[tuple[float, tuple[int, Edge | None, tuple[int, ...]]]] = [
-            (e.attention, (e.stream, e, ())) for e in self.edges if e.stream in family
+        events: list[tuple[tuple[float, int], tuple[int, Edge | None, tuple[int, ...]]]] = [
+            ((-e.attention, 0), (e.stream, e, ())) for e in self.edges if e.stream in family
         ]
         for member in family:
-            joins = self.graph.streams[member].joins
-            made = tuple(x for x, join in joins.items() if join.mixers)
+            made = tuple(x for x in self.graph.streams[member].joins if x in family)
             if made:
-                events.append((self._begin(member, made), (member, None, made)))
-        return [event for _, event in sorted(events, key=lambda event: -event[0])]
+                begin, before = self._begin(member, family)
+                events.append(((-begin, before), (member, None, made)))
+        return [event for _, event in sorted(events, key=lambda event: event[0])]
 
-    def _begin(self, member: int, made: Sequence[int]) -> float:
-        """When a stream is made: before its first edge, also where one of the mixers that made it was called after that."""
-        last = max(max(self.graph.streams[member].joins[x].mixers) for x in made)
-        return min([float(last), *(e.attention - 0.5 for e in self.edges if e.stream == member)])
+    def _begin(self, member: int, family: set[int]) -> tuple[float, int]:
+        """When a stream is made, and before how many others that are made then: before it first asks or is asked, or another is
+        made of it, also where one of the mixers that made it was called later."""
+        mixers = [m for join in self.graph.streams[member].joins.values() for m in join.mixers]
+        later = [self._begin(x, family) for x in family if member in self.graph.streams[x].joins]
+        uses = [e.attention - 0.5 for e in self.edges if member in (e.stream, e.source)]
+        first = min([math.inf, *map(float, sorted(mixers)[-1:]), *uses, *(begin for begin, _ in later)])
+        return first, 1 + max((before for begin, before in later if begin == first), default=0)
 
     def _ask(self, edge: Edge, weight: Rows, asked: dict[tuple[str, int, State], Tensor]) -> None:
         if is_whole(self.graph, edge):
@@ -303,9 +308,8 @@ class ByRows:
         return sum((added[a] for a in state if a in added), torch.zeros_like(columns))
 
     def _join_right(self, stream: int, other: int, columns: Columns) -> Columns:
-        matrix = self.graph.streams[stream].joins[other].matrix
-        assert matrix is not None
-        return matrix.right(columns)
+        join = self.graph.streams[stream].joins[other]
+        return join.columns(columns, self.graph.streams[stream].tokens)
 
 
 def _add(into: dict, key: object, value: Tensor) -> None:
