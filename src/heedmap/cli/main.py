@@ -9,7 +9,7 @@ from typing import Annotated, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from heedmap.cli import choosing, evaluate, listing, pages, zoo
+from heedmap.cli import answers, choosing, evaluate, listing, pages, zoo
 from heedmap.cli.answer import answer
 from heedmap.cli.command import examples
 from heedmap.cli.explain import explain
@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
             'heedmap explain zoo/gpt-lists --text "dog red ; cat blue ; sun green ? cat"',
             "heedmap explain zoo/vit-shapes --image photo.png --target circle --out map.png",
             "heedmap explain zoo/vit-shapes --image photos --out maps --as html",
-            "heedmap explain zoo/gpt-lists --inputs lists.txt --json",
+            "heedmap explain zoo/lxmert-shapes --sample 0 --out boxes.png --width 6",
         ),
         EXPLAIN,
     ),
@@ -51,6 +51,22 @@ COMMANDS: Mapping[str, CommandEntry] = {
             'heedmap answer zoo/bart-dates --text "the 3rd of May 1987"',
             'heedmap answer zoo/bart-dates --text "3 May 1987" --out answer.html',
             'heedmap answer zoo/bart-dates --text "3 May 1987" --contrast 05=06',
+        ),
+        EXPLAIN,
+    ),
+    "alignment": CommandEntry(
+        answers.alignment,
+        (
+            'heedmap alignment zoo/bart-dates --text "the 3rd of May 1987"',
+            "heedmap alignment zoo/bart-dates --sample 0 --out alignment.png",
+        ),
+        EXPLAIN,
+    ),
+    "objects": CommandEntry(
+        answers.objects,
+        (
+            "heedmap objects zoo/detr-shapes --image photo.png --threshold 0.3",
+            "heedmap objects zoo/detr-shapes --sample 0 --out objects.png",
         ),
         EXPLAIN,
     ),
