@@ -167,9 +167,9 @@ def test_sizes_that_are_none(all_kinds, option):
 
 
 def test_an_option_that_no_figure_has(all_kinds, photo):
-    with pytest.raises(OptionError, match="no option 'widht'.*did you mean 'width'"):
+    with pytest.raises(OptionError, match=r"no option 'widht'.*did you mean 'width'"):
         all_kinds.plot(widht=3)
-    with pytest.raises(OptionError, match="no option 'aplha'.*did you mean 'alpha'"):
+    with pytest.raises(OptionError, match=r"no option 'aplha'.*did you mean 'alpha'"):
         all_kinds.overlay(photo, aplha=1)
     with pytest.raises(UnknownNameError, match="known themes: light, dark"):
         all_kinds.plot(theme=None)

@@ -10,7 +10,7 @@ import numpy as np
 
 from heedmap.picture import Picture
 from heedmap.render.overlay import Style
-from heedmap.render.sample import Sample, checked_index, sample
+from heedmap.render.sample import Drawn, checked_index, sample
 from heedmap.render.scale import Scale, Theme, joined, one_unit, scale_of, start_of
 from heedmap.render.words import words
 
@@ -102,7 +102,7 @@ class Row:
     """
 
     segments: Mapping[str, Segment]
-    drawn: Mapping[str, Sample]
+    drawn: Mapping[str, Drawn]
     values: Mapping[str, Float[np.ndarray, " tokens"]]
     scales: Mapping[str, Scale]
     unit: str
@@ -151,13 +151,13 @@ def row(name: str, explanations: Mapping[str, ExplanationData], index: int, shar
     return Row(segments, drawn, values, scales, unit, shared)
 
 
-def _drawn(segment: Segment, index: int) -> Sample:
+def _drawn(segment: Segment, index: int) -> Drawn:
     """Its tokens; of a text its words, with the sums of their tokens, as pages and terminals show it."""
     if segment.kind != "text":
         return sample(segment, index)
     text = words(segment, index)
     values = np.array([word.value for word in text], dtype=np.float64)
-    return Sample(tuple(word.text for word in text), values, np.ones(len(text), dtype=bool))
+    return Drawn(tuple(word.text for word in text), values, np.ones(len(text), dtype=bool))
 
 
 def _of_the_whole(values: Float[np.ndarray, " tokens"]) -> Float[np.ndarray, " tokens"]:

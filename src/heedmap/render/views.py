@@ -32,7 +32,7 @@ from heedmap.render.panels import (
     word_map,
     words_height,
 )
-from heedmap.render.sample import Sample, sample
+from heedmap.render.sample import Drawn, sample
 from heedmap.render.scale import Scale, colour, joined, table, token_scale
 from heedmap.render.words import Chips, Word, notes, passages, split, text_heat, top_words, words, words_scale
 
@@ -80,7 +80,7 @@ class View:
         drawn = sample(segment, index)
         return [(self.place(segment, drawn, i), float(drawn.values[i])) for i in drawn.top(count)]
 
-    def place(self, segment: Segment, drawn: Sample, i: int) -> str:
+    def place(self, segment: Segment, drawn: Drawn, i: int) -> str:
         """What token ``i`` is called."""
         return drawn.labels[i]
 
@@ -182,7 +182,7 @@ class _PatchView(View):
     patches = True
     weight = 4
 
-    def place(self, segment: Segment, drawn: Sample, i: int) -> str:
+    def place(self, segment: Segment, drawn: Drawn, i: int) -> str:
         row, column = divmod(i, (segment.grid or (1, 1))[1])
         return f"row {row + 1}, column {column + 1}"
 
@@ -321,12 +321,12 @@ def most_relevant(segment: Segment, index: int = 0, count: int = 3) -> str:
     return ", ".join(f"{name} {number(value)}" for name, value in top) or "nothing"
 
 
-def place(segment: Segment, drawn: Sample, i: int) -> str:
+def place(segment: Segment, drawn: Drawn, i: int) -> str:
     """What token ``i`` is called: its label, or where it lies."""
     return view(segment).place(segment, drawn, i)
 
 
-def _curve(drawn: Sample, used: Scale, most: int | None = None) -> Markup:
+def _curve(drawn: Drawn, used: Scale, most: int | None = None) -> Markup:
     """Relevance over time; in ``most`` steps, each the strongest of its frames, where there are more frames."""
     about = "relevance over time; most relevant: " + ", ".join(drawn.labels[i] for i in drawn.top(3))
     level = np.array([used.share(value) for value in drawn.values[drawn.taken]])
