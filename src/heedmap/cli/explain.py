@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heedmap.advice import SHELL, said_for
 from heedmap.cli.batch import BatchJob, explain_many
 from heedmap.cli.command import command, open_file, tell, working
 from heedmap.cli.inputs import asked, drawn_on, is_many, parse_target, rows_of, sample_inputs
@@ -106,9 +107,9 @@ def _explain(
         if without:
             tell(f"the map is {without}")
         write(output.out, explanation, picture, **look)
-        for words in cautions(explanation):
-            tell(words)
     _print(output, to_json(explanation) if output.as_json else "", explanation)
+    for words in cautions(explanation) if output.out is not None else ():  # printed maps have them among their facts
+        typer.echo(f"mind: {said_for(SHELL, words)}", err=output.as_json)
 
 
 def _tell_method(wanted: MapOptions, explanation: Explanation) -> None:

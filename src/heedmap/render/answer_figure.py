@@ -89,7 +89,7 @@ def plot_answer(
         raise InputError("the answer has special tokens alone, so there is nothing to draw")
     rows = said[:MOST_WORDS]
     spans = [explanation.span(word.tokens[0], word.tokens[-1] + 1).segments for word in rows]
-    shown = Shown([word.text for word in rows], spans, index)
+    shown = FigureRows([word.text for word in rows], spans, index)
     heading = _heading(explanation, index, said) if title else ""
     drawing = Drawing(image, Style(alpha, cmap, mute=mute), themed(theme))
     return finished(_figure(shown, drawing, heading), width, dpi)
@@ -113,7 +113,7 @@ def plot_answers(
     """
     check_size(width, dpi)
     segments = [explanation.segments for explanation in answers.explanations[:MOST_WORDS]]
-    shown = Shown(answers.names[:MOST_WORDS], segments, 0, answers.boxes[:MOST_WORDS])
+    shown = FigureRows(answers.names[:MOST_WORDS], segments, 0, answers.boxes[:MOST_WORDS])
     told = visible(answers.text) if answers.joined else ", ".join(answers.names)
     heading = f"{told} · {answers.explanations[0].method}" if title else ""
     drawing = Drawing(image, Style(alpha, cmap, mute=mute), themed(theme))
@@ -121,7 +121,7 @@ def plot_answers(
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class FigureRows:
     """The rows of a figure.
 
     Attributes:
@@ -155,7 +155,7 @@ class Drawing:
         return None if self.image is None else as_picture(self.image)
 
 
-def _figure(shown: Shown, drawing: Drawing, heading: str) -> Figure:
+def _figure(shown: FigureRows, drawing: Drawing, heading: str) -> Figure:
     made = [_part(shown, name, drawing) for name in shown.segments[0]]
     parts = [part for part in made if part is not None]
     wide = max([LEAST, *(part.wide for part in parts)])
@@ -176,7 +176,7 @@ def _heading(explanation: ExplanationData, index: int, said: Sequence[Word]) -> 
     return f"{visible(explanation.target[index])} · {explanation.method}{more}"
 
 
-def _part(shown: Shown, name: str, drawing: Drawing) -> _Part | None:
+def _part(shown: FigureRows, name: str, drawing: Drawing) -> _Part | None:
     """What is drawn of a segment; nothing of one that is special tokens alone, or all 0."""
     each = shown.of(name)
     if not any(bool(segment.relevance[shown.index].any()) for segment in each):
@@ -189,7 +189,7 @@ def _part(shown: Shown, name: str, drawing: Drawing) -> _Part | None:
     return _matrix(each, shown, drawing.look)
 
 
-def _strip(maps: Sequence[Segment], shown: Shown, picture: Picture | None, drawing: Drawing) -> _Part:
+def _strip(maps: Sequence[Segment], shown: FigureRows, picture: Picture | None, drawing: Drawing) -> _Part:
     deep = -(-len(maps) // ACROSS)
     shape = 1.0 if picture is None else picture.image.height / picture.image.width
     tall, name, look = SMALL * shape, maps[0].name, drawing.look
@@ -214,7 +214,7 @@ def _strip(maps: Sequence[Segment], shown: Shown, picture: Picture | None, drawi
         above = (bottom + deep * (tall + ABOVE) - 0.02) / figure.get_figheight()
         figure.text(0.2 / figure.get_figwidth(), above, name, fontsize=9, color=look.faint, va="bottom")
 
-    return _Part(0.2 + ACROSS * (SMALL + 0.1), deep * (tall + ABOVE) + NAMED, draw)
+    return _Part(0.2 + min(ACROSS, len(maps)) * (SMALL + 0.1), deep * (tall + ABOVE) + NAMED, draw)
 
 
 def _on(box: Box, picture: Picture | None, size: tuple[int, int]) -> Box:
@@ -224,7 +224,7 @@ def _on(box: Box, picture: Picture | None, size: tuple[int, int]) -> Box:
     return seen if picture is None else picture.geometry.to_original(seen)
 
 
-def _over_time(maps: Sequence[Segment], shown: Shown, look: Theme) -> _Part:
+def _over_time(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _Part:
     values = np.stack([sample(segment, shown.index).values for segment in maps])
     labels = sample(maps[0], shown.index).labels
     heard = values[:, : _last(values) + 1]
@@ -246,7 +246,7 @@ def _last(values: NDArray[np.float64]) -> int:
     return int(np.flatnonzero(most > 0.02 * most.max(initial=0.0)).max(initial=0))
 
 
-def _matrix(maps: Sequence[Segment], shown: Shown, look: Theme) -> _Part | None:
+def _matrix(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _Part | None:
     by_row = [_columns(segment, shown.index) for segment in maps]
     values = np.array([[value for _, value, _ in row] for row in by_row])
     names = [name for name, _, special in by_row[0] if not special]

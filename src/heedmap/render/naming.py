@@ -15,11 +15,17 @@ CLASS = re.compile(r"class \d+ \((.+)\)", re.DOTALL)
 OBJECT = re.compile(r"query (\d+), class \d+(?: \((.+)\))?", re.DOTALL)
 TOKEN = re.compile(r"token \d+ \((.+)\) after position (\d+)", re.DOTALL)
 """Targets as ``heedmap.targets`` writes them."""
+BY_WAY = ", by way of "
+"""Between a target and the tokens from which its map starts, see ``ExplanationData.from_tokens``."""
 
 
 def headline(explanation: ExplanationData, index: int) -> str:
     """What sample ``index`` explains, and how probable it is, in a few words for people; other targets as they are written."""
-    target = explanation.target[index]
+    target, way, by = explanation.target[index].partition(BY_WAY)
+    return f"{_title(explanation, index, target)}{way}{by}"
+
+
+def _title(explanation: ExplanationData, index: int, target: str) -> str:
     if match := OBJECT.fullmatch(target):
         name = match[2] or "an object"
         return f"{name}{_probability(explanation, index)}, object query {match[1]}"
