@@ -71,6 +71,8 @@ def test_commands_and_options():
     assert _completed("") == [
         "explain",
         "answer",
+        "alignment",
+        "objects",
         "compare",
         "inspect",
         "methods",

@@ -150,7 +150,7 @@ def working(subject: Any, what: str) -> Iterator[None]:
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description} · {task.completed:.0f} runs of the model"),
+        TextColumn("{task.description} · runs of the model: {task.completed:.0f}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
