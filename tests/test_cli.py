@@ -45,6 +45,8 @@ def _explanation(image: bool = False, words: tuple[str, ...] = ("a", "\x1b[31mca
 class _Subject:
     """Stands for a model: keeps what it was called with."""
 
+    kind_row = types.SimpleNamespace(takes=("text", "image", "boxes", "audio"))
+
     def __init__(self):
         self.calls = []
         self.raises = None
@@ -199,14 +201,16 @@ def test_compare(subject, tmp_path):
     assert [e["segments"]["text"]["labels"][0][0] for e in both] == ["a", "b"]
     _run("explain", "m", "--text", "one", "--compare", "two", "--out", f"{tmp_path}/x.html")
     assert "dog" in (tmp_path / "x.html").read_text()
+    _run("explain", "m", "--text", "one", "--compare", "two", "--out", f"{tmp_path}/x.svg", "--width", "4")
+    assert 'width="288pt"' in (tmp_path / "x.svg").read_text()
 
 
 def test_compare_wants_two_texts_and_nothing_else(subject):
     assert "--text" in _run("explain", "m", "--compare", "two", code=2).stderr
     _run("explain", "m", "--text", "one", "--compare", "two", "--target", "1", code=2)
     _run("explain", "m", "--text", "one", "--compare", "two", "--image", "i.png", code=2)
-    output = _run("explain", "m", "--text", "one", "--compare", "two", "--out", "x.png", code=1).stderr
-    assert ".html, .json" in output
+    output = _run("explain", "m", "--text", "one", "--compare", "two", "--out", "x.gif", code=1).stderr
+    assert ".png, .svg, .pdf, .html, .json" in output
     assert subject.calls == []
 
 

@@ -42,6 +42,7 @@ from heedmap.lrp.replay import ForwardCall
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET, Readout, TargetView, with_merges
 from heedmap.outputs import Context
+from heedmap.printable import closest
 from heedmap.result import Named, assembled, described, named_segments, origin, stream_names
 from heedmap.targets import AnyTarget, Chosen, Target, as_target
 from heedmap.unfollowed import AUTO, REFUSALS, advised, best, reason, taken
@@ -218,7 +219,9 @@ def find_method(method: str | Method) -> Method:
     if isinstance(method, Method):
         return method
     if method not in METHODS:
-        raise UnknownNameError(f"no method {method!r}; known methods: {', '.join(METHODS)}")
+        raise UnknownNameError(
+            f"no method {method!r}{closest(str(method), METHODS)}; known methods: {', '.join(METHODS)}"
+        )
     return METHODS[method]
 
 

@@ -83,8 +83,10 @@ class Explanation(ExplanationData):
             options: ``alpha``, ``cmap``, ``opacity``, ``contour``, ``patches``, ``mute``, and ``scale``, one that several maps
                 share: see :mod:`heedmap.render.overlay`.
         """
+        from heedmap.render.files import check_options
         from heedmap.render.overlay import overlay
 
+        check_options(overlay, options, "an overlay")
         return overlay(image, self._whole().segment(segment), index, **options)
 
     def plot(self, index: int = 0, image: Any = None, **options: Any) -> Any:
@@ -93,7 +95,13 @@ class Explanation(ExplanationData):
         Args:
             index: the sample.
             image: see :meth:`overlay`; None: patches are drawn as a grid.
-            options: ``theme`` and those of :meth:`overlay`.
+            options: ``theme`` (``"light"`` or ``"dark"``), ``width`` in inches, with which all grows, letters too, ``dpi``,
+                ``title`` (False: none), and those of :meth:`overlay` but ``scale``; of an answer of these ``cmap``, ``alpha``
+                and ``mute`` alone.
+
+        Raises:
+            OptionError: no such option, or a value that it cannot have.
+            UnknownNameError: no such theme.
         """
         from heedmap.render.files import figure
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from heedmap.errors import TargetError, UnknownNameError
 from heedmap.explanation_data import Top
+from heedmap.printable import closest
 
 LOGITS = ("logits", "question_answering_score", "logits_per_image", "itm_score", "class_queries_logits")
 """Names under which models return class scores, in the order in which they are looked for."""
@@ -101,7 +102,9 @@ class Context:
         if len(folded) == 1:
             return folded[0]
         known = ", ".join(list(self.labels.values())[:20]) or "none: give a class index instead"
-        raise UnknownNameError(f"no class is called {label!r}; known labels: {known}")
+        raise UnknownNameError(
+            f"no class is called {label!r}{closest(label, self.labels.values())}; known labels: {known}"
+        )
 
     def probabilities(self, scores: Float[Tensor, "... classes"]) -> Float[Tensor, "... classes"]:
         """Of each class: softmax where one is right, the sigmoid of each where it is right or wrong by itself."""

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
 
 BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+WRITTEN = {"\n": "⏎", "\r": "⏎", "\t": "⇥"}
+"""White space that is no space: signs that more fonts have than those of Unicode's control pictures."""
 
 
 def visible(text: str) -> str:
@@ -28,8 +35,28 @@ def percent(part: float) -> str:
     return "> 99.9 %" if 0.999 < part < 1 else f"{100 * part:.1f} %"
 
 
+def closest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'cat'?)``, after a name that is none: the known one that is written most alike, if any is."""
+    folded = {other.casefold(): other for other in known}
+    alike = get_close_matches(name.casefold(), folded, 1)
+    return f" (did you mean {folded[alike[0]]!r}?)" if alike else ""
+
+
+def counted(count: int, thing: str) -> str:
+    """``1 model``, ``2 models``."""
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
+def without_folders(name: str) -> str:
+    """A model's name, of a path the last part alone: what is sent to others does not tell whose machine it was."""
+    path = Path(name).expanduser()
+    return path.name if path.is_absolute() or name.startswith((".", "~")) else name
+
+
 def _visible_character(character: str) -> str:
     code = ord(character)
+    if character in WRITTEN:
+        return WRITTEN[character]
     if code < 0x20:
         return chr(0x2400 + code)
     if code == 0x7F:

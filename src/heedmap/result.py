@@ -22,6 +22,7 @@ from heedmap.flow import AttentionInfo, Flow, StreamInfo
 from heedmap.methods import Method
 from heedmap.methods.leaves import part_rows
 from heedmap.methods.run import RelevanceRows, TargetView
+from heedmap.printable import without_folders
 from heedmap.targets import Chosen, Context
 from heedmap.version import __version__
 
@@ -336,7 +337,7 @@ def origin(model: Any, name: str | None = None) -> dict[str, str]:
         name: what it was loaded from, where that is known.
     """
     given = name or getattr(getattr(model, "config", None), "_name_or_path", "") or ""
-    return {**({"model": str(given)} if given else {}), "class": type(model).__name__, **versions()}
+    return {**({"model": without_folders(str(given))} if given else {}), "class": type(model).__name__, **versions()}
 
 
 @cache

@@ -196,7 +196,7 @@ def test_a_folder_that_is_not_there_is_made(run, tmp_path):
     ("command", "known"),
     [
         (["explain", "zoo/gpt-lists", "--text", "a"], ".png, .svg, .pdf, .html, .json, .safetensors"),
-        (["explain", "zoo/gpt-lists", "--text", "a", "--compare", "b"], ".html, .json"),
+        (["explain", "zoo/gpt-lists", "--text", "a", "--compare", "b"], ".png, .svg, .pdf, .html, .json"),
         (["compare", "zoo/gpt-lists", "--text", "a"], ".png, .svg, .pdf, .html, .json"),
         (["recommend", "zoo/gpt-lists", "--text", "a"], ".md, .json"),
     ],

@@ -2,13 +2,15 @@
 
 import gc
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
-from heedmap.cli.command import command, importing
+from heedmap.cli.command import command, importing, working
 from heedmap.errors import InputError
 
 
@@ -93,6 +95,18 @@ def test_an_exception_is_one_message_and_a_code(error, code, told):
     assert result.exit_code == code
     assert told in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_terminal_is_told_how_often_a_model_ran(monkeypatch, capsys):
+    subject = SimpleNamespace(model=torch.nn.Identity())
+    with working(subject, "waiting"):  # no terminal: nothing is counted
+        assert not subject.model._forward_pre_hooks
+    monkeypatch.setattr("rich.console.Console.is_terminal", property(lambda _: True))
+    with working(subject, "explaining by occlusion"):
+        for _ in range(3):
+            subject.model(torch.ones(1))
+    assert "explaining by occlusion · runs of the model: 3" in capsys.readouterr().err
+    assert not subject.model._forward_pre_hooks
 
 
 def test_garbage_is_looked_for_again_after_what_is_imported():

@@ -72,6 +72,8 @@ def test_commands_and_options():
         "explain",
         "answer",
         "run",
+        "alignment",
+        "objects",
         "compare",
         "inspect",
         "methods",

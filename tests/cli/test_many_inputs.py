@@ -208,7 +208,7 @@ def test_what_is_there_is_not_made_again(run, photos, tmp_path):
     run(*command)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "maps").glob("*.json")}
     (tmp_path / "maps" / "scene 1.json").unlink()
-    assert "wrote 1 maps to maps; index.html lists them; 2 were there already" in run(*command).stdout
+    assert "wrote 1 map to maps; index.html lists them; 2 were there already" in run(*command).stdout
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "maps").glob("*.json")}
     assert sum(before[path] == after[path] for path in before) == 2
     assert [entry["number"] for entry in _entries(tmp_path / "maps")] == [1, 2, 3]
@@ -222,7 +222,7 @@ def test_maps_of_something_else_are_not_written_over(run, photos, tmp_path):
     told = run(*command, "--method", "rollout", code=1).stderr
     assert "maps holds 3 maps of the same names that were made of another input, model, method" in told
     Image.new("RGB", (64, 64), "red").save(photos / "scene 0.png")
-    assert "maps holds 1 maps of the same names" in run(*command, code=1).stderr
+    assert "maps holds 1 map of the same names" in run(*command, code=1).stderr
     assert (tmp_path / "maps" / "scene 0.json").read_bytes() == before
     run(*command, "--overwrite")
     assert (tmp_path / "maps" / "scene 0.json").read_bytes() != before
@@ -243,7 +243,7 @@ def test_an_interrupted_run_goes_on(run, photos, tmp_path, monkeypatch):
     with (tmp_path / "maps" / "results.jsonl").open("a") as lines:
         lines.write('{"number": 3, "na')
     monkeypatch.setattr(batch._Run, "keep", before)
-    assert "wrote 1 maps to maps; index.html lists them; 2 were there already" in run(*command).stdout
+    assert "wrote 1 map to maps; index.html lists them; 2 were there already" in run(*command).stdout
     assert len(_entries(tmp_path / "maps")) == 3
 
 

@@ -91,6 +91,7 @@ def test_times_and_boxes():
     assert second_labels(4, 0.02) == ("0.000 s", "0.005 s", "0.010 s", "0.015 s")
     assert box_labels(3, ["cat", "dog"]) == ("cat", "dog", "box 2")
     assert box_labels(2) == ("box 0", "box 1")
+    assert box_labels(3, ["sky", "cat", "sky"]) == ("sky 1", "cat", "sky 2")
 
 
 def joints_of(tokenizer, text):

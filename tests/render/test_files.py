@@ -88,5 +88,5 @@ def test_comparison_files(tmp_path, make_explanation):
     write_comparison(tmp_path / "both.html", *pair)
     both = json.loads((tmp_path / "both.json").read_text())
     assert [e["segments"]["text"]["relevance"] for e in both] == [[[1.0]], [[2.0]]]
-    with pytest.raises(UnknownNameError, match=r"known endings: .html, .json$"):
-        write_comparison(tmp_path / "both.png", *pair)
+    with pytest.raises(UnknownNameError, match=r"known endings: .png, .svg, .pdf, .html, .json$"):
+        write_comparison(tmp_path / "both.gif", *pair)

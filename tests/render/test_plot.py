@@ -147,3 +147,47 @@ def test_no_such_colour_map(make_explanation, photo):
 def test_no_such_sample(all_kinds):
     with pytest.raises(InputError, match="sample 1"):
         plot(all_kinds, 1)
+
+
+def test_a_figure_is_as_wide_as_asked_in_proportion(all_kinds):
+    own, asked = plot(all_kinds), plot(all_kinds, width=4.6, dpi=50, title=False)
+    shrunk = 4.6 / own.get_figwidth()
+    assert asked.get_size_inches() == pytest.approx(own.get_size_inches() * shrunk)
+    assert asked.axes[0].title.get_fontsize() == pytest.approx(own.axes[0].title.get_fontsize() * shrunk)
+    assert (asked.dpi, asked.get_suptitle(), bool(own.get_suptitle())) == (50, "", True)
+    assert _drawn(asked).std() > 0
+
+
+@pytest.mark.parametrize(
+    "option", [{"width": 0}, {"width": float("inf")}, {"dpi": -1}, {"dpi": "many"}, {"width": 900, "dpi": 900}]
+)
+def test_sizes_that_are_none(all_kinds, option):
+    with pytest.raises(OptionError, match=next(iter(option))):
+        all_kinds.plot(**option)
+
+
+def test_an_option_that_no_figure_has(all_kinds, photo):
+    with pytest.raises(OptionError, match=r"no option 'widht'.*did you mean 'width'"):
+        all_kinds.plot(widht=3)
+    with pytest.raises(OptionError, match=r"no option 'aplha'.*did you mean 'alpha'"):
+        all_kinds.overlay(photo, aplha=1)
+    with pytest.raises(UnknownNameError, match="known themes: light, dark"):
+        all_kinds.plot(theme=None)
+
+
+def test_a_text_is_drawn_by_its_words_as_everywhere(make_explanation):
+    text = segment([0.1, 0.2, 0.4], labels=(("un", "do", "it"),), boundaries=("w+w",))
+    (axes,) = plot(make_explanation(text)).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["undo", "it"]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.3, 0.4])
+
+
+def test_names_of_boxes_cover_none_of_each_other(make_explanation, photo):
+    places = np.array([[0.30, 0.30, 0.60, 0.7], [0.32, 0.32, 0.6, 0.7], [0.34, 0.34, 0.6, 0.7], [0.31, 0.35, 0.6, 0.7]])
+    names = ("a long name of a box", "another long name", "a third long name", "and one more")
+    boxes = segment([0.9, 0.8, 0.7, 0.6], name="boxes", kind="boxes", labels=(names,))
+    figure = plot(make_explanation(boxes), image=Picture(photo, Geometry.whole(photo.size), places))
+    figure.draw_without_rendering()
+    spans = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(spans) == 4
+    assert not any(a.overlaps(b) for i, a in enumerate(spans) for b in spans[:i])

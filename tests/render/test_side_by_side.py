@@ -28,7 +28,7 @@ def test_every_kind_by_three_methods_with_notes(all_kinds, make_explanation, pho
     figure = side_by_side(columns, image=photo, notes={"b": "AUC 0.7"})
     assert _drawn(figure).std() > 0
     words = _words(figure)
-    for told in ('class 3 ("cat" <b>)', "AUC 0.7", "divided by the sum of its absolute values", "range: 0 … 0.4"):
+    for told in ('"cat" <b>', "AUC 0.7", "divided by the sum of its absolute values", "range: 0 … 0.4"):
         assert told in words
     assert words.count("score 8.125") == 3
     for name in all_kinds.segments:

@@ -33,7 +33,7 @@ class _Waves(View):
 class _Answers:
     def __init__(self, *explanations):
         self.explanations, self.names = explanations, [str(n) for n in range(len(explanations))]
-        self.boxes, self.joined = (), False
+        self.boxes, self.joined, self.text = (), False, ""
 
     def __len__(self):
         return len(self.names)

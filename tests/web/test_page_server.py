@@ -81,7 +81,7 @@ def test_explain_is_what_a_direct_call_gives(address: str, client: Client) -> No
     assert message == ""
     direct = heedmap.load("zoo/gpt-lists").explain(text=TEXT, target="blue")
     assert json.loads(downloaded(address, links, "json")) == json.loads(to_json(direct))
-    assert "What “token" in html
+    assert ", the next word” rests on" in html
     assert downloaded(address, links, "png").startswith(b"\x89PNG")
     assert downloaded(address, links, "html").startswith(b"<!DOCTYPE html>")
 

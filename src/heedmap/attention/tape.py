@@ -8,7 +8,7 @@ attention's output has that attention as its only source: sources say which stat
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heedmap.cli import completion
-from heedmap.cli.command import command, open_file, progress_bar
+from heedmap.cli.command import command, open_file, progress_bar, tell
 from heedmap.cli.inputs import drawn_on
 from heedmap.cli.options import (
+    FigureOptions,
     JsonOption,
     MapOptions,
     ModelOptions,
     OneInput,
     OpenOption,
     check_out,
+    ending_of,
     generation,
     text_pairs,
 )
@@ -84,13 +86,15 @@ class AnswerOptions:
 
 
 @command()
-def answer(*, inputs: OneInput, options: AnswerOptions, model: ModelOptions) -> None:
+def answer(*, inputs: OneInput, options: AnswerOptions, figures: FigureOptions, model: ModelOptions) -> None:
     """Explain an answer in words: what each word of it rests on, in text, picture and sound."""
     from heedmap.render.files import WRITERS, to_json, write
 
     check_out(options.out, WRITERS, options.show)
+    look = figures.check(ending_of(options.out))
+    given = inputs.read(model.model)
+    model.check()
     options.check()
-    given = inputs.read()
     subject = model.load()
     with progress_bar() as bar:
         task = bar.add_task("tokens", total=None)
@@ -107,8 +111,8 @@ def answer(*, inputs: OneInput, options: AnswerOptions, model: ModelOptions) -> 
     if options.out is not None:
         picture, without = drawn_on(subject, given)
         if without:
-            typer.echo(f"heedmap: the map is {without}", err=True)
-        write(options.out, explanation, picture, given["audio"])
+            tell(f"the map is {without}")
+        write(options.out, explanation, picture, given["audio"], **look)
     if options.as_json:
         typer.echo(to_json(explanation))
     elif options.out is None:

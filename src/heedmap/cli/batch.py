@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from heedmap.atomic import check_folder
-from heedmap.cli.command import INTERRUPTED, USER_ERROR, fail, progress_bar
-from heedmap.cli.inputs import InputRow, drawn_on, parse_target
+from heedmap.cli.command import INTERRUPTED, USER_ERROR, fail, progress_bar, tell
+from heedmap.cli.inputs import InputRow, asked, drawn_on, parse_target
 from heedmap.cli.manifest import INDEX, Record, input_words, names_of
-from heedmap.cli.options import BatchOptions, MapOptions, Output
+from heedmap.cli.options import BatchOptions, FigureOptions, MapOptions, Output
 from heedmap.errors import HeedmapError, InputError, UnknownNameError
+from heedmap.printable import counted, without_folders
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
@@ -41,6 +42,7 @@ class BatchJob:
         ending: of the maps, with its dot.
         most: inputs of one size that are explained at once, at most.
         overwrite: whether to make again what is there.
+        look: options of the figures.
     """
 
     rows: Sequence[InputRow]
@@ -50,9 +52,12 @@ class BatchJob:
     ending: str
     most: int
     overwrite: bool
+    look: Mapping[str, Any]
 
     @classmethod
-    def of(cls, rows: Sequence[InputRow], wanted: MapOptions, output: Output, many: BatchOptions) -> BatchJob:
+    def of(
+        cls, rows: Sequence[InputRow], wanted: MapOptions, output: Output, many: BatchOptions, figures: FigureOptions
+    ) -> BatchJob:
         """From the command line.
 
         Raises:
@@ -66,15 +71,16 @@ class BatchJob:
         if ending not in WRITERS:
             known = ", ".join(writer[1:] for writer in WRITERS)
             raise UnknownNameError(f"--as is {many.ending!r}; known are {known}")
+        there = f"there {'is' if len(rows) == 1 else 'are'} {counted(len(rows), 'input')}"
         if out is None and (many.ending is not None or not output.as_json):
-            told = f"there are {len(rows)} inputs; give a folder for their maps, or --json"
+            told = f"{there}; give a folder for their maps, or --json"
             raise typer.BadParameter(told, param_hint="--out")
         if out is not None and not out.is_dir() and out.suffix.lower() in WRITERS:
             raise InputError(
-                f"{out} is the name of a file, and there are {len(rows)} inputs; give a folder with --out, and "
-                f"--as {out.suffix[1:]}"
+                f"{out} is the name of a file, and {there}; give a folder with --out, and --as {out.suffix[1:]}"
             )
-        return cls(rows, names_of(rows), wanted, output, ending, many.batch, many.overwrite)
+        look = figures.check(ending)
+        return cls(rows, names_of(rows), wanted, output, ending, many.batch, many.overwrite, look)
 
     def target(self, row: InputRow) -> str | None:
         """Of a row, as ``--target`` has it."""
@@ -135,6 +141,7 @@ class _Run:
 
         self.job, self.subject = job, subject
         self.common = [fingerprint(subject.model), job.wanted.method, job.wanted.settings]
+        self.common += [dict(job.look)] if job.look else []
         self.keys = {name: self._key(row) for name, row in zip(job.names, job.rows, strict=True)}
         self.record = None if job.output.out is None else Record(job.output.out)
         if self.record is not None and not job.overwrite:
@@ -184,14 +191,14 @@ class _Run:
         """Write the index, and say what was done."""
         job = self.job
         if self.record is not None:
-            self.record.finish(f"{self.subject.name} by {job.wanted.method}", job.names)
+            self.record.finish(f"{without_folders(self.subject.name)} by {job.wanted.method}", job.names)
             kept = f"; {self.there} were there already" if self.there else ""
             if not job.output.as_json:
-                typer.echo(f"wrote {self.made} maps to {job.output.out}; {INDEX} lists them{kept}")
+                typer.echo(f"wrote {counted(self.made, 'map')} to {job.output.out}; {INDEX} lists them{kept}")
         if self.failed:
             lines = [f"  {why}" if name in why else f"  {name}: {why}" for name, why in self.failed[:TOLD]]
             more = [f"  and {len(self.failed) - TOLD} more"] if len(self.failed) > TOLD else []
-            told = f"{len(self.failed)} of {len(job.rows)} inputs could not be explained:"
+            told = f"{len(self.failed)} of {counted(len(job.rows), 'input')} could not be explained:"
             fail("\n".join((told, *lines, *more)), USER_ERROR)
 
     def _key(self, row: InputRow) -> str:
@@ -208,7 +215,7 @@ class _Run:
                 raise InputError(row.problem)
             parse_target(row.target)
             item.inputs = row.read()
-            item.tensors = self.subject.inputs(**item.inputs)
+            item.tensors = self.subject.inputs(**asked(self.subject, item.inputs))
         except (HeedmapError, typer.BadParameter) as error:
             item.result = str(error)
         return item
@@ -256,13 +263,13 @@ class _Run:
         if without:
             self._warn(f"the map is {without}")
         file = f"{item.name}{self.job.ending}"
-        write(self.job.output.out / file, explanation, picture)
+        write(self.job.output.out / file, explanation, picture, **self.job.look)
         return {**told, "file": file}
 
     def _warn(self, words: str) -> None:
         if words not in self.warned:
             self.warned.add(words)
-            typer.echo(f"heedmap: {words}", err=True)
+            tell(words)
 
     def _print(self, entry: Mapping[str, Any], result: Explanation | str | None) -> None:
         from heedmap.render.files import to_data

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from heedmap.advice import SHELL, said_for
 from heedmap.atomic import write_output
 from heedmap.cli import completion
-from heedmap.cli.command import command, open_file, progress_bar
+from heedmap.cli.command import command, open_file, progress_bar, tell, working
 from heedmap.cli.evaluate import opened
-from heedmap.cli.inputs import drawn_on, parse_target, rows_of
+from heedmap.cli.inputs import asked, drawn_on, parse_target, rows_of
 from heedmap.cli.options import (
     DataOptions,
+    FigureOptions,
     JsonOption,
     ManyInputs,
     ModelOptions,
@@ -26,9 +27,12 @@ from heedmap.cli.options import (
     SeedOption,
     TargetOption,
     check_out,
+    ending_of,
     methods_option,
 )
 from heedmap.errors import InputError
+from heedmap.printable import without_folders
+from heedmap.render.files import DOTS, PICTURES, figure_bytes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +43,6 @@ if TYPE_CHECKING:
 
 COMPARED = ("generic", "rollout", "raw_attention", "attn_lrp")
 """What is compared where no method is named."""
-PICTURES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,20 +77,31 @@ class RecommendOptions:
 
 
 @command()
-def compare(*, inputs: OneInput, target: TargetOption = None, options: CompareOptions, model: ModelOptions) -> None:
+def compare(
+    *,
+    inputs: OneInput,
+    target: TargetOption = None,
+    options: CompareOptions,
+    figures: FigureOptions,
+    model: ModelOptions,
+) -> None:
     """Explain one answer by several methods, side by side, and ask the model which of them says what it does."""
+    out = options.out
+    check_out(out, (*PICTURES, ".html", ".json"), options.show)
+    look = figures.check(ending_of(out))
+    given = inputs.read(model.model)
+    model.check()
     from heedmap.evaluate.experiments.comparing import compare as run
     from heedmap.evaluate.harness.protocol import contenders
 
-    out = options.out
-    check_out(out, (*PICTURES, ".html", ".json"), options.show)
     chosen = contenders(options.method or COMPARED, crossed=True)
     wanted = parse_target(target)
-    given = inputs.read()
     subject = model.load()
-    comparison = run(subject, given, chosen, target=wanted, seed=options.seed)
+    with working(subject, f"comparing {len(chosen)} methods"):
+        comparison = run(subject, asked(subject, given), chosen, target=wanted, seed=options.seed)
     if out is not None:
-        write_output(out, _file(out.suffix.lower(), comparison, subject, given, shared=not options.own_scale))
+        look["shared"] = not options.own_scale
+        write_output(out, _file(out.suffix.lower(), comparison, subject, given, look))
         if options.show:
             open_file(out)
     if options.as_json:
@@ -104,7 +118,7 @@ def _print(comparison: Comparison, out: Path | None) -> None:
     console.print(f"{first.target[0]}, score {float(first.scores[0]):.4g}", markup=False)
     console.print(table(comparison))
     for line in (*legend(), *(f"left out: {name}: {why}" for name, why in comparison.refused.items())):
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(said_for(SHELL, line), soft_wrap=True, markup=False)
     if out is not None:
         console.print(f"wrote {out}", soft_wrap=True, markup=False)
 
@@ -119,15 +133,17 @@ def recommend(
     model: ModelOptions,
 ) -> None:
     """Say which method to trust on this model, by a few tests on a few of its inputs."""
+    out = options.out
+    check_out(out, (".md", ".json"))
+    given = _inputs(inputs) if any(inputs.roles.values()) else []
+    model.check()
     from heedmap.evaluate.experiments.recommend import recommend as run
     from heedmap.evaluate.harness.protocol import contenders
 
-    out = options.out
-    check_out(out, (".md", ".json"))
     chosen = contenders(options.method, crossed=True) if options.method else None
     wanted = parse_target(target)
     subject = model.load()
-    material = _inputs(inputs) if any(vars(inputs).values()) else _drawn(subject, source, options.seed)
+    material = [_without_gaps(asked(subject, one)) for one in given] or _drawn(subject, source, options.seed)
     with progress_bar() as bar:
         task = bar.add_task(f"methods on {subject.name}", total=1.0)
         answer = run(
@@ -154,7 +170,7 @@ def _tell(answer: Recommendation, out: Path | None, as_json: bool) -> None:
     console = Console(highlight=False)
     console.print(answer.table())
     for name, why in answer.refused.items():
-        console.print(f"left out: {name}: {why}", soft_wrap=True, markup=False)
+        console.print(said_for(SHELL, f"left out: {name}: {why}"), soft_wrap=True, markup=False)
 
 
 def table(comparison: Comparison) -> Table:
@@ -186,24 +202,33 @@ def legend() -> list[str]:
     return [f"  {name}: {about}" for name, about in FIGURES.items()]
 
 
-def _file(kind: str, comparison: Comparison, subject: Model, given: Mapping[str, Any], *, shared: bool) -> bytes:
+def _file(
+    kind: str, comparison: Comparison, subject: Model, given: Mapping[str, Any], look: Mapping[str, Any]
+) -> bytes:
     if kind == ".json":
         return (json.dumps(comparison.to_dict(), indent=1) + "\n").encode()
     if kind in PICTURES:
-        return _figure(comparison, subject, given, kind[1:], shared)
-    return _page(comparison, subject.name, _figure(comparison, subject, given, "png", shared)).encode()
+        return _figure(comparison, subject, given, kind, look)
+    return _page(
+        comparison, without_folders(subject.name), _figure(comparison, subject, given, ".png", look, 100)
+    ).encode()
 
 
-def _figure(comparison: Comparison, subject: Model, given: Mapping[str, Any], kind: str, shared: bool) -> bytes:
+def _figure(
+    comparison: Comparison,
+    subject: Model,
+    given: Mapping[str, Any],
+    kind: str,
+    look: Mapping[str, Any],
+    dots: int = DOTS,
+) -> bytes:
     from heedmap.render.figure import side_by_side
 
     picture, without = drawn_on(subject, given)
     if without:
-        typer.echo(f"heedmap: the maps are {without}", err=True)
-    figure = side_by_side(comparison.explanations, image=picture, notes=comparison.notes(), shared=shared)
-    buffer = BytesIO()
-    figure.savefig(buffer, format=kind)
-    return buffer.getvalue()
+        tell(f"the maps are {without}")
+    figure = side_by_side(comparison.explanations, image=picture, notes=comparison.notes(), **look)
+    return figure_bytes(figure, kind, look.get("dpi", dots))
 
 
 def _page(comparison: Comparison, name: str, picture: bytes) -> str:
@@ -230,8 +255,11 @@ def _page(comparison: Comparison, name: str, picture: bytes) -> str:
 
 def _inputs(inputs: ManyInputs) -> list[dict[str, Any]]:
     """Every input that was given, read."""
-    read = [row.read() for row in rows_of(vars(inputs))]
-    return [{role: value for role, value in given.items() if value is not None} for given in read]
+    return [row.read() for row in rows_of(inputs.roles)]
+
+
+def _without_gaps(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {role: value for role, value in given.items() if value is not None}
 
 
 def _drawn(subject: Model, source: DataOptions, seed: int) -> list[Mapping[str, Any]]:

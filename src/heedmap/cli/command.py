@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
 
+from heedmap.advice import SHELL, said_for
 from heedmap.errors import HeedmapError
 
 if TYPE_CHECKING:
@@ -88,11 +89,13 @@ def examples(*commands: str) -> str:
 
 
 def fail(message: str, code: int) -> None:
-    """Print ``message`` in red and exit with ``code``."""
+    """Print ``message``, its advice as a shell has it, in red, and exit with ``code``."""
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True, highlight=False).print(Text(f"heedmap: {message}", style="red"), soft_wrap=True)
+    Console(stderr=True, highlight=False).print(
+        Text(f"heedmap: {said_for(SHELL, message)}", style="red"), soft_wrap=True
+    )
     raise typer.Exit(code)
 
 
@@ -135,7 +138,36 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
+@contextmanager
+def working(subject: Any, what: str) -> Iterator[None]:
+    """Say on a terminal what is being done, how often the model ran and how long it takes; without a bar, for no end is known."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description} · runs of the model: {task.completed:.0f}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        counting = subject.model.register_forward_pre_hook(lambda *_: bar.advance(task))
+        try:
+            yield
+        finally:
+            counting.remove()
+
+
+def tell(words: str) -> None:
+    """A line on standard error."""
+    typer.echo(f"heedmap: {words}", err=True)
+
+
 def open_file(path: Path) -> None:
     """Open ``path`` as a desktop does; where there is none, say so on standard error."""
     if typer.launch(str(path.resolve())) != 0:
-        typer.echo(f"heedmap: no program was found that opens {path}", err=True)
+        tell(f"no program was found that opens {path}")

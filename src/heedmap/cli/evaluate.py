@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from heedmap.advice import SHELL, said_for
 from heedmap.cli.command import INTERRUPTED, command, fail, progress_bar
 from heedmap.cli.completion import choices
 from heedmap.cli.options import ExperimentOptions, RationaleOptions, RunOptions, file_options
@@ -216,10 +217,12 @@ def conclude(
         return
     from rich.console import Console
 
-    from heedmap.evaluate.harness.page import leaderboard, notes
+    from heedmap.evaluate.harness.page import notes, tables
 
     console = Console(highlight=False)
-    console.print(leaderboard(summary), width=None if console.is_terminal else WIDE)
+    width = console.width if console.is_terminal else WIDE
+    for table in tables(summary, width):
+        console.print(table, width=width)
     for line in notes(summary):
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(said_for(SHELL, line), soft_wrap=True, markup=False)
     console.print(f"wrote {out / 'report.html'}, summary.json, rows and curves beside it", soft_wrap=True, markup=False)

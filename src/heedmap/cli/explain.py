@@ -6,11 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heedmap.advice import SHELL, said_for
 from heedmap.cli.batch import BatchJob, explain_many
-from heedmap.cli.command import command, open_file
-from heedmap.cli.inputs import drawn_on, is_many, parse_target, rows_of
+from heedmap.cli.command import command, open_file, tell, working
+from heedmap.cli.inputs import asked, drawn_on, is_many, parse_target, rows_of, sample_inputs
 from heedmap.cli.manifest import INDEX
-from heedmap.cli.options import BatchOptions, ManyInputs, MapOptions, ModelOptions, Output, check_out
+from heedmap.cli.options import (
+    BatchOptions,
+    FigureOptions,
+    ManyInputs,
+    MapOptions,
+    ModelOptions,
+    Output,
+    SampleOption,
+    check_out,
+    ending_of,
+)
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
@@ -22,23 +33,25 @@ def explain(
     inputs: ManyInputs,
     wanted: MapOptions,
     output: Output,
+    figures: FigureOptions,
+    sample: SampleOption = None,
     compare: Annotated[str | None, typer.Option(help="Another text: explain what makes the two alike.")] = None,
     model: ModelOptions,
     many: BatchOptions,
 ) -> None:
     """Explain one prediction, by default the model's own; or one of each of many inputs, into a folder."""
-    wanted.check()
-    several = many.listed is not None or many.ending is not None or any(map(is_many, vars(inputs).values()))
+    several = many.listed is not None or many.ending is not None or any(map(is_many, inputs.roles.values()))
     written = output.out
     if compare is not None:
-        texts = _compared_texts(inputs, compare, wanted.target, several)
-        _compare(texts, wanted, output, model)
-    elif several:
-        job = BatchJob.of(rows_of(vars(inputs), many.listed), wanted, output, many)
+        texts = _compared_texts(inputs, compare, wanted.target, several or sample is not None)
+        _compare(texts, wanted, output, figures, model)
+    elif several and sample is None:
+        wanted.check()
+        job = BatchJob.of(rows_of(inputs.roles, many.listed), wanted, output, many, figures)
         explain_many(job, model.load)
         written = None if output.out is None else output.out / INDEX
     else:
-        _explain(inputs, wanted, output, model)
+        _explain(inputs, sample, wanted, output, figures, model)
     if output.show and written is not None:
         open_file(written)
 
@@ -52,37 +65,57 @@ def _compared_texts(inputs: ManyInputs, other: str, target: str | None, several:
     return inputs.text[0], other
 
 
-def _compare(texts: tuple[str, str], wanted: MapOptions, output: Output, model: ModelOptions) -> None:
+def _compare(
+    texts: tuple[str, str], wanted: MapOptions, output: Output, figures: FigureOptions, model: ModelOptions
+) -> None:
     from heedmap.render.files import COMPARISON_WRITERS, comparison_json, write_comparison
 
     check_out(output.out, COMPARISON_WRITERS, output.show)
-    pair = model.load().compare(*texts, method=wanted.method, **wanted.settings)
+    look = figures.check(ending_of(output.out))
+    wanted.check()
+    subject = model.load()
+    with working(subject, f"explaining by {wanted.method}"):
+        pair = subject.compare(*texts, method=wanted.method, **wanted.settings)
     if output.out is not None:
-        write_comparison(output.out, *pair)
+        write_comparison(output.out, *pair, **look)
     _print(output, comparison_json(*pair) if output.as_json else "", *pair)
 
 
-def _explain(inputs: ManyInputs, wanted: MapOptions, output: Output, model: ModelOptions) -> None:
+def _explain(
+    inputs: ManyInputs,
+    sample: int | None,
+    wanted: MapOptions,
+    output: Output,
+    figures: FigureOptions,
+    model: ModelOptions,
+) -> None:
+    from heedmap.render.cautions import cautions
     from heedmap.render.files import WRITERS, to_json, write
 
     check_out(output.out, WRITERS, output.show)
-    (row,) = rows_of(vars(inputs))
-    given = row.read()
+    look = figures.check(ending_of(output.out))
+    given = rows_of(inputs.roles)[0].read() if sample is None else sample_inputs(model.model, sample, inputs.roles)
+    model.check()
+    wanted.check()
     subject = model.load()
-    explanation = subject.explain(**given, target=parse_target(wanted.target), method=wanted.method, **wanted.settings)
+    target = parse_target(wanted.target)
+    with working(subject, f"explaining by {wanted.method}"):
+        explanation = subject.explain(**asked(subject, given), target=target, method=wanted.method, **wanted.settings)
     if output.out is not None:
         _tell_method(wanted, explanation)
         picture, without = drawn_on(subject, given)
         if without:
-            typer.echo(f"heedmap: the map is {without}", err=True)
-        write(output.out, explanation, picture)
+            tell(f"the map is {without}")
+        write(output.out, explanation, picture, **look)
     _print(output, to_json(explanation) if output.as_json else "", explanation)
+    for words in cautions(explanation) if output.out is not None else ():  # printed maps have them among their facts
+        typer.echo(f"mind: {said_for(SHELL, words)}", err=output.as_json)
 
 
 def _tell_method(wanted: MapOptions, explanation: Explanation) -> None:
     """Which method was taken where the choice was left to the model: printed maps have it among their notes."""
     if wanted.method != explanation.method:
-        typer.echo(f"heedmap: {explanation.flow.notes[0]}", err=True)
+        tell(explanation.flow.notes[0])
 
 
 def _print(output: Output, data: str, *explanations: Explanation) -> None:

@@ -15,6 +15,7 @@ import typer
 
 from heedmap.errors import InputError
 from heedmap.methods.written import json_or_text
+from heedmap.models.names import check_name, is_zoo
 
 if TYPE_CHECKING:
     from heedmap.models.model import Model
@@ -88,10 +89,11 @@ def _label(label: str) -> int | str | None:
 
 def _query(text: str, rest: str) -> Any:
     """The target of ``query:K`` or ``query:K:LABEL``."""
+    query, _, label = rest.partition(":")
+    number = _number(text, query)
     from heedmap.targets import DetectionQuery
 
-    query, _, label = rest.partition(":")
-    return DetectionQuery(query=_number(text, query), label=_label(label))
+    return DetectionQuery(query=number, label=_label(label))
 
 
 def _box(text: str, rest: str) -> Any:
@@ -113,10 +115,11 @@ def _token(_text: str, rest: str) -> Any:
 
 def _position(text: str, rest: str) -> Any:
     """The target of ``position:P`` or ``position:P:TEXT``."""
+    place, _, token = rest.partition(":")
+    number = _number(text, place)
     from heedmap.targets import NextToken
 
-    place, _, token = rest.partition(":")
-    return NextToken(token=token or None, position=_number(text, place))
+    return NextToken(token=token or None, position=number)
 
 
 def _word(_text: str, rest: str) -> Any:
@@ -208,6 +211,39 @@ def read_inputs(
         "boxes": None if boxes is None else read_boxes(boxes),
         "audio": None if audio is None else read_audio(audio),
     }
+
+
+def sample_inputs(model: str, number: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A sample of the test split of a zoo model, as :func:`read_inputs` gives inputs; with boxes, the picture that they are of.
+
+    Args:
+        model: its name.
+        number: of the sample, from 0.
+        given: role → what was given besides.
+
+    Raises:
+        typer.BadParameter: the model is none of the zoo, or an input was given too.
+        UnknownNameError: no such model.
+    """
+    if any(given.values()):
+        raise typer.BadParameter("a sample is an input of its own; leave the others out", param_hint="--sample")
+    if not is_zoo(model):
+        raise typer.BadParameter(f"{model} has no samples here: they are of the models zoo/…", param_hint="--sample")
+    check_name(model)
+    from heedmap.zoo.samples import zoo_sample
+
+    sample = zoo_sample(model, number)
+    inputs = {role: sample.inputs.get(role) for role in ROLES}
+    if inputs["boxes"] is None:
+        return inputs
+    places = {} if sample.places is None else {"boxes": sample.places}
+    return {**inputs, "boxes": {**inputs["boxes"], **places}, "image": sample.picture}
+
+
+def asked(subject: Model, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model is asked of the inputs: a picture beside boxes, which it cannot see, is only drawn on."""
+    only_drawn_on = inputs["boxes"] is not None and "image" not in subject.kind_row.takes
+    return {**inputs, "image": None} if only_drawn_on else dict(inputs)
 
 
 def _read_images(image: Path | Sequence[Path]) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heedmap.cli.command import command
-from heedmap.cli.inputs import parse_target
+from heedmap.cli.inputs import asked, parse_target
 from heedmap.cli.options import JsonOption, ModelOptions, OneInput, TargetOption
 
 if TYPE_CHECKING:
@@ -71,9 +71,11 @@ def _print_method(method: Method) -> None:
 @command()
 def inspect(*, inputs: OneInput, target: TargetOption = None, as_json: JsonOption = False, model: ModelOptions) -> None:
     """List the attentions that heedmap finds in a model, and the streams between which they run."""
+    given = inputs.read(model.model)
+    model.check()
     wanted = parse_target(target)
-    given = inputs.read()
-    flow = model.load().inspect(**given, target=wanted)
+    subject = model.load()
+    flow = subject.inspect(**asked(subject, given), target=wanted)
     if as_json:
         typer.echo(json.dumps(flow.to_dict(), indent=1))
         return

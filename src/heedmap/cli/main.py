@@ -9,7 +9,7 @@ from typing import Annotated, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from heedmap.cli import choosing, evaluate, listing, pages, zoo
+from heedmap.cli import answers, choosing, evaluate, listing, pages, zoo
 from heedmap.cli.answer import answer
 from heedmap.cli.command import examples
 from heedmap.cli.explain import explain
@@ -42,7 +42,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
             'heedmap explain zoo/gpt-lists --text "dog red ; cat blue ; sun green ? cat"',
             "heedmap explain zoo/vit-shapes --image photo.png --target circle --out map.png",
             "heedmap explain zoo/vit-shapes --image photos --out maps --as html",
-            "heedmap explain zoo/gpt-lists --inputs lists.txt --json",
+            "heedmap explain zoo/lxmert-shapes --sample 0 --out boxes.png --width 6",
         ),
         EXPLAIN,
     ),
@@ -62,6 +62,22 @@ COMMANDS: Mapping[str, CommandEntry] = {
             "heedmap run MODEL --data train.parquet --file columns.text=review --out maps",
             "heedmap run MODEL --data huggingface:saved --out maps --workers 8",
             "heedmap run MODEL --data shards --answer --out said --address auto",
+        ),
+        EXPLAIN,
+    ),
+    "alignment": CommandEntry(
+        answers.alignment,
+        (
+            'heedmap alignment zoo/bart-dates --text "the 3rd of May 1987"',
+            "heedmap alignment zoo/bart-dates --sample 0 --out alignment.png",
+        ),
+        EXPLAIN,
+    ),
+    "objects": CommandEntry(
+        answers.objects,
+        (
+            "heedmap objects zoo/detr-shapes --image photo.png --threshold 0.3",
+            "heedmap objects zoo/detr-shapes --sample 0 --out objects.png",
         ),
         EXPLAIN,
     ),

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from heedmap.atomic import write_output
 from heedmap.cli.inputs import InputRow
 from heedmap.errors import InputError, OptionError, OutputError
+from heedmap.printable import counted, without_folders
 
 RESULTS, INDEX = "results.jsonl", "index.html"
 LONGEST = 160
@@ -53,8 +54,8 @@ class Record:
         ]  # fmt: skip
         if others:
             raise OptionError(
-                f"{self.folder} holds {len(others)} maps of the same names that were made of another input, model, method "
-                f"or target, such as {others[0]}{ending}; give another folder with --out, or --overwrite"
+                f"{self.folder} holds {counted(len(others), 'map')} of the same names that were made of another input, model, "
+                f"method or target, such as {others[0]}{ending}; give another folder with --out, or --overwrite"
             )
 
     def add(self, entry: Mapping[str, Any]) -> None:
@@ -98,7 +99,11 @@ def input_words(given: Mapping[str, Any]) -> str:
 
 def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:
     """An entry with its input in words and the address of its map."""
-    words = input_words(entry["input"]) or entry["name"]
+    given = {
+        role: without_folders(value) if role != "text" and isinstance(value, str) else value
+        for role, value in entry["input"].items()
+    }
+    words = input_words(given) or entry["name"]
     return {**entry, "words": words, "link": quote(entry.get("file", ""))}
 
 

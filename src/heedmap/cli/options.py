@@ -12,13 +12,17 @@ import typer
 
 from heedmap.cli import completion
 from heedmap.cli.command import importing, quiet
-from heedmap.cli.inputs import parse_target, read_inputs
-from heedmap.errors import OptionError, UnknownNameError
+from heedmap.cli.inputs import ROLES, parse_target, read_inputs, sample_inputs
+from heedmap.errors import ModelLoadError, OptionError, UnknownNameError
 from heedmap.methods import written
 from heedmap.methods.cards import CARDS
+from heedmap.models.names import check_name, is_zoo
+from heedmap.models.shipped import PREFIX, shipped
+from heedmap.printable import closest
+from heedmap.zoo.recipes import ZOO
 
-MANY = "Many inputs"
-"""Heading of the options that are for many inputs."""
+MANY, FIGURES = "Many inputs", "Figures"
+"""Headings of the options that are for many inputs, and for figures."""
 
 TargetOption = Annotated[
     str | None,
@@ -60,13 +64,36 @@ class ModelOptions:
         ),
     ] = None
 
+    def check(self) -> None:
+        """See that there can be such a model, before torch is imported.
+
+        Raises:
+            ModelLoadError: there is none; of one that has to be trained first the message says how.
+        """
+        plain = self.model.removeprefix(PREFIX)
+        if is_zoo(self.model) and plain in ZOO and plain not in shipped():
+            raise ModelLoadError(
+                f"{self.model} does not come with heedmap; make it with `heedmap zoo train {plain} --out {plain}`, then give the "
+                f"folder: {plain}"
+            )
+        check_name(self.model)
+
     def load(self) -> Any:
         """The model; transformers' hints are silenced, its bars left to a terminal."""
+        self.check()
         import heedmap
 
         with importing():
             quiet(bars=True)
             return heedmap.load(self.model, device=self.device, dtype=self.dtype)
+
+
+SampleOption = Annotated[
+    int | None,
+    typer.Option(
+        "--sample", min=0, help="Of a model of the zoo: this sample of its test split, from 0, in place of inputs."
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,15 +108,18 @@ class OneInput:
         None
     )
     audio: Annotated[Path | None, typer.Option(help="A 16-bit PCM .wav file.")] = None
+    sample: SampleOption = None
 
-    def read(self) -> dict[str, Any]:
-        """See :func:`heedmap.cli.inputs.read_inputs`."""
+    def read(self, model: str) -> dict[str, Any]:
+        """See :func:`heedmap.cli.inputs.read_inputs`, and of ``--sample`` :func:`heedmap.cli.inputs.sample_inputs`."""
+        if self.sample is not None:
+            return sample_inputs(model, self.sample, {role: getattr(self, role) for role in ROLES})
         return read_inputs(self.text, self.image, self.boxes, self.audio)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ManyInputs:
-    """Inputs, as :func:`heedmap.cli.inputs.rows_of` takes them by ``vars``."""
+    """Inputs, as :func:`heedmap.cli.inputs.rows_of` takes their ``roles``."""
 
     text: Annotated[
         list[str] | None, typer.Option("--text", help="The text that the model reads; several times: several inputs.")
@@ -103,6 +133,11 @@ class ManyInputs:
         typer.Option("--boxes", help="An .npz with features (N, d) and, if need be, boxes (N, 4); as --image."),
     ] = None
     audio: Annotated[list[Path] | None, typer.Option("--audio", help="A 16-bit PCM .wav file; as --image.")] = None
+
+    @property
+    def roles(self) -> dict[str, Any]:
+        """Role → what was given."""
+        return {role: getattr(self, role) for role in ROLES}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +176,11 @@ class MapOptions:
             UnknownNameError: no such method.
         """
         _ = self.settings
-        parse_target(self.target)
         if self.method not in (*CARDS, "auto"):
-            raise UnknownNameError(f"no method {self.method!r}; known methods: {', '.join(CARDS)}")
+            raise UnknownNameError(
+                f"no method {self.method!r}{closest(self.method, CARDS)}; known methods: {', '.join(CARDS)}"
+            )
+        parse_target(self.target)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +193,66 @@ class Output:
     ] = None
     as_json: JsonOption = False
     show: OpenOption = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureOptions:
+    """How a figure looks; what is not given is the figure's own."""
+
+    width: Annotated[
+        float | None,
+        typer.Option(min=0.5, max=100, help="Inches; all grows with it, letters too.", rich_help_panel=FIGURES),
+    ] = None
+    dpi: Annotated[
+        int | None,
+        typer.Option(min=20, max=1200, help="Dots an inch of a .png, by default 150.", rich_help_panel=FIGURES),
+    ] = None
+    cmap: Annotated[
+        str | None,
+        typer.Option(help="Matplotlib's colour map of pictures and boxes, such as viridis.", rich_help_panel=FIGURES),
+    ] = None
+    alpha: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Opacity of a map on its picture, by default 0.75.", rich_help_panel=FIGURES),
+    ] = None
+    theme: Annotated[
+        str | None,
+        typer.Option(
+            help="light or dark.", autocompletion=completion.choices("light", "dark"), rich_help_panel=FIGURES
+        ),
+    ] = None
+    no_title: Annotated[
+        bool, typer.Option("--no-title", help="Leave out the line above the maps.", rich_help_panel=FIGURES)
+    ] = False
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """As :func:`heedmap.render.files.figure` takes them; what was not given is left out."""
+        named = {name: getattr(self, name) for name in ("width", "dpi", "cmap", "alpha", "theme")}
+        return {name: value for name, value in named.items() if value is not None} | (
+            {"title": False} if self.no_title else {}
+        )
+
+    def check(self, ending: str) -> dict[str, Any]:
+        """:attr:`given`, if a file of this ending is a figure and there are such colours, before a model is loaded.
+
+        Raises:
+            typer.BadParameter: no figure is written.
+            OptionError, UnknownNameError: no such colour map or theme.
+        """
+        if not self.given:
+            return {}
+        from heedmap.render.files import PICTURES
+        from heedmap.render.scale import colour_map, theme
+
+        if ending.lower() not in PICTURES:
+            names = ", ".join("--no-title" if name == "title" else f"--{name}" for name in self.given)
+            raise typer.BadParameter(f"for figures alone: give --out with {', '.join(PICTURES)}", param_hint=names)
+        if self.theme is not None:
+            theme(self.theme)
+        if self.cmap is not None:
+            colour_map(self.cmap)
+        return self.given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,6 +372,11 @@ def text_pairs(texts: list[str] | None, option: str) -> dict[str, str]:
 def generation(texts: list[str] | None) -> dict[str, Any]:
     """``--generate`` as options of transformers' ``generate``; errors as of :func:`text_pairs`."""
     return {key: written.json_or_text(value) for key, value in text_pairs(texts, "--generate").items()}
+
+
+def ending_of(out: Path | None) -> str:
+    """Of a file that is to be written; empty where there is none."""
+    return "" if out is None else out.suffix.lower()
 
 
 def check_out(out: Path | None, endings: Collection[str], show: bool = False) -> None:

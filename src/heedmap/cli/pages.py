@@ -14,6 +14,7 @@ import typer
 from heedmap.atomic import check_folder, write_atomically, writing
 from heedmap.cli import completion
 from heedmap.cli.command import command, progress_bar, quiet
+from heedmap.printable import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +44,8 @@ def demo(
     check_folder(out)
     quiet()
     count = write_gallery(names, out)
-    typer.echo(f"wrote {out / 'index.html'} ({len(names)} models) and {count} pictures beside it; open it in a browser")
+    wrote = f"wrote {out / 'index.html'} ({counted(len(names), 'model')}) and {counted(count, 'picture')} beside it"
+    typer.echo(f"{wrote}; open it in a browser")
     typer.echo(f"try next: {_program()} {NEXT['gpt-lists' not in names]}")
 
 

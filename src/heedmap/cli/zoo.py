@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from heedmap.advice import SHELL, said_for
 from heedmap.atomic import write_output
 from heedmap.cli import completion
 from heedmap.cli.command import INTERRUPTED, command, fail, progress_bar, quiet
@@ -16,6 +17,7 @@ from heedmap.cli.completion import choices
 from heedmap.cli.options import JsonOption, methods_option
 from heedmap.errors import FileFormatError, UnknownNameError
 from heedmap.models.shipped import MODELS, PREFIX, shipped
+from heedmap.printable import closest, counted
 from heedmap.zoo.recipe import Recipe
 from heedmap.zoo.recipes import ZOO
 
@@ -58,7 +60,9 @@ def train(
 def _recipe(name: str) -> Recipe:
     plain = name.removeprefix(PREFIX)
     if plain not in ZOO:
-        raise UnknownNameError(f"there is no model {name!r} in the zoo; known models: {', '.join(ZOO)}")
+        raise UnknownNameError(
+            f"there is no model {name!r} in the zoo{closest(plain, ZOO)}; known models: {', '.join(ZOO)}"
+        )
     return ZOO[plain]
 
 
@@ -152,9 +156,9 @@ def _measured(names: list[str], samples: int, methods: list[str]) -> dict[str, A
 def _print(console: Any, name: str, figures: dict[str, Any]) -> None:
     from heedmap.zoo.report import FIGURES, tables, verdict
 
-    console.print(f"zoo/{name}: {figures['right']} of {figures['samples']} samples answered rightly")
+    console.print(f"zoo/{name}: {figures['right']} of {counted(figures['samples'], 'sample')} answered rightly")
     for what, why in (figures.get("refused", {}) | figures.get("skipped", {})).items():
-        console.print(f"left out: {what}: {why}", soft_wrap=True, markup=False)
+        console.print(said_for(SHELL, f"left out: {what}: {why}"), soft_wrap=True, markup=False)
     for table in tables(name, figures):
         console.print(table)
     for entry in figures["segments"].values():

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from heedmap.errors import OptionError
 from heedmap.methods.run import RelevanceRows, TargetView
+from heedmap.printable import closest
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ class Method:
         for name, value in given.items():
             if name not in self.options:
                 known = ", ".join(f"{option}={preset!r}" for option, preset in self.options.items())
-                raise OptionError(f"method {self.name!r} has no option {name!r}; it has {known}")
+                raise OptionError(
+                    f"method {self.name!r} has no option {name!r}{closest(name, self.options)}; it has {known}"
+                )
             default = self.options[name]
             if isinstance(default, bool) and not isinstance(value, bool):
                 raise OptionError(f"option {name} of {self.name!r} is {value!r}; expected True or False")

@@ -31,6 +31,7 @@ class Answers:
         explanations: one an answer, of a batch of one.
         boxes: where each answer lies, x1 y1 x2 y2 from 0 to 1; empty where answers have no place.
         joined: whether the answers are the tokens of one text.
+        text: that they are, with its spaces; empty where they are not joined.
 
     Examples:
         >>> import heedmap
@@ -45,6 +46,7 @@ class Answers:
     explanations: tuple[Explanation, ...]
     boxes: tuple[Box, ...] = ()
     joined: bool = False
+    text: str = ""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -66,6 +68,23 @@ class Answers:
         from heedmap.render.answers_page import answers_page
 
         return answers_page(self, image)
+
+    def plot(self, image: Any = None, **options: Any) -> Any:
+        """A matplotlib figure: of words a matrix, a row an answer; of a picture a small map for each answer, with its box.
+
+        Args:
+            image: PIL, as the model saw it; or ``Model.picture``'s, of the original.
+            options: ``theme``, ``alpha``, ``mute``, ``cmap``, ``width``, ``dpi``, ``title``, as for :meth:`Explanation.plot`.
+
+        Raises:
+            OptionError: no such option, or a value that it cannot have.
+            UnknownNameError: no such theme.
+        """
+        from heedmap.render.answer_figure import plot_answers
+        from heedmap.render.files import check_options
+
+        check_options(plot_answers, options, "a figure")
+        return plot_answers(self, image, **options)
 
     def _repr_html_(self) -> str:
         from heedmap.render.answers_page import answers_fragment
@@ -104,7 +123,8 @@ def alignment(subject: Model, *, method: str | Method = "generic", **given: Any)
     found = explain_answer(subject, inputs, answer=said, method=method, **given)
     assert found.answer is not None
     names = found.segments["answer"].labels or (tuple(map(str, found.answer.tokens[0].tolist())),)
-    return Answers(names[0], tuple(map(found.step, range(len(found.answer)))), joined=True)
+    steps = tuple(map(found.step, range(len(found.answer))))
+    return Answers(names[0], steps, joined=True, text=found.answer.text[0])
 
 
 def detections(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -102,8 +103,12 @@ def second_labels(tokens: int, seconds: float) -> tuple[str, ...]:
 
 
 def box_labels(tokens: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Names of boxes, and ``"box 3"`` for those without."""
+    """Names of boxes, those of the same name numbered, and ``"box 3"`` for those without."""
     given = [] if names is None else [str(name) for name in names]
+    count, before = Counter(given), Counter[str]()
+    for place, name in enumerate(given):
+        before[name] += 1
+        given[place] = name if count[name] == 1 else f"{name} {before[name]}"
     return tuple((given + [f"box {number}" for number in range(len(given), tokens)])[:tokens])
 
 
@@ -141,6 +146,27 @@ def _mend(tokenizer: Any, ids: Sequence[int], labels: list[str], start: int) -> 
             labels[start] = text.strip()
             labels[start + 1 : end] = [CONTINUED] * (end - start - 1)
             return
+
+
+def unknown_words(tokenizer: Any, ids: Any) -> tuple[str, ...]:
+    """A note where a text has tokens that stand for words which the vocabulary lacks; else none.
+
+    Args:
+        tokenizer: of the model; None: nothing is known.
+        ids: (batch, tokens); None: there is no text.
+    """
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    roles = ("eos_token_id", "bos_token_id", "pad_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
+    if ids is None or unknown is None or unknown in {getattr(tokenizer, role, None) for role in roles}:
+        return ()
+    count = int((ids == unknown).sum())
+    if not count:
+        return ()
+    name = getattr(tokenizer, "unk_token", "unknown")
+    told = "1 token of the text is" if count == 1 else f"{count} tokens of the text are"
+    return (
+        f"{told} {name}: the model does not know what is written there, and cannot tell it from other unknown words",
+    )
 
 
 Labels = tuple[tuple[str, ...], ...]

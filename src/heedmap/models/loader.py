@@ -16,16 +16,12 @@ from torch import nn
 from heedmap.errors import ModelLoadError
 from heedmap.models.kinds import READ_AT, kind_of
 from heedmap.models.model import Model
+from heedmap.models.names import EXPECTED, is_of_library, is_zoo, source_of
 from heedmap.models.processors import load_processors
-from heedmap.models.shipped import PREFIX, folder_of, shipped
+from heedmap.models.shipped import folder_of
 
 if TYPE_CHECKING:
     import torch
-
-EXPECTED = (
-    "expected a folder with a config.json and weights, a hub id such as google/vit-base-patch16-224, folder/file.gguf, "
-    "timm/NAME, open_clip/NAME or zoo/NAME"
-)
 
 
 def load(
@@ -47,7 +43,7 @@ def load(
         tokenizer: to use instead of the model's own; see :class:`heedmap.models.processors.Processors`.
 
     Raises:
-        ModelLoadError: there is no such model, it is of no known kind, or it cannot be loaded.
+        ModelLoadError: there is no such model or device, it is of no known kind, or it cannot be loaded.
 
     Examples:
         >>> import heedmap
@@ -59,9 +55,10 @@ def load(
         raise ModelLoadError(f"the model's name is a {type(name_or_path).__name__}; {EXPECTED}")
     name = os.fspath(name_or_path)
     number = _dtype(dtype)
-    if name.startswith(PREFIX) and (name.removeprefix(PREFIX) in shipped() or not Path(name).exists()):
+    _check_device(device)
+    if is_zoo(name):
         return _load_zoo(name, device, number, tokenizer)
-    if name.startswith(("timm/", "open_clip/")) and not Path(name).exists():
+    if is_of_library(name):
         from heedmap.models.libraries import load_open_clip, load_timm
 
         subject = (load_timm if name.startswith("timm/") else load_open_clip)(name, tokenizer)
@@ -80,7 +77,7 @@ def _load_zoo(name: str, device: Any, dtype: torch.dtype | None, tokenizer: Any)
 
 
 def _load_transformers(name: str, dtype: torch.dtype | None, trust: bool, tokenizer: Any) -> Model:
-    source, options = _source(name)
+    source, options = source_of(name)
     options["trust_remote_code"] = trust
     with _told(name):
         import transformers
@@ -94,35 +91,6 @@ def _load_transformers(name: str, dtype: torch.dtype | None, trust: bool, tokeni
     kind = kind_of(parameters, bool(getattr(model, "can_generate", bool)()))
     processors = load_processors(source, kind, config, tokenizer, options)
     return Model(name, _readable(model), kind, processors, parameters)
-
-
-def _source(name: str) -> tuple[str, dict[str, Any]]:
-    """Folder or hub id, and the options by which it is read; folders never ask the hub."""
-    if not name:
-        raise ModelLoadError(f"there is no folder ''; {EXPECTED}")
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf":
-        return _gguf(name, path)
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            files = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
-            raise ModelLoadError(f"{name} is no model folder: it has no config.json (it has: {files}); {EXPECTED}")
-        return str(path), {"local_files_only": True}
-    if path.exists():
-        raise ModelLoadError(f"{name} is a file; {EXPECTED}: give the folder that holds it")
-    if path.is_absolute() or name.startswith((".", "~")) or len(path.parts) > 2:
-        raise ModelLoadError(f"there is no folder {name!r}; {EXPECTED}")
-    return name, {}
-
-
-def _gguf(name: str, path: Path) -> tuple[str, dict[str, Any]]:
-    if path.is_file():
-        return str(path.parent), {"gguf_file": path.name, "local_files_only": True}
-    if path.parent.is_dir() or path.is_absolute() or len(path.parts) != 3:
-        raise ModelLoadError(
-            f"there is no file {name}; expected a GGUF file as folder/file.gguf or user/model/file.gguf"
-        )
-    return str(path.parent), {"gguf_file": path.name}
 
 
 def _loader(config: Any, gguf: bool, trust: bool) -> Any:
@@ -190,6 +158,27 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     if dtype is not None and not (isinstance(resolved, torch.dtype) and resolved.is_floating_point):
         raise ModelLoadError(f"dtype is {dtype!r}; expected float32, float64, bfloat16 or float16, or None: as stored")
     return resolved
+
+
+def _check_device(device: str | torch.device | None) -> None:
+    """See that the device is there, before anything is loaded."""
+    import torch
+
+    if device is None:
+        return
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:  # torch raises a RuntimeError, an AssertionError or a NotImplementedError, by the device
+        known = ["cpu", *(kind for kind in ("cuda", "mps", "xpu") if _has(kind))]
+        raise ModelLoadError(
+            f"there is no device {str(device)!r} here ({_line(error).split('. ')[0]}); there is {', '.join(known)}"
+        ) from error
+
+
+def _has(kind: str) -> bool:
+    import torch
+
+    return bool(torch.backends.mps.is_available() if kind == "mps" else getattr(torch, kind).is_available())
 
 
 class OutputOf(nn.Module):

@@ -13,7 +13,7 @@ from heedmap.models.decoder import spoken, worded
 from heedmap.models.image import AS_SEEN, NOT_GIVEN, box_places, drawn, pixels, rgb, unprocessed
 from heedmap.models.inputs import listed, placed, samples, tensors
 from heedmap.models.kinds import Kind
-from heedmap.models.labels import segment_boundaries, segment_labels, special_ids
+from heedmap.models.labels import segment_boundaries, segment_labels, special_ids, unknown_words
 from heedmap.models.preprocessing import geometries, parted, pieces, sizes, trimmed
 from heedmap.models.processors import Processors
 from heedmap.models.word_targets import Speech, token_text, unwritten_ids
@@ -288,7 +288,7 @@ class Model:
         return Speech(self.tokenizer, self.kind_row.speaks, masked, inputs, names).target(target)
 
     def label(self, explanation: Explanation, inputs: Mapping[str, Any], boxes: Any = None) -> Explanation:
-        """A copy of ``explanation`` whose segments have labels: tokens, names of boxes, times.
+        """A copy of ``explanation`` whose segments have labels: tokens, names of boxes, times; a note tells of unknown words.
 
         Args:
             explanation: of ``model``, called with ``inputs``.
@@ -299,7 +299,13 @@ class Model:
         standard = {name: inputs.get(self.renamed.get(name, name)) for name in (*inputs, *self.renamed)}
         labels = segment_labels(explanation.segments, standard, self.processors, self.config, named)
         boundaries = segment_boundaries(explanation.segments, standard, self.tokenizer, labels)
-        return explanation.with_labels(labels, boundaries)
+        unknown = [
+            note
+            for note in unknown_words(self.tokenizer, standard.get("input_ids"))
+            if note not in explanation.flow.notes
+        ]
+        flow = replace(explanation.flow, notes=(*explanation.flow.notes, *unknown))
+        return replace(explanation.with_labels(labels, boundaries), flow=flow)
 
     def compare(
         self, first: str, second: str, *, method: str | Method = "generic", pool: str = "mean", **options: Any

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heedmap.errors import ModelLoadError
+from heedmap.printable import closest
 
 PREFIX = "zoo/"
 MODELS = Path(__file__).parents[1] / "zoo" / "models"
@@ -29,12 +30,21 @@ def folder_of(name: str) -> Path:
     Raises:
         ModelLoadError: there is no such model, or its weights are not those that were shipped.
     """
+    folder = MODELS / check_shipped(name)
+    verify(folder)
+    return folder
+
+
+def check_shipped(name: str) -> str:
+    """The name of a shipped model without ``zoo/``; ModelLoadError where there is none of it."""
     plain = name.removeprefix(PREFIX)
     if plain not in shipped():
         known = ", ".join(PREFIX + model for model in shipped()) or "none"
-        raise ModelLoadError(f"there is no model {PREFIX + plain} in heedmap's zoo; it has: {known}")
-    verify(MODELS / plain)
-    return MODELS / plain
+        raise ModelLoadError(
+            f"there is no model {PREFIX + plain} in heedmap's zoo{closest(PREFIX + plain, [PREFIX + n for n in shipped()])}; it "
+            f"has: {known}; `heedmap zoo list` also names those that `heedmap zoo train` makes"
+        )
+    return plain
 
 
 def checksum(path: Path) -> str:

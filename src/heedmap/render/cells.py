@@ -12,6 +12,7 @@ from heedmap.picture import Picture
 from heedmap.render.overlay import Style
 from heedmap.render.sample import Drawn, checked_index, sample
 from heedmap.render.scale import Scale, Theme, joined, one_unit, scale_of, start_of
+from heedmap.render.words import words
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -140,7 +141,7 @@ def row(name: str, explanations: Mapping[str, ExplanationData], index: int, shar
         InputError: no such sample.
     """
     segments = {column: e.segment(name) for column, e in explanations.items() if name in e}
-    drawn = {c: sample(segment, checked_index(index, len(segment.relevance))) for c, segment in segments.items()}
+    drawn = {c: _drawn(segment, checked_index(index, len(segment.relevance))) for c, segment in segments.items()}
     values, unit = {c: shown.known for c, shown in drawn.items()}, RELEVANCE
     if shared and not one_unit(explanations.values()):
         values, unit = {c: _of_the_whole(numbers) for c, numbers in values.items()}, SHARE
@@ -148,6 +149,15 @@ def row(name: str, explanations: Mapping[str, ExplanationData], index: int, shar
     if shared:
         scales = dict.fromkeys(scales, joined(scales.values()))
     return Row(segments, drawn, values, scales, unit, shared)
+
+
+def _drawn(segment: Segment, index: int) -> Drawn:
+    """Its tokens; of a text its words, with the sums of their tokens, as pages and terminals show it."""
+    if segment.kind != "text":
+        return sample(segment, index)
+    text = words(segment, index)
+    values = np.array([word.value for word in text], dtype=np.float64)
+    return Drawn(tuple(word.text for word in text), values, np.ones(len(text), dtype=bool))
 
 
 def _of_the_whole(values: Float[np.ndarray, " tokens"]) -> Float[np.ndarray, " tokens"]:

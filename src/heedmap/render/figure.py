@@ -15,7 +15,8 @@ from heedmap.errors import InputError
 from heedmap.picture import Picture
 from heedmap.printable import visible
 from heedmap.render.cells import RELEVANCE, Cell, Look, Room, Row, row
-from heedmap.render.figure_layout import Sheet, blank, dress
+from heedmap.render.figure_layout import Sheet, blank, check_size, dress, finished
+from heedmap.render.naming import headline
 from heedmap.render.overlay import Style, as_picture
 from heedmap.render.panels import SIDES, drawable, families, mappable, picture_words, stretched, ticks
 from heedmap.render.sample import batch_size, checked_index
@@ -67,6 +68,9 @@ def plot(
     contour: bool = False,
     patches: bool = False,
     mute: float = MUTE,
+    width: float | None = None,
+    dpi: float | None = None,
+    title: bool = True,
 ) -> Figure:
     """A figure of sample ``index``: patches over ``image`` or as a grid, boxes at their places, a curve, or bars.
 
@@ -78,12 +82,16 @@ def plot(
         image: as the model saw it; or what ``Model.picture`` gives, which also knows the places of boxes.
         theme: ``"light"`` or ``"dark"``.
         alpha, cmap, opacity, contour, patches, mute: see :class:`~heedmap.render.overlay.Style`.
+        width: of the figure in inches, all in it grows in proportion; None: its own.
+        dpi: dots an inch, where it becomes a picture of dots.
+        title: whether there is a line above that says what is explained.
 
     Raises:
         InputError: no such sample, or ``image`` is no image.
         UnknownNameError: no such theme.
-        OptionError, MissingLibraryError: as for :func:`~heedmap.render.overlay.overlay`.
+        OptionError: no such size; and as for :func:`~heedmap.render.overlay.overlay`, as MissingLibraryError.
     """
+    check_size(width, dpi)
     index = checked_index(index, batch_size(explanation))
     picture = None if image is None else as_picture(image)
     look = Look(picture, Style(alpha, cmap, opacity, contour, patches, mute), themed(theme), PANEL)
@@ -94,11 +102,14 @@ def plot(
     figure = blank(PANEL_WIDTH * count, height, look.theme, layout="constrained")
     for axes, segment_row, cell in zip(figure.subplots(1, count, squeeze=False)[0], rows, cells, strict=False):
         _panel(axes, segment_row, cell, look)
-    heading = f"{explanation.target[index]} · score {float(explanation.scores[index]):.4g} · {explanation.method}"
-    lines = wrap(drawable(visible(heading)), LETTERS_PER_PANEL * count, max_lines=3, placeholder=" …")
-    words = {"fontfamily": list(families()), "fontsize": 11, "parse_math": False, "color": look.theme.ink}
-    figure.suptitle("\n".join(lines), **words)
-    return figure
+    if title:
+        heading = (
+            f"{headline(explanation, index)} · score {float(explanation.scores[index]):.4g} · {explanation.method}"
+        )
+        lines = wrap(drawable(visible(heading)), LETTERS_PER_PANEL * count, max_lines=3, placeholder=" …")
+        words = {"fontfamily": list(families()), "fontsize": 11, "parse_math": False, "color": look.theme.ink}
+        figure.suptitle("\n".join(lines), **words)
+    return finished(figure, width, dpi)
 
 
 def side_by_side(
@@ -110,6 +121,11 @@ def side_by_side(
     shared: bool = True,
     theme: str = "light",
     contour: bool = False,
+    alpha: float = 0.75,
+    cmap: str | None = None,
+    width: float | None = None,
+    dpi: float | None = None,
+    title: bool = True,
 ) -> Figure:
     """A figure of sample ``index`` of several explanations of one input; many are wrapped after four columns.
 
@@ -125,10 +141,13 @@ def side_by_side(
         shared: whether the maps of a row share one scale; else each has its own.
         theme: ``"light"`` or ``"dark"``.
         contour: whether to outline what lies above Otsu's threshold, in pictures.
+        alpha, cmap, width, dpi: as for :func:`plot`.
+        title: whether there is a line above that says what is explained, where that is the same in all columns.
 
     Raises:
         InputError: nothing to compare, no such sample, notes on what is not there, or ``image`` is no image.
         UnknownNameError: no such theme.
+        OptionError: no such colour map or size.
         MissingLibraryError: ``contour`` without scikit-image.
 
     Examples:
@@ -140,14 +159,15 @@ def side_by_side(
         >>> figure.savefig("methods.png")
     """
     _check(explanations, index, notes)
+    check_size(width, dpi)
     picture = None if image is None else as_picture(image)
     drawn = None if picture is None else picture.fitted(*SIDES)
-    look = Look(drawn, Style(contour=contour, mute=MUTE), themed(theme), CELL)
+    look = Look(drawn, Style(alpha, cmap, contour=contour, mute=MUTE), themed(theme), CELL)
     names = dict.fromkeys(name for explanation in explanations.values() for name in explanation.segments)
     rows = {name: row(name, explanations, index, shared) for name in names}
     cells = {(name, c): _cell(segment_row, c, look) for name, segment_row in rows.items() for c in segment_row.segments}
-    table = _Table(explanations, index, notes, rows, cells, Sheet(look.theme))
-    return table.figure(_remarks(rows, picture, look.style, shared))
+    table = _Table(explanations, index, notes, rows, cells, Sheet(look.theme), title)
+    return finished(table.figure(_remarks(rows, picture, look.style, shared)), width, dpi)
 
 
 def _cell(row: Row, column: str, look: Look) -> Cell:
@@ -219,6 +239,7 @@ class _Table:
     rows: Mapping[str, Row]
     cells: Mapping[tuple[str, str], Cell]
     sheet: Sheet
+    titled: bool
 
     def figure(self, remarks: Sequence[str]) -> Figure:
         """The figure, with ``remarks`` below."""
@@ -226,11 +247,12 @@ class _Table:
         count = min(MOST_COLUMNS, len(columns))
         width = LEFT + count * (CELL.width + GAP) + RIGHT
         letters = round(width * 15)
-        targets = {explanation.target[self.index] for explanation in self.explanations.values()}
-        title = wrap(targets.pop(), letters, max_lines=2, placeholder=" …") if len(targets) == 1 else []
+        targets = {headline(explanation, self.index) for explanation in self.explanations.values()}
+        same = wrap(targets.pop(), letters, max_lines=2, placeholder=" …") if len(targets) == 1 else []
+        title = same if self.titled else []
         top = self.sheet.write(MARGIN, MARGIN, title, 11, faint=False) + MARGIN
         for start in range(0, len(columns), MOST_COLUMNS):
-            top = self._block(columns[start : start + MOST_COLUMNS], top, bool(title)) + AFTER
+            top = self._block(columns[start : start + MOST_COLUMNS], top, bool(same)) + AFTER
         self.sheet.write(MARGIN, top - AFTER / 2, wrap(" · ".join(remarks), letters))
         return self.sheet.figure(width, MARGIN)
 
@@ -244,7 +266,7 @@ class _Table:
 
     def _head(self, column: str, left: float, top: float, same_target: bool) -> float:
         explanation = self.explanations[column]
-        target = explanation.target[self.index]
+        target = headline(explanation, self.index)
         told = [] if same_target else wrap(target, LETTERS, max_lines=2, placeholder=" …")
         score = f"{explanation.method} · score {float(explanation.scores[self.index]):.4g}"
         top = self.sheet.write(left, top, [_cut(column, 34)], 10, faint=False, weight="bold")

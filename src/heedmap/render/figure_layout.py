@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from matplotlib.artist import getp
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.text import Text
 
+from heedmap.errors import OptionError
 from heedmap.printable import visible
 from heedmap.render.panels import drawable, families
 from heedmap.render.scale import Theme
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 LINE = 1.45 / 72
 """Inches that a line of text is high, a point of its size."""
+MOST_DOTS = 2**16
+"""A side of a picture has fewer."""
 
 
 class ShownFigure(Figure):
@@ -28,6 +34,45 @@ class ShownFigure(Figure):
         buffer = BytesIO()
         self.savefig(buffer, format="png")
         return buffer.getvalue()
+
+
+def check_size(width: float | None, dpi: float | None) -> None:
+    """OptionError where a figure cannot be so many inches wide, or have so many dots an inch."""
+    for name, value in (("width", width), ("dpi", dpi)):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (number and 0 < value < math.inf):
+            unit = "inches" if name == "width" else "dots an inch"
+            raise OptionError(f"{name}={value!r}; expected a number of {unit}, more than 0")
+    if (width or 1) * (dpi or 1) >= MOST_DOTS:
+        raise OptionError(f"width={width!r} and dpi={dpi!r} are {width} × {dpi} dots; expected less than {MOST_DOTS:,}")
+
+
+def finished(figure: Figure, width: float | None, dpi: float | None) -> Figure:
+    """``figure`` as wide as is asked, all of it larger or smaller in proportion, with so many dots an inch."""
+    check_size(width, dpi)
+    if dpi is not None:
+        figure.set_dpi(dpi)
+    if width is not None:
+        wide, tall = figure.get_size_inches()
+        _rescale(figure, width / wide)
+        figure.set_size_inches(width, tall * width / wide)
+    return figure
+
+
+def _rescale(figure: Figure, factor: float) -> None:
+    """Letters and lines; where things stand is in shares of the figure already."""
+    ticks: set[int] = set()
+    for axes in figure.findobj(Axes):
+        for axis in (axes.xaxis, axes.yaxis):
+            labels = axis.get_ticklabels()
+            ticks |= set(map(id, labels))
+            if labels:  # of all ticks, also those that a layout makes anew
+                axis.set_tick_params(labelsize=float(labels[0].get_fontsize()) * factor)
+    for text in figure.findobj(Text):
+        if id(text) not in ticks:
+            text.set_fontsize(float(text.get_fontsize()) * factor)
+    for line in figure.findobj(lambda artist: isinstance(artist, (Patch, Line2D))):
+        line.set(linewidth=getp(line, "linewidth") * factor)
 
 
 def blank(width: float, height: float, look: Theme, layout: Literal["constrained"] | None = None) -> Figure:

@@ -6,13 +6,14 @@ import json
 import math
 from base64 import b64encode
 from collections.abc import Callable, Collection
+from inspect import Parameter, signature
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from heedmap.atomic import write_atomically
-from heedmap.errors import InputError, UnknownNameError
-from heedmap.explanation_data import ExplanationData
+from heedmap.errors import InputError, OptionError, UnknownNameError
+from heedmap.printable import closest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from heedmap.answer_data import Answer
-    from heedmap.explanation_data import Segment, Top
+    from heedmap.explanation_data import ExplanationData, Segment, Top
     from heedmap.picture import Picture
     from heedmap.render.answer_page import Sound
 
     Shown = Image.Image | Picture | None
 
+PICTURES = (".png", ".svg", ".pdf")
+"""Endings of figures."""
+DOTS = 150
+"""Of a .png, an inch."""
 LONGEST_SIDE = 1200
 """Of a picture in a page, in pixels."""
 
@@ -46,7 +51,9 @@ def check_path(path: Path, known: Collection[str]) -> str:
     return ending
 
 
-def write(path: Path, explanation: ExplanationData, image: Shown = None, sound: Sound | None = None) -> None:
+def write(
+    path: Path, explanation: ExplanationData, image: Shown = None, sound: Sound | None = None, **options: Any
+) -> None:
     """Write sample 0 (``.safetensors`` and ``.json``: the whole batch) to ``path`` as its ending says, atomically.
 
     Args:
@@ -54,19 +61,33 @@ def write(path: Path, explanation: ExplanationData, image: Shown = None, sound: 
         explanation: what to write.
         image: as the model saw it, or a Picture, to lay the map on.
         sound: what the model heard, (samples,), and samples a second, for the page of an answer.
+        options: of a figure, see :func:`figure`.
 
     Raises:
         UnknownNameError: another ending.
         InputError: the file cannot be written.
+        OptionError: as of :func:`figure`; or the file is no figure.
     """
-    writer = WRITERS[check_path(path, WRITERS)]
-    save(path, lambda: write_atomically(path, writer(explanation, image, sound)) if writer else explanation.save(path))
+    writer = WRITERS[_ending(path, WRITERS, options)]
+    save(
+        path,
+        lambda: (
+            write_atomically(path, writer(explanation, image, sound, **options)) if writer else explanation.save(path)
+        ),
+    )
 
 
-def write_comparison(path: Path, first: ExplanationData, second: ExplanationData) -> None:
-    """Write two explanations to one file, atomically; errors as in :func:`write`."""
-    writer = COMPARISON_WRITERS[check_path(path, COMPARISON_WRITERS)]
-    save(path, lambda: write_atomically(path, writer(first, second)))
+def write_comparison(path: Path, first: ExplanationData, second: ExplanationData, **options: Any) -> None:
+    """Write two explanations to one file, atomically; options and errors as in :func:`write`."""
+    writer = COMPARISON_WRITERS[_ending(path, COMPARISON_WRITERS, options)]
+    save(path, lambda: write_atomically(path, writer(first, second, **options)))
+
+
+def _ending(path: Path, known: Collection[str], options: Collection[str]) -> str:
+    ending = check_path(path, known)
+    if options and ending not in PICTURES:
+        raise OptionError(f"{', '.join(options)}: options of figures ({', '.join(PICTURES)}), and {path} is none")
+    return ending
 
 
 def save(path: Path, action: Callable[[], None]) -> None:
@@ -82,7 +103,7 @@ def comparison_json(first: ExplanationData, second: ExplanationData) -> str:
     return f"[{to_json(first)},\n{to_json(second)}]"
 
 
-def figure_bytes(figure: Figure, ending: str, dots: int = 150) -> bytes:
+def figure_bytes(figure: Figure, ending: str, dots: float = DOTS) -> bytes:
     """A figure as ``.png`` (``dots`` an inch), ``.svg`` or ``.pdf``, without the date, so that it is always the same."""
     buffer = BytesIO()
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending)
@@ -149,15 +170,53 @@ def page_fragment(explanation: ExplanationData, index: int = 0) -> str:
 
 
 def figure(explanation: ExplanationData, index: int = 0, image: Shown = None, **options: Any) -> Figure:
-    """Sample ``index`` as a matplotlib figure."""
+    """Sample ``index`` as a matplotlib figure.
+
+    Args:
+        explanation, index, image: what to draw.
+        options: of :func:`heedmap.render.figure.plot`, or of an answer :func:`heedmap.render.answer_figure.plot_answer`.
+
+    Raises:
+        OptionError: an unknown option, or one with a value that it cannot have.
+        UnknownNameError: no such theme.
+    """
     from heedmap.render.answer_figure import plot_answer
     from heedmap.render.figure import plot
 
-    return (plot if explanation.answer is None else plot_answer)(explanation, index, image, **options)
+    draw = plot if explanation.answer is None else plot_answer
+    check_options(draw, options, "a figure")
+    return draw(explanation, index, image, **options)
 
 
-def _figure(ending: str) -> Callable[[ExplanationData, Shown, Sound | None], bytes]:
-    return lambda explanation, image, _sound: figure_bytes(figure(explanation, 0, image), ending)
+def check_options(draw: Callable[..., Any], options: Collection[str], what: str) -> None:
+    """See that ``draw`` has these options.
+
+    Raises:
+        OptionError: it has not; the message lists those that it has.
+    """
+    known = [name for name, p in signature(draw).parameters.items() if p.kind is Parameter.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise OptionError(f"{what} has no option {name!r}{closest(name, known)}; it has {', '.join(known)}")
+
+
+def _figure(ending: str) -> Callable[..., bytes]:
+    def drawn(explanation: ExplanationData, image: Shown, _sound: Sound | None, **options: Any) -> bytes:
+        return figure_bytes(figure(explanation, 0, image, **options), ending, options.get("dpi", DOTS))
+
+    return drawn
+
+
+def _pair(ending: str) -> Callable[..., bytes]:
+    """Two explanations side by side; they are of two inputs."""
+
+    def drawn(first: ExplanationData, second: ExplanationData, **options: Any) -> bytes:
+        from heedmap.render.figure import side_by_side
+
+        pair = {"first text": first, "second text": second}
+        return figure_bytes(side_by_side(pair, **options), ending, options.get("dpi", DOTS))
+
+    return drawn
 
 
 def _html(explanation: ExplanationData, image: Shown, sound: Sound | None) -> bytes:
@@ -235,7 +294,7 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
-WRITERS: dict[str, Callable[[ExplanationData, Shown, Sound | None], bytes] | None] = {
+WRITERS: dict[str, Callable[..., bytes] | None] = {
     ".png": _figure(".png"),
     ".svg": _figure(".svg"),
     ".pdf": _figure(".pdf"),
@@ -245,7 +304,10 @@ WRITERS: dict[str, Callable[[ExplanationData, Shown, Sound | None], bytes] | Non
 }
 """By ending; None: the explanation saves itself."""
 
-COMPARISON_WRITERS: dict[str, Callable[[ExplanationData, ExplanationData], bytes]] = {
+COMPARISON_WRITERS: dict[str, Callable[..., bytes]] = {
+    ".png": _pair(".png"),
+    ".svg": _pair(".svg"),
+    ".pdf": _pair(".pdf"),
     ".html": _comparison_html,
     ".json": lambda first, second: comparison_json(first, second).encode(),
 }

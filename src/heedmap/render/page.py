@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from heedmap.flow import ATTENTION_HEAD, STREAM_HEAD, attention_lines, stream_lines, summary
-from heedmap.printable import percent
+from heedmap.printable import percent, visible
+from heedmap.render.cautions import cautions
 from heedmap.render.html import document, fragment, render
+from heedmap.render.naming import headline, is_token
 from heedmap.render.picker import token_to_token
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.scale import one_unit, shares
@@ -40,7 +42,7 @@ def explanation_page(explanation: ExplanationData, index: int = 0, image: Image.
         InputError: no such sample, or ``image`` is no PIL image.
     """
     body = _fragment(explanation, index, image, 1, clickable=False)
-    return document(body, f"heedmap: {explanation.target[index]}")
+    return document(body, f"heedmap: {headline(explanation, index)}")
 
 
 def comparison_page(*explanations: ExplanationData, image: Image.Image | None = None) -> str:
@@ -111,11 +113,13 @@ def explanation_fragment(
 
 
 def prediction_words(explanation: ExplanationData, index: int) -> str:
-    """``cat (class 3)``, ``class 3`` where it has no name of its own, or that there are no classes."""
+    """``cat (class 3)``, ``class 3`` where it has no name of its own, a token's text, or that there are no classes."""
     if explanation.prediction is None:
         return "this output has no classes"
     top = int(explanation.prediction[index])
     label = None if explanation.prediction_labels is None else explanation.prediction_labels[index]
+    if is_token(explanation, index):
+        return f"token {top}" if not label else visible(label.strip() or label)
     return f"class {top}" if label in (None, "", f"LABEL_{top}") else f"{label} (class {top})"
 
 
@@ -140,7 +144,7 @@ def _body(
     return render(
         "explanation.html",
         level=level,
-        target=explanation.target[index],
+        target=headline(explanation, index),
         entries={**_entries(explanation, index), **(more or {})},
         answers=[] if top is None else list(zip(top.labels[index], top.probabilities[index].tolist(), strict=True)),
         function=None if top is None else top.function,
@@ -168,6 +172,8 @@ def _entries(explanation: ExplanationData, index: int) -> dict[str, str]:
         entries["model"] = explanation.origin["model"]
     if explanation.flow.notes:
         entries["note"] = "; ".join(explanation.flow.notes)
+    if warned := cautions(explanation, index):
+        entries["mind"] = "; ".join(warned)
     if batch_size(explanation) > 1:
         entries["sample"] = f"{index} of a batch of {batch_size(explanation)}"
     return entries

@@ -50,6 +50,8 @@ FILL = 0.45
 HALO = (0.6, 0.6, 0.6, 0.5)
 EDGE = 0.07
 """Of the picture's height: a name whose box begins higher is written inside it."""
+TAG_LETTERS, TAG_TALL, TAG_PAD = 6.5, 0.16, 0.025
+"""Of the name of a box: size of the letters in points; height with its ground and space around them, in inches."""
 BAR = 0.15
 """How far up its map the colour of the shortest bar is, so that it is seen."""
 FRAME = "#40e0ff"
@@ -85,9 +87,18 @@ def draw_patches(
 
 
 def draw_boxes(
-    axes: Axes, values: Float[np.ndarray, " tokens"], names: Sequence[str], scale: Scale, style: Style, picture: Picture
+    axes: Axes,
+    values: Float[np.ndarray, " tokens"],
+    names: Sequence[str],
+    scale: Scale,
+    style: Style,
+    picture: Picture,
+    inches: float,
 ) -> int:
-    """Each box on the darkened picture in the colour of its relevance, the strongest on top; how many are named."""
+    """Each box on the darkened picture in the colour of its relevance, the strongest on top; how many are named.
+
+    The names stand beside their boxes, where none covers another, as far as there is room; ``inches``: the picture's width.
+    """
     shown, places = picture.fitted(*SIDES), picture.boxes
     cmap = style.cmap or scale.cmap
     _frameless(axes)
@@ -99,10 +110,11 @@ def draw_boxes(
         assert places is not None
         _box(axes, _corners(tuple(places[i]), shown), _colour(scale, values[i], cmap), float(strength[i]))
     named = [i for i in order[-MOST_NAMED:] if strength[i] >= NAMED or i == order[-1]]
-    for i in named:
-        assert places is not None
-        box, words = _corners(tuple(places[i]), shown), f"{_shortened(names[i])} {number(values[i])}"
-        _tag(axes, box, words, _colour(scale, values[i], cmap))
+    boxes = [] if places is None else [_corners(tuple(places[i]), shown) for i in named]
+    words = [f"{_shortened(names[i])} {number(values[i])}" for i in named]
+    corners = _free_corners(boxes, words, shown, inches)
+    for i, word, corner in zip(named, words, corners, strict=True):
+        _write(axes, corner, word, _colour(scale, values[i], cmap), "top", "left")
     return len(named)
 
 
@@ -292,23 +304,63 @@ def _box(axes: Axes, box: Box, colour: Rgb, strength: float) -> None:
     axes.add_patch(Rectangle(corner, *size, facecolor=(*colour, FILL * strength), edgecolor=colour, linewidth=width))
 
 
-def _frame(axes: Axes, box: Box, name: str) -> None:
+def outline(axes: Axes, box: Box) -> None:
+    """The edges of a box, in the axes' own numbers."""
     from matplotlib.patches import Rectangle
 
     corner, size = box[:2], (box[2] - box[0], box[3] - box[1])
     axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor="black", linewidth=3.2))
     axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=FRAME, linewidth=1.6))
+
+
+def _frame(axes: Axes, box: Box, name: str) -> None:
+    outline(axes, box)
     _tag(axes, box, _shortened(name), FRAME)
 
 
 def _tag(axes: Axes, box: Box, words: str, colour: str | Rgb) -> None:
-    ground = {"facecolor": "black", "edgecolor": colour, "linewidth": 0.7, "pad": 1.2, "alpha": 0.8}
     left, right = axes.get_xlim()
     above = box[1] > EDGE * axes.get_ylim()[0]
     on_left = box[0] < (left + right) * 0.6
-    text = axes.text(box[0] if on_left else box[2], box[1], drawable(words), fontsize=6.5, color="white", bbox=ground)
-    text.set(va="bottom" if above else "top", ha="left" if on_left else "right", parse_math=False)
-    text.set_fontfamily(list(families()))
+    corner = box[0] if on_left else box[2], box[1]
+    _write(axes, corner, words, colour, "bottom" if above else "top", "left" if on_left else "right")
+
+
+def _write(
+    axes: Axes,
+    corner: tuple[float, float],
+    words: str,
+    colour: str | Rgb,
+    va: Literal["top", "bottom"],
+    ha: Literal["left", "right"],
+) -> None:
+    ground = {"facecolor": "black", "edgecolor": colour, "linewidth": 0.7, "pad": 1.2, "alpha": 0.8}
+    text = axes.text(*corner, drawable(words), fontsize=TAG_LETTERS, color="white", bbox=ground, va=va, ha=ha)
+    text.set(parse_math=False, fontfamily=list(families()))
+
+
+def _free_corners(
+    boxes: Sequence[Box], words: Sequence[str], picture: Picture, inches: float
+) -> list[tuple[float, float]]:
+    """Upper left corners of names, in pixels, the last box's first: above or in its box, or else where there is room."""
+    width, height = picture.image.size
+    dots = width / inches
+    tall, taken = TAG_TALL * dots, list[Box]()
+    corners: list[tuple[float, float]] = []
+    for box, word in zip(reversed(boxes), reversed(words), strict=True):
+        wide = min(float(width), (_width(drawable(word)) * TAG_LETTERS / LETTERS + 2 * TAG_PAD) * dots)
+        lefts = [min(max(0.0, left), width - wide) for left in (box[0], box[2] - wide)]
+        tops = [box[1] - tall, box[1], box[3] - tall, box[3], *np.arange(0.0, max(height - tall, 1.0), tall / 2)]
+        places = [(left, top) for top in tops if 0 <= top <= height - tall for left in lefts]
+        spans = [(left, top, left + wide, top + tall) for left, top in places] or [(lefts[0], 0.0, wide, tall)]
+        free = next((span for span in spans if not any(_overlap(span, other) for other in taken)), spans[0])
+        taken.append(free)
+        corners.append((free[0] + TAG_PAD * dots, free[1] + TAG_PAD * dots))
+    return corners[::-1]
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _corners(box: Box, picture: Picture) -> Box:

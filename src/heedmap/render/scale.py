@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedmap.errors import OptionError, UnknownNameError
-from heedmap.printable import number
+from heedmap.printable import closest, number
 from heedmap.render.sample import Drawn
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ STEPS = 40
 FAINT = 0.15
 """Up to this share a colour is mixed with white, since the maps begin at a yellow and a green that can be seen."""
 WHITE, BLACK = "#ffffff", "#000000"
+CHIP_GREY, CHIP, CHIP_AGAINST = (112, 108, 118), (226, 76, 22), (22, 116, 232)
+"""Red, green and blue of words in a terminal: where they matter a little, much, and much against the target."""
+LEAST_CHIP = 0.08
+"""A smaller share of a scale has no colour in a terminal."""
 ROUNDING = 1e-6
 """Negative values smaller than this part of the greatest are rounding errors."""
 
@@ -187,7 +191,7 @@ THEMES: Mapping[str, Theme] = {
 def theme(name: str) -> Theme:
     """The theme called ``name``; UnknownNameError lists the known ones."""
     if name not in THEMES:
-        raise UnknownNameError(f"no theme {name!r}; known themes: {', '.join(THEMES)}")
+        raise UnknownNameError(f"no theme {name!r}{closest(str(name), THEMES)}; known themes: {', '.join(THEMES)}")
     return THEMES[name]
 
 
@@ -256,6 +260,21 @@ def tint(share: float) -> tuple[str, str]:
     return "#" + "".join(f"{channel:02x}" for channel in channels), letters
 
 
+def chip_colours(share: float) -> tuple[str, str] | None:
+    """Ground and ink of a share of -1 to 1 in a terminal, whose own ground nobody knows; None: the terminal's own colours.
+
+    The grounds are of one brightness, so that they stand out from black and from white alike, and the more colourful the more
+    the word matters; a word that hardly matters has none.
+    """
+    strength = abs(share)
+    if strength < LEAST_CHIP:
+        return None
+    end = CHIP if share > 0 else CHIP_AGAINST
+    part = (strength - LEAST_CHIP) / (1 - LEAST_CHIP)
+    red, green, blue = (round(grey + part * (full - grey)) for grey, full in zip(CHIP_GREY, end, strict=True))
+    return f"#{red:02x}{green:02x}{blue:02x}", readable((red / 255, green / 255, blue / 255))
+
+
 def step_class(step: int) -> str:
     """The CSS class of a step: ``s12``, ``n12`` for -12, nothing for 0."""
     return "" if step == 0 else f"{'s' if step > 0 else 'n'}{abs(step)}"
@@ -266,7 +285,8 @@ def colour_map(cmap: str) -> Colormap:
     from matplotlib import colormaps
 
     if cmap not in colormaps:
-        raise OptionError(f"matplotlib has no colour map {cmap!r}; try inferno, magma, viridis, plasma or cividis")
+        known = "inferno, magma, viridis, plasma or cividis"
+        raise OptionError(f"matplotlib has no colour map {cmap!r}{closest(str(cmap), colormaps)}; try {known}")
     return colormaps[cmap]
 
 

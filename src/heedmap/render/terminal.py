@@ -11,12 +11,16 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from heedmap.advice import SHELL, said_for
 from heedmap.flow import ATTENTION_HEAD, STREAM_HEAD, Flow, Line, attention_lines, stream_lines, summary
 from heedmap.printable import number, percent, visible
 from heedmap.render.answer_page import answer_words
+from heedmap.render.answers_page import DrawnAnswers
+from heedmap.render.cautions import cautions
 from heedmap.render.page import prediction_words
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.views import view
+from heedmap.render.words import Chips
 
 if TYPE_CHECKING:
     from heedmap.explanation_data import ExplanationData, Segment
@@ -31,7 +35,7 @@ def terminal(explanation: ExplanationData, index: int = 0, *, colours: bool = Tr
         InputError: no such sample.
     """
     index = checked_index(index, batch_size(explanation))
-    parts = [_facts(explanation, index)]
+    parts: list[Text | Chips] = [_facts(explanation, index)]
     for segment in explanation.segments.values():
         parts += [Text(), *_segment(segment, index, colours)]
     return Group(*parts)
@@ -54,9 +58,23 @@ def terminal_answer(explanation: ExplanationData, index: int = 0) -> Group:
         lines.append((word.text, percent(float(answer.probabilities[index, list(word.tokens)].min())), *rests_on))
     facts = {"answer": answer.text[index], "method": explanation.method}
     if explanation.flow.notes:
-        facts["note"] = "; ".join(explanation.flow.notes)
+        facts["note"] = said_for(SHELL, "; ".join(explanation.flow.notes))
     heads = ("word", "said with", *(f"rests on: {name}" for name in shown))
     return Group(_told(facts), Text(), _rich(heads, lines))
+
+
+def terminal_answers(answers: DrawnAnswers) -> Group:
+    """Several answers as a table: each, what is explained, and what it rests on most."""
+    first = answers.explanations[0]
+    shown = _by_kin(name for name in first.segments)
+    lines = [
+        (name.strip(), *(_rests_on([explanation.segments[n] for n in names], 0) for names in shown.values()))
+        for name, explanation in zip(answers.names, answers.explanations, strict=True)
+    ]
+    facts = {"method": first.method}
+    if first.flow.notes:
+        facts["note"] = said_for(SHELL, "; ".join(first.flow.notes))
+    return Group(_told(facts), Text(), _rich(("answer", *(f"rests on: {name}" for name in shown)), lines))
 
 
 def _by_kin(names: Iterable[str]) -> dict[str, list[str]]:
@@ -81,7 +99,7 @@ def _rests_on(segments: Sequence[Segment], index: int) -> str:
 
 def flow_rich(flow: Flow) -> Group:
     """What :func:`heedmap.flow.flow_table` says, as Rich tables."""
-    notes = [Text(f"note: {visible(note)}", style="yellow") for note in flow.notes]
+    notes = [Text(f"note: {visible(said_for(SHELL, note))}", style="yellow") for note in flow.notes]
     tables = _rich(ATTENTION_HEAD, attention_lines(flow)), _rich(STREAM_HEAD, stream_lines(flow))
     return Group(Text(summary(flow), style="bold"), *tables, *notes)
 
@@ -97,7 +115,9 @@ def _facts(explanation: ExplanationData, index: int) -> Text:
         pairs = zip(explanation.top.labels[index], explanation.top.probabilities[index].tolist(), strict=True)
         facts["answers"] = " · ".join(f"{label.strip()} {percent(probability)}" for label, probability in pairs)
     if explanation.flow.notes:
-        facts["note"] = "; ".join(explanation.flow.notes)
+        facts["note"] = said_for(SHELL, "; ".join(explanation.flow.notes))
+    if warned := cautions(explanation, index):
+        facts["mind"] = said_for(SHELL, "; ".join(warned))
     return _told(facts)
 
 
@@ -106,7 +126,7 @@ def _told(facts: Mapping[str, str]) -> Text:
     return Text("\n").join(lines)
 
 
-def _segment(segment: Segment, index: int, colours: bool) -> list[Text]:
+def _segment(segment: Segment, index: int, colours: bool) -> list[Text | Chips]:
     seen = view(segment)
     used = seen.scale(segment, index)
     heading = Text.assemble((visible(segment.name), "bold"), (f" · {used.about()}", "dim"))

@@ -34,7 +34,7 @@ from heedmap.render.panels import (
 )
 from heedmap.render.sample import Drawn, sample
 from heedmap.render.scale import Scale, colour, joined, table, token_scale
-from heedmap.render.words import Word, notes, passages, split, text_heat, top_words, words, words_scale
+from heedmap.render.words import Chips, Word, notes, passages, split, text_heat, top_words, words, words_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 MOST_BARS, FEW_BARS = 50, 8
 """In a report, and in a panel of which there are many."""
+MOST_STEPS = 240
+"""Of a curve that is there many times."""
 MOST_WORDS = 12
 """In the table under a text."""
 OPAQUE = 0.75
@@ -120,7 +122,7 @@ class View:
         tall = look.room.bar * max(look.room.fewest, len(bars))
         return Cell(tall, draw, "x", scale.cmap, row.left_out(column, bars))
 
-    def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> list[Text]:
+    def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> Sequence[Text | Chips]:
         """In a terminal, without ``colours`` by letters; nothing where the most relevant tokens say it all."""
         return []
 
@@ -170,7 +172,7 @@ class _TextView(View):
 
         return Cell(tall, draw, "", word_map(scale, theme), row.left_out(column, tokens))
 
-    def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> list[Text]:
+    def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> Sequence[Text | Chips]:
         return [text_heat(segment, index, numbers=not colours)]
 
 
@@ -210,7 +212,7 @@ class _PatchView(View):
 
         return Cell(look.tall(segment), draw, "", look.style.cmap or scale.cmap)
 
-    def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> list[Text]:
+    def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> Sequence[Text | Chips]:
         places = grid_values(segment, used.places(sample(segment, index).known))
         return [_grid(_fitted(places, used.signed), used.cmap, colours)]
 
@@ -228,26 +230,29 @@ class _BoxView(View):
         if picture is None or picture.boxes is None:
             return super().cell(row, column, look)
         drawn, values, scale = row.drawn[column], row.values[column], row.scales[column]
+        tall = look.tall(row.segments[column])
+        width = min(look.room.width, tall * picture.image.width / picture.image.height)
 
         def draw(axes: Axes) -> Sequence[str]:
-            count = draw_boxes(axes, values, drawn.labels, scale, look.style, picture)
+            count = draw_boxes(axes, values, drawn.labels, scale, look.style, picture, width)
             named = [f"the {count} strongest of {len(drawn.shown)} are named"] if count < len(drawn.shown) else []
             return [*named, picture.note]
 
-        return Cell(look.tall(row.segments[column]), draw, "", look.style.cmap or scale.cmap)
+        return Cell(tall, draw, "", look.style.cmap or scale.cmap)
 
 
 class _CurveView(View):
     """Sound: the relevance of its frames over time."""
 
+    weight = 6
+
     def body(self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> Markup:
-        drawn = sample(segment, index)
-        about = "relevance over time; most relevant: " + ", ".join(drawn.labels[i] for i in drawn.top(3))
-        level = [used.share(value) for value in drawn.values[drawn.taken]]
-        zero = 50 if used.signed else 100
-        steps = " ".join(f"{x},{zero - zero * y:.1f} {x + 1},{zero - zero * y:.1f}" for x, y in enumerate(level))
-        width = max(1, len(level))
-        return macro("segments.curve", f"0,{zero} {steps} {width},{zero}", width, colour(0.7), about)
+        return _curve(sample(segment, index), used)
+
+    def panel(
+        self, segment: Segment, index: int, used: Scale, seen: bool = False, outline: Box | None = None
+    ) -> Markup:
+        return _curve(sample(segment, index), used, MOST_STEPS)
 
     def cell(self, row: Row, column: str, look: Look) -> Cell:
         def draw(axes: Axes) -> Sequence[str]:
@@ -319,6 +324,18 @@ def most_relevant(segment: Segment, index: int = 0, count: int = 3) -> str:
 def place(segment: Segment, drawn: Drawn, i: int) -> str:
     """What token ``i`` is called: its label, or where it lies."""
     return view(segment).place(segment, drawn, i)
+
+
+def _curve(drawn: Drawn, used: Scale, most: int | None = None) -> Markup:
+    """Relevance over time; in ``most`` steps, each the strongest of its frames, where there are more frames."""
+    about = "relevance over time; most relevant: " + ", ".join(drawn.labels[i] for i in drawn.top(3))
+    level = np.array([used.share(value) for value in drawn.values[drawn.taken]])
+    if most is not None and len(level) > most:
+        level = np.array([part[np.abs(part).argmax()] for part in np.array_split(level, most)])
+    zero = 50 if used.signed else 100
+    steps = " ".join(f"{x},{zero - zero * y:.1f} {x + 1},{zero - zero * y:.1f}" for x, y in enumerate(level))
+    width = max(1, len(level))
+    return macro("segments.curve", f"0,{zero} {steps} {width},{zero}", width, colour(0.7), about)
 
 
 def _layer(places: NDArray[np.float64], used: Scale, seen: bool) -> Image.Image:

@@ -18,9 +18,11 @@ from rich.text import Text
 from heedmap.printable import number, percent
 from heedmap.render.html import macro
 from heedmap.render.sample import Drawn, checked_index, sample
-from heedmap.render.scale import Scale, scale_of, tint, token_scale
+from heedmap.render.scale import Scale, chip_colours, scale_of, tint, token_scale
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
     from heedmap.explanation_data import Segment
 
 SPECIAL = re.compile(r"\[[A-Z_0-9]+\]|<[^<>]*>")
@@ -139,9 +141,9 @@ def top_words(words: list[Word], count: int) -> list[Word]:
 
 
 def words_scale(words: list[Word]) -> Scale:
-    """The scale of the words; special tokens set it only where there is nothing else."""
+    """The scale of the words; special tokens set it only where there is nothing else, or all else is 0."""
     values = [word.value for word in words if not word.special]
-    return scale_of(values or [word.value for word in words])
+    return scale_of(values if any(values) else [word.value for word in words])
 
 
 def passages(text: list[Word]) -> list[Passage]:
@@ -184,10 +186,34 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST_PIECE else f"{text[:LONGEST_PIECE]}…"
 
 
-def text_heat(segment: Segment, index: int = 0, *, numbers: bool = False) -> Text:
+@dataclass(frozen=True, eq=False)
+class Chips:
+    """Words on grounds of colour for a Rich console; at the end of a line none is torn from its ground."""
+
+    chips: tuple[Text, ...]
+
+    @property
+    def plain(self) -> str:
+        """All of it on one line, without colours."""
+        return Text(" ").join(self.chips).plain
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """As many words a line as there is room for."""
+        line: list[Text] = []
+        wide = 0
+        for chip in self.chips:
+            if line and not options.no_wrap and wide + 1 + chip.cell_len > options.max_width:
+                yield Text(" ").join(line)
+                line, wide = [], 0
+            wide += chip.cell_len + bool(line)
+            line.append(chip)
+        yield Text(" ").join(line)
+
+
+def text_heat(segment: Segment, index: int = 0, *, numbers: bool = False) -> Chips:
     """The words for a terminal; with ``numbers`` each is followed by its value, for terminals without colour.
 
-    Tokens are joined to words, see :func:`words`, and coloured from 0; special tokens are dimmed.
+    Tokens are joined to words, see :func:`words`, and coloured from 0, see :func:`chip_colours`; special tokens are dimmed.
     Tokens that the model did not take in are left out, and counted at the end.
 
     Raises:
@@ -195,13 +221,14 @@ def text_heat(segment: Segment, index: int = 0, *, numbers: bool = False) -> Tex
     """
     text = words(segment, index)
     used = words_scale(text)
-    result = Text()
+    chips = []
     for word in text:
-        ground, letters = tint(used.share(word.value))
+        colours = None if word.special else chip_colours(used.share(word.value))
         written = f"{word.text}({number(word.value)})" if numbers else f" {word.text} "
-        result.append(written, Style(dim=True) if word.special else Style(color=letters, bgcolor=ground))
-        result.append(" ")
-    return result.append(_left_out(sample(segment, index)), Style(dim=True))
+        style = Style(dim=word.special) if colours is None else Style(bgcolor=colours[0], color=colours[1])
+        chips.append(Text(written, "" if numbers and not word.special else style))
+    left_out = _left_out(sample(segment, index))
+    return Chips((*chips, *([Text(left_out, Style(dim=True))] if left_out else [])))
 
 
 def text_html(segment: Segment, index: int = 0, *, marked: Collection[int] = ()) -> Markup:

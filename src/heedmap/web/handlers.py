@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from heedmap.advice import PAGE, said_for
 from heedmap.errors import HeedmapError, InputError
 from heedmap.models.answer import explain_answer
 from heedmap.models.predictions import Prediction, Predictions
@@ -138,7 +139,7 @@ def attempt(work: Callable[[], Found]) -> tuple[Found | None, str]:
     try:
         return work(), ""
     except HeedmapError as error:
-        return None, str(error)
+        return None, said_for(PAGE, str(error))
     except Exception:
         LOG.exception("a request failed")
         return None, UNEXPECTED

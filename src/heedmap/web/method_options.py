@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import InputError, OptionError, UnknownNameError
+from heedmap.printable import closest
 from heedmap.render.sample import sample
 from heedmap.render.views import place
 from heedmap.web.uploads import Limits
@@ -44,7 +45,7 @@ def way(method: str, text: str | None, limits: Limits) -> Way:
     from heedmap.methods import METHODS
 
     if method not in METHODS:
-        raise UnknownNameError(f"no method {method!r}; known methods: {', '.join(METHODS)}")
+        raise UnknownNameError(f"no method {method!r}{closest(method, METHODS)}; known methods: {', '.join(METHODS)}")
     options = _parsed(text or "")
     METHODS[method].resolve(options)
     for name, value in options.items():

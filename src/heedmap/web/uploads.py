@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ARRAYS = ("features", "boxes", "features.npy", "boxes.npy")
 """What is read of an .npz, under either of the names by which numpy finds it."""
+MB = 2**20
+"""Bytes that Gradio calls a megabyte: so the page says one limit."""
 _READING = threading.Lock()
 """Reading a picture sets the process's filters of warnings for a moment."""
 
@@ -83,7 +85,7 @@ def boxes(path: str | Path | None, limits: Limits) -> dict[str, NDArray[np.float
 def _check_bytes(path: Path, what: str, limits: Limits) -> None:
     size = path.stat().st_size
     if size > limits.bytes:
-        raise InputError(f"the {what} has {size / 1e6:.1f} MB; the page takes up to {limits.bytes / 1e6:g} MB")
+        raise InputError(f"the {what} has {size / MB:.2f} MB; the page takes up to {limits.bytes / MB:g} MB")
 
 
 def _size(path: Path) -> tuple[int, int]:
@@ -155,7 +157,7 @@ class Limits:
         waiting: requests that may wait in the queue.
     """
 
-    bytes: int = 10_000_000
+    bytes: int = 10 * MB
     pixels: int = 20_000_000
     side: int = 20_000
     unpacked: int = 50_000_000
@@ -168,7 +170,7 @@ class Limits:
 
     def __str__(self) -> str:
         return (
-            f"Files up to {self.bytes / 1e6:g} MB, pictures up to {self.pixels / 1e6:g} million pixels, sounds up to "
+            f"Files up to {self.bytes / MB:g} MB, pictures up to {self.pixels / 1e6:g} million pixels, sounds up to "
             f"{self.sound:g} seconds, texts up to {self.letters:,} characters, {self.seconds:g} seconds a request."
         )
 

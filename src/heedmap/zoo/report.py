@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CHANCE, PAPER
+from heedmap.printable import counted
 from heedmap.zoo.evidence import ABLATED, EVEN, FIGURES, PRIOR
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def tables(name: str, figures: Mapping[str, Any]) -> Iterator[Table]:
     from rich.table import Table
 
     for segment, entry in figures["segments"].items():
-        table = Table(title=f"zoo/{name}: {SEGMENTS[segment]}, {entry['samples']} samples", title_justify="left")
+        table = Table(
+            title=f"zoo/{name}: {SEGMENTS[segment]}, {counted(entry['samples'], 'sample')}", title_justify="left"
+        )
         table.add_column("method")
         for figure in _figures(entry):
             table.add_column(FIGURES[figure], justify="right")
@@ -90,7 +93,8 @@ def _apart(paper: list[float], other: list[float]) -> str:
 
 
 def _model(name: str, figures: Mapping[str, Any]) -> str:
-    facts = f"{figures['right']} of {figures['samples']} samples answered rightly, {figures['answers']:,} answers explained."
+    right = f"{figures['right']} of {counted(figures['samples'], 'sample')} answered rightly"
+    facts = f"{right}, {counted(figures['answers'], 'answer')} explained."
     if figures.get("refused"):
         facts += f" Not defined for it: {', '.join(map(_row_name, figures['refused']))}."
     parts = [_segment(segment, entry) for segment, entry in figures["segments"].items()]
@@ -106,7 +110,7 @@ def _segment(segment: str, entry: Mapping[str, Any]) -> str:
         for row, values in rows.items()
     ]
     verdicts = "\n".join(f"- {verdict(figure, rows)}" for figure in figures)
-    title = f"### {SEGMENTS[segment].capitalize()} ({entry['samples']} samples)"
+    title = f"### {SEGMENTS[segment].capitalize()} ({counted(entry['samples'], 'sample')})"
     return "\n".join((title, "", head, *lines, "", verdicts, ""))
 
 

@@ -17,6 +17,7 @@ from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, sensitivity
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CARDS, CHANCE
+from heedmap.printable import without_folders
 
 if TYPE_CHECKING:
     from heedmap.evaluate.trial import Maps
@@ -114,7 +115,7 @@ def recommend(
         figures[name]["randomisation"] = likeness
     progress(1.0)
     arrays = {spec.name: {test: np.array(values) for test, values in figures[spec.name].items()} for spec in fit}
-    return replace(recommendation(subject.name, arrays, costs, seed), refused=refused)
+    return replace(recommendation(without_folders(subject.name), arrays, costs, seed), refused=refused)
 
 
 def _contenders(methods: Sequence[str | MethodSpec] | None, budget: Budget) -> list[MethodSpec]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 
 from heedmap.methods.cards import CHANCE
+from heedmap.printable import counted, without_folders
 from heedmap.render.files import figure_bytes
 from heedmap.render.html import data_url, document, render
 
@@ -23,6 +24,9 @@ COLOURS = {"better": "green", "worse": "red", "": ""}
 DOTS = 110
 INK, FAINT = "#40346e", "#9a9aa2"
 MARKS = ("-", "--", ":", "-.")
+METHOD, RANK, FIGURE = 23, 5, 6
+"""Columns of a terminal: for a method's name, its rank and a figure, with the space after."""
+AGREEMENT = "how alike two methods rank the tokens (rank correlation of their maps, mean over the samples)"
 
 
 def report(summary: Mapping[str, Any], pictures: Mapping[str, bytes], seconds: float) -> str:
@@ -44,6 +48,7 @@ def report(summary: Mapping[str, Any], pictures: Mapping[str, bytes], seconds: f
         curves=[{**curve, "url": data_url(pictures[curve["key"]])} for curve in summary["curves"]],
         refused=summary["refused"],
         skipped=summary["skipped"],
+        agreement=_agreements(summary),
     )
     return document(body, f"heedmap: {name}", "wide")
 
@@ -64,12 +69,23 @@ def _facts(summary: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     skipped = summary["skipped"]["count"]
     return {
         "model": f"{summary['model']['name']} (weights {summary['model']['weights']})",
-        "data": ", ".join(f"{key}: {value}" for key, value in summary["data"].items()),
+        "data": ", ".join(f"{key}: {_as_told(value)}" for key, value in summary["data"].items()),
         "samples": f"{summary['samples']:,}" + (f", {skipped:,} skipped" if skipped else ""),
         "settings": ", ".join(f"{key}: {json.dumps(value)}" for key, value in summary["settings"].items()),
         "seed": summary["seed"],
-        "measured in": f"{seconds / 60:.1f} min",
+        "measured in": _duration(seconds),
     }
+
+
+def _duration(seconds: float) -> str:
+    """``12 s``, ``3.4 min`` or ``2.1 h``."""
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 9.5 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _as_told(value: Any) -> str:
+    return without_folders(value) if isinstance(value, str) else str(value)
 
 
 def _line(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,26 +148,55 @@ def _gaps(values: list[float | None]) -> list[float]:
 # -- the terminal ------------------------------------------------------------------------------------------------------
 
 
-def leaderboard(summary: Mapping[str, Any]) -> Table:
-    """Methods by mean rank, a lettered column a measure; green and red: clearly better or worse than the paper's method."""
-    from rich.table import Table
+def tables(summary: Mapping[str, Any], width: int) -> Iterator[Table]:
+    """The leaderboard, in as many tables as a terminal of ``width`` columns needs, and which methods agree.
+
+    Of the leaderboard: methods by mean rank, a lettered column a measure; green and red: clearly better or worse than the
+    paper's method.
+    """
+    lettered, room = _lettered(summary), max(1, (width - METHOD - RANK) // FIGURE)
+    for start in range(0, len(lettered), room):
+        yield _leaderboard(summary, lettered[start : start + room], again=start > 0)
+    for segment, names, rows in _agreements(summary):
+        yield from _agreement_tables(segment, names, rows, width)
+
+
+def _leaderboard(
+    summary: Mapping[str, Any], lettered: Sequence[tuple[str, Mapping[str, Any]]], *, again: bool
+) -> Table:
     from rich.text import Text
 
-    table = Table(
-        title=f"{summary['evaluation']} of {summary['model']['name']}",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("method", min_width=22, overflow="ellipsis", no_wrap=True)
-    table.add_column("rank", justify="right", min_width=4, no_wrap=True)
-    for letter, _ in _lettered(summary):
-        table.add_column(letter, justify="right", min_width=5, no_wrap=True)
+    table = _table(f"{summary['evaluation']} of {summary['model']['name']}{', more measures' if again else ''}")
+    table.add_column("method", width=METHOD - 1, overflow="fold")
+    table.add_column("rank", justify="right", width=RANK - 1, no_wrap=True)
+    for letter, _ in lettered:
+        table.add_column(letter, justify="right", width=FIGURE - 1, no_wrap=True)
     for entry in summary["leaderboard"]:
-        cells = [Text(*_shown(entry["method"], measure)) for _, measure in _lettered(summary)]
+        cells = [Text(*_shown(entry["method"], measure)) for _, measure in lettered]
         bold = "bold" if entry["method"] == summary["reference"] else ""
         table.add_row(Text(entry["method"]), f"{entry['rank']:.1f}", *cells, style=bold)
     return table
+
+
+def _agreement_tables(
+    segment: str, names: Sequence[str], rows: Sequence[Sequence[float]], width: int
+) -> Iterator[Table]:
+    """The rank correlations of the methods' maps, a lettered column a method."""
+    room = max(1, (width - METHOD - 3) // FIGURE)
+    for start in range(0, len(names), room):
+        table = _table(f"{segment}: {AGREEMENT}")
+        table.add_column("method", width=METHOD + 2, overflow="fold")
+        for number in range(start, min(start + room, len(names))):
+            table.add_column(_letter(number), justify="right", width=FIGURE - 1, no_wrap=True)
+        for number, (name, row) in enumerate(zip(names, rows, strict=True)):
+            table.add_row(f"{_letter(number)} {name}", *(f"{value:.2f}" for value in row[start : start + room]))
+        yield table
+
+
+def _table(title: str) -> Table:
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
 
 
 def notes(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -163,11 +208,24 @@ def notes(summary: Mapping[str, Any]) -> Iterator[str]:
     skipped = summary["skipped"]
     if skipped["count"]:
         key, why = next(iter(skipped["why"].items()))
-        yield f"{skipped['count']:,} samples were skipped, such as {key}: {why}; summary.json lists them"
+        were = "was" if skipped["count"] == 1 else "were"
+        yield f"{counted(skipped['count'], 'sample')} {were} skipped, such as {key}: {why}; summary.json lists them"
 
 
 def _lettered(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return list(zip(ascii_uppercase, summary["measures"], strict=False))
+    return [(_letter(number), measure) for number, measure in enumerate(summary["measures"])]
+
+
+def _letter(number: int) -> str:
+    """A, B … Z, AA, AB …, as columns of a spreadsheet are called."""
+    before, place = divmod(number, len(ascii_uppercase))
+    return (_letter(before - 1) if before else "") + ascii_uppercase[place]
+
+
+def _agreements(summary: Mapping[str, Any]) -> list[tuple[str, Sequence[str], Sequence[Sequence[float]]]]:
+    """Of each segment the methods, and how alike the maps of any two rank the tokens; none where that was not asked."""
+    found = summary.get("facts", {}).get("agreement", {})
+    return [(segment, facts["methods"], facts["spearman"]) for segment, facts in found.items()]
 
 
 def _shown(name: str, measure: Mapping[str, Any]) -> tuple[str, str]:

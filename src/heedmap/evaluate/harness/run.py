@@ -16,6 +16,7 @@ from heedmap.evaluate.harness.folder import FORMAT, REPORT, VERSION, RunFolder
 from heedmap.evaluate.harness.protocol import TRIED, Evaluation, Findings, MethodSpec
 from heedmap.evaluate.metrics.statistics import Row, figures, lines, ranks
 from heedmap.methods.cards import CHANCE
+from heedmap.printable import without_folders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,7 @@ class Plan:
         return {
             "evaluation": self.evaluation.name,
             "settings": dict(self.evaluation.settings),
-            "model": {"name": self.subject.name, "weights": fingerprint(self.subject.model)},
+            "model": {"name": without_folders(self.subject.name), "weights": fingerprint(self.subject.model)},
             "data": dict(self.reader.description),
             "samples": min(self.count, len(self.reader)),
             "seed": self.seed,

@@ -13,6 +13,7 @@ from heedmap.errors import InputError
 from heedmap.evaluate.metrics.statistics import draws, ends
 from heedmap.extras import library
 from heedmap.methods.cards import CHANCE
+from heedmap.printable import counted
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -109,7 +110,7 @@ class Recommendation:
         told = [f"{letter}: {TESTS[test][0]} ({_better(test)} is better)" for test, letter in letters.items()]
         told.append("cost: time of an explanation, as a multiple of a forward pass")
         table = Table(
-            title=f"{self.model}, {self.samples} inputs",
+            title=f"{self.model}, {counted(self.samples, 'input')}",
             title_justify="left",
             caption=Text("\n".join(("", *told, "", self.sentence))),
             caption_justify="left",
@@ -241,7 +242,7 @@ def _verdict(
 
 def _sentence(model: str, samples: int, rows: Sequence[Ranked], limits: Sequence[str]) -> str:
     best = next((row for row in rows if row.verdict == "best"), None)
-    inputs = "1 input" if samples == 1 else f"{samples} inputs"
+    inputs = counted(samples, "input")
     if best is None:
         told = f"On {model}, no method that was tried can be trusted"
     else:

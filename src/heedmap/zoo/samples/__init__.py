@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from heedmap.errors import UnknownNameError
 from heedmap.models.shipped import PREFIX, shipped
+from heedmap.printable import closest
 from heedmap.zoo.samples import answers, pictures, texts
 from heedmap.zoo.samples.sample import Evidence, KnownAnswer, Material, ZooSample
 
@@ -39,7 +40,9 @@ def chosen(names: list[str] | None) -> list[str]:
     plain = [name.removeprefix(PREFIX) for name in names or known]
     for name in plain:
         if name not in known:
-            raise UnknownNameError(f"no model {name!r} comes with heedmap; it has: {', '.join(known) or 'none'}")
+            raise UnknownNameError(
+                f"no model {name!r} comes with heedmap{closest(name, known)}; it has: {', '.join(known) or 'none'}"
+            )
     return list(dict.fromkeys(plain))
 
 

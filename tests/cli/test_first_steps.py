@@ -1,0 +1,145 @@
+"""What somebody meets who uses the command line for the first time: samples, slips, figures, and what is refused at once."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import heedmap
+
+LIGHT = """
+import sys
+from heedmap.cli.main import main
+sys.argv = ["heedmap", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as stopped:
+    print(stopped.code, sorted({"torch", "transformers", "matplotlib"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["explain", "zoo/vit-shapes", "--image", "none.png", "--target", "query:2"],
+        ["compare", "zoo/gpt-lits", "--text", "dog"],
+    ],
+)
+def test_slips_are_told_before_anything_heavy_is_imported(arguments: list[str], tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LIGHT, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.stdout, done.returncode) == ("1 []\n", 0), done.stderr
+
+
+def _line(result) -> str:
+    """What was told, as one line without the frame."""
+    return " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["explain", "zoo/gpt-lits", "--text", "dog"], "did you mean 'zoo/gpt-lists'?"),
+        (["explain", "zoo/gpt-lists", "--text", "dog", "--method", "rolout"], "did you mean 'rollout'?"),
+        (["explain", "zoo/vit-shapes", "--sample", "0", "--target", "heard"], "did you mean 'heart'?"),
+        (
+            ["explain", "zoo/gpt-lists", "--text", "dog", "--option", "start_laier=1"],
+            "did you mean 'start_layer'?",
+        ),
+        (["explain", "zoo/gpt-lists", "--sample", "0", "--out", "a.png", "--theme", "darc"], "did you mean 'dark'?"),
+        (
+            ["explain", "zoo/gpt-lists", "--sample", "0", "--out", "a.png", "--cmap", "viridos"],
+            "did you mean 'viridis'?",
+        ),
+        (["explain", "zoo/lxmert-easy-vqa", "--text", "dog"], "heedmap zoo train lxmert-easy-vqa"),
+        (["explain", "zoo/gpt-lists", "--text", "dog", "--device", "cuda:99"], "there is no device 'cuda:99' here"),
+        (["explain", "zoo/lxmert-shapes", "--text", "dog"], "give --boxes"),
+        (["explain", "./nothing", "--text", "dog"], "there is no folder './nothing'"),
+    ],
+)
+def test_a_slip_is_answered_with_what_to_do(run, arguments: list[str], told: str) -> None:
+    assert told in _line(run(*arguments, code=1))
+
+
+def test_options_and_commands_are_guessed_too(run) -> None:
+    assert "--method" in run("explain", "zoo/gpt-lists", "--methd", "rollout", code=2).stderr
+    assert "explain" in run("explian", "zoo/gpt-lists", code=2).stderr
+
+
+@pytest.mark.parametrize("name", ["gpt-lists", "lxmert-shapes"])
+def test_a_sample_of_the_zoo_is_an_input(run, name: str) -> None:
+    data = json.loads(run("explain", f"zoo/{name}", "--sample", "3", "--json").stdout)
+    sample = heedmap.zoo_sample(name, 3)
+    found = heedmap.load(f"zoo/{name}").explain(**sample.inputs)
+    assert data["target"] == list(found.target)
+    for key, segment in found.segments.items():
+        assert data["segments"][key]["relevance"][0] == pytest.approx(segment.relevance[0].tolist())
+
+
+def test_a_sample_stands_alone(run) -> None:
+    told = _line(run("explain", "zoo/gpt-lists", "--sample", "0", "--text", "a", code=2))
+    assert "leave the others out" in told
+    assert "of the models zoo/" in _line(run("inspect", "somebody/model", "--sample", "0", code=2))
+
+
+def test_boxes_are_drawn_on_the_picture_that_is_given_with_them(run, tmp_path: Path) -> None:
+    run("explain", "zoo/lxmert-shapes", "--sample", "0", "--out", "sample.png", "--width", "9")
+    sample = heedmap.zoo_sample("lxmert-shapes", 0)
+    import numpy as np
+
+    boxes = sample.inputs["boxes"]
+    np.savez(tmp_path / "boxes.npz", features=boxes["features"], boxes=boxes["boxes"])
+    Image.fromarray(sample.picture).save(tmp_path / "scene.png")
+    given = ["--text", sample.inputs["text"], "--boxes", "boxes.npz"]
+    run("explain", "zoo/lxmert-shapes", *given, "--image", "scene.png", "--out", "given.png", "--width", "9")
+    run("explain", "zoo/lxmert-shapes", *given, "--out", "without.png", "--width", "9")
+    drawn, without = (_colours(tmp_path / f"{name}.png") for name in ("given", "without"))
+    assert len(_colours(tmp_path / "sample.png")) > 1.2 * len(without)
+    assert len(drawn) > 1.2 * len(without)
+
+
+def _colours(path: Path) -> set[tuple[int, ...]]:
+    with Image.open(path) as picture:
+        return {colour for _, colour in picture.convert("RGB").getcolors(1 << 24)}
+
+
+def test_figures_are_as_they_are_asked_for(run, tmp_path: Path) -> None:
+    plain = ["explain", "zoo/vit-shapes", "--sample", "0", "--out"]
+    run(*plain, "own.png")
+    look = ["--width", "3", "--dpi", "100", "--cmap", "viridis", "--alpha", "0.5", "--theme", "dark", "--no-title"]
+    run(*plain, "asked.png", *look)
+    with Image.open(tmp_path / "asked.png") as asked, Image.open(tmp_path / "own.png") as own:
+        assert asked.width == 300
+        assert asked.height / asked.width == pytest.approx(own.height / own.width, rel=0.02)
+        assert asked.convert("RGB").getpixel((0, 0)) == (0x14, 0x15, 0x1A)
+    for wrong in (["--width", "0"], ["--dpi", "5"], ["--alpha", "2"]):
+        assert wrong[0] in run(*plain, "a.png", *wrong, code=2).stderr
+    assert "for figures alone" in _line(run(*plain, "a.json", "--width", "3", code=2))
+
+
+@pytest.mark.parametrize(
+    ("command", "model", "words"),
+    [
+        ("objects", "zoo/detr-shapes", ("rests on: image", "%")),
+        ("alignment", "zoo/bart-dates", ("rests on: text", "answer")),
+    ],
+)
+def test_several_answers_at_once(run, tmp_path: Path, command: str, model: str, words: tuple[str, ...]) -> None:
+    shown = run(command, model, "--sample", "0").stdout
+    assert all(word in shown for word in words)
+    for ending in ("png", "html", "json"):
+        run(command, model, "--sample", "0", "--out", f"it.{ending}")
+    entries = json.loads((tmp_path / "it.json").read_text())
+    assert len(entries) > 1
+    assert all(entry["name"] in (tmp_path / "it.html").read_text() for entry in entries)
+    with Image.open(tmp_path / "it.png") as picture:
+        assert picture.width > 500
+
+
+def test_what_saves_people_is_told(run) -> None:
+    shown = run("explain", "zoo/gpt-lists", "--text", "zebra red ? zebra", "--target", "blue").stdout
+    assert "the model does not know what is written there" in shown
+    assert "the map shows what speaks for it" in shown
+    assert "class" not in shown
