@@ -18,8 +18,8 @@ from torch import Tensor
 from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import MixingError
 
-FEW, MANY = 16, 64
-"""Of how many elements, and of how many places at most, it is asked one by one on what they depend."""
+FEW = 8
+"""Of how many elements, or places along an axis, it is asked one by one on what they depend."""
 
 Rows = Bool[Tensor, "batch tokens"]
 
@@ -223,7 +223,7 @@ class _Rows:
 
     def _places(self, axis: Axis) -> list[int]:
         """Many places, where few say nothing: tokens may stand in another order."""
-        return torch.randperm(len(axis.order))[:MANY].tolist()
+        return torch.randperm(len(axis.order))[:FEW].tolist()
 
     def _some(self, axis: Axis) -> list[tuple[int, int]]:
         """The first, the middle and the last place, and their rows."""
