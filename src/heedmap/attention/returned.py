@@ -202,14 +202,14 @@ class _Rows:
         return torch.stack(list(rows)).any(0)
 
     def _are_single(self) -> bool:
-        """Whether each of some elements depends on one token: tokens that several axes together tell apart, in any order."""
+        """Whether none of some elements depends on several tokens: tokens that several axes together tell apart, in any order."""
         found = []
         for _ in range(FEW):
             chosen = {}
             for axis, size in enumerate(self.tensor.shape[1:], 1):
                 chosen[Axis(axis, 1, torch.arange(size))] = _only(int(torch.randint(size, ())), size)
             found.append(self._any(self._pulled(chosen)))
-        return any(bool(rows.any()) for rows in found) and not any(bool((rows.sum(1) > 1).any()) for rows in found)
+        return not any(bool((rows.sum(1) > 1).any()) for rows in found)
 
     def _tells_elsewhere(self, axis: Axis) -> bool:
         """Whether places along another axis depend on other tokens than their neighbours: then these are the rows."""
