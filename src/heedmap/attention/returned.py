@@ -18,8 +18,8 @@ from torch import Tensor
 from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import MixingError
 
-FEW, MANY = 16, 64
-"""Of how many elements, and of how many places at most, it is asked one by one on what they depend."""
+FEW = 8
+"""Of how many elements, or places along an axis, it is asked one by one on what they depend."""
 
 Rows = Bool[Tensor, "batch tokens"]
 
@@ -207,14 +207,14 @@ class _Rows:
         return torch.stack(list(rows)).any(0)
 
     def _are_single(self) -> bool:
-        """Whether each of some elements depends on one token: tokens that several axes together tell apart, in any order."""
+        """Whether none of some elements depends on several tokens: tokens that several axes together tell apart, in any order."""
         found = []
         for _ in range(FEW):
             chosen = {}
             for axis, size in enumerate(self.tensor.shape[self.first :], self.first):
                 chosen[Axis(axis, 1, torch.arange(size))] = _only(int(torch.randint(size, ())), size)
             found.append(self._any(self._pulled(chosen)))
-        return any(bool(rows.any()) for rows in found) and not any(bool((rows.sum(1) > 1).any()) for rows in found)
+        return not any(bool((rows.sum(1) > 1).any()) for rows in found)
 
     def _tells_elsewhere(self, axis: Axis) -> bool:
         """Whether places along another axis depend on other tokens than their neighbours: then these are the rows."""
@@ -228,7 +228,7 @@ class _Rows:
 
     def _places(self, axis: Axis) -> list[int]:
         """Many places, where few say nothing: tokens may stand in another order."""
-        return torch.randperm(len(axis.order))[:MANY].tolist()
+        return torch.randperm(len(axis.order))[:FEW].tolist()
 
     def _some(self, axis: Axis) -> list[tuple[int, int]]:
         """The first, the middle and the last place, and their rows."""
