@@ -8,7 +8,7 @@
 kills: `heedmap run` is begun, at a random moment a process of it is killed (SIGKILL), the same command is given until it
 comes to its end, and the rows are compared with those of a run that nobody disturbed.
 alone: a run without Ray, killed again and again at random moments, begun each time in a process that has the model already.
-disk: the same on a file system of one megabyte, which is full several times and made larger each time.
+disk: a run without Ray on a small file system, which is full several times and made larger each time.
 flat: the samples of the zoo's lists end to end, with the memory that is taken, and rows a second.
 """
 
@@ -183,26 +183,28 @@ def alone(times: int) -> None:
 
 
 def disk() -> None:
+    import heedmap
+
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        source = data(here, ROWS)
-        subprocess.run(command(source, here / "whole"), check=True, capture_output=True)
+        source, subject = data(here, ROWS), heedmap.load(MODEL)
+        heedmap.run(subject, source, here / "whole", part=PART, page=False)
         reference = rows_of(here / "whole")
         needed = sum(file.stat().st_size for file in (here / "whole").rglob("*") if file.is_file())
         small = here / "small"
         small.mkdir()
-        size = 256
+        size, full = 128, 0
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(small)], check=True)
         try:
-            full = 0
-            for workers in [0, 2] * 20:
-                done = subprocess.run(command(source, small, "--workers", workers), capture_output=True, text=True)
-                print(f"{size} kB, {workers} workers: code {done.returncode} {done.stderr.strip()[-170:]}", flush=True)
-                if not done.returncode:
+            while True:
+                try:
+                    heedmap.run(subject, source, small, part=PART, page=False)
                     break
-                full, size = full + 1, size + max(128, needed // 1024 // 6)
+                except heedmap.errors.OutputError as error:
+                    full, size = full + 1, size + max(64, needed // 1024 // 6)
+                    print(str(error).replace(str(small), "OUT"), flush=True)
                 subprocess.run(["mount", "-o", f"remount,size={size}k", str(small)], check=True)
-            print(f"full {full} times; the same rows: {rows_of(small).equals(reference)}")
+            print(f"{needed // 1024} kB in all; full {full} times; the same rows: {rows_of(small).equals(reference)}")
         finally:
             subprocess.run(["umount", str(small)], check=True)
 
