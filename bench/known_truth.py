@@ -98,7 +98,8 @@ def of_drawings(path: Path) -> Part:
     return facts, {
         "letters": summary([row for row in letters if row["method"] not in reading.MORE], OF_DRAWINGS),
         "corners": summary([row for row in corners if row["method"] not in reading.MORE], OF_DRAWINGS),
-        "few": summary([row for row in letters if row["unit"] in more], OF_DRAWINGS),
+        "few": summary([row for row in letters if row["unit"] in more and row["method"] in reading.FEW], OF_DRAWINGS),
+        "signed": summary(letters, ("inside", "border")),
     }
 
 

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 from numpy.typing import NDArray
+from PIL.ImageFilter import MinFilter
 
 import heedmap
 from heedmap.packaged import fetch
@@ -83,8 +84,10 @@ def drawing(path: Path) -> None:
     tokens = decimer.read(model, vocabulary, cells)
     atoms = drawn_at(tokens, shown)
     assert atoms is not None
-    figure = Figure(figsize=(11, 0.92 * len(READ) + 0.25), layout="constrained")
-    panels = figure.subplots(len(READ), len(atoms))
+    figure = Figure(figsize=(13, 0.95 * len(READ) + 0.25), layout="constrained")
+    panels = figure.subplots(len(READ), len(atoms), gridspec_kw={"wspace": 0.02, "hspace": 0.02})
+    ink = np.zeros((decimer.SIDE, decimer.SIDE, 4))
+    ink[..., 3] = 1 - np.asarray(shown.picture.convert("L").filter(MinFilter(5))) / 255  # seen also when small
     for row, method in zip(panels, READ, strict=True):
         maps = reading.maps_of(reader, vocabulary, cells, tokens, method)
         row[0].set_ylabel(method.replace(", ", ",\n"), fontsize=6)
@@ -92,7 +95,7 @@ def drawing(path: Path) -> None:
             grid = _scaled(maps[token]).reshape(decimer.CELLS, decimer.CELLS)
             extent = (0, decimer.CELLS, decimer.CELLS, 0)
             axes.imshow(grid, cmap="Reds", vmin=0, vmax=1, extent=extent)
-            axes.imshow(np.asarray(shown.picture), extent=extent, alpha=0.25)
+            axes.imshow(ink, extent=extent, alpha=0.5)
             axes.add_patch(Circle(shown.atoms[atom], 1.1, fill=False, edgecolor=TRUE, linewidth=1.2))
             axes.set(xticks=[], yticks=[])
     for axes, token in zip(panels[0], atoms, strict=True):

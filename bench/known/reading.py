@@ -28,11 +28,14 @@ AGAINST = "{}, against the runner-up"
 """What is explained is by how much the token's logit is above that of the most probable other one."""
 BY_GRADIENT = ("generic", "attention_gradcam", "attention_x_gradient", "input_x_gradient")
 METHODS = (*BY_GRADIENT, *map(AGAINST.format, BY_GRADIENT), "raw_attention")
-MORE = ("rollout", "random", "legrad", "attn_lrp", "partial_lrp", "transformer_attribution", "full_lrp", "occlusion")
+SLOW = ("attn_lrp", "transformer_attribution", "occlusion")
+MORE = (*("rollout", "random", "legrad", "partial_lrp", "full_lrp"), *SLOW, *map(AGAINST.format, SLOW))
 """Methods on every :data:`STEP`-th molecule: most take seconds a token."""
-STEP = 7
+STEP = 10
 BLIND = ("generic", "raw_attention")
 """Methods that stand beside their own :data:`OTHERS`."""
+FEW = (INK, "generic", AGAINST.format("generic"), "raw_attention", *MORE)
+"""The rows of the table of these molecules."""
 ORDER = (CHANCE, INK, *map(OTHERS.format, BLIND), *METHODS, *MORE)
 """Of the rows of a table."""
 
@@ -121,9 +124,9 @@ def _unread(rows: Sequence[Row], drawings: dict[str, Drawing]) -> Iterator[Row]:
 def _figures(row: Row, drawing: Drawing) -> dict[str, float | bool]:
     """Of the atom's own cells, of which there are four: those whose middle is less than a cell from it, by row and by column.
 
-    ``share`` of the (positive) relevance on them; ``pointing``, whether the peak is one of them; ``nearest``, whether of all
-    atoms this one is nearest to the peak; ``distance``, of the relevance from the atom, in cells; ``letter``, whether the atom
-    is drawn as a letter.
+    ``share`` of the (positive) relevance on them; ``inside``, their relevance with its sign; ``border``, the share of the topmost
+    row of cells; ``pointing``, whether the peak is one of them; ``nearest``, whether of all atoms this one is nearest to the peak;
+    ``distance``, of the relevance from the atom, in cells; ``letter``, whether the atom is drawn as a letter.
     """
     relevance, place = row["relevance"], drawing.atoms[row["atom"]]
     inside = (np.abs(offsets(place)) < 1).all(1).astype(float)
@@ -132,6 +135,8 @@ def _figures(row: Row, drawing: Drawing) -> dict[str, float | bool]:
     peaks = relevance == relevance.max()
     return {
         "share": share(relevance, inside),
+        "inside": float((relevance * inside).sum()),
+        "border": share(relevance, (np.arange(CELLS**2) < CELLS).astype(float)),
         "pointing": pointing(relevance, inside),
         "nearest": float((distances[:, peaks].argmin(0) == row["atom"]).mean()),
         "distance": float((positive * distances[row["atom"]]).sum() / positive.sum()),
