@@ -45,18 +45,19 @@ DRAWINGS = """Behind the figures:
 
 - *Why the logit alone is a poor question here.* What attention to an atom's own cells does to the token's logit, by
   A ⊙ ∂y/∂A of the last cross-attention (`attention_x_gradient`), is {own:+.3f}, and to the logit of the runner-up
-  {runner:+.3f} (means over the letters): seeing an atom does not raise its logit, it rules the others out. Methods by gradient find
-  the atom when they are asked why this token and not the runner-up: the share of `generic` rises from {generic:.0%} to
-  {against:.0%}, that of `attention_x_gradient` from {axg:.0%} to {axg_against:.0%}, that of `input_x_gradient` from {ixg:.0%} to
-  {ixg_against:.0%}. Of a whole answer, `contrast="runner-up"` is worth a try.
-- *Why `raw_attention` has the best peaks*: {nearest:.0%} of its peaks on letters are nearest to the atom that is said. The last
-  cross-attention of this model does the looking up by itself, and it needs no target. Its share is {raw:.0%}.
+  {runner:+.3f} (means over the letters): it seems that seeing an atom rules the others out, rather than raising its logit.
+  Methods by gradient find the atom when they are asked why this token and not the runner-up: the share of `generic` rises
+  from {generic:.0%} to {against:.0%}, that of `attention_x_gradient` from {axg:.0%} to {axg_against:.0%}, that of
+  `input_x_gradient` from {ixg:.0%} to {ixg_against:.0%}. Of a whole answer, `contrast="runner-up"` is worth a try.
+- *Why `raw_attention` has the best peaks*: {nearest:.0%} of its peaks on letters are nearest to the atom that is said.
+  The last cross-attention of this model does the looking up by itself, and it needs no target. Its share is {raw:.0%}.
 - *The topmost row of cells*, in which nothing is ever drawn, has {border:.0%} of the relevance of `generic`,
-  {raw_border:.0%} of that of `raw_attention`: a place for attention that is not needed, as the first token is in language models.
-- The maps tell atoms apart: on an atom's own cells the maps of the other atoms have {others:.1%} (`generic`) and {raw_others:.1%}
-  (`raw_attention`) of their relevance, less than an even map over the drawing ({ink:.1%}).
-- *Why shares are far from 1.* An atom is told by its bonds too, and what token comes next also by the neighbours that are already
-  said or still to be said. The truth here is where the atom is, not all that a model may rightly read.
+  {raw_border:.0%} of that of `raw_attention`. It seems to be where attention goes that is not needed, as the first token
+  in language models.
+- The maps tell atoms apart: on an atom's own cells the maps of the other atoms have {others:.1%} (`generic`) and
+  {raw_others:.1%} (`raw_attention`) of their relevance, less than an even map over the drawing ({ink:.1%}).
+- *Why shares are far from 1.* The truth here is where the atom is, not all that a model may rightly read: an atom is
+  told by its bonds too, and its turn by the neighbours that are already said.
 """
 
 

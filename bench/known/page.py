@@ -62,9 +62,9 @@ DECIMER reads the drawing of a molecule and writes its SMILES, token by token: a
 decoder of six layers looks at them. Its weights are in packages, as a TensorFlow checkpoint; here they run in plain torch
 (`bench/known/decimer.py`), which heedmap follows as it is. RDKit draws {made} molecules that many have heard of, and knows where
 each atom is drawn. {right} are read rightly. Of these answers every token that is an atom is asked about, as
-`heedmap.explain_answer` explains a whole answer, but for the atoms that a symmetry of the molecule exchanges: which of them a token
-is cannot be known. The cells are the tokens, also of the methods that go back to the input; the map of the picture is the same
-(a test).
+`heedmap.explain_answer` explains a whole answer, but for the atoms that a symmetry of the molecule exchanges: which of them a
+token is cannot be known. The cells are the tokens, also of the methods that go back to the input; of `generic` the map of the
+picture is the same (a test).
 
 An atom's own cells are the four around it.
 

@@ -125,7 +125,7 @@ def _figures(row: Row, drawing: Drawing) -> dict[str, float | bool]:
     """Of the atom's own cells, of which there are four: those whose middle is less than a cell from it, by row and by column.
 
     ``share`` of the (positive) relevance on them; ``inside``, their relevance with its sign; ``border``, the share of the topmost
-    row of cells; ``pointing``, whether the peak is one of them; ``nearest``, whether of all atoms this one is nearest to the peak;
+    row of cells; ``pointing``, whether the peak is one of them; ``nearest``, whether of all atoms this is nearest to the peak;
     ``distance``, of the relevance from the atom, in cells; ``letter``, whether the atom is drawn as a letter.
     """
     relevance, place = row["relevance"], drawing.atoms[row["atom"]]
