@@ -1,4 +1,4 @@
-"""Options of the whole suite; and, before heedmap is imported, runtime checks of the shapes in its annotations."""
+"""Options of the whole suite; and, where test_shapes.py asks for it, runtime checks of the shapes in annotations."""
 
 import gc
 import os
@@ -25,10 +25,16 @@ settings.register_profile("heedmap", derandomize=True, deadline=None, database=N
 settings.register_profile("thorough", deadline=None, database=None, max_examples=2000)  # --hypothesis-profile=thorough
 settings.load_profile("heedmap")
 gc.disable()  # until all is imported, see pytest_collection_finish
-install_import_hook(["heedmap.relevance", "heedmap.attention.attention"], "beartype.beartype")
+if "HEEDMAP_SHAPES" in os.environ:  # before heedmap is imported
+    install_import_hook(["heedmap.relevance", "heedmap.attention.attention"], "beartype.beartype")
 
 HERE = Path(__file__).parent
 SLOW = (
+    "answers/test_answer_command.py",
+    "answers/test_answer_page.py",
+    "answers/test_each_token_alone.py",
+    "cli/test_bad_input.py",
+    "cli/test_completion.py",
     "cli/test_examples.py",
     "cli/test_many_inputs.py",
     "conformance",
@@ -39,6 +45,7 @@ SLOW = (
     "evaluate/test_choosing.py",
     "evaluate/test_detection_rows.py",
     "evaluate/test_evaluate_command.py",
+    "evaluate/test_masking.py",
     "evaluate/test_perturbation.py",
     "evaluate/test_recommend.py",
     "evaluate/test_runs.py",
@@ -51,18 +58,25 @@ SLOW = (
     "relevance/test_checkpointing.py",
     "relevance/test_heads.py",
     "relevance/test_input_methods.py",
+    "relevance/test_verdicts.py",
     "sweep/test_sweep.py",
     "test_docs.py",
     "test_docstrings.py",
     "test_left_as_found.py",
     "test_packaged.py",
+    "test_shapes.py",
+    "test_warmed.py",
     "web/test_page_browser.py",
     "web/test_page_crowd.py",
+    "web/test_page_server.py",
+    "web/test_page_work.py",
     "weights",
     "zoo/test_demo.py",
     "zoo/test_easy_vqa_task.py",
     "zoo/test_evidence.py",
+    "zoo/test_lists_by_mixers.py",
     "zoo/test_store.py",
+    "zoo/test_telling.py",
     "zoo/test_training.py",
 )
 """Files and folders whose tests ``make check`` leaves to ``make test``."""

@@ -23,7 +23,7 @@ from heedmap.cli import main
 from heedmap.cli.command import command
 from heedmap.cli.options import ModelOptions
 from heedmap.datasets.opening import READERS, open_data
-from heedmap.datasets.sample import Answers, Sample
+from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import InputError
 from heedmap.evaluate.experiments.sanity import Sanity
 from heedmap.evaluate.harness.protocol import contenders
@@ -112,7 +112,7 @@ class Lists:
 
     def __getitem__(self, index: int) -> Sample:
         text, _, answer = self._lines[index].partition(" → ")
-        return Sample(self.keys[index], {"text": text}, Answers((answer,)))
+        return Sample(self.keys[index], {"text": text}, RightAnswers((answer,)))
 
 
 def test_a_data_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The Python and the commands of the documents run as they stand, in an empty folder."""
 
+import ast
 import os
 import re
 import subprocess
@@ -68,6 +69,19 @@ def test_links_lead_somewhere() -> None:
     for path in PAGES:
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
             assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_the_words_of_refusals_are_those_of_the_source() -> None:
+    rows = re.findall(r"^\| (?!the message says|---)(.*?) \|", (ROOT / "docs" / "refused.md").read_text(), re.MULTILINE)
+    source = {
+        node.value
+        for path in (ROOT / "src").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert rows
+    for words in rows:
+        assert any(words in text for text in source), words
 
 
 def test_the_method_cards_are_those_of_the_registry() -> None:

@@ -44,7 +44,7 @@ from heedmap.methods.leaves import Leaves
 from heedmap.models import answers, predictions
 from heedmap.models.model import Model
 from heedmap.targets import Function
-from heedmap.web.form_inputs import Given
+from heedmap.web.form_inputs import FormValues
 from heedmap.web.handlers import Handlers
 from heedmap.web.method_options import Start, Way
 from heedmap.zoo import dataset, evidence
@@ -300,7 +300,7 @@ def _said(answer: Any = None, **options: Any) -> Call:
     return lambda subject, given, _: subject.explain_answer(**given, answer=answer, **options)
 
 
-def _page(given: Given, way: Way, begin: Start | None = None) -> Call:
+def _page(given: FormValues, way: Way, begin: Start | None = None) -> Call:
     def used(subject: Any, _: Any, steps: Steps) -> Any:
         handlers: Any = Handlers(Seat(subject))  # type: ignore[arg-type]
         handlers.takes(subject.name)
@@ -312,7 +312,7 @@ def _page(given: Given, way: Way, begin: Start | None = None) -> Call:
 
 def _page_answer(subject: Any, given: dict[str, Any], _: Steps) -> Any:
     handlers: Any = Handlers(Seat(subject))  # type: ignore[arg-type]
-    return handlers.answer(handlers.predict(subject.name, Given(given["text"])), Way("generic", {}))
+    return handlers.answer(handlers.predict(subject.name, FormValues(given["text"])), Way("generic", {}))
 
 
 PAGE = "Handlers.takes Handlers.predict Handlers.explain"
@@ -374,13 +374,14 @@ EVALUATED = {
 }
 WEB = {
     "page, an answer": Case("Handlers.answer", "gpt-lists", _page_answer),
-    "page": Case(PAGE, "gpt-lists", _page(Given("4 1 3"), Way("generic", {}))),
-    "page, from a token": Case(PAGE, "gpt-lists", _page(Given("4 1 3"), Way("generic", {}), Start("text", (2,)))),
+    "page": Case(PAGE, "gpt-lists", _page(FormValues("4 1 3"), Way("generic", {}))),
+    "page, from a token": Case(PAGE, "gpt-lists", _page(FormValues("4 1 3"), Way("generic", {}), Start("text", (2,)))),
     "page, boxes": Case(
         PAGE,
         "visualbert-shapes",
         _page(
-            Given(GIVEN["visualbert-shapes"]["text"], number=MATERIALS["visualbert-shapes"].shown), Way("attn_lrp", {})
+            FormValues(GIVEN["visualbert-shapes"]["text"], number=MATERIALS["visualbert-shapes"].shown),
+            Way("attn_lrp", {}),
         ),
     ),
 }

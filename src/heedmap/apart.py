@@ -71,8 +71,8 @@ class Alone(Target):
         """See :meth:`Target.choose`."""
         chosen = self.target.choose(self._spread(output), self.samples.context)
         values = chosen.again or (lambda whole: self.target.choose(whole, self.samples.context).values)
-        one = slice(self.index, self.index + 1)
-        return replace(chosen.sample(self.index), again=lambda output: values(self._spread(output))[one])
+        row = slice(self.index, self.index + 1)
+        return replace(chosen.sample(self.index), again=lambda output: values(self._spread(output))[row])
 
     def _spread(self, output: Any) -> Any:
         return spread(self.samples.output, output, partial(_rows_of_sample, self.index, self.samples.batch))[0]
@@ -120,8 +120,8 @@ def are_samples(model: nn.Module, inputs: ModelInputs, targets: Sequence[Target]
         for target in targets:
             values = target.choose(output, context).values
             for index in range(batch):
-                own = target.choose(answer(model, _alone(inputs, cut, index)), context).values
-                if own.shape != (1,) or differs(values[index : index + 1], own):
+                alone = target.choose(answer(model, _alone(inputs, cut, index)), context).values
+                if alone.shape != (1,) or differs(values[index : index + 1], alone):
                     return False
     except Exception:  # the model refuses a sample alone, or the target, which may be anyone's, its output
         return False
@@ -183,10 +183,10 @@ def _same(
     model: nn.Module, inputs: ModelInputs, batch: int, output: Any, read: set[int], shares: Shares, index: int
 ) -> bool:
     """Whether the model answers on one sample alone as it does in the batch, in all that the targets read."""
-    one = answer(model, _alone(inputs, shares, index))
-    if isinstance(one, Exception):
+    alone = answer(model, _alone(inputs, shares, index))
+    if isinstance(alone, Exception):
         return False
-    before, (_, put) = tensors_of(output), spread(output, one, partial(_rows_of_sample, index, batch))
+    before, (_, put) = tensors_of(output), spread(output, alone, partial(_rows_of_sample, index, batch))
     return all(number in put and not differs(before[number], put[number]) for number in read)
 
 
@@ -235,7 +235,7 @@ def together(parts: Sequence[Explanation], note: str) -> Explanation:
         target=sum((p.target for p in parts), ()),
         scores=torch.cat([p.scores for p in parts]),
         prediction=None if None in predictions else torch.cat([p for p in predictions if p is not None]),
-        prediction_labels=None if None in labels else sum((one for one in labels if one is not None), ()),
+        prediction_labels=None if None in labels else sum((p for p in labels if p is not None), ()),
         flow=_flow([p.flow for p in parts], note),
         maps={k: _padded([p.maps[k] for p in parts], 0) for k in first.maps if all(k in p.maps for p in parts)},
         top=None if None in tops else Top.joined([t for t in tops if t is not None]),
@@ -250,8 +250,12 @@ def _segment(parts: Sequence[Segment]) -> Segment:
         relevance=_padded([p.relevance for p in parts], 0.0),
         positions=_padded([p.positions for p in parts], -1),
         grid=parts[0].grid if len(grids) == 1 else None,
-        labels=None if None in labels else tuple((*o, *[""] * (width - len(o))) for own in labels for o in own or ()),
-        boundaries=None if None in boundaries else tuple(o.ljust(width, "s") for own in boundaries for o in own or ()),
+        labels=None
+        if None in labels
+        else tuple((*row, *[""] * (width - len(row))) for rows in labels for row in rows or ()),
+        boundaries=None
+        if None in boundaries
+        else tuple(row.ljust(width, "s") for rows in boundaries for row in rows or ()),
     )
 
 

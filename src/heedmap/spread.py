@@ -21,14 +21,14 @@ None: nowhere."""
 
 def tensors_of(output: Any) -> list[Tensor]:
     """The tensors of an output, in order: their numbers are their places here."""
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
 
     def keep(number: int, tensor: Tensor) -> Tensor:
-        found.append(tensor)
+        tensors.append(tensor)
         return tensor
 
     _mapped(output, keep)
-    return found
+    return tensors
 
 
 def _mapped(output: Any, change: Callable[[int, Tensor], Tensor]) -> Any:
@@ -61,20 +61,20 @@ def gradients(output: Any, function: Callable[[Any], Tensor]) -> dict[int, Tenso
         values = function(_mapped(output, begin))
         if not values.requires_grad:
             return {}
-        found = torch.autograd.grad(values.sum(), list(begun.values()), allow_unused=True)
-    return {n: g for n, g in zip(begun, found, strict=True) if g is not None and bool((g != 0).any())}
+        gradients = torch.autograd.grad(values.sum(), list(begun.values()), allow_unused=True)
+    return {n: g for n, g in zip(begun, gradients, strict=True) if g is not None and bool((g != 0).any())}
 
 
 def spread(whole: Any, part: Any, place: Place) -> tuple[Any, dict[int, Tensor]]:
     """``whole`` with what ``part`` has in its place, and the tensors in which there was something to put, by number."""
-    own = tensors_of(part)
+    of_part = tensors_of(part)
     put: dict[int, Tensor] = {}
 
     def with_part(number: int, tensor: Tensor) -> Tensor:
-        there = place(tensor, own[number]) if number < len(own) else None
-        if there is None or not tensor.is_floating_point():
+        placed = place(tensor, of_part[number]) if number < len(of_part) else None
+        if placed is None or not tensor.is_floating_point():
             return tensor
-        index, values = there
+        index, values = placed
         put[number] = tensor.detach().index_put(index, values)
         return put[number]
 

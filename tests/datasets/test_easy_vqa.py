@@ -9,7 +9,7 @@ from PIL import Image
 
 from heedmap.datasets import easy_vqa
 from heedmap.datasets.easy_vqa import ANSWERS, EasyVqa, kind_of
-from heedmap.datasets.sample import Answers
+from heedmap.datasets.sample import RightAnswers
 from heedmap.errors import FileFormatError, InputError, SampleError
 
 
@@ -26,7 +26,7 @@ def test_a_sample_is_a_question_with_boxes_and_its_answer(folder):
     sample = reader[1]
     assert sample.key == "test-1"
     assert sample.inputs["text"] == "what color is the shape?"
-    assert sample.truth == Answers({"red": 1.0}, ANSWERS.index("red"))
+    assert sample.truth == RightAnswers({"red": 1.0}, ANSWERS.index("red"))
     assert set(sample.inputs) == {"text", "boxes"}
 
 

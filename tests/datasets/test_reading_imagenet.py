@@ -10,7 +10,7 @@ from PIL import Image
 
 from heedmap.datasets.folder import open_folder
 from heedmap.datasets.imagenet_segmentation import open_imagenet_segmentation
-from heedmap.datasets.sample import Answers, Region
+from heedmap.datasets.sample import Foreground, RightAnswers
 from heedmap.errors import FileFormatError, InputError, SampleError
 
 
@@ -63,7 +63,7 @@ def test_pictures_and_masks_stand_upright(tmp_path, row):
     for number in (1, 0):
         sample = reader[number]
         np.testing.assert_array_equal(np.asarray(sample.inputs["image"]), _pixels(number))
-        assert isinstance(sample.truth, Region)
+        assert isinstance(sample.truth, Foreground)
         assert sample.truth.mask.dtype == bool
         np.testing.assert_array_equal(sample.truth.mask, _masks(number)[0])
         assert sample.truth.label == ["tench", "3"][number]
@@ -162,7 +162,7 @@ def test_a_folder_a_class(tmp_path):
     ]
     sample = reader[2]
     assert (sample.inputs["image"].mode, sample.inputs["image"].size) == ("RGB", (1, 1))
-    assert sample.truth == Answers({"n02": 1.0}, index=1)
+    assert sample.truth == RightAnswers({"n02": 1.0}, index=1)
     assert reader.problems == {}
     assert reader.description == {
         "kind": "folder",
@@ -191,9 +191,9 @@ def test_names_of_classes_keep_their_numbers(tmp_path, file, content):
     (tmp_path / file).write_text(content)
     reader = open_folder(tmp_path / "data", names=tmp_path / file)
     assert [sample.truth for sample in reader][::2] == [
-        Answers({"tench, Tinca tinca": 1.0}, index=1),
-        Answers({"crane": 1.0}, index=2),
-        Answers({"n10": 1.0}, index=3),
+        RightAnswers({"tench, Tinca tinca": 1.0}, index=1),
+        RightAnswers({"crane": 1.0}, index=2),
+        RightAnswers({"n10": 1.0}, index=3),
     ]
 
 

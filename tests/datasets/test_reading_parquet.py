@@ -11,7 +11,7 @@ from PIL import Image
 
 from heedmap.datasets import parquet
 from heedmap.datasets.parquet import open_table
-from heedmap.datasets.sample import Answers, Region
+from heedmap.datasets.sample import Foreground, RightAnswers
 from heedmap.errors import FileFormatError, InputError, OptionError, SampleError
 
 
@@ -31,7 +31,7 @@ def test_texts_and_labels(tmp_path):
     reader = open_table(_write(tmp_path / "a.parquet", {"text": ["x", "y"], "label": ["good", "bad"], "more": [1, 2]}))
     assert reader.keys == ["a:0", "a:1"]
     assert [sample.inputs for sample in reader] == [{"text": "x"}, {"text": "y"}]
-    assert [sample.truth for sample in reader] == [Answers({"good": 1.0}), Answers({"bad": 1.0})]
+    assert [sample.truth for sample in reader] == [RightAnswers({"good": 1.0}), RightAnswers({"bad": 1.0})]
     assert reader.description["columns"] == {"text": "text", "label": "label"}
 
 
@@ -43,7 +43,7 @@ def test_pairs_and_numbers_under_other_names(tmp_path):
     reader = open_table(path, columns=columns)
     assert reader.keys == ["7", "8"]
     assert [sample.inputs["text"] for sample in reader] == [("a", "c"), "b"]
-    assert [sample.truth for sample in reader] == [Answers({"2": 1.0}, index=2), Answers({"0": 1.0}, index=0)]
+    assert [sample.truth for sample in reader] == [RightAnswers({"2": 1.0}, index=2), RightAnswers({"0": 1.0}, index=0)]
 
 
 def test_names_of_classes_that_datasets_left(tmp_path):
@@ -51,7 +51,7 @@ def test_names_of_classes_that_datasets_left(tmp_path):
     metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
     path = _write(tmp_path / "a.parquet", {"text": ["x", "y"], "label": [1, 2]}, metadata)
     reader = open_table(path)
-    assert reader[0].truth == Answers({"pos": 1.0}, index=1)
+    assert reader[0].truth == RightAnswers({"pos": 1.0}, index=1)
     with pytest.raises(SampleError, match="row a:1 has the label 2"):
         reader[1]
 
@@ -74,7 +74,7 @@ def test_masks(tmp_path):
     columns = {"image": [_png(9)] * 2, "mask": masks, "label": ["cat", None]}
     reader = open_table(_write(tmp_path / "a.parquet", columns))
     empty, full = (sample.truth for sample in reader)
-    assert isinstance(empty, Region)
+    assert isinstance(empty, Foreground)
     assert (empty.mask.shape, empty.mask.any(), empty.label) == ((2, 3), False, "cat")
     assert (full.mask.all(), full.label) == (True, None)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from heedmap.datasets.sample import Answers
+from heedmap.datasets.sample import RightAnswers
 from heedmap.datasets.vqa import CONTRACTIONS, normalised, open_vqa, soft_scores
 from heedmap.errors import FileFormatError, InputError, OptionError, SampleError
 from heedmap.zoo.world import Shapes, ask, write_vqa
@@ -102,7 +102,7 @@ def test_round_trip(tmp_path):
         assert sample.key == str(1000 * scene.index + number)
         assert sample.inputs["text"] == question.text
         assert np.abs(np.asarray(sample.inputs["image"]).astype(int) - scene.image).mean() < 4
-        assert isinstance(sample.truth, Answers)
+        assert isinstance(sample.truth, RightAnswers)
         assert sample.truth.scores == {question.answer: 1.0}
 
 

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from transformers import DetrImageProcessor
 
 import heedmap
-from heedmap.datasets.sample import Found, Objects, Region, Sample
+from heedmap.datasets.sample import Foreground, Found, Objects, Sample
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.experiments import detection
 from heedmap.evaluate.experiments.detection import Detection, _box_overlap, _object_of, _probabilities, _unpadded
@@ -345,7 +345,7 @@ def test_an_object_without_pixels_is_missed(subject, samples):
             Objects((Found("ring", (0, 0, 9, 9), np.ones((9, 96), dtype=bool), False, 1.0),)),
             "its mask has 9 × 96 pixels, its picture 96 × 96",
         ),
-        (Region(np.ones((96, 96), dtype=bool), "ring"), "expected Objects"),
+        (Foreground(np.ones((96, 96), dtype=bool), "ring"), "expected Objects"),
     ],
 )
 def test_what_cannot_be_measured_is_left_out_and_the_rest_is_not(subject, samples, truth, why):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import heedmap
-from heedmap.datasets.sample import Answers, Match, Region, Sample
+from heedmap.datasets.sample import Foreground, Match, RightAnswers, Sample
 from heedmap.errors import InputError, OptionError, SampleError
 from heedmap.evaluate.experiments.perturbation import Perturbation
 from heedmap.evaluate.harness.protocol import contender
@@ -88,12 +88,12 @@ def test_soft_scores_are_those_of_what_the_model_answers(subjects: dict[str, Any
     inputs = subject.inputs(**plain.inputs)
     answer = subject.config.id2label[int(class_logits(subject.model(**inputs), 2).argmax())]
     other = next(name for name in subject.config.id2label.values() if name != answer)
-    for truth, expected in ((Answers({answer.upper(): 0.3, other: 1.0}), 0.3), (Answers({other: 1.0}), 0.0)):
+    for truth, expected in ((RightAnswers({answer.upper(): 0.3, other: 1.0}), 0.3), (RightAnswers({other: 1.0}), 0.0)):
         scorer = AnswerScorer(subject, inputs, [Sample("a", plain.inputs, truth)], truth=False)
         score, probability = scorer(inputs, torch.tensor([0]))
         assert float(score) == pytest.approx(expected)
         assert 0.3 < float(probability) <= 1
-    asked = AnswerScorer(subject, inputs, [Sample("a", plain.inputs, Answers({other: 1.0}))], truth=True)
+    asked = AnswerScorer(subject, inputs, [Sample("a", plain.inputs, RightAnswers({other: 1.0}))], truth=True)
     assert (
         asked.target.choose(subject.model(**inputs), heedmap.targets.Context(inputs, subject.config.id2label))
         .words[0]
@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_told(subjects: dict[str, Any]) -> None:
         Perturbation.of(lxmert, remove="erase")
     with pytest.raises(InputError, match="speaks"):
         Perturbation.of(lxmert).check(heedmap.load("zoo/bart-dates"))
-    masked = Sample("a", answered(lxmert)[0].inputs, Region(np.ones((2, 2), dtype=bool)))
+    masked = Sample("a", answered(lxmert)[0].inputs, Foreground(np.ones((2, 2), dtype=bool)))
     with pytest.raises(SampleError, match="no answer"):
         Perturbation.of(lxmert).rows(lxmert, [masked], PAIR, 0)
     with pytest.raises(SampleError, match="wrong texts"):

@@ -10,7 +10,7 @@ import torch
 import transformers as tr
 
 import heedmap
-from heedmap.datasets.sample import Answers, Rationale, Sample
+from heedmap.datasets.sample import Rationale, RightAnswers, Sample
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.experiments.rationales import Rationales
 from heedmap.evaluate.harness.protocol import MethodSpec
@@ -221,11 +221,11 @@ def test_labels_of_other_names(subject):
 
 
 def test_samples_that_are_something_else_are_skipped(subject):
-    plain = Sample("9", {"text": "a film"}, Answers({"POS": 1.0}))
+    plain = Sample("9", {"text": "a film"}, RightAnswers({"POS": 1.0}))
     bare = Sample("8", {"text": "a film"}, Rationale("POS", (), ((0, 1), (2, 6))))
     rows, skipped = Rationales().rows(subject, [plain, bare], [GENERIC], 0)
     assert rows == []
-    assert "Answers" in skipped["9"]
+    assert "RightAnswers" in skipped["9"]
     assert "at least one" in skipped["8"]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import heedmap
-from heedmap.datasets.sample import Answers, Sample
+from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import inputs_of
 from heedmap.evaluate.experiments.sanity import PARTS, Sanity
@@ -21,7 +21,7 @@ GENERIC, RAW, CHANCE = (MethodSpec(name, name) for name in ("generic", "raw_atte
 
 
 def samples(name, count=2):
-    return [Sample(str(i), MATERIALS[name].make(i).inputs, Answers({"yes": 1.0})) for i in range(count)]
+    return [Sample(str(i), MATERIALS[name].make(i).inputs, RightAnswers({"yes": 1.0})) for i in range(count)]
 
 
 def rows(name, contenders=(GENERIC, CHANCE), count=2, **settings):

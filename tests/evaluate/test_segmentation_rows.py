@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import CLIPImageProcessor
 
 import heedmap
-from heedmap.datasets.sample import Answers, Found, Objects, Region, Sample
+from heedmap.datasets.sample import Foreground, Found, Objects, RightAnswers, Sample
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import seen_mask
 from heedmap.evaluate.experiments import segmentation
@@ -137,19 +137,19 @@ def test_a_run(subject, tmp_path):
 
 
 def test_a_region_is_what_the_top_label_is_about_whatever_it_is(subject):
-    (row,), skipped = _measured(subject, Region(LEFT, "no such label"))
+    (row,), skipped = _measured(subject, Foreground(LEFT, "no such label"))
     assert not skipped
     assert row["label"] in subject.config.id2label.values()
 
 
 def test_a_true_label_is_explained(subject):
-    (row,), _ = _measured(subject, Region(LEFT, "Heart"), target="label")
+    (row,), _ = _measured(subject, Foreground(LEFT, "Heart"), target="label")
     assert row["label"] == "heart"
 
 
 @pytest.mark.parametrize("label", ["zebra", None])
 def test_a_label_that_the_model_does_not_know_is_told(subject, label):
-    rows, skipped = _measured(subject, Region(LEFT, label), target="label")
+    rows, skipped = _measured(subject, Foreground(LEFT, label), target="label")
     assert not rows
     assert f"its labels are {label or 'none'}".lower() in skipped["one"]
     assert "circle, square" in skipped["one"]
@@ -194,17 +194,17 @@ def test_a_mask_is_resized_and_cropped_as_its_picture(subject):
 def test_a_mask_that_is_cropped_away_leaves_its_sample_out(subject):
     mask = np.zeros((100, 200), dtype=bool)
     mask[:, :40] = True
-    rows, skipped = _measured(_cropping(subject), Region(mask), size=(200, 100))
+    rows, skipped = _measured(_cropping(subject), Foreground(mask), size=(200, 100))
     assert not rows
     assert "on the picture as the model sees it" in skipped["one"]
-    rows, skipped = _measured(subject, Region(mask), size=(200, 100))
+    rows, skipped = _measured(subject, Foreground(mask), size=(200, 100))
     assert rows
     assert not skipped
 
 
 def test_ignored_pixels_count_neither_way(subject):
-    whole = _measured(subject, Region(LEFT))[0][0]
-    part = _measured(subject, Region(LEFT, ignored=~LEFT))[0][0]
+    whole = _measured(subject, Foreground(LEFT))[0][0]
+    part = _measured(subject, Foreground(LEFT, ignored=~LEFT))[0][0]
     assert (whole["pixels"], part["pixels"]) == (96 * 96, 96 * 48)
     assert part["ap"] == part["share"] == part["pointing"] == 1
     assert part["ground_shared"] == 0
@@ -212,7 +212,7 @@ def test_ignored_pixels_count_neither_way(subject):
 
 
 def test_a_picture_of_one_pixel(subject):
-    (row,), skipped = _measured(subject, Region(np.ones((1, 1), dtype=bool)), size=(1, 1))
+    (row,), skipped = _measured(subject, Foreground(np.ones((1, 1), dtype=bool)), size=(1, 1))
     assert not skipped
     assert row["object_union"] == row["pixels"] == 96 * 96
 
@@ -220,17 +220,17 @@ def test_a_picture_of_one_pixel(subject):
 @pytest.mark.parametrize(
     ("truth", "why"),
     [
-        (Region(~LEFT & LEFT), "no pixels that count"),
-        (Region(LEFT[:, :90]), "its mask has 96 × 90 pixels, its picture 96 × 96"),
-        (Region(LEFT, ignored=LEFT[1:]), "its mask has 95 × 96 pixels"),
-        (Region(LEFT, ignored=LEFT), "no pixels that count"),
+        (Foreground(~LEFT & LEFT), "no pixels that count"),
+        (Foreground(LEFT[:, :90]), "its mask has 96 × 90 pixels, its picture 96 × 96"),
+        (Foreground(LEFT, ignored=LEFT[1:]), "its mask has 95 × 96 pixels"),
+        (Foreground(LEFT, ignored=LEFT), "no pixels that count"),
         (Objects((Found("ring", (0, 0, 9, 9), LEFT.T[:5], False, 1.0),)), "its mask has 5 × 96 pixels"),
         (Objects(()), "its labels are none"),
-        (Answers({"ring": 1.0}), "expected a Region or Objects"),
+        (RightAnswers({"ring": 1.0}), "expected a Foreground or Objects"),
     ],
 )
 def test_what_cannot_be_measured_is_left_out_and_the_rest_is_not(subject, truth, why):
-    good = _sample(Region(LEFT), key="good")
+    good = _sample(Foreground(LEFT), key="good")
     rows, skipped = Segmentation().rows(subject, [_sample(truth), good], [RANDOM], 0)
     assert [row["sample"] for row in rows] == ["good"]
     assert list(skipped) == ["one"]
@@ -254,13 +254,13 @@ def test_a_perfect_map_scores_one_and_its_inverse_nothing(subject, monkeypatch, 
     evaluation = Segmentation(threshold)
     _with_maps(monkeypatch, mask.astype(float))
     assert set(
-        _values(evaluation.findings(_measured(subject, Region(mask), threshold=threshold)[0]), "random").values()
+        _values(evaluation.findings(_measured(subject, Foreground(mask), threshold=threshold)[0]), "random").values()
     ) == {1}
     _with_maps(monkeypatch, patch_evidence(mask, (12, 12)).reshape(12, 12))
-    near = _values(evaluation.findings(_measured(subject, Region(mask), threshold=threshold)[0]), "random")
+    near = _values(evaluation.findings(_measured(subject, Foreground(mask), threshold=threshold)[0]), "random")
     assert min(near.values()) > 0.8
     _with_maps(monkeypatch, 1.0 - mask)
-    low = _values(evaluation.findings(_measured(subject, Region(mask), threshold=threshold)[0]), "random")
+    low = _values(evaluation.findings(_measured(subject, Foreground(mask), threshold=threshold)[0]), "random")
     assert low["miou"] == low["accuracy"] == low["pointing"] == low["share"] == 0
     assert low["ap"] == pytest.approx(mask.mean())
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from heedmap.datasets.sample import Answers, Sample
+from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.evaluate.experiments.perturbation import Perturbation
 from heedmap.evaluate.harness.protocol import contender
 from heedmap.models import load
@@ -20,7 +20,7 @@ def _samples(given, count=3):
             inputs["image"] = noise(seed=number)
         if number == 1 and "text" in inputs:
             inputs["text"] += " cat"
-        made.append(Sample(str(number), inputs, Answers({"LABEL_1": 1.0})))
+        made.append(Sample(str(number), inputs, RightAnswers({"LABEL_1": 1.0})))
     return made
 
 
@@ -54,7 +54,7 @@ def test_pictures_of_unequal_size_are_measured_together_as_alone(folder):
     model = load(folder("vilt"))
     sizes = [(40, 60), (64, 40), (33, 33)]
     samples = [
-        Sample(str(n), {**GIVEN["vilt"], "image": noise(*size, seed=n)}, Answers({"LABEL_1": 1.0}))
+        Sample(str(n), {**GIVEN["vilt"], "image": noise(*size, seed=n)}, RightAnswers({"LABEL_1": 1.0}))
         for n, size in enumerate(sizes)
     ]
     evaluation = Perturbation.of(model, segments=("image",))

@@ -15,7 +15,7 @@ from heedmap.errors import InputError, OptionError, UnknownNameError
 from heedmap.methods import METHODS
 from heedmap.render.files import to_data
 from heedmap.web import parts
-from heedmap.web.form_inputs import Given, offered, sample
+from heedmap.web.form_inputs import FormValues, offered, sample
 from heedmap.web.handlers import Exchange, Handlers
 from heedmap.web.method_options import MOST_TOKENS, Start, Way, options_label, start, way
 from heedmap.web.models import Models
@@ -33,7 +33,7 @@ def asked(handlers: Handlers, model: str, folder: Path) -> Exchange:
     if given.picture is not None:
         path = str(folder / "sample.png")
         given.picture.save(path)
-    return handlers.predict(model, Given(given.text, image=path, number=number))
+    return handlers.predict(model, FormValues(given.text, image=path, number=number))
 
 
 # -- from a token -----------------------------------------------------------------------------------------------------
@@ -41,7 +41,7 @@ def asked(handlers: Handlers, model: str, folder: Path) -> Exchange:
 
 @pytest.mark.parametrize("method", ["generic", "rollout"])
 def test_from_a_token_is_its_row_of_the_whole_map(method: str, handlers: Handlers) -> None:
-    found = handlers.predict("zoo/gpt-lists", Given(TEXT))
+    found = handlers.predict("zoo/gpt-lists", FormValues(TEXT))
     (one,) = handlers.explain(found, 0, [Way(method, {})], Start("text", (4,))).explanations
     whole = heedmap.load("zoo/gpt-lists").explain(text=TEXT, target="blue", method=method, full=True)
     row = whole.maps["text", "text"][0, 4].clone()
@@ -53,7 +53,7 @@ def test_from_a_token_is_its_row_of_the_whole_map(method: str, handlers: Handler
 
 
 def test_from_a_word_is_the_sum_of_its_tokens(handlers: Handlers) -> None:
-    found = handlers.predict("zoo/bart-dates", Given("31.10.1924"))
+    found = handlers.predict("zoo/bart-dates", FormValues("31.10.1924"))
     several, *single = (
         handlers.explain(found, 0, [GENERIC], Start("text", tokens)).explanations[0]["text"][0]
         for tokens in ((3, 4), (3,), (4,))
@@ -92,7 +92,7 @@ def test_each_kind_of_token_can_be_started_from(
 
 
 def test_two_methods_are_compared_from_a_token(handlers: Handlers) -> None:
-    found = handlers.predict("zoo/gpt-lists", Given(TEXT))
+    found = handlers.predict("zoo/gpt-lists", FormValues(TEXT))
     result = handlers.explain(found, 0, [GENERIC, Way("rollout", {})], Start("text", (4,)))
     assert [one.method for one in result.explanations] == ["generic", "rollout"]
     assert all("by way of" in one.target[0] for one in result.explanations)
@@ -112,20 +112,20 @@ def test_two_methods_are_compared_from_a_token(handlers: Handlers) -> None:
     ],
 )
 def test_what_is_no_token_is_told(begin: str, error: type[Exception], words: str, handlers: Handlers) -> None:
-    found = handlers.predict("zoo/gpt-lists", Given(TEXT))
+    found = handlers.predict("zoo/gpt-lists", FormValues(TEXT))
     with pytest.raises(error, match=words):
         handlers.explain(found, 0, [GENERIC], start(begin))
 
 
 def test_methods_without_a_whole_map_say_which_have_one(handlers: Handlers) -> None:
-    found = handlers.predict("zoo/gpt-lists", Given(TEXT))
+    found = handlers.predict("zoo/gpt-lists", FormValues(TEXT))
     with pytest.raises(OptionError, match=r"input_x_gradient does not tell .* generic, raw_attention"):
         handlers.explain(found, 0, [Way("input_x_gradient", {})], Start("text", (1,)))
     assert "data-start" not in handlers.explain(found, 0, [Way("input_x_gradient", {})]).html()
 
 
 def test_maps_that_would_be_too_large_are_not_made(handlers: Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = handlers.predict("zoo/gpt-lists", Given(TEXT))
+    found = handlers.predict("zoo/gpt-lists", FormValues(TEXT))
     assert MOST_TOKENS >= 1024
     monkeypatch.setattr("heedmap.web.method_options.MOST_TOKENS", 5)
     with pytest.raises(InputError, match="too long to explain from a token"):
@@ -137,7 +137,7 @@ def test_maps_that_would_be_too_large_are_not_made(handlers: Handlers, monkeypat
 
 
 def test_each_word_and_patch_of_the_map_is_a_button(tmp_path: Path, handlers: Handlers) -> None:
-    found = handlers.predict("zoo/gpt-lists", Given(TEXT))
+    found = handlers.predict("zoo/gpt-lists", FormValues(TEXT))
     result = handlers.explain(found, 0, [GENERIC])
     starts = re.findall(r'data-start="text:(\d+)"', result.html())
     assert list(map(int, starts)) == list(range(result.explanations[0]["text"].shape[1]))
@@ -163,10 +163,10 @@ def test_found_objects_are_buttons_where_they_are(tmp_path: Path, handlers: Hand
 
 
 def test_said_tokens_are_buttons_in_their_order(handlers: Handlers) -> None:
-    asked = handlers.predict("zoo/bart-dates", Given("31.10.1924"))
+    asked = handlers.predict("zoo/bart-dates", FormValues("31.10.1924"))
     html = parts.answer(asked.picture, asked.predictions.answers)
     assert "".join(re.findall(r">([^<>]+)</span>", html)) == "1924-10-31"
-    asked = handlers.predict("zoo/gpt-lists", Given(TEXT))
+    asked = handlers.predict("zoo/gpt-lists", FormValues(TEXT))
     html = parts.answer(asked.picture, asked.predictions.answers)
     assert re.findall(r'data-choice="(\d+)"', html)[0] == "0"
     assert "blue" in html
@@ -176,7 +176,7 @@ def test_said_tokens_are_buttons_in_their_order(handlers: Handlers) -> None:
 
 
 def test_options_are_those_of_the_command_line(handlers: Handlers) -> None:
-    found = handlers.predict("zoo/gpt-lists", Given(TEXT))
+    found = handlers.predict("zoo/gpt-lists", FormValues(TEXT))
     (one,) = handlers.explain(
         found, 0, [way("generic", "start_layer=1\n normalize=false", handlers.limits)]
     ).explanations
@@ -210,7 +210,7 @@ def test_options_that_cannot_be_are_told(method: str, options: str, words: str) 
 
 @pytest.mark.parametrize("options", ["noise=NaN", "samples=true", "samples=[1]", "samples=0", "noise=-1"])
 def test_values_that_the_method_refuses_are_told(options: str, handlers: Handlers) -> None:
-    found = handlers.predict("zoo/gpt-lists", Given(TEXT))
+    found = handlers.predict("zoo/gpt-lists", FormValues(TEXT))
     with pytest.raises(OptionError, match="expected a"):
         handlers.explain(found, 0, [way("smoothgrad", options, handlers.limits)])
 
@@ -231,18 +231,18 @@ def test_a_pair_of_texts_is_asked(tmp_path: Path) -> None:
     handlers = Handlers(Models([str(tmp_path)]))
     takes = handlers.takes(str(tmp_path))
     assert (takes.roles, takes.pair, takes.said) == (("text",), True, False)
-    found = handlers.predict(str(tmp_path), Given("the cat sat", second="the dog"))
+    found = handlers.predict(str(tmp_path), FormValues("the cat sat", second="the dog"))
     (explanation,) = handlers.explain(found, 0, [GENERIC]).explanations
     labels = explanation.segments["text"].labels
     assert labels is not None
     assert labels[0] == ("[CLS]", "the", "cat", "sat", "[SEP]", "the", "dog", "[SEP]")
     with pytest.raises(InputError, match="a second text and no first"):
-        handlers.predict(str(tmp_path), Given(None, second="the dog"))
+        handlers.predict(str(tmp_path), FormValues(None, second="the dog"))
 
 
 def test_what_a_model_should_have_said_is_explained(handlers: Handlers) -> None:
-    own = handlers.predict("zoo/bart-dates", Given("31.10.1924"))
-    other = handlers.predict("zoo/bart-dates", Given("31.10.1924", said="1925"))
+    own = handlers.predict("zoo/bart-dates", FormValues("31.10.1924"))
+    other = handlers.predict("zoo/bart-dates", FormValues("31.10.1924", said="1925"))
     assert "".join(choice.token for choice in own.predictions) == "1924-10-31"
     choices = other.predictions
     assert [choice.token for choice in choices] == ["1", "9", "2", "5"]
@@ -252,7 +252,7 @@ def test_what_a_model_should_have_said_is_explained(handlers: Handlers) -> None:
     assert explanation.top is not None
     assert float(explanation.top.target[0]) == pytest.approx(choices[3].probability, abs=1e-5)
     with pytest.raises(InputError, match="its decoder takes"):
-        handlers.predict("zoo/bart-dates", Given("31.10.1924", said="1" * 200))
+        handlers.predict("zoo/bart-dates", FormValues("31.10.1924", said="1" * 200))
 
 
 def test_a_text_of_as_many_letters_as_are_allowed() -> None:

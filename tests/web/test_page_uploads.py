@@ -20,7 +20,7 @@ from heedmap.errors import InputError
 from heedmap.models.media import read_audio, read_boxes, read_image
 from heedmap.render.files import to_data
 from heedmap.web import uploads
-from heedmap.web.form_inputs import Given, offered, sample
+from heedmap.web.form_inputs import FormValues, offered, sample
 from heedmap.web.handlers import Handlers
 from heedmap.web.method_options import Way
 from heedmap.web.models import Models
@@ -113,7 +113,7 @@ def test_what_a_picture_claims_is_checked(sides: tuple[int, int], words: str, tm
 def test_odd_sides_are_explained(model: str, size: tuple[int, int], tmp_path: Path, handlers: Handlers) -> None:
     path = tmp_path / "odd.png"
     Image.new("RGB", size, (200, 30, 40)).save(path)
-    found = handlers.predict(model, Given(image=str(path)))
+    found = handlers.predict(model, FormValues(image=str(path)))
     result = handlers.explain(found, 0, [GENERIC])
     assert "<img" in result.html()
     assert result.file(".png").startswith(b"\x89PNG")
@@ -204,15 +204,15 @@ def test_a_model_that_listens_is_asked_and_explained(tmp_path: Path) -> None:
     handlers = Handlers(Models([str(folder)]))
     assert handlers.takes(str(folder)).roles == ("audio",)
     path = _wav(tmp_path / "tone.wav")
-    found = handlers.predict(str(folder), Given(audio=str(path)))
+    found = handlers.predict(str(folder), FormValues(audio=str(path)))
     (explanation,) = handlers.explain(found, 0, [GENERIC]).explanations
     assert explanation.segments["audio"].relevance.shape == (1, 50)
     direct = heedmap.load(str(folder)).explain(audio=read_audio(path), target=found.predictions[0].target)
     assert to_data(explanation)["segments"] == to_data(direct)["segments"]
     with pytest.raises(InputError, match="takes up to 1 s"):
-        handlers.predict(str(folder), Given(audio=str(_wav(tmp_path / "long.wav", 2))))
+        handlers.predict(str(folder), FormValues(audio=str(_wav(tmp_path / "long.wav", 2))))
     with pytest.raises(InputError, match="no audio was given"):
-        handlers.predict(str(folder), Given("words"))
+        handlers.predict(str(folder), FormValues("words"))
 
 
 # -- boxes ------------------------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def test_own_boxes_are_asked_about(model: str, seen: bool, tmp_path: Path, handl
     path, picture = tmp_path / "boxes.npz", tmp_path / "scene.png"
     np.savez(path, **_boxes(model))
     Image.new("RGB", (90, 60), (10, 200, 30)).save(picture)
-    given = Given("which shape does the red object have?", boxes=str(path), image=str(picture) if seen else None)
+    given = FormValues("which shape does the red object have?", boxes=str(path), image=str(picture) if seen else None)
     found = handlers.predict(model, given)
     result = handlers.explain(found, 0, [GENERIC])
     direct = heedmap.load(model).explain(text=given.text, boxes=read_boxes(path), target=found.predictions[0].target)
@@ -244,7 +244,7 @@ def test_own_boxes_win_over_those_of_a_sample(tmp_path: Path, handlers: Handlers
     model = "zoo/lxmert-shapes"
     path = tmp_path / "few.npz"
     np.savez(path, **{name: array[:3] for name, array in _boxes(model).items()})
-    found = handlers.predict(model, Given("is there a ring?", boxes=str(path), number=next(iter(offered(model)))))
+    found = handlers.predict(model, FormValues("is there a ring?", boxes=str(path), number=next(iter(offered(model)))))
     assert found.boxes is not None
     assert len(found.boxes["features"]) == 3
 

@@ -24,7 +24,7 @@ from heedmap.errors import (
 )
 from heedmap.extras import library
 from heedmap.render.files import to_json
-from heedmap.web.form_inputs import Given, offered, sample
+from heedmap.web.form_inputs import FormValues, offered, sample
 from heedmap.web.handlers import UNEXPECTED, Exchange, Handlers, attempt
 from heedmap.web.method_options import Way, way
 from heedmap.web.middleware import Gate
@@ -46,7 +46,7 @@ def asked(handlers: Handlers, tmp_path_factory: pytest.TempPathFactory) -> Calla
         if given.picture is not None:
             path = str(tmp_path_factory.mktemp("upload") / "sample.png")
             given.picture.save(path)
-        return handlers.predict(model, Given(text=given.text, image=path, number=number))
+        return handlers.predict(model, FormValues(text=given.text, image=path, number=number))
 
     return ask
 
@@ -93,7 +93,7 @@ def test_objects_lie_where_they_are(asked: Callable[[str], Exchange]) -> None:
 
 
 def test_an_explanation_is_that_of_a_direct_call(handlers: Handlers) -> None:
-    found = handlers.predict("zoo/gpt-lists", Given(TEXT))
+    found = handlers.predict("zoo/gpt-lists", FormValues(TEXT))
     assert found.predictions[0].label == "blue"
     data = json.loads(handlers.explain(found, 0, [Way("rollout", {})]).file(".json"))
     assert data == json.loads(
@@ -113,7 +113,7 @@ def test_boxes_have_their_names_and_the_picture_is_theirs(handlers: Handlers, as
 
 def test_the_text_of_a_sample_with_boxes_can_be_another(handlers: Handlers) -> None:
     number = next(iter(offered("zoo/lxmert-shapes")))
-    found = handlers.predict("zoo/lxmert-shapes", Given("is there a ring?", number=number))
+    found = handlers.predict("zoo/lxmert-shapes", FormValues("is there a ring?", number=number))
     (explanation,) = handlers.explain(found, 0, [GENERIC]).explanations
     assert explanation.segments["text"].labels is not None
     assert explanation.segments["text"].labels[0][1:-1] == ("is", "there", "a", "ring", "?")
@@ -173,7 +173,7 @@ def test_what_cannot_be_asked_is_told(
 ) -> None:
     began = time.monotonic()
     with pytest.raises(error, match=words):
-        handlers.predict(model, Given(text, number=number))
+        handlers.predict(model, FormValues(text, number=number))
     assert time.monotonic() - began < 10
 
 
@@ -233,13 +233,13 @@ def test_a_model_that_cannot_be_loaded_is_told_and_the_others_work(tmp_path: Pat
     handlers = Handlers(Models([str(tmp_path)]))
     for _ in range(2):
         with pytest.raises(ModelLoadError, match="cannot be loaded"):
-            handlers.predict(str(tmp_path), Given("a"))
-    assert handlers.predict("zoo/gpt-lists", Given(TEXT)).predictions
+            handlers.predict(str(tmp_path), FormValues("a"))
+    assert handlers.predict("zoo/gpt-lists", FormValues(TEXT)).predictions
 
 
 def test_it_is_told_what_is_being_done(handlers: Handlers) -> None:
     told: list[str] = []
-    found = handlers.predict("zoo/gpt-lists", Given(TEXT), told.append)
+    found = handlers.predict("zoo/gpt-lists", FormValues(TEXT), told.append)
     handlers.explain(found, 0, [GENERIC, Way("rollout", {})], tell=told.append)
     assert told[-2:] == ["explaining by generic", "explaining by rollout"]
     assert "asking the model" in told

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import heedmap
 from heedmap.cli.main import app
 from heedmap.cli.zoo import read_figures
-from heedmap.datasets.sample import Answers, Sample
+from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import InputError, MissingLibraryError, SampleError
 from heedmap.evaluate.answer import explained
 from heedmap.evaluate.harness.folder import RunFolder, read_summary
@@ -24,7 +24,7 @@ from heedmap.evaluate.metrics.statistics import interval
 from heedmap.zoo.dataset import first
 from heedmap.zoo.evidence import ABLATED, AT_ONCE, EVEN, PRIOR, KnownEvidence, _judged, measure
 from heedmap.zoo.report import markdown, verdict
-from heedmap.zoo.samples import MATERIALS, Asked, Evidence
+from heedmap.zoo.samples import MATERIALS, Evidence, KnownAnswer
 from heedmap.zoo.samples.sample import right_ones
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -184,7 +184,7 @@ def test_a_sample_with_fewer_answers_repeats_its_last():
     batch = right_ones(subject, material, [material.make(index) for index in range(2)])
     short = [batch.asked[0], batch.asked[1][:1]]
     assert len(replace(batch, asked=short).targets()) == 3
-    assert isinstance(short[0][0], Asked)
+    assert isinstance(short[0][0], KnownAnswer)
     assert isinstance(short[0][0].evidence, Evidence)
 
 
@@ -215,7 +215,7 @@ def test_what_a_model_never_says_rightly_is_told(monkeypatch):
 
 def test_samples_without_known_evidence_are_told():
     subject, material = heedmap.load("zoo/gpt-lists"), MATERIALS["gpt-lists"]
-    samples = [Sample("a", {"text": "dog red ? dog"}, Answers({"red": 1.0}))]
+    samples = [Sample("a", {"text": "dog red ? dog"}, RightAnswers({"red": 1.0}))]
     with pytest.raises(SampleError, match="true evidence is not known"):
         KnownEvidence(material).rows(subject, samples, contenders((), False), 0)
 

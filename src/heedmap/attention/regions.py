@@ -141,6 +141,8 @@ def with_own(node: Node, nodes: Sequence[Node]) -> Node:
 
 def meet(numbers: Numbers, a: Ids, b: Ids) -> bool:
     """Whether different tokens that were made together stand at the same place."""
+    if a is b:
+        return False
     one, other = (numbers.first(x) for x in torch.broadcast_tensors(a, b))
     both = (one >= 0) & (other >= 0) & (one != other)
     return bool((numbers.space[one[both]] == numbers.space[other[both]]).any())

@@ -14,7 +14,7 @@ import typer
 
 from heedmap.atomic import check_folder
 from heedmap.cli.command import INTERRUPTED, USER_ERROR, fail, progress_bar
-from heedmap.cli.inputs import Row, drawn_on, parse_target
+from heedmap.cli.inputs import InputRow, drawn_on, parse_target
 from heedmap.cli.manifest import INDEX, Record, input_words, names_of
 from heedmap.cli.options import BatchOptions, MapOptions, Output
 from heedmap.errors import HeedmapError, InputError, UnknownNameError
@@ -43,7 +43,7 @@ class BatchJob:
         overwrite: whether to make again what is there.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[InputRow]
     names: Sequence[str]
     wanted: MapOptions
     output: Output
@@ -52,7 +52,7 @@ class BatchJob:
     overwrite: bool
 
     @classmethod
-    def of(cls, rows: Sequence[Row], wanted: MapOptions, output: Output, many: BatchOptions) -> BatchJob:
+    def of(cls, rows: Sequence[InputRow], wanted: MapOptions, output: Output, many: BatchOptions) -> BatchJob:
         """From the command line.
 
         Raises:
@@ -76,7 +76,7 @@ class BatchJob:
             )
         return cls(rows, names_of(rows), wanted, output, ending, many.batch, many.overwrite)
 
-    def target(self, row: Row) -> str | None:
+    def target(self, row: InputRow) -> str | None:
         """Of a row, as ``--target`` has it."""
         return self.wanted.target if row.target is None else row.target
 
@@ -119,7 +119,7 @@ class Item:
         result: the explanation, or why there is none; None: its map is there already.
     """
 
-    row: Row
+    row: InputRow
     name: str
     key: str
     inputs: Mapping[str, Any]
@@ -192,11 +192,11 @@ class _Run:
             told = f"{len(self.failed)} of {len(job.rows)} inputs could not be explained:"
             fail("\n".join((told, *lines, *more)), USER_ERROR)
 
-    def _key(self, row: Row) -> str:
+    def _key(self, row: InputRow) -> str:
         given = {role: _digest(value) if isinstance(value, Path) else value for role, value in row.given.items()}
         return sha256(json.dumps([*self.common, self.job.target(row), given], default=str).encode()).hexdigest()[:16]
 
-    def _prepared(self, row: Row, name: str) -> Item:
+    def _prepared(self, row: InputRow, name: str) -> Item:
         item = Item(row, name, self.keys[name], {}, {})
         file = f"{name}{self.job.ending}"
         if self.record is not None and not self.job.overwrite and self.record.has(name, item.key, file):

@@ -31,7 +31,7 @@ Given = Mapping[str, Sequence[Any] | None]
 
 
 @dataclass(frozen=True)
-class Row:
+class InputRow:
     """One input of many, not read yet.
 
     Attributes:
@@ -231,7 +231,7 @@ def drawn_on(subject: Model, inputs: Mapping[str, Any]) -> tuple[Picture | None,
         return None, f"drawn without the image: {error}"
 
 
-def rows_of(given: Given, listed: Path | None = None) -> list[Row]:
+def rows_of(given: Given, listed: Path | None = None) -> list[InputRow]:
     """All inputs of a command line, in order.
 
     Args:
@@ -255,7 +255,7 @@ def rows_of(given: Given, listed: Path | None = None) -> list[Row]:
     return rows
 
 
-def paired(lists: Mapping[str, Sequence[Any]]) -> list[Row]:
+def paired(lists: Mapping[str, Sequence[Any]]) -> list[InputRow]:
     """One input for each entry of the lists; what is given once goes with each.
 
     Raises:
@@ -269,7 +269,7 @@ def paired(lists: Mapping[str, Sequence[Any]]) -> list[Row]:
         raise typer.BadParameter("give at least one of --text, --image, --boxes, --audio", param_hint="inputs")
     count = counts.pop() if counts else 1
     pick = {role: values if len(values) > 1 else [*values] * count for role, values in lists.items()}
-    return [Row(n + 1, {role: values[n] for role, values in pick.items()}) for n in range(count)]
+    return [InputRow(n + 1, {role: values[n] for role, values in pick.items()}) for n in range(count)]
 
 
 def is_many(paths: Sequence[Any] | None) -> bool:
@@ -278,7 +278,7 @@ def is_many(paths: Sequence[Any] | None) -> bool:
     return len(values) > 1 or any(isinstance(path, Path) and (path.is_dir() or _is_glob(path)) for path in values)
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[InputRow]:
     """The rows of a file that lists inputs; a bad row has a ``problem``.
 
     Raises:
@@ -296,25 +296,25 @@ def read_rows(path: Path) -> list[Row]:
         raise InputError(f"{path} cannot be read ({error}); expected UTF-8 text with an input a line") from error
 
 
-def _from_text(lines: Iterator[str], _folder: Path) -> Iterator[Row]:
+def _from_text(lines: Iterator[str], _folder: Path) -> Iterator[InputRow]:
     for number, line in enumerate(lines, 1):
         if line.strip():
-            yield Row(number, {"text": line.rstrip("\r\n")})
+            yield InputRow(number, {"text": line.rstrip("\r\n")})
 
 
-def _from_json(lines: Iterator[str], folder: Path) -> Iterator[Row]:
+def _from_json(lines: Iterator[str], folder: Path) -> Iterator[InputRow]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             data = json.loads(line)
         except ValueError as error:
-            yield Row(number, problem=f"it is no JSON ({error})")
+            yield InputRow(number, problem=f"it is no JSON ({error})")
             continue
         yield _row(number, data, folder)
 
 
-def _from_csv(lines: Iterator[str], folder: Path) -> Iterator[Row]:
+def _from_csv(lines: Iterator[str], folder: Path) -> Iterator[InputRow]:
     table = csv.DictReader(lines, strict=True)
     if unknown := sorted(set(table.fieldnames or ()) - set(COLUMNS)):
         raise InputError(f"the table has the columns {', '.join(unknown)}; known are {', '.join(COLUMNS)}")
@@ -322,23 +322,23 @@ def _from_csv(lines: Iterator[str], folder: Path) -> Iterator[Row]:
         extra = data.pop(None, None)
         problem = f"it has {len(extra)} cells too many" if extra else ""
         row = _row(table.line_num, {key: value for key, value in data.items() if value}, folder)
-        yield Row(row.number, problem=problem) if problem else row
+        yield InputRow(row.number, problem=problem) if problem else row
 
 
-def _row(number: int, data: Any, folder: Path) -> Row:
+def _row(number: int, data: Any, folder: Path) -> InputRow:
     if not isinstance(data, dict):
-        return Row(number, problem=f"it is {type(data).__name__}; expected an object with {', '.join(COLUMNS)}")
+        return InputRow(number, problem=f"it is {type(data).__name__}; expected an object with {', '.join(COLUMNS)}")
     filled = {key: value for key, value in data.items() if value is not None}
     if unknown := [key for key in filled if key not in COLUMNS]:
-        return Row(number, problem=f"it has {', '.join(unknown)}; known are {', '.join(COLUMNS)}")
+        return InputRow(number, problem=f"it has {', '.join(unknown)}; known are {', '.join(COLUMNS)}")
     for key, value in filled.items():
         if not _fits(key, value):
-            return Row(number, problem=f"its {key} is {value!r}; expected a string")
+            return InputRow(number, problem=f"its {key} is {value!r}; expected a string")
     given = {role: filled[role] for role in ROLES if role in filled}
     given = {role: folder / value if role != "text" else value for role, value in given.items()}
     given = {role: tuple(value) if isinstance(value, list) else value for role, value in given.items()}
     target = filled.get("target")
-    return Row(number, given, None if target is None else str(target), str(filled.get("id", "")))
+    return InputRow(number, given, None if target is None else str(target), str(filled.get("id", "")))
 
 
 def _fits(key: str, value: Any) -> bool:
@@ -382,7 +382,7 @@ def _endings(role: str) -> list[str]:
     return sorted(SOUNDS if role == "audio" else ARRAYS)
 
 
-_READERS: Mapping[str, Callable[[Iterator[str], Path], Iterator[Row]]] = {
+_READERS: Mapping[str, Callable[[Iterator[str], Path], Iterator[InputRow]]] = {
     ".jsonl": _from_json,
     ".csv": _from_csv,
     ".txt": _from_text,

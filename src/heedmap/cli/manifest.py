@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from heedmap.atomic import write_output
-from heedmap.cli.inputs import Row
+from heedmap.cli.inputs import InputRow
 from heedmap.errors import InputError, OptionError, OutputError
 
 RESULTS, INDEX = "results.jsonl", "index.html"
@@ -115,7 +115,7 @@ def _read(path: Path) -> Iterable[dict[str, Any]]:
                 yield entry
 
 
-def names_of(rows: Sequence[Row]) -> list[str]:
+def names_of(rows: Sequence[InputRow]) -> list[str]:
     """A name for each row, without an ending: its ``id``; or that of its file, where it has one that no other has; or its
     number.
 
@@ -135,7 +135,7 @@ def names_of(rows: Sequence[Row]) -> list[str]:
     return names
 
 
-def _stem(row: Row) -> str:
+def _stem(row: InputRow) -> str:
     """Of its picture, or of what else it is read from."""
     paths = [row.given[role] for role in ("image", "audio", "boxes") if isinstance(row.given.get(role), Path)]
     return paths[0].stem if paths else ""

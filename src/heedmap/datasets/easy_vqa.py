@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heedmap.datasets.sample import Answers, Sample
+from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import FileFormatError, InputError, SampleError
 
 if TYPE_CHECKING:
@@ -143,9 +143,9 @@ class EasyVqa:
         return len(self.keys)
 
     def __getitem__(self, index: int) -> Sample:
-        """``text`` and ``boxes``; the truth is Answers. SampleError where the picture cannot be read."""
+        """``text`` and ``boxes``; the truth is RightAnswers. SampleError where the picture cannot be read."""
         text, answer, number = self.questions[index]
-        truth = Answers({answer: 1.0}, ANSWERS.index(answer))
+        truth = RightAnswers({answer: 1.0}, ANSWERS.index(answer))
         return Sample(self.keys[index], {"text": text, "boxes": boxes(self._picture(number))}, truth)
 
     def picture(self, index: int) -> UInt8[np.ndarray, "64 64 3"]:

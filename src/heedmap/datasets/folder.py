@@ -10,7 +10,7 @@ from typing import Any
 
 from heedmap.datasets.disk import FilePath, described, needed_file, needed_folder, read_json, read_lines
 from heedmap.datasets.images import SUFFIXES, picture
-from heedmap.datasets.sample import Answers, Sample
+from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import FileFormatError, InputError
 
 
@@ -43,11 +43,11 @@ class Folder:
         return len(self.keys)
 
     def __getitem__(self, index: int) -> Sample:
-        """``image``; the truth is Answers: the class by name, and by number in the order of the names."""
+        """``image``; the truth is RightAnswers: the class by name, and by number in the order of the names."""
         key = self.keys[index]
         name = key.split("/", 1)[0]
         image = picture(self._folder / key, key)
-        return Sample(key, {"image": image}, Answers({self._names[name]: 1.0}, index=self._numbers[name]))
+        return Sample(key, {"image": image}, RightAnswers({self._names[name]: 1.0}, index=self._numbers[name]))
 
 
 def open_folder(folder: FilePath, *, names: FilePath | None = None) -> Folder:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from heedmap.datasets.disk import FilePath, described, needed_file
-from heedmap.datasets.sample import Region, Sample
+from heedmap.datasets.sample import Foreground, Sample
 from heedmap.errors import FileFormatError, SampleError
 from heedmap.extras import library
 
@@ -48,7 +48,7 @@ class ImageNetSegmentation:
         return self._count
 
     def __getitem__(self, index: int) -> Sample:
-        """``image``; the truth is a Region, by the first of the picture's masks."""
+        """``image``; the truth is a Foreground, by the first of the picture's masks."""
         from PIL import Image
 
         key = self.keys[index]
@@ -63,7 +63,7 @@ class ImageNetSegmentation:
         if mask.shape != pixels.shape[:2]:
             raise SampleError(f"picture {key} has {pixels.shape[:2]} pixels, and its mask {mask.shape}")
         label = self._labels[index] if index < len(self._labels) else None
-        return Sample(key, {"image": Image.fromarray(pixels)}, Region(mask, label))
+        return Sample(key, {"image": Image.fromarray(pixels)}, Foreground(mask, label))
 
     def _checked(self, file: Any) -> int:
         for name in (IMAGES, MASKS):

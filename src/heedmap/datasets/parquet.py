@@ -11,7 +11,7 @@ from typing import Any
 
 from heedmap.datasets.disk import FilePath, described
 from heedmap.datasets.images import mask, picture
-from heedmap.datasets.sample import Answers, Region, Sample, Truth
+from heedmap.datasets.sample import Foreground, RightAnswers, Sample, Truth
 from heedmap.datasets.vqa import SCORINGS, soft_scores
 from heedmap.errors import FileFormatError, InputError, OptionError, SampleError
 from heedmap.extras import library
@@ -48,7 +48,7 @@ class Table:
         return len(self.keys)
 
     def __getitem__(self, index: int) -> Sample:
-        """``text`` and ``image``, as far as there are columns; the truth is a Region or Answers."""
+        """``text`` and ``image``, as far as there are columns; the truth is a Foreground or RightAnswers."""
         key = self.keys[index]
         row = self._rows.read(self._numbers[index], list(self._columns.values()))
         values = {role: row[name] for role, name in self._columns.items()}
@@ -83,23 +83,25 @@ class Table:
         if role == "mask":
             return self._region(key, values, image)
         return (
-            self._answers(key, values["answers"]) if role == "answers" else Answers(*self._label(values["label"], key))
+            self._answers(key, values["answers"])
+            if role == "answers"
+            else RightAnswers(*self._label(values["label"], key))
         )
 
-    def _region(self, key: str, values: Mapping[str, Any], image: Any) -> Region:
+    def _region(self, key: str, values: Mapping[str, Any], image: Any) -> Foreground:
         pixels = mask(self._source(values["mask"], key), f"the mask of row {key}")
         if image is not None and pixels.shape != (image.height, image.width):
             raise SampleError(f"row {key} has an image of {image.size}, and a mask of {pixels.shape[::-1]} pixels")
         label = values.get("label")
-        return Region(pixels, None if label is None else next(iter(self._label(label, key)[0])))
+        return Foreground(pixels, None if label is None else next(iter(self._label(label, key)[0])))
 
-    def _answers(self, key: str, answers: Sequence[Any]) -> Answers:
+    def _answers(self, key: str, answers: Sequence[Any]) -> RightAnswers:
         written = [answer.get("answer") if isinstance(answer, Mapping) else answer for answer in answers]
         texts = [text for text in written if isinstance(text, str)]
         scores = soft_scores(texts, self._scoring or ("official" if len(texts) >= VOTERS else "any"))
         if not scores:
             raise SampleError(f"row {key} has no answer that scores; fill the column {self._columns['answers']}")
-        return Answers(scores)
+        return RightAnswers(scores)
 
     def _label(self, label: Any, key: str) -> tuple[dict[str, float], int | None]:
         if isinstance(label, str):

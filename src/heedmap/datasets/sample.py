@@ -15,7 +15,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Answers:
+class RightAnswers:
     """What may be answered.
 
     Attributes:
@@ -58,7 +58,7 @@ class Objects:
 
 
 @dataclass(frozen=True, eq=False)
-class Region:
+class Foreground:
     """The pixels of a picture that its label is about.
 
     Attributes:
@@ -98,7 +98,7 @@ class Match:
     wrong: tuple[str, ...]
 
 
-Truth = Answers | Objects | Region | Rationale | Match
+Truth = RightAnswers | Objects | Foreground | Rationale | Match
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from heedmap.datasets.disk import (
 )
 from heedmap.datasets.features import Features, open_features
 from heedmap.datasets.images import picture
-from heedmap.datasets.sample import Answers, Sample
+from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import OptionError, SampleError
 
 QUESTIONS = "v2_OpenEnded_mscoco_{}_questions.json"
@@ -82,13 +82,13 @@ class VQA:
         return len(self.keys)
 
     def __getitem__(self, index: int) -> Sample:
-        """``text`` with ``image`` and ``boxes``, as far as they were given; the truth is Answers."""
+        """``text`` with ``image`` and ``boxes``, as far as they were given; the truth is RightAnswers."""
         key = self.keys[index]
         asked = self._asked[key]
         scores = soft_scores(asked.answers, self._scoring)
         if not scores:
             raise SampleError(f"question {key}: no answer is left of {asked.answers} when normalised; leave it out")
-        return Sample(key, {"text": asked.text, **self._seen(asked.image)}, Answers(scores))
+        return Sample(key, {"text": asked.text, **self._seen(asked.image)}, RightAnswers(scores))
 
     def _seen(self, image: str) -> dict[str, Any]:
         seen: dict[str, Any] = {}

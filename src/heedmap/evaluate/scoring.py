@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from heedmap.datasets.sample import Answers, Match
+from heedmap.datasets.sample import Match, RightAnswers
 from heedmap.datasets.vqa import normalised
 from heedmap.errors import SampleError
 from heedmap.evaluate.answer import all_class_names, logits_of
@@ -47,7 +47,7 @@ class AnswerScorer:
     Args:
         subject: the model.
         inputs: of the samples as they are.
-        samples: with :class:`~heedmap.datasets.sample.Answers`.
+        samples: with :class:`~heedmap.datasets.sample.RightAnswers`.
         truth: explain the right answer; else the model's own, as the authors do.
     """
 
@@ -131,9 +131,9 @@ def scorer_of(
     return AnswerScorer(subject, inputs, samples, truth)
 
 
-def answers(sample: Sample) -> Answers:
+def answers(sample: Sample) -> RightAnswers:
     """The sample's truth; SampleError where it is of another kind."""
-    if not isinstance(sample.truth, Answers):
+    if not isinstance(sample.truth, RightAnswers):
         raise SampleError(
             f"it has no answer but {type(sample.truth).__name__}; expected a question or a labelled picture"
         )

@@ -34,12 +34,12 @@ class StepsView(TargetView):
 
     def cam(self, index: int) -> AnyMatrix:
         """Ā (eq. 5) of an attention, (steps · samples, queries, keys)."""
-        attention, gradients = self.attentions[index], [own[index] for own in self.each]
-        one = self.matrix(attention, attention.probabilities)
-        assert isinstance(one, Matrix)
+        attention, gradients = self.attentions[index], [of_step[index] for of_step in self.each]
+        attended = self.matrix(attention, attention.probabilities)
+        assert isinstance(attended, Matrix)
         cells = sum(a.cells * a.dtype.itemsize for a in self.attentions)
         return replace(
-            one,
+            attended,
             block=lambda rows: _block(attention, gradients, rows),
             keep=cells * len(self.each) <= self.memory_budget,
         )
@@ -49,8 +49,8 @@ def _block(attention: Attention, gradients: Sequence[Tensor], rows: slice) -> Te
     """Some rows of Ā for each step; where these look at nothing after themselves, it is not computed."""
     seen = _up_to(attention, rows)
     probs = seen.probabilities(rows)
-    found = torch.cat([average_heads(probs, seen.gradient(gradient, rows)) for gradient in gradients])
-    return F.pad(found, (0, attention.keys - seen.keys))
+    cams = torch.cat([average_heads(probs, seen.gradient(gradient, rows)) for gradient in gradients])
+    return F.pad(cams, (0, attention.keys - seen.keys))
 
 
 def _up_to(attention: Attention, rows: slice) -> Attention:
@@ -86,7 +86,7 @@ def several(
         _repeated(run.graph, len(gradients)),
         run.attentions,
         gradients[0],
-        {s: Readout(first[s].state, torch.cat([own[s].weights for own in readouts])) for s in first},
+        {s: Readout(first[s].state, torch.cat([of_step[s].weights for of_step in readouts])) for s in first},
         run.names,
         run.memory_budget,
         parts=run.parts,
@@ -100,8 +100,8 @@ def _repeated(graph: Graph, steps: int) -> Graph:
     streams = []
     for stream in graph.streams:
         joins = {
-            x: replace(j, places=None if j.places is None else j.places.repeat(steps, 1))
-            for x, j in stream.joins.items()
+            index: replace(join, places=None if join.places is None else join.places.repeat(steps, 1))
+            for index, join in stream.joins.items()
         }
         streams.append(replace(stream, joins=joins))
     return Graph(streams, graph.edges, graph.sources)

@@ -19,7 +19,7 @@ from heedmap.models.contrast import RUNNER, Against, against
 from heedmap.models.forced import Forced, check_places, forced, left_padded
 from heedmap.models.labels import token_boundaries, token_labels
 from heedmap.models.parts import in_parts
-from heedmap.models.saying import TOLERANCE, Begun, begun, generated, given, grown, spelled
+from heedmap.models.saying import TOLERANCE, Prompt, begun, generated, given, grown, spelled
 from heedmap.outputs import Context, class_logits, special_ids
 from heedmap.result import SEGMENTS
 from heedmap.stepwise import Progress, Said, Stepwise, explain_steps, logits_at
@@ -122,16 +122,16 @@ class _Asked:
         self.tokenizer = None if self.subject is None else self.subject.tokenizer
         self.special = special_ids(self.context)
 
-    def says(self) -> tuple[Begun, list[list[int]]]:
+    def says(self) -> tuple[Prompt, list[list[int]]]:
         with answering(self.module):
             return generated(self.module, self.inputs, self.settings, self.special)
 
-    def is_given(self, answer: Any) -> tuple[Begun, list[list[int]]]:
+    def is_given(self, answer: Any) -> tuple[Prompt, list[list[int]]]:
         with answering(self.module):
             start = begun(self.module, self.inputs, self.settings)
         return given(answer, start, len(start.prompts), self.tokenizer, self.context.vocabulary, self.special)
 
-    def against(self, contrast: Any, tokens: Tensor, start: Begun) -> Against | None:
+    def against(self, contrast: Any, tokens: Tensor, start: Prompt) -> Against | None:
         def ids(text: str, sample: int) -> list[int]:
             return spelled(text, start, sample, self.tokenizer)
 
@@ -153,7 +153,7 @@ class _Asked:
         best = rows.scatter(2, whole.tokens.clamp(min=0)[..., None], -torch.inf).argmax(-1)
         return torch.where(others == RUNNER, best, others)
 
-    def check(self, start: Begun, steps: Stepwise, said: Said) -> None:
+    def check(self, start: Prompt, steps: Stepwise, said: Said) -> None:
         """InputError where the answer's first token is not as probable beside the rest of the answer as it is alone."""
         if start.logits is None:
             return

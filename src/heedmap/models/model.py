@@ -416,7 +416,7 @@ class Model:
                 f"there are {len(images)} images and {len(places)} sets of boxes; give one of both a sample"
             )
         if self.processors.joint is not None and boxes is None and "image" in self.kind_row.takes:
-            parts = [self._parts(one) for one in images]
+            parts = [self._parts(picture) for picture in images]
             return parts if isinstance(image, list) else parts[0]
         shown = self._shown(images * count if len(images) == 1 else images)
         where = [box_places(sample) for sample in (places * count if len(places) == 1 else places)]
@@ -436,10 +436,12 @@ class Model:
 
     def _parts(self, image: Any) -> Picture:
         """A sample's pictures, or what the processor cuts them into, with where on each the model looks."""
-        given = [rgb(one) for one in (image if isinstance(image, tuple) else (image,))]
+        given = [rgb(picture) for picture in (image if isinstance(image, tuple) else (image,))]
         patch = getattr(getattr(self.config, "vision_config", self.config), "patch_size", None)
         first, *others = (
-            part for one in given for part in parted(one, pieces(self._image_processor(), one.size, patch), self.name)
+            part
+            for picture in given
+            for part in parted(picture, pieces(self._image_processor(), picture.size, patch), self.name)
         )
         return replace(first, others=tuple(others))
 

@@ -20,7 +20,7 @@ TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Begun:
+class Prompt:
     """How a model begins its answer.
 
     Attributes:
@@ -38,7 +38,7 @@ class Begun:
 
 def generated(
     model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any], special: frozenset[int]
-) -> tuple[Begun, list[list[int]]]:
+) -> tuple[Prompt, list[list[int]]]:
     """How the model begins, and what it says.
 
     Args:
@@ -96,26 +96,26 @@ def _cut(rows: Sequence[Sequence[int]], most: int | None, special: frozenset[int
     return (f"the answer was cut after {most} tokens, before it ended; generate={{'max_new_tokens': …}} gives it more",)
 
 
-def begun(model: nn.Module, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> Begun:
+def begun(model: nn.Module, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> Prompt:
     """How the model begins, by its own first token; of one that cannot generate, by its ids."""
     if not callable(getattr(model, "generate", None)):
         name = "decoder_input_ids" if "decoder_input_ids" in inputs else "input_ids"
         if name not in inputs:
             raise InputError(f"{type(model).__name__} cannot generate, and has no input_ids that an answer could go on")
-        return Begun(name, inputs[name])
+        return Prompt(name, inputs[name])
     first = {option: value for option, value in settings.items() if "beam" not in option and option not in LENGTHS}
     said = _generate(model, inputs, {**first, "do_sample": False}, 1)
     return _begun(model, inputs, said.sequences[:, :-1], said.logits[0])
 
 
-def _begun(model: nn.Module, inputs: Mapping[str, Any], prompts: Tensor, logits: Tensor | None) -> Begun:
+def _begun(model: nn.Module, inputs: Mapping[str, Any], prompts: Tensor, logits: Tensor | None) -> Prompt:
     from heedmap.attention.wrapped import configuration, signature
 
     given, config = inputs.get("input_ids"), configuration(model)
     continues = given is not None and given.shape == prompts.shape and bool((given == prompts).all())
     takes = "decoder_input_ids" in signature(model).parameters
     decodes = takes and (bool(getattr(config, "is_encoder_decoder", False)) or not continues)
-    return Begun("decoder_input_ids" if decodes else "input_ids", prompts, logits)
+    return Prompt("decoder_input_ids" if decodes else "input_ids", prompts, logits)
 
 
 def _generate(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any], most: int | None) -> Any:
@@ -149,7 +149,7 @@ def _trimmed(ids: Sequence[int], special: frozenset[int]) -> list[int]:
     return list(ids[: words[-1] + 1]) if words else []
 
 
-def _leading(start: Begun, answers: list[list[int]], special: frozenset[int]) -> tuple[Begun, list[list[int]]]:
+def _leading(start: Prompt, answers: list[list[int]], special: frozenset[int]) -> tuple[Prompt, list[list[int]]]:
     """Special tokens with which all of a decoder's answers begin (a language, a task) belong to its beginning."""
     import torch
 
@@ -164,8 +164,8 @@ def _leading(start: Begun, answers: list[list[int]], special: frozenset[int]) ->
 
 
 def given(
-    answer: Any, start: Begun, batch: int, tokenizer: Any, vocabulary: int | None, special: frozenset[int]
-) -> tuple[Begun, list[list[int]]]:
+    answer: Any, start: Prompt, batch: int, tokenizer: Any, vocabulary: int | None, special: frozenset[int]
+) -> tuple[Prompt, list[list[int]]]:
     """An answer that the model is given, as tokens.
 
     Args:
@@ -223,7 +223,7 @@ def _without_prompt(row: list[int], prompt: list[int]) -> list[int]:
     return row[len(prompt) :] if len(row) > len(prompt) and row[: len(prompt)] == prompt else row
 
 
-def spelled(text: str, start: Begun, sample: int, tokenizer: Any) -> list[int]:
+def spelled(text: str, start: Prompt, sample: int, tokenizer: Any) -> list[int]:
     """The tokens of a text after the prompt: with a space before it where a word would have one."""
     if tokenizer is None:
         raise InputError("the answer is a text, but there is no tokenizer; give token ids, or a heedmap.Model")
@@ -254,7 +254,7 @@ def _ends_in_word(ids: Sequence[int], tokenizer: Any) -> bool:
     return bool(real) and real[-1] == ids[-1] and bool(token_labels(tokenizer, real[-1:])[0].strip(WHITE))
 
 
-def grown(model: nn.Module, inputs: Mapping[str, Any], start: Begun) -> dict[str, Any]:
+def grown(model: nn.Module, inputs: Mapping[str, Any], start: Prompt) -> dict[str, Any]:
     """The inputs that have a value for each token of the prompt, and one more: that of a token which is said.
 
     transformers' models say themselves what that is (PaliGemma's token types).
@@ -282,7 +282,7 @@ def grown(model: nn.Module, inputs: Mapping[str, Any], start: Begun) -> dict[str
     return {n: torch.cat([v, torch.ones_like(v[:, -1:]) if n == mask else v[:, -1:]], 1) for n, v in per_token.items()}
 
 
-def _a_token_each(name: str, value: Tensor, start: Begun) -> bool:
+def _a_token_each(name: str, value: Tensor, start: Prompt) -> bool:
     if "position" in name:
         raise InputError(f"{name} cannot be given with an answer: each text begins at place 0; leave it out")
     return (

@@ -10,7 +10,7 @@ import numpy as np
 
 from heedmap.picture import Picture
 from heedmap.render.overlay import Style
-from heedmap.render.sample import Sample, checked_index, sample
+from heedmap.render.sample import Drawn, checked_index, sample
 from heedmap.render.scale import Scale, Theme, joined, one_unit, scale_of, start_of
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Row:
     """
 
     segments: Mapping[str, Segment]
-    drawn: Mapping[str, Sample]
+    drawn: Mapping[str, Drawn]
     values: Mapping[str, Float[np.ndarray, " tokens"]]
     scales: Mapping[str, Scale]
     unit: str

@@ -13,7 +13,7 @@ import numpy as np
 from heedmap.picture import Box, Picture
 from heedmap.printable import number
 from heedmap.render.overlay import Style, grid_values, laid
-from heedmap.render.sample import Sample
+from heedmap.render.sample import Drawn
 from heedmap.render.scale import SIGNED, Scale, Theme, colour_map, readable, table
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def draw_boxes(
     return len(named)
 
 
-def draw_curve(axes: Axes, drawn: Sample, values: Float[np.ndarray, " frames"], theme: Theme) -> None:
+def draw_curve(axes: Axes, drawn: Drawn, values: Float[np.ndarray, " frames"], theme: Theme) -> None:
     """The relevance of frames of sound over time."""
     timed = len(values) > 1 and drawn.labels[-1].endswith(" s")
     step = float(drawn.labels[-1].removesuffix(" s")) / (len(values) - 1) if timed else 1.0
@@ -115,7 +115,7 @@ def draw_curve(axes: Axes, drawn: Sample, values: Float[np.ndarray, " frames"], 
 
 
 def draw_bars(
-    axes: Axes, drawn: Sample, values: Float[np.ndarray, " tokens"], bars: Sequence[int], scale: Scale, theme: Theme
+    axes: Axes, drawn: Drawn, values: Float[np.ndarray, " tokens"], bars: Sequence[int], scale: Scale, theme: Theme
 ) -> None:
     """The tokens ``bars`` one below the other, in reading order."""
     places = np.arange(len(bars))

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from heedmap.printable import number
 from heedmap.render.html import macro, render
-from heedmap.render.sample import Sample, sample
+from heedmap.render.sample import Drawn, sample
 from heedmap.render.scale import Scale, scale_of, start_of, token_scale
 from heedmap.render.views import most_relevant, place, view
 
@@ -115,7 +115,7 @@ def _under(used: Scale, offered: int, shown: int, same: bool) -> str:
     return f"one scale for every choice; {used.about()}{few}{own_share}; the choices’ own colours: their relevance to the target"
 
 
-def _offered(drawn: Sample, b: Segment) -> list[int]:
+def _offered(drawn: Drawn, b: Segment) -> list[int]:
     cost = view(b).weight * b.relevance.shape[1] + 400
     most = max(1, min(MOST_CHOICES, MOST_BYTES // cost))
     return sorted(drawn.top(most))
@@ -135,7 +135,7 @@ def _scale(rows: dict[int, Segment]) -> Scale:
     return scale_of(torch.cat([row.relevance[row.positions >= 0] for row in rows.values()]).tolist(), start_of(first))
 
 
-def _choice(a: Segment, drawn: Sample, i: int, row: Segment, used: Scale, of_target: Scale, seen: bool) -> Choice:
+def _choice(a: Segment, drawn: Drawn, i: int, row: Segment, used: Scale, of_target: Scale, seen: bool) -> Choice:
     name, drawn_row = place(a, drawn, i), sample(row)
     total = number(float(np.nansum(drawn_row.values[drawn_row.taken])))
     told = f"{name} draws {total} in all; most from {most_relevant(row)}"

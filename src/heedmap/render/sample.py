@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class Drawn:
     """One sample of a segment.
 
     Attributes:
@@ -45,12 +45,12 @@ class Sample:
         return sorted(finite, key=lambda i: -self.values[i])[:count]
 
 
-def sample(segment: Segment, index: int = 0) -> Sample:
+def sample(segment: Segment, index: int = 0) -> Drawn:
     """Sample ``index`` of ``segment``; InputError where the batch is smaller."""
     index = checked_index(index, len(segment.relevance))
     values = segment.relevance[index].detach().cpu().double().numpy()
     taken = (segment.positions[index] >= 0).cpu().numpy()
-    return Sample(_labels(segment, index), values, taken)
+    return Drawn(_labels(segment, index), values, taken)
 
 
 def checked_index(index: int, batch: int) -> int:

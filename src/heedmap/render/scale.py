@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from heedmap.errors import OptionError, UnknownNameError
 from heedmap.printable import number
-from heedmap.render.sample import Sample
+from heedmap.render.sample import Drawn
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -204,7 +204,7 @@ def scale_of(values: Iterable[float], start: str = FROM_ZERO) -> Scale:
     return Scale(start, least, most, given.size, given.size - finite.size)
 
 
-def token_scale(segment: Segment, drawn: Sample) -> Scale:
+def token_scale(segment: Segment, drawn: Drawn) -> Scale:
     """The scale of the tokens of a segment that the model took in, each by itself."""
     return scale_of(drawn.values[drawn.taken], start_of(segment))
 

@@ -32,7 +32,7 @@ from heedmap.render.panels import (
     word_map,
     words_height,
 )
-from heedmap.render.sample import Sample, sample
+from heedmap.render.sample import Drawn, sample
 from heedmap.render.scale import Scale, colour, joined, table, token_scale
 from heedmap.render.words import Word, notes, passages, split, text_heat, top_words, words, words_scale
 
@@ -78,7 +78,7 @@ class View:
         drawn = sample(segment, index)
         return [(self.place(segment, drawn, i), float(drawn.values[i])) for i in drawn.top(count)]
 
-    def place(self, segment: Segment, drawn: Sample, i: int) -> str:
+    def place(self, segment: Segment, drawn: Drawn, i: int) -> str:
         """What token ``i`` is called."""
         return drawn.labels[i]
 
@@ -180,7 +180,7 @@ class _PatchView(View):
     patches = True
     weight = 4
 
-    def place(self, segment: Segment, drawn: Sample, i: int) -> str:
+    def place(self, segment: Segment, drawn: Drawn, i: int) -> str:
         row, column = divmod(i, (segment.grid or (1, 1))[1])
         return f"row {row + 1}, column {column + 1}"
 
@@ -316,7 +316,7 @@ def most_relevant(segment: Segment, index: int = 0, count: int = 3) -> str:
     return ", ".join(f"{name} {number(value)}" for name, value in top) or "nothing"
 
 
-def place(segment: Segment, drawn: Sample, i: int) -> str:
+def place(segment: Segment, drawn: Drawn, i: int) -> str:
     """What token ``i`` is called: its label, or where it lies."""
     return view(segment).place(segment, drawn, i)
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from heedmap.printable import number, percent
 from heedmap.render.html import macro
-from heedmap.render.sample import Sample, checked_index, sample
+from heedmap.render.sample import Drawn, checked_index, sample
 from heedmap.render.scale import Scale, scale_of, tint, token_scale
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def text_html(segment: Segment, index: int = 0, *, marked: Collection[int] = ())
     return macro("segments.tokens", [_token(drawn, used, i, i in marked) for i in drawn.shown], _left_out(drawn))
 
 
-def _letters(segment: Segment, drawn: Sample, index: int) -> str:
+def _letters(segment: Segment, drawn: Drawn, index: int) -> str:
     """One letter a token, as in ``Segment.boundaries``, guessed from the labels where nobody told."""
     told = "" if segment.boundaries is None else segment.boundaries[index]
     rest = drawn.labels[len(told) :]
@@ -239,7 +239,7 @@ def _joins(group: list[int], i: int, letters: str, labels: tuple[str, ...]) -> b
     return _goes_on(before[-1]) and _goes_on(labels[i][0]) and not (_unspaced(before[-1]) or _unspaced(labels[i][0]))
 
 
-def _word(group: list[int], letters: str, drawn: Sample) -> Word:
+def _word(group: list[int], letters: str, drawn: Drawn) -> Word:
     pieces = ["" if letters[i] == "c" and n else drawn.labels[i] for n, i in enumerate(group)]
     begun = 1 if len(group) > 1 and set(pieces[0]) <= {BLANK} else 0  # by a space, which is no letter of it
     text = "".join(pieces[begun:]) or pieces[0]
@@ -284,7 +284,7 @@ def _special_note(text: list[Word]) -> list[str]:
     return [SPECIAL_NOTE.format(share=percent(special / total))] if noted else []
 
 
-def _token(drawn: Sample, used: Scale, i: int, marked: bool) -> dict[str, object]:
+def _token(drawn: Drawn, used: Scale, i: int, marked: bool) -> dict[str, object]:
     label, value = drawn.labels[i], drawn.values[i]
     ground, ink = tint(used.share(value))
     # A bdi is passed over when dir="auto" looks for the first letter, so "[CLS]" does not turn Arabic around.
@@ -292,6 +292,6 @@ def _token(drawn: Sample, used: Scale, i: int, marked: bool) -> dict[str, object
     return {"tag": tag, "marked": marked, "ground": ground, "ink": ink, "label": label, "value": f"{value:.6g}"}
 
 
-def _left_out(drawn: Sample) -> str:
+def _left_out(drawn: Drawn) -> str:
     count = len(drawn.labels) - len(drawn.shown)
     return f"(+ {count} that the model did not take in)" if count else ""

@@ -6,7 +6,7 @@ from abc import ABCMeta
 from pathlib import Path
 from typing import Any
 
-from heedmap.web.form_inputs import Given, OfferedSample, Takes, offered
+from heedmap.web.form_inputs import FormValues, OfferedSample, Takes, offered
 
 PICTURE = {"label": "Picture", "type": "filepath", "sources": ["upload", "clipboard"], "elem_id": "image"}
 SOUND = {"label": "Sound: a 16-bit .wav file", "type": "filepath", "sources": ["upload"], "elem_id": "audio"}
@@ -78,10 +78,10 @@ class Fields:
         return [self.text, self.second, self.said, self.image, self.boxes]
 
 
-def given(*values: Any) -> Given:
+def given(*values: Any) -> FormValues:
     """The values of :attr:`Fields.inputs` but the model's."""
     number, text, second, said, image, audio, boxes = values
-    return Given(text, second, said, image, audio, boxes, number)
+    return FormValues(text, second, said, image, audio, boxes, number)
 
 
 def listed(model: str) -> list[tuple[str, int]]:

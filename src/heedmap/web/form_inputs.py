@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Given:
+class FormValues:
     """As it comes from the page: words, and where uploads are.
 
     Attributes:
@@ -62,7 +62,7 @@ class Read:
 
     Attributes:
         inputs: ``text``, ``image``, ``boxes``, ``audio``, as for ``subject.explain``; None: was not given.
-        said: see :class:`Given`.
+        said: see :class:`FormValues`.
         scene: the picture that the boxes are of; the model does not see it.
     """
 
@@ -78,7 +78,7 @@ def takes(subject: Model) -> Takes:
     return Takes(kind.takes, kind.name == "text", told, bool(kind.speaks))
 
 
-def read(model: str, given: Given, limits: Limits) -> Read:
+def read(model: str, given: FormValues, limits: Limits) -> Read:
     """All that was given, within the limits.
 
     Raises:

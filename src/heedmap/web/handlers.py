@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from heedmap.errors import HeedmapError, InputError
 from heedmap.models.answer import explain_answer
 from heedmap.models.predictions import Prediction, Predictions
-from heedmap.web.form_inputs import Given, Read, Takes, read, takes
+from heedmap.web.form_inputs import FormValues, Read, Takes, read, takes
 from heedmap.web.method_options import MOST_TOKENS, Start, Way, check_starts, from_token, within
 from heedmap.web.models import Models, Tell, check_time
 from heedmap.web.parts import MOST, with_frames
@@ -68,7 +68,7 @@ class Handlers:
         """What a model can be given; it is loaded for that."""
         return self.models.use(model, takes, tell)
 
-    def predict(self, model: str, given: Given, tell: Tell = lambda _: None) -> Exchange:
+    def predict(self, model: str, given: FormValues, tell: Tell = lambda _: None) -> Exchange:
         """Ask a model.
 
         Args:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from heedmap.datasets.sample import Answers, Found, Match, Objects, Sample, Truth
+from heedmap.datasets.sample import Found, Match, Objects, RightAnswers, Sample, Truth
 from heedmap.errors import InputError
 from heedmap.models.image import rgb
 from heedmap.models.shipped import PREFIX
@@ -23,13 +23,13 @@ TruthOf = Callable[[Any, ZooSample, int], Truth]
 
 
 def _answer(subject: Model, sample: ZooSample, index: int) -> Truth:
-    return Answers({sample.answer: 1.0})
+    return RightAnswers({sample.answer: 1.0})
 
 
 def _label(subject: Model, sample: ZooSample, index: int) -> Truth:
     """One label that fits the picture, each in turn."""
     fits = [name for name in subject.config.id2label.values() if shown_by(sample.truth, name)]
-    return Answers({fits[index % len(fits)]: 1.0})
+    return RightAnswers({fits[index % len(fits)]: 1.0})
 
 
 def _match(subject: Model, sample: ZooSample, index: int) -> Truth:

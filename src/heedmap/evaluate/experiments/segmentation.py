@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from heedmap.attention.forward import output_of
-from heedmap.datasets.sample import Objects, Region
+from heedmap.datasets.sample import Foreground, Objects
 from heedmap.errors import InputError, OptionError, SampleError
 from heedmap.evaluate.answer import all_class_names, maps_of, seen_mask, tried
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec
@@ -60,7 +60,7 @@ class _Asked:
 class Segmentation:
     """The evaluation, with its settings.
 
-    A sample's truth is a Region, which is what its label is about (and whatever label is on top, as in the authors'
+    A sample's truth is a Foreground, which is what its label is about (and whatever label is on top, as in the authors'
     protocol), or Objects, of which those that have the label count. Masks are laid on the picture as the model sees it.
 
     Attributes:
@@ -153,7 +153,7 @@ class Segmentation:
         """Class that is explained → its pixels; SampleError where there is none."""
         true = _true(sample)
         top = int(np.argmax(logits))
-        if self.target == "top" and isinstance(sample.truth, Region):
+        if self.target == "top" and isinstance(sample.truth, Foreground):
             return {top: sample.truth.mask}
         known = meant(names, true)
         if not known:
@@ -193,11 +193,11 @@ def _true(sample: Sample) -> dict[str, Mask]:
     """Plain label → the pixels that have it; SampleError where there are no masks, or of another size."""
     width, height = rgb(sample.inputs["image"]).size
     truth = sample.truth
-    if isinstance(truth, Region):
+    if isinstance(truth, Foreground):
         mask = checked(truth.mask, (height, width))
         return {} if truth.label is None else {plain(truth.label): mask}
     if not isinstance(truth, Objects):
-        raise SampleError(f"it has no mask but {type(truth).__name__}; expected a Region or Objects")
+        raise SampleError(f"it has no mask but {type(truth).__name__}; expected a Foreground or Objects")
     masks: dict[str, Mask] = {}
     for item in truth.objects:
         label = plain(item.label)
@@ -207,7 +207,7 @@ def _true(sample: Sample) -> dict[str, Mask]:
 
 def _seen(subject: Model, sample: Sample, masks: Mapping[int, tuple[str, Mask]]) -> list[_Asked]:
     """The labels with their masks on the picture that the model sees; SampleError where nothing of any is there."""
-    ignored = sample.truth.ignored if isinstance(sample.truth, Region) else None
+    ignored = sample.truth.ignored if isinstance(sample.truth, Foreground) else None
     aside = None if ignored is None else seen_mask(subject, checked(ignored, next(iter(masks.values()))[1].shape))
     asked = []
     for index, (label, mask) in masks.items():

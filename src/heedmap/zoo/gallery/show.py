@@ -11,7 +11,7 @@ from heedmap.engine import explain
 from heedmap.errors import AttentionError, ModelLoadError
 from heedmap.evaluate.metrics.evidence import share
 from heedmap.zoo.evidence import weights
-from heedmap.zoo.samples import MATERIALS, Asked, ZooSample
+from heedmap.zoo.samples import MATERIALS, KnownAnswer, ZooSample
 from heedmap.zoo.samples.sample import Batch, right_ones
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class ShownAnswer:
         evidence: segment → how much of each token is true evidence, 0 to 1.
     """
 
-    asked: Asked
+    asked: KnownAnswer
     maps: Mapping[str, Explanation]
     evidence: Mapping[str, np.ndarray]
 
@@ -123,7 +123,7 @@ def _batch(subject: Model, name: str) -> Batch:
     return any_right
 
 
-def _distinct(asked: Sequence[Asked]) -> int:
+def _distinct(asked: Sequence[KnownAnswer]) -> int:
     """How many of the answers rest on evidence of their own."""
     evidence = [question.evidence for question in asked]
     return len({(e.words, None if e.mask is None else e.mask.tobytes()) for e in evidence})

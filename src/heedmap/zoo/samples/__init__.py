@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from heedmap.errors import UnknownNameError
 from heedmap.models.shipped import PREFIX, shipped
 from heedmap.zoo.samples import answers, pictures, texts
-from heedmap.zoo.samples.sample import Asked, Evidence, Material, ZooSample
+from heedmap.zoo.samples.sample import Evidence, KnownAnswer, Material, ZooSample
 
 MATERIALS: Mapping[str, Material] = {
     "bamba-lists": texts.LISTS,
@@ -63,4 +63,4 @@ def zoo_sample(name: str, index: int = 0) -> ZooSample:
     return MATERIALS[plain].make(index)
 
 
-__all__ = ["MATERIALS", "Asked", "Evidence", "Material", "ZooSample", "chosen", "zoo_sample"]
+__all__ = ["MATERIALS", "Evidence", "KnownAnswer", "Material", "ZooSample", "chosen", "zoo_sample"]

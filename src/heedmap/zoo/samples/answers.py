@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.evaluate.answer import inputs_of
 from heedmap.zoo import world
-from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample, objects_mask
+from heedmap.zoo.samples.sample import SEED, SPLIT, Evidence, KnownAnswer, Material, ZooSample, objects_mask
 from heedmap.zoo.world import Mention
-from heedmap.zoo.world.words import Word
+from heedmap.zoo.world.words import TextWord
 
 if TYPE_CHECKING:
     from heedmap.models.model import Model
@@ -32,10 +32,10 @@ def _telling_inputs(subject: Model, samples: Sequence[ZooSample]) -> dict[str, A
     return subject.inputs(text=texts, image=[sample.inputs["image"] for sample in samples])
 
 
-def _telling_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+def _telling_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[KnownAnswer]]:
     """The colours and shapes of answers that are right in every word, and end where they should."""
     first = inputs_of(subject, samples[:1])["input_ids"].shape[1] - 1
-    asked: list[list[Asked]] = []
+    asked: list[list[KnownAnswer]] = []
     for logits, sample in zip(output.logits, samples, strict=True):
         ids = subject.tokenizer(sample.answer, add_special_tokens=False)["input_ids"]
         said = logits[first : first + len(ids) + 1].argmax(-1).tolist()
@@ -44,7 +44,7 @@ def _telling_asked(subject: Model, samples: Sequence[ZooSample], output: Any) ->
     return asked
 
 
-def _words(subject: Model, sample: ZooSample, first: int) -> Iterator[Asked]:
+def _words(subject: Model, sample: ZooSample, first: int) -> Iterator[KnownAnswer]:
     """Each word that tells of an object; ``first``: the place at which the answer's first token is said."""
     scene, caption = sample.truth
     told = subject.tokenizer(sample.answer, add_special_tokens=False)
@@ -52,10 +52,10 @@ def _words(subject: Model, sample: ZooSample, first: int) -> Iterator[Asked]:
         step = told.char_to_token(word.start)
         title = f"{caption.text[: word.start]}[{word.text}]{caption.text[word.end :]}"
         evidence = Evidence(mask=objects_mask(scene, mention.objects), grid=GRID)
-        yield Asked(title, (first + step, told["input_ids"][step]), evidence)
+        yield KnownAnswer(title, (first + step, told["input_ids"][step]), evidence)
 
 
-def _naming(mentions: Sequence[Mention]) -> Iterator[tuple[Mention, Word]]:
+def _naming(mentions: Sequence[Mention]) -> Iterator[tuple[Mention, TextWord]]:
     return ((mention, word) for mention in mentions for word in mention.words)
 
 

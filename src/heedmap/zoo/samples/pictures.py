@@ -12,7 +12,7 @@ import torch
 from heedmap.attention.forward import output_of
 from heedmap.outputs import no_object, object_probabilities
 from heedmap.zoo import world
-from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample, objects_mask
+from heedmap.zoo.samples.sample import SEED, SPLIT, Evidence, KnownAnswer, Material, ZooSample, objects_mask
 from heedmap.zoo.world import Object, Scene
 from heedmap.zoo.world.regions import overlap
 
@@ -44,23 +44,23 @@ def shown_by(scene: Scene, label: str) -> list[int]:
     return [number for number, o in enumerate(scene.objects) if words and words <= {o.shape, o.colour, o.size}]
 
 
-def _labels(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+def _labels(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[KnownAnswer]]:
     """The labels that are more probable than not, and right."""
     names: Mapping[int, str] = subject.config.id2label
     asked = []
     for sample, logits in zip(samples, output.logits, strict=True):
         likely = [(index, shown_by(sample.truth, names[index])) for index in (logits > 0).nonzero()[:, 0].tolist()]
         asked.append(
-            [Asked(names[i], (i,), Evidence(mask=objects_mask(sample.truth, fits))) for i, fits in likely if fits]
+            [KnownAnswer(names[i], (i,), Evidence(mask=objects_mask(sample.truth, fits))) for i, fits in likely if fits]
         )
     return asked
 
 
-def _detections(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+def _detections(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[KnownAnswer]]:
     """The kept queries (probability over :data:`SURE`, without "no object") that found an object."""
     none = no_object(output.logits, subject.context({}), subject.name)
     probability, labels = object_probabilities(output.logits, none).max(-1)
-    asked: list[list[Asked]] = [[] for _ in samples]
+    asked: list[list[KnownAnswer]] = [[] for _ in samples]
     for row, query in (probability > SURE).nonzero().tolist():
         name = subject.config.id2label[int(labels[row, query])]
         frame = _corners(output.pred_boxes[row, query])
@@ -69,7 +69,7 @@ def _detections(subject: Model, samples: Sequence[ZooSample], output: Any) -> li
             title = f"{name}, query {query} ({float(probability[row, query]):.0%} sure)"
             evidence = Evidence(mask=samples[row].truth.objects[number].mask)
             x1, y1, x2, y2 = frame.tolist()
-            asked[row].append(Asked(title, (query, int(labels[row, query])), evidence, (x1, y1, x2, y2)))
+            asked[row].append(KnownAnswer(title, (query, int(labels[row, query])), evidence, (x1, y1, x2, y2)))
     return asked
 
 
@@ -94,7 +94,7 @@ def _caption(index: int) -> ZooSample:
     return ZooSample({"text": caption.text, "image": scene.image}, caption.text, (scene, caption), scene.image)
 
 
-def _pairs(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+def _pairs(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[KnownAnswer]]:
     """The similarity of a picture and its caption, where it is greater than that of :data:`WRONG` wrong ones."""
     answers = []
     for sample in samples:
@@ -103,7 +103,7 @@ def _pairs(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[li
         similar = output_of(subject.model, subject.inputs(text=texts, image=scene.image)).logits_per_image[0]
         mask = objects_mask(scene, sorted({o for mention in caption.mentions for o in mention.objects}))
         evidence = Evidence(words=tuple((w.start, w.end) for w in caption.words), mask=mask)
-        asked = Asked(f"picture and “{caption.text}”", (), evidence)
+        asked = KnownAnswer(f"picture and “{caption.text}”", (), evidence)
         answers.append([asked] if int(similar.argmax()) == 0 else [])
     return answers
 
@@ -161,7 +161,7 @@ def _names(scene: world.Scene, regions: world.Regions) -> list[str]:
     return ["background" if number < 0 else _look(scene.objects[number]) for number in regions.objects.tolist()]
 
 
-def _answers(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+def _answers(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[KnownAnswer]]:
     """The most probable answer, where it is right."""
     from heedmap.targets import class_logits
 
@@ -169,7 +169,9 @@ def _answers(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[
     asked = []
     for sample, index in zip(samples, best, strict=True):
         right = subject.config.id2label[index] == sample.answer
-        asked.append([Asked(f"{sample.inputs['text']} {sample.answer}", (index,), _evidence(sample))] if right else [])
+        asked.append(
+            [KnownAnswer(f"{sample.inputs['text']} {sample.answer}", (index,), _evidence(sample))] if right else []
+        )
     return asked
 
 

@@ -44,7 +44,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class KnownAnswer:
     """One answer of a model about a sample, to be explained.
 
     Attributes:
@@ -96,7 +96,7 @@ class Material:
 
     about: str
     make: Callable[[int], ZooSample]
-    ask: Callable[[Any, Sequence[ZooSample], Any], list[list[Asked]]]
+    ask: Callable[[Any, Sequence[ZooSample], Any], list[list[KnownAnswer]]]
     shown: int = 0
     least: int = 1
     inputs: Callable[[Any, Sequence[ZooSample]], dict[str, Any]] = inputs_of
@@ -114,7 +114,7 @@ class Batch:
     """
 
     samples: Sequence[ZooSample]
-    asked: Sequence[Sequence[Asked]]
+    asked: Sequence[Sequence[KnownAnswer]]
     inputs: Mapping[str, Any]
     numbers: Sequence[int]
 

@@ -11,7 +11,7 @@ import torch
 from heedmap.evaluate.answer import inputs_of
 from heedmap.zoo.dates import ISO, date_sample
 from heedmap.zoo.lists import list_sample
-from heedmap.zoo.samples.sample import SEED, SPLIT, Asked, Evidence, Material, ZooSample
+from heedmap.zoo.samples.sample import SEED, SPLIT, Evidence, KnownAnswer, Material, ZooSample
 
 if TYPE_CHECKING:
     from heedmap.models.model import Model
@@ -30,20 +30,20 @@ def _date_inputs(subject: Model, samples: Sequence[ZooSample]) -> dict[str, Any]
     return inputs_of(subject, samples, decoder_input_ids=torch.cat([start, ids], 1))
 
 
-def _date_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+def _date_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[KnownAnswer]]:
     """The last digits of year, month and day, of dates that are right in every character."""
     written = subject.tokenizer.batch_decode(output.logits.argmax(-1), skip_special_tokens=True)
     pairs = zip(samples, written, strict=True)
     return [_digits(subject, sample) if text == sample.answer else [] for sample, text in pairs]
 
 
-def _digits(subject: Model, sample: ZooSample) -> list[Asked]:
+def _digits(subject: Model, sample: ZooSample) -> list[KnownAnswer]:
     asked = []
     for part, (_, end) in ISO.items():
         position = end - 1
         token = subject.tokenizer.convert_tokens_to_ids(sample.answer[position])
         title = f"the {part}: {sample.answer[:position]}[{sample.answer[position]}]{sample.answer[end:]}"
-        asked.append(Asked(title, (position, token), Evidence(words=(sample.truth.spans[part],))))
+        asked.append(KnownAnswer(title, (position, token), Evidence(words=(sample.truth.spans[part],))))
     return asked
 
 
@@ -52,7 +52,7 @@ def _list(index: int) -> ZooSample:
     return ZooSample({"text": sample.text}, sample.answer, sample)
 
 
-def _list_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[Asked]]:
+def _list_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[KnownAnswer]]:
     """What is said at the last word, where it is right: the next word, or the label that it is given."""
     asked, labels = [], subject.config.label2id
     for row, sample in enumerate(samples):
@@ -61,7 +61,7 @@ def _list_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> li
         right = int(output.logits[row, last].argmax()) == token
         words = [match.span() for match in re.finditer(r"\S+", sample.inputs["text"])]
         evidence = Evidence(words=(words[sample.truth.key], words[sample.truth.value]))
-        asked.append([Asked(f"the answer: {sample.answer}", (last, token), evidence)] if right else [])
+        asked.append([KnownAnswer(f"the answer: {sample.answer}", (last, token), evidence)] if right else [])
     return asked
 
 

@@ -20,7 +20,7 @@ from heedmap.zoo.world.questions import ANSWERS, KINDS, Question, ask
 from heedmap.zoo.world.regions import FEATURES, Regions, region_features, regions
 from heedmap.zoo.world.scene import COLOURS, SHAPES, SIZES, SPLITS, Object, Scene
 from heedmap.zoo.world.vocabulary import VOCABULARY
-from heedmap.zoo.world.words import Word, words_of
+from heedmap.zoo.world.words import TextWord, words_of
 from heedmap.zoo.world.world import Shapes, make_scene
 
 __all__ = [
@@ -40,7 +40,7 @@ __all__ = [
     "Relation",
     "Scene",
     "Shapes",
-    "Word",
+    "TextWord",
     "ask",
     "caption",
     "distractors",

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 
 from heedmap.zoo.world.scene import COLOURS, RELATIONS, SHAPES, SPLITS, Object, Scene, check_whole, generator, relates
-from heedmap.zoo.world.words import Word, article, compose, in_order
+from heedmap.zoo.world.words import TextWord, article, compose, in_order
 from heedmap.zoo.world.world import undrawn_scene
 
 Description = tuple[str | None, str, str]
@@ -47,7 +47,7 @@ class Mention:
 
     description: Description
     objects: tuple[int, ...]
-    words: tuple[Word, ...]
+    words: tuple[TextWord, ...]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Relation:
     """
 
     name: str
-    words: tuple[Word, ...]
+    words: tuple[TextWord, ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Caption:
         return tuple(sorted({o for mention in self.mentions for o in mention.objects}))
 
     @property
-    def words(self) -> tuple[Word, ...]:
+    def words(self) -> tuple[TextWord, ...]:
         """The words that say something about an object, in order."""
         relation = self.relation.words if self.relation else ()
         return in_order([w for mention in self.mentions for w in mention.words] + list(relation))

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from heedmap.zoo.world.scene import COLOURS, RELATIONS, SHAPES, Scene, generator, relates
-from heedmap.zoo.world.words import Word, article, compose, in_order, plural
+from heedmap.zoo.world.words import TextWord, article, compose, in_order, plural
 
 KINDS = ("colour", "shape", "count", "existence", "relation")
 """What a question asks for."""
@@ -52,7 +52,7 @@ class Question:
     answer: str
     kind: str
     objects: tuple[int, ...]
-    words: tuple[Word, ...]
+    words: tuple[TextWord, ...]
 
 
 def ask(scene: Scene, number: int = 0) -> tuple[Question, ...]:

@@ -10,7 +10,7 @@ WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
-class Word:
+class TextWord:
     """One word of a text.
 
     Attributes:
@@ -25,12 +25,12 @@ class Word:
     end: int
 
 
-def words_of(text: str) -> tuple[Word, ...]:
+def words_of(text: str) -> tuple[TextWord, ...]:
     """The words of ``text`` in order."""
-    return tuple(Word(m.group(), i, m.start(), m.end()) for i, m in enumerate(WORD.finditer(text)))
+    return tuple(TextWord(m.group(), i, m.start(), m.end()) for i, m in enumerate(WORD.finditer(text)))
 
 
-def compose(template: str, parts: dict[str, str]) -> tuple[str, dict[str, tuple[Word, ...]]]:
+def compose(template: str, parts: dict[str, str]) -> tuple[str, dict[str, tuple[TextWord, ...]]]:
     """Fill in a template, and say which words came from which part.
 
     Args:
@@ -60,6 +60,6 @@ def plural(shape: str) -> str:
     return f"{shape}es" if shape.endswith("s") else f"{shape}s"
 
 
-def in_order(words: Iterable[Word]) -> tuple[Word, ...]:
+def in_order(words: Iterable[TextWord]) -> tuple[TextWord, ...]:
     """The words, each once, as they follow each other in the text."""
     return tuple(sorted(set(words), key=lambda word: word.index))
