@@ -82,7 +82,8 @@ drawn; *of the other atoms* is the sum of a method's maps of the molecule's othe
 CORNERS = """{corners} carbon atoms, which are drawn as corners and ends of lines:
 """
 
-FEW = """Further methods, most of which take longer, on every tenth molecule ({few} of them), letters alone:
+FEW = """Further methods, most of which take longer, on the letters of {few} molecules only: too few to rank them. Left out,
+as they take dozens of passes: `integrated_gradients`, `smoothgrad`, `gradient_shap`, `occlusion`.
 """
 
 REFUSED = """Left out, as each pass of the model takes seconds: {slow}. No method refuses this model.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,14 +28,14 @@ AGAINST = "{}, against the runner-up"
 """What is explained is by how much the token's logit is above that of the most probable other one."""
 BY_GRADIENT = ("generic", "attention_gradcam", "attention_x_gradient", "input_x_gradient")
 METHODS = (*BY_GRADIENT, *map(AGAINST.format, BY_GRADIENT), "raw_attention")
-SLOW = ("attn_lrp", "transformer_attribution", "occlusion")
-MORE = (*("rollout", "random", "legrad", "partial_lrp", "full_lrp"), *SLOW, *map(AGAINST.format, SLOW))
-"""Methods on every :data:`STEP`-th molecule: most take seconds a token."""
-STEP = 10
+RULES = ("attn_lrp", "transformer_attribution")
+MORE = (*("rollout", "random", "legrad", "partial_lrp", "full_lrp"), *RULES, *map(AGAINST.format, RULES))
+"""Methods on the letters of :data:`CHOSEN`, token by token: most take a pass or two for each."""
+CHOSEN = tuple(MOLECULES)[::10]
 BLIND = ("generic", "raw_attention")
 """Methods that stand beside their own :data:`OTHERS`."""
 FEW = (INK, "generic", AGAINST.format("generic"), "raw_attention", *MORE)
-"""The rows of the table of these molecules."""
+"""The rows of the table of :data:`CHOSEN`."""
 ORDER = (CHANCE, INK, *map(OTHERS.format, BLIND), *METHODS, *MORE)
 """Of the rows of a table."""
 
@@ -56,46 +56,100 @@ def measured(path: Path) -> list[Row]:
     model, vocabulary = decimer.load()
     reader = Reading(model).eval()
     for name in MOLECULES:
-        kept(path, name, lambda: _rows(reader, vocabulary, name, METHODS))  # noqa: B023
-    for name in list(MOLECULES)[::STEP]:
-        kept(path, f"{name}/more", lambda: _rows(reader, vocabulary, name, MORE))  # noqa: B023
+        kept(path, name, lambda: _rows(reader, vocabulary, name))  # noqa: B023
+    for name in CHOSEN:
+        kept(path, f"{name}/more", lambda: _more(reader, vocabulary, name, read(path)))  # noqa: B023
     return figures(read(path))
 
 
-def _rows(reader: Reading, vocabulary: list[str], name: str, methods: Sequence[str]) -> Iterator[Row]:
-    """What is read, and the maps of its atoms by each method."""
+def _rows(reader: Reading, vocabulary: list[str], name: str) -> Iterator[Row]:
+    """What is read, and the maps of its atoms by :data:`METHODS`."""
     drawing = draw(MOLECULES[name])
-    with torch.no_grad():
-        cells = reader.model.cells(decimer.pixels(drawing.picture))
+    cells = _cells(reader, drawing)
     tokens = decimer.read(reader.model, vocabulary, cells)
     asked = drawn_at(tokens, drawing)
     yield {"unit": name, "method": "read", "tokens": tokens, "right": asked is not None}
-    for method in methods if asked else ():
-        maps = maps_of(reader, vocabulary, cells, tokens, method, seed=list(MOLECULES).index(name))
-        for token, atom in (asked or {}).items():
-            relevance = [float(f"{value:.4g}") for value in maps[token]]
-            yield {"unit": name, "method": method, "token": token, "atom": atom, "relevance": relevance}
+    for method in METHODS if asked else ():
+        maps = maps_of(reader, vocabulary, cells, tokens, method)
+        yield from (_row(name, method, token, atom, maps[token]) for token, atom in (asked or {}).items())
+
+
+def _more(reader: Reading, vocabulary: list[str], name: str, rows: Sequence[Row]) -> Iterator[Row]:
+    """The maps of the letters of what was read, by :data:`MORE`."""
+    drawing = draw(MOLECULES[name])
+    tokens = next(row["tokens"] for row in rows if (row["unit"], row["method"]) == (name, "read"))
+    asked = {t: atom for t, atom in (drawn_at(tokens, drawing) or {}).items() if _is_letter(drawing, atom)}
+    cells = _cells(reader, drawing) if asked else torch.empty(0)
+    for method in MORE if asked else ():
+        maps = maps_alone(reader, vocabulary, cells, tokens, list(asked), method, seed=list(MOLECULES).index(name))
+        yield from (_row(name, method, token, asked[token], each) for token, each in zip(asked, maps, strict=True))
+
+
+def _row(name: str, method: str, token: int, atom: int, relevance: NDArray[np.float64]) -> Row:
+    rounded = [float(f"{value:.4g}") for value in relevance]
+    return {"unit": name, "method": method, "token": token, "atom": atom, "relevance": rounded}
+
+
+def _cells(reader: Reading, drawing: Drawing) -> Tensor:
+    with torch.no_grad():
+        return reader.model.cells(decimer.pixels(drawing.picture))
+
+
+def _is_letter(drawing: Drawing, atom: int) -> bool:
+    return bool(drawing.molecule.GetAtomWithIdx(atom).GetSymbol() != "C")
 
 
 def maps_of(
-    reader: Reading, vocabulary: list[str], cells: Tensor, tokens: Sequence[str], method: str, seed: int = 0
+    reader: Reading, vocabulary: list[str], cells: Tensor, tokens: Sequence[str], method: str
 ) -> NDArray[np.float64]:
-    """(tokens, 256): the map of each token of what is read, over the cells.
+    """(tokens, 256): the map of each token of what is read, over the cells, from one pass.
 
     Args:
         reader: the decoder.
         vocabulary: its tokens.
         cells: see :meth:`Decimer.cells`.
         tokens: what is read.
+        method: of :data:`METHODS`.
+    """
+    ids = torch.tensor([[vocabulary.index(token) for token in (START, *tokens)]])
+    name, _, against = method.partition(", ")
+    inputs = {"cells": cells, "decoder_input_ids": ids[:, :1]}
+    contrast = "runner-up" if against else None
+    found = heedmap.explain_answer(reader, inputs, answer=ids[:, 1:], method=name, contrast=contrast)
+    return found["cells"][0].double().numpy()
+
+
+def maps_alone(
+    reader: Reading,
+    vocabulary: list[str],
+    cells: Tensor,
+    tokens: Sequence[str],
+    asked: Sequence[int],
+    method: str,
+    seed: int = 0,
+) -> list[NDArray[np.float64]]:
+    """The maps of some tokens, which are those of :func:`maps_of`, each as a target of its own.
+
+    Args:
+        reader, vocabulary, cells, tokens: see :func:`maps_of`.
+        asked: numbers of the tokens.
         method: of :data:`METHODS` or :data:`MORE`.
         seed: of ``random``.
     """
     ids = torch.tensor([[vocabulary.index(token) for token in (START, *tokens)]])
     name, _, against = method.partition(", ")
-    options: dict[str, Any] = {"contrast": "runner-up"} if against else {"seed": seed} if name == "random" else {}
-    inputs = {"cells": cells, "decoder_input_ids": ids[:, :1]}
-    found = heedmap.explain_answer(reader, inputs, answer=ids[:, 1:], method=name, **options)
-    return found["cells"][0].double().numpy()
+    inputs = {"cells": cells, "decoder_input_ids": ids[:, :-1]}
+    with torch.no_grad():
+        others = reader(**inputs)[0].scatter(1, ids[0, 1:, None], -torch.inf).argmax(-1)
+
+    def value(token: int, output: Tensor) -> Tensor:
+        y = output[:, token, ids[0, token + 1]]
+        return y - output[:, token, others[token]] if against else y
+
+    options = {"seed": seed} if name == "random" else {}
+    targets = [partial(value, token) for token in asked]
+    found = heedmap.explain(reader, inputs, target=targets, method=name, **options)
+    return [each["cells"][0].double().numpy() for each in found]
 
 
 def figures(rows: Sequence[Row]) -> list[Row]:
@@ -140,5 +194,5 @@ def _figures(row: Row, drawing: Drawing) -> dict[str, float | bool]:
         "pointing": pointing(relevance, inside),
         "nearest": float((distances[:, peaks].argmin(0) == row["atom"]).mean()),
         "distance": float((positive * distances[row["atom"]]).sum() / positive.sum()),
-        "letter": drawing.molecule.GetAtomWithIdx(row["atom"]).GetSymbol() != "C",
+        "letter": _is_letter(drawing, row["atom"]),
     }

@@ -21,7 +21,7 @@ from known import decimer as port
 from known.bundle import MAGIC, VALUE, read_bundle
 from known.drawn import atoms_said, draw, drawn_at, inked, offsets
 from known.molecules import MOLECULES
-from known.reading import Reading, figures, maps_of
+from known.reading import Reading, figures, maps_alone, maps_of
 
 weights = pytest.mark.weights
 ASPIRIN = "CC(=O)OC1=CC=CC=C1C(=O)O"
@@ -230,6 +230,16 @@ def test_each_step_of_an_answer_is_that_of_its_prefix_alone(aspirin: Any) -> Non
             torch.testing.assert_close(before[:, :-1], alone["decoder"][:, :-1], rtol=0, atol=1e-9)
     finally:
         model.float()
+
+
+@weights
+@pytest.mark.parametrize("method", ["generic", "generic, against the runner-up"])
+def test_a_token_asked_alone_has_its_map_of_the_whole_answer(aspirin: Any, method: str) -> None:
+    model, vocabulary, _, cells, _ = aspirin
+    reader, tokens = Reading(model).eval(), list(ASPIRIN)
+    whole = maps_of(reader, vocabulary, cells, tokens, method)
+    alone = maps_alone(reader, vocabulary, cells, tokens, [4, 21], method)
+    np.testing.assert_allclose(alone, whole[[4, 21]], rtol=1e-3, atol=1e-6)
 
 
 @weights
