@@ -1,23 +1,23 @@
 """Maps of models with real weights against what is known to be true: ``python bench/known_truth.py --out docs``.
 
-Writes ``known-truth.json``, ``known-truth.md`` and two pictures in ``img``. It takes about two hours on one thread; what is
-measured is kept in ``--work``, and a run that stopped goes on from there.
+Writes ``known-truth.json``, ``known-truth.md`` and three pictures in ``img``. It takes about two and a half hours on one thread;
+what is measured is kept in ``--work``, and a run that stopped goes on from there. ``--only drawings`` measures a part alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from known import chemistry, findings, hearing, pictures
+from known import chemistry, findings, hearing, pictures, reading
+from known.molecules import MOLECULES
 from known.page import page
-from known.rows import Row
 from known.summary import Table, summary
 from known.templates import reactions
 
@@ -25,6 +25,9 @@ OF_REACTIONS = ("share", "atoms", "group", "pointing", "auc")
 BEHIND = ("signs", "unsigned", "empty")
 """What the text of the page tells beside the table of reactions."""
 OF_SPEECH = ("share", "pointing", "centre", "peak")
+OF_DRAWINGS = ("share", "pointing", "nearest", "distance")
+Part = tuple[Mapping[str, Any], dict[str, Table]]
+"""How much was measured, and the tables."""
 
 
 def main() -> None:
@@ -32,44 +35,80 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the page, such as docs")
     parser.add_argument("--work", type=Path, default=Path(".cache/known-truth"), help="what is measured so far")
+    parser.add_argument(
+        "--only",
+        choices=PARTS,
+        default=tuple(PARTS),
+        nargs="+",
+        help="parts; the others stay as known-truth.json has them",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.work.mkdir(parents=True, exist_ok=True)
-    reacted = chemistry.measured(arguments.work / "reactions.jsonl")
-    heard = hearing.measured(arguments.work / "speech.jsonl")
-    write(arguments.out, reacted, heard)
-    pictures.reaction(arguments.out / "img" / "known-reaction.png")
-    pictures.sentence(arguments.out / "img" / "known-speech.png")
+    path = arguments.out / "known-truth.json"
+    data = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    tables = data.pop("tables", {})
+    for name in arguments.only:
+        measured, drawn = PARTS[name]
+        data[name], more = measured(arguments.work / f"{name}.jsonl")
+        tables |= more
+        drawn(arguments.out / "img" / f"known-{name.removesuffix('s')}.png")
+    (arguments.out / "known-truth.md").write_text(page(tables, data, findings.told(tables)), encoding="utf-8")
+    path.write_text(json.dumps({**data, "tables": tables}, indent=1) + "\n", encoding="utf-8")
 
 
-def write(out: Path, reacted: Sequence[Row], heard: Sequence[Row]) -> None:
-    """The figures as JSON and as a page."""
+def of_reactions(path: Path) -> Part:
+    """rxnfp's."""
+    rows = chemistry.measured(path)
+    chance = [row for row in rows if row["method"] == chemistry.CHANCE]
+    facts = {
+        "made": len(reactions()),
+        "right": len(chance),
+        "classes": len({row["unit"] for row in chance}),
+        "tokens": round(float(np.mean([row["share"] for row in chance])), 4),
+    }
+    return facts, {"reactions": summary(rows, OF_REACTIONS), "behind": summary(rows, BEHIND)}
+
+
+def of_speech(path: Path) -> Part:
+    """Whisper's."""
+    rows = hearing.measured(path)
     outputs = [*map(hearing.OF_OUTPUT.format, hearing.ABOVE), hearing.LESS_SILENCE]
-    tables: dict[str, Table] = {
-        "reactions": summary(reacted, OF_REACTIONS),
-        "behind": summary(reacted, BEHIND),
-        "speech": summary([row for row in heard if row["method"] not in outputs], OF_SPEECH),
-        "output": summary([row for row in heard if row["method"] in (*hearing.ABOVE, *outputs)], OF_SPEECH),
+    facts = {"words": sum(row["method"] == hearing.CHANCE for row in rows)}
+    return facts, {
+        "speech": summary([row for row in rows if row["method"] not in outputs], OF_SPEECH),
+        "output": summary([row for row in rows if row["method"] in (*hearing.ABOVE, *outputs)], OF_SPEECH),
     }
-    facts = counts(reacted, heard)
-    text = page(tables, facts, findings.told(tables))
-    (out / "known-truth.md").write_text(text, encoding="utf-8")
-    (out / "known-truth.json").write_text(json.dumps({**facts, "tables": tables}, indent=1) + "\n", encoding="utf-8")
 
 
-def counts(reacted: Sequence[Row], heard: Sequence[Row]) -> Mapping[str, Any]:
-    """How much was measured."""
-    chance = [row for row in reacted if row["method"] == chemistry.CHANCE]
-    words = [row for row in heard if row["method"] == hearing.CHANCE]
-    return {
-        "reactions": {
-            "made": len(reactions()),
-            "right": len(chance),
-            "classes": len({row["unit"] for row in chance}),
-            "tokens": round(float(np.mean([row["share"] for row in chance])), 4),
-        },
-        "speech": {"words": len(words)},
+def of_drawings(path: Path) -> Part:
+    """DECIMER's."""
+    rows = reading.measured(path)
+    chance = [row for row in rows if row["method"] == reading.CHANCE]
+    more = {row["unit"] for row in rows if row["method"] in reading.MORE}
+    facts = {
+        "made": len(MOLECULES),
+        "right": len({row["unit"] for row in chance}),
+        "letters": sum(row["letter"] for row in chance),
+        "corners": sum(not row["letter"] for row in chance),
+        "few": len(more),
     }
+    letters = [row for row in rows if row["letter"]]
+    corners = [row for row in rows if not row["letter"]]
+    return facts, {
+        "letters": summary([row for row in letters if row["method"] not in reading.MORE], OF_DRAWINGS),
+        "corners": summary([row for row in corners if row["method"] not in reading.MORE], OF_DRAWINGS),
+        "few": summary([row for row in letters if row["unit"] in more and row["method"] in reading.FEW], OF_DRAWINGS),
+        "signed": summary(letters, ("inside", "border")),
+    }
+
+
+PARTS: Mapping[str, tuple[Callable[[Path], Part], Callable[[Path], None]]] = {
+    "reactions": (of_reactions, pictures.reaction),
+    "speech": (of_speech, pictures.sentence),
+    "drawings": (of_drawings, pictures.drawing),
+}
+"""Name → what measures it, and what draws its picture."""
 
 
 if __name__ == "__main__":

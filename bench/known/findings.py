@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from known.hearing import LESS_SILENCE
+from known.reading import AGAINST, INK, OTHERS
 from known.summary import Table
 
 REACTIONS = """Behind the figures:
@@ -40,6 +41,25 @@ SPEECH = """Behind the figures:
   mostly what is heard at their own time, so nothing is lost by leaving the encoder out.
 """
 
+DRAWINGS = """Behind the figures:
+
+- *Why the logit alone is a poor question here.* What attention to an atom's own cells does to the token's logit, by
+  A ⊙ ∂y/∂A of the last cross-attention (`attention_x_gradient`), is {own:+.3f}, and to the logit of the runner-up
+  {runner:+.3f} (means over the letters): it seems that seeing an atom rules the others out, rather than raising its logit.
+  Methods by gradient find the atom when they are asked why this token and not the runner-up: the share of `generic` rises
+  from {generic:.0%} to {against:.0%}, that of `attention_x_gradient` from {axg:.0%} to {axg_against:.0%}, that of
+  `input_x_gradient` from {ixg:.0%} to {ixg_against:.0%}. Of a whole answer, `contrast="runner-up"` is worth a try.
+- *Why `raw_attention` has the best peaks*: {nearest:.0%} of its peaks on letters are nearest to the atom that is said.
+  The last cross-attention of this model does the looking up by itself, and it needs no target. Its share is {raw:.0%}.
+- *The topmost row of cells*, in which nothing is ever drawn, has {border:.0%} of the relevance of `generic`,
+  {raw_border:.0%} of that of `raw_attention`. It seems to be where attention goes that is not needed, as the first token
+  in language models.
+- The maps tell atoms apart: on an atom's own cells the maps of the other atoms have {others:.1%} (`generic`) and
+  {raw_others:.1%} (`raw_attention`) of their relevance, less than an even map over the drawing ({ink:.1%}).
+- *Why shares are far from 1.* The truth here is where the atom is, not all that a model may rightly read: an atom is
+  told by its bonds too, and its turn by the neighbours that are already said.
+"""
+
 
 def told(tables: Mapping[str, Table]) -> dict[str, str]:
     """The text after each table."""
@@ -67,4 +87,28 @@ def told(tables: Mapping[str, Table]) -> dict[str, str]:
         "rest": 1 - speech["generic"]["share"][0],
         "ablated": speech["generic, normalize=False"]["share"][0],
     }
-    return {"reactions": REACTIONS.format(**chemical), "speech": SPEECH.format(**spoken)}
+    return {"drawings": _drawn(tables), "reactions": REACTIONS.format(**chemical), "speech": SPEECH.format(**spoken)}
+
+
+def _drawn(tables: Mapping[str, Table]) -> str:
+    letters = {name: entry["share"][0] for name, entry in tables["letters"].items()}
+    signed = {name: entry["inside"][0] for name, entry in tables["signed"].items()}
+    against = {name: letters[AGAINST.format(name)] for name in ("generic", "attention_x_gradient", "input_x_gradient")}
+    own = signed["attention_x_gradient"]
+    return DRAWINGS.format(
+        own=own,
+        runner=own - signed[AGAINST.format("attention_x_gradient")],
+        generic=letters["generic"],
+        against=against["generic"],
+        axg=letters["attention_x_gradient"],
+        axg_against=against["attention_x_gradient"],
+        ixg=letters["input_x_gradient"],
+        ixg_against=against["input_x_gradient"],
+        nearest=tables["letters"]["raw_attention"]["nearest"][0],
+        raw=letters["raw_attention"],
+        others=letters[OTHERS.format("generic")],
+        raw_others=letters[OTHERS.format("raw_attention")],
+        ink=letters[INK],
+        border=tables["signed"]["generic"]["border"][0],
+        raw_border=tables["signed"]["raw_attention"]["border"][0],
+    )

@@ -14,10 +14,11 @@ HEAD = """# Known truth on real weights
 <!-- Written by `python bench/known_truth.py --out docs`; do not edit. -->
 
 Models that were trained elsewhere, for a purpose of their own, on inputs whose evidence is known: reactions made from templates,
-so that it is known which atoms react, and speech put together from single words, so that it is known when each is said.
+so that it is known which atoms react, speech put together from single words, so that it is known when each is said, and
+drawings of molecules by a program, so that it is known where each atom is.
 (For heedmap's own small models see [Evidence that is known](zoo.md); for what else was looked at, [Real models](real-models.md).)
-Means with 95 % bootstrap intervals (1,000 resamples); what is resampled is the class of reactions, or the sentence, as the
-members of one are much alike. Only right answers are explained. The best figure of a column is bold.
+Means with 95 % bootstrap intervals (1,000 resamples); what is resampled is the class of reactions, the sentence or
+the molecule, as the members of one are much alike. Only right answers are explained. The best figure of a column is bold.
 """
 
 REACTIONS = """## Which atoms react (`rxnfp`)
@@ -53,6 +54,38 @@ begins and ends, as no method does), and *the word's turn*, even over the word's
 (it also knows how many words there are, and which this one is).
 """
 
+DRAWINGS = """## Where an atom is drawn (`DECIMER`)
+
+![Maps of each atom of aspirin on its drawing under three methods, the atom in a ring](img/known-drawing.png)
+
+DECIMER reads the drawing of a molecule and writes its SMILES, token by token: a CNN makes 16 × 16 cells of the picture, and a
+decoder of six layers looks at them. Its weights are in packages, as a TensorFlow checkpoint; here they run in plain torch
+(`bench/known/decimer.py`), which heedmap follows as it is. RDKit draws {made} molecules that many have heard of, and knows where
+each atom is drawn. {right} are read rightly. Of these answers every token that is an atom is asked about, as
+`heedmap.explain_answer` explains a whole answer, but for the atoms that a symmetry of the molecule exchanges: which of them a
+token is cannot be known. The cells are the tokens, also of the methods that go back to the input; of `generic` the map of the
+picture is the same (a test).
+
+An atom's own cells are the four around it.
+
+- **share inside**, **pointing game**: of its own cells;
+- **nearest atom**: how often, of all atoms of the molecule, this one is nearest to the peak;
+- **mean distance**: of the relevance from the atom, in cells; a bond is some two cells long.
+
+*Against the runner-up* explains by how much the token's logit is above that of the most probable other token
+(`contrast="runner-up"`). Of the maps that have read nothing one is even over all cells, one over those in which anything is
+drawn; *of the other atoms* is the sum of a method's maps of the molecule's other atoms: what it shows whichever atom is said.
+
+{letters} atoms that are drawn as letters (all but carbon):
+"""
+
+CORNERS = """{corners} carbon atoms, which are drawn as corners and ends of lines:
+"""
+
+FEW = """Further methods, most of which take longer, on the letters of {few} molecules only: too few to rank them. Left out,
+as they take dozens of passes: `integrated_gradients`, `smoothgrad`, `gradient_shap`, `occlusion`.
+"""
+
 REFUSED = """Left out, as each pass of the model takes seconds: {slow}. No method refuses this model.
 """
 
@@ -61,9 +94,10 @@ def page(tables: Mapping[str, Table], facts: Mapping[str, Any], found: Mapping[s
     """The text of ``known-truth.md``.
 
     Args:
-        tables: ``reactions``, ``speech``, and ``output``: the speech's rows of the encoder's output.
+        tables: ``reactions``; ``speech``, and ``output``, the speech's rows of the encoder's output; ``letters``, ``corners`` and
+            ``few`` of the drawings.
         facts: the counts.
-        found: what was found behind surprising figures, for ``reactions`` and ``speech``.
+        found: what was found behind surprising figures, for ``reactions``, ``speech`` and ``drawings``.
     """
     slow = ", ".join(f"`{name}` ({CARDS[name].forwards} forward passes)" for name in SLOW)
     parts = (
@@ -76,6 +110,13 @@ def page(tables: Mapping[str, Table], facts: Mapping[str, Any], found: Mapping[s
         REFUSED.format(slow=slow),
         found["speech"],
         _table(tables["output"], verdicts=False),
+        DRAWINGS.format(**facts["drawings"]),
+        _table(tables["letters"]),
+        CORNERS.format(**facts["drawings"]),
+        _table(tables["corners"], verdicts=False),
+        FEW.format(**facts["drawings"]),
+        _table(tables["few"], verdicts=False),
+        found["drawings"],
     )
     return "\n".join(part.strip("\n") + "\n" for part in parts)
 

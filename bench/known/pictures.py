@@ -1,4 +1,4 @@
-"""The two pictures of the page."""
+"""The pictures of the page."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Circle, Rectangle
 from numpy.typing import NDArray
+from PIL.ImageFilter import MinFilter
 
 import heedmap
 from heedmap.packaged import fetch
-from known import chemistry, hearing
+from known import chemistry, decimer, hearing, reading
+from known.drawn import draw, drawn_at
+from known.molecules import MOLECULES
 from known.reactions import centre, unmarked
 from known.speech import SENTENCES
 from known.templates import reactions
@@ -24,6 +28,8 @@ REACTION = 15
 SENTENCE = 0
 SHOWN = ("generic", "raw_attention", "rollout", "attn_lrp", "transformer_attribution", "attention_x_gradient")
 HEARD = ("generic", "attention_x_gradient")
+MOLECULE = "aspirin"
+READ = ("raw_attention", "generic", reading.AGAINST.format("generic"))
 TRUE = "#1a7f37"
 DOTS = 110
 
@@ -67,6 +73,34 @@ def sentence(path: Path) -> None:
         axes.set_title(method, fontsize=9)
         axes.tick_params(labelsize=8)
     _save(figure, panels, path)
+
+
+def drawing(path: Path) -> None:
+    """A drawing under several methods: a row each, a panel for each atom that is said, the atom in a ring."""
+    model, vocabulary = decimer.load()
+    reader, shown = reading.Reading(model).eval(), draw(MOLECULES[MOLECULE])
+    with torch.no_grad():
+        cells = model.cells(decimer.pixels(shown.picture))
+    tokens = decimer.read(model, vocabulary, cells)
+    atoms = drawn_at(tokens, shown)
+    assert atoms is not None
+    figure = Figure(figsize=(13, 0.95 * len(READ) + 0.25), layout="constrained")
+    panels = figure.subplots(len(READ), len(atoms), gridspec_kw={"wspace": 0.02, "hspace": 0.02})
+    ink = np.zeros((decimer.SIDE, decimer.SIDE, 4))
+    ink[..., 3] = 1 - np.asarray(shown.picture.convert("L").filter(MinFilter(5))) / 255  # seen also when small
+    for row, method in zip(panels, READ, strict=True):
+        maps = reading.maps_of(reader, vocabulary, cells, tokens, method)
+        row[0].set_ylabel(method.replace(", ", ",\n"), fontsize=6)
+        for axes, (token, atom) in zip(row, atoms.items(), strict=True):
+            grid = _scaled(maps[token]).reshape(decimer.CELLS, decimer.CELLS)
+            extent = (0, decimer.CELLS, decimer.CELLS, 0)
+            axes.imshow(grid, cmap="Reds", vmin=0, vmax=1, extent=extent)
+            axes.imshow(ink, extent=extent, alpha=0.5)
+            axes.add_patch(Circle(shown.atoms[atom], 1.1, fill=False, edgecolor=TRUE, linewidth=1.2))
+            axes.set(xticks=[], yticks=[])
+    for axes, token in zip(panels[0], atoms, strict=True):
+        axes.set_title(tokens[token], fontsize=9, family="monospace")
+    _save(figure, panels.ravel(), path)
 
 
 def _scaled(relevance: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,8 +21,10 @@ TITLES = {
     "auc": "ROC-AUC",
     "centre": "centre off by, s",
     "peak": "peak off by, s",
+    "nearest": "nearest atom",
+    "distance": "mean distance, cells",
 }
-LOWER = ("centre", "peak")
+LOWER = ("centre", "peak", "distance")
 """Figures of which less is better."""
 
 Table = Mapping[str, Mapping[str, Sequence[float]]]

@@ -20,19 +20,32 @@ from heedmap.packaged import fetch
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))  # the known evidence, which the figures share
 
 
-@pytest.fixture(scope="session")
-def folder() -> Callable[[str], Path]:
-    """The folder of a packaged model. A package that is there but cannot be read is a failure, not a skip."""
+def had(get: Callable[..., Any]) -> Callable[..., Any]:
+    """``get``, which skips where a package cannot be had. One that is there but cannot be read is a failure, not a skip."""
 
-    def found(name: str) -> Path:
+    def found(*arguments: Any) -> Any:
         try:
-            return fetch(name)
+            return get(*arguments)
         except ModelLoadError as error:
             if "cannot be had" in str(error):
                 pytest.skip(str(error))
             raise
 
     return found
+
+
+@pytest.fixture(scope="session")
+def folder() -> Callable[[str], Path]:
+    """The folder of a packaged model."""
+    return had(fetch)
+
+
+@pytest.fixture(scope="session")
+def decimer() -> Any:
+    """DECIMER and its vocabulary, loaded once."""
+    from known.decimer import load
+
+    return had(load)()
 
 
 @pytest.fixture(scope="session")

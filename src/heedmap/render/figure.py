@@ -141,7 +141,10 @@ def side_by_side(
         shared: whether the maps of a row share one scale; else each has its own.
         theme: ``"light"`` or ``"dark"``.
         contour: whether to outline what lies above Otsu's threshold, in pictures.
-        alpha, cmap, width, dpi: as for :func:`plot`.
+        alpha: as for :func:`plot`.
+        cmap: as there.
+        width: as there.
+        dpi: as there.
         title: whether there is a line above that says what is explained, where that is the same in all columns.
 
     Raises:
