@@ -316,7 +316,7 @@ def test_words_boxes_sounds_and_films_are_segments() -> None:
     assert (sound.segments["audio"].kind, sound["audio"].shape) == ("audio", (1, 100))
 
 
-@pytest.mark.parametrize("name", ["levit", "resnet"])
+@pytest.mark.parametrize("name", ["coat", "resnet"])
 def test_what_a_refusal_names_explains_the_model(name: str) -> None:
     torch.manual_seed(0)
     model, inputs = CASES[name].build().eval(), CASES[name].inputs()

@@ -190,11 +190,11 @@ def test_all_of_it_works_from_the_keyboard(page: Any) -> None:
     page.wait_for_selector("#answers label")
     tab_to(page, "#answers")
     page.keyboard.press("Space")
-    title(page, "after position 0")
+    title(page, "token 1 of the answer")
     tab_to(page, "#answer")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    title(page, "after position 1")
+    title(page, "token 2 of the answer")
     tab_to(page, "#result .heat")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
@@ -275,7 +275,7 @@ def test_an_error_stands_on_the_page_and_the_next_request_works(page: Any) -> No
 def test_a_file_that_is_too_large_is_told(page: Any, tmp_path: Path) -> None:
     choose_model(page, "zoo/vit-shapes")
     path = tmp_path / "large.png"
-    path.write_bytes(bytes(10_000_001))
+    path.write_bytes(bytes(10 * 2**20 + 1))
     page.locator("#image input[type=file]").set_input_files(path)
     page.get_by_text("size").first.wait_for()
     assert page.locator("#image img").count() == 0
