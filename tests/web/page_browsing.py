@@ -24,6 +24,12 @@ def choose_model(page: Any, name: str) -> None:
     settled(page, name)
 
 
+def pick(page: Any, number: int) -> None:
+    """A sample, which is asked and explained at once."""
+    page.locator(f'#samples [data-sample="{number}"]').click()
+    page.wait_for_selector("#result h2")
+
+
 def settled(page: Any, name: str) -> None:
     """A chosen model empties the fields."""
     page.locator("#result").get_by_text(f"{name}:").wait_for()
