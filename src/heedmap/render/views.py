@@ -105,14 +105,26 @@ class View:
         return drawn.labels[i]
 
     def figure(
-        self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool, beside: Beside
+        self,
+        segment: Segment,
+        index: int,
+        image: Image.Image | None,
+        used: Scale,
+        clickable: bool,
+        beside: Beside = ALONE,
     ) -> Markup:
         """In a report, with its scale; the arguments are those of :func:`figure`."""
         body = self.body(segment, index, image, used, clickable, beside)
         return macro("segments.figure", segment.name, used.about(self.scale(segment, index)), body)
 
     def body(
-        self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool, beside: Beside
+        self,
+        segment: Segment,
+        index: int,
+        image: Image.Image | None,
+        used: Scale,
+        clickable: bool,
+        beside: Beside = ALONE,
     ) -> Markup:
         """The figure without its caption."""
         return macro("segments.bars", sample(segment, index), used, MOST_BARS, segment.name if clickable else "")
@@ -168,12 +180,24 @@ class _TextView(View):
         return [(word.text, word.value) for word in top_words(words(segment, index), count)]
 
     def figure(
-        self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool, beside: Beside
+        self,
+        segment: Segment,
+        index: int,
+        image: Image.Image | None,
+        used: Scale,
+        clickable: bool,
+        beside: Beside = ALONE,
     ) -> Markup:
         return macro("segments.figure", segment.name, "", self.body(segment, index, image, used, clickable, beside))
 
     def body(
-        self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool, beside: Beside
+        self,
+        segment: Segment,
+        index: int,
+        image: Image.Image | None,
+        used: Scale,
+        clickable: bool,
+        beside: Beside = ALONE,
     ) -> Markup:
         text = words(segment, index)
         about = [used.about(words_scale(text)), *notes(segment, index, text)]
@@ -215,7 +239,13 @@ class _PatchView(View):
         return f"row {row + 1}, column {column + 1}"
 
     def body(
-        self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool, beside: Beside
+        self,
+        segment: Segment,
+        index: int,
+        image: Image.Image | None,
+        used: Scale,
+        clickable: bool,
+        beside: Beside = ALONE,
     ) -> Markup:
         under = None if image is None else as_picture(image).of(segment.name)
         picture = heat_grid(segment, index, scale=used) if under is None else overlay(under, segment, index, scale=used)
@@ -280,7 +310,13 @@ class _CurveView(View):
     """Sound: the relevance of its frames over time."""
 
     def body(
-        self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool, beside: Beside
+        self,
+        segment: Segment,
+        index: int,
+        image: Image.Image | None,
+        used: Scale,
+        clickable: bool,
+        beside: Beside = ALONE,
     ) -> Markup:
         return curve(sample(segment, index), used, beside.sound)
 
