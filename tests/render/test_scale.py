@@ -1,3 +1,4 @@
+import itertools
 import math
 import re
 
@@ -158,7 +159,7 @@ def test_ink_can_be_read_on_every_ground(step, night):
 def test_on_a_dark_page_more_relevance_is_brighter():
     levels = [_luminance(tint(step / STEPS, dark=True)[0]) for step in range(STEPS + 1)]
     assert levels[-1] > 10 * levels[0]
-    assert all(after > before - 0.005 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after > before - 0.005 for before, after in itertools.pairwise(levels))
 
 
 def test_a_class_for_every_step():

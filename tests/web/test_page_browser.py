@@ -94,6 +94,31 @@ def test_an_object_is_clicked_on_the_picture_compared_and_downloaded(page: Any, 
     assert page.faults == []
 
 
+def test_the_map_is_in_view_nothing_is_cut_off_and_dark_is_dark(page: Any) -> None:
+    page.locator("#compare").click()
+    page.wait_for_selector(".heedmap-columns .stack img")
+    for width in (1280, 768, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        columns = page.locator(".heedmap-columns .heedmap").all()
+        assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in (c.bounding_box() for c in columns))
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.locator("#explain").click()
+    page.locator(".heedmap-columns").wait_for(state="detached")
+    page.wait_for_selector("#result .stack img")
+    picture = page.locator("#result .stack").bounding_box()
+    assert picture["height"] > 400
+    assert picture["y"] + picture["height"] <= 900
+    page.evaluate("document.body.classList.add('dark')")
+    page.wait_for_timeout(SETTLING)
+    light = """[...document.querySelectorAll('#result, #result .heedmap, #samples, #message, #files a')].filter((each) =>
+        getComputedStyle(each).backgroundColor.match(/\\d+/g).slice(0, 3).some((channel) => channel > 80))"""
+    assert page.evaluate(f"{light}.map((each) => each.outerHTML.slice(0, 200))") == []
+    page.evaluate("document.body.classList.remove('dark')")
+    page.set_viewport_size({"width": 1280, "height": 880})
+    assert page.faults == []
+
+
 def test_a_word_and_a_box_are_clicked_on_the_map(page: Any, tmp_path: Path) -> None:
     choose_model(page, "zoo/lxmert-shapes")
     pick(page, 21)

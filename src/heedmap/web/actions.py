@@ -35,7 +35,7 @@ class Actions:
         self._gr, self._handlers, self._results, self._fields = gr, handlers, results, fields
         self._progress = gr.Progress()
 
-    def events(self) -> dict[str, Callable[..., Values]]:
+    def events(self) -> dict[str, Callable[..., Any]]:
         """Name → what is called; the values of an event's inputs come last."""
 
         def told(action: Callable[..., Values]) -> Callable[..., Values]:
@@ -47,7 +47,7 @@ class Actions:
         def press(progress: Any = self._progress, event: Any = None, *values: Any) -> Values:
             return self._press(_tell(progress), event, *values)
 
-        def press_sample(event: Any = None) -> int | None:
+        def press_sample(event: Any = None) -> Any:
             return _number(event, "sample")
 
         press.__annotations__ = press_sample.__annotations__ = {"event": self._gr.EventData}

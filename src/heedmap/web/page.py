@@ -71,7 +71,7 @@ class _Page:
 
     def build(self, blocks: Any) -> None:
         """Place the parts, then say what happens to each."""
-        gr, first, number = self.gr, self.first, self.opened and self.opened.number
+        gr, first, number = self.gr, self.first, None if self.opened is None else self.opened.number
         gr.HTML(macro("web.head", str(self.handlers.limits)), js_on_load=asset("keys.js"), elem_id="head")
         with gr.Row(elem_id="models"):
             with gr.Column(scale=1, min_width=240):
