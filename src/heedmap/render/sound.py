@@ -70,14 +70,16 @@ def terminal_curve(drawn: Drawn, used: Scale, colours: bool) -> Text:
     """The curve in a terminal: a block a step, as high as the strongest of its frames, over a time axis."""
     taken, step = drawn.values[drawn.taken], frame_seconds(drawn)
     level, end = strongest(np.array([used.share(value) for value in taken]), COLUMNS), len(taken) * (step or 1.0)
-    line = Text()
+    level, line = np.repeat(level, max(1, COLUMNS // max(1, len(level)))), Text()
     for share in level:
         block = BLOCKS[math.ceil(abs(share) * (len(BLOCKS) - 1) - 1e-9)]
         line.append(block, colour(0.5 + share / 2 if used.signed else 0.25 + 0.6 * share, used.cmap) if colours else "")
-    axis = [" "] * (len(level) + 8)
+    axis, free = [" "] * (len(level) + 8), 0
     for place, words in _ticks(end, step):
         left = round(place / end * len(level))
-        axis[left : left + len(words)] = words
+        if left >= free:
+            axis[left : left + len(words)] = words
+            free = left + len(words) + 1
     return Text("\n").join([line, Text("".join(axis).rstrip(), "dim")])
 
 
