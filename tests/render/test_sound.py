@@ -66,7 +66,7 @@ def test_a_terminal_has_blocks_over_a_time_axis() -> None:
     drawn, used = _drawn([0.0, 1.0, 0.5, 0.25], step=1.0)
     blocks, axis = terminal_curve(drawn, used, colours=False).plain.split("\n")
     assert blocks == " " * 16 + "█" * 16 + "▄" * 16 + "▂" * 16
-    assert axis.split() == "0 s 0.5 s 1 s 1.5 s 2 s 2.5 s 3 s 3.5 s".split()
+    assert axis.split() == ["0", "s", "0.5", "s", "1", "s", "1.5", "s", "2", "s", "2.5", "s", "3", "s", "3.5", "s"]
     assert axis.index("1 s") == 16
     long, used = _drawn([float(i % 7) for i in range(1500)], step=0.02)
     blocks, axis = terminal_curve(long, used, colours=False).plain.split("\n")
