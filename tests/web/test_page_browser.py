@@ -162,6 +162,8 @@ def test_every_word_of_an_answer_can_be_chosen(page: Any, tmp_path: Path) -> Non
     assert ["s40", "may"] in deep
     screenshot(page, "app-answer.png", tmp_path)
     assert json.loads(saved(page, "json"))["answer"]["text"] == ["1987-05-03"]
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_timeout(SETTLING)
     choose_model(page, "zoo/vit-shapes")
     page.locator("#every").wait_for(state="hidden")
     assert page.faults == []
