@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,10 @@ def folder(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 def test_nothing_serious(folder: Path, opened: Callable[..., Any], name: str, theme: str, width: int) -> None:
     page = opened(folder / f"{name}.html", theme, width)
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    ground = page.evaluate(
+        "getComputedStyle(document.querySelector('main > .heedmap') ?? document.body).backgroundColor"
+    )
+    assert (max(map(int, re.findall(r"\d+", ground)[:3])) < 60) == (theme == "dark")
     found = axe.Axe().run(page)
     assert found.response["passes"], "axe has looked"
     serious = [

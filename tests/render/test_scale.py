@@ -1,3 +1,4 @@
+import itertools
 import math
 import re
 
@@ -148,14 +149,23 @@ def test_one_unit_is_one_method_with_the_same_options(make_explanation):
 # -- colours -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("night", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("step", range(-STEPS, STEPS + 1))
-def test_ink_can_be_read_on_every_ground(step):
-    dark, light = sorted(map(_luminance, tint(step / STEPS)))
+def test_ink_can_be_read_on_every_ground(step, night):
+    dark, light = sorted(map(_luminance, tint(step / STEPS, dark=night)))
     assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
+def test_on_a_dark_page_more_relevance_is_brighter():
+    levels = [_luminance(tint(step / STEPS, dark=True)[0]) for step in range(STEPS + 1)]
+    assert levels[-1] > 10 * levels[0]
+    assert all(after > before - 0.005 for before, after in itertools.pairwise(levels))
+
+
 def test_a_class_for_every_step():
-    rules = re.findall(r"\.heedmap \.([sn]\d+)\{--c:#\w{6};--k:#\w{6}\}", style())
+    rules = re.findall(
+        r"\.heedmap \.([sn]\d+)\{--c:light-dark\(#\w{6},#\w{6}\);--k:light-dark\(#\w{6},#\w{6}\)\}", style()
+    )
     assert len(set(rules)) == len(rules) == 2 * STEPS
     assert {scale_of([-1.0, 1.0]).css_class(value) for value in (-1.0, 0.5)} <= set(rules)
 

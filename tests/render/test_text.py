@@ -47,7 +47,7 @@ def test_direction_comes_from_the_first_word_not_from_special_tokens():
 
 def test_the_hottest_token_has_the_darkest_ground():
     html = text_html(segment([0.0, 1.0], labels=(("cold", "hot"),)))
-    grounds = re.findall(r"background:(#\w+)", html)
+    grounds = re.findall(r"background:light-dark\((#\w+),", html)
     assert grounds == ["#ffffff", colour(1.0)]
 
 

@@ -24,6 +24,12 @@ def choose_model(page: Any, name: str) -> None:
     settled(page, name)
 
 
+def pick(page: Any, number: int) -> None:
+    """A sample, which is asked and explained at once."""
+    page.locator(f'#samples [data-sample="{number}"]').click()
+    page.wait_for_selector("#result h2")
+
+
 def settled(page: Any, name: str) -> None:
     """A chosen model empties the fields."""
     page.locator("#result").get_by_text(f"{name}:").wait_for()
@@ -36,8 +42,11 @@ def explain(page: Any, answer: int) -> None:
 
 
 def saved(page: Any, ending: str) -> bytes:
+    link = page.get_by_text(f"Download {ending.upper()}")
+    link.scroll_into_view_if_needed()
+    page.wait_for_timeout(SETTLING)  # just after a page was moved, a press may still reach the frame that was there
     with page.expect_download() as download:
-        page.get_by_text(f"Download {ending.upper()}").click()
+        link.click()
     assert download.value.suggested_filename == f"heedmap.{ending}"
     return Path(download.value.path()).read_bytes()
 

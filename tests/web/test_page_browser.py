@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from page_browsing import SETTLING, choose, choose_model, explain, saved, screenshot, settled, tab_to, title
+from page_browsing import SETTLING, choose_model, explain, pick, saved, screenshot, settled, tab_to, title
 
 from heedmap.web.server import serving
 from models import builders
@@ -66,7 +66,8 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     page.on("pageerror", lambda error: page.faults.append(str(error)))
     page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
     page.goto(address)
-    page.wait_for_selector("#ask")
+    page.add_style_tag(content="* { transition: none !important; }")  # colours are looked at when they have settled
+    page.wait_for_selector("#image img")  # of the sample that the page opens on
     yield page
     page.close()
     assert {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))} == {
@@ -75,9 +76,8 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 
 
 def test_an_object_is_clicked_on_the_picture_compared_and_downloaded(page: Any, tmp_path: Path) -> None:
-    choose_model(page, "zoo/detr-shapes")
-    choose(page, "sample", "0: pink heart")
-    page.locator('#answer [data-choice="2"]').click()
+    title(page, "ring")  # the page opens on an explained sample
+    page.locator('#result [data-choice="2"]').click()
     title(page, "star")
     assert page.locator("#answers input:checked").get_attribute("value") == "2"
     assert saved(page, "html").startswith(b"<!DOCTYPE html>")
@@ -87,16 +87,42 @@ def test_an_object_is_clicked_on_the_picture_compared_and_downloaded(page: Any, 
     assert saved(page, "png").startswith(b"\x89PNG")
     assert saved(page, "json").startswith(b"[")
     screenshot(page, "app-compared.png", tmp_path)
-    page.locator('#answer [data-choice="0"]').click()
+    page.locator('#result [data-choice="0"]').first.click()
     title(page, "ring")
+    page.locator('#samples [data-sample="1"]').click()
+    page.wait_for_function("document.querySelector('#image img').naturalWidth > 0")
+    page.locator("#samples [data-sample='1'][aria-pressed=true]").wait_for()
+    assert page.faults == []
+
+
+def test_the_map_is_in_view_nothing_is_cut_off_and_dark_is_dark(page: Any) -> None:
+    page.locator("#compare").click()
+    page.wait_for_selector(".heedmap-columns .stack img")
+    for width in (1280, 768, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        columns = page.locator(".heedmap-columns .heedmap").all()
+        assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in (c.bounding_box() for c in columns))
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.locator("#explain").click()
+    page.locator(".heedmap-columns").wait_for(state="detached")
+    page.wait_for_selector("#result .stack img")
+    picture = page.locator("#result .stack").bounding_box()
+    assert picture["height"] > 400
+    assert picture["y"] + picture["height"] <= 900
+    page.evaluate("document.body.classList.add('dark')")
+    page.wait_for_timeout(SETTLING)
+    light = """[...document.querySelectorAll('#result, #result .heedmap, #samples, #message, #files a')].filter((each) =>
+        getComputedStyle(each).backgroundColor.match(/\\d+/g).slice(0, 3).some((channel) => channel > 80))"""
+    assert page.evaluate(f"{light}.map((each) => each.outerHTML.slice(0, 200))") == []
+    page.evaluate("document.body.classList.remove('dark')")
+    page.set_viewport_size({"width": 1280, "height": 880})
     assert page.faults == []
 
 
 def test_a_word_and_a_box_are_clicked_on_the_map(page: Any, tmp_path: Path) -> None:
     choose_model(page, "zoo/lxmert-shapes")
-    choose(page, "sample", "21: which shape does the yellow")
-    page.wait_for_selector("#answers label")
-    explain(page, 0)
+    pick(page, 21)
     page.locator("#result .heat [data-start]", has_text="yellow").click()
     title(page, "by way of “yellow” of text")
     screenshot(page, "app.png", tmp_path)
@@ -113,10 +139,8 @@ def test_a_word_and_a_box_are_clicked_on_the_map(page: Any, tmp_path: Path) -> N
 
 def test_a_patch_is_clicked_on_the_picture(page: Any) -> None:
     choose_model(page, "zoo/vit-shapes")
-    page.locator("#sample input").click()
-    page.get_by_role("option").first.click()
-    page.wait_for_selector("#answers label")
-    explain(page, 0)
+    page.locator("#samples [data-sample]").first.click()
+    page.wait_for_selector("#result h2")
     picture = page.locator("#result .stack").bounding_box()
     page.locator("#result .stack").click(position={"x": picture["width"] * 0.3, "y": picture["height"] * 0.05})
     title(page, "by way of image, row 1, column 4")  # of twelve
@@ -127,7 +151,7 @@ def test_every_word_of_an_answer_can_be_chosen(page: Any, tmp_path: Path) -> Non
     choose_model(page, "zoo/bart-dates")
     page.locator("#text textarea").fill("the 3rd of may 1987")
     page.locator("#ask").click()
-    page.wait_for_selector("#answers label")
+    title(page, "rests on")
     page.locator("#every").click()
     frame = page.frame_locator("#result iframe")
     frame.locator("#said button", has_text="05").click()
@@ -138,6 +162,8 @@ def test_every_word_of_an_answer_can_be_chosen(page: Any, tmp_path: Path) -> Non
     assert ["s40", "may"] in deep
     screenshot(page, "app-answer.png", tmp_path)
     assert json.loads(saved(page, "json"))["answer"]["text"] == ["1987-05-03"]
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_timeout(SETTLING)
     choose_model(page, "zoo/vit-shapes")
     page.locator("#every").wait_for(state="hidden")
     assert page.faults == []
@@ -221,9 +247,7 @@ def test_nothing_serious_stands_in_anyones_way(page: Any) -> None:
     page.locator("#ask").click()
     page.wait_for_selector(".heedmap-error")
     check(page, "an error")
-    choose(page, "sample", "21: which shape does the yellow")
-    page.wait_for_selector("#answers label")
-    explain(page, 0)
+    pick(page, 21)
     check(page, "an answer")
     page.locator("#compare").click()
     page.wait_for_selector(".heedmap-columns")

@@ -146,6 +146,8 @@ def test_bad_input_is_told_and_the_next_is_answered(model: str, text: str | None
 
 def test_nothing_is_explained_before_it_was_asked(address: str) -> None:
     client = Client(address, verbose=False)
+    assert explain(client)[0] == ""  # of the sample that the page opens on
+    client.predict("zoo/gpt-lists", api_name="/choose")
     with pytest.raises(AppError):
         explain(client)
     message, html, _ = explain(client, None)

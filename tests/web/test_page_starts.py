@@ -152,22 +152,24 @@ def test_each_word_and_patch_of_the_map_is_a_button(tmp_path: Path, handlers: Ha
 
 def test_found_objects_are_buttons_where_they_are(tmp_path: Path, handlers: Handlers) -> None:
     found = asked(handlers, "zoo/detr-shapes", tmp_path)
-    html = parts.answer(found.picture, found.predictions.answers)
+    html = str(parts.objects(found.picture, found.predictions.answers, 0))
     for number, choice in enumerate(found.predictions):
-        (button,) = re.findall(rf'<b [^>]*data-choice="{number}"[^>]*>', html)
-        places = dict(re.findall(r"(left|top|width|height):([\d.]+)%", button))
+        ((place, button),) = re.findall(rf'<i [^>]*style="([^"]*)"><b ([^>]*data-choice="{number}"[^>]*)>', html)
+        places = dict(re.findall(r"(left|top|width|height):([\d.]+)%", place))
         assert choice.box is not None
         assert float(places["left"]) == pytest.approx(100 * choice.box[0], abs=0.1)
         assert float(places["width"]) == pytest.approx(100 * (choice.box[2] - choice.box[0]), abs=0.1)
         assert choice.label in button
+        assert ('aria-pressed="true"' in button) == (number == 0)
+    assert html in handlers.explain(found, 0, [GENERIC]).html()  # they lie on the map
 
 
 def test_said_tokens_are_buttons_in_their_order(handlers: Handlers) -> None:
     asked = handlers.predict("zoo/bart-dates", FormValues("31.10.1924"))
-    html = parts.answer(asked.picture, asked.predictions.answers)
+    html = parts.answer(asked.predictions.answers)
     assert "".join(re.findall(r">([^<>]+)</span>", html)) == "1924-10-31"
     asked = handlers.predict("zoo/gpt-lists", FormValues(TEXT))
-    html = parts.answer(asked.picture, asked.predictions.answers)
+    html = parts.answer(asked.predictions.answers)
     assert re.findall(r'data-choice="(\d+)"', html)[0] == "0"
     assert "blue" in html
 

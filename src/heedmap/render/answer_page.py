@@ -25,6 +25,7 @@ from heedmap.render.overlay import as_picture
 from heedmap.render.page import provenance
 from heedmap.render.sample import batch_size, checked_index, sample
 from heedmap.render.scale import PICTURE, SIGNED, STEPS, table
+from heedmap.render.sound import wave
 from heedmap.render.words import Word, words
 
 if TYPE_CHECKING:
@@ -33,13 +34,10 @@ if TYPE_CHECKING:
     from heedmap.answer_data import Answer
     from heedmap.explanation_data import ExplanationData, Segment
     from heedmap.picture import Picture
-
-    Sound = tuple[NDArray[np.floating[Any]], int]
+    from heedmap.render.sound import Sound
 
 LARGEST = 32_767
 """A step's greatest value, as an integer."""
-BUCKETS = 800
-"""Of a sound's wave, each drawn from its least to its greatest value."""
 APART = ("system", "template")
 """Who brings in what is no person's word: it sets no colour unless that is asked for."""
 
@@ -181,7 +179,7 @@ def _segment(
         **_packed(values),
     }
     if kind == "audio" and sound is not None:
-        data["wave"], data["heard"] = _wave(sound), len(sound[0]) / sound[1]
+        data["wave"], data["heard"] = wave(sound), len(sound[0]) / sound[1]
     return data, {
         "name": segment.name,
         "called": "the answer’s earlier words" if segment.name == "answer" else segment.name,
@@ -197,14 +195,6 @@ def _packed(values: NDArray[np.float64]) -> dict[str, Any]:
     most = np.abs(values).max(1, initial=0.0)
     whole = np.round(values / np.where(most > 0, most, 1.0)[:, None] * LARGEST).astype("<i2")
     return {"most": most.tolist(), "width": values.shape[1], "values": b64encode(whole.tobytes()).decode()}
-
-
-def _wave(sound: Sound) -> list[list[float]]:
-    """The least and the greatest of each part of a sound, as shares of its loudest."""
-    samples = np.asarray(sound[0], dtype=np.float64)
-    loudest = np.abs(samples).max(initial=0.0) or 1.0
-    parts = np.array_split(samples / loudest, min(BUCKETS, max(1, len(samples))))
-    return [[round(float(part.min()), 3), round(float(part.max()), 3)] for part in parts if len(part)]
 
 
 def _table(cmap: str) -> str:

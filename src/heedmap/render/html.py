@@ -77,7 +77,7 @@ def fragment(body: Markup, image: Image.Image | None = None) -> Markup:
 @cache
 def style(*, wide: bool = False) -> Markup:
     """The one sheet; what only wide pages need is left out elsewhere."""
-    steps = [(step_class(n), *tint(n / STEPS)) for n in range(-STEPS, STEPS + 1) if n]
+    steps = [(step_class(n), tint(n / STEPS), tint(n / STEPS, dark=True)) for n in range(-STEPS, STEPS + 1) if n]
     return render("style.css", steps=steps, wide=wide)
 
 

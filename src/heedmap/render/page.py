@@ -15,7 +15,7 @@ from heedmap.render.naming import headline, is_token
 from heedmap.render.picker import token_to_token
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.scale import one_unit, shares
-from heedmap.render.views import common_scales, figure, segment_scale, view
+from heedmap.render.views import ALONE, Beside, common_scales, figure, segment_scale, view
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,13 +69,20 @@ def comparison_page(*explanations: ExplanationData, image: Image.Image | None = 
 
 
 def comparison_bodies(
-    *explanations: ExplanationData, image: Image.Image | None = None, level: int = 2
+    *explanations: ExplanationData,
+    image: Image.Image | None = None,
+    level: int = 2,
+    folded: bool = False,
+    beside: Beside = ALONE,
 ) -> tuple[str, list[Markup]]:
     """What :func:`comparison_page` shows: the words about the scale, and each explanation, to be put into a ``fragment``."""
     same = one_unit(explanations)
     shown, scales = compared(explanations)
     ranges = [{} if same else _ranges(explanation) for explanation in explanations]
-    bodies = [_body(e, 0, image, level, scales, more) for e, more in zip(shown, ranges, strict=True)]
+    bodies = [
+        _body(e, 0, image, level, scales, more, folded=folded, beside=beside)
+        for e, more in zip(shown, ranges, strict=True)
+    ]
     return SAME_UNIT if same else OTHER_UNITS, bodies
 
 
@@ -92,6 +99,8 @@ def explanation_fragment(
     *,
     level: int = 2,
     clickable: bool = False,
+    folded: bool = False,
+    beside: Beside = ALONE,
 ) -> str:
     """What :func:`explanation_page` shows, as one ``<div>`` with its own style, for notebooks.
 
@@ -101,6 +110,8 @@ def explanation_fragment(
         image: as the model saw it, to lay the map of the patches on.
         level: of its heading.
         clickable: whether tokens are buttons, see :mod:`heedmap.render.clickable`.
+        folded: whether the maps come first, and all else is folded below them.
+        beside: what else is drawn.
 
     Examples:
         >>> import heedmap
@@ -109,7 +120,7 @@ def explanation_fragment(
         >>> html[:21]  # IPython.display.HTML(html) shows it
         '<div class="heedmap">'
     """
-    return str(_fragment(explanation, index, image, level, clickable=clickable))
+    return str(_fragment(explanation, index, image, level, clickable=clickable, folded=folded, beside=beside))
 
 
 def prediction_words(explanation: ExplanationData, index: int) -> str:
@@ -124,10 +135,17 @@ def prediction_words(explanation: ExplanationData, index: int) -> str:
 
 
 def _fragment(
-    explanation: ExplanationData, index: int, image: Image.Image | None, level: int, *, clickable: bool
+    explanation: ExplanationData,
+    index: int,
+    image: Image.Image | None,
+    level: int,
+    *,
+    clickable: bool,
+    folded: bool = False,
+    beside: Beside = ALONE,
 ) -> Markup:
     index = checked_index(index, batch_size(explanation))
-    body = _body(explanation, index, image, level, {}, clickable=clickable)
+    body = _body(explanation, index, image, level, {}, clickable=clickable, folded=folded, beside=beside)
     return fragment(body, image if explanation.maps else None)
 
 
@@ -139,6 +157,8 @@ def _body(
     scales: Mapping[str, Scale],
     more: Mapping[str, str] | None = None,
     clickable: bool = False,
+    folded: bool = False,
+    beside: Beside = ALONE,
 ) -> Markup:
     segments, top = list(explanation.segments.values()), explanation.top
     return render(
@@ -149,9 +169,10 @@ def _body(
         answers=[] if top is None else list(zip(top.labels[index], top.probabilities[index].tolist(), strict=True)),
         function=None if top is None else top.function,
         pair=len(segments) > 1 and any(view(segment).patches for segment in segments),
-        figures=[figure(s, index, image, scales.get(s.name), clickable=clickable) for s in segments],
+        figures=[figure(s, index, image, scales.get(s.name), clickable=clickable, beside=beside) for s in segments],
         token_to_token=token_to_token(explanation, index, level + 1, seen=image is not None),
         provenance=provenance(explanation, level + 1),
+        folded=folded,
     )
 
 

@@ -39,6 +39,10 @@ class Drawn:
         """(tokens,): the relevance, NaN for what the model did not take in or what is not finite."""
         return np.where(self.taken & np.isfinite(self.values), self.values, np.nan)
 
+    def named(self, i: int) -> str:
+        """The label of token ``i``, with its number, from 1, where others are called the same."""
+        return f"{self.labels[i]} ({i + 1})" if self.labels.count(self.labels[i]) > 1 else self.labels[i]
+
     def top(self, count: int) -> list[int]:
         """Indices of the ``count`` most relevant finite tokens, highest first; of equals the earlier."""
         finite = [i for i in self.shown if np.isfinite(self.values[i])]

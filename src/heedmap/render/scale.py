@@ -40,10 +40,13 @@ DEPTH = 0.78
 """Text goes this far up its map, short of black, which would vanish on a dark terminal."""
 AGAINST = "GnBu"
 """The colour map of what speaks against the target, in texts."""
+COLOURS_LIGHT, COLOURS_DARK = (AGAINST, PAPER), ("GnBu_r", "inferno")
+"""Of texts on a page: what speaks against the target, and for it. On a dark page what matters most is brightest."""
 STEPS = 40
 FAINT = 0.15
 """Up to this share a colour is mixed with white, since the maps begin at a yellow and a green that can be seen."""
-WHITE, BLACK = "#ffffff", "#000000"
+WHITE, BLACK, NIGHT = "#ffffff", "#000000", "#17181d"
+"""The last is the ground of a dark page."""
 CHIP_GREY, CHIP, CHIP_AGAINST = (112, 108, 118), (226, 76, 22), (22, 116, 232)
 """Red, green and blue of words in a terminal: where they matter a little, much, and much against the target."""
 LEAST_CHIP = 0.08
@@ -132,7 +135,7 @@ class Scale:
         if patches:
             stops = [colour(step / 16, self.cmap) for step in range(17)]
         else:
-            stops = [tint(step / 8)[0] for step in range(-8 if self.signed else 0, 9)]
+            stops = [either(step / 8)[0] for step in range(-8 if self.signed else 0, 9)]
         return f"linear-gradient(to right,{','.join(stops)})"
 
     def about(self, drawn: Scale | None = None) -> str:
@@ -249,15 +252,23 @@ def span(low: float, high: float) -> str:
     return " … ".join(ends)
 
 
-def tint(share: float) -> tuple[str, str]:
-    """Ground and ink, ``#rrggbb``, of a share of -1 to 1; of 0 black on white, from which the colours set out."""
+def tint(share: float, *, dark: bool = False) -> tuple[str, str]:
+    """Ground and ink, ``#rrggbb``, of a share of -1 to 1; of 0 black on white, or the reverse, from which the colours set out."""
+    paper, letters = (NIGHT, WHITE) if dark else (WHITE, BLACK)
     if share == 0:
-        return WHITE, BLACK
-    cmap = PAPER if share > 0 else AGAINST
-    ground, letters = colour(abs(share), cmap), ink(abs(share), cmap)
-    strength = min(1.0, abs(share) / FAINT)
-    channels = (round(255 + strength * (int(ground[i : i + 2], 16) - 255)) for i in (1, 3, 5))
-    return "#" + "".join(f"{channel:02x}" for channel in channels), letters
+        return paper, letters
+    cmap, far = (COLOURS_DARK if dark else COLOURS_LIGHT)[share > 0], min(1.0, abs(share) / FAINT)
+    mixed = [
+        round(a + far * (int(b) - a)) for a, b in zip(bytes.fromhex(paper[1:]), _rgb(abs(share), cmap), strict=True)
+    ]
+    red, green, blue = (channel / 255 for channel in mixed)
+    return "#" + bytes(mixed).hex(), readable((red, green, blue))
+
+
+def either(share: float) -> tuple[str, str]:
+    """CSS: :func:`tint` of a page that is light or dark."""
+    light, dark = tint(share), tint(share, dark=True)
+    return f"light-dark({light[0]},{dark[0]})", f"light-dark({light[1]},{dark[1]})"
 
 
 def chip_colours(share: float) -> tuple[str, str] | None:
@@ -303,12 +314,6 @@ def colour(share: float, cmap: str = PAPER) -> str:
     """``#rrggbb`` for a share of 0 to 1."""
     red, green, blue = _rgb(share, cmap)
     return f"#{red:02x}{green:02x}{blue:02x}"
-
-
-def ink(share: float, cmap: str = PAPER) -> str:
-    """Black or white as ``#rrggbb``, whichever stands out more on ``colour(share, cmap)``."""
-    red, green, blue = _rgb(share, cmap) / 255
-    return readable((float(red), float(green), float(blue)))
 
 
 def readable(ground: tuple[float, float, float]) -> str:

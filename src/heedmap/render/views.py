@@ -6,6 +6,7 @@ A new kind of segment is one class here, and one line in :data:`VIEWS`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,17 +35,20 @@ from heedmap.render.panels import (
 )
 from heedmap.render.sample import Drawn, sample
 from heedmap.render.scale import Scale, colour, joined, table, token_scale
+from heedmap.render.sound import curve, terminal_curve
 from heedmap.render.words import Chips, Word, notes, passages, split, text_heat, top_words, words, words_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from heedmap.explanation_data import ExplanationData, Segment
+    from heedmap.render.sound import Sound
 
     Box = tuple[float, float, float, float]
 
 MOST_BARS, FEW_BARS = 50, 8
 """In a report, and in a panel of which there are many."""
+NOTHING = Markup()
 MOST_STEPS = 240
 """Of a curve that is there many times."""
 MOST_WORDS = 12
@@ -54,6 +58,22 @@ OPAQUE = 0.75
 WIDEST_GRID = 36
 SHADES = " ·:-=+*#%@"
 """Ten levels of darkness, for terminals without colour."""
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What is drawn with the maps of an explanation.
+
+    Attributes:
+        objects: what lies on the map of a picture.
+        sound: what was heard.
+    """
+
+    objects: Markup = NOTHING
+    sound: Sound | None = None
+
+
+ALONE = Beside()
 
 
 class View:
@@ -84,12 +104,28 @@ class View:
         """What token ``i`` is called."""
         return drawn.labels[i]
 
-    def figure(self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> Markup:
+    def figure(
+        self,
+        segment: Segment,
+        index: int,
+        image: Image.Image | None,
+        used: Scale,
+        clickable: bool,
+        beside: Beside = ALONE,
+    ) -> Markup:
         """In a report, with its scale; the arguments are those of :func:`figure`."""
-        body = self.body(segment, index, image, used, clickable)
+        body = self.body(segment, index, image, used, clickable, beside)
         return macro("segments.figure", segment.name, used.about(self.scale(segment, index)), body)
 
-    def body(self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> Markup:
+    def body(
+        self,
+        segment: Segment,
+        index: int,
+        image: Image.Image | None,
+        used: Scale,
+        clickable: bool,
+        beside: Beside = ALONE,
+    ) -> Markup:
         """The figure without its caption."""
         return macro("segments.bars", sample(segment, index), used, MOST_BARS, segment.name if clickable else "")
 
@@ -143,10 +179,26 @@ class _TextView(View):
     def top(self, segment: Segment, index: int, count: int) -> list[tuple[str, float]]:
         return [(word.text, word.value) for word in top_words(words(segment, index), count)]
 
-    def figure(self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> Markup:
-        return macro("segments.figure", segment.name, "", self.body(segment, index, image, used, clickable))
+    def figure(
+        self,
+        segment: Segment,
+        index: int,
+        image: Image.Image | None,
+        used: Scale,
+        clickable: bool,
+        beside: Beside = ALONE,
+    ) -> Markup:
+        return macro("segments.figure", segment.name, "", self.body(segment, index, image, used, clickable, beside))
 
-    def body(self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> Markup:
+    def body(
+        self,
+        segment: Segment,
+        index: int,
+        image: Image.Image | None,
+        used: Scale,
+        clickable: bool,
+        beside: Beside = ALONE,
+    ) -> Markup:
         text = words(segment, index)
         about = [used.about(words_scale(text)), *notes(segment, index, text)]
         top, name = top_words(text, MOST_WORDS), segment.name if clickable else ""
@@ -186,13 +238,28 @@ class _PatchView(View):
         row, column = divmod(i, (segment.grid or (1, 1))[1])
         return f"row {row + 1}, column {column + 1}"
 
-    def body(self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> Markup:
+    def body(
+        self,
+        segment: Segment,
+        index: int,
+        image: Image.Image | None,
+        used: Scale,
+        clickable: bool,
+        beside: Beside = ALONE,
+    ) -> Markup:
         under = None if image is None else as_picture(image).of(segment.name)
         picture = heat_grid(segment, index, scale=used) if under is None else overlay(under, segment, index, scale=used)
         about = f"relevance of {segment.name}; most relevant: {most_relevant(segment, index)}"
         ground = under or as_picture(picture)
         buttons = patch_buttons(segment, index, ground.geometry) if clickable else Markup()
-        return macro("segments.patches", picture, about, used, buttons, stacked=clickable)
+        return macro(
+            "segments.patches",
+            picture,
+            about,
+            used,
+            buttons + beside.objects,
+            stacked=clickable or bool(beside.objects),
+        )
 
     def panel(
         self, segment: Segment, index: int, used: Scale, seen: bool = False, outline: Box | None = None
@@ -246,13 +313,24 @@ class _CurveView(View):
 
     weight = 6
 
-    def body(self, segment: Segment, index: int, image: Image.Image | None, used: Scale, clickable: bool) -> Markup:
-        return _curve(sample(segment, index), used)
+    def body(
+        self,
+        segment: Segment,
+        index: int,
+        image: Image.Image | None,
+        used: Scale,
+        clickable: bool,
+        beside: Beside = ALONE,
+    ) -> Markup:
+        return curve(sample(segment, index), used, beside.sound)
 
     def panel(
         self, segment: Segment, index: int, used: Scale, seen: bool = False, outline: Box | None = None
     ) -> Markup:
-        return _curve(sample(segment, index), used, MOST_STEPS)
+        return curve(sample(segment, index), used, most=MOST_STEPS)
+
+    def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> list[Text]:
+        return [terminal_curve(sample(segment, index), used, colours)]
 
     def cell(self, row: Row, column: str, look: Look) -> Cell:
         def draw(axes: Axes) -> Sequence[str]:
@@ -285,6 +363,7 @@ def figure(
     given: Scale | None = None,
     *,
     clickable: bool = False,
+    beside: Beside = ALONE,
 ) -> Markup:
     """The map of a segment in a report, with its scale written under it.
 
@@ -294,11 +373,12 @@ def figure(
         image: as the model saw it, to lay patches on.
         given: a scale that several maps share; None: the map's own.
         clickable: whether its tokens are buttons, see :mod:`heedmap.render.clickable`; those of sound are none.
+        beside: what else is drawn.
 
     Raises:
         InputError: no such sample, or ``image`` is no PIL image.
     """
-    return view(segment).figure(segment, index, image, given or segment_scale(segment, index), clickable)
+    return view(segment).figure(segment, index, image, given or segment_scale(segment, index), clickable, beside)
 
 
 def segment_scale(segment: Segment, index: int = 0) -> Scale:
@@ -324,18 +404,6 @@ def most_relevant(segment: Segment, index: int = 0, count: int = 3) -> str:
 def place(segment: Segment, drawn: Drawn, i: int) -> str:
     """What token ``i`` is called: its label, or where it lies."""
     return view(segment).place(segment, drawn, i)
-
-
-def _curve(drawn: Drawn, used: Scale, most: int | None = None) -> Markup:
-    """Relevance over time; in ``most`` steps, each the strongest of its frames, where there are more frames."""
-    about = "relevance over time; most relevant: " + ", ".join(drawn.labels[i] for i in drawn.top(3))
-    level = np.array([used.share(value) for value in drawn.values[drawn.taken]])
-    if most is not None and len(level) > most:
-        level = np.array([part[np.abs(part).argmax()] for part in np.array_split(level, most)])
-    zero = 50 if used.signed else 100
-    steps = " ".join(f"{x},{zero - zero * y:.1f} {x + 1},{zero - zero * y:.1f}" for x, y in enumerate(level))
-    width = max(1, len(level))
-    return macro("segments.curve", f"0,{zero} {steps} {width},{zero}", width, colour(0.7), about)
 
 
 def _layer(places: NDArray[np.float64], used: Scale, seen: bool) -> Image.Image:

@@ -18,7 +18,7 @@ from rich.text import Text
 from heedmap.printable import number, percent
 from heedmap.render.html import macro
 from heedmap.render.sample import Drawn, checked_index, sample
-from heedmap.render.scale import Scale, chip_colours, scale_of, tint, token_scale
+from heedmap.render.scale import Scale, chip_colours, either, scale_of, token_scale
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -313,7 +313,7 @@ def _special_note(text: list[Word]) -> list[str]:
 
 def _token(drawn: Drawn, used: Scale, i: int, marked: bool) -> dict[str, object]:
     label, value = drawn.labels[i], drawn.values[i]
-    ground, ink = tint(used.share(value))
+    ground, ink = either(used.share(value))
     # A bdi is passed over when dir="auto" looks for the first letter, so "[CLS]" does not turn Arabic around.
     tag = "bdi" if SPECIAL.fullmatch(label) else "span"
     return {"tag": tag, "marked": marked, "ground": ground, "ink": ink, "label": label, "value": f"{value:.6g}"}

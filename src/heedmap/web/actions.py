@@ -14,8 +14,8 @@ from heedmap.web.models import Tell
 from heedmap.web.results import Result, Results, links
 
 Values = tuple[Any, ...]
-ANSWERS = 7
-"""How many values an answer has on the page."""
+ANSWERS, PRESSED = 7, 5
+"""How many values an answer has on the page, and what was pressed."""
 
 
 class Actions:
@@ -35,7 +35,7 @@ class Actions:
         self._gr, self._handlers, self._results, self._fields = gr, handlers, results, fields
         self._progress = gr.Progress()
 
-    def events(self) -> dict[str, Callable[..., Values]]:
+    def events(self) -> dict[str, Callable[..., Any]]:
         """Name → what is called; the values of an event's inputs come last."""
 
         def told(action: Callable[..., Values]) -> Callable[..., Values]:
@@ -47,7 +47,10 @@ class Actions:
         def press(progress: Any = self._progress, event: Any = None, *values: Any) -> Values:
             return self._press(_tell(progress), event, *values)
 
-        press.__annotations__ = {"event": self._gr.EventData}
+        def press_sample(event: Any = None) -> Any:
+            return _number(event, "sample")
+
+        press.__annotations__ = press_sample.__annotations__ = {"event": self._gr.EventData}
         long: dict[str, Callable[..., Values]] = {
             "choose": self._choose,
             "ask": self._ask,
@@ -55,9 +58,10 @@ class Actions:
             "compare": self._explain,
             "every": self._every,
         }
-        long |= {"whole": self._whole, "ask_sample": self._ask_sample}
+        long |= {"whole": self._whole, "ask_sample": self._ask_sample, "first": self._first}
         return {name: told(action) for name, action in long.items()} | {
             "press": press,
+            "sample": press_sample,
             "pick": self._pick,
             "options": self._options,
         }
@@ -66,7 +70,8 @@ class Actions:
         takes, error = attempt(lambda: self._handlers.takes(model, tell))
         takes = takes or Takes()
         speaks = self._gr.update(visible=takes.speaks)
-        return *self._fields.emptied(model, takes), parts.error(error), *self._no_answers(model), speaks
+        answers = parts.error(error), *self._no_answers(model)
+        return *self._fields.emptied(model, takes), *answers, speaks, parts.samples(model)
 
     def _no_answers(self, model: str) -> Values:
         hint = parts.hint(model, bool(listed(model)))
@@ -87,11 +92,15 @@ class Actions:
         asked, error = attempt(lambda: self._handlers.predict(model, given(*values), tell))
         if asked is None:
             return parts.error(error), *self._no_answers(model)
-        choices = [(str(choice), place) for place, choice in enumerate(asked.predictions)]
-        label = f"{asked.predictions.about}: choose what to explain"
-        radio = self._gr.update(choices=choices, value=None, visible=True, label=label)
-        shown, error = attempt(lambda: parts.answer(asked.picture, asked.predictions.answers))
-        return parts.error(error), radio, shown or "", parts.hint(model, bool(listed(model))), "", asked, ""
+        radio = self._gr.update(value=None, **answers_of(asked))
+        said = parts.answer(asked.predictions.answers)
+        return "", radio, said, parts.hint(model, bool(listed(model))), "", asked, ""
+
+    def _first(self, tell: Tell, asked: Exchange | None, _choice: Any, _begin: str, *method: Any) -> Values:
+        """The first answer, at once after a model was asked."""
+        if asked is None:
+            return tuple(self._gr.skip() for _ in range(PRESSED))
+        return self._whole(tell, asked, 0, "", *method)
 
     def _explain(self, tell: Tell, asked: Exchange | None, choice: int | None, begin: str, *methods: Any) -> Values:
         """``methods``: each followed by its options."""
@@ -128,15 +137,30 @@ class Actions:
         self, tell: Tell, event: Any, asked: Exchange | None, choice: int | None, begin: str, *method: Any
     ) -> Values:
         """An answer, or a token of the map, was pressed where it is shown."""
-        data = event._data if isinstance(event._data, dict) else {}
-        number = str(data.get("choice", ""))
-        if number.isdecimal():
-            return self._whole(tell, asked, int(number[:6]), begin, *method)
-        place = str(data.get("start", ""))
+        number = _number(event, "choice")
+        if number is not None:
+            return self._whole(tell, asked, number, begin, *method)
+        place = str(_data(event).get("start", ""))
         return choice, place, *self._explain(tell, asked, choice, place, *method)
 
     def _options(self, method: str) -> Any:
         return self._gr.update(label=options_label(method), value="")
+
+
+def answers_of(asked: Exchange) -> dict[str, Any]:
+    """The list of the answers, as Gradio is given it."""
+    choices = [(str(choice), place) for place, choice in enumerate(asked.predictions)]
+    return {"choices": choices, "visible": True, "label": f"{asked.predictions.about}: choose what to explain"}
+
+
+def _data(event: Any) -> dict[str, Any]:
+    return event._data if isinstance(event._data, dict) else {}
+
+
+def _number(event: Any, name: str) -> int | None:
+    """A number of what was pressed; None: it has none of this name."""
+    number = str(_data(event).get(name, ""))
+    return int(number[:6]) if number.isascii() and number.isdecimal() else None
 
 
 def _tell(progress: Any) -> Tell:

@@ -17,16 +17,15 @@ class Fields:
 
     Args:
         gr: Gradio.
-        models: names of the models, the first is chosen.
-        takes: what the first one takes.
+        model: the list of models.
+        takes: what the one that is chosen takes.
+        number: of the sample that is chosen; None: none.
     """
 
-    def __init__(self, gr: Any, models: tuple[str, ...], takes: Takes) -> None:
-        self.gr = gr
-        first = next(iter(models), "")
-        numbers, roles = listed(first), takes.roles
-        self.model = gr.Dropdown(list(models), value=first or None, label="Model", elem_id="model")
-        self.number = gr.Dropdown(numbers, value=None, label="Sample", visible=bool(numbers), elem_id="sample")
+    def __init__(self, gr: Any, model: Any, takes: Takes, number: int | None) -> None:
+        self.gr, self.model = gr, model
+        roles = takes.roles
+        self.number = gr.Dropdown(listed(model.value), value=number, label="Sample", visible=False)
         self.text = gr.Textbox(label="Text", lines=2, max_lines=8, visible="text" in roles, elem_id="text")
         self.second = gr.Textbox(label="Second text, of a pair", max_lines=8, visible=takes.pair, elem_id="second")
         self.image = _as_uploaded(gr, gr.Image)(format="png", height=220, visible=_seen(takes), **PICTURE)
@@ -54,9 +53,9 @@ class Fields:
 
     def emptied(self, model: str, takes: Takes) -> tuple[Any, ...]:
         """All fields empty, for another model; those that it does not take hidden."""
-        update, numbers, roles = self.gr.update, listed(model), takes.roles
+        update, roles = self.gr.update, takes.roles
         return (
-            update(choices=numbers, value=None, visible=bool(numbers)),
+            update(choices=listed(model), value=None),
             update(value="", visible="text" in roles),
             update(value="", visible=takes.pair),
             update(value="", visible=takes.said),

@@ -97,6 +97,14 @@ def read(model: str, given: FormValues, limits: Limits) -> Read:
     return Read(inputs, limits.text(given.said), scene)
 
 
+def read_sample(model: str, number: int) -> Read:
+    """A sample that is offered, as if it had been given; UnknownNameError where there is none of this number."""
+    material = sample(model, number)
+    seen = None if material.boxes is not None else material.picture
+    inputs = {"text": material.text, "image": seen, "boxes": material.boxes, "audio": None}
+    return Read(inputs, None, material.picture)
+
+
 def _paired(text: str | None, second: str | None) -> str | tuple[str, str] | None:
     if second is None:
         return text

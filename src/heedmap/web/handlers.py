@@ -11,10 +11,11 @@ from heedmap.advice import PAGE, said_for
 from heedmap.errors import HeedmapError, InputError
 from heedmap.models.answer import explain_answer
 from heedmap.models.predictions import Prediction, Predictions
+from heedmap.render.views import Beside
 from heedmap.web.form_inputs import FormValues, Read, Takes, read, takes
 from heedmap.web.method_options import MOST_TOKENS, Start, Way, check_starts, from_token, within
 from heedmap.web.models import Models, Tell, check_time
-from heedmap.web.parts import MOST, with_frames
+from heedmap.web.parts import MOST, objects, with_frames
 from heedmap.web.results import Result
 from heedmap.web.uploads import Limits
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
     from heedmap.picture import Picture
+    from heedmap.render.sound import Sound
 
 LOG = logging.getLogger(__name__)
 UNEXPECTED = "something went wrong inside heedmap; what it was stands in the server's log"
@@ -38,12 +40,18 @@ class Exchange:
         boxes: that were given, as for ``subject.explain``; None: none.
         predictions: its answers.
         picture: to lay maps on; None: there is none.
+        sound: what was heard; None: nothing.
     """
 
     model: str
     boxes: Mapping[str, Any] | None
     predictions: Predictions
     picture: Picture | None
+    sound: Sound | None = None
+
+    def __deepcopy__(self, memo: object) -> Exchange:
+        """Itself, since it never changes; Gradio copies what a person's session begins with."""
+        return self
 
     def choice(self, number: int | None) -> Prediction:
         """The answer of this number, from 0; InputError where there is none."""
@@ -69,7 +77,7 @@ class Handlers:
         """What a model can be given; it is loaded for that."""
         return self.models.use(model, takes, tell)
 
-    def predict(self, model: str, given: FormValues, tell: Tell = lambda _: None) -> Exchange:
+    def predict(self, model: str, given: FormValues | Read, tell: Tell = lambda _: None) -> Exchange:
         """Ask a model.
 
         Args:
@@ -77,14 +85,14 @@ class Handlers:
             given: what it is asked.
             tell: is called with what is being done.
         """
-        received = read(model, given, self.limits)
+        received = given if isinstance(given, Read) else read(model, given, self.limits)
 
         def work(subject: Model) -> Exchange:
             tell("asking the model")
             _check_given(subject, received)
             kept = {role: value for role, value in received.inputs.items() if role in subject.kind_row.takes}
             answers = subject.predict(**kept, said=received.said)
-            return Exchange(model, kept.get("boxes"), answers, _picture(subject, received))
+            return Exchange(model, kept.get("boxes"), answers, _picture(subject, received), kept.get("audio"))
 
         return self.models.use(model, work, tell)
 
@@ -117,7 +125,8 @@ class Handlers:
 
         explanations = self.models.use(asked.model, work, tell)
         picture = None if asked.picture is None else with_frames(asked.picture, [choice])
-        return Result(explanations, picture, begin is not None)
+        beside = Beside(objects(asked.picture, asked.predictions.answers, number), asked.sound)
+        return Result(explanations, picture, begin is not None, beside)
 
     def answer(self, asked: Exchange | None, way: Way, tell: Tell = lambda _: None) -> Result:
         """Explain every word of what a model said, or should have said; arguments as of :meth:`explain`."""

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from heedmap.extras import library
 from heedmap.render.html import macro
 from heedmap.web import parts
-from heedmap.web.actions import Actions
+from heedmap.web.actions import Actions, answers_of
 from heedmap.web.fields import Fields, listed
-from heedmap.web.form_inputs import Takes
-from heedmap.web.handlers import Handlers, attempt
-from heedmap.web.method_options import options_label
-from heedmap.web.results import Results
+from heedmap.web.form_inputs import Takes, offered, read_sample
+from heedmap.web.handlers import Exchange, Handlers, attempt
+from heedmap.web.method_options import options_label, way
+from heedmap.web.results import Result, Results, links
 
 TITLE = "heedmap"
 KEPT_SECONDS = 3600
 """That an upload, and what a person asked, is kept."""
+OPENS = "zoo/detr-shapes"
+"""Model that is chosen at first, where there is one of this name."""
 FIRST, OTHER = "generic", "rollout"
 """Methods that are chosen at first."""
 
@@ -34,8 +37,17 @@ def page(handlers: Handlers, results: Results) -> Any:
     """
     gr = library("gradio", "app", "the page needs")
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(600, KEPT_SECONDS)) as blocks:
-        _Page(gr, handlers, results).build()
+        _Page(gr, handlers, results).build(blocks)
     return blocks
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """What the page opens on: the number of a sample, what was asked, and what was explained."""
+
+    number: int
+    asked: Exchange
+    result: Result
 
 
 class _Page:
@@ -45,52 +57,62 @@ class _Page:
         self.gr = gr
         self.handlers = handlers
         self.results = results
-        self.asked = gr.State(None, time_to_live=KEPT_SECONDS)
+        names = handlers.models.names
+        self.first = OPENS if OPENS in names else names[0]
+        takes, _ = attempt(lambda: handlers.takes(self.first))
+        self.takes = takes or Takes()
+        self.opened = _opened(handlers, self.first)
+        self.asked = gr.State(self.opened and self.opened.asked, time_to_live=KEPT_SECONDS)
         self.begin = gr.State("", time_to_live=KEPT_SECONDS)
         self.shared: dict[str, Any] = {
             "concurrency_limit": handlers.limits.at_once,
             "concurrency_id": "models",
         }
 
-    def build(self) -> None:
+    def build(self, blocks: Any) -> None:
         """Place the parts, then say what happens to each."""
-        gr, models = self.gr, self.handlers.models.names
-        gr.HTML(macro("web.head", str(self.handlers.limits)), js_on_load=asset("keys.js"))
-        takes, _ = attempt(lambda: self.handlers.takes(models[0]))
-        with gr.Row():
-            with gr.Column(scale=2, min_width=320):
-                self.fields = Fields(gr, models, takes or Takes())
-                self.ask = gr.Button("Ask the model", variant="primary", elem_id="ask")
-                self._choices(takes is not None and takes.speaks)
+        gr, first, number = self.gr, self.first, None if self.opened is None else self.opened.number
+        gr.HTML(macro("web.head", str(self.handlers.limits)), js_on_load=asset("keys.js"), elem_id="head")
+        with gr.Row(elem_id="models"):
+            with gr.Column(scale=1, min_width=240):
+                model = gr.Dropdown(list(self.handlers.models.names), value=first, label="Model", elem_id="model")
             with gr.Column(scale=3, min_width=320):
-                self._shown(models[0])
-        self._events()
+                self.samples = gr.HTML(parts.samples(first, number), elem_id="samples", **_pressed())
+        with gr.Row():
+            with gr.Column(scale=3, min_width=320):
+                self._shown(first)
+            with gr.Column(scale=2, min_width=320):
+                self.fields = Fields(gr, model, self.takes, number)
+                self.ask = gr.Button("Ask the model", variant="primary", elem_id="ask")
+                self._choices(self.takes.speaks)
+        self._events(blocks)
 
     def _choices(self, speaks: bool) -> None:
         gr, methods = self.gr, _methods()
-        self.choice = gr.Radio([], label="Answers", visible=False, elem_id="answers")
         with gr.Row():
-            self.method = gr.Dropdown(methods, value=FIRST, label="Method", elem_id="method")
-            self.other = gr.Dropdown(methods, value=OTHER, label="Compare with", elem_id="other")
+            self.method = gr.Dropdown(methods, value=FIRST, label="Method", elem_id="method", min_width=120)
+            self.other = gr.Dropdown(methods, value=OTHER, label="Compare with", elem_id="other", min_width=120)
+        with gr.Row():
+            self.redo = gr.Button("Explain", elem_id="explain", min_width=120)
+            self.both = gr.Button("Compare", elem_id="compare", min_width=120)
+        self.every = gr.Button("Every word of the answer", visible=speaks, elem_id="every")
         with gr.Accordion("Options of the methods", open=False, elem_id="options-of-both"):
             self.options = gr.Textbox(label=options_label(FIRST), elem_id="options")
             self.other_options = gr.Textbox(label=options_label(OTHER), elem_id="other-options")
-        with gr.Row():
-            self.redo = gr.Button("Explain", elem_id="explain")
-            self.both = gr.Button("Compare", elem_id="compare")
-        self.every = gr.Button("Every word of the answer", visible=speaks, elem_id="every")
 
     def _shown(self, first: str) -> None:
-        gr, plain = (
-            self.gr,
-            {"apply_default_css": False, "elem_classes": "heedmap-result", "js_on_load": asset("page.js")},
-        )
+        gr, opened = self.gr, self.opened
         self.message = gr.HTML(elem_id="message")
-        self.answer = gr.HTML(elem_id="answer", **plain)
-        self.shown = gr.HTML(parts.hint(first, bool(listed(first))), elem_id="result", **plain)
-        self.files = gr.HTML(elem_id="files", elem_classes="heedmap-files")
+        answers = {"choices": [], "visible": False, "label": "Answers"} if opened is None else answers_of(opened.asked)
+        self.choice = gr.Radio(value=None if opened is None else 0, elem_id="answers", **answers)
+        said = "" if opened is None else parts.answer(opened.asked.predictions.answers)
+        self.answer = gr.HTML(said, elem_id="answer", **_pressed())
+        shown = parts.hint(first, bool(listed(first))) if opened is None else opened.result.html()
+        self.shown = gr.HTML(shown, elem_id="result", **_pressed())
+        kept = "" if opened is None else links(self.results.keep(opened.result))
+        self.files = gr.HTML(kept, elem_id="files", elem_classes="heedmap-files")
 
-    def _events(self) -> None:
+    def _events(self, blocks: Any) -> None:
         fields = self.fields
         acts = Actions(self.gr, self.handlers, self.results, fields).events()
         told = [self.message, self.shown, self.files]
@@ -99,14 +121,19 @@ class _Page:
         pressed = [self.choice, self.begin, *told]
         ask = {"fn": acts["ask"], "inputs": fields.inputs, "outputs": answers, **self.shared}
         # Gradio's lists tell of an input whenever they are left, of a change only when there was one.
-        chosen_model = [*fields.outputs, *answers, self.every]
+        chosen_model = [*fields.outputs, *answers, self.every, self.samples]
         fields.model.change(acts["choose"], fields.model, chosen_model, api_name="choose", **self.shared)
-        sample = fields.number.change(
-            acts["pick"], [fields.model, fields.number], [self.message, *fields.of_sample], api_name="pick"
+        pick = acts["pick"], [fields.model, fields.number], [self.message, *fields.of_sample]
+        first = {"fn": acts["first"], "inputs": chosen, "outputs": pressed, "api_name": False, **self.shared}
+        pressed_sample = self.samples.select(acts["sample"], None, fields.number, api_name=False)
+        asked_sample = pressed_sample.then(*pick, api_name="pick").then(
+            **{**ask, "fn": acts["ask_sample"]}, api_name=False
         )
-        sample.then(**{**ask, "fn": acts["ask_sample"]}, api_name=False)
-        self.ask.click(**ask, api_name="ask")
-        fields.text.submit(**ask, api_name=False)
+        asked_sample.then(**first)
+        if self.opened is not None:
+            blocks.load(*pick, api_name=False)
+        self.ask.click(**ask, api_name="ask").then(**first)
+        fields.text.submit(**ask, api_name=False).then(**first)
         self.choice.input(acts["whole"], chosen, pressed, api_name=False, **self.shared)
         self.redo.click(acts["explain"], chosen, told, api_name="explain", **self.shared)
         both = [*chosen, self.other, self.other_options]
@@ -117,6 +144,24 @@ class _Page:
             place.select(acts["press"], chosen, pressed, api_name=False, **self.shared)
         self.method.input(acts["options"], self.method, self.options, api_name=False)
         self.other.input(acts["options"], self.other, self.other_options, api_name=False)
+
+
+def _opened(handlers: Handlers, model: str) -> _Opened | None:
+    """The first sample of a model, asked and explained; None where it has none, or something went wrong."""
+    number = next(iter(offered(model)), None)
+    if number is None:
+        return None
+
+    def work() -> _Opened:
+        asked = handlers.predict(model, read_sample(model, number))
+        return _Opened(number, asked, handlers.explain(asked, 0, [way(FIRST, "", handlers.limits)]))
+
+    return attempt(work)[0]
+
+
+def _pressed() -> dict[str, Any]:
+    """Of an element whose buttons are pressed."""
+    return {"apply_default_css": False, "elem_classes": "heedmap-result", "js_on_load": asset("page.js")}
 
 
 def _methods() -> list[tuple[str, str]]:

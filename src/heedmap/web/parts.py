@@ -17,8 +17,11 @@ from heedmap.render.html import fragment, macro
 from heedmap.render.panels import drawable
 from heedmap.render.sample import sample
 from heedmap.render.scale import Scale, colour, token_scale
+from heedmap.web.form_inputs import offered
+from heedmap.web.form_inputs import sample as sample_of
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont
 
     from heedmap.explanation_data import Segment
@@ -30,6 +33,8 @@ LEAST, MOST = 384, 1200
 LINE, HALO = (64, 224, 255), (0, 0, 0)
 """Colours that no map and no usual picture has; the line lies on the wider halo."""
 LETTERS = 14
+THUMB = 96
+"""Pixels of the longer side of a sample's small picture."""
 
 
 def hint(model: str, samples: bool) -> str:
@@ -37,15 +42,25 @@ def hint(model: str, samples: bool) -> str:
     return macro("web.hint", model, samples)
 
 
+def samples(model: str, chosen: int | None = None) -> str:
+    """The samples of a model as buttons, each a small picture or a text; ``""`` where there are none.
+
+    Args:
+        model: its name.
+        chosen: the number of the one that is shown.
+    """
+    listed = [(number, sample_of(model, number)) for number in offered(model)]
+    shown = [(number, material.name.partition(": ")[2], _small(material.picture)) for number, material in listed]
+    return macro("web.samples", shown, chosen) if shown else ""
+
+
 def error(message: str) -> str:
     """A message that screen readers tell at once; ``""`` where there is none."""
     return macro("web.error", message).strip()
 
 
-def answer(picture: Picture | None, choices: Sequence[Prediction]) -> str:
-    """The answers where they are, to be pressed: objects on the picture, tokens in what was said; ``""`` of others."""
-    if picture is not None and any(choice.box is not None for choice in choices):
-        return fragment(pressable(picture, choices))
+def answer(choices: Sequence[Prediction]) -> str:
+    """What the model says, each token to be pressed; ``""`` where it says nothing."""
     tokens = [(n, visible(choice.token), str(choice)) for n, choice in enumerate(choices) if choice.token]
     return fragment(macro("web.said", tokens)) if tokens else ""
 
@@ -75,15 +90,19 @@ def outlined(picture: Picture) -> Picture:
     return replace(large, image=image, frames={})
 
 
-def pressable(picture: Picture, choices: Sequence[Prediction]) -> Markup:
-    """``picture`` with the boxes of answers on it; each is a button whose ``data-choice`` is the answer's number."""
-    framed = with_frames(picture, choices)
-    placed = [(n, choice, framed.frames[choice.label]) for n, choice in enumerate(choices) if choice.box is not None]
-    things = [
-        (box, macro("web.pressed", n, k == 0).strip(), str(choice), "") for k, (n, choice, box) in enumerate(placed)
-    ]
-    words = "found: " + ", ".join(choice.label for _, choice, _ in placed)
-    return _stack(outlined(framed), words, things, "objects that were found")
+def objects(picture: Picture | None, choices: Sequence[Prediction], chosen: int | None = None) -> Markup:
+    """The found objects, to lie on the map of ``picture``; the name of each is a button whose ``data-choice`` is its number.
+
+    Args:
+        picture: on which they were found; None: there is none, and nothing lies on it.
+        choices: the answers; those without a box are left out.
+        chosen: the number of the answer that is explained.
+    """
+    if picture is None or all(choice.box is None for choice in choices):
+        return Markup()
+    boxes = [(n, choice, choice.box) for n, choice in enumerate(choices) if choice.box is not None]
+    placed = [(n, choice.label, str(choice), _placed(_of_original(box, picture))) for n, choice, box in boxes]
+    return macro("web.objects", placed, chosen)
 
 
 def relevant_boxes(picture: Picture, segment: Segment, clickable: bool, given: Scale | None = None) -> Markup:
@@ -99,11 +118,9 @@ def relevant_boxes(picture: Picture, segment: Segment, clickable: bool, given: S
     used = given or token_scale(segment, drawn)
     places = [] if picture.boxes is None else [tuple(map(float, place)) for place in picture.boxes]
     things = []
-    for i, (label, value, (left, top, right, bottom)) in enumerate(
-        zip(drawn.labels, drawn.values, places, strict=False)
-    ):
+    for i, (value, (left, top, right, bottom)) in enumerate(zip(drawn.values, places, strict=False)):
         pressed = button(segment.name if clickable else "", [i], first=i == 0).strip() or Markup('role="img"')
-        words = f"{label}: {number(float(value))}"
+        words = f"{drawn.named(i)}: {number(float(value))}"
         things.append(((left, top, right, bottom), pressed, words, _border(used, float(value))))
     return _stack(shown, "the picture of the boxes", things, f"places of {segment.name}")
 
@@ -118,6 +135,14 @@ def _stack(picture: Picture, words: str, things: Sequence[tuple[Box, Markup, str
 def _border(used: Scale, value: float) -> str:
     place = used.places(np.asarray(value))
     return f"border:{2 + round(3 * float(used.strength(place)))}px solid {colour(float(place), used.cmap)}"
+
+
+def _small(picture: Image | None) -> Image | None:
+    if picture is None:
+        return None
+    small = picture.convert("RGB")
+    small.thumbnail((THUMB, THUMB))
+    return small
 
 
 def _placed(box: Box) -> str:

@@ -6,7 +6,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from markupsafe import Markup
@@ -16,8 +16,9 @@ from heedmap.render.answer_page import answer_fragment
 from heedmap.render.files import WRITERS, comparison_json, figure_bytes
 from heedmap.render.html import fragment, macro
 from heedmap.render.page import compared, comparison_bodies, comparison_page, explanation_fragment
+from heedmap.render.views import ALONE, Beside
 from heedmap.web.method_options import starts, within
-from heedmap.web.parts import outlined, relevant_boxes
+from heedmap.web.parts import LEAST, MOST, outlined, relevant_boxes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,11 +44,13 @@ class Result:
         explanations: one, or two of one answer by two methods.
         picture: to lay the maps on.
         begun: whether they start from a token, and not from the answer.
+        beside: the sound, and the objects that lie on the map of the picture, see :func:`heedmap.web.parts.objects`.
     """
 
     explanations: tuple[Explanation, ...]
     picture: Picture | None = None
     begun: bool = False
+    beside: Beside = ALONE
 
     def html(self) -> str:
         """What the page shows: one report, or two beside each other; everything that users wrote is escaped."""
@@ -56,9 +59,11 @@ class Result:
             first = self.explanations[0]
             if first.answer is not None:
                 return Markup(answer_fragment(first, 0, self._seen))
-            report = Markup(explanation_fragment(first, 0, self._seen, clickable=self._clickable))
-            return head + (macro("web.click") if self._clickable else Markup()) + self._boxes(first) + report
-        note, bodies = comparison_bodies(*self.explanations, image=self._seen)
+            report = explanation_fragment(
+                first, 0, self._seen, clickable=self._clickable, folded=True, beside=self.beside
+            )
+            return head + self._boxes(first) + Markup(report) + (macro("web.click") if self._clickable else Markup())
+        note, bodies = comparison_bodies(*self.explanations, image=self._seen, folded=True, beside=self.beside)
         shown, scales = compared(self.explanations)
         columns = [
             self._boxes(explanation, scales) + fragment(body, self._seen if explanation.maps else None)
@@ -84,7 +89,11 @@ class Result:
 
     @property
     def _seen(self) -> Image | None:
-        return None if self.picture is None else cast("Image", outlined(self.picture))  # overlay takes Pictures too
+        """To lay maps on: with no object drawn, where they lie on it as buttons."""
+        if self.picture is None:
+            return None
+        plain = self.picture.fitted(LEAST, MOST) if self.beside.objects else outlined(self.picture)
+        return cast("Image", replace(plain, frames={}))  # overlay takes Pictures too
 
     def _boxes(self, explanation: ExplanationData, scales: Mapping[str, Scale] | None = None) -> Markup:
         """The picture with the places of boxes, where there is one that has them."""

@@ -83,20 +83,24 @@ function drawSound(canvas, segment, values, most) {
   const step = segment.parts.length > 1 ? last / (segment.parts.length - 1) : 1;
   const end = segment.heard ? Math.min(segment.heard, last + step) : last + step;
   const x = (time) => time / end * width;
+  const {color, borderTopColor} = getComputedStyle(canvas);
   context.clearRect(0, 0, width, height);
   if (segment.wave) {
-    context.fillStyle = '#c4c4cc';
+    context.fillStyle = color;
+    context.globalAlpha = 0.25;
     segment.wave.forEach(([low, high], i) => {
       const middle = (height - foot) / 2, left = i / segment.wave.length * width;
       context.fillRect(left, middle - high * middle, Math.max(1, width / segment.wave.length), Math.max(1, (high - low) * middle));
     });
   }
-  context.fillStyle = 'rgba(110, 30, 130, .62)';
+  context.fillStyle = borderTopColor;
+  context.globalAlpha = 0.7;
   values.forEach((value, i) => {
     const tall = most ? Math.min(1, Math.abs(value) / most) * (height - foot) : 0;
     if (i * step < end) context.fillRect(x(i * step), height - foot - tall, Math.max(1, x(step)), tall);
   });
-  context.fillStyle = '#5c5c66';
+  context.fillStyle = color;
+  context.globalAlpha = 1;
   context.font = '12px system-ui, sans-serif';
   const every = [0.1, 0.25, 0.5, 1, 2, 5, 10, 30].find((gap) => x(gap) > 60) ?? 60;
   for (let time = 0; time < end; time += every) {

@@ -1,0 +1,121 @@
+"""Relevance over time: the curve of a sound's frames with its wave and a time axis, on a page and in a terminal."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from rich.text import Text
+
+from heedmap.printable import number, percent
+from heedmap.render.html import macro
+from heedmap.render.sample import Drawn
+from heedmap.render.scale import Scale, colour
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    Sound = tuple[NDArray[np.floating[Any]], int]
+    """What was heard: its samples, one channel, and how many there are in a second."""
+BUCKETS = 800
+"""Of a sound's wave, each drawn from its least to its greatest value."""
+GAPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+"""Seconds, or numbers of frames, that may lie between two ticks."""
+TICKS, COLUMNS = 8, 64
+"""Ticks of an axis at most; columns of a terminal."""
+BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+def wave(sound: Sound) -> list[list[float]]:
+    """The least and the greatest of each part of a sound, as shares of its loudest."""
+    samples = np.asarray(sound[0], dtype=np.float64)
+    loudest = np.abs(samples).max(initial=0.0) or 1.0
+    parts = np.array_split(samples / loudest, min(BUCKETS, max(1, len(samples))))
+    return [[round(float(part.min()), 3), round(float(part.max()), 3)] for part in parts if len(part)]
+
+
+def curve(drawn: Drawn, used: Scale, sound: Sound | None = None, most: int | None = None) -> Markup:
+    """The curve on a page.
+
+    Args:
+        drawn: frames of sound.
+        used: the scale of their relevance.
+        sound: what was heard, to be drawn behind the curve, which then ends with it: models fill up what is short; the part
+            of the relevance that lies after the end is told. None: all frames are drawn.
+        most: in how many steps, each the strongest of its frames, where there are more frames; None: all.
+    """
+    taken, step = drawn.values[drawn.taken], frame_seconds(drawn)
+    whole, end = len(taken), len(taken) * (step or 1.0)
+    if sound is not None and step is not None:
+        end = min(end, len(sound[0]) / sound[1])
+        taken = taken[: math.ceil(end / step - 1e-9)]
+    level = strongest(np.array([used.share(value) for value in taken]), most)
+    zero = 50 if used.signed else 100
+    wide = len(taken) * (step or 1.0) / end * 100 if end else 100.0
+    places = np.linspace(0, wide, len(level) + 1).round(3).tolist()
+    steps = " ".join(
+        f"{a:g},{zero - zero * y:.1f} {b:g},{zero - zero * y:.1f}"
+        for a, b, y in zip(places, places[1:], level, strict=False)
+    )
+    about = "relevance over time; most relevant: " + ", ".join(drawn.labels[i] for i in drawn.top(3))
+    after = _after(drawn, len(taken)) if len(taken) < whole else ""
+    ticks = [(f"{place / end:.2%}", words) for place, words in _ticks(end, step)]
+    return macro("segments.curve", f"0,{zero} {steps} {wide:g},{zero}", _outline(sound), ticks, about, after)
+
+
+def terminal_curve(drawn: Drawn, used: Scale, colours: bool) -> Text:
+    """The curve in a terminal: a block a step, as high as the strongest of its frames, over a time axis."""
+    taken, step = drawn.values[drawn.taken], frame_seconds(drawn)
+    level, end = strongest(np.array([used.share(value) for value in taken]), COLUMNS), len(taken) * (step or 1.0)
+    level, line = np.repeat(level, max(1, COLUMNS // max(1, len(level)))), Text()
+    for share in level:
+        block = BLOCKS[math.ceil(abs(share) * (len(BLOCKS) - 1) - 1e-9)]
+        line.append(block, colour(0.5 + share / 2 if used.signed else 0.25 + 0.6 * share, used.cmap) if colours else "")
+    axis, free = [" "] * (len(level) + 8), 0
+    for place, words in _ticks(end, step):
+        left = round(place / end * len(level))
+        if left >= free:
+            axis[left : left + len(words)] = words
+            free = left + len(words) + 1
+    return Text("\n").join([line, Text("".join(axis).rstrip(), "dim")])
+
+
+def frame_seconds(drawn: Drawn) -> float | None:
+    """How long a frame is, by the labels; None where they tell no time."""
+    if len(drawn.labels) < 2 or not drawn.labels[-1].endswith(" s"):
+        return None
+    return float(drawn.labels[-1].removesuffix(" s")) / (len(drawn.labels) - 1)
+
+
+def strongest(level: Float[np.ndarray, " frames"], most: int | None) -> Float[np.ndarray, " steps"]:
+    """Of each of ``most`` steps the value that is farthest from 0; ``level`` itself where it has no more."""
+    if most is None or len(level) <= most:
+        return level
+    return np.array([part[np.abs(part).argmax()] for part in np.array_split(level, most)])
+
+
+def _after(drawn: Drawn, kept: int) -> str:
+    """How much of the relevance lies after the end of the sound."""
+    sizes = np.abs(np.nan_to_num(drawn.values[drawn.taken], posinf=0.0, neginf=0.0))
+    share = float(sizes[kept:].sum() / sizes.sum()) if sizes.any() else 0.0
+    return f"{percent(share)} of the relevance lies after the end of the sound, in what the model fills it up with"
+
+
+def _outline(sound: Sound | None) -> str:
+    """The points of a polygon around the wave, from 0 to 100 both ways."""
+    if sound is None:
+        return ""
+    parts = wave(sound)
+    tops = [f"{x / len(parts) * 100:.2f},{50 - 50 * high:.1f}" for x, (_, high) in enumerate(parts)]
+    feet = [f"{x / len(parts) * 100:.2f},{50 - 50 * low:.1f}" for x, (low, _) in enumerate(parts)]
+    return " ".join([*tops, *reversed(feet)])
+
+
+def _ticks(end: float, step: float | None) -> list[tuple[float, str]]:
+    """Places on an axis from 0 to ``end``, and what is written there."""
+    gap = next((gap for gap in GAPS if end / gap <= TICKS), end / TICKS or 1.0)
+    places = [n * gap for n in range(math.ceil(end / gap - 1e-9))]
+    return [(place, f"{number(place)} s" if step is not None else number(place)) for place in places]
