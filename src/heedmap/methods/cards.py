@@ -117,6 +117,19 @@ CARDS: Mapping[str, Card] = {
     ),
     "occlusion": Card("y(x) − y(x without token i)", "forward passes alone", "2 + tokens", 2,
                       "slow; of tokens that stand for each other, each is worth nothing"),
+    "token_tm": Card(
+        "C⁰ = diag ‖E⁰‖, C ← (I + W_F)(I + E_h[(∂y/∂A)⁺ ⊙ A W_h]) C for each block, r C; W = diag of "
+        "‖Ẽ‖/‖E‖ · exp cos(E, Ẽ) / Σ over tokens of exp cos(E, Ẽ). Ẽ with `reading=\"heads\"`: v_h W_O of each head (v with its "
+        "bias), and what the feed-forward network adds; with `\"stream\"`: the tokens after each residual connection, and the "
+        "means over heads of A and of (∂y/∂A)⁺ are multiplied",
+        "attention and its gradient, and the residual connections (one pass more)",
+        2,
+        1,
+        "the abstract leaves open what Ẽ is, and two reimplementations differ: the default is the reading that fits the "
+        "abstract, so it may not be the authors' numbers; each token's W is a share of all tokens' sum, so long inputs weigh "
+        "attention less; only for streams that ask themselves alone, one block after the other (no cross-attention, no picture "
+        "among words, no parallel branches), elsewhere it is refused",
+    ),
 }  # fmt: skip
 """By the method's name."""
 

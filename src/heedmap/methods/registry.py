@@ -1,6 +1,6 @@
 """Every method, by its name."""
 
-from heedmap.methods import generic, gradients, layers, occlusion, propagation, random, rollout
+from heedmap.methods import generic, gradients, layers, occlusion, propagation, random, rollout, token_tm
 from heedmap.methods.method import Method
 
 METHODS: dict[str, Method] = {
@@ -22,5 +22,6 @@ METHODS: dict[str, Method] = {
         gradients.SMOOTHGRAD,
         gradients.GRADIENT_SHAP,
         occlusion.METHOD,
+        token_tm.METHOD,
     )
 }
