@@ -54,6 +54,12 @@ PASSES = found(
 )
 """Of one tensor that carries relevance: it passes to the tensor as it is."""
 
+GATED = found(EVERYWHERE, "gelu silu mish hardswish rms_norm normalize local_response_norm")
+"""Of these, y = x · g(x): activations by a gate, norms that do not centre."""
+
+CENTRED = found(EVERYWHERE, "instance_norm")
+"""Of these, the norms whose mean and deviation are not seen."""
+
 LAYER_NORM = found((torch, F), "layer_norm")
 
 GROUP_NORM = found((torch, F), "group_norm")

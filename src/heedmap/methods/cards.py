@@ -130,6 +130,31 @@ CARDS: Mapping[str, Card] = {
         "attention less; only for streams that ask themselves alone, one block after the other (no cross-attention, no picture "
         "among words, no parallel branches), elsewhere it is refused",
     ),
+    "grad_eclip": Card(
+        "r [(Σ_c ∂y/∂o_c v_c)⁺ ⊙ m(cos(q, k))] of one layer, c all heads' features, m each row's cosines from 0 (least) to 1 "
+        "(greatest) over the keys that the row may look at, itself left out",
+        "q, k, v and the gradient of attention",
+        1,
+        1,
+        "made for CLIP: one layer knows little of the others; the authors run that layer with one head and compare after its "
+        "output projection, here the model's own heads stand side by side; attention in windows and other mixers are refused",
+    ),
+    "libra_generic": Card(
+        "as `generic`, with Libra's ∂y/∂o: on the way back A, norms' deviations and the gates of activations are constants, and "
+        "each factor of a product takes half",
+        "attention, and a rule for every operation between it and the target",
+        2,
+        2,
+        f"{RULES}; so far measured on pictures only by its authors",
+    ),
+    "libra_input_x_gradient": Card(
+        "x ⊙ ∂y/∂x by Libra gradients; summed over the input, y less what the biases add",
+        "a rule for every operation",
+        2,
+        2,
+        f"A is a constant, so what decides where the model looks gets nothing; {RULES}; the part that falls on learned tokens "
+        "and positions is not shown",
+    ),
 }  # fmt: skip
 """By the method's name."""
 

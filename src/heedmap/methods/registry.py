@@ -1,6 +1,17 @@
 """Every method, by its name."""
 
-from heedmap.methods import generic, gradients, layers, occlusion, propagation, random, rollout, token_tm
+from heedmap.methods import (
+    generic,
+    grad_eclip,
+    gradients,
+    layers,
+    libra,
+    occlusion,
+    propagation,
+    random,
+    rollout,
+    token_tm,
+)
 from heedmap.methods.method import Method
 
 METHODS: dict[str, Method] = {
@@ -23,5 +34,8 @@ METHODS: dict[str, Method] = {
         gradients.GRADIENT_SHAP,
         occlusion.METHOD,
         token_tm.METHOD,
+        grad_eclip.METHOD,
+        libra.GENERIC,
+        libra.INPUT_X_GRADIENT,
     )
 }
