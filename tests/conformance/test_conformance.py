@@ -86,7 +86,7 @@ def test_rows_equal_the_rows_of_the_whole_map(name: str) -> None:
         assert distance(segment.relevance, expected[segment.name]) <= TOLERANCE, segment.name
 
 
-LIBRA = ("libra_generic", "libra_input_x_gradient")
+LIBRA = ("libra_generic", "libra_input_x_gradient", "attcat", "fullgrad_plus")
 PROPAGATING = ("partial_lrp", "transformer_attribution", "full_lrp", "attn_lrp", *LIBRA)
 UNLAWFUL = {("vilt", "random"), *(("blip-vqa", method) for method in ("occlusion", *PROPAGATING))}
 """ViLT shuffles its patches, so a random number drawn for a row of its stream belongs to another patch each time. What is
@@ -97,9 +97,12 @@ FEW = {"integrated_gradients": {"steps": 4}, "smoothgrad": {"samples": 2}, "grad
 UNDEFINED = {
     "token_tm": {name for name in NAMES if any(s != q for s, q in CASES[name].attentions)} | {"squeezebert", "llava"},
     "grad_eclip": {"hand-written"},
+    "attcat": {"squeezebert", "siglip", "conditional-detr"},
+    "fullgrad_plus": {"squeezebert", "siglip", "conditional-detr"},
 }
 """Models on which a method is not defined: `token_tm` where a stream asks or takes in another, or has its features before its
-tokens; `grad_eclip` where the product of q and k is an einsum."""
+tokens; `grad_eclip` where the product of q and k is an einsum; the last two where an attention has no residual connection
+of its own (siglip's pooling), or a place in it is not known (positions that are made of the tokens)."""
 LAWS = [(n, m) for n in NAMES for m in heedmap.METHODS if (n, m) not in UNLAWFUL and n not in UNDEFINED.get(m, set())]
 
 

@@ -47,7 +47,7 @@ class Net(nn.Module):
         self.kinds = fed, norm, attention
         self.held: Balance = torch.Tensor.detach if twin else as_it_is
         self.shared: Balance = half if twin else as_it_is
-        self.twin, self.maps, self.outs = twin, list[Tensor](), list[Tensor]()
+        self.twin, self.maps, self.outs, self.states = twin, list[Tensor](), list[Tensor](), list[Tensor]()
         names = ("q", "k", "v", "o", "gate", "up", "down")
         self.blocks = nn.ModuleList(
             nn.ModuleDict({n: nn.Linear(WIDTH, WIDTH, bias=bias) for n in names}) for _ in range(2)
@@ -58,6 +58,7 @@ class Net(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         x, fed = features, self.fed
         for block in self.blocks:
+            self.states.append(x)
             x = x + self.attended(block, self.normed(x))
             x = x + block["down"](fed(block, self.normed(x)))
         return self.head(x[:, 0])
@@ -170,6 +171,20 @@ def test_generic_has_the_twins_gradients(kind: tuple[str, str, str]) -> None:
     found = heedmap.explain(model, {"features": x}, target=1, method="libra_generic")["features"]
     assert wanted[0].max() > 1e-6
     np.testing.assert_allclose(found[0], wanted[0], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", [("gelu", "layer", "inline"), ("swiglu", "rms", "fused")], ids=" / ".join)
+def test_layers_have_the_twins_gradients(kind: tuple[str, str, str]) -> None:
+    model, twin, x = pair(kind)
+    values = twin(x.requires_grad_())[:, 1].sum()
+    gradients = torch.autograd.grad(values, twin.states)
+    each = [(s * g).sum(-1).detach() for s, g in zip(twin.states, gradients, strict=True)]
+    heard = [probs.mean(1).mean(1).detach() for probs in twin.maps]
+    features = {"features": x.detach()}
+    found = heedmap.explain(model, features, target=1, method="fullgrad_plus")["features"]
+    torch.testing.assert_close(found.double(), each[0] + each[1], rtol=1e-5, atol=1e-6)
+    found = heedmap.explain(model, features, target=1, method="attcat")["features"]
+    torch.testing.assert_close(found.double(), each[0] * heard[0] + each[1] * heard[1], rtol=1e-5, atol=1e-6)
 
 
 def value_of(model: Net, x: Tensor, number: int) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from heedmap.attention import operations as ops
 from heedmap.attention.tape import Tape
@@ -28,6 +29,8 @@ class Residual:
         around: whether it is around that attention, not around what follows.
         passed, branch, result: (batch, tokens, features), as the model has them.
         is_state: whether ``passed`` is the result of the residual connection before, or its norm.
+        edge: where autograd has the gradient of ``passed``; None: it carries none.
+        gradient: of ``passed``, once it was taken.
     """
 
     attention: int
@@ -36,6 +39,12 @@ class Residual:
     branch: Float[Tensor, "batch tokens features"]
     result: Float[Tensor, "batch tokens features"]
     is_state: bool
+    edge: GradientEdge | None = None
+    gradient: Float[Tensor, "batch tokens features"] | None = None
+
+
+Operand = tuple[Tensor, frozenset[int], bool, GradientEdge | None]
+"""Of a sum: the tensor, the attentions that it was computed from, whether it is a state, and its place in autograd's graph."""
 
 
 class ResidualTape(Tape):
@@ -53,7 +62,7 @@ class ResidualTape(Tape):
         in_place = func in ops.ADDITIONS_IN_PLACE
         operands = self._operands(args) if (in_place or func in ops.ADDITIONS) and not kwargs else []
         if in_place:
-            operands = [(tensor.clone(), of, is_state) for tensor, of, is_state in operands]
+            operands = [(tensor.clone(), *known) for tensor, *known in operands]  # type: ignore[misc]
         result = super().__torch_function__(func, types, args, kwargs)
         if operands and isinstance(result, Tensor):
             self._see(operands, result)
@@ -61,13 +70,14 @@ class ResidualTape(Tape):
             self._states[id(result)] = weakref.ref(result)
         return result
 
-    def _operands(self, args: tuple[Any, ...]) -> list[tuple[Tensor, frozenset[int], bool]]:
-        """Both operands of a sum of tensors of one shape, the attentions that each was computed from, whether it is a state."""
+    def _operands(self, args: tuple[Any, ...]) -> list[Operand]:
+        """Both operands of a sum of tensors of one shape; else none."""
         if len(args) != 2 or not all(isinstance(t, Tensor) and t.dim() > 2 for t in args):
             return []
         if args[0].shape != args[1].shape:
             return []
-        return [(t, self._attentions_of(t), self._is_state(t)) for t in args]
+        edges = [get_gradient_edge(t) if t.requires_grad else None for t in args]
+        return [(t, self._attentions_of(t), self._is_state(t), e) for t, e in zip(args, edges, strict=True)]
 
     def _attentions_of(self, tensor: Tensor) -> frozenset[int]:
         sources = (self.sources[i] for i in self.tag(tensor).sources)
@@ -77,15 +87,17 @@ class ResidualTape(Tape):
         reference = self._states.get(id(tensor))
         return reference is not None and reference() is tensor
 
-    def _see(self, operands: list[tuple[Tensor, frozenset[int], bool]], result: Tensor) -> None:
-        (a, of_a, is_a), (b, of_b, is_b) = operands
+    def _see(self, operands: list[Operand], result: Tensor) -> None:
+        (a, of_a, is_a, edge_a), (b, of_b, is_b, edge_b) = operands
         latest = max(of_a ^ of_b, default=None)
         if latest is not None:
-            (passed, state), branch = ((b, is_b), a) if latest in of_a else ((a, is_a), b)
-            self._add(Residual(latest, True, passed, branch, result, state))
+            passed, branch, *known = (b, a, is_b, edge_b) if latest in of_a else (a, b, is_a, edge_a)
+            if self._is_state(branch) and not self.tag(passed).sources:  # positions are added to tokens
+                return
+            self._add(Residual(latest, True, passed, branch, result, *known))
         elif of_a and is_a != is_b:
-            passed, branch = (a, b) if is_a else (b, a)
-            self._add(Residual(max(of_a), False, passed, branch, result, True))
+            passed, branch, edge = (a, b, edge_a) if is_a else (b, a, edge_b)
+            self._add(Residual(max(of_a), False, passed, branch, result, True, edge))
 
     def _add(self, residual: Residual) -> None:
         self.residuals.append(residual)

@@ -155,6 +155,25 @@ CARDS: Mapping[str, Card] = {
         f"A is a constant, so what decides where the model looks gets nothing; {RULES}; the part that falls on learned tokens "
         "and positions is not shown",
     ),
+    "attcat": Card(
+        "Σ over self-attentions of (Σ_c x_c ∂y/∂x_c) ⊙ the mean over heads and rows of A, x the tokens that enter the layer "
+        "(what its residual connection passes by); Libra's ∂y/∂x, or with `gradients=\"plain\"`, as in its paper, the gradient",
+        "attention, the residual connections, a rule for every operation (plain: gradients alone)",
+        2,
+        2,
+        f"{ALL_ROWS}; signs vary; refused where an attention has no residual connection of its own (pooling queries, parallel "
+        f"branches, features before tokens); {RULES}",
+    ),
+    "fullgrad_plus": Card(
+        "Σ over attentions of Σ_c x_c ∂y/∂x_c, x the tokens that enter the layer (what its residual connection passes by); "
+        "Libra's ∂y/∂x, or with `gradients=\"plain\"` the gradient",
+        "the residual connections, a rule for every operation (plain: gradients alone)",
+        2,
+        2,
+        "what biases add is left out; layers are the attentions' inputs alone, so it may not be the authors' numbers; refused "
+        "where an attention has no residual connection of its own (pooling queries, parallel branches, features before tokens); "
+        f"{ALL_ROWS}; {RULES}",
+    ),
 }  # fmt: skip
 """By the method's name."""
 

@@ -1,6 +1,7 @@
 """Every method, by its name."""
 
 from heedmap.methods import (
+    activations,
     generic,
     grad_eclip,
     gradients,
@@ -37,5 +38,7 @@ METHODS: dict[str, Method] = {
         grad_eclip.METHOD,
         libra.GENERIC,
         libra.INPUT_X_GRADIENT,
+        activations.ATTCAT,
+        activations.FULLGRAD_PLUS,
     )
 }

@@ -40,21 +40,23 @@ class _Transformed:
         self.run, self.reading, self.blocks = run, options["reading"], blocks(run, "token_tm")
         self.dtype = run.attentions[0].dtype
         self.kept = run.from_layer(options["start_layer"])
-        self._known: dict[int, tuple[AnyMatrix | None, Tensor]] = {}
+        self._known: dict[int, tuple[AnyMatrix, Tensor]] = {}
 
     def rows(self, stream: int, state: State, rows: Tensor) -> dict[int, Tensor]:
         """rows @ C of a stream."""
-        edges = [e for e in self.run.graph.edges if e.stream == stream and e.attention in state]
+        edges = [e for e in self.run.graph.edges if e.stream == stream and e.attention in state & self.blocks.keys()]
         for edge in reversed([e for e in edges if e.attention in self.kept]):
             matrix, factors = self._of(edge.attention, stream)
             rows = rows * factors[:, None]
-            rows = rows if matrix is None else rows + matrix.left(rows)
-        first = next((e for e in edges if e.attention in self.kept), edges[0])
+            rows = rows + matrix.left(rows)
+        first = next((e for e in edges if e.attention in self.kept), None)
+        if first is None:
+            return {stream: rows}
         lengths = self._cast(self.blocks[first.attention].around.passed).norm(dim=-1)
         return {stream: rows * lengths[:, None]}
 
-    def _of(self, index: int, stream: int) -> tuple[AnyMatrix | None, Tensor]:
-        """M of an attention (none: the target does not depend on it), and the factors of what follows it, (batch, tokens)."""
+    def _of(self, index: int, stream: int) -> tuple[AnyMatrix, Tensor]:
+        """M of an attention, and the factors of what follows it, (batch, tokens)."""
         if index not in self._known:
             visible, block = self.run.visible(stream), self.blocks[index]
             factors = [1 + self._weights(r, visible) for r in block.after]
@@ -66,9 +68,7 @@ class _Transformed:
         after = residual.result if self.reading == STREAM else residual.branch
         return transformation(self._cast(residual.passed), self._cast(after), visible)
 
-    def _matrix(self, index: int, block: Block, visible: Tensor) -> AnyMatrix | None:
-        if index not in self.run.gradients:
-            return None
+    def _matrix(self, index: int, block: Block, visible: Tensor) -> AnyMatrix:
         attention, gradient = self.run.attentions[index], self.run.gradients[index]
         if self.reading == STREAM:
             weights = self._weights(block.around, visible)[:, None]
