@@ -91,10 +91,10 @@ class ResidualTape(Tape):
         (a, of_a, is_a, edge_a), (b, of_b, is_b, edge_b) = operands
         latest = max(of_a ^ of_b, default=None)
         if latest is not None:
-            passed, branch, *known = (b, a, is_b, edge_b) if latest in of_a else (a, b, is_a, edge_a)
+            passed, branch, state, edge = (b, a, is_b, edge_b) if latest in of_a else (a, b, is_a, edge_a)
             if self._is_state(branch) and not self.tag(passed).sources:  # positions are added to tokens
                 return
-            self._add(Residual(latest, True, passed, branch, result, *known))
+            self._add(Residual(latest, True, passed, branch, result, state, edge))
         elif of_a and is_a != is_b:
             passed, branch, edge = (a, b, edge_a) if is_a else (b, a, edge_b)
             self._add(Residual(max(of_a), False, passed, branch, result, True, edge))

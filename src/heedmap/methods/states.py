@@ -130,7 +130,7 @@ def _reads(out: Tensor, residual: Residual) -> bool:
     """Whether what is passed by is what the attention reads, where autograd knows both."""
     if residual.edge is None or out.grad_fn is None:
         return True
-    stack, seen = [out.grad_fn], set[Any]()
+    stack, seen = list[Any]([out.grad_fn]), set[Any]()
     while stack:
         node = stack.pop()
         if node is residual.edge.node:
