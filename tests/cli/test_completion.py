@@ -55,7 +55,7 @@ def test_methods():
         "attention_x_gradient",
     ]
     assert _completed("compare", "zoo/vit-shapes", "--method", "a") == [
-        "attention_gradcam", "attn_lrp", "attention_x_gradient", "ablations", "all",
+        "attention_gradcam", "attn_lrp", "attention_x_gradient", "attcat", "ablations", "all",
     ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from tiny_models import BATCH, CASES, Case, Inputs, livened
 from torch import Tensor, nn
 
 import heedmap
-from heedmap.errors import HeedmapError, MissingRuleError
+from heedmap.errors import HeedmapError, MissingRuleError, UnfollowedAttentionError
 from heedmap.targets import Similarity
 
 TOLERANCE = 1e-5
@@ -86,14 +86,24 @@ def test_rows_equal_the_rows_of_the_whole_map(name: str) -> None:
         assert distance(segment.relevance, expected[segment.name]) <= TOLERANCE, segment.name
 
 
-PROPAGATING = ("partial_lrp", "transformer_attribution", "full_lrp", "attn_lrp")
+LIBRA = ("libra_generic", "libra_input_x_gradient", "attcat", "fullgrad_plus")
+PROPAGATING = ("partial_lrp", "transformer_attribution", "full_lrp", "attn_lrp", *LIBRA)
 UNLAWFUL = {("vilt", "random"), *(("blip-vqa", method) for method in ("occlusion", *PROPAGATING))}
 """ViLT shuffles its patches, so a random number drawn for a row of its stream belongs to another patch each time. What is
 explained of BLIP's VQA head is its loss, the mean of the batch: taking away a token of each sample changes all of it, and
 relevance propagation has no rule for it."""
 FEW = {"integrated_gradients": {"steps": 4}, "smoothgrad": {"samples": 2}, "gradient_shap": {"samples": 2}}
 """Laws hold for any number of passes."""
-LAWS = [(n, m) for n in NAMES for m in heedmap.METHODS if (n, m) not in UNLAWFUL]
+UNDEFINED = {
+    "token_tm": {name for name in NAMES if any(s != q for s, q in CASES[name].attentions)} | {"squeezebert", "llava"},
+    "grad_eclip": {"hand-written"},
+    "attcat": {"squeezebert", "siglip", "conditional-detr"},
+    "fullgrad_plus": {"squeezebert", "siglip", "conditional-detr"},
+}
+"""Models on which a method is not defined: `token_tm` where a stream asks or takes in another, or has its features before its
+tokens; `grad_eclip` where the product of q and k is an einsum; the last two where an attention has no residual connection
+of its own (siglip's pooling), or a place in it is not known (positions that are made of the tokens)."""
+LAWS = [(n, m) for n in NAMES for m in heedmap.METHODS if (n, m) not in UNLAWFUL and n not in UNDEFINED.get(m, set())]
 
 
 @cache
@@ -113,6 +123,13 @@ def test_a_batch_equals_its_samples_alone(name: str, method: str) -> None:
     single = heedmap.explain(model, alone, target=target(CASES[name]), method=method, **FEW.get(method, {}))
     for segment in single.segments.values():
         assert distance(exactly(name, method)[segment.name][sample], segment.relevance[0]) <= TOLERANCE, segment.name
+
+
+@pytest.mark.parametrize(("method", "name"), [(m, n) for m, names in UNDEFINED.items() for n in sorted(names)])
+def test_where_a_method_is_not_defined_there_is_no_map(method: str, name: str) -> None:
+    model, inputs = built(name)
+    with pytest.raises(UnfollowedAttentionError, match=f"method '{method}' .*choose 'generic'"):
+        heedmap.explain(model, inputs, target=target(CASES[name]), method=method)
 
 
 @pytest.mark.parametrize("method", PROPAGATING)

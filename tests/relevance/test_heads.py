@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import heedmap
+from heedmap.errors import UnfollowedAttentionError
 
 D, HEADS, TOKENS = 16, 4, 7
 CHEAP = {"integrated_gradients": {"steps": 2}, "smoothgrad": {"samples": 2}, "gradient_shap": {"samples": 2}}
@@ -97,8 +98,10 @@ def written(calls: tuple[tuple[int, ...], ...], form: str, join: str, halves: in
 
 
 LRP = ("partial_lrp", "transformer_attribution", "full_lrp")
+OF_BLOCKS = ("token_tm", "attcat", "fullgrad_plus")
+"""They need one residual connection around each attention, whose heads are one call."""
 METHODS = [
-    *((method, ()) for method in heedmap.METHODS),
+    *((method, ()) for method in heedmap.METHODS if method not in OF_BLOCKS),
     *((method, (("rules", rules),)) for method in LRP for rules in ("chefer_orig", "chefer_detr")),
     ("generic", (("cam", "lrp"),)),
 ]
@@ -124,6 +127,12 @@ def by_one_attention(method: str, options: tuple[tuple[str, str], ...]) -> Tenso
 def test_any_split_by_every_method(method: str, options: tuple[tuple[str, str], ...], writing: Any) -> None:
     found = explained(written(*writing), method, **dict(options))["text"]
     torch.testing.assert_close(found, by_one_attention(method, options), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", OF_BLOCKS)
+def test_heads_of_their_own_calls_are_refused(method: str) -> None:
+    with pytest.raises(UnfollowedAttentionError, match=r"computed by calls of their own.*choose 'generic'"):
+        explained(written(((0, 1), (2, 3)), "sdpa", "cat", 1), method)
 
 
 @settings(max_examples=40, deadline=None)

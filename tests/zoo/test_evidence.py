@@ -164,7 +164,8 @@ def test_a_batch_has_the_figures_of_its_samples_one_by_one(monkeypatch):
     monkeypatch.setattr("heedmap.zoo.evidence.AT_ONCE", 1)
     alone = measure(subject, material, 2)
     assert ABLATED in alone["segments"]["text"]["rows"]
-    for method in {*FAST, ABLATED} - {"random"}:
+    assert list(alone["refused"]) == ["token_tm"]
+    for method in {*FAST, ABLATED} - {"random", "token_tm"}:
         rows = [found["segments"]["text"]["rows"][method]["share"] for found in (together, alone)]
         assert rows[0] == pytest.approx(rows[1], abs=2e-4)
 
@@ -264,8 +265,17 @@ def test_methods_that_a_model_has_not_are_named_in_file_and_page(tmp_path):
         in done.stdout
     )
     figures = json.loads(out.read_text())["models"]["swin-shapes"]
-    assert figures["refused"] == ["attention_gradcam", "partial_lrp", "transformer_attribution"]
-    assert "Not defined for it: `attention_gradcam`, `partial_lrp`, `transformer_attribution`." in page.read_text()
+    assert figures["refused"] == [
+        "attention_gradcam",
+        "partial_lrp",
+        "transformer_attribution",
+        "token_tm",
+        "grad_eclip",
+        "libra_generic",
+        "attcat",
+        "fullgrad_plus",
+    ]
+    assert f"Not defined for it: {', '.join(f'`{method}`' for method in figures['refused'])}." in page.read_text()
     assert set(figures["segments"]["image"]["rows"]) == {*FAST, PRIOR, EVEN} - set(figures["refused"])
 
 

@@ -26,6 +26,11 @@ PRODUCTS = MATMUL | {EINSUM} | found((torch, Tensor), "baddbmm mm __rmatmul__ te
 
 CONCATENATES = found((torch,), "cat concat concatenate")
 
+ADDITIONS_IN_PLACE = found((Tensor,), "add_ __iadd__")
+ADDITIONS = found((torch, Tensor), "add __add__ __radd__")
+
+NORMS = found((torch, F), "layer_norm rms_norm")
+
 # What may stand between a backbone's pixels (or samples of sound) and the first attention, and mixes neighbours.
 SPATIAL = found(
     (torch, F),

@@ -165,8 +165,10 @@ def is_turned(before: Tensor, result: Tensor) -> bool:
 
 
 def turned(products: tuple[Product, ...]) -> tuple[Product, ...]:
-    """The products of a transposed matrix: what was asked asks."""
-    return tuple(Product(p.key, p.query, p.key_sources, p.query_sources, p.operands) for p in products)
+    """The products of a transposed matrix: what was asked asks, (k qᵀ)ᵀ = q kᵀ."""
+    return tuple(
+        Product(p.key, p.query, p.key_sources, p.query_sources, (p.operands[1].mT, p.operands[0].mT)) for p in products
+    )
 
 
 def writes(func: Any, args: tuple[Any, ...], result: Tensor) -> bool:

@@ -23,6 +23,7 @@ from heedmap.attention.places import here
 from heedmap.errors import MissingRuleError
 from heedmap.lrp import operations as ops
 from heedmap.lrp.functions import RULES, NoRule
+from heedmap.lrp.libra import Libra
 from heedmap.lrp.rules import PIXEL_CHANNELS, Rules
 
 Args = tuple[Any, ...]
@@ -37,7 +38,7 @@ class RelevanceMode(TorchFunctionMode):
         constant: whether parameters that require grad, such as a head that the target brings along, take no relevance either.
     """
 
-    def __init__(self, rules: Rules, constant: bool = False) -> None:
+    def __init__(self, rules: Rules | Libra, constant: bool = False) -> None:
         super().__init__()
         self.rules, self.constant = rules, constant
         self._left: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}
@@ -205,8 +206,8 @@ class RelevanceMode(TorchFunctionMode):
         if _writes(func, args, kwargs):
             keywords, rest = {**keywords, **_bound(func, args, kwargs), "inplace": False}, ()
             keywords.pop("input")
-            return x.copy_(self.rules.passed(x.clone(), lambda t: func(t, **keywords)))
-        return self.rules.passed(x, lambda t: func(t, *rest, **keywords))
+            return x.copy_(self.rules.activated(func, x.clone(), lambda t: func(t, **keywords)))
+        return self.rules.activated(func, x, lambda t: func(t, *rest, **keywords))
 
     def _layer_norm(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
         given = _named(("input", "normalized_shape", "weight", "bias", "eps"), args, kwargs)
@@ -260,7 +261,9 @@ class RelevanceMode(TorchFunctionMode):
     def _cosine(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
         axis = kwargs["dim"] if "dim" in kwargs else args[2] if len(args) > 2 else 1
         a, b = (
-            self.rules.passed(t, lambda x: F.normalize(x, dim=axis)) if t.requires_grad else F.normalize(t, dim=axis)
+            self.rules.activated(F.normalize, t, lambda x: F.normalize(x, dim=axis))
+            if t.requires_grad
+            else F.normalize(t, dim=axis)
             for t in args[:2]
         )
         return self.rules.reduced(self.rules.factor(torch.mul, a, b), lambda t: t.sum(axis))
@@ -268,7 +271,7 @@ class RelevanceMode(TorchFunctionMode):
     def _gated(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
         axis = kwargs.get("dim", args[1] if len(args) > 1 else -1)
         a, b = args[0].chunk(2, axis)
-        return self.rules.factor(torch.mul, a, self.rules.passed(b, torch.sigmoid))
+        return self.rules.factor(torch.mul, a, self.rules.activated(torch.sigmoid, b, torch.sigmoid))
 
     def _in_place(self, plain: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
         """The same without writing, then a copy to where it was written: later reads see it, and its relevance."""

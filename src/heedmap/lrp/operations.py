@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heedmap.attention.operations import found
+from heedmap.attention.operations import ADDITIONS, found
 
 EVERYWHERE = (torch, F, Tensor, torch.special)
 
@@ -24,8 +24,6 @@ ADDMM = found((torch, Tensor), "addmm baddbmm")
 PRODUCTS = found(
     (torch, Tensor), "matmul bmm mm mv dot __matmul__ __rmatmul__ einsum tensordot outer _grouped_mm grouped_mm"
 )
-
-ADDITIONS = found((torch, Tensor), "add __add__ __radd__")
 
 SUMS = ADDITIONS | found((torch, Tensor), "sub subtract __sub__ __rsub__ rsub")
 
@@ -55,6 +53,12 @@ PASSES = found(
     "local_response_norm nan_to_num",
 )
 """Of one tensor that carries relevance: it passes to the tensor as it is."""
+
+GATED = found(EVERYWHERE, "gelu silu mish hardswish rms_norm normalize local_response_norm")
+"""Of these, y = x · g(x): activations by a gate, norms that do not centre."""
+
+CENTRED = found(EVERYWHERE, "instance_norm")
+"""Of these, the norms whose mean and deviation are not seen."""
 
 LAYER_NORM = found((torch, F), "layer_norm")
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 
 from heedmap.attention.attention import Layout
 from heedmap.attention.forward import call
 from heedmap.attention.randomness import seed
+from heedmap.attention.residual import ResidualTape
 from heedmap.attention.tape import Tape
 from heedmap.errors import GradientError, MissingRuleError
-from heedmap.lrp.functions import BatchAxisError, Samples
+from heedmap.lrp.functions import BatchAxisError, NoRule, Samples
+from heedmap.lrp.libra import Libra
 from heedmap.lrp.mode import RelevanceMode, foreign
 from heedmap.lrp.rules import RULES, Rules
 from heedmap.lrp.sums import join
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +104,7 @@ def _handed_down(
 ) -> tuple[Tape, Handed]:
     chosen, samples = RULES[rules], Samples(replay.batch)
     mode = RelevanceMode(Rules(chosen, samples, share_constants, copies), constant=True)
-    tape = replay.tape(replay.batch, leaves=True, through=inputs, heads_first=replay.heads_first)
-    seed()
-    with torch.enable_grad(), mode:
-        output = call(replay.model, replay.inputs, tape)
-        with tape:
-            values = replay.value(output)
+    tape, values = _run(replay, mode, leaves=True, through=inputs)
     _check_graph(values)
     start = values.detach() if chosen.starts_with_value else torch.ones_like(values)
     probs = {a.index: mode.attention_of(a.out) for a in tape.attentions}
@@ -116,6 +117,129 @@ def _handed_down(
     return tape, dict(zip(wanted, pulled(values, list(wanted.values()), start, samples), strict=True))
 
 
+def _run(replay: ForwardCall, mode: AbstractContextManager[Any], **options: bool) -> tuple[Any, Tensor]:
+    """The forward pass under a mode (its rules): the recorder, and the target's values."""
+    tape = replay.tape(replay.batch, heads_first=replay.heads_first, **options)
+    seed()
+    with torch.enable_grad(), mode:
+        output = call(replay.model, replay.inputs, tape)
+        with tape:
+            values = replay.value(output)
+    return tape, values
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """Libra gradients of a target.
+
+    Attributes:
+        attentions: ∂y/∂o by index, (batch, heads, queries, features), in the model's own dtype.
+        leaves: by index among the tape's sources, (x, ∂y/∂x), in the leaf's own shape.
+    """
+
+    attentions: dict[int, Float[Tensor, "batch heads queries features"]]
+    leaves: dict[int, tuple[Tensor, Tensor]]
+
+
+def libra(replay: ForwardCall, inputs: bool = True) -> Gradients:
+    """Run the model under the rules of :class:`~heedmap.lrp.libra.Libra` and take the gradient at its attentions and leaves.
+
+    Args:
+        replay: the forward pass.
+        inputs: as for :func:`propagate`.
+
+    Raises:
+        MissingRuleError: an operation without a rule, a custom autograd function, a tensor overwritten while its gradient needs
+            it, or no gradient passes at all.
+        GradientError: a gradient is not finite.
+    """
+    return _balanced(replay, inputs, _libra)
+
+
+def states(replay: ForwardCall, balanced: bool = True) -> ResidualTape:
+    """Run the model and take the gradient at its residual connections around attention: ``gradient`` of these.
+
+    Args:
+        replay: the forward pass.
+        balanced: whether Libra gradients are wanted; errors are then those of :func:`libra`.
+
+    Raises:
+        GradientError: a gradient is not finite.
+    """
+    replay = replace(replay, tape=ResidualTape)
+    if balanced:
+        return _balanced(replay, False, _states)
+    return _states(*_run(replay, nullcontext(), leaves=True, clone=True))
+
+
+def _balanced(replay: ForwardCall, inputs: bool, taken: Callable[[Any, Tensor], T]) -> T:
+    """What is taken of the recorder and the target's values after a pass under Libra's rules."""
+    try:
+        return taken(*_checked(replay, inputs, Libra()))
+    except RuntimeError as error:
+        if not _is_overwritten(error):
+            raise
+    try:
+        return taken(*_checked(replay, inputs, Libra(copies=True)))
+    except RuntimeError as error:
+        if not _is_overwritten(error):
+            raise
+        raise _overwrites(error) from error
+
+
+def _checked(replay: ForwardCall, inputs: bool, rules: Libra) -> tuple[Tape, Tensor]:
+    tape, values = _run(replay, RelevanceMode(rules, constant=True), leaves=True, through=inputs, clone=True)
+    if not values.requires_grad or _has_foreign_function(values):
+        raise MissingRuleError(
+            "no Libra gradient passes from the target to the input: it is a norm, a root or detached, or there is a custom "
+            "autograd function on the way, for which there is no rule; choose another target, or a method that needs no rules "
+            "('generic', 'input_x_gradient', …)"
+        )
+    return tape, values
+
+
+def _gradients(values: Tensor, wanted: Sequence[Any]) -> Sequence[Tensor | None]:
+    gradients = torch.autograd.grad(values, wanted, torch.ones_like(values), allow_unused=True)
+    if not all(bool(g.isfinite().all()) for g in gradients if g is not None):
+        raise GradientError("a gradient is not finite (NaN or infinity); try float32, or look for NaN in the model")
+    return gradients
+
+
+def _states(tape: ResidualTape, values: Tensor) -> ResidualTape:
+    chosen = [r for r in tape.residuals if r.around and r.edge is not None]
+    gradients = dict(zip(map(id, chosen), _gradients(values, [r.edge for r in chosen]), strict=True)) if chosen else {}
+    tape.residuals = [replace(r, gradient=gradients.get(id(r))) for r in tape.residuals]
+    return tape
+
+
+def _libra(tape: Tape, values: Tensor) -> Gradients:
+    leaves = {i: s.tensor for i, s in enumerate(tape.sources) if s.kind == "leaf" and s.tensor is not None}
+    leaves = {i: x for i, x in leaves.items() if x.requires_grad}
+    wanted = [*(a.out for a in tape.attentions), *leaves.values()]
+    gradients = _gradients(values, wanted)
+    count = len(tape.attentions)
+    of_attentions = zip(tape.attentions, gradients[:count], strict=True)
+    of_leaves = zip(leaves.items(), gradients[count:], strict=True)
+    return Gradients(
+        {a.index: a.layout.apply(g) for a, g in of_attentions if g is not None},
+        {i: (x.detach(), g) for (i, x), g in of_leaves if g is not None},
+    )
+
+
+def _has_foreign_function(values: Tensor) -> bool:
+    """Whether an autograd function written in Python made a target; an operation without a rule says so itself."""
+    stack, seen = [values.grad_fn], set[Any]()
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, BackwardCFunction) and not isinstance(node, NoRule._backward_cls):
+            return True
+        stack += [further for further, _ in node.next_functions]
+    return False
+
+
 def _with_copies(replay: ForwardCall, rules: str, share_constants: bool, inputs: bool) -> tuple[Tape, Handed]:
     """Once more, for a model that overwrites what a rule still needs: the rules keep copies."""
     try:
@@ -123,10 +247,14 @@ def _with_copies(replay: ForwardCall, rules: str, share_constants: bool, inputs:
     except RuntimeError as error:
         if not _is_overwritten(error):
             raise
-        raise MissingRuleError(
-            "the model overwrites a tensor in place that is still needed to hand relevance down, so relevance would be wrong; "
-            f"choose a method without relevance propagation ('generic', …). torch says: {str(error).splitlines()[0]}"
-        ) from error
+        raise _overwrites(error) from error
+
+
+def _overwrites(error: RuntimeError) -> MissingRuleError:
+    return MissingRuleError(
+        "the model overwrites a tensor in place that is still needed to hand relevance down, so relevance would be wrong; "
+        f"choose a method without relevance propagation ('generic', …). torch says: {str(error).splitlines()[0]}"
+    )
 
 
 def _is_overwritten(error: RuntimeError) -> bool:

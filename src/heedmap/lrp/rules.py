@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -117,6 +118,10 @@ class Rules:
     def passed(self, x: Tensor, operation: Operation) -> Tensor:
         """An operation on one tensor that is no more than a nonlinearity, a norm, a factor or a mask."""
         return Identity.apply(operation, 1.0, x)
+
+    def activated(self, function: Callable[..., Any], x: Tensor, operation: Operation) -> Tensor:
+        """A function of torch on one tensor, an activation or a norm: as :meth:`passed`, whichever it is."""
+        return self.passed(x, operation)
 
     def norm(self, x: Tensor, operation: Operation, frozen: Operation) -> Tensor:
         """A norm over tokens' features; ``frozen`` is the same with its deviation held constant, linear but for its bias."""

@@ -117,6 +117,63 @@ CARDS: Mapping[str, Card] = {
     ),
     "occlusion": Card("y(x) − y(x without token i)", "forward passes alone", "2 + tokens", 2,
                       "slow; of tokens that stand for each other, each is worth nothing"),
+    "token_tm": Card(
+        "C⁰ = diag ‖E⁰‖, C ← (I + W_F)(I + E_h[(∂y/∂A)⁺ ⊙ A W_h]) C for each block, r C; W = diag of "
+        "‖Ẽ‖/‖E‖ · exp cos(E, Ẽ) / Σ over tokens of exp cos(E, Ẽ). Ẽ with `reading=\"heads\"`: v_h W_O of each head (v with its "
+        "bias), and what the feed-forward network adds; with `\"stream\"`: the tokens after each residual connection, and the "
+        "means over heads of A and of (∂y/∂A)⁺ are multiplied",
+        "attention and its gradient, and the residual connections (one pass more)",
+        2,
+        1,
+        "the abstract leaves open what Ẽ is, and two reimplementations differ: the default is the reading that fits the "
+        "abstract, so it may not be the authors' numbers; each token's W is a share of all tokens' sum, so long inputs weigh "
+        "attention less; only for streams that ask themselves alone, one block after the other (no cross-attention, no picture "
+        "among words, no parallel branches), elsewhere it is refused",
+    ),
+    "grad_eclip": Card(
+        "r [(Σ_c ∂y/∂o_c v_c)⁺ ⊙ m(cos(q, k))] of one layer, c all heads' features, m each row's cosines from 0 (least) to 1 "
+        "(greatest) over the keys that the row may look at, itself left out",
+        "q, k, v and the gradient of attention",
+        1,
+        1,
+        "made for CLIP: one layer knows little of the others; the authors run that layer with one head and compare after its "
+        "output projection, here the model's own heads stand side by side; attention in windows and other mixers are refused",
+    ),
+    "libra_generic": Card(
+        "as `generic`, with Libra's ∂y/∂o: on the way back A, norms' deviations and the gates of activations are constants, and "
+        "each factor of a product takes half",
+        "attention, and a rule for every operation between it and the target",
+        2,
+        2,
+        f"{RULES}; so far measured on pictures only by its authors",
+    ),
+    "libra_input_x_gradient": Card(
+        "x ⊙ ∂y/∂x by Libra gradients; summed over the input, y less what the biases add",
+        "a rule for every operation",
+        2,
+        2,
+        f"A is a constant, so what decides where the model looks gets nothing; {RULES}; the part that falls on learned tokens "
+        "and positions is not shown",
+    ),
+    "attcat": Card(
+        "Σ over self-attentions of (Σ_c x_c ∂y/∂x_c) ⊙ the mean over heads and rows of A, x the tokens that enter the layer "
+        "(what its residual connection passes by); Libra's ∂y/∂x, or with `gradients=\"plain\"`, as in its paper, the gradient",
+        "attention, the residual connections, a rule for every operation (plain: gradients alone)",
+        2,
+        2,
+        f"{ALL_ROWS}; signs vary; refused where an attention has no residual connection of its own (pooling queries, parallel "
+        f"branches, features before tokens); {RULES}",
+    ),
+    "fullgrad_plus": Card(
+        "Σ over attentions of Σ_c x_c ∂y/∂x_c, x the tokens that enter the layer (what its residual connection passes by); "
+        "Libra's ∂y/∂x, or with `gradients=\"plain\"` the gradient",
+        "the residual connections, a rule for every operation (plain: gradients alone)",
+        2,
+        2,
+        "what biases add is left out; layers are the attentions' inputs alone, so it may not be the authors' numbers; refused "
+        "where an attention has no residual connection of its own (pooling queries, parallel branches, features before tokens); "
+        f"{ALL_ROWS}; {RULES}",
+    ),
 }  # fmt: skip
 """By the method's name."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -170,22 +170,30 @@ ATTENTION_X_GRADIENT = Method(
 
 
 def _legrad(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
-    """Whatever row asks, its relevance is the same: Σ over the layers of the column means of (∂y/∂A)⁺.
-
-    Where the target reads several streams, each of them brings its part of what they all hear.
-    """
+    """Whatever row asks, its relevance is the same: Σ over the layers of the column means of (∂y/∂A)⁺."""
     kept = run.from_layer(options["start_layer"])
     edges = [e for e in run.graph.edges if e.attention in kept and e.attention in run.gradients]
+    return for_all_rows(run, [(e.stream, e.source, _column_means(run, e.attention, e.stream)) for e in edges])
+
+
+def for_all_rows(run: TargetView, layers: Sequence[tuple[int, int, Tensor]]) -> RelevanceRows:
+    """Σ over layers of relevance that is the same whatever row asks.
+
+    Where the target reads several streams, each of them brings its part of what they all hear.
+
+    Args:
+        run: the target's view.
+        layers: of each, the stream that asks, the stream that gets relevance, and what each of its tokens gets, (batch, tokens).
+    """
     reachable_from = run.graph.reachable_from
-    means = {e.attention: _column_means(run, e.attention, e.stream) for e in edges}
 
     def rows_of(stream: int, state: State, rows: Tensor) -> dict[int, Tensor]:
         asked, reached = rows.sum(-1, keepdim=True), {stream} | reachable_from[stream]
         relevance = {x: rows.new_zeros(*rows.shape[:2], run.graph.streams[x].tokens) for x in sorted(reached)}
-        for edge in edges:
-            if edge.stream in reached:
-                share = asked / readers(edge.stream)[:, None]
-                relevance[edge.source] = relevance[edge.source] + share * means[edge.attention][:, None]
+        for asks, gets, values in layers:
+            if asks in reached:
+                share = asked / readers(asks)[:, None]
+                relevance[gets] = relevance[gets] + share * values[:, None]
         for x in sorted(reached, reverse=True):  # a stream that was taken in comes before the one that took it in
             for other, join in run.graph.streams[x].joins.items():
                 relevance[other] = relevance[other] + join.weights(relevance[x])
@@ -194,9 +202,9 @@ def _legrad(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
     def readers(stream: int) -> Tensor:
         """How many of the streams that are read hear ``stream``, (batch, 1); 1 where none is."""
         read = [r.weights.sum(-1) for s, r in run.readouts.items() if s == stream or stream in reachable_from[s]]
-        return torch.stack(read).sum(0).clamp(min=1) if read else torch.ones(run.batch, 1).to(means_like)
+        return torch.stack(read).sum(0).clamp(min=1) if read else torch.ones(run.batch, 1).to(like)
 
-    means_like = run.attentions[0].value.new_zeros((), dtype=run.attentions[0].dtype)
+    like = run.attentions[0].value.new_zeros((), dtype=run.attentions[0].dtype)
     return rows_of
 
 

@@ -1,6 +1,18 @@
 """Every method, by its name."""
 
-from heedmap.methods import generic, gradients, layers, occlusion, propagation, random, rollout
+from heedmap.methods import (
+    activations,
+    generic,
+    grad_eclip,
+    gradients,
+    layers,
+    libra,
+    occlusion,
+    propagation,
+    random,
+    rollout,
+    token_tm,
+)
 from heedmap.methods.method import Method
 
 METHODS: dict[str, Method] = {
@@ -22,5 +34,11 @@ METHODS: dict[str, Method] = {
         gradients.SMOOTHGRAD,
         gradients.GRADIENT_SHAP,
         occlusion.METHOD,
+        token_tm.METHOD,
+        grad_eclip.METHOD,
+        libra.GENERIC,
+        libra.INPUT_X_GRADIENT,
+        activations.ATTCAT,
+        activations.FULLGRAD_PLUS,
     )
 }

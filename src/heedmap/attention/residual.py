@@ -1,0 +1,124 @@
+"""Where a model adds to its tokens: the residual connections around attention and around what follows it.
+
+A residual connection is a sum of two tensors of one shape, (batch, tokens, features). Around attention one of the two, the
+branch, was computed from the attention, and the other, what is passed by, was not. Around what follows it both were, and what is
+passed by is a state: the result of a residual connection, or a norm of it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from heedmap.attention import operations as ops
+from heedmap.attention.tape import Tape
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """One residual connection, result = passed + branch.
+
+    Attributes:
+        attention: the attention that the branch was computed from, or after which it comes.
+        around: whether it is around that attention, not around what follows.
+        passed, branch, result: (batch, tokens, features), as the model has them.
+        is_state: whether ``passed`` is the result of the residual connection before, or its norm.
+        edge: where autograd has the gradient of ``passed``; None: it carries none.
+        gradient: of ``passed``, once it was taken.
+    """
+
+    attention: int
+    around: bool
+    passed: Float[Tensor, "batch tokens features"]
+    branch: Float[Tensor, "batch tokens features"]
+    result: Float[Tensor, "batch tokens features"]
+    is_state: bool
+    edge: GradientEdge | None = None
+    gradient: Float[Tensor, "batch tokens features"] | None = None
+
+
+Operand = tuple[Tensor, frozenset[int], bool, GradientEdge | None]
+"""Of a sum: the tensor, the attentions that it was computed from, whether it is a state, and its place in autograd's graph."""
+
+
+class ResidualTape(Tape):
+    """A recorder that keeps the residual connections too, in ``residuals``, in order of execution."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.residuals: list[Residual] = []
+        self._states: dict[int, weakref.ref[Tensor]] = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """As the recorder does; a sum's operands are looked at before they may be written to."""
+        in_place = func in ops.ADDITIONS_IN_PLACE
+        operands = self._operands(args) if (in_place or func in ops.ADDITIONS) and not kwargs else []
+        if in_place:
+            operands = [(tensor.clone(), *known) for tensor, *known in operands]  # type: ignore[misc]
+        result = super().__torch_function__(func, types, args, kwargs)
+        if operands and isinstance(result, Tensor):
+            self._see(operands, result)
+        elif func in ops.NORMS and isinstance(result, Tensor) and args and self._is_state(args[0]):
+            self._states[id(result)] = weakref.ref(result)
+        return result
+
+    def _operands(self, args: tuple[Any, ...]) -> list[Operand]:
+        """Both operands of a sum of tensors of one shape; else none."""
+        if len(args) != 2 or not all(isinstance(t, Tensor) and t.dim() > 2 for t in args):
+            return []
+        if args[0].shape != args[1].shape:
+            return []
+        edges = [get_gradient_edge(t) if t.requires_grad else None for t in args]
+        return [(t, self._attentions_of(t), self._is_state(t), e) for t, e in zip(args, edges, strict=True)]
+
+    def _attentions_of(self, tensor: Tensor) -> frozenset[int]:
+        sources = (self.sources[i] for i in self.tag(tensor).sources)
+        return frozenset(source.attention for source in sources if source.kind == "attention")
+
+    def _is_state(self, tensor: Any) -> bool:
+        reference = self._states.get(id(tensor))
+        return reference is not None and reference() is tensor
+
+    def _see(self, operands: list[Operand], result: Tensor) -> None:
+        (a, of_a, is_a, edge_a), (b, of_b, is_b, edge_b) = operands
+        latest = max(of_a ^ of_b, default=None)
+        if latest is not None:
+            passed, branch, state, edge = (b, a, is_b, edge_b) if latest in of_a else (a, b, is_a, edge_a)
+            if self._is_state(branch) and not self.tag(passed).sources:  # positions are added to tokens
+                return
+            self._add(Residual(latest, True, passed, branch, result, state, edge))
+        elif of_a and is_a != is_b:
+            passed, branch, edge = (a, b, edge_a) if is_a else (b, a, edge_b)
+            self._add(Residual(max(of_a), False, passed, branch, result, True, edge))
+
+    def _add(self, residual: Residual) -> None:
+        self.residuals.append(residual)
+        self._states[id(residual.result)] = weakref.ref(residual.result)
+
+
+def pushed(
+    out: Tensor, branch: Tensor, tangent: Float[Tensor, "batch heads rows features"], layout: Any
+) -> Float[Tensor, "batch tokens features"]:
+    """What the branch of an attention makes of other tokens than its output ``out``: J t, J the branch's Jacobian.
+
+    Args:
+        out: o of the attention, in the model's own layout.
+        branch: computed from it.
+        tangent: t, (batch, heads, rows, features).
+        layout: of ``out``.
+    """
+    with torch.enable_grad():
+        placed = torch.zeros_like(out).requires_grad_()
+        (tokens,) = torch.autograd.grad(layout.apply(placed), placed, tangent.to(out.dtype))
+        cotangent = torch.zeros_like(branch).requires_grad_()
+        (pulled,) = torch.autograd.grad(branch, out, cotangent, create_graph=True)
+        (made,) = torch.autograd.grad(pulled, cotangent, tokens)
+    return made.detach()

@@ -1,0 +1,99 @@
+"""Methods on Libra gradients: the paper's rules, and the input times its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from heedmap.errors import AttentionError, GradientError, UnfollowedAttentionError
+from heedmap.lrp.replay import libra
+from heedmap.methods import generic
+from heedmap.methods.leaves import first_leaf
+from heedmap.methods.method import Method
+from heedmap.methods.run import RelevanceRows, TargetView
+
+SOURCE = "Mehri et al., LibraGrad, CVPR 2025, arXiv 2411.16760"
+OPTIONS = {
+    name: value for name, value in generic.METHOD.options.items() if name not in ("cam", "rules", "share_constants")
+}
+
+
+def _balanced(run: TargetView) -> TargetView:
+    """The view with Libra's ∂y/∂o in place of the gradient.
+
+    Raises:
+        UnfollowedAttentionError: tokens are followed by their numbers only.
+        AttentionError: the second forward pass was not like the recorded one.
+    """
+    if run.replay is None:
+        raise UnfollowedAttentionError(
+            "method 'libra_generic' takes its gradients in a pass of its own, which is not defined through windows, merged "
+            "tokens and other mixers, so there is no map; choose 'generic'"
+        )
+    gradients = libra(run.replay, inputs=False).attentions
+    balanced = gradients if run.heads is None else run.heads.gradients(gradients)
+    for index, gradient in balanced.items():
+        a = run.attentions[index] if index < len(run.attentions) else None
+        if a is None or gradient.shape[:3] != (a.batch, a.heads, a.queries):
+            raise AttentionError(
+                f"attention {index} of the pass for Libra gradients is not like the recorded one: the model does not do the same "
+                "thing twice on equal input; make it deterministic"
+            )
+    return replace(run, gradients=balanced)
+
+
+def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+    return _of_generic(generic.METHOD.prepare, run, options)
+
+
+def _rest(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows | None:
+    return _of_generic(generic.METHOD.rest, run, options)
+
+
+def _of_generic(recipe: Any, run: TargetView, options: Mapping[str, Any]) -> Any:
+    return recipe(_balanced(run), {**generic.METHOD.options, **options})
+
+
+GENERIC = Method(
+    name="libra_generic",
+    summary="the paper's rules on Libra gradients: attention, norms' deviations and gates held constant on the way back",
+    source=f"{SOURCE}; the rules of Chefer, Gur, Wolf, ICCV 2021",
+    options=OPTIONS,
+    choices={},
+    prepare=_prepare,
+    rest=_rest,
+)
+
+
+def _input_x_gradient(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Mapping[int, Tensor]]:
+    return [_first_leaves(run) for run in runs]
+
+
+def _first_leaves(run: TargetView) -> Mapping[int, Tensor]:
+    assert run.replay is not None
+    sources, parts = run.graph.sources, [part for parts in run.parts.values() for part in parts]
+    firsts = {first_leaf(sources, part.leaf) for part in parts}
+    found = {i: x * g for i, (x, g) in libra(run.replay).leaves.items() if i in firsts}
+    if any(relevance.shape != sources[i].shape for i, relevance in found.items()):
+        raise AttentionError(
+            "the pass for Libra gradients is not like the recorded one: the model does not do the same thing twice on equal "
+            "input; make it deterministic"
+        )
+    if not found:
+        raise GradientError(
+            "no Libra gradient passes from the target to the model's input; choose a method that needs none ('generic', …)"
+        )
+    return found
+
+
+INPUT_X_GRADIENT = Method(
+    name="libra_input_x_gradient",
+    summary="the Libra gradient at the input, times the input",
+    source=SOURCE,
+    options={"pixels": False},
+    choices={},
+    attribute=_input_x_gradient,
+)

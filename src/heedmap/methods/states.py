@@ -1,0 +1,175 @@
+"""The states of a stream's tokens around its attentions, from one pass more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from heedmap.attention.attention import Attention
+from heedmap.attention.flow import Edge
+from heedmap.attention.forward import call
+from heedmap.attention.randomness import seed
+from heedmap.attention.residual import Residual, ResidualTape
+from heedmap.errors import AttentionError, UnfollowedAttentionError
+from heedmap.lrp.replay import ForwardCall, states
+from heedmap.methods.run import TargetView
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One self-attention of a stream with what follows it, as the second pass has them.
+
+    Attributes:
+        attention: of the second pass, its output attached to the graph.
+        around: the residual connection around it.
+        after: those around what follows (the feed-forward network), before the stream's next attention.
+    """
+
+    attention: Attention
+    around: Residual
+    after: tuple[Residual, ...]
+
+
+OF_ONE = "streams that ask themselves only, in blocks with "
+NEEDS = "a residual connection around each attention and each feed-forward network"
+
+
+def blocks(run: TargetView, method: str) -> dict[int, Block]:
+    """The block of each attention that the target depends on, where each stream asks itself only.
+
+    Raises:
+        UnfollowedAttentionError: there is a cross-attention, a stream takes in another's tokens, tokens are followed by their
+            numbers only, or a block is no chain of residual connections.
+        AttentionError: the second forward pass was not like the recorded one.
+    """
+    replay = _replay(run, method, OF_ONE)
+    cross = [e for e in _read(run) if not e.is_self]
+    if cross or any(s.joins for s in run.graph.streams):
+        raise _undefined(
+            method,
+            "a stream asks another one (cross-attention)" if cross else "a stream takes in the tokens of another one",
+            OF_ONE,
+        )
+    tape = ResidualTape(run.batch, heads_first=replay.heads_first)
+    seed()
+    with torch.enable_grad():
+        call(replay.model, replay.inputs, tape)
+    return _blocks(run, tape, method, OF_ONE)
+
+
+def activations(run: TargetView, method: str, balanced: bool) -> dict[int, Float[Tensor, "batch tokens"]]:
+    """For each attention that the target depends on, Σ_c x_c ∂y/∂x_c, x the tokens that its residual connection passes by.
+
+    Args:
+        run: the target's view.
+        method: its name, for messages.
+        balanced: whether ∂y/∂x is Libra's.
+
+    Raises:
+        UnfollowedAttentionError: tokens are followed by their numbers only, or there is no chain of residual connections.
+        AttentionError: the second forward pass was not like the recorded one.
+        MissingRuleError, GradientError: see :func:`heedmap.lrp.replay.states`.
+    """
+    replay = _replay(run, method)
+    found = {}
+    for index, block in _blocks(run, states(replay, balanced), method).items():
+        x, gradient = block.around.passed.detach(), block.around.gradient
+        dtype = run.attentions[index].dtype
+        product = torch.zeros_like(x, dtype=dtype) if gradient is None else x.to(dtype) * gradient.to(dtype)
+        found[index] = product.sum(-1)
+    return found
+
+
+def _replay(run: TargetView, method: str, needs: str = "") -> ForwardCall:
+    if run.replay is None:
+        raise _undefined(
+            method, "tokens are followed by their numbers only (windows, merged tokens, other mixers)", needs
+        )
+    if run.heads is not None and run.heads.calls:
+        raise _undefined(method, "the heads of an attention are computed by calls of their own", needs)
+    return run.replay
+
+
+def _blocks(run: TargetView, tape: ResidualTape, method: str, needs: str = "") -> dict[int, Block]:
+    if [a.out.shape for a in tape.attentions] != [a.out.shape for a in run.attentions]:
+        raise AttentionError(
+            "the second forward pass is not like the recorded one: the model does not do the same thing twice on equal input; "
+            "make it deterministic"
+        )
+    return {edge.attention: _block(run, tape, edge, method, needs) for edge in _read(run)}
+
+
+def _read(run: TargetView) -> list[Edge]:
+    """The edges that the target depends on."""
+    return [edge for edge in run.graph.edges if edge.attention in run.gradients]
+
+
+def _block(run: TargetView, tape: ResidualTape, edge: Edge, method: str, needs: str) -> Block:
+    index = edge.attention
+    residuals = [r for r in tape.residuals if r.attention == index]
+    around = [r for r in residuals if r.around]
+    attention = tape.attentions[index]
+    chained = len(around) == 1 and residuals[0] is around[0]
+    if not chained or not (around[0].is_state or (not edge.query_state and _reads(attention.out, around[0]))):
+        raise _undefined(
+            method,
+            f"attention {index} has not one residual connection around it that begins where the one before ended "
+            f"({len(around)} seen; parallel branches, windows or tokens that are put together anew)",
+            needs,
+        )
+    tokens = run.attentions[index].queries
+    placed = [_batch_first(run, r, tokens, method, needs) for r in residuals]
+    return Block(attention, placed[0], tuple(placed[1:]))
+
+
+def _reads(out: Tensor, residual: Residual) -> bool:
+    """Whether what is passed by is what the attention reads, where autograd knows both."""
+    if residual.edge is None or out.grad_fn is None:
+        return True
+    stack, seen = list[Any]([out.grad_fn]), set[Any]()
+    while stack:
+        node = stack.pop()
+        if node is residual.edge.node:
+            return True
+        if node is not None and node not in seen:
+            seen.add(node)
+            stack += [further for further, _ in node.next_functions]
+    return False
+
+
+def _batch_first(run: TargetView, residual: Residual, tokens: int, method: str, needs: str) -> Residual:
+    """The connection, its tensors as (batch, tokens, features)."""
+    shape = residual.passed.shape
+    fits = [shape[:2] == (run.batch, tokens), shape[:2] == (tokens, run.batch)]
+    if len(shape) != 3 or not any(fits):
+        raise _undefined(method, f"its states have shape {tuple(shape)}, not (batch, tokens, features)", needs)
+    if all(fits) and run.batch > 1:
+        raise _undefined(
+            method,
+            f"a batch of {run.batch} samples with {tokens} tokens each may be turned; explain them one by one",
+            needs,
+        )
+    if fits[0]:
+        return residual
+
+    def turned(tensor: Tensor) -> Tensor:
+        return tensor.transpose(0, 1)
+
+    return replace(
+        residual,
+        passed=turned(residual.passed),
+        branch=turned(residual.branch),
+        result=turned(residual.result),
+        gradient=None if residual.gradient is None else turned(residual.gradient),
+    )
+
+
+def _undefined(method: str, why: str, needs: str) -> UnfollowedAttentionError:
+    return UnfollowedAttentionError(
+        f"method {method!r} is not defined here: {why}; it needs {needs}{NEEDS}, so there is no map; choose 'generic', "
+        "'legrad' or 'rollout'"
+    )
