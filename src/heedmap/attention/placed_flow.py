@@ -505,8 +505,9 @@ def _going_on(tape: PlacedTape, answers: Sequence[Tensor], mixers: Sequence[Mixe
     makers = {space: m for m in mixers for space in _spaces(tape, m.ids) - spaces if _keeps_number(tape, m)}
     found = set[int]()
     for ids in (ids for t in answers if (ids := tape.ids(t)) is not None):
-        chain, rest = set[int](), _spaces(tape, ids) - spaces
-        while rest and rest <= makers.keys():
+        chain, seen, rest = set[int](), set[int](), _spaces(tape, ids) - spaces
+        while rest and rest <= makers.keys() and not rest <= seen:  # a circle comes from none of these spaces
+            seen |= rest
             chain |= {makers[space].index for space in rest}
             rest = set[int]().union(*(_spaces(tape, makers[space].asked) for space in rest)) - spaces
         found |= set() if rest else chain
