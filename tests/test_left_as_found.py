@@ -9,8 +9,10 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+import json
 import pkgutil
 import random
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -41,7 +43,7 @@ from heedmap.evaluate.experiments.segmentation import Segmentation
 from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
-from heedmap.models import answers, predictions
+from heedmap.models import answers, batching, predictions
 from heedmap.models.model import Model
 from heedmap.targets import Function
 from heedmap.web.form_inputs import FormValues
@@ -281,6 +283,18 @@ def _measured(subject: Any, given: dict[str, Any], _: Steps) -> Any:
     return evidence.measure(subject, MATERIALS[subject.name.removeprefix("zoo/")], 2)
 
 
+def _ran(subject: Any, given: dict[str, Any], _: Steps) -> Any:
+    """A run over a data set of two rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.jsonl"
+        rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in (given["text"], given["text"])))
+        return list(heedmap.run(subject, rows, Path(folder) / "out"))
+
+
+def _at_once(subject: Any, given: dict[str, Any], _: Steps) -> Any:
+    return batching.explained(subject, [subject.inputs(**given)] * 2)
+
+
 def _right(subject: Any, given: dict[str, Any], _: Steps) -> Any:
     material = MATERIALS[subject.name.removeprefix("zoo/")]
     return sample.right_ones(subject, material, [material.make(number) for number in range(2)])
@@ -368,6 +382,8 @@ EVALUATED = {
     "sanity": Case("Sanity", "gpt-lists", _rows(Sanity(steps=2, groups=2, draws=1), dataset.plain)),
     "recommend": Case("recommend", "gpt-lists", _recommended),
     "compare": Case("compare", "gpt-lists", _compared),
+    "run": Case("run", "gpt-lists", _ran),
+    "run, rows at once": Case("explained", "gpt-lists", _at_once),
     "measure": Case("measure KnownEvidence", "gpt-lists", _measured),
     "show": Case("show weights", "gpt-lists", lambda s, *_: show.show(s, "gpt-lists")),
     **{f"right ones, {name}": Case("right_ones together", name, _right) for name in MATERIALS},
