@@ -12,7 +12,7 @@ from tiny_models import hf, livened
 from torch import Tensor, nn
 
 import heedmap
-from heedmap.errors import InputError
+from heedmap.errors import InputError, UnfollowedAttentionError
 from heedmap.targets import NextToken
 from oracles import rules
 
@@ -185,7 +185,19 @@ def test_what_is_read_beside_the_words_that_asked_it(where: str, rows: slice) ->
     assert found.flow.stream("patches").rows == (tuple(range(*rows.indices(5))),)
 
 
-@pytest.mark.parametrize("method", heedmap.METHODS)
+OF_STREAMS_APART = ("token_tm", "attcat", "fullgrad_plus")
+"""Methods of streams that ask themselves only."""
+
+
+@pytest.mark.parametrize("method", OF_STREAMS_APART)
+def test_a_method_of_streams_apart_is_refused_where_one_asks_another(method: str) -> None:
+    torch.manual_seed(5)
+    inputs = {"input_ids": torch.tensor([[7, 8, 9]]), "patches": torch.randn(1, 5, 6).double()}
+    with pytest.raises(UnfollowedAttentionError, match=f"'{method}' is not defined here"):
+        heedmap.explain(livened(Beside("no attention", slice(None))).double(), inputs, method=method, target=1)
+
+
+@pytest.mark.parametrize("method", [method for method in heedmap.METHODS if method not in OF_STREAMS_APART])
 def test_every_method_takes_what_is_read_without_attention(method: str) -> None:
     torch.manual_seed(5)
     model = livened(Beside("no attention", slice(None))).double()
