@@ -55,6 +55,8 @@ class Given(NamedTuple):
 Known = Ids | Pair | Summed | Given | Lost
 
 CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
+MOVED = {*moves.DATA, *moves.LISTS, *moves.ADDS_AT, "pad"}
+"""Functions that only bring elements to other places: run on companions as they are."""
 
 
 class CompanionTape(Tape):
@@ -317,63 +319,58 @@ class CompanionTape(Tape):
     def _rows(
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, of: moves.Of
     ) -> Any:
+        """The tokens of a result, where ``of`` gives those of a tensor that is taken."""
         if name in moves.SAME and isinstance(result, Tensor):
-            return next((i for t in _tensors(args[:1], kwargs) if (i := of(t)) is not None), None)
+            return _first(args[:1], kwargs, of)
         if name.startswith("new_") or name.endswith("_like"):
             return None
         if name == "glu":
-            ids, axis = of(args[0]), kwargs.get("dim", args[1] if len(args) > 1 else -1)
-            whole = moves.whole(args[0], of)
-            if ids is None or not self._is_constant(whole, [axis % whole.dim()]):
-                return Lost(name, places.here())
-            return whole.narrow(axis, 0, result.shape[axis])
-        if name in ("__setitem__",):
+            return self._gated(args, kwargs, result, of)
+        if name == "__setitem__":
             return self._set(args, of)
         if name in ("cat", "concat", "concatenate"):
             self._learned(args, kwargs)
-        if (
-            name in ("gather", "take_along_dim") and args and of(args[0]) is None
-        ):  # a table that tokens are looked up in
-            return next((i for t in _tensors(args[1:], kwargs) if (i := of(t)) is not None), None)
+        if name in ("gather", "take_along_dim") and args and of(args[0]) is None:  # tokens are looked up in a table
+            return _first(args[1:], kwargs, of)
         if name == "masked_scatter":
-            base = moves.whole(args[0], of).clone()
-            mask = args[1].cpu().expand(base.shape)
-            base[mask] = moves.whole(args[2], of).reshape(-1)[: int(mask.sum())]
-            return base
-        if (
-            name == "repeat_interleave"
-            or name in moves.DATA
-            or name in moves.LISTS
-            or name == "pad"
-            or name in moves.ADDS_AT
-        ):
+            return _scattered(args, of)
+        if name in MOVED:
             return moves.moved(func, _on_cpu(args), _on_cpu(kwargs), of)
         if name in moves.CHOOSES and isinstance(result, tuple) and len(result) == 2:
             return self._chosen(args, kwargs, result, of)
         if not isinstance(result, Tensor):
             return Lost(name, places.here())
         followed = [(t, i) for t in _tensors(args, kwargs) if (i := of(t)) is not None]
-        if not followed:
-            return None
+        return self._computed(name, args, kwargs, result, followed) if followed else None
+
+    def _gated(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, of: moves.Of) -> Known:
+        """Of one half of the features, gated by the other."""
+        axis, whole = kwargs.get("dim", args[1] if len(args) > 1 else -1), moves.whole(args[0], of)
+        if of(args[0]) is None or not self._is_constant(whole, [axis % whole.dim()]):
+            return Lost("glu", places.here())
+        return whole.narrow(axis, 0, result.shape[axis])
+
+    def _computed(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Tensor,
+        followed: list[tuple[Tensor, Ids]],
+    ) -> Known | None:
+        """Of what is computed of tokens, and not only moved."""
+        tensor, ids = followed[0]
         if name in moves.REDUCES:
-            return self._reduced(name, args, kwargs, result, *followed[0])
+            return self._reduced(name, args, kwargs, result, tensor, ids)
         if name in CONVOLUTIONS and is_pointwise(args, kwargs, result):
-            ids = followed[0][1]
-            return (
-                ids.narrow(1, 0, 1).expand(result.shape) if self._is_constant(ids, [1]) else Lost(name, places.here())
-            )
+            each = self._is_constant(ids, [1])
+            return ids.narrow(1, 0, 1).expand(result.shape) if each else Lost(name, places.here())
         if _elementwise(followed, result):
             return self._met(followed, result, name)
-        tensor, ids = followed[0]
-        if (
-            result.dim() == tensor.dim()
-            and result.shape[:-1] == tensor.shape[:-1]
-            and self._is_constant(ids, [ids.dim() - 1])
-        ):
+        rows = result.dim() == tensor.dim() and result.shape[:-1] == tensor.shape[:-1]
+        if rows and self._is_constant(ids, [ids.dim() - 1]):
             return ids.expand(tensor.shape).narrow(-1, 0, 1).expand(result.shape)
-        if result.is_floating_point() or result.is_complex():
-            return Lost(name, places.here())
-        return None
+        return Lost(name, places.here()) if result.is_floating_point() or result.is_complex() else None
 
     def _met(self, followed: list[tuple[Tensor, Ids]], result: Tensor, name: str) -> Known | None:
         found: Ids | None = None
@@ -500,6 +497,19 @@ def reduced_axes(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tenso
     if name in ("norm", "std", "var") and len(args) > 1 and "dim" not in kwargs:
         args = (args[0], *args[2:3]) if name == "norm" else args
     return moves.axes_of(args, kwargs, tensor.dim())
+
+
+def _first(args: tuple[Any, ...], kwargs: dict[str, Any], of: moves.Of) -> Ids | None:
+    """The companion of the first tensor that has one."""
+    return next((ids for tensor in _tensors(args, kwargs) if (ids := of(tensor)) is not None), None)
+
+
+def _scattered(args: tuple[Any, ...], of: moves.Of) -> Ids:
+    """Of a tensor into which those of another were put, in their order, wherever a mask is."""
+    base = moves.whole(args[0], of).clone()
+    mask = args[1].cpu().expand(base.shape)
+    base[mask] = moves.whole(args[2], of).reshape(-1)[: int(mask.sum())]
+    return base
 
 
 def _on_cpu(value: Any) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor
 from heedmap.attention import moves
 from heedmap.attention.tape import _forget
 
-SPREADS = {"expand", "expand_as", "repeat", "tile"}
+REPEATS = {"expand", "expand_as", "repeat", "tile"}
 
 
 class Origin(NamedTuple):
@@ -49,7 +49,7 @@ class LearnedRows:
 
     def begins(self, name: str, operands: Iterable[Tensor], result: Tensor) -> bool:
         """Remember what a function of this name made; whether tokens begin there."""
-        begun = name == "embedding" or (name in SPREADS and result.dim() == 3 and result.shape[0] == self.batch)
+        begun = name == "embedding" or (name in REPEATS and result.dim() == 3 and result.shape[0] == self.batch)
         self._count += begun
         before = {origin for t in operands if (origin := self.of(t)) is not None}
         if not begun and len({origin.lookup for origin in before}) != 1:
