@@ -39,6 +39,7 @@ PATIENCE = 600
 
 
 def data(folder: Path, rows: int) -> Path:
+    """Write so many texts of the zoo's lists."""
     path = folder / "lists.jsonl"
     with path.open("w") as file:
         for index in range(rows):
@@ -47,6 +48,7 @@ def data(folder: Path, rows: int) -> Path:
 
 
 def command(source: Path, out: Path, *more: object) -> list[str]:
+    """The command line of a run, in a process of its own."""
     run = [
         sys.executable,
         "-c",
@@ -62,12 +64,14 @@ def command(source: Path, out: Path, *more: object) -> list[str]:
 
 
 def begun(arguments: list[str]) -> subprocess.Popen[str]:
+    """Start it, in a session of its own."""
     return subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
 def rows_of(folder: Path) -> pa.Table:
+    """All rows of a run, in the order of its parts."""
     files = sorted((folder / "parts").glob("*.parquet"))
     return pa.concat_tables([pq.read_table(file).replace_schema_metadata(None) for file in files])
 
@@ -135,6 +139,7 @@ def disturbed(source: Path, out: Path, case: str, chance: random.Random, referen
 
 
 def kills(times: int, only: str | None) -> None:
+    """Kill driver, worker and raylet in turn, and compare the rows in the end."""
     chance = random.Random(0)
     cases = [only] if only else ["driver", "worker", "raylet"]
     with tempfile.TemporaryDirectory() as folder:
@@ -156,6 +161,7 @@ def kills(times: int, only: str | None) -> None:
 
 
 def alone(times: int) -> None:
+    """Kill the only process of a run without Ray until it ends, so many times in all."""
     import heedmap
 
     chance = random.Random(0)
@@ -183,6 +189,7 @@ def alone(times: int) -> None:
 
 
 def disk() -> None:
+    """A disk that is full again and again."""
     import heedmap
 
     with tempfile.TemporaryDirectory() as folder:
@@ -238,6 +245,7 @@ def flat(samples: int) -> None:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["kills", "alone", "disk", "flat"])
     parser.add_argument("--times", type=int, default=32)
