@@ -105,7 +105,11 @@ def run(plan: Plan, path: Path, done: Done = lambda _: None) -> dict[str, Any]:
     folder = RunFolder(path)
     with folder.locked():
         folder.begin(plan.config())
-        fit, refused = _fitting(plan)
+        began = perf_counter()
+        first = None if folder.has_part(0) else _by_all(plan)
+        if first is not None:
+            folder.write_part(0, *first, perf_counter() - began)
+        fit, refused = (plan.contenders, {}) if first is not None else _fitting(plan)
         for number, indices in enumerate(plan.parts):
             if not folder.has_part(number):
                 began = perf_counter()
@@ -125,11 +129,12 @@ def measured(plan: Plan, done: Done = lambda _: None) -> tuple[Findings, dict[st
         InputError: as for :func:`run`.
     """
     _check(plan)
-    fit, refused = _fitting(plan)
+    first = _by_all(plan)
+    fit, refused = (plan.contenders, {}) if first is not None else _fitting(plan)
     rows: list[Row] = []
     skipped = dict(plan.reader.problems)
-    for indices in plan.parts:
-        more, why = _part(plan, fit, indices)
+    for number, indices in enumerate(plan.parts):
+        more, why = first if first is not None and number == 0 else _part(plan, fit, indices)
         rows += more
         skipped |= why
         done(len(indices))
@@ -140,6 +145,21 @@ def _check(plan: Plan) -> None:
     plan.evaluation.check(plan.subject)
     if not len(plan.reader):
         raise InputError(f"there are no samples to measure{_first_problem(plan.reader)}")
+
+
+def _by_all(plan: Plan) -> tuple[list[Row], dict[str, str]] | None:
+    """The rows of the first part by all contenders; None where one of them or a sample fails, or nothing is measured.
+
+    Where it goes well, as mostly, no contender need be tried before.
+    """
+    try:
+        samples = [plan.reader[index] for index in plan.parts[0]]
+        rows, skipped = plan.evaluation.rows(plan.subject, samples, plan.contenders, _seed(plan, samples))
+    except MissingLibraryError:
+        raise
+    except HeedmapError:
+        return None
+    return (rows, skipped) if any(row["method"] for row in rows) else None
 
 
 def _fitting(plan: Plan) -> tuple[list[MethodSpec], dict[str, str]]:
@@ -189,9 +209,8 @@ def _part(plan: Plan, fit: Sequence[MethodSpec], indices: Sequence[int]) -> tupl
 def _together(plan: Plan, fit: Sequence[MethodSpec], samples: Sequence[Sample]) -> tuple[list[Row], dict[str, str]]:
     if not samples:
         return [], {}
-    seed = zlib.crc32(f"{plan.seed} {samples[0].key}".encode())
     try:
-        return plan.evaluation.rows(plan.subject, samples, fit, seed)
+        return plan.evaluation.rows(plan.subject, samples, fit, _seed(plan, samples))
     except HeedmapError as error:
         if len(samples) == 1:
             return [], {samples[0].key: str(error)}
@@ -202,6 +221,10 @@ def _together(plan: Plan, fit: Sequence[MethodSpec], samples: Sequence[Sample]) 
         rows += sample_rows
         skipped |= why
     return rows, skipped
+
+
+def _seed(plan: Plan, samples: Sequence[Sample]) -> int:
+    return zlib.crc32(f"{plan.seed} {samples[0].key}".encode())
 
 
 def _concluded(plan: Plan, folder: RunFolder, refused: Mapping[str, str]) -> dict[str, Any]:
