@@ -20,6 +20,7 @@ from heedmap.engine import Engine, checked_gradients, find_method, mean_readouts
 from heedmap.errors import AttentionError, MixingError, OptionError, TargetError
 from heedmap.explanation import Explanation
 from heedmap.explanation_data import Segment
+from heedmap.lrp.replay import ForwardCall
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import Readout, TargetView
 from heedmap.methods.steps_view import several
@@ -296,7 +297,9 @@ class _Shared:
         """The segments of each step."""
         gradients, readouts = zip(*(self._read(n, pulls) for n in chunk), strict=True)
         if len(chunk) == 1:
-            view = replace(self.run, gradients=gradients[0], readouts=readouts[0], _relevances={})
+            view = replace(
+                self.run, gradients=gradients[0], readouts=readouts[0], replay=self._replay(chunk[0]), _relevances={}
+            )
         else:
             view = several(self.run, gradients, readouts)
         with torch.no_grad():
@@ -309,6 +312,11 @@ class _Shared:
             cut(self.recording, self.named, self.run, {x: own[n] for x, own in parts.items()})
             for n in range(len(chunk))
         ]
+
+    def _replay(self, step: int) -> ForwardCall:
+        """The forward pass, to be run again for what this step says."""
+        assert self.run.replay is not None
+        return replace(self.run.replay, value=partial(self.steps.said.step(step).values, self.steps.engine.context))
 
     def _read(self, step: int, pulls: Pulls) -> tuple[Mapping[int, Tensor], Mapping[int, Readout]]:
         """∂y/∂o of each attention, and what the step reads."""
