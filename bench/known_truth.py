@@ -52,7 +52,8 @@ def main() -> None:
         measured, drawn = PARTS[name]
         data[name], more = measured(arguments.work / f"{name}.jsonl")
         tables |= more
-        drawn(arguments.out / "img" / f"known-{name.removesuffix('s')}.png")
+        if drawn is not None:
+            drawn(arguments.out / "img" / f"known-{name.removesuffix('s')}.png")
     (arguments.out / "known-truth.md").write_text(page(tables, data, findings.told(tables)), encoding="utf-8")
     path.write_text(json.dumps({**data, "tables": tables}, indent=1) + "\n", encoding="utf-8")
 
@@ -81,6 +82,14 @@ def of_speech(path: Path) -> Part:
     }
 
 
+def of_words(path: Path) -> Part:
+    """Whisper's, of whole answers."""
+    rows = hearing.answered(path)
+    chance = [row for row in rows if row["method"] == hearing.CHANCE]
+    facts = {"words": len(chance), "sentences": len({row["unit"] for row in chance})}
+    return facts, {"words": summary(rows, OF_SPEECH)}
+
+
 def of_drawings(path: Path) -> Part:
     """DECIMER's."""
     rows = reading.measured(path)
@@ -103,12 +112,13 @@ def of_drawings(path: Path) -> Part:
     }
 
 
-PARTS: Mapping[str, tuple[Callable[[Path], Part], Callable[[Path], None]]] = {
+PARTS: Mapping[str, tuple[Callable[[Path], Part], Callable[[Path], None] | None]] = {
     "reactions": (of_reactions, pictures.reaction),
     "speech": (of_speech, pictures.sentence),
+    "words": (of_words, None),
     "drawings": (of_drawings, pictures.drawing),
 }
-"""Name → what measures it, and what draws its picture."""
+"""Name → what measures it, and what draws its picture, where it has one."""
 
 
 if __name__ == "__main__":

@@ -44,6 +44,11 @@ ABOVE = ("generic", "full_lrp", "attn_lrp", "input_x_gradient")
 """Methods that are also asked for the relevance of the encoder's output, which the decoder listens to."""
 OF_OUTPUT = "{}, of the encoder's output"
 
+ANSWERED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    name: METHODS[name] for name in ("generic", ABLATED, "raw_attention", "attention_x_gradient")
+}
+"""Methods by which whole answers are explained, with every word in them."""
+
 LESS_SILENCE = "input × gradient, less silence"
 """(x − silence) ⊙ ∂y/∂x of the spectrogram x: ``input_x_gradient`` where silence counts as nothing."""
 
@@ -106,6 +111,40 @@ def measured(path: Path) -> list[Row]:
             for method in (CHANCE, SPEECH, TURN, *METHODS, *map(OF_OUTPUT.format, ABOVE), LESS_SILENCE):
                 kept(path, f"{one.number}/{word.text}/{method}", lambda: [_row(whisper, one, word, method)])  # noqa: B023
     return read(path)
+
+
+def answered(path: Path) -> list[Row]:
+    """The figures of every word of every sentence written down rightly, the sentence explained as one answer."""
+    whisper = heedmap.load(fetch("whisper-base"))
+    for method in ANSWERED:
+        for number, text in enumerate(SENTENCES):
+            kept(path, f"answer {number}/{method}", lambda: _answer(whisper, number, text, method))  # noqa: B023
+    return read(path)
+
+
+def _answer(whisper: Subject, number: int, text: str, method: str) -> list[Row]:
+    """Rows of each word that is said, of all its tokens; with the first method, also of the maps that have heard nothing."""
+    with TemporaryDirectory() as folder:
+        sentence = say(text, Path(folder) / "said.wav", gaps(number))
+        sound = read_audio(sentence.path)
+    name, options = ANSWERED[method]
+    found = whisper.explain_answer(audio=sound, method=name, **options)
+    words, said = found.words(), list(sentence.times)
+    if [plain(word) for word, _, _ in words] != [plain(word) for word in said]:
+        return []
+    nothing_heard = (CHANCE, SPEECH, TURN) if method == next(iter(ANSWERED)) else ()
+    begin = min(begin for begin, _ in sentence.times.values())
+    heard_ = Heard(number, begin, sentence.end, {}, ())
+    rows = []
+    for (_, first, end), called in zip(words, said, strict=True):
+        word = _word(called, sentence, first)
+        maps = {one: _even(*_extent(one, heard_, word)) for one in nothing_heard}
+        maps[method] = found.span(first, end)["audio"][0].double().numpy()
+        rows += [
+            {"unit": number, "word": called, "method": one, **figures(relevance, word)}
+            for one, relevance in maps.items()
+        ]
+    return rows
 
 
 def heard(whisper: Subject, number: int, text: str, every: bool = False) -> Heard | None:

@@ -54,6 +54,12 @@ begins and ends, as no method does), and *the word's turn*, even over the word's
 (it also knows how many words there are, and which this one is).
 """
 
+WORDS = """### Every word of what it writes
+
+The same figures of all {words} words of {sentences} such sentences, each sentence explained as one answer by
+`heedmap.explain_answer` (`heedmap answer`): the map of a word is that of its tokens together, also where it has several.
+"""
+
 DRAWINGS = """## Where an atom is drawn (`DECIMER`)
 
 ![Maps of each atom of aspirin on its drawing under three methods, the atom in a ring](img/known-drawing.png)
@@ -98,7 +104,8 @@ def page(tables: Mapping[str, Table], facts: Mapping[str, Any], found: Mapping[s
     """The text of ``known-truth.md``.
 
     Args:
-        tables: ``reactions``; ``speech``, and ``output``, the speech's rows of the encoder's output; ``letters``, ``corners`` and
+        tables: ``reactions``; ``speech``, and ``output``, the speech's rows of the encoder's output; ``words``, of
+            whole sentences; ``letters``, ``corners`` and
             ``few`` of the drawings.
         facts: the counts.
         found: what was found behind surprising figures, for ``reactions``, ``speech`` and ``drawings``.
@@ -114,6 +121,8 @@ def page(tables: Mapping[str, Table], facts: Mapping[str, Any], found: Mapping[s
         REFUSED.format(slow=slow),
         found["speech"],
         _table(tables["output"], verdicts=False),
+        WORDS.format(**facts["words"]),
+        _table(tables["words"], verdicts=False),
         DRAWINGS.format(**facts["drawings"]),
         _table(tables["letters"]),
         CORNERS.format(**facts["drawings"]),
