@@ -174,6 +174,15 @@ CARDS: Mapping[str, Card] = {
         "where an attention has no residual connection of its own (pooling queries, parallel branches, features before tokens); "
         f"{ALL_ROWS}; {RULES}",
     ),
+    "heedmap": Card(
+        "Ā = E_h[(A ⊙ ∂y/∂A)⁺] of Libra's ∂y/∂A, carried by eqs. 6, 7 and 11; of a stream that another one asks, rule 10 adds Ā "
+        "alone, not (R̄)ᵀ Ā R̄: each token stands for itself",
+        "attention, and a rule for every operation between it and the target (else the model's own gradient, which a note says)",
+        2,
+        2,
+        "what the tokens of another stream took in from each other is left out, so a model that moves all to one of them before "
+        "it is asked (a pooled token) is shown at that one; the map depends on the scale of the target, as that of `generic`",
+    ),
 }  # fmt: skip
 """By the method's name."""
 
