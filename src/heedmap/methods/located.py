@@ -41,7 +41,9 @@ def _pulled(run: TargetView, gradients: str) -> TargetView:
         if gradients == "libra":
             raise
         cause = str(refused).partition(", so there is no map")[0].partition("; choose")[0]
-        run.notes[:] = [f"method {NAME!r} took the model's own gradients, as Libra gradients are not defined here: {cause}"]
+        run.notes[:] = [
+            f"method {NAME!r} took the model's own gradients, as Libra gradients are not defined here: {cause}"
+        ]
         return run
 
 
