@@ -128,6 +128,7 @@ class KnownEvidence:
 
     material: Material
     name = "evidence"
+    together = False
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -80,6 +80,7 @@ class Perturbation:
     remove: str = "drop"
     truth: bool = False
     name = "perturbation"
+    together = True
 
     @classmethod
     def of(

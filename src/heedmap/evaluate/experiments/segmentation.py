@@ -74,6 +74,7 @@ class Segmentation:
     threshold: str = "mean"
     target: str = "top"
     name = "segmentation"
+    together = False
 
     def __post_init__(self) -> None:
         for what, value, known in (("threshold", self.threshold, CUTS), ("target", self.target, TARGETS)):

@@ -106,17 +106,16 @@ def run(plan: Plan, path: Path, done: Done = lambda _: None) -> dict[str, Any]:
     with folder.locked():
         folder.begin(plan.config())
         began = perf_counter()
-        first = None if folder.has_part(0) else _by_all(plan)
-        if first is not None:
-            folder.write_part(0, *first, perf_counter() - began)
-        fit, refused = (plan.contenders, {}) if first is not None else _fitting(plan)
+        trial = _begun(plan, folder.has_part(0))
+        if trial.first is not None:
+            folder.write_part(0, *trial.first, perf_counter() - began)
         for number, indices in enumerate(plan.parts):
             if not folder.has_part(number):
                 began = perf_counter()
-                rows, skipped = _part(plan, fit, indices)
+                rows, skipped = _part(plan, trial.fit, indices)
                 folder.write_part(number, rows, skipped, perf_counter() - began)
             done(len(indices))
-        return _concluded(plan, folder, refused)
+        return _concluded(plan, folder, trial.refused)
 
 
 def measured(plan: Plan, done: Done = lambda _: None) -> tuple[Findings, dict[str, str], dict[str, str]]:
@@ -129,16 +128,15 @@ def measured(plan: Plan, done: Done = lambda _: None) -> tuple[Findings, dict[st
         InputError: as for :func:`run`.
     """
     _check(plan)
-    first = _by_all(plan)
-    fit, refused = (plan.contenders, {}) if first is not None else _fitting(plan)
+    trial = _begun(plan, False)
     rows: list[Row] = []
     skipped = dict(plan.reader.problems)
     for number, indices in enumerate(plan.parts):
-        more, why = first if first is not None and number == 0 else _part(plan, fit, indices)
+        more, why = trial.first if trial.first is not None and number == 0 else _part(plan, trial.fit, indices)
         rows += more
         skipped |= why
         done(len(indices))
-    return plan.evaluation.findings(rows), skipped, refused
+    return plan.evaluation.findings(rows), skipped, trial.refused
 
 
 def _check(plan: Plan) -> None:
@@ -147,36 +145,60 @@ def _check(plan: Plan) -> None:
         raise InputError(f"there are no samples to measure{_first_problem(plan.reader)}")
 
 
-def _by_all(plan: Plan) -> tuple[list[Row], dict[str, str]] | None:
-    """The rows of the first part by all contenders; None where one of them or a sample fails, or nothing is measured.
+@dataclass(frozen=True)
+class _Begun:
+    """Contenders that can explain the model, why the others cannot, and what was measured on the way: the first part, or None."""
 
-    Where it goes well, as mostly, no contender need be tried before.
-    """
-    try:
-        samples = [plan.reader[index] for index in plan.parts[0]]
-        rows, skipped = plan.evaluation.rows(plan.subject, samples, plan.contenders, _seed(plan, samples))
-    except MissingLibraryError:
-        raise
-    except HeedmapError:
-        return None
-    return (rows, skipped) if any(row["method"] for row in rows) else None
+    fit: list[MethodSpec]
+    refused: dict[str, str]
+    first: tuple[list[Row], dict[str, str]] | None
 
 
-def _fitting(plan: Plan) -> tuple[list[MethodSpec], dict[str, str]]:
-    """The contenders that can explain the model, tried on one sample, and why the others cannot."""
-    sample = _readable(plan)
+def _begun(plan: Plan, measured: bool) -> _Begun:
+    """Try each contender on the first part, whose rows are kept, else (it was measured, or fails) on one sample."""
     fit, refused = [], {}
+    first = None if measured or plan.evaluation.together else _FirstPart(plan)
+    sample: Sample | None = None
     for contender in plan.contenders:
+        if first is not None and first.holds(contender):
+            fit.append(contender)
+            continue
+        sample = sample or _readable(plan)
         try:
             plan.evaluation.rows(plan.subject, [sample], [contender], plan.seed)
             fit.append(contender)
+            first = None
         except MissingLibraryError:
             raise
         except HeedmapError as error:
             refused[contender.name] = str(error)
     if not fit:
         raise InputError(f"no method fits {plan.subject.name} here: {next(iter(refused.values()))}")
-    return fit, refused
+    return _Begun(fit, refused, None if first is None else (first.rows, first.skipped))
+
+
+class _FirstPart:
+    """The rows of the first part as far as they are measured, contender by contender."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.rows: list[Row] = []
+        self.skipped: dict[str, str] = {}
+
+    def holds(self, contender: MethodSpec) -> bool:
+        """Measure the contender; False where it or a sample fails, or nothing is measured."""
+        try:
+            samples = [self.plan.reader[index] for index in self.plan.parts[0]]
+            seed = _seed(self.plan, samples)
+            rows, skipped = self.plan.evaluation.rows(self.plan.subject, samples, [contender], seed)
+        except MissingLibraryError:
+            raise
+        except HeedmapError:
+            return False
+        own = [row for row in rows if row["method"] == contender.name]
+        self.rows += own if self.rows else rows  # what is true, and of chance, comes with each
+        self.skipped |= skipped
+        return bool(own)
 
 
 def _readable(plan: Plan) -> Sample:
