@@ -320,23 +320,24 @@ section is of the data that the tables above are of; `python bench/validation.py
    place: leaving that part out of rule 10 altogether is better than half of it, and better than all of it
    (`normalize=False`).
 
-So `method="heedmap"` is eqs. 5, 6, 7 and 11 on Libra gradients, with
+So `method="heedmap"` is eqs. 5, 6, 7 and 11 on Libra gradients, Ā = E_h[(A ⊙ ∂y/∂A)⁺], with
 
-$$R^{sq} \\leftarrow R^{sq} + \\bar{A}, \\qquad \\bar{A} = E_h[(A \\odot \\nabla^{\\text{Libra}} A)^+]$$
+    R^{sq} ← R^{sq} + Ā        in place of        R^{sq} ← R^{sq} + (R̄^{ss})ᵀ Ā R̄^{qq}
 
-in place of rule 10. It has no parameter. That the half weight costs something was first seen in the tables of test data;
+as rule 10. It has no parameter. That the half weight costs something was first seen in the tables of test data;
 what to put in its place was decided on the validation split. Where Libra's pass is not defined it takes the model's own
 gradients, and a note says so.
 """
 
 TRIED = """
-What was tried there as well, and left: the shares that each token's own content and what it took in have of what is read of
-it, in place of the half (nearer to the truth in `bart-dates` than eqs. 8 and 9, behind leaving it out; behind in
-co-attention); heads summed before the positive part is taken (level); signed sums (better shares, worse peaks); the product
-of paths alone, without the carrying of eq. 6 (level where models are two layers deep, far behind on the words of
-VisualBERT); the geometric mean of two methods' maps (better shares, worse peaks; two methods' costs); the last layers alone
-(behind, but on words of VisualBERT). On the words of the questions to LXMERT and VisualBERT nothing that looks at gradients
-is before chance by much: the models look at the question's word for what it asks, not at the words that the truth names.
+What was tried there as well by code that was not kept, with the validation samples of the same models, and left: the shares
+that each token's own content and what it took in have of what is read of it, in place of the half (nearer to the truth in
+`bart-dates` than eqs. 8 and 9, behind leaving it out; behind in co-attention); heads summed before the positive part is
+taken (level); signed sums (better shares, worse peaks); the product of paths alone, without the carrying of eq. 6 (level
+where models are two layers deep, far behind on the words of VisualBERT); the geometric mean of two methods' maps (better
+shares, worse peaks; two methods' costs); the last layers alone (behind, but on words of VisualBERT). On the words of the
+questions to LXMERT and VisualBERT nothing that looks at gradients is before chance by much: the models look at the
+question's word for what it asks, not at the words that the truth names.
 
 What stands in the way of being first everywhere: where the last attention looks up by itself (`bart-dates`, `gpt-lists`),
 reading that one layer cannot be beaten; and the map still depends on the scale of the target, because eq. 6 adds products
