@@ -321,7 +321,7 @@ def _own() -> Iterator[str]:
     yield ""
     yield (
         f"Of the {count} columns of test data in [evidence that is known](zoo.md) `heedmap` is first, or level with the first "
-        f"(their intervals overlap), in {own}, `generic` in {paper}, `attn_lrp` in {last}: before all in the mean, not everywhere."
+        f"(their intervals overlap), in {own}, `generic` in {paper}, `attn_lrp` in {last}: first in the mean, not everywhere."
     )
     yield TRIED
 
