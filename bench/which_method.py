@@ -107,6 +107,7 @@ def _zoo(models: Mapping[str, Any]) -> Iterator[Measured]:
 def _results(runs: Mapping[str, Any]) -> Iterator[Measured]:
     """Runs over the same samples of one model are one table."""
     joined: dict[tuple[str, ...], dict[tuple[str, str], dict[str, Sequence[float]]]] = {}
+    refused: dict[tuple[str, ...], set[str]] = {}
     for run in runs.values():
         name = run["model"]["name"]
         model = name if name in KINDS else "LXMERT on easy-VQA"
@@ -115,11 +116,13 @@ def _results(runs: Mapping[str, Any]) -> Iterator[Measured]:
             table = joined.setdefault((run["evaluation"], model, part), {}).setdefault(
                 (measure["key"], measure["better"]), {}
             )
+            refused.setdefault((run["evaluation"], model, part), set()).update(run["refused"])
             for row in measure["rows"]:
                 table.setdefault(row["method"], (row["value"], row["low"], row["high"]))
     for (evaluation, model, part), columns in joined.items():
         made = [_column(rows, 1.0 if better == "higher" else -1.0) for (_, better), rows in columns.items()]
-        yield Measured(f"{model}{', ' if part else ''}{part}: {evaluation}", model, made)
+        named = tuple(m for m in TAKING_PART if m in refused[evaluation, model, part])
+        yield Measured(f"{model}{', ' if part else ''}{part}: {evaluation}", model, made, named)
 
 
 def _truths(tables: Mapping[str, Any]) -> Iterator[Measured]:
