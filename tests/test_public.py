@@ -46,6 +46,8 @@ def test_the_public_names() -> None:
         "Model",
         "MODELS",
         "open_run",
+        "plan",
+        "Plan",
         "predict",
         "Prediction",
         "Predictions",

@@ -138,7 +138,7 @@ class Worker:
 
     def _options(self) -> dict[str, Any]:
         memory = self.job.memory
-        return {**self.job.wanted.options, **({} if memory is None else {"memory_budget": memory})}
+        return {**self.job.wanted.options, **({} if memory is None else {"memory": memory})}
 
 
 def read(row: SourceRow) -> dict[str, Any]:
