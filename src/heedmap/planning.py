@@ -21,12 +21,15 @@ from heedmap.errors import OptionError
 from heedmap.memory import told_bytes
 from heedmap.methods import Method
 from heedmap.methods.run import BLOCK, block_rows, dense_bytes
+from heedmap.pulled import is_small
 from heedmap.spread import tensors_of
 
 MOST_AT_ONCE = 8
 """So many targets share a backward pass and what is made of A, at most."""
 ABOVE = 3
 """Tensors as large as the largest one that is kept, which a backward pass has beside the gradients."""
+SLACK = 1.05
+"""What an allocator takes more than it is asked for."""
 
 BASE, BACKWARD, REBUILD, OVERHEAD = 1.09, 1.31, 0.93, 6e-4
 """Of a call: forward passes; for each target, forward passes, and products by which A and its gradient are made, at the speed of
@@ -106,6 +109,7 @@ class Needs:
         held: by the recorded attentions, which stay when the graph is gone.
         largest: the largest tensor that is kept.
         whole: of relevance matrices of one target, where the method needs them whole.
+        batched: whether a backward pass is of several targets at once.
         attentions: the recorded ones, without other mixers.
     """
 
@@ -114,6 +118,7 @@ class Needs:
     gradients: int
     largest: int
     whole: int
+    batched: bool
     attentions: tuple[Attention, ...]
 
     @classmethod
@@ -130,6 +135,7 @@ class Needs:
             gradients=sum(a.out.numel() * a.out.element_size() for a in attentions),
             largest=max(kept.values(), default=0),
             whole=matrices(recording.graph, attentions) if whole else 0,
+            batched=is_small(recording),
             attentions=tuple(a for a in attentions if not a.mixes and a.queries),
         )
 
@@ -146,12 +152,11 @@ class Needs:
 
     def peak(self, targets: int, at_once: int, budget: int) -> int:
         """Of the whole call."""
-        several = targets > 1
-        above = self.largest * (ABOVE if at_once == 1 else 2 * at_once + 1)
+        above = self.largest * ABOVE * (at_once if self.batched else 1)
         made = self.blocks(at_once, budget) + at_once * self.whole
-        if several:
-            return self.kept + at_once * self.gradients + max(above, made)
-        return self.gradients + max(self.kept + above, self.held + made)
+        if targets > 1:
+            return int(SLACK * (self.kept + at_once * self.gradients + max(above, made)))
+        return int(SLACK * (self.gradients + max(self.kept + above, self.held + made)))
 
     def fitting(self, memory: int, targets: int, most: int) -> tuple[int, int]:
         """How many targets at once, and the budget for blocks, so that the call takes no more than ``memory``.

@@ -68,7 +68,7 @@ def pulled(recording: Recording, sources: frozenset[int], values: Sequence[Tenso
     rows = [rows_read(recording, states, beside, of_target) if several else None for of_target in values]
     followed = [a for a in tape.attentions if recording.live is None or a.index in recording.live]
     keep = keep or any(isinstance(a, Scan) for a in followed)  # its rows are taken from the graph
-    together = len(values) > 1 and _is_small(recording)
+    together = len(values) > 1 and is_small(recording)
     gradients = (_batched if together else _one_by_one)(followed, values, keep)
     dtype = tape.attentions[0].dtype
     return [
@@ -77,7 +77,7 @@ def pulled(recording: Recording, sources: frozenset[int], values: Sequence[Tenso
     ]
 
 
-def _is_small(recording: Recording) -> bool:
+def is_small(recording: Recording) -> bool:
     """Whether a batched backward pass is faster than one for each target."""
     tensors = [*(a.out for a in recording.tape.attentions), *tensors_of(recording.output)]
     return recording.live is None and max(tensor.numel() for tensor in tensors) <= SMALL
