@@ -43,8 +43,8 @@ def plan(
 ) -> Plan:
     """How :func:`heedmap.explain` would make an explanation, how much memory it would take, and about how long.
 
-    The model runs a few times, forward. No target is pulled back and nothing is proved; to find where tokens are, the recorder pulls
-    back through what lies before the first attention.
+    The model runs a few times, forward. No target is pulled back and nothing is proved; to find where tokens are, the recorder
+    pulls back through what lies before the first attention.
 
     Args:
         model: as for :func:`heedmap.explain`, and so on for all others.
