@@ -20,6 +20,7 @@ from heedmap.engine import Engine, find_method
 from heedmap.errors import AttentionError, MixingError, OptionError, TargetError
 from heedmap.explanation import Explanation
 from heedmap.explanation_data import Segment
+from heedmap.lrp.replay import ForwardCall
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import Readout, TargetView
 from heedmap.methods.steps_view import several
@@ -295,11 +296,18 @@ class _Shared:
         """The segments of each step."""
         gradients, readouts = zip(*(self._read(n, pulls) for n in chunk), strict=True)
         if len(chunk) == 1:
-            view = replace(self.run, gradients=gradients[0], readouts=readouts[0], _relevances={})
+            view = replace(
+                self.run, gradients=gradients[0], readouts=readouts[0], replay=self._replay(chunk[0]), _relevances={}
+            )
         else:
             view = several(self.run, gradients, readouts)
         rows = rows_of_view(view, len(chunk), self.steps.method, self.steps.options)
         return [cut(self.recording, self.named, self.run, of_step) for of_step in rows]
+
+    def _replay(self, step: int) -> ForwardCall:
+        """The forward pass, to be run again for what this step says."""
+        assert self.run.replay is not None
+        return replace(self.run.replay, value=partial(self.steps.said.step(step).values, self.steps.engine.context))
 
     def _read(self, step: int, pulls: Pulls) -> tuple[Mapping[int, Tensor], Mapping[int, Readout]]:
         """∂y/∂o of each attention, and what the step reads."""

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,16 @@ import heedmap
 from heedmap.cli.main import app
 from heedmap.datasets.sample import Sample
 from heedmap.errors import FileFormatError, InputError, OptionError, OutputError, SampleError
+from heedmap.evaluate.experiments.detection import Detection
 from heedmap.evaluate.experiments.perturbation import Perturbation
+from heedmap.evaluate.experiments.segmentation import Segmentation
 from heedmap.evaluate.harness.folder import RunFolder, read_summary
 from heedmap.evaluate.harness.protocol import contender, contenders, crossed
-from heedmap.evaluate.harness.run import Plan, fingerprint, run
-from heedmap.zoo.dataset import ZooSamples, answered
+from heedmap.evaluate.harness.run import Plan, fingerprint, measured, run
+from heedmap.evaluate.metrics.statistics import figures
+from heedmap.zoo.dataset import ZooSamples, answered, first, shown
+from heedmap.zoo.evidence import KnownEvidence
+from heedmap.zoo.samples import MATERIALS
 
 NAME = "zoo/visualbert-shapes"
 COMMAND = ["evaluate", "perturbation", NAME, "--method", "rollout", "--samples", "16", "--batch", "4"]
@@ -86,6 +92,34 @@ def test_the_same_seed_gives_the_same_bytes(subject: Any, tmp_path: Path) -> Non
     first, second, third = ((tmp_path / name / "summary.json").read_bytes() for name in "abc")
     assert first == second
     assert first != third
+
+
+@pytest.mark.parametrize(
+    ("name", "evaluation", "reader"),
+    [
+        ("vit-shapes", Segmentation(), shown),
+        ("detr-shapes", Detection(), shown),
+        (
+            "bart-dates",
+            KnownEvidence(MATERIALS["bart-dates"]),
+            lambda subject: first(subject, MATERIALS["bart-dates"], 3),
+        ),
+    ],
+)
+def test_the_first_part_is_the_same_contender_by_contender(name: str, evaluation: Any, reader: Any) -> None:
+    """It is measured while contenders are tried; one that does not fit leaves the others as they are."""
+    subject = heedmap.load(f"zoo/{name}")
+    specs = contenders(("raw_attention", "random", "token_tm" if name == "bart-dates" else "rollout"), False)
+    plan = Plan(evaluation, subject, reader(subject), specs, 3, part=3)
+    found, skipped, refused = measured(plan)
+    assert set(refused) == {"token_tm"} & {spec.name for spec in specs}
+    fit = [spec for spec in specs if spec.name not in refused]
+    samples = [plan.reader[index] for index in plan.parts[0]]
+    rows, why = plan.evaluation.rows(subject, samples, fit, zlib.crc32(f"0 {samples[0].key}".encode()))
+    assert skipped == why
+    assert repr(found.facts) == repr(plan.evaluation.findings(rows).facts)
+    for apart, together in zip(found.measures, plan.evaluation.findings(rows).measures, strict=True):
+        assert repr(figures(apart, "generic", 0)) == repr(figures(together, "generic", 0))
 
 
 def test_a_finished_part_is_not_measured_again(subject: Any, tmp_path: Path) -> None:

@@ -257,6 +257,34 @@ def test_figures_are_printed_written_and_kept(tmp_path):
     assert page.read_text() == markdown(both)
 
 
+def test_methods_are_added_to_those_of_the_file(tmp_path):
+    out, whole = tmp_path / "figures.json", tmp_path / "whole.json"
+    one, other = ("--method", "rollout", "--method", "token_tm"), ("--method", "attn_lrp")
+    assert invoke("bart-dates", "--samples", 2, *other, "--out", out).exit_code == 0
+    assert invoke("bart-dates", "--samples", 2, *one, "--out", out, "--add").exit_code == 0
+    assert invoke("bart-dates", "--samples", 2, *one, *other, "--out", whole).exit_code == 0
+    assert json.loads(out.read_text()) == json.loads(whole.read_text())
+    assert json.loads(out.read_text())["models"]["bart-dates"]["refused"] == ["token_tm"]
+    assert invoke("gpt-lists", "--samples", 2, *one, "--out", out, "--add").exit_code == 0
+    assert list(json.loads(out.read_text())["models"]) == ["bart-dates", "gpt-lists"]
+
+
+def test_figures_of_others_are_not_added(tmp_path):
+    out = tmp_path / "figures.json"
+    assert invoke("gpt-lists", "--samples", 2, "--method", "rollout", "--out", out).exit_code == 0
+    other = invoke("gpt-lists", "--samples", 3, "--method", "attn_lrp", "--out", out, "--add")
+    assert other.exit_code == 1
+    assert "other samples (samples: 2, now 3)" in " ".join(other.output.split())
+    changed = json.loads(out.read_text())
+    changed["models"]["gpt-lists"]["segments"]["text"]["rows"]["generic"]["share"] = [0.5, 0.5, 0.5]
+    out.write_text(json.dumps(changed))
+    unlike = invoke("gpt-lists", "--samples", 2, "--method", "attn_lrp", "--out", out, "--add")
+    assert unlike.exit_code == 1
+    assert "measure all methods again" in " ".join(unlike.output.split())
+    assert json.loads(out.read_text()) == changed
+    assert invoke("gpt-lists", "--add").exit_code == 2
+
+
 def test_methods_that_a_model_has_not_are_named_in_file_and_page(tmp_path):
     out, page = tmp_path / "figures.json", tmp_path / "zoo.md"
     done = invoke("swin-shapes", "--samples", 1, "--out", out, "--markdown", page)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from heedmap.errors import FileFormatError, OptionError, OutputError, TrainingError
 from heedmap.models.shipped import verify
-from heedmap.zoo.run import Run, enough, optimiser, rate_factor
+from heedmap.zoo.run import Training, enough, optimiser, rate_factor
 from heedmap.zoo.tasks import lists
 from heedmap.zoo.train import train
 
@@ -130,7 +130,7 @@ def test_a_run_that_was_killed_while_writing_its_folder_need_not_train_again(rec
         with pytest.raises(SystemError):
             run(recipe, tmp_path / "killed")
     assert {path.name for path in (tmp_path / "killed").iterdir()} == {"checkpoint.pt"}
-    monkeypatch.setattr(Run, "advance", None)
+    monkeypatch.setattr(Training, "advance", None)
     assert run(recipe, tmp_path / "killed")
     assert_same(weights(tmp_path / "killed"), weights(unbroken))
 
@@ -186,7 +186,7 @@ def test_a_damaged_checkpoint_is_told(recipe, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_told_before_training(recipe, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(Run, "advance", None)
+    monkeypatch.setattr(Training, "advance", None)
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(OutputError, match=r"cannot write the folder .*file.*--out"):
             run(recipe, out)
@@ -243,7 +243,7 @@ def test_threads_and_random_state_are_put_back(recipe, tmp_path):
 def test_the_best_weights_are_kept(recipe, monkeypatch):
     found = iter([0.5, 0.9, 0.1])
     monkeypatch.setattr(lists, "scores", lambda *_: {"accuracy": next(found, 0.0)})
-    trained = Run(recipe)
+    trained = Training(recipe)
     for step in range(30):
         trained.advance()
         if trained.due:

@@ -102,19 +102,29 @@ def evidence(
     samples: Annotated[int, typer.Option(min=1, help="Samples of the test split a model.")] = 500,
     out: Annotated[Path | None, typer.Option(help="A .json file; other models' figures in it are kept.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Also write all figures of the --out file as a page.")] = None,
+    add: Annotated[
+        bool,
+        typer.Option(
+            "--add", help="Keep other methods' figures of these models too, where they are of the same samples."
+        ),
+    ] = False,
 ) -> None:
     """Measure every method against the true evidence."""
     from rich.console import Console
 
+    from heedmap.zoo.evidence import added
     from heedmap.zoo.samples import chosen
 
     if markdown is not None and out is None:
         raise typer.BadParameter("the page is written from a file of figures; give --out", param_hint="--markdown")
+    if add and out is None:
+        raise typer.BadParameter("figures are added to those of a file; give --out", param_hint="--add")
     names = chosen(name)
     kept = {} if out is None else read_figures(out)
     console = Console(highlight=False)
     for model, figures in _measured(names, samples, method or ["fast"]).items():
-        kept[model] = figures | ({"refused": list(figures["refused"])} if "refused" in figures else {})
+        now = figures | ({"refused": list(figures["refused"])} if "refused" in figures else {})
+        kept[model] = added(kept[model], now) if add and model in kept else now
         _print(console, model, figures)
     for path, text in _files(kept, out, markdown).items():
         write_output(path, text.encode())

@@ -42,7 +42,7 @@ SOUND_TALL, NAMED = 0.16, 0.12
 
 
 @dataclass(frozen=True)
-class _Part:
+class _FigurePart:
     """A part of the figure: how wide and tall it is in inches, and what draws it, given left, bottom and the figure."""
 
     wide: float
@@ -176,7 +176,7 @@ def _heading(explanation: ExplanationData, index: int, said: Sequence[Word]) -> 
     return f"{visible(explanation.target[index])} · {explanation.method}{more}"
 
 
-def _part(shown: FigureRows, name: str, drawing: Drawing) -> _Part | None:
+def _part(shown: FigureRows, name: str, drawing: Drawing) -> _FigurePart | None:
     """What is drawn of a segment; nothing of one that is special tokens alone, or all 0."""
     each = shown.of(name)
     if not any(bool(segment.relevance[shown.index].any()) for segment in each):
@@ -189,7 +189,7 @@ def _part(shown: FigureRows, name: str, drawing: Drawing) -> _Part | None:
     return _matrix(each, shown, drawing.look)
 
 
-def _strip(maps: Sequence[Segment], shown: FigureRows, picture: Picture | None, drawing: Drawing) -> _Part:
+def _strip(maps: Sequence[Segment], shown: FigureRows, picture: Picture | None, drawing: Drawing) -> _FigurePart:
     deep = -(-len(maps) // ACROSS)
     shape = 1.0 if picture is None else picture.image.height / picture.image.width
     tall, name, look = SMALL * shape, maps[0].name, drawing.look
@@ -214,7 +214,7 @@ def _strip(maps: Sequence[Segment], shown: FigureRows, picture: Picture | None, 
         above = (bottom + deep * (tall + ABOVE) - 0.02) / figure.get_figheight()
         figure.text(0.2 / figure.get_figwidth(), above, name, fontsize=9, color=look.faint, va="bottom")
 
-    return _Part(0.2 + min(ACROSS, len(maps)) * (SMALL + 0.1), deep * (tall + ABOVE) + NAMED, draw)
+    return _FigurePart(0.2 + min(ACROSS, len(maps)) * (SMALL + 0.1), deep * (tall + ABOVE) + NAMED, draw)
 
 
 def _on(box: Box, picture: Picture | None, size: tuple[int, int]) -> Box:
@@ -224,7 +224,7 @@ def _on(box: Box, picture: Picture | None, size: tuple[int, int]) -> Box:
     return seen if picture is None else picture.geometry.to_original(seen)
 
 
-def _over_time(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _Part:
+def _over_time(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _FigurePart:
     values = np.stack([sample(segment, shown.index).values for segment in maps])
     labels = sample(maps[0], shown.index).labels
     heard = values[:, : _last(values) + 1]
@@ -237,7 +237,7 @@ def _over_time(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _Part
         places = np.linspace(0, heard.shape[1] - 1, min(8, heard.shape[1])).round().astype(int)
         axes.set_xticks(places, [labels[i] for i in places], fontsize=8, color=look.ink)
 
-    return _Part(WIDTH, tall + ABOVE, draw)
+    return _FigurePart(WIDTH, tall + ABOVE, draw)
 
 
 def _last(values: NDArray[np.float64]) -> int:
@@ -246,7 +246,7 @@ def _last(values: NDArray[np.float64]) -> int:
     return int(np.flatnonzero(most > 0.02 * most.max(initial=0.0)).max(initial=0))
 
 
-def _matrix(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _Part | None:
+def _matrix(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _FigurePart | None:
     by_row = [_columns(segment, shown.index) for segment in maps]
     values = np.array([[value for _, value, _ in row] for row in by_row])
     names = [name for name, _, special in by_row[0] if not special]
@@ -267,7 +267,7 @@ def _matrix(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _Part | 
         place = (0.15 / figure.get_figwidth(), (bottom + CELL * len(maps) + 0.05) / figure.get_figheight())
         figure.text(*place, "\n".join(wrap(maps[0].name + more, 16)), fontsize=9, color=look.faint, va="bottom")
 
-    return _Part(LEFT + CELL * len(kept) + 0.3, CELL * len(maps) + above, draw)
+    return _FigurePart(LEFT + CELL * len(kept) + 0.3, CELL * len(maps) + above, draw)
 
 
 def _columns(segment: Segment, index: int) -> list[tuple[str, float, bool]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heedmap.errors import SampleError
+from heedmap.errors import InputError, SampleError
 from heedmap.evaluate.answer import explained
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec, contender, contenders, crossed
 from heedmap.evaluate.harness.run import Plan, measured
@@ -23,6 +23,7 @@ from heedmap.evaluate.metrics.evidence import (
     word_evidence,
 )
 from heedmap.evaluate.metrics.statistics import RESAMPLES, Measure, Row, interval, of_values
+from heedmap.methods import METHODS
 from heedmap.methods.cards import PAPER
 from heedmap.zoo.dataset import KnownSample, first
 from heedmap.zoo.samples.sample import SEED, SPLIT, Batch, Evidence, Material, ZooSample, right_ones
@@ -47,6 +48,8 @@ FIGURES = {"share": "share inside", "pointing": "pointing game", "overlap": "IoU
 PICTURES = ("image", "image_encoder")
 """Segments of a picture: its tokens, and in a model that merges patches before it reads them among words, the patches."""
 WRONG = "the model says nothing right of it"
+SAME = ("samples", "right", "answers", "split", "seed", "resamples")
+"""Facts that figures must share to stand in one table."""
 
 
 def measure(
@@ -82,6 +85,39 @@ def measure(
     return {"samples": count, **findings.facts, **left_out}
 
 
+def added(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of one model with those of further methods of the same samples.
+
+    Args:
+        before: of :func:`measure`, as they are kept: ``refused`` is a list of names.
+        now: in the same form, of other methods; what both have is taken from here.
+
+    Raises:
+        InputError: the samples are others, or the paper's method, which both have, has other figures.
+    """
+    for fact in SAME:
+        if before[fact] != now[fact]:
+            raise InputError(
+                f"the figures before are of other samples ({fact}: {before[fact]}, now {now[fact]}); ask for as many as before, "
+                "or measure all methods again"
+            )
+    segments = {}
+    for name, entry in now["segments"].items():
+        known, rows = before["segments"][name], entry["rows"]
+        if known["rows"][PAPER] != rows[PAPER]:
+            raise InputError(
+                f"{PAPER!r} has other figures of {name!r} than before ({known['rows'][PAPER]}, now {rows[PAPER]}), so model, "
+                "method or machine are not the same; measure all methods again"
+            )
+        order = {row: place for place, row in enumerate((PAPER, ABLATED, *METHODS, PRIOR, EVEN))}
+        both = known["rows"] | rows
+        segments[name] = {**entry, "rows": {row: both[row] for row in sorted(both, key=lambda row: order[row])}}
+    refused = sorted({*before.get("refused", ()), *now.get("refused", ())}, key=list(METHODS).index)
+    skipped = {**before.get("skipped", {}), **now.get("skipped", {})}
+    left_out = {name: reasons for name, reasons in (("refused", refused), ("skipped", skipped)) if reasons}
+    return {**now, "segments": segments, **left_out}
+
+
 @dataclass(frozen=True)
 class KnownEvidence:
     """The evaluation. Only right answers are explained; a figure of a sample is the mean over its answers.
@@ -92,6 +128,7 @@ class KnownEvidence:
 
     material: Material
     name = "evidence"
+    together = False
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -15,10 +15,10 @@ import torch
 
 from heedmap.models.shipped import MANIFEST, manifest
 from heedmap.zoo.recipe import Recipe, Stage, task_of
-from heedmap.zoo.run import Run
+from heedmap.zoo.run import Training
 
 
-def write_folder(run: Run, out: Path) -> None:
+def write_folder(run: Training, out: Path) -> None:
     """Write the model of a run that is over to ``out``; the manifest, without which it is no zoo model, is last."""
     (out / MANIFEST).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".writing.") as temporary:
@@ -35,7 +35,7 @@ def write_folder(run: Run, out: Path) -> None:
     os.replace(beside, out / MANIFEST)
 
 
-def measured(run: Run, folder: Path) -> dict[str, Any]:
+def measured(run: Training, folder: Path) -> dict[str, Any]:
     """What is known of a run and of the model that it left in ``folder``.
 
     Returns:
@@ -70,7 +70,7 @@ def scores_of(recipe: Recipe, architecture: Any, folder: Path, count: int) -> di
         return task_of(recipe.stages[-1].task).scores(model, recipe.seed, "test", count)
 
 
-def _save_model(run: Run, folder: Path) -> None:
+def _save_model(run: Training, folder: Path) -> None:
     stored = copy.deepcopy(run.model).to(getattr(torch, run.recipe.stored)).eval()
     stored.save_pretrained(folder)  # type: ignore[operator]
     stored.config.dtype = torch.float32  # as what it is loaded, wherever it is loaded
@@ -79,7 +79,7 @@ def _save_model(run: Run, folder: Path) -> None:
         processor.save_pretrained(folder)
 
 
-def _steps(run: Run, stage: int) -> int:
+def _steps(run: Training, stage: int) -> int:
     return max(point["step"] for point in run.curve if point["stage"] == stage)
 
 

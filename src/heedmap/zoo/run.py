@@ -45,7 +45,7 @@ def enough(stage: Stage, scores: Sequence[float]) -> bool:
     return stage.patience is not None and len(scores) - 1 - scores.index(max(scores)) >= stage.patience
 
 
-class Run:
+class Training:
     """One training under way. The data of a step follow from the seed and the step, so a state needs none of them.
 
     Attributes:
@@ -70,7 +70,7 @@ class Run:
         self._enter(None)
 
     @classmethod
-    def resumed(cls, recipe: Recipe, state: Mapping[str, Any]) -> Run:
+    def resumed(cls, recipe: Recipe, state: Mapping[str, Any]) -> Training:
         """The run whose :meth:`state` that is."""
         run = cls.__new__(cls)
         run.recipe = recipe

@@ -19,7 +19,8 @@ from heedmap.errors import TrainingError
 from heedmap.models.shipped import MANIFEST, verify
 from heedmap.zoo.folder import write_folder
 from heedmap.zoo.recipe import Recipe
-from heedmap.zoo.run import Point, Run, read_checkpoint, write_checkpoint
+from heedmap.zoo.run import Point, Training, read_checkpoint, write_checkpoint
+from heedmap.zoo.threads import in_threads
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -88,15 +89,15 @@ def trained(recipe: Recipe, out: Path, *, console: Console | None = None) -> Pat
     return out
 
 
-def _begin(recipe: Recipe, state: dict[str, Any] | None, console: Console) -> Run:
+def _begin(recipe: Recipe, state: dict[str, Any] | None, console: Console) -> Training:
     if state is None:
-        return Run(recipe)
-    run = Run.resumed(recipe, state)
+        return Training(recipe)
+    run = Training.resumed(recipe, state)
     console.print(f"going on from step {run.step} of stage {run.stage + 1}")
     return run
 
 
-def _go_on(run: Run, bar: Progress, save: Callable[[], None]) -> None:
+def _go_on(run: Training, bar: Progress, save: Callable[[], None]) -> None:
     """One step, and what is due after it."""
     shown = bar.task_ids[-1] if bar.task_ids else None
     if shown is None or bar.tasks[-1].fields["stage"] != run.stage:
@@ -122,13 +123,8 @@ def _bar(console: Console) -> Progress:
 @contextmanager
 def _torch_apart(threads: int) -> Iterator[None]:
     """So many threads and a random generator that is put back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with in_threads(threads), torch.random.fork_rng(devices=[]):
+        yield
 
 
 @contextmanager

@@ -71,6 +71,7 @@ class Detection:
 
     threshold: float = 0.5
     name = "detection"
+    together = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < 1:

@@ -80,6 +80,7 @@ class Perturbation:
     remove: str = "drop"
     truth: bool = False
     name = "perturbation"
+    together = True
 
     @classmethod
     def of(
@@ -136,7 +137,7 @@ class Perturbation:
         for contender in contenders:
             maps = explained(subject, inputs, next(iter(scorers.values())).target, contender, seed, keys)
             for segment, scorer in scorers.items():
-                seen = _Part(self, subject, inputs, samples, segment, scorer, known)
+                seen = _SegmentOfBatch(self, subject, inputs, samples, segment, scorer, known)
                 rows += seen.rows(maps, contender, seed)
         return rows, {}
 
@@ -179,7 +180,7 @@ class Perturbation:
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
+class _SegmentOfBatch:
     """One segment of a batch of samples, to be perturbed.
 
     ``known`` holds what was measured already: (segment, sample, what is kept) → score and probability.

@@ -75,6 +75,7 @@ class Rationales:
     truth: bool = False
     classes: Mapping[str, int] = field(default_factory=dict)
     name = "rationales"
+    together = False
 
     def __post_init__(self) -> None:
         if self.join not in ("sum", "max"):

@@ -53,6 +53,7 @@ class Sanity:
     radius: float = 0.1
     share: float = 0.1
     name = "sanity"
+    together = True
 
     def __post_init__(self) -> None:
         unknown = [part for part in self.parts if part not in PARTS]

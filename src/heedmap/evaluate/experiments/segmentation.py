@@ -47,7 +47,7 @@ MEANS = {"ap": "mAP", "pointing": "pointing game", "share": "share of the releva
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class _ExplainedLabel:
     """A label that is explained, and the pixels it is about, on the picture that the model sees."""
 
     label: str
@@ -74,6 +74,7 @@ class Segmentation:
     threshold: str = "mean"
     target: str = "top"
     name = "segmentation"
+    together = False
 
     def __post_init__(self) -> None:
         for what, value, known in (("threshold", self.threshold, CUTS), ("target", self.target, TARGETS)):
@@ -136,10 +137,10 @@ class Segmentation:
 
     def _asked(
         self, subject: Model, samples: Sequence[Sample], logits: Float[torch.Tensor, "batch classes"]
-    ) -> tuple[dict[int, list[_Asked]], dict[str, str]]:
+    ) -> tuple[dict[int, list[_ExplainedLabel]], dict[str, str]]:
         """Number of the sample → what is asked of it; and why nothing is of the others."""
         names, scores = all_class_names(subject, logits.shape[1]), logits.tolist()
-        asked: dict[int, list[_Asked]] = {}
+        asked: dict[int, list[_ExplainedLabel]] = {}
         skipped: dict[str, str] = {}
         for number, sample in enumerate(samples):
             try:
@@ -166,7 +167,7 @@ class Segmentation:
             raise SampleError(f"the model finds none of its labels, {listed(true)}, but {names[top]}")
         return {index: true[known[index]] for index in sorted(wanted)}
 
-    def _row(self, asked: _Asked, grid: Float[np.ndarray, "rows columns"]) -> Row:
+    def _row(self, asked: _ExplainedLabel, grid: Float[np.ndarray, "rows columns"]) -> Row:
         relevance = upsampled(grid, asked.mask.shape)
         predicted = cut(grid, asked.mask.shape, self.threshold)
         inside, values = asked.mask[asked.counted], relevance[asked.counted]
@@ -205,7 +206,7 @@ def _true(sample: Sample) -> dict[str, Mask]:
     return masks
 
 
-def _seen(subject: Model, sample: Sample, masks: Mapping[int, tuple[str, Mask]]) -> list[_Asked]:
+def _seen(subject: Model, sample: Sample, masks: Mapping[int, tuple[str, Mask]]) -> list[_ExplainedLabel]:
     """The labels with their masks on the picture that the model sees; SampleError where nothing of any is there."""
     ignored = sample.truth.ignored if isinstance(sample.truth, Foreground) else None
     aside = None if ignored is None else seen_mask(subject, checked(ignored, next(iter(masks.values()))[1].shape))
@@ -214,7 +215,7 @@ def _seen(subject: Model, sample: Sample, masks: Mapping[int, tuple[str, Mask]])
         seen = seen_mask(subject, mask)
         counted = np.ones_like(seen) if aside is None else ~aside
         if (seen & counted).any():
-            asked.append(_Asked(label, index, seen, counted))
+            asked.append(_ExplainedLabel(label, index, seen, counted))
     if not asked:
         raise SampleError("its mask has no pixels that count on the picture as the model sees it; expected some")
     return asked

@@ -70,6 +70,10 @@ class Evaluation(Protocol):
         """Of its command."""
 
     @property
+    def together(self) -> bool:
+        """Whether contenders share what is measured, or are compared: then all are measured at once, not one by one."""
+
+    @property
     def settings(self) -> Mapping[str, Any]:
         """Plain JSON data: all on which the rows depend, beside model, samples, contenders and seed."""
 

@@ -105,14 +105,17 @@ def run(plan: Plan, path: Path, done: Done = lambda _: None) -> dict[str, Any]:
     folder = RunFolder(path)
     with folder.locked():
         folder.begin(plan.config())
-        fit, refused = _fitting(plan)
+        began = perf_counter()
+        trial = _begun(plan, folder.has_part(0))
+        if trial.first is not None:
+            folder.write_part(0, *trial.first, perf_counter() - began)
         for number, indices in enumerate(plan.parts):
             if not folder.has_part(number):
                 began = perf_counter()
-                rows, skipped = _part(plan, fit, indices)
+                rows, skipped = _part(plan, trial.fit, indices)
                 folder.write_part(number, rows, skipped, perf_counter() - began)
             done(len(indices))
-        return _concluded(plan, folder, refused)
+        return _concluded(plan, folder, trial.refused)
 
 
 def measured(plan: Plan, done: Done = lambda _: None) -> tuple[Findings, dict[str, str], dict[str, str]]:
@@ -125,15 +128,15 @@ def measured(plan: Plan, done: Done = lambda _: None) -> tuple[Findings, dict[st
         InputError: as for :func:`run`.
     """
     _check(plan)
-    fit, refused = _fitting(plan)
+    trial = _begun(plan, False)
     rows: list[Row] = []
     skipped = dict(plan.reader.problems)
-    for indices in plan.parts:
-        more, why = _part(plan, fit, indices)
+    for number, indices in enumerate(plan.parts):
+        more, why = trial.first if trial.first is not None and number == 0 else _part(plan, trial.fit, indices)
         rows += more
         skipped |= why
         done(len(indices))
-    return plan.evaluation.findings(rows), skipped, refused
+    return plan.evaluation.findings(rows), skipped, trial.refused
 
 
 def _check(plan: Plan) -> None:
@@ -142,21 +145,60 @@ def _check(plan: Plan) -> None:
         raise InputError(f"there are no samples to measure{_first_problem(plan.reader)}")
 
 
-def _fitting(plan: Plan) -> tuple[list[MethodSpec], dict[str, str]]:
-    """The contenders that can explain the model, tried on one sample, and why the others cannot."""
-    sample = _readable(plan)
+@dataclass(frozen=True)
+class _Begun:
+    """Contenders that can explain the model, why the others cannot, and what was measured on the way: the first part, or None."""
+
+    fit: list[MethodSpec]
+    refused: dict[str, str]
+    first: tuple[list[Row], dict[str, str]] | None
+
+
+def _begun(plan: Plan, measured: bool) -> _Begun:
+    """Try each contender on the first part, whose rows are kept, else (it was measured, or fails) on one sample."""
     fit, refused = [], {}
+    first = None if measured or plan.evaluation.together else _FirstPart(plan)
+    sample: Sample | None = None
     for contender in plan.contenders:
+        if first is not None and first.holds(contender):
+            fit.append(contender)
+            continue
+        sample = sample or _readable(plan)
         try:
             plan.evaluation.rows(plan.subject, [sample], [contender], plan.seed)
             fit.append(contender)
+            first = None
         except MissingLibraryError:
             raise
         except HeedmapError as error:
             refused[contender.name] = str(error)
     if not fit:
         raise InputError(f"no method fits {plan.subject.name} here: {next(iter(refused.values()))}")
-    return fit, refused
+    return _Begun(fit, refused, None if first is None else (first.rows, first.skipped))
+
+
+class _FirstPart:
+    """The rows of the first part as far as they are measured, contender by contender."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.rows: list[Row] = []
+        self.skipped: dict[str, str] = {}
+
+    def holds(self, contender: MethodSpec) -> bool:
+        """Measure the contender; False where it or a sample fails, or nothing is measured."""
+        try:
+            samples = [self.plan.reader[index] for index in self.plan.parts[0]]
+            seed = _seed(self.plan, samples)
+            rows, skipped = self.plan.evaluation.rows(self.plan.subject, samples, [contender], seed)
+        except MissingLibraryError:
+            raise
+        except HeedmapError:
+            return False
+        own = [row for row in rows if row["method"] == contender.name]
+        self.rows += own if self.rows else rows  # what is true, and of chance, comes with each
+        self.skipped |= skipped
+        return bool(own)
 
 
 def _readable(plan: Plan) -> Sample:
@@ -189,9 +231,8 @@ def _part(plan: Plan, fit: Sequence[MethodSpec], indices: Sequence[int]) -> tupl
 def _together(plan: Plan, fit: Sequence[MethodSpec], samples: Sequence[Sample]) -> tuple[list[Row], dict[str, str]]:
     if not samples:
         return [], {}
-    seed = zlib.crc32(f"{plan.seed} {samples[0].key}".encode())
     try:
-        return plan.evaluation.rows(plan.subject, samples, fit, seed)
+        return plan.evaluation.rows(plan.subject, samples, fit, _seed(plan, samples))
     except HeedmapError as error:
         if len(samples) == 1:
             return [], {samples[0].key: str(error)}
@@ -202,6 +243,10 @@ def _together(plan: Plan, fit: Sequence[MethodSpec], samples: Sequence[Sample]) 
         rows += sample_rows
         skipped |= why
     return rows, skipped
+
+
+def _seed(plan: Plan, samples: Sequence[Sample]) -> int:
+    return zlib.crc32(f"{plan.seed} {samples[0].key}".encode())
 
 
 def _concluded(plan: Plan, folder: RunFolder, refused: Mapping[str, str]) -> dict[str, Any]:

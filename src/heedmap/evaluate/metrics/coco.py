@@ -222,7 +222,7 @@ def _joined(arrays: Sequence[Any], nothing: np.ndarray) -> np.ndarray:
 # -- rows put together -------------------------------------------------------------------------------------------------
 
 
-class _Run:
+class _SortedRows:
     """The rows of a run, sorted; a picture has the number of its key among all keys."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
@@ -274,7 +274,7 @@ def found_measures(rows: Iterable[Row], wanted: str) -> tuple[list[Measure], dic
     Raises:
         InputError: nothing was found.
     """
-    run = _Run(rows)
+    run = _SortedRows(rows)
     if not run.found:
         raise InputError(f"no query of any of {len(run.sizes)} pictures was {wanted}")
     truth = run.truth()
@@ -305,7 +305,7 @@ def _sizes(matches: Mapping[str, Matches]) -> list[str]:
     return [size for size in SIZES if size == SIZES[0] or not np.isnan(whole[KINDS[0], next(iter(SETS)), size])]
 
 
-def _facts(run: _Run) -> dict[str, Any]:
+def _facts(run: _SortedRows) -> dict[str, Any]:
     queries = next(iter(run.found.values()))
     return {
         "samples": len(run.sizes),

@@ -105,7 +105,7 @@ def _draw(value: Tensor, mask: Any, radius: float, keys: Sequence[str], seed: tu
 
 
 @dataclass(frozen=True)
-class Block:
+class WeightBlock:
     """Weights that become random in one step.
 
     Attributes:
@@ -117,7 +117,7 @@ class Block:
     parameters: tuple[str, ...]
 
 
-def blocks(subject: Model, inputs: Mapping[str, Any], most: int = MOST) -> list[Block]:
+def blocks(subject: Model, inputs: Mapping[str, Any], most: int = MOST) -> list[WeightBlock]:
     """The model's floating-point weights in up to ``most`` blocks, those used last first.
 
     Weights belong to the module that has them, in the order in which modules last began to run (of one that never ran,
@@ -135,9 +135,9 @@ def blocks(subject: Model, inputs: Mapping[str, Any], most: int = MOST) -> list[
     return [_block([units[number] for number in cut]) for cut in cuts]
 
 
-def _block(units: Sequence[tuple[str, list[str]]]) -> Block:
+def _block(units: Sequence[tuple[str, list[str]]]) -> WeightBlock:
     ends = dict.fromkeys((units[0][0], units[-1][0]))
-    return Block(" … ".join(ends), tuple(name for _, names in units for name in names))
+    return WeightBlock(" … ".join(ends), tuple(name for _, names in units for name in names))
 
 
 def _order(subject: Model, inputs: Mapping[str, Any]) -> dict[str, int]:
@@ -173,7 +173,7 @@ def _unit(parameter: str) -> str:
 
 
 @contextmanager
-def cascade(model: nn.Module, order: Sequence[Block], seed: int) -> Iterator[Iterator[Block]]:
+def cascade(model: nn.Module, order: Sequence[WeightBlock], seed: int) -> Iterator[Iterator[WeightBlock]]:
     """Within it, each block taken from the iterator becomes random, and those before it stay so.
 
     The values of each weight are permuted, which keeps their distribution. On leaving, also by an exception, every weight
@@ -187,7 +187,7 @@ def cascade(model: nn.Module, order: Sequence[Block], seed: int) -> Iterator[Ite
     weights = dict(model.named_parameters())
     before: dict[str, Tensor] = {}
 
-    def steps() -> Iterator[Block]:
+    def steps() -> Iterator[WeightBlock]:
         for block in order:
             for name in block.parameters:
                 before[name] = weights[name].detach().clone()

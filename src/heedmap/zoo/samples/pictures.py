@@ -157,7 +157,7 @@ def _question(index: int) -> ZooSample:
     return ZooSample(inputs, question.answer, (question, regions), scene.image, regions.positions)
 
 
-def _names(scene: world.Scene, regions: world.Regions) -> list[str]:
+def _names(scene: world.Scene, regions: world.SceneRegions) -> list[str]:
     return ["background" if number < 0 else _look(scene.objects[number]) for number in regions.objects.tolist()]
 
 

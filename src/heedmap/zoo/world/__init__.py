@@ -17,7 +17,7 @@ from heedmap.zoo.world.captions import Caption, Mention, Relation, caption, dist
 from heedmap.zoo.world.files import write_coco, write_vqa
 from heedmap.zoo.world.listing import listing
 from heedmap.zoo.world.questions import ANSWERS, KINDS, Question, ask
-from heedmap.zoo.world.regions import FEATURES, Regions, region_features, regions
+from heedmap.zoo.world.regions import FEATURES, SceneRegions, region_features, regions
 from heedmap.zoo.world.scene import COLOURS, SHAPES, SIZES, SPLITS, Object, Scene
 from heedmap.zoo.world.vocabulary import VOCABULARY
 from heedmap.zoo.world.words import TextWord, words_of
@@ -36,9 +36,9 @@ __all__ = [
     "Mention",
     "Object",
     "Question",
-    "Regions",
     "Relation",
     "Scene",
+    "SceneRegions",
     "Shapes",
     "TextWord",
     "ask",

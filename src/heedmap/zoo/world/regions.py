@@ -34,7 +34,7 @@ Boxes = Float32[np.ndarray, "boxes 4"]
 
 
 @dataclass(frozen=True, eq=False)
-class Regions:
+class SceneRegions:
     """The boxes of a scene, true and false, in random order.
 
     Attributes:
@@ -50,7 +50,7 @@ class Regions:
     objects: Int64[np.ndarray, " boxes"]
 
 
-def regions(scene: Scene, amount: int = 10) -> Regions:
+def regions(scene: Scene, amount: int = 10) -> SceneRegions:
     """The scene's true boxes filled up with false ones, shuffled, always the same.
 
     Half of the false boxes are true ones shifted (and scaled a little) until they are badly off, the others lie on the
@@ -72,7 +72,7 @@ def regions(scene: Scene, amount: int = 10) -> Regions:
     order = rng.permutation(amount)
     boxes = np.concatenate([true, np.array(false, dtype=np.float32).reshape(-1, 4)])[order]
     objects = np.where(order < len(true), order, -1).astype(np.int64)
-    return Regions(region_features(scene.image, boxes), boxes / np.float32(scene.side), boxes, objects)
+    return SceneRegions(region_features(scene.image, boxes), boxes / np.float32(scene.side), boxes, objects)
 
 
 def region_features(image: UInt8[np.ndarray, "height width 3"], boxes: Boxes) -> Float32[np.ndarray, "boxes features"]:
