@@ -16,7 +16,7 @@ from heedmap.attention.inputs import detached
 from heedmap.engine import Engine, Wrapped, find_method
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET
-from heedmap.planning import Plan, runs_again, seconds
+from heedmap.planning import Plan, is_counted, seconds
 from heedmap.targets import AnyTarget
 from heedmap.unfollowed import AUTO
 
@@ -24,7 +24,7 @@ TIMED = 3
 """So many forward passes are timed; the quickest one counts."""
 PROOF = "a first call also proves where tokens mix, which takes a few forward passes more and may take as much memory as the call"
 NUMBERS = "the model's tokens are followed by their numbers (windows, merged tokens, other mixers); that is not counted"
-AGAIN = "the method runs the model more often than once; its further runs are not counted"
+MORE = "what this method does beside one forward pass and a backward pass a target is not counted"
 
 
 def plan(
@@ -89,13 +89,12 @@ def plan(
         attentions, plain = recording.tape.attentions, recording.live is None
         del recording
         forward, operations = _timed(engine.model, engine.inputs.given())
-    again = runs_again(recipe, resolved)
-    notes = (PROOF, *((AGAIN,) if again else ()), *(() if plain else (NUMBERS,)))
-    known = plain and not again
+    counted = is_counted(recipe, resolved)
+    notes = (PROOF, *(() if counted else (MORE,)), *(() if plain else (NUMBERS,)))
     return replace(
         made,
         targets=sum(len(of_part) for _, of_part in parts),
-        seconds=len(parts) * seconds(forward, operations, attentions, len(targets)) if known else None,
+        seconds=len(parts) * seconds(forward, operations, attentions, len(targets)) if plain and counted else None,
         forward_seconds=forward,
         notes=notes,
     )

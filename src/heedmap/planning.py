@@ -24,6 +24,8 @@ from heedmap.methods.run import BLOCK, block_rows, dense_bytes
 from heedmap.pulled import is_small
 from heedmap.spread import tensors_of
 
+COUNTED = ("generic", "raw_attention", "rollout", "attention_gradcam")
+"""Methods whose cost is known."""
 MOST_AT_ONCE = 8
 """So many targets share a backward pass and what is made of A, at most."""
 ABOVE = 3
@@ -31,7 +33,7 @@ ABOVE = 3
 SLACK = 1.05
 """What an allocator takes more than it is asked for."""
 
-BASE, BACKWARD, REBUILD, OVERHEAD = 1.09, 1.31, 0.93, 6e-4
+BASE, BACKWARD, REBUILD, OVERHEAD = 1.69, 0.97, 0.73, 1.9e-3
 """Of a call: forward passes; for each target, forward passes, and products by which A and its gradient are made, at the speed of
 the forward pass; and seconds for each attention and target."""
 
@@ -247,10 +249,14 @@ def carries_together(method: Method, options: Mapping[str, Any]) -> bool:
     return method.name == "generic" and bool(options["aggregate"]) and options["cam"] == "gradient"
 
 
-def runs_again(method: Method, options: Mapping[str, Any]) -> bool:
-    """Whether the method runs the model more often than once, so that what that takes is not known here."""
-    by_rules = "rules" in options and options.get("cam", "lrp") == "lrp"
-    return method.attribute is not None or by_rules
+def by_rules(options: Mapping[str, Any]) -> bool:
+    """Whether the model is run again for each target, by the rules of relevance propagation."""
+    return "rules" in options and options.get("cam", "lrp") == "lrp"
+
+
+def is_counted(method: Method, options: Mapping[str, Any]) -> bool:
+    """Whether one forward pass and a backward pass a target are all that the method takes, so that its cost is known."""
+    return method.name in COUNTED and not by_rules(options)
 
 
 def matrices(graph: Graph, attentions: list[Attention]) -> int:

@@ -25,7 +25,7 @@ from heedmap.methods import METHODS, Method
 from heedmap.methods.run import Readout, TargetView
 from heedmap.methods.steps_view import several
 from heedmap.outputs import MOST, Context, class_logits
-from heedmap.planning import MOST_AT_ONCE, carries_together, runs_again
+from heedmap.planning import MOST_AT_ONCE, by_rules, carries_together
 from heedmap.pulled import checked_gradients, mean_readouts
 from heedmap.result import Named, assembled, cut, origin, rows_of_view
 from heedmap.targets import Chosen, Target
@@ -212,7 +212,7 @@ class _Steps:
         engine.cut(recording, self.method, self.options, False, self.count)
         run, chosen = engine.choose(recording, named, _Seen(self, 0), keep=True)
         states = run.readouts
-        plain = recording.live is None and len(states) == 1 and not runs_again(self.method, self.options)
+        plain = recording.live is None and len(states) == 1 and not by_rules(self.options)
         if not plain:
             runs = (engine.choose(recording, named, _Seen(self, n), keep=n + 1 < self.count) for n in range(self.count))
             return self._stacked(engine.made(recording, named, runs, self.method, self.options))
