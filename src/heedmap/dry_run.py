@@ -81,7 +81,10 @@ def plan(
     with recording_state(engine.model):
         parts = list(engine.narrowed(engine.each(engine.targets(target if isinstance(target, list) else [target]))))
         engine, targets = parts[0]
-        recording, _ = engine.record(whole=recipe.attribute is None)
+        recording, named = engine.record(whole=recipe.attribute is None)
+        if method == AUTO:
+            recipe = METHODS[engine.supported(recording, named, full)[0].name]
+            resolved = recipe.resolve({})
         with recording.tape:
             for of_target in targets:
                 of_target.choose(recording.output, engine.context)

@@ -130,6 +130,9 @@ def test_methods_that_run_the_model_again_and_other_mixers_have_no_time() -> Non
         plan = heedmap.plan(model, inputs, method=method)
         assert plan.seconds is None
         assert "beside one forward pass" in " ".join(plan.notes)
+    model, inputs, _ = built("ViT")
+    chosen = heedmap.explain(model, inputs, method="auto").method
+    assert heedmap.plan(model, inputs, method="auto").notes == heedmap.plan(model, inputs, method=chosen).notes
     model, inputs, _ = built("Swin")
     plan = heedmap.plan(model, inputs)
     assert plan.seconds is None
