@@ -210,7 +210,9 @@ def _at_rest(model: nn.Module) -> Iterator[None]:
                 state.put_back(model)
 
 
-def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool = True) -> Recording:
+def record(
+    model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool = True, known: dict[Any, Any] | None = None
+) -> Recording:
     """Run the model once under the recorder; the first time, for this kind of input, also under the mixing probe.
 
     What was proved is kept for as long as nothing that could decide where tokens are has changed, and where they are is
@@ -218,21 +220,26 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
 
     To be called within :func:`recording_state`.
 
+    Args:
+        model: the module.
+        inputs: what it is called with.
+        batch: its batch size.
+        check: whether it is to be proved that tokens mix nowhere else.
+        known: see :func:`proved`, of the model as it now is; None: it is looked up.
+
     Raises:
         AttentionError: see its subclasses.
         InputError: the model's forward refuses the inputs.
     """
     check_no_cache(inputs)
-    kept = [getattr(inputs, name, None) for name in ("towers", "turned", "ends")]
-    key: Any = (batch > 1, check, of_inputs(inputs), *kept)
-    state = of_model(model)
-    verdict: Verdict | None = _known(model, state).get(key)
+    known = proved(model) if known is None else known
+    key = key_of(inputs, batch, check)
+    verdict: Verdict | None = known.get(key)
     if verdict is not None:
         try:
             return _recorded(model, inputs, batch, verdict)
         except _Different:
             pass
-    known = _known(model, state)
     if ("refused", key) in known:
         kind, reason = known["refused", key]
         raise kind(reason)
@@ -249,9 +256,14 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
         recording = _recorded(model, inputs, batch, verdict)
     except _Different as error:
         raise AttentionError(str(error)) from error
-    with _LOCK:
-        _VERDICTS.setdefault(model, (state, {}))[1][key] = verdict
+    known[key] = verdict
     return recording
+
+
+def key_of(inputs: Mapping[str, Any], batch: int, check: bool) -> Any:
+    """What a verdict, and a refusal, is kept for."""
+    kept = [getattr(inputs, name, None) for name in ("towers", "turned", "ends")]
+    return (batch > 1, check, of_inputs(inputs), *kept)
 
 
 class _Different(AttentionError):
@@ -262,17 +274,13 @@ class _Moved(_Different):
     """Tokens are not where they were."""
 
 
-def _known(model: nn.Module, state: Any) -> dict[Any, Any]:
-    """The verdicts on the model as it now is; those on what it was before are forgotten."""
+def proved(model: nn.Module) -> dict[Any, Any]:
+    """What is known of the model as it now is, by kind of input; what is put there is forgotten when it changes."""
+    state = of_model(model)
     with _LOCK:
         if model not in _VERDICTS or _VERDICTS[model][0] != state:
             _VERDICTS[model] = (state, {})
         return _VERDICTS[model][1]
-
-
-def proved(model: nn.Module) -> dict[Any, Any]:
-    """What is known of the model as it now is, by kind of input; what is put there is forgotten when it changes."""
-    return _known(model, of_model(model))
 
 
 def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> Verdict:
