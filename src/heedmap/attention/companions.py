@@ -155,9 +155,9 @@ class CompanionTape(Tape):
             return False
         if words or self.tokens & tag.sources:
             return False
-        if moves.name_of(func) in CONVOLUTIONS and self.joins_tokens(func, args, {}, result):
-            return all(self.sources[i].kind in ("input", "leaf") for i in tag.sources)
-        return super()._is_leaf(func, args, tag, result)
+        if any(self.sources[i].kind not in ("input", "leaf") for i in tag.sources):
+            return False
+        return self.joins_tokens(func, args, {}, result) or super()._is_leaf(func, args, tag, result)
 
     def joins_tokens(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> bool:
         """Whether this is a convolution of single places in whose channels tokens stand side by side."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -148,13 +148,14 @@ class _AsFound:
 
     @classmethod
     def of(cls, model: nn.Module) -> _AsFound:
+        modules = list(model.modules())
         required = [
             (module, name, parameter)
-            for module in model.modules()
+            for module in modules
             for name, parameter in module._parameters.items()
             if parameter is not None and parameter.requires_grad and parameter.is_leaf
         ]
-        return cls([module for module in model.modules() if module.training], required, _attached(model))
+        return cls([module for module in modules if module.training], required, _attached(modules))
 
     def rest(self) -> None:
         for module in self.trained:
@@ -165,7 +166,7 @@ class _AsFound:
         for module in self.trained:
             module.training = True
         self._require_grad(True)
-        for attributes, name, tensor in _attached(model):
+        for attributes, name, tensor in _attached(model.modules()):
             attributes[name] = tensor.detach()
         for attributes, name, tensor in self.attached:
             attributes[name] = tensor
@@ -177,10 +178,10 @@ class _AsFound:
                     current.requires_grad_(wanted)
 
 
-def _attached(model: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
+def _attached(modules: Iterable[nn.Module]) -> list[tuple[dict[str, Any], str, Tensor]]:
     return [
         (vars(module), name, value)
-        for module in model.modules()
+        for module in modules
         for name, value in vars(module).items()
         if isinstance(value, Tensor) and value.grad_fn is not None
     ]
@@ -211,7 +212,12 @@ def _at_rest(model: nn.Module) -> Iterator[None]:
 
 
 def record(
-    model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool = True, known: dict[Any, Any] | None = None
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    batch: int,
+    check: bool = True,
+    known: dict[Any, Any] | None = None,
+    hasty: bool = False,
 ) -> Recording:
     """Run the model once under the recorder; the first time, for this kind of input, also under the mixing probe.
 
@@ -226,6 +232,7 @@ def record(
         batch: its batch size.
         check: whether it is to be proved that tokens mix nowhere else.
         known: see :func:`proved`, of the model as it now is; None: it is looked up.
+        hasty: see :class:`~heedmap.attention.tape.Tape`; of a run that is to prove.
 
     Raises:
         AttentionError: see its subclasses.
@@ -244,7 +251,7 @@ def record(
         kind, reason = known["refused", key]
         raise kind(reason)
     try:
-        verdict = _probe(model, inputs, batch, check)
+        verdict = _probe(model, inputs, batch, check, hasty)
     except (UnfollowedAttentionError, NoAttentionError) as error:
         if type(error) in (UnfollowedAttentionError, NoAttentionError):  # of the model alone, whatever the input holds
             known["refused", key] = (type(error), str(error))
@@ -283,9 +290,9 @@ def proved(model: nn.Module) -> dict[Any, Any]:
         return _VERDICTS[model][1]
 
 
-def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> Verdict:
+def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool, hasty: bool) -> Verdict:
     """The verdict; where heads are folded into the batch, (batch · heads, …) is tried first, then (heads · batch, …)."""
-    tape = Tape(batch, cut=True)
+    tape = Tape(batch, cut=True, hasty=hasty)
     try:
         return _proved(model, inputs, tape, check)
     except MixingError:

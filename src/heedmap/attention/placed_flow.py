@@ -21,6 +21,7 @@ from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, each, thinn
 from heedmap.attention.pictures import Part
 from heedmap.attention.placed import PlacedTape
 from heedmap.attention.probe import ADVICE
+from heedmap.attention.randomness import noises
 from heedmap.attention.readout import ends_of
 from heedmap.attention.returned import Read, check, orders, tensors_of
 from heedmap.attention.returned import State as Rows
@@ -723,7 +724,8 @@ def _leak(
         return each(lambda n: chosen[tape.numbers.first(n)] & (n >= 0), ids)
 
     outs = _ends(tape, builder)
-    cotangents = [torch.rand_like(t).sub_(0.5).mul_(of(ids.expand(t.shape)).to(t.device)) for _, t, ids in reads]
+    drawn = noises([t for _, t, _ in reads])
+    cotangents = [noise * of(ids.expand(t.shape)).to(t.device) for noise, (_, t, ids) in zip(drawn, reads, strict=True)]
     try:
         gradients = torch.autograd.grad(
             [t for _, t, _ in reads], [t for _, t, _ in outs], cotangents, retain_graph=True, allow_unused=True

@@ -20,7 +20,7 @@ from heedmap.attention.flow import AskedTowerError, Graph
 from heedmap.attention.forward import Recording, key_of, proved
 from heedmap.attention.forward import record as record_whole
 from heedmap.attention.inputs import ModelInputs, contents
-from heedmap.attention.tape import Tape
+from heedmap.attention.tape import HastyRefusal, Tape
 from heedmap.errors import (
     AttentionError,
     GradientError,
@@ -78,7 +78,9 @@ def record(
         known = proved(model)
     if refused is None:
         try:
-            return record_whole(model, inputs, batch, check, known)
+            return record_whole(
+                model, inputs, batch, check, known, hasty=whole and mixers and len(contents(inputs)) == 1
+            )
         except REFUSALS as error:
             refused = error
     if whole:
@@ -86,6 +88,11 @@ def record(
         if isinstance(recording, Recording):
             proved(model)[kind] = told
             return recording
+        if isinstance(refused, HastyRefusal):
+            try:
+                return record_whole(model, inputs, batch, check)
+            except REFUSALS as error:
+                refused = error
         return _own(model, inputs, batch, check, _with_place(refused, recording))
     try:
         return _own(model, inputs, batch, check, refused)
