@@ -29,6 +29,7 @@ from heedmap.errors import (
     GradientError,
     HeedmapError,
     InputError,
+    MissingRuleError,
     MixingError,
     NoAttentionError,
     OptionError,
@@ -41,12 +42,15 @@ from heedmap.flow import Flow
 from heedmap.lrp.replay import ForwardCall
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET, Readout, TargetView, with_merges
+from heedmap.methods.supported import Supported, kind_of, ranking
 from heedmap.outputs import Context
 from heedmap.printable import closest
 from heedmap.result import Named, assembled, described, named_segments, origin, stream_names
 from heedmap.targets import AnyTarget, Chosen, Target, as_target
-from heedmap.unfollowed import AUTO, REFUSALS, advised, best, reason, taken
+from heedmap.unfollowed import AUTO, REFUSALS, advised, best, reason, taken, why
 
+NOT_HERE = (AttentionError, MissingRuleError, GradientError)
+"""What says that a model cannot have a method; others may do."""
 NO_ATTENTION = "the target depends on no attention; choose one that is computed from the model's output"
 NO_GRADIENT = (
     "no gradient flows from the target to the attention: weights are quantised without gradients, or the model or the target "
@@ -119,9 +123,10 @@ def explain(
             Where a sample has several choices, ids (batch, choices, tokens), or a picture several texts, the target is one
             of these (None: the one with the highest score; a callable: the one it depends on) and the relevance that of its own
             words: each is one pass more. A callable of several choices has all of them as one input.
-        method: a name in ``heedmap.METHODS``, or a Method; ``"auto"``: ``generic`` where the model's attention is followed, else
-            the best method that needs none, ``integrated_gradients``, or ``occlusion`` where that cannot run. The explanation
-            says which was taken, in ``method`` and in a note of its flow.
+        method: a name in ``heedmap.METHODS``, or a Method; ``"auto"``: what the evidence speaks for most on a flow of this kind
+            (docs/which-method.md), or the next where the model cannot have it, with the method's own options; where no attention
+            is followed ``integrated_gradients``, or ``occlusion`` where that cannot run. The explanation says which was taken, in
+            ``method``, and why, in a note of its flow.
         full: also compute the whole R^{sx} matrices, ``Explanation.maps``.
         probe: prove, once per model and image size, that tokens mix in recorded attention only. False: at your own risk.
         memory_budget: bytes that blocks of attention may take at once.
@@ -333,8 +338,12 @@ class Engine:
             AttentionError: it is refused, and the method needs it; the message names those that do not.
         """
         refused: HeedmapError | None = None
+        because = ""
         try:
-            explanations = self._followed(targets, method, options, full)
+            if auto:
+                method, because, explanations = self._supported(targets, full)
+            else:
+                explanations = self._followed(targets, method, options, full)
         except (*REFUSALS, InputError, TargetError) as error:
             refused = error
         if refused is not None:
@@ -356,12 +365,35 @@ class Engine:
                 return self.made(*without, method, options)
             method, explanations = self._best(*without)
         if auto:
-            note = taken(method, refused)
+            note = taken(method, because)
             explanations = [
                 replace(explanation, flow=replace(explanation.flow, notes=(note, *explanation.flow.notes)))
                 for explanation in explanations
             ]
         return explanations
+
+    def supported(self, recording: Recording, segments: Named, full: bool = False) -> list[Supported]:
+        """The methods that the evidence speaks for on this flow, the best first; ``full``: those that have whole maps."""
+        names = [name for of_stream in segments.values() for name, _ in of_stream]
+        ranked = ranking(kind_of(recording.graph, recording.live is not None), names)
+        return [choice for choice in ranked if not full or METHODS[choice.name].attribute is None]
+
+    def _supported(self, targets: Sequence[Target], full: bool) -> tuple[Method, str, list[Explanation]]:
+        """By the best supported method, or by the next where this model cannot have it; and why.
+
+        Raises:
+            HeedmapError: it can have none; what is raised is what the paper's method, which needs the least, was refused for.
+        """
+        passed: list[str] = []
+        causes: dict[str, HeedmapError] = {}
+        for choice in self.supported(*self.record(), full):
+            method = METHODS[choice.name]
+            try:
+                return method, why(choice, passed), self._followed(targets, method, method.resolve({}), full)
+            except NOT_HERE as error:
+                passed.append(choice.name)
+                causes[choice.name] = error
+        raise causes["generic"]
 
     def _otherwise(
         self, targets: Sequence[Target], refused: HeedmapError, needed: bool, *asked: Any
@@ -398,6 +430,9 @@ class Engine:
             for sample in range(batch):
                 wanted = [samples.target(sample, target) for target in targets]
                 by_sample.append(self._on(samples.alone(sample), self.mixed, 1).explain(wanted, *asked))
+                if sample == 0:  # what was chosen for the first is asked of all: a batch is of one method
+                    method = METHODS.get(by_sample[0][0].method, asked[0])
+                    asked = (method, by_sample[0][0].options, asked[2], False)
         note = f"the samples were explained one by one, because together they are not followed: {reason(refused)}"
         whole = len(by_sample) == batch
         return [apart.together(parts, note) for parts in zip(*by_sample, strict=True)] if whole else []

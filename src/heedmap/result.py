@@ -81,7 +81,7 @@ def assembled(
         prediction_labels=labels,
         method=method.name,
         options=options,
-        flow=described(recording, named, run),
+        flow=described(recording, named, run, tuple(run.notes)),
         maps={**maps, **_blocks(segments, maps)},
         top=chosen.top,
     )

@@ -16,8 +16,8 @@ from heedmap.attention.inputs import KEEP
 from heedmap.attention.pulls import Pulls
 from heedmap.attention.readout import rows_of_one
 from heedmap.attention.wrapped import signature, unwrapped
-from heedmap.engine import Engine, checked_gradients, find_method, mean_readouts
-from heedmap.errors import AttentionError, MixingError, OptionError, TargetError
+from heedmap.engine import NOT_HERE, Engine, checked_gradients, find_method, mean_readouts
+from heedmap.errors import AttentionError, HeedmapError, MixingError, OptionError, TargetError
 from heedmap.explanation import Explanation
 from heedmap.explanation_data import Segment
 from heedmap.lrp.replay import ForwardCall
@@ -27,7 +27,7 @@ from heedmap.methods.steps_view import several
 from heedmap.outputs import MOST, Context, class_logits
 from heedmap.result import Named, assembled, cut, origin, relevance_rows, without_identity
 from heedmap.targets import Chosen, Target
-from heedmap.unfollowed import AUTO
+from heedmap.unfollowed import AUTO, taken, why
 
 if TYPE_CHECKING:
     from heedmap.engine import Wrapped
@@ -174,12 +174,37 @@ def explain_steps(
     resolved = recipe.resolve(options)
     check = settings.pop("probe", True)
     engine = Engine(model, of_last(model, inputs, said), settings.pop("labels", None), check, **settings)
-    steps = _Steps(engine, said, recipe, resolved, progress)
     with recording_state(engine.model):
         engine.settled()
-        return (
-            steps.one_by_one(auto=method == AUTO) if recipe.attribute is not None else steps.shared(auto=method == AUTO)
-        )
+        if method == AUTO:
+            return _best_supported(engine, said, progress)
+        return _Steps(engine, said, recipe, resolved, progress).explained()
+
+
+def _best_supported(engine: Engine, said: Said, progress: Progress) -> Stepwise:
+    """By the method that the evidence speaks for most, or by the next where the model cannot have it.
+
+    Raises:
+        HeedmapError: it can have none of them, and none of those that need no attention.
+    """
+    try:
+        ranked = engine.supported(*engine.record())
+    except AttentionError:
+        return _Steps(engine, said, METHODS["generic"], METHODS["generic"].resolve({}), progress).one_by_one(auto=True)
+    passed: list[str] = []
+    causes: dict[str, HeedmapError] = {}
+    for choice in ranked:
+        recipe = METHODS[choice.name]
+        try:
+            found = _Steps(engine, said, recipe, recipe.resolve({}), progress).explained()
+        except NOT_HERE as error:
+            passed.append(choice.name)
+            causes[choice.name] = error
+            continue
+        flow = found.first.flow
+        noted = replace(flow, notes=(taken(recipe, why(choice, passed)), *flow.notes))
+        return replace(found, first=replace(found.first, flow=noted))
+    raise causes["generic"]
 
 
 def of_last(model: nn.Module | Wrapped, inputs: Mapping[str, Any], said: Said) -> dict[str, Any]:
@@ -197,18 +222,22 @@ class _Steps:
         self.tell, self.count = progress, said.tokens.shape[1]
         self.seen: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def one_by_one(self, auto: bool) -> Stepwise:
+    def explained(self) -> Stepwise:
+        """Every step, with what is common to them done once where the method lets it."""
+        return self.one_by_one() if self.method.attribute is not None else self.shared()
+
+    def one_by_one(self, auto: bool = False) -> Stepwise:
         """Each step as a target of its own, of one forward pass."""
         targets = [_Seen(self, n) for n in range(self.count)]
         return self._stacked(self.engine.explain(targets, self.method, self.options, False, auto))
 
-    def shared(self, auto: bool) -> Stepwise:
+    def shared(self) -> Stepwise:
         """All steps from one recording, with what is common to them done once; where that is refused, as ever."""
         engine = self.engine
         try:
             recording, named = engine.record()
         except AttentionError:
-            return self.one_by_one(auto)
+            return self.one_by_one()
         run, chosen = engine.choose(recording, named, _Seen(self, 0), keep=True)
         states = run.readouts
         plain = recording.live is None and len(states) == 1 and not self._replays()

@@ -148,7 +148,7 @@ class MapOptions:
     method: Annotated[
         str,
         typer.Option(
-            help="A name that `heedmap methods` lists, or auto: generic where attention is followed, else one that needs none.",
+            help="A name that `heedmap methods` lists, or auto: what heedmap's own measurements speak for on such a model.",
             autocompletion=completion.map_methods,
         ),
     ] = "generic"

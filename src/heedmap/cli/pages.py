@@ -89,11 +89,12 @@ def write_gallery(names: list[str], out: Path) -> int:
     import heedmap
     from heedmap.zoo.gallery.page import gallery_page
     from heedmap.zoo.gallery.show import show
+    from heedmap.zoo.threads import in_threads
 
     models: list[Shown] = []
     maps: dict[Key, Image.Image] = {}
     count = 0
-    with progress_bar() as bar, writing(out):
+    with progress_bar() as bar, writing(out), in_threads(1):
         for name in bar.track(names, description="explaining"):
             bar.update(bar.task_ids[0], description=f"zoo/{name}")
             models.append(show(heedmap.load(f"zoo/{name}"), name))

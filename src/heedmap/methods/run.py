@@ -62,6 +62,7 @@ class TargetView:
         replay: the forward pass, to be run again; None where there is no model (tests of the algebra).
         parts: for each stream its segments: which leaves its tokens come from.
         heads: which recorded calls each attention is made of; None: each of one.
+        notes: what a method says of how it came to its map, for people.
     """
 
     graph: Graph
@@ -74,6 +75,7 @@ class TargetView:
     replay: ForwardCall | None = None
     parts: Mapping[int, Sequence[InputSpan]] = field(default_factory=dict)
     heads: Heads | None = None
+    notes: list[str] = field(default_factory=list)
     _relevances: dict[tuple[str, bool, bool], Relevances] = field(default_factory=dict)
 
     @property

@@ -20,6 +20,7 @@ from heedmap.models.shipped import MANIFEST, verify
 from heedmap.zoo.folder import write_folder
 from heedmap.zoo.recipe import Recipe
 from heedmap.zoo.run import Point, Training, read_checkpoint, write_checkpoint
+from heedmap.zoo.threads import in_threads
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -122,13 +123,8 @@ def _bar(console: Console) -> Progress:
 @contextmanager
 def _torch_apart(threads: int) -> Iterator[None]:
     """So many threads and a random generator that is put back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with in_threads(threads), torch.random.fork_rng(devices=[]):
+        yield
 
 
 @contextmanager
