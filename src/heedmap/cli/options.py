@@ -14,6 +14,7 @@ from heedmap.cli import completion
 from heedmap.cli.command import importing, quiet
 from heedmap.cli.inputs import ROLES, parse_target, read_inputs, sample_inputs
 from heedmap.errors import ModelLoadError, OptionError, UnknownNameError
+from heedmap.memory import memory_bytes
 from heedmap.methods import written
 from heedmap.methods.cards import CARDS
 from heedmap.models.names import check_name, is_zoo
@@ -159,7 +160,7 @@ class MapOptions:
     method: Annotated[
         str,
         typer.Option(
-            help="A name that `heedmap methods` lists, or auto: generic where attention is followed, else one that needs none.",
+            help="A name that `heedmap methods` lists, or auto: what heedmap's own measurements speak for on such a model.",
             autocompletion=completion.map_methods,
         ),
     ] = "generic"
@@ -189,6 +190,32 @@ class MapOptions:
         _ = self.settings
         check_methods([self.method], ("auto",))
         parse_target(self.target)
+
+
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(help="What a call may take beside the model, such as 4GB, or free: nine tenths of what is free."),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print how it would be made and what it would take, and explain nothing.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostOptions:
+    """What an explanation may take."""
+
+    memory: MemoryOption = None
+    dry_run: DryRunOption = False
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """As :func:`heedmap.explain` takes it."""
+        return {} if self.memory is None else {"memory": self.memory}
+
+    def check(self) -> None:
+        """OptionError where the memory is no size, before a model is loaded."""
+        memory_bytes(self.memory)
 
 
 @dataclass(frozen=True, kw_only=True)
