@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +45,17 @@ def methods_option(default: str) -> Any:
         help=f"METHOD or METHOD:KEY=VALUE,…; also fast, ablations, all. Several times; by default {default}.",
         autocompletion=completion.contenders,
     )
+
+
+def check_methods(names: Sequence[str], groups: Collection[str] = completion.GROUPS) -> None:
+    """See that there are such methods, with options or without, before torch is imported.
+
+    Raises:
+        UnknownNameError: one is none, and none of ``groups``.
+    """
+    for name in (name.partition(":")[0] for name in names):
+        if name not in (*CARDS, *groups):
+            raise UnknownNameError(f"no method {name!r}{closest(name, CARDS)}; known methods: {', '.join(CARDS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,10 +188,7 @@ class MapOptions:
             UnknownNameError: no such method.
         """
         _ = self.settings
-        if self.method not in (*CARDS, "auto"):
-            raise UnknownNameError(
-                f"no method {self.method!r}{closest(self.method, CARDS)}; known methods: {', '.join(CARDS)}"
-            )
+        check_methods([self.method], ("auto",))
         parse_target(self.target)
 
 
