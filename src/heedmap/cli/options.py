@@ -153,10 +153,9 @@ class ManyInputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapOptions:
-    """What is explained, and by which method."""
+class MethodOptions:
+    """By which method it is explained."""
 
-    target: TargetOption = None
     method: Annotated[
         str,
         typer.Option(
@@ -184,11 +183,22 @@ class MapOptions:
         """See that all can be understood, before a model is loaded.
 
         Raises:
-            typer.BadParameter: the target or an option has not its form.
+            typer.BadParameter: an option has not its form.
             UnknownNameError: no such method.
         """
         _ = self.settings
         check_methods([self.method], ("auto",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions(MethodOptions):
+    """What is explained, and by which method."""
+
+    target: TargetOption = None
+
+    def check(self) -> None:
+        """As :meth:`MethodOptions.check`, and of the target."""
+        super().check()
         parse_target(self.target)
 
 
