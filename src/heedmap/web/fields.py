@@ -77,6 +77,24 @@ class Fields:
         return [self.text, self.second, self.said, self.image, self.boxes]
 
 
+def edit_fields(gr: Any, takes: Takes) -> tuple[Any, ...]:
+    """The fields of an edit, empty, for a model; those that it cannot use are hidden: a word, what it becomes, a region."""
+    text, image = "text" in takes.roles, "image" in takes.roles
+    return gr.update(value="", visible=text), gr.update(value="", visible=text), gr.update(value="", visible=image)
+
+
+def uploaded_files(gr: Any) -> Any:
+    """A field for several files, each left as it is; its value is their paths."""
+
+    class Files(_as_uploaded(gr, gr.File)):  # type: ignore[misc]
+        """Gives a list."""
+
+        def preprocess(self, payload: Any) -> list[str]:
+            return [str(Path(file.path)) for file in getattr(payload, "root", payload) or ()]
+
+    return Files
+
+
 def given(*values: Any) -> FormValues:
     """The values of :attr:`Fields.inputs` but the model's."""
     number, text, second, said, image, audio, boxes = values
