@@ -22,4 +22,6 @@ def library(name: str, extra: str, needs: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise MissingLibraryError(f"{needs} {name.split('.')[0]}; pip install 'heedmap[{extra}]'") from error
+        raise MissingLibraryError(
+            f"{needs} {name.split('.')[0]}; pip install '.[{extra}]' in a clone of heedmap"
+        ) from error

@@ -47,7 +47,8 @@ def test_a_region_is_painted_in_the_mean_colour_and_nothing_else(region: tuple[f
 
 
 @pytest.mark.parametrize(
-    "region", [(0, 0, 9, 4), (2, 0, 2, 4), (-1, 0, 2, 2), (0.5, 0.0, 1.5, 1.0), (0.1, 0.2, 0.3), (0.0, float("nan"), 1, 1)]
+    "region",
+    [(0, 0, 9, 4), (2, 0, 2, 4), (-1, 0, 2, 2), (0.5, 0.0, 1.5, 1.0), (0.1, 0.2, 0.3), (0.0, float("nan"), 1, 1)],
 )
 def test_a_region_outside_the_picture_is_told(region: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="the region"):
@@ -103,7 +104,9 @@ def test_a_difference_goes_to_a_file_and_a_figure(lists: heedmap.Model, tmp_path
         ({"text": ["dog red ? dog", "sun red ? sun"]}, "batches"),
     ],
 )
-def test_maps_that_do_not_compare_have_no_difference(lists: heedmap.Model, second: dict[str, object], words: str) -> None:
+def test_maps_that_do_not_compare_have_no_difference(
+    lists: heedmap.Model, second: dict[str, object], words: str
+) -> None:
     before = lists.explain(text="dog red ? dog")
     other = {"text": "dog red ? dog", **second}
     with pytest.raises(InputError, match=words):
@@ -142,8 +145,8 @@ def test_a_region_without_the_object_loses_its_relevance() -> None:
     assert picture is not None
     first = detector.predict(image=picture)[0]
     assert first.box is not None
-    image = Image.fromarray(np.asarray(picture))
-    found = effect(detector, {"image": image}, {"image": painted(image, first.box)})
+    painted_over = painted(Image.fromarray(np.asarray(picture)), first.box)
+    found = effect(detector, {"image": picture}, {"image": painted_over})
     before, after = next(iter(found.answers.values()))
     assert before is not None
     assert after is not None

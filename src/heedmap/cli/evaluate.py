@@ -13,12 +13,17 @@ from heedmap.advice import SHELL, said_for
 from heedmap.cli.command import INTERRUPTED, command, fail, progress_bar
 from heedmap.cli.completion import choices
 from heedmap.cli.options import ExperimentOptions, RationaleOptions, RunOptions, file_options
+from heedmap.errors import InputError, UnknownNameError
+from heedmap.methods.cards import CARDS
+from heedmap.printable import closest
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Reader
     from heedmap.evaluate.harness.protocol import Evaluation
     from heedmap.models.model import Model
 
+GROUPS = ("fast", "ablations", "all")
+"""Names of several methods at once."""
 TruthOption = Annotated[bool, typer.Option("--truth", help="Explain the right answer, not the model's own.")]
 
 
@@ -47,6 +52,7 @@ def perturbation(
     run: RunOptions,
 ) -> None:
     """Take away what a map calls relevant, or irrelevant, and see what the model still knows."""
+    _check(options, run)
     from heedmap.evaluate.experiments.perturbation import Perturbation
     from heedmap.zoo.dataset import answered
 
@@ -72,6 +78,7 @@ def segmentation(
     run: RunOptions,
 ) -> None:
     """Lay a classifier's maps on the pixels that its label is about."""
+    _check(options, run)
     from heedmap.evaluate.experiments.segmentation import Segmentation
     from heedmap.zoo.dataset import shown
 
@@ -90,6 +97,7 @@ def detection(
     run: RunOptions,
 ) -> None:
     """Cut a detector's maps to masks, and score them as COCO scores segmentations."""
+    _check(options, run)
     from heedmap.evaluate.experiments.detection import Detection
     from heedmap.zoo.dataset import shown
 
@@ -114,6 +122,7 @@ def rationales(
     run: RunOptions,
 ) -> None:
     """Compare a text classifier's maps with the words that people gave as reasons."""
+    _check(options, run)
     from heedmap.evaluate.experiments.rationales import Rationales
 
     subject = run.model.load()
@@ -134,11 +143,24 @@ def sanity(
     run: RunOptions,
 ) -> None:
     """Ask whether maps depend on the model, say what it does, stay the same under noise, and agree."""
+    _check(options, run)
     from heedmap.evaluate.experiments.sanity import PARTS, Sanity
     from heedmap.zoo.dataset import plain
 
     subject = run.model.load()
     _measure(Sanity(tuple(check or PARTS)), subject, options, run, plain)
+
+
+def _check(options: ExperimentOptions, run: RunOptions) -> None:
+    """See that there are such a model, data set and methods, before torch is imported."""
+    run.model.check()
+    if options.source.data is not None:
+        check_data(options.source.data)
+    file_options(options.source.file)
+    for text in options.method or ():
+        name = text.partition(":")[0]
+        if name not in (*CARDS, *GROUPS):
+            raise UnknownNameError(f"no method {name!r}{closest(name, CARDS)}; known methods: {', '.join(CARDS)}")
 
 
 def _measure(
@@ -180,12 +202,30 @@ def opened(data: str | None, files: list[str] | None, zoo: Callable[[], Reader] 
         if options:
             raise typer.BadParameter("it is a part of a data set; give --data too", param_hint="--file")
         return zoo()
-    kind, colon, folder = (data or "").partition(":")
-    if not colon or not folder:
-        raise typer.BadParameter(f"{data!r} is not KIND:FOLDER", param_hint="--data")
+    kind, folder = check_data(data)
     from heedmap.datasets.opening import open_data
 
     return open_data(kind, folder, **options)
+
+
+def check_data(data: str | None) -> tuple[str, str]:
+    """Kind and folder of ``--data``, which are there.
+
+    Raises:
+        typer.BadParameter: not KIND:FOLDER.
+        UnknownNameError: no such kind.
+        InputError: there is nothing of this name.
+    """
+    from heedmap.datasets.opening import READERS
+
+    kind, colon, folder = (data or "").partition(":")
+    if not colon or not folder:
+        raise typer.BadParameter(f"{data!r} is not KIND:FOLDER", param_hint="--data")
+    if kind not in READERS:
+        raise UnknownNameError(f"there is no kind of data set {kind!r}; known are {', '.join(READERS)}")
+    if not Path(folder).exists():
+        raise InputError(f"there is no folder {folder}; give --data KIND:FOLDER with the folder of the data set")
+    return kind, folder
 
 
 def conclude(

@@ -43,7 +43,7 @@ def _integrated_one(run: TargetView, options: Mapping[str, Any]) -> Relevance:
     try:
         from captum.attr import IntegratedGradients
     except ImportError as error:
-        raise MissingLibraryError("integrated_gradients needs captum; pip install 'heedmap[attribution]'") from error
+        raise MissingLibraryError("it needs captum; pip install '.[attribution]' in a clone of heedmap") from error
     leaves = Leaves([run])
     order = list(leaves.features)
     baselines = leaves.baselines(options["baseline"])

@@ -111,7 +111,7 @@ def effect(
     Raises:
         InputError: nothing was changed; or the answer is at the place of a token, and the edit moves tokens.
     """
-    if first == second:
+    if all(_same(first.get(role), second.get(role)) for role in {**first, **second}):
         raise InputError("the edit changes nothing; change a word of the text, or paint over a region of the picture")
     before, after = subject.predict(**first), subject.predict(**second)
     return compared(subject, before, after, before[answer or 0], target, first.get("boxes"), method, options)
@@ -177,6 +177,10 @@ def _name(prediction: Prediction) -> str:
 def _key(prediction: Prediction) -> str:
     """The same for the same answer: of objects and tokens not their number in the list."""
     return prediction.label if prediction.target is None else repr(prediction.target)
+
+
+def _same(first: Any, second: Any) -> bool:
+    return first is second or (isinstance(first, str) and first == second)
 
 
 def _check_place(target: Any, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:

@@ -135,7 +135,7 @@ def _library(name: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ModelLoadError(f"{name} is not installed; install it with: pip install heedmap[{extra}]") from error
+        raise ModelLoadError(f"{name} is not installed; pip install '.[{extra}]' in a clone of heedmap") from error
 
 
 def _check_known(name: str, short: str, known: Sequence[str]) -> None:

@@ -122,7 +122,7 @@ def _told(name: str) -> Iterator[None]:
     except ModelLoadError as error:
         raise ModelLoadError(f"{name} cannot be loaded: {error}") from error
     except ImportError as error:
-        extra = " (for GGUF files: pip install heedmap[gguf])" if name.endswith(".gguf") else ""
+        extra = " (for GGUF files: pip install '.[gguf]' in a clone of heedmap)" if name.endswith(".gguf") else ""
         raise ModelLoadError(f"{name} cannot be loaded, a package is missing{extra}: {_line(error)}") from error
     except Exception as error:  # files of any kind of damage raise errors of any kind
         exists = Path(name).expanduser().exists()

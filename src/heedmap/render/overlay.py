@@ -170,7 +170,9 @@ def otsu(places: Float[np.ndarray, " tokens"]) -> float | None:
     try:
         from skimage.filters import threshold_otsu
     except ImportError as error:
-        raise MissingLibraryError("contour=True needs scikit-image; pip install 'heedmap[eval]'") from error
+        raise MissingLibraryError(
+            "contour=True needs scikit-image; pip install '.[eval]' in a clone of heedmap"
+        ) from error
     levels = np.round(places * 255).astype(np.uint8)
     return None if not len(levels) or np.ptp(levels) == 0 else float(threshold_otsu(levels)) / 255
 

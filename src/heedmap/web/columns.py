@@ -133,7 +133,11 @@ def both_odds(first: Predictions, second: Predictions) -> dict[str, Odds]:
 
 def _odds(answers: Predictions) -> dict[str, float | None]:
     """The most probable of each name."""
-    return {plain(p.label): p.probability for p in reversed(answers.answers) if p.said is None}
+    odds: dict[str, float | None] = {}
+    for prediction in answers:
+        if prediction.said is None:
+            odds.setdefault(plain(prediction.label), prediction.probability)
+    return odds
 
 
 def _boxes(column: Column, scales: Mapping[str, Scale]) -> Markup:

@@ -10,7 +10,7 @@ from heedmap.extras import library
 from heedmap.render.html import macro
 from heedmap.web import parts
 from heedmap.web.actions import Actions, answers_of
-from heedmap.web.fields import Fields, listed, uploaded_files
+from heedmap.web.fields import Fields, as_uploaded, listed
 from heedmap.web.form_inputs import Takes, offered, read_sample
 from heedmap.web.handlers import Exchange, Handlers, attempt
 from heedmap.web.method_options import options_label, way
@@ -116,9 +116,11 @@ class _Page:
             self.beside = gr.Dropdown(list(names), value=names[0], label="Other model", elem_id="other-model")
             self.two = gr.Button("Compare the models", elem_id="beside")
         with gr.Accordion("A table of your own samples", open=False, elem_id="own"):
-            label = f"Pictures, sounds, or a .jsonl or .csv with a column text: {self.handlers.limits.rows} at most"
-            self.own = uploaded_files(gr)(label=label, file_count="multiple", elem_id="own-files", height=120)
-            self.each = gr.Button("Ask for each", elem_id="ask-each")
+            gr.HTML(parts.table_hint(self.handlers.limits.rows))
+            with gr.Row():
+                button = as_uploaded(gr, gr.UploadButton)
+                self.own = button("Choose files", file_count="multiple", elem_id="own-files", min_width=120)
+                self.each = gr.Button("Ask again", elem_id="ask-each", min_width=120)
             self.table = gr.HTML(elem_id="table", **_pressed())
             self.kept = gr.State(None, time_to_live=KEPT_SECONDS)
             self.row = gr.State(None, time_to_live=KEPT_SECONDS)
@@ -176,7 +178,9 @@ class _Page:
         self.edit.click(acts["change"], edit, told, api_name="change", **self.shared)
         self.two.click(acts["beside"], [*asked, self.beside], told, api_name="beside", **self.shared)
         table = [self.message, self.table, self.kept]
-        self.each.click(acts["table"], [self.own, *self.fields.inputs], table, api_name="table", **self.shared)
+        each = [self.own, *self.fields.inputs]
+        self.own.upload(acts["table"], each, table, api_name="table", **self.shared)
+        self.each.click(acts["table"], each, table, api_name=False, **self.shared)
         pressed = self.table.select(acts["row"], None, self.row, api_name=False)
         asked_row = pressed.then(acts["ask_row"], [self.kept, self.row], answers, api_name=False, **self.shared)
         asked_row.then(**first)

@@ -72,6 +72,11 @@ def table(rows: Sequence[TableRow]) -> str:
     return fragment(macro("web.table", shown))
 
 
+def table_hint(most: int) -> str:
+    """What a table can be made of."""
+    return macro("web.table_hint", most)
+
+
 def with_frames(picture: Picture, choices: Iterable[Prediction]) -> Picture:
     """``picture`` with the boxes of ``choices`` as its frames, in shares of the original."""
     frames = {choice.label: _of_original(choice.box, picture) for choice in choices if choice.box is not None}

@@ -103,5 +103,7 @@ def _libraries() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingLibraryError("the measurements are Parquet files; pip install 'heedmap[eval]'") from error
+        raise MissingLibraryError(
+            "the measurements are Parquet files; pip install '.[eval]' in a clone of heedmap"
+        ) from error
     return pyarrow, pyarrow.parquet

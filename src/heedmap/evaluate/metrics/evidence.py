@@ -110,7 +110,9 @@ def _over_otsu(grid: Grid) -> Grid:
     try:
         from skimage.filters import threshold_otsu
     except ImportError as error:
-        raise MissingLibraryError("Otsu's threshold needs scikit-image; pip install 'heedmap[eval]'") from error
+        raise MissingLibraryError(
+            "Otsu's threshold needs scikit-image; pip install '.[eval]' in a clone of heedmap"
+        ) from error
     levels = np.round((grid - grid.min()) / np.ptp(grid) * 255).astype(np.uint8)
     return (levels > threshold_otsu(levels)).astype(np.float32)
 
@@ -144,7 +146,9 @@ def average_precision(relevance: Map, mask: Mask, counted: Mask) -> float:
     try:
         from sklearn.metrics import average_precision_score
     except ImportError as error:
-        raise MissingLibraryError("average precision needs scikit-learn; pip install 'heedmap[eval]'") from error
+        raise MissingLibraryError(
+            "average precision needs scikit-learn; pip install '.[eval]' in a clone of heedmap"
+        ) from error
     if not (mask & counted).any():
         raise SampleError("its mask has no pixels that count; average precision needs some")
     return float(average_precision_score(mask[counted], relevance[counted]))

@@ -54,7 +54,9 @@ def configured(settings: Mapping[str, Any]) -> dict[str, Any]:
     from transformers import ResNetConfig
 
     if find_spec("scipy") is None:
-        raise TrainingError("DETR's matching needs scipy; install it with: pip install heedmap[train]")
+        raise TrainingError(
+            "DETR's matching needs scipy; install it with: pip install '.[train]' in a clone of heedmap"
+        )
     depth = len(settings["backbone"]["hidden_sizes"])
     backbone = ResNetConfig(layer_type="basic", out_features=[f"stage{depth}"], **settings["backbone"])
     rest = {key: value for key, value in settings.items() if key != "backbone"}
@@ -219,7 +221,7 @@ def _judged(detected: Sequence[Found]) -> Any:
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise TrainingError(
-            "average precision needs pycocotools; install it with: pip install heedmap[train]"
+            "average precision needs pycocotools; install it with: pip install '.[train]' in a clone of heedmap"
         ) from error
 
     truth = COCO()
