@@ -211,8 +211,10 @@ class Graph:
         asked = {s.index: {e.source for e in self.edges if e.stream == s.index} - {s.index} for s in self.streams}
         direct = {s.index: asked[s.index] | s.joins.keys() for s in self.streams}
         reach = {stream: set(others) for stream, others in direct.items()}
-        for _ in self.streams:
-            reach = {stream: heard.union(*(reach[other] for other in heard)) for stream, heard in reach.items()}
+        before: dict[int, set[int]] = {}
+        while reach != before:
+            before = reach
+            reach = {stream: heard.union(*(before[other] for other in heard)) for stream, heard in before.items()}
         return reach
 
     @property

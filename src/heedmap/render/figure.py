@@ -105,6 +105,7 @@ def plot(
     if title:
         heading = (
             f"{headline(explanation, index)} · score {float(explanation.scores[index]):.4g} · {explanation.method}"
+            f"{f' · {explanation.choice}' if explanation.choice else ''}"
         )
         lines = wrap(drawable(visible(heading)), LETTERS_PER_PANEL * count, max_lines=3, placeholder=" …")
         words = {"fontfamily": list(families()), "fontsize": 11, "parse_math": False, "color": look.theme.ink}

@@ -252,7 +252,7 @@ def _origin(explanation: ExplanationData) -> dict[str, str]:
 def _card(name: str) -> dict[str, str]:
     """What the method's card says; nothing of a method that has none."""
     from heedmap.methods import METHODS
-    from heedmap.methods.cards import CARDS
+    from heedmap.methods.cards import CARDS, evidence
 
     if name not in CARDS or name not in METHODS:
         return {}
@@ -264,4 +264,5 @@ def _card(name: str) -> dict[str, str]:
         "needs": card.needs,
         "passes": f"{card.forwards} forward, {card.backwards} backward",
         "mind": card.fails,
+        "evidence": evidence(name),
     }
