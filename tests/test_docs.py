@@ -94,15 +94,6 @@ def test_commands_run(name: str, code: str, tmp_path: Path, warmed: Path) -> Non
     assert done.stderr == ""
 
 
-def test_no_install_line_promises_a_registry() -> None:
-    """The package is on none: it is installed from a clone, as ``.[extra]``."""
-    places = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.ipynb")]
-    places += [*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.html")]
-    promised = re.compile(r"pip install (-\S+ )*['\"]?heedmap\b")
-    assert promised.search("pip install 'heedmap[eval]'")
-    assert [str(p.relative_to(ROOT)) for p in places if promised.search(p.read_text(encoding="utf-8"))] == []
-
-
 def test_links_lead_somewhere() -> None:
     for path in PAGES:
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from heedmap.evaluate.harness.protocol import Evaluation
     from heedmap.models.model import Model
 
-GROUPS = ("fast", "ablations", "all")
-"""Names of several methods at once."""
 TruthOption = Annotated[bool, typer.Option("--truth", help="Explain the right answer, not the model's own.")]
 
 
