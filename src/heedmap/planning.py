@@ -321,4 +321,4 @@ def told_seconds(amount: float) -> str:
     """
     if amount < 100:
         return f"{amount:.2g} s"
-    return f"{amount / 60:.0f} min" if amount < 3600 else f"{amount / 3600:.3g} h"
+    return f"{amount / 60:.0f} min" if amount < 3600 else f"{amount / 3600:.1f} h"

@@ -34,6 +34,7 @@ from heedmap.cli.options import (
 from heedmap.errors import InputError
 from heedmap.printable import without_folders
 from heedmap.render.files import DOTS, PICTURES, figure_bytes
+from heedmap.render.naming import headline
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -118,7 +119,7 @@ def _print(comparison: Comparison, out: Path | None) -> None:
 
     console = Console(highlight=False)
     first = next(iter(comparison.explanations.values()))
-    console.print(f"{first.target[0]}, score {float(first.scores[0]):.4g}", markup=False)
+    console.print(f"{headline(first, 0)}, score {float(first.scores[0]):.4g}", markup=False)
     console.print(table(comparison))
     for line in (*legend(), *(f"left out: {name}: {why}" for name, why in comparison.refused.items())):
         console.print(said_for(SHELL, line), soft_wrap=True, markup=False)
@@ -248,7 +249,7 @@ def _page(comparison: Comparison, name: str, picture: bytes) -> str:
     body = render(
         "methods.html",
         name=name,
-        target=next(iter(comparison.explanations.values())).target[0],
+        target=headline(next(iter(comparison.explanations.values())), 0),
         picture=data_url(picture),
         columns=columns,
         rows=rows,
