@@ -6,6 +6,7 @@ import re
 from ast import literal_eval
 from typing import TYPE_CHECKING
 
+from heedmap.difference import CHANGE
 from heedmap.printable import percent, visible
 
 if TYPE_CHECKING:
@@ -23,7 +24,16 @@ BY_WAY = ", by way of "
 def headline(explanation: ExplanationData, index: int) -> str:
     """What sample ``index`` explains, and how probable it is, in a few words for people; other targets as they are written."""
     target, way, by = explanation.target[index].partition(BY_WAY)
-    return f"{_title(explanation, index, target)}{way}{by}"
+    change = CHANGE if target.startswith(CHANGE) else ""
+    return f"{change}{_title(explanation, index, target.removeprefix(change))}{way}{by}"
+
+
+def question(explanation: ExplanationData, index: int) -> str:
+    """What a map of sample ``index`` answers, as its heading."""
+    target = headline(explanation, index)
+    if target.startswith(CHANGE):
+        return f"What changes for “{target.removeprefix(CHANGE)}”"
+    return f"What “{target}” rests on"
 
 
 def _title(explanation: ExplanationData, index: int, target: str) -> str:
