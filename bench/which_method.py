@@ -107,6 +107,7 @@ def _zoo(models: Mapping[str, Any]) -> Iterator[Measured]:
 def _results(runs: Mapping[str, Any]) -> Iterator[Measured]:
     """Runs over the same samples of one model are one table."""
     joined: dict[tuple[str, ...], dict[tuple[str, str], dict[str, Sequence[float]]]] = {}
+    refused: dict[tuple[str, ...], set[str]] = {}
     for run in runs.values():
         name = run["model"]["name"]
         model = name if name in KINDS else "LXMERT on easy-VQA"
@@ -115,11 +116,13 @@ def _results(runs: Mapping[str, Any]) -> Iterator[Measured]:
             table = joined.setdefault((run["evaluation"], model, part), {}).setdefault(
                 (measure["key"], measure["better"]), {}
             )
+            refused.setdefault((run["evaluation"], model, part), set()).update(run["refused"])
             for row in measure["rows"]:
                 table.setdefault(row["method"], (row["value"], row["low"], row["high"]))
     for (evaluation, model, part), columns in joined.items():
         made = [_column(rows, 1.0 if better == "higher" else -1.0) for (_, better), rows in columns.items()]
-        yield Measured(f"{model}{', ' if part else ''}{part}: {evaluation}", model, made)
+        named = tuple(m for m in TAKING_PART if m in refused[evaluation, model, part])
+        yield Measured(f"{model}{', ' if part else ''}{part}: {evaluation}", model, made, named)
 
 
 def _truths(tables: Mapping[str, Any]) -> Iterator[Measured]:
@@ -293,6 +296,19 @@ def _ranks() -> Iterator[str]:
         yield f"| `{method}` | {ranks[0]:.1f} ({ranks[1]:.1f}–{ranks[2]:.1f}) |"
 
 
+def level(method: str) -> tuple[int, int]:
+    """In how many columns of the zoo's tables a method is first, or level with it (intervals overlap); and of how many."""
+    columns = [
+        {m: row[figure] for m, row in found["rows"].items() if m in TAKING_PART}
+        for entry in _read("zoo")["models"].values()
+        for found in entry["segments"].values()
+        for figure in found["rows"]["generic"]
+    ]
+    firsts = [max(column.values(), key=lambda figure: figure[0]) for column in columns]
+    reached = sum(method in c and c[method][2] >= first[1] for c, first in zip(columns, firsts, strict=True))
+    return reached, len(columns)
+
+
 def _own() -> Iterator[str]:
     """What was found on the validation split, and what was made of it."""
     yield OWN
@@ -304,6 +320,12 @@ def _own() -> Iterator[str]:
         rows = [models[model]["segments"][segment]["rows"].get(method) for model, segment in segments]
         cells_ = ["–" if r is None else "{:.2f} ({:.2f}–{:.2f})".format(*r["share"]) for r in rows]
         yield f"| {method if method == 'chance' else f'`{method}`'} | {' | '.join(cells_)} |"
+    own, paper, (last, count) = level("heedmap")[0], level("generic")[0], level("attn_lrp")
+    yield ""
+    yield (
+        f"Of the {count} columns of test data in [evidence that is known](zoo.md) `heedmap` is first, or level with the first "
+        f"(their intervals overlap), in {own}, `generic` in {paper}, `attn_lrp` in {last}: first in the mean, not everywhere."
+    )
     yield TRIED
 
 
@@ -320,23 +342,24 @@ section is of the data that the tables above are of; `python bench/validation.py
    place: leaving that part out of rule 10 altogether is better than half of it, and better than all of it
    (`normalize=False`).
 
-So `method="heedmap"` is eqs. 5, 6, 7 and 11 on Libra gradients, with
+So `method="heedmap"` is eqs. 5, 6, 7 and 11 on Libra gradients, Ā = E_h[(A ⊙ ∂y/∂A)⁺], with
 
-$$R^{sq} \\leftarrow R^{sq} + \\bar{A}, \\qquad \\bar{A} = E_h[(A \\odot \\nabla^{\\text{Libra}} A)^+]$$
+    R^{sq} ← R^{sq} + Ā        in place of        R^{sq} ← R^{sq} + (R̄^{ss})ᵀ Ā R̄^{qq}
 
-in place of rule 10. It has no parameter. That the half weight costs something was first seen in the tables of test data;
+as rule 10. It has no parameter. That the half weight costs something was first seen in the tables of test data;
 what to put in its place was decided on the validation split. Where Libra's pass is not defined it takes the model's own
 gradients, and a note says so.
 """
 
 TRIED = """
-What was tried there as well, and left: the shares that each token's own content and what it took in have of what is read of
-it, in place of the half (nearer to the truth in `bart-dates` than eqs. 8 and 9, behind leaving it out; behind in
-co-attention); heads summed before the positive part is taken (level); signed sums (better shares, worse peaks); the product
-of paths alone, without the carrying of eq. 6 (level where models are two layers deep, far behind on the words of
-VisualBERT); the geometric mean of two methods' maps (better shares, worse peaks; two methods' costs); the last layers alone
-(behind, but on words of VisualBERT). On the words of the questions to LXMERT and VisualBERT nothing that looks at gradients
-is before chance by much: the models look at the question's word for what it asks, not at the words that the truth names.
+What was tried there as well by code that was not kept, with the validation samples of the same models, and left: the shares
+that each token's own content and what it took in have of what is read of it, in place of the half (nearer to the truth in
+`bart-dates` than eqs. 8 and 9, behind leaving it out; behind in co-attention); heads summed before the positive part is
+taken (level); signed sums (better shares, worse peaks); the product of paths alone, without the carrying of eq. 6 (level
+where models are two layers deep, far behind on the words of VisualBERT); the geometric mean of two methods' maps (better
+shares, worse peaks; two methods' costs); the last layers alone (behind, but on words of VisualBERT). On the words of the
+questions to LXMERT and VisualBERT nothing that looks at gradients is before chance by much: the models look at the
+question's word for what it asks, not at the words that the truth names.
 
 What stands in the way of being first everywhere: where the last attention looks up by itself (`bart-dates`, `gpt-lists`),
 reading that one layer cannot be beaten; and the map still depends on the scale of the target, because eq. 6 adds products

@@ -227,6 +227,10 @@ def _own_method(subject: Any, given: dict[str, Any], steps: Steps) -> Any:
     return heedmap.explain(subject, subject.inputs(**given), method=Method("own", "", "", {}, {}, attribute=attribute))
 
 
+def _every_query(subject: Any, given: dict[str, Any], steps: Steps) -> Any:
+    return subject.explain(**given, target=heedmap.targets.EveryQuery(), memory="1GB")
+
+
 def _choices(subject: Any, given: dict[str, Any], steps: Steps) -> Any:
     return heedmap.explain(subject.model, _inputs("choices", Path()), target=[None, 1])
 
@@ -352,6 +356,8 @@ MODEL = {
     "Model.explain": Case("Model.explain", "bart-dates", _on("explain")),
     "Model.explain, read inside": Case("Model.explain", "blip", _on("explain")),
     "Model.explain, texts": Case("Model.explain", "clip-shapes", _texts),
+    "Model.plan": Case("Model.plan plan", "gpt-lists", _on("plan")),
+    "several targets": Case("explain", "detr-shapes", _every_query),
     "Model.inspect": Case("Model.inspect", "visualbert-shapes", _on("inspect")),
     "Model.compare": Case("Model.compare", "bert_encoder", lambda s, *_: s.compare("the cat", "a dog", pool="pooler")),
     "Model.embedding": Case("Model.embedding", "bert_encoder", lambda s, *_: s.embedding(["the cat", "a dog"])),

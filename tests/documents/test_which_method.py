@@ -42,6 +42,14 @@ def test_every_cell_ranks_methods_that_there_are(found):
     assert {*found[ALL]["order"], *BENCH["BLIND"]} == {n for n, c in CARDS.items() if not c.is_slow and n != "random"}
 
 
+def test_columns_in_which_a_method_is_level_with_the_first():
+    reached, columns = BENCH["level"]("generic")
+    assert 0 < reached < columns
+    each = [BENCH["level"](name)[0] for name in CARDS]
+    assert sum(each) >= columns  # in each column somebody is first
+    assert BENCH["level"]("random") == (0, columns)
+
+
 def test_shares_are_counted_by_hand():
     column = {"generic": (0.5, 0.0), "rollout": (0.9, 0.0), "raw_attention": (0.5, 0.0)}
     shares = BENCH["beaten"](Measured("t", "zoo/vit-shapes", [column], ("attn_lrp",)))

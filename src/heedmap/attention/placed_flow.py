@@ -359,7 +359,21 @@ class Builder:
                 stream.joins[x] = AbsorbedStream(state, torch.where(places < 0, NOTHING, places % tokens))
         self.graph.streams.append(stream)
         self._leaves(stream)
+        self._check_once(stream)
         return stream
+
+    def _check_once(self, stream: PlacedStream) -> None:
+        """MixingError where tokens of a stream were also made parts of others of its tokens, before it began (UDOP's patches)."""
+        for x in self.graph.taken_in(stream.index) - stream.joins.keys():
+            other = self.graph.streams[x]
+            assert isinstance(other, PlacedStream)
+            if bool((_at(stream, other.numbers) >= 0).any()):
+                names = ", ".join(repr(self.tape.sources[i].name) for i in sorted(other.leaves))
+                raise MixingError(
+                    f"tokens of {names} are read as they are, and as parts of other tokens to which they were added before (a "
+                    "picture's patches, and words that lie on them): their relevance would be told in two parts, each of which "
+                    "looks like the whole, so there is no map"
+                )
 
     def _ordered(self, ids: Ids) -> Ids:
         """All tokens of a new stream: as they stand in the rows of one attention over all of them, else as they began."""

@@ -15,6 +15,7 @@ from heedmap.cli.options import (
     FigureOptions,
     JsonOption,
     MapOptions,
+    MemoryOption,
     ModelOptions,
     OneInput,
     OpenOption,
@@ -23,6 +24,7 @@ from heedmap.cli.options import (
     generation,
     text_pairs,
 )
+from heedmap.memory import memory_bytes
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
@@ -53,6 +55,7 @@ class AnswerOptions:
         typer.Option(help="KEY=VALUE for transformers' generate, such as max_new_tokens=20. Several times."),
     ] = None
     system: Annotated[str | None, typer.Option(help="The system prompt, of a model with a chat template.")] = None
+    memory: MemoryOption = None
     out: Annotated[Path | None, typer.Option(help="Write .html, .png, .svg, .pdf, .json or .safetensors.")] = None
     as_json: JsonOption = False
     show: OpenOption = False
@@ -61,6 +64,7 @@ class AnswerOptions:
         """See that all can be understood, before a model is loaded; errors as of :class:`MapOptions`."""
         MapOptions(method=self.method, option=self.option).check()
         _ = self.generation, self.against
+        memory_bytes(self.memory)
 
     @property
     def generation(self) -> dict[str, Any]:
@@ -106,6 +110,7 @@ def answer(*, inputs: OneInput, options: AnswerOptions, figures: FigureOptions, 
             generate=options.generation,
             system=options.system,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
+            **({} if options.memory is None else {"memory": options.memory}),
             **MapOptions(option=options.option).settings,
         )
     if options.out is not None:
