@@ -43,9 +43,10 @@ from heedmap.evaluate.experiments.segmentation import Segmentation
 from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
-from heedmap.models import answers, batching, predictions
+from heedmap.models import answers, batching, edits, predictions
 from heedmap.models.model import Model
 from heedmap.targets import Function
+from heedmap.web.edits import EditForm
 from heedmap.web.form_inputs import FormValues
 from heedmap.web.handlers import Handlers
 from heedmap.web.method_options import Start, Way
@@ -333,6 +334,30 @@ def _page_answer(subject: Any, given: dict[str, Any], _: Steps) -> Any:
     return handlers.answer(handlers.predict(subject.name, FormValues(given["text"])), Way("generic", {}))
 
 
+def _on_page(name: str, *rest: Any) -> Call:
+    """What goes on from an answer on the page."""
+
+    def used(subject: Any, *_: Any) -> Any:
+        handlers: Any = Handlers(Seat(subject))  # type: ignore[arg-type]
+        return getattr(handlers, name)(
+            handlers.predict(subject.name, FormValues("4 1 3")), 0, Way("generic", {}), *rest
+        )
+
+    return used
+
+
+def _page_table(subject: Any, *_: Any) -> Any:
+    handlers: Any = Handlers(Seat(subject))  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "texts.jsonl"
+        file.write_text('{"text": "4 1 3"}\n{"text": "2 4"}\n')
+        return handlers.table(subject.name, FormValues(), [str(file)])
+
+
+def _edited(subject: Any, given: dict[str, Any], _: Steps) -> Any:
+    return edits.effect(subject, given, {**given, "text": "4 1 2"})
+
+
 PAGE = "Handlers.takes Handlers.predict Handlers.explain"
 ANSWER = "explain_answer Model.explain_answer grown"
 EXPLAIN = {
@@ -375,6 +400,7 @@ MODEL = {
     },
     "alignment": Case("alignment", "bart-dates", lambda s, given, _: answers.alignment(s, **given)),
     "alignment, sound": Case("alignment", "whisper", lambda s, given, _: answers.alignment(s, **given)),
+    "edited": Case("effect compared", "gpt-lists", _edited),
     "detections": Case("detections", "detr-shapes", lambda s, given, _: answers.detections(s, **given)),
     "predict": Case("predict", "vit-shapes", lambda s, given, _: predictions.predict(s.model, s.inputs(**given))),
 }
@@ -396,6 +422,9 @@ EVALUATED = {
 }
 WEB = {
     "page, an answer": Case("Handlers.answer", "gpt-lists", _page_answer),
+    "page, edited": Case("Handlers.change", "gpt-lists", _on_page("change", EditForm("1", "2"))),
+    "page, two models": Case("Handlers.models_beside", "gpt-lists", _on_page("models_beside", "another")),
+    "page, a table": Case("Handlers.table", "gpt-lists", _page_table),
     "page": Case(PAGE, "gpt-lists", _page(FormValues("4 1 3"), Way("generic", {}))),
     "page, from a token": Case(PAGE, "gpt-lists", _page(FormValues("4 1 3"), Way("generic", {}), Start("text", (2,)))),
     "page, boxes": Case(

@@ -72,7 +72,7 @@ class Explanation(ExplanationData):
             >>> asked = "dog red ; cat {} ; sun green ? cat".format
             >>> before, after = (subject.explain(text=asked(word), target="blue") for word in ("blue", "red"))
             >>> change = before.difference(after)
-            >>> change.segments["text"].labels[0][4], bool(change["text"][0, 4] < 0)
+            >>> change.segments["text"].labels[0][4], bool(change.scores[0] < 0)
             ('red', True)
         """
         from heedmap.difference import difference

@@ -16,7 +16,13 @@ from heedmap.targets.words import NextToken, TokenLabel
 
 
 class Several(Target):
-    """A target that stands for several: :func:`heedmap.explain` gives an explanation of each, as for a list of them."""
+    """A target that stands for several: :func:`heedmap.explain` gives an explanation of each, as for a list of them.
+
+    Examples:
+        >>> import heedmap
+        >>> isinstance(heedmap.targets.TopClasses(3), heedmap.targets.Several)
+        True
+    """
 
     @abstractmethod
     def each(self, output: Any, context: Context) -> list[Target]:
