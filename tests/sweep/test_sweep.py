@@ -31,7 +31,7 @@ EXPECTED = {
 }
 
 
-AUTO = {"resnet": "integrated_gradients", "vit": "generic", "vision_transformer": "generic"}
+AUTO = {"resnet": "integrated_gradients"}
 """What the table of evidence says for a family, where it is not heedmap's own method."""
 
 
