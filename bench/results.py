@@ -86,6 +86,9 @@ SLOW = (
 )
 """Those of dozens of passes for each target, and three that they are compared with."""
 
+NEWER = ("libra_generic", "libra_input_x_gradient", "attcat", "fullgrad_plus", "grad_eclip", "token_tm", "heedmap")
+"""Methods that came after the first tables, and heedmap's own; measured beside the paper's on the same samples."""
+
 RUNS: Mapping[str, Experiment] = {
     "perturbation-lxmert-shapes": Experiment(
         "LXMERT: perturbation of words and boxes",
@@ -163,6 +166,39 @@ RUNS: Mapping[str, Experiment] = {
         "CLIP: perturbation of words and pixels",
         "Is the picture still nearer to its caption than to 31 wrong ones? Not in the paper.",
         ("perturbation", "zoo/clip-shapes", "--samples", "300"),
+        (),
+    ),
+    "perturbation-newer-lxmert-shapes": Experiment(
+        "LXMERT: the newer methods",
+        "The same questions as in the first table, for the methods on Libra gradients, Grad-ECLIP, TokenTM and heedmap's own.",
+        ("perturbation", "zoo/lxmert-shapes", "--samples", "2000", *_methods(*NEWER)),
+        (),
+    ),
+    "perturbation-newer-visualbert-shapes": Experiment(
+        "VisualBERT: the newer methods",
+        "The same questions as in the table of VisualBERT above.",
+        ("perturbation", "zoo/visualbert-shapes", "--samples", "2000", *_methods(*NEWER)),
+        (),
+    ),
+    "perturbation-newer-vit-shapes": Experiment(
+        "ViT: perturbation of pixels, the newer methods",
+        "The same pictures as in the table of ViT above.",
+        ("perturbation", "zoo/vit-shapes", "--samples", "500", *_methods(*NEWER)),
+        (),
+    ),
+    "segmentation-newer-vit-shapes": Experiment(
+        "ViT: segmentation, the newer methods",
+        "The same pictures as in the table of ViT's segmentation above.",
+        ("segmentation", "zoo/vit-shapes", "--samples", "500", *_methods(*NEWER)),
+        (),
+    ),
+    "detection-newer-detr-shapes": Experiment(
+        "DETR: the newer methods",
+        "The first 1,000 of the pictures above, with three of the older methods beside.",
+        (
+            *("detection", "zoo/detr-shapes", "--samples", "1000", "--batch", "32"),
+            *_methods(*NEWER[:-2], "heedmap", "raw_attention", "rollout", "attention_x_gradient", "attn_lrp"),
+        ),
         (),
     ),
     "perturbation-lxmert-easy-vqa": Experiment(

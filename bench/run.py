@@ -1,7 +1,7 @@
 """Ratios in one run: heedmap against the floor and against the usual recipe.
 
     python bench/run.py [NAME …]
-    # names: vit-224 vit-384 bert-512 detr-1 detr-20 swin-224 rtdetr-640 deformable-640 memory methods
+    # names: vit-224 vit-384 bert-512 classes-20 detr-1 detr-20 detr-100 swin-224 rtdetr-640 deformable-640 memory curve methods
 
 floor: one forward and one backward to the attention outputs, kept by the plainest patch of the fused kernel.
 recipe: eager attention, one backward through everything into the parameters, dense R (for DETR once per query).
@@ -10,15 +10,17 @@ Random weights do: time does not depend on them.
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 
 import heedmap
 from heedmap.methods.cards import CARDS
-from heedmap.targets import DetectionQuery
+from heedmap.targets import DetectionQuery, NextToken, TopClasses
 
 
 def timed(function: Callable[[], Any], repeats: int = 5) -> float:
@@ -38,6 +40,31 @@ def timed(function: Callable[[], Any], repeats: int = 5) -> float:
         function()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+class Spread(NamedTuple):
+    """Ratios of pairs that were taken in turns."""
+
+    median: float
+    least: float
+    most: float
+
+    def __str__(self) -> str:
+        return f"{self.median:5.2f} ({self.least:.2f} to {self.most:.2f})"
+
+
+def ratios(ours: Callable[[], Any], *others: Callable[[], Any], pairs: int = 7) -> list[Spread]:
+    """Seconds of the processor of ``ours`` over those of each other one, all taken in turns, after one warm-up."""
+    functions = (ours, *others)
+    taken: list[list[float]] = [[] for _ in functions]
+    for turn in range(pairs + 1):
+        for function, times in zip(functions, taken, strict=True):
+            began = time.process_time()
+            function()
+            if turn:
+                times.append(time.process_time() - began)
+    of_pairs = [[a / b for a, b in zip(taken[0], times, strict=True)] for times in taken[1:]]
+    return [Spread(statistics.median(found), min(found), max(found)) for found in of_pairs]
 
 
 def floor(model: nn.Module, inputs: dict[str, Tensor], value: Callable[[Any], Tensor]) -> None:
@@ -92,14 +119,12 @@ def classifier(name: str, build: Callable[[str], nn.Module], inputs: dict[str, T
     def value(output: Any) -> Tensor:
         return output.logits[:, 0].sum()
 
-    least = timed(lambda: floor(fused, inputs, value))
-    fused.requires_grad_(True)
-    ours = timed(lambda: heedmap.explain(fused, inputs, target=0))
-    usual = timed(lambda: recipe(eager, inputs, value))
-    print(
-        f"{name:9} floor {least:6.2f} s   heedmap/floor {ours / least:5.2f}   heedmap/recipe {ours / usual:5.2f}",
-        flush=True,
+    to_floor, to_recipe = ratios(
+        lambda: heedmap.explain(fused, inputs, target=0),
+        lambda: floor(fused, inputs, value),
+        lambda: recipe(eager, inputs, value),
     )
+    print(f"{name:10} heedmap/floor {to_floor}   heedmap/recipe {to_recipe}", flush=True)
 
 
 def vit(size: int) -> None:
@@ -142,12 +167,30 @@ def detr(queries: int) -> None:
     fused, eager = pair(build)
     inputs = {"pixel_values": torch.randn(1, 3, 800, 800)}
     targets = [DetectionQuery(query) for query in range(queries)]
-    ours = timed(lambda: heedmap.explain(fused, inputs, target=targets), 2)
-    usual = timed(lambda: recipe(eager, inputs, lambda output: output.logits[0, 0, 0]), 2) * queries
-    print(
-        f"detr-{queries:<4} heedmap {ours:6.2f} s   recipe {usual:6.2f} s   recipe/heedmap {usual / ours:5.2f}",
-        flush=True,
+    (once,) = ratios(
+        lambda: heedmap.explain(fused, inputs, target=targets),
+        lambda: recipe(eager, inputs, lambda output: output.logits[0, 0, 0]),
+        pairs=7 if queries < 100 else 3,
     )
+    faster = Spread(*(queries / ratio for ratio in (once.median, once.most, once.least)))
+    print(f"detr-{queries:<5} recipe for each query/heedmap {faster}", flush=True)
+
+
+def classes(count: int = 20) -> None:
+    """ViT-B/16 at 224 px, the top classes: heedmap from one forward pass, the recipe once for each."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    def build(kernel: str) -> nn.Module:
+        return ViTForImageClassification(ViTConfig(num_labels=100, attn_implementation=kernel))
+
+    fused, eager = pair(build)
+    inputs = {"pixel_values": torch.randn(1, 3, 224, 224)}
+    (once,) = ratios(
+        lambda: heedmap.explain(fused, inputs, target=TopClasses(count)),
+        lambda: recipe(eager, inputs, lambda output: output.logits[:, 0].sum()),
+    )
+    faster = Spread(*(count / ratio for ratio in (once.median, once.most, once.least)))
+    print(f"classes-{count} recipe for each class/heedmap {faster}", flush=True)
 
 
 def numbered(name: str, model: nn.Module, size: int, target: Any, value: Callable[[Any], Tensor]) -> None:
@@ -256,6 +299,45 @@ def memory(tokens: int = 8192) -> None:
     )
 
 
+def curve(longest: int = 32768) -> None:
+    """Peak memory of a decoder of 2 layers of 4 heads of 64, above the model: a plain forward and backward pass, and heedmap.
+
+    Each length is measured in a process of its own, which gives freed memory back at once. Nothing is proved: that takes a pass
+    for each bit of the number of tokens.
+    """
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    tokens = 512
+    while tokens <= longest:
+        for what in ("plain", "heedmap"):
+            subprocess.run([sys.executable, __file__, f"curve:{what}:{tokens}"], env=environment, check=True)
+        tokens *= 4 if tokens < 8192 else 2
+
+
+def curve_point(what: str, tokens: int) -> None:
+    """One point of :func:`curve`."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 256, "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 1024}
+    config = LlamaConfig(num_hidden_layers=2, vocab_size=256, max_position_embeddings=tokens, **sizes)
+    model = LlamaForCausalLM(config).eval()
+
+    def once(length: int) -> None:
+        inputs = {"input_ids": torch.randint(5, 99, (1, length)), "logits_to_keep": 1}
+        if what == "plain":
+            floor(model, inputs, lambda output: output.logits[0, -1, 0])
+        else:
+            heedmap.explain(model, inputs, target=NextToken(0), probe=False)
+
+    once(8)  # what is imported and set up is no part of it
+    began = time.process_time()
+    with Peak() as peak:
+        once(tokens)
+    taken = time.process_time() - began
+    print(
+        f"curve {tokens:6} tokens   {what:8} {peak.most / 2**20:8.1f} MiB   {taken:7.1f} s of the processor", flush=True
+    )
+
+
 def methods() -> None:
     """Each method's time in forward passes without gradient, on ViT-B/16 (224 px) and BERT-base (128 words), a table."""
     from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
@@ -287,14 +369,21 @@ BENCHES: dict[str, Callable[[], None]] = {
     "bert-512": bert,
     "detr-1": lambda: detr(1),
     "detr-20": lambda: detr(20),
+    "detr-100": lambda: detr(100),
+    "classes-20": classes,
     "swin-224": swin,
     "rtdetr-640": rtdetr,
     "deformable-640": deformable,
     "memory": memory,
+    "curve": curve,
     "methods": methods,
 }
 
 if __name__ == "__main__":
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    if not any(name.startswith("curve:") for name in sys.argv):
+        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     for chosen in sys.argv[1:] or BENCHES:
-        BENCHES[chosen]()
+        if chosen.startswith("curve:"):
+            curve_point(chosen.split(":")[1], int(chosen.split(":")[2]))
+        else:
+            BENCHES[chosen]()

@@ -17,7 +17,7 @@ from heedmap.errors import InputError
 from heedmap.explanation import Explanation
 from heedmap.explanation_data import Segment
 from heedmap.flow import AttentionInfo, Flow, StreamInfo
-from heedmap.methods.cards import CARDS
+from heedmap.methods.cards import CARDS, evidence
 from heedmap.picture import Geometry, Picture
 from heedmap.targets import DetectionQuery, NextToken
 
@@ -236,7 +236,9 @@ def test_methods(subject):
         "source": "ICCV 2021",
         "options": {"normalize": True},
         **asdict(CARDS["generic"]),
+        "evidence": evidence("generic"),
     }
+    assert f"evidence: {evidence('generic')} (docs/which-method.md)" in " ".join(output.split())
 
 
 def test_version():

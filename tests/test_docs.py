@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,34 @@ def lessons() -> list[tuple[str, list[Step]]]:
                 found.append((path.name, []))
             found[-1][1].append((code, printed))
     return found
+
+
+WRITTEN = [
+    *PAGES,
+    *(ROOT / "docs").rglob("*.ipynb"),
+    *(path for folder in ("src", "tests", "bench") for path in (ROOT / folder).rglob("*.py")),
+]
+
+
+def test_no_line_installs_the_package_by_its_name() -> None:
+    promised = re.compile(r"""(?:pip|uv|pipx) [^\n]*?install [^\n#`]*?(?<![\w/.])heedmap(?![\w/'’])""")
+    assert promised.search("pip install 'heedmap[eval]'")
+    assert promised.search("pip install -U heedmap\n")
+    assert not promised.search("pip install '../heedmap[eval]'")
+    told = [f"{path}: {match[0]}" for path in WRITTEN for match in promised.finditer(path.read_text(encoding="utf-8"))]
+    assert [line for line in told if not line.startswith(str(Path(__file__)))] == []
+
+
+def test_extras_that_messages_name_are_extras_of_the_package() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    calls = re.compile(r"""how_to_install\(["'](\w+)|library\("[\w.]+", "(\w+)"|pip install '\.\[([\w,]+)\]'""")
+    named = {
+        extra
+        for path in WRITTEN
+        for found in calls.findall(path.read_text(encoding="utf-8"))
+        for extra in "".join(found).split(",")
+    }
+    assert {"app", "eval", "gguf", "attribution", "train", "scale", "timm", "open_clip"} <= named <= set(extras)
 
 
 @pytest.mark.parametrize(("name", "steps"), lessons())

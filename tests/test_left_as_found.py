@@ -43,9 +43,10 @@ from heedmap.evaluate.experiments.segmentation import Segmentation
 from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
-from heedmap.models import answers, batching, predictions
+from heedmap.models import answers, batching, edits, predictions
 from heedmap.models.model import Model
 from heedmap.targets import Function
+from heedmap.web.edits import EditForm
 from heedmap.web.form_inputs import FormValues
 from heedmap.web.handlers import Handlers
 from heedmap.web.method_options import Start, Way
@@ -227,6 +228,10 @@ def _own_method(subject: Any, given: dict[str, Any], steps: Steps) -> Any:
     return heedmap.explain(subject, subject.inputs(**given), method=Method("own", "", "", {}, {}, attribute=attribute))
 
 
+def _every_query(subject: Any, given: dict[str, Any], steps: Steps) -> Any:
+    return subject.explain(**given, target=heedmap.targets.EveryQuery(), memory="1GB")
+
+
 def _choices(subject: Any, given: dict[str, Any], steps: Steps) -> Any:
     return heedmap.explain(subject.model, _inputs("choices", Path()), target=[None, 1])
 
@@ -329,6 +334,30 @@ def _page_answer(subject: Any, given: dict[str, Any], _: Steps) -> Any:
     return handlers.answer(handlers.predict(subject.name, FormValues(given["text"])), Way("generic", {}))
 
 
+def _on_page(name: str, *rest: Any) -> Call:
+    """What goes on from an answer on the page."""
+
+    def used(subject: Any, *_: Any) -> Any:
+        handlers: Any = Handlers(Seat(subject))  # type: ignore[arg-type]
+        return getattr(handlers, name)(
+            handlers.predict(subject.name, FormValues("4 1 3")), 0, Way("generic", {}), *rest
+        )
+
+    return used
+
+
+def _page_table(subject: Any, *_: Any) -> Any:
+    handlers: Any = Handlers(Seat(subject))  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "texts.jsonl"
+        file.write_text('{"text": "4 1 3"}\n{"text": "2 4"}\n')
+        return handlers.table(subject.name, FormValues(), [str(file)])
+
+
+def _edited(subject: Any, given: dict[str, Any], _: Steps) -> Any:
+    return edits.effect(subject, given, {**given, "text": "4 1 2"})
+
+
 PAGE = "Handlers.takes Handlers.predict Handlers.explain"
 ANSWER = "explain_answer Model.explain_answer grown"
 EXPLAIN = {
@@ -352,6 +381,8 @@ MODEL = {
     "Model.explain": Case("Model.explain", "bart-dates", _on("explain")),
     "Model.explain, read inside": Case("Model.explain", "blip", _on("explain")),
     "Model.explain, texts": Case("Model.explain", "clip-shapes", _texts),
+    "Model.plan": Case("Model.plan plan", "gpt-lists", _on("plan")),
+    "several targets": Case("explain", "detr-shapes", _every_query),
     "Model.inspect": Case("Model.inspect", "visualbert-shapes", _on("inspect")),
     "Model.compare": Case("Model.compare", "bert_encoder", lambda s, *_: s.compare("the cat", "a dog", pool="pooler")),
     "Model.embedding": Case("Model.embedding", "bert_encoder", lambda s, *_: s.embedding(["the cat", "a dog"])),
@@ -369,6 +400,7 @@ MODEL = {
     },
     "alignment": Case("alignment", "bart-dates", lambda s, given, _: answers.alignment(s, **given)),
     "alignment, sound": Case("alignment", "whisper", lambda s, given, _: answers.alignment(s, **given)),
+    "edited": Case("effect compared", "gpt-lists", _edited),
     "detections": Case("detections", "detr-shapes", lambda s, given, _: answers.detections(s, **given)),
     "predict": Case("predict", "vit-shapes", lambda s, given, _: predictions.predict(s.model, s.inputs(**given))),
 }
@@ -390,6 +422,9 @@ EVALUATED = {
 }
 WEB = {
     "page, an answer": Case("Handlers.answer", "gpt-lists", _page_answer),
+    "page, edited": Case("Handlers.change", "gpt-lists", _on_page("change", EditForm("1", "2"))),
+    "page, two models": Case("Handlers.models_beside", "gpt-lists", _on_page("models_beside", "another")),
+    "page, a table": Case("Handlers.table", "gpt-lists", _page_table),
     "page": Case(PAGE, "gpt-lists", _page(FormValues("4 1 3"), Way("generic", {}))),
     "page, from a token": Case(PAGE, "gpt-lists", _page(FormValues("4 1 3"), Way("generic", {}), Start("text", (2,)))),
     "page, boxes": Case(

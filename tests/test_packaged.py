@@ -64,7 +64,7 @@ def test_a_package_that_cannot_be_had_is_said_so(tmp_path, offline):
 
 def test_a_missing_module_is_said_before_anything_is_downloaded(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "find_spec", lambda name: None)
-    with pytest.raises(ModelLoadError, match=r"needs gguf and accelerate.*pip install 'heedmap\[gguf\]'"):
+    with pytest.raises(ModelLoadError, match=r"needs gguf and accelerate.*pip install '\.\[gguf\]'"):
         fetch("smollm2", tmp_path)
 
 

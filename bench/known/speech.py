@@ -115,7 +115,7 @@ def _library() -> Any:
     try:
         import espeakng_loader as loader
     except ImportError as error:
-        raise MissingLibraryError("the speech is made by espeakng-loader; pip install 'heedmap[dev]'") from error
+        raise MissingLibraryError("the speech is made by espeakng-loader; pip install -e '.[dev]'") from error
     library = ctypes.CDLL(loader.get_library_path())
     assert library.espeak_Initialize(SYNCHRONOUS, 0, loader.get_data_path().encode(), 0) == RATE
     assert library.espeak_SetVoiceByName(b"en-us") == 0

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
     from heedmap import errors as errors
     from heedmap import targets as targets
     from heedmap.answer_data import Answer as Answer
+    from heedmap.dry_run import plan as plan
     from heedmap.engine import explain as explain
     from heedmap.engine import inspect as inspect
     from heedmap.errors import HeedmapError as HeedmapError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
     from heedmap.models.predictions import Prediction as Prediction
     from heedmap.models.predictions import Predictions as Predictions
     from heedmap.models.predictions import predict as predict
+    from heedmap.planning import Plan as Plan
     from heedmap.render.figure import side_by_side as side_by_side
     from heedmap.render.page import comparison_page as comparison_page
     from heedmap.render.page import explanation_fragment as explanation_fragment
@@ -48,6 +50,8 @@ _MODULES = ("errors", "targets")
 _HOMES = {
     "explain": "heedmap.engine",
     "explain_answer": "heedmap.models.answer",
+    "plan": "heedmap.dry_run",
+    "Plan": "heedmap.planning",
     "inspect": "heedmap.engine",
     "load": "heedmap.models",
     "Model": "heedmap.models",

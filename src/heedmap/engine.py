@@ -7,7 +7,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from itertools import repeat
+from itertools import groupby, islice
 from typing import Any, Protocol, overload, runtime_checkable
 
 import torch
@@ -16,19 +16,18 @@ from torch import Tensor, nn
 from heedmap import apart, narrow, unfollowed
 from heedmap.attention import tower
 from heedmap.attention.attention import Attention
-from heedmap.attention.flow import State, check_followed
+from heedmap.attention.flow import check_followed
 from heedmap.attention.forward import Recording, recording_state
 from heedmap.attention.heads import alone, joined
 from heedmap.attention.inputs import ModelInputs, contents, named
 from heedmap.attention.places import not_finite
-from heedmap.attention.readout import Rows, rows_of_one, rows_read
-from heedmap.attention.scans import Scan
 from heedmap.attention.wrapped import configuration, unwrapped
 from heedmap.errors import (
     AttentionError,
     GradientError,
     HeedmapError,
     InputError,
+    MissingRuleError,
     MixingError,
     NoAttentionError,
     OptionError,
@@ -39,19 +38,20 @@ from heedmap.errors import (
 from heedmap.explanation import Explanation
 from heedmap.flow import Flow
 from heedmap.lrp.replay import ForwardCall
+from heedmap.memory import FREE, free_bytes, memory_bytes
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET, Readout, TargetView, with_merges
+from heedmap.methods.supported import Supported, kind_of, ranking
 from heedmap.outputs import Context
+from heedmap.planning import MOST_AT_ONCE, Needs, Plan, carries_together, planned
 from heedmap.printable import closest
-from heedmap.result import Named, assembled, described, named_segments, origin, stream_names
-from heedmap.targets import AnyTarget, Chosen, Target, as_target
-from heedmap.unfollowed import AUTO, REFUSALS, advised, best, reason, taken
+from heedmap.pulled import Pulled, pulled
+from heedmap.result import Named, assembled, described, named_segments, origin, rows_of_each, stream_names
+from heedmap.targets import AnyTarget, Chosen, Several, Target, as_target
+from heedmap.unfollowed import AUTO, REFUSALS, advised, best, reason, taken, why
 
-NO_ATTENTION = "the target depends on no attention; choose one that is computed from the model's output"
-NO_GRADIENT = (
-    "no gradient flows from the target to the attention: weights are quantised without gradients, or the model or the target "
-    "runs under torch.no_grad, detaches, or rounds (argmax); explain a floating-point model"
-)
+NOT_HERE = (AttentionError, MissingRuleError, GradientError)
+"""What says that a model cannot have a method; others may do."""
 
 
 @runtime_checkable
@@ -79,9 +79,9 @@ class Wrapped(Protocol):
 
 @overload
 def explain(
-    model: nn.Module | Wrapped, inputs: Any, *, target: list[Any], method: str | Method = ..., **options: Any
+    model: nn.Module | Wrapped, inputs: Any, *, target: list[Any] | Several, method: str | Method = ..., **options: Any
 ) -> list[Explanation]:
-    """A list of targets: an explanation of each, in its order, also where there is one."""
+    """A list of targets, or one that stands for several: an explanation of each, in its order, also where there is one."""
 
 
 @overload
@@ -99,6 +99,7 @@ def explain(
     method: str | Method = "generic",
     full: bool = False,
     probe: bool = True,
+    memory: int | str | None = None,
     memory_budget: int = MEMORY_BUDGET,
     labels: Mapping[int, str] | None = None,
     segments: Mapping[str, str] | None = None,
@@ -115,16 +116,21 @@ def explain(
             inputs have several rows a sample, a callable's values tell how many samples there are.
         target: None (each sample's own top prediction), a class index, a label, a tensor or array of one index or one for
             each sample (``logits.argmax(-1)``), a ``heedmap.targets.Target``, or a callable(output) → (batch,) tensor. A
-            list always gives one Explanation per entry, all from one forward pass, also where it is as long as the batch.
+            list always gives one Explanation per entry, all from one forward pass, also where it is as long as the batch; so
+            do ``heedmap.targets.EveryQuery()``, ``TopClasses(20)`` and ``EveryPosition()``.
             Where a sample has several choices, ids (batch, choices, tokens), or a picture several texts, the target is one
             of these (None: the one with the highest score; a callable: the one it depends on) and the relevance that of its own
             words: each is one pass more. A callable of several choices has all of them as one input.
-        method: a name in ``heedmap.METHODS``, or a Method; ``"auto"``: ``generic`` where the model's attention is followed, else
-            the best method that needs none, ``integrated_gradients``, or ``occlusion`` where that cannot run. The explanation
-            says which was taken, in ``method`` and in a note of its flow.
+        method: a name in ``heedmap.METHODS``, or a Method; ``"auto"``: what the evidence speaks for most on a flow of this kind
+            (docs/which-method.md), or the next where the model cannot have it, with the method's own options; where no attention
+            is followed ``integrated_gradients``, or ``occlusion`` where that cannot run. The explanation says which was taken, in
+            ``method``, and why, in a note of its flow.
         full: also compute the whole R^{sx} matrices, ``Explanation.maps``.
         probe: prove, once per model and image size, that tokens mix in recorded attention only. False: at your own risk.
-        memory_budget: bytes that blocks of attention may take at once.
+        memory: what the call may take beside the model, in bytes or such as ``"4GB"``; ``"free"``: nine tenths of what is free.
+            It says how many targets are worked on at once, and whether A is whole or in which blocks; :func:`heedmap.plan`
+            tells how, beforehand. None: no bound, but that of blocks.
+        memory_budget: bytes that blocks of attention may take at once, where ``memory`` is not given.
         labels: class index → name, where the model's ``config.id2label`` does not say.
         segments: name of an input → name of its segment, for models that call their inputs by names of their own: then these
             inputs are content, and all others are not. None: what rows of a stream begin in, by the names of transformers.
@@ -163,19 +169,17 @@ def explain(
         )
     recipe = METHODS["generic"] if auto else find_method(method)
     resolved = recipe.resolve(options)
-    if isinstance(memory_budget, bool) or not isinstance(memory_budget, int) or memory_budget < 1:
-        raise OptionError(f"memory_budget is {memory_budget!r}; expected a positive number of bytes")
-    engine = Engine(model, inputs, labels, probe, memory_budget, segments, mixers)
+    engine = Engine(model, inputs, labels, probe, memory_budget, segments, mixers, memory)
     targets = engine.targets(target if isinstance(target, list) else [target])
     if not targets:
         raise TargetError("target is an empty list; give at least one target, or None for the top prediction")
     with recording_state(engine.model):
         explanations = [
             explanation
-            for part, of_part in engine.narrowed(targets)
+            for part, of_part in engine.narrowed(engine.each(targets))
             for explanation in part.explain(of_part, recipe, resolved, full, auto)
         ]
-    return explanations if isinstance(target, list) else explanations[0]
+    return explanations if isinstance(target, (list, Several)) else explanations[0]
 
 
 def inspect(
@@ -237,7 +241,14 @@ class Engine:
         memory_budget: int = MEMORY_BUDGET,
         segments: Mapping[str, str] | None = None,
         mixers: bool = True,
+        memory: int | str | None = None,
     ) -> None:
+        if isinstance(memory_budget, bool) or not isinstance(memory_budget, int) or memory_budget < 1:
+            raise OptionError(f"memory_budget is {memory_budget!r}; expected a positive number of bytes")
+        if memory is not None and memory_budget != MEMORY_BUDGET:
+            raise OptionError(
+                "memory and memory_budget are both given; memory says what blocks may take, too: leave one out"
+            )
         module = model if isinstance(model, nn.Module) else getattr(model, "model", None)
         if isinstance(model, type) or not isinstance(module, nn.Module):
             given = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
@@ -252,6 +263,7 @@ class Engine:
         if not isinstance(mixers, bool):
             raise OptionError(f"mixers is {mixers!r}; expected True or False")
         self.check, self.memory_budget, self.mixers = check, memory_budget, mixers
+        self.memory, self.at_once = _allowed(memory, self.model), 1
         self.inputs = ModelInputs.of(named(self.model, inputs), segments)
         self.batch, self.mixed = 0, ""  # known when it is known whether the answer rests on a part
         names: Mapping[int, str] | None = labels if labels is not None else getattr(self.subject, "labels", None)
@@ -260,8 +272,28 @@ class Engine:
 
     def targets(self, wanted: Sequence[AnyTarget]) -> list[Target]:
         """What was asked for, as targets."""
-        meant = wanted if self.subject is None else [self.subject.resolve_target(t, self.inputs) for t in wanted]
-        return [as_target(t) for t in meant]
+        return [target if isinstance(target, Several) else as_target(self._meant(target)) for target in wanted]
+
+    def _meant(self, target: AnyTarget) -> Any:
+        return target if self.subject is None else self.subject.resolve_target(target, self.inputs)
+
+    def each(self, targets: Sequence[Target]) -> Sequence[Target]:
+        """The targets, with those that stand for several replaced by these, by what the model answers.
+
+        Raises:
+            InputError: it refuses the inputs.
+            TargetError: its output has no such targets.
+        """
+        if not any(isinstance(target, Several) for target in targets):
+            return targets
+        output = narrow.answer(self.model, self.inputs)
+        if isinstance(output, Exception):
+            raise InputError(f"{type(self.model).__name__} refused the inputs: {output!r}") from output
+        several = [t.each(output, self.context) if isinstance(t, Several) else [t] for t in targets]
+        every = [as_target(self._meant(target)) for some in several for target in some]
+        if not every:
+            raise TargetError("the target stands for none: no position of the text is one in every sample")
+        return every
 
     def narrowed(self, targets: Sequence[Target]) -> Iterator[tuple[Engine, Sequence[Target]]]:
         """What explains the targets: this, or where each rests on a part of the input, one on that part for each."""
@@ -333,8 +365,12 @@ class Engine:
             AttentionError: it is refused, and the method needs it; the message names those that do not.
         """
         refused: HeedmapError | None = None
+        because = ""
         try:
-            explanations = self._followed(targets, method, options, full)
+            if auto:
+                method, because, explanations = self._supported(targets, full)
+            else:
+                explanations = self._followed(targets, method, options, full)
         except (*REFUSALS, InputError, TargetError) as error:
             refused = error
         if refused is not None:
@@ -356,12 +392,35 @@ class Engine:
                 return self.made(*without, method, options)
             method, explanations = self._best(*without)
         if auto:
-            note = taken(method, refused)
+            note = taken(method, because)
             explanations = [
                 replace(explanation, flow=replace(explanation.flow, notes=(note, *explanation.flow.notes)))
                 for explanation in explanations
             ]
         return explanations
+
+    def supported(self, recording: Recording, segments: Named, full: bool = False) -> list[Supported]:
+        """The methods that the evidence speaks for on this flow, the best first; ``full``: those that have whole maps."""
+        names = [name for of_stream in segments.values() for name, _ in of_stream]
+        ranked = ranking(kind_of(recording.graph, recording.live is not None), names)
+        return [choice for choice in ranked if not full or METHODS[choice.name].attribute is None]
+
+    def _supported(self, targets: Sequence[Target], full: bool) -> tuple[Method, str, list[Explanation]]:
+        """By the best supported method, or by the next where this model cannot have it; and why.
+
+        Raises:
+            HeedmapError: it can have none; what is raised is what the paper's method, which needs the least, was refused for.
+        """
+        passed: list[str] = []
+        causes: dict[str, HeedmapError] = {}
+        for choice in self.supported(*self.record(), full):
+            method = METHODS[choice.name]
+            try:
+                return method, why(choice, passed), self._followed(targets, method, method.resolve({}), full)
+            except NOT_HERE as error:
+                passed.append(choice.name)
+                causes[choice.name] = error
+        raise causes["generic"]
 
     def _otherwise(
         self, targets: Sequence[Target], refused: HeedmapError, needed: bool, *asked: Any
@@ -398,6 +457,9 @@ class Engine:
             for sample in range(batch):
                 wanted = [samples.target(sample, target) for target in targets]
                 by_sample.append(self._on(samples.alone(sample), self.mixed, 1).explain(wanted, *asked))
+                if sample == 0:  # what was chosen for the first is asked of all: a batch is of one method
+                    method = METHODS.get(by_sample[0][0].method, asked[0])
+                    asked = (method, by_sample[0][0].options, asked[2], False)
         note = f"the samples were explained one by one, because together they are not followed: {reason(refused)}"
         whole = len(by_sample) == batch
         return [apart.together(parts, note) for parts in zip(*by_sample, strict=True)] if whole else []
@@ -418,6 +480,7 @@ class Engine:
         self, targets: Sequence[Target], refused: AttentionError
     ) -> tuple[Recording, Named, list[tuple[TargetView, Chosen]]]:
         """One forward pass of which only the input's own features are known, and each target on it."""
+        self.at_once = 1
         features = unfollowed.record(self.model, self.inputs, self.batch, refused)
         recording, runs = features.recording, []
         segments = named_segments(recording)
@@ -471,13 +534,38 @@ class Engine:
                 f"method {method.name!r} gives relevance to the input's features, and the model's tokens are followed by their "
                 "numbers only (windows, merged tokens, other mixers)"
             )
-        runs: Iterable[tuple[TargetView, Chosen]] = (
-            self.choose(recording, segments, target, keep=number + 1 < len(targets), full=full)
-            for number, target in enumerate(targets)
-        )
+        self.cut(recording, method, options, full, len(targets))
+        runs = self._runs(recording, segments, targets, full)
         if method.attribute is not None:
             tower.check_features(recording.graph, method.name)
         return self.made(recording, segments, runs, method, options)
+
+    def _runs(
+        self, recording: Recording, segments: Named, targets: Sequence[Target], full: bool
+    ) -> Iterator[tuple[TargetView, Chosen]]:
+        """Each target on a recording, so many at once as were settled."""
+        rest = list(targets)
+        while rest:
+            some, rest = rest[: self.at_once], rest[self.at_once :]
+            yield from self._choose_all(recording, segments, some, bool(rest), full)
+
+    def cut(self, recording: Recording, method: Method, options: Mapping[str, Any], full: bool, targets: int) -> None:
+        """Settle how many targets are worked on at once, and what blocks may take.
+
+        Raises:
+            OptionError: the memory that is allowed does not suffice.
+        """
+        if self.memory is not None or targets > 1:
+            plan = self.plan(recording, method, options, full, targets)
+            self.at_once, self.memory_budget = plan.at_once, plan.budget
+
+    def plan(self, recording: Recording, method: Method, options: Mapping[str, Any], full: bool, targets: int) -> Plan:
+        """How targets are explained by a recording; errors as of :meth:`cut`."""
+        graph = recording.graph
+        whole = method.name == "generic" and (full or not options["aggregate"] or not graph.is_acyclic)
+        together = carries_together(method, options) and recording.live is None and not whole
+        needs = Needs.of(recording, self.model, whole)
+        return planned(needs, graph, self.memory, self.memory_budget, targets, MOST_AT_ONCE if together else 1)
 
     def made(
         self,
@@ -488,48 +576,94 @@ class Engine:
         options: dict[str, Any],
     ) -> list[Explanation]:
         """The method's explanation of each target."""
-        leaves: Iterable[Mapping[int, Tensor] | None] = repeat(None)
         if method.attribute is not None:
-            runs = list(runs)
-            leaves = method.attribute([run for run, _ in runs], options)
-        explanations = []
-        for (run, chosen), relevance in zip(runs, leaves, strict=False):
-            explanation = assembled(recording, segments, run, chosen, method, options, self.context, relevance)
-            explanation = replace(explanation, origin=origin(self.model, getattr(self.subject, "name", None)))
-            explanations.append(explanation if self.subject is None else self.subject.label(explanation, self.inputs))
+            listed = list(runs)
+            leaves = method.attribute([run for run, _ in listed], options)
+            return [
+                self._told(recording, segments, run, method, options, leaves=of_run)
+                for run, of_run in zip(listed, leaves, strict=True)
+            ]
+        explanations, rest = [], iter(runs)
+        while chunk := list(islice(rest, self.at_once)):
+            rows = rows_of_each([run for run, _ in chunk], method, options)
+            explanations += [
+                self._told(recording, segments, run, method, options, rows=of_run)
+                for run, of_run in zip(chunk, rows, strict=True)
+            ]
         return explanations
+
+    def _told(
+        self,
+        recording: Recording,
+        segments: Named,
+        run: tuple[TargetView, Chosen],
+        method: Method,
+        options: dict[str, Any],
+        **relevance: Any,
+    ) -> Explanation:
+        explanation = assembled(recording, segments, *run, method, options, self.context, **relevance)
+        explanation = replace(explanation, origin=origin(self.model, getattr(self.subject, "name", None)))
+        return explanation if self.subject is None else self.subject.label(explanation, self.inputs)
 
     def choose(
         self, recording: Recording, segments: Named, target: Target, keep: bool, full: bool = False
     ) -> tuple[TargetView, Chosen]:
         """Evaluate the target under the recorder and pull its gradient back to the attention outputs."""
-        tape, graph = recording.tape, recording.graph
+        (run,) = self._choose_all(recording, segments, [target], keep, full)
+        return run
+
+    def _choose_all(
+        self, recording: Recording, segments: Named, targets: Sequence[Target], keep: bool, full: bool
+    ) -> Iterator[tuple[TargetView, Chosen]]:
+        """The same for several targets at once: those that were computed from the same, by the same passes."""
+        asked = [self._asked(recording, target) for target in targets]
+        done = 0
+        for sources, group in groupby(asked, lambda pair: pair[1]):
+            chosen = [of_target for of_target, _ in group]
+            done += len(chosen)
+            found = pulled(recording, sources, [c.values for c in chosen], keep or done < len(asked))
+            yield from self._views(recording, segments, sources, chosen, found, full)
+
+    def _asked(self, recording: Recording, target: Target) -> tuple[Chosen, frozenset[int]]:
+        """What the target chooses, and what that was computed from."""
+        tape = recording.tape
         with tape:
             chosen = target.choose(recording.output, self.context)
-        values = chosen.values
-        self._check(values, tape.attentions)
-        sources = recording.followed(tape.tag(values).sources)
+        self._check(chosen.values, tape.attentions)
+        sources = recording.followed(tape.tag(chosen.values).sources)
         check_followed(tape, sources, "the target")
-        tower.check_read(tape, graph, sources)
-        gradients, readouts = _pulled(recording, sources, values, keep)
-        again = chosen.again or partial(_values, target, self.context)
+        tower.check_read(tape, recording.graph, sources)
+        return replace(chosen, again=chosen.again or partial(_values, target, self.context)), sources
+
+    def _views(
+        self,
+        recording: Recording,
+        segments: Named,
+        sources: frozenset[int],
+        chosen: Sequence[Chosen],
+        found: Sequence[Pulled],
+        full: bool,
+    ) -> Iterator[tuple[TargetView, Chosen]]:
+        """What the method is given of each target."""
+        graph, attentions = recording.graph, recording.tape.attentions
         read = frozenset[int]().union(*graph.states(sources).values())
-        heads = joined(graph, tape.attentions, read) if recording.live is None else alone(graph, tape.attentions)
-        replay = None if recording.live is not None else self._replay(recording, again)
-        run = TargetView(
-            heads.graph,
-            heads.attentions,
-            heads.gradients(gradients),
-            {s: Readout(heads.state(r.state), r.weights) for s, r in readouts.items()},
-            stream_names(segments),
-            self.memory_budget,
-            full,
-            replay,
-            recording.parts,
-            heads,
-        )
-        run.graph = with_merges(run, gradients)
-        return run, replace(chosen, values=values.detach())
+        heads = joined(graph, attentions, read) if recording.live is None else alone(graph, attentions)
+        for of_target, (gradients, readouts) in zip(chosen, found, strict=True):
+            assert of_target.again is not None
+            run = TargetView(
+                heads.graph,
+                heads.attentions,
+                heads.gradients(gradients),
+                {s: Readout(heads.state(r.state), r.weights) for s, r in readouts.items()},
+                stream_names(segments),
+                self.memory_budget,
+                full,
+                None if recording.live is not None else self._replay(recording, of_target.again),
+                recording.parts,
+                heads,
+            )
+            run.graph = with_merges(run, gradients)
+            yield run, replace(of_target, values=of_target.values.detach())
 
     def _replay(self, recording: Recording, again: Callable[[Any], Tensor]) -> ForwardCall:
         return ForwardCall(self.model, recording.inputs, self.batch, again, recording.tape.heads_first)
@@ -549,65 +683,10 @@ def _values(target: Target, context: Context, output: Any) -> Tensor:
     return target.choose(output, context).values
 
 
-def _pulled(
-    recording: Recording, sources: frozenset[int], values: Tensor, keep: bool
-) -> tuple[dict[int, Tensor], dict[int, Readout]]:
-    """The gradient of a target's values at the attention outputs, and the rows that it reads of each stream.
-
-    Raises:
-        TargetError: it depends on no attention.
-        GradientError: none passes, it is not finite, or it is zero for a sample.
-    """
-    tape, graph = recording.tape, recording.graph
-    states = graph.readouts(sources)
-    if not states:
-        raise TargetError(NO_ATTENTION)
-    if not values.requires_grad:
-        raise GradientError(NO_GRADIENT)
-    beside = graph.read_beside(sources)
-    several = len(states) > 1 or bool(beside) or recording.live is not None
-    rows = rows_read(recording, states, beside, values) if several else {}
-    followed = [a for a in tape.attentions if recording.live is None or a.index in recording.live]
-    keep = keep or any(isinstance(a, Scan) for a in followed)  # its rows are taken from the graph
-    gradients = _gradients(followed, values, keep)
-    readouts = mean_readouts(rows if several else rows_of_one(states, gradients), tape.attentions[0].dtype)
-    return gradients, readouts
-
-
-def _gradients(attentions: Sequence[Attention], values: Tensor, keep: bool) -> dict[int, Tensor]:
-    """∂y/∂o of each attention, (batch, heads, queries, features); one backward pass, to the attention outputs only."""
-    raw = torch.autograd.grad(values.sum(), [a.out for a in attentions], retain_graph=keep, allow_unused=True)
-    return checked_gradients(attentions, raw)
-
-
-def checked_gradients(attentions: Sequence[Attention], raw: Sequence[Tensor | None]) -> dict[int, Tensor]:
-    """∂y/∂o by attention, (batch, heads, queries, features), of gradients in the model's own layouts.
-
-    Raises:
-        TargetError: there is none.
-        GradientError: one is not finite.
-    """
-    gradients = {a.index: a.layout.apply(g) for a, g in zip(attentions, raw, strict=True) if g is not None}
-    if not gradients:
-        raise TargetError(NO_ATTENTION)
-    if not bool(torch.stack([torch.isfinite(g).all() for g in gradients.values()]).all()):
-        raise GradientError(
-            "the gradient of the target is not finite (NaN or infinity); "
-            + (not_finite(attentions) or "try float32, or look for NaN in model or input")
-        )
-    return gradients
-
-
-def mean_readouts(read: Mapping[int, tuple[State, Rows]], dtype: torch.dtype) -> dict[int, Readout]:
-    """The mean of the rows that the target reads of each stream."""
-    readouts = {}
-    for stream, (state, rows) in read.items():
-        weights = rows.to(dtype)[:, None]
-        readouts[stream] = Readout(state, weights / weights.sum(-1, keepdim=True).clamp(min=1))
-    samples = torch.stack([r.weights.sum((1, 2)) for r in readouts.values()]).sum(0) if readouts else torch.zeros(1)
-    if not bool((samples > 0).all()):
-        raise GradientError(
-            "the target's gradient to the attention it reads is zero for a sample: it does not depend on the input there "
-            "(a saturated probability? explain the logit instead)"
-        )
-    return readouts
+def _allowed(memory: int | str | None, model: nn.Module) -> int | None:
+    """What a call may take, in bytes."""
+    amount = memory_bytes(memory)
+    if amount != FREE:
+        return amount if amount is None else int(amount)
+    parameter = next(model.parameters(), None)
+    return free_bytes(torch.device("cpu") if parameter is None else parameter.device)

@@ -51,6 +51,34 @@ class Explanation(ExplanationData):
         True
     """
 
+    def difference(self, other: Explanation) -> Explanation:
+        """What changed from this map to ``other``, of the same input edited: its relevance less this one's, token by token.
+
+        Tokens of a text stand for each other where they are the same, in their order, or replace each other one by one;
+        those that only one of the two has are told in ``flow.notes``. All else goes by place. It is drawn on a scale around 0.
+
+        Args:
+            other: by the same method with the same options, of as many samples.
+
+        Returns:
+            The segments of ``other``, float32; ``scores`` are differences too; it has no ``top`` and no ``maps``.
+
+        Raises:
+            InputError: of another method or other options, with other parts, of another size, or of a whole answer.
+
+        Examples:
+            >>> import heedmap
+            >>> subject = heedmap.load("zoo/gpt-lists")
+            >>> asked = "dog red ; cat {} ; sun green ? cat".format
+            >>> before, after = (subject.explain(text=asked(word), target="blue") for word in ("blue", "red"))
+            >>> change = before.difference(after)
+            >>> change.segments["text"].labels[0][4], bool(change.scores[0] < 0)
+            ('red', True)
+        """
+        from heedmap.difference import difference
+
+        return difference(self, other)
+
     def words(self, index: int = 0) -> list[tuple[str, int, int]]:
         """The words of sample ``index``'s answer: each with its first token and the one after its last, for :meth:`span`.
 

@@ -22,6 +22,9 @@ FORMAT = "heedmap-explanation"
 FORMAT_VERSION = 2
 """2: with an answer; without one a file is of version 1 as ever."""
 
+TOOK = "method 'auto' took "
+"""With this begins the note of a flow that says which method was chosen, and why."""
+
 ROLES = {"person": "p", "system": "s", "model": "m", "template": "t", "place": "i", "padding": "_"}
 """Who brought a token into a text: the person, the system prompt, an earlier answer of the model, the template (marks and
 special tokens); the place of a picture's or a sound's token; padding."""
@@ -162,6 +165,11 @@ class ExplanationData:
 
     def __contains__(self, name: object) -> bool:
         return name in self.segments
+
+    @property
+    def choice(self) -> str:
+        """Why this method, where ``method="auto"`` chose it; else empty."""
+        return next((note for note in self.flow.notes if note.startswith(TOOK)), "")
 
     def segment(self, name: str) -> Segment:
         """The segment called ``name``; UnknownNameError lists the known ones."""

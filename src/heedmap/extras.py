@@ -8,13 +8,19 @@ from typing import Any
 from heedmap.errors import MissingLibraryError
 
 
-def library(name: str, extra: str, needs: str) -> Any:
+def how_to_install(extra: str) -> str:
+    """What brings an extra; heedmap is on no registry, so it is installed from a copy of its repository."""
+    return f"in a copy of heedmap's repository: pip install '.[{extra}]'"
+
+
+def library(name: str, extra: str, needs: str, called: str = "") -> Any:
     """The module ``name``.
 
     Args:
         name: of the module, such as ``pyarrow.parquet``.
         extra: of the package, that brings it.
         needs: what cannot be done without it, and the verb: ``reading Parquet files needs``.
+        called: what people call it, where that is not the name of its module.
 
     Raises:
         MissingLibraryError: it is not installed.
@@ -22,4 +28,4 @@ def library(name: str, extra: str, needs: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise MissingLibraryError(f"{needs} {name.split('.')[0]}; pip install 'heedmap[{extra}]'") from error
+        raise MissingLibraryError(f"{needs} {called or name.split('.')[0]}; {how_to_install(extra)}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
@@ -22,6 +22,7 @@ from heedmap.flow import AttentionInfo, Flow, StreamInfo
 from heedmap.methods import Method
 from heedmap.methods.leaves import part_rows
 from heedmap.methods.run import RelevanceRows, TargetView
+from heedmap.methods.steps_view import several
 from heedmap.printable import without_folders
 from heedmap.targets import Chosen, Context
 from heedmap.version import __version__
@@ -57,15 +58,21 @@ def assembled(
     options: dict[str, Any],
     context: Context,
     leaves: Mapping[int, Tensor] | None = None,
+    rows: dict[int, Tensor] | None = None,
 ) -> Explanation:
-    """The explanation of one target; ``leaves``: what a method that attributes to the input gave each leaf."""
+    """The explanation of one target.
+
+    ``leaves``: what a method that attributes to the input gave each leaf; ``rows``: of another method, what :func:`rows_of_each`
+    gave each stream, where that is known.
+    """
     maps: dict[tuple[str, str], Tensor] = {}
     if method.prepare is not None:
         with torch.no_grad():
-            rest = without_identity(run, method, options)
-            rows_of = method.prepare(run, options) if rest is None or run.full else rest
-            rows = relevance_rows(run, rows_of, rest, options) if run.readouts else _unread_rows(run, rows_of)
-            maps = _maps(run, rows_of) if run.full else {}
+            if rows is None:
+                rest = without_identity(run, method, options)
+                rows_of = method.prepare(run, options) if rest is None or run.full else rest
+                rows = relevance_rows(run, rows_of, rest, options) if run.readouts else _unread_rows(run, rows_of)
+                maps = _maps(run, rows_of) if run.full else {}
         segments = cut(recording, named, run, rows)
     else:
         segments = _attributed(recording, named, run, leaves or {}, options.get("pixels", False))
@@ -81,10 +88,37 @@ def assembled(
         prediction_labels=labels,
         method=method.name,
         options=options,
-        flow=described(recording, named, run),
+        flow=described(recording, named, run, tuple(run.notes)),
         maps={**maps, **_blocks(segments, maps)},
         top=chosen.top,
     )
+
+
+def rows_of_each(
+    runs: Sequence[TargetView], method: Method, options: Mapping[str, Any]
+) -> Sequence[dict[int, Tensor] | None]:
+    """The relevance of each stream's tokens for each of several targets, (batch, tokens), with A made once for all.
+
+    None for each, where there is one or they are not of one kind: these are made one by one.
+    """
+    first = runs[0]
+    if len(runs) == 1 or any(r.graph is not first.graph or r.gradients.keys() != first.gradients.keys() for r in runs):
+        return [None] * len(runs)
+    states = [{s: readout.state for s, readout in run.readouts.items()} for run in runs]
+    if any(of_run != states[0] for of_run in states):
+        return [None] * len(runs)
+    view = several(first, [run.gradients for run in runs], [run.readouts for run in runs])
+    return rows_of_view(view, len(runs), method, options)
+
+
+def rows_of_view(view: TargetView, count: int, method: Method, options: Mapping[str, Any]) -> list[dict[int, Tensor]]:
+    """The relevance of each stream's tokens for each of the ``count`` targets of a view, (batch, tokens)."""
+    with torch.no_grad():
+        assert method.prepare is not None
+        rest = without_identity(view, method, options)
+        rows = relevance_rows(view, rest or method.prepare(view, options), rest, options)
+    parts = {x: own.unflatten(0, (count, -1)) for x, own in rows.items()}
+    return [{x: own[number] for x, own in parts.items()} for number in range(count)]
 
 
 def without_identity(run: TargetView, method: Method, options: Mapping[str, Any]) -> RelevanceRows | None:

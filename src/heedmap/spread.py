@@ -5,8 +5,9 @@ So any target, however it reads an output, can be asked of a run on a part: the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -33,18 +34,17 @@ def tensors_of(output: Any) -> list[Tensor]:
 
 def _mapped(output: Any, change: Callable[[int, Tensor], Tensor]) -> Any:
     """The output with other tensors; ``change`` gets the number of each, and it."""
-    numbers = count()
+    return tree.tree_map(partial(_changed, change, count()), output)
 
-    def changed(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return change(next(numbers), value)
-        if is_dataclass(value) and not isinstance(value, (type, Mapping)):
-            return replace(
-                value, **{f.name: tree.tree_map(changed, getattr(value, f.name)) for f in fields(value) if f.init}
-            )
-        return value
 
-    return tree.tree_map(changed, output)
+def _changed(change: Callable[[int, Tensor], Tensor], numbers: Iterator[int], value: Any) -> Any:
+    """A part of an output; no function within a function, which would keep the graph until garbage is looked for."""
+    if isinstance(value, Tensor):
+        return change(next(numbers), value)
+    if is_dataclass(value) and not isinstance(value, (type, Mapping)):
+        again = partial(_changed, change, numbers)
+        return replace(value, **{f.name: tree.tree_map(again, getattr(value, f.name)) for f in fields(value) if f.init})
+    return value
 
 
 def gradients(output: Any, function: Callable[[Any], Tensor]) -> dict[int, Tensor]:

@@ -16,8 +16,8 @@ from heedmap.attention.inputs import KEEP
 from heedmap.attention.pulls import Pulls
 from heedmap.attention.readout import rows_of_one
 from heedmap.attention.wrapped import signature, unwrapped
-from heedmap.engine import Engine, checked_gradients, find_method, mean_readouts
-from heedmap.errors import AttentionError, MixingError, OptionError, TargetError
+from heedmap.engine import NOT_HERE, Engine, find_method
+from heedmap.errors import AttentionError, HeedmapError, MixingError, OptionError, TargetError
 from heedmap.explanation import Explanation
 from heedmap.explanation_data import Segment
 from heedmap.lrp.replay import ForwardCall
@@ -25,16 +25,16 @@ from heedmap.methods import METHODS, Method
 from heedmap.methods.run import Readout, TargetView
 from heedmap.methods.steps_view import several
 from heedmap.outputs import MOST, Context, class_logits
-from heedmap.result import Named, assembled, cut, origin, relevance_rows, without_identity
+from heedmap.planning import MOST_AT_ONCE, by_rules, carries_together
+from heedmap.pulled import checked_gradients, mean_readouts
+from heedmap.result import Named, assembled, cut, origin, rows_of_view
 from heedmap.targets import Chosen, Target
-from heedmap.unfollowed import AUTO
+from heedmap.unfollowed import AUTO, taken, why
 
 if TYPE_CHECKING:
     from heedmap.engine import Wrapped
 
-MOST_AT_ONCE = 8
-"""So many steps share what is made of A at most."""
-SETTINGS = ("probe", "memory_budget", "labels", "segments", "mixers")
+SETTINGS = ("probe", "memory", "memory_budget", "labels", "segments", "mixers")
 """Options of :func:`heedmap.explain` that are no method's."""
 
 Progress = Callable[[int, int], None]
@@ -174,12 +174,37 @@ def explain_steps(
     resolved = recipe.resolve(options)
     check = settings.pop("probe", True)
     engine = Engine(model, of_last(model, inputs, said), settings.pop("labels", None), check, **settings)
-    steps = _Steps(engine, said, recipe, resolved, progress)
     with recording_state(engine.model):
         engine.settled()
-        return (
-            steps.one_by_one(auto=method == AUTO) if recipe.attribute is not None else steps.shared(auto=method == AUTO)
-        )
+        if method == AUTO:
+            return _best_supported(engine, said, progress)
+        return _Steps(engine, said, recipe, resolved, progress).explained()
+
+
+def _best_supported(engine: Engine, said: Said, progress: Progress) -> Stepwise:
+    """By the method that the evidence speaks for most, or by the next where the model cannot have it.
+
+    Raises:
+        HeedmapError: it can have none of them, and none of those that need no attention.
+    """
+    try:
+        ranked = engine.supported(*engine.record())
+    except AttentionError:
+        return _Steps(engine, said, METHODS["generic"], METHODS["generic"].resolve({}), progress).one_by_one(auto=True)
+    passed: list[str] = []
+    causes: dict[str, HeedmapError] = {}
+    for choice in ranked:
+        recipe = METHODS[choice.name]
+        try:
+            found = _Steps(engine, said, recipe, recipe.resolve({}), progress).explained()
+        except NOT_HERE as error:
+            passed.append(choice.name)
+            causes[choice.name] = error
+            continue
+        flow = found.first.flow
+        noted = replace(flow, notes=(taken(recipe, why(choice, passed)), *flow.notes))
+        return replace(found, first=replace(found.first, flow=noted))
+    raise causes["generic"]
 
 
 def of_last(model: nn.Module | Wrapped, inputs: Mapping[str, Any], said: Said) -> dict[str, Any]:
@@ -197,29 +222,30 @@ class _Steps:
         self.tell, self.count = progress, said.tokens.shape[1]
         self.seen: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def one_by_one(self, auto: bool) -> Stepwise:
+    def explained(self) -> Stepwise:
+        """Every step, with what is common to them done once where the method lets it."""
+        return self.one_by_one() if self.method.attribute is not None else self.shared()
+
+    def one_by_one(self, auto: bool = False) -> Stepwise:
         """Each step as a target of its own, of one forward pass."""
         targets = [_Seen(self, n) for n in range(self.count)]
         return self._stacked(self.engine.explain(targets, self.method, self.options, False, auto))
 
-    def shared(self, auto: bool) -> Stepwise:
+    def shared(self) -> Stepwise:
         """All steps from one recording, with what is common to them done once; where that is refused, as ever."""
         engine = self.engine
         try:
             recording, named = engine.record()
         except AttentionError:
-            return self.one_by_one(auto)
+            return self.one_by_one()
+        engine.cut(recording, self.method, self.options, False, self.count)
         run, chosen = engine.choose(recording, named, _Seen(self, 0), keep=True)
         states = run.readouts
-        plain = recording.live is None and len(states) == 1 and not self._replays()
+        plain = recording.live is None and len(states) == 1 and not by_rules(self.options)
         if not plain:
             runs = (engine.choose(recording, named, _Seen(self, n), keep=n + 1 < self.count) for n in range(self.count))
             return self._stacked(engine.made(recording, named, runs, self.method, self.options))
         return _Shared(self, recording, named, run, chosen).explained()
-
-    def _replays(self) -> bool:
-        """Whether the method runs the model again, by the rules of relevance propagation, for each step."""
-        return "rules" in self.options and self.options.get("cam", "lrp") == "lrp"
 
     def _stacked(self, found: Sequence[Explanation]) -> Stepwise:
         relevance = {name: torch.stack([one[name] for one in found], 1) for name in found[0].segments}
@@ -287,10 +313,12 @@ class _Shared:
         return values.detach(), Pulls(logits, values, places, [a.out for a in self.attentions])
 
     def _at_once(self) -> int:
-        """So many steps as twice the memory budget has room for gradients of; one, for methods that need more than these."""
-        if self.steps.method.name != "generic" or not self.steps.options["aggregate"]:
+        """So many steps as the memory given, or else twice the budget, has room for; one, for methods that need more than Ā."""
+        engine, size = self.steps.engine, sum(a.out.numel() * a.out.element_size() for a in self.attentions)
+        if engine.memory is not None:
+            return engine.at_once
+        if not carries_together(self.steps.method, self.steps.options):
             return 1
-        size = sum(a.out.numel() * a.out.element_size() for a in self.attentions)
         return max(1, min(MOST_AT_ONCE, 2 * self.run.memory_budget // max(1, size)))
 
     def _maps(self, chunk: Sequence[int], pulls: Pulls) -> list[dict[str, Segment]]:
@@ -302,16 +330,8 @@ class _Shared:
             )
         else:
             view = several(self.run, gradients, readouts)
-        with torch.no_grad():
-            assert self.steps.method.prepare is not None
-            rest = without_identity(view, self.steps.method, self.steps.options)
-            rows_of = rest or self.steps.method.prepare(view, self.steps.options)
-            rows = relevance_rows(view, rows_of, rest, self.steps.options)
-        parts = {x: own.unflatten(0, (len(chunk), -1)) for x, own in rows.items()}
-        return [
-            cut(self.recording, self.named, self.run, {x: own[n] for x, own in parts.items()})
-            for n in range(len(chunk))
-        ]
+        rows = rows_of_view(view, len(chunk), self.steps.method, self.steps.options)
+        return [cut(self.recording, self.named, self.run, of_step) for of_step in rows]
 
     def _replay(self, step: int) -> ForwardCall:
         """The forward pass, to be run again for what this step says."""

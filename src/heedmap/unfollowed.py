@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,16 +13,18 @@ from heedmap.attention import features
 from heedmap.attention.features import FeatureRecording
 from heedmap.attention.inputs import ModelInputs, contents, without_cache
 from heedmap.errors import AttentionError, MixingError, NoAttentionError, UnfollowedAttentionError
+from heedmap.explanation_data import TOOK
 from heedmap.lrp.replay import ForwardCall
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import TargetView
+from heedmap.methods.supported import Supported
 from heedmap.result import Named, sounds, stream_names
 
 REFUSALS = (NoAttentionError, UnfollowedAttentionError, MixingError)
 """What says of a model that its attention, if it has any, gives no map."""
 
 AUTO = "auto"
-"""The name for: ``generic`` where attention is followed, else the first of :data:`BEST`."""
+"""The name for: what the evidence speaks for (:mod:`heedmap.methods.supported`), else the first of :data:`BEST`."""
 
 BEST = ("integrated_gradients", "occlusion")
 """What ``auto`` takes where no attention is followed: the first that can run, by the figures of the documentation.
@@ -77,7 +79,14 @@ def advised(refused: AttentionError) -> AttentionError:
     return refused
 
 
-def taken(method: Method, refused: AttentionError | None) -> str:
-    """Which method ``auto`` took and why, for people; why attention was refused, another note says."""
-    why = "attention is followed in this model" if refused is None else "the best of those that need no attention"
-    return f"method {AUTO!r} took {method.name!r}: {why}"
+def why(choice: Supported, passed: Sequence[str]) -> str:
+    """Why ``auto`` took a method; ``passed``: those that stand before it, and that the model cannot have."""
+    if not passed:
+        return choice.words
+    names = ", ".join(map(repr, passed))
+    return f"{choice.words}; {names}, which {'stands' if len(passed) == 1 else 'stand'} before it, cannot be had here"
+
+
+def taken(method: Method, because: str) -> str:
+    """Which method ``auto`` took and why, for people; why attention was refused (``because`` is empty), another note says."""
+    return f"{TOOK}{method.name!r}, because {because or 'it is the best of those that need no attention'}"

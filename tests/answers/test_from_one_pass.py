@@ -23,6 +23,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("generic", {"cam": "lrp"}), ("generic", {"memory_budget": 1}), ("rollout", {}), ("raw_attention", {}), ("attention_gradcam", {}),
     ("legrad", {}), ("partial_lrp", {}), ("input_x_gradient", {}), ("occlusion", {}),
     ("libra_generic", {}), ("libra_input_x_gradient", {}), ("grad_eclip", {}), ("token_tm", {}), ("attcat", {}), ("fullgrad_plus", {}),
+    ("heedmap", {}),
 ]  # fmt: skip
 
 

@@ -75,6 +75,7 @@ def test_commands_and_options():
         "alignment",
         "objects",
         "compare",
+        "edit",
         "inspect",
         "methods",
         "recommend",

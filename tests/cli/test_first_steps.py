@@ -26,6 +26,15 @@ except SystemExit as stopped:
     [
         ["explain", "zoo/vit-shapes", "--image", "none.png", "--target", "query:2"],
         ["compare", "zoo/gpt-lits", "--text", "dog"],
+        ["compare", "zoo/gpt-lists", "--text", "dog", "--method", "rolout"],
+        ["recommend", "zoo/vit-shapes", "--data", "folder:none"],
+        ["evaluate", "perturbation", "zoo/vit-shapes", "--out", "run", "--data", "folder:none"],
+        ["evaluate", "segmentation", "zoo/vit-shapes", "--out", "run", "--data", "imagenet-segmentation:none"],
+        ["evaluate", "detection", "zoo/detr-shapes", "--out", "run", "--data", "coco:none"],
+        ["evaluate", "rationales", "zoo/gpt-lists", "--out", "run", "--data", "eraser:none"],
+        ["evaluate", "sanity", "zoo/vit-shapes", "--out", "run", "--data", "fodler:none"],
+        ["evaluate", "sanity", "zoo/vit-shapes", "--out", "run", "--method", "rolout:start_layer=1"],
+        ["evaluate", "detection", "zoo/detr-shaps", "--out", "run"],
     ],
 )
 def test_slips_are_told_before_anything_heavy_is_imported(arguments: list[str], tmp_path: Path) -> None:

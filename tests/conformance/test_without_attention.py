@@ -346,12 +346,6 @@ def test_auto_takes_the_best_that_works() -> None:
     assert found[1].options == METHODS["integrated_gradients"].resolve({})
     plain = heedmap.explain(*built("lstm"), method="integrated_gradients", target=1)
     torch.testing.assert_close(found[1]["text"], plain["text"])
-    sample = heedmap.zoo_sample("gpt-lists")
-    subject = heedmap.load("zoo/gpt-lists")
-    followed, generic = (subject.explain(**sample.inputs, method=method) for method in ("auto", "generic"))
-    assert followed.method == "generic"
-    assert torch.equal(followed["text"], generic["text"])
-    assert "took 'generic'" in followed.flow.notes[0]
     with pytest.raises(OptionError, match="steps"):
         heedmap.explain(*built("lstm"), method="auto", steps=3)
 

@@ -315,5 +315,5 @@ def test_h5_that_is_damaged(tmp_path):
 def test_without_h5py(tmp_path, monkeypatch):
     path = _flat_h5(tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(MissingLibraryError, match=r"needs h5py; pip install 'heedmap\[eval\]'"):
+    with pytest.raises(MissingLibraryError, match=r"needs h5py; .*pip install '\.\[eval\]'"):
         open_features(path)

@@ -157,7 +157,7 @@ def test_a_mask_without_pixels_is_told():
 )
 def test_a_missing_library_is_named(monkeypatch, library, use):
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(MissingLibraryError, match=r"pip install 'heedmap\[eval\]'"):
+    with pytest.raises(MissingLibraryError, match=r"pip install '\.\[eval\]'"):
         use()
 
 

@@ -137,5 +137,5 @@ def test_pycocotools_says_nothing(capfd):
 
 def test_missing_pycocotools_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
-    with pytest.raises(MissingLibraryError, match=r"pip install 'heedmap\[eval\]'"):
+    with pytest.raises(MissingLibraryError, match=r"pip install '\.\[eval\]'"):
         encoded(_disc(1, 1, 1))

@@ -186,7 +186,7 @@ def test_an_unknown_zoo_model_lists_the_known_ones():
 )
 def test_libraries_that_are_missing_name_the_extra(monkeypatch, name, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ModelLoadError, match=rf"pip install heedmap\[{module}\]"):
+    with pytest.raises(ModelLoadError, match=rf"pip install '\.\[{module}\]'"):
         load(name)
 
 

@@ -64,7 +64,7 @@ def test_what_needs_no_attention_works_as_ever() -> None:
     assert torch.equal(on, off)
     found = heedmap.explain(model, inputs, target=score, method="auto", mixers=False)
     assert found.method == "integrated_gradients"
-    assert heedmap.explain(model, inputs, target=score, method="auto").method == "generic"
+    assert heedmap.explain(model, inputs, target=score, method="auto").method == "heedmap"
 
 
 @pytest.mark.parametrize("name", ["bert", "vit", "timesformer"])

@@ -377,7 +377,7 @@ def test_options_that_cannot_be(method: str, options: dict[str, Any], words: str
 
 def test_captum_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "captum.attr", None)  # as where it is not installed
-    with pytest.raises(MissingLibraryError, match=r"heedmap\[attribution\]"):
+    with pytest.raises(MissingLibraryError, match=r"'\.\[attribution\]'"):
         explained("bert", "integrated_gradients")
 
 

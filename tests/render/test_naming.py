@@ -26,6 +26,20 @@ def _top(probability: float) -> Top:
         ("query 8, class 5 (star)", "star (99.0 %), object query 8"),
         ("token 34 (' Paris') after position 2", "Paris (99.0 %), the next word"),
         ("token 34 ('\\n') after position 1", "⏎ (99.0 %), the word after position 1"),
+        ("class 14 (pink) rather than class 7 (red)", "pink (99.0 %) rather than red"),
+        ("class 14 (pink) rather than class 7", "pink (99.0 %) rather than class 7"),
+        ("class 3 (cat (tabby))", "cat (tabby) (99.0 %)"),
+        ("query 8, class 5 (heart) rather than class 6 (ring)", "heart (99.0 %) rather than ring, object query 8"),
+        (
+            "query 8, class 5 (heart) rather than query 3, class 6 (ring)",
+            "heart (99.0 %), object query 8, rather than ring, object query 3",
+        ),
+        (
+            "token 34 (' Paris') after position 2 rather than token 35 (' London')",
+            "Paris (99.0 %) rather than London, the next word",
+        ),
+        ("class 19 (cross), by way of “yellow” of text", "cross (99.0 %), by way of “yellow” of text"),
+        ("token 5 (')') after position 2", ") (99.0 %), the next word"),
         ("similarity of image 0 and text 0", "similarity of image 0 and text 0"),
     ],
 )

@@ -235,7 +235,7 @@ def test_columns_that_the_model_needs(shapes_model: Model, lists_file: Path, tmp
 WRONG: dict[str, tuple[type[Exception], dict[str, Any], str]] = {
     "a method": (UnknownNameError, {"method": "magic"}, "no method 'magic'; known methods"),
     "memory": (OptionError, {"memory": "1kB"}, "too small for a block of attention; expected 1MiB or more"),
-    "memory of no unit": (OptionError, {"memory": "many"}, "expected bytes, such as 512MB"),
+    "memory of no unit": (OptionError, {"memory": "many"}, "expected bytes, such as 4000000000, 512MB"),
     "a part": (OptionError, {"part": 0}, "part=0"),
     "whole maps": (OptionError, {"full": True}, "full is no option of a run"),
     "a target of an answer": (OptionError, {"answer": True, "target": 1}, "leave target out"),

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 import heedmap
 from heedmap.cli.main import app
+from heedmap.datasets.sources.opening import open_source
+from heedmap.scale.estimate import plan_run
 
 
 def invoke(*arguments: object, code: int = 0):
@@ -59,6 +61,39 @@ def test_bad_command_lines(name: str, tmp_path: Path) -> None:
     result = invoke("zoo/gpt-lists", "--out", tmp_path / "out", *arguments, code=code)
     assert told in " ".join(result.output.replace("│", " ").split())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_tells_what_it_would_take_and_writes_nothing(tmp_path: Path) -> None:
+    rows = [{"text": text} for text in [*LISTS[:6], LISTS[0]]] + ["{"]
+    data = write_jsonl(tmp_path / "lists.jsonl", rows)
+    command = ("zoo/gpt-lists", "--data", data, "--out", tmp_path / "out", "--part", 4, "--dry-run")
+    told = invoke(*command).stdout
+    assert told.startswith("run      8 rows in 2 files, ")
+    assert "a batch of the first rows:\ntokens " in told
+    assert "beside the model" in told
+    plan = json.loads(invoke(*command, "--memory", "1GB", "--workers", 2, "--json").stdout)
+    assert (plan["rows"], plan["parts"], plan["workers"], plan["plan"]["memory"]) == (8, 2, 2, 10**9)
+    assert 0 < plan["plan"]["peak"] < 10**9
+    assert plan["seconds"] > plan["plan"]["forward_seconds"] > 0
+    assert not (tmp_path / "out").exists()
+    invoke(*command, "--answer", code=1)
+    assert "expected bytes, such as" in invoke(*command, "--memory", "lots", code=1).stderr
+    bad = write_jsonl(tmp_path / "bad.jsonl", [{"image": "nowhere.png"}])
+    refused = invoke("zoo/vit-shapes", "--data", bad, "--out", "x", "--dry-run", code=1).stderr
+    assert "none of the first 1 rows can be read: " in refused
+    assert "nowhere.png" in refused
+
+
+def test_a_batch_that_would_take_more_is_halved(tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "lists.jsonl", [{"text": LISTS[0]}] * 64)
+    model, source = heedmap.load("zoo/gpt-lists"), open_source(str(data))
+    whole, cut = (plan_run(model, source, memory=memory, batch=64) for memory in (None, "1.2MB"))
+    assert whole.batch == 64
+    assert whole.plan.least > 1_200_000
+    assert cut.batch < 64
+    assert cut.plan.peak <= 1_200_000
+    run = heedmap.run(model, data, tmp_path / "out", batch=64, memory="1.2MB", page=False)
+    assert not run.errors
 
 
 def test_data_are_looked_at_before_torch_is_imported(tmp_path: Path) -> None:

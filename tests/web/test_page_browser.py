@@ -20,7 +20,7 @@ from page_browsing import SETTLING, choose_model, explain, pick, saved, screensh
 from heedmap.web.server import serving
 from models import builders
 
-pytest.importorskip("gradio", reason="the page needs gradio; pip install 'heedmap[app]'")
+pytest.importorskip("gradio", reason="the page needs gradio; pip install '.[app]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="there is no playwright to drive a browser")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="there is no axe to check a page")
 CHROMIUM = Path(os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium"))

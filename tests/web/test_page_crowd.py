@@ -19,7 +19,7 @@ from heedmap.web.form_inputs import offered, sample
 from heedmap.web.server import serving
 from heedmap.web.uploads import Limits
 
-pytest.importorskip("gradio", reason="the page needs gradio; pip install 'heedmap[app]'")
+pytest.importorskip("gradio", reason="the page needs gradio; pip install '.[app]'")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # within Gradio
 
 TEXT = "dog red ; cat blue ; sun green ? cat"

@@ -23,7 +23,7 @@ from heedmap.render.files import to_json
 from heedmap.web.form_inputs import offered, sample
 from heedmap.web.server import serving
 
-pytest.importorskip("gradio", reason="the page needs gradio; pip install 'heedmap[app]'")
+pytest.importorskip("gradio", reason="the page needs gradio; pip install '.[app]'")
 pytestmark = pytest.mark.filterwarnings(  # within Gradio and its client: of pandas, and of files left to be closed
     "ignore::DeprecationWarning", "ignore::ResourceWarning"
 )

@@ -272,7 +272,7 @@ def test_an_error_of_heedmap_is_shown_and_another_is_logged(caplog: pytest.LogCa
 
 def test_without_gradio_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(MissingLibraryError, match=r"pip install 'heedmap\[app\]'"):
+    with pytest.raises(MissingLibraryError, match=r"pip install '\.\[app\]'"):
         library("gradio", "app", "the page needs")
 
 

@@ -82,7 +82,7 @@ def test_a_patch_counts_by_the_share_of_its_area():
 
 def test_a_missing_library_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage.filters", None)
-    with pytest.raises(MissingLibraryError, match=r"heedmap\[eval\]"):
+    with pytest.raises(MissingLibraryError, match=r"'\.\[eval\]'"):
         cut(np.eye(4), (8, 8), "otsu")
 
 

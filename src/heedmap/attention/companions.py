@@ -155,9 +155,9 @@ class CompanionTape(Tape):
             return False
         if words or self.tokens & tag.sources:
             return False
-        if moves.name_of(func) in CONVOLUTIONS and self.joins_tokens(func, args, {}, result):
-            return all(self.sources[i].kind in ("input", "leaf") for i in tag.sources)
-        return super()._is_leaf(func, args, tag, result)
+        if any(self.sources[i].kind not in ("input", "leaf") for i in tag.sources):
+            return False
+        return self.joins_tokens(func, args, {}, result) or super()._is_leaf(func, args, tag, result)
 
     def joins_tokens(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> bool:
         """Whether this is a convolution of single places in whose channels tokens stand side by side."""
@@ -365,7 +365,7 @@ class CompanionTape(Tape):
         if name in CONVOLUTIONS and is_pointwise(args, kwargs, result):
             each = self._is_constant(ids, [1])
             return ids.narrow(1, 0, 1).expand(result.shape) if each else Lost(name, places.here())
-        if _elementwise(followed, result):
+        if moves.broadcasts((t for t, _ in followed), result):
             return self._met(followed, result, name)
         rows = result.dim() == tensor.dim() and result.shape[:-1] == tensor.shape[:-1]
         if rows and self._is_constant(ids, [ids.dim() - 1]):
@@ -477,13 +477,6 @@ def _says(tensor: Tensor) -> bool:
     """Whether it is more than zeros that fill a place."""
     learned = isinstance(tensor, torch.nn.Parameter) or isinstance(tensor._base, torch.nn.Parameter)
     return learned or bool(tensor.detach().any())
-
-
-def _elementwise(followed: list[tuple[Tensor, Ids]], result: Tensor) -> bool:
-    try:
-        return all(torch.broadcast_shapes(t.shape, result.shape) == result.shape for t, _ in followed)
-    except RuntimeError:
-        return False
 
 
 def is_pointwise(args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> bool:

@@ -211,8 +211,10 @@ class Graph:
         asked = {s.index: {e.source for e in self.edges if e.stream == s.index} - {s.index} for s in self.streams}
         direct = {s.index: asked[s.index] | s.joins.keys() for s in self.streams}
         reach = {stream: set(others) for stream, others in direct.items()}
-        for _ in self.streams:
-            reach = {stream: heard.union(*(reach[other] for other in heard)) for stream, heard in reach.items()}
+        before: dict[int, set[int]] = {}
+        while reach != before:
+            before = reach
+            reach = {stream: heard.union(*(before[other] for other in heard)) for stream, heard in before.items()}
         return reach
 
     @property
@@ -270,6 +272,7 @@ def _add(graph: Graph, tape: Tape, attention: Attention) -> None:
             stream.leaves |= _own_leaves(graph, stream, sources)
         else:
             graph.check_carried(stream.index, graph.states(sources), f"attention {number}")
+            _check_residual(graph, stream, sources, f"attention {number}")
     graph.edges.append(
         Edge(
             number,
@@ -280,6 +283,16 @@ def _add(graph: Graph, tape: Tape, attention: Attention) -> None:
         )
     )
     asks.attentions.append(number)
+
+
+def _check_residual(graph: Graph, stream: Stream, sources: frozenset[int], reader: str) -> None:
+    """MixingError where tokens go on without what they began with: R has no identity to add to there."""
+    begun, state = graph.all_leaves(stream.index), graph.states(sources).get(stream.index)
+    if begun and state and not begun & sources:
+        raise MixingError(
+            f"{reader} reads tokens that go on without what they were before: there is no residual connection around attention "
+            f"{min(state)}, so the rules, which add to the identity, do not hold; explain a model whose attentions have one"
+        )
 
 
 def check_followed(tape: Tape, sources: frozenset[int], reader: str) -> None:

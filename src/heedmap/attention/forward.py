@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -148,13 +148,14 @@ class _AsFound:
 
     @classmethod
     def of(cls, model: nn.Module) -> _AsFound:
+        modules = list(model.modules())
         required = [
             (module, name, parameter)
-            for module in model.modules()
+            for module in modules
             for name, parameter in module._parameters.items()
             if parameter is not None and parameter.requires_grad and parameter.is_leaf
         ]
-        return cls([module for module in model.modules() if module.training], required, _attached(model))
+        return cls([module for module in modules if module.training], required, _attached(modules))
 
     def rest(self) -> None:
         for module in self.trained:
@@ -165,7 +166,7 @@ class _AsFound:
         for module in self.trained:
             module.training = True
         self._require_grad(True)
-        for attributes, name, tensor in _attached(model):
+        for attributes, name, tensor in _attached(model.modules()):
             attributes[name] = tensor.detach()
         for attributes, name, tensor in self.attached:
             attributes[name] = tensor
@@ -177,10 +178,10 @@ class _AsFound:
                     current.requires_grad_(wanted)
 
 
-def _attached(model: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
+def _attached(modules: Iterable[nn.Module]) -> list[tuple[dict[str, Any], str, Tensor]]:
     return [
         (vars(module), name, value)
-        for module in model.modules()
+        for module in modules
         for name, value in vars(module).items()
         if isinstance(value, Tensor) and value.grad_fn is not None
     ]
@@ -210,7 +211,14 @@ def _at_rest(model: nn.Module) -> Iterator[None]:
                 state.put_back(model)
 
 
-def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool = True) -> Recording:
+def record(
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    batch: int,
+    check: bool = True,
+    known: dict[Any, Any] | None = None,
+    hasty: bool = False,
+) -> Recording:
     """Run the model once under the recorder; the first time, for this kind of input, also under the mixing probe.
 
     What was proved is kept for as long as nothing that could decide where tokens are has changed, and where they are is
@@ -218,26 +226,32 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
 
     To be called within :func:`recording_state`.
 
+    Args:
+        model: the module.
+        inputs: what it is called with.
+        batch: its batch size.
+        check: whether it is to be proved that tokens mix nowhere else.
+        known: see :func:`proved`, of the model as it now is; None: it is looked up.
+        hasty: see :class:`~heedmap.attention.tape.Tape`; of a run that is to prove.
+
     Raises:
         AttentionError: see its subclasses.
         InputError: the model's forward refuses the inputs.
     """
     check_no_cache(inputs)
-    kept = [getattr(inputs, name, None) for name in ("towers", "turned", "ends")]
-    key: Any = (batch > 1, check, of_inputs(inputs), *kept)
-    state = of_model(model)
-    verdict: Verdict | None = _known(model, state).get(key)
+    known = proved(model) if known is None else known
+    key = key_of(inputs, batch, check)
+    verdict: Verdict | None = known.get(key)
     if verdict is not None:
         try:
             return _recorded(model, inputs, batch, verdict)
         except _Different:
             pass
-    known = _known(model, state)
     if ("refused", key) in known:
         kind, reason = known["refused", key]
         raise kind(reason)
     try:
-        verdict = _probe(model, inputs, batch, check)
+        verdict = _probe(model, inputs, batch, check, hasty)
     except (UnfollowedAttentionError, NoAttentionError) as error:
         if type(error) in (UnfollowedAttentionError, NoAttentionError):  # of the model alone, whatever the input holds
             known["refused", key] = (type(error), str(error))
@@ -249,9 +263,14 @@ def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool 
         recording = _recorded(model, inputs, batch, verdict)
     except _Different as error:
         raise AttentionError(str(error)) from error
-    with _LOCK:
-        _VERDICTS.setdefault(model, (state, {}))[1][key] = verdict
+    known[key] = verdict
     return recording
+
+
+def key_of(inputs: Mapping[str, Any], batch: int, check: bool) -> Any:
+    """What a verdict, and a refusal, is kept for."""
+    kept = [getattr(inputs, name, None) for name in ("towers", "turned", "ends")]
+    return (batch > 1, check, of_inputs(inputs), *kept)
 
 
 class _Different(AttentionError):
@@ -262,22 +281,18 @@ class _Moved(_Different):
     """Tokens are not where they were."""
 
 
-def _known(model: nn.Module, state: Any) -> dict[Any, Any]:
-    """The verdicts on the model as it now is; those on what it was before are forgotten."""
+def proved(model: nn.Module) -> dict[Any, Any]:
+    """What is known of the model as it now is, by kind of input; what is put there is forgotten when it changes."""
+    state = of_model(model)
     with _LOCK:
         if model not in _VERDICTS or _VERDICTS[model][0] != state:
             _VERDICTS[model] = (state, {})
         return _VERDICTS[model][1]
 
 
-def proved(model: nn.Module) -> dict[Any, Any]:
-    """What is known of the model as it now is, by kind of input; what is put there is forgotten when it changes."""
-    return _known(model, of_model(model))
-
-
-def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> Verdict:
+def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool, hasty: bool) -> Verdict:
     """The verdict; where heads are folded into the batch, (batch · heads, …) is tried first, then (heads · batch, …)."""
-    tape = Tape(batch, cut=True)
+    tape = Tape(batch, cut=True, hasty=hasty)
     try:
         return _proved(model, inputs, tape, check)
     except MixingError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -249,3 +249,12 @@ def reduced(ids: Ids, axes: Sequence[int], keep: bool) -> Ids:
     for axis in sorted(axes, reverse=True):
         ids = ids.narrow(axis, 0, 1) if keep else ids.select(axis, 0)
     return ids
+
+
+def broadcasts(tensors: Iterable[Tensor], to: Tensor | None = None) -> bool:
+    """Whether tensors have shapes that fit together; with ``to``, into its shape."""
+    try:
+        shape = torch.broadcast_shapes(*(t.shape for t in tensors), *([] if to is None else [to.shape]))
+    except RuntimeError:
+        return False
+    return to is None or shape == to.shape

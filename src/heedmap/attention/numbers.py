@@ -38,12 +38,15 @@ class Numbers:
         owner: of each number, the sample that it is of; from ``batch`` on, an owner that was not known when it began.
         space: of each number, which call of :meth:`new` made it.
         made: how each space was made: ``"leaf"``, ``"learned"`` or ``"mixer"``.
+        changes: how often numbers were made, or became others.
     """
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
-        self.owner = self.space = self._same = torch.zeros(0, dtype=torch.int64)
+        self.owner = self.space = torch.zeros(0, dtype=torch.int64)
+        self._same = torch.tensor([NOTHING])  # of each number the first of its token; the last entry is that of -1
         self.made: list[str] = []
+        self.changes = 0
         self._samples = torch.arange(batch)
         self._used = torch.zeros(0, dtype=torch.bool)
 
@@ -70,20 +73,21 @@ class Numbers:
 
     def new(self, sample: Tensor, made: str) -> Ids:
         """New numbers, in the shape of ``sample``, which says whose they are (-1: of no token)."""
+        self.changes += 1
         start, real = len(self.owner), sample >= 0
         count = int(real.sum())
         ids = torch.full(sample.shape, NOTHING, dtype=torch.int64)
         ids[real] = torch.arange(start, start + count)
         self.owner = torch.cat([self.owner, sample[real].reshape(-1).long()])
         self.space = torch.cat([self.space, torch.full((count,), len(self.made))])
-        self._same = torch.cat([self._same, torch.arange(start, start + count)])
+        self._same = torch.cat([self._same[:-1], torch.arange(start, start + count), self._same[-1:]])
         self._used = torch.cat([self._used, torch.zeros(count, dtype=torch.bool)])
         self.made.append(made)
         return ids
 
     def first(self, ids: Ids) -> Ids:
         """The numbers under which the tokens first appeared."""
-        return _looked_up(self._same, ids)
+        return each(self._same.__getitem__, ids)
 
     def of_sample(self, ids: Ids) -> Ids:
         """The sample of each number, -1 of none."""
@@ -130,7 +134,8 @@ class Numbers:
         added = self._used[new] & ~self._used[old] & self.are_made(old, "mixer")
         new, old = torch.where(added, old, new), torch.where(added, new, old)
         to = torch.arange(len(self._same))
-        to[new] = old
+        to[-1], to[new] = NOTHING, old
+        self.changes += 1
         self._same = to[self._same]
         return True
 
@@ -143,7 +148,7 @@ def _looked_up(table: Tensor, ids: Ids) -> Ids:
     """The entry of the table that each number says, -1 of none."""
     if not len(table):
         return ids
-    return each(lambda n: torch.where(n < 0, NOTHING, table[n.clamp(min=0)]), ids)
+    return each(lambda n: torch.where(n < 0, NOTHING, table[n]), ids)
 
 
 def each(function: Callable[[Tensor], Tensor], ids: Ids) -> Tensor:

@@ -69,7 +69,7 @@ class PlacedTape(AttendingTape):
     def _spread(self, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Where copies of one token meet several others, each copy as what a mixer makes of it for the token that it meets."""
         pair = [(t, k) for t in args[:2] if isinstance(t, Tensor) and isinstance(k := self.known(t), Tensor)]
-        if len(pair) < 2 or not broadcasts(*(t for t, _ in pair)):
+        if len(pair) < 2 or not moves.broadcasts(t for t, _ in pair):
             return args
         first, second = torch.broadcast_tensors(*(k.expand(t.shape) for t, k in pair))
         if self.numbers.joined(first, second) is not None:
@@ -454,15 +454,6 @@ class PlacedTape(AttendingTape):
             own = bool(torch.isin(all_of(self.numbers.first(ids)), tokens).any())
             asks, asked = asks | (self.tag(side).sources if own else frozenset()), asked | self.tag(side).sources
         return tag._replace(sources=tag.sources - (asked - asks)) if asks else tag
-
-
-def broadcasts(*tensors: Tensor) -> bool:
-    """Whether tensors have shapes that fit together."""
-    try:
-        torch.broadcast_shapes(*(t.shape for t in tensors))
-    except RuntimeError:
-        return False
-    return True
 
 
 def _along(ids: Ids, axis: int) -> Ids | None:

@@ -21,6 +21,7 @@ from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, each, thinn
 from heedmap.attention.pictures import Part
 from heedmap.attention.placed import PlacedTape
 from heedmap.attention.probe import ADVICE
+from heedmap.attention.randomness import noises
 from heedmap.attention.readout import ends_of
 from heedmap.attention.returned import Read, check, orders, tensors_of
 from heedmap.attention.returned import State as Rows
@@ -47,8 +48,8 @@ class PlacedStream(Stream):
         return _at(self, self.first(ids))
 
     def has(self, ids: Ids) -> bool:
-        """Whether all these tokens are of it."""
-        return bool((_at(self, all_of(ids)) >= 0).all())
+        """Whether all these tokens, each once, are of it."""
+        return bool((_at(self, ids[:1]) >= 0).all()) and bool((_at(self, ids) >= 0).all())
 
 
 class Builder:
@@ -61,6 +62,7 @@ class Builder:
         self.lost = next((k for t in tensors_of(output) if isinstance(k := tape.known(t), Lost) and k.place), None)
         self.renewed = set[int]()  # calls of attentions without a residual connection, whose rows are to be new tokens
         self._of: dict[int, int] = {}  # live event → the stream whose rows its output is
+        self._marked: tuple[int, dict[int, Tensor]] = -1, {}
         events = [a for a in tape.attentions if a.index in self.live]
         self._met = torch.cat([torch.zeros(0).long(), *(self.numbers.first(ids) for a in events for ids in _tokens(a))])
         self._met = self._met.unique()
@@ -98,7 +100,7 @@ class Builder:
             self._late.remove(event)
             of = self.sources(event.value_sources)
             rows, asked = self.numbers.first(event.ids), self._stream(self.numbers.first(event.tokens_read), of)
-            to = next((s for s in reversed(self.graph.streams) if isinstance(s, PlacedStream) and s.has(rows)), None)
+            to = next(reversed(self._fitting(rows)), None)
             if to is None:
                 raise MixingError(
                     f"what mixer {event.index}, called at {event.place}, makes is added to tokens of several streams"
@@ -313,7 +315,7 @@ class Builder:
         ``beside``: these are sources of other tokens, too.
         """
         states = self._states(sources)
-        fits = [s for s in self.graph.streams if isinstance(s, PlacedStream) and s.has(ids)]
+        fits = self._fitting(ids)
         latest = max((max(state, default=-1) for state in states.values()), default=-1)
         scored = [(max(states.get(s.index, ()), default=-1), -s.index, s) for s in fits]
         if not scored:
@@ -325,8 +327,13 @@ class Builder:
 
     def _only(self, ids: Ids) -> PlacedStream | None:
         """The stream that has all these tokens, where there is no other."""
-        fits = [s for s in self.graph.streams if isinstance(s, PlacedStream) and s.has(ids)]
+        fits = self._fitting(ids)
         return fits[0] if len(fits) == 1 else None
+
+    def _fitting(self, ids: Ids) -> list[PlacedStream]:
+        """The streams that have all these tokens."""
+        tokens = all_of(ids)
+        return [s for s in self.graph.streams if isinstance(s, PlacedStream) and s.has(tokens)]
 
     def _new(self, ids: Ids, states: Mapping[int, State]) -> PlacedStream:
         order = self._ordered(ids)
@@ -352,7 +359,21 @@ class Builder:
                 stream.joins[x] = AbsorbedStream(state, torch.where(places < 0, NOTHING, places % tokens))
         self.graph.streams.append(stream)
         self._leaves(stream)
+        self._check_once(stream)
         return stream
+
+    def _check_once(self, stream: PlacedStream) -> None:
+        """MixingError where tokens of a stream were also made parts of others of its tokens, before it began (UDOP's patches)."""
+        for x in self.graph.taken_in(stream.index) - stream.joins.keys():
+            other = self.graph.streams[x]
+            assert isinstance(other, PlacedStream)
+            if bool((_at(stream, other.numbers) >= 0).any()):
+                names = ", ".join(repr(self.tape.sources[i].name) for i in sorted(other.leaves))
+                raise MixingError(
+                    f"tokens of {names} are read as they are, and as parts of other tokens to which they were added before (a "
+                    "picture's patches, and words that lie on them): their relevance would be told in two parts, each of which "
+                    "looks like the whole, so there is no map"
+                )
 
     def _ordered(self, ids: Ids) -> Ids:
         """All tokens of a new stream: as they stand in the rows of one attention over all of them, else as they began."""
@@ -374,22 +395,35 @@ class Builder:
 
     def _words_beside(self, ids: Ids) -> Iterator[Ids]:
         """What is read of the words among which these tokens are, also of those that the model added."""
-        wanted = torch.zeros(len(self.numbers.owner), dtype=torch.bool).index_fill_(0, ids, True)
-        for leaf in self.tape.leaf_ids.values():
-            words = self.numbers.first(leaf[leaf >= 0])
-            if bool(wanted[words].any()):
-                yield self._met[torch.isin(self._met, words)]
+        for own in self._of_leaves().values():
+            if bool(own[ids].any()):
+                yield self._met[own[self._met]]
+
+    def _of_leaves(self) -> Mapping[int, Tensor]:
+        """For each leaf which numbers are of its tokens."""
+        if self._marked[0] != self.numbers.changes:
+            marks = {leaf: torch.zeros(len(self.numbers.owner) + 1, dtype=torch.bool) for leaf in self.tape.leaf_ids}
+            for leaf, own in marks.items():
+                own[self.numbers.first(self.tape.leaf_ids[leaf])] = True
+                own[NOTHING] = False
+            self._marked = self.numbers.changes, marks
+        return self._marked[1]
 
     def _leaves(self, stream: PlacedStream) -> None:
         taken = {i for x in stream.joins for i in self.graph.streams[x].leaves}
-        for index, ids in self.tape.leaf_ids.items():
-            if index not in taken and bool((_at(stream, self.numbers.first(ids.reshape(-1))) >= 0).any()):
-                stream.leaves.add(index)
+        stream.leaves |= {
+            leaf for leaf, own in self._of_leaves().items() if leaf not in taken and bool(own[stream.numbers].any())
+        }
 
     def parts(self, inputs: Mapping[str, Any]) -> dict[int, list[InputSpan]]:
         """For each stream, its segments: of several pictures, tiles or frames of a sample, one for each."""
         mixers = [a for a in self.tape.attentions if isinstance(a, Mixer)]
-        of_leaf = {leaf: pictures.of_leaf(self.tape, leaf, inputs, mixers) for leaf in self.tape.leaf_ids}
+        rows = torch.cat([s.numbers.flatten() for s in self.graph.streams if isinstance(s, PlacedStream)])
+        of_leaf = {
+            leaf: pictures.of_leaf(self.tape, leaf, inputs, mixers)
+            for leaf, own in self._of_leaves().items()
+            if bool(own[rows].any())
+        }
         within: dict[int, list[tuple[int, list[Part]]]] = {}
         for stream in self.graph.streams:
             self._find_within(stream, of_leaf, within)
@@ -451,8 +485,8 @@ class Builder:
 
 def _at(stream: PlacedStream, ids: Ids) -> Tensor:
     """sample · tokens + row of each number."""
-    last = len(stream.rows) - 1
-    return each(lambda n: torch.where((n >= 0) & (n <= last), stream.rows[n.clamp(0, last)], NOTHING), ids)
+    last = len(stream.rows) - 1  # the entry of none
+    return each(lambda n: stream.rows[n.clamp(max=last)], ids)
 
 
 def _tokens(event: Attention) -> Iterator[Ids]:
@@ -704,7 +738,8 @@ def _leak(
         return each(lambda n: chosen[tape.numbers.first(n)] & (n >= 0), ids)
 
     outs = _ends(tape, builder)
-    cotangents = [torch.rand_like(t).sub_(0.5).mul_(of(ids.expand(t.shape)).to(t.device)) for _, t, ids in reads]
+    drawn = noises([t for _, t, _ in reads])
+    cotangents = [noise * of(ids.expand(t.shape)).to(t.device) for noise, (_, t, ids) in zip(drawn, reads, strict=True)]
     try:
         gradients = torch.autograd.grad(
             [t for _, t, _ in reads], [t for _, t, _ in outs], cotangents, retain_graph=True, allow_unused=True

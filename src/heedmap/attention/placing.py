@@ -23,17 +23,21 @@ ROUNDS = 4
 """How often the beginnings of tokens may be chosen anew."""
 
 
-def record(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool = True) -> Recording:
+def record(
+    model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool = True, known: dict[Any, Any] | None = None
+) -> Recording:
     """Run the model under the second recorder; the first time, for this kind of input, also prove what it found.
 
-    To be called within :func:`heedmap.attention.forward.recording_state`.
+    To be called within :func:`heedmap.attention.forward.recording_state`; for the arguments see
+    :func:`heedmap.attention.forward.record`.
 
     Raises:
         AttentionError: see its subclasses.
     """
     check_no_cache(inputs)
+    known = proved(model) if known is None else known
     inputs = without_cache(model, inputs)
-    known, key = proved(model), ("by numbers", batch > 1, check, of_inputs(inputs), getattr(inputs, "turned", None))
+    key = ("by numbers", batch > 1, check, of_inputs(inputs), getattr(inputs, "turned", None))
     if key in known:
         try:
             begun, graph, regions = known[key]

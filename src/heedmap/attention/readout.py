@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Bool
@@ -114,15 +115,41 @@ def _begun(recording: Recording, leaves: set[int]) -> dict[int, tuple[Stream, In
 def _direct(given: Sequence[Tensor], values: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
     """∂y/∂x of each tensor, by the ways from it to the target that pass through nothing that is given: no attention."""
     gradients = [torch.zeros_like(tensor) for tensor in tensors]
-    hooks = [tensor.register_hook(partial(gradients.__setitem__, i)) for i, tensor in enumerate(tensors)]
+    target = values.sum()
+    steps = _reached(target, given)
+    reached = [i for i, tensor in enumerate(tensors) if _step(tensor) in steps]
+    if not reached:
+        return gradients
+    hooks = [tensors[i].register_hook(partial(gradients.__setitem__, i)) for i in reached]
     hooks += [
         tensor.register_hook(lambda g: None if g is None else torch.zeros_like(g))
         for tensor in given
         if tensor.requires_grad
     ]
     try:
-        torch.autograd.grad(values.sum(), tensors, retain_graph=True, allow_unused=True)
+        torch.autograd.grad(target, [tensors[i] for i in reached], retain_graph=True, allow_unused=True)
     finally:
         for hook in hooks:
             hook.remove()
     return gradients
+
+
+Step = tuple[Any, int]
+"""A step of the graph, and which of its results."""
+
+
+def _step(tensor: Tensor) -> Step:
+    """The step of the graph that made a tensor."""
+    return torch.autograd.graph.get_gradient_edge(tensor)[:2]
+
+
+def _reached(target: Tensor, given: Sequence[Tensor]) -> set[Step]:
+    """The steps of which the target is made without passing through what is given, with those that made that."""
+    ends = {_step(tensor) for tensor in given if tensor.requires_grad}
+    found, rest = set[Step](), [_step(target)]
+    while rest:
+        step = rest.pop()
+        if step not in found:
+            found.add(step)
+            rest += [] if step in ends else [after for after in step[0].next_functions if after[0] is not None]
+    return found

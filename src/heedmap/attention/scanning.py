@@ -355,7 +355,7 @@ class ScanningTape(PlacedTape):
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, before: Any
     ) -> tuple[list[Labels], bool]:
         operands = [t for t in _tensors(args, kwargs) if id(t) in before]
-        fits = [t for t in operands if _broadcasts(t, result)]
+        fits = [t for t in operands if moves.broadcasts([t], result)]
         unknown = name in ACCUMULATES or len(fits) < len(operands)
         outer, inner = list[Ids](), list[Ids]()
         for t in fits[-1:] if unknown else fits:  # rows are where they were in what has this shape
@@ -543,13 +543,6 @@ def _crosses(a: Ids, b: Ids) -> bool:
     """Whether two companions are those of the rows and of the columns of a matrix."""
     axes = [{i for i in range(x.dim()) if not moves.is_constant_along(x, [i])} for x in (a, b)]
     return bool(axes[0] - axes[1]) and bool(axes[1] - axes[0])
-
-
-def _broadcasts(t: Tensor, result: Tensor) -> bool:
-    try:
-        return torch.broadcast_shapes(t.shape, result.shape) == result.shape
-    except RuntimeError:
-        return False
 
 
 def _as_it_was(tensor: Tensor) -> set[Any]:

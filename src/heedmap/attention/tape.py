@@ -37,7 +37,11 @@ from heedmap.attention.tags import (
     turned,
     writes,
 )
-from heedmap.errors import AttentionError, MixingError
+from heedmap.errors import AttentionError, MixingError, UnfollowedAttentionError
+
+
+class HastyRefusal(UnfollowedAttentionError):
+    """The run was not ended: its rest would hardly have changed the refusal, and was left to the next recorder."""
 
 
 class Tape(TorchFunctionMode):
@@ -51,6 +55,7 @@ class Tape(TorchFunctionMode):
         through: keep the graph from the inputs themselves, through all leaves (relevance propagation).
         heads_first: whether tensors with heads folded into the batch are (heads · batch, …), not (batch · heads, …).
         given: leaf, by its index among the sources → what the model gets in its place, of the same shape.
+        hasty: stop at the first attention of which the rows are not those of the inputs, with :class:`HastyRefusal`.
     """
 
     def __init__(
@@ -63,8 +68,10 @@ class Tape(TorchFunctionMode):
         through: bool = False,
         heads_first: bool = False,
         given: Mapping[int, Tensor] | None = None,
+        hasty: bool = False,
     ) -> None:
         super().__init__()
+        self.hasty = hasty
         self.batch, self.cut, self.trace_leaves, self.clone = batch, cut, cut or leaves or through, clone
         self.through, self.given, self.heads_first = through, given or {}, heads_first
         self.sources: list[Source] = []
@@ -244,7 +251,7 @@ class Tape(TorchFunctionMode):
             return self._carried(out, tags)
         problem = self._misfit(query)
         if problem:
-            return self._unfollowed(out, tags, problem)
+            return self._misfits(out, tags, problem)
         layout = Layout(None, self.batch, self.heads_first)
         heads_query, heads_key, heads_value = (layout.apply(t) for t in call[:3])
         skip, keys = _keys(heads_key.shape[2] - self._extra_keys, heads_query.shape[2], tags[2].learned)
@@ -326,7 +333,7 @@ class Tape(TorchFunctionMode):
             return self._unfollowed(out, [tag, value_tag], f"einsum {args[0]!r} is no product A v")
         problem = self._misfit(probs if axes[0] is None else probs.permute(axes[0]))
         if problem:
-            return self._unfollowed(out, [tag, value_tag], problem)
+            return self._misfits(out, [tag, value_tag], problem)
         layouts = [Layout(a, self.batch, self.heads_first) for a in axes]
         heads_probs, heads_value = layouts[0].apply(probs), layouts[1].apply(value)
         product = scores(tag.products)
@@ -367,6 +374,11 @@ class Tape(TorchFunctionMode):
             f"its queries have shape {tuple(tensor.shape)} where the inputs have batch size {self.batch}: "
             "windows or parts of the input are folded into the batch, or the inputs are not batch first"
         )
+
+    def _misfits(self, out: Tensor, tags: Iterable[Tag], problem: str) -> Tensor:
+        if self.hasty:
+            raise HastyRefusal(f"an attention cannot be followed: {problem}")
+        return self._unfollowed(out, tags, problem)
 
     # -- towers -----------------------------------------------------------------------------------------------------
 

@@ -17,10 +17,10 @@ from heedmap.attention import inputs as given
 from heedmap.attention import placing
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import AskedTowerError, Graph
-from heedmap.attention.forward import Recording
+from heedmap.attention.forward import Recording, key_of, proved
 from heedmap.attention.forward import record as record_whole
 from heedmap.attention.inputs import ModelInputs, contents
-from heedmap.attention.tape import Tape
+from heedmap.attention.tape import HastyRefusal, Tape
 from heedmap.errors import (
     AttentionError,
     GradientError,
@@ -69,16 +69,30 @@ def record(
     Raises:
         AttentionError, GradientError, InputError: see :func:`heedmap.attention.forward.record`; of the whole model.
     """
-    refused = _refusal(inputs, batch)
+    refused, known = _refusal(inputs, batch), proved(model)
+    kind, told = ("the first recorder refuses", key_of(inputs, batch, check)), _told(inputs)
+    if whole and known.get(kind) == told:
+        recording = _by_numbers(model, inputs, batch, check, mixers, None, known)
+        if isinstance(recording, Recording):
+            return recording
+        known = proved(model)
     if refused is None:
         try:
-            return record_whole(model, inputs, batch, check)
+            return record_whole(
+                model, inputs, batch, check, known, hasty=whole and mixers and len(contents(inputs)) == 1
+            )
         except REFUSALS as error:
             refused = error
     if whole:
         recording = _by_numbers(model, inputs, batch, check, mixers, refused)
         if isinstance(recording, Recording):
+            proved(model)[kind] = told
             return recording
+        if isinstance(refused, HastyRefusal):
+            try:
+                return record_whole(model, inputs, batch, check)
+            except REFUSALS as error:
+                refused = error
         return _own(model, inputs, batch, check, _with_place(refused, recording))
     try:
         return _own(model, inputs, batch, check, refused)
@@ -87,6 +101,17 @@ def record(
         if not isinstance(recording, Recording):
             raise
         return recording
+
+
+def _told(inputs: Mapping[str, Any]) -> Any:
+    """All that two inputs of one kind may differ in, but their content: the shapes, and what masks and positions say."""
+    content = contents(inputs)
+    tensors = {name: t for name, t in inputs.items() if isinstance(t, Tensor)}
+    return tuple((name, t.shape, None if name in content else _bytes(t)) for name, t in tensors.items())
+
+
+def _bytes(tensor: Tensor) -> int:
+    return hash(tensor.detach().flatten().cpu().contiguous().view(torch.uint8).numpy().tobytes())
 
 
 def _refusal(inputs: ModelInputs, batch: int) -> HeedmapError | None:
@@ -99,7 +124,13 @@ def _refusal(inputs: ModelInputs, batch: int) -> HeedmapError | None:
 
 
 def _by_numbers(
-    model: nn.Module, inputs: ModelInputs, batch: int, check: bool, mixers: bool, refused: HeedmapError
+    model: nn.Module,
+    inputs: ModelInputs,
+    batch: int,
+    check: bool,
+    mixers: bool,
+    refused: HeedmapError | None,
+    known: dict[Any, Any] | None = None,
 ) -> Recording | Exception | None:
     """By the second recorder, which follows windows, merged tokens and mixers; or why it refuses, too.
 
@@ -109,14 +140,15 @@ def _by_numbers(
     than for tokens, it fails, and that is a refusal as well.
     """
     try:
-        found = placing.record(model, inputs, batch, check)
+        found = placing.record(model, inputs, batch, check, known)
     except torch.OutOfMemoryError:
         raise
     except (HeedmapError, RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         return error
     if mixers or not found.mixers:
         return found
-    refused.args = (f"{refused}; {_unwanted(found.mixers[0])}",)
+    if refused is not None:
+        refused.args = (f"{refused}; {_unwanted(found.mixers[0])}",)
     return None
 
 

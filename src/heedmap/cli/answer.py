@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heedmap.cli import completion
 from heedmap.cli.command import command, open_file, progress_bar, tell
 from heedmap.cli.inputs import drawn_on
 from heedmap.cli.options import (
     FigureOptions,
     JsonOption,
-    MapOptions,
+    MemoryOption,
+    MethodOptions,
     ModelOptions,
     OneInput,
     OpenOption,
@@ -23,13 +23,14 @@ from heedmap.cli.options import (
     generation,
     text_pairs,
 )
+from heedmap.memory import memory_bytes
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerOptions:
+class AnswerOptions(MethodOptions):
     """Those of ``heedmap answer`` alone."""
 
     answer: Annotated[str | None, typer.Option(help="Explain this answer, and not what the model says by itself.")] = (
@@ -42,25 +43,21 @@ class AnswerOptions:
             "(several times)."
         ),
     ] = None
-    method: Annotated[
-        str, typer.Option(help="A name that `heedmap methods` lists.", autocompletion=completion.map_methods)
-    ] = "generic"
-    option: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE for the method; the value as JSON. Several times.")
-    ] = None
     generate: Annotated[
         list[str] | None,
         typer.Option(help="KEY=VALUE for transformers' generate, such as max_new_tokens=20. Several times."),
     ] = None
     system: Annotated[str | None, typer.Option(help="The system prompt, of a model with a chat template.")] = None
+    memory: MemoryOption = None
     out: Annotated[Path | None, typer.Option(help="Write .html, .png, .svg, .pdf, .json or .safetensors.")] = None
     as_json: JsonOption = False
     show: OpenOption = False
 
     def check(self) -> None:
-        """See that all can be understood, before a model is loaded; errors as of :class:`MapOptions`."""
-        MapOptions(method=self.method, option=self.option).check()
+        """As :meth:`MethodOptions.check`, and of what is generated and contrasted."""
+        super().check()
         _ = self.generation, self.against
+        memory_bytes(self.memory)
 
     @property
     def generation(self) -> dict[str, Any]:
@@ -106,7 +103,8 @@ def answer(*, inputs: OneInput, options: AnswerOptions, figures: FigureOptions, 
             generate=options.generation,
             system=options.system,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
-            **MapOptions(option=options.option).settings,
+            **({} if options.memory is None else {"memory": options.memory}),
+            **options.settings,
         )
     if options.out is not None:
         picture, without = drawn_on(subject, given)

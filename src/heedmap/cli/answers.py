@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heedmap.atomic import write_output
-from heedmap.cli import completion
 from heedmap.cli.command import command, open_file, tell, working
 from heedmap.cli.inputs import asked, drawn_on
 from heedmap.cli.options import (
     FigureOptions,
     JsonOption,
-    MapOptions,
+    MethodOptions,
     ModelOptions,
     OneInput,
     OpenOption,
@@ -34,15 +33,9 @@ ENDINGS = (".html", *PICTURES, ".json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswersOptions:
+class AnswersOptions(MethodOptions):
     """Those that both commands have."""
 
-    method: Annotated[
-        str, typer.Option(help="A name that `heedmap methods` lists.", autocompletion=completion.map_methods)
-    ] = "generic"
-    option: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE for the method; the value as JSON. Several times.")
-    ] = None
     out: Annotated[Path | None, typer.Option(help="Write .html, .png, .svg, .pdf or .json.")] = None
     as_json: JsonOption = False
     show: OpenOption = False
@@ -91,11 +84,10 @@ def _answer(
     look = figures.check(ending_of(options.out))
     given = inputs.read(model.model)
     model.check()
-    wanted = MapOptions(method=options.method, option=options.option)
-    wanted.check()
+    options.check()
     subject = model.load()
     with working(subject, f"explaining by {options.method}"):
-        answers = explained(subject, asked(subject, given), wanted.settings)
+        answers = explained(subject, asked(subject, given), options.settings)
     if options.out is not None:
         write_output(options.out, _file(ending_of(options.out), answers, subject, given, look))
     if options.as_json:

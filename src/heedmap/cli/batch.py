@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -43,6 +43,7 @@ class BatchJob:
         most: inputs of one size that are explained at once, at most.
         overwrite: whether to make again what is there.
         look: options of the figures.
+        cost: what a call may take, see :class:`heedmap.cli.options.CostOptions`.
     """
 
     rows: Sequence[InputRow]
@@ -53,6 +54,7 @@ class BatchJob:
     most: int
     overwrite: bool
     look: Mapping[str, Any]
+    cost: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -243,7 +245,9 @@ class _Run:
         boxes = [item.inputs["boxes"] for item in group if item.inputs["boxes"] is not None]
         target = parse_target(self.job.target(group[0].row))
         batches = [item.tensors for item in group]
-        return explained(self.subject, batches, boxes, target=target, method=wanted.method, **wanted.settings)
+        return explained(
+            self.subject, batches, boxes, target=target, method=wanted.method, **wanted.settings, **self.job.cost
+        )
 
     def _written(self, item: Item, explanation: Explanation) -> dict[str, Any]:
         from heedmap.render.page import prediction_words

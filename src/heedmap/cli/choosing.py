@@ -26,6 +26,7 @@ from heedmap.cli.options import (
     OpenOption,
     SeedOption,
     TargetOption,
+    check_methods,
     check_out,
     ending_of,
     methods_option,
@@ -33,10 +34,12 @@ from heedmap.cli.options import (
 from heedmap.errors import InputError
 from heedmap.printable import without_folders
 from heedmap.render.files import DOTS, PICTURES, figure_bytes
+from heedmap.render.naming import headline
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from heedmap.datasets.sample import Reader
     from heedmap.evaluate.experiments.comparing import Comparison
     from heedmap.evaluate.metrics.ranking import Recommendation
     from heedmap.models.model import Model
@@ -91,6 +94,7 @@ def compare(
     look = figures.check(ending_of(out))
     given = inputs.read(model.model)
     model.check()
+    check_methods(options.method or ())
     from heedmap.evaluate.experiments.comparing import compare as run
     from heedmap.evaluate.harness.protocol import contenders
 
@@ -115,7 +119,7 @@ def _print(comparison: Comparison, out: Path | None) -> None:
 
     console = Console(highlight=False)
     first = next(iter(comparison.explanations.values()))
-    console.print(f"{first.target[0]}, score {float(first.scores[0]):.4g}", markup=False)
+    console.print(f"{headline(first, 0)}, score {float(first.scores[0]):.4g}", markup=False)
     console.print(table(comparison))
     for line in (*legend(), *(f"left out: {name}: {why}" for name, why in comparison.refused.items())):
         console.print(said_for(SHELL, line), soft_wrap=True, markup=False)
@@ -137,13 +141,15 @@ def recommend(
     check_out(out, (".md", ".json"))
     given = _inputs(inputs) if any(inputs.roles.values()) else []
     model.check()
+    check_methods(options.method or ())
+    reader = None if given else opened(source)
     from heedmap.evaluate.experiments.recommend import recommend as run
     from heedmap.evaluate.harness.protocol import contenders
 
     chosen = contenders(options.method, crossed=True) if options.method else None
     wanted = parse_target(target)
     subject = model.load()
-    material = [_without_gaps(asked(subject, one)) for one in given] or _drawn(subject, source, options.seed)
+    material = [_without_gaps(asked(subject, one)) for one in given] or _drawn(subject, reader, options.seed)
     with progress_bar() as bar:
         task = bar.add_task(f"methods on {subject.name}", total=1.0)
         answer = run(
@@ -243,7 +249,7 @@ def _page(comparison: Comparison, name: str, picture: bytes) -> str:
     body = render(
         "methods.html",
         name=name,
-        target=next(iter(comparison.explanations.values())).target[0],
+        target=headline(next(iter(comparison.explanations.values())), 0),
         picture=data_url(picture),
         columns=columns,
         rows=rows,
@@ -262,14 +268,14 @@ def _without_gaps(given: Mapping[str, Any]) -> dict[str, Any]:
     return {role: value for role, value in given.items() if value is not None}
 
 
-def _drawn(subject: Model, source: DataOptions, seed: int) -> list[Mapping[str, Any]]:
-    """Inputs of a data set, or of the zoo's own world, drawn by the seed."""
+def _drawn(subject: Model, reader: Reader | None, seed: int) -> list[Mapping[str, Any]]:
+    """Inputs of a data set, or else of the zoo's own world, drawn by the seed."""
     import numpy as np
 
     from heedmap.evaluate.experiments.recommend import BUDGETS
     from heedmap.zoo.dataset import plain
 
-    reader = opened(source.data, source.file, lambda: plain(subject))
+    reader = reader or plain(subject)
     most = max(budget.inputs for budget in BUDGETS.values())
     drawn: list[Mapping[str, Any]] = []
     for index in np.random.default_rng(seed).permutation(len(reader)).tolist():

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from heedmap.advice import SHELL, said_for
 from heedmap.cli.command import INTERRUPTED, command, fail, progress_bar
 from heedmap.cli.completion import choices
-from heedmap.cli.options import ExperimentOptions, RationaleOptions, RunOptions, file_options
+from heedmap.cli.options import (
+    DataOptions,
+    ExperimentOptions,
+    RationaleOptions,
+    RunOptions,
+    check_methods,
+    file_options,
+)
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Reader
@@ -47,11 +52,13 @@ def perturbation(
     run: RunOptions,
 ) -> None:
     """Take away what a map calls relevant, or irrelevant, and see what the model still knows."""
+    reader = _checked(options, run)
     from heedmap.evaluate.experiments.perturbation import Perturbation
     from heedmap.zoo.dataset import answered
 
     subject = run.model.load()
-    _measure(Perturbation.of(subject, preset, segment or (), remove, truth), subject, options, run, answered)
+    evaluation = Perturbation.of(subject, preset, segment or (), remove, truth)
+    _measure(evaluation, subject, reader or answered(subject), options, run)
 
 
 @command()
@@ -72,12 +79,13 @@ def segmentation(
     run: RunOptions,
 ) -> None:
     """Lay a classifier's maps on the pixels that its label is about."""
+    reader = _checked(options, run)
     from heedmap.evaluate.experiments.segmentation import Segmentation
     from heedmap.zoo.dataset import shown
 
+    evaluation = Segmentation(threshold, target or ("found" if reader is None else "top"))
     subject = run.model.load()
-    evaluation = Segmentation(threshold, target or ("found" if options.source.data is None else "top"))
-    _measure(evaluation, subject, options, run, shown)
+    _measure(evaluation, subject, reader or shown(subject), options, run)
 
 
 @command(batch=16)
@@ -90,10 +98,13 @@ def detection(
     run: RunOptions,
 ) -> None:
     """Cut a detector's maps to masks, and score them as COCO scores segmentations."""
+    reader = _checked(options, run)
     from heedmap.evaluate.experiments.detection import Detection
     from heedmap.zoo.dataset import shown
 
-    _measure(Detection(threshold), run.model.load(), options, run, shown)
+    evaluation = Detection(threshold)
+    subject = run.model.load()
+    _measure(evaluation, subject, reader or shown(subject), options, run)
 
 
 @command(batch=8)
@@ -114,10 +125,13 @@ def rationales(
     run: RunOptions,
 ) -> None:
     """Compare a text classifier's maps with the words that people gave as reasons."""
+    classes = _classes(label or [])
+    reader = _checked(options, run)
+    assert reader is not None, "--data has to be given"
     from heedmap.evaluate.experiments.rationales import Rationales
 
-    subject = run.model.load()
-    _measure(Rationales(join=join, truth=truth, classes=_classes(label or [])), subject, options, run)
+    evaluation = Rationales(join=join, truth=truth, classes=classes)
+    _measure(evaluation, run.model.load(), reader, options, run)
 
 
 @command(samples=64, batch=16)
@@ -134,25 +148,20 @@ def sanity(
     run: RunOptions,
 ) -> None:
     """Ask whether maps depend on the model, say what it does, stay the same under noise, and agree."""
+    reader = _checked(options, run)
     from heedmap.evaluate.experiments.sanity import PARTS, Sanity
     from heedmap.zoo.dataset import plain
 
+    evaluation = Sanity(tuple(check or PARTS))
     subject = run.model.load()
-    _measure(Sanity(tuple(check or PARTS)), subject, options, run, plain)
+    _measure(evaluation, subject, reader or plain(subject), options, run)
 
 
-def _measure(
-    evaluation: Evaluation,
-    subject: Model,
-    options: ExperimentOptions,
-    run: RunOptions,
-    zoo: Callable[[Any], Reader] | None = None,
-) -> None:
-    """Run the evaluation on the data set, or else on the samples of the zoo that ``zoo`` gives."""
-    reader = opened(options.source.data, options.source.file, None if zoo is None else lambda: zoo(subject))
-    conclude(
-        evaluation, subject, reader, options.method, options.samples, run.seed, run.batch, options.out, run.as_json
-    )
+def _checked(options: ExperimentOptions, run: RunOptions) -> Reader | None:
+    """The data set that was named, see :func:`opened`, once model and methods are seen to be some: before torch is imported."""
+    run.model.check()
+    check_methods(options.method or ())
+    return opened(options.source)
 
 
 def _classes(pairs: list[str]) -> dict[str, int]:
@@ -169,50 +178,45 @@ WIDE = 160
 """Columns of a table that no terminal shows."""
 
 
-def opened(data: str | None, files: list[str] | None, zoo: Callable[[], Reader] | None = None) -> Reader:
-    """The data set that was named, or else the zoo's own samples.
+def opened(source: DataOptions) -> Reader | None:
+    """The data set that was named; None: none was.
 
     Raises:
         typer.BadParameter: not KIND:FOLDER, or not NAME=VALUE.
+        HeedmapError: see :func:`heedmap.datasets.opening.open_data`.
     """
-    options = file_options(files)
-    if data is None and zoo is not None:
+    options = file_options(source.file)
+    if source.data is None:
         if options:
             raise typer.BadParameter("it is a part of a data set; give --data too", param_hint="--file")
-        return zoo()
-    kind, colon, folder = (data or "").partition(":")
+        return None
+    kind, colon, folder = source.data.partition(":")
     if not colon or not folder:
-        raise typer.BadParameter(f"{data!r} is not KIND:FOLDER", param_hint="--data")
+        raise typer.BadParameter(f"{source.data!r} is not KIND:FOLDER", param_hint="--data")
     from heedmap.datasets.opening import open_data
 
     return open_data(kind, folder, **options)
 
 
-def conclude(
-    evaluation: Evaluation,
-    subject: Model,
-    reader: Reader,
-    methods: list[str] | None,
-    samples: int,
-    seed: int,
-    part: int,
-    out: Path,
-    as_json: bool,
+def _measure(
+    evaluation: Evaluation, subject: Model, reader: Reader, options: ExperimentOptions, run: RunOptions
 ) -> None:
-    """Run the evaluation into ``out`` and print what it found."""
+    """Run the evaluation into ``options.out`` and print what it found."""
     from heedmap.evaluate.harness.protocol import contenders, crossed
-    from heedmap.evaluate.harness.run import Plan, run
+    from heedmap.evaluate.harness.run import Plan
+    from heedmap.evaluate.harness.run import run as measured
 
-    chosen = contenders(methods or (), crossed(subject, reader))
-    plan = Plan(evaluation, subject, reader, chosen, samples, seed, part)
+    out, samples = options.out, options.samples
+    chosen = contenders(options.method or (), crossed(subject, reader))
+    plan = Plan(evaluation, subject, reader, chosen, samples, run.seed, run.batch)
     total = min(samples, len(reader))
     try:
         with progress_bar() as progress:
             task = progress.add_task(f"{evaluation.name} of {subject.name}", total=total)
-            summary = run(plan, out, lambda count: progress.advance(task, count))
+            summary = measured(plan, out, lambda count: progress.advance(task, count))
     except KeyboardInterrupt:
         fail(f"interrupted; nothing is lost: the same command goes on in {out}", INTERRUPTED)
-    if as_json:
+    if run.as_json:
         typer.echo(json.dumps(summary, indent=1))
         return
     from rich.console import Console

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +15,7 @@ from heedmap.cli.inputs import asked, drawn_on, is_many, parse_target, rows_of, 
 from heedmap.cli.manifest import INDEX
 from heedmap.cli.options import (
     BatchOptions,
+    CostOptions,
     FigureOptions,
     ManyInputs,
     MapOptions,
@@ -38,20 +41,25 @@ def explain(
     compare: Annotated[str | None, typer.Option(help="Another text: explain what makes the two alike.")] = None,
     model: ModelOptions,
     many: BatchOptions,
+    cost: CostOptions,
 ) -> None:
     """Explain one prediction, by default the model's own; or one of each of many inputs, into a folder."""
     several = many.listed is not None or many.ending is not None or any(map(is_many, inputs.roles.values()))
     written = output.out
+    cost.check()
+    if cost.dry_run and (several or compare is not None):
+        told = "it tells of one input what it takes; of many, `heedmap run --dry-run` does"
+        raise typer.BadParameter(told, param_hint="--dry-run")
     if compare is not None:
         texts = _compared_texts(inputs, compare, wanted.target, several or sample is not None)
-        _compare(texts, wanted, output, figures, model)
+        _compare(texts, wanted, output, figures, model, cost)
     elif several and sample is None:
         wanted.check()
-        job = BatchJob.of(rows_of(inputs.roles, many.listed), wanted, output, many, figures)
+        job = replace(BatchJob.of(rows_of(inputs.roles, many.listed), wanted, output, many, figures), cost=cost.given)
         explain_many(job, model.load)
         written = None if output.out is None else output.out / INDEX
     else:
-        _explain(inputs, sample, wanted, output, figures, model)
+        _explain(inputs, sample, wanted, output, figures, model, cost)
     if output.show and written is not None:
         open_file(written)
 
@@ -66,7 +74,12 @@ def _compared_texts(inputs: ManyInputs, other: str, target: str | None, several:
 
 
 def _compare(
-    texts: tuple[str, str], wanted: MapOptions, output: Output, figures: FigureOptions, model: ModelOptions
+    texts: tuple[str, str],
+    wanted: MapOptions,
+    output: Output,
+    figures: FigureOptions,
+    model: ModelOptions,
+    cost: CostOptions,
 ) -> None:
     from heedmap.render.files import COMPARISON_WRITERS, comparison_json, write_comparison
 
@@ -75,7 +88,7 @@ def _compare(
     wanted.check()
     subject = model.load()
     with working(subject, f"explaining by {wanted.method}"):
-        pair = subject.compare(*texts, method=wanted.method, **wanted.settings)
+        pair = subject.compare(*texts, method=wanted.method, **wanted.settings, **cost.given)
     if output.out is not None:
         write_comparison(output.out, *pair, **look)
     _print(output, comparison_json(*pair) if output.as_json else "", *pair)
@@ -88,6 +101,7 @@ def _explain(
     output: Output,
     figures: FigureOptions,
     model: ModelOptions,
+    cost: CostOptions,
 ) -> None:
     from heedmap.render.cautions import cautions
     from heedmap.render.files import WRITERS, to_json, write
@@ -98,9 +112,13 @@ def _explain(
     model.check()
     wanted.check()
     subject = model.load()
-    target = parse_target(wanted.target)
+    asks = {"target": parse_target(wanted.target), "method": wanted.method, **wanted.settings, **cost.given}
+    if cost.dry_run:
+        plan = subject.plan(**asked(subject, given), **asks)
+        typer.echo(json.dumps(asdict(plan)) if output.as_json else str(plan))
+        return
     with working(subject, f"explaining by {wanted.method}"):
-        explanation = subject.explain(**asked(subject, given), target=target, method=wanted.method, **wanted.settings)
+        explanation = subject.explain(**asked(subject, given), **asks)
     if output.out is not None:
         _tell_method(wanted, explanation)
         picture, without = drawn_on(subject, given)

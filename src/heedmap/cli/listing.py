@@ -40,7 +40,7 @@ def methods(
 def _method_data(method: Method) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from heedmap.methods.cards import CARDS
+    from heedmap.methods.cards import CARDS, evidence
 
     return {
         "name": method.name,
@@ -48,6 +48,7 @@ def _method_data(method: Method) -> dict[str, Any]:
         "source": method.source,
         "options": dict(method.options),
         **asdict(CARDS[method.name]),
+        "evidence": evidence(method.name),
     }
 
 
@@ -56,12 +57,15 @@ def _print_method(method: Method) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    from heedmap.methods.cards import CARDS
+    from heedmap.methods.cards import CARDS, evidence
+    from heedmap.methods.supported import PAGE
 
     card = CARDS[method.name]
     options = ", ".join(f"{key}={value!r}" for key, value in method.options.items()) or "none"
     cost = f"forward passes: {card.forwards}, backward: {card.backwards}; needs {card.needs}"
-    lines = ((method.summary, ""), (card.equation, ""), (method.source, "dim"), (cost, ""), (f"mind: {card.fails}", ""))
+    told = [cost, f"mind: {card.fails}", f"flows: {card.flows}", f"evidence: {evidence(method.name)} ({PAGE})"]
+    told += [f"licence: {card.licence}"] if card.licence else []
+    lines = ((method.summary, ""), (card.equation, ""), (method.source, "dim"), *((words, "") for words in told))
     console = Console(highlight=False)
     console.print(Text(method.name, style="bold"))
     for words, style in (*lines, (f"options: {options}", "")):

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from heedmap.cli import answers, choosing, evaluate, listing, pages, zoo
 from heedmap.cli.answer import answer
 from heedmap.cli.command import examples
+from heedmap.cli.edit import edit
 from heedmap.cli.explain import explain
 from heedmap.cli.run import run
 from heedmap.cli.zoo import evidence
@@ -87,6 +88,14 @@ COMMANDS: Mapping[str, CommandEntry] = {
             'heedmap compare zoo/gpt-lists --text "dog red ; cat blue ? cat"',
             "heedmap compare zoo/vit-shapes --image photo.png --out methods.html",
             "heedmap compare zoo/vit-shapes --image photo.png --method rollout --json",
+        ),
+        EXPLAIN,
+    ),
+    "edit": CommandEntry(
+        edit,
+        (
+            'heedmap edit zoo/gpt-lists --text "cat blue ? cat" --replace blue=green',
+            "heedmap edit zoo/detr-shapes --sample 0 --paint 0.0,0.2,0.3,0.5 --out x.png",
         ),
         EXPLAIN,
     ),

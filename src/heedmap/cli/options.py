@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from heedmap.cli import completion
 from heedmap.cli.command import importing, quiet
 from heedmap.cli.inputs import ROLES, parse_target, read_inputs, sample_inputs
 from heedmap.errors import ModelLoadError, OptionError, UnknownNameError
+from heedmap.memory import memory_bytes
 from heedmap.methods import written
 from heedmap.methods.cards import CARDS
 from heedmap.models.names import check_name, is_zoo
@@ -44,6 +45,17 @@ def methods_option(default: str) -> Any:
         help=f"METHOD or METHOD:KEY=VALUE,…; also fast, ablations, all. Several times; by default {default}.",
         autocompletion=completion.contenders,
     )
+
+
+def check_methods(names: Sequence[str], groups: Collection[str] = completion.GROUPS) -> None:
+    """See that there are such methods, with options or without, before torch is imported.
+
+    Raises:
+        UnknownNameError: one is none, and none of ``groups``.
+    """
+    for name in (name.partition(":")[0] for name in names):
+        if name not in (*CARDS, *groups):
+            raise UnknownNameError(f"no method {name!r}{closest(name, CARDS)}; known methods: {', '.join(CARDS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,14 +153,13 @@ class ManyInputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapOptions:
-    """What is explained, and by which method."""
+class MethodOptions:
+    """By which method it is explained."""
 
-    target: TargetOption = None
     method: Annotated[
         str,
         typer.Option(
-            help="A name that `heedmap methods` lists, or auto: generic where attention is followed, else one that needs none.",
+            help="A name that `heedmap methods` lists, or auto: what heedmap's own measurements speak for on such a model.",
             autocompletion=completion.map_methods,
         ),
     ] = "generic"
@@ -172,15 +183,49 @@ class MapOptions:
         """See that all can be understood, before a model is loaded.
 
         Raises:
-            typer.BadParameter: the target or an option has not its form.
+            typer.BadParameter: an option has not its form.
             UnknownNameError: no such method.
         """
         _ = self.settings
-        if self.method not in (*CARDS, "auto"):
-            raise UnknownNameError(
-                f"no method {self.method!r}{closest(self.method, CARDS)}; known methods: {', '.join(CARDS)}"
-            )
+        check_methods([self.method], ("auto",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions(MethodOptions):
+    """What is explained, and by which method."""
+
+    target: TargetOption = None
+
+    def check(self) -> None:
+        """As :meth:`MethodOptions.check`, and of the target."""
+        super().check()
         parse_target(self.target)
+
+
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(help="What a call may take beside the model, such as 4GB, or free: nine tenths of what is free."),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print how it would be made and what it would take, and explain nothing.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostOptions:
+    """What an explanation may take."""
+
+    memory: MemoryOption = None
+    dry_run: DryRunOption = False
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """As :func:`heedmap.explain` takes it."""
+        return {} if self.memory is None else {"memory": self.memory}
+
+    def check(self) -> None:
+        """OptionError where the memory is no size, before a model is loaded."""
+        memory_bytes(self.memory)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,17 @@ import typer
 from heedmap.cli import completion
 from heedmap.cli.command import INTERRUPTED, USER_ERROR, command, fail, importing, open_file, progress_bar, quiet
 from heedmap.cli.inputs import parse_target
-from heedmap.cli.options import DataOptions, JsonOption, MapOptions, ModelOptions, OpenOption, file_options, generation
+from heedmap.cli.options import (
+    DataOptions,
+    DryRunOption,
+    JsonOption,
+    MapOptions,
+    MemoryOption,
+    ModelOptions,
+    OpenOption,
+    file_options,
+    generation,
+)
 
 if TYPE_CHECKING:
     from heedmap.datasets.sources.row import RowSource
@@ -53,9 +64,7 @@ class WorkerOptions:
         int, typer.Option(min=1, help="Rows of one size that are explained at once.", rich_help_panel=WORKERS)
     ] = 8
     part: Annotated[int, typer.Option(min=1, help="Rows of a file.", rich_help_panel=WORKERS)] = 256
-    memory: Annotated[
-        str | None, typer.Option(help="For blocks of attention at once, such as 512MB.", rich_help_panel=WORKERS)
-    ] = None
+    memory: MemoryOption = None
 
 
 @command()
@@ -71,6 +80,7 @@ def run(
     ] = None,
     model: ModelOptions,
     workers: WorkerOptions,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     show: OpenOption = False,
 ) -> None:
@@ -88,6 +98,9 @@ def run(
         **vars(workers),
         **wanted.settings,
     }
+    if dry_run:
+        _tell_plan(model.model, open_source(source.data, **file_options(source.file)), options, as_json)
+        return
     found = _run(model.model, open_source(source.data, **file_options(source.file)), out, options)
     bad = found.errors
     if as_json:
@@ -100,6 +113,15 @@ def run(
         told = [f"  row {row}: {why}" for row, why in islice(bad.items(), TOLD)]
         more = [f"  and {len(bad) - TOLD} more; heedmap.open_run(folder).errors has all"] if len(bad) > TOLD else []
         fail("\n".join((f"{len(bad)} of {len(found)} rows could not be explained:", *told, *more)), USER_ERROR)
+
+
+def _tell_plan(model: str, data: RowSource, options: dict[str, Any], as_json: bool) -> None:
+    from heedmap.scale.estimate import plan_run
+
+    with importing():
+        quiet(bars=True)
+    plan = plan_run(model, data, **options)
+    typer.echo(json.dumps(asdict(plan)) if as_json else str(plan))
 
 
 def _run(model: str, data: RowSource, out: Path, options: dict[str, Any]) -> Run:

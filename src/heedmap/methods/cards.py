@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from heedmap.methods.supported import ALL, percent, table
+from heedmap.printable import counted
+
 if TYPE_CHECKING:
     from heedmap.methods.method import Method
 
@@ -23,6 +26,12 @@ RULES = (
 )
 ALL_ROWS = "knows no row: every token that is read gets the same map"
 
+EVERY_FLOW = "self-, cross- and co-attention, towers, pictures among words, and what is refused (the conformance tests)"
+PATENT = (
+    "the README of LXT, the AttnLRP authors' package, says that LRP is patented and free for personal and scientific use only; "
+    "whether that touches your use you have to check for yourself"
+)
+
 
 @dataclass(frozen=True)
 class Card:
@@ -33,6 +42,8 @@ class Card:
         needs: what of the model.
         forwards, backwards: how many passes; a word where it is an option or depends on the input.
         fails: known failures and limits.
+        flows: which it is tested on.
+        licence: what users have to check for themselves.
     """
 
     equation: str
@@ -40,6 +51,8 @@ class Card:
     forwards: int | str
     backwards: int | str
     fails: str
+    flows: str = EVERY_FLOW
+    licence: str = ""
 
     @property
     def is_slow(self) -> bool:
@@ -70,13 +83,15 @@ CARDS: Mapping[str, Card] = {
         "zero where all heads' mean gradients are negative",
     ),
     "partial_lrp": Card("r E_h[R_A] of the last layer, R by LRP", "a relevance rule for every operation", 2, 2,
-                        f"{RULES}; {MEMORY}"),
+                        f"{RULES}; {MEMORY}",
+        licence=PATENT),
     "transformer_attribution": Card(
         "r Π (E_h[(∂y/∂A ⊙ R_A)⁺] + I), R by LRP; from another stream the last cross-attention's alone",
         "a relevance rule for every operation, and the gradient of attention",
         2,
         2,
         f"of an encoder it shows the last cross-attention only; {RULES}; {MEMORY}",
+        licence=PATENT,
     ),
     "full_lrp": Card(
         "R of the input's features by z⁺, summed over each token's",
@@ -84,6 +99,7 @@ CARDS: Mapping[str, Card] = {
         2,
         2,
         f"{RULES}; the part that falls on learned tokens ([CLS], object queries) is not shown",
+        licence=PATENT,
     ),
     "random": Card("uniform numbers", "nothing", 1, 1, "knows nothing, which is its use"),
     "attn_lrp": Card(
@@ -92,6 +108,7 @@ CARDS: Mapping[str, Card] = {
         2,
         2,
         f"biases take a share, so the sum may be far from the score; numbers grow where activations cancel; {RULES}",
+        licence=PATENT,
     ),
     "attention_x_gradient": Card(
         "r E_h[A ⊙ ∂y/∂A] of one layer", "attention and its gradient", 1, 1, "one layer knows little of the others"
@@ -129,6 +146,7 @@ CARDS: Mapping[str, Card] = {
         "abstract, so it may not be the authors' numbers; each token's W is a share of all tokens' sum, so long inputs weigh "
         "attention less; only for streams that ask themselves alone, one block after the other (no cross-attention, no picture "
         "among words, no parallel branches), elsewhere it is refused",
+        flows="streams that ask themselves alone, one block after the other (the conformance tests)",
     ),
     "grad_eclip": Card(
         "r [(Σ_c ∂y/∂o_c v_c)⁺ ⊙ m(cos(q, k))] of one layer, c all heads' features, m each row's cosines from 0 (least) to 1 "
@@ -163,6 +181,7 @@ CARDS: Mapping[str, Card] = {
         2,
         f"{ALL_ROWS}; signs vary; refused where an attention has no residual connection of its own (pooling queries, parallel "
         f"branches, features before tokens); {RULES}",
+        flows="as all, but for attention without a residual connection of its own",
     ),
     "fullgrad_plus": Card(
         "Σ over attentions of Σ_c x_c ∂y/∂x_c, x the tokens that enter the layer (what its residual connection passes by); "
@@ -173,6 +192,16 @@ CARDS: Mapping[str, Card] = {
         "what biases add is left out; layers are the attentions' inputs alone, so it may not be the authors' numbers; refused "
         "where an attention has no residual connection of its own (pooling queries, parallel branches, features before tokens); "
         f"{ALL_ROWS}; {RULES}",
+        flows="as all, but for attention without a residual connection of its own",
+    ),
+    "heedmap": Card(
+        "Ā = E_h[(A ⊙ ∂y/∂A)⁺] of Libra's ∂y/∂A, carried by eqs. 6, 7 and 11; of a stream that another one asks, rule 10 adds Ā "
+        "alone, not (R̄)ᵀ Ā R̄: each token stands for itself",
+        "attention, and a rule for every operation between it and the target (else the model's own gradient, which a note says)",
+        2,
+        2,
+        "what the tokens of another stream took in from each other is left out, so a model that moves all to one of them before "
+        "it is asked (a pooled token) is shown at that one; the map depends on the scale of the target, as that of `generic`",
     ),
 }  # fmt: skip
 """By the method's name."""
@@ -194,6 +223,17 @@ def page(methods: Iterable[Method]) -> str:
     return "\n".join([HEAD, *(_section(method, CARDS[method.name]) for method in methods)])
 
 
+def evidence(name: str) -> str:
+    """How much speaks for a method, for people."""
+    whole = table()[ALL]
+    if name not in whole["beats"]:
+        return "takes no part in the table"
+    share, count = percent(whole["beats"][name]), whole["measured_in"][name]
+    first = [cell for cell, entry in table().items() if cell != ALL and ":" in cell and entry["order"][0] == name]
+    taken = f"; `auto` takes it for {', '.join(first)}" if first else ""
+    return f"before {share} of the other methods in {counted(count, 'table')}{taken}"
+
+
 def _section(method: Method, card: Card) -> str:
     options = ", ".join(f"`{name}={value!r}`" for name, value in method.options.items()) or "none"
     choices = "; ".join(f"`{name}`: {', '.join(f'`{c}`' for c in known)}" for name, known in method.choices.items())
@@ -203,6 +243,9 @@ def _section(method: Method, card: Card) -> str:
         "needs": card.needs,
         "passes": f"{card.forwards} forward, {card.backwards} backward",
         "mind": card.fails,
+        "flows": card.flows,
+        "evidence": f"{evidence(method.name)} ([which method](../which-method.md))",
+        **({"licence": card.licence} if card.licence else {}),
         "options": options + (f" ({choices})" if choices else ""),
     }
     table = "\n".join(f"| {name} | {words.replace('|', chr(92) + '|')} |" for name, words in rows.items())

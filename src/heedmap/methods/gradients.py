@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heedmap.errors import MissingLibraryError
+from heedmap.extras import library
 from heedmap.methods.leaves import Feature, Leaves, alike
 from heedmap.methods.method import Method, amount, count
 from heedmap.methods.run import TargetView
@@ -40,10 +40,7 @@ def _integrated(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[
 
 def _integrated_one(run: TargetView, options: Mapping[str, Any]) -> Relevance:
     steps = count(options, "steps")
-    try:
-        from captum.attr import IntegratedGradients
-    except ImportError as error:
-        raise MissingLibraryError("integrated_gradients needs captum; pip install 'heedmap[attribution]'") from error
+    captum = library("captum.attr", "attribution", "integrated_gradients needs")
     leaves = Leaves([run])
     order = list(leaves.features)
     baselines = leaves.baselines(options["baseline"])
@@ -51,7 +48,7 @@ def _integrated_one(run: TargetView, options: Mapping[str, Any]) -> Relevance:
     def values(*points: Tensor) -> Tensor:
         return leaves.values(dict(zip(order, points, strict=True)))[0]
 
-    attributed = IntegratedGradients(values).attribute(
+    attributed = captum.IntegratedGradients(values).attribute(
         tuple(leaves.features[index].x for index in order),
         tuple(baselines[index] for index in order),
         n_steps=steps,

@@ -21,28 +21,29 @@ OPTIONS = {
 }
 
 
-def _balanced(run: TargetView) -> TargetView:
-    """The view with Libra's ∂y/∂o in place of the gradient.
+def balanced(run: TargetView, method: str) -> TargetView:
+    """The view with Libra's ∂y/∂o in place of the gradient; ``method``: who asks.
 
     Raises:
         UnfollowedAttentionError: tokens are followed by their numbers only.
+        MissingRuleError: see :func:`heedmap.lrp.replay.libra`.
         AttentionError: the second forward pass was not like the recorded one.
     """
     if run.replay is None:
         raise UnfollowedAttentionError(
-            "method 'libra_generic' takes its gradients in a pass of its own, which is not defined through windows, merged "
+            f"method {method!r} takes its gradients in a pass of its own, which is not defined through windows, merged "
             "tokens and other mixers, so there is no map; choose 'generic'"
         )
     gradients = libra(run.replay, inputs=False).attentions
-    balanced = gradients if run.heads is None else run.heads.gradients(gradients)
-    for index, gradient in balanced.items():
+    libra_gradients = gradients if run.heads is None else run.heads.gradients(gradients)
+    for index, gradient in libra_gradients.items():
         a = run.attentions[index] if index < len(run.attentions) else None
         if a is None or gradient.shape[:3] != (a.batch, a.heads, a.queries):
             raise AttentionError(
                 f"attention {index} of the pass for Libra gradients is not like the recorded one: the model does not do the same "
                 "thing twice on equal input; make it deterministic"
             )
-    return replace(run, gradients=balanced)
+    return replace(run, gradients=libra_gradients)
 
 
 def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
@@ -54,7 +55,7 @@ def _rest(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows | None:
 
 
 def _of_generic(recipe: Any, run: TargetView, options: Mapping[str, Any]) -> Any:
-    return recipe(_balanced(run), {**generic.METHOD.options, **options})
+    return recipe(balanced(run, "libra_generic"), {**generic.METHOD.options, **options})
 
 
 GENERIC = Method(

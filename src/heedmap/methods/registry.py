@@ -7,6 +7,7 @@ from heedmap.methods import (
     gradients,
     layers,
     libra,
+    located,
     occlusion,
     propagation,
     random,
@@ -40,5 +41,6 @@ METHODS: dict[str, Method] = {
         libra.INPUT_X_GRADIENT,
         activations.ATTCAT,
         activations.FULLGRAD_PLUS,
+        located.METHOD,
     )
 }

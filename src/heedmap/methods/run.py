@@ -62,6 +62,7 @@ class TargetView:
         replay: the forward pass, to be run again; None where there is no model (tests of the algebra).
         parts: for each stream its segments: which leaves its tokens come from.
         heads: which recorded calls each attention is made of; None: each of one.
+        notes: what a method says of how it came to its map, for people.
     """
 
     graph: Graph
@@ -74,6 +75,7 @@ class TargetView:
     replay: ForwardCall | None = None
     parts: Mapping[int, Sequence[InputSpan]] = field(default_factory=dict)
     heads: Heads | None = None
+    notes: list[str] = field(default_factory=list)
     _relevances: dict[tuple[str, bool, bool], Relevances] = field(default_factory=dict)
 
     @property
@@ -86,12 +88,8 @@ class TargetView:
 
     def matrix(self, attention: Attention, block: Callable[[slice], Tensor]) -> AnyMatrix:
         """A matrix over one attention's queries and keys, blocked to fit the memory budget."""
-        queries = attention.block_queries if isinstance(attention, BlockAttention) else attention.queries
-        row = attention.row * attention.dtype.itemsize
-        room = min(self.memory_budget // 3, BLOCK)
-        step = max(1, min(queries, room // max(1, row * attention.heads)))
-        all_dense = sum(a.cells * a.dtype.itemsize for a in self.attentions)
-        matrix = Matrix(block, queries, step, keep=all_dense <= self.memory_budget)
+        dense = dense_bytes(self.attentions) <= self.memory_budget
+        matrix = Matrix(block, _queries(attention), block_rows(attention, self.memory_budget), keep=dense)
         if not isinstance(attention, BlockAttention):
             return matrix
         device = attention.value.device
@@ -220,6 +218,21 @@ class TargetView:
         if edge.stream in self.readouts:  # rows of padding may look anywhere; those that are read look at what is real
             rows = self.readouts[edge.stream].weights
         return self.mean_probabilities(edge.attention).left(rows)[:, 0] > 0
+
+
+def _queries(attention: Attention) -> int:
+    return attention.block_queries if isinstance(attention, BlockAttention) else attention.queries
+
+
+def block_rows(attention: Attention, budget: int) -> int:
+    """So many rows of A, its gradient and their product fit ``budget`` bytes at once, and the processor's cache; one or more."""
+    row = attention.row * attention.dtype.itemsize * attention.heads
+    return max(1, min(_queries(attention), min(budget // 3, BLOCK) // max(1, row)))
+
+
+def dense_bytes(attentions: Sequence[Attention]) -> int:
+    """Of every Ā whole, for one target."""
+    return sum(a.cells * a.dtype.itemsize for a in attentions)
 
 
 def mixed(mixers: Sequence[Mixer], gradients: Mapping[int, Tensor], graph: Graph, stream: int, source: int) -> Sparse:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import Graph
-from heedmap.methods.run import Readout, TargetView
+from heedmap.methods.run import Readout, TargetView, dense_bytes
 from heedmap.relevance.chain import AnyMatrix, Matrix
 from heedmap.relevance.rules import average_heads
 
@@ -37,11 +37,10 @@ class StepsView(TargetView):
         attention, gradients = self.attentions[index], [of_step[index] for of_step in self.each]
         attended = self.matrix(attention, attention.probabilities)
         assert isinstance(attended, Matrix)
-        cells = sum(a.cells * a.dtype.itemsize for a in self.attentions)
         return replace(
             attended,
             block=lambda rows: _block(attention, gradients, rows),
-            keep=cells * len(self.each) <= self.memory_budget,
+            keep=dense_bytes(self.attentions) * len(self.each) <= self.memory_budget,
         )
 
 

@@ -50,7 +50,7 @@ def explained(
     """
     from heedmap.engine import explain
 
-    tensors = _together(batches)
+    tensors = together(batches)
     made = explain(subject, tensors, **wanted)
     if boxes:
         made = subject.label(made, tensors, list(boxes))
@@ -72,7 +72,7 @@ def _size(tensors: Mapping[str, Any]) -> tuple[Any, ...] | None:
     return tuple(shapes)
 
 
-def _together(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def together(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Batches of one as one batch."""
     import torch
 

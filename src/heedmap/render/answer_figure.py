@@ -115,7 +115,8 @@ def plot_answers(
     segments = [explanation.segments for explanation in answers.explanations[:MOST_WORDS]]
     shown = FigureRows(answers.names[:MOST_WORDS], segments, 0, answers.boxes[:MOST_WORDS])
     told = visible(answers.text) if answers.joined else ", ".join(answers.names)
-    heading = f"{told} · {answers.explanations[0].method}" if title else ""
+    first = answers.explanations[0]
+    heading = " · ".join(filter(None, (told, first.method, first.choice))) if title else ""
     drawing = Drawing(image, Style(alpha, cmap, mute=mute), themed(theme))
     return finished(_figure(shown, drawing, heading), width, dpi)
 
@@ -173,7 +174,8 @@ def _figure(shown: FigureRows, drawing: Drawing, heading: str) -> Figure:
 
 def _heading(explanation: ExplanationData, index: int, said: Sequence[Word]) -> str:
     more = f" · the first {MOST_WORDS} of {len(said)} words" if len(said) > MOST_WORDS else ""
-    return f"{visible(explanation.target[index])} · {explanation.method}{more}"
+    chosen = f" · {explanation.choice}" if explanation.choice else ""
+    return f"{visible(explanation.target[index])} · {explanation.method}{more}{chosen}"
 
 
 def _part(shown: FigureRows, name: str, drawing: Drawing) -> _FigurePart | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heedmap.difference import CHANGE
 from heedmap.printable import number, percent
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.scale import span
@@ -29,7 +30,7 @@ def cautions(explanation: ExplanationData, index: int = 0) -> list[str]:
     Raises:
         InputError: no such sample.
     """
-    if explanation.answer is not None:
+    if explanation.answer is not None or explanation.target[index].startswith(CHANGE):
         return []
     index = checked_index(index, batch_size(explanation))
     told = [_unlikely(explanation, index)]

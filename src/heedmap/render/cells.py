@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -98,7 +98,8 @@ class Row:
         values: (tokens,) what is drawn, NaN: nothing.
         scales: how it becomes colour.
         unit: what the values are.
-        shared: whether there is one scale for all.
+        shared: whether there is one scale for all,
+        own: but for these.
     """
 
     segments: Mapping[str, Segment]
@@ -107,6 +108,7 @@ class Row:
     scales: Mapping[str, Scale]
     unit: str
     shared: bool
+    own: Collection[str] = ()
 
     def chosen(self, column: str, most: int) -> list[int]:
         """Tokens to draw, at most so many: those that matter most in any explanation that has the same tokens."""
@@ -126,13 +128,15 @@ class Row:
     def scaling(self, column: str) -> tuple[str, ...]:
         """How the cell was scaled, in lines of words."""
         drawn = self.drawn[column]
-        if not self.shared:
+        if not self.shared or column in self.own:
             return (self.scales[column].about(),)
         raw = f"range: {scale_of(drawn.values[drawn.taken]).range}"
         return (raw,) if self.unit == RELEVANCE else (f"share: {scale_of(self.values[column]).range}", raw)
 
 
-def row(name: str, explanations: Mapping[str, ExplanationData], index: int, shared: bool) -> Row:
+def row(
+    name: str, explanations: Mapping[str, ExplanationData], index: int, shared: bool, own: Collection[str] = ()
+) -> Row:
     """The segment called ``name`` of sample ``index``, of all explanations that have it.
 
     Where maps of several methods, or options, share one scale, each is divided by the sum of its absolute values.
@@ -147,8 +151,9 @@ def row(name: str, explanations: Mapping[str, ExplanationData], index: int, shar
         values, unit = {c: _of_the_whole(numbers) for c, numbers in values.items()}, SHARE
     scales = {c: scale_of(numbers[drawn[c].taken], start_of(segments[c])) for c, numbers in values.items()}
     if shared:
-        scales = dict.fromkeys(scales, joined(scales.values()))
-    return Row(segments, drawn, values, scales, unit, shared)
+        together = [c for c in scales if c not in own]
+        scales |= dict.fromkeys(together, joined(scales[c] for c in together)) if together else {}
+    return Row(segments, drawn, values, scales, unit, shared, own)
 
 
 def _drawn(segment: Segment, index: int) -> Drawn:

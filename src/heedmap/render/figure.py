@@ -5,7 +5,7 @@ Both are made of the same rows and cells: a strip is a table of one column, laid
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 from types import MappingProxyType
@@ -105,6 +105,7 @@ def plot(
     if title:
         heading = (
             f"{headline(explanation, index)} · score {float(explanation.scores[index]):.4g} · {explanation.method}"
+            f"{f' · {explanation.choice}' if explanation.choice else ''}"
         )
         lines = wrap(drawable(visible(heading)), LETTERS_PER_PANEL * count, max_lines=3, placeholder=" …")
         words = {"fontfamily": list(families()), "fontsize": 11, "parse_math": False, "color": look.theme.ink}
@@ -115,10 +116,11 @@ def plot(
 def side_by_side(
     explanations: Mapping[str, ExplanationData],
     index: int = 0,
-    image: Image.Image | Picture | None = None,
+    image: Image.Image | Picture | Mapping[str, Image.Image | Picture] | None = None,
     notes: Mapping[str, str] = NO_NOTES,
     *,
     shared: bool = True,
+    own: Collection[str] = (),
     theme: str = "light",
     contour: bool = False,
     alpha: float = 0.75,
@@ -136,9 +138,10 @@ def side_by_side(
     Args:
         explanations: the name of a column → what it shows.
         index: the sample.
-        image: as for :func:`plot`.
+        image: as for :func:`plot`; or by the name of a column its own, where the inputs differ.
         notes: the name of a column → words under it, such as a figure of merit.
         shared: whether the maps of a row share one scale; else each has its own.
+        own: names of columns with a scale of their own where the others share one, such as a difference.
         theme: ``"light"`` or ``"dark"``.
         contour: whether to outline what lies above Otsu's threshold, in pictures.
         alpha: as for :func:`plot`.
@@ -163,14 +166,30 @@ def side_by_side(
     """
     _check(explanations, index, notes)
     check_size(width, dpi)
-    picture = None if image is None else as_picture(image)
-    drawn = None if picture is None else picture.fitted(*SIDES)
-    look = Look(drawn, Style(alpha, cmap, contour=contour, mute=MUTE), themed(theme), CELL)
+    pictures = _pictures(explanations, image)
+    style = Style(alpha, cmap, contour=contour, mute=MUTE)
+    looks = {
+        name: Look(None if picture is None else picture.fitted(*SIDES), style, themed(theme), CELL)
+        for name, picture in pictures.items()
+    }
     names = dict.fromkeys(name for explanation in explanations.values() for name in explanation.segments)
-    rows = {name: row(name, explanations, index, shared) for name in names}
-    cells = {(name, c): _cell(segment_row, c, look) for name, segment_row in rows.items() for c in segment_row.segments}
-    table = _Table(explanations, index, notes, rows, cells, Sheet(look.theme), title)
-    return finished(table.figure(_remarks(rows, picture, look.style, shared)), width, dpi)
+    rows = {name: row(name, explanations, index, shared, own) for name in names}
+    cells = {
+        (name, c): _cell(segment_row, c, looks[c]) for name, segment_row in rows.items() for c in segment_row.segments
+    }
+    table = _Table(explanations, index, notes, rows, cells, Sheet(themed(theme)), title)
+    shown = next((picture for picture in pictures.values() if picture is not None), None)
+    return finished(table.figure(_remarks(rows, shown, style, shared, own)), width, dpi)
+
+
+def _pictures(
+    explanations: Mapping[str, ExplanationData],
+    image: Image.Image | Picture | Mapping[str, Image.Image | Picture] | None,
+) -> dict[str, Picture | None]:
+    """The picture of each column."""
+    own = image if isinstance(image, Mapping) else dict.fromkeys(explanations, image)
+    given = {name: own.get(name) for name in explanations}
+    return {name: None if picture is None else as_picture(picture) for name, picture in given.items()}
 
 
 def _cell(row: Row, column: str, look: Look) -> Cell:
@@ -220,13 +239,15 @@ def _check(explanations: Mapping[str, ExplanationData], index: int, notes: Mappi
         checked_index(index, batch_size(explanation))
 
 
-def _remarks(rows: Mapping[str, Row], picture: Picture | None, style: Style, shared: bool) -> list[str]:
+def _remarks(
+    rows: Mapping[str, Row], picture: Picture | None, style: Style, shared: bool, own: Collection[str]
+) -> list[str]:
     """What holds of all the figure: how it is scaled, and what the pictures are."""
     patches = any(view(segment).patches for row in rows.values() for segment in row.segments.values())
     if not shared:
         scaling = "each map has a scale of its own: colours do not compare across columns"
     elif all(row.unit == RELEVANCE for row in rows.values()):
-        scaling = "all maps of a row share one scale"
+        scaling = "all maps of a row share one scale" + "".join(f", {name} has its own" for name in own)
     else:
         scaling = "each map is divided by the sum of its absolute values; then all maps of a row share one scale"
     return [scaling, *(picture_words(picture, style) if patches else [])]
@@ -293,7 +314,7 @@ class _Table:
         def draw(axes: Axes) -> None:
             cell.draw(axes)
             if cell.axis:
-                _small(axes, cell.axis, row.scales[column], row.shared)
+                _small(axes, cell.axis, row.scales[column], row.shared and column not in row.own)
 
         labels = LABELS[cell.axis]
         end = self.sheet.draw(left + labels, top, CELL.width - labels, cell.tall, draw) + TICKS * bool(cell.axis)

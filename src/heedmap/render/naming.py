@@ -6,6 +6,7 @@ import re
 from ast import literal_eval
 from typing import TYPE_CHECKING
 
+from heedmap.difference import CHANGE
 from heedmap.printable import percent, visible
 
 if TYPE_CHECKING:
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 CLASS = re.compile(r"class \d+ \((.+)\)", re.DOTALL)
 OBJECT = re.compile(r"query (\d+), class \d+(?: \((.+)\))?", re.DOTALL)
-TOKEN = re.compile(r"token \d+ \((.+)\) after position (\d+)", re.DOTALL)
+TOKEN = re.compile(r"token \d+ \((.+?)\)(?: after position (\d+))?", re.DOTALL)
+RATHER = re.compile(r"(.+) rather than ((?:class|query|token) \d.*)", re.DOTALL)
 """Targets as ``heedmap.targets`` writes them."""
 BY_WAY = ", by way of "
 """Between a target and the tokens from which its map starts, see ``ExplanationData.from_tokens``."""
@@ -22,18 +24,41 @@ BY_WAY = ", by way of "
 def headline(explanation: ExplanationData, index: int) -> str:
     """What sample ``index`` explains, and how probable it is, in a few words for people; other targets as they are written."""
     target, way, by = explanation.target[index].partition(BY_WAY)
-    return f"{_title(explanation, index, target)}{way}{by}"
+    change = CHANGE if target.startswith(CHANGE) else ""
+    return f"{change}{_title(explanation, index, target.removeprefix(change))}{way}{by}"
+
+
+def question(explanation: ExplanationData, index: int) -> str:
+    """What a map of sample ``index`` answers, as its heading."""
+    target = headline(explanation, index)
+    if target.startswith(CHANGE):
+        return f"What changes for “{target.removeprefix(CHANGE)}”"
+    return f"What “{target}” rests on"
 
 
 def _title(explanation: ExplanationData, index: int, target: str) -> str:
+    pair = RATHER.fullmatch(target)
+    name, place = _said(explanation, index, target if pair is None else pair[1])
+    if name is None:
+        return target
+    chance = _probability(explanation, index)
+    if pair is None:
+        return f"{name}{chance}{place}"
+    other, elsewhere = _said(explanation, index, pair[2])
+    apart = place and elsewhere not in ("", place)
+    than = f"rather than {other or pair[2]}"
+    return f"{name}{chance}{place}, {than}{elsewhere}" if apart else f"{name}{chance} {than}{place or elsewhere}"
+
+
+def _said(explanation: ExplanationData, index: int, target: str) -> tuple[str | None, str]:
+    """The name of a class, object or token, and where it is; None for other targets."""
     if match := OBJECT.fullmatch(target):
-        name = match[2] or "an object"
-        return f"{name}{_probability(explanation, index)}, object query {match[1]}"
+        return match[2] or "an object", f", object query {match[1]}"
     if match := TOKEN.fullmatch(target):
-        return f"{token_words(match[1])}{_probability(explanation, index)}, {_place(explanation, index, int(match[2]))}"
+        return token_words(match[1]), f", {_place(explanation, index, int(match[2]))}" if match[2] else ""
     if match := CLASS.fullmatch(target):
-        return f"{match[1]}{_probability(explanation, index)}"
-    return target
+        return match[1], ""
+    return None, ""
 
 
 def is_token(explanation: ExplanationData, index: int) -> bool:

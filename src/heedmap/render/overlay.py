@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from heedmap.datasets.images import upright_rgb
-from heedmap.errors import InputError, MissingLibraryError, OptionError
+from heedmap.errors import InputError, OptionError
 from heedmap.explanation_data import Segment
+from heedmap.extras import library
 from heedmap.picture import Geometry, Picture
 from heedmap.render.sample import sample
 from heedmap.render.scale import Scale, table, token_scale
@@ -167,10 +168,7 @@ def otsu(places: Float[np.ndarray, " tokens"]) -> float | None:
     Raises:
         MissingLibraryError: there is no scikit-image.
     """
-    try:
-        from skimage.filters import threshold_otsu
-    except ImportError as error:
-        raise MissingLibraryError("contour=True needs scikit-image; pip install 'heedmap[eval]'") from error
+    threshold_otsu = library("skimage.filters", "eval", "contour=True needs", "scikit-image").threshold_otsu
     levels = np.round(places * 255).astype(np.uint8)
     return None if not len(levels) or np.ptp(levels) == 0 else float(threshold_otsu(levels)) / 255
 

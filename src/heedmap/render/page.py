@@ -11,7 +11,7 @@ from heedmap.flow import ATTENTION_HEAD, STREAM_HEAD, attention_lines, stream_li
 from heedmap.printable import percent, visible
 from heedmap.render.cautions import cautions
 from heedmap.render.html import document, fragment, render
-from heedmap.render.naming import headline, is_token
+from heedmap.render.naming import headline, is_token, question
 from heedmap.render.picker import token_to_token
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.scale import one_unit, shares
@@ -84,6 +84,16 @@ def comparison_bodies(
         for e, more in zip(shown, ranges, strict=True)
     ]
     return SAME_UNIT if same else OTHER_UNITS, bodies
+
+
+def column_bodies(
+    columns: Sequence[tuple[ExplanationData, Image.Image | None, Mapping[str, Scale]]], level: int = 3
+) -> list[Markup]:
+    """Explanations that have a picture each: with it, and with the scales that they share, by the part's name, or none.
+
+    Each is to be put into a ``fragment``; the maps come first, and all else is folded below them.
+    """
+    return [_body(e, 0, image, level, scales, folded=True) for e, image, scales in columns]
 
 
 def compared(explanations: Sequence[ExplanationData]) -> tuple[Sequence[ExplanationData], Mapping[str, Scale]]:
@@ -164,7 +174,7 @@ def _body(
     return render(
         "explanation.html",
         level=level,
-        target=headline(explanation, index),
+        heading=question(explanation, index),
         entries={**_entries(explanation, index), **(more or {})},
         answers=[] if top is None else list(zip(top.labels[index], top.probabilities[index].tolist(), strict=True)),
         function=None if top is None else top.function,
@@ -242,7 +252,7 @@ def _origin(explanation: ExplanationData) -> dict[str, str]:
 def _card(name: str) -> dict[str, str]:
     """What the method's card says; nothing of a method that has none."""
     from heedmap.methods import METHODS
-    from heedmap.methods.cards import CARDS
+    from heedmap.methods.cards import CARDS, evidence
 
     if name not in CARDS or name not in METHODS:
         return {}
@@ -254,4 +264,5 @@ def _card(name: str) -> dict[str, str]:
         "needs": card.needs,
         "passes": f"{card.forwards} forward, {card.backwards} backward",
         "mind": card.fails,
+        "evidence": evidence(name),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 PART = 256
 """Rows of a part."""
 BATCH = 8
-SMALLEST = 2**20
-"""Bytes that blocks of attention have at least."""
-UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 LEFT_OUT = ("full", "segments", "labels", "probe")
 """Options of :func:`heedmap.explain` that a run does not take."""
 
@@ -61,6 +57,10 @@ class Wanted:
             raise OptionError(f"{wrong[0]} is no option of a run over a data set; use heedmap.explain on single rows")
         if self.answer and self.target is not None:
             raise OptionError("an answer is explained token by token, so it has no target; leave target out")
+        if type(self.target).__module__ == "heedmap.targets.several":
+            raise OptionError(
+                f"{type(self.target).__name__} stands for several targets, and a run explains one of each row"
+            )
         known = self.target is None or type(self.target).__module__.startswith("heedmap.targets")
         if not known and (isinstance(self.target, bool) or not isinstance(self.target, int | str)):
             raise OptionError(
@@ -93,7 +93,7 @@ class Job:
         wanted: what is explained.
         part: rows of a part.
         batch: rows of one size that are explained at once, at most.
-        memory: bytes that blocks of attention may take at once; None: heedmap's own.
+        memory: bytes that a batch may take beside the model, or ``"free"``; None: as :func:`heedmap.explain`.
     """
 
     model: str | Model
@@ -104,7 +104,7 @@ class Job:
     wanted: Wanted
     part: int = PART
     batch: int = BATCH
-    memory: int | None = None
+    memory: int | str | None = None
     run: str = ""
 
     @property
@@ -143,23 +143,6 @@ def _told(target: Any) -> Any:
     if target is None or isinstance(target, int | str):
         return target
     return f"{type(target).__name__} {sha256(pickle.dumps(target)).hexdigest()[:16]}"
-
-
-def memory_bytes(memory: int | str | None) -> int | None:
-    """``"2GB"`` as a number of bytes.
-
-    Raises:
-        OptionError: it is no number of bytes, or too small.
-    """
-    if memory is None:
-        return None
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", str(memory).strip().lower())
-    if match is None or match[2] not in UNITS:
-        raise OptionError(f"memory is {memory!r}; expected bytes, such as 512MB or 2GiB")
-    size = int(float(match[1]) * UNITS[match[2]])
-    if size < SMALLEST:
-        raise OptionError(f"memory is {memory!r}, too small for a block of attention; expected 1MiB or more")
-    return size
 
 
 def check_roles(source: RowSource, subject: Model, answer: bool) -> None:

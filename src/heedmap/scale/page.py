@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import HeedmapError
 from heedmap.render.html import document, render
+from heedmap.render.naming import headline
 from heedmap.render.page import option_words, prediction_words
 from heedmap.render.views import figure
 from heedmap.scale.worker import read
@@ -69,7 +70,7 @@ def _row(run: Run, place: int, source: RowSource, subject: Model) -> dict[str, A
         "key": run.key(place),
         "certainty": run.certainty(place),
         "prediction": prediction_words(explanation, 0) if answer is None else answer.text[0],
-        "target": explanation.target[0],
+        "target": headline(explanation, 0),
         "note": note,
         "figures": [figure(segment, 0, picture) for segment in drawn.segments.values()],
     }

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import FileFormatError, InputError, OptionError
+from heedmap.memory import memory_bytes
 from heedmap.scale.folder import REPORT, MadePart, ShardFolder
-from heedmap.scale.job import BATCH, PART, Job, Wanted, check_roles, memory_bytes
+from heedmap.scale.job import BATCH, PART, Job, Wanted, check_roles
 from heedmap.scale.opened import Run, open_run
 from heedmap.scale.shard import arrow
 
@@ -71,7 +72,8 @@ def run(
         address: of a Ray cluster, HOST:PORT or ``"auto"``, whose machines see the same files; None: this machine.
         batch: rows of one size that are explained at once, at most.
         part: rows of a file: what is made again at most where a worker is killed.
-        memory: bytes that blocks of attention may take at once, such as ``"512MB"``; None: as :func:`heedmap.explain`.
+        memory: bytes that a batch may take beside the model, such as ``"4GB"``, or ``"free"``: a batch that would take more is
+            halved; None: as :func:`heedmap.explain`.
         page: also draw the most and the least certain rows on ``report.html``.
         progress: called with the rows that are done, and their number.
         tell: called with what is worth telling a person.

@@ -75,11 +75,12 @@ class Worker:
         """Rows, in their order, with what is written of them."""
         window = AHEAD * self.job.batch
         for start in range(0, len(rows), window):
-            items = [self._prepared(number) for number in rows[start : start + window]]
+            items = [self.prepared(number) for number in rows[start : start + window]]
             self._explain_all([item for item in items if not item.lines])
             yield from items
 
-    def _prepared(self, number: int) -> WorkItem:
+    def prepared(self, number: int) -> WorkItem:
+        """A row as the model takes it; one that cannot be read has its lines already."""
         item = WorkItem(number, self.job.source[number])
         try:
             if item.row.problem:
@@ -138,7 +139,7 @@ class Worker:
 
     def _options(self) -> dict[str, Any]:
         memory = self.job.memory
-        return {**self.job.wanted.options, **({} if memory is None else {"memory_budget": memory})}
+        return {**self.job.wanted.options, **({} if memory is None else {"memory": memory})}
 
 
 def read(row: SourceRow) -> dict[str, Any]:

@@ -22,6 +22,10 @@ from heedmap.targets.pictures import PromptMask as PromptMask
 from heedmap.targets.pictures import Region as Region
 from heedmap.targets.pictures import present_classes as present_classes
 from heedmap.targets.series import Forecast as Forecast
+from heedmap.targets.several import EveryPosition as EveryPosition
+from heedmap.targets.several import EveryQuery as EveryQuery
+from heedmap.targets.several import Several as Several
+from heedmap.targets.several import TopClasses as TopClasses
 from heedmap.targets.target import Chosen as Chosen
 from heedmap.targets.target import Target as Target
 from heedmap.targets.target import in_range as in_range

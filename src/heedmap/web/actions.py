@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from heedmap.web import parts
-from heedmap.web.fields import Fields, given, listed
+from heedmap.web.edits import EditForm
+from heedmap.web.fields import Fields, edit_fields, given, listed
 from heedmap.web.form_inputs import Takes, sample
 from heedmap.web.handlers import Exchange, Handlers, attempt
 from heedmap.web.method_options import options_label, start, way
 from heedmap.web.models import Tell
-from heedmap.web.results import Result, Results, links
+from heedmap.web.results import Results, Shown, links
+from heedmap.web.tables import Table
 
 Values = tuple[Any, ...]
 ANSWERS, PRESSED = 7, 5
@@ -50,18 +52,25 @@ class Actions:
         def press_sample(event: Any = None) -> Any:
             return _number(event, "sample")
 
-        press.__annotations__ = press_sample.__annotations__ = {"event": self._gr.EventData}
+        def press_row(event: Any = None) -> Any:
+            return _number(event, "row")
+
+        press_row.__annotations__ = press.__annotations__ = press_sample.__annotations__ = {"event": self._gr.EventData}
         long: dict[str, Callable[..., Values]] = {
             "choose": self._choose,
             "ask": self._ask,
             "explain": self._explain,
             "compare": self._explain,
             "every": self._every,
+            "change": self._change,
+            "beside": self._beside,
+            "table": self._table,
         }
-        long |= {"whole": self._whole, "ask_sample": self._ask_sample, "first": self._first}
+        long |= {"whole": self._whole, "ask_row": self._ask_row, "ask_sample": self._ask_sample, "first": self._first}
         return {name: told(action) for name, action in long.items()} | {
             "press": press,
             "sample": press_sample,
+            "row": press_row,
             "pick": self._pick,
             "options": self._options,
         }
@@ -71,7 +80,13 @@ class Actions:
         takes = takes or Takes()
         speaks = self._gr.update(visible=takes.speaks)
         answers = parts.error(error), *self._no_answers(model)
-        return *self._fields.emptied(model, takes), *answers, speaks, parts.samples(model)
+        return (
+            *self._fields.emptied(model, takes),
+            *answers,
+            speaks,
+            parts.samples(model),
+            *edit_fields(self._gr, takes),
+        )
 
     def _no_answers(self, model: str) -> Values:
         hint = parts.hint(model, bool(listed(model)))
@@ -89,7 +104,11 @@ class Actions:
         return self._ask(tell, model, number, *values)
 
     def _ask(self, tell: Tell, model: str, *values: Any) -> Values:
-        asked, error = attempt(lambda: self._handlers.predict(model, given(*values), tell))
+        return self._asked(model, lambda: self._handlers.predict(model, given(*values), tell))
+
+    def _asked(self, model: str, work: Callable[[], Exchange]) -> Values:
+        """The answers, as they are shown."""
+        asked, error = attempt(work)
         if asked is None:
             return parts.error(error), *self._no_answers(model)
         radio = self._gr.update(value=None, **answers_of(asked))
@@ -106,7 +125,7 @@ class Actions:
         """``methods``: each followed by its options."""
         limits = self._handlers.limits
 
-        def work() -> Result:
+        def work() -> Shown:
             ways = [way(method, options, limits) for method, options in zip(methods[::2], methods[1::2], strict=True)]
             return self._handlers.explain(asked, choice, ways, start(begin), tell)
 
@@ -116,10 +135,38 @@ class Actions:
         """Every word of the answer."""
         return self._made(lambda: self._handlers.answer(asked, way(method, options, self._handlers.limits), tell))
 
-    def _made(self, work: Callable[[], Result]) -> Values:
+    def _change(
+        self, tell: Tell, asked: Exchange | None, choice: int | None, method: str, options: str, *edit: str | None
+    ) -> Values:
+        """``edit``: a word, what it becomes, and a region."""
+        form = EditForm(*(part or "" for part in edit))
+        limits = self._handlers.limits
+        return self._made(lambda: self._handlers.change(asked, choice, way(method, options, limits), form, tell))
+
+    def _beside(
+        self, tell: Tell, asked: Exchange | None, choice: int | None, method: str, options: str, other: str
+    ) -> Values:
+        """Another model beside the one that was asked."""
+        limits = self._handlers.limits
+        return self._made(
+            lambda: self._handlers.models_beside(asked, choice, way(method, options, limits), other, tell)
+        )
+
+    def _table(self, tell: Tell, files: list[str] | None, model: str, *values: Any) -> Values:
+        """A message, the table as it is shown, and as it is kept."""
+        table, error = attempt(lambda: self._handlers.table(model, given(*values), files or (), tell))
+        return parts.error(error), "" if table is None else parts.table(table.rows), table
+
+    def _ask_row(self, tell: Tell, table: Table | None, number: int | None) -> Values:
+        """The sample of a row."""
+        if table is None or number is None:
+            return tuple(self._gr.skip() for _ in range(ANSWERS))
+        return self._asked(table.model, lambda: self._handlers.predict(table.model, table.row(number).given, tell))
+
+    def _made(self, work: Callable[[], Shown]) -> Values:
         """What ``work`` explains: a message, the map and links to its files."""
 
-        def shown() -> tuple[Result, str]:
+        def shown() -> tuple[Shown, str]:
             result = work()
             return result, result.html()
 

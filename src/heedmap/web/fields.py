@@ -28,13 +28,13 @@ class Fields:
         self.number = gr.Dropdown(listed(model.value), value=number, label="Sample", visible=False)
         self.text = gr.Textbox(label="Text", lines=2, max_lines=8, visible="text" in roles, elem_id="text")
         self.second = gr.Textbox(label="Second text, of a pair", max_lines=8, visible=takes.pair, elem_id="second")
-        self.image = _as_uploaded(gr, gr.Image)(format="png", height=220, visible=_seen(takes), **PICTURE)
-        self.audio = _as_uploaded(gr, gr.Audio)(editable=False, visible="audio" in roles, **SOUND)
+        self.image = as_uploaded(gr, gr.Image)(format="png", height=220, visible=_seen(takes), **PICTURE)
+        self.audio = as_uploaded(gr, gr.Audio)(editable=False, visible="audio" in roles, **SOUND)
         with gr.Accordion("More to give", open=False, visible=_more(takes), elem_id="more") as self.more:
             self.said = gr.Textbox(
                 label="What it should have said, instead of its own words", visible=takes.said, elem_id="said"
             )
-            self.boxes = _as_uploaded(gr, gr.File)(
+            self.boxes = as_uploaded(gr, gr.File)(
                 label="Boxes of the picture: an .npz with features and boxes",
                 file_types=[".npz"],
                 visible="boxes" in roles,
@@ -77,6 +77,12 @@ class Fields:
         return [self.text, self.second, self.said, self.image, self.boxes]
 
 
+def edit_fields(gr: Any, takes: Takes) -> tuple[Any, ...]:
+    """The fields of an edit, empty, for a model; those that it cannot use are hidden: a word, what it becomes, a region."""
+    text, image = "text" in takes.roles, "image" in takes.roles
+    return gr.update(value="", visible=text), gr.update(value="", visible=text), gr.update(value="", visible=image)
+
+
 def given(*values: Any) -> FormValues:
     """The values of :attr:`Fields.inputs` but the model's."""
     number, text, second, said, image, audio, boxes = values
@@ -96,8 +102,8 @@ def _more(takes: Takes) -> bool:
     return takes.said or "boxes" in takes.roles
 
 
-def _as_uploaded(gr: Any, field: type) -> Any:
-    """``field``, a class of Gradio's, with the file left as it is, and never fetched from another server.
+def as_uploaded(gr: Any, field: type) -> Any:
+    """``field``, a class of Gradio's, with the file, or files, left as they are, and never fetched from another server.
 
     A class, since Gradio makes a field anew for each person for whom it changes; made past Gradio's metaclass, which writes
     a file beside the module of each class that it sees.
@@ -109,8 +115,11 @@ def _as_uploaded(gr: Any, field: type) -> Any:
             raise gr.Error("a file is uploaded, not fetched from an address")
         return await base.async_move_resource_to_block_cache(self, path)
 
-    def preprocess(self: Any, payload: Any) -> str | None:
-        return None if payload is None else str(Path(payload.path))
+    def preprocess(self: Any, payload: Any) -> str | list[str] | None:
+        if payload is None:
+            return None
+        several = getattr(payload, "root", None)
+        return str(Path(payload.path)) if several is None else [str(Path(file.path)) for file in several]
 
     members = {"async_move_resource_to_block_cache": moved, "preprocess": preprocess, "__module__": base.__module__}
     return ABCMeta.__new__(type(base), base.__name__, (base,), members)

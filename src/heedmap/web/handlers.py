@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from heedmap.advice import PAGE, said_for
 from heedmap.errors import HeedmapError, InputError
 from heedmap.models.answer import explain_answer
+from heedmap.models.edits import Effect, compared, plain
 from heedmap.models.predictions import Prediction, Predictions
+from heedmap.printable import visible
 from heedmap.render.views import Beside
+from heedmap.web.columns import Column, Columns, both_odds, same_answer
+from heedmap.web.edits import EditForm
 from heedmap.web.form_inputs import FormValues, Read, Takes, read, takes
 from heedmap.web.method_options import MOST_TOKENS, Start, Way, check_starts, from_token, within
 from heedmap.web.models import Models, Tell, check_time
 from heedmap.web.parts import MOST, objects, with_frames
 from heedmap.web.results import Result
+from heedmap.web.tables import Table, TableRow, rows_of
 from heedmap.web.uploads import Limits
 
 if TYPE_CHECKING:
@@ -26,6 +33,11 @@ if TYPE_CHECKING:
     from heedmap.render.sound import Sound
 
 LOG = logging.getLogger(__name__)
+CHANGED = (
+    "The same answer is explained before and after. The first two maps of one part of the input share one scale; the change has "
+    "its own, around 0: red is relevance gained, blue lost."
+)
+TWO_MODELS = "Each map has a scale of its own: numbers of two models are not of one kind."
 UNEXPECTED = "something went wrong inside heedmap; what it was stands in the server's log"
 
 Found = TypeVar("Found")
@@ -41,6 +53,7 @@ class Exchange:
         predictions: its answers.
         picture: to lay maps on; None: there is none.
         sound: what was heard; None: nothing.
+        given: what a person gave, to be read again.
     """
 
     model: str
@@ -48,10 +61,15 @@ class Exchange:
     predictions: Predictions
     picture: Picture | None
     sound: Sound | None = None
+    given: FormValues | Read = field(default_factory=FormValues)
 
     def __deepcopy__(self, memo: object) -> Exchange:
         """Itself, since it never changes; Gradio copies what a person's session begins with."""
         return self
+
+    def received(self, limits: Limits) -> Read:
+        """What was given, as it was asked."""
+        return self.given if isinstance(self.given, Read) else read(self.model, self.given, limits)
 
     def choice(self, number: int | None) -> Prediction:
         """The answer of this number, from 0; InputError where there is none."""
@@ -90,9 +108,10 @@ class Handlers:
         def work(subject: Model) -> Exchange:
             tell("asking the model")
             _check_given(subject, received)
-            kept = {role: value for role, value in received.inputs.items() if role in subject.kind_row.takes}
+            kept = _taken(subject, received)
             answers = subject.predict(**kept, said=received.said)
-            return Exchange(model, kept.get("boxes"), answers, _picture(subject, received), kept.get("audio"))
+            picture = _picture(subject, received)
+            return Exchange(model, kept.get("boxes"), answers, picture, kept.get("audio"), given)
 
         return self.models.use(model, work, tell)
 
@@ -142,6 +161,84 @@ class Handlers:
 
         return Result((self.models.use(asked.model, work, tell),), asked.picture)
 
+    def change(
+        self, asked: Exchange | None, number: int | None, way: Way, edit: EditForm, tell: Tell = lambda _: None
+    ) -> Columns:
+        """What changes in the answers and in the map of one of them where the input is edited; see :meth:`explain`."""
+        if asked is None:
+            raise InputError("ask the model first; then its input can be changed")
+        choice = asked.choice(number)
+        received = edit.of(asked.received(self.limits), self.limits)
+        again = self.predict(asked.model, received, tell)
+
+        def work(subject: Model) -> Effect:
+            check_time()
+            tell(f"explaining both by {way.method}")
+            before, after = asked.predictions, again.predictions
+            return compared(subject, before, after, choice, None, asked.boxes, way.method, way.options)
+
+        effect = self.models.use(asked.model, work, tell)
+        columns = (
+            Column("before", effect.before, _framed(asked, choice)),
+            Column("after", effect.after, again.picture),
+            Column("change", effect.change, again.picture, alone=True),
+        )
+        return Columns(columns, CHANGED, ("before", "after"), effect.answers)
+
+    def models_beside(
+        self, asked: Exchange | None, number: int | None, way: Way, other: str, tell: Tell = lambda _: None
+    ) -> Columns:
+        """The same input, and the answer of the same name, by a second model; see :meth:`explain`."""
+        if asked is None:
+            raise InputError("ask the model first; then another can be asked the same")
+        if other == asked.model:
+            raise InputError(f"{other} is the model that was asked; choose another to set beside it")
+        choice, received = asked.choice(number), asked.received(self.limits)
+        mine, theirs = self.takes(asked.model, tell).roles, self.takes(other, tell).roles
+        if set(mine) != set(theirs):
+            raise InputError(
+                f"{asked.model} takes {' and '.join(mine)}, and {other} takes {' and '.join(theirs)}; choose two models "
+                "that take the same"
+            )
+        again = self.predict(other, received, tell)
+        same = same_answer(choice, again.predictions)
+
+        def explained(exchange: Exchange, answer: Prediction) -> Explanation:
+            work = partial(_explanation, asked=exchange, choice=answer, way=way, begin=None, tell=tell)
+            return self.models.use(exchange.model, work, tell)
+
+        first, second = explained(asked, choice), explained(again, same)
+        columns = (
+            Column(asked.model, first, _framed(asked, choice), alone=True),
+            Column(other, second, _framed(again, same), alone=True),
+        )
+        return Columns(columns, TWO_MODELS, (asked.model, other), both_odds(asked.predictions, again.predictions))
+
+    def table(self, model: str, given: FormValues, files: Sequence[str], tell: Tell = lambda _: None) -> Table:
+        """What a model says of each sample of some files; an error of one stands in its row.
+
+        Args:
+            model: its name.
+            given: what is taken where a row does not say it.
+            files: paths of what was uploaded.
+            tell: see :meth:`predict`.
+        """
+        rows = []
+        samples = rows_of(files, given, self.takes(model, tell), self.limits)
+        until = time.monotonic() + self.limits.seconds
+        for count, row in enumerate(samples, 1):
+            if time.monotonic() > until:
+                rows.append(replace(row, error=f"not asked: the {self.limits.seconds:g} s of a request are over"))
+                continue
+            tell(f"asking the model: sample {count} of {len(samples)}")
+            asked, error = attempt(partial(self.predict, model, row.given))
+            rows.append(replace(row, error=error) if asked is None else _answered(row, asked.predictions[0]))
+        return Table(model, tuple(rows))
+
+
+def _answered(row: TableRow, first: Prediction) -> TableRow:
+    return replace(row, answer=visible(plain(first.label)), probability=first.probability)
+
 
 def attempt(work: Callable[[], Found]) -> tuple[Found | None, str]:
     """What ``work`` gives and ``""``; or None and a message. Nothing goes past this but the end of the process."""
@@ -168,6 +265,15 @@ def _explanation(
     explanation = explain(subject, inputs, target=choice.target, method=way.method, full=whole, **way.options)
     named = explanation if asked.boxes is None else subject.label(explanation, inputs, asked.boxes)
     return named if begin is None else from_token(named, begin)
+
+
+def _taken(subject: Model, received: Read) -> dict[str, Any]:
+    """Of what was given, what the model takes."""
+    return {role: value for role, value in received.inputs.items() if role in subject.kind_row.takes}
+
+
+def _framed(asked: Exchange, choice: Prediction) -> Picture | None:
+    return None if asked.picture is None else with_frames(asked.picture, [choice])
 
 
 def _check_given(subject: Model, received: Read) -> None:

@@ -1,15 +1,15 @@
 // Runs once for an element of Gradio's; `element`, `trigger` and `watch` are its. Arrow keys go from button to button
 // within a group, as in a toolbar; after a press the same button has the focus again.
-const BUTTON = '[data-start],[data-choice],[data-sample]';
+const BUTTON = '[data-start],[data-choice],[data-sample],[data-row]';
 let pressed = null;
 const press = (event) => {
   const button = event.target.closest(BUTTON);
   if (!button || !element.contains(button)) return;
   event.preventDefault();
-  const {start, choice, sample} = button.dataset;
+  const {start, choice, sample, row} = button.dataset;
   pressed = start;
-  if (sample) for (const each of element.querySelectorAll('[data-sample]')) each.ariaPressed = String(each === button);
-  trigger('select', {start: start ?? '', choice: choice ?? '', sample: sample ?? ''});
+  if (sample ?? row) for (const each of element.querySelectorAll('[aria-pressed]')) each.ariaPressed = String(each === button);
+  trigger('select', {start: start ?? '', choice: choice ?? '', sample: sample ?? '', row: row ?? ''});
 };
 const move = (button, step) => {
   const all = [...button.closest('[role=group],table').querySelectorAll(BUTTON)];

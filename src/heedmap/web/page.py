@@ -10,7 +10,7 @@ from heedmap.extras import library
 from heedmap.render.html import macro
 from heedmap.web import parts
 from heedmap.web.actions import Actions, answers_of
-from heedmap.web.fields import Fields, listed
+from heedmap.web.fields import Fields, as_uploaded, listed
 from heedmap.web.form_inputs import Takes, offered, read_sample
 from heedmap.web.handlers import Exchange, Handlers, attempt
 from heedmap.web.method_options import options_label, way
@@ -85,6 +85,7 @@ class _Page:
                 self.fields = Fields(gr, model, self.takes, number)
                 self.ask = gr.Button("Ask the model", variant="primary", elem_id="ask")
                 self._choices(self.takes.speaks)
+                self._beyond()
         self._events(blocks)
 
     def _choices(self, speaks: bool) -> None:
@@ -99,6 +100,30 @@ class _Page:
         with gr.Accordion("Options of the methods", open=False, elem_id="options-of-both"):
             self.options = gr.Textbox(label=options_label(FIRST), elem_id="options")
             self.other_options = gr.Textbox(label=options_label(OTHER), elem_id="other-options")
+
+    def _beyond(self) -> None:
+        """Another model, another input, many inputs."""
+        gr, names = self.gr, self.handlers.models.names
+        text, image = "text" in self.takes.roles, "image" in self.takes.roles
+        with gr.Accordion("Change the input, and see what changes", open=False, elem_id="edits"):
+            with gr.Row():
+                self.old = gr.Textbox(label="Word", visible=text, elem_id="old", min_width=120)
+                self.new = gr.Textbox(label="becomes (empty: nothing)", visible=text, elem_id="new", min_width=120)
+            label = "Paint over: left, upper, right and lower edge, in percent"
+            self.region = gr.Textbox(label=label, visible=image, elem_id="region")
+            self.edit = gr.Button("Show what changes", elem_id="change")
+        with gr.Accordion("Another model beside it", open=False, elem_id="models-beside"):
+            self.beside = gr.Dropdown(list(names), value=names[0], label="Other model", elem_id="other-model")
+            self.two = gr.Button("Compare the models", elem_id="beside")
+        with gr.Accordion("A table of your own samples", open=False, elem_id="own"):
+            gr.HTML(parts.table_hint(self.handlers.limits.rows))
+            with gr.Row():
+                button = as_uploaded(gr, gr.UploadButton)
+                self.own = button("Choose files", file_count="multiple", elem_id="own-files", min_width=120)
+                self.each = gr.Button("Ask again", elem_id="ask-each", min_width=120)
+            self.table = gr.HTML(elem_id="table", **_pressed())
+            self.kept = gr.State(None, time_to_live=KEPT_SECONDS)
+            self.row = gr.State(None, time_to_live=KEPT_SECONDS)
 
     def _shown(self, first: str) -> None:
         gr, opened = self.gr, self.opened
@@ -121,7 +146,8 @@ class _Page:
         pressed = [self.choice, self.begin, *told]
         ask = {"fn": acts["ask"], "inputs": fields.inputs, "outputs": answers, **self.shared}
         # Gradio's lists tell of an input whenever they are left, of a change only when there was one.
-        chosen_model = [*fields.outputs, *answers, self.every, self.samples]
+        edit = [self.old, self.new, self.region]
+        chosen_model = [*fields.outputs, *answers, self.every, self.samples, *edit]
         fields.model.change(acts["choose"], fields.model, chosen_model, api_name="choose", **self.shared)
         pick = acts["pick"], [fields.model, fields.number], [self.message, *fields.of_sample]
         first = {"fn": acts["first"], "inputs": chosen, "outputs": pressed, "api_name": False, **self.shared}
@@ -140,10 +166,24 @@ class _Page:
         self.both.click(acts["compare"], both, told, api_name="compare", **self.shared)
         way = [self.asked, self.method, self.options]
         self.every.click(acts["every"], way, told, api_name="every", **self.shared)
+        self._events_beyond(acts, told, answers, first)
         for place in (self.answer, self.shown):
             place.select(acts["press"], chosen, pressed, api_name=False, **self.shared)
         self.method.input(acts["options"], self.method, self.options, api_name=False)
         self.other.input(acts["options"], self.other, self.other_options, api_name=False)
+
+    def _events_beyond(self, acts: dict[str, Any], told: list[Any], answers: list[Any], first: dict[str, Any]) -> None:
+        asked = [self.asked, self.choice, self.method, self.options]
+        edit = [*asked, self.old, self.new, self.region]
+        self.edit.click(acts["change"], edit, told, api_name="change", **self.shared)
+        self.two.click(acts["beside"], [*asked, self.beside], told, api_name="beside", **self.shared)
+        table = [self.message, self.table, self.kept]
+        each = [self.own, *self.fields.inputs]
+        self.own.upload(acts["table"], each, table, api_name="table", **self.shared)
+        self.each.click(acts["table"], each, table, api_name=False, **self.shared)
+        pressed = self.table.select(acts["row"], None, self.row, api_name=False)
+        asked_row = pressed.then(acts["ask_row"], [self.kept, self.row], answers, api_name=False, **self.shared)
+        asked_row.then(**first)
 
 
 def _opened(handlers: Handlers, model: str) -> _Opened | None:

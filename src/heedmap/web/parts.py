@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from heedmap.models.predictions import Prediction
-from heedmap.printable import number, visible
+from heedmap.printable import number, percent, visible
 from heedmap.render.clickable import button
 from heedmap.render.html import fragment, macro
 from heedmap.render.panels import drawable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from heedmap.explanation_data import Segment
     from heedmap.picture import Box, Picture
+    from heedmap.web.tables import TableRow
 
 
 LEAST, MOST = 384, 1200
@@ -63,6 +64,17 @@ def answer(choices: Sequence[Prediction]) -> str:
     """What the model says, each token to be pressed; ``""`` where it says nothing."""
     tokens = [(n, visible(choice.token), str(choice)) for n, choice in enumerate(choices) if choice.token]
     return fragment(macro("web.said", tokens)) if tokens else ""
+
+
+def table(rows: Sequence[TableRow]) -> str:
+    """A person's own samples with what the model says of each, to be chosen."""
+    shown = [(r.name, r.answer, "" if r.probability is None else percent(r.probability), r.error) for r in rows]
+    return fragment(macro("web.table", shown))
+
+
+def table_hint(most: int) -> str:
+    """What a table can be made of."""
+    return macro("web.table_hint", most)
 
 
 def with_frames(picture: Picture, choices: Iterable[Prediction]) -> Picture:

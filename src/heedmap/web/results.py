@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from markupsafe import Markup
 
@@ -32,7 +32,7 @@ KEPT = 64
 TYPES = {".png": "image/png", ".html": "text/html; charset=utf-8", ".json": "application/json"}
 """Ending of a file that can be downloaded → its MIME type."""
 
-_DRAWING = threading.Lock()
+DRAWING = threading.Lock()
 """Matplotlib draws in one thread at a time."""
 
 
@@ -75,7 +75,7 @@ class Result:
         """The file to be downloaded; FileFormatError where ``ending`` is none of :data:`TYPES`."""
         if ending not in TYPES:
             raise FileFormatError(f"there is no file with the ending {ending!r}; there are {', '.join(TYPES)}")
-        with _DRAWING:
+        with DRAWING:
             if len(self.explanations) == 1:
                 return ONE[ending](self.explanations[0], self.picture, None)
             first, second = self.explanations
@@ -104,6 +104,16 @@ class Result:
         return fragment(relevant_boxes(self.picture, boxes[0], self._clickable, scale))
 
 
+class Shown(Protocol):
+    """What the page shows, and can be downloaded."""
+
+    def html(self) -> str:
+        """What the page shows."""
+
+    def file(self, ending: str) -> bytes:
+        """The file of this ending."""
+
+
 class Results:
     """The latest results, each under a name that cannot be guessed.
 
@@ -114,9 +124,9 @@ class Results:
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
         self._lock = threading.Lock()
-        self._results: OrderedDict[str, Result] = OrderedDict()
+        self._results: OrderedDict[str, Shown] = OrderedDict()
 
-    def keep(self, result: Result) -> str:
+    def keep(self, result: Shown) -> str:
         """The name under which ``result`` is kept."""
         name = secrets.token_urlsafe(16)
         with self._lock:
@@ -125,7 +135,7 @@ class Results:
                 self._results.popitem(last=False)
         return name
 
-    def get(self, name: str) -> Result | None:
+    def get(self, name: str) -> Shown | None:
         """What was kept under ``name``; None: nothing, or it is forgotten."""
         with self._lock:
             return self._results.get(name)

@@ -35,7 +35,7 @@ def picture(path: str | Path | None, limits: Limits) -> Image | None:
     from heedmap.datasets.images import picture
 
     with _READING:
-        _check_bytes(Path(path), "picture", limits)
+        check_bytes(Path(path), "picture", limits)
         width, height = _size(Path(path))
         if width * height > limits.pixels or max(width, height) > limits.side:
             raise InputError(
@@ -55,7 +55,7 @@ def sound(path: str | Path | None, limits: Limits) -> tuple[NDArray[np.float32],
         return None
     from heedmap.models.media import read_audio
 
-    _check_bytes(Path(path), "sound", limits)
+    check_bytes(Path(path), "sound", limits)
     seconds = _seconds(Path(path))
     if seconds > limits.sound:
         raise InputError(f"the sound lasts {seconds:.1f} s; the page takes up to {limits.sound:g} s: give a part of it")
@@ -72,7 +72,7 @@ def boxes(path: str | Path | None, limits: Limits) -> dict[str, NDArray[np.float
         return None
     from heedmap.models.media import read_boxes
 
-    _check_bytes(Path(path), "file of boxes", limits)
+    check_bytes(Path(path), "file of boxes", limits)
     for name, size in _arrays(Path(path)):
         if size > limits.unpacked:
             raise InputError(
@@ -82,7 +82,8 @@ def boxes(path: str | Path | None, limits: Limits) -> dict[str, NDArray[np.float
     return read_boxes(Path(path), "the file of boxes")
 
 
-def _check_bytes(path: Path, what: str, limits: Limits) -> None:
+def check_bytes(path: Path, what: str, limits: Limits) -> None:
+    """InputError where a file is larger than the page takes."""
     size = path.stat().st_size
     if size > limits.bytes:
         raise InputError(f"the {what} has {size / MB:.2f} MB; the page takes up to {limits.bytes / MB:g} MB")
@@ -151,6 +152,7 @@ class Limits:
         unpacked: bytes of a file of boxes, unpacked.
         sound: seconds of a sound.
         letters: characters of a text.
+        rows: samples of a table.
         passes: the largest number that an option of a method may be, such as its steps.
         seconds: that a request may take, from when it is its turn in the queue.
         at_once: requests that are worked on at once.
@@ -163,6 +165,7 @@ class Limits:
     unpacked: int = 50_000_000
     sound: float = 60.0
     letters: int = 10_000
+    rows: int = 50
     passes: int = 1_000
     seconds: float = 60.0
     at_once: int = 8

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from heedmap.atomic import write_atomically, writing
-from heedmap.errors import FileFormatError, MissingLibraryError
+from heedmap.errors import FileFormatError
 from heedmap.evaluate.metrics.statistics import Row
+from heedmap.extras import library
 from heedmap.held import HeldFolder
 
 FORMAT = "heedmap-evaluation"
@@ -99,9 +100,5 @@ def _whole(path: Path) -> Iterator[None]:
 
 
 def _libraries() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingLibraryError("the measurements are Parquet files; pip install 'heedmap[eval]'") from error
-    return pyarrow, pyarrow.parquet
+    needs = "the measurements' Parquet files need"
+    return library("pyarrow", "eval", needs), library("pyarrow.parquet", "eval", needs)

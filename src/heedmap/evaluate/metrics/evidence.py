@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heedmap.errors import MissingLibraryError, SampleError
+from heedmap.errors import SampleError
+from heedmap.extras import library
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,10 +108,7 @@ def cut(grid: Grid, size: tuple[int, int], at: str) -> Mask:
 
 
 def _over_otsu(grid: Grid) -> Grid:
-    try:
-        from skimage.filters import threshold_otsu
-    except ImportError as error:
-        raise MissingLibraryError("Otsu's threshold needs scikit-image; pip install 'heedmap[eval]'") from error
+    threshold_otsu = library("skimage.filters", "eval", "Otsu's threshold needs", "scikit-image").threshold_otsu
     levels = np.round((grid - grid.min()) / np.ptp(grid) * 255).astype(np.uint8)
     return (levels > threshold_otsu(levels)).astype(np.float32)
 
@@ -141,13 +139,10 @@ def average_precision(relevance: Map, mask: Mask, counted: Mask) -> float:
         SampleError: none of them is of the object.
         MissingLibraryError: there is no scikit-learn.
     """
-    try:
-        from sklearn.metrics import average_precision_score
-    except ImportError as error:
-        raise MissingLibraryError("average precision needs scikit-learn; pip install 'heedmap[eval]'") from error
+    metrics = library("sklearn.metrics", "eval", "average precision needs", "scikit-learn")
     if not (mask & counted).any():
         raise SampleError("its mask has no pixels that count; average precision needs some")
-    return float(average_precision_score(mask[counted], relevance[counted]))
+    return float(metrics.average_precision_score(mask[counted], relevance[counted]))
 
 
 def checked(mask: Mask, size: tuple[int, ...]) -> Mask:

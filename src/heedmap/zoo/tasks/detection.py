@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from heedmap.errors import TrainingError
+from heedmap.extras import how_to_install
 from heedmap.zoo.recipe import Batch
 from heedmap.zoo.tasks.pictures import SIDE, chunks, image_processor, pixel_values, scenes
 from heedmap.zoo.world import SHAPES, Scene
@@ -54,7 +55,7 @@ def configured(settings: Mapping[str, Any]) -> dict[str, Any]:
     from transformers import ResNetConfig
 
     if find_spec("scipy") is None:
-        raise TrainingError("DETR's matching needs scipy; install it with: pip install heedmap[train]")
+        raise TrainingError(f"DETR's matching needs scipy; {how_to_install('train')}")
     depth = len(settings["backbone"]["hidden_sizes"])
     backbone = ResNetConfig(layer_type="basic", out_features=[f"stage{depth}"], **settings["backbone"])
     rest = {key: value for key, value in settings.items() if key != "backbone"}
@@ -218,9 +219,7 @@ def _judged(detected: Sequence[Found]) -> Any:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
-        raise TrainingError(
-            "average precision needs pycocotools; install it with: pip install heedmap[train]"
-        ) from error
+        raise TrainingError(f"average precision needs pycocotools; {how_to_install('train')}") from error
 
     truth = COCO()
     truth.dataset = {

@@ -1,0 +1,371 @@
+"""Makes the table behind ``method="auto"`` and its page, from docs/zoo.json, docs/results.json and docs/known-truth.json.
+
+    python bench/which_method.py            # writes src/heedmap/methods/supported.json and docs/which-method.md
+
+A table is one segment of one model under one experiment, with all its columns. In a table a method beats others by the share of
+them whose figure is worse (the same: half), the mean over the columns; a method that the model refuses is behind all that it has.
+The interval: 1,000 times tables are drawn with replacement, and each figure from the normal distribution of its own interval.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heedmap.methods.cards import CARDS, CHANCE
+from heedmap.methods.supported import ALL, CO, CROSS, MIXERS, ONE, TABLE, TOWERS, percent
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+DRAWS, SEED, WIDTH = 1000, 0, 2 * 1.96
+TAKING_PART = tuple(name for name, card in CARDS.items() if not card.is_slow and name != CHANCE)
+"""Methods of a pass or two, but for chance."""
+BLIND = ("raw_attention", "rollout")
+"""Whose map is the same whatever the target is: ``auto``, which is asked about a target, does not take them."""
+
+KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "zoo/bamba-lists": (MIXERS, ("text",)),
+    "zoo/bart-dates": (CROSS, ("text",)),
+    "zoo/clip-shapes": (TOWERS, ("image", "text")),
+    "zoo/convbert-lists": (MIXERS, ("text",)),
+    "zoo/deformable-shapes": (MIXERS, ("image",)),
+    "zoo/detr-shapes": (CROSS, ("image",)),
+    "zoo/gpt-lists": (ONE, ("text",)),
+    "zoo/idefics-shapes": (MIXERS, ("image", "text")),
+    "zoo/lxmert-shapes": (CO, ("boxes", "text")),
+    "zoo/mamba-lists": (MIXERS, ("text",)),
+    "zoo/swin-shapes": (MIXERS, ("image",)),
+    "zoo/visualbert-shapes": (ONE, ("boxes", "text")),
+    "zoo/vit-shapes": (ONE, ("image",)),
+    "LXMERT on easy-VQA": (CO, ("boxes", "text")),
+    "rxnfp": (ONE, ("text",)),
+    "whisper-base": (CROSS, ("audio",)),
+    "DECIMER": (CROSS, ("image",)),
+}
+"""Model → kind of its flow, and what it reads; of the zoo's a test sees that it is so."""
+TRUTHS = {"reactions": "rxnfp", "speech": "whisper-base", "letters": "DECIMER", "corners": "DECIMER"}
+"""Table of docs/known-truth.json → its model."""
+LOWER = ("centre", "peak", "distance")
+"""Columns of these in which less is better."""
+
+Column = Mapping[str, tuple[float, float]]
+"""Method → figure, the more the better, and its standard error."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One table.
+
+    Attributes:
+        title: for people.
+        model: a key of :data:`KINDS`.
+        columns: the figures.
+        refused: methods that the model refuses.
+    """
+
+    title: str
+    model: str
+    columns: Sequence[Column]
+    refused: tuple[str, ...] = ()
+
+    @property
+    def methods(self) -> list[str]:
+        """Those that take part here."""
+        return [m for m in TAKING_PART if m in self.refused or any(m in column for column in self.columns)]
+
+
+def measured() -> list[Measured]:
+    """All tables."""
+    return [*_zoo(_read("zoo")["models"]), *_results(_read("results")), *_truths(_read("known-truth")["tables"])]
+
+
+def _read(name: str) -> Any:
+    return json.loads((DOCS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _column(figures: Mapping[str, Sequence[float]], sign: float = 1.0) -> Column:
+    """Of method → figure and both ends of its interval."""
+    return {m: (sign * v, (high - low) / WIDTH) for m, (v, low, high) in figures.items() if m in TAKING_PART}
+
+
+def _zoo(models: Mapping[str, Any]) -> Iterator[Measured]:
+    for name, entry in models.items():
+        for segment, found in entry["segments"].items():
+            rows = found["rows"]
+            columns = [_column({m: row[f] for m, row in rows.items()}) for f in next(iter(rows.values()))]
+            known = {row for other in entry["segments"].values() for row in other["rows"]}
+            refused = {*entry.get("refused", ()), *(known - rows.keys())}
+            named = tuple(m for m in TAKING_PART if m in refused)
+            yield Measured(f"zoo/{name}, {segment}: known evidence", f"zoo/{name}", columns, named)
+
+
+def _results(runs: Mapping[str, Any]) -> Iterator[Measured]:
+    """Runs over the same samples of one model are one table."""
+    joined: dict[tuple[str, ...], dict[tuple[str, str], dict[str, Sequence[float]]]] = {}
+    refused: dict[tuple[str, ...], set[str]] = {}
+    for run in runs.values():
+        name = run["model"]["name"]
+        model = name if name in KINDS else "LXMERT on easy-VQA"
+        for measure in run["measures"]:
+            part = measure["key"].split("/")[0] if run["evaluation"] == "perturbation" else ""
+            table = joined.setdefault((run["evaluation"], model, part), {}).setdefault(
+                (measure["key"], measure["better"]), {}
+            )
+            refused.setdefault((run["evaluation"], model, part), set()).update(run["refused"])
+            for row in measure["rows"]:
+                table.setdefault(row["method"], (row["value"], row["low"], row["high"]))
+    for (evaluation, model, part), columns in joined.items():
+        made = [_column(rows, 1.0 if better == "higher" else -1.0) for (_, better), rows in columns.items()]
+        named = tuple(m for m in TAKING_PART if m in refused[evaluation, model, part])
+        yield Measured(f"{model}{', ' if part else ''}{part}: {evaluation}", model, made, named)
+
+
+def _truths(tables: Mapping[str, Any]) -> Iterator[Measured]:
+    for name, model in TRUTHS.items():
+        rows = tables[name]
+        columns = [
+            _column({m: row[f] for m, row in rows.items()}, -1.0 if f in LOWER else 1.0)
+            for f in next(iter(rows.values()))
+        ]
+        yield Measured(f"{model}, {name}: known truth", model, columns)
+
+
+def beaten(table: Measured, random: np.random.Generator | None = None) -> dict[str, float]:
+    """Method → the share of the others that it is before; ``random``: each figure drawn from its own interval."""
+    methods = table.methods
+    shares = np.zeros(len(methods))
+    for column in table.columns:
+        noise = np.zeros(len(methods)) if random is None else random.standard_normal(len(methods))
+        values = np.array(
+            [column[m][0] + column[m][1] * z if m in column else -np.inf for m, z in zip(methods, noise, strict=True)]
+        )
+        before = (values[:, None] > values).sum(1) + 0.5 * ((values[:, None] == values).sum(1) - 1)
+        shares += before / (len(methods) - 1)
+    return dict(zip(methods, shares / len(table.columns), strict=True))
+
+
+def cell(tables: Sequence[Measured]) -> dict[str, Any]:
+    """What tables together say: method → share with interval, best first."""
+    exact = [beaten(table) for table in tables]
+    random = np.random.default_rng(SEED)
+    drawn: dict[str, list[float]] = {}
+    for _ in range(DRAWS):
+        chosen = [beaten(tables[i], random) for i in random.integers(len(tables), size=len(tables))]
+        for method in {m for shares in chosen for m in shares}:
+            drawn.setdefault(method, []).append(float(np.mean([s[method] for s in chosen if method in s])))
+    beats = {}
+    for method in TAKING_PART:
+        values = [shares[method] for shares in exact if method in shares]
+        if values:
+            low, high = np.quantile(drawn[method], [0.025, 0.975])
+            mean = float(np.mean(values))
+            beats[method] = [round(mean, 3), round(min(float(low), mean), 3), round(max(float(high), mean), 3)]
+    ordered = dict(sorted(beats.items(), key=lambda item: -item[1][0]))
+    counts = {m: sum(m in shares for shares in exact) for m in ordered}
+    models = sorted({table.model for table in tables})
+    return {"models": models, "tables": len(tables), "beats": ordered, "measured_in": counts}
+
+
+def cells(tables: Sequence[Measured]) -> dict[str, Any]:
+    """Cell → what its tables say, with the order in which ``auto`` takes methods.
+
+    First those that cannot be told from the cell's best (their intervals overlap; both are measured in half of its tables or
+    more), the one before by all tables first; then the others, by the cell.
+    """
+    whole = cell(tables)
+    groups: dict[str, list[Measured]] = {}
+    for table in tables:
+        kind, segments = KINDS[table.model]
+        groups.setdefault(kind, []).append(table)
+        groups.setdefault(f"{kind}: {' and '.join(segments)}", []).append(table)
+    found = {ALL: whole} | {name: cell(group) for name, group in sorted(groups.items())}
+    for entry in found.values():
+        beats = entry["beats"]
+        chosen = [m for m in beats if m not in BLIND]
+        often = [m for m in chosen if 2 * entry["measured_in"][m] >= entry["tables"]]
+        bar = beats[often[0]][1]
+        level = [m for m in often if beats[m][2] >= bar]
+        entry["order"] = sorted(level, key=lambda m: -whole["beats"][m][0]) + [m for m in chosen if m not in level]
+    return found
+
+
+def main() -> None:
+    """Write the table and the page."""
+    found = cells(measured())
+    TABLE.write_text(packed(found), encoding="utf-8")
+    (DOCS / "which-method.md").write_text(page(found), encoding="utf-8")
+
+
+def packed(found: Mapping[str, Any]) -> str:
+    """``supported.json``."""
+    return json.dumps({"made_by": "bench/which_method.py", "cells": found}, indent=1) + "\n"
+
+
+HEAD = """# Which method?
+
+<!-- Written by `python bench/which_method.py` from the figures of the documents; do not edit. -->
+
+`method="auto"` (on the command line `--method auto`) takes the method that heedmap's own measurements speak for most on a
+model like yours, and says so: in `Explanation.choice`, in the notes of its flow, in pictures, pages and the terminal.
+
+```python
+import heedmap
+
+subject = heedmap.load("zoo/bart-dates")
+explanation = subject.explain(text="the 3rd of may 1987", method="auto")
+print(explanation.method, "|", explanation.choice)
+```
+
+Where the model cannot have the first method (an operation without a rule, another flow), the next is taken, and the note
+says which were passed over. Without `method` you get `generic`, the paper's method, as ever.
+
+## What `auto` takes
+
+*Kind* is how attention flows: one stream that asks itself; a stream that asks another one (encoder and decoder); two that
+ask each other (co-attention); two side by side (towers: CLIP); or tokens that also mix in what is no softmax attention
+(windows, convolutions, recurrences). A kind that reads something else than what is in the table takes the row of its kind
+alone; what is not in the table at all takes the last row. A method *beats* others by the share of them whose figure is
+worse, mean over the columns of a table and over tables. A table is a segment of one model in one experiment. `raw_attention`
+and `rollout` are measured, but not taken: their map is the same whatever is asked.
+"""
+
+HOW = """
+## How sure is that
+
+- The interval (95 %): 1,000 times, tables are drawn with replacement, and each figure from the normal distribution of its
+  own interval. Few tables are little evidence, and methods of one table share its samples. In a cell, methods whose
+  intervals overlap with that of its best count as level, if they are measured in half of its tables or more; of these
+  `auto` takes the one that beats most over *all* tables. So a method is not taken for having been lucky on one model.
+- Most tables are of heedmap's own small models, two to six layers deep. There methods that read one layer (`raw_attention`,
+  `partial_lrp`, `grad_eclip`) look better than they can be trusted to be in a model of twelve or more.
+- What a method is refused for counts as behind all that are not. Methods that take dozens of passes take no part; where
+  time does not matter, see `occlusion` and `integrated_gradients` in [the results](results.md) and [known
+  truth](known-truth.md).
+- Tables: every segment of [evidence that is known](zoo.md) (`heedmap zoo evidence`), every part of [the paper's
+  experiments](results.md) (`make results`), every table of [known truth on real weights](known-truth.md) (`python
+  bench/known_truth.py`). No method was chosen or tuned on them. But `auto` takes what did best on them, so expect a little
+  less than its share on other data.
+- On your own data, `heedmap recommend` measures your model; that says more about it than any table.
+
+## All methods, over all tables
+"""
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """docs/which-method.md."""
+    return "\n".join((HEAD, *_taken(found), HOW, *_all(found), "", *_ranks(), "", *_own()))
+
+
+def _taken(found: Mapping[str, Any]) -> Iterator[str]:
+    yield "| kind, and what it reads | `auto` takes | which beats | tables | models | next |"
+    yield "|---|---|---|---|---|---|"
+    for name, entry in [*((n, e) for n, e in found.items() if n != ALL), ("everything else", found[ALL])]:
+        first, *rest = entry["order"]
+        models = f"{len(entry['models'])} models" if name == "everything else" else ", ".join(entry["models"])
+        tables = f"{entry['measured_in'][first]} of {entry['tables']}"
+        yield f"| {name} | `{first}` | {percent(entry['beats'][first])} | {tables} | {models} | `{rest[0]}` |"
+
+
+def _all(found: Mapping[str, Any]) -> Iterator[str]:
+    yield "| method | beats | tables that it is measured in |"
+    yield "|---|---|---|"
+    for method, share in found[ALL]["beats"].items():
+        yield f"| `{method}` | {percent(share)} | {found[ALL]['measured_in'][method]} of {found[ALL]['tables']} |"
+
+
+def _ranks() -> Iterator[str]:
+    """Of the tables in which all methods take part."""
+    tables = list(_zoo(_read("zoo")["models"]))
+    count = len(TAKING_PART)
+    yield "## Mean rank where every method is measured"
+    yield ""
+    yield (
+        f"The {len(tables)} tables of [evidence that is known](zoo.md) have all {count} methods (one that is refused shares the "
+        "last places). The mean rank over them, 1 the best:"
+    )
+    yield ""
+    yield "| method | mean rank |"
+    yield "|---|---|"
+    for method, (mean, low, high) in cell(tables)["beats"].items():
+        ranks = [1 + (1 - share) * (count - 1) for share in (mean, high, low)]
+        yield f"| `{method}` | {ranks[0]:.1f} ({ranks[1]:.1f}–{ranks[2]:.1f}) |"
+
+
+def level(method: str) -> tuple[int, int]:
+    """In how many columns of the zoo's tables a method is first, or level with it (intervals overlap); and of how many."""
+    columns = [
+        {m: row[figure] for m, row in found["rows"].items() if m in TAKING_PART}
+        for entry in _read("zoo")["models"].values()
+        for found in entry["segments"].values()
+        for figure in found["rows"]["generic"]
+    ]
+    firsts = [max(column.values(), key=lambda figure: figure[0]) for column in columns]
+    reached = sum(method in c and c[method][2] >= first[1] for c, first in zip(columns, firsts, strict=True))
+    return reached, len(columns)
+
+
+def _own() -> Iterator[str]:
+    """What was found on the validation split, and what was made of it."""
+    yield OWN
+    models = _read("validation")["models"]
+    segments = [(model, segment) for model, entry in models.items() for segment in entry["segments"]]
+    yield f"| share inside | {' | '.join(f'{model}, {segment}' for model, segment in segments)} |"
+    yield f"|---|{'---|' * len(segments)}"
+    for method in models["bart-dates"]["segments"]["text"]["rows"]:
+        rows = [models[model]["segments"][segment]["rows"].get(method) for model, segment in segments]
+        cells_ = ["–" if r is None else "{:.2f} ({:.2f}–{:.2f})".format(*r["share"]) for r in rows]
+        yield f"| {method if method == 'chance' else f'`{method}`'} | {' | '.join(cells_)} |"
+    own, paper, (last, count) = level("heedmap")[0], level("generic")[0], level("attn_lrp")
+    yield ""
+    yield (
+        f"Of the {count} columns of test data in [evidence that is known](zoo.md) `heedmap` is first, or level with the first "
+        f"(their intervals overlap), in {own}, `generic` in {paper}, `attn_lrp` in {last}: first in the mean, not everywhere."
+    )
+    yield TRIED
+
+
+OWN = """## heedmap's own method, and why
+
+Why does the paper's method lose where it loses? Asked of the *validation* split of the same worlds (no figure of this
+section is of the data that the tables above are of; `python bench/validation.py`), two causes were found.
+
+1. **The gradient.** ∂y/∂A passes through norms, gates and softmaxes, whose own slopes change signs and sizes along the way.
+   With Libra gradients (A, the norms' deviations and the gates held constant, the factors of a product halved) what a row
+   brings is a share of one sum, ⟨∂y/∂o, A v⟩, and the eqs. 5 to 7 add shares of the same thing.
+2. **The half weight.** Where a stream asks another one, eqs. 8 and 9 give what its tokens took in from each other half of
+   the weight of each, however little of it the answer used. What a residual stream holds at a place is mostly of that
+   place: leaving that part out of rule 10 altogether is better than half of it, and better than all of it
+   (`normalize=False`).
+
+So `method="heedmap"` is eqs. 5, 6, 7 and 11 on Libra gradients, Ā = E_h[(A ⊙ ∂y/∂A)⁺], with
+
+    R^{sq} ← R^{sq} + Ā        in place of        R^{sq} ← R^{sq} + (R̄^{ss})ᵀ Ā R̄^{qq}
+
+as rule 10. It has no parameter. That the half weight costs something was first seen in the tables of test data;
+what to put in its place was decided on the validation split. Where Libra's pass is not defined it takes the model's own
+gradients, and a note says so.
+"""
+
+TRIED = """
+What was tried there as well by code that was not kept, with the validation samples of the same models, and left: the shares
+that each token's own content and what it took in have of what is read of it, in place of the half (nearer to the truth in
+`bart-dates` than eqs. 8 and 9, behind leaving it out; behind in co-attention); heads summed before the positive part is
+taken (level); signed sums (better shares, worse peaks); the product of paths alone, without the carrying of eq. 6 (level
+where models are two layers deep, far behind on the words of VisualBERT); the geometric mean of two methods' maps (better
+shares, worse peaks; two methods' costs); the last layers alone (behind, but on words of VisualBERT). On the words of the
+questions to LXMERT and VisualBERT nothing that looks at gradients is before chance by much: the models look at the
+question's word for what it asks, not at the words that the truth names.
+
+What stands in the way of being first everywhere: where the last attention looks up by itself (`bart-dates`, `gpt-lists`),
+reading that one layer cannot be beaten; and the map still depends on the scale of the target, because eq. 6 adds products
+of shares to the identity.
+"""
+
+
+if __name__ == "__main__":
+    main()
