@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
+import matplotlib.pyplot as plt
 from photographs import build_probe, side_by_side
-from PIL import Image
 from test_known_evidence import PAIRS, heard, left_share, shares
 
 import heedmap
@@ -21,7 +21,6 @@ from known.reactions import REACTIONS, unmarked
 from known.speech import say
 
 CLASSES = ("coffee", "cat")
-SIDE = 320
 
 
 def save(explanation: Explanation, path: Path) -> None:
@@ -42,11 +41,15 @@ def photographs(folder: Path) -> None:
     image = side_by_side(*CLASSES)
     found = subject.explain(image=image, target=list(CLASSES))
     shown = subject.shown_image(image).resize((448, 448))
-    parts = [shown, *(one.overlay(shown) for one in found)]
-    whole = Image.new("RGB", (len(parts) * SIDE + 16, SIDE), "white")
-    for number, part in enumerate(parts):
-        whole.paste(part.resize((SIDE, SIDE)), (number * (SIDE + 8), 0))
-    whole.save(folder / "coffee-and-cat.png")
+    panels = [("one picture", shown)]
+    for name, explanation in zip(CLASSES, found, strict=True):
+        panels.append((f"\u201c{name}\u201d rests on", explanation.overlay(shown, mute=0.85, contour=True)))
+    figure, places = plt.subplots(1, len(panels), figsize=(9, 3.35), layout="constrained", dpi=130)
+    for place, (title, picture) in zip(places, panels, strict=True):
+        place.imshow(picture)
+        place.set_title(title, fontsize=13)
+        place.axis("off")
+    figure.savefig(folder / "coffee-and-cat.png")
     print(folder / "coffee-and-cat.png")
 
 
