@@ -98,18 +98,20 @@ def plot(
     rows = [row(name, {ONLY: explanation}, index, False) for name in explanation.segments]
     cells = [_cell(segment_row, ONLY, look) for segment_row in rows]
     count = max(1, len(cells))
-    height = max((cell.tall + PANEL_BELOW[cell.axis] for cell in cells), default=2.0) + 0.9
+    why = wrap(explanation.choice, round(1.4 * LETTERS_PER_PANEL * count)) if title else []
+    height = max((cell.tall + PANEL_BELOW[cell.axis] for cell in cells), default=2.0) + 0.9 + 0.15 * len(why)
     figure = blank(PANEL_WIDTH * count, height, look.theme, layout="constrained")
     for axes, segment_row, cell in zip(figure.subplots(1, count, squeeze=False)[0], rows, cells, strict=False):
         _panel(axes, segment_row, cell, look)
     if title:
         heading = (
             f"{headline(explanation, index)} · score {float(explanation.scores[index]):.4g} · {explanation.method}"
-            f"{f' · {explanation.choice}' if explanation.choice else ''}"
         )
         lines = wrap(drawable(visible(heading)), LETTERS_PER_PANEL * count, max_lines=3, placeholder=" …")
         words = {"fontfamily": list(families()), "fontsize": 11, "parse_math": False, "color": look.theme.ink}
         figure.suptitle("\n".join(lines), **words)
+    if why:
+        figure.supxlabel("\n".join(why), **{**words, "fontsize": 8, "color": look.theme.faint})
     return finished(figure, width, dpi)
 
 
