@@ -125,6 +125,8 @@ def test_a_word_is_changed_from_the_keyboard(page: Any) -> None:
     tab_to(page, "#change")
     page.keyboard.press("Enter")
     page.locator("#result h3", has_text="What changes for “blue, the next word”").wait_for()
+    odds = page.locator("#result .odds tbody tr").first.locator("td").all_inner_texts()
+    assert odds == ["> 99.9 %", "< 0.1 %"]
 
 
 def test_two_models_are_set_beside_each_other(page: Any, tmp_path: Path) -> None:
