@@ -247,7 +247,7 @@ HOW = """
   time does not matter, see `occlusion` and `integrated_gradients` in [the results](results.md) and [known
   truth](known-truth.md).
 - Tables: every segment of [evidence that is known](zoo.md) (`heedmap zoo evidence`), every part of [the paper's
-  experiments](results.md) (`make results`), every table of [known truth on real weights](known-truth.md) (`python
+  experiments](results.md) (`make results`), most tables of [known truth on real weights](known-truth.md) (`python
   bench/known_truth.py`). No method was chosen or tuned on them. But `auto` takes what did best on them, so expect a little
   less than its share on other data.
 - On your own data, `heedmap recommend` measures your model; that says more about it than any table.
