@@ -43,8 +43,8 @@ def perturbation(
     segment: Annotated[
         list[str] | None,
         typer.Option(
-            help="text, image or boxes; several times; by default all there are.",
-            autocompletion=choices("text", "image", "boxes"),
+            help="text, image or boxes; joint: all of them in one order; several times; by default each there is.",
+            autocompletion=choices("text", "image", "boxes", "joint"),
         ),
     ] = None,
     remove: Annotated[
