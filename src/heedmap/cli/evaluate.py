@@ -62,7 +62,7 @@ def perturbation(
         raise typer.BadParameter(f"{remove!r} is none of {', '.join(WAYS)}", param_hint="--remove")
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.perturbation import Perturbation
-    from heedmap.evaluate.perturb.filling import donors_of
+    from heedmap.evaluate.filling import donors_of
     from heedmap.zoo.dataset import answered
 
     subject = run.model.load()

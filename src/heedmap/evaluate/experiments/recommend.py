@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from heedmap.attention.forward import output_of
 from heedmap.errors import HeedmapError, InputError, OptionError
 from heedmap.evaluate.harness.protocol import MethodSpec, check_options
-from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco
+from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco, spearman
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, sensitivity
 from heedmap.methods import METHODS
@@ -68,7 +69,8 @@ def recommend(
     The tests: the area under the answer's probability while tokens are masked, the most relevant first (less is better) and
     the least relevant first (more is better); SaCo; the change of the map with a little noise on the input. They rank the
     methods; one whose map stays the same when the model's weights are random is out. A figure of an input is the mean over
-    its segments.
+    its segments. The sentence warns where the best map is much the same on random weights, and where methods between which the
+    tests do not choose disagree.
 
     Args:
         subject: the model, a ``heedmap.Model``. It is left as it was, but must not be used by others meanwhile.
@@ -115,7 +117,8 @@ def recommend(
         figures[name]["randomisation"] = likeness
     progress(1.0)
     arrays = {spec.name: {test: np.array(values) for test, values in figures[spec.name].items()} for spec in fit}
-    return replace(recommendation(without_folders(subject.name), arrays, costs, seed), refused=refused)
+    found = recommendation(without_folders(subject.name), arrays, costs, seed, _agreements(trials, fit, plain))
+    return replace(found, refused=refused)
 
 
 def _contenders(methods: Sequence[str | MethodSpec] | None, budget: Budget) -> list[MethodSpec]:
@@ -198,6 +201,25 @@ def _tested(trial: FixedPrediction, contender: MethodSpec, maps: Maps, budget: B
     for change in changes.values():
         figures.setdefault("sensitivity", []).append(change.max(0))
     return {test: np.mean(values, axis=0).tolist() for test, values in figures.items()}
+
+
+def _agreements(
+    trials: Sequence[FixedPrediction], contenders: Sequence[MethodSpec], plain: Sequence[Mapping[str, Maps]]
+) -> dict[frozenset[str], float]:
+    """Any two contenders → the rank correlation of their maps, mean over samples and segments."""
+    return {
+        frozenset((first.name, second.name)): float(
+            np.mean(
+                [
+                    spearman(maps[first.name][name][row, real], maps[second.name][name][row, real])
+                    for trial, maps in zip(trials, plain, strict=True)
+                    for name, tokens in trial.real.items()
+                    for row, real in enumerate(tokens)
+                ]
+            )
+        )
+        for first, second in combinations(contenders, 2)
+    }
 
 
 def _on_random_weights(
