@@ -17,7 +17,7 @@ from heedmap.zoo.dates import date_sample
 from heedmap.zoo.lists import list_sample
 from heedmap.zoo.recipes import ZOO
 
-SLICE = 100
+SLICE = 200
 SLACK = 0.03
 """By how much the score of a slice may lie below the card's, where that is more than two standard errors of a share."""
 
