@@ -58,7 +58,10 @@ class Libra:
                 "('generic', 'input_x_gradient', …)"
             )
         x = self._saved(x)
-        return x * gate(x, operation) if function in ops.GATED else operation(x)
+        if function not in ops.GATED:
+            return operation(x)
+        gated = x * gate(x, operation)
+        return gated.contiguous() if function in ops.LAID_OUT else gated
 
     def norm(self, x: Tensor, operation: Operation, frozen: Operation) -> Tensor:
         """A norm with its deviation held constant."""
