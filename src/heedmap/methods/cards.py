@@ -148,6 +148,18 @@ CARDS: Mapping[str, Card] = {
         "among words, no parallel branches), elsewhere it is refused",
         flows="streams that ask themselves alone, one block after the other (the conformance tests)",
     ),
+    "value_zeroing": Card(
+        "r C_L … C_1, C of a layer: row i has, for each token j, 1 − cos(x_i, x_i without v_j), x what the layer hands on; each "
+        "row is scaled to sum to 1. A and what enters the layer stay as they are, only the values of token j are zero",
+        "the residual connections (one pass more), and a pass for each token, for all samples and layers at once; keeps C: N² a "
+        "layer",
+        "2 + tokens",
+        1,
+        "knows no target: every class gets the same map; slow; a token that turns no other way but grows or shrinks counts as "
+        "unchanged; only for streams that ask themselves alone, one block after the other (no cross-attention, no picture among "
+        "words, no parallel branches, no windows), elsewhere it is refused",
+        flows="streams that ask themselves alone, one block after the other (the conformance tests)",
+    ),
     "grad_eclip": Card(
         "r [(Σ_c ∂y/∂o_c v_c)⁺ ⊙ m(cos(q, k))] of one layer, c all heads' features, m each row's cosines from 0 (least) to 1 "
         "(greatest) over the keys that the row may look at, itself left out",
