@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from heedmap.attention.inputs import ModelInputs, check_no_cache, contents, detached, misfit
 from heedmap.attention.randomness import seed
+from heedmap.attention.wrapped import called
 from heedmap.errors import InputError, MixingError, TargetError
 from heedmap.outputs import LOGITS, Context, get, ranked
 from heedmap.spread import Place, differs, gradients, spread, tensors_of
@@ -289,7 +290,7 @@ def answer(model: nn.Module, inputs: ModelInputs) -> Any:
     seed()
     try:
         with torch.no_grad():
-            return model(**detached(inputs.given()))
+            return called(model, detached(inputs.given()))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
