@@ -133,7 +133,7 @@ def compare(
             refused[spec.name] = str(error)
             continue
         seconds[spec.name] = perf_counter() - began
-        explanations[spec.name] = subject.label(explanation, inputs, given.get("boxes"))
+        explanations[spec.name] = subject.label(explanation, inputs, given.get("boxes"), given.get("audio"))
     if not explanations:
         raise InputError(f"no method fits {subject.name} here: {next(iter(refused.values()), 'none was given')}")
     maps = {name: trial.relevance(explanation) for name, explanation in explanations.items()}
