@@ -54,7 +54,7 @@ SLIPS = {
         "run",
         "--remove",
         "dorp",
-    ): "'drop'?); expected drop or mask",
+    ): "'drop'?); expected drop, mask or replace",
     ("evaluate", "segmentation", "zoo/vit-shapes", "--out", "run", "--threshold", "ostu"): "did you mean 'otsu'?",
     ("evaluate", "segmentation", "zoo/vit-shapes", "--out", "run", "--target", "labels"): "did you mean 'label'?",
     (

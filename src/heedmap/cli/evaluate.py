@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from heedmap.evaluate.harness.protocol import Evaluation
     from heedmap.models.model import Model
 
-PRESETS, SEGMENTS, WAYS = ("lxmert", "visualbert", "vit", "tenths"), ("text", "image", "boxes"), ("drop", "mask")
+PRESETS, SEGMENTS, WAYS = (
+    ("lxmert", "visualbert", "vit", "tenths"),
+    ("text", "image", "boxes"),
+    ("drop", "mask", "replace"),
+)
 CUTS, TARGETS, JOINS = ("mean", "otsu"), ("top", "label", "found"), ("sum", "max")
 CHECKS = ("randomisation", "saco", "sensitivity", "agreement")
 """What options of one command may be: as the experiments know them, which import torch."""
@@ -52,7 +56,11 @@ def perturbation(
         ),
     ] = None,
     remove: Annotated[
-        str, typer.Option(help="drop takes tokens out, mask hides them.", autocompletion=choices(*WAYS))
+        str,
+        typer.Option(
+            help="drop takes tokens out, mask hides them, replace puts a blurred picture or other samples' tokens there.",
+            autocompletion=choices(*WAYS),
+        ),
     ] = "drop",
     truth: TruthOption = False,
     run: RunOptions,
@@ -61,11 +69,14 @@ def perturbation(
     check_words(preset=(preset, PRESETS), segment=(segment, SEGMENTS), remove=(remove, WAYS))
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.perturbation import Perturbation
+    from heedmap.evaluate.perturb.filling import donors_of
     from heedmap.zoo.dataset import answered
 
     subject = run.model.load()
-    evaluation = Perturbation.of(subject, preset, segment or (), remove, truth)
-    _measure(evaluation, subject, reader or answered(subject), options, run)
+    samples = reader or answered(subject)
+    donors = donors_of(samples, run.seed) if remove == "replace" else ()
+    evaluation = Perturbation.of(subject, preset, segment or (), remove, truth, donors)
+    _measure(evaluation, subject, samples, options, run)
 
 
 @command()

@@ -143,29 +143,19 @@ def _reads(out: Tensor, residual: Residual) -> bool:
 
 def _batch_first(run: TargetView, residual: Residual, tokens: int, method: str, needs: str) -> Residual:
     """The connection, its tensors as (batch, tokens, features)."""
-    shape = residual.passed.shape
-    fits = [shape[:2] == (run.batch, tokens), shape[:2] == (tokens, run.batch)]
-    if len(shape) != 3 or not any(fits):
+    shape, axis = residual.passed.shape, residual.batch_axis
+    if len(shape) != 3 or axis is None or shape[1 - axis] != tokens:
         raise _undefined(method, f"its states have shape {tuple(shape)}, not (batch, tokens, features)", needs)
-    if all(fits) and run.batch > 1:
-        raise _undefined(
-            method,
-            f"a batch of {run.batch} samples with {tokens} tokens each may be turned; explain them one by one",
-            needs,
-        )
-    if fits[0]:
+    if axis == 0:
         return residual
-
-    def turned(tensor: Tensor) -> Tensor:
-        return tensor.transpose(0, 1)
-
-    return replace(
-        residual,
-        passed=turned(residual.passed),
-        branch=turned(residual.branch),
-        result=turned(residual.result),
-        gradient=None if residual.gradient is None else turned(residual.gradient),
-    )
+    with torch.enable_grad():  # what is turned stays on the way from attention
+        return replace(
+            residual,
+            passed=residual.passed.transpose(0, 1),
+            branch=residual.branch.transpose(0, 1),
+            result=residual.result.transpose(0, 1),
+            gradient=None if residual.gradient is None else residual.gradient.transpose(0, 1),
+        )
 
 
 def _undefined(method: str, why: str, needs: str) -> UnfollowedAttentionError:
