@@ -123,9 +123,11 @@ class Worker:
 
         wanted = self.job.wanted
         target = wanted.target if group[0].row.target is None else group[0].row.target
-        boxes = [item.inputs["boxes"] for item in group if item.inputs.get("boxes") is not None]
+        boxes, sounds = (
+            [item.inputs[role] for item in group if item.inputs.get(role) is not None] for role in ("boxes", "audio")
+        )
         batches = [item.tensors for item in group]
-        return explained(self.subject, batches, boxes, target=target, method=wanted.method, **self._options())
+        return explained(self.subject, batches, boxes, sounds, target=target, method=wanted.method, **self._options())
 
     def _said(self, item: WorkItem) -> Any:
         wanted = self.job.wanted
