@@ -1,12 +1,13 @@
 """Runs over a data set, disturbed and measured.
 
-    python bench/run_dataset.py kills [--times 32] [--case driver|worker|raylet]
+    python bench/run_dataset.py kills [--times 33] [--case driver|worker|raylet] [--state kills.jsonl]
     python bench/run_dataset.py alone [--times 100]
     python bench/run_dataset.py disk        # needs to mount a tmpfs
     python bench/run_dataset.py flat [--samples 10000]
 
 kills: `heedmap run` is begun, at a random moment a process of it is killed (SIGKILL), the same command is given until it
-comes to its end, and the rows are compared with those of a run that nobody disturbed.
+comes to its end, and the rows are compared with those of a run that nobody disturbed. Each result is a line of the state; those
+that it has already are not measured again.
 alone: a run without Ray, killed again and again at random moments, begun each time in a process that has the model already.
 disk: a run without Ray on a small file system, which is full several times and made larger each time.
 flat: the samples of the zoo's lists end to end, with the memory that is taken, and rows a second.
@@ -18,11 +19,13 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +105,16 @@ def disturbed(source: Path, out: Path, case: str, chance: random.Random, referen
     while process.poll() is None and (not parts.is_dir() or len(list(parts.glob("part-*"))) < wanted):
         time.sleep(0.01)
     time.sleep(chance.uniform(0, 0.3))
-    target = victim(process, case) if process.poll() is None else None
     killed = False
-    if target is not None:
-        try:
+    while process.poll() is None and not killed:
+        target = victim(process, case)
+        if target is None:  # not begun yet
+            time.sleep(0.05)
+            continue
+        with suppress(psutil.NoSuchProcess):
             target.kill()
             killed = True
-        except psutil.NoSuchProcess:
-            pass
+    before = len(list(parts.glob("part-*")))
     began = time.perf_counter()
     code: int | str
     try:
@@ -122,7 +127,6 @@ def disturbed(source: Path, out: Path, case: str, chance: random.Random, referen
         process.kill()
         process.communicate()
     ended = time.perf_counter() - began
-    there = len(list(parts.glob("part-*"))) if parts.is_dir() else 0
     again = 0
     while code != 0 and again < 5:
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE)
@@ -133,25 +137,29 @@ def disturbed(source: Path, out: Path, case: str, chance: random.Random, referen
     same = rows_of(out).equals(reference)
     words = [line for line in said.strip().splitlines() if line.startswith("heedmap:")]
     return {
-        "case": case, "killed": killed, "files": there, "code": code, "ended_s": round(ended, 1), "again": again,
+        "case": case, "killed": killed, "files": before, "code": code, "ended_s": round(ended, 1), "again": again,
         "same": same, "said": words[-1][:160] if words else "",
     }  # fmt: skip
 
 
-def kills(times: int, only: str | None) -> None:
+def kills(times: int, only: str | None, state: Path | None) -> None:
     """Kill driver, worker and raylet in turn, and compare the rows in the end."""
-    chance = random.Random(0)
     cases = [only] if only else ["driver", "worker", "raylet"]
+    results = [json.loads(line) for line in state.read_text().splitlines()] if state and state.exists() else []
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         source = data(here, ROWS)
         subprocess.run(command(source, here / "whole"), check=True, capture_output=True)
         reference = rows_of(here / "whole")
-        results = []
-        for number in range(times):
-            result = disturbed(source, here / f"run{number}", cases[number % len(cases)], chance, reference)
+        for number in range(len(results), times):
+            out, case = here / f"run{number}", cases[number % len(cases)]
+            result = disturbed(source, out, case, random.Random(number), reference)
+            shutil.rmtree(out)
             results.append(result)
             print(json.dumps(result), flush=True)
+            if state:
+                with state.open("a") as file:
+                    file.write(json.dumps(result) + "\n")
     for case in cases:
         mine = [r for r in results if r["case"] == case and r["killed"]]
         same = sum(r["same"] for r in mine)
@@ -248,12 +256,13 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["kills", "alone", "disk", "flat"])
-    parser.add_argument("--times", type=int, default=32)
+    parser.add_argument("--times", type=int, default=33)
     parser.add_argument("--case")
+    parser.add_argument("--state", type=Path)
     parser.add_argument("--samples", type=int, default=10_000)
     given = parser.parse_args()
     if given.what == "kills":
-        kills(given.times, given.case)
+        kills(given.times, given.case, given.state)
     elif given.what == "alone":
         alone(given.times)
     elif given.what == "disk":
