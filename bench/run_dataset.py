@@ -2,14 +2,16 @@
 
     python bench/run_dataset.py kills [--times 33] [--case driver|worker|raylet] [--state kills.jsonl]
     python bench/run_dataset.py alone [--times 100]
-    python bench/run_dataset.py disk        # needs to mount a tmpfs
+    python bench/run_dataset.py disk [--workers 2]        # needs to mount a tmpfs
+    python bench/run_dataset.py spoilt [--workers 2]
     python bench/run_dataset.py flat [--samples 10000]
 
 kills: `heedmap run` is begun, at a random moment a process of it is killed (SIGKILL), the same command is given until it
 comes to its end, and the rows are compared with those of a run that nobody disturbed. Each result is a line of the state; those
 that it has already are not measured again.
 alone: a run without Ray, killed again and again at random moments, begun each time in a process that has the model already.
-disk: a run without Ray on a small file system, which is full several times and made larger each time.
+disk: a run on a small file system, which is full several times and made larger each time.
+spoilt: one row of a hundred is bad; when the run is done, three files are cut, damaged and emptied, and the same is run again.
 flat: the samples of the zoo's lists end to end, with the memory that is taken, and rows a second.
 """
 
@@ -41,12 +43,13 @@ PATIENCE = 600
 """Seconds after which a command that does not end is called hanging."""
 
 
-def data(folder: Path, rows: int) -> Path:
-    """Write so many texts of the zoo's lists."""
+def data(folder: Path, rows: int, bad: bool = False) -> Path:
+    """Write so many texts of the zoo's lists; ``bad``: every hundredth is none."""
     path = folder / "lists.jsonl"
     with path.open("w") as file:
         for index in range(rows):
-            file.write(json.dumps({"text": list_sample(0, "train", index).text}) + "\n")
+            text = list_sample(0, "train", index).text if not bad or index % 100 != 50 else ["no", "text", index]
+            file.write(json.dumps({"text": text}) + "\n")
     return path
 
 
@@ -196,7 +199,30 @@ def alone(times: int) -> None:
         print(f"{killed} kills in {runs} runs of {ROWS // PART} files, {same} of which have the same rows")
 
 
-def disk() -> None:
+def spoilt(workers: int) -> None:
+    """Bad rows, and parts that are damaged after the run."""
+    import heedmap
+
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        source, subject = data(here, ROWS, bad=True), heedmap.load(MODEL)
+        reference = rows_of(heedmap.run(subject, source, here / "whole", part=PART, page=False).folder)
+        out = here / "out"
+        run = heedmap.run(MODEL, source, out, part=PART, page=False, workers=workers)
+        print(f"{len(run.errors)} bad rows of {len(run)}; the same rows: {rows_of(out).equals(reference)}")
+        cut, damaged, emptied = sorted((out / "parts").glob("part-*"))[3::8][:3]
+        cut.write_bytes(cut.read_bytes()[:-100])
+        whole = damaged.read_bytes()
+        damaged.write_bytes(whole[: len(whole) // 2] + bytes(64) + whole[len(whole) // 2 + 64 :])
+        emptied.write_bytes(b"")
+        told: list[str] = []
+        heedmap.run(MODEL, source, out, part=PART, page=False, workers=workers, tell=told.append)
+        for words in told:
+            print(words.replace(str(out), "OUT"))
+        print(f"three files spoilt, {len(told)} made again; the same rows: {rows_of(out).equals(reference)}")
+
+
+def disk(workers: int) -> None:
     """A disk that is full again and again."""
     import heedmap
 
@@ -213,13 +239,14 @@ def disk() -> None:
         try:
             while True:
                 try:
-                    heedmap.run(subject, source, small, part=PART, page=False)
+                    heedmap.run(MODEL, source, small, part=PART, page=False, workers=workers)
                     break
                 except heedmap.errors.OutputError as error:
                     full, size = full + 1, size + max(64, needed // 1024 // 6)
                     print(str(error).replace(str(small), "OUT"), flush=True)
                 subprocess.run(["mount", "-o", f"remount,size={size}k", str(small)], check=True)
-            print(f"{needed // 1024} kB in all; full {full} times; the same rows: {rows_of(small).equals(reference)}")
+            same = rows_of(small).equals(reference)
+            print(f"{needed // 1024} kB in all; {workers} workers; full {full} times; the same rows: {same}")
         finally:
             subprocess.run(["umount", str(small)], check=True)
 
@@ -255,7 +282,8 @@ def flat(samples: int) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["kills", "alone", "disk", "flat"])
+    parser.add_argument("what", choices=["kills", "alone", "disk", "spoilt", "flat"])
+    parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--times", type=int, default=33)
     parser.add_argument("--case")
     parser.add_argument("--state", type=Path)
@@ -266,7 +294,9 @@ def main() -> None:
     elif given.what == "alone":
         alone(given.times)
     elif given.what == "disk":
-        disk()
+        disk(given.workers)
+    elif given.what == "spoilt":
+        spoilt(given.workers)
     else:
         flat(given.samples)
 
