@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from heedmap.attention.inputs import ModelInputs, check_no_cache, contents, detached, misfit
 from heedmap.attention.randomness import seed
+from heedmap.attention.wrapped import called
 from heedmap.errors import InputError, MixingError, TargetError
 from heedmap.memory import ran_out
 from heedmap.outputs import LOGITS, Context, get, ranked
@@ -290,7 +291,7 @@ def answer(model: nn.Module, inputs: ModelInputs) -> Any:
     seed()
     try:
         with torch.no_grad():
-            return model(**detached(inputs.given()))
+            return called(model, detached(inputs.given()))
     except Exception as error:
         if ran_out(error):
             raise

@@ -75,6 +75,11 @@ def captioned() -> Inputs:
     return {**picture(), "input_ids": torch.tensor([[1, 6], [1, 17]])}
 
 
+def questioned() -> Inputs:
+    """A question of each picture; of one length, as ``generate`` of this model reads padding."""
+    return {**picture(), "input_ids": torch.tensor([[5, 6, 11], [17, 3, 29]])}
+
+
 def chatted(count: int, types: Callable[[Tensor], Tensor] | None = None) -> Inputs:
     rows = torch.tensor([[5, *[IMAGE] * count, 11, 40], [0, *[IMAGE] * count, 17, 3]])
     found = {"input_ids": rows, "attention_mask": (rows != 0).long(), **picture()}
@@ -185,6 +190,7 @@ FAMILIES = {
     "trocr": Family(made("VisionEncoderDecoderModel", trocr), picture, decoder=True),
     "git": Family(made("GitForCausalLM", lambda: tr.GitConfig(vision_config=VISION, **WORDS)), captioned),
     "blip": Family(made("BlipForConditionalGeneration", blip), picture),
+    "blip-vqa": Family(made("BlipForQuestionAnswering", blip), questioned, decoder=True),
     "blip2": Family(made("Blip2ForConditionalGeneration", blip2), lambda: chatted(3), more={"attention_mask": 1}),
     "blip2-t5": Family(made("Blip2ForConditionalGeneration", blip2_t5), asked_with_places, decoder=True),
     "donut": Family(made("VisionEncoderDecoderModel", donut), picture, decoder=True),

@@ -76,5 +76,5 @@ def test_the_map_of_a_token_is_that_of_what_comes_before_it_alone(name: str) -> 
                     assert_same(here[taken][: len(map_)], map_, most)
 
 
-FIRST = {"t5": 0, "blip2-t5": 0}
+FIRST = {"t5": 0, "blip2-t5": 0, "blip-vqa": 1}
 """The token with which a decoder begins, where it is not 2."""

@@ -87,6 +87,44 @@ def test_an_answer_that_fills_the_model_says_so(lists: heedmap.Model) -> None:
     assert found.flow.notes[-1].endswith("after 41 tokens, before it ended: the model has no places for more")
 
 
+@pytest.fixture(scope="module")
+def question_answerer() -> nn.Module:
+    """A model whose output leaves out the logits of its decoder, which has 48 places."""
+    torch.manual_seed(0)
+    return FAMILIES["blip-vqa"].build()
+
+
+def test_a_decoder_that_has_no_places_for_more_says_so(question_answerer: nn.Module) -> None:
+    found = heedmap.explain_answer(question_answerer, FAMILIES["blip-vqa"].inputs())
+    assert len(found.answer) == 48
+    assert found.flow.notes[-1].endswith("after 48 tokens, before it ended: the model has no places for more")
+
+
+def test_what_a_decoder_says_and_the_model_leaves_out_is_read_where_it_is_said(question_answerer: nn.Module) -> None:
+    inputs = {name: value[:1] for name, value in FAMILIES["blip-vqa"].inputs().items()}
+    asked = {**inputs, "decoder_input_ids": torch.tensor([[1, 7, 30]])}
+    said: list[Any] = []
+    hook = question_answerer.text_decoder.register_forward_hook(lambda module, given, output: said.append(output))
+    with torch.no_grad():
+        plain = question_answerer(**asked, labels=torch.tensor([[7, 30, 2]]))
+    hook.remove()
+    assert plain.get("logits") is None
+    best = said[0].logits[0, -1].argmax()
+    found = heedmap.explain(question_answerer, asked)
+    assert float(found.scores[0]) == pytest.approx(float(said[0].logits[0, -1, best]), rel=1e-6)
+    assert [answer.target for answer in heedmap.predict(question_answerer, asked)] == [
+        NextToken(7, 0),
+        NextToken(30, 1),
+    ]
+    assert not question_answerer.text_decoder._forward_hooks
+
+    def loss(output: Any) -> torch.Tensor:  # what the model does return is there as ever
+        return output.loss[None]
+
+    by_loss = heedmap.explain(question_answerer, {**asked, "labels": torch.tensor([[7, 30, 2]])}, target=loss)
+    assert float(by_loss.scores[0]) == pytest.approx(float(plain.loss), rel=1e-6)
+
+
 def test_steps_spans_samples_and_files(lists: heedmap.Model, tmp_path: Any) -> None:
     found = lists.explain_answer(text=[ASKED, "cat red ? cat"], generate={"max_new_tokens": 3})
     assert found["text"].shape == (2, 3, 7)

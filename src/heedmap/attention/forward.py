@@ -26,6 +26,7 @@ from heedmap.attention.returned import State as Rows
 from heedmap.attention.steps import Steps
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan
+from heedmap.attention.wrapped import called
 from heedmap.errors import (
     AttentionError,
     GradientError,
@@ -90,7 +91,7 @@ def answering(model: nn.Module) -> Iterator[None]:
 def output_of(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
     """What the model answers, as it does when it is explained: in eval mode; it is left as it was found. No gradient."""
     with answering(model):
-        return model(**inputs)
+        return called(model, inputs)
 
 
 @contextmanager
@@ -370,7 +371,7 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
         given[name] = tape.watch(name, given[name])
     try:
         with tape:
-            return model(**put_back(given, turned))
+            return called(model, put_back(given, turned))
     except (IndexError, RuntimeError) as error:
         known = isinstance(error, HeedmapError) or ran_out(error)
         reason = None if known else misfit(model, inputs)

@@ -1,9 +1,11 @@
-"""Models inside others: what a wrapper holds, by whose names it is called, and what cannot be explained at all."""
+"""Models inside others: what a wrapper holds, by whose names it is called, and what one inside says for the whole."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass, make_dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -71,3 +73,50 @@ def signature(model: nn.Module) -> inspect.Signature:
 def configuration(model: nn.Module) -> Any:
     """``config`` of the model, or of the one inside; None where there is none."""
     return next((m.config for m in inside(model) if getattr(m, "config", None) is not None), None)
+
+
+def called(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
+    """What the model answers, with the ``logits`` of the one module in it that says words, where its output leaves them out.
+
+    A question answerer such as BLIP's returns its loss and embeddings, and only its decoder's output has the logits.
+    """
+    speaker = _speaker(model)
+    if speaker is None:
+        return model(**inputs)
+    said: list[Any] = []
+    handle = speaker.register_forward_hook(lambda module, given, output: said.append(output))
+    try:
+        output = model(**inputs)
+    finally:
+        handle.remove()
+    logits = getattr(said[-1], "logits", None) if said else None
+    leaves_out = is_dataclass(output) and isinstance(output, Mapping) and output.get("logits") is None
+    if logits is None or not leaves_out:
+        return output
+    kind: type = type(output)
+    return _with_logits(kind)(**output, logits=logits)
+
+
+@cache
+def _with_logits(kind: type) -> type:
+    """A kind of output of transformers', with one part more; all that a target reads of it is there as ever."""
+    return make_dataclass(kind.__name__, [("logits", Any, None)], bases=(kind,))
+
+
+def _speaker(model: nn.Module) -> nn.Module | None:
+    """The only part of a model without a head for words that has one."""
+    if _head(model) is not None:
+        return None
+    speakers = [child for child in model.children() if _head(child) is not None]
+    return speakers[0] if len(speakers) == 1 else None
+
+
+def _head(model: nn.Module) -> nn.Module | None:
+    """What gives the logits of words, by the name that transformers has for it."""
+    try:
+        return model.get_output_embeddings()  # type: ignore[operator]
+    except (
+        AttributeError,
+        NotImplementedError,
+    ):  # it is none of transformers' models, or one of several kinds of token
+        return None

@@ -66,6 +66,7 @@ class RelevanceMode(TorchFunctionMode):
             handler = HANDLERS.get(func, RelevanceMode._moved)
             if handler is not RelevanceMode._moved:
                 self._count(args, kwargs)
+                args, kwargs = _in_order(args, kwargs)
             return handler(self, func, args, kwargs)
         except MissingRuleError as error:  # harmless where the target does not depend on it
             return _without_rule(func, args, kwargs, str(error))
@@ -96,8 +97,7 @@ class RelevanceMode(TorchFunctionMode):
     ) -> Tensor:
         """Fused attention, opened into its products and its softmax."""
         if enable_gqa:
-            groups = query.shape[-3] // key.shape[-3]
-            key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+            key, value = (t.repeat_interleave(query.shape[-3] // t.shape[-3], -3) for t in (key, value))
         factor = query.shape[-1] ** -0.5 if scale is None else scale
         scores = self._matmul(torch.matmul, (query, key.transpose(-1, -2)), {})
         hidden = None
@@ -165,13 +165,13 @@ class RelevanceMode(TorchFunctionMode):
         )
 
     def _addmm(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
-        added, a, b = args[:3]
-        factors = {name: kwargs.get(name, 1) for name in ("beta", "alpha")}
+        names = ("input", "mat1", "mat2") if func.__name__ == "addmm" else ("input", "batch1", "batch2")
+        given = _named(names, args, kwargs)
+        added, a, b = (given.pop(name) for name in names)
+        factors = {name: given.get(name, 1) for name in ("beta", "alpha")}
         if a.requires_grad and not b.requires_grad and not added.requires_grad:
             zero = torch.zeros_like(added)
-            return self.rules.linear(
-                a, b, lambda t: func(added, t, b, **kwargs), lambda t, w: func(zero, t, w, **kwargs)
-            )
+            return self.rules.linear(a, b, lambda t: func(added, t, b, **given), lambda t, w: func(zero, t, w, **given))
         parts = ((added, factors["beta"]), (self._matmul(torch.matmul, (a, b), {}), factors["alpha"]))
         return self._sum(
             torch.add, tuple(t if f == 1 else self.rules.passed(t, lambda x, f=f: x * f) for t, f in parts), {}
@@ -199,15 +199,13 @@ class RelevanceMode(TorchFunctionMode):
         return rule(lambda a, b: func(a, b, *rest, **keywords), args[0], other)
 
     def _pass(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
-        x = args[0] if args else kwargs["input"]
-        rest, keywords = args[1:], _without(kwargs, "input")
-        if any(t.requires_grad for t in tensors(rest, keywords)):
+        x, *rest = args
+        if any(t.requires_grad for t in tensors(rest, kwargs)):
             raise MissingRuleError(_missing(func, "with a second argument that is computed from the input"))
         if _writes(func, args, kwargs):
-            keywords, rest = {**keywords, **_bound(func, args, kwargs), "inplace": False}, ()
-            keywords.pop("input")
+            keywords = {**_without(_bound(func, args, kwargs), "input"), "inplace": False}
             return x.copy_(self.rules.activated(func, x.clone(), lambda t: func(t, **keywords)))
-        return self.rules.activated(func, x, lambda t: func(t, *rest, **keywords))
+        return self.rules.activated(func, x, lambda t: func(t, *rest, **kwargs))
 
     def _layer_norm(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
         given = _named(("input", "normalized_shape", "weight", "bias", "eps"), args, kwargs)
@@ -216,7 +214,7 @@ class RelevanceMode(TorchFunctionMode):
         weight, bias = given.get("weight"), given.get("bias")
 
         def frozen(t: Tensor) -> Tensor:
-            return _affine((t - t.mean(axes, keepdim=True)) / std, weight, bias)
+            return _affine((t - t.mean(axes, keepdim=True)) / std, weight, bias).contiguous()  # as torch's own is
 
         return self.rules.norm(x, lambda t: func(t, **_without(given, "input")), frozen)
 
@@ -236,16 +234,16 @@ class RelevanceMode(TorchFunctionMode):
 
     def _batch_norm(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
         """In eval mode its statistics are constants already."""
-        x, rest, keywords = args[0] if args else kwargs["input"], args[1:], _without(kwargs, "input")
+        x, *rest = args
 
         def operation(t: Tensor) -> Tensor:
-            return func(t, *rest, **keywords)
+            return func(t, *rest, **kwargs)
 
         return self.rules.norm(x, operation, operation)
 
     def _reduce(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
-        x, rest, keywords = args[0] if args else kwargs["input"], args[1:], _without(kwargs, "input")
-        return self.rules.reduced(x, lambda t: func(t, *rest, **keywords))
+        x, *rest = args
+        return self.rules.reduced(x, lambda t: func(t, *rest, **kwargs))
 
     def _power(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
         exponent = args[1] if len(args) > 1 else kwargs["exponent"]
@@ -259,12 +257,13 @@ class RelevanceMode(TorchFunctionMode):
             return func(*args, **kwargs)
 
     def _cosine(self, func: Callable[..., Tensor], args: Args, kwargs: Keywords) -> Tensor:
-        axis = kwargs["dim"] if "dim" in kwargs else args[2] if len(args) > 2 else 1
+        given = _named(("x1", "x2", "dim"), args, kwargs)
+        axis = given.get("dim", 1)
         a, b = (
             self.rules.activated(F.normalize, t, lambda x: F.normalize(x, dim=axis))
             if t.requires_grad
             else F.normalize(t, dim=axis)
-            for t in args[:2]
+            for t in (given["x1"], given["x2"])
         )
         return self.rules.reduced(self.rules.factor(torch.mul, a, b), lambda t: t.sum(axis))
 
@@ -356,6 +355,13 @@ def _without(kwargs: Keywords, *names: str) -> Keywords:
     return {name: value for name, value in kwargs.items() if name not in names}
 
 
+def _in_order(args: Args, kwargs: Keywords) -> tuple[Args, Keywords]:
+    """The arguments, what an operation reads first by its place also where it was given by name."""
+    if args or "input" not in kwargs:
+        return args, kwargs
+    return (kwargs["input"],), _without(kwargs, "input")
+
+
 def _named(names: tuple[str, ...], args: Args, kwargs: Keywords) -> Keywords:
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
@@ -365,8 +371,11 @@ def _bound(func: Callable[..., Any], args: Args, kwargs: Keywords) -> Keywords:
 
 
 def _writes(func: Callable[..., Any], args: Args, kwargs: Keywords) -> bool:
-    """Whether a function of torch.nn.functional was asked to write to its input."""
-    if not inspect.isfunction(func) or "inplace" not in inspect.signature(func).parameters:
+    """Whether a function of torch.nn.functional was asked to write to its input.
+
+    A method of a tensor has no such option, and no signature that Python could read (``__pow__`` stands for a built-in).
+    """
+    if getattr(func, "__module__", None) != F.__name__ or "inplace" not in inspect.signature(func).parameters:
         return False
     return bool(_bound(func, args, kwargs).get("inplace", False))
 

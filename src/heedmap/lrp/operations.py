@@ -57,6 +57,9 @@ PASSES = found(
 GATED = found(EVERYWHERE, "gelu silu mish hardswish rms_norm normalize local_response_norm")
 """Of these, y = x · g(x): activations by a gate, norms that do not centre."""
 
+LAID_OUT = found(EVERYWHERE, "rms_norm")
+"""Of these, those whose result is contiguous whatever they were given; a view of another shape may be taken of it."""
+
 CENTRED = found(EVERYWHERE, "instance_norm")
 """Of these, the norms whose mean and deviation are not seen."""
 

@@ -128,8 +128,9 @@ def mask_name(name: str) -> str:
 
 def places_of(config: Any, name: str) -> int | None:
     """How many tokens the model that goes on these ids has places for; None: its configuration does not say."""
-    config = getattr(config, "text_config", config) if name == "input_ids" else getattr(config, "decoder", config)
-    limits = (getattr(config, name, None) for name in PLACES)
+    text = getattr(config, "text_config", config)
+    configs = (text,) if name == "input_ids" else (getattr(config, "decoder", config), text)
+    limits = (getattr(part, limit, None) for part in configs for limit in PLACES)
     return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
 
 

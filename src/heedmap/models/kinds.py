@@ -67,9 +67,6 @@ ROLES = {
 LONGEST_PADDING = ("siglip", "siglip2")
 """Model types trained on texts that were always padded to the full length."""
 
-READ_AT = {"BlipForQuestionAnswering": "text_decoder"}
-"""Classes whose ``forward`` computes the words' logits and drops them → the submodule that returns them."""
-
 UNEVEN_TOKENS = ("audio-spectrogram-transformer", "clap", "clap_audio_model")
 """Model types whose audio tokens are patches of time and frequency, so that a token has no time of its own."""
 

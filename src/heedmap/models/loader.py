@@ -11,11 +11,9 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from heedmap.errors import ModelLoadError
 from heedmap.extras import how_to_install
-from heedmap.models.kinds import READ_AT, kind_of
+from heedmap.models.kinds import kind_of
 from heedmap.models.model import Model
 from heedmap.models.names import EXPECTED, is_of_library, is_zoo, source_of
 from heedmap.models.processors import load_processors
@@ -91,7 +89,7 @@ def _load_transformers(name: str, dtype: torch.dtype | None, trust: bool, tokeni
     parameters = tuple(signature(model.forward).parameters)
     kind = kind_of(parameters, bool(getattr(model, "can_generate", bool)()))
     processors = load_processors(source, kind, config, tokenizer, options)
-    return Model(name, _readable(model), kind, processors, parameters)
+    return Model(name, model, kind, processors, parameters)
 
 
 def _loader(config: Any, gguf: bool, trust: bool) -> Any:
@@ -145,13 +143,6 @@ def _warn_of_random(name: str, missing: Collection[str]) -> None:
         )
 
 
-def _readable(model: nn.Module) -> nn.Module:
-    name = READ_AT.get(type(model).__name__)
-    if name is None:
-        return model
-    return OutputOf(model, name)
-
-
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     import torch
 
@@ -180,34 +171,3 @@ def _has(kind: str) -> bool:
     import torch
 
     return bool(torch.backends.mps.is_available() if kind == "mps" else getattr(torch, kind).is_available())
-
-
-class OutputOf(nn.Module):
-    """``model`` as it is, but its output is that of its submodule ``name``, the last time that it ran.
-
-    Args:
-        model: any model.
-        name: dotted path of a submodule that runs in each forward pass.
-    """
-
-    def __init__(self, model: nn.Module, name: str) -> None:
-        super().__init__()
-        self.model = model
-        self.submodule = name
-        self.config = model.config
-        self.training = model.training
-
-    def forward(self, **inputs: Any) -> Any:
-        """Run the whole model; return the submodule's output."""
-        outputs: list[Any] = []
-        handle = self.model.get_submodule(self.submodule).register_forward_hook(lambda _m, _a, out: outputs.append(out))
-        try:
-            self.model(**inputs)
-        finally:
-            handle.remove()
-        return outputs[-1]
-
-    def generate(self, **settings: Any) -> Any:
-        """The model's own ``generate``."""
-        inner: Any = self.model
-        return inner.generate(**settings)

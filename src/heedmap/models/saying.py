@@ -78,10 +78,10 @@ def _room(model: Any, inputs: Mapping[str, Any]) -> int:
     """How many tokens the model may say where nobody told: no more than it has places for."""
     from heedmap.attention.wrapped import configuration, signature
 
-    ids = inputs.get("input_ids")
+    ids, config = inputs.get("input_ids"), configuration(model)
     if ids is None or "decoder_input_ids" in signature(model).parameters:
-        return MAX_NEW_TOKENS
-    places = places_of(configuration(model), "input_ids")
+        return min(MAX_NEW_TOKENS, places_of(config, "decoder_input_ids") or MAX_NEW_TOKENS)
+    places = places_of(config, "input_ids")
     room = MAX_NEW_TOKENS if places is None else places - ids.shape[1]
     if room < 1:
         raise InputError(
