@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from heedmap.evaluate.harness.protocol import Evaluation
     from heedmap.models.model import Model
 
+WAYS = ("drop", "mask", "replace")
+"""Of :data:`heedmap.evaluate.perturb.masking.WAYS`, known without torch."""
 TruthOption = Annotated[bool, typer.Option("--truth", help="Explain the right answer, not the model's own.")]
 
 
@@ -46,19 +48,28 @@ def perturbation(
         ),
     ] = None,
     remove: Annotated[
-        str, typer.Option(help="drop takes tokens out, mask hides them.", autocompletion=choices("drop", "mask"))
+        str,
+        typer.Option(
+            help="drop takes tokens out, mask hides them, replace puts a blurred picture or other samples' tokens there.",
+            autocompletion=choices(*WAYS),
+        ),
     ] = "drop",
     truth: TruthOption = False,
     run: RunOptions,
 ) -> None:
     """Take away what a map calls relevant, or irrelevant, and see what the model still knows."""
+    if remove not in WAYS:
+        raise typer.BadParameter(f"{remove!r} is none of {', '.join(WAYS)}", param_hint="--remove")
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.perturbation import Perturbation
+    from heedmap.evaluate.perturb.filling import donors_of
     from heedmap.zoo.dataset import answered
 
     subject = run.model.load()
-    evaluation = Perturbation.of(subject, preset, segment or (), remove, truth)
-    _measure(evaluation, subject, reader or answered(subject), options, run)
+    samples = reader or answered(subject)
+    donors = donors_of(samples, run.seed) if remove == "replace" else ()
+    evaluation = Perturbation.of(subject, preset, segment or (), remove, truth, donors)
+    _measure(evaluation, subject, samples, options, run)
 
 
 @command()

@@ -6,7 +6,7 @@ makes the accuracy fall fast. Negative: the least relevant go first, and it stay
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,17 @@ import torch
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import explained, image_grid, inputs_of
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec
-from heedmap.evaluate.metrics.faithfulness import SIGNS, area, kept
+from heedmap.evaluate.metrics.faithfulness import (
+    POSITIVE,
+    SIGNS,
+    area,
+    between_curves,
+    kept,
+    over_curve,
+    symmetric_gain,
+)
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
+from heedmap.evaluate.perturb.filling import filled
 from heedmap.evaluate.perturb.masking import check_way, free_tokens, repeated, upsampled, without
 from heedmap.evaluate.scoring import Scorer, scorer_of
 
@@ -71,14 +80,18 @@ class Perturbation:
     Attributes:
         preset: key of :data:`PRESETS`.
         segments: which parts of the input; each is perturbed alone.
-        remove: ``"drop"`` takes tokens out, ``"mask"`` hides them (words become the mask token, boxes' features zero).
+        remove: ``"drop"`` takes tokens out, ``"mask"`` hides them (words become the mask token, boxes' features zero); of both,
+            pixels become the mean of what the model was trained on. ``"replace"`` puts something else there: the picture
+            blurred, words and boxes of other samples.
         truth: explain the right answer instead of the model's own.
+        donors: the other samples.
     """
 
     preset: str
     segments: tuple[str, ...]
     remove: str = "drop"
     truth: bool = False
+    donors: tuple[Sample, ...] = ()
     name = "perturbation"
     together = True
 
@@ -90,11 +103,12 @@ class Perturbation:
         segments: Sequence[str] = (),
         remove: str = "drop",
         truth: bool = False,
+        donors: Sequence[Sample] = (),
     ) -> Perturbation:
         """The evaluation that fits a model: its preset, and all parts of its input that the preset has steps for.
 
         Raises:
-            OptionError: an unknown preset, segment or way to remove.
+            OptionError: an unknown preset, segment or way to remove; words or boxes are to be replaced and there are no donors.
             InputError: the model has no such part.
         """
         chosen = preset_of(preset, subject)
@@ -110,13 +124,19 @@ class Perturbation:
                 f"{subject.name} takes {subject.kind_row.about}, so preset {chosen!r} cannot perturb its "
                 f"{', '.join(missing or steps)}; choose other segments or another preset"
             )
-        return cls(chosen, wanted, remove, truth)
+        if remove == "replace" and not donors and wanted != ("image",):
+            raise OptionError(
+                f"there are no donors whose {', '.join(wanted)} could stand where tokens are removed; give other samples, or "
+                "remove by 'drop' or 'mask'"
+            )
+        return cls(chosen, wanted, remove, truth, tuple(donors) if remove == "replace" else ())
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
         steps = {name: list(PRESETS[self.preset].steps[name]) for name in self.segments}
-        return {"preset": self.preset, "steps": steps, "remove": self.remove, "truth": self.truth}
+        donors = {"donors": [donor.key for donor in self.donors]} if self.donors else {}
+        return {"preset": self.preset, "steps": steps, "remove": self.remove, "truth": self.truth, **donors}
 
     def check(self, subject: Model) -> None:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
@@ -134,16 +154,20 @@ class Perturbation:
         rows: list[Row] = []
         scorers = {name: scorer_of(subject, inputs, samples, name, self.truth) for name in self.segments}
         known: dict[tuple[str, int, bytes], tuple[float, float]] = {}
+        instead = {}
+        if self.remove == "replace":
+            instead = {name: filled(subject, inputs, name, keys, self.donors, seed) for name in self.segments}
         for contender in contenders:
             maps = explained(subject, inputs, next(iter(scorers.values())).target, contender, seed, keys)
             for segment, scorer in scorers.items():
-                seen = _SegmentOfBatch(self, subject, inputs, samples, segment, scorer, known)
+                seen = _SegmentOfBatch(self, subject, inputs, samples, segment, scorer, known, instead.get(segment))
                 rows += seen.rows(maps, contender, seed)
         return rows, {}
 
     def findings(self, rows: Iterable[Row]) -> Findings:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: curves and the areas under them."""
-        curves = [self._curve(*key, values) for key, values in self._tables(rows).items()]
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: curves and areas under them, over them and between them."""
+        tables = self._tables(rows)
+        curves = [self._curve(*key, values) for key, values in tables.items()]
         measures = [
             Measure(
                 f"{curve.key}/auc",
@@ -154,7 +178,36 @@ class Perturbation:
             )
             for curve in curves
         ]
-        return Findings(sorted(measures, key=lambda measure: "/probability/" in measure.key), curves)
+        measures.sort(key=lambda measure: "/probability/" in measure.key)
+        return Findings(
+            [*measures, *(more for segment in self.segments for more in self._joined(segment, tables))], curves
+        )
+
+    def _joined(
+        self, segment: str, tables: Mapping[tuple[str, str, str], Mapping[str, np.ndarray]]
+    ) -> Iterator[Measure]:
+        """Figures of both orders together, by what is in the leaderboard already: they do not rank again."""
+        shares = [percent / 100 for percent in PRESETS[self.preset].steps[segment]]
+        both = {
+            label: {
+                name: np.stack([tables[segment, sign, column][name] for sign in SIGNS])
+                for name in tables[segment, SIGNS[POSITIVE], column]
+            }
+            for column, label in SCORES.items()
+        }
+        figures: list[tuple[str, str, Mapping[str, np.ndarray]]] = [
+            (f"srg/{label}", f"{label} SRG", {name: symmetric_gain(c, shares) for name, c in curves.items()})
+            for label, curves in both.items()
+        ]
+        answer = both[SCORES["probability"]]
+        figures += [
+            ("aopc", "probability AOPC, most relevant first", {n: over_curve(c[POSITIVE]) for n, c in answer.items()}),
+            ("abpc", "probability ABPC", {name: between_curves(curves) for name, curves in answer.items()}),
+        ]
+        for key, title, values in figures:
+            samples = len(next(iter(values.values())))
+            statistics = {name: of_values(figure) for name, figure in values.items()}
+            yield Measure(f"{segment}/{key}", f"{segment}: {title}", True, samples, statistics, ranks=False)
 
     def _curve(self, segment: str, sign: str, column: str, values: Mapping[str, np.ndarray]) -> Curve:
         key, title = f"{segment}/{sign}/{SCORES[column]}", f"{segment}, {sign}"
@@ -183,7 +236,8 @@ class Perturbation:
 class _SegmentOfBatch:
     """One segment of a batch of samples, to be perturbed.
 
-    ``known`` holds what was measured already: (segment, sample, what is kept) → score and probability.
+    ``known`` holds what was measured already: (segment, sample, what is kept) → score and probability. ``instead`` is what
+    stands where tokens are replaced.
     """
 
     evaluation: Perturbation
@@ -193,6 +247,7 @@ class _SegmentOfBatch:
     segment: str
     scorer: Scorer
     known: dict[tuple[str, int, bytes], tuple[float, float]]
+    instead: Tensor | None = None
 
     def rows(self, maps: Explanation, contender: MethodSpec, seed: int) -> list[Row]:
         relevance, free = self._tokens(maps)
@@ -260,7 +315,9 @@ class _SegmentOfBatch:
         device = next(self.subject.model.parameters()).device
         owners, keep = owners.to(device), keep.to(device)
         inputs = repeated(self.inputs, len(self.samples), owners)
-        score, probability = self.scorer(without(self.subject, inputs, segment, keep, self.evaluation.remove), owners)
+        instead = None if self.instead is None else self.instead[owners]
+        changed = without(self.subject, inputs, segment, keep, self.evaluation.remove, instead)
+        score, probability = self.scorer(changed, owners)
         return list(zip(score.double().tolist(), probability.double().tolist(), strict=True))
 
 
