@@ -100,17 +100,23 @@ class FixedPrediction:
         """Relevance of each segment; of padding 0."""
         return {name: explanation[name].double().numpy() * real for name, real in self.real.items()}
 
-    def drop(self, segment: str) -> Drop:
-        """The answer's probability with only some tokens of a segment, see :data:`~.faithfulness.Drop`."""
-        return partial(self._left, self.segments[segment])
+    def drop(self, *segments: str) -> Drop:
+        """The answer's probability with only some tokens of these segments, which lie one behind the other.
 
-    def _left(self, segment: Segment, kept: Bool[np.ndarray, "variants batch tokens"]) -> np.ndarray:
+        See :data:`~.faithfulness.Drop`.
+        """
+        return partial(self._left, [self.segments[name] for name in segments])
+
+    def _left(self, segments: Sequence[Segment], kept: Bool[np.ndarray, "variants batch tokens"]) -> np.ndarray:
         variants, batch, tokens = kept.shape
+        widths = [self.free[segment.name].shape[1] for segment in segments]
         keep = torch.from_numpy(kept.reshape(-1, tokens))
         owners = torch.arange(batch).repeat(variants)
         probabilities = []
         for rows, samples in zip(keep.split(AT_ONCE), owners.split(AT_ONCE), strict=True):
-            inputs = masked(self.subject, repeated(self.inputs, batch, samples), segment, rows)
+            inputs = repeated(self.inputs, batch, samples)
+            for segment, part in zip(segments, rows.split(widths, 1), strict=True):
+                inputs = masked(self.subject, inputs, segment, part)
             probabilities.append(self.answer.probability(inputs, samples).cpu())
         return torch.cat(probabilities).double().numpy().reshape(variants, batch)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from heedmap.attention.forward import output_of
 from heedmap.errors import HeedmapError, InputError, OptionError
 from heedmap.evaluate.harness.protocol import MethodSpec
-from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco
+from heedmap.evaluate.metrics.faithfulness import deletion, saco, spearman, symmetric_gain
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, sensitivity
 from heedmap.methods import METHODS
@@ -65,10 +66,11 @@ def recommend(
 ) -> Recommendation:
     """Try methods on some inputs of a model and say which one to use.
 
-    The tests: the area under the answer's probability while tokens are masked, the most relevant first (less is better) and
-    the least relevant first (more is better); SaCo; the change of the map with a little noise on the input. They rank the
+    The tests: the symmetric relevance gain, which is the area under the answer's probability while tokens are masked, the
+    least relevant first, less that with the most relevant first; where there are several segments the same once more with
+    their tokens in one ranking, masked together; SaCo; the change of the map with a little noise on the input. They rank the
     methods; one whose map stays the same when the model's weights are random is out. A figure of an input is the mean over
-    its segments.
+    its segments. Methods that are as good as the best but draw other maps are warned of.
 
     Args:
         subject: the model, a ``heedmap.Model``. It is left as it was, but must not be used by others meanwhile.
@@ -115,7 +117,8 @@ def recommend(
         figures[name]["randomisation"] = likeness
     progress(1.0)
     arrays = {spec.name: {test: np.array(values) for test, values in figures[spec.name].items()} for spec in fit}
-    return replace(recommendation(without_folders(subject.name), arrays, costs, seed), refused=refused)
+    found = recommendation(without_folders(subject.name), arrays, costs, seed, _agreements(trials, fit, plain))
+    return replace(found, refused=refused)
 
 
 def _contenders(methods: Sequence[str | MethodSpec] | None, budget: Budget) -> list[MethodSpec]:
@@ -189,10 +192,14 @@ def _tested(trial: FixedPrediction, contender: MethodSpec, maps: Maps, budget: B
     figures: dict[str, list[np.ndarray]] = {}
     for segment, free in trial.free.items():
         drop, relevance = trial.drop(segment), maps[segment]
-        areas = area(deletion(relevance, free, drop, budget.steps, trial.seed))
-        figures.setdefault("deletion", []).append(areas[POSITIVE])
-        figures.setdefault("insertion", []).append(areas[NEGATIVE])
+        curves = deletion(relevance, free, drop, budget.steps, trial.seed)
+        figures.setdefault("srg", []).append(symmetric_gain(curves))
         figures.setdefault("saco", []).append(saco(relevance, free, drop, budget.steps, trial.seed))
+    if len(trial.free) > 1:
+        relevance, free = (np.concatenate([of[name] for name in trial.free], 1) for of in (maps, trial.free))
+        figures["joint"] = [
+            symmetric_gain(deletion(relevance, free, trial.drop(*trial.free), budget.steps, trial.seed))
+        ]
     try:
         changes = sensitivity(trial, [contender], {contender.name: maps}, budget.draws, RADIUS)
     except InputError:  # words that no embedding looks up: the other tests stand
@@ -217,4 +224,25 @@ def _on_random_weights(
             for row in range(len(trial.keys))
         ]
         for contender in contenders
+    }
+
+
+def _agreements(
+    trials: Sequence[FixedPrediction], contenders: Sequence[MethodSpec], plain: Sequence[Mapping[str, Maps]]
+) -> dict[frozenset[str], float]:
+    """For each two contenders the mean rank correlation of their maps, over samples and segments."""
+    return {
+        frozenset((one.name, other.name)): float(
+            np.mean(
+                [
+                    spearman(first[tokens], second[tokens])
+                    for trial, maps in zip(trials, plain, strict=True)
+                    for segment, real in trial.real.items()
+                    for first, second, tokens in zip(
+                        maps[one.name][segment], maps[other.name][segment], real, strict=True
+                    )
+                ]
+            )
+        )
+        for one, other in combinations_with_replacement(contenders, 2)
     }

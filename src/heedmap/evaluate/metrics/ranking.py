@@ -27,15 +27,17 @@ CHEAPER = 1.5
 """From this ratio on a cost is worth telling."""
 FEW = 5
 """With fewer samples an interval says little."""
+APART = 0.5
+"""Methods that are as good as the best, and whose maps' rank correlation with its maps is below this, disagree with it."""
 TESTS = {
-    "deletion": ("deletion", False),
-    "insertion": ("insertion", True),
+    "srg": ("SRG", True),
+    "joint": ("joint SRG", True),
     "saco": ("SaCo", True),
     "sensitivity": ("sensitivity", False),
     GATE: ("random weights", False),
 }
 """Test → its heading, whether more is better."""
-FAITHFUL = ("deletion", "insertion", "saco")
+FAITHFUL = ("srg", "joint", "saco")
 """The tests that ask the model about the tokens of the map."""
 
 ByTest = Mapping[str, "Float[np.ndarray, ' samples']"]
@@ -51,6 +53,7 @@ class Ranked:
         low, high: bootstrap interval of that over the samples.
         tests: test → mean figure.
         cost: seconds of an explanation, as a multiple of a forward pass.
+        agreement: mean rank correlation of its maps with those of the best method; None: it is not known, or none is best.
         verdict: ``"best"``, ``"as good"`` (the difference to the best is within its interval), ``"worse"``, ``"chance"``, or
             ``"unchanged"``: its map does not change when the weights are random, so it is out.
     """
@@ -62,6 +65,7 @@ class Ranked:
     tests: Mapping[str, float]
     cost: float
     verdict: str
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Recommendation:
         >>> advice.best, advice.samples, advice.refused
         ('generic', 1, {})
         >>> print(advice.sentence)
-        On zoo/gpt-lists, `generic` ranks best over 1 input (mean rank 1.2 of 2); so few inputs tell little, give more.
+        On zoo/gpt-lists, `generic` ranks best over 1 input (mean rank 1.3 of 2); so few inputs tell little, give more.
     """
 
     model: str
@@ -160,20 +164,26 @@ def _better(test: str) -> str:
 
 
 def recommendation(
-    model: str, figures: Mapping[str, ByTest], costs: Mapping[str, float], seed: int = 0
+    model: str,
+    figures: Mapping[str, ByTest],
+    costs: Mapping[str, float],
+    seed: int = 0,
+    agreements: Mapping[frozenset[str], float] | None = None,
 ) -> Recommendation:
     """Rank methods and say which to use.
 
     In each test but that of random weights each sample ranks the methods; a sample's rank of a method is the mean over its
     tests. The samples are drawn again, all methods alike, for the intervals of the mean rank and of its difference to the
     best. Methods whose correlation on random weights is over :data:`UNCHANGED` are out, whatever their rank; they are ranked
-    with the others for the record. Of equals the one that is given first stands first: times differ between runs.
+    with the others for the record. Of equals the one that is given first stands first: times differ between runs. Of methods
+    as good as the best, those whose maps are like the best one's by less than :data:`APART` are warned of.
 
     Args:
         model: its name.
         figures: method → test, of :data:`TESTS` → a figure for each sample; all methods have the same tests and samples.
         costs: method → seconds of an explanation, as a multiple of a forward pass.
         seed: of the draws.
+        agreements: two methods → mean rank correlation of their maps; None: not measured.
 
     Raises:
         InputError: no methods, or unequal tests or samples.
@@ -192,9 +202,11 @@ def recommendation(
         low, high = ends(drawn[n]).tolist()
         averages = {test: float(figures[names[n]][test].mean()) for test in tests}
         verdict = _verdict(n, best, names, out, drawn)
-        rows.append(Ranked(names[n], float(means[n]), low, high, averages, float(costs[names[n]]), verdict))
+        with_best = None if best is None else (agreements or {}).get(frozenset((names[n], names[best])))
+        rows.append(Ranked(names[n], float(means[n]), low, high, averages, float(costs[names[n]]), verdict, with_best))
     beaten = best is None or CHANCE not in names or ends(drawn[names.index(CHANCE)] - drawn[best])[0] > 0
     limits = [] if beaten else ["but it is not told from chance there"]
+    limits += _disagreement(rows)
     if samples < FEW:
         limits.append("so few inputs tell little, give more")
     if not set(tests) & set(FAITHFUL):
@@ -244,7 +256,7 @@ def _sentence(model: str, samples: int, rows: Sequence[Ranked], limits: Sequence
     best = next((row for row in rows if row.verdict == "best"), None)
     inputs = counted(samples, "input")
     if best is None:
-        told = f"On {model}, no method that was tried can be trusted"
+        told = f"On {model}, no method that was tried can be trusted: random weights give the same maps"
     else:
         told = f"On {model}, `{best.method}` ranks best over {inputs} (mean rank {best.rank:.1f} of {len(rows)})"
         told += _alike(best, [row for row in rows if row.verdict == "as good"])
@@ -253,6 +265,20 @@ def _sentence(model: str, samples: int, rows: Sequence[Ranked], limits: Sequence
         whose = "its map does" if len(out) == 1 else "their maps do"
         limits = [*limits, f"don't trust {_listed(out)}: {whose} not change when the weights are random"]
     return f"{'; '.join([told, *limits])}."
+
+
+def _disagreement(rows: Sequence[Ranked]) -> list[str]:
+    """A warning where methods that are as good as the best say other things."""
+    apart = [row for row in rows if row.verdict == "as good" and row.agreement is not None and row.agreement < APART]
+    if not apart:
+        return []
+    least = min(row.agreement for row in apart if row.agreement is not None)
+    verb, whose = ("disagrees", "its maps have") if len(apart) == 1 else ("disagree", "their maps have")
+    close = "a rank correlation of" if len(apart) == 1 else "rank correlations down to"
+    return [
+        f"{_listed([row.method for row in apart])} {verb} with it though statistically as good ({whose} {close} "
+        f"{least:.2f} with its own), so one map alone does not settle what matters"
+    ]
 
 
 def _alike(best: Ranked, alike: Sequence[Ranked]) -> str:
