@@ -162,8 +162,6 @@ def test_replaced_pixels_are_blurred() -> None:
 def test_what_does_not_fit_is_told(lxmert: Any, donors: tuple, tmp_path: Any) -> None:
     with pytest.raises(OptionError, match="no donors whose text, boxes"):
         Perturbation.of(lxmert, remove="replace")
-    with pytest.raises(OptionError, match="'drop', 'mask' or 'replace'"):
-        Perturbation.of(lxmert, remove="erase")
     alone = lxmert.inputs(**donors[0].inputs)
     with pytest.raises(InputError, match="no text of another sample"):
         filled(lxmert, alone, "text", [donors[0].key], donors[:1], 0)

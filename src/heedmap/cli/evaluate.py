@@ -218,7 +218,7 @@ def _measure(
     from heedmap.evaluate.harness.run import run as measured
 
     out, samples = options.out, options.samples
-    chosen = contenders(options.method or (), crossed(subject, reader))
+    chosen = contenders(options.method or (), crossed(subject, reader), "image" in subject.kind_row.takes)
     plan = Plan(evaluation, subject, reader, chosen, samples, run.seed, run.batch)
     total = min(samples, len(reader))
     try:

@@ -12,7 +12,7 @@ import numpy as np
 
 from heedmap.attention.forward import output_of
 from heedmap.errors import HeedmapError, InputError, OptionError
-from heedmap.evaluate.harness.protocol import MethodSpec
+from heedmap.evaluate.harness.protocol import MethodSpec, check_options
 from heedmap.evaluate.metrics.faithfulness import deletion, saco, spearman, symmetric_gain
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, sensitivity
@@ -123,8 +123,6 @@ def recommend(
 
 def _contenders(methods: Sequence[str | MethodSpec] | None, budget: Budget) -> list[MethodSpec]:
     """Those asked for and chance, each of its own name."""
-    from heedmap.engine import find_method
-
     if methods is None:
         methods = [name for name in METHODS if budget.slow or not CARDS[name].is_slow]
     contenders = [method if isinstance(method, MethodSpec) else MethodSpec(method, method) for method in methods]
@@ -134,7 +132,7 @@ def _contenders(methods: Sequence[str | MethodSpec] | None, budget: Budget) -> l
     if len(set(names)) < len(names):
         raise OptionError(f"two methods have one name: {', '.join(names)}; give each MethodSpec a name of its own")
     for contender in contenders:
-        find_method(contender.method).resolve(dict(contender.options))
+        check_options(contender.method, contender.options)
     return contenders
 
 
