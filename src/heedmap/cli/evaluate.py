@@ -18,6 +18,7 @@ from heedmap.cli.options import (
     check_methods,
     file_options,
 )
+from heedmap.printable import closest
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Reader
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 WAYS = ("drop", "mask", "replace")
 """Of :data:`heedmap.evaluate.perturb.masking.WAYS`, known without torch."""
+CHECKS = ("randomisation", "saco", "sensitivity", "agreement", "smooth_randomisation", "complexity")
+"""Of :mod:`heedmap.evaluate.experiments.sanity`, known without torch."""
 TruthOption = Annotated[bool, typer.Option("--truth", help="Explain the right answer, not the model's own.")]
 
 
@@ -43,8 +46,8 @@ def perturbation(
     segment: Annotated[
         list[str] | None,
         typer.Option(
-            help="text, image or boxes; several times; by default all there are.",
-            autocompletion=choices("text", "image", "boxes"),
+            help="text, image or boxes; joint: all of them in one order; several times; by default each there is.",
+            autocompletion=choices("text", "image", "boxes", "joint"),
         ),
     ] = None,
     remove: Annotated[
@@ -152,13 +155,18 @@ def sanity(
     check: Annotated[
         list[str] | None,
         typer.Option(
-            help="randomisation, saco, sensitivity or agreement; several times; by default all.",
-            autocompletion=choices("randomisation", "saco", "sensitivity", "agreement"),
+            help="randomisation, saco, sensitivity, agreement (these by default), smooth_randomisation, complexity; several times.",
+            autocompletion=choices(*CHECKS),
         ),
     ] = None,
     run: RunOptions,
 ) -> None:
     """Ask whether maps depend on the model, say what it does, stay the same under noise, and agree."""
+    for name in check or ():
+        if name not in CHECKS:
+            raise typer.BadParameter(
+                f"{name!r} is none of {', '.join(CHECKS)}{closest(name, CHECKS)}", param_hint="--check"
+            )
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.sanity import PARTS, Sanity
     from heedmap.zoo.dataset import plain

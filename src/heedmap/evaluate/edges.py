@@ -31,8 +31,8 @@ def sobel(picture: Float[np.ndarray, "channels rows columns"]) -> Float[np.ndarr
         MissingLibraryError: there is no scipy.
     """
     filtered = library("scipy.ndimage", "eval", "edges need").sobel
-    gradients = [[filtered(channel, axis=axis, mode="nearest") for channel in picture] for axis in (0, 1)]
-    return np.hypot(*gradients).mean(0)
+    down, right = (np.stack([filtered(channel, axis=axis, mode="nearest") for channel in picture]) for axis in (0, 1))
+    return np.hypot(down, right).mean(0)
 
 
 def edge_map(explanation: Explanation, inputs: Mapping[str, Any]) -> Explanation:
