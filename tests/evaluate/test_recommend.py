@@ -10,7 +10,7 @@ from rich.console import Console
 
 import heedmap
 from heedmap.errors import AttentionError, InputError, OptionError, TargetError, UnknownNameError
-from heedmap.evaluate.experiments.recommend import recommend
+from heedmap.evaluate.experiments.recommend import _agreements, _trial, recommend
 from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
 from heedmap.methods import METHODS, Method
@@ -73,9 +73,36 @@ def test_a_map_that_ignores_the_model_is_out_however_well_it_ranks():
     assert "don't trust `fixed`: its map does not change when the weights are random" in found.sentence
     none = recommendation("m", figures({"fixed": 0.0, "random": 0.9}, fixed=0.95), {"fixed": 1.0, "random": 1.0})
     assert none.best is None
-    assert none.sentence.startswith(
-        "On m, no method that was tried can be trusted: random weights give the same maps; don't trust `fixed`"
+    assert none.sentence.startswith("On m, no map of a method that was tried can be trusted; don't trust `fixed`")
+
+
+def test_the_best_map_is_doubted_where_random_weights_give_much_the_same():
+    table = figures({"a": 0.1, "b": 0.5, "random": 0.9}, a=0.7, b=0.8)
+    found = recommendation("m", table, dict.fromkeys(table, 1.0))
+    assert found.best == "a"
+    assert "but `a` gives much the same map when the weights are random (rank correlation 0.70)" in found.sentence
+    assert "random weights" not in recommendation("m", figures({"a": 0.1}, a=0.4), {"a": 1.0}).sentence
+
+
+def test_methods_that_no_test_tells_apart_and_that_disagree_are_told():
+    table = figures({"a": 0.1, "b": 0.12, "c": 0.11, "random": 0.9}, noise=0.4)
+    table["worse"] = figures({"worse": 0.8})["worse"]
+    alike = {("a", "b"): 0.1, ("a", "c"): 0.4, ("b", "c"): 0.7, ("a", "worse"): -1.0, ("a", "random"): 0.0}
+    agreements = {frozenset(pair): value for pair, value in alike.items()}
+    found = recommendation("m", table, dict.fromkeys(table, 1.0), agreements=agreements)
+    verdicts = {row.method: row.verdict for row in found.rows}
+    assert {verdicts[name] for name in "abc"} == {"best", "as good"}
+    assert verdicts["worse"] == "worse"
+    assert found.agreement == pytest.approx((0.1 + 0.4 + 0.7) / 3)
+    order = [row.method for row in found.rows if row.method in "ab"]
+    assert (
+        f"disagree (mean rank correlation of their maps 0.40, least between `{order[0]}` and `{order[1]}`)"
+        in found.sentence
     )
+    same = recommendation("m", table, dict.fromkeys(table, 1.0), agreements=dict.fromkeys(agreements, 0.9))
+    assert same.agreement == pytest.approx(0.9)
+    assert "disagree" not in same.sentence
+    assert recommendation("m", table, dict.fromkeys(table, 1.0)).agreement is None
 
 
 def test_what_is_not_told_from_chance_is_said():
@@ -84,28 +111,6 @@ def test_what_is_not_told_from_chance_is_said():
     few = recommendation("m", figures({"a": 0.1, "random": 0.9}, samples=2), {"a": 1.0, "random": 1.0})
     assert "so few inputs" in few.sentence
     assert "not told from chance" not in few.sentence
-
-
-def test_methods_as_good_that_draw_other_maps_are_warned_of():
-    table = figures({"a": 0.1, "b": 0.13, "c": 0.13, "random": 0.9}, noise=0.3)
-    costs = dict.fromkeys(table, 1.0)
-    plain = recommendation("m", table, costs)
-    best, *others = [row.method for row in plain.rows if row.method != "random"]
-    pairs = {frozenset((name,)): 1.0 for name in table}
-    like = {frozenset((best, name)): 0.8 for name in (*others, "random")}
-    alike = recommendation("m", table, costs, agreements=pairs | like)
-    assert alike.sentence == plain.sentence
-    assert [row.agreement for row in alike.rows] == [1.0, 0.8, 0.8, 0.8]
-    assert {row.agreement for row in plain.rows} == {None}
-    like[frozenset((best, others[0]))] = 0.21
-    assert (
-        f"`{others[0]}` disagrees with it though statistically as good (its maps have a rank correlation of 0.21 with its own)"
-        in recommendation("m", table, costs, agreements=pairs | like).sentence
-    )
-    like[frozenset((best, others[1]))] = 0.1
-    assert "down to 0.10" in recommendation("m", table, costs, agreements=pairs | like).sentence
-    like[frozenset((best, "random"))] = -0.9  # chance is no evidence of anything
-    assert recommendation("m", table, costs, agreements=pairs | like).sentence.count("disagree") == 1
 
 
 def test_a_correlation_near_zero_does_not_rank():
@@ -194,12 +199,11 @@ def test_a_good_method_is_above_chance_and_a_fixed_map_is_exposed(odd):
     assert order == ["generic", "random", "bright"]
     assert found.best == "generic"
     assert found.refused == {"never": "not this one"}
+    assert found.agreement is None, "one method alone has none to agree with"
     by = {row.method: row for row in found.rows}
     assert by["bright"].verdict == "unchanged"
     assert by["bright"].tests["randomisation"] == pytest.approx(1)
     assert by["generic"].tests["srg"] > by["random"].tests["srg"]
-    assert by["generic"].agreement == pytest.approx(1)
-    assert -1 <= by["random"].agreement < 0.9
     assert all(row.cost > 0 for row in found.rows)
     assert "`never` cannot be used: not this one" in found.to_markdown()
     assert done == sorted(done)
@@ -296,3 +300,19 @@ def test_bad_calls_are_told(odd):
         recommend(subject, inputs, methods=["random"])
     with pytest.raises(InputError, match="no text was given"):
         recommend(subject, [{"text": None}], methods=["generic"])
+
+
+def test_agreement_is_the_rank_correlation_of_the_maps():
+    from scipy.stats import spearmanr
+
+    subject, inputs = heedmap.load("zoo/gpt-lists"), given("gpt-lists", 2)
+    names = ("generic", "rollout")
+    specs = [MethodSpec(name, name) for name in names]
+    trials = [_trial(subject, one, number, None, 0) for number, one in enumerate(inputs)]
+    plain = [{spec.name: trial.maps(spec) for spec in specs} for trial in trials]
+    maps = [[subject.explain(**one, method=name)["text"][0].double().numpy() for name in names] for one in inputs]
+    expected = np.mean([spearmanr(*pair).statistic for pair in maps])
+    assert _agreements(trials, specs, plain) == {frozenset(names): pytest.approx(expected, abs=1e-6)}
+    found = recommend(subject, inputs[:1], methods=["generic", MethodSpec("again", "generic")])
+    assert found.agreement == pytest.approx(1)
+    assert found.to_dict()["agreement"] == found.agreement

@@ -65,7 +65,7 @@ def perturbation(
         raise typer.BadParameter(f"{remove!r} is none of {', '.join(WAYS)}", param_hint="--remove")
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.perturbation import Perturbation
-    from heedmap.evaluate.perturb.filling import donors_of
+    from heedmap.evaluate.filling import donors_of
     from heedmap.zoo.dataset import answered
 
     subject = run.model.load()
@@ -155,7 +155,7 @@ def sanity(
     check: Annotated[
         list[str] | None,
         typer.Option(
-            help="randomisation, saco, sensitivity, agreement (these by default), smooth_randomisation, complexity; several times.",
+            help="randomisation, saco, sensitivity, agreement (the default), smooth_randomisation, complexity; several times.",
             autocompletion=choices(*CHECKS),
         ),
     ] = None,

@@ -15,6 +15,7 @@ import torch
 
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import explained, image_grid, inputs_of
+from heedmap.evaluate.filling import filled
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec
 from heedmap.evaluate.metrics.faithfulness import (
     POSITIVE,
@@ -26,7 +27,6 @@ from heedmap.evaluate.metrics.faithfulness import (
     symmetric_gain,
 )
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
-from heedmap.evaluate.perturb.filling import filled
 from heedmap.evaluate.perturb.masking import check_way, free_tokens, repeated, upsampled, without
 from heedmap.evaluate.scoring import Scorer, scorer_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations_with_replacement
+from itertools import combinations
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,8 @@ def recommend(
     least relevant first, less that with the most relevant first; where there are several segments the same once more with
     their tokens in one ranking, masked together; SaCo; the change of the map with a little noise on the input. They rank the
     methods; one whose map stays the same when the model's weights are random is out. A figure of an input is the mean over
-    its segments. Methods that are as good as the best but draw other maps are warned of.
+    its segments. The sentence warns where the best map is much the same on random weights, and where methods between which the
+    tests do not choose disagree.
 
     Args:
         subject: the model, a ``heedmap.Model``. It is left as it was, but must not be used by others meanwhile.
@@ -207,6 +208,25 @@ def _tested(trial: FixedPrediction, contender: MethodSpec, maps: Maps, budget: B
     return {test: np.mean(values, axis=0).tolist() for test, values in figures.items()}
 
 
+def _agreements(
+    trials: Sequence[FixedPrediction], contenders: Sequence[MethodSpec], plain: Sequence[Mapping[str, Maps]]
+) -> dict[frozenset[str], float]:
+    """Any two contenders → the rank correlation of their maps, mean over samples and segments."""
+    return {
+        frozenset((first.name, second.name)): float(
+            np.mean(
+                [
+                    spearman(maps[first.name][name][row, real], maps[second.name][name][row, real])
+                    for trial, maps in zip(trials, plain, strict=True)
+                    for name, tokens in trial.real.items()
+                    for row, real in enumerate(tokens)
+                ]
+            )
+        )
+        for first, second in combinations(contenders, 2)
+    }
+
+
 def _on_random_weights(
     trials: Sequence[FixedPrediction],
     contenders: Sequence[MethodSpec],
@@ -222,25 +242,4 @@ def _on_random_weights(
             for row in range(len(trial.keys))
         ]
         for contender in contenders
-    }
-
-
-def _agreements(
-    trials: Sequence[FixedPrediction], contenders: Sequence[MethodSpec], plain: Sequence[Mapping[str, Maps]]
-) -> dict[frozenset[str], float]:
-    """For each two contenders the mean rank correlation of their maps, over samples and segments."""
-    return {
-        frozenset((one.name, other.name)): float(
-            np.mean(
-                [
-                    spearman(first[tokens], second[tokens])
-                    for trial, maps in zip(trials, plain, strict=True)
-                    for segment, real in trial.real.items()
-                    for first, second, tokens in zip(
-                        maps[one.name][segment], maps[other.name][segment], real, strict=True
-                    )
-                ]
-            )
-        )
-        for one, other in combinations_with_replacement(contenders, 2)
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +22,15 @@ if TYPE_CHECKING:
 
 UNCHANGED = 0.9
 """A map whose rank correlation is above this when all weights are random does not depend on the model."""
+ALIKE = 0.5
+"""A map whose rank correlation is above this when all weights are random owes more to the input than to what was learned; maps of
+methods that no test tells apart, and whose mean rank correlation is below this, disagree."""
 GATE = "randomisation"
 """The test that a method passes or not: a correlation near 0 is no better than one of 0.3, so it does not rank."""
 CHEAPER = 1.5
 """From this ratio on a cost is worth telling."""
 FEW = 5
 """With fewer samples an interval says little."""
-APART = 0.5
-"""Methods that are as good as the best, and whose maps' rank correlation with its maps is below this, disagree with it."""
 TESTS = {
     "srg": ("SRG", True),
     "joint": ("joint SRG", True),
@@ -53,7 +55,6 @@ class Ranked:
         low, high: bootstrap interval of that over the samples.
         tests: test → mean figure.
         cost: seconds of an explanation, as a multiple of a forward pass.
-        agreement: mean rank correlation of its maps with those of the best method; None: it is not known, or none is best.
         verdict: ``"best"``, ``"as good"`` (the difference to the best is within its interval), ``"worse"``, ``"chance"``, or
             ``"unchanged"``: its map does not change when the weights are random, so it is out.
     """
@@ -65,7 +66,6 @@ class Ranked:
     tests: Mapping[str, float]
     cost: float
     verdict: str
-    agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class Recommendation:
         rows: the methods, best first; those that are out at the end.
         sentence: what to do.
         refused: methods that cannot explain the model → why.
+        agreement: mean rank correlation of the maps of any two methods that are best or as good; None: there are not two.
 
     Examples:
         >>> import heedmap
@@ -94,6 +95,7 @@ class Recommendation:
     rows: tuple[Ranked, ...]
     sentence: str
     refused: Mapping[str, str] = field(default_factory=dict)
+    agreement: float | None = None
 
     @property
     def best(self) -> str | None:
@@ -175,15 +177,14 @@ def recommendation(
     In each test but that of random weights each sample ranks the methods; a sample's rank of a method is the mean over its
     tests. The samples are drawn again, all methods alike, for the intervals of the mean rank and of its difference to the
     best. Methods whose correlation on random weights is over :data:`UNCHANGED` are out, whatever their rank; they are ranked
-    with the others for the record. Of equals the one that is given first stands first: times differ between runs. Of methods
-    as good as the best, those whose maps are like the best one's by less than :data:`APART` are warned of.
+    with the others for the record. Of equals the one that is given first stands first: times differ between runs.
 
     Args:
         model: its name.
         figures: method → test, of :data:`TESTS` → a figure for each sample; all methods have the same tests and samples.
         costs: method → seconds of an explanation, as a multiple of a forward pass.
         seed: of the draws.
-        agreements: two methods → mean rank correlation of their maps; None: not measured.
+        agreements: two methods → the mean rank correlation of their maps. None: it is not known, and nothing is said of it.
 
     Raises:
         InputError: no methods, or unequal tests or samples.
@@ -202,16 +203,39 @@ def recommendation(
         low, high = ends(drawn[n]).tolist()
         averages = {test: float(figures[names[n]][test].mean()) for test in tests}
         verdict = _verdict(n, best, names, out, drawn)
-        with_best = None if best is None else (agreements or {}).get(frozenset((names[n], names[best])))
-        rows.append(Ranked(names[n], float(means[n]), low, high, averages, float(costs[names[n]]), verdict, with_best))
+        rows.append(Ranked(names[n], float(means[n]), low, high, averages, float(costs[names[n]]), verdict))
     beaten = best is None or CHANCE not in names or ends(drawn[names.index(CHANCE)] - drawn[best])[0] > 0
     limits = [] if beaten else ["but it is not told from chance there"]
-    limits += _disagreement(rows)
     if samples < FEW:
         limits.append("so few inputs tell little, give more")
     if not set(tests) & set(FAITHFUL):
         limits.append("its tokens cannot be masked, so whether maps say what the model does was not tested")
-    return Recommendation(model, samples, tuple(rows), _sentence(model, samples, rows, limits))
+    agreement, doubts = _doubts(rows, agreements or {})
+    sentence = _sentence(model, samples, rows, [*limits, *doubts])
+    return Recommendation(model, samples, tuple(rows), sentence, agreement=agreement)
+
+
+def _doubts(rows: Sequence[Ranked], agreements: Mapping[frozenset[str], float]) -> tuple[float | None, list[str]]:
+    """How alike the maps are between which the tests do not choose, and what makes the best one doubtful."""
+    best = next((row for row in rows if row.verdict == "best"), None)
+    doubts = []
+    if best is not None and best.tests.get(GATE, 0.0) > ALIKE:
+        doubts.append(
+            f"but `{best.method}` gives much the same map when the weights are random (rank correlation {best.tests[GATE]:.2f}), "
+            "so it shows the input more than what the model learned"
+        )
+    good = [row.method for row in rows if row.verdict in ("best", "as good")]
+    pairs = {pair: agreements[pair] for pair in map(frozenset, combinations(good, 2)) if pair in agreements}
+    if not pairs:
+        return None, doubts
+    agreement = float(np.mean(list(pairs.values())))
+    if agreement < ALIKE:
+        first, second = sorted(min(pairs.items(), key=lambda pair: pair[1])[0], key=good.index)
+        doubts.append(
+            "the methods between which the tests do not choose disagree (mean rank correlation of their maps "
+            f"{agreement:.2f}, least between `{first}` and `{second}`), so look at more than one"
+        )
+    return agreement, doubts
 
 
 def _checked(figures: Mapping[str, ByTest]) -> tuple[list[str], list[str], int]:
@@ -256,7 +280,7 @@ def _sentence(model: str, samples: int, rows: Sequence[Ranked], limits: Sequence
     best = next((row for row in rows if row.verdict == "best"), None)
     inputs = counted(samples, "input")
     if best is None:
-        told = f"On {model}, no method that was tried can be trusted: random weights give the same maps"
+        told = f"On {model}, no map of a method that was tried can be trusted"
     else:
         told = f"On {model}, `{best.method}` ranks best over {inputs} (mean rank {best.rank:.1f} of {len(rows)})"
         told += _alike(best, [row for row in rows if row.verdict == "as good"])
@@ -265,20 +289,6 @@ def _sentence(model: str, samples: int, rows: Sequence[Ranked], limits: Sequence
         whose = "its map does" if len(out) == 1 else "their maps do"
         limits = [*limits, f"don't trust {_listed(out)}: {whose} not change when the weights are random"]
     return f"{'; '.join([told, *limits])}."
-
-
-def _disagreement(rows: Sequence[Ranked]) -> list[str]:
-    """A warning where methods that are as good as the best say other things."""
-    apart = [row for row in rows if row.verdict == "as good" and row.agreement is not None and row.agreement < APART]
-    if not apart:
-        return []
-    least = min(row.agreement for row in apart if row.agreement is not None)
-    verb, whose = ("disagrees", "its maps have") if len(apart) == 1 else ("disagree", "their maps have")
-    close = "a rank correlation of" if len(apart) == 1 else "rank correlations down to"
-    return [
-        f"{_listed([row.method for row in apart])} {verb} with it though statistically as good ({whose} {close} "
-        f"{least:.2f} with its own), so one map alone does not settle what matters"
-    ]
 
 
 def _alike(best: Ranked, alike: Sequence[Ranked]) -> str:
