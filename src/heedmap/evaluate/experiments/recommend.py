@@ -176,6 +176,9 @@ def _measured(
                 count()
         except HeedmapError as error:
             refused[contender.name] = str(error)
+    for number, trial in enumerate(trials):
+        for name, changes in _changed(trial, contenders, plain[number], budget.draws, refused).items():
+            figures[name].setdefault("sensitivity", []).extend(changes)
     costs = {name: float(np.median(ratios)) for name, ratios in times.items()}
     return plain, costs, figures, refused
 
@@ -187,7 +190,7 @@ def _seconds_forward(trial: FixedPrediction) -> float:
 
 
 def _tested(trial: FixedPrediction, contender: MethodSpec, maps: Maps, budget: Budget) -> Figures:
-    """The tests that the model's inputs allow, a figure for each sample."""
+    """The tests by masking that the model's inputs allow, a figure for each sample."""
     figures: dict[str, list[np.ndarray]] = {}
     for segment, free in trial.free.items():
         drop, relevance = trial.drop(segment), maps[segment]
@@ -199,12 +202,6 @@ def _tested(trial: FixedPrediction, contender: MethodSpec, maps: Maps, budget: B
         figures["joint"] = [
             symmetric_gain(deletion(relevance, free, trial.drop(*trial.free), budget.steps, trial.seed))
         ]
-    try:
-        changes = sensitivity(trial, [contender], {contender.name: maps}, budget.draws, RADIUS)
-    except InputError:  # words that no embedding looks up: the other tests stand
-        changes = {}
-    for change in changes.values():
-        figures.setdefault("sensitivity", []).append(change.max(0))
     return {test: np.mean(values, axis=0).tolist() for test, values in figures.items()}
 
 
@@ -225,6 +222,34 @@ def _agreements(
         )
         for first, second in combinations(contenders, 2)
     }
+
+
+def _changed(
+    trial: FixedPrediction,
+    contenders: Sequence[MethodSpec],
+    plain: Mapping[str, Maps],
+    draws: int,
+    refused: dict[str, str],
+) -> dict[str, list[float]]:
+    """How much the maps of all that are not refused change with noise: a model with noise is proved once for all of them.
+
+    Where one of them fails they are tried one by one, and it is refused. Words that no embedding looks up have no noise:
+    the other tests stand.
+    """
+    fit = [contender for contender in contenders if contender.name not in refused]
+    try:
+        changes = sensitivity(trial, fit, plain, draws, RADIUS)
+    except HeedmapError as error:
+        if len(fit) > 1:
+            alone = [_changed(trial, [contender], plain, draws, refused) for contender in fit]
+            return {name: change for changed in alone for name, change in changed.items()}
+        if not isinstance(error, InputError):
+            refused[fit[0].name] = str(error)
+        return {}
+    most: dict[str, list[np.ndarray]] = {}
+    for (name, _), change in changes.items():
+        most.setdefault(name, []).append(change.max(0))
+    return {name: np.mean(values, axis=0).tolist() for name, values in most.items()}
 
 
 def _on_random_weights(
