@@ -137,11 +137,21 @@ class Builder:
 
     @property
     def ancestors(self) -> set[int]:
-        """The leaves that are tokens of a stream which asks one that a convolution made of them."""
+        """The leaves that are tokens of a stream which asks others that a convolution made of them.
+
+        Of one stream, those that it has beside what was made of them place by place (halves of the features, one of them
+        convolved): each place would be two tokens. The levels of a pyramid, of other sizes, are tokens of their own.
+        """
         found = set[int]()
         for edge in self.graph.edges:
             asks, asked = (self.graph.streams[x].leaves for x in (edge.stream, edge.source))
-            found |= {a for leaf in asked - asks for a in self.tape.made_of(leaf) if a in asks}
+            found |= {
+                a
+                for leaf in asked
+                for a in self.tape.made_of(leaf)
+                if (a in asks and leaf not in asks)
+                or (a in asked and self.tape.leaf_ids[a].shape == self.tape.leaf_ids[leaf].shape)
+            }
         return found
 
     def _attention(self, event: BlockAttention) -> None:
@@ -369,9 +379,11 @@ class Builder:
             assert isinstance(other, PlacedStream)
             if bool((_at(stream, other.numbers) >= 0).any()):
                 names = ", ".join(repr(self.tape.sources[i].name) for i in sorted(other.leaves))
+                joins = [s.joins[x] for s in self.graph.streams if x in s.joins]
+                at = next((f", called at {self.tape.attentions[i].place}" for j in joins for i in sorted(j.mixers)), "")
                 raise MixingError(
-                    f"tokens of {names} are read as they are, and as parts of other tokens to which they were added before (a "
-                    "picture's patches, and words that lie on them): their relevance would be told in two parts, each of which "
+                    f"tokens of {names} are read as they are, and as parts of other tokens that were made of them before{at} "
+                    "(a picture's patches, and words that lie on them; halves of the features, one of them convolved): their relevance would be told in two parts, each of which "
                     "looks like the whole, so there is no map"
                 )
 
