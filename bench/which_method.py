@@ -112,6 +112,8 @@ def _results(runs: Mapping[str, Any]) -> Iterator[Measured]:
         name = run["model"]["name"]
         model = name if name in KINDS else "LXMERT on easy-VQA"
         for measure in run["measures"]:
+            if not measure.get("ranks", True):  # made of others that are columns already
+                continue
             part = measure["key"].split("/")[0] if run["evaluation"] == "perturbation" else ""
             table = joined.setdefault((run["evaluation"], model, part), {}).setdefault(
                 (measure["key"], measure["better"]), {}

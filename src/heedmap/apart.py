@@ -79,7 +79,10 @@ class Alone(Target):
 
 
 def _rows_of_sample(index: int, batch: int, whole: Tensor, part: Tensor) -> tuple[tuple[Tensor, ...], Tensor] | None:
-    """Where one sample's rows are in a tensor of all."""
+    """Where one sample's rows are in a tensor of all; it may be the second axis that is the batch."""
+    if part.dim() > 1 and part.shape[1] == 1 and whole.shape == (len(part), batch, *part.shape[2:]):
+        rows = torch.arange(len(part), device=whole.device)[:, None]
+        return (rows, torch.tensor([index], device=whole.device)), part
     if not part.dim() or whole.shape[1:] != part.shape[1:] or len(whole) != batch * len(part):
         return None
     return (torch.arange(index * len(part), (index + 1) * len(part), device=whole.device),), part

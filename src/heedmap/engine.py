@@ -364,6 +364,14 @@ class Engine:
         Raises:
             AttentionError: it is refused, and the method needs it; the message names those that do not.
         """
+        turned = self._turned_square(targets)
+        if turned is not None:
+            count = f"{self.batch} samples of as many tokens, whose batch comes second; explain them one by one"
+            alike = MixingError(count)
+            explanations = turned._one_by_one(targets, self.batch, alike, method, options, full, auto)
+            if not explanations:
+                raise alike
+            return explanations
         refused: HeedmapError | None = None
         because = ""
         try:
@@ -421,6 +429,17 @@ class Engine:
                 passed.append(choice.name)
                 causes[choice.name] = error
         raise causes["generic"]
+
+    def _turned_square(self, targets: Sequence[Target]) -> Engine | None:
+        """An engine for inputs that the model takes with their batch second, where their shape does not say so."""
+        if not self.inputs.is_square(self.batch) or self.inputs.turned:
+            return None
+        turned = self.inputs.turned_to(self.batch)
+        if turned is None or apart.is_batch_first(self.model, self.inputs, self.batch):
+            return None
+        if not apart.are_samples(self.model, turned, targets, self.context):
+            return None
+        return self._on(turned, self.mixed, self.batch)
 
     def _otherwise(
         self, targets: Sequence[Target], refused: HeedmapError, needed: bool, *asked: Any

@@ -63,7 +63,7 @@ def test_data_recipes_and_words():
     assert _completed("evaluate", "detection", "zoo/detr-shapes", "--data", "") == [f"{kind}:" for kind in READERS]
     assert _completed("zoo", "train", "") == list(ZOO)
     assert _completed("demo", "--only", "gpt") == ["gpt-lists"]
-    assert _completed("evaluate", "perturbation", "zoo/vit-shapes", "--remove", "") == ["drop", "mask"]
+    assert _completed("evaluate", "perturbation", "zoo/vit-shapes", "--remove", "") == ["drop", "mask", "replace"]
     assert _completed("recommend", "zoo/vit-shapes", "--budget", "q") == ["quick"]
 
 

@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_told(subjects: dict[str, Any]) -> None:
         Perturbation.of(subjects["vit-shapes"], "lxmert")
     with pytest.raises(OptionError, match="steps for text, boxes"):
         Perturbation.of(lxmert, segments=("audio",))
-    with pytest.raises(OptionError, match="'drop' or 'mask'"):
+    with pytest.raises(OptionError, match="'drop', 'mask' or 'replace'"):
         Perturbation.of(lxmert, remove="erase")
     with pytest.raises(InputError, match="speaks"):
         Perturbation.of(lxmert).check(heedmap.load("zoo/bart-dates"))

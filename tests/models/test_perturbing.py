@@ -32,14 +32,18 @@ def _samples(given, count=3):
         ("vit", {"image"}, "drop"),
         ("lxmert", {"text", "boxes"}, "drop"),
         ("lxmert", {"text", "boxes"}, "mask"),
+        ("lxmert", {"text", "boxes"}, "replace"),
+        ("visual_bert", {"text", "boxes"}, "replace"),
+        ("vilt", {"image"}, "replace"),
         ("visual_bert", {"text", "boxes"}, "drop"),
         ("vilt", {"text"}, "drop"),
     ],
 )
 def test_every_kind_of_classifier_can_be_perturbed(folder, name, segments, remove):
     model = load(folder(name))
-    evaluation = Perturbation.of(model, segments=sorted(segments), remove=remove)
-    rows, skipped = evaluation.rows(model, _samples(GIVEN[name]), PAIR, 0)
+    samples = _samples(GIVEN[name])
+    evaluation = Perturbation.of(model, segments=sorted(segments), remove=remove, donors=samples)
+    rows, skipped = evaluation.rows(model, samples, PAIR, 0)
     assert not skipped
     assert {row["segment"] for row in rows} == segments
     assert {row["method"] for row in rows} == {"generic", "random"}

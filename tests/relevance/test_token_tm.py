@@ -167,17 +167,6 @@ def test_flows_without_a_definition_are_refused(name: str, why: str) -> None:
         heedmap.explain(CASES[name].build(), CASES[name].inputs(), method="token_tm")
 
 
-def test_a_batch_that_may_be_turned_is_explained_one_by_one() -> None:
-    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 12, batch_first=True), 2)
-    model, x = livened(nn.Sequential(encoder, nn.Flatten(), nn.Linear(24, 3))), torch.randn(3, 3, 8)
-    found = heedmap.explain(model, x, method="token_tm")
-    assert any("may be turned" in note for note in found.flow.notes)
-    (name,) = found.segments
-    for sample in range(3):
-        alone = heedmap.explain(model, x[sample : sample + 1], method="token_tm")
-        torch.testing.assert_close(found[name][sample], alone[name][0])
-
-
 def test_an_unknown_reading_is_refused() -> None:
     model, inputs = built("bert")
     with pytest.raises(OptionError, match="expected one of 'heads', 'stream'"):

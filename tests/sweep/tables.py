@@ -28,11 +28,11 @@ SIZES = {
     1: "first_k_dense_replace n_group topk_group num_codebooks_per_group adapter_layers",
     4: "num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads attention_heads "
     "encoder_num_attention_heads decoder_num_attention_heads num_key_value_groups num_conv_pos_embedding_groups n_latents "
-    "linear_num_key_heads linear_num_value_heads resampler_n_heads mamba_n_heads index_n_heads num_v_heads num_queries "
+    "linear_num_heads linear_num_key_heads linear_num_value_heads resampler_n_heads mamba_n_heads index_n_heads num_v_heads num_queries "
     "num_query_tokens window_size num_experts num_local_experts n_routed_experts moe_num_experts "
     "audio_num_attention_heads decoder_num_heads decoder_self_attention_heads decoder_cross_attention_heads",
     8: "head_dim d_kv v_head_dim qk_rope_head_dim qk_nope_head_dim patch_size kv_lora_rank kv_channels dim_head d_head "
-    "linear_key_head_dim linear_value_head_dim rotary_dim attention_head_dim attention_head_size resampler_head_dim "
+    "linear_head_dim linear_key_head_dim linear_value_head_dim rotary_dim attention_head_dim attention_head_size resampler_head_dim "
     "index_head_dim local_window_size sliding_window attention_window num_conv_pos_embeddings "
     "global_head_dim index_topk qk_head_dim swa_head_dim lora_rank",
     16: "mamba_d_head mamba_d_state state_size num_mel_bins max_text_len num_frames_default chunk_size conv_kernel_large",

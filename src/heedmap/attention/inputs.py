@@ -160,6 +160,11 @@ class ModelInputs(dict[str, Any]):
         turned.turned = frozenset(wrong)
         return turned
 
+    def is_square(self, batch: int) -> bool:
+        """Whether all content has as many tokens as samples, so that its shape does not say which axis is the batch."""
+        named = [self[name] for name in contents(self) if self[name].dim() > 1]
+        return batch > 1 and bool(named) and all(t.shape[:2] == (batch, batch) and t.dim() < 4 for t in named)
+
     def given(self) -> dict[str, Any]:
         """What the model is called with."""
         return put_back(self, self.turned)

@@ -29,6 +29,7 @@ class Residual:
         around: whether it is around that attention, not around what follows.
         passed, branch, result: (batch, tokens, features), as the model has them.
         is_state: whether ``passed`` is the result of the residual connection before, or its norm.
+        batch_axis: which of the first two axes is the batch; None: it is not known.
         edge: where autograd has the gradient of ``passed``; None: it carries none.
         gradient: of ``passed``, once it was taken.
     """
@@ -39,6 +40,7 @@ class Residual:
     branch: Float[Tensor, "batch tokens features"]
     result: Float[Tensor, "batch tokens features"]
     is_state: bool
+    batch_axis: int | None = 0
     edge: GradientEdge | None = None
     gradient: Float[Tensor, "batch tokens features"] | None = None
 
@@ -94,10 +96,29 @@ class ResidualTape(Tape):
             passed, branch, state, edge = (b, a, is_b, edge_b) if latest in of_a else (a, b, is_a, edge_a)
             if self._is_state(branch) and not self.tag(passed).sources:  # positions are added to tokens
                 return
-            self._add(Residual(latest, True, passed, branch, result, state, edge))
+            axis = self._batch_axis(branch, latest)
+            self._add(Residual(latest, True, passed, branch, result, state, axis, edge))
         elif of_a and is_a != is_b:
             passed, branch, edge = (a, b, edge_a) if is_a else (b, a, edge_b)
-            self._add(Residual(max(of_a), False, passed, branch, result, True, edge))
+            axis = self._batch_axis(branch, max(of_a))
+            self._add(Residual(max(of_a), False, passed, branch, result, True, axis, edge))
+
+    def _batch_axis(self, branch: Tensor, attention: int) -> int | None:
+        """Which of the first two axes is the batch; of as many samples as tokens, by what of o the first entry comes from."""
+        sizes = branch.shape[:2]
+        if sizes[0] != sizes[1] or sizes[0] != self.batch:
+            return list(sizes).index(self.batch) if self.batch in sizes else None
+        if self.batch == 1:
+            return 0
+        recorded, first = self.attentions[attention], torch.zeros_like(branch)
+        first[0] = torch.randn_like(branch[0])
+        with torch._C.DisableTorchFunction():  # no rule, and no recorder, is for this
+            (pulled,) = torch.autograd.grad(branch, recorded.out, first, retain_graph=True, allow_unused=True)
+        if pulled is None:
+            return None
+        touched = recorded.touched(pulled)
+        only = [not bool(touched.movedim(axis, 0)[1:].any()) for axis in (0, 1)]
+        return only.index(True) if sum(only) == 1 else None
 
     def _add(self, residual: Residual) -> None:
         self.residuals.append(residual)

@@ -95,7 +95,10 @@ def check(
     """
     for tensor in {id(t): t for t in tensors}.values():
         first = 0 if turned or tensor.shape[:1] != (batch,) else 1
-        streams = [_Rows(tensor, read, first) for read in (reads(tensor) if tensor.requires_grad else ())]
+        is_square = batch > 1 and tensor.shape[:2] == (batch, batch)
+        streams = [
+            _Rows(tensor, read, first).settled(is_square) for read in (reads(tensor) if tensor.requires_grad else ())
+        ]
         apart = [rows.are_apart() and not rows.mixed_beside() for rows in streams]
         for rows in (rows for rows, fine in zip(streams, apart, strict=True) if not fine):
             fault = rows.mixed_beside() or ("" if any(apart) else rows.mixed()) or rows.beside()
@@ -111,6 +114,14 @@ class _Rows:
     def __init__(self, tensor: Tensor, read: Read, first: int) -> None:
         self.tensor, self.read, self.first = tensor, read, first
         self.states = [*read.last, *read.before]
+
+    def settled(self, is_square: bool) -> _Rows:
+        """The same; of as many samples as rows, where the first entry of the first axis is no sample, from that axis on."""
+        if is_square and self.first:
+            entry = Axis(0, 1, torch.arange(len(self.tensor)))
+            if bool(self._any(self._pulled({entry: _only(0, len(self.tensor))}))[1:].any()):
+                self.first = 0
+        return self
 
     def are_apart(self) -> bool:
         """Whether there is an axis along which each place is of one token."""

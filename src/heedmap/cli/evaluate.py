@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from heedmap.evaluate.harness.protocol import Evaluation
     from heedmap.models.model import Model
 
+WAYS = ("drop", "mask", "replace")
+"""Of :data:`heedmap.evaluate.perturb.masking.WAYS`, known without torch."""
 TruthOption = Annotated[bool, typer.Option("--truth", help="Explain the right answer, not the model's own.")]
 
 
@@ -41,24 +43,33 @@ def perturbation(
     segment: Annotated[
         list[str] | None,
         typer.Option(
-            help="text, image or boxes; several times; by default all there are.",
-            autocompletion=choices("text", "image", "boxes"),
+            help="text, image or boxes; joint: all of them in one order; several times; by default each there is.",
+            autocompletion=choices("text", "image", "boxes", "joint"),
         ),
     ] = None,
     remove: Annotated[
-        str, typer.Option(help="drop takes tokens out, mask hides them.", autocompletion=choices("drop", "mask"))
+        str,
+        typer.Option(
+            help="drop takes tokens out, mask hides them, replace puts a blurred picture or other samples' tokens there.",
+            autocompletion=choices(*WAYS),
+        ),
     ] = "drop",
     truth: TruthOption = False,
     run: RunOptions,
 ) -> None:
     """Take away what a map calls relevant, or irrelevant, and see what the model still knows."""
+    if remove not in WAYS:
+        raise typer.BadParameter(f"{remove!r} is none of {', '.join(WAYS)}", param_hint="--remove")
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.perturbation import Perturbation
+    from heedmap.evaluate.filling import donors_of
     from heedmap.zoo.dataset import answered
 
     subject = run.model.load()
-    evaluation = Perturbation.of(subject, preset, segment or (), remove, truth)
-    _measure(evaluation, subject, reader or answered(subject), options, run)
+    samples = reader or answered(subject)
+    donors = donors_of(samples, run.seed) if remove == "replace" else ()
+    evaluation = Perturbation.of(subject, preset, segment or (), remove, truth, donors)
+    _measure(evaluation, subject, samples, options, run)
 
 
 @command()
@@ -207,7 +218,7 @@ def _measure(
     from heedmap.evaluate.harness.run import run as measured
 
     out, samples = options.out, options.samples
-    chosen = contenders(options.method or (), crossed(subject, reader))
+    chosen = contenders(options.method or (), crossed(subject, reader), "image" in subject.kind_row.takes)
     plan = Plan(evaluation, subject, reader, chosen, samples, run.seed, run.batch)
     total = min(samples, len(reader))
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,6 +11,7 @@ from torch import Tensor
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import Edge
 from heedmap.attention.forward import call
+from heedmap.attention.graph import ancestors
 from heedmap.attention.randomness import seed
 from heedmap.attention.residual import Residual, ResidualTape
 from heedmap.errors import AttentionError, UnfollowedAttentionError
@@ -130,42 +130,24 @@ def _reads(out: Tensor, residual: Residual) -> bool:
     """Whether what is passed by is what the attention reads, where autograd knows both."""
     if residual.edge is None or out.grad_fn is None:
         return True
-    stack, seen = list[Any]([out.grad_fn]), set[Any]()
-    while stack:
-        node = stack.pop()
-        if node is residual.edge.node:
-            return True
-        if node is not None and node not in seen:
-            seen.add(node)
-            stack += [further for further, _ in node.next_functions]
-    return False
+    return residual.edge.node in ancestors(out)
 
 
 def _batch_first(run: TargetView, residual: Residual, tokens: int, method: str, needs: str) -> Residual:
     """The connection, its tensors as (batch, tokens, features)."""
-    shape = residual.passed.shape
-    fits = [shape[:2] == (run.batch, tokens), shape[:2] == (tokens, run.batch)]
-    if len(shape) != 3 or not any(fits):
+    shape, axis = residual.passed.shape, residual.batch_axis
+    if len(shape) != 3 or axis is None or shape[1 - axis] != tokens:
         raise _undefined(method, f"its states have shape {tuple(shape)}, not (batch, tokens, features)", needs)
-    if all(fits) and run.batch > 1:
-        raise _undefined(
-            method,
-            f"a batch of {run.batch} samples with {tokens} tokens each may be turned; explain them one by one",
-            needs,
-        )
-    if fits[0]:
+    if axis == 0:
         return residual
-
-    def turned(tensor: Tensor) -> Tensor:
-        return tensor.transpose(0, 1)
-
-    return replace(
-        residual,
-        passed=turned(residual.passed),
-        branch=turned(residual.branch),
-        result=turned(residual.result),
-        gradient=None if residual.gradient is None else turned(residual.gradient),
-    )
+    with torch.enable_grad():  # what is turned stays on the way from attention
+        return replace(
+            residual,
+            passed=residual.passed.transpose(0, 1),
+            branch=residual.branch.transpose(0, 1),
+            result=residual.result.transpose(0, 1),
+            gradient=None if residual.gradient is None else residual.gradient.transpose(0, 1),
+        )
 
 
 def _undefined(method: str, why: str, needs: str) -> UnfollowedAttentionError:

@@ -271,6 +271,7 @@ def summarised(
             "better": "higher" if measure.higher else "lower",
             "samples": measure.samples,
             "resamples": measure.resamples,
+            **({} if measure.ranks else {"ranks": False}),
             "rows": figures(measure, reference, plan.seed),
         }
         for measure in findings.measures

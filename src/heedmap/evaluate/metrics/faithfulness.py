@@ -199,3 +199,32 @@ def area(curve: Float[np.ndarray, "*batch steps"], gone: Sequence[float] | None 
         gone: the share that is removed at each step, from 0 on; None: equal steps from 0 to 1.
     """
     return np.trapezoid(curve, np.linspace(0, 1, curve.shape[-1]) if gone is None else np.asarray(gone), axis=-1)
+
+
+def symmetric_gain(
+    curves: Float[np.ndarray, "signs *batch steps"], gone: Sequence[float] | None = None
+) -> Float[np.ndarray, "*batch"]:
+    """SRG, the symmetric relevance gain: area with the least relevant gone first, less that with the most relevant.
+
+    Blücher et al., 2024, arXiv 2401.06654. What a fill-in does to the model whatever is removed falls out of the difference;
+    a map of no worth has 0.
+
+    Args:
+        curves: a figure at each step, :data:`POSITIVE` and :data:`NEGATIVE`.
+        gone: as for :func:`area`.
+    """
+    areas = area(curves, gone)
+    return areas[NEGATIVE] - areas[POSITIVE]
+
+
+def over_curve(curve: Float[np.ndarray, "*batch steps"]) -> Float[np.ndarray, "*batch"]:
+    """AOPC: by how much a figure is lower than at the first step, mean over all steps, the first among them.
+
+    Samek et al., 2017, equation 12, 1 / (L + 1) Σ f(x⁰) − f(xᵏ): every step counts alike, however much it removes.
+    """
+    return (curve[..., :1] - curve).mean(-1)
+
+
+def between_curves(curves: Float[np.ndarray, "signs *batch steps"]) -> Float[np.ndarray, "*batch"]:
+    """ABPC: by how much :data:`NEGATIVE` is over :data:`POSITIVE`, mean over all steps; the difference of their AOPC."""
+    return (curves[NEGATIVE] - curves[POSITIVE]).mean(-1)

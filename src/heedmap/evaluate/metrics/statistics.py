@@ -41,6 +41,7 @@ class Measure:
         samples: how many samples it is over.
         statistics: contender's name → what it is of drawn samples; the mean of :func:`of_values` for most.
         resamples: of the bootstrap; fewer where a statistic takes long.
+        ranks: whether it counts in the leaderboard's mean rank; a figure made of others that count does not.
     """
 
     key: str
@@ -49,6 +50,7 @@ class Measure:
     samples: int
     statistics: Mapping[str, Statistic]
     resamples: int = 1000
+    ranks: bool = True
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,11 @@ def lines(curve: Curve, seed: int, resamples: int) -> dict[str, dict[str, list[f
 
 
 def ranks(measures: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The leaderboard: each contender's mean rank over the measures (1 is best, equals share), best first."""
+    """The leaderboard: each contender's mean rank over the measures that rank (1 is best, equals share), best first."""
     places: dict[str, list[float]] = {}
     for measure in measures:
+        if not measure.get("ranks", True):
+            continue
         for name, place in _places(measure).items():
             places.setdefault(name, []).append(place)
     means = [

@@ -46,7 +46,7 @@ TOKENS = {
 """Segment → the inputs that have one entry for each of its tokens, along their second dimension."""
 NO_PADDING = 1e-6
 """Of masked pixels, where a model takes several pictures: one that is 0 everywhere is none."""
-WAYS = ("drop", "mask")
+WAYS = ("drop", "mask", "replace")
 
 
 # -- masked ------------------------------------------------------------------------------------------------------------
@@ -217,7 +217,12 @@ def spread(value: Tensor, mask: Any) -> Float[Tensor, " batch"]:
 
 
 def without(
-    subject: Model, inputs: Mapping[str, Any], segment: Segment, keep: Bool[Tensor, "batch tokens"], way: str
+    subject: Model,
+    inputs: Mapping[str, Any],
+    segment: Segment,
+    keep: Bool[Tensor, "batch tokens"],
+    way: str,
+    instead: Tensor | None = None,
 ) -> dict[str, Any]:
     """The inputs with only the tokens of one segment that are in ``keep``.
 
@@ -225,13 +230,18 @@ def without(
         subject: the model.
         inputs: what it is called with.
         segment: of an explanation; its own batch does not matter.
-        keep: of words and boxes which tokens stay; of a picture which pixels, (batch, rows, columns). Pixels always become 0,
-            the mean of what the model was trained on: patches cannot be taken out of most models.
-        way: ``"drop"`` takes tokens out, ``"mask"`` hides them, see :func:`~heedmap.evaluate.perturb.masking.masked`.
+        keep: of words and boxes which tokens stay; of a picture which pixels, (batch, rows, columns). Pixels that are dropped or
+            masked become 0, the mean of what the model was trained on: patches cannot be taken out of most models.
+        way: ``"drop"`` takes tokens out, ``"mask"`` hides them, see :func:`~heedmap.evaluate.perturb.masking.masked`;
+            ``"replace"`` puts ``instead`` where they were.
+        instead: of the input's shape, see :func:`~heedmap.evaluate.filling.filled`; for ``"replace"`` alone.
 
     Raises:
         InputError: the segment's tokens are not to be found in the inputs one by one.
     """
+    if way == "replace":
+        assert instead is not None, "what is put in the place of tokens has to be given"
+        return _replaced(subject, inputs, segment, keep, instead)
     if segment.name == "image":
         return _blank(inputs, keep)
     return _dropped(inputs, segment, keep) if way == "drop" else masked(subject, inputs, segment, keep)
@@ -240,7 +250,7 @@ def without(
 def check_way(way: str) -> None:
     """OptionError where there is no such way to remove tokens."""
     if way not in WAYS:
-        raise OptionError(f"remove is {way!r}; expected {' or '.join(map(repr, WAYS))}")
+        raise OptionError(f"remove is {way!r}; expected {', '.join(map(repr, WAYS[:-1]))} or {WAYS[-1]!r}")
 
 
 def _blank(inputs: Mapping[str, Any], keep: Bool[Tensor, "batch rows columns"]) -> dict[str, Any]:
@@ -248,6 +258,17 @@ def _blank(inputs: Mapping[str, Any], keep: Bool[Tensor, "batch rows columns"]) 
     if not isinstance(values, torch.Tensor) or values.dim() != 4:
         raise InputError("a picture's pixels can only be removed from pixel_values (batch, channels, rows, columns)")
     return {**inputs, "pixel_values": values * keep[:, None].to(values.dtype)}
+
+
+def _replaced(
+    subject: Model, inputs: Mapping[str, Any], segment: Segment, keep: Bool[Tensor, "batch ..."], instead: Tensor
+) -> dict[str, Any]:
+    name = source(subject, inputs, segment.name)
+    value = inputs[name]
+    if segment.name == "image":
+        return {**inputs, name: value.where(keep[:, None], instead)}
+    _check_one_by_one(segment, value, keep)
+    return {**inputs, name: value.where(keep.reshape(*keep.shape, *(1 for _ in value.shape[2:])), instead)}
 
 
 def _dropped(inputs: Mapping[str, Any], segment: Segment, keep: Bool[Tensor, "batch tokens"]) -> dict[str, Any]:
