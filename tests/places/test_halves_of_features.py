@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.places.hand_mixers import WIDTH, Attention
 from torch import Tensor, nn
 
 import heedmap
-from heedmap.errors import MixingError
-from tests.places.hand_mixers import WIDTH, Attention
+from heedmap.errors import AttentionError
 
 
 class Halves(nn.Module):
@@ -36,5 +36,5 @@ def test_they_are_not_told_twice() -> None:
     torch.manual_seed(0)
     inputs = {"x": torch.randn(1, 3, 16, 16)}
     assert len(heedmap.explain(Halves(False).eval(), inputs, target=0).segments) == 1
-    with pytest.raises(MixingError, match="would be told in two parts"):
+    with pytest.raises(AttentionError, match="would be told in two parts"):
         heedmap.explain(Halves(True).eval(), inputs, target=0)

@@ -145,13 +145,10 @@ class Builder:
         found = set[int]()
         for edge in self.graph.edges:
             asks, asked = (self.graph.streams[x].leaves for x in (edge.stream, edge.source))
-            found |= {
-                a
-                for leaf in asked
-                for a in self.tape.made_of(leaf)
-                if (a in asks and leaf not in asks)
-                or (a in asked and self.tape.leaf_ids[a].shape == self.tape.leaf_ids[leaf].shape)
-            }
+            found |= {a for leaf in asked - asks for a in self.tape.made_of(leaf) if a in asks}
+        sizes = {leaf: ids.shape for leaf, ids in self.tape.leaf_ids.items()}
+        for leaves in (stream.leaves for stream in self.graph.streams):
+            found |= {a for leaf in leaves for a in self.tape.made_of(leaf) & leaves if sizes[a] == sizes[leaf]}
         return found
 
     def _attention(self, event: BlockAttention) -> None:
@@ -383,8 +380,8 @@ class Builder:
                 at = next((f", called at {self.tape.attentions[i].place}" for j in joins for i in sorted(j.mixers)), "")
                 raise MixingError(
                     f"tokens of {names} are read as they are, and as parts of other tokens that were made of them before{at} "
-                    "(a picture's patches, and words that lie on them; halves of the features, one of them convolved): their relevance would be told in two parts, each of which "
-                    "looks like the whole, so there is no map"
+                    "(a picture's patches, and words that lie on them; halves of the features, one of them convolved): their "
+                    "relevance would be told in two parts, each of which looks like the whole, so there is no map"
                 )
 
     def _ordered(self, ids: Ids) -> Ids:

@@ -217,6 +217,8 @@ def _agreements(
         )
         for first, second in combinations(contenders, 2)
     }
+
+
 def _changed(
     trial: FixedPrediction,
     contenders: Sequence[MethodSpec],
