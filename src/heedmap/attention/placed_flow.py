@@ -137,18 +137,11 @@ class Builder:
 
     @property
     def ancestors(self) -> set[int]:
-        """The leaves that are tokens of a stream which asks others that a convolution made of them.
-
-        Of one stream, those that it has beside what was made of them place by place (halves of the features, one of them
-        convolved): each place would be two tokens. The levels of a pyramid, of other sizes, are tokens of their own.
-        """
+        """The leaves that are tokens of a stream which asks one that a convolution made of them."""
         found = set[int]()
         for edge in self.graph.edges:
             asks, asked = (self.graph.streams[x].leaves for x in (edge.stream, edge.source))
             found |= {a for leaf in asked - asks for a in self.tape.made_of(leaf) if a in asks}
-        sizes = {leaf: ids.shape for leaf, ids in self.tape.leaf_ids.items()}
-        for leaves in (stream.leaves for stream in self.graph.streams):
-            found |= {a for leaf in leaves for a in self.tape.made_of(leaf) & leaves if sizes[a] == sizes[leaf]}
         return found
 
     def _attention(self, event: BlockAttention) -> None:
@@ -380,7 +373,7 @@ class Builder:
                 at = next((f", called at {self.tape.attentions[i].place}" for j in joins for i in sorted(j.mixers)), "")
                 raise MixingError(
                     f"tokens of {names} are read as they are, and as parts of other tokens that were made of them before{at} "
-                    "(a picture's patches, and words that lie on them; halves of the features, one of them convolved): their "
+                    "(a picture's patches, and words that lie on them): their "
                     "relevance would be told in two parts, each of which looks like the whole, so there is no map"
                 )
 
