@@ -379,7 +379,7 @@ class ExplanationData:
                 segments[name] = replace(other, relevance=rows.sum(0)[None])
         if not segments:
             raise InputError(f"nothing is known of what {segment} draws; click a token of another part")
-        return replace(self, segments=segments, target=(f"{self.target[0]}, by way of {words}",), maps={}, top=None)
+        return replace(self, segments=segments, target=(f"{self.target[0]}, by way of {words}",), maps={})
 
     # -- file -------------------------------------------------------------------------------------------------------
 

@@ -72,6 +72,7 @@ class Picture:
         note: what a reader has to know of this picture; it is written on figures.
         others: of a sample with several pictures, or with tiles of one, those after this one, in the model's order: the pictures
             of the segments ``image2``, ``image3``, … and ``image_encoder2``, …
+        alone: whether it is all that the model saw, so that ``image2``, … are maps of it too: levels of a pyramid.
     """
 
     image: Image
@@ -80,9 +81,12 @@ class Picture:
     frames: Mapping[str, Box] = field(default_factory=dict)
     note: str = ""
     others: tuple[Picture, ...] = ()
+    alone: bool = False
 
     def of(self, segment: str) -> Picture | None:
         """The picture of the segment of that name; None: there is none of its number."""
+        if self.alone:
+            return self
         pictures = (self, *self.others)
         number = int(re.sub(r"^.*?(\d*)$", r"\1", segment) or 1)
         return pictures[number - 1] if number <= len(pictures) else None

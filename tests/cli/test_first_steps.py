@@ -9,6 +9,10 @@ import pytest
 from PIL import Image
 
 import heedmap
+from heedmap.cli import evaluate
+from heedmap.evaluate.experiments import perturbation, rationales, sanity, segmentation
+from heedmap.evaluate.metrics import evidence
+from heedmap.evaluate.perturb import masking
 
 LIGHT = """
 import sys
@@ -19,6 +23,54 @@ try:
 except SystemExit as stopped:
     print(stopped.code, sorted({"torch", "transformers", "matplotlib"} & set(sys.modules)))
 """
+
+
+SLIPS = {
+    (
+        "evaluate",
+        "perturbation",
+        "zoo/vit-shapes",
+        "--out",
+        "run",
+        "--preset",
+        "vti",
+    ): "--preset is 'vti' (did you mean 'vit'?)",
+    (
+        "evaluate",
+        "perturbation",
+        "zoo/vit-shapes",
+        "--out",
+        "run",
+        "--segment",
+        "text",
+        "--segment",
+        "imag",
+    ): "mean 'image'?",
+    (
+        "evaluate",
+        "perturbation",
+        "zoo/vit-shapes",
+        "--out",
+        "run",
+        "--remove",
+        "dorp",
+    ): "'drop'?); expected drop, mask or replace",
+    ("evaluate", "segmentation", "zoo/vit-shapes", "--out", "run", "--threshold", "ostu"): "did you mean 'otsu'?",
+    ("evaluate", "segmentation", "zoo/vit-shapes", "--out", "run", "--target", "labels"): "did you mean 'label'?",
+    (
+        "evaluate",
+        "rationales",
+        "zoo/gpt-lists",
+        "--out",
+        "run",
+        "--data",
+        "eraser:x",
+        "--join",
+        "som",
+    ): "expected sum or max",
+    ("evaluate", "sanity", "zoo/vit-shapes", "--out", "run", "--check", "sako"): "did you mean 'saco'?",
+}
+"""Words of one command's options → what is told."""
 
 
 @pytest.mark.parametrize(
@@ -35,11 +87,24 @@ except SystemExit as stopped:
         ["evaluate", "sanity", "zoo/vit-shapes", "--out", "run", "--data", "fodler:none"],
         ["evaluate", "sanity", "zoo/vit-shapes", "--out", "run", "--method", "rolout:start_layer=1"],
         ["evaluate", "detection", "zoo/detr-shaps", "--out", "run"],
+        *SLIPS,
     ],
 )
 def test_slips_are_told_before_anything_heavy_is_imported(arguments: list[str], tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", LIGHT, *arguments], capture_output=True, text=True, cwd=tmp_path)
     assert (done.stdout, done.returncode) == ("1 []\n", 0), done.stderr
+    assert SLIPS.get(tuple(arguments), "") in done.stderr
+
+
+def test_the_words_of_options_are_those_of_the_experiments() -> None:
+    assert (
+        tuple(perturbation.PRESETS),
+        tuple(perturbation.PRESETS["tenths"].steps),
+    ) == (evaluate.PRESETS, evaluate.SEGMENTS)
+    assert (evaluate.WAYS, evaluate.CUTS, evaluate.TARGETS) == (masking.WAYS, evidence.CUTS, segmentation.TARGETS)
+    assert evaluate.CHECKS == sanity.PARTS
+    for join in evaluate.JOINS:
+        rationales.Rationales(join=join)
 
 
 def _line(result) -> str:

@@ -8,6 +8,7 @@ from PIL import Image
 from heedmap.errors import InputError
 from heedmap.models import load
 from heedmap.models.image import rgb
+from heedmap.render.overlay import as_picture
 
 
 def noise(rows, columns, seed=0):
@@ -104,3 +105,11 @@ def test_a_processor_that_refuses_tells_the_sizes(folder):
     other = dataclasses.replace(subject, processors=dataclasses.replace(subject.processors, image=refuse))
     with pytest.raises(InputError, match="8×9 pixels together: not these"):
         other.inputs(image=noise(9, 8))
+
+
+def test_levels_of_a_pyramid_lie_on_the_one_picture_and_one_of_several_does_not(folder):
+    image = Image.new("RGB", (16, 16))
+    whole = load(folder("vit")).picture(image)
+    assert whole.of("image2") is whole.of("image") is whole
+    assert whole.fitted(32, 64).of("image3").image.size == (32, 32)
+    assert as_picture(image).of("image2") is None  # nobody told whether the sample has others

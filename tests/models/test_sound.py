@@ -82,3 +82,21 @@ def test_lengths_that_shapes_tell():
     assert seconds({"input_features": torch.zeros(1, 20, 4)}, extractor) is None
     assert seconds({"input_values": torch.zeros(1, 20, 4)}, extractor) is None
     assert seconds({}, extractor) is None
+
+
+@pytest.mark.parametrize("name", ["whisper", "wav2vec2"])
+def test_frames_after_the_end_of_each_clip_are_padding(folder, name):
+    subject = load(folder(name))
+    rate = subject.processors.audio.sampling_rate
+    clips = [(tone(200, rate, length), rate) for length in (0.25, 0.5)]
+    both = subject.explain(audio=clips).segments["audio"]
+    frames = [math.ceil(length / (1.0 if name == "whisper" else 0.5) * both.tokens) for length in (0.25, 0.5)]
+    assert [row.count("p") for row in both.roles] == frames
+    assert both.roles == tuple("p" * n + "_" * (both.tokens - n) for n in frames)
+    assert both.has_role("padding").sum(1).tolist() == [both.tokens - n for n in frames]
+    if name == "wav2vec2":
+        return
+    answer = subject.explain_answer(audio=clips[0], generate={"max_new_tokens": 3}).segments["audio"]
+    assert answer.roles == both.roles[:1]
+    dictionary = {"array": clips[1][0], "sampling_rate": rate}
+    assert subject.explain(audio=dictionary).segments["audio"].roles == both.roles[1:]

@@ -1,5 +1,8 @@
 """Titles as people say them, and what a reader is warned of."""
 
+import io
+from dataclasses import replace
+
 import pytest
 import torch
 from hand_made import patches, segment
@@ -7,10 +10,12 @@ from rich.console import Console
 
 from heedmap.explanation_data import Top
 from heedmap.printable import visible, without_folders
+from heedmap.render import files
 from heedmap.render.cautions import cautions
-from heedmap.render.naming import headline
+from heedmap.render.naming import called, headline
 from heedmap.render.page import explanation_page, prediction_words
 from heedmap.render.scale import chip_colours
+from heedmap.render.terminal import terminal
 from heedmap.render.words import text_heat
 
 
@@ -94,3 +99,24 @@ def test_what_matters_more_is_more_colourful_and_never_brighter_than_a_dark_term
     colourful = [max(rgb) - min(rgb) for rgb in channels]
     assert colourful == sorted(colourful)
     assert all(60 < sum(rgb) / 3 < 140 for rgb in channels)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("image", "image"),
+        ("image2", "image 2"),
+        ("image_encoder", "image encoder"),
+        ("image_encoder2", "image encoder 2"),
+        ("pixel_values_2", "pixel_values_2"),
+    ],
+)
+def test_a_segment_is_called_as_people_write_it(make_explanation, name, told):
+    assert called(name) == told
+    part = replace(patches(2, 2, {(0, 0): 1.0}), name=name)
+    explanation = make_explanation(part)
+    assert f"<figcaption>{told} ·" in files.page(explanation)
+    assert any(axes.get_title().startswith(f"{told} ·") for axes in files.figure(explanation).axes)
+    console = Console(file=io.StringIO(), width=200)
+    console.print(terminal(explanation, colours=False))
+    assert f"{told} ·" in console.file.getvalue()

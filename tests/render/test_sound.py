@@ -6,11 +6,17 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from hand_made import segment
+from rich.text import Text
 
+from heedmap.explanation_data import Segment
+from heedmap.render import files
+from heedmap.render.figure import side_by_side
 from heedmap.render.sample import Drawn, sample
 from heedmap.render.scale import Scale, token_scale
 from heedmap.render.sound import curve, strongest, terminal_curve
+from heedmap.render.views import view
 
 RATE = 16_000
 
@@ -80,3 +86,43 @@ def test_frames_without_a_time_are_counted() -> None:
     html = curve(drawn, token_scale(given, drawn), (np.zeros(4), 4))
     assert " s</span>" not in html
     assert len(_points(html, "curve")) == 2 + 3 * 2
+
+
+HEARD = {"roles": ("pp______",), "labels": (tuple(f"{i * 0.5:.2f} s" for i in range(8)),)}
+"""A second of sound, of 4 s that the model takes."""
+
+
+def _heard(values: list[float]) -> Segment:
+    return segment(values, name="audio", kind="audio", **HEARD)
+
+
+def test_every_picture_ends_with_the_sound_where_the_explanation_knows_it(make_explanation) -> None:
+    audio = _heard([1.0, 2.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0])
+    explanation = make_explanation(audio)
+    drawn = sample(audio)
+    assert (drawn.labels, drawn.values.tolist()) == (("0.00 s", "0.50 s"), [1.0, 2.0])
+    assert drawn.after == 0.75
+    assert token_scale(audio, drawn).high == 2.0
+    told = "75.0 % of the relevance lies after the end of the sound"
+    sound = np.sin(np.arange(RATE)), RATE
+    for html in (files.page(explanation), files.page(explanation, 0, None, sound)):
+        assert len(_points(html, "curve")) == 2 + 2 * 2
+        assert told in html
+    assert len(_points(html, "wave")) == 2 * 800
+    (axes,) = files.figure(explanation).axes
+    assert axes.get_xlim() == (0, 1.0)
+    assert " ".join(axes.get_xlabel().split()).startswith(f"seconds {told}")
+    axes, behind = files.figure(explanation, 0, None, sound).axes
+    (wave,) = behind.collections
+    assert wave.get_paths()[0].get_extents().x1 == axes.get_xlim()[1] == 1.0
+    (pair, _) = side_by_side({"a": explanation, "b": explanation}).axes[:2]
+    assert pair.get_xlim() == (0, 1.0)
+    lines = Text("\n").join(view(audio).heat(audio, 0, token_scale(audio, drawn), False)).plain.split("\n")
+    assert lines[1].split()[-2:] == ["0.8", "s"]
+    assert lines[2].startswith(told)
+
+
+def test_of_several_sounds_each_ends_by_itself() -> None:
+    two = Segment("audio", "audio", "heard", torch.ones(2, 4), torch.arange(4).repeat(2, 1), roles=("p___", "pppp"))
+    assert [len(sample(two, i).values) for i in (0, 1)] == [1, 4]
+    assert [sample(two, i).after for i in (0, 1)] == [0.75, 0.0]

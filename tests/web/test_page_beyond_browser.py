@@ -10,13 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from page_browsing import IN_A_BROWSER, SETTLING, check, choose, choose_model, saved, screenshot, tab_to, title
+from PIL import Image
 
 from heedmap.web.form_inputs import offered, sample
 
 pytestmark = IN_A_BROWSER
 WIDTHS = (1280, 768, 390)
+PIXELS = """() => {
+  const image = document.querySelector('#image img'), canvas = document.createElement('canvas');
+  canvas.width = image.naturalWidth;
+  canvas.height = image.naturalHeight;
+  const context = canvas.getContext('2d');
+  context.drawImage(image, 0, 0);
+  return [...context.getImageData(0, 0, canvas.width, canvas.height).data].filter((_, i) => i % 4 < 3);
+}"""
+"""Of the picture in the field, one after the other."""
 TEXT = "dog red ; cat blue ; sun green ? cat"
 
 
@@ -122,10 +133,26 @@ def test_a_table_is_stepped_through_by_the_keyboard(page: Any, tmp_path: Path) -
     page.keyboard.press("Enter")
     title(page, answers[1])
     page.locator("#table [data-row='1'][aria-pressed=true]").wait_for()
+    assert page.locator("#samples [aria-pressed=true]").count() == 0
+    assert in_field(page, files[1])
     screenshot(page, "app-table.png", tmp_path)
     seen(page, "table")
     page.locator("#table [data-row='2']").click()
     title(page, answers[2])
+    assert in_field(page, files[2])
+    page.locator("#samples [data-sample]").first.click()
+    page.locator("#samples [aria-pressed=true]").wait_for()
+    choose_model(page, "zoo/gpt-lists")  # a row of another model's table leaves the fields alone
+    page.locator("#table [data-row='0']").click()
+    title(page, answers[0])
+    assert page.locator("#text textarea").input_value() == ""
+
+
+def in_field(page: Any, path: Path) -> bool:
+    """Whether the field has the picture of a file."""
+    page.wait_for_function("document.querySelector('#image img')?.naturalWidth > 0")
+    with Image.open(path) as picture:
+        return page.evaluate(PIXELS) == np.asarray(picture.convert("RGB")).flatten().tolist()
 
 
 def test_a_table_without_its_column_is_told(page: Any, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import heedmap
 from heedmap.errors import InputError, OptionError, UnknownNameError
 from heedmap.methods import METHODS
 from heedmap.render.files import to_data
+from heedmap.render.naming import headline
 from heedmap.web import parts
 from heedmap.web.form_inputs import FormValues, offered, sample
 from heedmap.web.handlers import Exchange, Handlers
@@ -49,6 +50,7 @@ def test_from_a_token_is_its_row_of_the_whole_map(method: str, handlers: Handler
     assert torch.equal(one["text"][0], row)
     assert float(row.abs().sum()) > 0
     assert one.target[0].endswith("by way of “blue” of text")
+    assert re.fullmatch(r".+ \([\d.<> ]+ %\).*, by way of “blue” of text", headline(one, 0))
     assert not one.maps
 
 

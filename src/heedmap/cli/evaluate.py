@@ -16,6 +16,7 @@ from heedmap.cli.options import (
     RationaleOptions,
     RunOptions,
     check_methods,
+    check_words,
     file_options,
 )
 
@@ -24,8 +25,15 @@ if TYPE_CHECKING:
     from heedmap.evaluate.harness.protocol import Evaluation
     from heedmap.models.model import Model
 
-WAYS = ("drop", "mask", "replace")
-"""Of :data:`heedmap.evaluate.perturb.masking.WAYS`, known without torch."""
+PRESETS, SEGMENTS, WAYS = (
+    ("lxmert", "visualbert", "vit", "tenths"),
+    ("text", "image", "boxes", "joint"),
+    ("drop", "mask", "replace"),
+)
+CUTS, TARGETS, JOINS = ("mean", "otsu"), ("top", "label", "found"), ("sum", "max")
+CHECKS = ("randomisation", "saco", "sensitivity", "agreement")
+"""What options of one command may be: as the experiments know them, which import torch."""
+
 TruthOption = Annotated[bool, typer.Option("--truth", help="Explain the right answer, not the model's own.")]
 
 
@@ -37,14 +45,14 @@ def perturbation(
         str | None,
         typer.Option(
             help="lxmert, visualbert, vit or tenths; by default what fits.",
-            autocompletion=choices("lxmert", "visualbert", "vit", "tenths"),
+            autocompletion=choices(*PRESETS),
         ),
     ] = None,
     segment: Annotated[
         list[str] | None,
         typer.Option(
             help="text, image or boxes; joint: all of them in one order; several times; by default each there is.",
-            autocompletion=choices("text", "image", "boxes", "joint"),
+            autocompletion=choices(*SEGMENTS),
         ),
     ] = None,
     remove: Annotated[
@@ -58,8 +66,7 @@ def perturbation(
     run: RunOptions,
 ) -> None:
     """Take away what a map calls relevant, or irrelevant, and see what the model still knows."""
-    if remove not in WAYS:
-        raise typer.BadParameter(f"{remove!r} is none of {', '.join(WAYS)}", param_hint="--remove")
+    check_words(preset=(preset, PRESETS), segment=(segment, SEGMENTS), remove=(remove, WAYS))
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.perturbation import Perturbation
     from heedmap.evaluate.filling import donors_of
@@ -78,18 +85,19 @@ def segmentation(
     options: ExperimentOptions,
     threshold: Annotated[
         str,
-        typer.Option(help="mean (the authors') or otsu: where a map is cut.", autocompletion=choices("mean", "otsu")),
+        typer.Option(help="mean (the authors') or otsu: where a map is cut.", autocompletion=choices(*CUTS)),
     ] = "mean",
     target: Annotated[
         str | None,
         typer.Option(
             help="top: the model's own label; label: the true one; found: all that are true and found.",
-            autocompletion=choices("top", "label", "found"),
+            autocompletion=choices(*TARGETS),
         ),
     ] = None,
     run: RunOptions,
 ) -> None:
     """Lay a classifier's maps on the pixels that its label is about."""
+    check_words(threshold=(threshold, CUTS), target=(target, TARGETS))
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.segmentation import Segmentation
     from heedmap.zoo.dataset import shown
@@ -124,9 +132,7 @@ def rationales(
     options: RationaleOptions,
     join: Annotated[
         str,
-        typer.Option(
-            help="sum or max: what a word's relevance is of its tokens'.", autocompletion=choices("sum", "max")
-        ),
+        typer.Option(help="sum or max: what a word's relevance is of its tokens'.", autocompletion=choices(*JOINS)),
     ] = "sum",
     label: Annotated[
         list[str] | None,
@@ -136,6 +142,7 @@ def rationales(
     run: RunOptions,
 ) -> None:
     """Compare a text classifier's maps with the words that people gave as reasons."""
+    check_words(join=(join, JOINS))
     classes = _classes(label or [])
     reader = _checked(options, run)
     assert reader is not None, "--data has to be given"
@@ -153,12 +160,13 @@ def sanity(
         list[str] | None,
         typer.Option(
             help="randomisation, saco, sensitivity or agreement; several times; by default all.",
-            autocompletion=choices("randomisation", "saco", "sensitivity", "agreement"),
+            autocompletion=choices(*CHECKS),
         ),
     ] = None,
     run: RunOptions,
 ) -> None:
     """Ask whether maps depend on the model, say what it does, stay the same under noise, and agree."""
+    check_words(check=(check, CHECKS))
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.sanity import PARTS, Sanity
     from heedmap.zoo.dataset import plain

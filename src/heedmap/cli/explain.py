@@ -124,7 +124,7 @@ def _explain(
         picture, without = drawn_on(subject, given)
         if without:
             tell(f"the map is {without}")
-        write(output.out, explanation, picture, **look)
+        write(output.out, explanation, picture, given["audio"], **look)
     _print(output, to_json(explanation) if output.as_json else "", explanation)
     for words in cautions(explanation) if output.out is not None else ():  # printed maps have them among their facts
         typer.echo(f"mind: {said_for(SHELL, words)}", err=output.as_json)

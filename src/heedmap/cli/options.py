@@ -58,6 +58,22 @@ def check_methods(names: Sequence[str], groups: Collection[str] = (EDGES, *compl
             raise UnknownNameError(f"no method {name!r}{closest(name, CARDS)}; known methods: {', '.join(CARDS)}")
 
 
+def check_words(**given: tuple[str | Sequence[str] | None, Sequence[str]]) -> None:
+    """See that options are among the few words that they may be, before torch is imported.
+
+    Args:
+        given: name of an option → its value, or values, and what they may be.
+
+    Raises:
+        OptionError: one is not.
+    """
+    for option, (value, known) in given.items():
+        for word in [value] if isinstance(value, str) else value or ():
+            if word not in known:
+                told = f"--{option} is {word!r}{closest(word, known)}"
+                raise OptionError(f"{told}; expected {', '.join(known[:-1])} or {known[-1]}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """Which model, where, and as what."""

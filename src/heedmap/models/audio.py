@@ -83,6 +83,16 @@ def seconds(inputs: Mapping[str, Any], extractor: Any) -> float | None:
     return features.shape[2] * hop / extractor.sampling_rate
 
 
+def duration(audio: Any) -> float:
+    """How many seconds a clip lasts, in any form that :func:`clip` takes.
+
+    Raises:
+        InputError: it is no such pair.
+    """
+    samples, rate = _pair(audio)
+    return np.asarray(samples).shape[-1] / rate
+
+
 def resample(wave: Float[Tensor, " samples"], rate: int, wanted: int) -> Float[Tensor, " resampled"]:
     """``wave`` at ``wanted`` instead of ``rate`` samples a second, by a windowed sinc; ceil(samples · wanted / rate).
 

@@ -38,7 +38,11 @@ def alike(items: Sequence[AnyMade], most: int, beside: Callable[[AnyMade], Hasha
 
 
 def explained(
-    subject: Model, batches: Sequence[Mapping[str, Any]], boxes: Sequence[Any] = (), **wanted: Any
+    subject: Model,
+    batches: Sequence[Mapping[str, Any]],
+    boxes: Sequence[Any] = (),
+    sounds: Sequence[Any] = (),
+    **wanted: Any,
 ) -> list[Explanation]:
     """An explanation of each of several inputs of one size, from one call.
 
@@ -46,14 +50,15 @@ def explained(
         subject: the model.
         batches: what it is called with, each a batch of one.
         boxes: of each input, for their names; none where there are none.
+        sounds: of each input, for their lengths; none where there are none.
         wanted: for :func:`heedmap.explain`.
     """
     from heedmap.engine import explain
 
     tensors = together(batches)
     made = explain(subject, tensors, **wanted)
-    if boxes:
-        made = subject.label(made, tensors, list(boxes))
+    if boxes or sounds:
+        made = subject.label(made, tensors, list(boxes) or None, list(sounds) or None)
     return [made.sample(number) for number in range(len(batches))]
 
 

@@ -114,7 +114,9 @@ def effect(
     if all(_same(first.get(role), second.get(role)) for role in {**first, **second}):
         raise InputError("the edit changes nothing; change a word of the text, or paint over a region of the picture")
     before, after = subject.predict(**first), subject.predict(**second)
-    return compared(subject, before, after, before[answer or 0], target, first.get("boxes"), method, options)
+    return compared(
+        subject, before, after, before[answer or 0], target, first.get("boxes"), method, options, first.get("audio")
+    )
 
 
 def compared(
@@ -126,8 +128,9 @@ def compared(
     boxes: Any,
     method: str,
     options: Mapping[str, Any],
+    audio: Any = None,
 ) -> Effect:
-    """:func:`effect` of a model that was asked: ``choice`` is one of the answers ``before``, ``boxes`` what were given."""
+    """:func:`effect` of a model that was asked: ``choice`` is one of the answers ``before``; ``boxes``, ``audio``: as given."""
     from heedmap.engine import explain
 
     if target is not None:
@@ -139,7 +142,8 @@ def compared(
         ]  # one answer, also where it would say another now
     _check_place(choice.target, *inputs)
     maps = [
-        subject.label(explain(subject, i, target=choice.target, method=method, **options), i, boxes) for i in inputs
+        subject.label(explain(subject, i, target=choice.target, method=method, **options), i, boxes, audio)
+        for i in inputs
     ]
     return Effect(maps[0], maps[1], _answers(before, after, choice, maps))
 

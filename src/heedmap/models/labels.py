@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from heedmap.models.audio import seconds
+from heedmap.explanation_data import ROLES
+from heedmap.models.audio import duration, seconds
 from heedmap.models.kinds import UNEVEN_TOKENS
 
 if TYPE_CHECKING:
@@ -202,6 +204,29 @@ def segment_labels(
     return labels
 
 
+def heard(
+    segments: Mapping[str, Segment], inputs: Mapping[str, Any], extractor: Any, config: Any, clips: Sequence[Any]
+) -> dict[str, tuple[str, ...]]:
+    """For each segment of frames of sound, for each sample one letter a frame: what is after its clip's end is padding.
+
+    Args:
+        segments, inputs, config: as for :func:`segment_labels`.
+        extractor: the feature extractor, or None.
+        clips: for each sample what was heard, or one for all.
+    """
+    length = _lasts(inputs, extractor, config)
+    if length is None:
+        return {}
+    roles = {}
+    for name, segment in segments.items():
+        if segment.kind == "audio" and segment.grid is None:
+            batch, count = len(segment.relevance), segment.tokens
+            frames = [min(count, ceil(duration(clip) / length * count - 1e-9)) for clip in clips]
+            rows = [ROLES["person"] * n + ROLES["padding"] * (count - n) for n in frames]
+            roles[name] = tuple(rows * batch if len(rows) == 1 else rows)
+    return roles
+
+
 def segment_boundaries(
     segments: Mapping[str, Segment], inputs: Mapping[str, Any], tokenizer: Any, labels: Mapping[str, Labels]
 ) -> dict[str, tuple[str, ...]]:
@@ -236,8 +261,14 @@ def _words(segment: Segment, inputs: Mapping[str, Any], tokenizer: Any) -> dict[
 
 
 def _times(segment: Segment, inputs: Mapping[str, Any], extractor: Any, config: Any) -> dict[str, Labels]:
-    length = None if extractor is None else seconds(inputs, extractor)
-    if length is None or segment.grid is not None or getattr(config, "model_type", "") in UNEVEN_TOKENS:
+    length = _lasts(inputs, extractor, config)
+    if length is None or segment.grid is not None:
         return {}
     batch, count = segment.relevance.shape
     return {segment.name: (second_labels(count, length),) * batch}
+
+
+def _lasts(inputs: Mapping[str, Any], extractor: Any, config: Any) -> float | None:
+    """How many seconds the frames of sound last, padding included; None where nothing tells, or frames have no time."""
+    uneven = getattr(config, "model_type", "") in UNEVEN_TOKENS
+    return None if extractor is None or uneven else seconds(inputs, extractor)

@@ -13,7 +13,7 @@ from heedmap.models.decoder import spoken, worded
 from heedmap.models.image import AS_SEEN, NOT_GIVEN, box_places, drawn, pixels, rgb, unprocessed
 from heedmap.models.inputs import listed, placed, samples, tensors
 from heedmap.models.kinds import Kind
-from heedmap.models.labels import segment_boundaries, segment_labels, special_ids, unknown_words
+from heedmap.models.labels import heard, segment_boundaries, segment_labels, special_ids, unknown_words
 from heedmap.models.preprocessing import geometries, parted, pieces, sizes, trimmed
 from heedmap.models.processors import Processors
 from heedmap.models.word_targets import Speech, token_text, unwritten_ids
@@ -181,10 +181,11 @@ class Model:
 
         inputs = self.inputs(text, image, boxes, audio, decoder_input_ids)
         result = explain(self, inputs, target=target, method=method, **options)
-        if boxes is None:
+        if boxes is None and audio is None:
             return result
         named = [
-            self.label(explanation, inputs, boxes) for explanation in (result if isinstance(result, list) else [result])
+            self.label(explanation, inputs, boxes, audio)
+            for explanation in (result if isinstance(result, list) else [result])
         ]
         return named if isinstance(result, list) else named[0]
 
@@ -267,7 +268,7 @@ class Model:
         explanation = explain_answer(
             self, inputs, answer=answer, contrast=contrast, method=method, generate=generate, **options
         )
-        return explanation.with_roles(roles(explanation, told_as))
+        return explanation.with_roles(roles(explanation, told_as) | frames_heard(self, explanation, inputs, audio))
 
     def predict(
         self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, *, said: str | None = None
@@ -315,17 +316,22 @@ class Model:
         names = tuple(self.class_names.values())
         return Speech(self.tokenizer, self.kind_row.speaks, masked, inputs, names).target(target)
 
-    def label(self, explanation: Explanation, inputs: Mapping[str, Any], boxes: Any = None) -> Explanation:
+    def label(
+        self, explanation: Explanation, inputs: Mapping[str, Any], boxes: Any = None, audio: Any = None
+    ) -> Explanation:
         """A copy of ``explanation`` whose segments have labels: tokens, names of boxes, times; a note tells of unknown words.
+
+        Where the sound is known, frames after its end have the role ``"padding"``, and no picture shows them.
 
         Args:
             explanation: of ``model``, called with ``inputs``.
             inputs: see :meth:`inputs`.
             boxes: what was given as boxes, for their names.
+            audio: what was given as sound, for its length.
         """
-        named = [box_names(sample) for sample in listed(boxes)]
+        names = [box_names(sample) for sample in listed(boxes)]
         standard = {name: inputs.get(self.renamed.get(name, name)) for name in (*inputs, *self.renamed)}
-        labels = segment_labels(explanation.segments, standard, self.processors, self.config, named)
+        labels = segment_labels(explanation.segments, standard, self.processors, self.config, names)
         boundaries = segment_boundaries(explanation.segments, standard, self.tokenizer, labels)
         unknown = [
             note
@@ -333,7 +339,8 @@ class Model:
             if note not in explanation.flow.notes
         ]
         flow = replace(explanation.flow, notes=(*explanation.flow.notes, *unknown))
-        return replace(explanation.with_labels(labels, boundaries), flow=flow)
+        named = replace(explanation.with_labels(labels, boundaries), flow=flow)
+        return named.with_roles(frames_heard(self, explanation, inputs, audio))
 
     def compare(
         self, first: str, second: str, *, method: str | Method = "generic", pool: str = "mean", **options: Any
@@ -454,7 +461,7 @@ class Model:
             return parts if isinstance(image, list) else parts[0]
         shown = self._shown(images * count if len(images) == 1 else images)
         where = [box_places(sample) for sample in (places * count if len(places) == 1 else places)]
-        made = [drawn(*picture, places) for picture, places in zip(shown, where, strict=True)]
+        made = [replace(drawn(*picture, places), alone=True) for picture, places in zip(shown, where, strict=True)]
         return made if isinstance(image, list) or isinstance(boxes, list) else made[0]
 
     def _shown(self, images: Sequence[Any]) -> list[tuple[Any, Geometry | None, str]]:
@@ -495,3 +502,13 @@ class Model:
             return placed({"decoder_input_ids": given}, self.model)
         with answering(self.model):
             return spoken(self.model, inputs, special_ids(self.tokenizer))
+
+
+def frames_heard(
+    subject: Model, explanation: Explanation, inputs: Mapping[str, Any], audio: Any
+) -> dict[str, tuple[str, ...]]:
+    """Roles that tell which frames of sound are of the clip ``audio``, and which after its end; none where there is none."""
+    if audio is None:
+        return {}
+    standard = {name: inputs.get(subject.renamed.get(name, name)) for name in (*inputs, *subject.renamed)}
+    return heard(explanation.segments, standard, subject.processors.audio, subject.config, listed(audio))

@@ -15,6 +15,7 @@ from heedmap.printable import visible
 from heedmap.render.answer_page import answer_words
 from heedmap.render.answers_page import DrawnAnswers
 from heedmap.render.figure_layout import blank, check_size, dress, finished
+from heedmap.render.naming import called
 from heedmap.render.overlay import Style, as_picture, heat_grid, laid
 from heedmap.render.panels import drawable, families, outline, word_map
 from heedmap.render.sample import batch_size, checked_index, sample
@@ -194,7 +195,7 @@ def _part(shown: FigureRows, name: str, drawing: Drawing) -> _FigurePart | None:
 def _strip(maps: Sequence[Segment], shown: FigureRows, picture: Picture | None, drawing: Drawing) -> _FigurePart:
     deep = -(-len(maps) // ACROSS)
     shape = 1.0 if picture is None else picture.image.height / picture.image.width
-    tall, name, look = SMALL * shape, maps[0].name, drawing.look
+    tall, name, look = SMALL * shape, called(maps[0].name), drawing.look
 
     def draw(figure: Figure, left: float, bottom: float) -> None:
         for n, (word, segment) in enumerate(zip(shown.names, maps, strict=True)):
@@ -229,7 +230,7 @@ def _on(box: Box, picture: Picture | None, size: tuple[int, int]) -> Box:
 def _over_time(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _FigurePart:
     values = np.stack([sample(segment, shown.index).values for segment in maps])
     labels = sample(maps[0], shown.index).labels
-    heard = values[:, : _last(values) + 1]
+    heard = values if maps[0].roles is not None else values[:, : _last(values) + 1]
     tall = SOUND_TALL * len(maps)
 
     def draw(figure: Figure, left: float, bottom: float) -> None:
@@ -243,7 +244,7 @@ def _over_time(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _Figu
 
 
 def _last(values: NDArray[np.float64]) -> int:
-    """The last frame that any word rests on a little, since what follows the sound is padding."""
+    """The last frame that any word rests on a little, where nobody told where the sound ends and padding begins."""
     most = np.abs(values).max(0)
     return int(np.flatnonzero(most > 0.02 * most.max(initial=0.0)).max(initial=0))
 
@@ -267,7 +268,7 @@ def _matrix(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _FigureP
         axes.xaxis.tick_top()
         axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=9, color=look.ink, **_letters())
         place = (0.15 / figure.get_figwidth(), (bottom + CELL * len(maps) + 0.05) / figure.get_figheight())
-        figure.text(*place, "\n".join(wrap(maps[0].name + more, 16)), fontsize=9, color=look.faint, va="bottom")
+        figure.text(*place, "\n".join(wrap(called(maps[0].name) + more, 16)), fontsize=9, color=look.faint, va="bottom")
 
     return _FigurePart(LEFT + CELL * len(kept) + 0.3, CELL * len(maps) + above, draw)
 

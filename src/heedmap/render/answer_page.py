@@ -21,6 +21,7 @@ from heedmap.errors import InputError
 from heedmap.printable import visible
 from heedmap.render.clickable import placed
 from heedmap.render.html import POLICY, background_url, document, fragment, render
+from heedmap.render.naming import called
 from heedmap.render.overlay import as_picture
 from heedmap.render.page import provenance
 from heedmap.render.sample import batch_size, checked_index, sample
@@ -63,9 +64,11 @@ def answer_page(
     return document(fragment(body), f"heedmap: {explanation.target[index]}", script=script, policy=policy)
 
 
-def answer_fragment(explanation: ExplanationData, index: int = 0, image: Image.Image | Picture | None = None) -> str:
+def answer_fragment(
+    explanation: ExplanationData, index: int = 0, image: Image.Image | Picture | None = None, sound: Sound | None = None
+) -> str:
     """What :func:`answer_page` shows, in a frame of its own, for notebooks."""
-    page = escape(answer_page(explanation, index, image))  # Markup: its line ends stay
+    page = escape(answer_page(explanation, index, image, sound))  # Markup: its line ends stay
     return str(render("frame.html", page=page, title=explanation.target[index]))
 
 
@@ -169,9 +172,10 @@ def _segment(
     text = words(whole, index) if kind == "text" else []
     parts = text or [Word(drawn.labels[i], (i,), (drawn.labels[i],), (0.0,), 0.0, False, True) for i in drawn.shown]
     apart = segment.has_role(*APART)[index].tolist()
-    values = np.where(drawn.taken, np.nan_to_num(segment.relevance[index].double().numpy()), 0.0)
+    values = np.where(drawn.taken, np.nan_to_num(sample(segment, index).values), 0.0)
     data = {
         "name": segment.name,
+        "called": called(segment.name),
         "kind": kind,
         "grid": segment.grid,
         "taken": drawn.taken.tolist() if not drawn.taken.all() else None,
@@ -182,7 +186,7 @@ def _segment(
         data["wave"], data["heard"] = wave(sound), len(sound[0]) / sound[1]
     return data, {
         "name": segment.name,
-        "called": "the answer’s earlier words" if segment.name == "answer" else segment.name,
+        "called": "the answer’s earlier words" if segment.name == "answer" else called(segment.name),
         "kind": kind,
         "words": text,
         "roles": any(apart),

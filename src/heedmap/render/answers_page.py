@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from markupsafe import Markup
 
 from heedmap.render.html import document, fragment, macro, render
-from heedmap.render.naming import headline
+from heedmap.render.naming import called, headline
 from heedmap.render.page import provenance
 from heedmap.render.picker import Choice, picker
 from heedmap.render.scale import scale_of
@@ -113,6 +113,6 @@ def _map(segment: Segment, seen: bool, outline: Box | None) -> dict[str, Any]:
     used, patches = view(segment).scale(segment), view(segment).patches
     if used.empty:
         return {}
-    about = f"{segment.name}: {used.about()}; most relevant: {most_relevant(segment)}"
+    about = f"{called(segment.name)}: {used.about()}; most relevant: {most_relevant(segment)}"
     body = view(segment).panel(segment, 0, used, seen, outline)
     return {"body": body, "scale": used, "about": about, "patches": patches}

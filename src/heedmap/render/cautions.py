@@ -9,6 +9,7 @@ import numpy as np
 
 from heedmap.difference import CHANGE
 from heedmap.printable import number, percent
+from heedmap.render.naming import called
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.scale import span
 from heedmap.render.words import words
@@ -62,8 +63,8 @@ def _sink(explanation: ExplanationData, segment: Segment, index: int) -> str:
         return ""
     way = "start_layer=1 leaves out the first layer's part in it; " if "start_layer" in explanation.options else ""
     return (
-        f"the first word of {segment.name}, {text[0].short!r}, has {number(values[0] / rest)} times the relevance of all others "
-        f"together, as an attention sink has: {way}the others differ more than their colours tell"
+        f"the first word of {called(segment.name)}, {text[0].short!r}, has {number(values[0] / rest)} times the relevance "
+        f"of all others together, as an attention sink has: {way}the others differ more than their colours tell"
     )
 
 
@@ -74,4 +75,5 @@ def _alike(segment: Segment, index: int) -> str:
     least, most = float(values.min()), float(values.max())
     if not 0 < most - least <= ALIKE * max(abs(least), abs(most)):
         return ""
-    return f"all words of {segment.name} have nearly the same relevance, {span(least, most)}: the map tells none from another"
+    alike = f"all words of {called(segment.name)} have nearly the same relevance, {span(least, most)}"
+    return f"{alike}: the map tells none from another"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
     from heedmap.explanation_data import ExplanationData, Segment
+    from heedmap.render.sound import Sound
 
 RELEVANCE, SHARE = "relevance", "share of each map's total"
 
@@ -48,12 +49,15 @@ class Room:
 
 @dataclass(frozen=True)
 class Look:
-    """What all cells of a figure share: the picture to draw on, if there is one, with others of other segments, and how."""
+    """What all cells of a figure share: the picture to draw on, if there is one, with others of other segments, and how;
+    and what was heard.
+    """
 
     picture: Picture | None
     style: Style
     theme: Theme
     room: Room
+    sound: Sound | None = None
 
     def picture_of(self, segment: Segment) -> Picture | None:
         """The segment's own picture."""

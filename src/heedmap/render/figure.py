@@ -16,7 +16,7 @@ from heedmap.picture import Picture
 from heedmap.printable import visible
 from heedmap.render.cells import RELEVANCE, Cell, Look, Room, Row, row
 from heedmap.render.figure_layout import Sheet, blank, check_size, dress, finished
-from heedmap.render.naming import headline
+from heedmap.render.naming import called, headline
 from heedmap.render.overlay import Style, as_picture
 from heedmap.render.panels import SIDES, drawable, families, mappable, picture_words, stretched, ticks
 from heedmap.render.sample import batch_size, checked_index
@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from heedmap.explanation_data import ExplanationData
+    from heedmap.render.sound import Sound
 
 MUTE = 0.6
 """Of the colours of a picture in a figure."""
 
 PANEL = Room(width=3.8, shortest=1.2, tallest=8.0, curve=2.4, bar=0.22, fewest=4, bars=40, words=0)
 PANEL_WIDTH, PANEL_BAR = 4.6, 0.16
-PANEL_BELOW = {"": 0.4, "x": 0.6, "y": 0.0}
+PANEL_BELOW = {"": 0.4, "x": 0.6, "y": 0.15}
 """Of a strip, in inches: width of a panel, of its colour bar, and what is below, by the axis of the relevance."""
 LETTERS_PER_PANEL, LETTERS_PER_TITLE, LETTERS_PER_NOTE = 56, 50, 64
 
@@ -60,6 +61,7 @@ def plot(
     explanation: ExplanationData,
     index: int = 0,
     image: Image.Image | Picture | None = None,
+    sound: Sound | None = None,
     *,
     theme: str = "light",
     alpha: float = 0.75,
@@ -80,6 +82,7 @@ def plot(
         explanation: what to draw.
         index: the sample.
         image: as the model saw it; or what ``Model.picture`` gives, which also knows the places of boxes.
+        sound: what the model heard, (samples,), and samples a second, whose wave is drawn behind the curve of its frames.
         theme: ``"light"`` or ``"dark"``.
         alpha, cmap, opacity, contour, patches, mute: see :class:`~heedmap.render.overlay.Style`.
         width: of the figure in inches, all in it grows in proportion; None: its own.
@@ -94,7 +97,7 @@ def plot(
     check_size(width, dpi)
     index = checked_index(index, batch_size(explanation))
     picture = None if image is None else as_picture(image)
-    look = Look(picture, Style(alpha, cmap, opacity, contour, patches, mute), themed(theme), PANEL)
+    look = Look(picture, Style(alpha, cmap, opacity, contour, patches, mute), themed(theme), PANEL, sound)
     rows = [row(name, {ONLY: explanation}, index, False) for name in explanation.segments]
     cells = [_cell(segment_row, ONLY, look) for segment_row in rows]
     count = max(1, len(cells))
@@ -202,11 +205,16 @@ def _panel(axes: Axes, row: Row, cell: Cell, look: Look) -> None:
     """A cell with its scale written above, and what has to be known of it, or what its axis is, below."""
     segment, scale = row.segments[ONLY], row.scales[ONLY]
     dress(axes, look.theme)
-    title = wrap(visible(f"{segment.name} · {scale.about()}"), LETTERS_PER_TITLE)
+    title = wrap(visible(f"{called(segment.name)} · {scale.about()}"), LETTERS_PER_TITLE)
     axes.set_title("\n".join(title), fontsize=9, parse_math=False, color=look.theme.ink)
     told = cell.draw(axes)
-    if cell.axis:
-        axes.set(**{f"{cell.axis}label": ": ".join(filter(None, (RELEVANCE, cell.left_out)))})
+    if cell.axis == "x":
+        axes.set_xlabel(": ".join(filter(None, (RELEVANCE, cell.left_out))))
+        return
+    if cell.axis == "y":
+        axes.set_ylabel(RELEVANCE)
+        told = [axes.get_xlabel(), *wrap(cell.left_out, LETTERS_PER_NOTE)]
+        axes.set_xlabel("\n".join(told), fontsize=8)
         return
     lines = wrap(" · ".join(filter(None, told)), LETTERS_PER_NOTE)
     axes.set_xlabel("\n".join(lines), fontsize=8, color=look.theme.faint)
@@ -299,7 +307,7 @@ class _Table:
         return self.sheet.write(left, top, [*told, score])
 
     def _row(self, name: str, columns: Sequence[str], top: float) -> float:
-        self.sheet.write(MARGIN, top, wrap(name, 11), 9, faint=False)
+        self.sheet.write(MARGIN, top, wrap(called(name), 11), 9, faint=False)
         ends = [self._placed(name, column, left, top) for column, left in _lefts(columns)]
         shown = [c for c in columns if (name, c) in self.cells]
         if shown and self.rows[name].shared and not self.cells[name, shown[0]].axis:
@@ -311,7 +319,7 @@ class _Table:
     def _placed(self, name: str, column: str, left: float, top: float) -> float:
         cell, row = self.cells.get((name, column)), self.rows[name]
         if cell is None:
-            return self.sheet.write(left, top, [f"{self.explanations[column].method} has no map of {name}"])
+            return self.sheet.write(left, top, [f"{self.explanations[column].method} has no map of {called(name)}"])
 
         def draw(axes: Axes) -> None:
             cell.draw(axes)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from heedmap.answer_data import Answer
     from heedmap.explanation_data import ExplanationData, Segment, Top
     from heedmap.picture import Picture
-    from heedmap.render.answer_page import Sound
+    from heedmap.render.sound import Sound
 
     Shown = Image.Image | Picture | None
 
@@ -60,7 +60,7 @@ def write(
         path: ends in one of :data:`WRITERS`.
         explanation: what to write.
         image: as the model saw it, or a Picture, to lay the map on.
-        sound: what the model heard, (samples,), and samples a second, for the page of an answer.
+        sound: what the model heard, (samples,), and samples a second, whose wave lies behind the curve of its frames.
         options: of a figure, see :func:`figure`.
 
     Raises:
@@ -158,7 +158,7 @@ def page(explanation: ExplanationData, index: int = 0, image: Shown = None, soun
 
     if explanation.answer is not None:
         return answer_page(explanation, index, image, sound)
-    return explanation_page(explanation, index, cast("Image.Image | None", image))  # handed on to overlay
+    return explanation_page(explanation, index, cast("Image.Image | None", image), sound)  # handed on to overlay
 
 
 def page_fragment(explanation: ExplanationData, index: int = 0) -> str:
@@ -169,11 +169,14 @@ def page_fragment(explanation: ExplanationData, index: int = 0) -> str:
     return (explanation_fragment if explanation.answer is None else answer_fragment)(explanation, index)
 
 
-def figure(explanation: ExplanationData, index: int = 0, image: Shown = None, **options: Any) -> Figure:
+def figure(
+    explanation: ExplanationData, index: int = 0, image: Shown = None, sound: Sound | None = None, **options: Any
+) -> Figure:
     """Sample ``index`` as a matplotlib figure.
 
     Args:
         explanation, index, image: what to draw.
+        sound: as for :func:`write`; the figure of an answer, a row for each of its words, has no place for it.
         options: of :func:`heedmap.render.figure.plot`, or of an answer :func:`heedmap.render.answer_figure.plot_answer`.
 
     Raises:
@@ -183,9 +186,10 @@ def figure(explanation: ExplanationData, index: int = 0, image: Shown = None, **
     from heedmap.render.answer_figure import plot_answer
     from heedmap.render.figure import plot
 
-    draw = plot if explanation.answer is None else plot_answer
-    check_options(draw, options, "a figure")
-    return draw(explanation, index, image, **options)
+    check_options(plot if explanation.answer is None else plot_answer, options, "a figure")
+    if explanation.answer is not None:
+        return plot_answer(explanation, index, image, **options)
+    return plot(explanation, index, image, sound, **options)
 
 
 def check_options(draw: Callable[..., Any], options: Collection[str], what: str) -> None:
@@ -201,8 +205,8 @@ def check_options(draw: Callable[..., Any], options: Collection[str], what: str)
 
 
 def _figure(ending: str) -> Callable[..., bytes]:
-    def drawn(explanation: ExplanationData, image: Shown, _sound: Sound | None, **options: Any) -> bytes:
-        return figure_bytes(figure(explanation, 0, image, **options), ending, options.get("dpi", DOTS))
+    def drawn(explanation: ExplanationData, image: Shown, sound: Sound | None, **options: Any) -> bytes:
+        return figure_bytes(figure(explanation, 0, image, sound, **options), ending, options.get("dpi", DOTS))
 
     return drawn
 

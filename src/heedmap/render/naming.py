@@ -17,8 +17,16 @@ OBJECT = re.compile(r"query (\d+), class \d+(?: \((.+)\))?", re.DOTALL)
 TOKEN = re.compile(r"token \d+ \((.+?)\)(?: after position (\d+))?", re.DOTALL)
 RATHER = re.compile(r"(.+) rather than ((?:class|query|token) \d.*)", re.DOTALL)
 """Targets as ``heedmap.targets`` writes them."""
+NUMBERED = re.compile(r"(text|image|boxes|audio|queries|decoder|kept)(_encoder)?(\d*)")
+"""Names of segments as ``heedmap.result`` gives them; others are the input's own."""
 BY_WAY = ", by way of "
 """Between a target and the tokens from which its map starts, see ``ExplanationData.from_tokens``."""
+
+
+def called(segment: str) -> str:
+    """The name of a segment for people: ``image 2`` for ``image2``, ``image encoder 2`` for ``image_encoder2``."""
+    match = NUMBERED.fullmatch(segment)
+    return segment if match is None else " ".join(filter(None, (match[1], match[2] and "encoder", match[3])))
 
 
 def headline(explanation: ExplanationData, index: int) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from heedmap.explanation_data import ExplanationData
     from heedmap.render.scale import Scale
+    from heedmap.render.sound import Sound
 
 SAME_UNIT = "All maps of one part of the input share one scale."
 OTHER_UNITS = (
@@ -30,18 +31,21 @@ OTHER_UNITS = (
 )
 
 
-def explanation_page(explanation: ExplanationData, index: int = 0, image: Image.Image | None = None) -> str:
+def explanation_page(
+    explanation: ExplanationData, index: int = 0, image: Image.Image | None = None, sound: Sound | None = None
+) -> str:
     """Sample ``index`` as a self-contained HTML report.
 
     Args:
         explanation: what to show.
         index: the sample.
         image: as the model saw it, to lay the map of the patches on; without it they are drawn as a grid.
+        sound: what the model heard, (samples,), and samples a second, to be drawn behind the curve of its frames.
 
     Raises:
         InputError: no such sample, or ``image`` is no PIL image.
     """
-    body = _fragment(explanation, index, image, 1, clickable=False)
+    body = _fragment(explanation, index, image, 1, clickable=False, beside=Beside(sound=sound))
     return document(body, f"heedmap: {headline(explanation, index)}")
 
 

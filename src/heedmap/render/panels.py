@@ -15,6 +15,7 @@ from heedmap.printable import number
 from heedmap.render.overlay import Style, grid_values, laid
 from heedmap.render.sample import Drawn
 from heedmap.render.scale import SIGNED, Scale, Theme, colour_map, readable, table
+from heedmap.render.sound import frame_seconds, wave
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.ticker import MaxNLocator
 
     from heedmap.explanation_data import Segment
+    from heedmap.render.sound import Sound
 
 FALLBACKS = (
     "Noto Sans",
@@ -55,6 +57,8 @@ TAG_LETTERS, TAG_TALL, TAG_PAD = 6.5, 0.16, 0.025
 BAR = 0.15
 """How far up its map the colour of the shortest bar is, so that it is seen."""
 FRAME = "#40e0ff"
+WAVE, OVER = 0.35, 0.8
+"""Opacity of the wave of a sound, and of the curve before it."""
 
 ROUND = "round,pad=0,rounding_size=0.03"
 DOTS = 100
@@ -118,12 +122,22 @@ def draw_boxes(
     return len(named)
 
 
-def draw_curve(axes: Axes, drawn: Drawn, values: Float[np.ndarray, " frames"], theme: Theme) -> None:
-    """The relevance of frames of sound over time."""
-    timed = len(values) > 1 and drawn.labels[-1].endswith(" s")
-    step = float(drawn.labels[-1].removesuffix(" s")) / (len(values) - 1) if timed else 1.0
-    axes.stairs(values, np.arange(len(values) + 1) * step, fill=True, color=_shade(0.7, theme))
-    axes.set_xlabel("seconds" if timed else "frame")
+def draw_curve(
+    axes: Axes, drawn: Drawn, values: Float[np.ndarray, " frames"], theme: Theme, sound: Sound | None = None
+) -> None:
+    """The relevance of frames of sound over time, up to its end where that is known, before its wave."""
+    step = frame_seconds(drawn)
+    places = np.arange(len(values) + 1) * (step or 1.0)
+    axes.set_xlabel("frame" if step is None else "seconds")
+    if sound is not None and step is not None:
+        behind, parts = axes.twinx(), np.array(wave(sound))
+        times = np.linspace(0, len(sound[0]) / sound[1], len(parts))
+        behind.fill_between(times, parts[:, 0], parts[:, 1], color=theme.faint, alpha=WAVE, linewidth=0)
+        behind.set(ylim=(-1, 1), zorder=-1)
+        behind.set_axis_off()
+        axes.patch.set_visible(False)
+    axes.stairs(values, places, fill=True, color=_shade(0.7, theme), alpha=1.0 if sound is None else OVER)
+    axes.set_xlim(0, places[-1])
 
 
 def draw_bars(

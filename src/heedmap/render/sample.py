@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedmap.errors import InputError
+from heedmap.explanation_data import ROLES
 from heedmap.printable import visible
 
 if TYPE_CHECKING:
@@ -23,11 +24,13 @@ class Drawn:
         labels: (tokens,) printable; token positions where the segment has no labels.
         values: (tokens,), float64, the relevance as it is.
         taken: (tokens,), whether the model took the token in.
+        after: share of the relevance in what a sound was filled up with after its end, which is not among the tokens.
     """
 
     labels: tuple[str, ...]
     values: NDArray[np.float64]
     taken: NDArray[np.bool_]
+    after: float = 0.0
 
     @property
     def shown(self) -> list[int]:
@@ -50,11 +53,14 @@ class Drawn:
 
 
 def sample(segment: Segment, index: int = 0) -> Drawn:
-    """Sample ``index`` of ``segment``; InputError where the batch is smaller."""
+    """Sample ``index`` of ``segment``, a sound up to its end; InputError where the batch is smaller."""
     index = checked_index(index, len(segment.relevance))
     values = segment.relevance[index].detach().cpu().double().numpy()
     taken = (segment.positions[index] >= 0).cpu().numpy()
-    return Drawn(_labels(segment, index), values, taken)
+    end = _end(segment, index)
+    sizes = np.abs(np.where(taken & np.isfinite(values), values, 0.0))
+    after = float(sizes[..., end:].sum() / sizes.sum()) if sizes.any() else 0.0
+    return Drawn(_labels(segment, index)[:end], values[..., :end], taken[:end], after)
 
 
 def checked_index(index: int, batch: int) -> int:
@@ -67,6 +73,13 @@ def checked_index(index: int, batch: int) -> int:
 def batch_size(explanation: ExplanationData) -> int:
     """Number of samples in ``explanation``."""
     return len(explanation.target)
+
+
+def _end(segment: Segment, index: int) -> int:
+    """How many tokens come before the padding at a sound's end; all of another segment, or where nobody told."""
+    if segment.kind != "audio" or segment.grid is not None or segment.roles is None:
+        return segment.tokens
+    return len(segment.roles[index].rstrip(ROLES["padding"])) or segment.tokens
 
 
 def _labels(segment: Segment, index: int) -> tuple[str, ...]:

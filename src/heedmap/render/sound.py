@@ -61,7 +61,7 @@ def curve(drawn: Drawn, used: Scale, sound: Sound | None = None, most: int | Non
         for a, b, y in zip(places, places[1:], level, strict=False)
     )
     about = "relevance over time; most relevant: " + ", ".join(drawn.labels[i] for i in drawn.top(3))
-    after = _after(drawn, len(taken)) if len(taken) < whole else ""
+    after = after_the_end(drawn.after) or (_after(drawn, len(taken)) if len(taken) < whole else "")
     ticks = [(f"{place / end:.2%}", words) for place, words in _ticks(end, step)]
     return macro("segments.curve", f"0,{zero} {steps} {wide:g},{zero}", _outline(sound), ticks, about, after)
 
@@ -83,6 +83,13 @@ def terminal_curve(drawn: Drawn, used: Scale, colours: bool) -> Text:
     return Text("\n").join([line, Text("".join(axis).rstrip(), "dim")])
 
 
+def after_the_end(share: float) -> str:
+    """How much of the relevance no picture shows; empty where it is all there."""
+    if not share:
+        return ""
+    return f"{percent(share)} of the relevance lies after the end of the sound, in what the model fills it up with"
+
+
 def frame_seconds(drawn: Drawn) -> float | None:
     """How long a frame is, by the labels; None where they tell no time."""
     if len(drawn.labels) < 2 or not drawn.labels[-1].endswith(" s"):
@@ -98,10 +105,9 @@ def strongest(level: Float[np.ndarray, " frames"], most: int | None) -> Float[np
 
 
 def _after(drawn: Drawn, kept: int) -> str:
-    """How much of the relevance lies after the end of the sound."""
+    """How much of the relevance lies after the end of the sound, where the explanation does not know the end."""
     sizes = np.abs(np.nan_to_num(drawn.values[drawn.taken], posinf=0.0, neginf=0.0))
-    share = float(sizes[kept:].sum() / sizes.sum()) if sizes.any() else 0.0
-    return f"{percent(share)} of the relevance lies after the end of the sound, in what the model fills it up with"
+    return after_the_end(float(sizes[kept:].sum() / sizes.sum()) if sizes.any() else 0.0)
 
 
 def _outline(sound: Sound | None) -> str:

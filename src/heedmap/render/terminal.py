@@ -17,6 +17,7 @@ from heedmap.printable import number, percent, visible
 from heedmap.render.answer_page import answer_words
 from heedmap.render.answers_page import DrawnAnswers
 from heedmap.render.cautions import cautions
+from heedmap.render.naming import called
 from heedmap.render.page import prediction_words
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.views import view
@@ -59,7 +60,7 @@ def terminal_answer(explanation: ExplanationData, index: int = 0) -> Group:
     facts = {"answer": answer.text[index], "method": explanation.method}
     if explanation.flow.notes:
         facts["note"] = said_for(SHELL, "; ".join(explanation.flow.notes))
-    heads = ("word", "said with", *(f"rests on: {name}" for name in shown))
+    heads = ("word", "said with", *(f"rests on: {called(name)}" for name in shown))
     return Group(_told(facts), Text(), _rich(heads, lines))
 
 
@@ -74,7 +75,7 @@ def terminal_answers(answers: DrawnAnswers) -> Group:
     facts = {"method": first.method}
     if first.flow.notes:
         facts["note"] = said_for(SHELL, "; ".join(first.flow.notes))
-    return Group(_told(facts), Text(), _rich(("answer", *(f"rests on: {name}" for name in shown)), lines))
+    return Group(_told(facts), Text(), _rich(("answer", *(f"rests on: {called(name)}" for name in shown)), lines))
 
 
 def _by_kin(names: Iterable[str]) -> dict[str, list[str]]:
@@ -89,7 +90,7 @@ def _by_kin(names: Iterable[str]) -> dict[str, list[str]]:
 def _rests_on(segments: Sequence[Segment], index: int) -> str:
     """The most relevant of all; where there are several segments, with the name of its own."""
     tops = [
-        (f"{segment.name} {name.strip()}" if len(segments) > 1 else name.strip(), value)
+        (f"{called(segment.name)} {name.strip()}" if len(segments) > 1 else name.strip(), value)
         for segment in segments
         for name, value in view(segment).top(segment, index, FEW)
     ]
@@ -129,7 +130,7 @@ def _told(facts: Mapping[str, str]) -> Text:
 def _segment(segment: Segment, index: int, colours: bool) -> list[Text | Chips]:
     seen = view(segment)
     used = seen.scale(segment, index)
-    heading = Text.assemble((visible(segment.name), "bold"), (f" · {used.about()}", "dim"))
+    heading = Text.assemble((visible(called(segment.name)), "bold"), (f" · {used.about()}", "dim"))
     told = " · ".join(seen.told(segment, index, TOP)) or "nothing finite"
     return [heading, *seen.heat(segment, index, used, colours), Text.assemble(("top  ", "dim"), told)]
 

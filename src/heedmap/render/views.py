@@ -20,6 +20,7 @@ from heedmap.printable import number
 from heedmap.render.cells import Cell, Look, Row
 from heedmap.render.clickable import patch_buttons
 from heedmap.render.html import macro
+from heedmap.render.naming import called
 from heedmap.render.overlay import as_picture, grid_values, heat_grid, overlay
 from heedmap.render.panels import (
     draw_bars,
@@ -35,7 +36,7 @@ from heedmap.render.panels import (
 )
 from heedmap.render.sample import Drawn, sample
 from heedmap.render.scale import Scale, colour, joined, table, token_scale
-from heedmap.render.sound import curve, terminal_curve
+from heedmap.render.sound import after_the_end, curve, terminal_curve
 from heedmap.render.words import Chips, Word, notes, passages, split, text_heat, top_words, words, words_scale
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class View:
     ) -> Markup:
         """In a report, with its scale; the arguments are those of :func:`figure`."""
         body = self.body(segment, index, image, used, clickable, beside)
-        return macro("segments.figure", segment.name, used.about(self.scale(segment, index)), body)
+        return macro("segments.figure", called(segment.name), used.about(self.scale(segment, index)), body)
 
     def body(
         self,
@@ -188,7 +189,9 @@ class _TextView(View):
         clickable: bool,
         beside: Beside = ALONE,
     ) -> Markup:
-        return macro("segments.figure", segment.name, "", self.body(segment, index, image, used, clickable, beside))
+        return macro(
+            "segments.figure", called(segment.name), "", self.body(segment, index, image, used, clickable, beside)
+        )
 
     def body(
         self,
@@ -249,7 +252,7 @@ class _PatchView(View):
     ) -> Markup:
         under = None if image is None else as_picture(image).of(segment.name)
         picture = heat_grid(segment, index, scale=used) if under is None else overlay(under, segment, index, scale=used)
-        about = f"relevance of {segment.name}; most relevant: {most_relevant(segment, index)}"
+        about = f"relevance of {called(segment.name)}; most relevant: {most_relevant(segment, index)}"
         ground = under or as_picture(picture)
         buttons = patch_buttons(segment, index, ground.geometry) if clickable else Markup()
         return macro(
@@ -330,14 +333,16 @@ class _CurveView(View):
         return curve(sample(segment, index), used, most=MOST_STEPS)
 
     def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> list[Text]:
-        return [terminal_curve(sample(segment, index), used, colours)]
+        drawn = sample(segment, index)
+        after = after_the_end(drawn.after)
+        return [terminal_curve(drawn, used, colours), *([Text(after, "dim")] if after else [])]
 
     def cell(self, row: Row, column: str, look: Look) -> Cell:
         def draw(axes: Axes) -> Sequence[str]:
-            draw_curve(axes, row.drawn[column], row.values[column], look.theme)
+            draw_curve(axes, row.drawn[column], row.values[column], look.theme, look.sound)
             return ()
 
-        return Cell(look.room.curve, draw, "y", row.scales[column].cmap)
+        return Cell(look.room.curve, draw, "y", row.scales[column].cmap, after_the_end(row.drawn[column].after))
 
 
 VIEWS: Mapping[str, View] = {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from heedmap.web import parts
 from heedmap.web.edits import EditForm
-from heedmap.web.fields import Fields, edit_fields, given, listed
+from heedmap.web.fields import Fields, edit_fields, given, listed, values_of
 from heedmap.web.form_inputs import Takes, sample
 from heedmap.web.handlers import Exchange, Handlers, attempt
 from heedmap.web.method_options import options_label, start, way
@@ -72,6 +73,7 @@ class Actions:
             "sample": press_sample,
             "row": press_row,
             "pick": self._pick,
+            "show_row": self._show_row,
             "options": self._options,
         }
 
@@ -162,6 +164,15 @@ class Actions:
         if table is None or number is None:
             return tuple(self._gr.skip() for _ in range(ANSWERS))
         return self._asked(table.model, lambda: self._handlers.predict(table.model, table.row(number).given, tell))
+
+    def _show_row(self, model: str, table: Table | None, number: int | None) -> Values:
+        """The offered samples and the fields with what is asked by a row, where the model is still the table's."""
+        row = (
+            None if table is None or number is None or model != table.model else attempt(partial(table.row, number))[0]
+        )
+        if row is None:
+            return tuple(self._gr.skip() for _ in (None, *self._fields.of_row))
+        return parts.samples(model, row.given.number), *values_of(row.given)
 
     def _made(self, work: Callable[[], Shown]) -> Values:
         """What ``work`` explains: a message, the map and links to its files."""

@@ -47,9 +47,14 @@ class Fields:
         return [self.model, self.number, self.text, self.second, self.said, self.image, self.audio, self.boxes]
 
     @property
+    def of_row(self) -> list[Any]:
+        """What :func:`values_of` fills."""
+        return self.inputs[1:]
+
+    @property
     def outputs(self) -> list[Any]:
         """What :meth:`emptied` fills."""
-        return [*self.inputs[1:], self.more]
+        return [*self.of_row, self.more]
 
     def emptied(self, model: str, takes: Takes) -> tuple[Any, ...]:
         """All fields empty, for another model; those that it does not take hidden."""
@@ -87,6 +92,11 @@ def given(*values: Any) -> FormValues:
     """The values of :attr:`Fields.inputs` but the model's."""
     number, text, second, said, image, audio, boxes = values
     return FormValues(text, second, said, image, audio, boxes, number)
+
+
+def values_of(row: FormValues) -> tuple[Any, ...]:
+    """The inverse of :func:`given`."""
+    return row.number, row.text, row.second, row.said, row.image, row.audio, row.boxes
 
 
 def listed(model: str) -> list[tuple[str, int]]:

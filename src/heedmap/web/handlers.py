@@ -13,6 +13,7 @@ from heedmap.advice import PAGE, said_for
 from heedmap.errors import HeedmapError, InputError
 from heedmap.models.answer import explain_answer
 from heedmap.models.edits import Effect, compared, plain
+from heedmap.models.model import frames_heard
 from heedmap.models.predictions import Prediction, Predictions
 from heedmap.printable import visible
 from heedmap.render.views import Beside
@@ -157,9 +158,10 @@ class Handlers:
         def work(subject: Model) -> Explanation:
             check_time()
             tell(f"explaining every word by {way.method}")
-            return explain_answer(subject, question, answer=said, method=way.method, **way.options)
+            explanation = explain_answer(subject, question, answer=said, method=way.method, **way.options)
+            return explanation.with_roles(frames_heard(subject, explanation, question, asked.sound))
 
-        return Result((self.models.use(asked.model, work, tell),), asked.picture)
+        return Result((self.models.use(asked.model, work, tell),), asked.picture, beside=Beside(sound=asked.sound))
 
     def change(
         self, asked: Exchange | None, number: int | None, way: Way, edit: EditForm, tell: Tell = lambda _: None
@@ -175,7 +177,7 @@ class Handlers:
             check_time()
             tell(f"explaining both by {way.method}")
             before, after = asked.predictions, again.predictions
-            return compared(subject, before, after, choice, None, asked.boxes, way.method, way.options)
+            return compared(subject, before, after, choice, None, asked.boxes, way.method, way.options, asked.sound)
 
         effect = self.models.use(asked.model, work, tell)
         columns = (
@@ -263,7 +265,8 @@ def _explanation(
         raise InputError(f"the input is too long to explain from a token: at most {MOST_TOKENS:,} tokens; give less")
     whole = begin is not None
     explanation = explain(subject, inputs, target=choice.target, method=way.method, full=whole, **way.options)
-    named = explanation if asked.boxes is None else subject.label(explanation, inputs, asked.boxes)
+    told = asked.boxes is not None or asked.sound is not None
+    named = subject.label(explanation, inputs, asked.boxes, asked.sound) if told else explanation
     return named if begin is None else from_token(named, begin)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import InputError, OptionError, UnknownNameError
 from heedmap.printable import closest
+from heedmap.render.naming import called
 from heedmap.render.sample import sample
 from heedmap.render.views import place
 from heedmap.web.uploads import Limits
@@ -143,5 +144,5 @@ def from_token(explanation: Explanation, begin: Start) -> Explanation:
 def _name(asked: Segment, begin: Start) -> str:
     shown = sample(asked)
     if asked.grid is None:
-        return f"“{''.join(shown.labels[i] for i in begin.tokens)}” of {asked.name}"
-    return " and ".join(f"{asked.name}, {place(asked, shown, i)}" for i in begin.tokens)
+        return f"“{''.join(shown.labels[i] for i in begin.tokens)}” of {called(asked.name)}"
+    return " and ".join(f"{called(asked.name)}, {place(asked, shown, i)}" for i in begin.tokens)

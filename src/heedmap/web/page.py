@@ -182,7 +182,9 @@ class _Page:
         self.own.upload(acts["table"], each, table, api_name="table", **self.shared)
         self.each.click(acts["table"], each, table, api_name=False, **self.shared)
         pressed = self.table.select(acts["row"], None, self.row, api_name=False)
-        asked_row = pressed.then(acts["ask_row"], [self.kept, self.row], answers, api_name=False, **self.shared)
+        kept = [self.fields.model, self.kept, self.row]
+        shown = pressed.then(acts["show_row"], kept, [self.samples, *self.fields.of_row], api_name=False)
+        asked_row = shown.then(acts["ask_row"], [self.kept, self.row], answers, api_name=False, **self.shared)
         asked_row.then(**first)
 
 

@@ -14,6 +14,7 @@ from heedmap.models.predictions import Prediction
 from heedmap.printable import number, percent, visible
 from heedmap.render.clickable import button
 from heedmap.render.html import fragment, macro
+from heedmap.render.naming import called
 from heedmap.render.panels import drawable
 from heedmap.render.sample import sample
 from heedmap.render.scale import Scale, colour, token_scale
@@ -134,7 +135,7 @@ def relevant_boxes(picture: Picture, segment: Segment, clickable: bool, given: S
         pressed = button(segment.name if clickable else "", [i], first=i == 0).strip() or Markup('role="img"')
         words = f"{drawn.named(i)}: {number(float(value))}"
         things.append(((left, top, right, bottom), pressed, words, _border(used, float(value))))
-    return _stack(shown, "the picture of the boxes", things, f"places of {segment.name}")
+    return _stack(shown, "the picture of the boxes", things, f"places of {called(segment.name)}")
 
 
 def _stack(picture: Picture, words: str, things: Sequence[tuple[Box, Markup, str, str]], about: str) -> Markup:

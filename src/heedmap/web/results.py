@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from heedmap.explanation_data import ExplanationData
     from heedmap.picture import Picture
     from heedmap.render.scale import Scale
+    from heedmap.render.sound import Sound
 
 KEPT = 64
 TYPES = {".png": "image/png", ".html": "text/html; charset=utf-8", ".json": "application/json"}
@@ -58,7 +59,7 @@ class Result:
         if len(self.explanations) == 1:
             first = self.explanations[0]
             if first.answer is not None:
-                return Markup(answer_fragment(first, 0, self._seen))
+                return Markup(answer_fragment(first, 0, self._seen, self.beside.sound))
             report = explanation_fragment(
                 first, 0, self._seen, clickable=self._clickable, folded=True, beside=self.beside
             )
@@ -77,7 +78,7 @@ class Result:
             raise FileFormatError(f"there is no file with the ending {ending!r}; there are {', '.join(TYPES)}")
         with DRAWING:
             if len(self.explanations) == 1:
-                return ONE[ending](self.explanations[0], self.picture, None)
+                return ONE[ending](self.explanations[0], self.picture, self.beside.sound)
             first, second = self.explanations
             return PAIR[ending](first, second, self.picture)
 
@@ -157,7 +158,7 @@ def _pair_html(first: Explanation, second: Explanation, picture: Picture | None)
     return comparison_page(first, second, image=seen).encode()
 
 
-ONE: Mapping[str, Callable[[Explanation, Picture | None, None], bytes]] = {
+ONE: Mapping[str, Callable[[Explanation, Picture | None, Sound | None], bytes]] = {
     ending: writer for ending, writer in WRITERS.items() if ending in TYPES and writer is not None
 }
 """By ending: a file of one explanation."""

@@ -61,6 +61,7 @@ def rows_of(files: Sequence[str | Path], given: FormValues, takes: Takes, limits
         InputError: no file, none that the model can take, one without the column that is needed, or too many rows.
     """
     rows: list[TableRow] = []
+    given = given if "boxes" in takes.roles else replace(given, number=None)  # of a sample its boxes alone are taken
     for path in map(Path, files):
         rows += _of_file(path, given, takes, limits)
         if len(rows) > limits.rows:

@@ -29,6 +29,8 @@ FIGURES = {
     "insertion": "what is left of the answer, least relevant masked first (area, higher is better)",
     "saco": "faithfulness (SaCo, higher is better)",
 }
+ARROWS = {"agreement": "", "deletion": " ↓", "insertion": " ↑", "saco": " ↑"}
+"""Which way a figure is better."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,7 @@ class Comparison:
         >>> compared.explanations["plain"].options["normalize"], compared.curves["paper"]["text"].shape
         (False, (2, 11))
         >>> print(compared.notes()["paper"])
-        text: agreement 1.00, deletion 0.05, insertion 0.61, saco 0.99
+        text: agreement 1.00, deletion ↓ 0.05, insertion ↑ 0.61, saco ↑ 0.99
     """
 
     explanations: Mapping[str, Explanation]
@@ -133,7 +135,7 @@ def compare(
             refused[spec.name] = str(error)
             continue
         seconds[spec.name] = perf_counter() - began
-        explanations[spec.name] = subject.label(explanation, inputs, given.get("boxes"))
+        explanations[spec.name] = subject.label(explanation, inputs, given.get("boxes"), given.get("audio"))
     if not explanations:
         raise InputError(f"no method fits {subject.name} here: {next(iter(refused.values()), 'none was given')}")
     maps = {name: trial.relevance(explanation) for name, explanation in explanations.items()}
@@ -168,4 +170,5 @@ def _figures(
 
 
 def _words(figures: Mapping[str, float]) -> str:
-    return ", ".join(f"{key} {value:.2f}" for key, value in figures.items())
+    """Figures as people read them, with an arrow where one way is better."""
+    return ", ".join(f"{key}{ARROWS[key]} {value:.2f}".replace("-", "−") for key, value in figures.items())

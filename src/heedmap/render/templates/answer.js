@@ -289,7 +289,7 @@ function pixels(figure, segment, rows) {
   const across = segment.parts.length, down = rows.length, table = ramp(), canvas = document.createElement('canvas');
   canvas.className = 'pixels';
   canvas.role = 'img';
-  canvas.ariaLabel = `a row for each word of the answer, a column for each part of ${segment.name}`;
+  canvas.ariaLabel = `a row for each word of the answer, a column for each part of ${segment.called}`;
   canvas.width = across;
   canvas.height = down;
   canvas.style.width = across * Math.max(1, Math.min(12, Math.floor(900 / across))) + 'px';
