@@ -67,6 +67,7 @@ def test_the_report_of_a_run(
     page.wait_for_function(LOADED)
     assert page.locator("h2").all_inner_texts()[:3] == ["What it said", "Most certain", "Least certain"]
     assert page.locator("figure").count() == 2 * rows
+    assert ("of them could not be explained" in page.inner_text("body")) == (name == "texts")
     assert page.locator("text=could not be explained (1)").count() == (name == "texts")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(CUT) == []
