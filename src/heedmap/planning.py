@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import Graph
 from heedmap.attention.forward import Recording
+from heedmap.attention.graph import ancestors
 from heedmap.errors import OptionError
 from heedmap.memory import told_bytes
 from heedmap.methods import Method
@@ -272,22 +273,14 @@ def matrices(graph: Graph, attentions: list[Attention]) -> int:
 
 def saved(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
     """The tensors themselves, and all that the graph they are part of keeps for a backward pass."""
-    rest: list[Any] = []
-    for tensor in tensors:
-        yield tensor
-        rest.append(tensor.grad_fn)
-    seen: set[Any] = set()
-    while rest:
-        node = rest.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+    made = list(tensors)
+    yield from made
+    for node in ancestors(*made):
         names = [name for name in dir(node) if name.startswith("_saved_") or name == "saved_tensors"]
         for kept in map(partial(_kept, node), names):
             yield from (
                 part for part in (kept if isinstance(kept, (tuple, list)) else (kept,)) if isinstance(part, Tensor)
             )
-        rest.extend(child for child, _ in node.next_functions)
 
 
 def _kept(node: Any, name: str) -> Any:

@@ -15,14 +15,12 @@ import heedmap
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def fresh(name: str) -> nn.Module:
+@cache
+def built(name: str) -> nn.Module:
+    """What was proved of a model, by the first test that asks it, holds for the others."""
     torch.manual_seed(0)
     model: nn.Module = stirred(FOLLOWED[name].build().eval()).double()
     return model
-
-
-built = cache(fresh)
-"""What was proved of a model holds for the tests that ask it again."""
 
 
 def inputs(name: str, samples: int = 1) -> dict[str, Tensor]:
@@ -41,7 +39,7 @@ def target(output: object) -> Tensor:
 
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_the_model_is_left_as_found(name: str) -> None:
-    model, given = fresh(name), inputs(name)
+    model, given = built(name), inputs(name)
     before = state(model)
     explanation = heedmap.explain(model, given, target=target)
     after = state(model)

@@ -72,7 +72,7 @@ COMMANDS = {
     "compare": ("compare", "zoo/gpt-lists", "--text", LISTS, "--method", "rollout", "--out", "compare.html"),
     "run/report": (
         *("evaluate", "perturbation", "zoo/visualbert-shapes", "--out", "run"),
-        *("--samples", "8", "--method", "rollout"),
+        *("--samples", "2", "--method", "rollout"),
     ),
     "gallery/index": ("demo", "--only", "gpt-lists", "--out", "gallery"),
 }

@@ -12,10 +12,10 @@ import heedmap
 from heedmap.cli.main import app
 from heedmap.errors import InputError, OptionError, SampleError
 from heedmap.evaluate.experiments.perturbation import PRESETS, Perturbation
+from heedmap.evaluate.filling import blurred, donors_of, filled
 from heedmap.evaluate.harness.protocol import contender
 from heedmap.evaluate.metrics.faithfulness import between_curves, over_curve, symmetric_gain
 from heedmap.evaluate.metrics.statistics import ranks
-from heedmap.evaluate.perturb.filling import blurred, donors_of, filled
 from heedmap.targets import class_logits
 from heedmap.zoo.dataset import answered
 

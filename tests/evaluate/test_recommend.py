@@ -10,7 +10,7 @@ from rich.console import Console
 
 import heedmap
 from heedmap.errors import AttentionError, InputError, OptionError, TargetError, UnknownNameError
-from heedmap.evaluate.experiments.recommend import recommend
+from heedmap.evaluate.experiments.recommend import _agreements, _trial, recommend
 from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
 from heedmap.methods import METHODS, Method
@@ -72,7 +72,36 @@ def test_a_map_that_ignores_the_model_is_out_however_well_it_ranks():
     assert "don't trust `fixed`: its map does not change when the weights are random" in found.sentence
     none = recommendation("m", figures({"fixed": 0.0, "random": 0.9}, fixed=0.95), {"fixed": 1.0, "random": 1.0})
     assert none.best is None
-    assert none.sentence.startswith("On m, no method that was tried can be trusted; don't trust `fixed`")
+    assert none.sentence.startswith("On m, no map of a method that was tried can be trusted; don't trust `fixed`")
+
+
+def test_the_best_map_is_doubted_where_random_weights_give_much_the_same():
+    table = figures({"a": 0.1, "b": 0.5, "random": 0.9}, a=0.7, b=0.8)
+    found = recommendation("m", table, dict.fromkeys(table, 1.0))
+    assert found.best == "a"
+    assert "but `a` gives much the same map when the weights are random (rank correlation 0.70)" in found.sentence
+    assert "random weights" not in recommendation("m", figures({"a": 0.1}, a=0.4), {"a": 1.0}).sentence
+
+
+def test_methods_that_no_test_tells_apart_and_that_disagree_are_told():
+    table = figures({"a": 0.1, "b": 0.12, "c": 0.11, "random": 0.9}, noise=0.4)
+    table["worse"] = figures({"worse": 0.8})["worse"]
+    alike = {("a", "b"): 0.1, ("a", "c"): 0.4, ("b", "c"): 0.7, ("a", "worse"): -1.0, ("a", "random"): 0.0}
+    agreements = {frozenset(pair): value for pair, value in alike.items()}
+    found = recommendation("m", table, dict.fromkeys(table, 1.0), agreements=agreements)
+    verdicts = {row.method: row.verdict for row in found.rows}
+    assert {verdicts[name] for name in "abc"} == {"best", "as good"}
+    assert verdicts["worse"] == "worse"
+    assert found.agreement == pytest.approx((0.1 + 0.4 + 0.7) / 3)
+    order = [row.method for row in found.rows if row.method in "ab"]
+    assert (
+        f"disagree (mean rank correlation of their maps 0.40, least between `{order[0]}` and `{order[1]}`)"
+        in found.sentence
+    )
+    same = recommendation("m", table, dict.fromkeys(table, 1.0), agreements=dict.fromkeys(agreements, 0.9))
+    assert same.agreement == pytest.approx(0.9)
+    assert "disagree" not in same.sentence
+    assert recommendation("m", table, dict.fromkeys(table, 1.0)).agreement is None
 
 
 def test_what_is_not_told_from_chance_is_said():
@@ -171,6 +200,7 @@ def test_a_good_method_is_above_chance_and_a_fixed_map_is_exposed(odd):
     assert order == ["generic", "random", "bright"]
     assert found.best == "generic"
     assert found.refused == {"never": "not this one"}
+    assert found.agreement is None, "one method alone has none to agree with"
     by = {row.method: row for row in found.rows}
     assert by["bright"].verdict == "unchanged"
     assert by["bright"].tests["randomisation"] == pytest.approx(1)
@@ -238,3 +268,19 @@ def test_bad_calls_are_told(odd):
         recommend(subject, inputs, methods=["random"])
     with pytest.raises(InputError, match="no text was given"):
         recommend(subject, [{"text": None}], methods=["generic"])
+
+
+def test_agreement_is_the_rank_correlation_of_the_maps():
+    from scipy.stats import spearmanr
+
+    subject, inputs = heedmap.load("zoo/gpt-lists"), given("gpt-lists", 2)
+    names = ("generic", "rollout")
+    specs = [MethodSpec(name, name) for name in names]
+    trials = [_trial(subject, one, number, None, 0) for number, one in enumerate(inputs)]
+    plain = [{spec.name: trial.maps(spec) for spec in specs} for trial in trials]
+    maps = [[subject.explain(**one, method=name)["text"][0].double().numpy() for name in names] for one in inputs]
+    expected = np.mean([spearmanr(*pair).statistic for pair in maps])
+    assert _agreements(trials, specs, plain) == {frozenset(names): pytest.approx(expected, abs=1e-6)}
+    found = recommend(subject, inputs[:1], methods=["generic", MethodSpec("again", "generic")])
+    assert found.agreement == pytest.approx(1)
+    assert found.to_dict()["agreement"] == found.agreement

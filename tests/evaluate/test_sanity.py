@@ -44,7 +44,7 @@ def brightness(monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(MATERIALS))
 def test_every_shipped_model_is_measured(name):
-    evaluation = Sanity(steps=2, draws=1, groups=4)
+    evaluation = Sanity(steps=1, draws=1, groups=4)
     subject = heedmap.load(f"zoo/{name}")
     evaluation.check(subject)
     before = {n: p.detach().clone() for n, p in subject.model.named_parameters()}
@@ -54,7 +54,7 @@ def test_every_shipped_model_is_measured(name):
     assert segments == {"text", "image", "boxes"} & set(heedmap.explain(subject, first_of(subject, name)).segments)
     assert len(found) == 2 * 2 * len(segments)
     for row in found:
-        assert len(row["correlation"]) == len(row["correlation_abs"]) == len(json.loads(row["blocks"])) == 2
+        assert len(row["correlation"]) == len(row["correlation_abs"]) == len(json.loads(row["blocks"])) == 1
         assert -1 <= row["saco"] <= 1
         assert 0 <= row["sensitivity"] <= row["sensitivity_max"]
         assert row["tokens"] > 0
@@ -100,7 +100,7 @@ def test_a_good_map_says_more_of_the_model_than_chance():
 @pytest.mark.parametrize("name", ["lxmert-shapes", "bart-dates", "clip-shapes"])
 def test_a_batch_is_its_samples_one_by_one(name):
     evaluation = Sanity(steps=2, draws=2, groups=3)
-    subject, some = heedmap.load(f"zoo/{name}"), samples(name, 3)
+    subject, some = heedmap.load(f"zoo/{name}"), samples(name, 2)
     together_, _ = evaluation.rows(subject, some, [GENERIC], 7)
     alone = [row for one in some for row in evaluation.rows(subject, [one], [GENERIC], 7)[0]]
     one_by_one = {(row["sample"], row["segment"]): row for row in alone}

@@ -7,8 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from page_people import WITH_GRADIO
 from PIL import Image
 
+CHROMIUM = Path(os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium"))
+IN_A_BROWSER = [
+    WITH_GRADIO,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no browser {CHROMIUM}"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),  # within Gradio
+]
+"""Marks of such tests."""
+PATIENCE = 30_000
+"""Milliseconds for one step, on a machine that has other work."""
+GRAVE = ("serious", "critical")
 SETTLING = 250
 """Milliseconds in which Gradio puts values and colours where they belong, after they have come."""
 
@@ -61,6 +72,16 @@ def screenshot(page: Any, name: str, otherwise: Path) -> None:
         few = opened.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     few.save(path, optimize=True)
     assert path.stat().st_size < 150_000
+
+
+def check(page: Any, state: str) -> None:
+    """axe-core's rules; Gradio's own markup passes them too, so none is left out."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="there is no axe to check a page")
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(SETTLING)
+    found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    nodes = [(each["id"], node) for each in found if each["impact"] in GRAVE for node in each["nodes"]]
+    assert nodes == [], f"{state}: {[(rule, node['target'], node['html'][:200]) for rule, node in nodes]}"
 
 
 def title(page: Any, words: str) -> None:

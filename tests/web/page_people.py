@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from importlib.util import find_spec
 from io import BytesIO
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import pytest
 from PIL import Image
+
+WITH_GRADIO = pytest.mark.skipif(not find_spec("gradio"), reason="the page needs gradio; pip install '.[app]'")
+"""It is imported by the tests that need it alone: that takes seconds."""
 
 
 class CallError(Exception):

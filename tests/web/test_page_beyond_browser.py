@@ -6,29 +6,19 @@ With HEEDMAP_SCREENSHOTS=docs/img the pictures of the documents are written agai
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from page_browsing import SETTLING, choose, choose_model, saved, screenshot, tab_to, title
+from page_browsing import IN_A_BROWSER, SETTLING, check, choose, choose_model, saved, screenshot, tab_to, title
 from PIL import Image
 
 from heedmap.web.form_inputs import offered, sample
-from heedmap.web.server import serving
 
-pytest.importorskip("gradio", reason="the page needs the extra [app]")
-playwright = pytest.importorskip("playwright.sync_api", reason="there is no playwright to drive a browser")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="there is no axe to check a page")
-CHROMIUM = Path(os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium"))
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no browser {CHROMIUM}"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),  # within Gradio
-]
+pytestmark = IN_A_BROWSER
 WIDTHS = (1280, 768, 390)
-PATIENCE = 15_000
 PIXELS = """() => {
   const image = document.querySelector('#image img'), canvas = document.createElement('canvas');
   canvas.width = image.naturalWidth;
@@ -41,32 +31,10 @@ PIXELS = """() => {
 TEXT = "dog red ; cat blue ; sun green ? cat"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield found.new_context(viewport={"width": 1280, "height": 900})
-        found.close()
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with serving() as found:
-        yield found
-
-
 @pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    page = browser.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.faults = []
-    page.on("pageerror", lambda error: page.faults.append(str(error)))
-    page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
-    page.goto(address)
-    page.add_style_tag(content="* { transition: none !important; }")
-    page.wait_for_selector("#image img")
+def page(page: Any) -> Iterator[Any]:
+    """The page, on which nothing goes wrong."""
     yield page
-    page.close()
     assert page.faults == []
 
 
@@ -76,7 +44,7 @@ def opened(page: Any, name: str) -> None:
     page.wait_for_timeout(SETTLING)
 
 
-def seen(page: Any, name: str, folder: Path) -> None:
+def seen(page: Any, name: str) -> None:
     """At each width in each theme: nothing is cut off, and the checker finds nothing serious."""
     for theme in ("light", "dark"):
         page.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
@@ -87,18 +55,9 @@ def seen(page: Any, name: str, folder: Path) -> None:
             for place in page.locator(".heedmap-columns .heedmap, #table table, .odds").all():
                 box = place.bounding_box()
                 assert box is None or (box["x"] >= 0 and box["x"] + box["width"] <= width), (name, theme, width)
-            page.screenshot(path=folder / f"{name}-{theme}-{width}.png", full_page=True)
         check(page, f"{name}, {theme}")
     page.evaluate("document.body.classList.remove('dark')")
     page.set_viewport_size({"width": 1280, "height": 900})
-
-
-def check(page: Any, state: str) -> None:
-    page.mouse.move(0, 0)
-    found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
-    grave = [each for each in found if each["impact"] in ("serious", "critical")]
-    nodes = [(each["id"], node["target"], node["html"][:200]) for each in grave for node in each["nodes"]]
-    assert nodes == [], (state, nodes)
 
 
 def test_a_region_is_painted_over_and_what_changes_is_shown(page: Any, tmp_path: Path) -> None:
@@ -114,7 +73,7 @@ def test_a_region_is_painted_over_and_what_changes_is_shown(page: Any, tmp_path:
     assert len(json.loads(saved(page, "json"))) == 3
     assert saved(page, "png").startswith(b"\x89PNG")
     screenshot(page, "app-changed.png", tmp_path)
-    seen(page, "edit", tmp_path)
+    seen(page, "edit")
     page.locator("#region input, #region textarea").fill("0 20 30 500")
     page.locator("#change").click()
     page.wait_for_selector(".heedmap-error")
@@ -148,7 +107,7 @@ def test_two_models_are_set_beside_each_other(page: Any, tmp_path: Path) -> None
     page.wait_for_selector("#result h2.column")
     assert page.locator("#result h2.column").all_inner_texts() == ["zoo/detr-shapes", "zoo/deformable-shapes"]
     screenshot(page, "app-models.png", tmp_path)
-    seen(page, "models", tmp_path)
+    seen(page, "models")
     choose(page, "other-model", "zoo/gpt-lists")
     page.locator("#beside").click()
     page.wait_for_selector(".heedmap-error")
@@ -177,7 +136,7 @@ def test_a_table_is_stepped_through_by_the_keyboard(page: Any, tmp_path: Path) -
     assert page.locator("#samples [aria-pressed=true]").count() == 0
     assert in_field(page, files[1])
     screenshot(page, "app-table.png", tmp_path)
-    seen(page, "table", tmp_path)
+    seen(page, "table")
     page.locator("#table [data-row='2']").click()
     title(page, answers[2])
     assert in_field(page, files[2])

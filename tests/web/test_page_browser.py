@@ -7,72 +7,25 @@ With HEEDMAP_SCREENSHOTS=docs/img the pictures of the documents are written agai
 from __future__ import annotations
 
 import json
-import os
 import wave
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import pytest
-from page_browsing import SETTLING, choose_model, explain, pick, saved, screenshot, settled, tab_to, title
+from page_browsing import (
+    IN_A_BROWSER,
+    SETTLING,
+    check,
+    choose_model,
+    explain,
+    pick,
+    saved,
+    screenshot,
+    settled,
+    tab_to,
+    title,
+)
 
-from heedmap.web.server import serving
-from models import builders
-
-pytest.importorskip("gradio", reason="the page needs gradio; pip install '.[app]'")
-playwright = pytest.importorskip("playwright.sync_api", reason="there is no playwright to drive a browser")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="there is no axe to check a page")
-CHROMIUM = Path(os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium"))
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no browser {CHROMIUM}"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),  # within Gradio
-]
-PATIENCE = 30_000
-"""Milliseconds for one step, on a machine that has other work."""
-GRAVE = ("serious", "critical")
-RULES = {"resultTypes": ["violations"]}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield found.new_context(viewport={"width": 1280, "height": 880})  # one for all, which keeps Gradio's scripts
-        found.close()
-
-
-@pytest.fixture(scope="module")
-def listener(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model that takes sound."""
-    folder = tmp_path_factory.mktemp("whisper")
-    builders.whisper(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def address(listener: str) -> Iterator[str]:
-    with serving([listener]) as found:
-        yield found
-
-
-@pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    """The page, loaded; ``page.faults``: what went wrong. Whatever is done with it, nothing is loaded from elsewhere."""
-    page = browser.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.faults, asked = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: page.faults.append(str(error)))
-    page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
-    page.goto(address)
-    page.add_style_tag(content="* { transition: none !important; }")  # colours are looked at when they have settled
-    page.wait_for_selector("#image img")  # of the sample that the page opens on
-    yield page
-    page.close()
-    assert {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))} == {
-        urlsplit(address).netloc
-    }
+pytestmark = IN_A_BROWSER
 
 
 def test_an_object_is_clicked_on_the_picture_compared_and_downloaded(page: Any, tmp_path: Path) -> None:
@@ -247,30 +200,25 @@ def test_all_of_it_works_from_the_keyboard(page: Any) -> None:
 
 
 def test_nothing_serious_stands_in_anyones_way(page: Any) -> None:
-    """axe-core's rules; Gradio's own markup passes them too, so none is left out."""
-    check(page, "empty")
+    in_both_themes(page, "empty")
     choose_model(page, "zoo/lxmert-shapes")
     page.locator("#more button").first.click()
     page.locator("#options-of-both button").first.click()
     page.locator("#ask").click()
     page.wait_for_selector(".heedmap-error")
-    check(page, "an error")
+    in_both_themes(page, "an error")
     pick(page, 21)
-    check(page, "an answer")
+    in_both_themes(page, "an answer")
     page.locator("#compare").click()
     page.wait_for_selector(".heedmap-columns")
-    check(page, "a comparison")
+    in_both_themes(page, "a comparison")
 
 
-def check(page: Any, state: str) -> None:
+def in_both_themes(page: Any, state: str) -> None:
     """In Gradio's light and in its dark theme, which is a class of the body."""
-    page.mouse.move(0, 0)
     for theme in ("light", "dark"):
         page.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
-        page.wait_for_timeout(SETTLING)
-        found = axe.Axe().run(page, options=RULES).response["violations"]
-        nodes = [(one["id"], node) for one in found if one["impact"] in GRAVE for node in one["nodes"]]
-        assert nodes == [], f"{state}, {theme}: {[(rule, node['target'], node['html'][:200]) for rule, node in nodes]}"
+        check(page, f"{state}, {theme}")
     page.evaluate("document.body.classList.remove('dark')")
 
 

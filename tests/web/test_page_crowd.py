@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_people import CallError, Person, downloaded, file_data, png
+from page_people import WITH_GRADIO, CallError, Person, downloaded, file_data, png
 
 import heedmap
 from heedmap.render.files import to_json
@@ -19,8 +19,10 @@ from heedmap.web.form_inputs import offered, sample
 from heedmap.web.server import serving
 from heedmap.web.uploads import Limits
 
-pytest.importorskip("gradio", reason="the page needs gradio; pip install '.[app]'")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # within Gradio
+pytestmark = [
+    WITH_GRADIO,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),  # within Gradio
+]
 
 TEXT = "dog red ; cat blue ; sun green ? cat"
 WORDS = ("red", "blue", "green", "pink", "navy", "cream", "silver", "violet", "amber", "ivory")

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
-from page_people import CallError, Person, downloaded, file_data, png
+from page_people import WITH_GRADIO, CallError, Person, downloaded, file_data, png
 from PIL import Image
 
 import heedmap
@@ -23,10 +23,13 @@ from heedmap.render.files import to_json
 from heedmap.web.form_inputs import offered, sample
 from heedmap.web.server import serving
 
-pytest.importorskip("gradio", reason="the page needs gradio; pip install '.[app]'")
-pytestmark = pytest.mark.filterwarnings(  # within Gradio and its client: of pandas, and of files left to be closed
-    "ignore::DeprecationWarning", "ignore::ResourceWarning"
-)
+pytest.importorskip("gradio_client", reason="the page needs gradio; pip install '.[app]'")
+pytestmark = [
+    WITH_GRADIO,
+    pytest.mark.filterwarnings(  # within Gradio and its client: of pandas, and of files left to be closed
+        "ignore::DeprecationWarning", "ignore::ResourceWarning"
+    ),
+]
 
 from gradio_client import Client, handle_file  # noqa: E402 (after it is known to be there)
 from gradio_client.exceptions import AppError  # noqa: E402

@@ -17,7 +17,6 @@ PHOTOGRAPHS = {
     "motorcycle": "stereo_motorcycle",
 }
 """Class → name in skimage.data."""
-CROPS = 8
 RIDGE = 0.1
 
 
@@ -41,11 +40,14 @@ def side_by_side(left: str, right: str) -> Image.Image:
     return both
 
 
-def build_probe(backbone: Path, folder: Path) -> None:
-    """Write a Dinov2ForImageClassification whose classes are the photographs, told from [CLS] by ridge regression."""
+def build_probe(backbone: Path, folder: Path, crops: int = 8) -> None:
+    """Write a Dinov2ForImageClassification whose classes are the photographs, told from [CLS] by ridge regression.
+
+    Each photograph is seen in so many ``crops``.
+    """
     processor = BitImageProcessor.from_pretrained(backbone)
     model = Dinov2Model.from_pretrained(backbone).eval()
-    features, classes = _features(model, processor)
+    features, classes = _features(model, processor, crops)
     names = dict(enumerate(PHOTOGRAPHS))
     config = Dinov2Config.from_pretrained(backbone, id2label=names, label2id={n: i for i, n in names.items()})
     probe = Dinov2ForImageClassification(config)
@@ -55,17 +57,17 @@ def build_probe(backbone: Path, folder: Path) -> None:
     processor.save_pretrained(folder)
 
 
-def _features(model: Dinov2Model, processor: BitImageProcessor) -> tuple[torch.Tensor, torch.Tensor]:
-    pictures = [crop for number, name in enumerate(PHOTOGRAPHS) for crop in _crops(photograph(name), number)]
+def _features(model: Dinov2Model, processor: BitImageProcessor, crops: int) -> tuple[torch.Tensor, torch.Tensor]:
+    pictures = [crop for number, name in enumerate(PHOTOGRAPHS) for crop in _crops(photograph(name), number, crops)]
     with torch.no_grad():
         states = model(**processor(pictures, return_tensors="pt")).last_hidden_state
-    return states[:, 0].double(), torch.arange(len(PHOTOGRAPHS)).repeat_interleave(CROPS)
+    return states[:, 0].double(), torch.arange(len(PHOTOGRAPHS)).repeat_interleave(crops)
 
 
-def _crops(image: Image.Image, seed: int) -> list[Image.Image]:
+def _crops(image: Image.Image, seed: int, count: int) -> list[Image.Image]:
     draw = np.random.default_rng(seed)
     found = []
-    for _ in range(CROPS):
+    for _ in range(count):
         side = draw.uniform(0.5, 1) * min(image.size)
         x, y = draw.uniform(0, image.width - side), draw.uniform(0, image.height - side)
         crop = image.crop((int(x), int(y), int(x + side), int(y + side)))

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
 import matplotlib.pyplot as plt
 from photographs import build_probe, side_by_side
-from test_known_evidence import PAIRS, heard, left_share, shares
+from test_known_evidence import PAIRS, heard, left_shares, shares
 
 import heedmap
 from heedmap import Explanation
@@ -36,7 +36,7 @@ def photographs(folder: Path) -> None:
         subject = heedmap.load(made)
     for pair in PAIRS:
         both = side_by_side(*pair)
-        left, right = (left_share(subject, both, name) for name in pair)
+        left, right = left_shares(subject, both, pair)
         print(f"relevance in the left half: asked for {pair[0]} {left:.0%}, asked for {pair[1]} {right:.0%}")
     image = side_by_side(*CLASSES)
     found = subject.explain(image=image, target=list(CLASSES))

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from known.speech import say
-
 pytestmark = pytest.mark.weights
 Explain = Callable[..., Any]
 
@@ -43,13 +41,9 @@ def test_minilm_sees_what_makes_sentences_alike(explain: Explain) -> None:
     assert words[int(pair[1]["text"][0].argmax())] == "instrument"
 
 
-def test_dinov2_draws_a_photograph(explain: Explain, tmp_path: Path) -> None:
+def test_dinov2_explains_its_features_of_a_photograph(explain: Explain, tmp_path: Path) -> None:
     data = pytest.importorskip("skimage.data", reason="scikit-image, of the dev extra, has the photograph")
     Image.fromarray(data.chelsea()).save(tmp_path / "cat.png")
-    picture = explain("dinov2-small", "--image", str(tmp_path / "cat.png"), "--target", "norm", ending=".png")
-    with Image.open(picture) as drawn:
-        assert min(drawn.size) > 400
-        assert np.asarray(drawn.convert("RGB")).std() > 20, "a photograph with colours on it"
     found = explain("dinov2-small", "--image", str(tmp_path / "cat.png"), "--target", "norm")["segments"]["image"]
     assert found["grid"] == [16, 16]
     assert max(found["relevance"][0]) > 0
@@ -61,13 +55,3 @@ def test_smollm2_names_paris(explain: Explain) -> None:
     assert "Paris" in data["target"][0]
     assert relevance[labels.index("France")] > 0
     assert relevance[-1] == 0
-
-
-def test_whisper_hears_the_word_where_it_is_said(explain: Explain, tmp_path: Path) -> None:
-    sentence = say("The quick brown fox", tmp_path / "fox.wav")
-    data = explain("whisper-base", "--audio", str(sentence.path), "--target", "token:fox")
-    labels, relevance = segment(data, "audio")
-    peak = float(labels[int(relevance.argmax())].removesuffix(" s"))
-    begin, end = sentence.times["fox"]
-    assert "fox" in data["target"][0]
-    assert begin - 0.1 <= peak <= end + 0.1

@@ -19,6 +19,7 @@ from torch import Tensor
 from heedmap.attention import kernels, moves, places
 from heedmap.attention import operations as ops
 from heedmap.attention.companions import CONVOLUTIONS, Known, Lost, Pair, Summed, _on_cpu, reduced_axes
+from heedmap.attention.graph import ancestors
 from heedmap.attention.mixers import AsItIs
 from heedmap.attention.mixing import LINEAR, POOLS
 from heedmap.attention.numbers import NOTHING, Ids
@@ -557,16 +558,8 @@ def _as_it_was(tensor: Tensor) -> set[Any]:
 
 def _is_made_of(tensor: Tensor, steps: set[Any]) -> bool:
     """Whether a tensor was computed from what one of these steps of the graph made."""
-    least, rest, seen = min(s._sequence_nr() for s in steps), [tensor.grad_fn], set[Any]()
-    while rest:
-        at = rest.pop()
-        if at in steps:
-            return True
-        if at is None or at in seen or at._sequence_nr() < least:
-            continue
-        seen.add(at)
-        rest += [n for n, _ in at.next_functions]
-    return False
+    least = min(step._sequence_nr() for step in steps)
+    return any(node in steps for node in ancestors(tensor, through=lambda node: node._sequence_nr() >= least))
 
 
 def _place() -> Key:

@@ -45,8 +45,10 @@ def map_methods(incomplete: str) -> list[str]:
 
 
 def contenders(incomplete: str) -> list[str]:
-    """Every method, and the names of several at once."""
-    return methods(incomplete) + choices(*GROUPS)(incomplete)
+    """Every method, the picture's edges, and the names of several at once."""
+    from heedmap.methods.cards import EDGES
+
+    return methods(incomplete) + choices(EDGES, *GROUPS)(incomplete)
 
 
 def data(incomplete: str) -> list[str]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PRESETS, SEGMENTS, WAYS = (
     ("lxmert", "visualbert", "vit", "tenths"),
-    ("text", "image", "boxes"),
+    ("text", "image", "boxes", "joint"),
     ("drop", "mask", "replace"),
 )
 CUTS, TARGETS, JOINS = ("mean", "otsu"), ("top", "label", "found"), ("sum", "max")
@@ -51,7 +51,7 @@ def perturbation(
     segment: Annotated[
         list[str] | None,
         typer.Option(
-            help="text, image or boxes; several times; by default all there are.",
+            help="text, image or boxes; joint: all of them in one order; several times; by default each there is.",
             autocompletion=choices(*SEGMENTS),
         ),
     ] = None,
@@ -69,7 +69,7 @@ def perturbation(
     check_words(preset=(preset, PRESETS), segment=(segment, SEGMENTS), remove=(remove, WAYS))
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.perturbation import Perturbation
-    from heedmap.evaluate.perturb.filling import donors_of
+    from heedmap.evaluate.filling import donors_of
     from heedmap.zoo.dataset import answered
 
     subject = run.model.load()
@@ -226,7 +226,7 @@ def _measure(
     from heedmap.evaluate.harness.run import run as measured
 
     out, samples = options.out, options.samples
-    chosen = contenders(options.method or (), crossed(subject, reader))
+    chosen = contenders(options.method or (), crossed(subject, reader), "image" in subject.kind_row.takes)
     plan = Plan(evaluation, subject, reader, chosen, samples, run.seed, run.batch)
     total = min(samples, len(reader))
     try:

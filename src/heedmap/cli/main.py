@@ -120,7 +120,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
         "Measure how well maps predict what a model does.",
         (
             "heedmap evaluate perturbation zoo/visualbert-shapes --out run --samples 2",
-            "heedmap evaluate sanity zoo/gpt-lists --out sane --samples 4 --check agreement",
+            "heedmap evaluate sanity zoo/gpt-lists --out run --samples 4 --check agreement",
         ),
         CHOOSE,
     ),
@@ -141,7 +141,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "evaluate detection": CommandEntry(
         evaluate.detection,
         (
-            "heedmap evaluate detection zoo/detr-shapes --out run --samples 2",
+            "heedmap evaluate detection zoo/detr-shapes --out x --samples 2 --method legrad",
             "heedmap evaluate detection MODEL --data coco:coco --out run",
         ),
     ),

@@ -16,7 +16,7 @@ from heedmap.cli.inputs import ROLES, parse_target, read_inputs, sample_inputs
 from heedmap.errors import ModelLoadError, OptionError, UnknownNameError
 from heedmap.memory import memory_bytes
 from heedmap.methods import written
-from heedmap.methods.cards import CARDS
+from heedmap.methods.cards import CARDS, EDGES
 from heedmap.models.names import check_name, is_zoo
 from heedmap.models.shipped import PREFIX, shipped
 from heedmap.printable import closest
@@ -42,12 +42,12 @@ def methods_option(default: str) -> Any:
     """The option ``--method`` of a command that takes several; ``default`` says which where none is given."""
     return typer.Option(
         "--method",
-        help=f"METHOD or METHOD:KEY=VALUE,…; also fast, ablations, all. Several times; by default {default}.",
+        help=f"METHOD or METHOD:KEY=VALUE,…; also edges, fast, ablations, all. Several times; by default {default}.",
         autocompletion=completion.contenders,
     )
 
 
-def check_methods(names: Sequence[str], groups: Collection[str] = completion.GROUPS) -> None:
+def check_methods(names: Sequence[str], groups: Collection[str] = (EDGES, *completion.GROUPS)) -> None:
     """See that there are such methods, with options or without, before torch is imported.
 
     Raises:

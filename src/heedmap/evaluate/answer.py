@@ -13,8 +13,9 @@ import torch
 from heedmap.attention.forward import output_of
 from heedmap.engine import explain
 from heedmap.errors import InputError, TargetError
+from heedmap.evaluate.edges import edge_map
 from heedmap.evaluate.perturb.masking import repeated
-from heedmap.methods.cards import CHANCE
+from heedmap.methods.cards import CHANCE, EDGES
 from heedmap.targets import AnyTarget, Function, Similarity, Target, as_target, class_logits
 
 if TYPE_CHECKING:
@@ -109,7 +110,14 @@ def explained(
         contender: the method.
         seed: of chance, where the contender has none of its own.
         keys: of the samples, by each of which chance draws for its sample and target; None: one draw for the whole batch.
+
+    Raises:
+        InputError: the contender is the picture's edges, and there is no picture.
+        HeedmapError: the method cannot explain this.
     """
+    if contender.method == EDGES:
+        result = explain(subject, inputs, target=target, method=CHANCE)
+        return [edge_map(each, inputs) for each in result] if isinstance(result, list) else edge_map(result, inputs)
     options = {"seed": seed} if contender.method == CHANCE else {}
     options |= contender.options
     result = explain(subject, inputs, target=target, method=contender.method, **options)

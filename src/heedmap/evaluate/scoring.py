@@ -80,11 +80,13 @@ class MatchScorer:
         subject: the model.
         inputs: of the samples as they are.
         samples: with :class:`~heedmap.datasets.sample.Match`.
-        segment: what is perturbed, ``"text"`` or ``"image"``.
+        segment: what is perturbed, ``"text"``, ``"image"``, or both: ``"joint"``.
     """
 
     def __init__(self, subject: Model, inputs: Mapping[str, Any], samples: Sequence[Sample], segment: str) -> None:
-        self._subject, self._inputs, self._text = subject, inputs, segment == "text"
+        self._subject, self._inputs = subject, inputs
+        ways = {"text": self._by_text, "image": self._by_image}
+        self._similar = ways.get(segment, self._by_both)
         self._batch = len(samples)
         wrong = [text for sample in samples for text in _match(sample).wrong]
         counts = torch.tensor([len(_match(sample).wrong) for sample in samples])
@@ -104,7 +106,7 @@ class MatchScorer:
         wrong = {name: value[rivals] for name, value in self._wrong.items()}
         rival_place = torch.searchsorted(present, self._owner[rivals])
         plain = repeated(self._inputs, self._batch, present)
-        matching, others = (self._by_text if self._text else self._by_image)(inputs, plain, wrong, place)
+        matching, others = self._similar(inputs, plain, wrong, place)
         scores = others.masked_fill(rival_place != place[:, None], -torch.inf)
         right = (matching > scores.amax(-1)).float()
         return right, torch.cat([matching[:, None], scores], 1).softmax(-1)[:, 0]
@@ -120,6 +122,11 @@ class MatchScorer:
         similar = logits_of(self._subject, {**inputs, **_joined(_words(plain), wrong)})
         right = similar.shape[1] - len(next(iter(wrong.values())))
         return similar.gather(1, place[:, None])[:, 0], similar[:, right:]
+
+    def _by_both(self, inputs: Any, plain: Any, wrong: Any, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Each changed picture beside its changed text, and beside the wrong texts as they are."""
+        similar = logits_of(self._subject, {**inputs, **_joined(_words(inputs), wrong)})
+        return similar.diagonal(), similar[:, len(place) :]
 
 
 def scorer_of(

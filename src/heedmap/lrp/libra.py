@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from heedmap.attention.graph import ancestors
 from heedmap.errors import MissingRuleError
 from heedmap.lrp import operations as ops
 from heedmap.lrp.functions import Operation
@@ -125,15 +126,9 @@ def gate(x: Tensor, operation: Operation) -> Tensor:
 
 def made_by(tensor: Tensor, nodes: Collection[str]) -> bool:
     """Whether one of these nodes of autograd made ``tensor``, but for moves, factors and sums since."""
-    stack, seen = [tensor.grad_fn], set[Any]()
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        name = node.name().rpartition("::")[2].removesuffix("Backward0").removesuffix("Backward1")
-        if name in nodes:
-            return True
-        if name in ELEMENTWISE:
-            stack += [further for further, _ in node.next_functions]
-    return False
+    return any(_name(node) in nodes for node in ancestors(tensor, through=lambda node: _name(node) in ELEMENTWISE))
+
+
+def _name(node: Any) -> str:
+    name: str = node.name().rpartition("::")[2].removesuffix("Backward0").removesuffix("Backward1")
+    return name

@@ -14,6 +14,7 @@ from torch.autograd.function import BackwardCFunction
 
 from heedmap.attention.attention import Layout
 from heedmap.attention.forward import call
+from heedmap.attention.graph import ancestors
 from heedmap.attention.randomness import seed
 from heedmap.attention.residual import ResidualTape
 from heedmap.attention.tape import Tape
@@ -228,16 +229,9 @@ def _libra(tape: Tape, values: Tensor) -> Gradients:
 
 def _has_foreign_function(values: Tensor) -> bool:
     """Whether an autograd function written in Python made a target; an operation without a rule says so itself."""
-    stack, seen = [values.grad_fn], set[Any]()
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if isinstance(node, BackwardCFunction) and not isinstance(node, NoRule._backward_cls):
-            return True
-        stack += [further for further, _ in node.next_functions]
-    return False
+    return any(
+        isinstance(node, BackwardCFunction) and not isinstance(node, NoRule._backward_cls) for node in ancestors(values)
+    )
 
 
 def _with_copies(replay: ForwardCall, rules: str, share_constants: bool, inputs: bool) -> tuple[Tape, Handed]:

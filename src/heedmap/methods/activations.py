@@ -18,13 +18,10 @@ CHOICES = {"gradients": (LIBRA, PLAIN)}
 
 
 def _fullgrad_plus(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
-    kept, by_layer = run.from_layer(options["start_layer"]), _activations(run, "fullgrad_plus", options)
+    kept = run.from_layer(options["start_layer"])
+    by_layer = activations(run, "fullgrad_plus", options["gradients"] == LIBRA)
     edges = [e for e in run.graph.edges if e.attention in kept & by_layer.keys()]
     return for_all_rows(run, [(e.stream, e.stream, by_layer[e.attention]) for e in edges])
-
-
-def _activations(run: TargetView, method: str, options: Mapping[str, Any]) -> dict[int, Tensor]:
-    return activations(run, method, options["gradients"] == LIBRA)
 
 
 FULLGRAD_PLUS = Method(
@@ -38,7 +35,8 @@ FULLGRAD_PLUS = Method(
 
 
 def _attcat(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
-    kept, by_layer = run.from_layer(options["start_layer"]), _activations(run, "attcat", options)
+    kept = run.from_layer(options["start_layer"])
+    by_layer = activations(run, "attcat", options["gradients"] == LIBRA)
     edges = [e for e in run.graph.edges if e.attention in kept & by_layer.keys() and e.is_self]
     return for_all_rows(
         run, [(e.stream, e.stream, by_layer[e.attention] * _heard(run, e.attention, e.stream)) for e in edges]

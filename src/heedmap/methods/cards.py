@@ -20,6 +20,8 @@ PAPER = "generic"
 """The paper's method, which the others are compared with."""
 CHANCE = "random"
 """The method that knows nothing; never recommended."""
+EDGES = "edges"
+"""What evaluations set beside chance where there is a picture: its edges, by no model, so that it is no method."""
 MEMORY = "keeps every attention matrix's relevance: heads × N² an attention"
 RULES = (
     "an operation without a rule is refused (a loss, a quotient of two activations, an autograd function of the model)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,6 +11,7 @@ from torch import Tensor
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import Edge
 from heedmap.attention.forward import call
+from heedmap.attention.graph import ancestors
 from heedmap.attention.randomness import seed
 from heedmap.attention.residual import Residual, ResidualTape
 from heedmap.errors import AttentionError, UnfollowedAttentionError
@@ -130,15 +130,7 @@ def _reads(out: Tensor, residual: Residual) -> bool:
     """Whether what is passed by is what the attention reads, where autograd knows both."""
     if residual.edge is None or out.grad_fn is None:
         return True
-    stack, seen = list[Any]([out.grad_fn]), set[Any]()
-    while stack:
-        node = stack.pop()
-        if node is residual.edge.node:
-            return True
-        if node is not None and node not in seen:
-            seen.add(node)
-            stack += [further for further, _ in node.next_functions]
-    return False
+    return residual.edge.node in ancestors(out)
 
 
 def _batch_first(run: TargetView, residual: Residual, tokens: int, method: str, needs: str) -> Residual:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from heedmap.errors import InputError
 from heedmap.models.edits import painted, reworded
-from heedmap.web.form_inputs import Read
+from heedmap.web.form_inputs import ReceivedInputs
 from heedmap.web.uploads import Limits
 
 
@@ -24,7 +24,7 @@ class EditForm:
     new: str = ""
     region: str = ""
 
-    def of(self, received: Read, limits: Limits) -> Read:
+    def of(self, received: ReceivedInputs, limits: Limits) -> ReceivedInputs:
         """The input, edited.
 
         Raises:

@@ -57,7 +57,7 @@ class Takes:
 
 
 @dataclass(frozen=True, eq=False)
-class Read:
+class ReceivedInputs:
     """What was given, read.
 
     Attributes:
@@ -78,7 +78,7 @@ def takes(subject: Model) -> Takes:
     return Takes(kind.takes, kind.name == "text", told, bool(kind.speaks))
 
 
-def read(model: str, given: FormValues, limits: Limits) -> Read:
+def read(model: str, given: FormValues, limits: Limits) -> ReceivedInputs:
     """All that was given, within the limits.
 
     Raises:
@@ -94,15 +94,15 @@ def read(model: str, given: FormValues, limits: Limits) -> Read:
         boxes = material.boxes
         scene = image if boxes is None else material.picture
     inputs = {"text": _paired(text, second), "image": image, "boxes": boxes, "audio": audio}
-    return Read(inputs, limits.text(given.said), scene)
+    return ReceivedInputs(inputs, limits.text(given.said), scene)
 
 
-def read_sample(model: str, number: int) -> Read:
+def read_sample(model: str, number: int) -> ReceivedInputs:
     """A sample that is offered, as if it had been given; UnknownNameError where there is none of this number."""
     material = sample(model, number)
     seen = None if material.boxes is not None else material.picture
     inputs = {"text": material.text, "image": seen, "boxes": material.boxes, "audio": None}
-    return Read(inputs, None, material.picture)
+    return ReceivedInputs(inputs, None, material.picture)
 
 
 def _paired(text: str | None, second: str | None) -> str | tuple[str, str] | None:

@@ -19,7 +19,7 @@ from heedmap.printable import visible
 from heedmap.render.views import Beside
 from heedmap.web.columns import Column, Columns, both_odds, same_answer
 from heedmap.web.edits import EditForm
-from heedmap.web.form_inputs import FormValues, Read, Takes, read, takes
+from heedmap.web.form_inputs import FormValues, ReceivedInputs, Takes, read, takes
 from heedmap.web.method_options import MOST_TOKENS, Start, Way, check_starts, from_token, within
 from heedmap.web.models import Models, Tell, check_time
 from heedmap.web.parts import MOST, objects, with_frames
@@ -62,15 +62,15 @@ class Exchange:
     predictions: Predictions
     picture: Picture | None
     sound: Sound | None = None
-    given: FormValues | Read = field(default_factory=FormValues)
+    given: FormValues | ReceivedInputs = field(default_factory=FormValues)
 
     def __deepcopy__(self, memo: object) -> Exchange:
         """Itself, since it never changes; Gradio copies what a person's session begins with."""
         return self
 
-    def received(self, limits: Limits) -> Read:
+    def received(self, limits: Limits) -> ReceivedInputs:
         """What was given, as it was asked."""
-        return self.given if isinstance(self.given, Read) else read(self.model, self.given, limits)
+        return self.given if isinstance(self.given, ReceivedInputs) else read(self.model, self.given, limits)
 
     def choice(self, number: int | None) -> Prediction:
         """The answer of this number, from 0; InputError where there is none."""
@@ -96,7 +96,7 @@ class Handlers:
         """What a model can be given; it is loaded for that."""
         return self.models.use(model, takes, tell)
 
-    def predict(self, model: str, given: FormValues | Read, tell: Tell = lambda _: None) -> Exchange:
+    def predict(self, model: str, given: FormValues | ReceivedInputs, tell: Tell = lambda _: None) -> Exchange:
         """Ask a model.
 
         Args:
@@ -104,7 +104,7 @@ class Handlers:
             given: what it is asked.
             tell: is called with what is being done.
         """
-        received = given if isinstance(given, Read) else read(model, given, self.limits)
+        received = given if isinstance(given, ReceivedInputs) else read(model, given, self.limits)
 
         def work(subject: Model) -> Exchange:
             tell("asking the model")
@@ -270,7 +270,7 @@ def _explanation(
     return named if begin is None else from_token(named, begin)
 
 
-def _taken(subject: Model, received: Read) -> dict[str, Any]:
+def _taken(subject: Model, received: ReceivedInputs) -> dict[str, Any]:
     """Of what was given, what the model takes."""
     return {role: value for role, value in received.inputs.items() if role in subject.kind_row.takes}
 
@@ -279,7 +279,7 @@ def _framed(asked: Exchange, choice: Prediction) -> Picture | None:
     return None if asked.picture is None else with_frames(asked.picture, [choice])
 
 
-def _check_given(subject: Model, received: Read) -> None:
+def _check_given(subject: Model, received: ReceivedInputs) -> None:
     """InputError that says what to do on this page; of all else the model itself says what is missing."""
     if "boxes" in subject.kind_row.needs and received.inputs["boxes"] is None:
         raise InputError(
@@ -288,7 +288,7 @@ def _check_given(subject: Model, received: Read) -> None:
         )
 
 
-def _picture(subject: Model, received: Read) -> Picture | None:
+def _picture(subject: Model, received: ReceivedInputs) -> Picture | None:
     """Small enough to be kept; None where there is none, or the model cuts it to pieces."""
     boxes, image = received.inputs["boxes"], received.inputs["image"]
     if "boxes" in subject.kind_row.takes:

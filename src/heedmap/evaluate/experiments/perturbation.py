@@ -15,6 +15,7 @@ import torch
 
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import explained, image_grid, inputs_of
+from heedmap.evaluate.filling import filled
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec
 from heedmap.evaluate.metrics.faithfulness import (
     POSITIVE,
@@ -26,7 +27,6 @@ from heedmap.evaluate.metrics.faithfulness import (
     symmetric_gain,
 )
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
-from heedmap.evaluate.perturb.filling import filled
 from heedmap.evaluate.perturb.masking import check_way, free_tokens, repeated, upsampled, without
 from heedmap.evaluate.scoring import Scorer, scorer_of
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from heedmap.datasets.sample import Sample
     from heedmap.explanation import Explanation
-    from heedmap.explanation_data import Segment
     from heedmap.models.model import Model
 
 VQA = (0, 25, 50, 75, 80, 85, 90, 95, 100)
@@ -44,6 +43,8 @@ CROWDED = (0, 50, 75, 95, 96, 97, 98, 99, 100)
 PIXELS = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90)
 TENTHS = (*PIXELS, 100)
 SCORES = {"score": "accuracy", "probability": "probability"}
+JOINT = "joint"
+"""All parts of the input at once, as if they were one segment: the tokens of all go in one order."""
 AT_ONCE = 256
 """Rows of a forward pass."""
 
@@ -53,7 +54,7 @@ class Preset:
     """How a kind of model is perturbed.
 
     Attributes:
-        steps: segment's name → per cent of its tokens that are gone at each step.
+        steps: segment's name, or :data:`JOINT` → per cent of its tokens that are gone at each step.
         pixels: whether pictures lose pixels one by one, by the map scaled up, or whole patches.
     """
 
@@ -62,10 +63,10 @@ class Preset:
 
 
 PRESETS = {
-    "lxmert": Preset({"text": VQA, "boxes": VQA}),
-    "visualbert": Preset({"text": VQA, "boxes": CROWDED}),
+    "lxmert": Preset({"text": VQA, "boxes": VQA, JOINT: VQA}),
+    "visualbert": Preset({"text": VQA, "boxes": CROWDED, JOINT: VQA}),
     "vit": Preset({"image": PIXELS}, pixels=True),
-    "tenths": Preset({name: TENTHS for name in ("text", "image", "boxes")}),
+    "tenths": Preset({name: TENTHS for name in ("text", "image", "boxes", JOINT)}),
 }
 """Name → the authors' for LXMERT, VisualBERT and ViT; steps of a tenth, of whole patches."""
 
@@ -79,7 +80,8 @@ class Perturbation:
 
     Attributes:
         preset: key of :data:`PRESETS`.
-        segments: which parts of the input; each is perturbed alone.
+        segments: which parts of the input; each is perturbed alone. :data:`JOINT` are all of them together, by their relevance as
+            the map has it: whether a word or a box goes first is the map's to say.
         remove: ``"drop"`` takes tokens out, ``"mask"`` hides them (words become the mask token, boxes' features zero); of both,
             pixels become the mean of what the model was trained on. ``"replace"`` puts something else there: the picture
             blurred, words and boxes of other samples.
@@ -118,7 +120,12 @@ class Perturbation:
         unknown = [name for name in wanted if name not in steps]
         if unknown:
             raise OptionError(f"preset {chosen!r} has steps for {', '.join(steps)}, not for {', '.join(unknown)}")
-        missing = [name for name in wanted if name not in takes]
+        if JOINT in wanted and len(_parts(chosen, JOINT, subject)) < 2:
+            raise InputError(
+                f"{subject.name} takes {subject.kind_row.about}; {JOINT!r} perturbs several of {', '.join(steps)} together, so "
+                "choose the one part that there is"
+            )
+        missing = [name for name in wanted if name not in (*takes, JOINT)]
         if missing or not wanted:
             raise InputError(
                 f"{subject.name} takes {subject.kind_row.about}, so preset {chosen!r} cannot perturb its "
@@ -154,13 +161,15 @@ class Perturbation:
         rows: list[Row] = []
         scorers = {name: scorer_of(subject, inputs, samples, name, self.truth) for name in self.segments}
         known: dict[tuple[str, int, bytes], tuple[float, float]] = {}
-        instead = {}
+        parts = {segment: _parts(self.preset, segment, subject) for segment in self.segments}
+        instead: dict[str, Tensor] = {}
         if self.remove == "replace":
-            instead = {name: filled(subject, inputs, name, keys, self.donors, seed) for name in self.segments}
+            names = dict.fromkeys(name for group in parts.values() for name in group)
+            instead = {name: filled(subject, inputs, name, keys, self.donors, seed) for name in names}
         for contender in contenders:
             maps = explained(subject, inputs, next(iter(scorers.values())).target, contender, seed, keys)
             for segment, scorer in scorers.items():
-                seen = _SegmentOfBatch(self, subject, inputs, samples, segment, scorer, known, instead.get(segment))
+                seen = _SegmentOfBatch(self, subject, inputs, samples, segment, parts[segment], scorer, known, instead)
                 rows += seen.rows(maps, contender, seed)
         return rows, {}
 
@@ -234,10 +243,10 @@ class Perturbation:
 
 @dataclass(frozen=True, eq=False)
 class _SegmentOfBatch:
-    """One segment of a batch of samples, to be perturbed.
+    """One segment of a batch of samples, or several as one (``parts``), to be perturbed.
 
     ``known`` holds what was measured already: (segment, sample, what is kept) → score and probability. ``instead`` is what
-    stands where tokens are replaced.
+    stands where tokens of a part are replaced.
     """
 
     evaluation: Perturbation
@@ -245,17 +254,22 @@ class _SegmentOfBatch:
     inputs: Mapping[str, Any]
     samples: Sequence[Sample]
     segment: str
+    parts: tuple[str, ...]
     scorer: Scorer
     known: dict[tuple[str, int, bytes], tuple[float, float]]
-    instead: Tensor | None = None
+    instead: Mapping[str, Tensor]
 
     def rows(self, maps: Explanation, contender: MethodSpec, seed: int) -> list[Row]:
-        relevance, free = self._tokens(maps)
+        tokens = [self._tokens(name, maps) for name in self.parts]
+        relevance, free = (np.concatenate(joined, 1) for joined in zip(*tokens, strict=True))
         percents = PRESETS[self.evaluation.preset].steps[self.segment]
         keep = np.stack(
             [kept(r, f, percents, s.key, seed) for r, f, s in zip(relevance, free, self.samples, strict=True)]
         )
-        scores = self._scores(maps.segment(self.segment), self._shaped(keep, maps))
+        ends = np.cumsum([part.shape[1] for _, part in tokens])
+        kept_parts = np.split(keep, ends[:-1], -1)
+        shaped = [self._shaped(name, part, maps) for name, part in zip(self.parts, kept_parts, strict=True)]
+        scores = self._scores(maps, shaped)
         total = free.sum(-1).tolist()
         return [
             {
@@ -274,19 +288,21 @@ class _SegmentOfBatch:
             for step, percent in enumerate(percents)
         ]
 
-    def _tokens(self, maps: Explanation) -> tuple[Float[np.ndarray, "batch tokens"], Bool[np.ndarray, "batch tokens"]]:
-        """Relevance of what may be removed, and which that is: tokens, or pixels."""
-        relevance = maps[self.segment]
-        if self.segment != "image" or not PRESETS[self.evaluation.preset].pixels:
-            free = free_tokens(self.subject, self.inputs, maps, self.segment)
+    def _tokens(
+        self, name: str, maps: Explanation
+    ) -> tuple[Float[np.ndarray, "batch tokens"], Bool[np.ndarray, "batch tokens"]]:
+        """Relevance of what may be removed of a part, and which that is: tokens, or pixels."""
+        relevance = maps[name]
+        if name != "image" or not PRESETS[self.evaluation.preset].pixels:
+            free = free_tokens(self.subject, self.inputs, maps, name)
             return relevance.double().numpy(), free.numpy()
         pixels = upsampled(relevance, image_grid(maps), self._size(), smooth=True).flatten(1)
         return pixels.double().numpy(), np.ones(pixels.shape, dtype=bool)
 
-    def _shaped(self, keep: Bool[np.ndarray, "batch signs steps tokens"], maps: Explanation) -> np.ndarray:
+    def _shaped(self, name: str, keep: Bool[np.ndarray, "batch signs steps tokens"], maps: Explanation) -> np.ndarray:
         """Of patches, their pixels; of words and boxes, without those that the model does not take in."""
-        if self.segment != "image":
-            return keep & (maps.segment(self.segment).positions >= 0).numpy()[:, None, None]
+        if name != "image":
+            return keep & (maps.segment(name).positions >= 0).numpy()[:, None, None]
         if keep.shape[-1] == np.prod(self._size()):
             return keep.reshape(*keep.shape[:3], *self._size())
         flat = torch.from_numpy(keep).flatten(0, 2).float()
@@ -297,28 +313,41 @@ class _SegmentOfBatch:
         rows, columns = self.inputs["pixel_values"].shape[-2:]
         return rows, columns
 
-    def _scores(self, segment: Segment, keep: np.ndarray) -> Float[np.ndarray, "batch signs steps 2"]:
+    def _scores(self, maps: Explanation, keep: Sequence[np.ndarray]) -> Float[np.ndarray, "batch signs steps 2"]:
         """Score and probability of each; what is asked for twice is computed once."""
-        flat = keep.reshape(-1, *keep.shape[3:])
-        variants = len(flat) // len(keep)
-        keys = [(self.segment, row // variants, np.packbits(tokens).tobytes()) for row, tokens in enumerate(flat)]
+        shape = keep[0].shape[:3]
+        flat = [part.reshape(-1, *part.shape[3:]) for part in keep]
+        variants = shape[1] * shape[2]
+        keys = [
+            (self.segment, row // variants, b"".join(np.packbits(tokens).tobytes() for tokens in parts))
+            for row, parts in enumerate(zip(*flat, strict=True))
+        ]
         fresh = {key: place for place, key in enumerate(keys) if key not in self.known}
         places = np.array(list(fresh.values()), dtype=int)
-        amounts = flat[places].sum(tuple(range(1, flat.ndim)))
+        amounts = np.sum([part[places].sum(tuple(range(1, part.ndim))) for part in flat], axis=0)
         for group in _blocks(places, amounts):
             owners = torch.tensor([keys[place][1] for place in group])
-            pairs = self._measured(segment, torch.from_numpy(flat[group]), owners)
+            pairs = self._measured(maps, [torch.from_numpy(part[group]) for part in flat], owners)
             self.known.update({keys[place]: pair for place, pair in zip(group, pairs, strict=True)})
-        return np.array([self.known[key] for key in keys]).reshape(*keep.shape[:3], 2)
+        return np.array([self.known[key] for key in keys]).reshape(*shape, 2)
 
-    def _measured(self, segment: Segment, keep: Tensor, owners: Tensor) -> list[tuple[float, float]]:
+    def _measured(self, maps: Explanation, keep: Sequence[Tensor], owners: Tensor) -> list[tuple[float, float]]:
         device = next(self.subject.model.parameters()).device
-        owners, keep = owners.to(device), keep.to(device)
-        inputs = repeated(self.inputs, len(self.samples), owners)
-        instead = None if self.instead is None else self.instead[owners]
-        changed = without(self.subject, inputs, segment, keep, self.evaluation.remove, instead)
+        owners = owners.to(device)
+        changed = repeated(self.inputs, len(self.samples), owners)
+        for name, part in zip(self.parts, keep, strict=True):
+            instead = self.instead[name][owners] if name in self.instead else None
+            way = self.evaluation.remove
+            changed = without(self.subject, changed, maps.segment(name), part.to(device), way, instead)
         score, probability = self.scorer(changed, owners)
         return list(zip(score.double().tolist(), probability.double().tolist(), strict=True))
+
+
+def _parts(preset: str, segment: str, subject: Model) -> tuple[str, ...]:
+    """The segments of the input that are perturbed as one."""
+    if segment != JOINT:
+        return (segment,)
+    return tuple(name for name in PRESETS[preset].steps if name in subject.kind_row.takes)
 
 
 def preset_of(name: str | None, subject: Model) -> str:

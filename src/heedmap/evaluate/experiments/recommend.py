@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,8 @@ import numpy as np
 
 from heedmap.attention.forward import output_of
 from heedmap.errors import HeedmapError, InputError, OptionError
-from heedmap.evaluate.harness.protocol import MethodSpec
-from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco
+from heedmap.evaluate.harness.protocol import MethodSpec, check_options
+from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco, spearman
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, sensitivity
 from heedmap.methods import METHODS
@@ -68,7 +69,8 @@ def recommend(
     The tests: the area under the answer's probability while tokens are masked, the most relevant first (less is better) and
     the least relevant first (more is better); SaCo; the change of the map with a little noise on the input. They rank the
     methods; one whose map stays the same when the model's weights are random is out. A figure of an input is the mean over
-    its segments.
+    its segments. The sentence warns where the best map is much the same on random weights, and where methods between which the
+    tests do not choose disagree.
 
     Args:
         subject: the model, a ``heedmap.Model``. It is left as it was, but must not be used by others meanwhile.
@@ -115,13 +117,12 @@ def recommend(
         figures[name]["randomisation"] = likeness
     progress(1.0)
     arrays = {spec.name: {test: np.array(values) for test, values in figures[spec.name].items()} for spec in fit}
-    return replace(recommendation(without_folders(subject.name), arrays, costs, seed), refused=refused)
+    found = recommendation(without_folders(subject.name), arrays, costs, seed, _agreements(trials, fit, plain))
+    return replace(found, refused=refused)
 
 
 def _contenders(methods: Sequence[str | MethodSpec] | None, budget: Budget) -> list[MethodSpec]:
     """Those asked for and chance, each of its own name."""
-    from heedmap.engine import find_method
-
     if methods is None:
         methods = [name for name in METHODS if budget.slow or not CARDS[name].is_slow]
     contenders = [method if isinstance(method, MethodSpec) else MethodSpec(method, method) for method in methods]
@@ -131,7 +132,7 @@ def _contenders(methods: Sequence[str | MethodSpec] | None, budget: Budget) -> l
     if len(set(names)) < len(names):
         raise OptionError(f"two methods have one name: {', '.join(names)}; give each MethodSpec a name of its own")
     for contender in contenders:
-        find_method(contender.method).resolve(dict(contender.options))
+        check_options(contender.method, contender.options)
     return contenders
 
 
@@ -174,6 +175,9 @@ def _measured(
                 count()
         except HeedmapError as error:
             refused[contender.name] = str(error)
+    for number, trial in enumerate(trials):
+        for name, changes in _changed(trial, contenders, plain[number], budget.draws, refused).items():
+            figures[name].setdefault("sensitivity", []).extend(changes)
     costs = {name: float(np.median(ratios)) for name, ratios in times.items()}
     return plain, costs, figures, refused
 
@@ -185,7 +189,7 @@ def _seconds_forward(trial: FixedPrediction) -> float:
 
 
 def _tested(trial: FixedPrediction, contender: MethodSpec, maps: Maps, budget: Budget) -> Figures:
-    """The tests that the model's inputs allow, a figure for each sample."""
+    """The tests by masking that the model's inputs allow, a figure for each sample."""
     figures: dict[str, list[np.ndarray]] = {}
     for segment, free in trial.free.items():
         drop, relevance = trial.drop(segment), maps[segment]
@@ -193,13 +197,54 @@ def _tested(trial: FixedPrediction, contender: MethodSpec, maps: Maps, budget: B
         figures.setdefault("deletion", []).append(areas[POSITIVE])
         figures.setdefault("insertion", []).append(areas[NEGATIVE])
         figures.setdefault("saco", []).append(saco(relevance, free, drop, budget.steps, trial.seed))
-    try:
-        changes = sensitivity(trial, [contender], {contender.name: maps}, budget.draws, RADIUS)
-    except InputError:  # words that no embedding looks up: the other tests stand
-        changes = {}
-    for change in changes.values():
-        figures.setdefault("sensitivity", []).append(change.max(0))
     return {test: np.mean(values, axis=0).tolist() for test, values in figures.items()}
+
+
+def _agreements(
+    trials: Sequence[FixedPrediction], contenders: Sequence[MethodSpec], plain: Sequence[Mapping[str, Maps]]
+) -> dict[frozenset[str], float]:
+    """Any two contenders → the rank correlation of their maps, mean over samples and segments."""
+    return {
+        frozenset((first.name, second.name)): float(
+            np.mean(
+                [
+                    spearman(maps[first.name][name][row, real], maps[second.name][name][row, real])
+                    for trial, maps in zip(trials, plain, strict=True)
+                    for name, tokens in trial.real.items()
+                    for row, real in enumerate(tokens)
+                ]
+            )
+        )
+        for first, second in combinations(contenders, 2)
+    }
+
+
+def _changed(
+    trial: FixedPrediction,
+    contenders: Sequence[MethodSpec],
+    plain: Mapping[str, Maps],
+    draws: int,
+    refused: dict[str, str],
+) -> dict[str, list[float]]:
+    """How much the maps of all that are not refused change with noise: a model with noise is proved once for all of them.
+
+    Where one of them fails they are tried one by one, and it is refused. Words that no embedding looks up have no noise:
+    the other tests stand.
+    """
+    fit = [contender for contender in contenders if contender.name not in refused]
+    try:
+        changes = sensitivity(trial, fit, plain, draws, RADIUS)
+    except HeedmapError as error:
+        if len(fit) > 1:
+            alone = [_changed(trial, [contender], plain, draws, refused) for contender in fit]
+            return {name: change for changed in alone for name, change in changed.items()}
+        if not isinstance(error, InputError):
+            refused[fit[0].name] = str(error)
+        return {}
+    most: dict[str, list[np.ndarray]] = {}
+    for (name, _), change in changes.items():
+        most.setdefault(name, []).append(change.max(0))
+    return {name: np.mean(values, axis=0).tolist() for name, values in most.items()}
 
 
 def _on_random_weights(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from heedmap.errors import HeedmapError, OptionError, SampleError
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row
 from heedmap.methods import METHODS
-from heedmap.methods.cards import CARDS, PAPER
+from heedmap.methods.cards import CARDS, EDGES, PAPER
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Reader, Sample
@@ -33,7 +33,7 @@ class MethodSpec:
 
     Attributes:
         name: shown, and in the rows as ``method``.
-        method: a key of ``heedmap.METHODS``.
+        method: a key of ``heedmap.METHODS``, or ``"edges"``: the picture's edges, by no model.
         options: of the method.
 
     Examples:
@@ -121,20 +121,22 @@ def by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
 # -- contenders by their names -----------------------------------------------------------------------------------------
 
 
-def contenders(names: Sequence[str], crossed: bool) -> list[MethodSpec]:
+def contenders(names: Sequence[str], crossed: bool, pictures: bool = False) -> list[MethodSpec]:
     """The contenders of these names, each once; the paper's method is always one of them, and the first.
 
     Args:
         names: of methods, ``METHOD:KEY=VALUE,…`` with options; ``fast`` are those of a pass or two, ``all`` every one,
             ``ablations`` the paper's method without its parts. None given: ``fast`` and ``ablations``.
         crossed: whether the model has cross-attention.
+        pictures: whether ``fast`` and ``all`` have the picture's edges beside them.
 
     Raises:
         OptionError: an unknown option, or no ``KEY=VALUE``.
         UnknownNameError: no such method.
     """
     ablations = (*ABLATIONS, *CROSS_ABLATIONS) if crossed else ABLATIONS
-    groups = {"fast": FAST, "all": tuple(METHODS), "ablations": ablations}
+    beside = (EDGES,) if pictures else ()
+    groups = {"fast": (*FAST, *beside), "all": (*METHODS, *beside), "ablations": ablations}
     wanted = [member for name in (PAPER, *(names or ("fast", "ablations"))) for member in groups.get(name, (name,))]
     return list({spec.name: spec for spec in map(contender, wanted)}.values())
 
@@ -152,13 +154,21 @@ def crossed(subject: Model, reader: Reader) -> bool:
 
 def contender(text: str) -> MethodSpec:
     """``"generic:normalize=false"`` as a contender; errors as in :func:`contenders`."""
-    from heedmap.engine import find_method
-
     name, _, rest = text.partition(":")
     options = dict(_option(pair, text) for pair in rest.split(",") if pair)
-    find_method(name).resolve(options)
+    check_options(name, options)
     shown = ", ".join(f"{key}={value}" for key, value in options.items())
     return MethodSpec(f"{name}, {shown}" if shown else name, name, options)
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """See that a method, or what is set beside methods, takes these options; errors as in :func:`contenders`."""
+    from heedmap.engine import find_method
+
+    if name != EDGES:
+        find_method(name).resolve(dict(options))
+    elif options:
+        raise OptionError(f"{EDGES} has no options; given {', '.join(options)}")
 
 
 def _option(pair: str, text: str) -> tuple[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 UNCHANGED = 0.9
 """A map whose rank correlation is above this when all weights are random does not depend on the model."""
+ALIKE = 0.5
+"""A map whose rank correlation is above this when all weights are random owes more to the input than to what was learned; maps of
+methods that no test tells apart, and whose mean rank correlation is below this, disagree."""
 GATE = "randomisation"
 """The test that a method passes or not: a correlation near 0 is no better than one of 0.3, so it does not rank."""
 CHEAPER = 1.5
@@ -74,6 +78,7 @@ class Recommendation:
         rows: the methods, best first; those that are out at the end.
         sentence: what to do.
         refused: methods that cannot explain the model → why.
+        agreement: mean rank correlation of the maps of any two methods that are best or as good; None: there are not two.
 
     Examples:
         >>> import heedmap
@@ -90,6 +95,7 @@ class Recommendation:
     rows: tuple[Ranked, ...]
     sentence: str
     refused: Mapping[str, str] = field(default_factory=dict)
+    agreement: float | None = None
 
     @property
     def best(self) -> str | None:
@@ -160,7 +166,11 @@ def _better(test: str) -> str:
 
 
 def recommendation(
-    model: str, figures: Mapping[str, ByTest], costs: Mapping[str, float], seed: int = 0
+    model: str,
+    figures: Mapping[str, ByTest],
+    costs: Mapping[str, float],
+    seed: int = 0,
+    agreements: Mapping[frozenset[str], float] | None = None,
 ) -> Recommendation:
     """Rank methods and say which to use.
 
@@ -174,6 +184,7 @@ def recommendation(
         figures: method → test, of :data:`TESTS` → a figure for each sample; all methods have the same tests and samples.
         costs: method → seconds of an explanation, as a multiple of a forward pass.
         seed: of the draws.
+        agreements: two methods → the mean rank correlation of their maps. None: it is not known, and nothing is said of it.
 
     Raises:
         InputError: no methods, or unequal tests or samples.
@@ -199,7 +210,32 @@ def recommendation(
         limits.append("so few inputs tell little, give more")
     if not set(tests) & set(FAITHFUL):
         limits.append("its tokens cannot be masked, so whether maps say what the model does was not tested")
-    return Recommendation(model, samples, tuple(rows), _sentence(model, samples, rows, limits))
+    agreement, doubts = _doubts(rows, agreements or {})
+    sentence = _sentence(model, samples, rows, [*limits, *doubts])
+    return Recommendation(model, samples, tuple(rows), sentence, agreement=agreement)
+
+
+def _doubts(rows: Sequence[Ranked], agreements: Mapping[frozenset[str], float]) -> tuple[float | None, list[str]]:
+    """How alike the maps are between which the tests do not choose, and what makes the best one doubtful."""
+    best = next((row for row in rows if row.verdict == "best"), None)
+    doubts = []
+    if best is not None and best.tests.get(GATE, 0.0) > ALIKE:
+        doubts.append(
+            f"but `{best.method}` gives much the same map when the weights are random (rank correlation {best.tests[GATE]:.2f}), "
+            "so it shows the input more than what the model learned"
+        )
+    good = [row.method for row in rows if row.verdict in ("best", "as good")]
+    pairs = {pair: agreements[pair] for pair in map(frozenset, combinations(good, 2)) if pair in agreements}
+    if not pairs:
+        return None, doubts
+    agreement = float(np.mean(list(pairs.values())))
+    if agreement < ALIKE:
+        first, second = sorted(min(pairs.items(), key=lambda pair: pair[1])[0], key=good.index)
+        doubts.append(
+            "the methods between which the tests do not choose disagree (mean rank correlation of their maps "
+            f"{agreement:.2f}, least between `{first}` and `{second}`), so look at more than one"
+        )
+    return agreement, doubts
 
 
 def _checked(figures: Mapping[str, ByTest]) -> tuple[list[str], list[str], int]:
@@ -244,7 +280,7 @@ def _sentence(model: str, samples: int, rows: Sequence[Ranked], limits: Sequence
     best = next((row for row in rows if row.verdict == "best"), None)
     inputs = counted(samples, "input")
     if best is None:
-        told = f"On {model}, no method that was tried can be trusted"
+        told = f"On {model}, no map of a method that was tried can be trusted"
     else:
         told = f"On {model}, `{best.method}` ranks best over {inputs} (mean rank {best.rank:.1f} of {len(rows)})"
         told += _alike(best, [row for row in rows if row.verdict == "as good"])

@@ -234,7 +234,7 @@ def without(
             masked become 0, the mean of what the model was trained on: patches cannot be taken out of most models.
         way: ``"drop"`` takes tokens out, ``"mask"`` hides them, see :func:`~heedmap.evaluate.perturb.masking.masked`;
             ``"replace"`` puts ``instead`` where they were.
-        instead: of the input's shape, see :func:`~heedmap.evaluate.perturb.filling.filled`; for ``"replace"`` alone.
+        instead: of the input's shape, see :func:`~heedmap.evaluate.filling.filled`; for ``"replace"`` alone.
 
     Raises:
         InputError: the segment's tokens are not to be found in the inputs one by one.
