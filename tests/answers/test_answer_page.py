@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 import heedmap
+from heedmap.cli.main import app
 from heedmap.explanation_data import Segment
 from heedmap.render.answer_page import answer_page
 
@@ -133,6 +136,32 @@ def test_a_contrast_is_named_and_what_is_not_contrasted_is_plain(page: Any) -> N
     assert "said with" in page.locator("#odds").inner_text()
     words(page).nth(0).click()
     assert "rather than" not in page.locator("#target").inner_text()
+
+
+def test_the_contrast_of_the_command_line_is_read_by_mouse_and_by_keys(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "contrast.html"
+    asked = ["answer", "zoo/bart-dates", "--text", TEXT, "--contrast", "-=runner-up", "--out", str(path)]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(path.as_uri())
+    target = page.locator("#target")
+    said = words(page).all_inner_texts()
+    assert said[:2] == ["1987", "-"]
+    words(page).nth(1).click()
+    by_mouse = target.inner_text()
+    assert re.search(r"'-'.* rather than ", by_mouse)
+    words(page).nth(0).click()
+    assert "rather than" not in target.inner_text()
+    page.keyboard.press("ArrowRight")
+    assert target.inner_text() == by_mouse
+    page.keyboard.press("Shift+ArrowRight")
+    assert pressed(page) == said[1:3]
+    assert "by their mean" in target.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.keyboard.press("Escape")
+    assert pressed(page) == said
+    page.close()
 
 
 def test_small_pictures_and_rows_of_a_matrix_choose_too(page: Any, said: heedmap.Explanation) -> None:

@@ -113,6 +113,14 @@ def test_every_word_of_an_answer_can_be_chosen(page: Any, tmp_path: Path) -> Non
         "(all) => all.map((word) => [word.className, word.textContent])"
     )
     assert ["s40", "may"] in deep
+    chosen = frame.locator("#said button[aria-pressed=true]")
+    said = frame.locator("#said button").all_inner_texts()
+    assert chosen.all_inner_texts() == ["05"]
+    page.keyboard.press("Shift+ArrowRight")  # a phrase, from the keyboard
+    assert chosen.all_inner_texts() == said[said.index("05") :][:2]
+    page.keyboard.press("Escape")
+    assert chosen.all_inner_texts() == said
+    frame.locator("#said button", has_text="05").click()
     screenshot(page, "app-answer.png", tmp_path)
     assert json.loads(saved(page, "json"))["answer"]["text"] == ["1987-05-03"]
     page.evaluate("scrollTo(0, 0)")

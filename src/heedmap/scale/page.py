@@ -45,7 +45,7 @@ def run_page(run: Run, source: RowSource, subject: Model) -> str:
         "run.html",
         title=title,
         entries={
-            "rows": f"{len(run):,}, {len(errors):,} of them could not be explained",
+            "rows": f"{len(run):,}" + (f", {len(errors):,} of them could not be explained" if errors else ""),
             "data": str(run.config["data"].get("kind", "")),
             "options": option_words(explained["options"]),
         },
