@@ -159,7 +159,7 @@ def sanity(
     check: Annotated[
         list[str] | None,
         typer.Option(
-            help="randomisation, saco, sensitivity, agreement; by default these; smooth_randomisation, complexity; several times.",
+            help="randomisation, saco, sensitivity, agreement: the default; smooth_randomisation, complexity; repeatable.",
             autocompletion=choices(*CHECKS),
         ),
     ] = None,
