@@ -121,7 +121,8 @@ class AttendingTape(MixingTape):
         self.numbers.use(queries)
         self.numbers.use(keys)
         call, self._attended = self._attended, self._attended + 1
-        groups = [self._in_blocks(asked, order, group) for group in self._groups(queries, keys)]
+        share = blocks.share_of_heads(queries, order, asked.queries.shape[:-1])
+        groups = [self._in_blocks(asked, order, group, share) for group in self._groups(queries, keys)]
         if self.cut and bool((keys < 0).any()):
             self.padded[len(self.attentions)] = asked.out
         attention = groups[0]
@@ -172,7 +173,7 @@ class AttendingTape(MixingTape):
         same = (samples == samples.amax(1, keepdim=True)) | (samples < 0)
         return all(self.numbers.unite(entry) for entry in distinct(samples[~same.all(1)])[0])
 
-    def _in_blocks(self, asked: Asked, order: Tensor, keys: Ids) -> BlockAttention:
+    def _in_blocks(self, asked: Asked, order: Tensor, keys: Ids, share: float) -> BlockAttention:
         """The attention to these keys, (entries, columns), with (blocks, heads, …) by ``order``."""
 
         queries = asked.queries.reshape(-1, asked.queries.shape[-1])[order[:, 0]]
@@ -193,6 +194,7 @@ class AttendingTape(MixingTape):
             value_sources=asked.tags[-1].sources,
             query_ids=queries,
             key_ids=keys[order[:, 0]],
+            share=share,
         )
 
     def _lost(self, out: Tensor, tags: list[Tag], lost: Lost) -> Tensor:

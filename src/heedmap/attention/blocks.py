@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -55,6 +56,7 @@ class BlockAttention(Attention):
         call: how many attentions the model has called before.
         renews: whether its rows are new tokens where they are added to none: there is no residual connection around it.
         row_ids: of the rows of ``out``, (blocks, rows), where these are no queries that began: a mixer made them, or it renews.
+        share: of all heads of a query those in a block: less than 1 where some heads hear other tokens than the others.
     """
 
     query_ids: Ids = field(default_factory=lambda: torch.zeros(0, 0))
@@ -67,6 +69,7 @@ class BlockAttention(Attention):
     beside: bool = False
     call: int = 0
     renews: bool = False
+    share: float = 1.0
 
     @property
     def columns(self) -> slice:
@@ -125,6 +128,26 @@ def grouped(query_ids: Ids, key_ids: Ids) -> Int[Tensor, "blocks heads"] | None:
         return None
     order = real[block.argsort(stable=True)].reshape(-1, heads)
     return order[order[:, 0].argsort()]
+
+
+def share_of_heads(query_ids: Ids, order: Int[Tensor, "blocks heads"], lead: tuple[int, ...]) -> float:
+    """Which part of the heads of a query a block has, by which the mean over its heads counts in the mean over all.
+
+    Along the axes on which the heads of one block lie there are no others than heads. Where a block has one head, or heads lie on
+    the axis of the samples, those entries are heads of the same query that have the same rows of queries.
+
+    Args:
+        query_ids: (entries, queries).
+        order: of :func:`grouped`.
+        lead: sizes of the leading axes, whose product is the number of entries.
+    """
+    heads = order.shape[1]
+    places = torch.stack(torch.unravel_index(order, lead), -1)
+    axes = (places != places[:, :1]).any(1).any(0).nonzero()[:, 0].tolist()
+    if axes and 0 not in axes:
+        return heads / math.prod(lead[axis] for axis in axes)
+    same = (query_ids[order.flatten()] == query_ids[order[0, 0]]).all(1)
+    return heads / int(same.sum())
 
 
 def twice(ids: Ids) -> bool:

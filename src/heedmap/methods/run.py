@@ -89,7 +89,9 @@ class TargetView:
     def matrix(self, attention: Attention, block: Callable[[slice], Tensor]) -> AnyMatrix:
         """A matrix over one attention's queries and keys, blocked to fit the memory budget."""
         dense = dense_bytes(self.attentions) <= self.memory_budget
-        matrix = Matrix(block, _queries(attention), block_rows(attention, self.memory_budget), keep=dense)
+        share = attention.share if isinstance(attention, BlockAttention) else 1.0
+        of_all = block if share == 1 else lambda rows: block(rows) * share
+        matrix = Matrix(of_all, _queries(attention), block_rows(attention, self.memory_budget), keep=dense)
         if not isinstance(attention, BlockAttention):
             return matrix
         device = attention.value.device
