@@ -1,21 +1,22 @@
 """Maps of models with real weights against what is known to be true: ``python bench/known_truth.py --out docs``.
 
 Writes ``known-truth.json``, ``known-truth.md`` and three pictures in ``img``. It takes about two and a half hours on one thread;
-what is measured is kept in ``--work``, and a run that stopped goes on from there. ``--only drawings`` measures a part alone.
+what is measured is kept in ``--work``, and a run that stopped goes on from there. ``--only drawings`` measures a part alone,
+``--methods NAME …`` these methods alone: the other rows of the tables stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from known import chemistry, findings, hearing, pictures, reading
+from known import chemistry, findings, hearing, pictures, programs, reading
 from known.molecules import MOLECULES
 from known.page import page
 from known.summary import Table, summary
@@ -42,6 +43,7 @@ def main() -> None:
         nargs="+",
         help="parts; the others stay as known-truth.json has them",
     )
+    parser.add_argument("--methods", default=(), nargs="+", help="rows that are measured; the others stay")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -50,17 +52,27 @@ def main() -> None:
     tables = data.pop("tables", {})
     for name in arguments.only:
         measured, drawn = PARTS[name]
-        data[name], more = measured(arguments.work / f"{name}.jsonl")
-        tables |= more
-        if drawn is not None:
+        facts, more = measured(arguments.work / f"{name}.jsonl", arguments.methods)
+        data[name] = _joined(data[name], facts) if arguments.methods else facts
+        tables |= {t: tables[t] | rows if arguments.methods else rows for t, rows in more.items()}
+        if drawn is not None and not arguments.methods:
             drawn(arguments.out / "img" / f"known-{name.removesuffix('s')}.png")
     (arguments.out / "known-truth.md").write_text(page(tables, data, findings.told(tables)), encoding="utf-8")
     path.write_text(json.dumps({**data, "tables": tables}, indent=1) + "\n", encoding="utf-8")
 
 
-def of_reactions(path: Path) -> Part:
+def _joined(before: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts with those of further methods."""
+    refused = {**before.get("refused", {}), **facts.get("refused", {})}
+    return {**before, **facts, **({"refused": refused} if refused else {})}
+
+
+def of_reactions(path: Path, methods: Sequence[str] = ()) -> Part:
     """rxnfp's."""
-    rows = chemistry.measured(path)
+    rows = chemistry.measured(path, methods)
+    tables = {"reactions": summary(rows, OF_REACTIONS), "behind": summary(rows, BEHIND)}
+    if methods:
+        return {}, tables
     chance = [row for row in rows if row["method"] == chemistry.CHANCE]
     facts = {
         "made": len(reactions()),
@@ -68,31 +80,39 @@ def of_reactions(path: Path) -> Part:
         "classes": len({row["unit"] for row in chance}),
         "tokens": round(float(np.mean([row["share"] for row in chance])), 4),
     }
-    return facts, {"reactions": summary(rows, OF_REACTIONS), "behind": summary(rows, BEHIND)}
+    return facts, tables
 
 
-def of_speech(path: Path) -> Part:
+def of_speech(path: Path, methods: Sequence[str] = ()) -> Part:
     """Whisper's."""
-    rows = hearing.measured(path)
+    measured = hearing.measured(path, methods)
+    rows = [row for row in measured if "refused" not in row]
+    refused = {row["method"]: row["refused"] for row in measured if "refused" in row}
     outputs = [*map(hearing.OF_OUTPUT.format, hearing.ABOVE), hearing.LESS_SILENCE]
-    facts = {"words": sum(row["method"] == hearing.CHANCE for row in rows)}
+    facts: dict[str, Any] = {"refused": refused}
+    if not methods:
+        facts["words"] = sum(row["method"] == hearing.CHANCE for row in rows)
     return facts, {
         "speech": summary([row for row in rows if row["method"] not in outputs], OF_SPEECH),
         "output": summary([row for row in rows if row["method"] in (*hearing.ABOVE, *outputs)], OF_SPEECH),
     }
 
 
-def of_words(path: Path) -> Part:
-    """Whisper's, of whole answers."""
+def of_words(path: Path, methods: Sequence[str] = ()) -> Part:
+    """Whisper's, of whole answers; it has methods of its own."""
+    if methods:
+        return {}, {}
     rows = hearing.answered(path)
     chance = [row for row in rows if row["method"] == hearing.CHANCE]
     facts = {"words": len(chance), "sentences": len({row["unit"] for row in chance})}
     return facts, {"words": summary(rows, OF_SPEECH)}
 
 
-def of_drawings(path: Path) -> Part:
-    """DECIMER's."""
-    rows = reading.measured(path)
+def of_drawings(path: Path, methods: Sequence[str] = ()) -> Part:
+    """DECIMER's; further methods are those of few molecules."""
+    rows = reading.measured(path, methods)
+    if methods:
+        return {}, {"few": summary(rows, OF_DRAWINGS)}
     chance = [row for row in rows if row["method"] == reading.CHANCE]
     more = {row["unit"] for row in rows if row["method"] in reading.MORE}
     facts = {
@@ -112,11 +132,26 @@ def of_drawings(path: Path) -> Part:
     }
 
 
-PARTS: Mapping[str, tuple[Callable[[Path], Part], Callable[[Path], None] | None]] = {
+def of_programs(path: Path, methods: Sequence[str] = ()) -> Part:
+    """Those that tracr compiled: a table for each figure, with a column for each program."""
+    measured = programs.measured(path, methods)
+    rows = [row for row in measured if "refused" not in row]
+    of_each = {name: summary([r for r in rows if r["program"] == name], ("share", "auc")) for name in programs.PROGRAMS}
+    tables = {
+        f"programs, {figure}": {
+            method: {name: table[method][figure] for name, table in of_each.items()} for method in of_each["sum"]
+        }
+        for figure in ("share", "auc")
+    }
+    return {} if methods else {"sequences": programs.SAMPLES}, tables
+
+
+PARTS: Mapping[str, tuple[Callable[[Path, Sequence[str]], Part], Callable[[Path], None] | None]] = {
     "reactions": (of_reactions, pictures.reaction),
     "speech": (of_speech, pictures.sentence),
     "words": (of_words, None),
     "drawings": (of_drawings, pictures.drawing),
+    "programs": (of_programs, None),
 }
 """Name → what measures it, and what draws its picture, where it has one."""
 

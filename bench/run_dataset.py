@@ -1,14 +1,17 @@
 """Runs over a data set, disturbed and measured.
 
-    python bench/run_dataset.py kills [--times 32] [--case driver|worker|raylet]
+    python bench/run_dataset.py kills [--times 33] [--case driver|worker|raylet] [--state kills.jsonl]
     python bench/run_dataset.py alone [--times 100]
-    python bench/run_dataset.py disk        # needs to mount a tmpfs
+    python bench/run_dataset.py disk [--workers 2]        # needs to mount a tmpfs
+    python bench/run_dataset.py spoilt [--workers 2]
     python bench/run_dataset.py flat [--samples 10000]
 
 kills: `heedmap run` is begun, at a random moment a process of it is killed (SIGKILL), the same command is given until it
-comes to its end, and the rows are compared with those of a run that nobody disturbed.
+comes to its end, and the rows are compared with those of a run that nobody disturbed. Each result is a line of the state; those
+that it has already are not measured again.
 alone: a run without Ray, killed again and again at random moments, begun each time in a process that has the model already.
-disk: a run without Ray on a small file system, which is full several times and made larger each time.
+disk: a run on a small file system, which is full several times and made larger each time.
+spoilt: one row of a hundred is bad; when the run is done, three files are cut, damaged and emptied, and the same is run again.
 flat: the samples of the zoo's lists end to end, with the memory that is taken, and rows a second.
 """
 
@@ -18,11 +21,13 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +43,13 @@ PATIENCE = 600
 """Seconds after which a command that does not end is called hanging."""
 
 
-def data(folder: Path, rows: int) -> Path:
-    """Write so many texts of the zoo's lists."""
+def data(folder: Path, rows: int, bad: bool = False) -> Path:
+    """Write so many texts of the zoo's lists; ``bad``: every hundredth is none."""
     path = folder / "lists.jsonl"
     with path.open("w") as file:
         for index in range(rows):
-            file.write(json.dumps({"text": list_sample(0, "train", index).text}) + "\n")
+            text = list_sample(0, "train", index).text if not bad or index % 100 != 50 else ["no", "text", index]
+            file.write(json.dumps({"text": text}) + "\n")
     return path
 
 
@@ -102,14 +108,16 @@ def disturbed(source: Path, out: Path, case: str, chance: random.Random, referen
     while process.poll() is None and (not parts.is_dir() or len(list(parts.glob("part-*"))) < wanted):
         time.sleep(0.01)
     time.sleep(chance.uniform(0, 0.3))
-    target = victim(process, case) if process.poll() is None else None
     killed = False
-    if target is not None:
-        try:
+    while process.poll() is None and not killed:
+        target = victim(process, case)
+        if target is None:  # not begun yet
+            time.sleep(0.05)
+            continue
+        with suppress(psutil.NoSuchProcess):
             target.kill()
             killed = True
-        except psutil.NoSuchProcess:
-            pass
+    before = len(list(parts.glob("part-*")))
     began = time.perf_counter()
     code: int | str
     try:
@@ -122,7 +130,6 @@ def disturbed(source: Path, out: Path, case: str, chance: random.Random, referen
         process.kill()
         process.communicate()
     ended = time.perf_counter() - began
-    there = len(list(parts.glob("part-*"))) if parts.is_dir() else 0
     again = 0
     while code != 0 and again < 5:
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE)
@@ -133,25 +140,29 @@ def disturbed(source: Path, out: Path, case: str, chance: random.Random, referen
     same = rows_of(out).equals(reference)
     words = [line for line in said.strip().splitlines() if line.startswith("heedmap:")]
     return {
-        "case": case, "killed": killed, "files": there, "code": code, "ended_s": round(ended, 1), "again": again,
+        "case": case, "killed": killed, "files": before, "code": code, "ended_s": round(ended, 1), "again": again,
         "same": same, "said": words[-1][:160] if words else "",
     }  # fmt: skip
 
 
-def kills(times: int, only: str | None) -> None:
+def kills(times: int, only: str | None, state: Path | None) -> None:
     """Kill driver, worker and raylet in turn, and compare the rows in the end."""
-    chance = random.Random(0)
     cases = [only] if only else ["driver", "worker", "raylet"]
+    results = [json.loads(line) for line in state.read_text().splitlines()] if state and state.exists() else []
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         source = data(here, ROWS)
         subprocess.run(command(source, here / "whole"), check=True, capture_output=True)
         reference = rows_of(here / "whole")
-        results = []
-        for number in range(times):
-            result = disturbed(source, here / f"run{number}", cases[number % len(cases)], chance, reference)
+        for number in range(len(results), times):
+            out, case = here / f"run{number}", cases[number % len(cases)]
+            result = disturbed(source, out, case, random.Random(number), reference)
+            shutil.rmtree(out)
             results.append(result)
             print(json.dumps(result), flush=True)
+            if state:
+                with state.open("a") as file:
+                    file.write(json.dumps(result) + "\n")
     for case in cases:
         mine = [r for r in results if r["case"] == case and r["killed"]]
         same = sum(r["same"] for r in mine)
@@ -188,7 +199,30 @@ def alone(times: int) -> None:
         print(f"{killed} kills in {runs} runs of {ROWS // PART} files, {same} of which have the same rows")
 
 
-def disk() -> None:
+def spoilt(workers: int) -> None:
+    """Bad rows, and parts that are damaged after the run."""
+    import heedmap
+
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        source, subject = data(here, ROWS, bad=True), heedmap.load(MODEL)
+        reference = rows_of(heedmap.run(subject, source, here / "whole", part=PART, page=False).folder)
+        out = here / "out"
+        run = heedmap.run(MODEL, source, out, part=PART, page=False, workers=workers)
+        print(f"{len(run.errors)} bad rows of {len(run)}; the same rows: {rows_of(out).equals(reference)}")
+        cut, damaged, emptied = sorted((out / "parts").glob("part-*"))[3::8][:3]
+        cut.write_bytes(cut.read_bytes()[:-100])
+        whole = damaged.read_bytes()
+        damaged.write_bytes(whole[: len(whole) // 2] + bytes(64) + whole[len(whole) // 2 + 64 :])
+        emptied.write_bytes(b"")
+        told: list[str] = []
+        heedmap.run(MODEL, source, out, part=PART, page=False, workers=workers, tell=told.append)
+        for words in told:
+            print(words.replace(str(out), "OUT"))
+        print(f"three files spoilt, {len(told)} made again; the same rows: {rows_of(out).equals(reference)}")
+
+
+def disk(workers: int) -> None:
     """A disk that is full again and again."""
     import heedmap
 
@@ -205,13 +239,14 @@ def disk() -> None:
         try:
             while True:
                 try:
-                    heedmap.run(subject, source, small, part=PART, page=False)
+                    heedmap.run(MODEL, source, small, part=PART, page=False, workers=workers)
                     break
                 except heedmap.errors.OutputError as error:
                     full, size = full + 1, size + max(64, needed // 1024 // 6)
                     print(str(error).replace(str(small), "OUT"), flush=True)
                 subprocess.run(["mount", "-o", f"remount,size={size}k", str(small)], check=True)
-            print(f"{needed // 1024} kB in all; full {full} times; the same rows: {rows_of(small).equals(reference)}")
+            same = rows_of(small).equals(reference)
+            print(f"{needed // 1024} kB in all; {workers} workers; full {full} times; the same rows: {same}")
         finally:
             subprocess.run(["umount", str(small)], check=True)
 
@@ -247,17 +282,21 @@ def flat(samples: int) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["kills", "alone", "disk", "flat"])
-    parser.add_argument("--times", type=int, default=32)
+    parser.add_argument("what", choices=["kills", "alone", "disk", "spoilt", "flat"])
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--times", type=int, default=33)
     parser.add_argument("--case")
+    parser.add_argument("--state", type=Path)
     parser.add_argument("--samples", type=int, default=10_000)
     given = parser.parse_args()
     if given.what == "kills":
-        kills(given.times, given.case)
+        kills(given.times, given.case, given.state)
     elif given.what == "alone":
         alone(given.times)
     elif given.what == "disk":
-        disk()
+        disk(given.workers)
+    elif given.what == "spoilt":
+        spoilt(given.workers)
     else:
         flat(given.samples)
 

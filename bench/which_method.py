@@ -81,7 +81,7 @@ class Measured:
 
 def measured() -> list[Measured]:
     """All tables."""
-    return [*_zoo(_read("zoo")["models"]), *_results(_read("results")), *_truths(_read("known-truth")["tables"])]
+    return [*_zoo(_read("zoo")["models"]), *_results(_read("results")), *_truths(_read("known-truth"))]
 
 
 def _read(name: str) -> Any:
@@ -127,14 +127,15 @@ def _results(runs: Mapping[str, Any]) -> Iterator[Measured]:
         yield Measured(f"{model}{', ' if part else ''}{part}: {evaluation}", model, made, named)
 
 
-def _truths(tables: Mapping[str, Any]) -> Iterator[Measured]:
+def _truths(data: Mapping[str, Any]) -> Iterator[Measured]:
     for name, model in TRUTHS.items():
-        rows = tables[name]
+        rows = data["tables"][name]
+        refused = data.get(name, {}).get("refused", {})
         columns = [
             _column({m: row[f] for m, row in rows.items()}, -1.0 if f in LOWER else 1.0)
             for f in next(iter(rows.values()))
         ]
-        yield Measured(f"{model}, {name}: known truth", model, columns)
+        yield Measured(f"{model}, {name}: known truth", model, columns, tuple(m for m in TAKING_PART if m in refused))
 
 
 def beaten(table: Measured, random: np.random.Generator | None = None) -> dict[str, float]:
@@ -328,6 +329,8 @@ def _own() -> Iterator[str]:
         f"Of the {count} columns of test data in [evidence that is known](zoo.md) `heedmap` is first, or level with the first "
         f"(their intervals overlap), in {own}, `generic` in {paper}, `attn_lrp` in {last}: first in the mean, not everywhere."
     )
+    ways = _read("known-truth")["tables"]["programs, auc"]
+    yield BLIND_TO.format(**{method: ways[method]["hops-6"][0] for method in ("heedmap", "generic", "full_lrp")})
     yield TRIED
 
 
@@ -351,6 +354,13 @@ So `method="heedmap"` is eqs. 5, 6, 7 and 11 on Libra gradients, Ā = E_h[(A ⊙
 as rule 10. It has no parameter. That the half weight costs something was first seen in the tables of test data;
 what to put in its place was decided on the validation split. Where Libra's pass is not defined it takes the model's own
 gradients, and a note says so.
+"""
+
+BLIND_TO = """
+What it cannot see is why a token was looked up, as A is held constant: only what was brought counts. In [programs that were
+compiled](known-truth.md#programs-that-were-compiled-tracr), whose answer stands at the end of a way from token to token,
+its ROC-AUC for the whole way is {heedmap:.2f} at six hops, where `generic` has {generic:.2f} and `full_lrp` {full_lrp:.2f}.
+Where the question is what the model goes by, and not what it passes on, ask one of these too.
 """
 
 TRIED = """

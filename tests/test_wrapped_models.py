@@ -180,3 +180,13 @@ def test_distributed_data_parallel(model, tmp_path):
         assert all(p.requires_grad for p in wrapped.parameters())
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_under_autocast_it_is_the_same_map_in_half_precision(model):
+    want = heedmap.explain(model, IDS, target="pos")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = heedmap.explain(model, IDS, target="pos")
+        assert model(IDS).logits.dtype == torch.bfloat16
+    assert found["text"].dtype == torch.float32
+    assert not torch.equal(found["text"], want["text"])
+    torch.testing.assert_close(found["text"], want["text"], rtol=0.1, atol=0.05 * float(want["text"].abs().max()))

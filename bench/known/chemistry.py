@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,17 @@ from known.templates import ATOM_OR_BOND, reactions, with_oxygen
 CHANCE = "chance"
 
 
-def measured(path: Path) -> list[Row]:
-    """The figures of every method on every reaction that the model classifies rightly; the file is gone on with."""
+def measured(path: Path, methods: Sequence[str] = ()) -> list[Row]:
+    """The figures of these methods (none: of all, and of chance) on every reaction that the model classifies rightly.
+
+    The file is gone on with.
+    """
     rxnfp = heedmap.load(fetch("rxnfp"))
     for number, (name, reaction) in enumerate(reactions()):
         if classified(rxnfp, reaction) == name:
-            for method in (CHANCE, *heedmap.METHODS):
+            for method in methods or (CHANCE, *heedmap.METHODS):
                 kept(path, f"{number}/{method}", lambda: [_row(rxnfp, name, reaction, method, number)])  # noqa: B023
-    return [figures(row, rxnfp) for row in read(path)]
+    return [figures(row, rxnfp) for row in read(path) if not methods or row["method"] in methods]
 
 
 def classified(rxnfp: Subject, reaction: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 import heedmap
 from heedmap import Explanation, Subject
+from heedmap.errors import UnfollowedAttentionError
 from heedmap.evaluate.metrics.evidence import pointing, share
 from heedmap.methods.cards import CARDS
 from heedmap.models.media import read_audio
 from heedmap.packaged import fetch
 from heedmap.targets import NextToken
-from known.rows import Row, kept, read
+from known.rows import Row, kept, read, refused
 from known.speech import SENTENCES, Sentence, say
 
 FRAME = 0.02
@@ -102,15 +103,15 @@ class Listening(torch.nn.Module):
         return self.model(encoder_outputs=BaseModelOutput(states), decoder_input_ids=decoder_input_ids)
 
 
-def measured(path: Path) -> list[Row]:
-    """The figures of every method on a word of every sentence written down rightly; the file is gone on with."""
+def measured(path: Path, methods: Sequence[str] = ()) -> list[Row]:
+    """The figures of these methods (none: of all) on a word of every sentence written down rightly; the file is gone on with."""
     whisper = heedmap.load(fetch("whisper-base"))
     sentences = [found for number, text in enumerate(SENTENCES) if (found := heard(whisper, number, text))]
     for one in sentences:
         for word in one.words:
-            for method in (CHANCE, SPEECH, TURN, *METHODS, *map(OF_OUTPUT.format, ABOVE), LESS_SILENCE):
+            for method in methods or (CHANCE, SPEECH, TURN, *METHODS, *map(OF_OUTPUT.format, ABOVE), LESS_SILENCE):
                 kept(path, f"{one.number}/{word.text}/{method}", lambda: [_row(whisper, one, word, method)])  # noqa: B023
-    return read(path)
+    return [row for row in read(path) if not methods or row["method"] in methods]
 
 
 def answered(path: Path) -> list[Row]:
@@ -230,7 +231,10 @@ def _less_silence(whisper: Subject, sentence: Heard, word: Word) -> NDArray[np.f
 
 
 def _row(whisper: Subject, sentence: Heard, word: Word, method: str) -> Row:
-    relevance = map_of(whisper, sentence, word, method)
+    try:
+        relevance = map_of(whisper, sentence, word, method)
+    except UnfollowedAttentionError as error:
+        return refused(method, error)
     return {"unit": sentence.number, "word": word.text, "method": method, **figures(relevance, word)}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from heedmap.methods.cards import CARDS
-from known.hearing import SLOW
+from known.hearing import METHODS, SLOW
 from known.summary import TITLES, Table, best, called, verdict
 
 HEAD = """# Known truth on real weights
@@ -15,7 +15,8 @@ HEAD = """# Known truth on real weights
 
 Models that were trained elsewhere, for a purpose of their own, on inputs whose evidence is known: reactions made from templates,
 so that it is known which atoms react, speech put together from single words, so that it is known when each is said, and
-drawings of molecules by a program, so that it is known where each atom is.
+drawings of molecules by a program, so that it is known where each atom is. Last, transformers whose weights were compiled from
+[programs](#programs-that-were-compiled-tracr), so that it is known what they compute.
 (For heedmap's own small models see [Evidence that is known](zoo.md); for what else was looked at, [Real models](real-models.md).)
 Means with 95 % bootstrap intervals (1,000 resamples); what is resampled is the class of reactions, the sentence or
 the molecule, as the members of one are much alike. Only right answers are explained. The best figure of a column is bold.
@@ -93,10 +94,32 @@ CORNERS = """{corners} carbon atoms, which are drawn as corners and ends of line
 """
 
 FEW = """Further methods, most of which take longer, on the letters of {few} molecules only: too few to rank them. Left out,
-as they take dozens of passes: `integrated_gradients`, `smoothgrad`, `gradient_shap`, `occlusion`.
+as they take dozens of passes: `integrated_gradients`, `smoothgrad`, `gradient_shap`, `occlusion`. `token_tm` is refused, as the
+decoder asks the picture.
 """
 
-REFUSED = """Left out, as each pass of the model takes seconds: {slow}. No method refuses this model.
+PROGRAMS = """## Programs that were compiled (`tracr`)
+
+tracr (Lindner et al., NeurIPS 2023, arXiv 2301.05062) compiles a program into the weights of a transformer. What an answer
+rests on is then known from the program, and that the transformer runs it is tested: on random sequences it gives the
+program's answer, and no change of a token outside the truth changes it. The weights are a file of 290 kB beside
+`bench/known/programs.py`, in plain torch with real softmax attention, residual connections and networks of ReLU, without
+norms; the programs are in `bench/known/compile_programs.py`. {sequences} random sequences of each:
+
+- **1, 2, 4, 6 hops** (as many layers; ten tokens): each token names a place; the answer is the token at the end of the way
+  from the one that is asked. It rests on every token of the way.
+- **lookup** (two layers, causal): keys and values, then a key; the answer is its value. It rests on that key, where it stood
+  first, and on the value.
+- **sum** (one layer of two heads, and a table in the network; causal): the last digit of the sum of the two tokens before.
+- **fraction** (two layers, causal): the part of the tokens so far that are marked; it rests on the marked ones.
+
+The token at which the answer is read is left out, of map and truth. *Share inside*, and below it the ROC-AUC, which asks whether
+**all** tokens of the truth are found.
+
+These programs are no trained models, so the table behind `auto` leaves them out.
+"""
+
+REFUSED = """Left out, as each pass of the model takes seconds: {slow}.{refused}
 """
 
 
@@ -106,11 +129,15 @@ def page(tables: Mapping[str, Table], facts: Mapping[str, Any], found: Mapping[s
     Args:
         tables: ``reactions``; ``speech``, and ``output``, the speech's rows of the encoder's output; ``words``, of
             whole sentences; ``letters``, ``corners`` and
-            ``few`` of the drawings.
+            ``few`` of the drawings; ``programs, share`` and ``programs, auc``.
         facts: the counts.
-        found: what was found behind surprising figures, for ``reactions``, ``speech`` and ``drawings``.
+        found: what was found behind surprising figures, for ``reactions``, ``speech``, ``drawings`` and ``programs``.
     """
-    slow = ", ".join(f"`{name}` ({CARDS[name].forwards} forward passes)" for name in SLOW)
+    not_had = facts["speech"].get("refused", {})
+    slow = ", ".join(f"`{name}` ({CARDS[name].forwards} forward passes)" for name in SLOW if name not in not_had)
+    unmeasured = ", ".join(f"`{n}`" for n in METHODS if n not in tables["speech"] and n not in not_had)
+    refused = "".join(f" `{name}` is refused: {why}." for name, why in not_had.items())
+    refused += f" Not measured here: {unmeasured}." if unmeasured else ""
     parts = (
         HEAD,
         REACTIONS.format(**facts["reactions"]),
@@ -118,7 +145,7 @@ def page(tables: Mapping[str, Table], facts: Mapping[str, Any], found: Mapping[s
         found["reactions"],
         SPEECH.format(**facts["speech"]),
         _table(tables["speech"]),
-        REFUSED.format(slow=slow),
+        REFUSED.format(slow=slow, refused=refused),
         found["speech"],
         _table(tables["output"], verdicts=False),
         WORDS.format(**facts["words"]),
@@ -130,13 +157,19 @@ def page(tables: Mapping[str, Table], facts: Mapping[str, Any], found: Mapping[s
         FEW.format(**facts["drawings"]),
         _table(tables["few"], verdicts=False),
         found["drawings"],
+        PROGRAMS.format(**facts["programs"]),
+        "Share inside:\n",
+        _table(tables["programs, share"], verdicts=False),
+        "ROC-AUC:\n",
+        _table(tables["programs, auc"], verdicts=False),
+        found["programs"],
     )
     return "\n".join(part.strip("\n") + "\n" for part in parts)
 
 
 def _table(table: Table, verdicts: bool = True) -> str:
     figures = list(next(iter(table.values())))
-    head = f"| | {' | '.join(TITLES[figure] for figure in figures)} |\n|---|{'---|' * len(figures)}"
+    head = f"| | {' | '.join(TITLES.get(figure, figure) for figure in figures)} |\n|---|{'---|' * len(figures)}"
     tops = {figure: best(table, figure) for figure in figures}
     rows = [
         f"| {called(name)} | {' | '.join(_cell(entry[figure], tops[figure]) for figure in figures)} |"

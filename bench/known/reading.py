@@ -29,7 +29,8 @@ AGAINST = "{}, against the runner-up"
 BY_GRADIENT = ("generic", "attention_gradcam", "attention_x_gradient", "input_x_gradient")
 METHODS = (*BY_GRADIENT, *map(AGAINST.format, BY_GRADIENT), "raw_attention")
 RULES = ("attn_lrp", "transformer_attribution")
-MORE = (*("rollout", "random", "legrad", "partial_lrp", "full_lrp"), *RULES, *map(AGAINST.format, RULES))
+LATER = ("grad_eclip", "libra_generic", "libra_input_x_gradient", "attcat", "fullgrad_plus", "heedmap")
+MORE = (*("rollout", "random", "legrad", "partial_lrp", "full_lrp"), *RULES, *map(AGAINST.format, RULES), *LATER)
 """Methods on the letters of :data:`CHOSEN`, token by token: most take a pass or two for each."""
 CHOSEN = tuple(MOLECULES)[::10]
 BLIND = ("generic", "raw_attention")
@@ -51,15 +52,19 @@ class Reading(nn.Module):
         return self.model.said(cells, decoder_input_ids)
 
 
-def measured(path: Path) -> list[Row]:
-    """The figures of every method on every atom of every molecule that is read rightly; the file is gone on with."""
+def measured(path: Path, methods: Sequence[str] = ()) -> list[Row]:
+    """The figures of every method on every atom of every molecule that is read rightly; the file is gone on with.
+
+    ``methods``: of these of :data:`MORE` alone, on :data:`CHOSEN`.
+    """
     model, vocabulary = decimer.load()
     reader = Reading(model).eval()
-    for name in MOLECULES:
+    for name in () if methods else MOLECULES:
         kept(path, name, lambda: _rows(reader, vocabulary, name))  # noqa: B023
     for name in CHOSEN:
-        kept(path, f"{name}/more", lambda: _more(reader, vocabulary, name, read(path)))  # noqa: B023
-    return figures(read(path))
+        for method in methods or MORE:
+            kept(path, f"{name}/{method}", lambda: _more(reader, vocabulary, name, read(path), method))  # noqa: B023
+    return figures([row for row in read(path) if not methods or row["method"] in methods])
 
 
 def _rows(reader: Reading, vocabulary: list[str], name: str) -> Iterator[Row]:
@@ -74,13 +79,17 @@ def _rows(reader: Reading, vocabulary: list[str], name: str) -> Iterator[Row]:
         yield from (_row(name, method, token, atom, maps[token]) for token, atom in (asked or {}).items())
 
 
-def _more(reader: Reading, vocabulary: list[str], name: str, rows: Sequence[Row]) -> Iterator[Row]:
-    """The maps of the letters of what was read, by :data:`MORE`."""
+def _more(reader: Reading, vocabulary: list[str], name: str, rows: Sequence[Row], method: str) -> Iterator[Row]:
+    """The maps of the letters of what is read, by a method of :data:`MORE`."""
     drawing = draw(MOLECULES[name])
-    tokens = next(row["tokens"] for row in rows if (row["unit"], row["method"]) == (name, "read"))
+    known = (row["tokens"] for row in rows if (row["unit"], row["method"]) == (name, "read"))
+    cells = _cells(reader, drawing)
+    tokens = next(known, None)
+    if tokens is None:
+        tokens = decimer.read(reader.model, vocabulary, cells)
+        yield {"unit": name, "method": "read", "tokens": tokens, "right": drawn_at(tokens, drawing) is not None}
     asked = {t: atom for t, atom in (drawn_at(tokens, drawing) or {}).items() if _is_letter(drawing, atom)}
-    cells = _cells(reader, drawing) if asked else torch.empty(0)
-    for method in MORE if asked else ():
+    if asked:
         maps = maps_alone(reader, vocabulary, cells, tokens, list(asked), method, seed=list(MOLECULES).index(name))
         yield from (_row(name, method, token, asked[token], each) for token, each in zip(asked, maps, strict=True))
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from heedmap.errors import HeedmapError
+
 Row = dict[str, Any]
 """One measurement: ``unit`` (what is resampled), ``key`` (of the work it came from), ``method``, and figures by name."""
 
@@ -18,6 +20,11 @@ def kept(path: Path, key: str, make: Callable[[], Iterable[Row]]) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write("".join(made))
         print(key, flush=True)
+
+
+def refused(method: str, error: HeedmapError) -> Row:
+    """The row of a method that a model refuses."""
+    return {"method": method, "refused": str(error).partition(": ")[2].partition(";")[0]}
 
 
 def read(path: Path) -> list[Row]:

@@ -23,6 +23,10 @@ TITLES = {
     "peak": "peak off by, s",
     "nearest": "nearest atom",
     "distance": "mean distance, cells",
+    "hops-1": "1 hop",
+    "hops-2": "2 hops",
+    "hops-4": "4 hops",
+    "hops-6": "6 hops",
 }
 LOWER = ("centre", "peak", "distance")
 """Figures of which less is better."""

@@ -11,18 +11,20 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from heedmap.attention.forward import recording_state
+from heedmap.attention.forward import call, key_of, proved, recording_state
 from heedmap.attention.inputs import detached
+from heedmap.attention.randomness import seed
+from heedmap.attention.tape import Tape
 from heedmap.engine import Engine, Wrapped, find_method
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET
-from heedmap.planning import Plan, is_counted, seconds
+from heedmap.planning import Plan, is_counted, proof_peak, seconds
 from heedmap.targets import AnyTarget
 from heedmap.unfollowed import AUTO
 
 TIMED = 3
 """So many forward passes are timed; the quickest one counts."""
-PROOF = "a first call also proves where tokens mix, which takes a few forward passes more and may take as much memory as the call"
+PROOF = "a first call also proves where tokens mix, which takes a few forward passes more"
 NUMBERS = "the model's tokens are followed by their numbers (windows, merged tokens, other mixers); that is not counted"
 MORE = "what this method does beside one forward pass and a backward pass a target is not counted"
 
@@ -90,7 +92,9 @@ def plan(
                 of_target.choose(recording.output, engine.context)
         made = engine.plan(recording, recipe, resolved, full, len(targets))
         attentions, plain = recording.tape.attentions, recording.live is None
+        given = recording.inputs
         del recording
+        proof = _proof(engine, given) if plain else None
         forward, operations = _timed(engine.model, engine.inputs.given())
     counted = is_counted(recipe, resolved)
     notes = (PROOF, *(() if counted else (MORE,)), *(() if plain else (NUMBERS,)))
@@ -100,7 +104,17 @@ def plan(
         seconds=len(parts) * seconds(forward, operations, attentions, len(targets)) if plain and counted else None,
         forward_seconds=forward,
         notes=notes,
+        proof=proof,
     )
+
+
+def _proof(engine: Engine, inputs: Mapping[str, Any]) -> int:
+    """What the proof of these inputs takes; 0: it is known."""
+    if key_of(inputs, engine.batch, True) in proved(engine.model):
+        return 0
+    tape = Tape(engine.batch, cut=True)
+    seed()
+    return proof_peak(tape, call(engine.model, inputs, tape), engine.model)
 
 
 def _timed(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[float, float]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from heedmap import apart, narrow, unfollowed
+from heedmap.attempts import BUDGETS, with_less
 from heedmap.attention import tower
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import check_followed
@@ -177,7 +178,7 @@ def explain(
         explanations = [
             explanation
             for part, of_part in engine.narrowed(engine.each(targets))
-            for explanation in part.explain(of_part, recipe, resolved, full, auto)
+            for explanation in part.explained(of_part, recipe, resolved, full, auto)
         ]
     return explanations if isinstance(target, (list, Several)) else explanations[0]
 
@@ -264,6 +265,7 @@ class Engine:
             raise OptionError(f"mixers is {mixers!r}; expected True or False")
         self.check, self.memory_budget, self.mixers = check, memory_budget, mixers
         self.memory, self.at_once = _allowed(memory, self.model), 1
+        self.planned, self.least = False, 0
         self.inputs = ModelInputs.of(named(self.model, inputs), segments)
         self.batch, self.mixed = 0, ""  # known when it is known whether the answer rests on a part
         names: Mapping[int, str] | None = labels if labels is not None else getattr(self.subject, "labels", None)
@@ -355,6 +357,14 @@ class Engine:
                 raise MixingError(f"{self.mixed}; as one input: {error}") from error
             raise
         return recording, named_segments(recording)
+
+    def explained(self, targets: Sequence[Target], *asked: Any) -> list[Explanation]:
+        """As :meth:`explain`; where memory runs out, again with less.
+
+        Raises:
+            OutOfMemoryError: it cannot be made smaller.
+        """
+        return with_less(self, lambda engine: engine.explain(targets, *asked))
 
     def explain(
         self, targets: Sequence[Target], method: Method, options: dict[str, Any], full: bool, auto: bool = False
@@ -574,9 +584,10 @@ class Engine:
         Raises:
             OptionError: the memory that is allowed does not suffice.
         """
-        if self.memory is not None or targets > 1:
+        self.planned = True
+        if self.memory is not None or targets > 1 or self.memory_budget in BUDGETS:
             plan = self.plan(recording, method, options, full, targets)
-            self.at_once, self.memory_budget = plan.at_once, plan.budget
+            self.at_once, self.memory_budget, self.least = plan.at_once, plan.budget, plan.least
 
     def plan(self, recording: Recording, method: Method, options: Mapping[str, Any], full: bool, targets: int) -> Plan:
         """How targets are explained by a recording; errors as of :meth:`cut`."""

@@ -61,6 +61,10 @@ class GradientError(HeedmapError):
     """No usable gradient: no path to the attention, quantised weights, or a non-finite value."""
 
 
+class OutOfMemoryError(HeedmapError, MemoryError):
+    """Memory ran out, and the call cannot be made smaller; the message says what the least is, where that is known."""
+
+
 class ModelStateError(HeedmapError, RuntimeError):
     """The call cannot work in the present state of torch or of the model, such as under inference mode."""
 

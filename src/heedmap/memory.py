@@ -20,6 +20,8 @@ SMALLEST = 2**20
 """Bytes that can be meant at least."""
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+RAN_OUT = ("can't allocate memory", "not enough memory", "std::bad_alloc", "out of memory")
+"""What torch says where the processor's memory does not suffice, by system."""
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -61,6 +63,18 @@ def free_bytes(device: torch.device) -> int:
     if device.type != "cpu" or not known:
         raise OptionError(f"memory is {FREE!r}, and what is free on {device} cannot be told; give bytes, such as 4GB")
     return int(SHARE * min(known))
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice: Python's, NumPy's, or torch's on a GPU or the processor.
+
+    Examples:
+        >>> ran_out(MemoryError()), ran_out(RuntimeError("DefaultCPUAllocator: can't allocate memory")), ran_out(ValueError())
+        (True, True, False)
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without its import
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in RAN_OUT)
 
 
 def _of_machine() -> int | None:

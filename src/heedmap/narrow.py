@@ -24,6 +24,7 @@ from heedmap.attention.inputs import ModelInputs, check_no_cache, contents, deta
 from heedmap.attention.randomness import seed
 from heedmap.attention.wrapped import called
 from heedmap.errors import InputError, MixingError, TargetError
+from heedmap.memory import ran_out
 from heedmap.outputs import LOGITS, Context, get, ranked
 from heedmap.spread import Place, differs, gradients, spread, tensors_of
 from heedmap.targets import Chosen, ClassLogit, DetectionQuery, Similarity, Target, TopPrediction, in_range, per_sample
@@ -291,9 +292,9 @@ def answer(model: nn.Module, inputs: ModelInputs) -> Any:
     try:
         with torch.no_grad():
             return called(model, detached(inputs.given()))
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if ran_out(error):
+            raise
         return error
 
 

@@ -18,6 +18,7 @@ from heedmap.attention.attention import Attention
 from heedmap.attention.flow import Graph
 from heedmap.attention.forward import Recording
 from heedmap.attention.graph import ancestors
+from heedmap.attention.tape import Tape
 from heedmap.errors import OptionError
 from heedmap.memory import told_bytes
 from heedmap.methods import Method
@@ -45,8 +46,7 @@ class Plan:
 
     Attributes:
         memory: that the call may take beside the model; None: no bound was given.
-        peak: that it takes at most, beside the model and the inputs; the proof of a first call, which is made before, is not
-            counted.
+        peak: that it takes at most, beside the model and the inputs, without the proof of a first call, which is ``proof``.
         least: with which it could be made, with the smallest blocks and one target at a time.
         kept: that the recorded forward pass keeps for the backward pass.
         gradients: of one target at all attention outputs.
@@ -61,6 +61,7 @@ class Plan:
         forward_seconds: of a plain forward pass, as it was measured; None: it was not.
         budget: of :func:`heedmap.explain`'s ``memory_budget``, what it means.
         notes: what is not counted.
+        proof: what the proof of a first call takes at most, whatever ``memory`` is; 0: it was made already. None: not known.
 
     Examples:
         >>> import heedmap
@@ -85,6 +86,7 @@ class Plan:
     seconds: float | None = None
     forward_seconds: float | None = None
     notes: tuple[str, ...] = ()
+    proof: int | None = None
 
     def __str__(self) -> str:
         allowed = "" if self.memory is None else f" of {told_bytes(self.memory)}"
@@ -99,6 +101,8 @@ class Plan:
         if self.seconds is not None and self.forward_seconds is not None:
             told = f"about {told_seconds(self.seconds)}; a forward pass takes {told_seconds(self.forward_seconds)}"
             lines.append(("time", told))
+        if self.proof:
+            lines.append(("proof", f"a first call takes at most {told_bytes(self.proof)} before, whatever it may take"))
         lines += [("note", note) for note in self.notes]
         return "\n".join(f"{name:8} {text}" for name, text in lines)
 
@@ -182,6 +186,18 @@ class Needs:
             1,
         ]
         return at_once, next(budget for budget in budgets if self.peak(targets, at_once, budget) <= memory)
+
+
+def proof_peak(tape: Tape, output: Any, model: nn.Module) -> int:
+    """Bytes that the proof takes at most which follows a pass with its attention outputs cut out of the graph."""
+    outside = {_key(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    sides = [side.tensor for a in tape.attentions for side in a.sides.values() if side.tensor.requires_grad]
+    leaves = [source.tensor for source in tape.sources if source.tensor is not None]
+    pulled_to = [a.out for a in tape.attentions] + leaves
+    graph = {_key(t): _size(t) for t in saved([*sides, *pulled_to, *tensors_of(output)])}
+    kept = {key: size for key, size in graph.items() if key not in outside}
+    vectors = sum(t.numel() * t.element_size() for t in [*sides, *pulled_to])
+    return int(SLACK * (sum(kept.values()) + vectors + ABOVE * max(kept.values(), default=0)))
 
 
 def planned(needs: Needs, graph: Graph, memory: int | None, budget: int, targets: int, most: int) -> Plan:

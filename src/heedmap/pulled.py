@@ -19,6 +19,7 @@ from heedmap.attention.places import not_finite
 from heedmap.attention.readout import Rows, rows_of_one, rows_read
 from heedmap.attention.scans import Scan
 from heedmap.errors import GradientError, TargetError
+from heedmap.memory import ran_out
 from heedmap.methods.run import Readout
 from heedmap.spread import tensors_of
 
@@ -102,7 +103,7 @@ def _batched(attentions: Sequence[Attention], values: Sequence[Tensor], keep: bo
     try:
         raw = torch.autograd.grad(total, outs, each, retain_graph=True, allow_unused=True, is_grads_batched=True)
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if ran_out(error):
             raise
         return _one_by_one(attentions, values, keep)
     return [

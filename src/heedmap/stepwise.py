@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from heedmap.attempts import with_less
 from heedmap.attention.forward import Recording, recording_state
 from heedmap.attention.inputs import KEEP
 from heedmap.attention.pulls import Pulls
@@ -177,8 +178,8 @@ def explain_steps(
     with recording_state(engine.model):
         engine.settled()
         if method == AUTO:
-            return _best_supported(engine, said, progress)
-        return _Steps(engine, said, recipe, resolved, progress).explained()
+            return with_less(engine, lambda attempt: _best_supported(attempt, said, progress))
+        return with_less(engine, lambda attempt: _Steps(attempt, said, recipe, resolved, progress).explained())
 
 
 def _best_supported(engine: Engine, said: Said, progress: Progress) -> Stepwise:

@@ -23,7 +23,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("generic", {"cam": "lrp"}), ("generic", {"memory_budget": 1}), ("rollout", {}), ("raw_attention", {}), ("attention_gradcam", {}),
     ("legrad", {}), ("partial_lrp", {}), ("input_x_gradient", {}), ("occlusion", {}),
     ("libra_generic", {}), ("libra_input_x_gradient", {}), ("grad_eclip", {}), ("token_tm", {}), ("attcat", {}), ("fullgrad_plus", {}),
-    ("heedmap", {}),
+    ("heedmap", {}), ("value_zeroing", {}),
 ]  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def test_each_step_is_the_target_at_its_row(asked: Any, method: str, options: di
     name, model, inputs = asked
     if name != "llama" and method in ("occlusion", "partial_lrp", "attention_gradcam"):
         pytest.skip("one kind of model is enough")
-    if name != "llama" and method in ("token_tm", "attcat", "fullgrad_plus"):
+    if name != "llama" and method in ("token_tm", "attcat", "fullgrad_plus", "value_zeroing"):
         pytest.skip("not defined for it, or one kind of model is enough")
     inputs = {key: value[:1] for key, value in inputs.items()}
     if name == "bart":

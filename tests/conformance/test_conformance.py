@@ -94,13 +94,15 @@ explained of BLIP's VQA head is its loss, the mean of the batch: taking away a t
 relevance propagation has no rule for it."""
 FEW = {"integrated_gradients": {"steps": 4}, "smoothgrad": {"samples": 2}, "gradient_shap": {"samples": 2}}
 """Laws hold for any number of passes."""
+OF_STREAMS_APART = {name for name in NAMES if any(s != q for s, q in CASES[name].attentions)} | {"squeezebert", "llava"}
 UNDEFINED = {
-    "token_tm": {name for name in NAMES if any(s != q for s, q in CASES[name].attentions)} | {"squeezebert", "llava"},
+    "token_tm": OF_STREAMS_APART,
+    "value_zeroing": OF_STREAMS_APART,
     "grad_eclip": {"hand-written"},
     "attcat": {"squeezebert", "siglip", "conditional-detr"},
     "fullgrad_plus": {"squeezebert", "siglip", "conditional-detr"},
 }
-"""Models on which a method is not defined: `token_tm` where a stream asks or takes in another, or has its features before its
+"""Models on which a method is not defined: `token_tm` and `value_zeroing` where a stream asks or takes in another, or has its features before its
 tokens; `grad_eclip` where the product of q and k is an einsum; the last two where an attention has no residual connection
 of its own (siglip's pooling), or a place in it is not known (positions that are made of the tokens)."""
 LAWS = [(n, m) for n in NAMES for m in heedmap.METHODS if (n, m) not in UNLAWFUL and n not in UNDEFINED.get(m, set())]

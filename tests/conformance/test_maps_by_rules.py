@@ -185,7 +185,7 @@ def test_what_is_read_beside_the_words_that_asked_it(where: str, rows: slice) ->
     assert found.flow.stream("patches").rows == (tuple(range(*rows.indices(5))),)
 
 
-OF_STREAMS_APART = ("token_tm", "attcat", "fullgrad_plus")
+OF_STREAMS_APART = ("token_tm", "value_zeroing", "attcat", "fullgrad_plus")
 """Methods of streams that ask themselves only."""
 
 

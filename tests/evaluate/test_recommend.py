@@ -1,6 +1,7 @@
 """Methods ranked by hand-made figures, and on the shipped models."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
@@ -13,6 +14,7 @@ from heedmap.errors import AttentionError, InputError, OptionError, TargetError,
 from heedmap.evaluate.experiments.recommend import _agreements, _trial, recommend
 from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
+from heedmap.evaluate.trial import FixedPrediction
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
 from heedmap.zoo.samples import MATERIALS
@@ -235,6 +237,14 @@ def test_methods_come_with_options_and_the_seed_decides():
     assert set(plain[0]) == {"rollout", "generic, last", "random"}
     assert plain[0] == plain[1]
     assert plain[0]["random"] != plain[2]["random"]
+
+
+def test_tokens_that_cannot_be_masked_leave_the_other_tests(monkeypatch):
+    plain = FixedPrediction.of
+    monkeypatch.setattr(FixedPrediction, "of", lambda *given: replace(plain(*given), free={}))
+    found = recommend(heedmap.load("zoo/gpt-lists"), given("gpt-lists", 1), methods=["generic"])
+    assert [set(row.tests) for row in found.rows] == [{"sensitivity", "randomisation"}] * 2
+    assert "cannot be masked" in found.sentence
 
 
 def test_another_target_may_be_explained():

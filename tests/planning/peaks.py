@@ -46,10 +46,15 @@ def main() -> None:
         if least:
             plan = heedmap.plan(**given, memory=plan.least)
             given["memory"] = plan.memory
-        Path("/proc/self/clear_refs").write_text("5")
-        before = resident()
-        heedmap.explain(**given, probe=False)
-        print(json.dumps({"planned": plan.peak, "allowed": plan.memory, "taken": most() - before}), flush=True)
+        taken = []
+        for probe in (False, True):
+            Path("/proc/self/clear_refs").write_text("5")
+            before = resident()
+            heedmap.explain(**given, probe=probe)
+            taken.append(most() - before)
+        line = {"planned": plan.peak, "allowed": plan.memory, "taken": taken[0]}
+        line |= {"proof": plan.proof, "first": taken[1], "later": heedmap.plan(**given).proof}
+        print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

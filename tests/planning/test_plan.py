@@ -38,6 +38,10 @@ def test_the_peak_is_what_was_planned() -> None:
         assert line["taken"] <= OVER * line["planned"], (case, line)
         assert line["planned"] <= FACTOR * line["taken"], (case, line)
         assert line["allowed"] is None or line["planned"] <= line["allowed"], (case, line)
+        first = max(line["planned"], line["proof"])
+        assert line["first"] <= OVER * first, (case, line)
+        assert line["proof"] <= FACTOR * line["first"], (case, line)
+        assert line["later"] == 0
 
 
 def test_less_memory_is_fewer_at_once_and_smaller_blocks() -> None:

@@ -98,7 +98,7 @@ def written(calls: tuple[tuple[int, ...], ...], form: str, join: str, halves: in
 
 
 LRP = ("partial_lrp", "transformer_attribution", "full_lrp")
-OF_BLOCKS = ("token_tm", "attcat", "fullgrad_plus")
+OF_BLOCKS = ("token_tm", "value_zeroing", "attcat", "fullgrad_plus")
 """They need one residual connection around each attention, whose heads are one call."""
 METHODS = [
     *((method, ()) for method in heedmap.METHODS if method not in OF_BLOCKS),

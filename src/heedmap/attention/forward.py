@@ -37,6 +37,7 @@ from heedmap.errors import (
     NoAttentionError,
     UnfollowedAttentionError,
 )
+from heedmap.memory import ran_out
 
 _LOCK = threading.RLock()
 _AT_REST: weakref.WeakKeyDictionary[nn.Module, tuple[int, _AsFound]] = weakref.WeakKeyDictionary()
@@ -372,7 +373,7 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
         with tape:
             return called(model, put_back(given, turned))
     except (IndexError, RuntimeError) as error:
-        known = isinstance(error, (HeedmapError, torch.OutOfMemoryError))
+        known = isinstance(error, HeedmapError) or ran_out(error)
         reason = None if known else misfit(model, inputs)
         if reason is None and "leaf Variable" in str(error):
             raise GradientError(

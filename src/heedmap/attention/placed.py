@@ -22,6 +22,7 @@ from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct, runs
 from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
 from heedmap.attention.tags import Tag
 from heedmap.attention.tape import _forget, _replaced, _tensors
+from heedmap.memory import ran_out
 
 
 class PlacedTape(AttendingTape):
@@ -183,7 +184,9 @@ class PlacedTape(AttendingTape):
             if mixer is not None:
                 return mixer
             found = self._placed(func, name, args, kwargs, result)
-        except (RuntimeError, IndexError, TypeError, ValueError, AttributeError):
+        except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
+            if ran_out(error):
+                raise
             found = Lost(name, places.here())
         self._keep(name, args, result, found)
         return result
@@ -222,7 +225,9 @@ class PlacedTape(AttendingTape):
         self._propagate(func, args, kwargs, result)
         try:
             return self._combined(call)
-        except (RuntimeError, IndexError, TypeError, ValueError):
+        except (RuntimeError, IndexError, TypeError, ValueError) as error:
+            if ran_out(error):
+                raise
             return self._unknown(call)
 
     def _begins(self, call: Multiplied) -> bool:

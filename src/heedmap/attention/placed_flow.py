@@ -28,6 +28,7 @@ from heedmap.attention.returned import State as Rows
 from heedmap.attention.scans import Scan
 from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import GradientError, MixingError, NoAttentionError, UnfollowedAttentionError
+from heedmap.memory import ran_out
 
 
 @dataclass(eq=False)
@@ -745,6 +746,8 @@ def _leak(
             [t for _, t, _ in reads], [t for _, t, _ in outs], cotangents, retain_graph=True, allow_unused=True
         )
     except RuntimeError as error:
+        if ran_out(error):
+            raise
         raise GradientError(
             f"no gradient passes through what the model computes, so nothing can be proved: {error}"
         ) from error

@@ -29,6 +29,7 @@ from heedmap.attention.regions import Entry, Key, Mixed, Node, Pieces, filled, l
 from heedmap.attention.scans import Scan, Values, heads_of, values_of
 from heedmap.attention.tags import EMPTY, Source, Tag
 from heedmap.attention.tape import _replaced, _tensors
+from heedmap.memory import ran_out
 
 
 class Regions(NamedTuple):
@@ -304,8 +305,9 @@ class ScanningTape(PlacedTape):
                 return self._reduced_rows(name, args, kwargs, made, before)
             if isinstance(made, Tensor):
                 return self._met_rows(name, args, kwargs, made, before)
-        except (RuntimeError, IndexError, TypeError, ValueError, AttributeError):
-            pass
+        except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
+            if ran_out(error):
+                raise
         return [(_nothing(t), None) for t in results], True
 
     def _moved(

@@ -30,6 +30,7 @@ from heedmap.errors import (
     NoAttentionError,
     UnfollowedAttentionError,
 )
+from heedmap.memory import ran_out
 
 WORDS = ("input_ids", "decoder_input_ids")
 """Inputs that are a language model's own words, where there are other ids beside them."""
@@ -141,9 +142,9 @@ def _by_numbers(
     """
     try:
         found = placing.record(model, inputs, batch, check, known)
-    except torch.OutOfMemoryError:
-        raise
     except (HeedmapError, RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        if ran_out(error):
+            raise
         return error
     if mixers or not found.mixers:
         return found

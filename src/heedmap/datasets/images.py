@@ -14,6 +14,7 @@ import numpy as np
 
 from heedmap.errors import SampleError
 from heedmap.extras import library
+from heedmap.memory import ran_out
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
@@ -70,6 +71,8 @@ def _opened(source: Path | bytes, name: object) -> Iterator[Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise SampleError(f"{name} is too large an image ({error}); give a smaller one") from error
     except Exception as error:  # for damaged files the decoders raise nearly anything
+        if ran_out(error):
+            raise SampleError(f"memory does not suffice to read the image {name}; give a smaller one") from error
         raise SampleError(
             f"{name} cannot be read as an image ({error}); expected a whole PNG, JPEG or the like"
         ) from error

@@ -26,6 +26,10 @@ MEMORY = "keeps every attention matrix's relevance: heads × N² an attention"
 RULES = (
     "an operation without a rule is refused (a loss, a quotient of two activations, an autograd function of the model)"
 )
+HELD = (
+    "attention is held constant, so what decides where the model looks gets nothing (of a way of six hops the last token "
+    "alone is found: the compiled programs of docs/known-truth.md)"
+)
 ALL_ROWS = "knows no row: every token that is read gets the same map"
 
 EVERY_FLOW = "self-, cross- and co-attention, towers, pictures among words, and what is refused (the conformance tests)"
@@ -150,6 +154,20 @@ CARDS: Mapping[str, Card] = {
         "among words, no parallel branches), elsewhere it is refused",
         flows="streams that ask themselves alone, one block after the other (the conformance tests)",
     ),
+    "value_zeroing": Card(
+        "r C_L … C_1, C of a layer: row i has, for each token j, 1 − cos(x_i, x_i without v_j), x what the layer hands on; each "
+        "row is scaled to sum to 1. A and what enters the layer stay as they are, only the values of token j are zero",
+        "the residual connections (one pass more), and a pass for each token, for all samples and layers at once; keeps C: N² a "
+        "layer",
+        "2 + tokens",
+        1,
+        "knows no target: every class gets the same map; slow; a token that turns no other way but grows or shrinks counts as "
+        "unchanged; its rollout knows of no residual connection, so where a layer looks elsewhere only, what a token was before "
+        "is lost (share 0.33 where two hops are to be found: the compiled programs of docs/known-truth.md); only for streams "
+        "that ask themselves alone, one block after the other (no cross-attention, no picture among words, no parallel "
+        "branches, no windows), elsewhere it is refused",
+        flows="streams that ask themselves alone, one block after the other (the conformance tests)",
+    ),
     "grad_eclip": Card(
         "r [(Σ_c ∂y/∂o_c v_c)⁺ ⊙ m(cos(q, k))] of one layer, c all heads' features, m each row's cosines from 0 (least) to 1 "
         "(greatest) over the keys that the row may look at, itself left out",
@@ -165,7 +183,7 @@ CARDS: Mapping[str, Card] = {
         "attention, and a rule for every operation between it and the target",
         2,
         2,
-        f"{RULES}; so far measured on pictures only by its authors",
+        f"{HELD}; {RULES}; its authors measured it on pictures only",
     ),
     "libra_input_x_gradient": Card(
         "x ⊙ ∂y/∂x by Libra gradients; summed over the input, y less what the biases add",
@@ -181,8 +199,8 @@ CARDS: Mapping[str, Card] = {
         "attention, the residual connections, a rule for every operation (plain: gradients alone)",
         2,
         2,
-        f"{ALL_ROWS}; signs vary; refused where an attention has no residual connection of its own (pooling queries, parallel "
-        f"branches, features before tokens); {RULES}",
+        f"{ALL_ROWS}; signs vary; by Libra gradients {HELD}; refused where an attention has no residual connection of its own "
+        f"(pooling queries, parallel branches, features before tokens); {RULES}",
         flows="as all, but for attention without a residual connection of its own",
     ),
     "fullgrad_plus": Card(
@@ -193,7 +211,7 @@ CARDS: Mapping[str, Card] = {
         2,
         "what biases add is left out; layers are the attentions' inputs alone, so it may not be the authors' numbers; refused "
         "where an attention has no residual connection of its own (pooling queries, parallel branches, features before tokens); "
-        f"{ALL_ROWS}; {RULES}",
+        f"{ALL_ROWS}; by Libra gradients {HELD}; {RULES}",
         flows="as all, but for attention without a residual connection of its own",
     ),
     "heedmap": Card(
@@ -202,8 +220,9 @@ CARDS: Mapping[str, Card] = {
         "attention, and a rule for every operation between it and the target (else the model's own gradient, which a note says)",
         2,
         2,
-        "what the tokens of another stream took in from each other is left out, so a model that moves all to one of them before "
-        "it is asked (a pooled token) is shown at that one; the map depends on the scale of the target, as that of `generic`",
+        f"{HELD}; what the tokens of another stream took in from each other is left out, so a model that moves all to one of "
+        "them before it is asked (a pooled token) is shown at that one; the map depends on the scale of the target, as that of "
+        "`generic`",
     ),
 }  # fmt: skip
 """By the method's name."""
@@ -220,9 +239,25 @@ the target, x the input's features, R relevance.
 """
 
 
+TAIL = """## What is not here
+
+Methods that people ask for, and why heedmap has no such name:
+
+- **PA-LRP** (Bakish, Zimerman, Chefer, Wolf, NeurIPS 2025, arXiv 2506.02138), which gives relevance to position encodings
+  too. Only its abstract could be read; rules that cannot be checked against the paper would be other rules under its name.
+  What `attn_lrp` and `full_lrp` give to learned positions is not shown.
+- **TAM** (ICCV 2025, arXiv 2506.23270): (h_j · W[t])⁺ of an answer's token t at the picture's tokens j, less what earlier words
+  explain of it. It needs a logit at each of the picture's tokens and how they lie, of models in which these stand among the
+  words; heedmap has no such model with known evidence that its first recorder follows: it would be a method without a figure.
+- **DEX-AR** (arXiv 2603.06302): (∂/∂A of each layer's own guess of the token)⁺, heads weighted by how much more they look at
+  the picture than at the text. A layer's own guess is the model's last norm and head on that layer's tokens; which modules
+  these are is told by the code of each model, and heedmap has no code per model.
+"""
+
+
 def page(methods: Iterable[Method]) -> str:
     """The cards as a page of the documentation."""
-    return "\n".join([HEAD, *(_section(method, CARDS[method.name]) for method in methods)])
+    return "\n".join([HEAD, *(_section(method, CARDS[method.name]) for method in methods), TAIL])
 
 
 def evidence(name: str) -> str:

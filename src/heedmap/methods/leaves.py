@@ -20,6 +20,7 @@ from heedmap.attention.tags import Source
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan, leaf_rows
 from heedmap.errors import AttentionError, GradientError
+from heedmap.memory import ran_out
 from heedmap.methods.run import TargetView
 
 
@@ -125,7 +126,7 @@ class Leaves:
         try:
             return torch.autograd.grad(values[number].sum(), at, retain_graph=keep, allow_unused=True)  # type: ignore[arg-type]
         except (RuntimeError, AssertionError) as error:
-            if self.runs[0].attentions or isinstance(error, torch.OutOfMemoryError):
+            if self.runs[0].attentions or ran_out(error):
                 raise
             raise GradientError(
                 f"the model has no backward pass as it is called ({str(error).splitlines()[0]}); choose a method that needs none "

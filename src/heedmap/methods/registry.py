@@ -13,6 +13,7 @@ from heedmap.methods import (
     random,
     rollout,
     token_tm,
+    value_zeroing,
 )
 from heedmap.methods.method import Method
 
@@ -36,6 +37,7 @@ METHODS: dict[str, Method] = {
         gradients.GRADIENT_SHAP,
         occlusion.METHOD,
         token_tm.METHOD,
+        value_zeroing.METHOD,
         grad_eclip.METHOD,
         libra.GENERIC,
         libra.INPUT_X_GRADIENT,

@@ -42,6 +42,15 @@ def blocks(run: TargetView, method: str) -> dict[int, Block]:
     """The block of each attention that the target depends on, where each stream asks itself only.
 
     Raises:
+        UnfollowedAttentionError, AttentionError: see :func:`chained`.
+    """
+    return chained(run, method)[1]
+
+
+def chained(run: TargetView, method: str) -> tuple[ResidualTape, dict[int, Block]]:
+    """The recorder of a second pass, and the block of each attention; see :func:`blocks`.
+
+    Raises:
         UnfollowedAttentionError: there is a cross-attention, a stream takes in another's tokens, tokens are followed by their
             numbers only, or a block is no chain of residual connections.
         AttentionError: the second forward pass was not like the recorded one.
@@ -58,7 +67,7 @@ def blocks(run: TargetView, method: str) -> dict[int, Block]:
     seed()
     with torch.enable_grad():
         call(replay.model, replay.inputs, tape)
-    return _blocks(run, tape, method, OF_ONE)
+    return tape, _blocks(run, tape, method, OF_ONE)
 
 
 def activations(run: TargetView, method: str, balanced: bool) -> dict[int, Float[Tensor, "batch tokens"]]:

@@ -186,7 +186,8 @@ def _check(address: str) -> None:
     except subprocess.TimeoutExpired as error:
         raise ClusterError(_unreachable(address, f"no answer in {SECONDS} seconds")) from error
     if done.returncode:
-        raise ClusterError(_unreachable(address, "what answers there is no Ray cluster"))
+        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise ClusterError(_unreachable(address, f"Ray's health check fails there: {said or 'no reason was given'}"))
 
 
 def _unreachable(address: str, why: str) -> str:

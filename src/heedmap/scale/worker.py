@@ -102,21 +102,29 @@ class Worker:
 
     def _explain(self, group: Sequence[WorkItem]) -> None:
         """Explain rows at once; where that cannot be done, half of them."""
+        if self._written(group) or len(group) == 1:
+            return
+        half = len(group) // 2
+        self._explain(group[:half])
+        self._explain(group[half:])
+
+    def _written(self, group: Sequence[WorkItem]) -> bool:
+        """Explain rows at once, and keep their lines; a row alone has its error's. Whether it could be done.
+
+        Of an error nothing is left, so that what is tried next has the memory that it held.
+        """
         try:
             explanations = [self._said(group[0])] if self.job.wanted.answer else self._explained(group)
             lines = [lines_of(item.number, item.row.key, e) for item, e in zip(group, explanations, strict=True)]
         except MissingLibraryError:
             raise
         except Exception as error:  # also what the model itself raises, and memory that does not suffice
-            if len(group) > 1:
-                half = len(group) // 2
-                self._explain(group[:half])
-                self._explain(group[half:])
-            else:
+            if len(group) == 1:
                 group[0].fail(error)
-            return
+            return False
         for item, made in zip(group, lines, strict=True):
             item.lines = made
+        return True
 
     def _explained(self, group: Sequence[WorkItem]) -> list[Any]:
         from heedmap.models.batching import explained

@@ -177,7 +177,7 @@ def _measured(
             refused[contender.name] = str(error)
     for number, trial in enumerate(trials):
         for name, changes in _changed(trial, contenders, plain[number], budget.draws, refused).items():
-            figures[name].setdefault("sensitivity", []).extend(changes)
+            figures.setdefault(name, {}).setdefault("sensitivity", []).extend(changes)
     costs = {name: float(np.median(ratios)) for name, ratios in times.items()}
     return plain, costs, figures, refused
 
