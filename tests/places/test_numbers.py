@@ -58,8 +58,8 @@ def test_put_together_they_say_the_same(call: Callable[..., Tensor], axis: int) 
     known = dict(zip(map(id, parts), (numbers(2, 1, 1), numbers(1, 3, 1), numbers(2, 3, 4)), strict=True))
     for several in (parts[:1], parts[:2], parts):
         expected = call([known[id(t)].expand(t.shape) for t in several], axis)
-        assert torch.equal(moves.moved(call, (several, axis), {}, lambda t: known[id(t)]), expected)
-        assert torch.equal(moves.moved(call, (several,), {"dim": axis}, lambda t: known[id(t)]), expected)
+        assert torch.equal(moves.moved(call, (several, axis), {}, None, lambda t: known[id(t)]), expected)
+        assert torch.equal(moves.moved(call, (several,), {"dim": axis}, None, lambda t: known[id(t)]), expected)
 
 
 def test_compact_numbers_say_the_same() -> None:

@@ -175,23 +175,20 @@ class AttendingTape(MixingTape):
     def _in_blocks(self, asked: Asked, order: Tensor, keys: Ids) -> BlockAttention:
         """The attention to these keys, (entries, columns), with (blocks, heads, …) by ``order``."""
 
-        def laid(t: Tensor | None) -> Any:
-            return None if t is None else t.reshape(-1, *t.shape[-2:])[order.to(t.device)]
-
         queries = asked.queries.reshape(-1, asked.queries.shape[-1])[order[:, 0]]
         return BlockAttention(
             index=len(self.attentions),
             form=asked.form,
             out=asked.out,
             layout=BlockLayout(asked.axes, order),  # type: ignore[arg-type]
-            value=laid(asked.value),
+            value=blocks.laid(asked.value, order),
             keys=0,
-            query=laid(asked.query),
-            key=laid(asked.key),
-            mask=laid(asked.mask),
+            query=_laid(asked.query, order),
+            key=_laid(asked.key, order),
+            mask=None if asked.mask is None else blocks.laid(asked.mask, order).clone(),
             causal=asked.causal,
             scale=asked.scale,
-            probs=laid(asked.probs),
+            probs=_laid(asked.probs, order),
             query_sources=asked.tags[0].sources,
             value_sources=asked.tags[-1].sources,
             query_ids=queries,
@@ -200,6 +197,10 @@ class AttendingTape(MixingTape):
 
     def _lost(self, out: Tensor, tags: list[Tag], lost: Lost) -> Tensor:
         return self._unfollowed(out, tags, f"its tokens were mixed before by {lost.function}, at {lost.place}")
+
+
+def _laid(tensor: Tensor | None, order: Tensor) -> Any:
+    return None if tensor is None else blocks.laid(tensor, order)
 
 
 def _repeated(tensor: Tensor, lead: tuple[int, ...]) -> Tensor:

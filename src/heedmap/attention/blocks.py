@@ -28,8 +28,18 @@ class BlockLayout(NamedTuple):
 
     def apply(self, tensor: Tensor) -> Heads:
         """``tensor`` as (blocks, heads, rows, features)."""
-        flat = tensor.permute(self.axes).reshape(-1, *[tensor.shape[a] for a in self.axes[-2:]])
-        return flat[self.order.to(tensor.device)]
+        return laid(tensor.permute(self.axes), self.order)
+
+
+def laid(tensor: Tensor, order: Int[Tensor, "blocks heads"]) -> Heads:
+    """(…, rows, features) as (blocks, heads, rows, features); no copy where it is so ordered."""
+    blocks, heads = order.shape
+    if (
+        torch.equal(order, torch.arange(order.numel()).reshape(order.shape))
+        and tensor.shape[:-2].numel() == order.numel()
+    ):
+        return tensor.reshape(blocks, heads, *tensor.shape[-2:])
+    return tensor.reshape(-1, *tensor.shape[-2:])[order.to(tensor.device)]
 
 
 @dataclass(eq=False)

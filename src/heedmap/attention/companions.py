@@ -335,7 +335,7 @@ class CompanionTape(Tape):
         if name == "masked_scatter":
             return _scattered(args, of)
         if name in MOVED:
-            return moves.moved(func, _on_cpu(args), _on_cpu(kwargs), of)
+            return moves.moved(func, _on_cpu(args), _on_cpu(kwargs), result, of)
         if name in moves.CHOOSES and isinstance(result, tuple) and len(result) == 2:
             return self._chosen(args, kwargs, result, of)
         if not isinstance(result, Tensor):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ TURNS = _each("unsqueeze_ squeeze_ transpose_ swapaxes_ swapdims_ t_")
 """Functions that give a tensor another shape where it is."""
 DATA |= dict.fromkeys(TURNS, (0,))
 
-RESHAPES = _each("reshape reshape_as flatten unflatten ravel")
+RESHAPES = _each("view view_as reshape reshape_as flatten unflatten ravel")
 LISTS = _each("cat concat concatenate stack hstack vstack dstack column_stack")
 SAME = _each("contiguous clone to type type_as float half bfloat16 double cpu cuda detach requires_grad_ dropout")
 ADDS_AT = _each("index_add index_add_", "index_copy") | _each("scatter_add scatter_add_", "scatter")
@@ -105,9 +106,11 @@ def whole(tensor: Tensor, of: Of) -> Ids:
     return torch.full((1,) * tensor.dim(), NOTHING).expand(tensor.shape) if ids is None else ids.expand(tensor.shape)
 
 
-def moved(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) -> Any:
-    """What a function that only moves data makes of the companions; the tuple of them where it gives several."""
+def moved(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, of: Of) -> Any:
+    """What a function that only moves data, and gave ``result``, makes of the companions; the tuple where it gives several."""
     name = name_of(func)
+    if name in RESHAPES and isinstance(result, Tensor):
+        return reshaped(whole(args[0], of), result.shape)
     if func is Tensor.where:
         return _called(name, (args[1], args[0], *args[2:]), kwargs, of)
     if name in TURNS:  # the companion has the shape that the tensor had
@@ -143,10 +146,6 @@ def _called(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], of: Of) ->
         return getattr(given[0], name)
     if call.endswith("_") and not call.endswith("__"):  # a companion is never written to
         call, given[0] = call.rstrip("_"), given[0].clone()
-    call = {"view": "reshape", "view_as": "reshape_as"}.get(call, call)
-    if call in RESHAPES:
-        shape = getattr(torch.empty((), device="meta").expand(given[0].shape), call)(*given[1:], **named).shape
-        return reshaped(given[0], shape)
     shuffles = call in ("pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
     space = F if shuffles else torch if call == "where" or not hasattr(Tensor, call) else Tensor
     return getattr(space, call)(*given, **named)
@@ -157,7 +156,7 @@ def reshaped(ids: Ids, shape: Sequence[int]) -> Ids:
     if ids.shape.numel() != math.prod(shape) or not ids.numel():
         return ids.reshape(shape)
     made = list(shape)
-    for before, after in _groups(ids.shape, shape):
+    for before, after in _groups(tuple(ids.shape), tuple(shape)):
         if all(ids.stride(a) == 0 for a in before if ids.shape[a] > 1):
             for axis in before:
                 ids = ids.narrow(axis, 0, 1)
@@ -166,17 +165,19 @@ def reshaped(ids: Ids, shape: Sequence[int]) -> Ids:
     return ids.reshape(made).expand(shape)
 
 
-def _groups(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[range, range]]:
+@lru_cache(maxsize=1024)
+def _groups(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[range, range]]:
     """The axes of two shapes with as many elements, in the smallest groups that have as many elements in both."""
     starts, ends, sizes = [0, 0], [0, 0], [1, 1]
-    shapes = (before, after)
+    shapes, groups = (before, after), []
     while any(end < len(shape) for end, shape in zip(ends, shapes, strict=True)):
         grown = int(sizes[1] < sizes[0] or ends[0] == len(before))
         sizes[grown] *= shapes[grown][ends[grown]]
         ends[grown] += 1
         if sizes[0] == sizes[1]:
-            yield range(starts[0], ends[0]), range(starts[1], ends[1])
+            groups.append((range(starts[0], ends[0]), range(starts[1], ends[1])))
             starts, sizes = list(ends), [1, 1]
+    return groups
 
 
 def _beside(name: str, parts: list[Ids], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ids:
@@ -253,8 +254,10 @@ def reduced(ids: Ids, axes: Sequence[int], keep: bool) -> Ids:
 
 def broadcasts(tensors: Iterable[Tensor], to: Tensor | None = None) -> bool:
     """Whether tensors have shapes that fit together; with ``to``, into its shape."""
-    try:
-        shape = torch.broadcast_shapes(*(t.shape for t in tensors), *([] if to is None else [to.shape]))
-    except RuntimeError:
-        return False
-    return to is None or shape == to.shape
+    sizes = dict(enumerate(() if to is None else reversed(to.shape)))
+    for tensor in tensors:
+        if to is not None and tensor.dim() > to.dim():
+            return False
+        if any([n != 1 and sizes.setdefault(axis, n) != n for axis, n in enumerate(reversed(tensor.shape))]):
+            return False
+    return True

@@ -157,6 +157,8 @@ class PlacedTape(AttendingTape):
 
     def _mark_gate(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Remember weights, and what only moves or scales them."""
+        if not self._gates and name not in moves.GATES:
+            return
         of = [t for t in _tensors(args, kwargs) if self.known(t) is not None]
         keeps = name in moves.SAME or name in moves.DATA or name in moves.SCALES_OR_DIVIDES
         if isinstance(result, Tensor) and (
@@ -166,6 +168,8 @@ class PlacedTape(AttendingTape):
 
     def _mark_sum(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Remember sums of weights over keys, and what is made of these alone, with the queries and keys of the weights."""
+        if not self._sums and name not in moves.REDUCES:
+            return
         of = [(t, known) for t in _tensors(args, kwargs) if (known := self.known(t)) is not None]
         pairs = [known for _, known in of if isinstance(known, Pair)] if name in moves.REDUCES else []
         if not isinstance(result, Tensor) or not of or not (pairs or all(self._is_sum_of_weights(t) for t, _ in of)):

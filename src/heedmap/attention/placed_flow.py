@@ -370,10 +370,12 @@ class Builder:
             assert isinstance(other, PlacedStream)
             if bool((_at(stream, other.numbers) >= 0).any()):
                 names = ", ".join(repr(self.tape.sources[i].name) for i in sorted(other.leaves))
+                joins = [s.joins[x] for s in self.graph.streams if x in s.joins]
+                at = next((f", called at {self.tape.attentions[i].place}" for j in joins for i in sorted(j.mixers)), "")
                 raise MixingError(
-                    f"tokens of {names} are read as they are, and as parts of other tokens to which they were added before (a "
-                    "picture's patches, and words that lie on them): their relevance would be told in two parts, each of which "
-                    "looks like the whole, so there is no map"
+                    f"tokens of {names} are read as they are, and as parts of other tokens that were made of them before{at} "
+                    "(a picture's patches, and words that lie on them): their "
+                    "relevance would be told in two parts, each of which looks like the whole, so there is no map"
                 )
 
     def _ordered(self, ids: Ids) -> Ids:

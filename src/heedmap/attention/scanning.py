@@ -298,7 +298,7 @@ class ScanningTape(PlacedTape):
         results = _flat(made)
         try:
             if _moves(name) or name in moves.SAME or name == "__setitem__":
-                return self._moved(func, name, args, kwargs, results, before), False
+                return self._moved(func, name, args, kwargs, made, before), False
             if isinstance(made, Tensor) and (func in ops.PRODUCTS or name == "linear"):
                 return self._multiplied_rows(func, name, args, kwargs, made, before)
             if isinstance(made, Tensor) and name in moves.REDUCES:
@@ -311,15 +311,17 @@ class ScanningTape(PlacedTape):
         return [(_nothing(t), None) for t in results], True
 
     def _moved(
-        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Any], before: Any
+        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any, before: Any
     ) -> list[Labels]:
+        results = _flat(made)
+
         def run(which: int) -> list[Any]:
             of = partial(_side, before, which)
             if name == "__setitem__":
                 return [self._set(args, of)]
             if name in moves.SAME:
                 return [next((i for t in _tensors(args[:1]) if (i := of(t)) is not None), _nothing(results[0]))]
-            return _flat(moves.moved(func, _on_cpu(args), _on_cpu(kwargs), of))
+            return _flat(moves.moved(func, _on_cpu(args), _on_cpu(kwargs), made, of))
 
         one = run(0)
         other = run(1) if any(_two(k) for k in before.values()) else [None] * len(one)

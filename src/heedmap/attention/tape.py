@@ -509,9 +509,15 @@ def _keys(columns: int, queries: int, learned: tuple[int, int]) -> tuple[int, in
     return (learned[0], queries) if fits else (0, columns)
 
 
+_NO_TENSORS = {int, float, bool, str, type(None), slice, torch.dtype, torch.device}
+"""Of most arguments: to ask these classes whether they are tensors takes longer than to look here."""
+
+
 def _tensors(args: Iterable[Any], kwargs: dict[str, Any] | None = None) -> list[Tensor]:
     found: list[Tensor] = []
     for value in (*args, *kwargs.values()) if kwargs else args:
+        if type(value) in _NO_TENSORS:
+            continue
         if isinstance(value, Tensor):
             found.append(value)
         elif isinstance(value, (list, tuple)):

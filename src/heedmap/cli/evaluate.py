@@ -31,7 +31,7 @@ PRESETS, SEGMENTS, WAYS = (
     ("drop", "mask", "replace"),
 )
 CUTS, TARGETS, JOINS = ("mean", "otsu"), ("top", "label", "found"), ("sum", "max")
-CHECKS = ("randomisation", "saco", "sensitivity", "agreement")
+CHECKS = ("randomisation", "saco", "sensitivity", "agreement", "smooth_randomisation", "complexity")
 """What options of one command may be: as the experiments know them, which import torch."""
 
 TruthOption = Annotated[bool, typer.Option("--truth", help="Explain the right answer, not the model's own.")]
@@ -159,7 +159,7 @@ def sanity(
     check: Annotated[
         list[str] | None,
         typer.Option(
-            help="randomisation, saco, sensitivity or agreement; several times; by default all.",
+            help="randomisation, saco, sensitivity, agreement: the default; smooth_randomisation, complexity; repeatable.",
             autocompletion=choices(*CHECKS),
         ),
     ] = None,

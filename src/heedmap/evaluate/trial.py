@@ -15,7 +15,7 @@ from heedmap.engine import explain
 from heedmap.errors import GradientError, InputError
 from heedmap.evaluate.answer import BatchAnswer, explained, held
 from heedmap.evaluate.harness.protocol import MethodSpec
-from heedmap.evaluate.metrics.faithfulness import Drop, change, spearman
+from heedmap.evaluate.metrics.faithfulness import Drop, change, complexity, rise, spearman
 from heedmap.evaluate.perturb.masking import INPUTS, free_tokens, masked, real_tokens, repeated
 from heedmap.evaluate.perturb.randomness import blocks, cascade, noisy
 from heedmap.methods.cards import CHANCE
@@ -100,17 +100,23 @@ class FixedPrediction:
         """Relevance of each segment; of padding 0."""
         return {name: explanation[name].double().numpy() * real for name, real in self.real.items()}
 
-    def drop(self, segment: str) -> Drop:
-        """The answer's probability with only some tokens of a segment, see :data:`~.faithfulness.Drop`."""
-        return partial(self._left, self.segments[segment])
+    def drop(self, *segments: str) -> Drop:
+        """The answer's probability with only some tokens of these segments, which lie one behind the other.
 
-    def _left(self, segment: Segment, kept: Bool[np.ndarray, "variants batch tokens"]) -> np.ndarray:
+        See :data:`~.faithfulness.Drop`.
+        """
+        return partial(self._left, [self.segments[name] for name in segments])
+
+    def _left(self, segments: Sequence[Segment], kept: Bool[np.ndarray, "variants batch tokens"]) -> np.ndarray:
         variants, batch, tokens = kept.shape
+        widths = [self.free[segment.name].shape[1] for segment in segments]
         keep = torch.from_numpy(kept.reshape(-1, tokens))
         owners = torch.arange(batch).repeat(variants)
         probabilities = []
         for rows, samples in zip(keep.split(AT_ONCE), owners.split(AT_ONCE), strict=True):
-            inputs = masked(self.subject, repeated(self.inputs, batch, samples), segment, rows)
+            inputs = repeated(self.inputs, batch, samples)
+            for segment, part in zip(segments, rows.split(widths, 1), strict=True):
+                inputs = masked(self.subject, inputs, segment, part)
             probabilities.append(self.answer.probability(inputs, samples).cpu())
         return torch.cat(probabilities).double().numpy().reshape(variants, batch)
 
@@ -152,9 +158,76 @@ def after_randomisation(
     return [block.name for block in order], {key: np.array(likes).transpose(2, 0, 1) for key, likes in likeness.items()}
 
 
-def _or_none(trial: FixedPrediction, contender: MethodSpec) -> Maps:
+def smooth_likeness(
+    trial: FixedPrediction, contenders: Sequence[MethodSpec], most: int, draws: int, radius: float
+) -> dict[tuple[str, str], Float[np.ndarray, "steps batch"]]:
+    """sMPRT: as :func:`after_randomisation`, from the input up, of maps that are means over a little noise.
+
+    Hedström et al., 2023, arXiv 2401.06465: from the output down what earlier layers know stays in the map for long, and noise in
+    the map makes any two unlike. The noise is that of :func:`~heedmap.evaluate.perturb.randomness.noisy`, the last draw is
+    without.
+
+    Args:
+        trial: the inputs.
+        contenders: the methods.
+        most: in how many steps.
+        draws: maps in a mean; with one, there is no noise.
+        radius: of the noise.
+
+    Returns:
+        (contender, segment) → the rank correlation with the model's own mean map, after each step.
+    """
+    before = {contender.name: _mean_maps(trial, contender, draws, radius) for contender in contenders}
+    likeness: dict[tuple[str, str], list[list[float]]] = {}
+    order = blocks(trial.subject, trial.inputs, most)[::-1]
+    with cascade(trial.subject.model, order, trial.seed) as steps:
+        for _ in steps:
+            for contender in contenders:
+                after = _mean_maps(trial, contender, draws, radius)
+                for name, real in trial.real.items():
+                    pairs = zip(before[contender.name][name], after[name], real, strict=True)
+                    likes = [_likeness(*pair)[0] for pair in pairs]
+                    likeness.setdefault((contender.name, name), []).append(likes)
+    return {key: np.array(likes) for key, likes in likeness.items()}
+
+
+def complexity_rise(
+    trial: FixedPrediction, contenders: Sequence[MethodSpec], plain: Mapping[str, Maps]
+) -> dict[tuple[str, str], Float[np.ndarray, " batch"]]:
+    """eMPRT: by how much, relative to itself, a map's :func:`~.faithfulness.complexity` rises when all weights are random.
+
+    Hedström et al., 2023, arXiv 2401.06465. Near 0 for a map that does not depend on the model; NaN where the model's own map is
+    constant.
+
+    Args:
+        trial: the inputs.
+        contenders: the methods.
+        plain: contender's name → its maps on the model as it is.
+    """
+    rises = {}
+    with cascade(trial.subject.model, blocks(trial.subject, trial.inputs, 1), trial.seed) as steps:
+        for _ in steps:
+            for contender in contenders:
+                after = _or_none(trial, contender)
+                for name, real in trial.real.items():
+                    maps = zip(plain[contender.name][name], after[name], real, strict=True)
+                    rises[contender.name, name] = np.array(
+                        [rise(complexity(a[tokens]), complexity(b[tokens])) for a, b, tokens in maps]
+                    )
+    return rises
+
+
+def _mean_maps(trial: FixedPrediction, contender: MethodSpec, draws: int, radius: float) -> Maps:
+    drawn = [_or_none(trial, contender)]
+    for draw in range(draws - 1):
+        with noisy(trial.subject, trial.inputs, radius, trial.keys, trial.seed + draw) as inputs:
+            drawn.append(_or_none(trial, contender, inputs))
+    return {name: np.mean([maps[name] for maps in drawn], axis=0) for name in trial.real}
+
+
+def _or_none(trial: FixedPrediction, contender: MethodSpec, inputs: Mapping[str, Any] | None = None) -> Maps:
     try:
-        return trial.maps(contender)
+        return trial.maps(contender, inputs)
     except GradientError:
         return {name: np.zeros(real.shape) for name, real in trial.real.items()}
 

@@ -13,7 +13,7 @@ import numpy as np
 from heedmap.attention.forward import output_of
 from heedmap.errors import HeedmapError, InputError, OptionError
 from heedmap.evaluate.harness.protocol import MethodSpec, check_options
-from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco, spearman
+from heedmap.evaluate.metrics.faithfulness import deletion, saco, spearman, symmetric_gain
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, sensitivity
 from heedmap.methods import METHODS
@@ -66,8 +66,9 @@ def recommend(
 ) -> Recommendation:
     """Try methods on some inputs of a model and say which one to use.
 
-    The tests: the area under the answer's probability while tokens are masked, the most relevant first (less is better) and
-    the least relevant first (more is better); SaCo; the change of the map with a little noise on the input. They rank the
+    The tests: the symmetric relevance gain, which is the area under the answer's probability while tokens are masked, the
+    least relevant first, less that with the most relevant first; where there are several segments the same once more with
+    their tokens in one ranking, masked together; SaCo; the change of the map with a little noise on the input. They rank the
     methods; one whose map stays the same when the model's weights are random is out. A figure of an input is the mean over
     its segments. The sentence warns where the best map is much the same on random weights, and where methods between which the
     tests do not choose disagree.
@@ -193,10 +194,14 @@ def _tested(trial: FixedPrediction, contender: MethodSpec, maps: Maps, budget: B
     figures: dict[str, list[np.ndarray]] = {}
     for segment, free in trial.free.items():
         drop, relevance = trial.drop(segment), maps[segment]
-        areas = area(deletion(relevance, free, drop, budget.steps, trial.seed))
-        figures.setdefault("deletion", []).append(areas[POSITIVE])
-        figures.setdefault("insertion", []).append(areas[NEGATIVE])
+        curves = deletion(relevance, free, drop, budget.steps, trial.seed)
+        figures.setdefault("srg", []).append(symmetric_gain(curves))
         figures.setdefault("saco", []).append(saco(relevance, free, drop, budget.steps, trial.seed))
+    if len(trial.free) > 1:
+        relevance, free = (np.concatenate([of[name] for name in trial.free], 1) for of in (maps, trial.free))
+        figures["joint"] = [
+            symmetric_gain(deletion(relevance, free, trial.drop(*trial.free), budget.steps, trial.seed))
+        ]
     return {test: np.mean(values, axis=0).tolist() for test, values in figures.items()}
 
 

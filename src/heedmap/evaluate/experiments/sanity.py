@@ -16,7 +16,7 @@ from heedmap.evaluate.metrics.faithfulness import overlap, saco, spearman
 from heedmap.evaluate.metrics.ranking import UNCHANGED
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
 from heedmap.evaluate.perturb.randomness import MOST
-from heedmap.evaluate.trial import FixedPrediction, after_randomisation, sensitivity
+from heedmap.evaluate.trial import FixedPrediction, after_randomisation, complexity_rise, sensitivity, smooth_likeness
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Sample
@@ -24,9 +24,14 @@ if TYPE_CHECKING:
     from heedmap.models.model import Model
 
 PARTS = ("randomisation", "saco", "sensitivity", "agreement")
+"""What is looked at by default."""
+MORE = ("smooth_randomisation", "complexity")
+"""What is looked at where it is asked for: sMPRT, which takes ``draws`` times as many maps as randomisation, and eMPRT."""
 FIGURES = {
     "saco": ("faithfulness (SaCo)", True),
     "random": ("correlation when all weights are random", False),
+    "smprt": ("correlation while weights become random from the input up, means over noise (sMPRT)", False),
+    "emprt": ("rise of complexity when all weights are random (eMPRT)", True),
     "sensitivity": ("change by noise, mean", False),
     "sensitivity_max": ("change by noise, greatest", False),
 }
@@ -38,10 +43,10 @@ class Sanity:
     """The evaluation, with its settings. Any samples will do: their truth is not looked at.
 
     Attributes:
-        parts: of :data:`PARTS`.
+        parts: of :data:`PARTS` and :data:`MORE`.
         steps: in which weights become random.
         groups: of SaCo.
-        draws: of the noise.
+        draws: of the noise; of sMPRT, maps in a mean.
         radius: of the noise, as a multiple of the input's standard deviation.
         share: of the tokens, which two maps may have in common as their most relevant ones.
     """
@@ -56,9 +61,11 @@ class Sanity:
     together = True
 
     def __post_init__(self) -> None:
-        unknown = [part for part in self.parts if part not in PARTS]
+        unknown = [part for part in self.parts if part not in (*PARTS, *MORE)]
         if unknown or not self.parts:
-            raise OptionError(f"parts are {', '.join(self.parts) or 'none'}; expected some of {', '.join(PARTS)}")
+            raise OptionError(
+                f"parts are {', '.join(self.parts) or 'none'}; expected some of {', '.join((*PARTS, *MORE))}"
+            )
         for name in ("steps", "draws"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; expected 1 or more")
@@ -144,6 +151,31 @@ def _randomisation(
             row["random"] = float(plain[-1, sample])
 
 
+def _smooth_randomisation(
+    evaluation: Sanity,
+    trial: FixedPrediction,
+    contenders: Sequence[MethodSpec],
+    maps: Mapping[str, Maps],
+    columns: Columns,
+) -> None:
+    likeness = smooth_likeness(trial, contenders, evaluation.steps, evaluation.draws, evaluation.radius)
+    for key, likes in likeness.items():
+        for row, figure in zip(columns[key], likes.mean(0).tolist(), strict=True):
+            row["smprt"] = figure
+
+
+def _complexity(
+    evaluation: Sanity,
+    trial: FixedPrediction,
+    contenders: Sequence[MethodSpec],
+    maps: Mapping[str, Maps],
+    columns: Columns,
+) -> None:
+    for key, rises in complexity_rise(trial, contenders, maps).items():
+        for row, figure in zip(columns[key], rises.tolist(), strict=True):
+            row["emprt"] = figure
+
+
 def _saco(
     evaluation: Sanity,
     trial: FixedPrediction,
@@ -192,6 +224,8 @@ def _agreements(
 
 _FILL = {
     "randomisation": _randomisation,
+    "smooth_randomisation": _smooth_randomisation,
+    "complexity": _complexity,
     "saco": _saco,
     "sensitivity": _sensitivity,
     "agreement": _agreements,

@@ -32,14 +32,14 @@ CHEAPER = 1.5
 FEW = 5
 """With fewer samples an interval says little."""
 TESTS = {
-    "deletion": ("deletion", False),
-    "insertion": ("insertion", True),
+    "srg": ("SRG", True),
+    "joint": ("joint SRG", True),
     "saco": ("SaCo", True),
     "sensitivity": ("sensitivity", False),
     GATE: ("random weights", False),
 }
 """Test → its heading, whether more is better."""
-FAITHFUL = ("deletion", "insertion", "saco")
+FAITHFUL = ("srg", "joint", "saco")
 """The tests that ask the model about the tokens of the map."""
 
 ByTest = Mapping[str, "Float[np.ndarray, ' samples']"]
@@ -87,7 +87,7 @@ class Recommendation:
         >>> advice.best, advice.samples, advice.refused
         ('generic', 1, {})
         >>> print(advice.sentence)
-        On zoo/gpt-lists, `generic` ranks best over 1 input (mean rank 1.2 of 2); so few inputs tell little, give more.
+        On zoo/gpt-lists, `generic` ranks best over 1 input (mean rank 1.3 of 2); so few inputs tell little, give more.
     """
 
     model: str

@@ -85,7 +85,7 @@ def noisy(
     if not embeddings:
         raise InputError(
             f"no embedding of {type(subject.model).__name__} looks up the text's ids, so words cannot have noise; leave the "
-            "sensitivity out"
+            "sensitivity and the smooth randomisation out"
         )
 
 
