@@ -68,6 +68,10 @@ def test_a_comparison_is_written(picture: Path, tmp_path: Path, ending: str) -> 
     assert "rank correlation with the first method" in result.stdout
     begins = {"png": b"\x89PNG", "svg": b"<?xml", "html": b"<!DOCTYPE html>", "json": b"{"}
     assert out.read_bytes().startswith(begins[ending])
+    if ending == "html":
+        assert all(
+            f"<br>{head}</th>" in out.read_text() for head in ("agreement", "deletion ↓", "insertion ↑", "saco ↑")
+        )
     if ending == "json":
         data = json.loads(out.read_text())
         assert set(data["methods"]) == {"generic", "rollout"}

@@ -238,6 +238,7 @@ def _figure(
 
 
 def _page(comparison: Comparison, name: str, picture: bytes) -> str:
+    from heedmap.evaluate.experiments.comparing import ARROWS
     from heedmap.render.html import data_url, document, render
 
     methods, seconds = comparison.figures, comparison.seconds
@@ -252,6 +253,7 @@ def _page(comparison: Comparison, name: str, picture: bytes) -> str:
         target=headline(next(iter(comparison.explanations.values())), 0),
         picture=data_url(picture),
         columns=columns,
+        arrows=ARROWS,
         rows=rows,
         legend=[line.strip() for line in legend()],
         refused=comparison.refused,
