@@ -23,11 +23,16 @@ class NoOracle(Exception):
 
 @dataclass
 class Expected:
-    """Of one stream that the target reads: relevance of its tokens, and of those it asks (an encoder's), (batch, tokens)."""
+    """Of one stream that the target reads: relevance of its tokens, and of those it asks (an encoder's), (batch, tokens).
+
+    Attributes:
+        heads: of the returned maps of self-attention, where there are no others.
+    """
 
     own: Tensor
     asked: Tensor | None
     maps: int
+    heads: frozenset[int] = frozenset()
 
 
 def eager(model: nn.Module) -> nn.Module:
@@ -123,9 +128,9 @@ def of_group(group: Mapping[str, list[tuple[Tensor, Tensor | None]]]) -> Expecte
     last = {k: pairs[-1][1] for k, pairs in group.items()}
     if set(group) == {"attentions"}:
         square(cams["attentions"])
-        return Expected(
-            read(chained(cams["attentions"]), rows(last["attentions"]), True), None, len(cams["attentions"])
-        )
+        own = read(chained(cams["attentions"]), rows(last["attentions"]), True)
+        heads = frozenset(attention.shape[1] for attention, _ in group["attentions"])
+        return Expected(own, None, len(cams["attentions"]), heads)
     if set(group) - {"encoder_attentions"} == {"decoder_attentions", "cross_attentions"}:
         return of_two(cams, rows(last["cross_attentions"]))
     raise NoOracle(f"only {', '.join(group)} are returned")

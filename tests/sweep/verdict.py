@@ -30,6 +30,8 @@ DIFFERENT = {
 }
 
 
+APART = "tokens also mix in what is no softmax attention"
+"""Of a flow's notes, that of what moves or mixes tokens beside attention."""
 OUT_OF_MEMORY = "can't allocate memory"
 EXPLAINED = ("agrees", "fused = eager", "explained")
 _CHECKED: set[tuple[str, ...]] = set()
@@ -178,6 +180,8 @@ def of_stream(found: heedmap.Explanation, wanted: Expected, several: bool) -> li
         raise NoOracle(f"{wanted.maps} of {len(of)} maps are returned")
     if len(of) < wanted.maps:
         raise Missed(f"{wanted.maps} maps are returned, {len(of)} recorded")
+    if wanted.heads and not {a.heads for a in of} <= wanted.heads and any(APART in note for note in found.flow.notes):
+        raise NoOracle("heads of one attention hear other tokens than its other heads")
     pairs = [(s, wanted.own if s.stream == stream.name else wanted.asked) for s in found.segments.values()]
     return [apart(s.relevance, placed(s, row)) for s, row in pairs if row is not None]
 
