@@ -388,7 +388,7 @@ MODEL = {
     "Model.embedding": Case("Model.embedding", "bert_encoder", lambda s, *_: s.embedding(["the cat", "a dog"])),
     "Model.context": Case("Model.context", "gpt-lists", _on_inputs("context")),
     "Model.resolve_target": Case("Model.resolve_target", "bart-dates", _on_inputs("resolve_target", None)),
-    "Model.label": Case("Model.label", "visualbert-shapes", _labelled),
+    "Model.label": Case("Model.label frames_heard", "visualbert-shapes", _labelled),
     **{
         f"Model.{name}": Case(f"Model.{name} pictures", "vit-shapes", _pictured(name))
         for name in ("shown_image", "geometry", "picture")
