@@ -36,7 +36,8 @@ def test_an_object_is_clicked_on_the_picture_compared_and_downloaded(page: Any, 
     assert saved(page, "html").startswith(b"<!DOCTYPE html>")
     page.locator("#compare").click()
     page.wait_for_selector(".heedmap-columns img")
-    assert page.locator(".heedmap-columns > div").count() == 2
+    assert page.locator(".heedmap-columns > div > h2").all_inner_texts() == ["generic", "rollout"]
+    assert page.get_by_text("each map has a scale of its own").count() == 1
     assert saved(page, "png").startswith(b"\x89PNG")
     assert saved(page, "json").startswith(b"[")
     screenshot(page, "app-compared.png", tmp_path)

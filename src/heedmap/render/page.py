@@ -67,43 +67,25 @@ def comparison_page(*explanations: ExplanationData, image: Image.Image | None = 
         >>> page.splitlines()[0]
         '<!DOCTYPE html>'
     """
-    note, bodies = comparison_bodies(*explanations, image=image)
-    body = render("comparison.html", note=note, bodies=bodies)
+    same = one_unit(explanations)
+    shown = explanations if same else [shares(explanation) for explanation in explanations]
+    scales = common_scales(shown)
+    ranges = [{} if same else _ranges(explanation) for explanation in explanations]
+    bodies = [_body(e, 0, image, 2, scales, more) for e, more in zip(shown, ranges, strict=True)]
+    body = render("comparison.html", note=SAME_UNIT if same else OTHER_UNITS, bodies=bodies)
     return document(fragment(body, image), "heedmap: comparison")
 
 
-def comparison_bodies(
-    *explanations: ExplanationData,
-    image: Image.Image | None = None,
-    level: int = 2,
-    folded: bool = False,
-    beside: Beside = ALONE,
-) -> tuple[str, list[Markup]]:
-    """What :func:`comparison_page` shows: the words about the scale, and each explanation, to be put into a ``fragment``."""
-    same = one_unit(explanations)
-    shown, scales = compared(explanations)
-    ranges = [{} if same else _ranges(explanation) for explanation in explanations]
-    bodies = [
-        _body(e, 0, image, level, scales, more, folded=folded, beside=beside)
-        for e, more in zip(shown, ranges, strict=True)
-    ]
-    return SAME_UNIT if same else OTHER_UNITS, bodies
-
-
 def column_bodies(
-    columns: Sequence[tuple[ExplanationData, Image.Image | None, Mapping[str, Scale]]], level: int = 3
+    columns: Sequence[tuple[ExplanationData, Image.Image | None, Mapping[str, Scale]]],
+    level: int = 3,
+    beside: Beside = ALONE,
 ) -> list[Markup]:
     """Explanations that have a picture each: with it, and with the scales that they share, by the part's name, or none.
 
     Each is to be put into a ``fragment``; the maps come first, and all else is folded below them.
     """
-    return [_body(e, 0, image, level, scales, folded=True) for e, image, scales in columns]
-
-
-def compared(explanations: Sequence[ExplanationData]) -> tuple[Sequence[ExplanationData], Mapping[str, Scale]]:
-    """The explanations, as shares where their numbers are not of one kind, and a scale for each part of the input."""
-    shown = explanations if one_unit(explanations) else [shares(explanation) for explanation in explanations]
-    return shown, common_scales(shown)
+    return [_body(e, 0, image, level, scales, folded=True, beside=beside) for e, image, scales in columns]
 
 
 def explanation_fragment(

@@ -15,8 +15,9 @@ from heedmap.errors import FileFormatError
 from heedmap.render.answer_page import answer_fragment
 from heedmap.render.files import WRITERS, comparison_json, figure_bytes
 from heedmap.render.html import fragment, macro
-from heedmap.render.page import compared, comparison_bodies, comparison_page, explanation_fragment
-from heedmap.render.views import ALONE, Beside
+from heedmap.render.page import SAME_UNIT, column_bodies, comparison_page, explanation_fragment
+from heedmap.render.scale import one_unit
+from heedmap.render.views import ALONE, Beside, common_scales
 from heedmap.web.method_options import starts, within
 from heedmap.web.parts import LEAST, MOST, outlined, relevant_boxes
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from heedmap.render.sound import Sound
 
 KEPT = 64
+OWN_SCALES = "Numbers of two methods are not of one kind, so each map has a scale of its own."
 TYPES = {".png": "image/png", ".html": "text/html; charset=utf-8", ".json": "application/json"}
 """Ending of a file that can be downloaded → its MIME type."""
 
@@ -64,13 +66,13 @@ class Result:
                 first, 0, self._seen, clickable=self._clickable, folded=True, beside=self.beside
             )
             return head + self._boxes(first) + Markup(report) + (macro("web.click") if self._clickable else Markup())
-        note, bodies = comparison_bodies(*self.explanations, image=self._seen, folded=True, beside=self.beside)
-        shown, scales = compared(self.explanations)
+        scales = common_scales(self.explanations) if one_unit(self.explanations) else {}
+        bodies = column_bodies([(e, self._seen, scales) for e in self.explanations], beside=self.beside)
         columns = [
-            self._boxes(explanation, scales) + fragment(body, self._seen if explanation.maps else None)
-            for explanation, body in zip(shown, bodies, strict=True)
+            macro("web.column", name, self._boxes(e, scales), fragment(body, self._seen if e.maps else None))
+            for (name, e), body in zip(_named(*self.explanations).items(), bodies, strict=True)
         ]
-        return head + macro("web.columns", note, columns)
+        return head + macro("web.columns", SAME_UNIT if scales else OWN_SCALES, columns)
 
     def file(self, ending: str) -> bytes:
         """The file to be downloaded; FileFormatError where ``ending`` is none of :data:`TYPES`."""
@@ -145,7 +147,8 @@ class Results:
 def _pair_png(first: Explanation, second: Explanation, picture: Picture | None) -> bytes:
     from heedmap.render.figure import side_by_side
 
-    return figure_bytes(side_by_side(_named(first, second), image=picture), ".png")
+    shared = one_unit((first, second))
+    return figure_bytes(side_by_side(_named(first, second), image=picture, shared=shared), ".png")
 
 
 def _named(first: Explanation, second: Explanation) -> Mapping[str, Explanation]:
