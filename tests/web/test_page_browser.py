@@ -83,9 +83,9 @@ def test_a_word_and_a_box_are_clicked_on_the_map(page: Any, tmp_path: Path) -> N
     data = json.loads(saved(page, "json"))
     assert data["target"][0].endswith("by way of “yellow” of text")
     page.locator("#compare").click()
-    page.wait_for_selector(".heedmap-columns h2:has-text('by way of')")
+    page.wait_for_selector(".heedmap-columns h3:has-text('by way of')")
     page.get_by_role("button", name="Back to what the whole answer").click()
-    page.wait_for_selector("#result h2:not(:has-text('by way of'))")
+    page.wait_for_selector("#result :is(h2:not(.column), h3):not(:has-text('by way of'))")
     page.locator('#result .frames [data-start="boxes:0"]').click(force=True)  # others may lie over its middle
     title(page, "of boxes")
     assert page.faults == []
