@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,17 @@ class Measured:
     columns: Sequence[Column]
     refused: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def methods(self) -> list[str]:
         """Those that take part here."""
         return [m for m in TAKING_PART if m in self.refused or any(m in column for column in self.columns)]
+
+    @cached_property
+    def figures(self) -> np.ndarray:
+        """(columns, 2, methods): the figures and their standard errors; a method that a column lacks is behind all."""
+        return np.array([[column.get(m, (-np.inf, 0.0)) for m in self.methods] for column in self.columns]).swapaxes(
+            1, 2
+        )
 
 
 def measured() -> list[Measured]:
@@ -140,16 +148,12 @@ def _truths(data: Mapping[str, Any]) -> Iterator[Measured]:
 
 def beaten(table: Measured, random: np.random.Generator | None = None) -> dict[str, float]:
     """Method → the share of the others that it is before; ``random``: each figure drawn from its own interval."""
-    methods = table.methods
-    shares = np.zeros(len(methods))
-    for column in table.columns:
-        noise = np.zeros(len(methods)) if random is None else random.standard_normal(len(methods))
-        values = np.array(
-            [column[m][0] + column[m][1] * z if m in column else -np.inf for m, z in zip(methods, noise, strict=True)]
-        )
-        before = (values[:, None] > values).sum(1) + 0.5 * ((values[:, None] == values).sum(1) - 1)
-        shares += before / (len(methods) - 1)
-    return dict(zip(methods, shares / len(table.columns), strict=True))
+    values, errors = table.figures.swapaxes(0, 1)
+    if random is not None:
+        values = values + errors * random.standard_normal(values.shape)
+    behind, level = (values[:, :, None] > values[:, None]).sum(2), (values[:, :, None] == values[:, None]).sum(2)
+    before = (behind + 0.5 * (level - 1)) / (values.shape[1] - 1)
+    return dict(zip(table.methods, before.sum(0) / len(table.columns), strict=True))
 
 
 def cell(tables: Sequence[Measured]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Options of the whole suite; and, where test_shapes.py asks for it, runtime checks of the shapes in annotations."""
+"""Options of the whole suite; and runtime checks of the shapes in annotations, for the tests that ask for them."""
 
 import gc
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models, and other processes beside us: threads only wait
 
@@ -17,16 +18,17 @@ if (
 
 import pytest
 from hypothesis import settings
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
+from browsing import launched
 from warmed import write_command
 
 settings.register_profile("heedmap", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.register_profile("thorough", deadline=None, database=None, max_examples=2000)  # --hypothesis-profile=thorough
 settings.load_profile("heedmap")
 gc.disable()  # until all is imported, see pytest_collection_finish
-if "HEEDMAP_SHAPES" in os.environ:  # before heedmap is imported
-    install_import_hook(["heedmap.relevance", "heedmap.attention.attention"], "beartype.beartype")
+install_import_hook(["heedmap.relevance", "heedmap.attention.attention"], "beartype.beartype")  # see shapes_checked
+config.update("jaxtyping_disable", True)
 
 HERE = Path(__file__).parent
 SLOW = (
@@ -67,7 +69,6 @@ SLOW = (
     "test_docstrings.py",
     "test_left_as_found.py",
     "test_packaged.py",
-    "test_shapes.py",
     "test_warmed.py",
     "web/test_page_beyond.py",
     "web/test_page_beyond_browser.py",
@@ -111,8 +112,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What was imported stays: looking through it for garbage, again and again, takes longer than many tests."""
-    gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000)
     gc.enable()
 
 
@@ -125,6 +126,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="folder of golden cases that tests/parity compares with (default: tests/parity/golden)",
     )
     parser.addoption("--fast", action="store_true", help="leave out what tests/conftest.py names as slow")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """For pages; see ``browsing.py``."""
+    with launched() as found:
+        yield found
+
+
+@pytest.fixture
+def shapes_checked() -> Iterator[None]:
+    """Each call of the algebra is held against its annotations; of all tests that would take a twentieth of their time."""
+    config.update("jaxtyping_disable", False)
+    yield
+    config.update("jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="session")

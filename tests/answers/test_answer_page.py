@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,16 +15,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import heedmap
+from browsing import IN_A_BROWSER
 from heedmap.cli.main import app
 from heedmap.explanation_data import Segment
 from heedmap.render.answer_page import answer_page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="there is no playwright to drive a browser")
-CHROMIUM = Path(os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium"))
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no browser {CHROMIUM}"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # a driver's pipes, closed late
-]
+pytestmark = IN_A_BROWSER
 TEXT = "the 3rd of may 1987"
 WRITTEN = "<b>t</b></script><script>"
 """What stands for the first letter of the text."""
@@ -47,14 +42,6 @@ def said() -> heedmap.Explanation:
     text = found.segments["text"]
     made["text"] = replace(text, labels=((WRITTEN, *text.labels[0][1:]),))
     return replace(found, segments={**made, "decoder": found.segments["decoder"], "answer": found.segments["answer"]})
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ CASES: dict[str, Refused] = {
     "maxvit": timm_model("maxvit_tiny_tf_224", 224, embed_dim=(32, 32, 32, 32), depths=(1, 1, 1, 1), stem_width=16),
     "hiera": timm_model("hiera_tiny_224", 224, embed_dim=16, stages=(1, 1, 1, 1)),
     "crossvit": timm_model("crossvit_tiny_240", 240, embed_dim=(24, 48), num_heads=(2, 2), depth=((1, 1, 0), (1, 1, 0))),
-    "coat": Refused(timm_model("coat_lite_tiny", 224).build, lambda: {"x": torch.randn(1, 3, 224, 224)}, AttentionError),
+    "coat": timm_model("coat_lite_tiny", img_size=64, embed_dims=(16, 32, 40, 48), serial_depths=(1, 1, 1, 1)),
     "resnet": Refused(timm_model("resnet18").build, lambda: {"x": torch.randn(1, 3, 64, 64)}, NoAttentionError),
     "mamba": hf_model("MambaForCausalLM", lambda: {"input_ids": ids(1, 8)}, hidden_size=32,
                       num_hidden_layers=2, vocab_size=50, state_size=4),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import heedmap
-from conformance.tiny_models import CAUSAL, TEXT, VISION, hf, livened
+from conformance.tiny_models import CAUSAL, FEW, TEXT, VISION, hf, livened
 from heedmap.attention.residual import ResidualTape
 
 COUNT = 3
@@ -58,7 +58,7 @@ def given(name: str) -> Tensor:
 
 def explained(name: str, x: Tensor, method: str) -> Tensor:
     x = x.transpose(0, 1) if name in ("second", "second outside") else x
-    found = heedmap.explain(built(name), x, target=_second, method=method)
+    found = heedmap.explain(built(name), x, target=_second, method=method, **FEW.get(method, {}))
     (segment,) = found.segments.values()
     return segment.relevance
 

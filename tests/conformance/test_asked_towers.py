@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import livened
+from tiny_models import FEW, livened
 from torch import Tensor, nn
 
 import heedmap
@@ -131,10 +131,6 @@ def test_it_is_the_map_of_the_rules(name: str, kernel: str) -> None:
     assert stops == (name != "donut")  # whose windows the second recorder follows
     if stops:
         torch.testing.assert_close(found["image"], wanted[1], rtol=1e-6, atol=1e-9, check_dtype=False)
-
-
-FEW = {"integrated_gradients": {"steps": 4}}
-"""The law holds for any number of passes."""
 
 
 @pytest.mark.parametrize("method", ["generic", "attn_lrp", "integrated_gradients", "occlusion", "rollout"])

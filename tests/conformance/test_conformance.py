@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import BATCH, CASES, Case, Inputs, livened
+from tiny_models import BATCH, CASES, FEW, Case, Inputs, livened
 from torch import Tensor, nn
 
 import heedmap
@@ -70,6 +70,7 @@ def test_the_attentions_that_the_architecture_has(name: str) -> None:
     assert max(float(s.relevance.abs().max()) for s in found.segments.values()) > 1e-4
 
 
+@pytest.mark.usefixtures("shapes_checked")
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_equal_the_rows_of_the_whole_map(name: str) -> None:
     model, inputs = built(name)
@@ -92,8 +93,6 @@ UNLAWFUL = {("vilt", "random"), *(("blip-vqa", method) for method in ("occlusion
 """ViLT shuffles its patches, so a random number drawn for a row of its stream belongs to another patch each time. What is
 explained of BLIP's VQA head is its loss, the mean of the batch: taking away a token of each sample changes all of it, and
 relevance propagation has no rule for it."""
-FEW = {"integrated_gradients": {"steps": 4}, "smoothgrad": {"samples": 2}, "gradient_shap": {"samples": 2}}
-"""Laws hold for any number of passes."""
 OF_STREAMS_APART = {name for name in NAMES if any(s != q for s, q in CASES[name].attentions)} | {"squeezebert", "llava"}
 UNDEFINED = {
     "token_tm": OF_STREAMS_APART,

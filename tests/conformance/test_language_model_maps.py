@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import livened
+from tiny_models import FEW, livened
 from torch import Tensor, nn
 
 import heedmap
@@ -194,10 +194,6 @@ def test_it_is_the_map_of_the_language_model_alone(name: str, method: str) -> No
     assert sorted(places.tolist()) == [i for i in (ids == IMAGE).nonzero()[:, 0].tolist() if not values[0, i].isnan()]
     assert min(float(s.relevance.abs().max()) for s in pictures) > 0
     assert any("encoder" in s for s in found.segments) == is_whole(name, method)
-
-
-FEW = {"integrated_gradients": {"steps": 4}}
-"""The law holds for any number of passes."""
 
 
 @pytest.mark.parametrize("method", ["generic", "integrated_gradients", "occlusion", "full_lrp"])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from refused import CASES, FOLLOWED
 from test_conformance import state
-from tiny_models import ids
+from tiny_models import FEW, ids
 from torch import Tensor, nn
 
 import heedmap
@@ -22,11 +22,6 @@ from heedmap.methods import METHODS
 from heedmap.unfollowed import WITHOUT_ATTENTION
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-FEW: dict[str, dict[str, Any]] = {
-    "integrated_gradients": {"steps": 4},
-    "smoothgrad": {"samples": 2},
-    "gradient_shap": {"samples": 2},
-}
 CLOSE = {"rtol": 1e-5, "atol": 1e-7}
 """Maps are float32."""
 

@@ -15,6 +15,12 @@ from torch import Tensor, nn
 Inputs = dict[str, Tensor]
 WORDS = 7
 BATCH = 2
+FEW: dict[str, dict[str, Any]] = {
+    "integrated_gradients": {"steps": 4},
+    "smoothgrad": {"samples": 2},
+    "gradient_shap": {"samples": 2},
+}
+"""Laws hold for any number of passes."""
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,12 @@
-"""A browser for pages that stand alone."""
+"""Pages that stand alone, in a browser."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-CHROMIUM = Path(os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium"))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Skips where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="there is no playwright to drive a browser")
-    if not CHROMIUM.exists():
-        pytest.skip(f"there is no browser {CHROMIUM}")
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +10,16 @@ import pytest
 from data_sets import LISTS, write_jsonl
 
 import heedmap
+from browsing import IN_A_BROWSER, violations
 from heedmap.models.model import Model
 
-playwright = pytest.importorskip("playwright.sync_api", reason="there is no playwright to drive a browser")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="there is no axe to check a page")
-CHROMIUM = Path(os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium"))
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no browser {CHROMIUM}"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # a driver's pipes, closed late
-]
+pytestmark = IN_A_BROWSER
 LOADED = "[...document.images].every((image) => image.complete && image.naturalWidth > 0)"
 CUT = """() => [...document.querySelectorAll('h1, h2, h3, p, figure, img, .heat')].filter((place) => {
   const {left, right} = place.getBoundingClientRect();
   return !place.closest('.scroll') && (left < 0 || right > innerWidth + 0.5);
 }).map((place) => place.outerHTML.slice(0, 100))"""
 """What reaches over the edge of the window."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +61,6 @@ def test_the_report_of_a_run(
     assert (max(ground) < 60) if theme == "dark" else (min(ground) > 230)
     folder = Path(os.environ.get("HEEDMAP_SCREENSHOTS", tmp_path))
     page.screenshot(path=folder / f"run-{name}-{width}-{theme}.png", full_page=True)
-    violations = axe.Axe().run(page).response["violations"]
-    assert [(fault["id"], node["html"][:200]) for fault in violations for node in fault["nodes"]] == []
+    assert [(fault["id"], node["html"][:200]) for fault in violations(page) for node in fault["nodes"]] == []
     assert faults == []
     page.close()

@@ -11,8 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from page_browsing import CHROMIUM, PATIENCE
+from page_browsing import PATIENCE
 
+from browsing import launched
 from heedmap.web.handlers import Handlers
 from heedmap.web.models import Models
 from heedmap.web.server import serving
@@ -36,11 +37,8 @@ def handlers() -> Handlers:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="there is no playwright to drive a browser")
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with launched() as found:
         yield found.new_context(viewport={"width": 1280, "height": 880})  # one for all, which keeps Gradio's scripts
-        found.close()
 
 
 @pytest.fixture(scope="module")

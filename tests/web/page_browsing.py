@@ -10,10 +10,11 @@ import pytest
 from page_people import WITH_GRADIO
 from PIL import Image
 
-CHROMIUM = Path(os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium"))
+import browsing
+
 IN_A_BROWSER = [
     WITH_GRADIO,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no browser {CHROMIUM}"),
+    *browsing.IN_A_BROWSER,
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),  # within Gradio
 ]
 """Marks of such tests."""
@@ -76,11 +77,11 @@ def screenshot(page: Any, name: str, otherwise: Path) -> None:
 
 def check(page: Any, state: str) -> None:
     """axe-core's rules; Gradio's own markup passes them too, so none is left out."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="there is no axe to check a page")
     page.mouse.move(0, 0)
     page.wait_for_timeout(SETTLING)
-    found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
-    nodes = [(each["id"], node) for each in found if each["impact"] in GRAVE for node in each["nodes"]]
+    nodes = [
+        (each["id"], node) for each in browsing.violations(page) if each["impact"] in GRAVE for node in each["nodes"]
+    ]
     assert nodes == [], f"{state}: {[(rule, node['target'], node['html'][:200]) for rule, node in nodes]}"
 
 

@@ -1,0 +1,36 @@
+"""A browser for tests of pages: Debian's chromium, driven by playwright."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = Path(os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium"))
+IN_A_BROWSER = [
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no browser {CHROMIUM}"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # a driver's pipes, closed late
+]
+"""Marks of such tests."""
+
+
+@contextmanager
+def launched() -> Iterator[Any]:
+    """A browser; skips where playwright is not there to drive one."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="there is no playwright to drive a browser")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def violations(page: Any) -> list[dict[str, Any]]:
+    """What axe-core finds on a page; skips where it is not there."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="there is no axe to check a page")
+    found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response
+    assert found["passes"], "axe has looked"
+    return found["violations"]
