@@ -113,7 +113,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """What was imported stays: looking through it for garbage, again and again, takes longer than many tests."""
     gc.freeze()
-    gc.set_threshold(20_000)
+    gc.set_threshold(5_000)
     gc.enable()
 
 

@@ -14,7 +14,7 @@ from transformers import BertConfig, BertForSequenceClassification
 import heedmap
 
 SIZES: dict[str, Any] = {
-    "num_hidden_layers": 3, "hidden_size": 192, "num_attention_heads": 6, "intermediate_size": 768, "num_labels": 9,
+    "num_hidden_layers": 2, "hidden_size": 192, "num_attention_heads": 6, "intermediate_size": 768, "num_labels": 9,
     "vocab_size": 100, "max_position_embeddings": 1536,
 }  # fmt: skip
 CASES: list[tuple[str, int, int, int, bool]] = [

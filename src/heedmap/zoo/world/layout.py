@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int16
@@ -51,7 +52,7 @@ class Stamp:
     look: ObjectLook
     distance: Float[np.ndarray, "height width"]
 
-    @property
+    @cached_property
     def mask(self) -> Bool[np.ndarray, "height width"]:
         """The pixels whose middle is inside."""
         return self.distance <= 0
