@@ -82,7 +82,7 @@ def test_a_kind_of_model(monkeypatch: pytest.MonkeyPatch) -> None:
 class Waves(View):
     """A segment as one word."""
 
-    def body(self, segment: Any, index: int, image: Any, used: Any, clickable: bool, beside: Any) -> Markup:
+    def body(self, segment: Any, index: int, used: Any, beside: Any) -> Markup:
         return Markup("<p>waves</p>")
 
     def heat(self, segment: Any, index: int, used: Any, colours: Any) -> Sequence[Text]:

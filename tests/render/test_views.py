@@ -17,7 +17,7 @@ from heedmap.render.views import VIEWS, View, view
 class _Waves(View):
     """A kind that heedmap does not have."""
 
-    def body(self, segment, index, image, used, clickable, beside):
+    def body(self, segment, index, used, beside):
         return Markup("<p>waves</p>")
 
     def panel(self, segment, index, used, seen=False, outline=None):

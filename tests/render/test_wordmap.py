@@ -29,7 +29,7 @@ HOSTILE = (
 
 def word_map(given, index=0, shared=None):
     """A text in a report, without its caption."""
-    return view(given).body(given, index, None, shared or segment_scale(given, index), False)
+    return view(given).body(given, index, shared or segment_scale(given, index))
 
 
 class _Seen(HTMLParser):

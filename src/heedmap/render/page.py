@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -45,7 +46,7 @@ def explanation_page(
     Raises:
         InputError: no such sample, or ``image`` is no PIL image.
     """
-    body = _fragment(explanation, index, image, 1, clickable=False, beside=Beside(sound=sound))
+    body = _fragment(explanation, index, 1, Beside(sound=sound, image=image))
     return document(body, f"heedmap: {headline(explanation, index)}")
 
 
@@ -71,7 +72,7 @@ def comparison_page(*explanations: ExplanationData, image: Image.Image | None = 
     shown = explanations if same else [shares(explanation) for explanation in explanations]
     scales = common_scales(shown)
     ranges = [{} if same else _ranges(explanation) for explanation in explanations]
-    bodies = [_body(e, 0, image, 2, scales, more) for e, more in zip(shown, ranges, strict=True)]
+    bodies = [_body(e, 0, 2, Beside(image=image), scales, more) for e, more in zip(shown, ranges, strict=True)]
     body = render("comparison.html", note=SAME_UNIT if same else OTHER_UNITS, bodies=bodies)
     return document(fragment(body, image), "heedmap: comparison")
 
@@ -85,7 +86,7 @@ def column_bodies(
 
     Each is to be put into a ``fragment``; the maps come first, and all else is folded below them.
     """
-    return [_body(e, 0, image, level, scales, folded=True, beside=beside) for e, image, scales in columns]
+    return [_body(e, 0, level, replace(beside, image=image), scales, folded=True) for e, image, scales in columns]
 
 
 def explanation_fragment(
@@ -116,7 +117,7 @@ def explanation_fragment(
         >>> html[:21]  # IPython.display.HTML(html) shows it
         '<div class="heedmap">'
     """
-    return str(_fragment(explanation, index, image, level, clickable=clickable, folded=folded, beside=beside))
+    return str(_fragment(explanation, index, level, replace(beside, image=image, clickable=clickable), folded))
 
 
 def prediction_words(explanation: ExplanationData, index: int) -> str:
@@ -130,31 +131,21 @@ def prediction_words(explanation: ExplanationData, index: int) -> str:
     return f"class {top}" if label in (None, "", f"LABEL_{top}") else f"{label} (class {top})"
 
 
-def _fragment(
-    explanation: ExplanationData,
-    index: int,
-    image: Image.Image | None,
-    level: int,
-    *,
-    clickable: bool,
-    folded: bool = False,
-    beside: Beside = ALONE,
-) -> Markup:
+def _fragment(explanation: ExplanationData, index: int, level: int, beside: Beside, folded: bool = False) -> Markup:
     index = checked_index(index, batch_size(explanation))
-    body = _body(explanation, index, image, level, {}, clickable=clickable, folded=folded, beside=beside)
-    return fragment(body, image if explanation.maps else None)
+    return fragment(
+        _body(explanation, index, level, beside, {}, folded=folded), beside.image if explanation.maps else None
+    )
 
 
 def _body(
     explanation: ExplanationData,
     index: int,
-    image: Image.Image | None,
     level: int,
+    beside: Beside,
     scales: Mapping[str, Scale],
     more: Mapping[str, str] | None = None,
-    clickable: bool = False,
     folded: bool = False,
-    beside: Beside = ALONE,
 ) -> Markup:
     segments, top = list(explanation.segments.values()), explanation.top
     return render(
@@ -165,8 +156,8 @@ def _body(
         answers=[] if top is None else list(zip(top.labels[index], top.probabilities[index].tolist(), strict=True)),
         function=None if top is None else top.function,
         pair=len(segments) > 1 and any(view(segment).patches for segment in segments),
-        figures=[figure(s, index, image, scales.get(s.name), clickable=clickable, beside=beside) for s in segments],
-        token_to_token=token_to_token(explanation, index, level + 1, seen=image is not None),
+        figures=[figure(s, index, scales.get(s.name), beside) for s in segments],
+        token_to_token=token_to_token(explanation, index, level + 1, seen=beside.image is not None),
         provenance=provenance(explanation, level + 1),
         folded=folded,
     )

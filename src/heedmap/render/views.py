@@ -68,10 +68,14 @@ class Beside:
     Attributes:
         objects: what lies on the map of a picture.
         sound: what was heard.
+        image: as the model saw it, to lay patches on.
+        clickable: whether tokens are buttons, see :mod:`heedmap.render.clickable`; those of sound are none.
     """
 
     objects: Markup = NOTHING
     sound: Sound | None = None
+    image: Image.Image | None = None
+    clickable: bool = False
 
 
 ALONE = Beside()
@@ -105,30 +109,14 @@ class View:
         """What token ``i`` is called."""
         return drawn.labels[i]
 
-    def figure(
-        self,
-        segment: Segment,
-        index: int,
-        image: Image.Image | None,
-        used: Scale,
-        clickable: bool,
-        beside: Beside = ALONE,
-    ) -> Markup:
+    def figure(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
         """In a report, with its scale; the arguments are those of :func:`figure`."""
-        body = self.body(segment, index, image, used, clickable, beside)
+        body = self.body(segment, index, used, beside)
         return macro("segments.figure", called(segment.name), used.about(self.scale(segment, index)), body)
 
-    def body(
-        self,
-        segment: Segment,
-        index: int,
-        image: Image.Image | None,
-        used: Scale,
-        clickable: bool,
-        beside: Beside = ALONE,
-    ) -> Markup:
+    def body(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
         """The figure without its caption."""
-        return macro("segments.bars", sample(segment, index), used, MOST_BARS, segment.name if clickable else "")
+        return macro("segments.bars", sample(segment, index), used, MOST_BARS, segment.name if beside.clickable else "")
 
     def panel(
         self, segment: Segment, index: int, used: Scale, seen: bool = False, outline: Box | None = None
@@ -180,31 +168,13 @@ class _TextView(View):
     def top(self, segment: Segment, index: int, count: int) -> list[tuple[str, float]]:
         return [(word.text, word.value) for word in top_words(words(segment, index), count)]
 
-    def figure(
-        self,
-        segment: Segment,
-        index: int,
-        image: Image.Image | None,
-        used: Scale,
-        clickable: bool,
-        beside: Beside = ALONE,
-    ) -> Markup:
-        return macro(
-            "segments.figure", called(segment.name), "", self.body(segment, index, image, used, clickable, beside)
-        )
+    def figure(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
+        return macro("segments.figure", called(segment.name), "", self.body(segment, index, used, beside))
 
-    def body(
-        self,
-        segment: Segment,
-        index: int,
-        image: Image.Image | None,
-        used: Scale,
-        clickable: bool,
-        beside: Beside = ALONE,
-    ) -> Markup:
+    def body(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
         text = words(segment, index)
         about = [used.about(words_scale(text)), *notes(segment, index, text)]
-        top, name = top_words(text, MOST_WORDS), segment.name if clickable else ""
+        top, name = top_words(text, MOST_WORDS), segment.name if beside.clickable else ""
         return macro("segments.text", text, passages(text), used, about, split(text), top, name)
 
     def panel(
@@ -241,27 +211,19 @@ class _PatchView(View):
         row, column = divmod(i, (segment.grid or (1, 1))[1])
         return f"row {row + 1}, column {column + 1}"
 
-    def body(
-        self,
-        segment: Segment,
-        index: int,
-        image: Image.Image | None,
-        used: Scale,
-        clickable: bool,
-        beside: Beside = ALONE,
-    ) -> Markup:
-        under = None if image is None else as_picture(image).of(segment.name)
+    def body(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
+        under = None if beside.image is None else as_picture(beside.image).of(segment.name)
         picture = heat_grid(segment, index, scale=used) if under is None else overlay(under, segment, index, scale=used)
         about = f"relevance of {called(segment.name)}; most relevant: {most_relevant(segment, index)}"
         ground = under or as_picture(picture)
-        buttons = patch_buttons(segment, index, ground.geometry) if clickable else Markup()
+        buttons = patch_buttons(segment, index, ground.geometry) if beside.clickable else Markup()
         return macro(
             "segments.patches",
             picture,
             about,
             used,
             buttons + beside.objects,
-            stacked=clickable or bool(beside.objects),
+            stacked=beside.clickable or bool(beside.objects),
         )
 
     def panel(
@@ -316,15 +278,7 @@ class _CurveView(View):
 
     weight = 6
 
-    def body(
-        self,
-        segment: Segment,
-        index: int,
-        image: Image.Image | None,
-        used: Scale,
-        clickable: bool,
-        beside: Beside = ALONE,
-    ) -> Markup:
+    def body(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
         return curve(sample(segment, index), used, beside.sound)
 
     def panel(
@@ -361,29 +315,19 @@ def view(segment: Segment) -> View:
     return VIEWS.get(kind, VIEWS["tokens"])
 
 
-def figure(
-    segment: Segment,
-    index: int = 0,
-    image: Image.Image | None = None,
-    given: Scale | None = None,
-    *,
-    clickable: bool = False,
-    beside: Beside = ALONE,
-) -> Markup:
+def figure(segment: Segment, index: int = 0, given: Scale | None = None, beside: Beside = ALONE) -> Markup:
     """The map of a segment in a report, with its scale written under it.
 
     Args:
         segment: what to draw.
         index: the sample.
-        image: as the model saw it, to lay patches on.
         given: a scale that several maps share; None: the map's own.
-        clickable: whether its tokens are buttons, see :mod:`heedmap.render.clickable`; those of sound are none.
         beside: what else is drawn.
 
     Raises:
         InputError: no such sample, or ``image`` is no PIL image.
     """
-    return view(segment).figure(segment, index, image, given or segment_scale(segment, index), clickable, beside)
+    return view(segment).figure(segment, index, given or segment_scale(segment, index), beside)
 
 
 def segment_scale(segment: Segment, index: int = 0) -> Scale:

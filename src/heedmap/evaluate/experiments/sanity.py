@@ -106,7 +106,7 @@ class Sanity:
             for segment in trial.segments
         }
         for part in self.parts:
-            _FILL[part](self, trial, contenders, maps, columns)
+            _FILL[part](self, Tested(trial, contenders, maps, columns))
         return [row for rows in columns.values() for row in rows], {}
 
     def findings(self, rows: Iterable[Row]) -> Findings:
@@ -133,88 +133,70 @@ def _nothing(tokens: int) -> Row:
     return {"tokens": tokens, "blocks": "[]", "others": "[]", **lists, **dict.fromkeys(FIGURES, float("nan"))}
 
 
-Columns = Mapping[tuple[str, str], Sequence[Row]]
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """What the parts test, and the rows that they fill.
+
+    Attributes:
+        trial: the samples.
+        contenders: the methods.
+        maps: of each method, as many as samples.
+        columns: method and segment → a row for each sample.
+    """
+
+    trial: FixedPrediction
+    contenders: Sequence[MethodSpec]
+    maps: Mapping[str, Maps]
+    columns: Mapping[tuple[str, str], Sequence[Row]]
+
+    def fill(self, name: str, figures: Mapping[tuple[str, str], np.ndarray]) -> None:
+        """A column that has one figure of each sample."""
+        for key, values in figures.items():
+            for row, value in zip(self.columns[key], values.tolist(), strict=True):
+                row[name] = value
 
 
-def _randomisation(
-    evaluation: Sanity,
-    trial: FixedPrediction,
-    contenders: Sequence[MethodSpec],
-    maps: Mapping[str, Maps],
-    columns: Columns,
-) -> None:
-    names, likeness = after_randomisation([trial], contenders, [maps], evaluation.steps)
+def _randomisation(evaluation: Sanity, tested: Tested) -> None:
+    names, likeness = after_randomisation([tested.trial], tested.contenders, [tested.maps], evaluation.steps)
     for (_, method, segment), (plain, absolute) in likeness.items():
-        for sample, row in enumerate(columns[method, segment]):
+        for sample, row in enumerate(tested.columns[method, segment]):
             row["blocks"] = json.dumps(names)
             row["correlation"], row["correlation_abs"] = plain[:, sample].tolist(), absolute[:, sample].tolist()
             row["random"] = float(plain[-1, sample])
 
 
-def _smooth_randomisation(
-    evaluation: Sanity,
-    trial: FixedPrediction,
-    contenders: Sequence[MethodSpec],
-    maps: Mapping[str, Maps],
-    columns: Columns,
-) -> None:
-    likeness = smooth_likeness(trial, contenders, evaluation.steps, evaluation.draws, evaluation.radius)
-    for key, likes in likeness.items():
-        for row, figure in zip(columns[key], likes.mean(0).tolist(), strict=True):
-            row["smprt"] = figure
+def _smooth_randomisation(evaluation: Sanity, tested: Tested) -> None:
+    settings = evaluation.steps, evaluation.draws, evaluation.radius
+    likeness = smooth_likeness(tested.trial, tested.contenders, *settings)
+    tested.fill("smprt", {key: likes.mean(0) for key, likes in likeness.items()})
 
 
-def _complexity(
-    evaluation: Sanity,
-    trial: FixedPrediction,
-    contenders: Sequence[MethodSpec],
-    maps: Mapping[str, Maps],
-    columns: Columns,
-) -> None:
-    for key, rises in complexity_rise(trial, contenders, maps).items():
-        for row, figure in zip(columns[key], rises.tolist(), strict=True):
-            row["emprt"] = figure
+def _complexity(evaluation: Sanity, tested: Tested) -> None:
+    tested.fill("emprt", complexity_rise(tested.trial, tested.contenders, tested.maps))
 
 
-def _saco(
-    evaluation: Sanity,
-    trial: FixedPrediction,
-    contenders: Sequence[MethodSpec],
-    maps: Mapping[str, Maps],
-    columns: Columns,
-) -> None:
-    for contender in contenders:
-        for segment, free in trial.free.items():
-            relevance = maps[contender.name][segment]
-            figures = saco(relevance, free, trial.drop(segment), evaluation.groups, trial.seed)
-            for row, figure in zip(columns[contender.name, segment], figures.tolist(), strict=True):
-                row["saco"] = figure
+def _saco(evaluation: Sanity, tested: Tested) -> None:
+    trial = tested.trial
+    figures = {
+        (method, segment): saco(maps[segment], free, trial.drop(segment), evaluation.groups, trial.seed)
+        for method, maps in tested.maps.items()
+        for segment, free in trial.free.items()
+    }
+    tested.fill("saco", figures)
 
 
-def _sensitivity(
-    evaluation: Sanity,
-    trial: FixedPrediction,
-    contenders: Sequence[MethodSpec],
-    maps: Mapping[str, Maps],
-    columns: Columns,
-) -> None:
-    measured = sensitivity(trial, contenders, maps, evaluation.draws, evaluation.radius)
-    for key, changes in measured.items():
-        for row, drawn in zip(columns[key], changes.T, strict=True):
-            row["sensitivity"], row["sensitivity_max"] = float(drawn.mean()), float(drawn.max())
+def _sensitivity(evaluation: Sanity, tested: Tested) -> None:
+    settings = evaluation.draws, evaluation.radius
+    changes = sensitivity(tested.trial, tested.contenders, tested.maps, *settings)
+    tested.fill("sensitivity", {key: np.array([drawn.mean() for drawn in c.T]) for key, c in changes.items()})
+    tested.fill("sensitivity_max", {key: c.max(0) for key, c in changes.items()})
 
 
-def _agreements(
-    evaluation: Sanity,
-    trial: FixedPrediction,
-    contenders: Sequence[MethodSpec],
-    maps: Mapping[str, Maps],
-    columns: Columns,
-) -> None:
-    names = [contender.name for contender in contenders]
-    for (method, segment), rows in columns.items():
+def _agreements(evaluation: Sanity, tested: Tested) -> None:
+    names, maps = [contender.name for contender in tested.contenders], tested.maps
+    for (method, segment), rows in tested.columns.items():
         for sample, row in enumerate(rows):
-            real = trial.real[segment][sample]
+            real = tested.trial.real[segment][sample]
             relevance = maps[method][segment][sample][real]
             others = [maps[name][segment][sample][real] for name in names]
             row["others"] = json.dumps(names)

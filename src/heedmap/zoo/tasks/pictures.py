@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +36,11 @@ AT_ONCE = 100
 
 def scenes(seed: int, split: str, start: int, count: int) -> list[Scene]:
     """Scenes ``start`` to ``start + count`` of a split."""
-    return [make_scene(seed, split, index, SIDE) for index in range(start, start + count)]
+    return [_made(seed, split, index, SIDE) for index in range(start, start + count)]
+
+
+_made = lru_cache(maxsize=512)(make_scene)
+"""What learns is checked on the same scenes again and again, and to make one takes longer than to look at it."""
 
 
 def pixel_values(pictures: Sequence[Scene]) -> Float[Tensor, "batch 3 side side"]:
