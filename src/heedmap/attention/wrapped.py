@@ -62,12 +62,11 @@ def inside(model: nn.Module) -> Iterator[nn.Module]:
 
 def signature(model: nn.Module) -> inspect.Signature:
     """How ``forward`` is called; of a wrapper that takes ``*args``, how the model inside is."""
-    outer = inspect.signature(model.forward)
     for module in inside(model):
-        inner = inspect.signature(module.forward)
-        if all(p.kind is not p.VAR_POSITIONAL for p in inner.parameters.values()):
-            return inner
-    return outer
+        found = inspect.signature(module.forward)
+        if all(p.kind is not p.VAR_POSITIONAL for p in found.parameters.values()):
+            return found
+    return inspect.signature(model.forward)
 
 
 def configuration(model: nn.Module) -> Any:
