@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from known import chemistry, findings, hearing, pictures, programs, reading
+from known import chemistry, findings, hearing, language, pictures, programs, reading
 from known.molecules import MOLECULES
 from known.page import page
+from known.speech import SENTENCES, speaker
 from known.summary import Table, summary
 from known.templates import reactions
 
 OF_REACTIONS = ("share", "atoms", "group", "pointing", "auc")
 BEHIND = ("signs", "unsigned", "empty")
 """What the text of the page tells beside the table of reactions."""
+OF_LANGUAGE = ("share", "rest", "pointing", "auc")
 OF_SPEECH = ("share", "pointing", "centre", "peak")
 OF_DRAWINGS = ("share", "pointing", "nearest", "distance")
 Part = tuple[Mapping[str, Any], dict[str, Table]]
@@ -92,6 +94,8 @@ def of_speech(path: Path, methods: Sequence[str] = ()) -> Part:
     facts: dict[str, Any] = {"refused": refused}
     if not methods:
         facts["words"] = sum(row["method"] == hearing.CHANCE for row in rows)
+        facts["sentences"] = len(SENTENCES)
+        facts["speaker"] = speaker()
     return facts, {
         "speech": summary([row for row in rows if row["method"] not in outputs], OF_SPEECH),
         "output": summary([row for row in rows if row["method"] in (*hearing.ABOVE, *outputs)], OF_SPEECH),
@@ -110,9 +114,12 @@ def of_words(path: Path, methods: Sequence[str] = ()) -> Part:
 
 def of_drawings(path: Path, methods: Sequence[str] = ()) -> Part:
     """DECIMER's; further methods are those of few molecules."""
-    rows = reading.measured(path, methods)
+    measured = reading.measured(path, methods)
+    rows = [row for row in measured if "refused" not in row]
+    refused = {row["method"]: row["refused"] for row in measured if "refused" in row}
     if methods:
-        return {}, {"few": summary(rows, OF_DRAWINGS)}
+        tables = {"few": summary(rows, OF_DRAWINGS), "signed": summary(rows, ("inside", "border"))}
+        return {"refused": refused}, tables
     chance = [row for row in rows if row["method"] == reading.CHANCE]
     more = {row["unit"] for row in rows if row["method"] in reading.MORE}
     facts = {
@@ -121,6 +128,7 @@ def of_drawings(path: Path, methods: Sequence[str] = ()) -> Part:
         "letters": sum(row["letter"] for row in chance),
         "corners": sum(not row["letter"] for row in chance),
         "few": len(more),
+        "refused": refused,
     }
     letters = [row for row in rows if row["letter"]]
     corners = [row for row in rows if not row["letter"]]
@@ -146,11 +154,31 @@ def of_programs(path: Path, methods: Sequence[str] = ()) -> Part:
     return {} if methods else {"sequences": programs.SAMPLES}, tables
 
 
+def of_likeness(path: Path, methods: Sequence[str] = ()) -> Part:
+    """MiniLM's."""
+    return _language("likeness", language.alike(path, methods), len(language.likened()), methods)
+
+
+def of_capitals(path: Path, methods: Sequence[str] = ()) -> Part:
+    """SmolLM2's."""
+    return _language("capitals", language.next_word(path, methods), len(language.asked()), methods)
+
+
+def _language(name: str, measured: Sequence[Mapping[str, Any]], made: int, methods: Sequence[str]) -> Part:
+    rows = [dict(row) for row in measured if "refused" not in row]
+    facts: dict[str, Any] = {"refused": {row["method"]: row["refused"] for row in measured if "refused" in row}}
+    if not methods:
+        facts |= {"made": made, "right": sum(row["method"] == language.CHANCE for row in rows)}
+    return facts, {name: summary(rows, OF_LANGUAGE)}
+
+
 PARTS: Mapping[str, tuple[Callable[[Path, Sequence[str]], Part], Callable[[Path], None] | None]] = {
     "reactions": (of_reactions, pictures.reaction),
     "speech": (of_speech, pictures.sentence),
     "words": (of_words, None),
     "drawings": (of_drawings, pictures.drawing),
+    "likeness": (of_likeness, None),
+    "capitals": (of_capitals, None),
     "programs": (of_programs, None),
 }
 """Name → what measures it, and what draws its picture, where it has one."""

@@ -15,7 +15,8 @@ HEAD = """# Known truth on real weights
 
 Models that were trained elsewhere, for a purpose of their own, on inputs whose evidence is known: reactions made from templates,
 so that it is known which atoms react, speech put together from single words, so that it is known when each is said, and
-drawings of molecules by a program, so that it is known where each atom is. Last, transformers whose weights were compiled from
+drawings of molecules by a program, so that it is known where each atom is, and texts in which it is known which words make
+the difference. Last, transformers whose weights were compiled from
 [programs](#programs-that-were-compiled-tracr), so that it is known what they compute.
 (For heedmap's own small models see [Evidence that is known](zoo.md); for what else was looked at, [Real models](real-models.md).)
 Means with 95 % bootstrap intervals (1,000 resamples); what is resampled is the class of reactions, the sentence or
@@ -45,7 +46,9 @@ SPEECH = """## When a word is said (`whisper-base`)
 ![Maps of each word of a sentence over time, its true time framed](img/known-speech.png)
 
 The middle words of {words} sentences that Whisper writes down rightly, said by eSpeak NG word by word, with silences of 0.05 to
-0.8 s between them. A word's time is when it is said and 0.1 s before and after.
+0.8 s between them. A word's time is when it is said and 0.1 s before and after. The sentences are the first of {sentences}, for
+time: one takes some minutes. Each word is said by a library that has said nothing yet, as eSpeak NG says a word otherwise the
+second time; so the sound is the same in every run (`espeakng-loader` {version}; a test compares its digest, {digest}).
 
 - **share inside**, **pointing game**: of the word's time, among all 30 seconds that Whisper listens to;
 - **centre off by**, **peak off by**: seconds between the middle of the word and the map's centre of mass, or its peak.
@@ -94,8 +97,28 @@ CORNERS = """{corners} carbon atoms, which are drawn as corners and ends of line
 """
 
 FEW = """Further methods, most of which take longer, on the letters of {few} molecules only: too few to rank them. Left out,
-as they take dozens of passes: `integrated_gradients`, `smoothgrad`, `gradient_shap`, `occlusion`. `token_tm` is refused, as the
-decoder asks the picture.
+as they take dozens of passes: `integrated_gradients`, `smoothgrad`, `gradient_shap`, `occlusion`.{refused}
+"""
+
+LIKENESS = """## What makes texts alike (`minilm`)
+
+A text of three sentences that have nothing to do with each other is compared with one more sentence, which says in other words
+what one of the three says: "A man is playing a guitar. The train to London was cancelled. She baked a chocolate cake." with
+"Someone plays a musical instrument". The evidence is that sentence: with another one in its place the cosine falls, in {right} of
+{made} texts (twelve pairs of sentences, each first and last in its text; resampled are the pairs). The cosine is explained, by
+MiniLM's mean of its six layers' token states.
+
+- **share inside**: of all tokens; *but for the first*: without `[CLS]`, as the two other figures are too.
+"""
+
+CAPITALS = """## Which country is asked about (`smollm2`)
+
+"My friend comes from Italy. The capital of France is" → " Paris", by thirty layers. The evidence is the country that is asked
+about: where the two countries change places, the answer must become the other's capital. {right} of {made} countries are answered
+so; of these the answer's logit is explained.
+
+- **share inside**: of all tokens; *but for the first*: without the first token, at which attention rests in language models;
+  the two other figures are without it too.
 """
 
 PROGRAMS = """## Programs that were compiled (`tracr`)
@@ -129,21 +152,22 @@ def page(tables: Mapping[str, Table], facts: Mapping[str, Any], found: Mapping[s
     Args:
         tables: ``reactions``; ``speech``, and ``output``, the speech's rows of the encoder's output; ``words``, of
             whole sentences; ``letters``, ``corners`` and
-            ``few`` of the drawings; ``programs, share`` and ``programs, auc``.
+            ``few`` of the drawings; ``likeness``; ``capitals``; ``programs, share`` and ``programs, auc``.
         facts: the counts.
-        found: what was found behind surprising figures, for ``reactions``, ``speech``, ``drawings`` and ``programs``.
+        found: what was found behind surprising figures, for ``reactions``, ``speech``, ``drawings``, ``likeness``,
+            ``capitals`` and ``programs``.
     """
-    not_had = facts["speech"].get("refused", {})
+    not_had = facts["speech"]["refused"]
     slow = ", ".join(f"`{name}` ({CARDS[name].forwards} forward passes)" for name in SLOW if name not in not_had)
     unmeasured = ", ".join(f"`{n}`" for n in METHODS if n not in tables["speech"] and n not in not_had)
-    refused = "".join(f" `{name}` is refused: {why}." for name, why in not_had.items())
+    refused = _refused(not_had)
     refused += f" Not measured here: {unmeasured}." if unmeasured else ""
     parts = (
         HEAD,
         REACTIONS.format(**facts["reactions"]),
         _table(tables["reactions"]),
         found["reactions"],
-        SPEECH.format(**facts["speech"]),
+        _speech(facts["speech"]),
         _table(tables["speech"]),
         REFUSED.format(slow=slow, refused=refused),
         found["speech"],
@@ -154,9 +178,17 @@ def page(tables: Mapping[str, Table], facts: Mapping[str, Any], found: Mapping[s
         _table(tables["letters"]),
         CORNERS.format(**facts["drawings"]),
         _table(tables["corners"], verdicts=False),
-        FEW.format(**facts["drawings"]),
+        FEW.format(**{**facts["drawings"], "refused": _refused(facts["drawings"]["refused"])}),
         _table(tables["few"], verdicts=False),
         found["drawings"],
+        LIKENESS.format(**facts["likeness"]),
+        _table(tables["likeness"]),
+        _refused(facts["likeness"]["refused"]),
+        found["likeness"],
+        CAPITALS.format(**facts["capitals"]),
+        _table(tables["capitals"]),
+        _refused(facts["capitals"]["refused"]),
+        found["capitals"],
         PROGRAMS.format(**facts["programs"]),
         "Share inside:\n",
         _table(tables["programs, share"], verdicts=False),
@@ -164,7 +196,16 @@ def page(tables: Mapping[str, Table], facts: Mapping[str, Any], found: Mapping[s
         _table(tables["programs, auc"], verdicts=False),
         found["programs"],
     )
-    return "\n".join(part.strip("\n") + "\n" for part in parts)
+    return "\n".join(part.strip("\n") + "\n" for part in parts if part)
+
+
+def _refused(methods: Mapping[str, str]) -> str:
+    return "".join(f" `{name}` is refused: {why}." for name, why in methods.items())
+
+
+def _speech(facts: Mapping[str, Any]) -> str:
+    speaker = facts["speaker"]
+    return SPEECH.format(**facts, version=speaker["espeakng-loader"], digest=f"`{speaker['sha256'][:12]}`")
 
 
 def _table(table: Table, verdicts: bool = True) -> str:

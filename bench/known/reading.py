@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import heedmap
+from heedmap.errors import UnfollowedAttentionError
 from heedmap.evaluate.metrics.evidence import pointing, share
 from known import decimer
 from known.decimer import CELLS, START, Decimer
 from known.drawn import Drawing, draw, drawn_at, inked, offsets
 from known.molecules import MOLECULES
-from known.rows import Row, kept, read
+from known.rows import Row, kept, read, refused
 
 CHANCE, INK = "chance, of all cells", "chance, of the drawing"
 """Maps that have read nothing: even; even over the cells in which anything is drawn."""
@@ -29,8 +30,16 @@ AGAINST = "{}, against the runner-up"
 BY_GRADIENT = ("generic", "attention_gradcam", "attention_x_gradient", "input_x_gradient")
 METHODS = (*BY_GRADIENT, *map(AGAINST.format, BY_GRADIENT), "raw_attention")
 RULES = ("attn_lrp", "transformer_attribution")
+REFUSED = ("token_tm", "value_zeroing")
+"""Methods that say themselves that they are not defined here."""
 LATER = ("grad_eclip", "libra_generic", "libra_input_x_gradient", "attcat", "fullgrad_plus", "heedmap")
-MORE = (*("rollout", "random", "legrad", "partial_lrp", "full_lrp"), *RULES, *map(AGAINST.format, RULES), *LATER)
+MORE = (
+    *("rollout", "random", "legrad", "partial_lrp", "full_lrp"),
+    *RULES,
+    *map(AGAINST.format, RULES),
+    *LATER,
+    *REFUSED,
+)
 """Methods on the letters of :data:`CHOSEN`, token by token: most take a pass or two for each."""
 CHOSEN = tuple(MOLECULES)[::10]
 BLIND = ("generic", "raw_attention")
@@ -63,8 +72,11 @@ def measured(path: Path, methods: Sequence[str] = ()) -> list[Row]:
         kept(path, name, lambda: _rows(reader, vocabulary, name))  # noqa: B023
     for name in CHOSEN:
         for method in methods or MORE:
+            if any(row["method"] == method and "refused" in row for row in read(path)):
+                continue  # the model refuses it, whatever it reads
             kept(path, f"{name}/{method}", lambda: _more(reader, vocabulary, name, read(path), method))  # noqa: B023
-    return figures([row for row in read(path) if not methods or row["method"] in methods])
+    rows = [row for row in read(path) if not methods or row["method"] in methods]
+    return [*figures([row for row in rows if "refused" not in row]), *(row for row in rows if "refused" in row)]
 
 
 def _rows(reader: Reading, vocabulary: list[str], name: str) -> Iterator[Row]:
@@ -90,7 +102,11 @@ def _more(reader: Reading, vocabulary: list[str], name: str, rows: Sequence[Row]
         yield {"unit": name, "method": "read", "tokens": tokens, "right": drawn_at(tokens, drawing) is not None}
     asked = {t: atom for t, atom in (drawn_at(tokens, drawing) or {}).items() if _is_letter(drawing, atom)}
     if asked:
-        maps = maps_alone(reader, vocabulary, cells, tokens, list(asked), method, seed=list(MOLECULES).index(name))
+        try:
+            maps = maps_alone(reader, vocabulary, cells, tokens, list(asked), method, seed=list(MOLECULES).index(name))
+        except UnfollowedAttentionError as error:
+            yield refused(method, error)
+            return
         yield from (_row(name, method, token, asked[token], each) for token, each in zip(asked, maps, strict=True))
 
 

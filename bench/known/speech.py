@@ -1,14 +1,22 @@
-"""Speech whose words have known times: eSpeak NG, from the package espeakng-loader, says them one by one."""
+"""Speech whose words have known times: eSpeak NG, from the package espeakng-loader, says them one by one.
+
+eSpeak NG remembers what it has said: a word said again is some samples longer or shorter, and espeak_Terminate does not make it
+forget. So each word is said by a library of its own, a copy that has said nothing yet, and a word always sounds the same.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import shutil
 import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from itertools import cycle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -93,6 +101,7 @@ def silence(seconds: float) -> np.ndarray:
     return np.zeros(round(seconds * RATE), "<i2")
 
 
+@cache
 def spoken(text: str) -> np.ndarray:
     """What eSpeak NG says, int16 samples at ``RATE``, without the silence before and after."""
     parts: list[np.ndarray] = []
@@ -102,21 +111,31 @@ def spoken(text: str) -> np.ndarray:
             parts.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
-    library, callback, data = _library(), Callback(keep), text.encode() + b"\0"
+    library, callback, data = _new(), Callback(keep), text.encode() + b"\0"
     library.espeak_SetSynthCallback(callback)
     assert library.espeak_Synth(data, len(data), 0, 0, 0, CHARS_UTF8, None, None) == 0
+    library.espeak_Terminate()
     samples = np.concatenate(parts)
     loud = np.flatnonzero(np.abs(samples.astype(int)) > LOUD)
     return samples[loud[0] : loud[-1] + 1]
 
 
-@cache
-def _library() -> Any:
+def speaker() -> dict[str, str]:
+    """Which eSpeak NG it is: the package's version, and a digest of how it says every word of :data:`SENTENCES`."""
+    digest = hashlib.sha256()
+    for word in " ".join(SENTENCES).split():
+        digest.update(spoken(word).tobytes())
+    return {"espeakng-loader": version("espeakng-loader"), "sha256": digest.hexdigest()}
+
+
+def _new() -> Any:
+    """The library as it is before it has said anything: what is loaded from another file has memory of its own."""
     try:
         import espeakng_loader as loader
     except ImportError as error:
         raise MissingLibraryError("the speech is made by espeakng-loader; pip install -e '.[dev]'") from error
-    library = ctypes.CDLL(loader.get_library_path())
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows keeps a library's file while it is loaded
+        library = ctypes.CDLL(shutil.copy(loader.get_library_path(), folder))
     assert library.espeak_Initialize(SYNCHRONOUS, 0, loader.get_data_path().encode(), 0) == RATE
     assert library.espeak_SetVoiceByName(b"en-us") == 0
     library.espeak_SetParameter(SPEED, WORDS_A_MINUTE, 0)

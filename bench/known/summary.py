@@ -15,6 +15,7 @@ from known.rows import Row
 PAPER = "generic"
 TITLES = {
     "share": "share inside",
+    "rest": "share inside, but for the first",
     "atoms": "share inside, atoms and bonds",
     "group": "share inside, with =O",
     "pointing": "pointing game",

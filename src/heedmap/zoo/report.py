@@ -43,7 +43,8 @@ each; methods that are carried on through this merging also have a map of *the p
 The evidence is what the *task* depends on. A model may rightly look elsewhere too (at the word "?" to know where it is), so
 1 is not the aim of every map; but a method that does better than another on all of them has found more of the reasons.
 Two things to know when reading the figures. The models are shallow: where the last attention does the looking up by itself,
-`raw_attention`, which knows nothing else, is at its best. And where there is cross-attention, the paper's method is also
+`raw_attention`, which knows nothing else, is at its best; with depth it falls behind ([two deeper
+models](which-method.md#does-depth-change-it)). And where there is cross-attention, the paper's method is also
 measured without its normalisation (rules 8 and 9), which gives what the key tokens took in from each other half of the
 weight, however little it matters to the answer.
 """
