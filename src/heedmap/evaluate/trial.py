@@ -193,11 +193,11 @@ def smooth_likeness(
 
 def complexity_rise(
     trial: FixedPrediction, contenders: Sequence[MethodSpec], plain: Mapping[str, Maps]
-) -> dict[tuple[str, str], Float[np.ndarray, " batch"]]:
+) -> dict[tuple[str, str], Float[np.ndarray, "two batch"]]:
     """eMPRT: by how much, relative to itself, a map's :func:`~.faithfulness.complexity` rises when all weights are random.
 
     Hedström et al., 2023, arXiv 2401.06465. Near 0 for a map that does not depend on the model; NaN where the model's own map is
-    constant.
+    constant. Beside it the rank correlation of both maps, which is the last of the plain cascade.
 
     Args:
         trial: the inputs.
@@ -212,8 +212,8 @@ def complexity_rise(
                 for name, real in trial.real.items():
                     maps = zip(plain[contender.name][name], after[name], real, strict=True)
                     rises[contender.name, name] = np.array(
-                        [rise(complexity(a[tokens]), complexity(b[tokens])) for a, b, tokens in maps]
-                    )
+                        [(rise(complexity(a[t]), complexity(b[t])), _likeness(a, b, t)[0]) for a, b, t in maps]
+                    ).T
     return rises
 
 

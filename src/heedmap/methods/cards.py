@@ -226,7 +226,8 @@ CARDS: Mapping[str, Card] = {
         "differs in this: a word of the answer is weighted at its own place (theirs: at the place that says it), all words "
         "after the picture count (theirs: the person's and the answer's), the answer's first token is explained as any other,"
         " and maps are not rounded to 8 bits; a picture whose rows and columns are not known is taken as square, or not "
-        "filtered, and a note says so",
+        "filtered, and a note says so; on zoo/idefics-shapes it is at chance: nothing that a model learns from asks its last "
+        "layer's states at the picture's tokens for anything, so whether they name what is there is a model's own affair",
         flows="pictures among words, in one stream with them; all else is refused",
     ),
     "dex_ar": Card(

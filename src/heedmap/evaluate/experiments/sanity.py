@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from heedmap.evaluate.trial import Maps
     from heedmap.models.model import Model
 
-PARTS = ("randomisation", "saco", "sensitivity", "agreement")
-"""What is looked at by default."""
-MORE = ("smooth_randomisation", "complexity")
-"""What is looked at where it is asked for: sMPRT, which takes ``draws`` times as many maps as randomisation, and eMPRT."""
+PARTS = ("smooth_randomisation", "complexity", "saco", "sensitivity", "agreement")
+"""What is looked at by default. sMPRT takes ``draws`` times as many maps as the plain cascade."""
+MORE = ("randomisation",)
+"""What is looked at where it is asked for: the plain cascade, from the output down."""
 FIGURES = {
     "saco": ("faithfulness (SaCo)", True),
     "random": ("correlation when all weights are random", False),
@@ -171,9 +171,9 @@ def _complexity(
     maps: Mapping[str, Maps],
     columns: Columns,
 ) -> None:
-    for key, rises in complexity_rise(trial, contenders, maps).items():
-        for row, figure in zip(columns[key], rises.tolist(), strict=True):
-            row["emprt"] = figure
+    for key, (rises, likes) in complexity_rise(trial, contenders, maps).items():
+        for row, figure, like in zip(columns[key], rises.tolist(), likes.tolist(), strict=True):
+            row["emprt"], row["random"] = figure, like
 
 
 def _saco(
