@@ -11,10 +11,15 @@ from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import inputs_of
 from heedmap.evaluate.experiments.sanity import MORE, PARTS, Sanity
+from heedmap.evaluate.filling import donors_of, filled
 from heedmap.evaluate.harness.protocol import MethodSpec
+from heedmap.evaluate.metrics.faithfulness import saco
+from heedmap.evaluate.perturb.masking import without
 from heedmap.evaluate.perturb.randomness import noisy
+from heedmap.evaluate.trial import FixedPrediction
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
+from heedmap.zoo.dataset import plain
 from heedmap.zoo.samples import MATERIALS
 
 GENERIC, RAW, CHANCE = (MethodSpec(name, name) for name in ("generic", "raw_attention", "random"))
@@ -95,6 +100,38 @@ def test_a_good_map_says_more_of_the_model_than_chance():
         for m in ("generic", "random")
     }
     assert mean["generic"] > 0.6 > abs(mean["random"])
+
+
+@pytest.mark.parametrize("name", ["vit-shapes", "visualbert-shapes"])
+def test_what_saco_takes_away_may_be_replaced(name):
+    subject, some = heedmap.load(f"zoo/{name}"), samples(name, 2)
+    donors = donors_of(plain(subject), 0, 4)
+    evaluation = Sanity(("saco",), groups=8, remove="replace", donors=donors)
+    found, _ = evaluation.rows(subject, some, [GENERIC], 7)
+    hidden, _ = Sanity(("saco",), groups=8).rows(subject, some, [GENERIC], 7)
+    assert [row["saco"] for row in found] != [row["saco"] for row in hidden]
+    inputs, keys = inputs_of(subject, some), [sample.key for sample in some]
+    trial = FixedPrediction.of(subject, inputs, keys, 7)
+    for segment, free in trial.free.items():
+        instead = filled(subject, inputs, segment, keys, donors, 7)
+
+        def drop(kept, segment=segment, instead=instead):
+            of_segment = trial.segments[segment]
+            left = []
+            for tokens in kept:
+                keep = torch.from_numpy(tokens)
+                if segment == "image":
+                    keep = keep.reshape(-1, *of_segment.grid).repeat_interleave(8, 1).repeat_interleave(8, 2)
+                changed = without(subject, inputs, of_segment, keep, "replace", instead)
+                left.append(trial.answer.probability(changed, torch.arange(len(some))).double().numpy())
+            return np.stack(left)
+
+        wanted = saco(trial.maps(GENERIC)[segment], free, drop, 8, 7)
+        own = [row["saco"] for row in found if row["segment"] == segment]
+        assert own == pytest.approx(wanted.tolist(), abs=1e-4)
+    assert evaluation.settings["donors"] == [donor.key for donor in donors]
+    with pytest.raises(OptionError, match="remove is 'drop'; expected 'mask' or 'replace'"):
+        Sanity(remove="drop")
 
 
 @pytest.mark.parametrize("name", ["lxmert-shapes", "bart-dates", "clip-shapes"])

@@ -32,6 +32,7 @@ PRESETS, SEGMENTS, WAYS = (
     ("drop", "mask", "replace"),
 )
 CUTS, TARGETS, JOINS = ("mean", "otsu"), ("top", "label", "found"), ("sum", "max")
+FILLS = ("mask", "replace")
 CHECKS = ("smooth_randomisation", "complexity", "saco", "sensitivity", "agreement", "randomisation")
 """What options of one command may be: as the experiments know them, which import torch."""
 
@@ -197,17 +198,27 @@ def sanity(
             autocompletion=choices(*CHECKS),
         ),
     ] = None,
+    remove: Annotated[
+        str,
+        typer.Option(
+            help="How SaCo takes tokens away: mask hides them, replace puts a blurred picture or other samples' tokens there.",
+            autocompletion=choices(*FILLS),
+        ),
+    ] = "mask",
     run: RunOptions,
 ) -> None:
     """Ask whether maps depend on the model, say what it does, stay the same under noise, and agree."""
-    check_words(check=(check, CHECKS))
+    check_words(check=(check, CHECKS), remove=(remove, FILLS))
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.sanity import PARTS, Sanity
+    from heedmap.evaluate.filling import donors_of
     from heedmap.zoo.dataset import plain
 
-    evaluation = Sanity(tuple(check or PARTS))
     subject = run.model.load()
-    _measure(evaluation, subject, reader or plain(subject), options, run)
+    samples = reader or plain(subject)
+    donors = donors_of(samples, run.seed) if remove == "replace" else ()
+    evaluation = Sanity(tuple(check or PARTS), remove=remove, donors=donors)
+    _measure(evaluation, subject, samples, options, run)
 
 
 def _checked(options: ExperimentOptions, run: RunOptions) -> Reader | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,13 @@ from heedmap.errors import GradientError, InputError
 from heedmap.evaluate.answer import BatchAnswer, explained, held
 from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.faithfulness import Drop, change, complexity, rise, spearman
-from heedmap.evaluate.perturb.masking import INPUTS, free_tokens, masked, real_tokens, repeated
+from heedmap.evaluate.perturb.masking import INPUTS, free_tokens, masked, real_tokens, repeated, upsampled, without
 from heedmap.evaluate.perturb.randomness import blocks, cascade, noisy
 from heedmap.methods.cards import CHANCE
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
+    from torch import Tensor
 
     from heedmap.explanation import Explanation
     from heedmap.explanation_data import Segment
@@ -49,6 +50,8 @@ class FixedPrediction:
         real: for each segment the tokens that are no padding.
         free: for each segment the tokens that may be masked; segments in which none can be are not there.
         seed: of everything that is drawn.
+        instead: segment → what stands where its tokens are taken away, see :func:`~heedmap.evaluate.filling.filled`; tokens of
+            other segments are masked.
     """
 
     subject: Model
@@ -59,6 +62,7 @@ class FixedPrediction:
     real: Mapping[str, Bool[np.ndarray, "batch tokens"]]
     free: Mapping[str, Bool[np.ndarray, "batch tokens"]]
     seed: int
+    instead: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -116,9 +120,19 @@ class FixedPrediction:
         for rows, samples in zip(keep.split(AT_ONCE), owners.split(AT_ONCE), strict=True):
             inputs = repeated(self.inputs, batch, samples)
             for segment, part in zip(segments, rows.split(widths, 1), strict=True):
-                inputs = masked(self.subject, inputs, segment, part)
+                inputs = self._without(inputs, segment, part, samples)
             probabilities.append(self.answer.probability(inputs, samples).cpu())
         return torch.cat(probabilities).double().numpy().reshape(variants, batch)
+
+    def _without(self, inputs: Mapping[str, Any], segment: Segment, keep: Tensor, samples: Tensor) -> dict[str, Any]:
+        """The inputs less some tokens of a segment, of these samples."""
+        if segment.name not in self.instead:
+            return masked(self.subject, inputs, segment, keep)
+        instead = self.instead[segment.name]
+        if segment.grid is not None:
+            keep = upsampled(keep.float(), segment.grid, (instead.shape[-2], instead.shape[-1]), smooth=False) > 0.5
+        keep, instead = keep.to(instead.device), instead[samples.to(instead.device)]
+        return without(self.subject, inputs, segment, keep, "replace", instead)
 
 
 def after_randomisation(

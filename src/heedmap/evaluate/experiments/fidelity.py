@@ -132,7 +132,7 @@ class Fidelity:
         keys: Sequence[str],
         seed: int,
     ) -> Bool[np.ndarray, "batch signs sizes draws tokens"]:
-        """Which tokens stay: of the map's own each goes with the same probability. Draws are those of any map, with any padding."""
+        """Which tokens stay: of the map's own each goes with one probability. Draws do not depend on the map, nor on padding."""
         found = []
         for values, may_go, key in zip(relevance, free, keys, strict=True):
             left = kept(values, may_go, self.sizes, key, seed)[:, :, None]
