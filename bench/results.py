@@ -44,6 +44,7 @@ class Experiment:
         looked_into: what was found where an ordering does not hold.
         recipe: of the zoo, whose model is not shipped: it is trained first.
         packaged: data set that is fetched.
+    masked: of the zoo, of which a copy learns first to do without :data:`MASKED` of its tokens; TUNED is its folder.
     """
 
     title: str
@@ -53,6 +54,11 @@ class Experiment:
     looked_into: str = ""
     recipe: str = ""
     packaged: str = ""
+    masked: str = ""
+
+
+MASKED = 0.3
+"""Share of the tokens that are masked in F-Fidelity: of ten boxes or eight words, of which a tenth is less than one."""
 
 
 def _perturbed(*parts: str) -> tuple[str, ...]:
@@ -88,6 +94,9 @@ SLOW = (
 
 NEWER = ("libra_generic", "libra_input_x_gradient", "attcat", "fullgrad_plus", "grad_eclip", "token_tm", "heedmap")
 """Methods that came after the first tables, and heedmap's own; measured beside the paper's on the same samples."""
+
+CHECKED = ("raw_attention", "rollout", "attn_lrp", "attcat", "heedmap", "random")
+"""Methods of the sanity checks, each of which takes dozens of maps."""
 
 RUNS: Mapping[str, Experiment] = {
     "perturbation-lxmert-shapes": Experiment(
@@ -216,7 +225,83 @@ RUNS: Mapping[str, Experiment] = {
         recipe="lxmert-easy-vqa",
         packaged="easy-vqa",
     ),
+    "metrics-vit-shapes": Experiment(
+        "ViT: further metrics of the perturbation",
+        "SRG, AOPC and ABPC beside the paper's areas, and the picture's edges beside chance ([what they are](evaluate.md)).",
+        (
+            *("perturbation", "zoo/vit-shapes", "--samples", "100"),
+            *_methods("raw_attention", "rollout", "heedmap", "random", "edges"),
+        ),
+        (),
+    ),
+    "metrics-replaced-vit-shapes": Experiment(
+        "ViT: a second fill-in",
+        "The same pictures; what is taken away becomes the picture under a blur, not the mean colour.",
+        (
+            *("perturbation", "zoo/vit-shapes", "--samples", "100"),
+            *_methods("raw_attention", "rollout", "heedmap", "random", "edges"),
+            *("--remove", "replace"),
+        ),
+        (),
+        "By SRG the methods have the same order with both fill-ins, but for the first two, which are level.",
+    ),
+    "metrics-lxmert-shapes": Experiment(
+        "LXMERT: words and boxes in one order",
+        "*joint*: tokens of both go in one order, by the map's own numbers.",
+        (
+            *("perturbation", "zoo/lxmert-shapes", "--samples", "200"),
+            *_methods("raw_attention", "rollout", "heedmap", "random"),
+            *("--segment", "text", "--segment", "boxes", "--segment", "joint"),
+        ),
+        (),
+        "The joint order takes a map at its word that its numbers for words and boxes are of one scale. Methods whose numbers "
+        "are shares of one sum (relevance propagation, Libra gradients) say so; of maps of attention, whose every row sums to 1 "
+        "whatever it is worth, it is a reader's guess. So a low joint score beside good single ones says that the map must "
+        "not be read across parts, not that it ranks badly within them; it is no reason to scale the parts, by which each "
+        "method would be made to claim that both matter alike.",
+    ),
+    "fidelity-visualbert-shapes": Experiment(
+        "VisualBERT: F-Fidelity",
+        "By how much the accuracy of a copy that has learned to do without 30 % of its tokens falls, when up to as many of the "
+        "map's are masked ([how](evaluate.md)). TUNED is what `heedmap zoo train visualbert-shapes --masked 0.3 --out TUNED` "
+        "writes.",
+        (
+            *("fidelity", "zoo/visualbert-shapes", "--tuned", "TUNED", "--share", str(MASKED)),
+            *("--samples", "64", "--method", "fast"),
+        ),
+        (),
+        masked="visualbert-shapes",
+    ),
+    "fidelity-vit-shapes": Experiment(
+        "ViT: F-Fidelity",
+        "The same of pictures; TUNED is what `heedmap zoo train vit-shapes --masked 0.3 --out TUNED` writes.",
+        (
+            *("fidelity", "zoo/vit-shapes", "--tuned", "TUNED", "--share", str(MASKED)),
+            *("--samples", "20", "--draws", "2", "--method", "fast"),
+        ),
+        (),
+        masked="vit-shapes",
+    ),
+    "sanity-gpt-lists": Experiment(
+        "A language model: does the map depend on what was learned?",
+        "sMPRT and eMPRT ([what they are](evaluate.md)), and the rank correlation with the map on random weights.",
+        (
+            *("sanity", "zoo/gpt-lists", "--samples", "32", "--batch", "32"),
+            *("--check", "smooth_randomisation", "--check", "complexity", *_methods(*CHECKED)),
+        ),
+        (),
+    ),
+    "sanity-vit-shapes": Experiment(
+        "ViT: does the map depend on what was learned?",
+        "The same of pictures.",
+        (
+            *("sanity", "zoo/vit-shapes", "--samples", "8", "--batch", "8"),
+            *("--check", "smooth_randomisation", "--check", "complexity", *_methods(*CHECKED)),
+        ),
+        (),
+    ),
 }
+"""The last ones, from ``metrics-`` on, are not the paper's."""
 
 
 def main() -> None:
@@ -256,7 +341,10 @@ def filled(experiment: Experiment, runs: Path) -> list[str]:
     data = str(fetch(experiment.packaged)) if experiment.packaged else ""
     recipe = ZOO.get(experiment.recipe)
     model = str(trained(recipe, runs / "models" / recipe.name)) if recipe else ""
-    return [word.replace("MODEL", model).replace("DATA", data) for word in experiment.command]
+    copy = ZOO[experiment.masked].masked(MASKED) if experiment.masked else None
+    tuned = str(trained(copy, runs / "models" / copy.name)) if copy else ""
+    given = {"MODEL": model, "DATA": data, "TUNED": tuned}
+    return [given.get(word, word.replace("DATA", data)) for word in experiment.command]
 
 
 def condensed(folder: Path) -> dict[str, Any]:
@@ -280,7 +368,8 @@ otherwise). **Bold**: best. ▲ ▼: clearly better or worse than `generic`, the
 Holm's correction for all methods of the table). Methods are sorted by their mean rank over the columns.
 Times are summed over the parts of a run, on a busy machine with 2 cores, several runs at once. All is float32, in which
 relevance propagation through all layers (`full_lrp`, `transformer_attribution`, `cam=lrp`) is badly conditioned: on another
-machine its figures may differ in the third decimal.
+machine its figures may differ in the third decimal. The last sections, after those on easy-VQA, are not the
+paper's: newer metrics, on fewer samples and methods.
 """
 
 

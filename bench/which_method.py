@@ -67,6 +67,8 @@ TRUTHS = {
 """Table of docs/known-truth.json → its model."""
 PART = {"letters": "drawings", "corners": "drawings"}
 """Table → the part of the run that it is of, where that has another name."""
+BESIDE = ("metrics-", "fidelity-", "sanity-")
+"""Starts of the names of runs that set other metrics beside: on few samples, or of few methods."""
 LOWER = ("centre", "peak", "distance")
 """Columns of these in which less is better."""
 
@@ -137,7 +139,9 @@ def _results(runs: Mapping[str, Any]) -> Iterator[Measured]:
     """Runs over the same samples of one model are one table."""
     joined: dict[tuple[str, ...], dict[tuple[str, str], dict[str, Sequence[float]]]] = {}
     refused: dict[tuple[str, ...], set[str]] = {}
-    for run in runs.values():
+    for key, run in runs.items():
+        if key.startswith(BESIDE):
+            continue
         name = run["model"]["name"]
         model = name if name in KINDS else "LXMERT on easy-VQA"
         for measure in run["measures"]:

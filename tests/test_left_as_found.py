@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from transformers import BertForMultipleChoice
 
 import heedmap
+from conformance.tiny_models import AMONG_WORDS
 from heedmap.datasets.sample import Rationale, Sample
 from heedmap.errors import HeedmapError
 from heedmap.evaluate import experiments
@@ -206,6 +207,11 @@ def _explained(method: str | Method = "generic", **options: Any) -> Call:
     return lambda subject, given, _: heedmap.explain(subject.model, subject.inputs(**given), method=method, **options)
 
 
+def _suiting(method: str) -> str:
+    """A model that has the method."""
+    return "idefics-shapes" if method in AMONG_WORDS else "gpt-lists"
+
+
 def _few(method: Method) -> dict[str, int]:
     return {name: 2 for name in ("steps", "samples") if name in method.options}
 
@@ -361,7 +367,7 @@ def _edited(subject: Any, given: dict[str, Any], _: Steps) -> Any:
 PAGE = "Handlers.takes Handlers.predict Handlers.explain"
 ANSWER = "explain_answer Model.explain_answer grown"
 EXPLAIN = {
-    **{name: Case("explain", "gpt-lists", _explained(name, **_few(METHODS[name]))) for name in METHODS},
+    **{name: Case("explain", _suiting(name), _explained(name, **_few(METHODS[name]))) for name in METHODS},
     "whole maps": Case("explain", "visualbert-shapes", _explained(target=[None, 3], full=True)),
     "several targets, pictures": Case("explain", "vit-shapes", _explained("attn_lrp", target=[0, 1, None])),
     "a detector": Case("explain", "detr-shapes", _explained("legrad")),

@@ -18,7 +18,14 @@ from heedmap.attention.pulls import Pulls
 from heedmap.attention.readout import rows_of_one
 from heedmap.attention.wrapped import signature, unwrapped
 from heedmap.engine import NOT_HERE, Engine, find_method
-from heedmap.errors import AttentionError, HeedmapError, MixingError, OptionError, TargetError
+from heedmap.errors import (
+    AttentionError,
+    HeedmapError,
+    MixingError,
+    OptionError,
+    TargetError,
+    UnfollowedAttentionError,
+)
 from heedmap.explanation import Explanation
 from heedmap.explanation_data import Segment
 from heedmap.lrp.replay import ForwardCall
@@ -239,6 +246,19 @@ class _Steps:
             recording, named = engine.record()
         except AttentionError:
             return self.one_by_one()
+        try:
+            return self._by_recording(recording, named)
+        except UnfollowedAttentionError:
+            if recording.live is None:
+                raise
+            recording, named = engine.record(whole=False)
+            if recording.live is not None:
+                raise
+        return self._by_recording(recording, named)
+
+    def _by_recording(self, recording: Recording, named: Named) -> Stepwise:
+        """Every step on one recording."""
+        engine = self.engine
         engine.cut(recording, self.method, self.options, False, self.count)
         run, chosen = engine.choose(recording, named, _Seen(self, 0), keep=True)
         states = run.readouts

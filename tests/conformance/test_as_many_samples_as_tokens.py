@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import heedmap
-from conformance.tiny_models import CAUSAL, FEW, TEXT, VISION, hf, livened
+from conformance.tiny_models import AMONG_WORDS, CAUSAL, FEW, TEXT, VISION, hf, livened
 from heedmap.attention.residual import ResidualTape
 
 COUNT = 3
-METHODS = [name for name, method in heedmap.METHODS.items() if not method.knows_nothing]
+METHODS = [name for name, method in heedmap.METHODS.items() if not method.knows_nothing and name not in AMONG_WORDS]
 
 
 class Words(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import BATCH, CASES, FEW, Case, Inputs, livened
+from tiny_models import AMONG_WORDS, BATCH, CASES, FEW, Case, Inputs, livened
 from torch import Tensor, nn
 
 import heedmap
@@ -100,10 +100,12 @@ UNDEFINED = {
     "grad_eclip": {"hand-written"},
     "attcat": {"squeezebert", "siglip", "conditional-detr"},
     "fullgrad_plus": {"squeezebert", "siglip", "conditional-detr"},
+    **{method: set(NAMES) - {"llava", "paligemma"} for method in AMONG_WORDS},
 }
 """Models on which a method is not defined: `token_tm` and `value_zeroing` where a stream asks or takes in another, or has its features before its
-tokens; `grad_eclip` where the product of q and k is an einsum; the last two where an attention has no residual connection
-of its own (siglip's pooling), or a place in it is not known (positions that are made of the tokens)."""
+tokens; `grad_eclip` where the product of q and k is an einsum; `attcat` and `fullgrad_plus` where an attention has no residual
+connection of its own (siglip's pooling), or a place in it is not known (positions that are made of the tokens); `tam` and `dex_ar`
+where no picture stands among words."""
 LAWS = [(n, m) for n in NAMES for m in heedmap.METHODS if (n, m) not in UNLAWFUL and n not in UNDEFINED.get(m, set())]
 
 

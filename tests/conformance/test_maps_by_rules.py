@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import hf, livened
+from tiny_models import AMONG_WORDS, hf, livened
 from torch import Tensor, nn
 
 import heedmap
@@ -187,17 +187,18 @@ def test_what_is_read_beside_the_words_that_asked_it(where: str, rows: slice) ->
 
 OF_STREAMS_APART = ("token_tm", "value_zeroing", "attcat", "fullgrad_plus")
 """Methods of streams that ask themselves only."""
+REFUSED = (*OF_STREAMS_APART, *AMONG_WORDS)
 
 
-@pytest.mark.parametrize("method", OF_STREAMS_APART)
-def test_a_method_of_streams_apart_is_refused_where_one_asks_another(method: str) -> None:
+@pytest.mark.parametrize("method", REFUSED)
+def test_a_method_that_is_not_of_two_streams_is_refused_where_one_asks_another(method: str) -> None:
     torch.manual_seed(5)
     inputs = {"input_ids": torch.tensor([[7, 8, 9]]), "patches": torch.randn(1, 5, 6).double()}
     with pytest.raises(UnfollowedAttentionError, match=f"'{method}' is not defined here"):
         heedmap.explain(livened(Beside("no attention", slice(None))).double(), inputs, method=method, target=1)
 
 
-@pytest.mark.parametrize("method", [method for method in heedmap.METHODS if method not in OF_STREAMS_APART])
+@pytest.mark.parametrize("method", [method for method in heedmap.METHODS if method not in REFUSED])
 def test_every_method_takes_what_is_read_without_attention(method: str) -> None:
     torch.manual_seed(5)
     model = livened(Beside("no attention", slice(None))).double()

@@ -287,6 +287,8 @@ CAUSAL = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+AMONG_WORDS = ("tam", "dex_ar")
+"""Methods of pictures among words."""
 PAD = {"input_ids": 0, "attention_mask": 0}
 WORD_SEGMENTS = {"text": WORDS}
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import heedmap
 from heedmap.cli.main import app
 from heedmap.evaluate.answer import inputs_of
-from heedmap.evaluate.experiments.sanity import MORE, Sanity
+from heedmap.evaluate.experiments.sanity import Sanity
 from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.faithfulness import complexity, rise
 from heedmap.evaluate.perturb.randomness import blocks, cascade, noisy
@@ -43,12 +43,15 @@ def test_complexity_is_the_entropy_of_a_histogram(tokens: int) -> None:
     assert math.isnan(rise(0.0, 3.0))
 
 
+BOTH = ("smooth_randomisation", "complexity")
+
+
 @pytest.mark.parametrize("name", ["vit-shapes", "lxmert-shapes"])
 def test_both_are_loops_by_hand_and_the_weights_come_back(name: str) -> None:
     subject, draws, steps = heedmap.load(f"zoo/{name}"), 2, 2
     samples = [plain(subject)[index] for index in range(2)]
     before = {key: weight.clone() for key, weight in subject.model.state_dict().items()}
-    rows, _ = Sanity(parts=MORE, steps=steps, draws=draws).rows(subject, samples, [GENERIC, CHANCE], 3)
+    rows, _ = Sanity(parts=BOTH, steps=steps, draws=draws).rows(subject, samples, [GENERIC, CHANCE], 3)
     assert all(torch.equal(weight, before[key]) for key, weight in subject.model.state_dict().items())
     inputs, keys = inputs_of(subject, samples), [sample.key for sample in samples]
     trial = FixedPrediction.of(subject, inputs, keys, 3)
@@ -73,8 +76,10 @@ def test_both_are_loops_by_hand_and_the_weights_come_back(name: str) -> None:
         assert row["smprt"] == pytest.approx(np.mean(likes), abs=1e-9)
         first, last = (_entropy_by_hand(m[segment][number][real].tolist()) for m in (own, later[-1][1]))
         assert row["emprt"] == pytest.approx((last - first) / first, abs=1e-9)
-    measures = {measure.key for measure in Sanity(parts=MORE).findings(rows).measures}
-    assert measures == {f"{segment}/{column}" for segment in trial.real for column in ("smprt", "emprt")}
+        pair = own[segment][number][real], later[-1][1][segment][number][real]
+        assert row["random"] == pytest.approx(spearmanr(*pair)[0], abs=1e-9)
+    measures = {measure.key for measure in Sanity(parts=BOTH).findings(rows).measures}
+    assert measures == {f"{segment}/{column}" for segment in trial.real for column in ("smprt", "emprt", "random")}
 
 
 def test_a_check_that_is_none_is_told_before_anything_is_loaded() -> None:

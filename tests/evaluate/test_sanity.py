@@ -10,11 +10,16 @@ import heedmap
 from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import inputs_of
-from heedmap.evaluate.experiments.sanity import PARTS, Sanity
+from heedmap.evaluate.experiments.sanity import MORE, PARTS, Sanity
+from heedmap.evaluate.filling import donors_of, filled
 from heedmap.evaluate.harness.protocol import MethodSpec
+from heedmap.evaluate.metrics.faithfulness import saco
+from heedmap.evaluate.perturb.masking import without
 from heedmap.evaluate.perturb.randomness import noisy
+from heedmap.evaluate.trial import FixedPrediction
 from heedmap.methods import METHODS, Method
 from heedmap.methods.leaves import Leaves
+from heedmap.zoo.dataset import plain
 from heedmap.zoo.samples import MATERIALS
 
 GENERIC, RAW, CHANCE = (MethodSpec(name, name) for name in ("generic", "raw_attention", "random"))
@@ -44,7 +49,7 @@ def brightness(monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(MATERIALS))
 def test_every_shipped_model_is_measured(name):
-    evaluation = Sanity(steps=1, draws=1, groups=4)
+    evaluation = Sanity((*PARTS, *MORE), steps=1, draws=1, groups=4)
     subject = heedmap.load(f"zoo/{name}")
     evaluation.check(subject)
     before = {n: p.detach().clone() for n, p in subject.model.named_parameters()}
@@ -97,9 +102,41 @@ def test_a_good_map_says_more_of_the_model_than_chance():
     assert mean["generic"] > 0.6 > abs(mean["random"])
 
 
+@pytest.mark.parametrize("name", ["vit-shapes", "visualbert-shapes"])
+def test_what_saco_takes_away_may_be_replaced(name):
+    subject, some = heedmap.load(f"zoo/{name}"), samples(name, 2)
+    donors = donors_of(plain(subject), 0, 4)
+    evaluation = Sanity(("saco",), groups=8, remove="replace", donors=donors)
+    found, _ = evaluation.rows(subject, some, [GENERIC], 7)
+    hidden, _ = Sanity(("saco",), groups=8).rows(subject, some, [GENERIC], 7)
+    assert [row["saco"] for row in found] != [row["saco"] for row in hidden]
+    inputs, keys = inputs_of(subject, some), [sample.key for sample in some]
+    trial = FixedPrediction.of(subject, inputs, keys, 7)
+    for segment, free in trial.free.items():
+        instead = filled(subject, inputs, segment, keys, donors, 7)
+
+        def drop(kept, segment=segment, instead=instead):
+            of_segment = trial.segments[segment]
+            left = []
+            for tokens in kept:
+                keep = torch.from_numpy(tokens)
+                if segment == "image":
+                    keep = keep.reshape(-1, *of_segment.grid).repeat_interleave(8, 1).repeat_interleave(8, 2)
+                changed = without(subject, inputs, of_segment, keep, "replace", instead)
+                left.append(trial.answer.probability(changed, torch.arange(len(some))).double().numpy())
+            return np.stack(left)
+
+        wanted = saco(trial.maps(GENERIC)[segment], free, drop, 8, 7)
+        own = [row["saco"] for row in found if row["segment"] == segment]
+        assert own == pytest.approx(wanted.tolist(), abs=1e-4)
+    assert evaluation.settings["donors"] == [donor.key for donor in donors]
+    with pytest.raises(OptionError, match="remove is 'drop'; expected 'mask' or 'replace'"):
+        Sanity(remove="drop")
+
+
 @pytest.mark.parametrize("name", ["lxmert-shapes", "bart-dates", "clip-shapes"])
 def test_a_batch_is_its_samples_one_by_one(name):
-    evaluation = Sanity(steps=2, draws=2, groups=3)
+    evaluation = Sanity((*PARTS, *MORE), steps=2, draws=2, groups=3)
     subject, some = heedmap.load(f"zoo/{name}"), samples(name, 2)
     together_, _ = evaluation.rows(subject, some, [GENERIC], 7)
     alone = [row for one in some for row in evaluation.rows(subject, [one], [GENERIC], 7)[0]]
@@ -123,8 +160,8 @@ def test_parts_can_be_switched_off():
 
 
 def test_findings_are_the_same_in_any_order():
-    evaluation = Sanity(steps=2, draws=1)
-    found = rows("lxmert-shapes", count=3, steps=2, draws=1)
+    evaluation = Sanity(("randomisation", "saco", "agreement"), steps=2, draws=1)
+    found = rows("lxmert-shapes", count=3, parts=evaluation.parts, steps=2, draws=1)
     one, other = evaluation.findings(iter(found)), evaluation.findings(found[::-1])
     every = np.arange(3)
     assert [m.key for m in one.measures][:3] == ["boxes/saco", "text/saco", "boxes/random"]
@@ -161,7 +198,7 @@ def test_noise_is_small_and_leaves_no_hook():
 
 
 def test_settings_are_checked():
-    with pytest.raises(OptionError, match="randomisation, saco"):
+    with pytest.raises(OptionError, match="smooth_randomisation, complexity, saco"):
         Sanity(parts=("magic",))
     for wrong in ({"steps": 0}, {"draws": 0}, {"groups": 1}, {"radius": 0.0}, {"share": 1.5}, {"parts": ()}):
         with pytest.raises(OptionError):

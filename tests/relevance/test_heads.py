@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import heedmap
+from conformance.tiny_models import AMONG_WORDS
 from heedmap.errors import UnfollowedAttentionError
 
 D, HEADS, TOKENS = 16, 4, 7
@@ -101,7 +102,7 @@ LRP = ("partial_lrp", "transformer_attribution", "full_lrp")
 OF_BLOCKS = ("token_tm", "value_zeroing", "attcat", "fullgrad_plus")
 """They need one residual connection around each attention, whose heads are one call."""
 METHODS = [
-    *((method, ()) for method in heedmap.METHODS if method not in OF_BLOCKS),
+    *((method, ()) for method in heedmap.METHODS if method not in (*OF_BLOCKS, *AMONG_WORDS)),
     *((method, (("rules", rules),)) for method in LRP for rules in ("chefer_orig", "chefer_detr")),
     ("generic", (("cam", "lrp"),)),
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heedmap.advice import SHELL, said_for
+from heedmap.cli import completion
 from heedmap.cli.command import INTERRUPTED, command, fail, progress_bar
 from heedmap.cli.completion import choices
 from heedmap.cli.options import (
@@ -31,7 +32,8 @@ PRESETS, SEGMENTS, WAYS = (
     ("drop", "mask", "replace"),
 )
 CUTS, TARGETS, JOINS = ("mean", "otsu"), ("top", "label", "found"), ("sum", "max")
-CHECKS = ("randomisation", "saco", "sensitivity", "agreement", "smooth_randomisation", "complexity")
+FILLS = ("mask", "replace")
+CHECKS = ("smooth_randomisation", "complexity", "saco", "sensitivity", "agreement", "randomisation")
 """What options of one command may be: as the experiments know them, which import torch."""
 
 TruthOption = Annotated[bool, typer.Option("--truth", help="Explain the right answer, not the model's own.")]
@@ -77,6 +79,39 @@ def perturbation(
     donors = donors_of(samples, run.seed) if remove == "replace" else ()
     evaluation = Perturbation.of(subject, preset, segment or (), remove, truth, donors)
     _measure(evaluation, subject, samples, options, run)
+
+
+@command(samples=100)
+def fidelity(
+    *,
+    options: ExperimentOptions,
+    tuned: Annotated[
+        str,
+        typer.Option(
+            help="The same model, fine-tuned on random masks; of the zoo's: heedmap zoo train NAME --masked SHARE --out FOLDER.",
+            autocompletion=completion.models,
+        ),
+    ],
+    share: Annotated[
+        float,
+        typer.Option(min=0.01, max=0.99, help="Of the tokens, which it learned to do without; no more are masked."),
+    ] = 0.1,
+    draws: Annotated[int, typer.Option(min=1, help="Of the masks; figures are means over them.")] = 4,
+    truth: TruthOption = False,
+    run: RunOptions,
+) -> None:
+    """Mask some of what a map calls relevant, or irrelevant, and ask a copy that can do without some tokens (F-Fidelity)."""
+    from dataclasses import replace
+
+    second = replace(run.model, model=tuned)
+    second.check()
+    reader = _checked(options, run)
+    from heedmap.evaluate.experiments.fidelity import Fidelity
+    from heedmap.zoo.dataset import answered
+
+    subject = run.model.load()
+    evaluation = Fidelity(second.load(), share, draws=draws, truth=truth)
+    _measure(evaluation, subject, reader or answered(subject), options, run)
 
 
 @command()
@@ -159,21 +194,31 @@ def sanity(
     check: Annotated[
         list[str] | None,
         typer.Option(
-            help="randomisation, saco, sensitivity, agreement: the default; smooth_randomisation, complexity; repeatable.",
+            help="smooth_randomisation, complexity, saco, sensitivity, agreement: the default; randomisation; several times.",
             autocompletion=choices(*CHECKS),
         ),
     ] = None,
+    remove: Annotated[
+        str,
+        typer.Option(
+            help="How SaCo takes tokens away: mask hides them, replace puts a blurred picture or other samples' tokens there.",
+            autocompletion=choices(*FILLS),
+        ),
+    ] = "mask",
     run: RunOptions,
 ) -> None:
     """Ask whether maps depend on the model, say what it does, stay the same under noise, and agree."""
-    check_words(check=(check, CHECKS))
+    check_words(check=(check, CHECKS), remove=(remove, FILLS))
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.sanity import PARTS, Sanity
+    from heedmap.evaluate.filling import donors_of
     from heedmap.zoo.dataset import plain
 
-    evaluation = Sanity(tuple(check or PARTS))
     subject = run.model.load()
-    _measure(evaluation, subject, reader or plain(subject), options, run)
+    samples = reader or plain(subject)
+    donors = donors_of(samples, run.seed) if remove == "replace" else ()
+    evaluation = Sanity(tuple(check or PARTS), remove=remove, donors=donors)
+    _measure(evaluation, subject, samples, options, run)
 
 
 def _checked(options: ExperimentOptions, run: RunOptions) -> Reader | None:

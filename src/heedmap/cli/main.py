@@ -131,6 +131,13 @@ COMMANDS: Mapping[str, CommandEntry] = {
             "heedmap evaluate perturbation MODEL --data vqa:vqa2 --out run",
         ),
     ),
+    "evaluate fidelity": CommandEntry(
+        evaluate.fidelity,
+        (
+            "heedmap evaluate fidelity zoo/vit-shapes --tuned vit-masked --share 0.3 --out run",
+            "heedmap evaluate fidelity MODEL --data folder:pictures --tuned OTHER --out run",
+        ),
+    ),
     "evaluate segmentation": CommandEntry(
         evaluate.segmentation,
         (

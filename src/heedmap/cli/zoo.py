@@ -39,18 +39,34 @@ def train(
     name: Annotated[str, typer.Argument(help="A name that `heedmap zoo list` lists.", autocompletion=choices(*ZOO))],
     out: Annotated[Path | None, typer.Option(help="Folder of the model; by default ./NAME.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="At most so many steps a stage: for a trial.")] = None,
+    masked: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=0.99,
+            help="Go on from the shipped model with this share of its tokens masked: for evaluate fidelity.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--fresh", help="Go on from the checkpoint in the folder, or start over.")
     ] = True,
 ) -> None:
     """Train a model from its seed and write its folder, its scores and its card."""
     recipe = _recipe(name)
+    if masked is not None:
+        if recipe.name not in shipped():
+            raise typer.BadParameter(
+                f"{recipe.name} is not shipped, so there is none to go on from", param_hint="--masked"
+            )
+        recipe = recipe.masked(masked)
     folder = out or Path(recipe.name)
     quiet()
     from heedmap.zoo.train import train as run
 
     if not run(recipe, folder, steps=steps, fresh=not resume):
-        again = f"heedmap zoo train {recipe.name} --out {folder}" + ("" if steps is None else f" --steps {steps}")
+        given = {"steps": steps, "masked": masked}
+        options = "".join(f" --{option} {value}" for option, value in given.items() if value is not None)
+        again = f"heedmap zoo train {name} --out {folder}{options}"
         fail(f"interrupted; nothing is lost, go on with: {again}", INTERRUPTED)
     typer.echo(f"wrote {folder}; its scores are in {folder / 'README.md'}")
     if recipe.arguments:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,13 @@ from heedmap.errors import GradientError, InputError
 from heedmap.evaluate.answer import BatchAnswer, explained, held
 from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.faithfulness import Drop, change, complexity, rise, spearman
-from heedmap.evaluate.perturb.masking import INPUTS, free_tokens, masked, real_tokens, repeated
+from heedmap.evaluate.perturb.masking import INPUTS, free_tokens, masked, real_tokens, repeated, upsampled, without
 from heedmap.evaluate.perturb.randomness import blocks, cascade, noisy
 from heedmap.methods.cards import CHANCE
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
+    from torch import Tensor
 
     from heedmap.explanation import Explanation
     from heedmap.explanation_data import Segment
@@ -49,6 +50,8 @@ class FixedPrediction:
         real: for each segment the tokens that are no padding.
         free: for each segment the tokens that may be masked; segments in which none can be are not there.
         seed: of everything that is drawn.
+        instead: segment → what stands where its tokens are taken away, see :func:`~heedmap.evaluate.filling.filled`; tokens of
+            other segments are masked.
     """
 
     subject: Model
@@ -59,6 +62,7 @@ class FixedPrediction:
     real: Mapping[str, Bool[np.ndarray, "batch tokens"]]
     free: Mapping[str, Bool[np.ndarray, "batch tokens"]]
     seed: int
+    instead: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -116,9 +120,19 @@ class FixedPrediction:
         for rows, samples in zip(keep.split(AT_ONCE), owners.split(AT_ONCE), strict=True):
             inputs = repeated(self.inputs, batch, samples)
             for segment, part in zip(segments, rows.split(widths, 1), strict=True):
-                inputs = masked(self.subject, inputs, segment, part)
+                inputs = self._without(inputs, segment, part, samples)
             probabilities.append(self.answer.probability(inputs, samples).cpu())
         return torch.cat(probabilities).double().numpy().reshape(variants, batch)
+
+    def _without(self, inputs: Mapping[str, Any], segment: Segment, keep: Tensor, samples: Tensor) -> dict[str, Any]:
+        """The inputs less some tokens of a segment, of these samples."""
+        if segment.name not in self.instead:
+            return masked(self.subject, inputs, segment, keep)
+        instead = self.instead[segment.name]
+        if segment.grid is not None:
+            keep = upsampled(keep.float(), segment.grid, (instead.shape[-2], instead.shape[-1]), smooth=False) > 0.5
+        keep, instead = keep.to(instead.device), instead[samples.to(instead.device)]
+        return without(self.subject, inputs, segment, keep, "replace", instead)
 
 
 def after_randomisation(
@@ -193,11 +207,11 @@ def smooth_likeness(
 
 def complexity_rise(
     trial: FixedPrediction, contenders: Sequence[MethodSpec], plain: Mapping[str, Maps]
-) -> dict[tuple[str, str], Float[np.ndarray, " batch"]]:
+) -> dict[tuple[str, str], Float[np.ndarray, "two batch"]]:
     """eMPRT: by how much, relative to itself, a map's :func:`~.faithfulness.complexity` rises when all weights are random.
 
     Hedström et al., 2023, arXiv 2401.06465. Near 0 for a map that does not depend on the model; NaN where the model's own map is
-    constant.
+    constant. Beside it the rank correlation of both maps, which is the last of the plain cascade.
 
     Args:
         trial: the inputs.
@@ -212,8 +226,8 @@ def complexity_rise(
                 for name, real in trial.real.items():
                     maps = zip(plain[contender.name][name], after[name], real, strict=True)
                     rises[contender.name, name] = np.array(
-                        [rise(complexity(a[tokens]), complexity(b[tokens])) for a, b, tokens in maps]
-                    )
+                        [(rise(complexity(a[t]), complexity(b[t])), _likeness(a, b, t)[0]) for a, b, t in maps]
+                    ).T
     return rises
 
 

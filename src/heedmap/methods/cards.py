@@ -214,6 +214,37 @@ CARDS: Mapping[str, Card] = {
         f"{ALL_ROWS}; by Libra gradients {HELD}; {RULES}",
         flows="as all, but for attention without a residual connection of its own",
     ),
+    "tam": Card(
+        "(z_j[t])⁺ at the picture's tokens j, z the model's logits at every place, t the token that is said; less s times the"
+        " mean of the same maps of the earlier words k after the picture (of the first one: of what the model says there), "
+        "weighted by (z_k[t])⁺, t's own repetitions left out, s by least squares; (…)⁺; scaled with the earlier words' "
+        "(z_k[t])⁺ to 0 … 1; then the rank-Gaussian filter of 3 × 3",
+        "the model's logits at every place, which are its final states times its head; no attention, no gradient of the model",
+        2,
+        1,
+        "shows where the model would say the token too, which need not be why it says it here; of the authors' code it "
+        "differs in this: a word of the answer is weighted at its own place (theirs: at the place that says it), all words "
+        "after the picture count (theirs: the person's and the answer's), the answer's first token is explained as any other,"
+        " and maps are not rounded to 8 bits; a picture whose rows and columns are not known is taken as square, or not "
+        "filtered, and a note says so; on zoo/idefics-shapes it is at chance: nothing that a model learns from asks its last "
+        "layer's states at the picture's tokens for anything, so whether they name what is there is a model's own affair",
+        flows="pictures among words, in one stream with them; all else is refused",
+    ),
+    "dex_ar": Card(
+        "Σ over the last layers and their heads of w_h (∂s/∂A_h)⁺ at the row that says the token, s the layer's own score of "
+        "it: the model's last norm and head on that layer's state; w_h = (the greatest of these at the picture − the greatest"
+        " at words)⁺",
+        "a residual connection around each attention and each feed-forward network, and modules for last norm and head, by "
+        "which the model's logits of its last states come out (tested in each call)",
+        2,
+        "1 a layer",
+        "formula by notes on the authors' code alone, neither paper nor code was at hand to check it: s is the logit (not its"
+        " probability), all that is no picture counts as words, and the weights of whole tokens of an answer, which fold its "
+        "maps into one, are left out; refused where the model scales or caps its logits (Gemma 2); where tokens are merged "
+        "before the language model the map stops at what that reads; empty where no head answers more to the picture than "
+        "to words",
+        flows="pictures among words, in one stream with them; all else is refused",
+    ),
     "heedmap": Card(
         "Ā = E_h[(A ⊙ ∂y/∂A)⁺] of Libra's ∂y/∂A, carried by eqs. 6, 7 and 11; of a stream that another one asks, rule 10 adds Ā "
         "alone, not (R̄)ᵀ Ā R̄: each token stands for itself",
@@ -241,17 +272,11 @@ the target, x the input's features, R relevance.
 
 TAIL = """## What is not here
 
-Methods that people ask for, and why heedmap has no such name:
+A method that people ask for, and why heedmap has no such name:
 
 - **PA-LRP** (Bakish, Zimerman, Chefer, Wolf, NeurIPS 2025, arXiv 2506.02138), which gives relevance to position encodings
   too. Only its abstract could be read; rules that cannot be checked against the paper would be other rules under its name.
   What `attn_lrp` and `full_lrp` give to learned positions is not shown.
-- **TAM** (ICCV 2025, arXiv 2506.23270): (h_j · W[t])⁺ of an answer's token t at the picture's tokens j, less what earlier words
-  explain of it. It needs a logit at each of the picture's tokens and how they lie, of models in which these stand among the
-  words; heedmap has no such model with known evidence that its first recorder follows: it would be a method without a figure.
-- **DEX-AR** (arXiv 2603.06302): (∂/∂A of each layer's own guess of the token)⁺, heads weighted by how much more they look at
-  the picture than at the text. A layer's own guess is the model's last norm and head on that layer's tokens; which modules
-  these are is told by the code of each model, and heedmap has no code per model.
 """
 
 

@@ -2,6 +2,7 @@
 
 from heedmap.methods import (
     activations,
+    dex_ar,
     generic,
     grad_eclip,
     gradients,
@@ -12,6 +13,7 @@ from heedmap.methods import (
     propagation,
     random,
     rollout,
+    tam,
     token_tm,
     value_zeroing,
 )
@@ -43,6 +45,8 @@ METHODS: dict[str, Method] = {
         libra.INPUT_X_GRADIENT,
         activations.ATTCAT,
         activations.FULLGRAD_PLUS,
+        tam.METHOD,
+        dex_ar.METHOD,
         located.METHOD,
     )
 }

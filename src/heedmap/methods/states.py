@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -93,6 +94,17 @@ def activations(run: TargetView, method: str, balanced: bool) -> dict[int, Float
     return found
 
 
+def of_stream(run: TargetView, tape: ResidualTape, stream: int, method: str) -> dict[int, Block]:
+    """The block of each attention of a stream to itself that the target depends on, of a second pass.
+
+    Raises:
+        UnfollowedAttentionError, AttentionError: as of :func:`activations`.
+    """
+    _replay(run, method)
+    edges = [edge for edge in _read(run) if edge.stream == stream and edge.is_self]
+    return _blocks(run, tape, method, edges=edges)
+
+
 def _replay(run: TargetView, method: str, needs: str = "") -> ForwardCall:
     if run.replay is None:
         raise _undefined(
@@ -103,13 +115,16 @@ def _replay(run: TargetView, method: str, needs: str = "") -> ForwardCall:
     return run.replay
 
 
-def _blocks(run: TargetView, tape: ResidualTape, method: str, needs: str = "") -> dict[int, Block]:
+def _blocks(
+    run: TargetView, tape: ResidualTape, method: str, needs: str = "", edges: Sequence[Edge] | None = None
+) -> dict[int, Block]:
     if [a.out.shape for a in tape.attentions] != [a.out.shape for a in run.attentions]:
         raise AttentionError(
             "the second forward pass is not like the recorded one: the model does not do the same thing twice on equal input; "
             "make it deterministic"
         )
-    return {edge.attention: _block(run, tape, edge, method, needs) for edge in _read(run)}
+    wanted = _read(run) if edges is None else edges
+    return {edge.attention: _block(run, tape, edge, method, needs) for edge in wanted}
 
 
 def _read(run: TargetView) -> list[Edge]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -49,6 +49,23 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class MaskedStage(Stage):
+    """A stage that goes on from a shipped model, whose tokens are masked at random; see :mod:`heedmap.zoo.masks`.
+
+    Attributes:
+        of: the shipped model.
+        share: how probable it is that a token is masked.
+    """
+
+    of: str = ""
+    share: float = 0.1
+
+
+GENTLE = 5
+"""Part of the last stage's rate with which a trained model learns to do without tokens."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A zoo model and how it comes about.
 
@@ -83,6 +100,24 @@ class Recipe:
     def shortened(self, steps: int) -> Recipe:
         """The same recipe with at most ``steps`` steps a stage, the schedule made to fit."""
         return replace(self, stages=tuple(_shortened(stage, min(steps, stage.steps)) for stage in self.stages))
+
+    def masked(self, share: float, steps: int = 500) -> Recipe:
+        """How the shipped model learns to do without ``share`` of its tokens, in so many steps of its last stage."""
+        last = self.stages[-1]
+        settings = {f.name: getattr(last, f.name) for f in fields(last)}
+        stage = MaskedStage(
+            **{
+                **settings,
+                "steps": steps,
+                "rate": last.rate / GENTLE,
+                "warmup": steps // 10,
+                "every": max(1, steps // 4),
+            },
+            of=self.name,
+            share=share,
+        )
+        told = f"{self.about}; fine-tuned with each token masked with a probability of {share:g}, for `heedmap evaluate fidelity`"
+        return replace(self, name=f"{self.name}-masked", about=told, stages=(stage,), wanted={})
 
     @property
     def fingerprint(self) -> str:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from heedmap.errors import FileFormatError, OptionError, TrainingError
-from heedmap.zoo.recipe import Recipe, Stage, Task, task_of
+from heedmap.zoo.masks import begin_masked
+from heedmap.zoo.recipe import MaskedStage, Recipe, Stage, Task, task_of
 
 Point = dict[str, Any]
 
@@ -160,6 +161,8 @@ class Training:
         torch.manual_seed(self.recipe.seed + self.stage)
         self._task: Task = task_of(self.plan.task)
         self.model = self._task.model(self.plan.settings, before).train()
+        if isinstance(self.plan, MaskedStage):
+            begin_masked(self.model, self.plan)
         self._optimiser = optimiser(self.model, self.plan)
         self.step, self._total, self._since = 0, torch.zeros(()), 0
         self._best = {"score": -math.inf, "weights": {}}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import inputs_of
+from heedmap.evaluate.filling import filled
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method
 from heedmap.evaluate.metrics.faithfulness import overlap, saco, spearman
 from heedmap.evaluate.metrics.ranking import UNCHANGED
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from heedmap.evaluate.trial import Maps
     from heedmap.models.model import Model
 
-PARTS = ("randomisation", "saco", "sensitivity", "agreement")
-"""What is looked at by default."""
-MORE = ("smooth_randomisation", "complexity")
-"""What is looked at where it is asked for: sMPRT, which takes ``draws`` times as many maps as randomisation, and eMPRT."""
+PARTS = ("smooth_randomisation", "complexity", "saco", "sensitivity", "agreement")
+"""What is looked at by default. sMPRT takes ``draws`` times as many maps as the plain cascade."""
+MORE = ("randomisation",)
+"""What is looked at where it is asked for: the plain cascade, from the output down."""
+REMOVES = ("mask", "replace")
 FIGURES = {
     "saco": ("faithfulness (SaCo)", True),
     "random": ("correlation when all weights are random", False),
@@ -49,6 +51,9 @@ class Sanity:
         draws: of the noise; of sMPRT, maps in a mean.
         radius: of the noise, as a multiple of the input's standard deviation.
         share: of the tokens, which two maps may have in common as their most relevant ones.
+        remove: how SaCo takes tokens away: ``"mask"`` hides them, ``"replace"`` puts a blurred picture or tokens of other samples
+            there.
+        donors: the other samples.
     """
 
     parts: tuple[str, ...] = PARTS
@@ -57,6 +62,8 @@ class Sanity:
     draws: int = 3
     radius: float = 0.1
     share: float = 0.1
+    remove: str = "mask"
+    donors: tuple[Sample, ...] = ()
     name = "sanity"
     together = True
 
@@ -66,6 +73,8 @@ class Sanity:
             raise OptionError(
                 f"parts are {', '.join(self.parts) or 'none'}; expected some of {', '.join((*PARTS, *MORE))}"
             )
+        if self.remove not in REMOVES:
+            raise OptionError(f"remove is {self.remove!r}; expected {' or '.join(map(repr, REMOVES))}")
         for name in ("steps", "draws"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; expected 1 or more")
@@ -79,7 +88,10 @@ class Sanity:
     def settings(self) -> Mapping[str, Any]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
         names = ("steps", "groups", "draws", "radius", "share")
-        return {"parts": list(self.parts)} | {name: getattr(self, name) for name in names}
+        replaced = (
+            {"remove": self.remove, "donors": [donor.key for donor in self.donors]} if self.remove != "mask" else {}
+        )
+        return {"parts": list(self.parts)} | {name: getattr(self, name) for name in names} | replaced
 
     def check(self, subject: Model) -> None:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
@@ -95,7 +107,11 @@ class Sanity:
 
         A part that is switched off, and SaCo in a segment whose tokens cannot be masked, are NaN or empty.
         """
-        trial = FixedPrediction.of(subject, inputs_of(subject, samples), [sample.key for sample in samples], seed)
+        inputs, keys = inputs_of(subject, samples), [sample.key for sample in samples]
+        trial = FixedPrediction.of(subject, inputs, keys, seed)
+        if self.remove == "replace" and "saco" in self.parts:
+            instead = {name: filled(subject, inputs, name, keys, self.donors, seed) for name in trial.free}
+            trial = replace(trial, instead=instead)
         maps = {contender.name: trial.maps(contender) for contender in contenders}
         columns: dict[tuple[str, str], list[Row]] = {
             (contender.name, segment): [
@@ -172,7 +188,9 @@ def _smooth_randomisation(evaluation: Sanity, tested: Tested) -> None:
 
 
 def _complexity(evaluation: Sanity, tested: Tested) -> None:
-    tested.fill("emprt", complexity_rise(tested.trial, tested.contenders, tested.maps))
+    found = complexity_rise(tested.trial, tested.contenders, tested.maps)
+    tested.fill("emprt", {key: rises for key, (rises, _) in found.items()})
+    tested.fill("random", {key: likes for key, (_, likes) in found.items()})
 
 
 def _saco(evaluation: Sanity, tested: Tested) -> None:

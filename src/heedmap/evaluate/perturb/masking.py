@@ -176,14 +176,15 @@ def free_tokens(
     if name == "text":
         ids = inputs[source(subject, inputs, name)].cpu()
         if ids.shape == free.shape:
-            free = free & ~torch.isin(ids, torch.tensor(sorted(_no_words(subject)), dtype=ids.dtype))
+            free = free & ~torch.isin(ids, torch.tensor(sorted(no_words(subject)), dtype=ids.dtype))
     for number, read in enumerate(explanation.flow.stream(segment.stream).rows or ()):
         if len(read) == 1:
             free[number] &= segment.positions[number] != read[0]
     return free
 
 
-def _no_words(subject: Model) -> set[int]:
+def no_words(subject: Model) -> set[int]:
+    """Ids of tokens that are no words: special ones, but for unknown and masked words, and those that keep a place."""
     tokenizer, config = subject.tokenizer, subject.config
     words = {getattr(tokenizer, name, None) for name in ("unk_token_id", "mask_token_id")}
     special: set[Any] = set(special_ids(tokenizer)) - words

@@ -1,0 +1,86 @@
+"""Random masks on what a model reads while it learns: for F-Fidelity, which asks a model that can do without some tokens."""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from heedmap.errors import InputError
+from heedmap.evaluate.perturb.masking import INPUTS, MASKS, masked, no_words, source
+from heedmap.explanation_data import Segment
+from heedmap.models.loader import load
+from heedmap.models.shipped import PREFIX
+from heedmap.zoo.recipe import MaskedStage
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool
+    from torch import Tensor, nn
+
+    from heedmap.models.model import Model
+
+
+def begin_masked(model: Any, stage: MaskedStage) -> None:
+    """Give a model the shipped weights, and mask what its base model reads from now on, in training and in scoring.
+
+    Args:
+        model: of transformers, as the stage's task makes it.
+        stage: which shipped model, and how much is masked.
+
+    Raises:
+        InputError: it reads neither words nor boxes nor a picture in patches.
+    """
+    subject = load(PREFIX + stage.of)
+    model.load_state_dict(subject.model.state_dict(), strict=False)
+    model.base_model.register_forward_pre_hook(RandomMasks(subject, stage.share), with_kwargs=True)
+
+
+class RandomMasks:
+    """A forward pre-hook that masks each token with the same probability, as evaluations mask it.
+
+    Args:
+        subject: the shipped model.
+        share: how probable it is.
+    """
+
+    def __init__(self, subject: Model, share: float) -> None:
+        self.subject, self.share = subject, share
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RandomMasks:
+        return self
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """What the module is called with, less what is masked; the draws are of torch's generator."""
+        inputs = dict(signature(module.forward).bind_partial(*args, **keywords).arguments)
+        inputs |= inputs.pop("kwargs", {})
+        parts = [name for name in INPUTS if name != "audio" and name in self.subject.kind_row.takes]
+        if not parts:
+            raise InputError(
+                f"{self.subject.name} takes {self.subject.kind_row.about}; random masks are for words, boxes and patches"
+            )
+        for name in parts:
+            value = inputs[source(self.subject, inputs, name)]
+            grid = self._grid(value) if name == "image" else None
+            tokens = grid[0] * grid[1] if grid else value.shape[1]
+            keep = torch.rand(len(value), tokens) >= self.share
+            if name == "text":
+                keep |= self._fixed(value, inputs.get(MASKS[name]))
+            inputs = masked(self.subject, inputs, _segment(name, keep, grid), keep)
+        return (), inputs
+
+    def _grid(self, pixels: Tensor) -> tuple[int, int]:
+        size = self.subject.config.patch_size
+        return pixels.shape[-2] // size, pixels.shape[-1] // size
+
+    def _fixed(self, ids: Tensor, mask: Tensor | None) -> Bool[Tensor, "batch tokens"]:
+        """Which tokens of a text stay: padding, and those that are no words."""
+        special = torch.isin(ids, torch.tensor(sorted(no_words(self.subject)), dtype=ids.dtype))
+        return special if mask is None else special | (mask == 0)
+
+
+def _segment(name: str, keep: Tensor, grid: tuple[int, int] | None) -> Segment:
+    places = torch.arange(keep.shape[1]).expand(len(keep), -1)
+    return Segment(name, name, name, keep.float(), places, grid)
