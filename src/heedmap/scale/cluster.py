@@ -130,7 +130,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
 @contextmanager
 def _authenticating(mode: str | None) -> Iterator[None]:
     """What Ray's variable says of tokens: the cluster's own way, as a driver that has another one loses its workers."""
-    from ray._raylet import Config
+    from ray._raylet import Config  # type: ignore[attr-defined]
 
     before = os.environ.get(MODE)
     if mode is not None:
@@ -212,7 +212,7 @@ def _check(address: str) -> str | None:
         )
     if _health(address, "token") is not None:
         raise ClusterError(
-            f"the Ray cluster at {address} asks for a token, and this machine has none or another one: have the cluster's token in "
+            f"the Ray cluster at {address} asks for a token, and this machine has none or another one: have the cluster's in "
             f"{PLACES}; on the machine that began the cluster `ray get-auth-token` prints it"
         )
     return "token"
