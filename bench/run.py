@@ -1,7 +1,8 @@
 """Ratios in one run: heedmap against the floor and against the usual recipe.
 
     python bench/run.py [NAME …]
-    # names: vit-224 vit-384 bert-512 classes-20 detr-1 detr-20 detr-100 swin-224 rtdetr-640 deformable-640 memory curve methods
+    # names: vit-224 vit-384 vit-224x8 vit-l-384 bert-512 clip-b32 t5-base lxmert-base llama-4096 classes-20 detr-1 detr-20
+    #        detr-100 swin-224 rtdetr-640 deformable-640 memory curve methods
 
 floor: one forward and one backward to the attention outputs, kept by the plainest patch of the fused kernel.
 recipe: eager attention, one backward through everything into the parameters, dense R (for DETR once per query).
@@ -68,17 +69,25 @@ def ratios(ours: Callable[[], Any], *others: Callable[[], Any], pairs: int = 7) 
     return [Spread(statistics.median(found), min(found), max(found)) for found in of_pairs]
 
 
-def floor(model: nn.Module, inputs: dict[str, Tensor], value: Callable[[Any], Tensor]) -> None:
-    """One forward, one backward to the attention outputs, nothing else."""
+def floor(model: nn.Module, inputs: dict[str, Any], value: Callable[[Any], Tensor], attends: str = "") -> None:
+    """One forward, one backward to the attention outputs, nothing else.
+
+    attends: the class of modules whose output is an attention's, of models that call no kernel for it.
+    """
     kernels = {name: getattr(F, name) for name in ("scaled_dot_product_attention", "grid_sample")}
     outs: list[Tensor] = []
 
-    def keeping(kernel: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        out = kernel(*args, **kwargs)
-        out = out if out.requires_grad else out.requires_grad_()
-        outs.append(out)
+    def keep(out: Tensor) -> Tensor:
+        outs.append(out if out.requires_grad else out.requires_grad_())
         return out
 
+    def keeping(kernel: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        return keep(kernel(*args, **kwargs))
+
+    def hook(module: nn.Module, args: Any, out: Any) -> None:
+        keep(out[0] if isinstance(out, tuple) else out)
+
+    hooks = [m.register_forward_hook(hook) for m in model.modules() if type(m).__name__ == attends]
     model.requires_grad_(False)
     for name, kernel in kernels.items():
         setattr(F, name, partial(keeping, kernel))
@@ -87,6 +96,8 @@ def floor(model: nn.Module, inputs: dict[str, Tensor], value: Callable[[Any], Te
     finally:
         for name, kernel in kernels.items():
             setattr(F, name, kernel)
+        for handle in hooks:
+            handle.remove()
 
 
 def recipe(model: nn.Module, inputs: dict[str, Tensor], value: Callable[[Any], Tensor]) -> Tensor:
@@ -128,14 +139,85 @@ def classifier(name: str, build: Callable[[str], nn.Module], inputs: dict[str, T
     print(f"{name:10} heedmap/floor {to_floor}   heedmap/recipe {to_recipe}", flush=True)
 
 
-def vit(size: int) -> None:
-    """ViT-B/16."""
+def to_floor(
+    name: str, model: nn.Module, inputs: dict[str, Any], target: Any, value: Callable[[Any], Tensor], attends: str = ""
+) -> None:
+    """Print the ratio to the floor alone, of a model for which people have no one recipe; see :func:`floor`."""
+    model = model.eval()
+    (ratio,) = ratios(
+        lambda: heedmap.explain(model, inputs, target=target), lambda: floor(model, inputs, value, attends)
+    )
+    print(f"{name:10} heedmap/floor {ratio}", flush=True)
+
+
+def vit(size: int, batch: int = 1, large: bool = False) -> None:
+    """ViT-B/16; ``large``: ViT-L/16."""
     from transformers import ViTConfig, ViTForImageClassification
 
-    def build(kernel: str) -> nn.Module:
-        return ViTForImageClassification(ViTConfig(image_size=size, num_labels=10, attn_implementation=kernel))
+    sizes = (
+        dict(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096) if large else {}
+    )
 
-    classifier(f"vit-{size}", build, {"pixel_values": torch.randn(1, 3, size, size)})
+    def build(kernel: str) -> nn.Module:
+        return ViTForImageClassification(ViTConfig(image_size=size, num_labels=10, attn_implementation=kernel, **sizes))
+
+    inputs = {"pixel_values": torch.randn(batch, 3, size, size)}
+    if large or batch > 1:  # the recipe's R is of one picture
+        to_floor(
+            f"vit-{'l-' * large}{size}x{batch}", build("sdpa"), inputs, 0, lambda output: output.logits[:, 0].sum()
+        )
+    else:
+        classifier(f"vit-{size}", build, inputs)
+
+
+def clip() -> None:
+    """CLIP ViT-B/32: one text and one picture of 224 px."""
+    from transformers import CLIPConfig, CLIPModel
+
+    inputs = {"input_ids": torch.randint(5, 20000, (1, 16)), "pixel_values": torch.randn(1, 3, 224, 224)}
+    inputs["input_ids"][:, -1] = 49407
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    to_floor("clip-b32", CLIPModel(CLIPConfig()), inputs, 0, lambda output: output.logits_per_image[:, 0].sum())
+
+
+def t5() -> None:
+    """T5-base: 128 words in, 16 out, the next word."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12)
+    words = {"input_ids": torch.randint(5, 20000, (1, 128)), "decoder_input_ids": torch.randint(5, 20000, (1, 16))}
+    model = T5ForConditionalGeneration(config)
+    to_floor("t5-base", model, words, NextToken(7), lambda output: output.logits[:, -1, 7].sum())
+
+
+def lxmert() -> None:
+    """LXMERT-base: 20 words and 36 boxes."""
+    from transformers import LxmertConfig, LxmertForQuestionAnswering
+
+    inputs = {
+        "input_ids": torch.randint(5, 20000, (1, 20)),
+        "attention_mask": torch.ones(1, 20, dtype=torch.long),
+        "visual_feats": torch.randn(1, 36, 2048),
+        "visual_pos": torch.rand(1, 36, 4),
+    }
+    model = LxmertForQuestionAnswering(LxmertConfig(num_qa_labels=100))
+    to_floor("lxmert", model, inputs, 0, lambda o: o.question_answering_score[:, 0].sum(), "LxmertAttention")
+
+
+def llama(tokens: int = 4096) -> None:
+    """Llama-like: 4 layers of 12 heads of 64, the next word of 4,096."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        hidden_size=768,
+        intermediate_size=2048,
+        num_hidden_layers=4,
+        num_attention_heads=12,
+        vocab_size=1000,
+        max_position_embeddings=tokens,
+    )
+    inputs = {"input_ids": torch.randint(5, 999, (1, tokens)), "logits_to_keep": 1}
+    to_floor("llama-4096", LlamaForCausalLM(config), inputs, NextToken(7), lambda o: o.logits[:, -1, 7].sum())
 
 
 def bert() -> None:
@@ -368,7 +450,13 @@ def methods() -> None:
 BENCHES: dict[str, Callable[[], None]] = {
     "vit-224": lambda: vit(224),
     "vit-384": lambda: vit(384),
+    "vit-224x8": lambda: vit(224, 8),
+    "vit-l-384": lambda: vit(384, large=True),
     "bert-512": bert,
+    "clip-b32": clip,
+    "t5-base": t5,
+    "lxmert-base": lxmert,
+    "llama-4096": llama,
     "detr-1": lambda: detr(1),
     "detr-20": lambda: detr(20),
     "detr-100": lambda: detr(100),

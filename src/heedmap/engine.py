@@ -130,7 +130,8 @@ def explain(
         probe: prove, once per model and image size, that tokens mix in recorded attention only. False: at your own risk.
         memory: what the call may take beside the model, in bytes or such as ``"4GB"``; ``"free"``: nine tenths of what is free.
             It says how many targets are worked on at once, and whether A is whole or in which blocks; :func:`heedmap.plan`
-            tells how, beforehand. None: no bound, but that of blocks.
+            tells how, beforehand. None: no bound, but that of blocks. The proof of a first call it does not bound
+            (``Plan.proof``).
         memory_budget: bytes that blocks of attention may take at once, where ``memory`` is not given.
         labels: class index → name, where the model's ``config.id2label`` does not say.
         segments: name of an input → name of its segment, for models that call their inputs by names of their own: then these

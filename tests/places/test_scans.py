@@ -15,6 +15,8 @@ from placed_models import words
 from torch import Tensor, nn
 
 import heedmap
+from heedmap.attention import scans
+from heedmap.attention.scans import pulled
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 CLOSE = 1e-5
@@ -245,3 +247,52 @@ def test_what_is_linear_in_nothing_is_refused(layer: Any) -> None:
     model = Tokens(layer(), layer()).double().eval()
     with pytest.raises(heedmap.errors.AttentionError):
         heedmap.explain(model, words(LENGTH, 1), target=number)
+
+
+class Heads(nn.Module):
+    """A gated sum over the tokens before by several heads: of one value for all of them, or of one for each."""
+
+    def __init__(self, shared: bool, heads: int = 3, features: int = 4) -> None:
+        super().__init__()
+        self.shared, self.heads, self.features = shared, heads, features
+        self.gate, self.value = nn.Linear(WIDTH, heads), nn.Linear(WIDTH, features if shared else heads * features)
+        self.out = nn.Linear(heads * features, WIDTH)
+
+    def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Gates, (batch, tokens, heads, 1), and values, (batch, tokens, heads or 1, features)."""
+        return torch.sigmoid(self.gate(x))[..., None], self.value(x).unflatten(-1, (-1, self.features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gates, values = self.read(x)
+        state, found = x.new_zeros(len(x), self.heads, self.features), []
+        for t in range(x.shape[1]):
+            state = gates[:, t] * state + values[:, t]
+            found.append(state)
+        return x + self.out(torch.stack(found, 1).flatten(2))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_heads_are_apart_also_where_they_share_a_value(shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product with the Jacobian for each row, where each value is of one head; for each row and head, where they share it."""
+    torch.manual_seed(0)
+    layer = Heads(shared)
+    model, inputs, taken = Tokens(layer).double().eval(), words(LENGTH, 1), []
+
+    def counted(out: Tensor, values: Sequence[Tensor], cotangents: Tensor) -> list[Tensor]:
+        taken.append(len(cotangents))
+        return pulled(out, values, cotangents)
+
+    monkeypatch.setattr(scans, "pulled", counted)
+    found = heedmap.explain(model, inputs, target=number, drop_self=False)["text"].double()
+    assert sum(taken) == (layer.heads if shared else 1)  # the last row is all that the target reads
+    x = (model.words(inputs["input_ids"]) + model.places).detach()
+    gates, values = (t[0].detach() for t in layer.read(x))
+    (gradient,) = torch.autograd.grad(
+        number(model.head((last := layer(x).detach().requires_grad_())[:, -1])).sum(), last
+    )
+    of_heads = (gradient[0, -1] @ layer.out.weight).unflatten(0, (layer.heads, layer.features))
+    terms = torch.stack([gates[j + 1 :].prod(0) * values[j] for j in range(LENGTH)])
+    expected = (of_heads * terms).sum(-1).clamp(min=0).mean(-1)[None].detach()
+    expected[0, -1] += 1
+    assert float((expected[0, :-1] > 0).sum()) > 1
+    assert_near(found, expected, 1e-6)  # relevance is float32

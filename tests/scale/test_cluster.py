@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from data_sets import rows_of
 import heedmap
 from heedmap.errors import ClusterError, OptionError
 from heedmap.models.model import Model
-from heedmap.scale.cluster import places
+from heedmap.scale.cluster import MODE, _authenticating, _is_here, places
 from heedmap.scale.job import Job, Wanted
 
 
@@ -49,6 +50,23 @@ def test_a_cluster_that_cannot_be_reached(lists_model: Model, lists_file: Path, 
         with pytest.raises(ClusterError, match=f"no Ray cluster can be reached at {address}"):
             heedmap.run(lists_model, lists_file, tmp_path, address=address)
         assert time.perf_counter() - began < 20
+
+
+@pytest.mark.parametrize("before", [None, "disabled"])
+def test_rays_variable_is_put_back(before: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(MODE, raising=False)
+    if before is not None:
+        monkeypatch.setenv(MODE, before)
+    with _authenticating("token"):
+        assert os.environ[MODE] == "token"
+    assert os.environ.get(MODE) == before
+
+
+def test_a_token_is_this_machines_own() -> None:
+    assert _is_here("127.0.0.1:6379")
+    assert _is_here("localhost:6379")
+    assert not _is_here("203.0.113.7:6379")  # an address kept for documents
+    assert not _is_here("no such host:6379")
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 4, 64])

@@ -7,7 +7,7 @@ R[S] = I + Σ_{a∈S} Δ_a, with Δ_a computed from the states that attention a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -184,13 +184,20 @@ class Graph:
 
         With them those that hear each other (levels of a pyramid), where all that one of them hears of another is whole rows.
         """
+        return self.families[stream]
+
+    @property
+    def families(self) -> dict[int, set[int]]:
+        """The :meth:`family` of each stream."""
         made = [{s.index, *(x for x, join in s.joins.items() if join.mixers)} for s in self.streams]
         reach = self.reachable_from
         circles = [{x, *(y for y in heard if x in reach[y])} for x, heard in reach.items()]
-        narrow, wide = (_joined(stream, groups) for groups in (made, made + circles))
-        across = [e for e in self.edges if {e.stream, e.source} <= wide and e.source not in _joined(e.stream, made)]
-        whole = all(e.added or self.is_part_of_source(e) or self.is_of_one_input(e) for e in across)
-        return wide if whole else narrow
+        narrow, families = _components(made), _components(made + circles)
+        for wide in [group for stream, group in families.items() if group != narrow[stream]]:
+            across = [e for e in self.edges if {e.stream, e.source} <= wide and e.source not in narrow[e.stream]]
+            if not all(e.added or self.is_part_of_source(e) or self.is_of_one_input(e) for e in across):
+                families |= {stream: narrow[stream] for stream in wide}
+        return families
 
     def taken_in(self, stream: int) -> set[int]:
         """The streams whose tokens a stream begins with, and theirs."""
@@ -220,7 +227,7 @@ class Graph:
     @property
     def is_acyclic(self) -> bool:
         """Whether no stream hears itself through another one (an encoder–decoder; not a co-attention)."""
-        reach, families = self.reachable_from, {stream.index: self.family(stream.index) for stream in self.streams}
+        reach, families = self.reachable_from, self.families
         return all(
             not any(member in reach[heard] for member in families[stream])
             for stream in families
@@ -228,12 +235,13 @@ class Graph:
         )
 
 
-def _joined(stream: int, groups: Sequence[set[int]]) -> set[int]:
-    """The stream, with all that groups join to it."""
-    family, before = {stream}, set[int]()
-    while family != before:
-        before, family = family, family.union(*(group for group in groups if group & family))
-    return family
+def _components(groups: Iterable[set[int]]) -> dict[int, set[int]]:
+    """For each member of a group, with all that groups join to it."""
+    found: dict[int, set[int]] = {}
+    for group in groups:
+        whole = group.union(*(found[member] for member in group if member in found))
+        found |= dict.fromkeys(whole, whole)
+    return found
 
 
 def build(tape: Tape) -> Graph:

@@ -25,7 +25,7 @@ LARGE = 4096
 
 def all_of(ids: Ids) -> Ids:
     """Each number in a companion once."""
-    (ids,) = _once(ids) if ids.numel() <= LARGE else thinned(ids)
+    (ids,) = once(ids) if ids.numel() <= LARGE else thinned(ids)
     found = ids.unique()
     return found[found >= 0]
 
@@ -98,7 +98,7 @@ class Numbers:
         a, b = torch.broadcast_tensors(a, b)
         if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
             return a
-        small = _once(a, b)
+        small = once(a, b)
         one, other = map(self.first, small)
         both = (one >= 0) & (other >= 0) & (one != other)
         if bool(both.any()) and not self._is_one(one[both], other[both]):
@@ -109,7 +109,7 @@ class Numbers:
 
     def is_copied(self, a: Ids, b: Ids) -> bool:
         """Whether ``a`` are copies of tokens, each beside several tokens of ``b``, of which each stands beside one."""
-        one, other = map(self.first, _once(*torch.broadcast_tensors(a, b)))
+        one, other = map(self.first, once(*torch.broadcast_tensors(a, b)))
         real = (one >= 0) & (other >= 0)
         copies, to = distinct(torch.stack([one[real], other[real]], 1))[0].T
         same = self.of_sample(copies) == self.of_sample(to)
@@ -153,10 +153,10 @@ def _looked_up(table: Tensor, ids: Ids) -> Ids:
 
 def each(function: Callable[[Tensor], Tensor], ids: Ids) -> Tensor:
     """What an elementwise function gives for ``ids``, computed once along axes along which they are expanded."""
-    return function(*_once(ids)).expand(ids.shape)
+    return function(*once(ids)).expand(ids.shape)
 
 
-def _once(*tensors: Tensor) -> list[Tensor]:
+def once(*tensors: Tensor) -> list[Tensor]:
     """Tensors of one shape, with the first entry only of axes along which all of them are expanded."""
     given = list(tensors)
     for axis, size in enumerate(given[0].shape):
@@ -172,7 +172,7 @@ def stored(ids: Ids) -> int:
 
 def compact(ids: Ids) -> Ids:
     """``ids``, expanded along all axes along which they are the same throughout."""
-    (small,) = _once(ids)
+    (small,) = once(ids)
     for axis, size in enumerate(small.shape):
         first, last = (small.narrow(axis, at, min(size, 1)) for at in (0, max(0, size - 1)))
         if size > 1 and torch.equal(first, last) and bool((small == first).all()):
@@ -194,7 +194,7 @@ def runs(axis: int, *several: Ids) -> Int[Tensor, " starts"]:
 
 def thinned(*several: Ids) -> list[Ids]:
     """Companions of one shape without what in all of them is as what stands before it."""
-    found = _once(*several)
+    found = once(*several)
     for axis in range(found[0].dim()):
         starts = runs(axis, *found)
         found = [ids.index_select(axis, starts) for ids in found] if len(starts) < found[0].shape[axis] else found

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from heedmap.attention.numbers import Ids, Numbers
+from heedmap.attention.numbers import Ids, Numbers, once
 
 Key = tuple[object, ...]
 """Where in the model's source a tensor goes into a region: the same for all turns of a loop."""
@@ -141,17 +141,26 @@ def with_own(node: Node, nodes: Sequence[Node]) -> Node:
 
 def meet(numbers: Numbers, a: Ids, b: Ids) -> bool:
     """Whether different tokens that were made together stand at the same place."""
-    if a is b:
+    a, b = torch.broadcast_tensors(a, b)
+    if _is_same(a, b):
         return False
-    one, other = (numbers.first(x) for x in torch.broadcast_tensors(a, b))
+    one, other = map(numbers.first, once(a, b))
     both = (one >= 0) & (other >= 0) & (one != other)
-    return bool((numbers.space[one[both]] == numbers.space[other[both]]).any())
+    return bool(both.any()) and bool((numbers.space[one[both]] == numbers.space[other[both]]).any())
 
 
 def filled(a: Ids, b: Ids) -> Ids:
     """``a``; where it is of no row, ``b``."""
     a, b = torch.broadcast_tensors(a, b)
-    return torch.where(a < 0, b, a)
+    if _is_same(a, b):
+        return a
+    one, other = once(a, b)
+    return torch.where(one < 0, other, one).expand(a.shape)
+
+
+def _is_same(a: Ids, b: Ids) -> bool:
+    """Whether two companions of one shape are one in memory."""
+    return a.data_ptr() == b.data_ptr() and a.stride() == b.stride()
 
 
 def later(a: Ids, b: Ids) -> Ids:

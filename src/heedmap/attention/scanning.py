@@ -376,19 +376,20 @@ class ScanningTape(PlacedTape):
 
     def _folded(self, first: list[Ids], then: list[Ids], result: Tensor, mixes: bool) -> tuple[list[Labels], bool]:
         """The rows of those that come first, filled from the others; of a matrix of two tokens also those of its columns."""
-        one, other = _nothing(result), None
+        one, other = None, None
         for group in (first, then):
-            rows = _nothing(result)
+            rows = None
             for ids in (i.expand(result.shape) for i in group):
-                differ = meet(self.numbers, rows, ids)
-                if differ and _crosses(rows, ids):
+                differ = rows is not None and meet(self.numbers, rows, ids)
+                if rows is not None and differ and _crosses(rows, ids):
                     other = ids if other is None else other
                 else:
-                    rows = later(rows, ids) if differ else filled(rows, ids)
+                    rows = ids if rows is None else later(rows, ids) if differ else filled(rows, ids)
                 mixes |= differ
-            if meet(self.numbers, one, rows):
+            if rows is not None and one is not None and meet(self.numbers, one, rows):
                 mixes, other = True, rows if other is None and _crosses(one, rows) else other
-            one = filled(one, rows)
+            one = rows if one is None else one if rows is None else filled(one, rows)
+        one = _nothing(result) if one is None else one
         return [(one, other)], mixes
 
     # -- the end of a region ----------------------------------------------------------------------------------------

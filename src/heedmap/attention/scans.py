@@ -8,8 +8,10 @@ one product with a Jacobian for each row, in blocks of rows.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from typing import NamedTuple
 
@@ -47,19 +49,41 @@ class Scan(Mixer):
     @property
     def row(self) -> int:
         """Numbers that one row takes while it is computed."""
-        return self.parts * (sum(t.numel() for t, _ in self.entries) + self.made.numel())
+        return sum(t.numel() for t, _ in self.entries) + self.made.numel()
 
     @property
     def parts(self) -> int:
         """Heads: the first of the axes of features, where there are several; else one."""
         return _parts(self.made, self.ids)[0]
 
-    @property
-    def _features(self) -> list[int]:
-        return _features(self.made, self.ids)
+    @cached_property
+    def _head(self) -> Tensor:
+        """The head of each element of the output, in a shape that broadcasts to it."""
+        axis = _features(self.made, self.ids)[0] if self.parts > 1 else 0
+        shape = [-1 if a == axis else 1 for a in range(self.made.dim())]
+        return torch.arange(self.parts, device=self.made.device).reshape(shape)
+
+    @cached_property
+    def _heads_reached(self) -> list[Tensor] | None:
+        """The one head that each element of each value reaches; None: some reach several.
+
+        One that reaches two heads reaches both halves of them by a bit in which their numbers differ.
+        """
+        values = [t for t, _ in self.entries]
+        noise = torch.randn(self.made.shape, generator=torch.Generator().manual_seed(0), dtype=self.made.dtype)
+        found = [torch.zeros_like(t, dtype=torch.int64) for t in values]
+        for bit in range((self.parts - 1).bit_length()):
+            halves = [noise.to(self.made.device) * ((self._head >> bit & 1) == side) for side in (0, 1)]
+            backs = [torch.autograd.grad(self.made, values, g, retain_graph=True, allow_unused=True) for g in halves]
+            for heads, zero, one in zip(found, *backs, strict=True):
+                if zero is not None and one is not None and bool(((zero != 0) & (one != 0)).any()):
+                    return None
+                if one is not None:
+                    heads += (one != 0).long() << bit
+        return found
 
     def block(self, gradient: Tensor, rows: Sequence[int], at: Tensor, columns: Sequence[Tensor]) -> Tensor:
-        """Ā of some rows, (batch, rows, columns).
+        """Ā of some rows, (batch, rows, columns): a product for each row, of all heads at once where no two share a value.
 
         Args:
             gradient: ∂y/∂o.
@@ -69,29 +93,26 @@ class Scan(Mixer):
         """
         at = at.expand(gradient.shape).to(gradient.device)
         own = torch.where(at < 0, -1, at % max(1, self.queries))
-        parts, found = self.parts, []
-        for row in rows:
-            alone = gradient * (own == row)
-            found += [alone * self._part(h) for h in range(parts)] if parts > 1 else [alone]
-        sums = self._pulled(torch.stack(found).to(self.made.dtype), columns)
-        heads = sums.unflatten(0, (len(rows), parts)).clamp(min=0).mean(1)
-        return heads.unflatten(1, (self.batch, self.keys)).transpose(0, 1)
+        of_rows = torch.stack([gradient * (own == row) for row in rows]).to(self.made.dtype)
+        if self._heads_reached is not None:
+            total = self._pulled(of_rows, columns, self._heads_reached).clamp(min=0).sum(-1)
+        else:
+            each = (self._pulled(of_rows * (self._head == h), columns) for h in range(self.parts))
+            total = functools.reduce(torch.add, (of_head.clamp(min=0)[..., 0] for of_head in each))
+        return (total / self.parts).unflatten(1, (self.batch, self.keys)).transpose(0, 1)
 
-    def _part(self, head: int) -> Tensor:
-        mask = torch.zeros(self.parts, dtype=self.made.dtype, device=self.made.device)
-        mask[head] = 1
-        axis = self._features[0]
-        return mask.reshape([-1 if a == axis else 1 for a in range(self.made.dim())])
-
-    def _pulled(self, cotangents: Tensor, columns: Sequence[Tensor]) -> Tensor:
-        """⟨cotangent, c_·j⟩ of each cotangent and column, (cotangents, batch · columns)."""
-        values = [t for t, _ in self.entries]
-        total = torch.zeros(len(cotangents), self.batch * self.keys + 1, dtype=self.dtype, device=self.made.device)
-        for back, value, where in zip(pulled(self.made, values, cotangents), values, columns, strict=True):
+    def _pulled(self, cotangents: Tensor, columns: Sequence[Tensor], heads: Sequence[Tensor] | None = None) -> Tensor:
+        """⟨cotangent, c_·j⟩ of each cotangent and column, (cotangents, batch · columns, heads); without ``heads`` of one."""
+        values, size = [t for t, _ in self.entries], self.batch * self.keys
+        apart = 1 if heads is None else self.parts
+        total = torch.zeros(len(cotangents), (size + 1) * apart, dtype=self.dtype, device=self.made.device)
+        for i, (back, value, where) in enumerate(
+            zip(pulled(self.made, values, cotangents), values, columns, strict=True)
+        ):
             terms = (back * value.detach()).flatten(1).to(self.dtype)
-            index = torch.where(where < 0, self.batch * self.keys, where).expand(value.shape).flatten()
-            total.index_add_(1, index.to(total.device), terms)
-        return total[:, :-1]
+            index = torch.where(where < 0, size, where).expand(value.shape).to(total.device) * apart
+            total.index_add_(1, (index if heads is None else index + heads[i]).flatten(), terms)
+        return total.unflatten(1, (size + 1, apart))[:, :-1]
 
 
 def heads_of(out: Tensor, ids: Ids) -> set[int]:
@@ -201,19 +222,27 @@ def _carrying(node: Node, entries: Sequence[Entry], numbers: Numbers) -> set[Key
     assert out is not None
     labels = numbers.first(node.labels)
     kind = numbers.space[labels[labels >= 0].unique()].unique()
-    for bit in range(int(labels.max()).bit_length()):
+    tokens = [numbers.first(e.ids).expand(e.tensor.shape) for e in entries if e.ids is not None]
+    alike = [torch.isin(numbers.space[ids.clamp(min=0)], kind) & (ids >= 0) for ids in tokens]
+    for bit in _bits([labels[labels >= 0], *(ids[of] for ids, of in zip(tokens, alike, strict=True))]):
         halves = [((labels >> bit & 1) == wanted) & (labels >= 0) for wanted in (0, 1)]
         backs = [_back(out, entries, torch.randn_like(out) * half.to(out.device)) for half in halves]
-        for entry, *back in zip(entries, *backs, strict=True):
-            assert entry.ids is not None
-            ids = numbers.first(entry.ids).expand(entry.tensor.shape)
-            reach = [(b != 0).cpu() if b is not None else torch.zeros_like(ids, dtype=torch.bool) for b in back]
+        for entry, ids, of, *back in zip(entries, tokens, alike, *backs, strict=True):
+            if entry.key in found:
+                continue
+            reach = [(b != 0).cpu() if b is not None else torch.zeros_like(of) for b in back]
             both = set(ids[reach[0]].unique().tolist()) & set(ids[reach[1]].unique().tolist())
-            alike = torch.isin(numbers.space[ids.clamp(min=0)], kind) & (ids >= 0)
-            away = any(bool((r & alike & ((ids >> bit & 1) != wanted)).any()) for wanted, r in enumerate(reach))
+            away = any(bool((r & of & ((ids >> bit & 1) != wanted)).any()) for wanted, r in enumerate(reach))
             if away or both - {-1}:
                 found.add(entry.key)
     return found
+
+
+def _bits(numbers: Sequence[Tensor]) -> list[int]:
+    """The bits in which some of these numbers differ."""
+    whole = torch.cat([n.reshape(-1).unique() for n in numbers]).unique()
+    differing = 0 if not len(whole) else functools.reduce(int.__or__, (whole ^ whole[0]).tolist())
+    return [bit for bit in range(differing.bit_length()) if differing >> bit & 1]
 
 
 def _completed(

@@ -78,6 +78,7 @@ class Tape(TorchFunctionMode):
         self.sources: list[Source] = []
         self.attentions: list[Attention] = []
         self._tags: dict[int, tuple[weakref.ref[Tensor], Tag]] = {}
+        self._sharing: dict[int | None, set[int]] = {}  # of a storage, the tensors that had a tag when they lay there
         self._form, self._extra_keys = "sdpa", 0
         self.towers: frozenset[str] = frozenset()
         self.turned = False
@@ -96,6 +97,7 @@ class Tape(TorchFunctionMode):
     def set_tag(self, tensor: Tensor, tag: Tag) -> None:
         """Remember ``tag`` for as long as ``tensor`` lives."""
         self._tags[id(tensor)] = (weakref.ref(tensor, partial(_forget, self._tags, id(tensor))), tag)
+        self._sharing.setdefault(_storage(tensor), set()).add(id(tensor))
 
     def watch(self, name: str, tensor: Tensor) -> Tensor:
         """Register a content input; returns the tensor to give to the model."""
@@ -233,10 +235,11 @@ class Tape(TorchFunctionMode):
 
     def _write(self, tensor: Tensor, tag: Tag) -> None:
         """``tensor`` was written to in place: it, its base and all views of the same memory carry the union."""
-        storage = tensor.untyped_storage()._cdata
-        for reference, old in list(self._tags.values()):
+        storage = _storage(tensor)
+        for key in list(self._sharing.get(storage, ())):
+            reference, old = self._tags.get(key, (lambda: None, EMPTY))
             other = reference()
-            if other is not None and other is not tensor and other.untyped_storage()._cdata == storage:
+            if other is not None and other is not tensor and _storage(other) == storage is not None:
                 self.set_tag(other, Tag(old.sources | tag.sources, old.products, old.softmax and "derived"))
         old = self.tag(tensor)
         self.set_tag(tensor, tag._replace(sources=old.sources | tag.sources))
@@ -466,9 +469,9 @@ class Tape(TorchFunctionMode):
     def chosen_from(self) -> Iterator[Tensor]:
         """What rows were taken from, if any were, and no attention read thereafter; each once."""
         for tensor, count in self._chosen_from:
-            read = {i for a in self.attentions[count:] for i in a.query_sources | a.value_sources}
-            states = [i for i in self.tag(tensor).sources if self.sources[i].kind == "attention"]
-            if states and max(states) not in read:
+            last = max((i for i in self.tag(tensor).sources if self.sources[i].kind == "attention"), default=None)
+            later = (of for a in self.attentions[count:] for of in (a.query_sources, a.value_sources))
+            if last is not None and not any(last in of for of in later):
                 yield tensor
         self._chosen_from.clear()
 
@@ -489,6 +492,14 @@ def _forget(tags: dict[int, Any], key: int, _: object) -> None:
 
 
 # -- helpers ------------------------------------------------------------------------------------------------------
+
+
+def _storage(tensor: Tensor) -> int | None:
+    """Which memory a tensor lies in; None: it has none of its own (sparse)."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):
+        return None
 
 
 def _replaced(value: Any, by: Mapping[int, Tensor]) -> Any:

@@ -159,7 +159,7 @@ class ByRows:
             raise ValueError("rows alone need a flow without co-attention, with aggregation; use Dense")
         self.graph, self.cams, self.ablations = graph, cams, ablations
         self.edges = [e for e in graph.edges if e.attention in cams]
-        self._families = {s.index: graph.family(s.index) for s in graph.streams}
+        self._families = graph.families
 
     def rows(self, stream: int, state: State, rows: Rows) -> PerStream:
         """rows @ R[state]^{sx} for every stream x that reaches s; (batch, k, tokens of x) each."""

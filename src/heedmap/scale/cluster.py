@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from heedmap.errors import ClusterError, HeedmapError, OptionError, OutputError
 from heedmap.extras import library
@@ -24,6 +24,12 @@ SECONDS = 30
 """After which a cluster that says nothing is called unreachable."""
 STARTS = 3
 """So often a cluster of this machine's own is begun, until it comes up."""
+MODE = "RAY_AUTH_MODE"
+"""Ray's variable that says whether a token is given."""
+REFUSED = "AuthenticationError"
+"""What Ray's health check says of a cluster that asks for a token."""
+PLACES = "~/.ray/auth_token, or in the variable RAY_AUTH_TOKEN"
+HERE = "127.0.0.1"
 
 
 class Maker:
@@ -109,16 +115,34 @@ def _cluster(address: str | None) -> Iterator[Any]:
     """Ray, connected; a cluster that was begun here is ended."""
     ray = library("ray", "scale", "workers need")
     library("ray.data", "scale", "workers need")
-    if address is not None:
-        _check(address)
-    before = ray.is_initialized()
-    if not before:
-        _begin(ray, address)
-    try:
+    mode = None if address is None else _check(address)
+    if ray.is_initialized():
         yield ray
-    finally:
-        if not before:
+        return
+    with _authenticating(mode):
+        _begin(ray, address)
+        try:
+            yield ray
+        finally:
             ray.shutdown()
+
+
+@contextmanager
+def _authenticating(mode: str | None) -> Iterator[None]:
+    """What Ray's variable says of tokens: the cluster's own way, as a driver that has another one loses its workers."""
+    from ray._raylet import Config  # type: ignore[attr-defined]
+
+    before = os.environ.get(MODE)
+    if mode is not None:
+        os.environ[MODE] = mode
+        Config.initialize("")  # Ray reads its variables when it is imported, and here again
+    try:
+        yield
+    finally:  # a cluster that Ray itself began has set it
+        os.environ.pop(MODE, None)
+        if before is not None:
+            os.environ[MODE] = before
+        Config.initialize("")
 
 
 def _begin(ray: Any, address: str | None) -> None:
@@ -159,15 +183,48 @@ def _quiet(ray: Any) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _check(address: str) -> None:
+def _check(address: str) -> str | None:
     """See in bounded time that a cluster answers.
 
+    Returns:
+        Whether it asks for a token, in Ray's words (``disabled`` or ``token``); None: it was not asked.
+
     Raises:
-        ClusterError: none does.
+        ClusterError: none does, or not without a token that is not there.
     """
-    if address in ("auto", "local"):
-        return
-    parts = urlsplit(address if "://" in address else f"//{address}")
+    if address == "local":
+        return None
+    if address != "auto":
+        _listens(address)
+        if "://" in address:
+            return None
+    said = _health(address, "disabled")
+    if said is None:
+        return "disabled"
+    if REFUSED not in said:
+        raise ClusterError(_unreachable(address, f"Ray's health check fails there: {said or 'no reason was given'}"))
+    wanted = os.environ.get(MODE, "").lower()
+    host = (os.environ.get("RAY_ADDRESS") or HERE) if address == "auto" else address
+    if wanted != "token" and (wanted or not _is_here(host)):
+        raise ClusterError(
+            f"the Ray cluster at {address} asks for a token, and {MODE} is {wanted or 'not set'}: set {MODE}=token, and have the "
+            f"cluster's token in {PLACES}"
+        )
+    if _health(address, "token") is not None:
+        raise ClusterError(
+            f"the Ray cluster at {address} asks for a token, and this machine has none or another one: have the cluster's in "
+            f"{PLACES}; on the machine that began the cluster `ray get-auth-token` prints it"
+        )
+    return "token"
+
+
+def _listens(address: str) -> None:
+    """See that something answers at HOST:PORT.
+
+    Raises:
+        ClusterError: nothing does, or it is no such address.
+    """
+    parts = _parts(address)
     try:
         port = parts.port
     except ValueError:
@@ -178,16 +235,37 @@ def _check(address: str) -> None:
         socket.create_connection((parts.hostname, port), timeout=5).close()
     except OSError as error:
         raise ClusterError(_unreachable(address, str(error))) from error
-    if parts.scheme:
-        return
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+
+
+def _health(address: str, mode: str) -> str | None:
+    """What Ray's health check finds wrong, with a token or without; None: nothing.
+
+    Raises:
+        ClusterError: it does not end.
+    """
+    at = () if address == "auto" else ("--address", address)
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", *at]
+    given = {**os.environ, MODE: mode}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, env=given, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
         raise ClusterError(_unreachable(address, f"no answer in {SECONDS} seconds")) from error
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise ClusterError(_unreachable(address, f"Ray's health check fails there: {said or 'no reason was given'}"))
+    return done.stderr.decode(errors="replace").strip().rpartition("\n")[2] if done.returncode else None
+
+
+def _is_here(address: str) -> bool:
+    """Whether the host is this machine, whose token Ray itself would give."""
+    try:
+        family, kind, *_, at = socket.getaddrinfo(_parts(address).hostname, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as held:
+            held.bind(at)
+    except OSError:
+        return False
+    return True
+
+
+def _parts(address: str) -> SplitResult:
+    return urlsplit(address if "://" in address else f"//{address}")
 
 
 def _unreachable(address: str, why: str) -> str:
