@@ -118,6 +118,11 @@ class CompanionTape(Tape):
             known = compact(known)
         self._known[id(tensor)] = (weakref.ref(tensor, partial(_forget, self._known, id(tensor))), known)
 
+    def _copy(self, tensor: Tensor) -> Tensor:
+        copy = super()._copy(tensor)
+        self.set_known(copy, self.known(tensor))
+        return copy
+
     def watch(self, name: str, tensor: Tensor) -> Tensor:
         """See :meth:`Tape.watch`."""
         count, given = len(self.sources), super().watch(name, tensor)

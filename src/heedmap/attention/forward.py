@@ -310,6 +310,11 @@ def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool,
 def _proved(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, check: bool) -> Verdict:
     seed()
     output = call(model, inputs, tape)
+    if tape.overwritten is not None:
+        tape = Tape(tape.batch, cut=True, copies=True, heads_first=tape.heads_first, hasty=tape.hasty)
+        seed()
+        output = call(model, inputs, tape)
+        tape.check_kept()
     with told(tape.attentions):
         verdict = probe.prove(tape, check, output)[0]
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
@@ -318,9 +323,14 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, check: bool
 
 
 def _recorded(model: nn.Module, inputs: Mapping[str, Any], batch: int, verdict: Verdict) -> Recording:
-    tape = Tape(batch, leaves=True, clone=verdict.writes_in_place, heads_first=verdict.heads_first)
+    writes = verdict.writes_in_place
+    tape = Tape(batch, leaves=True, clone=writes, copies=writes, heads_first=verdict.heads_first)
     seed()
     output = call(model, inputs, tape)
+    if tape.overwritten is not None and not writes:
+        verdict.writes_in_place = True
+        return _recorded(model, inputs, batch, verdict)
+    tape.check_kept()
     graph = build(tape)
     try:
         verify_same(verdict.graph, graph)
