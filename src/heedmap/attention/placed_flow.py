@@ -138,12 +138,24 @@ class Builder:
 
     @property
     def ancestors(self) -> set[int]:
-        """The leaves that are tokens of a stream which asks one that a convolution made of them."""
+        """The leaves that are tokens of a stream which asks one that a convolution made of them.
+
+        And those that stand in it beside what was made of them place by place: each place would be two tokens.
+        """
         found = set[int]()
+        for stream in self.graph.streams:
+            found |= {
+                a for leaf in stream.leaves for a in self.tape.made_of(leaf) & stream.leaves if self._is_twice(a, leaf)
+            }
         for edge in self.graph.edges:
             asks, asked = (self.graph.streams[x].leaves for x in (edge.stream, edge.source))
             found |= {a for leaf in asked - asks for a in self.tape.made_of(leaf) if a in asks}
         return found
+
+    def _is_twice(self, one: int, other: int) -> bool:
+        """Whether two leaves of the same places are other tokens each; where one was added to the other, they are the same."""
+        ids = [self.tape.leaf_ids[leaf] for leaf in (one, other)]
+        return ids[0].shape == ids[1].shape and not torch.equal(*map(self.numbers.first, ids))
 
     def _attention(self, event: BlockAttention) -> None:
         reader = f"attention {event.index}"
@@ -359,24 +371,21 @@ class Builder:
             if (state or made) and bool((places >= 0).any()):
                 stream.joins[x] = AbsorbedStream(state, torch.where(places < 0, NOTHING, places % tokens))
         self.graph.streams.append(stream)
+        self._join_again(stream)
         self._leaves(stream)
-        self._check_once(stream)
         return stream
 
-    def _check_once(self, stream: PlacedStream) -> None:
-        """MixingError where tokens of a stream were also made parts of others of its tokens, before it began (UDOP's patches)."""
+    def _join_again(self, stream: PlacedStream) -> None:
+        """Where tokens of a stream were also made parts of others of its tokens, before it began, they are taken in as they were.
+
+        UDOP adds patches to the words that lie on them; EdgeNeXt convolves a half of the features beside the other.
+        """
         for x in self.graph.taken_in(stream.index) - stream.joins.keys():
             other = self.graph.streams[x]
             assert isinstance(other, PlacedStream)
-            if bool((_at(stream, other.numbers) >= 0).any()):
-                names = ", ".join(repr(self.tape.sources[i].name) for i in sorted(other.leaves))
-                joins = [s.joins[x] for s in self.graph.streams if x in s.joins]
-                at = next((f", called at {self.tape.attentions[i].place}" for j in joins for i in sorted(j.mixers)), "")
-                raise MixingError(
-                    f"tokens of {names} are read as they are, and as parts of other tokens that were made of them before{at} "
-                    "(a picture's patches, and words that lie on them): their "
-                    "relevance would be told in two parts, each of which looks like the whole, so there is no map"
-                )
+            places = _at(stream, other.numbers)
+            if bool((places >= 0).any()):
+                stream.joins[x] = AbsorbedStream(frozenset(), torch.where(places < 0, NOTHING, places % stream.tokens))
 
     def _ordered(self, ids: Ids) -> Ids:
         """All tokens of a new stream: as they stand in the rows of one attention over all of them, else as they began."""
