@@ -131,6 +131,19 @@ def test_edgenext_has_one_map() -> None:
     assert found.segments["image"].grid == (6, 6)
 
 
+def test_mobilevit_has_one_map() -> None:
+    """Its layers set what a transformer made of convolved places beside these places."""
+    torch.manual_seed(0)
+    config = transformers.MobileViTConfig(
+        image_size=64, hidden_sizes=[8, 12, 16], neck_hidden_sizes=[4, 8, 8, 12, 12, 16, 24], num_attention_heads=2
+    )
+    model = large(transformers.MobileViTModel(config))
+    found = heedmap.explain(
+        model, {"pixel_values": torch.randn(1, 3, 64, 64).double()}, target=lambda output: output.pooler_output[:, 1]
+    )
+    assert [segment.grid for segment in found.segments.values()] == [(8, 8)]
+
+
 # -- patches that lie under words, added to these (UDOP) ---------------------------------------------------------------
 
 PATCHES = 4

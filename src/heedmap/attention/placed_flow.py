@@ -68,6 +68,7 @@ class Builder:
         self._met = torch.cat([torch.zeros(0).long(), *(self.numbers.first(ids) for a in events for ids in _tokens(a))])
         self._met = self._met.unique()
         self._late = [a for a in events if isinstance(a, Mixer) and self._is_late(a)]
+        self._together: list[Ids] = []
 
     def build(self) -> Graph:
         """The flow.
@@ -82,14 +83,26 @@ class Builder:
             lost = self.lost
             where = f": tokens mix in {lost.function}, called at {lost.place}, which is not known" if lost else ""
             raise NoAttentionError(f"nothing that mixes tokens was seen in the forward pass{where}")
+        late = list(self._late)
+        while self._are_apart(events):  # of what was found to be one stream, once more from the beginning
+            self.graph, self._late = Graph([], [], self.tape.sources), list(late)
+            self.renewed.clear()
+            self._of.clear()
+        return self.graph
+
+    def _are_apart(self, events: Sequence[Attention]) -> bool:
+        """Add all events, unless it turns out that tokens of one stream are asked for beside others that are of none."""
+        count = len(self._together)
         for event in events:
             self._add_late(self._states_of(event.query_sources | event.value_sources))
             if isinstance(event, BlockAttention):
                 self._attention(event)
             elif isinstance(event, Mixer) and event not in self._late:
                 self._mixer(event)
+            if len(self._together) > count:
+                return True
         self._add_late({mixer.index for mixer in self._late})
-        return self.graph
+        return len(self._together) > count
 
     def _is_late(self, event: Mixer) -> bool:
         """Whether its rows became tokens that began after it: those to which they are added, in a later layer."""
@@ -140,13 +153,12 @@ class Builder:
     def ancestors(self) -> set[int]:
         """The leaves that are tokens of a stream which asks one that a convolution made of them.
 
-        And those that stand in it beside what was made of them place by place: each place would be two tokens.
+        And those that a stream has beside what was made of them place by place: each place would be two tokens.
         """
         found = set[int]()
         for stream in self.graph.streams:
-            found |= {
-                a for leaf in stream.leaves for a in self.tape.made_of(leaf) & stream.leaves if self._is_twice(a, leaf)
-            }
+            begun = self.graph.all_leaves(stream.index)
+            found |= {a for leaf in begun for a in self.tape.made_of(leaf) & begun if self._is_twice(a, leaf)}
         for edge in self.graph.edges:
             asks, asked = (self.graph.streams[x].leaves for x in (edge.stream, edge.source))
             found |= {a for leaf in asked - asks for a in self.tape.made_of(leaf) if a in asks}
@@ -373,7 +385,17 @@ class Builder:
         self.graph.streams.append(stream)
         self._join_again(stream)
         self._leaves(stream)
+        self._unite(stream)
         return stream
+
+    def _unite(self, stream: PlacedStream) -> None:
+        """Note the streams of which this one has tokens without having taken them in: they are one (attentions side by side)."""
+        own = stream.numbers[stream.numbers >= 0]
+        for other in self.graph.streams[:-1]:
+            assert isinstance(other, PlacedStream)
+            apart = not stream.joins and not other.joins and other.index not in self.graph.taken_in(stream.index)
+            if apart and bool((_at(other, own) >= 0).any()):
+                self._together.append(torch.cat([own, other.numbers[other.numbers >= 0]]).unique())
 
     def _join_again(self, stream: PlacedStream) -> None:
         """Where tokens of a stream were also made parts of others of its tokens, before it began, they are taken in as they were.
@@ -399,7 +421,9 @@ class Builder:
         spaces = self.numbers.space[ids].unique()
         begun = torch.tensor([made != "mixer" for made in self.numbers.made])
         more = self._met[torch.isin(self.numbers.space[self._met], spaces[begun[spaces]])]
-        more = torch.cat([more, *self._words_beside(ids)])
+        more = torch.cat(
+            [more, *self._words_beside(ids), *(t for t in self._together if bool(torch.isin(ids, t).any()))]
+        )
         for stream in self.graph.streams:
             assert isinstance(stream, PlacedStream)
             more = more[_at(stream, more) < 0]
