@@ -61,7 +61,7 @@ class LearnedRows:
         return begun and self._count in self.tokens and result.dim() == 3 and result.shape[0] == self.batch
 
     def meet(self, tensors: Iterable[Tensor]) -> None:
-        """The rows of these, which stand beside each other, are tokens; of one look-up (of places) several times, from here on."""
+        """These, which stand beside each other, are tokens; of one look-up (of places) that is there twice, from here on."""
         origins = [origin for tensor in tensors if (origin := self.of(tensor)) is not None]
         times = Counter(origin.lookup for origin in origins)
         self.met |= {origin.lookup for origin in origins if origin.changed and times[origin.lookup] == 1}
