@@ -196,11 +196,20 @@ def rules(model: nn.Module, inputs: dict[str, Tensor], score: Callable[[Any], Te
     R = torch.eye(rows, dtype=torch.float64)
     for A in encoder:
         R = R + A @ R
-    own, other = torch.eye(3, dtype=torch.float64), torch.zeros(3, begun.shape[1], dtype=torch.float64)
+    own, words = torch.eye(3, dtype=torch.float64), torch.zeros(3, rows, dtype=torch.float64)
+    patches = torch.zeros(3, begun.shape[1], dtype=torch.float64)
     for A, C in zip(decoder, cross, strict=True):
-        own, other = own + A @ own, other + A @ other
-        other = other + C @ R @ begun
-    return {"text": other[-1, : len(WORDS)], "image_encoder": other[-1, len(WORDS) :], "decoder": own[-1]}
+        own, words, patches = own + A @ own, words + A @ words, patches + A @ patches
+        words = words + bar(own).mT @ C @ bar(R)
+        patches = patches + C @ R @ begun
+    return {"text": words[-1, : len(WORDS)], "image_encoder": patches[-1, len(WORDS) :], "decoder": own[-1]}
+
+
+def bar(R: Tensor) -> Tensor:
+    """R̄ of eqs. 8 and 9."""
+    rest = R - torch.eye(len(R))
+    sums = rest.sum(-1, keepdim=True)
+    return rest / torch.where(sums == 0, 1.0, sums) + torch.eye(len(R))
 
 
 def test_patches_under_words() -> None:

@@ -68,7 +68,7 @@ class Builder:
         self._met = torch.cat([torch.zeros(0).long(), *(self.numbers.first(ids) for a in events for ids in _tokens(a))])
         self._met = self._met.unique()
         self._late = [a for a in events if isinstance(a, Mixer) and self._is_late(a)]
-        self._together: list[Ids] = []
+        self._together: list[tuple[Ids, Ids]] = []  # tokens, and those with which they are one stream
 
     def build(self) -> Graph:
         """The flow.
@@ -306,7 +306,7 @@ class Builder:
                 f"what the recurrence called at {event.place} makes is added to no tokens that were there: its matrix over all "
                 "tokens would have to be whole, so there is no map; explain a model whose recurrences have a residual connection"
             )
-        made = known or self._new(out, {})
+        made = known or self._new(out, {}, asked)
         self._sized(event, made, asked)
         self._merged(event, made, asked, self._states(of).get(asked.index, frozenset()))
 
@@ -360,7 +360,8 @@ class Builder:
         tokens = all_of(ids)
         return [s for s in self.graph.streams if isinstance(s, PlacedStream) and s.has(tokens)]
 
-    def _new(self, ids: Ids, states: Mapping[int, State]) -> PlacedStream:
+    def _new(self, ids: Ids, states: Mapping[int, State], of: PlacedStream | None = None) -> PlacedStream:
+        """A stream of these tokens, which takes in those of others; ``of``: whose tokens a mixer makes them of."""
         order = self._ordered(ids)
         samples = self.numbers.of_sample(order)
         if bool((samples >= self.tape.batch).any()):
@@ -375,12 +376,12 @@ class Builder:
             numbers[b, : len(own)] = own
             rows[own] = b * tokens + torch.arange(len(own))
         stream = PlacedStream(len(self.graph.streams), tokens, numbers=numbers, rows=rows, first=self.numbers.first)
-        for x, state in states.items():
+        for x, state in states.items() if of is None else [(of.index, frozenset[int]())]:
             other = self.graph.streams[x]
             assert isinstance(other, PlacedStream)
             places = _at(stream, other.numbers)
             made = any(join.mixers for join in other.joins.values())
-            if (state or made) and bool((places >= 0).any()):
+            if (state or made or other is of) and bool((places >= 0).any()):
                 stream.joins[x] = AbsorbedStream(state, torch.where(places < 0, NOTHING, places % tokens))
         self.graph.streams.append(stream)
         self._join_again(stream)
@@ -391,11 +392,17 @@ class Builder:
     def _unite(self, stream: PlacedStream) -> None:
         """Note the streams of which this one has tokens without having taken them in: they are one (attentions side by side)."""
         own = stream.numbers[stream.numbers >= 0]
+        for x in stream.joins:
+            joined = self.graph.streams[x]
+            assert isinstance(joined, PlacedStream)
+            if joined.leaves and joined.joins and not joined.attentions:  # to which others were added, and that is all
+                self._together.append((joined.numbers[joined.numbers >= 0], own))
         for other in self.graph.streams[:-1]:
             assert isinstance(other, PlacedStream)
             apart = not stream.joins and not other.joins and other.index not in self.graph.taken_in(stream.index)
             if apart and bool((_at(other, own) >= 0).any()):
-                self._together.append(torch.cat([own, other.numbers[other.numbers >= 0]]).unique())
+                both = torch.cat([own, other.numbers[other.numbers >= 0]]).unique()
+                self._together.append((both, both))
 
     def _join_again(self, stream: PlacedStream) -> None:
         """Where tokens of a stream were also made parts of others of its tokens, before it began, they are taken in as they were.
@@ -421,13 +428,12 @@ class Builder:
         spaces = self.numbers.space[ids].unique()
         begun = torch.tensor([made != "mixer" for made in self.numbers.made])
         more = self._met[torch.isin(self.numbers.space[self._met], spaces[begun[spaces]])]
-        more = torch.cat(
-            [more, *self._words_beside(ids), *(t for t in self._together if bool(torch.isin(ids, t).any()))]
-        )
+        more = torch.cat([more, *self._words_beside(ids)])
         for stream in self.graph.streams:
             assert isinstance(stream, PlacedStream)
             more = more[_at(stream, more) < 0]
-        return torch.cat([ids, more]).unique()
+        whole = (together for some, together in self._together if bool(torch.isin(ids, some).any()))
+        return torch.cat([ids, more, *whole]).unique()
 
     def _words_beside(self, ids: Ids) -> Iterator[Ids]:
         """What is read of the words among which these tokens are, also of those that the model added."""
@@ -482,18 +488,21 @@ class Builder:
         """The parts of leaves that a stream has, and what was made of them in the streams that it took in; of these first.
 
         Of what it takes in beside tokens of the same input (a level of a pyramid) there is none: it has its own tokens already.
+        Nor of tokens that it has besides as parts of others: what stands there for itself looks like the whole, and is not.
         """
         if stream.index in within:
             return
         begun = {self.tape.sources[leaf].name for leaf in stream.leaves}
-        found = list(of_leaf.items())
+        twice = [x for x, join in stream.joins.items() if join.mixers and join.places is not None]
+        apart = set[int]().union(*(self.graph.all_leaves(x) for x in twice))
+        found = [(leaf, parts) for leaf, parts in of_leaf.items() if leaf not in apart]
         for other, join in stream.joins.items():
             known = self.graph.streams[other]
             assert isinstance(known, PlacedStream)
             self._find_within(known, of_leaf, within)
             mixers = [m for i in join.mixers if isinstance(m := self.tape.attentions[i], Mixer)]
             for leaf, parts in within[other]:
-                if self.tape.sources[leaf].name in begun:
+                if self.tape.sources[leaf].name in begun or leaf in apart:
                     continue
                 own = [part for part in parts if bool((_at(known, part.ids) >= 0).any())]
                 found.append((leaf, pictures.through(self.numbers, own, mixers) if mixers and own else own))
