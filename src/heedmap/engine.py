@@ -698,7 +698,8 @@ class Engine:
             yield run, replace(of_target, values=of_target.values.detach())
 
     def _replay(self, recording: Recording, again: Callable[[Any], Tensor]) -> ForwardCall:
-        return ForwardCall(self.model, recording.inputs, self.batch, again, recording.tape.heads_first)
+        tape = recording.tape
+        return ForwardCall(self.model, recording.inputs, self.batch, again, tape.heads_first, copies=tape.copies)
 
     def _check(self, values: Tensor, attentions: Sequence[Attention]) -> None:
         """TargetError where the target is no value a sample, GradientError where one is not finite."""

@@ -97,8 +97,10 @@ CASES: dict[str, Refused] = {
                                     **{**TEXT, "num_hidden_layers": 2}),
     "conformer": hf_model("Wav2Vec2ConformerForSequenceClassification",
                           lambda: {"input_values": torch.randn(1, 800)}, **SPEECH),
-    "udop": hf_model("UdopModel", lambda: {"input_ids": ids(1, 6), "bbox": torch.rand(1, 6, 4).sort(2).values,
-                                           "pixel_values": torch.randn(1, 3, 32, 32), "decoder_input_ids": ids(1, 3)},
+    "udop": hf_model("UdopForConditionalGeneration", lambda: {
+                         "input_ids": ids(1, 6), "attention_mask": torch.ones(1, 6, dtype=torch.int64),
+                         "bbox": torch.rand(1, 6, 4).sort(2).values, "pixel_values": torch.randn(1, 3, 32, 32),
+                         "decoder_input_ids": ids(1, 3)},
                      d_model=16, d_kv=4, d_ff=32, num_layers=2, num_heads=4, vocab_size=50, image_size=32, patch_size=8),
     "longformer": hf_model("LongformerForSequenceClassification", words(), attention_window=8, **TEXT),
     "bigbird": hf_model("BigBirdForSequenceClassification", words(64), block_size=4, num_random_blocks=2,
@@ -115,7 +117,7 @@ FOLLOWED = {
     for name in (
         "cait", "convit", "convit-all", "pvtv2", "swin", "hiera", "crossvit", "convbert", "convbert-two-layers", "conformer",
         "deformable-detr", "mamba", "mamba2", "longformer", "bigbird",
-        "maxvit", "xcit", "mobilevit", "levit",
+        "maxvit", "xcit", "mobilevit", "levit", "udop",
     )
 }  # fmt: skip
 """Those that the second recorder follows: windows, bands, merged tokens, mixers, recurrences."""

@@ -99,6 +99,18 @@ class Squeezed(nn.Module):
         return x + (mixed * self.excite(mixed.mean(-1, keepdim=True))).mT
 
 
+class Scaled(nn.Module):
+    """A depthwise convolution, divided by how large its channels are over all tokens (the scale of a time series)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixer = nn.Conv1d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.mixer(x.mT)
+        return x + (mixed / torch.sqrt((mixed**2).sum(-1, keepdim=True) / LENGTH + 0.1)).mT
+
+
 class Beside(nn.Module):
     """Tokens side by side in the channels with what a convolution made of them, and a convolution of both."""
 
@@ -190,6 +202,8 @@ def layer(name: str) -> nn.Module:
         return Gated()
     if name == "squeeze and excitation":
         return Squeezed()
+    if name == "scale":
+        return Scaled()
     if name == "channels":
         return Channels()
     if name == "side by side":
@@ -213,6 +227,7 @@ LAYERS = {
     "linear attention": ONE,
     "gate": ONE,
     "squeeze and excitation": ONE,
+    "scale": ONE,
     "channels": {},
 }
 WITHOUT = ("depthwise", "matrix", "perceptron", "linear attention")

@@ -32,6 +32,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "blt": {"encoder_hash_byte_group_vocab": 50},
     "bridgetower": {"hidden_size": 64, "text_config": {"hidden_size": 64}, "vision_config": {"hidden_size": 64}},
     "bros": {"hidden_size": 128},
+    "canine": {"downsampling_rate": 2},
     "chameleon": {"vocabulary_map": {"<image>": 33}},
     "clvp": {"projection_dim": 32, "text_config": {"head_dim": 8}},
     "deepseek_v2": {"num_key_value_heads": 4, "num_experts_per_tok": 2},

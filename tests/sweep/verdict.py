@@ -182,7 +182,11 @@ def of_stream(found: heedmap.Explanation, wanted: Expected, several: bool) -> li
         raise Missed(f"{wanted.maps} maps are returned, {len(of)} recorded")
     if wanted.heads and not {a.heads for a in of} <= wanted.heads and any(APART in note for note in found.flow.notes):
         raise NoOracle("heads of one attention hear other tokens than its other heads")
-    pairs = [(s, wanted.own if s.stream == stream.name else wanted.asked) for s in found.segments.values()]
+    asked = {a.source for a in of if a.stream == stream.name} - {
+        stream.name
+    }  # of what these took in no map is returned
+    rows = {stream.name: wanted.own} | dict.fromkeys(asked, wanted.asked)
+    pairs = [(s, rows.get(s.stream)) for s in found.segments.values()]
     return [apart(s.relevance, placed(s, row)) for s, row in pairs if row is not None]
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from heedmap.attention import blocks
+from heedmap.attention.attention import versions
 from heedmap.attention.blocks import BlockAttention, BlockLayout
 from heedmap.attention.companions import Lost
 from heedmap.attention.fused import FusedCall
@@ -129,6 +130,7 @@ class AttendingTape(MixingTape):
             self.padded[len(self.attentions)] = asked.out
         attention = groups[0]
         given = self._record(attention)
+        attention.read += versions([t for t, _ in asked.sides] + [asked.mask, asked.probs])
         rows = asked.queries
         renews = call in self.renewed and len(groups) == 1
         if renews or bool(self.numbers.are_made(queries[queries >= 0], "mixer").any()):
@@ -188,7 +190,7 @@ class AttendingTape(MixingTape):
             keys=0,
             query=_laid(asked.query, order),
             key=_laid(asked.key, order),
-            mask=None if asked.mask is None else blocks.laid(asked.mask, order).clone(),
+            mask=None if asked.mask is None else blocks.laid(asked.mask, order),
             causal=asked.causal,
             scale=asked.scale,
             probs=_laid(asked.probs, order),

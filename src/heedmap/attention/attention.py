@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -103,6 +104,7 @@ class Attention:
         skip: how many of those come before the keys.
         query_sources, value_sources: what q and v were computed from, indices into the tape's sources.
         sides: the tensors of the probe, by ``"queries"``, ``"keys"``, ``"values"``; empty outside the probe.
+        read: what A and its gradient are rebuilt from, each with its version at the call, to notice writes in place.
         version: of ``out`` when the model got it, to notice writes in place.
         place: where the model calls it.
     """
@@ -126,10 +128,16 @@ class Attention:
     sides: dict[str, RowTensor] = field(default_factory=dict)
     given: Tensor | None = None
     version: int = 0
+    read: tuple[tuple[Tensor, int], ...] = ()
     place: Place | None = None
     skip: int = 0
     mixes = False
     """Whether it is no attention, but another sum over tokens."""
+
+    @property
+    def rebuilt_from(self) -> list[Tensor | None]:
+        """What A and its gradient are rebuilt from."""
+        return [self.query, self.key, self.value, self.mask, self.probs, *(self.scored or ())]
 
     @property
     def cells(self) -> int:
@@ -214,6 +222,11 @@ class Attention:
         """∂y/∂A = (∂y/∂o) vᵀ for a block of queries; ``out_gradient`` is ∂y/∂o, (batch, heads, queries, features)."""
         value = self.value.detach()[:, :, self.columns].to(self.dtype)
         return _grouped(out_gradient[:, :, rows].to(self.dtype), value)
+
+
+def versions(tensors: Iterable[Tensor | None]) -> tuple[tuple[Tensor, int], ...]:
+    """Tensors, each with the number by which torch counts what is written to it."""
+    return tuple((t, t._version) for t in tensors if t is not None and not t.is_inference())
 
 
 def _grouped(

@@ -118,6 +118,11 @@ class CompanionTape(Tape):
             known = compact(known)
         self._known[id(tensor)] = (weakref.ref(tensor, partial(_forget, self._known, id(tensor))), known)
 
+    def _copy(self, tensor: Tensor) -> Tensor:
+        copy = super()._copy(tensor)
+        self.set_known(copy, self.known(tensor))
+        return copy
+
     def watch(self, name: str, tensor: Tensor) -> Tensor:
         """See :meth:`Tape.watch`."""
         count, given = len(self.sources), super().watch(name, tensor)
@@ -408,6 +413,7 @@ class CompanionTape(Tape):
         # beside heads, or among samples, there is no token
         if len(all_of(rows)) < int((rows >= 0).sum()) or bool(((samples != own) & (samples >= 0)).any()):
             return
+        begun = list[Tensor]()
         for t in tensors:
             if (
                 (self.known(t) is None or self._is_learned(t))
@@ -418,7 +424,8 @@ class CompanionTape(Tape):
                 shape = [1 if a in features else n for a, n in enumerate(t.shape)]
                 if [n for a, n in enumerate(own.shape) if a != axis] == [n for a, n in enumerate(shape) if a != axis]:
                     self.set_known(t, self.numbers.new(own.expand(shape), "learned").expand(t.shape))
-                    self.learned.meet(t)
+                    begun.append(t)
+        self.learned.meet(begun)
 
     def _of_none(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
         """The result of a function of what no input made: where it is learned rows that are tokens, they have numbers."""

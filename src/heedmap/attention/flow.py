@@ -48,7 +48,7 @@ class AbsorbedStream:
 
     Attributes:
         state: of the other stream.
-        places: (batch, tokens of the other stream): the row that each became; -1: none. None: not traced yet.
+        places: (batch, tokens of the other stream): the row that each became; -1: none. None: not traced yet, or none of any.
         mixers: what made the rows of the other stream's tokens without a residual connection (merging, a strided convolution).
         matrix: of these, for one target: how much of each row is of each token, its rows summing to 1.
     """
@@ -60,20 +60,22 @@ class AbsorbedStream:
 
     def weights(self, rows: Float[Tensor, "batch k s"]) -> Float[Tensor, "batch k tokens"]:
         """The weights of the other stream's tokens in ``rows`` over this one's."""
-        if self.matrix is not None:
+        if self.places is None:
+            assert self.matrix is not None
             return self.matrix.left(rows)
-        assert self.places is not None
         places = self.places[:, None].expand(-1, rows.shape[1], -1)
-        return rows.gather(-1, places.clamp(min=0)).masked_fill(places < 0, 0.0)
+        found = rows.gather(-1, places.clamp(min=0)).masked_fill(places < 0, 0.0)
+        return found if self.matrix is None else found + self.matrix.left(rows)
 
     def columns(self, columns: Float[Tensor, "batch tokens k"], size: int) -> Float[Tensor, "batch s k"]:
         """What this stream's ``size`` tokens have of ``columns`` over the other one's: the transpose of :meth:`weights`."""
-        if self.matrix is not None:
+        if self.places is None:
+            assert self.matrix is not None
             return self.matrix.right(columns)
-        assert self.places is not None
         places, real = self.places.clamp(min=0)[..., None].expand(columns.shape), self.places[..., None] >= 0
         empty = columns.new_zeros(len(columns), size, columns.shape[-1])
-        return empty.scatter_add(1, places, columns.masked_fill(~real, 0.0))
+        found = empty.scatter_add(1, places, columns.masked_fill(~real, 0.0))
+        return found if self.matrix is None else found + self.matrix.right(columns)
 
 
 @dataclass(eq=False)

@@ -315,6 +315,11 @@ def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool,
 def _proved(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, check: bool) -> Verdict:
     seed()
     output = call(model, inputs, tape)
+    if tape.overwritten is not None:
+        tape = Tape(tape.batch, cut=True, copies=True, heads_first=tape.heads_first, hasty=tape.hasty)
+        seed()
+        output = call(model, inputs, tape)
+        tape.check_kept()
     with told(tape.attentions):
         verdict = probe.prove(tape, check, output)[0]
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
@@ -326,11 +331,16 @@ def _recorded(
     model: nn.Module, inputs: Mapping[str, Any], batch: int, verdict: Verdict, again: bool = False
 ) -> Recording:
     """A run like the verified one; ``again`` where the verdict is of an earlier call."""
-    tape = Tape(batch, leaves=True, clone=verdict.writes_in_place, heads_first=verdict.heads_first)
+    writes = verdict.writes_in_place
+    tape = Tape(batch, leaves=True, clone=writes, copies=writes, heads_first=verdict.heads_first)
     seed()
     output = call(model, inputs, tape)
     if again and not tape.ways.known(verdict.ways):
         raise _Different("the model ran code that had not run when it was verified")
+    if tape.overwritten is not None and not writes:
+        verdict.writes_in_place = True
+        return _recorded(model, inputs, batch, verdict, again)
+    tape.check_kept()
     graph = build(tape)
     try:
         verify_same(verdict.graph, graph)

@@ -7,6 +7,7 @@ must be one from its beginning, so that its query, its key and its value are the
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
@@ -59,8 +60,8 @@ class LearnedRows:
         self._origins[id(result)] = weakref.ref(result, partial(_forget, self._origins, id(result))), origin
         return begun and self._count in self.tokens and result.dim() == 3 and result.shape[0] == self.batch
 
-    def meet(self, tensor: Tensor) -> None:
-        """These rows are tokens."""
-        origin = self.of(tensor)
-        if origin is not None and origin.changed:
-            self.met.add(origin.lookup)
+    def meet(self, tensors: Iterable[Tensor]) -> None:
+        """These, which stand beside each other, are tokens; of one look-up (of places) that is there twice, from here on."""
+        origins = [origin for tensor in tensors if (origin := self.of(tensor)) is not None]
+        times = Counter(origin.lookup for origin in origins)
+        self.met |= {origin.lookup for origin in origins if origin.changed and times[origin.lookup] == 1}

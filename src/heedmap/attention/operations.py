@@ -69,6 +69,9 @@ CHOOSES_ROWS = found(
 WRITES_IN_PLACE = found((Tensor,), "__setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ior__ __iand__")
 """Beside these, every method whose name ends in one underscore."""
 
+UNSEEN = frozenset([Tensor.data.__get__])  # type: ignore[attr-defined]
+"""Gives a tensor's memory in a way in which torch does not count what is written to it."""
+
 ASKS = found(
     (Tensor, torch),
     "size dim ndimension stride numel nelement element_size storage_offset is_contiguous is_floating_point is_complex is_tensor "

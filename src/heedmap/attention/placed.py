@@ -130,13 +130,16 @@ class PlacedTape(AttendingTape):
             return args
         by = {}
         for tensor in _tensors(args):
-            if isinstance(self.known(tensor), Given) or (scales and self._is_gate_of(tensor, args)):
+            if isinstance(self.known(tensor), Given) or (
+                scales and self._is_gate_of(moves.name_of(func), tensor, args)
+            ):
                 by[id(tensor)] = self._given(tensor)
         return tuple(_replaced(list(args), by)) if by else args
 
-    def _is_gate_of(self, gate: Tensor, args: tuple[Any, ...]) -> bool:
-        """Whether these are weights that a pooled token says for more tokens of the same input, of which it is none."""
-        ids = self.ids(gate) if id(gate) in self._gates else None
+    def _is_gate_of(self, name: str, gate: Tensor, args: tuple[Any, ...]) -> bool:
+        """Whether a pooled token says weights, or a divisor, for more tokens of the same input, of which it is none."""
+        divides = name in moves.DIVIDES and gate is args[-1]  # a deviation, a mean of sizes
+        ids = self.ids(gate) if divides or id(gate) in self._gates else None
         others = [(t, i) for t in _tensors(args) if t is not gate and (i := self.ids(t)) is not None]
         if ids is None or len(others) != 1:
             return False
@@ -214,6 +217,7 @@ class PlacedTape(AttendingTape):
     # -- products ---------------------------------------------------------------------------------------------------
 
     def _multiplied(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        args, kwargs = self._apart(args), self._apart(kwargs)
         result = func(*args, **kwargs)
         call = multiplied(func, args, kwargs, result, list(_tensors(args, kwargs)), func is ops.EINSUM)
         if self._begins(call):

@@ -68,6 +68,7 @@ class Builder:
         self._met = torch.cat([torch.zeros(0).long(), *(self.numbers.first(ids) for a in events for ids in _tokens(a))])
         self._met = self._met.unique()
         self._late = [a for a in events if isinstance(a, Mixer) and self._is_late(a)]
+        self._together: list[tuple[Ids, Ids]] = []  # tokens, and those with which they are one stream
 
     def build(self) -> Graph:
         """The flow.
@@ -82,14 +83,26 @@ class Builder:
             lost = self.lost
             where = f": tokens mix in {lost.function}, called at {lost.place}, which is not known" if lost else ""
             raise NoAttentionError(f"nothing that mixes tokens was seen in the forward pass{where}")
+        late = list(self._late)
+        while self._are_apart(events):  # of what was found to be one stream, once more from the beginning
+            self.graph, self._late = Graph([], [], self.tape.sources), list(late)
+            self.renewed.clear()
+            self._of.clear()
+        return self.graph
+
+    def _are_apart(self, events: Sequence[Attention]) -> bool:
+        """Add all events, unless it turns out that tokens of one stream are asked for beside others that are of none."""
+        count = len(self._together)
         for event in events:
             self._add_late(self._states_of(event.query_sources | event.value_sources))
             if isinstance(event, BlockAttention):
                 self._attention(event)
             elif isinstance(event, Mixer) and event not in self._late:
                 self._mixer(event)
+            if len(self._together) > count:
+                return True
         self._add_late({mixer.index for mixer in self._late})
-        return self.graph
+        return len(self._together) > count
 
     def _is_late(self, event: Mixer) -> bool:
         """Whether its rows became tokens that began after it: those to which they are added, in a later layer."""
@@ -138,12 +151,23 @@ class Builder:
 
     @property
     def ancestors(self) -> set[int]:
-        """The leaves that are tokens of a stream which asks one that a convolution made of them."""
+        """The leaves that are tokens of a stream which asks one that a convolution made of them.
+
+        And those that a stream has beside what was made of them place by place: each place would be two tokens.
+        """
         found = set[int]()
+        for stream in self.graph.streams:
+            begun = self.graph.all_leaves(stream.index)
+            found |= {a for leaf in begun for a in self.tape.made_of(leaf) & begun if self._is_twice(a, leaf)}
         for edge in self.graph.edges:
             asks, asked = (self.graph.streams[x].leaves for x in (edge.stream, edge.source))
             found |= {a for leaf in asked - asks for a in self.tape.made_of(leaf) if a in asks}
         return found
+
+    def _is_twice(self, one: int, other: int) -> bool:
+        """Whether two leaves of the same places are other tokens each; where one was added to the other, they are the same."""
+        ids = [self.tape.leaf_ids[leaf] for leaf in (one, other)]
+        return ids[0].shape == ids[1].shape and not torch.equal(*map(self.numbers.first, ids))
 
     def _attention(self, event: BlockAttention) -> None:
         reader = f"attention {event.index}"
@@ -282,7 +306,7 @@ class Builder:
                 f"what the recurrence called at {event.place} makes is added to no tokens that were there: its matrix over all "
                 "tokens would have to be whole, so there is no map; explain a model whose recurrences have a residual connection"
             )
-        made = known or self._new(out, {})
+        made = known or self._new(out, {}, asked)
         self._sized(event, made, asked)
         self._merged(event, made, asked, self._states(of).get(asked.index, frozenset()))
 
@@ -336,7 +360,8 @@ class Builder:
         tokens = all_of(ids)
         return [s for s in self.graph.streams if isinstance(s, PlacedStream) and s.has(tokens)]
 
-    def _new(self, ids: Ids, states: Mapping[int, State]) -> PlacedStream:
+    def _new(self, ids: Ids, states: Mapping[int, State], of: PlacedStream | None = None) -> PlacedStream:
+        """A stream of these tokens, which takes in those of others; ``of``: whose tokens a mixer makes them of."""
         order = self._ordered(ids)
         samples = self.numbers.of_sample(order)
         if bool((samples >= self.tape.batch).any()):
@@ -351,32 +376,45 @@ class Builder:
             numbers[b, : len(own)] = own
             rows[own] = b * tokens + torch.arange(len(own))
         stream = PlacedStream(len(self.graph.streams), tokens, numbers=numbers, rows=rows, first=self.numbers.first)
-        for x, state in states.items():
+        for x, state in states.items() if of is None else [(of.index, frozenset[int]())]:
             other = self.graph.streams[x]
             assert isinstance(other, PlacedStream)
             places = _at(stream, other.numbers)
             made = any(join.mixers for join in other.joins.values())
-            if (state or made) and bool((places >= 0).any()):
+            if (state or made or other is of) and bool((places >= 0).any()):
                 stream.joins[x] = AbsorbedStream(state, torch.where(places < 0, NOTHING, places % tokens))
         self.graph.streams.append(stream)
+        self._join_again(stream)
         self._leaves(stream)
-        self._check_once(stream)
+        self._unite(stream)
         return stream
 
-    def _check_once(self, stream: PlacedStream) -> None:
-        """MixingError where tokens of a stream were also made parts of others of its tokens, before it began (UDOP's patches)."""
+    def _unite(self, stream: PlacedStream) -> None:
+        """Note the streams of which this one has tokens without having taken them in: they are one (attentions side by side)."""
+        own = stream.numbers[stream.numbers >= 0]
+        for x in stream.joins:
+            joined = self.graph.streams[x]
+            assert isinstance(joined, PlacedStream)
+            if joined.leaves and joined.joins and not joined.attentions:  # to which others were added, and that is all
+                self._together.append((joined.numbers[joined.numbers >= 0], own))
+        for other in self.graph.streams[:-1]:
+            assert isinstance(other, PlacedStream)
+            apart = not stream.joins and not other.joins and other.index not in self.graph.taken_in(stream.index)
+            if apart and bool((_at(other, own) >= 0).any()):
+                both = torch.cat([own, other.numbers[other.numbers >= 0]]).unique()
+                self._together.append((both, both))
+
+    def _join_again(self, stream: PlacedStream) -> None:
+        """Where tokens of a stream were also made parts of others of its tokens, before it began, they are taken in as they were.
+
+        UDOP adds patches to the words that lie on them; EdgeNeXt convolves a half of the features beside the other.
+        """
         for x in self.graph.taken_in(stream.index) - stream.joins.keys():
             other = self.graph.streams[x]
             assert isinstance(other, PlacedStream)
-            if bool((_at(stream, other.numbers) >= 0).any()):
-                names = ", ".join(repr(self.tape.sources[i].name) for i in sorted(other.leaves))
-                joins = [s.joins[x] for s in self.graph.streams if x in s.joins]
-                at = next((f", called at {self.tape.attentions[i].place}" for j in joins for i in sorted(j.mixers)), "")
-                raise MixingError(
-                    f"tokens of {names} are read as they are, and as parts of other tokens that were made of them before{at} "
-                    "(a picture's patches, and words that lie on them): their "
-                    "relevance would be told in two parts, each of which looks like the whole, so there is no map"
-                )
+            places = _at(stream, other.numbers)
+            if bool((places >= 0).any()):
+                stream.joins[x] = AbsorbedStream(frozenset(), torch.where(places < 0, NOTHING, places % stream.tokens))
 
     def _ordered(self, ids: Ids) -> Ids:
         """All tokens of a new stream: as they stand in the rows of one attention over all of them, else as they began."""
@@ -394,7 +432,8 @@ class Builder:
         for stream in self.graph.streams:
             assert isinstance(stream, PlacedStream)
             more = more[_at(stream, more) < 0]
-        return torch.cat([ids, more]).unique()
+        whole = (together for some, together in self._together if bool(torch.isin(ids, some).any()))
+        return torch.cat([ids, more, *whole]).unique()
 
     def _words_beside(self, ids: Ids) -> Iterator[Ids]:
         """What is read of the words among which these tokens are, also of those that the model added."""
@@ -449,18 +488,21 @@ class Builder:
         """The parts of leaves that a stream has, and what was made of them in the streams that it took in; of these first.
 
         Of what it takes in beside tokens of the same input (a level of a pyramid) there is none: it has its own tokens already.
+        Nor of tokens that it has besides as parts of others: what stands there for itself looks like the whole, and is not.
         """
         if stream.index in within:
             return
         begun = {self.tape.sources[leaf].name for leaf in stream.leaves}
-        found = list(of_leaf.items())
+        twice = [x for x, join in stream.joins.items() if join.mixers and join.places is not None]
+        apart = set[int]().union(*(self.graph.all_leaves(x) for x in twice))
+        found = [(leaf, parts) for leaf, parts in of_leaf.items() if leaf not in apart]
         for other, join in stream.joins.items():
             known = self.graph.streams[other]
             assert isinstance(known, PlacedStream)
             self._find_within(known, of_leaf, within)
             mixers = [m for i in join.mixers if isinstance(m := self.tape.attentions[i], Mixer)]
             for leaf, parts in within[other]:
-                if self.tape.sources[leaf].name in begun:
+                if self.tape.sources[leaf].name in begun or leaf in apart:
                     continue
                 own = [part for part in parts if bool((_at(known, part.ids) >= 0).any())]
                 found.append((leaf, pictures.through(self.numbers, own, mixers) if mixers and own else own))

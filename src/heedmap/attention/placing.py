@@ -64,12 +64,14 @@ class Begun(NamedTuple):
         learned: see :class:`~heedmap.attention.learned.LearnedRows`.
         properties: see :class:`~heedmap.attention.companions.CompanionTape`.
         renewed: see :class:`~heedmap.attention.attending.AttendingTape`.
+        copies: see :class:`~heedmap.attention.tape.Tape`.
     """
 
     tokens: frozenset[int] = frozenset()
     learned: frozenset[int] = frozenset()
     properties: frozenset[int] = frozenset()
     renewed: frozenset[int] = frozenset()
+    copies: bool = False
 
 
 class Proof(NamedTuple):
@@ -92,8 +94,13 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
     for _ in range(ROUNDS):
         regions, more = Regions(), frozenset[int]()
         tape, output = _run(model, inputs, batch, begun, cut=True, regions=regions)
+        if tape.overwritten is not None and not begun.copies:
+            begun = begun._replace(copies=True)
+            tape, output = _run(model, inputs, batch, begun, cut=True, regions=regions)
+        tape.check_kept()
         if tape.learned.met or tape.shared:
-            begun = Begun(frozenset(), begun.learned | tape.learned.met, begun.properties | tape.shared, begun.renewed)
+            learned, properties = begun.learned | tape.learned.met, begun.properties | tape.shared
+            begun = begun._replace(tokens=frozenset(), learned=learned, properties=properties)
             continue
         if tape.begun:
             regions = _looked_for(model, inputs, batch, begun)
@@ -141,6 +148,7 @@ def _check_answers(tape: ScanningTape, builder: Builder, output: Any) -> None:
 
 def _recorded(model: nn.Module, inputs: Mapping[str, Any], batch: int, proof: Proof) -> Recording:
     tape, output = _run(model, inputs, batch, proof.begun, regions=proof.regions)
+    tape.check_kept()
     builder = Builder(tape, output)
     verify_same(proof.graph, builder.build())
     tape.reads.clear()
@@ -167,5 +175,5 @@ def _run(
     seed()
     tape = ScanningTape(batch, cut=cut, tokens=begun.tokens, regions=regions)
     tape.learned, tape.properties = LearnedRows(batch, begun.learned), begun.properties
-    tape.renewed = begun.renewed
+    tape.renewed, tape.copies = begun.renewed, begun.copies
     return tape, call(model, inputs, tape)

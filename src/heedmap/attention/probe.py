@@ -38,7 +38,7 @@ class Verdict:
         graph: the flow that was proved.
         layout: for each stream, its segments: (ordinal of the leaf among the leaves, rows before it).
         static: whether every segment is one run of rows; else positions are traced anew in every run.
-        writes_in_place: whether the model writes to attention outputs.
+        writes_in_place: whether the model writes to attention outputs, or to what attention read.
         heads_first: see :class:`~heedmap.attention.tape.Tape`.
         ways: the code that ran.
     """
@@ -75,7 +75,8 @@ def prove(tape: Tape, check: bool = True, output: Any = None) -> tuple[Verdict, 
         returned.check(answers, partial(_reads, tape, graph, positions, parts), ADVICE, tape.batch, tape.turned)
     static = all(token_positions.is_static(p.positions) for ps in parts.values() for p in ps)
     static &= check and not any(s.joins for s in graph.streams) and not any(s.tower for s in tape.sources)
-    verdict = Verdict(graph, static, tape.written_in_place, tape.ways, heads_first=tape.heads_first)
+    writes = tape.written_in_place or tape.copies
+    verdict = Verdict(graph, static, writes, tape.ways, heads_first=tape.heads_first)
     ordinals = {leaf: n for n, leaf in enumerate(i for i, s in enumerate(tape.sources) if s.kind == "leaf")}
     for index, spans in parts.items():
         end, verdict.layout[index] = 0, []

@@ -130,7 +130,12 @@ class ScanningTape(PlacedTape):
 
     def _is_unknown(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether nothing is known of what a function takes (weights, masks), and it is none that is recorded nevertheless."""
-        if func is ops.SDPA or func is ops.MULTI_HEAD or func in ops.PRODUCTS or kernels.lacks_gradient(func):
+        if (
+            func is ops.SDPA
+            or func is ops.MULTI_HEAD
+            or func in ops.PRODUCTS | ops.UNSEEN
+            or kernels.lacks_gradient(func)
+        ):
             return False
         return not any([id(t) in self._tags or id(t) in self._known for t in _tensors(args, kwargs)])
 

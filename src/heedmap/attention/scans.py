@@ -42,6 +42,11 @@ class Scan(Mixer):
     made: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     @property
+    def rebuilt_from(self) -> list[Tensor | None]:
+        """Its values."""
+        return [tensor for tensor, _ in self.entries]
+
+    @property
     def cells(self) -> int:
         """Numbers of Ā."""
         return self.batch * self.queries * self.keys

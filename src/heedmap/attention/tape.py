@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from heedmap.attention import einsum, kernels, multihead, places
 from heedmap.attention import operations as ops
-from heedmap.attention.attention import Attention, Layout, RowTensor
+from heedmap.attention.attention import Attention, Layout, RowTensor, versions
 from heedmap.attention.fused import FusedCall
 from heedmap.attention.steps import Steps
 from heedmap.attention.tags import (
@@ -53,6 +53,7 @@ class Tape(TorchFunctionMode):
         cut: make every attention's output, and every leaf, a leaf of autograd (the mixing probe).
         leaves: keep the graph from the leaves to the first attentions, to find where their rows went.
         clone: give the model copies of attention outputs, because it writes to them in place.
+        copies: give attention copies of what it reads, because the model writes to that in place later (one mask for all layers).
         through: keep the graph from the inputs themselves, through all leaves (relevance propagation).
         heads_first: whether tensors with heads folded into the batch are (heads · batch, …), not (batch · heads, …).
         given: leaf, by its index among the sources → what the model gets in its place, of the same shape.
@@ -66,6 +67,7 @@ class Tape(TorchFunctionMode):
         cut: bool = False,
         leaves: bool = False,
         clone: bool = False,
+        copies: bool = False,
         through: bool = False,
         heads_first: bool = False,
         given: Mapping[int, Tensor] | None = None,
@@ -74,6 +76,7 @@ class Tape(TorchFunctionMode):
         super().__init__()
         self.hasty = hasty
         self.batch, self.cut, self.trace_leaves, self.clone = batch, cut, cut or leaves or through, clone
+        self.copies, self._unseen = copies, list[tuple[Tensor, int]]()
         self.through, self.given, self.heads_first = through, given or {}, heads_first
         self.sources: list[Source] = []
         self.attentions: list[Attention] = []
@@ -147,6 +150,8 @@ class Tape(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in ops.ASKS:
             return func(*args, **kwargs)
+        if func in ops.UNSEEN:
+            return self._uncounted(func, args)
         if self.towers and self._is_inside(args, kwargs):
             return self._passed(func, args, kwargs)
         if self.towers and (func is ops.SDPA or func in ops.PRODUCTS):
@@ -155,7 +160,7 @@ class Tape(TorchFunctionMode):
             args, kwargs = self._towers_ended(func, args, kwargs)
         self._note_chosen(func, args)
         if func is ops.SDPA:
-            return self._fused(FusedCall(*args, **kwargs))
+            return self._fused(FusedCall(*self._apart(args), **self._apart(kwargs)))
         if func is ops.MULTI_HEAD:
             return self._multi_head(args, kwargs)
         if func in ops.PRODUCTS:
@@ -184,6 +189,7 @@ class Tape(TorchFunctionMode):
             return result
         if func in ops.SOFTMAX:
             tag = tag._replace(softmax=softmax_kind(tag, args, kwargs, result) or tag.softmax)
+            result = result.clone() if self.copies else result  # its gradient needs what it made
         if self._is_leaf(func, args, tag, result):
             first = all(self.sources[i].kind == "input" for i in tag.sources)
             tables = [
@@ -299,6 +305,7 @@ class Tape(TorchFunctionMode):
             return call.finished(out), call.weights(query, key, mask)
 
     def _product(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        args, kwargs = self._apart(args), self._apart(kwargs)
         result = func(*args, **kwargs)
         operands = list(_tensors(args, kwargs))
         if len(operands) < 2 or (func is ops.EINSUM and len(operands) != 2):
@@ -456,6 +463,7 @@ class Tape(TorchFunctionMode):
         self.sources.append(Source("attention", attention.form, attention=attention.index))
         self.attentions.append(attention)
         attention.place = places.here()
+        attention.read = versions(attention.rebuilt_from)
         given = attention.out
         if self.cut or not given.requires_grad:
             attention.out = given.detach().requires_grad_()
@@ -485,6 +493,45 @@ class Tape(TorchFunctionMode):
     def written_in_place(self) -> bool:
         """Whether the model wrote to an attention's output in place."""
         return any(a.given is not None and a.given._version != a.version for a in self.attentions)
+
+    @property
+    def overwritten(self) -> Attention | None:
+        """The first attention of which the model wrote, after the call, to what it reads: A would be rebuilt of other numbers."""
+        changed = {t.untyped_storage()._cdata for t, version in self._unseen if t._version != version}
+        for attention in self.attentions:
+            for tensor, version in attention.read:
+                if tensor._version != version or (changed and tensor.untyped_storage()._cdata in changed):
+                    return attention
+        return None
+
+    def check_kept(self) -> None:
+        """MixingError where the model wrote to what an attention read, though that was a copy."""
+        if (attention := self.overwritten) is not None:
+            raise MixingError(
+                f"the model writes in place to what attention {attention.index}, called at {attention.place}, read, after the "
+                "call: its A would be made of other numbers than the model's, so there is no map; write to a copy in the model"
+            )
+
+    def _apart(self, value: Any) -> Any:
+        """What attention is given; where the model writes to it later, copies."""
+        return _replaced(value, {id(t): self._copy(t) for t in _all(value)}) if self.copies else value
+
+    def _copy(self, tensor: Tensor) -> Tensor:
+        """A tensor of the same numbers, of which the same is known."""
+        once = tensor
+        for axis, stride in enumerate(tensor.stride()):
+            once = once if stride or not tensor.shape[axis] else once.narrow(axis, 0, 1)
+        copy = once.clone().expand(tensor.shape)
+        self.set_tag(copy, self.tag(tensor))
+        return copy
+
+    def _uncounted(self, func: Any, args: tuple[Any, ...]) -> Tensor:
+        """A tensor's memory with versions of its own (``Tensor.data``), which are looked at when the run ends."""
+        alias: Tensor = func(*args)
+        storage = alias.untyped_storage()._cdata
+        if any(t.untyped_storage()._cdata == storage for a in self.attentions for t, _ in a.read):
+            self._unseen.append((alias, alias._version))
+        return self._propagate(func, args, {}, alias)
 
 
 def _forget(tags: dict[int, Any], key: int, _: object) -> None:
@@ -524,6 +571,10 @@ def _keys(columns: int, queries: int, learned: tuple[int, int]) -> tuple[int, in
 
 _NO_TENSORS = {int, float, bool, str, type(None), slice, torch.dtype, torch.device}
 """Of most arguments: to ask these classes whether they are tensors takes longer than to look here."""
+
+
+def _all(value: Any) -> list[Tensor]:
+    return _tensors(value.values() if isinstance(value, dict) else value)
 
 
 def _tensors(args: Iterable[Any], kwargs: dict[str, Any] | None = None) -> list[Tensor]:

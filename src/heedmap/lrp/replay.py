@@ -39,6 +39,7 @@ class ForwardCall:
         value: output → the target's value for each sample, (batch,).
         heads_first: see :class:`~heedmap.attention.tape.Tape`.
         tape: makes the recorder of a run.
+        copies: see :class:`~heedmap.attention.tape.Tape`.
     """
 
     model: nn.Module
@@ -47,6 +48,7 @@ class ForwardCall:
     value: Callable[[Any], Float[Tensor, " batch"]]
     heads_first: bool = False
     tape: Callable[..., Tape] = Tape
+    copies: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +122,7 @@ def _handed_down(
 
 def _run(replay: ForwardCall, mode: AbstractContextManager[Any], **options: bool) -> tuple[Any, Tensor]:
     """The forward pass under a mode (its rules): the recorder, and the target's values."""
-    tape = replay.tape(replay.batch, heads_first=replay.heads_first, **options)
+    tape = replay.tape(replay.batch, heads_first=replay.heads_first, copies=replay.copies, **options)
     seed()
     with torch.enable_grad(), mode:
         output = call(replay.model, replay.inputs, tape)

@@ -136,8 +136,8 @@ class Leaves:
     def _tape(self, **given: Any) -> Tape:
         """The recorder of another run."""
         run = self.runs[0]
-        made = Tape if run.replay is None else run.replay.tape
-        return made(run.batch, through=True, clone=True, **given)
+        made, copies = (Tape, False) if run.replay is None else (run.replay.tape, run.replay.copies)
+        return made(run.batch, through=True, clone=True, copies=copies, **given)
 
     def _values(self, tape: Tape) -> list[Float[Tensor, " batch"]]:
         replays = [run.replay for run in self.runs if run.replay is not None]
