@@ -12,6 +12,8 @@ from heedmap.printable import percent, visible
 from heedmap.render.cautions import cautions
 from heedmap.render.html import document, fragment, render
 from heedmap.render.naming import headline, is_token, question
+from heedmap.render.outlines import outline
+from heedmap.render.overlay import as_picture
 from heedmap.render.picker import token_to_token
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.scale import one_unit, shares
@@ -45,7 +47,9 @@ def explanation_page(
     Raises:
         InputError: no such sample, or ``image`` is no PIL image.
     """
-    body = _fragment(explanation, index, image, 1, clickable=False, beside=Beside(sound=sound))
+    index = checked_index(index, batch_size(explanation))
+    objects = Markup() if image is None else outline(as_picture(image), explanation, index)
+    body = _fragment(explanation, index, image, 1, clickable=False, beside=Beside(objects, sound))
     return document(body, f"heedmap: {headline(explanation, index)}")
 
 

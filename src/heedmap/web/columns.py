@@ -13,9 +13,10 @@ from heedmap.models.edits import plain
 from heedmap.printable import percent
 from heedmap.render.files import figure_bytes, to_json
 from heedmap.render.html import document, fragment, macro, render
+from heedmap.render.outlines import LEAST, MOST, outlined
 from heedmap.render.page import column_bodies
 from heedmap.render.views import common_scales
-from heedmap.web.parts import LEAST, MOST, outlined, relevant_boxes
+from heedmap.web.parts import relevant_boxes
 from heedmap.web.results import DRAWING
 
 if TYPE_CHECKING:
