@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -89,7 +90,15 @@ def column_bodies(
 
     Each is to be put into a ``fragment``; the maps come first, and all else is folded below them.
     """
-    return [_body(e, 0, image, level, scales, folded=True, beside=beside) for e, image, scales in columns]
+    return [
+        _body(e, 0, image, level, scales, folded=True, beside=beside if beside.objects else _outlined(e, image, beside))
+        for e, image, scales in columns
+    ]
+
+
+def _outlined(explanation: ExplanationData, image: Image.Image | None, beside: Beside) -> Beside:
+    """With the box of the object that is explained."""
+    return beside if image is None else replace(beside, objects=outline(as_picture(image), explanation, 0))
 
 
 def explanation_fragment(

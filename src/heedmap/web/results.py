@@ -15,7 +15,7 @@ from heedmap.errors import FileFormatError
 from heedmap.render.answer_page import answer_fragment
 from heedmap.render.files import WRITERS, comparison_json, figure_bytes
 from heedmap.render.html import document, fragment, macro, render
-from heedmap.render.outlines import LEAST, MOST, outlined
+from heedmap.render.outlines import LEAST, MOST
 from heedmap.render.page import SAME_UNIT, column_bodies, explanation_fragment
 from heedmap.render.scale import one_unit
 from heedmap.render.views import ALONE, Beside, common_scales
@@ -93,11 +93,10 @@ class Result:
 
     @property
     def _seen(self) -> Image | None:
-        """To lay maps on: with no object drawn, where they lie on it as buttons."""
+        """To lay maps on, with no object drawn: they lie on it."""
         if self.picture is None:
             return None
-        plain = self.picture.fitted(LEAST, MOST) if self.beside.objects else outlined(self.picture)
-        return cast("Image", replace(plain, frames={}))  # overlay takes Pictures too
+        return cast("Image", replace(self.picture.fitted(LEAST, MOST), frames={}))  # overlay takes Pictures too
 
     def _boxes(self, explanation: ExplanationData, scales: Mapping[str, Scale] | None = None) -> Markup:
         """The picture with the places of boxes, where there is one that has them."""
@@ -158,7 +157,7 @@ def _named(first: Explanation, second: Explanation) -> Mapping[str, Explanation]
 
 
 def _pair_html(first: Explanation, second: Explanation, picture: Picture | None) -> bytes:
-    seen = None if picture is None else replace(outlined(picture).fitted(LEAST, MOST), frames={})
+    seen = None if picture is None else replace(picture.fitted(LEAST, MOST), frames={})
     scales = common_scales((first, second)) if one_unit((first, second)) else {}
     bodies = column_bodies([(e, cast("Image", seen), scales) for e in (first, second)])
     named = [
