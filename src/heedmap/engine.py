@@ -19,7 +19,7 @@ from heedmap.attention import tower
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import check_followed
 from heedmap.attention.forward import Recording, recording_state
-from heedmap.attention.heads import alone, joined
+from heedmap.attention.heads import joined
 from heedmap.attention.inputs import ModelInputs, contents, named
 from heedmap.attention.places import not_finite
 from heedmap.attention.wrapped import configuration, unwrapped
@@ -677,13 +677,14 @@ class Engine:
         """What the method is given of each target."""
         graph, attentions = recording.graph, recording.tape.attentions
         read = frozenset[int]().union(*graph.states(sources).values())
-        heads = joined(graph, attentions, read) if recording.live is None else alone(graph, attentions)
-        for of_target, (gradients, readouts) in zip(chosen, found, strict=True):
+        heads = joined(graph, attentions, read)
+        for of_target, (of_calls, readouts) in zip(chosen, found, strict=True):
             assert of_target.again is not None
+            gradients = heads.gradients(of_calls)
             run = TargetView(
                 heads.graph,
-                heads.attentions,
-                heads.gradients(gradients),
+                heads.weighted(gradients),
+                gradients,
                 {s: Readout(heads.state(r.state), r.weights) for s, r in readouts.items()},
                 stream_names(segments),
                 self.memory_budget,
@@ -692,7 +693,7 @@ class Engine:
                 recording.parts,
                 heads,
             )
-            run.graph = with_merges(run, gradients)
+            run.graph = with_merges(run, of_calls)
             yield run, replace(of_target, values=of_target.values.detach())
 
     def _replay(self, recording: Recording, again: Callable[[Any], Tensor]) -> ForwardCall:

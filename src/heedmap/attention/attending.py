@@ -32,6 +32,7 @@ class Asked:
         tags: of what asks first, of the values last.
         sides: what it reads, each with its companion, for the proof.
         query, key: (…, rows, features), (…, columns, features); None where ``probs`` is given, A itself.
+        scored: what ``probs`` is a product of.
     """
 
     form: str
@@ -45,6 +46,7 @@ class Asked:
     query: Tensor | None = None
     key: Tensor | None = None
     probs: Tensor | None = None
+    scored: tuple[Tensor, ...] = ()
     mask: Tensor | None = None
     causal: bool = False
     scale: float = 1.0
@@ -190,6 +192,7 @@ class AttendingTape(MixingTape):
             causal=asked.causal,
             scale=asked.scale,
             probs=_laid(asked.probs, order),
+            scored=asked.scored or None,
             query_sources=asked.tags[0].sources,
             value_sources=asked.tags[-1].sources,
             query_ids=queries,

@@ -120,7 +120,7 @@ class Attention:
     scale: float = 1.0
     probs: Float[Tensor, "batch heads queries columns"] | None = None
     probs_layout: Layout | None = None
-    scored: tuple[Tensor, Tensor] | None = None
+    scored: tuple[Tensor, ...] | None = None
     query_sources: frozenset[int] = frozenset()
     value_sources: frozenset[int] = frozenset()
     sides: dict[str, RowTensor] = field(default_factory=dict)
@@ -165,6 +165,11 @@ class Attention:
     def batch(self) -> int:
         """Batch size."""
         return self._asks.shape[0]
+
+    @property
+    def rows_of_heads(self) -> torch.Size:
+        """(batch, heads, queries), or of blocks (blocks, heads, rows of a block)."""
+        return self._asks.shape[:3]
 
     @property
     def _asks(self) -> Tensor:

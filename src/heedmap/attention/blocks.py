@@ -56,7 +56,8 @@ class BlockAttention(Attention):
         call: how many attentions the model has called before.
         renews: whether its rows are new tokens where they are added to none: there is no residual connection around it.
         row_ids: of the rows of ``out``, (blocks, rows), where these are no queries that began: a mixer made them, or it renews.
-        share: of all heads of a query those in a block: less than 1 where some heads hear other tokens than the others.
+        share: of all heads of a query those in a block: less than 1 where some heads hear other tokens than the
+            others; (blocks, rows) where these have calls of their own.
     """
 
     query_ids: Ids = field(default_factory=lambda: torch.zeros(0, 0))
@@ -69,7 +70,7 @@ class BlockAttention(Attention):
     beside: bool = False
     call: int = 0
     renews: bool = False
-    share: float = 1.0
+    share: float | Tensor = 1.0
 
     @property
     def columns(self) -> slice:

@@ -43,13 +43,21 @@ def _input(value: Any) -> Any:
 def of_model(model: nn.Module) -> Any:
     """The model as it now is."""
     known: Known = {}
-    modules = []
+    modules, classes = [], dict[type, None]()
     weights: list[Tensor] = []
     for name, module in model.named_modules():
         attributes = {k: v for k, v in vars(module).items() if k not in APART and (k not in BOOKS or v)}
         modules.append((name, type(module), _inside(attributes, DEPTH, known)))
+        classes.update(dict.fromkeys(type(module).__mro__))
         weights.extend(t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None)
-    return tuple(modules), tuple(map(_tensor, weights)), _numbers(weights)
+    hooks = {k: v for k, v in vars(nn.modules.module).items() if k.startswith("_global_") and v}
+    shared = _inside(hooks, DEPTH, known), tuple((c, _of_class(c)) for c in classes if c not in (nn.Module, object))
+    return tuple(modules), shared, tuple(map(_tensor, weights)), _numbers(weights)
+
+
+def _of_class(kind: type) -> Any:
+    """A class's own attributes, which all its modules share: functions by identity, flags by value."""
+    return tuple((k, v if type(v) in PLAIN else id(v)) for k, v in vars(kind).items())
 
 
 def _state(value: Any, depth: int, known: Known) -> Any:

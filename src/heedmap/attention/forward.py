@@ -223,8 +223,9 @@ def record(
 ) -> Recording:
     """Run the model once under the recorder; the first time, for this kind of input, also under the mixing probe.
 
-    What was proved is kept for as long as nothing that could decide where tokens are has changed, and where they are is
-    checked in every run (see :mod:`heedmap.attention.fingerprint`).
+    What was proved is kept for as long as nothing that could decide where tokens are has changed (see
+    :mod:`heedmap.attention.fingerprint`). Where they are, and that no other code runs (:mod:`heedmap.attention.ways`), is
+    checked in every run.
 
     To be called within :func:`recording_state`.
 
@@ -246,12 +247,13 @@ def record(
     verdict: Verdict | None = known.get(key)
     if verdict is not None:
         try:
-            return _recorded(model, inputs, batch, verdict)
+            return _recorded(model, inputs, batch, verdict, again=True)
         except _Different:
             pass
     if ("refused", key) in known:
         kind, reason = known["refused", key]
         raise kind(reason)
+    before = verdict
     try:
         verdict = _probe(model, inputs, batch, check, hasty)
     except (UnfollowedAttentionError, NoAttentionError) as error:
@@ -265,6 +267,9 @@ def record(
         recording = _recorded(model, inputs, batch, verdict)
     except _Different as error:
         raise AttentionError(str(error)) from error
+    verdict.ways.also(recording.tape.ways)
+    if before is not None:
+        verdict.ways.also(before.ways)
     known[key] = verdict
     return recording
 
@@ -317,10 +322,15 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, check: bool
     return verdict
 
 
-def _recorded(model: nn.Module, inputs: Mapping[str, Any], batch: int, verdict: Verdict) -> Recording:
+def _recorded(
+    model: nn.Module, inputs: Mapping[str, Any], batch: int, verdict: Verdict, again: bool = False
+) -> Recording:
+    """A run like the verified one; ``again`` where the verdict is of an earlier call."""
     tape = Tape(batch, leaves=True, clone=verdict.writes_in_place, heads_first=verdict.heads_first)
     seed()
     output = call(model, inputs, tape)
+    if again and not tape.ways.known(verdict.ways):
+        raise _Different("the model ran code that had not run when it was verified")
     graph = build(tape)
     try:
         verify_same(verdict.graph, graph)
@@ -370,7 +380,7 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
     for name in contents(inputs):
         given[name] = tape.watch(name, given[name])
     try:
-        with tape:
+        with tape, tape.ways:
             return called(model, put_back(given, turned))
     except (IndexError, RuntimeError) as error:
         known = isinstance(error, HeedmapError) or ran_out(error)

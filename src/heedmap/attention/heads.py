@@ -2,13 +2,15 @@
 
 How a model writes its heads must not change a map. Attentions that read the same two states, and that nothing reads apart from
 each other later, are therefore one. Of these, calls that share A (the same q, k and mask, on parts of the values) are the same
-heads, whose ∂y/∂A is the sum of both.
+heads, whose ∂y/∂A is the sum of both. Of attentions in blocks, calls with other blocks (windows for half of the heads, stripes
+for the rest) cannot be one, but have each its heads' part of the mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -16,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heedmap.attention.attention import Attention, Block, Value
-from heedmap.attention.flow import AbsorbedStream, Graph, State
+from heedmap.attention.blocks import BlockAttention
+from heedmap.attention.flow import Graph, State
 
 Calls = tuple[tuple[int, ...], ...]
 """What one attention was computed by: heads side by side, each of one or more calls that share A; recorded attentions."""
@@ -42,6 +45,11 @@ class Joined(Attention):
         return torch.cat([part.probabilities(rows) for part in self.parts], 1)
 
 
+@dataclass(eq=False)
+class JoinedBlocks(Joined, BlockAttention):
+    """The same of an attention in blocks."""
+
+
 @dataclass(frozen=True, eq=False)
 class Heads:
     """A recorded flow in which all calls that are heads of one attention are one.
@@ -51,12 +59,36 @@ class Heads:
         attentions: by index; further calls keep their place, but no edge names them.
         recorded: the calls, by index.
         calls: by index of the attention, where it has several.
+        apart: groups of attentions in blocks that have each a part of the heads of one attention; of each part those whose
+            weights are of one softmax (its keys may be parted, too).
     """
 
     graph: Graph
     attentions: list[Attention]
     recorded: Sequence[Attention]
     calls: Mapping[int, Calls]
+    apart: Sequence[Sequence[Sequence[int]]] = ()
+
+    def weighted(self, gradients: Mapping[int, Tensor]) -> list[Attention]:
+        """The attentions, those with a part of the heads with its share in the mean over all of them.
+
+        Args:
+            gradients: of :meth:`gradients`. A token's output that has none was written over, and is none of its heads.
+        """
+        made = list(self.attentions)
+        for group in self.apart:
+            of_parts = [[a for a in map(self._in_blocks, part) if a.index in gradients] for part in group]
+            counts = [[_heads_of_tokens(a, gradients[a.index]) for a in part] for part in of_parts if part]
+            if len(counts) > 1:
+                heads = torch.stack([torch.stack(of_part).amax(0) for of_part in counts]).sum(0)
+                for a in chain.from_iterable(of_parts):
+                    made[a.index] = replace(a, share=a.heads / heads[a.query_rows.to(heads.device)].clamp(min=a.heads))
+        return made
+
+    def _in_blocks(self, index: int) -> BlockAttention:
+        attention = self.attentions[index]
+        assert isinstance(attention, BlockAttention)
+        return attention
 
     def gradients(self, of_calls: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """∂y/∂o of each attention, (batch, heads, queries, features), from those of the calls."""
@@ -64,8 +96,7 @@ class Heads:
         def whole(calls: Calls, like: Tensor) -> Tensor:
             def of(index: int) -> Tensor:
                 call = self.recorded[index]
-                nothing = like.new_zeros(call.batch, call.heads, call.queries, call.value.shape[-1])
-                return of_calls.get(index, nothing)
+                return of_calls.get(index, like.new_zeros(*call.rows_of_heads, call.value.shape[-1]))
 
             return _side_by_side([torch.cat([of(i) for i in same], -1) for same in calls])
 
@@ -98,11 +129,6 @@ class Heads:
         return state - _further(self.calls)
 
 
-def alone(graph: Graph, attentions: Sequence[Attention]) -> Heads:
-    """The flow as it was recorded: each attention by itself."""
-    return Heads(graph, list(attentions), attentions, {})
-
-
 def joined(graph: Graph, attentions: Sequence[Attention], read: frozenset[int]) -> Heads:
     """The flow with one attention for all calls that are its heads.
 
@@ -112,16 +138,62 @@ def joined(graph: Graph, attentions: Sequence[Attention], read: frozenset[int]) 
         read: the attentions that the target was computed from.
     """
     readers = [read, *(_among(graph, sources) for a in attentions for sources in (a.query_sources, a.value_sources))]
-    groups: dict[Any, list[int]] = {}
+    groups: dict[Any, list[list[int]]] = {}
     for edge in graph.edges:
         a, readers_of = attentions[edge.attention], tuple(edge.attention in reader for reader in readers)
-        states = (edge.stream, edge.query_state, edge.source, edge.value_state)
-        groups.setdefault((states, a.queries, a.keys, readers_of), []).append(edge.attention)
-    calls = {group[0]: _sharing(attentions, group) for group in groups.values() if len(group) > 1}
+        if not a.mixes and not _convolves(a):
+            states = (edge.stream, edge.query_state, edge.source, edge.value_state, edge.added)
+            _put(a.index, groups.setdefault((states, a.queries, a.keys, readers_of), []), attentions, _same_rows)
+    of_several = [of_rows for group in groups.values() for of_rows in group if len(of_rows) > 1]
+    calls = {of_rows[0]: _sharing(attentions, of_rows) for of_rows in of_several}
     made = list(attentions)
     for index, shared in calls.items():
         made[index] = _side_by_side_of([_sharing_one([attentions[i] for i in same]) for same in shared])
-    return Heads(_without(graph, _further(calls)), made, attentions, calls)
+    apart = [parts for group in groups.values() if len(parts := _parts(made, [rows[0] for rows in group])) > 1]
+    return Heads(_without(graph, _further(calls)), made, attentions, calls, apart)
+
+
+def _parts(attentions: Sequence[Attention], calls: Sequence[int]) -> list[list[int]]:
+    """Calls with other tokens, those that have their weights of one softmax (over keys that are parted) together."""
+    parts: list[list[int]] = []
+    for index in calls:
+        _put(index, parts, attentions, lambda a, b: _alike(_scored(a), _scored(b)))
+    return parts
+
+
+def _convolves(a: Attention) -> bool:
+    """Whether its weights are said by one token each, and not by two: a dynamic convolution (ConvBERT), by itself."""
+    return isinstance(a, BlockAttention) and len(_scored(a)) < 2
+
+
+def _put(
+    index: int,
+    groups: list[list[int]],
+    attentions: Sequence[Attention],
+    alike: Callable[[Attention, Attention], bool],
+) -> None:
+    """Puts a call into the group of those that it is like, or into a new one."""
+    same = next((group for group in groups if alike(attentions[group[0]], attentions[index])), None)
+    if same is None:
+        groups.append([index])
+    else:
+        same.append(index)
+
+
+def _same_rows(a: Attention, b: Attention) -> bool:
+    """Whether the rows and columns of two calls are the same tokens."""
+    if not isinstance(a, BlockAttention) or not isinstance(b, BlockAttention):
+        return True
+    return torch.equal(a.query_rows, b.query_rows) and torch.equal(a.key_rows, b.key_rows) and a.form == b.form
+
+
+def _heads_of_tokens(attention: BlockAttention, gradient: Tensor) -> Tensor:
+    """How many heads of it each token has, (sample · tokens + token); one that asks nothing has none."""
+    heads = gradient.new_zeros(attention.batch * attention.queries + 1)
+    rows = attention.query_rows.to(gradient.device)[(gradient != 0).any(-1).any(1)]
+    heads[rows] = attention.heads / attention.share
+    heads[-1] = 0
+    return heads
 
 
 def _among(graph: Graph, sources: frozenset[int]) -> frozenset[int]:
@@ -136,11 +208,7 @@ def _sharing(attentions: Sequence[Attention], group: Sequence[int]) -> Calls:
     """The calls of a group, those with one A together."""
     groups: list[list[int]] = []
     for index in group:
-        same = next((known for known in groups if _share(attentions[known[0]], attentions[index])), None)
-        if same is None:
-            groups.append([index])
-        else:
-            same.append(index)
+        _put(index, groups, attentions, _share)
     return tuple(map(tuple, groups))
 
 
@@ -148,8 +216,7 @@ def _share(a: Attention, b: Attention) -> bool:
     """Whether two calls have the same A because they have the same q, k and mask, not by chance."""
     if (a.causal, a.scale, a.columns, a.heads) != (b.causal, b.scale, b.columns, b.heads):
         return False
-    first, other = (_scored(call) for call in (a, b))
-    if len(first) != 2 or len(other) != 2 or not all(map(_same, first, other)):
+    if not _alike(_scored(a), _scored(b)):
         return False
     return _equal(a.mask, b.mask) and _equal(a.probs, b.probs)
 
@@ -159,6 +226,11 @@ def _scored(attention: Attention) -> tuple[Tensor, ...]:
     if attention.query is not None and attention.key is not None:
         return attention.query, attention.key
     return attention.scored or ()
+
+
+def _alike(first: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    """Whether what was multiplied is the same; where nothing was seen it is not."""
+    return bool(first) and len(first) == len(other) and all(map(_same, first, other))
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -185,9 +257,10 @@ def _side_by_side_of(parts: Sequence[Attention]) -> Attention:
     first = parts[0]
     if len(parts) == 1:
         return first
-    given = {f.name: getattr(first, f.name) for f in fields(Attention)}
-    given |= {"value": _side_by_side([_every_head(part)[:, :, part.columns] for part in parts])}
-    return Joined(**given | {"query": None, "key": None, "mask": None, "probs": None, "skip": 0}, parts=tuple(parts))
+    given = {f.name: getattr(first, f.name) for f in fields(first)}
+    given |= {"value": _side_by_side([_every_head(part)[:, :, part.columns] for part in parts]), "parts": tuple(parts)}
+    kind = JoinedBlocks if isinstance(first, BlockAttention) else Joined
+    return kind(**given | {"query": None, "key": None, "mask": None, "probs": None, "skip": 0})
 
 
 def _every_head(attention: Attention) -> Value:
@@ -209,7 +282,7 @@ def _without(graph: Graph, further: frozenset[int]) -> Graph:
         replace(
             s,
             attentions=[a for a in s.attentions if a not in further],
-            joins={x: AbsorbedStream(join.state - further, join.places) for x, join in s.joins.items()},
+            joins={x: replace(join, state=join.state - further) for x, join in s.joins.items()},
         )
         for s in graph.streams
     ]

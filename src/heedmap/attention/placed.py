@@ -452,6 +452,7 @@ class PlacedTape(AttendingTape):
                 tags=[self._of_queries(tags[0], known, queries), tags[1]],
                 sides=[*known.sides, *([] if value_ids is None else [(value, value_ids)])],
                 probs=in_order(probs, a, of_probs, call.sizes),
+                scored=tuple(t for t, _ in known.sides),
             )
         )
 

@@ -17,6 +17,7 @@ from heedmap.attention.places import told
 from heedmap.attention.randomness import seed
 from heedmap.attention.returned import tensors_of
 from heedmap.attention.scanning import Regions, ScanningTape
+from heedmap.attention.ways import Ways
 from heedmap.errors import AttentionError, MixingError, NoAttentionError
 
 ROUNDS = 4
@@ -38,15 +39,21 @@ def record(
     known = proved(model) if known is None else known
     inputs = without_cache(model, inputs)
     key = ("by numbers", batch > 1, check, of_inputs(inputs), getattr(inputs, "turned", None))
-    if key in known:
+    before: Proof | None = known.get(key)
+    if before is not None:
         try:
-            begun, graph, regions = known[key]
-            regions = _looked_for(model, inputs, batch, begun) if any(regions) else regions
-            return _recorded(model, inputs, batch, begun, graph, regions)
+            regions = _looked_for(model, inputs, batch, before.begun) if any(before.regions) else before.regions
+            recording = _recorded(model, inputs, batch, before._replace(regions=regions))
+            if recording.tape.ways.known(before.ways):
+                return recording
         except AttentionError:  # this run is not like the one that was proved
             pass
-    begun, graph, regions = known[key] = _proved(model, inputs, batch, check)
-    return _recorded(model, inputs, batch, begun, graph, regions)
+    proof = known[key] = _proved(model, inputs, batch, check)
+    recording = _recorded(model, inputs, batch, proof)
+    proof.ways.also(recording.tape.ways)
+    if before is not None:
+        proof.ways.also(before.ways)
+    return recording
 
 
 class Begun(NamedTuple):
@@ -65,12 +72,21 @@ class Begun(NamedTuple):
     renewed: frozenset[int] = frozenset()
 
 
+class Proof(NamedTuple):
+    """What was proved of a model, for a kind of input: where tokens begin, the flow, the regions, and the code that ran."""
+
+    begun: Begun
+    graph: Graph
+    regions: Regions
+    ways: Ways
+
+
 def _looked_for(model: nn.Module, inputs: Mapping[str, Any], batch: int, begun: Begun) -> Regions:
     """The regions of a run of this length."""
     return _run(model, inputs, batch, begun)[0].found()
 
 
-def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> tuple[Begun, Graph, Regions]:
+def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> Proof:
     """Where tokens begin, the flow, and the regions, after which nothing else mixes tokens."""
     begun = Begun()
     for _ in range(ROUNDS):
@@ -107,7 +123,7 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
             check_returned(tape, builder, output, inputs)
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
         source.tensor = None
-    return begun, graph, regions
+    return Proof(begun, graph, regions, tape.ways)
 
 
 def _check_answers(tape: ScanningTape, builder: Builder, output: Any) -> None:
@@ -123,12 +139,10 @@ def _check_answers(tape: ScanningTape, builder: Builder, output: Any) -> None:
         raise NoAttentionError("nothing that the model returns reads what was seen to mix tokens")
 
 
-def _recorded(
-    model: nn.Module, inputs: Mapping[str, Any], batch: int, begun: Begun, graph: Graph, regions: Regions
-) -> Recording:
-    tape, output = _run(model, inputs, batch, begun, regions=regions)
+def _recorded(model: nn.Module, inputs: Mapping[str, Any], batch: int, proof: Proof) -> Recording:
+    tape, output = _run(model, inputs, batch, proof.begun, regions=proof.regions)
     builder = Builder(tape, output)
-    verify_same(graph, builder.build())
+    verify_same(proof.graph, builder.build())
     tape.reads.clear()
     return Recording(
         tape,

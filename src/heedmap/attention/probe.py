@@ -21,6 +21,7 @@ from heedmap.attention.randomness import noises
 from heedmap.attention.tags import Source
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan
+from heedmap.attention.ways import Ways
 from heedmap.errors import GradientError, MixingError
 
 ADVICE = (
@@ -39,11 +40,13 @@ class Verdict:
         static: whether every segment is one run of rows; else positions are traced anew in every run.
         writes_in_place: whether the model writes to attention outputs.
         heads_first: see :class:`~heedmap.attention.tape.Tape`.
+        ways: the code that ran.
     """
 
     graph: Graph
     static: bool
     writes_in_place: bool
+    ways: Ways
     layout: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     heads_first: bool = False
 
@@ -72,7 +75,7 @@ def prove(tape: Tape, check: bool = True, output: Any = None) -> tuple[Verdict, 
         returned.check(answers, partial(_reads, tape, graph, positions, parts), ADVICE, tape.batch, tape.turned)
     static = all(token_positions.is_static(p.positions) for ps in parts.values() for p in ps)
     static &= check and not any(s.joins for s in graph.streams) and not any(s.tower for s in tape.sources)
-    verdict = Verdict(graph, static, tape.written_in_place, heads_first=tape.heads_first)
+    verdict = Verdict(graph, static, tape.written_in_place, tape.ways, heads_first=tape.heads_first)
     ordinals = {leaf: n for n, leaf in enumerate(i for i, s in enumerate(tape.sources) if s.kind == "leaf")}
     for index, spans in parts.items():
         end, verdict.layout[index] = 0, []

@@ -37,6 +37,7 @@ from heedmap.attention.tags import (
     turned,
     writes,
 )
+from heedmap.attention.ways import Ways
 from heedmap.errors import AttentionError, MixingError, UnfollowedAttentionError
 
 
@@ -81,6 +82,7 @@ class Tape(TorchFunctionMode):
         self.towers: frozenset[str] = frozenset()
         self.turned = False
         self.steps = Steps()
+        self.ways = Ways()
         self._ends: dict[int, tuple[Tensor, Tensor]] = {}
         self._chosen_from: list[tuple[Tensor, int]] = []  # where attention is cut, with how many attentions there were
 

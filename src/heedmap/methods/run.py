@@ -89,8 +89,7 @@ class TargetView:
     def matrix(self, attention: Attention, block: Callable[[slice], Tensor]) -> AnyMatrix:
         """A matrix over one attention's queries and keys, blocked to fit the memory budget."""
         dense = dense_bytes(self.attentions) <= self.memory_budget
-        share = attention.share if isinstance(attention, BlockAttention) else 1.0
-        of_all = block if share == 1 else lambda rows: block(rows) * share
+        of_all = _share_of(attention, block) if isinstance(attention, BlockAttention) else block
         matrix = Matrix(of_all, _queries(attention), block_rows(attention, self.memory_budget), keep=dense)
         if not isinstance(attention, BlockAttention):
             return matrix
@@ -273,6 +272,14 @@ def with_merges(view: TargetView, gradients: Mapping[int, Tensor]) -> Graph:
             joins[other] = replace(join, matrix=matrix)
         streams.append(replace(stream, joins=joins))
     return Graph(streams, graph.edges, graph.sources)
+
+
+def _share_of(attention: BlockAttention, block: Callable[[slice], Tensor]) -> Callable[[slice], Tensor]:
+    """The block's mean over its heads as its part of the mean over all heads."""
+    share = attention.share
+    if isinstance(share, Tensor):
+        return lambda rows: block(rows) * share[:, rows, None]
+    return block if share == 1 else lambda rows: block(rows) * share
 
 
 def _layers(edges: list[Edge], mixers: set[int]) -> list[tuple[Edge, int, int]]:
