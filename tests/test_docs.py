@@ -82,6 +82,30 @@ def test_python_blocks_run_and_print_what_the_page_says(
     assert "heedmap" in scope
 
 
+NOT_RUN = {
+    ("app.md", "pip install '.[app]'"): "installs",
+    ("app.md", "heedmap app"): "serves until it is stopped; tests/web starts it",
+    ("evaluate.md", "heedmap evaluate perturbation LXMERT"): "needs VQA v2",
+    ("evaluate.md", "heedmap evaluate detection facebook/detr-resnet-50"): "needs COCO",
+    ("tutorial.md", "python3 -m venv .venv"): "installs",
+    ("tutorial.md", ". .venv/bin/activate"): "installs",
+    ("tutorial.md", "pip install '../heedmap[eval]'"): "installs",
+    ("tutorial.md", "heedmap zoo list"): "run by tests/cli",
+}
+"""(page, how a command begins) → why it is none of :data:`COMMANDS`."""
+
+
+def test_what_is_not_run_is_listed_with_its_reason() -> None:
+    written = re.compile(r"^(?:    |\$ )((?:heedmap|pip|python3?|git|uv|make|\.) .*)$", re.MULTILINE)
+    fenced = re.compile(r"```(?!console\n)\w*\n.*?```", re.DOTALL)
+    found = {(path.name, line) for path in PAGES for line in written.findall(fenced.sub("", path.read_text()))}
+    assert {
+        (name, start) for name, start in NOT_RUN for page, line in found if page == name and line.startswith(start)
+    } == (NOT_RUN.keys())
+    left = [line for line in found if not any(line[0] == name and line[1].startswith(start) for name, start in NOT_RUN)]
+    assert left == []
+
+
 @pytest.mark.weights
 @pytest.mark.parametrize(("name", "code"), COMMANDS)
 def test_commands_run(name: str, code: str, tmp_path: Path, warmed: Path) -> None:

@@ -230,7 +230,7 @@ def together(parts: Sequence[Explanation], note: str) -> Explanation:
         raise MixingError(
             f"the samples have other segments each ({given}), so they are no batch; explain them one by one"
         )
-    predictions, tops = [p.prediction for p in parts], [p.top for p in parts]
+    predictions, tops, boxes = [p.prediction for p in parts], [p.top for p in parts], [p.box for p in parts]
     labels = [p.prediction_labels for p in parts]
     return replace(
         first,
@@ -242,6 +242,7 @@ def together(parts: Sequence[Explanation], note: str) -> Explanation:
         flow=_flow([p.flow for p in parts], note),
         maps={k: _padded([p.maps[k] for p in parts], 0) for k in first.maps if all(k in p.maps for p in parts)},
         top=None if None in tops else Top.joined([t for t in tops if t is not None]),
+        box=None if any(box is None for box in boxes) else torch.cat([box for box in boxes if box is not None]),
     )
 
 

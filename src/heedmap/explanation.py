@@ -28,6 +28,8 @@ class Explanation(ExplanationData):
         answer: of :func:`heedmap.explain_answer` the answer, token by token: then relevance is (batch, steps, tokens),
             :meth:`step` and :meth:`span` give the map of a token and of several, and what draws an explanation draws the
             mean over the answer; else None.
+        box: (batch, 4), float32, x1 y1 x2 y2 as shares of what the model saw: of the object that is explained; None where the
+            target is no object, or the model gives no boxes.
 
     Examples:
         >>> import heedmap
@@ -117,12 +119,13 @@ class Explanation(ExplanationData):
         check_options(overlay, options, "an overlay")
         return overlay(image, self._whole().segment(segment), index, **options)
 
-    def plot(self, index: int = 0, image: Any = None, **options: Any) -> Any:
+    def plot(self, index: int = 0, image: Any = None, sound: Any = None, **options: Any) -> Any:
         """A matplotlib figure of all segments of sample ``index``.
 
         Args:
             index: the sample.
             image: see :meth:`overlay`; None: patches are drawn as a grid.
+            sound: what was heard, (samples,), and samples a second: its wave is drawn with the relevance of its frames.
             options: ``theme`` (``"light"`` or ``"dark"``), ``width`` in inches, with which all grows, letters too, ``dpi``,
                 ``title`` (False: none), and those of :meth:`overlay` but ``scale``; of an answer of these ``cmap``, ``alpha``
                 and ``mute`` alone.
@@ -133,7 +136,7 @@ class Explanation(ExplanationData):
         """
         from heedmap.render.files import figure
 
-        return figure(self, index, image, **options)
+        return figure(self, index, image, sound, **options)
 
     def _repr_html_(self) -> str:
         from heedmap.render.files import page_fragment

@@ -159,6 +159,7 @@ class ExplanationData:
     top: Top | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
     answer: Answer | None = None
+    box: Float[Tensor, "batch 4"] | None = None
 
     def __getitem__(self, name: str) -> Float[Tensor, "batch *steps tokens"]:
         return self.segment(name).relevance
@@ -228,6 +229,7 @@ class ExplanationData:
             maps={pair: whole[row] for pair, whole in self.maps.items()},
             top=None if self.top is None else self.top.sample(index),
             answer=None if self.answer is None else self.answer.sample(index),
+            box=None if self.box is None else self.box[row],
         )
 
     # -- answers ----------------------------------------------------------------------------------------------------
@@ -432,6 +434,8 @@ class ExplanationData:
             "top": None if self.top is None else {"labels": self.top.labels, "function": self.top.function},
             "origin": dict(self.origin),
         }
+        if self.box is not None:
+            tensors["box"] = self.box
         if self.answer is not None:
             more, meta["answer"] = self.answer.pack()
             tensors |= more
@@ -467,6 +471,7 @@ class ExplanationData:
             top=_top(tensors, meta.get("top")),
             origin=meta.get("origin") or {},
             answer=Answer.unpack(tensors, meta["answer"]) if "answer" in meta else None,
+            box=tensors.get("box"),
         )
 
 

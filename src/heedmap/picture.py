@@ -91,6 +91,16 @@ class Picture:
         number = int(re.sub(r"^.*?(\d*)$", r"\1", segment) or 1)
         return pictures[number - 1] if number <= len(pictures) else None
 
+    def share(self, box: Box) -> Box:
+        """A box in shares of what the model saw, in shares of this picture."""
+        width, height = self.geometry.seen
+        across, down = self.geometry.size
+        left, top, right, bottom = self.geometry.to_original(
+            (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
+        )
+        edges = (left / across, top / down, right / across, bottom / down)
+        return tuple(min(1.0, max(0.0, edge)) for edge in edges)  # type: ignore[return-value]
+
     def fitted(self, least: int, most: int) -> Picture:
         """A copy whose longer side has ``least`` to ``most`` pixels; enlarged ones show the same pixels, as squares."""
         longest = max(self.image.size)

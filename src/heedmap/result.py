@@ -91,6 +91,7 @@ def assembled(
         flow=described(recording, named, run, tuple(run.notes)),
         maps={**maps, **_blocks(segments, maps)},
         top=chosen.top,
+        box=chosen.box,
     )
 
 

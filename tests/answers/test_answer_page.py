@@ -137,7 +137,7 @@ def test_the_contrast_of_the_command_line_is_read_by_mouse_and_by_keys(browser: 
     assert said[:2] == ["1987", "-"]
     words(page).nth(1).click()
     by_mouse = target.inner_text()
-    assert re.search(r"'-'.* rather than ", by_mouse)
+    assert re.fullmatch(r"“-” rather than “.+”, token 5 of the answer", by_mouse)
     words(page).nth(0).click()
     assert "rather than" not in target.inner_text()
     page.keyboard.press("ArrowRight")

@@ -4,10 +4,11 @@ import types
 import numpy as np
 import pytest
 import torch
+import transformers as tr
 
 from heedmap.errors import InputError
 from heedmap.models import load
-from heedmap.models.audio import clip, resample, seconds
+from heedmap.models.audio import clip, resample, seconds, sound_inputs
 
 
 def tone(hertz, rate, length):
@@ -73,6 +74,14 @@ def test_the_model_gets_the_resampled_clip(folder):
 def test_a_clip_that_would_be_cut(folder):
     with pytest.raises(InputError, match=r"lasts 1\.50 s and the model takes up to 1 s"):
         load(folder("whisper")).inputs(audio=(np.zeros(24000), 16000))
+
+
+def test_an_extractor_that_always_fills_up_to_one_length_needs_no_word_for_it():
+    extractor = tr.ASTFeatureExtractor(num_mel_bins=16, max_length=64)
+    made = sound_inputs(extractor, [tone(440, 16000, 0.25), tone(440, 16000, 0.5)])
+    assert made["input_values"].shape == (2, 64, 16)
+    filled = made["input_values"][:, -1]
+    assert torch.equal(filled, filled[:1, :1].expand(2, 16)), "the end is filled with one value"
 
 
 def test_lengths_that_shapes_tell():

@@ -35,7 +35,7 @@ def test_the_scale_is_written_on_each_panel(all_kinds):
 
 
 def test_bars_have_the_values_and_labels_in_reading_order(make_explanation):
-    (axes,) = plot(make_explanation(segment([0.1, -0.4, 0.2], labels=(("a", "b$", "c$"),)))).axes
+    (axes,) = plot(make_explanation(segment([0.1, -0.4, 0.2], labels=(("a", "b$", "c$"),))), bars=True).axes
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.1, -0.4, 0.2])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b$", "c$"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
@@ -177,7 +177,8 @@ def test_an_option_that_no_figure_has(all_kinds, photo):
 
 def test_a_text_is_drawn_by_its_words_as_everywhere(make_explanation):
     text = segment([0.1, 0.2, 0.4], labels=(("un", "do", "it"),), boundaries=("w+w",))
-    (axes,) = plot(make_explanation(text)).axes
+    assert [text.get_text() for text in plot(make_explanation(text)).axes[0].texts] == ["undo", "it"]
+    (axes,) = plot(make_explanation(text), bars=True).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["undo", "it"]
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.3, 0.4])
 

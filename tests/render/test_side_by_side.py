@@ -71,7 +71,7 @@ def test_bars_that_share_a_scale_are_drawn_to_one_length(make_explanation):
 
 
 def test_many_are_wrapped_and_a_part_that_one_lacks_is_told(make_explanation):
-    columns = {f"number {n}": make_explanation(segment([1.0, 2.0]), patches(1, 1, {})) for n in range(6)}
+    columns = {f"number {n}": make_explanation(segment([1.0, 2.0]), patches(1, 1, {(0, 0): 1.0})) for n in range(6)}
     columns["number 1"] = make_explanation(segment([1.0, 2.0]), method="lrp")
     figure = side_by_side(columns)
     assert "lrp has no map of image" in _words(figure)

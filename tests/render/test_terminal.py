@@ -18,7 +18,7 @@ def test_summary_and_top_tokens(all_kinds):
     assert 'target     class 3 ("cat" <b>)' in text
     assert "score      8.125" in text
     assert 'top  say "hi" & go 0.4 · السلام 0.3' in text
-    assert "top  row 1, column 2: 1" in text
+    assert "top  row 2, column 3: 1" in text
 
 
 def test_grid_without_colour_is_shaded(make_explanation):

@@ -30,6 +30,7 @@ pytestmark = IN_A_BROWSER
 
 def test_an_object_is_clicked_on_the_picture_compared_and_downloaded(page: Any, tmp_path: Path) -> None:
     title(page, "ring")  # the page opens on an explained sample
+    screenshot(page, "app.png", tmp_path)
     page.locator('#result [data-choice="2"]').click()
     title(page, "star")
     assert page.locator("#answers input:checked").get_attribute("value") == "2"
@@ -40,6 +41,9 @@ def test_an_object_is_clicked_on_the_picture_compared_and_downloaded(page: Any, 
     assert page.get_by_text("each map has a scale of its own").count() == 1
     assert saved(page, "png").startswith(b"\x89PNG")
     assert saved(page, "json").startswith(b"[")
+    compared = saved(page, "html")
+    assert all(words in compared for words in (b"<h2>generic</h2>", b"<h2>rollout</h2>", b"a scale of its own"))
+    assert b"share of" not in compared
     screenshot(page, "app-compared.png", tmp_path)
     page.locator('#result [data-choice="0"]').first.click()
     title(page, "ring")
@@ -79,7 +83,7 @@ def test_a_word_and_a_box_are_clicked_on_the_map(page: Any, tmp_path: Path) -> N
     pick(page, 21)
     page.locator("#result .heat [data-start]", has_text="yellow").click()
     title(page, "by way of “yellow” of text")
-    screenshot(page, "app.png", tmp_path)
+    screenshot(page, "app-token.png", tmp_path)
     data = json.loads(saved(page, "json"))
     assert data["target"][0].endswith("by way of “yellow” of text")
     page.locator("#compare").click()

@@ -21,9 +21,10 @@ from heedmap.cli.options import (
     check_out,
     ending_of,
     generation,
-    text_pairs,
 )
+from heedmap.errors import OptionError
 from heedmap.memory import memory_bytes
+from heedmap.methods import written
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
@@ -75,11 +76,10 @@ class AnswerOptions(MethodOptions):
         Raises:
             typer.BadParameter: several that are no pairs.
         """
-        if not self.contrast:
-            return None
-        if len(self.contrast) == 1 and "=" not in self.contrast[0]:
-            return self.contrast[0]
-        return text_pairs(self.contrast, "--contrast")
+        try:
+            return written.contrast(self.contrast or ())
+        except OptionError as error:
+            raise typer.BadParameter(str(error), param_hint="--contrast") from error
 
 
 @command()

@@ -108,7 +108,7 @@ def _file(ending: str, answers: Answers, subject: Model, given: Mapping[str, Any
         tell(f"the maps are {without}")
     if ending == ".html":
         return answers.to_html(None if picture is None else picture.as_seen()).encode()
-    return figure_bytes(answers.plot(picture, **look), ending, look.get("dpi", DOTS))
+    return figure_bytes(answers.plot(picture, given["audio"], **look), ending, look.get("dpi", DOTS))
 
 
 def _json(answers: Answers) -> str:

@@ -16,7 +16,7 @@ from heedmap.atomic import check_folder
 from heedmap.cli.command import INTERRUPTED, USER_ERROR, fail, progress_bar, tell
 from heedmap.cli.inputs import InputRow, asked, drawn_on, parse_target
 from heedmap.cli.manifest import INDEX, Record, input_words, names_of
-from heedmap.cli.options import BatchOptions, FigureOptions, MapOptions, Output
+from heedmap.cli.options import BatchOptions, MapFigureOptions, MapOptions, Output
 from heedmap.errors import HeedmapError, InputError, UnknownNameError
 from heedmap.printable import counted, without_folders
 
@@ -58,7 +58,7 @@ class BatchJob:
 
     @classmethod
     def of(
-        cls, rows: Sequence[InputRow], wanted: MapOptions, output: Output, many: BatchOptions, figures: FigureOptions
+        cls, rows: Sequence[InputRow], wanted: MapOptions, output: Output, many: BatchOptions, figures: MapFigureOptions
     ) -> BatchJob:
         """From the command line.
 

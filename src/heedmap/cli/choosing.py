@@ -18,9 +18,9 @@ from heedmap.cli.evaluate import opened
 from heedmap.cli.inputs import asked, drawn_on, parse_target, rows_of
 from heedmap.cli.options import (
     DataOptions,
-    FigureOptions,
     JsonOption,
     ManyInputs,
+    MapFigureOptions,
     ModelOptions,
     OneInput,
     OpenOption,
@@ -54,8 +54,8 @@ class CompareOptions:
 
     method: Annotated[list[str] | None, methods_option(", ".join(COMPARED))] = None
     out: Annotated[Path | None, typer.Option(help="Write .png, .svg, .pdf, .html or .json.")] = None
-    own_scale: Annotated[
-        bool, typer.Option("--own-scale", help="Colour each map by its own range, not all by one.")
+    one_scale: Annotated[
+        bool, typer.Option("--one-scale", help="Colour all maps by one range, not each by its own.")
     ] = False
     seed: SeedOption = 0
     as_json: JsonOption = False
@@ -85,7 +85,7 @@ def compare(
     inputs: OneInput,
     target: TargetOption = None,
     options: CompareOptions,
-    figures: FigureOptions,
+    figures: MapFigureOptions,
     model: ModelOptions,
 ) -> None:
     """Explain one answer by several methods, side by side, and ask the model which of them says what it does."""
@@ -104,7 +104,7 @@ def compare(
     with working(subject, f"comparing {len(chosen)} methods"):
         comparison = run(subject, asked(subject, given), chosen, target=wanted, seed=options.seed)
     if out is not None:
-        look["shared"] = not options.own_scale
+        look["shared"] = options.one_scale
         write_output(out, _file(out.suffix.lower(), comparison, subject, given, look))
         if options.show:
             open_file(out)

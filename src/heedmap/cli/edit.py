@@ -13,8 +13,8 @@ from heedmap.atomic import write_output
 from heedmap.cli.command import command, open_file, working
 from heedmap.cli.inputs import asked, drawn_on, parse_target
 from heedmap.cli.options import (
-    FigureOptions,
     JsonOption,
+    MapFigureOptions,
     MapOptions,
     ModelOptions,
     OneInput,
@@ -50,7 +50,7 @@ class EditOptions:
 
 @command()
 def edit(
-    *, inputs: OneInput, options: EditOptions, wanted: MapOptions, figures: FigureOptions, model: ModelOptions
+    *, inputs: OneInput, options: EditOptions, wanted: MapOptions, figures: MapFigureOptions, model: ModelOptions
 ) -> None:
     """Change a word or paint over a part of the picture, and see what changes: the answers, and the map of one."""
     out = options.out

@@ -288,9 +288,10 @@ def _measure(
     from heedmap.evaluate.harness.page import notes, tables
 
     console = Console(highlight=False)
-    width = console.width if console.is_terminal else WIDE
-    for table in tables(summary, width):
-        console.print(table, width=width)
+    if not console.is_terminal:
+        console.width = WIDE
+    for table in tables(summary, console.width):
+        console.print(table)
     for line in notes(summary):
         console.print(said_for(SHELL, line), soft_wrap=True, markup=False)
     console.print(f"wrote {out / 'report.html'}, summary.json, rows and curves beside it", soft_wrap=True, markup=False)

@@ -16,8 +16,8 @@ from heedmap.cli.manifest import INDEX
 from heedmap.cli.options import (
     BatchOptions,
     CostOptions,
-    FigureOptions,
     ManyInputs,
+    MapFigureOptions,
     MapOptions,
     ModelOptions,
     Output,
@@ -36,7 +36,7 @@ def explain(
     inputs: ManyInputs,
     wanted: MapOptions,
     output: Output,
-    figures: FigureOptions,
+    figures: MapFigureOptions,
     sample: SampleOption = None,
     compare: Annotated[str | None, typer.Option(help="Another text: explain what makes the two alike.")] = None,
     model: ModelOptions,
@@ -77,7 +77,7 @@ def _compare(
     texts: tuple[str, str],
     wanted: MapOptions,
     output: Output,
-    figures: FigureOptions,
+    figures: MapFigureOptions,
     model: ModelOptions,
     cost: CostOptions,
 ) -> None:
@@ -99,7 +99,7 @@ def _explain(
     sample: int | None,
     wanted: MapOptions,
     output: Output,
-    figures: FigureOptions,
+    figures: MapFigureOptions,
     model: ModelOptions,
     cost: CostOptions,
 ) -> None:

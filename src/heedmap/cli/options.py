@@ -317,6 +317,21 @@ class FigureOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MapFigureOptions(FigureOptions):
+    """Those of figures of maps, and not of the words of an answer."""
+
+    bars: Annotated[
+        bool,
+        typer.Option("--bars", help="Draw words as bars, and a detector's queries too.", rich_help_panel=FIGURES),
+    ] = False
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """As of :class:`FigureOptions`."""
+        return super().given | ({"bars": True} if self.bars else {})
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchOptions:
     """How many inputs are explained."""
 

@@ -1,4 +1,4 @@
-"""Options of a method as people write them: ``KEY=VALUE``."""
+"""Options of a method, and contrasts, as people write them: ``KEY=VALUE``."""
 
 from __future__ import annotations
 
@@ -40,6 +40,17 @@ def pairs(texts: Sequence[str]) -> dict[str, str]:
             raise OptionError(f"{key!r} is given twice")
         values[key] = value
     return values
+
+
+def contrast(texts: Sequence[str]) -> str | dict[str, str] | None:
+    """``["05=06"]`` as ``{"05": "06"}``; one text without ``=`` as it is; nothing as None: what an answer is set against.
+
+    Raises:
+        OptionError: several that are no pairs, or a word twice.
+    """
+    if not texts:
+        return None
+    return texts[0] if len(texts) == 1 and "=" not in texts[0] else pairs(texts)
 
 
 def json_or_text(value: str) -> Any:

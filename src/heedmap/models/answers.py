@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from heedmap.explanation import Explanation
     from heedmap.methods import Method
     from heedmap.models.model import Model
+    from heedmap.render.sound import Sound
 
 INFERRED = "inferred"
 """As ``heedmap.outputs.INFERRED``, which torch comes with."""
@@ -69,11 +70,12 @@ class Answers:
 
         return answers_page(self, image)
 
-    def plot(self, image: Any = None, **options: Any) -> Any:
+    def plot(self, image: Any = None, sound: Sound | None = None, **options: Any) -> Any:
         """A matplotlib figure: of words a matrix, a row an answer; of a picture a small map for each answer, with its box.
 
         Args:
             image: PIL, as the model saw it; or ``Model.picture``'s, of the original.
+            sound: what the model heard, (samples,), and samples a second: its wave lies below the rows of its frames.
             options: ``theme``, ``alpha``, ``mute``, ``cmap``, ``width``, ``dpi``, ``title``, as for :meth:`Explanation.plot`.
 
         Raises:
@@ -84,7 +86,7 @@ class Answers:
         from heedmap.render.files import check_options
 
         check_options(plot_answers, options, "a figure")
-        return plot_answers(self, image, **options)
+        return plot_answers(self, image, sound, **options)
 
     def _repr_html_(self) -> str:
         from heedmap.render.answers_page import answers_fragment

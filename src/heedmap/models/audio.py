@@ -67,8 +67,8 @@ def sound_inputs(extractor: Any, clips: Sequence[Float[Tensor, " samples"]]) -> 
             raise InputError(
                 f"the audio lasts {len(wave) / rate:.2f} s and the model takes up to {longest} s; explain it in parts"
             )
-    pads = signature(type(extractor).__call__).parameters["padding"].default
-    settings = {"padding": True} if pads is False else {}
+    pads = signature(type(extractor).__call__).parameters.get("padding")  # some always fill up to one length
+    settings = {"padding": True} if pads is not None and pads.default is False else {}
     return dict(extractor([wave.numpy() for wave in clips], sampling_rate=rate, return_tensors="pt", **settings))
 
 

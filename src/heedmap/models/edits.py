@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from heedmap.errors import InputError
 from heedmap.models.predictions import Prediction, Predictions
 from heedmap.printable import visible
-from heedmap.targets import DetectionQuery, NextToken, TokenLabel
+from heedmap.targets import NextToken, TokenLabel
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -166,15 +166,11 @@ def _answers(
 
 
 def plain(label: str) -> str:
-    """What an answer is called, without its number in a list."""
-    return re.sub(r"^\d+: ", "", label)
+    """What an answer is called, without its number in a list and without the query of an object."""
+    return re.sub(r"^\d+: |, object query \d+$", "", label)
 
 
 def _name(prediction: Prediction) -> str:
-    """Of an object with its query, as its number in the list may be another after the edit."""
-    target = prediction.target
-    if isinstance(target, DetectionQuery):
-        return f"{plain(prediction.label)}, object query {target.query}"
     return visible(prediction.label).strip() or "␣"
 
 

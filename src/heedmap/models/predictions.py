@@ -80,7 +80,7 @@ class Prediction:
         >>> subject = heedmap.load("zoo/detr-shapes")
         >>> first = heedmap.predict(subject, subject.inputs(image=heedmap.zoo_sample("detr-shapes").picture))[0]
         >>> first.label, f"{first.probability:.2f}", [round(edge, 2) for edge in first.box]
-        ('1: ring', '1.00', [0.05, 0.25, 0.25, 0.45])
+        ('ring, object query 1', '1.00', [0.05, 0.25, 0.25, 0.45])
     """
 
     label: str
@@ -252,7 +252,7 @@ class _Answers:
         objects = found_objects(self.output, self.context)
         sure = [prediction for prediction in objects if (prediction.probability or 0) >= SURE]
         told = sure[:MOST_OBJECTS] or objects[:LEAST_OBJECTS]
-        return [replace(prediction, label=f"{number}: {prediction.label}") for number, prediction in enumerate(told, 1)]
+        return [replace(found, label=f"{found.label}, object query {_query(found)}") for found in told]
 
     def _labelled(self) -> tuple[str, list[Prediction]]:
         """The surest of the tokens that have a label; where none has, what the model's own target is."""
@@ -362,6 +362,10 @@ def found_objects(output: Any, context: Context, no_object: int | str | None = I
         )
         for query in values.argsort(descending=True).tolist()
     ]
+
+
+def _query(found: Prediction) -> int | None:
+    return found.target.query if isinstance(found.target, DetectionQuery) else None
 
 
 def corners(box: Sequence[float]) -> Box:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,12 @@ from heedmap.render.answer_page import answer_words
 from heedmap.render.answers_page import DrawnAnswers
 from heedmap.render.figure_layout import blank, check_size, dress, finished
 from heedmap.render.naming import called
-from heedmap.render.overlay import Style, as_picture, heat_grid, laid
-from heedmap.render.panels import drawable, families, outline, word_map
+from heedmap.render.overlay import MUTE, Style, as_picture, heat_grid, laid
+from heedmap.render.panels import draw_wave, drawable, families, outline, word_map
 from heedmap.render.sample import batch_size, checked_index, sample
 from heedmap.render.scale import FROM_ZERO, MIN_MAX, STEPS, WHITE, Scale, Theme, tint
 from heedmap.render.scale import theme as themed
+from heedmap.render.sound import frame_seconds, time_ticks
 from heedmap.render.words import Word, shortened, words
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from heedmap.explanation_data import ExplanationData, Segment
     from heedmap.picture import Box, Picture
+    from heedmap.render.sound import Sound
 
 MOST_WORDS, MOST_COLUMNS, ACROSS = 40, 60, 6
 """Words of the answer, words of an input, and small pictures in a row."""
@@ -38,8 +41,8 @@ CELL, SMALL, WIDTH, LEAST = 0.2, 1.35, 9.0, 5.0
 """Inches: of a cell, of a small picture, of sound, and of the figure at least."""
 LEFT, GAP, ABOVE, LETTER = 1.5, 0.35, 0.3, 0.085
 """Inches: for the words of the answer, between parts, above a part, and the width of a letter."""
-SOUND_TALL, NAMED = 0.16, 0.12
-"""Of a row of sound, and of the name above small pictures."""
+SOUND_TALL, WAVE_TALL, NAMED = 0.16, 0.4, 0.12
+"""Of a row of sound, of its wave, and of the name above small pictures."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,11 @@ def plot_answer(
     explanation: ExplanationData,
     index: int = 0,
     image: Image.Image | Picture | None = None,
+    sound: Sound | None = None,
     *,
     theme: str = "light",
     alpha: float = 0.75,
-    mute: float = 0.6,
+    mute: float = MUTE,
     cmap: str | None = None,
     width: float | None = None,
     dpi: float | None = None,
@@ -67,13 +71,15 @@ def plot_answer(
     """A figure of sample ``index`` of an explanation with an answer.
 
     Of each text, and of boxes, a matrix: a row for each word of the answer, coloured from 0 to its own largest value, and a
-    column for each word of the text. Of sound the same over seconds, of a picture a small map for each word. No more than 40
-    words of the answer are drawn, the first ones, and of an input the 60 most relevant, in their order; special tokens are not.
+    column for each word of the text. Of sound the same over seconds, above its wave; of a picture a small map for each word. No
+    more than 40 words of the answer are drawn, the first ones, and of an input the 60 most relevant, in their order; special
+    tokens are not.
 
     Args:
         explanation: what to draw, of :func:`heedmap.explain_answer`.
         index: the sample.
         image: as the model saw it; or what ``Model.picture`` gives, of several pictures too.
+        sound: what the model heard, (samples,), and samples a second: its wave lies below the rows of its frames.
         theme: ``"light"`` or ``"dark"``.
         alpha, mute, cmap: of the small pictures, see :class:`~heedmap.render.overlay.Style`.
         width, dpi, title: as for :func:`heedmap.render.figure.plot`.
@@ -92,17 +98,18 @@ def plot_answer(
     spans = [explanation.span(word.tokens[0], word.tokens[-1] + 1).segments for word in rows]
     shown = FigureRows([word.text for word in rows], spans, index)
     heading = _heading(explanation, index, said) if title else ""
-    drawing = Drawing(image, Style(alpha, cmap, mute=mute), themed(theme))
+    drawing = Drawing(image, Style(alpha, cmap, mute=mute), themed(theme), sound)
     return finished(_figure(shown, drawing, heading), width, dpi)
 
 
 def plot_answers(
     answers: DrawnAnswers,
     image: Image.Image | Picture | None = None,
+    sound: Sound | None = None,
     *,
     theme: str = "light",
     alpha: float = 0.75,
-    mute: float = 0.6,
+    mute: float = MUTE,
     cmap: str | None = None,
     width: float | None = None,
     dpi: float | None = None,
@@ -118,7 +125,7 @@ def plot_answers(
     told = visible(answers.text) if answers.joined else ", ".join(answers.names)
     first = answers.explanations[0]
     heading = " · ".join(filter(None, (told, first.method, first.choice))) if title else ""
-    drawing = Drawing(image, Style(alpha, cmap, mute=mute), themed(theme))
+    drawing = Drawing(image, Style(alpha, cmap, mute=mute), themed(theme), sound)
     return finished(_figure(shown, drawing, heading), width, dpi)
 
 
@@ -150,6 +157,7 @@ class Drawing:
     image: Image.Image | Picture | None
     style: Style
     look: Theme
+    sound: Sound | None = None
 
     @property
     def picture(self) -> Picture | None:
@@ -188,7 +196,7 @@ def _part(shown: FigureRows, name: str, drawing: Drawing) -> _FigurePart | None:
         picture = drawing.picture
         return _strip(each, shown, None if picture is None else picture.of(name), drawing)
     if each[0].kind == "audio":
-        return _over_time(each, shown, drawing.look)
+        return _over_time(each, shown, drawing.look, drawing.sound)
     return _matrix(each, shown, drawing.look)
 
 
@@ -227,20 +235,41 @@ def _on(box: Box, picture: Picture | None, size: tuple[int, int]) -> Box:
     return seen if picture is None else picture.geometry.to_original(seen)
 
 
-def _over_time(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _FigurePart:
+def _over_time(maps: Sequence[Segment], shown: FigureRows, look: Theme, sound: Sound | None = None) -> _FigurePart:
+    """A row for each word over the frames of the sound, up to its end where that is known, its wave, and the time."""
     values = np.stack([sample(segment, shown.index).values for segment in maps])
-    labels = sample(maps[0], shown.index).labels
-    heard = values if maps[0].roles is not None else values[:, : _last(values) + 1]
+    drawn = sample(maps[0], shown.index)
+    step = frame_seconds(drawn)
+    heard = values[:, : _frames_heard(values, maps[0], step, sound)]
     tall = SOUND_TALL * len(maps)
+    below = 0.0 if sound is None or step is None else WAVE_TALL
 
     def draw(figure: Figure, left: float, bottom: float) -> None:
-        axes = _axes(figure, (LEFT, bottom + ABOVE, WIDTH - LEFT - 0.2, tall), look)
+        wide = WIDTH - LEFT - 0.2
+        axes = _axes(figure, (LEFT, bottom + ABOVE + below, wide, tall), look)
         _image(axes, heard, look)
         _row_names(axes, shown.names, look)
-        places = np.linspace(0, heard.shape[1] - 1, min(8, heard.shape[1])).round().astype(int)
-        axes.set_xticks(places, [labels[i] for i in places], fontsize=8, color=look.ink)
+        times = axes
+        if sound is not None and step is not None:
+            axes.set_xticks([])
+            times = _axes(figure, (LEFT, bottom + ABOVE, wide, below), look)
+            draw_wave(times, sound, look, step)
+            times.set_yticks([])
+            times.set_xlim(axes.get_xlim())
+        end = heard.shape[1] * (step or 1.0)
+        ticks = [(place / (step or 1.0) - 0.5, words) for place, words in time_ticks(end, step)]
+        times.set_xticks([place for place, _ in ticks], [words for _, words in ticks], fontsize=8, color=look.ink)
 
-    return _FigurePart(WIDTH, tall + ABOVE, draw)
+    return _FigurePart(WIDTH, tall + below + ABOVE, draw)
+
+
+def _frames_heard(values: NDArray[np.float64], segment: Segment, step: float | None, sound: Sound | None) -> int:
+    """How many frames are drawn: those of the sound, where somebody told its end."""
+    if segment.roles is not None:
+        return values.shape[1]
+    if sound is None or step is None:
+        return _last(values) + 1
+    return max(1, min(values.shape[1], ceil(len(sound[0]) / sound[1] / step - 1e-9)))
 
 
 def _last(values: NDArray[np.float64]) -> int:

@@ -21,7 +21,7 @@ from heedmap.errors import InputError
 from heedmap.printable import visible
 from heedmap.render.clickable import placed
 from heedmap.render.html import POLICY, background_url, document, fragment, render
-from heedmap.render.naming import called
+from heedmap.render.naming import called, step
 from heedmap.render.overlay import as_picture
 from heedmap.render.page import provenance
 from heedmap.render.sample import batch_size, checked_index, sample
@@ -141,7 +141,7 @@ def _tokens(explanation: ExplanationData, answer: Answer, index: int) -> list[di
     """Of each token of the answer: what is explained, how probable it is, and what else would have been."""
     tops = zip(answer.top_labels[index], answer.top_probabilities[index].tolist(), strict=True)
     rows = zip(
-        answer.targets[index],
+        map(step, answer.targets[index]),
         answer.probabilities[index].tolist(),
         explanation.scores[index].tolist(),
         tops,
@@ -149,12 +149,13 @@ def _tokens(explanation: ExplanationData, answer: Answer, index: int) -> list[di
     )
     return [
         {
-            "target": visible(target),
+            "target": told,
+            **({"other": visible(other)} if other else {}),
             "probability": probability,
             "score": _finite(score),
             "top": [[visible(label), odds] for label, odds in zip(labels, all_odds, strict=True)],
         }
-        for target, probability, score, (labels, all_odds) in rows
+        for (told, other), probability, score, (labels, all_odds) in rows
     ]
 
 

@@ -6,7 +6,7 @@ Both are made of the same rows and cells: a strip is a table of one column, laid
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import wrap
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -17,9 +17,10 @@ from heedmap.printable import visible
 from heedmap.render.cells import RELEVANCE, Cell, Look, Room, Row, row
 from heedmap.render.figure_layout import Sheet, blank, check_size, dress, finished
 from heedmap.render.naming import called, headline
-from heedmap.render.overlay import Style, as_picture
+from heedmap.render.outlines import framed
+from heedmap.render.overlay import MUTE, Style, as_picture
 from heedmap.render.panels import SIDES, drawable, families, mappable, picture_words, stretched, ticks
-from heedmap.render.sample import batch_size, checked_index
+from heedmap.render.sample import batch_size, checked_index, is_queries
 from heedmap.render.scale import Scale, Theme
 from heedmap.render.scale import theme as themed
 from heedmap.render.views import view
@@ -30,13 +31,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from heedmap.explanation_data import ExplanationData
+    from heedmap.explanation_data import ExplanationData, Segment
     from heedmap.render.sound import Sound
 
-MUTE = 0.6
-"""Of the colours of a picture in a figure."""
-
-PANEL = Room(width=3.8, shortest=1.2, tallest=8.0, curve=2.4, bar=0.22, fewest=4, bars=40, words=0)
+PANEL = Room(width=3.8, shortest=1.2, tallest=8.0, curve=2.4, bar=0.22, fewest=4, bars=40, words=250)
 PANEL_WIDTH, PANEL_BAR = 4.6, 0.16
 PANEL_BELOW = {"": 0.4, "x": 0.6, "y": 0.15}
 """Of a strip, in inches: width of a panel, of its colour bar, and what is below, by the axis of the relevance."""
@@ -52,6 +50,8 @@ SPACE, AFTER, BAR, BAR_TALL = 0.05, 0.2, 0.12, 0.9
 """Inches: above small text, below a row, the width of a colour bar, and its least height."""
 LETTERS, BAR_LETTERS = 46, 14
 """In a line of small text, a column wide; and beside an inch of a colour bar."""
+LEAST_LABELLED = 0.6
+"""Inches of a colour bar that has room for what its numbers are; beside words the line above tells it."""
 NO_NOTES: Mapping[str, str] = MappingProxyType({})
 ONLY = ""
 """The name of the column of a strip."""
@@ -70,13 +70,16 @@ def plot(
     contour: bool = False,
     patches: bool = False,
     mute: float = MUTE,
+    bars: bool = False,
     width: float | None = None,
     dpi: float | None = None,
     title: bool = True,
 ) -> Figure:
-    """A figure of sample ``index``: patches over ``image`` or as a grid, boxes at their places, a curve, or bars.
+    """A figure of sample ``index``: patches over ``image`` or as a grid, the box of an object that is explained, boxes at their
+    places, a curve, words on their colours.
 
-    Each panel says how its values were scaled. Of more than 40 bars only the 40 strongest are drawn, in their order.
+    Each panel says how its values were scaled. Of more than 250 words, or 40 bars, only the strongest are drawn, in their order.
+    What has no relevance at all has no panel, nor have a detector's queries, unless there is nothing else.
 
     Args:
         explanation: what to draw.
@@ -85,6 +88,7 @@ def plot(
         sound: what the model heard, (samples,), and samples a second, whose wave is drawn behind the curve of its frames.
         theme: ``"light"`` or ``"dark"``.
         alpha, cmap, opacity, contour, patches, mute: see :class:`~heedmap.render.overlay.Style`.
+        bars: whether words are bars, in the order of the text, and learned queries have some too.
         width: of the figure in inches, all in it grows in proportion; None: its own.
         dpi: dots an inch, where it becomes a picture of dots.
         title: whether there is a line above that says what is explained.
@@ -96,9 +100,15 @@ def plot(
     """
     check_size(width, dpi)
     index = checked_index(index, batch_size(explanation))
-    picture = None if image is None else as_picture(image)
-    look = Look(picture, Style(alpha, cmap, opacity, contour, patches, mute), themed(theme), PANEL, sound)
-    rows = [row(name, {ONLY: explanation}, index, False) for name in explanation.segments]
+    picture = None if image is None else framed(as_picture(image), explanation, index)
+    look = Look(
+        picture,
+        Style(alpha, cmap, opacity, contour, patches, mute),
+        themed(theme),
+        PANEL if not bars else replace(PANEL, words=0),
+        sound,
+    )
+    rows = [row(name, {ONLY: explanation}, index, False) for name in drawn_segments([explanation], index, bars)]
     cells = [_cell(segment_row, ONLY, look) for segment_row in rows]
     count = max(1, len(cells))
     why = wrap(explanation.choice, round(1.4 * LETTERS_PER_PANEL * count)) if title else []
@@ -126,6 +136,7 @@ def side_by_side(
     *,
     shared: bool = True,
     own: Collection[str] = (),
+    bars: bool = False,
     theme: str = "light",
     contour: bool = False,
     alpha: float = 0.75,
@@ -147,6 +158,7 @@ def side_by_side(
         notes: the name of a column → words under it, such as a figure of merit.
         shared: whether the maps of a row share one scale; else each has its own.
         own: names of columns with a scale of their own where the others share one, such as a difference.
+        bars: as for :func:`plot`.
         theme: ``"light"`` or ``"dark"``.
         contour: whether to outline what lies above Otsu's threshold, in pictures.
         alpha: as for :func:`plot`.
@@ -171,20 +183,36 @@ def side_by_side(
     """
     _check(explanations, index, notes)
     check_size(width, dpi)
-    pictures = _pictures(explanations, image)
-    style = Style(alpha, cmap, contour=contour, mute=MUTE)
+    pictures = {
+        name: None if picture is None else framed(picture, explanations[name], index)
+        for name, picture in _pictures(explanations, image).items()
+    }
+    style, room = Style(alpha, cmap, contour=contour, mute=MUTE), CELL if not bars else replace(CELL, words=0)
     looks = {
-        name: Look(None if picture is None else picture.fitted(*SIDES), style, themed(theme), CELL)
+        name: Look(None if picture is None else picture.fitted(*SIDES), style, themed(theme), room)
         for name, picture in pictures.items()
     }
-    names = dict.fromkeys(name for explanation in explanations.values() for name in explanation.segments)
-    rows = {name: row(name, explanations, index, shared, own) for name in names}
+    rows = {
+        name: row(name, explanations, index, shared, own)
+        for name in drawn_segments(list(explanations.values()), index, bars)
+    }
     cells = {
         (name, c): _cell(segment_row, c, looks[c]) for name, segment_row in rows.items() for c in segment_row.segments
     }
     table = _Table(explanations, index, notes, rows, cells, Sheet(themed(theme)), title)
     shown = next((picture for picture in pictures.values() if picture is not None), None)
     return finished(table.figure(_remarks(rows, shown, style, shared, own)), width, dpi)
+
+
+def drawn_segments(explanations: Sequence[ExplanationData], index: int, bars: bool) -> list[str]:
+    """Names of the segments that are drawn: those that have relevance and, without ``bars``, are no learned queries."""
+    each: dict[str, list[Segment]] = {}
+    for explanation in explanations:
+        for name, segment in explanation.segments.items():
+            each.setdefault(name, []).append(segment)
+    told = [name for name, kin in each.items() if any(not view(s).scale(s, index).empty for s in kin)]
+    named = [name for name in told if bars or not is_queries(each[name][0])]
+    return named or told or list(each)
 
 
 def _pictures(
@@ -218,10 +246,14 @@ def _panel(axes: Axes, row: Row, cell: Cell, look: Look) -> None:
         return
     lines = wrap(" · ".join(filter(None, told)), LETTERS_PER_NOTE)
     axes.set_xlabel("\n".join(lines), fontsize=8, color=look.theme.faint)
-    _bar_beside(axes, scale, cell.cmap, look, look.size(segment))
+    written = segment.kind == "text"
+    if written:
+        axes.set_box_aspect(cell.tall / look.room.width)
+        axes.set_anchor("N")
+    _bar_beside(axes, scale, cell.cmap, look, (look.room.width, cell.tall) if written else look.size(segment))
 
 
-def _bar_beside(axes: Axes, scale: Scale, cmap: str | Colormap, look: Look, size: tuple[int, int]) -> None:
+def _bar_beside(axes: Axes, scale: Scale, cmap: str | Colormap, look: Look, size: tuple[float, float]) -> None:
     """A colour bar as high as the picture and of the same width beside any."""
     (columns, rows), room = size, look.room
     width = room.width if stretched(columns, rows) else min(room.width, room.tallest * columns / rows)
@@ -234,7 +266,8 @@ def _colour_bar(
     axes: Axes, scale: Scale, cmap: str | Colormap, label: str, tall: float, letters: float, theme: Theme
 ) -> None:
     bar = axes.figure.colorbar(mappable(scale, cmap), cax=axes, ticks=ticks(tall))
-    bar.set_label(label, color=theme.ink, fontsize=letters)
+    if tall >= LEAST_LABELLED:
+        bar.set_label(label, color=theme.ink, fontsize=letters)
     axes.tick_params(colors=theme.faint, labelcolor=theme.ink, labelsize=letters)
     axes.spines["outline"].set_edgecolor(theme.faint)
 

@@ -133,6 +133,7 @@ def to_data(explanation: ExplanationData) -> dict[str, Any]:
         "flow": explanation.flow.to_dict(),
         "top": None if explanation.top is None else _top(explanation.top),
         "origin": dict(explanation.origin),
+        **({} if explanation.box is None else {"box": _numbers(explanation.box)}),
         **({} if explanation.answer is None else {"answer": _answer(explanation.answer)}),
     }
 
@@ -176,7 +177,7 @@ def figure(
 
     Args:
         explanation, index, image: what to draw.
-        sound: as for :func:`write`; the figure of an answer, a row for each of its words, has no place for it.
+        sound: as for :func:`write`; the figure of an answer has its wave below the rows of its words.
         options: of :func:`heedmap.render.figure.plot`, or of an answer :func:`heedmap.render.answer_figure.plot_answer`.
 
     Raises:
@@ -188,7 +189,7 @@ def figure(
 
     check_options(plot if explanation.answer is None else plot_answer, options, "a figure")
     if explanation.answer is not None:
-        return plot_answer(explanation, index, image, **options)
+        return plot_answer(explanation, index, image, sound, **options)
     return plot(explanation, index, image, sound, **options)
 
 

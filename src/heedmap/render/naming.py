@@ -17,6 +17,9 @@ OBJECT = re.compile(r"query (\d+), class \d+(?: \((.+)\))?", re.DOTALL)
 TOKEN = re.compile(r"token \d+ \((.+?)\)(?: after position (\d+))?", re.DOTALL)
 RATHER = re.compile(r"(.+) rather than ((?:class|query|token) \d.*)", re.DOTALL)
 """Targets as ``heedmap.targets`` writes them."""
+WRITTEN = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+STEP = re.compile(rf"{WRITTEN}(?: rather than {WRITTEN})?, token (\d+) of the answer")
+"""Targets as ``heedmap.explain_answer`` writes them: texts as Python writes them."""
 NUMBERED = re.compile(r"(text|image|boxes|audio|queries|decoder|kept)(_encoder)?(\d*)")
 """Names of segments as ``heedmap.result`` gives them; others are the input's own."""
 BY_WAY = ", by way of "
@@ -67,6 +70,24 @@ def _said(explanation: ExplanationData, index: int, target: str) -> tuple[str | 
     if match := CLASS.fullmatch(target):
         return match[1], ""
     return None, ""
+
+
+def step(target: str) -> tuple[str, str]:
+    """What is explained of a token of an answer, as people say it, and the text of the token that it is set against, or none."""
+    match = STEP.fullmatch(target)
+    if match is None:
+        return visible(target), ""
+    said, other, place = token_words(match[1]), match[2] or "", int(match[3]) + 1
+    than = f" rather than “{token_words(other)}”" if other else ""
+    return f"“{said}”{than}, token {place} of the answer", str(literal_eval(other)) if other else ""
+
+
+def explained_object(explanation: ExplanationData, index: int) -> str:
+    """The name of the object that sample ``index`` explains; of another target all of it."""
+    target = explanation.target[index].partition(BY_WAY)[0].removeprefix(CHANGE)
+    pair = RATHER.fullmatch(target)
+    name, place = _said(explanation, index, target if pair is None else pair[1])
+    return target if name is None else f"{name}{place}"
 
 
 def is_token(explanation: ExplanationData, index: int) -> bool:

@@ -24,6 +24,8 @@ GRID_PIXELS = 336
 NOT_TAKEN = 128
 UNSEEN = 0.3
 """What the model did not see is grey, and as bright as this part of what it was."""
+MUTE = 0.6
+"""Of the colours of a picture under a map, in figures and pages."""
 OPACITIES = ("relevance", "even")
 LINE = (255, 255, 255, 110)
 INNER, OUTER = (255, 255, 255), (0, 0, 0)

@@ -13,6 +13,8 @@ from heedmap.printable import percent, visible
 from heedmap.render.cautions import cautions
 from heedmap.render.html import document, fragment, render
 from heedmap.render.naming import headline, is_token, question
+from heedmap.render.outlines import outline
+from heedmap.render.overlay import as_picture
 from heedmap.render.picker import token_to_token
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.scale import one_unit, shares
@@ -46,7 +48,8 @@ def explanation_page(
     Raises:
         InputError: no such sample, or ``image`` is no PIL image.
     """
-    body = _fragment(explanation, index, 1, Beside(sound=sound, image=image))
+    index = checked_index(index, batch_size(explanation))
+    body = _fragment(explanation, index, 1, _outlined(explanation, index, Beside(sound=sound, image=image)))
     return document(body, f"heedmap: {headline(explanation, index)}")
 
 
@@ -86,7 +89,17 @@ def column_bodies(
 
     Each is to be put into a ``fragment``; the maps come first, and all else is folded below them.
     """
-    return [_body(e, 0, level, replace(beside, image=image), scales, folded=True) for e, image, scales in columns]
+    return [
+        _body(e, 0, level, _outlined(e, 0, replace(beside, image=image)), scales, folded=True)
+        for e, image, scales in columns
+    ]
+
+
+def _outlined(explanation: ExplanationData, index: int, beside: Beside) -> Beside:
+    """With the box of the object that is explained, where nothing lies on the picture yet."""
+    if beside.image is None or beside.objects:
+        return beside
+    return replace(beside, objects=outline(as_picture(beside.image), explanation, index))
 
 
 def explanation_fragment(

@@ -14,7 +14,7 @@ from heedmap.picture import Box, Picture
 from heedmap.printable import number
 from heedmap.render.overlay import Style, grid_values, laid
 from heedmap.render.sample import Drawn
-from heedmap.render.scale import SIGNED, Scale, Theme, colour_map, readable, table
+from heedmap.render.scale import FAINT, SIGNED, Scale, Theme, colour_map, readable, table
 from heedmap.render.sound import frame_seconds, wave
 
 if TYPE_CHECKING:
@@ -130,14 +130,21 @@ def draw_curve(
     places = np.arange(len(values) + 1) * (step or 1.0)
     axes.set_xlabel("frame" if step is None else "seconds")
     if sound is not None and step is not None:
-        behind, parts = axes.twinx(), np.array(wave(sound))
-        times = np.linspace(0, len(sound[0]) / sound[1], len(parts))
-        behind.fill_between(times, parts[:, 0], parts[:, 1], color=theme.faint, alpha=WAVE, linewidth=0)
-        behind.set(ylim=(-1, 1), zorder=-1)
+        behind = axes.twinx()
+        draw_wave(behind, sound, theme)
+        behind.set_zorder(-1)
         behind.set_axis_off()
         axes.patch.set_visible(False)
     axes.stairs(values, places, fill=True, color=_shade(0.7, theme), alpha=1.0 if sound is None else OVER)
     axes.set_xlim(0, places[-1])
+
+
+def draw_wave(axes: Axes, sound: Sound, theme: Theme, step: float | None = None) -> None:
+    """The wave of a sound over seconds; or over frames of ``step`` seconds each, whose middles are at whole numbers."""
+    parts, times = np.array(wave(sound)), np.linspace(0, len(sound[0]) / sound[1], len(wave(sound)))
+    places = times if step is None else times / step - 0.5
+    axes.fill_between(places, parts[:, 0], parts[:, 1], color=theme.faint, alpha=WAVE, linewidth=0)
+    axes.set_ylim(-1, 1)
 
 
 def draw_bars(
@@ -175,6 +182,19 @@ def word_colour(scale: Scale, value: float, theme: Theme, least: float = 0.0) ->
     if scale.signed:
         return _colour(scale, value, SIGNED)
     return _shade(least + (1 - least) * float(scale.places(np.asarray(value))), theme)
+
+
+def word_ground(scale: Scale, value: float, theme: Theme) -> Rgb:
+    """The colour behind a word: of 0, and of what is not known, the ground itself, from which the colours set out."""
+    from matplotlib.colors import to_rgb
+
+    if not np.isfinite(value):
+        return to_rgb(theme.ground)
+    share = float(scale.share(value))
+    far = min(1.0, abs(share) / FAINT)
+    paper, full = to_rgb(theme.ground), word_colour(scale, value, theme)
+    red, green, blue = (a + far * (b - a) for a, b in zip(paper, full, strict=True))
+    return red, green, blue
 
 
 def word_map(scale: Scale, theme: Theme) -> str | Colormap:
@@ -215,7 +235,7 @@ def ticks(tall: float) -> MaxNLocator:
     return MaxNLocator(nbins=max(1, min(8, int(tall * 4))))
 
 
-def stretched(width: int, height: int) -> bool:
+def stretched(width: float, height: float) -> bool:
     """Whether a picture is so long that it is not drawn in its own proportions."""
     return max(width / height, height / width) > MOST_STRETCHED
 

@@ -63,6 +63,11 @@ def sample(segment: Segment, index: int = 0) -> Drawn:
     return Drawn(_labels(segment, index)[:end], values[..., :end], taken[:end], after)
 
 
+def is_queries(segment: Segment) -> bool:
+    """Whether its tokens are learned queries, which have a number and no name of their own."""
+    return segment.kind == "queries" and segment.labels is None
+
+
 def checked_index(index: int, batch: int) -> int:
     """``index`` counted from 0 in a batch of ``batch``; InputError where it is out of range."""
     if not -batch <= index < batch:
@@ -85,6 +90,6 @@ def _end(segment: Segment, index: int) -> int:
 def _labels(segment: Segment, index: int) -> tuple[str, ...]:
     tokens = segment.relevance.shape[1]
     if segment.labels is None:
-        return tuple(map(str, range(tokens)))
+        return tuple(f"query {i}" if is_queries(segment) else str(i) for i in range(tokens))
     given = tuple(visible(label) for label in segment.labels[index][:tokens])
     return given + tuple(str(i) for i in range(len(given), tokens))

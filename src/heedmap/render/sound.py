@@ -62,7 +62,7 @@ def curve(drawn: Drawn, used: Scale, sound: Sound | None = None, most: int | Non
     )
     about = "relevance over time; most relevant: " + ", ".join(drawn.labels[i] for i in drawn.top(3))
     after = after_the_end(drawn.after) or (_after(drawn, len(taken)) if len(taken) < whole else "")
-    ticks = [(f"{place / end:.2%}", words) for place, words in _ticks(end, step)]
+    ticks = [(f"{place / end:.2%}", words) for place, words in time_ticks(end, step)]
     return macro("segments.curve", f"0,{zero} {steps} {wide:g},{zero}", _outline(sound), ticks, about, after)
 
 
@@ -71,16 +71,20 @@ def terminal_curve(drawn: Drawn, used: Scale, colours: bool) -> Text:
     taken, step = drawn.values[drawn.taken], frame_seconds(drawn)
     level, end = strongest(np.array([used.share(value) for value in taken]), COLUMNS), len(taken) * (step or 1.0)
     level, line = np.repeat(level, max(1, COLUMNS // max(1, len(level)))), Text()
-    for share in level:
-        block = BLOCKS[math.ceil(abs(share) * (len(BLOCKS) - 1) - 1e-9)]
+    for share, block in zip(level, blocks(level), strict=True):
         line.append(block, colour(0.5 + share / 2 if used.signed else 0.25 + 0.6 * share, used.cmap) if colours else "")
     axis, free = [" "] * (len(level) + 8), 0
-    for place, words in _ticks(end, step):
+    for place, words in time_ticks(end, step):
         left = round(place / end * len(level))
         if left >= free:
             axis[left : left + len(words)] = words
             free = left + len(words) + 1
     return Text("\n").join([line, Text("".join(axis).rstrip(), "dim")])
+
+
+def blocks(level: Float[np.ndarray, " steps"]) -> str:
+    """A letter a step, as high as its share from -1 to 1 is far from 0."""
+    return "".join(BLOCKS[math.ceil(abs(share) * (len(BLOCKS) - 1) - 1e-9)] for share in level)
 
 
 def after_the_end(share: float) -> str:
@@ -120,7 +124,7 @@ def _outline(sound: Sound | None) -> str:
     return " ".join([*tops, *reversed(feet)])
 
 
-def _ticks(end: float, step: float | None) -> list[tuple[float, str]]:
+def time_ticks(end: float, step: float | None) -> list[tuple[float, str]]:
     """Places on an axis from 0 to ``end``, and what is written there."""
     gap = next((gap for gap in GAPS if end / gap <= TICKS), end / TICKS or 1.0)
     places = [n * gap for n in range(math.ceil(end / gap - 1e-9))]

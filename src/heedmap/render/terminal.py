@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from string import digits
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich import box
 from rich.console import Group
 from rich.table import Table
@@ -19,14 +21,15 @@ from heedmap.render.answers_page import DrawnAnswers
 from heedmap.render.cautions import cautions
 from heedmap.render.naming import called
 from heedmap.render.page import prediction_words
-from heedmap.render.sample import batch_size, checked_index
+from heedmap.render.sample import batch_size, checked_index, sample
+from heedmap.render.sound import blocks, frame_seconds, strongest
 from heedmap.render.views import view
-from heedmap.render.words import Chips
+from heedmap.render.words import Chips, words
 
 if TYPE_CHECKING:
     from heedmap.explanation_data import ExplanationData, Segment
 
-TOP, FEW = 5, 3
+TOP, FEW, CURVE = 5, 3, 32
 
 
 def terminal(explanation: ExplanationData, index: int = 0, *, colours: bool = True) -> Group:
@@ -51,17 +54,17 @@ def terminal_answer(explanation: ExplanationData, index: int = 0) -> Group:
     said = answer_words(explanation, index)
     answer = explanation.answer
     assert answer is not None, "it has words"
-    shown = _by_kin(name for name, segment in explanation.segments.items() if (segment.positions[index] >= 0).any())
+    shown = _by_kin(name for name, segment in explanation.segments.items() if _by_people(segment, index))
+    heads = [_head(explanation.segments[names[0]], index) for names in shown.values()]
     lines = []
     for word in said:
         segments = explanation.span(word.tokens[0], word.tokens[-1] + 1).segments
-        rests_on = (_rests_on([segments[name] for name in names], index) for names in shown.values())
+        rests_on = (_rests_on([segments[name] for name in names], index, over_time=True) for names in shown.values())
         lines.append((word.text, percent(float(answer.probabilities[index, list(word.tokens)].min())), *rests_on))
     facts = {"answer": answer.text[index], "method": explanation.method}
     if explanation.flow.notes:
         facts["note"] = said_for(SHELL, "; ".join(explanation.flow.notes))
-    heads = ("word", "said with", *(f"rests on: {called(name)}" for name in shown))
-    return Group(_told(facts), Text(), _rich(heads, lines))
+    return Group(_told(facts), Text(), _rich(("word", "said with", *heads), lines))
 
 
 def terminal_answers(answers: DrawnAnswers) -> Group:
@@ -87,8 +90,34 @@ def _by_kin(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _rests_on(segments: Sequence[Segment], index: int) -> str:
-    """The most relevant of all; where there are several segments, with the name of its own."""
+def _by_people(segment: Segment, index: int) -> bool:
+    """Whether a model took some of a segment in, and not special tokens alone."""
+    if not bool((segment.positions[index] >= 0).any()):
+        return False
+    return segment.kind != "text" or any(not word.special for word in words(_whole(segment), index))
+
+
+def _whole(segment: Segment) -> Segment:
+    """A segment with its steps taken together, where it has some."""
+    return segment if segment.relevance.dim() == 2 else replace(segment, relevance=segment.relevance.mean(1))
+
+
+def _head(segment: Segment, index: int) -> str:
+    drawn = sample(_whole(segment), index)
+    step = frame_seconds(drawn) if _is_sound(segment) else None
+    end = f", 0 to {number(len(drawn.labels) * step)} s" if step is not None else ""
+    return f"rests on: {called(segment.name)}{end}"
+
+
+def _is_sound(segment: Segment) -> bool:
+    return segment.kind == "audio" and segment.grid is None
+
+
+def _rests_on(segments: Sequence[Segment], index: int, over_time: bool = False) -> str:
+    """The most relevant of all; where there are several segments, with the name of its own. Of sound, ``over_time``, a curve."""
+    if over_time and len(segments) == 1 and _is_sound(segments[0]):
+        values = np.nan_to_num(sample(segments[0], index).values)
+        return blocks(strongest(values / (np.abs(values).max(initial=0.0) or 1.0), CURVE))
     tops = [
         (f"{called(segment.name)} {name.strip()}" if len(segments) > 1 else name.strip(), value)
         for segment in segments

@@ -21,7 +21,7 @@ from heedmap.render.cells import Cell, Look, Row
 from heedmap.render.clickable import patch_buttons
 from heedmap.render.html import macro
 from heedmap.render.naming import called
-from heedmap.render.overlay import as_picture, grid_values, heat_grid, overlay
+from heedmap.render.overlay import MUTE, as_picture, grid_values, heat_grid, overlay
 from heedmap.render.panels import (
     draw_bars,
     draw_boxes,
@@ -30,11 +30,11 @@ from heedmap.render.panels import (
     draw_words,
     picture_words,
     placed_words,
-    word_colour,
+    word_ground,
     word_map,
     words_height,
 )
-from heedmap.render.sample import Drawn, sample
+from heedmap.render.sample import Drawn, is_queries, sample
 from heedmap.render.scale import Scale, colour, joined, table, token_scale
 from heedmap.render.sound import after_the_end, curve, terminal_curve
 from heedmap.render.words import Chips, Word, notes, passages, split, text_heat, top_words, words, words_scale
@@ -112,7 +112,8 @@ class View:
     def figure(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
         """In a report, with its scale; the arguments are those of :func:`figure`."""
         body = self.body(segment, index, used, beside)
-        return macro("segments.figure", called(segment.name), used.about(self.scale(segment, index)), body)
+        kind = "segments.folded" if is_queries(segment) else "segments.figure"
+        return macro(kind, called(segment.name), used.about(self.scale(segment, index)), body)
 
     def body(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
         """The figure without its caption."""
@@ -188,7 +189,7 @@ class _TextView(View):
         theme, scale, width = look.theme, row.scales[column], look.room.width
         tokens = row.chosen(column, look.room.words)
         text = placed_words(row.drawn[column].labels, tokens, width)
-        colours = [word_colour(scale, value, theme) for value in row.values[column]]
+        colours = [word_ground(scale, value, theme) for value in row.values[column]]
         tall = words_height(text)
 
         def draw(axes: Axes) -> Sequence[str]:
@@ -213,7 +214,11 @@ class _PatchView(View):
 
     def body(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
         under = None if beside.image is None else as_picture(beside.image).of(segment.name)
-        picture = heat_grid(segment, index, scale=used) if under is None else overlay(under, segment, index, scale=used)
+        picture = (
+            heat_grid(segment, index, scale=used)
+            if under is None
+            else overlay(under, segment, index, scale=used, mute=MUTE)
+        )
         about = f"relevance of {called(segment.name)}; most relevant: {most_relevant(segment, index)}"
         ground = under or as_picture(picture)
         buttons = patch_buttons(segment, index, ground.geometry) if beside.clickable else Markup()
@@ -249,9 +254,7 @@ class _PatchView(View):
         return [_grid(_fitted(places, used.signed), used.cmap, colours)]
 
     def told(self, segment: Segment, index: int, count: int) -> list[str]:
-        drawn = sample(segment, index)
-        places = [(divmod(i, (segment.grid or (1, 1))[1]), drawn.values[i]) for i in drawn.top(count)]
-        return [f"row {row}, column {column}: {number(value)}" for (row, column), value in places]
+        return [f"{place}: {number(value)}" for place, value in self.top(segment, index, count)]
 
 
 class _BoxView(View):

@@ -72,6 +72,7 @@ def schema() -> Any:
             ("top_labels", words),
             ("top_probabilities", pa.list_(pa.float32())),
             ("function", pa.string()),
+            ("box", pa.list_(pa.float32())),
             ("segments", pa.list_(segment)),
             ("answer", pa.string()),
             ("token", pa.int64()),
@@ -129,6 +130,8 @@ def lines_of(row: int, key: str, explanation: Explanation) -> list[Line]:
         "label": None if labels is None else labels[0],
         "segments": [_segment(s, s.relevance[0], True) for s in explanation.segments.values()],
     }
+    if explanation.box is not None:
+        line["box"] = explanation.box[0].tolist()
     if top is not None:
         line |= {
             "probability": float(top.target[0]),
@@ -179,6 +182,7 @@ def explanation_of(lines: Sequence[Mapping[str, Any]]) -> Explanation:
         prediction=prediction,
         prediction_labels=None if first["label"] is None else (first["label"],),
         top=top,
+        box=None if first.get("box") is None else torch.tensor([first["box"]], dtype=torch.float32),
         **common,
     )
 

@@ -115,7 +115,7 @@ class DetectionQuery(Target):
         values = partial(at_place, context, query, label)
         row = logits[torch.arange(len(logits), device=logits.device), query]
         odds = ranked(row, label, partial(_object_name, context, none), exclusive=none is not None)
-        return Chosen(values(output), words, top, values, odds)
+        return Chosen(values(output), words, top, values, odds, box=_box_at(context.read(output), query))
 
     def objects(
         self, logits: Float[Tensor, "batch queries classes"], context: Context
@@ -153,6 +153,15 @@ class DetectionQuery(Target):
         if none is not None:
             allowed[none] = False
         return allowed
+
+
+def _box_at(output: Any, query: Int[Tensor, " batch"]) -> Float[Tensor, "batch 4"] | None:
+    """Of each sample the box of an object query, x1 y1 x2 y2; None: the output has none of centre and size in shares."""
+    boxes = get(output, "pred_boxes")
+    if boxes is None or boxes.dim() != 3 or boxes.shape[-1] != 4:
+        return None
+    middle, size = boxes[torch.arange(len(boxes), device=boxes.device), query].detach().float().cpu().split(2, -1)
+    return torch.cat([middle - size / 2, middle + size / 2], -1).clamp(0, 1)
 
 
 SIDES = {

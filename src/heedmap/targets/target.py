@@ -33,6 +33,7 @@ class Chosen:
             chooses nothing, so that choosing again is the same.
         top: the most probable answers, where there are classes.
         names: of the prediction, where the model's label names are not what it is called by (tokens).
+        box: (batch, 4), x1 y1 x2 y2 as shares of what the model saw: of the object that is explained, where there is one.
     """
 
     values: Float[Tensor, " batch"]
@@ -41,6 +42,7 @@ class Chosen:
     again: Callable[[Any], Float[Tensor, " batch"]] | None = None
     top: Top | None = None
     names: tuple[str, ...] | None = None
+    box: Float[Tensor, "batch 4"] | None = None
 
     def sample(self, index: int) -> Chosen:
         """The same of one sample, as of a batch of one; without ``again``."""
@@ -52,6 +54,7 @@ class Chosen:
             None,
             None if self.top is None else self.top.sample(index),
             None if self.names is None else self.names[one],
+            None if self.box is None else self.box[one],
         )
 
 

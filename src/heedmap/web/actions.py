@@ -11,7 +11,7 @@ from heedmap.web.edits import EditForm
 from heedmap.web.fields import Fields, edit_fields, given, listed, values_of
 from heedmap.web.form_inputs import Takes, sample
 from heedmap.web.handlers import Exchange, Handlers, attempt
-from heedmap.web.method_options import options_label, start, way
+from heedmap.web.method_options import against, options_label, start, way
 from heedmap.web.models import Tell
 from heedmap.web.results import Results, Shown, links
 from heedmap.web.tables import Table
@@ -80,12 +80,12 @@ class Actions:
     def _choose(self, tell: Tell, model: str) -> Values:
         takes, error = attempt(lambda: self._handlers.takes(model, tell))
         takes = takes or Takes()
-        speaks = self._gr.update(visible=takes.speaks)
+        speaks = self._gr.update(visible=takes.speaks), self._gr.update(visible=takes.speaks, value="")
         answers = parts.error(error), *self._no_answers(model)
         return (
             *self._fields.emptied(model, takes),
             *answers,
-            speaks,
+            *speaks,
             parts.samples(model),
             *edit_fields(self._gr, takes),
         )
@@ -133,9 +133,12 @@ class Actions:
 
         return self._made(work)
 
-    def _every(self, tell: Tell, asked: Exchange | None, method: str, options: str) -> Values:
-        """Every word of the answer."""
-        return self._made(lambda: self._handlers.answer(asked, way(method, options, self._handlers.limits), tell))
+    def _every(self, tell: Tell, asked: Exchange | None, method: str, options: str, other: str | None) -> Values:
+        """Every word of the answer, and why not ``other``."""
+        limits = self._handlers.limits
+        return self._made(
+            lambda: self._handlers.answer(asked, way(method, options, limits), against(other, limits), tell)
+        )
 
     def _change(
         self, tell: Tell, asked: Exchange | None, choice: int | None, method: str, options: str, *edit: str | None

@@ -13,9 +13,10 @@ from heedmap.models.edits import plain
 from heedmap.printable import percent
 from heedmap.render.files import figure_bytes, to_json
 from heedmap.render.html import document, fragment, macro, render
+from heedmap.render.outlines import LEAST, MOST
 from heedmap.render.page import column_bodies
 from heedmap.render.views import common_scales
-from heedmap.web.parts import LEAST, MOST, outlined, relevant_boxes
+from heedmap.web.parts import relevant_boxes
 from heedmap.web.results import DRAWING
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ class Column:
         """To lay the map on."""
         if self.picture is None:
             return None
-        return cast(
-            "Image", replace(outlined(self.picture).fitted(LEAST, MOST), frames={})
-        )  # overlay takes Pictures too
+        return cast("Image", replace(self.picture.fitted(LEAST, MOST), frames={}))  # overlay takes Pictures too
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +99,7 @@ class Columns:
         from heedmap.render.figure import side_by_side
 
         named = {column.name: column for column in self.columns}
-        pictures = {name: outlined(c.picture) for name, c in named.items() if c.picture is not None}
+        pictures = {name: c.picture for name, c in named.items() if c.picture is not None}
         own = [name for name, column in named.items() if column.alone]
         with DRAWING:
             maps = {name: column.explanation for name, column in named.items()}

@@ -16,13 +16,14 @@ from heedmap.models.edits import Effect, compared, plain
 from heedmap.models.model import frames_heard
 from heedmap.models.predictions import Prediction, Predictions
 from heedmap.printable import visible
+from heedmap.render.outlines import MOST
 from heedmap.render.views import Beside
 from heedmap.web.columns import Column, Columns, both_odds, same_answer
 from heedmap.web.edits import EditForm
 from heedmap.web.form_inputs import FormValues, ReceivedInputs, Takes, read, takes
 from heedmap.web.method_options import MOST_TOKENS, Start, Way, check_starts, from_token, within
 from heedmap.web.models import Models, Tell, check_time
-from heedmap.web.parts import MOST, objects, with_frames
+from heedmap.web.parts import objects, with_frames
 from heedmap.web.results import Result
 from heedmap.web.tables import Table, TableRow, rows_of
 from heedmap.web.uploads import Limits
@@ -148,8 +149,19 @@ class Handlers:
         beside = Beside(objects(asked.picture, asked.predictions.answers, number), asked.sound)
         return Result(explanations, picture, begin is not None, beside)
 
-    def answer(self, asked: Exchange | None, way: Way, tell: Tell = lambda _: None) -> Result:
-        """Explain every word of what a model said, or should have said; arguments as of :meth:`explain`."""
+    def answer(
+        self,
+        asked: Exchange | None,
+        way: Way,
+        against: str | Mapping[str, str] | None = None,
+        tell: Tell = lambda _: None,
+    ) -> Result:
+        """Explain every word of what a model said, or should have said, set against other words or not.
+
+        Args:
+            asked, way, tell: as of :meth:`explain`.
+            against: as ``contrast`` of :func:`heedmap.explain_answer`.
+        """
         if asked is None:
             raise InputError("ask the model first; then its answer can be explained")
         question = dict(asked.predictions.inputs)
@@ -158,7 +170,9 @@ class Handlers:
         def work(subject: Model) -> Explanation:
             check_time()
             tell(f"explaining every word by {way.method}")
-            explanation = explain_answer(subject, question, answer=said, method=way.method, **way.options)
+            explanation = explain_answer(
+                subject, question, answer=said, contrast=against, method=way.method, **way.options
+            )
             return explanation.with_roles(frames_heard(subject, explanation, question, asked.sound))
 
         return Result((self.models.use(asked.model, work, tell),), asked.picture, beside=Beside(sound=asked.sound))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import InputError, OptionError, UnknownNameError
+from heedmap.methods.written import contrast
 from heedmap.printable import closest
 from heedmap.render.naming import called
 from heedmap.render.sample import sample
@@ -53,6 +54,21 @@ def way(method: str, text: str | None, limits: Limits) -> Way:
         if isinstance(value, (int, float)) and abs(value) > limits.passes:
             raise OptionError(f"option {name} is {value}; on the page numbers go up to {limits.passes:,}")
     return Way(method, options)
+
+
+def against(text: str | None, limits: Limits) -> str | dict[str, str] | None:
+    """What an answer is set against: nothing, a text, or ``WORD=OTHER`` with commas between several.
+
+    Raises:
+        InputError: too long.
+        OptionError: no such form.
+    """
+    asked = (text or "").strip()
+    if len(asked) > LETTERS:
+        raise InputError(f"the contrast has {len(asked):,} characters; the page takes up to {LETTERS}")
+    asked = limits.text(asked) or ""
+    parts = re.split(r"\s*,\s*", asked) if "=" in asked else [asked]
+    return contrast([part for part in parts if part])
 
 
 def options_label(method: str) -> str:

@@ -97,6 +97,10 @@ class _Page:
             self.redo = gr.Button("Explain", elem_id="explain", min_width=120)
             self.both = gr.Button("Compare", elem_id="compare", min_width=120)
         self.every = gr.Button("Every word of the answer", visible=speaks, elem_id="every")
+        form = "runner-up, another answer, or WORD=OTHER"
+        self.against = gr.Textbox(
+            label="Why these words, and not …", placeholder=form, visible=speaks, elem_id="against"
+        )
         with gr.Accordion("Options of the methods", open=False, elem_id="options-of-both"):
             self.options = gr.Textbox(label=options_label(FIRST), elem_id="options")
             self.other_options = gr.Textbox(label=options_label(OTHER), elem_id="other-options")
@@ -147,7 +151,7 @@ class _Page:
         ask = {"fn": acts["ask"], "inputs": fields.inputs, "outputs": answers, **self.shared}
         # Gradio's lists tell of an input whenever they are left, of a change only when there was one.
         edit = [self.old, self.new, self.region]
-        chosen_model = [*fields.outputs, *answers, self.every, self.samples, *edit]
+        chosen_model = [*fields.outputs, *answers, self.every, self.against, self.samples, *edit]
         fields.model.change(acts["choose"], fields.model, chosen_model, api_name="choose", **self.shared)
         pick = acts["pick"], [fields.model, fields.number], [self.message, *fields.of_sample]
         first = {"fn": acts["first"], "inputs": chosen, "outputs": pressed, "api_name": False, **self.shared}
@@ -165,7 +169,9 @@ class _Page:
         both = [*chosen, self.other, self.other_options]
         self.both.click(acts["compare"], both, told, api_name="compare", **self.shared)
         way = [self.asked, self.method, self.options]
-        self.every.click(acts["every"], way, told, api_name="every", **self.shared)
+        every = {"fn": acts["every"], "inputs": [*way, self.against], "outputs": told, **self.shared}
+        self.every.click(**every, api_name="every")
+        self.against.submit(**every, api_name=False)
         self._events_beyond(acts, told, answers, first)
         for place in (self.answer, self.shown):
             place.select(acts["press"], chosen, pressed, api_name=False, **self.shared)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
 
+from heedmap.models.edits import plain
 from heedmap.models.predictions import Prediction
 from heedmap.printable import number, percent, visible
 from heedmap.render.clickable import button
 from heedmap.render.html import fragment, macro
 from heedmap.render.naming import called
-from heedmap.render.panels import drawable
+from heedmap.render.outlines import LEAST, MOST
 from heedmap.render.sample import sample
 from heedmap.render.scale import Scale, colour, token_scale
 from heedmap.web.form_inputs import offered
@@ -23,18 +23,12 @@ from heedmap.web.form_inputs import sample as sample_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageFont import FreeTypeFont
 
     from heedmap.explanation_data import Segment
     from heedmap.picture import Box, Picture
     from heedmap.web.tables import TableRow
 
 
-LEAST, MOST = 384, 1200
-"""Pixels of the longer side of a picture on the page."""
-LINE, HALO = (64, 224, 255), (0, 0, 0)
-"""Colours that no map and no usual picture has; the line lies on the wider halo."""
-LETTERS = 14
 THUMB = 96
 """Pixels of the longer side of a sample's small picture."""
 
@@ -80,27 +74,8 @@ def table_hint(most: int) -> str:
 
 def with_frames(picture: Picture, choices: Iterable[Prediction]) -> Picture:
     """``picture`` with the boxes of ``choices`` as its frames, in shares of the original."""
-    frames = {choice.label: _of_original(choice.box, picture) for choice in choices if choice.box is not None}
+    frames = {choice.label: picture.share(choice.box) for choice in choices if choice.box is not None}
     return replace(picture, frames=frames)
-
-
-def outlined(picture: Picture) -> Picture:
-    """``picture`` with its frames drawn on it, and none to be drawn; the same where it has none."""
-    if not picture.frames:
-        return picture
-    from PIL import ImageDraw
-
-    large = picture.fitted(LEAST, MOST)
-    image = large.image.copy()
-    pen = ImageDraw.Draw(image)
-    for name, (left, top, right, bottom) in large.frames.items():
-        box = (left * image.width, top * image.height, right * image.width, bottom * image.height)
-        pen.rectangle(box, outline=HALO, width=4)
-        pen.rectangle(
-            [box[0] + 1, box[1] + 1, max(box[0] + 1, box[2] - 1), max(box[1] + 1, box[3] - 1)], outline=LINE, width=2
-        )
-        pen.text((box[0] + 6, box[1] + 4), drawable(name), fill=LINE, font=_font(), stroke_width=2, stroke_fill=HALO)
-    return replace(large, image=image, frames={})
 
 
 def objects(picture: Picture | None, choices: Sequence[Prediction], chosen: int | None = None) -> Markup:
@@ -114,7 +89,7 @@ def objects(picture: Picture | None, choices: Sequence[Prediction], chosen: int 
     if picture is None or all(choice.box is None for choice in choices):
         return Markup()
     boxes = [(n, choice, choice.box) for n, choice in enumerate(choices) if choice.box is not None]
-    placed = [(n, choice.label, str(choice), _placed(_of_original(box, picture))) for n, choice, box in boxes]
+    placed = [(n, plain(choice.label), str(choice), _placed(picture.share(box))) for n, choice, box in boxes]
     return macro("web.objects", placed, chosen)
 
 
@@ -161,24 +136,3 @@ def _small(picture: Image | None) -> Image | None:
 def _placed(box: Box) -> str:
     left, top, right, bottom = box
     return f"left:{left:.3%};top:{top:.3%};width:{right - left:.3%};height:{bottom - top:.3%}"
-
-
-@cache
-def _font() -> FreeTypeFont:
-    from matplotlib.font_manager import findfont
-    from PIL import ImageFont
-
-    return ImageFont.truetype(findfont("DejaVu Sans"), LETTERS)
-
-
-def _of_original(box: Box, picture: Picture) -> Box:
-    """A box in shares of what the model saw, in shares of the original."""
-    width, height = picture.geometry.seen
-    across, down = picture.geometry.size
-    seen = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
-    left, top, right, bottom = picture.geometry.to_original(seen)
-    return (_share(left, across), _share(top, down), _share(right, across), _share(bottom, down))
-
-
-def _share(edge: float, side: int) -> float:
-    return min(1.0, max(0.0, edge / side))

@@ -14,12 +14,13 @@ from markupsafe import Markup
 from heedmap.errors import FileFormatError
 from heedmap.render.answer_page import answer_fragment
 from heedmap.render.files import WRITERS, comparison_json, figure_bytes
-from heedmap.render.html import fragment, macro
-from heedmap.render.page import SAME_UNIT, column_bodies, comparison_page, explanation_fragment
+from heedmap.render.html import document, fragment, macro, render
+from heedmap.render.outlines import LEAST, MOST
+from heedmap.render.page import SAME_UNIT, column_bodies, explanation_fragment
 from heedmap.render.scale import one_unit
 from heedmap.render.views import ALONE, Beside, common_scales
 from heedmap.web.method_options import starts, within
-from heedmap.web.parts import LEAST, MOST, outlined, relevant_boxes
+from heedmap.web.parts import relevant_boxes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -92,11 +93,10 @@ class Result:
 
     @property
     def _seen(self) -> Image | None:
-        """To lay maps on: with no object drawn, where they lie on it as buttons."""
+        """To lay maps on, with no object drawn: they lie on it."""
         if self.picture is None:
             return None
-        plain = self.picture.fitted(LEAST, MOST) if self.beside.objects else outlined(self.picture)
-        return cast("Image", replace(plain, frames={}))  # overlay takes Pictures too
+        return cast("Image", replace(self.picture.fitted(LEAST, MOST), frames={}))  # overlay takes Pictures too
 
     def _boxes(self, explanation: ExplanationData, scales: Mapping[str, Scale] | None = None) -> Markup:
         """The picture with the places of boxes, where there is one that has them."""
@@ -157,8 +157,14 @@ def _named(first: Explanation, second: Explanation) -> Mapping[str, Explanation]
 
 
 def _pair_html(first: Explanation, second: Explanation, picture: Picture | None) -> bytes:
-    seen = None if picture is None else outlined(picture).as_seen()
-    return comparison_page(first, second, image=seen).encode()
+    seen = None if picture is None else replace(picture.fitted(LEAST, MOST), frames={})
+    scales = common_scales((first, second)) if one_unit((first, second)) else {}
+    bodies = column_bodies([(e, cast("Image", seen), scales) for e in (first, second)])
+    named = [
+        Markup("<h2>{}</h2>{}").format(name, body) for name, body in zip(_named(first, second), bodies, strict=True)
+    ]
+    body = render("comparison.html", note=SAME_UNIT if scales else OWN_SCALES, bodies=named)
+    return document(fragment(body, cast("Image", seen) if first.maps else None), "heedmap: comparison").encode()
 
 
 ONE: Mapping[str, Callable[[Explanation, Picture | None, Sound | None], bytes]] = {

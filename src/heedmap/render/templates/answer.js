@@ -167,11 +167,18 @@ function tellTarget(start, end) {
   const tokens = data.tokens.slice(start, end);
   const words = data.words.slice(first, last + 1).map(([text, , , , spaced]) => (spaced ? ' ' : '') + text).join('').trim();
   if (tokens.length === 1) target.textContent = tokens[0].target;
-  else target.textContent = anchor === null ? 'the whole answer' : `“${words}”, ${tokens.length} tokens of the answer, by their mean`;
+  else target.textContent = (anchor === null ? 'the whole answer' : `“${words}”`) + rather(tokens)
+    + (anchor === null ? '' : `, ${tokens.length} tokens of the answer, by their mean`);
   const all = tokens.map((token) => token.probability);
   if (tokens.length > 12) odds.textContent = `said with ${percent(Math.min(...all))} to ${percent(Math.max(...all))} each`;
   else if (tokens.length > 1) odds.textContent = `said with ${all.map(percent).join(', ')}`;
   else odds.textContent = tokens.map(odd).join('');
+}
+
+/** What several tokens are set against, where each of them is. */
+function rather(tokens) {
+  const others = tokens.map((token) => token.other);
+  return others.every((other) => other !== undefined) ? ` rather than “${others.join('').trim()}”` : '';
 }
 
 /** How probable a token was, and what else was. */

@@ -66,7 +66,7 @@ def _detections(subject: Model, samples: Sequence[ZooSample], output: Any) -> li
         frame = _corners(output.pred_boxes[row, query])
         number = _found(samples[row].truth, name, frame)
         if number is not None:
-            title = f"{name}, query {query} ({float(probability[row, query]):.0%} sure)"
+            title = f"{name}, object query {query} ({float(probability[row, query]):.0%} sure)"
             evidence = Evidence(mask=samples[row].truth.objects[number].mask)
             x1, y1, x2, y2 = frame.tolist()
             asked[row].append(KnownAnswer(title, (query, int(labels[row, query])), evidence, (x1, y1, x2, y2)))
