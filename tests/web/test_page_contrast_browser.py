@@ -58,7 +58,8 @@ def test_a_contrast_that_cannot_be_is_told(page: Any, written: str, told: str) -
     page.locator(".heedmap-error", has_text=told).wait_for()
     page.locator("#against textarea").fill("runner-up")
     page.locator("#against textarea").press("Enter")
-    page.frame_locator("#result iframe").locator("#target").wait_for()
+    whole = page.frame_locator("#result iframe").locator("#target", has_text="the whole answer")
+    assert whole.inner_text() == "the whole answer, each token rather than another"
     page.locator(".heedmap-error").wait_for(state="detached")
     choose_model(page, "zoo/vit-shapes")
     page.locator("#against").wait_for(state="hidden")

@@ -175,10 +175,11 @@ function tellTarget(start, end) {
   else odds.textContent = tokens.map(odd).join('');
 }
 
-/** What several tokens are set against, where each of them is. */
+/** What several tokens are set against, where each of them is; tokens of other words are no text together. */
 function rather(tokens) {
   const others = tokens.map((token) => token.other);
-  return others.every((other) => other !== undefined) ? ` rather than “${others.join('').trim()}”` : '';
+  if (!others.every((other) => other !== undefined)) return '';
+  return first === last ? ` rather than “${others.join('').trim()}”` : ', each token rather than another';
 }
 
 /** How probable a token was, and what else was. */
