@@ -271,8 +271,8 @@ RUNS: Mapping[str, Experiment] = {
         ),
         (),
         "The copy answers 96.5 % rightly where nothing is masked. On boxes `heedmap`, and `libra_generic`, which on one stream "
-        "is the same map, are first. On words the paper's method is not told from chance, as it is by the areas above: there up to all "
-        "words go, here no more than 30 % on average.",
+        "is the same map, are first. On words the paper's method is not told from chance, as it is by the areas above: "
+        "there up to all words go, here no more than 30 % on average.",
         masked="visualbert-shapes",
     ),
     "fidelity-vit-shapes": Experiment(
