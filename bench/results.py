@@ -270,6 +270,9 @@ RUNS: Mapping[str, Experiment] = {
             *("--samples", "64", "--method", "fast"),
         ),
         (),
+        "The copy answers 96.5 % rightly where nothing is masked. On boxes `heedmap`, and `libra_generic`, which on one stream "
+        "is the same map, are first. On words the paper's method is not told from chance, as it is by the areas above: "
+        "there up to all words go, here no more than 30 % on average.",
         masked="visualbert-shapes",
     ),
     "fidelity-vit-shapes": Experiment(
@@ -280,6 +283,7 @@ RUNS: Mapping[str, Experiment] = {
             *("--samples", "20", "--draws", "2", "--method", "fast"),
         ),
         (),
+        "So few pictures tell no method from chance: it is here for what it costs (16 minutes to fine-tune, 3 to measure).",
         masked="vit-shapes",
     ),
     "sanity-gpt-lists": Experiment(
@@ -290,10 +294,12 @@ RUNS: Mapping[str, Experiment] = {
             *("--check", "smooth_randomisation", "--check", "complexity", *_methods(*CHECKED)),
         ),
         (),
+        "The map of every method goes with the weights; `random`, which knows no model, is exposed by all three.",
     ),
     "sanity-vit-shapes": Experiment(
         "ViT: does the map depend on what was learned?",
-        "The same of pictures.",
+        "The same of pictures, of which eight are few: eMPRT of `generic` and `heedmap` is not told from 0; the correlations "
+        "are near it.",
         (
             *("sanity", "zoo/vit-shapes", "--samples", "8", "--batch", "8"),
             *("--check", "smooth_randomisation", "--check", "complexity", *_methods(*CHECKED)),

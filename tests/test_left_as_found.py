@@ -36,6 +36,7 @@ from heedmap.errors import HeedmapError
 from heedmap.evaluate import experiments
 from heedmap.evaluate.experiments.comparing import compare
 from heedmap.evaluate.experiments.detection import Detection
+from heedmap.evaluate.experiments.fidelity import Fidelity
 from heedmap.evaluate.experiments.perturbation import Perturbation
 from heedmap.evaluate.experiments.rationales import Rationales
 from heedmap.evaluate.experiments.recommend import recommend
@@ -273,6 +274,14 @@ def _rows(evaluation: Any, reader: Callable[[Any], Any]) -> Call:
     return rows
 
 
+def _fidelity(subject: Any, given: dict[str, Any], steps: Steps) -> Any:
+    tuned = heedmap.load("zoo/visualbert-shapes")
+    with torch.no_grad():
+        for weight in tuned.model.parameters():
+            weight.mul_(0.9)
+    return _rows(Fidelity(tuned, draws=1, sizes=(50,)), dataset.answered)(subject, given, steps)
+
+
 def _reviews(_: Any) -> list[Sample]:
     text, words = GIVEN["bert"]["text"], ((0, 3), (4, 7), (8, 11), (12, 14), (15, 18), (19, 22))
     return [Sample(key, {"text": text}, Rationale("noun", (words[1],), words)) for key in "ab"]
@@ -416,6 +425,7 @@ EVALUATED = {
     "segmentation": Case("Segmentation", "vit-shapes", _rows(Segmentation(target="found"), dataset.shown)),
     "detection": Case("Detection", "detr-shapes", _rows(Detection(), dataset.shown)),
     "rationales": Case("Rationales", "bert", _rows(Rationales(), _reviews)),
+    "fidelity": Case("Fidelity", "visualbert-shapes", _fidelity),
     "sanity, random weights": Case("Sanity", "gpt-lists", _rows(Sanity(("randomisation",), steps=3), dataset.plain)),
     "sanity": Case("Sanity", "gpt-lists", _rows(Sanity(steps=2, groups=2, draws=1), dataset.plain)),
     "recommend": Case("recommend", "gpt-lists", _recommended),

@@ -10,13 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 import heedmap
+from conformance.tiny_models import AMONG_WORDS
 from heedmap.cli.main import app
 from heedmap.cli.zoo import read_figures
 from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import InputError, MissingLibraryError, SampleError
 from heedmap.evaluate.answer import explained
+from heedmap.evaluate.harness import protocol
 from heedmap.evaluate.harness.folder import RunFolder, read_summary
-from heedmap.evaluate.harness.protocol import FAST, contenders
+from heedmap.evaluate.harness.protocol import contenders
 from heedmap.evaluate.harness.run import Plan, measured, run
 from heedmap.evaluate.metrics import evidence
 from heedmap.evaluate.metrics.evidence import cut, overlap
@@ -26,6 +28,9 @@ from heedmap.zoo.evidence import ABLATED, AT_ONCE, EVEN, PRIOR, KnownEvidence, _
 from heedmap.zoo.report import markdown, verdict
 from heedmap.zoo.samples import MATERIALS, Evidence, KnownAnswer
 from heedmap.zoo.samples.sample import right_ones
+
+FAST = tuple(name for name in protocol.FAST if name not in AMONG_WORDS)
+"""Of a pass or two, but for those of pictures among words."""
 
 DOCS = Path(__file__).parents[2] / "docs"
 HALF = np.zeros((96, 96), dtype=bool)
@@ -164,7 +169,7 @@ def test_a_batch_has_the_figures_of_its_samples_one_by_one(monkeypatch):
     monkeypatch.setattr("heedmap.zoo.evidence.AT_ONCE", 1)
     alone = measure(subject, material, 2)
     assert ABLATED in alone["segments"]["text"]["rows"]
-    assert list(alone["refused"]) == ["token_tm"]
+    assert list(alone["refused"]) == ["token_tm", *AMONG_WORDS]
     for method in {*FAST, ABLATED} - {"random", "token_tm"}:
         rows = [found["segments"]["text"]["rows"][method]["share"] for found in (together, alone)]
         assert rows[0] == pytest.approx(rows[1], abs=2e-4)
@@ -231,7 +236,8 @@ def test_a_method_that_does_not_fit_is_told(monkeypatch):
 
     monkeypatch.setattr("heedmap.zoo.evidence.explained", refuse)
     found = measure(subject, material, 3)
-    assert found["refused"] == {"rollout": "it does not fit"}
+    assert found["refused"]["rollout"] == "it does not fit"
+    assert set(found["refused"]) == {"rollout", *AMONG_WORDS}
     assert list(found["segments"]["text"]["rows"]) == [*(name for name in FAST if name != "rollout"), EVEN]
 
 
@@ -264,7 +270,7 @@ def test_methods_are_added_to_those_of_the_file(tmp_path):
     assert invoke("bart-dates", "--samples", 2, *one, "--out", out, "--add").exit_code == 0
     assert invoke("bart-dates", "--samples", 2, *one, *other, "--out", whole).exit_code == 0
     assert json.loads(out.read_text()) == json.loads(whole.read_text())
-    assert json.loads(out.read_text())["models"]["bart-dates"]["refused"] == ["token_tm"]
+    assert json.loads(out.read_text())["models"]["bart-dates"]["refused"] == ["token_tm", *AMONG_WORDS]
     assert invoke("gpt-lists", "--samples", 2, *one, "--out", out, "--add").exit_code == 0
     assert list(json.loads(out.read_text())["models"]) == ["bart-dates", "gpt-lists"]
 
@@ -302,6 +308,7 @@ def test_methods_that_a_model_has_not_are_named_in_file_and_page(tmp_path):
         "libra_generic",
         "attcat",
         "fullgrad_plus",
+        *AMONG_WORDS,
     ]
     assert f"Not defined for it: {', '.join(f'`{method}`' for method in figures['refused'])}." in page.read_text()
     assert set(figures["segments"]["image"]["rows"]) == {*FAST, PRIOR, EVEN} - set(figures["refused"])
