@@ -86,6 +86,11 @@ NOT_RUN = {
     ("app.md", "pip install '.[app]'"): "installs",
     ("app.md", "heedmap app"): "serves until it is stopped; tests/web starts it",
     ("evaluate.md", "heedmap evaluate perturbation LXMERT"): "needs VQA v2",
+    (
+        "evaluate.md",
+        "heedmap zoo train visualbert-shapes --masked",
+    ): "trains for minutes; tests/zoo/test_masks.py does it small",
+    ("evaluate.md", "heedmap evaluate fidelity zoo/visualbert-shapes"): "needs what the line above it trains",
     ("evaluate.md", "heedmap evaluate detection facebook/detr-resnet-50"): "needs COCO",
     ("tutorial.md", "python3 -m venv .venv"): "installs",
     ("tutorial.md", ". .venv/bin/activate"): "installs",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import heedmap
-from conformance.tiny_models import livened
+from conformance.tiny_models import AMONG_WORDS, livened
 
 HEADS, DEPTH, TOKENS, WINDOW = 2, 8, 8, 4
 DIM = HEADS * DEPTH
@@ -116,7 +116,7 @@ def test_weights_written_later_have_the_map_of_the_rules(at: int) -> None:
     assert torch.allclose(found.double(), wanted.detach(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", heedmap.METHODS)
+@pytest.mark.parametrize("method", [method for method in heedmap.METHODS if method not in AMONG_WORDS])
 @pytest.mark.parametrize("way", ["mask", "q", "A"])
 def test_by_every_method(way: str, method: str) -> None:
     found, wanted = (

@@ -134,7 +134,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
     "evaluate fidelity": CommandEntry(
         evaluate.fidelity,
         (
-            "heedmap evaluate fidelity MODEL --data vqa:vqa2 --tuned OTHER --share 0.3 --out run",
+            "heedmap evaluate fidelity MODEL --data vqa:vqa2 --tuned OTHER --out run",
             "heedmap evaluate fidelity MODEL --data folder:pictures --tuned OTHER --out run",
         ),
     ),
