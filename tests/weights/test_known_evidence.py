@@ -47,7 +47,7 @@ def test_rxnfp_draws_a_reaction(explain: Callable[..., Any]) -> None:
     reaction = unmarked(REACTIONS["bromo Suzuki-type coupling"])
     picture = explain("rxnfp", "--text", reaction, ending=".png")
     with Image.open(picture) as drawn:
-        assert min(drawn.size) > 250
+        assert min(drawn.size) > 150
     page = explain("rxnfp", "--text", reaction, ending=".html").read_text()
     assert "bromo Suzuki-type coupling" in page
     assert "&gt;&gt;" in page

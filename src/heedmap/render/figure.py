@@ -38,6 +38,8 @@ PANEL = Room(width=3.8, shortest=1.2, tallest=8.0, curve=2.4, bar=0.22, fewest=4
 PANEL_WIDTH, PANEL_BAR = 4.6, 0.16
 PANEL_BELOW = {"": 0.4, "x": 0.6, "y": 0.15}
 """Of a strip, in inches: width of a panel, of its colour bar, and what is below, by the axis of the relevance."""
+ABOVE, WRITTEN_ABOVE, LINE_ABOVE = 0.9, 0.1, 0.2
+"""Of a strip, in inches: what is above its panels; of one of words alone without the lines above them, and a line."""
 LETTERS_PER_PANEL, LETTERS_PER_TITLE, LETTERS_PER_NOTE = 56, 50, 64
 
 CELL = Room(width=2.6, shortest=0.5, tallest=4.5, curve=1.1, bar=0.19, fewest=3, bars=12, words=100)
@@ -112,16 +114,15 @@ def plot(
     cells = [_cell(segment_row, ONLY, look) for segment_row in rows]
     count = max(1, len(cells))
     why = wrap(explanation.choice, round(1.4 * LETTERS_PER_PANEL * count)) if title else []
-    height = max((cell.tall + PANEL_BELOW[cell.axis] for cell in cells), default=2.0) + 0.9 + 0.15 * len(why)
+    heading = f"{headline(explanation, index)} · score {float(explanation.scores[index]):.4g} · {explanation.method}"
+    lines = wrap(drawable(visible(heading)), LETTERS_PER_PANEL * count, max_lines=3, placeholder=" …") if title else []
+    height = max((cell.tall + PANEL_BELOW[cell.axis] for cell in cells), default=2.0)
+    height += _above(rows, cells, len(lines)) + 0.15 * len(why)
     figure = blank(PANEL_WIDTH * count, height, look.theme, layout="constrained")
     for axes, segment_row, cell in zip(figure.subplots(1, count, squeeze=False)[0], rows, cells, strict=False):
         _panel(axes, segment_row, cell, look)
-    if title:
-        heading = (
-            f"{headline(explanation, index)} · score {float(explanation.scores[index]):.4g} · {explanation.method}"
-        )
-        lines = wrap(drawable(visible(heading)), LETTERS_PER_PANEL * count, max_lines=3, placeholder=" …")
-        words = {"fontfamily": list(families()), "fontsize": 11, "parse_math": False, "color": look.theme.ink}
+    words = {"fontfamily": list(families()), "fontsize": 11, "parse_math": False, "color": look.theme.ink}
+    if lines:
         figure.suptitle("\n".join(lines), **words)
     if why:
         figure.supxlabel("\n".join(why), **{**words, "fontsize": 8, "color": look.theme.faint})
@@ -202,6 +203,13 @@ def side_by_side(
     table = _Table(explanations, index, notes, rows, cells, Sheet(themed(theme)), title)
     shown = next((picture for picture in pictures.values() if picture is not None), None)
     return finished(table.figure(_remarks(rows, shown, style, shared, own)), width, dpi)
+
+
+def _above(rows: Sequence[Row], cells: Sequence[Cell], lines: int) -> float:
+    """What a strip has above its panels, in inches; ``lines``: of the title."""
+    pairs = zip(rows, cells, strict=True)
+    written = all(segment_row.segments[ONLY].kind == "text" and not cell.axis for segment_row, cell in pairs)
+    return WRITTEN_ABOVE + LINE_ABOVE * lines if rows and written else ABOVE
 
 
 def drawn_segments(explanations: Sequence[ExplanationData], index: int, bars: bool) -> list[str]:
