@@ -38,8 +38,8 @@ PANEL = Room(width=3.8, shortest=1.2, tallest=8.0, curve=2.4, bar=0.22, fewest=4
 PANEL_WIDTH, PANEL_BAR = 4.6, 0.16
 PANEL_BELOW = {"": 0.4, "x": 0.6, "y": 0.15}
 """Of a strip, in inches: width of a panel, of its colour bar, and what is below, by the axis of the relevance."""
-ABOVE, WRITTEN_ABOVE, LINE_ABOVE = 0.9, 0.1, 0.2
-"""Of a strip, in inches: what is above its panels; of one of words alone without the lines above them, and a line."""
+ABOVE, WORDS_ABOVE, LINE_ABOVE = 0.9, 0.3, 0.2
+"""Of a strip, in inches: what is above its panels, where none has words; above words; and a line."""
 LETTERS_PER_PANEL, LETTERS_PER_TITLE, LETTERS_PER_NOTE = 56, 50, 64
 
 CELL = Room(width=2.6, shortest=0.5, tallest=4.5, curve=1.1, bar=0.19, fewest=3, bars=12, words=100)
@@ -111,16 +111,15 @@ def plot(
         sound,
     )
     rows = [row(name, {ONLY: explanation}, index, False) for name in drawn_segments([explanation], index, bars)]
-    cells = [_cell(segment_row, ONLY, look) for segment_row in rows]
-    count = max(1, len(cells))
-    why = wrap(explanation.choice, round(1.4 * LETTERS_PER_PANEL * count)) if title else []
     heading = f"{headline(explanation, index)} · score {float(explanation.scores[index]):.4g} · {explanation.method}"
-    lines = wrap(drawable(visible(heading)), LETTERS_PER_PANEL * count, max_lines=3, placeholder=" …") if title else []
-    height = max((cell.tall + PANEL_BELOW[cell.axis] for cell in cells), default=2.0)
-    height += _above(rows, cells, len(lines)) + 0.15 * len(why)
-    figure = blank(PANEL_WIDTH * count, height, look.theme, layout="constrained")
-    for axes, segment_row, cell in zip(figure.subplots(1, count, squeeze=False)[0], rows, cells, strict=False):
-        _panel(axes, segment_row, cell, look)
+    strip = _Strip.of(rows, look)
+    letters = LETTERS_PER_PANEL * strip.columns
+    why = wrap(explanation.choice, round(1.4 * letters)) if title else []
+    lines = wrap(drawable(visible(heading)), letters, max_lines=3, placeholder=" …") if title else []
+    figure = blank(
+        PANEL_WIDTH * strip.columns, strip.tall(len(lines)) + 0.15 * len(why), look.theme, layout="constrained"
+    )
+    strip.draw(figure)
     words = {"fontfamily": list(families()), "fontsize": 11, "parse_math": False, "color": look.theme.ink}
     if lines:
         figure.suptitle("\n".join(lines), **words)
@@ -205,11 +204,61 @@ def side_by_side(
     return finished(table.figure(_remarks(rows, shown, style, shared, own)), width, dpi)
 
 
-def _above(rows: Sequence[Row], cells: Sequence[Cell], lines: int) -> float:
-    """What a strip has above its panels, in inches; ``lines``: of the title."""
-    pairs = zip(rows, cells, strict=True)
-    written = all(segment_row.segments[ONLY].kind == "text" and not cell.axis for segment_row, cell in pairs)
-    return WRITTEN_ABOVE + LINE_ABOVE * lines if rows and written else ABOVE
+@dataclass(frozen=True, eq=False)
+class _Strip:
+    """Panels beside each other, below those of words, which take the whole width.
+
+    Attributes:
+        rows, cells, looks: of all panels, those of words first.
+        written: how many these are.
+    """
+
+    rows: Sequence[Row]
+    cells: Sequence[Cell]
+    looks: Sequence[Look]
+    written: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], look: Look) -> _Strip:
+        """The strip of these segments."""
+        known = [(segment_row, _cell(segment_row, ONLY, look)) for segment_row in rows]
+        words = [segment_row for segment_row, cell in known if _is_written(segment_row, cell)]
+        others = [(segment_row, cell) for segment_row, cell in known if not _is_written(segment_row, cell)]
+        wide = replace(look.room, width=look.room.width + PANEL_WIDTH * max(0, len(others) - 1))
+        of_words = replace(look, room=wide)
+        cells = [*(_cell(segment_row, ONLY, of_words) for segment_row in words), *(cell for _, cell in others)]
+        in_order = [*words, *(segment_row for segment_row, _ in others)]
+        return cls(in_order, cells, [of_words] * len(words) + [look] * len(others), len(words))
+
+    @property
+    def columns(self) -> int:
+        """How many panels are beside each other."""
+        return max(1, len(self.cells) - self.written)
+
+    @property
+    def _heights(self) -> list[float]:
+        """Of each panel of words, and of those below, with what is written at them."""
+        of_words = [cell.tall + WORDS_ABOVE + LINE_ABOVE * bool(cell.left_out) for cell in self.cells[: self.written]]
+        below = [cell.tall + PANEL_BELOW[cell.axis] for cell in self.cells[self.written :]]
+        return [*of_words, *([max(below)] if below else [])] or [2.0]
+
+    def tall(self, lines: int) -> float:
+        """Of the figure, in inches, below a title of so many lines."""
+        return sum(self._heights) + (LINE_ABOVE * (lines + 1) if self.written else ABOVE)
+
+    def draw(self, figure: Figure) -> None:
+        """Draw all of it."""
+        heights = self._heights
+        grid = figure.add_gridspec(len(heights), self.columns, height_ratios=heights)
+        places = [grid[number, :] for number in range(self.written)]
+        places += [grid[-1, column] for column in range(len(self.cells) - self.written)]
+        for place, segment_row, cell, look in zip(places, self.rows, self.cells, self.looks, strict=True):
+            _panel(figure.add_subplot(place), segment_row, cell, look)
+
+
+def _is_written(segment_row: Row, cell: Cell) -> bool:
+    """Whether words stand there on their colours."""
+    return segment_row.segments[ONLY].kind == "text" and not cell.axis
 
 
 def drawn_segments(explanations: Sequence[ExplanationData], index: int, bars: bool) -> list[str]:
