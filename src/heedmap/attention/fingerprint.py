@@ -51,13 +51,11 @@ def of_model(model: nn.Module) -> Any:
         classes.update(dict.fromkeys(type(module).__mro__))
         weights.extend(t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None)
     hooks = {k: v for k, v in vars(nn.modules.module).items() if k.startswith("_global_") and v}
-    shared = _inside(hooks, DEPTH, known), tuple((c, _of_class(c)) for c in classes if c not in (nn.Module, object))
+    shared = (
+        _inside(hooks, DEPTH, known),
+        tuple((c, _inside(dict(vars(c)), 1, known)) for c in classes if c not in (nn.Module, object)),
+    )
     return tuple(modules), shared, tuple(map(_tensor, weights)), _numbers(weights)
-
-
-def _of_class(kind: type) -> Any:
-    """A class's own attributes, which all its modules share: functions by identity, flags by value."""
-    return tuple((k, v if type(v) in PLAIN else id(v)) for k, v in vars(kind).items())
 
 
 def _state(value: Any, depth: int, known: Known) -> Any:
