@@ -246,3 +246,28 @@ def hand_made(name: str) -> nn.Module:
     if place == "no attention":
         return Tokens(layer(alone), layer(alone), layer(alone))
     return Tokens(Attention(), layer(name), Attention())
+
+
+class Switched(nn.Module):
+    """Attention, a convolution along the tokens where ``mixes``, attention in ``windows`` or not, a number of the last token."""
+
+    def __init__(self, mixes: bool = True, windows: int = 1) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = nn.Embedding(9, WIDTH)
+        self.before, self.after = Attention(), Attention()
+        self.mixing = Mixing(nn.Conv1d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH))
+        self.head = nn.Linear(WIDTH, 2)
+        self.mixes, self.windows = mixes, windows
+        self.double().eval()
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.before(self.words(input_ids))
+        x = self.mixing(x) if self.has_mixing(input_ids) else x
+        windows = x.reshape(len(x) * self.windows, -1, WIDTH)
+        out: Tensor = self.head(self.after(windows).reshape(x.shape)[:, -1])
+        return out
+
+    def has_mixing(self, input_ids: Tensor) -> bool:
+        """Whether the convolution takes part."""
+        return self.mixes

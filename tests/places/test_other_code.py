@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hand_mixers import LENGTH, WIDTH, Attention, Mixing
+from hand_mixers import LENGTH, WIDTH, Attention, Switched
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -19,28 +19,17 @@ OUTSIDE = SimpleNamespace(mixes=False, share=0.0)
 """Stands for a constant of a Python file, which no module holds."""
 
 
-class Words(nn.Module):
-    """Two attentions, in ``windows`` or not, and between them a convolution along the tokens, where something says so."""
+class Words(Switched):
+    """Of which not only an attribute says whether its convolution takes part."""
 
     mixes = False
 
     def __init__(self, windows: int = 1) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.words = nn.Embedding(9, WIDTH)
-        self.before, self.after = Attention(), Attention()
-        self.mixing = Mixing(nn.Conv1d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH))
-        self.head = nn.Linear(WIDTH, 2)
-        self.windows = windows
-        self.double().eval()
+        super().__init__(False, windows)
+        del self.mixes  # the class has it
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        x = self.before(self.words(input_ids))
-        if OUTSIDE.mixes or self.mixes or bool((input_ids == 8).any()):
-            x = self.mixing(x)
-        windows = x.reshape(len(x) * self.windows, -1, WIDTH)
-        out: Tensor = self.head(self.after(windows).reshape(x.shape)[:, -1])
-        return out
+    def has_mixing(self, input_ids: Tensor) -> bool:
+        return OUTSIDE.mixes or self.mixes or bool((input_ids == 8).any())
 
 
 class Scaled(Words):

@@ -4,31 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hand_mixers import LENGTH, WIDTH, Attention, Mixing
+from hand_mixers import LENGTH, Switched
 from torch import Tensor, nn
 
 import heedmap
-
-
-class Switched(nn.Module):
-    """Attention, a convolution along the tokens where ``mixes``, attention in ``windows`` or not, a number of the last token."""
-
-    def __init__(self, mixes: bool = True, windows: int = 1) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.words = nn.Embedding(9, WIDTH)
-        self.before, self.after = Attention(), Attention()
-        self.mixing = Mixing(nn.Conv1d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH))
-        self.head = nn.Linear(WIDTH, 2)
-        self.mixes, self.windows = mixes, windows
-        self.double().eval()
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        x = self.before(self.words(input_ids))
-        x = self.mixing(x) if self.mixes else x
-        windows = x.reshape(len(x) * self.windows, -1, WIDTH)
-        out: Tensor = self.head(self.after(windows).reshape(x.shape)[:, -1])
-        return out
 
 
 class Counted(nn.Module):
