@@ -61,9 +61,12 @@ SLOW = (
     "relevance/test_baselines.py",
     "relevance/test_checkpointing.py",
     "relevance/test_heads.py",
+    "relevance/test_in_place.py",
     "relevance/test_input_methods.py",
     "relevance/test_verdicts.py",
     "scale/test_cluster.py",
+    "scale/test_cluster_that_runs.py",
+    "scale/test_run_page_browser.py",
     "sweep/test_sweep.py",
     "test_docs.py",
     "test_docstrings.py",
@@ -73,6 +76,7 @@ SLOW = (
     "web/test_page_beyond.py",
     "web/test_page_beyond_browser.py",
     "web/test_page_browser.py",
+    "web/test_page_contrast_browser.py",
     "web/test_page_crowd.py",
     "web/test_page_server.py",
     "web/test_page_work.py",
@@ -87,6 +91,7 @@ SLOW = (
 )
 """Files and folders whose tests ``make check`` leaves to ``make test``."""
 LONGEST = (
+    "scale/test_cluster_that_runs.py",
     "scale/test_cluster.py",
     "test_docs.py",
     "documents/test_notebooks.py",
