@@ -6,6 +6,7 @@ steps, and their median is multiplied: seconds on the wall, and of the processor
 
     python bench/answers.py            both models
     python bench/answers.py --long 6   peak memory of 512 tokens over 2,048, after so many of those of the last part
+    python bench/answers.py --whole    all 512 of them (hours of a core), and three against their prefix explained alone
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def long(steps: int) -> None:
 
     def progress(done: int, of: int) -> None:
         told.append(time.perf_counter())
-        print(f"{done} of {of}: peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB", flush=True)
+        print(f"{done} of {of}: peak {_peak():.2f} GiB", flush=True)
         if done >= steps:
             raise Enough
 
@@ -143,16 +144,44 @@ def long(steps: int) -> None:
         print(f"{(told[-1] - told[0]) / max(1, len(told) - 1):.1f} s between two reports")
 
 
+def whole() -> None:
+    """All 512 tokens over 2,048: peak memory, time, and how far three of the rows lie from those of their prefix alone."""
+    model, _ = gpt2(positions=2560)
+    text = torch.randint(0, 40_000, (1, 2560))
+    wall, processor = time.perf_counter(), time.process_time()
+
+    def progress(done: int, of: int) -> None:
+        took = f"{(time.perf_counter() - wall) / 60:.1f} min, of the processor {(time.process_time() - processor) / 60:.1f}"
+        print(f"{done} of {of}: peak {_peak():.2f} GiB, {took}", flush=True)
+
+    explanation = heedmap.explain_answer(model, {"input_ids": text[:, :2048]}, answer=text[:, 2048:], progress=progress)
+    print(f"whole: peak {_peak():.2f} GiB", flush=True)
+    for step in (0, 255, 511):
+        alone = heedmap.explain_answer(model, {"input_ids": text[:, : 2048 + step]}, answer=text[:, 2048 + step, None])
+        row = torch.cat([explanation["text"][0, step], explanation["answer"][0, step, :step]])
+        expected = alone["text"][0, 0]
+        print(f"token {step}: {float((row - expected).abs().max() / expected.abs().max()):.1e} of the largest", flush=True)
+
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--long", type=int, default=0, help="tokens of the long answer")
+    parser.add_argument("--whole", action="store_true", help="the whole long answer")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--model", choices=["gpt2", "llava"], nargs="*", default=["gpt2", "llava"])
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.long:
         long(given.long)
+        return
+    if given.whole:
+        whole()
         return
     for name in given.model:
         print(compared(name, {"gpt2": gpt2, "llava": llava}[name]), flush=True)
