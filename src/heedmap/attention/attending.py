@@ -203,7 +203,7 @@ class AttendingTape(MixingTape):
         )
 
     def _lost(self, out: Tensor, tags: list[Tag], lost: Lost) -> Tensor:
-        return self._unfollowed(out, tags, f"its tokens were mixed before by {lost.function}, at {lost.place}")
+        return self._unfollowed(out, tags, f"its tokens were mixed before by {lost}")
 
 
 def _laid(tensor: Tensor | None, order: Tensor) -> Any:

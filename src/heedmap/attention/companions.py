@@ -34,6 +34,9 @@ class Lost(NamedTuple):
     function: str
     place: Place | None
 
+    def __str__(self) -> str:
+        return f"{self.function}, called at {self.place}" if self.place else self.function
+
 
 class Summed(NamedTuple):
     """A product over all tokens, kᵀ v: its two factors with their axes' letters, and those of the product.

@@ -81,7 +81,7 @@ class Builder:
         if not events:
             check_followed(self.tape, frozenset(range(len(self.tape.sources))), "the model")
             lost = self.lost
-            where = f": tokens mix in {lost.function}, called at {lost.place}, which is not known" if lost else ""
+            where = f": tokens mix in {lost}, which is not known" if lost else ""
             raise NoAttentionError(f"nothing that mixes tokens was seen in the forward pass{where}")
         late = list(self._late)
         while self._are_apart(events):  # of what was found to be one stream, once more from the beginning
