@@ -160,8 +160,9 @@ def whole() -> None:
         alone = heedmap.explain_answer(model, {"input_ids": text[:, : 2048 + step]}, answer=text[:, 2048 + step, None])
         row = torch.cat([explanation["text"][0, step], explanation["answer"][0, step, :step]])
         expected = alone["text"][0, 0]
-        print(f"token {step}: {float((row - expected).abs().max() / expected.abs().max()):.1e} of the largest", flush=True)
-
+        print(
+            f"token {step}: {float((row - expected).abs().max() / expected.abs().max()):.1e} of the largest", flush=True
+        )
 
 
 def _peak() -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import ANSWERS, FAMILIES
+from families import ANSWERS, FAMILIES, SEQ2SEQ, livened, tr
 from torch import nn
 
 import heedmap
@@ -146,3 +146,18 @@ def test_progress_is_told_and_whole_maps_are_refused() -> None:
     assert told[-1] == (4, 4)
     with pytest.raises(OptionError, match="whole maps"):
         heedmap.explain_answer(model, inputs, answer=ANSWERS, full=True)
+
+
+def test_the_pass_has_no_cache_without_which_alone_this_decoder_looks_at_no_later_token() -> None:
+    torch.manual_seed(0)
+    config = tr.FSMTConfig(src_vocab_size=50, tgt_vocab_size=50, langs=["en", "de"], **SEQ2SEQ)
+    model, prompt = livened(tr.FSMTForConditionalGeneration(config)), torch.tensor([[5, 6, 11, 40, 13]])
+    found = heedmap.explain_answer(model, {"input_ids": prompt}, answer=[ANSWERS[0]])
+    for step, token in enumerate(ANSWERS[0]):
+        begun = torch.tensor([[2, *ANSWERS[0][:step]]])
+        inputs = {"input_ids": prompt, "decoder_input_ids": begun, "use_cache": False}
+        alone = heedmap.explain(model, inputs, target=heedmap.targets.NextToken(token))
+        assert float(found.scores[0, step]) == pytest.approx(float(alone.scores[0]), abs=1e-5)
+        assert torch.allclose(
+            found["text"][0, step], alone["text"][0], atol=1e-5 * float(alone["text"].max()), rtol=1e-4
+        )

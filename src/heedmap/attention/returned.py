@@ -97,7 +97,8 @@ def check(
         first = 0 if turned or tensor.shape[:1] != (batch,) else 1
         is_square = batch > 1 and tensor.shape[:2] == (batch, batch)
         streams = [
-            _Rows(tensor, read, first).settled(is_square) for read in (reads(tensor) if tensor.requires_grad else ())
+            _Rows(tensor, read, first, batch).settled(is_square)
+            for read in (reads(tensor) if tensor.requires_grad else ())
         ]
         apart = [rows.are_apart() and not rows.mixed_beside() for rows in streams]
         for rows in (rows for rows, fine in zip(streams, apart, strict=True) if not fine):
@@ -111,8 +112,8 @@ def check(
 class _Rows:
     """One tensor and a stream that it is computed from; tokens stand along no axis before ``first``."""
 
-    def __init__(self, tensor: Tensor, read: Read, first: int) -> None:
-        self.tensor, self.read, self.first = tensor, read, first
+    def __init__(self, tensor: Tensor, read: Read, first: int, batch: int) -> None:
+        self.tensor, self.read, self.first, self.batch = tensor, read, first, batch
         self.states = [*read.last, *read.before]
 
     def settled(self, is_square: bool) -> _Rows:
@@ -125,7 +126,7 @@ class _Rows:
 
     def are_apart(self) -> bool:
         """Whether there is an axis along which each place is of one token."""
-        return any(map(self._is_apart, self._axes()))
+        return any(map(self._is_apart, self._axes())) or any(map(self._is_apart, self._others()))
 
     def mixed_beside(self) -> str:
         """What was mixed of the stream's first tokens, and is read beside all attention; empty: nothing."""
@@ -163,9 +164,19 @@ class _Rows:
                     if torch.Size(shape[first : first + count]).numel() == len(order) > 1 and shape[first] > 1:
                         yield Axis(first, count, order)
 
+    def _others(self) -> Iterator[Axis]:
+        """The first axis, as the last tokens of all (``logits_to_keep``), or as those of all samples, one after another."""
+        order, shape = self.read.orders[0], self.tensor.shape
+        if self.first and len(shape) > 2 and 1 < shape[1] < len(order):
+            yield Axis(1, 1, order[-shape[1] :])
+        if not self.first and len(shape) > 1 and shape[0] == self.batch * len(order):
+            yield Axis(0, 1, order.repeat(self.batch))
+            yield Axis(0, 1, order.repeat_interleave(self.batch))
+
     def _is_apart(self, axis: Axis) -> bool:
         """Whether half of the places depend on no more than their tokens, and the other half on theirs."""
-        half = torch.rand(len(axis.order)).argsort() < len(axis.order) // 2
+        tokens = axis.order.unique()
+        half = torch.isin(axis.order, tokens[torch.randperm(len(tokens))[: len(tokens) // 2]])
         for chosen in (half, ~half):
             rows = self._any(self._pulled({axis: chosen}))
             allowed = torch.zeros(rows.shape[1], dtype=torch.bool, device=rows.device)

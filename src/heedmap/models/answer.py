@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from heedmap.answer_data import ENDED, Answer
 from heedmap.attention.forward import answering, output_of
-from heedmap.attention.inputs import named
+from heedmap.attention.inputs import named, without_cache
 from heedmap.attention.wrapped import configuration, unwrapped
 from heedmap.errors import InputError
 from heedmap.explanation_data import Segment
@@ -91,7 +91,8 @@ def explain_answer(
     """
     asked = _Asked(model, inputs, dict(generate or {}))
     start, tokens = asked.says() if answer is None else asked.is_given(answer)
-    whole = forced(asked.inputs, start.name, start.prompts, tokens, grown(asked.module, asked.inputs, start))
+    uncached = without_cache(asked.module, asked.inputs)
+    whole = forced(uncached, start.name, start.prompts, tokens, grown(asked.module, asked.inputs, start))
     check_places(whole, asked.config)
     said = Said(whole.tokens, whole.rows, whole.inputs[whole.name].shape[1])
     other = asked.against(contrast, whole.tokens, start)
