@@ -87,6 +87,26 @@ def test_an_answer_that_fills_the_model_says_so(lists: heedmap.Model) -> None:
     assert found.flow.notes[-1].endswith("after 41 tokens, before it ended: the model has no places for more")
 
 
+def test_a_captioner_goes_on_its_own_beginning_and_writes_to_no_input() -> None:
+    torch.manual_seed(0)
+    family = FAMILIES["blip"]
+    model, answer = family.build(), [7, 30, 9]
+    inputs = {**family.inputs(), "input_ids": torch.tensor([[5, 6, 11, 2], [5, 17, 3, 2]])}
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    before = {name: value.clone() for name, value in inputs.items()}
+    found = heedmap.explain_answer(model, inputs, answer=[answer] * 2)
+    assert all(torch.equal(inputs[name], value) for name, value in before.items())
+    for step, token in enumerate(answer):  # it puts its first token in place of the first, and leaves out the last
+        ids = torch.tensor([[1, 6, 11, *answer[:step]], [1, 17, 3, *answer[:step]]])
+        alone = heedmap.explain(
+            model, {**inputs, "input_ids": ids, "attention_mask": ids * 0 + 1}, target=NextToken(token)
+        )
+        assert torch.allclose(found.scores[:, step], alone.scores)
+        assert torch.allclose(found["image"][:, step], alone["image"], atol=1e-6)
+        assert torch.allclose(found["text"][:, step], alone["text"][:, :3], atol=1e-6)
+        assert torch.allclose(found["answer"][:, step, :step], alone["text"][:, 3:], atol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def question_answerer() -> nn.Module:
     """A model whose output leaves out the logits of its decoder, which has 48 places."""

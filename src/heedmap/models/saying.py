@@ -123,6 +123,8 @@ def _begun(model: nn.Module, inputs: Mapping[str, Any], prompts: Tensor, logits:
 
 def _generate(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any], most: int | None) -> Any:
     """transformers' ``generate``, the most probable token each time where nothing else is asked for."""
+    import torch
+
     if not callable(getattr(model, "generate", None)):
         raise InputError(
             f"{type(model).__name__} cannot generate; give the answer that is to be explained with answer="
@@ -130,8 +132,9 @@ def _generate(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]
     wanted = {"do_sample": False, "num_beams": 1, **_own_settings(model), **settings}
     wanted |= {"return_dict_in_generate": True, "output_logits": True}
     wanted |= {} if most is None else {"max_new_tokens": most}
+    copies = {n: v.clone() if isinstance(v, torch.Tensor) else v for n, v in inputs.items()}  # BLIP writes to its ids
     try:
-        return model.generate(**inputs, **wanted)
+        return model.generate(**copies, **wanted)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
         told = ", ".join(f"{name}={value!r}" for name, value in settings.items()) or "its own settings"
         raise InputError(f"{type(model).__name__} cannot generate an answer with {told}: {error}") from error
@@ -270,7 +273,7 @@ def grown(model: nn.Module, inputs: Mapping[str, Any], start: Prompt) -> dict[st
     """
     import torch
 
-    mask = mask_name(start.name)
+    mask, inputs = mask_name(start.name), _of_prompt(inputs, start)
     per_token = {
         n: v
         for n, v in inputs.items()
@@ -286,6 +289,16 @@ def grown(model: nn.Module, inputs: Mapping[str, Any], start: Prompt) -> dict[st
         if all(more[n].shape[1] == v.shape[1] + 1 for n, v in per_token.items()):
             return {n: more[n] for n in per_token}
     return {n: torch.cat([v, torch.ones_like(v[:, -1:]) if n == mask else v[:, -1:]], 1) for n, v in per_token.items()}
+
+
+def _of_prompt(inputs: Mapping[str, Any], start: Prompt) -> Mapping[str, Any]:
+    """The inputs, where the model goes on fewer tokens than it is given (BLIP leaves out the last) without what is of the others."""
+    import torch
+
+    ids, count = inputs.get(start.name), start.prompts.shape[1]
+    if ids is None or ids.shape[1] <= count or not torch.equal(ids[:, 1:count], start.prompts[:, 1:]):
+        return inputs
+    return {n: v[:, :count] if isinstance(v, torch.Tensor) and v.shape == ids.shape else v for n, v in inputs.items()}
 
 
 def _a_token_each(name: str, value: Tensor, start: Prompt) -> bool:
