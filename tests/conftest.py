@@ -3,10 +3,10 @@
 import gc
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models, and other processes beside us: threads only wait
@@ -21,7 +21,7 @@ from hypothesis import settings
 from jaxtyping import config, install_import_hook
 
 from browsing import launched
-from warmed import write_command
+from warmed import warming
 
 settings.register_profile("heedmap", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.register_profile("thorough", deadline=None, database=None, max_examples=2000)  # --hypothesis-profile=thorough
@@ -104,6 +104,20 @@ assert [name for name in (*SLOW, *LONGEST) if not (HERE / name).exists()] == [],
 )
 
 
+WARMED = "HEEDMAP_WARMED"
+"""The variable that tells the workers of a run which ``heedmap`` is ``warmed`` for all of them."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before there are workers, whoever leads them has ``heedmap`` warmed; the tests that ask for it are none of the fast part."""
+    leads = "PYTEST_XDIST_WORKER" not in os.environ and config.getoption("numprocesses", None)
+    if leads and not config.getoption("fast"):
+        left = ExitStack()
+        folder = left.enter_context(TemporaryDirectory())
+        os.environ[WARMED] = str(left.enter_context(warming(Path(folder))))
+        config.add_cleanup(left.close)
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """With ``--fast`` not even import what is in :data:`SLOW`."""
     return True if config.getoption("fast") and collection_path in {HERE / name for name in SLOW} else None
@@ -151,10 +165,8 @@ def shapes_checked() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def warmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A ``heedmap`` that starts at once, see ``warmed.py``; for tests that are about what it does, not how it starts."""
-    folder = tmp_path_factory.mktemp("warmed")
-    command = [sys.executable, HERE / "warmed.py", folder / "socket"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"ready\n"
-        yield write_command(folder, folder / "socket")
-        server.communicate()
+    if WARMED in os.environ:
+        yield Path(os.environ[WARMED])
+        return
+    with warming(tmp_path_factory.mktemp("warmed")) as command:
+        yield command

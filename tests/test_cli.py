@@ -326,3 +326,9 @@ def test_help_imports_nothing_heavy():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
     assert "explain" in run.stdout
+
+
+def test_the_package_is_run_as_a_module():
+    run = subprocess.run([sys.executable, "-m", "heedmap", "--version"], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert heedmap.__version__ in run.stdout

@@ -1,8 +1,9 @@
 """``heedmap`` in a process of its own, without the seconds that a process takes to import torch and transformers.
 
-``python warmed.py SOCKET`` imports them and waits until its standard input ends. The command ``heedmap`` that
-:func:`write_command` writes asks it for a fork: that takes over the command's arguments, folder, environment and standard
-streams, runs the code of the real ``heedmap``, and ends as any Python process does; the command ends with the same code.
+:func:`warming` starts ``python warmed.py SOCKET``, which imports them and waits until its standard input ends. The command
+``heedmap`` that it writes asks for a fork, and waits while the imports go on: the fork takes over the command's arguments,
+folder, environment and standard streams, runs the code of the real ``heedmap``, and ends as any Python process does; the
+command ends with the same code.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -27,12 +31,18 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
 """
 
 
-def write_command(folder: Path, address: Path) -> Path:
-    """Write ``folder/heedmap``, an executable that asks the process at the socket ``address``."""
-    path = folder / "heedmap"
+@contextmanager
+def warming(folder: Path) -> Iterator[Path]:
+    """``folder/heedmap``, an executable that asks a process of its own; that ends with the context."""
+    path, address = folder / "heedmap", folder / "socket"
     path.write_text(COMMAND.format(python=sys.executable, address=str(address)))
     path.chmod(0o755)
-    return path
+    command = [sys.executable, __file__, address]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"listening\n"
+        yield path
+        server.communicate()
 
 
 MODULES = (
@@ -77,13 +87,13 @@ def _serve(door: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    for name in MODULES:
-        import_module(name)
-    gc.freeze()  # forks need not look at it for garbage
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
         door.bind(sys.argv[1])
         door.listen()
-        print("ready", flush=True)
+        print("listening", flush=True)
+        for name in MODULES:
+            import_module(name)
+        gc.freeze()  # forks need not look at it for garbage
         _serve(door)
 
     from heedmap.cli.main import main

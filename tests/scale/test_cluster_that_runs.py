@@ -23,8 +23,6 @@ RAY = (sys.executable, "-m", "ray.scripts.scripts")
 SECONDS = 240
 """In which a head comes up, on a machine that does other things."""
 
-Start = Callable[[str], str]
-
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
@@ -73,39 +71,46 @@ def cluster(request: pytest.FixtureRequest, home: Path) -> Iterator[tuple[str, s
         head.wait()
 
 
-def run(data: Path, out: Path, address: str, given: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """`heedmap run --address` in a process of its own."""
-    command = [
-        sys.executable, "-m", "heedmap", "run", "zoo/gpt-lists", "--data", str(data), "--out", str(out), "--part", "4",
-        "--address", address,
-    ]  # fmt: skip
-    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=SECONDS)
+Run = Callable[[Path, str, Mapping[str, str]], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(warmed: Path, lists_file: Path) -> Run:
+    """`heedmap run --address` in a process of its own: (out, address, variables)."""
+
+    def ended(out: Path, address: str, given: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        command = [
+            warmed, "run", "zoo/gpt-lists", "--data", lists_file, "--out", out, "--part", "4", "--address", address,
+        ]  # fmt: skip
+        return subprocess.run(command, env=given, capture_output=True, text=True, timeout=SECONDS)
+
+    return ended
 
 
 def test_the_rows_are_those_of_a_local_run(
-    cluster: tuple[str, str], whole: heedmap.Run, lists_file: Path, home: Path, tmp_path: Path
+    cluster: tuple[str, str], whole: heedmap.Run, run: Run, home: Path, tmp_path: Path
 ) -> None:
     """With a token on the machine, which one of the clusters asks for."""
-    ended = run(lists_file, tmp_path, cluster[1], variables(home))
+    ended = run(tmp_path, cluster[1], variables(home))
     assert ended.returncode == 0, ended.stderr
     assert rows_of(tmp_path) == rows_of(whole.folder)
 
 
 def test_the_cluster_says_whether_it_wants_a_token(
-    cluster: tuple[str, str], whole: heedmap.Run, lists_file: Path, home: Path, tmp_path: Path
+    cluster: tuple[str, str], whole: heedmap.Run, run: Run, home: Path, tmp_path: Path
 ) -> None:
     """Where the person's variable says otherwise: a token too much does no harm, one that lacks is told."""
     mode, address = cluster
     if mode == "disabled":
-        ended = run(lists_file, tmp_path, address, variables(home, "token"))
+        ended = run(tmp_path, address, variables(home, "token"))
         assert ended.returncode == 0, ended.stderr
         assert rows_of(tmp_path) == rows_of(whole.folder)
         return
-    ended = run(lists_file, tmp_path, address, variables(home, "disabled"))
+    ended = run(tmp_path, address, variables(home, "disabled"))
     assert ended.returncode == 1
     told = f"heedmap: the Ray cluster at {address} asks for a token, and RAY_AUTH_MODE is disabled: set RAY_AUTH_MODE=token"
     assert ended.stderr.strip().splitlines()[-1].startswith(told)
-    ended = run(lists_file, tmp_path, address, {**variables(home), "RAY_AUTH_TOKEN": "another"})
+    ended = run(tmp_path, address, {**variables(home), "RAY_AUTH_TOKEN": "another"})
     assert ended.returncode == 1
     assert "this machine has none or another one" in ended.stderr
     assert "`ray get-auth-token` prints it" in ended.stderr

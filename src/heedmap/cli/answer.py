@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heedmap.cli.command import command, open_file, progress_bar, tell
+from heedmap.cli.command import command, end, progress_bar, tell
 from heedmap.cli.inputs import drawn_on
 from heedmap.cli.options import (
     FigureOptions,
@@ -111,14 +112,8 @@ def answer(*, inputs: OneInput, options: AnswerOptions, figures: FigureOptions, 
         if without:
             tell(f"the map is {without}")
         write(options.out, explanation, picture, given["audio"], **look)
-    if options.as_json:
-        typer.echo(to_json(explanation))
-    elif options.out is None:
-        _print_words(explanation)
-    else:
-        typer.echo(f"wrote {options.out}")
-    if options.show and options.out is not None:
-        open_file(options.out)
+    data = to_json(explanation) if options.as_json else None
+    end(options.out, data, partial(_print_words, explanation), options.show)
 
 
 def _print_words(explanation: Explanation) -> None:

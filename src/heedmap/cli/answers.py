@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from heedmap.atomic import write_output
-from heedmap.cli.command import command, open_file, tell, working
+from heedmap.cli.command import command, end, tell, working
 from heedmap.cli.inputs import asked, drawn_on
 from heedmap.cli.options import (
     FigureOptions,
@@ -90,14 +91,7 @@ def _answer(
         answers = explained(subject, asked(subject, given), options.settings)
     if options.out is not None:
         write_output(options.out, _file(ending_of(options.out), answers, subject, given, look))
-    if options.as_json:
-        typer.echo(_json(answers))
-    elif options.out is None:
-        _print(answers)
-    else:
-        typer.echo(f"wrote {options.out}")
-    if options.show and options.out is not None:
-        open_file(options.out)
+    end(options.out, _json(answers) if options.as_json else None, partial(_print, answers), options.show)
 
 
 def _file(ending: str, answers: Answers, subject: Model, given: Mapping[str, Any], look: Mapping[str, Any]) -> bytes:

@@ -167,6 +167,18 @@ def tell(words: str) -> None:
     typer.echo(f"heedmap: {words}", err=True)
 
 
+def end(out: Path | None, data: str | None, printed: Callable[[], None], opened: bool = False) -> None:
+    """Print the data, where there are some; or else where the file is, or the result itself. The file may be opened too."""
+    if data is not None:
+        typer.echo(data)
+    elif out is not None:
+        typer.echo(f"wrote {out}")
+    else:
+        printed()
+    if opened and out is not None:
+        open_file(out)
+
+
 def open_file(path: Path) -> None:
     """Open ``path`` as a desktop does; where there is none, say so on standard error."""
     if typer.launch(str(path.resolve())) != 0:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from heedmap.advice import SHELL, said_for
 from heedmap.cli.batch import BatchJob, explain_many
-from heedmap.cli.command import command, open_file, tell, working
+from heedmap.cli.command import command, end, open_file, tell, working
 from heedmap.cli.inputs import asked, drawn_on, is_many, parse_target, rows_of, sample_inputs
 from heedmap.cli.manifest import INDEX
 from heedmap.cli.options import (
@@ -91,7 +92,7 @@ def _compare(
         pair = subject.compare(*texts, method=wanted.method, **wanted.settings, **cost.given)
     if output.out is not None:
         write_comparison(output.out, *pair, **look)
-    _print(output, comparison_json(*pair) if output.as_json else "", *pair)
+    end(output.out, comparison_json(*pair) if output.as_json else None, partial(_print_heat, *pair))
 
 
 def _explain(
@@ -125,7 +126,7 @@ def _explain(
         if without:
             tell(f"the map is {without}")
         write(output.out, explanation, picture, given["audio"], **look)
-    _print(output, to_json(explanation) if output.as_json else "", explanation)
+    end(output.out, to_json(explanation) if output.as_json else None, partial(_print_heat, explanation))
     for words in cautions(explanation) if output.out is not None else ():  # printed maps have them among their facts
         typer.echo(f"mind: {said_for(SHELL, words)}", err=output.as_json)
 
@@ -134,16 +135,6 @@ def _tell_method(wanted: MapOptions, explanation: Explanation) -> None:
     """Which method was taken where the choice was left to the model: printed maps have it among their notes."""
     if wanted.method != explanation.method:
         tell(explanation.flow.notes[0])
-
-
-def _print(output: Output, data: str, *explanations: Explanation) -> None:
-    """The data, where JSON is wanted; or else where the file is, or the maps themselves."""
-    if output.as_json:
-        typer.echo(data)
-    elif output.out is not None:
-        typer.echo(f"wrote {output.out}")
-    else:
-        _print_heat(*explanations)
 
 
 def _print_heat(*explanations: Explanation) -> None:
