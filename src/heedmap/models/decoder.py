@@ -42,7 +42,14 @@ def generated(model: Any, inputs: Mapping[str, Any], most: int, **settings: Any)
     """
     if getattr(getattr(model, "generation_config", None), "cache_implementation", None) is not None:
         settings["cache_implementation"] = "dynamic"
-    return model.generate(**inputs, **settings, do_sample=False, num_beams=1, max_new_tokens=most)
+    return model.generate(**copied(inputs), **settings, do_sample=False, num_beams=1, max_new_tokens=most)
+
+
+def copied(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs for ``generate``, which may write to them: BLIP's puts its own first token among the ids."""
+    import torch
+
+    return {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
 
 
 def worded(said: Int[Tensor, "1 tokens"], text: str, tokenizer: Any, config: Any) -> Int[Tensor, "1 others"]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import InputError, OptionError
-from heedmap.models.decoder import MAX_NEW_TOKENS
+from heedmap.models.decoder import MAX_NEW_TOKENS, copied
 from heedmap.models.forced import mask_name, places_of
 
 if TYPE_CHECKING:
@@ -123,8 +123,6 @@ def _begun(model: nn.Module, inputs: Mapping[str, Any], prompts: Tensor, logits:
 
 def _generate(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any], most: int | None) -> Any:
     """transformers' ``generate``, the most probable token each time where nothing else is asked for."""
-    import torch
-
     if not callable(getattr(model, "generate", None)):
         raise InputError(
             f"{type(model).__name__} cannot generate; give the answer that is to be explained with answer="
@@ -132,9 +130,8 @@ def _generate(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]
     wanted = {"do_sample": False, "num_beams": 1, **_own_settings(model), **settings}
     wanted |= {"return_dict_in_generate": True, "output_logits": True}
     wanted |= {} if most is None else {"max_new_tokens": most}
-    copies = {n: v.clone() if isinstance(v, torch.Tensor) else v for n, v in inputs.items()}  # BLIP writes to its ids
     try:
-        return model.generate(**copies, **wanted)
+        return model.generate(**copied(inputs), **wanted)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
         told = ", ".join(f"{name}={value!r}" for name, value in settings.items()) or "its own settings"
         raise InputError(f"{type(model).__name__} cannot generate an answer with {told}: {error}") from error
@@ -292,7 +289,7 @@ def grown(model: nn.Module, inputs: Mapping[str, Any], start: Prompt) -> dict[st
 
 
 def _of_prompt(inputs: Mapping[str, Any], start: Prompt) -> Mapping[str, Any]:
-    """The inputs, where the model goes on fewer tokens than it is given (BLIP leaves out the last) without what is of the others."""
+    """The inputs; where the model goes on fewer tokens than it is given (BLIP leaves out the last), nothing of the others."""
     import torch
 
     ids, count = inputs.get(start.name), start.prompts.shape[1]
