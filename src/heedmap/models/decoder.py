@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import InputError
+from heedmap.models.forced import places_of
 from heedmap.models.labels import special_ids
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_NEW_TOKENS = 64
-PLACES = ("max_target_positions", "max_position_embeddings", "n_positions")
-"""What configurations call the number of a decoder's places."""
 
 
 def spoken(model: Any, inputs: Mapping[str, Any], special: frozenset[int]) -> dict[str, Tensor]:
@@ -67,7 +66,7 @@ def worded(said: Int[Tensor, "1 tokens"], text: str, tokenizer: Any, config: Any
     ids = said[0].tolist()
     starts = next((place for place, token in enumerate(ids) if place and token not in special), len(ids))
     words = tokenizer(text_target=text, add_special_tokens=False)["input_ids"]
-    places = next((getattr(config, name) for name in PLACES if getattr(config, name, None)), None)
+    places = places_of(config, "decoder_input_ids")
     if not words:
         raise InputError("what the model should have said is empty: it has no tokens; give at least one word")
     if places is not None and starts + len(words) > places:
