@@ -91,7 +91,7 @@ def answering(model: nn.Module) -> Iterator[None]:
 def output_of(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
     """What the model answers, as it does when it is explained: in eval mode; it is left as it was found. No gradient."""
     with answering(model):
-        return called(model, inputs)
+        return called(model, detached(inputs))
 
 
 @contextmanager

@@ -292,13 +292,13 @@ def _cached(value: Any) -> int:
 
 
 def detached(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The same inputs for one run: cut from any graph of the caller's, and what the model may write to is a copy."""
+    """Copies of the inputs for one run, cut from any graph of the caller's: the model may write to them."""
     return {name: _detached(value) for name, value in inputs.items()}
 
 
 def _detached(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return value.clone() if value.is_inference() else value.detach()
+        return value.detach().clone()
     if callable(getattr(value, "get_seq_length", None)):  # an empty cache
         return copy.deepcopy(value)
     if type(value) in (list, tuple):
