@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -139,9 +140,9 @@ def _generate(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]
 
 def _own_settings(model: Any) -> dict[str, Any]:
     """Whisper's ``generate`` keeps the start tokens only if told that one pass is enough; a cache of fixed size stays there."""
-    whisper = getattr(model.config, "model_type", "") == "whisper"
+    once = "force_unique_generate_call" in inspect.signature(model.generate).parameters
     fixed = getattr(getattr(model, "generation_config", None), "cache_implementation", None) is not None
-    return ({"force_unique_generate_call": True} if whisper else {}) | (
+    return ({"force_unique_generate_call": True} if once else {}) | (
         {"cache_implementation": "dynamic"} if fixed else {}
     )
 
