@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from heedmap.attention import features
 from heedmap.attention.features import FeatureRecording
 from heedmap.attention.inputs import ModelInputs, contents, without_cache
+from heedmap.attention.returned import sampled
 from heedmap.errors import AttentionError, MixingError, NoAttentionError, UnfollowedAttentionError
 from heedmap.explanation_data import TOOK
 from heedmap.lrp.replay import ForwardCall
@@ -63,7 +64,8 @@ def view(
 ) -> TargetView:
     """What a method that needs no attention is given."""
     recording = found.recording
-    replay = ForwardCall(model, recording.inputs, recording.tape.batch, again, tape=found.tape)
+    said = sampled(recording.output)
+    replay = ForwardCall(model, recording.inputs, recording.tape.batch, again, tape=found.tape, answered=said)
     return TargetView(recording.graph, [], {}, {}, stream_names(named), memory_budget, replay=replay, parts=found.parts)
 
 

@@ -23,6 +23,7 @@ from heedmap.attention.places import told
 from heedmap.attention.probe import Verdict
 from heedmap.attention.randomness import own_randomness, seed
 from heedmap.attention.returned import State as Rows
+from heedmap.attention.returned import check_same
 from heedmap.attention.steps import Steps
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan
@@ -267,6 +268,7 @@ def record(
         recording = _recorded(model, inputs, batch, verdict)
     except _Different as error:
         raise AttentionError(str(error)) from error
+    check_same(verdict.answered, recording.output)
     verdict.ways.also(recording.tape.ways)
     if before is not None:
         verdict.ways.also(before.ways)

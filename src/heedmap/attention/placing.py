@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from heedmap.attention.fingerprint import of_inputs
 from heedmap.attention.flow import Graph, check_followed, verify_same
@@ -15,7 +15,7 @@ from heedmap.attention.learned import LearnedRows
 from heedmap.attention.placed_flow import Builder, check_returned, prove
 from heedmap.attention.places import told
 from heedmap.attention.randomness import seed
-from heedmap.attention.returned import tensors_of
+from heedmap.attention.returned import check_same, sampled, tensors_of
 from heedmap.attention.scanning import Regions, ScanningTape
 from heedmap.attention.ways import Ways
 from heedmap.errors import AttentionError, MixingError, NoAttentionError
@@ -48,8 +48,10 @@ def record(
                 return recording
         except AttentionError:  # this run is not like the one that was proved
             pass
-    proof = known[key] = _proved(model, inputs, batch, check)
+    proof = _proved(model, inputs, batch, check)
     recording = _recorded(model, inputs, batch, proof)
+    check_same(proof.answered, recording.output)
+    known[key] = proof
     proof.ways.also(recording.tape.ways)
     if before is not None:
         proof.ways.also(before.ways)
@@ -75,12 +77,13 @@ class Begun(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """What was proved of a model, for a kind of input: where tokens begin, the flow, the regions, and the code that ran."""
+    """What was proved, for a kind of input: where tokens begin, the flow, regions, the code that ran, what the model said."""
 
     begun: Begun
     graph: Graph
     regions: Regions
     ways: Ways
+    answered: Sequence[Tensor]
 
 
 def _looked_for(model: nn.Module, inputs: Mapping[str, Any], batch: int, begun: Begun) -> Regions:
@@ -130,7 +133,7 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
             check_returned(tape, builder, output, inputs)
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
         source.tensor = None
-    return Proof(begun, graph, regions, tape.ways)
+    return Proof(begun, graph, regions, tape.ways, sampled(output))
 
 
 def _check_answers(tape: ScanningTape, builder: Builder, output: Any) -> None:

@@ -41,6 +41,7 @@ class Verdict:
         writes_in_place: whether the model writes to attention outputs, or to what attention read.
         heads_first: see :class:`~heedmap.attention.tape.Tape`.
         ways: the code that ran.
+        answered: some numbers of what the model returned.
     """
 
     graph: Graph
@@ -49,6 +50,7 @@ class Verdict:
     ways: Ways
     layout: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     heads_first: bool = False
+    answered: Sequence[Tensor] = ()
 
 
 def prove(tape: Tape, check: bool = True, output: Any = None) -> tuple[Verdict, dict[int, list[InputSpan]]]:
@@ -77,6 +79,7 @@ def prove(tape: Tape, check: bool = True, output: Any = None) -> tuple[Verdict, 
     static &= check and not any(s.joins for s in graph.streams) and not any(s.tower for s in tape.sources)
     writes = tape.written_in_place or tape.copies
     verdict = Verdict(graph, static, writes, tape.ways, heads_first=tape.heads_first)
+    verdict.answered = returned.sampled(output)
     ordinals = {leaf: n for n, leaf in enumerate(i for i, s in enumerate(tape.sources) if s.kind == "leaf")}
     for index, spans in parts.items():
         end, verdict.layout[index] = 0, []

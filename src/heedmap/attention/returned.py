@@ -16,10 +16,13 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from heedmap.attention.token_positions import InputSpan
-from heedmap.errors import MixingError
+from heedmap.errors import AttentionError, MixingError
 
 FEW = 8
 """Of how many elements, or places along an axis, it is asked one by one on what they depend."""
+
+SAMPLED = 1024
+"""How many numbers of a tensor tell it from another one."""
 
 Rows = Bool[Tensor, "batch tokens"]
 
@@ -76,6 +79,38 @@ def tensors_of(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, Mapping) or is_dataclass(output):
         for value in output.values() if isinstance(output, Mapping) else vars(output).values():
             yield from tensors_of(value)
+
+
+class UnsteadyError(AttentionError):
+    """The model answers otherwise each time."""
+
+
+def sampled(output: Any) -> list[Tensor]:
+    """Some numbers of each tensor that a model returned, by which its next answer can be told from this one."""
+    kept = []
+    for tensor in tensors_of(output):
+        flat = tensor.detach().reshape(-1)
+        kept.append(flat[:: max(1, len(flat) // SAMPLED)].clone())
+    return kept
+
+
+def check_same(first: Sequence[Tensor], output: Any) -> None:
+    """UnsteadyError where a model answered otherwise than in a run before, on equal input.
+
+    Args:
+        first: :func:`sampled` of the run before.
+        output: what it returned now.
+    """
+    for before, now in zip(first, sampled(output), strict=False):
+        if before.shape != now.shape or not before.is_floating_point() or not before.numel():
+            continue
+        most = before.abs().nan_to_num(0, 0, 0).amax()
+        rough = float(most) * torch.finfo(before.dtype).eps ** 0.5
+        if not torch.allclose(before, now, rtol=0, atol=rough, equal_nan=True):
+            raise UnsteadyError(
+                "the model does not do the same thing twice on equal input: what it returned was another one in a second "
+                "run (noise, or an answer that depends on earlier calls); make it deterministic"
+            )
 
 
 def check(

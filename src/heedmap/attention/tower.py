@@ -20,6 +20,7 @@ from heedmap.attention.flow import AskedTowerError, Graph
 from heedmap.attention.forward import Recording, key_of, proved
 from heedmap.attention.forward import record as record_whole
 from heedmap.attention.inputs import ModelInputs, contents
+from heedmap.attention.returned import UnsteadyError
 from heedmap.attention.tape import HastyRefusal, Tape
 from heedmap.errors import (
     AttentionError,
@@ -142,6 +143,8 @@ def _by_numbers(
     """
     try:
         found = placing.record(model, inputs, batch, check, known)
+    except UnsteadyError:
+        raise
     except (HeedmapError, RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         if ran_out(error):
             raise

@@ -40,6 +40,7 @@ class ForwardCall:
         heads_first: see :class:`~heedmap.attention.tape.Tape`.
         tape: makes the recorder of a run.
         copies: see :class:`~heedmap.attention.tape.Tape`.
+        answered: some numbers of what the model returned, where nothing else has looked whether it does so again.
     """
 
     model: nn.Module
@@ -49,6 +50,7 @@ class ForwardCall:
     heads_first: bool = False
     tape: Callable[..., Tape] = Tape
     copies: bool = False
+    answered: Sequence[Tensor] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from heedmap.attention.forward import call
 from heedmap.attention.randomness import seed
+from heedmap.attention.returned import check_same
 from heedmap.attention.tags import Source
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan, leaf_rows
@@ -143,6 +144,8 @@ class Leaves:
         replays = [run.replay for run in self.runs if run.replay is not None]
         seed()
         output = call(replays[0].model, replays[0].inputs, tape)
+        if not tape.given:
+            check_same(replays[0].answered, output)
         return [replay.value(output) for replay in replays]
 
     def baselines(self, kind: str) -> dict[int, Tensor]:
