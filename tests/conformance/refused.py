@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tiny_models import SMALL, ids
+from tiny_models import SMALL, THREE, ids
 from torch import Tensor, nn
 
 from heedmap.errors import AttentionError, HeedmapError, NoAttentionError
@@ -92,9 +92,8 @@ CASES: dict[str, Refused] = {
                       num_hidden_layers=2, vocab_size=50, state_size=4),
     "mamba2": hf_model("Mamba2ForCausalLM", lambda: {"input_ids": ids(1, 8)}, hidden_size=32, num_hidden_layers=2,
                        vocab_size=50, state_size=4, num_heads=8, head_dim=8, n_groups=2, chunk_size=4),
-    "convbert": hf_model("ConvBertForSequenceClassification", words(), embedding_size=32, **TEXT),
-    "convbert-two-layers": hf_model("ConvBertForSequenceClassification", words(), embedding_size=32,
-                                    **{**TEXT, "num_hidden_layers": 2}),
+    "convbert": hf_model("ConvBertForSequenceClassification", words(), embedding_size=32, **{**TEXT, **THREE}),
+    "convbert-two-layers": hf_model("ConvBertForSequenceClassification", words(), embedding_size=32, **TEXT),
     "conformer": hf_model("Wav2Vec2ConformerForSequenceClassification",
                           lambda: {"input_values": torch.randn(1, 800)}, **SPEECH),
     "udop": hf_model("UdopForConditionalGeneration", lambda: {

@@ -157,13 +157,10 @@ def test_padding_changes_nothing(name: str, method: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_is_accumulated_in_float32(name: str) -> None:
-    case = CASES[name]
-    torch.manual_seed(7)
-    model = livened(case.build())
-    inputs = case.inputs()
-    full = heedmap.explain(model, inputs, target=target(case))
+    (model, inputs), full = built(name), explained(name)
     half = {k: v.bfloat16() if v.is_floating_point() else v for k, v in inputs.items()}
-    found = heedmap.explain(model.bfloat16(), half, target=target(case), memory_budget=4096)
+    model = copy.deepcopy(model).bfloat16()
+    found = heedmap.explain(model, half, target=target(CASES[name]), memory_budget=4096)
     for segment in found.segments.values():
         assert segment.relevance.dtype == torch.float32
         assert torch.isfinite(segment.relevance).all()

@@ -58,7 +58,11 @@ def hf(name: str, config: str | None = None, **options: Any) -> Callable[[], nn.
     return build
 
 
-SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+LAYERS = 2
+"""Of most models: a first and a last one, which carry on what the other made."""
+THREE = {"num_hidden_layers": 3}
+"""With one in the middle: of one model of words, one of pictures, one that writes and one that does so about pictures."""
+SMALL = {"hidden_size": 32, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "intermediate_size": 48}
 TEXT = {**SMALL, "vocab_size": 50, "max_position_embeddings": 40, "num_labels": 5}
 VISION = {**SMALL, "image_size": 32, "patch_size": 8, "num_labels": 5}
 WIDE = {**VISION, "image_size": (16, 32)}
@@ -224,7 +228,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(50, 32)
         layer = nn.TransformerEncoderLayer(32, 4, 48, batch_first=True)
-        self.body = nn.TransformerEncoder(layer, 3, enable_nested_tensor=True)
+        self.body = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=True)
         self.head = nn.Linear(32, 5)
 
     def forward(self, input_ids: Tensor, padding_mask: Tensor | None = None) -> Tensor:
@@ -235,7 +239,7 @@ def timm_vit() -> nn.Module:
     import timm
 
     return timm.create_model(
-        "vit_tiny_patch16_224", img_size=(32, 48), patch_size=8, embed_dim=32, depth=3, num_heads=4, num_classes=5
+        "vit_tiny_patch16_224", img_size=(32, 48), patch_size=8, embed_dim=32, depth=LAYERS, num_heads=4, num_classes=5
     )
 
 
@@ -252,7 +256,7 @@ def open_clip_model() -> nn.Module:
 def torchvision_vit() -> nn.Module:
     from torchvision.models import VisionTransformer
 
-    model = VisionTransformer(32, 8, 3, 4, 32, 48, num_classes=5)
+    model = VisionTransformer(32, 8, LAYERS, 4, 32, 48, num_classes=5)
     nn.init.normal_(model.heads.head.weight)
     return model
 
@@ -309,8 +313,8 @@ def with_types(inputs: Inputs) -> Inputs:
 
 
 def llava() -> Callable[[], nn.Module]:
-    vision = {**SMALL, "model_type": "clip_vision_model", "image_size": 32, "patch_size": 8}
-    language = {**CAUSAL, "model_type": "llama", "num_key_value_heads": 2}
+    vision = {**SMALL, **THREE, "model_type": "clip_vision_model", "image_size": 32, "patch_size": 8}
+    language = {**CAUSAL, **THREE, "model_type": "llama", "num_key_value_heads": 2}
     return hf("LlavaForConditionalGeneration", "LlavaConfig", vision_config=vision, text_config=language, image_token_id=49,
               image_seq_length=16)  # fmt: skip
 
@@ -323,43 +327,43 @@ def paligemma() -> Callable[[], nn.Module]:
 
 
 CASES: dict[str, Case] = {
-    "bert": Case(hf("BertForSequenceClassification", **TEXT), text, encoder_only(3), WORD_SEGMENTS, pad=PAD),
-    "roberta": Case(hf("RobertaForSequenceClassification", pad_token_id=1, **TEXT), text, encoder_only(3), WORD_SEGMENTS,
+    "bert": Case(hf("BertForSequenceClassification", **{**TEXT, **THREE}), text, encoder_only(3), WORD_SEGMENTS, pad=PAD),
+    "roberta": Case(hf("RobertaForSequenceClassification", pad_token_id=1, **TEXT), text, encoder_only(LAYERS), WORD_SEGMENTS,
                     pad={"input_ids": 1, "attention_mask": 0}),
-    "albert": Case(hf("AlbertForSequenceClassification", embedding_size=16, **TEXT), text, encoder_only(3), WORD_SEGMENTS,
+    "albert": Case(hf("AlbertForSequenceClassification", embedding_size=16, **TEXT), text, encoder_only(LAYERS), WORD_SEGMENTS,
                    pad=PAD),
-    "distilbert": Case(hf("DistilBertForSequenceClassification", dim=32, n_layers=3, n_heads=4, hidden_dim=48, vocab_size=50,
-                          max_position_embeddings=40, num_labels=5), text, encoder_only(3), WORD_SEGMENTS, pad=PAD),
-    "electra": Case(hf("ElectraForSequenceClassification", embedding_size=16, **TEXT), text, encoder_only(3), WORD_SEGMENTS,
+    "distilbert": Case(hf("DistilBertForSequenceClassification", dim=32, n_layers=LAYERS, n_heads=4, hidden_dim=48, vocab_size=50,
+                          max_position_embeddings=40, num_labels=5), text, encoder_only(LAYERS), WORD_SEGMENTS, pad=PAD),
+    "electra": Case(hf("ElectraForSequenceClassification", embedding_size=16, **TEXT), text, encoder_only(LAYERS), WORD_SEGMENTS,
                     pad=PAD),
-    "squeezebert": Case(hf("SqueezeBertForSequenceClassification", embedding_size=32, **TEXT), text, encoder_only(3),
+    "squeezebert": Case(hf("SqueezeBertForSequenceClassification", embedding_size=32, **TEXT), text, encoder_only(LAYERS),
                         WORD_SEGMENTS, pad=PAD),
     "deberta-v2": Case(hf("DebertaV2ForSequenceClassification", relative_attention=True, pos_att_type=["p2c", "c2p"],
-                          position_buckets=8, norm_rel_ebd="layer_norm", share_att_key=True, **TEXT), text, encoder_only(3),
+                          position_buckets=8, norm_rel_ebd="layer_norm", share_att_key=True, **TEXT), text, encoder_only(LAYERS),
                        WORD_SEGMENTS, pad=PAD),
-    "vit": Case(hf("ViTForImageClassification", **WIDE), lambda: pixels(16, 32), encoder_only(3, "image"), {"image": 8},
+    "vit": Case(hf("ViTForImageClassification", **{**WIDE, **THREE}), lambda: pixels(16, 32), encoder_only(3, "image"), {"image": 8},
                 grid=(2, 4)),
-    "deit": Case(hf("DeiTForImageClassificationWithTeacher", **VISION), pixels, encoder_only(3, "image"), {"image": 16},
+    "deit": Case(hf("DeiTForImageClassificationWithTeacher", **VISION), pixels, encoder_only(LAYERS, "image"), {"image": 16},
                  grid=(4, 4)),
     "dinov2-registers": Case(hf("Dinov2WithRegistersForImageClassification", num_register_tokens=3, hidden_size=32,
-                                num_hidden_layers=3, num_attention_heads=4, image_size=32, patch_size=8, num_labels=5),
-                             lambda: pixels(24, 40), encoder_only(3, "image"), {"image": 15}, grid=(3, 5)),
+                                num_hidden_layers=LAYERS, num_attention_heads=4, image_size=32, patch_size=8, num_labels=5),
+                             lambda: pixels(24, 40), encoder_only(LAYERS, "image"), {"image": 15}, grid=(3, 5)),
     "beit": Case(hf("BeitForImageClassification", use_relative_position_bias=True, **VISION), pixels,
-                 encoder_only(3, "image"), {"image": 16}, grid=(4, 4)),
+                 encoder_only(LAYERS, "image"), {"image": 16}, grid=(4, 4)),
     "clip": Case(lambda: hf("CLIPModel", "CLIPConfig", **clip_configs())(), lambda: with_eos({**text(), **pixels()}),
-                 {("text", "text"): 3, ("image", "image"): 3}, {"text": WORDS, "image": 16}, grid=(4, 4),
+                 {("text", "text"): LAYERS, ("image", "image"): LAYERS}, {"text": WORDS, "image": 16}, grid=(4, 4),
                  pad={"input_ids": 49, "attention_mask": 0}),
     "siglip": Case(lambda: hf("SiglipModel", "SiglipConfig", text_config={**SMALL, "vocab_size": 50, "max_position_embeddings": 40,
                               "projection_size": 32}, vision_config={**SMALL, "image_size": 32, "patch_size": 8})(),
                    lambda: {**text(), **pixels()},
-                   {("text", "text"): 3, ("image", "image"): 3, ("queries", "image"): 1}, {"text": WORDS, "image": 16},
+                   {("text", "text"): LAYERS, ("image", "image"): LAYERS, ("queries", "image"): 1}, {"text": WORDS, "image": 16},
                    grid=(4, 4)),
     "visualbert": Case(hf("VisualBertForQuestionAnswering", visual_embedding_dim=12, **TEXT), visualbert,
-                       {("text+boxes", "text+boxes"): 3}, {"text": WORDS, "boxes": 5},
+                       {("text+boxes", "text+boxes"): LAYERS}, {"text": WORDS, "boxes": 5},
                        pad={"visual_embeds": 0, "visual_attention_mask": 0, "visual_token_type_ids": 1}),
     "vilt": Case(hf("ViltForQuestionAnswering", image_size=32, patch_size=8, max_image_length=-1, modality_type_vocab_size=2,
                     **TEXT), lambda: {**text(), **pixels(), "pixel_mask": torch.ones(BATCH, 32, 32, dtype=torch.long)},
-                 {("text+image", "text+image"): 3}, {"text": WORDS, "image": 16}, grid=(4, 4), pad=PAD),
+                 {("text+image", "text+image"): LAYERS}, {"text": WORDS, "image": 16}, grid=(4, 4), pad=PAD),
     "lxmert": Case(hf("LxmertForQuestionAnswering", hidden_size=32, num_attention_heads=4, intermediate_size=48, vocab_size=50,
                       l_layers=2, r_layers=1, x_layers=2, visual_feat_dim=12, num_qa_labels=5, max_position_embeddings=40),
                    lxmert, {("text", "text"): 4, ("boxes", "boxes"): 3, ("text", "boxes"): 2, ("boxes", "text"): 2},
@@ -387,36 +391,36 @@ CASES: dict[str, Case] = {
     "conditional-detr": Case(detr("ConditionalDetrForObjectDetection", "ConditionalDetrConfig"), detection,
                              {("image", "image"): 2, ("queries", "queries"): 2, ("queries", "image"): 2},
                              {"image": 6, "queries": 6}, grid=(2, 3)),
-    "llama": Case(hf("LlamaForCausalLM", num_key_value_heads=2, **CAUSAL), text, encoder_only(3), WORD_SEGMENTS, pad=PAD),
-    "gpt2": Case(hf("GPT2LMHeadModel", n_embd=32, n_layer=3, n_head=4, vocab_size=50, n_positions=40, bos_token_id=1,
-                    eos_token_id=2), text, encoder_only(3), WORD_SEGMENTS, pad=PAD),
-    "qwen2": Case(hf("Qwen2ForCausalLM", num_key_value_heads=2, **CAUSAL), text, encoder_only(3), WORD_SEGMENTS, pad=PAD),
-    "gemma": Case(hf("GemmaForCausalLM", num_key_value_heads=1, head_dim=8, **CAUSAL), text, encoder_only(3), WORD_SEGMENTS,
+    "llama": Case(hf("LlamaForCausalLM", num_key_value_heads=2, **{**CAUSAL, **THREE}), text, encoder_only(3), WORD_SEGMENTS, pad=PAD),
+    "gpt2": Case(hf("GPT2LMHeadModel", n_embd=32, n_layer=LAYERS, n_head=4, vocab_size=50, n_positions=40, bos_token_id=1,
+                    eos_token_id=2), text, encoder_only(LAYERS), WORD_SEGMENTS, pad=PAD),
+    "qwen2": Case(hf("Qwen2ForCausalLM", num_key_value_heads=2, **CAUSAL), text, encoder_only(LAYERS), WORD_SEGMENTS, pad=PAD),
+    "gemma": Case(hf("GemmaForCausalLM", num_key_value_heads=1, head_dim=8, **CAUSAL), text, encoder_only(LAYERS), WORD_SEGMENTS,
                   pad=PAD),
     "gemma2-softcap": Case(hf("Gemma2ForCausalLM", num_key_value_heads=2, head_dim=8, attn_logit_softcapping=2.0,
-                              query_pre_attn_scalar=8, attn_implementation="eager", **CAUSAL), text, encoder_only(3),
+                              query_pre_attn_scalar=8, attn_implementation="eager", **CAUSAL), text, encoder_only(LAYERS),
                            WORD_SEGMENTS, pad=PAD),
     "gpt-oss-sinks": Case(hf("GptOssForCausalLM", num_key_value_heads=2, head_dim=8, num_local_experts=2,
-                             num_experts_per_tok=1, **CAUSAL), text, encoder_only(3), WORD_SEGMENTS, pad=PAD),
+                             num_experts_per_tok=1, **CAUSAL), text, encoder_only(LAYERS), WORD_SEGMENTS, pad=PAD),
     "llava": Case(llava(), vision_language(16), {("image_encoder", "image_encoder"): 3, ("text+image", "text+image"): 3},
                   {"text": 21, "image": 16, "image_encoder": 16}, grid=(4, 4), pad=PAD),
     # its tower's pooling head runs too, for nobody
     "paligemma": Case(paligemma(), lambda: with_types(vision_language(16)()),
-                      {("image_encoder", "image_encoder"): 3, ("queries", "image_encoder"): 1,
-                       ("text+image", "text+image"): 3},
+                      {("image_encoder", "image_encoder"): LAYERS, ("queries", "image_encoder"): 1,
+                       ("text+image", "text+image"): LAYERS},
                       {"text": 21, "image": 16, "image_encoder": 16}, grid=(4, 4), pad={**PAD, "token_type_ids": 0}),
-    "timm-vit": Case(timm_vit, lambda: {"x": torch.randn(BATCH, 3, 32, 48)}, encoder_only(3, "image"), {"image": 24},
+    "timm-vit": Case(timm_vit, lambda: {"x": torch.randn(BATCH, 3, 32, 48)}, encoder_only(LAYERS, "image"), {"image": 24},
                      grid=(4, 6)),
     "open-clip": Case(open_clip_model, lambda: {"image": torch.randn(BATCH, 3, 32, 32), "text": ids(length=10)},
                       {("image", "image"): 2, ("text", "text"): 3}, {"image": 16, "text": 10}, grid=(4, 4), target="pairs"),
-    "torchvision-vit": Case(torchvision_vit, lambda: {"x": torch.randn(BATCH, 3, 32, 32)}, encoder_only(3, "image"),
+    "torchvision-vit": Case(torchvision_vit, lambda: {"x": torch.randn(BATCH, 3, 32, 32)}, encoder_only(LAYERS, "image"),
                             {"image": 16}, grid=(4, 4)),
     "nn.Transformer": Case(lambda: Translator(True), lambda: {"input_ids": ids(), "decoder_input_ids": ids(length=4)},
                            encoder_decoder(2), {"text": WORDS, "decoder": 4}),
     "nn.Transformer-seq-first": Case(lambda: Translator(False), lambda: {"input_ids": ids(), "decoder_input_ids": ids(length=4)},
                                      encoder_decoder(2), {"text": WORDS, "decoder": 4}),
     "nn.TransformerEncoder": Case(Encoder, lambda: {"input_ids": ids(), "padding_mask": torch.zeros(BATCH, WORDS, dtype=torch.bool)},
-                                  encoder_only(3), WORD_SEGMENTS, pad={"input_ids": 0, "padding_mask": True}),
+                                  encoder_only(LAYERS), WORD_SEGMENTS, pad={"input_ids": 0, "padding_mask": True}),
     "hand-written": Case(HandWritten, lambda: {"x": torch.randn(BATCH, 3, 16, 32)}, encoder_only(2, "image"), {"image": 8},
                          grid=(2, 4)),
 }  # fmt: skip

@@ -128,11 +128,15 @@ def explained(name: str, method: str, **options: Any) -> heedmap.Explanation:
     return heedmap.explain(model, inputs, method=method, **options)
 
 
+kept = cache(explained)
+"""For maps that several tests compare with."""
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_input_times_its_gradient(name: str) -> None:
     at = {segment: x.clone().requires_grad_() for segment, x in points(name).items()}
     gradients = torch.autograd.grad(values(name, at).sum(), list(at.values()))
-    found = explained(name, "input_x_gradient")
+    found = kept(name, "input_x_gradient")
     for (segment, x), gradient in zip(at.items(), gradients, strict=True):
         torch.testing.assert_close(
             found[segment].double(), by_token(name, segment, x * gradient).detach(), **CLOSE, msg=segment
@@ -215,7 +219,7 @@ def without(name: str, segment: str, x: Tensor, token: int) -> Tensor:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_smoothgrad_without_noise_is_the_input_times_its_gradient(name: str) -> None:
-    plain, smooth = explained(name, "input_x_gradient"), explained(name, "smoothgrad", noise=0, samples=2)
+    plain, smooth = kept(name, "input_x_gradient"), explained(name, "smoothgrad", noise=0, samples=2)
     for segment in plain.segments:
         torch.testing.assert_close(smooth[segment], plain[segment], **CLOSE)
 
@@ -265,7 +269,7 @@ MEANS = [(m, {"baseline": "mean", **FEW.get(m, {})}) for m in ("integrated_gradi
 def test_a_batch_is_its_samples_one_by_one(name: str, method: str, options: dict[str, Any]) -> None:
     """With the mean of a sample as baseline; without, the law is tested of all models in tests/conformance."""
     model, inputs = built(name)
-    together = heedmap.explain(model, inputs, method=method, **options)
+    together = kept(name, method, **options)
     for sample in range(BATCH):
         alone = heedmap.explain(model, {k: v[sample : sample + 1] for k, v in inputs.items()}, method=method, **options)
         for segment in alone.segments:
@@ -314,7 +318,7 @@ def test_the_mean_baseline_knows_what_is_padding(name: str, method: str, options
     longer = dict(inputs)
     for key, value in CASES[name].pad.items():
         longer[key] = torch.cat([inputs[key], inputs[key].new_full((BATCH, 3), value)], 1)
-    plain, padded = (heedmap.explain(model, i, method=method, **options) for i in (inputs, longer))
+    plain, padded = kept(name, method, **options), heedmap.explain(model, longer, method=method, **options)
     for segment in plain.segments.values():
         found = padded[segment.name][:, : segment.relevance.shape[1]]
         torch.testing.assert_close(found, segment.relevance, **CLOSE)
