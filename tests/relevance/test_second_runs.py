@@ -26,8 +26,8 @@ def counts_in_a_buffer(model: Keeps, hidden: Tensor) -> Tensor:
 
 
 def remembers(model: Keeps, hidden: Tensor) -> Tensor:
-    model.kept.append(hidden.detach())
-    return hidden + 0.5 * sum(float(each.detach().mean()) for each in model.kept)
+    model.kept.append(hidden.detach().mean())
+    return hidden + 0.5 * sum(model.kept[:-1])
 
 
 def keeps_what_changes_nothing(model: Keeps, hidden: Tensor) -> Tensor:
