@@ -354,7 +354,7 @@ VIEWS: Mapping[str, View] = {
 
 
 def view(segment: Segment) -> View:
-    """The view of a segment: whatever has a grid is seen as patches, those of a sound over time; patches without one are tokens."""
+    """The view of a segment: a grid is seen as patches, that of a sound over time; patches without one are tokens."""
     if is_spectrum(segment):
         return SPECTRUM
     kind = "image" if segment.grid is not None else segment.kind.replace("image", "tokens")
@@ -379,6 +379,17 @@ def figure(segment: Segment, index: int = 0, given: Scale | None = None, beside:
 def segment_scale(segment: Segment, index: int = 0) -> Scale:
     """The segment's own scale: of its words, where it is text, else of its tokens."""
     return view(segment).scale(segment, index)
+
+
+def drawn_segments(explanations: Sequence[ExplanationData], index: int, bars: bool = False) -> list[str]:
+    """Names of the segments that are drawn: those that have relevance and, without ``bars``, are no learned queries."""
+    each: dict[str, list[Segment]] = {}
+    for explanation in explanations:
+        for name, segment in explanation.segments.items():
+            each.setdefault(name, []).append(segment)
+    told = [name for name, kin in each.items() if any(not view(s).scale(s, index).empty for s in kin)]
+    named = [name for name in told if bars or not is_queries(each[name][0])]
+    return named or told or list(each)
 
 
 def common_scales(explanations: Iterable[ExplanationData]) -> dict[str, Scale]:
