@@ -1,5 +1,5 @@
-"""Makes pictures of docs/tutorial.md, docs/pages.md, docs/notebooks and docs/real-models.md again: ``python bench/screenshots.py``,
-or those that are named: ``python bench/screenshots.py weights``.
+"""Makes pictures of the tutorial, pages, notebooks and real models in docs/ again: ``python bench/screenshots.py``, or those
+that are named: ``python bench/screenshots.py weights``.
 
 It runs the tutorial and a notebook in an empty folder, and takes its pictures with Playwright and chromium
 (HEEDMAP_CHROMIUM, /usr/bin/chromium). How a notebook looks is nbconvert's, which is not among the dev extra.
