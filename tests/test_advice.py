@@ -13,7 +13,7 @@ from heedmap.advice import PAGE, SHELL, said_for
 SOURCE = Path(heedmap.__file__).parent
 PYTHON = re.compile(
     r"(?<![-\w])(?:give|pass|choose|use|by|with|or|which|says?) [a-z_]+=|(?<![-.\w])[a-z_]+=(?:True|False|None|…|[{(]|'\w)"
-    r"|heedmap\.(?:load|explain|targets)\b|\bcallable\(|(?<![-\w])[a-z_]+=(?=[,;. )]|$)"
+    r"|heedmap\.(?:load|explain|targets|METHODS)\b|\bcallable\(|(?<![-\w])[a-z_]+=(?=[,;. )]|$)"
     r"|\bNextToken\(|\bload\(…"
 )
 """What only Python reads,"""

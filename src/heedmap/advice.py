@@ -55,6 +55,7 @@ SHELL: Ways = (
     (r"\bwhere=(?: for a region| \(a mask, a box or a point\))", "--target region:LABEL@X1,Y1,X2,Y2"),
     (r"start_layer=(\d+)", r"--option start_layer=\1"),
     (r"\bworkers=(\d+)", r"--workers \1"),
+    (r"another of heedmap\.METHODS", "another that `heedmap methods` lists"),
     (r"use heedmap\.explain on", "use `heedmap explain` on"),
     *PYTHON,
 )
@@ -78,6 +79,7 @@ PAGE: Ways = (
     (r", or where=(?: for a region| \(a mask, a box or a point\))", ""),
     (r"; give mask=,", "; they are"),
     (r"\bstart_layer=(\d+)", r"start_layer=\1 among the method's options"),
+    (r"another of heedmap\.METHODS", "another of the list"),
     (r"with cam='gradient'", "with the option cam=gradient"),
     (r"\bgrid=\(rows, columns\)", "grid=[ROWS,COLUMNS] among the method's options"),
     (r"(?<![\w./])/(?:[\w.+@-]+/)*site-packages/", ""),
