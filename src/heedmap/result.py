@@ -241,7 +241,7 @@ def _segment(name: str, span: InputSpan | None, stream: str, relevance: Tensor) 
     positions = span.positions.cpu().contiguous()
     picked = relevance.gather(1, positions.clamp(min=0)).masked_fill(positions < 0, 0.0)
     kind = KINDS.get(name.removesuffix(ENCODER), span.kind_hint)
-    return Segment(name, kind, stream, picked.contiguous(), positions, span.grid if kind != "audio" else None)
+    return Segment(name, kind, stream, picked.contiguous(), positions, span.grid)
 
 
 def named_segments(recording: Recording) -> Named:

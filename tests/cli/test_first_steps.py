@@ -129,6 +129,8 @@ def _line(result) -> str:
             "did you mean 'viridis'?",
         ),
         (["explain", "zoo/lxmert-easy-vqa", "--text", "dog"], "heedmap zoo train lxmert-easy-vqa"),
+        (["explain", "zoo/lxmert-easy-vqa", "--sample", "0"], "heedmap zoo train lxmert-easy-vqa"),
+        (["compare", "zoo/lxmert-easy-vqa", "--sample", "0"], "heedmap zoo train lxmert-easy-vqa"),
         (["explain", "zoo/gpt-lists", "--text", "dog", "--device", "cuda:99"], "there is no device 'cuda:99' here"),
         (["explain", "zoo/lxmert-shapes", "--text", "dog"], "give --boxes"),
         (["explain", "./nothing", "--text", "dog"], "there is no folder './nothing'"),

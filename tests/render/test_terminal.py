@@ -15,7 +15,7 @@ def _printed(explanation, colours: bool) -> str:
 def test_summary_and_top_tokens(all_kinds):
     text = _printed(all_kinds, colours=False)
     assert "prediction cat $5 <i> (class 3)" in text
-    assert 'target     class 3 ("cat" <b>)' in text
+    assert 'target     "cat" <b>' in text
     assert "score      8.125" in text
     assert 'top  say "hi" & go 0.4 · السلام 0.3' in text
     assert "top  row 2, column 3: 1" in text
@@ -40,3 +40,22 @@ def test_wide_grids_are_made_smaller(make_explanation):
 
 def test_nothing_finite(make_explanation):
     assert "nothing finite" in _printed(make_explanation(segment([float("nan")])), colours=False)
+
+
+def test_what_has_no_relevance_and_queries_are_left_out(make_explanation):
+    decoder = segment([0.0, 0.0], name="decoder", labels=(("<s>", "cat"),))
+    queries = segment([0.1, 0.2], name="queries", kind="queries", labels=None)
+    target = {"target": ("query 8, class 5 (star)",), "prediction": None, "prediction_labels": None}
+    text = _printed(make_explanation(segment([0.5, 1.0]), decoder, queries, **target), colours=False)
+    assert "target     star, object query 8" in text
+    assert "decoder" not in text
+    assert "queries" not in text
+    assert "prediction" not in text
+    assert "nothing to show" in _printed(make_explanation(decoder), colours=False)
+
+
+def test_special_tokens_that_are_all_there_is_set_the_scale(make_explanation):
+    decoder = segment([0.213, 0.0], name="decoder", labels=(("<|start|>", "<|en|>"),), boundaries=("ss",))
+    text = _printed(make_explanation(decoder), colours=False)
+    assert "from 0: 0 … 0.213" in text
+    assert "nothing to show" not in text

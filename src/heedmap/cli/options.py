@@ -12,15 +12,12 @@ import typer
 
 from heedmap.cli import completion
 from heedmap.cli.command import importing, quiet
-from heedmap.cli.inputs import ROLES, parse_target, read_inputs, sample_inputs
-from heedmap.errors import ModelLoadError, OptionError, UnknownNameError
+from heedmap.cli.inputs import ROLES, check_model, parse_target, read_inputs, sample_inputs
+from heedmap.errors import OptionError, UnknownNameError
 from heedmap.memory import memory_bytes
 from heedmap.methods import written
 from heedmap.methods.cards import CARDS, EDGES
-from heedmap.models.names import check_name, is_zoo
-from heedmap.models.shipped import PREFIX, shipped
 from heedmap.printable import closest
-from heedmap.zoo.recipes import ZOO
 
 MANY, FIGURES = "Many inputs", "Figures"
 """Headings of the options that are for many inputs, and for figures."""
@@ -98,13 +95,7 @@ class ModelOptions:
         Raises:
             ModelLoadError: there is none; of one that has to be trained first the message says how.
         """
-        plain = self.model.removeprefix(PREFIX)
-        if is_zoo(self.model) and plain in ZOO and plain not in shipped():
-            raise ModelLoadError(
-                f"{self.model} does not come with heedmap; make it with `heedmap zoo train {plain} --out {plain}`, then give the "
-                f"folder: {plain}"
-            )
-        check_name(self.model)
+        check_model(self.model)
 
     def load(self) -> Any:
         """The model; transformers' hints are silenced, its bars left to a terminal."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ZERO_CROSSINGS = 16
 ROLL_OFF = 0.97
 LARGEST_STEP = 1000
+FRAME = 0.01
+"""Seconds from one frame to the next in Kaldi's filter banks, which extractors with ``max_length`` frames make."""
 LOUDEST = 16.0
 """Samples above are no sound from -1 to 1 that is a little too loud: they are of another scale."""
 
@@ -61,26 +63,49 @@ def sound_inputs(extractor: Any, clips: Sequence[Float[Tensor, " samples"]]) -> 
     Raises:
         InputError: a clip is longer than the extractor takes; it would cut it without a word.
     """
-    longest, rate = getattr(extractor, "chunk_length", None), extractor.sampling_rate
+    most, rate = longest(extractor), extractor.sampling_rate
     for wave in clips:
-        if longest is not None and len(wave) > longest * rate:
+        if most is not None and len(wave) > most * rate:
             raise InputError(
-                f"the audio lasts {len(wave) / rate:.2f} s and the model takes up to {longest} s; explain it in parts"
+                f"the audio lasts {len(wave) / rate:.2f} s and the model takes up to {most:g} s; explain it in parts"
             )
     pads = signature(type(extractor).__call__).parameters.get("padding")  # some always fill up to one length
     settings = {"padding": True} if pads is not None and pads.default is False else {}
     return dict(extractor([wave.numpy() for wave in clips], sampling_rate=rate, return_tensors="pt", **settings))
 
 
+def longest(extractor: Any) -> float | None:
+    """How many seconds a feature extractor takes before it cuts a clip, or takes parts of it by chance; None: no such end."""
+    for name in ("chunk_length", "max_length_s"):
+        if getattr(extractor, name, None) is not None:
+            return float(getattr(extractor, name))
+    if _cuts_frames(extractor):
+        return float(extractor.max_length * FRAME)
+    called = signature(type(extractor).__call__).parameters
+    cuts, samples = (called[name].default if name in called else None for name in ("truncation", "max_length"))
+    return samples / extractor.sampling_rate if cuts is True and isinstance(samples, int) else None
+
+
+def _cuts_frames(extractor: Any) -> bool:
+    """Whether it makes so and so many frames of Kaldi's filter banks of every clip."""
+    return hasattr(extractor, "num_mel_bins") and isinstance(getattr(extractor, "max_length", None), int)
+
+
 def seconds(inputs: Mapping[str, Any], extractor: Any) -> float | None:
     """How long the model's input lasts, padding included; None where its shape does not tell."""
     values, features = inputs.get("input_values"), inputs.get("input_features")
+    rate, hop = extractor.sampling_rate, getattr(extractor, "hop_length", None)
     if values is not None and values.dim() == 2:
-        return values.shape[1] / extractor.sampling_rate
-    hop = getattr(extractor, "hop_length", None)
-    if features is None or hop is None or features.dim() != 3 or features.shape[1] != extractor.feature_size:
+        return values.shape[1] / rate
+    if values is not None and values.dim() == 3 and _cuts_frames(extractor):
+        return values.shape[1] * FRAME
+    if features is None or hop is None:
         return None
-    return features.shape[2] * hop / extractor.sampling_rate
+    if features.dim() == 4 and features.shape[3] == extractor.feature_size:
+        return features.shape[2] * hop / rate
+    if features.dim() != 3 or features.shape[1] != extractor.feature_size:
+        return None
+    return features.shape[2] * hop / rate
 
 
 def duration(audio: Any) -> float:

@@ -67,9 +67,6 @@ ROLES = {
 LONGEST_PADDING = ("siglip", "siglip2")
 """Model types trained on texts that were always padded to the full length."""
 
-UNEVEN_TOKENS = ("audio-spectrogram-transformer", "clap", "clap_audio_model")
-"""Model types whose audio tokens are patches of time and frequency, so that a token has no time of its own."""
-
 
 def roles_of(parameters: Collection[str]) -> tuple[str, ...]:
     """What a model with these ``forward`` parameters can take, in a fixed order, each once."""

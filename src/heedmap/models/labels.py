@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.explanation_data import ROLES
 from heedmap.models.audio import duration, seconds
-from heedmap.models.kinds import UNEVEN_TOKENS
+from heedmap.models.spectrogram import CUTTING, patches
 
 if TYPE_CHECKING:
     from heedmap.explanation_data import Segment
@@ -214,15 +214,13 @@ def heard(
         extractor: the feature extractor, or None.
         clips: for each sample what was heard, or one for all.
     """
-    length = _lasts(inputs, extractor, config)
-    if length is None:
-        return {}
     roles = {}
     for name, segment in segments.items():
-        if segment.kind == "audio" and segment.grid is None:
-            batch, count = len(segment.relevance), segment.tokens
-            frames = [min(count, ceil(duration(clip) / length * count - 1e-9)) for clip in clips]
-            rows = [ROLES["person"] * n + ROLES["padding"] * (count - n) for n in frames]
+        step = frame_step(segment, inputs, extractor, config)
+        if step is not None:
+            batch, (bands, times) = len(segment.relevance), segment.grid or (1, segment.tokens)
+            frames = [min(times, ceil(duration(clip) / step - 1e-9)) for clip in clips]
+            rows = [(ROLES["person"] * n + ROLES["padding"] * (times - n)) * bands for n in frames]
             roles[name] = tuple(rows * batch if len(rows) == 1 else rows)
     return roles
 
@@ -261,14 +259,37 @@ def _words(segment: Segment, inputs: Mapping[str, Any], tokenizer: Any) -> dict[
 
 
 def _times(segment: Segment, inputs: Mapping[str, Any], extractor: Any, config: Any) -> dict[str, Labels]:
-    length = _lasts(inputs, extractor, config)
-    if length is None or segment.grid is not None:
+    step = frame_step(segment, inputs, extractor, config)
+    if step is None:
         return {}
-    batch, count = segment.relevance.shape
-    return {segment.name: (second_labels(count, length),) * batch}
+    bands, times = segment.grid or (1, segment.tokens)
+    return {segment.name: (second_labels(times, step * times) * bands,) * len(segment.relevance)}
 
 
-def _lasts(inputs: Mapping[str, Any], extractor: Any, config: Any) -> float | None:
-    """How many seconds the frames of sound last, padding included; None where nothing tells, or frames have no time."""
-    uneven = getattr(config, "model_type", "") in UNEVEN_TOKENS
-    return None if extractor is None or uneven else seconds(inputs, extractor)
+def frame_step(segment: Segment, inputs: Mapping[str, Any], extractor: Any, config: Any) -> float | None:
+    """Seconds from one token of sound to the next in time; None where nothing tells, and of what is no sound.
+
+    Args:
+        segment: of an explanation; of patches of a spectrogram with its grid.
+        inputs, extractor, config: as for :func:`heard`.
+    """
+    if segment.kind != "audio" or extractor is None:
+        return None
+    cuts = getattr(config, "model_type", "") in CUTTING
+    if segment.grid is not None:
+        cut = patches(config, extractor)
+        return cut.step if cut is not None and segment.grid == (cut.bands, cut.times) else None
+    length = seconds(inputs, extractor)
+    if not length or (cuts and segment.tokens != times_of(inputs)):
+        return None
+    return length / segment.tokens
+
+
+def times_of(inputs: Mapping[str, Any]) -> int | None:
+    """How many times there are where the features of a spectrogram are the tokens; None: there is no spectrogram."""
+    from heedmap.attention.features import places
+
+    for name, axis in (("input_values", 1), ("input_features", 2)):
+        if name in inputs and inputs[name].dim() > 2:
+            return places((inputs[name].shape[axis],))[0]
+    return None

@@ -16,6 +16,7 @@ from heedmap.models.kinds import Kind
 from heedmap.models.labels import heard, segment_boundaries, segment_labels, special_ids, unknown_words
 from heedmap.models.preprocessing import geometries, parted, pieces, sizes, trimmed
 from heedmap.models.processors import Processors
+from heedmap.models.spectrogram import laid_out
 from heedmap.models.word_targets import Speech, token_text, unwritten_ids
 
 if TYPE_CHECKING:
@@ -329,6 +330,8 @@ class Model:
             boxes: what was given as boxes, for their names.
             audio: what was given as sound, for its length.
         """
+        laid = laid_out(explanation.segments, self.config, self.processors.audio)
+        explanation = replace(explanation, segments=laid)
         names = [box_names(sample) for sample in listed(boxes)]
         standard = {name: inputs.get(self.renamed.get(name, name)) for name in (*inputs, *self.renamed)}
         labels = segment_labels(explanation.segments, standard, self.processors, self.config, names)

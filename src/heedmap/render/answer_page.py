@@ -17,6 +17,7 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from heedmap.advice import PAGE, said_for
 from heedmap.errors import InputError
 from heedmap.printable import visible
 from heedmap.render.clickable import placed
@@ -113,7 +114,7 @@ def _body(explanation: ExplanationData, index: int, image: Image.Image | Picture
         segments=[shown for _, shown in segments],
         pair=any(shown["kind"] == "image" for _, shown in segments),
         roles=any(shown["roles"] for _, shown in segments),
-        notes=explanation.flow.notes,
+        notes=[said_for(PAGE, note) for note in explanation.flow.notes],
         data=_script_data(data),
         provenance=provenance(explanation, 2),
     )

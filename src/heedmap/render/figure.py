@@ -20,10 +20,10 @@ from heedmap.render.naming import called, headline
 from heedmap.render.outlines import framed
 from heedmap.render.overlay import MUTE, Style, as_picture
 from heedmap.render.panels import SIDES, drawable, families, mappable, picture_words, stretched, ticks
-from heedmap.render.sample import batch_size, checked_index, is_queries
+from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.scale import Scale, Theme
 from heedmap.render.scale import theme as themed
-from heedmap.render.views import view
+from heedmap.render.views import drawn_segments, view
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from heedmap.explanation_data import ExplanationData, Segment
+    from heedmap.explanation_data import ExplanationData
     from heedmap.render.sound import Sound
 
 PANEL = Room(width=3.8, shortest=1.2, tallest=8.0, curve=2.4, bar=0.22, fewest=4, bars=40, words=250)
@@ -259,17 +259,6 @@ class _Strip:
 def _is_written(segment_row: Row, cell: Cell) -> bool:
     """Whether words stand there on their colours."""
     return segment_row.segments[ONLY].kind == "text" and not cell.axis
-
-
-def drawn_segments(explanations: Sequence[ExplanationData], index: int, bars: bool) -> list[str]:
-    """Names of the segments that are drawn: those that have relevance and, without ``bars``, are no learned queries."""
-    each: dict[str, list[Segment]] = {}
-    for explanation in explanations:
-        for name, segment in explanation.segments.items():
-            each.setdefault(name, []).append(segment)
-    told = [name for name, kin in each.items() if any(not view(s).scale(s, index).empty for s in kin)]
-    named = [name for name in told if bars or not is_queries(each[name][0])]
-    return named or told or list(each)
 
 
 def _pictures(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from heedmap.advice import PAGE, said_for
 from heedmap.flow import ATTENTION_HEAD, STREAM_HEAD, attention_lines, stream_lines, summary
 from heedmap.printable import percent, visible
 from heedmap.render.cautions import cautions
@@ -192,9 +193,9 @@ def _entries(explanation: ExplanationData, index: int) -> dict[str, str]:
     if explanation.origin.get("model"):
         entries["model"] = explanation.origin["model"]
     if explanation.flow.notes:
-        entries["note"] = "; ".join(explanation.flow.notes)
+        entries["note"] = said_for(PAGE, "; ".join(explanation.flow.notes))
     if warned := cautions(explanation, index):
-        entries["mind"] = "; ".join(warned)
+        entries["mind"] = said_for(PAGE, "; ".join(warned))
     if batch_size(explanation) > 1:
         entries["sample"] = f"{index} of a batch of {batch_size(explanation)}"
     return entries
@@ -219,7 +220,7 @@ def provenance(explanation: ExplanationData, level: int) -> Markup:
             ("attentions", ATTENTION_HEAD, attention_lines(flow)),
             ("streams", STREAM_HEAD, stream_lines(flow)),
         ],
-        flow_notes=flow.notes,
+        flow_notes=[said_for(PAGE, note) for note in flow.notes],
     )
 
 

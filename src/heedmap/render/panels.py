@@ -79,7 +79,7 @@ def draw_patches(
     theme: Theme,
 ) -> None:
     """Patches over a picture, or as a grid of their own."""
-    _frameless(axes)
+    bare(axes)
     if picture is None:
         grid = np.ma.masked_invalid(grid_values(segment, np.where(np.isfinite(values), scale.places(values), np.nan)))
         axes.imshow(grid, cmap=colour_map(style.cmap or scale.cmap).with_extremes(bad=theme.missing), vmin=0, vmax=1)
@@ -105,7 +105,7 @@ def draw_boxes(
     """
     shown, places = picture.fitted(*SIDES), picture.boxes
     cmap = style.cmap or scale.cmap
-    _frameless(axes)
+    bare(axes)
     _show(axes, _faded(shown, _colour(scale, np.nan, cmap)), shown)
     known = [] if places is None else [i for i in range(min(len(places), len(values))) if np.isfinite(values[i])]
     strength = scale.strength(scale.places(values))
@@ -320,7 +320,8 @@ def _show(axes: Axes, pixels: np.ndarray, picture: Picture) -> None:
     axes.set_ylim(height, 0)
 
 
-def _frameless(axes: Axes) -> None:
+def bare(axes: Axes) -> None:
+    """Take the ticks away."""
     axes.set_xticks([])
     axes.set_yticks([])
 

@@ -57,9 +57,10 @@ def sample(segment: Segment, index: int = 0) -> Drawn:
     index = checked_index(index, len(segment.relevance))
     values = segment.relevance[index].detach().cpu().double().numpy()
     taken = (segment.positions[index] >= 0).cpu().numpy()
-    end = _end(segment, index)
-    sizes = np.abs(np.where(taken & np.isfinite(values), values, 0.0))
-    after = float(sizes[..., end:].sum() / sizes.sum()) if sizes.any() else 0.0
+    end, sizes = _end(segment, index), np.abs(np.where(taken & np.isfinite(values), values, 0.0))
+    heard = _heard(segment, index)
+    after = float(sizes[..., ~heard].sum() / sizes.sum()) if sizes.any() else 0.0
+    taken = taken & heard if segment.grid is not None else taken  # of a grid what comes after the end lies in its rows
     return Drawn(_labels(segment, index)[:end], values[..., :end], taken[:end], after)
 
 
@@ -85,6 +86,13 @@ def _end(segment: Segment, index: int) -> int:
     if segment.kind != "audio" or segment.grid is not None or segment.roles is None:
         return segment.tokens
     return len(segment.roles[index].rstrip(ROLES["padding"])) or segment.tokens
+
+
+def _heard(segment: Segment, index: int) -> NDArray[np.bool_]:
+    """(tokens,): which tokens come before the padding at a sound's end; all of another segment, or where nobody told."""
+    if segment.kind != "audio" or segment.roles is None or not segment.roles[index].strip(ROLES["padding"]):
+        return np.ones(segment.tokens, dtype=bool)
+    return np.array([letter != ROLES["padding"] for letter in segment.roles[index]])
 
 
 def _labels(segment: Segment, index: int) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ GAPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 TICKS, COLUMNS = 8, 64
 """Ticks of an axis at most; columns of a terminal."""
 BLOCKS = " ▁▂▃▄▅▆▇█"
+SHADES = " ·:-=+*#%@"
+"""Ten levels of darkness, for terminals without colour."""
 
 
 def wave(sound: Sound) -> list[list[float]]:
@@ -63,7 +65,14 @@ def curve(drawn: Drawn, used: Scale, sound: Sound | None = None, most: int | Non
     about = "relevance over time; most relevant: " + ", ".join(drawn.labels[i] for i in drawn.top(3))
     after = after_the_end(drawn.after) or (_after(drawn, len(taken)) if len(taken) < whole else "")
     ticks = [(f"{place / end:.2%}", words) for place, words in time_ticks(end, step)]
-    return macro("segments.curve", f"0,{zero} {steps} {wide:g},{zero}", _outline(sound), ticks, about, after)
+    return macro(
+        "segments.curve",
+        f"0,{zero} {steps} {wide:g},{zero}",
+        outline(sound) if sound is not None else "",
+        ticks,
+        about,
+        after,
+    )
 
 
 def terminal_curve(drawn: Drawn, used: Scale, colours: bool) -> Text:
@@ -73,13 +82,18 @@ def terminal_curve(drawn: Drawn, used: Scale, colours: bool) -> Text:
     level, line = np.repeat(level, max(1, COLUMNS // max(1, len(level)))), Text()
     for share, block in zip(level, blocks(level), strict=True):
         line.append(block, colour(0.5 + share / 2 if used.signed else 0.25 + 0.6 * share, used.cmap) if colours else "")
-    axis, free = [" "] * (len(level) + 8), 0
+    return Text("\n").join([line, time_axis(end, step, len(level))])
+
+
+def time_axis(end: float, step: float | None, wide: int) -> Text:
+    """The times under ``wide`` columns of a terminal, from 0 to ``end``."""
+    axis, free = [" "] * (wide + 8), 0
     for place, words in time_ticks(end, step):
-        left = round(place / end * len(level))
+        left = round(place / end * wide)
         if left >= free:
             axis[left : left + len(words)] = words
             free = left + len(words) + 1
-    return Text("\n").join([line, Text("".join(axis).rstrip(), "dim")])
+    return Text("".join(axis).rstrip(), "dim")
 
 
 def blocks(level: Float[np.ndarray, " steps"]) -> str:
@@ -114,10 +128,8 @@ def _after(drawn: Drawn, kept: int) -> str:
     return after_the_end(float(sizes[kept:].sum() / sizes.sum()) if sizes.any() else 0.0)
 
 
-def _outline(sound: Sound | None) -> str:
+def outline(sound: Sound) -> str:
     """The points of a polygon around the wave, from 0 to 100 both ways."""
-    if sound is None:
-        return ""
     parts = wave(sound)
     tops = [f"{x / len(parts) * 100:.2f},{50 - 50 * high:.1f}" for x, (_, high) in enumerate(parts)]
     feet = [f"{x / len(parts) * 100:.2f},{50 - 50 * low:.1f}" for x, (low, _) in enumerate(parts)]

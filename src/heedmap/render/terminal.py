@@ -19,11 +19,11 @@ from heedmap.printable import number, percent, visible
 from heedmap.render.answer_page import answer_words
 from heedmap.render.answers_page import DrawnAnswers
 from heedmap.render.cautions import cautions
-from heedmap.render.naming import called
+from heedmap.render.naming import called, headline
 from heedmap.render.page import prediction_words
 from heedmap.render.sample import batch_size, checked_index, sample
 from heedmap.render.sound import blocks, frame_seconds, strongest
-from heedmap.render.views import view
+from heedmap.render.views import drawn_segments, view
 from heedmap.render.words import Chips, words
 
 if TYPE_CHECKING:
@@ -35,13 +35,15 @@ TOP, FEW, CURVE = 5, 3, 32
 def terminal(explanation: ExplanationData, index: int = 0, *, colours: bool = True) -> Group:
     """Sample ``index`` for a Rich console; without ``colours``, values are written out and grids shaded by letters.
 
+    What has no relevance at all is left out, and so are a detector's queries, unless there is nothing else.
+
     Raises:
         InputError: no such sample.
     """
     index = checked_index(index, batch_size(explanation))
     parts: list[Text | Chips] = [_facts(explanation, index)]
-    for segment in explanation.segments.values():
-        parts += [Text(), *_segment(segment, index, colours)]
+    for name in drawn_segments([explanation], index):
+        parts += [Text(), *_segment(explanation.segments[name], index, colours)]
     return Group(*parts)
 
 
@@ -70,7 +72,7 @@ def terminal_answer(explanation: ExplanationData, index: int = 0) -> Group:
 def terminal_answers(answers: DrawnAnswers) -> Group:
     """Several answers as a table: each, what is explained, and what it rests on most."""
     first = answers.explanations[0]
-    shown = _by_kin(name for name in first.segments)
+    shown = _by_kin(drawn_segments(answers.explanations, 0))
     lines = [
         (name.strip(), *(_rests_on([explanation.segments[n] for n in names], 0) for names in shown.values()))
         for name, explanation in zip(answers.names, answers.explanations, strict=True)
@@ -135,9 +137,9 @@ def flow_rich(flow: Flow) -> Group:
 
 
 def _facts(explanation: ExplanationData, index: int) -> Text:
-    facts = {
-        "prediction": prediction_words(explanation, index),
-        "target": explanation.target[index],
+    facts = {} if explanation.prediction is None else {"prediction": prediction_words(explanation, index)}
+    facts |= {
+        "target": headline(explanation, index),
         "score": f"{float(explanation.scores[index]):.6g}",
         "method": explanation.method,
     }

@@ -36,7 +36,15 @@ from heedmap.render.panels import (
 )
 from heedmap.render.sample import Drawn, is_queries, sample
 from heedmap.render.scale import Scale, colour, joined, table, token_scale
-from heedmap.render.sound import after_the_end, curve, terminal_curve
+from heedmap.render.sound import SHADES, after_the_end, curve, terminal_curve
+from heedmap.render.spectrum import (
+    band_of,
+    draw_spectrum,
+    is_spectrum,
+    spectrum,
+    spectrum_page,
+    terminal_spectrum,
+)
 from heedmap.render.words import Chips, Word, notes, passages, split, text_heat, top_words, words, words_scale
 
 if TYPE_CHECKING:
@@ -57,8 +65,6 @@ MOST_WORDS = 12
 OPAQUE = 0.75
 """Of the most relevant place of a map that lies on a picture, as in ``overlay``."""
 WIDEST_GRID = 36
-SHADES = " ·:-=+*#%@"
-"""Ten levels of darkness, for terminals without colour."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,6 +308,41 @@ class _CurveView(View):
         return Cell(look.room.curve, draw, "y", row.scales[column].cmap, after_the_end(row.drawn[column].after))
 
 
+class _SpectrumView(View):
+    """A spectrogram's patches: the relevance over time and frequency."""
+
+    weight = 6
+
+    def place(self, segment: Segment, drawn: Drawn, i: int) -> str:
+        return band_of(segment, drawn, i)
+
+    def body(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
+        about = f"relevance over time and frequency; most relevant: {most_relevant(segment, index)}"
+        return spectrum_page(spectrum(segment, sample(segment, index), used), used, about, beside.sound)
+
+    def panel(
+        self, segment: Segment, index: int, used: Scale, seen: bool = False, outline: Box | None = None
+    ) -> Markup:
+        return self.body(segment, index, used)
+
+    def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> list[Text]:
+        return terminal_spectrum(spectrum(segment, sample(segment, index), used), used, colours)
+
+    def told(self, segment: Segment, index: int, count: int) -> list[str]:
+        return [f"{place}: {number(value)}" for place, value in self.top(segment, index, count)]
+
+    def cell(self, row: Row, column: str, look: Look) -> Cell:
+        segment, drawn, cmap = row.segments[column], row.drawn[column], look.style.cmap or row.scales[column].cmap
+
+        def draw(axes: Axes) -> Sequence[str]:
+            shown = spectrum(segment, drawn, row.scales[column], row.values[column])
+            draw_spectrum(axes, shown, cmap, look.theme, look.sound)
+            return [after_the_end(drawn.after)]
+
+        return Cell(look.room.curve, draw, "", cmap)
+
+
+SPECTRUM = _SpectrumView()
 VIEWS: Mapping[str, View] = {
     "text": _TextView(),
     "image": _PatchView(),
@@ -313,7 +354,9 @@ VIEWS: Mapping[str, View] = {
 
 
 def view(segment: Segment) -> View:
-    """The view of a segment: whatever has a grid is seen as patches, and patches without one are tokens as any others."""
+    """The view of a segment: a grid is seen as patches, that of a sound over time; patches without one are tokens."""
+    if is_spectrum(segment):
+        return SPECTRUM
     kind = "image" if segment.grid is not None else segment.kind.replace("image", "tokens")
     return VIEWS.get(kind, VIEWS["tokens"])
 
@@ -336,6 +379,17 @@ def figure(segment: Segment, index: int = 0, given: Scale | None = None, beside:
 def segment_scale(segment: Segment, index: int = 0) -> Scale:
     """The segment's own scale: of its words, where it is text, else of its tokens."""
     return view(segment).scale(segment, index)
+
+
+def drawn_segments(explanations: Sequence[ExplanationData], index: int, bars: bool = False) -> list[str]:
+    """Names of the segments that are drawn: those that have relevance and, without ``bars``, are no learned queries."""
+    each: dict[str, list[Segment]] = {}
+    for explanation in explanations:
+        for name, segment in explanation.segments.items():
+            each.setdefault(name, []).append(segment)
+    told = [name for name, kin in each.items() if any(not view(s).scale(s, index).empty for s in kin)]
+    named = [name for name in told if bars or not is_queries(each[name][0])]
+    return named or told or list(each)
 
 
 def common_scales(explanations: Iterable[ExplanationData]) -> dict[str, Scale]:

@@ -72,7 +72,7 @@ class _Page:
     def build(self, blocks: Any) -> None:
         """Place the parts, then say what happens to each."""
         gr, first, number = self.gr, self.first, None if self.opened is None else self.opened.number
-        gr.HTML(macro("web.head", str(self.handlers.limits)), js_on_load=asset("keys.js"), elem_id="head")
+        gr.HTML(macro("web.head", str(self.handlers.limits)), js_on_load=asset("whole.js"), elem_id="head")
         with gr.Row(elem_id="models"):
             with gr.Column(scale=1, min_width=240):
                 model = gr.Dropdown(list(self.handlers.models.names), value=first, label="Model", elem_id="model")

@@ -345,5 +345,11 @@ for (const figure of figures) {
   if (data.segments[figure.dataset.segment].kind === 'image') strip(figure);
   figure.querySelector('details.table')?.addEventListener('toggle', () => matrix(figure), {once: true});
 }
+// What holds the frame may be light or dark by a choice of its own, of which a frame hears nothing.
+window.addEventListener('message', ({data: told}) => {
+  if (!['light', 'dark'].includes(told?.scheme)) return;
+  document.documentElement.style.colorScheme = told.scheme;
+  show();
+});
 window.addEventListener('resize', show);
 show();
