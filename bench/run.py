@@ -1,8 +1,8 @@
 """Ratios in one run: heedmap against the floor and against the usual recipe.
 
-    python bench/run.py [NAME …]
+    python bench/run.py [--pairs N] [NAME …]
     # names: vit-224 vit-384 vit-224x8 vit-l-384 bert-512 clip-b32 t5-base lxmert-base llama-4096 classes-20 detr-1 detr-20
-    #        detr-100 swin-224 rtdetr-640 deformable-640 memory curve methods
+    #        detr-100 swin-224 rtdetr-640 deformable-640 scans memory held curve methods
 
 floor: one forward and one backward to the attention outputs, kept by the plainest patch of the fused kernel.
 recipe: eager attention, one backward through everything into the parameters, dense R (for DETR once per query).
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,18 @@ from torch import Tensor, nn
 import heedmap
 from heedmap.methods.cards import CARDS
 from heedmap.targets import DetectionQuery, NextToken, TopClasses
+
+PAIRS = 7
+"""So many pairs are taken in turns, unless ``--pairs`` says another number."""
+
+SCANS = {
+    "NemotronHModel": "nemotron_h",
+    "ZambaModel": "zamba",
+    "Zamba2Model": "zamba2",
+    "BailingHybridModel": "bailing_hybrid",
+    "TimesFm2_5Model": "timesfm2_5",
+}
+"""Models with state-space layers, recurrences or series, and their families."""
 
 
 def timed(function: Callable[[], Any], repeats: int = 5) -> float:
@@ -55,11 +67,11 @@ class Spread(NamedTuple):
         return f"{self.median:5.2f} ({self.least:.2f} to {self.most:.2f})"
 
 
-def ratios(ours: Callable[[], Any], *others: Callable[[], Any], pairs: int = 7) -> list[Spread]:
+def ratios(ours: Callable[[], Any], *others: Callable[[], Any]) -> list[Spread]:
     """Seconds of the processor of ``ours`` over those of each other one, all taken in turns, after one warm-up."""
     functions = (ours, *others)
     taken: list[list[float]] = [[] for _ in functions]
-    for turn in range(pairs + 1):
+    for turn in range(PAIRS + 1):
         for function, times in zip(functions, taken, strict=True):
             began = time.process_time()
             function()
@@ -69,10 +81,13 @@ def ratios(ours: Callable[[], Any], *others: Callable[[], Any], pairs: int = 7) 
     return [Spread(statistics.median(found), min(found), max(found)) for found in of_pairs]
 
 
-def floor(model: nn.Module, inputs: dict[str, Any], value: Callable[[Any], Tensor], attends: str = "") -> None:
+def floor(
+    model: nn.Module, inputs: dict[str, Any], value: Callable[[Any], Tensor], attends: str = "", first: bool = False
+) -> None:
     """One forward, one backward to the attention outputs, nothing else.
 
     attends: the class of modules whose output is an attention's, of models that call no kernel for it.
+    first: to the first of them alone, so that no gradient of another is kept.
     """
     kernels = {name: getattr(F, name) for name in ("scaled_dot_product_attention", "grid_sample")}
     outs: list[Tensor] = []
@@ -92,7 +107,7 @@ def floor(model: nn.Module, inputs: dict[str, Any], value: Callable[[Any], Tenso
     for name, kernel in kernels.items():
         setattr(F, name, partial(keeping, kernel))
     try:
-        torch.autograd.grad(value(model(**inputs)), outs, allow_unused=True)
+        torch.autograd.grad(value(model(**inputs)), outs[:1] if first else outs, allow_unused=True)
     finally:
         for name, kernel in kernels.items():
             setattr(F, name, kernel)
@@ -253,7 +268,6 @@ def detr(queries: int) -> None:
     (once,) = ratios(
         lambda: heedmap.explain(fused, inputs, target=targets),
         lambda: recipe(eager, inputs, lambda output: output.logits[0, 0, 0]),
-        pairs=7 if queries < 100 else 3,
     )
     faster = Spread(*(queries / ratio for ratio in (once.median, once.most, once.least)))
     print(f"detr-{queries:<5} recipe for each query/heedmap {faster}", flush=True)
@@ -343,6 +357,39 @@ def deformable() -> None:
     numbered("deformable-640", model, 640, DetectionQuery(0, 1), lambda output: output.logits[:, 0, 1].sum())
 
 
+def scans() -> None:
+    """Of tiny models that mix tokens step by step, two samples of a few words: a first and a later call, a table.
+
+    Seconds of the processor; a later call and a forward pass are the least of three. The models are those of the sweep.
+    """
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.sweep.build import built
+
+    def seconds(function: Callable[[], Any]) -> float:
+        began = time.process_time()
+        function()
+        return time.process_time() - began
+
+    for name, family in SCANS.items():
+        torch.manual_seed(0)
+        subject = built(family, name)
+        model, inputs = subject.model.eval(), subject.inputs
+        forward = min(seconds(lambda m=model, i=inputs: m(**i)) for _ in range(3))
+        flows: list[str] = []
+
+        def explain(m: nn.Module = model, i: Any = inputs, t: Any = subject.target, told: list[str] = flows) -> None:
+            try:
+                flow = heedmap.explain(m, i, target=t).flow
+                told.append(str(sum(row.form == "mixer" for row in flow.attentions)))
+            except heedmap.HeedmapError:
+                told.append("refused")
+
+        gc.collect()
+        first = seconds(explain)
+        later = min(seconds(explain) for _ in range(3))
+        print(f"| `{name}` | {flows[0]} | {forward:.2f} | {first:.1f} | {later:.1f} |", flush=True)
+
+
 class Peak:
     """Peak resident memory above the start, in bytes, sampled."""
 
@@ -383,18 +430,42 @@ def memory(tokens: int = 8192) -> None:
     )
 
 
+def apart(points: Iterable[str]) -> None:
+    """Measure each of these points of memory in a process of its own, which gives freed memory back at once."""
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    for point in points:
+        subprocess.run([sys.executable, __file__, point], env=environment, check=True)
+
+
+def held() -> None:
+    """Peak memory of a forward and backward pass that keeps the gradients of all attentions, and of one that keeps the first."""
+    apart(f"held:{what}:{tokens}" for tokens in (1024, 2048) for what in ("all", "first"))
+
+
+def held_point(what: str, tokens: int) -> None:
+    """One point of :func:`held`: an encoder of 12 layers of 4 heads of 64."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    sizes = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024}
+    model = BertForSequenceClassification(BertConfig(vocab_size=100, max_position_embeddings=tokens, **sizes)).eval()
+
+    def once(length: int) -> None:
+        inputs = {"input_ids": torch.randint(5, 99, (1, length))}
+        floor(model, inputs, lambda output: output.logits[0, 0], first=what == "first")
+
+    once(8)  # what is imported and set up is no part of it
+    with Peak() as peak:
+        once(tokens)
+    print(f"held {tokens:6} tokens   gradients of {what:5} {peak.most / 2**20:8.1f} MiB", flush=True)
+
+
 def curve(longest: int = 32768) -> None:
     """Peak memory of a decoder of 2 layers of 4 heads of 64, above the model: a plain forward and backward pass, and heedmap.
 
-    Each length is measured in a process of its own, which gives freed memory back at once. Nothing is proved: that takes a pass
-    for each bit of the number of tokens.
+    Nothing is proved: that takes a pass for each bit of the number of tokens.
     """
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20), "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    tokens = 512
-    while tokens <= longest:
-        for what in ("plain", "heedmap"):
-            subprocess.run([sys.executable, __file__, f"curve:{what}:{tokens}"], env=environment, check=True)
-        tokens *= 4 if tokens < 8192 else 2
+    lengths = [tokens for tokens in (512, 2048, 8192, 16384, 32768) if tokens <= longest]
+    apart(f"curve:{what}:{tokens}" for tokens in lengths for what in ("plain", "heedmap"))
 
 
 def curve_point(what: str, tokens: int) -> None:
@@ -447,6 +518,9 @@ def methods() -> None:
         print(f"| `{name}` | {ratios[0]:.1f} | {ratios[1]:.1f} |", flush=True)
 
 
+POINTS: dict[str, Callable[[str, int], None]] = {"curve": curve_point, "held": held_point}
+"""What a process of its own measures: ``NAME:WHAT:TOKENS``."""
+
 BENCHES: dict[str, Callable[[], None]] = {
     "vit-224": lambda: vit(224),
     "vit-384": lambda: vit(384),
@@ -464,16 +538,24 @@ BENCHES: dict[str, Callable[[], None]] = {
     "swin-224": swin,
     "rtdetr-640": rtdetr,
     "deformable-640": deformable,
+    "scans": scans,
     "memory": memory,
+    "held": held,
     "curve": curve,
     "methods": methods,
 }
 
 if __name__ == "__main__":
-    if not any(name.startswith("curve:") for name in sys.argv):
-        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    for chosen in sys.argv[1:] or BENCHES:
-        if chosen.startswith("curve:"):
-            curve_point(chosen.split(":")[1], int(chosen.split(":")[2]))
+    names = sys.argv[1:]
+    if "--pairs" in names:
+        at = names.index("--pairs")
+        PAIRS = int(names[at + 1])
+        del names[at : at + 2]
+    if not any(":" in name for name in names):
+        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {PAIRS} pairs", flush=True)
+    for chosen in names or BENCHES:
+        if ":" in chosen:
+            name, what, tokens = chosen.split(":")
+            POINTS[name](what, int(tokens))
         else:
             BENCHES[chosen]()

@@ -8,6 +8,7 @@ states different rather than alike: then the proof is made again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from heedmap.attention.inputs import KEEP, contents
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+EQUAL = {bool, int, str, bytes, type(None), torch.dtype}
+"""Of most attributes: they are like themselves, and to look here takes less than to ask for their classes."""
 APART = {"_parameters", "_buffers", "_modules", "training"}
 BOOKS = vars(nn.Module()).keys()
 Known = dict[tuple[int, int], Any]
@@ -60,12 +63,17 @@ def of_model(model: nn.Module) -> Any:
 
 def _state(value: Any, depth: int, known: Known) -> Any:
     """Equal for things that are alike, as far as can be seen."""
+    kind = type(value)
+    if kind in EQUAL:
+        return kind, value
+    if kind is FunctionType:
+        return kind, id(value)
     if isinstance(value, PLAIN):
-        return type(value), value if value == value else "nan"  # nan is not even like itself
+        return kind, value if value == value else "nan"  # nan is not even like itself
     if isinstance(value, Tensor):
         return _tensor(value)
     if isinstance(value, (nn.Module, type)) or depth == 0:
-        return type(value), id(value)
+        return kind, id(value)
     place = id(value), depth
     if place not in known:
         known[place] = _inside(value, depth - 1, known)
@@ -74,12 +82,12 @@ def _state(value: Any, depth: int, known: Known) -> Any:
 
 def _inside(value: Any, depth: int, known: Known) -> Any:
     if isinstance(value, dict):
-        return type(value), tuple((_state(k, 1, known), _state(v, depth, known)) for k, v in value.items())
+        return type(value), tuple([(_state(k, 1, known), _state(v, depth, known)) for k, v in value.items()])
     if isinstance(value, (list, tuple, set, frozenset)):
-        return type(value), tuple(_state(v, depth, known) for v in value)
+        return type(value), tuple([_state(v, depth, known) for v in value])
     if callable(value) or not hasattr(value, "__dict__"):
         return type(value), id(value)
-    return type(value), tuple((k, _state(v, depth, known)) for k, v in vars(value).items())
+    return type(value), tuple([(k, _state(v, depth, known)) for k, v in vars(value).items()])
 
 
 def _tensor(tensor: Tensor) -> Any:

@@ -43,6 +43,8 @@ from heedmap.memory import ran_out
 _LOCK = threading.RLock()
 _AT_REST: weakref.WeakKeyDictionary[nn.Module, tuple[int, _AsFound]] = weakref.WeakKeyDictionary()
 _STANCES: list[Any] = []
+_NO_TENSOR = {int, float, str, *map(type, vars(nn.Module()).values())}
+"""Of most attributes of modules: to ask these classes whether they are tensors takes longer than to look here."""
 _VERDICTS: weakref.WeakKeyDictionary[nn.Module, tuple[Any, dict[Any, Any]]] = weakref.WeakKeyDictionary()
 
 
@@ -186,7 +188,7 @@ def _attached(modules: Iterable[nn.Module]) -> list[tuple[dict[str, Any], str, T
         (vars(module), name, value)
         for module in modules
         for name, value in vars(module).items()
-        if isinstance(value, Tensor) and value.grad_fn is not None
+        if type(value) not in _NO_TENSOR and isinstance(value, Tensor) and value.grad_fn is not None
     ]
 
 

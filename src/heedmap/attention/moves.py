@@ -94,6 +94,7 @@ def writes(name: str) -> bool:
     return (name.endswith("_") and not name.endswith("__")) or name in ("__iadd__", "__isub__", "__imul__")
 
 
+@lru_cache(maxsize=4096)
 def name_of(func: Any) -> str:
     """The name of a torch function; of a property, the property's."""
     name = getattr(func, "__name__", "")

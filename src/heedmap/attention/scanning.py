@@ -52,6 +52,8 @@ ACCUMULATES = {"cumsum", "cumprod", "logcumsumexp", "cummax", "cummin"}
 CHOSEN = {"__getitem__", "index_select"}
 """Functions that choose among weights (experts): what is chosen is of no token, whoever chose it."""
 FRAMES = 3
+RECORDED = ops.PRODUCTS | ops.UNSEEN | {ops.SDPA, ops.MULTI_HEAD}
+"""Functions that are recorded also where nothing is known of what they take."""
 _NONE = Values(frozenset(), frozenset())
 
 
@@ -130,12 +132,7 @@ class ScanningTape(PlacedTape):
 
     def _is_unknown(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether nothing is known of what a function takes (weights, masks), and it is none that is recorded nevertheless."""
-        if (
-            func is ops.SDPA
-            or func is ops.MULTI_HEAD
-            or func in ops.PRODUCTS | ops.UNSEEN
-            or kernels.lacks_gradient(func)
-        ):
+        if func in RECORDED or kernels.lacks_gradient(func):
             return False
         return not any([id(t) in self._tags or id(t) in self._known for t in _tensors(args, kwargs)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -71,6 +72,11 @@ class Tag(NamedTuple):
 
 
 EMPTY = Tag(frozenset())
+
+
+def is_plain(tag: Tag) -> bool:
+    """Whether no more than sources and a step is known: no product, no softmax, no learned rows."""
+    return not tag.products and not tag.softmax and tag.learned == NONE
 
 
 def scores(products: tuple[Product, ...]) -> Product | None:
@@ -173,10 +179,13 @@ def turned(products: tuple[Product, ...]) -> tuple[Product, ...]:
 
 def writes(func: Any, args: tuple[Any, ...], result: Tensor) -> bool:
     """Whether ``func`` wrote to its first argument."""
-    if func in ops.WRITES_IN_PLACE or (args and result is args[0]):
-        return True
+    return bool(args and result is args[0]) or _is_in_place(func)
+
+
+@lru_cache(4096)
+def _is_in_place(func: Any) -> bool:
     name = getattr(func, "__name__", "")
-    return name.endswith("_") and not name.endswith("__")
+    return func in ops.WRITES_IN_PLACE or (name.endswith("_") and not name.endswith("__"))
 
 
 def softmax_kind(tag: Tag, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> str:

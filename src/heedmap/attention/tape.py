@@ -27,6 +27,7 @@ from heedmap.attention.tags import (
     Product,
     Source,
     Tag,
+    is_plain,
     is_turned,
     joined,
     learned_rows,
@@ -39,6 +40,9 @@ from heedmap.attention.tags import (
 )
 from heedmap.attention.ways import Ways
 from heedmap.errors import AttentionError, MixingError, UnfollowedAttentionError
+
+ONLY_INPUTS = frozenset(["input"])
+INPUTS_AND_LEAVES = frozenset(["input", "leaf"])
 
 
 class HastyRefusal(UnfollowedAttentionError):
@@ -82,6 +86,7 @@ class Tape(TorchFunctionMode):
         self.attentions: list[Attention] = []
         self._tags: dict[int, tuple[weakref.ref[Tensor], Tag]] = {}
         self._sharing: dict[int | None, set[int]] = {}  # of a storage, the tensors that had a tag when they lay there
+        self._kinds: dict[frozenset[int], frozenset[str]] = {}  # of sources
         self._form, self._extra_keys = "sdpa", 0
         self.towers: frozenset[str] = frozenset()
         self.turned = False
@@ -209,18 +214,22 @@ class Tape(TorchFunctionMode):
         """Whether this is where an input becomes rows of features: its first features, or a backbone's next ones."""
         if not tag.sources or not result.is_floating_point():
             return False
-        kinds = {self.sources[i].kind for i in tag.sources}
-        return kinds == {"input"} or (
-            kinds <= {"input", "leaf"} and func in ops.SPATIAL and not pointwise(args, result)
+        kinds = self._kinds.get(tag.sources)
+        if kinds is None:
+            kinds = self._kinds[tag.sources] = frozenset(self.sources[i].kind for i in tag.sources)
+        return kinds == ONLY_INPUTS or (
+            func in ops.SPATIAL and kinds <= INPUTS_AND_LEAVES and not pointwise(args, result)
         )
 
     def _merge(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tag:
-        args = args[:1] if func in ops.LIKE_ANOTHER else args
-        found = [(t, self.tag(t)) for t in _tensors(args, kwargs)]
-        tags = [tag for _, tag in found if tag is not EMPTY]
+        tensors = _tensors(args[:1] if func in ops.LIKE_ANOTHER else args, kwargs)
+        tags = [known[1] for t in tensors if (known := self._tags.get(id(t))) is not None and known[1] is not EMPTY]
         if not tags:
             return EMPTY
-        sources = tags[0].sources.union(*(t.sources for t in tags[1:])) if len(tags) > 1 else tags[0].sources
+        sources = tags[0].sources.union(*[t.sources for t in tags[1:]]) if len(tags) > 1 else tags[0].sources
+        if func not in ops.CONCATENATES and all([is_plain(tag) for tag in tags]):
+            return Tag(sources) if len(tags) > 1 else tags[0]
+        found = [(t, self.tag(t)) for t in tensors]
         learned = NONE
         if func in ops.CONCATENATES or any(t.learned != NONE for t in tags):
             learned = learned_rows(func, args, kwargs, found, result)

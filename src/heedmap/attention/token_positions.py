@@ -121,8 +121,8 @@ def trace_late(tape: Tape, stream: Stream, start: tuple[int, str], leaf: int) ->
     return places
 
 
-BASE = 16
-"""Digits in which :func:`confirmed` spells the number of a row; each is a power of two, which half precision can hold."""
+BASE, HALF_BASE = 128, 16
+"""Digits in which :func:`confirmed` spells the number of a row; each is a power of two, which float32, or float16, can hold."""
 
 
 def confirmed(tape: Tape, graph: Graph, stream: Stream, parts: Sequence[InputSpan]) -> bool:
@@ -141,12 +141,14 @@ def confirmed(tape: Tape, graph: Graph, stream: Stream, parts: Sequence[InputSpa
     plain = _norms(side, cotangent, sources)
     wrong = [(norm == 0).any() for norm in plain]
     numbers, places = torch.arange(stream.tokens, device=side.tensor.device), 1
+    tensors = (side.tensor, *(source.tensor for source in sources))
+    base = HALF_BASE if any(t is not None and t.dtype == torch.float16 for t in tensors) else BASE
     while places < stream.tokens:
-        digits = numbers // places % BASE - BASE // 2
+        digits = numbers // places % base - base // 2
         scaled = _norms(side, masked(side, cotangent, torch.exp2(digits)), sources)
         for part, norm, grown in zip(parts, plain, scaled, strict=True):
             wrong.append((torch.log2(grown / norm).round() != digits[part.rows]).any())
-        places *= BASE
+        places *= base
     return not bool(torch.stack(wrong).any())
 
 

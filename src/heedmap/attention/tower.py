@@ -86,9 +86,10 @@ def record(
         except REFUSALS as error:
             refused = error
     if whole:
-        recording = _by_numbers(model, inputs, batch, check, mixers, refused)
+        known = proved(model)
+        recording = _by_numbers(model, inputs, batch, check, mixers, refused, known)
         if isinstance(recording, Recording):
-            proved(model)[kind] = told
+            known[kind] = told
             return recording
         if isinstance(refused, HastyRefusal):
             try:

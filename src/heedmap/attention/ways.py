@@ -8,6 +8,7 @@ tokens mix where they did not. What they change is which lines call torch.
 from __future__ import annotations
 
 import sys
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import CodeType, FrameType
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from heedmap.attention import operations as ops
 
 NUMBERS = (bool, int, float)
+RESUMED = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
 
 
 class Ways(TorchFunctionMode):
@@ -31,11 +33,21 @@ class Ways(TorchFunctionMode):
         self._taken: set[int] = set()
         self._codes: dict[int, CodeType] = {}  # kept, so that no other code gets the identity of one of them
         self._outermost: CodeType | None = None
+        self._stack: list[
+            tuple[FrameType, int]
+        ] = []  # the calls that led to the last one, the way to each from outside
+        self._depths: dict[FrameType, int] = {}  # of each of them, where it is on the stack
 
     def __enter__(self) -> Self:
         self._outermost = sys._getframe(1).f_code
         super().__enter__()
         return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Let go of what the model's functions held."""
+        self._stack.clear()
+        self._depths.clear()
+        super().__exit__(*error)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -43,24 +55,36 @@ class Ways(TorchFunctionMode):
         """Run ``func``, and remember from where it was called."""
         kwargs = kwargs or {}
         if func not in ops.ASKS:
-            self._remember(func, () if func is Tensor.__getitem__ else (*args, *kwargs.values()))
+            given = () if func is Tensor.__getitem__ else (*args, *kwargs.values())
+            zero = [not value for value in given if type(value) in NUMBERS]
+            self._taken.add(hash((func, *zero, self._way_to(sys._getframe(1)))))
         return func(*args, **kwargs)
 
-    def _remember(self, func: Any, given: tuple[Any, ...]) -> None:
-        steps: list[Any] = [func, *[not value for value in given if type(value) in NUMBERS]]
-        frame: FrameType | None = sys._getframe(2)
-        while frame is not None and (code := frame.f_code) is not self._outermost:
-            steps += (id(code), frame.f_lasti)
-            frame = frame.f_back
-        way = hash(tuple(steps))
-        if way not in self._taken:
-            self._taken.add(way)
-            self._keep(sys._getframe(2))
+    def _way_to(self, frame: FrameType | None) -> int:
+        """All the places in the code that led to this call.
 
-    def _keep(self, frame: FrameType | None) -> None:
-        while frame is not None and frame.f_code is not self._outermost:
-            self._codes[id(frame.f_code)] = frame.f_code
+        While a function has not returned, those that called it are where they were, and are not looked at again; a generator may
+        be resumed by others.
+        """
+        frames: list[FrameType] = []
+        depth = 0
+        while frame is not None and (code := frame.f_code) is not self._outermost:
+            frames.append(frame)
+            if frame in self._depths and not code.co_flags & RESUMED:
+                depth = self._depths[frame]
+                break
             frame = frame.f_back
+        for returned, _ in self._stack[depth:]:
+            del self._depths[returned]
+        del self._stack[depth:]
+        way = self._stack[-1][1] if self._stack else 0
+        for frame in reversed(frames):
+            code = frame.f_code
+            way = hash((way, id(code), frame.f_lasti))
+            self._codes[id(code)] = code
+            self._depths[frame] = len(self._stack)
+            self._stack.append((frame, way))
+        return way
 
     def known(self, proved: Ways) -> bool:
         """Whether everything that was called here was called there, too."""
