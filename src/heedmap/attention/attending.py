@@ -135,6 +135,8 @@ class AttendingTape(MixingTape):
         renews = call in self.renewed and len(groups) == 1
         if renews or bool(self.numbers.are_made(queries[queries >= 0], "mixer").any()):
             rows = self._fresh(queries, self.numbers.of_sample(queries)).reshape(rows.shape)
+            if renews:
+                self.numbers.renew(rows.reshape(queries.shape), queries)
         inverse = [asked.axes.index(i) for i in range(len(asked.axes))]
         ids = rows.unsqueeze(-1).expand(*rows.shape, asked.out.shape[asked.axes[-1]]).permute(inverse)
         for beside in groups[1:]:

@@ -181,15 +181,15 @@ class CompanionTape(Tape):
             rest.extend(new)
         return found
 
-    def is_of_series(self, sources: frozenset[int]) -> bool:
-        """Whether all that something is made of are inputs as they were given, numbers or rows of numbers, and no attention."""
+    def is_of_series(self, sources: frozenset[int], x: Tensor) -> bool:
+        """Whether all that ``x`` is made of are inputs as they were given, numbers or rows of numbers, and no attention."""
         seen, rest, found = set[int](), set(sources), False
         while rest:
             index = rest.pop()
             source = self.sources[index]
             if source.kind == "attention" and self.attentions[source.attention].mixes:
                 rest |= self.attentions[source.attention].value_sources - seen
-            elif source.kind == "leaf" and not source.spatial and source.shape == self.shapes.get(source.name):
+            elif source.kind == "leaf" and source.shape == self.shapes.get(source.name) and _are_rows(source, x):
                 found = True
             elif source.kind not in ("input", "unfollowed"):
                 return False
@@ -339,6 +339,8 @@ class CompanionTape(Tape):
             return _first(args[1:], kwargs, of)
         if name == "masked_scatter":
             return _scattered(args, of)
+        if name == "where" and len(args) == 3:
+            args = self._with_put_in(args)
         if name in MOVED:
             return moves.moved(func, _on_cpu(args), _on_cpu(kwargs), result, of)
         if name in moves.CHOOSES and isinstance(result, tuple) and len(result) == 2:
@@ -347,6 +349,14 @@ class CompanionTape(Tape):
             return Lost(name, places.here())
         followed = [(t, i) for t in _tensors(args, kwargs) if (i := of(t)) is not None]
         return self._computed(name, args, kwargs, result, followed) if followed else None
+
+    def _with_put_in(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Of ``torch.where``: a learned row that is put in the place of a token is that token's."""
+        pair = [t for t in args[1:] if isinstance(t, Tensor)]
+        known = [t for t in pair if self.known(t) is not None]
+        if len(pair) == 2 and len(known) == 1 and all(t is known[0] or _is_learned(t) for t in pair):
+            return (args[0], known[0], known[0])
+        return args
 
     def _gated(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, of: moves.Of) -> Known:
         """Of one half of the features, gated by the other."""
@@ -480,10 +490,19 @@ class CompanionTape(Tape):
         return new[index]
 
 
+def _are_rows(source: Source, x: Tensor) -> bool:
+    """Whether an input is rows of numbers; one of more than three axes (points of several prompts) where it is read as such."""
+    alike = len(source.shape) == x.dim() and source.shape[1] == x.shape[1] and source.shape[-1] == x.shape[-1]
+    return not source.spatial or alike
+
+
 def _says(tensor: Tensor) -> bool:
     """Whether it is more than zeros that fill a place."""
-    learned = isinstance(tensor, torch.nn.Parameter) or isinstance(tensor._base, torch.nn.Parameter)
-    return learned or bool(tensor.detach().any())
+    return _is_learned(tensor) or bool(tensor.detach().any())
+
+
+def _is_learned(tensor: Tensor) -> bool:
+    return isinstance(tensor, torch.nn.Parameter) or isinstance(tensor._base, torch.nn.Parameter)
 
 
 def is_pointwise(args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> bool:

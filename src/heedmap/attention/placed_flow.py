@@ -186,12 +186,35 @@ class Builder:
         asked, asks = self._stream(k, asked_of, event.beside), self._stream(q, asks_of, event.beside)
         for stream, of in ((asks, asks_of), (asked, asked_of)):
             self._check_residual(stream, of, reader)
+        self._check_apart(asked, asked_of, reader)
         self._laid(event, asks, asked, q, k)
         self._edge(event.index, asks, asked, asks_of, asked_of)
 
     def _laid(self, event: BlockAttention, asks: PlacedStream, asked: PlacedStream, q: Ids, k: Ids) -> None:
         event.sizes, event.keys = (self.tape.batch, asks.tokens, asked.tokens), asked.tokens
         event.query_rows, event.key_rows = _at(asks, q), _at(asked, k)
+
+    def _check_apart(self, stream: PlacedStream, sources: frozenset[int], reader: str) -> None:
+        """What is taken from new tokens is nothing of those in whose place they stand, though these are added to what asks.
+
+        Raises:
+            MixingError: it is of both.
+        """
+        if not self.numbers.stand_beside(stream.numbers):
+            return
+        for other in (self.graph.streams[x] for x, join in stream.joins.items() if join.mixers):
+            assert isinstance(other, PlacedStream)
+            of = {i for i, s in enumerate(self.tape.sources) if s.kind == "attention" and s.attention in other.attentions}
+            if sources & (of | other.leaves | self._learned_of(other)):
+                raise MixingError(
+                    f"{reader} reads tokens that go on without what they were before, and others to which that was added again: "
+                    "the rules, which add to the identity or do not, hold for neither; explain a model whose attentions have "
+                    "residual connections"
+                )
+
+    def _learned_of(self, stream: PlacedStream) -> set[int]:
+        """The sources of learned tokens that are of a stream."""
+        return {i for i, ids in self.tape.learned_ids.items() if bool((stream.at(all_of(ids)) >= 0).any())}
 
     def _check_residual(self, stream: PlacedStream, sources: frozenset[int], reader: str, last: bool = False) -> None:
         """Where tokens go on without what they began with, R has no identity to add to: then they are new tokens in the next run.
@@ -212,8 +235,7 @@ class Builder:
 
     def _without_residual(self, stream: PlacedStream, sources: frozenset[int]) -> Attention | None:
         """The first attention or mixer among the sources, where tokens go on without what they were before it."""
-        learned = {i for i, ids in self.tape.learned_ids.items() if bool((stream.at(all_of(ids)) >= 0).any())}
-        begun = stream.leaves | learned
+        begun = stream.leaves | self._learned_of(stream)
         made = {m for join in stream.joins.values() for m in join.mixers}
         for join in stream.joins.values():
             made |= set() if join.mixers else set(join.state)
@@ -236,6 +258,7 @@ class Builder:
         for stream in self.graph.streams:
             assert isinstance(stream, PlacedStream)
             self._check_residual(stream, found, "the target", last=True)
+            self._check_apart(stream, found, "the target")
         return found
 
     def before(self, stream: int, state: State) -> list[Rows]:
@@ -290,6 +313,7 @@ class Builder:
         asked = self._stream(read, of)
         known = self._stream(out, asks_of) if event.query_sources else self._find(out, of) or self._only(out)
         self._check_residual(asked, of, f"mixer {event.index}")
+        self._check_apart(asked, of, f"mixer {event.index}")
         event.keys = asked.tokens
         if known is not None and (event.query_sources or self._is_update(known, asked, out)):
             self._edge(event.index, known, asked, asks_of, of, added=known is not asked and not event.query_sources)
@@ -765,6 +789,8 @@ def _where(tape: PlacedTape, builder: Builder, reads: list[tuple[int, Tensor, Id
 def _halves(tape: PlacedTape, merging: list[Mixer]) -> Tensor:
     """For each number whether it is chosen; tokens that go into one row together."""
     chosen = torch.rand(len(tape.numbers.owner) + 1) < 0.5
+    new, old = tape.numbers.renewed
+    chosen[new] = chosen[old]
     for mixer in reversed(merging):
         assert mixer.into is not None
         pair = thinned(*(ids.expand(mixer.value.shape) for ids in (mixer.asked, mixer.into)))

@@ -1,0 +1,150 @@
+"""A mask for a prompt (SAM): which tokens of the picture and of the prompt it rests on; against dense matrices in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import SamConfig, SamModel
+
+import heedmap
+from oracles import operators as ops
+from oracles.seen import Event, seen
+
+CLOSE = 1e-6
+SIDE = 8
+TOKENS = 1 + 4
+"""The token of the masks' quality, and one for each mask."""
+MASK = 1
+POINTS = torch.tensor([[[[20.0, 30.0], [50.0, 10.0]]]]).double()
+LABELS = torch.tensor([[[1, 0]]])
+BOX = torch.tensor([[[10.0, 12.0, 40.0, 50.0]]]).double()
+PROMPTS: dict[str, tuple[dict[str, Tensor], dict[str, list[int]]]] = {
+    "points": ({"input_points": POINTS, "input_labels": LABELS}, {"input_points": [5, 6]}),
+    "one point": ({"input_points": POINTS[:, :, :1], "input_labels": LABELS[:, :, :1]}, {"input_points": [5]}),
+    "box": ({"input_boxes": BOX}, {"input_boxes": [5, 6]}),
+    "points and a box": (
+        {"input_points": POINTS, "input_labels": LABELS, "input_boxes": BOX},
+        {"input_points": [5, 6], "input_boxes": [7, 8]},
+    ),
+}
+"""The prompt, and where its tokens stand among those of the decoder."""
+
+
+def model(attention: str = "sdpa") -> nn.Module:
+    """Random weights, so large that attention is not uniform; a window of 3 does not divide the picture's 8 rows."""
+    torch.manual_seed(0)
+    vision = {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 64, "patch_size": 8, "mlp_dim": 64,
+        "output_channels": 16, "window_size": 3, "global_attn_indexes": [1], "num_pos_feats": 8,
+    }  # fmt: skip
+    prompt = {"hidden_size": 16, "image_size": 64, "patch_size": 8, "image_embedding_size": SIDE, "mask_input_channels": 4}
+    decoder = {"hidden_size": 16, "mlp_dim": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
+    config = SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
+    config.vision_config._attn_implementation = attention
+    config._attn_implementation = attention
+    found = SamModel(config).double().eval()
+    with torch.no_grad():
+        for parameter in found.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(0.6 * parameter[0].numel() ** -0.5 / parameter.std()) if parameter.any() else parameter.normal_()
+    return found
+
+
+def target(output: Any) -> Tensor:
+    """A mask's sum over a part of the picture."""
+    return 1000 * output.pred_masks[:, 0, MASK, 6:14, 8:20].sum((1, 2))
+
+
+def windows() -> Tensor:
+    """(windows, tokens): which patch each row of a window is; -1: padding."""
+    grid = torch.full((9, 9), -1)
+    grid[:SIDE, :SIDE] = torch.arange(SIDE * SIDE).view(SIDE, SIDE)
+    return grid.view(3, 3, 3, 3).permute(0, 2, 1, 3).reshape(9, 9)
+
+
+class Relevance:
+    """R^{sx} by the paper's rules, of streams that are named, with those of which the tokens of others were made."""
+
+    def __init__(self) -> None:
+        self.R: dict[tuple[str, str], Tensor] = {}
+
+    def begin(self, stream: str, tokens: int, made_of: str | None = None, by: Tensor | None = None) -> None:
+        """R^{ss} = I; of what it is made of, M R."""
+        for (s, x), R in list(self.R.items()):
+            if s == made_of:
+                self.R[stream, x] = by @ R
+        self.R[stream, stream] = torch.eye(tokens, dtype=torch.float64)
+
+    def ask(self, s: str, q: str, cam: Tensor) -> None:
+        """Rules 6 and 7 of a stream that asks itself, 10 and 11 of one that asks another."""
+        before = dict(self.R)
+        for (stream, x), R in before.items():
+            if stream == q:
+                added = self._rule_10(s, q, cam) if s != q and x == q else cam @ R
+                self.R[s, x] = before[s, x] + added if (s, x) in before else added
+
+    def _rule_10(self, s: str, q: str, cam: Tensor) -> Tensor:
+        asks, asked = (bar(self.R[x, x]) for x in (s, q))
+        return asks.T @ cam @ asked
+
+
+def bar(R: Tensor) -> Tensor:
+    """Equations 8 and 9; a row of R − I that is zero stays zero."""
+    rest = R - torch.eye(len(R), dtype=R.dtype)
+    sums = rest.sum(-1, keepdim=True)
+    return rest / torch.where(sums == 0, 1, sums) + torch.eye(len(R), dtype=R.dtype)
+
+
+def cam(event: Event) -> Tensor:
+    """Ā of a softmax over all tokens."""
+    assert event.out is not None
+    assert event.gradient is not None
+    return ops.whole(event.out, event.gradient)[0]
+
+
+def expected(net: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Relevance of the picture's and the decoder's first tokens."""
+    events = seen(net, inputs, target, ["vision_encoder.neck.conv2"])
+    (conv,) = (e for e in events if e.name)
+    first, second, alone, *layers, last = (e for e in events if not e.name)
+    assert first.out is not None
+    assert first.gradient is not None
+    window = first.out.unflatten(0, (-1, 2)), first.gradient.unflatten(0, (-1, 2))
+    found = Relevance()
+    found.begin("patches", SIDE * SIDE)
+    found.ask("patches", "patches", ops.blocks(*window, windows(), windows(), SIDE**2, SIDE**2)[0])
+    found.ask("patches", "patches", cam(Event("", None, (), second.out[None], second.gradient[None])))  # type: ignore[index]
+    assert conv.module is not None
+    assert conv.gradient is not None
+    ones = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+    nn.init.ones_(ones.weight)
+    reach = ops.reaching(ones, torch.ones(1, 1, SIDE, SIDE))
+    merged = ops.normalised(ops.linear(conv.module, conv.given[0], conv.gradient), reach)[0]
+    found.begin("picture", SIDE * SIDE, "patches", merged)
+    count = alone.out.shape[-1]  # type: ignore[union-attr]
+    found.begin("prompt", count)  # of which the first layer makes new tokens: there is no residual connection
+    found.begin("tokens", count, "prompt", ops.normalised(cam(alone)[None], torch.ones(count, count))[0])
+    pairs = [("tokens", "picture"), ("picture", "tokens"), ("tokens", "tokens"), ("tokens", "picture"), ("picture", "tokens")]
+    for (s, q), event in zip([*pairs, ("tokens", "picture")], [*layers, last], strict=True):
+        found.ask(s, q, cam(event))
+    rows = torch.zeros(SIDE, SIDE, dtype=torch.float64)
+    rows[1:4, 2:5] = 1  # a patch becomes four by four places of a mask
+    R, pixels = found.R, rows.flatten() / rows.sum()
+    return {x: R["tokens", x][1 + 1 + MASK] + pixels @ R["picture", x] for x in ("patches", "prompt")}
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_a_mask_rests_on_the_picture_and_on_the_prompt(name: str) -> None:
+    net, torch_inputs = model(), torch.Generator().manual_seed(1)
+    prompt, places = PROMPTS[name]
+    inputs = {"pixel_values": torch.randn(1, 3, 64, 64, generator=torch_inputs).double(), **prompt}
+    found = heedmap.explain(net, dict(inputs), target=target, drop_self=False)
+    wanted = expected(model("eager"), inputs)
+    assert set(found.segments) == {"image", *places}
+    assert found.segments["image"].grid == (SIDE, SIDE)
+    for segment, relevance in [("image", wanted["patches"])] + [(n, wanted["prompt"][p]) for n, p in places.items()]:
+        assert float(relevance.abs().max()) > 1e-3
+        torch.testing.assert_close(found[segment][0].double(), relevance, rtol=CLOSE, atol=CLOSE * float(relevance.max()))
