@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -98,53 +99,92 @@ def bar(R: Tensor) -> Tensor:
     return rest / torch.where(sums == 0, 1, sums) + torch.eye(len(R), dtype=R.dtype)
 
 
-def cam(event: Event) -> Tensor:
-    """Ā of a softmax over all tokens."""
+def cam(event: Event, prompt: int = 0) -> Tensor:
+    """Ā of a softmax over all tokens, of one entry of the batch."""
     assert event.out is not None
     assert event.gradient is not None
-    return ops.whole(event.out, event.gradient)[0]
+    return ops.whole(event.out, event.gradient)[prompt]
 
 
-def expected(net: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Relevance of the picture's and the decoder's first tokens."""
-    events = seen(net, inputs, target, ["vision_encoder.neck.conv2"])
-    (conv,) = (e for e in events if e.name)
-    first, second, alone, *layers, last = (e for e in events if not e.name)
-    assert first.out is not None
-    assert first.gradient is not None
-    window = first.out.unflatten(0, (-1, 2)), first.gradient.unflatten(0, (-1, 2))
+def encoded(first: Event, second: Event, conv: Event) -> Relevance:
+    """The picture's tokens: patches, windows of which ask themselves, then all; a convolution makes the decoder's of them."""
+    assert first.out is not None and first.gradient is not None
+    assert second.out is not None and second.gradient is not None
+    assert conv.module is not None and conv.gradient is not None
     found = Relevance()
     found.begin("patches", SIDE * SIDE)
+    window = first.out.unflatten(0, (-1, 2)), first.gradient.unflatten(0, (-1, 2))
     found.ask("patches", "patches", ops.blocks(*window, windows(), windows(), SIDE**2, SIDE**2)[0])
-    found.ask("patches", "patches", cam(Event("", None, (), second.out[None], second.gradient[None])))  # type: ignore[index]
-    assert conv.module is not None
-    assert conv.gradient is not None
+    found.ask("patches", "patches", ops.whole(second.out[None], second.gradient[None])[0])
     ones = nn.Conv2d(1, 1, 3, padding=1, bias=False)
     nn.init.ones_(ones.weight)
     reach = ops.reaching(ones, torch.ones(1, 1, SIDE, SIDE))
     merged = ops.normalised(ops.linear(conv.module, conv.given[0], conv.gradient), reach)[0]
     found.begin("picture", SIDE * SIDE, "patches", merged)
-    count = alone.out.shape[-1]  # type: ignore[union-attr]
-    found.begin("prompt", count)  # of which the first layer makes new tokens: there is no residual connection
-    found.begin("tokens", count, "prompt", ops.normalised(cam(alone)[None], torch.ones(count, count))[0])
-    pairs = [("tokens", "picture"), ("picture", "tokens"), ("tokens", "tokens"), ("tokens", "picture"), ("picture", "tokens")]
-    for (s, q), event in zip([*pairs, ("tokens", "picture")], [*layers, last], strict=True):
-        found.ask(s, q, cam(event))
+    return found
+
+
+def expected(net: nn.Module, inputs: dict[str, Tensor], asked: Callable[[Any], Tensor] = target) -> dict[str, Tensor]:
+    """Relevance of the picture's tokens, (tokens,), and of the decoder's first ones, (prompts, tokens)."""
+    events = seen(net, inputs, asked, ["vision_encoder.neck.conv2"])
+    (conv,) = (e for e in events if e.name)
+    first, second, alone, *layers = (e for e in events if not e.name)
+    assert alone.out is not None
+    prompts, _, count, _ = alone.out.shape
     rows = torch.zeros(SIDE, SIDE, dtype=torch.float64)
     rows[1:4, 2:5] = 1  # a patch becomes four by four places of a mask
-    R, pixels = found.R, rows.flatten() / rows.sum()
-    return {x: R["tokens", x][1 + 1 + MASK] + pixels @ R["picture", x] for x in ("patches", "prompt")}
+    pixels, patches, tokens = rows.flatten() / rows.sum(), torch.zeros(SIDE * SIDE).double(), []
+    read = [n for n in range(prompts) if layers[-1].gradient is not None and bool(layers[-1].gradient[n].any())]
+    for n in range(prompts):
+        found = encoded(first, second, conv)  # each prompt has tokens of the picture of its own
+        found.begin("prompt", count)  # of which the first layer makes new tokens: there is no residual connection
+        found.begin("tokens", count, "prompt", ops.normalised(cam(alone, n)[None], torch.ones(count, count))[0])
+        pairs = [("tokens", "picture"), ("picture", "tokens"), ("tokens", "tokens")]
+        for (s, q), event in zip([*pairs, *pairs[:2], pairs[0]], layers, strict=True):
+            found.ask(s, q, cam(event, n))
+        R, share = found.R, (n in read) / len(read)
+        patches += share * (R["tokens", "patches"][1 + 1 + MASK] + pixels @ R["picture", "patches"])
+        tokens.append(share * (R["tokens", "prompt"][1 + 1 + MASK] + pixels @ R["picture", "prompt"]))
+    return {"patches": patches, "prompt": torch.stack(tokens)}
+
+
+def picture() -> Tensor:
+    """Random pixels."""
+    return torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)).double()
 
 
 @pytest.mark.parametrize("name", PROMPTS)
 def test_a_mask_rests_on_the_picture_and_on_the_prompt(name: str) -> None:
-    net, torch_inputs = model(), torch.Generator().manual_seed(1)
     prompt, places = PROMPTS[name]
-    inputs = {"pixel_values": torch.randn(1, 3, 64, 64, generator=torch_inputs).double(), **prompt}
-    found = heedmap.explain(net, dict(inputs), target=target, drop_self=False)
+    inputs = {"pixel_values": picture(), **prompt}
+    found = heedmap.explain(model(), dict(inputs), target=target, drop_self=False)
     wanted = expected(model("eager"), inputs)
     assert set(found.segments) == {"image", *places}
     assert found.segments["image"].grid == (SIDE, SIDE)
-    for segment, relevance in [("image", wanted["patches"])] + [(n, wanted["prompt"][p]) for n, p in places.items()]:
-        assert float(relevance.abs().max()) > 1e-3
-        torch.testing.assert_close(found[segment][0].double(), relevance, rtol=CLOSE, atol=CLOSE * float(relevance.max()))
+    for segment, relevance in [("image", wanted["patches"])] + [(n, wanted["prompt"][0, p]) for n, p in places.items()]:
+        agrees(found[segment], relevance)
+
+
+def agrees(found: Tensor, wanted: Tensor) -> None:
+    """Each relevance, relative to the largest."""
+    assert float(wanted.abs().max()) > 1e-3
+    torch.testing.assert_close(found[0].double(), wanted, rtol=CLOSE, atol=CLOSE * float(wanted.max()))
+
+
+def both(output: Any) -> Tensor:
+    """Of the masks of all prompts."""
+    return 1000 * output.pred_masks[:, :, MASK, 6:14, 8:20].sum((1, 2, 3))
+
+
+@pytest.mark.parametrize("asked", [target, both])
+def test_several_prompts_have_the_picture_each_for_itself(asked: Callable[[Any], Tensor]) -> None:
+    points = torch.tensor([[[[20.0, 30.0]], [[50.0, 10.0]]]]).double()
+    inputs = {"pixel_values": picture(), "input_points": points, "input_labels": torch.ones(1, 2, 1).long()}
+    found = heedmap.explain(model(), dict(inputs), target=asked, drop_self=False)
+    wanted = expected(model("eager"), inputs, asked)
+    agrees(found["image"], wanted["patches"])
+    agrees(found["input_points"], wanted["prompt"][:, 5])
+    if asked is target:
+        alone = {"input_points": points[:, :1], "input_labels": inputs["input_labels"][:, :1]}
+        before = heedmap.explain(model(), inputs | alone, target=asked, drop_self=False)
+        torch.testing.assert_close(found["image"], before["image"])

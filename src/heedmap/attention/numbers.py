@@ -166,6 +166,11 @@ class Numbers:
         self._same = to[self._same]
         return True
 
+    def are_alone(self, ids: Ids) -> bool:
+        """Whether no other token became one of these."""
+        became = self._same[:-1][self._same[:-1] != torch.arange(len(self.owner))]
+        return not bool(torch.isin(became, ids).any())
+
     def are_made(self, ids: Ids, how: str) -> Tensor:
         """Which numbers are of spaces that were made so."""
         return torch.tensor([made == how for made in self.made])[self.space[ids]]

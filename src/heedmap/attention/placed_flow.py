@@ -627,14 +627,17 @@ def _asking(numbers: Numbers, event: BlockAttention) -> Ids:
     """The tokens that ask. Where a mixer made the queries, these are the tokens to which the output is added."""
     if event.row_ids is None:
         return event.query_ids
-    if not event.renews and bool((numbers.first(event.row_ids) == event.row_ids).all()):
+    if not event.renews and not event.parted and bool((numbers.first(event.row_ids) == event.row_ids).all()):
         numbers.joined(event.row_ids, event.query_ids)
     return event.row_ids
 
 
 def _is_renewed(numbers: Numbers, event: BlockAttention) -> bool:
     """Whether its rows, which may be new tokens, were added to none."""
-    return event.renews and event.row_ids is not None and bool((numbers.first(event.row_ids) == event.row_ids).all())
+    if event.row_ids is None or not (event.renews or event.parted):
+        return False
+    alone = not event.parted or numbers.are_alone(event.row_ids)
+    return alone and bool((numbers.first(event.row_ids) == event.row_ids).all())
 
 
 def _read(tape: PlacedTape, event: Attention) -> frozenset[int]:
