@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import SamConfig, SamModel
+from transformers import Sam2Config, Sam2Model, SamConfig, SamModel
 
 import heedmap
 from oracles import operators as ops
@@ -41,16 +41,35 @@ def model(attention: str = "sdpa") -> nn.Module:
         "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 64, "patch_size": 8, "mlp_dim": 64,
         "output_channels": 16, "window_size": 3, "global_attn_indexes": [1], "num_pos_feats": 8,
     }  # fmt: skip
-    prompt = {"hidden_size": 16, "image_size": 64, "patch_size": 8, "image_embedding_size": SIDE, "mask_input_channels": 4}
-    decoder = {"hidden_size": 16, "mlp_dim": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
+    prompt = {
+        "hidden_size": 16,
+        "image_size": 64,
+        "patch_size": 8,
+        "image_embedding_size": SIDE,
+        "mask_input_channels": 4,
+    }
+    decoder = {
+        "hidden_size": 16,
+        "mlp_dim": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "iou_head_hidden_dim": 16,
+    }
     config = SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
     config.vision_config._attn_implementation = attention
     config._attn_implementation = attention
-    found = SamModel(config).double().eval()
+    return sharpened(SamModel(config))
+
+
+def sharpened(found: nn.Module) -> nn.Module:
+    """In float64, with weights of one size each."""
+    found = found.double().eval()
     with torch.no_grad():
         for parameter in found.parameters():
             if parameter.dim() > 1:
-                parameter.mul_(0.6 * parameter[0].numel() ** -0.5 / parameter.std()) if parameter.any() else parameter.normal_()
+                parameter.mul_(
+                    0.6 * parameter[0].numel() ** -0.5 / parameter.std()
+                ) if parameter.any() else parameter.normal_()
     return found
 
 
@@ -188,3 +207,62 @@ def test_several_prompts_have_the_picture_each_for_itself(asked: Callable[[Any],
         alone = {"input_points": points[:, :1], "input_labels": inputs["input_labels"][:, :1]}
         before = heedmap.explain(model(), inputs | alone, target=asked, drop_self=False)
         torch.testing.assert_close(found["image"], before["image"])
+
+
+def second(attention: str = "sdpa") -> nn.Module:
+    """SAM 2: windows whose queries are pooled, a pyramid; the decoder's picture is made larger and added to its finer levels."""
+    torch.manual_seed(0)
+    backbone = {
+        "model_type": "sam2_hiera_det_model", "hidden_size": 8, "embed_dim_per_stage": [8, 16, 32, 64],
+        "blocks_per_stage": [1, 1, 2, 1], "num_attention_heads": 1, "num_attention_heads_per_stage": [1, 2, 2, 2],
+        "image_size": [128, 128], "window_size_per_stage": [8, 4, 4, 2], "global_attention_blocks": [3],
+        "window_positional_embedding_background_size": [4, 4],
+    }  # fmt: skip
+    vision = {
+        "backbone_config": backbone, "backbone_channel_list": [64, 32, 16, 8], "fpn_hidden_size": 32,
+        "backbone_feature_sizes": [[32, 32], [16, 16], [SIDE, SIDE]],
+    }  # fmt: skip
+    prompt = {"hidden_size": 32, "image_size": 128, "patch_size": 16, "mask_input_channels": 4}
+    decoder = {
+        "hidden_size": 32,
+        "mlp_dim": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "iou_head_hidden_dim": 16,
+    }
+    found = Sam2Model(Sam2Config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder))
+    found.set_attn_implementation(attention)
+    return sharpened(found)
+
+
+def of_prompt(net: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    """SAM 2's relevance of the decoder's first tokens, of which none goes into the picture's encoder."""
+    ups = ["mask_decoder.upscale_conv1", "mask_decoder.upscale_conv2"]
+    events = seen(net, inputs, target, ups)
+    larger = [ops.linear(e.module, e.given[0], e.gradient)[0] for e in events if e.name]  # type: ignore[arg-type]
+    alone, *layers = [e for e in events if not e.name][-7:]
+    count = alone.out.shape[-1]  # type: ignore[union-attr]
+    found = Relevance()
+    found.begin("picture", SIDE**2)
+    found.begin("prompt", count)
+    found.begin("tokens", count, "prompt", ops.normalised(cam(alone)[None], torch.ones(count, count))[0])
+    pairs = [("tokens", "picture"), ("picture", "tokens"), ("tokens", "tokens")]
+    for (s, q), event in zip([*pairs, *pairs[:2], pairs[0]], layers, strict=True):
+        found.ask(s, q, cam(event))
+    R = found.R
+    pixels = torch.zeros(4 * SIDE, 4 * SIDE, dtype=torch.float64)
+    pixels[6:14, 8:20] = 1 / (8 * 12)
+    return R["tokens", "prompt"][2 + 1 + MASK] + pixels.flatten() @ larger[1] @ larger[0] @ R["picture", "prompt"]
+
+
+@pytest.mark.parametrize("name", ["points", "box"])
+def test_the_prompt_of_sam_2(name: str) -> None:
+    prompt, places = PROMPTS[name]
+    pixels = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(1)).double()
+    found = heedmap.explain(second(), {"pixel_values": pixels, **prompt}, target=target, drop_self=False)
+    wanted = of_prompt(second("eager"), {"pixel_values": pixels, **prompt})
+    assert set(found.segments) == {"image", *places}
+    for segment, rows in places.items():
+        agrees(
+            found[segment], wanted[[row + 1 for row in rows]]
+        )  # there is one more token, of whether there is an object

@@ -351,12 +351,15 @@ class CompanionTape(Tape):
         return self._computed(name, args, kwargs, result, followed) if followed else None
 
     def _with_put_in(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Of ``torch.where``: a learned row that is put in the place of a token is that token's."""
+        """Of ``torch.where``, with the tokens in the place of learned rows that are put into them."""
         pair = [t for t in args[1:] if isinstance(t, Tensor)]
-        known = [t for t in pair if self.known(t) is not None]
-        if len(pair) == 2 and len(known) == 1 and all(t is known[0] or _is_learned(t) for t in pair):
-            return (args[0], known[0], known[0])
-        return args
+        tokens = [t for t in pair if not self._is_put_in(t)]
+        return (args[0], tokens[0], tokens[0]) if len(pair) == 2 and len(tokens) == 1 else args
+
+    def _is_put_in(self, rows: Tensor) -> bool:
+        """Whether these are learned rows: put in the place of tokens they are these tokens'."""
+        ids = self.known(rows)
+        return _is_learned(rows) and (ids is None or (isinstance(ids, Tensor) and not bool((ids >= 0).any())))
 
     def _gated(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, of: moves.Of) -> Known:
         """Of one half of the features, gated by the other."""
@@ -400,6 +403,8 @@ class CompanionTape(Tape):
     def _set(self, args: tuple[Any, ...], of: moves.Of) -> Known | None:
         base = moves.whole(args[0], of).clone()
         value = args[2]
+        if isinstance(value, Tensor) and self._is_put_in(value):
+            return base
         where = _on_cpu(args[1])
         base[where] = moves.whole(value, of) if isinstance(value, Tensor) and value.dim() else NOTHING
         return base

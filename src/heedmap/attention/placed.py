@@ -245,15 +245,16 @@ class PlacedTape(AttendingTape):
             return False
         x, ids = call.pair[0], self.known(call.pair[0])
         if isinstance(ids, Tensor) and self._is_constant(whole := ids.expand(x.shape), [x.dim() - 1]):
-            rows = whole.select(-1, 0)
-            if not self._is_cut(x, rows[rows >= 0]):
+            if not self._is_cut(x, whole):
                 return False
         return self.is_of_series(self.tag(x).sources, x)
 
-    def _is_cut(self, x: Tensor, rows: Ids) -> bool:
+    def _is_cut(self, x: Tensor, ids: Ids) -> bool:
         """Whether an input's rows were cut into several each (a box into its corners), and not copied."""
         given = [self.shapes.get(self.sources[i].name) for i in self.tag(x).sources]
-        whole = any(shape is not None and math.prod(shape) == x.numel() for shape in given)
+        rows = ids.select(-1, 0)
+        rows = rows[rows >= 0]
+        whole = any(shape is not None and math.prod(shape) == len(rows) * x.shape[-1] for shape in given)
         return whole and len(self.numbers.first(rows).unique()) < len(rows)
 
     def _rows_begun(self, call: Multiplied) -> Tensor:

@@ -204,7 +204,9 @@ class Builder:
             return
         for other in (self.graph.streams[x] for x, join in stream.joins.items() if join.mixers):
             assert isinstance(other, PlacedStream)
-            of = {i for i, s in enumerate(self.tape.sources) if s.kind == "attention" and s.attention in other.attentions}
+            of = {
+                i for i, s in enumerate(self.tape.sources) if s.kind == "attention" and s.attention in other.attentions
+            }
             if sources & (of | other.leaves | self._learned_of(other)):
                 raise MixingError(
                     f"{reader} reads tokens that go on without what they were before, and others to which that was added again: "
