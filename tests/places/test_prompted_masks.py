@@ -127,9 +127,12 @@ def cam(event: Event, prompt: int = 0) -> Tensor:
 
 def encoded(first: Event, second: Event, conv: Event) -> Relevance:
     """The picture's tokens: patches, windows of which ask themselves, then all; a convolution makes the decoder's of them."""
-    assert first.out is not None and first.gradient is not None
-    assert second.out is not None and second.gradient is not None
-    assert conv.module is not None and conv.gradient is not None
+    assert first.out is not None
+    assert first.gradient is not None
+    assert second.out is not None
+    assert second.gradient is not None
+    assert conv.module is not None
+    assert conv.gradient is not None
     found = Relevance()
     found.begin("patches", SIDE * SIDE)
     window = first.out.unflatten(0, (-1, 2)), first.gradient.unflatten(0, (-1, 2))

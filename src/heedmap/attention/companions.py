@@ -55,7 +55,7 @@ class Given(NamedTuple):
 Known = Ids | Pair | Summed | Given | Lost
 
 CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
-MOVED = {*moves.DATA, *moves.LISTS, *moves.ADDS_AT, "pad"}
+MOVED = {*moves.DATA, *moves.LISTS, *moves.ADDS_AT, "pad", "fold"}
 """Functions that only bring elements to other places: run on companions as they are."""
 
 

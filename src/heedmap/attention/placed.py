@@ -244,9 +244,10 @@ class PlacedTape(AttendingTape):
         if call.result.dim() < 3 or call.summed != [call.letters[0][-1:]] or self.tag(call.pair[1]).sources:
             return False
         x, ids = call.pair[0], self.known(call.pair[0])
-        if isinstance(ids, Tensor) and self._is_constant(whole := ids.expand(x.shape), [x.dim() - 1]):
-            if not self._is_cut(x, whole):
-                return False
+        whole = ids.expand(x.shape) if isinstance(ids, Tensor) else None
+        of_one = whole is not None and self._is_constant(whole, [x.dim() - 1])
+        if whole is not None and of_one and not self._is_cut(x, whole):
+            return False
         return self.is_of_series(self.tag(x).sources, x)
 
     def _is_cut(self, x: Tensor, ids: Ids) -> bool:
