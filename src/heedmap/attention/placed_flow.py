@@ -68,6 +68,7 @@ class Builder:
         self._met = torch.cat([torch.zeros(0).long(), *(self.numbers.first(ids) for a in events for ids in _tokens(a))])
         self._met = self._met.unique()
         self._late = [a for a in events if isinstance(a, Mixer) and self._is_late(a)]
+        self._asking: list[tuple[Edge, PlacedStream, frozenset[int]]] = []
         self._together: list[tuple[Ids, Ids]] = []  # tokens, and those with which they are one stream
 
     def build(self) -> Graph:
@@ -88,6 +89,7 @@ class Builder:
             self.graph, self._late = Graph([], [], self.tape.sources), list(late)
             self.renewed.clear()
             self._of.clear()
+            self._asking.clear()
         return self.graph
 
     def _are_apart(self, events: Sequence[Attention]) -> bool:
@@ -102,6 +104,9 @@ class Builder:
             if len(self._together) > count:
                 return True
         self._add_late({mixer.index for mixer in self._late})
+        for edge, asks, of in self._asking:
+            if not self.graph.is_whole(edge):  # else what those that ask were before does not matter
+                self._check_residual(asks, of, f"attention {edge.attention}")
         return len(self._together) > count
 
     def _is_late(self, event: Mixer) -> bool:
@@ -184,11 +189,11 @@ class Builder:
         if bool(torch.isin(all_of(k), all_of(q)).all()):  # tokens that ask some of themselves
             self._stream(q, asks_of, event.beside)
         asked, asks = self._stream(k, asked_of, event.beside), self._stream(q, asks_of, event.beside)
-        for stream, of in ((asks, asks_of), (asked, asked_of)):
-            self._check_residual(stream, of, reader)
+        self._check_residual(asked, asked_of, reader)
         self._check_apart(asked, asked_of, reader)
         self._laid(event, asks, asked, q, k)
         self._edge(event.index, asks, asked, asks_of, asked_of)
+        self._asking.append((self.graph.edges[-1], asks, asks_of))
 
     def _laid(self, event: BlockAttention, asks: PlacedStream, asked: PlacedStream, q: Ids, k: Ids) -> None:
         event.sizes, event.keys = (self.tape.batch, asks.tokens, asked.tokens), asked.tokens
