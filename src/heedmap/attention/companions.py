@@ -14,7 +14,7 @@ from heedmap.attention import moves, places
 from heedmap.attention import operations as ops
 from heedmap.attention.attention import Place
 from heedmap.attention.learned import LearnedRows
-from heedmap.attention.numbers import LARGE, NOTHING, Ids, Numbers, all_of, compact, stored
+from heedmap.attention.numbers import LARGE, NOTHING, Ids, Numbers, all_of, compact, distinct, once, stored
 from heedmap.attention.tags import EMPTY, Source, Tag
 from heedmap.attention.tape import Tape, _forget, _tensors
 
@@ -227,13 +227,14 @@ class CompanionTape(Tape):
             ids = before.narrow(-1, 0, 1)
         else:
             shape = self._leaf_shape(result, source.spatial)
-            lead = self._lead(result.shape[0])
+            lead, which = self._lead(result.shape[0]), torch.arange(result.shape[0])
             if before is not None and before.dim() and before.shape[0] == result.shape[0]:
-                lead = self.numbers.of_sample(before.reshape(len(before), -1).amax(1))
+                which, lead = self._of_tokens(before)
             if lead is None:
                 self.set_known(result, Lost("a leaf of which the samples are not known", places.here()))
                 return
-            ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")
+            shape = (len(lead), *shape[1:])
+            ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")[which]
         self.leaf_ids[index] = ids
         self.set_known(result, ids.expand(result.shape))
 
@@ -486,6 +487,13 @@ class CompanionTape(Tape):
     def _is_constant(self, ids: Ids, axes: list[int]) -> bool:
         """Whether all elements along these axes are of one token."""
         return moves.is_constant_along(ids, axes) or moves.is_constant_along(self.numbers.first(ids), axes)
+
+    def _of_tokens(self, ids: Ids) -> tuple[Tensor, Tensor]:
+        """Of a batch, which entry is of which tokens, (entries,): heads may be folded into it; and the sample of each of these."""
+        rows = self.numbers.first(once(ids)[0].flatten(1)) if ids.dim() > 1 else ids[:, None]
+        which = distinct(rows)[1].expand(len(ids))
+        samples = self.numbers.of_sample(rows.amax(1)).expand(len(ids))
+        return which, samples.new_zeros(int(which.max()) + 1).scatter_(0, which, samples)
 
     def _fresh(self, code: Tensor, lead: Tensor) -> Ids:
         """A new number for each different entry of ``code``, of the sample that ``lead`` says."""

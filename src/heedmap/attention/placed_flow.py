@@ -125,8 +125,17 @@ class Builder:
                     f"what mixer {event.index}, called at {event.place}, makes is added to tokens of several streams"
                 )
             event.keys = asked.tokens
-            self._edge(event.index, to, asked, (), of, added=to is not asked)
             self._sized(event, to, asked)
+            state = self._states(of).get(asked.index, frozenset())
+            join = to.joins.get(asked.index)
+            if join is not None and join.mixers and join.state == state and not self._is_asked(to):
+                self._merged(event, to, asked, state)  # rows of the same tokens, of which a part has asked before
+            else:
+                self._edge(event.index, to, asked, (), of, added=to is not asked)
+
+    def _is_asked(self, stream: PlacedStream) -> bool:
+        """Whether its tokens were asked by any so far."""
+        return any(edge.source == stream.index for edge in self.graph.edges)
 
     def _states_of(self, sources: Iterable[int]) -> set[int]:
         """The attentions and mixers among sources."""
