@@ -229,7 +229,11 @@ class CompanionTape(Tape):
             shape = self._leaf_shape(result, source.spatial)
             lead, which = self._lead(result.shape[0]), torch.arange(result.shape[0])
             if before is not None and before.dim() and before.shape[0] == result.shape[0]:
-                which, lead = self._of_tokens(before)
+                lead = self.numbers.of_sample(before.reshape(len(before), -1).amax(1))
+                if any(
+                    not self._is_given(leaf) for leaf in self._parents[index]
+                ):  # of pixels, frames are not told apart
+                    which, lead = self._of_tokens(before)
             if lead is None:
                 self.set_known(result, Lost("a leaf of which the samples are not known", places.here()))
                 return
@@ -489,7 +493,7 @@ class CompanionTape(Tape):
         return moves.is_constant_along(ids, axes) or moves.is_constant_along(self.numbers.first(ids), axes)
 
     def _of_tokens(self, ids: Ids) -> tuple[Tensor, Tensor]:
-        """Of a batch, which entry is of which tokens, (entries,): heads may be folded into it; and the sample of each of these."""
+        """Of a batch, which entry is of which tokens, (entries,): heads may be folded into it; and the sample of each."""
         rows = self.numbers.first(once(ids)[0].flatten(1)) if ids.dim() > 1 else ids[:, None]
         which = distinct(rows)[1].expand(len(ids))
         samples = self.numbers.of_sample(rows.amax(1)).expand(len(ids))
