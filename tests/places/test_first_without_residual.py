@@ -64,5 +64,5 @@ class Again(Words):
 
 
 def test_what_is_added_again_to_all_is_refused() -> None:
-    with pytest.raises(heedmap.MixingError, match="added again"):
+    with pytest.raises(heedmap.errors.MixingError, match="added again"):
         heedmap.explain(Again(Alone, Attention, Attention), {"input_ids": torch.arange(LENGTH)[None]}, target=0)
