@@ -14,6 +14,7 @@ from torch import Tensor
 from heedmap.attention.flow import Graph, Stream
 from heedmap.attention.forward import Recording
 from heedmap.attention.inputs import contents
+from heedmap.attention.tags import Source
 from heedmap.attention.token_positions import InputSpan, leaf_rows
 from heedmap.errors import HeedmapError
 from heedmap.explanation import Explanation
@@ -255,7 +256,7 @@ def named_segments(recording: Recording) -> Named:
     for stream in graph.streams:
         spans = recording.parts.get(stream.index, []) if stream.leaves else []
         wanted: list[tuple[str, InputSpan | None]] = [
-            (_segment_name(span.name, recording.inputs), span) for span in spans
+            (_segment_name(span.name, recording.inputs, _is_of_rows(graph.sources[span.leaf])), span) for span in spans
         ]
         if any(stream.index in graph.taken_in(s.index) and _begins_elsewhere(graph, s, stream) for s in graph.streams):
             wanted = [(f"{name}{ENCODER}", span) for name, span in wanted]
@@ -276,7 +277,12 @@ def _begins_elsewhere(graph: Graph, stream: Stream, other: Stream) -> bool:
     return bool(own) and not own & others
 
 
-def _segment_name(name: str, inputs: Mapping[str, Any]) -> str:
+def _is_of_rows(leaf: Source) -> bool:
+    """Whether an input of four axes is rows of numbers (points of several prompts), and no picture."""
+    return not leaf.spatial and len(leaf.shape) == 4
+
+
+def _segment_name(name: str, inputs: Mapping[str, Any], of_rows: bool = False) -> str:
     given = getattr(inputs, "segments", None)
     if given is not None:
         return str(given[name])
@@ -284,7 +290,7 @@ def _segment_name(name: str, inputs: Mapping[str, Any]) -> str:
         return SEGMENTS[name]
     value = inputs[name]
     if value.is_floating_point():
-        return "image" if value.dim() == 4 else name
+        return "image" if value.dim() == 4 and not of_rows else name
     return "text" if value.dim() == 2 and "input_ids" not in inputs else name.removesuffix("_ids")
 
 

@@ -50,3 +50,19 @@ def test_relevance_is_carried_by_rows_that_sum_to_one(kinds: tuple[type[Attentio
     model, ids = Words(*kinds), torch.arange(LENGTH)[None]
     found = heedmap.explain(model, {"input_ids": ids}, target=0, drop_self=False)["text"][0]
     torch.testing.assert_close(found.double(), expected(model, ids), rtol=1e-5, atol=1e-7)
+
+
+class Again(Words):
+    """What the tokens began with is added again to all of them, after an attention that has read them without."""
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        begun = self.words(input_ids)
+        alone, reads, again = self.attentions
+        x = alone(begun)
+        out: Tensor = self.head(again(reads(x) + begun)[:, -1])
+        return out
+
+
+def test_what_is_added_again_to_all_is_refused() -> None:
+    with pytest.raises(heedmap.errors.MixingError, match="added again"):
+        heedmap.explain(Again(Alone, Attention, Attention), {"input_ids": torch.arange(LENGTH)[None]}, target=0)

@@ -14,14 +14,20 @@ _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 ROPES = {"full_attention": _ROPE, "sliding_attention": _ROPE}
 SAM2_VISION = {
     "backbone_config": {
-        "embed_dim_per_stage": [32, 32, 32, 32],
-        "blocks_per_stage": [1, 1, 1, 1],
+        "hidden_size": 8,
+        "embed_dim_per_stage": [8, 16, 32, 64],
+        "blocks_per_stage": [1, 1, 2, 1],
+        "num_attention_heads": 1,
         "num_attention_heads_per_stage": [1, 2, 2, 2],
+        "window_size_per_stage": [8, 4, 4, 2],
+        "global_attention_blocks": [3],
+        "window_positional_embedding_background_size": [4, 4],
         "image_size": [128, 128],
     },
-    "backbone_channel_list": [32, 32, 32, 32],
+    "backbone_channel_list": [64, 32, 16, 8],
     "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
 }
+SAM2_PROMPT = {"image_size": 128, "patch_size": 16}
 CONFIGS: dict[str, dict[str, Any]] = {
     "align": {"vision_config": {"width_coefficient": 0.1, "depth_coefficient": 0.1}},
     "autoformer": {"num_time_features": 1},
@@ -92,7 +98,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "xmod": {"default_language": "en_XX"},
     "sam": {"vision_config": {"num_pos_feats": 16}},
     "sam_hq": {"vision_config": {"num_pos_feats": 16}},
-    "sam2": {"vision_config": SAM2_VISION},
+    "sam2": {"vision_config": SAM2_VISION, "prompt_encoder_config": SAM2_PROMPT},
     "sam2_hiera_det_model": SAM2_VISION["backbone_config"],
     "sam2_vision_model": SAM2_VISION,
     "speecht5": {"num_mel_bins": 80},
@@ -114,6 +120,7 @@ SIGLIP2 = {
     "pixel_attention_mask": (1, 2, 16),
     "spatial_shapes": ("rows", [4, 4], [4, 4]),
 }
+POINTS = {"input_points": ("counts", 2, 1, 2, 2), "input_labels": ("rows", [[1, 0]], [[1, 1]])}
 INPUTS: dict[str, dict[str, tuple[Any, ...]]] = {
     "blip_2_qformer": {"encoder_hidden_states": ("floats", 2, 9, 32)},
     "clap": {"input_features": ("floats", 2, 1, 64, 16)},
@@ -135,7 +142,9 @@ INPUTS: dict[str, dict[str, tuple[Any, ...]]] = {
     "PerceiverForMaskedLM": {"inputs": ("ids", 2, 7), "input_ids": ()},
     "PerceiverForSequenceClassification": {"inputs": ("ids", 2, 7), "input_ids": ()},
     "pix2struct": {"flattened_patches": ("counts", 2, 9, 770), "attention_mask": (1, 2, 9)},
-    "sam2": {"pixel_values": ("floats", 2, 3, 128, 128)},
+    "sam": POINTS,
+    "sam_hq": POINTS,
+    "sam2": {"pixel_values": ("floats", 2, 3, 128, 128), **POINTS},
     "sam2_hiera_det_model": {"pixel_values": ("floats", 2, 3, 128, 128)},
     "sam2_vision_model": {"pixel_values": ("floats", 2, 3, 128, 128)},
     "seamless_m4t": {"input_features": ("floats", 2, 32, 160)},

@@ -58,9 +58,11 @@ class AttendingTape(MixingTape):
 
     Attributes:
         renewed: the attentions, by the number of calls before them, whose rows are new tokens: they have no residual connection.
+        parted: those from which on copies of tokens are tokens of their own; see :mod:`~heedmap.attention.parting`.
     """
 
     renewed: frozenset[int] = frozenset()
+    parted: frozenset[int] = frozenset()
     _attended = 0
 
     def _fused(self, call: FusedCall) -> Tensor:
@@ -135,16 +137,27 @@ class AttendingTape(MixingTape):
         renews = call in self.renewed and len(groups) == 1
         if renews or bool(self.numbers.are_made(queries[queries >= 0], "mixer").any()):
             rows = self._fresh(queries, self.numbers.of_sample(queries)).reshape(rows.shape)
+            if renews:
+                self.numbers.renew(rows.reshape(queries.shape), queries)
+        if call in self.parted:
+            rows = self._apart_in(order, queries).reshape(rows.shape)
         inverse = [asked.axes.index(i) for i in range(len(asked.axes))]
         ids = rows.unsqueeze(-1).expand(*rows.shape, asked.out.shape[asked.axes[-1]]).permute(inverse)
         for beside in groups[1:]:
             self._record_beside(attention, beside, given)
         for group in groups:
             self.reads[group.index], group.ids, group.beside = list(asked.sides), ids, len(groups) > 1
-            group.call, group.renews = call, renews
+            group.call, group.renews, group.parted = call, renews, call in self.parted
             group.row_ids = None if rows is asked.queries else rows.reshape(queries.shape)[order[:, 0]]
         self.set_known(given, ids)
         return given
+
+    def _apart_in(self, order: Tensor, queries: Ids) -> Ids:
+        """A new number for each token, (entries, rows), in each of its blocks."""
+        block = torch.zeros(len(queries), 1, dtype=torch.int64)
+        block[order.flatten()] = torch.arange(len(order)).repeat_interleave(order.shape[1])[:, None]
+        code = block * len(self.numbers.owner) + queries
+        return self._fresh(code.masked_fill(queries < 0, NOTHING), self.numbers.of_sample(queries))
 
     def _groups(self, queries: Ids, keys: Ids) -> list[Ids]:
         """The keys; of tokens that ask themselves and, besides, others of another beginning that ask nothing, each kind alone."""

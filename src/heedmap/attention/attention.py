@@ -107,6 +107,7 @@ class Attention:
         read: what A and its gradient are rebuilt from, each with its version at the call, to notice writes in place.
         version: of ``out`` when the model got it, to notice writes in place.
         place: where the model calls it.
+        exact: whether any attention or mixer of the run is in float64.
     """
 
     index: int
@@ -130,6 +131,7 @@ class Attention:
     version: int = 0
     read: tuple[tuple[Tensor, int], ...] = ()
     place: Place | None = None
+    exact: bool = False
     skip: int = 0
     mixes = False
     """Whether it is no attention, but another sum over tokens."""
@@ -187,8 +189,8 @@ class Attention:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype in which relevance is accumulated: float32, or float64 for a float64 model."""
-        return torch.float64 if self.value.dtype == torch.float64 else torch.float32
+        """The dtype in which relevance is accumulated, the same for the whole run: float32, or float64 for a float64 model."""
+        return torch.float64 if self.exact or self.value.dtype == torch.float64 else torch.float32
 
     def probabilities(self, rows: slice = slice(None)) -> Block:
         """A for a block of queries, without gradient, in the dtype of accumulation."""

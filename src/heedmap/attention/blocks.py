@@ -55,7 +55,9 @@ class BlockAttention(Attention):
         beside: whether other keys of the same call are another attention, with the same output.
         call: how many attentions the model has called before.
         renews: whether its rows are new tokens where they are added to none: there is no residual connection around it.
-        row_ids: of the rows of ``out``, (blocks, rows), where these are no queries that began: a mixer made them, or it renews.
+        parted: whether its rows are tokens of their own in each block: copies that go separate ways.
+        row_ids: of the rows of ``out``, (blocks, rows), where these are no queries that began: a mixer made them, or it renews or
+            parts them.
         share: of all heads of a query those in a block: less than 1 where some heads hear other tokens than the
             others; (blocks, rows) where these have calls of their own.
     """
@@ -70,6 +72,7 @@ class BlockAttention(Attention):
     beside: bool = False
     call: int = 0
     renews: bool = False
+    parted: bool = False
     share: float | Tensor = 1.0
 
     @property

@@ -14,7 +14,7 @@ from heedmap.attention import moves, places
 from heedmap.attention import operations as ops
 from heedmap.attention.attention import Place
 from heedmap.attention.learned import LearnedRows
-from heedmap.attention.numbers import LARGE, NOTHING, Ids, Numbers, all_of, compact, stored
+from heedmap.attention.numbers import LARGE, NOTHING, Ids, Numbers, all_of, compact, distinct, once, stored
 from heedmap.attention.tags import EMPTY, Source, Tag
 from heedmap.attention.tape import Tape, _forget, _tensors
 
@@ -58,7 +58,7 @@ class Given(NamedTuple):
 Known = Ids | Pair | Summed | Given | Lost
 
 CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
-MOVED = {*moves.DATA, *moves.LISTS, *moves.ADDS_AT, "pad"}
+MOVED = {*moves.DATA, *moves.LISTS, *moves.ADDS_AT, "pad", "fold"}
 """Functions that only bring elements to other places: run on companions as they are."""
 
 
@@ -184,15 +184,15 @@ class CompanionTape(Tape):
             rest.extend(new)
         return found
 
-    def is_of_series(self, sources: frozenset[int]) -> bool:
-        """Whether all that something is made of are inputs as they were given, numbers or rows of numbers, and no attention."""
+    def is_of_series(self, sources: frozenset[int], x: Tensor) -> bool:
+        """Whether all that ``x`` is made of are inputs as they were given, numbers or rows of numbers, and no attention."""
         seen, rest, found = set[int](), set(sources), False
         while rest:
             index = rest.pop()
             source = self.sources[index]
             if source.kind == "attention" and self.attentions[source.attention].mixes:
                 rest |= self.attentions[source.attention].value_sources - seen
-            elif source.kind == "leaf" and not source.spatial and source.shape == self.shapes.get(source.name):
+            elif source.kind == "leaf" and source.shape == self.shapes.get(source.name) and _are_rows(source, x):
                 found = True
             elif source.kind not in ("input", "unfollowed"):
                 return False
@@ -230,13 +230,18 @@ class CompanionTape(Tape):
             ids = before.narrow(-1, 0, 1)
         else:
             shape = self._leaf_shape(result, source.spatial)
-            lead = self._lead(result.shape[0])
+            lead, which = self._lead(result.shape[0]), torch.arange(result.shape[0])
             if before is not None and before.dim() and before.shape[0] == result.shape[0]:
                 lead = self.numbers.of_sample(before.reshape(len(before), -1).amax(1))
+                if any(
+                    not self._is_given(leaf) for leaf in self._parents[index]
+                ):  # of pixels, frames are not told apart
+                    which, lead = self._of_tokens(before)
             if lead is None:
                 self.set_known(result, Lost("a leaf of which the samples are not known", places.here()))
                 return
-            ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")
+            shape = (len(lead), *shape[1:])
+            ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")[which]
         self.leaf_ids[index] = ids
         self.set_known(result, ids.expand(result.shape))
 
@@ -342,6 +347,8 @@ class CompanionTape(Tape):
             return _first(args[1:], kwargs, of)
         if name == "masked_scatter":
             return _scattered(args, of)
+        if name == "where" and len(args) == 3:
+            args = self._with_put_in(args)
         if name in MOVED:
             return moves.moved(func, _on_cpu(args), _on_cpu(kwargs), result, of)
         if name in moves.CHOOSES and isinstance(result, tuple) and len(result) == 2:
@@ -350,6 +357,17 @@ class CompanionTape(Tape):
             return Lost(name, places.here())
         followed = [(t, i) for t in _tensors(args, kwargs) if (i := of(t)) is not None]
         return self._computed(name, args, kwargs, result, followed) if followed else None
+
+    def _with_put_in(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Of ``torch.where``, with the tokens in the place of learned rows that are put into them."""
+        pair = [t for t in args[1:] if isinstance(t, Tensor)]
+        tokens = [t for t in pair if not self._is_put_in(t)]
+        return (args[0], tokens[0], tokens[0]) if len(pair) == 2 and len(tokens) == 1 else args
+
+    def _is_put_in(self, rows: Tensor) -> bool:
+        """Whether these are learned rows: put in the place of tokens they are these tokens'."""
+        ids = self.known(rows)
+        return _is_learned(rows) and (ids is None or (isinstance(ids, Tensor) and not bool((ids >= 0).any())))
 
     def _gated(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor, of: moves.Of) -> Known:
         """Of one half of the features, gated by the other."""
@@ -393,6 +411,8 @@ class CompanionTape(Tape):
     def _set(self, args: tuple[Any, ...], of: moves.Of) -> Known | None:
         base = moves.whole(args[0], of).clone()
         value = args[2]
+        if isinstance(value, Tensor) and self._is_put_in(value):
+            return base
         where = _on_cpu(args[1])
         base[where] = moves.whole(value, of) if isinstance(value, Tensor) and value.dim() else NOTHING
         return base
@@ -475,6 +495,13 @@ class CompanionTape(Tape):
         """Whether all elements along these axes are of one token."""
         return moves.is_constant_along(ids, axes) or moves.is_constant_along(self.numbers.first(ids), axes)
 
+    def _of_tokens(self, ids: Ids) -> tuple[Tensor, Tensor]:
+        """Of a batch, which entry is of which tokens, (entries,): heads may be folded into it; and the sample of each."""
+        rows = self.numbers.first(once(ids)[0].flatten(1)) if ids.dim() > 1 else ids[:, None]
+        which = distinct(rows)[1].expand(len(ids))
+        samples = self.numbers.of_sample(rows.amax(1)).expand(len(ids))
+        return which, samples.new_zeros(int(which.max()) + 1).scatter_(0, which, samples)
+
     def _fresh(self, code: Tensor, lead: Tensor) -> Ids:
         """A new number for each different entry of ``code``, of the sample that ``lead`` says."""
         values, index = code.unique(return_inverse=True)
@@ -483,10 +510,19 @@ class CompanionTape(Tape):
         return new[index]
 
 
+def _are_rows(source: Source, x: Tensor) -> bool:
+    """Whether an input is rows of numbers; one of more than three axes (points of several prompts) where it is read as such."""
+    alike = len(source.shape) == x.dim() and source.shape[1] == x.shape[1] and source.shape[-1] == x.shape[-1]
+    return not source.spatial or alike
+
+
 def _says(tensor: Tensor) -> bool:
     """Whether it is more than zeros that fill a place."""
-    learned = isinstance(tensor, torch.nn.Parameter) or isinstance(tensor._base, torch.nn.Parameter)
-    return learned or bool(tensor.detach().any())
+    return _is_learned(tensor) or bool(tensor.detach().any())
+
+
+def _is_learned(tensor: Tensor) -> bool:
+    return isinstance(tensor, torch.nn.Parameter) or isinstance(tensor._base, torch.nn.Parameter)
 
 
 def is_pointwise(args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> bool:

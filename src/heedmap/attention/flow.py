@@ -168,6 +168,13 @@ class Graph:
                     "attentions have one"
                 )
 
+    def is_whole(self, edge: Edge) -> bool:
+        """Whether all rows of R of what is asked are carried on (eqs. 6, 7): a stream asks itself, or what its tokens are made
+        of; or tokens of another one are added to its own."""
+        if edge.is_self or edge.added or self.is_part_of_source(edge) or edge.source in self.family(edge.stream):
+            return True
+        return self.is_of_one_input(edge)
+
     def is_part_of_source(self, edge: Edge) -> bool:
         """Whether a few of a stream's tokens ask all of it: self-attention of which not all rows are computed."""
         stream = self.streams[edge.stream]

@@ -395,7 +395,11 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
         given[name] = tape.watch(name, given[name])
     try:
         with tape, tape.ways:
-            return called(model, put_back(given, turned))
+            output = called(model, put_back(given, turned))
+        exact = any(attention.dtype == torch.float64 for attention in tape.attentions)
+        for attention in tape.attentions:
+            attention.exact = exact
+        return output
     except (IndexError, RuntimeError) as error:
         known = isinstance(error, HeedmapError) or ran_out(error)
         reason = None if known else misfit(model, inputs)

@@ -171,9 +171,9 @@ def conv_windows(x: Tensor, weight: Tensor, stride: Any = 1, padding: Any = 0, d
 
 
 def conv_terms(
-    x: Tensor, weight: Tensor, groups: int, windows: Windows, ids: Ids, asked: Ids
+    x: Tensor, weight: Tensor, groups: int, windows: Windows, ids: Ids, asked: Ids, heads: int = 1
 ) -> Callable[[Tensor], Iterator[Terms]]:
-    """c_ij = K_{i−j} x_j; the heads are the groups, one where it is depthwise."""
+    """c_ij = K_{i−j} x_j; the heads are the groups of each of the ``heads`` in the batch, one where it is depthwise."""
     x, weight = x.detach(), weight.detach()
 
     def terms(gradient: Tensor) -> Iterator[Terms]:
@@ -183,7 +183,7 @@ def conv_terms(
         for k in range(kernel.shape[-1]):
             back = torch.einsum("ngo...,goc->ngc...", g, kernel[..., k].to(g))
             found = (back * seen[..., k].unflatten(1, (groups, -1))).sum(2)
-            found = found.sum(1) if groups == x.shape[1] else found.clamp(min=0).mean(1)
+            found = found.sum(1) if groups == x.shape[1] else found.clamp(min=0).mean(1) / heads
             yield positive(ids[:, 0], numbers[:, 0, ..., k], found)
 
     return terms

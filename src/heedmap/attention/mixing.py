@@ -63,7 +63,7 @@ class MixingTape(CompanionTape):
         ):
             return None
         known = self.known(x)
-        if not isinstance(known, Tensor):
+        if not isinstance(known, Tensor) or (name == "fold" and moves.folds_apart(args, kwargs)):
             return None
         ids = self.numbers.first(known).expand(x.shape)
         if name in moves.MERGES:
@@ -121,13 +121,14 @@ class MixingTape(CompanionTape):
             return self._mixer(
                 result, x, ids, fresh, mixers.linear_terms(partial(again, func, args, kwargs, x), x, fresh, ids)
             )
-        lead = self.numbers.of_sample(ids.reshape(len(ids), -1).amax(1))
+        which, lead = self._of_tokens(ids)
         places_of = range(2, result.dim())  # an axis of features may stand among those of places
         sizes = [
             1 if x.shape[a] == result.shape[a] and self._is_constant(ids, [a]) else result.shape[a] for a in places_of
         ]
-        shape = (result.shape[0], 1, *sizes)
-        fresh = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "mixer").expand(result.shape)
+        shape = (len(lead), 1, *sizes)
+        fresh = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "mixer")
+        fresh = fresh[which].expand(result.shape)
         if name in CONVOLUTIONS:
             bound = (
                 dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False))
@@ -136,7 +137,9 @@ class MixingTape(CompanionTape):
             windows = mixers.conv_windows(
                 x, bound["weight"], bound.get("stride", 1), bound.get("padding", 0), bound.get("dilation", 1)
             )
-            terms = mixers.conv_terms(x, bound["weight"], bound.get("groups", 1), windows, fresh, ids)
+            terms = mixers.conv_terms(
+                x, bound["weight"], bound.get("groups", 1), windows, fresh, ids, len(which) // len(lead)
+            )
             if not self._is_constant(ids, [1]):
                 terms = mixers.beside_terms(x, bound["weight"], windows, fresh, ids)
         elif name in POOLS:

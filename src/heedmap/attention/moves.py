@@ -126,8 +126,8 @@ def moved(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any,
         return _beside(name, [whole(t, of) for t in kept], args[1:], rest)
     if name == "pad":
         return _padded(args, kwargs, of)
-    if func is F.unfold:  # pads with zeros
-        return F.unfold(whole(args[0], of).double() + 1, *args[1:], **kwargs).round().long() - 1
+    if func in (F.unfold, F.fold):  # pads with zeros
+        return func(whole(args[0], of).double() + 1, *args[1:], **kwargs).round().long() - 1
     return _called(name, args, kwargs, of)
 
 
@@ -198,6 +198,11 @@ def _beside(name: str, parts: list[Ids], args: tuple[Any, ...], kwargs: dict[str
         parts = [part.narrow(a, 0, 1) for part in parts]
     made = getattr(torch, name)(parts, axis)
     return made.expand(sizes)
+
+
+def folds_apart(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the blocks that :func:`torch.nn.functional.fold` puts together do not overlap: it only moves elements."""
+    return bool((F.fold(torch.ones_like(args[0][:1]), *args[1:], **kwargs) <= 1).all())
 
 
 def _strided(of: Of, tensor: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Ids:

@@ -49,6 +49,8 @@ class Numbers:
         self.changes = 0
         self._samples = torch.arange(batch)
         self._used = torch.zeros(0, dtype=torch.bool)
+        self._before = torch.zeros(0, dtype=torch.int64)
+        self._beside = set[int]()
 
     def unknown(self, count: int) -> Tensor:
         """As many owners of which the samples are not known yet."""
@@ -82,6 +84,7 @@ class Numbers:
         self.space = torch.cat([self.space, torch.full((count,), len(self.made))])
         self._same = torch.cat([self._same[:-1], torch.arange(start, start + count), self._same[-1:]])
         self._used = torch.cat([self._used, torch.zeros(count, dtype=torch.bool)])
+        self._before = torch.cat([self._before, torch.full((count,), NOTHING)])
         self.made.append(made)
         return ids
 
@@ -101,11 +104,35 @@ class Numbers:
         small = once(a, b)
         one, other = map(self.first, small)
         both = (one >= 0) & (other >= 0) & (one != other)
+        if bool(both.any()) and (new := self._instead(one, other, both)) is not None:
+            return new.expand(a.shape)
         if bool(both.any()) and not self._is_one(one[both], other[both]):
             return None
         if not bool(((one < 0) & (other >= 0)).any()):
             return a
         return torch.where(one < 0, small[1], small[0]).expand(a.shape)
+
+    def renew(self, new: Ids, old: Ids) -> None:
+        """Each of these tokens stands in the place of an old one: where the old one is added again, it stays the new one."""
+        self._before[new[new >= 0]] = self.first(old[new >= 0])
+
+    def stand_beside(self, new: Ids) -> bool:
+        """Whether to any of these tokens, which stand in the place of old ones, the old ones were added again."""
+        return not self._beside.isdisjoint(self.space[new[new >= 0]].tolist())
+
+    @property
+    def renewed(self) -> tuple[Ids, Ids]:
+        """The tokens that stand in the place of others, and these."""
+        (new,) = (self._before >= 0).nonzero(as_tuple=True)
+        return new, self.first(self._before[new])
+
+    def _instead(self, one: Ids, other: Ids, differ: Tensor) -> Ids | None:
+        """The new tokens, where new and old ones meet; None: others meet."""
+        for new, old in ((one, other), (other, one)):
+            if bool((self.first(self._before[new[differ]]) == old[differ]).all()):
+                self._beside |= set(self.space[new[differ]].unique().tolist())
+                return torch.where(new < 0, old, new)
+        return None
 
     def is_copied(self, a: Ids, b: Ids) -> bool:
         """Whether ``a`` are copies of tokens, each beside several tokens of ``b``, of which each stands beside one."""
@@ -138,6 +165,11 @@ class Numbers:
         self.changes += 1
         self._same = to[self._same]
         return True
+
+    def are_alone(self, ids: Ids) -> bool:
+        """Whether no other token became one of these."""
+        became = self._same[:-1][self._same[:-1] != torch.arange(len(self.owner))]
+        return not bool(torch.isin(became, ids).any())
 
     def are_made(self, ids: Ids, how: str) -> Tensor:
         """Which numbers are of spaces that were made so."""

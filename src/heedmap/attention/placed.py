@@ -6,6 +6,7 @@ and convolutions, poolings and fixed matrices between attentions are recorded as
 
 from __future__ import annotations
 
+import math
 import weakref
 from functools import partial
 from typing import Any
@@ -240,15 +241,25 @@ class PlacedTape(AttendingTape):
 
     def _begins(self, call: Multiplied) -> bool:
         """Whether this is the first linear map of rows in which numbers of a series stand side by side: its rows are tokens."""
-        if call.name != "linear" or call.result.dim() < 3 or self.tag(call.pair[1]).sources:
+        if call.result.dim() < 3 or call.summed != [call.letters[0][-1:]] or self.tag(call.pair[1]).sources:
             return False
-        ids = self.known(call.pair[0])
-        if isinstance(ids, Tensor) and self._is_constant(ids.expand(call.pair[0].shape), [call.pair[0].dim() - 1]):
+        x, ids = call.pair[0], self.known(call.pair[0])
+        whole = ids.expand(x.shape) if isinstance(ids, Tensor) else None
+        of_one = whole is not None and self._is_constant(whole, [x.dim() - 1])
+        if whole is not None and of_one and not self._is_cut(x, whole):
             return False
-        return self.is_of_series(self.tag(call.pair[0]).sources)
+        return self.is_of_series(self.tag(x).sources, x)
+
+    def _is_cut(self, x: Tensor, ids: Ids) -> bool:
+        """Whether an input's rows were cut into several each (a box into its corners), and not copied."""
+        given = [self.shapes.get(self.sources[i].name) for i in self.tag(x).sources]
+        rows = ids.select(-1, 0)
+        rows = rows[rows >= 0]
+        whole = any(shape is not None and math.prod(shape) == len(rows) * x.shape[-1] for shape in given)
+        return whole and len(self.numbers.first(rows).unique()) < len(rows)
 
     def _rows_begun(self, call: Multiplied) -> Tensor:
-        """The rows as a leaf."""
+        """The rows as a leaf; those that the model put beside them (padding) are learned."""
         sources = self.tag(call.pair[0]).sources
         name = self.sources[min(sources)].name
         leaf = self._leaf_of(call.result, name, spatial=False, first=True, says=0)
@@ -257,7 +268,11 @@ class PlacedTape(AttendingTape):
             self.set_known(leaf, Lost("a series of which the samples are not known", places.here()))
             return leaf
         shape = (*leaf.shape[:-1], 1)
-        ids = self.numbers.new(lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape), "leaf")
+        lead = lead.reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
+        before = self.ids(call.pair[0])
+        ids = self.numbers.new(lead, "leaf")
+        if before is not None and not bool((given := (before >= 0).any(-1, keepdim=True)).all()):
+            ids = torch.where(given, ids, self.numbers.new(lead.masked_fill(given, NOTHING), "learned"))
         self.leaf_ids[len(self.sources) - 1] = ids
         self.set_known(leaf, ids.expand(leaf.shape))
         return leaf

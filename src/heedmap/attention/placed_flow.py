@@ -68,6 +68,7 @@ class Builder:
         self._met = torch.cat([torch.zeros(0).long(), *(self.numbers.first(ids) for a in events for ids in _tokens(a))])
         self._met = self._met.unique()
         self._late = [a for a in events if isinstance(a, Mixer) and self._is_late(a)]
+        self._asking: list[tuple[Edge, PlacedStream, frozenset[int]]] = []
         self._together: list[tuple[Ids, Ids]] = []  # tokens, and those with which they are one stream
 
     def build(self) -> Graph:
@@ -88,6 +89,7 @@ class Builder:
             self.graph, self._late = Graph([], [], self.tape.sources), list(late)
             self.renewed.clear()
             self._of.clear()
+            self._asking.clear()
         return self.graph
 
     def _are_apart(self, events: Sequence[Attention]) -> bool:
@@ -102,6 +104,9 @@ class Builder:
             if len(self._together) > count:
                 return True
         self._add_late({mixer.index for mixer in self._late})
+        for edge, asks, of in self._asking:
+            if not self.graph.is_whole(edge):  # else what those that ask were before does not matter
+                self._check_residual(asks, of, f"attention {edge.attention}")
         return len(self._together) > count
 
     def _is_late(self, event: Mixer) -> bool:
@@ -120,8 +125,17 @@ class Builder:
                     f"what mixer {event.index}, called at {event.place}, makes is added to tokens of several streams"
                 )
             event.keys = asked.tokens
-            self._edge(event.index, to, asked, (), of, added=to is not asked)
             self._sized(event, to, asked)
+            state = self._states(of).get(asked.index, frozenset())
+            join = to.joins.get(asked.index)
+            if join is not None and join.mixers and join.state == state and not self._is_asked(to):
+                self._merged(event, to, asked, state)  # rows of the same tokens, of which a part has asked before
+            else:
+                self._edge(event.index, to, asked, (), of, added=to is not asked)
+
+    def _is_asked(self, stream: PlacedStream) -> bool:
+        """Whether its tokens were asked by any so far."""
+        return any(edge.source == stream.index for edge in self.graph.edges)
 
     def _states_of(self, sources: Iterable[int]) -> set[int]:
         """The attentions and mixers among sources."""
@@ -184,14 +198,39 @@ class Builder:
         if bool(torch.isin(all_of(k), all_of(q)).all()):  # tokens that ask some of themselves
             self._stream(q, asks_of, event.beside)
         asked, asks = self._stream(k, asked_of, event.beside), self._stream(q, asks_of, event.beside)
-        for stream, of in ((asks, asks_of), (asked, asked_of)):
-            self._check_residual(stream, of, reader)
+        self._check_residual(asked, asked_of, reader)
+        self._check_apart(asked, asked_of, reader)
         self._laid(event, asks, asked, q, k)
         self._edge(event.index, asks, asked, asks_of, asked_of)
+        self._asking.append((self.graph.edges[-1], asks, asks_of))
 
     def _laid(self, event: BlockAttention, asks: PlacedStream, asked: PlacedStream, q: Ids, k: Ids) -> None:
         event.sizes, event.keys = (self.tape.batch, asks.tokens, asked.tokens), asked.tokens
         event.query_rows, event.key_rows = _at(asks, q), _at(asked, k)
+
+    def _check_apart(self, stream: PlacedStream, sources: frozenset[int], reader: str) -> None:
+        """What is taken from new tokens is nothing of those in whose place they stand, though these are added to what asks.
+
+        Raises:
+            MixingError: it is of both.
+        """
+        if not self.numbers.stand_beside(stream.numbers):
+            return
+        for other in (self.graph.streams[x] for x, join in stream.joins.items() if join.mixers):
+            assert isinstance(other, PlacedStream)
+            of = {
+                i for i, s in enumerate(self.tape.sources) if s.kind == "attention" and s.attention in other.attentions
+            }
+            if sources & (of | other.leaves | self._learned_of(other)):
+                raise MixingError(
+                    f"{reader} reads tokens that go on without what they were before, and others to which that was added again: "
+                    "the rules, which add to the identity or do not, hold for neither; explain a model whose attentions have "
+                    "residual connections"
+                )
+
+    def _learned_of(self, stream: PlacedStream) -> set[int]:
+        """The sources of learned tokens that are of a stream."""
+        return {i for i, ids in self.tape.learned_ids.items() if bool((stream.at(all_of(ids)) >= 0).any())}
 
     def _check_residual(self, stream: PlacedStream, sources: frozenset[int], reader: str, last: bool = False) -> None:
         """Where tokens go on without what they began with, R has no identity to add to: then they are new tokens in the next run.
@@ -212,8 +251,7 @@ class Builder:
 
     def _without_residual(self, stream: PlacedStream, sources: frozenset[int]) -> Attention | None:
         """The first attention or mixer among the sources, where tokens go on without what they were before it."""
-        learned = {i for i, ids in self.tape.learned_ids.items() if bool((stream.at(all_of(ids)) >= 0).any())}
-        begun = stream.leaves | learned
+        begun = stream.leaves | self._learned_of(stream)
         made = {m for join in stream.joins.values() for m in join.mixers}
         for join in stream.joins.values():
             made |= set() if join.mixers else set(join.state)
@@ -236,6 +274,7 @@ class Builder:
         for stream in self.graph.streams:
             assert isinstance(stream, PlacedStream)
             self._check_residual(stream, found, "the target", last=True)
+            self._check_apart(stream, found, "the target")
         return found
 
     def before(self, stream: int, state: State) -> list[Rows]:
@@ -290,6 +329,7 @@ class Builder:
         asked = self._stream(read, of)
         known = self._stream(out, asks_of) if event.query_sources else self._find(out, of) or self._only(out)
         self._check_residual(asked, of, f"mixer {event.index}")
+        self._check_apart(asked, of, f"mixer {event.index}")
         event.keys = asked.tokens
         if known is not None and (event.query_sources or self._is_update(known, asked, out)):
             self._edge(event.index, known, asked, asks_of, of, added=known is not asked and not event.query_sources)
@@ -603,14 +643,17 @@ def _asking(numbers: Numbers, event: BlockAttention) -> Ids:
     """The tokens that ask. Where a mixer made the queries, these are the tokens to which the output is added."""
     if event.row_ids is None:
         return event.query_ids
-    if not event.renews and bool((numbers.first(event.row_ids) == event.row_ids).all()):
+    if not event.renews and not event.parted and bool((numbers.first(event.row_ids) == event.row_ids).all()):
         numbers.joined(event.row_ids, event.query_ids)
     return event.row_ids
 
 
 def _is_renewed(numbers: Numbers, event: BlockAttention) -> bool:
     """Whether its rows, which may be new tokens, were added to none."""
-    return event.renews and event.row_ids is not None and bool((numbers.first(event.row_ids) == event.row_ids).all())
+    if event.row_ids is None or not (event.renews or event.parted):
+        return False
+    alone = not event.parted or numbers.are_alone(event.row_ids)
+    return alone and bool((numbers.first(event.row_ids) == event.row_ids).all())
 
 
 def _read(tape: PlacedTape, event: Attention) -> frozenset[int]:
@@ -765,6 +808,8 @@ def _where(tape: PlacedTape, builder: Builder, reads: list[tuple[int, Tensor, Id
 def _halves(tape: PlacedTape, merging: list[Mixer]) -> Tensor:
     """For each number whether it is chosen; tokens that go into one row together."""
     chosen = torch.rand(len(tape.numbers.owner) + 1) < 0.5
+    new, old = tape.numbers.renewed
+    chosen[new] = chosen[old]
     for mixer in reversed(merging):
         assert mixer.into is not None
         pair = thinned(*(ids.expand(mixer.value.shape) for ids in (mixer.asked, mixer.into)))

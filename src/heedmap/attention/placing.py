@@ -12,6 +12,7 @@ from heedmap.attention.flow import Graph, check_followed, verify_same
 from heedmap.attention.forward import Recording, call, proved
 from heedmap.attention.inputs import check_no_cache, without_cache
 from heedmap.attention.learned import LearnedRows
+from heedmap.attention.parting import parted
 from heedmap.attention.placed_flow import Builder, check_returned, prove
 from heedmap.attention.places import told
 from heedmap.attention.randomness import seed
@@ -20,7 +21,7 @@ from heedmap.attention.scanning import Regions, ScanningTape
 from heedmap.attention.ways import Ways
 from heedmap.errors import AttentionError, MixingError, NoAttentionError
 
-ROUNDS = 4
+ROUNDS = 6
 """How often the beginnings of tokens may be chosen anew."""
 
 
@@ -66,6 +67,7 @@ class Begun(NamedTuple):
         learned: see :class:`~heedmap.attention.learned.LearnedRows`.
         properties: see :class:`~heedmap.attention.companions.CompanionTape`.
         renewed: see :class:`~heedmap.attention.attending.AttendingTape`.
+        parted: see there.
         copies: see :class:`~heedmap.attention.tape.Tape`.
     """
 
@@ -73,6 +75,7 @@ class Begun(NamedTuple):
     learned: frozenset[int] = frozenset()
     properties: frozenset[int] = frozenset()
     renewed: frozenset[int] = frozenset()
+    parted: frozenset[int] = frozenset()
     copies: bool = False
 
 
@@ -122,7 +125,11 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
                 if not builder.renewed:
                     raise
         if not more and not builder.renewed:
-            break
+            apart = parted(tape, builder.live, output) if check else frozenset[int]()
+            if apart <= begun.parted:
+                break
+            begun = begun._replace(parted=begun.parted | apart)
+            continue
         begun = begun._replace(tokens=begun.tokens | more, renewed=begun.renewed | builder.renewed)
     else:
         raise NoAttentionError("where the tokens begin was not found: each choice makes others begin elsewhere")
@@ -178,5 +185,5 @@ def _run(
     seed()
     tape = ScanningTape(batch, cut=cut, tokens=begun.tokens, regions=regions)
     tape.learned, tape.properties = LearnedRows(batch, begun.learned), begun.properties
-    tape.renewed, tape.copies = begun.renewed, begun.copies
+    tape.renewed, tape.parted, tape.copies = begun.renewed, begun.parted, begun.copies
     return tape, call(model, inputs, tape)

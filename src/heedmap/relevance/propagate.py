@@ -33,14 +33,6 @@ class Ablations:
     aggregate: bool = True
 
 
-def is_whole(graph: Graph, edge: Edge) -> bool:
-    """Whether all rows of R of what is asked are carried on (eqs. 6, 7): a stream asks itself, or what its tokens are made
-    of; or tokens of another one are added to its own."""
-    if edge.is_self or edge.added or graph.is_part_of_source(edge) or edge.source in graph.family(edge.stream):
-        return True
-    return graph.is_of_one_input(edge)
-
-
 class Dense:
     """R^{sx} as whole matrices: for co-attention, whose streams are small, and for whole maps.
 
@@ -114,7 +106,7 @@ class Dense:
     def _update(self, edge: Edge) -> PerStream:
         cam = self.cams[edge.attention].dense()
         source = dict(self.rest(edge.source, edge.value_state, cam))
-        if self._is_whole(edge):
+        if self.graph.is_whole(edge):
             source[edge.source] = self._whole(edge.source, edge.value_state, cam)
             rule = rules.self_attention if edge.is_self else rules.cross_attention_back
             return {x: rule(cam, R_qx) for x, R_qx in source.items()}
@@ -125,9 +117,6 @@ class Dense:
         if not self.ablations.aggregate:
             self._replace_by_zero(edge, cam, added)
         return added
-
-    def _is_whole(self, edge: Edge) -> bool:
-        return is_whole(self.graph, edge)
 
     def _rule_10(self, edge: Edge, cam: Tensor) -> Tensor:
         if not self.ablations.self_in_rule_10:
@@ -244,7 +233,7 @@ class ByRows:
         return first, 1 + max((before for begin, before in later if begin == first), default=0)
 
     def _ask(self, edge: Edge, weight: Rows, asked: dict[tuple[str, int, State], Tensor]) -> None:
-        if is_whole(self.graph, edge):
+        if self.graph.is_whole(edge):
             _add(asked, ("whole", edge.source, edge.value_state), self.cams[edge.attention].left(weight))
             return
         _add(asked, ("rule 10", edge.source, edge.value_state), self._rule_10(edge, weight))
