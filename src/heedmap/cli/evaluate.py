@@ -107,11 +107,11 @@ def fidelity(
     second.check()
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.fidelity import Fidelity
-    from heedmap.zoo.dataset import answered
+    from heedmap.zoo.dataset import masked
 
     subject = run.model.load()
     evaluation = Fidelity(second.load(), share, draws=draws, truth=truth)
-    _measure(evaluation, subject, reader or answered(subject), options, run)
+    _measure(evaluation, subject, reader or masked(subject), options, run)
 
 
 @command()
