@@ -235,7 +235,17 @@ def main() -> None:
 
 def packed(found: Mapping[str, Any]) -> str:
     """``supported.json``."""
-    return json.dumps({"made_by": "bench/which_method.py", "cells": found}, indent=1) + "\n"
+    return json.dumps({"made_by": "bench/which_method.py", "cells": found, "ranks": ranks()}, indent=1) + "\n"
+
+
+def ranks() -> dict[str, Any]:
+    """Method → its mean rank, with interval, over the tables in which all methods take part: those of the zoo."""
+    tables, others = list(_evidence(_read("zoo")["models"], "zoo/")), len(TAKING_PART) - 1
+    mean = {
+        method: [round(1 + (1 - share) * others, 1) for share in (mean, high, low)]
+        for method, (mean, low, high) in cell(tables)["beats"].items()
+    }
+    return {"tables": len(tables), "methods": len(TAKING_PART), "mean": mean}
 
 
 HEAD = """# Which method?
@@ -313,20 +323,18 @@ def _all(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _ranks() -> Iterator[str]:
     """Of the tables in which all methods take part."""
-    tables = list(_evidence(_read("zoo")["models"], "zoo/"))
-    count = len(TAKING_PART)
+    found = ranks()
     yield "## Mean rank where every method is measured"
     yield ""
     yield (
-        f"The {len(tables)} tables of [evidence that is known](zoo.md) have all {count} methods (one that is refused shares the "
-        "last places). The mean rank over them, 1 the best:"
+        f"The {found['tables']} tables of [evidence that is known](zoo.md) have all {found['methods']} methods (one that is "
+        "refused shares the last places). The mean rank over them, 1 the best:"
     )
     yield ""
     yield "| method | mean rank |"
     yield "|---|---|"
-    for method, (mean, low, high) in cell(tables)["beats"].items():
-        ranks = [1 + (1 - share) * (count - 1) for share in (mean, high, low)]
-        yield f"| `{method}` | {ranks[0]:.1f} ({ranks[1]:.1f}–{ranks[2]:.1f}) |"
+    for method, (mean, low, high) in found["mean"].items():
+        yield f"| `{method}` | {mean:.1f} ({low:.1f}–{high:.1f}) |"
 
 
 def _depth() -> Iterator[str]:

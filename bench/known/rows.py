@@ -14,11 +14,11 @@ Row = dict[str, Any]
 
 
 def kept(path: Path, key: str, make: Callable[[], Iterable[Row]]) -> None:
-    """Append the rows that ``make`` gives to the file, unless it has those of ``key`` already."""
-    if not any(row["key"] == key for row in read(path)):
-        made = [json.dumps({"key": key, **row}) + "\n" for row in make()]
+    """Append the rows that ``make`` gives to the file, unless that was done for ``key`` already, also where they were none."""
+    if not any(line["key"] == key for line in _lines(path)):
+        made = [{"key": key, **row} for row in make()] or [{"key": key}]
         with path.open("a", encoding="utf-8") as file:
-            file.write("".join(made))
+            file.write("".join(json.dumps(line) + "\n" for line in made))
         print(key, flush=True)
 
 
@@ -29,5 +29,10 @@ def refused(method: str, error: HeedmapError) -> Row:
 
 def read(path: Path) -> list[Row]:
     """All rows of the file; none where there is no file."""
+    return [line for line in _lines(path) if set(line) != {"key"}]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The rows, and for work that gave none its key alone."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]

@@ -103,6 +103,7 @@ def test_the_words_of_options_are_those_of_the_experiments() -> None:
     ) == (evaluate.PRESETS, evaluate.SEGMENTS)
     assert (evaluate.WAYS, evaluate.CUTS, evaluate.TARGETS) == (masking.WAYS, evidence.CUTS, segmentation.TARGETS)
     assert sanity.Sanity(evaluate.CHECKS).parts == evaluate.CHECKS  # all are known
+    assert (evaluate.FILLS, evaluate.PUTS) == (masking.FILLS, rationales.REMOVES)
     assert set(evaluate.CHECKS) >= set(sanity.PARTS)
     for join in evaluate.JOINS:
         rationales.Rationales(join=join)

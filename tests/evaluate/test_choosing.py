@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import heedmap
 from heedmap.cli.choosing import table
 from heedmap.cli.main import app
+from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import InputError
 from heedmap.evaluate.experiments.comparing import compare
 from heedmap.evaluate.harness.protocol import contenders
@@ -41,6 +42,28 @@ def test_all_methods_explain_the_same_answer() -> None:
     assert curve.shape == (2, 11)
     assert curve[0, 0] == curve[1, 0] == pytest.approx(1, abs=0.01)
     assert np.isclose(curve[0, -1], curve[1, -1]), "in the end all words are gone"
+
+
+def test_what_is_taken_away_may_be_replaced(picture: Path) -> None:
+    vit, gpt = heedmap.load("zoo/vit-shapes"), heedmap.load("zoo/gpt-lists")
+    seen = {"image": Image.open(picture)}
+    plain, blurred = (
+        compare(vit, seen, ["generic"], remove=way).curves["generic"]["image"] for way in ("mask", "replace")
+    )
+    assert plain[0, 0] == blurred[0, 0]
+    assert not np.allclose(plain, blurred)
+    with pytest.raises(InputError, match="no text of another sample than input"):
+        compare(gpt, {"text": LIST}, ["generic"], remove="replace")
+    other = Sample("other", {"text": "sun green ; cat red ? sun"}, RightAnswers({}))
+    found = compare(gpt, {"text": LIST}, ["generic"], remove="replace", donors=[other])
+    assert found.curves["generic"]["text"][0, 0] > 0.9
+    for model, given in (("zoo/gpt-lists", ["--text", LIST]), ("zoo/vit-shapes", ["--image", str(picture)])):
+        command = ["compare", model, *given, "--method", "rollout", "--json"]
+        masked, replaced = (
+            json.loads(RUN.invoke(app, [*command, "--remove", way]).stdout) for way in ("mask", "replace")
+        )
+        assert masked["methods"]["rollout"]["relevance"] == replaced["methods"]["rollout"]["relevance"]
+        assert masked["methods"]["rollout"]["curves"] != replaced["methods"]["rollout"]["curves"]
 
 
 def test_a_target_can_be_chosen() -> None:

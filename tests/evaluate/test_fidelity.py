@@ -13,16 +13,17 @@ from typer.testing import CliRunner
 
 import heedmap
 from heedmap.cli.main import app
+from heedmap.datasets.sample import RightAnswers, Said, Sample
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import explained, inputs_of
 from heedmap.evaluate.experiments.fidelity import Fidelity
 from heedmap.evaluate.harness.protocol import contender
 from heedmap.evaluate.perturb.masking import free_tokens, masked
 from heedmap.evaluate.scoring import scorer_of
-from heedmap.zoo.dataset import answered
+from heedmap.zoo.dataset import masked as asked_while_masked
 
 PAIR = [contender("generic"), contender("random")]
-NAMES = ("visualbert-shapes", "vit-shapes")
+NAMES = ("visualbert-shapes", "vit-shapes", "gpt-lists", "bart-dates", "convbert-lists")
 
 
 @cache
@@ -42,7 +43,7 @@ def tuned_of(name: str) -> Any:
 
 
 def samples(name: str, count: int) -> list[Any]:
-    reader = answered(subject_of(name))
+    reader = asked_while_masked(subject_of(name))
     return [reader[index] for index in range(count)]
 
 
@@ -72,6 +73,22 @@ def test_scores_are_those_of_a_loop_by_hand(name: str) -> None:
                 hits.append(float(own(masked(tuned, alone, maps.segment(segment), left), torch.zeros(1).long())[0]))
             assert score == pytest.approx(np.mean(hits))
         assert row["plain"] == float(scorer(inputs, torch.arange(len(some)))[0][number])
+
+
+def test_of_words_it_is_what_the_zoo_knows_to_be_right() -> None:
+    gpt, labelled, bart = (
+        asked_while_masked(subject_of(name)) for name in ("gpt-lists", "convbert-lists", "bart-dates")
+    )
+    for reader, name in ((gpt, "gpt-lists"), (labelled, "convbert-lists")):
+        sample, subject = reader[4], subject_of(name)
+        words = sample.inputs["text"].split()
+        value = words[words.index(words[-1]) + 1]
+        known = subject.config.label2id if name == "convbert-lists" else subject.tokenizer.get_vocab()
+        assert sample.truth == Said(len(words) - 1, known[value])
+    for index, place in enumerate((3, 6, 9)):  # the last digits of the year, the month and the day
+        sample = bart[index]
+        assert sample.truth.place == place
+        assert subject_of("bart-dates").tokenizer.decode([sample.truth.index]) == sample.made.answer[place]
 
 
 def test_a_batch_is_its_samples_one_by_one() -> None:
@@ -125,8 +142,15 @@ def test_models_that_do_not_fit_are_refused() -> None:
         Fidelity(copy.deepcopy(subject)).check(subject)
     with pytest.raises(InputError, match="has not the weights that"):
         Fidelity(subject_of("visualbert-shapes")).check(subject)
-    with pytest.raises(InputError, match="speaks"):
-        Fidelity(subject).check(heedmap.load("zoo/gpt-lists"))
+    gpt, evaluation, given = (
+        subject_of("gpt-lists"),
+        Fidelity(tuned_of("gpt-lists")),
+        {"text": "dog red ; cat blue ? cat"},
+    )
+    with pytest.raises(InputError, match=r"gpt-lists speaks, and .* not known which token is right at which place"):
+        evaluation.rows(gpt, [Sample("0", given, RightAnswers({"blue": 1.0}))], PAIR, 0)
+    with pytest.raises(InputError, match="place 40 is asked about, and the model has logits of 7"):
+        evaluation.rows(gpt, [Sample("0", given, Said(40, 3))], PAIR, 0)
     for wrong in ({"share": 0.0}, {"share": 1.0}, {"part": 0.0}, {"draws": 0}, {"sizes": ()}, {"sizes": (0, 50)}):
         with pytest.raises(OptionError, match="expected"):
             Fidelity(tuned_of("vit-shapes"), **wrong)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Relevance of words beside reasons: by hand, and with a small random BERT."""
 
 import json
+import zlib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -133,6 +134,7 @@ def test_a_text_is_rebuilt_of_its_words():
     assert rebuilt(text, words, range(5)) == text
     assert rebuilt(text, words, [0, 3, 4]) == "Well  bad."
     assert rebuilt(text, words, [3]) == "bad"
+    assert rebuilt(text, words, [0, 3], {2: "quite", 3: "good"}) == "Well quite  bad"
 
 
 # -- with a model ------------------------------------------------------------------------------------------------------
@@ -175,6 +177,34 @@ def test_probabilities_are_those_of_the_rebuilt_texts(subject, oracle):
     assert row["comprehensiveness"] == pytest.approx(np.mean(row["without_top"]))
     assert row["sufficiency"] == pytest.approx(np.mean(row["only_top"]))
     assert row["right"] == float(top == 1)
+
+
+def test_words_of_other_samples_may_stand_where_words_are_taken_out(subject, oracle):
+    sample, donors = review("3", telling=5), tuple(review(key, length=6) for key in ("3", "8"))
+    evaluation = Rationales(counts=(1,), shares=(0.25,), remove="replace", donors=donors)
+    assert evaluation.settings["donors"] == ["3", "8"]
+    (row,), _ = evaluation.rows(subject, [sample], [oracle], 0)
+    (again, *_), _ = evaluation.rows(subject, [sample, review("4")], [oracle], 0)
+    for figure in ("comprehensiveness", "sufficiency"):  # what stands there depends on the sample and the seed alone
+        assert again[figure] == pytest.approx(row[figure], abs=1e-6)
+    words, others = sample.inputs["text"].split(), donors[1].inputs["text"].split()
+    drawn = np.random.default_rng([0, zlib.crc32(b"3")]).integers(len(others), size=len(words))
+    instead = [others[place] for place in drawn]
+
+    def probability(gone):
+        text = " ".join(other if gone(word) else word for word, other in zip(words, instead, strict=True))
+        with torch.no_grad():
+            return subject.model(**subject.inputs(text=text)).logits.softmax(-1)[0]
+
+    whole = probability(lambda word: False)
+    top = int(whole.argmax())
+    rest, told = (probability(lambda word, told=told: (word in TELLING) is told)[top] for told in (True, False))
+    assert row["without_top"][0] == pytest.approx(float(whole[top] - rest), abs=1e-6)
+    assert row["only_top"][0] == pytest.approx(float(whole[top] - told), abs=1e-6)
+    with pytest.raises(InputError, match="no word of another sample than 3"):
+        Rationales(remove="replace", donors=donors[:1]).rows(subject, [sample], [oracle], 0)
+    with pytest.raises(OptionError, match="remove is 'mask'; expected 'drop' or 'replace'"):
+        Rationales(remove="mask")
 
 
 def test_a_long_text_is_cut(subject, oracle):

@@ -1,5 +1,6 @@
 """Methods ranked by hand-made figures, and on the shipped models."""
 
+import copy
 import json
 from dataclasses import replace
 from io import StringIO
@@ -10,8 +11,10 @@ import torch
 from rich.console import Console
 
 import heedmap
+from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import AttentionError, InputError, OptionError, TargetError, UnknownNameError
 from heedmap.evaluate.experiments.recommend import _agreements, _trial, recommend
+from heedmap.evaluate.filling import filled
 from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
 from heedmap.evaluate.trial import FixedPrediction
@@ -211,6 +214,63 @@ def test_a_good_method_is_above_chance_and_a_fixed_map_is_exposed(odd):
     assert done == sorted(done)
     assert done[-1] == 1
     assert all(torch.equal(value, before[name]) for name, value in subject.model.state_dict().items())
+
+
+def test_a_model_whose_attention_is_not_learned_has_no_rollout_to_trust():
+    """Without q and k each token looks at all before it alike, whatever the other weights are."""
+    subject = copy.deepcopy(heedmap.load("zoo/gpt-lists"))
+    with torch.no_grad():
+        for layer in subject.model.model.layers:
+            layer.self_attn.q_proj.weight.zero_()
+            layer.self_attn.k_proj.weight.zero_()
+    inputs = given("gpt-lists", 4)
+    alone = recommend(subject, inputs, methods=["rollout"])
+    assert alone.best is None
+    assert [row.verdict for row in alone.rows] == ["chance", "unchanged"]
+    assert "no map of a method that was tried can be trusted; " in alone.sentence
+    assert "don't trust `rollout`: its map does not change when the weights are random" in alone.sentence
+    learned = recommend(heedmap.load("zoo/gpt-lists"), inputs, methods=["rollout"])
+    assert learned.best == "rollout"
+    beside = recommend(subject, inputs, methods=["rollout", "libra_input_x_gradient"])
+    assert beside.best == "libra_input_x_gradient"
+    assert "don't trust `rollout`" in beside.sentence
+
+
+def test_what_is_taken_away_may_be_replaced_by_the_other_inputs_words():
+    subject, inputs = heedmap.load("zoo/gpt-lists"), given("gpt-lists", 3)
+    found = recommend(subject, inputs, methods=["generic"], remove="replace")
+    donors = [Sample(f"{number}.0", one, RightAnswers({})) for number, one in enumerate(inputs)]
+    gains = []
+    for number, one in enumerate(inputs):
+        tensors, key = subject.inputs(**one), f"{number}.0"
+        explanation = heedmap.explain(subject, tensors)
+        ids, other = tensors["input_ids"], filled(subject, tensors, "text", [key], donors, 0)[0]
+        assert set(other.tolist()) <= {
+            int(i) for d in donors if d.key != key for i in subject.inputs(**d.inputs)["input_ids"][0]
+        }
+        word = int(subject.model(**tensors).logits[0, -1].argmax())
+        free = range(ids.shape[1] - 1)  # the last one is read from
+        order = sorted(free, key=lambda place: -float(explanation["text"][0, place]))
+
+        def left(gone, tensors=tensors, other=other, word=word):
+            changed = tensors["input_ids"].clone()
+            for place in gone:
+                changed[0, place] = other[place]
+            with torch.no_grad():
+                return float(subject.model(**{**tensors, "input_ids": changed}).logits[0, -1].softmax(-1)[word])
+
+        counts = [round(step * len(order) / 10) for step in range(11)]
+        first, last = [left(order[:count]) for count in counts], [left(order[::-1][:count]) for count in counts]
+        gains.append(sum((last[k] + last[k + 1] - first[k] - first[k + 1]) / 2 for k in range(10)) / 10)
+    by = {row.method: row.tests for row in found.rows}
+    assert by["generic"]["srg"] == pytest.approx(np.mean(gains), abs=1e-3)
+    assert recommend(subject, inputs, methods=["generic"]).rows[0].tests["srg"] != pytest.approx(
+        np.mean(gains), abs=1e-3
+    )
+    with pytest.raises(InputError, match=r"no text of another sample than 0\.0"):
+        recommend(subject, inputs[:1], methods=["generic"], remove="replace")
+    with pytest.raises(OptionError, match="remove is 'drop'; expected 'mask' or 'replace'"):
+        recommend(subject, inputs, methods=["generic"], remove="drop")
 
 
 WITH_MIXERS = {"deformable-shapes", "convbert-lists", "bamba-lists", "mamba-lists"}

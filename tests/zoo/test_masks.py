@@ -81,6 +81,21 @@ def test_it_begins_with_the_shipped_weights_and_goes_on_bit_for_bit() -> None:
     assert not all(torch.equal(weight, shipped[name]) for name, weight in run.model.state_dict().items())
 
 
+def test_of_a_model_that_says_what_it_reads_is_masked_alone() -> None:
+    recipe = ZOO["bart-dates"].masked(0.5, steps=2)
+    run = Training(replace(recipe, stages=(replace(recipe.stages[0], batch=4, checked=8),)))
+    read, said = list[torch.Tensor](), list[torch.Tensor]()
+    bart = run.model.base_model
+    bart.encoder.embed_tokens.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    bart.decoder.embed_tokens.register_forward_pre_hook(lambda _, given: said.append(given[0]))
+    filler = heedmap.load("zoo/bart-dates").tokenizer.unk_token_id
+    run.advance()
+    run.evaluate()
+    assert len(read) >= 2, "in training and in scoring"
+    assert all((ids == filler).any() for ids in read)
+    assert not any((ids == filler).any() for ids in said)
+
+
 def test_a_model_that_is_not_shipped_cannot_be_gone_on_from() -> None:
     result = CliRunner().invoke(app, ["zoo", "train", "lxmert-easy-vqa", "--masked", "0.3", "--out", "nowhere"])
     assert result.exit_code == 2

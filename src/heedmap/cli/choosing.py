@@ -17,7 +17,9 @@ from heedmap.cli.command import command, open_file, progress_bar, tell, working
 from heedmap.cli.evaluate import opened
 from heedmap.cli.inputs import asked, drawn_on, parse_target, rows_of
 from heedmap.cli.options import (
+    FILLS,
     DataOptions,
+    FillOption,
     JsonOption,
     ManyInputs,
     MapFigureOptions,
@@ -28,6 +30,7 @@ from heedmap.cli.options import (
     TargetOption,
     check_methods,
     check_out,
+    check_words,
     ending_of,
     methods_option,
 )
@@ -39,7 +42,7 @@ from heedmap.render.naming import headline
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from heedmap.datasets.sample import Reader
+    from heedmap.datasets.sample import Reader, Sample
     from heedmap.evaluate.experiments.comparing import Comparison
     from heedmap.evaluate.metrics.ranking import Recommendation
     from heedmap.models.model import Model
@@ -57,6 +60,7 @@ class CompareOptions:
     one_scale: Annotated[
         bool, typer.Option("--one-scale", help="Colour all maps by one range, not each by its own.")
     ] = False
+    remove: FillOption = "mask"
     seed: SeedOption = 0
     as_json: JsonOption = False
     show: OpenOption = False
@@ -75,6 +79,7 @@ class RecommendOptions:
         ),
     ] = "quick"
     out: Annotated[Path | None, typer.Option(help="Also write the answer as .md or .json.")] = None
+    remove: FillOption = "mask"
     seed: SeedOption = 0
     as_json: JsonOption = False
 
@@ -94,6 +99,7 @@ def compare(
     look = figures.check(ending_of(out))
     given = inputs.read(model.model)
     model.check()
+    check_words(remove=(options.remove, FILLS))
     check_methods(options.method or ())
     from heedmap.evaluate.experiments.comparing import compare as run
     from heedmap.evaluate.harness.protocol import contenders
@@ -102,7 +108,15 @@ def compare(
     wanted = parse_target(target)
     subject = model.load()
     with working(subject, f"comparing {len(chosen)} methods"):
-        comparison = run(subject, asked(subject, given), chosen, target=wanted, seed=options.seed)
+        comparison = run(
+            subject,
+            asked(subject, given),
+            chosen,
+            target=wanted,
+            remove=options.remove,
+            donors=_donors(subject, options.remove, options.seed),
+            seed=options.seed,
+        )
     if out is not None:
         look["shared"] = options.one_scale
         write_output(out, _file(out.suffix.lower(), comparison, subject, given, look))
@@ -141,6 +155,7 @@ def recommend(
     check_out(out, (".md", ".json"))
     given = _inputs(inputs) if any(inputs.roles.values()) else []
     model.check()
+    check_words(remove=(options.remove, FILLS))
     check_methods(options.method or ())
     reader = None if given else opened(source)
     from heedmap.evaluate.experiments.recommend import recommend as run
@@ -158,6 +173,7 @@ def recommend(
             methods=chosen,
             budget=options.budget,
             target=wanted,
+            remove=options.remove,
             seed=options.seed,
             progress=lambda share: bar.update(task, completed=share),
         )
@@ -268,6 +284,22 @@ def _inputs(inputs: ManyInputs) -> list[dict[str, Any]]:
 
 def _without_gaps(given: Mapping[str, Any]) -> dict[str, Any]:
     return {role: value for role, value in given.items() if value is not None}
+
+
+def _donors(subject: Model, remove: str, seed: int) -> tuple[Sample, ...]:
+    """Samples whose words or boxes are put where tokens are taken away, from the zoo's own world."""
+    if remove != "replace" or subject.kind_row.takes == ("image",):
+        return ()
+    from heedmap.evaluate.filling import donors_of
+    from heedmap.zoo.dataset import plain
+
+    try:
+        return donors_of(plain(subject), seed)
+    except InputError as error:
+        raise InputError(
+            f"there are no other samples for {subject.name} whose words or boxes could be put where tokens are taken away; "
+            "use --remove mask, or from Python heedmap.compare(…, remove='replace', donors=…)"
+        ) from error
 
 
 def _drawn(subject: Model, reader: Reader | None, seed: int) -> list[Mapping[str, Any]]:

@@ -12,8 +12,10 @@ from heedmap.cli import completion
 from heedmap.cli.command import INTERRUPTED, command, fail, progress_bar
 from heedmap.cli.completion import choices
 from heedmap.cli.options import (
+    FILLS,
     DataOptions,
     ExperimentOptions,
+    FillOption,
     RationaleOptions,
     RunOptions,
     check_methods,
@@ -31,8 +33,8 @@ PRESETS, SEGMENTS, WAYS = (
     ("text", "image", "boxes", "joint"),
     ("drop", "mask", "replace"),
 )
+PUTS = ("drop", "replace")
 CUTS, TARGETS, JOINS = ("mean", "otsu"), ("top", "label", "found"), ("sum", "max")
-FILLS = ("mask", "replace")
 CHECKS = ("smooth_randomisation", "complexity", "saco", "sensitivity", "agreement", "randomisation")
 """What options of one command may be: as the experiments know them, which import torch."""
 
@@ -107,11 +109,11 @@ def fidelity(
     second.check()
     reader = _checked(options, run)
     from heedmap.evaluate.experiments.fidelity import Fidelity
-    from heedmap.zoo.dataset import answered
+    from heedmap.zoo.dataset import masked
 
     subject = run.model.load()
     evaluation = Fidelity(second.load(), share, draws=draws, truth=truth)
-    _measure(evaluation, subject, reader or answered(subject), options, run)
+    _measure(evaluation, subject, reader or masked(subject), options, run)
 
 
 @command()
@@ -169,6 +171,13 @@ def rationales(
         str,
         typer.Option(help="sum or max: what a word's relevance is of its tokens'.", autocompletion=choices(*JOINS)),
     ] = "sum",
+    remove: Annotated[
+        str,
+        typer.Option(
+            help="drop takes words out, replace puts those of other samples there.",
+            autocompletion=choices(*PUTS),
+        ),
+    ] = "drop",
     label: Annotated[
         list[str] | None,
         typer.Option(help="LABEL=INDEX: the model's class for a label of the data, if named otherwise."),
@@ -177,13 +186,15 @@ def rationales(
     run: RunOptions,
 ) -> None:
     """Compare a text classifier's maps with the words that people gave as reasons."""
-    check_words(join=(join, JOINS))
+    check_words(join=(join, JOINS), remove=(remove, PUTS))
     classes = _classes(label or [])
     reader = _checked(options, run)
     assert reader is not None, "--data has to be given"
     from heedmap.evaluate.experiments.rationales import Rationales
+    from heedmap.evaluate.filling import donors_of
 
-    evaluation = Rationales(join=join, truth=truth, classes=classes)
+    donors = donors_of(reader, run.seed) if remove == "replace" else ()
+    evaluation = Rationales(join=join, truth=truth, classes=classes, remove=remove, donors=donors)
     _measure(evaluation, run.model.load(), reader, options, run)
 
 
@@ -198,13 +209,7 @@ def sanity(
             autocompletion=choices(*CHECKS),
         ),
     ] = None,
-    remove: Annotated[
-        str,
-        typer.Option(
-            help="How SaCo takes tokens away: mask hides them, replace puts a blurred picture or other samples' tokens there.",
-            autocompletion=choices(*FILLS),
-        ),
-    ] = "mask",
+    remove: FillOption = "mask",
     run: RunOptions,
 ) -> None:
     """Ask whether maps depend on the model, say what it does, stay the same under noise, and agree."""

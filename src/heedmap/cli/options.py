@@ -397,6 +397,18 @@ class RationaleOptions(ExperimentOptions):
     source: RationaleData
 
 
+FILLS = ("mask", "replace")
+"""Ways to hide tokens, as the evaluations know them, which import torch."""
+FillOption = Annotated[
+    str,
+    typer.Option(
+        "--remove",
+        help="How tokens are taken away: mask hides them, replace puts a blurred picture or other samples' tokens there.",
+        autocompletion=completion.choices(*FILLS),
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """How an experiment runs."""

@@ -98,7 +98,20 @@ class Match:
     wrong: tuple[str, ...]
 
 
-Truth = RightAnswers | Objects | Foreground | Rationale | Match
+@dataclass(frozen=True)
+class Said:
+    """What is right at one place of what a model says, or of a text whose tokens it labels.
+
+    Attributes:
+        place: in the text of the logits, from 0; what a model says is read from the token before.
+        index: of the token, or label, among the logits there.
+    """
+
+    place: int
+    index: int
+
+
+Truth = RightAnswers | Objects | Foreground | Rationale | Match | Said
 
 
 @dataclass(frozen=True, eq=False)

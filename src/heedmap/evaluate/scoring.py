@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from heedmap.datasets.sample import Match, RightAnswers
+from heedmap.attention.forward import output_of
+from heedmap.datasets.sample import Match, RightAnswers, Said
 from heedmap.datasets.vqa import normalised
-from heedmap.errors import SampleError
-from heedmap.evaluate.answer import all_class_names, logits_of
+from heedmap.errors import InputError, SampleError
+from heedmap.evaluate.answer import all_class_names, logits_of, target_of
 from heedmap.evaluate.metrics.words import plain, spellings
 from heedmap.evaluate.perturb.masking import repeated
-from heedmap.targets import ClassLogit, Similarity, Target
+from heedmap.targets import ClassLogit, Similarity, Target, class_logits
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -71,6 +72,42 @@ class AnswerScorer:
         if self._many:
             return (probability > 0.5).float(), probability
         return self._scores[owners].gather(1, logits.argmax(-1, keepdim=True))[:, 0], probability
+
+
+class WordScorer:
+    """Of a model with logits at each place of a text: whether the right token, or label, is the most probable at one place.
+
+    Args:
+        subject: the model.
+        inputs: of the samples as they are; what is asked about must keep its place in others.
+        samples: with :class:`~heedmap.datasets.sample.Said`.
+        truth: explain what is right; else what the model has there itself.
+    """
+
+    def __init__(self, subject: Model, inputs: Mapping[str, Any], samples: Sequence[Sample], truth: bool) -> None:
+        self._subject = subject
+        said = [sample.truth for sample in samples if isinstance(sample.truth, Said)]
+        self._places = torch.tensor([truth.place for truth in said])
+        self._right = torch.tensor([truth.index for truth in said])
+        self._picked = self._right if truth else self._logits(inputs, torch.arange(len(said))).argmax(-1)
+        self.target = target_of(list(zip(self._places.tolist(), self._picked.tolist(), strict=True)))
+
+    def __call__(
+        self, inputs: Mapping[str, Any], owners: Int[Tensor, " rows"]
+    ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+        """See :class:`Scorer`."""
+        logits = self._logits(inputs, owners)
+        probability = logits.softmax(-1).gather(1, self._picked[owners, None])[:, 0]
+        return (logits.argmax(-1) == self._right[owners]).float(), probability
+
+    def _logits(self, inputs: Mapping[str, Any], owners: Int[Tensor, " rows"]) -> Float[Tensor, "rows classes"]:
+        logits, places = class_logits(output_of(self._subject.model, inputs), 3).float().cpu(), self._places[owners]
+        if int(places.max()) >= logits.shape[1]:
+            raise InputError(
+                f"place {int(places.max())} is asked about, and the model has logits of {logits.shape[1]}; its answer is "
+                "shorter than what is right"
+            )
+        return logits[torch.arange(len(logits)), places]
 
 
 class MatchScorer:
@@ -135,6 +172,13 @@ def scorer_of(
     """What scores these samples; InputError where their truth is of another kind."""
     if all(isinstance(sample.truth, Match) for sample in samples):
         return MatchScorer(subject, inputs, samples, segment)
+    if all(isinstance(sample.truth, Said) for sample in samples):
+        return WordScorer(subject, inputs, samples, truth)
+    if subject.kind_row.speaks:
+        raise InputError(
+            f"{subject.name} speaks, and of the samples it is not known which token is right at which place; models that choose "
+            "an answer or match a pair can be asked about them, and of those that speak the zoo's about their own"
+        )
     return AnswerScorer(subject, inputs, samples, truth)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import torch
 from heedmap.engine import explain
 from heedmap.errors import GradientError, InputError
 from heedmap.evaluate.answer import BatchAnswer, explained, held
+from heedmap.evaluate.filling import filled
 from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.faithfulness import Drop, change, complexity, rise, spearman
 from heedmap.evaluate.perturb.masking import INPUTS, free_tokens, masked, real_tokens, repeated, upsampled, without
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
+    from heedmap.datasets.sample import Sample
     from heedmap.explanation import Explanation
     from heedmap.explanation_data import Segment
     from heedmap.models.model import Model
@@ -89,6 +91,18 @@ class FixedPrediction:
                 free[name] = maskable.numpy()
         real = {name: real_tokens(subject, inputs, explanation, name).numpy() for name in names}
         return cls(subject, inputs, keys, answer, {name: explanation.segment(name) for name in names}, real, free, seed)
+
+    def replacing(self, donors: Sequence[Sample]) -> FixedPrediction:
+        """The same trial, in which nothing is masked: where tokens are taken away stands what :func:`.filling.filled` makes.
+
+        Args:
+            donors: other samples; those whose key is one of the trial's give it nothing.
+
+        Raises:
+            InputError: there is no other sample, or the segment is of another form than can be replaced.
+        """
+        instead = {name: filled(self.subject, self.inputs, name, self.keys, donors, self.seed) for name in self.free}
+        return replace(self, instead=instead)
 
     def maps(self, contender: MethodSpec, inputs: Mapping[str, Any] | None = None) -> Maps:
         """The contender's relevance of each segment for the fixed answer; of padding 0.

@@ -79,10 +79,21 @@ def cell_of(kind: str, segments: Collection[str]) -> str:
 
 
 @cache
+def _read() -> Mapping[str, Any]:
+    data: Mapping[str, Any] = json.loads(TABLE.read_text(encoding="utf-8"))
+    return data
+
+
+def ranks() -> Mapping[str, Any]:
+    """``mean``: method → its mean rank and both ends of its interval, over so many ``tables``, of so many ``methods``."""
+    found: Mapping[str, Any] = _read()["ranks"]
+    return found
+
+
 def table() -> Mapping[str, Any]:
     """``supported.json``: cell → ``models``, number of ``tables``, ``order`` (methods, the best supported first), ``beats`` and
     ``measured_in``: method → share of the others with its interval, and number of tables."""
-    cells: Mapping[str, Any] = json.loads(TABLE.read_text(encoding="utf-8"))["cells"]
+    cells: Mapping[str, Any] = _read()["cells"]
     return cells
 
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from heedmap.datasets.sample import Found, Match, Objects, RightAnswers, Sample, Truth
+from heedmap.datasets.sample import Found, Match, Objects, RightAnswers, Said, Sample, Truth
 from heedmap.errors import InputError
 from heedmap.models.image import rgb
 from heedmap.models.shipped import PREFIX
 from heedmap.zoo.samples import MATERIALS, Material, ZooSample
 from heedmap.zoo.samples.pictures import WRONG, shown_by
 from heedmap.zoo.samples.sample import SEED, SPLIT
+from heedmap.zoo.samples.texts import said_of_date, said_of_list
 from heedmap.zoo.world import distractors
 from heedmap.zoo.world.scene import SPLITS
 
@@ -56,6 +57,24 @@ TRUTHS: Mapping[str, TruthOf] = {
     "vit-shapes": _label,
 }
 """Model of the zoo that answers or matches → what is true of a sample of its test split."""
+
+
+def _in_list(subject: Model, sample: ZooSample, index: int) -> Truth:
+    return Said(*said_of_list(subject, sample, index))
+
+
+def _in_date(subject: Model, sample: ZooSample, index: int) -> Truth:
+    return Said(*said_of_date(subject, sample, index))
+
+
+SAID: Mapping[str, TruthOf] = {
+    "bamba-lists": _in_list,
+    "bart-dates": _in_date,
+    "convbert-lists": _in_list,
+    "gpt-lists": _in_list,
+    "mamba-lists": _in_list,
+}
+"""Model of the zoo that says words, or labels them → what is right at one place."""
 
 
 OBJECTS: Mapping[str, TruthOf] = dict.fromkeys(
@@ -117,6 +136,15 @@ def answered(subject: Model) -> ZooSamples:
         InputError: it is no model of the zoo, or one that neither answers nor matches.
     """
     return _samples(subject, TRUTHS)
+
+
+def masked(subject: Model) -> ZooSamples:
+    """What a zoo model is asked while tokens are masked: as :func:`answered`, and of one that says or labels words one of them.
+
+    Raises:
+        InputError: it is no model of the zoo, or one that does none of these.
+    """
+    return _samples(subject, {**TRUTHS, **SAID})
 
 
 def shown(subject: Model) -> ZooSamples:

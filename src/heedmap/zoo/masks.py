@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def begin_masked(model: Any, stage: MaskedStage) -> None:
-    """Give a model the shipped weights, and mask what its base model reads from now on, in training and in scoring.
+    """Give a model the shipped weights, and mask what it reads, not what it says, from now on, in training and in scoring.
 
     Args:
         model: of transformers, as the stage's task makes it.
@@ -33,7 +33,8 @@ def begin_masked(model: Any, stage: MaskedStage) -> None:
     """
     subject = load(PREFIX + stage.of)
     model.load_state_dict(subject.model.state_dict(), strict=False)
-    model.base_model.register_forward_pre_hook(RandomMasks(subject, stage.share), with_kwargs=True)
+    reader = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
+    reader.register_forward_pre_hook(RandomMasks(subject, stage.share), with_kwargs=True)
 
 
 class RandomMasks:

@@ -13,11 +13,13 @@ from heedmap.errors import HeedmapError, InputError
 from heedmap.evaluate.answer import explained
 from heedmap.evaluate.harness.protocol import MethodSpec, contender
 from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco, spearman
+from heedmap.evaluate.perturb.masking import check_fill
 from heedmap.evaluate.trial import FixedPrediction
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from heedmap.datasets.sample import Sample
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
     from heedmap.targets import AnyTarget
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 STEPS = 10
 FIGURES = {
     "agreement": "rank correlation with the first method",
-    "deletion": "what is left of the answer, most relevant masked first (area, lower is better)",
-    "insertion": "what is left of the answer, least relevant masked first (area, higher is better)",
+    "deletion": "what is left of the answer, most relevant taken away first (area, lower is better)",
+    "insertion": "what is left of the answer, least relevant taken away first (area, higher is better)",
     "saco": "faithfulness (SaCo, higher is better)",
 }
 ARROWS = {"agreement": "", "deletion": " ↓", "insertion": " ↑", "saco": " ↑"}
@@ -95,6 +97,8 @@ def compare(
     methods: Sequence[str | MethodSpec],
     *,
     target: AnyTarget = None,
+    remove: str = "mask",
+    donors: Sequence[Sample] = (),
     seed: int = 0,
 ) -> Comparison:
     """Explain one answer by several methods, and ask the model about each map.
@@ -107,10 +111,14 @@ def compare(
         given: one input, as ``subject.explain`` takes it: ``text``, ``image``, ``boxes``, ``audio``.
         methods: names, ``METHOD:KEY=VALUE,…`` with options, or contenders; the others are compared with the first.
         target: as for :func:`heedmap.explain`.
+        remove: how tokens are taken away: ``"mask"`` hides them, ``"replace"`` puts the picture blurred there, words and boxes of
+            the donors.
+        donors: other samples.
         seed: of everything that is drawn.
 
     Raises:
-        InputError: more than one input, or no method fits.
+        InputError: more than one input, or no method fits; words are to be replaced, and there are no donors.
+        OptionError: no such way to remove.
         HeedmapError: the input or the target does not fit the model.
 
     Examples:
@@ -122,9 +130,11 @@ def compare(
         generic: deletion 0.05, insertion 0.61
         random: deletion 0.25, insertion 0.05
     """
+    check_fill(remove)
     given = {role: value for role, value in given.items() if value is not None}
     inputs = subject.inputs(**given)
     trial = FixedPrediction.of(subject, inputs, ["input"], seed, target)
+    trial = trial.replacing(donors) if remove == "replace" else trial
     explanations: dict[str, Explanation] = {}
     seconds, refused = {}, {}
     for spec in (contender(method) if isinstance(method, str) else method for method in methods):

@@ -79,8 +79,6 @@ class Fidelity:
 
     def check(self, subject: Model) -> None:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
-        if subject.kind_row.speaks:
-            raise InputError(f"{subject.name} speaks; fidelity needs a model that chooses an answer or matches a pair")
         own, other = (dict(model.model.named_parameters()) for model in (subject, self.tuned))
         if {n: p.shape for n, p in own.items()} != {n: p.shape for n, p in other.items()}:
             raise InputError(

@@ -42,6 +42,7 @@ COUNTS = tuple(range(10, 90, 10))
 """The authors' k."""
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
 """ERASER's shares of the words that are taken away or left alone."""
+REMOVES = ("drop", "replace")
 AT_ONCE = 32
 """Texts of a forward pass."""
 COLUMNS = ("precision", "recall", "f1")
@@ -67,6 +68,8 @@ class Rationales:
         join: what a word's relevance is of its tokens', ``"sum"`` or ``"max"``.
         truth: explain the true label; else the model's own prediction.
         classes: label of the samples → the model's class index, where the model's own names are others.
+        remove: ``"drop"`` takes words out of a text, ``"replace"`` puts words of other samples there, the same whatever the map.
+        donors: the other samples. Their words may have more tokens, so that a text that is as long as the model takes is cut.
     """
 
     counts: tuple[int, ...] = COUNTS
@@ -74,12 +77,16 @@ class Rationales:
     join: str = "sum"
     truth: bool = False
     classes: Mapping[str, int] = field(default_factory=dict)
+    remove: str = "drop"
+    donors: tuple[Sample, ...] = ()
     name = "rationales"
     together = False
 
     def __post_init__(self) -> None:
         if self.join not in ("sum", "max"):
             raise OptionError(f"join is {self.join!r}; expected 'sum' or 'max'")
+        if self.remove not in REMOVES:
+            raise OptionError(f"remove is {self.remove!r}; expected {' or '.join(map(repr, REMOVES))}")
         if not self.counts or min(self.counts) < 1:
             raise OptionError(f"counts is {self.counts}; expected numbers of words, 1 or more")
         if not self.shares or min(self.shares) <= 0 or max(self.shares) >= 1:
@@ -89,7 +96,10 @@ class Rationales:
     def settings(self) -> Mapping[str, Any]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
         lists = {"counts": list(self.counts), "shares": list(self.shares), "classes": dict(self.classes)}
-        return {**lists, "join": self.join, "truth": self.truth}
+        donors = (
+            {"remove": self.remove, "donors": [donor.key for donor in self.donors]} if self.remove != "drop" else {}
+        )
+        return {**lists, "join": self.join, "truth": self.truth, **donors}
 
     def check(self, subject: Model) -> None:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
@@ -118,6 +128,7 @@ class Rationales:
             text.label if self.truth and text.label is not None else top for text, top in zip(texts, tops, strict=True)
         ]
         keys = [text.key for text in texts]
+        instead = [self._instead(text, seed) for text in texts]
         rows: list[Row] = []
         for contender in contenders:
             maps = explained(subject, inputs, ClassLogit(tuple(picked)), contender, seed, keys)["text"]
@@ -125,7 +136,7 @@ class Rationales:
                 text.order(relevance, spans, self.join)
                 for text, relevance, spans in zip(texts, maps.double().numpy(), offsets, strict=True)
             ]
-            losses = self._losses(reader, texts, orders, picked)
+            losses = self._losses(reader, texts, orders, picked, instead)
             for text, order, top, loss in zip(texts, orders, tops, losses, strict=True):
                 rows.append(self._row(contender.name, text, order, top, loss))
         return rows, skipped
@@ -175,17 +186,40 @@ class Rationales:
             )
         return _Text(sample.key, text, truth.words, evidence, label, zlib.crc32(f"{seed} {sample.key}".encode()))
 
+    def _instead(self, text: _Text, seed: int) -> dict[int, str]:
+        """For each word of a text one of another sample's, each as probable as it is frequent among the donors."""
+        if self.remove == "drop":
+            return {}
+        pool = [
+            donor.inputs["text"][begin:end]
+            for donor in self.donors
+            if donor.key != text.key and isinstance(donor.truth, Rationale)
+            for begin, end in donor.truth.words
+        ]
+        if not pool:
+            raise InputError(
+                f"there is no word of another sample than {text.key} to put where words are taken out; give more samples"
+            )
+        drawn = np.random.default_rng([seed, zlib.crc32(text.key.encode())]).integers(len(pool), size=len(text.words))
+        return {number: pool[place] for number, place in enumerate(drawn.tolist())}
+
     def _losses(
-        self, reader: _Reader, texts: Sequence[_Text], orders: Sequence[np.ndarray], picked: Sequence[int]
+        self,
+        reader: _Reader,
+        texts: Sequence[_Text],
+        orders: Sequence[np.ndarray],
+        picked: Sequence[int],
+        instead: Sequence[Mapping[int, str]],
     ) -> Float[np.ndarray, "texts shares 2"]:
         """For each share, what the answer loses in probability without the top words, and with them alone."""
         versions = []
-        for text, order in zip(texts, orders, strict=True):
+        for text, order, others in zip(texts, orders, instead, strict=True):
             if len(order) < 2:
                 raise InputError(f"the model sees {len(order)} words of {text.key}; expected two or more")
             tops = [set(share_of(order, share).tolist()) for share in self.shares]
             kept = [set(order.tolist()), *(words for top in tops for words in (set(order.tolist()) - top, top))]
-            versions += [rebuilt(text.text, text.words, sorted(words)) for words in kept]
+            seen = {word: others[word] for word in order.tolist() if word in others}
+            versions += [rebuilt(text.text, text.words, sorted(words), seen) for words in kept]
         picks = np.repeat(picked, len(versions) // len(texts))
         left = reader.probabilities(versions)[np.arange(len(versions)), picks].reshape(len(texts), -1)
         return (left[:, :1] - left[:, 1:]).reshape(len(texts), len(self.shares), 2)

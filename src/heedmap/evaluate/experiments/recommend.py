@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heedmap.attention.forward import output_of
+from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import HeedmapError, InputError, OptionError
 from heedmap.evaluate.harness.protocol import MethodSpec, check_options
 from heedmap.evaluate.metrics.faithfulness import deletion, saco, spearman, symmetric_gain
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
+from heedmap.evaluate.perturb.masking import check_fill
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, sensitivity
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CARDS, CHANCE
@@ -61,6 +63,7 @@ def recommend(
     methods: Sequence[str | MethodSpec] | None = None,
     budget: str = "quick",
     target: AnyTarget = None,
+    remove: str = "mask",
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> Recommendation:
@@ -79,6 +82,8 @@ def recommend(
         methods: names or contenders; None: all that the budget has room for. ``random`` always takes part, as chance.
         budget: key of :data:`BUDGETS`.
         target: what is explained of each input, as for ``subject.explain``; None: what the model says itself.
+        remove: how tokens are taken away: ``"mask"`` hides them, ``"replace"`` puts the picture blurred there, words and boxes of
+            the other inputs.
         seed: of everything that is drawn.
         progress: see :data:`Progress`.
 
@@ -86,8 +91,8 @@ def recommend(
         The ranked methods; those that refuse the model with their reason.
 
     Raises:
-        InputError: no inputs, or they do not fit the model, or no method does.
-        OptionError: no such budget, or two contenders of one name.
+        InputError: no inputs, or they do not fit the model, or no method does; words are to be replaced, and there is one input.
+        OptionError: no such budget or way to remove, or two contenders of one name.
         TargetError: the target does not fit, or the model says nothing by itself.
         UnknownNameError: no such method.
 
@@ -101,12 +106,16 @@ def recommend(
     """
     if budget not in BUDGETS:
         raise OptionError(f"no budget {budget!r}; there are {', '.join(BUDGETS)}")
+    check_fill(remove)
     if not inputs_list:
         raise InputError(
             "there are no inputs to try methods on; give one or more, each a dict as subject.explain takes it"
         )
     limit, contenders = BUDGETS[budget], _contenders(methods, BUDGETS[budget])
     trials = [_trial(subject, given, number, target, seed) for number, given in enumerate(inputs_list[: limit.inputs])]
+    if remove == "replace":
+        donors = [sample for number, given in enumerate(inputs_list) for sample in _samples(given, number)]
+        trials = [trial.replacing(donors) for trial in trials]
     count = _Count(progress, len(trials) * (len(contenders) + 1))
     plain, costs, figures, refused = _measured(trials, contenders, limit, count)
     fit = [contender for contender in contenders if contender.name not in refused]
@@ -135,6 +144,20 @@ def _contenders(methods: Sequence[str | MethodSpec] | None, budget: Budget) -> l
     for contender in contenders:
         check_options(contender.method, contender.options)
     return contenders
+
+
+def _samples(given: Mapping[str, Any], number: int) -> list[Sample]:
+    """An input as the samples that it is, with the keys of its trial."""
+    roles = {role: value for role, value in given.items() if value is not None}
+    lists = [value for value in roles.values() if isinstance(value, list)]
+    return [
+        Sample(
+            f"{number}.{row}",
+            {role: value[row] if isinstance(value, list) else value for role, value in roles.items()},
+            RightAnswers({}),
+        )
+        for row in range(len(lists[0]) if lists else 1)
+    ]
 
 
 def _trial(subject: Model, given: Mapping[str, Any], number: int, target: AnyTarget, seed: int) -> FixedPrediction:

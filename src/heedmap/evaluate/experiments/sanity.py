@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import inputs_of
-from heedmap.evaluate.filling import filled
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method
 from heedmap.evaluate.metrics.faithfulness import overlap, saco, spearman
 from heedmap.evaluate.metrics.ranking import UNCHANGED
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
+from heedmap.evaluate.perturb.masking import check_fill
 from heedmap.evaluate.perturb.randomness import MOST
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, complexity_rise, sensitivity, smooth_likeness
 
@@ -28,7 +28,6 @@ PARTS = ("smooth_randomisation", "complexity", "saco", "sensitivity", "agreement
 """What is looked at by default. sMPRT takes ``draws`` times as many maps as the plain cascade."""
 MORE = ("randomisation",)
 """What is looked at where it is asked for: the plain cascade, from the output down."""
-REMOVES = ("mask", "replace")
 FIGURES = {
     "saco": ("faithfulness (SaCo)", True),
     "random": ("correlation when all weights are random", False),
@@ -73,8 +72,7 @@ class Sanity:
             raise OptionError(
                 f"parts are {', '.join(self.parts) or 'none'}; expected some of {', '.join((*PARTS, *MORE))}"
             )
-        if self.remove not in REMOVES:
-            raise OptionError(f"remove is {self.remove!r}; expected {' or '.join(map(repr, REMOVES))}")
+        check_fill(self.remove)
         for name in ("steps", "draws"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; expected 1 or more")
@@ -110,8 +108,7 @@ class Sanity:
         inputs, keys = inputs_of(subject, samples), [sample.key for sample in samples]
         trial = FixedPrediction.of(subject, inputs, keys, seed)
         if self.remove == "replace" and "saco" in self.parts:
-            instead = {name: filled(subject, inputs, name, keys, self.donors, seed) for name in trial.free}
-            trial = replace(trial, instead=instead)
+            trial = trial.replacing(self.donors)
         maps = {contender.name: trial.maps(contender) for contender in contenders}
         columns: dict[tuple[str, str], list[Row]] = {
             (contender.name, segment): [

@@ -91,10 +91,19 @@ def share_of(order: Int[np.ndarray, " seen"], share: float) -> Int[np.ndarray, "
     return order[: max(1, math.ceil(share * len(order) - 1e-9))]  # 0.1 × 30 is a little more than 3
 
 
-def rebuilt(text: str, words: Sequence[Span], kept: Sequence[int]) -> str:
-    """The text of the kept words alone, each with what stands between it and the word before it in the text."""
+def rebuilt(text: str, words: Sequence[Span], kept: Sequence[int], instead: Mapping[int, str] | None = None) -> str:
+    """The text of the kept words, each with what stands between it and the word before it in the text.
+
+    Args:
+        text: the text.
+        words: characters of each word.
+        kept: numbers of the words that stay.
+        instead: number of a word → another one, which stands there where it does not stay; other words are taken out.
+    """
     begins = [0, *(end for _, end in words[:-1])]
-    return "".join(text[begins[number] : words[number][1]] for number in sorted(kept)).strip()
+    shown = {number: text[words[number][0] : words[number][1]] for number in kept}
+    shown = {**(instead or {}), **shown}
+    return "".join(text[begins[number] : words[number][0]] + shown[number] for number in sorted(shown)).strip()
 
 
 # -- labels ------------------------------------------------------------------------------------------------------------

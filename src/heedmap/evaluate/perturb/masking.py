@@ -47,6 +47,8 @@ TOKENS = {
 NO_PADDING = 1e-6
 """Of masked pixels, where a model takes several pictures: one that is 0 everywhere is none."""
 WAYS = ("drop", "mask", "replace")
+FILLS = WAYS[1:]
+"""Those in which every token keeps its place."""
 
 
 # -- masked ------------------------------------------------------------------------------------------------------------
@@ -252,6 +254,12 @@ def check_way(way: str) -> None:
     """OptionError where there is no such way to remove tokens."""
     if way not in WAYS:
         raise OptionError(f"remove is {way!r}; expected {', '.join(map(repr, WAYS[:-1]))} or {WAYS[-1]!r}")
+
+
+def check_fill(remove: str) -> None:
+    """OptionError where tokens cannot be hidden so."""
+    if remove not in FILLS:
+        raise OptionError(f"remove is {remove!r}; expected {' or '.join(map(repr, FILLS))}")
 
 
 def _blank(inputs: Mapping[str, Any], keep: Bool[Tensor, "batch rows columns"]) -> dict[str, Any]:

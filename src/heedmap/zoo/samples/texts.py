@@ -47,6 +47,13 @@ def _digits(subject: Model, sample: ZooSample) -> list[KnownAnswer]:
     return asked
 
 
+def said_of_date(subject: Model, sample: ZooSample, index: int) -> tuple[int, int]:
+    """The place and the token of the last digit of the year, the month or the day, each in turn."""
+    digits = _digits(subject, sample)
+    place, token = digits[index % len(digits)].place
+    return place, token
+
+
 def _list(index: int) -> ZooSample:
     sample = list_sample(SEED, SPLIT, index)
     return ZooSample({"text": sample.text}, sample.answer, sample)
@@ -54,15 +61,21 @@ def _list(index: int) -> ZooSample:
 
 def _list_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[KnownAnswer]]:
     """What is said at the last word, where it is right: the next word, or the label that it is given."""
-    asked, labels = [], subject.config.label2id
+    asked = []
     for row, sample in enumerate(samples):
-        token, last = labels.get(sample.answer), sample.truth.query
-        token = subject.tokenizer.convert_tokens_to_ids(sample.answer) if token is None else token
+        last, token = said_of_list(subject, sample, row)
         right = int(output.logits[row, last].argmax()) == token
         words = [match.span() for match in re.finditer(r"\S+", sample.inputs["text"])]
         evidence = Evidence(words=(words[sample.truth.key], words[sample.truth.value]))
         asked.append([KnownAnswer(f"the answer: {sample.answer}", (last, token), evidence)] if right else [])
     return asked
+
+
+def said_of_list(subject: Model, sample: ZooSample, index: int) -> tuple[int, int]:
+    """The place of the last word, and the token that follows it, or its label."""
+    label = subject.config.label2id.get(sample.answer)
+    token = subject.tokenizer.convert_tokens_to_ids(sample.answer) if label is None else label
+    return sample.truth.query, token
 
 
 DATES = Material(
