@@ -310,16 +310,16 @@ RUNS: Mapping[str, Experiment] = {
     ),
     "fidelity-clip-shapes": Experiment(
         "CLIP: F-Fidelity",
-        "The same of a picture and a caption, the copy being right where the picture is nearer to it than to a wrong one; TUNED is "
-        "what `heedmap zoo train clip-shapes --masked 0.3 --out TUNED` writes.",
+        "The same of a picture and a caption, the copy being right where the picture is nearer to it than to a wrong one; TUNED "
+        "is what `heedmap zoo train clip-shapes --masked 0.3 --out TUNED` writes.",
         (
             *("fidelity", "zoo/clip-shapes", "--tuned", "TUNED", "--share", str(MASKED)),
             *("--samples", "200"),
             *_methods(*CHECKED),
         ),
         (),
-        "On words `heedmap`, `attcat` and `attn_lrp` are clearly before the paper's method; on pictures the paper's method, these "
-        "three and no other are level.",
+        "On words `heedmap`, `attcat` and `attn_lrp` are clearly before the paper's method; on pictures the paper's method, "
+        "these three and no other are level.",
         masked="clip-shapes",
     ),
     "fidelity-gpt-lists": Experiment(
