@@ -14,11 +14,13 @@ import pkgutil
 import random
 import tempfile
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -579,6 +581,31 @@ def test_what_a_module_keeps_of_a_run(name: str, base: Path) -> None:
     CASES[name].call(subject, dict(GIVEN["gpt-lists"]), Steps())
     assert model.kept is kept
     model.kept.sum().backward()
+
+
+@pytest.mark.usefixtures("process")
+@pytest.mark.parametrize("name", ["generic", "attn_lrp", "integrated_gradients", "Model.predict, gpt-lists"])
+def test_what_a_module_keeps_of_a_run_in_a_list_or_a_cache(name: str, base: Path) -> None:
+    subject = owned("gpt-lists", base, Steps())
+    model, inputs = subject.model, _inputs("gpt-lists", base)
+    model.history, model.cache = [], SimpleNamespace(entries={"all": deque(maxlen=2)})
+
+    def keep(module: nn.Module, _: Any, output: Any) -> None:
+        module.history.append(output.logits)
+        module.cache.entries["all"].append(output.logits)
+        module.cache.entries["last"] = output.logits
+
+    handle = model.register_forward_hook(keep)
+    model(**inputs)
+    handle.remove()
+    owners = [*model.history, *model.cache.entries["all"], model.cache.entries["last"]]
+    model.register_forward_hook(keep)
+    CASES[name].call(subject, dict(GIVEN["gpt-lists"]), Steps())
+    kept = [*model.history, *model.cache.entries["all"], model.cache.entries["last"]]
+    assert len(kept) > len(owners)
+    assert not any(each.requires_grad for each in kept if all(each is not other for other in owners))
+    assert model.history[0] is owners[0]
+    owners[0].sum().backward()
 
 
 @pytest.mark.usefixtures("process")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,10 @@ _AT_REST: weakref.WeakKeyDictionary[nn.Module, tuple[int, _AsFound]] = weakref.W
 _STANCES: list[Any] = []
 _NO_TENSOR = {int, float, str, *map(type, vars(nn.Module()).values())}
 """Of most attributes of modules: to ask these classes whether they are tensors takes longer than to look here."""
+_BOOKS = vars(nn.Module()).keys()
+_PLAIN = {int, float, str, bool, bytes, type(None), torch.dtype, torch.device}
+DEPTH = 3
+"""How deep it is looked into what attributes hold."""
 _VERDICTS: weakref.WeakKeyDictionary[nn.Module, tuple[Any, dict[Any, Any]]] = weakref.WeakKeyDictionary()
 
 
@@ -145,11 +150,13 @@ class _AsFound:
         trained: modules in training mode.
         required: parameters that require grad, by module and name.
         attached: attributes that hold a tensor of a graph of the owner's (a loss kept for later), by module's attributes.
+        inside: such tensors in what attributes hold (a list, a cache).
     """
 
     trained: list[nn.Module]
     required: list[tuple[nn.Module, str, nn.Parameter]]
     attached: list[tuple[dict[str, Any], str, Tensor]]
+    inside: list[tuple[Any, Any, Tensor]]
 
     @classmethod
     def of(cls, model: nn.Module) -> _AsFound:
@@ -160,7 +167,8 @@ class _AsFound:
             for name, parameter in module._parameters.items()
             if parameter is not None and parameter.requires_grad and parameter.is_leaf
         ]
-        return cls([module for module in modules if module.training], required, _attached(modules))
+        trained = [module for module in modules if module.training]
+        return cls(trained, required, _attached(modules), _inside(modules))
 
     def rest(self) -> None:
         for module in self.trained:
@@ -175,6 +183,10 @@ class _AsFound:
             attributes[name] = tensor.detach()
         for attributes, name, tensor in self.attached:
             attributes[name] = tensor
+        owners = {id(tensor) for _, _, tensor in self.inside}
+        for holder, place, tensor in _inside(model.modules()):
+            if id(tensor) not in owners:
+                holder[place] = tensor.detach()
 
     def _require_grad(self, wanted: bool) -> None:
         for module, name, parameter in self.required:
@@ -190,6 +202,33 @@ def _attached(modules: Iterable[nn.Module]) -> list[tuple[dict[str, Any], str, T
         for name, value in vars(module).items()
         if type(value) not in _NO_TENSOR and isinstance(value, Tensor) and value.grad_fn is not None
     ]
+
+
+def _inside(modules: Iterable[nn.Module]) -> list[tuple[Any, Any, Tensor]]:
+    """Tensors of a graph in lists, dicts and plain objects that attributes hold, with where each is."""
+    seen = set[int]()
+    return [
+        found
+        for module in modules
+        for name, value in vars(module).items()
+        if name not in _BOOKS and type(value) not in _PLAIN
+        for found in _held(value, DEPTH, seen)
+    ]
+
+
+def _held(value: Any, depth: int, seen: set[int]) -> Iterator[tuple[Any, Any, Tensor]]:
+    if not depth or id(value) in seen or isinstance(value, (Tensor, nn.Module, type)) or callable(value):
+        return
+    seen.add(id(value))
+    holder = value if isinstance(value, (dict, list, deque)) else getattr(value, "__dict__", None)
+    if holder is None:
+        return
+    for place, entry in holder.items() if isinstance(holder, dict) else enumerate(holder):
+        if isinstance(entry, Tensor):
+            if entry.grad_fn is not None:
+                yield holder, place, entry
+        elif type(entry) not in _PLAIN:
+            yield from _held(entry, depth - 1, seen)
 
 
 @contextmanager
