@@ -276,7 +276,7 @@ RUNS: Mapping[str, Experiment] = {
             *("--samples", "64", "--method", "fast"),
         ),
         (),
-        "The copy answers 96.5 % rightly where nothing is masked. On boxes `heedmap`, and `libra_generic`, which on one stream "
+        "On boxes `heedmap`, and `libra_generic`, which on one stream "
         "is the same map, are first. On words the paper's method is not told from chance, as it is by the areas above: "
         "there up to all words go, here no more than 30 % on average.",
         masked="visualbert-shapes",
@@ -291,7 +291,7 @@ RUNS: Mapping[str, Experiment] = {
             *_methods(*CHECKED, "edges"),
         ),
         (),
-        "The copy is right of 95.5 % where nothing is masked. The paper's method and `heedmap` are level; by FFid+ less FFid− "
+        "The paper's method and `heedmap` are level; by FFid+ less FFid− "
         "all others are clearly behind the paper's, and before chance. The picture's edges alone are level with `raw_attention`.",
         masked="vit-shapes",
     ),
@@ -304,7 +304,7 @@ RUNS: Mapping[str, Experiment] = {
             *_methods(*CHECKED),
         ),
         (),
-        "The copy answers 94.5 % rightly where nothing is masked. `heedmap` is level with the paper's method; on words `rollout` "
+        "`heedmap` is level with the paper's method; on words `rollout` "
         "is clearly before it, and `raw_attention` no better than chance.",
         masked="lxmert-shapes",
     ),
@@ -330,8 +330,7 @@ RUNS: Mapping[str, Experiment] = {
             *("--samples", "200", "--method", "fast"),
         ),
         (),
-        "The copy answers all of them rightly where nothing is masked. `full_lrp`, `rollout` and `heedmap` are clearly before "
-        "the paper's method.",
+        "`full_lrp`, `rollout` and `heedmap` are clearly before the paper's method.",
         masked="gpt-lists",
     ),
     "fidelity-bart-dates": Experiment(
@@ -343,7 +342,7 @@ RUNS: Mapping[str, Experiment] = {
             *("--samples", "200", "--method", "fast"),
         ),
         (),
-        "The copy says all of them rightly where nothing is masked. The paper's method and eleven others are level; clearly "
+        "The paper's method and eleven others are level; clearly "
         "behind are those of one layer's or the input's gradients (`grad_eclip`, `legrad`, `attention_gradcam`, "
         "`attention_x_gradient`, `input_x_gradient`) and chance.",
         masked="bart-dates",

@@ -2,7 +2,7 @@
 
     python bench/run.py [--pairs N] [NAME …]
     # names: vit-224 vit-384 vit-224x8 vit-l-384 bert-512 clip-b32 t5-base lxmert-base llama-4096 classes-20 detr-1 detr-20
-    #        detr-100 swin-224 rtdetr-640 deformable-640 scans memory held curve methods
+    #        detr-100 swin-224 rtdetr-640 deformable-640 scans small memory held curve methods
 
 floor: one forward and one backward to the attention outputs, kept by the plainest patch of the fused kernel.
 recipe: eager attention, one backward through everything into the parameters, dense R (for DETR once per query).
@@ -430,6 +430,48 @@ def memory(tokens: int = 8192) -> None:
     )
 
 
+def small() -> None:
+    """Of models of two layers of 32 features, in a few words or a small picture: a first and a later call, a table.
+
+    Milliseconds of the processor, the least of five models' first calls and of seven later ones.
+    """
+    import transformers as tr
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    t5 = tr.T5Config(d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, vocab_size=100)
+    backbone = tr.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16, 16, 16], depths=[1, 1, 1, 1], out_features=["stage4"]
+    )
+    layers = {f"{part}_{size}": count for part in ("encoder", "decoder")
+              for size, count in (("layers", 2), ("ffn_dim", 64), ("attention_heads", 4))}  # fmt: skip
+    detr = tr.DetrConfig(use_timm_backbone=False, backbone=None, use_pretrained_backbone=False, backbone_config=backbone,
+                         d_model=32, num_queries=5, num_labels=3, **layers)  # fmt: skip
+    swin = tr.SwinConfig(image_size=32, patch_size=2, embed_dim=16, depths=[2, 2], num_heads=[2, 4], window_size=4)
+    words, said = torch.randint(5, 99, (1, 9)), torch.randint(5, 99, (1, 4))
+    cases: dict[str, tuple[Callable[[], nn.Module], dict[str, Tensor], Any]] = {
+        "BERT": (lambda: tr.BertForSequenceClassification(tr.BertConfig(vocab_size=100, **sizes)), {"input_ids": words}, 0),
+        "T5": (
+            lambda: tr.T5ForConditionalGeneration(t5), {"input_ids": words, "decoder_input_ids": said}, NextToken(7)
+        ),
+        "DETR": (
+            lambda: tr.DetrForObjectDetection(detr), {"pixel_values": torch.randn(1, 3, 96, 96)}, DetectionQuery(0)
+        ),
+        "Swin": (lambda: tr.SwinForImageClassification(swin), {"pixel_values": torch.randn(1, 3, 32, 32)}, 0),
+    }  # fmt: skip
+    for name, (make, inputs, target) in cases.items():
+        models = [make().eval() for _ in range(6)]
+        firsts, later = ([1000 * _spent(m, inputs, target) for m in asked] for asked in (models, [models[-1]] * 7))
+        print(f"| {name} | {min(firsts[1:]):.1f} | {min(later):.1f} |", flush=True)
+
+
+def _spent(model: nn.Module, inputs: dict[str, Tensor], target: Any) -> float:
+    """Seconds of the processor in one explanation."""
+    gc.collect()
+    began = time.process_time()
+    heedmap.explain(model, inputs, target=target)
+    return time.process_time() - began
+
+
 def apart(points: Iterable[str]) -> None:
     """Measure each of these points of memory in a process of its own, which gives freed memory back at once."""
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20), "OMP_NUM_THREADS": str(torch.get_num_threads())}
@@ -539,6 +581,7 @@ BENCHES: dict[str, Callable[[], None]] = {
     "rtdetr-640": rtdetr,
     "deformable-640": deformable,
     "scans": scans,
+    "small": small,
     "memory": memory,
     "held": held,
     "curve": curve,
