@@ -239,6 +239,15 @@ def test_methods(subject):
         "evidence": evidence("generic"),
     }
     assert f"evidence: {evidence('generic')} (docs/which-method.md)" in " ".join(output.split())
+    assert _run("methods", "generic").stdout == output
+
+
+def test_one_method_alone():
+    (entry,) = json.loads(_run("methods", "tam", "--json").stdout)
+    assert entry["name"] == "tam"
+    printed = _run("methods", "rollout", "attcat").stdout.splitlines()
+    assert [line for line in printed if line and not line.startswith(" ")] == ["rollout", "attcat"]
+    assert "did you mean 'rollout'" in _run("methods", "rolout", code=1).stderr
 
 
 def test_version():

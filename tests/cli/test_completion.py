@@ -54,6 +54,7 @@ def test_methods():
         "attention_gradcam",
         "attention_x_gradient",
     ]
+    assert _completed("methods", "attn") == ["attn_lrp"]
     assert _completed("compare", "zoo/vit-shapes", "--method", "a") == [
         "attention_gradcam", "attn_lrp", "attention_x_gradient", "attcat", "ablations", "all",
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from conformance.tiny_models import CASES, livened
 from heedmap.errors import OptionError, UnfollowedAttentionError
 from heedmap.methods.tam import filtered
 from heedmap.targets import NextToken
-from oracles.dex_ar import dex_ar
+from oracles.dex_ar import dex_ar, slopes
 from oracles.tam import smoothed, tam
 
 PICTURE, GRID = 49, (4, 4)
@@ -82,15 +82,13 @@ def test_dex_ar_is_that_of_each_layers_own_guess(name: str, layers: int, sample:
     )
     eager = copy.deepcopy(model)
     eager.set_attn_implementation("eager")
-    language, ended = eager.model.language_model, list[Tensor]()
-    for layer in language.layers:
-        layer.register_forward_hook(lambda _, __, out: ended.append(out[0] if isinstance(out, tuple) else out))
+    language = eager.model.language_model
     alone = {key: value[sample : sample + 1] for key, value in inputs.items()}
-    attentions = eager(**alone, output_attentions=True).attentions
     ids = inputs["input_ids"][sample].tolist()
-    shown, words = places(ids, row)
-    pairs = list(zip(attentions, ended, strict=True))[-layers:]
-    wanted = dex_ar(pairs, lambda x: eager.lm_head(language.norm(x)), token, row, shown, words)
+    heads = language.config.num_attention_heads
+    of_each = slopes(eager, alone, language.layers, lambda x: eager.lm_head(language.norm(x)), token, row, heads)
+    wanted = dex_ar([*of_each][-layers:], len(ids), *places(ids, row))
+    shown, _ = places(ids, row)
     assert wanted[shown].max() > 1e-6
     np.testing.assert_allclose(spread(found, sample, len(ids)), wanted, rtol=1e-4, atol=1e-7 * wanted.max())
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from heedmap.cli import completion
 from heedmap.cli.command import command
 from heedmap.cli.inputs import asked, parse_target
-from heedmap.cli.options import JsonOption, ModelOptions, OneInput, TargetOption
+from heedmap.cli.options import JsonOption, ModelOptions, OneInput, TargetOption, check_methods
 
 if TYPE_CHECKING:
     from heedmap.methods import Method
@@ -19,21 +20,26 @@ if TYPE_CHECKING:
 @command()
 def methods(
     *,
+    name: Annotated[
+        list[str] | None, typer.Argument(help="Methods; by default all.", autocompletion=completion.methods)
+    ] = None,
     as_json: JsonOption = False,
     markdown: Annotated[Path | None, typer.Option(help="Write the method cards to this file.")] = None,
 ) -> None:
     """List the methods: what each computes, its paper, what it costs, where it fails, and its options."""
+    check_methods(name or (), groups=())
     import heedmap
 
+    asked_for = [heedmap.METHODS[each.partition(":")[0]] for each in name or heedmap.METHODS]
     if markdown is not None:
         from heedmap.atomic import write_output
         from heedmap.methods.cards import page
 
-        write_output(markdown, page(heedmap.METHODS.values()).encode())
+        write_output(markdown, page(asked_for).encode())
     if as_json:
-        typer.echo(json.dumps([_method_data(m) for m in heedmap.METHODS.values()], indent=1, default=str))
+        typer.echo(json.dumps([_method_data(method) for method in asked_for], indent=1, default=str))
         return
-    for method in heedmap.METHODS.values():
+    for method in asked_for:
         _print_method(method)
 
 

@@ -107,7 +107,7 @@ COMMANDS: Mapping[str, CommandEntry] = {
         ),
         EXPLAIN,
     ),
-    "methods": CommandEntry(listing.methods, ("heedmap methods", "heedmap methods --json"), CHOOSE),
+    "methods": CommandEntry(listing.methods, ("heedmap methods heedmap", "heedmap methods --json"), CHOOSE),
     "recommend": CommandEntry(
         choosing.recommend,
         (

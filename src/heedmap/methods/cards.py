@@ -239,12 +239,12 @@ CARDS: Mapping[str, Card] = {
         "which the model's logits of its last states come out (tested in each call)",
         2,
         "1 a layer",
-        "formula by notes on the authors' code alone, neither paper nor code was at hand to check it (what is computed is that "
-        "formula: tested against loops over A in float64): s is the logit (not its"
-        " probability), all that is no picture counts as words, and the weights of whole tokens of an answer, which fold its "
-        "maps into one, are left out; refused where the model scales or caps its logits (Gemma 2); where tokens are merged "
-        "before the language model the map stops at what that reads; empty where no head answers more to the picture than "
-        "to words",
+        "by the authors' code (the paper was not at hand), and tested against differences of A in float64, without autograd: "
+        "s is the logit, not its probability. It differs from that code in this: maps are not scaled to 0 … 1, all that is no "
+        "picture counts as words (theirs: all but the first word after the picture), the last layer's states go through the "
+        "last norm once, and the weights of whole tokens of an answer, which fold its maps into one, are left out; refused "
+        "where the model scales or caps its logits (Gemma 2); where tokens are merged before the language model the map stops "
+        "at what that reads; empty where no head answers more to the picture than to words",
         flows="pictures among words, in one stream with them; all else is refused",
     ),
     "heedmap": Card(
@@ -281,11 +281,13 @@ TAIL = """## What is not here
 A method that people ask for, and why heedmap has no such name:
 
 - **PA-LRP** (Bakish, Zimerman, Chefer, Wolf, NeurIPS 2025, arXiv 2506.02138), which gives relevance to position encodings
-  too. Only its abstract could be read; rules that cannot be checked against the paper would be other rules under its name.
-  What is needed: the paper's rules for each kind of position (learned, rotary, by distance), or its authors' code. That
-  relevance of tokens and positions together is the target's could be tested then; by itself it does not say how much of a
-  rotated product is the position's, so many rules would pass. What `attn_lrp` and `full_lrp` give to learned positions is
-  not shown.
+  too. The paper itself could not be read. Its authors' code (PE-AWARE-LRP) has the rules on the way down: embeddings of
+  positions take their share of the sum by the ε-rule; where q and k are rotated, q cos and rotated q sin share by the ε-rule,
+  and half of each share is cos's or sin's. But what a token is given at last differs from place to place in that code (a norm,
+  a signed sum, sums of absolute values, each scaled or not), and others quote a fourth from the paper (positive parts). So any
+  choice would be one more method under its name. What is needed: the paper's equation for this sum, and its rule for distances
+  added to scores (ALiBi, T5, Swin), of which the code has none. What `attn_lrp` and `full_lrp` give to learned positions is not
+  shown.
 """
 
 

@@ -139,7 +139,7 @@ def _most(values: Float[Tensor, "batch heads keys"], where: Tensor) -> Float[Ten
 METHOD = Method(
     name=NAME,
     summary="how each layer's own guess of the token answers to its attention, in the heads that answer to the picture most",
-    source="DEX-AR, arXiv 2603.06302; by notes on the authors' code, see the card",
+    source="DEX-AR, arXiv 2603.06302; by the authors' code, see the card",
     options={"layers": 10},
     choices={},
     prepare=_prepare,
