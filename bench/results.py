@@ -4,32 +4,62 @@
 
 Each experiment is a run folder of ``heedmap evaluate``: one that was stopped goes on, one that is finished is only read.
 A model that is not shipped is trained first, and kept in ``models`` beside the run folders.
-The tables are made of figures alone; what was found when looking into them is written below, by hand, beside each run.
+What was found when looking into the tables is written below, by hand, beside each run, with places for its figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from heedmap.errors import HeedmapError
 from heedmap.evaluate.harness.folder import SUMMARY, RunFolder, read_summary
 from heedmap.evaluate.harness.page import row_of, verdict
+from heedmap.models.loader import load
 from heedmap.packaged import fetch
+from heedmap.zoo.dataset import answered
 from heedmap.zoo.recipes import ZOO
 from heedmap.zoo.train import trained
+from heedmap.zoo.world.questions import Question
 
 EVERY = ("--method", "all", "--method", "ablations")
 BASELINES = ("raw_attention", "rollout", "attention_gradcam", "partial_lrp", "transformer_attribution")
 """What the paper compares with (its sections 5.1 to 5.3)."""
 BY_SIZE = ("/small", "/medium", "/large")
 """Measures that the summaries have and the page leaves out."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Questions of one kind, some of whose input is gone.
+
+    Attributes:
+        kind: of :data:`heedmap.zoo.world.questions.KINDS`.
+        segment, sign, percent: what is gone, most relevant first (``"positive"``) or least.
+        answer: only questions with it; empty: all.
+    """
+
+    kind: str
+    segment: str
+    sign: str
+    percent: int
+    answer: str = ""
+
+    def holds(self, row: Mapping[str, Any], asked: Callable[[str], Question]) -> bool:
+        """Whether a row of a run is of this; ``asked``: key of a sample → its question."""
+        if (row["segment"], row["sign"], row["percent"]) != (self.segment, self.sign, self.percent):
+            return False
+        question = asked(row["sample"])
+        return question.kind == self.kind and self.answer in ("", question.answer)
 
 
 @dataclass(frozen=True)
@@ -41,10 +71,12 @@ class Experiment:
         about: what is measured, and what the paper has there.
         command: of ``heedmap evaluate``, without ``--out``; in it MODEL and DATA stand for the folders of the next two.
         paper: keys of the measures in which the paper's table has its own method first.
-        looked_into: what was found where an ordering does not hold.
+        looked_into: what was found where an ordering does not hold, with places for the figures of the next two.
+        kinds: name → questions whose score, by method, the text may tell, in per cent.
+        quoted: name → runs, and the key of a measure of theirs whose value, by method, the text may tell.
         recipe: of the zoo, whose model is not shipped: it is trained first.
         packaged: data set that is fetched.
-    masked: of the zoo, of which a copy learns first to do without :data:`MASKED` of its tokens; TUNED is its folder.
+        masked: of the zoo, of which a copy learns first to do without :data:`MASKED` of its tokens; TUNED is its folder.
     """
 
     title: str
@@ -52,6 +84,8 @@ class Experiment:
     command: tuple[str, ...]
     paper: tuple[str, ...]
     looked_into: str = ""
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    quoted: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
     recipe: str = ""
     packaged: str = ""
     masked: str = ""
@@ -107,14 +141,20 @@ RUNS: Mapping[str, Experiment] = {
         ("perturbation", "zoo/lxmert-shapes", "--samples", "2000", *EVERY),
         _perturbed("text", "boxes"),
         "Looked into, by kind of question. Where two things must be seen together (is this left of that? yes), the paper's "
-        "method is far ahead: with a quarter of the boxes gone 17 % are still answered right, against 36 % for "
-        "`raw_attention` and 37 % for `rollout`. Where one thing is looked up (its shape, its being there) the last "
-        "attention does the looking up by itself, and the two are as good or better. `rollout` is better in two tables for "
-        "another reason: a map without gradients ranks every object before every bit of background, and every word of the "
-        "question before none; the paper's gives what does not speak *for* the answer nothing, in no particular order. So "
-        "with three quarters of the boxes gone, a shape is still guessed in 28 % by the paper's method (objects are left) and "
-        "in 15 % by `rollout`; and `is there …? yes`, which hangs on the words that make it a question, survives the removal "
-        "of half of the words in 58 % against 93 %.",
+        "method is far ahead: with a quarter of the boxes gone {both[generic]:.0f} % are still answered right, against "
+        "{both[raw_attention]:.0f} % for `raw_attention` and {both[rollout]:.0f} % for `rollout`. Where one thing is looked up "
+        "(its shape, its being there) the last attention does the looking up by itself, and the two are as good or better. "
+        "`rollout` is better in two tables for another reason: a map without gradients ranks every object before every bit of "
+        "background, and every word of the question before none; the paper's gives what does not speak *for* the answer "
+        "nothing, in no particular order. So with three quarters of the boxes gone, a shape is still guessed in "
+        "{shape[generic]:.0f} % by the paper's method (objects are left) and in {shape[rollout]:.0f} % by `rollout`; and `is "
+        "there …? yes`, which hangs on the words that make it a question, survives the removal of half of the words in "
+        "{there[generic]:.0f} % against {there[rollout]:.0f} %.",
+        kinds={
+            "both": Kind("relation", "boxes", "positive", 25, "yes"),
+            "shape": Kind("shape", "boxes", "positive", 75),
+            "there": Kind("existence", "text", "negative", 50, "yes"),
+        },
     ),
     "perturbation-visualbert-shapes": Experiment(
         "VisualBERT: perturbation of words and boxes",
@@ -122,9 +162,16 @@ RUNS: Mapping[str, Experiment] = {
         ("perturbation", "zoo/visualbert-shapes", "--samples", "2000", *EVERY),
         _perturbed("text", "boxes"),
         "Looked into: on words all orderings hold. On boxes the differences to `raw_attention` and `rollout` come from "
-        "questions for a shape or a thing's being there (half of the boxes gone, positive: 27 % right against 16 and 17 %; "
-        "9 % against 0 and 0), for the reasons given under LXMERT; on colours the paper's method is as good as the better "
-        "of them (15 % against 27 and 15 %).",
+        "questions for a shape or a thing's being there (half of the boxes gone, positive: {shape[generic]:.0f} % right "
+        "against {shape[raw_attention]:.0f} % and {shape[rollout]:.0f} %; {there[generic]:.0f} % against "
+        "{there[raw_attention]:.0f} % and {there[rollout]:.0f} %), for the reasons given under LXMERT; on colours the paper's "
+        "method is as good as the better of them ({colour[generic]:.0f} % against {colour[raw_attention]:.0f} % and "
+        "{colour[rollout]:.0f} %).",
+        kinds={
+            "shape": Kind("shape", "boxes", "positive", 50),
+            "there": Kind("existence", "boxes", "positive", 50, "yes"),
+            "colour": Kind("colour", "boxes", "positive", 50),
+        },
     ),
     "perturbation-vit-shapes": Experiment(
         "ViT: perturbation of pixels",
@@ -147,17 +194,17 @@ RUNS: Mapping[str, Experiment] = {
         "the methods that propagate relevance are in the next table.",
         ("detection", "zoo/detr-shapes", "--samples", "5000", "--batch", "32", *_methods(*QUICK, *CROSSED)),
         ("ap/0.2:0.95", "ar/0.2:0.95"),
-        "Looked into (96 pictures): it is the decoder's layers before the last that cost average precision. Without their "
-        '(`start_layer={"queries": 2}`) the paper\'s method has an AP of 0.37 instead of 0.20, beside 0.41 of '
-        "`raw_attention`, which sees the last layer alone; leaving out layers of the encoder changes nothing (0.20 to 0.21). "
-        "In the first layers the queries still look about for their objects, the sum keeps that, and Otsu's threshold takes "
-        "it into the mask. The place of the peak does not suffer: in the pointing game the two are alike. The paper's rules "
-        "are checked against the authors' own numbers on DETR (`tests/parity`), so this is the model, not the code: three "
-        "layers, taught by a loss of its own where each cell's object lies. `rollout` and Grad-CAM fail as in the paper.",
+        "Looked into: it is the decoder's layers before the last that cost average precision. Without theirs the paper's "
+        "method comes most of the way to `raw_attention`, which sees the last alone; leaving out layers of the encoder "
+        "changes little ([a table](#detr-without-the-first-layers)). In the first layers the queries still look about for "
+        "their objects, the sum keeps that, and Otsu's threshold takes it into the mask. The place of the peak does not "
+        "suffer: in the pointing game the two are alike. The paper's rules are checked against the authors' own numbers on "
+        "DETR (`tests/parity`), so this is the model, not the code: three layers, taught by a loss of its own where each "
+        "cell's object lies. `rollout` and Grad-CAM fail as in the paper.",
     ),
     "detection-lrp-detr-shapes": Experiment(
         "DETR: the methods that propagate relevance",
-        "The same pictures, for the methods that propagate relevance; each takes about ten times as long.",
+        "The same pictures, for the methods that propagate relevance; each takes far longer.",
         ("detection", "zoo/detr-shapes", "--samples", "5000", "--batch", "32", *_methods(*LRP, *COMPARED)),
         ("ap/0.2:0.95", "ar/0.2:0.95"),
         "For the same reason as above: those that are before the paper's method read the last cross-attention alone "
@@ -170,6 +217,16 @@ RUNS: Mapping[str, Experiment] = {
         (),
         "None of the four is before the paper's method but in the share of the relevance that lies inside; `raw_attention` is "
         "before it, and the reason is given under the first table of DETR.",
+    ),
+    "detection-layers-detr-shapes": Experiment(
+        "DETR: without the first layers",
+        "96 of these pictures; the paper's method with the last layer of the decoder alone (*queries*), and of the encoder "
+        "(*image*).",
+        (
+            *("detection", "zoo/detr-shapes", "--samples", "96", "--batch", "32"),
+            *_methods('generic:start_layer={"queries":2}', 'generic:start_layer={"image":2}', "raw_attention"),
+        ),
+        (),
     ),
     "perturbation-clip-shapes": Experiment(
         "CLIP: perturbation of words and pixels",
@@ -196,10 +253,12 @@ RUNS: Mapping[str, Experiment] = {
         (),
         "Looked into: averages over many ViTs that were published with Libra gradients (arXiv 2411.16760; deletion, most "
         "influential first) have the order `fullgrad_plus`, `attcat`, `libra_generic`, `generic`, `libra_input_x_gradient`, "
-        "`attn_lrp`, `integrated_gradients`, `random`. On this ViT it **does not hold** at its head: `fullgrad_plus` (0.414) and "
-        "`attcat` (0.404) are far behind `generic` (0.111) and `libra_generic` (0.112), which are level. What holds: `generic` "
-        "before `libra_input_x_gradient` (0.406), that before `attn_lrp` (0.486), and all before `random` (0.669); "
-        "`integrated_gradients` (0.383) is before `attn_lrp`, not behind it.",
+        "`attn_lrp`, `integrated_gradients`, `random`. On this ViT it **does not hold** at its head: `fullgrad_plus` "
+        "({gone[fullgrad_plus]:.3f}) and `attcat` ({gone[attcat]:.3f}) are far behind `generic` ({gone[generic]:.3f}) and "
+        "`libra_generic` ({gone[libra_generic]:.3f}), which are level. What holds: `generic` before `libra_input_x_gradient` "
+        "({gone[libra_input_x_gradient]:.3f}), that before `attn_lrp` ({gone[attn_lrp]:.3f}), and all before `random` "
+        "({gone[random]:.3f}); `integrated_gradients` ({gone[integrated_gradients]:.3f}) is before `attn_lrp`, not behind it.",
+        quoted={"gone": (("perturbation-vit-shapes", "perturbation-newer-vit-shapes"), "image/positive/accuracy/auc")},
     ),
     "segmentation-newer-vit-shapes": Experiment(
         "ViT: segmentation, the newer methods",
@@ -222,12 +281,15 @@ RUNS: Mapping[str, Experiment] = {
         "`python -m heedmap.packaged easy-vqa` prints, MODEL what `heedmap zoo train lxmert-easy-vqa --out MODEL` writes.",
         ("perturbation", "MODEL", "--data", "easy-vqa:DATA", "--samples", "1000", *EVERY),
         _perturbed("text", "boxes"),
-        "Looked into. On boxes, negative, `rollout` is level (0.947 against 0.950). Of the 0.029 by which it leads on text, "
-        "negative, 0.035 are of denied questions where nothing is there (is there not a circle? yes), 0.018 of others, less "
-        "0.024 of plain ones where nothing is there. It is what the model makes of one word: of 323 of the denied ones the "
-        'paper\'s method keeps "a" to the last in 226, to which the model never says yes, and `rollout` the shape or colour '
-        "in 322, to which it says yes in 66 %. On boxes `raw_attention` fails on what is there: with a quarter of them gone, "
-        "negative, 9 % of `is there a red shape? yes` are still right, by the paper's method 100 %.",
+        "Looked into. On boxes, negative, `rollout` is level ({boxes[rollout]:.3f} against {boxes[generic]:.3f}). Its lead on "
+        "text, negative ({text[rollout]:.3f} against {text[generic]:.3f}), is mostly of denied questions where nothing is there "
+        '(is there not a circle? yes). It is what the model makes of one word: of most of these the paper\'s method keeps "a" to '
+        "the last, to which the model never says yes, and `rollout` the shape or colour, to which it says yes more often "
+        "than not. On boxes `raw_attention` fails on what is there: with a quarter of them gone, negative, the model hardly ever "
+        "still sees the red shape that is there; by the paper's method it always does.",
+        quoted={
+            part: (("perturbation-lxmert-easy-vqa",), f"{part}/negative/accuracy/auc") for part in ("boxes", "text")
+        },
         recipe="lxmert-easy-vqa",
         packaged="easy-vqa",
     ),
@@ -386,7 +448,7 @@ def main() -> None:
         except HeedmapError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
             continue
-        figures[name] = condensed(given.runs / name)
+        figures[name] = condensed(given.runs / name, RUNS[name].kinds)
         figures = {key: figures[key] for key in RUNS if key in figures}
         store.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     (given.docs / "results.md").write_text(page(figures), encoding="utf-8")
@@ -414,14 +476,28 @@ def filled(experiment: Experiment, runs: Path) -> list[str]:
     return [given.get(word, word.replace("DATA", data)) for word in experiment.command]
 
 
-def condensed(folder: Path) -> dict[str, Any]:
+def of_kinds(kinds: Mapping[str, Kind], folder: Path) -> dict[str, dict[str, float]]:
+    """Name → method → mean score of the zoo's questions of that kind, of a finished run."""
+    summary = read_summary(folder)
+    reader = answered(load(summary["model"]["name"]))
+    places = {key: place for place, key in enumerate(reader.keys)}
+    asked = cache(lambda key: reader[places[key]].made.truth[0])
+    scores: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in kinds}
+    for row in RunFolder(folder).rows(-(-summary["samples"] // summary["part"])):
+        for name in (name for name, kind in kinds.items() if kind.holds(row, asked)):
+            scores[name][row["method"]].append(row["score"])
+    return {name: {m: round(sum(v) / len(v), 4) for m, v in of.items()} for name, of in scores.items()}
+
+
+def condensed(folder: Path, kinds: Mapping[str, Kind]) -> dict[str, Any]:
     """What the page needs of a finished run."""
     summary = read_summary(folder)
     parts = -(-summary["samples"] // summary["part"])
     known = ("evaluation", "settings", "model", "samples", "seed", "reference", "refused")
     kept = (*known, "leaderboard", "measures", "facts")
     seconds = round(RunFolder(folder).seconds(parts))
-    return {**{key: summary[key] for key in kept}, "skipped": summary["skipped"]["count"], "seconds": seconds}
+    more = {"kinds": of_kinds(kinds, folder)} if kinds else {}
+    return {**{key: summary[key] for key in kept}, "skipped": summary["skipped"]["count"], "seconds": seconds, **more}
 
 
 HEAD = """# Results
@@ -442,19 +518,29 @@ paper's: newer metrics, on fewer samples and methods.
 
 def page(figures: Mapping[str, Any]) -> str:
     """The page of all experiments that were measured."""
-    parts = [section(RUNS[name], figures[name]) for name in RUNS if name in figures]
+    parts = [section(RUNS[name], figures[name], told(name, figures)) for name in RUNS if name in figures]
     return "\n".join((HEAD, *parts))
 
 
-def section(experiment: Experiment, run: Mapping[str, Any]) -> str:
+def told(name: str, figures: Mapping[str, Any]) -> str:
+    """What was looked into, with its figures."""
+    experiment, kinds = RUNS[name], figures[name].get("kinds", {})
+    places = {kind: {m: 100 * share for m, share in of.items()} for kind, of in kinds.items()}
+    for place, (runs, key) in experiment.quoted.items():
+        measures = [measure for run in runs for measure in figures[run]["measures"] if measure["key"] == key]
+        places[place] = {row["method"]: row["value"] for measure in measures for row in measure["rows"]}
+    return experiment.looked_into.format(**places)
+
+
+def section(experiment: Experiment, run: Mapping[str, Any], looked_into: str) -> str:
     """One experiment: what it is, its table, the paper's orderings, and what was looked into."""
-    command = f"heedmap evaluate {' '.join(experiment.command)} --out FOLDER"
+    command = f"heedmap evaluate {shlex.join(experiment.command)} --out FOLDER"
     count = max(measure["samples"] for measure in run["measures"])
     facts = f"{count:,} samples measured, {run['skipped']} skipped, in {run['seconds'] / 60:.0f} min of wall clock: `{command}`"
     blocks = [f"## {experiment.title}", experiment.about, facts, table(run)]
     blocks += [f"- left out: `{name}`: {why}" for name, why in run["refused"].items()]
     blocks += ["\n".join(orderings(experiment, run))] if experiment.paper else []
-    blocks += [experiment.looked_into] if experiment.looked_into else []
+    blocks += [looked_into] if looked_into else []
     return "\n\n".join(blocks) + "\n"
 
 

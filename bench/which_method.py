@@ -367,6 +367,8 @@ def _deeper(shallow: Mapping[str, Any], deep: Mapping[str, Any]) -> str:
         },
         **{key: deep[method]["share"][0] for key, method in {**stayed, "own": "heedmap"}.items()},
         ablated=deep["generic, normalize=False"]["share"][0],
+        pointed=deep["generic"]["pointing"][0],
+        own_pointed=deep["heedmap"]["pointing"][0],
     )
 
 
@@ -444,7 +446,7 @@ DEEPER = """What this says, and what not:
   `rollout` falls to chance. Methods that follow relevance through all layers stay ahead: `fullgrad_plus` {full:.2f}, `attcat`
   {attcat:.2f}, `attn_lrp` {lrp:.2f}, `libra_input_x_gradient` {libra:.2f}, `heedmap` {own:.2f}.
 - The paper's method falls from {paper[0]:.2f} to {paper[1]:.2f}, `heedmap` from {ours[0]:.2f} to {ours[1]:.2f}: eqs. 8 and 9
-  still cost (`normalize=False` has {ablated:.2f}). Both point at the evidence in 99 % or more.
+  still cost (`normalize=False` has {ablated:.2f}). They point at the evidence in {pointed:.0%} and {own_pointed:.0%}.
 - On the shapes the intervals overlap with those of the shallow model, method by method. But this model is the shallow one's
   way in more steps, and most of its layers can be left out at little cost, so it shows that twelve layers by themselves harm no
   method, and not what a model would do that had learned with twelve. One task of six and six layers is one task.

@@ -3,6 +3,7 @@
 import json
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,6 +52,32 @@ def test_orderings(better: str, own: float, other: float, p: float, told: str) -
     experiment = BENCH["Experiment"]("t", "a", (), ("k",))
     (line,) = BENCH["orderings"](experiment, _run(better, own, other, p))
     assert told in line
+
+
+@pytest.mark.parametrize(
+    ("changed", "held"),
+    [
+        ({}, True),
+        ({"percent": 50}, False),
+        ({"sign": "negative"}, False),
+        ({"sample": "a shape"}, False),
+        ({"sample": "no"}, False),
+    ],
+)
+def test_questions_of_a_kind(changed: dict, held: bool) -> None:
+    asked = {"yes": ("relation", "yes"), "no": ("relation", "no"), "a shape": ("shape", "yes")}
+    row = {"segment": "boxes", "sign": "positive", "percent": 25, "sample": "yes", **changed}
+    kind = BENCH["Kind"]("relation", "boxes", "positive", 25, "yes")
+    assert kind.holds(row, lambda key: SimpleNamespace(kind=asked[key][0], answer=asked[key][1])) is held
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_what_was_looked_into_is_told_with_its_figures(name: str) -> None:
+    experiment = BENCH["RUNS"][name]
+    assert set(FIGURES[name].get("kinds", ())) == set(experiment.kinds)
+    text = BENCH["told"](name, FIGURES)
+    assert "{" not in text.replace("start_layer={", "")
+    assert all(f"{100 * of['generic']:.0f} %" in text for of in FIGURES[name].get("kinds", {}).values())
 
 
 def test_a_command_gets_the_folders_of_its_model_and_data(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ REACTIONS = """Behind the figures:
 SPEECH = """Behind the figures:
 
 - *Why `attn_lrp`, `full_lrp`, `input_x_gradient` and `libra_input_x_gradient` do badly here*, and well elsewhere: they multiply
-  with the spectrogram, in which silence is not 0 but -0.8 or so, and most of the 30 seconds are silence. The propagation is
+  with the spectrogram, in which silence is not 0 but negative, and most of the 30 seconds are silence. The propagation is
   not at fault: asked for the relevance of the encoder's output, which the decoder listens to, the first three find the
   word (table below). And where silence counts as nothing, (x − silence) ⊙ ∂y/∂x, the share of `input_x_gradient`
   rises from {ixg:.0%} to {less:.0%}.
@@ -77,8 +77,8 @@ CAPITALS = """Behind the figures:
   ROC-AUC of `generic` is {generic:.2f}, by Libra's {heedmap:.2f}. `raw_attention` of the last layer points at it as well.
 - *The first token* has more than half of the relevance of several: of `raw_attention`, `attcat` and `attention_gradcam` the share
   inside is {raw:.2f}, {attcat:.2f} and {cam:.2f} with it and {raw_rest:.2f}, {attcat_rest:.2f} and {cam_rest:.2f} without.
-- *`occlusion` fails here* (its most relevant token is the country in {occlusion:.0%}): it asks the logit. Of four countries that
-  were looked at, taking the country away lowered the logit by 2.3 at most, or raised it, while the probability fell below 0.01:
+- *`occlusion` fails here* (its most relevant token is the country in {occlusion:.0%}): it asks the logit. Where this was
+  looked at, taking the country away hardly lowered the logit, or raised it, while the probability fell to next to nothing:
   other words gained more.
 """
 
@@ -92,8 +92,8 @@ PROGRAMS = """Behind the figures:
   last token alone (ROC-AUC {libra:.2f} at six hops, {libra_lookup:.2f} at the lookup), and so do methods of one layer
   (`raw_attention` {raw:.2f}, `partial_lrp` {partial:.2f}). `generic` goes by the gradient, to which q and k belong:
   {generic:.2f}. `full_lrp` ({full:.2f}) and `occlusion` ({occlusion:.2f}) find all.
-- *Every hop back from the last brings `generic` some 10⁻⁵ of the next*, as the softmax is nearly hard: the order is right, and a
-  picture would show the last one only.
+- *Every hop back from the last brings `generic` next to nothing of what the next brings*, as the softmax is nearly hard: the
+  order is right, and a picture would show the last one only.
 - *`value_zeroing` goes astray at two hops* ({zeroed:.2f} inside): its rollout multiplies what each layer took in and knows of no
   residual connection, so where a layer looks elsewhere only, what the token itself was before is lost.
 """

@@ -27,10 +27,9 @@ REACTIONS = """## Which atoms react (`rxnfp`)
 
 ![A Suzuki coupling under six methods, the reaction centre framed](img/known-reaction.png)
 
-{right} of {made} reactions of {classes} classes are classified rightly (class probability near 1). The reaction centre is every
-atom that gains or loses a bond to an atom other than hydrogen or whose bond changes its order, every atom that leaves, and the
-bonds between these where SMILES writes them: {tokens:.0%} of the tokens. Counted are the reaction's own tokens, without
-`[CLS]` and `[SEP]`.
+{right} of {made} reactions of {classes} classes are classified rightly. The reaction centre is every atom that gains or loses a
+bond to an atom other than hydrogen or whose bond changes its order, every atom that leaves, and the bonds between these where
+SMILES writes them: {tokens:.0%} of the tokens. Counted are the reaction's own tokens, without `[CLS]` and `[SEP]`.
 
 - **share inside**: the part of the (positive) relevance on the centre;
 - **atoms and bonds**: the same where the brackets, dots,
@@ -80,14 +79,14 @@ An atom's own cells are the four around it.
 
 - **share inside**, **pointing game**: of its own cells;
 - **nearest atom**: how often, of all atoms of the molecule, this one is nearest to the peak;
-- **mean distance**: of the relevance from the atom, in cells; a bond is some two cells long.
+- **mean distance**: of the relevance from the atom, in cells.
 
 *Against the runner-up* explains by how much the token's logit is above that of the most probable other token
 (`contrast="runner-up"`). Of the maps that have read nothing one is even over all cells, one over those in which anything is
 drawn; *of the other atoms* is the sum of a method's maps of the molecule's other atoms: what it shows whichever atom is said.
 
 This was not planned in one piece. The rows against the runner-up were added after the first maps of `generic` had been
-measured, and the list of molecules was cut for time, from 86 to 62 and to 51, when some figures were known; none was left
+measured, and the list of molecules was cut for time, from 86 to 62 and to {made}, when some figures were known; none was left
 out for its figures. Read the differences as found here, not as foretold.
 
 {letters} atoms that are drawn as letters (all but carbon):
@@ -105,7 +104,7 @@ LIKENESS = """## What makes texts alike (`minilm`)
 A text of three sentences that have nothing to do with each other is compared with one more sentence, which says in other words
 what one of the three says: "A man is playing a guitar. The train to London was cancelled. She baked a chocolate cake." with
 "Someone plays a musical instrument". The evidence is that sentence: with another one in its place the cosine falls, in {right} of
-{made} texts (twelve pairs of sentences, each first and last in its text; resampled are the pairs). The cosine is explained, by
+{made} texts (each pair of sentences twice, first and last in its text; resampled are the pairs). The cosine is explained, by
 MiniLM's mean of its six layers' token states.
 
 - **share inside**: of all tokens; *but for the first*: without `[CLS]`, as the two other figures are too.
@@ -125,7 +124,7 @@ PROGRAMS = """## Programs that were compiled (`tracr`)
 
 tracr (Lindner et al., NeurIPS 2023, arXiv 2301.05062) compiles a program into the weights of a transformer. What an answer
 rests on is then known from the program, and that the transformer runs it is tested: on random sequences it gives the
-program's answer, and no change of a token outside the truth changes it. The weights are a file of 290 kB beside
+program's answer, and no change of a token outside the truth changes it. The weights are a file beside
 `bench/known/programs.py`, in plain torch with real softmax attention, residual connections and networks of ReLU, without
 norms; the programs are in `bench/known/compile_programs.py`. {sequences} random sequences of each:
 

@@ -167,6 +167,25 @@ def test_integrated_gradients_are_complete(name: str) -> None:
     torch.testing.assert_close(total(found), change(name, ends), rtol=5e-3, atol=1e-5)
 
 
+def at_points(name: str, way: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Of each segment's features ∂y/∂x where ``way`` leads from x."""
+    at = {segment: way(x).clone().requires_grad_() for segment, x in points(name).items()}
+    return dict(zip(at, torch.autograd.grad(values(name, at).sum(), list(at.values())), strict=True))
+
+
+@pytest.mark.parametrize("name", ["bert", "vit", "whisper", "llama"])
+def test_integrated_gradients_are_a_sum_over_the_way(name: str) -> None:
+    """Each point by hand: x ⊙ Σ w_t ∂y/∂x at t x, t and w_t numpy's of Gauss and Legendre on 0 … 1."""
+    places, weights = np.polynomial.legendre.leggauss(5)
+    expected = {segment: torch.zeros_like(x) for segment, x in points(name).items()}
+    for place, weight in zip((places + 1) / 2, weights / 2, strict=True):
+        for segment, gradient in at_points(name, lambda x, t=place: t * x).items():
+            expected[segment] += weight * gradient * points(name)[segment]
+    found = explained(name, "integrated_gradients", steps=5)
+    for segment, relevance in expected.items():
+        torch.testing.assert_close(found[segment].double(), by_token(name, segment, relevance), **CLOSE, msg=segment)
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "detr"])  # its backbone would need thousands of steps
 def test_integrated_gradients_from_the_mean_are_complete(name: str) -> None:
     over = {"image": (2, 3), "audio": (2,)}
@@ -222,6 +241,31 @@ def test_smoothgrad_without_noise_is_the_input_times_its_gradient(name: str) -> 
     plain, smooth = kept(name, "input_x_gradient"), explained(name, "smoothgrad", noise=0, samples=2)
     for segment in plain.segments:
         torch.testing.assert_close(smooth[segment], plain[segment], **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["bert", "vit", "bart"])
+def test_smoothgrad_is_the_mean_over_noisy_points(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each point by hand: x ⊙ the mean of ∂y/∂x at the points that were drawn."""
+    drawn: list[Tensor] = []
+
+    def noted(feature: Feature, noise: float, seed: int, draw: int) -> Tensor:
+        drawn.append(noisy(feature, noise, seed, draw))
+        return drawn[-1]
+
+    monkeypatch.setattr("heedmap.methods.gradients.noisy", noted)
+    found = explained(name, "smoothgrad", noise=0.3, samples=3, seed=2)
+    assert len(drawn) == 3 * len(points(name))
+    expected = {segment: torch.zeros_like(x) for segment, x in points(name).items()}
+    order = list(found.segments)
+    for draw in range(3):
+        given = dict(zip(order, drawn[draw * len(order) :], strict=False))
+        at = {segment: given[segment].clone().requires_grad_() for segment in expected}
+        gradients = torch.autograd.grad(values(name, at).sum(), list(at.values()))
+        for (segment, x), gradient in zip(points(name).items(), gradients, strict=True):
+            expected[segment] += x * gradient / 3
+            assert float((given[segment] - x).abs().max()) > 0.01
+    for segment, relevance in expected.items():
+        torch.testing.assert_close(found[segment].double(), by_token(name, segment, relevance), **CLOSE, msg=segment)
 
 
 @pytest.mark.parametrize("method", NOISY)
