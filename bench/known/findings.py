@@ -29,10 +29,10 @@ SPEECH = """Behind the figures:
 
 - *Why `attn_lrp`, `full_lrp`, `input_x_gradient` and `libra_input_x_gradient` do badly here*, and well elsewhere: they multiply
   with the spectrogram, in which silence is not 0 but negative, and most of the 30 seconds are silence. The propagation is
-  not at fault: asked for the relevance of the encoder's output, which the decoder listens to, the first three find the
-  word (table below). And where silence counts as nothing, (x − silence) ⊙ ∂y/∂x, the share of `input_x_gradient`
+  not at fault: asked for the relevance of the encoder's output, which the decoder listens to, the first three find most
+  words (table below). And where silence counts as nothing, (x − silence) ⊙ ∂y/∂x, the share of `input_x_gradient`
   rises from {ixg:.0%} to {less:.0%}.
-- *Why the centre of the paper's map is off by {centre:.1f} s* while its peak is right: {rest:.0%} of the relevance is
+- *Why the centre of the paper's map is off by {centre:.1f} s* and its peak by {peak:.1f} s: {rest:.0%} of the relevance is
   outside the word, spread thinly over 30 seconds, the middle of which is far away. Without the normalisation of rules
   8 and 9, which gives what the keys took in from each other half of the weight, the share inside is {ablated:.0%}
   instead of {share:.0%}. The same was seen on the small models with cross-attention ([Evidence that is
@@ -121,6 +121,7 @@ def told(tables: Mapping[str, Table]) -> dict[str, str]:
         "ixg": speech["input_x_gradient"]["share"][0],
         "less": output[LESS_SILENCE]["share"][0],
         "centre": speech["generic"]["centre"][0],
+        "peak": speech["generic"]["peak"][0],
         "share": speech["generic"]["share"][0],
         "rest": 1 - speech["generic"]["share"][0],
         "ablated": speech["generic, normalize=False"]["share"][0],

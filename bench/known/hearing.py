@@ -31,7 +31,7 @@ SLACK = 0.1
 """Seconds around a word that count as its time too."""
 GAPS = (0.05, 0.8)
 """Seconds: the least and the greatest silence between two words."""
-ASKED = 4
+ASKED = 6
 """Sentences, the first ones, that are measured: each takes some minutes of a core."""
 CHANCE, SPEECH, TURN = "chance, of 30 s", "chance, of the speech", "the word's turn"
 """Maps that have heard nothing: even; even where there is speech; even over the word's place in a row of equal ones."""
