@@ -357,6 +357,19 @@ RUNS: Mapping[str, Experiment] = {
         "all others are clearly behind the paper's, and before chance. The picture's edges alone are level with `raw_attention`.",
         masked="vit-shapes",
     ),
+    "fidelity-swin-shapes": Experiment(
+        "Swin: F-Fidelity",
+        "The same of pictures in windows; TUNED is what `heedmap zoo train swin-shapes --masked 0.3 --out TUNED` writes.",
+        (
+            *("fidelity", "zoo/swin-shapes", "--tuned", "TUNED", "--share", str(MASKED)),
+            *("--samples", "64"),
+            *_methods(*CHECKED[:3], "libra_input_x_gradient", *CHECKED[4:], "edges"),
+        ),
+        (),
+        "`libra_input_x_gradient` is first in every column, as it is in [evidence that is known](zoo.md#zooswin-shapes); by "
+        "these intervals it and all others but chance are level with the paper's method, and the picture's edges alone too.",
+        masked="swin-shapes",
+    ),
     "fidelity-lxmert-shapes": Experiment(
         "LXMERT: F-Fidelity",
         "The same of co-attention; TUNED is what `heedmap zoo train lxmert-shapes --masked 0.3 --out TUNED` writes.",

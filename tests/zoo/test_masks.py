@@ -42,10 +42,11 @@ def test_words_become_the_mask_token_and_boxes_empty() -> None:
     assert float(gone.float().mean()) == pytest.approx(0.3, abs=0.03)
 
 
-def test_whole_patches_become_the_mean_colour() -> None:
+@pytest.mark.parametrize(("name", "side"), [("vit-shapes", 8), ("swin-shapes", 4)])
+def test_whole_patches_become_the_mean_colour(name: str, side: int) -> None:
     pixels = torch.ones(20, 3, 96, 96)
-    found = called("vit-shapes", 0.3, {"pixel_values": pixels})["pixel_values"]
-    patches = found.unfold(2, 8, 8).unfold(3, 8, 8).transpose(1, 3).flatten(3)
+    found = called(name, 0.3, {"pixel_values": pixels})["pixel_values"]
+    patches = found.unfold(2, side, side).unfold(3, side, side).transpose(1, 3).flatten(3)
     assert torch.equal((patches == 0).any(-1), (patches == 0).all(-1))
     assert float((found == 0).float().mean()) == pytest.approx(0.3, abs=0.03)
 
@@ -61,6 +62,11 @@ def test_a_model_of_sound_is_refused() -> None:
     masks = RandomMasks(Sound(), 0.3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="random masks are for words, boxes and patches"):
         masks(torch.nn.Linear(1, 1), (), {})
+
+
+def test_a_model_that_answers_a_picture_in_words_is_refused() -> None:
+    with pytest.raises(InputError, match="its tower is called apart"):
+        Training(ZOO["idefics-shapes"].masked(0.3, steps=1))
 
 
 def test_it_begins_with_the_shipped_weights_and_goes_on_bit_for_bit() -> None:

@@ -29,9 +29,14 @@ def begin_masked(model: Any, stage: MaskedStage) -> None:
         stage: which shipped model, and how much is masked.
 
     Raises:
-        InputError: it reads neither words nor boxes nor a picture in patches.
+        InputError: it reads neither words nor boxes nor a picture in patches, or answers a picture in words.
     """
     subject = load(PREFIX + stage.of)
+    if subject.kind_row.speaks and "image" in subject.kind_row.takes:
+        raise InputError(
+            f"{subject.name} answers a picture in words, and its tower is called apart from them, where random masks do not "
+            "reach; models that label a picture, or match it to a text, can be given"
+        )
     model.load_state_dict(subject.model.state_dict(), strict=False)
     reader = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
     reader.register_forward_pre_hook(RandomMasks(subject, stage.share), with_kwargs=True)
