@@ -45,7 +45,7 @@ def _top(probability: float) -> Top:
         ),
         ("class 19 (cross), by way of “yellow” of text", "cross (99.0 %), by way of “yellow” of text"),
         ("token 5 (')') after position 2", ") (99.0 %), the next word"),
-        ("similarity of image 0 and text 0", "similarity of image 0 and text 0"),
+        ("similarity of image 0 and text 0", "the similarity of picture and text"),
     ],
 )
 def test_a_title_is_what_people_say(make_explanation, target, title):

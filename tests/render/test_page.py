@@ -56,7 +56,7 @@ def test_the_page_says_what_was_explained(all_kinds):
     text = _Page(explanation_page(all_kinds)).text
     for words in (
         "cat $5 <i> (class 3)",
-        'class 3 ("cat" <b>)',
+        'What “"cat" <b>” rests on',
         "8.125",
         "generic",
         "normalize=True, cam='<lrp>'",
@@ -193,7 +193,7 @@ def test_the_page_has_the_card_and_where_it_comes_from(make_explanation):
     for words in (
         "some/<model> · BertModel",
         "torch 2.9",
-        "probability 75.0 %",
+        "(75.0 %)",
         "25.0 %",
         "Method card: generic",
         "2103.15679",
