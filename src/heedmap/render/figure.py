@@ -51,8 +51,8 @@ GAP, LEFT, RIGHT, MARGIN = 0.3, 0.8, 0.9, 0.15
 """Inches: between columns, at the left for names of rows, at the right for colour bars, around everything."""
 SPACE, AFTER, BAR, BAR_TALL = 0.05, 0.2, 0.12, 0.9
 """Inches: above small text, below a row, the width of a colour bar, and its least height."""
-LETTERS, BAR_LETTERS = 46, 14
-"""In a line of small text, a column wide; and beside an inch of a colour bar."""
+LETTERS, NOTED, BAR_LETTERS = 46, 38, 14
+"""In a line of small text, and of notes, a column wide; and beside an inch of a colour bar."""
 LEAST_LABELLED = 0.6
 """Inches of a colour bar that has room for what its numbers are; beside words the line above tells it."""
 NO_NOTES: Mapping[str, str] = MappingProxyType({})
@@ -388,7 +388,7 @@ class _Table:
         top = max(ends) + SPACE
         for name in self.rows:
             top = self._row(name, columns, top) + AFTER
-        noted = [(left, wrap(self.notes.get(name, ""), LETTERS)) for name, left in _lefts(columns)]
+        noted = [(left, _lines(self.notes.get(name, ""), NOTED)) for name, left in _lefts(columns)]
         return max(self.sheet.write(left, top - AFTER / 2, lines, 8.5, faint=False) for left, lines in noted)
 
     def _head(self, column: str, left: float, top: float, same_target: bool) -> float:
@@ -439,6 +439,10 @@ def _small(axes: Axes, axis: str, scale: Scale, shared: bool) -> None:
     if shared and scale.high > scale.low:
         low, high = min(scale.low, 0.0), max(scale.high, 0.0)
         axes.set(**{f"{axis}lim": (low * 1.05, high * 1.05)})
+
+
+def _lines(text: str, letters: int) -> list[str]:
+    return [line for words in text.split("\n") for line in wrap(words, letters)]
 
 
 def _lefts(columns: Sequence[str]) -> list[tuple[str, float]]:
