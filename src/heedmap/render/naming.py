@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from heedmap.difference import CHANGE
 from heedmap.printable import percent, visible
-from heedmap.render.sample import batch_size
 
 if TYPE_CHECKING:
     from heedmap.explanation_data import ExplanationData
@@ -50,7 +49,7 @@ def question(explanation: ExplanationData, index: int) -> str:
 
 
 def _title(explanation: ExplanationData, index: int, target: str) -> str:
-    if PAIR.fullmatch(target) and batch_size(explanation) == 1:
+    if PAIR.fullmatch(target) and len(explanation.target) == 1:
         return "the similarity of picture and text"
     pair = RATHER.fullmatch(target)
     name, place = _said(explanation, index, target if pair is None else pair[1])
