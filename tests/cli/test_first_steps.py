@@ -185,7 +185,7 @@ def _colours(path: Path) -> set[tuple[int, ...]]:
 
 def test_figures_are_as_they_are_asked_for(run, tmp_path: Path) -> None:
     plain = ["explain", "zoo/vit-shapes", "--sample", "0", "--out"]
-    run(*plain, "own.png")
+    run(*plain, "own.png", "--no-title")
     look = ["--width", "3", "--dpi", "100", "--cmap", "viridis", "--alpha", "0.5", "--theme", "dark", "--no-title"]
     run(*plain, "asked.png", *look)
     with Image.open(tmp_path / "asked.png") as asked, Image.open(tmp_path / "own.png") as own:

@@ -15,7 +15,7 @@ from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import InputError
 from heedmap.evaluate.experiments.comparing import compare
 from heedmap.evaluate.harness.protocol import contenders
-from heedmap.evaluate.metrics.faithfulness import spearman
+from heedmap.ranks import spearman
 from heedmap.zoo import world
 
 RUN = CliRunner()

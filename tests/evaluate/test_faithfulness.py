@@ -13,8 +13,8 @@ from heedmap.evaluate.metrics.faithfulness import (
     overlap,
     ranked,
     saco,
-    spearman,
 )
+from heedmap.ranks import spearman
 
 
 def sums(weights):

@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from heedmap.evaluate.harness.page import notes, report, tables
+from heedmap.evaluate.harness.page import _duration, notes, report, tables
 
 
 def _summary(measures: int, agreement: bool = False) -> dict:
@@ -66,3 +66,10 @@ def test_a_page_tells_times_and_numbers_as_people_do():
     assert "7.5 s" in page
     assert "/home/me" not in page
     assert "1 sample was skipped" in next(line for line in notes(_summary(1)) if "skipped" in line)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.02, "0.02 s"), (9.4, "9.4 s"), (42, "42 s"), (90, "1.5 min"), (7200, "2.0 h")]
+)
+def test_how_long_it_took_is_never_nothing(seconds, told):
+    assert _duration(seconds) == told

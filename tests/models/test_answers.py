@@ -112,3 +112,9 @@ def test_only_detectors_detect(dates):
 def test_a_batch_is_refused(dates):
     with pytest.raises(InputError, match="give one sample"):
         alignment(dates, text=["3rd of may 1987", "4th of may 1987"])
+
+
+def test_a_model_that_goes_on_with_a_text_is_aligned_too():
+    said = alignment(heedmap.load("zoo/gpt-lists"), text="dog red ; cat blue ? cat", generate={"max_new_tokens": 2})
+    assert said.names[0].strip() == "blue"
+    assert said["text"].shape[0] == len(said) == 2

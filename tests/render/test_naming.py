@@ -2,18 +2,21 @@
 
 import io
 from dataclasses import replace
+from html import unescape
 
 import pytest
 import torch
 from hand_made import patches, segment
 from rich.console import Console
 
-from heedmap.explanation_data import Top
-from heedmap.printable import visible, without_folders
+from heedmap.explanation_data import UNKNOWN_WORD, Top
+from heedmap.flow import Flow
+from heedmap.printable import counted, visible, without_folders
 from heedmap.render import files
 from heedmap.render.cautions import cautions
+from heedmap.render.figure import side_by_side
 from heedmap.render.naming import called, headline
-from heedmap.render.page import explanation_page, prediction_words
+from heedmap.render.page import explanation_fragment, explanation_page, prediction_words
 from heedmap.render.scale import chip_colours
 from heedmap.render.terminal import terminal
 from heedmap.render.words import text_heat
@@ -45,7 +48,9 @@ def _top(probability: float) -> Top:
         ),
         ("class 19 (cross), by way of “yellow” of text", "cross (99.0 %), by way of “yellow” of text"),
         ("token 5 (')') after position 2", ") (99.0 %), the next word"),
-        ("similarity of image 0 and text 0", "similarity of image 0 and text 0"),
+        ("'A', token 0 of the answer", "A (99.0 %), token 1 of the answer"),
+        ("' b' rather than ' c', token 4 of the answer", "b rather than c (99.0 %), token 5 of the answer"),
+        ("similarity of image 0 and text 0", "the similarity of picture and text"),
     ],
 )
 def test_a_title_is_what_people_say(make_explanation, target, title):
@@ -62,6 +67,10 @@ def test_a_token_is_no_class(make_explanation):
 def test_a_page_tells_no_path_of_the_machine():
     assert without_folders("/home/me/.cache/models/rxnfp") == "rxnfp"
     assert without_folders("google/vit-base") == "google/vit-base"
+
+
+def test_one_thing_is_no_plural():
+    assert [counted(n, "model") for n in (0, 1, 2, 1500)] == ["0 models", "1 model", "2 models", "1,500 models"]
 
 
 def test_white_space_has_signs_that_fonts_have():
@@ -82,6 +91,42 @@ def test_what_a_reader_is_warned_of(make_explanation, values, probability, told)
     found = cautions(make_explanation(text, patches(1, 4, {}), top=_top(probability)))
     assert len(found) == bool(told)
     assert all(told in words for words in found)
+
+
+UNKNOWN = f"1 token of the text is <unk>: {UNKNOWN_WORD}, and cannot tell it from other unknown words"
+
+
+@pytest.mark.parametrize(
+    ("values", "changes", "told"),
+    [
+        ([9.0, 0.1, 0.2, 0.3], {}, "attention sink"),
+        ([0.111, 0.112, 0.1115, 0.1111], {}, "nearly the same relevance, 0.111 … 0.112"),
+        ([0.1, 0.5, 0.2, 0.3], {"top": _top(0.01)}, "a probability of 1.0"),
+        ([0.1, 0.5, 0.2, 0.3], {"flow": Flow((), (), (UNKNOWN,))}, UNKNOWN),
+    ],
+    ids=["sink", "flat", "improbable", "unknown"],
+)
+def test_each_warning_reaches_terminal_figure_pages_and_side_by_side(make_explanation, values, changes, told):
+    made = make_explanation(segment(values, labels=(("a", "b", "c", "d"),)), **changes)
+    console = Console(file=io.StringIO(), width=1000)
+    console.print(terminal(made, colours=False))
+    folded = explanation_fragment(made, folded=True)
+    pages = [explanation_page(made), folded[: folded.index("<summary>Prediction")]]
+    shown = [" ".join(figure.get_supxlabel().split()) for figure in (made.plot(),)]
+    both = side_by_side({"one": made, "two": made})
+    shown.append(" ".join(" ".join(text.get_text() for text in both.texts).split()))
+    for text in (console.file.getvalue(), *(unescape(page) for page in pages), *shown):
+        assert "mind" in text
+        assert told in text
+    assert made.plot(title=False).get_supxlabel() == ""
+
+
+@pytest.mark.parametrize(("kind", "called_"), [("image", "patches of image"), ("boxes", "boxes of boxes")])
+def test_flat_maps_of_pictures_are_told_too(make_explanation, kind, called_):
+    flat = (
+        patches(2, 2, {(0, 0): 1.01}, rest=1.0) if kind == "image" else segment([1.0, 1.01, 1, 1], name=kind, kind=kind)
+    )
+    assert [words.partition(" have")[0] for words in cautions(make_explanation(flat))] == [f"all {called_}"]
 
 
 def test_words_in_a_terminal_are_not_torn_from_their_grounds():

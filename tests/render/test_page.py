@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from hand_made import patches, segment
+from matplotlib.collections import QuadMesh
 from PIL import Image
 
 from heedmap.errors import InputError
 from heedmap.explanation_data import Top
 from heedmap.render.page import comparison_page, explanation_fragment, explanation_page
+from heedmap.render.scale import scale_of
 
 VOID = {"meta", "img", "polygon", "input", "br"}
 
@@ -56,7 +58,7 @@ def test_the_page_says_what_was_explained(all_kinds):
     text = _Page(explanation_page(all_kinds)).text
     for words in (
         "cat $5 <i> (class 3)",
-        'class 3 ("cat" <b>)',
+        'What “"cat" <b>” rests on',
         "8.125",
         "generic",
         "normalize=True, cam='<lrp>'",
@@ -193,9 +195,33 @@ def test_the_page_has_the_card_and_where_it_comes_from(make_explanation):
     for words in (
         "some/<model> · BertModel",
         "torch 2.9",
-        "probability 75.0 %",
+        "(75.0 %)",
         "25.0 %",
         "Method card: generic",
         "2103.15679",
     ):
         assert words in text
+
+
+def test_what_has_no_relevance_is_folded_away_and_bars_of_boxes_are_as_on_their_picture(make_explanation):
+    decoder = segment([0.0, 0.0], name="decoder", labels=(("<s>", "a"),))
+    boxes = segment([0.5, 1.0], name="boxes", kind="boxes", labels=(("cat", "dog"),))
+    html = explanation_page(make_explanation(segment([0.1, 0.4]), decoder, boxes))
+    assert '<details class="folded"><summary>decoder · no relevance</summary>' in html
+    assert "<figcaption>decoder" not in html
+    used = scale_of([0.5, 1.0])
+    assert [f"background:{used.pictured(value)}" in html for value in (0.5, 1.0)] == [True, True]
+
+
+def test_a_colour_bar_shows_what_the_map_on_a_picture_shows(make_explanation, photo):
+    used = scale_of([0.0, 1.0])
+    seen, opaque = used.seen(alpha=0.75), used.seen()
+    assert seen[0].tolist() == [128] * 3, "what does not matter is transparent"
+    assert seen[-1].tolist() == np.round(128 + 0.75 * (opaque[-1].astype(float) - 128)).astype(int).tolist()
+    assert used.seen(alpha=0.5, even=True)[0].tolist() == [64, 64, 66]
+    assert scale_of([-1.0, 1.0]).seen(alpha=0.75)[127:129].max() <= 129
+    made = make_explanation(patches(1, 2, {(0, 1): 1.0}))
+    assert used.ramp(patches=True, alpha=0.75) in explanation_page(made, 0, photo)
+    assert used.ramp(patches=True) in explanation_page(made)
+    (bar,) = made.plot(image=photo).findobj(QuadMesh)
+    assert np.round(255 * bar.cmap(0.0)[0]) == 128

@@ -8,8 +8,10 @@ from PIL import Image
 
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.picture import Geometry, Picture
+from heedmap.render.cautions import disagreements
 from heedmap.render.cells import row
 from heedmap.render.figure import side_by_side
+from heedmap.render.page import comparison_page
 from heedmap.render.panels import placed_words
 
 
@@ -138,3 +140,31 @@ def test_what_cannot_be_compared(make_explanation):
         side_by_side(columns, 1)
     with pytest.raises(UnknownNameError, match="no theme"):
         side_by_side(columns, theme="grey")
+
+
+def test_notes_keep_their_lines_and_stay_in_their_columns(make_explanation):
+    note = "text: agreement 0.73, deletion ↓ 0.54, insertion ↑ 0.57, saco ↑ 0.68\nboxes: agreement 0.72"
+    columns = {name: make_explanation(segment([0.1, 0.4])) for name in ("one", "two", "three")}
+    figure = side_by_side(columns, notes=dict.fromkeys(columns, note))
+    figure.draw_without_rendering()
+    noted = [text for text in figure.texts if "agreement" in text.get_text() or "saco" in text.get_text()]
+    assert sum(text.get_text().startswith("boxes: ") for text in noted) == 3
+    spans = [text.get_window_extent() for text in noted]
+    assert not any(a.overlaps(b) for i, a in enumerate(spans) for b in spans[:i])
+
+
+def test_methods_that_disagree_are_told_under_the_figure(make_explanation):
+    def maps(method: str, *values: float):
+        return make_explanation(segment(list(values)), patches(2, 2, {(0, 0): 1.0, (0, 1): 0.5}), method=method)
+
+    columns = {
+        "a": maps("a", 0.1, 0.2, 0.3, 0.4),
+        "b": maps("b", 0.4, 0.3, 0.2, 0.1),
+        "c": maps("c", 0.1, 0.2, 0.4, 0.3),
+    }
+    (told,) = disagreements(columns)
+    assert told == "a and b disagree on text: the rank correlation of their maps is -1.00 (1: the same order)"
+    assert f"mind: {told}" in _words(side_by_side(columns)).replace("\n", " ")
+    assert f"Mind: {told}." in comparison_page(*columns.values())
+    assert disagreements({"a": columns["a"], "c": columns["c"]}) == []
+    assert disagreements({"a": columns["a"], "again": maps("a", 0.4, 0.3, 0.2, 0.1)}) == [], "of one method"

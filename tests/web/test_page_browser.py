@@ -78,6 +78,36 @@ def test_the_map_is_in_view_nothing_is_cut_off_and_dark_is_dark(page: Any) -> No
     assert page.faults == []
 
 
+def test_names_of_objects_stand_apart_at_each_width_and_the_chosen_one_covers_no_map(page: Any) -> None:
+    pick(page, 1)
+    title(page, "heart")
+    for width in (1280, 768, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(SETTLING)
+        picture = page.locator("#result .stack").bounding_box()
+        names = [name.bounding_box() for name in page.locator("#result .objects b").all()]
+        assert len(names) == 4
+        for i, a in enumerate(names):
+            assert picture["x"] <= a["x"]
+            assert a["x"] + a["width"] <= picture["x"] + picture["width"] + 1
+            for b in names[:i]:
+                beside = a["x"] + a["width"] <= b["x"] + 1 or b["x"] + b["width"] <= a["x"] + 1
+                assert beside or a["y"] + a["height"] <= b["y"] + 1 or b["y"] + b["height"] <= a["y"] + 1, width
+        chosen = page.locator("#result .objects b[aria-pressed=true]").bounding_box()
+        assert chosen["y"] + chosen["height"] <= page.locator("#result .objects .chosen").bounding_box()["y"] + 2
+    page.set_viewport_size({"width": 1280, "height": 880})
+    assert page.faults == []
+
+
+def test_there_is_one_font(page: Any) -> None:
+    fonts = """[...document.querySelectorAll('body, button, button *, label, label *, a, input, textarea, [role=button]')]
+        .filter((each) => each.tagName === 'BODY' || each.textContent.trim() || 'placeholder' in each)
+        .map((each) => getComputedStyle(each).fontFamily)"""
+    seen = page.evaluate(fonts)
+    assert len(seen) > 30
+    assert set(seen) == {page.evaluate("getComputedStyle(document.body).fontFamily")}
+
+
 def test_a_word_and_a_box_are_clicked_on_the_map(page: Any, tmp_path: Path) -> None:
     choose_model(page, "zoo/lxmert-shapes")
     pick(page, 21)

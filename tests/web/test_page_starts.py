@@ -155,8 +155,9 @@ def test_each_word_and_patch_of_the_map_is_a_button(tmp_path: Path, handlers: Ha
 def test_found_objects_are_buttons_where_they_are(tmp_path: Path, handlers: Handlers) -> None:
     found = asked(handlers, "zoo/detr-shapes", tmp_path)
     html = str(parts.objects(found.picture, found.predictions.answers, 0))
-    for number, choice in enumerate(found.predictions):
-        ((place, button),) = re.findall(rf'<i [^>]*style="([^"]*)"><b ([^>]*data-choice="{number}"[^>]*)>', html)
+    frames = re.findall(r'<i [^>]*style="([^"]*)"></i>', html)
+    for number, (choice, place) in enumerate(zip(found.predictions, frames, strict=True)):
+        (button,) = re.findall(rf'<b ([^>]*data-choice="{number}"[^>]*)>', html)
         places = dict(re.findall(r"(left|top|width|height):([\d.]+)%", place))
         assert choice.box is not None
         assert float(places["left"]) == pytest.approx(100 * choice.box[0], abs=0.1)

@@ -137,6 +137,14 @@ def test_a_file_of_too_many_bytes_is_refused(tmp_path: Path) -> None:
         uploads.picture(path, Limits(bytes=1000))
 
 
+def test_the_limit_is_the_one_that_is_told(tmp_path: Path) -> None:
+    assert "Files up to 10 MB" in str(Limits())
+    path = tmp_path / "large.png"
+    path.write_bytes(bytes(10_000_000))
+    with pytest.raises(InputError, match="the picture cannot be read"):
+        uploads.picture(path, Limits())
+
+
 # -- sounds -----------------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -109,6 +110,8 @@ def test_boxes_have_their_names_and_the_picture_is_theirs(handlers: Handlers, as
     assert result.picture is not None
     assert result.picture.boxes is not None
     assert "the picture of the boxes" in result.html()
+    buttons = re.findall(r'<b class="box"[^>]*data-start="boxes:\d+"[^>]*aria-label="([^"]+): ', result.html())
+    assert len(set(buttons)) == len(buttons) == len(labels[0]), "each has a name of its own"
 
 
 def test_the_text_of_a_sample_with_boxes_can_be_another(handlers: Handlers) -> None:

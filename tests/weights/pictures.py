@@ -1,4 +1,4 @@
-"""The pictures and figures of docs/real-models.md: ``python tests/weights/pictures.py FOLDER`` (and pictures of the README)."""
+"""The pictures and figures of docs/real-models.md: ``python tests/weights/pictures.py FOLDER`` (other pictures: ``bench/screenshots.py``)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,11 @@ from photographs import build_probe, side_by_side
 from test_known_evidence import PAIRS, heard, left_shares, shares
 
 import heedmap
-from heedmap import Explanation
 from heedmap.methods.cards import CARDS
-from heedmap.models.media import read_audio
 from heedmap.packaged import fetch
-from known.reactions import REACTIONS, unmarked
 from known.speech import say
 
 CLASSES = ("coffee", "cat")
-
-
-def save(explanation: Explanation, path: Path) -> None:
-    """The figure of the whole explanation."""
-    explanation.plot().savefig(path, dpi=110)
-    print(path)
 
 
 def photographs(folder: Path) -> None:
@@ -53,10 +44,9 @@ def photographs(folder: Path) -> None:
     print(folder / "coffee-and-cat.png")
 
 
-def reactions(folder: Path) -> None:
-    """A reaction, and how much of the map lies on the centres of twenty."""
+def reactions() -> None:
+    """How much of the map lies on the reaction centres of twenty."""
     rxnfp = heedmap.load(fetch("rxnfp"))
-    save(rxnfp.explain(text=unmarked(REACTIONS["bromo Suzuki-type coupling"])), folder / "reaction.png")
     for method in (name for name in heedmap.METHODS if not CARDS[name].is_slow):
         found = shares(rxnfp, method)
         mass, chance = found.mean(0)
@@ -66,29 +56,22 @@ def reactions(folder: Path) -> None:
         )
 
 
-def speech(folder: Path) -> None:
-    """A word in its sentence, and how much of each word's map lies where it is said."""
+def speech() -> None:
+    """How much of each word's map lies where it is said."""
     whisper = heedmap.load(fetch("whisper-base"))
     with TemporaryDirectory() as made:
-        audio = read_audio(say("The quick brown fox jumps", Path(made) / "fox.wav").path)
         sentence = say("Yesterday I bought seven red apples", Path(made) / "apples.wav")
         for word, (peak, share, chance) in heard(whisper, sentence).items():
             print(
                 f"{word}: peak {'at' if peak else 'not at'} its time, {share:.0%} of the map in {chance:.0%} of the time"
             )
-    save(whisper.explain(audio=audio, target="fox"), folder / "fox.png")
 
 
 def main(folder: Path) -> None:
-    """One picture for each packaged model."""
+    """The picture of two photographs, and figures of the others."""
     photographs(folder)
-    reactions(folder)
-    speech(folder)
-    first, _ = heedmap.load(fetch("minilm")).compare("A man is playing a guitar.", "Someone plays an instrument.")
-    save(first, folder / "sentence.png")
-    save(
-        heedmap.load(fetch("smollm2")).explain(text="The capital of France is", start_layer=15), folder / "capital.png"
-    )
+    reactions()
+    speech()
 
 
 if __name__ == "__main__":

@@ -131,11 +131,14 @@ def compare(
 def _print(comparison: Comparison, out: Path | None) -> None:
     from rich.console import Console
 
+    from heedmap.render.cautions import disagreements
+
     console = Console(highlight=False)
     first = next(iter(comparison.explanations.values()))
     console.print(f"{headline(first, 0)}, score {float(first.scores[0]):.4g}", markup=False)
     console.print(table(comparison))
-    for line in (*legend(), *(f"left out: {name}: {why}" for name, why in comparison.refused.items())):
+    minded = [f"mind: {words}" for words in disagreements(comparison.explanations)]
+    for line in (*legend(), *minded, *(f"left out: {name}: {why}" for name, why in comparison.refused.items())):
         console.print(said_for(SHELL, line), soft_wrap=True, markup=False)
     if out is not None:
         console.print(f"wrote {out}", soft_wrap=True, markup=False)
@@ -255,6 +258,7 @@ def _figure(
 
 def _page(comparison: Comparison, name: str, picture: bytes) -> str:
     from heedmap.evaluate.experiments.comparing import ARROWS
+    from heedmap.render.cautions import minded
     from heedmap.render.html import data_url, document, render
 
     methods, seconds = comparison.figures, comparison.seconds
@@ -271,7 +275,7 @@ def _page(comparison: Comparison, name: str, picture: bytes) -> str:
         columns=columns,
         arrows=ARROWS,
         rows=rows,
-        legend=[line.strip() for line in legend()],
+        legend=[*(line.strip() for line in legend()), *minded(comparison.explanations)],
         refused=comparison.refused,
     )
     return document(body, f"heedmap: methods on {name}", "wide")

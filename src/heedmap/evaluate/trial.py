@@ -16,10 +16,11 @@ from heedmap.errors import GradientError, InputError
 from heedmap.evaluate.answer import BatchAnswer, explained, held
 from heedmap.evaluate.filling import filled
 from heedmap.evaluate.harness.protocol import MethodSpec
-from heedmap.evaluate.metrics.faithfulness import Drop, change, complexity, rise, spearman
+from heedmap.evaluate.metrics.faithfulness import Drop, change, complexity, rise
 from heedmap.evaluate.perturb.masking import INPUTS, free_tokens, masked, real_tokens, repeated, upsampled, without
 from heedmap.evaluate.perturb.randomness import blocks, cascade, noisy
 from heedmap.methods.cards import CHANCE
+from heedmap.ranks import spearman
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

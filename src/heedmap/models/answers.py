@@ -114,15 +114,18 @@ def alignment(subject: Model, *, method: str | Method = "generic", **given: Any)
     """
     from heedmap.attention.tower import batch_size
     from heedmap.models.answer import explain_answer
+    from heedmap.models.model import frames_heard
 
     if not subject.kind_row.speaks:
         raise InputError(f"{subject.name} says no text; alignment is for models that do")
-    inputs = subject.asked(**{name: given.pop(name, None) for name in ("text", "image", "boxes", "audio")})
+    asked = {name: given.pop(name, None) for name in ("text", "image", "boxes", "audio")}
+    inputs = subject.asked(**asked)
     samples = batch_size(inputs)
     if samples != 1:
         raise InputError(f"there are {samples} samples; give one sample")
     said = given.pop("decoder_input_ids", None)
     found = explain_answer(subject, inputs, answer=said, method=method, **given)
+    found = found.with_roles(frames_heard(subject, found, inputs, asked["audio"]))
     assert found.answer is not None
     names = found.segments["answer"].labels or (tuple(map(str, found.answer.tokens[0].tolist())),)
     steps = tuple(map(found.step, range(len(found.answer))))

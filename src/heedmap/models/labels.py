@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from heedmap.explanation_data import ROLES
+from heedmap.explanation_data import ROLES, UNKNOWN_WORD
 from heedmap.models.audio import duration, seconds
 from heedmap.models.spectrogram import CUTTING, patches
 
@@ -166,9 +166,7 @@ def unknown_words(tokenizer: Any, ids: Any) -> tuple[str, ...]:
         return ()
     name = getattr(tokenizer, "unk_token", "unknown")
     told = "1 token of the text is" if count == 1 else f"{count} tokens of the text are"
-    return (
-        f"{told} {name}: the model does not know what is written there, and cannot tell it from other unknown words",
-    )
+    return (f"{told} {name}: {UNKNOWN_WORD}, and cannot tell it from other unknown words",)
 
 
 Labels = tuple[tuple[str, ...], ...]

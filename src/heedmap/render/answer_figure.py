@@ -41,8 +41,8 @@ CELL, SMALL, WIDTH, LEAST = 0.2, 1.35, 9.0, 5.0
 """Inches: of a cell, of a small picture, of sound, and of the figure at least."""
 LEFT, GAP, ABOVE, LETTER = 1.5, 0.35, 0.3, 0.085
 """Inches: for the words of the answer, between parts, above a part, and the width of a letter."""
-SOUND_TALL, WAVE_TALL, NAMED = 0.16, 0.4, 0.12
-"""Of a row of sound, of its wave, and of the name above small pictures."""
+SOUND_TALL, WAVE_TALL, NAMED, BELOW = 0.16, 0.4, 0.12, 0.15
+"""Of a row of sound, of its wave, of the name above small pictures, and of what is written at the end."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _figure(shown: FigureRows, drawing: Drawing, heading: str) -> Figure:
     parts = [part for part in made if part is not None]
     wide = max([LEAST, *(part.wide for part in parts)])
     lines = wrap(drawable(heading), int(wide * 11), max_lines=3, placeholder=" …")
-    tall = sum(part.tall + GAP for part in parts) + 0.25 * len(lines) + 0.2
+    tall = sum(part.tall + GAP for part in parts) + 0.25 * len(lines) + 0.2 + BELOW
     look = drawing.look
     figure = blank(wide, tall, look)
     figure.text(0.15 / wide, 1 - 0.1 / tall, "\n".join(lines), va="top", fontsize=11, color=look.ink, **_letters())
@@ -178,7 +178,15 @@ def _figure(shown: FigureRows, drawing: Drawing, heading: str) -> Figure:
     for part in parts:
         part.draw(figure, 0.0, top - part.tall)
         top -= part.tall + GAP
+    figure.text(0.15 / wide, 0.12 / tall, _scaling(shown), fontsize=8, color=look.faint, **_letters())
     return figure
+
+
+def _scaling(shown: FigureRows) -> str:
+    """How colours are to be read."""
+    pictures = [segment.kind == "image" and segment.grid is not None for segment in shown.segments[0].values()]
+    told = ["a row is coloured from 0 to its own largest value"] if not all(pictures) else []
+    return " · ".join([*told, *(["a picture from its own least to its own largest"] if any(pictures) else [])])
 
 
 def _heading(explanation: ExplanationData, index: int, said: Sequence[Word]) -> str:
@@ -325,9 +333,11 @@ def _colours(scale: Scale, look: Theme) -> str | Colormap:
     """Those of words; 0 has the colour of the ground."""
     from matplotlib.colors import ListedColormap
 
-    if scale.signed or look.ground != WHITE:
+    if scale.signed:
         return word_map(scale, look)
-    return ListedColormap([tint(step / STEPS)[0] for step in range(STEPS + 1)])
+    return ListedColormap(
+        [look.ground, *(tint(step / STEPS, dark=look.ground != WHITE)[0] for step in range(1, STEPS + 1))]
+    )
 
 
 def _row_names(axes: Axes, names: Sequence[str], look: Theme) -> None:

@@ -109,9 +109,9 @@ def _choice(answers: DrawnAnswers, n: int, seen: bool) -> Choice:
 
 
 def _map(segment: Segment, seen: bool, outline: Box | None) -> dict[str, Any]:
-    """What a choice shows of a segment; nothing where all of it is 0."""
-    used, patches = view(segment).scale(segment), view(segment).patches
-    if used.empty:
+    """What a choice shows of a segment; nothing where all of it is 0, or special tokens alone."""
+    used, patches, text = view(segment).scale(segment), view(segment).patches, view(segment).words(segment)
+    if used.empty or (text and all(word.special for word in text)):
         return {}
     about = f"{called(segment.name)}: {used.about()}; most relevant: {most_relevant(segment)}"
     body = view(segment).panel(segment, 0, used, seen, outline)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from heedmap.errors import InputError
 from heedmap.picture import Picture
 from heedmap.printable import visible
+from heedmap.render.cautions import cautions, disagreements
 from heedmap.render.cells import RELEVANCE, Cell, Look, Room, Row, row
 from heedmap.render.figure_layout import Sheet, blank, check_size, dress, finished
 from heedmap.render.naming import called, headline
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 
 PANEL = Room(width=3.8, shortest=1.2, tallest=8.0, curve=2.4, bar=0.22, fewest=4, bars=40, words=250)
 PANEL_WIDTH, PANEL_BAR = 4.6, 0.16
-PANEL_BELOW = {"": 0.4, "x": 0.6, "y": 0.15}
+PANEL_BELOW = {"": 0.3, "x": 0.6, "y": 0.15}
 """Of a strip, in inches: width of a panel, of its colour bar, and what is below, by the axis of the relevance."""
-ABOVE, WORDS_ABOVE, LINE_ABOVE = 0.9, 0.3, 0.2
-"""Of a strip, in inches: what is above its panels, where none has words; above words; and a line."""
+ABOVE, WORDS_ABOVE, LINE_ABOVE = 0.4, 0.3, 0.2
+"""Of a strip, in inches: what is above its panels, where none has words; above words; and a line of the title."""
 LETTERS_PER_PANEL, LETTERS_PER_TITLE, LETTERS_PER_NOTE = 56, 50, 64
 
 CELL = Room(width=2.6, shortest=0.5, tallest=4.5, curve=1.1, bar=0.19, fewest=3, bars=12, words=100)
@@ -50,8 +51,8 @@ GAP, LEFT, RIGHT, MARGIN = 0.3, 0.8, 0.9, 0.15
 """Inches: between columns, at the left for names of rows, at the right for colour bars, around everything."""
 SPACE, AFTER, BAR, BAR_TALL = 0.05, 0.2, 0.12, 0.9
 """Inches: above small text, below a row, the width of a colour bar, and its least height."""
-LETTERS, BAR_LETTERS = 46, 14
-"""In a line of small text, a column wide; and beside an inch of a colour bar."""
+LETTERS, NOTED, BAR_LETTERS = 46, 38, 14
+"""In a line of small text, and of notes, a column wide; and beside an inch of a colour bar."""
 LEAST_LABELLED = 0.6
 """Inches of a colour bar that has room for what its numbers are; beside words the line above tells it."""
 NO_NOTES: Mapping[str, str] = MappingProxyType({})
@@ -81,7 +82,8 @@ def plot(
     places, a curve, words on their colours.
 
     Each panel says how its values were scaled. Of more than 250 words, or 40 bars, only the strongest are drawn, in their order.
-    What has no relevance at all has no panel, nor have a detector's queries, unless there is nothing else.
+    What has no relevance at all has no panel, nor have a detector's queries, unless there is nothing else. Below it stands what a
+    reader has to be warned of.
 
     Args:
         explanation: what to draw.
@@ -93,7 +95,7 @@ def plot(
         bars: whether words are bars, in the order of the text, and learned queries have some too.
         width: of the figure in inches, all in it grows in proportion; None: its own.
         dpi: dots an inch, where it becomes a picture of dots.
-        title: whether there is a line above that says what is explained.
+        title: whether there are a line above that says what is explained, and the warnings below.
 
     Raises:
         InputError: no such sample, or ``image`` is no image.
@@ -114,7 +116,12 @@ def plot(
     heading = f"{headline(explanation, index)} · score {float(explanation.scores[index]):.4g} · {explanation.method}"
     strip = _Strip.of(rows, look)
     letters = LETTERS_PER_PANEL * strip.columns
-    why = wrap(explanation.choice, round(1.4 * letters)) if title else []
+    told = [explanation.choice, *_minded(cautions(explanation, index))]
+    why = (
+        [line for words in told if words for line in wrap(drawable(visible(words)), round(1.4 * letters))]
+        if title
+        else []
+    )
     lines = wrap(drawable(visible(heading)), letters, max_lines=3, placeholder=" …") if title else []
     figure = blank(
         PANEL_WIDTH * strip.columns, strip.tall(len(lines)) + 0.15 * len(why), look.theme, layout="constrained"
@@ -165,7 +172,8 @@ def side_by_side(
         cmap: as there.
         width: as there.
         dpi: as there.
-        title: whether there is a line above that says what is explained, where that is the same in all columns.
+        title: whether there are a line above that says what is explained, where that is the same in all columns, and warnings
+            below.
 
     Raises:
         InputError: nothing to compare, no such sample, notes on what is not there, or ``image`` is no image.
@@ -199,9 +207,11 @@ def side_by_side(
     cells = {
         (name, c): _cell(segment_row, c, looks[c]) for name, segment_row in rows.items() for c in segment_row.segments
     }
+    warned = [f"{name}: {words}" for name, each in explanations.items() for words in cautions(each, index)]
+    minded = _minded([*warned, *disagreements(explanations, index)]) if title else []
     table = _Table(explanations, index, notes, rows, cells, Sheet(themed(theme)), title)
     shown = next((picture for picture in pictures.values() if picture is not None), None)
-    return finished(table.figure(_remarks(rows, shown, style, shared, own)), width, dpi)
+    return finished(table.figure([*_remarks(rows, shown, style, shared, own), *minded]), width, dpi)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +254,7 @@ class _Strip:
 
     def tall(self, lines: int) -> float:
         """Of the figure, in inches, below a title of so many lines."""
-        return sum(self._heights) + (LINE_ABOVE * (lines + 1) if self.written else ABOVE)
+        return sum(self._heights) + LINE_ABOVE * lines + (LINE_ABOVE if self.written else ABOVE)
 
     def draw(self, figure: Figure) -> None:
         """Draw all of it."""
@@ -254,6 +264,10 @@ class _Strip:
         places += [grid[-1, column] for column in range(len(self.cells) - self.written)]
         for place, segment_row, cell, look in zip(places, self.rows, self.cells, self.looks, strict=True):
             _panel(figure.add_subplot(place), segment_row, cell, look)
+
+
+def _minded(warnings: Sequence[str]) -> list[str]:
+    return [f"mind: {words}" for words in warnings]
 
 
 def _is_written(segment_row: Row, cell: Cell) -> bool:
@@ -374,7 +388,7 @@ class _Table:
         top = max(ends) + SPACE
         for name in self.rows:
             top = self._row(name, columns, top) + AFTER
-        noted = [(left, wrap(self.notes.get(name, ""), LETTERS)) for name, left in _lefts(columns)]
+        noted = [(left, _lines(self.notes.get(name, ""), NOTED)) for name, left in _lefts(columns)]
         return max(self.sheet.write(left, top - AFTER / 2, lines, 8.5, faint=False) for left, lines in noted)
 
     def _head(self, column: str, left: float, top: float, same_target: bool) -> float:
@@ -425,6 +439,10 @@ def _small(axes: Axes, axis: str, scale: Scale, shared: bool) -> None:
     if shared and scale.high > scale.low:
         low, high = min(scale.low, 0.0), max(scale.high, 0.0)
         axes.set(**{f"{axis}lim": (low * 1.05, high * 1.05)})
+
+
+def _lines(text: str, letters: int) -> list[str]:
+    return [line for words in text.split("\n") for line in wrap(words, letters)]
 
 
 def _lefts(columns: Sequence[str]) -> list[tuple[str, float]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 CLASS = re.compile(r"class \d+ \((.+)\)", re.DOTALL)
 OBJECT = re.compile(r"query (\d+), class \d+(?: \((.+)\))?", re.DOTALL)
 TOKEN = re.compile(r"token \d+ \((.+?)\)(?: after position (\d+))?", re.DOTALL)
+PAIR = re.compile(r"similarity of image \d+ and text \d+")
 RATHER = re.compile(r"(.+) rather than ((?:class|query|token) \d.*)", re.DOTALL)
 """Targets as ``heedmap.targets`` writes them."""
 WRITTEN = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
@@ -48,6 +49,8 @@ def question(explanation: ExplanationData, index: int) -> str:
 
 
 def _title(explanation: ExplanationData, index: int, target: str) -> str:
+    if PAIR.fullmatch(target) and len(explanation.target) == 1:
+        return "the similarity of picture and text"
     pair = RATHER.fullmatch(target)
     name, place = _said(explanation, index, target if pair is None else pair[1])
     if name is None:
@@ -69,6 +72,9 @@ def _said(explanation: ExplanationData, index: int, target: str) -> tuple[str | 
         return token_words(match[1]), f", {_place(explanation, index, int(match[2]))}" if match[2] else ""
     if match := CLASS.fullmatch(target):
         return match[1], ""
+    if match := STEP.fullmatch(target):
+        than = f" rather than {token_words(match[2])}" if match[2] else ""
+        return token_words(match[1]) + than, f", token {int(match[3]) + 1} of the answer"
     return None, ""
 
 
@@ -110,10 +116,14 @@ def _probability(explanation: ExplanationData, index: int) -> str:
 
 
 def _place(explanation: ExplanationData, index: int, position: int) -> str:
-    """Where a token is said: after all, in the answer, in place of a mask, or between others."""
+    """Where a token is said: after all, in the answer, in place of a mask, or between others.
+
+    Of an answer the special tokens with which it begins do not count.
+    """
     decoder = explanation.segments.get("decoder")
     if decoder is not None:
-        return f"token {position + 1} of the answer"
+        begun = "" if decoder.boundaries is None else decoder.boundaries[index][: position + 1]
+        return f"token {position + 1 - max(0, begun.count('s') - 1)} of the answer"
     text = explanation.segments.get("text")
     places = [] if text is None else text.positions[index].tolist()
     if places and position >= max(places):

@@ -119,7 +119,7 @@ def laid(
     picture: Picture, segment: Segment, values: Float[np.ndarray, " tokens"], scale: Scale, style: Style
 ) -> Image.Image:
     """A picture with ``values`` of the segment's tokens over it, NaN: not taken in, on any scale."""
-    image, cmap = _muted(picture.image.convert("RGB"), style.mute), style.cmap or scale.cmap
+    image, cmap = muted(picture.image.convert("RGB"), style.mute), style.cmap or scale.cmap
     grid = scale.places(grid_values(segment, values)).astype(np.float32)
     smoothing = Image.Resampling.NEAREST if style.patches else Image.Resampling.BILINEAR
     places = _placed(grid, picture.geometry, smoothing)
@@ -213,7 +213,8 @@ def _placed(
     return np.asarray(placed)
 
 
-def _muted(image: Image.Image, mute: float) -> Image.Image:
+def muted(image: Image.Image, mute: float) -> Image.Image:
+    """``image`` with its colours gone to grey by ``mute``, 0 to 1."""
     return Image.blend(image, image.convert("L").convert("RGB"), mute) if mute else image
 
 

@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from heedmap.advice import PAGE, said_for
 from heedmap.flow import ATTENTION_HEAD, STREAM_HEAD, attention_lines, stream_lines, summary
-from heedmap.printable import percent, visible
-from heedmap.render.cautions import cautions
+from heedmap.printable import visible
+from heedmap.render.cautions import facts, minded
 from heedmap.render.html import document, fragment, render
 from heedmap.render.naming import headline, is_token, question
 from heedmap.render.outlines import outline
@@ -19,7 +19,7 @@ from heedmap.render.overlay import as_picture
 from heedmap.render.picker import token_to_token
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.scale import one_unit, shares
-from heedmap.render.views import ALONE, Beside, common_scales, figure, segment_scale, view
+from heedmap.render.views import ALONE, Beside, common_scales, drawn_segments, figure, segment_scale, view
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -73,11 +73,12 @@ def comparison_page(*explanations: ExplanationData, image: Image.Image | None = 
         '<!DOCTYPE html>'
     """
     same = one_unit(explanations)
+    note = " ".join([SAME_UNIT if same else OTHER_UNITS, *minded({e.method: e for e in explanations})])
     shown = explanations if same else [shares(explanation) for explanation in explanations]
     scales = common_scales(shown)
     ranges = [{} if same else _ranges(explanation) for explanation in explanations]
     bodies = [_body(e, 0, 2, Beside(image=image), scales, more) for e, more in zip(shown, ranges, strict=True)]
-    body = render("comparison.html", note=SAME_UNIT if same else OTHER_UNITS, bodies=bodies)
+    body = render("comparison.html", note=note, bodies=bodies)
     return document(fragment(body, image), "heedmap: comparison")
 
 
@@ -162,15 +163,16 @@ def _body(
     folded: bool = False,
 ) -> Markup:
     segments, top = list(explanation.segments.values()), explanation.top
+    drawn = drawn_segments([explanation], index, bars=True)
     return render(
         "explanation.html",
         level=level,
-        heading=question(explanation, index),
+        heading=question(explanation, index).replace(" %", "\N{NO-BREAK SPACE}%"),
         entries={**_entries(explanation, index), **(more or {})},
         answers=[] if top is None else list(zip(top.labels[index], top.probabilities[index].tolist(), strict=True)),
         function=None if top is None else top.function,
         pair=len(segments) > 1 and any(view(segment).patches for segment in segments),
-        figures=[figure(s, index, scales.get(s.name), beside) for s in segments],
+        figures=[figure(s, index, scales.get(s.name), beside, folded=s.name not in drawn) for s in segments],
         token_to_token=token_to_token(explanation, index, level + 1, seen=beside.image is not None),
         provenance=provenance(explanation, level + 1),
         folded=folded,
@@ -186,24 +188,16 @@ def _entries(explanation: ExplanationData, index: int) -> dict[str, str]:
     """What was explained."""
     entries = {
         "prediction": prediction_words(explanation, index),
-        "target": explanation.target[index] + _probability(explanation, index),
+        "target": headline(explanation, index),
         "score": f"{float(explanation.scores[index]):.6g}",
         "method": explanation.method,
     }
     if explanation.origin.get("model"):
         entries["model"] = explanation.origin["model"]
-    if explanation.flow.notes:
-        entries["note"] = said_for(PAGE, "; ".join(explanation.flow.notes))
-    if warned := cautions(explanation, index):
-        entries["mind"] = said_for(PAGE, "; ".join(warned))
+    entries |= facts(explanation, index, PAGE)
     if batch_size(explanation) > 1:
         entries["sample"] = f"{index} of a batch of {batch_size(explanation)}"
     return entries
-
-
-def _probability(explanation: ExplanationData, index: int) -> str:
-    top = explanation.top
-    return "" if top is None else f", probability {percent(float(top.target[index]))}"
 
 
 def provenance(explanation: ExplanationData, level: int) -> Markup:

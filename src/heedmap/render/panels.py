@@ -14,7 +14,7 @@ from heedmap.picture import Box, Picture
 from heedmap.printable import number
 from heedmap.render.overlay import Style, grid_values, laid
 from heedmap.render.sample import Drawn
-from heedmap.render.scale import FAINT, SIGNED, Scale, Theme, colour_map, readable, table
+from heedmap.render.scale import FAINT, Scale, Theme, colour_map, readable, table
 from heedmap.render.sound import frame_seconds, wave
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def draw_boxes(
     named = [i for i in order[-MOST_NAMED:] if strength[i] >= NAMED or i == order[-1]]
     boxes = [] if places is None else [_corners(tuple(places[i]), shown) for i in named]
     words = [f"{_shortened(names[i])} {number(values[i])}" for i in named]
-    corners = _free_corners(boxes, words, shown, inches)
+    corners = free_corners(boxes, words, shown, inches)
     for i, word, corner in zip(named, words, corners, strict=True):
         _write(axes, corner, word, _colour(scale, values[i], cmap), "top", "left")
     return len(named)
@@ -180,7 +180,7 @@ def drawable(text: str) -> str:
 def word_colour(scale: Scale, value: float, theme: Theme, least: float = 0.0) -> Rgb:
     """The colour behind a word on the theme's ground; ``least``: how far up the map what does not matter is."""
     if scale.signed:
-        return _colour(scale, value, SIGNED)
+        return _colour(scale, value, theme.signed)
     return _shade(least + (1 - least) * float(scale.places(np.asarray(value))), theme)
 
 
@@ -201,7 +201,16 @@ def word_map(scale: Scale, theme: Theme) -> str | Colormap:
     """The colour map of which :func:`word_colour` takes its colours."""
     from matplotlib.colors import ListedColormap
 
-    return SIGNED if scale.signed else ListedColormap([_shade(share, theme) for share in np.linspace(0, 1, 256)])
+    return theme.signed if scale.signed else ListedColormap([_shade(share, theme) for share in np.linspace(0, 1, 256)])
+
+
+def picture_map(scale: Scale, style: Style, picture: Picture | None) -> str | Colormap:
+    """The colour map of patches, as its colours are seen on a picture where there is one."""
+    from matplotlib.colors import ListedColormap
+
+    if picture is None:
+        return style.cmap or scale.cmap
+    return ListedColormap(scale.seen(style.cmap, style.alpha, style.opacity == "even") / 255)
 
 
 def picture_words(picture: Picture | None, style: Style) -> list[str]:
@@ -374,7 +383,7 @@ def _write(
     text.set(parse_math=False, fontfamily=list(families()))
 
 
-def _free_corners(
+def free_corners(
     boxes: Sequence[Box], words: Sequence[str], picture: Picture, inches: float
 ) -> list[tuple[float, float]]:
     """Upper left corners of names, in pixels, the last box's first: above or in its box, or else where there is room."""

@@ -49,6 +49,8 @@ WHITE, BLACK, NIGHT = "#ffffff", "#000000", "#17181d"
 """The last is the ground of a dark page."""
 CHIP_GREY, CHIP, CHIP_AGAINST = (112, 108, 118), (226, 76, 22), (22, 116, 232)
 """Red, green and blue of words in a terminal: where they matter a little, much, and much against the target."""
+GREY = 128
+"""Of the picture that a colour bar shows under its colours."""
 LEAST_CHIP = 0.08
 """A smaller share of a scale has no colour in a terminal."""
 ROUNDING = 1e-6
@@ -126,17 +128,35 @@ class Scale:
         """The colour of ``value``, of ``-STEPS`` … ``STEPS``; 0 is paper."""
         return round(self.share(value) * STEPS)
 
+    def pictured(self, value: float) -> str:
+        """``#rrggbb``: the colour of ``value`` on a picture."""
+        return colour(float(self.places(np.asarray(value, dtype=float))), self.cmap)
+
     def css_class(self, value: float) -> str:
         """The class of the colour of ``value``, see :func:`step_class`."""
         return step_class(self.step(value))
 
-    def ramp(self, patches: bool = False) -> str:
-        """CSS: the colours from left to right, of texts or of ``patches``."""
+    def ramp(self, patches: bool = False, alpha: float = 1.0) -> str:
+        """CSS: the colours from left to right, of texts or of ``patches``, which lie on a picture where ``alpha`` is below 1."""
         if patches:
-            stops = [colour(step / 16, self.cmap) for step in range(17)]
+            stops = [_hexadecimal(rgb) for rgb in self.seen(alpha=alpha)[:: 255 // 15]]
         else:
             stops = [either(step / 8)[0] for step in range(-8 if self.signed else 0, 9)]
         return f"linear-gradient(to right,{','.join(stops)})"
+
+    def seen(self, cmap: str | None = None, alpha: float = 1.0, even: bool = False) -> NDArray[np.uint8]:
+        """The 256 colours, (256, 3), as they are seen on a picture, here a middle grey.
+
+        Args:
+            cmap: name of a matplotlib colour map; None: the scale's own.
+            alpha: opacity of the most relevant place; 1: there is no picture under it.
+            even: whether it is that of every place; else what matters less is more transparent.
+        """
+        colours = table(cmap or self.cmap)
+        if alpha == 1 and not even:
+            return colours
+        opacity = alpha * (np.ones(256) if even else self.strength(np.linspace(0, 1, 256)))
+        return np.round(GREY + opacity[:, None] * (colours - float(GREY))).astype(np.uint8)
 
     def about(self, drawn: Scale | None = None) -> str:
         """The scale in words, to be written under what is drawn on it; with ``drawn``, what is drawn has these values."""
@@ -173,6 +193,7 @@ class Theme:
         faint: of frames, ticks and notes.
         missing: of tokens that the model did not take in.
         words: the colour map of text and bars: its low end is close to the ground.
+        signed: the same where some relevance is negative: its middle is close to the ground.
         deep: how far up that map colours go, so that the deepest stands out from the ground.
     """
 
@@ -181,12 +202,13 @@ class Theme:
     faint: str
     missing: str
     words: str
+    signed: str
     deep: float
 
 
 THEMES: Mapping[str, Theme] = {
-    "light": Theme("#ffffff", "#1a1a1a", "#6b6b6b", "#9a9a9a", "magma_r", 0.78),
-    "dark": Theme("#14151a", "#ececec", "#a0a0a8", "#55565e", "inferno", 0.9),
+    "light": Theme("#ffffff", "#1a1a1a", "#6b6b6b", "#9a9a9a", "magma_r", SIGNED, 0.78),
+    "dark": Theme("#14151a", "#ececec", "#a0a0a8", "#55565e", "inferno", "berlin", 0.9),
 }
 """Themes by name."""
 
@@ -312,8 +334,7 @@ def table(cmap: str) -> NDArray[np.uint8]:
 
 def colour(share: float, cmap: str = PAPER) -> str:
     """``#rrggbb`` for a share of 0 to 1."""
-    red, green, blue = _rgb(share, cmap)
-    return f"#{red:02x}{green:02x}{blue:02x}"
+    return _hexadecimal(_rgb(share, cmap))
 
 
 def readable(ground: tuple[float, float, float]) -> str:
@@ -322,6 +343,11 @@ def readable(ground: tuple[float, float, float]) -> str:
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
     return "#000000" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
+
+
+def _hexadecimal(rgb: NDArray[np.uint8]) -> str:
+    red, green, blue = rgb
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _rgb(share: float, cmap: str) -> NDArray[np.uint8]:

@@ -24,8 +24,8 @@ BUCKETS = 800
 """Of a sound's wave, each drawn from its least to its greatest value."""
 GAPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds, or numbers of frames, that may lie between two ticks."""
-TICKS, COLUMNS = 8, 64
-"""Ticks of an axis at most; columns of a terminal."""
+TICKS, COLUMNS, WRITTEN = 8, 64, 0.92
+"""Ticks of an axis at most; columns of a terminal; up to which part of a page's axis there is room for words at a tick."""
 BLOCKS = " ▁▂▃▄▅▆▇█"
 SHADES = " ·:-=+*#%@"
 """Ten levels of darkness, for terminals without colour."""
@@ -64,7 +64,7 @@ def curve(drawn: Drawn, used: Scale, sound: Sound | None = None, most: int | Non
     )
     about = "relevance over time; most relevant: " + ", ".join(drawn.labels[i] for i in drawn.top(3))
     after = after_the_end(drawn.after) or (_after(drawn, len(taken)) if len(taken) < whole else "")
-    ticks = [(f"{place / end:.2%}", words) for place, words in time_ticks(end, step)]
+    ticks = page_ticks(end, step)
     return macro(
         "segments.curve",
         f"0,{zero} {steps} {wide:g},{zero}",
@@ -134,6 +134,11 @@ def outline(sound: Sound) -> str:
     tops = [f"{x / len(parts) * 100:.2f},{50 - 50 * high:.1f}" for x, (_, high) in enumerate(parts)]
     feet = [f"{x / len(parts) * 100:.2f},{50 - 50 * low:.1f}" for x, (low, _) in enumerate(parts)]
     return " ".join([*tops, *reversed(feet)])
+
+
+def page_ticks(end: float, step: float | None) -> list[tuple[str, str]]:
+    """:func:`time_ticks` as CSS has places; the last is left out where its words would not fit beside it."""
+    return [(f"{place / end:.2%}", words) for place, words in time_ticks(end, step) if place <= WRITTEN * end]
 
 
 def time_ticks(end: float, step: float | None) -> list[tuple[float, str]]:

@@ -17,7 +17,17 @@ from heedmap.render.overlay import NOT_TAKEN, grid_values
 from heedmap.render.panels import WAVE, bare
 from heedmap.render.sample import Drawn
 from heedmap.render.scale import Scale, Theme, colour, colour_map, table
-from heedmap.render.sound import COLUMNS, SHADES, after_the_end, outline, strongest, time_axis, time_ticks, wave
+from heedmap.render.sound import (
+    COLUMNS,
+    SHADES,
+    after_the_end,
+    outline,
+    page_ticks,
+    strongest,
+    time_axis,
+    time_ticks,
+    wave,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -88,7 +98,7 @@ def spectrum_page(shown: Spectrum, used: Scale, about: str, sound: Sound | None)
     level = np.round(np.nan_to_num(shown.places) * 255).astype(np.uint8)
     pixels = np.where(np.isfinite(shown.places)[..., None], table(used.cmap)[level], NOT_TAKEN).astype(np.uint8)
     picture = Image.fromarray(pixels.repeat(SQUARE, 0).repeat(SQUARE, 1))
-    ticks = [(f"{place / shown.seconds:.2%}", words) for place, words in time_ticks(shown.seconds, shown.step)]
+    ticks = page_ticks(shown.seconds, shown.step)
     return macro("segments.spectrum", picture, _within(sound, shown), ticks, about, after_the_end(shown.after), used)
 
 

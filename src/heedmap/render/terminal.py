@@ -18,7 +18,7 @@ from heedmap.flow import ATTENTION_HEAD, STREAM_HEAD, Flow, Line, attention_line
 from heedmap.printable import number, percent, visible
 from heedmap.render.answer_page import answer_words
 from heedmap.render.answers_page import DrawnAnswers
-from heedmap.render.cautions import cautions
+from heedmap.render.cautions import facts as remarks
 from heedmap.render.naming import called, headline
 from heedmap.render.page import prediction_words
 from heedmap.render.sample import batch_size, checked_index, sample
@@ -72,15 +72,20 @@ def terminal_answer(explanation: ExplanationData, index: int = 0) -> Group:
 def terminal_answers(answers: DrawnAnswers) -> Group:
     """Several answers as a table: each, what is explained, and what it rests on most."""
     first = answers.explanations[0]
-    shown = _by_kin(drawn_segments(answers.explanations, 0))
+    drawn = drawn_segments(answers.explanations, 0)
+    shown = _by_kin(name for name in drawn if any(_by_people(e.segments[name], 0) for e in answers.explanations))
+    heads = [_head(first.segments[names[0]], 0) for names in shown.values()]
     lines = [
-        (name.strip(), *(_rests_on([explanation.segments[n] for n in names], 0) for names in shown.values()))
+        (
+            name.strip(),
+            *(_rests_on([explanation.segments[n] for n in names], 0, over_time=True) for names in shown.values()),
+        )
         for name, explanation in zip(answers.names, answers.explanations, strict=True)
     ]
     facts = {"method": first.method}
     if first.flow.notes:
         facts["note"] = said_for(SHELL, "; ".join(first.flow.notes))
-    return Group(_told(facts), Text(), _rich(("answer", *(f"rests on: {called(name)}" for name in shown)), lines))
+    return Group(_told(facts), Text(), _rich(("answer", *heads), lines))
 
 
 def _by_kin(names: Iterable[str]) -> dict[str, list[str]]:
@@ -146,11 +151,7 @@ def _facts(explanation: ExplanationData, index: int) -> Text:
     if explanation.top is not None:
         pairs = zip(explanation.top.labels[index], explanation.top.probabilities[index].tolist(), strict=True)
         facts["answers"] = " · ".join(f"{label.strip()} {percent(probability)}" for label, probability in pairs)
-    if explanation.flow.notes:
-        facts["note"] = said_for(SHELL, "; ".join(explanation.flow.notes))
-    if warned := cautions(explanation, index):
-        facts["mind"] = said_for(SHELL, "; ".join(warned))
-    return _told(facts)
+    return _told(facts | remarks(explanation, index, SHELL))
 
 
 def _told(facts: Mapping[str, str]) -> Text:

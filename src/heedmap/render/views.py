@@ -28,6 +28,7 @@ from heedmap.render.panels import (
     draw_curve,
     draw_patches,
     draw_words,
+    picture_map,
     picture_words,
     placed_words,
     word_ground,
@@ -85,6 +86,8 @@ class Beside:
 
 
 ALONE = Beside()
+NO_RELEVANCE = "no relevance"
+"""Of a text that is folded away."""
 
 
 class View:
@@ -115,10 +118,10 @@ class View:
         """What token ``i`` is called."""
         return drawn.labels[i]
 
-    def figure(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
+    def figure(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE, folded: bool = False) -> Markup:
         """In a report, with its scale; the arguments are those of :func:`figure`."""
         body = self.body(segment, index, used, beside)
-        kind = "segments.folded" if is_queries(segment) else "segments.figure"
+        kind = "segments.folded" if folded or is_queries(segment) else "segments.figure"
         return macro(kind, called(segment.name), used.about(self.scale(segment, index)), body)
 
     def body(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
@@ -175,8 +178,9 @@ class _TextView(View):
     def top(self, segment: Segment, index: int, count: int) -> list[tuple[str, float]]:
         return [(word.text, word.value) for word in top_words(words(segment, index), count)]
 
-    def figure(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
-        return macro("segments.figure", called(segment.name), "", self.body(segment, index, used, beside))
+    def figure(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE, folded: bool = False) -> Markup:
+        kind, about = ("segments.folded", NO_RELEVANCE) if folded else ("segments.figure", "")
+        return macro(kind, called(segment.name), about, self.body(segment, index, used, beside))
 
     def body(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
         text = words(segment, index)
@@ -235,6 +239,7 @@ class _PatchView(View):
             used,
             buttons + beside.objects,
             stacked=beside.clickable or bool(beside.objects),
+            alpha=1.0 if under is None else OPAQUE,
         )
 
     def panel(
@@ -253,7 +258,7 @@ class _PatchView(View):
             draw_patches(axes, segment, values, scale, look.style, picture, look.theme)
             return picture_words(picture, look.style)
 
-        return Cell(look.tall(segment), draw, "", look.style.cmap or scale.cmap)
+        return Cell(look.tall(segment), draw, "", picture_map(scale, look.style, look.picture_of(segment)))
 
     def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> Sequence[Text | Chips]:
         places = grid_values(segment, used.places(sample(segment, index).known))
@@ -264,7 +269,11 @@ class _PatchView(View):
 
 
 class _BoxView(View):
-    """Boxes: in a figure at their places on the picture, where these are known."""
+    """Boxes: in a figure at their places on the picture, where these are known; in their colours there also as bars."""
+
+    def body(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
+        name = segment.name if beside.clickable else ""
+        return macro("segments.boxes", sample(segment, index), used, MOST_BARS, name)
 
     def cell(self, row: Row, column: str, look: Look) -> Cell:
         picture = look.picture
@@ -361,7 +370,9 @@ def view(segment: Segment) -> View:
     return VIEWS.get(kind, VIEWS["tokens"])
 
 
-def figure(segment: Segment, index: int = 0, given: Scale | None = None, beside: Beside = ALONE) -> Markup:
+def figure(
+    segment: Segment, index: int = 0, given: Scale | None = None, beside: Beside = ALONE, folded: bool = False
+) -> Markup:
     """The map of a segment in a report, with its scale written under it.
 
     Args:
@@ -369,11 +380,12 @@ def figure(segment: Segment, index: int = 0, given: Scale | None = None, beside:
         index: the sample.
         given: a scale that several maps share; None: the map's own.
         beside: what else is drawn.
+        folded: whether it is folded away.
 
     Raises:
         InputError: no such sample, or ``image`` is no PIL image.
     """
-    return view(segment).figure(segment, index, given or segment_scale(segment, index), beside)
+    return view(segment).figure(segment, index, given or segment_scale(segment, index), beside, folded)
 
 
 def segment_scale(segment: Segment, index: int = 0) -> Scale:

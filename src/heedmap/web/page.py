@@ -97,7 +97,7 @@ class _Page:
             self.redo = gr.Button("Explain", elem_id="explain", min_width=120)
             self.both = gr.Button("Compare", elem_id="compare", min_width=120)
         self.every = gr.Button("Every word of the answer", visible=speaks, elem_id="every")
-        form = "runner-up, another answer, or WORD=OTHER"
+        form = "runner-up, or WORD=OTHER"
         self.against = gr.Textbox(
             label="Why these words, and not …", placeholder=form, visible=speaks, elem_id="against"
         )

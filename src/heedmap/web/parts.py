@@ -16,8 +16,10 @@ from heedmap.render.clickable import button
 from heedmap.render.html import fragment, macro
 from heedmap.render.naming import called
 from heedmap.render.outlines import LEAST, MOST
+from heedmap.render.overlay import MUTE, muted
+from heedmap.render.panels import free_corners
 from heedmap.render.sample import sample
-from heedmap.render.scale import Scale, colour, token_scale
+from heedmap.render.scale import Scale, token_scale
 from heedmap.web.form_inputs import offered
 from heedmap.web.form_inputs import sample as sample_of
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from heedmap.web.tables import TableRow
 
 
+NARROW = 2.0
+"""Inches of a picture on a narrow page, where letters are as those of names in a figure."""
 THUMB = 96
 """Pixels of the longer side of a sample's small picture."""
 
@@ -88,9 +92,16 @@ def objects(picture: Picture | None, choices: Sequence[Prediction], chosen: int 
     """
     if picture is None or all(choice.box is None for choice in choices):
         return Markup()
-    boxes = [(n, choice, choice.box) for n, choice in enumerate(choices) if choice.box is not None]
-    placed = [(n, plain(choice.label), str(choice), _placed(picture.share(box))) for n, choice, box in boxes]
-    return macro("web.objects", placed, chosen)
+    boxes = [(n, choice, picture.share(choice.box)) for n, choice in enumerate(choices) if choice.box is not None]
+    boxes.sort(key=lambda box: box[0] == chosen)  # whose name has the best place
+    width, height = picture.image.size
+    edges = [(left * width, top * height, right * width, bottom * height) for _, _, (left, top, right, bottom) in boxes]
+    corners = free_corners(edges, [plain(choice.label) for _, choice, _ in boxes], picture, NARROW)
+    placed = [
+        (n, plain(choice.label), str(choice), _placed(box), f"left:{x / width:.3%};top:{y / height:.3%}")
+        for (n, choice, box), (x, y) in zip(boxes, corners, strict=True)
+    ]
+    return macro("web.objects", sorted(placed), chosen)
 
 
 def relevant_boxes(picture: Picture, segment: Segment, clickable: bool, given: Scale | None = None) -> Markup:
@@ -102,14 +113,14 @@ def relevant_boxes(picture: Picture, segment: Segment, clickable: bool, given: S
         clickable: whether the boxes are buttons to explain from.
         given: a scale that several maps share; None: the segment's own.
     """
-    shown, drawn = picture.fitted(LEAST, MOST), sample(segment)
+    shown, drawn = replace(picture, image=muted(picture.image, MUTE)).fitted(LEAST, MOST), sample(segment)
     used = given or token_scale(segment, drawn)
     places = [] if picture.boxes is None else [tuple(map(float, place)) for place in picture.boxes]
     things = []
     for i, (value, (left, top, right, bottom)) in enumerate(zip(drawn.values, places, strict=False)):
         pressed = button(segment.name if clickable else "", [i], first=i == 0).strip() or Markup('role="img"')
         words = f"{drawn.named(i)}: {number(float(value))}"
-        things.append(((left, top, right, bottom), pressed, words, _border(used, float(value))))
+        things.append(((left, top, right, bottom), pressed, words, _edge(used, float(value))))
     return _stack(shown, "the picture of the boxes", things, f"places of {called(segment.name)}")
 
 
@@ -120,9 +131,10 @@ def _stack(picture: Picture, words: str, things: Sequence[tuple[Box, Markup, str
     return macro("web.stack", picture.image, words, about, shown)
 
 
-def _border(used: Scale, value: float) -> str:
-    place = used.places(np.asarray(value))
-    return f"border:{2 + round(3 * float(used.strength(place)))}px solid {colour(float(place), used.cmap)}"
+def _edge(used: Scale, value: float) -> str:
+    """CSS: the thicker and the less transparent, the more a box matters."""
+    strength = float(used.strength(used.places(np.asarray(value))))
+    return f"border:{1 + round(4 * strength)}px solid {used.pictured(value)};opacity:{0.4 + 0.6 * strength:.2f}"
 
 
 def _small(picture: Image | None) -> Image | None:

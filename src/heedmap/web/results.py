@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from heedmap.errors import FileFormatError
 from heedmap.render.answer_page import answer_fragment
+from heedmap.render.cautions import minded
 from heedmap.render.files import WRITERS, comparison_json, figure_bytes
 from heedmap.render.html import document, fragment, macro, render
 from heedmap.render.outlines import LEAST, MOST
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 KEPT = 64
 OWN_SCALES = "Numbers of two methods are not of one kind, so each map has a scale of its own."
+CLICKED = {"text": "a word", "image": "a patch", "boxes": "a box"}
 TYPES = {".png": "image/png", ".html": "text/html; charset=utf-8", ".json": "application/json"}
 """Ending of a file that can be downloaded → its MIME type."""
 
@@ -66,14 +68,19 @@ class Result:
             report = explanation_fragment(
                 first, 0, self._seen, clickable=self._clickable, folded=True, beside=self.beside
             )
-            return head + self._boxes(first) + Markup(report) + (macro("web.click") if self._clickable else Markup())
+            return (
+                head
+                + self._boxes(first)
+                + Markup(report)
+                + (macro("web.click", _clicked(first)) if self._clickable else Markup())
+            )
         scales = common_scales(self.explanations) if one_unit(self.explanations) else {}
         bodies = column_bodies([(e, self._seen, scales) for e in self.explanations], beside=self.beside)
         columns = [
             macro("web.column", name, self._boxes(e, scales), fragment(body, self._seen if e.maps else None))
             for (name, e), body in zip(_named(*self.explanations).items(), bodies, strict=True)
         ]
-        return head + macro("web.columns", SAME_UNIT if scales else OWN_SCALES, columns)
+        return head + macro("web.columns", _note(*self.explanations), columns)
 
     def file(self, ending: str) -> bytes:
         """The file to be downloaded; FileFormatError where ``ending`` is none of :data:`TYPES`."""
@@ -144,6 +151,13 @@ class Results:
             return self._results.get(name)
 
 
+def _clicked(explanation: Explanation) -> str:
+    """``a word or a patch``."""
+    kinds = dict.fromkeys("image" if s.grid is not None else s.kind for s in explanation.segments.values())
+    *others, last = [CLICKED[kind] for kind in kinds if kind in CLICKED] or ["a token"]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def _pair_png(first: Explanation, second: Explanation, picture: Picture | None) -> bytes:
     from heedmap.render.figure import side_by_side
 
@@ -156,6 +170,12 @@ def _named(first: Explanation, second: Explanation) -> Mapping[str, Explanation]
     return {first.method: first, again: second}
 
 
+def _note(first: Explanation, second: Explanation) -> str:
+    """About the scales, and whether the methods agree."""
+    together = _named(first, second)
+    return " ".join([SAME_UNIT if one_unit(together.values()) else OWN_SCALES, *minded(together)])
+
+
 def _pair_html(first: Explanation, second: Explanation, picture: Picture | None) -> bytes:
     seen = None if picture is None else replace(picture.fitted(LEAST, MOST), frames={})
     scales = common_scales((first, second)) if one_unit((first, second)) else {}
@@ -163,7 +183,7 @@ def _pair_html(first: Explanation, second: Explanation, picture: Picture | None)
     named = [
         Markup("<h2>{}</h2>{}").format(name, body) for name, body in zip(_named(first, second), bodies, strict=True)
     ]
-    body = render("comparison.html", note=SAME_UNIT if scales else OWN_SCALES, bodies=named)
+    body = render("comparison.html", note=_note(first, second), bodies=named)
     return document(fragment(body, cast("Image", seen) if first.maps else None), "heedmap: comparison").encode()
 
 

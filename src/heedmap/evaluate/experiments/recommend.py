@@ -14,13 +14,14 @@ from heedmap.attention.forward import output_of
 from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import HeedmapError, InputError, OptionError
 from heedmap.evaluate.harness.protocol import MethodSpec, check_options
-from heedmap.evaluate.metrics.faithfulness import deletion, saco, spearman, symmetric_gain
+from heedmap.evaluate.metrics.faithfulness import deletion, saco, symmetric_gain
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
 from heedmap.evaluate.perturb.masking import check_fill
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, sensitivity
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CARDS, CHANCE
 from heedmap.printable import without_folders
+from heedmap.ranks import spearman
 
 if TYPE_CHECKING:
     from heedmap.evaluate.trial import Maps

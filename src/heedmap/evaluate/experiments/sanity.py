@@ -12,12 +12,13 @@ import numpy as np
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import inputs_of
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method
-from heedmap.evaluate.metrics.faithfulness import overlap, saco, spearman
+from heedmap.evaluate.metrics.faithfulness import overlap, saco
 from heedmap.evaluate.metrics.ranking import UNCHANGED
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
 from heedmap.evaluate.perturb.masking import check_fill
 from heedmap.evaluate.perturb.randomness import MOST
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, complexity_rise, sensitivity, smooth_likeness
+from heedmap.ranks import spearman
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Sample

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heedmap.extras import library
-
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
@@ -26,19 +24,6 @@ SIGNS = ("positive", "negative")
 
 
 # -- one map and another -----------------------------------------------------------------------------------------------
-
-
-def spearman(a: Float[np.ndarray, " tokens"], b: Float[np.ndarray, " tokens"]) -> float:
-    """Spearman's rank correlation, -1 to 1; of two maps that are both constant 1, of one that is and one that is not 0.
-
-    Raises:
-        MissingLibraryError: there is no scipy.
-    """
-    rankdata = library("scipy.stats", "eval", "rank correlations need").rankdata
-    flat = (np.ptp(a) == 0, np.ptp(b) == 0)
-    if any(flat):
-        return float(all(flat))
-    return float(np.clip(np.corrcoef(rankdata(a), rankdata(b))[0, 1], -1, 1))
 
 
 def overlap(a: Float[np.ndarray, " tokens"], b: Float[np.ndarray, " tokens"], share: float = 0.1) -> float:

@@ -10,9 +10,10 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw
 
 from heedmap.render.html import document, render
-from heedmap.render.overlay import outlined, overlay
+from heedmap.render.overlay import MUTE, outlined, overlay
 from heedmap.render.sample import sample
 from heedmap.render.scale import scale_of, table, token_scale
+from heedmap.render.views import OPAQUE
 from heedmap.render.words import text_html
 from heedmap.zoo.gallery.show import METHODS, Shown, ShownAnswer
 
@@ -43,7 +44,7 @@ def gallery_page(models: Sequence[Shown], pictures: Maps) -> str:
         pictures: (model, number of the answer, method) → its map on the picture, of the models that have pictures.
     """
     listed = [_model(model, pictures) for model in models]
-    return document(render("gallery.html", models=listed, unit=scale_of([0, 1])), TITLE, "wide gallery")
+    return document(render("gallery.html", models=listed, unit=scale_of([0, 1]), alpha=OPAQUE), TITLE, "wide gallery")
 
 
 def map_picture(
@@ -54,7 +55,7 @@ def map_picture(
     image = _scaled(picture)
     if "image" in segments:
         patches = segments["image"]
-        image = overlay(image, replace(patches, grid=patches.grid or answer.asked.evidence.grid))
+        image = overlay(image, replace(patches, grid=patches.grid or answer.asked.evidence.grid), mute=MUTE)
     elif "boxes" in segments and places is not None:
         image = _boxes_map(image, segments["boxes"], places)
     return _marked(image, answer, places)
