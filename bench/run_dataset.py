@@ -5,6 +5,7 @@
     python bench/run_dataset.py disk [--workers 2]        # needs to mount a tmpfs
     python bench/run_dataset.py spoilt [--workers 2]
     python bench/run_dataset.py flat [--samples 10000]
+    python bench/run_dataset.py nodes [--times 3]
 
 kills: `heedmap run` is begun, at a random moment a process of it is killed (SIGKILL), the same command is given until it
 comes to its end, and the rows are compared with those of a run that nobody disturbed. Each result is a line of the state; those
@@ -12,6 +13,8 @@ that it has already are not measured again.
 alone: a run without Ray, killed again and again at random moments, begun each time in a process that has the model already.
 disk: a run on a small file system, which is full several times and made larger each time.
 spoilt: one row of a hundred is bad; when the run is done, three files are cut, damaged and emptied, and the same is run again.
+nodes: `heedmap run --address` on a cluster of three nodes, each with a raylet and an address of this machine of its own; then
+at a random moment the raylet of one that is not the head is killed, and a new one comes instead.
 flat: the samples of the zoo's lists end to end, with the memory that is taken, and rows a second.
 """
 
@@ -251,6 +254,64 @@ def disk(workers: int) -> None:
             subprocess.run(["umount", str(small)], check=True)
 
 
+def makers(cluster: Any) -> list[int]:
+    """How many workers there are on each node of a cluster, the head first."""
+    counts = []
+    for node in (cluster.head_node, *sorted(cluster.worker_nodes, key=lambda n: n.node_ip_address)):
+        (raylet,) = node.all_processes["raylet"]
+        with suppress(psutil.Error):
+            names = [" ".join(child.cmdline()[:1]) for child in psutil.Process(raylet.process.pid).children(True)]
+            counts.append(sum(name.startswith("ray::") and "Maker" in name for name in names))
+    return counts
+
+
+def nodes(times: int) -> None:
+    """Runs on a cluster of several nodes, one of which is lost."""
+    from ray.cluster_utils import Cluster
+
+    chance = random.Random(0)
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        source = data(here, ROWS)
+        subprocess.run(command(source, here / "whole"), check=True, capture_output=True)
+        reference = rows_of(here / "whole")
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "node_ip_address": "127.0.0.1"})
+        try:
+            for number in range(times + 1):
+                while len(cluster.worker_nodes) < 2:
+                    address = f"127.0.0.{2 * number + 2 + len(cluster.worker_nodes)}"
+                    cluster.add_node(num_cpus=2, node_ip_address=address)
+                out, parts, most = here / f"run{number}", here / f"run{number}" / "parts", [0]
+                process = begun(command(source, out, "--address", cluster.address, "--workers", 4))
+                wanted = chance.randrange(ROWS // PART - 4) if number else ROWS
+                while process.poll() is None and (not parts.is_dir() or len(list(parts.glob("part-*"))) < wanted):
+                    most = max(most, makers(cluster), key=lambda counts: (sum(n > 0 for n in counts), sum(counts)))
+                    time.sleep(0.2)
+                files = len(list(parts.glob("part-*")))
+                if number and process.poll() is None:
+                    cluster.remove_node(chance.choice(sorted(cluster.worker_nodes, key=id)), allow_graceful=False)
+                began = time.perf_counter()
+                _, said = process.communicate(timeout=PATIENCE)
+                ended, again = time.perf_counter() - began, 0
+                while process.returncode and again < 3 and not rows_whole(out):
+                    again += 1
+                    done = begun(command(source, out, "--address", cluster.address, "--workers", 4))
+                    said += done.communicate(timeout=PATIENCE)[1]
+                words = [line for line in said.strip().splitlines() if line.startswith("heedmap:")]
+                result = {
+                    "lost": bool(number), "workers": most, "files": files, "code": process.returncode, "ended_s": round(ended, 1),
+                    "again": again, "same": rows_of(out).equals(reference), "said": words[-1][:200] if words else "",
+                }  # fmt: skip
+                print(json.dumps(result), flush=True)
+        finally:
+            cluster.shutdown()
+
+
+def rows_whole(out: Path) -> bool:
+    """Whether all parts of a run are there."""
+    return len(list((out / "parts").glob("part-*.parquet"))) == ROWS // PART
+
+
 def flat(samples: int) -> None:
     """Resident memory of the process, as the rows go by."""
     import heedmap
@@ -282,7 +343,7 @@ def flat(samples: int) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["kills", "alone", "disk", "spoilt", "flat"])
+    parser.add_argument("what", choices=["kills", "alone", "disk", "spoilt", "flat", "nodes"])
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--times", type=int, default=33)
     parser.add_argument("--case")
@@ -297,6 +358,8 @@ def main() -> None:
         disk(given.workers)
     elif given.what == "spoilt":
         spoilt(given.workers)
+    elif given.what == "nodes":
+        nodes(given.times)
     else:
         flat(given.samples)
 
