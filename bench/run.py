@@ -535,6 +535,82 @@ def curve_point(what: str, tokens: int) -> None:
     )
 
 
+def proofs() -> None:
+    """What the first call on a model takes, in forward passes of it, each in a process of its own."""
+    apart(f"proofs:{kind}:{length}" for kind, length in (("vit", 224), ("vit", 384), ("bert", 512), ("llama", 1024)))
+
+
+def proofs_point(what: str, size: int) -> None:
+    """The first call on a new model, and later ones: the medians of three models, in seconds of the processor."""
+    from transformers import (
+        BertConfig,
+        BertForSequenceClassification,
+        LlamaConfig,
+        LlamaForCausalLM,
+        ViTConfig,
+        ViTForImageClassification,
+    )
+
+    ids = {"input_ids": torch.randint(5, 900, (1, size))}
+    sizes = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 4, "num_attention_heads": 12}
+    builds: dict[str, tuple[Callable[[], nn.Module], dict[str, Tensor]]] = {
+        "vit": (
+            lambda: ViTForImageClassification(ViTConfig(image_size=size)),
+            {"pixel_values": torch.randn(1, 3, size, size)},
+        ),
+        "bert": (lambda: BertForSequenceClassification(BertConfig()), ids),
+        "llama": (lambda: LlamaForCausalLM(LlamaConfig(vocab_size=1000, **sizes)), ids),
+    }
+    build, inputs = builds[what]
+
+    def spent(function: Callable[[], Any]) -> float:
+        began = time.process_time()
+        function()
+        return time.process_time() - began
+
+    def forward(model: nn.Module) -> None:
+        with torch.no_grad():
+            model(**inputs)
+
+    heedmap.explain(build().eval(), inputs)  # imports, and what they left to be collected
+    gc.collect()
+    taken = []
+    for _ in range(3):
+        model = build().eval()
+        forward(model)
+        plain, first, later = (
+            spent(call) for call in (partial(forward, model), *[partial(heedmap.explain, model, inputs)] * 2)
+        )
+        taken.append((plain, first / plain, later / plain, (first - later) / plain))
+    plain, first, later, proof = map(statistics.median, zip(*taken, strict=True))
+    print(
+        f"{what}-{size:<6} forward {plain:5.2f} s   first call/forward {first:5.1f}   later {later:5.1f}   proof {proof:5.1f}",
+        flush=True,
+    )
+
+
+def packages() -> None:
+    """The same model explained by captum's gradients: how many times heedmap's time they take."""
+    from captum.attr import InputXGradient, IntegratedGradients
+    from transformers import ViTConfig, ViTForImageClassification
+
+    model = ViTForImageClassification(ViTConfig(num_labels=10)).eval()
+    pixels = torch.randn(1, 3, 224, 224)
+
+    def logits(picture: Tensor) -> Tensor:
+        return model(pixel_values=picture).logits
+
+    by = {
+        "InputXGradient": lambda: InputXGradient(logits).attribute(pixels.clone().requires_grad_(), target=0),
+        "IntegratedGradients, 50 steps": lambda: IntegratedGradients(logits).attribute(
+            pixels, target=0, n_steps=50, internal_batch_size=10
+        ),
+    }
+    for name, attributed in by.items():
+        (ratio,) = ratios(attributed, lambda: heedmap.explain(model, {"pixel_values": pixels}, target=0))
+        print(f"vit-224   captum's {name} / heedmap {ratio}", flush=True)
+
+
 def methods() -> None:
     """Each method's time in forward passes without gradient, on ViT-B/16 (224 px) and BERT-base (128 words), a table."""
     from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
@@ -560,7 +636,7 @@ def methods() -> None:
         print(f"| `{name}` | {ratios[0]:.1f} | {ratios[1]:.1f} |", flush=True)
 
 
-POINTS: dict[str, Callable[[str, int], None]] = {"curve": curve_point, "held": held_point}
+POINTS: dict[str, Callable[[str, int], None]] = {"curve": curve_point, "held": held_point, "proofs": proofs_point}
 """What a process of its own measures: ``NAME:WHAT:TOKENS``."""
 
 BENCHES: dict[str, Callable[[], None]] = {
@@ -585,6 +661,8 @@ BENCHES: dict[str, Callable[[], None]] = {
     "memory": memory,
     "held": held,
     "curve": curve,
+    "proofs": proofs,
+    "packages": packages,
     "methods": methods,
 }
 
