@@ -589,6 +589,50 @@ def proofs_point(what: str, size: int) -> None:
     )
 
 
+def first() -> None:
+    """Peak memory above the model of a first call, with its proof, and of a later one, in blocks; what is planned."""
+    apart(f"first:{what}:{size}" for what, size in (("vit", 8), ("bert", 512), ("bert", 2048), ("llama", 8192)))
+
+
+def first_point(what: str, size: int) -> None:
+    """One point of :func:`first`: ViT-B/16 of so many pictures, BERT-base or a decoder of 2 layers of so many tokens."""
+    from transformers import (
+        BertConfig,
+        BertForSequenceClassification,
+        LlamaConfig,
+        LlamaForCausalLM,
+        ViTConfig,
+        ViTForImageClassification,
+    )
+
+    def build() -> nn.Module:
+        if what == "vit":
+            return ViTForImageClassification(ViTConfig()).eval()
+        if what == "bert":
+            return BertForSequenceClassification(BertConfig(max_position_embeddings=size)).eval()
+        sizes = {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 2, "num_attention_heads": 4}
+        return LlamaForCausalLM(LlamaConfig(vocab_size=1000, max_position_embeddings=size, **sizes)).eval()
+
+    def given(count: int) -> dict[str, Tensor]:
+        if what == "vit":
+            return {"pixel_values": torch.randn(count, 3, 224, 224)}
+        return {"input_ids": torch.randint(5, 900, (1, count))}
+
+    heedmap.explain(build(), given(2), memory_budget=1)  # what is imported and set up is no part of it
+    model, inputs = build(), given(size)
+    gc.collect()
+    with Peak() as proving:
+        heedmap.explain(model, inputs, memory_budget=1)
+    with Peak() as later:
+        heedmap.explain(model, inputs, memory_budget=1)
+    plan = heedmap.plan(build(), inputs)
+    print(
+        f"{what}-{size:<6} first call {proving.most / 2**20:6.0f} MiB   later {later.most / 2**20:6.0f} MiB   "
+        f"planned with the proof {plan.least / 2**20:6.0f} MiB",
+        flush=True,
+    )
+
+
 def packages() -> None:
     """The same model explained by captum's gradients: how many times heedmap's time they take."""
     from captum.attr import InputXGradient, IntegratedGradients
@@ -636,7 +680,12 @@ def methods() -> None:
         print(f"| `{name}` | {ratios[0]:.1f} | {ratios[1]:.1f} |", flush=True)
 
 
-POINTS: dict[str, Callable[[str, int], None]] = {"curve": curve_point, "held": held_point, "proofs": proofs_point}
+POINTS: dict[str, Callable[[str, int], None]] = {
+    "curve": curve_point,
+    "held": held_point,
+    "proofs": proofs_point,
+    "first": first_point,
+}
 """What a process of its own measures: ``NAME:WHAT:TOKENS``."""
 
 BENCHES: dict[str, Callable[[], None]] = {
@@ -661,6 +710,7 @@ BENCHES: dict[str, Callable[[], None]] = {
     "memory": memory,
     "held": held,
     "curve": curve,
+    "first": first,
     "proofs": proofs,
     "packages": packages,
     "methods": methods,
