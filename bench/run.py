@@ -535,6 +535,126 @@ def curve_point(what: str, tokens: int) -> None:
     )
 
 
+def proofs() -> None:
+    """What the first call on a model takes, in forward passes of it, each in a process of its own."""
+    apart(f"proofs:{kind}:{length}" for kind, length in (("vit", 224), ("vit", 384), ("bert", 512), ("llama", 1024)))
+
+
+def proofs_point(what: str, size: int) -> None:
+    """The first call on a new model, and later ones: the medians of three models, in seconds of the processor."""
+    from transformers import (
+        BertConfig,
+        BertForSequenceClassification,
+        LlamaConfig,
+        LlamaForCausalLM,
+        ViTConfig,
+        ViTForImageClassification,
+    )
+
+    ids = {"input_ids": torch.randint(5, 900, (1, size))}
+    sizes = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 4, "num_attention_heads": 12}
+    builds: dict[str, tuple[Callable[[], nn.Module], dict[str, Tensor]]] = {
+        "vit": (
+            lambda: ViTForImageClassification(ViTConfig(image_size=size)),
+            {"pixel_values": torch.randn(1, 3, size, size)},
+        ),
+        "bert": (lambda: BertForSequenceClassification(BertConfig()), ids),
+        "llama": (lambda: LlamaForCausalLM(LlamaConfig(vocab_size=1000, **sizes)), ids),
+    }
+    build, inputs = builds[what]
+
+    def spent(function: Callable[[], Any]) -> float:
+        began = time.process_time()
+        function()
+        return time.process_time() - began
+
+    def forward(model: nn.Module) -> None:
+        with torch.no_grad():
+            model(**inputs)
+
+    heedmap.explain(build().eval(), inputs)  # imports, and what they left to be collected
+    gc.collect()
+    taken = []
+    for _ in range(3):
+        model = build().eval()
+        forward(model)
+        plain, first, later = (
+            spent(call) for call in (partial(forward, model), *[partial(heedmap.explain, model, inputs)] * 2)
+        )
+        taken.append((plain, first / plain, later / plain, (first - later) / plain))
+    plain, first, later, proof = map(statistics.median, zip(*taken, strict=True))
+    print(
+        f"{what}-{size:<6} forward {plain:5.2f} s   first call/forward {first:5.1f}   later {later:5.1f}   proof {proof:5.1f}",
+        flush=True,
+    )
+
+
+def first() -> None:
+    """Peak memory above the model of a first call, with its proof, and of a later one, in blocks; what is planned."""
+    apart(f"first:{what}:{size}" for what, size in (("vit", 8), ("bert", 512), ("bert", 2048), ("llama", 8192)))
+
+
+def first_point(what: str, size: int) -> None:
+    """One point of :func:`first`: ViT-B/16 of so many pictures, BERT-base or a decoder of 2 layers of so many tokens."""
+    from transformers import (
+        BertConfig,
+        BertForSequenceClassification,
+        LlamaConfig,
+        LlamaForCausalLM,
+        ViTConfig,
+        ViTForImageClassification,
+    )
+
+    def build() -> nn.Module:
+        if what == "vit":
+            return ViTForImageClassification(ViTConfig()).eval()
+        if what == "bert":
+            return BertForSequenceClassification(BertConfig(max_position_embeddings=size)).eval()
+        sizes = {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 2, "num_attention_heads": 4}
+        return LlamaForCausalLM(LlamaConfig(vocab_size=1000, max_position_embeddings=size, **sizes)).eval()
+
+    def given(count: int) -> dict[str, Tensor]:
+        if what == "vit":
+            return {"pixel_values": torch.randn(count, 3, 224, 224)}
+        return {"input_ids": torch.randint(5, 900, (1, count))}
+
+    heedmap.explain(build(), given(2), memory_budget=1)  # what is imported and set up is no part of it
+    model, inputs = build(), given(size)
+    gc.collect()
+    with Peak() as proving:
+        heedmap.explain(model, inputs, memory_budget=1)
+    with Peak() as later:
+        heedmap.explain(model, inputs, memory_budget=1)
+    plan = heedmap.plan(build(), inputs)
+    print(
+        f"{what}-{size:<6} first call {proving.most / 2**20:6.0f} MiB   later {later.most / 2**20:6.0f} MiB   "
+        f"planned with the proof {plan.least / 2**20:6.0f} MiB",
+        flush=True,
+    )
+
+
+def packages() -> None:
+    """The same model explained by captum's gradients: how many times heedmap's time they take."""
+    from captum.attr import InputXGradient, IntegratedGradients
+    from transformers import ViTConfig, ViTForImageClassification
+
+    model = ViTForImageClassification(ViTConfig(num_labels=10)).eval()
+    pixels = torch.randn(1, 3, 224, 224)
+
+    def logits(picture: Tensor) -> Tensor:
+        return model(pixel_values=picture).logits
+
+    by = {
+        "InputXGradient": lambda: InputXGradient(logits).attribute(pixels.clone().requires_grad_(), target=0),
+        "IntegratedGradients, 50 steps": lambda: IntegratedGradients(logits).attribute(
+            pixels, target=0, n_steps=50, internal_batch_size=10
+        ),
+    }
+    for name, attributed in by.items():
+        (ratio,) = ratios(attributed, lambda: heedmap.explain(model, {"pixel_values": pixels}, target=0))
+        print(f"vit-224   captum's {name} / heedmap {ratio}", flush=True)
+
+
 def methods() -> None:
     """Each method's time in forward passes without gradient, on ViT-B/16 (224 px) and BERT-base (128 words), a table."""
     from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
@@ -560,7 +680,12 @@ def methods() -> None:
         print(f"| `{name}` | {ratios[0]:.1f} | {ratios[1]:.1f} |", flush=True)
 
 
-POINTS: dict[str, Callable[[str, int], None]] = {"curve": curve_point, "held": held_point}
+POINTS: dict[str, Callable[[str, int], None]] = {
+    "curve": curve_point,
+    "held": held_point,
+    "proofs": proofs_point,
+    "first": first_point,
+}
 """What a process of its own measures: ``NAME:WHAT:TOKENS``."""
 
 BENCHES: dict[str, Callable[[], None]] = {
@@ -585,6 +710,9 @@ BENCHES: dict[str, Callable[[], None]] = {
     "memory": memory,
     "held": held,
     "curve": curve,
+    "first": first,
+    "proofs": proofs,
+    "packages": packages,
     "methods": methods,
 }
 

@@ -5,6 +5,8 @@
     python bench/run_dataset.py disk [--workers 2]        # needs to mount a tmpfs
     python bench/run_dataset.py spoilt [--workers 2]
     python bench/run_dataset.py flat [--samples 10000]
+    python bench/run_dataset.py nodes [--times 3]
+    python bench/run_dataset.py loop [--samples 24] [--workers 2]
 
 kills: `heedmap run` is begun, at a random moment a process of it is killed (SIGKILL), the same command is given until it
 comes to its end, and the rows are compared with those of a run that nobody disturbed. Each result is a line of the state; those
@@ -12,6 +14,10 @@ that it has already are not measured again.
 alone: a run without Ray, killed again and again at random moments, begun each time in a process that has the model already.
 disk: a run on a small file system, which is full several times and made larger each time.
 spoilt: one row of a hundred is bad; when the run is done, three files are cut, damaged and emptied, and the same is run again.
+nodes: `heedmap run --address` on a cluster of three nodes, each with a raylet and an address of this machine of its own; then
+at a random moment the raylet of one that is not the head is killed, and a new one comes instead.
+loop: pictures explained by a ViT-B/16 (random weights), by a plain loop and by a run, in turns, one at once; with workers then by
+one and by so many, by the clock.
 flat: the samples of the zoo's lists end to end, with the memory that is taken, and rows a second.
 """
 
@@ -251,6 +257,119 @@ def disk(workers: int) -> None:
             subprocess.run(["umount", str(small)], check=True)
 
 
+def makers(cluster: Any) -> list[int]:
+    """How many workers there are on each node of a cluster, the head first."""
+    counts = []
+    for node in (cluster.head_node, *sorted(cluster.worker_nodes, key=lambda n: n.node_ip_address)):
+        (raylet,) = node.all_processes["raylet"]
+        with suppress(psutil.Error):
+            names = [" ".join(child.cmdline()[:1]) for child in psutil.Process(raylet.process.pid).children(True)]
+            counts.append(sum(name.startswith("ray::") and "Maker" in name for name in names))
+    return counts
+
+
+def nodes(times: int) -> None:
+    """Runs on a cluster of several nodes, one of which is lost."""
+    from ray.cluster_utils import Cluster
+
+    chance = random.Random(0)
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        source = data(here, ROWS)
+        subprocess.run(command(source, here / "whole"), check=True, capture_output=True)
+        reference = rows_of(here / "whole")
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+        try:
+            for number in range(times + 1):
+                while len(cluster.worker_nodes) < 2:
+                    address = f"127.0.0.{2 * number + 2 + len(cluster.worker_nodes)}"
+                    cluster.add_node(num_cpus=2, node_ip_address=address)
+                out, parts, most = here / f"run{number}", here / f"run{number}" / "parts", [0]
+                process = begun(command(source, out, "--address", cluster.address, "--workers", 4))
+                wanted = chance.randrange(ROWS // PART - 4) if number else ROWS
+                while process.poll() is None and (not parts.is_dir() or len(list(parts.glob("part-*"))) < wanted):
+                    most = max(most, makers(cluster), key=lambda counts: (sum(n > 0 for n in counts), sum(counts)))
+                    time.sleep(0.2)
+                files = len(list(parts.glob("part-*")))
+                if number and process.poll() is None:
+                    cluster.remove_node(chance.choice(sorted(cluster.worker_nodes, key=id)), allow_graceful=False)
+                began = time.perf_counter()
+                _, said = process.communicate(timeout=PATIENCE)
+                ended, again = time.perf_counter() - began, 0
+                while process.returncode and again < 3 and not rows_whole(out):
+                    again += 1
+                    done = begun(command(source, out, "--address", cluster.address, "--workers", 4))
+                    said += done.communicate(timeout=PATIENCE)[1]
+                words = [line for line in said.strip().splitlines() if line.startswith("heedmap:")]
+                result = {
+                    "lost": bool(number), "workers": most, "files": files, "code": process.returncode, "ended_s": round(ended, 1),
+                    "again": again, "same": rows_of(out).equals(reference), "said": words[-1][:200] if words else "",
+                }  # fmt: skip
+                print(json.dumps(result), flush=True)
+        finally:
+            cluster.shutdown()
+
+
+def rows_whole(out: Path) -> bool:
+    """Whether all parts of a run are there."""
+    return len(list((out / "parts").glob("part-*.parquet"))) == ROWS // PART
+
+
+def loop(samples: int, workers: int) -> None:
+    """What a run takes beside a plain loop over the same files, and how much sooner several workers are done."""
+    import numpy as np
+    from PIL import Image
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    import heedmap
+
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        ViTForImageClassification(ViTConfig(num_labels=10)).save_pretrained(here / "model")
+        ViTImageProcessor().save_pretrained(here / "model")
+        pictures = here / "pictures"
+        pictures.mkdir()
+        for number, noise in enumerate(
+            np.random.default_rng(0).integers(0, 255, (samples, 300, 400, 3), dtype=np.uint8)
+        ):
+            Image.fromarray(noise).save(pictures / f"{number:05}.jpg")
+        subject = heedmap.load(str(here / "model"))
+        files = sorted(pictures.iterdir())
+
+        def plain() -> None:
+            for number, file in enumerate(files):
+                subject.explain(image=file).save(here / f"{number}.json")
+
+        def ran() -> None:
+            heedmap.run(subject, pictures, here / "out", batch=1, part=max(1, samples // 4), page=False)
+            shutil.rmtree(here / "out")
+
+        subject.explain(image=files[0])
+        taken: list[float] = []
+        for _ in range(2):
+            times = []
+            for made in (ran, plain):
+                began = time.process_time()
+                made()
+                times.append(time.process_time() - began)
+            taken.append(times[0] / times[1])
+            print(f"run {times[0]:6.1f} s of the processor, plain loop {times[1]:6.1f} s: {taken[-1]:.3f}", flush=True)
+        for count in (1, workers) if workers else ():
+            began = time.perf_counter()
+            told: list[float] = []
+
+            def progress(done: int, of: int, told: list[float] = told) -> None:
+                told.append(time.perf_counter())
+
+            heedmap.run(
+                str(here / "model"), pictures, here / f"by{count}", batch=1, part=max(1, samples // 12), page=False,
+                workers=count, progress=progress,
+            )  # fmt: skip
+            print(
+                f"{count} workers: {time.perf_counter() - began:.1f} s in all, {told[-1] - told[0]:.1f} s from the first part on"
+            )
+
+
 def flat(samples: int) -> None:
     """Resident memory of the process, as the rows go by."""
     import heedmap
@@ -282,12 +401,12 @@ def flat(samples: int) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["kills", "alone", "disk", "spoilt", "flat"])
+    parser.add_argument("what", choices=["kills", "alone", "disk", "spoilt", "flat", "nodes", "loop"])
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--times", type=int, default=33)
     parser.add_argument("--case")
     parser.add_argument("--state", type=Path)
-    parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--samples", type=int)
     given = parser.parse_args()
     if given.what == "kills":
         kills(given.times, given.case, given.state)
@@ -297,8 +416,12 @@ def main() -> None:
         disk(given.workers)
     elif given.what == "spoilt":
         spoilt(given.workers)
+    elif given.what == "nodes":
+        nodes(given.times)
+    elif given.what == "loop":
+        loop(given.samples or 24, given.workers)
     else:
-        flat(given.samples)
+        flat(given.samples or 10_000)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from heedmap.attention.forward import call, key_of, proved, recording_state
+from heedmap.attention import forward, placing
+from heedmap.attention.forward import recording_state
 from heedmap.attention.inputs import detached
-from heedmap.attention.randomness import seed
-from heedmap.attention.tape import Tape
 from heedmap.engine import Engine, Wrapped, find_method
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET
-from heedmap.planning import Plan, is_counted, proof_peak, seconds
+from heedmap.planning import Plan, check_proof, is_counted, proof_peak, seconds
 from heedmap.targets import AnyTarget
 from heedmap.unfollowed import AUTO
 
@@ -65,7 +64,8 @@ def plan(
         The plan, by which an explanation of the same is made.
 
     Raises:
-        OptionError: the memory does not suffice for the smallest blocks; the message says what does.
+        OptionError: the memory does not suffice for the smallest blocks, or for the proof of a first call; the message says
+            what does.
         AttentionError: the model's attention is not followed, so there is nothing to plan.
         HeedmapError: as for :func:`heedmap.explain`.
 
@@ -94,27 +94,26 @@ def plan(
         attentions, plain = recording.tape.attentions, recording.live is None
         given = recording.inputs
         del recording
-        proof = _proof(engine, given) if plain else None
-        forward, operations = _timed(engine.model, engine.inputs.given())
+        passed = (forward if plain else placing).to_prove(engine.model, given, engine.batch)
+        proof = 0 if passed is None else proof_peak(passed[0], passed[1], engine.model)
+        del passed
+        if engine.memory is not None:
+            check_proof(engine.memory, proof)
+        forward_seconds, operations = _timed(engine.model, engine.inputs.given())
     counted = is_counted(recipe, resolved)
     notes = (PROOF, *(() if counted else (MORE,)), *(() if plain else (NUMBERS,)))
     return replace(
         made,
+        peak=max(made.peak, proof),
+        least=max(made.least, proof),
         targets=sum(len(of_part) for _, of_part in parts),
-        seconds=len(parts) * seconds(forward, operations, attentions, len(targets)) if plain and counted else None,
-        forward_seconds=forward,
+        seconds=len(parts) * seconds(forward_seconds, operations, attentions, len(targets))
+        if plain and counted
+        else None,
+        forward_seconds=forward_seconds,
         notes=notes,
         proof=proof,
     )
-
-
-def _proof(engine: Engine, inputs: Mapping[str, Any]) -> int:
-    """What the proof of these inputs takes; 0: it is known."""
-    if key_of(inputs, engine.batch, True) in proved(engine.model):
-        return 0
-    tape = Tape(engine.batch, cut=True)
-    seed()
-    return proof_peak(tape, call(engine.model, inputs, tape), engine.model)
 
 
 def _timed(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[float, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -17,11 +16,13 @@ from heedmap import apart, narrow, unfollowed
 from heedmap.attempts import BUDGETS, with_less
 from heedmap.attention import tower
 from heedmap.attention.attention import Attention
+from heedmap.attention.before_proof import asking
 from heedmap.attention.flow import check_followed
 from heedmap.attention.forward import Recording, recording_state
 from heedmap.attention.heads import joined
 from heedmap.attention.inputs import ModelInputs, contents, named
 from heedmap.attention.places import not_finite
+from heedmap.attention.tape import Tape
 from heedmap.attention.wrapped import configuration, unwrapped
 from heedmap.errors import (
     AttentionError,
@@ -44,7 +45,7 @@ from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET, Readout, TargetView, with_merges
 from heedmap.methods.supported import Supported, kind_of, ranking
 from heedmap.outputs import Context
-from heedmap.planning import MOST_AT_ONCE, Needs, Plan, carries_together, planned
+from heedmap.planning import MOST_AT_ONCE, Needs, Plan, carries_together, check_proof, planned, proof_peak
 from heedmap.printable import closest
 from heedmap.pulled import Pulled, pulled
 from heedmap.result import Named, assembled, described, named_segments, origin, rows_of_each, stream_names
@@ -130,8 +131,8 @@ def explain(
         probe: prove, once per model and image size, that tokens mix in recorded attention only. False: at your own risk.
         memory: what the call may take beside the model, in bytes or such as ``"4GB"``; ``"free"``: nine tenths of what is free.
             It says how many targets are worked on at once, and whether A is whole or in which blocks; :func:`heedmap.plan`
-            tells how, beforehand. None: no bound, but that of blocks. The proof of a first call it does not bound
-            (``Plan.proof``).
+            tells how, beforehand. It bounds the proof of a first call, too: where that would take more, the call is refused.
+            None: no bound, but that of blocks.
         memory_budget: bytes that blocks of attention may take at once, where ``memory`` is not given.
         labels: class index → name, where the model's ``config.id2label`` does not say.
         segments: name of an input → name of its segment, for models that call their inputs by names of their own: then these
@@ -352,12 +353,19 @@ class Engine:
     def record(self, whole: bool = True) -> tuple[Recording, Named]:
         """One forward pass, and the names of the segments of its streams; ``whole``: see :func:`tower.record`."""
         try:
-            recording = tower.record(self.model, self.inputs, self.batch, self.check, whole, self.mixers)
+            with asking(self._check_proof):
+                recording = tower.record(self.model, self.inputs, self.batch, self.check, whole, self.mixers)
         except AttentionError as error:
             if self.mixed:
                 raise MixingError(f"{self.mixed}; as one input: {error}") from error
             raise
         return recording, named_segments(recording)
+
+    def _check_proof(self, tape: Tape, output: Any) -> None:
+        """OptionError where the proof that follows a pass takes more than the memory that is allowed."""
+        if self.memory is not None:
+            self.least = proof_peak(tape, output, self.model)
+            check_proof(self.memory, self.least)
 
     def explained(self, targets: Sequence[Target], *asked: Any) -> list[Explanation]:
         """As :meth:`explain`; where memory runs out, again with less.
@@ -483,13 +491,17 @@ class Engine:
         if samples is None:
             return []
         by_sample: list[list[Explanation]] = []
-        with suppress(HeedmapError):
+        try:
             for sample in range(batch):
                 wanted = [samples.target(sample, target) for target in targets]
                 by_sample.append(self._on(samples.alone(sample), self.mixed, 1).explain(wanted, *asked))
                 if sample == 0:  # what was chosen for the first is asked of all: a batch is of one method
                     method = METHODS.get(by_sample[0][0].method, asked[0])
                     asked = (method, by_sample[0][0].options, asked[2], False)
+        except OptionError:  # of the memory
+            raise
+        except HeedmapError:  # a sample alone is refused, too
+            pass
         note = f"the samples were explained one by one, because together they are not followed: {reason(refused)}"
         whole = len(by_sample) == batch
         return [apart.together(parts, note) for parts in zip(*by_sample, strict=True)] if whole else []

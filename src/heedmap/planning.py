@@ -46,8 +46,8 @@ class Plan:
 
     Attributes:
         memory: that the call may take beside the model; None: no bound was given.
-        peak: that it takes at most, beside the model and the inputs, without the proof of a first call, which is ``proof``.
-        least: with which it could be made, with the smallest blocks and one target at a time.
+        peak: that it takes at most, beside the model and the inputs, the proof of a first call included.
+        least: with which it could be made, with the smallest blocks and one target at a time, the proof included.
         kept: that the recorded forward pass keeps for the backward pass.
         gradients: of one target at all attention outputs.
         blocks: of A, its gradient and Ā at once.
@@ -61,7 +61,7 @@ class Plan:
         forward_seconds: of a plain forward pass, as it was measured; None: it was not.
         budget: of :func:`heedmap.explain`'s ``memory_budget``, what it means.
         notes: what is not counted.
-        proof: what the proof of a first call takes at most, whatever ``memory`` is; 0: it was made already. None: not known.
+        proof: what the proof of a first call takes at most; 0: it was made already.
 
     Examples:
         >>> import heedmap
@@ -86,7 +86,7 @@ class Plan:
     seconds: float | None = None
     forward_seconds: float | None = None
     notes: tuple[str, ...] = ()
-    proof: int | None = None
+    proof: int = 0
 
     def __str__(self) -> str:
         allowed = "" if self.memory is None else f" of {told_bytes(self.memory)}"
@@ -102,7 +102,7 @@ class Plan:
             told = f"about {told_seconds(self.seconds)}; a forward pass takes {told_seconds(self.forward_seconds)}"
             lines.append(("time", told))
         if self.proof:
-            lines.append(("proof", f"a first call takes at most {told_bytes(self.proof)} before, whatever it may take"))
+            lines.append(("proof", f"at most {told_bytes(self.proof)} of it, in a first call, before the explanation"))
         lines += [("note", note) for note in self.notes]
         return "\n".join(f"{name:8} {text}" for name, text in lines)
 
@@ -189,15 +189,28 @@ class Needs:
 
 
 def proof_peak(tape: Tape, output: Any, model: nn.Module) -> int:
-    """Bytes that the proof takes at most which follows a pass with its attention outputs cut out of the graph."""
+    """Bytes that the proof takes at most which follows a pass with its attention outputs cut out of the graph.
+
+    That is what the pass has made, and one vector; all others and the gradients come one after the other (``gradual.py``).
+    """
     outside = {_key(tensor) for tensor in (*model.parameters(), *model.buffers())}
-    sides = [side.tensor for a in tape.attentions for side in a.sides.values() if side.tensor.requires_grad]
+    read = list(tape.pulled_from())
     leaves = [source.tensor for source in tape.sources if source.tensor is not None]
-    pulled_to = [a.out for a in tape.attentions] + leaves
-    graph = {_key(t): _size(t) for t in saved([*sides, *pulled_to, *tensors_of(output)])}
-    kept = {key: size for key, size in graph.items() if key not in outside}
-    vectors = sum(t.numel() * t.element_size() for t in [*sides, *pulled_to])
-    return int(SLACK * (sum(kept.values()) + vectors + ABOVE * max(kept.values(), default=0)))
+    recorded = [value for a in tape.attentions for value in vars(a).values() if isinstance(value, Tensor)]
+    made = {_key(t): _size(t) for t in [*saved([*read, *leaves, *tensors_of(output)]), *recorded]}
+    kept = {key: size for key, size in made.items() if key not in outside}
+    noise = max((t.numel() * t.element_size() for t in read), default=0)
+    return int(SLACK * (sum(kept.values()) + noise + ABOVE * max(kept.values(), default=0)))
+
+
+def check_proof(memory: int, needed: int) -> None:
+    """OptionError where a proof needs more than it may take."""
+    if needed > memory:
+        raise OptionError(
+            f"memory is {told_bytes(memory)}, and at least {told_bytes(needed)} ({needed} bytes) are needed beside the model, by "
+            "the proof, before a first call, that tokens mix in what is followed only; give more, fewer samples at once, or a "
+            "smaller input"
+        )
 
 
 def planned(needs: Needs, graph: Graph, memory: int | None, budget: int, targets: int, most: int) -> Plan:

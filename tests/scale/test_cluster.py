@@ -38,8 +38,15 @@ def test_two_workers_make_the_same_rows(whole: heedmap.Run, lists_file: Path, tm
 
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "127.0.0.1:x"])
 def test_an_address_that_is_none(lists_model: Model, lists_file: Path, tmp_path: Path, address: str) -> None:
-    with pytest.raises(ClusterError, match="expected HOST:PORT, ray://HOST:PORT or auto"):
+    with pytest.raises(ClusterError, match="expected HOST:PORT or auto"):
         heedmap.run(lists_model, lists_file, tmp_path, address=address)
+
+
+def test_an_address_of_ray_client(lists_model: Model, lists_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ClusterError, match="of Ray Client, which Ray Data does not work with: give the cluster's HOST:PORT"
+    ):
+        heedmap.run(lists_model, lists_file, tmp_path, address="ray://127.0.0.1:10001")
 
 
 def test_a_cluster_that_cannot_be_reached(lists_model: Model, lists_file: Path, tmp_path: Path) -> None:

@@ -92,6 +92,17 @@ def test_another_method_and_its_options(lists_model: Model, lists_file: Path, tm
     assert_same(run[3], lists_model.explain(text=LISTS[3], method="rollout", start_layer=1))
 
 
+def test_another_precision(whole: heedmap.Run, lists_file: Path, tmp_path: Path) -> None:
+    run = heedmap.run("zoo/gpt-lists", lists_file, tmp_path, dtype="bfloat16", page=False)
+    assert not run.errors
+    assert len(run) == len(whole)
+    for coarse, fine in zip(run, whole, strict=True):
+        assert coarse.prediction_labels == fine.prediction_labels
+        assert 0 < float((coarse["text"] - fine["text"]).abs().max()) < 0.1 * float(fine["text"].abs().max())
+    with pytest.raises(OptionError, match=r"holds another run .*model\.dtype: \"bfloat16\" there, \"float32\" now"):
+        heedmap.run("zoo/gpt-lists", lists_file, tmp_path, page=False)
+
+
 def test_answers_in_words(tmp_path: Path) -> None:
     subject = heedmap.load("zoo/bart-dates")
     texts = ["the 3rd of may 1987", "12 june 2004", "1 1 1999"]

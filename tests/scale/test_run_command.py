@@ -71,6 +71,7 @@ def test_a_dry_run_tells_what_it_would_take_and_writes_nothing(tmp_path: Path) -
     assert told.startswith("run      8 rows in 2 files, ")
     assert "a batch of the first rows:\ntokens " in told
     assert "beside the model" in told
+    assert "\nproof    at most " in told
     plan = json.loads(invoke(*command, "--memory", "1GB", "--workers", 2, "--json").stdout)
     assert (plan["rows"], plan["parts"], plan["workers"], plan["plan"]["memory"]) == (8, 2, 2, 10**9)
     assert 0 < plan["plan"]["peak"] < 10**9

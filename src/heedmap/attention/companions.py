@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -95,6 +96,10 @@ class CompanionTape(Tape):
         self.as_given: list[Tensor] = []  # weights where they multiply tokens, unless attention is cut
 
     # -- what is known of a tensor ----------------------------------------------------------------------------------
+
+    def pulled_from(self) -> Iterator[Tensor]:
+        """What a proof pulls back: all that attention and mixers read."""
+        return (tensor for read in self.reads.values() for tensor, _ in read)
 
     def known(self, tensor: Tensor) -> Known | None:
         """Its companion or companions; None: no token. What was computed from tokens, one does not know how, is lost.

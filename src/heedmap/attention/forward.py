@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from heedmap.attention import probe, token_positions
 from heedmap.attention.attention import Attention
+from heedmap.attention.before_proof import ask
 from heedmap.attention.checkpointing import run_directly
 from heedmap.attention.fingerprint import of_inputs, of_model
 from heedmap.attention.flow import Graph, State, build, verify_same
@@ -323,6 +324,15 @@ def key_of(inputs: Mapping[str, Any], batch: int, check: bool) -> Any:
     return (batch > 1, check, of_inputs(inputs), *kept)
 
 
+def to_prove(model: nn.Module, inputs: Mapping[str, Any], batch: int) -> tuple[Tape, Any] | None:
+    """The pass that is proved, and its output; None where there is a proof."""
+    if key_of(inputs, batch, True) in proved(model):
+        return None
+    tape = Tape(batch, cut=True)
+    seed()
+    return tape, call(model, inputs, tape)
+
+
 class _Different(AttentionError):
     """This run is not like the verified one."""
 
@@ -363,6 +373,8 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, check: bool
         seed()
         output = call(model, inputs, tape)
         tape.check_kept()
+    if check:
+        ask(tape, output)
     with told(tape.attentions):
         verdict = probe.prove(tape, check, output)[0]
     for source in tape.sources:  # the verdict outlives the run; its tensors need not

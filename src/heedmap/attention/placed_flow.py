@@ -16,6 +16,7 @@ from heedmap.attention.attention import Attention
 from heedmap.attention.blocks import BlockAttention
 from heedmap.attention.companions import Lost, Pair
 from heedmap.attention.flow import AbsorbedStream, Edge, Graph, State, Stream, check_followed
+from heedmap.attention.gradual import pulled
 from heedmap.attention.mixers import Mixer
 from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, each, thinned
 from heedmap.attention.pictures import Part
@@ -744,9 +745,7 @@ def _touched(stream: PlacedStream, at: Tensor, batch: int, gradient: Tensor) -> 
 
 def _check_padding(tape: PlacedTape, builder: Builder, events: Sequence[Attention]) -> None:
     """MixingError where what is asked with any weight, as no token (padding), hears tokens: what it passes on would be lost."""
-    held = [
-        pulled for a in events if (out := tape.padded.get(a.index)) is not None for pulled in _of_padding(tape, a, out)
-    ]
+    held = [pair for a in events if (out := tape.padded.get(a.index)) is not None for pair in _of_padding(tape, a, out)]
     if not held:
         return
     outs = [tensor for _, tensor, _ in _ends(tape, builder)]
@@ -827,23 +826,29 @@ def _leak(
     def of(ids: Ids) -> Tensor:
         return each(lambda n: chosen[tape.numbers.first(n)] & (n >= 0), ids)
 
-    outs = _ends(tape, builder)
-    drawn = noises([t for _, t, _ in reads])
-    cotangents = [noise * of(ids.expand(t.shape)).to(t.device) for noise, (_, t, ids) in zip(drawn, reads, strict=True)]
+    def vector(noise: Tensor, ids: Ids) -> Tensor:
+        return noise * of(ids.expand(noise.shape)).to(noise.device)
+
+    def held(ids: Ids, gradient: Tensor) -> tuple[bool, bool]:
+        """Whether there is any, and whether some of it is of what was not chosen."""
+        depends = gradient != 0
+        if not bool(depends.any()):
+            return False, False
+        return True, bool(depends.logical_and_(~of(ids.expand(gradient.shape)).to(depends.device)).any())
+
+    outs, tensors = _ends(tape, builder), [t for _, t, _ in reads]
+    vectors = [partial(vector, noise, ids) for noise, (_, _, ids) in zip(noises(tensors), reads, strict=True)]
     try:
-        gradients = torch.autograd.grad(
-            [t for _, t, _ in reads], [t for _, t, _ in outs], cotangents, retain_graph=True, allow_unused=True
-        )
+        found = pulled(tensors, vectors, [t for _, t, _ in outs], [partial(held, ids) for _, _, ids in outs])
     except RuntimeError as error:
         if ran_out(error):
             raise
         raise GradientError(
             f"no gradient passes through what the model computes, so nothing can be proved: {error}"
         ) from error
-    for (name, tensor, ids), gradient in zip(outs, gradients, strict=True):
-        if gradient is None or not bool((depends := gradient != 0).any()):
-            continue
-        reached.add(name)
-        if bool(depends.logical_and_(~of(ids.expand(tensor.shape)).to(depends.device)).any()):
+    for (name, _, _), (depends, leaks) in zip(outs, (pair or (False, False) for pair in found), strict=True):
+        if depends:
+            reached.add(name)
+        if leaks:
             return f"depends on other tokens of {name}, outside of what was recorded"
     return None

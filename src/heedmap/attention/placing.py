@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from heedmap.attention.before_proof import ask
 from heedmap.attention.fingerprint import of_inputs
 from heedmap.attention.flow import Graph, check_followed, verify_same
 from heedmap.attention.forward import Recording, call, proved
@@ -18,6 +19,7 @@ from heedmap.attention.places import told
 from heedmap.attention.randomness import seed
 from heedmap.attention.returned import check_same, sampled, tensors_of
 from heedmap.attention.scanning import Regions, ScanningTape
+from heedmap.attention.tape import Tape
 from heedmap.attention.ways import Ways
 from heedmap.errors import AttentionError, MixingError, NoAttentionError
 
@@ -39,7 +41,7 @@ def record(
     check_no_cache(inputs)
     known = proved(model) if known is None else known
     inputs = without_cache(model, inputs)
-    key = ("by numbers", batch > 1, check, of_inputs(inputs), getattr(inputs, "turned", None))
+    key = _key(inputs, batch, check)
     before: Proof | None = known.get(key)
     if before is not None:
         try:
@@ -57,6 +59,18 @@ def record(
     if before is not None:
         proof.ways.also(before.ways)
     return recording
+
+
+def _key(inputs: Mapping[str, Any], batch: int, check: bool) -> Any:
+    """What a proof is kept for."""
+    return ("by numbers", batch > 1, check, of_inputs(inputs), getattr(inputs, "turned", None))
+
+
+def to_prove(model: nn.Module, inputs: Mapping[str, Any], batch: int) -> tuple[Tape, Any] | None:
+    """The pass that is proved, and its output; None where there is a proof."""
+    if _key(inputs, batch, True) in proved(model):
+        return None
+    return _passed(model, inputs, batch, True)[0][:2]
 
 
 class Begun(NamedTuple):
@@ -94,45 +108,31 @@ def _looked_for(model: nn.Module, inputs: Mapping[str, Any], batch: int, begun: 
     return _run(model, inputs, batch, begun)[0].found()
 
 
-def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> Proof:
-    """Where tokens begin, the flow, and the regions, after which nothing else mixes tokens."""
+class Passed(NamedTuple):
+    """A run in which the tokens begin where they should: its recording and output, what is known of it, and its regions."""
+
+    tape: ScanningTape
+    output: Any
+    builder: Builder
+    graph: Graph
+    regions: Regions
+
+
+def _passed(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> tuple[Passed, Begun]:
+    """The run that is to be proved, and where tokens begin in it."""
     begun = Begun()
     for _ in range(ROUNDS):
-        regions, more = Regions(), frozenset[int]()
-        tape, output = _run(model, inputs, batch, begun, cut=True, regions=regions)
-        if tape.overwritten is not None and not begun.copies:
-            begun = begun._replace(copies=True)
-            tape, output = _run(model, inputs, batch, begun, cut=True, regions=regions)
-        tape.check_kept()
-        if tape.learned.met or tape.shared:
-            learned, properties = begun.learned | tape.learned.met, begun.properties | tape.shared
-            begun = begun._replace(tokens=frozenset(), learned=learned, properties=properties)
-            continue
-        if tape.begun:
-            regions = _looked_for(model, inputs, batch, begun)
-        if any(regions):
-            tape, output = _run(model, inputs, batch, begun, cut=True, regions=regions)
-        with told(tape.attentions):
-            builder = Builder(tape, output)
-            try:
-                graph, more = builder.build(), frozenset(builder.ancestors) - begun.tokens
-                builder.check_answers(tape.tag(t).sources for t in tensors_of(output))
-            except NoAttentionError:
-                more = tape.firsts - begun.tokens
-                if not more:
-                    raise
-            except MixingError:
-                if not builder.renewed:
-                    raise
-        if not more and not builder.renewed:
-            apart = parted(tape, builder.live, output) if check else frozenset[int]()
-            if apart <= begun.parted:
-                break
-            begun = begun._replace(parted=begun.parted | apart)
-            continue
-        begun = begun._replace(tokens=begun.tokens | more, renewed=begun.renewed | builder.renewed)
-    else:
-        raise NoAttentionError("where the tokens begin was not found: each choice makes others begin elsewhere")
+        passed, begun = _tried(model, inputs, batch, begun, check)
+        if passed is not None:
+            return passed, begun
+    raise NoAttentionError("where the tokens begin was not found: each choice makes others begin elsewhere")
+
+
+def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool) -> Proof:
+    """Where tokens begin, the flow, and the regions, after which nothing else mixes tokens."""
+    (tape, output, builder, graph, regions), begun = _passed(model, inputs, batch, check)
+    if check:
+        ask(tape, output)
     with told(tape.attentions):
         _check_answers(tape, builder, output)
         if check:
@@ -141,6 +141,45 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
         source.tensor = None
     return Proof(begun, graph, regions, tape.ways, sampled(output))
+
+
+def _tried(
+    model: nn.Module, inputs: Mapping[str, Any], batch: int, begun: Begun, check: bool
+) -> tuple[Passed | None, Begun]:
+    """A run in which tokens begin where ``begun`` says; or None, and where they are to begin in the next one."""
+    regions, more = Regions(), frozenset[int]()
+    tape, output = _run(model, inputs, batch, begun, cut=True, regions=regions)
+    if tape.overwritten is not None and not begun.copies:
+        del tape, output  # and with them the graph, before there is another one
+        begun = begun._replace(copies=True)
+        tape, output = _run(model, inputs, batch, begun, cut=True, regions=regions)
+    tape.check_kept()
+    if tape.learned.met or tape.shared:
+        learned, properties = begun.learned | tape.learned.met, begun.properties | tape.shared
+        return None, begun._replace(tokens=frozenset(), learned=learned, properties=properties)
+    if tape.begun:
+        regions = _looked_for(model, inputs, batch, begun)
+    if any(regions):
+        del tape, output
+        tape, output = _run(model, inputs, batch, begun, cut=True, regions=regions)
+    with told(tape.attentions):
+        builder = Builder(tape, output)
+        try:
+            graph, more = builder.build(), frozenset(builder.ancestors) - begun.tokens
+            builder.check_answers(tape.tag(t).sources for t in tensors_of(output))
+        except NoAttentionError:
+            more = tape.firsts - begun.tokens
+            if not more:
+                raise
+        except MixingError:
+            if not builder.renewed:
+                raise
+    if not more and not builder.renewed:
+        apart = parted(tape, builder.live, output) if check else frozenset[int]()
+        if apart <= begun.parted:
+            return Passed(tape, output, builder, graph, regions), begun
+        return None, begun._replace(parted=begun.parted | apart)
+    return None, begun._replace(tokens=begun.tokens | more, renewed=begun.renewed | builder.renewed)
 
 
 def _check_answers(tape: ScanningTape, builder: Builder, output: Any) -> None:

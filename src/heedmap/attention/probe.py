@@ -17,6 +17,7 @@ from torch import Tensor
 
 from heedmap.attention import returned, token_positions
 from heedmap.attention.flow import Edge, Graph, State, Stream, build
+from heedmap.attention.gradual import pulled
 from heedmap.attention.randomness import noises
 from heedmap.attention.tags import Source
 from heedmap.attention.tape import Tape
@@ -287,31 +288,33 @@ class _Check:
         if misfit is not None:
             return f"have other rows than the {self.graph.streams[misfit.stream].tokens} tokens of their stream"
         cotangents = [
-            token_positions.masked(side, noise, self.chosen[probe.stream])
+            partial(token_positions.masked, side, noise, self.chosen[probe.stream])
             for probe, side, noise in zip(probes, sides, noises([side.tensor for side in sides]), strict=True)
         ]
-        targets = [a.out for a in tape.attentions] + [tape.sources[leaf].tensor for _, leaf in self.leaves]
-        gradients = token_positions.pull([side.tensor for side in sides], targets, cotangents)  # type: ignore[arg-type]
+        sources = [tape.sources[leaf] for _, leaf in self.leaves]
+        ends = [a.out for a in tape.attentions] + [source.tensor for source in sources]
+        touched = [a.touched for a in tape.attentions]
+        touched += [partial(token_positions.touched, source, batch=tape.batch) for source in sources]
+        rows = pulled([side.tensor for side in sides], cotangents, ends, touched)  # type: ignore[arg-type]
         wanted = {
             max(probe.state)
             for probe in probes
             if probe.state and probe.side != "keys" and bool(self.chosen[probe.stream].any())
         }
         count = len(tape.attentions)
-        return self._outputs(gradients[:count], wanted) or self._inputs(gradients[count:])
+        return self._outputs(rows[:count], wanted) or self._inputs(rows[count:])
 
     def _fits(self, probe: _Probe, side: Any) -> bool:
         tokens, rows = self.graph.streams[probe.stream].tokens, side.tensor.shape[side.row_axis]
         return bool(rows == tokens)
 
-    def _outputs(self, gradients: list[Tensor | None], wanted: set[int]) -> str | None:
-        for attention, gradient in zip(self.tape.attentions, gradients, strict=True):
+    def _outputs(self, touched: list[Tensor | None], wanted: set[int]) -> str | None:
+        for attention, rows in zip(self.tape.attentions, touched, strict=True):
             chosen = self.chosen[self.graph.edges[attention.index].stream]
-            if gradient is None:
+            if rows is None:
                 if attention.index in wanted:
                     return _unread(attention.index)
                 continue
-            rows = (attention.layout.apply(gradient) != 0).any(-1).any(1)
             if bool((rows & ~chosen).any()):
                 row = int((rows & ~chosen)[0].int().argmax())
                 return (
@@ -322,10 +325,11 @@ class _Check:
                 return _unread(attention.index)
         return None
 
-    def _inputs(self, gradients: list[Tensor | None]) -> str | None:
-        for (stream, leaf), gradient in zip(self.leaves, gradients, strict=True):
+    def _inputs(self, touched: list[Tensor | None]) -> str | None:
+        for (stream, leaf), rows in zip(self.leaves, touched, strict=True):
+            if rows is None:
+                continue
             source, positions = self.tape.sources[leaf], self.positions[stream][leaf]
-            rows = token_positions.touched(source, gradient, self.tape.batch)
             allowed = self.chosen[stream].gather(1, positions.clamp(min=0)) & (positions >= 0)
             if bool((rows & ~allowed).any()):
                 row = int((rows & ~allowed)[0].int().argmax())

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from heedmap.attention.gradual import pulled
 from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import AttentionError, MixingError
 
@@ -251,13 +252,11 @@ class _Rows:
         cotangent = torch.randn_like(self.tensor, memory_format=torch.contiguous_format)
         for axis, mask in chosen.items():
             along = mask.to(cotangent).reshape(-1, *[1] * (cotangent.dim() - axis.first - axis.axes))
-            cotangent = (cotangent.flatten(axis.first, axis.first + axis.axes - 1) * along).reshape(self.tensor.shape)
-        gradients = torch.autograd.grad(
-            self.tensor, [s.tensor for s in self.states], cotangent, retain_graph=True, allow_unused=True
-        )
+            cotangent.flatten(axis.first, axis.first + axis.axes - 1).mul_(along)  # a view, as it is contiguous
+        tensors, touched = [s.tensor for s in self.states], [s.touched for s in self.states]
+        rows = pulled([self.tensor], [lambda: cotangent], tensors, touched)
         return [
-            state.touched(torch.zeros_like(state.tensor) if gradient is None else gradient)
-            for state, gradient in zip(self.states, gradients, strict=True)
+            s.touched(torch.zeros_like(s.tensor)) if r is None else r for s, r in zip(self.states, rows, strict=True)
         ]
 
     def _any(self, rows: Sequence[Rows]) -> Rows:

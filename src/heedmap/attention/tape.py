@@ -483,6 +483,10 @@ class Tape(TorchFunctionMode):
         self.set_tag(given, Tag(frozenset([len(self.sources) - 1])))
         return given
 
+    def pulled_from(self) -> Iterator[Tensor]:
+        """What a proof pulls back: all that attention reads."""
+        return (side.tensor for attention in self.attentions for side in attention.sides.values())
+
     def chosen_from(self) -> Iterator[Tensor]:
         """What rows were taken from, if any were, and no attention read thereafter; each once."""
         for tensor, count in self._chosen_from:

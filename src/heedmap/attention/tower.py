@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from traceback import clear_frames
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from heedmap.errors import (
     InputError,
     MixingError,
     NoAttentionError,
+    OptionError,
     UnfollowedAttentionError,
 )
 from heedmap.memory import ran_out
@@ -85,6 +87,7 @@ def record(
             )
         except REFUSALS as error:
             refused = error
+            clear_frames(error.__traceback__)  # which hold what was made until then
     if whole:
         known = proved(model)
         recording = _by_numbers(model, inputs, batch, check, mixers, refused, known)
@@ -99,6 +102,8 @@ def record(
         return _own(model, inputs, batch, check, _with_place(refused, recording))
     try:
         return _own(model, inputs, batch, check, refused)
+    except OptionError:
+        raise
     except HeedmapError:
         recording = _by_numbers(model, inputs, batch, check, mixers, refused)
         if not isinstance(recording, Recording):
@@ -144,7 +149,7 @@ def _by_numbers(
     """
     try:
         found = placing.record(model, inputs, batch, check, known)
-    except UnsteadyError:
+    except (UnsteadyError, OptionError):  # the latter: the proof would take more than it may
         raise
     except (HeedmapError, RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         if ran_out(error):
@@ -191,6 +196,8 @@ def _own(model: nn.Module, inputs: ModelInputs, batch: int, check: bool, refused
         raise refused
     try:
         recording = _record_less(model, less, batch, check)
+    except OptionError:
+        raise
     except HeedmapError as error:
         if less.ends or (isinstance(refused, InputError) and isinstance(error, MixingError)):
             raise

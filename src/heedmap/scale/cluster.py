@@ -196,8 +196,6 @@ def _check(address: str) -> str | None:
         return None
     if address != "auto":
         _listens(address)
-        if "://" in address:
-            return None
     said = _health(address, "disabled")
     if said is None:
         return "disabled"
@@ -222,15 +220,20 @@ def _listens(address: str) -> None:
     """See that something answers at HOST:PORT.
 
     Raises:
-        ClusterError: nothing does, or it is no such address.
+        ClusterError: nothing does, or it is no such address, or Ray Client's, which Ray Data does not work with.
     """
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"the address is {address!r}, of Ray Client, which Ray Data does not work with: give the cluster's HOST:PORT, as "
+            "`ray start --head` says it, on a machine of the cluster"
+        )
     parts = _parts(address)
     try:
         port = parts.port
     except ValueError:
         port = None
     if not parts.hostname or port is None:
-        raise ClusterError(f"the address is {address!r}; expected HOST:PORT, ray://HOST:PORT or auto")
+        raise ClusterError(f"the address is {address!r}; expected HOST:PORT or auto")
     try:
         socket.create_connection((parts.hostname, port), timeout=5).close()
     except OSError as error:

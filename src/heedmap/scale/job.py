@@ -128,9 +128,11 @@ class Job:
         """All on which the rows that come out depend, as plain JSON data."""
         from heedmap.evaluate.harness.run import fingerprint
 
+        dtypes = {str(p.dtype).removeprefix("torch.") for p in subject.model.parameters() if p.is_floating_point()}
+        weights = {"dtype": " and ".join(sorted(dtypes)), "weights": fingerprint(subject.model)}
         return {
             "heedmap": __version__,
-            "model": {"name": subject.name, "weights": fingerprint(subject.model)},
+            "model": {"name": subject.name, **weights},
             "data": dict(self.source.description),
             "rows": len(self.source),
             "part": self.part,
