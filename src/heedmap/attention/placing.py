@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from heedmap.attention.copying import Copies, Own
 from heedmap.attention.fingerprint import of_inputs
 from heedmap.attention.flow import Graph, check_followed, verify_same
 from heedmap.attention.forward import Recording, call, proved
@@ -68,6 +69,7 @@ class Begun(NamedTuple):
         properties: see :class:`~heedmap.attention.companions.CompanionTape`.
         renewed: see :class:`~heedmap.attention.attending.AttendingTape`.
         parted: see there.
+        copied: see :class:`~heedmap.attention.copying.Copies`.
         copies: see :class:`~heedmap.attention.tape.Tape`.
     """
 
@@ -76,6 +78,7 @@ class Begun(NamedTuple):
     properties: frozenset[int] = frozenset()
     renewed: frozenset[int] = frozenset()
     parted: frozenset[int] = frozenset()
+    copied: Own = frozenset()
     copies: bool = False
 
 
@@ -107,6 +110,10 @@ def _proved(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool
         if tape.learned.met or tape.shared:
             learned, properties = begun.learned | tape.learned.met, begun.properties | tape.shared
             begun = begun._replace(tokens=frozenset(), learned=learned, properties=properties)
+            continue
+        if not tape.copied.found <= begun.copied:
+            copied = begun.copied | tape.copied.found
+            begun = begun._replace(tokens=frozenset(), properties=frozenset(), copied=copied)
             continue
         if tape.begun:
             regions = _looked_for(model, inputs, batch, begun)
@@ -185,5 +192,6 @@ def _run(
     seed()
     tape = ScanningTape(batch, cut=cut, tokens=begun.tokens, regions=regions)
     tape.learned, tape.properties = LearnedRows(batch, begun.learned), begun.properties
+    tape.copied = Copies(begun.copied)
     tape.renewed, tape.parted, tape.copies = begun.renewed, begun.parted, begun.copies
     return tape, call(model, inputs, tape)
