@@ -65,7 +65,13 @@ class Explicit(nn.Module):
         self.given = given
 
     def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, key_padding_mask: Any = None, **rest: Any
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Any = None,
+        key_padding_mask: Any = None,
+        **rest: Any,
     ) -> tuple[Tensor, Tensor]:
         weights, biases = self.given.in_proj_weight.chunk(3), self.given.in_proj_bias.chunk(3)
         q, k, v = (
@@ -121,9 +127,7 @@ def agrees(found: Tensor, wanted: Tensor) -> None:
 
 def maps() -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    levels = {
-        name: torch.randn(2, WIDTH, side, side, generator=generator).double() for name, side in SIDES.items()
-    }
+    levels = {name: torch.randn(2, WIDTH, side, side, generator=generator).double() for name, side in SIDES.items()}
     return {**levels, "task": torch.randn(2, 7, generator=generator).double()}
 
 

@@ -93,9 +93,7 @@ class Copies:
         chosen = torch.zeros_like(asks).flatten(0, -3)
         chosen[alike, row] = torch.randn_like(chosen[alike, row])
         asks, chosen = _least(asks, sides, chosen.reshape(asks.shape))
-        gradients = torch.autograd.grad(
-            asks, [t for _, t in self._made], chosen, retain_graph=True, allow_unused=True
-        )
+        gradients = torch.autograd.grad(asks, [t for _, t in self._made], chosen, retain_graph=True, allow_unused=True)
         found = dict[tuple[int, int], int]()
         for (call, result), gradient in zip(self._made, gradients, strict=True):
             for axis in range(result.dim()) if gradient is not None else ():

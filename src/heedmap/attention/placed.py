@@ -44,7 +44,7 @@ class PlacedTape(AttendingTape):
         kwargs, name = kwargs or {}, moves.name_of(func)
         if func is ops.SDPA or func is ops.MULTI_HEAD:
             return super().__torch_function__(func, types, args, kwargs)
-        given = list(_tensors(args, kwargs))
+        operands = list(_tensors(args, kwargs))
         args = self._without_given(func, args)
         followed = any(self.known(t) is not None for t in _tensors(args, kwargs))
         count = len(self.sources)
@@ -63,12 +63,12 @@ class PlacedTape(AttendingTape):
         if name in moves.SCALES:
             args = self._without_normaliser(args)
         result = super().__torch_function__(func, types, args, kwargs)
-        call = self.copied.call(name, given, result)
+        call = self.copied.call(name, operands, result)
         if len(self.sources) > count and self.sources[-1].kind == "leaf":
             self._begin(result, args, kwargs)
             return result
         if followed:
-            return self._own_copies(call, given, self._after(func, args, kwargs, result))
+            return self._own_copies(call, operands, self._after(func, args, kwargs, result))
         return self._of_none(name, args, kwargs, result)
 
     def _spread(self, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -97,7 +97,11 @@ class PlacedTape(AttendingTape):
         """The result of a call; where its copies of tokens are tokens of their own, each as what a mixer makes of its token."""
         if call is None or (ids := self.ids(result)) is None or not result.is_floating_point():
             return result
-        if self.cut and result.requires_grad and result.numel() > max((t.numel() for t in operands if self.ids(t) is not None), default=0):
+        if (
+            self.cut
+            and result.requires_grad
+            and result.numel() > max((t.numel() for t in operands if self.ids(t) is not None), default=0)
+        ):
             self.copied.keep(call, result)
         whole = self.numbers.first(ids).expand(result.shape)
         places = self.copied.places(call, whole)
