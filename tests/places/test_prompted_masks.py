@@ -13,6 +13,7 @@ from transformers import Sam2Config, Sam2Model, SamConfig, SamModel
 import heedmap
 from oracles import operators as ops
 from oracles.seen import Event, seen
+from oracles.streams import Relevance
 
 CLOSE = 1e-6
 SIDE = 8
@@ -83,39 +84,6 @@ def windows() -> Tensor:
     grid = torch.full((9, 9), -1)
     grid[:SIDE, :SIDE] = torch.arange(SIDE * SIDE).view(SIDE, SIDE)
     return grid.view(3, 3, 3, 3).permute(0, 2, 1, 3).reshape(9, 9)
-
-
-class Relevance:
-    """R^{sx} by the paper's rules, of streams that are named, with those of which the tokens of others were made."""
-
-    def __init__(self) -> None:
-        self.R: dict[tuple[str, str], Tensor] = {}
-
-    def begin(self, stream: str, tokens: int, made_of: str | None = None, by: Tensor | None = None) -> None:
-        """R^{ss} = I; of what it is made of, M R."""
-        for (s, x), R in list(self.R.items()):
-            if s == made_of:
-                self.R[stream, x] = by @ R
-        self.R[stream, stream] = torch.eye(tokens, dtype=torch.float64)
-
-    def ask(self, s: str, q: str, cam: Tensor) -> None:
-        """Rules 6 and 7 of a stream that asks itself, 10 and 11 of one that asks another."""
-        before = dict(self.R)
-        for (stream, x), R in before.items():
-            if stream == q:
-                added = self._rule_10(s, q, cam) if s != q and x == q else cam @ R
-                self.R[s, x] = before[s, x] + added if (s, x) in before else added
-
-    def _rule_10(self, s: str, q: str, cam: Tensor) -> Tensor:
-        asks, asked = (bar(self.R[x, x]) for x in (s, q))
-        return asks.T @ cam @ asked
-
-
-def bar(R: Tensor) -> Tensor:
-    """Equations 8 and 9; a row of R − I that is zero stays zero."""
-    rest = R - torch.eye(len(R), dtype=R.dtype)
-    sums = rest.sum(-1, keepdim=True)
-    return rest / torch.where(sums == 0, 1, sums) + torch.eye(len(R), dtype=R.dtype)
 
 
 def cam(event: Event, prompt: int = 0) -> Tensor:

@@ -121,6 +121,8 @@ class AttendingTape(MixingTape):
         problem = self._misplaced(queries, keys)
         if blocks.twice(queries):
             self._share(asked.queries)
+            if self.cut:
+                self._look_for_copies(asked, queries)
         if problem or order is None:
             return self._unfollowed(asked.out, asked.tags, problem or "it has not the same heads for all tokens")
         self.numbers.use(queries)
@@ -151,6 +153,13 @@ class AttendingTape(MixingTape):
             group.row_ids = None if rows is asked.queries else rows.reshape(queries.shape)[order[:, 0]]
         self.set_known(given, ids)
         return given
+
+    def _look_for_copies(self, asked: Asked, queries: Ids) -> None:
+        """Note where those of a token that asks in several rows, (entries, rows), were made."""
+        if asked.query is not None:
+            self.copied.look(asked.query, [], queries)
+        elif asked.probs is not None:
+            self.copied.look(asked.probs, asked.scored, queries)
 
     def _apart_in(self, order: Tensor, queries: Ids) -> Ids:
         """A new number for each token, (entries, rows), in each of its blocks."""

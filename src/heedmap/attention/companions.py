@@ -14,6 +14,7 @@ from torch import Tensor
 from heedmap.attention import moves, places
 from heedmap.attention import operations as ops
 from heedmap.attention.attention import Place
+from heedmap.attention.copying import Copies
 from heedmap.attention.learned import LearnedRows
 from heedmap.attention.numbers import LARGE, NOTHING, Ids, Numbers, all_of, compact, distinct, once, stored
 from heedmap.attention.tags import EMPTY, Source, Tag
@@ -72,6 +73,7 @@ class CompanionTape(Tape):
     Attributes:
         properties: leaves, by their index among the sources, that say of tokens when or where they are, and are none themselves.
         shared: leaves that were found to be so.
+        copied: copies of tokens; see :mod:`~heedmap.attention.copying`.
     """
 
     def __init__(self, batch: int, *, cut: bool = False, tokens: frozenset[int] = frozenset()) -> None:
@@ -84,6 +86,7 @@ class CompanionTape(Tape):
         self.learned_ids: dict[int, Ids] = {}
         self.properties: frozenset[int] = frozenset()
         self.shared: set[int] = set()
+        self.copied = Copies()
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.leaf_ids: dict[int, Ids] = {}
         self.padded: dict[int, Tensor] = {}  # outputs of attentions that ask what is no token

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from heedmap.attention import operations as ops
 from heedmap.attention.attending import Asked, AttendingTape
 from heedmap.attention.companions import Given, Lost, Pair, Summed
 from heedmap.attention.mixing import again
-from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct, runs
+from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct, once, runs
 from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
 from heedmap.attention.tags import Tag
 from heedmap.attention.tape import _forget, _replaced, _tensors
@@ -43,6 +44,7 @@ class PlacedTape(AttendingTape):
         kwargs, name = kwargs or {}, moves.name_of(func)
         if func is ops.SDPA or func is ops.MULTI_HEAD:
             return super().__torch_function__(func, types, args, kwargs)
+        operands = list(_tensors(args, kwargs))
         args = self._without_given(func, args)
         followed = any(self.known(t) is not None for t in _tensors(args, kwargs))
         count = len(self.sources)
@@ -61,11 +63,12 @@ class PlacedTape(AttendingTape):
         if name in moves.SCALES:
             args = self._without_normaliser(args)
         result = super().__torch_function__(func, types, args, kwargs)
+        call = self.copied.call(name, operands, result)
         if len(self.sources) > count and self.sources[-1].kind == "leaf":
             self._begin(result, args, kwargs)
             return result
         if followed:
-            return self._after(func, args, kwargs, result)
+            return self._own_copies(call, operands, self._after(func, args, kwargs, result))
         return self._of_none(name, args, kwargs, result)
 
     def _spread(self, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -89,6 +92,25 @@ class PlacedTape(AttendingTape):
         rows = self._fresh(first, self.numbers.of_sample(first))
         self.set_tag(whole, self.tag(copies))
         return self._mixer(whole.clone(), whole, of, rows, mixers.merge_terms(torch.clone, whole, rows, of))
+
+    def _own_copies(self, call: int | None, operands: Sequence[Tensor], result: Any) -> Any:
+        """The result of a call; where its copies of tokens are tokens of their own, each as what a mixer makes of its token."""
+        if call is None or (ids := self.ids(result)) is None or not result.is_floating_point():
+            return result
+        if (
+            self.cut
+            and result.requires_grad
+            and result.numel() > max((t.numel() for t in operands if self.ids(t) is not None), default=0)
+        ):
+            self.copied.keep(call, result)
+        whole = self.numbers.first(ids).expand(result.shape)
+        places = self.copied.places(call, whole)
+        if places is None:
+            return result
+        token, place = once(whole, places)
+        code = (token * (int(place.max()) + 1) + place).masked_fill(token < 0, NOTHING)
+        rows = self._fresh(code, self.numbers.of_sample(token)).expand(result.shape)
+        return self._mixer(result.clone(), result, whole, rows, mixers.merge_terms(torch.clone, result, rows, whole))
 
     def _is_one_a_sample(self, leaf: int, ids: Ids) -> bool:
         """Whether these are tokens of a leaf that has no more than one for each sample (a language, a frequency)."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from heedmap.attention.before_proof import ask
+from heedmap.attention.copying import Copies, Own
 from heedmap.attention.fingerprint import of_inputs
 from heedmap.attention.flow import Graph, check_followed, verify_same
 from heedmap.attention.forward import Recording, call, proved
@@ -82,6 +83,7 @@ class Begun(NamedTuple):
         properties: see :class:`~heedmap.attention.companions.CompanionTape`.
         renewed: see :class:`~heedmap.attention.attending.AttendingTape`.
         parted: see there.
+        copied: see :class:`~heedmap.attention.copying.Copies`.
         copies: see :class:`~heedmap.attention.tape.Tape`.
     """
 
@@ -90,6 +92,7 @@ class Begun(NamedTuple):
     properties: frozenset[int] = frozenset()
     renewed: frozenset[int] = frozenset()
     parted: frozenset[int] = frozenset()
+    copied: Own = frozenset()
     copies: bool = False
 
 
@@ -157,6 +160,9 @@ def _tried(
     if tape.learned.met or tape.shared:
         learned, properties = begun.learned | tape.learned.met, begun.properties | tape.shared
         return None, begun._replace(tokens=frozenset(), learned=learned, properties=properties)
+    if not tape.copied.found <= begun.copied:
+        copied = begun.copied | tape.copied.found
+        return None, begun._replace(tokens=frozenset(), properties=frozenset(), copied=copied)
     if tape.begun:
         regions = _looked_for(model, inputs, batch, begun)
     if any(regions):
@@ -224,5 +230,6 @@ def _run(
     seed()
     tape = ScanningTape(batch, cut=cut, tokens=begun.tokens, regions=regions)
     tape.learned, tape.properties = LearnedRows(batch, begun.learned), begun.properties
+    tape.copied = Copies(begun.copied)
     tape.renewed, tape.parted, tape.copies = begun.renewed, begun.parted, begun.copies
     return tape, call(model, inputs, tape)
