@@ -88,7 +88,9 @@ class PlacedTape(AttendingTape):
         whole, first = copies.expand(of.shape), self.numbers.first(to)
         rows = self._fresh(first, self.numbers.of_sample(first))
         self.set_tag(whole, self.tag(copies))
-        return self._mixer(whole.clone(), whole, of, rows, mixers.merge_terms(torch.clone, whole, rows, of))
+        return self._mixer(
+            whole.clone(), whole, of, rows, mixers.merge_terms(torch.clone, whole, rows, of), copies=True
+        )
 
     def _is_one_a_sample(self, leaf: int, ids: Ids) -> bool:
         """Whether these are tokens of a leaf that has no more than one for each sample (a language, a frequency)."""
