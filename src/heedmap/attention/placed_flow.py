@@ -631,14 +631,18 @@ def _going_on(tape: PlacedTape, answers: Sequence[Tensor], mixers: Sequence[Mixe
     """The mixers by which tokens of these spaces become others, one after the other, which the model returns or pools.
 
     They are followed where some tokens are added to, or stand beside what became of them: which of these it read, no pooling
-    tells. Else only where each becomes one that is returned: what convolutions mix before a pooling is read anyway.
+    tells. Else, and in what decodes rows of an attention's tokens, only where each becomes one that is returned: what
+    convolutions mix before a pooling is read anyway.
     """
-    makers: dict[int, list[Mixer]] = {}
-    for mixer in (m for m in mixers if len(all_of(m.ids).unique()) > tape.batch or _keeps_number(tape, m)):
-        for space in _spaces(tape, mixer.ids) - spaces:
-            makers.setdefault(space, []).append(mixer)
+    attends = any(isinstance(a, BlockAttention) for a in tape.attentions)
     found = set[int]()
     for ids, is_pooled in _read_in_the_end(tape, answers, mixers):
+        decodes = attends and not is_pooled
+        makers: dict[int, list[Mixer]] = {}
+        for mixer in mixers:
+            if _keeps_number(tape, mixer) or (not decodes and len(all_of(mixer.ids).unique()) > tape.batch):
+                for space in _spaces(tape, mixer.ids) - spaces:
+                    makers.setdefault(space, []).append(mixer)
         seen, rest, chain = set[int](), _spaces(tape, ids) - spaces, list[Mixer]()
         while rest and rest <= makers.keys():
             seen |= rest
@@ -647,7 +651,8 @@ def _going_on(tape: PlacedTape, answers: Sequence[Tensor], mixers: Sequence[Mixe
             rest = set[int]().union(*(_spaces(tape, mixer.asked) for mixer in more)) - spaces - seen
         begins = any(_spaces(tape, mixer.asked) & spaces for mixer in chain)  # a circle comes from none of these spaces
         adds = any(_adds(tape, mixer) or len(_spaces(tape, mixer.asked)) > 1 for mixer in chain)
-        if not rest and begins and (adds or (not is_pooled and all(_keeps_number(tape, mixer) for mixer in chain))):
+        alike = not is_pooled and all(_keeps_number(tape, mixer) for mixer in chain)
+        if not rest and begins and (alike or (adds and not decodes)):
             found |= {mixer.index for mixer in chain}
     return found
 
@@ -659,7 +664,8 @@ def _read_in_the_end(
     yield from ((ids, False) for t in answers if (ids := tape.ids(t)) is not None)
     sources = frozenset[int]().union(*(tape.tag(t).sources for t in answers))
     read = {s.attention for i in sources if (s := tape.sources[i]).kind == "attention"}
-    yield from ((m.asked, True) for m in mixers if m.index in read and not _keeps_number(tape, m))
+    pools = (m for m in mixers if m.index in read and len(all_of(m.ids).unique()) <= tape.batch)
+    yield from ((m.asked, True) for m in pools if not _keeps_number(tape, m))
 
 
 def _adds(tape: PlacedTape, mixer: Mixer) -> bool:
@@ -669,10 +675,9 @@ def _adds(tape: PlacedTape, mixer: Mixer) -> bool:
 
 
 def _keeps_number(tape: PlacedTape, mixer: Mixer) -> bool:
-    """Whether it makes as many tokens as it reads, of each of those that stand side by side."""
+    """Whether it makes as many tokens as it reads."""
     made, read = (tape.numbers.first(all_of(ids)).unique() for ids in (mixer.ids, mixer.asked))
-    counts = tape.numbers.space[read].unique(return_counts=True)[1]
-    return bool((counts == len(made)).all())
+    return len(made) == len(read)
 
 
 def _asking(numbers: Numbers, event: BlockAttention) -> Ids:
