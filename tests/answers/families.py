@@ -198,6 +198,9 @@ FAMILIES = {
                        more={"attention_mask": 1, "mm_token_type_ids": 0}),
     "jamba": causal("JambaForCausalLM", "JambaConfig", num_key_value_heads=1, num_experts=1, attn_layer_period=2,
                     attn_layer_offset=1, expert_layer_period=4, use_mamba_kernels=False, mamba_d_state=4, mamba_dt_rank=4),
+    "jamba, experts": causal("JambaForCausalLM", "JambaConfig", num_key_value_heads=1, num_experts=4, num_experts_per_tok=2,
+                             attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2, expert_layer_offset=1,
+                             use_mamba_kernels=False, mamba_d_state=4, mamba_dt_rank=4, experts_implementation="eager"),
     "mamba": causal("MambaForCausalLM", "MambaConfig", state_size=4),
     "llava": Family(made("LlavaForConditionalGeneration", language_vision(
         "LlavaConfig", {"model_type": "llama"}, "clip_vision_model", image_token_id=IMAGE)), lambda: chatted(4),

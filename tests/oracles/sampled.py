@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -53,7 +53,7 @@ class Seen:
     cross: list[Sampled] = field(default_factory=list)
 
 
-def dense(sizes: list[tuple[int, int]], at: Tensor, weight: Tensor) -> Tensor:
+def dense(sizes: Sequence[tuple[int, int]], at: Iterable[Tensor], weight: Iterable[Tensor]) -> Tensor:
     """W: each point's weight, over the tokens around it.
 
     A point is at x · width − ½, so the middle of a token is at its number; a token has a share of max(0, 1 − distance) in
@@ -61,17 +61,17 @@ def dense(sizes: list[tuple[int, int]], at: Tensor, weight: Tensor) -> Tensor:
 
     Args:
         sizes: (height, width) of each level.
-        at: where, (batch, queries, heads, levels, points, 2), from 0 to 1, x first.
-        weight: (batch, queries, heads, levels, points).
+        at: where, of each level, (batch, queries, heads, points, 2), from 0 to 1, x first.
+        weight: of each level, (batch, queries, heads, points).
     """
     found = []
-    for level, (height, width) in enumerate(sizes):
-        x, y = (at[:, :, :, level, :, axis] * size - 0.5 for axis, size in ((0, width), (1, height)))
+    for (height, width), places, weights in zip(sizes, at, weight, strict=True):
+        x, y = (places[..., axis] * size - 0.5 for axis, size in ((0, width), (1, height)))
         shares = [
             (1 - (place[..., None] - torch.arange(size)).abs()).clamp(min=0)
             for place, size in ((y, height), (x, width))
         ]
-        found.append(torch.einsum("bqhp,bqhpr,bqhpc->bhqrc", weight[:, :, :, level], *shares).flatten(3))
+        found.append(torch.einsum("bqhp,bqhpr,bqhpc->bhqrc", weights, *shares).flatten(3))
     return torch.cat(found, 3).detach()
 
 
@@ -82,7 +82,7 @@ def seen(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Seen, Any]:
     def sampling(calls: list[Sampled]) -> Callable:
         def hook(module: nn.Module, given: tuple, out: Tensor) -> None:
             value, _, sizes, _, at, weight = given[:6]
-            calls.append(Sampled(dense(sizes, at, weight), value.detach().transpose(1, 2), out))
+            calls.append(Sampled(dense(sizes, at.unbind(3), weight.unbind(3)), value.detach().transpose(1, 2), out))
 
         return hook
 

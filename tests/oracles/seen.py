@@ -1,4 +1,4 @@
-"""What happened in a forward pass, in order: softmaxes and modules, with the target's gradient to what they gave."""
+"""What happened in a forward pass, in order: softmaxes, modules and functions, with the target's gradient to what they gave."""
 
 from __future__ import annotations
 
@@ -18,30 +18,34 @@ class Event:
     """A softmax (no name), or a module's call.
 
     Attributes:
-        name: which of the paths asked for the module has; ``""`` for a softmax.
-        module: None for a softmax.
-        given: what a module was called with.
+        name: which of the paths asked for the module has, or of a function its own; ``""`` for a softmax.
+        module: None for a softmax; of a function, itself with all but its first argument.
+        given: what a module was called with; of a function, its first argument.
         out: what it gave, or the first part of that; None where it is no tensor.
         gradient: ∂y/∂out; 0 where there is none.
     """
 
     name: str
-    module: nn.Module | None
+    module: Callable[..., Any] | None
     given: tuple[Any, ...]
     out: Tensor | None = None
     gradient: Tensor | None = None
 
 
 class Softmaxes(TorchFunctionMode):
-    """Notes each softmax, which stays in float64 where the model asks for float32."""
+    """Notes each softmax, which stays in float64 where the model asks for float32, and each call of ``functions``."""
 
-    def __init__(self, events: list[Event]) -> None:
+    def __init__(self, events: list[Event], functions: Collection[str] = ()) -> None:
         super().__init__()
-        self.events = events
+        self.events, self.functions = events, functions
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if getattr(func, "__name__", "") != "softmax":
+        kwargs, name = dict(kwargs or {}), getattr(func, "__name__", "")
+        if name in self.functions:
+            result = func(*args, **kwargs)
+            self.events.append(Event(name, lambda x: func(x, *args[1:], **kwargs), args[:1], result))
+            return result
+        if name != "softmax":
             return func(*args, **kwargs)
         if kwargs.get("dtype") is torch.float32:
             kwargs["dtype"] = torch.float64
@@ -51,9 +55,16 @@ class Softmaxes(TorchFunctionMode):
 
 
 def seen(
-    model: nn.Module, inputs: Mapping[str, Any], target: Callable[[Any], Tensor], paths: Collection[str]
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    target: Callable[[Any], Tensor],
+    paths: Collection[str],
+    functions: Collection[str] = (),
 ) -> list[Event]:
-    """The events of one pass of a model whose weights have gradients; of modules, those whose path ends in one of ``paths``, regular expressions."""
+    """The events of one pass of a model whose weights have gradients; of modules, those whose path ends in one of ``paths``, regular expressions.
+
+    Of ``functions`` of torch, by name, every call.
+    """
     events: list[Event] = []
     hooks = []
     for path, module in model.named_modules():
@@ -63,7 +74,7 @@ def seen(
             waiting: list[Event] = []
             hooks.append(module.register_forward_pre_hook(partial(_begins, events, waiting, name)))
             hooks.append(module.register_forward_hook(partial(_ends, waiting)))
-    with torch.enable_grad(), Softmaxes(events):
+    with torch.enable_grad(), Softmaxes(events, functions):
         score = target(model(**inputs)).sum()
     for hook in hooks:
         hook.remove()

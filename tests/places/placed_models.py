@@ -246,9 +246,11 @@ def in_roles(roles: dict[str, str], begun: bool = False) -> dict[str, Any]:
     return {"paths": tuple(roles), "steps": partial(scripts.by_roles, roles=roles, begun=begun)}
 
 
-def merging(name: str, config: dict[str, Any], roles: dict[str, str], target: Callable, **options: Any) -> Case:
+def merging(
+    name: str, config: dict[str, Any], roles: dict[str, str], target: Callable, begun: bool = False, **options: Any
+) -> Case:
     """A class, ``name`` with its configuration's class after a colon, on pictures of 32 pixels."""
-    return Case(made(*name.split(":"), **config), partial(picture, 32), target, **in_roles(roles), **options)
+    return Case(made(*name.split(":"), **config), partial(picture, 32), target, **in_roles(roles, begun), **options)
 
 
 SEGFORMER = {
@@ -306,6 +308,41 @@ MERGES |= {
         row=-1,
     ),
 }
+
+CONVNEXT = dict(
+    num_stages=3,
+    hidden_sizes=[8, 12, 16],
+    depths=[1, 2, 1],
+    patch_size=4,
+    layer_scale_init_value=1.0,
+    drop_path_rate=0.0,
+    num_labels=3,
+)
+CONVNEXT_ROLES = {r"downsampling_layer\.1": "merge", "dwconv": "update"}
+POOLFORMER = dict(
+    num_encoder_blocks=3,
+    hidden_sizes=[8, 12, 16],
+    depths=[1, 2, 1],
+    patch_sizes=[7, 3, 3],
+    strides=[4, 2, 2],
+    padding=[2, 1, 1],
+    mlp_ratio=2.0,
+    layer_scale_init_value=1.0,
+    drop_path_rate=0.0,
+    num_labels=3,
+)
+POOLFORMER_ROLES = {r"patch_embeddings\.[12]\.projection": "merge", r"pooling\.pool": "update"}
+STAGES_ALONE = {
+    "convnext": merging("ConvNextModel:ConvNextConfig", CONVNEXT, CONVNEXT_ROLES, corner, row=-1, begun=True),
+    "convnext, classes": merging(
+        "ConvNextForImageClassification:ConvNextConfig", CONVNEXT, CONVNEXT_ROLES, label, begun=True
+    ),
+    "poolformer, classes": merging(
+        "PoolFormerForImageClassification:PoolFormerConfig", POOLFORMER, POOLFORMER_ROLES, label, begun=True
+    ),
+}
+"""Without any attention: stages of mixers, one after the other."""
+MERGES |= STAGES_ALONE
 
 # -- mixers -------------------------------------------------------------------------------------------------------------
 

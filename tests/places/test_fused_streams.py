@@ -77,7 +77,7 @@ def events(found: nn.Module, given: dict[str, Tensor], target: Callable[[Any], T
 
 def sampled(event: Event) -> Tensor:
     value, _, sizes, _, at, weight = event.given[:6]
-    call = Sampled(dense(sizes, at, weight), value.detach().transpose(1, 2), event.out)
+    call = Sampled(dense(sizes, at.unbind(3), weight.unbind(3)), value.detach().transpose(1, 2), event.out)
     return call.cam(event.gradient).detach()
 
 

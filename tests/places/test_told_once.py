@@ -118,17 +118,28 @@ def test_halves_that_are_not_convolved_are_one_token() -> None:
     assert [segment.grid for segment in found.segments.values()] == [(SIDE, SIDE)]
 
 
-def test_edgenext_has_one_map() -> None:
+def edgenext(parts: int) -> nn.Module:
+    """The last stage convolves its features in so many parts, all but the last, each with what became of the one before."""
     torch.manual_seed(0)
-    model = large(
+    return large(
         timm.models.edgenext.EdgeNeXt(
-            dims=(16, 16, 16, 16), depths=(1, 1, 1, 1), global_block_counts=(0, 0, 1, 1), d2_scales=(2, 2, 2, 3), heads=(2,) * 4,
+            dims=(16, 16, 16, 16), depths=(1, 1, 1, 1), global_block_counts=(0, 0, 1, 1), d2_scales=(2, 2, 2, parts), heads=(2,) * 4,
             kernel_sizes=(3,) * 4, num_classes=5,
         )
     )  # fmt: skip
-    found = heedmap.explain(model, {"x": torch.randn(1, 3, 96, 96).double()}, target=1)
+
+
+def test_edgenext_has_one_map() -> None:
+    """Of all its stages, the last one too."""
+    found = heedmap.explain(edgenext(2), {"x": torch.randn(1, 3, 96, 96).double()}, target=1)
     assert list(found.segments) == ["image"]
     assert found.segments["image"].grid == (6, 6)
+    assert [stream.rows for stream in found.flow.streams if stream.rows] == [(tuple(range(9)),)]
+
+
+def test_parts_of_features_that_hear_each_other_and_are_left_behind_are_refused() -> None:
+    with pytest.raises(AttentionError, match="without what they were before"):
+        heedmap.explain(edgenext(3), {"x": torch.randn(1, 3, 96, 96).double()}, target=1)
 
 
 def test_mobilevit_has_one_map() -> None:

@@ -278,16 +278,35 @@ def rows_by_rules(output: Any, y: Tensor) -> Tensor:
     return R
 
 
+@pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("label", [None, 3])
-def test_a_pair_of_entities(label: int | None) -> None:
+def test_a_pair_of_entities(label: int | None, padded: bool) -> None:
     """The rows of both entities are read."""
     model, inputs = luke("LukeForEntityPairClassification")
+    inputs["attention_mask"][1, 9:] = 0 if padded else 1
     found = heedmap.explain(model, inputs, target=label)
     output = model(**inputs, output_attentions=True)
     picked = output.logits.argmax(-1) if label is None else torch.full((2,), label)
     wanted = rows_by_rules(output, output.logits.gather(1, picked[:, None]))[:, 12:].mean(1)
-    torch.testing.assert_close(found["text"].double(), wanted[:, :12], rtol=1e-5, atol=1e-7)
-    torch.testing.assert_close(found["entity"].double(), wanted[:, 12:], rtol=1e-5, atol=1e-7)
+    row = torch.cat([found["text"], found["entity"]], 1).double()
+    torch.testing.assert_close(row, wanted, rtol=1e-6, atol=1e-6 * float(wanted.max()))
+    assert not padded or not bool(row[1, 9:12].any())
+
+
+@pytest.mark.parametrize("label", range(5))
+def test_a_span_of_words_beside_its_entity(label: int) -> None:
+    """The rows of its first and last word and of its entity, side by side, by what each gives to the class; R − I, as of all merges."""
+    model, inputs = luke("LukeForEntitySpanClassification")
+    inputs |= {"entity_start_positions": torch.tensor([[1, 3]] * 2), "entity_end_positions": torch.tensor([[2, 4]] * 2)}
+    found = heedmap.explain(model, inputs, target=lambda output: output.logits[:, 1, label])
+    output = model(**inputs, output_attentions=True, output_hidden_states=True)
+    R = rows_by_rules(output, output.logits[:, 1, label])
+    states = torch.cat([output.hidden_states[-1], output.entity_hidden_states[-1]], 1)[:, [3, 4, 13]].detach()
+    shares = (states * model.classifier.weight.detach()[label].view(3, -1)).sum(-1).clamp(min=0)
+    shares = torch.where(shares.any(-1, keepdim=True), shares, torch.ones_like(shares))  # none gives: to each alike
+    wanted = ((shares / shares.sum(-1, keepdim=True))[:, None] @ (R - torch.eye(14))[:, [3, 4, 13]])[:, 0]
+    row = torch.cat([found["text"], found["entity"]], 1).double()
+    torch.testing.assert_close(row, wanted, rtol=1e-6, atol=1e-6 * float(wanted.max()))
 
 
 def test_the_start_and_the_end_of_an_answer() -> None:

@@ -37,12 +37,24 @@ def distances(subject: Built, found: heedmap.Explanation, names: Iterable[str]) 
     for name in names:
         try:
             distance = CHECKS[name](subject, found)
-            said[name] = distance if distance <= LOOSE else CHECKS[name](*in_double(subject))
+            if distance > LOOSE:
+                with Doubled():
+                    distance = CHECKS[name](*in_double(subject))
+            said[name] = distance
         except Other as reason:
             said[name] = str(reason)
         except Exception as error:
             said[name] = f"{type(error).__name__}: {str(error)[:200]}"
     return said
+
+
+class Doubled(TorchFunctionMode):
+    """Double precision also where a model asks for single (SAM 2's pyramid)."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        func = torch.Tensor.double if func is torch.Tensor.float else func
+        args = [torch.float64 if a is torch.float32 else a for a in args]
+        return func(*args, **{k: torch.float64 if v is torch.float32 else v for k, v in (kwargs or {}).items()})
 
 
 def in_double(subject: Built) -> tuple[Built, heedmap.Explanation]:

@@ -28,6 +28,20 @@ SAM2_VISION = {
     "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
 }
 SAM2_PROMPT = {"image_size": 128, "patch_size": 16}
+EDGETAM_VISION = {
+    "backbone_config": {
+        "architecture": "repvit_m1",
+        "model_args": {
+            "in_chans": 3,
+            "features_only": True,
+            "out_indices": [0, 1, 2, 3],
+            "embed_dim": [8, 16, 32, 64],
+            "depth": [1, 1, 1, 1],
+        },
+    },
+    "backbone_channel_list": [64, 32, 16, 8],
+    "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+}
 CONFIGS: dict[str, dict[str, Any]] = {
     "align": {"vision_config": {"width_coefficient": 0.1, "depth_coefficient": 0.1}},
     "autoformer": {"num_time_features": 1},
@@ -46,6 +60,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "cohere_compass": {"text_config": {"rope_parameters": ROPES}},
     "cohere_compass_text": {"rope_parameters": ROPES},
     "dia": {"decoder_config": {"cross_hidden_size": 32, "cross_num_attention_heads": 4, "cross_head_dim": 8}},
+    "edgetam": {"vision_config": EDGETAM_VISION, "prompt_encoder_config": SAM2_PROMPT},
+    "edgetam_vision_model": EDGETAM_VISION,
     "efficientloftr": {"stage_out_channels": [32, 32, 32, 32], "out_features": [32, 32, 32], "hidden_size": 32},
     "efficientnet": {"width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 128},
     "emu3": {"vocabulary_map": {"<image>": 33}, "vq_config": {"base_channels": 32}},
@@ -161,6 +177,8 @@ INPUTS: dict[str, dict[str, tuple[Any, ...]]] = {
         "timesteps": ("ids", 2, 5),
         "attention_mask": (1, 2, 5),
     },
+    "edgetam": {"pixel_values": ("floats", 2, 3, 128, 128), **POINTS},
+    "edgetam_vision_model": {"pixel_values": ("floats", 2, 3, 128, 128)},
     "encodec": {"input_values": ("floats", 2, 1, 3200)},
     "idefics": {"image_attention_mask": (1, 2, 7, 2)},
     "instructblip": {"qformer_input_ids": ("ids", 2, 5), "qformer_attention_mask": (1, 2, 5)},

@@ -38,6 +38,7 @@ class Mixer(Attention):
         asked: companion of the input, in its shape.
         terms: gradient of the output → terms, a part at a time.
         into: where each element of the input goes into one row only, the number of that row, in the input's shape.
+        copies: whether its rows are copies of tokens, each of one.
         rows: companion of the output by rows of the stream, sample · tokens + row; known when the streams are.
         sizes: batch size, tokens of the stream that it adds to or makes, and of the one that is read.
     """
@@ -46,6 +47,7 @@ class Mixer(Attention):
     asked: Ids = field(default_factory=lambda: torch.zeros(0))
     terms: Callable[[Tensor], Iterator[Terms]] = field(default=lambda gradient: iter(()))
     into: Ids | None = None
+    copies: bool = False
     rows: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     sizes: tuple[int, int, int] = (0, 0, 0)
     mixes = True

@@ -12,7 +12,7 @@ from torch import Tensor
 from heedmap.attention import mixers, moves
 from heedmap.attention.companions import CONVOLUTIONS, CompanionTape, is_pointwise, reduced_axes
 from heedmap.attention.mixers import AsItIs, Mixer, Terms
-from heedmap.attention.numbers import Ids, all_of
+from heedmap.attention.numbers import NOTHING, Ids, all_of
 
 POOLS = {"avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"}
 LINEAR = {
@@ -38,11 +38,12 @@ class MixingTape(CompanionTape):
         terms: Callable[[Tensor], Iterator[Terms]],
         into: Ids | None = None,
         asks: frozenset[int] = frozenset(),
+        copies: bool = False,
     ) -> Tensor:
         mixer = Mixer(
             index=len(self.attentions), form="mixer", out=out, layout=AsItIs(), value=x.detach(), keys=0,  # type: ignore[arg-type]
             query_sources=asks, value_sources=self.tag(x).sources, ids=ids, asked=asked.expand(x.shape), terms=terms,
-            into=into, sizes=(self.batch, 0, 0),
+            into=into, sizes=(self.batch, 0, 0), copies=copies,
         )  # fmt: skip
         self.reads[mixer.index] = [(x, mixer.asked)]
         given = self._record(mixer)
@@ -137,6 +138,7 @@ class MixingTape(CompanionTape):
             windows = mixers.conv_windows(
                 x, bound["weight"], bound.get("stride", 1), bound.get("padding", 0), bound.get("dilation", 1)
             )
+            fresh = self._of_some(fresh, windows, ids)
             terms = mixers.conv_terms(
                 x, bound["weight"], bound.get("groups", 1), windows, fresh, ids, len(which) // len(lead)
             )
@@ -144,12 +146,20 @@ class MixingTape(CompanionTape):
                 terms = mixers.beside_terms(x, bound["weight"], windows, fresh, ids)
         elif name in POOLS:
             windows, count = mixers.pooling(name, args, kwargs, x, result)
+            fresh = self._of_some(fresh, windows, ids)
             terms = mixers.pool_terms(x, result, count, windows, fresh, ids)
         else:
             alike = x.dim() in PLACEWISE.get(name, ()) and self._is_constant(ids, [1])
             of = mixers.placewise_terms if alike else mixers.linear_terms
             terms = of(partial(again, func, args, kwargs, x), x, fresh, ids)
         return self._mixer(result, x, ids, fresh, terms)
+
+    def _of_some(self, fresh: Ids, windows: mixers.Windows, ids: Ids) -> Ids:
+        """The new tokens, where there are any in their windows; what is made of padding alone is padding."""
+        read = ids[:, :1] if self._is_constant(ids, [1]) else ids.amax(1, keepdim=True)
+        if bool((read >= 0).all()):
+            return fresh
+        return fresh.masked_fill((windows.of(read, NOTHING) < 0).all(-1), NOTHING)
 
     def _merged(
         self,

@@ -91,7 +91,9 @@ class PlacedTape(AttendingTape):
         whole, first = copies.expand(of.shape), self.numbers.first(to)
         rows = self._fresh(first, self.numbers.of_sample(first))
         self.set_tag(whole, self.tag(copies))
-        return self._mixer(whole.clone(), whole, of, rows, mixers.merge_terms(torch.clone, whole, rows, of))
+        return self._mixer(
+            whole.clone(), whole, of, rows, mixers.merge_terms(torch.clone, whole, rows, of), copies=True
+        )
 
     def _own_copies(self, call: int | None, operands: Sequence[Tensor], result: Any) -> Any:
         """The result of a call; where its copies of tokens are tokens of their own, each as what a mixer makes of its token."""

@@ -174,7 +174,7 @@ class Builder:
         for stream in self.graph.streams:
             begun = self.graph.all_leaves(stream.index)
             found |= {a for leaf in begun for a in self.tape.made_of(leaf) & begun if self._is_twice(a, leaf)}
-        for edge in self.graph.edges:
+        for edge in (edge for edge in self.graph.edges if not edge.added):
             asks, asked = (self.graph.streams[x].leaves for x in (edge.stream, edge.source))
             found |= {a for leaf in asked - asks for a in self.tape.made_of(leaf) if a in asks}
         return found
@@ -329,6 +329,8 @@ class Builder:
             self._stream(out, asks_of)  # tokens that ask some of themselves: one level of several
         asked = self._stream(read, of)
         known = self._stream(out, asks_of) if event.query_sources else self._find(out, of) or self._only(out)
+        if known is None and not event.copies and self._are_begun(out):  # it is the first to reach them
+            known = self._new(out, {})
         self._check_residual(asked, of, f"mixer {event.index}")
         self._check_apart(asked, of, f"mixer {event.index}")
         event.keys = asked.tokens
@@ -366,6 +368,12 @@ class Builder:
         """Whether rows ``out`` are added to tokens that were there before, not to others that are made beside them."""
         begun = self.numbers.made[int(self.numbers.space[int(out.max())])] != "mixer"
         return known is asked or begun or known.index in self.graph.reachable_from[asked.index]
+
+    def _are_begun(self, ids: Ids) -> bool:
+        """Whether all these are tokens with which an input begins, of no stream yet."""
+        tokens = all_of(ids)
+        apart = not any(bool((s.at(tokens) >= 0).any()) for s in self.graph.streams if isinstance(s, PlacedStream))
+        return apart and any(bool(own[tokens].all()) for own in self._of_leaves().values())
 
     def _sized(self, event: Mixer, made: PlacedStream, asked: PlacedStream) -> None:
         event.sizes = (self.tape.batch, made.tokens, asked.tokens)
@@ -621,17 +629,50 @@ def _live(tape: PlacedTape, answers: Sequence[Tensor]) -> set[int]:
 
 
 def _going_on(tape: PlacedTape, answers: Sequence[Tensor], mixers: Sequence[Mixer], spaces: set[int]) -> set[int]:
-    """The mixers by which tokens of these spaces become as many others, one after the other, which the model returns."""
-    makers = {space: m for m in mixers for space in _spaces(tape, m.ids) - spaces if _keeps_number(tape, m)}
+    """The mixers by which tokens of these spaces become others, one after the other, which the model returns or pools.
+
+    They are followed where some tokens are added to, or stand beside what became of them: which of these it read, no pooling
+    tells. Else, and in what decodes rows of an attention's tokens, only where each becomes one that is returned: what
+    convolutions mix before a pooling is read anyway.
+    """
+    attends = any(isinstance(a, BlockAttention) for a in tape.attentions)
     found = set[int]()
-    for ids in (ids for t in answers if (ids := tape.ids(t)) is not None):
-        chain, seen, rest = set[int](), set[int](), _spaces(tape, ids) - spaces
-        while rest and rest <= makers.keys() and not rest <= seen:  # a circle comes from none of these spaces
+    for ids, is_pooled in _read_in_the_end(tape, answers, mixers):
+        decodes = attends and not is_pooled
+        makers: dict[int, list[Mixer]] = {}
+        for mixer in mixers:
+            if _keeps_number(tape, mixer) or (not decodes and len(all_of(mixer.ids).unique()) > tape.batch):
+                for space in _spaces(tape, mixer.ids) - spaces:
+                    makers.setdefault(space, []).append(mixer)
+        seen, rest, chain = set[int](), _spaces(tape, ids) - spaces, list[Mixer]()
+        while rest and rest <= makers.keys():
             seen |= rest
-            chain |= {makers[space].index for space in rest}
-            rest = set[int]().union(*(_spaces(tape, makers[space].asked) for space in rest)) - spaces
-        found |= set() if rest else chain
+            more = [mixer for space in rest for mixer in makers[space]]
+            chain += more
+            rest = set[int]().union(*(_spaces(tape, mixer.asked) for mixer in more)) - spaces - seen
+        begins = any(_spaces(tape, mixer.asked) & spaces for mixer in chain)  # a circle comes from none of these spaces
+        adds = any(_adds(tape, mixer) or len(_spaces(tape, mixer.asked)) > 1 for mixer in chain)
+        alike = not is_pooled and all(_keeps_number(tape, mixer) for mixer in chain)
+        if not rest and begins and (alike or (adds and not decodes)):
+            found |= {mixer.index for mixer in chain}
     return found
+
+
+def _read_in_the_end(
+    tape: PlacedTape, answers: Sequence[Tensor], mixers: Sequence[Mixer]
+) -> Iterator[tuple[Ids, bool]]:
+    """The companions of what the model returns, and of what is pooled for it; whether it is pooled."""
+    yield from ((ids, False) for t in answers if (ids := tape.ids(t)) is not None)
+    sources = frozenset[int]().union(*(tape.tag(t).sources for t in answers))
+    read = {s.attention for i in sources if (s := tape.sources[i]).kind == "attention"}
+    pools = (m for m in mixers if m.index in read and len(all_of(m.ids).unique()) <= tape.batch)
+    yield from ((m.asked, True) for m in pools if not _keeps_number(tape, m))
+
+
+def _adds(tape: PlacedTape, mixer: Mixer) -> bool:
+    """Whether its rows became tokens that were there."""
+    ids = all_of(mixer.ids)
+    return bool((tape.numbers.first(ids) != ids).any())
 
 
 def _keeps_number(tape: PlacedTape, mixer: Mixer) -> bool:

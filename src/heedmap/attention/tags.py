@@ -200,3 +200,8 @@ def pointwise(args: tuple[Any, ...], result: Tensor) -> bool:
     """Whether a convolution is a linear map of each place by itself: a kernel of size 1 that keeps all places."""
     tensors = [a for a in args[:2] if isinstance(a, Tensor)]
     return len(tensors) == 2 and all(n == 1 for n in tensors[1].shape[2:]) and tensors[0].shape[2:] == result.shape[2:]
+
+
+def only_cuts(func: Any, args: tuple[Any, ...], result: Tensor) -> bool:
+    """Whether a map is cut into blocks that do not overlap: each place is still there, once."""
+    return func is torch.nn.functional.unfold and bool(args) and result.numel() == args[0].numel()

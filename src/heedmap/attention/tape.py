@@ -31,6 +31,7 @@ from heedmap.attention.tags import (
     is_turned,
     joined,
     learned_rows,
+    only_cuts,
     pointwise,
     scores,
     softmax_after,
@@ -217,9 +218,10 @@ class Tape(TorchFunctionMode):
         kinds = self._kinds.get(tag.sources)
         if kinds is None:
             kinds = self._kinds[tag.sources] = frozenset(self.sources[i].kind for i in tag.sources)
-        return kinds == ONLY_INPUTS or (
-            func in ops.SPATIAL and kinds <= INPUTS_AND_LEAVES and not pointwise(args, result)
-        )
+        if kinds == ONLY_INPUTS:
+            return True
+        makes = func in ops.SPATIAL and not pointwise(args, result) and not only_cuts(func, args, result)
+        return makes and kinds <= INPUTS_AND_LEAVES
 
     def _merge(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tag:
         tensors = _tensors(args[:1] if func in ops.LIKE_ANOTHER else args, kwargs)
