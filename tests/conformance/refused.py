@@ -87,6 +87,8 @@ CASES: dict[str, Refused] = {
     "hiera": timm_model("hiera_tiny_224", 224, embed_dim=16, stages=(1, 1, 1, 1)),
     "crossvit": timm_model("crossvit_tiny_240", 240, embed_dim=(24, 48), num_heads=(2, 2), depth=((1, 1, 0), (1, 1, 0))),
     "coat": timm_model("coat_lite_tiny", img_size=64, embed_dims=(16, 32, 40, 48), serial_depths=(1, 1, 1, 1)),
+    "tnt": timm_model("tnt_s_legacy_patch16_224", img_size=64, embed_dim=24, inner_dim=12, depth=2, num_heads_outer=2,
+                      num_heads_inner=2),
     "resnet": Refused(timm_model("resnet18").build, lambda: {"x": torch.randn(1, 3, 64, 64)}, NoAttentionError),
     "mamba": hf_model("MambaForCausalLM", lambda: {"input_ids": ids(1, 8)}, hidden_size=32,
                       num_hidden_layers=2, vocab_size=50, state_size=4),
@@ -116,7 +118,7 @@ FOLLOWED = {
     for name in (
         "cait", "convit", "convit-all", "pvtv2", "swin", "hiera", "crossvit", "convbert", "convbert-two-layers", "conformer",
         "deformable-detr", "mamba", "mamba2", "longformer", "bigbird",
-        "maxvit", "xcit", "mobilevit", "levit", "udop",
+        "maxvit", "xcit", "mobilevit", "levit", "udop", "tnt",
     )
 }  # fmt: skip
 """Those that the second recorder follows: windows, bands, merged tokens, mixers, recurrences."""

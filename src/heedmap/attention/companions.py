@@ -173,6 +173,9 @@ class CompanionTape(Tape):
             return False
         if any(self.sources[i].kind not in ("input", "leaf") for i in tag.sources):
             return False
+        begun = [s for i in tag.sources if (s := self.sources[i]).kind == "leaf"]
+        if func is F.unfold and any(s.shape != self.shapes.get(s.name) for s in begun):
+            return False  # it only moves tokens that a convolution began
         return self.joins_tokens(func, args, {}, result) or super()._is_leaf(func, args, tag, result)
 
     def joins_tokens(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> bool:

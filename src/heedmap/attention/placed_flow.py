@@ -349,9 +349,25 @@ class Builder:
                 f"what the recurrence called at {event.place} makes is added to no tokens that were there: its matrix over all "
                 "tokens would have to be whole, so there is no map; explain a model whose recurrences have a residual connection"
             )
+        state = self._states(of).get(asked.index, frozenset())
+        if known is not None and self._is_earlier(known, asked, out, state):
+            *others, to = self._fitting(out)  # the last has taken them in since, beside others
+            if {s.index for s in others} <= self.graph.taken_in(to.index):
+                self._edge(event.index, to, asked, (), of, added=True)
+                self._sized(event, to, asked)
+                return
         made = known or self._new(out, {}, asked)
         self._sized(event, made, asked)
-        self._merged(event, made, asked, self._states(of).get(asked.index, frozenset()))
+        self._merged(event, made, asked, state)
+
+    def _is_earlier(self, known: PlacedStream, asked: PlacedStream, rows: Ids, state: State) -> bool:
+        """Whether all these rows were made before, of the same tokens as they were in an earlier layer."""
+        join = known.joins.get(asked.index)
+        if join is None or not join.mixers or not join.state < state:
+            return False
+        mixers = [m for i in join.mixers if isinstance(m := self.tape.attentions[i], Mixer)]
+        before = torch.cat([self.numbers.first(all_of(m.ids)) for m in mixers])
+        return bool(torch.isin(all_of(rows), before).all())
 
     def _merged(self, event: Mixer | BlockAttention, made: PlacedStream, asked: PlacedStream, state: State) -> None:
         """Tokens of one stream become, by a mixer, tokens of another, which takes it in."""
