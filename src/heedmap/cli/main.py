@@ -238,6 +238,7 @@ def main() -> None:
     try:
         app()
     finally:
+        OWN.clear()
         gc.freeze()  # the process ends: what it could free is not looked for, which takes a second
 
 
