@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Mapping
 from typing import Annotated, NamedTuple
 
@@ -15,6 +16,7 @@ from heedmap.cli.command import examples
 from heedmap.cli.edit import edit
 from heedmap.cli.explain import explain
 from heedmap.cli.run import run
+from heedmap.cli.sparing import OWN
 from heedmap.cli.zoo import evidence
 
 ABOUT = "Relevance maps for any transformer: which words, patches, boxes or sounds an answer rests on."
@@ -232,9 +234,11 @@ app = _program()
 
 def main() -> None:
     """Run the command line on ``sys.argv`` and exit with its code."""
+    OWN.extend(sys.argv[:1])
     try:
         app()
     finally:
+        OWN.clear()
         gc.freeze()  # the process ends: what it could free is not looked for, which takes a second
 
 

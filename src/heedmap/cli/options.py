@@ -13,6 +13,7 @@ import typer
 from heedmap.cli import completion
 from heedmap.cli.command import importing, quiet
 from heedmap.cli.inputs import ROLES, check_model, parse_target, read_inputs, sample_inputs
+from heedmap.cli.sparing import sparing
 from heedmap.errors import OptionError, UnknownNameError
 from heedmap.memory import memory_bytes
 from heedmap.methods import written
@@ -102,7 +103,7 @@ class ModelOptions:
         self.check()
         import heedmap
 
-        with importing():
+        with importing(), sparing(self.model):
             quiet(bars=True)
             return heedmap.load(self.model, device=self.device, dtype=self.dtype)
 
