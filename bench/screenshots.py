@@ -81,7 +81,8 @@ def draw_zoo() -> None:
     maps = {name: asked.explain(**question.inputs, method=name) for name in ("generic", "rollout", "attn_lrp")}
     picture = asked.picture(question.picture, question.inputs["boxes"])
     heedmap.side_by_side(maps, image=picture, dpi=DPI).savefig("side-by-side.png")
-    for name in ("answer-figure.png", "answer-shapes.png", "side-by-side.png"):
+    heedmap.load("zoo/bart-dates").heads(text="the 3rd of may 1987").plot(5, dpi=DPI).savefig("heads.png")
+    for name in ("answer-figure.png", "answer-shapes.png", "side-by-side.png", "heads.png"):
         keep(Path(name), name)
 
 

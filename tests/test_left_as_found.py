@@ -388,6 +388,7 @@ EXPLAIN = {
     "own method": Case("explain", "gpt-lists", _own_method),
     "choices": Case("explain", "choices", _choices),
     "inspect": Case("inspect", "detr-shapes", lambda s, given, _: heedmap.inspect(s.model, s.inputs(**given))),
+    "heads": Case("heads", "detr-shapes", lambda s, given, _: heedmap.heads(s.model, s.inputs(**given))),
 }
 MODEL = {
     "Model.inputs": Case("Model.inputs tensors", "bart-dates", _on("inputs")),
@@ -401,6 +402,7 @@ MODEL = {
     "Model.plan": Case("Model.plan plan", "gpt-lists", _on("plan")),
     "several targets": Case("explain", "detr-shapes", _every_query),
     "Model.inspect": Case("Model.inspect", "visualbert-shapes", _on("inspect")),
+    "Model.heads": Case("Model.heads", "visualbert-shapes", _on("heads")),
     "Model.compare": Case("Model.compare", "bert_encoder", lambda s, *_: s.compare("the cat", "a dog", pool="pooler")),
     "Model.embedding": Case("Model.embedding", "bert_encoder", lambda s, *_: s.embedding(["the cat", "a dog"])),
     "Model.context": Case("Model.context", "gpt-lists", _on_inputs("context")),

@@ -12,6 +12,9 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
     from heedmap import errors as errors
     from heedmap import targets as targets
     from heedmap.answer_data import Answer as Answer
+    from heedmap.attention_view import AttentionHeads as AttentionHeads
+    from heedmap.attention_view import Heads as Heads
+    from heedmap.attention_view import heads as heads
     from heedmap.dry_run import plan as plan
     from heedmap.engine import explain as explain
     from heedmap.engine import inspect as inspect
@@ -53,6 +56,9 @@ _HOMES = {
     "plan": "heedmap.dry_run",
     "Plan": "heedmap.planning",
     "inspect": "heedmap.engine",
+    "heads": "heedmap.attention_view",
+    "Heads": "heedmap.attention_view",
+    "AttentionHeads": "heedmap.attention_view",
     "load": "heedmap.models",
     "Model": "heedmap.models",
     "Subject": "heedmap.models",

@@ -78,6 +78,7 @@ def test_commands_and_options():
         "compare",
         "edit",
         "inspect",
+        "heads",
         "methods",
         "recommend",
         "evaluate",

@@ -15,6 +15,7 @@ from heedmap.cli.answer import answer
 from heedmap.cli.command import examples
 from heedmap.cli.edit import edit
 from heedmap.cli.explain import explain
+from heedmap.cli.heads import heads
 from heedmap.cli.run import run
 from heedmap.cli.sparing import OWN
 from heedmap.cli.zoo import evidence
@@ -106,6 +107,16 @@ COMMANDS: Mapping[str, CommandEntry] = {
         (
             'heedmap inspect zoo/bart-dates --text "the 3rd of March 1987"',
             "heedmap inspect zoo/detr-shapes --image photo.png --target query:2 --json",
+        ),
+        EXPLAIN,
+    ),
+    "heads": CommandEntry(
+        heads,
+        (
+            'heedmap heads zoo/gpt-lists --text "dog red ; cat blue ? cat"',
+            "heedmap heads zoo/vit-shapes --sample 0 --weights relevance --out heads.png",
+            'heedmap heads zoo/bart-dates --text "3 May 1987" --attention 5 --out one.png',
+            "heedmap heads zoo/vit-shapes --sample 0 --rollout 1:3 --out rollout.png",
         ),
         EXPLAIN,
     ),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor, nn
 
+    from heedmap.attention_view import Heads
     from heedmap.explanation import Explanation
     from heedmap.flow import Flow
     from heedmap.methods import Method
@@ -301,6 +302,12 @@ class Model:
         from heedmap.engine import inspect
 
         return inspect(self, self.inputs(text, image, boxes, audio), target=target)
+
+    def heads(self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, **options: Any) -> Heads:
+        """Every attention, head by head; arguments as for :meth:`explain`, and those of :func:`heedmap.heads`."""
+        from heedmap.attention_view import heads
+
+        return heads(self, self.inputs(text, image, boxes, audio), **options)
 
     def resolve_target(self, target: Any, inputs: Mapping[str, Any]) -> Any:
         """``target`` with words replaced by token ids, its position filled in, and None by the model's own default.
