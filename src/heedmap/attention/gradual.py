@@ -32,12 +32,13 @@ def pulled(
     def add(vector: Callable[[], Tensor], gradient: Tensor) -> Tensor:
         return gradient + vector()
 
-    def take(place: int, gradient: Tensor) -> None:
-        kept[place] = keep[place](gradient)
+    def take(place: int, gradient: Tensor | None) -> None:
+        if gradient is not None:  # else the way to the end has no gradient (quantised weights)
+            kept[place] = keep[place](gradient)
 
     hooks = [output.register_hook(partial(add, vector)) for output, vector in zip(outputs, vectors, strict=True)]
     hooks += [end.register_hook(partial(take, place)) for place, end in enumerate(ends)]
-    hooks += [end.register_hook(_nothing) for end in {id(end): end for end in ends}.values()]
+    hooks += [end.register_hook(_emptied) for end in {id(end): end for end in ends}.values()]
     try:
         nothing = [_nothing(output) for output in outputs]
         torch.autograd.grad(outputs, ends, nothing, retain_graph=True, allow_unused=True)
@@ -45,6 +46,10 @@ def pulled(
         for hook in hooks:
             hook.remove()
     return kept
+
+
+def _emptied(gradient: Tensor | None) -> Tensor | None:
+    return None if gradient is None else _nothing(gradient)
 
 
 def _nothing(tensor: Tensor) -> Tensor:
