@@ -246,7 +246,13 @@ def heads(
 def _heads(
     run: TargetView, explanation: Explanation, weights: str, wanted: Sequence[int] | None, budget: int
 ) -> tuple[AttentionHeads, ...]:
-    listed = {info.index: info for info in explanation.flow.attentions}
+    every = weights == "relevance"
+    listed = {i.index: i for i in explanation.flow.attentions if every or not run.attentions[i.index].mixes}
+    if not listed:
+        raise OptionError(
+            "tokens mix in no softmax attention here, and nothing else has attention weights; weights='relevance' shows what "
+            "each mixer gives to the target"
+        )
     numbers = list(listed) if wanted is None else list(wanted)
     for number in numbers:
         if number not in listed:
@@ -263,7 +269,7 @@ def _heads(
 
 
 def _is_averaged(run: TargetView, number: int) -> bool:
-    return isinstance(run.attentions[number], BlockAttention)
+    return isinstance(run.attentions[number], BlockAttention) or run.attentions[number].mixes
 
 
 def _one(run: TargetView, info: AttentionInfo, weights: str) -> AttentionHeads:

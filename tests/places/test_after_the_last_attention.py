@@ -244,3 +244,39 @@ def test_convolutions_are_none_of_a_mean() -> None:
     model = hand(Pooled, Replaced())
     flow = heedmap.explain(model, words(LENGTH, 1), target=number).flow
     assert flow.streams[0].rows == (ALL,)
+
+
+class Sized(Labels):
+    """A few numbers of each token, after a norm whose statistics are those of all tokens."""
+
+    def __init__(self, norm: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(Attention(), Attention())
+        self.norm = norm
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids) + self.places[: input_ids.shape[1]]
+        for module in self.layers:
+            x = module(x)
+        return self.head(x + self.norm(x))
+
+
+SIZED: dict[str, Callable[[Tensor], Tensor]] = {
+    "group norm": lambda x: nn.functional.group_norm(x.mT, 1, torch.ones(WIDTH).to(x) * 2, torch.ones(WIDTH).to(x)).mT,
+    "groups": lambda x: nn.functional.group_norm(x.mT, 2).mT,
+    "normalize": lambda x: nn.functional.normalize(x, dim=1),
+}
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_a_norm_over_all_tokens_reads_no_more_rows(name: str) -> None:
+    """Its statistics hang on all tokens; they say how large each is, and the target reads the one row that it asks."""
+    torch.manual_seed(5)
+    model = Sized(SIZED[name]).double().eval()
+    inputs = {"input_ids": torch.randint(0, 9, (2, LENGTH))}
+    found = heedmap.explain(model, inputs, target=lambda output: output[:, 3, 0], full=True)
+    (stream,) = found.flow.streams
+    assert stream.rows == ((3,), (3,))
+    row = found.maps["text", "text"][:, 3].index_fill(1, torch.tensor([3]), 0)
+    torch.testing.assert_close(found["text"], row, rtol=1e-6, atol=1e-9)
+    with torch.no_grad():
+        torch.testing.assert_close(found.scores.double(), model(**inputs)[:, 3, 0], rtol=1e-6, atol=1e-6)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import PoolFormerConfig, PoolFormerModel
 
 import heedmap
 from conformance.tiny_models import CASES, livened
@@ -90,6 +91,20 @@ def test_windows_have_the_mean_of_their_heads() -> None:
     for attention in found.attentions:
         torch.testing.assert_close(attention.mean.sum(-1), torch.ones(attention.info.queries))
     assert max(float((attention.mean == 0).float().mean()) for attention in found.attentions) > 0.5  # one window in all
+
+
+def test_mixers_have_relevance_alone() -> None:
+    """Where no attention is softmax attention."""
+    torch.manual_seed(0)
+    sizes = {"hidden_sizes": [8, 16], "depths": [2, 1], "num_encoder_blocks": 2}
+    sizes |= {"patch_sizes": [3, 3], "strides": [2, 2], "padding": [1, 1]}
+    model, inputs = livened(PoolFormerModel(PoolFormerConfig(**sizes))), {"pixel_values": torch.randn(1, 3, 16, 16)}
+    asked = {"target": lambda output: output.last_hidden_state[:, :, 1, 2].sum(1)}
+    with pytest.raises(OptionError, match=r"in no softmax attention here, .* weights='relevance' shows"):
+        heedmap.heads(model, inputs, **asked)
+    found = heedmap.heads(model, inputs, weights="relevance", **asked)
+    assert [a.mean.shape[0] for a in found.attentions] == [64, 64, 16]
+    assert all(a.averaged and float(a.mean.max()) > 0 for a in found.attentions)
 
 
 def test_what_is_asked_most_and_how_wide() -> None:

@@ -59,19 +59,30 @@ Of = Callable[[Tensor], Ids | None]
 _NO_PART = NOTHING - 1
 
 
-def _group_norm(x: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
-    """Group normalisation with mean and variance as they are: no gradient passes through them."""
-    y = F.group_norm(x.detach(), num_groups, weight, bias, eps)
-    grouped = x.detach().unflatten(1, (num_groups, -1)).flatten(2)
-    scale = (grouped.var(-1, correction=0, keepdim=True) + eps).rsqrt().expand_as(grouped).reshape(x.shape)
+Statistic = Callable[[Tensor], Tensor]
+"""What is done with a statistic over several tokens, before it is used."""
+
+
+def _group_norm(
+    given: Statistic, x: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Tensor:
+    """Group normalisation, its mean and deviation as ``given`` makes them; the values are those of torch."""
+    grouped = x.unflatten(1, (num_groups, -1)).flatten(2)
+    mean = given(grouped.mean(-1, keepdim=True))
+    scale = given((grouped.var(-1, correction=0, keepdim=True) + eps).rsqrt())
+    y = ((grouped - mean) * scale).reshape(x.shape)
     if weight is not None:
-        scale = scale * weight.reshape(-1, *[1] * (x.dim() - 2))
-    return y + (x - x.detach()) * scale
+        y = y * weight.reshape(-1, *[1] * (x.dim() - 2))
+    if bias is not None:
+        y = y + bias.reshape(-1, *[1] * (x.dim() - 2))
+    return y + (F.group_norm(x.detach(), num_groups, weight, bias, eps) - y).detach()
 
 
-def _normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Any = None) -> Tensor:
-    """Division by a norm as it is: no gradient passes through it."""
-    return x / x.norm(p, dim, keepdim=True).clamp_min(eps).detach()
+def _normalize(
+    given: Statistic, x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Any = None
+) -> Tensor:
+    """Division by a norm, as ``given`` makes it."""
+    return x / given(x.norm(p, dim, keepdim=True).clamp_min(eps))
 
 
 MEETS = _each(
@@ -86,7 +97,7 @@ GATES = _each("sigmoid sigmoid_ hardsigmoid hardsigmoid_ tanh tanh_ softmax relu
 """Functions whose result is weights of what it is multiplied with."""
 
 STATISTICS: dict[str, Callable[..., Tensor]] = {"group_norm": _group_norm, "normalize": _normalize}
-"""Functions whose statistics are over several tokens: for the proof these are taken as given."""
+"""Functions whose statistics are over several tokens: for the proof, and for which rows are read, these are taken as given."""
 
 
 def writes(name: str) -> bool:

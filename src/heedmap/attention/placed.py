@@ -53,8 +53,8 @@ class PlacedTape(AttendingTape):
             return self._multiplied(func, args, kwargs)
         if followed and name in moves.MEETS:
             args = self._spread(name, args)
-        if self.cut and followed and name in moves.STATISTICS:
-            given = moves.STATISTICS[name](*args, **kwargs)
+        if followed and name in moves.STATISTICS:
+            given = moves.STATISTICS[name](self._given, *args, **kwargs)
             self.set_tag(given, self.tag(args[0]))
             self.set_known(given, self.known(args[0]))
             func, args, kwargs = torch.clone, (given,), {}
