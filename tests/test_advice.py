@@ -32,7 +32,7 @@ CALLERS = {
     "threshold=X and most=X": "arguments that both faces check themselves",
 }
 """What messages say that only those see who call heedmap from Python → why."""
-FOLDERS = ("datasets", "scale", "stepwise.py", "engine.py")
+FOLDERS = ("datasets", "scale", "stepwise.py", "engine.py", "attention_view.py")
 """What the web page never calls, or never so: it reads no data sets and asks for no whole map by an option."""
 
 
@@ -107,3 +107,12 @@ def test_notes_of_a_page_call_nothing() -> None:
     page = explanation.to_html()
     assert "an extension of the paper’s rules" in page.replace("&#39;", "’").replace("'", "’")
     assert "mixers=False" not in page
+
+
+@pytest.mark.parametrize("ways", [SHELL, PAGE], ids=["shell", "page"])
+@pytest.mark.parametrize("method", list(heedmap.METHODS))
+def test_a_list_of_options_stays_a_list(ways, method: str) -> None:
+    """Their names and defaults are the same for all readers."""
+    with pytest.raises(heedmap.errors.OptionError) as told:
+        heedmap.METHODS[method].resolve({"start_layr": 1})
+    assert said_for(ways, str(told.value)) == str(told.value)
