@@ -130,7 +130,8 @@ class Heads:
         Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, arXiv 2005.00928.
 
         Args:
-            first, last: numbers of attentions; the range includes both. By default from the first to the last that is here.
+            first: number of the first attention of the range; by default the first that is here.
+            last: of the last, which is in the range too; by default the last that is here.
 
         Raises:
             OptionError: there is none in the range, or not all are self-attentions of one stream.
@@ -209,9 +210,12 @@ def heads(
     """Every attention of a model on one input, head by head, rebuilt from an unmodified model under fused attention.
 
     Args:
-        model, inputs, target, labels: as for :func:`heedmap.explain`; one sample.
+        model: as for :func:`heedmap.explain`.
+        inputs: one sample.
+        target: what (∂y/∂A ⊙ A)⁺ is of, and what is told of; by default the model's own prediction.
         weights: ``"attention"``: A; ``"relevance"``: (∂y/∂A ⊙ A)⁺, whose mean over heads is Ā (Chefer, Gur, Wolf 2021, eq. 5).
         attentions: numbers of those that are wanted, as :func:`heedmap.inspect` lists them; by default all.
+        labels: names of classes.
         memory_budget: bytes that the matrices may take.
 
     Raises:
