@@ -1,6 +1,7 @@
 from hand_made import patches, segment
 from rich.console import Console
 
+from heedmap.render.scale import chip_colours
 from heedmap.render.terminal import terminal
 from heedmap.render.views import WIDEST_GRID
 
@@ -28,7 +29,11 @@ def test_grid_without_colour_is_shaded(make_explanation):
 
 
 def test_grid_in_colour(make_explanation):
-    assert "\x1b[48;2;252;255;164m  " in _printed(make_explanation(patches(2, 3, {(1, 2): 1.0})), colours=True)
+    """In the colours of words, since nobody knows the ground."""
+    printed = _printed(make_explanation(patches(2, 3, {(1, 2): 1.0})), colours=True)
+    red, green, blue = bytes.fromhex(chip_colours(1.0)[0][1:])
+    assert printed.count(f"\x1b[48;2;{red};{green};{blue}m  ") == 1
+    assert printed.count("\x1b[48;2;") == 1, "what does not matter has the terminal's own ground"
 
 
 def test_wide_grids_are_made_smaller(make_explanation):

@@ -26,7 +26,7 @@ from heedmap.render.naming import called, step
 from heedmap.render.overlay import as_picture
 from heedmap.render.page import provenance
 from heedmap.render.sample import batch_size, checked_index, sample
-from heedmap.render.scale import PICTURE, SIGNED, STEPS, table
+from heedmap.render.scale import STEPS, THEMES, Theme, scale_of
 from heedmap.render.sound import wave
 from heedmap.render.words import Word, words
 
@@ -106,7 +106,7 @@ def _body(explanation: ExplanationData, index: int, image: Image.Image | Picture
         "words": [[word.text, word.tokens[0], word.tokens[-1] + 1, word.special, word.spaced] for word in said],
         "tokens": _tokens(explanation, answer, index),
         "segments": [data for data, _ in segments],
-        "colours": {"map": _table(PICTURE), "signed": _table(SIGNED)},
+        "colours": {name: _tables(theme) for name, theme in THEMES.items()},
     }
     return render(
         "answer.html",
@@ -190,6 +190,7 @@ def _segment(
         "name": segment.name,
         "called": "the answer’s earlier words" if segment.name == "answer" else called(segment.name),
         "kind": kind,
+        "ground": None,
         "words": text,
         "roles": any(apart),
         "aside": bool(text) and all(word.special for word in text),
@@ -203,8 +204,13 @@ def _packed(values: NDArray[np.float64]) -> dict[str, Any]:
     return {"most": most.tolist(), "width": values.shape[1], "values": b64encode(whole.tobytes()).decode()}
 
 
-def _table(cmap: str) -> str:
-    return b64encode(table(cmap).tobytes()).decode()
+def _tables(theme: Theme) -> dict[str, list[str]]:
+    """The colours of patches that are on their own, and of those that lie on a picture."""
+    scales = {"map": scale_of([0.0, 1.0]), "signed": scale_of([-1.0, 1.0])}
+    return {
+        name: [b64encode(scale.colours(theme, over=over).tobytes()).decode() for over in (False, True)]
+        for name, scale in scales.items()
+    }
 
 
 def _script_data(data: dict[str, Any]) -> Markup:
