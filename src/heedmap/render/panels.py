@@ -46,8 +46,8 @@ SIDES = (600, 1200)
 """From and to: the longer side of a picture in a figure, in pixels."""
 MOST_STRETCHED = 12.0
 """A picture longer than this many times its other side is stretched to be seen at all."""
-FILL = 0.45
-"""Opacity inside of the strongest box."""
+FILL, LEAST_EDGE = 0.45, 0.4
+"""Opacity inside of the strongest box, and of the edge of one that does not matter."""
 HALO = (0.6, 0.6, 0.6, 0.5)
 EDGE = 0.07
 """Of the picture's height: a name whose box begins higher is written inside it."""
@@ -88,7 +88,7 @@ def draw_patches(
     shown = picture.fitted(*SIDES)
     _show(axes, np.asarray(laid(shown, segment, values, scale, style, theme)), shown)
     for name, box in shown.frames.items():
-        _frame(axes, _corners(box, shown), name)
+        _frame(axes, _corners(box, shown), name, theme)
 
 
 def draw_boxes(
@@ -120,7 +120,7 @@ def draw_boxes(
     words = [f"{_shortened(names[i])} {number(values[i])}" for i in named]
     corners = free_corners(boxes, words, shown, inches)
     for i, word, corner in zip(named, words, corners, strict=True):
-        _write(axes, corner, word, _colour(scale, values[i], colours), "top", "left")
+        _write(axes, corner, word, _colour(scale, values[i], colours), "top", "left", theme)
     return len(named)
 
 
@@ -345,7 +345,8 @@ def _box(axes: Axes, box: Box, colour: Rgb, strength: float) -> None:
 
     corner, size, width = box[:2], (box[2] - box[0], box[3] - box[1]), 1.0 + 2.0 * strength
     axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=HALO, linewidth=width + 1.2))
-    axes.add_patch(Rectangle(corner, *size, facecolor=(*colour, FILL * strength), edgecolor=colour, linewidth=width))
+    inside, edge = (*colour, FILL * strength), (*colour, LEAST_EDGE + (1 - LEAST_EDGE) * strength)
+    axes.add_patch(Rectangle(corner, *size, facecolor=inside, edgecolor=edge, linewidth=width))
 
 
 def outline(axes: Axes, box: Box) -> None:
@@ -357,17 +358,17 @@ def outline(axes: Axes, box: Box) -> None:
     axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=FRAME, linewidth=1.6))
 
 
-def _frame(axes: Axes, box: Box, name: str) -> None:
+def _frame(axes: Axes, box: Box, name: str, theme: Theme) -> None:
     outline(axes, box)
-    _tag(axes, box, _shortened(name), FRAME)
+    _tag(axes, box, _shortened(name), FRAME, theme)
 
 
-def _tag(axes: Axes, box: Box, words: str, colour: str | Rgb) -> None:
+def _tag(axes: Axes, box: Box, words: str, colour: str | Rgb, theme: Theme) -> None:
     left, right = axes.get_xlim()
     above = box[1] > EDGE * axes.get_ylim()[0]
     on_left = box[0] < (left + right) * 0.6
     corner = box[0] if on_left else box[2], box[1]
-    _write(axes, corner, words, colour, "bottom" if above else "top", "left" if on_left else "right")
+    _write(axes, corner, words, colour, "bottom" if above else "top", "left" if on_left else "right", theme)
 
 
 def _write(
@@ -377,9 +378,10 @@ def _write(
     colour: str | Rgb,
     va: Literal["top", "bottom"],
     ha: Literal["left", "right"],
+    theme: Theme,
 ) -> None:
-    ground = {"facecolor": "black", "edgecolor": colour, "linewidth": 0.7, "pad": 1.2, "alpha": 0.8}
-    text = axes.text(*corner, drawable(words), fontsize=TAG_LETTERS, color="white", bbox=ground, va=va, ha=ha)
+    ground = {"facecolor": theme.ground, "edgecolor": colour, "linewidth": 0.7, "pad": 1.2, "alpha": 0.8}
+    text = axes.text(*corner, drawable(words), fontsize=TAG_LETTERS, color=theme.ink, bbox=ground, va=va, ha=ha)
     text.set(parse_math=False, fontfamily=list(families()))
 
 
