@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from heedmap.picture import Picture
     from heedmap.render.sound import Sound
 
+SPECIAL_ALONE, NO_RELEVANCE = "special tokens alone", "no relevance"
+"""Why nothing is drawn of a segment."""
 LARGEST = 32_767
 """A step's greatest value, as an integer."""
 APART = ("system", "template")
@@ -98,6 +100,8 @@ def _body(explanation: ExplanationData, index: int, image: Image.Image | Picture
         for segment in explanation.segments.values()
         if (segment.positions[index] >= 0).any()
     ]
+    empty = [f"{shown['called']}: {shown['nothing']}" for _, shown in segments if shown["nothing"]]
+    segments = [(data, shown) for data, shown in segments if not shown["nothing"]]
     picture = None if image is None else as_picture(image)
     _lay_grounds([shown for _, shown in segments], picture)
     data = {
@@ -114,6 +118,7 @@ def _body(explanation: ExplanationData, index: int, image: Image.Image | Picture
         segments=[shown for _, shown in segments],
         pair=any(shown["kind"] == "image" for _, shown in segments),
         roles=any(shown["roles"] for _, shown in segments),
+        empty=empty,
         notes=[said_for(PAGE, note) for note in explanation.flow.notes],
         data=_script_data(data),
         provenance=provenance(explanation, 2),
@@ -193,7 +198,7 @@ def _segment(
         "ground": None,
         "words": text,
         "roles": any(apart),
-        "aside": bool(text) and all(word.special for word in text),
+        "nothing": SPECIAL_ALONE if text and all(word.special for word in text) else "" if values.any() else NO_RELEVANCE,
     }
 
 
