@@ -201,7 +201,9 @@ def test_what_is_special_alone_or_has_no_relevance_is_told_and_not_drawn(said: h
     assert html.count("<figure data-segment") == len(said.segments) - 1
     assert "There is nothing to show" not in html
     still = replace(said.segments["image"], relevance=torch.zeros_like(said.segments["image"].relevance))
-    nothing = answer_page(replace(said, segments={n: said.segments[n] for n in ("decoder", "answer")} | {"image": still}))
+    nothing = answer_page(
+        replace(said, segments={n: said.segments[n] for n in ("decoder", "answer")} | {"image": still})
+    )
     assert "image: no relevance" in nothing
     assert nothing.count("<figure data-segment") == 1
     alone = replace(said.segments["answer"], relevance=torch.zeros_like(said.segments["answer"].relevance))

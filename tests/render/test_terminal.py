@@ -1,8 +1,16 @@
-from hand_made import patches, segment
-from rich.console import Console
+import io
 
+import pytest
+import torch
+from hand_made import patches, segment
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from heedmap.explanation_data import Top
 from heedmap.render.scale import chip_colours
-from heedmap.render.terminal import terminal
+from heedmap.render.terminal import Kept, terminal
 from heedmap.render.views import WIDEST_GRID
 
 
@@ -64,3 +72,27 @@ def test_special_tokens_that_are_all_there_is_set_the_scale(make_explanation):
     text = _printed(make_explanation(decoder), colours=False)
     assert "from 0: 0 … 0.213" in text
     assert "nothing to show" not in text
+
+
+@pytest.mark.parametrize("width", range(12, 60))
+def test_no_line_begins_with_the_unit_of_a_number(make_explanation, width):
+    names = (("a rather long name", "b", "cat"),)
+    top = Top(names, torch.tensor([[0.91, 0.05, 0.04]]), torch.tensor([0.91]), "softmax")
+    made = make_explanation(segment([0.1, 0.9], labels=(("a", "cat"),)), top=top)
+    console = Console(width=width, file=io.StringIO(), force_terminal=True)
+    console.print(terminal(made))
+    lines = [Text.from_ansi(line).plain for line in console.file.getvalue().splitlines()]
+    assert not [line for line in lines if line.lstrip().startswith("%")]
+    assert "91.0 %" in "\n".join(lines)
+    assert max(map(cell_len, lines)) <= width
+
+
+def test_cells_of_a_table_keep_a_number_and_its_unit():
+    for width in range(20, 40):
+        console = Console(width=width, file=io.StringIO())
+        table = Table(box=None)
+        table.add_column("word")
+        table.add_column("said with", overflow="fold")
+        table.add_row("an answer", Kept("> 99.9 % and 12.5 %"))
+        console.print(table)
+        assert not [line for line in console.file.getvalue().splitlines() if line.split()[-1:] == ["99.9"]]

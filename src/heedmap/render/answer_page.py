@@ -198,7 +198,11 @@ def _segment(
         "ground": None,
         "words": text,
         "roles": any(apart),
-        "nothing": SPECIAL_ALONE if text and all(word.special for word in text) else "" if values.any() else NO_RELEVANCE,
+        "nothing": SPECIAL_ALONE
+        if text and all(word.special for word in text)
+        else ""
+        if values.any()
+        else NO_RELEVANCE,
     }
 
 
