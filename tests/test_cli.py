@@ -97,7 +97,7 @@ def _run(*arguments: str, code: int = 0):
 
 def test_heat_and_summary_in_the_terminal(subject):
     output = _run("explain", "m", "--text", "a cat sat").stdout
-    assert "prediction cat (class 1)" in output
+    assert "prediction cat\n" in output
     assert "score      2.5" in output
     assert "␛[31mcat(0.9)" in output
     assert "top  ␛[31mcat 0.9 · [red]sat 0.3 · a 0.1" in output
@@ -207,6 +207,9 @@ def test_compare(subject, tmp_path):
 
 def test_compare_wants_two_texts_and_nothing_else(subject):
     assert "--text" in _run("explain", "m", "--compare", "two", code=2).stderr
+    beside = " ".join(_run("explain", "zoo/gpt-lists", "--sample", "0", "--compare", "two", code=2).stderr.split())
+    assert "give a text no embedding" in beside
+    assert "heedmap edit zoo/gpt-lists" in beside
     _run("explain", "m", "--text", "one", "--compare", "two", "--target", "1", code=2)
     _run("explain", "m", "--text", "one", "--compare", "two", "--image", "i.png", code=2)
     output = _run("explain", "m", "--text", "one", "--compare", "two", "--out", "x.gif", code=1).stderr

@@ -243,7 +243,10 @@ def pooled(output: Any, context: Context, pool: str) -> Tensor:
         raise TargetError(f"pool={pool!r}; expected 'mean' or 'pooler'")
     states = get(context.read(output), "pooler_output" if pool == "pooler" else "last_hidden_state")
     if states is None:
-        raise TargetError("Similarity with a reference needs last_hidden_state (or pooler_output) in the output")
+        raise TargetError(
+            "this model gives a text no embedding: Similarity with a reference, by which two texts are compared, needs "
+            "last_hidden_state (or pooler_output) in the output; take a sentence encoder, such as all-MiniLM-L6-v2"
+        )
     if pool == "pooler":
         return states
     mask = context.inputs.get("attention_mask")

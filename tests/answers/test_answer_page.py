@@ -192,3 +192,21 @@ def test_thousands_of_tokens_stay_usable(browser: Any, said: heedmap.Explanation
     words(page).nth(5).click()
     assert pressed(page) == ["w5"]
     page.close()
+
+
+def test_what_is_special_alone_or_has_no_relevance_is_told_and_not_drawn(said: heedmap.Explanation) -> None:
+    html = answer_page(said)
+    assert said.segments["decoder"].relevance.any(), "its start token draws relevance"
+    assert "decoder: special tokens alone" in html
+    assert html.count("<figure data-segment") == len(said.segments) - 1
+    assert "There is nothing to show" not in html
+    still = replace(said.segments["image"], relevance=torch.zeros_like(said.segments["image"].relevance))
+    nothing = answer_page(
+        replace(said, segments={n: said.segments[n] for n in ("decoder", "answer")} | {"image": still})
+    )
+    assert "image: no relevance" in nothing
+    assert nothing.count("<figure data-segment") == 1
+    alone = replace(said.segments["answer"], relevance=torch.zeros_like(said.segments["answer"].relevance))
+    empty = answer_page(replace(said, segments={"decoder": said.segments["decoder"], "answer": alone}))
+    assert "<figure" not in empty
+    assert "There is nothing to show: the answer rests on no part of the input." in empty

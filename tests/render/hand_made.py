@@ -1,6 +1,12 @@
 """Segments and attentions made by hand."""
 
+import base64
+import io
+import re
+from urllib.parse import unquote
+
 import torch
+from PIL import Image
 
 from heedmap.explanation_data import Segment
 from heedmap.flow import AttentionInfo
@@ -16,6 +22,13 @@ HOSTILE = (
     " ",
     "\ud800",
 )
+
+
+def pictures(html: str, theme: str = "light") -> list[Image.Image]:
+    """The pictures of a page, as a theme has them."""
+    coded = re.findall(r"data:image/svg\+xml,([^\")]+)", html)
+    links = [re.findall(r'base64,([^"]+)" class="(.)"', unquote(address)) for address in coded]
+    return [Image.open(io.BytesIO(base64.b64decode(data))) for both in links for data, name in both if name == theme[0]]
 
 
 def segment(values: list[float], **changes) -> Segment:

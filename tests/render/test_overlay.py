@@ -1,5 +1,6 @@
 import math
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,10 +8,15 @@ import torch
 from hand_made import patches, segment
 from PIL import Image
 
-from heedmap.errors import InputError, MissingLibraryError, OptionError
+from heedmap.errors import InputError, MissingLibraryError, OptionError, UnknownNameError
 from heedmap.picture import Geometry, Picture
-from heedmap.render.overlay import heat_grid, overlay
-from heedmap.render.scale import PICTURE, table
+from heedmap.render.overlay import MUTE, heat_grid
+from heedmap.render.overlay import overlay as muted_overlay
+from heedmap.render.scale import THEMES, scale_of, table
+
+overlay = partial(muted_overlay, mute=0.0)
+"""On the picture as it is."""
+MOST = scale_of([0.0, 1.0]).colours(THEMES["light"])[255].tolist()
 
 
 def _difference(image: Image.Image, result: Image.Image) -> np.ndarray:
@@ -45,7 +51,7 @@ def test_alpha_is_the_opacity_of_the_hottest_place(photo):
     assert _difference(photo, overlay(photo, hot)).max() == 0
     pair = patches(1, 2, {(0, 1): 1.0})
     opaque = np.asarray(overlay(photo, pair, alpha=1.0))
-    assert (opaque[:, -1] == table(PICTURE)[255]).all()
+    assert (opaque[:, -1] == MOST).all()
     assert _difference(photo, overlay(photo, pair, alpha=0.0)).max() == 0
 
 
@@ -80,14 +86,16 @@ def test_negative_is_blue_and_positive_red_with_nothing_at_zero(photo):
 
 def test_even_opacity_covers_everything(photo):
     covered = overlay(photo, patches(2, 3, {(0, 0): 1.0}), alpha=1.0, opacity="even")
-    assert np.asarray(covered)[-1, -1].tolist() == table(PICTURE)[0].tolist()
+    assert np.asarray(covered)[-1, -1].tolist() == table("magma_r")[0].tolist()
 
 
 def test_patches_are_shown_as_they_are_with_lines_between(photo):
     shown = np.asarray(overlay(photo, patches(2, 3, {(0, 0): 1.0}), alpha=1.0, patches=True))
-    assert (shown[:29, :29] == table(PICTURE)[255]).all()
+    assert (shown[:29, :29] == MOST).all()
     assert (shown[31:, 31:59] == [0, 0, 200]).all()
-    assert shown[45, 30, 0] > 50
+    assert shown[45, 30, 2] < 180
+    dark = np.asarray(overlay(photo, patches(2, 3, {(0, 0): 1.0}), alpha=1.0, patches=True, theme="dark"))
+    assert dark[45, 30, 0] > 50
 
 
 def test_contour_runs_around_what_is_above_otsus_threshold(photo):
@@ -107,20 +115,31 @@ def test_a_contour_without_scikit_image_says_what_to_install(photo, monkeypatch)
         overlay(photo, patches(2, 3, {(0, 0): 1.0}), contour=True)
 
 
-def test_muted_colours_go_to_grey(photo):
-    grey = np.asarray(overlay(photo, patches(2, 3, {}), mute=1.0))
+def test_muted_colours_go_to_grey_and_to_the_ground(photo):
+    grey = np.asarray(muted_overlay(photo, patches(2, 3, {}), mute=1.0))
     assert (np.ptp(grey, axis=-1) == 0).all()
+    middle = Image.new("RGB", photo.size, (128, 128, 128))
+    light, dark = (np.asarray(muted_overlay(middle, patches(2, 3, {}), theme=theme)).mean() for theme in THEMES)
+    assert light > 128 + 0.5 * MUTE * 127
+    assert dark < 128 - 0.5 * MUTE * 100
 
 
-def test_what_the_model_did_not_see_is_dim_and_the_map_lies_on_what_it_saw():
+def test_an_unknown_theme(photo):
+    with pytest.raises(UnknownNameError, match=r"no theme 'ligt' \(did you mean 'light'\?\)"):
+        muted_overlay(photo, patches(2, 3, {}), theme="ligt")
+
+
+def test_what_the_model_did_not_see_is_faded_and_the_map_lies_on_what_it_saw():
     """90 × 60, of which the middle 60 × 60 was seen as 30 × 30."""
     image = Image.new("RGB", (90, 60), (0, 0, 200))
     picture = Picture(image, Geometry((2.0, 2.0), (15.0, 0.0), (30, 30), (90, 60)))
     shown = np.asarray(overlay(picture, patches(2, 2, {(1, 1): 1.0}), alpha=1.0, patches=True)).astype(int)
     assert (shown[:, :15] == shown[0, 0]).all()
-    assert shown[0, 0].max() < 20
+    assert shown[0, 0].min() > 150
+    dark = np.asarray(overlay(picture, patches(2, 2, {(1, 1): 1.0}), theme="dark"))
+    assert dark[0, 0].max() < 50
     assert (shown[2:28, 17:43] == [0, 0, 200]).all()
-    assert (shown[31:, 46:75] == table(PICTURE)[255]).all()
+    assert (shown[31:, 46:75] == MOST).all()
     assert (shown[:, 75:] == shown[0, 0]).all()
 
 
@@ -128,9 +147,9 @@ def test_a_map_over_padding_falls_off_the_picture():
     """Seen as 20 × 10 with the right half padding: only the left two patches lie on the picture."""
     picture = Picture(Image.new("RGB", (40, 40)), Geometry((4.0, 4.0), (0.0, 0.0), (20, 10), (40, 40)))
     hot = patches(1, 4, {(0, 1): 1.0, (0, 3): 1.0})
-    shown = np.asarray(overlay(picture, hot, alpha=1.0, patches=True)).max(-1)
+    shown = np.asarray(overlay(picture, hot, alpha=1.0, patches=True, theme="dark")).max(-1)
     assert shown[:, 21:].min() > 200
-    assert shown[:, :20].max() == 0
+    assert shown[:, :20].max() < 100
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 3)])
@@ -194,8 +213,8 @@ def test_grid_picture_has_square_patches_and_grey_for_those_not_taken():
     side = picture.shape[1] // 3
     assert picture.shape == (2 * side, 3 * side, 3)
     assert picture[0, 0].tolist() == [128] * 3
-    assert picture[-1, -1].tolist() == table(PICTURE)[255].tolist()
-    assert picture[0, -1].tolist() == table(PICTURE)[0].tolist()
+    assert picture[-1, -1].tolist() == MOST
+    assert picture[0, -1].tolist() == table("magma_r")[0].tolist()
 
 
 def test_what_the_model_saw_is_cut_out_of_the_original():

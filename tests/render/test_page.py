@@ -1,5 +1,3 @@
-import base64
-import io
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -7,14 +5,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hand_made import patches, segment
+from hand_made import patches, pictures, segment
 from matplotlib.collections import QuadMesh
 from PIL import Image
 
 from heedmap.errors import InputError
 from heedmap.explanation_data import Top
+from heedmap.render.overlay import ALPHA, muted
 from heedmap.render.page import comparison_page, explanation_fragment, explanation_page
-from heedmap.render.scale import scale_of
+from heedmap.render.scale import MUTE, THEMES, scale_of
 
 VOID = {"meta", "img", "polygon", "input", "br"}
 
@@ -47,7 +46,7 @@ def test_the_page_stands_alone_and_nothing_breaks_out(all_kinds, photo):
     assert not tags & {"script", "link", "iframe", "object", "b", "i", "note"}
     sources = [a[name] for _, a in page.tags for name in ("src", "href") if name in a]
     assert sources
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(source.startswith("data:image/") for source in sources)
     assert not [name for _, a in page.tags for name in a if name.startswith("on")]
     assert "http" not in html.replace("http-equiv", "")
     html.encode("utf-8")
@@ -57,7 +56,7 @@ def test_the_page_stands_alone_and_nothing_breaks_out(all_kinds, photo):
 def test_the_page_says_what_was_explained(all_kinds):
     text = _Page(explanation_page(all_kinds)).text
     for words in (
-        "cat $5 <i> (class 3)",
+        "cat $5 <i>\n",
         'What “"cat" <b>” rests on',
         "8.125",
         "generic",
@@ -74,12 +73,8 @@ def test_the_page_says_what_was_explained(all_kinds):
         assert words in text
 
 
-def _pictures(html: str) -> list[Image.Image]:
-    return [Image.open(io.BytesIO(base64.b64decode(one))) for one in re.findall(r"image/png;base64,([^\")]+)\"", html)]
-
-
 def _picture(html: str) -> Image.Image:
-    return _pictures(html)[0]
+    return pictures(html)[0]
 
 
 def test_the_picture_is_the_overlay_or_the_grid(make_explanation, photo):
@@ -144,13 +139,16 @@ def test_patches_share_their_scale_too(make_explanation, photo):
     low, high = (make_explanation(patches(1, 2, {(0, 1): top}, rest=0.5)) for top in (1.0, 4.5))
     html = comparison_page(low, high)
     assert html.count("min–max: 0.5 … 4.5, shared by the maps on this page") == 2
-    pictures = [np.asarray(one) for one in _pictures(html)]
-    assert (pictures[0][0, 0] == pictures[1][0, 0]).all()
-    assert pictures[0][0, -1].sum() < pictures[1][0, -1].sum()
+    first, second = (np.asarray(one).astype(int) for one in pictures(html))
+    assert (first[0, 0] == second[0, 0]).all()
+    assert first[0, -1].sum() > second[0, -1].sum()
     alone = np.asarray(_picture(explanation_page(low)))
-    assert (alone[0, -1] == pictures[1][0, -1]).all()
-    laid = [np.asarray(one).astype(int) for one in _pictures(comparison_page(low, high, image=photo))]
-    assert np.abs(laid[0] - np.asarray(photo)).max() < np.abs(laid[1] - np.asarray(photo)).max()
+    assert (alone[0, -1] == second[0, -1]).all()
+    first, second = (np.asarray(one).astype(int) for one in pictures(html, "dark"))
+    assert first[0, -1].sum() < second[0, -1].sum()
+    ground = np.asarray(muted(photo, MUTE, THEMES["light"])).astype(int)
+    laid = [np.asarray(one).astype(int) for one in pictures(comparison_page(low, high, image=photo))]
+    assert np.abs(laid[0] - ground).max() < np.abs(laid[1] - ground).max()
 
 
 def test_maps_of_two_methods_are_shares_on_one_scale(make_explanation):
@@ -203,25 +201,30 @@ def test_the_page_has_the_card_and_where_it_comes_from(make_explanation):
         assert words in text
 
 
-def test_what_has_no_relevance_is_folded_away_and_bars_of_boxes_are_as_on_their_picture(make_explanation):
+def test_what_has_no_relevance_is_folded_away_and_bars_of_boxes_have_the_colours_of_words(make_explanation):
     decoder = segment([0.0, 0.0], name="decoder", labels=(("<s>", "a"),))
     boxes = segment([0.5, 1.0], name="boxes", kind="boxes", labels=(("cat", "dog"),))
     html = explanation_page(make_explanation(segment([0.1, 0.4]), decoder, boxes))
     assert '<details class="folded"><summary>decoder · no relevance</summary>' in html
     assert "<figcaption>decoder" not in html
     used = scale_of([0.5, 1.0])
-    assert [f"background:{used.pictured(value)}" in html for value in (0.5, 1.0)] == [True, True]
+    assert [f'class="bar {used.css_class(value)}"' in html for value in (0.5, 1.0)] == [True, True]
 
 
 def test_a_colour_bar_shows_what_the_map_on_a_picture_shows(make_explanation, photo):
     used = scale_of([0.0, 1.0])
-    seen, opaque = used.seen(alpha=0.75), used.seen()
-    assert seen[0].tolist() == [128] * 3, "what does not matter is transparent"
-    assert seen[-1].tolist() == np.round(128 + 0.75 * (opaque[-1].astype(float) - 128)).astype(int).tolist()
-    assert used.seen(alpha=0.5, even=True)[0].tolist() == [64, 64, 66]
-    assert scale_of([-1.0, 1.0]).seen(alpha=0.75)[127:129].max() <= 129
+    for theme in THEMES.values():
+        grey = Image.new("RGB", (20, 10), (128, 128, 128))
+        shown = muted(grey, MUTE, theme).getpixel((0, 0))
+        seen, opaque = used.seen(theme, alpha=ALPHA), used.colours(theme)[-1].astype(float)
+        assert seen[0].tolist() == list(shown), "what does not matter is transparent"
+        assert np.abs(seen[-1] - (shown[0] + ALPHA * (opaque - shown[0]))).max() <= 1
+        assert (
+            np.abs(used.seen(theme, alpha=0.5, even=True)[0] - (used.colours(theme)[0] / 2.0 + shown[0] / 2)).max() <= 2
+        )
+        assert np.abs(scale_of([-1.0, 1.0]).seen(theme, alpha=ALPHA)[127:129].astype(int) - shown[0]).max() <= 4
     made = make_explanation(patches(1, 2, {(0, 1): 1.0}))
-    assert used.ramp(patches=True, alpha=0.75) in explanation_page(made, 0, photo)
+    assert used.ramp(patches=True, alpha=ALPHA) in explanation_page(made, 0, photo)
     assert used.ramp(patches=True) in explanation_page(made)
     (bar,) = made.plot(image=photo).findobj(QuadMesh)
-    assert np.round(255 * bar.cmap(0.0)[0]) == 128
+    assert np.round(255 * bar.cmap(0.0)[0]) == muted(grey, MUTE, THEMES["light"]).getpixel((0, 0))[0]

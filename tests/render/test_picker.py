@@ -71,6 +71,6 @@ def test_large_maps_offer_the_most_relevant_tokens_only(make_explanation):
 def test_the_picture_is_in_the_page_once(pair):
     photo = Image.new("RGB", (60, 40), (0, 200, 0))
     html = explanation_page(pair, 0, photo)
-    assert html.count("--seen:url(data:image/png;base64,") == 1
+    assert html.count("--seen:url(data:image/svg+xml,") == 1
     assert html.count('class="stack seen"') == 2
     assert "<script" not in html

@@ -121,7 +121,7 @@ def test_what_the_reader_has_to_know_is_written_under_the_picture(make_explanati
     cropped = Picture(photo, Geometry((2.0, 2.0), (15.0, 0.0), (30, 30), (90, 60)))
     (axes,) = plot(make_explanation(patches(2, 2, {(0, 0): 1.0})), image=cropped, contour=True).axes
     words = axes.get_xlabel().replace("\n", " ")
-    for told in ("dim: not seen", "opacity follows relevance", "colours muted", "Otsu's threshold"):
+    for told in ("faded: not seen", "opacity follows relevance", "colours muted", "Otsu's threshold"):
         assert told in words
 
 

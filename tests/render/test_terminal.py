@@ -1,7 +1,16 @@
-from hand_made import patches, segment
-from rich.console import Console
+import io
 
-from heedmap.render.terminal import terminal
+import pytest
+import torch
+from hand_made import patches, segment
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from heedmap.explanation_data import Top
+from heedmap.render.scale import chip_colours
+from heedmap.render.terminal import Kept, terminal
 from heedmap.render.views import WIDEST_GRID
 
 
@@ -14,7 +23,7 @@ def _printed(explanation, colours: bool) -> str:
 
 def test_summary_and_top_tokens(all_kinds):
     text = _printed(all_kinds, colours=False)
-    assert "prediction cat $5 <i> (class 3)" in text
+    assert "prediction cat $5 <i>\n" in text
     assert 'target     "cat" <b>' in text
     assert "score      8.125" in text
     assert 'top  say "hi" & go 0.4 · السلام 0.3' in text
@@ -28,7 +37,11 @@ def test_grid_without_colour_is_shaded(make_explanation):
 
 
 def test_grid_in_colour(make_explanation):
-    assert "\x1b[48;2;252;255;164m  " in _printed(make_explanation(patches(2, 3, {(1, 2): 1.0})), colours=True)
+    """In the colours of words, since nobody knows the ground."""
+    printed = _printed(make_explanation(patches(2, 3, {(1, 2): 1.0})), colours=True)
+    red, green, blue = bytes.fromhex(chip_colours(1.0)[0][1:])
+    assert printed.count(f"\x1b[48;2;{red};{green};{blue}m  ") == 1
+    assert printed.count("\x1b[48;2;") == 1, "what does not matter has the terminal's own ground"
 
 
 def test_wide_grids_are_made_smaller(make_explanation):
@@ -59,3 +72,27 @@ def test_special_tokens_that_are_all_there_is_set_the_scale(make_explanation):
     text = _printed(make_explanation(decoder), colours=False)
     assert "from 0: 0 … 0.213" in text
     assert "nothing to show" not in text
+
+
+@pytest.mark.parametrize("width", range(12, 60))
+def test_no_line_begins_with_the_unit_of_a_number(make_explanation, width):
+    names = (("a rather long name", "b", "cat"),)
+    top = Top(names, torch.tensor([[0.91, 0.05, 0.04]]), torch.tensor([0.91]), "softmax")
+    made = make_explanation(segment([0.1, 0.9], labels=(("a", "cat"),)), top=top)
+    console = Console(width=width, file=io.StringIO(), force_terminal=True)
+    console.print(terminal(made))
+    lines = [Text.from_ansi(line).plain for line in console.file.getvalue().splitlines()]
+    assert not [line for line in lines if line.lstrip().startswith("%")]
+    assert "91.0 %" in "\n".join(lines)
+    assert max(map(cell_len, lines)) <= width
+
+
+def test_cells_of_a_table_keep_a_number_and_its_unit():
+    for width in range(20, 40):
+        console = Console(width=width, file=io.StringIO())
+        table = Table(box=None)
+        table.add_column("word")
+        table.add_column("said with", overflow="fold")
+        table.add_row("an answer", Kept("> 99.9 % and 12.5 %"))
+        console.print(table)
+        assert not [line for line in console.file.getvalue().splitlines() if line.split()[-1:] == ["99.9"]]

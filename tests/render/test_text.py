@@ -5,7 +5,7 @@ import torch
 from hand_made import HOSTILE, segment
 from rich.console import Console
 
-from heedmap.render.scale import colour
+from heedmap.render.scale import tint
 from heedmap.render.words import text_heat, text_html
 
 
@@ -48,7 +48,7 @@ def test_direction_comes_from_the_first_word_not_from_special_tokens():
 def test_the_hottest_token_has_the_darkest_ground():
     html = text_html(segment([0.0, 1.0], labels=(("cold", "hot"),)))
     grounds = re.findall(r"background:light-dark\((#\w+),", html)
-    assert grounds == ["#ffffff", colour(1.0)]
+    assert grounds == ["#ffffff", tint(1.0)[0]]
 
 
 def test_padding_is_left_out_and_counted():

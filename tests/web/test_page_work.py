@@ -110,7 +110,7 @@ def test_boxes_have_their_names_and_the_picture_is_theirs(handlers: Handlers, as
     assert result.picture is not None
     assert result.picture.boxes is not None
     assert "the picture of the boxes" in result.html()
-    buttons = re.findall(r'<b class="box"[^>]*data-start="boxes:\d+"[^>]*aria-label="([^"]+): ', result.html())
+    buttons = re.findall(r'<b class="box [sn]\d+"[^>]*data-start="boxes:\d+"[^>]*aria-label="([^"]+): ', result.html())
     assert len(set(buttons)) == len(buttons) == len(labels[0]), "each has a name of its own"
 
 

@@ -34,7 +34,7 @@ def photographs(folder: Path) -> None:
     shown = subject.shown_image(image).resize((448, 448))
     panels = [("one picture", shown)]
     for name, explanation in zip(CLASSES, found, strict=True):
-        panels.append((f"\u201c{name}\u201d rests on", explanation.overlay(shown, mute=0.85, contour=True)))
+        panels.append((f"\u201c{name}\u201d rests on", explanation.overlay(shown, contour=True)))
     figure, places = plt.subplots(1, len(panels), figsize=(9, 3.35), layout="constrained", dpi=130)
     for place, (title, picture) in zip(places, panels, strict=True):
         place.imshow(picture)

@@ -74,7 +74,7 @@ def test_the_page_stands_alone(gallery):
     assert "script" not in {tag for tag, _ in shown.tags}
     assert not re.search(r"https?:|//", re.sub(r"base64,[^\"]*", "", text))
     assert all(link.startswith("#") for link in shown.values("href"))
-    assert all(source.startswith("data:image/png;base64,") for source in shown.values("src"))
+    assert all(source.startswith("data:image/svg+xml,") for source in shown.values("src"))
     assert "url(" not in text
 
 

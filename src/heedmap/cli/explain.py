@@ -39,7 +39,10 @@ def explain(
     output: Output,
     figures: MapFigureOptions,
     sample: SampleOption = None,
-    compare: Annotated[str | None, typer.Option(help="Another text: explain what makes the two alike.")] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(help="Another text, with --text and a sentence encoder: explain what makes the two alike."),
+    ] = None,
     model: ModelOptions,
     many: BatchOptions,
     cost: CostOptions,
@@ -52,7 +55,13 @@ def explain(
         told = "it tells of one input what it takes; of many, `heedmap run --dry-run` does"
         raise typer.BadParameter(told, param_hint="--dry-run")
     if compare is not None:
-        texts = _compared_texts(inputs, compare, wanted.target, several or sample is not None)
+        if sample is not None:
+            told = (
+                "samples are of the zoo, whose models answer and give a text no embedding to compare; for another text beside "
+                f"the sample: heedmap edit {model.model} --sample {sample} --replace OLD=NEW"
+            )
+            raise typer.BadParameter(told, param_hint="--compare")
+        texts = _compared_texts(inputs, compare, wanted.target, several)
         _compare(texts, wanted, output, figures, model, cost)
     elif several and sample is None:
         wanted.check()

@@ -266,7 +266,7 @@ class FigureOptions:
     ] = None
     alpha: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Opacity of a map on its picture, by default 0.75.", rich_help_panel=FIGURES),
+        typer.Option(min=0, max=1, help="Opacity of a map on its picture, by default 0.85.", rich_help_panel=FIGURES),
     ] = None
     theme: Annotated[
         str | None,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from heedmap.render.html import InThemes
     from heedmap.zoo.gallery.show import Shown
 
     Key = tuple[str, int, str]
@@ -92,7 +93,7 @@ def write_gallery(names: list[str], out: Path) -> int:
     from heedmap.zoo.threads import in_threads
 
     models: list[Shown] = []
-    maps: dict[Key, Image.Image] = {}
+    maps: dict[Key, InThemes] = {}
     count = 0
     with progress_bar() as bar, writing(out), in_threads(1):
         for name in bar.track(names, description="explaining"):
@@ -106,7 +107,7 @@ def write_gallery(names: list[str], out: Path) -> int:
     return count
 
 
-def _maps(model: Shown) -> dict[Key, Image.Image]:
+def _maps(model: Shown) -> dict[Key, InThemes]:
     """The maps on the picture, where there is one."""
     from heedmap.zoo.gallery.page import map_picture
 
@@ -119,7 +120,7 @@ def _maps(model: Shown) -> dict[Key, Image.Image]:
     }
 
 
-def _files(model: Shown, maps: Mapping[Key, Image.Image]) -> dict[str, bytes]:
+def _files(model: Shown, maps: Mapping[Key, InThemes]) -> dict[str, bytes]:
     """Name of a file → a map: on the picture, or where there is none, a plot of the words."""
     from heedmap.render.files import figure_bytes
 
@@ -128,7 +129,7 @@ def _files(model: Shown, maps: Mapping[Key, Image.Image]) -> dict[str, bytes]:
         for method, explanation in answer.maps.items():
             picture = maps.get((model.name, number, method))
             name = f"{model.name}-{number + 1}-{method}.png"
-            files[name] = figure_bytes(explanation.plot(), ".png", 110) if picture is None else _png(picture)
+            files[name] = figure_bytes(explanation.plot(), ".png", 110) if picture is None else _png(picture.light)
     return files
 
 

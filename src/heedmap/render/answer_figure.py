@@ -17,10 +17,10 @@ from heedmap.render.answer_page import answer_words
 from heedmap.render.answers_page import DrawnAnswers
 from heedmap.render.figure_layout import blank, check_size, dress, finished
 from heedmap.render.naming import called
-from heedmap.render.overlay import MUTE, Style, as_picture, heat_grid, laid
+from heedmap.render.overlay import ALPHA, Style, as_picture, laid, patch_squares
 from heedmap.render.panels import draw_wave, drawable, families, outline, word_map
 from heedmap.render.sample import batch_size, checked_index, sample
-from heedmap.render.scale import FROM_ZERO, MIN_MAX, STEPS, WHITE, Scale, Theme, tint
+from heedmap.render.scale import FROM_ZERO, MIN_MAX, MUTE, STEPS, WHITE, Scale, Theme, tint
 from heedmap.render.scale import theme as themed
 from heedmap.render.sound import frame_seconds, time_ticks
 from heedmap.render.words import Word, shortened, words
@@ -61,7 +61,7 @@ def plot_answer(
     sound: Sound | None = None,
     *,
     theme: str = "light",
-    alpha: float = 0.75,
+    alpha: float = ALPHA,
     mute: float = MUTE,
     cmap: str | None = None,
     width: float | None = None,
@@ -108,7 +108,7 @@ def plot_answers(
     sound: Sound | None = None,
     *,
     theme: str = "light",
-    alpha: float = 0.75,
+    alpha: float = ALPHA,
     mute: float = MUTE,
     cmap: str | None = None,
     width: float | None = None,
@@ -221,9 +221,9 @@ def _strip(maps: Sequence[Segment], shown: FigureRows, picture: Picture | None, 
             drawn = sample(segment, shown.index)
             scale = _scale(drawn.known[np.isfinite(drawn.known)], MIN_MAX)
             small = (
-                heat_grid(segment, shown.index, cmap=drawing.style.cmap, scale=scale)
+                patch_squares(segment, drawn, scale, scale.colours(look, drawing.style.cmap))
                 if picture is None
-                else laid(picture, segment, drawn.known, scale, drawing.style)
+                else laid(picture, segment, drawn.known, scale, drawing.style, look)
             )
             axes.imshow(np.asarray(small))
             if shown.boxes:

@@ -26,7 +26,7 @@ from heedmap.render.naming import called, step
 from heedmap.render.overlay import as_picture
 from heedmap.render.page import provenance
 from heedmap.render.sample import batch_size, checked_index, sample
-from heedmap.render.scale import PICTURE, SIGNED, STEPS, table
+from heedmap.render.scale import STEPS, THEMES, Theme, scale_of
 from heedmap.render.sound import wave
 from heedmap.render.words import Word, words
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from heedmap.picture import Picture
     from heedmap.render.sound import Sound
 
+SPECIAL_ALONE, NO_RELEVANCE = "special tokens alone", "no relevance"
+"""Why nothing is drawn of a segment."""
 LARGEST = 32_767
 """A step's greatest value, as an integer."""
 APART = ("system", "template")
@@ -98,6 +100,8 @@ def _body(explanation: ExplanationData, index: int, image: Image.Image | Picture
         for segment in explanation.segments.values()
         if (segment.positions[index] >= 0).any()
     ]
+    empty = [f"{shown['called']}: {shown['nothing']}" for _, shown in segments if shown["nothing"]]
+    segments = [(data, shown) for data, shown in segments if not shown["nothing"]]
     picture = None if image is None else as_picture(image)
     _lay_grounds([shown for _, shown in segments], picture)
     data = {
@@ -106,7 +110,7 @@ def _body(explanation: ExplanationData, index: int, image: Image.Image | Picture
         "words": [[word.text, word.tokens[0], word.tokens[-1] + 1, word.special, word.spaced] for word in said],
         "tokens": _tokens(explanation, answer, index),
         "segments": [data for data, _ in segments],
-        "colours": {"map": _table(PICTURE), "signed": _table(SIGNED)},
+        "colours": {name: _tables(theme) for name, theme in THEMES.items()},
     }
     return render(
         "answer.html",
@@ -114,6 +118,7 @@ def _body(explanation: ExplanationData, index: int, image: Image.Image | Picture
         segments=[shown for _, shown in segments],
         pair=any(shown["kind"] == "image" for _, shown in segments),
         roles=any(shown["roles"] for _, shown in segments),
+        empty=empty,
         notes=[said_for(PAGE, note) for note in explanation.flow.notes],
         data=_script_data(data),
         provenance=provenance(explanation, 2),
@@ -190,9 +195,14 @@ def _segment(
         "name": segment.name,
         "called": "the answer’s earlier words" if segment.name == "answer" else called(segment.name),
         "kind": kind,
+        "ground": None,
         "words": text,
         "roles": any(apart),
-        "aside": bool(text) and all(word.special for word in text),
+        "nothing": SPECIAL_ALONE
+        if text and all(word.special for word in text)
+        else ""
+        if values.any()
+        else NO_RELEVANCE,
     }
 
 
@@ -203,8 +213,13 @@ def _packed(values: NDArray[np.float64]) -> dict[str, Any]:
     return {"most": most.tolist(), "width": values.shape[1], "values": b64encode(whole.tobytes()).decode()}
 
 
-def _table(cmap: str) -> str:
-    return b64encode(table(cmap).tobytes()).decode()
+def _tables(theme: Theme) -> dict[str, list[str]]:
+    """The colours of patches that are on their own, and of those that lie on a picture."""
+    scales = {"map": scale_of([0.0, 1.0]), "signed": scale_of([-1.0, 1.0])}
+    return {
+        name: [b64encode(scale.colours(theme, over=over).tobytes()).decode() for over in (False, True)]
+        for name, scale in scales.items()
+    }
 
 
 def _script_data(data: dict[str, Any]) -> Markup:

@@ -89,7 +89,7 @@ class Cell:
     tall: float
     draw: Callable[[Axes], Sequence[str]]
     axis: str
-    cmap: str | Colormap
+    cmap: Colormap
     left_out: str = ""
 
 

@@ -19,10 +19,10 @@ from heedmap.render.cells import RELEVANCE, Cell, Look, Room, Row, row
 from heedmap.render.figure_layout import Sheet, blank, check_size, dress, finished
 from heedmap.render.naming import called, headline
 from heedmap.render.outlines import framed
-from heedmap.render.overlay import MUTE, Style, as_picture
+from heedmap.render.overlay import ALPHA, Style, as_picture
 from heedmap.render.panels import SIDES, drawable, families, mappable, picture_words, stretched, ticks
 from heedmap.render.sample import batch_size, checked_index
-from heedmap.render.scale import Scale, Theme
+from heedmap.render.scale import MUTE, Scale, Theme
 from heedmap.render.scale import theme as themed
 from heedmap.render.views import drawn_segments, view
 
@@ -67,7 +67,7 @@ def plot(
     sound: Sound | None = None,
     *,
     theme: str = "light",
-    alpha: float = 0.75,
+    alpha: float = ALPHA,
     cmap: str | None = None,
     opacity: str = "relevance",
     contour: bool = False,
@@ -146,7 +146,7 @@ def side_by_side(
     bars: bool = False,
     theme: str = "light",
     contour: bool = False,
-    alpha: float = 0.75,
+    alpha: float = ALPHA,
     cmap: str | None = None,
     width: float | None = None,
     dpi: float | None = None,
@@ -195,7 +195,7 @@ def side_by_side(
         name: None if picture is None else framed(picture, explanations[name], index)
         for name, picture in _pictures(explanations, image).items()
     }
-    style, room = Style(alpha, cmap, contour=contour, mute=MUTE), CELL if not bars else replace(CELL, words=0)
+    style, room = Style(alpha, cmap, contour=contour), CELL if not bars else replace(CELL, words=0)
     looks = {
         name: Look(None if picture is None else picture.fitted(*SIDES), style, themed(theme), room)
         for name, picture in pictures.items()
@@ -313,7 +313,7 @@ def _panel(axes: Axes, row: Row, cell: Cell, look: Look) -> None:
     _bar_beside(axes, scale, cell.cmap, look, (look.room.width, cell.tall) if written else look.size(segment))
 
 
-def _bar_beside(axes: Axes, scale: Scale, cmap: str | Colormap, look: Look, size: tuple[float, float]) -> None:
+def _bar_beside(axes: Axes, scale: Scale, cmap: Colormap, look: Look, size: tuple[float, float]) -> None:
     """A colour bar as high as the picture and of the same width beside any."""
     (columns, rows), room = size, look.room
     width = room.width if stretched(columns, rows) else min(room.width, room.tallest * columns / rows)
@@ -323,7 +323,7 @@ def _bar_beside(axes: Axes, scale: Scale, cmap: str | Colormap, look: Look, size
 
 
 def _colour_bar(
-    axes: Axes, scale: Scale, cmap: str | Colormap, label: str, tall: float, letters: float, theme: Theme
+    axes: Axes, scale: Scale, cmap: Colormap, label: str, tall: float, letters: float, theme: Theme
 ) -> None:
     bar = axes.figure.colorbar(mappable(scale, cmap), cax=axes, ticks=ticks(tall))
     if tall >= LEAST_LABELLED:

@@ -3,22 +3,60 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from heedmap.printable import number, percent, visible
-from heedmap.render.scale import STEPS, step_class, tint
+from heedmap.render.overlay import muted
+from heedmap.render.scale import MUTE, STEPS, step_class, tint
+from heedmap.render.scale import theme as themed
 
 if TYPE_CHECKING:
     from PIL import Image
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+SWITCH = ".d{display:none}@media(prefers-color-scheme:dark){.l{display:none}.d{display:inline}}"
+"""In a picture of a page, this is the color-scheme of the element."""
+PIXELS = ' style="image-rendering:pixelated"'
+UNQUOTED = ";=,+@.-{}"
 LOSSLESS = 300 * 300
 """Pixels up to which a picture under many maps is kept as it is; larger ones are compressed."""
+
+
+@dataclass(frozen=True)
+class InThemes:
+    """A picture as each theme has it, of one size.
+
+    Attributes:
+        light, dark: as it is there.
+        smooth: whether it is smoothed where it is shown larger.
+    """
+
+    light: Image.Image
+    dark: Image.Image
+    smooth: bool
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.light.width
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.light.height
+
+
+def in_themes(draw: Callable[[str], Image.Image], *, smooth: bool = True) -> InThemes:
+    """What ``draw`` makes of the name of each theme."""
+    return InThemes(draw("light"), draw("dark"), smooth)
 
 
 @cache
@@ -33,7 +71,7 @@ def environment() -> Environment:
         auto_reload=False,
         finalize=_printable,
     )
-    templates.filters.update(number=number, percent=percent, png=png_url)
+    templates.filters.update(number=number, percent=percent, url=picture_url)
     return templates
 
 
@@ -70,7 +108,10 @@ def document(
 
 def fragment(body: Markup, image: Image.Image | None = None) -> Markup:
     """``body`` as one element with the style and, where there is one, the picture that lies under its maps."""
-    seen = None if image is None else (background_url(image), image.size)
+    seen = None
+    if image is not None:
+        shown = image.convert("RGB")
+        seen = picture_url(in_themes(lambda name: muted(shown, MUTE, themed(name)))), image.size
     return render("fragment.html", body=body, seen=seen, style=style())
 
 
@@ -81,9 +122,17 @@ def style(*, wide: bool = False) -> Markup:
     return render("style.css", steps=steps, wide=wide)
 
 
-def png_url(picture: Image.Image) -> str:
-    """``picture`` as an address that holds all of it."""
-    return _url(picture, "png")
+def picture_url(picture: Image.Image | InThemes) -> str:
+    """``picture`` as an address that holds all of it; one in themes is as the element is in which it stands."""
+    if not isinstance(picture, InThemes):
+        return _url(picture, "png")
+    size = f'width="{picture.width}" height="{picture.height}"'
+    scaled = f'{size} preserveAspectRatio="none"{"" if picture.smooth else PIXELS}'
+    light, dark = (f'<image {scaled} href="{background_url(each)}"' for each in (picture.light, picture.dark))
+    viewed = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {picture.width} {picture.height}" {size}>'
+    drawing = f'{viewed}<style>{SWITCH}</style>{light} class="l"/>{dark} class="d"/></svg>'
+    address = quote(drawing, safe=UNQUOTED).replace("http", "%68ttp")  # of a name, from which nothing is loaded
+    return f"data:image/svg+xml,{address}"
 
 
 def data_url(data: bytes, kind: str = "png") -> str:
@@ -92,9 +141,10 @@ def data_url(data: bytes, kind: str = "png") -> str:
 
 
 def background_url(image: Image.Image) -> str:
-    """``image`` as an address, small enough to lie under many maps."""
-    small = image.width * image.height <= LOSSLESS
-    return _url(image.convert("RGB"), "png" if small else "jpeg", quality=90)
+    """``image`` as an address, small enough to lie under many maps; a large one of red, green and blue is compressed."""
+    if image.width * image.height <= LOSSLESS or image.mode != "RGB":
+        return _url(image, "png")
+    return _url(image, "jpeg", quality=90)
 
 
 def _url(picture: Image.Image, kind: str, **options: Any) -> str:

@@ -14,20 +14,22 @@ from heedmap.errors import InputError, OptionError
 from heedmap.explanation_data import Segment
 from heedmap.extras import library
 from heedmap.picture import Geometry, Picture
-from heedmap.render.sample import sample
-from heedmap.render.scale import Scale, table, token_scale
+from heedmap.render.sample import Drawn, sample
+from heedmap.render.scale import MUTE, Scale, Theme, token_scale
+from heedmap.render.scale import theme as themed
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32
 
 GRID_PIXELS = 336
 NOT_TAKEN = 128
-UNSEEN = 0.3
-"""What the model did not see is grey, and as bright as this part of what it was."""
-MUTE = 0.6
-"""Of the colours of a picture under a map, in figures and pages."""
+UNSEEN = 1.2
+"""What the model did not see is grey, and muted so far."""
+ALPHA = 0.85
+"""Opacity of the most relevant place."""
 OPACITIES = ("relevance", "even")
-LINE = (255, 255, 255, 110)
+LINE = 90
+"""Opacity, to 255, of the lines between patches, in the theme's ink."""
 INNER, OUTER = (255, 255, 255), (0, 0, 0)
 """The two lines of an outline, which is so seen on any ground."""
 MOST_THICK = 4
@@ -44,15 +46,16 @@ class Style:
         opacity: ``"relevance"``: what matters less is more transparent; ``"even"``: ``alpha`` everywhere.
         contour: whether to outline what lies above Otsu's threshold.
         patches: whether to show the patches as they are, with lines between them, and not smoothed.
-        mute: how far the picture's own colours go to grey, 0 to 1, so that they are not taken for relevance.
+        mute: how far the picture's own colours go to grey and towards the theme's ground, 0 to 1, so that they are not taken for
+            relevance, and relevance stands out.
     """
 
-    alpha: float = 0.75
+    alpha: float = ALPHA
     cmap: str | None = None
     opacity: str = "relevance"
     contour: bool = False
     patches: bool = False
-    mute: float = 0.0
+    mute: float = MUTE
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
@@ -68,17 +71,19 @@ def overlay(
     segment: Segment,
     index: int = 0,
     *,
-    alpha: float = 0.75,
+    alpha: float = ALPHA,
     cmap: str | None = None,
     opacity: str = "relevance",
     contour: bool = False,
     patches: bool = False,
-    mute: float = 0.0,
+    mute: float = MUTE,
     scale: Scale | None = None,
+    theme: str = "light",
 ) -> Image.Image:
     """``image`` with the relevance of sample ``index`` over it, RGB, of the image's own size.
 
-    The relevance is min–max scaled, or where some is negative centred at 0, and upsampled bilinearly.
+    The relevance is min–max scaled, or where some is negative centred at 0, and upsampled bilinearly. What matters more is
+    darker, or in the dark theme brighter; the picture is pale, or there dark.
 
     Args:
         image: as the model saw it, so that the grid covers all of it; or a Picture, which says where on it the model
@@ -87,9 +92,11 @@ def overlay(
         index: the sample.
         alpha, cmap, opacity, contour, patches, mute: see :class:`Style`.
         scale: one that several maps share; None: the map's own.
+        theme: ``"light"`` or ``"dark"``.
 
     Raises:
         InputError: no image, a segment without a grid, or no such sample.
+        UnknownNameError: no such theme.
         OptionError: no such colour map, or an option out of range.
         MissingLibraryError: ``contour`` without scikit-image.
     """
@@ -102,7 +109,7 @@ def overlay(
         raise InputError(
             f"there are {1 + len(given.others)} pictures, and none of them is of the segment {segment.name!r}"
         )
-    return laid(picture, segment, drawn.known, scale or token_scale(segment, drawn), style)
+    return laid(picture, segment, drawn.known, scale or token_scale(segment, drawn), style, themed(theme))
 
 
 def as_picture(image: Image.Image | Picture) -> Picture:
@@ -116,35 +123,45 @@ def as_picture(image: Image.Image | Picture) -> Picture:
 
 
 def laid(
-    picture: Picture, segment: Segment, values: Float[np.ndarray, " tokens"], scale: Scale, style: Style
+    picture: Picture, segment: Segment, values: Float[np.ndarray, " tokens"], scale: Scale, style: Style, theme: Theme
 ) -> Image.Image:
     """A picture with ``values`` of the segment's tokens over it, NaN: not taken in, on any scale."""
-    image, cmap = muted(picture.image.convert("RGB"), style.mute), style.cmap or scale.cmap
+    image, fades = picture.image.convert("RGB"), style.opacity == "relevance"
+    colours = scale.colours(theme, style.cmap, over=fades)
     grid = scale.places(grid_values(segment, values)).astype(np.float32)
     smoothing = Image.Resampling.NEAREST if style.patches else Image.Resampling.BILINEAR
     places = _placed(grid, picture.geometry, smoothing)
     seen = _placed(np.ones_like(grid), picture.geometry, Image.Resampling.NEAREST) > 0.5
     level = np.round(places * 255).clip(0, 255).astype(np.uint8)
-    strength = scale.strength(places) if style.opacity == "relevance" else np.ones_like(places)
+    strength = scale.strength(places) if fades else np.ones_like(places)
     mask = Image.fromarray(np.round(strength.clip(0, 1) * 255 * style.alpha * seen).astype(np.uint8))
-    result = Image.composite(Image.fromarray(table(cmap)[level]), _dimmed(image, seen), mask)
+    ground = _dimmed(muted(image, style.mute, theme), image, seen, theme)
+    result = Image.composite(Image.fromarray(colours[level]), ground, mask)
     if style.patches:
-        _draw_lines(result, segment, picture.geometry)
+        _draw_lines(result, segment, picture.geometry, (*bytes.fromhex(theme.ink[1:]), LINE))
     threshold = otsu(grid[np.isfinite(grid_values(segment, values))]) if style.contour else None
     return result if threshold is None else outlined(result, (places > threshold) & seen)
 
 
-def heat_grid(segment: Segment, index: int = 0, *, cmap: str | None = None, scale: Scale | None = None) -> Image.Image:
+def heat_grid(
+    segment: Segment, index: int = 0, *, cmap: str | None = None, scale: Scale | None = None, theme: str = "light"
+) -> Image.Image:
     """The patches as squares of one colour each, RGB; grey where the model did not take a patch in.
 
     Raises:
         InputError: a segment without a grid, or no such sample.
+        UnknownNameError: no such theme.
     """
     drawn = sample(segment, index)
     scale = scale or token_scale(segment, drawn)
+    return patch_squares(segment, drawn, scale, scale.colours(themed(theme), cmap))
+
+
+def patch_squares(segment: Segment, drawn: Drawn, scale: Scale, colours: NDArray[np.uint8]) -> Image.Image:
+    """Patches as squares of these 256 ``colours``, RGB; grey where the model did not take a patch in."""
     level = np.round(grid_values(segment, scale.places(drawn.known)) * 255).astype(np.uint8)
     taken = grid_values(segment, drawn.taken)[..., None]
-    pixels = np.where(taken, table(cmap or scale.cmap)[level], NOT_TAKEN)
+    pixels = np.where(taken, colours[level], NOT_TAKEN)
     side = max(1, GRID_PIXELS // max(level.shape))
     return Image.fromarray(pixels.astype(np.uint8).repeat(side, 0).repeat(side, 1))
 
@@ -213,27 +230,27 @@ def _placed(
     return np.asarray(placed)
 
 
-def muted(image: Image.Image, mute: float) -> Image.Image:
-    """``image`` with its colours gone to grey by ``mute``, 0 to 1."""
-    return Image.blend(image, image.convert("L").convert("RGB"), mute) if mute else image
-
-
-def _dimmed(image: Image.Image, seen: NDArray[np.bool_]) -> Image.Image:
-    if seen.all():
+def muted(image: Image.Image, mute: float, theme: Theme) -> Image.Image:
+    """``image`` with its colours gone to grey, and towards the ground, by ``mute``, 0 to 1."""
+    if not mute:
         return image
-    grey = image.convert("L").point(lambda level: round(level * UNSEEN)).convert("RGB")
-    return Image.composite(image, grey, Image.fromarray(seen))
+    grey = Image.blend(image, image.convert("L").convert("RGB"), min(mute, 1.0))
+    return Image.fromarray(np.round(theme.veiled(np.asarray(grey, dtype=float), mute)).astype(np.uint8))
 
 
-def _draw_lines(image: Image.Image, segment: Segment, geometry: Geometry) -> None:
+def _dimmed(shown: Image.Image, image: Image.Image, seen: NDArray[np.bool_], theme: Theme) -> Image.Image:
+    return shown if seen.all() else Image.composite(shown, muted(image, UNSEEN, theme), Image.fromarray(seen))
+
+
+def _draw_lines(image: Image.Image, segment: Segment, geometry: Geometry, ink: tuple[int, ...]) -> None:
     rows, columns = segment.grid or (1, 1)
     left, top, right, bottom = geometry.view
     pen = ImageDraw.Draw(image, "RGBA")
     for x in np.linspace(0, geometry.seen[0], columns + 1)[1:-1]:
         place = geometry.to_original((x, 0, x, 0))[0]
         if left < place < right:
-            pen.line([(place, top), (place, bottom - 1)], fill=LINE)
+            pen.line([(place, top), (place, bottom - 1)], fill=ink)
     for y in np.linspace(0, geometry.seen[1], rows + 1)[1:-1]:
         place = geometry.to_original((0, y, 0, y))[1]
         if top < place < bottom:
-            pen.line([(left, place), (right - 1, place)], fill=LINE)
+            pen.line([(left, place), (right - 1, place)], fill=ink)

@@ -136,14 +136,14 @@ def explanation_fragment(
 
 
 def prediction_words(explanation: ExplanationData, index: int) -> str:
-    """``cat (class 3)``, ``class 3`` where it has no name of its own, a token's text, or that there are no classes."""
+    """``cat``, ``class 3`` where it has no name of its own, a token's text, or that there are no classes."""
     if explanation.prediction is None:
         return "this output has no classes"
     top = int(explanation.prediction[index])
     label = None if explanation.prediction_labels is None else explanation.prediction_labels[index]
     if is_token(explanation, index):
         return f"token {top}" if not label else visible(label.strip() or label)
-    return f"class {top}" if label in (None, "", f"LABEL_{top}") else f"{label} (class {top})"
+    return label if label and label != f"LABEL_{top}" else f"class {top}"
 
 
 def _fragment(explanation: ExplanationData, index: int, level: int, beside: Beside, folded: bool = False) -> Markup:

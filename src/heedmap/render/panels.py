@@ -9,12 +9,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heedmap.picture import Box, Picture
 from heedmap.printable import number
-from heedmap.render.overlay import Style, grid_values, laid
+from heedmap.render.overlay import Style, grid_values, laid, muted
 from heedmap.render.sample import Drawn
-from heedmap.render.scale import FAINT, Scale, Theme, colour_map, readable, table
+from heedmap.render.scale import FAINT, MUTE, Scale, Theme, readable, scale_of
 from heedmap.render.sound import frame_seconds, wave
 
 if TYPE_CHECKING:
@@ -45,10 +46,8 @@ SIDES = (600, 1200)
 """From and to: the longer side of a picture in a figure, in pixels."""
 MOST_STRETCHED = 12.0
 """A picture longer than this many times its other side is stretched to be seen at all."""
-GROUND = 0.5
-"""How far a picture under boxes goes to the colour of what does not matter, so that only what matters stands out."""
-FILL = 0.45
-"""Opacity inside of the strongest box."""
+FILL, LEAST_EDGE = 0.45, 0.4
+"""Opacity inside of the strongest box, and of the edge of one that does not matter."""
 HALO = (0.6, 0.6, 0.6, 0.5)
 EDGE = 0.07
 """Of the picture's height: a name whose box begins higher is written inside it."""
@@ -66,6 +65,7 @@ DOTS = 100
 LINE, GAP, PAD, LETTERS = 0.23, 0.05, 0.03, 8.5
 """Height of a line, space between words and around one, in inches; size of the letters in points."""
 
+UNSIGNED = scale_of([0.0, 1.0])
 Rgb = tuple[float, float, float]
 
 
@@ -82,12 +82,13 @@ def draw_patches(
     bare(axes)
     if picture is None:
         grid = np.ma.masked_invalid(grid_values(segment, np.where(np.isfinite(values), scale.places(values), np.nan)))
-        axes.imshow(grid, cmap=colour_map(style.cmap or scale.cmap).with_extremes(bad=theme.missing), vmin=0, vmax=1)
+        colours = listed(scale.colours(theme, style.cmap)).with_extremes(bad=theme.missing)
+        axes.imshow(grid, cmap=colours, vmin=0, vmax=1)
         return
     shown = picture.fitted(*SIDES)
-    _show(axes, np.asarray(laid(shown, segment, values, scale, style)), shown)
+    _show(axes, np.asarray(laid(shown, segment, values, scale, style, theme)), shown)
     for name, box in shown.frames.items():
-        _frame(axes, _corners(box, shown), name)
+        _frame(axes, _corners(box, shown), name, theme)
 
 
 def draw_boxes(
@@ -98,27 +99,28 @@ def draw_boxes(
     style: Style,
     picture: Picture,
     inches: float,
+    theme: Theme,
 ) -> int:
-    """Each box on the darkened picture in the colour of its relevance, the strongest on top; how many are named.
+    """Each box on the muted picture in the colour of its relevance, the strongest on top; how many are named.
 
     The names stand beside their boxes, where none covers another, as far as there is room; ``inches``: the picture's width.
     """
     shown, places = picture.fitted(*SIDES), picture.boxes
-    cmap = style.cmap or scale.cmap
+    colours = scale.colours(theme, style.cmap, over=True)
     bare(axes)
-    _show(axes, _faded(shown, _colour(scale, np.nan, cmap)), shown)
+    _show(axes, np.asarray(muted(shown.image.convert("RGB"), MUTE, theme)), shown)
     known = [] if places is None else [i for i in range(min(len(places), len(values))) if np.isfinite(values[i])]
     strength = scale.strength(scale.places(values))
     order = sorted(known, key=lambda i: strength[i])
     for i in order:
         assert places is not None
-        _box(axes, _corners(tuple(places[i]), shown), _colour(scale, values[i], cmap), float(strength[i]))
+        _box(axes, _corners(tuple(places[i]), shown), _colour(scale, values[i], colours), float(strength[i]))
     named = [i for i in order[-MOST_NAMED:] if strength[i] >= NAMED or i == order[-1]]
     boxes = [] if places is None else [_corners(tuple(places[i]), shown) for i in named]
     words = [f"{_shortened(names[i])} {number(values[i])}" for i in named]
     corners = free_corners(boxes, words, shown, inches)
     for i, word, corner in zip(named, words, corners, strict=True):
-        _write(axes, corner, word, _colour(scale, values[i], cmap), "top", "left")
+        _write(axes, corner, word, _colour(scale, values[i], colours), "top", "left", theme)
     return len(named)
 
 
@@ -180,7 +182,7 @@ def drawable(text: str) -> str:
 def word_colour(scale: Scale, value: float, theme: Theme, least: float = 0.0) -> Rgb:
     """The colour behind a word on the theme's ground; ``least``: how far up the map what does not matter is."""
     if scale.signed:
-        return _colour(scale, value, theme.signed)
+        return _colour(scale, value, scale.colours(theme))
     return _shade(least + (1 - least) * float(scale.places(np.asarray(value))), theme)
 
 
@@ -197,20 +199,23 @@ def word_ground(scale: Scale, value: float, theme: Theme) -> Rgb:
     return red, green, blue
 
 
-def word_map(scale: Scale, theme: Theme) -> str | Colormap:
+def listed(colours: NDArray[np.uint8]) -> Colormap:
+    """The colour map of colours, (count, 3)."""
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colours / 255)
+
+
+def word_map(scale: Scale, theme: Theme) -> Colormap:
     """The colour map of which :func:`word_colour` takes its colours."""
-    from matplotlib.colors import ListedColormap
-
-    return theme.signed if scale.signed else ListedColormap([_shade(share, theme) for share in np.linspace(0, 1, 256)])
+    return listed(scale.colours(theme))
 
 
-def picture_map(scale: Scale, style: Style, picture: Picture | None) -> str | Colormap:
+def picture_map(scale: Scale, style: Style, picture: Picture | None, theme: Theme) -> Colormap:
     """The colour map of patches, as its colours are seen on a picture where there is one."""
-    from matplotlib.colors import ListedColormap
-
     if picture is None:
-        return style.cmap or scale.cmap
-    return ListedColormap(scale.seen(style.cmap, style.alpha, style.opacity == "even") / 255)
+        return listed(scale.colours(theme, style.cmap))
+    return listed(scale.seen(theme, style.cmap, style.alpha, style.opacity == "even", style.mute))
 
 
 def picture_words(picture: Picture | None, style: Style) -> list[str]:
@@ -220,7 +225,7 @@ def picture_words(picture: Picture | None, style: Style) -> list[str]:
     words = {
         picture.note: bool(picture.note),
         "stretched: in truth {} × {} pixels".format(*picture.image.size): stretched(*picture.image.size),
-        "dim: not seen by the model": picture.geometry.cropped,
+        "faded: not seen by the model": picture.geometry.cropped,
         "opacity follows relevance": style.opacity == "relevance",
         "the picture's colours muted": style.mute > 0,
         "outline: above Otsu's threshold": style.contour,
@@ -228,13 +233,13 @@ def picture_words(picture: Picture | None, style: Style) -> list[str]:
     return [word for word, holds in words.items() if holds]
 
 
-def mappable(scale: Scale, cmap: str | Colormap | None = None) -> ScalarMappable:
+def mappable(scale: Scale, cmap: Colormap) -> ScalarMappable:
     """What a colour bar is drawn from."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     high = scale.high if scale.high > scale.low else scale.low + 1
-    return ScalarMappable(Normalize(scale.low, high), cmap or scale.cmap)
+    return ScalarMappable(Normalize(scale.low, high), cmap)
 
 
 def ticks(tall: float) -> MaxNLocator:
@@ -335,17 +340,13 @@ def bare(axes: Axes) -> None:
     axes.set_yticks([])
 
 
-def _faded(picture: Picture, ground: Rgb) -> np.ndarray:
-    pixels = np.asarray(picture.image.convert("RGB")) * (1 - GROUND) + np.array(ground) * 255 * GROUND
-    return np.round(pixels).astype(np.uint8)
-
-
 def _box(axes: Axes, box: Box, colour: Rgb, strength: float) -> None:
     from matplotlib.patches import Rectangle
 
     corner, size, width = box[:2], (box[2] - box[0], box[3] - box[1]), 1.0 + 2.0 * strength
     axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=HALO, linewidth=width + 1.2))
-    axes.add_patch(Rectangle(corner, *size, facecolor=(*colour, FILL * strength), edgecolor=colour, linewidth=width))
+    inside, edge = (*colour, FILL * strength), (*colour, LEAST_EDGE + (1 - LEAST_EDGE) * strength)
+    axes.add_patch(Rectangle(corner, *size, facecolor=inside, edgecolor=edge, linewidth=width))
 
 
 def outline(axes: Axes, box: Box) -> None:
@@ -357,17 +358,17 @@ def outline(axes: Axes, box: Box) -> None:
     axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=FRAME, linewidth=1.6))
 
 
-def _frame(axes: Axes, box: Box, name: str) -> None:
+def _frame(axes: Axes, box: Box, name: str, theme: Theme) -> None:
     outline(axes, box)
-    _tag(axes, box, _shortened(name), FRAME)
+    _tag(axes, box, _shortened(name), FRAME, theme)
 
 
-def _tag(axes: Axes, box: Box, words: str, colour: str | Rgb) -> None:
+def _tag(axes: Axes, box: Box, words: str, colour: str | Rgb, theme: Theme) -> None:
     left, right = axes.get_xlim()
     above = box[1] > EDGE * axes.get_ylim()[0]
     on_left = box[0] < (left + right) * 0.6
     corner = box[0] if on_left else box[2], box[1]
-    _write(axes, corner, words, colour, "bottom" if above else "top", "left" if on_left else "right")
+    _write(axes, corner, words, colour, "bottom" if above else "top", "left" if on_left else "right", theme)
 
 
 def _write(
@@ -377,9 +378,10 @@ def _write(
     colour: str | Rgb,
     va: Literal["top", "bottom"],
     ha: Literal["left", "right"],
+    theme: Theme,
 ) -> None:
-    ground = {"facecolor": "black", "edgecolor": colour, "linewidth": 0.7, "pad": 1.2, "alpha": 0.8}
-    text = axes.text(*corner, drawable(words), fontsize=TAG_LETTERS, color="white", bbox=ground, va=va, ha=ha)
+    ground = {"facecolor": theme.ground, "edgecolor": colour, "linewidth": 0.7, "pad": 1.2, "alpha": 0.8}
+    text = axes.text(*corner, drawable(words), fontsize=TAG_LETTERS, color=theme.ink, bbox=ground, va=va, ha=ha)
     text.set(parse_math=False, fontfamily=list(families()))
 
 
@@ -412,13 +414,13 @@ def _corners(box: Box, picture: Picture) -> Box:
     return box[0] * width, box[1] * height, box[2] * width, box[3] * height
 
 
-def _colour(scale: Scale, value: float, cmap: str) -> Rgb:
-    red, green, blue = table(cmap)[round(float(scale.places(np.asarray(value))) * 255)] / 255
+def _colour(scale: Scale, value: float, colours: NDArray[np.uint8]) -> Rgb:
+    red, green, blue = colours[round(float(scale.places(np.asarray(value))) * 255)] / 255
     return float(red), float(green), float(blue)
 
 
 def _shade(share: float, theme: Theme) -> Rgb:
-    red, green, blue = table(theme.words)[round(share * 255 * theme.deep)] / 255
+    red, green, blue = UNSIGNED.colours(theme)[round(share * 255)] / 255
     return float(red), float(green), float(blue)
 
 

@@ -6,6 +6,9 @@ every figure. From 0 go words, bars, boxes and curves: there are few of them and
 relevance has to be twice as far up. Min–max go the patches of a picture: there are hundreds, each holds a little, and only
 the pattern is looked at; what all of them have in common would be a veil over the picture. Maps that are compared share one
 scale (:func:`joined`).
+
+What matters more stands out more from the ground, in words, bars, boxes and pictures alike: it is darker in a light theme, and
+brighter in a dark one. A picture under a map goes towards the ground too.
 """
 
 from __future__ import annotations
@@ -30,23 +33,13 @@ if TYPE_CHECKING:
     from heedmap.explanation_data import ExplanationData, Segment
 
 FROM_ZERO, MIN_MAX, AROUND_ZERO = "from 0", "min–max", "around 0"
-PICTURE = "inferno"
-"""For maps of images: what is not relevant is dark."""
-SIGNED = "RdBu_r"
-"""For maps with negative relevance: blue is against, red is for, 0 is pale; told apart by the colour-blind too."""
-PAPER = "magma_r"
-"""For text: what is not relevant stays nearly white."""
-DEPTH = 0.78
-"""Text goes this far up its map, short of black, which would vanish on a dark terminal."""
-AGAINST = "GnBu"
-"""The colour map of what speaks against the target, in texts."""
-COLOURS_LIGHT, COLOURS_DARK = (AGAINST, PAPER), ("GnBu_r", "inferno")
-"""Of texts on a page: what speaks against the target, and for it. On a dark page what matters most is brightest."""
 STEPS = 40
 FAINT = 0.15
-"""Up to this share a colour is mixed with white, since the maps begin at a yellow and a green that can be seen."""
+"""Up to this share a colour is mixed with the ground, since the maps begin at a yellow and a green that can be seen."""
 WHITE, BLACK, NIGHT = "#ffffff", "#000000", "#17181d"
 """The last is the ground of a dark page."""
+MUTE, VEIL = 0.8, 0.6
+"""How far the colours of a picture under a map go to grey, and of that how far they go on towards the ground."""
 CHIP_GREY, CHIP, CHIP_AGAINST = (112, 108, 118), (226, 76, 22), (22, 116, 232)
 """Red, green and blue of words in a terminal: where they matter a little, much, and much against the target."""
 GREY = 128
@@ -102,11 +95,6 @@ class Scale:
         """Whether no finite value is other than 0."""
         return self.least == self.most == 0
 
-    @property
-    def cmap(self) -> str:
-        """The colour map for pictures."""
-        return SIGNED if self.signed else PICTURE
-
     def places(self, values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """0 to 1 along a colour map; what does not matter is at 0, or in the middle, and so is what is not finite."""
         neutral = 0.5 if self.signed else 0.0
@@ -128,10 +116,6 @@ class Scale:
         """The colour of ``value``, of ``-STEPS`` … ``STEPS``; 0 is paper."""
         return round(self.share(value) * STEPS)
 
-    def pictured(self, value: float) -> str:
-        """``#rrggbb``: the colour of ``value`` on a picture."""
-        return colour(float(self.places(np.asarray(value, dtype=float))), self.cmap)
-
     def css_class(self, value: float) -> str:
         """The class of the colour of ``value``, see :func:`step_class`."""
         return step_class(self.step(value))
@@ -139,24 +123,47 @@ class Scale:
     def ramp(self, patches: bool = False, alpha: float = 1.0) -> str:
         """CSS: the colours from left to right, of texts or of ``patches``, which lie on a picture where ``alpha`` is below 1."""
         if patches:
-            stops = [_hexadecimal(rgb) for rgb in self.seen(alpha=alpha)[:: 255 // 15]]
+            seen = [self.colours(t) if alpha == 1 else self.seen(t, alpha=alpha) for t in THEMES.values()]
+            light, dark = ([_hexadecimal(rgb) for rgb in colours[:: 255 // 15]] for colours in seen)
+            stops = [f"light-dark({a},{b})" for a, b in zip(light, dark, strict=True)]
         else:
             stops = [either(step / 8)[0] for step in range(-8 if self.signed else 0, 9)]
         return f"linear-gradient(to right,{','.join(stops)})"
 
-    def seen(self, cmap: str | None = None, alpha: float = 1.0, even: bool = False) -> NDArray[np.uint8]:
+    def colours(self, theme: Theme, cmap: str | None = None, *, over: bool = False) -> NDArray[np.uint8]:
+        """The 256 colours, (256, 3), from the low end to the high one.
+
+        Args:
+            theme: whose they are.
+            cmap: name of a matplotlib colour map to be taken instead.
+            over: whether they lie over a picture: there what matters little has the picture's own colour, and theirs begin
+                where they would not lead away from it.
+        """
+        if cmap is not None:
+            return table(cmap)
+        places = np.linspace(0, 1, 256)
+        if over:
+            far = theme.first + (1 - theme.first) * self.strength(places)
+            places = 0.5 + np.sign(places - 0.5) * far / 2 if self.signed else far
+        return table(theme.signed if self.signed else theme.words)[
+            np.round(places * (1 if self.signed else theme.deep) * 255).astype(int)
+        ]
+
+    def seen(
+        self, theme: Theme, cmap: str | None = None, alpha: float = 1.0, even: bool = False, mute: float = MUTE
+    ) -> NDArray[np.uint8]:
         """The 256 colours, (256, 3), as they are seen on a picture, here a middle grey.
 
         Args:
-            cmap: name of a matplotlib colour map; None: the scale's own.
-            alpha: opacity of the most relevant place; 1: there is no picture under it.
+            theme: whose they are.
+            cmap: name of a matplotlib colour map; None: the theme's own.
+            alpha: opacity of the most relevant place.
             even: whether it is that of every place; else what matters less is more transparent.
+            mute: of the picture, see :meth:`Theme.veiled`.
         """
-        colours = table(cmap or self.cmap)
-        if alpha == 1 and not even:
-            return colours
-        opacity = alpha * (np.ones(256) if even else self.strength(np.linspace(0, 1, 256)))
-        return np.round(GREY + opacity[:, None] * (colours - float(GREY))).astype(np.uint8)
+        opacity = alpha * (np.ones(256) if even else self.strength(np.linspace(0, 1, 256)))[:, None]
+        grey = theme.veiled(np.full((256, 3), float(GREY)), mute)
+        return np.round(grey + opacity * (self.colours(theme, cmap, over=not even) - grey)).astype(np.uint8)
 
     def about(self, drawn: Scale | None = None) -> str:
         """The scale in words, to be written under what is drawn on it; with ``drawn``, what is drawn has these values."""
@@ -192,9 +199,11 @@ class Theme:
         ink: of text.
         faint: of frames, ticks and notes.
         missing: of tokens that the model did not take in.
-        words: the colour map of text and bars: its low end is close to the ground.
+        words: the colour map of words, bars, boxes and pictures: its low end is close to the ground.
         signed: the same where some relevance is negative: its middle is close to the ground.
-        deep: how far up that map colours go, so that the deepest stands out from the ground.
+        against: the colour map of what speaks against the target, in words on a page.
+        deep: how far up their map colours go, short of black and of white, which letters and pictures have.
+        first: how far up it they begin over a picture, where they are transparent.
     """
 
     ground: str
@@ -203,14 +212,20 @@ class Theme:
     missing: str
     words: str
     signed: str
+    against: str
     deep: float
+    first: float
+
+    def veiled(self, pixels: Float[np.ndarray, "*shape 3"], mute: float) -> Float[np.ndarray, "*shape 3"]:
+        """Pixels, 0 to 255, of a picture that is muted so far, 0 to 1: they go towards the ground."""
+        return pixels + mute * VEIL * (np.array(list(bytes.fromhex(self.ground[1:])), dtype=float) - pixels)
 
 
 THEMES: Mapping[str, Theme] = {
-    "light": Theme("#ffffff", "#1a1a1a", "#6b6b6b", "#9a9a9a", "magma_r", SIGNED, 0.78),
-    "dark": Theme("#14151a", "#ececec", "#a0a0a8", "#55565e", "inferno", "berlin", 0.9),
+    "light": Theme("#ffffff", "#1a1a1a", "#6b6b6b", "#9a9a9a", "magma_r", "RdBu_r", "GnBu", 0.78, 0.28),
+    "dark": Theme("#14151a", "#ececec", "#a0a0a8", "#55565e", "inferno", "berlin", "GnBu_r", 0.9, 0.45),
 }
-"""Themes by name."""
+"""Themes by name. Their colours are told apart by the colour-blind too; of signed maps blue is against, and red is for."""
 
 
 def theme(name: str) -> Theme:
@@ -279,10 +294,10 @@ def tint(share: float, *, dark: bool = False) -> tuple[str, str]:
     paper, letters = (NIGHT, WHITE) if dark else (WHITE, BLACK)
     if share == 0:
         return paper, letters
-    cmap, far = (COLOURS_DARK if dark else COLOURS_LIGHT)[share > 0], min(1.0, abs(share) / FAINT)
-    mixed = [
-        round(a + far * (int(b) - a)) for a, b in zip(bytes.fromhex(paper[1:]), _rgb(abs(share), cmap), strict=True)
-    ]
+    look, far = THEMES["dark" if dark else "light"], min(1.0, abs(share) / FAINT)
+    cmap, deep = (look.words, look.deep) if share > 0 else (look.against, 1.0)
+    full = table(cmap)[round(abs(share) * deep * 255)].tolist()
+    mixed = [round(a + far * (b - a)) for a, b in zip(bytes.fromhex(paper[1:]), full, strict=True)]
     red, green, blue = (channel / 255 for channel in mixed)
     return "#" + bytes(mixed).hex(), readable((red, green, blue))
 
@@ -332,11 +347,6 @@ def table(cmap: str) -> NDArray[np.uint8]:
     return colours
 
 
-def colour(share: float, cmap: str = PAPER) -> str:
-    """``#rrggbb`` for a share of 0 to 1."""
-    return _hexadecimal(_rgb(share, cmap))
-
-
 def readable(ground: tuple[float, float, float]) -> str:
     """Black or white as ``#rrggbb``, whichever stands out more on a ground of red, green and blue from 0 to 1."""
     rgb = np.array(ground)
@@ -348,7 +358,3 @@ def readable(ground: tuple[float, float, float]) -> str:
 def _hexadecimal(rgb: NDArray[np.uint8]) -> str:
     red, green, blue = rgb
     return f"#{red:02x}{green:02x}{blue:02x}"
-
-
-def _rgb(share: float, cmap: str) -> NDArray[np.uint8]:
-    return table(cmap)[round(share * 255 * (DEPTH if cmap == PAPER else 1))]

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
+from rich.style import Style
 from rich.text import Text
 
 from heedmap.printable import number, percent
 from heedmap.render.html import macro
 from heedmap.render.sample import Drawn
-from heedmap.render.scale import Scale, colour
+from heedmap.render.scale import Scale, chip_colours
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -81,8 +82,17 @@ def terminal_curve(drawn: Drawn, used: Scale, colours: bool) -> Text:
     level, end = strongest(np.array([used.share(value) for value in taken]), COLUMNS), len(taken) * (step or 1.0)
     level, line = np.repeat(level, max(1, COLUMNS // max(1, len(level)))), Text()
     for share, block in zip(level, blocks(level), strict=True):
-        line.append(block, colour(0.5 + share / 2 if used.signed else 0.25 + 0.6 * share, used.cmap) if colours else "")
+        seen = chip_colours(float(share)) if colours else None
+        line.append(block, seen[0] if seen else "")
     return Text("\n").join([line, time_axis(end, step, len(level))])
+
+
+def shade(place: float, signed: bool, colours: bool, wide: int) -> tuple[str, Style]:
+    """A place of a map in a terminal, ``wide`` letters: coloured as words are, or without ``colours`` a letter."""
+    if not colours:
+        return SHADES[round(float(place) * (len(SHADES) - 1))] * wide, Style()
+    seen = chip_colours(float(place * 2 - 1 if signed else place))
+    return " " * wide, Style(bgcolor=seen[0] if seen else None)
 
 
 def time_axis(end: float, step: float | None, wide: int) -> Text:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
-from rich.style import Style
 from rich.text import Text
 
-from heedmap.render.html import macro
+from heedmap.render.html import in_themes, macro
 from heedmap.render.overlay import NOT_TAKEN, grid_values
 from heedmap.render.panels import WAVE, bare
 from heedmap.render.sample import Drawn
-from heedmap.render.scale import Scale, Theme, colour, colour_map, table
+from heedmap.render.scale import Scale, Theme
+from heedmap.render.scale import theme as themed
 from heedmap.render.sound import (
     COLUMNS,
-    SHADES,
     after_the_end,
     outline,
     page_ticks,
+    shade,
     strongest,
     time_axis,
     time_ticks,
@@ -32,6 +32,7 @@ from heedmap.render.sound import (
 if TYPE_CHECKING:
     from jaxtyping import Float
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
 
     from heedmap.explanation_data import Segment
     from heedmap.render.sound import Sound
@@ -96,8 +97,13 @@ def spectrum(
 def spectrum_page(shown: Spectrum, used: Scale, about: str, sound: Sound | None) -> Markup:
     """On a page, above the wave where the sound is known, over a time axis."""
     level = np.round(np.nan_to_num(shown.places) * 255).astype(np.uint8)
-    pixels = np.where(np.isfinite(shown.places)[..., None], table(used.cmap)[level], NOT_TAKEN).astype(np.uint8)
-    picture = Image.fromarray(pixels.repeat(SQUARE, 0).repeat(SQUARE, 1))
+    taken = np.isfinite(shown.places)[..., None]
+
+    def draw(theme: str) -> Image.Image:
+        pixels = np.where(taken, used.colours(themed(theme))[level], NOT_TAKEN).astype(np.uint8)
+        return Image.fromarray(pixels.repeat(SQUARE, 0).repeat(SQUARE, 1))
+
+    picture = in_themes(draw, smooth=False)
     ticks = page_ticks(shown.seconds, shown.step)
     return macro("segments.spectrum", picture, _within(sound, shown), ticks, about, after_the_end(shown.after), used)
 
@@ -113,13 +119,13 @@ def _within(sound: Sound | None, shown: Spectrum) -> str:
     return outline((whole, rate))
 
 
-def draw_spectrum(axes: Axes, shown: Spectrum, cmap: Any, theme: Theme, sound: Sound | None) -> None:
+def draw_spectrum(axes: Axes, shown: Spectrum, cmap: Colormap, theme: Theme, sound: Sound | None) -> None:
     """In a figure."""
     bare(axes)
     bands = len(shown.places)
     axes.imshow(
         np.ma.masked_invalid(shown.places),
-        cmap=colour_map(cmap).with_extremes(bad=theme.missing),
+        cmap=cmap.with_extremes(bad=theme.missing),
         vmin=0,
         vmax=1,
         aspect="auto",
@@ -145,16 +151,10 @@ def terminal_spectrum(shown: Spectrum, used: Scale, colours: bool) -> list[Text]
     seen = np.nan_to_num(shown.places)
     zero = 0.5 if used.signed else 0.0
     small = zero + np.stack([[strongest(row[part] - zero, 1)[0] for row in seen] for part in steps], axis=1)
-    lines = [Text.assemble(*(_shade(share, used.cmap, colours, wide) for share in row)) for row in small]
+    lines = [Text.assemble(*(shade(share, used.signed, colours, wide) for share in row)) for row in small]
     after = after_the_end(shown.after)
     return [
         *lines,
         time_axis(shown.seconds, shown.step, small.shape[1] * wide),
         *([Text(after, "dim")] if after else []),
     ]
-
-
-def _shade(share: float, cmap: str, colours: bool, wide: int) -> tuple[str, Style]:
-    if colours:
-        return " " * wide, Style(bgcolor=colour(float(share), cmap))
-    return SHADES[round(float(share) * (len(SHADES) - 1))] * wide, Style()

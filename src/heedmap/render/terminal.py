@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from string import digits
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import box
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group
+from rich.containers import Lines
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +32,27 @@ if TYPE_CHECKING:
     from heedmap.explanation_data import ExplanationData, Segment
 
 TOP, FEW, CURVE = 5, 3, 32
+GLUE = "\ue000"
+"""Stands for a space at which no line ends; what people wrote has none, see :func:`heedmap.printable.visible`."""
+
+
+class Kept(Text):
+    """Text in whose lines no number ends before its ``%``."""
+
+    def wrap(self, console: Console, width: int, **options: Any) -> Lines:
+        """As :meth:`rich.text.Text.wrap`."""
+        lines = self._glued().wrap(console, width, **options)
+        for line in lines:
+            line.plain = line.plain.replace(GLUE, " ")
+        return lines
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return self._glued().__rich_measure__(console, options)
+
+    def _glued(self) -> Text:
+        glued = self.copy()
+        glued.plain = self.plain.replace(" %", f"{GLUE}%")
+        return glued
 
 
 def terminal(explanation: ExplanationData, index: int = 0, *, colours: bool = True) -> Group:
@@ -155,22 +178,22 @@ def _facts(explanation: ExplanationData, index: int) -> Text:
 
 
 def _told(facts: Mapping[str, str]) -> Text:
-    lines = [Text.assemble((f"{name:<11}", "dim"), visible(words)) for name, words in facts.items()]
-    return Text("\n").join(lines)
+    parts = [part for name, words in facts.items() for part in ("\n", (f"{name:<11}", "dim"), visible(words))]
+    return Kept.assemble(*parts[1:])
 
 
 def _segment(segment: Segment, index: int, colours: bool) -> list[Text | Chips]:
     seen = view(segment)
     used = seen.scale(segment, index)
-    heading = Text.assemble((visible(called(segment.name)), "bold"), (f" · {used.about()}", "dim"))
+    heading = Kept.assemble((visible(called(segment.name)), "bold"), (f" · {used.about()}", "dim"))
     told = " · ".join(seen.told(segment, index, TOP)) or "nothing finite"
-    return [heading, *seen.heat(segment, index, used, colours), Text.assemble(("top  ", "dim"), told)]
+    return [heading, *seen.heat(segment, index, used, colours), Kept.assemble(("top  ", "dim"), told)]
 
 
 def _rich(head: Line, lines: Sequence[Line]) -> Table:
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name in head:
-        result.add_column(name, overflow="fold")
+        result.add_column(Kept(name), overflow="fold")
     for line in lines:
-        result.add_row(*map(Text, line))
+        result.add_row(*map(Kept, line))
     return result

@@ -13,21 +13,21 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
-from rich.style import Style
 from rich.text import Text
 
 from heedmap.printable import number
 from heedmap.render.cells import Cell, Look, Row
 from heedmap.render.clickable import patch_buttons
-from heedmap.render.html import macro
+from heedmap.render.html import InThemes, in_themes, macro
 from heedmap.render.naming import called
-from heedmap.render.overlay import MUTE, as_picture, grid_values, heat_grid, overlay
+from heedmap.render.overlay import ALPHA, as_picture, grid_values, heat_grid, overlay
 from heedmap.render.panels import (
     draw_bars,
     draw_boxes,
     draw_curve,
     draw_patches,
     draw_words,
+    listed,
     picture_map,
     picture_words,
     placed_words,
@@ -36,8 +36,9 @@ from heedmap.render.panels import (
     words_height,
 )
 from heedmap.render.sample import Drawn, is_queries, sample
-from heedmap.render.scale import Scale, colour, joined, table, token_scale
-from heedmap.render.sound import SHADES, after_the_end, curve, terminal_curve
+from heedmap.render.scale import Scale, joined, token_scale
+from heedmap.render.scale import theme as themed
+from heedmap.render.sound import after_the_end, curve, shade, terminal_curve
 from heedmap.render.spectrum import (
     band_of,
     draw_spectrum,
@@ -63,8 +64,6 @@ MOST_STEPS = 240
 """Of a curve that is there many times."""
 MOST_WORDS = 12
 """In the table under a text."""
-OPAQUE = 0.75
-"""Of the most relevant place of a map that lies on a picture, as in ``overlay``."""
 WIDEST_GRID = 36
 
 
@@ -155,7 +154,7 @@ class View:
             return ()
 
         tall = look.room.bar * max(look.room.fewest, len(bars))
-        return Cell(tall, draw, "x", scale.cmap, row.left_out(column, bars))
+        return Cell(tall, draw, "x", word_map(scale, look.theme), row.left_out(column, bars))
 
     def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> Sequence[Text | Chips]:
         """In a terminal, without ``colours`` by letters; nothing where the most relevant tokens say it all."""
@@ -216,7 +215,7 @@ class _PatchView(View):
     """Patches of a picture, on it or as a grid."""
 
     patches = True
-    weight = 4
+    weight = 8
 
     def place(self, segment: Segment, drawn: Drawn, i: int) -> str:
         row, column = divmod(i, (segment.grid or (1, 1))[1])
@@ -225,12 +224,12 @@ class _PatchView(View):
     def body(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE) -> Markup:
         under = None if beside.image is None else as_picture(beside.image).of(segment.name)
         picture = (
-            heat_grid(segment, index, scale=used)
+            in_themes(lambda theme: heat_grid(segment, index, scale=used, theme=theme))
             if under is None
-            else overlay(under, segment, index, scale=used, mute=MUTE)
+            else in_themes(lambda theme: overlay(under, segment, index, scale=used, theme=theme))
         )
         about = f"relevance of {called(segment.name)}; most relevant: {most_relevant(segment, index)}"
-        ground = under or as_picture(picture)
+        ground = under or as_picture(picture.light)
         buttons = patch_buttons(segment, index, ground.geometry) if beside.clickable else Markup()
         return macro(
             "segments.patches",
@@ -239,7 +238,7 @@ class _PatchView(View):
             used,
             buttons + beside.objects,
             stacked=beside.clickable or bool(beside.objects),
-            alpha=1.0 if under is None else OPAQUE,
+            alpha=1.0 if under is None else ALPHA,
         )
 
     def panel(
@@ -258,11 +257,11 @@ class _PatchView(View):
             draw_patches(axes, segment, values, scale, look.style, picture, look.theme)
             return picture_words(picture, look.style)
 
-        return Cell(look.tall(segment), draw, "", picture_map(scale, look.style, look.picture_of(segment)))
+        return Cell(look.tall(segment), draw, "", picture_map(scale, look.style, look.picture_of(segment), look.theme))
 
     def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> Sequence[Text | Chips]:
         places = grid_values(segment, used.places(sample(segment, index).known))
-        return [_grid(_fitted(places, used.signed), used.cmap, colours)]
+        return [_grid(_fitted(places, used.signed), used.signed, colours)]
 
     def told(self, segment: Segment, index: int, count: int) -> list[str]:
         return [f"{place}: {number(value)}" for place, value in self.top(segment, index, count)]
@@ -284,11 +283,11 @@ class _BoxView(View):
         width = min(look.room.width, tall * picture.image.width / picture.image.height)
 
         def draw(axes: Axes) -> Sequence[str]:
-            count = draw_boxes(axes, values, drawn.labels, scale, look.style, picture, width)
+            count = draw_boxes(axes, values, drawn.labels, scale, look.style, picture, width, look.theme)
             named = [f"the {count} strongest of {len(drawn.shown)} are named"] if count < len(drawn.shown) else []
             return [*named, picture.note]
 
-        return Cell(tall, draw, "", look.style.cmap or scale.cmap)
+        return Cell(tall, draw, "", listed(scale.colours(look.theme, look.style.cmap, over=True)))
 
 
 class _CurveView(View):
@@ -314,7 +313,8 @@ class _CurveView(View):
             draw_curve(axes, row.drawn[column], row.values[column], look.theme, look.sound)
             return ()
 
-        return Cell(look.room.curve, draw, "y", row.scales[column].cmap, after_the_end(row.drawn[column].after))
+        cmap = word_map(row.scales[column], look.theme)
+        return Cell(look.room.curve, draw, "y", cmap, after_the_end(row.drawn[column].after))
 
 
 class _SpectrumView(View):
@@ -341,7 +341,8 @@ class _SpectrumView(View):
         return [f"{place}: {number(value)}" for place, value in self.top(segment, index, count)]
 
     def cell(self, row: Row, column: str, look: Look) -> Cell:
-        segment, drawn, cmap = row.segments[column], row.drawn[column], look.style.cmap or row.scales[column].cmap
+        segment, drawn = row.segments[column], row.drawn[column]
+        cmap = listed(row.scales[column].colours(look.theme, look.style.cmap))
 
         def draw(axes: Axes) -> Sequence[str]:
             shown = spectrum(segment, drawn, row.scales[column], row.values[column])
@@ -424,12 +425,16 @@ def place(segment: Segment, drawn: Drawn, i: int) -> str:
     return view(segment).place(segment, drawn, i)
 
 
-def _layer(places: NDArray[np.float64], used: Scale, seen: bool) -> Image.Image:
+def _layer(places: NDArray[np.float64], used: Scale, seen: bool) -> InThemes:
     """The map as a picture of one pixel a patch, which the browser makes larger."""
     level = np.round(places * 255).astype(np.uint8)
-    strength = np.round(used.strength(places) * 255 * OPAQUE).astype(np.uint8)
+    strength = np.round(used.strength(places) * 255 * ALPHA).astype(np.uint8)
     opacity = strength if seen else np.full_like(level, 255)
-    return Image.fromarray(np.dstack([table(used.cmap)[level], opacity]))
+
+    def draw(theme: str) -> Image.Image:
+        return Image.fromarray(np.dstack([used.colours(themed(theme), over=seen)[level], opacity]))
+
+    return in_themes(draw, smooth=seen)
 
 
 def _fitted(share: NDArray[np.float64], signed: bool) -> NDArray[np.float64]:
@@ -442,11 +447,5 @@ def _fitted(share: NDArray[np.float64], signed: bool) -> NDArray[np.float64]:
     return small if signed else small / (small.max() or 1)
 
 
-def _grid(share: NDArray[np.float64], cmap: str, colours: bool) -> Text:
-    return Text("\n").join(Text.assemble(*(_shade(s, cmap, colours) for s in row)) for row in share.clip(0, 1))
-
-
-def _shade(share: float, cmap: str, colours: bool) -> tuple[str, Style]:
-    if colours:
-        return "  ", Style(bgcolor=colour(float(share), cmap))
-    return SHADES[round(float(share) * (len(SHADES) - 1))] * 2, Style()
+def _grid(share: NDArray[np.float64], signed: bool, colours: bool) -> Text:
+    return Text("\n").join(Text.assemble(*(shade(s, signed, colours, 2) for s in row)) for row in share.clip(0, 1))

@@ -13,13 +13,14 @@ from heedmap.models.edits import plain
 from heedmap.models.predictions import Prediction
 from heedmap.printable import number, percent, visible
 from heedmap.render.clickable import button
-from heedmap.render.html import fragment, macro
+from heedmap.render.html import InThemes, fragment, in_themes, macro
 from heedmap.render.naming import called
 from heedmap.render.outlines import LEAST, MOST
-from heedmap.render.overlay import MUTE, muted
+from heedmap.render.overlay import muted
 from heedmap.render.panels import free_corners
 from heedmap.render.sample import sample
-from heedmap.render.scale import Scale, token_scale
+from heedmap.render.scale import MUTE, Scale, token_scale
+from heedmap.render.scale import theme as themed
 from heedmap.web.form_inputs import offered
 from heedmap.web.form_inputs import sample as sample_of
 
@@ -113,7 +114,8 @@ def relevant_boxes(picture: Picture, segment: Segment, clickable: bool, given: S
         clickable: whether the boxes are buttons to explain from.
         given: a scale that several maps share; None: the segment's own.
     """
-    shown, drawn = replace(picture, image=muted(picture.image, MUTE)).fitted(LEAST, MOST), sample(segment)
+    shown, drawn = picture.fitted(LEAST, MOST), sample(segment)
+    image = shown.image.convert("RGB")
     used = given or token_scale(segment, drawn)
     places = [] if picture.boxes is None else [tuple(map(float, place)) for place in picture.boxes]
     things = []
@@ -121,20 +123,24 @@ def relevant_boxes(picture: Picture, segment: Segment, clickable: bool, given: S
         pressed = button(segment.name if clickable else "", [i], first=i == 0).strip() or Markup('role="img"')
         words = f"{drawn.named(i)}: {number(float(value))}"
         things.append(((left, top, right, bottom), pressed, words, _edge(used, float(value))))
-    return _stack(shown, "the picture of the boxes", things, f"places of {called(segment.name)}")
+    both = in_themes(lambda theme: muted(image, MUTE, themed(theme)))
+    return _stack(both, "the picture of the boxes", things, f"places of {called(segment.name)}")
 
 
-def _stack(picture: Picture, words: str, things: Sequence[tuple[Box, Markup, str, str]], about: str) -> Markup:
-    """A picture with things on it: place, attributes, words and border, as CSS, of each; small ones lie above large ones."""
+def _stack(
+    image: InThemes, words: str, things: Sequence[tuple[Box, Markup, str, tuple[str, str]]], about: str
+) -> Markup:
+    """A picture with things on it: place, attributes, words, class and border of each; small ones lie above large ones."""
     large_first = sorted(things, key=lambda thing: -(thing[0][2] - thing[0][0]) * (thing[0][3] - thing[0][1]))
     shown = [(attributes, name, border, _placed(box)) for box, attributes, name, border in large_first]
-    return macro("web.stack", picture.image, words, about, shown)
+    return macro("web.stack", image, words, about, shown)
 
 
-def _edge(used: Scale, value: float) -> str:
-    """CSS: the thicker and the less transparent, the more a box matters."""
+def _edge(used: Scale, value: float) -> tuple[str, str]:
+    """The class of a box's colour, and CSS: the thicker and the less transparent, the more it matters."""
     strength = float(used.strength(used.places(np.asarray(value))))
-    return f"border:{1 + round(4 * strength)}px solid {used.pictured(value)};opacity:{0.4 + 0.6 * strength:.2f}"
+    border = f"border:{1 + round(4 * strength)}px solid var(--c);opacity:{0.4 + 0.6 * strength:.2f}"
+    return used.css_class(value) or "s0", border
 
 
 def _small(picture: Image | None) -> Image | None:

@@ -6,7 +6,10 @@ const buttons = [...said.querySelectorAll('button')];
 const apart = document.getElementById('apart');
 const shared = document.getElementById('shared');
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-const colours = {map: bytes(data.colours.map), signed: bytes(data.colours.signed)};
+const sheet = document.querySelector('.heedmap');
+const painters = [];
+/** The theme in which the page is seen, told by its ground. */
+const theme = () => getComputedStyle(sheet).backgroundColor.match(/\d+/g).reduce((sum, level) => sum + Number(level), 0) < 384 ? 'dark' : 'light';
 const short = (value) => String(Number(value.toPrecision(3)));
 const percent = (part) => part > 0 && part < 0.001 ? '< 0.1 %' : part < 1 && part > 0.999 ? '> 99.9 %' : (100 * part).toFixed(1) + ' %';
 const INTEGERS = 32767;
@@ -65,7 +68,7 @@ function paint(canvas, segment, values, over) {
   values.forEach((value, i) => { if (!segment.taken || segment.taken[i]) { low = Math.min(low, value); high = Math.max(high, value); } });
   const most = Math.max(Math.abs(low), Math.abs(high));
   if (signed) { low = -most; high = most; }
-  const table = signed ? colours.signed : colours.map;
+  const table = bytes(data.colours[theme()][signed ? 'signed' : 'map'][over ? 1 : 0]);
   const pixels = new ImageData(columns, rows);
   values.forEach((value, i) => {
     const share = high > low ? Math.min(1, Math.max(0, (value - low) / (high - low))) : signed ? 0.5 : 0;
@@ -201,6 +204,12 @@ function show() {
   for (const figure of figures) drawSegment(figure, start, end);
 }
 
+/** Everything in the colours of the theme. */
+function repaint() {
+  for (const draw of painters) draw();
+  show();
+}
+
 function choose(from, to) {
   anchor = from;
   [first, last] = from <= to ? [from, to] : [to, from];
@@ -265,7 +274,7 @@ function strip(figure) {
     small.append(stack, label);
     small.addEventListener('click', () => choose(n, n));
     figure.querySelector('.strip').append(small);
-    paint(map, segment, [...relevance(segment, start, end)], picture);
+    painters.push(() => paint(map, segment, [...relevance(segment, start, end)], picture));
   }
 }
 
@@ -294,7 +303,7 @@ function cells(segment, rows) {
 
 /** Many words, a pixel each: what lies under the pointer is told below. */
 function pixels(figure, segment, rows) {
-  const across = segment.parts.length, down = rows.length, table = ramp(), canvas = document.createElement('canvas');
+  const across = segment.parts.length, down = rows.length, canvas = document.createElement('canvas');
   canvas.className = 'pixels';
   canvas.role = 'img';
   canvas.ariaLabel = `a row for each word of the answer, a column for each part of ${segment.called}`;
@@ -302,12 +311,16 @@ function pixels(figure, segment, rows) {
   canvas.height = down;
   canvas.style.width = across * Math.max(1, Math.min(12, Math.floor(900 / across))) + 'px';
   canvas.style.height = down * Math.max(1, Math.min(12, Math.floor(600 / down))) + 'px';
-  const image = new ImageData(across, down);
-  rows.forEach((values, y) => {
-    const most = reach(segment, values);
-    values.forEach((value, x) => image.data.set([...table(level(value, most)), 255], (y * across + x) * 4));
-  });
-  canvas.getContext('2d').putImageData(image, 0, 0);
+  const draw = () => {
+    const image = new ImageData(across, down), table = ramp();
+    rows.forEach((values, y) => {
+      const most = reach(segment, values);
+      values.forEach((value, x) => image.data.set([...table(level(value, most)), 255], (y * across + x) * 4));
+    });
+    canvas.getContext('2d').putImageData(image, 0, 0);
+  };
+  painters.push(draw);
+  draw();
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
     const share = (from, length, count) => Math.max(0, Math.min(count - 1, Math.floor(from / length * count)));
@@ -321,15 +334,16 @@ function pixels(figure, segment, rows) {
   return canvas;
 }
 
-/** The colours of words, read from the page's own style. */
+/** The colours of words, read from the page's own style as it is seen. */
 function ramp() {
-  const probe = document.createElement('span'), known = new Map([[0, [255, 255, 255]]]);
-  document.querySelector('.heedmap').append(probe);
+  const known = new Map();
   return (n) => {
     if (!known.has(n)) {
-      probe.className = className(n);
-      const hex = getComputedStyle(probe).getPropertyValue('--c').trim();
-      known.set(n, [1, 3, 5].map((i) => Number.parseInt(hex.slice(i, i + 2), 16)));
+      const probe = document.createElement('div');
+      probe.className = 'bar ' + (className(n) || 's0');
+      sheet.append(probe);
+      known.set(n, getComputedStyle(probe).backgroundColor.match(/\d+/g).slice(0, 3).map(Number));
+      probe.remove();
     }
     return known.get(n);
   };
@@ -349,7 +363,8 @@ for (const figure of figures) {
 window.addEventListener('message', ({data: told}) => {
   if (!['light', 'dark'].includes(told?.scheme)) return;
   document.documentElement.style.colorScheme = told.scheme;
-  show();
+  repaint();
 });
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', repaint);
 window.addEventListener('resize', show);
-show();
+repaint();

@@ -9,11 +9,11 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image, ImageDraw
 
-from heedmap.render.html import document, render
-from heedmap.render.overlay import MUTE, outlined, overlay
+from heedmap.render.html import InThemes, document, in_themes, render
+from heedmap.render.overlay import ALPHA, muted, outlined, overlay
 from heedmap.render.sample import sample
-from heedmap.render.scale import scale_of, table, token_scale
-from heedmap.render.views import OPAQUE
+from heedmap.render.scale import MUTE, scale_of, token_scale
+from heedmap.render.scale import theme as themed
 from heedmap.render.words import text_html
 from heedmap.zoo.gallery.show import METHODS, Shown, ShownAnswer
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from heedmap.explanation_data import Segment
 
-    Maps = Mapping[tuple[str, int, str], Image.Image]
+    Maps = Mapping[tuple[str, int, str], InThemes]
 
 TITLE = "heedmap: what small trained models look at"
 WORDS = {"text": "words", "image": "patches", "image_encoder": "patches of the tower", "boxes": "boxes"}
@@ -33,7 +33,6 @@ SIDE = 240
 """Of a picture in the gallery, in pixels."""
 TRUE, EDGE, FOUND = (255, 255, 255), (0, 0, 0), (64, 224, 255)
 """Colours of the truth's outline, of the line around it, and of the box that a model drew."""
-DIMMED = 0.45
 
 
 def gallery_page(models: Sequence[Shown], pictures: Maps) -> str:
@@ -44,21 +43,26 @@ def gallery_page(models: Sequence[Shown], pictures: Maps) -> str:
         pictures: (model, number of the answer, method) → its map on the picture, of the models that have pictures.
     """
     listed = [_model(model, pictures) for model in models]
-    return document(render("gallery.html", models=listed, unit=scale_of([0, 1]), alpha=OPAQUE), TITLE, "wide gallery")
+    return document(render("gallery.html", models=listed, unit=scale_of([0, 1]), alpha=ALPHA), TITLE, "wide gallery")
 
 
 def map_picture(
     picture: Image.Image, answer: ShownAnswer, method: str, places: Float[np.ndarray, "boxes 4"] | None
-) -> Image.Image:
+) -> InThemes:
     """The picture with a method's map of its patches or boxes, and the true evidence outlined."""
     segments = answer.maps[method].segments
-    image = _scaled(picture)
-    if "image" in segments:
-        patches = segments["image"]
-        image = overlay(image, replace(patches, grid=patches.grid or answer.asked.evidence.grid), mute=MUTE)
-    elif "boxes" in segments and places is not None:
-        image = _boxes_map(image, segments["boxes"], places)
-    return _marked(image, answer, places)
+
+    def draw(theme: str) -> Image.Image:
+        image = _scaled(picture)
+        if "image" in segments:
+            patches = segments["image"]
+            grid = patches.grid or answer.asked.evidence.grid
+            image = overlay(image, replace(patches, grid=grid), theme=theme)
+        elif "boxes" in segments and places is not None:
+            image = _boxes_map(image, segments["boxes"], places, theme)
+        return _marked(image, answer, places)
+
+    return in_themes(draw)
 
 
 def _model(model: Shown, pictures: Maps) -> dict[str, Any]:
@@ -86,7 +90,7 @@ def _answer(model: Shown, number: int, answer: ShownAnswer, pictures: Maps) -> d
     }
 
 
-def _map(answer: ShownAnswer, method: str, picture: Image.Image | None) -> dict[str, Any]:
+def _map(answer: ShownAnswer, method: str, picture: InThemes | None) -> dict[str, Any]:
     segments = answer.maps[method].segments
     facts = [
         {
@@ -144,15 +148,16 @@ def _outlined(image: Image.Image, mask: Bool[np.ndarray, "height width"]) -> Ima
     return outlined(image, np.asarray(smooth) > 0.5, 2)
 
 
-def _boxes_map(image: Image.Image, segment: Segment, places: Float[np.ndarray, "boxes 4"]) -> Image.Image:
-    """The picture dimmed, and each box filled with the colour of its relevance, the most relevant on top."""
+def _boxes_map(image: Image.Image, segment: Segment, places: Float[np.ndarray, "boxes 4"], theme: str) -> Image.Image:
+    """The picture muted, and each box filled with the colour of its relevance, the most relevant on top."""
     boxes = sample(segment)
     used = token_scale(segment, boxes)
     along = used.places(boxes.known)
     strength = used.strength(along)
-    drawn = Image.blend(Image.new("RGB", image.size), image, DIMMED)
+    drawn = muted(image, MUTE, themed(theme))
+    colours = used.colours(themed(theme), over=True)
     for number in np.argsort(strength, kind="stable"):
-        colour = tuple(table(used.cmap)[round(float(along[number]) * 255)].tolist())
+        colour = tuple(colours[round(float(along[number]) * 255)].tolist())
         cover = Image.new("L", image.size)
         pen = ImageDraw.Draw(cover)
         pen.rectangle(_pixels(places[number], 0), fill=round(float(strength[number]) * 150), outline=255, width=1)
