@@ -2,7 +2,7 @@
 or those that are named: ``python bench/screenshots.py weights``.
 
 It runs the tutorial and a notebook in an empty folder, and takes its pictures with Playwright and chromium
-(HEEDMAP_CHROMIUM, /usr/bin/chromium). How a notebook looks is nbconvert's, which is not among the dev extra.
+(HEEDMAP_CHROMIUM, chromium-headless-shell). How a notebook looks is nbconvert's, which is not among the dev extra.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from playwright.sync_api import Page, sync_playwright
 
 DOCS = Path(__file__).parent.parent / "docs"
 IMAGES = DOCS / "img"
-CHROMIUM = os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium")
+CHROMIUM = os.environ.get("HEEDMAP_CHROMIUM", "/usr/bin/chromium-headless-shell")
 DPI = 110
 UPPER = 0.295
 """Of the figure of an answer with a picture: its first part."""

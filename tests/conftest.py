@@ -76,7 +76,6 @@ SLOW = (
     "web/test_page_beyond.py",
     "web/test_page_beyond_browser.py",
     "web/test_page_browser.py",
-    "web/test_page_contrast_browser.py",
     "web/test_page_crowd.py",
     "web/test_page_server.py",
     "web/test_page_work.py",

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,11 @@ def _messages(tree: ast.AST) -> Iterator[str]:
             yield node.value
 
 
+@cache
+def _of_module(path: Path) -> tuple[str, ...]:
+    return tuple(_messages(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 @pytest.mark.parametrize(("ways", "skipped"), [(SHELL, OWN), (PAGE, (*OWN, *FOLDERS))], ids=["shell", "page"])
 def test_no_message_gives_a_shell_or_a_page_advice_for_python(ways, skipped: tuple[str, ...]) -> None:
     left = []
@@ -54,7 +60,7 @@ def test_no_message_gives_a_shell_or_a_page_advice_for_python(ways, skipped: tup
         name = path.relative_to(SOURCE).as_posix()
         if name.startswith(skipped):
             continue
-        for message in _messages(ast.parse(path.read_text(encoding="utf-8"))):
+        for message in _of_module(path):
             if " " in message and not any(words in message for words in CALLERS):
                 said = said_for(ways, message)
                 left += [(name, said)] if PYTHON.search(FROM_HERE.split(said)[0]) else []

@@ -1,9 +1,9 @@
-"""``heedmap`` in a process of its own, without the seconds that a process takes to import torch and transformers.
+"""``heedmap`` and ``python`` in a process of its own, without the seconds that a process takes to import torch and transformers.
 
 :func:`warming` starts ``python warmed.py SOCKET``, which imports them and waits until its standard input ends. The command
 ``heedmap`` that it writes asks for a fork, and waits while the imports go on: the fork takes over the command's arguments,
 folder, environment and standard streams, runs the code of the real ``heedmap``, and ends as any Python process does; the
-command ends with the same code.
+command ends with the same code. ``python`` beside it does so too, for ``-m MODULE`` and ``-c CODE``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from runpy import run_module
 
 COMMAND = """#!{python} -IS
 import json, os, socket, sys
@@ -33,12 +34,12 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
 
 @contextmanager
 def warming(folder: Path) -> Iterator[Path]:
-    """``folder/heedmap``, an executable that asks a process of its own; that ends with the context."""
+    """``folder/heedmap``, an executable that asks a process of its own; that ends with the context; ``python`` is beside it."""
     path, address = folder / "heedmap", folder / "socket"
-    path.write_text(COMMAND.format(python=sys.executable, address=str(address)))
-    path.chmod(0o755)
-    command = [sys.executable, __file__, address]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+    for command in (path, folder / "python"):
+        command.write_text(COMMAND.format(python=sys.executable, address=str(address)))
+        command.chmod(0o755)
+    with subprocess.Popen([sys.executable, __file__, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == b"listening\n"
         yield path
@@ -73,6 +74,18 @@ def _take_over(line: socket.socket) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    if backend := os.environ.get("MPLBACKEND"):  # matplotlib reads it when it is imported, and was
+        sys.modules["matplotlib"].rcParams["backend"] = backend
+
+
+def _python(flag: str, what: str, *arguments: str) -> None:
+    """As ``python`` does."""
+    sys.argv[:] = [flag, *arguments]
+    if flag == "-m":
+        run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        assert flag == "-c", flag
+        exec(what, {"__name__": "__main__"})
 
 
 def _serve(door: socket.socket) -> None:
@@ -96,6 +109,9 @@ if __name__ == "__main__":
         gc.freeze()  # forks need not look at it for garbage
         _serve(door)
 
-    from heedmap.cli.main import main
+    if Path(sys.argv[0]).name == "python":
+        _python(*sys.argv[1:])
+    else:
+        from heedmap.cli.main import main
 
-    main()
+        main()

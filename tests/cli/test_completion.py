@@ -1,9 +1,12 @@
 """What a shell offers, asked as a shell asks."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -15,61 +18,90 @@ from heedmap.zoo.recipes import ZOO
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(heedmap.__file__).parents[1])}
 PROGRAM = """
-import sys
+import io, json, os, sys
+from contextlib import redirect_stdout, suppress
 from heedmap.cli.main import app
-try:
-    app(prog_name="heedmap")
-finally:
-    print(*sorted({"torch", "transformers", "numpy", "matplotlib"} & set(sys.modules)), file=sys.stderr)
+for line in sys.stdin:
+    folder, environment = json.loads(line)
+    os.chdir(folder)
+    os.environ.update(environment)
+    with redirect_stdout(io.StringIO()) as said, suppress(SystemExit):
+        app(prog_name="heedmap")
+    for name in environment:
+        del os.environ[name]
+    heavy = sorted({"torch", "transformers", "numpy", "matplotlib"} & set(sys.modules))
+    print(json.dumps([said.getvalue(), heavy]), flush=True)
 """
+"""Answers one shell after the other: (folder, variables) → what is said, and what heavy was imported by then."""
+
+Ask = Callable[..., str]
 
 
-def _completed(*words: str, shell: str = "bash", folder: str | None = None) -> list[str]:
-    """What is offered for the last of ``words``; nothing heavy is imported for it."""
-    env = {**ENVIRONMENT, "_HEEDMAP_COMPLETE": f"complete_{shell}"}
-    if shell == "bash":
-        env |= {"COMP_WORDS": " ".join(("heedmap", *words)), "COMP_CWORD": str(len(words))}
-    else:
-        env |= {"_TYPER_COMPLETE_ARGS": " ".join(("heedmap", *words)), "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=env, cwd=folder, capture_output=True, text=True, check=True
-    )
-    assert done.stderr.strip() == ""
-    return done.stdout.split()
+@pytest.fixture(scope="module")
+def ask() -> Iterator[Ask]:
+    """(folder, variables…) → what the program says; nothing heavy is imported for it."""
+    command = [sys.executable, "-c", PROGRAM]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdin=PIPE, stdout=PIPE, text=True) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+
+        def asked(folder: Path | str = ".", **variables: str) -> str:
+            print(json.dumps([str(Path(folder).resolve()), variables]), file=program.stdin, flush=True)
+            said, heavy = json.loads(program.stdout.readline())
+            assert heavy == []
+            return said
+
+        yield asked
+        program.communicate()
 
 
-def test_models(tmp_path):
+@pytest.fixture
+def completed(ask: Ask) -> Callable[..., list[str]]:
+    """What is offered for the last of some words."""
+
+    def offered(*words: str, shell: str = "bash", folder: Path | str = ".") -> list[str]:
+        env = {"_HEEDMAP_COMPLETE": f"complete_{shell}"}
+        if shell == "bash":
+            env |= {"COMP_WORDS": " ".join(("heedmap", *words)), "COMP_CWORD": str(len(words))}
+        else:
+            env |= {"_TYPER_COMPLETE_ARGS": " ".join(("heedmap", *words)), "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+        return ask(folder, **env).split()
+
+    return offered
+
+
+def test_models(completed, tmp_path):
     (tmp_path / "zoology").mkdir()
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "zoo.txt").write_text("")
-    assert _completed("explain", "zoo", folder=str(tmp_path)) == [*(f"zoo/{name}" for name in shipped()), "zoology/"]
-    assert _completed("inspect", "zoo/vit", folder=str(tmp_path)) == ["zoo/vit-shapes"]
-    assert "timm/" in _completed("app", "", folder=str(tmp_path))
-    assert _completed("compare", f"{tmp_path}/zool") == [f"{tmp_path}/zoology/"]
+    assert completed("explain", "zoo", folder=tmp_path) == [*(f"zoo/{name}" for name in shipped()), "zoology/"]
+    assert completed("inspect", "zoo/vit", folder=tmp_path) == ["zoo/vit-shapes"]
+    assert "timm/" in completed("app", "", folder=tmp_path)
+    assert completed("compare", f"{tmp_path}/zool") == [f"{tmp_path}/zoology/"]
 
 
-def test_methods():
-    assert _completed("explain", "zoo/vit-shapes", "--method", "") == [*heedmap.METHODS, "auto"] == [*CARDS, "auto"]
-    assert _completed("explain", "zoo/vit-shapes", "--method", "attention_") == [
+def test_methods(completed):
+    assert completed("explain", "zoo/vit-shapes", "--method", "") == [*heedmap.METHODS, "auto"] == [*CARDS, "auto"]
+    assert completed("explain", "zoo/vit-shapes", "--method", "attention_") == [
         "attention_gradcam",
         "attention_x_gradient",
     ]
-    assert _completed("methods", "attn") == ["attn_lrp"]
-    assert _completed("compare", "zoo/vit-shapes", "--method", "a") == [
+    assert completed("methods", "attn") == ["attn_lrp"]
+    assert completed("compare", "zoo/vit-shapes", "--method", "a") == [
         "attention_gradcam", "attn_lrp", "attention_x_gradient", "attcat", "ablations", "all",
     ]  # fmt: skip
 
 
-def test_data_recipes_and_words():
-    assert _completed("evaluate", "detection", "zoo/detr-shapes", "--data", "") == [f"{kind}:" for kind in READERS]
-    assert _completed("zoo", "train", "") == list(ZOO)
-    assert _completed("demo", "--only", "gpt") == ["gpt-lists"]
-    assert _completed("evaluate", "perturbation", "zoo/vit-shapes", "--remove", "") == ["drop", "mask", "replace"]
-    assert _completed("recommend", "zoo/vit-shapes", "--budget", "q") == ["quick"]
+def test_data_recipes_and_words(completed):
+    assert completed("evaluate", "detection", "zoo/detr-shapes", "--data", "") == [f"{kind}:" for kind in READERS]
+    assert completed("zoo", "train", "") == list(ZOO)
+    assert completed("demo", "--only", "gpt") == ["gpt-lists"]
+    assert completed("evaluate", "perturbation", "zoo/vit-shapes", "--remove", "") == ["drop", "mask", "replace"]
+    assert completed("recommend", "zoo/vit-shapes", "--budget", "q") == ["quick"]
 
 
-def test_commands_and_options():
-    assert _completed("") == [
+def test_commands_and_options(completed):
+    assert completed("") == [
         "explain",
         "answer",
         "run",
@@ -86,16 +118,13 @@ def test_commands_and_options():
         "demo",
         "app",
     ]
-    assert _completed("explain", "zoo/vit-shapes", "--ov") == ["--overwrite"]
+    assert completed("explain", "zoo/vit-shapes", "--ov") == ["--overwrite"]
 
 
-def test_another_shell():
-    assert _completed("explain", "zoo/gpt", shell="fish") == ["zoo/gpt-lists"]
+def test_another_shell(completed):
+    assert completed("explain", "zoo/gpt", shell="fish") == ["zoo/gpt-lists"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_of_a_shell(shell):
-    code = "from heedmap.cli.main import app; app(prog_name='heedmap')"
-    env = {**ENVIRONMENT, "_HEEDMAP_COMPLETE": f"source_{shell}"}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    assert "_HEEDMAP_COMPLETE" in done.stdout
+def test_the_script_of_a_shell(ask, shell):
+    assert "_HEEDMAP_COMPLETE" in ask(_HEEDMAP_COMPLETE=f"source_{shell}")

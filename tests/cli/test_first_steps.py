@@ -15,14 +15,19 @@ from heedmap.evaluate.metrics import evidence
 from heedmap.evaluate.perturb import masking
 
 LIGHT = """
-import sys
+import io, json, sys
+from contextlib import redirect_stderr
 from heedmap.cli.main import main
-sys.argv = ["heedmap", *sys.argv[1:]]
-try:
-    main()
-except SystemExit as stopped:
-    print(stopped.code, sorted({"torch", "transformers", "matplotlib"} & set(sys.modules)))
+for arguments in json.load(sys.stdin):
+    sys.argv, code = ["heedmap", *arguments], None
+    with redirect_stderr(io.StringIO()) as told:
+        try:
+            main()
+        except SystemExit as stopped:
+            code = stopped.code
+    print(json.dumps([code, sorted({"torch", "transformers", "matplotlib"} & set(sys.modules)), told.getvalue()]))
 """
+"""Runs one command after the other: its code, what heavy was imported by then, and what was told."""
 
 
 SLIPS = {
@@ -73,27 +78,31 @@ SLIPS = {
 """Words of one command's options → what is told."""
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["explain", "zoo/vit-shapes", "--image", "none.png", "--target", "query:2"],
-        ["compare", "zoo/gpt-lits", "--text", "dog"],
-        ["compare", "zoo/gpt-lists", "--text", "dog", "--method", "rolout"],
-        ["recommend", "zoo/vit-shapes", "--data", "folder:none"],
-        ["evaluate", "perturbation", "zoo/vit-shapes", "--out", "run", "--data", "folder:none"],
-        ["evaluate", "segmentation", "zoo/vit-shapes", "--out", "run", "--data", "imagenet-segmentation:none"],
-        ["evaluate", "detection", "zoo/detr-shapes", "--out", "run", "--data", "coco:none"],
-        ["evaluate", "rationales", "zoo/gpt-lists", "--out", "run", "--data", "eraser:none"],
-        ["evaluate", "sanity", "zoo/vit-shapes", "--out", "run", "--data", "fodler:none"],
-        ["evaluate", "sanity", "zoo/vit-shapes", "--out", "run", "--method", "rolout:start_layer=1"],
-        ["evaluate", "detection", "zoo/detr-shaps", "--out", "run"],
-        *SLIPS,
-    ],
-)
-def test_slips_are_told_before_anything_heavy_is_imported(arguments: list[str], tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", LIGHT, *arguments], capture_output=True, text=True, cwd=tmp_path)
-    assert (done.stdout, done.returncode) == ("1 []\n", 0), done.stderr
-    assert SLIPS.get(tuple(arguments), "") in done.stderr
+EARLY = [
+    ["explain", "zoo/vit-shapes", "--image", "none.png", "--target", "query:2"],
+    ["compare", "zoo/gpt-lits", "--text", "dog"],
+    ["compare", "zoo/gpt-lists", "--text", "dog", "--method", "rolout"],
+    ["recommend", "zoo/vit-shapes", "--data", "folder:none"],
+    ["evaluate", "perturbation", "zoo/vit-shapes", "--out", "run", "--data", "folder:none"],
+    ["evaluate", "segmentation", "zoo/vit-shapes", "--out", "run", "--data", "imagenet-segmentation:none"],
+    ["evaluate", "detection", "zoo/detr-shapes", "--out", "run", "--data", "coco:none"],
+    ["evaluate", "rationales", "zoo/gpt-lists", "--out", "run", "--data", "eraser:none"],
+    ["evaluate", "sanity", "zoo/vit-shapes", "--out", "run", "--data", "fodler:none"],
+    ["evaluate", "sanity", "zoo/vit-shapes", "--out", "run", "--method", "rolout:start_layer=1"],
+    ["evaluate", "detection", "zoo/detr-shaps", "--out", "run"],
+    *map(list, SLIPS),
+]
+"""Commands that fail at once."""
+
+
+def test_slips_are_told_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LIGHT]
+    done = subprocess.run(command, input=json.dumps(EARLY), capture_output=True, text=True, cwd=tmp_path)
+    assert (done.stderr, done.returncode) == ("", 0)
+    for arguments, line in zip(EARLY, done.stdout.splitlines(), strict=True):
+        code, heavy, told = json.loads(line)
+        assert (code, heavy) == (1, []), (arguments, told)
+        assert SLIPS.get(tuple(arguments), "") in told, arguments
 
 
 def test_the_words_of_options_are_those_of_the_experiments() -> None:

@@ -17,6 +17,8 @@ from PIL import Image
 from heedmap.zoo.samples import MATERIALS
 
 LISTS = tuple(MATERIALS["gpt-lists"].make(index).inputs["text"] for index in range(26))
+NONE_IDLE = {"RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}
+"""Variables with which Ray starts no process before there is work for it."""
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from data_sets import rows_of
+from data_sets import NONE_IDLE, rows_of
 
 import heedmap
 from heedmap.errors import ClusterError, OptionError
@@ -19,15 +18,15 @@ from heedmap.scale.cluster import MODE, _authenticating, _is_here, places
 from heedmap.scale.job import Job, Wanted
 
 
-def test_two_workers_make_the_same_rows(whole: heedmap.Run, lists_file: Path, tmp_path: Path) -> None:
+def test_two_workers_make_the_same_rows(warmed: Path, whole: heedmap.Run, lists_file: Path, tmp_path: Path) -> None:
     """In a process of its own, which Ray's own processes end with."""
     code = (
         "import heedmap, sys\n"
         "heedmap.run('zoo/gpt-lists', sys.argv[1], sys.argv[2], part=4, workers=2, page=False,"
         " progress=lambda now, of: print(now, of))"
     )
-    command = [sys.executable, "-c", code, str(lists_file), str(tmp_path)]
-    ended = subprocess.run(command, capture_output=True, text=True)
+    command = [warmed.with_name("python"), "-c", code, str(lists_file), str(tmp_path)]
+    ended = subprocess.run(command, env={**os.environ, **NONE_IDLE}, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     told = ended.stdout.splitlines()
     assert told[0] == "0 26"

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from data_sets import rows_of
+from data_sets import NONE_IDLE, rows_of
 
 import heedmap
 
@@ -53,7 +53,11 @@ def cluster(request: pytest.FixtureRequest, home: Path) -> Iterator[tuple[str, s
     ]  # fmt: skip
     with log.open("w") as file:
         head = subprocess.Popen(
-            command, env=variables(home, request.param), stdout=file, stderr=file, start_new_session=True
+            command,
+            env={**variables(home, request.param), **NONE_IDLE},
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
         )
     try:
         until = time.monotonic() + SECONDS
