@@ -9,12 +9,15 @@ import torch
 
 import heedmap
 from heedmap.errors import InputError, OptionError, UnknownNameError
-from heedmap.evaluate.answer import explained, maps_of
+from heedmap.evaluate.answer import explained, inputs_of, maps_of
 from heedmap.evaluate.edges import sobel
 from heedmap.evaluate.experiments.perturbation import Perturbation
 from heedmap.evaluate.experiments.segmentation import Segmentation
 from heedmap.evaluate.harness.protocol import contender, contenders
+from heedmap.evaluate.perturb.randomness import noisy
+from heedmap.evaluate.trial import FixedPrediction
 from heedmap.zoo.dataset import answered, shown
+from heedmap.zoo.samples import MATERIALS
 
 EDGES = contender("edges")
 
@@ -76,6 +79,23 @@ def test_they_look_at_no_model(vit: Any) -> None:
     assert torch.equal(explained(other, inputs, None, EDGES, 0)["image"], before)
     first, second = maps_of(vit, inputs, [[(0,), (1,)]], EDGES, 0)[0]
     assert np.array_equal(first, second), "of every answer the same"
+
+
+@pytest.mark.parametrize(("name", "specs"), [("vit-shapes", ("edges", "random")), ("clip-shapes", ("random:seed=3",))])
+def test_on_other_inputs_they_and_chance_are_put_on_segments_that_are_known(name: str, specs: tuple[str, ...]) -> None:
+    subject, calls = heedmap.load(f"zoo/{name}"), []
+    samples = [MATERIALS[name].make(index) for index in range(3)]
+    trial = FixedPrediction.of(subject, inputs_of(subject, samples), ["0", "1", "2"], 5)
+    for spec in map(contender, specs):
+        with noisy(subject, trial.inputs, 0.1, trial.keys, 3) as inputs:
+            anew = trial.maps(spec, inputs, anew=True)
+            hook = subject.model.register_forward_pre_hook(lambda *given: calls.append(given))
+            maps = trial.maps(spec, inputs)
+            hook.remove()
+        assert calls == []
+        assert maps.keys() == anew.keys()
+        assert all(np.array_equal(maps[segment], anew[segment]) for segment in maps)
+        assert all(relevance.any() for relevance in maps.values())
 
 
 def test_padding_has_no_edges() -> None:

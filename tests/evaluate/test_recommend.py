@@ -223,7 +223,7 @@ def test_a_model_whose_attention_is_not_learned_has_no_rollout_to_trust():
         for layer in subject.model.model.layers:
             layer.self_attn.q_proj.weight.zero_()
             layer.self_attn.k_proj.weight.zero_()
-    inputs = given("gpt-lists", 4)
+    inputs = given("gpt-lists", 2)
     alone = recommend(subject, inputs, methods=["rollout"])
     assert alone.best is None
     assert [row.verdict for row in alone.rows] == ["chance", "unchanged"]

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from heedmap.zoo.evidence import KnownEvidence
 from heedmap.zoo.samples import MATERIALS
 
 NAME = "zoo/visualbert-shapes"
-COMMAND = ["evaluate", "perturbation", NAME, "--method", "rollout", "--samples", "16", "--batch", "4"]
+COMMAND = ["evaluate", "perturbation", NAME, "--method", "rollout", "--samples", "8", "--batch", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -69,27 +70,34 @@ class Damaged:
         return self._inner[index]
 
 
-def test_a_run_is_a_folder(subject: Any, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(subject: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run, which stays as it is."""
+    folder = tmp_path_factory.mktemp("whole")
     done: list[int] = []
-    summary = run(_plan(subject), tmp_path, done.append)
+    summary = run(_plan(subject), folder, done.append)
     assert done == [5, 5, 2]
-    rows = parquet.read_table(tmp_path / "rows").to_pylist()
+    assert read_summary(folder) == json.loads(json.dumps(summary))
+    return folder
+
+
+def test_a_run_is_a_folder(whole: Path) -> None:
+    rows = parquet.read_table(whole / "rows").to_pylist()
     assert len(rows) == 12 * 2 * 2 * 9
     assert {row["method"] for row in rows} == {"generic", "rollout"}
-    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
-    assert read_summary(tmp_path) == json.loads(json.dumps(summary))
-    page = (tmp_path / "report.html").read_text()
+    assert json.loads((whole / "config.json").read_text())["seed"] == 0
+    summary, page = read_summary(whole), (whole / "report.html").read_text()
     assert "Leaderboard" in page
-    assert page.count("data:image/png;base64,") == len(summary["curves"]) == len(list((tmp_path / "curves").iterdir()))
+    assert page.count("data:image/png;base64,") == len(summary["curves"]) == len(list((whole / "curves").iterdir()))
     assert summary["leaderboard"][0]["method"] in ("generic", "rollout")
     assert {len(measure["rows"]) for measure in summary["measures"]} == {2}
 
 
-def test_the_same_seed_gives_the_same_bytes(subject: Any, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        run(_plan(subject), tmp_path / name)
-    run(_plan(subject, seed=1), tmp_path / "c")
-    first, second, third = ((tmp_path / name / "summary.json").read_bytes() for name in "abc")
+def test_the_same_seed_gives_the_same_bytes(subject: Any, whole: Path, tmp_path: Path) -> None:
+    run(_plan(subject), tmp_path / "same")
+    run(_plan(subject, seed=1), tmp_path / "other")
+    folders = whole, tmp_path / "same", tmp_path / "other"
+    first, second, third = ((folder / "summary.json").read_bytes() for folder in folders)
     assert first == second
     assert first != third
 
@@ -122,16 +130,15 @@ def test_the_first_part_is_the_same_contender_by_contender(name: str, evaluation
         assert repr(figures(apart, "generic", 0)) == repr(figures(together, "generic", 0))
 
 
-def test_a_finished_part_is_not_measured_again(subject: Any, tmp_path: Path) -> None:
-    run(_plan(subject), tmp_path)
-    whole = (tmp_path / "summary.json").read_bytes()
+def test_a_finished_part_is_not_measured_again(subject: Any, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     kept, lost = tmp_path / "rows" / "part-00000.parquet", tmp_path / "rows" / "part-00001.parquet"
     before = kept.stat().st_mtime_ns
     lost.unlink()
     (tmp_path / "summary.json").unlink()
     run(_plan(subject), tmp_path)
     assert kept.stat().st_mtime_ns == before
-    assert (tmp_path / "summary.json").read_bytes() == whole
+    assert (tmp_path / "summary.json").read_bytes() == (whole / "summary.json").read_bytes()
 
 
 def _wait_for(condition: Any, process: subprocess.Popen[bytes]) -> None:
@@ -163,22 +170,21 @@ def test_a_killed_run_goes_on_and_a_second_one_refuses(tmp_path: Path) -> None:
     assert (tmp_path / "killed" / "summary.json").read_bytes() == (tmp_path / "whole" / "summary.json").read_bytes()
 
 
-def test_a_folder_of_another_run_is_left_alone(subject: Any, tmp_path: Path) -> None:
-    run(_plan(subject, count=5), tmp_path)
-    with pytest.raises(OptionError, match="samples: 5 there, 6 now"):
+def test_a_folder_of_another_run_is_left_alone(subject: Any, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    with pytest.raises(OptionError, match="samples: 12 there, 6 now"):
         run(_plan(subject, count=6), tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FileFormatError, match=r"config\.json is no configuration"):
-        run(_plan(subject, count=5), tmp_path)
+        run(_plan(subject), tmp_path)
 
 
-def test_other_weights_are_another_run(subject: Any, tmp_path: Path) -> None:
-    run(_plan(subject, count=5), tmp_path)
+def test_other_weights_are_another_run(subject: Any, whole: Path) -> None:
     other = heedmap.load(NAME)
     next(other.model.parameters()).data[0, 0] += 1
     assert fingerprint(other.model) != fingerprint(subject.model)
     with pytest.raises(OptionError, match=r"model\.weights: "):
-        run(_plan(other, count=5), tmp_path)
+        run(_plan(other), whole)
 
 
 def test_damaged_samples_are_skipped_counted_and_listed(subject: Any, tmp_path: Path) -> None:
@@ -227,8 +233,8 @@ def test_without_a_usable_sample_nothing_is_measured(subject: Any, tmp_path: Pat
         run(_plan(subject, empty, count=5), tmp_path / "b")
 
 
-def test_a_damaged_part_is_named(subject: Any, tmp_path: Path) -> None:
-    run(_plan(subject), tmp_path)
+def test_a_damaged_part_is_named(subject: Any, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     (tmp_path / "rows" / "part-00001.parquet").write_bytes(b"half")
     with pytest.raises(FileFormatError, match=r"part-00001\.parquet is damaged.*only this part"):
         run(_plan(subject), tmp_path)

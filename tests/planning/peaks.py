@@ -14,12 +14,12 @@ from transformers import BertConfig, BertForSequenceClassification
 import heedmap
 
 SIZES: dict[str, Any] = {
-    "num_hidden_layers": 2, "hidden_size": 192, "num_attention_heads": 6, "intermediate_size": 768, "num_labels": 9,
-    "vocab_size": 100, "max_position_embeddings": 1536,
+    "num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 512, "num_labels": 9,
+    "vocab_size": 100, "max_position_embeddings": 1280,
 }  # fmt: skip
 CASES: list[tuple[str, int, int, int, bool]] = [
-    ("sdpa", 1536, 1, 1, False), ("sdpa", 1536, 1, 1, True), ("sdpa", 1536, 1, 4, False), ("sdpa", 256, 6, 1, False),
-    ("sdpa", 1536, 1, 4, True), ("eager", 768, 1, 1, False),
+    ("sdpa", 1024, 1, 1, False), ("sdpa", 768, 1, 1, True), ("sdpa", 1280, 1, 4, False), ("sdpa", 256, 6, 1, False),
+    ("sdpa", 768, 1, 4, True), ("eager", 512, 1, 1, False),
 ]  # fmt: skip
 """Attention, tokens, samples, targets, and whether it has to do with the least."""
 

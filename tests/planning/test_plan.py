@@ -29,7 +29,7 @@ OVER = 1.1
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="a process's peak can be reset on Linux only")
 def test_the_peak_is_what_was_planned() -> None:
-    small = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}  # what is freed goes back at once
+    small = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}  # what is freed goes back at once
     done = subprocess.run([sys.executable, peaks.__file__], capture_output=True, text=True, env={**os.environ, **small})
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import struct
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -193,31 +195,45 @@ def test_figures_of_a_map_that_is_right_and_of_one_that_is_not() -> None:
     assert good["distance"] < 1 < bad["distance"]
 
 
+@pytest.fixture(scope="module")
+def seen(decimer: Any) -> Callable[[str], Any]:
+    """What the CNN makes of the drawing of a molecule, once."""
+
+    @cache
+    @torch.no_grad()
+    def cells(name: str) -> Any:
+        return decimer[0].cells(port.pixels(draw(MOLECULES[name]).picture))
+
+    return cells
+
+
 @weights
 @pytest.mark.parametrize("name", READ)
-def test_decimer_reads_a_drawing(decimer: Any, name: str) -> None:
+def test_decimer_reads_a_drawing(decimer: Any, seen: Callable[[str], Any], name: str) -> None:
     model, vocabulary = decimer
     drawing = draw(MOLECULES[name])
-    with torch.no_grad():
-        tokens = port.read(model, vocabulary, model.cells(port.pixels(drawing.picture)))
+    tokens = port.read(model, vocabulary, seen(name))
     assert "".join(tokens) == READ[name]
     assert drawn_at(tokens, drawing) is not None
 
 
 @pytest.fixture(scope="module")
-def aspirin(decimer: Any) -> Any:
-    """The model, its vocabulary, the drawing's pixels and cells, and the answer with its first token."""
-    model, vocabulary = decimer
-    pixels = port.pixels(draw(MOLECULES["aspirin"]).picture)
-    with torch.no_grad():
-        cells = model.cells(pixels)
-    return model, vocabulary, pixels, cells, torch.tensor([[vocabulary.index(t) for t in (port.START, *ASPIRIN)]])
+def reader(decimer: Any) -> Reading:
+    """What reads the cells, one for all tests, which is proved once."""
+    return Reading(decimer[0]).eval()
+
+
+@pytest.fixture(scope="module")
+def aspirin(decimer: Any, seen: Callable[[str], Any]) -> Any:
+    """The vocabulary, the drawing's cells, and the answer with its first token."""
+    vocabulary = decimer[1]
+    return vocabulary, seen("aspirin"), torch.tensor([[vocabulary.index(t) for t in (port.START, *ASPIRIN)]])
 
 
 @weights
-def test_each_step_of_an_answer_is_that_of_its_prefix_alone(aspirin: Any) -> None:
-    model, _, _, cells, ids = aspirin
-    reader = Reading(model).double().eval()
+def test_each_step_of_an_answer_is_that_of_its_prefix_alone(reader: Reading, aspirin: Any) -> None:
+    _, cells, ids = aspirin
+    reader.double()
     try:
         found = heedmap.explain_answer(
             reader, {"cells": cells.double(), "decoder_input_ids": ids[:, :1]}, answer=ids[:, 1:]
@@ -229,40 +245,41 @@ def test_each_step_of_an_answer_is_that_of_its_prefix_alone(aspirin: Any) -> Non
             before = torch.cat([found["decoder"][:, step], found["answer"][:, step, :step]], 1)
             torch.testing.assert_close(before[:, :-1], alone["decoder"][:, :-1], rtol=0, atol=1e-9)
     finally:
-        model.float()
+        reader.float()
 
 
 @weights
 @pytest.mark.parametrize("method", ["generic", "generic, against the runner-up"])
-def test_a_token_asked_alone_has_its_map_of_the_whole_answer(aspirin: Any, method: str) -> None:
-    model, vocabulary, _, cells, _ = aspirin
-    reader, tokens = Reading(model).eval(), list(ASPIRIN)
+def test_a_token_asked_alone_has_its_map_of_the_whole_answer(reader: Reading, aspirin: Any, method: str) -> None:
+    vocabulary, cells, _ = aspirin
+    tokens = list(ASPIRIN)
     whole = maps_of(reader, vocabulary, cells, tokens, method)
     alone = maps_alone(reader, vocabulary, cells, tokens, [4, 21], method)
     np.testing.assert_allclose(alone, whole[[4, 21]], rtol=1e-3, atol=1e-6)
 
 
 @weights
-def test_the_map_of_the_picture_is_that_of_the_cells(aspirin: Any) -> None:
+def test_the_map_of_the_picture_is_that_of_the_cells(decimer: Any, reader: Reading, aspirin: Any) -> None:
     """The picture's tokens are the cells that the CNN makes of it, whose squeezed weights are taken as given."""
-    model, _, pixels, cells, ids = aspirin
+    _, cells, ids = aspirin
+    pixels = port.pixels(draw(MOLECULES["aspirin"]).picture)
     start, answer = ids[:, :1], ids[:, 1:6]
-    whole = heedmap.explain_answer(model, {"pixel_values": pixels, "decoder_input_ids": start}, answer=answer)
-    alone = heedmap.explain_answer(Reading(model).eval(), {"cells": cells, "decoder_input_ids": start}, answer=answer)
+    whole = heedmap.explain_answer(decimer[0], {"pixel_values": pixels, "decoder_input_ids": start}, answer=answer)
+    alone = heedmap.explain_answer(reader, {"cells": cells, "decoder_input_ids": start}, answer=answer)
     assert whole.segments["image"].grid == (16, 16)
     torch.testing.assert_close(whole["image"], alone["cells"], rtol=1e-3, atol=1e-6)
 
 
 @weights
-def test_attention_goes_to_the_atom_that_is_said(aspirin: Any) -> None:
-    model, vocabulary, _, cells, _ = aspirin
+def test_attention_goes_to_the_atom_that_is_said(reader: Reading, aspirin: Any) -> None:
+    vocabulary, cells, _ = aspirin
     drawing = draw(MOLECULES["aspirin"])
     atoms = drawn_at(ASPIRIN, drawing)
     assert atoms is not None
     rows = [
         {"unit": "aspirin", "method": method, "token": token, "atom": atom, "relevance": maps[token]}
         for method in ("raw_attention", "generic", "generic, against the runner-up")
-        for maps in (maps_of(Reading(model).eval(), vocabulary, cells, list(ASPIRIN), method),)
+        for maps in (maps_of(reader, vocabulary, cells, list(ASPIRIN), method),)
         for token, atom in atoms.items()
     ]
     share = {}

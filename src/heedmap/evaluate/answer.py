@@ -100,6 +100,7 @@ def explained(
     contender: MethodSpec,
     seed: int,
     keys: Sequence[str] | None = None,
+    blank: Explanation | None = None,
 ) -> Any:
     """The contender's explanation of a batch, for a list of targets a list.
 
@@ -110,19 +111,21 @@ def explained(
         contender: the method.
         seed: of chance, where the contender has none of its own.
         keys: of the samples, by each of which chance draws for its sample and target; None: one draw for the whole batch.
+        blank: an explanation of inputs of the same form, for one target: what does not ask the model, edges and chance by
+            keys, is put on its segments, and the model does not run.
 
     Raises:
         InputError: the contender is the picture's edges, and there is no picture.
         HeedmapError: the method cannot explain this.
     """
     if contender.method == EDGES:
-        result = explain(subject, inputs, target=target, method=CHANCE)
+        result = blank or explain(subject, inputs, target=target, method=CHANCE)
         return [edge_map(each, inputs) for each in result] if isinstance(result, list) else edge_map(result, inputs)
     options = {"seed": seed} if contender.method == CHANCE else {}
     options |= contender.options
-    result = explain(subject, inputs, target=target, method=contender.method, **options)
     if contender.method != CHANCE or keys is None:
-        return result
+        return explain(subject, inputs, target=target, method=contender.method, **options)
+    result = blank or explain(subject, inputs, target=target, method=CHANCE, **options)
     if not isinstance(result, list):
         return _drawn(result, keys, options["seed"], 0)
     return [_drawn(explanation, keys, options["seed"], turn) for turn, explanation in enumerate(result)]

@@ -49,6 +49,7 @@ class FixedPrediction:
         inputs: what it is called with.
         keys: of the samples.
         answer: what is explained.
+        blank: an explanation of it by chance, on whose segments is put what does not ask the model.
         segments: by name, as of any explanation.
         real: for each segment the tokens that are no padding.
         free: for each segment the tokens that may be masked; segments in which none can be are not there.
@@ -61,6 +62,7 @@ class FixedPrediction:
     inputs: Mapping[str, Any]
     keys: Sequence[str]
     answer: BatchAnswer
+    blank: Explanation
     segments: Mapping[str, Segment]
     real: Mapping[str, Bool[np.ndarray, "batch tokens"]]
     free: Mapping[str, Bool[np.ndarray, "batch tokens"]]
@@ -91,7 +93,8 @@ class FixedPrediction:
                 masked(subject, inputs, explanation.segment(name), torch.ones_like(maskable))
                 free[name] = maskable.numpy()
         real = {name: real_tokens(subject, inputs, explanation, name).numpy() for name in names}
-        return cls(subject, inputs, keys, answer, {name: explanation.segment(name) for name in names}, real, free, seed)
+        segments = {name: explanation.segment(name) for name in names}
+        return cls(subject, inputs, keys, answer, explanation, segments, real, free, seed)
 
     def replacing(self, donors: Sequence[Sample]) -> FixedPrediction:
         """The same trial, in which nothing is masked: where tokens are taken away stands what :func:`.filling.filled` makes.
@@ -105,15 +108,17 @@ class FixedPrediction:
         instead = {name: filled(self.subject, self.inputs, name, self.keys, donors, self.seed) for name in self.free}
         return replace(self, instead=instead)
 
-    def maps(self, contender: MethodSpec, inputs: Mapping[str, Any] | None = None) -> Maps:
+    def maps(self, contender: MethodSpec, inputs: Mapping[str, Any] | None = None, *, anew: bool = False) -> Maps:
         """The contender's relevance of each segment for the fixed answer; of padding 0.
 
         Args:
             contender: the method.
             inputs: of the same shapes, instead of the trial's own.
+            anew: the model runs also for chance and edges, which do not ask it: it takes as long as an explanation takes.
         """
         given = self.inputs if inputs is None else inputs
-        return self.relevance(explained(self.subject, given, self.answer.target, contender, self.seed, self.keys))
+        asked = self.subject, given, self.answer.target, contender, self.seed, self.keys
+        return self.relevance(explained(*asked, blank=None if anew else self.blank))
 
     def relevance(self, explanation: Explanation) -> Maps:
         """Relevance of each segment; of padding 0."""

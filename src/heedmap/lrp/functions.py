@@ -172,14 +172,17 @@ class ZPlus(Function):
     @staticmethod
     def backward(ctx: Any, *relevance: Tensor) -> Any:
         """The relevance of x; where the map is a part of a sum of maps, ``ctx.sums`` has the contributions to the whole."""
-        sums = ctx.sums or ZPlus.contributions(ctx)
-        divisors = sums if ctx.apart else [sums[0] + sums[1]] * 2
-
-        def followed(x: Tensor, weight: Tensor, z: Tensor) -> Tensor:
-            (gradient,) = pulled(lambda t: ctx.linear(t, weight), (x,), lambda _: plus_tiny(relevance[0], z))
-            return x * gradient
-
-        positive, negative = (followed(*kind, z) for kind, z in zip(ZPlus.kinds(ctx), divisors, strict=True))
+        kinds = ZPlus.kinds(ctx)
+        with torch.enable_grad():
+            leaves = [x.detach().requires_grad_() for x, _ in kinds]
+            made = [ctx.linear(leaf, weight) for leaf, (_, weight) in zip(leaves, kinds, strict=True)]
+        sums = ctx.sums or [part.detach() for part in made]
+        divisors = sums if ctx.apart else [sums[0] + sums[1]]
+        handed = [plus_tiny(relevance[0], z) for z in divisors] * (1 if ctx.apart else 2)
+        positive, negative = (
+            x * torch.autograd.grad(part, leaf, share)[0]
+            for (x, _), leaf, part, share in zip(kinds, leaves, made, handed, strict=True)
+        )
         result = positive + negative
         if ctx.samples is not None and ctx.sums is None:
             wanted, got = (ctx.samples.sums(t, like=relevance[0]) for t in (relevance[0], result))

@@ -193,7 +193,7 @@ def _measured(
         try:
             for number, trial in enumerate(trials):
                 began = perf_counter()
-                plain[number][contender.name] = maps = trial.maps(contender)
+                plain[number][contender.name] = maps = trial.maps(contender, anew=True)
                 times.setdefault(contender.name, []).append((perf_counter() - began) / forward[number])
                 for test, values in _tested(trial, contender, maps, budget).items():
                     figures.setdefault(contender.name, {}).setdefault(test, []).extend(values)
