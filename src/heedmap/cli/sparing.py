@@ -33,7 +33,7 @@ def sparing(model: str) -> Iterator[None]:
     """
     wanted = (*LIBRARIES, *(OF_OTHERS if is_zoo(model) else ())) if OWN and _is_plain(model) else ()
     hidden = [name for name in wanted if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is Python's word for what cannot be imported
+    sys.modules.update(dict.fromkeys(hidden))  # None is Python's word for what cannot be imported
     try:
         yield
     finally:
