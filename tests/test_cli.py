@@ -171,7 +171,7 @@ def test_the_map_lies_on_the_original_picture(subject, tmp_path):
     _run("explain", "m", "--image", f"{tmp_path}/i.png", "--out", f"{tmp_path}/o.png")
     with Image.open(tmp_path / "o.png") as picture:
         red, _, blue = np.moveaxis(np.asarray(picture.convert("RGB")).astype(int), -1, 0)
-    assert ((blue > 80) & (blue > 2 * red)).mean() > 0.1
+    assert (blue > red + 15).mean() > 0.1, "muted, and still blue"
 
 
 def test_an_image_that_the_model_cuts_up_is_drawn_as_a_grid(subject, tmp_path, monkeypatch):

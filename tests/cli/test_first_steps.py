@@ -105,6 +105,29 @@ def test_slips_are_told_before_anything_heavy_is_imported(tmp_path: Path) -> Non
         assert SLIPS.get(tuple(arguments), "") in told, arguments
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "code", "told"),
+    [
+        ("explain", ["--width", "0"], 2, "greater than or equal to 0.5"),
+        ("compare", ["--width", "nan"], 2, "'--width'"),
+        ("explain", ["--theme", "drak"], 1, "no theme 'drak' (did you mean 'dark'?); known themes: light, dark"),
+        ("heads", ["--theme", "dusk"], 1, "no theme 'dusk'; known themes: light, dark"),
+        ("heads", ["--dpi", "0"], 2, "greater than or equal to 20"),
+        ("explain", ["--widht", "3"], 2, "--width"),
+        ("compare", ["--alpha", "2"], 2, "less than or equal to 1"),
+        ("explain", ["--compare", "another text"], 2, "heedmap edit zoo/gpt-lists --sample 0"),
+    ],
+)
+def test_options_of_figures_are_checked_before_anything_heavy_is_imported(
+    command: str, option: list[str], code: int, told: str, tmp_path: Path
+) -> None:
+    arguments = [command, "zoo/gpt-lists", "--sample", "0", "--out", "map.png", *option]
+    done = subprocess.run([sys.executable, "-c", LIGHT, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == f"{code} []\n", done.stderr
+    assert told in " ".join(done.stderr.replace("│", " ").split())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_words_of_options_are_those_of_the_experiments() -> None:
     assert (
         tuple(perturbation.PRESETS),

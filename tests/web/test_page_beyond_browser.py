@@ -99,6 +99,24 @@ def test_a_word_is_changed_from_the_keyboard(page: Any) -> None:
     assert odds == ["> 99.9 %", "< 0.1 %"]
 
 
+def test_an_edit_that_empties_the_text_is_refused_and_nothing_is_lost(page: Any) -> None:
+    choose_model(page, "zoo/gpt-lists")
+    page.locator("#text textarea").fill("blue")
+    page.locator("#ask").click()
+    title(page, "blue")
+    page.locator("#message").wait_for(state="attached")
+    before = page.inner_html("#result")
+    opened(page, "edits")
+    page.locator("#old input, #old textarea").fill("blue")
+    page.locator("#change").click()
+    page.wait_for_selector(".heedmap-error")
+    assert page.inner_text("#message") == "the edit leaves no text; leave at least one word"
+    assert page.locator("#text textarea").input_value() == "blue"
+    assert page.inner_html("#result") == before
+    assert saved(page, "png").startswith(b"\x89PNG")
+    assert page.faults == []
+
+
 def test_two_models_are_set_beside_each_other(page: Any, tmp_path: Path) -> None:
     title(page, "ring")
     opened(page, "models-beside")

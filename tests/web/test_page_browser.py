@@ -17,6 +17,7 @@ from page_browsing import (
     PATIENCE,
     SETTLING,
     check,
+    choose,
     choose_model,
     explain,
     pick,
@@ -99,6 +100,23 @@ def test_names_of_objects_stand_apart_at_each_width_and_the_chosen_one_covers_no
         assert chosen["y"] + chosen["height"] <= page.locator("#result .objects .chosen").bounding_box()["y"] + 2
     page.set_viewport_size({"width": 1280, "height": 880})
     assert page.faults == []
+
+
+def test_a_chosen_method_ends_before_the_arrow_of_its_list_and_is_whole_on_a_phone(page: Any) -> None:
+    choose(page, "method", "integrated_gradients")
+    shown = """(() => { const input = document.querySelector('#method input'), style = getComputedStyle(input);
+        const pen = document.createElement('canvas').getContext('2d'); pen.font = style.font;
+        const box = input.getBoundingClientRect(), begin = box.left + parseFloat(style.paddingLeft);
+        return [style.textOverflow, box.right - parseFloat(style.paddingRight), begin + pen.measureText(input.value).width,
+            document.querySelector('#method svg').getBoundingClientRect().left] })()"""
+    for width in (1280, 768, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(SETTLING)
+        overflow, room, end, arrow = page.evaluate(shown)
+        assert overflow == "ellipsis"
+        assert room <= arrow + 1, width
+    assert end <= room, "at 390 pixels"
+    page.set_viewport_size({"width": 1280, "height": 880})
 
 
 def test_there_is_one_font(page: Any) -> None:

@@ -12,6 +12,8 @@ from heedmap.models.shipped import MODELS, PREFIX
 
 LIBRARIES = ("torchvision", "scipy")
 """The first is for image processors, the second for the losses of detectors."""
+OF_OTHERS = ("accelerate",)
+"""For models that are quantised or spread over devices, as those of the zoo are not."""
 PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 """A folder without these has nothing that makes tensors of pictures or sound."""
 OWN: list[str] = []
@@ -20,7 +22,8 @@ OWN: list[str] = []
 
 @contextmanager
 def sparing(model: str) -> Iterator[None]:
-    """While a model without a processor is loaded, :data:`LIBRARIES` are as if not installed; in a command's process alone.
+    """While a model without a processor is loaded, :data:`LIBRARIES` are as if not installed, and of one of the zoo
+    :data:`OF_OTHERS`; in a command's process alone.
 
     transformers asks once whether they are there and keeps the answer as long as the process lives; heedmap itself may import
     them afterwards.
@@ -28,8 +31,9 @@ def sparing(model: str) -> Iterator[None]:
     Args:
         model: its name, as :func:`heedmap.load` takes it.
     """
-    hidden = [name for name in LIBRARIES if name not in sys.modules] if OWN and _is_plain(model) else []
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is Python's word for what cannot be imported
+    wanted = (*LIBRARIES, *(OF_OTHERS if is_zoo(model) else ())) if OWN and _is_plain(model) else ()
+    hidden = [name for name in wanted if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # None is Python's word for what cannot be imported
     try:
         yield
     finally:

@@ -137,7 +137,7 @@ class Actions:
         """Every word of the answer, and why not ``other``."""
         limits = self._handlers.limits
         return self._made(
-            lambda: self._handlers.answer(asked, way(method, options, limits), against(other, limits), tell)
+            lambda: self._handlers.answer(asked, way(method, options, limits), against(other, limits), tell), kept=True
         )
 
     def _change(
@@ -146,7 +146,9 @@ class Actions:
         """``edit``: a word, what it becomes, and a region."""
         form = EditForm(*(part or "" for part in edit))
         limits = self._handlers.limits
-        return self._made(lambda: self._handlers.change(asked, choice, way(method, options, limits), form, tell))
+        return self._made(
+            lambda: self._handlers.change(asked, choice, way(method, options, limits), form, tell), kept=True
+        )
 
     def _beside(
         self, tell: Tell, asked: Exchange | None, choice: int | None, method: str, options: str, other: str
@@ -154,7 +156,7 @@ class Actions:
         """Another model beside the one that was asked."""
         limits = self._handlers.limits
         return self._made(
-            lambda: self._handlers.models_beside(asked, choice, way(method, options, limits), other, tell)
+            lambda: self._handlers.models_beside(asked, choice, way(method, options, limits), other, tell), kept=True
         )
 
     def _table(self, tell: Tell, files: list[str] | None, model: str, *values: Any) -> Values:
@@ -177,8 +179,13 @@ class Actions:
             return tuple(self._gr.skip() for _ in (None, *self._fields.of_row))
         return parts.samples(model, row.given.number), *values_of(row.given)
 
-    def _made(self, work: Callable[[], Shown]) -> Values:
-        """What ``work`` explains: a message, the map and links to its files."""
+    def _made(self, work: Callable[[], Shown], *, kept: bool = False) -> Values:
+        """What ``work`` explains: a message, the map and links to its files.
+
+        Args:
+            work: what is done.
+            kept: whether the map that is there stays where it fails, since it is of the same answer.
+        """
 
         def shown() -> tuple[Shown, str]:
             result = work()
@@ -186,7 +193,8 @@ class Actions:
 
         outcome, error = attempt(shown)
         if outcome is None:
-            return parts.error(error), "", ""
+            there = (self._gr.skip(), self._gr.skip()) if kept else ("", "")
+            return parts.error(error), *there
         result, html = outcome
         return "", html, links(self._results.keep(result))
 

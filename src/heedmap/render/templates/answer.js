@@ -11,7 +11,7 @@ const painters = [];
 /** The theme in which the page is seen, told by its ground. */
 const theme = () => getComputedStyle(sheet).backgroundColor.match(/\d+/g).reduce((sum, level) => sum + Number(level), 0) < 384 ? 'dark' : 'light';
 const short = (value) => String(Number(value.toPrecision(3)));
-const percent = (part) => part > 0 && part < 0.001 ? '< 0.1 %' : part < 1 && part > 0.999 ? '> 99.9 %' : (100 * part).toFixed(1) + ' %';
+const percent = (part) => part > 0 && part < 0.001 ? '< 0.1\u00a0%' : part < 1 && part > 0.999 ? '> 99.9\u00a0%' : (100 * part).toFixed(1) + '\u00a0%';
 const INTEGERS = 32767;
 const MOST_BARS = 50;
 const STRIP = 48;
