@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -173,28 +173,33 @@ def _truths(data: Mapping[str, Any]) -> Iterator[Measured]:
 
 def beaten(table: Measured, random: np.random.Generator | None = None) -> dict[str, float]:
     """Method → the share of the others that it is before; ``random``: each figure drawn from its own interval."""
+    return dict(zip(table.methods, _shares(table, random), strict=True))
+
+
+def _shares(table: Measured, random: np.random.Generator | None = None) -> np.ndarray:
     values, errors = table.figures.swapaxes(0, 1)
     if random is not None:
         values = values + errors * random.standard_normal(values.shape)
     behind, level = (values[:, :, None] > values[:, None]).sum(2), (values[:, :, None] == values[:, None]).sum(2)
     before = (behind + 0.5 * (level - 1)) / (values.shape[1] - 1)
-    return dict(zip(table.methods, before.sum(0) / len(table.columns), strict=True))
+    return before.sum(0) / len(table.columns)
 
 
 def cell(tables: Sequence[Measured]) -> dict[str, Any]:
     """What tables together say: method → share with interval, best first."""
     exact = [beaten(table) for table in tables]
     random = np.random.default_rng(SEED)
-    drawn: dict[str, list[float]] = {}
-    for _ in range(DRAWS):
-        chosen = [beaten(tables[i], random) for i in random.integers(len(tables), size=len(tables))]
-        for method in {m for shares in chosen for m in shares}:
-            drawn.setdefault(method, []).append(float(np.mean([s[method] for s in chosen if method in s])))
+    places = [np.array([TAKING_PART.index(method) for method in table.methods]) for table in tables]
+    total, count = np.zeros((2, DRAWS, len(TAKING_PART)))
+    for draw in range(DRAWS):
+        for i in random.integers(len(tables), size=len(tables)):
+            total[draw, places[i]] += _shares(tables[i], random)
+            count[draw, places[i]] += 1
     beats = {}
-    for method in TAKING_PART:
+    for method, sums, counts in zip(TAKING_PART, total.T, count.T, strict=True):
         values = [shares[method] for shares in exact if method in shares]
         if values:
-            low, high = np.quantile(drawn[method], [0.025, 0.975])
+            low, high = np.quantile(sums[counts > 0] / counts[counts > 0], [0.025, 0.975])
             mean = float(np.mean(values))
             beats[method] = [round(mean, 3), round(min(float(low), mean), 3), round(max(float(high), mean), 3)]
     ordered = dict(sorted(beats.items(), key=lambda item: -item[1][0]))
@@ -238,6 +243,7 @@ def packed(found: Mapping[str, Any]) -> str:
     return json.dumps({"made_by": "bench/which_method.py", "cells": found, "ranks": ranks()}, indent=1) + "\n"
 
 
+@cache
 def ranks() -> dict[str, Any]:
     """Method → its mean rank, with interval, over the tables in which all methods take part: those of the zoo."""
     tables, others = list(_evidence(_read("zoo")["models"], "zoo/")), len(TAKING_PART) - 1

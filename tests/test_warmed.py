@@ -24,3 +24,16 @@ def test_it_is_the_installed_command(warmed: Path, tmp_path: Path, arguments: tu
         [(path.name, path.read_bytes()) for path in (tmp_path / name).iterdir()] for name in ("installed", "warmed")
     ]
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-c", "import sys; print(__name__, sys.argv); sys.exit(3)", "a"),
+        ("-m", "heedmap.packaged", "nothing"),
+        ("-V",),
+    ],
+)
+def test_python_is_python(warmed: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    real = run(Path(sys.executable), arguments, tmp_path / "real")
+    assert run(warmed.with_name("python"), arguments, tmp_path / "warmed") == real

@@ -48,12 +48,24 @@ def warming(folder: Path) -> Iterator[Path]:
 
 MODULES = (
     "heedmap.cli.main",
+    "heedmap.engine",
     "heedmap.methods.registry",
+    "heedmap.models.answer",
     "heedmap.models.loader",
+    "heedmap.render.answer_figure",
+    "heedmap.render.answer_page",
+    "heedmap.render.cautions",
+    "heedmap.render.terminal",
+    "heedmap.zoo.samples",
     "matplotlib.pyplot",
+    "rich.progress",
     "torch._dynamo",
     "torchvision",
     "transformers.modeling_utils",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.bart.modeling_bart",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.vit.modeling_vit",
     "transformers.processing_utils",
 )
 """What most commands import. Nothing is computed before the forks: threads do not live on in them."""
@@ -78,14 +90,17 @@ def _take_over(line: socket.socket) -> None:
         sys.modules["matplotlib"].rcParams["backend"] = backend
 
 
-def _python(flag: str, what: str, *arguments: str) -> None:
-    """As ``python`` does."""
-    sys.argv[:] = [flag, *arguments]
-    if flag == "-m":
-        run_module(what, run_name="__main__", alter_sys=True)
-    else:
-        assert flag == "-c", flag
-        exec(what, {"__name__": "__main__"})
+def _python(*arguments: str) -> None:
+    """As ``python`` does, which is also called for all but a module and a piece of code."""
+    match arguments:
+        case ("-m", name, *rest):
+            sys.argv[:] = [name, *rest]
+            run_module(name, run_name="__main__", alter_sys=True)
+        case ("-c", code, *rest):
+            sys.argv[:] = ["-c", *rest]
+            exec(code, {"__name__": "__main__"})
+        case _:
+            os.execv(sys.executable, [sys.executable, *arguments])
 
 
 def _serve(door: socket.socket) -> None:
