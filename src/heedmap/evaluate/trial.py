@@ -111,14 +111,17 @@ class FixedPrediction:
     def maps(self, contender: MethodSpec, inputs: Mapping[str, Any] | None = None, *, anew: bool = False) -> Maps:
         """The contender's relevance of each segment for the fixed answer; of padding 0.
 
+        For chance and edges, which do not ask the model, it runs only where it is told to, and with other inputs, so that noise
+        in its words is seen to come where it should.
+
         Args:
             contender: the method.
             inputs: of the same shapes, instead of the trial's own.
-            anew: the model runs also for chance and edges, which do not ask it: it takes as long as an explanation takes.
+            anew: the model runs for every method, so that each takes as long as an explanation takes.
         """
         given = self.inputs if inputs is None else inputs
         asked = self.subject, given, self.answer.target, contender, self.seed, self.keys
-        return self.relevance(explained(*asked, blank=None if anew else self.blank))
+        return self.relevance(explained(*asked, blank=None if anew or inputs is not None else self.blank))
 
     def relevance(self, explanation: Explanation) -> Maps:
         """Relevance of each segment; of padding 0."""
