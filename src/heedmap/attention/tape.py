@@ -173,6 +173,8 @@ class Tape(TorchFunctionMode):
             return self._product(func, args, kwargs)
         if kernels.lacks_gradient(func):
             return self._propagate(func, args, kwargs, kernels.Linear.apply(func, *args))
+        if self.cut and kernels.takes_rows(func, args, kwargs):
+            return self._propagate(func, args, kwargs, kernels.by_rows(*args))
         result = func(*args, **kwargs)
         kernels.laid_out(func, result)
         if isinstance(result, Tensor):
