@@ -135,3 +135,20 @@ def test_a_proof_pulls_the_whole_pass_three_times(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(returned, "pulled", pulled)
     heedmap.explain(classifier(), picture(), target=1)
     assert counted == [10, 10, 1]
+
+
+def test_behind_the_last_attention_few_rows_are_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a classifier that reads one row: out-projection and both maps of the last layer, in a run that proves nothing."""
+    monkeypatch.setattr(kernels, "PAYS", 0)
+    model = classifier()
+    heedmap.explain(model, picture(), target=1)
+    given, stood = [], kernels.by_rows
+
+    def by_row(x: Tensor, *weights: Any) -> Tensor:
+        made = stood(x, *weights)
+        made.register_hook(lambda gradient: given.append(int(gradient.flatten(0, -2).any(-1).sum())))
+        return made
+
+    monkeypatch.setattr(kernels, "by_rows", by_row)
+    heedmap.explain(model, picture(), target=1)
+    assert given == [2, 2, 2, 2]  # the head first; one row of each of two samples
