@@ -62,7 +62,7 @@ class Tape(TorchFunctionMode):
         through: keep the graph from the inputs themselves, through all leaves (relevance propagation).
         heads_first: whether tensors with heads folded into the batch are (heads · batch, …), not (batch · heads, …).
         given: leaf, by its index among the sources → what the model gets in its place, of the same shape.
-        last: how many attentions there are, where that is known: behind them a target reads few rows, and others have no gradient.
+        last: how many attentions there are, where that is known: behind them a target reads few rows, others have no gradient.
         hasty: stop at the first attention of which the rows are not those of the inputs, with :class:`HastyRefusal`.
     """
 
