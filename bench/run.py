@@ -2,7 +2,8 @@
 
     python bench/run.py [--pairs N] [NAME …]
     # names: vit-224 vit-384 vit-224x8 vit-l-384 bert-512 clip-b32 t5-base lxmert-base llama-4096 classes-20 detr-1 detr-20
-    #        detr-100 swin-224 rtdetr-640 deformable-640 scans small memory held curve methods
+    #        detr-100 swin-224 rtdetr-640 deformable-640 scans small memory held curve
+    #        first proofs packages methods
 
 floor: one forward and one backward to the attention outputs, kept by the plainest patch of the fused kernel.
 recipe: eager attention, one backward through everything into the parameters, dense R (for DETR once per query).
@@ -82,9 +83,13 @@ def ratios(ours: Callable[[], Any], *others: Callable[[], Any]) -> list[Spread]:
 
 
 def floor(
-    model: nn.Module, inputs: dict[str, Any], value: Callable[[Any], Tensor], attends: str = "", first: bool = False
+    model: nn.Module,
+    inputs: dict[str, Any],
+    value: Callable[[Any], Tensor | list[Tensor]],
+    attends: str = "",
+    first: bool = False,
 ) -> None:
-    """One forward, one backward to the attention outputs, nothing else.
+    """One forward, one backward to the attention outputs (of several values one for each), nothing else.
 
     attends: the class of modules whose output is an attention's, of models that call no kernel for it.
     first: to the first of them alone, so that no gradient of another is kept.
@@ -107,7 +112,11 @@ def floor(
     for name, kernel in kernels.items():
         setattr(F, name, partial(keeping, kernel))
     try:
-        torch.autograd.grad(value(model(**inputs)), outs[:1] if first else outs, allow_unused=True)
+        values = value(model(**inputs))
+        rest = values if isinstance(values, list) else [values]
+        while rest:
+            one, *rest = rest
+            torch.autograd.grad(one, outs[:1] if first else outs, allow_unused=True, retain_graph=bool(rest))
     finally:
         for name, kernel in kernels.items():
             setattr(F, name, kernel)
@@ -245,6 +254,16 @@ def bert() -> None:
     classifier("bert-512", build, {"input_ids": torch.randint(5, 20000, (1, 512))})
 
 
+def times(count: int, once: Spread) -> Spread:
+    """How many times faster heedmap is than something once for each of ``count`` targets, by the ratio to it for one."""
+    return Spread(*(count / ratio for ratio in (once.median, once.most, once.least)))
+
+
+def bounded(count: int, once: Spread, least: Spread) -> str:
+    """The ratio to one forward and a backward for each target, and how much faster than the recipe these are."""
+    return f"heedmap/floor {least}   of at most {times(count, once).median * least.median:.1f}"
+
+
 def detr(queries: int) -> None:
     """DETR-R50 at 800 px: heedmap once for all queries, the recipe once per query (timed for one, multiplied)."""
     from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
@@ -265,12 +284,15 @@ def detr(queries: int) -> None:
     fused, eager = pair(build)
     inputs = {"pixel_values": torch.randn(1, 3, 800, 800)}
     targets = [DetectionQuery(query) for query in range(queries)]
-    (once,) = ratios(
+    once, least = ratios(
         lambda: heedmap.explain(fused, inputs, target=targets),
         lambda: recipe(eager, inputs, lambda output: output.logits[0, 0, 0]),
+        lambda: floor(fused, inputs, lambda output: [output.logits[0, query, 0] for query in range(queries)]),
     )
-    faster = Spread(*(queries / ratio for ratio in (once.median, once.most, once.least)))
-    print(f"detr-{queries:<5} recipe for each query/heedmap {faster}", flush=True)
+    print(
+        f"detr-{queries:<5} recipe for each query/heedmap {times(queries, once)}   {bounded(queries, once, least)}",
+        flush=True,
+    )
 
 
 def classes(count: int = 20) -> None:
@@ -282,12 +304,15 @@ def classes(count: int = 20) -> None:
 
     fused, eager = pair(build)
     inputs = {"pixel_values": torch.randn(1, 3, 224, 224)}
-    (once,) = ratios(
+    once, least = ratios(
         lambda: heedmap.explain(fused, inputs, target=TopClasses(count)),
         lambda: recipe(eager, inputs, lambda output: output.logits[:, 0].sum()),
+        lambda: floor(fused, inputs, lambda output: [output.logits[:, label].sum() for label in range(count)]),
     )
-    faster = Spread(*(count / ratio for ratio in (once.median, once.most, once.least)))
-    print(f"classes-{count} recipe for each class/heedmap {faster}", flush=True)
+    print(
+        f"classes-{count} recipe for each class/heedmap {times(count, once)}   {bounded(count, once, least)}",
+        flush=True,
+    )
 
 
 def numbered(name: str, model: nn.Module, size: int, target: Any, value: Callable[[Any], Tensor]) -> None:
@@ -633,26 +658,144 @@ def first_point(what: str, size: int) -> None:
     )
 
 
-def packages() -> None:
-    """The same model explained by captum's gradients: how many times heedmap's time they take."""
-    from captum.attr import InputXGradient, IntegratedGradients
-    from transformers import ViTConfig, ViTForImageClassification
+class Rival(NamedTuple):
+    """What another package gives of a model, and heedmap's method of the same name.
 
-    model = ViTForImageClassification(ViTConfig(num_labels=10)).eval()
-    pixels = torch.randn(1, 3, 224, 224)
+    Attributes:
+        name: of the package, and of what it computes.
+        gives: what its numbers are of.
+        run: makes them.
+        method: heedmap's method.
+        options: of that method.
+    """
+
+    name: str
+    gives: str
+    run: Callable[[], Any]
+    method: str
+    options: dict[str, Any]
+
+
+def packages() -> None:
+    """Packages that people choose, on the same model and target: how many times heedmap's seconds they take, a table.
+
+    Each in turns with heedmap's method of the same name, and with its own method. A package that is not installed is left out,
+    and said so (``pip install captum grad-cam lxt``); none of them is needed by heedmap.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTForImageClassification
+
+    vit = ViTForImageClassification(ViTConfig(num_labels=10)).eval()
+    pixels = {"pixel_values": torch.randn(1, 3, 224, 224)}
+    sizes = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 4, "num_attention_heads": 12}
+    llama_like = LlamaForCausalLM(LlamaConfig(vocab_size=1000, **sizes)).eval().requires_grad_(False)
+    words = {"input_ids": torch.randint(5, 999, (1, 384))}
+    for made, model, inputs, target in (
+        (by_captum, vit, pixels, 0),
+        (by_grad_cam, vit, pixels, 0),
+        (by_lxt, llama_like, words, NextToken(7)),
+    ):
+        try:
+            rivals = made(model, inputs)
+        except ImportError as error:
+            print(f"{error.name} is not installed, and is left out", flush=True)
+            continue
+        for name, gives, run, method, options in rivals:
+            explain = partial(heedmap.explain, model, inputs, target=target)
+            same, generic = ratios(run, partial(explain, method=method, **options), explain)
+            called = ", ".join([f"`{method}`", *(f"{key}={value}" for key, value in options.items())])
+            print(f"| {name} | {gives} | {called} | {same} | {generic} |", flush=True)
+
+
+def by_captum(model: nn.Module, inputs: dict[str, Tensor]) -> list[Rival]:
+    """captum's gradients of a classifier of pictures."""
+    from captum.attr import InputXGradient, IntegratedGradients
 
     def logits(picture: Tensor) -> Tensor:
         return model(pixel_values=picture).logits
 
-    by = {
-        "InputXGradient": lambda: InputXGradient(logits).attribute(pixels.clone().requires_grad_(), target=0),
-        "IntegratedGradients, 50 steps": lambda: IntegratedGradients(logits).attribute(
-            pixels, target=0, n_steps=50, internal_batch_size=10
+    (pixels,), steps = inputs.values(), 4
+    once, path = InputXGradient(logits), IntegratedGradients(logits)
+    return [
+        Rival(
+            "captum, `InputXGradient`",
+            "a number a pixel and channel",
+            lambda: once.attribute(pixels.clone().requires_grad_(), target=0),
+            "input_x_gradient",
+            {"pixels": True},
         ),
-    }
-    for name, attributed in by.items():
-        (ratio,) = ratios(attributed, lambda: heedmap.explain(model, {"pixel_values": pixels}, target=0))
-        print(f"vit-224   captum's {name} / heedmap {ratio}", flush=True)
+        Rival(
+            f"captum, `IntegratedGradients`, {steps} steps",
+            "a number a pixel and channel",
+            lambda: path.attribute(pixels, target=0, n_steps=steps, internal_batch_size=1),
+            "integrated_gradients",
+            {"steps": steps, "pixels": True},
+        ),
+    ]
+
+
+def by_grad_cam(model: nn.Module, inputs: dict[str, Tensor]) -> list[Rival]:
+    """pytorch-grad-cam, as its page on vision transformers has it: the first norm of the last layer."""
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    class Logits(nn.Module):
+        """The logits alone."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, picture: Tensor) -> Tensor:
+            return self.model(pixel_values=picture).logits
+
+    def patches(states: Tensor) -> Tensor:
+        side = int((states.shape[1] - 1) ** 0.5)
+        return states[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+
+    (pixels,) = inputs.values()
+    norm = [m for name, m in model.named_modules() if name.endswith("layernorm_before")][-1]
+    cam = GradCAM(Logits().eval(), [norm], reshape_transform=patches)
+    run = partial(cam, pixels, [ClassifierOutputTarget(0)])
+    gives = "a number a patch of the last layer, enlarged"
+    return [Rival("pytorch-grad-cam, `GradCAM`", gives, run, "attention_gradcam", {})]
+
+
+def by_lxt(model: nn.Module, inputs: dict[str, Tensor]) -> list[Rival]:
+    """LXT, which writes over functions of transformers: they are put back after each of its runs."""
+    import transformers.pytorch_utils as utilities
+
+    # LXT 2.1 imports this for BERT, and transformers 5 has it no more; nothing here calls it.
+    vars(utilities).setdefault("find_pruneable_heads_and_indices", None)
+    from lxt.efficient import monkey_patch
+    from lxt.efficient.models import get_default_map
+    from transformers.models.llama import modeling_llama
+
+    classes = [c for c in get_default_map(modeling_llama) if isinstance(c, type)]
+    places: list[tuple[Any, str]] = [(c, "forward") for c in classes]
+    places += [(modeling_llama, "eager_attention_forward"), (modeling_llama, "ALL_ATTENTION_FUNCTIONS")]
+    before = [getattr(*place) for place in places]
+    monkey_patch(modeling_llama)
+    functions = type(before[-1])()  # it leaves a plain dict, which transformers 5 cannot ask for a function
+    functions.update(modeling_llama.ALL_ATTENTION_FUNCTIONS)
+    modeling_llama.ALL_ATTENTION_FUNCTIONS = functions
+    patched = [getattr(*place) for place in places]
+
+    def put(values: list[Any]) -> None:
+        for (owner, name), value in zip(places, values, strict=True):
+            setattr(owner, name, value)
+
+    def run() -> Tensor:
+        put(patched)
+        try:
+            embedded = model.get_input_embeddings()(inputs["input_ids"]).requires_grad_()
+            logits = model(inputs_embeds=embedded, use_cache=False).logits
+            (gradient,) = torch.autograd.grad(logits[0, -1, 7], embedded)
+        finally:
+            put(before)
+        return (embedded * gradient).sum(-1)
+
+    put(before)
+    return [Rival("LXT, AttnLRP", "a number a word", run, "attn_lrp", {})]
 
 
 def methods() -> None:

@@ -387,7 +387,8 @@ def _recorded(
 ) -> Recording:
     """A run like the verified one; ``again`` where the verdict is of an earlier call."""
     writes = verdict.writes_in_place
-    tape = Tape(batch, leaves=True, clone=writes, copies=writes, heads_first=verdict.heads_first)
+    last = 1 + max((edge.attention for edge in verdict.graph.edges), default=-1)
+    tape = Tape(batch, leaves=True, clone=writes, copies=writes, heads_first=verdict.heads_first, last=last)
     seed()
     output = call(model, inputs, tape)
     if again and not tape.ways.known(verdict.ways):

@@ -7,15 +7,17 @@ cotangent; pulled back, it must vanish, exactly, in all other rows of all earlie
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from heedmap.attention import returned, token_positions
+from heedmap.attention.attention import RowTensor
 from heedmap.attention.flow import Edge, Graph, State, Stream, build
 from heedmap.attention.gradual import pulled
 from heedmap.attention.randomness import noises
@@ -67,14 +69,15 @@ def prove(tape: Tape, check: bool = True, output: Any = None) -> tuple[Verdict, 
     """
     graph = build(tape)
     positions = located(tape, graph, check)
+    answers = [*returned.tensors_of(output), *tape.chosen_from()]
     if check:
         _check_entries(tape, graph, positions)
-        _check_rows(tape, graph, positions)
+        apart = _check_rows(tape, graph, positions, answers)
+        answers = [tensor for tensor in answers if id(tensor) not in apart]
     parts = {
         s.index: token_positions.parts(tape, token_positions.inherited(graph, s, positions)) for s in graph.streams
     }
     if check:
-        answers = [*returned.tensors_of(output), *tape.chosen_from()]
         returned.check(answers, partial(_reads, tape, graph, positions, parts), ADVICE, tape.batch, tape.turned)
     static = all(token_positions.is_static(p.positions) for ps in parts.values() for p in ps)
     static &= check and not any(s.joins for s in graph.streams) and not any(s.tower for s in tape.sources)
@@ -106,18 +109,9 @@ def _reads(
     parts: Mapping[int, Sequence[InputSpan]],
     tensor: Tensor,
 ) -> Iterator[returned.Read]:
-    """The streams that a tensor is computed from; none of weights, of matrices of two tokens each, of what is not followed."""
+    """The streams that a tensor is computed from."""
     tag = tape.tag(tensor)
-    compares = any(product.query_sources and product.key_sources for product in tag.products)
-    if compares or any(tape.sources[i].kind in ("unfollowed", "tower") for i in tag.sources):
-        return
-    try:
-        states = graph.readouts(tag.sources)
-    except MixingError:  # a target that reads this is refused
-        return
-    if tag.softmax and tensor.shape[-1] in {graph.streams[index].tokens for index in states}:
-        return  # weights of tokens, which sum to one
-    for index, state in states.items():
+    for index, state in _states(tape, graph, tensor).items():
         last, *before = (
             returned.State(f"attention {a}", tape.attentions[a].out, tape.attentions[a].touched)
             for a in sorted(state, reverse=True)
@@ -135,6 +129,21 @@ def _reads(
             if _made_of(tape, leaf) & positions[index].keys() and (made := tape.sources[leaf].tensor) is not None
         }
         yield returned.Read([last], before, returned.orders(tokens, parts[index]), beside)
+
+
+def _states(tape: Tape, graph: Graph, tensor: Tensor) -> dict[int, State]:
+    """The streams of a tensor, and their states; none of weights, of matrices of two tokens each, of what is not followed."""
+    tag = tape.tag(tensor)
+    compares = any(product.query_sources and product.key_sources for product in tag.products)
+    if compares or any(tape.sources[i].kind in ("unfollowed", "tower") for i in tag.sources):
+        return {}
+    try:
+        states = graph.readouts(tag.sources)
+    except MixingError:  # a target that reads this is refused
+        return {}
+    if tag.softmax and tensor.shape[-1] in {graph.streams[index].tokens for index in states}:
+        return {}  # weights of tokens, which sum to one
+    return states
 
 
 def _again(tape: Tape, sources: frozenset[int], positions: Mapping[int, Tensor], tokens: int) -> Mapping[int, Tensor]:
@@ -178,12 +187,13 @@ def _check_entries(tape: Tape, graph: Graph, positions: dict[int, dict[int, Tens
 
 @dataclass(frozen=True)
 class _Probe:
-    """One side of one attention, and the stream and state whose rows it holds."""
+    """One side of one attention, or what is read after them all, and the stream and state whose rows it holds."""
 
     attention: int
     side: str
     stream: int
     state: State
+    rows: RowTensor
 
 
 def _probes(tape: Tape, edges: list[Edge]) -> list[_Probe]:
@@ -192,30 +202,51 @@ def _probes(tape: Tape, edges: list[Edge]) -> list[_Probe]:
         sides = tape.attentions[edge.attention].sides
         for side in ("queries", "keys", "values"):
             asks = side == "queries"
-            probe = _Probe(
-                edge.attention,
-                side,
-                edge.stream if asks else edge.source,
-                edge.query_state if asks else edge.value_state,
-            )
+            stream, state = (edge.stream, edge.query_state) if asks else (edge.source, edge.value_state)
             if side in sides and sides[side].tensor.requires_grad:
-                probes.append(probe)
-            elif side != "keys" and probe.state:
+                probes.append(_Probe(edge.attention, side, stream, state, sides[side]))
+            elif side != "keys" and state:
                 raise GradientError(
-                    f"no gradient passes from the {side} of attention {edge.attention} to attention {max(probe.state)} of "
+                    f"no gradient passes from the {side} of attention {edge.attention} to attention {max(state)} of "
                     f"the same stream (zero or quantised weights, torch.no_grad or detach in the model, or scores that are no "
                     f"product): {ADVICE}"
                 )
     return probes
 
 
-def _check_rows(tape: Tape, graph: Graph, positions: dict[int, dict[int, Tensor]]) -> None:
+def _answering(
+    tape: Tape, graph: Graph, positions: dict[int, dict[int, Tensor]], tensors: Iterable[Tensor], probes: list[_Probe]
+) -> list[_Probe]:
+    """Those of the tensors whose rows seem to be those of one stream, in a last state that no attention reads.
+
+    Their rows are pulled together with what attention reads.
+    """
+    read, found = frozenset[int]().union(*(probe.state for probe in probes)), {}
+    for tensor in tensors if not tape.turned else ():
+        states = _states(tape, graph, tensor) if tensor.requires_grad and tensor.dim() == 3 else {}
+        ((stream, state),) = states.items() if len(states) == 1 else ((-1, State()),)
+        if not state or max(state) in read:
+            continue
+        tokens, sources = graph.streams[stream].tokens, tape.tag(tensor).sources
+        is_known = all(i in positions[stream] for i in sources if tape.sources[i].kind == "leaf")
+        if is_known and tensor.shape[:2] == (tape.batch, tokens) and tape.batch != tokens > 1:
+            found[id(tensor)] = _Probe(-1, "rows", stream, state, RowTensor(tensor, 0, 1))
+    return list(found.values())
+
+
+def _check_rows(
+    tape: Tape, graph: Graph, positions: dict[int, dict[int, Tensor]], answers: Iterable[Tensor]
+) -> set[int]:
+    """Check what attention reads; of ``answers``, the ids of those that were found to be row by row on the way."""
     probes = _probes(tape, graph.edges)
     if not probes:
-        return
+        return set()
     check = _Check(tape, graph, {s: known | _late(tape, graph, s, known) for s, known in positions.items()})
+    last = _answering(tape, graph, positions, answers, probes)
+    if last and check.broken([*probes, *last]) is None:
+        return {id(probe.rows.tensor) for probe in last}
     if check.broken(probes) is None:
-        return
+        return set()
     for probe in probes:  # find where
         reason = check.broken([probe])
         if reason is not None:
@@ -282,14 +313,14 @@ class _Check:
         return reason
 
     def _broken(self, probes: list[_Probe]) -> str | None:
-        tape = self.tape
-        sides = [tape.attentions[probe.attention].sides[probe.side] for probe in probes]
+        tape, sides = self.tape, [probe.rows for probe in probes]
         misfit = next((probe for probe, side in zip(probes, sides, strict=True) if not self._fits(probe, side)), None)
         if misfit is not None:
             return f"have other rows than the {self.graph.streams[misfit.stream].tokens} tokens of their stream"
+        noise = noises([probe.rows.tensor for probe in probes if probe.attention >= 0])
         cotangents = [
-            partial(token_positions.masked, side, noise, self.chosen[probe.stream])
-            for probe, side, noise in zip(probes, sides, noises([side.tensor for side in sides]), strict=True)
+            partial(_vector, probe.rows, drawn, self.chosen[probe.stream])
+            for probe, drawn in zip_longest(probes, noise)
         ]
         sources = [tape.sources[leaf] for _, leaf in self.leaves]
         ends = [a.out for a in tape.attentions] + [source.tensor for source in sources]
@@ -338,6 +369,11 @@ class _Check:
                     "tokens mix or change places there"
                 )
         return None
+
+
+def _vector(side: RowTensor, noise: Tensor | None, chosen: Tensor) -> Tensor:
+    """Noise in the rows that are chosen; drawn where none is given, as what a model returns may be by far the largest."""
+    return token_positions.masked(side, torch.randn_like(side.tensor) if noise is None else noise, chosen)
 
 
 def _unread(attention: int) -> str:

@@ -62,6 +62,7 @@ class Tape(TorchFunctionMode):
         through: keep the graph from the inputs themselves, through all leaves (relevance propagation).
         heads_first: whether tensors with heads folded into the batch are (heads · batch, …), not (batch · heads, …).
         given: leaf, by its index among the sources → what the model gets in its place, of the same shape.
+        last: how many attentions there are, where that is known: behind them a target reads few rows, others have no gradient.
         hasty: stop at the first attention of which the rows are not those of the inputs, with :class:`HastyRefusal`.
     """
 
@@ -76,10 +77,11 @@ class Tape(TorchFunctionMode):
         through: bool = False,
         heads_first: bool = False,
         given: Mapping[int, Tensor] | None = None,
+        last: int | None = None,
         hasty: bool = False,
     ) -> None:
         super().__init__()
-        self.hasty = hasty
+        self.hasty, self._last = hasty, 0 if cut else last
         self.batch, self.cut, self.trace_leaves, self.clone = batch, cut, cut or leaves or through, clone
         self.copies, self._unseen = copies, list[tuple[Tensor, int]]()
         self.through, self.given, self.heads_first = through, given or {}, heads_first
@@ -173,6 +175,9 @@ class Tape(TorchFunctionMode):
             return self._product(func, args, kwargs)
         if kernels.lacks_gradient(func):
             return self._propagate(func, args, kwargs, kernels.Linear.apply(func, *args))
+        is_sparse = self._last is not None and len(self.attentions) >= self._last
+        if is_sparse and kernels.takes_rows(func, args, kwargs):
+            return self._propagate(func, args, kwargs, kernels.by_rows(*args))
         result = func(*args, **kwargs)
         kernels.laid_out(func, result)
         if isinstance(result, Tensor):
