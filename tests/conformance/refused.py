@@ -75,16 +75,16 @@ SPEECH = {**SMALL, "conv_dim": [16, 16], "conv_kernel": [10, 3], "conv_stride": 
           "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4, "num_labels": 5, "vocab_size": 30}  # fmt: skip
 
 CASES: dict[str, Refused] = {
-    "xcit": timm_model("xcit_nano_12_p16_224", img_size=64),
-    "cait": timm_model("cait_xxs24_224", img_size=64),
+    "xcit": timm_model("xcit_nano_12_p16_224", img_size=64, depth=3),
+    "cait": timm_model("cait_xxs24_224", img_size=64, depth=3),
     "convit": timm_model("convit_tiny", img_size=64, embed_dim=12, depth=4, local_up_to_layer=3),
     "convit-all": timm_model("convit_tiny", img_size=64, embed_dim=12, depth=4),
-    "levit": timm_model("levit_128s", 224),
-    "pvtv2": timm_model("pvt_v2_b0"),
+    "levit": timm_model("levit_128s", 224, embed_dim=(32, 48, 64), num_heads=(2, 3, 4), depth=(2, 1, 1)),
+    "pvtv2": timm_model("pvt_v2_b0", embed_dims=(16, 32, 40, 64), depths=(2, 1, 1, 1)),
     "mobilevit": timm_model("mobilevit_xxs"),
-    "swin": timm_model("swin_tiny_patch4_window7_224", 224, embed_dim=24, depths=(2, 2, 2, 2), num_heads=(1, 2, 2, 4)),
-    "maxvit": timm_model("maxvit_tiny_tf_224", 224, embed_dim=(32, 32, 32, 32), depths=(1, 1, 1, 1), stem_width=16),
-    "hiera": timm_model("hiera_tiny_224", 224, embed_dim=16, stages=(1, 1, 1, 1)),
+    "swin": timm_model("swin_tiny_patch4_window7_224", 112, img_size=112, embed_dim=24, depths=(2, 2, 2, 2), num_heads=(1, 2, 2, 4)),
+    "maxvit": timm_model("maxvit_tiny_tf_224", 128, img_size=128, embed_dim=(32, 32, 32, 32), depths=(1, 1, 1, 1), stem_width=16),
+    "hiera": timm_model("hiera_tiny_224", 64, img_size=64, embed_dim=16, stages=(1, 1, 1, 1)),
     "crossvit": timm_model("crossvit_tiny_240", 240, embed_dim=(24, 48), num_heads=(2, 2), depth=((1, 1, 0), (1, 1, 0))),
     "coat": timm_model("coat_lite_tiny", img_size=64, embed_dims=(16, 32, 40, 48), serial_depths=(1, 1, 1, 1)),
     "tnt": timm_model("tnt_s_legacy_patch16_224", img_size=64, embed_dim=24, inner_dim=12, depth=2, num_heads_outer=2,
@@ -110,7 +110,7 @@ CASES: dict[str, Refused] = {
                          hidden_size=32, num_attention_heads=4, attention_head_size=8, feed_forward_size=48, vocab_size=50,
                          num_labels=5, max_position_embeddings=80, local_attn_chunk_length=8, lsh_attn_chunk_length=8,
                          num_buckets=4, is_decoder=False),
-    "deformable-detr": Refused(deformable_detr, lambda: {"pixel_values": torch.randn(1, 3, 192, 192)}),
+    "deformable-detr": Refused(deformable_detr, lambda: {"pixel_values": torch.randn(1, 3, 96, 96)}),
 }  # fmt: skip
 
 FOLLOWED = {

@@ -98,7 +98,7 @@ def test_samples_may_change_places(move: Callable[[Tensor], Tensor]) -> None:
 def test_other_methods_on_windows(method: str) -> None:
     """Without convolutions all attention methods have what they need; where there are some, they say what is missing."""
     found = heedmap.explain(built("swin"), inputs("swin"), target=target, method=method)
-    assert found["image"].shape == (1, 56 * 56)
+    assert found["image"].shape == (1, 28 * 28)
     assert float(found["image"].abs().sum()) > 0
 
 

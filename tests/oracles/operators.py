@@ -80,15 +80,11 @@ def blocks(A: Tensor, gradient: Tensor, queries: Tensor, keys: Tensor, rows: int
         columns: tokens that are asked.
     """
     count = len(queries)
-    local = (A * gradient).clamp(min=0).mean(1).detach().double()
-    found = torch.zeros(len(A) // count, rows, columns, dtype=torch.float64)
-    for n, part in enumerate(local):
-        asks, asked = queries[n % count], keys[n % count]
-        for i in range(len(asks)):
-            for j in range(len(asked)):
-                if asks[i] >= 0 and asked[j] >= 0:
-                    found[n // count, asks[i], asked[j]] += part[i, j]
-    return found
+    local = (A * gradient).clamp(min=0).mean(1).detach().double().unflatten(0, (-1, count))
+    asks, asked = queries[:, :, None], keys[:, None]
+    places = torch.where((asks >= 0) & (asked >= 0), asks * columns + asked, rows * columns).flatten()
+    found = torch.zeros(len(local), rows * columns + 1, dtype=torch.float64)
+    return found.index_add(1, places, local.flatten(1))[:, :-1].unflatten(1, (rows, columns))
 
 
 def whole(A: Tensor, gradient: Tensor) -> Tensor:

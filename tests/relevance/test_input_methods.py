@@ -335,8 +335,11 @@ SEVERAL: dict[str, list[Any]] = {
 def test_several_targets_are_as_each_alone(name: str, method: str, options: dict[str, Any]) -> None:
     model, inputs = built(name)
     together = heedmap.explain(model, inputs, target=SEVERAL[name], method=method, **options)
+    each: dict[Any, heedmap.Explanation] = {}  # the detector is asked for one query twice
     for target, found in zip(SEVERAL[name], together, strict=True):
-        alone = heedmap.explain(model, inputs, target=target, method=method, **options)
+        if target not in each:
+            each[target] = heedmap.explain(model, inputs, target=target, method=method, **options)
+        alone = each[target]
         assert list(found.segments) == list(alone.segments)
         for segment in alone.segments:
             torch.testing.assert_close(found[segment], alone[segment], **CLOSE)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from heedmap.attention.inputs import KEEP, contents
+from heedmap.attention.wrapped import named_modules
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 EQUAL = {bool, int, str, bytes, type(None), torch.dtype}
@@ -48,7 +49,7 @@ def of_model(model: nn.Module) -> Any:
     known: Known = {}
     modules, classes = [], dict[type, None]()
     weights: list[Tensor] = []
-    for name, module in model.named_modules():
+    for module, name in named_modules(model).items():
         attributes = {k: v for k, v in vars(module).items() if k not in APART and (k not in BOOKS or v)}
         modules.append((name, type(module), _inside(attributes, DEPTH, known)))
         classes.update(dict.fromkeys(type(module).__mro__))
@@ -82,7 +83,12 @@ def _state(value: Any, depth: int, known: Known) -> Any:
 
 def _inside(value: Any, depth: int, known: Known) -> Any:
     if isinstance(value, dict):
-        return type(value), tuple([(_state(k, 1, known), _state(v, depth, known)) for k, v in value.items()])
+        return type(value), tuple(
+            [
+                (k if type(k) is str else _state(k, 1, known), v if type(v) is str else _state(v, depth, known))
+                for k, v in value.items()
+            ]
+        )
     if isinstance(value, (list, tuple, set, frozenset)):
         return type(value), tuple([_state(v, depth, known) for v in value])
     if callable(value) or not hasattr(value, "__dict__"):

@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from heedmap.attention.returned import check_same
 from heedmap.attention.steps import Steps
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan
-from heedmap.attention.wrapped import called
+from heedmap.attention.wrapped import called, named_modules
 from heedmap.errors import (
     AttentionError,
     GradientError,
@@ -161,7 +161,7 @@ class _AsFound:
 
     @classmethod
     def of(cls, model: nn.Module) -> _AsFound:
-        modules = list(model.modules())
+        modules = list(named_modules(model))
         required = [
             (module, name, parameter)
             for module in modules
@@ -180,12 +180,13 @@ class _AsFound:
         for module in self.trained:
             module.training = True
         self._require_grad(True)
-        for attributes, name, tensor in _attached(model.modules()):
+        modules = list(named_modules(model))
+        for attributes, name, tensor in _attached(modules):
             attributes[name] = tensor.detach()
         for attributes, name, tensor in self.attached:
             attributes[name] = tensor
         owners = {id(tensor) for _, _, tensor in self.inside}
-        for holder, place, tensor in _inside(model.modules()):
+        for holder, place, tensor in _inside(modules):
             if id(tensor) not in owners:
                 holder[place] = tensor.detach()
 
@@ -367,11 +368,11 @@ def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool,
 
 def _proved(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, check: bool) -> Verdict:
     seed()
-    output = call(model, inputs, tape)
+    output = call(model, inputs, tape, noted=True)
     if tape.overwritten is not None:
         tape = Tape(tape.batch, cut=True, copies=True, heads_first=tape.heads_first, hasty=tape.hasty)
         seed()
-        output = call(model, inputs, tape)
+        output = call(model, inputs, tape, noted=True)
         tape.check_kept()
     if check:
         ask(tape, output)
@@ -390,7 +391,7 @@ def _recorded(
     last = 1 + max((edge.attention for edge in verdict.graph.edges), default=-1)
     tape = Tape(batch, leaves=True, clone=writes, copies=writes, heads_first=verdict.heads_first, last=last)
     seed()
-    output = call(model, inputs, tape)
+    output = call(model, inputs, tape, noted=True)
     if again and not tape.ways.known(verdict.ways):
         raise _Different("the model ran code that had not run when it was verified")
     if tape.overwritten is not None and not writes:
@@ -432,8 +433,8 @@ def _laid_out(tape: Tape, graph: Graph, stream: int, segments: list[tuple[int, i
     return spans
 
 
-def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
-    """The model's output under the recorder.
+def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, noted: bool = False) -> Any:
+    """The model's output under the recorder; ``noted``: whether the recorder keeps the ways of the run.
 
     Raises:
         InputError: ``forward`` lacks an input, or refuses those it was given, also without the recorder.
@@ -446,7 +447,7 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape) -> Any:
     for name in contents(inputs):
         given[name] = tape.watch(name, given[name])
     try:
-        with tape, tape.ways:
+        with tape, tape.ways if noted else nullcontext():
             output = called(model, put_back(given, turned))
         exact = any(attention.dtype == torch.float64 for attention in tape.attentions)
         for attention in tape.attentions:

@@ -37,13 +37,11 @@ class PlacedTape(AttendingTape):
 
     # -- the mode ---------------------------------------------------------------------------------------------------
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run ``func``, and record what it means for tokens."""
-        kwargs, name = kwargs or {}, moves.name_of(func)
+        name = moves.name_of(func)
         if func is ops.SDPA or func is ops.MULTI_HEAD:
-            return super().__torch_function__(func, types, args, kwargs)
+            return super().seen(func, args, kwargs)
         operands = list(_tensors(args, kwargs))
         args = self._without_given(func, args)
         followed = any(self.known(t) is not None for t in _tensors(args, kwargs))
@@ -62,7 +60,7 @@ class PlacedTape(AttendingTape):
             args = (args[0], self._as_given(args[1]), *args[2:])
         if name in moves.SCALES:
             args = self._without_normaliser(args)
-        result = super().__torch_function__(func, types, args, kwargs)
+        result = super().seen(func, args, kwargs)
         call = self.copied.call(name, operands, result)
         if len(self.sources) > count and self.sources[-1].kind == "leaf":
             self._begin(result, args, kwargs)

@@ -232,4 +232,4 @@ def _run(
     tape.learned, tape.properties = LearnedRows(batch, begun.learned), begun.properties
     tape.copied = Copies(begun.copied)
     tape.renewed, tape.parted, tape.copies = begun.renewed, begun.parted, begun.copies
-    return tape, call(model, inputs, tape)
+    return tape, call(model, inputs, tape, noted=True)

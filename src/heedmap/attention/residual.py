@@ -76,9 +76,7 @@ class ResidualTape(Tape):
         self.norms: dict[int, Tensor] = {}
         self._states: dict[int, weakref.ref[Tensor]] = {}
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """As the recorder does; a sum's operands are looked at before they may be written to."""
         in_place = func in ops.ADDITIONS_IN_PLACE
         operands = self._operands(args) if (in_place or func in ops.ADDITIONS) and not kwargs else []
@@ -87,7 +85,7 @@ class ResidualTape(Tape):
             args = self.passing(known, args, in_place)
         if in_place:
             operands = [(tensor.clone(), *rest) for tensor, *rest in operands]  # type: ignore[misc]
-        result = super().__torch_function__(func, types, args, kwargs)
+        result = super().seen(func, args, kwargs)
         if known is not None and isinstance(result, Tensor):
             self._see(known, operands, result)
         elif func in ops.NORMS and isinstance(result, Tensor) and args and self._is_state(args[0]):

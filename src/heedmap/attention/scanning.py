@@ -92,15 +92,10 @@ class ScanningTape(PlacedTape):
         heads = [call for piece, call in self._begun.items() if not self._pieces.first([piece]) & going_on]
         return Regions(self._results, frozenset(heads))
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run ``func``, and record what it means for tokens and regions."""
-        kwargs = kwargs or {}
-        if func in ops.ASKS:
-            return func(*args, **kwargs)
         if self._over:
-            return self._outside(func, types, args, kwargs)
+            return self._outside(func, args, kwargs)
         self._calls += 1
         name = moves.name_of(func)
         if _creates(name):
@@ -118,7 +113,7 @@ class ScanningTape(PlacedTape):
             return self._step(func, name, args, kwargs)
         if self._accumulates(name, args, kwargs):
             return self._step(func, name, args, kwargs)
-        result = self._outside(func, types, args, kwargs)
+        result = self._outside(func, args, kwargs)
         if name in CHOSEN and not any(k is not None for k in operands) and not self.tag(args[0]).sources:
             for t in _tensors((result,)):
                 if isinstance(self.known(t), Lost):
@@ -136,12 +131,12 @@ class ScanningTape(PlacedTape):
             return False
         return not any([id(t) in self._tags or id(t) in self._known for t in _tensors(args, kwargs)])
 
-    def _outside(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _outside(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run ``func`` as no step of a region: where it takes what one has mixed, that is lost."""
         for t in _data(func, args, kwargs):
             if isinstance(k := self.known(t), Mixed):
                 self.set_known(t, self._lost_in(k))
-        return super().__torch_function__(func, types, args, kwargs)
+        return super().seen(func, args, kwargs)
 
     if TYPE_CHECKING:
 

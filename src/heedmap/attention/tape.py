@@ -7,6 +7,7 @@ attention's output has that attention as its only source: sources say which stat
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
@@ -154,10 +155,16 @@ class Tape(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run ``func`` and record what it means."""
+        """Run ``func`` and record what it means; where the ways of the run are kept, also from where it is called."""
         kwargs = kwargs or {}
         if func in ops.ASKS:
             return func(*args, **kwargs)
+        if self.ways.entered:
+            self.ways.note(func, args, kwargs, sys._getframe(1))
+        return self.seen(func, args, kwargs)
+
+    def seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run ``func``, which gives or changes tensors, and record what it means."""
         if func in ops.UNSEEN:
             return self._uncounted(func, args)
         if self.towers and self._is_inside(args, kwargs):

@@ -13,23 +13,20 @@ from types import CodeType, FrameType
 from typing import Any, Self
 
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
-
-from heedmap.attention import operations as ops
 
 NUMBERS = (bool, int, float)
 RESUMED = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
 
 
-class Ways(TorchFunctionMode):
-    """The calls of torch functions while it is entered, each by all the places in the code that led to it.
+class Ways:
+    """The calls of torch functions that a recorder sees while this is entered, each by all the places in the code that led to it.
 
     Two calls are alike when they are of one function, from the same lines of the same functions, and the same of the numbers they
     got are zero. Where the calls of one run were all made in another one, in whatever order and number, it is :meth:`known`.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        self.entered = False
         self._taken: set[int] = set()
         self._codes: dict[int, CodeType] = {}  # kept, so that no other code gets the identity of one of them
         self._outermost: CodeType | None = None
@@ -39,26 +36,20 @@ class Ways(TorchFunctionMode):
         self._depths: dict[FrameType, int] = {}  # of each of them, where it is on the stack
 
     def __enter__(self) -> Self:
-        self._outermost = sys._getframe(1).f_code
-        super().__enter__()
+        self._outermost, self.entered = sys._getframe(1).f_code, True
         return self
 
     def __exit__(self, *error: Any) -> None:
         """Let go of what the model's functions held."""
+        self.entered = False
         self._stack.clear()
         self._depths.clear()
-        super().__exit__(*error)
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run ``func``, and remember from where it was called."""
-        kwargs = kwargs or {}
-        if func not in ops.ASKS:
-            given = () if func is Tensor.__getitem__ else (*args, *kwargs.values())
-            zero = [not value for value in given if type(value) in NUMBERS]
-            self._taken.add(hash((func, *zero, self._way_to(sys._getframe(1)))))
-        return func(*args, **kwargs)
+    def note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], frame: FrameType) -> None:
+        """Remember from where ``func`` is called."""
+        given = () if func is Tensor.__getitem__ else (*args, *kwargs.values())
+        zero = [not value for value in given if type(value) in NUMBERS]
+        self._taken.add(hash((func, *zero, self._way_to(frame))))
 
     def _way_to(self, frame: FrameType | None) -> int:
         """All the places in the code that led to this call.

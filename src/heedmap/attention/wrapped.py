@@ -36,8 +36,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
             "the model is traced or scripted (torch.jit), so its attention cannot be seen; "
             "explain the module that it was made from"
         )
-    empty = next((name for name, p in model.named_parameters() if p.is_meta), None)
-    if empty is not None and not any(hasattr(m, "_hf_hook") for m in model.modules()):
+    modules = named_modules(model)
+    weights = ((f"{modules[m]}.{name}", p) for m in modules for name, p in m._parameters.items() if p is not None)
+    empty = next((name.removeprefix(".") for name, p in weights if p.is_meta), None)
+    if empty is not None and not any(hasattr(m, "_hf_hook") for m in modules):
         raise ModelStateError(
             f"parameter {empty} is on the meta device, without values; load the model's weights first"
         )
@@ -48,6 +50,18 @@ def _scored_by(model: nn.Module) -> nn.Module | None:
     """What a Sequential calls its model, where there is nothing else around it."""
     named = getattr(model, "model", None) if isinstance(model, nn.Sequential) else None
     return next((m for m in inside(model) if m is named), None)
+
+
+def named_modules(model: nn.Module) -> dict[nn.Module, str]:
+    """Module → name, in torch's order; torch hands each up through all modules around it, which takes many times as long."""
+    names, rest = dict[nn.Module, str](), [(model, "")]
+    while rest:
+        module, name = rest.pop()
+        if module not in names:
+            names[module] = name
+            parts = reversed(module._modules.items())
+            rest += [(part, f"{name}.{of_part}" if name else of_part) for of_part, part in parts if part is not None]
+    return names
 
 
 def inside(model: nn.Module) -> Iterator[nn.Module]:
