@@ -110,8 +110,8 @@ class Explanation(ExplanationData):
             image: PIL, as the model saw it (``Model.shown_image``); or ``Model.picture``'s, of the original.
             index: the sample.
             segment: one of patches.
-            options: ``alpha``, ``cmap``, ``opacity``, ``contour``, ``patches``, ``mute``, and ``scale``, one that several maps
-                share: see :mod:`heedmap.render.overlay`.
+            options: ``alpha``, ``cmap``, ``opacity``, ``contour``, ``patches``, ``mute``, ``theme``, and ``scale``, one that
+                several maps share: see :mod:`heedmap.render.overlay`.
         """
         from heedmap.render.files import check_options
         from heedmap.render.overlay import overlay
