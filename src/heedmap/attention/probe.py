@@ -20,6 +20,7 @@ from heedmap.attention import returned, token_positions
 from heedmap.attention.attention import RowTensor
 from heedmap.attention.flow import Edge, Graph, State, Stream, build
 from heedmap.attention.gradual import pulled
+from heedmap.attention.graph import ancestors
 from heedmap.attention.randomness import noises
 from heedmap.attention.tags import Source
 from heedmap.attention.tape import Tape
@@ -234,6 +235,18 @@ def _answering(
     return list(found.values())
 
 
+def _are_read(tape: Tape, probes: list[_Probe]) -> bool:
+    """Whether autograd has a way from what each attention reads to the state before it; what a model returns has its own."""
+    by_state: dict[int, list[Tensor]] = {}
+    for probe in probes:
+        if probe.state and probe.side != "keys":
+            by_state.setdefault(max(probe.state), []).append(probe.rows.tensor)
+    return all(
+        any(getattr(node, "variable", None) is tape.attentions[state].out for node in ancestors(*tensors))
+        for state, tensors in by_state.items()
+    )
+
+
 def _check_rows(
     tape: Tape, graph: Graph, positions: dict[int, dict[int, Tensor]], answers: Iterable[Tensor]
 ) -> set[int]:
@@ -243,7 +256,7 @@ def _check_rows(
         return set()
     check = _Check(tape, graph, {s: known | _late(tape, graph, s, known) for s, known in positions.items()})
     last = _answering(tape, graph, positions, answers, probes)
-    if last and check.broken([*probes, *last]) is None:
+    if last and _are_read(tape, probes) and check.broken([*probes, *last]) is None:
         return {id(probe.rows.tensor) for probe in last}
     if check.broken(probes) is None:
         return set()
