@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import scanned
 import torch
+import torch.nn.functional as F
 import transformers
 from hand_mixers import LENGTH, WIDTH, Tokens
 from placed_models import words
@@ -247,6 +248,41 @@ def test_what_is_linear_in_nothing_is_refused(layer: Any) -> None:
     model = Tokens(layer(), layer()).double().eval()
     with pytest.raises(heedmap.errors.AttentionError):
         heedmap.explain(model, words(LENGTH, 1), target=number)
+
+
+class BetweenAttentions(nn.Module):
+    """A scan between two attentions of ``nn.MultiheadAttention``, or of the same weights by its parts."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.fused, self.words, self.head = fused, nn.Embedding(30, WIDTH), nn.Linear(WIDTH, 5)
+        self.first, self.last = (nn.MultiheadAttention(WIDTH, 2, batch_first=True) for _ in range(2))
+        sizes = {"state_size": 4, "num_heads": 4, "head_dim": 8, "n_groups": 2, "chunk_size": 4}
+        config = transformers.Mamba2Config(hidden_size=WIDTH, num_hidden_layers=1, **sizes)
+        self.scan = transformers.models.mamba2.modeling_mamba2.Mamba2Mixer(config, 0)
+
+    def attended(self, attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
+        if self.fused:
+            return attention(x, x, x, need_weights=False)[0]
+        q, k, v = F.linear(x, attention.in_proj_weight, attention.in_proj_bias).unflatten(-1, (3, 2, -1)).unbind(2)
+        heads = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        return attention.out_proj(heads.transpose(1, 2).flatten(2))
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.words(input_ids)
+        x = x + self.attended(self.first, x)
+        x = x + self.scan(x)
+        return self.head(x + self.attended(self.last, x))[:, -1]
+
+
+def test_a_scan_after_an_attention_of_torchs_own() -> None:
+    """Within which the recorder enters itself anew."""
+    torch.manual_seed(0)
+    parts = BetweenAttentions(fused=False).double().eval()
+    fused = BetweenAttentions(fused=True).double().eval()
+    fused.load_state_dict(parts.state_dict())
+    expected, found = (heedmap.explain(model, ids(2), target=number)["text"] for model in (parts, fused))
+    assert_near(found.double(), expected.double())
 
 
 class Heads(nn.Module):

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from types import FrameType, MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -70,11 +70,18 @@ class ScanningTape(PlacedTape):
         super().__init__(batch, cut=cut, tokens=tokens)
         self.regions, self._results = regions, dict[int, Values]()
         self._begun, self._going_on = dict[int, int](), set[int]()
-        self._calls, self._pieces, self._over = 0, Pieces(), False
+        self._calls, self._pieces, self._entered, self._over = 0, Pieces(), 0, False
+
+    def __enter__(self) -> Self:
+        """As any mode; also anew within itself, for the parts of a fused attention."""
+        self._entered += 1
+        super().__enter__()
+        return self
 
     def __exit__(self, *error: Any) -> None:
-        """The model has answered: what is computed of its answer afterwards, a target, is no region of it."""
-        self._over = True
+        """Once the model has answered, what is computed of its answer, a target, is no region of it."""
+        self._entered -= 1
+        self._over = self._entered == 0
         super().__exit__(*error)
 
     @property
