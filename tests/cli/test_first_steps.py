@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -93,38 +94,30 @@ EARLY = [
     *map(list, SLIPS),
 ]
 """Commands that fail at once."""
+OF_FIGURES: list[Any] = [
+    ("explain", "--width", "0", 2, "greater than or equal to 0.5"),
+    ("compare", "--width", "nan", 2, "'--width'"),
+    ("explain", "--theme", "drak", 1, "no theme 'drak' (did you mean 'dark'?); known themes: light, dark"),
+    ("heads", "--theme", "dusk", 1, "no theme 'dusk'; known themes: light, dark"),
+    ("heads", "--dpi", "0", 2, "greater than or equal to 20"),
+    ("explain", "--widht", "3", 2, "--width"),
+    ("compare", "--alpha", "2", 2, "less than or equal to 1"),
+    ("explain", "--compare", "another text", 2, "heedmap edit zoo/gpt-lists --sample 0"),
+]
+"""A command of a sample of the zoo and an option, its code, and what is told."""
 
 
 def test_slips_are_told_before_anything_heavy_is_imported(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", LIGHT]
-    done = subprocess.run(command, input=json.dumps(EARLY), capture_output=True, text=True, cwd=tmp_path)
+    given = [(arguments, 1, SLIPS.get(tuple(arguments), "")) for arguments in EARLY]
+    drawn = ["--sample", "0", "--out", "map.png"]
+    given += [([command, "zoo/gpt-lists", *drawn, *option], code, told) for command, *option, code, told in OF_FIGURES]
+    command, asked = [sys.executable, "-c", LIGHT], json.dumps([arguments for arguments, *_ in given])
+    done = subprocess.run(command, input=asked, capture_output=True, text=True, cwd=tmp_path)
     assert (done.stderr, done.returncode) == ("", 0)
-    for arguments, line in zip(EARLY, done.stdout.splitlines(), strict=True):
-        code, heavy, told = json.loads(line)
-        assert (code, heavy) == (1, []), (arguments, told)
-        assert SLIPS.get(tuple(arguments), "") in told, arguments
-
-
-@pytest.mark.parametrize(
-    ("command", "option", "code", "told"),
-    [
-        ("explain", ["--width", "0"], 2, "greater than or equal to 0.5"),
-        ("compare", ["--width", "nan"], 2, "'--width'"),
-        ("explain", ["--theme", "drak"], 1, "no theme 'drak' (did you mean 'dark'?); known themes: light, dark"),
-        ("heads", ["--theme", "dusk"], 1, "no theme 'dusk'; known themes: light, dark"),
-        ("heads", ["--dpi", "0"], 2, "greater than or equal to 20"),
-        ("explain", ["--widht", "3"], 2, "--width"),
-        ("compare", ["--alpha", "2"], 2, "less than or equal to 1"),
-        ("explain", ["--compare", "another text"], 2, "heedmap edit zoo/gpt-lists --sample 0"),
-    ],
-)
-def test_options_of_figures_are_checked_before_anything_heavy_is_imported(
-    command: str, option: list[str], code: int, told: str, tmp_path: Path
-) -> None:
-    arguments = [command, "zoo/gpt-lists", "--sample", "0", "--out", "map.png", *option]
-    done = subprocess.run([sys.executable, "-c", LIGHT, *arguments], capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout == f"{code} []\n", done.stderr
-    assert told in " ".join(done.stderr.replace("│", " ").split())
+    for (arguments, code, told), line in zip(given, done.stdout.splitlines(), strict=True):
+        found, heavy, said = json.loads(line)
+        assert (found, heavy) == (code, []), (arguments, said)
+        assert told in " ".join(said.replace("│", " ").split()), arguments
     assert list(tmp_path.iterdir()) == []
 
 

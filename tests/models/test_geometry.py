@@ -60,7 +60,7 @@ def hottest(geometry: Geometry, grid: tuple[int, int], patch: tuple[int, int]) -
     flat = values.reshape(1, -1)
     segment = Segment("image", "image", "image", flat, torch.arange(flat.shape[1])[None], grid)
     black = Picture(Image.new("RGB", geometry.size), geometry)
-    return np.asarray(overlay(black, segment, alpha=1.0, patches=True)).max(-1) > 200
+    return np.asarray(overlay(black, segment, alpha=1.0, patches=True, theme="dark")).max(-1) > 200
 
 
 def near(hot: np.ndarray, centre: tuple[float, float], geometry: Geometry) -> bool:
