@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from runpy import run_module
@@ -76,7 +76,9 @@ def _take_over(line: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     request, streams, _, _ = socket.recv_fds(line, 1 << 20, 3)
     if command := os.fork():
-        line.send(str(os.waitstatus_to_exitcode(os.waitpid(command, 0)[1]) % 256).encode())
+        code = os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])
+        with suppress(BrokenPipeError):  # whoever asked was stopped meanwhile
+            line.send(str(code % 256).encode())
         os._exit(0)
     line.close()
     for number, stream in enumerate(streams):
