@@ -34,6 +34,8 @@ ABOVE = 3
 """Tensors as large as the largest one that is kept, which a backward pass has beside the gradients."""
 SLACK = 1.05
 """What an allocator takes more than it is asked for."""
+SLACK_OF_PROOF = 1.1
+"""The same of a proof, whose rows are gathered from gradients in many small pieces."""
 
 BASE, BACKWARD, REBUILD, OVERHEAD = 1.69, 0.97, 0.73, 1.9e-3
 """Of a call: forward passes; for each target, forward passes, and products by which A and its gradient are made, at the speed of
@@ -200,7 +202,7 @@ def proof_peak(tape: Tape, output: Any, model: nn.Module) -> int:
     made = {_key(t): _size(t) for t in [*saved([*read, *leaves, *tensors_of(output)]), *recorded]}
     kept = {key: size for key, size in made.items() if key not in outside}
     noise = max((t.numel() * t.element_size() for t in read), default=0)
-    return int(SLACK * (sum(kept.values()) + noise + ABOVE * max(kept.values(), default=0)))
+    return int(SLACK_OF_PROOF * (sum(kept.values()) + noise + ABOVE * max(kept.values(), default=0)))
 
 
 def check_proof(memory: int, needed: int) -> None:

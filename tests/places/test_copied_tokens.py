@@ -94,7 +94,7 @@ def cam(event: Event, sample: int) -> Tensor:
     return ops.whole(event.out, event.gradient)[sample]
 
 
-def agrees(found: Tensor, wanted: Tensor) -> None:
+def assert_close(found: Tensor, wanted: Tensor) -> None:
     """Each relevance, relative to the largest."""
     assert float(wanted.abs().max()) > 1e-3
     torch.testing.assert_close(found.double(), wanted, rtol=CLOSE, atol=CLOSE * float(wanted.max()))
@@ -118,8 +118,8 @@ def test_copies_of_one_token_ask_each_for_itself(way: str, fused: bool) -> None:
     events = seen(built(lambda: Asking(way)), given(), target, ())
     for n in range(2):
         R = expected(events, n).R
-        agrees(found["rows"][n], R["copies", "rows"][2])
-        agrees(found["task"][n], R["copies", "task"][2])
+        assert_close(found["rows"][n], R["copies", "rows"][2])
+        assert_close(found["task"][n], R["copies", "task"][2])
 
 
 class Beside(Asking):
@@ -154,8 +154,8 @@ def test_the_token_beside_its_copies(row: int) -> None:
         known.take("all", "task", whole[:, -1:])
         for event, other in zip(events[1:], ("rows", "all", "rows"), strict=True):
             known.ask("all", other, cam(event, n))
-        agrees(found["rows"][n], known.R["all", "rows"][row])
-        agrees(found["task"][n], known.R["all", "task"][row])
+        assert_close(found["rows"][n], known.R["all", "rows"][row])
+        assert_close(found["task"][n], known.R["all", "task"][row])
 
 
 class TwoSteps(Asking):
@@ -183,8 +183,8 @@ def test_copies_of_copies() -> None:
         known.begin("six", COPIES, "two", torch.eye(2).repeat_interleave(3, 0).double())
         known.ask("six", "six", cam(events[2], n))
         known.ask("six", "rows", cam(events[3], n))
-        agrees(found["rows"][n], known.R["six", "rows"][2])
-        agrees(found["task"][n], known.R["six", "task"][2])
+        assert_close(found["rows"][n], known.R["six", "rows"][2])
+        assert_close(found["task"][n], known.R["six", "task"][2])
 
 
 class Uncopied(Asking):
@@ -203,8 +203,8 @@ def test_what_copies_hear_is_added_to_the_token_itself() -> None:
     events = seen(model, given(), target, ())
     for n in range(2):
         R = expected(events, n).R
-        agrees(found["rows"][n], R["copies", "rows"][2])
-        agrees(found["task"][n], R["copies", "task"][2])
+        assert_close(found["rows"][n], R["copies", "rows"][2])
+        assert_close(found["task"][n], R["copies", "task"][2])
 
 
 class Asked(Asking):
@@ -229,8 +229,8 @@ def test_copies_that_ask_nothing_stay_one_token() -> None:
         for own, cross in zip(events[::2], events[1::2], strict=True):
             known.ask("rows", "rows", cam(own, n))
             known.ask("rows", "task", cam(cross, n).sum(1, keepdim=True))
-        agrees(found["rows"][n], known.R["rows", "rows"][2])
-        agrees(found["task"][n], known.R["rows", "task"][2])
+        assert_close(found["rows"][n], known.R["rows", "rows"][2])
+        assert_close(found["task"][n], known.R["rows", "task"][2])
 
 
 class Again(Asking):

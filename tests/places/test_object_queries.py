@@ -119,7 +119,7 @@ def decoded(events: list[Event], sample: int, sides: dict[str, int]) -> Relevanc
     return found
 
 
-def agrees(found: Tensor, wanted: Tensor) -> None:
+def assert_close(found: Tensor, wanted: Tensor) -> None:
     """Each relevance, relative to the largest."""
     assert float(wanted.abs().max()) > 1e-3
     torch.testing.assert_close(found.double(), wanted, rtol=CLOSE, atol=CLOSE * float(wanted.max()))
@@ -143,8 +143,8 @@ def test_a_query_of_the_decoder(query: int) -> None:
     for n in range(2):
         R = decoded(events, n, SIDES).R
         for level, side in SIDES.items():
-            agrees(found[grids[side, side]][n], R["queries", level][query])
-        agrees(found["task"][n], R["queries", "task"][query])
+            assert_close(found[grids[side, side]][n], R["queries", level][query])
+        assert_close(found["task"][n], R["queries", "task"][query])
 
 
 def picture(batch: int = 2) -> dict[str, Tensor]:
@@ -164,7 +164,7 @@ def test_the_task_of_the_whole_model() -> None:
     assert found.segments["image"].grid == (16, 16)
     assert bool((found["image"] > 0).any())
     for n in range(2):
-        agrees(found["text"][n], decoded(events, n, SIDES).R["queries", "task"][2])
+        assert_close(found["text"][n], decoded(events, n, SIDES).R["queries", "task"][2])
 
 
 def test_a_class_over_a_region_sample_by_sample_and_by_rows() -> None:

@@ -255,21 +255,21 @@ def test_all_of_it_works_from_the_keyboard(page: Any) -> None:
 
 
 def test_nothing_serious_stands_in_anyones_way(page: Any) -> None:
-    in_both_themes(page, "empty")
+    check_in_both_themes(page, "empty")
     choose_model(page, "zoo/lxmert-shapes")
     page.locator("#more button").first.click()
     page.locator("#options-of-both button").first.click()
     page.locator("#ask").click()
     page.wait_for_selector(".heedmap-error")
-    in_both_themes(page, "an error")
+    check_in_both_themes(page, "an error")
     pick(page, 21)
-    in_both_themes(page, "an answer")
+    check_in_both_themes(page, "an answer")
     page.locator("#compare").click()
     page.wait_for_selector(".heedmap-columns")
-    in_both_themes(page, "a comparison")
+    check_in_both_themes(page, "a comparison")
 
 
-def in_both_themes(page: Any, state: str) -> None:
+def check_in_both_themes(page: Any, state: str) -> None:
     """In Gradio's light and in its dark theme, which is a class of the body."""
     for theme in ("light", "dark"):
         page.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
