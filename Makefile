@@ -5,7 +5,7 @@
 # make docs   the documents as a site, site/index.html; links and headings that do not exist are errors
 
 VENV ?= .venv
-# Of the Pythons there are, first the system's: distributions build it optimised; one made by pyenv or from source often is not, and is slower by a tenth.
+# Of the Pythons there are, first the system's: distributions build it optimised; one made by pyenv or from source often is not.
 PYTHON ?= $(shell for p in /usr/bin/python3 python3; do \
 	"$$p" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; done; echo "$$p")
 INSTALLED := $(VENV)/.installed

@@ -17,7 +17,7 @@ CHROMIUM = Path(
     or which("chromium")
     or "chromium-headless-shell"
 )
-"""The shell takes half as long as the whole browser."""
+"""The shell takes less than the whole browser."""
 IN_A_BROWSER = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no browser {CHROMIUM}"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # a driver's pipes, closed late

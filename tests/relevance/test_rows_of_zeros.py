@@ -83,6 +83,9 @@ def test_it_stands_for_large_maps_with_constant_weights_alone() -> None:
     assert not takes_rows(torch.matmul, (x, torch.randn(512, 512)), {})
     with torch.autocast("cpu"):
         assert not takes_rows(F.linear, (x, torch.randn(512, 512)), {})
+    assert not takes_rows(
+        F.linear, (torch.randn(600, 9000, requires_grad=True), torch.randn(9000)), {}
+    )  # to one number a row
 
 
 def test_no_map_changes_by_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,7 @@ def takes_rows(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> b
     return bool(
         kinds
         and x.dim() > 1
+        and weights[0].dim() == 2
         and x.requires_grad
         and x.device.type == "cpu"
         and x.numel() * len(weights[0]) >= PAYS
