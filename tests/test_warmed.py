@@ -30,6 +30,7 @@ def test_it_is_the_installed_command(warmed: Path, tmp_path: Path, arguments: tu
     "arguments",
     [
         ("-c", "import sys; print(__name__, sys.argv); sys.exit(3)", "a"),
+        ("-m", "heedmap", "explian"),
         ("-m", "heedmap.packaged", "nothing"),
         ("-V",),
     ],

@@ -95,7 +95,7 @@ def _take_over(line: socket.socket) -> None:
 def _python(*arguments: str) -> None:
     """As ``python`` does, which is also called for all but a module and a piece of code."""
     match arguments:
-        case ("-m", name, *rest):
+        case ("-m", name, *rest) if name != "heedmap.packaged":  # whether it draws bars is for tqdm's import to see
             sys.argv[:] = [name, *rest]
             run_module(name, run_name="__main__", alter_sys=True)
         case ("-c", code, *rest):
