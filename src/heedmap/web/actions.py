@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from heedmap.errors import InputError
 from heedmap.web import parts
 from heedmap.web.edits import EditForm
 from heedmap.web.fields import Fields, edit_fields, given, listed, values_of
@@ -15,10 +16,9 @@ from heedmap.web.method_options import against, options_label, start, way
 from heedmap.web.models import Tell
 from heedmap.web.results import Results, Shown, links
 from heedmap.web.tables import Table
+from heedmap.web.turns import Turn
 
 Values = tuple[Any, ...]
-ANSWERS, PRESSED = 7, 5
-"""How many values an answer has on the page, and what was pressed."""
 
 
 class Actions:
@@ -41,23 +41,23 @@ class Actions:
     def events(self) -> dict[str, Callable[..., Any]]:
         """Name → what is called; the values of an event's inputs come last."""
 
-        def told(action: Callable[..., Values]) -> Callable[..., Values]:
-            def run(progress: Any = self._progress, *values: Any) -> Values:
-                return action(_tell(progress), *values)
+        def told(action: Callable[..., Values | None]) -> Callable[..., Any]:
+            def run(progress: Any = self._progress, *values: Any) -> Any:
+                return self._shown(action(_tell(progress), *values))
 
             return run
 
-        def press(progress: Any = self._progress, event: Any = None, *values: Any) -> Values:
-            return self._press(_tell(progress), event, *values)
+        def press(progress: Any = self._progress, event: Any = None, *values: Any) -> Any:
+            return self._shown(self._press(_tell(progress), event, *values))
 
-        def press_sample(event: Any = None) -> Any:
-            return _number(event, "sample")
+        def press_sample(event: Any = None, turn: Any = None) -> Any:
+            return self._pressed(event, turn, "sample")
 
-        def press_row(event: Any = None) -> Any:
-            return _number(event, "row")
+        def press_row(event: Any = None, turn: Any = None) -> Any:
+            return self._pressed(event, turn, "row")
 
         press_row.__annotations__ = press.__annotations__ = press_sample.__annotations__ = {"event": self._gr.EventData}
-        long: dict[str, Callable[..., Values]] = {
+        long: dict[str, Callable[..., Values | None]] = {
             "choose": self._choose,
             "ask": self._ask,
             "explain": self._explain,
@@ -72,12 +72,29 @@ class Actions:
             "press": press,
             "sample": press_sample,
             "row": press_row,
+            "open": self._open,
             "pick": self._pick,
             "show_row": self._show_row,
             "options": self._options,
         }
 
-    def _choose(self, tell: Tell, model: str) -> Values:
+    def _shown(self, values: Any) -> Any:
+        """``values``; None: nothing on the page changes."""
+        return self._gr.skip() if values is None else values
+
+    def _open(self, opened: Exchange, turn: Turn) -> Any:
+        """What the page was loaded with."""
+        return self._shown(turn.open(opened))
+
+    def _pressed(self, event: Any, turn: Turn, name: str) -> Any:
+        """The number of a sample, or a row, which is now asked."""
+        number = _number(event, name)
+        return self._shown(number if number is not None and turn.press() else None)
+
+    def _choose(self, tell: Tell, turn: Turn, model: str) -> Values | None:
+        return turn.choose(lambda: self._chosen(tell, model))
+
+    def _chosen(self, tell: Tell, model: str) -> Values:
         takes, error = attempt(lambda: self._handlers.takes(model, tell))
         takes = takes or Takes()
         speaks = self._gr.update(visible=takes.speaks), self._gr.update(visible=takes.speaks, value="")
@@ -94,123 +111,155 @@ class Actions:
         hint = parts.hint(model, bool(listed(model)))
         return self._gr.update(choices=[], value=None, visible=False), "", hint, "", None, ""
 
-    def _pick(self, model: str, number: int | None) -> Values:
-        if number is None:  # another model was chosen, which emptied the fields
-            return tuple(self._gr.skip() for _ in range(1 + len(self._fields.of_sample)))
+    def _pick(self, turn: Turn, model: str, number: int | None) -> Any:
+        if number is None or not turn.goes_on:  # another model was chosen, which emptied the fields
+            return self._gr.skip()
         picked, error = attempt(lambda: sample(model, number))
         return parts.error(error), *self._fields.filled(picked)
 
-    def _ask_sample(self, tell: Tell, model: str, number: int | None, *values: Any) -> Values:
-        if number is None:
-            return tuple(self._gr.skip() for _ in range(ANSWERS))
-        return self._ask(tell, model, number, *values)
+    def _ask_sample(self, tell: Tell, turn: Turn, model: str, *values: Any) -> Values | None:
+        return turn.ask_pressed(lambda: self._asked(model, lambda: self._handlers.predict(model, given(*values), tell)))
 
-    def _ask(self, tell: Tell, model: str, *values: Any) -> Values:
-        return self._asked(model, lambda: self._handlers.predict(model, given(*values), tell))
+    def _ask(self, tell: Tell, turn: Turn, model: str, *values: Any) -> Values | None:
+        return turn.ask(lambda: self._asked(model, lambda: self._handlers.predict(model, given(*values), tell)))
 
-    def _asked(self, model: str, work: Callable[[], Exchange]) -> Values:
-        """The answers, as they are shown."""
+    def _asked(self, model: str, work: Callable[[], Exchange]) -> tuple[Exchange | None, Values]:
+        """What was asked, and its answers as they are shown."""
         asked, error = attempt(work)
         if asked is None:
-            return parts.error(error), *self._no_answers(model)
+            return None, (parts.error(error), *self._no_answers(model))
         radio = self._gr.update(value=None, **answers_of(asked))
         said = parts.answer(asked.predictions.answers)
-        return "", radio, said, parts.hint(model, bool(listed(model))), "", asked, ""
+        return asked, ("", radio, said, parts.hint(model, bool(listed(model))), "", asked, "")
 
-    def _first(self, tell: Tell, asked: Exchange | None, _choice: Any, _begin: str, *method: Any) -> Values:
+    def _first(
+        self, tell: Tell, turn: Turn, asked: Exchange | None, _choice: Any, _begin: str, *method: Any
+    ) -> Values | None:
         """The first answer, at once after a model was asked."""
-        if asked is None:
-            return tuple(self._gr.skip() for _ in range(PRESSED))
-        return self._whole(tell, asked, 0, "", *method)
+        return None if asked is None else self._whole(tell, turn, asked, 0, "", *method)
 
-    def _explain(self, tell: Tell, asked: Exchange | None, choice: int | None, begin: str, *methods: Any) -> Values:
+    def _explain(
+        self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, begin: str, *methods: Any
+    ) -> Values | None:
         """``methods``: each followed by its options."""
         limits = self._handlers.limits
 
-        def work() -> Shown:
+        def work(asked: Exchange | None) -> Shown:
             ways = [way(method, options, limits) for method, options in zip(methods[::2], methods[1::2], strict=True)]
             return self._handlers.explain(asked, choice, ways, start(begin), tell)
 
-        return self._made(work)
+        return self._made(turn, asked, work)
 
-    def _every(self, tell: Tell, asked: Exchange | None, method: str, options: str, other: str | None) -> Values:
+    def _every(
+        self, tell: Tell, turn: Turn, asked: Exchange | None, method: str, options: str, other: str | None
+    ) -> Values | None:
         """Every word of the answer, and why not ``other``."""
         limits = self._handlers.limits
-        return self._made(
-            lambda: self._handlers.answer(asked, way(method, options, limits), against(other, limits), tell), kept=True
-        )
+
+        def work(asked: Exchange | None) -> Shown:
+            return self._handlers.answer(asked, way(method, options, limits), against(other, limits), tell)
+
+        return self._made(turn, asked, work, kept=True)
 
     def _change(
-        self, tell: Tell, asked: Exchange | None, choice: int | None, method: str, options: str, *edit: str | None
-    ) -> Values:
+        self,
+        tell: Tell,
+        turn: Turn,
+        asked: Exchange | None,
+        choice: int | None,
+        method: str,
+        options: str,
+        *edit: str | None,
+    ) -> Values | None:
         """``edit``: a word, what it becomes, and a region."""
         form = EditForm(*(part or "" for part in edit))
         limits = self._handlers.limits
-        return self._made(
-            lambda: self._handlers.change(asked, choice, way(method, options, limits), form, tell), kept=True
-        )
+
+        def work(asked: Exchange | None) -> Shown:
+            return self._handlers.change(asked, choice, way(method, options, limits), form, tell)
+
+        return self._made(turn, asked, work, kept=True)
 
     def _beside(
-        self, tell: Tell, asked: Exchange | None, choice: int | None, method: str, options: str, other: str
-    ) -> Values:
+        self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, method: str, options: str, other: str
+    ) -> Values | None:
         """Another model beside the one that was asked."""
         limits = self._handlers.limits
-        return self._made(
-            lambda: self._handlers.models_beside(asked, choice, way(method, options, limits), other, tell), kept=True
-        )
+
+        def work(asked: Exchange | None) -> Shown:
+            return self._handlers.models_beside(asked, choice, way(method, options, limits), other, tell)
+
+        return self._made(turn, asked, work, kept=True)
 
     def _table(self, tell: Tell, files: list[str] | None, model: str, *values: Any) -> Values:
         """A message, the table as it is shown, and as it is kept."""
         table, error = attempt(lambda: self._handlers.table(model, given(*values), files or (), tell))
         return parts.error(error), "" if table is None else parts.table(table.rows), table
 
-    def _ask_row(self, tell: Tell, table: Table | None, number: int | None) -> Values:
+    def _ask_row(self, tell: Tell, turn: Turn, model: str, table: Table | None, number: int | None) -> Values | None:
         """The sample of a row."""
-        if table is None or number is None:
-            return tuple(self._gr.skip() for _ in range(ANSWERS))
-        return self._asked(table.model, lambda: self._handlers.predict(table.model, table.row(number).given, tell))
 
-    def _show_row(self, model: str, table: Table | None, number: int | None) -> Values:
+        def predict() -> Exchange:
+            if table is None or number is None:
+                raise InputError("this table is forgotten; ask for it again")
+            return self._handlers.predict(table.model, table.row(number).given, tell)
+
+        return turn.ask_pressed(lambda: self._asked(model if table is None else table.model, predict))
+
+    def _show_row(self, turn: Turn, model: str, table: Table | None, number: int | None) -> Any:
         """The offered samples and the fields with what is asked by a row, where the model is still the table's."""
-        row = (
-            None if table is None or number is None or model != table.model else attempt(partial(table.row, number))[0]
-        )
-        if row is None:
-            return tuple(self._gr.skip() for _ in (None, *self._fields.of_row))
-        return parts.samples(model, row.given.number), *values_of(row.given)
+        if table is None or number is None or model != table.model or not turn.goes_on:
+            return self._gr.skip()
+        row, _ = attempt(partial(table.row, number))
+        return self._shown(row and (parts.samples(model, row.given.number), *values_of(row.given)))
 
-    def _made(self, work: Callable[[], Shown], *, kept: bool = False) -> Values:
+    def _made(
+        self, turn: Turn, asked: Exchange | None, work: Callable[[Exchange | None], Shown], *, kept: bool = False
+    ) -> Values | None:
         """What ``work`` explains: a message, the map and links to its files.
 
         Args:
-            work: what is done.
+            turn: of the person who wants it.
+            asked: whose answer is explained.
+            work: what is done with it.
             kept: whether the map that is there stays where it fails, since it is of the same answer.
         """
 
-        def shown() -> tuple[Shown, str]:
-            result = work()
+        def shown(asked: Exchange | None) -> tuple[Shown, str]:
+            result = work(asked)
             return result, result.html()
 
-        outcome, error = attempt(shown)
+        ended = turn.explain(asked, lambda asked: attempt(partial(shown, asked)))
+        if ended is None:
+            return None
+        outcome, error = ended
         if outcome is None:
             there = (self._gr.skip(), self._gr.skip()) if kept else ("", "")
             return parts.error(error), *there
         result, html = outcome
         return "", html, links(self._results.keep(result))
 
-    def _whole(self, tell: Tell, asked: Exchange | None, choice: int | None, _begin: str, *method: Any) -> Values:
+    def _whole(
+        self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, _begin: str, *method: Any
+    ) -> Values | None:
         """From the answer itself, not from a token."""
-        return choice, "", *self._explain(tell, asked, choice, "", *method)
+        return self._begun(tell, turn, asked, choice, "", *method)
 
     def _press(
-        self, tell: Tell, event: Any, asked: Exchange | None, choice: int | None, begin: str, *method: Any
-    ) -> Values:
+        self, tell: Tell, event: Any, turn: Turn, asked: Exchange | None, choice: int | None, begin: str, *method: Any
+    ) -> Values | None:
         """An answer, or a token of the map, was pressed where it is shown."""
         number = _number(event, "choice")
         if number is not None:
-            return self._whole(tell, asked, number, begin, *method)
-        place = str(_data(event).get("start", ""))
-        return choice, place, *self._explain(tell, asked, choice, place, *method)
+            return self._whole(tell, turn, asked, number, begin, *method)
+        return self._begun(tell, turn, asked, choice, str(_data(event).get("start", "")), *method)
+
+    def _begun(
+        self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, begin: str, *method: Any
+    ) -> Values | None:
+        """The choice, the token from which it is explained, and the map."""
+        made = self._explain(tell, turn, asked, choice, begin, *method)
+        return made and (choice, begin, *made)
 
     def _options(self, method: str) -> Any:
         return self._gr.update(label=options_label(method), value="")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -15,6 +16,7 @@ from heedmap.web.form_inputs import Takes, offered, read_sample
 from heedmap.web.handlers import Exchange, Handlers, attempt
 from heedmap.web.method_options import options_label, way
 from heedmap.web.results import Result, Results, links
+from heedmap.web.turns import Turn
 
 TITLE = "heedmap"
 KEPT_SECONDS = 3600
@@ -62,7 +64,8 @@ class _Page:
         takes, _ = attempt(lambda: handlers.takes(self.first))
         self.takes = takes or Takes()
         self.opened = _opened(handlers, self.first)
-        self.asked = gr.State(self.opened and self.opened.asked, time_to_live=KEPT_SECONDS)
+        self.turn = gr.State(Turn())
+        self.asked = gr.State(None, time_to_live=KEPT_SECONDS)
         self.begin = gr.State("", time_to_live=KEPT_SECONDS)
         self.shared: dict[str, Any] = {
             "concurrency_limit": handlers.limits.at_once,
@@ -146,21 +149,22 @@ class _Page:
         acts = Actions(self.gr, self.handlers, self.results, fields).events()
         told = [self.message, self.shown, self.files]
         answers = [self.message, self.choice, self.answer, self.shown, self.files, self.asked, self.begin]
-        chosen = [self.asked, self.choice, self.begin, self.method, self.options]
+        chosen = [self.turn, self.asked, self.choice, self.begin, self.method, self.options]
         pressed = [self.choice, self.begin, *told]
-        ask = {"fn": acts["ask"], "inputs": fields.inputs, "outputs": answers, **self.shared}
+        ask = {"fn": acts["ask"], "inputs": [self.turn, *fields.inputs], "outputs": answers, **self.shared}
         # Gradio's lists tell of an input whenever they are left, of a change only when there was one.
         edit = [self.old, self.new, self.region]
         chosen_model = [*fields.outputs, *answers, self.every, self.against, self.samples, *edit]
-        fields.model.change(acts["choose"], fields.model, chosen_model, api_name="choose", **self.shared)
-        pick = acts["pick"], [fields.model, fields.number], [self.message, *fields.of_sample]
+        fields.model.change(acts["choose"], [self.turn, fields.model], chosen_model, api_name="choose", **self.shared)
+        pick = acts["pick"], [self.turn, fields.model, fields.number], [self.message, *fields.of_sample]
         first = {"fn": acts["first"], "inputs": chosen, "outputs": pressed, "api_name": False, **self.shared}
-        pressed_sample = self.samples.select(acts["sample"], None, fields.number, api_name=False)
+        pressed_sample = self.samples.select(acts["sample"], self.turn, fields.number, api_name=False)
         asked_sample = pressed_sample.then(*pick, api_name="pick").then(
             **{**ask, "fn": acts["ask_sample"]}, api_name=False
         )
         asked_sample.then(**first)
         if self.opened is not None:
+            blocks.load(partial(acts["open"], self.opened.asked), self.turn, self.asked, api_name=False)
             blocks.load(*pick, api_name=False)
         self.ask.click(**ask, api_name="ask").then(**first)
         fields.text.submit(**ask, api_name=False).then(**first)
@@ -168,7 +172,7 @@ class _Page:
         self.redo.click(acts["explain"], chosen, told, api_name="explain", **self.shared)
         both = [*chosen, self.other, self.other_options]
         self.both.click(acts["compare"], both, told, api_name="compare", **self.shared)
-        way = [self.asked, self.method, self.options]
+        way = [self.turn, self.asked, self.method, self.options]
         every = {"fn": acts["every"], "inputs": [*way, self.against], "outputs": told, **self.shared}
         self.every.click(**every, api_name="every")
         self.against.submit(**every, api_name=False)
@@ -179,7 +183,7 @@ class _Page:
         self.other.input(acts["options"], self.other, self.other_options, api_name=False)
 
     def _events_beyond(self, acts: dict[str, Any], told: list[Any], answers: list[Any], first: dict[str, Any]) -> None:
-        asked = [self.asked, self.choice, self.method, self.options]
+        asked = [self.turn, self.asked, self.choice, self.method, self.options]
         edit = [*asked, self.old, self.new, self.region]
         self.edit.click(acts["change"], edit, told, api_name="change", **self.shared)
         self.two.click(acts["beside"], [*asked, self.beside], told, api_name="beside", **self.shared)
@@ -187,10 +191,10 @@ class _Page:
         each = [self.own, *self.fields.inputs]
         self.own.upload(acts["table"], each, table, api_name="table", **self.shared)
         self.each.click(acts["table"], each, table, api_name=False, **self.shared)
-        pressed = self.table.select(acts["row"], None, self.row, api_name=False)
-        kept = [self.fields.model, self.kept, self.row]
+        pressed = self.table.select(acts["row"], self.turn, self.row, api_name=False)
+        kept = [self.turn, self.fields.model, self.kept, self.row]
         shown = pressed.then(acts["show_row"], kept, [self.samples, *self.fields.of_row], api_name=False)
-        asked_row = shown.then(acts["ask_row"], [self.kept, self.row], answers, api_name=False, **self.shared)
+        asked_row = shown.then(acts["ask_row"], kept, answers, api_name=False, **self.shared)
         asked_row.then(**first)
 
 

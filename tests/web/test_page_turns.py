@@ -1,0 +1,114 @@
+"""One person's requests run side by side: what is shown belongs to the newest question, whatever ends last."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from heedmap.web.form_inputs import FormValues
+from heedmap.web.handlers import Exchange, Handlers
+from heedmap.web.turns import Turn
+
+TEXTS = "dog red ; cat blue ? cat", "dog red ; cat blue ? dog"
+
+
+@pytest.fixture(scope="module")
+def asked(handlers: Handlers) -> tuple[Exchange, Exchange]:
+    first, second = (handlers.predict("zoo/gpt-lists", FormValues(text=text)) for text in TEXTS)
+    return first, second
+
+
+@pytest.fixture
+def turn(asked: tuple[Exchange, Exchange]) -> Turn:
+    """Of somebody who has asked the first question."""
+    turn = Turn()
+    assert turn.ask(lambda: (asked[0], "answers")) == "answers"
+    return turn
+
+
+def ask(turn: Turn, asked: Exchange) -> Any:
+    return turn.ask(lambda: (asked, "answers"))
+
+
+def press(turn: Turn, asked: Exchange) -> Any:
+    assert turn.press()
+    return turn.ask_pressed(lambda: (asked, "answers"))
+
+
+def choose(turn: Turn, _: Exchange) -> Any:
+    return turn.choose(lambda: "fields")
+
+
+QUESTIONS = [ask, press, choose]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_map_that_ends_after_a_newer_question_is_not_shown(turn: Turn, asked: Any, question: Any) -> None:
+    first, second = asked
+    assert turn.explain(first, lambda _: (question(turn, second), "map")[1]) is None
+    assert turn.explain(first, lambda of: of) is None  # nor has the server a question of before
+    assert turn.explain(second, lambda of: of) is (None if question is choose else second)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_answers_that_come_after_a_newer_question_are_not_shown(turn: Turn, asked: Any, question: Any) -> None:
+    first, second = asked
+    assert turn.ask(lambda: (question(turn, second), (first, "answers"))[1]) is None
+    assert turn.explain(second, lambda of: of) is (None if question is choose else second)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_what_was_pressed_is_not_asked_after_a_newer_question(turn: Turn, asked: Any, question: Any) -> None:
+    assert turn.press()
+    question(turn, asked[1])
+    assert turn.goes_on is (question is press)
+    assert turn.ask_pressed(lambda: (asked[0], "answers")) == ("answers" if question is press else None)
+
+
+def test_nothing_is_asked_or_explained_while_a_model_is_being_chosen(turn: Turn, asked: Any) -> None:
+    first, second = asked
+    found: list[Any] = []
+
+    def chosen() -> str:
+        found.extend([ask(turn, second), turn.press(), turn.goes_on, turn.ask_pressed(lambda: (second, "answers"))])
+        found.append(turn.explain(first, lambda _: "map"))
+        return "fields"
+
+    assert turn.choose(chosen) == "fields"
+    assert found == [None, False, False, None, None]
+    assert ask(turn, second) == "answers"
+
+
+def test_of_two_models_the_one_that_was_chosen_last(turn: Turn, asked: Any) -> None:
+    assert turn.choose(lambda: (choose(turn, asked[1]), "fields")[1]) is None
+    assert ask(turn, asked[1]) == "answers"
+
+
+def test_a_model_that_cannot_be_chosen_stops_nothing(turn: Turn, asked: Any) -> None:
+    def broken() -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        turn.choose(broken)
+    assert ask(turn, asked[1]) == "answers"
+
+
+def test_of_two_maps_the_one_that_was_wanted_last(turn: Turn, asked: Any) -> None:
+    newer: list[Any] = []
+
+    def older(_: Any) -> str:
+        newer.append(turn.explain(asked[0], lambda _: "newer"))
+        return "older"
+
+    assert turn.explain(asked[0], older) is None
+    assert newer == ["newer"]
+
+
+def test_a_page_opens_on_a_question_unless_another_was_faster(turn: Turn, asked: Any) -> None:
+    assert turn.open(asked[1]) is None
+    other = copy.deepcopy(turn)
+    assert other.explain(asked[0], lambda of: of) is None  # of somebody else
+    assert other.open(asked[1]) is asked[1]
+    assert other.explain(asked[1], lambda of: of) is asked[1]
