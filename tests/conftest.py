@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +18,7 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
+import typer.testing
 from hypothesis import settings
 from jaxtyping import config, install_import_hook
 
@@ -26,6 +28,7 @@ from warmed import warming
 settings.register_profile("heedmap", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.register_profile("thorough", deadline=None, database=None, max_examples=2000)  # --hypothesis-profile=thorough
 settings.load_profile("heedmap")
+typer.testing._get_command = cache(typer.main.get_command)  # type: ignore[attr-defined]  # once for a process, as people have it
 gc.disable()  # until all is imported, see pytest_collection_finish
 install_import_hook(["heedmap.relevance", "heedmap.attention.attention"], "beartype.beartype")  # see shapes_checked
 config.update("jaxtyping_disable", True)

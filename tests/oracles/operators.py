@@ -103,12 +103,10 @@ def linear(mix: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor, groups:
         groups: as heads; the channels that come out are split into so many.
     """
     x, gradient = x.detach(), gradient.flatten(2).unflatten(1, (groups, -1))
-    tokens = x.flatten(2).shape[-1]
     with torch.no_grad():
-        constant = mix(torch.zeros_like(x))
-        columns = [mix(alone(x, j)) - constant for j in range(tokens)]
-    parts = [(gradient * c.flatten(2).unflatten(1, (groups, -1))).sum(2).clamp(min=0).mean(1) for c in columns]
-    return torch.stack(parts, -1)
+        columns = each_alone(mix, x) - mix(torch.zeros_like(x))
+    products = gradient * columns.flatten(3).unflatten(2, (groups, -1))
+    return products.sum(3).clamp(min=0).mean(2).movedim(0, -1)
 
 
 def alone(x: Tensor, token: int) -> Tensor:
@@ -119,12 +117,16 @@ def alone(x: Tensor, token: int) -> Tensor:
     return kept.view_as(x)
 
 
+def each_alone(mix: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """What ``mix`` makes of each token by itself, (tokens, batch, channels, \\*places)."""
+    return torch.vmap(mix)(torch.stack([alone(x, j) for j in range(x.flatten(2).shape[-1])]))
+
+
 def reaching(mix: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """(rows, columns): which tokens go into which, for a ``mix`` of positive weights."""
-    ones = torch.ones_like(x[:1])
     with torch.no_grad():
-        columns = [mix(alone(ones, j)).flatten(2)[0].abs().sum(0) > 0 for j in range(ones.flatten(2).shape[-1])]
-    return torch.stack(columns, -1)
+        columns = each_alone(mix, torch.ones_like(x[:1]))
+    return (columns[:, 0].flatten(2).abs().sum(1) > 0).T
 
 
 def concatenated(weight: Tensor, x: Tensor, gradient: Tensor, parents: Tensor, columns: int) -> tuple[Tensor, Tensor]:

@@ -46,10 +46,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield found
 
 
+def visiting(address: str) -> Client:
+    """A person; the page is served without certificates, which would be read anew for each question."""
+    return Client(address, verbose=False, ssl_verify=False)
+
+
 @pytest.fixture(scope="module")
 def client(address: str) -> Client:
     """One person who asks one thing after the other, whatever became of the one before."""
-    return Client(address, verbose=False)
+    return visiting(address)
 
 
 def status(address: str, path: str, data: bytes | None = None) -> int:
@@ -148,10 +153,9 @@ def test_bad_input_is_told_and_the_next_is_answered(model: str, text: str | None
 
 
 def test_nothing_is_explained_before_it_was_asked(address: str) -> None:
-    client = Client(address, verbose=False)
-    assert (
-        "ask the model first" in explain(client)[0]
-    )  # as of a page that was left until the server forgot its question
+    """Nor of a page that was left until the server forgot its question."""
+    client = visiting(address)
+    assert "ask the model first" in explain(client)[0]
     client.predict("zoo/gpt-lists", api_name="/choose")
     with pytest.raises(AppError):
         explain(client)

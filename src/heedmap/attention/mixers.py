@@ -57,6 +57,11 @@ class Mixer(Attention):
         """The numbers of the tokens of its input, each once."""
         return all_of(self.asked)
 
+    @cached_property
+    def tokens_made(self) -> Ids:
+        """The numbers of its rows, each once."""
+        return all_of(self.ids)
+
     @property
     def heads(self) -> int:
         """One."""

@@ -27,7 +27,7 @@ def all_of(ids: Ids) -> Ids:
     """Each number in a companion once."""
     (ids,) = once(ids) if ids.numel() <= LARGE else thinned(ids)
     found = ids.unique()
-    return found[found >= 0]
+    return found[1:] if len(found) and int(found[0]) < 0 else found
 
 
 class Numbers:
@@ -78,11 +78,13 @@ class Numbers:
         self.changes += 1
         start, real = len(self.owner), sample >= 0
         count = int(real.sum())
-        ids = torch.full(sample.shape, NOTHING, dtype=torch.int64)
-        ids[real] = torch.arange(start, start + count)
-        self.owner = torch.cat([self.owner, sample[real].reshape(-1).long()])
+        fresh, all_real = torch.arange(start, start + count), count == sample.numel()
+        ids = (
+            fresh.reshape(sample.shape) if all_real else torch.full(sample.shape, NOTHING).masked_scatter_(real, fresh)
+        )
+        self.owner = torch.cat([self.owner, (sample.reshape(-1) if all_real else sample[real]).long()])
         self.space = torch.cat([self.space, torch.full((count,), len(self.made))])
-        self._same = torch.cat([self._same[:-1], torch.arange(start, start + count), self._same[-1:]])
+        self._same = torch.cat([self._same[:-1], fresh, self._same[-1:]])
         self._used = torch.cat([self._used, torch.zeros(count, dtype=torch.bool)])
         self._before = torch.cat([self._before, torch.full((count,), NOTHING)])
         self.made.append(made)
@@ -94,7 +96,9 @@ class Numbers:
 
     def of_sample(self, ids: Ids) -> Ids:
         """The sample of each number, -1 of none."""
-        return _looked_up(self._samples, _looked_up(self.owner, ids))
+        if not len(self.owner):
+            return ids
+        return each(lambda n: torch.where(n < 0, NOTHING, self._samples[self.owner[n]]), ids)
 
     def joined(self, a: Ids, b: Ids) -> Ids | None:
         """The companion of two that meet elementwise; None: different tokens meet. Rows that were new become the others."""
@@ -102,6 +106,8 @@ class Numbers:
         if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
             return a
         small = once(a, b)
+        if torch.equal(*small):
+            return a
         one, other = map(self.first, small)
         both = (one >= 0) & (other >= 0) & (one != other)
         if bool(both.any()) and (new := self._instead(one, other, both)) is not None:
@@ -176,16 +182,10 @@ class Numbers:
         return torch.tensor([made == how for made in self.made])[self.space[ids]]
 
 
-def _looked_up(table: Tensor, ids: Ids) -> Ids:
-    """The entry of the table that each number says, -1 of none."""
-    if not len(table):
-        return ids
-    return each(lambda n: torch.where(n < 0, NOTHING, table[n]), ids)
-
-
 def each(function: Callable[[Tensor], Tensor], ids: Ids) -> Tensor:
     """What an elementwise function gives for ``ids``, computed once along axes along which they are expanded."""
-    return function(*once(ids)).expand(ids.shape)
+    (small,) = once(ids)
+    return function(small) if small is ids else function(small).expand(ids.shape)
 
 
 def once(*tensors: Tensor) -> list[Tensor]:
@@ -250,6 +250,6 @@ def distinct(rows: Int[Tensor, "rows columns"]) -> tuple[Int[Tensor, "distinct c
             last = which.new_zeros(int(which.max()) + 1 if len(which) else 0)
             last[which] = torch.arange(len(rows), device=rows.device)
             told = rows[last]
-            if torch.equal(told[which], rows):
+            if at < columns and torch.equal(told[which], rows):
                 break
     return told, which

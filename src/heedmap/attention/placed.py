@@ -274,11 +274,13 @@ class PlacedTape(AttendingTape):
 
     def _is_cut(self, x: Tensor, ids: Ids) -> bool:
         """Whether an input's rows were cut into several each (a box into its corners), and not copied."""
-        given = [self.shapes.get(self.sources[i].name) for i in self.tag(x).sources]
+        shapes = [self.shapes.get(self.sources[i].name) for i in self.tag(x).sources]
+        given = {math.prod(shape) for shape in shapes if shape is not None}
+        if not any(size <= x.numel() for size in given):
+            return False
         rows = ids.select(-1, 0)
         rows = rows[rows >= 0]
-        whole = any(shape is not None and math.prod(shape) == len(rows) * x.shape[-1] for shape in given)
-        return whole and len(self.numbers.first(rows).unique()) < len(rows)
+        return len(rows) * x.shape[-1] in given and len(self.numbers.first(rows).unique()) < len(rows)
 
     def _rows_begun(self, call: Multiplied) -> Tensor:
         """The rows as a leaf; those that the model put beside them (padding) are learned."""

@@ -51,7 +51,7 @@ class PlacedStream(Stream):
 
     def has(self, ids: Ids) -> bool:
         """Whether all these tokens, each once, are of it."""
-        return bool((_at(self, ids[:1]) >= 0).all()) and bool((_at(self, ids) >= 0).all())
+        return all(bool((self.rows[some.clamp(max=len(self.rows) - 1)] >= 0).all()) for some in (ids[:1], ids))
 
 
 class Builder:
@@ -112,7 +112,7 @@ class Builder:
 
     def _is_late(self, event: Mixer) -> bool:
         """Whether its rows became tokens that began after it: those to which they are added, in a later layer."""
-        return bool((self.numbers.first(all_of(event.ids)) > all_of(event.ids)).any())
+        return bool((self.numbers.first(event.tokens_made) > event.tokens_made).any())
 
     def _add_late(self, read: Collection[int]) -> None:
         """The mixers, of these, whose rows are added to tokens that now have a stream."""
@@ -366,7 +366,7 @@ class Builder:
         if join is None or not join.mixers or not join.state < state:
             return False
         mixers = [m for i in join.mixers if isinstance(m := self.tape.attentions[i], Mixer)]
-        before = torch.cat([self.numbers.first(all_of(m.ids)) for m in mixers])
+        before = torch.cat([self.numbers.first(m.tokens_made) for m in mixers])
         return bool(torch.isin(all_of(rows), before).all())
 
     def _merged(self, event: Mixer | BlockAttention, made: PlacedStream, asked: PlacedStream, state: State) -> None:
@@ -632,7 +632,7 @@ def _live(tape: PlacedTape, answers: Sequence[Tensor]) -> set[int]:
         more = {
             m.index
             for m in mixers
-            if m.index not in live and (m.index in read or (m.index in out and _spaces(tape, m.ids) & spaces))
+            if m.index not in live and (m.index in read or (m.index in out and _spaces(tape, m.tokens_made) & spaces))
         }
         more = more or (_going_on(tape, answers, mixers, spaces) - live if live else set())
         if not more:
@@ -652,48 +652,51 @@ def _going_on(tape: PlacedTape, answers: Sequence[Tensor], mixers: Sequence[Mixe
     convolutions mix before a pooling is read anyway.
     """
     attends = any(isinstance(a, BlockAttention) for a in tape.attentions)
+    keep = {mixer.index for mixer in mixers if _keeps_number(tape, mixer)}
     found = set[int]()
-    for ids, is_pooled in _read_in_the_end(tape, answers, mixers):
+    for ids, is_pooled in _read_in_the_end(tape, answers, mixers, keep):
         decodes = attends and not is_pooled
         makers: dict[int, list[Mixer]] = {}
         for mixer in mixers:
-            if _keeps_number(tape, mixer) or (not decodes and len(all_of(mixer.ids).unique()) > tape.batch):
-                for space in _spaces(tape, mixer.ids) - spaces:
+            if mixer.index in keep or (not decodes and len(mixer.tokens_made) > tape.batch):
+                for space in _spaces(tape, mixer.tokens_made) - spaces:
                     makers.setdefault(space, []).append(mixer)
         seen, rest, chain = set[int](), _spaces(tape, ids) - spaces, list[Mixer]()
         while rest and rest <= makers.keys():
             seen |= rest
             more = [mixer for space in rest for mixer in makers[space]]
             chain += more
-            rest = set[int]().union(*(_spaces(tape, mixer.asked) for mixer in more)) - spaces - seen
-        begins = any(_spaces(tape, mixer.asked) & spaces for mixer in chain)  # a circle comes from none of these spaces
-        adds = any(_adds(tape, mixer) or len(_spaces(tape, mixer.asked)) > 1 for mixer in chain)
-        alike = not is_pooled and all(_keeps_number(tape, mixer) for mixer in chain)
+            rest = set[int]().union(*(_spaces(tape, mixer.tokens_read) for mixer in more)) - spaces - seen
+        begins = any(_spaces(tape, m.tokens_read) & spaces for m in chain)  # a circle comes from none of these spaces
+        adds = any(_adds(tape, mixer) or len(_spaces(tape, mixer.tokens_read)) > 1 for mixer in chain)
+        alike = not is_pooled and all(mixer.index in keep for mixer in chain)
         if not rest and begins and (alike or (adds and not decodes)):
             found |= {mixer.index for mixer in chain}
     return found
 
 
 def _read_in_the_end(
-    tape: PlacedTape, answers: Sequence[Tensor], mixers: Sequence[Mixer]
+    tape: PlacedTape, answers: Sequence[Tensor], mixers: Sequence[Mixer], keep: set[int]
 ) -> Iterator[tuple[Ids, bool]]:
-    """The companions of what the model returns, and of what is pooled for it; whether it is pooled."""
+    """The companions of what the model returns, and of what is pooled for it; whether it is pooled.
+
+    ``keep``: the mixers that make as many tokens as they read.
+    """
     yield from ((ids, False) for t in answers if (ids := tape.ids(t)) is not None)
     sources = frozenset[int]().union(*(tape.tag(t).sources for t in answers))
     read = {s.attention for i in sources if (s := tape.sources[i]).kind == "attention"}
-    pools = (m for m in mixers if m.index in read and len(all_of(m.ids).unique()) <= tape.batch)
-    yield from ((m.asked, True) for m in pools if not _keeps_number(tape, m))
+    pools = (m for m in mixers if m.index in read and len(m.tokens_made) <= tape.batch)
+    yield from ((m.asked, True) for m in pools if m.index not in keep)
 
 
 def _adds(tape: PlacedTape, mixer: Mixer) -> bool:
     """Whether its rows became tokens that were there."""
-    ids = all_of(mixer.ids)
-    return bool((tape.numbers.first(ids) != ids).any())
+    return bool((tape.numbers.first(mixer.tokens_made) != mixer.tokens_made).any())
 
 
 def _keeps_number(tape: PlacedTape, mixer: Mixer) -> bool:
     """Whether it makes as many tokens as it reads."""
-    made, read = (tape.numbers.first(all_of(ids)).unique() for ids in (mixer.ids, mixer.asked))
+    made, read = (tape.numbers.first(ids).unique() for ids in (mixer.tokens_made, mixer.tokens_read))
     return len(made) == len(read)
 
 
@@ -735,7 +738,7 @@ def _through(tape: PlacedTape, sources: frozenset[int], live: set[int]) -> set[i
 
 def _spaces(tape: PlacedTape, ids: Ids) -> set[int]:
     first = tape.numbers.first(all_of(ids))
-    return {int(s) for s in tape.numbers.space[first].unique()}
+    return set(tape.numbers.space[first].unique().tolist())
 
 
 # -- the proof ------------------------------------------------------------------------------------------------------

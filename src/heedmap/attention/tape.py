@@ -7,6 +7,7 @@ attention's output has that attention as its only source: sources say which stat
 
 from __future__ import annotations
 
+import math
 import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -62,7 +63,8 @@ class Tape(TorchFunctionMode):
         copies: give attention copies of what it reads, because the model writes to that in place later (one mask for all layers).
         through: keep the graph from the inputs themselves, through all leaves (relevance propagation).
         heads_first: whether tensors with heads folded into the batch are (heads · batch, …), not (batch · heads, …).
-        given: leaf, by its index among the sources → what the model gets in its place, of the same shape.
+        given: leaf, by its index among the sources → what the model gets in its place, of the same shape; once the last of them
+            is there, nothing more is recorded: such a run is for what the model answers.
         last: how many attentions there are, where that is known: behind them a target reads few rows, others have no gradient.
         hasty: stop at the first attention of which the rows are not those of the inputs, with :class:`HastyRefusal`.
     """
@@ -86,6 +88,7 @@ class Tape(TorchFunctionMode):
         self.batch, self.cut, self.trace_leaves, self.clone = batch, cut, cut or leaves or through, clone
         self.copies, self._unseen = copies, list[tuple[Tensor, int]]()
         self.through, self.given, self.heads_first = through, given or {}, heads_first
+        self._until = 1 + max(self.given) if self.given else math.inf
         self.sources: list[Source] = []
         self.attentions: list[Attention] = []
         self._tags: dict[int, tuple[weakref.ref[Tensor], Tag]] = {}
@@ -159,6 +162,8 @@ class Tape(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in ops.ASKS:
             return func(*args, **kwargs)
+        if len(self.sources) >= self._until and not self.towers:
+            return self._unrecorded(func, args, kwargs)
         if self.ways.entered:
             self.ways.note(func, args, kwargs, sys._getframe(1))
         return self.seen(func, args, kwargs)
@@ -196,6 +201,21 @@ class Tape(TorchFunctionMode):
         elif func in ops.WRITES_IN_PLACE:  # __setitem__ returns nothing
             self._write(args[0], self._merge(func, args, kwargs, args[0]))
         return result
+
+    def _unrecorded(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run ``func`` as :meth:`seen` does, and keep nothing of it."""
+        if func is ops.MULTI_HEAD:
+            return self._multi_head(args, kwargs)
+        if func is ops.SDPA or func in ops.PRODUCTS:
+            args, kwargs = self._apart(args), self._apart(kwargs)
+        if func is ops.SDPA:
+            out = FusedCall(*args, **kwargs).run()
+            return out.clone() if self.clone else out
+        if kernels.lacks_gradient(func):
+            return kernels.Linear.apply(func, *args)
+        result = func(*args, **kwargs)
+        kernels.laid_out(func, result)
+        return result.clone() if self.copies and func in ops.SOFTMAX else result
 
     def _note_chosen(self, func: Any, args: tuple[Any, ...]) -> None:
         if self.cut and func in ops.CHOOSES_ROWS and args and isinstance(args[0], Tensor):

@@ -227,17 +227,24 @@ def _mean(rows: list[list[float]]) -> Float[np.ndarray, " figures"]:
 
 
 def _accuracy(table: Int64[np.ndarray, "samples 6"]) -> Statistic:
-    return lambda drawn: _part(*table[drawn].sum(0)[:2])
+    return lambda drawn: _part(*_sums(table, drawn)[:2])
 
 
 def _miou(table: Int64[np.ndarray, "samples 6"]) -> Statistic:
-    def mean(drawn: Int64[np.ndarray, " drawn"]) -> float:
-        _, _, *sums = table[drawn].sum(0)
-        return float(np.mean([_part(*sums[:2]), _part(*sums[2:])]))
+    def mean(drawn: Int64[np.ndarray, "*draws drawn"]) -> Float[np.ndarray, "*draws"]:
+        _, _, *sums = _sums(table, drawn)
+        return (_part(*sums[:2]) + _part(*sums[2:])) / 2
 
     return mean
 
 
-def _part(some: int, of: int) -> float:
+def _sums(
+    table: Int64[np.ndarray, "samples 6"], drawn: Int64[np.ndarray, "*draws drawn"]
+) -> list[Int64[np.ndarray, "*draws"]]:
+    """Each column over the drawn samples."""
+    return [column[drawn].sum(-1) for column in table.T]
+
+
+def _part(some: Int64[np.ndarray, "*draws"], of: Int64[np.ndarray, "*draws"]) -> Float[np.ndarray, "*draws"]:
     """1 where there is nothing: nothing is missing."""
-    return float(some / of) if of else 1.0
+    return np.where(of, some / np.maximum(of, 1), 1.0)[()]

@@ -294,8 +294,8 @@ def _coco(matches: Mapping[str, Matches], kind: str, name: str, size: str) -> Me
     return Measure(key, title, True, next(iter(matches.values())).images, statistics, RESAMPLES)
 
 
-def _figure(matches: Matches, key: Figure, drawn: Int[np.ndarray, " drawn"]) -> float:
-    return matches.figures(drawn)[key]
+def _figure(matches: Matches, key: Figure, drawn: Int[np.ndarray, "*draws drawn"]) -> Float[np.ndarray, "*draws"]:
+    return np.apply_along_axis(lambda one: matches.figures(one)[key], -1, drawn)[()]
 
 
 def _sizes(matches: Mapping[str, Matches]) -> list[str]:

@@ -19,8 +19,8 @@ Row = dict[str, Any]
 """One measurement: column → a number, a str or a list of numbers. Always with ``sample`` (its key) and ``method``, which is
 "" where it says what is true; all rows of an evaluation have the same columns."""
 
-Statistic = Callable[["Int[np.ndarray, ' drawn']"], float]
-"""What a measure is of the samples with these numbers, some perhaps drawn more than once."""
+Statistic = Callable[["Int[np.ndarray, '*draws drawn']"], "Float[np.ndarray, '*draws']"]
+"""What a measure is of the samples with these numbers, some perhaps drawn more than once; of several draws, for each."""
 RESAMPLES = 1000
 LEVEL = 0.95
 DIGITS = 6
@@ -75,7 +75,13 @@ class Curve:
 
 def of_values(values: Float[np.ndarray, " samples"]) -> Statistic:
     """The :func:`known_mean` of the drawn samples' values."""
-    return lambda drawn: known_mean(values[drawn])
+
+    def means(drawn: Int[np.ndarray, "*draws drawn"]) -> Float[np.ndarray, "*draws"]:
+        known = ~np.isnan(found := values[drawn])
+        counts = known.sum(-1)
+        return np.where(counts, np.where(known, found, 0).sum(-1) / np.maximum(counts, 1), np.nan)[()]
+
+    return means
 
 
 def known_mean(values: Float[np.ndarray, "*any"]) -> float:
@@ -126,11 +132,8 @@ def figures(measure: Measure, reference: str, seed: int) -> list[dict[str, Any]]
     """
     every = np.arange(measure.samples)
     rows = draws(measure.samples, seed, measure.resamples)
-    values = {name: statistic(every) for name, statistic in measure.statistics.items()}
-    drawn = {
-        name: _centred(np.array([statistic(row) for row in rows]), values[name])
-        for name, statistic in measure.statistics.items()
-    }
+    values = {name: float(statistic(every)) for name, statistic in measure.statistics.items()}
+    drawn = {name: _centred(statistic(rows), values[name]) for name, statistic in measure.statistics.items()}
     entries: dict[str, dict[str, Any]] = {
         name: {"method": name, "value": _round(values[name]), **_ends("", drawn[name])} for name in values
     }
