@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peaks import give_back
 from transformers import BertConfig, BertForSequenceClassification
 
 import heedmap
@@ -83,7 +83,6 @@ def proved(layers: int, width: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    give_back(2**20, arenas=1)
     torch.set_num_threads(1)
     counted = Counted()
     for name, (sizes, targets, place) in CASES.items():
@@ -101,3 +100,7 @@ def main() -> None:
             difference = max(float((a["text"] - b["text"]).abs().max()) for a, b in zip(whole, cut, strict=True))
         line |= {"difference": difference, "least": plan.least, "peak": plan.peak, "kept": plan.kept}
         print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

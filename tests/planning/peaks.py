@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,6 @@ from transformers import BertConfig, BertForSequenceClassification
 
 import heedmap
 
-M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
-"""Of ``mallopt`` in glibc's malloc.h."""
 SIZES: dict[str, Any] = {
     "num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 512, "num_labels": 9,
     "vocab_size": 100, "max_position_embeddings": 1280,
@@ -37,15 +35,7 @@ def most() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def give_back(threshold: int, arenas: int = 0) -> None:
-    """What is freed of at least so many bytes goes back at once; ``arenas``: how many threads may keep addresses, 0: any."""
-    libc = ctypes.CDLL(None)
-    assert libc.mallopt(M_MMAP_THRESHOLD, threshold)
-    assert not arenas or libc.mallopt(M_ARENA_MAX, arenas)
-
-
 def main() -> None:
-    give_back(2**16)
     torch.set_num_threads(1)
     for kernel, tokens, samples, targets, least in CASES:
         torch.manual_seed(0)
@@ -65,3 +55,7 @@ def main() -> None:
         line = {"planned": plan.peak, "allowed": plan.memory, "taken": taken[0]}
         line |= {"proof": plan.proof, "first": taken[1], "later": heedmap.plan(**given).proof}
         print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
