@@ -62,7 +62,8 @@ class Tape(TorchFunctionMode):
         copies: give attention copies of what it reads, because the model writes to that in place later (one mask for all layers).
         through: keep the graph from the inputs themselves, through all leaves (relevance propagation).
         heads_first: whether tensors with heads folded into the batch are (heads · batch, …), not (batch · heads, …).
-        given: leaf, by its index among the sources → what the model gets in its place, of the same shape.
+        given: leaf, by its index among the sources → what the model gets in its place, of the same shape. Once it has them all,
+            its answer is all that is wanted, and nothing more is recorded.
         last: how many attentions there are, where that is known: behind them a target reads few rows, others have no gradient.
         hasty: stop at the first attention of which the rows are not those of the inputs, with :class:`HastyRefusal`.
     """
@@ -86,6 +87,7 @@ class Tape(TorchFunctionMode):
         self.batch, self.cut, self.trace_leaves, self.clone = batch, cut, cut or leaves or through, clone
         self.copies, self._unseen = copies, list[tuple[Tensor, int]]()
         self.through, self.given, self.heads_first = through, given or {}, heads_first
+        self._all_given = False
         self.sources: list[Source] = []
         self.attentions: list[Attention] = []
         self._tags: dict[int, tuple[weakref.ref[Tensor], Tag]] = {}
@@ -134,6 +136,7 @@ class Tape(TorchFunctionMode):
         says = says or (tensor[0, 0].numel() if tensor.dim() > 2 and tensor.numel() else 1)
         source = Source("leaf", name, tuple(tensor.shape), spatial, first=first, says=says)
         self.sources.append(source)
+        self._all_given = bool(self.given) and max(self.given) < len(self.sources) and not self.copies
         if self.trace_leaves:
             goes_on = self.through and tensor.requires_grad
             source.tensor = tensor if goes_on else tensor.detach().requires_grad_()
@@ -161,7 +164,20 @@ class Tape(TorchFunctionMode):
             return func(*args, **kwargs)
         if self.ways.entered:
             self.ways.note(func, args, kwargs, sys._getframe(1))
-        return self.seen(func, args, kwargs)
+        return self._unrecorded(func, args, kwargs) if self._all_given else self.seen(func, args, kwargs)
+
+    def _unrecorded(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run ``func`` as :meth:`seen` does, where nothing is asked of its result but numbers and gradients."""
+        if func is ops.SDPA:
+            out = FusedCall(*args, **kwargs).run()
+            return out.clone() if self.clone else out
+        if func is ops.MULTI_HEAD:
+            return self._multi_head(args, kwargs)
+        if kernels.lacks_gradient(func):
+            return kernels.Linear.apply(func, *args)
+        result = func(*args, **kwargs)
+        kernels.laid_out(func, result)
+        return result
 
     def seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run ``func``, which gives or changes tensors, and record what it means."""

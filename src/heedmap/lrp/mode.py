@@ -344,7 +344,9 @@ def _constant(value: Any) -> Any:
     """``value``, its parameters without their gradient."""
     if type(value) in (list, tuple):
         return type(value)(_constant(v) for v in value)
-    return value.detach() if isinstance(value, Parameter) and value.requires_grad else value
+    if not isinstance(value, Tensor) or not value.requires_grad:  # of most, and quicker told than whether it is a parameter
+        return value
+    return value.detach() if isinstance(value, Parameter) else value
 
 
 def _is_nothing(value: Any) -> bool:
