@@ -490,8 +490,9 @@ def _inputs(name: str, base: Path) -> dict[str, Any]:
 def owned(name: str, base: Path, steps: Steps) -> Any:
     """A subject whose model is its own, disturbed, with ``steps`` before each module."""
     if name == "choices":
+        loaded = _loaded("bert", base)  # which may draw numbers
         torch.manual_seed(0)
-        subject = replace(_loaded("bert", base), model=BertForMultipleChoice(builders.bert_config()))
+        subject = replace(loaded, model=BertForMultipleChoice(builders.bert_config()))
     else:
         subject = replace(_loaded(name, base), model=copy.deepcopy(_loaded(name, base).model))
     disturbed(subject.model)

@@ -241,15 +241,15 @@ class Tape(TorchFunctionMode):
 
     def _is_leaf(self, func: Any, args: tuple[Any, ...], tag: Tag, result: Tensor) -> bool:
         """Whether this is where an input becomes rows of features: its first features, or a backbone's next ones."""
-        if not tag.sources or not result.is_floating_point():
+        if not tag.sources:
             return False
         kinds = self._kinds.get(tag.sources)
         if kinds is None:
             kinds = self._kinds[tag.sources] = frozenset(self.sources[i].kind for i in tag.sources)
         if kinds == ONLY_INPUTS:
-            return True
-        makes = func in ops.SPATIAL and not pointwise(args, result) and not only_cuts(func, args, result)
-        return makes and kinds <= INPUTS_AND_LEAVES
+            return result.is_floating_point()
+        makes = func in ops.SPATIAL and kinds <= INPUTS_AND_LEAVES and result.is_floating_point()
+        return makes and not pointwise(args, result) and not only_cuts(func, args, result)
 
     def _merge(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tag:
         tensors = _tensors(args[:1] if func in ops.LIKE_ANOTHER else args, kwargs)
