@@ -63,7 +63,7 @@ class Tape(TorchFunctionMode):
         through: keep the graph from the inputs themselves, through all leaves (relevance propagation).
         heads_first: whether tensors with heads folded into the batch are (heads · batch, …), not (batch · heads, …).
         given: leaf, by its index among the sources → what the model gets in its place, of the same shape. Once it has them all,
-            its answer is all that is wanted, and nothing more is recorded.
+            its answer is all that is wanted, and nothing more is recorded, but where there are towers or copies.
         last: how many attentions there are, where that is known: behind them a target reads few rows, others have no gradient.
         hasty: stop at the first attention of which the rows are not those of the inputs, with :class:`HastyRefusal`.
     """
@@ -136,7 +136,7 @@ class Tape(TorchFunctionMode):
         says = says or (tensor[0, 0].numel() if tensor.dim() > 2 and tensor.numel() else 1)
         source = Source("leaf", name, tuple(tensor.shape), spatial, first=first, says=says)
         self.sources.append(source)
-        self._all_given = bool(self.given) and max(self.given) < len(self.sources) and not self.copies
+        self._all_given = bool(self.given) and not (self.copies or self.towers) and max(self.given) < len(self.sources)
         if self.trace_leaves:
             goes_on = self.through and tensor.requires_grad
             source.tensor = tensor if goes_on else tensor.detach().requires_grad_()

@@ -29,8 +29,8 @@ from heedmap.lrp.rules import PIXEL_CHANNELS, Rules
 Args = tuple[Any, ...]
 Keywords = dict[str, Any]
 
-
-ASKED = (ASKS | {Tensor.untyped_storage, Tensor.is_inference, Tensor._version.__get__}) - {Tensor.requires_grad.__get__}  # type: ignore[attr-defined]
+_ALSO = {Tensor.untyped_storage, Tensor.is_inference, Tensor._version.__get__}  # type: ignore[attr-defined]
+ASKED = (ASKS | _ALSO) - {Tensor.requires_grad.__get__}  # type: ignore[attr-defined]
 """Functions that say what a tensor is like, whether or not it is a parameter: most of those that a recorder calls."""
 
 
@@ -350,9 +350,7 @@ def _constant(value: Any) -> Any:
     """``value``, its parameters without their gradient."""
     if type(value) in (list, tuple):
         return type(value)(_constant(v) for v in value)
-    if (
-        not isinstance(value, Tensor) or not value.requires_grad
-    ):  # of most, and quicker told than whether it is a parameter
+    if not isinstance(value, Tensor) or not value.requires_grad:  # sooner told than whether it is a parameter
         return value
     return value.detach() if isinstance(value, Parameter) else value
 
