@@ -546,11 +546,12 @@ class Engine:
             raise OptionError(
                 f"method {method.name!r} gives relevance to the input only; it has no whole maps (full=True)"
             )
-        recording, segments = self.record(whole=method.attribute is None)
+        whole = method.attribute is None
+        recording, segments = self.record(whole)
         try:
             return self._by_recording(recording, segments, targets, method, options, full)
         except UnfollowedAttentionError:
-            if recording.live is None:
+            if recording.live is None or not whole:
                 raise
             recording, segments = self.record(whole=False)
             if recording.live is not None:

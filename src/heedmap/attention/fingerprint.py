@@ -85,7 +85,10 @@ def _inside(value: Any, depth: int, known: Known) -> Any:
     if isinstance(value, dict):
         return type(value), tuple(
             [
-                (k if type(k) is str else _state(k, 1, known), v if type(v) is str else _state(v, depth, known))
+                (
+                    k if type(k) is str else _state(k, 1, known),
+                    (kind, v) if (kind := type(v)) in EQUAL else _state(v, depth, known),
+                )
                 for k, v in value.items()
             ]
         )

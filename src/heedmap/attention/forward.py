@@ -439,7 +439,8 @@ def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, noted: bool = 
     Raises:
         InputError: ``forward`` lacks an input, or refuses those it was given, also without the recorder.
     """
-    check_required(model, inputs)
+    if not tape.given:  # else the pass before was called with the same
+        check_required(model, inputs)
     given = detached(inputs)
     tape.towers, tape.steps = getattr(inputs, "towers", frozenset()), Steps(getattr(inputs, "ends", frozenset()))
     turned: frozenset[str] = getattr(inputs, "turned", frozenset())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
@@ -26,23 +27,34 @@ _FIRST = str(Path(__file__).with_name("forward.py"))
 def here() -> Place | None:
     """The place of the call that is being recorded; None where no frame of a model is found."""
     found: FrameType | None = None
-    modules: list[nn.Module] = []
-    last: FrameType | None = None
+    methods: list[FrameType] = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename != _FIRST:
-        if not frame.f_code.co_filename.startswith(_OWN) and frame.f_code.co_varnames[:1] == ("self",):
-            owner = frame.f_locals.get("self")
-            if isinstance(owner, nn.Module):
-                modules.append(owner)
-                last = last or frame
-        if found is None and not frame.f_code.co_filename.startswith(_BETWEEN):
+        code = frame.f_code
+        is_own, is_between = _lies(code.co_filename)
+        if not is_own and code.co_varnames[:1] == ("self",):
+            methods.append(frame)
+        if found is None and not is_between:
             found = frame
         frame = frame.f_back
-    found = found if frame is not None and found is not None else last
+    innermost, outermost = (_of_module(frames) for frames in (methods, reversed(methods)))
+    found = found if frame is not None and found is not None else innermost and innermost[0]
     if found is None:
         return None
-    inner, outer = (weakref.ref(modules[0]), weakref.ref(modules[-1])) if modules else (None, None)
+    inner, outer = (None if end is None else weakref.ref(end[1]) for end in (innermost, outermost))
     return Place(found.f_code.co_filename, found.f_lineno, found.f_code.co_name, inner, outer)
+
+
+@cache
+def _lies(file: str) -> tuple[bool, bool]:
+    """Whether a file is one of heedmap's, and whether it is between the model's source and the recorder."""
+    return file.startswith(_OWN), file.startswith(_BETWEEN)
+
+
+def _of_module(frames: Iterable[FrameType]) -> tuple[FrameType, nn.Module] | None:
+    """The first frame that is a module's own, and the module."""
+    owners = ((frame, frame.f_locals.get("self")) for frame in frames)
+    return next(((frame, owner) for frame, owner in owners if isinstance(owner, nn.Module)), None)
 
 
 @contextmanager

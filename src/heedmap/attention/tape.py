@@ -7,7 +7,6 @@ attention's output has that attention as its only source: sources say which stat
 
 from __future__ import annotations
 
-import math
 import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -63,8 +62,8 @@ class Tape(TorchFunctionMode):
         copies: give attention copies of what it reads, because the model writes to that in place later (one mask for all layers).
         through: keep the graph from the inputs themselves, through all leaves (relevance propagation).
         heads_first: whether tensors with heads folded into the batch are (heads · batch, …), not (batch · heads, …).
-        given: leaf, by its index among the sources → what the model gets in its place, of the same shape; once the last of them
-            is there, nothing more is recorded: such a run is for what the model answers.
+        given: leaf, by its index among the sources → what the model gets in its place, of the same shape. Once it has them all,
+            its answer is all that is wanted, and nothing more is recorded, but where there are towers or copies.
         last: how many attentions there are, where that is known: behind them a target reads few rows, others have no gradient.
         hasty: stop at the first attention of which the rows are not those of the inputs, with :class:`HastyRefusal`.
     """
@@ -88,7 +87,7 @@ class Tape(TorchFunctionMode):
         self.batch, self.cut, self.trace_leaves, self.clone = batch, cut, cut or leaves or through, clone
         self.copies, self._unseen = copies, list[tuple[Tensor, int]]()
         self.through, self.given, self.heads_first = through, given or {}, heads_first
-        self._until = 1 + max(self.given) if self.given else math.inf
+        self._all_given = False
         self.sources: list[Source] = []
         self.attentions: list[Attention] = []
         self._tags: dict[int, tuple[weakref.ref[Tensor], Tag]] = {}
@@ -137,6 +136,7 @@ class Tape(TorchFunctionMode):
         says = says or (tensor[0, 0].numel() if tensor.dim() > 2 and tensor.numel() else 1)
         source = Source("leaf", name, tuple(tensor.shape), spatial, first=first, says=says)
         self.sources.append(source)
+        self._all_given = bool(self.given) and not (self.copies or self.towers) and max(self.given) < len(self.sources)
         if self.trace_leaves:
             goes_on = self.through and tensor.requires_grad
             source.tensor = tensor if goes_on else tensor.detach().requires_grad_()
@@ -162,11 +162,22 @@ class Tape(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in ops.ASKS:
             return func(*args, **kwargs)
-        if len(self.sources) >= self._until and not self.towers:
-            return self._unrecorded(func, args, kwargs)
         if self.ways.entered:
             self.ways.note(func, args, kwargs, sys._getframe(1))
-        return self.seen(func, args, kwargs)
+        return self._unrecorded(func, args, kwargs) if self._all_given else self.seen(func, args, kwargs)
+
+    def _unrecorded(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run ``func`` as :meth:`seen` does, where nothing is asked of its result but numbers and gradients."""
+        if func is ops.SDPA:
+            out = FusedCall(*args, **kwargs).run()
+            return out.clone() if self.clone else out
+        if func is ops.MULTI_HEAD:
+            return self._multi_head(args, kwargs)
+        if kernels.lacks_gradient(func):
+            return kernels.Linear.apply(func, *args)
+        result = func(*args, **kwargs)
+        kernels.laid_out(func, result)
+        return result
 
     def seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run ``func``, which gives or changes tensors, and record what it means."""
@@ -202,21 +213,6 @@ class Tape(TorchFunctionMode):
             self._write(args[0], self._merge(func, args, kwargs, args[0]))
         return result
 
-    def _unrecorded(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run ``func`` as :meth:`seen` does, and keep nothing of it."""
-        if func is ops.MULTI_HEAD:
-            return self._multi_head(args, kwargs)
-        if func is ops.SDPA or func in ops.PRODUCTS:
-            args, kwargs = self._apart(args), self._apart(kwargs)
-        if func is ops.SDPA:
-            out = FusedCall(*args, **kwargs).run()
-            return out.clone() if self.clone else out
-        if kernels.lacks_gradient(func):
-            return kernels.Linear.apply(func, *args)
-        result = func(*args, **kwargs)
-        kernels.laid_out(func, result)
-        return result.clone() if self.copies and func in ops.SOFTMAX else result
-
     def _note_chosen(self, func: Any, args: tuple[Any, ...]) -> None:
         if self.cut and func in ops.CHOOSES_ROWS and args and isinstance(args[0], Tensor):
             self._chosen_from.append((args[0], len(self.attentions)))
@@ -245,15 +241,15 @@ class Tape(TorchFunctionMode):
 
     def _is_leaf(self, func: Any, args: tuple[Any, ...], tag: Tag, result: Tensor) -> bool:
         """Whether this is where an input becomes rows of features: its first features, or a backbone's next ones."""
-        if not tag.sources or not result.is_floating_point():
+        if not tag.sources:
             return False
         kinds = self._kinds.get(tag.sources)
         if kinds is None:
             kinds = self._kinds[tag.sources] = frozenset(self.sources[i].kind for i in tag.sources)
         if kinds == ONLY_INPUTS:
-            return True
-        makes = func in ops.SPATIAL and not pointwise(args, result) and not only_cuts(func, args, result)
-        return makes and kinds <= INPUTS_AND_LEAVES
+            return result.is_floating_point()
+        makes = func in ops.SPATIAL and kinds <= INPUTS_AND_LEAVES and result.is_floating_point()
+        return makes and not pointwise(args, result) and not only_cuts(func, args, result)
 
     def _merge(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tag:
         tensors = _tensors(args[:1] if func in ops.LIKE_ANOTHER else args, kwargs)

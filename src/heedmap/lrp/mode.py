@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
-from heedmap.attention.operations import SDPA
+from heedmap.attention.operations import ASKS, SDPA
 from heedmap.attention.places import here
 from heedmap.errors import MissingRuleError
 from heedmap.lrp import operations as ops
@@ -28,6 +28,10 @@ from heedmap.lrp.rules import PIXEL_CHANNELS, Rules
 
 Args = tuple[Any, ...]
 Keywords = dict[str, Any]
+
+_ALSO = {Tensor.untyped_storage, Tensor.is_inference, Tensor._version.__get__}  # type: ignore[attr-defined]
+ASKED = (ASKS | _ALSO) - {Tensor.requires_grad.__get__}  # type: ignore[attr-defined]
+"""Functions that say what a tensor is like, whether or not it is a parameter: most of those that a recorder calls."""
 
 
 class RelevanceMode(TorchFunctionMode):
@@ -52,6 +56,8 @@ class RelevanceMode(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Args = (), kwargs: Keywords | None = None) -> Any:
         """Run ``func`` by its rule."""
         kwargs = kwargs or {}
+        if func in ASKED:
+            return func(*args, **kwargs)
         if self.constant:
             args, kwargs = _constant(args), {name: _constant(value) for name, value in kwargs.items()}
         if func is SDPA:
@@ -344,7 +350,9 @@ def _constant(value: Any) -> Any:
     """``value``, its parameters without their gradient."""
     if type(value) in (list, tuple):
         return type(value)(_constant(v) for v in value)
-    return value.detach() if isinstance(value, Parameter) and value.requires_grad else value
+    if not isinstance(value, Tensor) or not value.requires_grad:  # sooner told than whether it is a parameter
+        return value
+    return value.detach() if isinstance(value, Parameter) else value
 
 
 def _is_nothing(value: Any) -> bool:

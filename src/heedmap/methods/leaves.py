@@ -100,7 +100,8 @@ class Leaves:
         values = self.values(at)
         per_target = []
         for number, by_leaf in enumerate(self.gradients):
-            gradients = self._gradients(values, number, [at[index] for index in by_leaf])
+            depends = values[number].requires_grad
+            gradients = self._gradients(values, number, [at[i] for i in by_leaf]) if depends else [None] * len(by_leaf)
             per_target.append(
                 {i: torch.zeros_like(at[i]) if g is None else g for i, g in zip(by_leaf, gradients, strict=True)}
             )
