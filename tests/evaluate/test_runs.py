@@ -3,7 +3,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Mapping, Sequence
@@ -150,18 +149,23 @@ def _wait_for(condition: Any, process: subprocess.Popen[bytes]) -> None:
     pytest.fail("it never came so far")
 
 
-def test_a_killed_run_goes_on_and_a_second_one_refuses(tmp_path: Path) -> None:
+SAID = "import os; print(os.getpid(), flush=True); from heedmap.cli.main import main; main()"
+"""The command, which says first which process it is."""
+
+
+def test_a_killed_run_goes_on_and_a_second_one_refuses(tmp_path: Path, warmed: Path) -> None:
     """kill -9 in the middle, run again: the same bytes as of a run that nobody stopped. Meanwhile the folder is held."""
     killed = [*COMMAND, "--out", str(tmp_path / "killed")]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    first = subprocess.Popen([Path(sys.executable).with_name("heedmap"), *killed], **quiet)
-    try:
-        _wait_for(lambda: (tmp_path / "killed" / "rows" / "part-00001.parquet").exists(), first)
-        os.kill(first.pid, signal.SIGSTOP)
-        second = CliRunner().invoke(app, killed)
-    finally:
-        first.kill()
-        first.wait()
+    command = [warmed.with_name("python"), "-c", SAID, *killed]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as first:
+        assert first.stdout is not None
+        running = int(first.stdout.readline())
+        try:
+            _wait_for(lambda: (tmp_path / "killed" / "rows" / "part-00001.parquet").exists(), first)
+            os.kill(running, signal.SIGSTOP)
+            second = CliRunner().invoke(app, killed)
+        finally:
+            os.kill(running, signal.SIGKILL)
     assert second.exit_code == 1
     assert "another run is writing" in second.stderr
     assert not (tmp_path / "killed" / "summary.json").exists()

@@ -248,14 +248,39 @@ def test_each_step_of_an_answer_is_that_of_its_prefix_alone(reader: Reading, asp
         reader.float()
 
 
+@pytest.fixture(scope="module")
+def whole(reader: Reading, aspirin: Any) -> Callable[[str], Any]:
+    """The maps of all tokens of the answer by a method, once."""
+    vocabulary, cells, _ = aspirin
+    return cache(lambda method: maps_of(reader, vocabulary, cells, list(ASPIRIN), method))
+
+
 @weights
 @pytest.mark.parametrize("method", ["generic", "generic, against the runner-up"])
-def test_a_token_asked_alone_has_its_map_of_the_whole_answer(reader: Reading, aspirin: Any, method: str) -> None:
+def test_a_token_asked_alone_has_its_map_of_the_whole_answer(
+    reader: Reading, aspirin: Any, whole: Callable[[str], Any], method: str
+) -> None:
     vocabulary, cells, _ = aspirin
-    tokens = list(ASPIRIN)
-    whole = maps_of(reader, vocabulary, cells, tokens, method)
-    alone = maps_alone(reader, vocabulary, cells, tokens, [4, 21], method)
-    np.testing.assert_allclose(alone, whole[[4, 21]], rtol=1e-3, atol=1e-6)
+    alone = maps_alone(reader, vocabulary, cells, list(ASPIRIN), [4, 21], method)
+    np.testing.assert_allclose(alone, whole(method)[[4, 21]], rtol=1e-3, atol=1e-6)
+
+
+@weights
+def test_attention_goes_to_the_atom_that_is_said(whole: Callable[[str], Any]) -> None:
+    drawing = draw(MOLECULES["aspirin"])
+    atoms = drawn_at(ASPIRIN, drawing)
+    assert atoms is not None
+    rows = [
+        {"unit": "aspirin", "method": method, "token": token, "atom": atom, "relevance": whole(method)[token]}
+        for method in ("raw_attention", "generic", "generic, against the runner-up")
+        for token, atom in atoms.items()
+    ]
+    share = {}
+    for row in figures(rows):
+        share.setdefault(row["method"], []).append(row["share"])
+    mean = {method: float(np.mean(values)) for method, values in share.items()}
+    assert mean["raw_attention"] > 2 * mean["chance, of the drawing"]
+    assert mean["generic, against the runner-up"] > 1.5 * mean["generic"] > 1.5 * mean["generic, of the other atoms"]
 
 
 @weights
@@ -268,23 +293,3 @@ def test_the_map_of_the_picture_is_that_of_the_cells(decimer: Any, reader: Readi
     alone = heedmap.explain_answer(reader, {"cells": cells, "decoder_input_ids": start}, answer=answer)
     assert whole.segments["image"].grid == (16, 16)
     torch.testing.assert_close(whole["image"], alone["cells"], rtol=1e-3, atol=1e-6)
-
-
-@weights
-def test_attention_goes_to_the_atom_that_is_said(reader: Reading, aspirin: Any) -> None:
-    vocabulary, cells, _ = aspirin
-    drawing = draw(MOLECULES["aspirin"])
-    atoms = drawn_at(ASPIRIN, drawing)
-    assert atoms is not None
-    rows = [
-        {"unit": "aspirin", "method": method, "token": token, "atom": atom, "relevance": maps[token]}
-        for method in ("raw_attention", "generic", "generic, against the runner-up")
-        for maps in (maps_of(reader, vocabulary, cells, list(ASPIRIN), method),)
-        for token, atom in atoms.items()
-    ]
-    share = {}
-    for row in figures(rows):
-        share.setdefault(row["method"], []).append(row["share"])
-    mean = {method: float(np.mean(values)) for method, values in share.items()}
-    assert mean["raw_attention"] > 2 * mean["chance, of the drawing"]
-    assert mean["generic, against the runner-up"] > 1.5 * mean["generic"] > 1.5 * mean["generic, of the other atoms"]

@@ -129,17 +129,15 @@ EVIDENCE = {
 
 
 def test_smollm2_looks_at_the_word_that_decides(subject: Load) -> None:
-    smollm2 = subject("smollm2")
-    for text, word in EVIDENCE.items():
-        explanation = smollm2.explain(text=text, start_layer=15)
-        labels, relevance = explanation.segments["text"].labels[0], explanation["text"][0]
-        assert labels[1 + int(relevance[1:].argmax())] == word  # the first token is an attention sink
+    explanation = subject("smollm2").explain(text=[*EVIDENCE], start_layer=15)
+    labels = explanation.segments["text"].labels
+    for own, relevance, word in zip(labels, explanation["text"], EVIDENCE.values(), strict=True):
+        assert own[1 + int(relevance[1:].argmax())] == word  # the first token is an attention sink
 
 
 def test_relevance_propagation_sees_past_smollm2s_attention_sink(subject: Load) -> None:
     """Of all tokens and all layers: weighted by relevance, the first token's share of attention counts for nothing."""
-    smollm2 = subject("smollm2")
-    for text, word in EVIDENCE.items():
-        explanation = smollm2.explain(text=text, method="transformer_attribution")
-        labels, relevance = explanation.segments["text"].labels[0], explanation["text"][0]
-        assert labels[int(relevance.argmax())] == word
+    explanation = subject("smollm2").explain(text=[*EVIDENCE], method="transformer_attribution")
+    labels = explanation.segments["text"].labels
+    for own, relevance, word in zip(labels, explanation["text"], EVIDENCE.values(), strict=True):
+        assert own[int(relevance.argmax())] == word

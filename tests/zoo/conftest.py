@@ -28,7 +28,7 @@ def offline(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def stage():
     """A stage of 30 steps, with dropout, so that the state of the generator matters."""
     return Stage(
@@ -44,7 +44,7 @@ def stage():
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe(stage):
     return Recipe("toy", "Words → a word", "No data to speak of.", "a → b", (stage,), {"accuracy": 0.99}, tested=16)
 
@@ -70,13 +70,12 @@ def installed(tmp_path_factory):
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", source, source)
+    _python("-c", "from setuptools.build_meta import build_wheel; build_wheel('.')", cwd=source)  # as pip does
     (wheel,) = source.glob("*.whl")
-    _pip("install", "--no-deps", "--no-compile", "--target", target, wheel)
+    _python("-m", "pip", "--quiet", "install", "--no-deps", "--no-compile", "--no-index", "--target", target, wheel)
     return target
 
 
-def _pip(*arguments):
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+def _python(*arguments, cwd=None):
+    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

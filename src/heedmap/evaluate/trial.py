@@ -196,7 +196,12 @@ def after_randomisation(
 
 
 def smooth_likeness(
-    trial: FixedPrediction, contenders: Sequence[MethodSpec], most: int, draws: int, radius: float
+    trial: FixedPrediction,
+    contenders: Sequence[MethodSpec],
+    plain: Mapping[str, Maps],
+    most: int,
+    draws: int,
+    radius: float,
 ) -> dict[tuple[str, str], Float[np.ndarray, "steps batch"]]:
     """sMPRT: as :func:`after_randomisation`, from the input up, of maps that are means over a little noise.
 
@@ -207,6 +212,7 @@ def smooth_likeness(
     Args:
         trial: the inputs.
         contenders: the methods.
+        plain: contender's name → its maps on the model as it is, without noise.
         most: in how many steps.
         draws: maps in a mean; with one, there is no noise.
         radius: of the noise.
@@ -214,17 +220,17 @@ def smooth_likeness(
     Returns:
         (contender, segment) → the rank correlation with the model's own mean map, after each step.
     """
-    before = {contender.name: _mean_maps(trial, contender, draws, radius) for contender in contenders}
+    before = _mean_maps(trial, contenders, plain, draws, radius)
     likeness: dict[tuple[str, str], list[list[float]]] = {}
     order = blocks(trial.subject, trial.inputs, most)[::-1]
     with cascade(trial.subject.model, order, trial.seed) as steps:
         for _ in steps:
-            for contender in contenders:
-                after = _mean_maps(trial, contender, draws, radius)
+            random = {contender.name: _or_none(trial, contender) for contender in contenders}
+            for contender, after in _mean_maps(trial, contenders, random, draws, radius).items():
                 for name, real in trial.real.items():
-                    pairs = zip(before[contender.name][name], after[name], real, strict=True)
+                    pairs = zip(before[contender][name], after[name], real, strict=True)
                     likes = [_likeness(*pair)[0] for pair in pairs]
-                    likeness.setdefault((contender.name, name), []).append(likes)
+                    likeness.setdefault((contender, name), []).append(likes)
     return {key: np.array(likes) for key, likes in likeness.items()}
 
 
@@ -254,12 +260,19 @@ def complexity_rise(
     return rises
 
 
-def _mean_maps(trial: FixedPrediction, contender: MethodSpec, draws: int, radius: float) -> Maps:
-    drawn = [_or_none(trial, contender)]
+def _mean_maps(
+    trial: FixedPrediction, contenders: Sequence[MethodSpec], plain: Mapping[str, Maps], draws: int, radius: float
+) -> dict[str, Maps]:
+    """By contender, the mean of its map without noise and of those with; a model with noise is proved once for all of them."""
+    drawn = {contender.name: [plain[contender.name]] for contender in contenders}
     for draw in range(draws - 1):
         with noisy(trial.subject, trial.inputs, radius, trial.keys, trial.seed + draw) as inputs:
-            drawn.append(_or_none(trial, contender, inputs))
-    return {name: np.mean([maps[name] for maps in drawn], axis=0) for name in trial.real}
+            for contender in contenders:
+                drawn[contender.name].append(_or_none(trial, contender, inputs))
+    return {
+        contender: {name: np.mean([maps[name] for maps in own], axis=0) for name in trial.real}
+        for contender, own in drawn.items()
+    }
 
 
 def _or_none(trial: FixedPrediction, contender: MethodSpec, inputs: Mapping[str, Any] | None = None) -> Maps:

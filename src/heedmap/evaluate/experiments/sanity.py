@@ -181,7 +181,7 @@ def _randomisation(evaluation: Sanity, tested: Tested) -> None:
 
 def _smooth_randomisation(evaluation: Sanity, tested: Tested) -> None:
     settings = evaluation.steps, evaluation.draws, evaluation.radius
-    likeness = smooth_likeness(tested.trial, tested.contenders, *settings)
+    likeness = smooth_likeness(tested.trial, tested.contenders, tested.maps, *settings)
     tested.fill("smprt", {key: likes.mean(0) for key, likes in likeness.items()})
 
 

@@ -9,7 +9,7 @@ the second, shapes hardly. What draws is no part of CLIP; a last stage without `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from heedmap.zoo.tasks.pictures import (
     SIDE,
     WINDOW,
     begin,
+    chunks,
     image_processor,
     outlines,
     pixel_values,
@@ -169,18 +170,19 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
 
     ``retrieval/hard``: the same, with eight of the others the picture's own captions with something changed.
     """
-    ranked = [_right(model, seed, split, index) for index in range(count)]
+    ranked = [hits for start, length in chunks(count) for hits in _right(model, seed, split, start, length)]
     easy, hard = (sum(hits) / count for hits in zip(*ranked, strict=True))
     return {"retrieval": easy, "retrieval/hard": hard}
 
 
-def _right(model: Any, seed: int, split: str, index: int) -> tuple[bool, bool]:
-    """Whether the right caption is the most similar: among those of other pictures, and among the harder ones."""
-    (scene,) = scenes(seed, split, index, 1)
-    seen = _seen(model, model.vision_model(pixel_values([scene])).last_hidden_state[:, 0])
-    likeness = _told(model, **_tokens(_choices(seed, split, index))) @ seen[0]
-    easy, hard = likeness[:CHOICES], torch.cat([likeness[: CHOICES - HARD], likeness[CHOICES:]])
-    return int(easy.argmax()) == 0, int(hard.argmax()) == 0
+def _right(model: Any, seed: int, split: str, start: int, count: int) -> Iterator[tuple[bool, bool]]:
+    """Of each picture, whether the right caption is the most similar: among those of others, and among the harder ones."""
+    pictures = pixel_values(scenes(seed, split, start, count))
+    seen = _seen(model, model.vision_model(pictures).last_hidden_state[:, 0])
+    for index, own in enumerate(seen, start):
+        likeness = _told(model, **_tokens(_choices(seed, split, index))) @ own
+        easy, hard = likeness[:CHOICES], torch.cat([likeness[: CHOICES - HARD], likeness[CHOICES:]])
+        yield int(easy.argmax()) == 0, int(hard.argmax()) == 0
 
 
 @lru_cache(maxsize=1024)

@@ -57,6 +57,11 @@ class Stamp:
         """The pixels whose middle is inside."""
         return self.distance <= 0
 
+    @cached_property
+    def area(self) -> int:
+        """How many these are."""
+        return int(np.count_nonzero(self.mask))
+
 
 @dataclass(frozen=True, eq=False)
 class SceneLayout:
@@ -144,6 +149,8 @@ def _find_place(
     height, width = stamp.distance.shape
     rows = rng.integers(0, len(owners) - height + 1, TRIES)
     columns = rng.integers(0, len(owners) - width + 1, TRIES)
+    if not others:
+        return int(rows[0]), int(columns[0])
     mask, most = stamp.mask, _most_covered(stamp, owners, others)
     for corner in zip(rows.tolist(), columns.tolist(), strict=True):
         covered = owners[_window(stamp, corner)][mask]
@@ -156,8 +163,8 @@ def _most_covered(
     stamp: Stamp, owners: Int16[np.ndarray, "side side"], others: list[Stamp]
 ) -> Float[np.ndarray, " others"]:
     """How many pixels of each of the others ``stamp`` may cover."""
-    areas = np.array([other.mask.sum() for other in others])
+    areas = np.array([other.area for other in others])
     visible = np.bincount(owners[owners >= 0], minlength=len(others))
     alike = np.array([other.look.colour == stamp.look.colour for other in others], dtype=bool)
-    blur = np.where(alike, LARGEST_BLUR * np.minimum(areas, stamp.mask.sum()), np.inf)
+    blur = np.where(alike, LARGEST_BLUR * np.minimum(areas, stamp.area), np.inf)
     return np.minimum(visible - LEAST_VISIBLE * areas, blur)

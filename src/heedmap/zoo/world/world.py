@@ -110,7 +110,7 @@ def _object(layout: SceneLayout, number: int) -> Object:
     rows, columns = extent(mask)
     box = (columns.start, rows.start, columns.stop, rows.stop)
     look = stamp.look
-    return Object(look.shape, look.colour, look.size, box, mask, float(mask.sum() / stamp.mask.sum()))
+    return Object(look.shape, look.colour, look.size, box, mask, float(mask.sum() / stamp.area))
 
 
 def _check_side(side: object) -> None:
