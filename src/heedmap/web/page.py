@@ -158,13 +158,14 @@ class _Page:
         fields.model.change(acts["choose"], [self.turn, fields.model], chosen_model, api_name="choose", **self.shared)
         pick = acts["pick"], [self.turn, fields.model, fields.number], [self.message, *fields.of_sample]
         first = {"fn": acts["first"], "inputs": chosen, "outputs": pressed, "api_name": False, **self.shared}
-        pressed_sample = self.samples.select(acts["sample"], self.turn, fields.number, api_name=False)
+        # What is pressed is noted at once: the queue takes events of several kinds in any order.
+        pressed_sample = self.samples.select(acts["sample"], self.turn, fields.number, api_name=False, queue=False)
         asked_sample = pressed_sample.then(*pick, api_name="pick").then(
             **{**ask, "fn": acts["ask_sample"]}, api_name=False
         )
         asked_sample.then(**first)
         if self.opened is not None:
-            blocks.load(partial(acts["open"], self.opened.asked), self.turn, self.asked, api_name=False)
+            blocks.load(partial(acts["open"], self.opened.asked), self.turn, self.asked, api_name=False, queue=False)
             blocks.load(*pick, api_name=False)
         self.ask.click(**ask, api_name="ask").then(**first)
         fields.text.submit(**ask, api_name=False).then(**first)
@@ -191,7 +192,7 @@ class _Page:
         each = [self.own, *self.fields.inputs]
         self.own.upload(acts["table"], each, table, api_name="table", **self.shared)
         self.each.click(acts["table"], each, table, api_name=False, **self.shared)
-        pressed = self.table.select(acts["row"], self.turn, self.row, api_name=False)
+        pressed = self.table.select(acts["row"], self.turn, self.row, api_name=False, queue=False)
         kept = [self.turn, self.fields.model, self.kept, self.row]
         shown = pressed.then(acts["show_row"], kept, [self.samples, *self.fields.of_row], api_name=False)
         asked_row = shown.then(acts["ask_row"], kept, answers, api_name=False, **self.shared)
