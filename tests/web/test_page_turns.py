@@ -67,6 +67,15 @@ def test_what_was_pressed_is_not_asked_after_a_newer_question(turn: Turn, asked:
     assert turn.ask_pressed(lambda: (asked[0], "answers")) == ("answers" if question is press else None)
 
 
+def test_what_was_pressed_and_never_asked_leaves_nothing_to_explain(turn: Turn, asked: Any) -> None:
+    """As where the queue was full: the page says that the model has to be asked."""
+    assert turn.press()
+    assert not turn.is_about(asked[0])
+    assert turn.explain(asked[0], lambda of: (of, "told")) == (None, "told")
+    assert ask(turn, asked[1]) == "answers"
+    assert turn.is_about(asked[1])
+
+
 def test_nothing_is_asked_or_explained_while_a_model_is_being_chosen(turn: Turn, asked: Any) -> None:
     first, second = asked
     found: list[Any] = []

@@ -136,7 +136,7 @@ class Actions:
         self, tell: Tell, turn: Turn, asked: Exchange | None, _choice: Any, _begin: str, *method: Any
     ) -> Values | None:
         """The first answer, at once after a model was asked."""
-        return None if asked is None else self._whole(tell, turn, asked, 0, "", *method)
+        return self._whole(tell, turn, asked, 0, "", *method) if turn.is_about(asked) else None
 
     def _explain(
         self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, begin: str, *methods: Any

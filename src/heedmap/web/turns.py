@@ -41,6 +41,7 @@ class Turn:
     def choose(self, work: Callable[[], Outcome]) -> Outcome | None:
         """Of another model."""
         mine = self._model = self._begun()
+        self._is_asking = True
         try:
             outcome = work()
         finally:
@@ -73,21 +74,28 @@ class Turn:
         self._begun()
         return self._answered(work)
 
+    def is_about(self, asked: Exchange | None) -> bool:
+        """Whether the page shows the answers to this question."""
+        return asked is not None and asked is self._asked()
+
     def explain(self, asked: Exchange | None, work: Callable[[Exchange | None], Outcome]) -> Outcome | None:
-        """``work(asked)``; of a question that is not the page's, since the server has forgotten it, ``work(None)``."""
+        """``work(asked)``; of a question that is not the page's, since the server has forgotten it, ``work(None)``.
+
+        While the model is being asked, nothing: its answers are about to come.
+        """
         if self._is_asking:
             return None
         mine = self._map = object()
         question = self._question
-        outcome = work(asked if asked is self._asked() else None)
+        outcome = work(asked if self.is_about(asked) else None)
         return outcome if self._map is mine and self._question is question else None
 
     def _begun(self) -> object:
-        self._question, self._is_asking, self._asked = object(), True, lambda: None
+        self._question, self._is_asking, self._asked = object(), False, lambda: None
         return self._question
 
     def _answered(self, work: Callable[[], tuple[Exchange | None, Outcome]]) -> Outcome | None:
-        mine = self._question
+        mine, self._is_asking = self._question, True
         asked, outcome = work()
         if self._question is not mine:
             return None
