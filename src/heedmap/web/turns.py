@@ -65,14 +65,14 @@ class Turn:
 
     def ask_pressed(self, work: Callable[[], tuple[Exchange | None, Outcome]]) -> Outcome | None:
         """What was pressed; ``work`` gives what was asked, and the outcome."""
-        return self._answered(work) if self.goes_on else None
+        pressed = self._pressed
+        return self._answered(pressed, work) if self.goes_on else None
 
     def ask(self, work: Callable[[], tuple[Exchange | None, Outcome]]) -> Outcome | None:
         """The model; see :meth:`ask_pressed`."""
         if self._model is not None:
             return None
-        self._begun()
-        return self._answered(work)
+        return self._answered(self._begun(), work)
 
     def is_about(self, asked: Exchange | None) -> bool:
         """Whether the page shows the answers to this question."""
@@ -91,11 +91,12 @@ class Turn:
         return outcome if self._map is mine and self._question is question else None
 
     def _begun(self) -> object:
-        self._question, self._is_asking, self._asked = object(), False, lambda: None
-        return self._question
+        mine = self._question = object()
+        self._is_asking, self._asked = False, lambda: None
+        return mine
 
-    def _answered(self, work: Callable[[], tuple[Exchange | None, Outcome]]) -> Outcome | None:
-        mine, self._is_asking = self._question, True
+    def _answered(self, mine: object, work: Callable[[], tuple[Exchange | None, Outcome]]) -> Outcome | None:
+        self._is_asking = True
         asked, outcome = work()
         if self._question is not mine:
             return None

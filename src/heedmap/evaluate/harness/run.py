@@ -164,9 +164,6 @@ def _begun(plan: Plan, measured: bool) -> _Begun:
             fit.append(contender)
             continue
         sample = sample or _readable(plan)
-        if first is not None and first.why and [plan.reader.keys[i] for i in plan.parts[0]] == [sample.key]:
-            refused[contender.name] = first.why  # it was tried on this sample
-            continue
         try:
             plan.evaluation.rows(plan.subject, [sample], [contender], plan.seed)
             fit.append(contender)
@@ -187,19 +184,16 @@ class _FirstPart:
         self.plan = plan
         self.rows: list[Row] = []
         self.skipped: dict[str, str] = {}
-        self.why = ""
 
     def holds(self, contender: MethodSpec) -> bool:
-        """Measure the contender; False where it or a sample fails (:attr:`why`), or nothing is measured."""
-        self.why = ""
+        """Measure the contender; False where it or a sample fails, or nothing is measured."""
         try:
             samples = [self.plan.reader[index] for index in self.plan.parts[0]]
             seed = _seed(self.plan, samples)
             rows, skipped = self.plan.evaluation.rows(self.plan.subject, samples, [contender], seed)
         except MissingLibraryError:
             raise
-        except HeedmapError as error:
-            self.why = str(error)
+        except HeedmapError:
             return False
         own = [row for row in rows if row["method"] == contender.name]
         self.rows += own if self.rows else rows  # what is true, and of chance, comes with each

@@ -141,7 +141,7 @@ class Matches:
         if key not in self._known:
             values = dict(zip(KINDS, self._values(weights), strict=True))
             self._known[key] = {
-                (kind, name, size): known_mean(values[kind][:, number, first:])
+                (kind, name, size): float(known_mean(values[kind][:, number, first:].ravel()))
                 for kind in KINDS
                 for name, first in SETS.items()
                 for number, size in enumerate(SIZES)

@@ -75,19 +75,14 @@ class Curve:
 
 def of_values(values: Float[np.ndarray, " samples"]) -> Statistic:
     """The :func:`known_mean` of the drawn samples' values."""
-
-    def means(drawn: Int[np.ndarray, "*draws drawn"]) -> Float[np.ndarray, "*draws"]:
-        known = ~np.isnan(found := values[drawn])
-        counts = known.sum(-1)
-        return np.where(counts, np.where(known, found, 0).sum(-1) / np.maximum(counts, 1), np.nan)[()]
-
-    return means
+    return lambda drawn: known_mean(values[drawn])
 
 
-def known_mean(values: Float[np.ndarray, "*any"]) -> float:
-    """The mean of the values; NaN ones do not count, and NaN where there is no other."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else np.nan
+def known_mean(values: Float[np.ndarray, "*any values"]) -> Float[np.ndarray, "*any"]:
+    """The mean along the last axis; NaN values do not count, and NaN where there is no other."""
+    known = ~np.isnan(values)
+    count = known.sum(-1)
+    return np.where(count, np.where(known, values, 0).sum(-1) / np.maximum(count, 1), np.nan)[()]
 
 
 # -- the bootstrap -----------------------------------------------------------------------------------------------------

@@ -149,8 +149,6 @@ def _find_place(
     height, width = stamp.distance.shape
     rows = rng.integers(0, len(owners) - height + 1, TRIES)
     columns = rng.integers(0, len(owners) - width + 1, TRIES)
-    if not others:
-        return int(rows[0]), int(columns[0])
     mask, most = stamp.mask, _most_covered(stamp, owners, others)
     for corner in zip(rows.tolist(), columns.tolist(), strict=True):
         covered = owners[_window(stamp, corner)][mask]
