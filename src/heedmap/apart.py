@@ -46,7 +46,7 @@ class SeparateSamples:
 
     inputs: ModelInputs
     batch: int
-    output: Any
+    output: object
     shares: Shares
     context: Context
 
@@ -67,14 +67,14 @@ class Alone(Target):
     index: int
     target: Target
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         chosen = self.target.choose(self._spread(output), self.samples.context)
         values = chosen.again or (lambda whole: self.target.choose(whole, self.samples.context).values)
         row = slice(self.index, self.index + 1)
         return replace(chosen.sample(self.index), again=lambda output: values(self._spread(output))[row])
 
-    def _spread(self, output: Any) -> Any:
+    def _spread(self, output: object) -> Any:
         return spread(self.samples.output, output, partial(_rows_of_sample, self.index, self.samples.batch))[0]
 
 
@@ -111,7 +111,7 @@ def samples(
     return None
 
 
-def _values(target: Target, context: Context, output: Any) -> Tensor:
+def _values(target: Target, context: Context, output: object) -> Tensor:
     return target.choose(output, context).values
 
 
@@ -183,7 +183,7 @@ def _found(known: Shares, free: Mapping[str, Tensor], batch: int, same: Any) -> 
 
 
 def _same(
-    model: nn.Module, inputs: ModelInputs, batch: int, output: Any, read: set[int], shares: Shares, index: int
+    model: nn.Module, inputs: ModelInputs, batch: int, output: object, read: set[int], shares: Shares, index: int
 ) -> bool:
     """Whether the model answers on one sample alone as it does in the batch, in all that the targets read."""
     alone = answer(model, _alone(inputs, shares, index))

@@ -361,7 +361,7 @@ class Engine:
             raise
         return recording, named_segments(recording)
 
-    def _check_proof(self, tape: Tape, output: Any) -> None:
+    def _check_proof(self, tape: Tape, output: object) -> None:
         """OptionError where the proof that follows a pass takes more than the memory that is allowed."""
         if self.memory is not None:
             self.least = proof_peak(tape, output, self.model)
@@ -725,7 +725,7 @@ class Engine:
             raise GradientError(f"the target is not finite: {values.tolist()}; {cause}")
 
 
-def _values(target: Target, context: Context, output: Any) -> Tensor:
+def _values(target: Target, context: Context, output: object) -> Tensor:
     return target.choose(output, context).values
 
 

@@ -54,7 +54,7 @@ class Whole:
     scores: Tensor
     read: Read
     take: Callable[[Tensor], dict[str, Tensor]]
-    output: Any
+    output: object
     place: Callable[[Tensor], Place]
     parts_of: Callable[[Tensor, Tensor], Tensor | None]
     exclusive: bool | None
@@ -149,7 +149,7 @@ class Within(Target):
     context: Context
     read: frozenset[int]
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`; the other parts are as they were in the run on all.
 
         Raises:
@@ -168,7 +168,7 @@ class Within(Target):
         values = chosen.again or (lambda spread_out: self.target.choose(spread_out, self.context).values)
         return replace(chosen, words=words, again=lambda output: values(self._spread(output)[0]))
 
-    def _spread(self, output: Any) -> tuple[Any, dict[int, Tensor]]:
+    def _spread(self, output: object) -> tuple[Any, dict[int, Tensor]]:
         return spread(self.whole.output, output, self.whole.place(self.picked))
 
 
@@ -186,7 +186,7 @@ class PartScore(Target):
     picked: Tensor
     box: Tensor | None
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`; probabilities and prediction are those of the run on all parts.
 
         Raises:
@@ -207,14 +207,14 @@ class PartScore(Target):
         odds = None if exclusive is None else ranked(row, self.picked, name, exclusive=exclusive)
         return Chosen(values, tuple(words), top, self.again, odds, tuple(map(name, top.tolist())))
 
-    def again(self, output: Any) -> Tensor:
+    def again(self, output: object) -> Tensor:
         """The values of another output, of whatever inputs."""
         values = self.values(output)
         if values is None:
             raise TargetError(f"the output for one {self.whole.what} a sample has another shape than before")
         return values
 
-    def values(self, output: Any) -> Tensor | None:
+    def values(self, output: object) -> Tensor | None:
         """(batch,): the scores of the parts; None where the output is not as it has to be for one part a sample."""
         scores, batch = self.whole.read(output), len(self.picked)
         if scores is None:
@@ -306,7 +306,7 @@ def _refused(model: nn.Module, inputs: ModelInputs, error: Exception) -> str:
     )
 
 
-def _choices(inputs: ModelInputs, context: Context, output: Any, batch: int, count: int) -> Whole | None:
+def _choices(inputs: ModelInputs, context: Context, output: object, batch: int, count: int) -> Whole | None:
     read = partial(_score_of_each, context, batch)
     scores = read(output)
     if count < 2 or scores is None or scores.shape != (batch, count):
@@ -336,18 +336,18 @@ def _at_choice(picked: Tensor, count: int, whole: Tensor, part: Tensor) -> tuple
     return None
 
 
-def _score_of_each(context: Context, batch: int, output: Any) -> Tensor | None:
+def _score_of_each(context: Context, batch: int, output: object) -> Tensor | None:
     """(batch, choices): of the logits in the output, the ones with two dimensions."""
     if isinstance(output, Tensor):
         return output if output.dim() == 2 else None
-    output = context.read(output)
-    names = [n for n in output if isinstance(n, str) and "logits" in n] if hasattr(output, "keys") else []
-    parts = [get(output, name) for name in (*LOGITS, *names)] if not isinstance(output, (tuple, list)) else output
+    read = context.read(output)
+    names = [n for n in read if isinstance(n, str) and "logits" in n] if hasattr(read, "keys") else []
+    parts = [get(read, name) for name in (*LOGITS, *names)] if not isinstance(read, (tuple, list)) else read
     fits = (p for p in parts if isinstance(p, Tensor) and p.dim() == 2 and len(p) == batch and p.is_floating_point())
     return next(fits, None)
 
 
-def _texts(model: nn.Module, inputs: ModelInputs, context: Context, output: Any, sizes: set[int]) -> Whole | None:
+def _texts(model: nn.Module, inputs: ModelInputs, context: Context, output: object, sizes: set[int]) -> Whole | None:
     read = partial(_score_of_boxes if get(context.read(output), "pred_boxes") is not None else _score_of_pairs, context)
     scores = read(output)
     if scores is None or not scores.numel():
@@ -398,7 +398,7 @@ def _at_text(picked: Tensor, scores: Tensor, whole: Tensor, part: Tensor) -> tup
     return index, part.diagonal()
 
 
-def _score_of_boxes(context: Context, output: Any) -> Tensor | None:
+def _score_of_boxes(context: Context, output: object) -> Tensor | None:
     """(batch, boxes, texts)."""
     output = context.read(output)
     logits, boxes = get(output, "logits"), get(output, "pred_boxes")
@@ -407,7 +407,7 @@ def _score_of_boxes(context: Context, output: Any) -> Tensor | None:
     return logits if logits.shape[:2] == boxes.shape[:2] else None
 
 
-def _score_of_pairs(context: Context, output: Any) -> Tensor | None:
+def _score_of_pairs(context: Context, output: object) -> Tensor | None:
     """(images, texts): their logits, or the cosine of their embeddings."""
     output = context.read(output)
     logits = get(output, "logits_per_image")

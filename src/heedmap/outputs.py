@@ -128,7 +128,7 @@ class Context:
         sizes = (getattr(config, "vocab_size", None) for config in configs)
         return next((size for size in sizes if isinstance(size, int)), None)
 
-    def read(self, output: Any) -> Any:
+    def read(self, output: object) -> Any:
         """``output``; a tuple by the names of its parts, where they are clear.
 
         A tuple that is not clear is left as it is, so that a target that needs a part says so.
@@ -189,14 +189,14 @@ def _by_fields(output: Sequence[Any], fields: Sequence[str]) -> dict[str, Any]:
 # -- parts of an output ---------------------------------------------------------------------------------------------
 
 
-def get(output: Any, name: str) -> Any:
+def get(output: object, name: str) -> Any:
     """``output.name`` or ``output["name"]``, or None."""
     if isinstance(output, Mapping):
         return output.get(name)
     return getattr(output, name, None)
 
 
-def class_logits(output: Any, dims: int | None) -> Tensor:
+def class_logits(output: object, dims: int | None) -> Tensor:
     """The class scores in ``output``, of ``dims`` dimensions; TargetError says what there is instead."""
     logits = output if isinstance(output, Tensor) else None
     for name in LOGITS:
@@ -214,7 +214,7 @@ def class_logits(output: Any, dims: int | None) -> Tensor:
     return logits
 
 
-def _without_logits(output: Any) -> str:
+def _without_logits(output: object) -> str:
     if isinstance(output, (tuple, list)):
         shapes = ", ".join(str(tuple(p.shape)) if isinstance(p, Tensor) else type(p).__name__ for p in output)
         return f"the output is a tuple of {len(output)} ({shapes}), and which of them the logits are is not clear"
@@ -222,7 +222,7 @@ def _without_logits(output: Any) -> str:
     return f"the output has no logits (it has: {known})"
 
 
-def two_embeddings(output: Any) -> tuple[Tensor, Tensor]:
+def two_embeddings(output: object) -> tuple[Tensor, Tensor]:
     """Image and text embeddings, (batch, features) each, of a dual encoder's output."""
     image, text = get(output, "image_embeds"), get(output, "text_embeds")
     if image is None:
@@ -237,7 +237,7 @@ def two_embeddings(output: Any) -> tuple[Tensor, Tensor]:
     return image, text
 
 
-def pooled(output: Any, context: Context, pool: str) -> Tensor:
+def pooled(output: object, context: Context, pool: str) -> Tensor:
     """An encoder's sentence embedding, (batch, features)."""
     if pool not in ("mean", "pooler"):
         raise TargetError(f"pool={pool!r}; expected 'mean' or 'pooler'")

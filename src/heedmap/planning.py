@@ -190,7 +190,7 @@ class Needs:
         return at_once, next(budget for budget in budgets if self.peak(targets, at_once, budget) <= memory)
 
 
-def proof_peak(tape: Tape, output: Any, model: nn.Module) -> int:
+def proof_peak(tape: Tape, output: object, model: nn.Module) -> int:
     """Bytes that the proof takes at most which follows a pass with its attention outputs cut out of the graph.
 
     That is what the pass has made, and one vector; all others and the gradients come one after the other (``gradual.py``).

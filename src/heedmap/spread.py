@@ -20,7 +20,7 @@ Place = Callable[[Tensor, Tensor], tuple[tuple[Tensor, ...], Tensor] | None]
 None: nowhere."""
 
 
-def tensors_of(output: Any) -> list[Tensor]:
+def tensors_of(output: object) -> list[Tensor]:
     """The tensors of an output, in order: their numbers are their places here."""
     tensors: list[Tensor] = []
 
@@ -32,7 +32,7 @@ def tensors_of(output: Any) -> list[Tensor]:
     return tensors
 
 
-def _mapped(output: Any, change: Callable[[int, Tensor], Tensor]) -> Any:
+def _mapped(output: object, change: Callable[[int, Tensor], Tensor]) -> Any:
     """The output with other tensors; ``change`` gets the number of each, and it."""
     return tree.tree_map(partial(_changed, change, count()), output)
 
@@ -47,7 +47,7 @@ def _changed(change: Callable[[int, Tensor], Tensor], numbers: Iterator[int], va
     return value
 
 
-def gradients(output: Any, function: Callable[[Any], Tensor]) -> dict[int, Tensor]:
+def gradients(output: object, function: Callable[[Any], Tensor]) -> dict[int, Tensor]:
     """The gradient of ``function(output).sum()`` to each of the output's tensors, by number, where it is not zero."""
     begun: dict[int, Tensor] = {}
 

@@ -110,12 +110,12 @@ class Step(Target):
     length: int
     other: Tensor | None = None
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         values = partial(self.values, context)
         return Chosen(values(output), tuple(f"token {i}" for i in self.token.tolist()), again=values)
 
-    def values(self, context: Context, output: Any) -> Tensor:
+    def values(self, context: Context, output: object) -> Tensor:
         """Of another output, in the shape of ``token``."""
         logits = class_logits(context.read(output), 3)
         rows = logits_at(logits, self.row.reshape(len(self.row), -1), self.length)
@@ -287,7 +287,7 @@ class _Seen(Target):
     steps: _Steps
     number: int
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         if self.steps.seen is None:
             logits = class_logits(context.read(output), 3).detach()
             self.steps.seen = probable(logits, self.steps.said)

@@ -169,7 +169,7 @@ def target_of(places: Sequence[tuple[int, ...]]) -> Target:
         return Similarity()
     columns = torch.tensor(places).T
 
-    def picked(output: Any) -> torch.Tensor:
+    def picked(output: object) -> torch.Tensor:
         logits = class_logits(output, None)
         rows = torch.arange(len(logits), device=logits.device)
         return logits[(rows, *columns.to(logits.device))]

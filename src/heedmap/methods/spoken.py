@@ -126,7 +126,7 @@ def _passed(replay: ForwardCall, recorder: Callable[..., Tape]) -> tuple[Tape, A
     return tape, output, values
 
 
-def _logits(run: TargetView, stream: int, output: Any, method: str) -> Tensor:
+def _logits(run: TargetView, stream: int, output: object, method: str) -> Tensor:
     try:
         logits = class_logits(output, 3)
     except TargetError as error:

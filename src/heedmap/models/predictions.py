@@ -171,7 +171,7 @@ class _Answers:
     module: nn.Module
     subject: Wrapped | None
     context: Context
-    output: Any
+    output: object
 
     def of(self, asked: Target) -> tuple[str, Sequence[Prediction]]:
         """What the answers are, and they themselves; ``asked``: what ``target=None`` means."""
@@ -332,7 +332,7 @@ class _Answers:
         return str(token) if tokenizer is None else token_labels(tokenizer, [token])[0]
 
 
-def found_objects(output: Any, context: Context, no_object: int | str | None = INFERRED) -> list[Prediction]:
+def found_objects(output: object, context: Context, no_object: int | str | None = INFERRED) -> list[Prediction]:
     """What each object query of a detector finds, the most probable first, with its box; the label has no "no object".
 
     Args:

@@ -43,7 +43,7 @@ class ClassLogit(Target):
 
     label: OneOrEach = None
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         logits = class_logits(context.read(output), 2)
         top = logits.detach().argmax(-1)
@@ -69,7 +69,7 @@ class Value(Target):
         ('value of the output',)
     """
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         logits = class_logits(context.read(output), None)
         if logits.dim() not in (1, 2) or logits.shape[1:].numel() != 1:
@@ -105,7 +105,7 @@ class DetectionQuery(Target):
     label: OneOrEach = None
     no_object: int | str | None = INFERRED
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         logits = class_logits(context.read(output), 3)
         none = self.without_object(logits, context)
@@ -155,7 +155,7 @@ class DetectionQuery(Target):
         return allowed
 
 
-def _box_at(output: Any, query: Int[Tensor, " batch"]) -> Float[Tensor, "batch 4"] | None:
+def _box_at(output: object, query: Int[Tensor, " batch"]) -> Float[Tensor, "batch 4"] | None:
     """Of each sample the box of an object query, x1 y1 x2 y2; None: the output has none of centre and size in shares."""
     boxes = get(output, "pred_boxes")
     if boxes is None or boxes.dim() != 3 or boxes.shape[-1] != 4:
@@ -202,7 +202,7 @@ class BoxSide(Target):
     label: OneOrEach = None
     no_object: int | str | None = INFERRED
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         if self.side not in SIDES:
             raise TargetError(f"a box has no {self.side!r}; expected one of {', '.join(SIDES)}")
@@ -237,7 +237,7 @@ class Similarity(Target):
     reference: Tensor | None = None
     pool: str = "mean"
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         output = context.read(output)
         if self.reference is not None:
@@ -278,7 +278,7 @@ class FeatureNorm(Target):
 
     pool: str = "pooler"
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         values = pooled(output, context, self.pool).square().sum(-1) / 2
         return Chosen(values, (f"norm of the {self.pool} embedding",) * len(values))
@@ -299,7 +299,7 @@ class Function(Target):
 
     function: Callable[[Any], Tensor]
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         values = self.function(output)
         if not isinstance(values, Tensor):
@@ -324,11 +324,11 @@ def _object_name(context: Context, none: int | None, index: int) -> str:
     return "no object" if index == none else context.short(index)
 
 
-def _of_class(context: Context, picked: Tensor, output: Any) -> Tensor:
+def _of_class(context: Context, picked: Tensor, output: object) -> Tensor:
     return class_logits(context.read(output), 2).gather(1, picked[:, None])[:, 0]
 
 
-def _of_box(context: Context, query: Tensor, weights: tuple[float, ...], output: Any) -> Tensor:
+def _of_box(context: Context, query: Tensor, weights: tuple[float, ...], output: object) -> Tensor:
     boxes = get(context.read(output), "pred_boxes")
     if not isinstance(boxes, Tensor) or boxes.dim() != 3 or boxes.shape[-1] != 4:
         raise TargetError("BoxSide needs pred_boxes (batch, queries, 4) in the output, which has none")
@@ -336,7 +336,7 @@ def _of_box(context: Context, query: Tensor, weights: tuple[float, ...], output:
     return (box * box.new_tensor(weights)).sum(-1)
 
 
-def at_place(context: Context, place: Tensor, picked: Tensor, output: Any) -> Tensor:
+def at_place(context: Context, place: Tensor, picked: Tensor, output: object) -> Tensor:
     """(batch,): the logit of each sample's class ``picked`` at its ``place``, from logits (batch, places, classes)."""
     logits = class_logits(context.read(output), 3)
     return logits[torch.arange(len(logits), device=logits.device), place, picked]

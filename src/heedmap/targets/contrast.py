@@ -39,7 +39,7 @@ class Contrast(Target):
     first: AnyTarget = None
     second: AnyTarget = None
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`.
 
         Raises:
@@ -58,20 +58,20 @@ class Contrast(Target):
         return replace(chosen, values=difference(output), words=told, again=difference)
 
 
-def _kind(target: Target, output: Any, context: Context) -> Target:
+def _kind(target: Target, output: object, context: Context) -> Target:
     return target.kind(context.read(output), context) if isinstance(target, TopPrediction) else target
 
 
-def _values(target: Target, context: Context, output: Any) -> Tensor:
+def _values(target: Target, context: Context, output: object) -> Tensor:
     return target.choose(output, context).values
 
 
-def _difference(first: Callable[[Any], Tensor], second: Callable[[Any], Tensor], output: Any) -> Tensor:
+def _difference(first: Callable[[Any], Tensor], second: Callable[[Any], Tensor], output: object) -> Tensor:
     return first(output) - second(output)
 
 
 def _beside(
-    first: Target, label: OneOrEach, output: Any, context: Context
+    first: Target, label: OneOrEach, output: object, context: Context
 ) -> tuple[tuple[str, ...], Callable[[Any], Tensor]]:
     """Another class where ``first`` is: its name for each sample, and how to read its logits."""
     logits = class_logits(context.read(output), None)
@@ -131,5 +131,5 @@ def _token(token: int | str, tokens: int, context: Context) -> int:
     return in_range(token, tokens, "token")
 
 
-def _of_row(context: Context, picked: Tensor, output: Any) -> Tensor:
+def _of_row(context: Context, picked: Tensor, output: object) -> Tensor:
     return class_logits(context.read(output), 2).gather(1, picked[:, None])[:, 0]

@@ -6,7 +6,6 @@ Found from the names and shapes of the output's parts, as in :mod:`heedmap.outpu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -25,7 +24,7 @@ def apart(tensor: Tensor) -> Tensor:
     return torch.from_numpy((plain if plain.dtype == torch.float64 else plain.float()).numpy().copy())
 
 
-def pixel_scores(output: Any, context: Context) -> Float[Tensor, "batch classes h w"]:
+def pixel_scores(output: object, context: Context) -> Float[Tensor, "batch classes h w"]:
     """The score of each class at each pixel, see :func:`apart`; of one map, (batch, h, w), it is the only class.
 
     Raises:
@@ -42,7 +41,7 @@ def pixel_scores(output: Any, context: Context) -> Float[Tensor, "batch classes 
 
 
 def mean_scores(
-    output: Any, context: Context, picked: Int[Tensor, " batch"], weights: Float[Tensor, "batch h w"]
+    output: object, context: Context, picked: Int[Tensor, " batch"], weights: Float[Tensor, "batch h w"]
 ) -> Float[Tensor, " batch"]:
     """The score of each sample's class ``picked``, averaged over the pixels by weights that sum to one; in the graph.
 
@@ -68,7 +67,7 @@ def mean_over(maps: Float[Tensor, "batch h w"], weights: Float[Tensor, "batch h 
     return (maps * weights.to(maps.device)).sum((1, 2))
 
 
-def class_maps(output: Any, context: Context) -> Float[Tensor, "batch classes h w"]:
+def class_maps(output: object, context: Context) -> Float[Tensor, "batch classes h w"]:
     """The logits of a segmenter without queries, in the graph; TargetError where there are none."""
     logits = class_logits(output, None)
     if logits.dim() == 4:
@@ -81,7 +80,7 @@ def class_maps(output: Any, context: Context) -> Float[Tensor, "batch classes h 
     return logits[:, None]
 
 
-def query_masks(output: Any) -> tuple[Tensor, Tensor] | None:
+def query_masks(output: object) -> tuple[Tensor, Tensor] | None:
     """Class logits (batch, queries, classes) and mask logits (batch, queries, h, w) of object queries, or None."""
     for names in MASKED:
         classes, masks = (get(output, name) for name in names)

@@ -59,11 +59,11 @@ class TopPrediction(Target):
 
     label: OneOrEach = None
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         return self.kind(context.read(output), context).choose(output, context)
 
-    def kind(self, output: Any, context: Context) -> Target:
+    def kind(self, output: object, context: Context) -> Target:
         """The target that is meant for ``output``, read by :meth:`Context.read`."""
         pairs = get(output, "image_features") is not None and get(output, "text_features") is not None
         if self.label is None and (pairs or get(output, "logits_per_image") is not None):
@@ -94,7 +94,7 @@ class TopPrediction(Target):
             "pass target=callable(output) -> (batch,) tensor"
         )
 
-    def _numbers(self, output: Any) -> Target | None:
+    def _numbers(self, output: object) -> Target | None:
         """The target of an output that has no classes: masks of prompts, depth, values to come."""
         masks = get(output, "pred_masks")
         if isinstance(masks, Tensor) and masks.dim() == 5:

@@ -68,7 +68,7 @@ class Region(Target):
     label: OneOrEach = None
     where: Place = None
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         maps = pixel_scores(context.read(output), context)
         batch, classes, *size = maps.shape
@@ -116,7 +116,7 @@ class Region(Target):
         return region
 
 
-def present_classes(output: Any, context: Context) -> list[tuple[int, str, float]]:
+def present_classes(output: object, context: Context) -> list[tuple[int, str, float]]:
     """Of the first sample, the classes that are the top ones somewhere: index, name, share of the pixels; the largest first."""
     maps = pixel_scores(context.read(output), context)
     batch, classes, height, width = maps.shape
@@ -136,11 +136,11 @@ def class_name(index: int, classes: int, context: Context) -> str:
     return THE_MAP if classes == 1 and context.counts and 1 not in context.counts else context.name(index)
 
 
-def _of_class(context: Context, picked: Int[Tensor, " batch"], weights: Tensor, output: Any) -> Tensor:
+def _of_class(context: Context, picked: Int[Tensor, " batch"], weights: Tensor, output: object) -> Tensor:
     return mean_scores(context.read(output), context, picked, weights)
 
 
-def _over(read: Callable[[Any], Tensor], weights: Tensor, output: Any) -> Tensor:
+def _over(read: Callable[[Any], Tensor], weights: Tensor, output: object) -> Tensor:
     return mean_over(read(output), weights)
 
 
@@ -168,7 +168,7 @@ class PromptMask(Target):
     prompt: int = 0
     mask: int | None = None
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         masks = prompt_masks(context.read(output))
         prompt = in_range(self.prompt, masks.shape[1], "prompt")
@@ -185,7 +185,7 @@ class PromptMask(Target):
         )  # fmt: skip
         return Chosen(values(output), words, again=values)
 
-    def _picked(self, output: Any, masks: Tensor, prompt: int) -> Tensor:
+    def _picked(self, output: object, masks: Tensor, prompt: int) -> Tensor:
         """(batch,): the mask of each sample."""
         if self.mask is not None:
             return torch.full((len(masks),), in_range(self.mask, masks.shape[2], "mask"))
@@ -198,7 +198,7 @@ class PromptMask(Target):
         return apart(quality[:, prompt]).argsort(dim=-1, descending=True, stable=True)[:, 0]
 
 
-def prompt_masks(output: Any) -> Float[Tensor, "batch prompts masks h w"]:
+def prompt_masks(output: object) -> Float[Tensor, "batch prompts masks h w"]:
     """``pred_masks`` of prompts; TargetError where there are none."""
     masks = get(output, "pred_masks")
     if not isinstance(masks, Tensor) or masks.dim() != 5:
@@ -210,7 +210,7 @@ def prompt_masks(output: Any) -> Float[Tensor, "batch prompts masks h w"]:
     return masks
 
 
-def _mask_of(context: Context, prompt: int, picked: Tensor, output: Any) -> Tensor:
+def _mask_of(context: Context, prompt: int, picked: Tensor, output: object) -> Tensor:
     masks = prompt_masks(context.read(output))
     return masks[torch.arange(len(masks), device=masks.device), prompt, picked.to(masks.device)]
 
@@ -236,7 +236,7 @@ class Depth(Target):
 
     where: Place = None
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         read = partial(_depth, context)
         size = read(output).shape
@@ -248,7 +248,7 @@ class Depth(Target):
         return Chosen(values(output), (words,) * size[0], again=values)
 
 
-def _depth(context: Context, output: Any) -> Tensor:
+def _depth(context: Context, output: object) -> Tensor:
     depth = get(context.read(output), "predicted_depth")
     if not isinstance(depth, Tensor) or depth.dim() != 3:
         raise TargetError("Depth needs predicted_depth (batch, h, w) in the output, which has none")

@@ -49,7 +49,7 @@ class Forecast(Target):
     step: int = 0
     channel: int = 0
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         _, steps, channels = forecast(output, context).shape
         step, channel = in_range(self.step, steps, "step"), in_range(self.channel, channels, "channel")
@@ -59,7 +59,7 @@ class Forecast(Target):
         return Chosen(scores, (words,) * len(scores), again=values)
 
 
-def to_come(output: Any) -> Any:
+def to_come(output: object) -> Any:
     """The part of an output that tells of values to come: a tensor, a tuple of a distribution's parameters, or None."""
     values, means, parameters = (get(output, name) for name in SERIES)
     if isinstance(values, Tensor) and values.dim() == 3:
@@ -69,7 +69,7 @@ def to_come(output: Any) -> Any:
     return parameters if isinstance(parameters, (tuple, list)) else None
 
 
-def forecast(output: Any, context: Context) -> Float[Tensor, "batch steps channels"]:
+def forecast(output: object, context: Context) -> Float[Tensor, "batch steps channels"]:
     """The values to come; TargetError where there are none, or their mean is not known."""
     output = context.read(output)
     given = to_come(output)
@@ -82,7 +82,7 @@ def forecast(output: Any, context: Context) -> Float[Tensor, "batch steps channe
     return values if values.dim() == 3 else values[..., None]
 
 
-def _mean(parameters: Any, output: Any, context: Context) -> Tensor:
+def _mean(parameters: Any, output: object, context: Context) -> Tensor:
     kind = context.setting("distribution_output")
     if kind not in LOCATIONS:
         raise TargetError(
@@ -93,5 +93,5 @@ def _mean(parameters: Any, output: Any, context: Context) -> Tensor:
     return mean if loc is None or scale is None else mean * scale + loc
 
 
-def _at_step(context: Context, step: int, channel: int, output: Any) -> Tensor:
+def _at_step(context: Context, step: int, channel: int, output: object) -> Tensor:
     return forecast(output, context)[:, step, channel]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -25,10 +24,10 @@ class Several(Target):
     """
 
     @abstractmethod
-    def each(self, output: Any, context: Context) -> list[Target]:
+    def each(self, output: object, context: Context) -> list[Target]:
         """The targets that are meant, of what the model answers."""
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """TargetError: it is not one target."""
         raise TargetError(
             f"{type(self).__name__} stands for several targets, and one is asked for here; give one of them"
@@ -52,7 +51,7 @@ class EveryQuery(Several):
 
     no_object: int | str | None = INFERRED
 
-    def each(self, output: Any, context: Context) -> list[Target]:
+    def each(self, output: object, context: Context) -> list[Target]:
         """See :meth:`Several.each`."""
         logits = class_logits(context.read(output), 3)
         return [DetectionQuery(query, no_object=self.no_object) for query in range(logits.shape[1])]
@@ -75,7 +74,7 @@ class TopClasses(Several):
 
     count: int = 5
 
-    def each(self, output: Any, context: Context) -> list[Target]:
+    def each(self, output: object, context: Context) -> list[Target]:
         """See :meth:`Several.each`."""
         if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 1:
             raise TargetError(f"TopClasses({self.count!r}): expected how many classes, 1 or more")
@@ -95,7 +94,7 @@ class EveryPosition(Several):
         (4, ("token 34 ('red') after position 3",))
     """
 
-    def each(self, output: Any, context: Context) -> list[Target]:
+    def each(self, output: object, context: Context) -> list[Target]:
         """See :meth:`Several.each`."""
         logits = class_logits(context.read(output), 3)
         if labels_tokens(logits, context) or spells_sound(logits, context):

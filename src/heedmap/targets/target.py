@@ -73,7 +73,7 @@ class Target(ABC):
     """
 
     @abstractmethod
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """The scalars to explain, (batch,), and what they are."""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -49,7 +48,7 @@ class NextToken(Target):
     position: int = -1
     decode: Callable[[int], str] | None = None
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         logits = class_logits(context.read(output), 3)
         if labels_tokens(logits, context):
@@ -123,7 +122,7 @@ class TokenLabel(Target):
     label: OneOrEach = None
     token: OneOrEach = None
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         logits = class_logits(context.read(output), 3)
         batch, tokens, classes = logits.shape
@@ -213,7 +212,7 @@ class AnswerSpan(Target):
     start: int | None = None
     end: int | None = None
 
-    def choose(self, output: Any, context: Context) -> Chosen:
+    def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         starts, ends = _span_logits(context.read(output))
         batch, tokens = starts.shape
@@ -243,7 +242,7 @@ class AnswerSpan(Target):
         return torch.where(second.any(-1, keepdim=True), second, real)
 
 
-def _span_logits(output: Any) -> tuple[Tensor, Tensor]:
+def _span_logits(output: object) -> tuple[Tensor, Tensor]:
     starts, ends = get(output, "start_logits"), get(output, "end_logits")
     if not (
         isinstance(starts, Tensor) and isinstance(ends, Tensor) and starts.shape == ends.shape and starts.dim() == 2
@@ -252,7 +251,7 @@ def _span_logits(output: Any) -> tuple[Tensor, Tensor]:
     return starts, ends
 
 
-def _of_span(context: Context, start: Tensor, end: Tensor, output: Any) -> Tensor:
+def _of_span(context: Context, start: Tensor, end: Tensor, output: object) -> Tensor:
     starts, ends = _span_logits(context.read(output))
     return (starts.gather(1, start[:, None]) + ends.gather(1, end[:, None]))[:, 0]
 

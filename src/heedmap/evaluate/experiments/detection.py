@@ -129,11 +129,11 @@ class Detection:
                 for detection, grid in zip(kept[number], maps[row], strict=True):
                     yield _found_row(pictures[number], detection, _unpadded(grid, inputs, row), contender.name)
 
-    def _kept(self, subject: Model, pictures: Sequence[_Picture], output: Any) -> list[list[_Kept]]:
+    def _kept(self, subject: Model, pictures: Sequence[_Picture], output: object) -> list[list[_Kept]]:
         probability, names = _probabilities(subject, output)
         labels = _labels(subject, names, pictures)
         score, index = (tensor.cpu() for tensor in probability.max(-1))
-        boxes = output.pred_boxes.float().cpu()
+        boxes = get(output, "pred_boxes").float().cpu()
         corners = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., 2:]], -1)
         kept: list[list[_Kept]] = [[] for _ in pictures]
         for row, query in (score > self.threshold).nonzero().tolist():
@@ -144,7 +144,9 @@ class Detection:
         return kept
 
 
-def _probabilities(subject: Model, output: Any) -> tuple[Float[torch.Tensor, "batch queries classes"], dict[int, str]]:
+def _probabilities(
+    subject: Model, output: object
+) -> tuple[Float[torch.Tensor, "batch queries classes"], dict[int, str]]:
     """Of each query's classes, without "no object"; and their names.
 
     Which class is "no object", if there is one, :func:`heedmap.outputs.no_object` says.

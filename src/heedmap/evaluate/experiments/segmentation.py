@@ -180,7 +180,7 @@ class Segmentation:
         }
 
 
-def _logits(subject: Model, output: Any) -> Float[torch.Tensor, "batch classes"]:
+def _logits(subject: Model, output: object) -> Float[torch.Tensor, "batch classes"]:
     logits = class_logits(output, None)
     if logits.dim() != 2:
         raise InputError(

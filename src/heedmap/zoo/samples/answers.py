@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from heedmap.evaluate.answer import inputs_of
+from heedmap.outputs import class_logits
 from heedmap.zoo import world
 from heedmap.zoo.samples.sample import SEED, SPLIT, Evidence, KnownAnswer, Material, ZooSample, objects_mask
 from heedmap.zoo.world import Mention
@@ -32,11 +33,11 @@ def _telling_inputs(subject: Model, samples: Sequence[ZooSample]) -> dict[str, A
     return subject.inputs(text=texts, image=[sample.inputs["image"] for sample in samples])
 
 
-def _telling_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[KnownAnswer]]:
+def _telling_asked(subject: Model, samples: Sequence[ZooSample], output: object) -> list[list[KnownAnswer]]:
     """The colours and shapes of answers that are right in every word, and end where they should."""
     first = inputs_of(subject, samples[:1])["input_ids"].shape[1] - 1
     asked: list[list[KnownAnswer]] = []
-    for logits, sample in zip(output.logits, samples, strict=True):
+    for logits, sample in zip(class_logits(output, 3), samples, strict=True):
         ids = subject.tokenizer(sample.answer, add_special_tokens=False)["input_ids"]
         said = logits[first : first + len(ids) + 1].argmax(-1).tolist()
         right = said == [*ids, subject.tokenizer.eos_token_id]

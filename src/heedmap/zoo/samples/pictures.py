@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from heedmap.attention.forward import output_of
-from heedmap.outputs import no_object, object_probabilities
+from heedmap.outputs import class_logits, get, no_object, object_probabilities
 from heedmap.zoo import world
 from heedmap.zoo.samples.sample import SEED, SPLIT, Evidence, KnownAnswer, Material, ZooSample, objects_mask
 from heedmap.zoo.world import Object, Scene
@@ -44,11 +44,11 @@ def shown_by(scene: Scene, label: str) -> list[int]:
     return [number for number, o in enumerate(scene.objects) if words and words <= {o.shape, o.colour, o.size}]
 
 
-def _labels(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[KnownAnswer]]:
+def _labels(subject: Model, samples: Sequence[ZooSample], output: object) -> list[list[KnownAnswer]]:
     """The labels that are more probable than not, and right."""
     names: Mapping[int, str] = subject.config.id2label
     asked = []
-    for sample, logits in zip(samples, output.logits, strict=True):
+    for sample, logits in zip(samples, class_logits(output, 2), strict=True):
         likely = [(index, shown_by(sample.truth, names[index])) for index in (logits > 0).nonzero()[:, 0].tolist()]
         asked.append(
             [KnownAnswer(names[i], (i,), Evidence(mask=objects_mask(sample.truth, fits))) for i, fits in likely if fits]
@@ -56,14 +56,15 @@ def _labels(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[l
     return asked
 
 
-def _detections(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[KnownAnswer]]:
+def _detections(subject: Model, samples: Sequence[ZooSample], output: object) -> list[list[KnownAnswer]]:
     """The kept queries (probability over :data:`SURE`, without "no object") that found an object."""
-    none = no_object(output.logits, subject.context({}), subject.name)
-    probability, labels = object_probabilities(output.logits, none).max(-1)
+    logits = class_logits(output, 3)
+    none = no_object(logits, subject.context({}), subject.name)
+    probability, labels = object_probabilities(logits, none).max(-1)
     asked: list[list[KnownAnswer]] = [[] for _ in samples]
     for row, query in (probability > SURE).nonzero().tolist():
         name = subject.config.id2label[int(labels[row, query])]
-        frame = _corners(output.pred_boxes[row, query])
+        frame = _corners(get(output, "pred_boxes")[row, query])
         number = _found(samples[row].truth, name, frame)
         if number is not None:
             title = f"{name}, object query {query} ({float(probability[row, query]):.0%} sure)"
@@ -94,7 +95,7 @@ def _caption(index: int) -> ZooSample:
     return ZooSample({"text": caption.text, "image": scene.image}, caption.text, (scene, caption), scene.image)
 
 
-def _pairs(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[KnownAnswer]]:
+def _pairs(subject: Model, samples: Sequence[ZooSample], output: object) -> list[list[KnownAnswer]]:
     """The similarity of a picture and its caption, where it is greater than that of :data:`WRONG` wrong ones."""
     answers = []
     for sample in samples:
@@ -161,7 +162,7 @@ def _names(scene: world.Scene, regions: world.SceneRegions) -> list[str]:
     return ["background" if number < 0 else _look(scene.objects[number]) for number in regions.objects.tolist()]
 
 
-def _answers(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[KnownAnswer]]:
+def _answers(subject: Model, samples: Sequence[ZooSample], output: object) -> list[list[KnownAnswer]]:
     """The most probable answer, where it is right."""
     from heedmap.targets import class_logits
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from heedmap.evaluate.answer import inputs_of
+from heedmap.outputs import class_logits
 from heedmap.zoo.dates import ISO, date_sample
 from heedmap.zoo.lists import list_sample
 from heedmap.zoo.samples.sample import SEED, SPLIT, Evidence, KnownAnswer, Material, ZooSample
@@ -30,9 +31,9 @@ def _date_inputs(subject: Model, samples: Sequence[ZooSample]) -> dict[str, Any]
     return inputs_of(subject, samples, decoder_input_ids=torch.cat([start, ids], 1))
 
 
-def _date_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[KnownAnswer]]:
+def _date_asked(subject: Model, samples: Sequence[ZooSample], output: object) -> list[list[KnownAnswer]]:
     """The last digits of year, month and day, of dates that are right in every character."""
-    written = subject.tokenizer.batch_decode(output.logits.argmax(-1), skip_special_tokens=True)
+    written = subject.tokenizer.batch_decode(class_logits(output, 3).argmax(-1), skip_special_tokens=True)
     pairs = zip(samples, written, strict=True)
     return [_digits(subject, sample) if text == sample.answer else [] for sample, text in pairs]
 
@@ -59,12 +60,12 @@ def _list(index: int) -> ZooSample:
     return ZooSample({"text": sample.text}, sample.answer, sample)
 
 
-def _list_asked(subject: Model, samples: Sequence[ZooSample], output: Any) -> list[list[KnownAnswer]]:
+def _list_asked(subject: Model, samples: Sequence[ZooSample], output: object) -> list[list[KnownAnswer]]:
     """What is said at the last word, where it is right: the next word, or the label that it is given."""
     asked = []
     for row, sample in enumerate(samples):
         last, token = said_of_list(subject, sample, row)
-        right = int(output.logits[row, last].argmax()) == token
+        right = int(class_logits(output, 3)[row, last].argmax()) == token
         words = [match.span() for match in re.finditer(r"\S+", sample.inputs["text"])]
         evidence = Evidence(words=(words[sample.truth.key], words[sample.truth.value]))
         asked.append([KnownAnswer(f"the answer: {sample.answer}", (last, token), evidence)] if right else [])
