@@ -23,7 +23,10 @@ from heedmap.render.naming import called, headline
 from heedmap.render.sample import sample
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from heedmap.explanation import Explanation
+    from heedmap.types import Array
 
 WEIGHTS = ("attention", "relevance")
 """What is shown of a head: A; or, for the target, (∂y/∂A ⊙ A)⁺, whose mean over heads is Ā (eq. 5)."""
@@ -147,8 +150,8 @@ class Heads:
             )
         return reduce(lambda below, attention: _with_identity(attention.mean) @ below, chosen, _eye(chosen[0].mean))
 
-    def plot(self, attention: int | None = None, *, rollout: tuple[int, int] | None = None, **options: Any) -> Any:
-        """A matplotlib figure: all heads of all attentions, small; or of one attention its mean, with its tokens, and its heads.
+    def plot(self, attention: int | None = None, *, rollout: tuple[int, int] | None = None, **options: Any) -> Figure:
+        """A figure: all heads of all attentions, small; or of one attention its mean, with its tokens, and its heads.
 
         Args:
             attention: number of the one.
@@ -199,7 +202,7 @@ class Heads:
 
 def heads(
     model: nn.Module | Wrapped,
-    inputs: Any,
+    inputs: Mapping[str, Any] | Sequence[Any] | Array,
     *,
     target: AnyTarget = None,
     weights: str = "attention",

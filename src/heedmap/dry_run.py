@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,6 +21,9 @@ from heedmap.planning import Plan, check_proof, is_counted, proof_peak, seconds
 from heedmap.targets import AnyTarget
 from heedmap.unfollowed import AUTO
 
+if TYPE_CHECKING:
+    from heedmap.types import Array
+
 TIMED = 3
 """So many forward passes are timed; the quickest one counts."""
 PROOF = "a first call also proves where tokens mix, which takes a few forward passes more"
@@ -30,7 +33,7 @@ MORE = "what this method does beside one forward pass and a backward pass a targ
 
 def plan(
     model: nn.Module | Wrapped,
-    inputs: Any,
+    inputs: Mapping[str, Any] | Sequence[Any] | Array,
     *,
     target: AnyTarget | list[Any] = None,
     method: str | Method = "generic",

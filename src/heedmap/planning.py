@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, device, nn
 
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import Graph
@@ -276,17 +275,17 @@ def _depth(attention: Attention) -> int:
     return attention.value.shape[-1] if attention.query is None else attention.query.shape[-1]
 
 
-def carries_together(method: Method, options: Mapping[str, Any]) -> bool:
+def carries_together(method: Method, options: Mapping[str, object]) -> bool:
     """Whether the method's rows of several targets can be made at once: it needs of them no more than Ā."""
     return method.name == "generic" and bool(options["aggregate"]) and options["cam"] == "gradient"
 
 
-def by_rules(options: Mapping[str, Any]) -> bool:
+def by_rules(options: Mapping[str, object]) -> bool:
     """Whether the model is run again for each target, by the rules of relevance propagation."""
     return "rules" in options and options.get("cam", "lrp") == "lrp"
 
 
-def is_counted(method: Method, options: Mapping[str, Any]) -> bool:
+def is_counted(method: Method, options: Mapping[str, object]) -> bool:
     """Whether one forward pass and a backward pass a target are all that the method takes, so that its cost is known."""
     return method.name in COUNTED and not by_rules(options)
 
@@ -314,7 +313,7 @@ def saved(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
             )
 
 
-def _kept(node: Any, name: str) -> Any:
+def _kept(node: object, name: str) -> object:
     try:
         return getattr(node, name)
     except RuntimeError:  # freed, or written to since
@@ -328,7 +327,7 @@ def _tensors_of(attention: Attention) -> Iterator[Tensor]:
             yield tensor
 
 
-def _key(tensor: Tensor) -> tuple[Any, int]:
+def _key(tensor: Tensor) -> tuple[device, int]:
     return tensor.device, tensor.untyped_storage().data_ptr()
 
 

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from heedmap.errors import ClusterError, HeedmapError, OptionError, OutputError
@@ -19,6 +20,9 @@ from heedmap.extras import library
 from heedmap.scale.folder import MadePart
 from heedmap.scale.job import Job
 from heedmap.scale.worker import Worker
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SECONDS = 30
 """After which a cluster that says nothing is called unreachable."""
@@ -40,9 +44,9 @@ class Maker:
             os.chdir(place)
         self.worker = Worker(job)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[object]]:
         """Make the parts of these numbers."""
-        made: list[dict[str, Any]] = []
+        made: list[dict[str, object]] = []
         for number in batch["part"].tolist():
             try:
                 made.append({**asdict(self.worker.make(number)), "stopped": ""})
@@ -88,7 +92,7 @@ def made_by_workers(job: Job, numbers: Sequence[int], workers: int | None, addre
             ) from error
 
 
-def places(resources: Mapping[str, float], workers: int | None, job: Job) -> dict[str, Any]:
+def places(resources: Mapping[str, float], workers: int | None, job: Job) -> dict[str, float]:
     """How many workers there are, and what each gets.
 
     A CPU is left to Ray's own tasks: an actor pool that takes all starves them, and hangs.
@@ -106,12 +110,12 @@ def places(resources: Mapping[str, float], workers: int | None, job: Job) -> dic
     if on_gpu and not gpus:
         raise OptionError(f"the device is {job.device}, and the cluster has no GPU; leave the device out")
     count = workers or int(max(1, gpus if on_gpu else cpus - 1))
-    given: dict[str, Any] = {"workers": count, "num_cpus": min(1.0, max(cpus - 1, cpus / 2) / count)}
+    given: dict[str, float] = {"workers": count, "num_cpus": min(1.0, max(cpus - 1, cpus / 2) / count)}
     return {**given, "num_gpus": 1 / math.ceil(count / gpus)} if on_gpu else given
 
 
 @contextmanager
-def _cluster(address: str | None) -> Iterator[Any]:
+def _cluster(address: str | None) -> Iterator[ModuleType]:
     """Ray, connected; a cluster that was begun here is ended."""
     ray = library("ray", "scale", "workers need")
     library("ray.data", "scale", "workers need")
@@ -145,7 +149,7 @@ def _authenticating(mode: str | None) -> Iterator[None]:
         Config.initialize("")
 
 
-def _begin(ray: Any, address: str | None) -> None:
+def _begin(ray: ModuleType, address: str | None) -> None:
     """Connect, or begin a cluster here; Ray gives its own processes half a minute, which a busy machine may miss."""
     dashboard = False if address is None else None
     for left in reversed(range(STARTS if address is None else 1)):
@@ -170,7 +174,7 @@ def _begin(ray: Any, address: str | None) -> None:
 
 
 @contextmanager
-def _quiet(ray: Any) -> Iterator[None]:
+def _quiet(ray: ModuleType) -> Iterator[None]:
     """What Ray Data tells of its own work is left out: the run has a bar of its own."""
     logger, context = logging.getLogger("ray.data"), ray.data.DataContext.get_current()
     level, bars = logger.level, context.enable_progress_bars

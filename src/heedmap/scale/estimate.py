@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import InputError, OptionError
 from heedmap.memory import memory_bytes
-from heedmap.scale.job import BATCH, PART, Job, Wanted, check_roles
+from heedmap.scale.job import BATCH, PART, Job, RowTarget, Wanted, check_roles
 from heedmap.scale.worker import AHEAD, Worker, WorkItem
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def plan_run(
     model: str | Model,
     source: RowSource,
     *,
-    target: Any = None,
+    target: RowTarget = None,
     method: str = "generic",
     answer: bool = False,
     generate: Mapping[str, Any] | None = None,

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from heedmap.atomic import write_atomically, writing
 from heedmap.errors import FileFormatError, OutputError
@@ -96,7 +95,7 @@ class ShardFolder(HeldFolder):
             for left in (self.path / PARTS).glob(".part-*"):
                 left.unlink(missing_ok=True)
 
-    def write_manifest(self, parts: Sequence[MadePart], rows: int, expected: int) -> dict[str, Any]:
+    def write_manifest(self, parts: Sequence[MadePart], rows: int, expected: int) -> dict[str, object]:
         """Write which parts there are, and return it."""
         listed = [
             {"file": f"{PARTS}/{path.name}", "bytes": path.stat().st_size, "rows": part.rows, "bad": part.bad}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from heedmap.errors import InputError, OptionError, UnknownNameError
 from heedmap.version import __version__
@@ -16,10 +16,13 @@ from heedmap.version import __version__
 if TYPE_CHECKING:
     from heedmap.datasets.sources.row import RowSource
     from heedmap.models.model import Model
+    from heedmap.targets import Target
 
 PART = 256
 """Rows of a part."""
 BATCH = 8
+RowTarget: TypeAlias = "Target | int | str | None"
+"""What a run explains: a target that can be told again, by its words or a digest."""
 LEFT_OUT = ("full", "segments", "labels", "probe")
 """Options of :func:`heedmap.explain` that a run does not take."""
 
@@ -36,7 +39,7 @@ class Wanted:
         generate: for transformers' ``generate``.
     """
 
-    target: Any = None
+    target: RowTarget = None
     method: str = "generic"
     options: Mapping[str, Any] = field(default_factory=dict)
     answer: bool = False
@@ -140,7 +143,7 @@ class Job:
         }
 
 
-def _told(target: Any) -> Any:
+def _told(target: RowTarget) -> int | str | None:
     """A target as plain data; one that holds more than a word or a number also by a digest of all of it."""
     if target is None or isinstance(target, int | str):
         return target

@@ -13,9 +13,11 @@ import numpy as np
 from heedmap.errors import FileFormatError, InputError
 from heedmap.extras import library
 from heedmap.scale.folder import ShardFolder
-from heedmap.scale.shard import LIGHT, arrow, explanation_of
+from heedmap.scale.shard import LIGHT, Line, arrow, explanation_of
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from heedmap.explanation import Explanation
 
 
@@ -157,13 +159,13 @@ class _Parts:
     def __init__(self, folder: ShardFolder, config: Mapping[str, Any]) -> None:
         self.folder, self.config = folder, config
         self.run = folder.digest()
-        self._kept: tuple[int, dict[int, list[Mapping[str, Any]]]] | None = None
+        self._kept: tuple[int, dict[int, list[Line]]] | None = None
 
-    def lines(self, row: int) -> list[Mapping[str, Any]]:
+    def lines(self, row: int) -> list[Line]:
         """The lines of a row."""
         number = row // self.config["part"]
         if self._kept is None or self._kept[0] != number:
-            by_row: dict[int, list[Mapping[str, Any]]] = {}
+            by_row: dict[int, list[Line]] = {}
             for line in self._table(number, None).to_pylist():
                 by_row.setdefault(line["row"], []).append(line)
             self._kept = (number, by_row)
@@ -188,7 +190,7 @@ class _Parts:
             "certainty": compute.fill_null(whole["certainty"], float("nan")).to_numpy(),
         }
 
-    def _table(self, number: int, columns: Sequence[str] | None) -> Any:
+    def _table(self, number: int, columns: Sequence[str] | None) -> pyarrow.Table:
         parquet = library("pyarrow.parquet", "scale", "a run's Parquet files need")
         path = self.folder.path_of(number)
         if self.folder.part(number, self.run) is None:

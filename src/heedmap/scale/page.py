@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import HeedmapError
 from heedmap.render.html import document, render
@@ -13,6 +13,8 @@ from heedmap.render.views import Beside, figure
 from heedmap.scale.worker import read
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from heedmap.datasets.sources.row import RowSource
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
@@ -60,7 +62,7 @@ def run_page(run: Run, source: RowSource, subject: Model) -> str:
     return document(body, f"heedmap: {title}", "wide")
 
 
-def _row(run: Run, place: int, source: RowSource, subject: Model) -> dict[str, Any]:
+def _row(run: Run, place: int, source: RowSource, subject: Model) -> dict[str, object]:
     explanation, number = run[place], int(run.rows[place])
     drawn = explanation if explanation.answer is None else explanation.span()
     picture, note = _picture(drawn, source, subject, number)
@@ -76,7 +78,7 @@ def _row(run: Run, place: int, source: RowSource, subject: Model) -> dict[str, A
     }
 
 
-def _picture(explanation: Explanation, source: RowSource, subject: Model, number: int) -> tuple[Any, str]:
+def _picture(explanation: Explanation, source: RowSource, subject: Model, number: int) -> tuple[Image | None, str]:
     """The row's own picture, to lay its map on; and why there is none where there should be one."""
     if all(segment.grid is None for segment in explanation.segments.values()):
         return None, ""

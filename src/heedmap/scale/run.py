@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from heedmap.errors import FileFormatError, InputError, OptionError
 from heedmap.memory import memory_bytes
 from heedmap.scale.folder import REPORT, MadePart, ShardFolder
-from heedmap.scale.job import BATCH, PART, Job, Wanted, check_roles
+from heedmap.scale.job import BATCH, PART, Job, RowTarget, Wanted, check_roles
 from heedmap.scale.opened import Run, open_run
 from heedmap.scale.shard import arrow
 
@@ -31,7 +31,7 @@ def run(
     data: str | os.PathLike[str] | RowSource,
     out: str | os.PathLike[str],
     *,
-    target: Any = None,
+    target: RowTarget = None,
     method: str = "generic",
     answer: bool = False,
     generate: Mapping[str, Any] | None = None,
@@ -185,7 +185,7 @@ def _conclude(running: _Running, workers: int | None, address: str | None, page:
         running.folder.write_file(REPORT, drawn.encode())
 
 
-def _source(data: Any, files: Mapping[str, Any]) -> RowSource:
+def _source(data: str | os.PathLike[str] | RowSource, files: Mapping[str, Any]) -> RowSource:
     if isinstance(data, str | os.PathLike):
         from heedmap.datasets.sources.opening import open_source
 

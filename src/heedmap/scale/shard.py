@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from heedmap.errors import SampleError
 from heedmap.extras import library
 
 if TYPE_CHECKING:
+    import pyarrow
     from torch import Tensor
 
     from heedmap.explanation import Explanation
+    from heedmap.explanation_data import Segment
 
 Line = dict[str, Any]
 
@@ -29,7 +32,7 @@ FEW = ("method", "options", "flow", "origin", "function", "source", "label", "an
 """Columns of few values, of which the file keeps each once."""
 
 
-def arrow() -> Any:
+def arrow() -> ModuleType:
     """pyarrow.
 
     Raises:
@@ -39,7 +42,7 @@ def arrow() -> Any:
     return library("pyarrow", "scale", "a run's Parquet files need")
 
 
-def schema() -> Any:
+def schema() -> pyarrow.Schema:
     """The columns of a file."""
     pa = arrow()
     words = pa.list_(pa.string())
@@ -88,13 +91,13 @@ def schema() -> Any:
     )
 
 
-def table(lines: Sequence[Line], facts: Mapping[str, Any]) -> Any:
+def table(lines: Sequence[Line], facts: Mapping[str, object]) -> pyarrow.Table:
     """Lines as a table with ``facts``, plain JSON data, in its metadata."""
     made = arrow().Table.from_pylist(list(lines), schema=schema())
     return made.replace_schema_metadata({"heedmap": json.dumps(dict(facts))})
 
 
-def file_bytes(lines: Sequence[Line], facts: Mapping[str, Any]) -> bytes:
+def file_bytes(lines: Sequence[Line], facts: Mapping[str, object]) -> bytes:
     """A whole Parquet file, with a checksum of each page."""
     buffer = arrow().BufferOutputStream()
     parquet = library("pyarrow.parquet", "scale", "a run's Parquet files need")
@@ -143,7 +146,7 @@ def lines_of(row: int, key: str, explanation: Explanation) -> list[Line]:
     return [line]
 
 
-def explanation_of(lines: Sequence[Mapping[str, Any]]) -> Explanation:
+def explanation_of(lines: Sequence[Line]) -> Explanation:
     """The explanation of one sample that its lines hold.
 
     Raises:
@@ -221,7 +224,7 @@ def _answer_lines(common: Line, explanation: Explanation) -> list[Line]:
     return lines
 
 
-def _answer_of(lines: Sequence[Mapping[str, Any]], common: dict[str, Any]) -> Explanation:
+def _answer_of(lines: Sequence[Line], common: dict[str, Any]) -> Explanation:
     import torch
 
     from heedmap.answer_data import Answer
@@ -258,7 +261,7 @@ def _answer_of(lines: Sequence[Mapping[str, Any]], common: dict[str, Any]) -> Ex
     )
 
 
-def _segment(segment: Any, values: Tensor, whole: bool, tokens: int | None = None) -> Line:
+def _segment(segment: Segment, values: Tensor, whole: bool, tokens: int | None = None) -> Line:
     """A segment of a batch of one, with the relevance of a step.
 
     Args:
@@ -286,7 +289,7 @@ def _segment(segment: Any, values: Tensor, whole: bool, tokens: int | None = Non
     return line
 
 
-def _segment_of(told: Mapping[str, Any], relevance: Tensor) -> Any:
+def _segment_of(told: Mapping[str, Any], relevance: Tensor) -> Segment:
     import torch
 
     from heedmap.explanation_data import Segment
@@ -312,5 +315,5 @@ def _values(told: Mapping[str, Any]) -> Tensor:
     return torch.from_numpy(np.asarray(told["relevance"], dtype=np.float32) * np.float32(told["scale"]))
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, default=str)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
 from heedmap.scale.folder import MadePart, ShardFolder
 from heedmap.scale.job import Job
 from heedmap.scale.shard import Line, failed, lines_of
+from heedmap.types import Given
 
 if TYPE_CHECKING:
     from heedmap.datasets.sources.row import SourceRow
+    from heedmap.explanation import Explanation
     from heedmap.models.model import Model
+
+Loaded = TypeVar("Loaded")
 
 AHEAD = 8
 """So many batches of rows are read at once, to find some of one size."""
@@ -33,7 +38,7 @@ class WorkItem:
 
     number: int
     row: SourceRow
-    inputs: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Given = field(default_factory=Given)
     tensors: Mapping[str, Any] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
 
@@ -126,7 +131,7 @@ class Worker:
             item.lines = made
         return True
 
-    def _explained(self, group: Sequence[WorkItem]) -> list[Any]:
+    def _explained(self, group: Sequence[WorkItem]) -> list[Explanation]:
         from heedmap.models.batching import explained
 
         wanted = self.job.wanted
@@ -137,10 +142,12 @@ class Worker:
         batches = [item.tensors for item in group]
         return explained(self.subject, batches, boxes, sounds, target=target, method=wanted.method, **self._options())
 
-    def _said(self, item: WorkItem) -> Any:
+    def _said(self, item: WorkItem) -> Explanation:
         wanted = self.job.wanted
         return self.subject.explain_answer(
-            **{role: value for role, value in item.inputs.items() if role != "boxes"},
+            item.inputs.get("text"),
+            item.inputs.get("image"),
+            item.inputs.get("audio"),
             answer=item.row.answer,
             method=wanted.method,
             generate=wanted.generate,
@@ -152,37 +159,36 @@ class Worker:
         return {**self.job.wanted.options, **({} if memory is None else {"memory": memory})}
 
 
-def read(row: SourceRow) -> dict[str, Any]:
+def read(row: SourceRow) -> Given:
     """What the model's processors are given of a row.
 
     Raises:
         InputError: a file is not there, or is damaged; or the row is empty.
     """
+    from heedmap.datasets.images import picture
     from heedmap.models.media import read_audio, read_boxes
 
-    made = dict(row.given)
-    if "image" in made:
-        made["image"] = _picture(made["image"])
-    for role, reader in (("boxes", read_boxes), ("audio", read_audio)):
-        if isinstance(made.get(role), tuple | dict | None):
-            continue
-        made[role] = reader(made[role], f"the {role}" if isinstance(made[role], bytes) else None)
+    given, made = row.given, Given()
+    if "text" in given:
+        made["text"] = given["text"]
+    if "image" in given:
+        image = given["image"]
+        pictures = [_loaded(one, "image", picture) for one in (image if isinstance(image, tuple) else (image,))]
+        made["image"] = tuple(pictures) if isinstance(image, tuple) else pictures[0]
+    if "boxes" in given:
+        made["boxes"] = _loaded(given["boxes"], "boxes", read_boxes)
+    if "audio" in given:
+        made["audio"] = _loaded(given["audio"], "audio", read_audio)
     if not made:
         raise InputError("it is empty; expected a text, an image, boxes or audio")
     return made
 
 
-def _picture(source: Any) -> Any:
-    """A picture of a path or bytes; a tuple of several is one of each; one that is a picture stays it."""
-    from pathlib import Path
-
-    from heedmap.datasets.images import picture
-
-    if isinstance(source, tuple):
-        return tuple(map(_picture, source))
+def _loaded(source: Path | bytes | Loaded, role: str, reader: Callable[[Path | bytes, object], Loaded]) -> Loaded:
+    """What is at a path, or in bytes; all else is there already."""
     if not isinstance(source, Path | bytes):
         return source
-    return picture(source, "the image" if isinstance(source, bytes) else source)
+    return reader(source, f"the {role}" if isinstance(source, bytes) else source)
 
 
 def first_that_works(worker: Worker, tried: int) -> None:
