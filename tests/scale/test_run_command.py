@@ -50,6 +50,11 @@ BAD = {
     "no data": (("--data", "nowhere.parquet"), 1, "there is nothing at nowhere.parquet"),
     "no such kind": (("--data", "excel:x"), 1, "there is no kind of data 'excel'"),
     "no name": (("--data", "images:.", "--file", "columns"), 2, "is not NAME=VALUE"),
+    "whole and parts": (
+        ("--data", "x", "--file", "columns=a", "--file", "columns.text=b"),
+        2,
+        "columns is given whole",
+    ),
     "method": (("--data", "nowhere", "--method", "magic"), 1, "no method 'magic'"),
     "workers": (("--data", "nowhere", "--workers", "-1"), 2, "--workers"),
 }

@@ -71,7 +71,7 @@ class AnswerOptions(MethodOptions):
         return generation(self.generate)
 
     @property
-    def against(self) -> Any:
+    def against(self) -> str | dict[str, str] | None:
         """As :func:`heedmap.explain_answer` takes a contrast.
 
         Raises:
@@ -97,15 +97,16 @@ def answer(*, inputs: OneInput, options: AnswerOptions, figures: FigureOptions, 
     with progress_bar() as bar:
         task = bar.add_task("tokens", total=None)
         explanation = subject.explain_answer(
-            **{role: value for role, value in given.items() if role != "boxes"},
+            given["text"],
+            given["image"],
+            given["audio"],
             answer=options.answer,
             contrast=options.against,
             method=options.method,
             generate=options.generation,
             system=options.system,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
-            **({} if options.memory is None else {"memory": options.memory}),
-            **options.settings,
+            **{**options.settings, **({} if options.memory is None else {"memory": options.memory})},
         )
     if options.out is not None:
         picture, without = drawn_on(subject, given)

@@ -13,7 +13,7 @@ import typer
 
 from heedmap.atomic import write_output
 from heedmap.cli.command import command, end, tell, working
-from heedmap.cli.inputs import asked, drawn_on
+from heedmap.cli.inputs import ReadInputs, asked, drawn_on
 from heedmap.cli.options import (
     FigureOptions,
     JsonOption,
@@ -29,6 +29,7 @@ from heedmap.render.files import DOTS, PICTURES, figure_bytes
 if TYPE_CHECKING:
     from heedmap.models.answers import Answers
     from heedmap.models.model import Model
+    from heedmap.types import Given
 
 ENDINGS = (".html", *PICTURES, ".json")
 
@@ -54,7 +55,7 @@ def objects(
 ) -> None:
     """Explain every object that a detector finds, each with its box, from one run of it."""
 
-    def explained(subject: Model, given: Mapping[str, Any], settings: Mapping[str, Any]) -> Answers:
+    def explained(subject: Model, given: Given, settings: Mapping[str, Any]) -> Answers:
         from heedmap.models.answers import detections
 
         return detections(subject, threshold=threshold, most=most, method=options.method, **given, **settings)
@@ -66,7 +67,7 @@ def objects(
 def alignment(*, inputs: OneInput, options: AnswersOptions, figures: FigureOptions, model: ModelOptions) -> None:
     """Align what a model says with its input: a matrix, a row a token; `heedmap answer` shows its words one by one."""
 
-    def explained(subject: Model, given: Mapping[str, Any], settings: Mapping[str, Any]) -> Answers:
+    def explained(subject: Model, given: Given, settings: Mapping[str, Any]) -> Answers:
         from heedmap.models.answers import alignment
 
         return alignment(subject, method=options.method, **given, **settings)
@@ -79,7 +80,7 @@ def _answer(
     options: AnswersOptions,
     figures: FigureOptions,
     model: ModelOptions,
-    explained: Callable[[Model, Mapping[str, Any], Mapping[str, Any]], Answers],
+    explained: Callable[[Model, Given, Mapping[str, Any]], Answers],
 ) -> None:
     check_out(options.out, ENDINGS, options.show)
     look = figures.check(ending_of(options.out))
@@ -94,7 +95,7 @@ def _answer(
     end(options.out, _json(answers) if options.as_json else None, partial(_print, answers), options.show)
 
 
-def _file(ending: str, answers: Answers, subject: Model, given: Mapping[str, Any], look: Mapping[str, Any]) -> bytes:
+def _file(ending: str, answers: Answers, subject: Model, given: ReadInputs, look: Mapping[str, Any]) -> bytes:
     if ending == ".json":
         return f"{_json(answers)}\n".encode()
     picture, without = drawn_on(subject, given)

@@ -14,7 +14,7 @@ import typer
 
 from heedmap.atomic import check_folder
 from heedmap.cli.command import INTERRUPTED, USER_ERROR, fail, progress_bar, tell
-from heedmap.cli.inputs import InputRow, asked, drawn_on, parse_target
+from heedmap.cli.inputs import NOTHING, InputRow, ReadInputs, asked, drawn_on, parse_target
 from heedmap.cli.manifest import INDEX, Record, input_words, names_of
 from heedmap.cli.options import BatchOptions, MapFigureOptions, MapOptions, Output
 from heedmap.errors import HeedmapError, InputError, UnknownNameError
@@ -89,7 +89,7 @@ class BatchJob:
         return self.wanted.target if row.target is None else row.target
 
 
-def explain_many(job: BatchJob, load: Callable[[], Any]) -> None:
+def explain_many(job: BatchJob, load: Callable[[], Model]) -> None:
     """Explain every input; what cannot be explained is told at the end.
 
     Args:
@@ -130,7 +130,7 @@ class Item:
     row: InputRow
     name: str
     key: str
-    inputs: Mapping[str, Any]
+    inputs: ReadInputs
     tensors: Mapping[str, Any]
     result: Explanation | str | None = None
 
@@ -208,7 +208,7 @@ class _Run:
         return sha256(json.dumps([*self.common, self.job.target(row), given], default=str).encode()).hexdigest()[:16]
 
     def _prepared(self, row: InputRow, name: str) -> Item:
-        item = Item(row, name, self.keys[name], {}, {})
+        item = Item(row, name, self.keys[name], NOTHING, {})
         file = f"{name}{self.job.ending}"
         if self.record is not None and not self.job.overwrite and self.record.has(name, item.key, file):
             return item
@@ -249,7 +249,7 @@ class _Run:
             self.subject, batches, boxes, target=target, method=wanted.method, **wanted.settings, **self.job.cost
         )
 
-    def _written(self, item: Item, explanation: Explanation) -> dict[str, Any]:
+    def _written(self, item: Item, explanation: Explanation) -> dict[str, object]:
         from heedmap.render.page import prediction_words
 
         told = {
@@ -275,7 +275,7 @@ class _Run:
             self.warned.add(words)
             tell(words)
 
-    def _print(self, entry: Mapping[str, Any], result: Explanation | str | None) -> None:
+    def _print(self, entry: Mapping[str, object], result: Explanation | str | None) -> None:
         from heedmap.render.files import to_data
 
         line = {name: value for name, value in entry.items() if name != "key"}

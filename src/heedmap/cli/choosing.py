@@ -15,7 +15,7 @@ from heedmap.atomic import write_output
 from heedmap.cli import completion
 from heedmap.cli.command import command, open_file, progress_bar, tell, working
 from heedmap.cli.evaluate import opened
-from heedmap.cli.inputs import asked, drawn_on, parse_target, rows_of
+from heedmap.cli.inputs import ReadInputs, asked, drawn_on, parse_target, rows_of
 from heedmap.cli.options import (
     FILLS,
     DataOptions,
@@ -227,9 +227,7 @@ def legend() -> list[str]:
     return [f"  {name}: {about}" for name, about in FIGURES.items()]
 
 
-def _file(
-    kind: str, comparison: Comparison, subject: Model, given: Mapping[str, Any], look: Mapping[str, Any]
-) -> bytes:
+def _file(kind: str, comparison: Comparison, subject: Model, given: ReadInputs, look: Mapping[str, Any]) -> bytes:
     if kind == ".json":
         return (json.dumps(comparison.to_dict(), indent=1) + "\n").encode()
     if kind in PICTURES:
@@ -242,7 +240,7 @@ def _file(
 def _figure(
     comparison: Comparison,
     subject: Model,
-    given: Mapping[str, Any],
+    given: ReadInputs,
     kind: str,
     look: Mapping[str, Any],
     dots: int = DOTS,
@@ -281,7 +279,7 @@ def _page(comparison: Comparison, name: str, picture: bytes) -> str:
     return document(body, f"heedmap: methods on {name}", "wide")
 
 
-def _inputs(inputs: ManyInputs) -> list[dict[str, Any]]:
+def _inputs(inputs: ManyInputs) -> list[ReadInputs]:
     """Every input that was given, read."""
     return [row.read() for row in rows_of(inputs.roles)]
 

@@ -14,7 +14,7 @@ from dataclasses import is_dataclass
 from functools import cache, wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, TypeVar, get_type_hints
 
 import typer
 
@@ -24,10 +24,13 @@ from heedmap.errors import HeedmapError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from heedmap.models.model import Model
+
+Made = TypeVar("Made")
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 3, 130
 
 
-def command(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(**defaults: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A function as typer takes it, with every exception turned into one message and an exit code.
 
     A parameter whose type is a dataclass stands for the fields of it, each an option of its own; the function is given the
@@ -39,7 +42,7 @@ def command(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., No
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
-        def run(context: typer.Context, **values: Any) -> None:
+        def run(context: typer.Context, **values: object) -> None:
             try:
                 _gathered(function, values)
             except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
@@ -59,7 +62,7 @@ def command(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., No
     return decorate
 
 
-def _options(takes: Callable[..., Any], defaults: Mapping[str, Any]) -> Iterator[Parameter]:
+def _options(takes: Callable[..., object], defaults: Mapping[str, object]) -> Iterator[Parameter]:
     """The parameters of a function or a dataclass, with the fields of dataclasses in their places."""
     hints = get_type_hints(takes, include_extras=True)
     for name, parameter in signature(takes).parameters.items():
@@ -70,7 +73,7 @@ def _options(takes: Callable[..., Any], defaults: Mapping[str, Any]) -> Iterator
             yield Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
 
 
-def _gathered(takes: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+def _gathered(takes: Callable[..., Made], values: Mapping[str, object]) -> Made:
     """What ``takes``, see :func:`_options`, makes of the values of all options."""
     hints = get_type_hints(takes, include_extras=True)
     names = signature(takes).parameters
@@ -139,7 +142,7 @@ def progress_bar() -> Progress:
 
 
 @contextmanager
-def working(subject: Any, what: str) -> Iterator[None]:
+def working(subject: Model, what: str) -> Iterator[None]:
     """Say on a terminal what is being done, how often the model ran and how long it takes; without a bar, for no end is known."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

@@ -11,7 +11,7 @@ import typer
 
 from heedmap.atomic import write_output
 from heedmap.cli.command import command, open_file, working
-from heedmap.cli.inputs import asked, drawn_on, parse_target
+from heedmap.cli.inputs import ReadInputs, asked, drawn_on, parse_target
 from heedmap.cli.options import (
     JsonOption,
     MapFigureOptions,
@@ -76,12 +76,14 @@ def edit(
         _print(found, out)
 
 
-def _edited(given: dict[str, Any], options: EditOptions) -> dict[str, Any]:
+def _edited(given: ReadInputs, options: EditOptions) -> ReadInputs:
+    from PIL import Image
+
     from heedmap.models.edits import painted, reworded
 
     if options.replace is None and options.paint is None:
         raise typer.BadParameter("give what to change", param_hint="--replace or --paint")
-    edited = dict(given)
+    edited = given.copy()
     if options.replace is not None:
         old, equals, new = options.replace.partition("=")
         if not equals or not old:
@@ -90,17 +92,14 @@ def _edited(given: dict[str, Any], options: EditOptions) -> dict[str, Any]:
             raise typer.BadParameter("there is no text to change; give --text", param_hint="--replace")
         edited["text"] = reworded(given["text"], old, new)
     if options.paint is not None:
-        if given["image"] is None or isinstance(given["image"], tuple) or given["boxes"] is not None:
+        image = given["image"]
+        if image is None or isinstance(image, tuple) or given["boxes"] is not None:
             raise typer.BadParameter("there is no picture that the model sees; give one --image", param_hint="--paint")
-        edited["image"] = painted(_image(given["image"]), _region(options.paint))
+        picture = (
+            image if isinstance(image, Image.Image) else Image.fromarray(image)
+        )  # a sample of the zoo has an array
+        edited["image"] = painted(picture, _region(options.paint))
     return edited
-
-
-def _image(image: Any) -> Any:
-    """As PIL: a sample of the zoo has an array."""
-    from PIL import Image
-
-    return image if isinstance(image, Image.Image) else Image.fromarray(image)
 
 
 def _region(text: str) -> tuple[int | float, ...]:
@@ -111,7 +110,7 @@ def _region(text: str) -> tuple[int | float, ...]:
 
 
 def _file(
-    ending: str, found: Effect, subject: Model, given: dict[str, Any], edited: dict[str, Any], look: dict[str, Any]
+    ending: str, found: Effect, subject: Model, given: ReadInputs, edited: ReadInputs, look: dict[str, Any]
 ) -> bytes:
     if ending == ".json":
         return json.dumps(_data(found), allow_nan=False, indent=1).encode()
@@ -127,7 +126,7 @@ def _file(
     return figure_bytes(figure, ending, look.get("dpi", DOTS))
 
 
-def _data(found: Effect) -> dict[str, Any]:
+def _data(found: Effect) -> dict[str, object]:
     maps = {"before": found.before, "after": found.after, CHANGE: found.change}
     answers = {name: {"before": before, "after": after} for name, (before, after) in found.answers.items()}
     return {"answers": answers} | {name: to_data(explanation) for name, explanation in maps.items()}

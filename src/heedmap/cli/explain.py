@@ -98,7 +98,7 @@ def _compare(
     wanted.check()
     subject = model.load()
     with working(subject, f"explaining by {wanted.method}"):
-        pair = subject.compare(*texts, method=wanted.method, **wanted.settings, **cost.given)
+        pair = subject.compare(texts[0], texts[1], method=wanted.method, **wanted.settings, **cost.given)
     if output.out is not None:
         write_comparison(output.out, *pair, **look)
     end(output.out, comparison_json(*pair) if output.as_json else None, partial(_print_heat, *pair))

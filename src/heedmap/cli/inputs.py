@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import typer
 
@@ -20,8 +20,14 @@ from heedmap.models.shipped import PREFIX, shipped
 from heedmap.zoo.recipes import ZOO
 
 if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
     from heedmap.models.model import Model
     from heedmap.picture import Picture
+    from heedmap.render.sound import Sound
+    from heedmap.targets import Target
+    from heedmap.types import Given, OneBoxes, OneText
 
 ROLES = ("text", "image", "boxes", "audio")
 COLUMNS = ("id", *ROLES, "target")
@@ -30,7 +36,17 @@ SOUNDS, ARRAYS = frozenset({".wav"}), frozenset({".npz"})
 FILES = (".jsonl", ".csv", ".txt")
 """Endings of files that list inputs."""
 
-Given = Mapping[str, Sequence[Any] | None]
+
+class ReadInputs(TypedDict):
+    """One sample by role; None: was not given."""
+
+    text: OneText | None
+    image: Image | np.ndarray | tuple[Image, ...] | None
+    boxes: OneBoxes | None
+    audio: Sound | None
+
+
+NOTHING: ReadInputs = {"text": None, "image": None, "boxes": None, "audio": None}
 
 
 @dataclass(frozen=True)
@@ -51,12 +67,12 @@ class InputRow:
     name: str = ""
     problem: str = ""
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> ReadInputs:
         """See :func:`read_inputs`."""
         return read_inputs(**self.given)
 
 
-def parse_target(text: str | None) -> Any:
+def parse_target(text: str | None) -> Target | int | str | None:
     """A target of the command line: None, a class index, a label, or one of :mod:`heedmap.targets`.
 
     Raises:
@@ -89,7 +105,7 @@ def _label(label: str) -> int | str | None:
     return json_or_text(label) if label.isdecimal() else label or None
 
 
-def _query(text: str, rest: str) -> Any:
+def _query(text: str, rest: str) -> Target:
     """The target of ``query:K`` or ``query:K:LABEL``."""
     query, _, label = rest.partition(":")
     number = _number(text, query)
@@ -98,7 +114,7 @@ def _query(text: str, rest: str) -> Any:
     return DetectionQuery(query=number, label=_label(label))
 
 
-def _box(text: str, rest: str) -> Any:
+def _box(text: str, rest: str) -> Target:
     """The target of ``box:SIDE``, ``box:SIDE:K`` or ``box:SIDE:LABEL``."""
     from heedmap.targets import SIDES, BoxSide
 
@@ -108,14 +124,14 @@ def _box(text: str, rest: str) -> Any:
     return BoxSide(side, query=int(which)) if _is_number(which) else BoxSide(side, label=which or None)
 
 
-def _token(_text: str, rest: str) -> Any:
+def _token(_text: str, rest: str) -> Target:
     """The target of ``token:TEXT``."""
     from heedmap.targets import NextToken
 
     return NextToken(token=rest, position=-1)
 
 
-def _position(text: str, rest: str) -> Any:
+def _position(text: str, rest: str) -> Target:
     """The target of ``position:P`` or ``position:P:TEXT``."""
     place, _, token = rest.partition(":")
     number = _number(text, place)
@@ -124,7 +140,7 @@ def _position(text: str, rest: str) -> Any:
     return NextToken(token=token or None, position=number)
 
 
-def _word(_text: str, rest: str) -> Any:
+def _word(_text: str, rest: str) -> Target:
     """The target of ``word:WORD``, ``word:WORD:LABEL`` or, by its number, ``word:#N:LABEL``."""
     from heedmap.targets import TokenLabel
 
@@ -132,7 +148,7 @@ def _word(_text: str, rest: str) -> Any:
     return TokenLabel(label or None, int(word[1:]) if re.fullmatch(r"#\d+", word, re.ASCII) else word)
 
 
-def _region(text: str, rest: str) -> Any:
+def _region(text: str, rest: str) -> Target:
     """The target of ``region:LABEL``, ``region:LABEL@PLACE`` or ``region:@PLACE``; a place as for :func:`_place`."""
     from heedmap.targets import Region
 
@@ -140,7 +156,7 @@ def _region(text: str, rest: str) -> Any:
     return Region(_label(label), _place(text, place) if at else None)
 
 
-def _depth(text: str, rest: str) -> Any:
+def _depth(text: str, rest: str) -> Target:
     """The target of ``depth:X,Y`` or ``depth:X1,Y1,X2,Y2``."""
     from heedmap.targets import Depth
 
@@ -158,7 +174,7 @@ def _place(text: str, place: str) -> tuple[int | float, ...]:
     return tuple(int(n) if n.isdecimal() else float(n) for n in numbers)
 
 
-def _mask(text: str, rest: str) -> Any:
+def _mask(text: str, rest: str) -> Target:
     """The target of ``mask:PROMPT`` or ``mask:PROMPT:MASK``."""
     from heedmap.targets import PromptMask
 
@@ -166,7 +182,7 @@ def _mask(text: str, rest: str) -> Any:
     return PromptMask(_number(text, prompt), _number(text, mask) if colon else None)
 
 
-def _step(text: str, rest: str) -> Any:
+def _step(text: str, rest: str) -> Target:
     """The target of ``step:N`` or ``step:N:CHANNEL``."""
     from heedmap.targets import Forecast
 
@@ -174,7 +190,7 @@ def _step(text: str, rest: str) -> Any:
     return Forecast(_number(text, step), _number(text, channel) if colon else 0)
 
 
-WORDS: Mapping[str, Callable[[str, str], Any]] = {
+WORDS: Mapping[str, Callable[[str, str], Target]] = {
     "query": _query,
     "box": _box,
     "token": _token,
@@ -189,12 +205,15 @@ WORDS: Mapping[str, Callable[[str, str], Any]] = {
 
 
 def read_inputs(
-    text: Any = None, image: Path | Sequence[Path] | None = None, boxes: Path | None = None, audio: Path | None = None
-) -> dict[str, Any]:
-    """The inputs of a command line, by role; None for what was not given.
+    text: OneText | None = None,
+    image: Path | Sequence[Path] | None = None,
+    boxes: Path | None = None,
+    audio: Path | None = None,
+) -> ReadInputs:
+    """The inputs of a command line.
 
     Args:
-        text: one, or a (first, second) pair.
+        text: one, or a pair.
         image, boxes, audio: paths of files; several images are of one sample.
 
     Raises:
@@ -230,7 +249,7 @@ def check_model(name: str) -> None:
     check_name(name)
 
 
-def sample_inputs(model: str, number: int, given: Mapping[str, Any]) -> dict[str, Any]:
+def sample_inputs(model: str, number: int, given: Mapping[str, object]) -> ReadInputs:
     """A sample of the test split of a zoo model, as :func:`read_inputs` gives inputs; with boxes, the picture that they are of.
 
     Args:
@@ -250,20 +269,19 @@ def sample_inputs(model: str, number: int, given: Mapping[str, Any]) -> dict[str
     from heedmap.zoo.samples import zoo_sample
 
     sample = zoo_sample(model, number)
-    inputs = {role: sample.inputs.get(role) for role in ROLES}
-    if inputs["boxes"] is None:
-        return inputs
-    places = {} if sample.places is None else {"boxes": sample.places}
-    return {**inputs, "boxes": {**inputs["boxes"], **places}, "image": sample.picture}
+    text, image, boxes = (sample.inputs.get(role) for role in ("text", "image", "boxes"))
+    if boxes is not None:
+        image, boxes = sample.picture, {**boxes, **({} if sample.places is None else {"boxes": sample.places})}
+    return {"text": text, "image": image, "boxes": boxes, "audio": sample.inputs.get("audio")}
 
 
-def asked(subject: Model, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def asked(subject: Model, inputs: ReadInputs) -> Given:
     """What the model is asked of the inputs: a picture beside boxes, which it cannot see, is only drawn on."""
     only_drawn_on = inputs["boxes"] is not None and "image" not in subject.kind_row.takes
-    return {**inputs, "image": None} if only_drawn_on else dict(inputs)
+    return {**inputs, "image": None if only_drawn_on else inputs["image"]}
 
 
-def _read_images(image: Path | Sequence[Path]) -> Any:
+def _read_images(image: Path | Sequence[Path]) -> Image | tuple[Image, ...]:
     """One picture; of several paths a tuple."""
     from heedmap.models.media import read_image
 
@@ -273,7 +291,7 @@ def _read_images(image: Path | Sequence[Path]) -> Any:
     return pictures[0] if len(pictures) == 1 else pictures
 
 
-def drawn_on(subject: Model, inputs: Mapping[str, Any]) -> tuple[Picture | None, str]:
+def drawn_on(subject: Model, inputs: ReadInputs) -> tuple[Picture | None, str]:
     """The picture that a map is drawn on, and why there is none where there should be one."""
     image, boxes = inputs["image"], inputs["boxes"]
     if image is None and (boxes is None or "boxes" not in boxes):
@@ -284,7 +302,7 @@ def drawn_on(subject: Model, inputs: Mapping[str, Any]) -> tuple[Picture | None,
         return None, f"drawn without the image: {error}"
 
 
-def rows_of(given: Given, listed: Path | None = None) -> list[InputRow]:
+def rows_of(given: Mapping[str, Sequence[str | Path] | None], listed: Path | None = None) -> list[InputRow]:
     """All inputs of a command line, in order.
 
     Args:
@@ -308,7 +326,7 @@ def rows_of(given: Given, listed: Path | None = None) -> list[InputRow]:
     return rows
 
 
-def paired(lists: Mapping[str, Sequence[Any]]) -> list[InputRow]:
+def paired(lists: Mapping[str, Sequence[str | Path]]) -> list[InputRow]:
     """One input for each entry of the lists; what is given once goes with each.
 
     Raises:
@@ -325,7 +343,7 @@ def paired(lists: Mapping[str, Sequence[Any]]) -> list[InputRow]:
     return [InputRow(n + 1, {role: values[n] for role, values in pick.items()}) for n in range(count)]
 
 
-def is_many(paths: Sequence[Any] | None) -> bool:
+def is_many(paths: Sequence[str | Path] | None) -> bool:
     """Whether these are several inputs: more than one, a folder, or a glob."""
     values = list(paths or ())
     return len(values) > 1 or any(isinstance(path, Path) and (path.is_dir() or _is_glob(path)) for path in values)
@@ -378,7 +396,7 @@ def _from_csv(lines: Iterator[str], folder: Path) -> Iterator[InputRow]:
         yield InputRow(row.number, problem=problem) if problem else row
 
 
-def _row(number: int, data: Any, folder: Path) -> InputRow:
+def _row(number: int, data: object, folder: Path) -> InputRow:
     if not isinstance(data, dict):
         return InputRow(number, problem=f"it is {type(data).__name__}; expected an object with {', '.join(COLUMNS)}")
     filled = {key: value for key, value in data.items() if value is not None}
@@ -394,14 +412,14 @@ def _row(number: int, data: Any, folder: Path) -> InputRow:
     return InputRow(number, given, None if target is None else str(target), str(filled.get("id", "")))
 
 
-def _fits(key: str, value: Any) -> bool:
+def _fits(key: str, value: object) -> bool:
     if key == "text" and isinstance(value, list):
         return len(value) == 2 and all(isinstance(part, str) for part in value)
     numbers = (str, int) if key in ("id", "target") else (str,)
     return isinstance(value, numbers) and not isinstance(value, bool)
 
 
-def _spread(role: str, values: Sequence[Any]) -> list[Any]:
+def _spread(role: str, values: Sequence[str | Path]) -> list[str | Path]:
     """The values, with folders and globs replaced by the files in them, by name."""
     if role == "text":
         return list(values)

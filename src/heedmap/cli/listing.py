@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -43,7 +43,7 @@ def methods(
         _print_method(method)
 
 
-def _method_data(method: Method) -> dict[str, Any]:
+def _method_data(method: Method) -> dict[str, object]:
     from dataclasses import asdict
 
     from heedmap.methods.cards import CARDS, evidence

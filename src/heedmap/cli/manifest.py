@@ -90,7 +90,7 @@ def index_page(entries: Iterable[Mapping[str, Any]], title: str) -> str:
     return document(body, f"heedmap: {title}", "wide")
 
 
-def input_words(given: Mapping[str, Any]) -> str:
+def input_words(given: Mapping[str, object]) -> str:
     """An input in a few words: its text, and the paths of its files."""
     parts = [" | ".join(value) if isinstance(value, list | tuple) else str(value) for value in given.values()]
     words = " · ".join(parts)

@@ -6,19 +6,24 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from heedmap.cli import completion
 from heedmap.cli.command import importing, quiet
-from heedmap.cli.inputs import ROLES, check_model, parse_target, read_inputs, sample_inputs
+from heedmap.cli.inputs import ROLES, ReadInputs, check_model, parse_target, read_inputs, sample_inputs
 from heedmap.cli.sparing import sparing
 from heedmap.errors import OptionError, UnknownNameError
 from heedmap.memory import memory_bytes
 from heedmap.methods import written
 from heedmap.methods.cards import CARDS, EDGES
 from heedmap.printable import closest
+
+if TYPE_CHECKING:
+    from typer.models import OptionInfo
+
+    from heedmap.models.model import Model
 
 MANY, FIGURES = "Many inputs", "Figures"
 """Headings of the options that are for many inputs, and for figures."""
@@ -36,7 +41,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothin
 OpenOption = Annotated[bool, typer.Option("--open", help="Open what was written, in the browser or a viewer.")]
 
 
-def methods_option(default: str) -> Any:
+def methods_option(default: str) -> OptionInfo:
     """The option ``--method`` of a command that takes several; ``default`` says which where none is given."""
     return typer.Option(
         "--method",
@@ -98,7 +103,7 @@ class ModelOptions:
         """
         check_model(self.model)
 
-    def load(self) -> Any:
+    def load(self) -> Model:
         """The model; transformers' hints are silenced, its bars left to a terminal."""
         self.check()
         import heedmap
@@ -130,7 +135,7 @@ class OneInput:
     audio: Annotated[Path | None, typer.Option(help="A 16-bit PCM .wav file.")] = None
     sample: SampleOption = None
 
-    def read(self, model: str) -> dict[str, Any]:
+    def read(self, model: str) -> ReadInputs:
         """See :func:`heedmap.cli.inputs.read_inputs`, and of ``--sample`` :func:`heedmap.cli.inputs.sample_inputs`."""
         if self.sample is not None:
             return sample_inputs(model, self.sample, {role: getattr(self, role) for role in ROLES})
@@ -155,7 +160,7 @@ class ManyInputs:
     audio: Annotated[list[Path] | None, typer.Option("--audio", help="A 16-bit PCM .wav file; as --image.")] = None
 
     @property
-    def roles(self) -> dict[str, Any]:
+    def roles(self) -> dict[str, list[str | Path] | None]:
         """Role → what was given."""
         return {role: getattr(self, role) for role in ROLES}
 
@@ -420,20 +425,26 @@ class RunOptions:
     as_json: JsonOption = False
 
 
-def file_options(files: list[str] | None) -> dict[str, Any]:
+def file_options(files: list[str] | None) -> dict[str, str | dict[str, str]]:
     """``--file`` as options of a data set: ``["split=val", "columns.text=question"]`` as
     ``{"split": "val", "columns": {"text": "question"}}``.
 
     Raises:
-        typer.BadParameter: not NAME=VALUE.
+        typer.BadParameter: not NAME=VALUE, or a name is given a value and parts.
     """
-    options: dict[str, Any] = {}
+    options: dict[str, str | dict[str, str]] = {}
     for entry in files or []:
         name, _, value = entry.partition("=")
         if not name or not value:
             raise typer.BadParameter(f"{entry!r} is not NAME=VALUE", param_hint="--file")
         name, _, inner = name.partition(".")
-        options[name] = {**options.get(name, {}), inner: value} if inner else value
+        held = options.get(name, {})
+        if not inner:
+            options[name] = value
+        elif isinstance(held, str):
+            raise typer.BadParameter(f"{name} is given whole, as {held!r}, and in parts: give one", param_hint="--file")
+        else:
+            options[name] = {**held, inner: value}
     return options
 
 

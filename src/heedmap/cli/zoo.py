@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ from heedmap.models.shipped import MODELS, PREFIX, shipped
 from heedmap.printable import closest, counted
 from heedmap.zoo.recipe import Recipe
 from heedmap.zoo.recipes import ZOO
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @command()
@@ -179,7 +182,7 @@ def _measured(names: list[str], samples: int, methods: list[str]) -> dict[str, A
     return figures
 
 
-def _print(console: Any, name: str, figures: dict[str, Any]) -> None:
+def _print(console: Console, name: str, figures: dict[str, Any]) -> None:
     from heedmap.zoo.report import FIGURES, tables, verdict
 
     console.print(f"zoo/{name}: {figures['right']} of {counted(figures['samples'], 'sample')} answered rightly")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 from importlib.resources import files
@@ -143,7 +144,7 @@ def _lay_grounds(segments: list[dict[str, Any]], picture: Picture | None) -> Non
             }
 
 
-def _tokens(explanation: ExplanationData, answer: Answer, index: int) -> list[dict[str, Any]]:
+def _tokens(explanation: ExplanationData, answer: Answer, index: int) -> list[dict[str, object]]:
     """Of each token of the answer: what is explained, how probable it is, and what else would have been."""
     tops = zip(answer.top_labels[index], answer.top_probabilities[index].tolist(), strict=True)
     rows = zip(
@@ -206,7 +207,7 @@ def _segment(
     }
 
 
-def _packed(values: NDArray[np.float64]) -> dict[str, Any]:
+def _packed(values: NDArray[np.float64]) -> dict[str, object]:
     """(steps, tokens) as 16-bit integers, and the greatest magnitude of each step."""
     most = np.abs(values).max(1, initial=0.0)
     whole = np.round(values / np.where(most > 0, most, 1.0)[:, None] * LARGEST).astype("<i2")
@@ -222,7 +223,7 @@ def _tables(theme: Theme) -> dict[str, list[str]]:
     }
 
 
-def _script_data(data: dict[str, Any]) -> Markup:
+def _script_data(data: Mapping[str, object]) -> Markup:
     """JSON that can stand within a script element, whatever is in it."""
     written = json.dumps(data, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from markupsafe import Markup
 
@@ -90,7 +90,7 @@ def _fragment(answers: DrawnAnswers, image: Image.Image | None, level: int) -> M
     return fragment(body, image)
 
 
-def _matrix(answers: DrawnAnswers, name: str) -> dict[str, Any]:
+def _matrix(answers: DrawnAnswers, name: str) -> dict[str, object]:
     """The answers' relevance of the words of a text, a row an answer; nothing where it is no text, or too large."""
     segments = [explanation.segments[name] for explanation in answers.explanations if name in explanation]
     texts = [view(segment).words(segment) for segment in segments]
@@ -108,7 +108,7 @@ def _choice(answers: DrawnAnswers, n: int, seen: bool) -> Choice:
     return Choice(answers.names[n], macro("segments.answer", told, [panel for panel in maps if panel]))
 
 
-def _map(segment: Segment, seen: bool, outline: Box | None) -> dict[str, Any]:
+def _map(segment: Segment, seen: bool, outline: Box | None) -> dict[str, object]:
     """What a choice shows of a segment; nothing where all of it is 0, or special tokens alone."""
     used, patches, text = view(segment).scale(segment), view(segment).patches, view(segment).words(segment)
     if used.empty or (text and all(word.special for word in text)):

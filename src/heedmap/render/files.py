@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from inspect import Parameter, signature
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from heedmap.atomic import write_atomically
 from heedmap.errors import InputError, OptionError, UnknownNameError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from heedmap.render.sound import Sound
 
     Shown = Image.Image | Picture | None
+    Numbers: TypeAlias = list[float | None] | list["Numbers"]
 
 PICTURES = (".png", ".svg", ".pdf")
 """Endings of figures."""
@@ -116,7 +117,7 @@ def to_json(explanation: ExplanationData) -> str:
     return json.dumps(to_data(explanation), allow_nan=False, indent=1)
 
 
-def to_data(explanation: ExplanationData) -> dict[str, Any]:
+def to_data(explanation: ExplanationData) -> dict[str, object]:
     """The explanation as plain JSON data, of the same shape as the object: lists run over the batch.
 
     A value that is not finite becomes None; whole maps (``full=True``) are left out.
@@ -193,7 +194,7 @@ def figure(
     return plot(explanation, index, image, sound, **options)
 
 
-def check_options(draw: Callable[..., Any], options: Collection[str], what: str) -> None:
+def check_options(draw: Callable[..., object], options: Collection[str], what: str) -> None:
     """See that ``draw`` has these options.
 
     Raises:
@@ -247,7 +248,7 @@ def _picture(explanation: ExplanationData) -> str:
     return b64encode(figure_bytes(figure(explanation), ".png", 80)).decode()
 
 
-def _top(top: Top) -> dict[str, Any]:
+def _top(top: Top) -> dict[str, object]:
     return {
         "function": top.function,
         "labels": [list(row) for row in top.labels],
@@ -256,7 +257,7 @@ def _top(top: Top) -> dict[str, Any]:
     }
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(answer: Answer) -> dict[str, object]:
     return {
         "text": list(answer.text),
         "tokens": answer.tokens.tolist(),
@@ -269,7 +270,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _segment(segment: Segment) -> dict[str, Any]:
+def _segment(segment: Segment) -> dict[str, object]:
     return {
         "kind": segment.kind,
         "stream": segment.stream,
@@ -282,14 +283,14 @@ def _segment(segment: Segment) -> dict[str, Any]:
     }
 
 
-def _numbers(tensor: Tensor) -> list[Any]:
+def _numbers(tensor: Tensor) -> Numbers:
     """Nested lists of the fewest digits that give the same float32 again."""
     if tensor.dim() > 1:
         return [_numbers(row) for row in tensor]
     return [float(str(x)) if math.isfinite(x) else None for x in tensor.detach().cpu().float().numpy()]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from heedmap.render.scale import theme as themed
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32
+
+Kept = TypeVar("Kept", bound=np.generic)
 
 GRID_PIXELS = 336
 NOT_TAKEN = 128
@@ -166,7 +168,7 @@ def patch_squares(segment: Segment, drawn: Drawn, scale: Scale, colours: NDArray
     return Image.fromarray(pixels.astype(np.uint8).repeat(side, 0).repeat(side, 1))
 
 
-def grid_values(segment: Segment, values: NDArray[Any]) -> NDArray[Any]:
+def grid_values(segment: Segment, values: NDArray[Kept]) -> NDArray[Kept]:
     """``values``, (tokens,), as the segment's (rows, columns); InputError where it has no grid that fits."""
     if segment.grid is None:
         raise InputError(

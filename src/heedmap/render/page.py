@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -218,7 +218,7 @@ def provenance(explanation: ExplanationData, level: int) -> Markup:
     )
 
 
-def option_words(options: Mapping[str, Any]) -> str:
+def option_words(options: Mapping[str, object]) -> str:
     """``normalize=True, cam='gradient'``."""
     return ", ".join(f"{k}={v!r}" for k, v in options.items()) or "none"
 

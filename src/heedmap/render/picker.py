@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ def token_to_token(explanation: ExplanationData, index: int, level: int, *, seen
     return render("token_to_token.html", level=level, pairs=[pair for pair in pairs if pair])
 
 
-def _pair(explanation: ExplanationData, a: Segment, b: Segment, index: int, seen: bool) -> dict[str, Any]:
+def _pair(explanation: ExplanationData, a: Segment, b: Segment, index: int, seen: bool) -> dict[str, object]:
     """The tokens of ``a`` to choose from, and what each draws from ``b``; nothing where there is no map."""
     values = explanation.block(a.name, b.name, index)
     drawn = sample(a, index)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import InputError
 from heedmap.web import parts
@@ -18,7 +19,13 @@ from heedmap.web.results import Results, Shown, links
 from heedmap.web.tables import Table
 from heedmap.web.turns import Turn
 
-Values = tuple[Any, ...]
+if TYPE_CHECKING:
+    from gradio import EventData, Progress
+
+Values = tuple[object, ...]
+"""Of fields, as Gradio takes them."""
+Events = Mapping[str, Callable[..., object]]
+"""Name of an event → what is called; the values of its inputs come last."""
 
 
 class Actions:
@@ -34,26 +41,26 @@ class Actions:
         fields: that are emptied and filled.
     """
 
-    def __init__(self, gr: Any, handlers: Handlers, results: Results, fields: Fields) -> None:
+    def __init__(self, gr: ModuleType, handlers: Handlers, results: Results, fields: Fields) -> None:
         self._gr, self._handlers, self._results, self._fields = gr, handlers, results, fields
         self._progress = gr.Progress()
 
-    def events(self) -> dict[str, Callable[..., Any]]:
-        """Name → what is called; the values of an event's inputs come last."""
+    def events(self) -> Events:
+        """What events call."""
 
-        def told(action: Callable[..., Values | None]) -> Callable[..., Any]:
-            def run(progress: Any = self._progress, *values: Any) -> Any:
+        def told(action: Callable[..., Values | None]) -> Callable[..., object]:
+            def run(progress: Progress = self._progress, *values: Any) -> object:
                 return self._shown(action(_tell(progress), *values))
 
             return run
 
-        def press(progress: Any = self._progress, event: Any = None, *values: Any) -> Any:
+        def press(event: EventData, progress: Progress = self._progress, *values: Any) -> object:
             return self._shown(self._press(_tell(progress), event, *values))
 
-        def press_sample(event: Any = None, turn: Any = None) -> Any:
+        def press_sample(event: EventData, turn: Turn) -> object:
             return self._pressed(event, turn, "sample")
 
-        def press_row(event: Any = None, turn: Any = None) -> Any:
+        def press_row(event: EventData, turn: Turn) -> object:
             return self._pressed(event, turn, "row")
 
         press_row.__annotations__ = press.__annotations__ = press_sample.__annotations__ = {"event": self._gr.EventData}
@@ -78,15 +85,15 @@ class Actions:
             "options": self._options,
         }
 
-    def _shown(self, values: Any) -> Any:
+    def _shown(self, values: object) -> object:
         """``values``; None: nothing on the page changes."""
         return self._gr.skip() if values is None else values
 
-    def _open(self, opened: Exchange, turn: Turn) -> Any:
+    def _open(self, opened: Exchange, turn: Turn) -> object:
         """What the page was loaded with."""
         return self._shown(turn.open(opened))
 
-    def _pressed(self, event: Any, turn: Turn, name: str) -> Any:
+    def _pressed(self, event: EventData, turn: Turn, name: str) -> object:
         """The number of a sample, or a row, which is now asked."""
         number = _number(event, name)
         return self._shown(number if number is not None and turn.press() else None)
@@ -111,7 +118,7 @@ class Actions:
         hint = parts.hint(model, bool(listed(model)))
         return self._gr.update(choices=[], value=None, visible=False), "", hint, "", None, ""
 
-    def _pick(self, turn: Turn, model: str, number: int | None) -> Any:
+    def _pick(self, turn: Turn, model: str, number: int | None) -> object:
         if number is None or not turn.goes_on:  # another model was chosen, which emptied the fields
             return self._gr.skip()
         picked, error = attempt(lambda: sample(model, number))
@@ -133,7 +140,7 @@ class Actions:
         return asked, ("", radio, said, parts.hint(model, bool(listed(model))), "", asked, "")
 
     def _first(
-        self, tell: Tell, turn: Turn, asked: Exchange | None, _choice: Any, _begin: str, *method: Any
+        self, tell: Tell, turn: Turn, asked: Exchange | None, _choice: object, _begin: str, *method: Any
     ) -> Values | None:
         """The first answer, at once after a model was asked."""
         return self._whole(tell, turn, asked, 0, "", *method) if turn.is_about(asked) else None
@@ -206,7 +213,7 @@ class Actions:
 
         return turn.ask_pressed(lambda: self._asked(model if table is None else table.model, predict))
 
-    def _show_row(self, turn: Turn, model: str, table: Table | None, number: int | None) -> Any:
+    def _show_row(self, turn: Turn, model: str, table: Table | None, number: int | None) -> object:
         """The offered samples and the fields with what is asked by a row, where the model is still the table's."""
         if table is None or number is None or model != table.model or not turn.goes_on:
             return self._gr.skip()
@@ -246,7 +253,14 @@ class Actions:
         return self._begun(tell, turn, asked, choice, "", *method)
 
     def _press(
-        self, tell: Tell, event: Any, turn: Turn, asked: Exchange | None, choice: int | None, begin: str, *method: Any
+        self,
+        tell: Tell,
+        event: EventData,
+        turn: Turn,
+        asked: Exchange | None,
+        choice: int | None,
+        begin: str,
+        *method: Any,
     ) -> Values | None:
         """An answer, or a token of the map, was pressed where it is shown."""
         number = _number(event, "choice")
@@ -261,25 +275,25 @@ class Actions:
         made = self._explain(tell, turn, asked, choice, begin, *method)
         return made and (choice, begin, *made)
 
-    def _options(self, method: str) -> Any:
+    def _options(self, method: str) -> object:
         return self._gr.update(label=options_label(method), value="")
 
 
-def answers_of(asked: Exchange) -> dict[str, Any]:
+def answers_of(asked: Exchange) -> dict[str, object]:
     """The list of the answers, as Gradio is given it."""
     choices = [(str(choice), place) for place, choice in enumerate(asked.predictions)]
     return {"choices": choices, "visible": True, "label": f"{asked.predictions.about}: choose what to explain"}
 
 
-def _data(event: Any) -> dict[str, Any]:
+def _data(event: EventData) -> Mapping[str, object]:
     return event._data if isinstance(event._data, dict) else {}
 
 
-def _number(event: Any, name: str) -> int | None:
+def _number(event: EventData, name: str) -> int | None:
     """A number of what was pressed; None: it has none of this name."""
     number = str(_data(event).get(name, ""))
     return int(number[:6]) if number.isascii() and number.isdecimal() else None
 
 
-def _tell(progress: Any) -> Tell:
+def _tell(progress: Progress) -> Tell:
     return lambda words: progress(None, desc=words)

@@ -31,20 +31,18 @@ class EditForm:
             InputError: nothing is edited, or what is not there.
         """
         old, new = limits.text(self.old) or "", limits.text(self.new) or ""
-        inputs = dict(received.inputs)
         if not old.strip() and not self.region.strip():
             raise InputError("nothing is changed; write a word of the text, or a region of the picture to paint over")
         if old.strip():
-            text = inputs["text"]
-            if text is None:
+            if received.text is None:
                 raise InputError(f"there is no text in which {old!r} could be changed; give a text first")
-            inputs["text"] = _reworded(text, old.strip(), new.strip())
+            received = replace(received, text=_reworded(received.text, old.strip(), new.strip()))
         if not self.region.strip():
-            return replace(received, inputs=inputs)
-        if inputs["image"] is None:
+            return received
+        if received.image is None:
             raise InputError("the model sees no picture that could be painted over; change a word of the text")
-        image = painted(inputs["image"], region(self.region))
-        return replace(received, inputs={**inputs, "image": image}, scene=image)
+        image = painted(received.image, region(self.region))
+        return replace(received, image=image, scene=image)
 
 
 def region(text: str) -> tuple[float, ...]:

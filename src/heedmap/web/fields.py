@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from abc import ABCMeta
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from heedmap.web.form_inputs import FormValues, OfferedSample, Takes, offered
 
+if TYPE_CHECKING:
+    from gradio import Dropdown
+    from gradio.blocks import Block
+    from gradio.components import Component
+    from gradio.data_classes import FileData, ListFiles
+    from PIL.Image import Image
+
+Update = dict[str, object]
+"""What changes of a field, as ``gradio.update`` gives it."""
 PICTURE = {"label": "Picture", "type": "filepath", "sources": ["upload", "clipboard"], "elem_id": "image"}
 SOUND = {"label": "Sound: a 16-bit .wav file", "type": "filepath", "sources": ["upload"], "elem_id": "audio"}
 
@@ -22,7 +32,7 @@ class Fields:
         number: of the sample that is chosen; None: none.
     """
 
-    def __init__(self, gr: Any, model: Any, takes: Takes, number: int | None) -> None:
+    def __init__(self, gr: ModuleType, model: Dropdown, takes: Takes, number: int | None) -> None:
         self.gr, self.model = gr, model
         roles = takes.roles
         self.number = gr.Dropdown(listed(model.value), value=number, label="Sample", visible=False)
@@ -42,21 +52,21 @@ class Fields:
             )
 
     @property
-    def inputs(self) -> list[Any]:
+    def inputs(self) -> list[Component]:
         """What :func:`given` takes, after the model."""
         return [self.model, self.number, self.text, self.second, self.said, self.image, self.audio, self.boxes]
 
     @property
-    def of_row(self) -> list[Any]:
+    def of_row(self) -> list[Component]:
         """What :func:`values_of` fills."""
         return self.inputs[1:]
 
     @property
-    def outputs(self) -> list[Any]:
+    def outputs(self) -> list[Block]:
         """What :meth:`emptied` fills."""
         return [*self.of_row, self.more]
 
-    def emptied(self, model: str, takes: Takes) -> tuple[Any, ...]:
+    def emptied(self, model: str, takes: Takes) -> tuple[Update, ...]:
         """All fields empty, for another model; those that it does not take hidden."""
         update, roles = self.gr.update, takes.roles
         return (
@@ -70,19 +80,19 @@ class Fields:
             update(visible=_more(takes), open=False),
         )
 
-    def filled(self, material: OfferedSample | None) -> tuple[Any, ...]:
+    def filled(self, material: OfferedSample | None) -> tuple[str | Image | None, ...]:
         """What a sample, or that there is none, puts into the fields :attr:`of_sample`."""
         if material is None:
             return "", "", "", None, None
         return material.text or "", "", "", material.picture, None
 
     @property
-    def of_sample(self) -> list[Any]:
+    def of_sample(self) -> list[Component]:
         """Text, second text, what should have been said, picture and boxes."""
         return [self.text, self.second, self.said, self.image, self.boxes]
 
 
-def edit_fields(gr: Any, takes: Takes) -> tuple[Any, ...]:
+def edit_fields(gr: ModuleType, takes: Takes) -> tuple[Update, ...]:
     """The fields of an edit, empty, for a model; those that it cannot use are hidden: a word, what it becomes, a region."""
     text, image = "text" in takes.roles, "image" in takes.roles
     return gr.update(value="", visible=text), gr.update(value="", visible=text), gr.update(value="", visible=image)
@@ -94,7 +104,7 @@ def given(*values: Any) -> FormValues:
     return FormValues(text, second, said, image, audio, boxes, number)
 
 
-def values_of(row: FormValues) -> tuple[Any, ...]:
+def values_of(row: FormValues) -> tuple[str | int | None, ...]:
     """The inverse of :func:`given`."""
     return row.number, row.text, row.second, row.said, row.image, row.audio, row.boxes
 
@@ -112,24 +122,23 @@ def _more(takes: Takes) -> bool:
     return takes.said or "boxes" in takes.roles
 
 
-def as_uploaded(gr: Any, field: type) -> Any:
+def as_uploaded(gr: ModuleType, field: type[Component]) -> type[Component]:
     """``field``, a class of Gradio's, with the file, or files, left as they are, and never fetched from another server.
 
     A class, since Gradio makes a field anew for each person for whom it changes; made past Gradio's metaclass, which writes
     a file beside the module of each class that it sees.
     """
-    base: Any = field
 
-    async def moved(self: Any, path: Any) -> str | None:
+    async def moved(self: Component, path: str | Path | None) -> str | None:
         if "://" in str(path):
             raise gr.Error("a file is uploaded, not fetched from an address")
-        return await base.async_move_resource_to_block_cache(self, path)
+        return await field.async_move_resource_to_block_cache(self, path)
 
-    def preprocess(self: Any, payload: Any) -> str | list[str] | None:
+    def preprocess(self: Component, payload: FileData | ListFiles | None) -> str | list[str] | None:
         if payload is None:
             return None
         several = getattr(payload, "root", None)
         return str(Path(payload.path)) if several is None else [str(Path(file.path)) for file in several]
 
-    members = {"async_move_resource_to_block_cache": moved, "preprocess": preprocess, "__module__": base.__module__}
-    return ABCMeta.__new__(type(base), base.__name__, (base,), members)
+    members = {"async_move_resource_to_block_cache": moved, "preprocess": preprocess, "__module__": field.__module__}
+    return ABCMeta.__new__(type(field), field.__name__, (field,), members)

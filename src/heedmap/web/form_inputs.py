@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.models.shipped import PREFIX
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from heedmap.models.model import Model
+    from heedmap.render.sound import Sound
+    from heedmap.types import OneBoxes, OneText
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,24 @@ class Takes:
 
 @dataclass(frozen=True, eq=False)
 class ReceivedInputs:
-    """What was given, read.
+    """What was given, read; None: was not given.
 
     Attributes:
-        inputs: ``text``, ``image``, ``boxes``, ``audio``, as for ``subject.explain``; None: was not given.
+        text, image, boxes, audio: as for ``subject.explain``.
         said: see :class:`FormValues`.
         scene: the picture that the boxes are of; the model does not see it.
     """
 
-    inputs: Mapping[str, Any]
-    said: str | None
+    text: OneText | None
+    image: Image | None
+    boxes: OneBoxes | None
+    audio: Sound | None = None
+    said: str | None = None
     scene: Image | None = None
+
+    def of(self, roles: Collection[str]) -> ReceivedInputs:
+        """Of text, image, boxes and audio those that a model takes."""
+        return replace(self, **{role: None for role in ("text", "image", "boxes", "audio") if role not in roles})
 
 
 def takes(subject: Model) -> Takes:
@@ -87,25 +96,23 @@ def read(model: str, given: FormValues, limits: Limits) -> ReceivedInputs:
     """
     text, second = limits.text(given.text), limits.text(given.second)
     image, audio = uploads.picture(given.image, limits), uploads.sound(given.audio, limits)
-    boxes: Mapping[str, Any] | None = uploads.boxes(given.boxes, limits)
+    boxes: OneBoxes | None = uploads.boxes(given.boxes, limits)
     scene = image
     if given.number is not None and boxes is None:
         material = sample(model, given.number)
         boxes = material.boxes
         scene = image if boxes is None else material.picture
-    inputs = {"text": _paired(text, second), "image": image, "boxes": boxes, "audio": audio}
-    return ReceivedInputs(inputs, limits.text(given.said), scene)
+    return ReceivedInputs(_paired(text, second), image, boxes, audio, limits.text(given.said), scene)
 
 
 def read_sample(model: str, number: int) -> ReceivedInputs:
     """A sample that is offered, as if it had been given; UnknownNameError where there is none of this number."""
     material = sample(model, number)
     seen = None if material.boxes is not None else material.picture
-    inputs = {"text": material.text, "image": seen, "boxes": material.boxes, "audio": None}
-    return ReceivedInputs(inputs, None, material.picture)
+    return ReceivedInputs(material.text, seen, material.boxes, scene=material.picture)
 
 
-def _paired(text: str | None, second: str | None) -> str | tuple[str, str] | None:
+def _paired(text: str | None, second: str | None) -> OneText | None:
     if second is None:
         return text
     if text is None:
@@ -131,7 +138,7 @@ class OfferedSample:
     name: str
     text: str | None
     picture: Image | None
-    boxes: Mapping[str, Any] | None
+    boxes: OneBoxes | None
 
 
 def offered(model: str) -> dict[int, str]:

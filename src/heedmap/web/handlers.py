@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from heedmap.advice import PAGE, said_for
 from heedmap.errors import HeedmapError, InputError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from heedmap.models.model import Model
     from heedmap.picture import Picture
     from heedmap.render.sound import Sound
+    from heedmap.types import OneBoxes
 
 LOG = logging.getLogger(__name__)
 CHANGED = (
@@ -59,7 +60,7 @@ class Exchange:
     """
 
     model: str
-    boxes: Mapping[str, Any] | None
+    boxes: OneBoxes | None
     predictions: Predictions
     picture: Picture | None
     sound: Sound | None = None
@@ -110,10 +111,9 @@ class Handlers:
         def work(subject: Model) -> Exchange:
             tell("asking the model")
             _check_given(subject, received)
-            kept = _taken(subject, received)
-            answers = subject.predict(**kept, said=received.said)
-            picture = _picture(subject, received)
-            return Exchange(model, kept.get("boxes"), answers, picture, kept.get("audio"), given)
+            kept = received.of(subject.kind_row.takes)
+            answers = subject.predict(kept.text, kept.image, kept.boxes, kept.audio, said=kept.said)
+            return Exchange(model, kept.boxes, answers, _picture(subject, received), kept.audio, given)
 
         return self.models.use(model, work, tell)
 
@@ -284,18 +284,13 @@ def _explanation(
     return named if begin is None else from_token(named, begin)
 
 
-def _taken(subject: Model, received: ReceivedInputs) -> dict[str, Any]:
-    """Of what was given, what the model takes."""
-    return {role: value for role, value in received.inputs.items() if role in subject.kind_row.takes}
-
-
 def _framed(asked: Exchange, choice: Prediction) -> Picture | None:
     return None if asked.picture is None else with_frames(asked.picture, [choice])
 
 
 def _check_given(subject: Model, received: ReceivedInputs) -> None:
     """InputError that says what to do on this page; of all else the model itself says what is missing."""
-    if "boxes" in subject.kind_row.needs and received.inputs["boxes"] is None:
+    if "boxes" in subject.kind_row.needs and received.boxes is None:
         raise InputError(
             f"{subject.name} reads boxes of a picture: pick one of its samples, whose text can be changed, or give a "
             "file of boxes"
@@ -304,7 +299,7 @@ def _check_given(subject: Model, received: ReceivedInputs) -> None:
 
 def _picture(subject: Model, received: ReceivedInputs) -> Picture | None:
     """Small enough to be kept; None where there is none, or the model cuts it to pieces."""
-    boxes, image = received.inputs["boxes"], received.inputs["image"]
+    boxes, image = received.boxes, received.image
     if "boxes" in subject.kind_row.takes:
         image = received.scene
         if boxes is None or "boxes" not in boxes:

@@ -109,7 +109,7 @@ def _parsed(text: str) -> dict[str, Any]:
         raise OptionError(f"{error}; write options as KEY=VALUE, with spaces between") from error
 
 
-def _option(name: str, default: Any, choices: tuple[str, ...]) -> str:
+def _option(name: str, default: object, choices: tuple[str, ...]) -> str:
     import json
 
     shown = default if isinstance(default, str) else json.dumps(default)

@@ -7,10 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from heedmap.errors import TimeLimitError, UnknownNameError
 from heedmap.models.shipped import PREFIX, shipped
+
+if TYPE_CHECKING:
+    from heedmap.models.model import Model
 
 Result = TypeVar("Result")
 Tell = Callable[[str], None]
@@ -38,7 +41,7 @@ class Models:
         """All that can be asked for."""
         return tuple(self._seats)
 
-    def use(self, name: str, work: Callable[[Any], Result], tell: Tell = lambda _: None) -> Result:
+    def use(self, name: str, work: Callable[[Model], Result], tell: Tell = lambda _: None) -> Result:
         """``work(subject)`` of a model, in the thread in which alone that model is used.
 
         Args:
@@ -75,14 +78,14 @@ class _Seat:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.subject: Any = None
+        self.subject: Model | None = None
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"heedmap {name}")
 
-    def submit(self, work: Callable[[Any], Result], tell: Tell, until: float) -> Future[Result]:
+    def submit(self, work: Callable[[Model], Result], tell: Tell, until: float) -> Future[Result]:
         context = contextvars.copy_context()  # by which the page knows whose progress it is told
         return self.thread.submit(context.run, self._done, work, tell, until)
 
-    def _done(self, work: Callable[[Any], Result], tell: Tell, until: float) -> Result:
+    def _done(self, work: Callable[[Model], Result], tell: Tell, until: float) -> Result:
         _HERE.until = until
         try:
             if self.subject is None:
@@ -94,7 +97,7 @@ class _Seat:
             _HERE.until = None
 
 
-def _loaded(name: str) -> Any:
+def _loaded(name: str) -> Model:
     import heedmap
 
     subject = heedmap.load(name)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from heedmap.extras import library
 from heedmap.render.html import macro
 from heedmap.web import parts
-from heedmap.web.actions import Actions, answers_of
+from heedmap.web.actions import Actions, Events, answers_of
 from heedmap.web.fields import Fields, as_uploaded, listed
 from heedmap.web.form_inputs import Takes, offered, read_sample
 from heedmap.web.handlers import Exchange, Handlers, attempt
 from heedmap.web.method_options import options_label, way
 from heedmap.web.results import Result, Results, links
 from heedmap.web.turns import Turn
+
+if TYPE_CHECKING:
+    from gradio import Blocks
+    from gradio.components import Component
 
 TITLE = "heedmap"
 KEPT_SECONDS = 3600
@@ -27,7 +33,7 @@ FIRST, OTHER = "generic", "rollout"
 """Methods that are chosen at first."""
 
 
-def page(handlers: Handlers, results: Results) -> Any:
+def page(handlers: Handlers, results: Results) -> Blocks:
     """The page, not yet served.
 
     Args:
@@ -55,7 +61,7 @@ class _Opened:
 class _Page:
     """The parts of the page, each made once."""
 
-    def __init__(self, gr: Any, handlers: Handlers, results: Results) -> None:
+    def __init__(self, gr: ModuleType, handlers: Handlers, results: Results) -> None:
         self.gr = gr
         self.handlers = handlers
         self.results = results
@@ -67,12 +73,12 @@ class _Page:
         self.turn = gr.State(Turn())
         self.asked = gr.State(None, time_to_live=KEPT_SECONDS)
         self.begin = gr.State("", time_to_live=KEPT_SECONDS)
-        self.shared: dict[str, Any] = {
+        self.shared: dict[str, object] = {
             "concurrency_limit": handlers.limits.at_once,
             "concurrency_id": "models",
         }
 
-    def build(self, blocks: Any) -> None:
+    def build(self, blocks: Blocks) -> None:
         """Place the parts, then say what happens to each."""
         gr, first, number = self.gr, self.first, None if self.opened is None else self.opened.number
         gr.HTML(macro("web.head", str(self.handlers.limits)), js_on_load=asset("whole.js"), elem_id="head")
@@ -144,7 +150,7 @@ class _Page:
         kept = "" if opened is None else links(self.results.keep(opened.result))
         self.files = gr.HTML(kept, elem_id="files", elem_classes="heedmap-files")
 
-    def _events(self, blocks: Any) -> None:
+    def _events(self, blocks: Blocks) -> None:
         fields = self.fields
         acts = Actions(self.gr, self.handlers, self.results, fields).events()
         told = [self.message, self.shown, self.files]
@@ -183,7 +189,9 @@ class _Page:
         self.method.input(acts["options"], self.method, self.options, api_name=False)
         self.other.input(acts["options"], self.other, self.other_options, api_name=False)
 
-    def _events_beyond(self, acts: dict[str, Any], told: list[Any], answers: list[Any], first: dict[str, Any]) -> None:
+    def _events_beyond(
+        self, acts: Events, told: list[Component], answers: list[Component], first: Mapping[str, object]
+    ) -> None:
         asked = [self.turn, self.asked, self.choice, self.method, self.options]
         edit = [*asked, self.old, self.new, self.region]
         self.edit.click(acts["change"], edit, told, api_name="change", **self.shared)
@@ -212,7 +220,7 @@ def _opened(handlers: Handlers, model: str) -> _Opened | None:
     return attempt(work)[0]
 
 
-def _pressed() -> dict[str, Any]:
+def _pressed() -> dict[str, object]:
     """Of an element whose buttons are pressed."""
     return {"apply_default_css": False, "elem_classes": "heedmap-result", "js_on_load": asset("page.js")}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import OutputError
 from heedmap.extras import library
@@ -17,6 +17,10 @@ from heedmap.web.models import Models
 from heedmap.web.page import asset, page
 from heedmap.web.results import TYPES, Results
 from heedmap.web.uploads import Limits
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 SESSIONS = 100
 """People whose last question is kept."""
@@ -59,7 +63,7 @@ def serving(
             seats.close()
 
 
-def _settings(host: str, port: int | None, limits: Limits, folder: Path, results: Results) -> dict[str, Any]:
+def _settings(host: str, port: int | None, limits: Limits, folder: Path, results: Results) -> dict[str, object]:
     gate = library("starlette.middleware", "app", "the page needs").Middleware(
         Gate, folder=folder, most=limits.bytes + ENVELOPE
     )
@@ -84,11 +88,11 @@ def _settings(host: str, port: int | None, limits: Limits, folder: Path, results
     }
 
 
-def _download(results: Results) -> Any:
+def _download(results: Results) -> Callable[[Request], Response]:
     """What answers ``explained/NAME.ENDING``."""
     response = library("starlette.responses", "app", "the page needs").Response
 
-    def download(request: Any) -> Any:
+    def download(request: Request) -> Response:
         wanted = Path(request.path_params["name"])
         result = results.get(wanted.stem)
         if result is None or wanted.suffix not in TYPES:

@@ -7,7 +7,7 @@ import wave
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from heedmap.errors import InputError
 
@@ -130,7 +130,7 @@ def _claimed(archive: zipfile.ZipFile, name: str) -> int:
 
     with archive.open(name) as file:
         opened = cast("BinaryIO", file)
-        read: dict[Any, Any] = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
         version = npy.read_magic(opened)
         if version not in read:
             raise ValueError(f"version {version} of numpy's format")
