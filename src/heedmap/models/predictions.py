@@ -19,7 +19,17 @@ from heedmap.attention.wrapped import configuration, unwrapped
 from heedmap.errors import InputError, TargetError
 from heedmap.models.decoder import generated
 from heedmap.models.labels import token_labels
-from heedmap.outputs import INFERRED, MOST, Context, class_logits, get, object_probabilities, place_name, spells_sound
+from heedmap.outputs import (
+    INFERRED,
+    MOST,
+    Context,
+    class_logits,
+    get,
+    needed,
+    object_probabilities,
+    place_name,
+    spells_sound,
+)
 from heedmap.printable import percent, visible
 from heedmap.targets import (
     AnswerSpan,
@@ -50,6 +60,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from heedmap.engine import Wrapped
+    from heedmap.types import Inputs
 
 SURE, MOST_OBJECTS, LEAST_OBJECTS = 0.5, 12, 3
 """Objects are told from this probability on, so many at most; where there are none, so many of the most probable."""
@@ -132,7 +143,7 @@ class Predictions:
         return dict(self.inputs) if prediction.said is None else _longer(self.inputs, prediction.said)
 
 
-def predict(model: nn.Module | Wrapped, inputs: Any) -> Predictions:
+def predict(model: nn.Module | Wrapped, inputs: Inputs) -> Predictions:
     """What a model answers to one sample; it is left as it was found.
 
     Args:
@@ -241,7 +252,7 @@ class _Answers:
         ]
 
     def _masks(self) -> list[Prediction]:
-        quality = get(self.output, "iou_scores")[0].detach().float()
+        quality = needed(self.output, "iou_scores")[0].detach().float()
         return [
             Prediction(f"prompt {prompt}, mask {mask}: quality {float(row[mask]):.2f}", PromptMask(prompt, mask))
             for prompt, row in enumerate(quality)
