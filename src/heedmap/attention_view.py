@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from heedmap.explanation import Explanation
-    from heedmap.types import Array
+    from heedmap.types import Inputs
 
 WEIGHTS = ("attention", "relevance")
 """What is shown of a head: A; or, for the target, (∂y/∂A ⊙ A)⁺, whose mean over heads is Ā (eq. 5)."""
@@ -202,7 +202,7 @@ class Heads:
 
 def heads(
     model: nn.Module | Wrapped,
-    inputs: Mapping[str, Any] | Sequence[Any] | Array,
+    inputs: Inputs,
     *,
     target: AnyTarget = None,
     weights: str = "attention",

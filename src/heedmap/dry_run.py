@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from heedmap.targets import AnyTarget
 from heedmap.unfollowed import AUTO
 
 if TYPE_CHECKING:
-    from heedmap.types import Array
+    from heedmap.types import Inputs
 
 TIMED = 3
 """So many forward passes are timed; the quickest one counts."""
@@ -33,7 +33,7 @@ MORE = "what this method does beside one forward pass and a backward pass a targ
 
 def plan(
     model: nn.Module | Wrapped,
-    inputs: Mapping[str, Any] | Sequence[Any] | Array,
+    inputs: Inputs,
     *,
     target: AnyTarget | list[Any] = None,
     method: str | Method = "generic",

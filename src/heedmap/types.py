@@ -73,6 +73,15 @@ class Given(TypedDict, total=False):
     audio: AudioInput | None
 
 
+class OneGiven(TypedDict, total=False):
+    """As :class:`Given`, of one sample."""
+
+    text: OneText | None
+    image: OneImage | tuple[OneImage, ...] | None
+    boxes: OneBoxes | None
+    audio: OneSound | None
+
+
 class Tokenizer(Protocol):
     """What makes tokens of texts, with the interface of transformers' tokenizers.
 

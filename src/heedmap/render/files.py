@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from inspect import Parameter, signature
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from heedmap.atomic import write_atomically
 from heedmap.errors import InputError, OptionError, UnknownNameError
@@ -160,7 +160,7 @@ def page(explanation: ExplanationData, index: int = 0, image: Shown = None, soun
 
     if explanation.answer is not None:
         return answer_page(explanation, index, image, sound)
-    return explanation_page(explanation, index, cast("Image.Image | None", image), sound)  # handed on to overlay
+    return explanation_page(explanation, index, image, sound)
 
 
 def page_fragment(explanation: ExplanationData, index: int = 0) -> str:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from heedmap.advice import PAGE, said_for
 from heedmap.flow import ATTENTION_HEAD, STREAM_HEAD, attention_lines, stream_lines, summary
+from heedmap.picture import Picture
 from heedmap.printable import visible
 from heedmap.render.cautions import facts, minded
 from heedmap.render.html import document, fragment, render
@@ -36,14 +37,14 @@ OTHER_UNITS = (
 
 
 def explanation_page(
-    explanation: ExplanationData, index: int = 0, image: Image.Image | None = None, sound: Sound | None = None
+    explanation: ExplanationData, index: int = 0, image: Image.Image | Picture | None = None, sound: Sound | None = None
 ) -> str:
     """Sample ``index`` as a self-contained HTML report.
 
     Args:
         explanation: what to show.
         index: the sample.
-        image: as the model saw it, to lay the map of the patches on; without it they are drawn as a grid.
+        image: as the model saw it, or a Picture, to lay the map of the patches on; without it they are drawn as a grid.
         sound: what the model heard, (samples,), and samples a second, to be drawn behind the curve of its frames.
 
     Raises:
@@ -148,9 +149,9 @@ def prediction_words(explanation: ExplanationData, index: int) -> str:
 
 def _fragment(explanation: ExplanationData, index: int, level: int, beside: Beside, folded: bool = False) -> Markup:
     index = checked_index(index, batch_size(explanation))
-    return fragment(
-        _body(explanation, index, level, beside, {}, folded=folded), beside.image if explanation.maps else None
-    )
+    image = beside.image if explanation.maps else None
+    seen = image.as_seen() if isinstance(image, Picture) else image
+    return fragment(_body(explanation, index, level, beside, {}, folded=folded), seen)
 
 
 def _body(

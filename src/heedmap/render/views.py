@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from heedmap.explanation_data import ExplanationData, Segment
+    from heedmap.picture import Picture
     from heedmap.render.sound import Sound
 
     Box = tuple[float, float, float, float]
@@ -74,13 +75,13 @@ class Beside:
     Attributes:
         objects: what lies on the map of a picture.
         sound: what was heard.
-        image: as the model saw it, to lay patches on.
+        image: as the model saw it, or the original with where it looked, to lay patches on.
         clickable: whether tokens are buttons, see :mod:`heedmap.render.clickable`; those of sound are none.
     """
 
     objects: Markup = NOTHING
     sound: Sound | None = None
-    image: Image.Image | None = None
+    image: Image.Image | Picture | None = None
     clickable: bool = False
 
 

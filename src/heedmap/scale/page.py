@@ -13,11 +13,10 @@ from heedmap.render.views import Beside, figure
 from heedmap.scale.worker import read
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from heedmap.datasets.sources.row import RowSource
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
+    from heedmap.picture import Picture
     from heedmap.scale.opened import Run
 
 SHOWN = 6
@@ -78,7 +77,7 @@ def _row(run: Run, place: int, source: RowSource, subject: Model) -> dict[str, o
     }
 
 
-def _picture(explanation: Explanation, source: RowSource, subject: Model, number: int) -> tuple[Image | None, str]:
+def _picture(explanation: Explanation, source: RowSource, subject: Model, number: int) -> tuple[Picture | None, str]:
     """The row's own picture, to lay its map on; and why there is none where there should be one."""
     if all(segment.grid is None for segment in explanation.segments.values()):
         return None, ""

@@ -6,20 +6,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, cast
 
 from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
 from heedmap.scale.folder import MadePart, ShardFolder
 from heedmap.scale.job import Job
 from heedmap.scale.shard import Line, failed, lines_of
-from heedmap.types import Given
+from heedmap.types import OneGiven
 
 if TYPE_CHECKING:
     from heedmap.datasets.sources.row import SourceRow
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
 
-Loaded = TypeVar("Loaded")
+Reader = Callable[[Path | bytes, object], object]
+"""Of a file, or of what would be in it, with what messages call it."""
 
 AHEAD = 8
 """So many batches of rows are read at once, to find some of one size."""
@@ -38,7 +39,7 @@ class WorkItem:
 
     number: int
     row: SourceRow
-    inputs: Given = field(default_factory=Given)
+    inputs: OneGiven = field(default_factory=OneGiven)
     tensors: Mapping[str, Any] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
 
@@ -136,9 +137,8 @@ class Worker:
 
         wanted = self.job.wanted
         target = wanted.target if group[0].row.target is None else group[0].row.target
-        boxes, sounds = (
-            [item.inputs[role] for item in group if item.inputs.get(role) is not None] for role in ("boxes", "audio")
-        )
+        boxes = [places for item in group if (places := item.inputs.get("boxes")) is not None]
+        sounds = [sound for item in group if (sound := item.inputs.get("audio")) is not None]
         batches = [item.tensors for item in group]
         return explained(self.subject, batches, boxes, sounds, target=target, method=wanted.method, **self._options())
 
@@ -159,7 +159,7 @@ class Worker:
         return {**self.job.wanted.options, **({} if memory is None else {"memory": memory})}
 
 
-def read(row: SourceRow) -> Given:
+def read(row: SourceRow) -> OneGiven:
     """What the model's processors are given of a row.
 
     Raises:
@@ -168,24 +168,19 @@ def read(row: SourceRow) -> Given:
     from heedmap.datasets.images import picture
     from heedmap.models.media import read_audio, read_boxes
 
-    given, made = row.given, Given()
-    if "text" in given:
-        made["text"] = given["text"]
-    if "image" in given:
-        image = given["image"]
-        pictures = [_loaded(one, "image", picture) for one in (image if isinstance(image, tuple) else (image,))]
-        made["image"] = tuple(pictures) if isinstance(image, tuple) else pictures[0]
-    if "boxes" in given:
-        made["boxes"] = _loaded(given["boxes"], "boxes", read_boxes)
-    if "audio" in given:
-        made["audio"] = _loaded(given["audio"], "audio", read_audio)
+    readers: Mapping[str, Reader] = {"image": picture, "boxes": read_boxes, "audio": read_audio}
+    made = {
+        role: _loaded(value, role, readers[role]) if role in readers else value for role, value in row.given.items()
+    }
     if not made:
         raise InputError("it is empty; expected a text, an image, boxes or audio")
-    return made
+    return cast("OneGiven", made)  # what else a source has there, the model itself refuses
 
 
-def _loaded(source: Path | bytes | Loaded, role: str, reader: Callable[[Path | bytes, object], Loaded]) -> Loaded:
-    """What is at a path, or in bytes; all else is there already."""
+def _loaded(source: object, role: str, reader: Reader) -> object:
+    """What is at a path, or in bytes; of a tuple each; all else is there already."""
+    if isinstance(source, tuple):
+        return tuple(_loaded(part, role, reader) for part in source)
     if not isinstance(source, Path | bytes):
         return source
     return reader(source, f"the {role}" if isinstance(source, bytes) else source)
