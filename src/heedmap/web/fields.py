@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABCMeta
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from heedmap.web.form_inputs import FormValues, OfferedSample, Takes, offered
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gradio.data_classes import FileData, ListFiles
     from PIL.Image import Image
 
+Field = TypeVar("Field", bound="Component")
 Update = dict[str, object]
 """What changes of a field, as ``gradio.update`` gives it."""
 PICTURE = {"label": "Picture", "type": "filepath", "sources": ["upload", "clipboard"], "elem_id": "image"}
@@ -122,7 +123,7 @@ def _more(takes: Takes) -> bool:
     return takes.said or "boxes" in takes.roles
 
 
-def as_uploaded(gr: ModuleType, field: type[Component]) -> type[Component]:
+def as_uploaded(gr: ModuleType, field: type[Field]) -> type[Field]:
     """``field``, a class of Gradio's, with the file, or files, left as they are, and never fetched from another server.
 
     A class, since Gradio makes a field anew for each person for whom it changes; made past Gradio's metaclass, which writes
@@ -137,8 +138,7 @@ def as_uploaded(gr: ModuleType, field: type[Component]) -> type[Component]:
     def preprocess(self: Component, payload: FileData | ListFiles | None) -> str | list[str] | None:
         if payload is None:
             return None
-        several = getattr(payload, "root", None)
-        return str(Path(payload.path)) if several is None else [str(Path(file.path)) for file in several]
+        return [str(Path(file.path)) for file in payload.root] if hasattr(payload, "root") else str(Path(payload.path))
 
     members = {"async_move_resource_to_block_cache": moved, "preprocess": preprocess, "__module__": field.__module__}
     return ABCMeta.__new__(type(field), field.__name__, (field,), members)

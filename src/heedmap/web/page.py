@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from heedmap.extras import library
 from heedmap.render.html import macro
@@ -73,7 +73,7 @@ class _Page:
         self.turn = gr.State(Turn())
         self.asked = gr.State(None, time_to_live=KEPT_SECONDS)
         self.begin = gr.State("", time_to_live=KEPT_SECONDS)
-        self.shared: dict[str, object] = {
+        self.shared: dict[str, Any] = {
             "concurrency_limit": handlers.limits.at_once,
             "concurrency_id": "models",
         }
@@ -190,7 +190,7 @@ class _Page:
         self.other.input(acts["options"], self.other, self.other_options, api_name=False)
 
     def _events_beyond(
-        self, acts: Events, told: list[Component], answers: list[Component], first: Mapping[str, object]
+        self, acts: Events, told: list[Component], answers: list[Component], first: Mapping[str, Any]
     ) -> None:
         asked = [self.turn, self.asked, self.choice, self.method, self.options]
         edit = [*asked, self.old, self.new, self.region]
@@ -220,7 +220,7 @@ def _opened(handlers: Handlers, model: str) -> _Opened | None:
     return attempt(work)[0]
 
 
-def _pressed() -> dict[str, object]:
+def _pressed() -> dict[str, Any]:
     """Of an element whose buttons are pressed."""
     return {"apply_default_css": False, "elem_classes": "heedmap-result", "js_on_load": asset("page.js")}
 
