@@ -268,10 +268,11 @@ def sample_inputs(model: str, number: int, given: Mapping[str, object]) -> ReadI
     from heedmap.zoo.samples import zoo_sample
 
     sample = zoo_sample(model, number)
-    text, image, boxes = (sample.inputs.get(role) for role in ("text", "image", "boxes"))
-    if boxes is not None:
-        image, boxes = sample.picture, {**boxes, **({} if sample.places is None else {"boxes": sample.places})}
-    return {"text": text, "image": image, "boxes": boxes, "audio": sample.inputs.get("audio")}
+    inputs, boxes = sample.inputs, sample.inputs.get("boxes")
+    if boxes is not None and sample.places is not None:
+        boxes = {**boxes, "boxes": sample.places}
+    image = inputs.get("image") if boxes is None else sample.picture
+    return {"text": inputs.get("text"), "image": image, "boxes": boxes, "audio": None}
 
 
 def asked(subject: Model, inputs: ReadInputs) -> Given:
