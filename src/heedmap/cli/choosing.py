@@ -284,7 +284,7 @@ def _inputs(inputs: ManyInputs) -> list[ReadInputs]:
     return [row.read() for row in rows_of(inputs.roles)]
 
 
-def _without_gaps(given: Mapping[str, Any]) -> dict[str, Any]:
+def _without_gaps(given: Mapping[str, object]) -> dict[str, object]:
     return {role: value for role, value in given.items() if value is not None}
 
 
@@ -304,7 +304,7 @@ def _donors(subject: Model, remove: str, seed: int) -> tuple[Sample, ...]:
         ) from error
 
 
-def _drawn(subject: Model, reader: Reader | None, seed: int) -> list[Mapping[str, Any]]:
+def _drawn(subject: Model, reader: Reader | None, seed: int) -> list[Mapping[str, object]]:
     """Inputs of a data set, or else of the zoo's own world, drawn by the seed."""
     import numpy as np
 
@@ -313,7 +313,7 @@ def _drawn(subject: Model, reader: Reader | None, seed: int) -> list[Mapping[str
 
     reader = reader or plain(subject)
     most = max(budget.inputs for budget in BUDGETS.values())
-    drawn: list[Mapping[str, Any]] = []
+    drawn: list[Mapping[str, object]] = []
     for index in np.random.default_rng(seed).permutation(len(reader)).tolist():
         if len(drawn) == most:
             break

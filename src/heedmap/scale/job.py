@@ -77,7 +77,7 @@ class Wanted:
         if self.generate and not self.answer:
             raise OptionError("generate is for answers in words; give answer=True too")
 
-    def told(self) -> dict[str, Any]:
+    def told(self) -> dict[str, object]:
         """As plain data."""
         answer = {"generate": dict(self.generate)} if self.answer else None
         return {"target": _told(self.target), "method": self.method, "options": dict(self.options), "answer": answer}
