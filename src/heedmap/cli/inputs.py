@@ -250,7 +250,7 @@ def sample_inputs(model: str, number: int, given: Mapping[str, Any]) -> dict[str
     from heedmap.zoo.samples import zoo_sample
 
     sample = zoo_sample(model, number)
-    inputs = {role: sample.inputs.get(role) for role in ROLES}
+    inputs: dict[str, Any] = {role: sample.inputs.get(role) for role in ROLES}
     if inputs["boxes"] is None:
         return inputs
     places = {} if sample.places is None else {"boxes": sample.places}

@@ -160,7 +160,7 @@ def read(row: SourceRow) -> dict[str, Any]:
     """
     from heedmap.models.media import read_audio, read_boxes
 
-    made = dict(row.given)
+    made: dict[str, Any] = dict(row.given)
     if "image" in made:
         made["image"] = _picture(made["image"])
     for role, reader in (("boxes", read_boxes), ("audio", read_audio)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
@@ -132,6 +133,13 @@ def _shortened(stage: Stage, steps: int) -> Stage:
 Batch = Mapping[str, "Tensor"]
 
 
+class Processor(Protocol):
+    """What is saved beside a model: a tokenizer, an image processor, or both in one."""
+
+    def save_pretrained(self, folder: Path, /) -> object:
+        """Write it into a folder."""
+
+
 class Task(Protocol):
     """The functions that a task module has. All of them are functions of their arguments alone."""
 
@@ -144,8 +152,8 @@ class Task(Protocol):
                 run is resumed, since then all weights are loaded over it.
         """
 
-    def processors(self) -> Sequence[Any]:
-        """What is saved beside the model, each with a ``save_pretrained``: tokenizer, image processor."""
+    def processors(self) -> Sequence[Processor]:
+        """What is saved beside the model."""
 
     def batch(self, seed: int, split: str, start: int, count: int) -> Batch:
         """Samples ``start`` to ``start + count`` of ``"train"``, ``"val"`` or ``"test"``; ``"train"`` never ends."""

@@ -74,5 +74,5 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
     return {"accuracy": float(torch.cat(answers).float().mean()), "exact": float(torch.cat(whole).float().mean())}
 
 
-def _logits(model: Any, batch: Batch) -> Tensor:
+def _logits(model: nn.Module, batch: Batch) -> Tensor:
     return model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
