@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
     from torch import Tensor
+    from transformers.generation.utils import GenerateOutput
 
 Array: TypeAlias = "np.ndarray | Tensor"
 """Numbers: of numpy or of torch."""
@@ -33,7 +34,7 @@ class Boxes(TypedDict, total=False):
     labels: Sequence[str]
 
 
-OneBoxes: TypeAlias = "Boxes | Mapping[str, object]"
+OneBoxes: TypeAlias = "Boxes | Mapping[str, Any]"
 """Boxes of one sample, see :class:`Boxes`, also out of a file or a data set."""
 
 TextInput: TypeAlias = "OneText | Sequence[OneText]"
@@ -51,6 +52,17 @@ AudioInput: TypeAlias = "OneSound | Sequence[OneSound]"
 TokenIds: TypeAlias = "Array | Sequence[int] | Sequence[Sequence[int]]"
 """Ids of tokens, (batch, tokens) or those of one sample."""
 
+Inputs: TypeAlias = "Mapping[str, Any] | Array | tuple[Array, ...] | list[Array]"
+"""What a model is called with: keyword arguments, batch first; positional ones; or one tensor."""
+
+AnswerInput: TypeAlias = "str | Sequence[str] | TokenIds | GenerateOutput"
+"""An answer: a text, or one a sample; ids of tokens, (batch, steps); or what ``generate`` returned."""
+
+ContrastInput: TypeAlias = (
+    "str | Sequence[str] | TokenIds | Mapping[str, str] | Mapping[int, str] | Mapping[str | int, str]"
+)
+"""What an answer is set against: a word, ``"runner-up"``, another answer, or words (or numbers of tokens) → other words."""
+
 
 class Given(TypedDict, total=False):
     """What a model is asked with, by the names of ``heedmap.Model.explain``; one sample or a batch, None: not given."""
@@ -64,20 +76,20 @@ class Given(TypedDict, total=False):
 class Tokenizer(Protocol):
     """What makes tokens of texts, with the interface of transformers' tokenizers.
 
-    Whatever else transformers' own can do (``decode``, ``all_special_ids``, ``chat_template`` …) is used where it is there.
+    Whatever else these can do (``decode``, ``all_special_ids``, ``chat_template`` …) is used where it is there.
     """
 
-    def __call__(self, *texts: list[str], **settings: Any) -> Mapping[str, Tensor]:
-        """``input_ids`` (batch, tokens), and what else the model is called with, of texts, or of first and second texts."""
+    def __call__(self, *texts: Any, **settings: Any) -> Mapping[str, Any]:
+        """``input_ids`` and what else the model is called with, of texts, or of first and second texts."""
 
-    def convert_ids_to_tokens(self, ids: Sequence[int], /) -> list[str]:
+    def convert_ids_to_tokens(self, ids: list[int], /) -> list[str]:
         """The tokens as they are written in the vocabulary."""
 
 
 class ImageProcessor(Protocol):
     """What makes ``pixel_values`` of pictures, with the interface of transformers' image processors."""
 
-    def __call__(self, *, images: Sequence[Image], return_tensors: str) -> Mapping[str, Tensor]:
+    def __call__(self, *images: Any, **settings: Any) -> Mapping[str, Any]:
         """``pixel_values`` (batch, channels, rows, columns), and what else the model is called with."""
 
 
@@ -87,12 +99,12 @@ class FeatureExtractor(Protocol):
     sampling_rate: int
     """Samples a second."""
 
-    def __call__(self, clips: Sequence[np.ndarray], /, **settings: Any) -> Mapping[str, Tensor]:
+    def __call__(self, *clips: Any, **settings: Any) -> Mapping[str, Any]:
         """What the model is called with."""
 
 
 class JointProcessor(Protocol):
     """What places pictures and sounds among the words, with the interface of transformers' processors."""
 
-    def __call__(self, **given: Any) -> Mapping[str, Tensor]:
+    def __call__(self, *texts: Any, **settings: Any) -> Mapping[str, Any]:
         """What the model is called with, of ``text`` with ``images`` or ``audio``."""

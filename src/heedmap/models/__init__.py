@@ -4,7 +4,7 @@ What there is, is imported when first asked for: where the shipped models are is
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from heedmap.models.kinds import MODELS
@@ -17,7 +17,7 @@ __all__ = ["MODELS", "Model", "Subject", "load"]
 _HOMES = {"MODELS": "kinds", "Model": "model", "Subject": "model", "load": "loader"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'heedmap.models' has no attribute {name!r}")
     return getattr(import_module(f"heedmap.models.{_HOMES[name]}"), "Model" if name == "Subject" else name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,18 +28,20 @@ if TYPE_CHECKING:
     from heedmap.engine import Wrapped
     from heedmap.explanation import Explanation
     from heedmap.methods import Method
+    from heedmap.types import AnswerInput, ContrastInput, Inputs
 
 
+Row = TypeVar("Row")
 LETTERS = 60
 """Of an answer, in what is said to be explained."""
 
 
 def explain_answer(
     model: nn.Module | Wrapped,
-    inputs: Any,
+    inputs: Inputs,
     *,
-    answer: Any = None,
-    contrast: Any = None,
+    answer: AnswerInput | None = None,
+    contrast: ContrastInput | None = None,
     method: str | Method = "generic",
     generate: Mapping[str, Any] | None = None,
     progress: Progress = lambda done, of: None,
@@ -113,7 +115,7 @@ def explain_answer(
 class _Asked:
     """One call of explain_answer."""
 
-    def __init__(self, model: nn.Module | Wrapped, inputs: Any, settings: dict[str, Any]) -> None:
+    def __init__(self, model: nn.Module | Wrapped, inputs: Inputs, settings: dict[str, Any]) -> None:
         self.subject = None if isinstance(model, nn.Module) else model
         self.module = unwrapped(model if isinstance(model, nn.Module) else model.model)
         self.settings = settings
@@ -128,12 +130,12 @@ class _Asked:
         with answering(self.module):
             return generated(self.module, self.inputs, self.settings, self.special)
 
-    def is_given(self, answer: Any) -> tuple[Prompt, list[list[int]]]:
+    def is_given(self, answer: AnswerInput) -> tuple[Prompt, list[list[int]]]:
         with answering(self.module):
             start = begun(self.module, self.inputs, self.settings)
         return given(answer, start, len(start.prompts), self.tokenizer, self.context.vocabulary, self.special)
 
-    def against(self, contrast: Any, tokens: Tensor, start: Prompt) -> Against | None:
+    def against(self, contrast: ContrastInput | None, tokens: Tensor, start: Prompt) -> Against | None:
         def ids(text: str, sample: int) -> list[int]:
             return spelled(text, start, sample, self.tokenizer, "contrast")
 
@@ -264,7 +266,9 @@ def _picked(segment: Segment, places: Tensor, name: str | None = None) -> Segmen
     relevance = segment.relevance.gather(2, steps).masked_fill((places < 0)[:, None], 0.0)
     positions = segment.positions.gather(1, here).masked_fill(places < 0, -1)
 
-    def cut(rows: Sequence[Any] | None, none: Any, join: Callable[[Any], Any]) -> Any:
+    def cut(
+        rows: Sequence[Sequence[str]] | None, none: str, join: Callable[[list[str]], Row]
+    ) -> tuple[Row, ...] | None:
         if rows is None:
             return None
         return tuple(

@@ -9,11 +9,14 @@ from heedmap.errors import InputError, OptionError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
     from torch import Tensor
 
     from heedmap.explanation import Explanation
     from heedmap.methods import Method
     from heedmap.models.model import Model
+    from heedmap.picture import Picture
     from heedmap.render.sound import Sound
 
 INFERRED = "inferred"
@@ -60,7 +63,7 @@ class Answers:
     def __repr__(self) -> str:
         return f"Answers({', '.join(self.names)}; {', '.join(self.explanations[0].segments)})"
 
-    def to_html(self, image: Any = None) -> str:
+    def to_html(self, image: Image | None = None) -> str:
         """All answers as one self-contained HTML page: choose one, see its map.
 
         Args:
@@ -70,7 +73,7 @@ class Answers:
 
         return answers_page(self, image)
 
-    def plot(self, image: Any = None, sound: Sound | None = None, **options: Any) -> Any:
+    def plot(self, image: Image | Picture | None = None, sound: Sound | None = None, **options: Any) -> Figure:
         """A matplotlib figure: of words a matrix, a row an answer; of a picture a small map for each answer, with its box.
 
         Args:

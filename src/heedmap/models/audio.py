@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+    from heedmap.types import Array, FeatureExtractor, OneSound
+
 ZERO_CROSSINGS = 16
 ROLL_OFF = 0.97
 LARGEST_STEP = 1000
@@ -24,7 +26,7 @@ LOUDEST = 16.0
 """Samples above are no sound from -1 to 1 that is a little too loud: they are of another scale."""
 
 
-def clip(audio: Any, rate: int) -> Float[Tensor, " samples"]:
+def clip(audio: OneSound, rate: int) -> Float[Tensor, " samples"]:
     """A clip, resampled to ``rate`` where its own differs.
 
     Args:
@@ -57,7 +59,7 @@ def clip(audio: Any, rate: int) -> Float[Tensor, " samples"]:
     return wave if given_rate == rate else resample(wave, given_rate, rate)
 
 
-def sound_inputs(extractor: Any, clips: Sequence[Float[Tensor, " samples"]]) -> dict[str, Tensor]:
+def sound_inputs(extractor: FeatureExtractor, clips: Sequence[Float[Tensor, " samples"]]) -> dict[str, Tensor]:
     """What the feature extractor makes of clips at its own rate.
 
     Raises:
@@ -74,41 +76,44 @@ def sound_inputs(extractor: Any, clips: Sequence[Float[Tensor, " samples"]]) -> 
     return dict(extractor([wave.numpy() for wave in clips], sampling_rate=rate, return_tensors="pt", **settings))
 
 
-def longest(extractor: Any) -> float | None:
+def longest(extractor: FeatureExtractor) -> float | None:
     """How many seconds a feature extractor takes before it cuts a clip, or takes parts of it by chance; None: no such end."""
     for name in ("chunk_length", "max_length_s"):
         if getattr(extractor, name, None) is not None:
             return float(getattr(extractor, name))
-    if _cuts_frames(extractor):
-        return float(extractor.max_length * FRAME)
+    frames = _frames(extractor)
+    if frames is not None:
+        return float(frames * FRAME)
     called = signature(type(extractor).__call__).parameters
     cuts, samples = (called[name].default if name in called else None for name in ("truncation", "max_length"))
     return samples / extractor.sampling_rate if cuts is True and isinstance(samples, int) else None
 
 
-def _cuts_frames(extractor: Any) -> bool:
-    """Whether it makes so and so many frames of Kaldi's filter banks of every clip."""
-    return hasattr(extractor, "num_mel_bins") and isinstance(getattr(extractor, "max_length", None), int)
+def _frames(extractor: FeatureExtractor) -> int | None:
+    """How many frames of Kaldi's filter banks it makes of every clip; None: it makes none, or of a clip's own length."""
+    count = getattr(extractor, "max_length", None)
+    return count if hasattr(extractor, "num_mel_bins") and isinstance(count, int) else None
 
 
-def seconds(inputs: Mapping[str, Any], extractor: Any) -> float | None:
+def seconds(inputs: Mapping[str, Any], extractor: FeatureExtractor) -> float | None:
     """How long the model's input lasts, padding included; None where its shape does not tell."""
     values, features = inputs.get("input_values"), inputs.get("input_features")
     rate, hop = extractor.sampling_rate, getattr(extractor, "hop_length", None)
+    size = getattr(extractor, "feature_size", None)
     if values is not None and values.dim() == 2:
         return values.shape[1] / rate
-    if values is not None and values.dim() == 3 and _cuts_frames(extractor):
+    if values is not None and values.dim() == 3 and _frames(extractor) is not None:
         return values.shape[1] * FRAME
     if features is None or hop is None:
         return None
-    if features.dim() == 4 and features.shape[3] == extractor.feature_size:
+    if features.dim() == 4 and features.shape[3] == size:
         return features.shape[2] * hop / rate
-    if features.dim() != 3 or features.shape[1] != extractor.feature_size:
+    if features.dim() != 3 or features.shape[1] != size:
         return None
     return features.shape[2] * hop / rate
 
 
-def duration(audio: Any) -> float:
+def duration(audio: OneSound) -> float:
     """How many seconds a clip lasts, in any form that :func:`clip` takes.
 
     Raises:
@@ -167,18 +172,19 @@ def _scaled(samples: Tensor) -> Float[Tensor, ...]:
     return samples.to(torch.float32)
 
 
-def _pair(audio: Any) -> tuple[Any, int]:
-    given = audio
+def _pair(audio: OneSound) -> tuple[Array | Sequence[float], int]:
+    pair: object = audio
     if isinstance(audio, Mapping):
-        audio = (audio.get("array", audio.get("raw")), audio.get("sampling_rate"))
-    if isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[0], (int, float, np.number)):
-        audio = audio[::-1]
-    if not (
-        isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[1], (int, float, np.number))
-    ) or isinstance(audio[0], (int, float, str, type(None))):
+        pair = (audio.get("array", audio.get("raw")), audio.get("sampling_rate"))
+    if isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], (int, float, np.number)):
+        pair = pair[::-1]
+    if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], (int, float, np.number))) or isinstance(
+        pair[0], (int, float, str, type(None))
+    ):
         raise InputError(
-            f"the audio is a {type(given).__name__}; expected a pair (samples, sampling_rate), such as (array, 16000)"
+            f"the audio is a {type(audio).__name__}; expected a pair (samples, sampling_rate), such as (array, 16000)"
         )
-    if audio[1] < 1 or not float(audio[1]).is_integer():
-        raise InputError(f"the audio's sampling rate is {audio[1]}; expected a whole number of samples a second")
-    return audio[0], int(audio[1])
+    samples, rate = pair
+    if rate < 1 or not float(rate).is_integer():
+        raise InputError(f"the audio's sampling rate is {rate}; expected a whole number of samples a second")
+    return samples, int(rate)

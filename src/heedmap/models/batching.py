@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
+    from heedmap.types import OneBoxes, OneSound
 
 
 class Made(Protocol):
@@ -40,8 +41,8 @@ def alike(items: Sequence[AnyMade], most: int, beside: Callable[[AnyMade], Hasha
 def explained(
     subject: Model,
     batches: Sequence[Mapping[str, Any]],
-    boxes: Sequence[Any] = (),
-    sounds: Sequence[Any] = (),
+    boxes: Sequence[OneBoxes] = (),
+    sounds: Sequence[OneSound] = (),
     **wanted: Any,
 ) -> list[Explanation]:
     """An explanation of each of several inputs of one size, from one call.
@@ -62,11 +63,11 @@ def explained(
     return [made.sample(number) for number in range(len(batches))]
 
 
-def _size(tensors: Mapping[str, Any]) -> tuple[Any, ...] | None:
+def _size(tensors: Mapping[str, Any]) -> tuple[object, ...] | None:
     """What two inputs have in common that can be one batch; None: this one cannot be part of any."""
     import torch
 
-    shapes: list[Any] = []
+    shapes: list[object] = []
     for name, value in sorted(tensors.items()):
         if not isinstance(value, torch.Tensor):
             shapes.append((name, repr(value)))

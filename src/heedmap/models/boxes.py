@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+    from heedmap.types import Array, OneBoxes
+
 KNOWN = ("features", "boxes", "labels")
 WIDTH_SETTINGS = ("visual_feat_dim", "visual_embedding_dim")
 
 
-def box_inputs(boxes: Sequence[Mapping[str, Any]], parameters: Collection[str], config: Any) -> dict[str, Tensor]:
+def box_inputs(boxes: Sequence[OneBoxes], parameters: Collection[str], config: object) -> dict[str, Tensor]:
     """What LXMERT (``visual_feats``, ``visual_pos``) and VisualBERT (``visual_embeds``) are called with.
 
     Samples with fewer boxes than others are filled up with zeros, which the mask hides.
@@ -42,12 +44,12 @@ def box_inputs(boxes: Sequence[Mapping[str, Any]], parameters: Collection[str], 
     return inputs
 
 
-def box_names(boxes: Mapping[str, Any] | None) -> Sequence[str] | None:
+def box_names(boxes: OneBoxes | None) -> Sequence[str] | None:
     """The names of one sample's boxes, where they have names."""
     return None if boxes is None else boxes.get("labels")
 
 
-def _width(config: Any) -> int | None:
+def _width(config: object) -> int | None:
     return next((getattr(config, name) for name in WIDTH_SETTINGS if hasattr(config, name)), None)
 
 
@@ -78,7 +80,7 @@ def _places(sample: Mapping[str, Any], count: int) -> Float[Tensor, "n 4"]:
     return places
 
 
-def _array(value: Any, what: str, width: int | None) -> Float[Tensor, "n d"]:
+def _array(value: Array | Sequence[Sequence[float]], what: str, width: int | None) -> Float[Tensor, "n d"]:
     import torch
 
     tensor = torch.as_tensor(value).to(torch.float32)

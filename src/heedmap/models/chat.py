@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError
 from heedmap.explanation_data import ROLES
@@ -12,8 +12,11 @@ from heedmap.models.inputs import listed
 from heedmap.models.labels import CONTINUED, SPECIAL, WHITE
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
     from heedmap.explanation_data import ExplanationData, Segment
     from heedmap.models.processors import Processors
+    from heedmap.types import ImageInput, TextInput
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,12 @@ class Chat:
 
 
 def told(
-    processors: Processors, name: str, text: Any, image: Any, system: str | None, chat: bool | None
+    processors: Processors,
+    name: str,
+    text: TextInput | None,
+    image: ImageInput | None,
+    system: str | None,
+    chat: bool | None,
 ) -> Chat | None:
     """The prompts of a chat; None: the text is a prompt itself.
 
@@ -59,12 +67,20 @@ def told(
     return Chat(prompts, texts, system)
 
 
-def _prompt(owner: Any, tokenizer: Any, text: str, image: Any, system: str | None) -> str:
+def _prompt(
+    owner: ProcessorMixin | PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
+    text: str,
+    image: object,
+    system: str | None,
+) -> str:
     """What the template makes of one question, up to where the model answers; without the start that the tokenizer adds."""
     pictures = 0 if image is None else len(image) if isinstance(image, tuple) else 1
-    content: Any = text if owner is tokenizer else [{"type": "image"}] * pictures + [{"type": "text", "text": text}]
+    content: str | list[dict[str, str]] = (
+        text if owner is tokenizer else [{"type": "image"}] * pictures + [{"type": "text", "text": text}]
+    )
     said = system if owner is tokenizer or system is None else [{"type": "text", "text": system}]
-    messages = [{"role": "system", "content": said}] if system is not None else []
+    messages: list[dict[str, object]] = [{"role": "system", "content": said}] if system is not None else []
     messages.append({"role": "user", "content": content})
     try:
         prompt = str(owner.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
@@ -73,8 +89,8 @@ def _prompt(owner: Any, tokenizer: Any, text: str, image: Any, system: str | Non
             f"the chat template cannot take this ({error}); give chat=False and the prompt as it is"
         ) from error
     start = str(getattr(tokenizer, "bos_token", None) or "")
-    ids = tokenizer(text)["input_ids"] if start else []
-    return prompt.removeprefix(start) if ids and ids[0] == tokenizer.bos_token_id else prompt
+    ids = [] if tokenizer is None or not start else tokenizer(text)["input_ids"]
+    return prompt.removeprefix(start) if ids and ids[0] == getattr(tokenizer, "bos_token_id", None) else prompt
 
 
 def roles(explanation: ExplanationData, chat: Chat | None) -> dict[str, tuple[str, ...]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeGuard
 
 from heedmap.errors import InputError, OptionError
 
 if TYPE_CHECKING:
     from jaxtyping import Int
     from torch import Tensor
+
+    from heedmap.types import ContrastInput
 
 RUNNER_UP = "runner-up"
 RUNNER = -2
@@ -31,7 +33,7 @@ class Against:
 
 
 def against(
-    contrast: Any,
+    contrast: ContrastInput | None,
     tokens: Int[Tensor, "batch steps"],
     spelled: Callable[[str, int], list[int]],
     place_of: Callable[[str, int], Sequence[int]],
@@ -100,17 +102,17 @@ def _set(
     return [f"the contrast {other!r} has {len(ids)} tokens where {against}: its first one, {names(ids)[0]!r}, is taken"]
 
 
-def _place(where: Any, steps: int) -> int:
+def _place(where: object, steps: int) -> int:
     if isinstance(where, bool) or not isinstance(where, int) or not -steps <= where < steps:
         raise OptionError(f"contrast names token {where!r} of the answer; expected a word of it, or 0 to {steps - 1}")
     return where % steps
 
 
-def _texts(contrast: Any) -> bool:
+def _texts(contrast: object) -> TypeGuard[Sequence[str]]:
     return isinstance(contrast, (list, tuple)) and bool(contrast) and all(isinstance(text, str) for text in contrast)
 
 
-def _ids(contrast: Any, tokens: Tensor) -> Tensor:
+def _ids(contrast: object, tokens: Tensor) -> Tensor:
     import torch
 
     try:

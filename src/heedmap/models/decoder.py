@@ -12,11 +12,15 @@ from heedmap.models.labels import special_ids
 if TYPE_CHECKING:
     from jaxtyping import Int
     from torch import Tensor
+    from transformers import PreTrainedModel
+    from transformers.generation.utils import GenerateOutput
+
+    from heedmap.types import Tokenizer
 
 MAX_NEW_TOKENS = 64
 
 
-def spoken(model: Any, inputs: Mapping[str, Any], special: frozenset[int]) -> dict[str, Tensor]:
+def spoken(model: PreTrainedModel, inputs: Mapping[str, Any], special: frozenset[int]) -> dict[str, Tensor]:
     """What the decoder is called with: its start tokens and what it says, most probable token by token.
 
     Args:
@@ -34,7 +38,7 @@ def spoken(model: Any, inputs: Mapping[str, Any], special: frozenset[int]) -> di
     return _trimmed(said.sequences, max(starts, 1), special)
 
 
-def generated(model: Any, inputs: Mapping[str, Any], most: int, **settings: Any) -> Any:
+def generated(model: PreTrainedModel, inputs: Mapping[str, Any], most: int, **settings: Any) -> GenerateOutput:
     """What transformers' ``generate`` gives, up to ``most`` tokens, the most probable each time.
 
     Of a cache of fixed size, which the owner may have set, ``generate`` would leave attributes on the model.
@@ -51,7 +55,7 @@ def copied(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
 
 
-def worded(said: Int[Tensor, "1 tokens"], text: str, tokenizer: Any, config: Any) -> Int[Tensor, "1 others"]:
+def worded(said: Int[Tensor, "1 tokens"], text: str, tokenizer: Tokenizer, config: object) -> Int[Tensor, "1 others"]:
     """Decoder input that says ``text`` after the special tokens with which the model itself begins.
 
     Args:
@@ -90,7 +94,7 @@ def position_of(ids: Int[Tensor, "batch tokens"], token: int) -> int | None:
     return int(columns[0]) if len(columns) else None
 
 
-def _settings(model: Any) -> dict[str, bool]:
+def _settings(model: PreTrainedModel) -> dict[str, bool]:
     """Whisper's ``generate`` keeps the start tokens in what it returns only if told that one pass is enough."""
     return {"force_unique_generate_call": True} if getattr(model.config, "model_type", "") == "whisper" else {}
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
+    from heedmap.targets import AnyTarget
+    from heedmap.types import OneBoxes, OneSound
 
 Region = Sequence[int | float]
 """x1 y1 x2 y2 of a picture: whole numbers are pixels, numbers with a point shares."""
@@ -93,7 +95,7 @@ def effect(
     first: Mapping[str, Any],
     second: Mapping[str, Any],
     answer: int | None = 0,
-    target: Any = None,
+    target: AnyTarget = None,
     method: str = "generic",
     **options: Any,
 ) -> Effect:
@@ -124,11 +126,11 @@ def compared(
     before: Predictions,
     after: Predictions,
     choice: Prediction,
-    target: Any,
-    boxes: Any,
+    target: AnyTarget,
+    boxes: OneBoxes | None,
     method: str,
     options: Mapping[str, Any],
-    audio: Any = None,
+    audio: OneSound | None = None,
 ) -> Effect:
     """:func:`effect` of a model that was asked: ``choice`` is one of the answers ``before``; ``boxes``, ``audio``: as given."""
     from heedmap.engine import explain
@@ -179,11 +181,11 @@ def _key(prediction: Prediction) -> str:
     return prediction.label if prediction.target is None else repr(prediction.target)
 
 
-def _same(first: Any, second: Any) -> bool:
+def _same(first: object, second: object) -> bool:
     return first is second or (isinstance(first, str) and first == second)
 
 
-def _check_place(target: Any, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+def _check_place(target: AnyTarget, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     placed = isinstance(target, TokenLabel) or (isinstance(target, NextToken) and target.position >= 0)
     if not placed or "decoder_input_ids" in first or "input_ids" not in first:
         return

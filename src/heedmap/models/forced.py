@@ -91,7 +91,7 @@ def forced(
     return Forced({**inputs, **columns}, name, prompt, answer, rows, tokens, frozenset(columns))
 
 
-def left_padded(inputs: Mapping[str, Any], model: nn.Module, config: Any) -> dict[str, Any]:
+def left_padded(inputs: Mapping[str, Any], model: nn.Module, config: object) -> dict[str, Any]:
     """Prompts that the model itself goes on, padded on their left, as ``generate`` needs it; told by ``attention_mask``.
 
     Without a mask, tokens that are padding by the configuration are taken for it, as ``generate`` does too.
@@ -126,7 +126,7 @@ def mask_name(name: str) -> str:
     return name.replace("input_ids", "attention_mask")
 
 
-def places_of(config: Any, name: str) -> int | None:
+def places_of(config: object, name: str) -> int | None:
     """How many tokens the model that goes on these ids has places for; None: its configuration does not say."""
     text = getattr(config, "text_config", config)
     configs = (text,) if name == "input_ids" else (getattr(config, "decoder", config), text)
@@ -134,7 +134,7 @@ def places_of(config: Any, name: str) -> int | None:
     return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
 
 
-def check_places(forced: Forced, config: Any) -> None:
+def check_places(forced: Forced, config: object) -> None:
     """InputError where prompt and answer have more tokens than the model has places for."""
     places, length = places_of(config, forced.name), forced.inputs[forced.name].shape[1]
     if places is not None and length > places:

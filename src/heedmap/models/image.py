@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from heedmap.types import ImageProcessor, OneBoxes, OneImage
+
 
 CHANNELS = (1, 3, 4)
 SIDE = 384
@@ -26,7 +28,7 @@ AS_SEEN = "the picture is as the model saw it"
 NOT_GIVEN = "no picture was given: places on a square"
 
 
-def rgb(image: Any) -> Image:
+def rgb(image: OneImage) -> Image:
     """A picture as a person sees it, RGB: the same for a file, however it is given.
 
     Args:
@@ -69,7 +71,7 @@ def _picture(array: np.ndarray) -> np.ndarray | None:
     return np.ascontiguousarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array)
 
 
-def pixels(processor: Any, images: Sequence[Any]) -> dict[str, Tensor]:
+def pixels(processor: ImageProcessor, images: Sequence[OneImage]) -> dict[str, Tensor]:
     """What the image processor makes of the pictures: ``pixel_values``, and what else it gives.
 
     Raises:
@@ -83,14 +85,15 @@ def pixels(processor: Any, images: Sequence[Any]) -> dict[str, Tensor]:
         raise InputError(f"the image processor cannot take images of {sizes} pixels together: {error}") from error
 
 
-def unprocessed(values: Float[Tensor, "channels rows columns"], processor: Any) -> Image:
+def unprocessed(values: Float[Tensor, "channels rows columns"], processor: ImageProcessor) -> Image:
     """Processed pixels as a picture: standardisation and rescaling undone, resize and crop kept."""
     import torch
     from PIL import Image
 
     values = values.detach().float().cpu()
-    if getattr(processor, "do_normalize", True) and getattr(processor, "image_mean", None) is not None:
-        mean, std = (torch.tensor(numbers).view(-1, 1, 1) for numbers in (processor.image_mean, processor.image_std))
+    moments = [getattr(processor, name, None) for name in ("image_mean", "image_std")]
+    if getattr(processor, "do_normalize", True) and moments[0] is not None:
+        mean, std = (torch.tensor(numbers).view(-1, 1, 1) for numbers in moments)
         values = values * std + mean
     if getattr(processor, "do_rescale", True):
         values = values / (getattr(processor, "rescale_factor", None) or 1 / 255)
@@ -98,7 +101,9 @@ def unprocessed(values: Float[Tensor, "channels rows columns"], processor: Any) 
     return Image.fromarray(colours.permute(1, 2, 0).contiguous().numpy())
 
 
-def drawn(image: Any, geometry: Geometry | None, note: str, places: Float[np.ndarray, "boxes 4"] | None) -> Picture:
+def drawn(
+    image: Image | None, geometry: Geometry | None, note: str, places: Float[np.ndarray, "boxes 4"] | None
+) -> Picture:
     """The picture with places on it, (boxes, 4); InputError where there is neither."""
     from PIL import Image
 
@@ -108,7 +113,7 @@ def drawn(image: Any, geometry: Geometry | None, note: str, places: Float[np.nda
     return Picture(shown, geometry or Geometry.whole(shown.size), places, note=note)
 
 
-def box_places(boxes: Any) -> Float[np.ndarray, "boxes 4"] | None:
+def box_places(boxes: OneBoxes | None) -> Float[np.ndarray, "boxes 4"] | None:
     """The places of one sample's boxes, where they are known."""
     given = boxes.get("boxes") if isinstance(boxes, Mapping) else None
     if given is None:

@@ -13,12 +13,12 @@ from heedmap.models.kinds import Kind
 from heedmap.models.text import joint_inputs, text_inputs
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from heedmap.models.processors import Processors
 
 
-def listed(value: Any) -> list[Any]:
+def listed(value: object) -> list[Any]:
     """A list of samples: ``value`` itself if it is one, else of that one sample."""
     return value if isinstance(value, list) else [value]
 
@@ -52,7 +52,7 @@ def samples(kind: Kind, name: str, given: Mapping[str, Any]) -> dict[str, list[A
 
 
 def tensors(
-    processors: Processors, name: str, config: Any, parameters: Sequence[str], given: Mapping[str, Sequence[Any]]
+    processors: Processors, name: str, config: object, parameters: Sequence[str], given: Mapping[str, Sequence[Any]]
 ) -> dict[str, Any]:
     """Everything that a model's processors make of the samples, under transformers' names.
 
@@ -68,14 +68,14 @@ def tensors(
         return joint_inputs(processors, name, given, config)
     made: dict[str, Any] = {}
     if "text" in given:
-        made |= text_inputs(processors.need("tokenizer", name), given["text"], config)
+        made |= text_inputs(processors.need(processors.tokenizer, "tokenizer", name), given["text"], config)
     if "image" in given:
-        made |= pixels(processors.need("image", name), given["image"])
+        made |= pixels(processors.need(processors.image, "image", name), given["image"])
         made |= _stretched(made["pixel_values"], config, parameters)
     if "boxes" in given:
         made |= box_inputs(given["boxes"], parameters, config)
     if "audio" in given:
-        extractor = processors.need("audio", name)
+        extractor = processors.need(processors.audio, "audio", name)
         made |= sound_inputs(extractor, [clip(sound, extractor.sampling_rate) for sound in given["audio"]])
     return made
 
@@ -86,7 +86,7 @@ def placed(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
 
     weights = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
 
-    def put(value: Any) -> Any:
+    def put(value: object) -> object:
         if not isinstance(value, torch.Tensor):
             return value
         return value.to(weights.device, weights.dtype if value.is_floating_point() else None)
@@ -94,7 +94,7 @@ def placed(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     return {name: put(value) for name, value in inputs.items()}
 
 
-def _stretched(pixel_values: Any, config: Any, parameters: Sequence[str]) -> dict[str, bool]:
+def _stretched(pixel_values: Tensor, config: object, parameters: Sequence[str]) -> dict[str, bool]:
     """Position embeddings are stretched where the processor's size is not the model's own, if the model can do that."""
     size = getattr(getattr(config, "vision_config", config), "image_size", None)
     if size is None or "interpolate_pos_encoding" not in parameters:

@@ -13,8 +13,12 @@ from heedmap.models.audio import duration, seconds
 from heedmap.models.spectrogram import CUTTING, patches
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PretrainedConfig
+
     from heedmap.explanation_data import Segment
     from heedmap.models.processors import Processors
+    from heedmap.types import FeatureExtractor, OneSound, Tokenizer
 
 BROKEN = "\ufffd"
 CONTINUED = "…"
@@ -27,14 +31,14 @@ APART, CLOSE, SAME, SPECIAL = "w+cs"
 MARKS = re.compile(r"^##(?=[^#\s])|^[▁Ġ]+|</w>$")
 
 
-def special_ids(tokenizer: Any) -> frozenset[int]:
+def special_ids(tokenizer: Tokenizer | None) -> frozenset[int]:
     """Ids of the tokens that are no words: those with a role, and all others that the tokenizer keeps apart as special."""
     added = getattr(tokenizer, "added_tokens_decoder", None) or {}
     apart = {i for i, token in added.items() if getattr(token, "special", False)}
     return frozenset(getattr(tokenizer, "all_special_ids", None) or ()) | apart
 
 
-def token_labels(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
+def token_labels(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[str, ...]:
     """One label a token: its text without the marks of WordPiece, SentencePiece or byte-level BPE.
 
     A character that is spread over several tokens stands with the first of them, and ``…`` with the others. White space
@@ -58,7 +62,7 @@ def token_labels(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def token_boundaries(tokenizer: Any, ids: Sequence[int], labels: Sequence[str]) -> str | None:
+def token_boundaries(tokenizer: Tokenizer, ids: Sequence[int], labels: Sequence[str]) -> str | None:
     """How each token stands to the one before it in the text, one letter a token; see ``Segment.boundaries``.
 
     White space between two tokens is where the tokenizer, asked for the text of both, puts it; so this holds for every
@@ -91,7 +95,7 @@ def token_boundaries(tokenizer: Any, ids: Sequence[int], labels: Sequence[str]) 
     return letters
 
 
-def decoded(tokenizer: Any, index: int) -> str:
+def decoded(tokenizer: Tokenizer, index: int) -> str:
     """The text of one token with the spaces that belong to it; where it has none, the vocabulary's spelling."""
     decode = getattr(tokenizer, "decode", None)
     text = "" if decode is None else decode([index])
@@ -114,18 +118,18 @@ def box_labels(tokens: int, names: Sequence[str] | None = None) -> tuple[str, ..
     return tuple((given + [f"box {number}" for number in range(len(given), tokens)])[:tokens])
 
 
-def _label(tokenizer: Any, index: int) -> str:
+def _label(tokenizer: Tokenizer, index: int) -> str:
     text = MARKS.sub("", decoded(tokenizer, index))
     return text.strip() or text.translate(BLANKS) or "␣"
 
 
-def _written(tokenizer: Any) -> frozenset[int]:
+def _written(tokenizer: Tokenizer) -> frozenset[int]:
     """Ids of special tokens that stand for a part of the text."""
     names = ("unk_token_id", "mask_token_id")
     return frozenset(i for i in (getattr(tokenizer, name, None) for name in names) if i is not None)
 
 
-def _joint(tokenizer: Any, pair: tuple[int, int], before: str) -> str:
+def _joint(tokenizer: Tokenizer, pair: tuple[int, int], before: str) -> str:
     if not before.strip(WHITE):
         return CLOSE  # the token before is the white space
     decode = getattr(tokenizer, "decode", None)
@@ -135,22 +139,23 @@ def _joint(tokenizer: Any, pair: tuple[int, int], before: str) -> str:
     return APART if text[len(before) : len(before) + 1].isspace() else CLOSE
 
 
-def _mark(tokenizer: Any, index: int) -> str:
+def _mark(tokenizer: Tokenizer, index: int) -> str:
     """By the spelling of the vocabulary, where the text of two tokens does not tell."""
     spelling = str(tokenizer.convert_ids_to_tokens([index])[0])
     return APART if spelling.startswith(("▁", "Ġ")) else CLOSE
 
 
-def _mend(tokenizer: Any, ids: Sequence[int], labels: list[str], start: int) -> None:
+def _mend(tokenizer: Tokenizer, ids: Sequence[int], labels: list[str], start: int) -> None:
+    decode = getattr(tokenizer, "decode", None)
     for end in range(start + 2, min(start + LONGEST_CHARACTER, len(labels)) + 1):
-        text = tokenizer.decode([int(i) for i in ids[start:end]])
+        text = BROKEN if decode is None else decode([int(i) for i in ids[start:end]])
         if BROKEN not in text:
             labels[start] = text.strip()
             labels[start + 1 : end] = [CONTINUED] * (end - start - 1)
             return
 
 
-def unknown_words(tokenizer: Any, ids: Any) -> tuple[str, ...]:
+def unknown_words(tokenizer: Tokenizer | None, ids: Tensor | None) -> tuple[str, ...]:
     """A note where a text has tokens that stand for words which the vocabulary lacks; else none.
 
     Args:
@@ -176,7 +181,7 @@ def segment_labels(
     segments: Mapping[str, Segment],
     inputs: Mapping[str, Any],
     processors: Processors,
-    config: Any,
+    config: PretrainedConfig | None,
     boxes: Sequence[Sequence[str] | None],
 ) -> dict[str, Labels]:
     """For each segment that can be told in words, for each sample, one label a token.
@@ -203,7 +208,11 @@ def segment_labels(
 
 
 def heard(
-    segments: Mapping[str, Segment], inputs: Mapping[str, Any], extractor: Any, config: Any, clips: Sequence[Any]
+    segments: Mapping[str, Segment],
+    inputs: Mapping[str, Any],
+    extractor: FeatureExtractor | None,
+    config: PretrainedConfig | None,
+    clips: Sequence[OneSound],
 ) -> dict[str, tuple[str, ...]]:
     """For each segment of frames of sound, for each sample one letter a frame: what is after its clip's end is padding.
 
@@ -224,7 +233,10 @@ def heard(
 
 
 def segment_boundaries(
-    segments: Mapping[str, Segment], inputs: Mapping[str, Any], tokenizer: Any, labels: Mapping[str, Labels]
+    segments: Mapping[str, Segment],
+    inputs: Mapping[str, Any],
+    tokenizer: Tokenizer | None,
+    labels: Mapping[str, Labels],
 ) -> dict[str, tuple[str, ...]]:
     """For each segment of text, for each sample, how its tokens stand to each other; see ``Segment.boundaries``.
 
@@ -236,27 +248,29 @@ def segment_boundaries(
     boundaries: dict[str, tuple[str, ...]] = {}
     for name in labels:
         ids = _ids(segments[name], inputs) if segments[name].kind == "text" else None
-        if ids is not None:
+        if ids is not None and tokenizer is not None:
             rows = [token_boundaries(tokenizer, *pair) for pair in zip(ids.tolist(), labels[name], strict=True)]
             known = tuple(row for row in rows if row is not None)
             boundaries |= {name: known} if len(known) == len(rows) else {}
     return boundaries
 
 
-def _ids(segment: Segment, inputs: Mapping[str, Any]) -> Any:
+def _ids(segment: Segment, inputs: Mapping[str, Any]) -> Tensor | None:
     """Token ids of a segment; a decoder that is called with none of its own begins with the encoder's."""
     decoder_ids = inputs.get("decoder_input_ids") if segment.name.startswith("decoder") else None
     return inputs.get("input_ids") if decoder_ids is None else decoder_ids
 
 
-def _words(segment: Segment, inputs: Mapping[str, Any], tokenizer: Any) -> dict[str, Labels]:
+def _words(segment: Segment, inputs: Mapping[str, Any], tokenizer: Tokenizer | None) -> dict[str, Labels]:
     ids = _ids(segment, inputs)
     if ids is None or tokenizer is None or ids.shape != segment.relevance.shape:
         return {}
     return {segment.name: tuple(token_labels(tokenizer, row) for row in ids.tolist())}
 
 
-def _times(segment: Segment, inputs: Mapping[str, Any], extractor: Any, config: Any) -> dict[str, Labels]:
+def _times(
+    segment: Segment, inputs: Mapping[str, Any], extractor: FeatureExtractor | None, config: PretrainedConfig | None
+) -> dict[str, Labels]:
     step = frame_step(segment, inputs, extractor, config)
     if step is None:
         return {}
@@ -264,7 +278,9 @@ def _times(segment: Segment, inputs: Mapping[str, Any], extractor: Any, config: 
     return {segment.name: (second_labels(times, step * times) * bands,) * len(segment.relevance)}
 
 
-def frame_step(segment: Segment, inputs: Mapping[str, Any], extractor: Any, config: Any) -> float | None:
+def frame_step(
+    segment: Segment, inputs: Mapping[str, Any], extractor: FeatureExtractor | None, config: PretrainedConfig | None
+) -> float | None:
     """Seconds from one token of sound to the next in time; None where nothing tells, and of what is no sound.
 
     Args:

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import ModelLoadError
 from heedmap.extras import how_to_install
@@ -15,12 +15,18 @@ from heedmap.models.model import Model
 from heedmap.models.processors import Processors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+    from PIL.Image import Image
     from torch import Tensor, nn
+
+    from heedmap.types import Tokenizer
 
 PADDING = "<pad>"
 
 
-def load_timm(name: str, tokenizer: Any = None) -> Model:
+def load_timm(name: str, tokenizer: Tokenizer | None = None) -> Model:
     """``"timm/NAME"`` with its trained weights.
 
     Raises:
@@ -49,7 +55,7 @@ def timm_subject(name: str, model: nn.Module) -> Model:
     return Model(name, model, kind, Processors(image=image), ("pixel_values",), {"pixel_values": "x"}, _labels(model))
 
 
-def load_open_clip(name: str, tokenizer: Any = None) -> Model:
+def load_open_clip(name: str, tokenizer: Tokenizer | None = None) -> Model:
     """``"open_clip/NAME"`` or ``"open_clip/NAME/WEIGHTS"``; the first weights that open_clip lists are the default.
 
     Raises:
@@ -71,7 +77,9 @@ def load_open_clip(name: str, tokenizer: Any = None) -> Model:
     return open_clip_subject(name, model.eval(), transform, words)
 
 
-def open_clip_subject(name: str, model: nn.Module, transform: Any, tokenizer: Any) -> Model:
+def open_clip_subject(
+    name: str, model: nn.Module, transform: Callable[[Image], Tensor], tokenizer: HFTokenizer | SimpleTokenizer
+) -> Model:
     """An open_clip model that is there already, with its transform and tokenizer."""
     from heedmap.targets import Similarity
 
@@ -86,11 +94,11 @@ def open_clip_subject(name: str, model: nn.Module, transform: Any, tokenizer: An
 class Transform:
     """A torchvision transform with the interface of transformers' image processors."""
 
-    transform: Any
+    transform: Callable[[Image], Tensor]
     image_mean: Sequence[float] | None
     image_std: Sequence[float] | None
 
-    def __call__(self, images: Sequence[Any], return_tensors: str = "pt") -> dict[str, Tensor]:
+    def __call__(self, images: Sequence[Image], return_tensors: str = "pt") -> dict[str, Tensor]:
         """``pixel_values``, (batch, channels, rows, columns)."""
         import torch
 
@@ -101,11 +109,17 @@ class Transform:
 class ClipWords:
     """An open_clip tokenizer with the interface of transformers' tokenizers."""
 
-    tokenizer: Any
+    tokenizer: HFTokenizer | SimpleTokenizer
 
-    def __call__(self, texts: Sequence[str], padding: Any = True, return_tensors: str = "pt") -> dict[str, Tensor]:
+    def __call__(
+        self, texts: Sequence[str], padding: bool | str = True, return_tensors: str = "pt"
+    ) -> dict[str, Tensor]:
         """``input_ids``, (batch, context length): always padded, as these models were trained."""
         return {"input_ids": self.tokenizer(list(texts))}
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        """As :meth:`token_labels`: these vocabularies are shown in no other spelling."""
+        return list(self.token_labels(ids))
 
     def token_labels(self, ids: Sequence[int]) -> tuple[str, ...]:
         """One label a token; padding, which open_clip writes as token 0 behind the end, is ``<pad>``."""
@@ -155,7 +169,7 @@ def _unreachable(name: str, error: Exception) -> ModelLoadError:
     )
 
 
-def _labels(model: Any) -> Mapping[int, str] | None:
+def _labels(model: nn.Module) -> Mapping[int, str] | None:
     """Class names of a model trained on ImageNet, in timm's words."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 

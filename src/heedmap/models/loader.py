@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import ModelLoadError
 from heedmap.extras import how_to_install
@@ -21,6 +21,9 @@ from heedmap.models.shipped import folder_of
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
+
+    from heedmap.types import Tokenizer
 
 
 def load(
@@ -29,7 +32,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     trust_remote_code: bool = False,
-    tokenizer: Any = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Model:
     """A model with its processors, in eval mode.
 
@@ -69,13 +72,15 @@ def load(
     return subject
 
 
-def _load_zoo(name: str, device: Any, dtype: torch.dtype | None, tokenizer: Any) -> Model:
+def _load_zoo(
+    name: str, device: str | torch.device | None, dtype: torch.dtype | None, tokenizer: Tokenizer | None
+) -> Model:
     subject = _load_transformers(str(folder_of(name)), dtype, False, tokenizer)
     subject.model.to(device)
     return replace(subject, name=name)
 
 
-def _load_transformers(name: str, dtype: torch.dtype | None, trust: bool, tokenizer: Any) -> Model:
+def _load_transformers(name: str, dtype: torch.dtype | None, trust: bool, tokenizer: Tokenizer | None) -> Model:
     source, options = source_of(name)
     options["trust_remote_code"] = trust
     with _told(name):
@@ -92,7 +97,7 @@ def _load_transformers(name: str, dtype: torch.dtype | None, trust: bool, tokeni
     return Model(name, model, kind, processors, parameters)
 
 
-def _loader(config: Any, gguf: bool, trust: bool) -> Any:
+def _loader(config: object, gguf: bool, trust: bool) -> type[PreTrainedModel]:
     """The class that the configuration names; the code that comes with the model, where that is trusted."""
     import transformers
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from heedmap.errors import InputError
 from heedmap.models.boxes import box_names
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from PIL.Image import Image
     from torch import Tensor, nn
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from heedmap.attention_view import Heads
     from heedmap.explanation import Explanation
@@ -32,7 +33,21 @@ if TYPE_CHECKING:
     from heedmap.outputs import Context
     from heedmap.picture import Geometry, Picture
     from heedmap.planning import Plan
-    from heedmap.targets import AnyTarget
+    from heedmap.targets import AnyTarget, Several
+    from heedmap.types import (
+        AnswerInput,
+        AudioInput,
+        BoxesInput,
+        ContrastInput,
+        ImageInput,
+        ImageProcessor,
+        OneBoxes,
+        OneImage,
+        OneSound,
+        OneText,
+        TextInput,
+        TokenIds,
+    )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,12 +95,12 @@ class Model:
         return self.kind_row.name
 
     @property
-    def tokenizer(self) -> Any:
-        """The tokenizer, or None."""
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """The tokenizer: transformers' own, or one with its interface; None where the model has none."""
         return self.processors.tokenizer
 
     @property
-    def config(self) -> Any:
+    def config(self) -> PretrainedConfig | None:
         """The model's configuration, or None where its library has none."""
         return getattr(self.model, "config", None)
 
@@ -111,7 +126,12 @@ class Model:
         return Context.of(inputs, self.config, self.labels, getattr(self.model, "forward", None), self)
 
     def inputs(
-        self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, decoder_input_ids: Any = None
+        self,
+        text: TextInput | None = None,
+        image: ImageInput | None = None,
+        boxes: BoxesInput | None = None,
+        audio: AudioInput | None = None,
+        decoder_input_ids: TokenIds | None = None,
     ) -> dict[str, Any]:
         """What the model is called with, batch first, on its device and in its dtype.
 
@@ -125,7 +145,13 @@ class Model:
         inputs = self.asked(text, image, boxes, audio)
         return inputs | self._decoder(inputs, decoder_input_ids)
 
-    def asked(self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None) -> dict[str, Any]:
+    def asked(
+        self,
+        text: TextInput | None = None,
+        image: ImageInput | None = None,
+        boxes: BoxesInput | None = None,
+        audio: AudioInput | None = None,
+    ) -> dict[str, Any]:
         """What the model is asked, as tensors: as :meth:`inputs`, without what a decoder says."""
         given = {"text": text, "image": image, "boxes": boxes, "audio": audio}
         made = tensors(
@@ -134,18 +160,46 @@ class Model:
         known = {self.renamed.get(name, name): value for name, value in made.items() if name in self.parameters}
         return placed(known, self.model)
 
+    @overload
     def explain(
         self,
-        text: Any = None,
-        image: Any = None,
-        boxes: Any = None,
-        audio: Any = None,
+        text: TextInput | None = ...,
+        image: ImageInput | None = ...,
+        boxes: BoxesInput | None = ...,
+        audio: AudioInput | None = ...,
         *,
-        target: AnyTarget = None,
-        method: str | Method = "generic",
-        decoder_input_ids: Any = None,
+        target: list[Any] | Several,
+        method: str | Method = ...,
+        decoder_input_ids: TokenIds | None = ...,
         **options: Any,
-    ) -> Any:
+    ) -> list[Explanation]: ...
+
+    @overload
+    def explain(
+        self,
+        text: TextInput | None = ...,
+        image: ImageInput | None = ...,
+        boxes: BoxesInput | None = ...,
+        audio: AudioInput | None = ...,
+        *,
+        target: AnyTarget = ...,
+        method: str | Method = ...,
+        decoder_input_ids: TokenIds | None = ...,
+        **options: Any,
+    ) -> Explanation: ...
+
+    def explain(
+        self,
+        text: TextInput | None = None,
+        image: ImageInput | None = None,
+        boxes: BoxesInput | None = None,
+        audio: AudioInput | None = None,
+        *,
+        target: AnyTarget | list[Any] | Several = None,
+        method: str | Method = "generic",
+        decoder_input_ids: TokenIds | None = None,
+        **options: Any,
+    ) -> Explanation | list[Explanation]:
         """Which parts of the inputs a prediction rests on, with labels.
 
         Args:
@@ -193,12 +247,12 @@ class Model:
 
     def plan(
         self,
-        text: Any = None,
-        image: Any = None,
-        boxes: Any = None,
-        audio: Any = None,
+        text: TextInput | None = None,
+        image: ImageInput | None = None,
+        boxes: BoxesInput | None = None,
+        audio: AudioInput | None = None,
         *,
-        decoder_input_ids: Any = None,
+        decoder_input_ids: TokenIds | None = None,
         **wanted: Any,
     ) -> Plan:
         """How :meth:`explain` would make an explanation, and what it would take; see :func:`heedmap.plan`.
@@ -220,12 +274,12 @@ class Model:
 
     def explain_answer(
         self,
-        text: Any = None,
-        image: Any = None,
-        audio: Any = None,
+        text: TextInput | None = None,
+        image: ImageInput | None = None,
+        audio: AudioInput | None = None,
         *,
-        answer: Any = None,
-        contrast: Any = None,
+        answer: AnswerInput | None = None,
+        contrast: ContrastInput | None = None,
         method: str | Method = "generic",
         generate: Mapping[str, Any] | None = None,
         system: str | None = None,
@@ -273,7 +327,13 @@ class Model:
         return explanation.with_roles(roles(explanation, told_as) | frames_heard(self, explanation, inputs, audio))
 
     def predict(
-        self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, *, said: str | None = None
+        self,
+        text: OneText | None = None,
+        image: OneImage | tuple[OneImage, ...] | None = None,
+        boxes: OneBoxes | None = None,
+        audio: OneSound | None = None,
+        *,
+        said: str | None = None,
     ) -> Predictions:
         """What the model answers to one sample, each answer with the target that explains it.
 
@@ -292,24 +352,38 @@ class Model:
 
         inputs = self.inputs(text, image, boxes, audio)
         if said is not None and "decoder_input_ids" in inputs:
-            inputs["decoder_input_ids"] = worded(inputs["decoder_input_ids"], said, self.tokenizer, self.config)
+            tokenizer = self.processors.need(self.tokenizer, "tokenizer", self.name)
+            inputs["decoder_input_ids"] = worded(inputs["decoder_input_ids"], said, tokenizer, self.config)
         return predict(self, inputs)
 
     def inspect(
-        self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, *, target: AnyTarget = None
+        self,
+        text: TextInput | None = None,
+        image: ImageInput | None = None,
+        boxes: BoxesInput | None = None,
+        audio: AudioInput | None = None,
+        *,
+        target: AnyTarget = None,
     ) -> Flow:
         """The attentions found, their streams, and the rows that the target reads; arguments as for :meth:`explain`."""
         from heedmap.engine import inspect
 
         return inspect(self, self.inputs(text, image, boxes, audio), target=target)
 
-    def heads(self, text: Any = None, image: Any = None, boxes: Any = None, audio: Any = None, **options: Any) -> Heads:
+    def heads(
+        self,
+        text: TextInput | None = None,
+        image: ImageInput | None = None,
+        boxes: BoxesInput | None = None,
+        audio: AudioInput | None = None,
+        **options: Any,
+    ) -> Heads:
         """Every attention, head by head; arguments as for :meth:`explain`, and those of :func:`heedmap.heads`."""
         from heedmap.attention_view import heads
 
         return heads(self, self.inputs(text, image, boxes, audio), **options)
 
-    def resolve_target(self, target: Any, inputs: Mapping[str, Any]) -> Any:
+    def resolve_target(self, target: AnyTarget | list[Any], inputs: Mapping[str, Any]) -> AnyTarget | list[Any]:
         """``target`` with words replaced by token ids, its position filled in, and None by the model's own default.
 
         Args:
@@ -325,7 +399,11 @@ class Model:
         return Speech(self.tokenizer, self.kind_row.speaks, masked, inputs, names).target(target)
 
     def label(
-        self, explanation: Explanation, inputs: Mapping[str, Any], boxes: Any = None, audio: Any = None
+        self,
+        explanation: Explanation,
+        inputs: Mapping[str, Any],
+        boxes: BoxesInput | None = None,
+        audio: AudioInput | None = None,
     ) -> Explanation:
         """A copy of ``explanation`` whose segments have labels: tokens, names of boxes, times; a note tells of unknown words.
 
@@ -392,7 +470,13 @@ class Model:
         inputs = self.inputs(text=text)
         return pooled(output_of(self.model, inputs), self.context(inputs), pool)
 
-    def shown_image(self, image: Any) -> Any:
+    @overload
+    def shown_image(self, image: list[Any]) -> list[Image]: ...
+
+    @overload
+    def shown_image(self, image: OneImage) -> Image: ...
+
+    def shown_image(self, image: OneImage | list[Any]) -> Image | list[Image]:
         """The image as the model saw it, resized and cropped, so that a map of its patches lies right on it.
 
         Args:
@@ -416,7 +500,13 @@ class Model:
         shown: list[Image] = [unprocessed(seen, processor) for seen in values]
         return shown if isinstance(image, list) else shown[0]
 
-    def geometry(self, image: Any) -> Any:
+    @overload
+    def geometry(self, image: list[Any]) -> list[Geometry]: ...
+
+    @overload
+    def geometry(self, image: OneImage) -> Geometry: ...
+
+    def geometry(self, image: OneImage | list[Any]) -> Geometry | list[Geometry]:
         """Where on the original the model looks: the processor's resize, crop and padding, to be undone.
 
         It is measured, by sending pictures of coordinates of the same size through the processor.
@@ -441,7 +531,16 @@ class Model:
         made = [trimmed(geometry, patch) for geometry in known]
         return made if isinstance(image, list) else made[0]
 
-    def picture(self, image: Any = None, boxes: Any = None) -> Any:
+    @overload
+    def picture(self, image: list[Any], boxes: BoxesInput | None = ...) -> list[Picture]: ...
+
+    @overload
+    def picture(self, image: OneImage | tuple[OneImage, ...] | None = ..., *, boxes: list[Any]) -> list[Picture]: ...
+
+    @overload
+    def picture(self, image: OneImage | tuple[OneImage, ...] | None = ..., boxes: OneBoxes | None = ...) -> Picture: ...
+
+    def picture(self, image: ImageInput | None = None, boxes: BoxesInput | None = None) -> Picture | list[Picture]:
         """The original picture with where the model looked: give it to ``plot``, ``overlay`` or ``side_by_side``.
 
         Where the processor does more than resize, crop and pad, it is the picture as the model saw it, and says so.
@@ -485,7 +584,7 @@ class Model:
         except InputError:
             return [(image, None, AS_SEEN) for image in self.shown_image(list(images))]
 
-    def _parts(self, image: Any) -> Picture:
+    def _parts(self, image: OneImage | tuple[OneImage, ...]) -> Picture:
         """A sample's pictures, or what the processor cuts them into, with where on each the model looks."""
         given = [rgb(picture) for picture in (image if isinstance(image, tuple) else (image,))]
         patch = getattr(getattr(self.config, "vision_config", self.config), "patch_size", None)
@@ -496,12 +595,12 @@ class Model:
         )
         return replace(first, others=tuple(others))
 
-    def _image_processor(self) -> Any:
+    def _image_processor(self) -> ImageProcessor:
         if "image" not in self.kind_row.takes:
             raise InputError(f"{self.name} takes no image; it takes {self.kind_row.about}")
-        return self.processors.need("image", self.name)
+        return self.processors.need(self.processors.image, "image", self.name)
 
-    def _decoder(self, inputs: Mapping[str, Any], given: Any) -> dict[str, Any]:
+    def _decoder(self, inputs: Mapping[str, Any], given: TokenIds | None) -> dict[str, Any]:
         if self.kind_row.speaks != "decoder":
             if given is not None:
                 raise InputError(f"{self.name} takes no decoder_input_ids: it is no encoder-decoder that speaks")
@@ -515,7 +614,7 @@ class Model:
 
 
 def frames_heard(
-    subject: Model, explanation: Explanation, inputs: Mapping[str, Any], audio: Any
+    subject: Model, explanation: Explanation, inputs: Mapping[str, Any], audio: AudioInput | None
 ) -> dict[str, tuple[str, ...]]:
     """Roles that tell which frames of sound are of the clip ``audio``, and which after its end; none where there is none."""
     if audio is None:

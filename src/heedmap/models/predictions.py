@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from heedmap.engine import Wrapped
+    from heedmap.types import Inputs
 
 SURE, MOST_OBJECTS, LEAST_OBJECTS = 0.5, 12, 3
 """Objects are told from this probability on, so many at most; where there are none, so many of the most probable."""
@@ -132,7 +133,7 @@ class Predictions:
         return dict(self.inputs) if prediction.said is None else _longer(self.inputs, prediction.said)
 
 
-def predict(model: nn.Module | Wrapped, inputs: Any) -> Predictions:
+def predict(model: nn.Module | Wrapped, inputs: Inputs) -> Predictions:
     """What a model answers to one sample; it is left as it was found.
 
     Args:

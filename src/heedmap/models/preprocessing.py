@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from heedmap.picture import Geometry, Picture
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8
     from PIL.Image import Image
+
+    from heedmap.types import ImageProcessor, OneImage
 
 LEVELS = 255
 INSIDE = 0.98
@@ -37,9 +39,11 @@ GOLDEN, TURNS = 0.618, 89
 """So many multiples of it, without their whole part, are spread evenly over 0 to 1."""
 
 Line = tuple[float, float]
+Patch = int | Sequence[int] | None
+"""Side of a patch, or (rows, columns) of it; None: there is none of a fixed size."""
 
 
-def geometries(processor: Any, sizes: Sequence[tuple[int, int]]) -> list[Geometry | None]:
+def geometries(processor: ImageProcessor, sizes: Sequence[tuple[int, int]]) -> list[Geometry | None]:
     """For each picture of a batch where the processor looks; None where that is no box along the axes.
 
     Args:
@@ -56,7 +60,7 @@ def geometries(processor: Any, sizes: Sequence[tuple[int, int]]) -> list[Geometr
     return [_geometry(*markers) for markers in zip(black, white, across, down, sizes, strict=True)]
 
 
-def pieces(processor: Any, size: tuple[int, int], patch: Any) -> list[Geometry | None]:
+def pieces(processor: ImageProcessor, size: tuple[int, int], patch: Patch) -> list[Geometry | None]:
     """Of one picture, each piece that the processor makes of it for the model (tiles, the whole), and where it looks.
 
     A processor may give patches in a row, whose places are known by how light they are: what is seen is then counted in them.
@@ -102,12 +106,12 @@ def _cropped(image: Image, geometry: Geometry) -> Picture:
     return Picture(image.crop((left, top, right, bottom)), moved)
 
 
-def sizes(images: Sequence[Any]) -> list[tuple[int, int]]:
+def sizes(images: Sequence[OneImage]) -> list[tuple[int, int]]:
     """(width, height) of pictures in any form; InputError where one is no picture."""
     return [rgb(image).size for image in images]
 
 
-def trimmed(geometry: Geometry, patch: Any) -> Geometry:
+def trimmed(geometry: Geometry, patch: Patch) -> Geometry:
     """``geometry`` without the last pixels that fill no patch, which a model with patches of a fixed size leaves out.
 
     Args:
@@ -123,7 +127,10 @@ def trimmed(geometry: Geometry, patch: Any) -> Geometry:
 
 
 def _cut(
-    processor: Any, size: tuple[int, int], marker: Callable[[int, int], UInt8[np.ndarray, "rows columns"]], patch: Any
+    processor: ImageProcessor,
+    size: tuple[int, int],
+    marker: Callable[[int, int], UInt8[np.ndarray, "rows columns"]],
+    patch: Patch,
 ) -> list[Float[np.ndarray, "rows columns"]]:
     """The mean over the colours of each piece that the processor makes of a marker, without pixels that fill no patch.
 
@@ -146,7 +153,9 @@ def _cut(
 
 
 def _processed(
-    processor: Any, sizes: Sequence[tuple[int, int]], marker: Callable[[int, int], UInt8[np.ndarray, "rows columns"]]
+    processor: ImageProcessor,
+    sizes: Sequence[tuple[int, int]],
+    marker: Callable[[int, int], UInt8[np.ndarray, "rows columns"]],
 ) -> list[Float[np.ndarray, "rows columns"]]:
     """The mean over the colours of what the processor makes of a marker; nothing where that is no picture."""
     from PIL import Image
@@ -183,7 +192,11 @@ def _step(length: int) -> float:
 
 
 def _geometry(
-    black: NDArray[Any], white: NDArray[Any], across: NDArray[Any], down: NDArray[Any], size: tuple[int, int]
+    black: NDArray[np.float64],
+    white: NDArray[np.float64],
+    across: NDArray[np.float64],
+    down: NDArray[np.float64],
+    size: tuple[int, int],
 ) -> Geometry | None:
     contrast = white - black
     rectangle = _rectangle(contrast)

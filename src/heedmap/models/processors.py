@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from heedmap.errors import ModelLoadError
 from heedmap.models.kinds import Kind
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from heedmap.types import FeatureExtractor, ImageProcessor, JointProcessor, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,8 @@ class Piece:
     title: str
     file: str
 
+
+Processor = TypeVar("Processor")
 
 PIECES = {
     "tokenizer": Piece(("text",), "AutoTokenizer", "tokenizer", "tokenizer.json (or vocab.txt, or spiece.model)"),
@@ -44,19 +51,18 @@ class Processors:
         problems: name of a processor → why there is none.
     """
 
-    tokenizer: Any = None
-    image: Any = None
-    audio: Any = None
-    joint: Any = None
+    tokenizer: Tokenizer | None = None
+    image: ImageProcessor | None = None
+    audio: FeatureExtractor | None = None
+    joint: JointProcessor | None = None
     problems: Mapping[str, str] = field(default_factory=dict)
 
-    def need(self, name: str, source: str) -> Any:
-        """The processor called ``name``, of the model loaded from ``source``.
+    def need(self, processor: Processor | None, name: str, source: str) -> Processor:
+        """``processor``, the one of these called ``name``, of the model loaded from ``source``.
 
         Raises:
             ModelLoadError: there is none; the message names the missing file.
         """
-        processor = getattr(self, name)
         if processor is not None:
             return processor
         piece = PIECES[name]
@@ -67,7 +73,9 @@ class Processors:
         )
 
 
-def load_processors(source: str, kind: Kind, config: Any, given: Any, options: Mapping[str, Any]) -> Processors:
+def load_processors(
+    source: str, kind: Kind, config: PretrainedConfig, given: Tokenizer | None, options: Mapping[str, Any]
+) -> Processors:
     """The processors that a model of ``kind`` uses, from a folder or hub id.
 
     Args:
@@ -89,14 +97,14 @@ def load_processors(source: str, kind: Kind, config: Any, given: Any, options: M
     return Processors(**processors, problems=problems)
 
 
-def _wanted(kind: Kind, config: Any) -> list[str]:
+def _wanted(kind: Kind, config: PretrainedConfig) -> list[str]:
     roles = {*kind.needs, *kind.optional, *(("text",) if kind.speaks else ())}
     names = [name for name, piece in PIECES.items() if roles.intersection(piece.roles)]
     mixed = len(roles) > 1 and any(getattr(config, name, None) is not None for name in PLACEHOLDERS)
     return [*names, "joint"] if mixed else names
 
 
-def _attempt(name: str, source: str, options: Mapping[str, Any], problems: dict[str, str]) -> Any:
+def _attempt(name: str, source: str, options: Mapping[str, Any], problems: dict[str, str]) -> object:
     import transformers
 
     try:
@@ -107,12 +115,12 @@ def _attempt(name: str, source: str, options: Mapping[str, Any], problems: dict[
     return None if name == "tokenizer" and _is_empty(processor) else processor
 
 
-def _is_empty(tokenizer: Any) -> bool:
+def _is_empty(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether there was no vocabulary: transformers then makes a tokenizer of special tokens alone."""
     return len(tokenizer) <= len(set(tokenizer.all_special_ids))
 
 
-def _ready_for_batches(tokenizer: Any, kind: Kind) -> None:
+def _ready_for_batches(tokenizer: PreTrainedTokenizerBase, kind: Kind) -> None:
     if kind.speaks == "next":
         tokenizer.padding_side = "right"  # so that positions count from the first word without being told
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:

@@ -14,6 +14,10 @@ from heedmap.models.forced import mask_name, places_of
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor, nn
+    from transformers import PreTrainedModel
+    from transformers.generation.utils import GenerateOutput
+
+    from heedmap.types import AnswerInput, Tokenizer
 
 LENGTHS = ("max_length", "max_new_tokens", "min_length", "min_new_tokens")
 TOLERANCE = 0.02
@@ -38,7 +42,7 @@ class Prompt:
 
 
 def generated(
-    model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any], special: frozenset[int]
+    model: PreTrainedModel, inputs: Mapping[str, Any], settings: Mapping[str, Any], special: frozenset[int]
 ) -> tuple[Prompt, list[list[int]]]:
     """How the model begins, and what it says.
 
@@ -75,7 +79,7 @@ def generated(
     return start, answers
 
 
-def _room(model: Any, inputs: Mapping[str, Any]) -> int:
+def _room(model: PreTrainedModel, inputs: Mapping[str, Any]) -> int:
     """How many tokens the model may say where nobody told: no more than it has places for."""
     from heedmap.attention.wrapped import configuration, signature
 
@@ -122,7 +126,9 @@ def _begun(model: nn.Module, inputs: Mapping[str, Any], prompts: Tensor, logits:
     return Prompt("decoder_input_ids" if decodes else "input_ids", prompts, logits)
 
 
-def _generate(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any], most: int | None) -> Any:
+def _generate(
+    model: PreTrainedModel, inputs: Mapping[str, Any], settings: Mapping[str, Any], most: int | None
+) -> GenerateOutput:
     """transformers' ``generate``, the most probable token each time where nothing else is asked for."""
     if not callable(getattr(model, "generate", None)):
         raise InputError(
@@ -138,7 +144,7 @@ def _generate(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]
         raise InputError(f"{type(model).__name__} cannot generate an answer with {told}: {error}") from error
 
 
-def _own_settings(model: Any) -> dict[str, Any]:
+def _own_settings(model: PreTrainedModel) -> dict[str, Any]:
     """Whisper's ``generate`` keeps the start tokens only if told that one pass is enough; a cache of fixed size stays there."""
     once = "force_unique_generate_call" in inspect.signature(model.generate).parameters
     fixed = getattr(getattr(model, "generation_config", None), "cache_implementation", None) is not None
@@ -168,7 +174,12 @@ def _leading(start: Prompt, answers: list[list[int]], special: frozenset[int]) -
 
 
 def given(
-    answer: Any, start: Prompt, batch: int, tokenizer: Any, vocabulary: int | None, special: frozenset[int]
+    answer: AnswerInput,
+    start: Prompt,
+    batch: int,
+    tokenizer: Tokenizer | None,
+    vocabulary: int | None,
+    special: frozenset[int],
 ) -> tuple[Prompt, list[list[int]]]:
     """An answer that the model is given, as tokens.
 
@@ -211,12 +222,14 @@ def given(
     return start, rows
 
 
-def _rows(answer: Any) -> list[list[int]]:
-    values = answer.tolist() if hasattr(answer, "tolist") else answer
+def _rows(answer: object) -> list[list[int]]:
+    values: object = answer.tolist() if hasattr(answer, "tolist") else answer
     if isinstance(values, (list, tuple)) and values and all(isinstance(i, int) for i in values):
         values = [values]
-    good = isinstance(values, (list, tuple)) and values
-    if not good or not all(isinstance(row, (list, tuple)) and all(isinstance(i, int) for i in row) for row in values):
+    good = isinstance(values, (list, tuple)) and all(
+        isinstance(row, (list, tuple)) and all(isinstance(i, int) for i in row) for row in values
+    )
+    if not isinstance(values, (list, tuple)) or not values or not good:
         raise InputError(
             f"answer is a {type(answer).__name__}; expected a text, a list of one a sample, or token ids (batch, steps)"
         )
@@ -227,7 +240,7 @@ def _without_prompt(row: list[int], prompt: list[int]) -> list[int]:
     return row[len(prompt) :] if len(row) > len(prompt) and row[: len(prompt)] == prompt else row
 
 
-def spelled(text: str, start: Prompt, sample: int, tokenizer: Any, what: str = "answer") -> list[int]:
+def spelled(text: str, start: Prompt, sample: int, tokenizer: Tokenizer | None, what: str = "answer") -> list[int]:
     """The tokens of a text after the prompt: with a space before it where a word would have one.
 
     ``what`` is told where there is no tokenizer, or it cannot make the text.
@@ -253,7 +266,7 @@ def _plain(encoded: Mapping[str, Any]) -> list[int]:
     return [int(i) for i in encoded["input_ids"]]
 
 
-def _ends_in_word(ids: Sequence[int], tokenizer: Any) -> bool:
+def _ends_in_word(ids: Sequence[int], tokenizer: Tokenizer) -> bool:
     from heedmap.models.labels import WHITE, special_ids, token_labels
 
     special = special_ids(tokenizer)

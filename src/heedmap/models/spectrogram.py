@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from heedmap.models.audio import FRAME
+from heedmap.models.audio import FRAME, longest
 
 if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
     from heedmap.explanation_data import Segment
+    from heedmap.types import FeatureExtractor
 
 TRANSFORMER = "audio-spectrogram-transformer"
 FOLDED = ("clap", "clap_audio_model")
@@ -40,7 +43,7 @@ class Patches:
         return self.bands * self.times
 
 
-def patches(config: Any, extractor: Any) -> Patches | None:
+def patches(config: PretrainedConfig, extractor: FeatureExtractor) -> Patches | None:
     """How a model cuts its spectrogram, by its configuration; None where it does not.
 
     Args:
@@ -57,11 +60,14 @@ def patches(config: Any, extractor: Any) -> Patches | None:
         folds = config.spec_size // config.num_mel_bins
         down, across = (config.spec_size // stride for stride in config.patch_stride)
         times = across * folds
-        return Patches(down // folds, times, folds, extractor.max_length_s / times)
+        length = longest(extractor)
+        return None if length is None else Patches(down // folds, times, folds, length / times)
     return None
 
 
-def laid_out(segments: Mapping[str, Segment], config: Any, extractor: Any) -> dict[str, Segment]:
+def laid_out(
+    segments: Mapping[str, Segment], config: PretrainedConfig | None, extractor: FeatureExtractor | None
+) -> dict[str, Segment]:
     """The segments, of which those of a spectrogram's patches have their grid: a row a band of frequency, a column a time.
 
     Args:

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from heedmap.models.processors import Processors
+    from heedmap.types import JointProcessor, OneText, Tokenizer
 
-Text = str | tuple[str, str]
 
 IMAGE_PLACES = ("image_token_id", "image_token_index")
 FAR = 1_000_000
 """From here on a tokenizer's greatest length means that it has none."""
 
 
-def text_inputs(tokenizer: Any, texts: Sequence[Text], config: Any) -> dict[str, Tensor]:
+def text_inputs(tokenizer: Tokenizer, texts: Sequence[OneText], config: object) -> dict[str, Tensor]:
     """``input_ids`` and what else the tokenizer gives for texts, or for (first, second) pairs of texts.
 
     Raises:
@@ -41,7 +41,7 @@ def text_inputs(tokenizer: Any, texts: Sequence[Text], config: Any) -> dict[str,
 
 
 def joint_inputs(
-    processors: Processors, name: str, given: Mapping[str, Sequence[Any]], config: Any
+    processors: Processors, name: str, given: Mapping[str, Sequence[Any]], config: object
 ) -> dict[str, Tensor]:
     """What a model is called with that wants image or audio tokens among the words, placed by its own processor.
 
@@ -54,14 +54,14 @@ def joint_inputs(
     Raises:
         InputError: the text has no place for the image, or the processor cannot take the inputs.
     """
-    joint = processors.joint
+    joint = processors.need(processors.joint, "joint", name)
     settings: dict[str, Any] = {"text": list(given["text"]), "padding": len(given["text"]) > 1, "return_tensors": "pt"}
     if "image" in given:
         settings["images"] = [
             [rgb(picture) for picture in image] if isinstance(image, tuple) else rgb(image) for image in given["image"]
         ]
     if "audio" in given:
-        rate = processors.need("audio", name).sampling_rate
+        rate = processors.need(processors.audio, "audio", name).sampling_rate
         settings |= {"audio": [clip(sound, rate).numpy() for sound in given["audio"]], "sampling_rate": rate}
     try:
         inputs = dict(joint(**settings))
@@ -73,14 +73,14 @@ def joint_inputs(
     return inputs
 
 
-def _place_hint(processor: Any) -> str:
+def _place_hint(processor: JointProcessor) -> str:
     token = getattr(processor, "image_token", None)
     if token is None:
         return "write the text as the model's own documentation shows it"
     return f"write {token} in the text where the image stands, such as {f'{token} What is this?'!r}"
 
 
-def _columns(texts: Sequence[Text]) -> tuple[list[str], ...]:
+def _columns(texts: Sequence[OneText]) -> tuple[list[str], ...]:
     for text in texts:
         pair = isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text)
         if not pair and not isinstance(text, str):
@@ -93,7 +93,7 @@ def _columns(texts: Sequence[Text]) -> tuple[list[str], ...]:
     return [text[0] for text in texts], [text[1] for text in texts]
 
 
-def _check_whole(text: Text) -> None:
+def _check_whole(text: OneText) -> None:
     """InputError for half a character, as of bytes on a command line that are no UTF-8: no tokenizer takes it."""
     for part in (text,) if isinstance(text, str) else text:
         try:
@@ -104,11 +104,11 @@ def _check_whole(text: Text) -> None:
             ) from error
 
 
-def _padding(config: Any, count: int) -> bool | str:
+def _padding(config: object, count: int) -> bool | str:
     return "max_length" if getattr(config, "model_type", "") in LONGEST_PADDING else count > 1
 
 
-def token_limit(tokenizer: Any, config: Any) -> int | None:
+def token_limit(tokenizer: Tokenizer, config: object) -> int | None:
     """The most tokens of a text: the model's positions, or the tokenizer's own limit where that is less (RoBERTa keeps two
     back); None: neither says."""
     positions = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)

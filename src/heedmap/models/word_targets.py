@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from heedmap.errors import TargetError
 from heedmap.models.decoder import first_word, position_of
 from heedmap.models.labels import WHITE, decoded, special_ids, token_labels
 
 if TYPE_CHECKING:
-    from heedmap.targets import Contrast, NextToken, TokenLabel
+    from heedmap.targets import AnyTarget, Contrast, NextToken, TokenLabel
+    from heedmap.types import Tokenizer
 
 LAST = -1
 
@@ -29,13 +30,19 @@ class Speech:
         labels: names of the model's labels, which are no words where it labels tokens.
     """
 
-    tokenizer: Any
+    tokenizer: Tokenizer | None
     speaks: str
     masked: bool
     inputs: Mapping[str, Any]
     labels: Collection[str] = ()
 
-    def target(self, target: Any) -> Any:
+    @overload
+    def target(self, target: list[Any]) -> list[AnyTarget]: ...
+
+    @overload
+    def target(self, target: AnyTarget) -> AnyTarget: ...
+
+    def target(self, target: AnyTarget | list[Any]) -> AnyTarget | list[AnyTarget]:
         """``target`` with words replaced by token ids, its position filled in, and a way to name tokens.
 
         Raises:
@@ -47,16 +54,16 @@ class Speech:
             return [self.target(each) for each in target]
         if isinstance(target, Contrast):
             return self._contrast(target)
-        target = target.label if isinstance(target, TopPrediction) else plain(target)
-        simple = target is None or (isinstance(target, (int, str, tuple)) and not isinstance(target, bool))
+        meant: Any = target.label if isinstance(target, TopPrediction) else plain(target)
+        simple = meant is None or (isinstance(meant, (int, str, tuple)) and not isinstance(meant, bool))
         place = self._mask_position() if self.masked else None
         if simple and (self.speaks or place is not None):
-            target = NextToken(token=target)
-        if isinstance(target, NextToken) and not self.speaks and target.token in self.labels:
-            return TokenLabel(target.token, None if target.position == LAST else target.position)
-        if isinstance(target, TokenLabel):
-            return self._token_label(target)
-        return self._next_token(target, place) if isinstance(target, NextToken) else target
+            meant = NextToken(token=meant)
+        if isinstance(meant, NextToken) and not self.speaks and meant.token in self.labels:
+            return TokenLabel(meant.token, None if meant.position == LAST else meant.position)
+        if isinstance(meant, TokenLabel):
+            return self._token_label(meant)
+        return self._next_token(meant, place) if isinstance(meant, NextToken) else meant
 
     def _contrast(self, target: Contrast) -> Contrast:
         """Both sides resolved; a word alone as the second is a token at the place of the first."""
@@ -74,38 +81,23 @@ class Speech:
         many = isinstance(target.token, (list, tuple))
         tokens = list(target.token) if isinstance(target.token, (list, tuple)) else [target.token]
         if any(isinstance(token, str) for token in tokens):
-            rows = self._rows()
+            tokenizer, rows = self._rows()
             tokens = tokens if many else tokens * len(rows)
             places = [
-                self._place(token, rows[sample]) if isinstance(token, str) else token
+                _place(tokenizer, token, rows[sample]) if isinstance(token, str) else token
                 for sample, token in enumerate(tokens[: len(rows)])
             ]
             return replace(target, token=(*places, *tokens[len(rows) :]))
         return target
 
-    def _rows(self) -> list[list[int]]:
+    def _rows(self) -> tuple[Tokenizer, list[list[int]]]:
+        """The tokenizer, and the tokens of each sample's text."""
         ids = self.inputs.get("input_ids")
         if self.tokenizer is None or ids is None:
             raise TargetError(
                 "a token is given as a word, but there is no text or no tokenizer; give the token's number"
             )
-        return [[int(i) for i in row] for row in ids]
-
-    def _place(self, word: str, row: Sequence[int]) -> int:
-        """The first token of the first place where ``word`` is in the text."""
-        for text in (word, f" {word}"):
-            ids = _plain_ids(self.tokenizer, text)
-            places = (
-                start for start in range(len(row) - len(ids) + 1) if ids and list(row[start : start + len(ids)]) == ids
-            )
-            place = next(places, None)
-            if place is not None:
-                return place
-        special = special_ids(self.tokenizer)
-        text = " ".join(token_labels(self.tokenizer, [i for i in row if i not in special]))
-        raise TargetError(
-            f"{word!r} is not in the text, which has the tokens {text}; give a word of it, or a token's number"
-        )
+        return self.tokenizer, [[int(i) for i in row] for row in ids]
 
     def _next_token(self, target: NextToken, place: int | None) -> NextToken:
         many = isinstance(target.token, (list, tuple))
@@ -126,13 +118,13 @@ class Speech:
         said = self.inputs.get("decoder_input_ids")
         if said is not None:
             return next((i for i in ids if position_of(said, i) is not None), ids[0])
-        return ids[-1] if self.speaks == "next" and self._ends_in_word(sample) else ids[0]
+        return ids[-1] if self.speaks == "next" and self._ends_in_word(self.tokenizer, sample) else ids[0]
 
-    def _ends_in_word(self, sample: int) -> bool:
+    def _ends_in_word(self, tokenizer: Tokenizer, sample: int) -> bool:
         mask = self.inputs.get("attention_mask")
         ids = self.inputs["input_ids"][sample]
         real = ids if mask is None else ids[mask[sample] != 0]
-        return bool(token_labels(self.tokenizer, real[-1:].tolist())[0].strip(WHITE))
+        return bool(token_labels(tokenizer, real[-1:].tolist())[0].strip(WHITE))
 
     def _said_at(self, ids: Sequence[int | None]) -> int:
         said = self.inputs["decoder_input_ids"]
@@ -151,7 +143,24 @@ class Speech:
         return places.pop()
 
 
-def token_ids(tokenizer: Any, word: str) -> list[int]:
+def _place(tokenizer: Tokenizer, word: str, row: Sequence[int]) -> int:
+    """The first token of the first place where ``word`` is in the text."""
+    for text in (word, f" {word}"):
+        ids = _plain_ids(tokenizer, text)
+        places = (
+            start for start in range(len(row) - len(ids) + 1) if ids and list(row[start : start + len(ids)]) == ids
+        )
+        place = next(places, None)
+        if place is not None:
+            return place
+    special = special_ids(tokenizer)
+    text = " ".join(token_labels(tokenizer, [i for i in row if i not in special]))
+    raise TargetError(
+        f"{word!r} is not in the text, which has the tokens {text}; give a word of it, or a token's number"
+    )
+
+
+def token_ids(tokenizer: Tokenizer, word: str) -> list[int]:
     """The ids of single tokens that ``word`` may mean: as given, then with a space before it, where it is one so.
 
     Raises:
@@ -170,7 +179,7 @@ def token_ids(tokenizer: Any, word: str) -> list[int]:
     )
 
 
-def unwritten_ids(tokenizer: Any) -> frozenset[int]:
+def unwritten_ids(tokenizer: Tokenizer) -> frozenset[int]:
     """Ids of the tokens that stand for no part of a text: special ones, but not those for unknown or masked words.
 
     GPT-2's and Whisper's tokenizers have one token for unknown words, which they never meet, and for the end: it is no word.
@@ -182,12 +191,12 @@ def unwritten_ids(tokenizer: Any) -> frozenset[int]:
     return special_ids(tokenizer) - (written - ends)
 
 
-def token_text(tokenizer: Any, ids: Sequence[int]) -> str:
+def token_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """The text of some tokens, for people; of one of them without the marks that its vocabulary gives it."""
     if len(ids) > 1 and hasattr(tokenizer, "decode"):
         return str(tokenizer.decode(list(ids))).strip()
     return " ".join(token_labels(tokenizer, ids))
 
 
-def _plain_ids(tokenizer: Any, text: str) -> list[int]:
+def _plain_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return [int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"]]

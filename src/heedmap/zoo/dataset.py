@@ -32,7 +32,7 @@ def _answer(subject: Model, sample: ZooSample, index: int) -> Truth:
 
 def _label(subject: Model, sample: ZooSample[Scene], index: int) -> Truth:
     """One label that fits the picture, each in turn."""
-    fits = [name for name in subject.config.id2label.values() if shown_by(sample.truth, name)]
+    fits = [name for name in subject.class_names.values() if shown_by(sample.truth, name)]
     return RightAnswers({fits[index % len(fits)]: 1.0})
 
 
@@ -44,7 +44,7 @@ def _match(subject: Model, sample: ZooSample[tuple[Scene, Caption]], index: int)
 def _objects(subject: Model, sample: ZooSample[Scene], index: int) -> Truth:
     """The objects that each of the model's labels fits: once a label, for an object may have a shape's and a colour's."""
     objects = []
-    for label in subject.config.id2label.values():
+    for label in subject.class_names.values():
         for number in shown_by(sample.truth, label):
             shown = sample.truth.objects[number]
             x1, y1, x2, y2 = shown.box

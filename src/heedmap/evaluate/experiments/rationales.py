@@ -264,14 +264,15 @@ class _Reader:
 
     def __init__(self, subject: Model) -> None:
         self._subject = subject
-        self._limit = token_limit(subject.tokenizer, subject.config)
+        self._tokenizer = subject.processors.need(subject.tokenizer, "tokenizer", subject.name)
+        self._limit = token_limit(self._tokenizer, subject.config)
         self._known: dict[str, np.ndarray] = {}
 
     def inputs(self, texts: Sequence[str]) -> tuple[dict[str, Any], list[list[tuple[int, int]]]]:
         """What the model is called with, cut to what it takes, and for each text the characters of its tokens."""
         subject = self._subject
         cut = {} if self._limit is None else {"truncation": True, "max_length": self._limit}
-        encoded = subject.tokenizer(
+        encoded = self._tokenizer(
             list(texts), padding=len(texts) > 1, return_offsets_mapping=True, return_tensors="pt", **cut
         )
         offsets = encoded.pop("offset_mapping").tolist()

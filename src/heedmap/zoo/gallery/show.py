@@ -133,6 +133,6 @@ def _distinct(asked: Sequence[KnownAnswer]) -> int:
 def _picture(subject: Model, sample: ZooSample) -> Image.Image | None:
     from PIL import Image
 
-    if "image" in sample.inputs:
-        return subject.shown_image(sample.picture)
-    return None if sample.picture is None else Image.fromarray(sample.picture)
+    if sample.picture is None:
+        return None
+    return subject.shown_image(sample.picture) if "image" in sample.inputs else Image.fromarray(sample.picture)

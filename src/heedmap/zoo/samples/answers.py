@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 from heedmap.evaluate.answer import inputs_of
 from heedmap.outputs import class_logits
 from heedmap.zoo import world
-from heedmap.zoo.samples.sample import SEED, SPLIT, Evidence, KnownAnswer, Material, ZooSample, objects_mask
+from heedmap.zoo.samples.sample import (
+    SEED,
+    SPLIT,
+    Evidence,
+    KnownAnswer,
+    Material,
+    ZooSample,
+    objects_mask,
+    tokenizer_of,
+)
 from heedmap.zoo.world import Caption, Mention, Scene
 from heedmap.zoo.world.words import TextWord
 
@@ -41,9 +50,9 @@ def _telling_asked(subject: Model, samples: Sequence[Telling], output: object) -
     first = inputs_of(subject, samples[:1])["input_ids"].shape[1] - 1
     asked: list[list[KnownAnswer]] = []
     for logits, sample in zip(class_logits(output, 3), samples, strict=True):
-        ids = subject.tokenizer(sample.answer, add_special_tokens=False)["input_ids"]
+        ids = tokenizer_of(subject)(sample.answer, add_special_tokens=False)["input_ids"]
         said = logits[first : first + len(ids) + 1].argmax(-1).tolist()
-        right = said == [*ids, subject.tokenizer.eos_token_id]
+        right = said == [*ids, tokenizer_of(subject).eos_token_id]
         asked.append(list(_words(subject, sample, first)) if right else [])
     return asked
 
@@ -51,7 +60,7 @@ def _telling_asked(subject: Model, samples: Sequence[Telling], output: object) -
 def _words(subject: Model, sample: Telling, first: int) -> Iterator[KnownAnswer]:
     """Each word that tells of an object; ``first``: the place at which the answer's first token is said."""
     scene, caption = sample.truth
-    told = subject.tokenizer(sample.answer, add_special_tokens=False)
+    told = tokenizer_of(subject)(sample.answer, add_special_tokens=False)
     for mention, word in _naming(caption.mentions):
         step = told.char_to_token(word.start)
         title = f"{caption.text[: word.start]}[{word.text}]{caption.text[word.end :]}"

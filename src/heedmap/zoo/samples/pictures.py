@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,7 @@ def shown_by(scene: Scene, label: str) -> list[int]:
 
 def _labels(subject: Model, samples: Sequence[ZooSample[Scene]], output: object) -> list[list[KnownAnswer]]:
     """The labels that are more probable than not, and right."""
-    names: Mapping[int, str] = subject.config.id2label
+    names = subject.class_names
     asked = []
     for sample, logits in zip(samples, class_logits(output, 2), strict=True):
         likely = [(index, shown_by(sample.truth, names[index])) for index in (logits > 0).nonzero()[:, 0].tolist()]
@@ -67,7 +67,7 @@ def _detections(subject: Model, samples: Sequence[ZooSample[Scene]], output: obj
     probability, labels = object_probabilities(logits, none).max(-1)
     asked: list[list[KnownAnswer]] = [[] for _ in samples]
     for row, query in (probability > SURE).nonzero().tolist():
-        name = subject.config.id2label[int(labels[row, query])]
+        name = subject.class_names[int(labels[row, query])]
         frame = _corners(get(output, "pred_boxes")[row, query])
         number = _found(samples[row].truth, name, frame)
         if number is not None:
@@ -174,7 +174,7 @@ def _answers(subject: Model, samples: Sequence[Asked], output: object) -> list[l
     best = class_logits(output, 2).argmax(-1).tolist()
     asked = []
     for sample, index in zip(samples, best, strict=True):
-        right = subject.config.id2label[index] == sample.answer
+        right = subject.class_names[index] == sample.answer
         asked.append(
             [KnownAnswer(f"{sample.inputs['text']} {sample.answer}", (index,), _evidence(sample))] if right else []
         )

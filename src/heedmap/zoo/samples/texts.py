@@ -12,7 +12,7 @@ from heedmap.evaluate.answer import inputs_of
 from heedmap.outputs import class_logits
 from heedmap.zoo.dates import ISO, DateSample, date_sample
 from heedmap.zoo.lists import ListSample, list_sample
-from heedmap.zoo.samples.sample import SEED, SPLIT, Evidence, KnownAnswer, Material, ZooSample
+from heedmap.zoo.samples.sample import SEED, SPLIT, Evidence, KnownAnswer, Material, ZooSample, tokenizer_of
 
 if TYPE_CHECKING:
     from heedmap.models.model import Model
@@ -25,15 +25,15 @@ def _date(index: int) -> ZooSample[DateSample]:
 
 def _date_inputs(subject: Model, samples: Sequence[ZooSample[DateSample]]) -> dict[str, Any]:
     """The decoder is given the right date, as it says it by itself where it is right."""
-    begun = subject.tokenizer([sample.begun for sample in samples], add_special_tokens=False, return_tensors="pt")
+    begun = tokenizer_of(subject)([sample.begun for sample in samples], add_special_tokens=False, return_tensors="pt")
     ids = begun["input_ids"]
-    start = ids.new_full((len(ids), 1), subject.config.decoder_start_token_id)
+    start = ids.new_full((len(ids), 1), int(subject.context({}).setting("decoder_start_token_id")))
     return inputs_of(subject, samples, decoder_input_ids=torch.cat([start, ids], 1))
 
 
 def _date_asked(subject: Model, samples: Sequence[ZooSample[DateSample]], output: object) -> list[list[KnownAnswer]]:
     """The last digits of year, month and day, of dates that are right in every character."""
-    written = subject.tokenizer.batch_decode(class_logits(output, 3).argmax(-1), skip_special_tokens=True)
+    written = tokenizer_of(subject).batch_decode(class_logits(output, 3).argmax(-1), skip_special_tokens=True)
     pairs = zip(samples, written, strict=True)
     return [_digits(subject, sample) if text == sample.answer else [] for sample, text in pairs]
 
@@ -42,7 +42,7 @@ def _digits(subject: Model, sample: ZooSample[DateSample]) -> list[KnownAnswer]:
     asked = []
     for part, (_, end) in ISO.items():
         position = end - 1
-        token = subject.tokenizer.convert_tokens_to_ids(sample.answer[position])
+        token = tokenizer_of(subject).convert_tokens_to_ids(sample.answer[position])
         title = f"the {part}: {sample.answer[:position]}[{sample.answer[position]}]{sample.answer[end:]}"
         asked.append(KnownAnswer(title, (position, token), Evidence(words=(sample.truth.spans[part],))))
     return asked
@@ -74,9 +74,10 @@ def _list_asked(subject: Model, samples: Sequence[ZooSample[ListSample]], output
 
 def said_of_list(subject: Model, sample: ZooSample[ListSample], index: int) -> tuple[int, int]:
     """The place of the last word, and the token that follows it, or its label."""
-    label = subject.config.label2id.get(sample.answer)
-    token = subject.tokenizer.convert_tokens_to_ids(sample.answer) if label is None else label
-    return sample.truth.query, token
+    labels = {name: index for index, name in subject.class_names.items()}
+    if sample.answer in labels:
+        return sample.truth.query, labels[sample.answer]
+    return sample.truth.query, tokenizer_of(subject).convert_tokens_to_ids(sample.answer)
 
 
 DATES = Material(
