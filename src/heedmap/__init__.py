@@ -4,7 +4,7 @@ The public names are imported when first used, so that ``import heedmap`` itself
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.version import __version__
 
@@ -94,7 +94,7 @@ _HOMES = {
 __all__ = ["__version__", *_MODULES, *_HOMES]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _MODULES:
         return import_module(f"heedmap.{name}")
     if name not in _HOMES:

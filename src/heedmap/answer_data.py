@@ -63,7 +63,8 @@ class Answer:
     def sample(self, index: int) -> Self:
         """Sample ``index``, from 0, as the answer of a batch of one, as long as the longest of the batch."""
         one = slice(index, index + 1)
-        return replace(self, **{f.name: _cut(getattr(self, f.name), one) for f in fields(self)})
+        cut: dict[str, Any] = {f.name: _cut(getattr(self, f.name), one) for f in fields(self)}
+        return replace(self, **cut)
 
     def place(self, step: int) -> int:
         """``step`` counted from 0; negative from the end.
@@ -84,12 +85,13 @@ class Answer:
     def unpack(cls, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`pack`."""
         found = {name: tensors.get(f"answer/{name}") for name in TENSORS}
-        return cls(**{**found, **{name: _tuples(value) for name, value in meta.items()}})
+        given: dict[str, Any] = {**found, **{name: _tuples(value) for name, value in meta.items()}}
+        return cls(**given)
 
 
-def _cut(value: Any, one: slice) -> Any:
+def _cut(value: tuple[object, ...] | Tensor | str | None, one: slice) -> object:
     return value if value is None or isinstance(value, str) else value[one]
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: object) -> object:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,9 @@ from heedmap.narrow import answer
 from heedmap.outputs import Context
 from heedmap.spread import differs, gradients, spread, tensors_of
 from heedmap.targets import Chosen, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Shares = Mapping[str, Sequence[int]]
 """Name of an input → how many of its rows each sample has, one sample after another; it is whole for all where it has no name."""
@@ -74,7 +77,7 @@ class Alone(Target):
         row = slice(self.index, self.index + 1)
         return replace(chosen.sample(self.index), again=lambda output: values(self._spread(output))[row])
 
-    def _spread(self, output: object) -> Any:
+    def _spread(self, output: object) -> object:
         return spread(self.samples.output, output, partial(_rows_of_sample, self.index, self.samples.batch))[0]
 
 
@@ -167,7 +170,7 @@ def _counts(value: Tensor) -> bool:
     return not value.is_floating_point() and value.dtype != torch.bool and bool((value >= 0).all())
 
 
-def _found(known: Shares, free: Mapping[str, Tensor], batch: int, same: Any) -> Shares | None:
+def _found(known: Shares, free: Mapping[str, Tensor], batch: int, same: Callable[[Shares, int], bool]) -> Shares | None:
     """How many pictures each sample has, tried from one on, sample after sample."""
     pictures, begun = len(next(iter(free.values()))), 0
     shares: dict[str, list[int]] = {name: [] for name in free}
@@ -204,7 +207,7 @@ def is_batch_first(model: nn.Module, inputs: ModelInputs, batch: int) -> bool:
     return bool(answers) and _same(model, inputs, batch, output, answers, cut, 0)
 
 
-def _has_rows(value: Any, batch: int) -> bool:
+def _has_rows(value: object, batch: int) -> bool:
     return isinstance(value, Tensor) and value.shape[:1] == (batch,)
 
 

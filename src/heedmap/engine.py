@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import replace
 from functools import partial
 from itertools import groupby, islice
-from typing import Any, Protocol, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, overload, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,9 @@ from heedmap.result import Named, assembled, described, named_segments, origin, 
 from heedmap.targets import AnyTarget, Chosen, Several, Target, as_target
 from heedmap.unfollowed import AUTO, REFUSALS, advised, best, reason, taken, why
 
+if TYPE_CHECKING:
+    from heedmap.types import Inputs, Tokenizer
+
 NOT_HERE = (AttentionError, MissingRuleError, GradientError)
 """What says that a model cannot have a method; others may do."""
 
@@ -69,10 +72,10 @@ class Wrapped(Protocol):
         """Class index → name, where they are not in ``model.config.id2label``."""
 
     @property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> Tokenizer | None:
         """The tokenizer, or None."""
 
-    def resolve_target(self, target: Any, inputs: Mapping[str, Any]) -> Any:
+    def resolve_target(self, target: AnyTarget | list[Any], inputs: Mapping[str, Any]) -> AnyTarget | list[Any]:
         """``target`` with words replaced by tokens, and None by the model's own default."""
 
     def label(self, explanation: Explanation, inputs: Mapping[str, Any]) -> Explanation:
@@ -81,21 +84,26 @@ class Wrapped(Protocol):
 
 @overload
 def explain(
-    model: nn.Module | Wrapped, inputs: Any, *, target: list[Any] | Several, method: str | Method = ..., **options: Any
+    model: nn.Module | Wrapped,
+    inputs: Inputs,
+    *,
+    target: list[Any] | Several,
+    method: str | Method = ...,
+    **options: Any,
 ) -> list[Explanation]:
     """A list of targets, or one that stands for several: an explanation of each, in its order, also where there is one."""
 
 
 @overload
 def explain(
-    model: nn.Module | Wrapped, inputs: Any, *, target: AnyTarget = ..., method: str | Method = ..., **options: Any
+    model: nn.Module | Wrapped, inputs: Inputs, *, target: AnyTarget = ..., method: str | Method = ..., **options: Any
 ) -> Explanation:
     """One target, or None for the top prediction: its explanation."""
 
 
 def explain(
     model: nn.Module | Wrapped,
-    inputs: Any,
+    inputs: Inputs,
     *,
     target: AnyTarget | list[Any] = None,
     method: str | Method = "generic",
@@ -186,7 +194,7 @@ def explain(
 
 
 def inspect(
-    model: nn.Module | Wrapped, inputs: Any, *, target: AnyTarget = None, probe: bool = True, mixers: bool = True
+    model: nn.Module | Wrapped, inputs: Inputs, *, target: AnyTarget = None, probe: bool = True, mixers: bool = True
 ) -> Flow:
     """The attentions found, their streams, and the rows that the target reads, as a table.
 
@@ -238,7 +246,7 @@ class Engine:
     def __init__(
         self,
         model: nn.Module | Wrapped,
-        inputs: Any,
+        inputs: Inputs,
         labels: Mapping[int, str] | None,
         check: bool,
         memory_budget: int = MEMORY_BUDGET,
@@ -258,10 +266,9 @@ class Engine:
             raise InputError(
                 f"model is {given}; expected a torch.nn.Module, or a heedmap.Model: heedmap.load(name) makes one"
             )
-        knows = not isinstance(model, nn.Module) and all(
-            callable(getattr(model, n, None)) for n in ("resolve_target", "label")
-        )
-        self.subject: Any = model if knows else None  # else a holder of a model, such as a pipeline
+        knows = all(callable(getattr(model, n, None)) for n in ("resolve_target", "label"))
+        # what does not is a holder of a model, such as a pipeline
+        self.subject = model if knows and not isinstance(model, nn.Module) else None
         self.model = unwrapped(module)
         if not isinstance(mixers, bool):
             raise OptionError(f"mixers is {mixers!r}; expected True or False")
@@ -278,7 +285,7 @@ class Engine:
         """What was asked for, as targets."""
         return [target if isinstance(target, Several) else as_target(self._meant(target)) for target in wanted]
 
-    def _meant(self, target: AnyTarget) -> Any:
+    def _meant(self, target: AnyTarget) -> object:
         return target if self.subject is None else self.subject.resolve_target(target, self.inputs)
 
     def each(self, targets: Sequence[Target]) -> Sequence[Target]:

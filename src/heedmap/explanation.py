@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heedmap.explanation_data import ExplanationData
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+    from heedmap.picture import Picture
+    from heedmap.render.sound import Sound
 
 
 class Explanation(ExplanationData):
@@ -92,7 +101,7 @@ class Explanation(ExplanationData):
         said = answer_words(self, index)
         return [(word.text, word.tokens[0], word.tokens[-1] + 1) for word in said]
 
-    def to_html(self, index: int = 0, image: Any = None) -> str:
+    def to_html(self, index: int = 0, image: Image | None = None) -> str:
         """Sample ``index`` as one self-contained HTML page; every piece of user text is escaped.
 
         Args:
@@ -103,7 +112,7 @@ class Explanation(ExplanationData):
 
         return page(self, index, image)
 
-    def overlay(self, image: Any, index: int = 0, segment: str = "image", **options: Any) -> Any:
+    def overlay(self, image: Image | Picture, index: int = 0, segment: str = "image", **options: Any) -> Image:
         """A PIL image: ``image`` with the relevance of ``segment`` laid over it.
 
         Args:
@@ -119,7 +128,9 @@ class Explanation(ExplanationData):
         check_options(overlay, options, "an overlay")
         return overlay(image, self._whole().segment(segment), index, **options)
 
-    def plot(self, index: int = 0, image: Any = None, sound: Any = None, **options: Any) -> Any:
+    def plot(
+        self, index: int = 0, image: Image | Picture | None = None, sound: Sound | None = None, **options: Any
+    ) -> Figure:
         """A matplotlib figure of all segments of sample ``index``.
 
         Args:
@@ -143,7 +154,9 @@ class Explanation(ExplanationData):
 
         return page_fragment(self)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
         """What a notebook shows: HTML, where it cannot show that a picture, and text; all of sample 0."""
         from heedmap.render.files import bundle
 

@@ -12,7 +12,7 @@ all choices of a sample are one input.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -286,7 +286,7 @@ def whole(model: nn.Module, inputs: ModelInputs, context: Context) -> Whole | No
     return replace(whole_run, mixed=why)
 
 
-def answer(model: nn.Module, inputs: ModelInputs) -> Any:
+def answer(model: nn.Module, inputs: ModelInputs) -> object:
     """What the model answers; where it refuses the inputs, its exception, which has no scores."""
     seed()
     try:
@@ -341,7 +341,7 @@ def _score_of_each(context: Context, batch: int, output: object) -> Tensor | Non
     if isinstance(output, Tensor):
         return output if output.dim() == 2 else None
     read = context.read(output)
-    names = [n for n in read if isinstance(n, str) and "logits" in n] if hasattr(read, "keys") else []
+    names = [n for n in read if isinstance(n, str) and "logits" in n] if isinstance(read, Mapping) else []
     parts = [get(read, name) for name in (*LOGITS, *names)] if not isinstance(read, (tuple, list)) else read
     fits = (p for p in parts if isinstance(p, Tensor) and p.dim() == 2 and len(p) == batch and p.is_floating_point())
     return next(fits, None)
@@ -415,11 +415,8 @@ def _score_of_pairs(context: Context, output: object) -> Tensor | None:
         return logits if logits.dim() == 2 else None
     image, text = (get(output, f"{side}_features") for side in ("image", "text"))
     if image is None and isinstance(output, (tuple, list)) and len(output) >= 2:
-        image, text = output[:2]
-    if (
-        not all(isinstance(features, Tensor) and features.dim() == 2 for features in (image, text))
-        or image.shape[1] != text.shape[1]
-    ):
+        image, text = (features if isinstance(features, Tensor) else None for features in output[:2])
+    if image is None or text is None or image.dim() != 2 or text.dim() != 2 or image.shape[1] != text.shape[1]:
         return None
     return torch.cosine_similarity(image[:, None], text[None], dim=-1)
 

@@ -62,10 +62,10 @@ class Context:
     def of(
         cls,
         inputs: Mapping[str, Any],
-        config: Any,
+        config: object,
         labels: Mapping[int, str] | None = None,
         forward: Callable[..., Any] | None = None,
-        subject: Any = None,
+        subject: object = None,
     ) -> Context:
         """As a configuration has it.
 
@@ -110,7 +110,7 @@ class Context:
         """Of each class: softmax where one is right, the sigmoid of each where it is right or wrong by itself."""
         return scores.softmax(-1) if self.exclusive else scores.sigmoid()
 
-    def setting(self, name: str) -> Any:
+    def setting(self, name: str) -> object:
         """A setting of the model's configuration, or None."""
         return getattr(self.config, name, None)
 
@@ -128,7 +128,7 @@ class Context:
         sizes = (getattr(config, "vocab_size", None) for config in configs)
         return next((size for size in sizes if isinstance(size, int)), None)
 
-    def read(self, output: object) -> Any:
+    def read(self, output: object) -> object:
         """``output``; a tuple by the names of its parts, where they are clear.
 
         A tuple that is not clear is left as it is, so that a target that needs a part says so.
@@ -141,7 +141,7 @@ class Context:
             [tensor for tensor in output if isinstance(tensor, Tensor) and tensor.is_floating_point()], output
         )
 
-    def _by_shapes(self, tensors: Sequence[Tensor], output: Sequence[Any]) -> Any:
+    def _by_shapes(self, tensors: Sequence[Tensor], output: Sequence[Any]) -> object:
         first, second = (*tensors, None, None)[:2]
         if first is None:
             return output
@@ -189,11 +189,23 @@ def _by_fields(output: Sequence[Any], fields: Sequence[str]) -> dict[str, Any]:
 # -- parts of an output ---------------------------------------------------------------------------------------------
 
 
-def get(output: object, name: str) -> Any:
+def part(output: object, name: str) -> object:
     """``output.name`` or ``output["name"]``, or None."""
-    if isinstance(output, Mapping):
-        return output.get(name)
-    return getattr(output, name, None)
+    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+
+
+def get(output: object, name: str) -> Tensor | None:
+    """The tensor ``output.name`` or ``output["name"]``; None: there is none, or it is no tensor."""
+    tensor = part(output, name)
+    return tensor if isinstance(tensor, Tensor) else None
+
+
+def needed(output: object, name: str) -> Tensor:
+    """The tensor ``output.name`` or ``output["name"]``; TargetError says what there is instead."""
+    tensor = get(output, name)
+    if tensor is None:
+        raise TargetError(f"{_without(name, output)}; pass target=callable(output) -> (batch,) tensor")
+    return tensor
 
 
 def class_logits(output: object, dims: int | None) -> Tensor:
@@ -204,7 +216,7 @@ def class_logits(output: object, dims: int | None) -> Tensor:
     if logits is None and isinstance(output, (tuple, list)) and len(output) == 1 and isinstance(output[0], Tensor):
         logits = output[0]
     if logits is None:
-        raise TargetError(f"{_without_logits(output)}; pass target=callable(output) -> (batch,) tensor")
+        raise TargetError(f"{_without('logits', output)}; pass target=callable(output) -> (batch,) tensor")
     if dims is not None and logits.dim() != dims:
         raise TargetError(
             f"the logits have shape {tuple(logits.shape)}, this target needs {dims} dimensions; "
@@ -214,12 +226,12 @@ def class_logits(output: object, dims: int | None) -> Tensor:
     return logits
 
 
-def _without_logits(output: object) -> str:
+def _without(name: str, output: object) -> str:
     if isinstance(output, (tuple, list)):
         shapes = ", ".join(str(tuple(p.shape)) if isinstance(p, Tensor) else type(p).__name__ for p in output)
-        return f"the output is a tuple of {len(output)} ({shapes}), and which of them the logits are is not clear"
+        return f"the output is a tuple of {len(output)} ({shapes}), and which of them the {name} are is not clear"
     known = ", ".join(output.keys()) if isinstance(output, Mapping) else type(output).__name__
-    return f"the output has no logits (it has: {known})"
+    return f"the output has no {name} (it has: {known})"
 
 
 def two_embeddings(output: object) -> tuple[Tensor, Tensor]:

@@ -370,7 +370,7 @@ def _read_rows(run: TargetView | None, stream: int) -> tuple[tuple[int, ...], ..
 LIBRARIES = ("torch", "transformers")
 
 
-def origin(model: Any, name: str | None = None) -> dict[str, str]:
+def origin(model: object, name: str | None = None) -> dict[str, str]:
     """Name and class of a model, and the versions that ran it.
 
     Args:

@@ -32,12 +32,12 @@ def tensors_of(output: object) -> list[Tensor]:
     return tensors
 
 
-def _mapped(output: object, change: Callable[[int, Tensor], Tensor]) -> Any:
+def _mapped(output: object, change: Callable[[int, Tensor], Tensor]) -> object:
     """The output with other tensors; ``change`` gets the number of each, and it."""
     return tree.tree_map(partial(_changed, change, count()), output)
 
 
-def _changed(change: Callable[[int, Tensor], Tensor], numbers: Iterator[int], value: Any) -> Any:
+def _changed(change: Callable[[int, Tensor], Tensor], numbers: Iterator[int], value: object) -> object:
     """A part of an output; no function within a function, which would keep the graph until garbage is looked for."""
     if isinstance(value, Tensor):
         return change(next(numbers), value)
@@ -65,7 +65,7 @@ def gradients(output: object, function: Callable[[Any], Tensor]) -> dict[int, Te
     return {n: g for n, g in zip(begun, gradients, strict=True) if g is not None and bool((g != 0).any())}
 
 
-def spread(whole: Any, part: Any, place: Place) -> tuple[Any, dict[int, Tensor]]:
+def spread(whole: object, part: object, place: Place) -> tuple[object, dict[int, Tensor]]:
     """``whole`` with what ``part`` has in its place, and the tensors in which there was something to put, by number."""
     of_part = tensors_of(part)
     put: dict[int, Tensor] = {}

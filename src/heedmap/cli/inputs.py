@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from heedmap.errors import InputError, ModelLoadError
-from heedmap.methods.written import json_or_text
 from heedmap.models.names import check_name, is_zoo
 from heedmap.models.shipped import PREFIX, shipped
 from heedmap.zoo.recipes import ZOO
@@ -86,7 +85,7 @@ def _number(text: str, number: str) -> int:
 
 def _label(label: str) -> int | str | None:
     """A label of a target, an index where it is a number; None where it is empty."""
-    return json_or_text(label) if label.isdecimal() else label or None
+    return int(label) if re.fullmatch(r"0|[1-9]\d*", label, re.ASCII) else label or None
 
 
 def _query(text: str, rest: str) -> Any:

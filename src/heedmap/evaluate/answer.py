@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -93,6 +93,30 @@ def held(subject: Model, inputs: Mapping[str, Any], target: AnyTarget = None) ->
     )  # it takes numbers as it takes logits
 
 
+@overload
+def explained(
+    subject: Model,
+    inputs: Mapping[str, Any],
+    target: list[Target],
+    contender: MethodSpec,
+    seed: int,
+    keys: Sequence[str] | None = ...,
+    blank: Explanation | None = ...,
+) -> list[Explanation]: ...
+
+
+@overload
+def explained(
+    subject: Model,
+    inputs: Mapping[str, Any],
+    target: AnyTarget,
+    contender: MethodSpec,
+    seed: int,
+    keys: Sequence[str] | None = ...,
+    blank: Explanation | None = ...,
+) -> Explanation: ...
+
+
 def explained(
     subject: Model,
     inputs: Mapping[str, Any],
@@ -101,7 +125,7 @@ def explained(
     seed: int,
     keys: Sequence[str] | None = None,
     blank: Explanation | None = None,
-) -> Any:
+) -> Explanation | list[Explanation]:
     """The contender's explanation of a batch, for a list of targets a list.
 
     Args:
@@ -195,7 +219,7 @@ def seen_mask(subject: Model, mask: Bool[np.ndarray, "height width"]) -> Bool[np
     return np.asarray(shown)[..., 0] > 127
 
 
-def tried(subject: Model) -> Any:
+def tried(subject: Model) -> object:
     """The model's output for one grey picture.
 
     Raises:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from heedmap.datasets.sample import Sample
     from heedmap.models.model import Model
 
+Tensors = Mapping[str, Any]
+"""What a model is called with."""
+
 
 class Scorer(Protocol):
     """Knows what is asked of a batch of samples.
@@ -148,19 +151,19 @@ class MatchScorer:
         right = (matching > scores.amax(-1)).float()
         return right, torch.cat([matching[:, None], scores], 1).softmax(-1)[:, 0]
 
-    def _by_text(self, inputs: Any, plain: Any, wrong: Any, place: Tensor) -> tuple[Tensor, Tensor]:
+    def _by_text(self, inputs: Tensors, plain: Tensors, wrong: Tensors, place: Tensor) -> tuple[Tensor, Tensor]:
         """Changed texts beside the pictures as they are."""
         similar = logits_of(self._subject, {**plain, **_joined(_words(inputs), wrong)})
         rows = torch.arange(len(place))
         return similar[place, rows], similar[:, len(place) :][place]
 
-    def _by_image(self, inputs: Any, plain: Any, wrong: Any, place: Tensor) -> tuple[Tensor, Tensor]:
+    def _by_image(self, inputs: Tensors, plain: Tensors, wrong: Tensors, place: Tensor) -> tuple[Tensor, Tensor]:
         """Changed pictures beside the texts as they are."""
         similar = logits_of(self._subject, {**inputs, **_joined(_words(plain), wrong)})
         right = similar.shape[1] - len(next(iter(wrong.values())))
         return similar.gather(1, place[:, None])[:, 0], similar[:, right:]
 
-    def _by_both(self, inputs: Any, plain: Any, wrong: Any, place: Tensor) -> tuple[Tensor, Tensor]:
+    def _by_both(self, inputs: Tensors, plain: Tensors, wrong: Tensors, place: Tensor) -> tuple[Tensor, Tensor]:
         """Each changed picture beside its changed text, and beside the wrong texts as they are."""
         similar = logits_of(self._subject, {**inputs, **_joined(_words(inputs), wrong)})
         return similar.diagonal(), similar[:, len(place) :]

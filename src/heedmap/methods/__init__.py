@@ -3,7 +3,7 @@
 They are imported when first asked for, so that the cards, which are data, can be read without torch.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from heedmap.methods.method import Method
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "Method"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'heedmap.methods' has no attribute {name!r}")
     from heedmap.methods.method import Method

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,9 @@ from heedmap.methods.method import Method, count
 from heedmap.methods.run import RelevanceRows, TargetView
 from heedmap.methods.spoken import Spoken, spoken, undefined
 from heedmap.methods.states import Block, of_stream
+
+if TYPE_CHECKING:
+    from heedmap.attention.attention import Attention
 
 NAME = "dex_ar"
 HEAD = "it needs the model's last norm and its head, as modules which alone make the logits of the last layer's states"
@@ -35,7 +38,7 @@ class Ran(NamedTuple):
 def _watched(model: nn.Module, ran: list[Ran]) -> Iterator[None]:
     """Modules that are given a tensor first and give one are written down as they end."""
 
-    def keep(module: nn.Module, given: tuple[Any, ...], keywords: dict[str, Any], made: Any) -> None:
+    def keep(module: nn.Module, given: tuple[Any, ...], keywords: dict[str, Any], made: object) -> None:
         first = next((value for value in (*given, *keywords.values()) if isinstance(value, Tensor)), None)
         if first is not None and isinstance(made, Tensor) and first.dim() and made.dim():
             ran.append(Ran(module, first.shape[-1], made.shape[-1]))
@@ -124,7 +127,7 @@ def _look(
     return (weights * positive * (found.shown | found.words)[:, None]).sum(1)
 
 
-def _row(attention: Any, gradient: Tensor, sample: int, row: int) -> Float[Tensor, "heads keys"]:
+def _row(attention: Attention, gradient: Tensor, sample: int, row: int) -> Float[Tensor, "heads keys"]:
     """(∂s/∂A)⁺ of one row of a sample, where it may look."""
     rows = slice(row, row + 1)
     seen = attention.probabilities(rows)[sample, :, 0] > 0

@@ -12,11 +12,13 @@ from heedmap.methods.run import RelevanceRows, TargetView
 from heedmap.relevance.propagate import Ablations, ByRows, Dense
 
 
-def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+    """See :class:`Method`."""
     return _relevance(run, options).rows
 
 
-def _rest(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows | None:
+def rest(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows | None:
+    """See :class:`Method`."""
     return _relevance(run, options).added if options["aggregate"] else None
 
 
@@ -50,6 +52,6 @@ METHOD = Method(
         "drop_identity": False,
     },
     choices={"cam": ("gradient", "lrp"), "rules": tuple(RULES)},
-    prepare=_prepare,
-    rest=_rest,
+    prepare=prepare,
+    rest=rest,
 )

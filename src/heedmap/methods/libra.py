@@ -47,15 +47,16 @@ def balanced(run: TargetView, method: str) -> TargetView:
 
 
 def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
-    return _of_generic(generic.METHOD.prepare, run, options)
+    return generic.prepare(*_as_generic(run, options))
 
 
 def _rest(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows | None:
-    return _of_generic(generic.METHOD.rest, run, options)
+    return generic.rest(*_as_generic(run, options))
 
 
-def _of_generic(recipe: Any, run: TargetView, options: Mapping[str, Any]) -> Any:
-    return recipe(balanced(run, "libra_generic"), {**generic.METHOD.options, **options})
+def _as_generic(run: TargetView, options: Mapping[str, Any]) -> tuple[TargetView, dict[str, Any]]:
+    """The view and the options with which the paper's rules are run."""
+    return balanced(run, "libra_generic"), {**generic.METHOD.options, **options}
 
 
 GENERIC = Method(

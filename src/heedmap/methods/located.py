@@ -15,16 +15,17 @@ NAME = "heedmap"
 
 
 def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
-    return _of_generic(generic.METHOD.prepare, run, options)
+    return generic.prepare(*_as_generic(run, options))
 
 
 def _rest(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows | None:
-    return _of_generic(generic.METHOD.rest, run, options)
+    return generic.rest(*_as_generic(run, options))
 
 
-def _of_generic(recipe: Any, run: TargetView, options: Mapping[str, Any]) -> Any:
+def _as_generic(run: TargetView, options: Mapping[str, Any]) -> tuple[TargetView, dict[str, Any]]:
+    """The view and the options with which the paper's rules are run."""
     rules = {name: value for name, value in options.items() if name != "gradients"}
-    return recipe(_pulled(run, options["gradients"]), {**generic.METHOD.options, **rules, "self_in_rule_10": False})
+    return _pulled(run, options["gradients"]), {**generic.METHOD.options, **rules, "self_in_rule_10": False}
 
 
 def _pulled(run: TargetView, gradients: str) -> TargetView:

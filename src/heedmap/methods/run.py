@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +22,9 @@ from heedmap.errors import AttentionError, OptionError, UnfollowedAttentionError
 from heedmap.lrp.replay import ForwardCall, Relevances, propagate
 from heedmap.relevance.chain import AnyMatrix, Matrix, Normalised, Scattered, Sparse
 from heedmap.relevance.rules import average_heads
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 NO_MATRICES = (
     "the relevance of attention matrices by relevance propagation is not defined through windows, merged tokens and other "
@@ -291,7 +294,9 @@ def _layers(edges: list[Edge], mixers: set[int]) -> list[tuple[Edge, int, int]]:
     return [(edge, layer, max(count, 1)) for edge, layer in numbered]
 
 
-def _start(start_layer: Any, name: str, names: Any, layers: int, option: str = "start_layer", default: int = 0) -> int:
+def _start(
+    start_layer: object, name: str, names: Collection[str], layers: int, option: str = "start_layer", default: int = 0
+) -> int:
     if isinstance(start_layer, Mapping):
         unknown = set(start_layer) - set(names)
         if unknown:

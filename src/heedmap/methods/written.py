@@ -53,7 +53,7 @@ def contrast(texts: Sequence[str]) -> str | dict[str, str] | None:
     return texts[0] if len(texts) == 1 and "=" not in texts[0] else pairs(texts)
 
 
-def json_or_text(value: str) -> Any:
+def json_or_text(value: str) -> object:
     """The value of a JSON text, or else the text itself."""
     try:
         return json.loads(value)

@@ -19,7 +19,17 @@ from heedmap.attention.wrapped import configuration, unwrapped
 from heedmap.errors import InputError, TargetError
 from heedmap.models.decoder import generated
 from heedmap.models.labels import token_labels
-from heedmap.outputs import INFERRED, MOST, Context, class_logits, get, object_probabilities, place_name, spells_sound
+from heedmap.outputs import (
+    INFERRED,
+    MOST,
+    Context,
+    class_logits,
+    get,
+    needed,
+    object_probabilities,
+    place_name,
+    spells_sound,
+)
 from heedmap.printable import percent, visible
 from heedmap.targets import (
     AnswerSpan,
@@ -242,7 +252,7 @@ class _Answers:
         ]
 
     def _masks(self) -> list[Prediction]:
-        quality = get(self.output, "iou_scores")[0].detach().float()
+        quality = needed(self.output, "iou_scores")[0].detach().float()
         return [
             Prediction(f"prompt {prompt}, mask {mask}: quality {float(row[mask]):.2f}", PromptMask(prompt, mask))
             for prompt, row in enumerate(quality)

@@ -69,7 +69,8 @@ class Speech:
         """Both sides resolved; a word alone as the second is a token at the place of the first."""
         from heedmap.targets import NextToken, Target, plain
 
-        first, second = self.target(target.first), plain(target.second)
+        first = self.target(target.first)
+        second: Any = plain(target.second)
         if isinstance(second, Target):
             second = self.target(second)
         elif isinstance(first, NextToken) and isinstance(second, (int, str, tuple)):

@@ -114,7 +114,7 @@ class TopPrediction(Target):
         return target
 
 
-def as_target(target: Any) -> Target:
+def as_target(target: object) -> Target:
     """None, an int, a str, a tensor, array or tuple of these (one a sample), a Target or a callable as a Target."""
     target = plain(target)
     if isinstance(target, Target):
@@ -134,7 +134,7 @@ def as_target(target: Any) -> Target:
     )
 
 
-def plain(target: Any) -> Any:
+def plain(target: object) -> object:
     """``target``; a tensor or numpy number of integers as an int, an array of one dimension as a tuple, one a sample."""
     if not isinstance(target, (Tensor, np.ndarray, np.generic)) or isinstance(target, (np.str_, np.bytes_)):
         return target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ MEANT = (
 )
 
 
-def covered(place: Any, maps: Sequence[int], seen: tuple[int, int] | None) -> Float[Tensor, "batch h w"]:
+def covered(place: Place, maps: Sequence[int], seen: tuple[int, int] | None) -> Float[Tensor, "batch h w"]:
     """How much of each pixel of a map lies in the place, on the CPU: float32, from 0, above 0 somewhere in each sample.
 
     Args:
@@ -41,7 +41,7 @@ def covered(place: Any, maps: Sequence[int], seen: tuple[int, int] | None) -> Fl
     return (y[:, None] * x).expand(batch, -1, -1)
 
 
-def place_words(place: Any) -> str:
+def place_words(place: Place) -> str:
     """``in the box (0, 0, 8, 8)``, ``at (3, 5)`` or ``in the mask``."""
     if isinstance(place, (Tensor, np.ndarray)) and place.ndim > 1:
         return "in the mask"
@@ -72,7 +72,7 @@ def _masked(mask: Tensor, maps: tuple[int, int, int], seen: tuple[int, int]) -> 
     return torch.nn.functional.adaptive_avg_pool2d(weights, size)
 
 
-def _numbers(place: Any) -> list[int | float]:
+def _numbers(place: Place) -> list[int | float]:
     numbers = place.tolist() if isinstance(place, (Tensor, np.ndarray)) else place
     if not isinstance(numbers, Sequence) or isinstance(numbers, str) or len(numbers) not in (2, 4):
         raise TargetError(f"where={place!r:.60} is no place; {MEANT}")

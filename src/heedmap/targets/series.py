@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from heedmap.errors import TargetError
-from heedmap.outputs import Context, get
+from heedmap.outputs import Context, get, part
 from heedmap.targets.target import Chosen, Target, in_range
 
 SERIES = ("prediction_outputs", "mean_predictions", "params")
@@ -59,12 +59,12 @@ class Forecast(Target):
         return Chosen(scores, (words,) * len(scores), again=values)
 
 
-def to_come(output: object) -> Any:
+def to_come(output: object) -> Tensor | Sequence[Tensor] | None:
     """The part of an output that tells of values to come: a tensor, a tuple of a distribution's parameters, or None."""
-    values, means, parameters = (get(output, name) for name in SERIES)
-    if isinstance(values, Tensor) and values.dim() == 3:
+    (values, means), parameters = (get(output, name) for name in SERIES[:2]), part(output, SERIES[2])
+    if values is not None and values.dim() == 3:
         return values
-    if isinstance(means, Tensor) and means.dim() == 2:
+    if means is not None and means.dim() == 2:
         return means[..., None]
     return parameters if isinstance(parameters, (tuple, list)) else None
 
@@ -82,7 +82,7 @@ def forecast(output: object, context: Context) -> Float[Tensor, "batch steps cha
     return values if values.dim() == 3 else values[..., None]
 
 
-def _mean(parameters: Any, output: object, context: Context) -> Tensor:
+def _mean(parameters: Sequence[Tensor], output: object, context: Context) -> Tensor:
     kind = context.setting("distribution_output")
     if kind not in LOCATIONS:
         raise TargetError(

@@ -77,7 +77,7 @@ class Target(ABC):
         """The scalars to explain, (batch,), and what they are."""
 
 
-def per_sample(value: Any, batch: int, what: str) -> list[Any]:
+def per_sample(value: object, batch: int, what: str) -> list[Any]:
     """``value`` for each sample; a list or tuple must have one entry a sample."""
     if isinstance(value, (list, tuple)):
         if len(value) != batch:

@@ -26,7 +26,7 @@ from heedmap.evaluate.metrics.statistics import RESAMPLES, Measure, Row, interva
 from heedmap.methods import METHODS
 from heedmap.methods.cards import PAPER
 from heedmap.zoo.dataset import KnownSample, first
-from heedmap.zoo.samples.sample import SEED, SPLIT, Batch, Evidence, Material, ZooSample, right_ones
+from heedmap.zoo.samples.sample import SEED, SPLIT, Batch, Evidence, Material, ZooSample, right_ones, tokenizer_of
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Sample
@@ -257,7 +257,7 @@ def weights(
     """
     shares = {}
     if evidence.words is not None:
-        shares["text"] = word_evidence(subject.tokenizer, sample.inputs["text"], evidence.words)
+        shares["text"] = word_evidence(tokenizer_of(subject), sample.inputs["text"], evidence.words)
     if evidence.boxes is not None:
         shares["boxes"] = evidence.boxes.astype(np.float64)
     for name in PICTURES:

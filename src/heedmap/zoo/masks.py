@@ -79,7 +79,7 @@ class RandomMasks:
         return (), inputs
 
     def _grid(self, pixels: Tensor) -> tuple[int, int]:
-        size = int(self.subject.context({}).setting("patch_size"))
+        size = int(getattr(self.subject.config, "patch_size", 1))
         return pixels.shape[-2] // size, pixels.shape[-1] // size
 
     def _fixed(self, ids: Tensor, mask: Tensor | None) -> Bool[Tensor, "batch tokens"]:

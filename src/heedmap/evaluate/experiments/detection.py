@@ -21,7 +21,7 @@ from heedmap.evaluate.metrics.statistics import Row
 from heedmap.evaluate.metrics.words import listed, plain
 from heedmap.evaluate.perturb.masking import repeated
 from heedmap.models.image import rgb
-from heedmap.outputs import get, no_object, object_probabilities
+from heedmap.outputs import get, needed, no_object, object_probabilities
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -133,7 +133,7 @@ class Detection:
         probability, names = _probabilities(subject, output)
         labels = _labels(subject, names, pictures)
         score, index = (tensor.cpu() for tensor in probability.max(-1))
-        boxes = get(output, "pred_boxes").float().cpu()
+        boxes = needed(output, "pred_boxes").float().cpu()
         corners = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., 2:]], -1)
         kept: list[list[_Kept]] = [[] for _ in pictures]
         for row, query in (score > self.threshold).nonzero().tolist():

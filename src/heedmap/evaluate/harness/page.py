@@ -84,7 +84,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _as_told(value: Any) -> str:
+def _as_told(value: object) -> str:
     return without_folders(value) if isinstance(value, str) else str(value)
 
 

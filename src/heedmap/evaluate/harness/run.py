@@ -21,6 +21,8 @@ from heedmap.printable import without_folders
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import nn
+
     from heedmap.datasets.sample import Reader, Sample
     from heedmap.models.model import Model
 
@@ -74,7 +76,7 @@ class Plan:
         }
 
 
-def fingerprint(model: Any) -> str:
+def fingerprint(model: nn.Module) -> str:
     """SHA-256 of the names and values of a model's weights, its first sixteen digits."""
     import torch
 

@@ -22,7 +22,11 @@ from heedmap.evaluate.metrics.statistics import Measure, Row, known_mean, of_val
 from heedmap.extras import library
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from jaxtyping import Bool, Float, Int
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
 LOOSE = tuple(round(0.2 + 0.05 * step, 2) for step in range(6))
 """Thresholds of intersection over union that the authors have beside COCO's own, which begin with 0.5."""
@@ -51,7 +55,7 @@ def encoded(mask: Bool[np.ndarray, "height width"]) -> str:
     return str(counts.decode())
 
 
-def truth_of(sizes: Sequence[tuple[int, int]], categories: Sequence[str], objects: Sequence[Entry]) -> Any:
+def truth_of(sizes: Sequence[tuple[int, int]], categories: Sequence[str], objects: Sequence[Entry]) -> COCO:
     """The true objects, for :func:`judged`.
 
     Args:
@@ -72,7 +76,7 @@ def truth_of(sizes: Sequence[tuple[int, int]], categories: Sequence[str], object
     return truth
 
 
-def judged(truth: Any, results: Sequence[Entry]) -> Any:
+def judged(truth: COCO, results: Sequence[Entry]) -> COCOeval:
     """pycocotools' ``COCOeval`` after ``evaluate()``, of masks, with :data:`LOOSE` thresholds before its own.
 
     Args:
@@ -91,7 +95,7 @@ def _silence() -> contextlib.redirect_stdout[io.StringIO]:
     return contextlib.redirect_stdout(io.StringIO())  # pycocotools talks
 
 
-def _library(name: str) -> Any:
+def _library(name: str) -> ModuleType:
     return library(f"pycocotools.{name}", "eval", "masks of detections need")
 
 
@@ -111,7 +115,7 @@ class Matches:
         judge: by :func:`heedmap.evaluate.metrics.coco.judged`.
     """
 
-    def __init__(self, judge: Any) -> None:
+    def __init__(self, judge: COCOeval) -> None:
         params = judge.params
         self.images = len(params.imgIds)
         self._recalls = params.recThrs
@@ -237,7 +241,7 @@ class _SortedRows:
         labels = {row["label"] for group in (self.true, *self.found.values()) for row in group}
         self.labels = {label: number for number, label in enumerate(sorted(labels - {""}))}
 
-    def truth(self) -> Any:
+    def truth(self) -> COCO:
         """The true objects, for pycocotools."""
         objects = [
             {**self._entry(row), "area": row["area"], "iscrowd": row["crowd"]} for row in self.true if row["label"]

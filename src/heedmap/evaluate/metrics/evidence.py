@@ -6,7 +6,7 @@ picture has the patches' resolution, (rows, columns), until it is scaled up to t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jaxtyping import Bool, Float, Int64
+
+    from heedmap.types import Tokenizer
 
     Grid = Float[np.ndarray, "rows columns"]
     Map = Float[np.ndarray, "height width"]
@@ -55,7 +57,7 @@ def patch_evidence(mask: Bool[np.ndarray, "height width"], grid: tuple[int, int]
     return np.asarray(scaled, dtype=np.float64).ravel()
 
 
-def word_evidence(tokenizer: Any, text: str, words: Sequence[tuple[int, int]]) -> Float[np.ndarray, " tokens"]:
+def word_evidence(tokenizer: Tokenizer, text: str, words: Sequence[tuple[int, int]]) -> Float[np.ndarray, " tokens"]:
     """1 for each token of ``text`` that has a character of ``words``, (from, to), else 0; special tokens have none."""
     offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
     return np.array([float(any(s < end and start < e for start, end in words)) for s, e in offsets])

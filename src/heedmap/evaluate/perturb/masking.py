@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from heedmap.explanation import Explanation
     from heedmap.explanation_data import Segment
     from heedmap.models.model import Model
+    from heedmap.types import Tokenizer
 
 INPUTS: Mapping[str, tuple[str, ...]] = {
     "text": ("input_ids",),
@@ -119,7 +120,7 @@ def _words(subject: Model, inputs: Mapping[str, Any], name: str, keep: Tensor) -
     return {**inputs, mask: keep.long() if before is None else before * keep.to(before.dtype)}
 
 
-def filling(tokenizer: Any) -> int | None:
+def filling(tokenizer: Tokenizer | None) -> int | None:
     """Id of the token that a masked word becomes; None: there is none that means nothing else."""
     ends = {getattr(tokenizer, name, None) for name in ENDS}
     ids = [getattr(tokenizer, name, None) for name in FILLERS]
@@ -205,7 +206,7 @@ def repeated(inputs: Mapping[str, Any], batch: int, owners: Tensor) -> dict[str,
     }
 
 
-def spread(value: Tensor, mask: Any) -> Float[Tensor, " batch"]:
+def spread(value: Tensor, mask: Tensor | None) -> Float[Tensor, " batch"]:
     """Standard deviation of each sample's numbers, (batch, …), without those of tokens that ``mask`` hides."""
     flat = value.detach().float().flatten(1)
     if not isinstance(mask, torch.Tensor) or mask.shape != value.shape[:2]:

@@ -89,11 +89,11 @@ def noisy(
         )
 
 
-def _mask(inputs: Mapping[str, Any], segment: str) -> Any:
+def _mask(inputs: Mapping[str, Any], segment: str) -> Tensor | None:
     return inputs.get(MASKS.get(segment, ""))
 
 
-def _draw(value: Tensor, mask: Any, radius: float, keys: Sequence[str], seed: tuple[int, str]) -> Tensor:
+def _draw(value: Tensor, mask: Tensor | None, radius: float, keys: Sequence[str], seed: tuple[int, str]) -> Tensor:
     shape = value.shape[1:]
     draws = [np.random.default_rng(zlib.crc32(f"{seed} {key}".encode())).uniform(-1, 1, shape) for key in keys]
     noise = torch.as_tensor(np.stack(draws), dtype=torch.float32, device=value.device)

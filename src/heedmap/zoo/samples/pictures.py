@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from heedmap.attention.forward import output_of
-from heedmap.outputs import class_logits, get, no_object, object_probabilities
+from heedmap.outputs import class_logits, needed, no_object, object_probabilities
 from heedmap.zoo import world
 from heedmap.zoo.samples.sample import SEED, SPLIT, Evidence, KnownAnswer, Material, ZooSample, objects_mask
 from heedmap.zoo.world import Caption, Object, Question, Scene, SceneRegions
@@ -68,7 +68,7 @@ def _detections(subject: Model, samples: Sequence[ZooSample[Scene]], output: obj
     asked: list[list[KnownAnswer]] = [[] for _ in samples]
     for row, query in (probability > SURE).nonzero().tolist():
         name = subject.class_names[int(labels[row, query])]
-        frame = _corners(get(output, "pred_boxes")[row, query])
+        frame = _corners(needed(output, "pred_boxes")[row, query])
         number = _found(samples[row].truth, name, frame)
         if number is not None:
             title = f"{name}, object query {query} ({float(probability[row, query]):.0%} sure)"

@@ -27,7 +27,7 @@ def _date_inputs(subject: Model, samples: Sequence[ZooSample[DateSample]]) -> di
     """The decoder is given the right date, as it says it by itself where it is right."""
     begun = tokenizer_of(subject)([sample.begun for sample in samples], add_special_tokens=False, return_tensors="pt")
     ids = begun["input_ids"]
-    start = ids.new_full((len(ids), 1), int(subject.context({}).setting("decoder_start_token_id")))
+    start = ids.new_full((len(ids), 1), int(getattr(subject.config, "decoder_start_token_id", 0)))
     return inputs_of(subject, samples, decoder_input_ids=torch.cat([start, ids], 1))
 
 
