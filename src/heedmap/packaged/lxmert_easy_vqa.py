@@ -34,7 +34,7 @@ from heedmap.zoo.tasks.tokenizers import encoded, fixed_head, question_tokenizer
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64, UInt8
     from torch import Tensor, nn
-    from transformers import BertTokenizer
+    from transformers import BertTokenizer, PreTrainedModel
     from transformers.models.lxmert.modeling_lxmert import LxmertForQuestionAnsweringOutput
 
 TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "?")
@@ -67,7 +67,7 @@ def tokenizer() -> BertTokenizer:
     return question_tokenizer(TOKENS, LONGEST)
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import LxmertConfig, LxmertForQuestionAnswering
 

@@ -75,9 +75,9 @@ def scores_of(recipe: Recipe, architecture: type[PreTrainedModel], folder: Path,
 
 def _save_model(run: Training, folder: Path) -> None:
     stored = copy.deepcopy(run.model).to(getattr(torch, run.recipe.stored)).eval()
-    stored.save_pretrained(folder)  # type: ignore[operator]
+    stored.save_pretrained(folder)
     stored.config.dtype = torch.float32  # as what it is loaded, wherever it is loaded
-    stored.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+    stored.config.save_pretrained(folder)
     for processor in task_of(run.plan.task).processors():
         processor.save_pretrained(folder)
 

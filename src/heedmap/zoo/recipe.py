@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class Processor(Protocol):
 class Task(Protocol):
     """The functions that a task module has. All of them are functions of their arguments alone."""
 
-    def model(self, settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+    def model(self, settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
         """A new model; its random numbers come from torch's generator, which the loop has seeded.
 
         Args:
@@ -158,10 +159,10 @@ class Task(Protocol):
     def batch(self, seed: int, split: str, start: int, count: int) -> Batch:
         """Samples ``start`` to ``start + count`` of ``"train"``, ``"val"`` or ``"test"``; ``"train"`` never ends."""
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+    def loss(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """The scalar to minimise on a batch of the training split."""
 
-    def scores(self, model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
+    def scores(self, model: PreTrainedModel, seed: int, split: str, count: int) -> dict[str, float]:
         """Scores on the first ``count`` samples of a split; the model is in eval mode and gradients are off."""
 
 

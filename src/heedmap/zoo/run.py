@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from heedmap.errors import FileFormatError, OptionError, TrainingError
 from heedmap.zoo.masks import begin_masked
 from heedmap.zoo.recipe import MaskedStage, Recipe, Stage, Task, task_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Point = dict[str, float]
 """``stage`` and ``step`` (whole numbers), ``loss``, and the scores."""
@@ -165,7 +168,7 @@ class Training:
         self.model.train()
         return scores
 
-    def _enter(self, before: nn.Module | None) -> None:
+    def _enter(self, before: PreTrainedModel | None) -> None:
         torch.manual_seed(self.recipe.seed + self.stage)
         self._task: Task = task_of(self.plan.task)
         self.model = self._task.model(self.plan.settings, before).train()

@@ -38,7 +38,7 @@ from heedmap.zoo.world.words import article
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
     from torch import Tensor
-    from transformers import CLIPModel, PreTrainedTokenizerFast
+    from transformers import CLIPModel, PreTrainedModel, PreTrainedTokenizerFast
 
 WORDS = ("<pad>", "<unk>", *VOCABULARY, ",", "<s>", "</s>")
 """Every token; the position is its id. CLIP reads its text at the token with the highest one."""
@@ -72,7 +72,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import CLIPConfig, CLIPModel
 

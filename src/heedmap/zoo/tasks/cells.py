@@ -20,12 +20,12 @@ from heedmap.zoo.world import SHAPES
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import DetrForObjectDetection
+    from transformers import DetrForObjectDetection, PreTrainedModel
 
 __all__ = ["batch", "loss", "model", "processors", "scores"]
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """DETR, with batch statistics that are not frozen yet: from nothing, frozen ones would normalise nothing."""
     detr = detection.model(settings, before)
     _thaw(detr)

@@ -13,7 +13,7 @@ from heedmap.zoo.tasks.tokenizers import SPECIAL, character_tokenizer, encoded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from transformers import BartForConditionalGeneration, PreTrainedTokenizerFast
+    from transformers import BartForConditionalGeneration, PreTrainedModel, PreTrainedTokenizerFast
 
 CHARACTERS = string.digits + string.ascii_letters + " .,-/':"
 AT_ONCE = 250
@@ -26,7 +26,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return character_tokenizer(CHARACTERS)
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import BartConfig, BartForConditionalGeneration
 

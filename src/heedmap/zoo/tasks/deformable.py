@@ -33,7 +33,7 @@ from heedmap.zoo.world import SHAPES
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
-    from transformers import DeformableDetrForObjectDetection
+    from transformers import DeformableDetrForObjectDetection, PreTrainedModel
 
 __all__ = ["batch", "loss", "model", "processors", "scores"]
 
@@ -45,7 +45,7 @@ BACKBONE = "detr-shapes"
 """Shipped model from which the backbone is taken."""
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection
 

@@ -39,7 +39,7 @@ CELL_WEIGHT = 1.0
 """Of the cells' loss beside DETR's."""
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`; the backbone's batch statistics are frozen, as DETR wants it."""
     from transformers import DetrConfig, DetrForObjectDetection
 

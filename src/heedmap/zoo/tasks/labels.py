@@ -39,7 +39,7 @@ LABELS = (*SHAPES, *COLOURS)
 KINDS = {"shape": slice(0, len(SHAPES)), "colour": slice(len(SHAPES), len(LABELS))}
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import ViTConfig, ViTForImageClassification
 

@@ -15,7 +15,7 @@ from heedmap.zoo.tasks.tokenizers import SPECIAL, encoded, word_tokenizer
 if TYPE_CHECKING:
     from jaxtyping import Bool
     from torch import Tensor, nn
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 WORDS = (*KEYS, *VALUES, *SIGNS)
 LONGEST = 3 * MOST + 3 * QUESTIONS
@@ -29,7 +29,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return word_tokenizer(WORDS)
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import LlamaConfig, LlamaForCausalLM
 

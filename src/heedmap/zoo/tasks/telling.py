@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import (
         Idefics3ForConditionalGeneration,
         Idefics3Processor,
+        PreTrainedModel,
         PreTrainedTokenizerFast,
         ViTConfig,
         ViTForImageClassification,
@@ -110,7 +111,7 @@ def prompt() -> tuple[int, ...]:
     return tuple(processor()(text=PLACE + QUESTION, images=Image.new("RGB", (SIDE, SIDE)))["input_ids"][0])
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`.
 
     Args:

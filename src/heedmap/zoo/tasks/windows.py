@@ -21,7 +21,7 @@ from heedmap.zoo.tasks.pictures import BESIDE, DIAGONAL, PATCH, SIDE, WINDOW
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import SwinForImageClassification
+    from transformers import PreTrainedModel, SwinForImageClassification
     from transformers.models.swin.modeling_swin import SwinRelativePositionBias
 
 __all__ = ["batch", "loss", "model", "processors", "scores"]
@@ -31,7 +31,7 @@ NEAR = 3.0
 """Logit by which a head prefers its neighbour at first."""
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import SwinConfig, SwinForImageClassification
 
