@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from types import ModuleType
 
 from heedmap.errors import MissingLibraryError
 
@@ -13,7 +13,7 @@ def how_to_install(extra: str) -> str:
     return f"in a copy of heedmap's repository: pip install '.[{extra}]'"
 
 
-def library(name: str, extra: str, needs: str, called: str = "") -> Any:
+def library(name: str, extra: str, needs: str, called: str = "") -> ModuleType:
     """The module ``name``.
 
     Args:

@@ -47,7 +47,7 @@ class HeldFolder:
         finally:
             lock.release()
 
-    def begin(self, config: Mapping[str, Any]) -> None:
+    def begin(self, config: Mapping[str, object]) -> None:
         """Write the configuration, or find that the folder has the same.
 
         Raises:
@@ -84,19 +84,19 @@ class HeldFolder:
         with writing(self.path):
             write_atomically(self.path / name, data)
 
-    def write_json(self, name: str, data: Mapping[str, Any]) -> None:
+    def write_json(self, name: str, data: Mapping[str, object]) -> None:
         """Write plain data; the same data are the same bytes."""
         self.write_file(name, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
 
 
-def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def _flat(config: Mapping[str, object], before: str = "") -> dict[str, object]:
     """The values of objects within objects, by their names joined with dots."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name, value in config.items():
         values |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
     return values
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else text[:77] + "…"

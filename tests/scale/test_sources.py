@@ -131,6 +131,7 @@ BAD = {
     "no JSON": ('{"text": ', "it is no JSON"),
     "no object": ("[1]", "it is a list; expected a JSON object"),
     "a number": ({"text": 5}, "its text is 5; expected a string, or two"),
+    "a pair in a pair": ({"text": ["a", ["b", "c"]]}, "its text is ['b', 'c']; expected a string, or two"),
     "nothing": ({"text": "  "}, "its text is empty"),
     "a wrong picture": ({"image": 5}, "its image is 5; expected bytes, or the path of a file"),
     "a wrong target": ({"text": "a", "target": 0.5}, "its target is 0.5; expected the index or the name of a class"),

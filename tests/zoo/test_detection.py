@@ -140,9 +140,7 @@ def test_what_was_found_rightly_is_read_by_the_kind_of_head(none):
     logits[0, [0, 1], SHAPES.index(one.shape)] = torch.tensor((4.0, -1.0))
     logits[0, 2, SHAPES.index(next(shape for shape in SHAPES if not shown_by(sample.truth, shape)))] = 4.0
     output = SimpleNamespace(logits=logits, pred_boxes=centred(one.box).expand(1, 3, 4))
-    subject = SimpleNamespace(
-        name="one", config=SimpleNamespace(id2label=labels), context=lambda _: Context(labels=labels)
-    )
+    subject = SimpleNamespace(name="one", class_names=labels, context=lambda _: Context(labels=labels))
     ((asked,),) = DETECTION.ask(subject, [sample], output)
     assert asked.place == (0, SHAPES.index(one.shape))
 

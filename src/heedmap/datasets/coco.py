@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ KEPT = frozenset(
 )
 """The fields that are needed; whatever else a file has is dropped as it is parsed."""
 
+Id = int | str
+
 
 class Coco:
     """A COCO data set; a sample is a picture, its key the picture's id.
@@ -48,7 +50,7 @@ class Coco:
         self._categories = _categories(data, instances)
         rows = listed(data, "images", instances)
         self._images = self._present(rows)
-        self._annotations: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+        self._annotations: dict[Id, list[dict[str, Any]]] = defaultdict(list)
         known = {_id(row, "id") for row in rows} - {None}
         for number, annotation in enumerate(listed(data, "annotations", instances)):
             self._add(annotation, number, known)
@@ -57,7 +59,7 @@ class Coco:
         self.description = described("coco", [instances], len(self.keys), images=images.name)
 
     @cached_property
-    def ground_truth(self) -> dict[str, Any]:
+    def ground_truth(self) -> dict[str, object]:
         """What ``pycocotools.coco.COCO`` has as ``dataset``, of the samples' images only; made when first asked for."""
         return {
             "info": {},
@@ -90,9 +92,10 @@ class Coco:
         label = self._categories[annotation["category_id"]]
         return Found(label, (x, y, width, height), mask, bool(annotation["iscrowd"]), float(annotation["area"]))
 
-    def _present(self, rows: Sequence[Any]) -> dict[Any, dict[str, Any]]:
-        images: dict[Any, dict[str, Any]] = {}
-        for number, row in enumerate(rows):
+    def _present(self, rows: Sequence[object]) -> dict[Id, dict[str, Any]]:
+        images: dict[Id, dict[str, Any]] = {}
+        for number, fields in enumerate(rows):
+            row = fields if isinstance(fields, dict) else {}
             key, problem = _image_problem(row, number)
             if not problem and row["id"] in images:
                 key, problem = f"image {key} (row {number})", "its id was there before"
@@ -104,13 +107,13 @@ class Coco:
                 images[row["id"]] = row
         return images
 
-    def _add(self, annotation: Any, number: int, known: set[Any]) -> None:
+    def _add(self, annotation: object, number: int, known: Collection[Id | None]) -> None:
         """Keep an annotation; an image that one is damaged of is left out: what is true of it is not known."""
         fields = annotation if isinstance(annotation, dict) else {}
         name = f"annotation {fields.get('id', f'in row {number}')}"
         image = _id(fields, "image_id")
         problem = self._annotation_problem(fields)
-        if image not in known:
+        if image is None or image not in known:
             self.problems[name] = f"there is no image {image}"
         elif problem and image in self._images:
             del self._images[image]
@@ -156,24 +159,25 @@ def open_coco(
     )
 
 
-def _slim(fields: dict[str, Any]) -> dict[str, Any]:
+def _slim(fields: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in fields.items() if name in KEPT}
 
 
-def _categories(data: Mapping[str, Any], path: Path) -> dict[Any, str]:
+def _categories(data: Mapping[str, object], path: Path) -> dict[Id, str]:
     rows = listed(data, "categories", path)
-    if not all(_id(row, "id") is not None and "name" in row for row in rows):
+    whole = [row for row in rows if isinstance(row, dict) and _id(row, "id") is not None and "name" in row]
+    if len(whole) < len(rows):
         raise FileFormatError(f"{path} has categories without an id or a name; each needs both")
-    return {row["id"]: str(row["name"]) for row in rows}
+    return {row["id"]: str(row["name"]) for row in whole}
 
 
-def _id(fields: Any, name: str) -> Any:
+def _id(fields: object, name: str) -> Id | None:
     """A field that may be an id, or None."""
     value = fields.get(name) if isinstance(fields, dict) else None
     return value if isinstance(value, int | str) else None
 
 
-def _image_problem(row: Any, number: int) -> tuple[str, str]:
+def _image_problem(row: Mapping[str, Any], number: int) -> tuple[str, str]:
     """Its key, and what is wrong with it or nothing."""
     if _id(row, "id") is None:
         return f"image in row {number}", "it has no id"
@@ -183,5 +187,5 @@ def _image_problem(row: Any, number: int) -> tuple[str, str]:
     return str(row["id"]), ""
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)

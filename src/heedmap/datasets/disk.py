@@ -70,7 +70,7 @@ def read_lines(path: Path) -> list[str]:
         raise FileFormatError(f"{path} is no UTF-8 text ({error}); fetch it again") from error
 
 
-def read_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, Any]:
+def read_json(path: Path, hook: Callable[[dict[str, object]], object] | None = None) -> dict[str, Any]:
     """The object that a JSON file holds.
 
     Args:
@@ -90,11 +90,12 @@ def read_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -
     return data
 
 
-def listed(data: Mapping[str, Any], name: str, path: Path) -> list[Any]:
+def listed(data: Mapping[str, object], name: str, path: Path) -> list[object]:
     """The list of that name in a file's object; FileFormatError where there is none."""
-    if not isinstance(data.get(name), list):
+    rows = data.get(name)
+    if not isinstance(rows, list):
         raise FileFormatError(f"{path} has no list {name!r} but {', '.join(map(str, data)) or 'nothing'}")
-    return data[name]
+    return rows
 
 
 def image_id(name: str | int) -> str:
@@ -109,13 +110,13 @@ def images_by_id(folder: Path) -> dict[str, str]:
     return {image_id(Path(name).stem): name for name in names}
 
 
-def described(kind: str, files: Iterable[Path], samples: int, **more: Any) -> dict[str, Any]:
+def described(kind: str, files: Iterable[Path], samples: int, **more: object) -> dict[str, object]:
     """A reader's description: the files by name and size alone, so that it is the same wherever they lie."""
     sizes = [{"name": path.name, "bytes": path.stat().st_size} for path in files]
     return {"kind": kind, "files": sizes, "samples": samples, **more}
 
 
-def dated(kind: str, files: Sequence[tuple[str, Path]], rows: int, **more: Any) -> dict[str, Any]:
+def dated(kind: str, files: Sequence[tuple[str, Path]], rows: int, **more: object) -> dict[str, object]:
     """A description in which any change of the files is seen: their number, bytes, and a digest of names, sizes and dates.
 
     Args:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from heedmap.errors import FileFormatError, InputError, SampleError
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Float64, UInt8
+
+    from heedmap.types import Boxes
 
 SPLITS = ("train", "test")
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
@@ -60,7 +62,7 @@ Question = tuple[str, str, int]
 """Text, answer, number of the picture."""
 
 
-def boxes(picture: UInt8[np.ndarray, "64 64 3"]) -> dict[str, Any]:
+def boxes(picture: UInt8[np.ndarray, "64 64 3"]) -> Boxes:
     """The picture as boxes, row by row: ``features`` (64, 192), ``boxes`` (64, 4) from 0 to 1, ``labels``."""
     return {"features": features(picture), "boxes": PLACES, "labels": NAMES}
 
@@ -132,7 +134,7 @@ class EasyVqa:
         self.questions: Sequence[Question] = _questions(self._folder / "questions.json")
         self.keys: Sequence[str] = [f"{split}-{number}" for number in range(len(self.questions))]
         self.problems: Mapping[str, str] = {}
-        self.description: Mapping[str, Any] = {
+        self.description: Mapping[str, object] = {
             "kind": "easy-vqa",
             "split": split,
             "samples": len(self.keys),

@@ -42,8 +42,8 @@ class Eraser:
         self._documents = documents
         self._annotated: dict[str, Annotated] = {}
         self.problems: dict[str, str] = {}
-        for number, fields in _lines(annotations):
-            self._add(number, fields)
+        for number, line in _lines(annotations):
+            self._add(number, line)
         self.keys: Sequence[str] = list(self._annotated)
         self.description = described("eraser", [annotations], len(self.keys), documents=documents.name)
 
@@ -62,8 +62,9 @@ class Eraser:
         reasons = tuple((spans[start][0], spans[end - 1][1]) for start, end in annotated.reasons)
         return Sample(key, {"text": " ".join(words)}, Rationale(annotated.label, reasons, spans))
 
-    def _add(self, number: int, fields: Any) -> None:
-        key = fields.get("annotation_id") if isinstance(fields, dict) else None
+    def _add(self, number: int, line: object) -> None:
+        fields = line if isinstance(line, dict) else {}
+        key = fields.get("annotation_id")
         if not isinstance(key, str):
             self.problems[f"line {number}"] = "no JSON object with an annotation_id"
             return
@@ -107,7 +108,7 @@ def open_eraser(
     )
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+def _lines(path: Path) -> Iterator[tuple[int, object]]:
     """Number and content of each line that is not empty; None for one that is no JSON."""
     try:
         with path.open(encoding="utf-8") as file:
@@ -118,7 +119,7 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
         raise FileFormatError(f"{path} is no UTF-8 text ({error}); fetch it again") from error
 
 
-def _parsed(line: str) -> Any:
+def _parsed(line: str) -> object:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,11 @@ from heedmap.datasets.disk import FilePath, described, needed_file
 from heedmap.datasets.sample import Foreground, Sample
 from heedmap.errors import FileFormatError, SampleError
 from heedmap.extras import library
+
+if TYPE_CHECKING:
+    import h5py
+    from jaxtyping import Bool, UInt8
+    from numpy.typing import ArrayLike
 
 FILE = "gtsegs_ijcv.mat"
 IMAGES, MASKS, NAMES, TARGETS = "value/img", "value/gt", "value/id", "value/target"
@@ -65,7 +70,7 @@ class ImageNetSegmentation:
         label = self._labels[index] if index < len(self._labels) else None
         return Sample(key, {"image": Image.fromarray(pixels)}, Foreground(mask, label))
 
-    def _checked(self, file: Any) -> int:
+    def _checked(self, file: h5py.File) -> int:
         for name in (IMAGES, MASKS):
             if name not in file or self._h5py.check_ref_dtype(getattr(file[name], "dtype", None)) is None:
                 raise FileFormatError(f"{self._path} has no cell array {name}; expected {FILE} as it is published")
@@ -90,12 +95,12 @@ def open_imagenet_segmentation(folder: FilePath, *, file: FilePath | None = None
     return ImageNetSegmentation(needed_file(file or Path(folder, FILE), "ImageNet-Segmentation"))
 
 
-def _cell(file: Any, name: str, index: int) -> Any:
+def _cell(file: h5py.File, name: str, index: int) -> np.ndarray:
     """What entry ``index`` of a cell array refers to, as it is stored."""
     return file[file[name][()].ravel()[index]][()]
 
 
-def _first_mask(file: Any, index: int) -> Any:
+def _first_mask(file: h5py.File, index: int) -> Bool[np.ndarray, "height width"]:
     masks = _cell(file, MASKS, index)
     mask = file[masks.ravel()[0]][()] if masks.dtype == object else masks
     if mask.ndim != 2:
@@ -103,7 +108,7 @@ def _first_mask(file: Any, index: int) -> Any:
     return mask.T != 0
 
 
-def _upright(pixels: Any, key: str) -> Any:
+def _upright(pixels: np.ndarray, key: str) -> UInt8[np.ndarray, "height width 3"]:
     """(3, width, height) or (width, height) → (height, width, 3)."""
     stored = np.stack([pixels] * 3) if pixels.ndim == 2 else pixels
     if stored.ndim != 3 or len(stored) != 3 or stored.dtype != np.uint8 or not stored.size:
@@ -111,7 +116,7 @@ def _upright(pixels: Any, key: str) -> Any:
     return np.ascontiguousarray(stored.transpose(2, 1, 0))
 
 
-def _texts(file: Any, name: str) -> list[str]:
+def _texts(file: h5py.File, name: str) -> list[str]:
     """The texts of a cell array, or whole numbers as text; none where the file has nothing of that kind."""
     try:
         entries = file[name][()].ravel()
@@ -120,7 +125,7 @@ def _texts(file: Any, name: str) -> list[str]:
         return []
 
 
-def _text(stored: Any) -> str:
+def _text(stored: ArrayLike) -> str:
     """MATLAB's texts are arrays of 16-bit letters."""
     values = np.ravel(stored)
     if values.dtype == np.uint16:

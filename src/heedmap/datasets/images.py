@@ -105,7 +105,7 @@ def _levels(values: np.ndarray, deep: bool) -> np.ndarray:
     return scaled.clip(0, 255).round().astype(np.uint8)
 
 
-def decoded(segmentation: Any, height: int, width: int) -> Bool[np.ndarray, "height width"]:
+def decoded(segmentation: object, height: int, width: int) -> Bool[np.ndarray, "height width"]:
     """The mask of an annotation; all false where it has no polygon.
 
     Args:
@@ -123,7 +123,7 @@ def decoded(segmentation: Any, height: int, width: int) -> Bool[np.ndarray, "hei
     return _of_polygons(segmentation, height, width)
 
 
-def _of_polygons(polygons: Sequence[Any], height: int, width: int) -> Bool[np.ndarray, "height width"]:
+def _of_polygons(polygons: Sequence[object], height: int, width: int) -> Bool[np.ndarray, "height width"]:
     if not polygons:
         return np.zeros((height, width), dtype=bool)
     for polygon in polygons:
@@ -133,10 +133,14 @@ def _of_polygons(polygons: Sequence[Any], height: int, width: int) -> Bool[np.nd
     return _of_runs({**merged, "counts": merged["counts"].decode()}, height, width)
 
 
-def _check_polygon(polygon: Any, height: int, width: int) -> None:
+def _check_polygon(polygon: object, height: int, width: int) -> None:
     """What pycocotools takes for granted: a rectangle would be read as another thing, a huge number fill the memory."""
-    numbers = isinstance(polygon, list) and all(isinstance(number, int | float) for number in polygon)
-    if not numbers or len(polygon) < 6 or len(polygon) % 2:
+    if (
+        not isinstance(polygon, list)
+        or len(polygon) < 6
+        or len(polygon) % 2
+        or not all(isinstance(n, int | float) for n in polygon)
+    ):
         raise ValueError("a polygon is no list of x and y of three points or more")
     for values, side in ((polygon[::2], width), (polygon[1::2], height)):
         if not all(math.isfinite(value) and -side <= value <= 2 * side for value in values):

@@ -54,7 +54,7 @@ def open_data(kind: str, folder: FilePath, **options: Any) -> Reader:
     known = list(inspect.signature(opener).parameters)[1:]
     if unknown := [name for name in options if name not in known]:
         raise OptionError(f"{kind} has no option {', '.join(unknown)}; it has {', '.join(known)}")
-    reader = opener(folder, **options)
+    reader: Reader = opener(folder, **options)
     if not len(reader):
         raise InputError(f"{folder} has no sample that can be used{_example(reader)}")
     return reader

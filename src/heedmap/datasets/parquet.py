@@ -7,14 +7,18 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heedmap.datasets.disk import FilePath, described
 from heedmap.datasets.images import mask, picture
-from heedmap.datasets.sample import Foreground, RightAnswers, Sample, Truth
+from heedmap.datasets.sample import Foreground, RightAnswers, Sample, SampleInputs, Truth
 from heedmap.datasets.vqa import SCORINGS, soft_scores
 from heedmap.errors import FileFormatError, InputError, OptionError, SampleError
 from heedmap.extras import library
+
+if TYPE_CHECKING:
+    import pyarrow
+    from PIL.Image import Image
 
 INPUTS = ("text", "text_pair", "image")
 TRUTHS = ("mask", "answers", "label")
@@ -55,12 +59,13 @@ class Table:
         for role in ("text", "image"):
             if role in values and values[role] is None:
                 raise SampleError(f"row {key} has no {role}; fill the column {self._columns[role]}, or leave it out")
-        inputs: dict[str, Any] = {}
+        inputs: SampleInputs = {}
+        image: Image | None = None
         if "text" in values:
             inputs["text"] = _text(key, values["text"], values.get("text_pair"))
         if "image" in values:
-            inputs["image"] = picture(self._source(values["image"], key), f"the image of row {key}")
-        return Sample(key, inputs, self._truth(key, values, inputs.get("image")))
+            image = inputs["image"] = picture(self._source(values["image"], key), f"the image of row {key}")
+        return Sample(key, inputs, self._truth(key, values, image))
 
     def _keyed(self, paths: Sequence[Path]) -> Iterator[tuple[str, int]]:
         """Key and number of each row that has a key of its own."""
@@ -76,7 +81,7 @@ class Table:
                     seen.add(str(name))
                     yield str(name), number
 
-    def _truth(self, key: str, values: Mapping[str, Any], image: Any) -> Truth:
+    def _truth(self, key: str, values: Mapping[str, Any], image: Image | None) -> Truth:
         role = next(role for role in TRUTHS if role in values)
         if values[role] is None:
             raise SampleError(f"row {key} has no {role}; fill the column {self._columns[role]}, or leave it out")
@@ -88,14 +93,14 @@ class Table:
             else RightAnswers(*self._label(values["label"], key))
         )
 
-    def _region(self, key: str, values: Mapping[str, Any], image: Any) -> Foreground:
+    def _region(self, key: str, values: Mapping[str, Any], image: Image | None) -> Foreground:
         pixels = mask(self._source(values["mask"], key), f"the mask of row {key}")
         if image is not None and pixels.shape != (image.height, image.width):
             raise SampleError(f"row {key} has an image of {image.size}, and a mask of {pixels.shape[::-1]} pixels")
         label = values.get("label")
         return Foreground(pixels, None if label is None else next(iter(self._label(label, key)[0])))
 
-    def _answers(self, key: str, answers: Sequence[Any]) -> RightAnswers:
+    def _answers(self, key: str, answers: Sequence[object]) -> RightAnswers:
         written = [answer.get("answer") if isinstance(answer, Mapping) else answer for answer in answers]
         texts = [text for text in written if isinstance(text, str)]
         scores = soft_scores(texts, self._scoring or ("official" if len(texts) >= VOTERS else "any"))
@@ -103,14 +108,14 @@ class Table:
             raise SampleError(f"row {key} has no answer that scores; fill the column {self._columns['answers']}")
         return RightAnswers(scores)
 
-    def _label(self, label: Any, key: str) -> tuple[dict[str, float], int | None]:
+    def _label(self, label: object, key: str) -> tuple[dict[str, float], int | None]:
         if isinstance(label, str):
             return {label: 1.0}, None
         if not isinstance(label, int) or (self._names and not 0 <= label < len(self._names)):
             raise SampleError(f"row {key} has the label {label!r}; expected a text, or the number of a class")
         return {self._names[label] if self._names else str(int(label)): 1.0}, int(label)
 
-    def _source(self, value: Any, key: str) -> Path | bytes:
+    def _source(self, value: object, key: str) -> Path | bytes:
         """Bytes, or a path from the files' folder on, or both as the library ``datasets`` has them."""
         if isinstance(value, Mapping):
             value = value.get("path") if value.get("bytes") is None else value["bytes"]
@@ -167,13 +172,13 @@ def _present(names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]
     return present
 
 
-def _text(key: str, text: Any, pair: Any) -> str | tuple[str, str]:
+def _text(key: str, text: object, pair: object) -> str | tuple[str, str]:
     if not isinstance(text, str) or not isinstance(pair, str | None):
         raise SampleError(f"row {key} has {text!r} and {pair!r} as texts; expected a text, or two")
     return text if pair is None else (text, pair)
 
 
-def _class_names(schema: Any, column: str | None) -> list[str] | None:
+def _class_names(schema: pyarrow.Schema, column: str | None) -> list[str] | None:
     """The names of the classes, where the library ``datasets`` has left them in the file."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
@@ -214,27 +219,29 @@ class Rows:
         schema: of all files.
     """
 
+    schema: pyarrow.Schema
+
     def __init__(self, paths: Sequence[Path]) -> None:
         self._parquet = library("pyarrow.parquet", "eval", "reading Parquet files needs")
         self._groups: list[Group] = []
         self.counts: list[int] = []
-        self.schema: Any = None
         for path in paths:
             self._add(path)
         self._firsts = [group.first for group in self._groups]
         self._group: Group | None = None
-        self._pieces: Iterator[Any] = iter(())
-        self._start, self._piece = 0, None
+        self._pieces: Iterator[pyarrow.RecordBatch] = iter(())
+        self._piece: pyarrow.RecordBatch | None = None
+        self._start = 0
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Without the piece that was read last: another process begins anew."""
         return {**self.__dict__, "_parquet": None, "_group": None, "_pieces": iter(()), "_piece": None}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._parquet = library("pyarrow.parquet", "eval", "reading Parquet files needs")
 
-    def column(self, path: Path, name: str) -> list[Any]:
+    def column(self, path: Path, name: str) -> list[object]:
         """All values of a column of a file; FileFormatError where it is damaged."""
         try:
             with self._parquet.ParquetFile(path) as file:
@@ -269,7 +276,8 @@ class Rows:
                 schema, metadata = file.schema_arrow, file.metadata
         except (OSError, ValueError) as error:
             raise _damaged(path, error) from error
-        self.schema = self.schema or schema
+        if not self.counts:
+            self.schema = schema
         if schema.names != self.schema.names:
             names = f"{', '.join(schema.names)}; the first file {', '.join(self.schema.names)}"
             raise FileFormatError(f"{path} has the columns {names}; expected the same in all files")

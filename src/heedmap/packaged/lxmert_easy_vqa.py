@@ -28,12 +28,14 @@ from heedmap.datasets.easy_vqa import (
     kind_of,
 )
 from heedmap.packaged.cache import fetch
-from heedmap.zoo.recipe import Batch
+from heedmap.zoo.recipe import Batch, Processor
 from heedmap.zoo.tasks.tokenizers import encoded, fixed_head, question_tokenizer
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64, UInt8
     from torch import Tensor, nn
+    from transformers import BertTokenizer, PreTrainedModel
+    from transformers.models.lxmert.modeling_lxmert import LxmertForQuestionAnsweringOutput
 
 TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "?")
 LONGEST = 16
@@ -60,12 +62,12 @@ NAMING = torch.tensor([TOKENS.index(word) for word in (*SHAPES, *COLOURS)])
 
 
 @cache
-def tokenizer() -> Any:
+def tokenizer() -> BertTokenizer:
     """``[CLS] question [SEP]``."""
     return question_tokenizer(TOKENS, LONGEST)
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import LxmertConfig, LxmertForQuestionAnswering
 
@@ -75,7 +77,7 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     return LxmertForQuestionAnswering(LxmertConfig(**named, **sizes, num_qa_labels=len(ANSWERS), **settings))
 
 
-def processors() -> Sequence[Any]:
+def processors() -> Sequence[Processor]:
     """See :class:`heedmap.zoo.recipe.Task`."""
     return (tokenizer(),)
 
@@ -255,6 +257,6 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
     return {name: right[name] / total[name] for name in ("accuracy", *BY_KIND) if total[name]}
 
 
-def _outputs(model: nn.Module, batch: Batch) -> Any:
+def _outputs(model: nn.Module, batch: Batch) -> LxmertForQuestionAnsweringOutput:
     names = ("input_ids", "attention_mask", "token_type_ids", "visual_feats", "visual_pos")
     return model(**{name: batch[name] for name in names}, output_hidden_states=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer
@@ -111,7 +110,7 @@ def build(wheels: Wheels, folder: Path) -> None:
     tokenizer(vocabulary, config.max_position_embeddings).save_pretrained(folder)
 
 
-def _labels() -> dict[str, dict[Any, Any]]:
+def _labels() -> dict[str, dict[int, str] | dict[str, int]]:
     names = dict(enumerate(CLASSES))
     return {"id2label": names, "label2id": {name: number for number, name in names.items()}}
 

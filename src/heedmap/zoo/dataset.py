@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
-from heedmap.datasets.sample import Found, Match, Objects, RightAnswers, Said, Sample, Truth
+from heedmap.datasets.sample import Found, Match, Objects, RightAnswers, Said, Sample, SampleInputs, Truth
 from heedmap.errors import InputError
 from heedmap.models.image import rgb
 from heedmap.models.shipped import PREFIX
@@ -19,26 +19,29 @@ from heedmap.zoo.world.scene import SPLITS
 
 if TYPE_CHECKING:
     from heedmap.models.model import Model
+    from heedmap.zoo.dates import DateSample
+    from heedmap.zoo.lists import ListSample
+    from heedmap.zoo.world import Caption, Scene
 
-TruthOf = Callable[[Any, ZooSample, int], Truth]
+TruthOf: TypeAlias = "Callable[[Model, ZooSample, int], Truth]"
 
 
 def _answer(subject: Model, sample: ZooSample, index: int) -> Truth:
     return RightAnswers({sample.answer: 1.0})
 
 
-def _label(subject: Model, sample: ZooSample, index: int) -> Truth:
+def _label(subject: Model, sample: ZooSample[Scene], index: int) -> Truth:
     """One label that fits the picture, each in turn."""
     fits = [name for name in subject.class_names.values() if shown_by(sample.truth, name)]
     return RightAnswers({fits[index % len(fits)]: 1.0})
 
 
-def _match(subject: Model, sample: ZooSample, index: int) -> Truth:
+def _match(subject: Model, sample: ZooSample[tuple[Scene, Caption]], index: int) -> Truth:
     scene, _ = sample.truth
     return Match(tuple(wrong.text for wrong in distractors(scene, WRONG)))
 
 
-def _objects(subject: Model, sample: ZooSample, index: int) -> Truth:
+def _objects(subject: Model, sample: ZooSample[Scene], index: int) -> Truth:
     """The objects that each of the model's labels fits: once a label, for an object may have a shape's and a colour's."""
     objects = []
     for label in subject.class_names.values():
@@ -59,11 +62,11 @@ TRUTHS: Mapping[str, TruthOf] = {
 """Model of the zoo that answers or matches → what is true of a sample of its test split."""
 
 
-def _in_list(subject: Model, sample: ZooSample, index: int) -> Truth:
+def _in_list(subject: Model, sample: ZooSample[ListSample], index: int) -> Truth:
     return Said(*said_of_list(subject, sample, index))
 
 
-def _in_date(subject: Model, sample: ZooSample, index: int) -> Truth:
+def _in_date(subject: Model, sample: ZooSample[DateSample], index: int) -> Truth:
     return Said(*said_of_date(subject, sample, index))
 
 
@@ -111,7 +114,7 @@ class ZooSamples:
         self._make = (material or MATERIALS[subject.name.removeprefix(PREFIX)]).make
         self.keys: Sequence[str] = [str(index) for index in range(min(count, SPLITS[SPLIT]))]
         self.problems: Mapping[str, str] = {}
-        self.description: Mapping[str, Any] = {
+        self.description: Mapping[str, object] = {
             "kind": "shapes",
             "split": SPLIT,
             "seed": SEED,
@@ -123,7 +126,7 @@ class ZooSamples:
 
     def __getitem__(self, index: int) -> KnownSample:
         sample = self._make(index)
-        inputs = dict(sample.inputs)
+        inputs: SampleInputs = {**sample.inputs}
         if "image" in inputs:
             inputs["image"] = rgb(inputs["image"])
         return KnownSample(self.keys[index], inputs, self._truth(self._subject, sample, index), sample)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -50,6 +50,13 @@ PICTURES = ("image", "image_encoder")
 WRONG = "the model says nothing right of it"
 SAME = ("samples", "right", "answers", "split", "seed", "resamples")
 """Facts that figures must share to stand in one table."""
+
+
+class SegmentFigures(TypedDict):
+    """What was measured of a segment: ``samples`` with evidence there, and row → figure → mean and both ends of its interval."""
+
+    samples: int
+    rows: Mapping[str, Mapping[str, list[float]]]
 
 
 def measure(
@@ -131,7 +138,7 @@ class KnownEvidence:
     together = False
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, object]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: there are none."""
         return {}
 
@@ -199,7 +206,7 @@ def _known(sample: Sample) -> KnownSample:
     return sample
 
 
-def _intervals(figures: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
+def _intervals(figures: Mapping[str, Mapping[str, Sequence[float]]]) -> SegmentFigures:
     """Of one segment, method by method; what needs no model stands at the end."""
     methods = next(iter(figures.values()))
     order = sorted(methods, key=lambda name: (name == EVEN, name == PRIOR))

@@ -9,13 +9,16 @@ import platform
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from heedmap.models.shipped import MANIFEST, manifest
 from heedmap.zoo.recipe import Recipe, Stage, task_of
 from heedmap.zoo.run import Training
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def write_folder(run: Training, out: Path) -> None:
@@ -56,12 +59,12 @@ def measured(run: Training, folder: Path) -> dict[str, Any]:
     }
 
 
-def scores_of(recipe: Recipe, architecture: Any, folder: Path, count: int) -> dict[str, float]:
+def scores_of(recipe: Recipe, architecture: type[PreTrainedModel], folder: Path, count: int) -> dict[str, float]:
     """Scores of the model in ``folder`` on the first ``count`` samples of the test split.
 
     Args:
         recipe: of the model.
-        architecture: its class of transformers.
+        architecture: its class.
         folder: where it is.
         count: how many samples.
     """
@@ -72,15 +75,15 @@ def scores_of(recipe: Recipe, architecture: Any, folder: Path, count: int) -> di
 
 def _save_model(run: Training, folder: Path) -> None:
     stored = copy.deepcopy(run.model).to(getattr(torch, run.recipe.stored)).eval()
-    stored.save_pretrained(folder)  # type: ignore[operator]
+    stored.save_pretrained(folder)
     stored.config.dtype = torch.float32  # as what it is loaded, wherever it is loaded
-    stored.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+    stored.config.save_pretrained(folder)
     for processor in task_of(run.plan.task).processors():
         processor.save_pretrained(folder)
 
 
 def _steps(run: Training, stage: int) -> int:
-    return max(point["step"] for point in run.curve if point["stage"] == stage)
+    return int(max(point["step"] for point in run.curve if point["stage"] == stage))
 
 
 def _versions() -> dict[str, str]:
@@ -89,7 +92,7 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
 
 
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+def _write_json(path: Path, data: Mapping[str, object]) -> None:
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 

@@ -17,15 +17,16 @@ from heedmap.zoo.recipe import MaskedStage
 if TYPE_CHECKING:
     from jaxtyping import Bool
     from torch import Tensor, nn
+    from transformers import PreTrainedModel
 
     from heedmap.models.model import Model
 
 
-def begin_masked(model: Any, stage: MaskedStage) -> None:
+def begin_masked(model: PreTrainedModel, stage: MaskedStage) -> None:
     """Give a model the shipped weights, and mask what it reads, not what it says, from now on, in training and in scoring.
 
     Args:
-        model: of transformers, as the stage's task makes it.
+        model: as the stage's task makes it.
         stage: which shipped model, and how much is masked.
 
     Raises:
@@ -53,12 +54,12 @@ class RandomMasks:
     def __init__(self, subject: Model, share: float) -> None:
         self.subject, self.share = subject, share
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> RandomMasks:
+    def __deepcopy__(self, memo: dict[int, object]) -> RandomMasks:
         return self
 
     def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> tuple[Any, dict[str, Any]]:
+        self, module: nn.Module, args: tuple[object, ...], keywords: dict[str, Any]
+    ) -> tuple[tuple[()], dict[str, Any]]:
         """What the module is called with, less what is masked; the draws are of torch's generator."""
         inputs = dict(signature(module.forward).bind_partial(*args, **keywords).arguments)
         inputs |= inputs.pop("kwargs", {})

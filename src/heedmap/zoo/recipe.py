@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -132,10 +134,17 @@ def _shortened(stage: Stage, steps: int) -> Stage:
 Batch = Mapping[str, "Tensor"]
 
 
+class Processor(Protocol):
+    """What is saved beside a model: a tokenizer, an image processor, or both in one."""
+
+    def save_pretrained(self, folder: Path, /) -> object:
+        """Write it into a folder."""
+
+
 class Task(Protocol):
     """The functions that a task module has. All of them are functions of their arguments alone."""
 
-    def model(self, settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+    def model(self, settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
         """A new model; its random numbers come from torch's generator, which the loop has seeded.
 
         Args:
@@ -144,16 +153,16 @@ class Task(Protocol):
                 run is resumed, since then all weights are loaded over it.
         """
 
-    def processors(self) -> Sequence[Any]:
-        """What is saved beside the model, each with a ``save_pretrained``: tokenizer, image processor."""
+    def processors(self) -> Sequence[Processor]:
+        """What is saved beside the model."""
 
     def batch(self, seed: int, split: str, start: int, count: int) -> Batch:
         """Samples ``start`` to ``start + count`` of ``"train"``, ``"val"`` or ``"test"``; ``"train"`` never ends."""
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+    def loss(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """The scalar to minimise on a batch of the training split."""
 
-    def scores(self, model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
+    def scores(self, model: PreTrainedModel, seed: int, split: str, count: int) -> dict[str, float]:
         """Scores on the first ``count`` samples of a split; the model is in eval mode and gradients are off."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CHANCE, PAPER
 from heedmap.printable import counted
-from heedmap.zoo.evidence import ABLATED, EVEN, FIGURES, PRIOR
+from heedmap.zoo.evidence import ABLATED, EVEN, FIGURES, PRIOR, SegmentFigures
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -102,7 +102,7 @@ def _model(name: str, figures: Mapping[str, Any]) -> str:
     return f"## zoo/{name}\n\n{facts}\n\n" + "\n".join(parts)
 
 
-def _segment(segment: str, entry: Mapping[str, Any]) -> str:
+def _segment(segment: str, entry: SegmentFigures) -> str:
     figures, rows = _figures(entry), entry["rows"]
     best = {figure: max(values[figure][0] for values in rows.values()) for figure in figures}
     head = f"| | {' | '.join(FIGURES[figure] for figure in figures)} |\n|---|{'---|' * len(figures)}"
@@ -115,7 +115,7 @@ def _segment(segment: str, entry: Mapping[str, Any]) -> str:
     return "\n".join((title, "", head, *lines, "", verdicts, ""))
 
 
-def _figures(entry: Mapping[str, Any]) -> list[str]:
+def _figures(entry: SegmentFigures) -> list[str]:
     return list(next(iter(entry["rows"].values())))
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,18 @@ from heedmap.errors import FileFormatError, OptionError, TrainingError
 from heedmap.zoo.masks import begin_masked
 from heedmap.zoo.recipe import MaskedStage, Recipe, Stage, Task, task_of
 
-Point = dict[str, Any]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Point = dict[str, float]
+"""``stage`` and ``step`` (whole numbers), ``loss``, and the scores."""
+
+
+class Best(TypedDict):
+    """The best score of a stage so far, and the weights that had it."""
+
+    score: float
+    weights: dict[str, Tensor]
 
 
 def rate_factor(stage: Stage, step: int) -> float:
@@ -62,7 +73,7 @@ class Training:
     step: int
     _total: Tensor  # of the losses since the last evaluation
     _since: int  # steps since then
-    _best: dict[str, Any]  # the stage's best score so far, and the weights that had it
+    _best: Best
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -157,7 +168,7 @@ class Training:
         self.model.train()
         return scores
 
-    def _enter(self, before: nn.Module | None) -> None:
+    def _enter(self, before: PreTrainedModel | None) -> None:
         torch.manual_seed(self.recipe.seed + self.stage)
         self._task: Task = task_of(self.plan.task)
         self.model = self._task.model(self.plan.settings, before).train()
@@ -181,7 +192,7 @@ class Training:
             self._enter(self.model)
 
 
-def write_checkpoint(path: Path, fingerprint: str, state: dict[str, Any]) -> None:
+def write_checkpoint(path: Path, fingerprint: str, state: Mapping[str, Any]) -> None:
     """Write ``state`` (of a run of the recipe with ``fingerprint``) to ``path``, which never holds half of it."""
     beside = path.with_suffix(".part")
     torch.save({"fingerprint": fingerprint, "state": state}, beside)

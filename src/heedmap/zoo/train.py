@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -89,7 +89,7 @@ def trained(recipe: Recipe, out: Path, *, console: Console | None = None) -> Pat
     return out
 
 
-def _begin(recipe: Recipe, state: dict[str, Any] | None, console: Console) -> Training:
+def _begin(recipe: Recipe, state: Mapping[str, Any] | None, console: Console) -> Training:
     if state is None:
         return Training(recipe)
     run = Training.resumed(recipe, state)
@@ -131,7 +131,7 @@ def _torch_apart(threads: int) -> Iterator[None]:
 def _interruptions() -> Iterator[Callable[[], bool]]:
     """Whether SIGINT or SIGTERM has come; the second one has its usual effect."""
     seen: list[int] = []
-    before: dict[signal.Signals, Any] = {}
+    before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def note(number: int, _frame: FrameType | None) -> None:
         seen.append(number)

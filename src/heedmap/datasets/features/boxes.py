@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from heedmap.datasets.disk import read_lines
 from heedmap.errors import SampleError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32
+    from numpy.typing import ArrayLike
+
+    from heedmap.types import Boxes
 
 ALIASES = {
     "features": ("features", "x", "image_features", "feats"),
@@ -38,10 +44,10 @@ class Features(Protocol):
         """What was left out on opening: id or place → why."""
 
     @property
-    def description(self) -> Mapping[str, Any]:
+    def description(self) -> Mapping[str, object]:
         """Plain JSON data."""
 
-    def read(self, image: str) -> dict[str, Any]:
+    def read(self, image: str) -> Boxes:
         """``features`` (N, d), float32, ``boxes`` (N, 4), where known, and maybe ``labels``; SampleError if damaged."""
 
 
@@ -50,12 +56,12 @@ def read_names(path: Path) -> list[str]:
     return [line.split(",")[0].strip() for line in read_lines(path)]
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """A text as arrays store it, in bytes or not."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def from_arrays(get: Callable[[str], Any], image: str, names: Sequence[str] | None) -> dict[str, Any]:
+def from_arrays(get: Callable[[str], ArrayLike | None], image: str, names: Sequence[str] | None) -> Boxes:
     """The boxes of an image out of arrays that go by one of :data:`ALIASES` each.
 
     Args:
@@ -67,8 +73,8 @@ def from_arrays(get: Callable[[str], Any], image: str, names: Sequence[str] | No
         SampleError: see :func:`checked`.
     """
 
-    def find(meaning: str) -> Any:
-        return next((value for name in ALIASES[meaning] if (value := get(name)) is not None), None)
+    def find(meaning: str) -> np.ndarray | None:
+        return next((np.asarray(value) for name in ALIASES[meaning] if (value := get(name)) is not None), None)
 
     arrays = {meaning: find(meaning) for meaning in ALIASES}
     if arrays["features"] is None:
@@ -81,7 +87,13 @@ def from_arrays(get: Callable[[str], Any], image: str, names: Sequence[str] | No
     return checked(image, arrays["features"], arrays["boxes"], known, labels)
 
 
-def checked(image: str, features: Any, boxes: Any, size: tuple[int, int] | None, labels: Any = None) -> dict[str, Any]:
+def checked(
+    image: str,
+    features: ArrayLike,
+    boxes: ArrayLike | None,
+    size: tuple[int, int] | None,
+    labels: Sequence[str] | None = None,
+) -> Boxes:
     """The boxes of an image, in the form that a Model takes.
 
     Args:
@@ -100,7 +112,7 @@ def checked(image: str, features: Any, boxes: Any, size: tuple[int, int] | None,
         rows = rows.T
     if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
         raise SampleError(f"image {image}: its features have shape {rows.shape}; expected finite numbers, (N, d)")
-    entry: dict[str, Any] = {"features": np.ascontiguousarray(rows)}
+    entry: Boxes = {"features": np.ascontiguousarray(rows)}
     if places is not None:
         entry["boxes"] = _parts(image, places, len(rows), size)
     if labels is not None:
@@ -110,7 +122,7 @@ def checked(image: str, features: Any, boxes: Any, size: tuple[int, int] | None,
     return entry
 
 
-def _parts(image: str, places: Any, count: int, size: tuple[int, int] | None) -> Any:
+def _parts(image: str, places: np.ndarray, count: int, size: tuple[int, int] | None) -> Float32[np.ndarray, "count 4"]:
     if places.shape != (count, 4) or not np.isfinite(places).all():
         raise SampleError(f"image {image}: its boxes have shape {places.shape}; expected finite numbers, ({count}, 4)")
     if places.min() >= 0 and places.max() <= 1:
@@ -127,14 +139,14 @@ def _parts(image: str, places: Any, count: int, size: tuple[int, int] | None) ->
     return (places / whole).clip(0, 1)
 
 
-def _cut(arrays: Mapping[str, Any], count: int) -> dict[str, Any]:
+def _cut(arrays: Mapping[str, np.ndarray | None], count: int) -> dict[str, np.ndarray]:
     """Without the rows that only fill up."""
-    cut = {name: arrays[name] for name in ("features", "boxes", "labels", "objects") if arrays[name] is not None}
-    return {name: value[:count] if len(value) > count else value for name, value in cut.items()}
+    rows = {name: arrays[name] for name in ("features", "boxes", "labels", "objects")}
+    return {name: value[:count] if len(value) > count else value for name, value in rows.items() if value is not None}
 
 
-def _labels(labels: Any, objects: Any, names: Sequence[str] | None) -> list[str] | None:
-    if labels is not None and np.asarray(labels).dtype.kind in "USO":
+def _labels(labels: np.ndarray | None, objects: np.ndarray | None, names: Sequence[str] | None) -> list[str] | None:
+    if labels is not None and labels.dtype.kind in "USO":
         return [as_text(label) for label in labels]
     if objects is None or names is None:
         return None

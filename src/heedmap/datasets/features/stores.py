@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,12 @@ from heedmap.datasets.features.boxes import ALIASES, as_text, from_arrays
 from heedmap.datasets.images import SUFFIXES
 from heedmap.errors import FileFormatError, SampleError
 from heedmap.extras import library
+
+if TYPE_CHECKING:
+    import h5py
+    from numpy.typing import ArrayLike
+
+    from heedmap.types import Boxes
 
 IDS = ("image_ids", "image_id", "img_id", "ids")
 """Names that the array of the images' ids goes by."""
@@ -41,7 +47,7 @@ class H5Features:
             raise FileFormatError(f"{path} cannot be read as HDF5 ({error}); fetch it again") from error
         self.description = described("h5", [path], len(self.ids))
 
-    def read(self, image: str) -> dict[str, Any]:
+    def read(self, image: str) -> Boxes:
         """The boxes of an image; SampleError where they are damaged."""
         place = self.ids[image]
         try:
@@ -53,7 +59,7 @@ class H5Features:
         except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
             raise SampleError(f"image {image}: {self._path.name} cannot be read ({error}); fetch it again") from error
 
-    def _index(self, file: Any) -> dict[str, int | str]:
+    def _index(self, file: h5py.File) -> dict[str, int | str]:
         ids = next((file[name][()] for name in IDS if name in file), None)
         if ids is not None:
             places: list[tuple[str, int | str]] = [(as_text(name), row) for row, name in enumerate(ids.ravel())]
@@ -75,10 +81,10 @@ class H5Features:
                 known[key] = place
         return known
 
-    def _row(self, file: Any, row: int) -> dict[str, Any]:
+    def _row(self, file: h5py.File, row: int) -> dict[str, ArrayLike]:
         return {name: file[name][row] for name in KNOWN if name in file}
 
-    def _group(self, group: Any) -> dict[str, Any]:
+    def _group(self, group: h5py.Group) -> dict[str, ArrayLike]:
         return {n: group.attrs[n] for n in KNOWN if n in group.attrs} | {n: group[n][()] for n in KNOWN if n in group}
 
 
@@ -104,7 +110,7 @@ class NpzFeatures:
             raise FileFormatError(f"there is no .npz file in {folder}; expected one an image, named by its id")
         self.description = {"kind": "npz", "files": [{"name": folder.name}], "samples": len(self.ids)}
 
-    def read(self, image: str) -> dict[str, Any]:
+    def read(self, image: str) -> Boxes:
         """The boxes of an image; SampleError where its file is damaged."""
         place = self.ids[image]
         try:
@@ -132,7 +138,7 @@ LAYOUTS = {
 }
 """Number of columns → their names: LXMERT's and BUTD's. Files have no line of names."""
 
-ENCODED: dict[str, np.dtype[Any]] = {
+ENCODED: dict[str, np.dtype[np.generic]] = {
     "objects_id": np.dtype("<i8"),
     "boxes": np.dtype("<f4"),
     "features": np.dtype("<f4"),
@@ -164,7 +170,7 @@ class TsvFeatures:
         self._columns = LAYOUTS[columns]
         self.description = described("tsv", [path], len(self.ids))
 
-    def read(self, image: str) -> dict[str, Any]:
+    def read(self, image: str) -> Boxes:
         """The boxes of an image; SampleError where its line is damaged."""
         offset, length = self.ids[image]
         with self._path.open("rb") as file:
@@ -173,7 +179,9 @@ class TsvFeatures:
         fields = dict(zip(self._columns, line.rstrip(b"\r\n").split(b"\t"), strict=False))
         try:
             count = int(fields["num_boxes"])
-            arrays: dict[str, Any] = {name: int(fields[name]) for name in self._columns if name[-2:] in ("_w", "_h")}
+            arrays: dict[str, ArrayLike] = {
+                name: int(fields[name]) for name in self._columns if name[-2:] in ("_w", "_h")
+            }
             for name, kind in ENCODED.items():
                 if name != "objects_id" or (self._names and fields.get(name)):
                     arrays[name] = _array(fields[name], kind, count)
@@ -211,7 +219,7 @@ def _columns(head: bytes, path: Path) -> int:
     return count
 
 
-def _array(text: bytes, kind: np.dtype[Any], count: int) -> Any:
+def _array(text: bytes, kind: np.dtype[np.generic], count: int) -> np.ndarray:
     data = base64.b64decode(text, validate=True)
     if count < 1 or not data or len(data) % (count * kind.itemsize):
         raise ValueError(f"{len(data)} bytes are no whole number of {kind.name} for each of {count} boxes")

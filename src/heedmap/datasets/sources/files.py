@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from heedmap.datasets.disk import FilePath, dated, needed_folder
 from heedmap.datasets.images import SUFFIXES
@@ -30,7 +29,7 @@ class Pictures:
         if not self._names:
             raise InputError(f"{folder} has no picture; expected files that end in {', '.join(sorted(SUFFIXES))}")
         described = [(name, folder / name) for name in self._names]
-        self.description: Mapping[str, Any] = dated("images", described, len(self))
+        self.description: Mapping[str, object] = dated("images", described, len(self))
 
     def __len__(self) -> int:
         return len(self._names)
@@ -53,7 +52,7 @@ class ReaderRows:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self.description: Mapping[str, Any] = {**reader.description, "rows": len(reader)}
+        self.description: Mapping[str, object] = {**reader.description, "rows": len(reader)}
 
     def __len__(self) -> int:
         return len(self._reader)

@@ -57,13 +57,13 @@ def open_source(data: FilePath, **options: Any) -> RowSource:
     known = list(inspect.signature(opener).parameters)[1:]
     if unknown := [name for name in options if name not in known]:
         raise OptionError(f"{kind} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
-    source: RowSource = opener(path, **options)
+    source = opener(path, **options)
     if not len(source):
         raise InputError(f"{path} has no row; expected one or more")
     return source
 
 
-def _opener(kind: str) -> Callable[..., Any]:
+def _opener(kind: str) -> Callable[..., RowSource]:
     _, module, name = SOURCES[kind]
     return getattr(import_module(f"heedmap.datasets.sources.{module}"), name)
 

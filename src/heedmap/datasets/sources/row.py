@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from heedmap.errors import InputError, OptionError, SampleError
+
+if TYPE_CHECKING:
+    from heedmap.types import OneText
 
 INPUTS = ("text", "text_pair", "image", "boxes", "audio")
 ROLES = (*INPUTS, "target", "answer", "id")
@@ -28,7 +31,7 @@ class SourceRow:
     """
 
     key: str
-    given: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, object] = field(default_factory=dict)
     target: int | str | None = None
     answer: str | None = None
     problem: str = ""
@@ -41,7 +44,7 @@ class RowSource(Protocol):
     """
 
     @property
-    def description(self) -> Mapping[str, Any]:
+    def description(self) -> Mapping[str, object]:
         """Plain JSON data that tells which data these are, so that a change of them is seen."""
 
     @property
@@ -83,7 +86,7 @@ def chosen_columns(names: Sequence[str], columns: Mapping[str, str], where: obje
     return present
 
 
-def made_row(place: str, values: Mapping[str, Any], folder: Path) -> SourceRow:
+def made_row(place: str, values: Mapping[str, object], folder: Path) -> SourceRow:
     """A row of the values of its columns.
 
     Args:
@@ -95,15 +98,19 @@ def made_row(place: str, values: Mapping[str, Any], folder: Path) -> SourceRow:
     try:
         given = {role: _READ[role](values[role], folder) for role in _READ if values.get(role) is not None}
         if "text" in given and values.get("text_pair") is not None:
-            given["text"] = (given["text"], _text(values["text_pair"], folder))
+            given["text"] = _text((values["text"], values["text_pair"]), folder)
         return SourceRow(key, given, _target(values.get("target")), _answer(values.get("answer")))
     except SampleError as error:
         return SourceRow(key, problem=str(error))
 
 
-def _text(value: Any, _folder: Path) -> Any:
+def _text(value: object, _folder: Path) -> OneText:
     if isinstance(value, list | tuple) and len(value) == 2:
-        return (_text(value[0], _folder), _text(value[1], _folder))
+        return _words(value[0]), _words(value[1])
+    return _words(value)
+
+
+def _words(value: object) -> str:
     if not isinstance(value, str):
         raise SampleError(f"its text is {_shown(value)}; expected a string, or two")
     if not value.strip():
@@ -111,26 +118,26 @@ def _text(value: Any, _folder: Path) -> Any:
     return value
 
 
-def _image(value: Any, folder: Path) -> Any:
+def _image(value: object, folder: Path) -> Path | bytes | tuple[Path | bytes, ...]:
     if isinstance(value, list | tuple):
         pictures = tuple(_media(picture, folder, "image") for picture in value)
         return pictures[0] if len(pictures) == 1 else pictures
     return _media(value, folder, "image")
 
 
-def _boxes(value: Any, folder: Path) -> Any:
+def _boxes(value: object, folder: Path) -> Path | bytes | dict[str, object]:
     if isinstance(value, Mapping) and value.get("features") is not None:
         return {name: part for name, part in value.items() if part is not None}
     return _media(value, folder, "boxes")
 
 
-def _audio(value: Any, folder: Path) -> Any:
+def _audio(value: object, folder: Path) -> Path | bytes | tuple[object, object]:
     if isinstance(value, Mapping) and value.get("array") is not None:
         return value["array"], value.get("sampling_rate")
     return _media(value, folder, "audio")
 
 
-def _media(value: Any, folder: Path, role: str) -> Path | bytes:
+def _media(value: object, folder: Path, role: str) -> Path | bytes:
     """Bytes, or a path, or both as the library ``datasets`` has them."""
     if isinstance(value, Mapping):
         value = value.get("path") if value.get("bytes") is None else value["bytes"]
@@ -141,21 +148,26 @@ def _media(value: Any, folder: Path, role: str) -> Path | bytes:
     return value
 
 
-def _target(value: Any) -> int | str | None:
+def _target(value: object) -> int | str | None:
     if value is None or (isinstance(value, int | str) and not isinstance(value, bool)):
         return value
     raise SampleError(f"its target is {_shown(value)}; expected the index or the name of a class")
 
 
-def _answer(value: Any) -> str | None:
+def _answer(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise SampleError(f"its answer is {_shown(value)}; expected a string")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
-_READ = {"text": _text, "image": _image, "boxes": _boxes, "audio": _audio}
+_READ: Mapping[str, Callable[[object, Path], object]] = {
+    "text": _text,
+    "image": _image,
+    "boxes": _boxes,
+    "audio": _audio,
+}

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from heedmap.datasets.parquet import Rows
 from heedmap.datasets.sources.row import SourceRow, chosen_columns, made_row
 from heedmap.errors import FileFormatError, InputError, SampleError
 from heedmap.extras import library
+
+if TYPE_CHECKING:
+    import pyarrow
 
 TRIED = 100
 """Lines that are looked at to learn which columns there are."""
@@ -44,7 +47,7 @@ class TableSource(ABC):
         self.columns: Sequence[str] = list(names)
         self._chosen = chosen_columns(self.columns, columns, where)
         self.roles: Collection[str] = tuple(self._chosen)
-        self.description: Mapping[str, Any] = dated(
+        self.description: Mapping[str, object] = dated(
             self.kind, [(path.name, path) for path in paths], len(self), columns=dict(self._chosen)
         )
 
@@ -64,7 +67,7 @@ class TableSource(ABC):
         return made_row(place, {role: values.get(name) for role, name in self._chosen.items()}, self._folder)
 
     @abstractmethod
-    def _values(self, file: int, row: int, number: int) -> Mapping[str, Any]:
+    def _values(self, file: int, row: int, number: int) -> Mapping[str, object]:
         """Column → value, of a row of a file, which is row ``number`` of all; SampleError where it cannot be read."""
 
 
@@ -77,7 +80,7 @@ class ParquetSource(TableSource):
         self._rows = Rows(paths)
         super().__init__(where, paths, self._rows.counts, self._rows.schema.names, columns)
 
-    def _values(self, file: int, row: int, number: int) -> Mapping[str, Any]:
+    def _values(self, file: int, row: int, number: int) -> Mapping[str, object]:
         return self._rows.read(number, list(self._chosen.values()))
 
 
@@ -91,7 +94,7 @@ class JsonLines(TableSource):
         names = _names(paths[0])
         super().__init__(where, paths, list(map(len, self._starts)), names, columns)
 
-    def _values(self, file: int, row: int, number: int) -> Mapping[str, Any]:
+    def _values(self, file: int, row: int, number: int) -> Mapping[str, object]:
         try:
             with self._paths[file].open("rb") as lines:
                 lines.seek(self._starts[file][row])
@@ -109,22 +112,22 @@ class ArrowFiles(TableSource):
     kind = "huggingface"
 
     def __init__(self, where: Path, paths: Sequence[Path], columns: Mapping[str, str]) -> None:
-        self._tables: dict[int, Any] = {}
+        self._tables: dict[int, pyarrow.Table] = {}
         self._paths = list(paths)
         tables = [self._table(file) for file in range(len(paths))]
         super().__init__(where, paths, [table.num_rows for table in tables], tables[0].column_names, columns)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_tables": {}}
 
-    def _values(self, file: int, row: int, number: int) -> Mapping[str, Any]:
+    def _values(self, file: int, row: int, number: int) -> Mapping[str, object]:
         try:
             names = list(self._chosen.values())
             return self._table(file).select(names).slice(row, 1).to_pylist()[0]
         except (KeyError, ValueError, OSError) as error:
             raise SampleError(f"row {row} of {self._paths[file].name} cannot be read ({error})") from error
 
-    def _table(self, file: int) -> Any:
+    def _table(self, file: int) -> pyarrow.Table:
         if file not in self._tables:
             arrow = library("pyarrow", "scale", "reading data sets of the library datasets needs")
             path = self._paths[file]
@@ -137,7 +140,9 @@ class ArrowFiles(TableSource):
         return self._tables[file]
 
 
-def open_parquet(folder: FilePath, *, columns: Mapping[str, str] | None = None, split: str | None = None) -> Any:
+def open_parquet(
+    folder: FilePath, *, columns: Mapping[str, str] | None = None, split: str | None = None
+) -> ParquetSource:
     """Parquet files.
 
     Args:
@@ -149,12 +154,12 @@ def open_parquet(folder: FilePath, *, columns: Mapping[str, str] | None = None, 
     return ParquetSource(Path(folder), _files(folder, split, ".parquet"), columns or {})
 
 
-def open_jsonl(folder: FilePath, *, columns: Mapping[str, str] | None = None, split: str | None = None) -> Any:
+def open_jsonl(folder: FilePath, *, columns: Mapping[str, str] | None = None, split: str | None = None) -> JsonLines:
     """Files with a JSON object a line; arguments as for :func:`open_parquet`."""
     return JsonLines(Path(folder), _files(folder, split, ".jsonl", ".ndjson"), columns or {})
 
 
-def open_saved(folder: FilePath, *, columns: Mapping[str, str] | None = None, split: str | None = None) -> Any:
+def open_saved(folder: FilePath, *, columns: Mapping[str, str] | None = None, split: str | None = None) -> ArrowFiles:
     """A folder that ``save_to_disk`` of the library ``datasets`` wrote.
 
     Args:

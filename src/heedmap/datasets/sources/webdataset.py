@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 from heedmap.datasets.disk import FilePath, dated, needed_file
 from heedmap.datasets.images import SUFFIXES
@@ -63,7 +62,7 @@ class WebDataset:
                 f"{', '.join(ENDINGS)}, json: say which is which by columns={{'text': 'ENDING'}}"
             )
         described = [(path.name, path) for path in paths]
-        self.description: Mapping[str, Any] = dated("webdataset", described, len(self), columns=dict(columns))
+        self.description: Mapping[str, object] = dated("webdataset", described, len(self), columns=dict(columns))
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -79,8 +78,8 @@ class WebDataset:
             return SourceRow(sample.key, problem=f"it cannot be read from {self._paths[file].name} ({error})")
         return made_row(sample.key, values, self._paths[file].parent)
 
-    def _values(self, file: int, sample: TarSample) -> dict[str, Any]:
-        values: dict[str, Any] = {}
+    def _values(self, file: int, sample: TarSample) -> dict[str, object]:
+        values: dict[str, object] = {}
         wanted = {ending: place for ending, place in sample.files.items() if ending in self._roles or ending == "json"}
         for ending, data in _contents(self._paths[file], wanted).items():
             if ending == "json":

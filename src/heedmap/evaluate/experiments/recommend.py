@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from heedmap.attention.forward import output_of
-from heedmap.datasets.sample import RightAnswers, Sample
+from heedmap.datasets.sample import RightAnswers, Sample, SampleInputs
 from heedmap.errors import HeedmapError, InputError, OptionError
 from heedmap.evaluate.harness.protocol import MethodSpec, check_options
 from heedmap.evaluate.metrics.faithfulness import deletion, saco, symmetric_gain
@@ -154,7 +154,7 @@ def _samples(given: Mapping[str, Any], number: int) -> list[Sample]:
     return [
         Sample(
             f"{number}.{row}",
-            {role: value[row] if isinstance(value, list) else value for role, value in roles.items()},
+            cast(SampleInputs, {role: v[row] if isinstance(v, list) else v for role, v in roles.items()}),
             RightAnswers({}),
         )
         for row in range(len(lists[0]) if lists else 1)

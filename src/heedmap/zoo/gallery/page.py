@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
@@ -65,7 +65,7 @@ def map_picture(
     return in_themes(draw)
 
 
-def _model(model: Shown, pictures: Maps) -> dict[str, Any]:
+def _model(model: Shown, pictures: Maps) -> dict[str, object]:
     return {
         "name": model.name,
         "architecture": model.architecture,
@@ -75,7 +75,7 @@ def _model(model: Shown, pictures: Maps) -> dict[str, Any]:
     }
 
 
-def _answer(model: Shown, number: int, answer: ShownAnswer, pictures: Maps) -> dict[str, Any]:
+def _answer(model: Shown, number: int, answer: ShownAnswer, pictures: Maps) -> dict[str, object]:
     """What the model was given, with the true evidence marked, and the map of each method."""
     truth = None if model.picture is None else _true_picture(model.picture, answer, model.sample.places)
     return {
@@ -90,7 +90,7 @@ def _answer(model: Shown, number: int, answer: ShownAnswer, pictures: Maps) -> d
     }
 
 
-def _map(answer: ShownAnswer, method: str, picture: InThemes | None) -> dict[str, Any]:
+def _map(answer: ShownAnswer, method: str, picture: InThemes | None) -> dict[str, object]:
     segments = answer.maps[method].segments
     facts = [
         {

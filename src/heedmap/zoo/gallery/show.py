@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
+    from heedmap.targets import Target
 
 METHODS = ("generic", "raw_attention", "rollout", "attention_gradcam", "random")
 """The paper's, three baselines and chance."""
@@ -94,7 +95,7 @@ def show(subject: Model, name: str) -> Shown:
     return Shown(name, about, architecture, sample, _picture(subject, sample), tuple(answers))
 
 
-def _maps(subject: Model, batch: Batch, targets: list[Any]) -> dict[str, list[Explanation]]:
+def _maps(subject: Model, batch: Batch, targets: list[Target]) -> dict[str, list[Explanation]]:
     """By method; without those that are not defined for the model, such as rollout through sampled points."""
     maps = {}
     for method in METHODS:

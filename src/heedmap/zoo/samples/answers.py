@@ -18,31 +18,34 @@ from heedmap.zoo.samples.sample import (
     objects_mask,
     tokenizer_of,
 )
-from heedmap.zoo.world import Mention
+from heedmap.zoo.world import Caption, Mention, Scene
 from heedmap.zoo.world.words import TextWord
 
 if TYPE_CHECKING:
     from heedmap.models.model import Model
+
+    Telling = ZooSample[tuple[Scene, Caption]]
 
 QUESTION = "<image>what do you see?"
 GRID = (6, 6)
 """Of the picture's tokens among the words: patches of 8 pixels, merged two by two."""
 
 
-def _telling(index: int) -> ZooSample:
+def _telling(index: int) -> Telling:
     scene = world.make_scene(SEED, SPLIT, index)
     caption = world.listing(scene)
-    inputs = {"text": QUESTION, "image": scene.image}
-    return ZooSample(inputs, caption.text, (scene, caption), scene.image, begun=caption.text)
+    return ZooSample(
+        {"text": QUESTION, "image": scene.image}, caption.text, (scene, caption), scene.image, begun=caption.text
+    )
 
 
-def _telling_inputs(subject: Model, samples: Sequence[ZooSample]) -> dict[str, Any]:
+def _telling_inputs(subject: Model, samples: Sequence[Telling]) -> dict[str, Any]:
     """The right answer stands after the question, as the model says it by itself where it is right."""
     texts = [f"{sample.inputs['text']} {sample.begun}" for sample in samples]
     return subject.inputs(text=texts, image=[sample.inputs["image"] for sample in samples])
 
 
-def _telling_asked(subject: Model, samples: Sequence[ZooSample], output: object) -> list[list[KnownAnswer]]:
+def _telling_asked(subject: Model, samples: Sequence[Telling], output: object) -> list[list[KnownAnswer]]:
     """The colours and shapes of answers that are right in every word, and end where they should."""
     first = inputs_of(subject, samples[:1])["input_ids"].shape[1] - 1
     asked: list[list[KnownAnswer]] = []
@@ -54,7 +57,7 @@ def _telling_asked(subject: Model, samples: Sequence[ZooSample], output: object)
     return asked
 
 
-def _words(subject: Model, sample: ZooSample, first: int) -> Iterator[KnownAnswer]:
+def _words(subject: Model, sample: Telling, first: int) -> Iterator[KnownAnswer]:
     """Each word that tells of an object; ``first``: the place at which the answer's first token is said."""
     scene, caption = sample.truth
     told = tokenizer_of(subject)(sample.answer, add_special_tokens=False)

@@ -13,13 +13,17 @@ from heedmap.attention.forward import output_of
 from heedmap.outputs import class_logits, needed, no_object, object_probabilities
 from heedmap.zoo import world
 from heedmap.zoo.samples.sample import SEED, SPLIT, Evidence, KnownAnswer, Material, ZooSample, objects_mask
-from heedmap.zoo.world import Object, Scene
+from heedmap.zoo.world import Caption, Object, Question, Scene, SceneRegions
 from heedmap.zoo.world.regions import overlap
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
 
     from heedmap.models.model import Model
+    from heedmap.types import Boxes
+
+    Pair = ZooSample[tuple[Scene, Caption]]
+    Asked = ZooSample[tuple[Question, SceneRegions]]
 
 SURE = 0.5
 """A detection counts as one from this probability."""
@@ -29,7 +33,7 @@ WRONG = 31
 """Captions that the right one is told from."""
 
 
-def _scene(index: int) -> ZooSample:
+def _scene(index: int) -> ZooSample[Scene]:
     scene = world.make_scene(SEED, SPLIT, index)
     return ZooSample({"image": scene.image}, ", ".join(_look(o) for o in scene.objects), scene, scene.image)
 
@@ -44,7 +48,7 @@ def shown_by(scene: Scene, label: str) -> list[int]:
     return [number for number, o in enumerate(scene.objects) if words and words <= {o.shape, o.colour, o.size}]
 
 
-def _labels(subject: Model, samples: Sequence[ZooSample], output: object) -> list[list[KnownAnswer]]:
+def _labels(subject: Model, samples: Sequence[ZooSample[Scene]], output: object) -> list[list[KnownAnswer]]:
     """The labels that are more probable than not, and right."""
     names = subject.class_names
     asked = []
@@ -56,7 +60,7 @@ def _labels(subject: Model, samples: Sequence[ZooSample], output: object) -> lis
     return asked
 
 
-def _detections(subject: Model, samples: Sequence[ZooSample], output: object) -> list[list[KnownAnswer]]:
+def _detections(subject: Model, samples: Sequence[ZooSample[Scene]], output: object) -> list[list[KnownAnswer]]:
     """The kept queries (probability over :data:`SURE`, without "no object") that found an object."""
     logits = class_logits(output, 3)
     none = no_object(logits, subject.context({}), subject.name)
@@ -89,13 +93,13 @@ def _found(scene: Scene, label: str, frame: Float32[np.ndarray, " 4"]) -> int | 
     return fits[int(overlaps.argmax())] if overlaps.max() >= NEAR else None
 
 
-def _caption(index: int) -> ZooSample:
+def _caption(index: int) -> Pair:
     scene = world.make_scene(SEED, SPLIT, index)
     caption = world.caption(scene)
     return ZooSample({"text": caption.text, "image": scene.image}, caption.text, (scene, caption), scene.image)
 
 
-def _pairs(subject: Model, samples: Sequence[ZooSample], output: object) -> list[list[KnownAnswer]]:
+def _pairs(subject: Model, samples: Sequence[Pair], output: object) -> list[list[KnownAnswer]]:
     """The similarity of a picture and its caption, where it is greater than that of :data:`WRONG` wrong ones."""
     answers = []
     for sample in samples:
@@ -139,30 +143,31 @@ CAPTIONS = Material(
 )
 
 
-def _placed_question(index: int) -> ZooSample:
+def _placed_question(index: int) -> Asked:
     """The same for VisualBERT, which takes no places: they are four more features."""
     sample = _question(index)
-    boxes = sample.inputs["boxes"]
-    features = np.concatenate([boxes["features"], boxes["boxes"]], 1)
-    return replace(sample, inputs={**sample.inputs, "boxes": {**boxes, "features": features}})
+    _, regions = sample.truth
+    features = np.concatenate([regions.features, regions.positions], 1)
+    return replace(sample, inputs={**sample.inputs, "boxes": {**sample.inputs["boxes"], "features": features}})
 
 
-def _question(index: int) -> ZooSample:
+def _question(index: int) -> Asked:
     """One question about each scene, of each kind in turn."""
     scene = world.make_scene(SEED, SPLIT, index)
     questions = world.ask(scene)
     question = questions[index % len(questions)]
     regions = world.regions(scene)
-    boxes = {"features": regions.features, "boxes": regions.positions, "labels": _names(scene, regions)}
-    inputs = {"text": question.text, "boxes": boxes}
-    return ZooSample(inputs, question.answer, (question, regions), scene.image, regions.positions)
+    boxes: Boxes = {"features": regions.features, "boxes": regions.positions, "labels": _names(scene, regions)}
+    return ZooSample(
+        {"text": question.text, "boxes": boxes}, question.answer, (question, regions), scene.image, regions.positions
+    )
 
 
-def _names(scene: world.Scene, regions: world.SceneRegions) -> list[str]:
+def _names(scene: Scene, regions: SceneRegions) -> list[str]:
     return ["background" if number < 0 else _look(scene.objects[number]) for number in regions.objects.tolist()]
 
 
-def _answers(subject: Model, samples: Sequence[ZooSample], output: object) -> list[list[KnownAnswer]]:
+def _answers(subject: Model, samples: Sequence[Asked], output: object) -> list[list[KnownAnswer]]:
     """The most probable answer, where it is right."""
     from heedmap.targets import class_logits
 
@@ -176,7 +181,7 @@ def _answers(subject: Model, samples: Sequence[ZooSample], output: object) -> li
     return asked
 
 
-def _evidence(sample: ZooSample) -> Evidence:
+def _evidence(sample: Asked) -> Evidence:
     """The telling words; the boxes of the objects asked about, where the answer is not that there are none."""
     question, regions = sample.truth
     boxes = np.isin(regions.objects, question.objects)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
 import torch
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from heedmap.models.model import Model
+    from heedmap.types import Boxes
     from heedmap.zoo.world import Scene
 
 SEED = 0
@@ -25,6 +26,9 @@ SPLIT = "test"
 
 Span = tuple[int, int]
 """Characters of a text, from and to."""
+
+Made = TypeVar("Made")
+"""Of what a sample was made: a :class:`~heedmap.zoo.world.Scene` with its question, a date, a list."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,29 +65,37 @@ class KnownAnswer:
     frame: tuple[float, float, float, float] | None = None
 
 
+class ZooInputs(TypedDict, total=False):
+    """What a model of the zoo is asked of a sample, by the names of ``heedmap.Model.explain``."""
+
+    text: str
+    image: UInt8[np.ndarray, "height width 3"]
+    boxes: Boxes
+
+
 @dataclass(frozen=True, eq=False)
-class ZooSample:
+class ZooSample(Generic[Made]):
     """A sample of the test split.
 
     Attributes:
-        inputs: for ``subject.explain``: ``text``, ``image``, ``boxes``.
+        inputs: for ``subject.explain``.
         answer: what is right, in words.
-        truth: of what it was made (a :class:`~heedmap.zoo.world.Scene` with its question, a date, a list).
+        truth: of what it was made.
         picture: to be shown; None: there is none.
         places: of its boxes, x1, y1, x2, y2 as shares of the side; None: there are none.
         begun: the text that a decoder is given to go on from; None: the model has no decoder.
     """
 
-    inputs: Mapping[str, Any]
+    inputs: ZooInputs
     answer: str
-    truth: Any
+    truth: Made
     picture: UInt8[np.ndarray, "height width 3"] | None = None
     places: Float32[np.ndarray, "boxes 4"] | None = None
     begun: str | None = None
 
 
 @dataclass(frozen=True)
-class Material:
+class Material(Generic[Made]):
     """Samples for a model.
 
     Attributes:
@@ -96,11 +108,11 @@ class Material:
     """
 
     about: str
-    make: Callable[[int], ZooSample]
-    ask: Callable[[Any, Sequence[ZooSample], Any], list[list[KnownAnswer]]]
+    make: Callable[[int], ZooSample[Made]]
+    ask: Callable[[Model, Sequence[ZooSample[Made]], object], list[list[KnownAnswer]]]
     shown: int = 0
     least: int = 1
-    inputs: Callable[[Any, Sequence[ZooSample]], dict[str, Any]] = inputs_of
+    inputs: Callable[[Model, Sequence[ZooSample[Made]]], dict[str, Any]] = inputs_of
 
 
 @dataclass(frozen=True, eq=False)

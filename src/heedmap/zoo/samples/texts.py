@@ -10,20 +10,20 @@ import torch
 
 from heedmap.evaluate.answer import inputs_of
 from heedmap.outputs import class_logits
-from heedmap.zoo.dates import ISO, date_sample
-from heedmap.zoo.lists import list_sample
+from heedmap.zoo.dates import ISO, DateSample, date_sample
+from heedmap.zoo.lists import ListSample, list_sample
 from heedmap.zoo.samples.sample import SEED, SPLIT, Evidence, KnownAnswer, Material, ZooSample, tokenizer_of
 
 if TYPE_CHECKING:
     from heedmap.models.model import Model
 
 
-def _date(index: int) -> ZooSample:
+def _date(index: int) -> ZooSample[DateSample]:
     sample = date_sample(SEED, SPLIT, index)
     return ZooSample({"text": sample.text}, sample.iso, sample, begun=sample.iso)
 
 
-def _date_inputs(subject: Model, samples: Sequence[ZooSample]) -> dict[str, Any]:
+def _date_inputs(subject: Model, samples: Sequence[ZooSample[DateSample]]) -> dict[str, Any]:
     """The decoder is given the right date, as it says it by itself where it is right."""
     begun = tokenizer_of(subject)([sample.begun for sample in samples], add_special_tokens=False, return_tensors="pt")
     ids = begun["input_ids"]
@@ -31,14 +31,14 @@ def _date_inputs(subject: Model, samples: Sequence[ZooSample]) -> dict[str, Any]
     return inputs_of(subject, samples, decoder_input_ids=torch.cat([start, ids], 1))
 
 
-def _date_asked(subject: Model, samples: Sequence[ZooSample], output: object) -> list[list[KnownAnswer]]:
+def _date_asked(subject: Model, samples: Sequence[ZooSample[DateSample]], output: object) -> list[list[KnownAnswer]]:
     """The last digits of year, month and day, of dates that are right in every character."""
     written = tokenizer_of(subject).batch_decode(class_logits(output, 3).argmax(-1), skip_special_tokens=True)
     pairs = zip(samples, written, strict=True)
     return [_digits(subject, sample) if text == sample.answer else [] for sample, text in pairs]
 
 
-def _digits(subject: Model, sample: ZooSample) -> list[KnownAnswer]:
+def _digits(subject: Model, sample: ZooSample[DateSample]) -> list[KnownAnswer]:
     asked = []
     for part, (_, end) in ISO.items():
         position = end - 1
@@ -48,19 +48,19 @@ def _digits(subject: Model, sample: ZooSample) -> list[KnownAnswer]:
     return asked
 
 
-def said_of_date(subject: Model, sample: ZooSample, index: int) -> tuple[int, int]:
+def said_of_date(subject: Model, sample: ZooSample[DateSample], index: int) -> tuple[int, int]:
     """The place and the token of the last digit of the year, the month or the day, each in turn."""
     digits = _digits(subject, sample)
     place, token = digits[index % len(digits)].place
     return place, token
 
 
-def _list(index: int) -> ZooSample:
+def _list(index: int) -> ZooSample[ListSample]:
     sample = list_sample(SEED, SPLIT, index)
     return ZooSample({"text": sample.text}, sample.answer, sample)
 
 
-def _list_asked(subject: Model, samples: Sequence[ZooSample], output: object) -> list[list[KnownAnswer]]:
+def _list_asked(subject: Model, samples: Sequence[ZooSample[ListSample]], output: object) -> list[list[KnownAnswer]]:
     """What is said at the last word, where it is right: the next word, or the label that it is given."""
     asked = []
     for row, sample in enumerate(samples):
@@ -72,7 +72,7 @@ def _list_asked(subject: Model, samples: Sequence[ZooSample], output: object) ->
     return asked
 
 
-def said_of_list(subject: Model, sample: ZooSample, index: int) -> tuple[int, int]:
+def said_of_list(subject: Model, sample: ZooSample[ListSample], index: int) -> tuple[int, int]:
     """The place of the last word, and the token that follows it, or its label."""
     labels = {name: index for index, name in subject.class_names.items()}
     if sample.answer in labels:

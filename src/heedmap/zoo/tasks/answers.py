@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from heedmap.errors import UnknownNameError
-from heedmap.zoo.recipe import Batch
+from heedmap.zoo.recipe import Batch, Processor
 from heedmap.zoo.tasks.tokenizers import encoded, fixed_head, question_tokenizer
 from heedmap.zoo.world import ANSWERS, COLOURS, FEATURES, KINDS, SHAPES, VOCABULARY, Question, Scene, ask, regions
 from heedmap.zoo.world.world import make_scene
@@ -21,6 +21,7 @@ from heedmap.zoo.world.world import make_scene
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32, Int64
     from torch import Tensor, nn
+    from transformers import BertTokenizer, PreTrainedModel
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *VOCABULARY, ",", "?")
 """Every token; the position is its id."""
@@ -34,12 +35,12 @@ AID = 1.0
 
 
 @cache
-def tokenizer() -> Any:
+def tokenizer() -> BertTokenizer:
     """``[CLS] question [SEP]``."""
     return question_tokenizer(WORDS, LONGEST)
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`; the setting ``family`` is ``"visualbert"`` or ``"lxmert"``."""
     sizes = dict(settings)
     family = sizes.pop("family")
@@ -50,14 +51,14 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     return FAMILIES[family]({**named, "vocab_size": len(WORDS), "max_position_embeddings": LONGEST, **sizes})
 
 
-def _visualbert(settings: Mapping[str, Any]) -> nn.Module:
+def _visualbert(settings: Mapping[str, Any]) -> PreTrainedModel:
     from transformers import VisualBertConfig, VisualBertForQuestionAnswering
 
     ids = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
     return VisualBertForQuestionAnswering(VisualBertConfig(visual_embedding_dim=FEATURES + 4, **ids, **settings))
 
 
-def _lxmert(settings: Mapping[str, Any]) -> nn.Module:
+def _lxmert(settings: Mapping[str, Any]) -> PreTrainedModel:
     from transformers import LxmertConfig, LxmertForQuestionAnswering
 
     return LxmertForQuestionAnswering(LxmertConfig(visual_feat_dim=FEATURES, num_qa_labels=len(ANSWERS), **settings))
@@ -66,7 +67,7 @@ def _lxmert(settings: Mapping[str, Any]) -> nn.Module:
 FAMILIES = {"visualbert": _visualbert, "lxmert": _lxmert}
 
 
-def processors() -> Sequence[Any]:
+def processors() -> Sequence[Processor]:
     """See :class:`heedmap.zoo.recipe.Task`."""
     return (tokenizer(),)
 
@@ -149,12 +150,12 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
 
 
 def _outputs(
-    model: nn.Module, batch: Batch
+    model: PreTrainedModel, batch: Batch
 ) -> tuple[Float[Tensor, "batch answers"], Float[Tensor, "batch boxes width"], Float[Tensor, "batch words width"]]:
     """The logits, the boxes' last states, and the words' states two layers (LXMERT: one) before the last."""
     text = {name: batch[name] for name in ("input_ids", "attention_mask")}
     text["token_type_ids"] = torch.zeros_like(text["input_ids"])
-    if model.config.model_type == "lxmert":  # type: ignore[union-attr]
+    if model.config.model_type == "lxmert":
         boxes = {"visual_feats": batch["features"], "visual_pos": batch["positions"]}
         output = model(**text, **boxes, output_hidden_states=True)
         return output.question_answering_score, output.vision_hidden_states[-1], output.language_hidden_states[-2]

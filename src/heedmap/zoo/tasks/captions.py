@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
-from heedmap.zoo.recipe import Batch
+from heedmap.zoo.recipe import Batch, Processor
 from heedmap.zoo.tasks.pictures import (
     NOTHING,
     PATCH,
@@ -38,6 +38,7 @@ from heedmap.zoo.world.words import article
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
     from torch import Tensor
+    from transformers import CLIPModel, PreTrainedModel, PreTrainedTokenizerFast
 
 WORDS = ("<pad>", "<unk>", *VOCABULARY, ",", "<s>", "</s>")
 """Every token; the position is its id. CLIP reads its text at the token with the highest one."""
@@ -54,7 +55,7 @@ HARD = 8
 
 
 @cache
-def tokenizer() -> Any:
+def tokenizer() -> PreTrainedTokenizerFast:
     """``<s> caption </s>``, a token a word."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -71,7 +72,7 @@ def tokenizer() -> Any:
     )
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import CLIPConfig, CLIPModel
 
@@ -92,7 +93,7 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     return clip
 
 
-def processors() -> Sequence[Any]:
+def processors() -> Sequence[Processor]:
     """See :class:`heedmap.zoo.recipe.Task`."""
     square = {"height": SIDE, "width": SIDE}
     return (tokenizer(), image_processor("CLIPImageProcessor", do_center_crop=False, crop_size=square))
@@ -125,7 +126,7 @@ def _patches(scene: Scene) -> tuple[Int64[Tensor, " patches"], Float[Tensor, "pa
     return torch.where(number == NOTHING, NOTHING, looks[number]), around
 
 
-def loss(model: Any, batch: Batch) -> Tensor:
+def loss(model: CLIPModel, batch: Batch) -> Tensor:
     """See :class:`heedmap.zoo.recipe.Task`."""
     states = model.vision_model(batch["pixel_values"]).last_hidden_state
     seen = _seen(model, states[:, :1])[:, 0]
@@ -155,17 +156,17 @@ def _matching(
     return (cross_entropy(torch.cat([among, edited], 1), answers) + cross_entropy(among.T, answers)) / 2
 
 
-def _seen(model: Any, states: Float[Tensor, "*places d"]) -> Float[Tensor, "*places p"]:
+def _seen(model: CLIPModel, states: Float[Tensor, "*places d"]) -> Float[Tensor, "*places p"]:
     """What CLIP makes of [CLS] of the vision tower, made of any of its tokens."""
     return normalize(model.visual_projection(model.vision_model.post_layernorm(states)), dim=-1)
 
 
-def _told(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "texts p"]:
+def _told(model: CLIPModel, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "texts p"]:
     output = model.text_model(input_ids=input_ids, attention_mask=attention_mask)
     return normalize(model.text_projection(output.pooler_output), dim=-1)
 
 
-def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
+def scores(model: CLIPModel, seed: int, split: str, count: int) -> dict[str, float]:
     """``retrieval``: share of pictures whose caption is the most similar of 32, the others clearly false of it.
 
     ``retrieval/hard``: the same, with eight of the others the picture's own captions with something changed.
@@ -175,7 +176,7 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
     return {"retrieval": easy, "retrieval/hard": hard}
 
 
-def _right(model: Any, seed: int, split: str, start: int, count: int) -> Iterator[tuple[bool, bool]]:
+def _right(model: CLIPModel, seed: int, split: str, start: int, count: int) -> Iterator[tuple[bool, bool]]:
     """Of each picture, whether the right caption is the most similar: among those of others, and among the harder ones."""
     pictures = pixel_values(scenes(seed, split, start, count))
     seen = _seen(model, model.vision_model(pictures).last_hidden_state[:, 0])

@@ -20,11 +20,12 @@ from heedmap.zoo.world import SHAPES
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import DetrForObjectDetection, PreTrainedModel
 
 __all__ = ["batch", "loss", "model", "processors", "scores"]
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """DETR, with batch statistics that are not frozen yet: from nothing, frozen ones would normalise nothing."""
     detr = detection.model(settings, before)
     _thaw(detr)
@@ -41,24 +42,24 @@ def _thaw(module: nn.Module) -> None:
             _thaw(child)
 
 
-def loss(model: nn.Module, batch: Batch) -> Tensor:
+def loss(model: DetrForObjectDetection, batch: Batch) -> Tensor:
     """See :class:`heedmap.zoo.recipe.Task`."""
     return cell_loss(model, _cells(model, batch), batch)
 
 
-def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
+def scores(model: DetrForObjectDetection, seed: int, split: str, count: int) -> dict[str, float]:
     """``objects`` and ``ground``: share of the cells with and without an object that are named rightly."""
     right, total = torch.zeros(2), torch.zeros(2)
     for start, length in chunks(count):
         examples = batch(seed, split, start, length)
         shown = examples["cells"] != NOTHING
         shapes = examples["shapes"].gather(1, examples["cells"].clamp(min=0)).where(shown, torch.tensor(len(SHAPES)))
-        hit = model.class_labels_classifier(_cells(model, examples)).argmax(-1) == shapes  # type: ignore[operator]
+        hit = model.class_labels_classifier(_cells(model, examples)).argmax(-1) == shapes
         right += torch.stack([hit[shown].sum(), hit[~shown].sum()])
         total += torch.stack([shown.sum(), (~shown).sum()])
     objects, ground = (right / total).tolist()
     return {"objects": objects, "ground": ground}
 
 
-def _cells(model: Any, batch: Batch) -> Tensor:
+def _cells(model: DetrForObjectDetection, batch: Batch) -> Tensor:
     return model.model(batch["pixel_values"]).encoder_last_hidden_state

@@ -8,11 +8,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from heedmap.zoo.dates import DateSample, date_sample
-from heedmap.zoo.recipe import Batch
+from heedmap.zoo.recipe import Batch, Processor
 from heedmap.zoo.tasks.tokenizers import SPECIAL, character_tokenizer, encoded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from transformers import BartForConditionalGeneration, PreTrainedModel, PreTrainedTokenizerFast
 
 CHARACTERS = string.digits + string.ascii_letters + " .,-/':"
 AT_ONCE = 250
@@ -20,12 +21,12 @@ LONGEST = 64
 
 
 @cache
-def tokenizer() -> Any:
+def tokenizer() -> PreTrainedTokenizerFast:
     """Of source and target alike."""
     return character_tokenizer(CHARACTERS)
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import BartConfig, BartForConditionalGeneration
 
@@ -41,7 +42,7 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     return bart
 
 
-def processors() -> Sequence[Any]:
+def processors() -> Sequence[Processor]:
     """See :class:`heedmap.zoo.recipe.Task`."""
     return (tokenizer(),)
 
@@ -58,11 +59,11 @@ def loss(model: nn.Module, batch: Batch) -> Tensor:
     return model(**batch).loss
 
 
-def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
+def scores(model: BartForConditionalGeneration, seed: int, split: str, count: int) -> dict[str, float]:
     """``exact``: share of dates that are right in every character, written by greedy search."""
     right = 0
     for samples in _chunks(seed, split, count):
-        written = model.generate(**_inputs(samples), do_sample=False, num_beams=1, max_new_tokens=12)  # type: ignore[operator]
+        written = model.generate(**_inputs(samples), do_sample=False, num_beams=1, max_new_tokens=12)
         texts = tokenizer().batch_decode(written, skip_special_tokens=True)
         right += sum(text == sample.iso for text, sample in zip(texts, samples, strict=True))
     return {"exact": right / count}

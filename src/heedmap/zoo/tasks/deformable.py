@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss, one_hot, pad
 
 from heedmap.models.shipped import folder_of
-from heedmap.zoo.recipe import Batch
+from heedmap.zoo.recipe import Batch, Processor
 from heedmap.zoo.tasks.detection import (
     CELL_WEIGHT,
     CELLS,
@@ -33,6 +33,7 @@ from heedmap.zoo.world import SHAPES
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+    from transformers import DeformableDetrForObjectDetection, PreTrainedModel
 
 __all__ = ["batch", "loss", "model", "processors", "scores"]
 
@@ -44,7 +45,7 @@ BACKBONE = "detr-shapes"
 """Shipped model from which the backbone is taken."""
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection
 
@@ -57,7 +58,7 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     return made
 
 
-def start(model: Any) -> None:
+def start(model: DeformableDetrForObjectDetection) -> None:
     """Weights of the size that the original has, and queries spread over the picture, each with its reference point.
 
     Points and weights of the deformable attentions begin as transformers draws them: around the reference point, all alike.
@@ -74,14 +75,14 @@ def start(model: Any) -> None:
             placing.layers[-1].bias.copy_(torch.tensor(PLACED))
 
 
-def _take_backbone(model: Any) -> None:
+def _take_backbone(model: DeformableDetrForObjectDetection) -> None:
     from transformers import DetrForObjectDetection
 
     trained = DetrForObjectDetection.from_pretrained(folder_of(BACKBONE), local_files_only=True)
     model.model.backbone.load_state_dict(trained.model.backbone.state_dict())
 
 
-def _spread(model: Any) -> None:
+def _spread(model: DeformableDetrForObjectDetection) -> None:
     """Queries that begin as the position encodings of their places, at which their reference points are."""
     inner, cells = model.model, [y * CELLS + x for y, x in places(model.config.num_queries)]
     begun = codes(model, model.config.d_model)[cells]
@@ -95,18 +96,18 @@ def _centres() -> Float[Tensor, "cells 2"]:
     return torch.stack([along.repeat(CELLS), along.repeat_interleave(CELLS)], 1)
 
 
-def processors() -> Sequence[Any]:
+def processors() -> Sequence[Processor]:
     """See :class:`heedmap.zoo.recipe.Task`."""
     return (image_processor("DeformableDetrImageProcessor", do_pad=False),)
 
 
-def loss(model: nn.Module, batch: Batch) -> Tensor:
+def loss(model: DeformableDetrForObjectDetection, batch: Batch) -> Tensor:
     """See :class:`heedmap.zoo.recipe.Task`."""
     output = model(batch["pixel_values"], labels=objects(batch))
     return output.loss + CELL_WEIGHT * cell_loss(model, output.encoder_last_hidden_state[:, : CELLS**2], batch)
 
 
-def cell_loss(model: Any, cells: Float[Tensor, "batch cells d"], batch: Batch) -> Tensor:
+def cell_loss(model: DeformableDetrForObjectDetection, cells: Float[Tensor, "batch cells d"], batch: Batch) -> Tensor:
     """What the heads say of each cell of the encoder's finest map: whether it shows each shape, and its object's box."""
     owners = batch["cells"]
     shown = owners != NOTHING

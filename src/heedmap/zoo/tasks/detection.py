@@ -17,13 +17,15 @@ import torch
 
 from heedmap.errors import TrainingError
 from heedmap.extras import how_to_install
-from heedmap.zoo.recipe import Batch
+from heedmap.zoo.recipe import Batch, Processor
 from heedmap.zoo.tasks.pictures import SIDE, chunks, image_processor, pixel_values, scenes
 from heedmap.zoo.world import SHAPES, Scene
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
+    from pycocotools.cocoeval import COCOeval
     from torch import Tensor, nn
+    from transformers import DetrForObjectDetection, PreTrainedModel
 
     Found = tuple[Scene, Float[Tensor, " queries"], Int64[Tensor, " queries"], Float[Tensor, "queries 4"]]
 
@@ -37,7 +39,7 @@ CELL_WEIGHT = 1.0
 """Of the cells' loss beside DETR's."""
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`; the backbone's batch statistics are frozen, as DETR wants it."""
     from transformers import DetrConfig, DetrForObjectDetection
 
@@ -63,7 +65,7 @@ def configured(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"backbone_config": backbone, "auxiliary_loss": True, **names, **rest}
 
 
-def start(model: Any) -> None:
+def start(model: DetrForObjectDetection) -> None:
     """Weights of the size that the original has, and queries that begin by looking at places of a grid.
 
     transformers draws weights for a much wider model. An object query begins as the position encoding of its place,
@@ -81,13 +83,13 @@ def start(model: Any) -> None:
             layer.encoder_attn.k_proj.weight.copy_(layer.encoder_attn.q_proj.weight)
 
 
-def _grid(model: Any) -> Float[Tensor, "queries d"]:
+def _grid(model: DetrForObjectDetection) -> Float[Tensor, "queries d"]:
     """Position encodings of places that are evenly spread over the picture."""
     queries, width = model.model.query_position_embeddings.weight.shape
     return codes(model, width)[[y * CELLS + x for y, x in places(queries)]]
 
 
-def codes(model: Any, width: int) -> Float[Tensor, "cells d"]:
+def codes(model: PreTrainedModel, width: int) -> Float[Tensor, "cells d"]:
     """The model's position encodings of the cells of the feature map."""
     shape = torch.Size((1, width, CELLS, CELLS))
     return model.model.position_embedding(shape=shape, device="cpu", dtype=torch.float32)[0].flatten(1).T
@@ -105,7 +107,7 @@ def places(queries: int) -> list[tuple[int, int]]:
     return spread[:queries]
 
 
-def processors() -> Sequence[Any]:
+def processors() -> Sequence[Processor]:
     """See :class:`heedmap.zoo.recipe.Task`."""
     return (image_processor("DetrImageProcessor", do_pad=False),)
 
@@ -140,7 +142,7 @@ def _cells(scene: Scene) -> Int64[Tensor, " cells"]:
     return torch.where(share >= 0.25, number, NOTHING).flatten()
 
 
-def loss(model: nn.Module, batch: Batch) -> Tensor:
+def loss(model: DetrForObjectDetection, batch: Batch) -> Tensor:
     """See :class:`heedmap.zoo.recipe.Task`."""
     output = model(batch["pixel_values"], labels=objects(batch))
     return output.loss + CELL_WEIGHT * cell_loss(model, output.encoder_last_hidden_state, batch)
@@ -155,7 +157,7 @@ def objects(batch: Batch) -> list[dict[str, Tensor]]:
     ]
 
 
-def cell_loss(model: Any, cells: Float[Tensor, "batch cells d"], batch: Batch) -> Tensor:
+def cell_loss(model: DetrForObjectDetection, cells: Float[Tensor, "batch cells d"], batch: Batch) -> Tensor:
     """What DETR's own heads say of each cell of the encoder: its object's shape, or none, and its object's box."""
     from torch.nn.functional import cross_entropy, l1_loss
 
@@ -214,7 +216,7 @@ def average_precision(detected: Sequence[Found]) -> dict[str, float]:
     return {"ap50": _mean(precision[0]), "ap": _mean(precision), **_sure(judged)}
 
 
-def _judged(detected: Sequence[Found]) -> Any:
+def _judged(detected: Sequence[Found]) -> COCOeval:
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -246,7 +248,7 @@ def _judged(detected: Sequence[Found]) -> Any:
     return judged
 
 
-def _entry(image: int, label: int, x: float, y: float, width: float, height: float) -> dict[str, Any]:
+def _entry(image: int, label: int, x: float, y: float, width: float, height: float) -> dict[str, object]:
     return {"image_id": image, "category_id": label, "bbox": [x, y, width, height], "area": width * height}
 
 
@@ -255,7 +257,7 @@ def _mean(precision: np.ndarray) -> float:
     return float(precision[precision > -1].mean())
 
 
-def _sure(judged: Any) -> dict[str, float]:
+def _sure(judged: COCOeval) -> dict[str, float]:
     """Precision and recall of the detections that are surer than not, for objects of any size."""
     everything = judged.params.areaRng[0]
     entries = [entry for entry in judged.evalImgs if entry is not None and entry["aRng"] == everything]

@@ -20,6 +20,7 @@ from heedmap.zoo.tasks.tokenizers import SPECIAL, encoded
 if TYPE_CHECKING:
     from jaxtyping import Int64
     from torch import Tensor, nn
+    from transformers import PreTrainedModel
 
 __all__ = ["batch", "loss", "model", "processors", "scores"]
 
@@ -28,7 +29,7 @@ PADDING = -100
 AT_ONCE = 250
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import ConvBertConfig, ConvBertForTokenClassification
 
@@ -74,5 +75,5 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
     return {"accuracy": float(torch.cat(answers).float().mean()), "exact": float(torch.cat(whole).float().mean())}
 
 
-def _logits(model: Any, batch: Batch) -> Tensor:
+def _logits(model: nn.Module, batch: Batch) -> Tensor:
     return model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from heedmap.zoo.recipe import Batch
+from heedmap.zoo.recipe import Batch, Processor
 from heedmap.zoo.tasks.pictures import (
     NOTHING,
     PATCH,
@@ -32,13 +32,14 @@ from heedmap.zoo.world import COLOURS, SHAPES, Object
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+    from transformers import PreTrainedModel, ViTForImageClassification
 
 GUIDES = ("patches", "outlines")
 LABELS = (*SHAPES, *COLOURS)
 KINDS = {"shape": slice(0, len(SHAPES)), "colour": slice(len(SHAPES), len(LABELS))}
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import ViTConfig, ViTForImageClassification
 
@@ -58,7 +59,7 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     return vit
 
 
-def processors() -> Sequence[Any]:
+def processors() -> Sequence[Processor]:
     """See :class:`heedmap.zoo.recipe.Task`."""
     return (image_processor("ViTImageProcessor"),)
 
@@ -81,14 +82,16 @@ def _named(objects: Sequence[Object]) -> Float[Tensor, "objects labels"]:
     return torch.tensor([[float(label in (item.shape, item.colour)) for label in LABELS] for item in objects])
 
 
-def loss(model: Any, batch: Batch) -> Tensor:
+def loss(model: ViTForImageClassification, batch: Batch) -> Tensor:
     """See :class:`heedmap.zoo.recipe.Task`."""
     states = model.vit(batch["pixel_values"]).last_hidden_state
     whole = binary_cross_entropy_with_logits(model.classifier(states[:, 0]), batch["labels"])
     return whole + guidance(model, states[:, 1:], model.classifier, batch)
 
 
-def guidance(model: Any, states: Float[Tensor, "batch patches d"], named: nn.Module, batch: Batch) -> Tensor:
+def guidance(
+    model: PreTrainedModel, states: Float[Tensor, "batch patches d"], named: nn.Module, batch: Batch
+) -> Tensor:
     """The losses on each patch, by the weights of ``model.guides``: zero where these are.
 
     Args:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from torch.nn.functional import cross_entropy
 
 from heedmap.zoo.lists import KEYS, MOST, QUESTIONS, SIGNS, VALUES, list_sample, training_text
-from heedmap.zoo.recipe import Batch
+from heedmap.zoo.recipe import Batch, Processor
 from heedmap.zoo.tasks.tokenizers import SPECIAL, encoded, word_tokenizer
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
     from torch import Tensor, nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 WORDS = (*KEYS, *VALUES, *SIGNS)
 LONGEST = 3 * MOST + 3 * QUESTIONS
@@ -23,12 +24,12 @@ AT_ONCE = 250
 
 
 @cache
-def tokenizer() -> Any:
+def tokenizer() -> PreTrainedTokenizerFast:
     """A token a word."""
     return word_tokenizer(WORDS)
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -37,7 +38,7 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     return LlamaForCausalLM(LlamaConfig(vocab_size=size, max_position_embeddings=LONGEST, **ids, **settings))
 
 
-def processors() -> Sequence[Any]:
+def processors() -> Sequence[Processor]:
     """See :class:`heedmap.zoo.recipe.Task`."""
     return (tokenizer(),)
 

@@ -17,6 +17,7 @@ from heedmap.zoo.world.world import make_scene
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
     from torch import Tensor, nn
+    from transformers import BaseImageProcessor
 
 SIDE = 96
 """Of the pictures, in pixels."""
@@ -49,7 +50,7 @@ def pixel_values(pictures: Sequence[Scene]) -> Float[Tensor, "batch 3 side side"
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def image_processor(name: str, **settings: Any) -> Any:
+def image_processor(name: str, **settings: Any) -> BaseImageProcessor:
     """The image processor of transformers called ``name``, in the :data:`FORM`."""
     import transformers
 

@@ -13,12 +13,12 @@ from heedmap.zoo.tasks.lists import LONGEST, WORDS, batch, loss, processors, sco
 from heedmap.zoo.tasks.tokenizers import SPECIAL
 
 if TYPE_CHECKING:
-    from torch import nn
+    from transformers import PreTrainedModel
 
 __all__ = ["batch", "loss", "model", "processors", "scores"]
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`; the setting ``family`` is ``"bamba"`` or ``"mamba2"``."""
     sizes = dict(settings)
     family = sizes.pop("family")
@@ -28,13 +28,13 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     return FAMILIES[family]({"vocab_size": len(SPECIAL) + len(WORDS), **ids, **sizes})
 
 
-def _bamba(settings: Mapping[str, Any]) -> nn.Module:
+def _bamba(settings: Mapping[str, Any]) -> PreTrainedModel:
     from transformers import BambaConfig, BambaForCausalLM
 
     return BambaForCausalLM(BambaConfig(max_position_embeddings=LONGEST, **settings))
 
 
-def _mamba2(settings: Mapping[str, Any]) -> nn.Module:
+def _mamba2(settings: Mapping[str, Any]) -> PreTrainedModel:
     from transformers import Mamba2Config, Mamba2ForCausalLM
 
     return Mamba2ForCausalLM(Mamba2Config(**settings))

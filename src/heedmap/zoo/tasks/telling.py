@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from heedmap.models.shipped import folder_of
-from heedmap.zoo.recipe import Batch
+from heedmap.zoo.recipe import Batch, Processor
 from heedmap.zoo.tasks.labels import GUIDES, guidance
 from heedmap.zoo.tasks.labels import batch as labelled
 from heedmap.zoo.tasks.pictures import PATCH, SIDE, WINDOW, chunks, image_processor, pixel_values, scenes
@@ -26,6 +26,15 @@ from heedmap.zoo.world import VOCABULARY, listing
 if TYPE_CHECKING:
     from jaxtyping import Int64
     from torch import Tensor
+    from transformers import (
+        Idefics3ForConditionalGeneration,
+        Idefics3Processor,
+        PreTrainedModel,
+        PreTrainedTokenizerFast,
+        ViTConfig,
+        ViTForImageClassification,
+    )
+    from transformers.models.idefics3.modeling_idefics3 import Idefics3VisionTransformer
 
 PAD, UNKNOWN, END, AROUND, PLACE, WHOLE = SIGNS = (
     "<pad>",
@@ -65,7 +74,7 @@ LAYERS = {
 
 
 @cache
-def tokenizer() -> Any:
+def tokenizer() -> PreTrainedTokenizerFast:
     """A token a word, comma or other sign."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -78,13 +87,13 @@ def tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=words, clean_up_tokenization_spaces=False, **names)
 
 
-def processors() -> Sequence[Any]:
+def processors() -> Sequence[Processor]:
     """See :class:`heedmap.zoo.recipe.Task`."""
     return (processor(),)
 
 
 @cache
-def processor() -> Any:
+def processor() -> Idefics3Processor:
     """Of pictures and words: one square picture a place, not cut into tiles."""
     from transformers import Idefics3Processor
 
@@ -102,7 +111,7 @@ def prompt() -> tuple[int, ...]:
     return tuple(processor()(text=PLACE + QUESTION, images=Image.new("RGB", (SIDE, SIDE)))["input_ids"][0])
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`.
 
     Args:
@@ -121,7 +130,7 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
         scale_factor=MERGED,
         **ids,
     )
-    made: Any = Idefics3ForConditionalGeneration(config)
+    made = Idefics3ForConditionalGeneration(config)
     made.guides = {name: settings[name] for name in GUIDES}
     if settings["patches"]:
         made.patches = tower.classifier
@@ -135,20 +144,20 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     return made
 
 
-def _tower() -> Any:
+def _tower() -> ViTForImageClassification:
     from transformers import ViTForImageClassification
 
     return ViTForImageClassification.from_pretrained(folder_of(TOWER), local_files_only=True)
 
 
-def _seeing(config: Any) -> dict[str, Any]:
+def _seeing(config: ViTConfig) -> dict[str, object]:
     """The same sizes for Idefics 3."""
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act")
     sizes = {name: getattr(config, name) for name in (*names, "layer_norm_eps")}
     return {**sizes, "image_size": SIDE, "patch_size": PATCH}
 
 
-def _take_tower(tower: Any, trained: Any) -> None:
+def _take_tower(tower: Idefics3VisionTransformer, trained: ViTForImageClassification) -> None:
     """All weights of the ViT but those of [CLS]."""
     embeddings, given = tower.embeddings, trained.vit.embeddings
     embeddings.patch_embedding.load_state_dict(given.patch_embeddings.projection.state_dict())
@@ -176,7 +185,7 @@ def asked(count: int) -> Int64[Tensor, "count tokens"]:
     return torch.tensor(prompt()).expand(count, -1)
 
 
-def loss(model: Any, batch: Batch) -> Tensor:
+def loss(model: Idefics3ForConditionalGeneration, batch: Batch) -> Tensor:
     """Cross-entropy of the words of the answers and of their ends, and the losses on patches."""
     labels, question = batch["labels"], batch["input_ids"]
     ids = torch.cat([question, labels[:, :-1]], 1)
@@ -186,7 +195,7 @@ def loss(model: Any, batch: Batch) -> Tensor:
     return said + guidance(model, seen.last_hidden_state, getattr(model, "patches", model.lm_head), batch)
 
 
-def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, float]:
+def scores(model: Idefics3ForConditionalGeneration, seed: int, split: str, count: int) -> dict[str, float]:
     """Of answers that the model writes by greedy search.
 
     ``exact``: share that are right word by word; ``words``: mean share of the words that are right at their place, of the
@@ -200,7 +209,9 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
     }
 
 
-def _told(model: Any, seed: int, split: str, start: int, count: int) -> list[tuple[str, str]]:
+def _told(
+    model: Idefics3ForConditionalGeneration, seed: int, split: str, start: int, count: int
+) -> list[tuple[str, str]]:
     """What the model says of some pictures, and what is right."""
     pictures = scenes(seed, split, start, count)
     inputs = {"input_ids": asked(count), "pixel_values": pixel_values(pictures)[:, None]}

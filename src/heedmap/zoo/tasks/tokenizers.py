@@ -12,13 +12,14 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+    from transformers import BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 PAD, START, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 SPECIAL = (PAD, START, END, UNKNOWN)
 """The first tokens of every vocabulary: their ids are 0 to 3."""
 
 
-def character_tokenizer(characters: str) -> Any:
+def character_tokenizer(characters: str) -> PreTrainedTokenizerFast:
     """A token for each character, and ``</s>`` at the end: token i is character i of the text."""
     tokenizer = _tokenizer(tuple(characters))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
@@ -27,14 +28,14 @@ def character_tokenizer(characters: str) -> Any:
     return _wrapped(tokenizer)
 
 
-def word_tokenizer(words: Sequence[str]) -> Any:
+def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     """A token for each word; words are what stands between spaces."""
     tokenizer = _tokenizer(words)
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return _wrapped(tokenizer)
 
 
-def question_tokenizer(words: Sequence[str], longest: int) -> Any:
+def question_tokenizer(words: Sequence[str], longest: int) -> BertTokenizer:
     """``[CLS] question [SEP]``, a token a word or sign, as BERT's tokenizer makes it of a vocabulary of whole words.
 
     Args:
@@ -47,7 +48,7 @@ def question_tokenizer(words: Sequence[str], longest: int) -> Any:
     return BertTokenizer(vocab=ids, model_max_length=longest, clean_up_tokenization_spaces=False)
 
 
-def encoded(tokenizer: Any, texts: Sequence[str], **options: Any) -> dict[str, Tensor]:
+def encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **options: Any) -> dict[str, Tensor]:
     """Ids and mask of some texts, padded to the longest; ``options`` as for the tokenizer."""
     tensors = tokenizer(list(texts), padding=True, return_tensors="pt", **options)
     return {name: tensors[name] for name in ("input_ids", "attention_mask")}
@@ -58,7 +59,7 @@ def _tokenizer(words: Sequence[str]) -> Tokenizer:
     return Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
 
 
-def _wrapped(tokenizer: Tokenizer) -> Any:
+def _wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     names = {"pad_token": PAD, "bos_token": START, "eos_token": END, "unk_token": UNKNOWN}

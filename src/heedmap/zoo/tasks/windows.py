@@ -21,6 +21,8 @@ from heedmap.zoo.tasks.pictures import BESIDE, DIAGONAL, PATCH, SIDE, WINDOW
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel, SwinForImageClassification
+    from transformers.models.swin.modeling_swin import SwinRelativePositionBias
 
 __all__ = ["batch", "loss", "model", "processors", "scores"]
 
@@ -29,14 +31,14 @@ NEAR = 3.0
 """Logit by which a head prefers its neighbour at first."""
 
 
-def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
+def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import SwinConfig, SwinForImageClassification
 
     rest = {key: value for key, value in settings.items() if key not in GUIDES}
     names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
     sizes = {"image_size": SIDE, "patch_size": PATCH // 2, "problem_type": "multi_label_classification"}
-    made: Any = SwinForImageClassification(SwinConfig(**sizes, **names, **rest))
+    made = SwinForImageClassification(SwinConfig(**sizes, **names, **rest))
     made.guides = {name: settings[name] for name in GUIDES}
     if settings["patches"]:
         made.patches = nn.Linear(made.config.hidden_size, len(LABELS))
@@ -49,7 +51,7 @@ def model(settings: Mapping[str, Any], before: nn.Module | None) -> nn.Module:
     return made
 
 
-def start(model: Any) -> None:
+def start(model: SwinForImageClassification) -> None:
     """Weights of a size that fits the width, and heads that look at a neighbour each; transformers' see all alike."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -61,7 +63,7 @@ def start(model: Any) -> None:
         _look_around(block.attention.relative_position_bias, 4 * number)
 
 
-def _look_around(bias: Any, first: int) -> None:
+def _look_around(bias: SwinRelativePositionBias, first: int) -> None:
     """Let each head prefer one of the eight neighbours, counted from the neighbour ``first``."""
     side = 2 * bias.window_size[0] - 1
     with torch.no_grad():
@@ -70,7 +72,7 @@ def _look_around(bias: Any, first: int) -> None:
             bias.relative_position_bias_table[(side // 2 - down) * side + side // 2 - right, head] = NEAR
 
 
-def loss(model: Any, batch: Batch) -> Tensor:
+def loss(model: SwinForImageClassification, batch: Batch) -> Tensor:
     """See :class:`heedmap.zoo.recipe.Task`."""
     states = model.swin(batch["pixel_values"]).last_hidden_state
     whole = binary_cross_entropy_with_logits(model.classifier(states.mean(1)), batch["labels"])

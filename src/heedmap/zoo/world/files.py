@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -59,7 +58,7 @@ def checked_world(split: str, count: int, seed: int, side: int) -> Shapes:
     return Shapes(split, seed=seed, side=side, length=count)
 
 
-def write_json(path: Path, data: dict[str, Any]) -> None:
+def write_json(path: Path, data: Mapping[str, object]) -> None:
     """Write strict JSON; errors as in :func:`write_file`."""
     write_file(path, json.dumps(data, allow_nan=False, separators=(",", ":")).encode())
 
@@ -128,8 +127,8 @@ def write_coco(
     world = checked_world(split, count, seed, side)
     path = Path(folder) / "annotations" / f"instances_{SUBSETS[split]}.json"
     remove(path)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     for scene in write_pictures(Path(folder), world, progress):
         images.append(_image(scene))
         annotations += [_annotation(scene.index, number, o) for number, o in enumerate(scene.objects)]
@@ -150,17 +149,17 @@ def run_lengths(mask: Bool[np.ndarray, "height width"]) -> dict[str, list[int]]:
     return {"counts": [0, *counts] if pixels[0] else counts, "size": list(mask.shape)}
 
 
-def info(seed: int) -> dict[str, Any]:
+def info(seed: int) -> dict[str, str | int]:
     """What a data set's file says of itself."""
     return {"description": "heedmap's shapes world", "version": "1", "seed": int(seed)}
 
 
-def _image(scene: Scene) -> dict[str, Any]:
+def _image(scene: Scene) -> dict[str, object]:
     name = image_name(scene.split, scene.index)
     return {"id": scene.index, "file_name": name, "width": scene.side, "height": scene.side}
 
 
-def _annotation(index: int, number: int, o: Object) -> dict[str, Any]:
+def _annotation(index: int, number: int, o: Object) -> dict[str, object]:
     x1, y1, x2, y2 = o.box
     return {
         "id": annotation_id(index, number),
@@ -175,7 +174,7 @@ def _annotation(index: int, number: int, o: Object) -> dict[str, Any]:
     }
 
 
-def _categories() -> list[dict[str, Any]]:
+def _categories() -> list[dict[str, str | int]]:
     return [{"id": number, "name": shape, "supercategory": "shape"} for number, shape in enumerate(SHAPES, 1)]
 
 
@@ -224,8 +223,8 @@ def write_vqa(
     )
     for path in paths:
         remove(path)
-    questions: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    questions: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     for scene in write_pictures(Path(folder), world, progress):
         for number, question in enumerate(ask(scene)):
             questions.append({**_ids(scene, number), "question": question.text})
@@ -240,7 +239,7 @@ def _ids(scene: Scene, number: int) -> dict[str, int]:
     return {"image_id": scene.index, "question_id": 1000 * scene.index + number}
 
 
-def _answered(scene: Scene, question: Question) -> dict[str, Any]:
+def _answered(scene: Scene, question: Question) -> dict[str, object]:
     answer = {"answer": question.answer, "answer_confidence": "yes"}
     return {
         "question_type": question.kind,
