@@ -94,14 +94,16 @@ _HOMES = {
 __all__ = ["__version__", *_MODULES, *_HOMES]
 
 
-def __getattr__(name: str) -> object:
-    if name in _MODULES:
-        return import_module(f"heedmap.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'heedmap' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # else a type checker takes any name for one that is there
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return import_module(f"heedmap.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'heedmap' has no attribute {name!r}")
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -91,7 +91,7 @@ class Tokenizer(Protocol):
     def __call__(self, *texts: Any, **settings: Any) -> Mapping[str, Any]:
         """``input_ids`` and what else the model is called with, of texts, or of first and second texts."""
 
-    def convert_ids_to_tokens(self, ids: list[int], /) -> list[str]:
+    def convert_ids_to_tokens(self, ids: list[int], /) -> Sequence[str]:
         """The tokens as they are written in the vocabulary."""
 
 

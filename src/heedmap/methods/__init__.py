@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "Method"]
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module 'heedmap.methods' has no attribute {name!r}")
-    from heedmap.methods.method import Method
-    from heedmap.methods.registry import METHODS
+if not TYPE_CHECKING:  # else a type checker takes any name for one that is there
 
-    exported = {"METHODS": METHODS, "Method": Method}
-    globals().update(exported)
-    return exported[name]
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'heedmap.methods' has no attribute {name!r}")
+        from heedmap.methods.method import Method
+        from heedmap.methods.registry import METHODS
+
+        exported = {"METHODS": METHODS, "Method": Method}
+        globals().update(exported)
+        return exported[name]

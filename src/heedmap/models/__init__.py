@@ -17,7 +17,9 @@ __all__ = ["MODELS", "Model", "Subject", "load"]
 _HOMES = {"MODELS": "kinds", "Model": "model", "Subject": "model", "load": "loader"}
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'heedmap.models' has no attribute {name!r}")
-    return getattr(import_module(f"heedmap.models.{_HOMES[name]}"), "Model" if name == "Subject" else name)
+if not TYPE_CHECKING:  # else a type checker takes any name for one that is there
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'heedmap.models' has no attribute {name!r}")
+        return getattr(import_module(f"heedmap.models.{_HOMES[name]}"), "Model" if name == "Subject" else name)
