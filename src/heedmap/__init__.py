@@ -11,6 +11,7 @@ from heedmap.version import __version__
 if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "as" tells them that a name is public
     from heedmap import errors as errors
     from heedmap import targets as targets
+    from heedmap import types as types
     from heedmap.answer_data import Answer as Answer
     from heedmap.attention_view import AttentionHeads as AttentionHeads
     from heedmap.attention_view import Heads as Heads
@@ -49,7 +50,7 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
     from heedmap.scale.run import run as run
     from heedmap.zoo.samples import zoo_sample as zoo_sample
 
-_MODULES = ("errors", "targets")
+_MODULES = ("errors", "targets", "types")
 _HOMES = {
     "explain": "heedmap.engine",
     "explain_answer": "heedmap.models.answer",

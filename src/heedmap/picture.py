@@ -42,11 +42,6 @@ class Geometry:
         (a, b), (c, d) = self.scale, self.offset
         return box[0] * a + c, box[1] * b + d, box[2] * a + c, box[3] * b + d
 
-    def to_seen(self, box: Box) -> Box:
-        """The inverse of :meth:`to_original`."""
-        (a, b), (c, d) = self.scale, self.offset
-        return (box[0] - c) / a, (box[1] - d) / b, (box[2] - c) / a, (box[3] - d) / b
-
     @property
     def view(self) -> Box:
         """The part of the original that the model saw."""
