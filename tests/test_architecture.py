@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 import tomllib
@@ -27,7 +28,7 @@ from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import InputError
 from heedmap.evaluate.experiments.sanity import Sanity
 from heedmap.evaluate.harness.protocol import contenders
-from heedmap.evaluate.harness.run import Plan, run
+from heedmap.evaluate.harness.run import EvaluationPlan, run
 from heedmap.methods import METHODS, Method
 from heedmap.methods.cards import CARDS, Card
 from heedmap.methods.run import RelevanceRows, TargetView
@@ -125,7 +126,7 @@ def test_a_data_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert [reader[i].inputs["text"] for i in range(len(reader))] == [TEXT, "sun green ; dog red ? dog"]
     subject = heedmap.load("zoo/gpt-lists")
     chosen = contenders(["generic", "random"], crossed=False)
-    summary = run(Plan(Sanity(("agreement",)), subject, reader, chosen, 2), tmp_path / "run")
+    summary = run(EvaluationPlan(Sanity(("agreement",)), subject, reader, chosen, 2), tmp_path / "run")
     assert summary["samples"] == 2
     assert summary["evaluation"] == "sanity"
 
@@ -176,3 +177,13 @@ def test_the_page_draws_the_rings_of_the_contract() -> None:
         name: number for number, layer in enumerate(contract["layers"]) for name in layer.replace("|", " ").split()
     }
     assert [order[name] for name in told] == sorted(order[name] for name in told)
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
+    assert len(places) > 300
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}

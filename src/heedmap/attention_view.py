@@ -163,7 +163,7 @@ class Heads:
             UnknownNameError: no such theme.
         """
         from heedmap.render.files import check_options
-        from heedmap.render.heads_figure import Matrix, plot_all, plot_one
+        from heedmap.render.heads_figure import DrawnMatrix, plot_all, plot_one
 
         if attention is not None and rollout is not None:
             raise OptionError("attention and rollout are both given; give one")
@@ -171,7 +171,7 @@ class Heads:
         if rollout is not None:
             matrix = self.rollout(*rollout)
             names = self.tokens[next(a for a in self.attentions if a.info.index >= rollout[0]).info.stream]
-            shown = Matrix(f"rollout of attentions {rollout[0]} to {rollout[1]}", matrix.numpy(), names, names)
+            shown = DrawnMatrix(f"rollout of attentions {rollout[0]} to {rollout[1]}", matrix.numpy(), names, names)
             return plot_one(shown, (), self.told, **options)
         if attention is None:
             rows = [(f"{each.info.index} {each.flow}", each.weights.numpy()) for each in self.attentions]
@@ -180,7 +180,7 @@ class Heads:
         asks, asked = self.tokens[chosen.info.stream], self.tokens[chosen.info.source]
         name = f"attention {attention}, {chosen.flow}, mean over heads"
         heads = () if chosen.averaged else tuple(chosen.weights.numpy())
-        return plot_one(Matrix(name, chosen.mean.numpy(), asks, asked), heads, self.told, **options)
+        return plot_one(DrawnMatrix(name, chosen.mean.numpy(), asks, asked), heads, self.told, **options)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data, without the matrices: of each head the key that gets most, and on how many keys a query looks."""

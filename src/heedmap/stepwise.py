@@ -50,7 +50,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Said:
+class SaidTokens:
     """The tokens of an answer, and where the model says them.
 
     Attributes:
@@ -71,10 +71,10 @@ class Said:
         same = torch.zeros_like(self.tokens, dtype=torch.bool) if self.others is None else self.others == self.tokens
         return (self.tokens >= 0) & ~same
 
-    def part(self, start: int, end: int, length: int) -> Said:
+    def part(self, start: int, end: int, length: int) -> SaidTokens:
         """The steps from ``start`` to before ``end``, of an input of ``length`` tokens."""
         others = None if self.others is None else self.others[:, start:end]
-        return Said(self.tokens[:, start:end], self.rows[:, start:end], length, others)
+        return SaidTokens(self.tokens[:, start:end], self.rows[:, start:end], length, others)
 
     def step(self, number: int) -> Step:
         """The target of one step. A sample without a map there has the target of its last step before, to be left out."""
@@ -101,7 +101,7 @@ class Step(Target):
     Attributes:
         token: (batch,), ids; of several steps (batch, steps).
         row: the token of the input that says it, in the same shape.
-        length: see :class:`Said`.
+        length: see :class:`SaidTokens`.
         other: ids in the same shape, -1: none; None: none for all.
     """
 
@@ -153,7 +153,7 @@ class Stepwise:
 def explain_steps(
     model: nn.Module | Wrapped,
     inputs: Mapping[str, Any],
-    said: Said,
+    said: SaidTokens,
     *,
     method: str | Method = "generic",
     progress: Progress = lambda done, of: None,
@@ -189,7 +189,7 @@ def explain_steps(
         return with_less(engine, lambda attempt: _Steps(attempt, said, recipe, resolved, progress).explained())
 
 
-def _best_supported(engine: Engine, said: Said, progress: Progress) -> Stepwise:
+def _best_supported(engine: Engine, said: SaidTokens, progress: Progress) -> Stepwise:
     """By the method that the evidence speaks for most, or by the next where the model cannot have it.
 
     Raises:
@@ -215,7 +215,7 @@ def _best_supported(engine: Engine, said: Said, progress: Progress) -> Stepwise:
     raise causes["generic"]
 
 
-def of_last(model: nn.Module | Wrapped, inputs: Mapping[str, Any], said: Said) -> dict[str, Any]:
+def of_last(model: nn.Module | Wrapped, inputs: Mapping[str, Any], said: SaidTokens) -> dict[str, Any]:
     """The inputs, by which a model that can be asked so gives no logits before the first token of the answer."""
     module = unwrapped(model if isinstance(model, nn.Module) else model.model)
     first = int(said.rows[:, 0].min())
@@ -225,7 +225,9 @@ def of_last(model: nn.Module | Wrapped, inputs: Mapping[str, Any], said: Said) -
 class _Steps:
     """One call of explain_steps."""
 
-    def __init__(self, engine: Engine, said: Said, method: Method, options: dict[str, Any], progress: Progress) -> None:
+    def __init__(
+        self, engine: Engine, said: SaidTokens, method: Method, options: dict[str, Any], progress: Progress
+    ) -> None:
         self.engine, self.said, self.method, self.options = engine, said, method, options
         self.tell, self.count = progress, said.tokens.shape[1]
         self.seen: tuple[Tensor, Tensor, Tensor] | None = None
@@ -387,7 +389,7 @@ class _Shared:
             )
 
 
-def probable(logits: Float[Tensor, "batch places vocabulary"], said: Said) -> tuple[Tensor, Tensor, Tensor]:
+def probable(logits: Float[Tensor, "batch places vocabulary"], said: SaidTokens) -> tuple[Tensor, Tensor, Tensor]:
     """How probable each token of the answer is, the most probable ones at its place, and how probable these are."""
     rows = logits_at(logits, said.all_steps().row, said.length)
     odds = rows.float().softmax(-1)

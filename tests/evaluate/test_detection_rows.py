@@ -18,7 +18,7 @@ from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.experiments import detection
 from heedmap.evaluate.experiments.detection import Detection, _box_overlap, _object_of, _probabilities, _unpadded
 from heedmap.evaluate.harness.protocol import MethodSpec
-from heedmap.evaluate.harness.run import Plan, run
+from heedmap.evaluate.harness.run import EvaluationPlan, run
 from heedmap.evaluate.metrics.coco import encoded
 from heedmap.models.kinds import KINDS
 from heedmap.models.model import Model
@@ -125,13 +125,13 @@ def test_a_batch_is_its_samples_one_by_one(rows, samples, subject):
 
 
 def test_a_run(subject, tmp_path):
-    summary = run(Plan(Detection(), subject, shown(subject), [GENERIC, RANDOM], 3, part=2), tmp_path)
+    summary = run(EvaluationPlan(Detection(), subject, shown(subject), [GENERIC, RANDOM], 3, part=2), tmp_path)
     keys = [one["key"] for one in summary["measures"]]
     assert keys[0] == "ap/0.2:0.95"
     assert "ap/0.5:0.95/small" in keys
     assert "ap/0.5:0.95/large" not in keys  # pictures of 96 pixels show none
     assert summary["leaderboard"][0]["method"] == "generic"
-    assert run(Plan(Detection(), subject, shown(subject), [GENERIC, RANDOM], 3, part=2), tmp_path) == summary
+    assert run(EvaluationPlan(Detection(), subject, shown(subject), [GENERIC, RANDOM], 3, part=2), tmp_path) == summary
 
 
 # -- padding ---------------------------------------------------------------------------------------------------------

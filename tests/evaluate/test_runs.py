@@ -22,7 +22,7 @@ from heedmap.evaluate.experiments.perturbation import Perturbation
 from heedmap.evaluate.experiments.segmentation import Segmentation
 from heedmap.evaluate.harness.folder import RunFolder, read_summary
 from heedmap.evaluate.harness.protocol import contender, contenders, crossed
-from heedmap.evaluate.harness.run import Plan, fingerprint, measured, run
+from heedmap.evaluate.harness.run import EvaluationPlan, fingerprint, measured, run
 from heedmap.evaluate.metrics.statistics import figures
 from heedmap.zoo.dataset import ZooSamples, answered, first, shown
 from heedmap.zoo.evidence import KnownEvidence
@@ -39,9 +39,9 @@ def subject() -> Any:
 
 def _plan(
     subject: Any, reader: Any = None, count: int = 12, names: Sequence[str] = ("rollout",), **settings: Any
-) -> Plan:
+) -> EvaluationPlan:
     evaluation = Perturbation.of(subject, segments=("text",))
-    return Plan(
+    return EvaluationPlan(
         evaluation,
         subject,
         answered(subject) if reader is None else reader,
@@ -117,7 +117,7 @@ def test_the_first_part_is_the_same_contender_by_contender(name: str, evaluation
     """It is measured while contenders are tried; one that does not fit leaves the others as they are."""
     subject = heedmap.load(f"zoo/{name}")
     specs = contenders(("raw_attention", "random", "token_tm" if name == "bart-dates" else "rollout"), False)
-    plan = Plan(evaluation, subject, reader(subject), specs, 3, part=3)
+    plan = EvaluationPlan(evaluation, subject, reader(subject), specs, 3, part=3)
     found, skipped, refused = measured(plan)
     assert set(refused) == {"token_tm"} & {spec.name for spec in specs}
     fit = [spec for spec in specs if spec.name not in refused]

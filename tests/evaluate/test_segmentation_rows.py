@@ -15,7 +15,7 @@ from heedmap.evaluate.answer import seen_mask
 from heedmap.evaluate.experiments import segmentation
 from heedmap.evaluate.experiments.segmentation import Segmentation
 from heedmap.evaluate.harness.protocol import MethodSpec
-from heedmap.evaluate.harness.run import Plan, run
+from heedmap.evaluate.harness.run import EvaluationPlan, run
 from heedmap.evaluate.metrics.evidence import AREAS, patch_evidence
 from heedmap.models.processors import Processors
 from heedmap.zoo.dataset import shown
@@ -126,11 +126,11 @@ def test_a_batch_is_its_samples_one_by_one(rows, samples, subject):
 
 
 def test_a_run(subject, tmp_path):
-    summary = run(Plan(FOUND, subject, shown(subject), [GENERIC, RANDOM], 3, part=2), tmp_path)
+    summary = run(EvaluationPlan(FOUND, subject, shown(subject), [GENERIC, RANDOM], 3, part=2), tmp_path)
     assert [one["key"] for one in summary["measures"]] == ["miou", "accuracy", "ap", "pointing", "share"]
     assert summary["leaderboard"][0]["method"] == "generic"
     assert summary["settings"] == {"threshold": "mean", "target": "found"}
-    assert run(Plan(FOUND, subject, shown(subject), [GENERIC, RANDOM], 3, part=2), tmp_path) == summary
+    assert run(EvaluationPlan(FOUND, subject, shown(subject), [GENERIC, RANDOM], 3, part=2), tmp_path) == summary
 
 
 # -- which labels are explained --------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from heedmap.evaluate.answer import explained
 from heedmap.evaluate.harness import protocol
 from heedmap.evaluate.harness.folder import RunFolder, read_summary
 from heedmap.evaluate.harness.protocol import contenders
-from heedmap.evaluate.harness.run import Plan, measured, run
+from heedmap.evaluate.harness.run import EvaluationPlan, measured, run
 from heedmap.evaluate.metrics import evidence
 from heedmap.evaluate.metrics.evidence import cut, overlap
 from heedmap.evaluate.metrics.statistics import interval
@@ -143,7 +143,7 @@ def kept(tmp_path_factory):
     subject, material = heedmap.load("zoo/gpt-lists"), MATERIALS["gpt-lists"]
     reader, fast = first(subject, material, 30), contenders(("fast",), False)
     out = tmp_path_factory.mktemp("lists") / "run"
-    run(Plan(KnownEvidence(material), subject, reader, fast, 30, part=AT_ONCE), out)
+    run(EvaluationPlan(KnownEvidence(material), subject, reader, fast, 30, part=AT_ONCE), out)
     return out
 
 
@@ -326,7 +326,7 @@ def test_methods_that_a_model_has_not_are_named_in_file_and_page(tmp_path):
 def test_a_mean_of_merged_rows_finds_what_it_rests_on():
     subject, material = heedmap.load("zoo/swin-shapes"), MATERIALS["swin-shapes"]
     reader, generic = first(subject, material, 6), contenders(("generic",), False)
-    findings, _, _ = measured(Plan(KnownEvidence(material), subject, reader, generic, 6, part=AT_ONCE))
+    findings, _, _ = measured(EvaluationPlan(KnownEvidence(material), subject, reader, generic, 6, part=AT_ONCE))
     figures = findings.facts["segments"]["image"]["rows"]
     assert figures["generic"]["share"][0] > 2 * figures[EVEN]["share"][0]
     assert figures["generic"]["pointing"][0] > 0.6

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Heads = Float[Tensor, "batch heads rows features"]
+HeadRows = Float[Tensor, "batch heads rows features"]
 Query = Float[Tensor, "batch heads queries depth"]
 Key = Float[Tensor, "batch key_heads columns depth"]
 Value = Float[Tensor, "batch key_heads columns features"]
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
     batch: int
     heads_first: bool = False
 
-    def apply(self, tensor: Tensor) -> Heads:
+    def apply(self, tensor: Tensor) -> HeadRows:
         """``tensor`` as (batch, heads, rows, features)."""
         if self.axes is not None:
             tensor = tensor.permute(self.axes)
@@ -220,7 +220,7 @@ class Attention:
             return scores.masked_fill_(~mask, float("-inf"))
         return scores.add_(mask.to(self.dtype))
 
-    def gradient(self, out_gradient: Heads, rows: slice = slice(None)) -> Block:
+    def gradient(self, out_gradient: HeadRows, rows: slice = slice(None)) -> Block:
         """∂y/∂A = (∂y/∂o) vᵀ for a block of queries; ``out_gradient`` is ∂y/∂o, (batch, heads, queries, features)."""
         value = self.value.detach()[:, :, self.columns].to(self.dtype)
         return _grouped(out_gradient[:, :, rows].to(self.dtype), value)

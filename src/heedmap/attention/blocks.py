@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from heedmap.attention.attention import Attention, Block, Heads
+from heedmap.attention.attention import Attention, Block, HeadRows
 from heedmap.attention.numbers import Ids, distinct
 
 Rows = Int[Tensor, "blocks rows"]
@@ -27,12 +27,12 @@ class BlockLayout(NamedTuple):
     axes: tuple[int, ...]
     order: Int[Tensor, "blocks heads"]
 
-    def apply(self, tensor: Tensor) -> Heads:
+    def apply(self, tensor: Tensor) -> HeadRows:
         """``tensor`` as (blocks, heads, rows, features)."""
         return laid(tensor.permute(self.axes), self.order)
 
 
-def laid(tensor: Tensor, order: Int[Tensor, "blocks heads"]) -> Heads:
+def laid(tensor: Tensor, order: Int[Tensor, "blocks heads"]) -> HeadRows:
     """(…, rows, features) as (blocks, heads, rows, features); no copy where it is so ordered."""
     blocks, heads = order.shape
     if (

@@ -51,7 +51,7 @@ class JoinedBlocks(Joined, BlockAttention):
 
 
 @dataclass(frozen=True, eq=False)
-class Heads:
+class JoinedHeads:
     """A recorded flow in which all calls that are heads of one attention are one.
 
     Attributes:
@@ -129,7 +129,7 @@ class Heads:
         return state - _further(self.calls)
 
 
-def joined(graph: Graph, attentions: Sequence[Attention], read: frozenset[int]) -> Heads:
+def joined(graph: Graph, attentions: Sequence[Attention], read: frozenset[int]) -> JoinedHeads:
     """The flow with one attention for all calls that are its heads.
 
     Args:
@@ -150,7 +150,7 @@ def joined(graph: Graph, attentions: Sequence[Attention], read: frozenset[int]) 
     for index, shared in calls.items():
         made[index] = _side_by_side_of([_sharing_one([attentions[i] for i in same]) for same in shared])
     apart = [parts for group in groups.values() if len(parts := _parts(made, [rows[0] for rows in group])) > 1]
-    return Heads(_without(graph, _further(calls)), made, attentions, calls, apart)
+    return JoinedHeads(_without(graph, _further(calls)), made, attentions, calls, apart)
 
 
 def _parts(attentions: Sequence[Attention], calls: Sequence[int]) -> list[list[int]]:

@@ -272,12 +272,12 @@ def _measure(
 ) -> None:
     """Run the evaluation into ``options.out`` and print what it found."""
     from heedmap.evaluate.harness.protocol import contenders, crossed
-    from heedmap.evaluate.harness.run import Plan
+    from heedmap.evaluate.harness.run import EvaluationPlan
     from heedmap.evaluate.harness.run import run as measured
 
     out, samples = options.out, options.samples
     chosen = contenders(options.method or (), crossed(subject, reader), "image" in subject.kind_row.takes)
-    plan = Plan(evaluation, subject, reader, chosen, samples, run.seed, run.batch)
+    plan = EvaluationPlan(evaluation, subject, reader, chosen, samples, run.seed, run.batch)
     total = min(samples, len(reader))
     try:
         with progress_bar() as progress:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from heedmap.render.html import InThemes
-    from heedmap.zoo.gallery.show import Shown
+    from heedmap.zoo.gallery.show import ShownModel
 
     Key = tuple[str, int, str]
 
@@ -92,7 +92,7 @@ def write_gallery(names: list[str], out: Path) -> int:
     from heedmap.zoo.gallery.show import show
     from heedmap.zoo.threads import in_threads
 
-    models: list[Shown] = []
+    models: list[ShownModel] = []
     maps: dict[Key, InThemes] = {}
     count = 0
     with progress_bar() as bar, writing(out), in_threads(1):
@@ -107,7 +107,7 @@ def write_gallery(names: list[str], out: Path) -> int:
     return count
 
 
-def _maps(model: Shown) -> dict[Key, InThemes]:
+def _maps(model: ShownModel) -> dict[Key, InThemes]:
     """The maps on the picture, where there is one."""
     from heedmap.zoo.gallery.page import map_picture
 
@@ -120,7 +120,7 @@ def _maps(model: Shown) -> dict[Key, InThemes]:
     }
 
 
-def _files(model: Shown, maps: Mapping[Key, InThemes]) -> dict[str, bytes]:
+def _files(model: ShownModel, maps: Mapping[Key, InThemes]) -> dict[str, bytes]:
     """Name of a file → a map: on the picture, or where there is none, a plot of the words."""
     from heedmap.render.files import figure_bytes
 

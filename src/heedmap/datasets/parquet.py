@@ -29,7 +29,7 @@ VOTERS = 10
 """Of so many answers or more each is a vote, as in VQA; fewer are all right."""
 
 
-class Table:
+class ParquetTable:
     """Parquet files; a sample is a row, its key the ``id``, or else file and row.
 
     Attributes:
@@ -132,7 +132,7 @@ def open_table(
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
     scoring: str | None = None,
-) -> Table:
+) -> ParquetTable:
     """Open Parquet files.
 
     Args:
@@ -159,7 +159,7 @@ def open_table(
     paths = sorted(path.glob(f"{split or ''}*.parquet")) if path.is_dir() else [path]
     if not paths or not paths[0].is_file():
         raise InputError(f"there is no {split or ''}*.parquet at {path}; give such a file, or a folder of them")
-    return Table(paths, columns, scoring)
+    return ParquetTable(paths, columns, scoring)
 
 
 def _present(names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:

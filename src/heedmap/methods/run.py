@@ -13,7 +13,7 @@ from torch import Tensor
 from heedmap.attention.attention import Attention
 from heedmap.attention.blocks import BlockAttention
 from heedmap.attention.flow import Edge, Graph, JoinMatrix, State
-from heedmap.attention.heads import Heads
+from heedmap.attention.heads import JoinedHeads
 from heedmap.attention.mixers import Mixer
 from heedmap.attention.placed_flow import PlacedStream
 from heedmap.attention.scans import Scan
@@ -77,7 +77,7 @@ class TargetView:
     full: bool = False
     replay: ForwardCall | None = None
     parts: Mapping[int, Sequence[InputSpan]] = field(default_factory=dict)
-    heads: Heads | None = None
+    heads: JoinedHeads | None = None
     notes: list[str] = field(default_factory=list)
     _relevances: dict[tuple[str, bool, bool], Relevances] = field(default_factory=dict)
 

@@ -22,7 +22,7 @@ from heedmap.models.parts import in_parts
 from heedmap.models.saying import TOLERANCE, Prompt, begun, generated, given, grown, spelled
 from heedmap.outputs import Context, class_logits, special_ids
 from heedmap.result import SEGMENTS
-from heedmap.stepwise import Progress, Said, Stepwise, explain_steps, logits_at, of_last
+from heedmap.stepwise import Progress, SaidTokens, Stepwise, explain_steps, logits_at, of_last
 
 if TYPE_CHECKING:
     from heedmap.engine import Wrapped
@@ -96,13 +96,13 @@ def explain_answer(
     uncached = without_cache(asked.module, asked.inputs)
     whole = forced(uncached, start.name, start.prompts, tokens, grown(asked.module, asked.inputs, start))
     check_places(whole, asked.config)
-    said = Said(whole.tokens, whole.rows, whole.inputs[whole.name].shape[1])
+    said = SaidTokens(whole.tokens, whole.rows, whole.inputs[whole.name].shape[1])
     other = asked.against(contrast, whole.tokens, start)
     if other is not None and bool((other.tokens == RUNNER).any()):
         other = replace(other, tokens=asked.runners(other.tokens, whole.inputs, said))
     said = replace(said, others=None if other is None else other.tokens)
 
-    def explained(inputs: Mapping[str, Any], part: Said, tell: Progress) -> Stepwise:
+    def explained(inputs: Mapping[str, Any], part: SaidTokens, tell: Progress) -> Stepwise:
         return explain_steps(model, inputs, part, method=method, progress=tell, **options)
 
     steps = in_parts(whole, said, progress, explained)
@@ -150,14 +150,14 @@ class _Asked:
 
         return against(contrast, tokens, ids, places, self.names)
 
-    def runners(self, others: Tensor, inputs: Mapping[str, Any], said: Said) -> Tensor:
+    def runners(self, others: Tensor, inputs: Mapping[str, Any], said: SaidTokens) -> Tensor:
         """``others`` with the most probable tokens but the answer's own, where the runner-up is meant."""
         output = self.context.read(output_of(self.module, of_last(self.module, inputs, said)))
         rows = logits_at(class_logits(output, 3), said.all_steps().row, said.length).cpu()
         best = rows.scatter(2, said.tokens.clamp(min=0)[..., None], -torch.inf).argmax(-1)
         return torch.where(others == RUNNER, best, others)
 
-    def check(self, start: Prompt, steps: Stepwise, said: Said) -> None:
+    def check(self, start: Prompt, steps: Stepwise, said: SaidTokens) -> None:
         """InputError where the answer's first token is not as probable beside the rest of the answer as it is alone."""
         if start.logits is None:
             return

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from heedmap.errors import AttentionError
 from heedmap.models.forced import Forced
-from heedmap.stepwise import Progress, Said, Stepwise
+from heedmap.stepwise import Progress, SaidTokens, Stepwise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 PASSES = 8
 """As much as so many steps cost the forward pass of a part, and what is done once in it."""
 
-Explained = Callable[[Mapping[str, Any], Said, Progress], Stepwise]
+Explained = Callable[[Mapping[str, Any], SaidTokens, Progress], Stepwise]
 """(inputs, answer, progress) → the steps of the answer; see :func:`heedmap.stepwise.explain_steps`."""
 
 
-def in_parts(whole: Forced, said: Said, progress: Progress, explained: Explained) -> Stepwise:
+def in_parts(whole: Forced, said: SaidTokens, progress: Progress, explained: Explained) -> Stepwise:
     """The steps of an answer, part by part.
 
     Args:

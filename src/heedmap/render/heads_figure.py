@@ -40,7 +40,7 @@ SCALING = (
 
 
 @dataclass(frozen=True, eq=False)
-class Matrix:
+class DrawnMatrix:
     """One matrix: its name, (queries, keys), and what they are called."""
 
     name: str
@@ -86,7 +86,7 @@ def plot_all(
 
 
 def plot_one(
-    shown: Matrix,
+    shown: DrawnMatrix,
     heads: Sequence[NDArray[np.float32]],
     heading: str,
     *,

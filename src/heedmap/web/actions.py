@@ -16,7 +16,7 @@ from heedmap.web.handlers import Exchange, Handlers, attempt
 from heedmap.web.method_options import against, options_label, start, way
 from heedmap.web.models import Tell
 from heedmap.web.results import Results, Shown, links
-from heedmap.web.tables import Table
+from heedmap.web.tables import AnswersTable
 from heedmap.web.turns import Turn
 
 if TYPE_CHECKING:
@@ -203,7 +203,9 @@ class Actions:
         table, error = attempt(lambda: self._handlers.table(model, given(*values), files or (), tell))
         return parts.error(error), "" if table is None else parts.table(table.rows), table
 
-    def _ask_row(self, tell: Tell, turn: Turn, model: str, table: Table | None, number: int | None) -> Values | None:
+    def _ask_row(
+        self, tell: Tell, turn: Turn, model: str, table: AnswersTable | None, number: int | None
+    ) -> Values | None:
         """The sample of a row."""
 
         def predict() -> Exchange:
@@ -213,7 +215,7 @@ class Actions:
 
         return turn.ask_pressed(lambda: self._asked(model if table is None else table.model, predict))
 
-    def _show_row(self, turn: Turn, model: str, table: Table | None, number: int | None) -> object:
+    def _show_row(self, turn: Turn, model: str, table: AnswersTable | None, number: int | None) -> object:
         """The offered samples and the fields with what is asked by a row, where the model is still the table's."""
         if table is None or number is None or model != table.model or not turn.goes_on:
             return self._gr.skip()

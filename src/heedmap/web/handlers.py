@@ -25,7 +25,7 @@ from heedmap.web.method_options import MOST_TOKENS, Start, Way, check_starts, fr
 from heedmap.web.models import Models, Tell, check_time
 from heedmap.web.parts import objects, with_frames
 from heedmap.web.results import Result
-from heedmap.web.tables import Table, TableRow, rows_of
+from heedmap.web.tables import AnswersTable, TableRow, rows_of
 from heedmap.web.uploads import Limits
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ class Handlers:
         )
         return Columns(columns, TWO_MODELS, (asked.model, other), both_odds(asked.predictions, again.predictions))
 
-    def table(self, model: str, given: FormValues, files: Sequence[str], tell: Tell = lambda _: None) -> Table:
+    def table(self, model: str, given: FormValues, files: Sequence[str], tell: Tell = lambda _: None) -> AnswersTable:
         """What a model says of each sample of some files; an error of one stands in its row.
 
         Args:
@@ -249,7 +249,7 @@ class Handlers:
             tell(f"asking the model: sample {count} of {len(samples)}")
             asked, error = attempt(partial(self.predict, model, row.given))
             rows.append(replace(row, error=error) if asked is None else _answered(row, asked.predictions[0]))
-        return Table(model, tuple(rows))
+        return AnswersTable(model, tuple(rows))
 
 
 def _answered(row: TableRow, first: Prediction) -> TableRow:

@@ -41,7 +41,7 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class Table:
+class AnswersTable:
     """What a model says of many samples: one person's own, until the next table."""
 
     model: str

@@ -12,7 +12,7 @@ import numpy as np
 from heedmap.errors import InputError, SampleError
 from heedmap.evaluate.answer import explained
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec, contender, contenders, crossed
-from heedmap.evaluate.harness.run import Plan, measured
+from heedmap.evaluate.harness.run import EvaluationPlan, measured
 from heedmap.evaluate.metrics.evidence import (
     centre_prior,
     cut,
@@ -85,7 +85,7 @@ def measure(
     reader = first(subject, material, count)
     cross = crossed(subject, reader)
     specs = contenders((NOT_NORMALIZED, *methods) if cross else methods, cross)
-    plan = Plan(KnownEvidence(material), subject, reader, specs, count, part=AT_ONCE)
+    plan = EvaluationPlan(KnownEvidence(material), subject, reader, specs, count, part=AT_ONCE)
     findings, skipped, refused = measured(plan, done)
     failed = {key: why for key, why in skipped.items() if why != WRONG}
     left_out = {name: reasons for name, reasons in (("refused", refused), ("skipped", failed)) if reasons}

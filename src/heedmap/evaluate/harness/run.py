@@ -35,7 +35,7 @@ Done = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """What a run does.
 
     Attributes:
@@ -87,7 +87,7 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def run(plan: Plan, path: Path, done: Done = lambda _: None) -> dict[str, Any]:
+def run(plan: EvaluationPlan, path: Path, done: Done = lambda _: None) -> dict[str, Any]:
     """Measure what is not measured yet, and write what all measurements say.
 
     Args:
@@ -120,7 +120,7 @@ def run(plan: Plan, path: Path, done: Done = lambda _: None) -> dict[str, Any]:
         return _concluded(plan, folder, trial.refused)
 
 
-def measured(plan: Plan, done: Done = lambda _: None) -> tuple[Findings, dict[str, str], dict[str, str]]:
+def measured(plan: EvaluationPlan, done: Done = lambda _: None) -> tuple[Findings, dict[str, str], dict[str, str]]:
     """The same without a folder: nothing is written, so nothing can go on.
 
     Returns:
@@ -141,7 +141,7 @@ def measured(plan: Plan, done: Done = lambda _: None) -> tuple[Findings, dict[st
     return plan.evaluation.findings(rows), skipped, trial.refused
 
 
-def _check(plan: Plan) -> None:
+def _check(plan: EvaluationPlan) -> None:
     plan.evaluation.check(plan.subject)
     if not len(plan.reader):
         raise InputError(f"there are no samples to measure{_first_problem(plan.reader)}")
@@ -156,7 +156,7 @@ class _Begun:
     first: tuple[list[Row], dict[str, str]] | None
 
 
-def _begun(plan: Plan, measured: bool) -> _Begun:
+def _begun(plan: EvaluationPlan, measured: bool) -> _Begun:
     """Try each contender on the first part, whose rows are kept, else (it was measured, or fails) on one sample."""
     fit, refused = [], {}
     first = None if measured or plan.evaluation.together else _FirstPart(plan)
@@ -182,7 +182,7 @@ def _begun(plan: Plan, measured: bool) -> _Begun:
 class _FirstPart:
     """The rows of the first part as far as they are measured, contender by contender."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: EvaluationPlan) -> None:
         self.plan = plan
         self.rows: list[Row] = []
         self.skipped: dict[str, str] = {}
@@ -203,7 +203,7 @@ class _FirstPart:
         return bool(own)
 
 
-def _readable(plan: Plan) -> Sample:
+def _readable(plan: EvaluationPlan) -> Sample:
     """The first sample that can be read and explained by chance; else the last reason."""
     reason = ""
     for index in [index for part in plan.parts for index in part][:TRIED]:
@@ -218,7 +218,7 @@ def _readable(plan: Plan) -> Sample:
     raise InputError(f"none of the first {TRIED} samples can be measured; the last one: {reason}")
 
 
-def _part(plan: Plan, fit: Sequence[MethodSpec], indices: Sequence[int]) -> tuple[list[Row], dict[str, str]]:
+def _part(plan: EvaluationPlan, fit: Sequence[MethodSpec], indices: Sequence[int]) -> tuple[list[Row], dict[str, str]]:
     """The rows of a part; what fails is skipped with its reason, and the rest measured without it."""
     samples, skipped = [], {}
     for index in indices:
@@ -230,7 +230,9 @@ def _part(plan: Plan, fit: Sequence[MethodSpec], indices: Sequence[int]) -> tupl
     return rows, skipped | more
 
 
-def _together(plan: Plan, fit: Sequence[MethodSpec], samples: Sequence[Sample]) -> tuple[list[Row], dict[str, str]]:
+def _together(
+    plan: EvaluationPlan, fit: Sequence[MethodSpec], samples: Sequence[Sample]
+) -> tuple[list[Row], dict[str, str]]:
     if not samples:
         return [], {}
     try:
@@ -247,11 +249,11 @@ def _together(plan: Plan, fit: Sequence[MethodSpec], samples: Sequence[Sample]) 
     return rows, skipped
 
 
-def _seed(plan: Plan, samples: Sequence[Sample]) -> int:
+def _seed(plan: EvaluationPlan, samples: Sequence[Sample]) -> int:
     return zlib.crc32(f"{plan.seed} {samples[0].key}".encode())
 
 
-def _concluded(plan: Plan, folder: RunFolder, refused: Mapping[str, str]) -> dict[str, Any]:
+def _concluded(plan: EvaluationPlan, folder: RunFolder, refused: Mapping[str, str]) -> dict[str, Any]:
     parts = len(plan.parts)
     skipped = {**plan.reader.problems, **folder.skipped(parts)}
     findings = plan.evaluation.findings(folder.rows(parts))
@@ -262,7 +264,7 @@ def _concluded(plan: Plan, folder: RunFolder, refused: Mapping[str, str]) -> dic
 
 
 def summarised(
-    plan: Plan, findings: Findings, skipped: Mapping[str, str], refused: Mapping[str, str]
+    plan: EvaluationPlan, findings: Findings, skipped: Mapping[str, str], refused: Mapping[str, str]
 ) -> dict[str, Any]:
     """What a run found, as plain JSON data; the same run gives the same."""
     reference = plan.contenders[0].name

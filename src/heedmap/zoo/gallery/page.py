@@ -15,7 +15,7 @@ from heedmap.render.sample import sample
 from heedmap.render.scale import MUTE, scale_of, token_scale
 from heedmap.render.scale import theme as themed
 from heedmap.render.words import text_html
-from heedmap.zoo.gallery.show import METHODS, Shown, ShownAnswer
+from heedmap.zoo.gallery.show import METHODS, ShownAnswer, ShownModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ TRUE, EDGE, FOUND = (255, 255, 255), (0, 0, 0), (64, 224, 255)
 """Colours of the truth's outline, of the line around it, and of the box that a model drew."""
 
 
-def gallery_page(models: Sequence[Shown], pictures: Maps) -> str:
+def gallery_page(models: Sequence[ShownModel], pictures: Maps) -> str:
     """All models on one page.
 
     Args:
@@ -65,7 +65,7 @@ def map_picture(
     return in_themes(draw)
 
 
-def _model(model: Shown, pictures: Maps) -> dict[str, object]:
+def _model(model: ShownModel, pictures: Maps) -> dict[str, object]:
     return {
         "name": model.name,
         "architecture": model.architecture,
@@ -75,7 +75,7 @@ def _model(model: Shown, pictures: Maps) -> dict[str, object]:
     }
 
 
-def _answer(model: Shown, number: int, answer: ShownAnswer, pictures: Maps) -> dict[str, object]:
+def _answer(model: ShownModel, number: int, answer: ShownAnswer, pictures: Maps) -> dict[str, object]:
     """What the model was given, with the true evidence marked, and the map of each method."""
     truth = None if model.picture is None else _true_picture(model.picture, answer, model.sample.places)
     return {

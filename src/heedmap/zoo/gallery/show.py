@@ -53,7 +53,7 @@ class ShownAnswer:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class ShownModel:
     """What the gallery shows of one model.
 
     Attributes:
@@ -73,7 +73,7 @@ class Shown:
     answers: tuple[ShownAnswer, ...]
 
 
-def show(subject: Model, name: str) -> Shown:
+def show(subject: Model, name: str) -> ShownModel:
     """Explain the gallery's sample of the model called ``name``, all its answers at once.
 
     Raises:
@@ -92,7 +92,7 @@ def show(subject: Model, name: str) -> Shown:
         for number, question in enumerate(asked)
     )
     about, architecture = MATERIALS[name].about, type(subject.model).__name__
-    return Shown(name, about, architecture, sample, _picture(subject, sample), tuple(answers))
+    return ShownModel(name, about, architecture, sample, _picture(subject, sample), tuple(answers))
 
 
 def _maps(subject: Model, batch: Batch, targets: list[Target]) -> dict[str, list[Explanation]]:
