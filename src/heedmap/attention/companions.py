@@ -51,13 +51,13 @@ class Summed(NamedTuple):
     changed: bool = False
 
 
-class GivenPlaces(NamedTuple):
+class GivenWeights(NamedTuple):
     """Weights or statistics that all tokens of a sample say together, by this function: for what they multiply they are given."""
 
     function: str
 
 
-Known = Ids | Pair | Summed | GivenPlaces | Lost
+Known = Ids | Pair | Summed | GivenWeights | Lost
 
 CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
 MOVED = {*moves.DATA, *moves.LISTS, *moves.ADDS_AT, "pad", "fold"}
@@ -286,7 +286,7 @@ class CompanionTape(Tape):
         if lost is not None:
             return lost
         pairs = [k for _, k in tensors if isinstance(k, Pair)]
-        if any(isinstance(k, (Summed, GivenPlaces)) for _, k in tensors):
+        if any(isinstance(k, (Summed, GivenWeights)) for _, k in tensors):
             return self._together(name, [k for _, k in tensors])
         if pairs and name in moves.LARGEST and not any(isinstance(a, Tensor) for a in args[1:]):
             return self._largest_score(name, args, kwargs, result, tensors[0][0], pairs[0])
@@ -312,16 +312,16 @@ class CompanionTape(Tape):
 
     def _together(self, name: str, known: list[Known]) -> Known:
         """What a function makes of a product over all tokens, or of weights that they say together."""
-        if all(isinstance(k, GivenPlaces) for k in known):
+        if all(isinstance(k, GivenWeights) for k in known):
             return known[0]
         scores = [k for k in known if isinstance(k, Pair)]
-        if len(scores) == 1 and len(scores) + sum(isinstance(k, GivenPlaces) for k in known) == len(known):
+        if len(scores) == 1 and len(scores) + sum(isinstance(k, GivenWeights) for k in known) == len(known):
             return scores[0] if name in moves.MEETS or name in moves.DIVIDES else Lost(name, places.here())
         if len(known) > 1 or not isinstance(known[0], Summed):
             return Lost(name, places.here())
         if name in moves.SAME:
             return known[0]
-        return GivenPlaces(name) if name in moves.GATES else known[0]._replace(changed=True)
+        return GivenWeights(name) if name in moves.GATES else known[0]._replace(changed=True)
 
     def _largest_score(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, scores: Tensor, known: Pair
@@ -333,7 +333,7 @@ class CompanionTape(Tape):
         tops = [(ids, ids.amax(axes, keepdim=True)) for ids in whole]
         kept = [top for ids, top in tops if bool(((ids == top) | (ids < 0)).all())]  # beside padding
         kept = [top if values.dim() == scores.dim() else moves.reduced(top, axes, keep=False) for top in kept]
-        found = known if len(kept) == 2 else kept[0] if kept else GivenPlaces(name)
+        found = known if len(kept) == 2 else kept[0] if kept else GivenWeights(name)
         return found if isinstance(result, Tensor) else [found, None]
 
     def _part(self, which: str, tensor: Tensor) -> Ids | None:
@@ -499,7 +499,7 @@ class CompanionTape(Tape):
         axes = reduced_axes(name, args, kwargs, tensor)
         ids = ids.expand(tensor.shape)
         if not self._is_constant(ids, axes):
-            return GivenPlaces(name) if name in moves.SPREADS else Lost(name, places.here())
+            return GivenWeights(name) if name in moves.SPREADS else Lost(name, places.here())
         return moves.reduced(ids, axes, result.dim() == tensor.dim())
 
     def _is_constant(self, ids: Ids, axes: list[int]) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 from heedmap.attention import mixers, moves, places
 from heedmap.attention import operations as ops
 from heedmap.attention.attending import Asked, AttendingTape
-from heedmap.attention.companions import GivenPlaces, Lost, Pair, Summed
+from heedmap.attention.companions import GivenWeights, Lost, Pair, Summed
 from heedmap.attention.mixing import again
 from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct, once, runs
 from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
@@ -153,7 +153,7 @@ class PlacedTape(AttendingTape):
             return args
         by = {}
         for tensor in _tensors(args):
-            if isinstance(self.known(tensor), GivenPlaces) or (
+            if isinstance(self.known(tensor), GivenWeights) or (
                 scales and self._is_gate_of(moves.name_of(func), tensor, args)
             ):
                 by[id(tensor)] = self._given(tensor)
@@ -229,12 +229,12 @@ class PlacedTape(AttendingTape):
         elif isinstance(result, (tuple, list)):
             alike = (
                 isinstance(found, (tuple, list))
-                and not isinstance(found, (Pair, Lost, Summed, GivenPlaces))
+                and not isinstance(found, (Pair, Lost, Summed, GivenWeights))
                 and len(found) == len(result)
             )
             for i, item in enumerate(result):
                 if isinstance(item, Tensor):
-                    tells = isinstance(found, GivenPlaces) and not item.is_floating_point()
+                    tells = isinstance(found, GivenWeights) and not item.is_floating_point()
                     self.set_known(item, found[i] if alike else None if tells else found)
 
     # -- products ---------------------------------------------------------------------------------------------------
