@@ -1,4 +1,5 @@
 import math
+import shutil
 import types
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import torch
 import transformers as tr
 
-from heedmap.errors import InputError
+from heedmap.errors import InputError, ModelLoadError
 from heedmap.models import load
 from heedmap.models.audio import clip, resample, seconds, sound_inputs
 
@@ -109,3 +110,14 @@ def test_frames_after_the_end_of_each_clip_are_padding(folder, name):
     assert answer.roles == both.roles[:1]
     dictionary = {"array": clips[1][0], "sampling_rate": rate}
     assert subject.explain(audio=dictionary).segments["audio"].roles == both.roles[1:]
+
+
+def test_what_a_model_should_have_said_needs_a_tokenizer(folder, tmp_path):
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        shutil.copy(folder("whisper") / name, tmp_path / name)
+    subject = load(tmp_path)
+    assert subject.tokenizer is None
+    clip = (np.zeros(8000, np.float32), 16000)
+    assert len(subject.predict(audio=clip)) > 0
+    with pytest.raises(ModelLoadError, match=r"has no tokenizer.*tokenizer\.json"):
+        subject.predict(audio=clip, said="paris")
