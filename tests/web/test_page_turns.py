@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import threading
 from typing import Any
 
 import pytest
 
+import heedmap
 from heedmap.web.form_inputs import FormValues
-from heedmap.web.handlers import Exchange, Handlers
+from heedmap.web.handlers import Exchange, Handlers, attempt
+from heedmap.web.models import Models, wanted_while
 from heedmap.web.turns import Turn
 
+MODEL = "zoo/gpt-lists"
 TEXTS = "dog red ; cat blue ? cat", "dog red ; cat blue ? dog"
 
 
 @pytest.fixture(scope="module")
 def asked(handlers: Handlers) -> tuple[Exchange, Exchange]:
-    first, second = (handlers.predict("zoo/gpt-lists", FormValues(text=text)) for text in TEXTS)
+    first, second = (handlers.predict(MODEL, FormValues(text=text)) for text in TEXTS)
     return first, second
 
 
@@ -121,3 +126,49 @@ def test_a_page_opens_on_a_question_unless_another_was_faster(turn: Turn, asked:
     assert other.explain(asked[0], lambda of: of) is None  # of somebody else
     assert other.open(asked[1]) is asked[1]
     assert other.explain(asked[1], lambda of: of) is asked[1]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_model_stops_where_nobody_waits_any_more(turn: Turn, asked: Any, question: Any) -> None:
+    models, begun, ended = Models(), threading.Event(), threading.Event()
+
+    def endless(subject: heedmap.Model) -> None:
+        begun.set()
+        try:
+            while True:
+                subject.explain(text=TEXTS[0])
+        finally:
+            ended.set()
+
+    found: list[Any] = []
+    slow = threading.Thread(
+        target=lambda: found.append(turn.explain(asked[0], lambda _: attempt(lambda: models.use(MODEL, endless))))
+    )
+    slow.start()
+    assert begun.wait(20)
+    question(turn, asked[1])
+    assert ended.wait(20)
+    slow.join(20)
+    assert found == [None]
+    assert models.use(MODEL, lambda subject: subject.explain(text=TEXTS[1])) == heedmap.load(MODEL).explain(
+        text=TEXTS[1]
+    )
+
+
+def test_what_is_broken_off_is_no_answer_of_the_model() -> None:
+    """Nowhere between two modules: neither a map of less nor a refusal, now or later."""
+    wanted = heedmap.load(MODEL).explain(text=TEXTS[0])
+    for most in range(1, 200, 7):
+        models, calls = Models(), itertools.count()
+        with wanted_while(lambda calls=calls, most=most: next(calls) < most):
+            found, told = attempt(
+                lambda models=models: models.use(MODEL, lambda subject: subject.explain(text=TEXTS[0]))
+            )
+        if not told:
+            assert found == wanted
+            break
+        assert found is None
+        assert "took longer" in told
+        assert models.use(MODEL, lambda subject: subject.explain(text=TEXTS[0])) == wanted
+    assert most > 50
+    assert not told

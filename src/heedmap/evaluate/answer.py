@@ -21,6 +21,7 @@ from heedmap.targets import AnyTarget, Function, Similarity, Target, as_target, 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
     from heedmap.evaluate.harness.protocol import MethodSpec
     from heedmap.explanation import Explanation
@@ -174,6 +175,11 @@ def inputs_of(subject: Model, samples: Sequence[Any], **more: Any) -> dict[str, 
     """What the model is called with for samples, each with ``inputs``, as one batch; ``more`` as for ``subject.inputs``."""
     roles = samples[0].inputs
     return subject.inputs(**{role: [sample.inputs[role] for sample in samples] for role in roles}, **more)
+
+
+def tokenizer_of(subject: Model) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model that takes or says words; ModelLoadError where it has none."""
+    return subject.processors.need(subject.tokenizer, "tokenizer", subject.name)
 
 
 def logits_of(subject: Model, inputs: Mapping[str, Any]) -> Float[Tensor, "rows classes"]:

@@ -22,7 +22,7 @@ from heedmap.web.columns import Column, Columns, both_odds, same_answer
 from heedmap.web.edits import EditForm
 from heedmap.web.form_inputs import FormValues, ReceivedInputs, Takes, read, takes
 from heedmap.web.method_options import MOST_TOKENS, Start, Way, check_starts, from_token, within
-from heedmap.web.models import Models, Tell, check_time
+from heedmap.web.models import Models, Tell, go_on
 from heedmap.web.parts import objects, with_frames
 from heedmap.web.results import Result
 from heedmap.web.tables import AnswersTable, TableRow, rows_of
@@ -168,7 +168,7 @@ class Handlers:
         said = question.pop("decoder_input_ids", None)
 
         def work(subject: Model) -> Explanation:
-            check_time()
+            go_on()
             tell(f"explaining every word by {way.method}")
             explanation = explain_answer(
                 subject, question, answer=said, contrast=against, method=way.method, **way.options
@@ -188,7 +188,7 @@ class Handlers:
         again = self.predict(asked.model, received, tell)
 
         def work(subject: Model) -> Effect:
-            check_time()
+            go_on()
             tell(f"explaining both by {way.method}")
             before, after = asked.predictions, again.predictions
             return compared(subject, before, after, choice, None, asked.boxes, way.method, way.options, asked.sound)
@@ -272,7 +272,7 @@ def _explanation(
 ) -> Explanation:
     from heedmap.engine import explain, inspect
 
-    check_time()
+    go_on()
     tell(f"explaining by {way.method}")
     inputs = asked.predictions.inputs_of(choice)
     if begin is not None and not within(inspect(subject, inputs, target=choice.target)):

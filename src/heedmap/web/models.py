@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextvars
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, TypeVar
 
 from heedmap.errors import TimeLimitError, UnknownNameError
@@ -21,6 +22,22 @@ Tell = Callable[[str], None]
 
 _HERE = threading.local()
 """``until``: when the work of this thread has to be done, by ``time.monotonic``."""
+_WANTED: ContextVar[Callable[[], bool]] = ContextVar("_WANTED", default=lambda: True)
+"""Whether somebody still waits for what a model does."""
+
+
+class _BrokenOff(BaseException):
+    """Nobody waits any more: no Exception, so that nothing takes it for what the model itself says to its inputs."""
+
+
+@contextmanager
+def wanted_while(still: Callable[[], bool]) -> Iterator[None]:
+    """What models do for this request is broken off, when they call their next module, once ``still`` says False."""
+    token = _WANTED.set(still)
+    try:
+        yield
+    finally:
+        _WANTED.reset(token)
 
 
 class Models:
@@ -52,7 +69,8 @@ class Models:
         Raises:
             UnknownNameError: no such model.
             ModelLoadError: it cannot be loaded.
-            TimeLimitError: it took too long; what was begun is broken off when the model calls its next module.
+            TimeLimitError: it took too long, or nobody waits any more (:func:`wanted_while`); what was begun is broken off when
+                the model calls its next module.
         """
         if name not in self._seats:
             raise UnknownNameError(f"the page has no model {name!r}; it has {', '.join(self._seats)}")
@@ -60,7 +78,7 @@ class Models:
         future = self._seats[name].submit(work, tell, time.monotonic() + self.seconds)
         try:
             return future.result(self.seconds)
-        except TimeoutError:
+        except (TimeoutError, _BrokenOff):
             future.cancel()
             raise TimeLimitError(
                 f"this took longer than {self.seconds:g} s, with the waiting for others who use {name}; try again, give "
@@ -82,7 +100,7 @@ class _Seat:
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"heedmap {name}")
 
     def submit(self, work: Callable[[Model], Result], tell: Tell, until: float) -> Future[Result]:
-        context = contextvars.copy_context()  # by which the page knows whose progress it is told
+        context = copy_context()  # by which the page knows whose progress it is told
         return self.thread.submit(context.run, self._done, work, tell, until)
 
     def _done(self, work: Callable[[Model], Result], tell: Tell, until: float) -> Result:
@@ -91,7 +109,7 @@ class _Seat:
             if self.subject is None:
                 tell("loading the model")
                 self.subject = _loaded(self.name)
-            check_time()
+            go_on()
             return work(self.subject)
         finally:
             _HERE.until = None
@@ -102,12 +120,12 @@ def _loaded(name: str) -> Model:
 
     subject = heedmap.load(name)
     for module in subject.model.modules():
-        module.register_forward_pre_hook(lambda *_: check_time())
+        module.register_forward_pre_hook(lambda *_: go_on())
     return subject
 
 
-def check_time() -> None:
-    """TimeLimitError where the time of this thread's request is over."""
+def go_on() -> None:
+    """Break off where the time of this thread's request is over, or nobody waits for it."""
     until = getattr(_HERE, "until", None)
-    if until is not None and time.monotonic() > until:
-        raise TimeLimitError("the time of this request is over")
+    if until is not None and (time.monotonic() > until or not _WANTED.get()()):
+        raise _BrokenOff

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from heedmap.web.handlers import Exchange
+from heedmap.web.models import wanted_while
 
 Outcome = TypeVar("Outcome")
 
@@ -15,8 +16,8 @@ class Turn:
     """What one person's page is about.
 
     A question begins where a model is chosen, a sample or a row is pressed, or the model is asked; while a model is being
-    chosen, no other begins. What ends when a newer question has begun is not shown, nor is a map when a newer one was asked for.
-    Each method gives None for what is not to be shown.
+    chosen, no other begins. What ends when a newer question has begun is not shown, nor is a map when a newer one was asked for;
+    a model that is still at it is stopped. Each method gives None for what is not to be shown.
     """
 
     def __init__(self) -> None:
@@ -43,7 +44,8 @@ class Turn:
         mine = self._model = self._begun()
         self._is_asking = True
         try:
-            outcome = work()
+            with wanted_while(lambda: self._model is mine):
+                outcome = work()
         finally:
             newest = self._model is mine
             if newest:
@@ -87,8 +89,13 @@ class Turn:
             return None
         mine = self._map = object()
         question = self._question
-        outcome = work(asked if self.is_about(asked) else None)
-        return outcome if self._map is mine and self._question is question else None
+
+        def is_wanted() -> bool:
+            return self._map is mine and self._question is question
+
+        with wanted_while(is_wanted):
+            outcome = work(asked if self.is_about(asked) else None)
+        return outcome if is_wanted() else None
 
     def _begun(self) -> object:
         mine = self._question = object()
@@ -97,7 +104,8 @@ class Turn:
 
     def _answered(self, mine: object, work: Callable[[], tuple[Exchange | None, Outcome]]) -> Outcome | None:
         self._is_asking = True
-        asked, outcome = work()
+        with wanted_while(lambda: self._question is mine):
+            asked, outcome = work()
         if self._question is not mine:
             return None
         self._is_asking = False

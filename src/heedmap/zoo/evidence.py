@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from heedmap.errors import InputError, SampleError
-from heedmap.evaluate.answer import explained
+from heedmap.evaluate.answer import explained, tokenizer_of
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec, contender, contenders, crossed
 from heedmap.evaluate.harness.run import EvaluationPlan, measured
 from heedmap.evaluate.metrics.evidence import (
@@ -26,7 +26,7 @@ from heedmap.evaluate.metrics.statistics import RESAMPLES, Measure, Row, interva
 from heedmap.methods import METHODS
 from heedmap.methods.cards import PAPER
 from heedmap.zoo.dataset import KnownSample, first
-from heedmap.zoo.samples.sample import SEED, SPLIT, Batch, Evidence, Material, ZooSample, right_ones, tokenizer_of
+from heedmap.zoo.samples.sample import SEED, SPLIT, Batch, Evidence, Material, ZooSample, right_ones
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Sample

@@ -16,7 +16,7 @@ import numpy as np
 
 from heedmap.datasets.sample import Rationale
 from heedmap.errors import InputError, OptionError, SampleError
-from heedmap.evaluate.answer import explained, logits_of
+from heedmap.evaluate.answer import explained, logits_of, tokenizer_of
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method, usable
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
 from heedmap.evaluate.metrics.words import (
@@ -264,7 +264,7 @@ class _Reader:
 
     def __init__(self, subject: Model) -> None:
         self._subject = subject
-        self._tokenizer = subject.processors.need(subject.tokenizer, "tokenizer", subject.name)
+        self._tokenizer = tokenizer_of(subject)
         self._limit = token_limit(self._tokenizer, subject.config)
         self._known: dict[str, np.ndarray] = {}
 

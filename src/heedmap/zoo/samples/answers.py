@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from heedmap.evaluate.answer import inputs_of
+from heedmap.evaluate.answer import inputs_of, tokenizer_of
 from heedmap.outputs import class_logits
 from heedmap.zoo import world
 from heedmap.zoo.samples.sample import (
@@ -16,7 +16,6 @@ from heedmap.zoo.samples.sample import (
     Material,
     ZooSample,
     objects_mask,
-    tokenizer_of,
 )
 from heedmap.zoo.world import Caption, Mention, Scene
 from heedmap.zoo.world.words import TextWord

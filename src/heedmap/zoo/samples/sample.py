@@ -15,7 +15,6 @@ from heedmap.targets import Target
 if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Bool, Float32, UInt8
-    from transformers import PreTrainedTokenizerBase
 
     from heedmap.models.model import Model
     from heedmap.types import Boxes
@@ -137,11 +136,6 @@ class Batch:
         return [
             target_of([answers[min(slot, len(answers) - 1)].place for answers in self.asked]) for slot in range(most)
         ]
-
-
-def tokenizer_of(subject: Model) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model that takes or says words."""
-    return subject.processors.need(subject.tokenizer, "tokenizer", subject.name)
 
 
 def right_ones(subject: Model, material: Material, samples: Sequence[ZooSample]) -> Batch:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from heedmap.evaluate.answer import inputs_of
+from heedmap.evaluate.answer import inputs_of, tokenizer_of
 from heedmap.outputs import class_logits
 from heedmap.zoo.dates import ISO, DateSample, date_sample
 from heedmap.zoo.lists import ListSample, list_sample
-from heedmap.zoo.samples.sample import SEED, SPLIT, Evidence, KnownAnswer, Material, ZooSample, tokenizer_of
+from heedmap.zoo.samples.sample import SEED, SPLIT, Evidence, KnownAnswer, Material, ZooSample
 
 if TYPE_CHECKING:
     from heedmap.models.model import Model
