@@ -22,6 +22,7 @@ from heedmap.models.shipped import folder_of
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
     from heedmap.types import Tokenizer
 
@@ -97,7 +98,7 @@ def _load_transformers(name: str, dtype: torch.dtype | None, trust: bool, tokeni
     return Model(name, model, kind, processors, parameters)
 
 
-def _loader(config: object, gguf: bool, trust: bool) -> type[PreTrainedModel]:
+def _loader(config: object, gguf: bool, trust: bool) -> type[PreTrainedModel | _BaseAutoModelClass]:
     """The class that the configuration names; the code that comes with the model, where that is trusted."""
     import transformers
 

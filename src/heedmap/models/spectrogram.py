@@ -43,13 +43,15 @@ class Patches:
         return self.bands * self.times
 
 
-def patches(config: PretrainedConfig, extractor: FeatureExtractor) -> Patches | None:
+def patches(config: PretrainedConfig | None, extractor: FeatureExtractor) -> Patches | None:
     """How a model cuts its spectrogram, by its configuration; None where it does not.
 
     Args:
         config: of the model.
         extractor: its feature extractor.
     """
+    if config is None:
+        return None
     kind = getattr(config, "model_type", "")
     if kind == TRANSFORMER:
         bands = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
