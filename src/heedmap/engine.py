@@ -47,6 +47,7 @@ from heedmap.methods.supported import Supported, kind_of, ranking
 from heedmap.outputs import Context
 from heedmap.planning import MOST_AT_ONCE, Needs, Plan, carries_together, check_proof, planned, proof_peak
 from heedmap.printable import closest
+from heedmap.progress import Progress, telling
 from heedmap.pulled import Pulled, pulled
 from heedmap.result import Named, assembled, described, named_segments, origin, rows_of_each, stream_names
 from heedmap.targets import AnyTarget, Chosen, Several, Target, as_target
@@ -114,6 +115,7 @@ def explain(
     labels: Mapping[int, str] | None = None,
     segments: Mapping[str, str] | None = None,
     mixers: bool = True,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Explanation | list[Explanation]:
     """Which parts of its input the model's answer rests on.
@@ -148,6 +150,8 @@ def explain(
         mixers: whether the paper's rules go on through what mixes tokens and is no softmax attention (convolutions, merged
             tokens, recurrences …), which is an extension of the paper. False: a model in which there is such is refused as one
             whose attention is not followed; the maps of all others are the same.
+        progress: called with the passes that are done, and their number, by methods that take many (``integrated_gradients``,
+            ``smoothgrad``, ``gradient_shap``, ``occlusion``, ``value_zeroing``); it begins again with each round of targets.
         options: the method's own.
 
     Returns:
@@ -184,7 +188,7 @@ def explain(
     targets = engine.targets(target if isinstance(target, list) else [target])
     if not targets:
         raise TargetError("target is an empty list; give at least one target, or None for the top prediction")
-    with recording_state(engine.model):
+    with recording_state(engine.model), telling(progress):
         explanations = [
             explanation
             for part, of_part in engine.narrowed(engine.each(targets))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ from heedmap.methods.run import Readout, TargetView
 from heedmap.methods.steps_view import several
 from heedmap.outputs import MOST, Context, class_logits
 from heedmap.planning import MOST_AT_ONCE, by_rules, carries_together
+from heedmap.progress import Progress
 from heedmap.pulled import checked_gradients, mean_readouts
 from heedmap.result import Named, assembled, cut, origin, rows_of_view
 from heedmap.targets import Chosen, Target
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
 
 SETTINGS = ("probe", "memory", "memory_budget", "labels", "segments", "mixers")
 """Options of :func:`heedmap.explain` that are no method's."""
-
-Progress = Callable[[int, int], None]
-"""Is told how many steps are done, and of how many."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,13 +99,15 @@ def test_an_exception_is_one_message_and_a_code(error, code, told):
 
 def test_a_terminal_is_told_how_often_a_model_ran(monkeypatch, capsys):
     subject = SimpleNamespace(model=torch.nn.Identity())
-    with working(subject, "waiting"):  # no terminal: nothing is counted
+    with working(subject, "waiting") as progress:  # no terminal: nothing is counted
+        assert progress is None
         assert not subject.model._forward_pre_hooks
     monkeypatch.setattr("rich.console.Console.is_terminal", property(lambda _: True))
-    with working(subject, "explaining by occlusion"):
-        for _ in range(3):
+    with working(subject, "explaining by occlusion") as progress:
+        for done in range(3):
             subject.model(torch.ones(1))
-    assert "explaining by occlusion · runs of the model: 3" in capsys.readouterr().err
+            progress(done, 20)
+    assert "explaining by occlusion: 2 of 20 · runs of the model: 3" in capsys.readouterr().err
     assert not subject.model._forward_pre_hooks
 
 

@@ -245,6 +245,8 @@ def test_it_is_told_what_is_being_done(handlers: Handlers) -> None:
     found = handlers.predict("zoo/gpt-lists", FormValues(TEXT), told.append)
     handlers.explain(found, 0, [GENERIC, Way("rollout", {})], tell=told.append)
     assert told[-2:] == ["explaining by generic", "explaining by rollout"]
+    handlers.explain(found, 0, [Way("smoothgrad", {"samples": 2})], tell=told.append)
+    assert told[-2:] == [f"explaining by smoothgrad: {done} of 2" for done in (1, 2)]
     assert "asking the model" in told
 
 

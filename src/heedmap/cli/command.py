@@ -22,9 +22,10 @@ from heedmap.advice import SHELL, said_for
 from heedmap.errors import HeedmapError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress as Bar
 
     from heedmap.models.model import Model
+    from heedmap.progress import Progress
 
 Made = TypeVar("Made")
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 3, 130
@@ -131,36 +132,41 @@ def _freeze() -> None:
     gc.freeze()
 
 
-def progress_bar() -> Progress:
+def progress_bar() -> Bar:
     """A progress bar with the time that is left; on standard error, and only on a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)
+    return Bar(*columns, console=console, disable=not console.is_terminal)
 
 
 @contextmanager
-def working(subject: Model, what: str) -> Iterator[None]:
-    """Say on a terminal what is being done, how often the model ran and how long it takes; without a bar, for no end is known."""
+def working(subject: Model, what: str) -> Iterator[Progress | None]:
+    """Say on a terminal what is being done, how often the model ran and how long it takes.
+
+    Gives what can be told how far it is; None: there is no terminal.
+    """
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield
+        yield None
         return
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description} · runs of the model: {task.completed:.0f}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=None)
         counting = subject.model.register_forward_pre_hook(lambda *_: bar.advance(task))
         try:
-            yield
+            yield lambda done, of: bar.update(task, description=f"{what}: {done} of {of}")
         finally:
             counting.remove()
 

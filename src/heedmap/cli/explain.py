@@ -97,8 +97,10 @@ def _compare(
     look = figures.check(ending_of(output.out))
     wanted.check()
     subject = model.load()
-    with working(subject, f"explaining by {wanted.method}"):
-        pair = subject.compare(texts[0], texts[1], method=wanted.method, **wanted.settings, **cost.given)
+    with working(subject, f"explaining by {wanted.method}") as progress:
+        pair = subject.compare(
+            texts[0], texts[1], method=wanted.method, progress=progress, **wanted.settings, **cost.given
+        )
     if output.out is not None:
         write_comparison(output.out, *pair, **look)
     end(output.out, comparison_json(*pair) if output.as_json else None, partial(_print_heat, *pair))
@@ -127,8 +129,8 @@ def _explain(
         plan = subject.plan(**asked(subject, given), **asks)
         typer.echo(json.dumps(asdict(plan)) if output.as_json else str(plan))
         return
-    with working(subject, f"explaining by {wanted.method}"):
-        explanation = subject.explain(**asked(subject, given), **asks)
+    with working(subject, f"explaining by {wanted.method}") as progress:
+        explanation = subject.explain(**asked(subject, given), **asks, progress=progress)
     if output.out is not None:
         _tell_method(wanted, explanation)
         picture, without = drawn_on(subject, given)

@@ -13,6 +13,7 @@ from heedmap.extras import library
 from heedmap.methods.leaves import Feature, Leaves, alike
 from heedmap.methods.method import Method, amount, count
 from heedmap.methods.run import TargetView
+from heedmap.progress import Steps
 
 BASELINES = ("zero", "mean")
 Relevance = dict[int, Tensor]
@@ -35,18 +36,23 @@ INPUT_X_GRADIENT = Method(
 
 def _integrated(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
     """Σ over all leaves and features is y(x) − y(baseline), but for the error of the sum that stands for the integral."""
-    return [_integrated_one(run, options) for run in runs]  # captum takes one target at a time
-
-
-def _integrated_one(run: TargetView, options: Mapping[str, Any]) -> Relevance:
     steps = count(options, "steps")
+    passes = Steps(steps * len(runs))
+    return [
+        _integrated_one(run, options["baseline"], steps, passes) for run in runs
+    ]  # captum takes one target at a time
+
+
+def _integrated_one(run: TargetView, baseline: str, steps: int, passes: Steps) -> Relevance:
     captum = library("captum.attr", "attribution", "integrated_gradients needs")
     leaves = Leaves([run])
     order = list(leaves.features)
-    baselines = leaves.baselines(options["baseline"])
+    baselines = leaves.baselines(baseline)
 
     def values(*points: Tensor) -> Tensor:
-        return leaves.values(dict(zip(order, points, strict=True)))[0]
+        (value,) = leaves.values(dict(zip(order, points, strict=True)))
+        passes.done()
+        return value
 
     attributed = captum.IntegratedGradients(values).attribute(
         tuple(leaves.features[index].x for index in order),
@@ -81,11 +87,13 @@ def noisy(feature: Feature, noise: float, seed: int, draw: int) -> Tensor:
 
 def _mean(samples: int, of_draw: Callable[[int], list[Relevance]]) -> list[Relevance]:
     """For each target the mean over the draws."""
-    total = of_draw(0)
+    passes, total = Steps(samples), of_draw(0)
+    passes.done()
     for draw in range(1, samples):
         for sums, more in zip(total, of_draw(draw), strict=True):
             for index, relevance in more.items():
                 sums[index] = sums[index] + relevance
+        passes.done()
     return [{index: relevance / samples for index, relevance in sums.items()} for sums in total]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from heedmap.attention.token_positions import InputSpan
 from heedmap.methods.leaves import Feature, Leaves, alike, overlap
 from heedmap.methods.method import Method
 from heedmap.methods.run import TargetView
+from heedmap.progress import Steps
 
 LEAST = 1e-6
 """Pixels: what a patch covers less of is rounding."""
@@ -41,6 +43,7 @@ def _falls(leaves: Leaves, baseline: str) -> list[dict[int, Tensor]]:
                 others = [f for f in leaves.features.values() if f is not feature and f.parts[0][1].rows is part.rows]
                 if any(f.index < index for f in others):
                     continue  # another table of the same words: taken away with the first
+                passes = Steps(_count(source, feature, part))
                 for covered, here in _regions(source, feature, part):
                     points = {index: torch.where(covered, baselines[index], feature.x)}
                     for other in others:
@@ -48,6 +51,7 @@ def _falls(leaves: Leaves, baseline: str) -> list[dict[int, Tensor]]:
                         points[other.index] = torch.where(hidden, baselines[other.index], other.x)
                     fall = before - torch.stack(leaves.values(points))
                     rows += here * (fall / here.sum(1).clamp(min=1))[..., None]
+                    passes.done()
                 for by_leaf, depends, falls in zip(per_target, leaves.gradients, rows, strict=True):
                     if index in depends:
                         by_leaf[part.leaf] = falls.reshape(_one_feature(source))
@@ -59,6 +63,11 @@ def _one_feature(source: Source) -> tuple[int, ...]:
     if source.spatial:
         return (source.shape[0], 1, *source.shape[2:])
     return source.shape[:2] if len(source.shape) == 2 else (*source.shape[:2], 1)
+
+
+def _count(source: Source, feature: Feature, part: InputSpan) -> int:
+    """How many regions there are at most: the tokens, or the places over which they lie."""
+    return part.positions.shape[1] if part.leaf == feature.index else math.prod(source.shape[2:])
 
 
 def _regions(

@@ -21,6 +21,7 @@ from heedmap.errors import AttentionError
 from heedmap.methods.method import Method
 from heedmap.methods.run import RelevanceRows, TargetView, block_rows
 from heedmap.methods.states import chained
+from heedmap.progress import Steps
 
 NAME = "value_zeroing"
 Mixing = Float[Tensor, "batch tokens tokens"]
@@ -161,9 +162,12 @@ class _Zeroed:
     def _mixings(self) -> dict[int, Mixing]:
         attentions = {index: self.run.attentions[index] for index in self.layers}
         found = {index: a.value.new_zeros(a.batch, a.queries, a.keys, dtype=a.dtype) for index, a in attentions.items()}
-        for token in self._tokens():
+        tokens = self._tokens()
+        passes = Steps(len(tokens))
+        for token in tokens:
             for index, distances in self._without(token).items():
                 found[index][:, :, token] = distances
+            passes.done()
         return {index: mixing(distances) for index, distances in found.items()}
 
     def _tokens(self) -> list[int]:

@@ -21,8 +21,9 @@ from heedmap.models.labels import token_boundaries, token_labels
 from heedmap.models.parts import in_parts
 from heedmap.models.saying import TOLERANCE, Prompt, begun, generated, given, grown, spelled
 from heedmap.outputs import Context, class_logits, special_ids
+from heedmap.progress import Progress
 from heedmap.result import SEGMENTS
-from heedmap.stepwise import Progress, SaidTokens, Stepwise, explain_steps, logits_at, of_last
+from heedmap.stepwise import SaidTokens, Stepwise, explain_steps, logits_at, of_last
 
 if TYPE_CHECKING:
     from heedmap.engine import Wrapped

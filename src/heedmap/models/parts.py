@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from heedmap.errors import AttentionError
 from heedmap.models.forced import Forced
-from heedmap.stepwise import Progress, SaidTokens, Stepwise
+from heedmap.progress import Progress
+from heedmap.stepwise import SaidTokens, Stepwise
 
 if TYPE_CHECKING:
     from torch import Tensor

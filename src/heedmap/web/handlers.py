@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
     from heedmap.picture import Picture
+    from heedmap.progress import Progress
     from heedmap.render.sound import Sound
     from heedmap.types import OneBoxes
 
@@ -169,9 +170,16 @@ class Handlers:
 
         def work(subject: Model) -> Explanation:
             go_on()
-            tell(f"explaining every word by {way.method}")
+            doing = f"explaining every word by {way.method}"
+            tell(doing)
             explanation = explain_answer(
-                subject, question, answer=said, contrast=against, method=way.method, **way.options
+                subject,
+                question,
+                answer=said,
+                contrast=against,
+                method=way.method,
+                progress=_steps(tell, doing),
+                **way.options,
             )
             return explanation.with_roles(frames_heard(subject, explanation, question, asked.sound))
 
@@ -189,9 +197,11 @@ class Handlers:
 
         def work(subject: Model) -> Effect:
             go_on()
-            tell(f"explaining both by {way.method}")
+            doing = f"explaining both by {way.method}"
+            tell(doing)
             before, after = asked.predictions, again.predictions
-            return compared(subject, before, after, choice, None, asked.boxes, way.method, way.options, asked.sound)
+            options = {**way.options, "progress": _steps(tell, doing)}
+            return compared(subject, before, after, choice, None, asked.boxes, way.method, options, asked.sound)
 
         effect = self.models.use(asked.model, work, tell)
         columns = (
@@ -267,18 +277,32 @@ def attempt(work: Callable[[], Found]) -> tuple[Found | None, str]:
         return None, UNEXPECTED
 
 
+def _steps(tell: Tell, doing: str) -> Progress:
+    """Tells, beside what is being done, how far it is."""
+    return lambda done, of: tell(f"{doing}: {done} of {of}")
+
+
 def _explanation(
     subject: Model, asked: Exchange, choice: Prediction, way: Way, begin: Start | None, tell: Tell
 ) -> Explanation:
     from heedmap.engine import explain, inspect
 
     go_on()
-    tell(f"explaining by {way.method}")
+    doing = f"explaining by {way.method}"
+    tell(doing)
     inputs = asked.predictions.inputs_of(choice)
     if begin is not None and not within(inspect(subject, inputs, target=choice.target)):
         raise InputError(f"the input is too long to explain from a token: at most {MOST_TOKENS:,} tokens; give less")
     whole = begin is not None
-    explanation = explain(subject, inputs, target=choice.target, method=way.method, full=whole, **way.options)
+    explanation = explain(
+        subject,
+        inputs,
+        target=choice.target,
+        method=way.method,
+        full=whole,
+        progress=_steps(tell, doing),
+        **way.options,
+    )
     told = asked.boxes is not None or asked.sound is not None
     named = subject.label(explanation, inputs, asked.boxes, asked.sound) if told else explanation
     return named if begin is None else from_token(named, begin)
