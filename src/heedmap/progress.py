@@ -14,7 +14,7 @@ _TELL: ContextVar[Progress | None] = ContextVar("_TELL", default=None)
 
 @contextmanager
 def telling(progress: Progress | None) -> Iterator[None]:
-    """Steps that are counted meanwhile are told to ``progress``; None: to nobody."""
+    """Passes that are counted meanwhile are told to ``progress``; None: to nobody."""
     token = _TELL.set(progress)
     try:
         yield
@@ -22,8 +22,8 @@ def telling(progress: Progress | None) -> Iterator[None]:
         _TELL.reset(token)
 
 
-class Steps:
-    """Counts the steps of a loop.
+class Passes:
+    """Counts the passes of a method.
 
     Args:
         of: how many there will be, at most.

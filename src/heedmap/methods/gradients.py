@@ -13,7 +13,7 @@ from heedmap.extras import library
 from heedmap.methods.leaves import Feature, Leaves, alike
 from heedmap.methods.method import Method, amount, count
 from heedmap.methods.run import TargetView
-from heedmap.progress import Steps
+from heedmap.progress import Passes
 
 BASELINES = ("zero", "mean")
 Relevance = dict[int, Tensor]
@@ -37,13 +37,13 @@ INPUT_X_GRADIENT = Method(
 def _integrated(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
     """Σ over all leaves and features is y(x) − y(baseline), but for the error of the sum that stands for the integral."""
     steps = count(options, "steps")
-    passes = Steps(steps * len(runs))
+    passes = Passes(steps * len(runs))
     return [
         _integrated_one(run, options["baseline"], steps, passes) for run in runs
     ]  # captum takes one target at a time
 
 
-def _integrated_one(run: TargetView, baseline: str, steps: int, passes: Steps) -> Relevance:
+def _integrated_one(run: TargetView, baseline: str, steps: int, passes: Passes) -> Relevance:
     captum = library("captum.attr", "attribution", "integrated_gradients needs")
     leaves = Leaves([run])
     order = list(leaves.features)
@@ -87,7 +87,7 @@ def noisy(feature: Feature, noise: float, seed: int, draw: int) -> Tensor:
 
 def _mean(samples: int, of_draw: Callable[[int], list[Relevance]]) -> list[Relevance]:
     """For each target the mean over the draws."""
-    passes, total = Steps(samples), of_draw(0)
+    passes, total = Passes(samples), of_draw(0)
     passes.done()
     for draw in range(1, samples):
         for sums, more in zip(total, of_draw(draw), strict=True):

@@ -15,7 +15,7 @@ from heedmap.attention.token_positions import InputSpan
 from heedmap.methods.leaves import Feature, Leaves, alike, overlap
 from heedmap.methods.method import Method
 from heedmap.methods.run import TargetView
-from heedmap.progress import Steps
+from heedmap.progress import Passes
 
 LEAST = 1e-6
 """Pixels: what a patch covers less of is rounding."""
@@ -43,7 +43,7 @@ def _falls(leaves: Leaves, baseline: str) -> list[dict[int, Tensor]]:
                 others = [f for f in leaves.features.values() if f is not feature and f.parts[0][1].rows is part.rows]
                 if any(f.index < index for f in others):
                     continue  # another table of the same words: taken away with the first
-                passes = Steps(_count(source, feature, part))
+                passes = Passes(_count(source, feature, part))
                 for covered, here in _regions(source, feature, part):
                     points = {index: torch.where(covered, baselines[index], feature.x)}
                     for other in others:

@@ -21,7 +21,7 @@ from heedmap.errors import AttentionError
 from heedmap.methods.method import Method
 from heedmap.methods.run import RelevanceRows, TargetView, block_rows
 from heedmap.methods.states import chained
-from heedmap.progress import Steps
+from heedmap.progress import Passes
 
 NAME = "value_zeroing"
 Mixing = Float[Tensor, "batch tokens tokens"]
@@ -163,7 +163,7 @@ class _Zeroed:
         attentions = {index: self.run.attentions[index] for index in self.layers}
         found = {index: a.value.new_zeros(a.batch, a.queries, a.keys, dtype=a.dtype) for index, a in attentions.items()}
         tokens = self._tokens()
-        passes = Steps(len(tokens))
+        passes = Passes(len(tokens))
         for token in tokens:
             for index, distances in self._without(token).items():
                 found[index][:, :, token] = distances
