@@ -7,6 +7,7 @@ With HEEDMAP_SCREENSHOTS=docs/img the pictures of the documents are written agai
 from __future__ import annotations
 
 import json
+import re
 import wave
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,18 @@ def test_a_chosen_method_ends_before_the_arrow_of_its_list_and_is_whole_on_a_pho
         assert room <= arrow + 1, width
     assert end <= room, "at 390 pixels"
     page.set_viewport_size({"width": 1280, "height": 880})
+
+
+def test_a_slow_method_tells_how_far_it_is_over_the_map_alone(page: Any) -> None:
+    choose(page, "method", "occlusion")
+    page.locator("#answers label").nth(1).click()
+    told = page.get_by_text(re.compile(r"explaining by occlusion: \d+ of 144"))
+    told.first.wait_for()
+    assert page.locator("#answers label").first.is_visible()
+    assert page.locator("#result").get_by_text(re.compile("explaining by")).count() == told.count() == 1
+    told.wait_for(state="detached")
+    page.locator("#result h2").get_by_text("object query 8").wait_for()
+    assert page.faults == []
 
 
 def test_there_is_one_font(page: Any) -> None:

@@ -241,13 +241,20 @@ def test_a_model_that_cannot_be_loaded_is_told_and_the_others_work(tmp_path: Pat
 
 
 def test_it_is_told_what_is_being_done(handlers: Handlers) -> None:
-    told: list[str] = []
-    found = handlers.predict("zoo/gpt-lists", FormValues(TEXT), told.append)
-    handlers.explain(found, 0, [GENERIC, Way("rollout", {})], tell=told.append)
-    assert told[-2:] == ["explaining by generic", "explaining by rollout"]
-    handlers.explain(found, 0, [Way("smoothgrad", {"samples": 2})], tell=told.append)
-    assert told[-2:] == [f"explaining by smoothgrad: {done} of 2" for done in (1, 2)]
-    assert "asking the model" in told
+    told: list[tuple[str | int, ...]] = []
+
+    def tell(*what: str | int) -> None:
+        told.append(what)
+
+    found = handlers.predict("zoo/gpt-lists", FormValues(TEXT), tell)
+    handlers.explain(found, 0, [GENERIC, Way("rollout", {})], tell=tell)
+    assert told[-2:] == [("explaining by generic",), ("explaining by rollout",)]
+    handlers.explain(found, 0, [Way("smoothgrad", {"samples": 2})], tell=tell)
+    assert told[-2:] == [("explaining by smoothgrad", done, 2) for done in (1, 2)]
+    assert ("asking the model",) in told
+    said = handlers.predict("zoo/bart-dates", FormValues("31.10.1924"), tell)
+    handlers.answer(said, GENERIC, tell=tell)
+    assert told[-1] == ("explaining every word by generic", 10, 10)
 
 
 # -- results and errors -----------------------------------------------------------------------------------------------

@@ -298,4 +298,7 @@ def _number(event: EventData, name: str) -> int | None:
 
 
 def _tell(progress: Progress) -> Tell:
-    return lambda words: progress(None, desc=words)
+    def tell(words: str, done: int = 0, of: int = 0) -> None:
+        progress((done, of) if of else None, desc=f"{words}: {done} of {of}" if of else words)
+
+    return tell

@@ -95,11 +95,11 @@ class Handlers:
     models: Models
     limits: Limits = field(default_factory=Limits)
 
-    def takes(self, model: str, tell: Tell = lambda _: None) -> Takes:
+    def takes(self, model: str, tell: Tell = lambda *_: None) -> Takes:
         """What a model can be given; it is loaded for that."""
         return self.models.use(model, takes, tell)
 
-    def predict(self, model: str, given: FormValues | ReceivedInputs, tell: Tell = lambda _: None) -> Exchange:
+    def predict(self, model: str, given: FormValues | ReceivedInputs, tell: Tell = lambda *_: None) -> Exchange:
         """Ask a model.
 
         Args:
@@ -124,7 +124,7 @@ class Handlers:
         number: int | None,
         ways: Sequence[Way],
         begin: Start | None = None,
-        tell: Tell = lambda _: None,
+        tell: Tell = lambda *_: None,
     ) -> Result:
         """Explain one of the answers.
 
@@ -155,7 +155,7 @@ class Handlers:
         asked: Exchange | None,
         way: Way,
         against: str | Mapping[str, str] | None = None,
-        tell: Tell = lambda _: None,
+        tell: Tell = lambda *_: None,
     ) -> Result:
         """Explain every word of what a model said, or should have said, set against other words or not.
 
@@ -186,7 +186,7 @@ class Handlers:
         return Result((self.models.use(asked.model, work, tell),), asked.picture, beside=Beside(sound=asked.sound))
 
     def change(
-        self, asked: Exchange | None, number: int | None, way: Way, edit: EditForm, tell: Tell = lambda _: None
+        self, asked: Exchange | None, number: int | None, way: Way, edit: EditForm, tell: Tell = lambda *_: None
     ) -> Columns:
         """What changes in the answers and in the map of one of them where the input is edited; see :meth:`explain`."""
         if asked is None:
@@ -212,7 +212,7 @@ class Handlers:
         return Columns(columns, CHANGED, ("before", "after"), effect.answers)
 
     def models_beside(
-        self, asked: Exchange | None, number: int | None, way: Way, other: str, tell: Tell = lambda _: None
+        self, asked: Exchange | None, number: int | None, way: Way, other: str, tell: Tell = lambda *_: None
     ) -> Columns:
         """The same input, and the answer of the same name, by a second model; see :meth:`explain`."""
         if asked is None:
@@ -240,7 +240,7 @@ class Handlers:
         )
         return Columns(columns, TWO_MODELS, (asked.model, other), both_odds(asked.predictions, again.predictions))
 
-    def table(self, model: str, given: FormValues, files: Sequence[str], tell: Tell = lambda _: None) -> AnswersTable:
+    def table(self, model: str, given: FormValues, files: Sequence[str], tell: Tell = lambda *_: None) -> AnswersTable:
         """What a model says of each sample of some files; an error of one stands in its row.
 
         Args:
@@ -279,7 +279,7 @@ def attempt(work: Callable[[], Found]) -> tuple[Found | None, str]:
 
 def _steps(tell: Tell, doing: str) -> Progress:
     """Tells, beside what is being done, how far it is."""
-    return lambda done, of: tell(f"{doing}: {done} of {of}")
+    return lambda done, of: tell(doing, done, of)
 
 
 def _explanation(

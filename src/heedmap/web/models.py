@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from heedmap.errors import TimeLimitError, UnknownNameError
 from heedmap.models.shipped import PREFIX, shipped
@@ -17,8 +17,14 @@ if TYPE_CHECKING:
     from heedmap.models.model import Model
 
 Result = TypeVar("Result")
-Tell = Callable[[str], None]
-"""Called with what is being done, in words."""
+
+
+class Tell(Protocol):
+    """Is told what is being done."""
+
+    def __call__(self, words: str, done: int = ..., of: int = ..., /) -> None:
+        """In words, and where it is known how many passes of how many are done."""
+
 
 _HERE = threading.local()
 """``until``: when the work of this thread has to be done, by ``time.monotonic``."""
@@ -58,7 +64,7 @@ class Models:
         """All that can be asked for."""
         return tuple(self._seats)
 
-    def use(self, name: str, work: Callable[[Model], Result], tell: Tell = lambda _: None) -> Result:
+    def use(self, name: str, work: Callable[[Model], Result], tell: Tell = lambda *_: None) -> Result:
         """``work(subject)`` of a model, in the thread in which alone that model is used.
 
         Args:

@@ -157,13 +157,14 @@ class _Page:
         answers = [self.message, self.choice, self.answer, self.shown, self.files, self.asked, self.begin]
         chosen = [self.turn, self.asked, self.choice, self.begin, self.method, self.options]
         pressed = [self.choice, self.begin, *told]
+        explains = {"show_progress_on": self.shown, **self.shared}
         ask = {"fn": acts["ask"], "inputs": [self.turn, *fields.inputs], "outputs": answers, **self.shared}
         # Gradio's lists tell of an input whenever they are left, of a change only when there was one.
         edit = [self.old, self.new, self.region]
         chosen_model = [*fields.outputs, *answers, self.every, self.against, self.samples, *edit]
         fields.model.change(acts["choose"], [self.turn, fields.model], chosen_model, api_name="choose", **self.shared)
         pick = acts["pick"], [self.turn, fields.model, fields.number], [self.message, *fields.of_sample]
-        first = {"fn": acts["first"], "inputs": chosen, "outputs": pressed, "api_name": False, **self.shared}
+        first = {"fn": acts["first"], "inputs": chosen, "outputs": pressed, "api_name": False, **explains}
         # What is pressed is noted at once: the queue takes events of several kinds in any order.
         pressed_sample = self.samples.select(acts["sample"], self.turn, fields.number, api_name=False, queue=False)
         asked_sample = pressed_sample.then(*pick, api_name="pick").then(
@@ -175,17 +176,17 @@ class _Page:
             blocks.load(*pick, api_name=False)
         self.ask.click(**ask, api_name="ask").then(**first)
         fields.text.submit(**ask, api_name=False).then(**first)
-        self.choice.input(acts["whole"], chosen, pressed, api_name=False, **self.shared)
-        self.redo.click(acts["explain"], chosen, told, api_name="explain", **self.shared)
+        self.choice.input(acts["whole"], chosen, pressed, api_name=False, **explains)
+        self.redo.click(acts["explain"], chosen, told, api_name="explain", **explains)
         both = [*chosen, self.other, self.other_options]
-        self.both.click(acts["compare"], both, told, api_name="compare", **self.shared)
+        self.both.click(acts["compare"], both, told, api_name="compare", **explains)
         way = [self.turn, self.asked, self.method, self.options]
-        every = {"fn": acts["every"], "inputs": [*way, self.against], "outputs": told, **self.shared}
+        every = {"fn": acts["every"], "inputs": [*way, self.against], "outputs": told, **explains}
         self.every.click(**every, api_name="every")
         self.against.submit(**every, api_name=False)
         self._events_beyond(acts, told, answers, first)
         for place in (self.answer, self.shown):
-            place.select(acts["press"], chosen, pressed, api_name=False, **self.shared)
+            place.select(acts["press"], chosen, pressed, api_name=False, **explains)
         self.method.input(acts["options"], self.method, self.options, api_name=False)
         self.other.input(acts["options"], self.other, self.other_options, api_name=False)
 
