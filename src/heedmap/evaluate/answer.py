@@ -103,7 +103,8 @@ def explained(
     seed: int,
     keys: Sequence[str] | None = ...,
     blank: Explanation | None = ...,
-) -> list[Explanation]: ...
+) -> list[Explanation]:
+    """A list of targets: an explanation of each."""
 
 
 @overload
@@ -115,7 +116,8 @@ def explained(
     seed: int,
     keys: Sequence[str] | None = ...,
     blank: Explanation | None = ...,
-) -> Explanation: ...
+) -> Explanation:
+    """One target, or None for the model's own default: its explanation."""
 
 
 def explained(
