@@ -88,8 +88,8 @@ def _answer(
     model.check()
     options.check()
     subject = model.load()
-    with working(subject, f"explaining by {options.method}"):
-        answers = explained(subject, asked(subject, given), options.settings)
+    with working(subject, f"explaining by {options.method}") as progress:
+        answers = explained(subject, asked(subject, given), {**options.settings, "progress": progress})
     if options.out is not None:
         write_output(options.out, _file(ending_of(options.out), answers, subject, given, look))
     end(options.out, _json(answers) if options.as_json else None, partial(_print, answers), options.show)

@@ -144,10 +144,10 @@ def progress_bar() -> Bar:
 
 
 @contextmanager
-def working(subject: Model, what: str) -> Iterator[Progress | None]:
+def working(subject: Model, what: str) -> Iterator[Progress]:
     """Say on a terminal what is being done, how often the model ran and how long it takes.
 
-    Gives what can be told how far it is; None: there is no terminal.
+    Gives what can be told how far it is; where there is no terminal, nothing comes of it.
     """
     from rich.console import Console
     from rich.progress import Progress as Bar
@@ -155,7 +155,7 @@ def working(subject: Model, what: str) -> Iterator[Progress | None]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield None
+        yield lambda done, of: None
         return
     columns = (
         SpinnerColumn(),

@@ -64,8 +64,10 @@ def edit(
 
     subject, target = model.load(), parse_target(wanted.target)
     first, second = asked(subject, given), asked(subject, edited)
-    with working(subject, f"explaining both by {wanted.method}"):
-        found = effect(subject, first, second, target=target, method=wanted.method, **wanted.settings)
+    with working(subject, f"explaining both by {wanted.method}") as progress:
+        found = effect(
+            subject, first, second, target=target, method=wanted.method, progress=progress, **wanted.settings
+        )
     if out is not None:
         write_output(out, _file(out.suffix.lower(), found, subject, given, edited, look))
         if options.show:
