@@ -38,9 +38,8 @@ def _integrated(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[
     """Σ over all leaves and features is y(x) − y(baseline), but for the error of the sum that stands for the integral."""
     steps = count(options, "steps")
     passes = Passes(steps * len(runs))
-    return [
-        _integrated_one(run, options["baseline"], steps, passes) for run in runs
-    ]  # captum takes one target at a time
+    # captum takes one target at a time
+    return [_integrated_one(run, options["baseline"], steps, passes) for run in runs]
 
 
 def _integrated_one(run: TargetView, baseline: str, steps: int, passes: Passes) -> Relevance:
