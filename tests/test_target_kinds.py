@@ -17,6 +17,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     ResNetConfig,
+    ViTConfig,
+    ViTForImageClassification,
     Wav2Vec2Config,
     Wav2Vec2ForCTC,
 )
@@ -420,3 +422,24 @@ def test_other_tensors_are_no_classes(given):
 def test_what_a_list_means_is_said_where_it_is_given_inside_a_list():
     with pytest.raises(TargetError, match="one explanation for each of its entries"):
         heedmap.targets.as_target([0, 1])
+
+
+class _Packed(nn.Module):
+    """Its logits are in a list, as of a model with several heads."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = _made(ViTForImageClassification, ViTConfig(image_size=16, patch_size=8, num_labels=3, **SMALL))
+
+    def forward(self, pixel_values):
+        logits = self.model(pixel_values).logits
+        return {"logits": [logits, -logits]}
+
+
+def test_a_part_of_the_output_that_is_no_tensor_is_told():
+    with pytest.raises(TargetError, match="the logits of the output are a list, no tensor"):
+        heedmap.explain(_Packed(), {"pixel_values": torch.randn(1, 3, 16, 16)})
+    found = heedmap.explain(
+        _Packed(), {"pixel_values": torch.randn(1, 3, 16, 16)}, target=lambda out: out["logits"][1][:, 0]
+    )
+    assert found["image"].shape == (1, 4)

@@ -230,6 +230,9 @@ def _without(name: str, output: object) -> str:
     if isinstance(output, (tuple, list)):
         shapes = ", ".join(str(tuple(p.shape)) if isinstance(p, Tensor) else type(p).__name__ for p in output)
         return f"the output is a tuple of {len(output)} ({shapes}), and which of them the {name} are is not clear"
+    held = part(output, name)
+    if held is not None and not isinstance(held, Tensor):
+        return f"the {name} of the output are a {type(held).__name__}, no tensor"
     known = ", ".join(output.keys()) if isinstance(output, Mapping) else type(output).__name__
     return f"the output has no {name} (it has: {known})"
 

@@ -9,6 +9,7 @@ from hand_made import patches, pictures, segment
 from matplotlib.collections import QuadMesh
 from PIL import Image
 
+import heedmap
 from heedmap.errors import InputError
 from heedmap.explanation_data import Top
 from heedmap.render.overlay import ALPHA, muted
@@ -228,3 +229,13 @@ def test_a_colour_bar_shows_what_the_map_on_a_picture_shows(make_explanation, ph
     assert used.ramp(patches=True) in explanation_page(made)
     (bar,) = made.plot(image=photo).findobj(QuadMesh)
     assert np.round(255 * bar.cmap(0.0)[0]) == muted(grey, MUTE, THEMES["light"]).getpixel((0, 0))[0]
+
+
+def test_whole_maps_lie_on_a_picture_of_the_original():
+    subject, photo = heedmap.load("zoo/vit-shapes"), heedmap.zoo_sample("vit-shapes").picture
+    whole = subject.explain(image=photo, full=True)
+    on_original, on_seen = (
+        re.findall(r"data:image/[a-z]+;base64,[\w+/=]+", explanation_page(whole, 0, picture))
+        for picture in (subject.picture(photo), subject.shown_image(photo))
+    )
+    assert on_original[-1] == on_seen[-1], "what its script lays the rows of the map on"
