@@ -37,17 +37,17 @@ class Boxes(TypedDict, total=False):
 OneBoxes: TypeAlias = "Boxes | Mapping[str, Any]"
 """Boxes of one sample, see :class:`Boxes`, also out of a file or a data set."""
 
-TextInput: TypeAlias = "OneText | Sequence[OneText]"
-"""A text or a pair, or a list of these: a batch."""
+TextInput: TypeAlias = "OneText | Sequence[OneText] | None"
+"""A text or a pair, or a list of these: a batch; None: not given."""
 
-ImageInput: TypeAlias = "OneImage | tuple[OneImage, ...] | Sequence[OneImage | tuple[OneImage, ...]]"
-"""A picture, or a list of them: a batch; a tuple of pictures is one sample of several."""
+ImageInput: TypeAlias = "OneImage | tuple[OneImage, ...] | Sequence[OneImage | tuple[OneImage, ...]] | None"
+"""A picture, or a list of them: a batch; a tuple of pictures is one sample of several; None: not given."""
 
-BoxesInput: TypeAlias = "OneBoxes | Sequence[OneBoxes]"
-"""The boxes of a sample, or a list of them: a batch."""
+BoxesInput: TypeAlias = "OneBoxes | Sequence[OneBoxes] | None"
+"""The boxes of a sample, or a list of them: a batch; None: not given."""
 
-AudioInput: TypeAlias = "OneSound | Sequence[OneSound]"
-"""A clip, or a list of them: a batch."""
+AudioInput: TypeAlias = "OneSound | Sequence[OneSound] | None"
+"""A clip, or a list of them: a batch; None: not given."""
 
 TokenIds: TypeAlias = "Array | Sequence[int] | Sequence[Sequence[int]]"
 """Ids of tokens, (batch, tokens) or those of one sample."""
@@ -65,12 +65,12 @@ ContrastInput: TypeAlias = (
 
 
 class Given(TypedDict, total=False):
-    """What a model is asked with, by the names of ``heedmap.Model.explain``; one sample or a batch, None: not given."""
+    """What a model is asked with, by the names of ``heedmap.Model.explain``; one sample or a batch."""
 
-    text: TextInput | None
-    image: ImageInput | None
-    boxes: BoxesInput | None
-    audio: AudioInput | None
+    text: TextInput
+    image: ImageInput
+    boxes: BoxesInput
+    audio: AudioInput
 
 
 class OneGiven(TypedDict, total=False):

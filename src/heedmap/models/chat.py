@@ -37,8 +37,8 @@ class Chat:
 def told(
     processors: Processors,
     name: str,
-    text: TextInput | None,
-    image: ImageInput | None,
+    text: TextInput,
+    image: ImageInput,
     system: str | None,
     chat: bool | None,
 ) -> Chat | None:

@@ -127,10 +127,10 @@ class Model:
 
     def inputs(
         self,
-        text: TextInput | None = None,
-        image: ImageInput | None = None,
-        boxes: BoxesInput | None = None,
-        audio: AudioInput | None = None,
+        text: TextInput = None,
+        image: ImageInput = None,
+        boxes: BoxesInput = None,
+        audio: AudioInput = None,
         decoder_input_ids: TokenIds | None = None,
     ) -> dict[str, Any]:
         """What the model is called with, batch first, on its device and in its dtype.
@@ -146,11 +146,7 @@ class Model:
         return inputs | self._decoder(inputs, decoder_input_ids)
 
     def asked(
-        self,
-        text: TextInput | None = None,
-        image: ImageInput | None = None,
-        boxes: BoxesInput | None = None,
-        audio: AudioInput | None = None,
+        self, text: TextInput = None, image: ImageInput = None, boxes: BoxesInput = None, audio: AudioInput = None
     ) -> dict[str, Any]:
         """What the model is asked, as tensors: as :meth:`inputs`, without what a decoder says."""
         given = {"text": text, "image": image, "boxes": boxes, "audio": audio}
@@ -163,10 +159,10 @@ class Model:
     @overload
     def explain(
         self,
-        text: TextInput | None = ...,
-        image: ImageInput | None = ...,
-        boxes: BoxesInput | None = ...,
-        audio: AudioInput | None = ...,
+        text: TextInput = ...,
+        image: ImageInput = ...,
+        boxes: BoxesInput = ...,
+        audio: AudioInput = ...,
         *,
         target: list[Any] | Several,
         method: str | Method = ...,
@@ -177,10 +173,10 @@ class Model:
     @overload
     def explain(
         self,
-        text: TextInput | None = ...,
-        image: ImageInput | None = ...,
-        boxes: BoxesInput | None = ...,
-        audio: AudioInput | None = ...,
+        text: TextInput = ...,
+        image: ImageInput = ...,
+        boxes: BoxesInput = ...,
+        audio: AudioInput = ...,
         *,
         target: AnyTarget = ...,
         method: str | Method = ...,
@@ -190,10 +186,10 @@ class Model:
 
     def explain(
         self,
-        text: TextInput | None = None,
-        image: ImageInput | None = None,
-        boxes: BoxesInput | None = None,
-        audio: AudioInput | None = None,
+        text: TextInput = None,
+        image: ImageInput = None,
+        boxes: BoxesInput = None,
+        audio: AudioInput = None,
         *,
         target: AnyTarget | list[Any] | Several = None,
         method: str | Method = "generic",
@@ -247,10 +243,10 @@ class Model:
 
     def plan(
         self,
-        text: TextInput | None = None,
-        image: ImageInput | None = None,
-        boxes: BoxesInput | None = None,
-        audio: AudioInput | None = None,
+        text: TextInput = None,
+        image: ImageInput = None,
+        boxes: BoxesInput = None,
+        audio: AudioInput = None,
         *,
         decoder_input_ids: TokenIds | None = None,
         **wanted: Any,
@@ -274,9 +270,9 @@ class Model:
 
     def explain_answer(
         self,
-        text: TextInput | None = None,
-        image: ImageInput | None = None,
-        audio: AudioInput | None = None,
+        text: TextInput = None,
+        image: ImageInput = None,
+        audio: AudioInput = None,
         *,
         answer: AnswerInput | None = None,
         contrast: ContrastInput | None = None,
@@ -358,10 +354,10 @@ class Model:
 
     def inspect(
         self,
-        text: TextInput | None = None,
-        image: ImageInput | None = None,
-        boxes: BoxesInput | None = None,
-        audio: AudioInput | None = None,
+        text: TextInput = None,
+        image: ImageInput = None,
+        boxes: BoxesInput = None,
+        audio: AudioInput = None,
         *,
         target: AnyTarget = None,
     ) -> Flow:
@@ -372,10 +368,10 @@ class Model:
 
     def heads(
         self,
-        text: TextInput | None = None,
-        image: ImageInput | None = None,
-        boxes: BoxesInput | None = None,
-        audio: AudioInput | None = None,
+        text: TextInput = None,
+        image: ImageInput = None,
+        boxes: BoxesInput = None,
+        audio: AudioInput = None,
         **options: Any,
     ) -> Heads:
         """Every attention, head by head; arguments as for :meth:`explain`, and those of :func:`heedmap.heads`."""
@@ -399,11 +395,7 @@ class Model:
         return Speech(self.tokenizer, self.kind_row.speaks, masked, inputs, names).target(target)
 
     def label(
-        self,
-        explanation: Explanation,
-        inputs: Mapping[str, Any],
-        boxes: BoxesInput | None = None,
-        audio: AudioInput | None = None,
+        self, explanation: Explanation, inputs: Mapping[str, Any], boxes: BoxesInput = None, audio: AudioInput = None
     ) -> Explanation:
         """A copy of ``explanation`` whose segments have labels: tokens, names of boxes, times; a note tells of unknown words.
 
@@ -532,7 +524,7 @@ class Model:
         return made if isinstance(image, list) else made[0]
 
     @overload
-    def picture(self, image: list[Any], boxes: BoxesInput | None = ...) -> list[Picture]: ...
+    def picture(self, image: list[Any], boxes: BoxesInput = ...) -> list[Picture]: ...
 
     @overload
     def picture(self, image: OneImage | tuple[OneImage, ...] | None = ..., *, boxes: list[Any]) -> list[Picture]: ...
@@ -540,7 +532,7 @@ class Model:
     @overload
     def picture(self, image: OneImage | tuple[OneImage, ...] | None = ..., boxes: OneBoxes | None = ...) -> Picture: ...
 
-    def picture(self, image: ImageInput | None = None, boxes: BoxesInput | None = None) -> Picture | list[Picture]:
+    def picture(self, image: ImageInput = None, boxes: BoxesInput = None) -> Picture | list[Picture]:
         """The original picture with where the model looked: give it to ``plot``, ``overlay`` or ``side_by_side``.
 
         Where the processor does more than resize, crop and pad, it is the picture as the model saw it, and says so.
@@ -614,7 +606,7 @@ class Model:
 
 
 def frames_heard(
-    subject: Model, explanation: Explanation, inputs: Mapping[str, Any], audio: AudioInput | None
+    subject: Model, explanation: Explanation, inputs: Mapping[str, Any], audio: AudioInput
 ) -> dict[str, tuple[str, ...]]:
     """Roles that tell which frames of sound are of the clip ``audio``, and which after its end; none where there is none."""
     if audio is None:
