@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict, TypeVar
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -34,8 +34,11 @@ class Boxes(TypedDict, total=False):
     labels: Sequence[str]
 
 
-OneBoxes: TypeAlias = "Boxes | Mapping[str, Any]"
+OneBoxes: TypeAlias = "Boxes | Mapping[str, object]"
 """Boxes of one sample, see :class:`Boxes`, also out of a file or a data set."""
+
+Entry = TypeVar("Entry")
+"""Of a list that is given: a ``list[Image]`` is no ``list[OneImage]``, and neither a text nor a tuple is a list."""
 
 TextInput: TypeAlias = "OneText | Sequence[OneText] | None"
 """A text or a pair, or a list of these: a batch; None: not given."""
@@ -52,7 +55,7 @@ AudioInput: TypeAlias = "OneSound | Sequence[OneSound] | None"
 TokenIds: TypeAlias = "Array | Sequence[int] | Sequence[Sequence[int]]"
 """Ids of tokens, (batch, tokens) or those of one sample."""
 
-Inputs: TypeAlias = "Mapping[str, Any] | Array | tuple[Array, ...] | list[Array]"
+Inputs: TypeAlias = "Mapping[str, object] | Array | tuple[Array, ...] | list[Array]"
 """What a model is called with: keyword arguments, batch first; positional ones; or one tensor."""
 
 AnswerInput: TypeAlias = "str | Sequence[str] | TokenIds | GenerateOutput"
@@ -88,7 +91,7 @@ class Tokenizer(Protocol):
     Whatever else these can do (``decode``, ``all_special_ids``, ``chat_template`` …) is used where it is there.
     """
 
-    def __call__(self, *texts: Any, **settings: Any) -> Mapping[str, Any]:
+    def __call__(self, *texts: Any, **settings: Any) -> Mapping[str, Tensor | Sequence[int]]:
         """``input_ids`` and what else the model is called with, of texts, or of first and second texts."""
 
     def convert_ids_to_tokens(self, ids: list[int], /) -> Sequence[str]:
@@ -98,7 +101,7 @@ class Tokenizer(Protocol):
 class ImageProcessor(Protocol):
     """What makes ``pixel_values`` of pictures, with the interface of transformers' image processors."""
 
-    def __call__(self, *images: Any, **settings: Any) -> Mapping[str, Any]:
+    def __call__(self, *images: Any, **settings: Any) -> Mapping[str, Tensor]:
         """``pixel_values`` (batch, channels, rows, columns), and what else the model is called with."""
 
 
@@ -108,12 +111,12 @@ class FeatureExtractor(Protocol):
     sampling_rate: int
     """Samples a second."""
 
-    def __call__(self, *clips: Any, **settings: Any) -> Mapping[str, Any]:
+    def __call__(self, *clips: Any, **settings: Any) -> Mapping[str, Tensor]:
         """What the model is called with."""
 
 
 class JointProcessor(Protocol):
     """What places pictures and sounds among the words, with the interface of transformers' processors."""
 
-    def __call__(self, *texts: Any, **settings: Any) -> Mapping[str, Any]:
+    def __call__(self, *texts: Any, **settings: Any) -> Mapping[str, Tensor]:
         """What the model is called with, of ``text`` with ``images`` or ``audio``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -44,9 +44,10 @@ def explain_answer(
     answer: AnswerInput | None = None,
     contrast: ContrastInput | None = None,
     method: str | Method = "generic",
-    generate: Mapping[str, Any] | None = None,
+    generate: Mapping[str, object] | None = None,
     progress: Progress = lambda done, of: None,
-    **options: Any,
+    segments: Mapping[str, str] | None = None,
+    **options: object,
 ) -> Explanation:
     """What each token of an answer in words rests on: on text, picture and sound, and on the answer's own earlier tokens.
 
@@ -65,7 +66,8 @@ def explain_answer(
         method: as for :func:`heedmap.explain`.
         generate: options of transformers' ``generate``; by default the most probable token each time, 64 at most.
         progress: called with the steps that are done, and their number.
-        options: as for :func:`heedmap.explain`.
+        segments: as for :func:`heedmap.explain`.
+        options: as there.
 
     Returns:
         An Explanation with an ``answer`` and a step axis: each input's segment is (batch, steps, tokens), float32, and
@@ -92,31 +94,31 @@ def explain_answer(
         >>> text[most : most + 3]
         'may'
     """
-    asked = _Asked(model, inputs, dict(generate or {}))
+    asked = _Asked(model, inputs, generate or {})
     start, tokens = asked.says() if answer is None else asked.is_given(answer)
     uncached = without_cache(asked.module, asked.inputs)
     whole = forced(uncached, start.name, start.prompts, tokens, grown(asked.module, asked.inputs, start))
     check_places(whole, asked.config)
-    said = SaidTokens(whole.tokens, whole.rows, whole.inputs[whole.name].shape[1])
+    said = SaidTokens(whole.tokens, whole.rows, whole.columns[whole.name].shape[1])
     other = asked.against(contrast, whole.tokens, start)
     if other is not None and bool((other.tokens == RUNNER).any()):
         other = replace(other, tokens=asked.runners(other.tokens, whole.inputs, said))
     said = replace(said, others=None if other is None else other.tokens)
 
-    def explained(inputs: Mapping[str, Any], part: SaidTokens, tell: Progress) -> Stepwise:
-        return explain_steps(model, inputs, part, method=method, progress=tell, **options)
+    def explained(inputs: Mapping[str, object], part: SaidTokens, tell: Progress) -> Stepwise:
+        return explain_steps(model, inputs, part, method=method, progress=tell, segments=segments, **options)
 
     steps = in_parts(whole, said, progress, explained)
     asked.check(start, steps, said)
     notes = start.notes + (() if other is None else other.notes)
     source = "generated" if answer is None else "given"
-    return asked.explanation(steps, whole, other, source, notes, options.get("segments"))
+    return asked.explanation(steps, whole, other, source, notes, segments or SEGMENTS)
 
 
 class _Asked:
     """One call of explain_answer."""
 
-    def __init__(self, model: nn.Module | Wrapped, inputs: Inputs, settings: dict[str, Any]) -> None:
+    def __init__(self, model: nn.Module | Wrapped, inputs: Inputs, settings: Mapping[str, object]) -> None:
         self.subject = None if isinstance(model, nn.Module) else model
         self.module = unwrapped(model if isinstance(model, nn.Module) else model.model)
         self.settings = settings
@@ -151,7 +153,7 @@ class _Asked:
 
         return against(contrast, tokens, ids, places, self.names)
 
-    def runners(self, others: Tensor, inputs: Mapping[str, Any], said: SaidTokens) -> Tensor:
+    def runners(self, others: Tensor, inputs: Mapping[str, object], said: SaidTokens) -> Tensor:
         """``others`` with the most probable tokens but the answer's own, where the runner-up is meant."""
         output = self.context.read(output_of(self.module, of_last(self.module, inputs, said)))
         rows = logits_at(class_logits(output, 3), said.all_steps().row, said.length).cpu()
@@ -190,10 +192,10 @@ class _Asked:
         other: Against | None,
         source: str,
         notes: tuple[str, ...],
-        segments: Mapping[str, str] | None,
+        segments: Mapping[str, str],
     ) -> Explanation:
         """The steps as one explanation, the words of the answer apart from those of the prompt."""
-        name = (segments or SEGMENTS)[whole.name]
+        name = segments[whole.name]
         if name not in steps.relevance:
             raise InputError(
                 f"no token begins in {whole.name}, so the answer has no map (there is {', '.join(steps.relevance)})"
@@ -207,7 +209,7 @@ class _Asked:
         names = tuple(map(self.names, whole.tokens.tolist()))
         made |= apart
         before = made["answer"].relevance.tril(-1)
-        made["answer"] = replace(made["answer"], relevance=before, **self._named(names, whole.tokens))
+        made["answer"] = self._named(replace(made["answer"], relevance=before), names, whole.tokens)
         return replace(
             steps.first,
             segments=made,
@@ -220,14 +222,14 @@ class _Asked:
             answer=answer,
         )
 
-    def _named(self, names: tuple[tuple[str, ...], ...], tokens: Tensor) -> dict[str, Any]:
-        """Labels of the answer's tokens, and how they stand to each other."""
+    def _named(self, segment: Segment, names: tuple[tuple[str, ...], ...], tokens: Tensor) -> Segment:
+        """The answer's segment with the labels of its tokens, and how they stand to each other."""
         if self.tokenizer is None:
-            return {"labels": None, "boundaries": None}
+            return replace(segment, labels=None, boundaries=None)
         ids = [[max(i, 0) for i in row] for row in tokens.tolist()]
         rows = [token_boundaries(self.tokenizer, *pair) for pair in zip(ids, names, strict=True)]
         known = tuple(row for row in rows if row is not None)
-        return {"labels": names, "boundaries": known if len(known) == len(rows) else None}
+        return replace(segment, labels=names, boundaries=known if len(known) == len(rows) else None)
 
     def _answer(self, steps: Stepwise, whole: Forced, other: Against | None, source: str) -> Answer:
         tokens = whole.tokens.tolist()

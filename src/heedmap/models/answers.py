@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError, OptionError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from heedmap.models.model import Model
     from heedmap.picture import Picture
     from heedmap.render.sound import Sound
+    from heedmap.types import AudioInput, BoxesInput, ImageInput, TextInput, TokenIds
 
 INFERRED = "inferred"
 """As ``heedmap.outputs.INFERRED``, which torch comes with."""
@@ -73,7 +75,7 @@ class Answers:
 
         return answers_page(self, image)
 
-    def plot(self, image: Image | Picture | None = None, sound: Sound | None = None, **options: Any) -> Figure:
+    def plot(self, image: Image | Picture | None = None, sound: Sound | None = None, **options: object) -> Figure:
         """A matplotlib figure: of words a matrix, a row an answer; of a picture a small map for each answer, with its box.
 
         Args:
@@ -88,8 +90,9 @@ class Answers:
         from heedmap.render.answer_figure import plot_answers
         from heedmap.render.files import check_options
 
-        check_options(plot_answers, options, "a figure")
-        return plot_answers(self, image, sound, **options)
+        draw: Callable[..., Figure] = plot_answers
+        check_options(draw, options, "a figure")
+        return draw(self, image, sound, **options)
 
     def _repr_html_(self) -> str:
         from heedmap.render.answers_page import answers_fragment
@@ -97,14 +100,28 @@ class Answers:
         return answers_fragment(self)
 
 
-def alignment(subject: Model, *, method: str | Method = "generic", **given: Any) -> Answers:
+def alignment(
+    subject: Model,
+    *,
+    text: TextInput = None,
+    image: ImageInput = None,
+    boxes: BoxesInput = None,
+    audio: AudioInput = None,
+    decoder_input_ids: TokenIds | None = None,
+    method: str | Method = "generic",
+    **options: object,
+) -> Answers:
     """What each token that a model says rests on: the steps of :func:`heedmap.explain_answer`, each as an explanation of its own.
 
     Args:
         subject: ``heedmap.load(…)`` of a model that says words.
+        text: one sample, as for ``subject.explain``.
+        image: as there.
+        boxes: as there.
+        audio: as there.
+        decoder_input_ids: (1, tokens), for other words than an encoder-decoder's own.
         method: a key of ``heedmap.METHODS``, or a method.
-        given: one sample, as for ``subject.explain``; ``decoder_input_ids``, (1, tokens), for other words than an
-            encoder-decoder's own; and the method's options.
+        options: the method's own.
 
     Raises:
         InputError: the model does not say a text, or what is given is a batch, or it says nothing.
@@ -121,14 +138,13 @@ def alignment(subject: Model, *, method: str | Method = "generic", **given: Any)
 
     if not subject.kind_row.speaks:
         raise InputError(f"{subject.name} says no text; alignment is for models that do")
-    asked = {name: given.pop(name, None) for name in ("text", "image", "boxes", "audio")}
-    inputs = subject.asked(**asked)
+    inputs = subject.asked(text, image, boxes, audio)
     samples = batch_size(inputs)
     if samples != 1:
         raise InputError(f"there are {samples} samples; give one sample")
-    said = given.pop("decoder_input_ids", None)
-    found = explain_answer(subject, inputs, answer=said, method=method, **given)
-    found = found.with_roles(frames_heard(subject, found, inputs, asked["audio"]))
+    asked: Callable[..., Explanation] = explain_answer  # which checks the options itself
+    found = asked(subject, inputs, answer=decoder_input_ids, method=method, **options)
+    found = found.with_roles(frames_heard(subject, found, inputs, audio))
     assert found.answer is not None
     names = found.segments["answer"].labels or (tuple(map(str, found.answer.tokens[0].tolist())),)
     steps = tuple(map(found.step, range(len(found.answer))))
@@ -138,22 +154,30 @@ def alignment(subject: Model, *, method: str | Method = "generic", **given: Any)
 def detections(
     subject: Model,
     *,
+    text: TextInput = None,
+    image: ImageInput = None,
+    boxes: BoxesInput = None,
+    audio: AudioInput = None,
     threshold: float = 0.5,
     most: int = 20,
     no_object: int | str | None = INFERRED,
     method: str | Method = "generic",
-    **given: Any,
+    **options: object,
 ) -> Answers:
     """What each object that a detector finds rests on, with its box, from one forward pass more.
 
     Args:
         subject: ``heedmap.load(…)`` of a detector with object queries, such as DETR.
+        text: one sample, as for ``subject.explain``.
+        image: as there.
+        boxes: as there.
+        audio: as there.
         threshold: an object is kept from this probability on, 0 to 1.
         most: so many are kept at most, the most probable ones.
         no_object: as for ``targets.DetectionQuery``: index of the "no object" class; None: the model has none; by default
             inferred.
         method: a key of ``heedmap.METHODS``, or a method.
-        given: one sample, as for ``subject.explain``, and the method's options.
+        options: the method's own.
 
     Raises:
         InputError: the model finds no boxes, what is given is a batch, or nothing is as probable as ``threshold``.
@@ -174,8 +198,7 @@ def detections(
 
     if not 0 <= threshold <= 1 or most < 1:
         raise OptionError(f"threshold={threshold} and most={most}; expected a probability, 0 to 1, and at least 1")
-    names = ("text", "image", "boxes", "audio")
-    inputs = subject.inputs(**{name: given.get(name) for name in names})
+    inputs = subject.inputs(text, image, boxes, audio)
     objects = found_objects(output_of(subject.model, inputs), subject.context(inputs), no_object)
     kept = [
         (prediction, prediction.probability or 0.0, prediction.box)
@@ -184,9 +207,8 @@ def detections(
     ][:most]
     if not kept:
         raise InputError(f"no object is as probable as {threshold}; the most probable has {objects[0].probability:.3g}")
-    options = {name: value for name, value in given.items() if name not in names}
-    explanations = explain(
-        subject, inputs, target=[prediction.target for prediction, _, _ in kept], method=method, **options
-    )
+    asked: Callable[..., list[Explanation]] = explain  # which checks the options itself
+    targets = [prediction.target for prediction, _, _ in kept]
+    explanations = asked(subject, inputs, target=targets, method=method, **options)
     called = tuple(f"{prediction.label} {probability:.0%}" for prediction, probability, _ in kept)
     return Answers(called, tuple(explanations), tuple(box for _, _, box in kept if box is not None))

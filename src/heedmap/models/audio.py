@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from heedmap.types import Array, FeatureExtractor, OneSound
+    from heedmap.types import Array, FeatureExtractor
 
 ZERO_CROSSINGS = 16
 ROLL_OFF = 0.97
@@ -26,7 +26,7 @@ LOUDEST = 16.0
 """Samples above are no sound from -1 to 1 that is a little too loud: they are of another scale."""
 
 
-def clip(audio: OneSound, rate: int) -> Float[Tensor, " samples"]:
+def clip(audio: object, rate: int) -> Float[Tensor, " samples"]:
     """A clip, resampled to ``rate`` where its own differs.
 
     Args:
@@ -95,9 +95,11 @@ def _frames(extractor: FeatureExtractor) -> int | None:
     return count if hasattr(extractor, "num_mel_bins") and isinstance(count, int) else None
 
 
-def seconds(inputs: Mapping[str, Any], extractor: FeatureExtractor) -> float | None:
+def seconds(inputs: Mapping[str, object], extractor: FeatureExtractor) -> float | None:
     """How long the model's input lasts, padding included; None where its shape does not tell."""
-    values, features = inputs.get("input_values"), inputs.get("input_features")
+    from heedmap.outputs import get
+
+    values, features = get(inputs, "input_values"), get(inputs, "input_features")
     rate, hop = extractor.sampling_rate, getattr(extractor, "hop_length", None)
     size = getattr(extractor, "feature_size", None)
     if values is not None and values.dim() == 2:
@@ -113,7 +115,7 @@ def seconds(inputs: Mapping[str, Any], extractor: FeatureExtractor) -> float | N
     return features.shape[2] * hop / rate
 
 
-def duration(audio: OneSound) -> float:
+def duration(audio: object) -> float:
     """How many seconds a clip lasts, in any form that :func:`clip` takes.
 
     Raises:
@@ -172,7 +174,7 @@ def _scaled(samples: Tensor) -> Float[Tensor, ...]:
     return samples.to(torch.float32)
 
 
-def _pair(audio: OneSound) -> tuple[Array | Sequence[float], int]:
+def _pair(audio: object) -> tuple[Array | Sequence[float], int]:
     pair: object = audio
     if isinstance(audio, Mapping):
         pair = (audio.get("array", audio.get("raw")), audio.get("sampling_rate"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
@@ -15,7 +15,7 @@ class Made(Protocol):
     """An input that was made into what a model is called with: ``tensors``, a batch of one; empty where it could not be."""
 
     @property
-    def tensors(self) -> Mapping[str, Any]:
+    def tensors(self) -> Mapping[str, object]:
         """What the model is called with."""
 
 
@@ -40,10 +40,10 @@ def alike(items: Sequence[AnyMade], most: int, beside: Callable[[AnyMade], Hasha
 
 def explained(
     subject: Model,
-    batches: Sequence[Mapping[str, Any]],
+    batches: Sequence[Mapping[str, object]],
     boxes: Sequence[OneBoxes] = (),
     sounds: Sequence[OneSound] = (),
-    **wanted: Any,
+    **wanted: object,
 ) -> list[Explanation]:
     """An explanation of each of several inputs of one size, from one call.
 
@@ -56,14 +56,15 @@ def explained(
     """
     from heedmap.engine import explain
 
+    asked: Callable[..., Explanation] = explain  # which checks what is wanted itself
     tensors = together(batches)
-    made = explain(subject, tensors, **wanted)
+    made = asked(subject, tensors, **wanted)
     if boxes or sounds:
         made = subject.label(made, tensors, list(boxes) or None, list(sounds) or None)
     return [made.sample(number) for number in range(len(batches))]
 
 
-def _size(tensors: Mapping[str, Any]) -> tuple[object, ...] | None:
+def _size(tensors: Mapping[str, object]) -> tuple[object, ...] | None:
     """What two inputs have in common that can be one batch; None: this one cannot be part of any."""
     import torch
 
@@ -78,13 +79,13 @@ def _size(tensors: Mapping[str, Any]) -> tuple[object, ...] | None:
     return tuple(shapes)
 
 
-def together(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def together(batches: Sequence[Mapping[str, object]]) -> dict[str, object]:
     """Batches of one as one batch."""
     import torch
 
     first = batches[0]
     return {
-        name: torch.cat([batch[name] for batch in batches])
+        name: torch.cat([part for batch in batches if isinstance(part := batch[name], torch.Tensor)])
         if isinstance(value, torch.Tensor) and len(batches) > 1
         else value
         for name, value in first.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError
 
@@ -11,13 +11,12 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from heedmap.types import Array, OneBoxes
 
 KNOWN = ("features", "boxes", "labels")
 WIDTH_SETTINGS = ("visual_feat_dim", "visual_embedding_dim")
 
 
-def box_inputs(boxes: Sequence[OneBoxes], parameters: Collection[str], config: object) -> dict[str, Tensor]:
+def box_inputs(boxes: Sequence[object], parameters: Collection[str], config: object) -> dict[str, Tensor]:
     """What LXMERT (``visual_feats``, ``visual_pos``) and VisualBERT (``visual_embeds``) are called with.
 
     Samples with fewer boxes than others are filled up with zeros, which the mask hides.
@@ -44,29 +43,28 @@ def box_inputs(boxes: Sequence[OneBoxes], parameters: Collection[str], config: o
     return inputs
 
 
-def box_names(boxes: OneBoxes | None) -> Sequence[str] | None:
+def box_names(boxes: object) -> Sequence[str] | None:
     """The names of one sample's boxes, where they have names."""
-    return None if boxes is None else boxes.get("labels")
+    names = boxes.get("labels") if isinstance(boxes, Mapping) else None
+    return None if names is None else [str(name) for name in names]
 
 
 def _width(config: object) -> int | None:
     return next((getattr(config, name) for name in WIDTH_SETTINGS if hasattr(config, name)), None)
 
 
-def _read(
-    sample: Mapping[str, Any], places: bool, width: int | None
-) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n 4"] | None]:
+def _read(sample: object, places: bool, width: int | None) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n 4"] | None]:
     if not isinstance(sample, Mapping) or "features" not in sample or not set(sample) <= set(KNOWN):
         given = f"keys {', '.join(map(str, sample))}" if isinstance(sample, Mapping) else f"a {type(sample).__name__}"
         raise InputError(f"the boxes are {given}; expected a mapping with features (N, d), boxes (N, 4), maybe labels")
     features = _array(sample["features"], "features", width)
-    names = sample.get("labels")
+    names = box_names(sample)
     if names is not None and len(names) != len(features):
         raise InputError(f"there are {len(names)} box labels for {len(features)} boxes; give one label a box")
     return features, _places(sample, len(features)) if places else None
 
 
-def _places(sample: Mapping[str, Any], count: int) -> Float[Tensor, "n 4"]:
+def _places(sample: Mapping[str, object], count: int) -> Float[Tensor, "n 4"]:
     if sample.get("boxes") is None:
         raise InputError("this model wants to know where the boxes are: give boxes (N, 4), x1 y1 x2 y2, from 0 to 1")
     places = _array(sample["boxes"], "boxes", 4)
@@ -80,7 +78,7 @@ def _places(sample: Mapping[str, Any], count: int) -> Float[Tensor, "n 4"]:
     return places
 
 
-def _array(value: Array | Sequence[Sequence[float]], what: str, width: int | None) -> Float[Tensor, "n d"]:
+def _array(value: object, what: str, width: int | None) -> Float[Tensor, "n d"]:
     import torch
 
     tensor = torch.as_tensor(value).to(torch.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError
 from heedmap.models.forced import places_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_NEW_TOKENS = 64
 
 
-def spoken(model: PreTrainedModel, inputs: Mapping[str, Any], special: frozenset[int]) -> dict[str, Tensor]:
+def spoken(model: PreTrainedModel, inputs: Mapping[str, object], special: frozenset[int]) -> dict[str, Tensor]:
     """What the decoder is called with: its start tokens and what it says, most probable token by token.
 
     Args:
@@ -32,13 +32,14 @@ def spoken(model: PreTrainedModel, inputs: Mapping[str, Any], special: frozenset
         ``decoder_input_ids``, (batch, tokens), without the tokens that end the text; ``decoder_attention_mask`` too
         where the samples have unequal lengths.
     """
-    wanted = {"return_dict_in_generate": True, "output_scores": True, **_settings(model)}
-    said = generated(model, inputs, MAX_NEW_TOKENS, **wanted)
+    said = generated(
+        model, inputs, MAX_NEW_TOKENS, return_dict_in_generate=True, output_scores=True, **_settings(model)
+    )
     starts = said.sequences.shape[1] - len(said.scores)
     return _trimmed(said.sequences, max(starts, 1), special)
 
 
-def generated(model: PreTrainedModel, inputs: Mapping[str, Any], most: int, **settings: Any) -> GenerateOutput:
+def generated(model: PreTrainedModel, inputs: Mapping[str, object], most: int, **settings: object) -> GenerateOutput:
     """What transformers' ``generate`` gives, up to ``most`` tokens, the most probable each time.
 
     Of a cache of fixed size, which the owner may have set, ``generate`` would leave attributes on the model.
@@ -48,7 +49,7 @@ def generated(model: PreTrainedModel, inputs: Mapping[str, Any], most: int, **se
     return model.generate(**copied(inputs), **settings, do_sample=False, num_beams=1, max_new_tokens=most)
 
 
-def copied(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def copied(inputs: Mapping[str, object]) -> dict[str, object]:
     """Inputs for ``generate``, which may write to them: BLIP's puts its own first token among the ids."""
     import torch
 

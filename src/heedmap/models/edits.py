@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError
 from heedmap.models.predictions import Prediction, Predictions
+from heedmap.outputs import get
 from heedmap.printable import visible
 from heedmap.targets import NextToken, TokenLabel
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
     from heedmap.targets import AnyTarget
-    from heedmap.types import OneBoxes, OneSound
+    from heedmap.types import AudioInput, BoxesInput, Given
 
 Region = Sequence[int | float]
 """x1 y1 x2 y2 of a picture: whole numbers are pixels, numbers with a point shares."""
@@ -92,12 +93,12 @@ def painted(image: Image, region: Region) -> Image:
 
 def effect(
     subject: Model,
-    first: Mapping[str, Any],
-    second: Mapping[str, Any],
+    first: Given,
+    second: Given,
     answer: int | None = 0,
     target: AnyTarget = None,
     method: str = "generic",
-    **options: Any,
+    **options: object,
 ) -> Effect:
     """Ask a model before and after an edit, and explain the same answer both times.
 
@@ -115,7 +116,8 @@ def effect(
     """
     if all(_same(first.get(role), second.get(role)) for role in {**first, **second}):
         raise InputError("the edit changes nothing; change a word of the text, or paint over a region of the picture")
-    before, after = subject.predict(**first), subject.predict(**second)
+    asked: Callable[..., Predictions] = subject.predict  # which sees to it that this is one sample
+    before, after = asked(**first), asked(**second)
     return compared(
         subject, before, after, before[answer or 0], target, first.get("boxes"), method, options, first.get("audio")
     )
@@ -127,10 +129,10 @@ def compared(
     after: Predictions,
     choice: Prediction,
     target: AnyTarget,
-    boxes: OneBoxes | None,
+    boxes: BoxesInput,
     method: str,
-    options: Mapping[str, Any],
-    audio: OneSound | None = None,
+    options: Mapping[str, object],
+    audio: AudioInput = None,
 ) -> Effect:
     """:func:`effect` of a model that was asked: ``choice`` is one of the answers ``before``; ``boxes``, ``audio``: as given."""
     from heedmap.engine import explain
@@ -143,8 +145,9 @@ def compared(
             "decoder_input_ids"
         ]  # one answer, also where it would say another now
     _check_place(choice.target, *inputs)
+    asked: Callable[..., Explanation] = explain  # which checks the options itself
     maps = [
-        subject.label(explain(subject, i, target=choice.target, method=method, **options), i, boxes, audio)
+        subject.label(asked(subject, i, target=choice.target, method=method, **options), i, boxes, audio)
         for i in inputs
     ]
     return Effect(maps[0], maps[1], _answers(before, after, choice, maps))
@@ -185,11 +188,12 @@ def _same(first: object, second: object) -> bool:
     return first is second or (isinstance(first, str) and first == second)
 
 
-def _check_place(target: AnyTarget, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+def _check_place(target: AnyTarget, first: Mapping[str, object], second: Mapping[str, object]) -> None:
     placed = isinstance(target, TokenLabel) or (isinstance(target, NextToken) and target.position >= 0)
-    if not placed or "decoder_input_ids" in first or "input_ids" not in first:
+    ids = get(first, "input_ids"), get(second, "input_ids")
+    if not placed or "decoder_input_ids" in first or ids[0] is None or ids[1] is None:
         return
-    counts = first["input_ids"].shape[1], second["input_ids"].shape[1]
+    counts = ids[0].shape[1], ids[1].shape[1]
     if counts[0] != counts[1]:
         raise InputError(
             f"the text had {counts[0]} tokens and has {counts[1]} after the edit, and what is explained is said at a "

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.attention.wrapped import signature
 from heedmap.errors import InputError
+from heedmap.outputs import get
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -30,34 +31,37 @@ class Forced:
         answer: (batch, steps), int64: where each token of the answer is; -1: it is not among them, being the last, or ended.
         rows: (batch, steps), int64: the token after which each is said; -1 after the end.
         tokens: (batch, steps), int64: the answer; -1 after the end.
-        columns: names of the inputs that have a value for each token.
+        columns: those of the inputs that have a value for each token.
     """
 
-    inputs: dict[str, Any]
+    inputs: dict[str, object]
     name: str
     prompt: Int[Tensor, "batch prompt"]
     answer: Int[Tensor, "batch steps"]
     rows: Int[Tensor, "batch steps"]
     tokens: Int[Tensor, "batch steps"]
-    columns: frozenset[str]
+    columns: dict[str, Tensor]
 
     @property
     def start(self) -> int:
         """The number of tokens with which the first step is said, of the sample that has most."""
         return int(self.rows[:, 0].max()) + 1
 
-    def up_to(self, steps: int) -> dict[str, Any]:
-        """The inputs with the tokens that the first steps are said after."""
-        length = int(self.rows[:, :steps].max()) + 1
-        return {name: value[:, :length] if name in self.columns else value for name, value in self.inputs.items()}
+    def length(self, steps: int) -> int:
+        """The number of tokens that the first steps are said after."""
+        return int(self.rows[:, :steps].max()) + 1
+
+    def up_to(self, length: int) -> dict[str, object]:
+        """The inputs with so many tokens."""
+        return self.inputs | {name: value[:, :length] for name, value in self.columns.items()}
 
 
 def forced(
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, object],
     name: str,
     prompts: Int[Tensor, "batch prompt"],
     answers: Sequence[Sequence[int]],
-    grown: Mapping[str, Any],
+    grown: Mapping[str, Tensor],
 ) -> Forced:
     """The inputs with answers after their prompts.
 
@@ -82,24 +86,23 @@ def forced(
         answer[sample, : len(said) - 1] = rows[sample, 1 : len(said)]
     columns = {name: _joined(prompts, spans, [list(said[:-1]) for said in answers], None)}
     for other, value in grown.items():
-        columns[other] = _joined(
-            value[:, :-1], spans, [[value[sample, -1]] * (len(said) - 1) for sample, said in enumerate(answers)], 0
-        )
+        more = [[value[sample, -1]] * (len(said) - 1) for sample, said in enumerate(answers)]
+        columns[other] = _joined(value[:, :-1], spans, more, 0)
     lengths = {end - start + len(said) for (start, end), said in zip(spans, answers, strict=True)}
     if len(lengths) == 1 and min(start == 0 and end == prompts.shape[1] for start, end in spans) and mask is None:
         columns.pop(mask_name(name), None)
-    return Forced({**inputs, **columns}, name, prompt, answer, rows, tokens, frozenset(columns))
+    return Forced({**inputs, **columns}, name, prompt, answer, rows, tokens, columns)
 
 
-def left_padded(inputs: Mapping[str, Any], model: nn.Module, config: object) -> dict[str, Any]:
+def left_padded(inputs: Mapping[str, object], model: nn.Module, config: object) -> dict[str, object]:
     """Prompts that the model itself goes on, padded on their left, as ``generate`` needs it; told by ``attention_mask``.
 
     Without a mask, tokens that are padding by the configuration are taken for it, as ``generate`` does too.
     """
     import torch
 
-    ids, pad = inputs.get("input_ids"), getattr(config, "pad_token_id", None)
-    mask = inputs.get("attention_mask")
+    ids, pad = get(inputs, "input_ids"), getattr(config, "pad_token_id", None)
+    mask = get(inputs, "attention_mask")
     ends = getattr(config, "eos_token_id", None)
     if ids is None or "decoder_input_ids" in signature(model).parameters:
         return dict(inputs)
@@ -136,7 +139,7 @@ def places_of(config: object, name: str) -> int | None:
 
 def check_places(forced: Forced, config: object) -> None:
     """InputError where prompt and answer have more tokens than the model has places for."""
-    places, length = places_of(config, forced.name), forced.inputs[forced.name].shape[1]
+    places, length = places_of(config, forced.name), forced.columns[forced.name].shape[1]
     if places is not None and length > places:
         what, advice = "prompt and answer have", "shorten the prompt, or explain"
         if forced.name != "input_ids":
@@ -157,7 +160,7 @@ def _span(real: Sequence[bool]) -> tuple[int, int]:
 
 
 def _joined(
-    values: Tensor, spans: Sequence[tuple[int, int]], more: Sequence[Sequence[Any]], filled: int | None
+    values: Tensor, spans: Sequence[tuple[int, int]], more: Sequence[Sequence[int | Tensor]], filled: int | None
 ) -> Tensor:
     """Each sample's own values, then ``more``, then padding: ``filled``, or None: the last value again."""
     import torch

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from heedmap.types import ImageProcessor, OneBoxes, OneImage
+    from heedmap.types import ImageProcessor
 
 
 CHANNELS = (1, 3, 4)
@@ -28,7 +28,7 @@ AS_SEEN = "the picture is as the model saw it"
 NOT_GIVEN = "no picture was given: places on a square"
 
 
-def rgb(image: OneImage) -> Image:
+def rgb(image: object) -> Image:
     """A picture as a person sees it, RGB: the same for a file, however it is given.
 
     Args:
@@ -71,7 +71,7 @@ def _picture(array: np.ndarray) -> np.ndarray | None:
     return np.ascontiguousarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array)
 
 
-def pixels(processor: ImageProcessor, images: Sequence[OneImage]) -> dict[str, Tensor]:
+def pixels(processor: ImageProcessor, images: Sequence[object]) -> dict[str, Tensor]:
     """What the image processor makes of the pictures: ``pixel_values``, and what else it gives.
 
     Raises:
@@ -113,7 +113,7 @@ def drawn(
     return Picture(shown, geometry or Geometry.whole(shown.size), places, note=note)
 
 
-def box_places(boxes: OneBoxes | None) -> Float[np.ndarray, "boxes 4"] | None:
+def box_places(boxes: object) -> Float[np.ndarray, "boxes 4"] | None:
     """The places of one sample's boxes, where they are known."""
     given = boxes.get("boxes") if isinstance(boxes, Mapping) else None
     if given is None:

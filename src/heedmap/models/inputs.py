@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError
 from heedmap.models.audio import clip, sound_inputs
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from heedmap.models.processors import Processors
 
 
-def listed(value: object) -> list[Any]:
+def listed(value: object) -> list[object]:
     """A list of samples: ``value`` itself if it is one, else of that one sample."""
     return value if isinstance(value, list) else [value]
 
 
-def samples(kind: Kind, name: str, given: Mapping[str, Any]) -> dict[str, list[Any]]:
+def samples(kind: Kind, name: str, given: Mapping[str, object]) -> dict[str, list[object]]:
     """For each input that was given, one entry a sample; what was given once beside a list is repeated.
 
     Args:
@@ -52,8 +52,8 @@ def samples(kind: Kind, name: str, given: Mapping[str, Any]) -> dict[str, list[A
 
 
 def tensors(
-    processors: Processors, name: str, config: object, parameters: Sequence[str], given: Mapping[str, Sequence[Any]]
-) -> dict[str, Any]:
+    processors: Processors, name: str, config: object, parameters: Sequence[str], given: Mapping[str, Sequence[object]]
+) -> dict[str, Tensor]:
     """Everything that a model's processors make of the samples, under transformers' names.
 
     Args:
@@ -66,7 +66,7 @@ def tensors(
     """
     if processors.joint is not None and len(given) > 1:
         return joint_inputs(processors, name, given, config)
-    made: dict[str, Any] = {}
+    made: dict[str, Tensor] = {}
     if "text" in given:
         made |= text_inputs(processors.need(processors.tokenizer, "tokenizer", name), given["text"], config)
     if "image" in given:
@@ -80,24 +80,26 @@ def tensors(
     return made
 
 
-def placed(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+def placed(inputs: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """``inputs`` on the device of ``model``, floating-point ones in its dtype."""
     import torch
 
     weights = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
 
-    def put(value: object) -> object:
-        if not isinstance(value, torch.Tensor):
+    def put(value: Tensor) -> Tensor:
+        if not isinstance(value, torch.Tensor):  # a switch, see _stretched
             return value
         return value.to(weights.device, weights.dtype if value.is_floating_point() else None)
 
     return {name: put(value) for name, value in inputs.items()}
 
 
-def _stretched(pixel_values: Tensor, config: object, parameters: Sequence[str]) -> dict[str, bool]:
+def _stretched(pixel_values: Tensor, config: object, parameters: Sequence[str]) -> dict[str, Tensor]:
     """Position embeddings are stretched where the processor's size is not the model's own, if the model can do that."""
     size = getattr(getattr(config, "vision_config", config), "image_size", None)
     if size is None or "interpolate_pos_encoding" not in parameters:
         return {}
     expected = (size, size) if isinstance(size, int) else tuple(size)
-    return {} if tuple(pixel_values.shape[-2:]) == expected else {"interpolate_pos_encoding": True}
+    if tuple(pixel_values.shape[-2:]) == expected:
+        return {}
+    return {"interpolate_pos_encoding": True}  # type: ignore[dict-item]  # the one input that is no tensor

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.explanation_data import ROLES, UNKNOWN_WORD
 from heedmap.models.audio import duration, seconds
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from heedmap.explanation_data import Segment
     from heedmap.models.processors import Processors
-    from heedmap.types import FeatureExtractor, OneSound, Tokenizer
+    from heedmap.types import FeatureExtractor, Tokenizer
 
 BROKEN = "\ufffd"
 CONTINUED = "…"
@@ -179,7 +179,7 @@ Labels = tuple[tuple[str, ...], ...]
 
 def segment_labels(
     segments: Mapping[str, Segment],
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, object],
     processors: Processors,
     config: PretrainedConfig | None,
     boxes: Sequence[Sequence[str] | None],
@@ -209,10 +209,10 @@ def segment_labels(
 
 def heard(
     segments: Mapping[str, Segment],
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, object],
     extractor: FeatureExtractor | None,
     config: PretrainedConfig | None,
-    clips: Sequence[OneSound],
+    clips: Sequence[object],
 ) -> dict[str, tuple[str, ...]]:
     """For each segment of frames of sound, for each sample one letter a frame: what is after its clip's end is padding.
 
@@ -234,7 +234,7 @@ def heard(
 
 def segment_boundaries(
     segments: Mapping[str, Segment],
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, object],
     tokenizer: Tokenizer | None,
     labels: Mapping[str, Labels],
 ) -> dict[str, tuple[str, ...]]:
@@ -255,13 +255,15 @@ def segment_boundaries(
     return boundaries
 
 
-def _ids(segment: Segment, inputs: Mapping[str, Any]) -> Tensor | None:
+def _ids(segment: Segment, inputs: Mapping[str, object]) -> Tensor | None:
     """Token ids of a segment; a decoder that is called with none of its own begins with the encoder's."""
-    decoder_ids = inputs.get("decoder_input_ids") if segment.name.startswith("decoder") else None
-    return inputs.get("input_ids") if decoder_ids is None else decoder_ids
+    from heedmap.outputs import get
+
+    decoder_ids = get(inputs, "decoder_input_ids") if segment.name.startswith("decoder") else None
+    return get(inputs, "input_ids") if decoder_ids is None else decoder_ids
 
 
-def _words(segment: Segment, inputs: Mapping[str, Any], tokenizer: Tokenizer | None) -> dict[str, Labels]:
+def _words(segment: Segment, inputs: Mapping[str, object], tokenizer: Tokenizer | None) -> dict[str, Labels]:
     ids = _ids(segment, inputs)
     if ids is None or tokenizer is None or ids.shape != segment.relevance.shape:
         return {}
@@ -269,7 +271,7 @@ def _words(segment: Segment, inputs: Mapping[str, Any], tokenizer: Tokenizer | N
 
 
 def _times(
-    segment: Segment, inputs: Mapping[str, Any], extractor: FeatureExtractor | None, config: PretrainedConfig | None
+    segment: Segment, inputs: Mapping[str, object], extractor: FeatureExtractor | None, config: PretrainedConfig | None
 ) -> dict[str, Labels]:
     step = frame_step(segment, inputs, extractor, config)
     if step is None:
@@ -279,7 +281,7 @@ def _times(
 
 
 def frame_step(
-    segment: Segment, inputs: Mapping[str, Any], extractor: FeatureExtractor | None, config: PretrainedConfig | None
+    segment: Segment, inputs: Mapping[str, object], extractor: FeatureExtractor | None, config: PretrainedConfig | None
 ) -> float | None:
     """Seconds from one token of sound to the next in time; None where nothing tells, and of what is no sound.
 
@@ -299,11 +301,13 @@ def frame_step(
     return length / segment.tokens
 
 
-def times_of(inputs: Mapping[str, Any]) -> int | None:
+def times_of(inputs: Mapping[str, object]) -> int | None:
     """How many times there are where the features of a spectrogram are the tokens; None: there is no spectrogram."""
     from heedmap.attention.features import places
+    from heedmap.outputs import get
 
     for name, axis in (("input_values", 1), ("input_features", 2)):
-        if name in inputs and inputs[name].dim() > 2:
-            return places((inputs[name].shape[axis],))[0]
+        features = get(inputs, name)
+        if features is not None and features.dim() > 2:
+            return places((features.shape[axis],))[0]
     return None

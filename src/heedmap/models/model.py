@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 from heedmap.errors import InputError
 from heedmap.models.boxes import box_names
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         AudioInput,
         BoxesInput,
         ContrastInput,
+        Entry,
         ImageInput,
         ImageProcessor,
         OneBoxes,
@@ -84,7 +85,7 @@ class Model:
     parameters: tuple[str, ...]
     renamed: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[int, str] | None = None
-    default_target: AnyTarget | list[Any] = None
+    default_target: AnyTarget = None
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, {type(self.model).__name__}, takes {self.kind_row.about})"
@@ -119,7 +120,7 @@ class Model:
         """Class index → name; empty where the model has no names."""
         return self.context({}).labels
 
-    def context(self, inputs: Mapping[str, Any]) -> Context:
+    def context(self, inputs: Mapping[str, object]) -> Context:
         """What is known of the model's output when it is called with ``inputs``."""
         from heedmap.outputs import Context
 
@@ -132,11 +133,12 @@ class Model:
         boxes: BoxesInput = None,
         audio: AudioInput = None,
         decoder_input_ids: TokenIds | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         """What the model is called with, batch first, on its device and in its dtype.
 
         An encoder-decoder also gets what its decoder is called with: ``decoder_input_ids`` (batch, tokens) as given, or
-        its start tokens and the words that it says by itself, the most probable each time.
+        its start tokens and the words that it says by itself, the most probable each time. All are tensors, but for
+        ``interpolate_pos_encoding``, which is True where pictures have another size than the model's own.
 
         Raises:
             InputError: an input is missing, not for this model, of unequal number, or in a form it cannot take.
@@ -147,7 +149,7 @@ class Model:
 
     def asked(
         self, text: TextInput = None, image: ImageInput = None, boxes: BoxesInput = None, audio: AudioInput = None
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         """What the model is asked, as tensors: as :meth:`inputs`, without what a decoder says."""
         given = {"text": text, "image": image, "boxes": boxes, "audio": audio}
         made = tensors(
@@ -157,17 +159,17 @@ class Model:
         return placed(known, self.model)
 
     @overload
-    def explain(
+    def explain(  # type: ignore[overload-overlap]  # what stands for several targets is a target, too
         self,
         text: TextInput = ...,
         image: ImageInput = ...,
         boxes: BoxesInput = ...,
         audio: AudioInput = ...,
         *,
-        target: list[Any] | Several,
+        target: list[Entry] | Several,
         method: str | Method = ...,
         decoder_input_ids: TokenIds | None = ...,
-        **options: Any,
+        **options: object,
     ) -> list[Explanation]: ...
 
     @overload
@@ -181,7 +183,7 @@ class Model:
         target: AnyTarget = ...,
         method: str | Method = ...,
         decoder_input_ids: TokenIds | None = ...,
-        **options: Any,
+        **options: object,
     ) -> Explanation: ...
 
     def explain(
@@ -191,10 +193,10 @@ class Model:
         boxes: BoxesInput = None,
         audio: AudioInput = None,
         *,
-        target: AnyTarget | list[Any] | Several = None,
+        target: AnyTarget | list[Entry] | Several = None,
         method: str | Method = "generic",
         decoder_input_ids: TokenIds | None = None,
-        **options: Any,
+        **options: object,
     ) -> Explanation | list[Explanation]:
         """Which parts of the inputs a prediction rests on, with labels.
 
@@ -231,8 +233,9 @@ class Model:
         """
         from heedmap.engine import explain
 
+        asked: Callable[..., Explanation | list[Explanation]] = explain  # which checks the options itself
         inputs = self.inputs(text, image, boxes, audio, decoder_input_ids)
-        result = explain(self, inputs, target=target, method=method, **options)
+        result = asked(self, inputs, target=target, method=method, **options)
         if boxes is None and audio is None:
             return result
         named = [
@@ -249,7 +252,7 @@ class Model:
         audio: AudioInput = None,
         *,
         decoder_input_ids: TokenIds | None = None,
-        **wanted: Any,
+        **wanted: object,
     ) -> Plan:
         """How :meth:`explain` would make an explanation, and what it would take; see :func:`heedmap.plan`.
 
@@ -266,7 +269,8 @@ class Model:
         """
         from heedmap.dry_run import plan
 
-        return plan(self, self.inputs(text, image, boxes, audio, decoder_input_ids), **wanted)
+        asked: Callable[..., Plan] = plan  # which checks what is wanted itself
+        return asked(self, self.inputs(text, image, boxes, audio, decoder_input_ids), **wanted)
 
     def explain_answer(
         self,
@@ -277,10 +281,10 @@ class Model:
         answer: AnswerInput | None = None,
         contrast: ContrastInput | None = None,
         method: str | Method = "generic",
-        generate: Mapping[str, Any] | None = None,
+        generate: Mapping[str, object] | None = None,
         system: str | None = None,
         chat: bool | None = None,
-        **options: Any,
+        **options: object,
     ) -> Explanation:
         """What each token of an answer in words rests on, with labels; see :func:`heedmap.explain_answer`.
 
@@ -317,9 +321,8 @@ class Model:
             raise InputError(f"{self.name} answers in no words: it gives {self.kind_row.about}; use explain")
         told_as = told(self.processors, self.name, text, image, system, chat)
         inputs = self.asked(text if told_as is None else told_as.prompts, image, None, audio)
-        explanation = explain_answer(
-            self, inputs, answer=answer, contrast=contrast, method=method, generate=generate, **options
-        )
+        asked: Callable[..., Explanation] = explain_answer  # which checks the options itself
+        explanation = asked(self, inputs, answer=answer, contrast=contrast, method=method, generate=generate, **options)
         return explanation.with_roles(roles(explanation, told_as) | frames_heard(self, explanation, inputs, audio))
 
     def predict(
@@ -372,14 +375,17 @@ class Model:
         image: ImageInput = None,
         boxes: BoxesInput = None,
         audio: AudioInput = None,
-        **options: Any,
+        **options: object,
     ) -> Heads:
         """Every attention, head by head; arguments as for :meth:`explain`, and those of :func:`heedmap.heads`."""
         from heedmap.attention_view import heads
 
-        return heads(self, self.inputs(text, image, boxes, audio), **options)
+        asked: Callable[..., Heads] = heads  # which checks the options itself
+        return asked(self, self.inputs(text, image, boxes, audio), **options)
 
-    def resolve_target(self, target: AnyTarget | list[Any], inputs: Mapping[str, Any]) -> AnyTarget | list[Any]:
+    def resolve_target(
+        self, target: AnyTarget | list[AnyTarget], inputs: Mapping[str, object]
+    ) -> AnyTarget | list[AnyTarget]:
         """``target`` with words replaced by token ids, its position filled in, and None by the model's own default.
 
         Args:
@@ -389,13 +395,15 @@ class Model:
         Raises:
             TargetError: a word is no single token, or texts are masked at unequal positions.
         """
-        target = self.default_target if target is None else target
         masked = "MaskedLM" in type(self.model).__name__
         names = tuple(self.class_names.values())
-        return Speech(self.tokenizer, self.kind_row.speaks, masked, inputs, names).target(target)
+        speech = Speech(self.tokenizer, self.kind_row.speaks, masked, inputs, names)
+        if isinstance(target, list):
+            return [speech.target(each) for each in target]
+        return speech.target(self.default_target if target is None else target)
 
     def label(
-        self, explanation: Explanation, inputs: Mapping[str, Any], boxes: BoxesInput = None, audio: AudioInput = None
+        self, explanation: Explanation, inputs: Mapping[str, object], boxes: BoxesInput = None, audio: AudioInput = None
     ) -> Explanation:
         """A copy of ``explanation`` whose segments have labels: tokens, names of boxes, times; a note tells of unknown words.
 
@@ -407,6 +415,8 @@ class Model:
             boxes: what was given as boxes, for their names.
             audio: what was given as sound, for its length.
         """
+        from heedmap.outputs import get
+
         laid = laid_out(explanation.segments, self.config, self.processors.audio)
         explanation = replace(explanation, segments=laid)
         names = [box_names(sample) for sample in listed(boxes)]
@@ -415,7 +425,7 @@ class Model:
         boundaries = segment_boundaries(explanation.segments, standard, self.tokenizer, labels)
         unknown = [
             note
-            for note in unknown_words(self.tokenizer, standard.get("input_ids"))
+            for note in unknown_words(self.tokenizer, get(standard, "input_ids"))
             if note not in explanation.flow.notes
         ]
         flow = replace(explanation.flow, notes=(*explanation.flow.notes, *unknown))
@@ -423,7 +433,7 @@ class Model:
         return named.with_roles(frames_heard(self, explanation, inputs, audio))
 
     def compare(
-        self, first: str, second: str, *, method: str | Method = "generic", pool: str = "mean", **options: Any
+        self, first: str, second: str, *, method: str | Method = "generic", pool: str = "mean", **options: object
     ) -> tuple[Explanation, Explanation]:
         """Which words of each text make the two alike, by a sentence encoder.
 
@@ -441,11 +451,14 @@ class Model:
             InputError: the model does not take text alone.
             TargetError: the model's output has no token states.
         """
+        from heedmap.engine import explain
         from heedmap.targets import Similarity
+
+        asked: Callable[..., Explanation] = explain  # which checks the options itself
 
         def one(text: str, other: str) -> Explanation:
             target = Similarity(self.embedding(other, pool=pool), pool)
-            return self.explain(text=text, target=target, method=method, **options)
+            return asked(self, self.inputs(text), target=target, method=method, **options)
 
         return one(first, second), one(second, first)
 
@@ -463,12 +476,12 @@ class Model:
         return pooled(output_of(self.model, inputs), self.context(inputs), pool)
 
     @overload
-    def shown_image(self, image: list[Any]) -> list[Image]: ...
+    def shown_image(self, image: list[Entry]) -> list[Image]: ...
 
     @overload
     def shown_image(self, image: OneImage) -> Image: ...
 
-    def shown_image(self, image: OneImage | list[Any]) -> Image | list[Image]:
+    def shown_image(self, image: OneImage | list[Entry]) -> Image | list[Image]:
         """The image as the model saw it, resized and cropped, so that a map of its patches lies right on it.
 
         Args:
@@ -493,12 +506,12 @@ class Model:
         return shown if isinstance(image, list) else shown[0]
 
     @overload
-    def geometry(self, image: list[Any]) -> list[Geometry]: ...
+    def geometry(self, image: list[Entry]) -> list[Geometry]: ...
 
     @overload
     def geometry(self, image: OneImage) -> Geometry: ...
 
-    def geometry(self, image: OneImage | list[Any]) -> Geometry | list[Geometry]:
+    def geometry(self, image: OneImage | list[Entry]) -> Geometry | list[Geometry]:
         """Where on the original the model looks: the processor's resize, crop and padding, to be undone.
 
         It is measured, by sending pictures of coordinates of the same size through the processor.
@@ -524,15 +537,17 @@ class Model:
         return made if isinstance(image, list) else made[0]
 
     @overload
-    def picture(self, image: list[Any], boxes: BoxesInput = ...) -> list[Picture]: ...
+    def picture(self, image: list[Entry], boxes: BoxesInput = ...) -> list[Picture]: ...
 
     @overload
-    def picture(self, image: OneImage | tuple[OneImage, ...] | None = ..., *, boxes: list[Any]) -> list[Picture]: ...
+    def picture(self, image: OneImage | tuple[OneImage, ...] | None = ..., *, boxes: list[Entry]) -> list[Picture]: ...
 
     @overload
     def picture(self, image: OneImage | tuple[OneImage, ...] | None = ..., boxes: OneBoxes | None = ...) -> Picture: ...
 
-    def picture(self, image: ImageInput = None, boxes: BoxesInput = None) -> Picture | list[Picture]:
+    def picture(
+        self, image: ImageInput | list[Entry] = None, boxes: BoxesInput | list[Entry] = None
+    ) -> Picture | list[Picture]:
         """The original picture with where the model looked: give it to ``plot``, ``overlay`` or ``side_by_side``.
 
         Where the processor does more than resize, crop and pad, it is the picture as the model saw it, and says so.
@@ -565,7 +580,7 @@ class Model:
         made = [replace(drawn(*picture, places), alone=True) for picture, places in zip(shown, where, strict=True)]
         return made if isinstance(image, list) or isinstance(boxes, list) else made[0]
 
-    def _shown(self, images: Sequence[Any]) -> list[tuple[Any, Geometry | None, str]]:
+    def _shown(self, images: Sequence[object]) -> list[tuple[Image | None, Geometry | None, str]]:
         """Each image, where on it the model looked, and a note; see :func:`heedmap.models.image.drawn`."""
         if any(image is None for image in images):
             return [(None, None, NOT_GIVEN) for _ in images]
@@ -576,7 +591,7 @@ class Model:
         except InputError:
             return [(image, None, AS_SEEN) for image in self.shown_image(list(images))]
 
-    def _parts(self, image: OneImage | tuple[OneImage, ...]) -> Picture:
+    def _parts(self, image: object) -> Picture:
         """A sample's pictures, or what the processor cuts them into, with where on each the model looks."""
         given = [rgb(picture) for picture in (image if isinstance(image, tuple) else (image,))]
         patch = getattr(getattr(self.config, "vision_config", self.config), "patch_size", None)
@@ -592,21 +607,22 @@ class Model:
             raise InputError(f"{self.name} takes no image; it takes {self.kind_row.about}")
         return self.processors.need(self.processors.image, "image", self.name)
 
-    def _decoder(self, inputs: Mapping[str, Any], given: TokenIds | None) -> dict[str, Any]:
+    def _decoder(self, inputs: Mapping[str, object], given: TokenIds | None) -> dict[str, Tensor]:
         if self.kind_row.speaks != "decoder":
             if given is not None:
                 raise InputError(f"{self.name} takes no decoder_input_ids: it is no encoder-decoder that speaks")
             return {}
         from heedmap.attention.forward import answering
+        from heedmap.attention.inputs import named
 
         if given is not None:
-            return placed({"decoder_input_ids": given}, self.model)
+            return placed(named(self.model, {"decoder_input_ids": given}), self.model)
         with answering(self.model):
             return spoken(self.model, inputs, special_ids(self.tokenizer))
 
 
 def frames_heard(
-    subject: Model, explanation: Explanation, inputs: Mapping[str, Any], audio: AudioInput
+    subject: Model, explanation: Explanation, inputs: Mapping[str, object], audio: AudioInput
 ) -> dict[str, tuple[str, ...]]:
     """Roles that tell which frames of sound are of the clip ``audio``, and which after its end; none where there is none."""
     if audio is None:

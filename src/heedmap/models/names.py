@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from heedmap.errors import ModelLoadError
 from heedmap.models.shipped import PREFIX, check_shipped, shipped
@@ -33,7 +32,7 @@ def check_name(name: str) -> None:
         source_of(name)
 
 
-def source_of(name: str) -> tuple[str, dict[str, Any]]:
+def source_of(name: str) -> tuple[str, dict[str, str | bool]]:
     """Folder or hub id, and the options by which transformers reads it; folders never ask the hub.
 
     Raises:
@@ -56,7 +55,7 @@ def source_of(name: str) -> tuple[str, dict[str, Any]]:
     return name, {}
 
 
-def _gguf(name: str, path: Path) -> tuple[str, dict[str, Any]]:
+def _gguf(name: str, path: Path) -> tuple[str, dict[str, str | bool]]:
     if path.is_file():
         return str(path.parent), {"gguf_file": path.name, "local_files_only": True}
     if path.parent.is_dir() or path.is_absolute() or len(path.parts) != 3:

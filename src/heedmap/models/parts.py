@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PASSES = 8
 """As much as so many steps cost the forward pass of a part, and what is done once in it."""
 
-Explained = Callable[[Mapping[str, Any], SaidTokens, Progress], Stepwise]
+Explained = Callable[[Mapping[str, object], SaidTokens, Progress], Stepwise]
 """(inputs, answer, progress) → the steps of the answer; see :func:`heedmap.stepwise.explain_steps`."""
 
 
@@ -40,12 +40,12 @@ def in_parts(whole: Forced, said: SaidTokens, progress: Progress, explained: Exp
     for start, end in reversed(
         list(zip([0, *ends], ends, strict=False))
     ):  # what is proved of the longest holds for all
-        inputs = whole.up_to(end)
+        length = whole.length(end)
 
         def tell(done: int, _: int, before: int = steps - end) -> None:
             progress(before + done, steps)
 
-        explained_parts.insert(0, explained(inputs, said.part(start, end, inputs[whole.name].shape[1]), tell))
+        explained_parts.insert(0, explained(whole.up_to(length), said.part(start, end, length), tell))
     return explained_parts[0] if len(explained_parts) == 1 else _joined(explained_parts)
 
 
@@ -78,6 +78,11 @@ def _joined(explained_parts: Sequence[Stepwise]) -> Stepwise:
         of_parts = (part.relevance[name] for part in explained_parts)
         return torch.cat([F.pad(rows, (0, tokens[name] - rows.shape[2])) for rows in of_parts], 1)
 
-    names = ("scores", "probabilities", "best", "best_probabilities")
-    together: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in explained_parts], 1) for name in names}
-    return replace(explained_parts[-1], relevance={name: over_all(name) for name in tokens}, **together)
+    return replace(
+        explained_parts[-1],
+        relevance={name: over_all(name) for name in tokens},
+        scores=torch.cat([part.scores for part in explained_parts], 1),
+        probabilities=torch.cat([part.probabilities for part in explained_parts], 1),
+        best=torch.cat([part.best for part in explained_parts], 1),
+        best_probabilities=torch.cat([part.best_probabilities for part in explained_parts], 1),
+    )

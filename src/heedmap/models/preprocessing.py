@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8
     from PIL.Image import Image
 
-    from heedmap.types import ImageProcessor, OneImage
+    from heedmap.types import ImageProcessor
 
 LEVELS = 255
 INSIDE = 0.98
@@ -106,7 +106,7 @@ def _cropped(image: Image, geometry: Geometry) -> Picture:
     return Picture(image.crop((left, top, right, bottom)), moved)
 
 
-def sizes(images: Sequence[OneImage]) -> list[tuple[int, int]]:
+def sizes(images: Sequence[object]) -> list[tuple[int, int]]:
     """(width, height) of pictures in any form; InputError where one is no picture."""
     return [rgb(image).size for image in images]
 

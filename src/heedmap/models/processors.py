@@ -74,7 +74,7 @@ class Processors:
 
 
 def load_processors(
-    source: str, kind: Kind, config: PretrainedConfig, given: Tokenizer | None, options: Mapping[str, Any]
+    source: str, kind: Kind, config: PretrainedConfig, given: Tokenizer | None, options: Mapping[str, object]
 ) -> Processors:
     """The processors that a model of ``kind`` uses, from a folder or hub id.
 
@@ -104,7 +104,7 @@ def _wanted(kind: Kind, config: PretrainedConfig) -> list[str]:
     return [*names, "joint"] if mixed else names
 
 
-def _attempt(name: str, source: str, options: Mapping[str, Any], problems: dict[str, str]) -> object:
+def _attempt(name: str, source: str, options: Mapping[str, object], problems: dict[str, str]) -> object:
     import transformers
 
     try:

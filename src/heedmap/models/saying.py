@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from operator import index
+from typing import TYPE_CHECKING, SupportsIndex
 
 from heedmap.errors import InputError, OptionError
 from heedmap.models.decoder import MAX_NEW_TOKENS, copied
 from heedmap.models.forced import mask_name, places_of
+from heedmap.outputs import get
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -42,7 +44,7 @@ class Prompt:
 
 
 def generated(
-    model: PreTrainedModel, inputs: Mapping[str, Any], settings: Mapping[str, Any], special: frozenset[int]
+    model: PreTrainedModel, inputs: Mapping[str, object], settings: Mapping[str, object], special: frozenset[int]
 ) -> tuple[Prompt, list[list[int]]]:
     """How the model begins, and what it says.
 
@@ -59,16 +61,14 @@ def generated(
     """
     if settings.get("num_return_sequences", 1) != 1:
         raise OptionError("num_return_sequences: one answer a sample is explained; give another with answer=")
-    most = None if "max_length" in settings else settings.get("max_new_tokens", _room(model, inputs))
+    most, beams = _most(model, inputs, settings), settings.get("num_beams", 1) != 1
     said = _generate(model, inputs, settings, most)
     length = said.sequences.shape[1] - len(said.logits)
-    if settings.get("num_beams", 1) > 1:
+    if beams:
         length = begun(model, inputs, settings).prompts.shape[1]
     full = most is not None and "max_new_tokens" not in settings and most < MAX_NEW_TOKENS
     notes = _cut(said.sequences[:, length:].tolist(), most, special, full)
-    start = _begun(
-        model, inputs, said.sequences[:, :length], said.logits[0] if settings.get("num_beams", 1) == 1 else None
-    )
+    start = _begun(model, inputs, said.sequences[:, :length], None if beams else said.logits[0])
     rows = [_trimmed(row, special) for row in said.sequences[:, length:].tolist()]
     start, answers = _leading(replace(start, notes=notes), rows, special)
     if not all(answers):
@@ -79,11 +79,19 @@ def generated(
     return start, answers
 
 
-def _room(model: PreTrainedModel, inputs: Mapping[str, Any]) -> int:
+def _most(model: PreTrainedModel, inputs: Mapping[str, object], settings: Mapping[str, object]) -> int | None:
+    """How many tokens the model may say; None: the settings tell it otherwise."""
+    if "max_length" in settings:
+        return None
+    most = settings["max_new_tokens"] if "max_new_tokens" in settings else _room(model, inputs)
+    return index(most) if isinstance(most, SupportsIndex) else None
+
+
+def _room(model: PreTrainedModel, inputs: Mapping[str, object]) -> int:
     """How many tokens the model may say where nobody told: no more than it has places for."""
     from heedmap.attention.wrapped import configuration, signature
 
-    ids, config = inputs.get("input_ids"), configuration(model)
+    ids, config = get(inputs, "input_ids"), configuration(model)
     if ids is None or "decoder_input_ids" in signature(model).parameters:
         return min(MAX_NEW_TOKENS, places_of(config, "decoder_input_ids") or MAX_NEW_TOKENS)
     places = places_of(config, "input_ids")
@@ -104,22 +112,23 @@ def _cut(rows: Sequence[Sequence[int]], most: int | None, special: frozenset[int
     return (f"the answer was cut after {most} tokens, before it ended; generate={{'max_new_tokens': …}} gives it more",)
 
 
-def begun(model: nn.Module, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> Prompt:
+def begun(model: nn.Module, inputs: Mapping[str, object], settings: Mapping[str, object]) -> Prompt:
     """How the model begins, by its own first token; of one that cannot generate, by its ids."""
     if not callable(getattr(model, "generate", None)):
         name = "decoder_input_ids" if "decoder_input_ids" in inputs else "input_ids"
-        if name not in inputs:
+        ids = get(inputs, name)
+        if ids is None:
             raise InputError(f"{type(model).__name__} cannot generate, and has no input_ids that an answer could go on")
-        return Prompt(name, inputs[name])
+        return Prompt(name, ids)
     first = {option: value for option, value in settings.items() if "beam" not in option and option not in LENGTHS}
     said = _generate(model, inputs, {**first, "do_sample": False}, 1)
     return _begun(model, inputs, said.sequences[:, :-1], said.logits[0])
 
 
-def _begun(model: nn.Module, inputs: Mapping[str, Any], prompts: Tensor, logits: Tensor | None) -> Prompt:
+def _begun(model: nn.Module, inputs: Mapping[str, object], prompts: Tensor, logits: Tensor | None) -> Prompt:
     from heedmap.attention.wrapped import configuration, signature
 
-    given, config = inputs.get("input_ids"), configuration(model)
+    given, config = get(inputs, "input_ids"), configuration(model)
     continues = given is not None and given.shape == prompts.shape and bool((given == prompts).all())
     takes = "decoder_input_ids" in signature(model).parameters
     decodes = takes and (bool(getattr(config, "is_encoder_decoder", False)) or not continues)
@@ -127,7 +136,7 @@ def _begun(model: nn.Module, inputs: Mapping[str, Any], prompts: Tensor, logits:
 
 
 def _generate(
-    model: PreTrainedModel, inputs: Mapping[str, Any], settings: Mapping[str, Any], most: int | None
+    model: PreTrainedModel, inputs: Mapping[str, object], settings: Mapping[str, object], most: int | None
 ) -> GenerateOutput:
     """transformers' ``generate``, the most probable token each time where nothing else is asked for."""
     if not callable(getattr(model, "generate", None)):
@@ -144,13 +153,12 @@ def _generate(
         raise InputError(f"{type(model).__name__} cannot generate an answer with {told}: {error}") from error
 
 
-def _own_settings(model: PreTrainedModel) -> dict[str, Any]:
+def _own_settings(model: PreTrainedModel) -> dict[str, bool | str]:
     """Whisper's ``generate`` keeps the start tokens only if told that one pass is enough; a cache of fixed size stays there."""
     once = "force_unique_generate_call" in inspect.signature(model.generate).parameters
     fixed = getattr(getattr(model, "generation_config", None), "cache_implementation", None) is not None
-    return ({"force_unique_generate_call": True} if once else {}) | (
-        {"cache_implementation": "dynamic"} if fixed else {}
-    )
+    own: dict[str, bool | str] = {"force_unique_generate_call": True} if once else {}
+    return {**own, "cache_implementation": "dynamic"} if fixed else own
 
 
 def _trimmed(ids: Sequence[int], special: frozenset[int]) -> list[int]:
@@ -262,7 +270,7 @@ def spelled(text: str, start: Prompt, sample: int, tokenizer: Tokenizer | None, 
     return ids
 
 
-def _plain(encoded: Mapping[str, Any]) -> list[int]:
+def _plain(encoded: Mapping[str, Tensor | Sequence[int]]) -> list[int]:
     return [int(i) for i in encoded["input_ids"]]
 
 
@@ -274,7 +282,7 @@ def _ends_in_word(ids: Sequence[int], tokenizer: Tokenizer) -> bool:
     return bool(real) and real[-1] == ids[-1] and bool(token_labels(tokenizer, real[-1:])[0].strip(WHITE))
 
 
-def grown(model: nn.Module, inputs: Mapping[str, Any], start: Prompt) -> dict[str, Any]:
+def grown(model: nn.Module, inputs: Mapping[str, object], start: Prompt) -> dict[str, Tensor]:
     """The inputs that have a value for each token of the prompt, and one more: that of a token which is said.
 
     transformers' models say themselves what that is (PaliGemma's token types).
@@ -290,9 +298,10 @@ def grown(model: nn.Module, inputs: Mapping[str, Any], start: Prompt) -> dict[st
         for n, v in inputs.items()
         if isinstance(v, torch.Tensor) and n != start.name and _a_token_each(n, v, start)
     }
-    if mask in inputs and mask not in per_token:
+    given = get(inputs, mask)
+    if given is not None and mask not in per_token:
         raise InputError(
-            f"{mask} has shape {tuple(inputs[mask].shape)}; expected {tuple(start.prompts.shape)}, one number a token"
+            f"{mask} has shape {tuple(given.shape)}; expected {tuple(start.prompts.shape)}, one number a token"
         )
     make = getattr(model, "_update_model_kwargs_for_generation", None)
     if callable(make) and per_token:
@@ -302,11 +311,11 @@ def grown(model: nn.Module, inputs: Mapping[str, Any], start: Prompt) -> dict[st
     return {n: torch.cat([v, torch.ones_like(v[:, -1:]) if n == mask else v[:, -1:]], 1) for n, v in per_token.items()}
 
 
-def _of_prompt(inputs: Mapping[str, Any], start: Prompt) -> Mapping[str, Any]:
+def _of_prompt(inputs: Mapping[str, object], start: Prompt) -> Mapping[str, object]:
     """The inputs; where the model goes on fewer tokens than it is given (BLIP leaves out the last), nothing of the others."""
     import torch
 
-    ids, count = inputs.get(start.name), start.prompts.shape[1]
+    ids, count = get(inputs, start.name), start.prompts.shape[1]
     if ids is None or ids.shape[1] <= count or not torch.equal(ids[:, 1:count], start.prompts[:, 1:]):
         return inputs
     return {n: v[:, :count] if isinstance(v, torch.Tensor) and v.shape == ids.shape else v for n, v in inputs.items()}

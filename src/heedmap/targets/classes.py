@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -297,7 +296,7 @@ class Function(Target):
         ('pink_over_red',)
     """
 
-    function: Callable[[Any], Tensor]
+    function: Callable[..., Tensor]
 
     def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
@@ -308,7 +307,7 @@ class Function(Target):
 
 
 def given_or_top(
-    labels: Sequence[Any], top: Int[Tensor, " batch"], index: Callable[[Any], int]
+    labels: Sequence[int | str | None], top: Int[Tensor, " batch"], index: Callable[[int | str], int]
 ) -> Int[Tensor, " batch"]:
     """Each sample's class: the ``index`` of its label, its top one where it has none."""
     pairs = zip(labels, top, strict=True)

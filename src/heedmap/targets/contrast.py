@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -66,13 +65,13 @@ def _values(target: Target, context: Context, output: object) -> Tensor:
     return target.choose(output, context).values
 
 
-def _difference(first: Callable[[Any], Tensor], second: Callable[[Any], Tensor], output: object) -> Tensor:
+def _difference(first: Callable[[object], Tensor], second: Callable[[object], Tensor], output: object) -> Tensor:
     return first(output) - second(output)
 
 
 def _beside(
     first: Target, label: OneOrEach, output: object, context: Context
-) -> tuple[tuple[str, ...], Callable[[Any], Tensor]]:
+) -> tuple[tuple[str, ...], Callable[[object], Tensor]]:
     """Another class where ``first`` is: its name for each sample, and how to read its logits."""
     logits = class_logits(context.read(output), None)
     if isinstance(first, ClassLogit):

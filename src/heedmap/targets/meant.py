@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -20,17 +20,10 @@ from heedmap.targets.target import Chosen, OneOrEach, Target
 from heedmap.targets.words import AnswerSpan, NextToken, TokenLabel
 
 AnyTarget: TypeAlias = (
-    Target
-    | int
-    | str
-    | tuple[int | str | None, ...]
-    | Tensor
-    | np.ndarray
-    | np.generic
-    | Callable[[Any], Tensor]
-    | None
+    Target | int | str | tuple[int | str | None, ...] | Tensor | np.ndarray | np.generic | Callable[..., Tensor] | None
 )
 """What ``target=`` takes; :func:`as_target` makes a :class:`Target` of it."""
+Meant = TypeVar("Meant")
 
 
 @dataclass(frozen=True)
@@ -134,7 +127,7 @@ def as_target(target: object) -> Target:
     )
 
 
-def plain(target: object) -> object:
+def plain(target: Meant) -> Meant | int | tuple[int, ...]:
     """``target``; a tensor or numpy number of integers as an int, an array of one dimension as a tuple, one a sample."""
     if not isinstance(target, (Tensor, np.ndarray, np.generic)) or isinstance(target, (np.str_, np.bytes_)):
         return target

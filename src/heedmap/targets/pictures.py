@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -140,7 +139,7 @@ def _of_class(context: Context, picked: Int[Tensor, " batch"], weights: Tensor, 
     return mean_scores(context.read(output), context, picked, weights)
 
 
-def _over(read: Callable[[Any], Tensor], weights: Tensor, output: object) -> Tensor:
+def _over(read: Callable[[object], Tensor], weights: Tensor, output: object) -> Tensor:
     return mean_over(read(output), weights)
 
 

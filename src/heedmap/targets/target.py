@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -39,7 +38,7 @@ class Chosen:
     values: Float[Tensor, " batch"]
     words: tuple[str, ...]
     prediction: Int[Tensor, " batch"] | None = None
-    again: Callable[[Any], Float[Tensor, " batch"]] | None = None
+    again: Callable[[object], Float[Tensor, " batch"]] | None = None
     top: Top | None = None
     names: tuple[str, ...] | None = None
     box: Float[Tensor, "batch 4"] | None = None
@@ -77,7 +76,7 @@ class Target(ABC):
         """The scalars to explain, (batch,), and what they are."""
 
 
-def per_sample(value: object, batch: int, what: str) -> list[Any]:
+def per_sample(value: OneOrEach, batch: int, what: str) -> list[int | str | None]:
     """``value`` for each sample; a list or tuple must have one entry a sample."""
     if isinstance(value, (list, tuple)):
         if len(value) != batch:

@@ -129,20 +129,19 @@ class TokenLabel(Target):
         labels = [
             None if c is None else class_index(c, classes, context) for c in per_sample(self.label, batch, "label")
         ]
-        places = per_sample(self.token, batch, "token")
+        places: list[int] = []
         real = real_places(context, batch, tokens)
         scores = logits.detach().float().cpu()
         probabilities = context.probabilities(scores)
         sound = spells_sound(logits, context)
         called = partial(letter, context) if sound else context.short
         told = ~background(context, classes, frames=sound)
-        for i, sample in enumerate(probabilities):
-            if places[i] is None:
-                places[i] = _surest(sample, real[i], told, labels[i])
-                labels[i] = int(sample[places[i]].masked_fill(~told, -1).argmax()) if labels[i] is None else labels[i]
-            else:
-                places[i] = self._place(places[i], real[i])
-                labels[i] = int(sample[places[i]].argmax()) if labels[i] is None else labels[i]
+        for i, token in enumerate(per_sample(self.token, batch, "token")):
+            shares = probabilities[i]
+            at = _surest(shares, real[i], told, labels[i]) if token is None else self._place(token, real[i])
+            if labels[i] is None:
+                labels[i] = int((shares[at].masked_fill(~told, -1) if token is None else shares[at]).argmax())
+            places.append(at)
         place, label = (torch.tensor(side, device=logits.device) for side in (places, labels))
         row = logits[torch.arange(batch, device=logits.device), place]
         top = row.detach().argmax(-1)

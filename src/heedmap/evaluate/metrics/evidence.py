@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jaxtyping import Bool, Float, Int64
-
-    from heedmap.types import Tokenizer
+    from transformers import PreTrainedTokenizerBase
 
     Grid = Float[np.ndarray, "rows columns"]
     Map = Float[np.ndarray, "height width"]
@@ -57,7 +56,9 @@ def patch_evidence(mask: Bool[np.ndarray, "height width"], grid: tuple[int, int]
     return np.asarray(scaled, dtype=np.float64).ravel()
 
 
-def word_evidence(tokenizer: Tokenizer, text: str, words: Sequence[tuple[int, int]]) -> Float[np.ndarray, " tokens"]:
+def word_evidence(
+    tokenizer: PreTrainedTokenizerBase, text: str, words: Sequence[tuple[int, int]]
+) -> Float[np.ndarray, " tokens"]:
     """1 for each token of ``text`` that has a character of ``words``, (from, to), else 0; special tokens have none."""
     offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
     return np.array([float(any(s < end and start < e for start, end in words)) for s, e in offsets])
