@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import heedmap
-from heedmap.targets import TopClasses
+from heedmap.targets import ClassLogit, TopClasses
 from heedmap.types import Boxes, Given
 
 
@@ -47,6 +47,16 @@ def test_one_picture_gives_one_and_a_list_a_list() -> None:
     assert subject.geometry(photo).size == subject.geometry([photo])[0].size == photo.size
     assert len(subject.picture([photo, photo])) == 2
     assert isinstance(subject.explain(image=photo).overlay(subject.picture(photo)), Image.Image)
+
+
+def test_a_list_of_any_one_type_is_a_list() -> None:
+    subject = heedmap.load("zoo/vit-shapes")
+    photos, names, logits = [_photo()], ["pink", "red"], [ClassLogit("pink"), ClassLogit("red")]
+    of_names = assert_type(subject.explain(image=photos, target=names), list[heedmap.Explanation])
+    of_logits = assert_type(subject.explain(image=photos, target=logits), list[heedmap.Explanation])
+    assert [found.target for found in of_names] == [found.target for found in of_logits]
+    assert_type(subject.shown_image(photos), list[Image.Image])
+    assert_type(subject.inputs(image=photos), dict[str, Tensor])
 
 
 @pytest.mark.parametrize("form", ["array", "tensor", "list"])

@@ -38,7 +38,7 @@ OneBoxes: TypeAlias = "Boxes | Mapping[str, object]"
 """Boxes of one sample, see :class:`Boxes`, also out of a file or a data set."""
 
 Entry = TypeVar("Entry")
-"""Of a list that is given: a ``list[Image]`` is no ``list[OneImage]``, and neither a text nor a tuple is a list."""
+"""What a list holds that may be of any one type: a ``list[Image]`` is no ``list[OneImage]``, and a text or a tuple is no list."""
 
 TextInput: TypeAlias = "OneText | Sequence[OneText] | None"
 """A text or a pair, or a list of these: a batch; None: not given."""
@@ -92,7 +92,10 @@ class Tokenizer(Protocol):
     """
 
     def __call__(self, *texts: Any, **settings: Any) -> Mapping[str, Tensor | Sequence[int]]:
-        """``input_ids`` and what else the model is called with, of texts, or of first and second texts."""
+        """``input_ids`` and what else the model is called with, of texts, or of first and second texts.
+
+        Tensors, where ``return_tensors="pt"`` asks for them; else, of one text, its numbers.
+        """
 
     def convert_ids_to_tokens(self, ids: list[int], /) -> Sequence[str]:
         """The tokens as they are written in the vocabulary."""

@@ -46,7 +46,6 @@ def explain_answer(
     method: str | Method = "generic",
     generate: Mapping[str, object] | None = None,
     progress: Progress = lambda done, of: None,
-    segments: Mapping[str, str] | None = None,
     **options: object,
 ) -> Explanation:
     """What each token of an answer in words rests on: on text, picture and sound, and on the answer's own earlier tokens.
@@ -66,8 +65,7 @@ def explain_answer(
         method: as for :func:`heedmap.explain`.
         generate: options of transformers' ``generate``; by default the most probable token each time, 64 at most.
         progress: called with the steps that are done, and their number.
-        segments: as for :func:`heedmap.explain`.
-        options: as there.
+        options: as for :func:`heedmap.explain`.
 
     Returns:
         An Explanation with an ``answer`` and a step axis: each input's segment is (batch, steps, tokens), float32, and
@@ -106,13 +104,14 @@ def explain_answer(
     said = replace(said, others=None if other is None else other.tokens)
 
     def explained(inputs: Mapping[str, object], part: SaidTokens, tell: Progress) -> Stepwise:
-        return explain_steps(model, inputs, part, method=method, progress=tell, segments=segments, **options)
+        return explain_steps(model, inputs, part, method=method, progress=tell, **options)
 
     steps = in_parts(whole, said, progress, explained)
     asked.check(start, steps, said)
     notes = start.notes + (() if other is None else other.notes)
     source = "generated" if answer is None else "given"
-    return asked.explanation(steps, whole, other, source, notes, segments or SEGMENTS)
+    segments = options.get("segments")
+    return asked.explanation(steps, whole, other, source, notes, segments if isinstance(segments, Mapping) else {})
 
 
 class _Asked:
@@ -195,7 +194,7 @@ class _Asked:
         segments: Mapping[str, str],
     ) -> Explanation:
         """The steps as one explanation, the words of the answer apart from those of the prompt."""
-        name = segments[whole.name]
+        name = (segments or SEGMENTS)[whole.name]
         if name not in steps.relevance:
             raise InputError(
                 f"no token begins in {whole.name}, so the answer has no map (there is {', '.join(steps.relevance)})"
