@@ -328,11 +328,13 @@ class _Answers:
         """What it says by itself, up to the end token, as far as it has places for it."""
         inputs, config = self.context.inputs, self.context.config
         ids = get(inputs, "input_ids")
-        length = 0 if ids is None else ids.shape[1]
+        if ids is None:
+            return torch.empty(1, 0, dtype=torch.long)
+        length = ids.shape[1]
         places = getattr(config, "max_position_embeddings", None) or length + SAID
         room = min(SAID, places - length)
-        if ids is None or self.subject is None or room < 1 or not hasattr(self.module, "generate"):
-            return torch.empty(1, 0, dtype=torch.long)
+        if self.subject is None or room < 1 or not hasattr(self.module, "generate"):
+            return ids[:, :0]
         with answering(self.module):
             whole = generated(self.module, inputs, room)
         said = whole[:, length:]
