@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -365,5 +365,12 @@ def _scale(values: NDArray[np.float64], start: str) -> Scale:
     )
 
 
-def _letters() -> dict[str, Any]:
+class Letters(TypedDict):
+    """As matplotlib takes them."""
+
+    fontfamily: list[str]
+    parse_math: bool
+
+
+def _letters() -> Letters:
     return {"fontfamily": list(families()), "parse_math": False}

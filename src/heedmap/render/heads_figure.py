@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.colors import Colormap, ListedColormap
@@ -145,9 +145,11 @@ def _sheet(wide: float, tall: float, heading: str, look: Theme) -> Figure:
     return figure
 
 
-def _write(figure: Figure, left: float, bottom: float, words: str, colour: str, **where: Any) -> None:
+def _write(
+    figure: Figure, left: float, bottom: float, words: str, colour: str, ha: str = "left", va: str = "baseline"
+) -> None:
     place = (left / figure.get_figwidth(), bottom / figure.get_figheight())
-    figure.text(*place, words, fontsize=8, color=colour, fontfamily=list(families()), parse_math=False, **where)
+    figure.text(*place, words, fontsize=8, color=colour, fontfamily=list(families()), parse_math=False, ha=ha, va=va)
 
 
 def _colours(cmap: str | None, look: Theme) -> Colormap:

@@ -178,6 +178,7 @@ class Handlers:
                 answer=said,
                 contrast=against,
                 method=way.method,
+                generate=None,
                 progress=_steps(tell, doing),
                 **way.options,
             )
