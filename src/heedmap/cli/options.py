@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypedDict, TypeVar
 
@@ -196,9 +196,15 @@ class MethodOptions:
             raise typer.BadParameter(str(error), param_hint="--option") from error
 
     def by(self, explain: Callable[Wanted, Found]) -> Callable[Wanted, Found]:
-        """``explain`` by this method, whose options it checks itself."""
+        """``explain`` by this method, whose options it checks itself; typer.BadParameter where one of them is given to it too."""
         called: Callable[..., Found] = explain
-        return partial(called, method=self.method, **self.settings)
+
+        def explained(*given: Wanted.args, **named: Wanted.kwargs) -> Found:
+            for name in self.settings.keys() & named.keys():
+                raise typer.BadParameter(f"{name!r} is set by the command itself", param_hint="--option")
+            return called(*given, **named, method=self.method, **self.settings)
+
+        return explained
 
     def check(self) -> None:
         """See that all can be understood, before a model is loaded.
