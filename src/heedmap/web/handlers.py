@@ -172,13 +172,13 @@ class Handlers:
             go_on()
             doing = f"explaining every word by {way.method}"
             tell(doing)
-            explanation = explain_answer(
+            explained: Callable[..., Explanation] = explain_answer  # Way.options are the method's own
+            explanation = explained(
                 subject,
                 question,
                 answer=said,
                 contrast=against,
                 method=way.method,
-                generate=None,
                 progress=_steps(tell, doing),
                 **way.options,
             )

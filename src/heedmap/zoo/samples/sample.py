@@ -111,7 +111,7 @@ class Material(Generic[Made]):
     ask: Callable[[Model, Sequence[ZooSample[Made]], object], list[list[KnownAnswer]]]
     shown: int = 0
     least: int = 1
-    inputs: Callable[[Model, Sequence[ZooSample[Made]]], dict[str, object]] = inputs_of
+    inputs: Callable[[Model, Sequence[ZooSample[Made]]], Mapping[str, object]] = inputs_of
 
 
 @dataclass(frozen=True, eq=False)
