@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from heedmap.models.answers import Answers
     from heedmap.models.model import Model
     from heedmap.progress import Progress
-    from heedmap.render.files import Look
+    from heedmap.render.files import FigureLook
     from heedmap.types import Given
 
 ENDINGS = (".html", *PICTURES, ".json")
@@ -97,7 +97,7 @@ def _answer(
     end(options.out, _json(answers) if options.as_json else None, partial(_print, answers), options.show)
 
 
-def _file(ending: str, answers: Answers, subject: Model, given: ReadInputs, look: Look) -> bytes:
+def _file(ending: str, answers: Answers, subject: Model, given: ReadInputs, look: FigureLook) -> bytes:
     if ending == ".json":
         return f"{_json(answers)}\n".encode()
     picture, without = drawn_on(subject, given)

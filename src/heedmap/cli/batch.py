@@ -15,7 +15,7 @@ import typer
 from heedmap.atomic import check_folder
 from heedmap.cli.command import INTERRUPTED, USER_ERROR, fail, progress_bar, tell
 from heedmap.cli.inputs import NOTHING, InputRow, ReadInputs, asked, drawn_on, parse_target
-from heedmap.cli.manifest import INDEX, Entry, Outcome, Record, input_words, names_of
+from heedmap.cli.manifest import INDEX, MapEntry, Outcome, Record, input_words, names_of
 from heedmap.cli.options import BatchOptions, Cost, MapFigureOptions, MapOptions, Output
 from heedmap.errors import HeedmapError, InputError, UnknownNameError
 from heedmap.printable import counted, without_folders
@@ -23,7 +23,7 @@ from heedmap.printable import counted, without_folders
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
-    from heedmap.render.files import Look
+    from heedmap.render.files import FigureLook
 
 AHEAD = 8
 """So many batches of inputs are read at once, to find some of one size."""
@@ -54,7 +54,7 @@ class BatchJob:
     ending: str
     most: int
     overwrite: bool
-    look: Look
+    look: FigureLook
     cost: Cost = field(default_factory=Cost)
 
     @classmethod
@@ -160,7 +160,7 @@ class _Run:
         pairs = iter(zip(self.job.rows, self.job.names, strict=True))
         while window := list(islice(pairs, AHEAD * self.job.most)):
             items = [self._prepared(row, name) for row, name in window]
-            entries: dict[str, Entry] = {}
+            entries: dict[str, MapEntry] = {}
             for group in alike(items, self.job.most, lambda item: item.row.target):
                 if group[0].tensors:
                     self._explain(group)
@@ -170,12 +170,12 @@ class _Run:
             for item in items if self.job.output.as_json else ():
                 self._print(entries[item.name], item.result)
 
-    def keep(self, item: Item) -> Entry:
+    def keep(self, item: Item) -> MapEntry:
         """Write the map of an input and its entry, which is returned."""
         shown = {
             role: list(value) if isinstance(value, tuple) else str(value) for role, value in item.row.given.items()
         }
-        entry: Entry = {"number": item.row.number, "name": item.name, "input": shown, "key": item.key}
+        entry: MapEntry = {"number": item.row.number, "name": item.name, "input": shown, "key": item.key}
         if item.result is None:
             assert self.record is not None
             self.there += 1
@@ -273,7 +273,7 @@ class _Run:
             self.warned.add(words)
             tell(words)
 
-    def _print(self, entry: Entry, result: Explanation | str | None) -> None:
+    def _print(self, entry: MapEntry, result: Explanation | str | None) -> None:
         from heedmap.render.files import to_data
 
         line = {name: value for name, value in entry.items() if name != "key"}

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from heedmap.evaluate.experiments.comparing import Comparison
     from heedmap.evaluate.metrics.ranking import Recommendation
     from heedmap.models.model import Model
-    from heedmap.render.files import Look
+    from heedmap.render.files import FigureLook
 
 COMPARED = ("generic", "rollout", "raw_attention", "attn_lrp")
 """What is compared where no method is named."""
@@ -227,7 +227,9 @@ def legend() -> list[str]:
     return [f"  {name}: {about}" for name, about in FIGURES.items()]
 
 
-def _file(kind: str, comparison: Comparison, subject: Model, given: ReadInputs, shared: bool, look: Look) -> bytes:
+def _file(
+    kind: str, comparison: Comparison, subject: Model, given: ReadInputs, shared: bool, look: FigureLook
+) -> bytes:
     if kind == ".json":
         return (json.dumps(comparison.to_dict(), indent=1) + "\n").encode()
     if kind in PICTURES:
@@ -243,7 +245,7 @@ def _figure(
     given: ReadInputs,
     kind: str,
     shared: bool,
-    look: Look,
+    look: FigureLook,
     dots: int = DOTS,
 ) -> bytes:
     from heedmap.render.figure import side_by_side

@@ -28,7 +28,7 @@ from heedmap.render.files import DOTS, PICTURES, figure_bytes, to_data
 if TYPE_CHECKING:
     from heedmap.models.edits import Effect
     from heedmap.models.model import Model
-    from heedmap.render.files import Look
+    from heedmap.render.files import FigureLook
 
 CHANGE = "change"
 
@@ -110,7 +110,7 @@ def _region(text: str) -> tuple[int | float, ...]:
         raise typer.BadParameter(f"{text!r} is not X1,Y1,X2,Y2", param_hint="--paint") from None
 
 
-def _file(ending: str, found: Effect, subject: Model, given: ReadInputs, edited: ReadInputs, look: Look) -> bytes:
+def _file(ending: str, found: Effect, subject: Model, given: ReadInputs, edited: ReadInputs, look: FigureLook) -> bytes:
     if ending == ".json":
         return json.dumps(_data(found), allow_nan=False, indent=1).encode()
     from heedmap.render.figure import side_by_side

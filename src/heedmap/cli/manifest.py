@@ -32,7 +32,7 @@ class Outcome(TypedDict, total=False):
     error: str
 
 
-class Entry(Outcome):
+class MapEntry(Outcome):
     """An input of a folder; ``input``: role → text or path, ``key``: of all that its map depends on."""
 
     number: Required[int]
@@ -73,7 +73,7 @@ class Record:
                 f"method or target, such as {others[0]}{ending}; give another folder with --out, or --overwrite"
             )
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: MapEntry) -> None:
         """Keep an entry, also on disk; a line that is cut off by a crash is passed over when it is read again."""
         self.entries[entry["name"]] = entry.copy()
         try:
@@ -90,7 +90,7 @@ class Record:
         write_output(self.folder / INDEX, index_page(entries, title).encode("utf-8", "replace"))
 
 
-def index_page(entries: Iterable[Entry], title: str) -> str:
+def index_page(entries: Iterable[MapEntry], title: str) -> str:
     """The entries as a page with a link to each map.
 
     Args:
@@ -112,7 +112,7 @@ def input_words(given: Mapping[str, object]) -> str:
     return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
 
 
-def _shown(entry: Entry) -> dict[str, object]:
+def _shown(entry: MapEntry) -> dict[str, object]:
     """An entry with its input in words and the address of its map."""
     given = {
         role: without_folders(value) if role != "text" and isinstance(value, str) else value
@@ -122,13 +122,13 @@ def _shown(entry: Entry) -> dict[str, object]:
     return {**entry, "words": words, "link": quote(entry.get("file", ""))}
 
 
-def _read(path: Path) -> Iterable[Entry]:
+def _read(path: Path) -> Iterable[MapEntry]:
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
-                entry: Entry = json.loads(line)
+                entry: MapEntry = json.loads(line)
             except ValueError:
                 continue
             if isinstance(entry, dict) and isinstance(entry.get("name"), str) and "key" in entry:

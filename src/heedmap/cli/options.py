@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typer.models import OptionInfo
 
     from heedmap.models.model import Model
-    from heedmap.render.files import Look
+    from heedmap.render.files import FigureLook
 
 Wanted = ParamSpec("Wanted")
 Found = TypeVar("Found")
@@ -304,9 +304,9 @@ class FigureOptions:
     ] = False
 
     @property
-    def given(self) -> Look:
+    def given(self) -> FigureLook:
         """As :func:`heedmap.render.files.figure` takes them; what was not given is left out."""
-        look: Look = {}
+        look: FigureLook = {}
         if self.width is not None:
             look["width"] = self.width
         if self.dpi is not None:
@@ -321,7 +321,7 @@ class FigureOptions:
             look["title"] = False
         return look
 
-    def check(self, ending: str) -> Look:
+    def check(self, ending: str) -> FigureLook:
         """:attr:`given`, if a file of this ending is a figure and there are such colours, before a model is loaded.
 
         Raises:
@@ -353,7 +353,7 @@ class MapFigureOptions(FigureOptions):
     ] = False
 
     @property
-    def given(self) -> Look:
+    def given(self) -> FigureLook:
         """As of :class:`FigureOptions`."""
         return {**super().given, "bars": True} if self.bars else super().given
 

@@ -36,7 +36,7 @@ LONGEST_SIDE = 1200
 """Of a picture in a page, in pixels."""
 
 
-class Look(TypedDict, total=False):
+class FigureLook(TypedDict, total=False):
     """Options that most figures have; :func:`check_options` sees whether one has them."""
 
     theme: str
@@ -49,7 +49,7 @@ class Look(TypedDict, total=False):
     contour: bool
 
 
-class MapLook(Look, total=False):
+class MapFigureLook(FigureLook, total=False):
     """Those of :func:`heedmap.render.figure.plot`."""
 
     opacity: str
@@ -227,7 +227,9 @@ def check_options(draw: Callable[..., object], options: Collection[str], what: s
 
 
 def _figure(ending: str) -> Callable[..., bytes]:
-    def drawn(explanation: ExplanationData, image: Shown, sound: Sound | None, **options: Unpack[MapLook]) -> bytes:
+    def drawn(
+        explanation: ExplanationData, image: Shown, sound: Sound | None, **options: Unpack[MapFigureLook]
+    ) -> bytes:
         return figure_bytes(figure(explanation, 0, image, sound, **options), ending, options.get("dpi", DOTS))
 
     return drawn
@@ -236,7 +238,7 @@ def _figure(ending: str) -> Callable[..., bytes]:
 def _pair(ending: str) -> Callable[..., bytes]:
     """Two explanations side by side; they are of two inputs."""
 
-    def drawn(first: ExplanationData, second: ExplanationData, **options: Unpack[Look]) -> bytes:
+    def drawn(first: ExplanationData, second: ExplanationData, **options: Unpack[FigureLook]) -> bytes:
         from heedmap.render.figure import side_by_side
 
         pair = {"first text": first, "second text": second}

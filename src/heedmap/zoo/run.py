@@ -31,7 +31,7 @@ class Best(TypedDict):
     weights: dict[str, Tensor]
 
 
-class State(TypedDict):
+class TrainingState(TypedDict):
     """All that the rest of a run depends on, see :class:`Training`."""
 
     stage: int
@@ -99,7 +99,7 @@ class Training:
         self._enter(None)
 
     @classmethod
-    def resumed(cls, recipe: Recipe, state: State) -> Training:
+    def resumed(cls, recipe: Recipe, state: TrainingState) -> Training:
         """The run whose :meth:`state` that is."""
         run = cls.__new__(cls)
         run.recipe = recipe
@@ -111,7 +111,7 @@ class Training:
         torch.set_rng_state(state["random"])
         return run
 
-    def state(self) -> State:
+    def state(self) -> TrainingState:
         """All that the rest of the run depends on."""
         return {
             "stage": self.stage,
@@ -209,14 +209,14 @@ class Training:
             self._enter(self.model)
 
 
-def write_checkpoint(path: Path, fingerprint: str, state: State) -> None:
+def write_checkpoint(path: Path, fingerprint: str, state: TrainingState) -> None:
     """Write ``state`` (of a run of the recipe with ``fingerprint``) to ``path``, which never holds half of it."""
     beside = path.with_suffix(".part")
     torch.save({"fingerprint": fingerprint, "state": state}, beside)
     os.replace(beside, path)
 
 
-def read_checkpoint(path: Path, fingerprint: str) -> State | None:
+def read_checkpoint(path: Path, fingerprint: str) -> TrainingState | None:
     """The state of the run that stopped at ``path``; None: there is none.
 
     Raises:

@@ -18,7 +18,7 @@ from heedmap.errors import TrainingError
 from heedmap.models.shipped import MANIFEST, verify
 from heedmap.zoo.folder import write_folder
 from heedmap.zoo.recipe import Recipe
-from heedmap.zoo.run import Point, State, Training, read_checkpoint, write_checkpoint
+from heedmap.zoo.run import Point, Training, TrainingState, read_checkpoint, write_checkpoint
 from heedmap.zoo.threads import in_threads
 
 CHECKPOINT = "checkpoint.pt"
@@ -88,7 +88,7 @@ def trained(recipe: Recipe, out: Path, *, console: Console | None = None) -> Pat
     return out
 
 
-def _begin(recipe: Recipe, state: State | None, console: Console) -> Training:
+def _begin(recipe: Recipe, state: TrainingState | None, console: Console) -> Training:
     if state is None:
         return Training(recipe)
     run = Training.resumed(recipe, state)
