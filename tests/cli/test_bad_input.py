@@ -225,3 +225,10 @@ def test_what_was_written_is_opened(run, photos, monkeypatch):
     monkeypatch.setattr("typer.launch", lambda _: 1)
     told = run("explain", "zoo/gpt-lists", "--text", "dog red ? dog", "--out", "map.html", "--open").stderr
     assert "no program was found that opens map.html" in told
+
+
+def test_an_option_that_the_command_sets_itself(run):
+    sample = ("zoo/detr-shapes", "--sample", "41")
+    assert "'threshold' is set by the command" in run("objects", *sample, "--option", "threshold=0.9", code=2).stderr
+    both = ("--memory", "2GB", "--option", "memory=1GB")
+    assert "'memory' is set by the command itself" in run("explain", *sample, *both, code=2).stderr

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from heedmap.cli.command import command, end, progress_bar, tell
 from heedmap.cli.inputs import drawn_on
 from heedmap.cli.options import (
+    CostOptions,
     FigureOptions,
     JsonOption,
     MemoryOption,
@@ -62,7 +63,7 @@ class AnswerOptions(MethodOptions):
         memory_bytes(self.memory)
 
     @property
-    def generation(self) -> dict[str, Any]:
+    def generation(self) -> dict[str, object]:
         """For transformers' ``generate``.
 
         Raises:
@@ -96,17 +97,16 @@ def answer(*, inputs: OneInput, options: AnswerOptions, figures: FigureOptions, 
     subject = model.load()
     with progress_bar() as bar:
         task = bar.add_task("tokens", total=None)
-        explanation = subject.explain_answer(
+        explanation = options.by(subject.explain_answer)(
             given["text"],
             given["image"],
             given["audio"],
             answer=options.answer,
             contrast=options.against,
-            method=options.method,
             generate=options.generation,
             system=options.system,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
-            **{**options.settings, **({} if options.memory is None else {"memory": options.memory})},
+            **CostOptions(memory=options.memory).given,
         )
     if options.out is not None:
         picture, without = drawn_on(subject, given)

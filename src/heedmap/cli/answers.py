@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +29,8 @@ from heedmap.render.files import DOTS, PICTURES, figure_bytes
 if TYPE_CHECKING:
     from heedmap.models.answers import Answers
     from heedmap.models.model import Model
+    from heedmap.progress import Progress
+    from heedmap.render.files import FigureLook
     from heedmap.types import Given
 
 ENDINGS = (".html", *PICTURES, ".json")
@@ -55,10 +57,10 @@ def objects(
 ) -> None:
     """Explain every object that a detector finds, each with its box, from one run of it."""
 
-    def explained(subject: Model, given: Given, settings: Mapping[str, Any]) -> Answers:
+    def explained(subject: Model, given: Given, progress: Progress) -> Answers:
         from heedmap.models.answers import detections
 
-        return detections(subject, threshold=threshold, most=most, method=options.method, **given, **settings)
+        return options.by(detections)(subject, threshold=threshold, most=most, **given, progress=progress)
 
     _answer(inputs, options, figures, model, explained)
 
@@ -67,10 +69,10 @@ def objects(
 def alignment(*, inputs: OneInput, options: AnswersOptions, figures: FigureOptions, model: ModelOptions) -> None:
     """Align what a model says with its input: a matrix, a row a token; `heedmap answer` shows its words one by one."""
 
-    def explained(subject: Model, given: Given, settings: Mapping[str, Any]) -> Answers:
+    def explained(subject: Model, given: Given, progress: Progress) -> Answers:
         from heedmap.models.answers import alignment
 
-        return alignment(subject, method=options.method, **given, **settings)
+        return options.by(alignment)(subject, **given, progress=progress)
 
     _answer(inputs, options, figures, model, explained)
 
@@ -80,7 +82,7 @@ def _answer(
     options: AnswersOptions,
     figures: FigureOptions,
     model: ModelOptions,
-    explained: Callable[[Model, Given, Mapping[str, Any]], Answers],
+    explained: Callable[[Model, Given, Progress], Answers],
 ) -> None:
     check_out(options.out, ENDINGS, options.show)
     look = figures.check(ending_of(options.out))
@@ -89,13 +91,13 @@ def _answer(
     options.check()
     subject = model.load()
     with working(subject, f"explaining by {options.method}") as progress:
-        answers = explained(subject, asked(subject, given), {**options.settings, "progress": progress})
+        answers = explained(subject, asked(subject, given), progress)
     if options.out is not None:
         write_output(options.out, _file(ending_of(options.out), answers, subject, given, look))
     end(options.out, _json(answers) if options.as_json else None, partial(_print, answers), options.show)
 
 
-def _file(ending: str, answers: Answers, subject: Model, given: ReadInputs, look: Mapping[str, Any]) -> bytes:
+def _file(ending: str, answers: Answers, subject: Model, given: ReadInputs, look: FigureLook) -> bytes:
     if ending == ".json":
         return f"{_json(answers)}\n".encode()
     picture, without = drawn_on(subject, given)

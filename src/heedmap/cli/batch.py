@@ -8,21 +8,22 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from heedmap.atomic import check_folder
 from heedmap.cli.command import INTERRUPTED, USER_ERROR, fail, progress_bar, tell
 from heedmap.cli.inputs import NOTHING, InputRow, ReadInputs, asked, drawn_on, parse_target
-from heedmap.cli.manifest import INDEX, Record, input_words, names_of
-from heedmap.cli.options import BatchOptions, MapFigureOptions, MapOptions, Output
+from heedmap.cli.manifest import INDEX, MapEntry, Outcome, Record, input_words, names_of
+from heedmap.cli.options import BatchOptions, Cost, MapFigureOptions, MapOptions, Output
 from heedmap.errors import HeedmapError, InputError, UnknownNameError
 from heedmap.printable import counted, without_folders
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
+    from heedmap.render.files import FigureLook
 
 AHEAD = 8
 """So many batches of inputs are read at once, to find some of one size."""
@@ -53,8 +54,8 @@ class BatchJob:
     ending: str
     most: int
     overwrite: bool
-    look: Mapping[str, Any]
-    cost: Mapping[str, Any] = field(default_factory=dict)
+    look: FigureLook
+    cost: Cost = field(default_factory=Cost)
 
     @classmethod
     def of(
@@ -131,7 +132,7 @@ class Item:
     name: str
     key: str
     inputs: ReadInputs
-    tensors: Mapping[str, Any]
+    tensors: Mapping[str, object]
     result: Explanation | str | None = None
 
 
@@ -159,7 +160,7 @@ class _Run:
         pairs = iter(zip(self.job.rows, self.job.names, strict=True))
         while window := list(islice(pairs, AHEAD * self.job.most)):
             items = [self._prepared(row, name) for row, name in window]
-            entries = {}
+            entries: dict[str, MapEntry] = {}
             for group in alike(items, self.job.most, lambda item: item.row.target):
                 if group[0].tensors:
                     self._explain(group)
@@ -169,12 +170,12 @@ class _Run:
             for item in items if self.job.output.as_json else ():
                 self._print(entries[item.name], item.result)
 
-    def keep(self, item: Item) -> dict[str, Any]:
+    def keep(self, item: Item) -> MapEntry:
         """Write the map of an input and its entry, which is returned."""
         shown = {
             role: list(value) if isinstance(value, tuple) else str(value) for role, value in item.row.given.items()
         }
-        entry = {"number": item.row.number, "name": item.name, "input": shown, "key": item.key}
+        entry: MapEntry = {"number": item.row.number, "name": item.name, "input": shown, "key": item.key}
         if item.result is None:
             assert self.record is not None
             self.there += 1
@@ -241,18 +242,15 @@ class _Run:
     def _explained(self, group: Sequence[Item]) -> list[Explanation]:
         from heedmap.models.batching import explained
 
-        wanted = self.job.wanted
         boxes = [item.inputs["boxes"] for item in group if item.inputs["boxes"] is not None]
         target = parse_target(self.job.target(group[0].row))
         batches = [item.tensors for item in group]
-        return explained(
-            self.subject, batches, boxes, target=target, method=wanted.method, **wanted.settings, **self.job.cost
-        )
+        return self.job.wanted.by(explained)(self.subject, batches, boxes, target=target, **self.job.cost)
 
-    def _written(self, item: Item, explanation: Explanation) -> dict[str, object]:
+    def _written(self, item: Item, explanation: Explanation) -> Outcome:
         from heedmap.render.page import prediction_words
 
-        told = {
+        told: Outcome = {
             "prediction": prediction_words(explanation, 0),
             "target": explanation.target[0],
             "score": float(explanation.scores[0]),
@@ -275,7 +273,7 @@ class _Run:
             self.warned.add(words)
             tell(words)
 
-    def _print(self, entry: Mapping[str, object], result: Explanation | str | None) -> None:
+    def _print(self, entry: MapEntry, result: Explanation | str | None) -> None:
         from heedmap.render.files import to_data
 
         line = {name: value for name, value in entry.items() if name != "key"}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from heedmap.evaluate.experiments.comparing import Comparison
     from heedmap.evaluate.metrics.ranking import Recommendation
     from heedmap.models.model import Model
+    from heedmap.render.files import FigureLook
 
 COMPARED = ("generic", "rollout", "raw_attention", "attn_lrp")
 """What is compared where no method is named."""
@@ -118,8 +119,7 @@ def compare(
             seed=options.seed,
         )
     if out is not None:
-        look["shared"] = options.one_scale
-        write_output(out, _file(out.suffix.lower(), comparison, subject, given, look))
+        write_output(out, _file(out.suffix.lower(), comparison, subject, given, options.one_scale, look))
         if options.show:
             open_file(out)
     if options.as_json:
@@ -227,13 +227,15 @@ def legend() -> list[str]:
     return [f"  {name}: {about}" for name, about in FIGURES.items()]
 
 
-def _file(kind: str, comparison: Comparison, subject: Model, given: ReadInputs, look: Mapping[str, Any]) -> bytes:
+def _file(
+    kind: str, comparison: Comparison, subject: Model, given: ReadInputs, shared: bool, look: FigureLook
+) -> bytes:
     if kind == ".json":
         return (json.dumps(comparison.to_dict(), indent=1) + "\n").encode()
     if kind in PICTURES:
-        return _figure(comparison, subject, given, kind, look)
+        return _figure(comparison, subject, given, kind, shared, look)
     return _page(
-        comparison, without_folders(subject.name), _figure(comparison, subject, given, ".png", look, 100)
+        comparison, without_folders(subject.name), _figure(comparison, subject, given, ".png", shared, look, 100)
     ).encode()
 
 
@@ -242,7 +244,8 @@ def _figure(
     subject: Model,
     given: ReadInputs,
     kind: str,
-    look: Mapping[str, Any],
+    shared: bool,
+    look: FigureLook,
     dots: int = DOTS,
 ) -> bytes:
     from heedmap.render.figure import side_by_side
@@ -250,7 +253,7 @@ def _figure(
     picture, without = drawn_on(subject, given)
     if without:
         tell(f"the maps are {without}")
-    figure = side_by_side(comparison.explanations, image=picture, notes=comparison.notes(), **look)
+    figure = side_by_side(comparison.explanations, image=picture, notes=comparison.notes(), shared=shared, **look)
     return figure_bytes(figure, kind, look.get("dpi", dots))
 
 

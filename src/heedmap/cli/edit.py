@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,6 +28,7 @@ from heedmap.render.files import DOTS, PICTURES, figure_bytes, to_data
 if TYPE_CHECKING:
     from heedmap.models.edits import Effect
     from heedmap.models.model import Model
+    from heedmap.render.files import FigureLook
 
 CHANGE = "change"
 
@@ -65,9 +66,7 @@ def edit(
     subject, target = model.load(), parse_target(wanted.target)
     first, second = asked(subject, given), asked(subject, edited)
     with working(subject, f"explaining both by {wanted.method}") as progress:
-        found = effect(
-            subject, first, second, target=target, method=wanted.method, progress=progress, **wanted.settings
-        )
+        found = wanted.by(effect)(subject, first, second, target=target, progress=progress)
     if out is not None:
         write_output(out, _file(out.suffix.lower(), found, subject, given, edited, look))
         if options.show:
@@ -111,9 +110,7 @@ def _region(text: str) -> tuple[int | float, ...]:
         raise typer.BadParameter(f"{text!r} is not X1,Y1,X2,Y2", param_hint="--paint") from None
 
 
-def _file(
-    ending: str, found: Effect, subject: Model, given: ReadInputs, edited: ReadInputs, look: dict[str, Any]
-) -> bytes:
+def _file(ending: str, found: Effect, subject: Model, given: ReadInputs, edited: ReadInputs, look: FigureLook) -> bytes:
     if ending == ".json":
         return json.dumps(_data(found), allow_nan=False, indent=1).encode()
     from heedmap.render.figure import side_by_side

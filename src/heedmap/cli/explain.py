@@ -98,9 +98,7 @@ def _compare(
     wanted.check()
     subject = model.load()
     with working(subject, f"explaining by {wanted.method}") as progress:
-        pair = subject.compare(
-            texts[0], texts[1], method=wanted.method, progress=progress, **wanted.settings, **cost.given
-        )
+        pair = wanted.by(subject.compare)(texts[0], texts[1], progress=progress, **cost.given)
     if output.out is not None:
         write_comparison(output.out, *pair, **look)
     end(output.out, comparison_json(*pair) if output.as_json else None, partial(_print_heat, *pair))
@@ -124,13 +122,15 @@ def _explain(
     model.check()
     wanted.check()
     subject = model.load()
-    asks = {"target": parse_target(wanted.target), "method": wanted.method, **wanted.settings, **cost.given}
+    target = parse_target(wanted.target)
     if cost.dry_run:
-        plan = subject.plan(**asked(subject, given), **asks)
+        plan = wanted.by(subject.plan)(**asked(subject, given), target=target, **cost.given)
         typer.echo(json.dumps(asdict(plan)) if output.as_json else str(plan))
         return
     with working(subject, f"explaining by {wanted.method}") as progress:
-        explanation = subject.explain(**asked(subject, given), **asks, progress=progress)
+        explanation = wanted.by(subject.explain)(
+            **asked(subject, given), target=target, progress=progress, **cost.given
+        )
     if output.out is not None:
         _tell_method(wanted, explanation)
         picture, without = drawn_on(subject, given)

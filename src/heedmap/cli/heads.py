@@ -6,7 +6,7 @@ import json
 import re
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,6 +28,7 @@ from heedmap.render.files import DOTS, PICTURES, check_options, figure_bytes
 
 if TYPE_CHECKING:
     from heedmap.attention_view import Heads
+    from heedmap.render.files import FigureLook
 
 RANGE = re.compile(r"(\d+):(\d+)")
 
@@ -89,9 +90,7 @@ def _range(rollout: str | None, attention: int | None) -> tuple[int, int] | None
     return int(match[1]), int(match[2])
 
 
-def _file(
-    ending: str, found: Heads, attention: int | None, span: tuple[int, int] | None, look: dict[str, Any]
-) -> bytes:
+def _file(ending: str, found: Heads, attention: int | None, span: tuple[int, int] | None, look: FigureLook) -> bytes:
     if ending == ".json":
         return f"{_json(found)}\n".encode()
     return figure_bytes(found.plot(attention, rollout=span, **look), ending, look.get("dpi", DOTS))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import typer
 
@@ -61,14 +61,18 @@ class InputRow:
     """
 
     number: int
-    given: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, OneText | Path] = field(default_factory=dict)
     target: str | None = None
     name: str = ""
     problem: str = ""
 
     def read(self) -> ReadInputs:
         """See :func:`read_inputs`."""
-        return read_inputs(**self.given)
+        text = self.given.get("text")
+        paths = {role: value for role, value in self.given.items() if isinstance(value, Path)}
+        return read_inputs(
+            None if isinstance(text, Path) else text, paths.get("image"), paths.get("boxes"), paths.get("audio")
+        )
 
 
 def parse_target(text: str | None) -> Target | int | str | None:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Required, TypedDict
 from urllib.parse import quote
 
 from heedmap.atomic import write_output
@@ -22,12 +22,27 @@ RESERVED = ("index", "results")
 """Names that no map may have."""
 
 
-class Record:
-    """The entries of a folder, by the name of the input; each is added as soon as its map is written.
+class Outcome(TypedDict, total=False):
+    """What was explained, or why nothing was."""
 
-    An entry is plain JSON data: ``number``, ``name``, ``input`` (role → text or path), ``key`` (of all that its map depends
-    on), and either ``prediction``, ``target``, ``score`` and ``file``, or ``error``.
-    """
+    prediction: str
+    target: str
+    score: float
+    file: str
+    error: str
+
+
+class MapEntry(Outcome):
+    """An input of a folder; ``input``: role → text or path, ``key``: of all that its map depends on."""
+
+    number: Required[int]
+    name: Required[str]
+    input: Required[dict[str, str | list[str]]]
+    key: Required[str]
+
+
+class Record:
+    """The entries of a folder, by the name of the input; each is added as soon as its map is written."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,9 +73,9 @@ class Record:
                 f"method or target, such as {others[0]}{ending}; give another folder with --out, or --overwrite"
             )
 
-    def add(self, entry: Mapping[str, Any]) -> None:
+    def add(self, entry: MapEntry) -> None:
         """Keep an entry, also on disk; a line that is cut off by a crash is passed over when it is read again."""
-        self.entries[entry["name"]] = dict(entry)
+        self.entries[entry["name"]] = entry.copy()
         try:
             with (self.folder / RESULTS).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(entry) + "\n")
@@ -75,11 +90,11 @@ class Record:
         write_output(self.folder / INDEX, index_page(entries, title).encode("utf-8", "replace"))
 
 
-def index_page(entries: Iterable[Mapping[str, Any]], title: str) -> str:
+def index_page(entries: Iterable[MapEntry], title: str) -> str:
     """The entries as a page with a link to each map.
 
     Args:
-        entries: see :class:`Record`.
+        entries: of a folder.
         title: of the page.
     """
     from heedmap.render.html import document, render
@@ -97,7 +112,7 @@ def input_words(given: Mapping[str, object]) -> str:
     return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
 
 
-def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(entry: MapEntry) -> dict[str, object]:
     """An entry with its input in words and the address of its map."""
     given = {
         role: without_folders(value) if role != "text" and isinstance(value, str) else value
@@ -107,13 +122,13 @@ def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {**entry, "words": words, "link": quote(entry.get("file", ""))}
 
 
-def _read(path: Path) -> Iterable[dict[str, Any]]:
+def _read(path: Path) -> Iterable[MapEntry]:
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
-                entry = json.loads(line)
+                entry: MapEntry = json.loads(line)
             except ValueError:
                 continue
             if isinstance(entry, dict) and isinstance(entry.get("name"), str) and "key" in entry:
@@ -142,8 +157,8 @@ def names_of(rows: Sequence[InputRow]) -> list[str]:
 
 def _stem(row: InputRow) -> str:
     """Of its picture, or of what else it is read from."""
-    paths = [row.given[role] for role in ("image", "audio", "boxes") if isinstance(row.given.get(role), Path)]
-    return paths[0].stem if paths else ""
+    paths = (row.given.get(role) for role in ("image", "audio", "boxes"))
+    return next((path.stem for path in paths if isinstance(path, Path)), "")
 
 
 def _usable(name: str) -> bool:

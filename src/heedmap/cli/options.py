@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypedDict, TypeVar
 
 import typer
 
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from typer.models import OptionInfo
 
     from heedmap.models.model import Model
+    from heedmap.render.files import FigureLook
 
+Wanted = ParamSpec("Wanted")
+Found = TypeVar("Found")
 MANY, FIGURES = "Many inputs", "Figures"
 """Headings of the options that are for many inputs, and for figures."""
 
@@ -181,7 +184,7 @@ class MethodOptions:
     ] = None
 
     @cached_property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """The method's options, see :func:`heedmap.methods.written.parse_options`.
 
         Raises:
@@ -191,6 +194,17 @@ class MethodOptions:
             return written.parse_options(self.option or [])
         except OptionError as error:
             raise typer.BadParameter(str(error), param_hint="--option") from error
+
+    def by(self, explain: Callable[Wanted, Found]) -> Callable[Wanted, Found]:
+        """``explain`` by this method, whose options it checks itself; typer.BadParameter where one of them is given to it too."""
+        called: Callable[..., Found] = explain
+
+        def explained(*given: Wanted.args, **named: Wanted.kwargs) -> Found:
+            for name in self.settings.keys() & named.keys():
+                raise typer.BadParameter(f"{name!r} is set by the command itself", param_hint="--option")
+            return called(*given, **named, method=self.method, **self.settings)
+
+        return explained
 
     def check(self) -> None:
         """See that all can be understood, before a model is loaded.
@@ -224,6 +238,12 @@ DryRunOption = Annotated[
 ]
 
 
+class Cost(TypedDict, total=False):
+    """What a call may take, as :func:`heedmap.explain` takes it."""
+
+    memory: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class CostOptions:
     """What an explanation may take."""
@@ -232,7 +252,7 @@ class CostOptions:
     dry_run: DryRunOption = False
 
     @property
-    def given(self) -> dict[str, Any]:
+    def given(self) -> Cost:
         """As :func:`heedmap.explain` takes it."""
         return {} if self.memory is None else {"memory": self.memory}
 
@@ -284,14 +304,24 @@ class FigureOptions:
     ] = False
 
     @property
-    def given(self) -> dict[str, Any]:
+    def given(self) -> FigureLook:
         """As :func:`heedmap.render.files.figure` takes them; what was not given is left out."""
-        named = {name: getattr(self, name) for name in ("width", "dpi", "cmap", "alpha", "theme")}
-        return {name: value for name, value in named.items() if value is not None} | (
-            {"title": False} if self.no_title else {}
-        )
+        look: FigureLook = {}
+        if self.width is not None:
+            look["width"] = self.width
+        if self.dpi is not None:
+            look["dpi"] = self.dpi
+        if self.cmap is not None:
+            look["cmap"] = self.cmap
+        if self.alpha is not None:
+            look["alpha"] = self.alpha
+        if self.theme is not None:
+            look["theme"] = self.theme
+        if self.no_title:
+            look["title"] = False
+        return look
 
-    def check(self, ending: str) -> dict[str, Any]:
+    def check(self, ending: str) -> FigureLook:
         """:attr:`given`, if a file of this ending is a figure and there are such colours, before a model is loaded.
 
         Raises:
@@ -323,9 +353,9 @@ class MapFigureOptions(FigureOptions):
     ] = False
 
     @property
-    def given(self) -> dict[str, Any]:
+    def given(self) -> FigureLook:
         """As of :class:`FigureOptions`."""
-        return super().given | ({"bars": True} if self.bars else {})
+        return {**super().given, "bars": True} if self.bars else super().given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -460,7 +490,7 @@ def text_pairs(texts: list[str] | None, option: str) -> dict[str, str]:
         raise typer.BadParameter(str(error), param_hint=option) from error
 
 
-def generation(texts: list[str] | None) -> dict[str, Any]:
+def generation(texts: list[str] | None) -> dict[str, object]:
     """``--generate`` as options of transformers' ``generate``; errors as of :func:`text_pairs`."""
     return {key: written.json_or_text(value) for key, value in text_pairs(texts, "--generate").items()}
 

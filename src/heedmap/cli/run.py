@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +28,7 @@ from heedmap.cli.options import (
 
 if TYPE_CHECKING:
     from heedmap.datasets.sources.row import RowSource
+    from heedmap.scale.estimate import RunPlan
     from heedmap.scale.opened import Run
 
 TOLD = 10
@@ -88,7 +90,7 @@ def run(
     from heedmap.datasets.sources.opening import open_source
 
     wanted.check()
-    options: dict[str, Any] = {
+    options: dict[str, object] = {
         "target": parse_target(wanted.target),
         "method": wanted.method,
         "answer": answer,
@@ -115,16 +117,17 @@ def run(
         fail("\n".join((f"{len(bad)} of {len(found)} rows could not be explained:", *told, *more)), USER_ERROR)
 
 
-def _tell_plan(model: str, data: RowSource, options: dict[str, Any], as_json: bool) -> None:
+def _tell_plan(model: str, data: RowSource, options: Mapping[str, object], as_json: bool) -> None:
     from heedmap.scale.estimate import plan_run
 
     with importing():
         quiet(bars=True)
-    plan = plan_run(model, data, **options)
+    plans: Callable[..., RunPlan] = plan_run
+    plan = plans(model, data, **options)
     typer.echo(json.dumps(asdict(plan)) if as_json else str(plan))
 
 
-def _run(model: str, data: RowSource, out: Path, options: dict[str, Any]) -> Run:
+def _run(model: str, data: RowSource, out: Path, options: Mapping[str, object]) -> Run:
     """The run, with a bar of it."""
     from heedmap.scale.run import run
 
@@ -133,7 +136,8 @@ def _run(model: str, data: RowSource, out: Path, options: dict[str, Any]) -> Run
     try:
         with progress_bar() as bar:
             task = bar.add_task(f"explaining by {model}", total=None)
-            return run(
+            explain: Callable[..., Run] = run
+            return explain(
                 model,
                 data,
                 out,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,16 +24,19 @@ from heedmap.zoo.recipes import ZOO
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from heedmap.zoo.evidence import KeptFigures, ModelFigures
+    from heedmap.zoo.folder import ModelRecord
+
 
 @command()
 def list_models(*, as_json: JsonOption = False) -> None:
     """List the models, what each takes and gives, its size and its scores."""
-    entries = [_entry(recipe) for recipe in ZOO.values()]
+    known = [(recipe, _record(recipe)) for recipe in ZOO.values()]
     if as_json:
-        typer.echo(json.dumps(entries, indent=1))
+        typer.echo(json.dumps([_entry(recipe, record) for recipe, record in known], indent=1))
         return
-    for entry in entries:
-        _print_entry(entry)
+    for recipe, record in known:
+        _print_entry(recipe, record)
 
 
 @command()
@@ -85,24 +88,30 @@ def _recipe(name: str) -> Recipe:
     return ZOO[plain]
 
 
-def _entry(recipe: Recipe) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": PREFIX + recipe.name, "about": recipe.about, "example": recipe.example}
+def _record(recipe: Recipe) -> ModelRecord | None:
+    """Of the model that ships; None: none does."""
     if recipe.name not in shipped():
-        return {**entry, "shipped": False}
-    record = json.loads((MODELS / recipe.name / "training.json").read_text(encoding="utf-8"))
+        return None
+    record: ModelRecord = json.loads((MODELS / recipe.name / "training.json").read_text(encoding="utf-8"))
+    return record
+
+
+def _entry(recipe: Recipe, record: ModelRecord | None) -> dict[str, object]:
+    entry = {"name": PREFIX + recipe.name, "about": recipe.about, "example": recipe.example}
     known = ("architecture", "parameters", "bytes", "scores", "seconds", "seed")
-    return {**entry, "shipped": True, **{key: record[key] for key in known}}
+    told = {} if record is None else {key: value for key, value in record.items() if key in known}
+    return {**entry, "shipped": record is not None, **told}
 
 
-def _print_entry(entry: dict[str, Any]) -> None:
-    typer.secho(entry["name"], bold=True)
-    typer.echo(f"  {entry['about']}\n  {entry['example'].replace('`', '')}")
-    if not entry["shipped"]:
-        typer.echo(f"  not shipped: heedmap zoo train {entry['name'].removeprefix(PREFIX)}")
+def _print_entry(recipe: Recipe, record: ModelRecord | None) -> None:
+    typer.secho(PREFIX + recipe.name, bold=True)
+    typer.echo(f"  {recipe.about}\n  {recipe.example.replace('`', '')}")
+    if record is None:
+        typer.echo(f"  not shipped: heedmap zoo train {recipe.name}")
         return
-    scores = ", ".join(f"{name} {value:.3f}" for name, value in entry["scores"].items())
-    size = f"{entry['parameters']:,} parameters, {entry['bytes'] / 1e6:.2f} MB"
-    typer.echo(f"  {entry['architecture']}, {size}; {scores}; trained in {entry['seconds'] / 60:.0f} min")
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in record["scores"].items())
+    size = f"{record['parameters']:,} parameters, {record['bytes'] / 1e6:.2f} MB"
+    typer.echo(f"  {record['architecture']}, {size}; {scores}; trained in {record['seconds'] / 60:.0f} min")
 
 
 FORMAT = "heedmap-evidence"
@@ -131,7 +140,7 @@ def evidence(
     """Measure every method against the true evidence."""
     from rich.console import Console
 
-    from heedmap.zoo.evidence import added
+    from heedmap.zoo.evidence import added, kept_of
     from heedmap.zoo.samples import chosen
 
     if markdown is not None and out is None:
@@ -142,7 +151,7 @@ def evidence(
     kept = {} if out is None else read_figures(out)
     console = Console(highlight=False)
     for model, figures in _measured(names, samples, method or ["fast"]).items():
-        now = figures | ({"refused": list(figures["refused"])} if "refused" in figures else {})
+        now = kept_of(figures)
         kept[model] = added(kept[model], now) if add and model in kept else now
         _print(console, model, figures)
     for path, text in _files(kept, out, markdown).items():
@@ -150,7 +159,7 @@ def evidence(
         console.print(f"wrote {path}", soft_wrap=True)
 
 
-def read_figures(path: Path) -> dict[str, Any]:
+def read_figures(path: Path) -> dict[str, KeptFigures]:
     """The figures by model that an earlier ``--out`` wrote to ``path``; none where there is no file.
 
     Raises:
@@ -167,7 +176,7 @@ def read_figures(path: Path) -> dict[str, Any]:
     raise FileFormatError(f"{path} holds no figures of `heedmap zoo evidence`; give another file with --out")
 
 
-def _measured(names: list[str], samples: int, methods: list[str]) -> dict[str, Any]:
+def _measured(names: list[str], samples: int, methods: list[str]) -> dict[str, ModelFigures]:
     import heedmap
     from heedmap.zoo.evidence import measure
     from heedmap.zoo.samples import MATERIALS
@@ -182,7 +191,7 @@ def _measured(names: list[str], samples: int, methods: list[str]) -> dict[str, A
     return figures
 
 
-def _print(console: Console, name: str, figures: dict[str, Any]) -> None:
+def _print(console: Console, name: str, figures: ModelFigures) -> None:
     from heedmap.zoo.report import FIGURES, tables, verdict
 
     console.print(f"zoo/{name}: {figures['right']} of {counted(figures['samples'], 'sample')} answered rightly")
@@ -196,7 +205,7 @@ def _print(console: Console, name: str, figures: dict[str, Any]) -> None:
                 console.print(verdict(figure, entry["rows"]).replace("**", "").replace("`", ""), soft_wrap=True)
 
 
-def _files(figures: dict[str, Any], out: Path | None, page: Path | None) -> dict[Path, str]:
+def _files(figures: dict[str, KeptFigures], out: Path | None, page: Path | None) -> dict[Path, str]:
     from heedmap.zoo.report import markdown
 
     data = json.dumps({"format": FORMAT, "models": dict(sorted(figures.items()))}, indent=1) + "\n"

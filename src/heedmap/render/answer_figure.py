@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from heedmap.render.answers_page import DrawnAnswers
 from heedmap.render.figure_layout import blank, check_size, dress, finished
 from heedmap.render.naming import called
 from heedmap.render.overlay import ALPHA, Style, as_picture, laid, patch_squares
-from heedmap.render.panels import draw_wave, drawable, families, outline, word_map
+from heedmap.render.panels import draw_wave, drawable, lettering, outline, word_map
 from heedmap.render.sample import batch_size, checked_index, sample
 from heedmap.render.scale import FROM_ZERO, MIN_MAX, MUTE, STEPS, WHITE, Scale, Theme, tint
 from heedmap.render.scale import theme as themed
@@ -173,12 +173,12 @@ def _figure(shown: FigureRows, drawing: Drawing, heading: str) -> Figure:
     tall = sum(part.tall + GAP for part in parts) + 0.25 * len(lines) + 0.2 + BELOW
     look = drawing.look
     figure = blank(wide, tall, look)
-    figure.text(0.15 / wide, 1 - 0.1 / tall, "\n".join(lines), va="top", fontsize=11, color=look.ink, **_letters())
+    figure.text(0.15 / wide, 1 - 0.1 / tall, "\n".join(lines), va="top", fontsize=11, color=look.ink, **lettering())
     top = tall - 0.25 * len(lines) - 0.1
     for part in parts:
         part.draw(figure, 0.0, top - part.tall)
         top -= part.tall + GAP
-    figure.text(0.15 / wide, 0.12 / tall, _scaling(shown), fontsize=8, color=look.faint, **_letters())
+    figure.text(0.15 / wide, 0.12 / tall, _scaling(shown), fontsize=8, color=look.faint, **lettering())
     return figure
 
 
@@ -229,7 +229,7 @@ def _strip(maps: Sequence[Segment], shown: FigureRows, picture: Picture | None, 
             if shown.boxes:
                 outline(axes, _on(shown.boxes[n], picture, small.size))
             axes.set_axis_off()
-            axes.set_title(drawable(shortened(word)), fontsize=9, color=look.ink, pad=3, **_letters())
+            axes.set_title(drawable(shortened(word)), fontsize=9, color=look.ink, pad=3, **lettering())
         above = (bottom + deep * (tall + ABOVE) - 0.02) / figure.get_figheight()
         figure.text(0.2 / figure.get_figwidth(), above, name, fontsize=9, color=look.faint, va="bottom")
 
@@ -303,7 +303,7 @@ def _matrix(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _FigureP
         _image(axes, cells, look)
         _row_names(axes, shown.names, look)
         axes.xaxis.tick_top()
-        axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=9, color=look.ink, **_letters())
+        axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=9, color=look.ink, **lettering())
         place = (0.15 / figure.get_figwidth(), (bottom + CELL * len(maps) + 0.05) / figure.get_figheight())
         figure.text(*place, "\n".join(wrap(called(maps[0].name) + more, 16)), fontsize=9, color=look.faint, va="bottom")
 
@@ -342,7 +342,7 @@ def _colours(scale: Scale, look: Theme) -> str | Colormap:
 
 def _row_names(axes: Axes, names: Sequence[str], look: Theme) -> None:
     shown = [drawable(shortened(name)) for name in names]
-    axes.set_yticks(range(len(names)), shown, fontsize=9, color=look.ink, **_letters())
+    axes.set_yticks(range(len(names)), shown, fontsize=9, color=look.ink, **lettering())
 
 
 def _axes(figure: Figure, place: tuple[float, float, float, float], look: Theme) -> Axes:
@@ -363,7 +363,3 @@ def _scale(values: NDArray[np.float64], start: str) -> Scale:
         float(values.max(initial=0.0)),
         values.size,
     )
-
-
-def _letters() -> dict[str, Any]:
-    return {"fontfamily": list(families()), "parse_math": False}

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -45,6 +45,18 @@ LARGEST = 32_767
 """A step's greatest value, as an integer."""
 APART = ("system", "template")
 """Who brings in what is no person's word: it sets no colour unless that is asked for."""
+
+
+class ShownSegment(TypedDict):
+    """What the page is given of a segment; ``nothing``: why nothing is drawn of it, empty where something is."""
+
+    name: str
+    called: str
+    kind: str
+    ground: Mapping[str, object] | None
+    words: list[Word]
+    roles: bool
+    nothing: str
 
 
 def answer_page(
@@ -126,7 +138,7 @@ def _body(explanation: ExplanationData, index: int, image: Image.Image | Picture
     )
 
 
-def _lay_grounds(segments: list[dict[str, Any]], picture: Picture | None) -> None:
+def _lay_grounds(segments: Sequence[ShownSegment], picture: Picture | None) -> None:
     """What lies under each segment's maps: the picture's address or, where an earlier segment has it, the number of that; its
     width and height; and where on it the maps lie.
     """
@@ -172,7 +184,7 @@ def _finite(value: float) -> float | None:
 
 def _segment(
     segment: Segment, explanation: ExplanationData, index: int, sound: Sound | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, object], ShownSegment]:
     """What the script is given of a segment, and what the page."""
     whole = explanation.span().segments[segment.name]
     drawn = sample(whole, index)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from inspect import Parameter, signature
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
 
 from heedmap.atomic import write_atomically
 from heedmap.errors import InputError, OptionError, UnknownNameError
@@ -36,6 +36,27 @@ LONGEST_SIDE = 1200
 """Of a picture in a page, in pixels."""
 
 
+class FigureLook(TypedDict, total=False):
+    """Options that most figures have; :func:`check_options` sees whether one has them."""
+
+    theme: str
+    alpha: float
+    cmap: str
+    width: float
+    dpi: float
+    title: bool
+    bars: bool
+    contour: bool
+
+
+class MapFigureLook(FigureLook, total=False):
+    """Those of :func:`heedmap.render.figure.plot`."""
+
+    opacity: str
+    patches: bool
+    mute: float
+
+
 def check_path(path: Path, known: Collection[str]) -> str:
     """The ending of ``path``, in lower case, before anything is computed.
 
@@ -53,7 +74,7 @@ def check_path(path: Path, known: Collection[str]) -> str:
 
 
 def write(
-    path: Path, explanation: ExplanationData, image: Shown = None, sound: Sound | None = None, **options: Any
+    path: Path, explanation: ExplanationData, image: Shown = None, sound: Sound | None = None, **options: object
 ) -> None:
     """Write sample 0 (``.safetensors`` and ``.json``: the whole batch) to ``path`` as its ending says, atomically.
 
@@ -78,7 +99,7 @@ def write(
     )
 
 
-def write_comparison(path: Path, first: ExplanationData, second: ExplanationData, **options: Any) -> None:
+def write_comparison(path: Path, first: ExplanationData, second: ExplanationData, **options: object) -> None:
     """Write two explanations to one file, atomically; options and errors as in :func:`write`."""
     writer = COMPARISON_WRITERS[_ending(path, COMPARISON_WRITERS, options)]
     save(path, lambda: write_atomically(path, writer(first, second, **options)))
@@ -172,7 +193,7 @@ def page_fragment(explanation: ExplanationData, index: int = 0) -> str:
 
 
 def figure(
-    explanation: ExplanationData, index: int = 0, image: Shown = None, sound: Sound | None = None, **options: Any
+    explanation: ExplanationData, index: int = 0, image: Shown = None, sound: Sound | None = None, **options: object
 ) -> Figure:
     """Sample ``index`` as a matplotlib figure.
 
@@ -188,10 +209,9 @@ def figure(
     from heedmap.render.answer_figure import plot_answer
     from heedmap.render.figure import plot
 
-    check_options(plot if explanation.answer is None else plot_answer, options, "a figure")
-    if explanation.answer is not None:
-        return plot_answer(explanation, index, image, sound, **options)
-    return plot(explanation, index, image, sound, **options)
+    draw: Callable[..., Figure] = plot if explanation.answer is None else plot_answer
+    check_options(draw, options, "a figure")
+    return draw(explanation, index, image, sound, **options)
 
 
 def check_options(draw: Callable[..., object], options: Collection[str], what: str) -> None:
@@ -207,7 +227,9 @@ def check_options(draw: Callable[..., object], options: Collection[str], what: s
 
 
 def _figure(ending: str) -> Callable[..., bytes]:
-    def drawn(explanation: ExplanationData, image: Shown, sound: Sound | None, **options: Any) -> bytes:
+    def drawn(
+        explanation: ExplanationData, image: Shown, sound: Sound | None, **options: Unpack[MapFigureLook]
+    ) -> bytes:
         return figure_bytes(figure(explanation, 0, image, sound, **options), ending, options.get("dpi", DOTS))
 
     return drawn
@@ -216,7 +238,7 @@ def _figure(ending: str) -> Callable[..., bytes]:
 def _pair(ending: str) -> Callable[..., bytes]:
     """Two explanations side by side; they are of two inputs."""
 
-    def drawn(first: ExplanationData, second: ExplanationData, **options: Any) -> bytes:
+    def drawn(first: ExplanationData, second: ExplanationData, **options: Unpack[FigureLook]) -> bytes:
         from heedmap.render.figure import side_by_side
 
         pair = {"first text": first, "second text": second}

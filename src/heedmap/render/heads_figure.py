@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.colors import Colormap, ListedColormap
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from heedmap.render.figure_layout import blank, check_size, dress, finished
-from heedmap.render.panels import drawable, families
+from heedmap.render.panels import drawable, families, lettering
 from heedmap.render.scale import STEPS, WHITE, Theme, colour_map, tint
 from heedmap.render.scale import theme as themed
 from heedmap.render.words import shortened
@@ -145,9 +145,11 @@ def _sheet(wide: float, tall: float, heading: str, look: Theme) -> Figure:
     return figure
 
 
-def _write(figure: Figure, left: float, bottom: float, words: str, colour: str, **where: Any) -> None:
+def _write(
+    figure: Figure, left: float, bottom: float, words: str, colour: str, ha: str = "left", va: str = "baseline"
+) -> None:
     place = (left / figure.get_figwidth(), bottom / figure.get_figheight())
-    figure.text(*place, words, fontsize=8, color=colour, fontfamily=list(families()), parse_math=False, **where)
+    figure.text(*place, words, fontsize=8, color=colour, ha=ha, va=va, **lettering())
 
 
 def _colours(cmap: str | None, look: Theme) -> Colormap:
@@ -190,11 +192,10 @@ def _draw(
 
 
 def _ticks(axes: Axes, asks: Sequence[str], asked: Sequence[str], look: Theme) -> None:
-    letters = {"fontsize": 9, "color": look.ink, "fontfamily": list(families()), "parse_math": False}
     axes.tick_params(length=0)
-    for axis, names in ((axes.yaxis, asks), (axes.xaxis, asked)):
+    for axis, names, turned in ((axes.yaxis, asks, 0), (axes.xaxis, asked, 90)):
         if names:
-            axis.set_ticks(range(len(names)), names, rotation=90 if axis is axes.xaxis else 0, **letters)  # type: ignore[arg-type]
+            axis.set_ticks(range(len(names)), names, rotation=turned, fontsize=9, color=look.ink, **lettering())
         else:
             axis.set_major_locator(MaxNLocator(6, integer=True))
             axis.set_tick_params(labelsize=8)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -75,7 +75,7 @@ def environment() -> Environment:
     return templates
 
 
-def render(template: str, **values: Any) -> Markup:
+def render(template: str, **values: object) -> Markup:
     """``template``, the name of a file in ``templates``, filled in with ``values``.
 
     Raises:
@@ -84,7 +84,7 @@ def render(template: str, **values: Any) -> Markup:
     return Markup(environment().get_template(template).render(values))
 
 
-def macro(name: str, *values: Any, **named: Any) -> Markup:
+def macro(name: str, *values: object, **named: object) -> Markup:
     """What a macro makes of the values; ``segments.bars`` is the one called ``bars`` in ``segments.html``."""
     template, own_name = name.split(".")
     return Markup(getattr(environment().get_template(f"{template}.html").module, own_name)(*values, **named))
@@ -147,7 +147,7 @@ def background_url(image: Image.Image) -> str:
     return _url(image, "jpeg", quality=90)
 
 
-def _url(picture: Image.Image, kind: str, **options: Any) -> str:
+def _url(picture: Image.Image, kind: str, **options: object) -> str:
     buffer = BytesIO()
     picture.save(buffer, kind, **options)
     return data_url(buffer.getvalue(), kind)

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,7 +158,7 @@ def draw_bars(
     widths = np.nan_to_num(values[list(bars)], nan=0.0) if bars else []
     axes.barh(places, widths, color=colours, edgecolor=theme.faint, linewidth=0.4)
     labels = [drawable(_shortened(drawn.labels[i])) for i in bars]
-    axes.set_yticks(places, labels, parse_math=False, fontfamily=list(families()), fontsize=9)
+    axes.set_yticks(places, labels, fontsize=9, **lettering())
     axes.set_ylim(max(len(bars), 1) - 0.4, -0.6)
     if scale.signed:
         axes.axvline(0, color=theme.faint, linewidth=0.8)
@@ -171,6 +171,18 @@ def families() -> tuple[str, ...]:
 
     installed = set(fontManager.get_font_names())
     return ("DejaVu Sans", *(name for name in FALLBACKS if name in installed))
+
+
+class Lettering(TypedDict):
+    """As matplotlib takes it."""
+
+    fontfamily: list[str]
+    parse_math: bool
+
+
+def lettering() -> Lettering:
+    """In :func:`families`; no text is a formula."""
+    return {"fontfamily": list(families()), "parse_math": False}
 
 
 def drawable(text: str) -> str:
@@ -316,7 +328,7 @@ def draw_words(
             axes.add_patch(box)
         ink = faint if word.token < 0 else readable(colours[word.token])
         text = axes.text(*middle, word.text, fontsize=LETTERS, color=ink, ha="center", va="center_baseline")
-        text.set(parse_math=False, fontfamily=list(families()), clip_on=True)
+        text.set(clip_on=True, **lettering())
 
 
 @cache
@@ -382,7 +394,7 @@ def _write(
 ) -> None:
     ground = {"facecolor": theme.ground, "edgecolor": colour, "linewidth": 0.7, "pad": 1.2, "alpha": 0.8}
     text = axes.text(*corner, drawable(words), fontsize=TAG_LETTERS, color=theme.ink, bbox=ground, va=va, ha=ha)
-    text.set(parse_math=False, fontfamily=list(families()))
+    text.set(**lettering())
 
 
 def free_corners(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
@@ -19,7 +19,7 @@ from heedmap.render.scale import Scale, chip_colours
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    Sound = tuple[NDArray[np.floating[Any]], int]
+    Sound = tuple[NDArray[np.floating], int]
     """What was heard: its samples, one channel, and how many there are in a second."""
 BUCKETS = 800
 """Of a sound's wave, each drawn from its least to its greatest value."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from string import digits
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich import box
@@ -29,6 +29,8 @@ from heedmap.render.views import drawn_segments, view
 from heedmap.render.words import Chips, words
 
 if TYPE_CHECKING:
+    from rich.console import JustifyMethod, OverflowMethod
+
     from heedmap.explanation_data import ExplanationData, Segment
 
 TOP, FEW, CURVE = 5, 3, 32
@@ -39,9 +41,20 @@ GLUE = "\ue000"
 class Kept(Text):
     """Text in whose lines no number ends before its ``%``."""
 
-    def wrap(self, console: Console, width: int, **options: Any) -> Lines:
+    def wrap(
+        self,
+        console: Console,
+        width: int,
+        *,
+        justify: JustifyMethod | None = None,
+        overflow: OverflowMethod | None = None,
+        tab_size: int = 8,
+        no_wrap: bool | None = None,
+    ) -> Lines:
         """As :meth:`rich.text.Text.wrap`."""
-        lines = self._glued().wrap(console, width, **options)
+        lines = self._glued().wrap(
+            console, width, justify=justify, overflow=overflow, tab_size=tab_size, no_wrap=no_wrap
+        )
         for line in lines:
             line.plain = line.plain.replace(GLUE, " ")
         return lines

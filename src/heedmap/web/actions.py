@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError
 from heedmap.web import parts
 from heedmap.web.edits import EditForm
-from heedmap.web.fields import Fields, edit_fields, given, listed, values_of
+from heedmap.web.fields import Fields, FieldValues, edit_fields, given, listed, values_of
 from heedmap.web.form_inputs import Takes, sample
 from heedmap.web.handlers import Exchange, Handlers, attempt
 from heedmap.web.method_options import against, options_label, start, way
@@ -49,13 +49,15 @@ class Actions:
         """What events call."""
 
         def told(action: Callable[..., Values | None]) -> Callable[..., object]:
-            def run(progress: Progress = self._progress, *values: Any) -> object:
+            def run(progress: Progress = self._progress, *values: object) -> object:
                 return self._shown(action(_tell(progress), *values))
 
             return run
 
-        def press(event: EventData, progress: Progress = self._progress, *values: Any) -> object:
-            return self._shown(self._press(_tell(progress), event, *values))
+        pressed: Callable[..., Values | None] = self._press
+
+        def press(event: EventData, progress: Progress = self._progress, *values: object) -> object:
+            return self._shown(pressed(_tell(progress), event, *values))
 
         def press_sample(event: EventData, turn: Turn) -> object:
             return self._pressed(event, turn, "sample")
@@ -124,10 +126,10 @@ class Actions:
         picked, error = attempt(lambda: sample(model, number))
         return parts.error(error), *self._fields.filled(picked)
 
-    def _ask_sample(self, tell: Tell, turn: Turn, model: str, *values: Any) -> Values | None:
+    def _ask_sample(self, tell: Tell, turn: Turn, model: str, *values: *FieldValues) -> Values | None:
         return turn.ask_pressed(lambda: self._asked(model, lambda: self._handlers.predict(model, given(*values), tell)))
 
-    def _ask(self, tell: Tell, turn: Turn, model: str, *values: Any) -> Values | None:
+    def _ask(self, tell: Tell, turn: Turn, model: str, *values: *FieldValues) -> Values | None:
         return turn.ask(lambda: self._asked(model, lambda: self._handlers.predict(model, given(*values), tell)))
 
     def _asked(self, model: str, work: Callable[[], Exchange]) -> tuple[Exchange | None, Values]:
@@ -140,13 +142,13 @@ class Actions:
         return asked, ("", radio, said, parts.hint(model, bool(listed(model))), "", asked, "")
 
     def _first(
-        self, tell: Tell, turn: Turn, asked: Exchange | None, _choice: object, _begin: str, *method: Any
+        self, tell: Tell, turn: Turn, asked: Exchange | None, _choice: object, _begin: str, *method: str
     ) -> Values | None:
         """The first answer, at once after a model was asked."""
         return self._whole(tell, turn, asked, 0, "", *method) if turn.is_about(asked) else None
 
     def _explain(
-        self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, begin: str, *methods: Any
+        self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, begin: str, *methods: str
     ) -> Values | None:
         """``methods``: each followed by its options."""
         limits = self._handlers.limits
@@ -198,7 +200,7 @@ class Actions:
 
         return self._made(turn, asked, work, kept=True)
 
-    def _table(self, tell: Tell, files: list[str] | None, model: str, *values: Any) -> Values:
+    def _table(self, tell: Tell, files: list[str] | None, model: str, *values: *FieldValues) -> Values:
         """A message, the table as it is shown, and as it is kept."""
         table, error = attempt(lambda: self._handlers.table(model, given(*values), files or (), tell))
         return parts.error(error), "" if table is None else parts.table(table.rows), table
@@ -249,7 +251,7 @@ class Actions:
         return "", html, links(self._results.keep(result))
 
     def _whole(
-        self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, _begin: str, *method: Any
+        self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, _begin: str, *method: str
     ) -> Values | None:
         """From the answer itself, not from a token."""
         return self._begun(tell, turn, asked, choice, "", *method)
@@ -262,7 +264,7 @@ class Actions:
         asked: Exchange | None,
         choice: int | None,
         begin: str,
-        *method: Any,
+        *method: str,
     ) -> Values | None:
         """An answer, or a token of the map, was pressed where it is shown."""
         number = _number(event, "choice")
@@ -271,7 +273,7 @@ class Actions:
         return self._begun(tell, turn, asked, choice, str(_data(event).get("start", "")), *method)
 
     def _begun(
-        self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, begin: str, *method: Any
+        self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, begin: str, *method: str
     ) -> Values | None:
         """The choice, the token from which it is explained, and the map."""
         made = self._explain(tell, turn, asked, choice, begin, *method)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABCMeta
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from heedmap.web.form_inputs import FormValues, OfferedSample, Takes, offered
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Field = TypeVar("Field", bound="Component")
+FieldValues: TypeAlias = tuple[int | None, str | None, str | None, str | None, str | None, str | None, str | None]
+"""Of :attr:`Fields.inputs` but the model's."""
 Update = dict[str, object]
 """What changes of a field, as ``gradio.update`` gives it."""
 PICTURE = {"label": "Picture", "type": "filepath", "sources": ["upload", "clipboard"], "elem_id": "image"}
@@ -99,13 +101,13 @@ def edit_fields(gr: ModuleType, takes: Takes) -> tuple[Update, ...]:
     return gr.update(value="", visible=text), gr.update(value="", visible=text), gr.update(value="", visible=image)
 
 
-def given(*values: Any) -> FormValues:
+def given(*values: *FieldValues) -> FormValues:
     """The values of :attr:`Fields.inputs` but the model's."""
     number, text, second, said, image, audio, boxes = values
     return FormValues(text, second, said, image, audio, boxes, number)
 
 
-def values_of(row: FormValues) -> tuple[str | int | None, ...]:
+def values_of(row: FormValues) -> FieldValues:
     """The inverse of :func:`given`."""
     return row.number, row.text, row.second, row.said, row.image, row.audio, row.boxes
 

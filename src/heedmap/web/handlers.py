@@ -172,7 +172,8 @@ class Handlers:
             go_on()
             doing = f"explaining every word by {way.method}"
             tell(doing)
-            explanation = explain_answer(
+            explained: Callable[..., Explanation] = explain_answer  # Way.options are the method's own
+            explanation = explained(
                 subject,
                 question,
                 answer=said,

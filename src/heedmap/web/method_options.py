@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError, OptionError, UnknownNameError
 from heedmap.methods.written import contrast
@@ -34,7 +34,7 @@ class Way:
     """
 
     method: str
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
 
 
 def way(method: str, text: str | None, limits: Limits) -> Way:
@@ -98,7 +98,7 @@ def starts(method: str) -> bool:
     return METHODS[method].prepare is not None
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parsed(text: str) -> dict[str, object]:
     from heedmap.methods.written import parse_options
 
     if len(text) > LETTERS:

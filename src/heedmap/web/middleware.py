@@ -7,12 +7,22 @@ that the page needs are let through, and of files only those in the folder of up
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 from urllib.parse import unquote
 
-Message = MutableMapping[str, Any]
+
+class Message(TypedDict, total=False):
+    """A connection or an event of the ASGI specification, as far as it is looked at here."""
+
+    type: str
+    path: str
+    headers: Iterable[tuple[bytes, bytes]]
+    status: int
+    body: bytes
+
+
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.extras import library
 from heedmap.render.html import macro
@@ -73,7 +73,7 @@ class _Page:
         self.turn = gr.State(Turn())
         self.asked = gr.State(None, time_to_live=KEPT_SECONDS)
         self.begin = gr.State("", time_to_live=KEPT_SECONDS)
-        self.shared: dict[str, Any] = {
+        self.shared: dict[str, object] = {
             "concurrency_limit": handlers.limits.at_once,
             "concurrency_id": "models",
         }
@@ -191,7 +191,7 @@ class _Page:
         self.other.input(acts["options"], self.other, self.other_options, api_name=False)
 
     def _events_beyond(
-        self, acts: Events, told: list[Component], answers: list[Component], first: Mapping[str, Any]
+        self, acts: Events, told: list[Component], answers: list[Component], first: Mapping[str, object]
     ) -> None:
         asked = [self.turn, self.asked, self.choice, self.method, self.options]
         edit = [*asked, self.old, self.new, self.region]
@@ -221,7 +221,7 @@ def _opened(handlers: Handlers, model: str) -> _Opened | None:
     return attempt(work)[0]
 
 
-def _pressed() -> dict[str, Any]:
+def _pressed() -> dict[str, object]:
     """Of an element whose buttons are pressed."""
     return {"apply_default_css": False, "elem_classes": "heedmap-result", "js_on_load": asset("page.js")}
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import OutputError
 from heedmap.extras import library
@@ -63,7 +63,7 @@ def serving(
             seats.close()
 
 
-def _settings(host: str, port: int | None, limits: Limits, folder: Path, results: Results) -> dict[str, Any]:
+def _settings(host: str, port: int | None, limits: Limits, folder: Path, results: Results) -> dict[str, object]:
     gate = library("starlette.middleware", "app", "the page needs").Middleware(
         Gate, folder=folder, most=limits.bytes + ENVELOPE
     )

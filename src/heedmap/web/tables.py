@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from heedmap.datasets.images import SUFFIXES
 from heedmap.errors import InputError
@@ -96,10 +95,7 @@ def _texts(path: Path, given: FormValues, takes: Takes, limits: Limits) -> Itera
     if len(read) > limits.rows:
         raise InputError(f"{path.name} has {len(read)} rows; the page takes up to {limits.rows}: give a part of it")
     for place, row in read:
-        first, second = row.get("text"), row.get("second")
-        for name, value in (("text", first), ("second", second)):
-            if value is not None and not isinstance(value, str):
-                raise InputError(f"{place}: its {name} is {value!r:.60}; expected a string")
+        first, second = (_string(row, name, place) for name in ("text", "second"))
         if second and not takes.pair:
             raise InputError(f"{place} has a second text, and this model reads one; leave the column second out")
         shown = first or ""
@@ -107,7 +103,14 @@ def _texts(path: Path, given: FormValues, takes: Takes, limits: Limits) -> Itera
         yield TableRow(name or f"{place}: empty", replace(given, text=first or "", second=second or given.second))
 
 
-def _json(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _string(row: Mapping[str, object], name: str, place: str) -> str | None:
+    value = row.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{place}: its {name} is {value!r:.60}; expected a string")
+    return value
+
+
+def _json(text: str, name: str) -> Iterator[tuple[str, dict[str, object]]]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -122,7 +125,7 @@ def _json(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield place, row
 
 
-def _csv(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _csv(text: str, name: str) -> Iterator[tuple[str, dict[str, object]]]:
     table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     columns = list(table.fieldnames or ())
     if "text" not in columns:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from heedmap.explanation_data import Segment
     from heedmap.models.model import Model
 
-    Figures = dict[str, float]
+    SampleFigures = dict[str, float]
 
 AT_ONCE = 25
 """Samples of a part."""
@@ -53,10 +53,49 @@ SAME = ("samples", "right", "answers", "split", "seed", "resamples")
 
 
 class SegmentFigures(TypedDict):
-    """What was measured of a segment: ``samples`` with evidence there, and row → figure → mean and both ends of its interval."""
+    """What was measured of a segment: ``samples`` with evidence there, and method, :data:`PRIOR` (of pictures) or :data:`EVEN` →
+    figure → mean and both ends of its interval.
+    """
 
     samples: int
-    rows: Mapping[str, Mapping[str, list[float]]]
+    rows: dict[str, dict[str, list[float]]]
+
+
+class Facts(TypedDict):
+    """What was found: ``right`` samples, with an answer to explain, ``answers`` explained, of which draws, and ``segments``."""
+
+    right: int
+    answers: int
+    split: str
+    seed: int
+    resamples: int
+    segments: dict[str, SegmentFigures]
+
+
+class Figures(Facts):
+    """Those of one model, of ``samples`` looked at; ``skipped``: sample that could not be measured → why."""
+
+    samples: int
+    skipped: NotRequired[dict[str, str]]
+
+
+class ModelFigures(Figures):
+    """With the methods that do not fit → why."""
+
+    refused: NotRequired[dict[str, str]]
+
+
+class KeptFigures(Figures):
+    """As a file has them, with the names of the methods that do not fit."""
+
+    refused: NotRequired[list[str]]
+
+
+@dataclass(frozen=True)
+class KnownFindings(Findings):
+    """Those of :class:`KnownEvidence`, whose facts are known."""
+
+    facts: Facts = field(kw_only=True)
 
 
 def measure(
@@ -65,7 +104,7 @@ def measure(
     count: int,
     done: Callable[[int], None] = lambda _: None,
     methods: Sequence[str] = ("fast",),
-) -> dict[str, Any]:
+) -> ModelFigures:
     """The figures of every method of a pass or two, or of those named, on the first ``count`` samples of the test split.
 
     Args:
@@ -74,10 +113,6 @@ def measure(
         count: how many samples to look at.
         done: called with the number of samples after each part.
         methods: see :func:`~heedmap.evaluate.harness.protocol.contenders`.
-
-    Returns:
-        ``samples`` looked at, and the facts of :meth:`KnownEvidence.findings`; where there are any, ``refused``: method that
-        does not fit → why, and ``skipped``: sample that could not be measured → why.
 
     Raises:
         InputError: the model says nothing right of the first samples, or no method fits.
@@ -88,27 +123,39 @@ def measure(
     plan = EvaluationPlan(KnownEvidence(material), subject, reader, specs, count, part=AT_ONCE)
     findings, skipped, refused = measured(plan, done)
     failed = {key: why for key, why in skipped.items() if why != WRONG}
-    left_out = {name: reasons for name, reasons in (("refused", refused), ("skipped", failed)) if reasons}
-    return {"samples": count, **findings.facts, **left_out}
+    assert isinstance(findings, KnownFindings)  # the plan's evaluation gives no others
+    figures: ModelFigures = {"samples": count, **findings.facts}
+    if refused:
+        figures["refused"] = refused
+    if failed:
+        figures["skipped"] = failed
+    return figures
 
 
-def added(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+def kept_of(figures: ModelFigures) -> KeptFigures:
+    """As they are kept."""
+    same: Figures = figures
+    return {**same, "refused": list(figures["refused"])} if "refused" in figures else {**same}
+
+
+def added(before: KeptFigures, now: KeptFigures) -> KeptFigures:
     """The figures of one model with those of further methods of the same samples.
 
     Args:
-        before: of :func:`measure`, as they are kept: ``refused`` is a list of names.
-        now: in the same form, of other methods; what both have is taken from here.
+        before: as they are kept.
+        now: of other methods; what both have is taken from here.
 
     Raises:
         InputError: the samples are others, or the paper's method, which both have, has other figures.
     """
+    was, here = dict(before), dict(now)
     for fact in SAME:
-        if before[fact] != now[fact]:
+        if was[fact] != here[fact]:
             raise InputError(
-                f"the figures before are of other samples ({fact}: {before[fact]}, now {now[fact]}); ask for as many as before, "
+                f"the figures before are of other samples ({fact}: {was[fact]}, now {here[fact]}); ask for as many as before, "
                 "or measure all methods again"
             )
-    segments = {}
+    segments: dict[str, SegmentFigures] = {}
     for name, entry in now["segments"].items():
         known, rows = before["segments"][name], entry["rows"]
         if known["rows"][PAPER] != rows[PAPER]:
@@ -117,12 +164,16 @@ def added(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
                 "method or machine are not the same; measure all methods again"
             )
         order = {row: place for place, row in enumerate((PAPER, ABLATED, *METHODS, PRIOR, EVEN))}
-        both = known["rows"] | rows
-        segments[name] = {**entry, "rows": {row: both[row] for row in sorted(both, key=lambda row: order[row])}}
+        all_rows = known["rows"] | rows
+        segments[name] = {**entry, "rows": {row: all_rows[row] for row in sorted(all_rows, key=lambda row: order[row])}}
     refused = sorted({*before.get("refused", ()), *now.get("refused", ())}, key=list(METHODS).index)
     skipped = {**before.get("skipped", {}), **now.get("skipped", {})}
-    left_out = {name: reasons for name, reasons in (("refused", refused), ("skipped", skipped)) if reasons}
-    return {**now, "segments": segments, **left_out}
+    both: KeptFigures = {**now, "segments": segments}
+    if refused:
+        both["refused"] = refused
+    if skipped:
+        both["skipped"] = skipped
+    return both
 
 
 @dataclass(frozen=True)
@@ -167,13 +218,8 @@ class KnownEvidence:
                 ]
         return rows, {sample.key: WRONG for sample in samples if sample.key not in keys}
 
-    def findings(self, rows: Iterable[Row]) -> Findings:
-        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: each figure by segment.
-
-        The facts are ``right`` (samples with an answer to explain), ``answers`` explained, and ``segments``: name →
-        ``samples`` with evidence there, and ``rows``: method, :data:`PRIOR` (of pictures) or :data:`EVEN` → figure → mean
-        and both ends of its interval.
-        """
+    def findings(self, rows: Iterable[Row]) -> KnownFindings:
+        """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: each figure by segment."""
         answers: dict[str, int] = {}
         values: dict[str, dict[str, dict[str, list[float]]]] = {}
         for row in rows:
@@ -193,9 +239,15 @@ class KnownEvidence:
             for segment, figures in values.items()
             for figure, methods in figures.items()
         ]
-        known = {"right": len(answers), "answers": sum(answers.values()), "split": SPLIT, "seed": SEED}
-        segments = {segment: _intervals(figures) for segment, figures in values.items()}
-        return Findings(measures, facts={**known, "resamples": RESAMPLES, "segments": segments})
+        facts: Facts = {
+            "right": len(answers),
+            "answers": sum(answers.values()),
+            "split": SPLIT,
+            "seed": SEED,
+            "resamples": RESAMPLES,
+            "segments": {segment: _intervals(figures) for segment, figures in values.items()},
+        }
+        return KnownFindings(measures, facts=facts)
 
 
 def _known(sample: Sample) -> KnownSample:
@@ -219,7 +271,7 @@ def _intervals(figures: Mapping[str, Mapping[str, Sequence[float]]]) -> SegmentF
 
 def _figures(
     subject: Model, batch: Batch, number: int, method: str, maps: Sequence[Explanation], *, references: bool
-) -> dict[tuple[str, str], Figures]:
+) -> dict[tuple[str, str], SampleFigures]:
     """(segment, row) → the figures of a sample, mean over its answers, each of which has a map."""
     sample, judged = batch.samples[number], defaultdict(list)
     for asked, explanation in zip(batch.asked[number], maps, strict=False):
@@ -238,7 +290,7 @@ def _figures(
 
 def _judged(
     relevance: np.ndarray, weight: np.ndarray, mask: np.ndarray | None, grid: tuple[int, int] | None
-) -> Figures:
+) -> SampleFigures:
     """Figures of one map; what is longer than the evidence is padding. NaN: of pictures alone."""
     values = relevance[: len(weight)]
     figures = {"share": share(values, weight), "pointing": pointing(values, weight), "overlap": np.nan}

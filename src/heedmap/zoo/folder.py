@@ -9,7 +9,7 @@ import platform
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 
@@ -38,13 +38,22 @@ def write_folder(run: Training, out: Path) -> None:
     os.replace(beside, out / MANIFEST)
 
 
-def measured(run: Training, folder: Path) -> dict[str, Any]:
-    """What is known of a run and of the model that it left in ``folder``.
+class ModelRecord(TypedDict):
+    """What is known of a run and of its model: ``bytes`` of the weights, ``scores`` on the test split by the stored weights."""
 
-    Returns:
-        ``name``, ``architecture``, ``parameters``, ``bytes`` (of the weights), ``scores`` (on the test split, by the
-        stored weights), ``steps``, ``seconds``, ``seed``, ``versions``.
-    """
+    name: str
+    architecture: str
+    parameters: int
+    bytes: int
+    scores: dict[str, float]
+    steps: int
+    seconds: float
+    seed: int
+    versions: dict[str, str]
+
+
+def measured(run: Training, folder: Path) -> ModelRecord:
+    """What is known of a run and of the model that it left in ``folder``."""
     weights = folder / "model.safetensors"
     return {
         "name": run.recipe.name,
@@ -96,7 +105,7 @@ def _write_json(path: Path, data: Mapping[str, object]) -> None:
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-def card(recipe: Recipe, measured: Mapping[str, Any]) -> str:
+def card(recipe: Recipe, measured: ModelRecord) -> str:
     """The text of ``README.md``.
 
     Args:
@@ -116,7 +125,7 @@ def card(recipe: Recipe, measured: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _architecture(recipe: Recipe, measured: Mapping[str, Any]) -> str:
+def _architecture(recipe: Recipe, measured: ModelRecord) -> str:
     size = f"{measured['bytes'] / 1e6:.2f} MB in safetensors"
     settings = ", ".join(f"{key} {value}" for key, value in recipe.stages[-1].settings.items())
     return (
@@ -125,7 +134,7 @@ def _architecture(recipe: Recipe, measured: Mapping[str, Any]) -> str:
     )
 
 
-def _scores(recipe: Recipe, measured: Mapping[str, Any]) -> str:
+def _scores(recipe: Recipe, measured: ModelRecord) -> str:
     rows = [f"| {name} | {value:.4f} | {_wanted(recipe, name)} |" for name, value in measured["scores"].items()]
     below = [name for name, least in recipe.wanted.items() if measured["scores"][name] < least]
     missed = f"\n\n**Below what was aimed at: {', '.join(below)}.**" if below else ""
@@ -143,7 +152,7 @@ def _wanted(recipe: Recipe, name: str) -> str:
     return f"≥ {recipe.wanted[name]:g}" if name in recipe.wanted else ""
 
 
-def _training(recipe: Recipe, measured: Mapping[str, Any]) -> str:
+def _training(recipe: Recipe, measured: ModelRecord) -> str:
     stages = "\n".join(f"{number}. {_stage(stage)}" for number, stage in enumerate(recipe.stages, 1))
     versions = ", ".join(f"{name} {version}" for name, version in measured["versions"].items())
     return (

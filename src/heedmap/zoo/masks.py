@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -58,8 +58,8 @@ class RandomMasks:
         return self
 
     def __call__(
-        self, module: nn.Module, args: tuple[object, ...], keywords: dict[str, Any]
-    ) -> tuple[tuple[()], dict[str, Any]]:
+        self, module: nn.Module, args: tuple[object, ...], keywords: dict[str, object]
+    ) -> tuple[tuple[()], dict[str, object]]:
         """What the module is called with, less what is masked; the draws are of torch's generator."""
         inputs = dict(signature(module.forward).bind_partial(*args, **keywords).arguments)
         inputs |= inputs.pop("kwargs", {})

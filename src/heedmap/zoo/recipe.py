@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ class Stage:
     """
 
     task: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     steps: int
     batch: int
     rate: float
@@ -144,7 +144,7 @@ class Processor(Protocol):
 class Task(Protocol):
     """The functions that a task module has. All of them are functions of their arguments alone."""
 
-    def model(self, settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
+    def model(self, settings: Mapping[str, object], before: PreTrainedModel | None) -> PreTrainedModel:
         """A new model; its random numbers come from torch's generator, which the loop has seeded.
 
         Args:

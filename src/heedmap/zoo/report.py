@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CHANCE, PAPER
 from heedmap.printable import counted
-from heedmap.zoo.evidence import ABLATED, EVEN, FIGURES, PRIOR, SegmentFigures
+from heedmap.zoo.evidence import ABLATED, EVEN, FIGURES, PRIOR, KeptFigures, ModelFigures, SegmentFigures
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,7 +50,7 @@ weight, however little it matters to the answer.
 """
 
 
-def tables(name: str, figures: Mapping[str, Any]) -> Iterator[Table]:
+def tables(name: str, figures: ModelFigures) -> Iterator[Table]:
     """A table for each segment of a model."""
     from rich.table import Table
 
@@ -66,11 +66,11 @@ def tables(name: str, figures: Mapping[str, Any]) -> Iterator[Table]:
         yield table
 
 
-def markdown(measured: Mapping[str, Mapping[str, Any]]) -> str:
+def markdown(measured: Mapping[str, KeptFigures]) -> str:
     """The page of all models that were measured.
 
     Args:
-        measured: name → figures, see :func:`heedmap.zoo.evidence.measure`.
+        measured: name → figures.
     """
     return "\n".join((HEAD, *(_model(name, measured[name]) for name in sorted(measured))))
 
@@ -93,7 +93,7 @@ def _apart(paper: list[float], other: list[float]) -> str:
     return "intervals overlap" if paper[2] >= other[1] else "intervals apart"
 
 
-def _model(name: str, figures: Mapping[str, Any]) -> str:
+def _model(name: str, figures: KeptFigures) -> str:
     right = f"{figures['right']} of {counted(figures['samples'], 'sample')} answered rightly"
     facts = f"{right}, {counted(figures['answers'], 'answer')} explained."
     if figures.get("refused"):

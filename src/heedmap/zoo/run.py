@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from heedmap.zoo.masks import begin_masked
 from heedmap.zoo.recipe import MaskedStage, Recipe, Stage, Task, task_of
 
 if TYPE_CHECKING:
+    from torch.optim.optimizer import StateDict
     from transformers import PreTrainedModel
 
 Point = dict[str, float]
@@ -28,6 +29,22 @@ class Best(TypedDict):
 
     score: float
     weights: dict[str, Tensor]
+
+
+class TrainingState(TypedDict):
+    """All that the rest of a run depends on, see :class:`Training`."""
+
+    stage: int
+    step: int
+    over: bool
+    seconds: float
+    curve: list[Point]
+    total: Tensor
+    since: int
+    best: Best
+    model: dict[str, Tensor]
+    optimiser: StateDict
+    random: Tensor
 
 
 def rate_factor(stage: Stage, step: int) -> float:
@@ -82,19 +99,19 @@ class Training:
         self._enter(None)
 
     @classmethod
-    def resumed(cls, recipe: Recipe, state: Mapping[str, Any]) -> Training:
+    def resumed(cls, recipe: Recipe, state: TrainingState) -> Training:
         """The run whose :meth:`state` that is."""
         run = cls.__new__(cls)
         run.recipe = recipe
-        run.stage, run.over, run.seconds, run.curve = (state[key] for key in ("stage", "over", "seconds", "curve"))
+        run.stage, run.over, run.seconds, run.curve = state["stage"], state["over"], state["seconds"], state["curve"]
         run._enter(None)
-        run.step, run._total, run._since, run._best = (state[key] for key in ("step", "total", "since", "best"))
+        run.step, run._total, run._since, run._best = state["step"], state["total"], state["since"], state["best"]
         run.model.load_state_dict(state["model"])
         run._optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"])
         return run
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> TrainingState:
         """All that the rest of the run depends on."""
         return {
             "stage": self.stage,
@@ -192,14 +209,14 @@ class Training:
             self._enter(self.model)
 
 
-def write_checkpoint(path: Path, fingerprint: str, state: Mapping[str, Any]) -> None:
+def write_checkpoint(path: Path, fingerprint: str, state: TrainingState) -> None:
     """Write ``state`` (of a run of the recipe with ``fingerprint``) to ``path``, which never holds half of it."""
     beside = path.with_suffix(".part")
     torch.save({"fingerprint": fingerprint, "state": state}, beside)
     os.replace(beside, path)
 
 
-def read_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
+def read_checkpoint(path: Path, fingerprint: str) -> TrainingState | None:
     """The state of the run that stopped at ``path``; None: there is none.
 
     Raises:

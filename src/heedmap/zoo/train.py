@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -19,7 +18,7 @@ from heedmap.errors import TrainingError
 from heedmap.models.shipped import MANIFEST, verify
 from heedmap.zoo.folder import write_folder
 from heedmap.zoo.recipe import Recipe
-from heedmap.zoo.run import Point, Training, read_checkpoint, write_checkpoint
+from heedmap.zoo.run import Point, Training, TrainingState, read_checkpoint, write_checkpoint
 from heedmap.zoo.threads import in_threads
 
 CHECKPOINT = "checkpoint.pt"
@@ -89,7 +88,7 @@ def trained(recipe: Recipe, out: Path, *, console: Console | None = None) -> Pat
     return out
 
 
-def _begin(recipe: Recipe, state: Mapping[str, Any] | None, console: Console) -> Training:
+def _begin(recipe: Recipe, state: TrainingState | None, console: Console) -> Training:
     if state is None:
         return Training(recipe)
     run = Training.resumed(recipe, state)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from heedmap.evaluate.answer import inputs_of, tokenizer_of
 from heedmap.outputs import class_logits
@@ -38,7 +38,7 @@ def _telling(index: int) -> Telling:
     )
 
 
-def _telling_inputs(subject: Model, samples: Sequence[Telling]) -> dict[str, Any]:
+def _telling_inputs(subject: Model, samples: Sequence[Telling]) -> Mapping[str, object]:
     """The right answer stands after the question, as the model says it by itself where it is right."""
     texts = [f"{sample.inputs['text']} {sample.begun}" for sample in samples]
     return subject.inputs(text=texts, image=[sample.inputs["image"] for sample in samples])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 import torch
 
@@ -111,7 +111,7 @@ class Material(Generic[Made]):
     ask: Callable[[Model, Sequence[ZooSample[Made]], object], list[list[KnownAnswer]]]
     shown: int = 0
     least: int = 1
-    inputs: Callable[[Model, Sequence[ZooSample[Made]]], dict[str, Any]] = inputs_of
+    inputs: Callable[[Model, Sequence[ZooSample[Made]]], Mapping[str, object]] = inputs_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ class Batch:
 
     samples: Sequence[ZooSample]
     asked: Sequence[Sequence[KnownAnswer]]
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, object]
     numbers: Sequence[int]
 
     def targets(self) -> list[Target]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,7 +23,7 @@ def _date(index: int) -> ZooSample[DateSample]:
     return ZooSample({"text": sample.text}, sample.iso, sample, begun=sample.iso)
 
 
-def _date_inputs(subject: Model, samples: Sequence[ZooSample[DateSample]]) -> dict[str, Any]:
+def _date_inputs(subject: Model, samples: Sequence[ZooSample[DateSample]]) -> Mapping[str, object]:
     """The decoder is given the right date, as it says it by itself where it is right."""
     begun = tokenizer_of(subject)([sample.begun for sample in samples], add_special_tokens=False, return_tensors="pt")
     ids = begun["input_ids"]

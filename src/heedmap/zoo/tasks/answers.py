@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ def tokenizer() -> BertTokenizer:
     return question_tokenizer(WORDS, LONGEST)
 
 
-def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
+def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`; the setting ``family`` is ``"visualbert"`` or ``"lxmert"``."""
     sizes = dict(settings)
     family = sizes.pop("family")
@@ -51,14 +51,14 @@ def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTra
     return FAMILIES[family]({**named, "vocab_size": len(WORDS), "max_position_embeddings": LONGEST, **sizes})
 
 
-def _visualbert(settings: Mapping[str, Any]) -> PreTrainedModel:
+def _visualbert(settings: Mapping[str, object]) -> PreTrainedModel:
     from transformers import VisualBertConfig, VisualBertForQuestionAnswering
 
     ids = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
     return VisualBertForQuestionAnswering(VisualBertConfig(visual_embedding_dim=FEATURES + 4, **ids, **settings))
 
 
-def _lxmert(settings: Mapping[str, Any]) -> PreTrainedModel:
+def _lxmert(settings: Mapping[str, object]) -> PreTrainedModel:
     from transformers import LxmertConfig, LxmertForQuestionAnswering
 
     return LxmertForQuestionAnswering(LxmertConfig(visual_feat_dim=FEATURES, num_qa_labels=len(ANSWERS), **settings))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from torch import nn
@@ -72,7 +72,17 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
+class CaptionSettings(TypedDict):
+    """Of both towers, of their common space, and the weights of the losses on patches."""
+
+    vision: Mapping[str, object]
+    text: Mapping[str, object]
+    projection_dim: int
+    patches: float
+    outlines: float
+
+
+def model(settings: CaptionSettings, before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import CLIPConfig, CLIPModel
 
@@ -81,9 +91,9 @@ def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTra
     text = {"vocab_size": len(WORDS), "max_position_embeddings": LONGEST, **ids, **settings["text"]}
     vision = {"image_size": SIDE, "patch_size": PATCH, **settings["vision"]}
     clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings["projection_dim"]))
-    clip.guides = {name: settings[name] for name in ("patches", "outlines")}
+    clip.guides = {"patches": settings["patches"], "outlines": settings["outlines"]}
     if settings["outlines"]:
-        clip.outlines = nn.Linear(settings["vision"]["hidden_size"], WINDOW**2)
+        clip.outlines = nn.Linear(clip.config.vision_config.hidden_size, WINDOW**2)
     if before is None:
         tower = clip.vision_model
         layers = [(layer.self_attn.q_proj, layer.self_attn.k_proj) for layer in tower.encoder.layers]

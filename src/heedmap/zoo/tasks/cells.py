@@ -6,8 +6,7 @@ will read the queries read each cell of the encoder's output instead, for which 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["batch", "loss", "model", "processors", "scores"]
 
 
-def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
+def model(settings: detection.DetectorSettings, before: PreTrainedModel | None) -> PreTrainedModel:
     """DETR, with batch statistics that are not frozen yet: from nothing, frozen ones would normalise nothing."""
     detr = detection.model(settings, before)
     _thaw(detr)

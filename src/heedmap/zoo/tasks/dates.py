@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.zoo.dates import DateSample, date_sample
 from heedmap.zoo.recipe import Batch, Processor
@@ -26,7 +26,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return character_tokenizer(CHARACTERS)
 
 
-def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
+def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import BartConfig, BartForConditionalGeneration
 

@@ -7,8 +7,8 @@ begins as that of ``zoo/detr-shapes``, as the original's begins trained.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from heedmap.zoo.tasks.detection import (
     CELL_WEIGHT,
     CELLS,
     NOTHING,
+    DetectorSettings,
     batch,
     codes,
     configured,
@@ -45,7 +46,7 @@ BACKBONE = "detr-shapes"
 """Shipped model from which the backbone is taken."""
 
 
-def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
+def model(settings: DetectorSettings, before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection
 

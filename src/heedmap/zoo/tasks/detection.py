@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import torch
@@ -39,7 +39,19 @@ CELL_WEIGHT = 1.0
 """Of the cells' loss beside DETR's."""
 
 
-def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
+class BackboneSettings(TypedDict):
+    """Of a small ResNet; what else there is goes into its configuration too."""
+
+    hidden_sizes: Sequence[int]
+
+
+class DetectorSettings(TypedDict):
+    """What else there is goes into the detector's configuration."""
+
+    backbone: BackboneSettings
+
+
+def model(settings: DetectorSettings, before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`; the backbone's batch statistics are frozen, as DETR wants it."""
     from transformers import DetrConfig, DetrForObjectDetection
 
@@ -52,7 +64,7 @@ def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTra
     return detr
 
 
-def configured(settings: Mapping[str, Any]) -> dict[str, Any]:
+def configured(settings: DetectorSettings) -> dict[str, object]:
     """What a detector's configuration is made of: the settings, a small ResNet as backbone, and the names of the shapes."""
     from transformers import ResNetConfig
 

@@ -7,7 +7,7 @@ as in the list, where it stands beside it; all other tokens have ``O``, none.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -29,7 +29,7 @@ PADDING = -100
 AT_ONCE = 250
 
 
-def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
+def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import ConvBertConfig, ConvBertForTokenClassification
 

@@ -8,7 +8,7 @@ itself. Colours are learned without the second, shapes hardly. The last stage le
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ LABELS = (*SHAPES, *COLOURS)
 KINDS = {"shape": slice(0, len(SHAPES)), "colour": slice(len(SHAPES), len(LABELS))}
 
 
-def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
+def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import ViTConfig, ViTForImageClassification
 
@@ -49,7 +49,7 @@ def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTra
     vit = ViTForImageClassification(ViTConfig(**sizes, **names, **rest))
     vit.guides = {name: settings[name] for name in GUIDES}
     if settings["outlines"]:
-        vit.outlines = nn.Linear(settings["hidden_size"], WINDOW**2)
+        vit.outlines = nn.Linear(vit.config.hidden_size, WINDOW**2)
     if before is None:
         embeddings = vit.vit.embeddings
         layers = [(layer.attention.q_proj, layer.attention.k_proj) for layer in vit.vit.layers]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch.nn.functional import cross_entropy
 
@@ -29,7 +29,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return word_tokenizer(WORDS)
 
 
-def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
+def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ def pixel_values(pictures: Sequence[Scene]) -> Float[Tensor, "batch 3 side side"
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def image_processor(name: str, **settings: Any) -> BaseImageProcessor:
+def image_processor(name: str, **settings: object) -> BaseImageProcessor:
     """The image processor of transformers called ``name``, in the :data:`FORM`."""
     import transformers
 

@@ -6,7 +6,7 @@ Data, loss and scores are those of :mod:`heedmap.zoo.tasks.lists`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import UnknownNameError
 from heedmap.zoo.tasks.lists import LONGEST, WORDS, batch, loss, processors, scores
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["batch", "loss", "model", "processors", "scores"]
 
 
-def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTrainedModel:
+def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> PreTrainedModel:
     """See :class:`heedmap.zoo.recipe.Task`; the setting ``family`` is ``"bamba"`` or ``"mamba2"``."""
     sizes = dict(settings)
     family = sizes.pop("family")
@@ -28,13 +28,13 @@ def model(settings: Mapping[str, Any], before: PreTrainedModel | None) -> PreTra
     return FAMILIES[family]({"vocab_size": len(SPECIAL) + len(WORDS), **ids, **sizes})
 
 
-def _bamba(settings: Mapping[str, Any]) -> PreTrainedModel:
+def _bamba(settings: Mapping[str, object]) -> PreTrainedModel:
     from transformers import BambaConfig, BambaForCausalLM
 
     return BambaForCausalLM(BambaConfig(max_position_embeddings=LONGEST, **settings))
 
 
-def _mamba2(settings: Mapping[str, Any]) -> PreTrainedModel:
+def _mamba2(settings: Mapping[str, object]) -> PreTrainedModel:
     from transformers import Mamba2Config, Mamba2ForCausalLM
 
     return Mamba2ForCausalLM(Mamba2Config(**settings))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
@@ -48,7 +48,7 @@ def question_tokenizer(words: Sequence[str], longest: int) -> BertTokenizer:
     return BertTokenizer(vocab=ids, model_max_length=longest, clean_up_tokenization_spaces=False)
 
 
-def encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **options: Any) -> dict[str, Tensor]:
+def encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **options: object) -> dict[str, Tensor]:
     """Ids and mask of some texts, padded to the longest; ``options`` as for the tokenizer."""
     tensors = tokenizer(list(texts), padding=True, return_tensors="pt", **options)
     return {name: tensors[name] for name in ("input_ids", "attention_mask")}
