@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import TypedDict
 
 from heedmap.datasets.disk import FilePath, described, needed_file, needed_folder
 from heedmap.datasets.sample import Rationale, Sample, Span
@@ -29,14 +28,6 @@ class Annotated:
     document: str
     label: str
     reasons: tuple[tuple[int, int], ...]
-
-
-class _Evidence(TypedDict):
-    """Words that are a reason, as a line has them."""
-
-    docid: str
-    start_token: int
-    end_token: int
 
 
 class Eraser:
@@ -134,7 +125,7 @@ def _parsed(line: str) -> object:
         return None
 
 
-def _annotated(evidences: Sequence[Sequence[_Evidence]], label: object) -> Annotated:
+def _annotated(evidences: Sequence[Sequence[Mapping[str, int | str]]], label: object) -> Annotated:
     evidence = [piece for group in evidences for piece in group]
     documents = sorted({str(piece["docid"]) for piece in evidence})
     if len(documents) != 1:

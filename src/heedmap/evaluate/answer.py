@@ -150,7 +150,8 @@ def explained(
     if contender.method == EDGES:
         result = blank or explain(subject, inputs, target=target, method=CHANCE)
         return [edge_map(each, inputs) for each in result] if isinstance(result, list) else edge_map(result, inputs)
-    seed = count(contender.options, "seed", 0) if "seed" in contender.options else seed
+    if contender.method == CHANCE and "seed" in contender.options:
+        seed = count(contender.options, "seed", 0)
     options = contender.options if contender.method != CHANCE else {**contender.options, "seed": seed}
     if contender.method != CHANCE or keys is None:
         return explain(subject, inputs, target=target, method=contender.method, **options)

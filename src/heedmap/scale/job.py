@@ -36,19 +36,11 @@ class Told(TypedDict):
     answer: dict[str, dict[str, object]] | None
 
 
-class JobModel(TypedDict):
-    """Which model a run is of."""
-
-    name: str
-    dtype: str
-    weights: str
-
-
 class JobConfig(TypedDict):
     """All on which the rows of a run depend."""
 
     heedmap: str
-    model: JobModel
+    model: dict[str, str]
     data: dict[str, object]
     rows: int
     part: int
@@ -160,13 +152,10 @@ class Job:
         from heedmap.evaluate.harness.run import fingerprint
 
         dtypes = {str(p.dtype).removeprefix("torch.") for p in subject.model.parameters() if p.is_floating_point()}
+        weights = {"dtype": " and ".join(sorted(dtypes)), "weights": fingerprint(subject.model)}
         return {
             "heedmap": __version__,
-            "model": {
-                "name": subject.name,
-                "dtype": " and ".join(sorted(dtypes)),
-                "weights": fingerprint(subject.model),
-            },
+            "model": {"name": subject.name, **weights},
             "data": dict(self.source.description),
             "rows": len(self.source),
             "part": self.part,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, TypedDict
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from heedmap.explanation import Explanation
     from heedmap.explanation_data import Segment
-    from heedmap.flow import Flow
 
 
 class SegmentLine(TypedDict, total=False):
@@ -69,15 +69,6 @@ class Line(TypedDict, total=False):
     options: str
     flow: str
     origin: str
-
-
-class _Shared(TypedDict):
-    """What an explanation has of every form."""
-
-    method: str
-    options: dict[str, object]
-    flow: Flow
-    origin: dict[str, str]
 
 
 LIGHT = ("row", "key", "step", "error", "target", "score", "prediction", "label", "certainty", "probability", "answer")
@@ -215,14 +206,15 @@ def explanation_of(lines: Sequence[Line]) -> Explanation:
     first = lines[0]
     if first["error"] is not None:
         raise SampleError(f"row {first['row']} ({first['key']}) could not be explained: {first['error']}")
-    common: _Shared = {
-        "method": first["method"],
-        "options": json.loads(first["options"]),
-        "flow": Flow.from_dict(json.loads(first["flow"])),
-        "origin": json.loads(first["origin"]),
-    }
+    made = partial(
+        Explanation,
+        method=first["method"],
+        options=json.loads(first["options"]),
+        flow=Flow.from_dict(json.loads(first["flow"])),
+        origin=json.loads(first["origin"]),
+    )
     if first["step"] is not None:
-        return _answer_of(lines, common)
+        return _answer_of(lines, made)
     top = None
     if first["function"] is not None:
         top = Top(
@@ -232,7 +224,7 @@ def explanation_of(lines: Sequence[Line]) -> Explanation:
             first["function"],
         )
     prediction = None if first["prediction"] is None else torch.tensor([first["prediction"]])
-    return Explanation(
+    return made(
         segments={s["name"]: _segment_of(s, _values(s)[None]) for s in first["segments"]},
         target=(first["target"],),
         scores=torch.tensor([first["score"]], dtype=torch.float32),
@@ -240,7 +232,6 @@ def explanation_of(lines: Sequence[Line]) -> Explanation:
         prediction_labels=None if first["label"] is None else (first["label"],),
         top=top,
         box=None if first.get("box") is None else torch.tensor([first["box"]], dtype=torch.float32),
-        **common,
     )
 
 
@@ -278,11 +269,10 @@ def _answer_lines(common: Line, explanation: Explanation) -> list[Line]:
     return lines
 
 
-def _answer_of(lines: Sequence[Line], common: _Shared) -> Explanation:
+def _answer_of(lines: Sequence[Line], made: partial[Explanation]) -> Explanation:
     import torch
 
     from heedmap.answer_data import Answer
-    from heedmap.explanation import Explanation
 
     first = lines[0]
 
@@ -304,14 +294,13 @@ def _answer_of(lines: Sequence[Line], common: _Shared) -> Explanation:
         None if first["other"] is None else column([line["other"] for line in lines], torch.int64),
         first["source"],
     )
-    return Explanation(
+    return made(
         segments=segments,
         target=(first["whole_target"],),
         scores=column([line["score"] for line in lines], torch.float32),
         prediction=None,
         prediction_labels=None,
         answer=answer,
-        **common,
     )
 
 

@@ -24,19 +24,12 @@ VERSION = 1
 SUMMARY, REPORT = "summary.json", "report.html"
 
 
-class RunModel(TypedDict):
-    """Which model a run is of."""
-
-    name: str
-    weights: str
-
-
 class RunConfig(TypedDict):
     """All on which a run depends."""
 
     evaluation: str
     settings: dict[str, object]
-    model: RunModel
+    model: dict[str, str]
     data: dict[str, object]
     samples: int
     seed: int

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -203,17 +203,9 @@ class _Category:
     wanted: Bool[np.ndarray, "sizes true"]
 
 
-class _Judged(TypedDict):
-    """What COCOeval says of a picture, as far as it is looked at."""
-
-    dtMatches: np.ndarray
-    dtIgnore: np.ndarray
-    gtIgnore: np.ndarray
-    dtScores: Sequence[float]
-    gtIds: Sequence[int]
-
-
-def _category(entries: Sequence[_Judged | None], shape: tuple[int, int]) -> _Category:
+def _category(
+    entries: Sequence[Mapping[str, np.ndarray | Sequence[float]] | None], shape: tuple[int, int]
+) -> _Category:
     """What COCOeval says of one category: an entry for each size and picture, None where there is nothing, of any size."""
     sizes, thresholds = shape
     images = len(entries) // sizes

@@ -62,10 +62,10 @@ def noisy(
     noised = dict(inputs)
     for standard, segment in FLOATS.items():
         name = subject.renamed.get(standard, standard)
-        value = get(inputs, name)
+        value = get(noised, name)
         if value is not None and value.is_floating_point():
             noised[name] = value + _draw(value, _mask(inputs, segment), radius, keys, (seed, standard))
-    ids = get(inputs, subject.renamed.get("input_ids", "input_ids"))
+    ids = get(noised, subject.renamed.get("input_ids", "input_ids"))
     if ids is None:
         yield noised
         return
