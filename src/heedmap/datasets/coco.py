@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from heedmap.datasets.disk import (
     FilePath,
@@ -36,6 +36,27 @@ KEPT = frozenset(
 Id = int | str
 
 
+class CocoImage(TypedDict):
+    """A picture, as the file has it."""
+
+    id: Id
+    file_name: str
+    width: int
+    height: int
+
+
+class CocoAnnotation(TypedDict):
+    """An object of a picture, as the file has it."""
+
+    id: Id
+    image_id: Id
+    category_id: Id
+    bbox: list[float]
+    area: float
+    iscrowd: int
+    segmentation: object
+
+
 class Coco:
     """A COCO data set; a sample is a picture, its key the picture's id.
 
@@ -50,7 +71,7 @@ class Coco:
         self._categories = _categories(data, instances)
         rows = listed(data, "images", instances)
         self._images = self._present(rows)
-        self._annotations: dict[Id, list[dict[str, Any]]] = defaultdict(list)
+        self._annotations: dict[Id, list[CocoAnnotation]] = defaultdict(list)
         known = {_id(row, "id") for row in rows} - {None}
         for number, annotation in enumerate(listed(data, "annotations", instances)):
             self._add(annotation, number, known)
@@ -83,17 +104,17 @@ class Coco:
         objects = tuple(self._found(annotation, row) for annotation in self._annotations.get(row["id"], ()))
         return Sample(self.keys[index], {"image": image}, Objects(objects))
 
-    def _found(self, annotation: Mapping[str, Any], image: Mapping[str, Any]) -> Found:
+    def _found(self, annotation: CocoAnnotation, image: CocoImage) -> Found:
         try:
-            mask = decoded(annotation.get("segmentation", []), image["height"], image["width"])
+            mask = decoded(annotation["segmentation"], image["height"], image["width"])
         except ValueError as error:
             raise SampleError(f"annotation {annotation['id']} of image {image['id']} is damaged: {error}") from error
         x, y, width, height = map(float, annotation["bbox"])
         label = self._categories[annotation["category_id"]]
         return Found(label, (x, y, width, height), mask, bool(annotation["iscrowd"]), float(annotation["area"]))
 
-    def _present(self, rows: Sequence[object]) -> dict[Id, dict[str, Any]]:
-        images: dict[Id, dict[str, Any]] = {}
+    def _present(self, rows: Sequence[object]) -> dict[Id, CocoImage]:
+        images: dict[Id, CocoImage] = {}
         for number, fields in enumerate(rows):
             row = fields if isinstance(fields, dict) else {}
             key, problem = _image_problem(row, number)
@@ -104,7 +125,8 @@ class Coco:
             if problem:
                 self.problems[key] = problem
             else:
-                images[row["id"]] = row
+                name, width, height = row["file_name"], row["width"], row["height"]
+                images[row["id"]] = {"id": row["id"], "file_name": name, "width": width, "height": height}
         return images
 
     def _add(self, annotation: object, number: int, known: Collection[Id | None]) -> None:
@@ -120,9 +142,19 @@ class Coco:
             self.problems[str(image)] = f"{name} {problem}"
         elif not problem:
             width, height = fields["bbox"][2:]
-            self._annotations[image].append({"area": width * height, "iscrowd": 0, **fields})
+            self._annotations[image].append(
+                {
+                    "id": fields["id"],
+                    "image_id": image,
+                    "category_id": fields["category_id"],
+                    "bbox": fields["bbox"],
+                    "area": fields.get("area", width * height),
+                    "iscrowd": fields.get("iscrowd", 0),
+                    "segmentation": fields.get("segmentation", []),
+                }
+            )
 
-    def _annotation_problem(self, fields: Mapping[str, Any]) -> str:
+    def _annotation_problem(self, fields: Mapping[str, object]) -> str:
         box = fields.get("bbox")
         if "id" not in fields or _id(fields, "category_id") not in self._categories:
             return "has no id, or no category of the file"
@@ -177,7 +209,7 @@ def _id(fields: object, name: str) -> Id | None:
     return value if isinstance(value, int | str) else None
 
 
-def _image_problem(row: Mapping[str, Any], number: int) -> tuple[str, str]:
+def _image_problem(row: Mapping[str, object], number: int) -> tuple[str, str]:
     """Its key, and what is wrong with it or nothing."""
     if _id(row, "id") is None:
         return f"image in row {number}", "it has no id"

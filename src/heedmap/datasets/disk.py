@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from heedmap.datasets.images import SUFFIXES
 from heedmap.errors import FileFormatError, InputError
@@ -70,7 +69,7 @@ def read_lines(path: Path) -> list[str]:
         raise FileFormatError(f"{path} is no UTF-8 text ({error}); fetch it again") from error
 
 
-def read_json(path: Path, hook: Callable[[dict[str, object]], object] | None = None) -> dict[str, Any]:
+def read_json(path: Path, hook: Callable[[dict[str, object]], object] | None = None) -> dict[str, object]:
     """The object that a JSON file holds.
 
     Args:

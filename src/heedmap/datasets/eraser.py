@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 from heedmap.datasets.disk import FilePath, described, needed_file, needed_folder
 from heedmap.datasets.sample import Rationale, Sample, Span
@@ -69,7 +68,7 @@ class Eraser:
             self.problems[f"line {number}"] = "no JSON object with an annotation_id"
             return
         try:
-            annotated = _annotated(fields)
+            annotated = _annotated(fields["evidences"], fields["classification"])
         except (KeyError, TypeError, ValueError) as error:
             self.problems[key] = f"line {number} is not as ERASER's: {error}"
             return
@@ -126,17 +125,17 @@ def _parsed(line: str) -> object:
         return None
 
 
-def _annotated(fields: Mapping[str, Any]) -> Annotated:
-    evidence = [piece for group in fields["evidences"] for piece in group]
+def _annotated(evidences: Sequence[Sequence[Mapping[str, int | str]]], label: object) -> Annotated:
+    evidence = [piece for group in evidences for piece in group]
     documents = sorted({str(piece["docid"]) for piece in evidence})
     if len(documents) != 1:
         raise ValueError(f"its evidence is in {len(documents)} documents; one is needed")
     reasons = sorted({(int(piece["start_token"]), int(piece["end_token"])) for piece in evidence})
     if not all(0 <= start < end for start, end in reasons):
         raise ValueError("a start_token is not before its end_token")
-    if not isinstance(fields["classification"], str):
+    if not isinstance(label, str):
         raise ValueError("its classification is no text")
-    return Annotated(documents[0], fields["classification"], tuple(reasons))
+    return Annotated(documents[0], label, tuple(reasons))
 
 
 def _words(path: Path, name: str) -> list[str]:

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from heedmap.datasets.disk import FilePath, described, needed_file, needed_folder, read_json, read_lines
 from heedmap.datasets.images import SUFFIXES, picture
@@ -87,12 +86,16 @@ def _from_lines(path: Path) -> dict[str, str]:
     return {line[0]: line[-1].strip() for line in lines}
 
 
-def _from_json(data: Mapping[str, Any], path: Path) -> dict[str, str]:
+def _from_json(data: Mapping[str, object], path: Path) -> dict[str, str]:
     """Folder → name, or number → [folder, name], in the order of the numbers."""
-    if all(isinstance(value, str) for value in data.values()):
-        return dict(data)
+    names = {folder: name for folder, name in data.items() if isinstance(name, str)}
+    if len(names) == len(data):
+        return names
     try:
-        return {folder: str(name) for _, (folder, name) in sorted(data.items(), key=lambda item: int(item[0]))}
+        pairs = [pair for _, pair in sorted(data.items(), key=lambda item: int(item[0])) if isinstance(pair, list)]
+        if len(pairs) < len(data):
+            raise TypeError("there is something else than a list")
+        return {folder: str(name) for folder, name in pairs}
     except (TypeError, ValueError) as error:
         shown = json.dumps(data)[:80]
         raise FileFormatError(f"{path} holds {shown}; expected folder → name, or number → [folder, name]") from error

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -147,16 +147,15 @@ def _check_polygon(polygon: object, height: int, width: int) -> None:
             raise ValueError(f"a polygon goes far beyond the image, {width} × {height}")
 
 
-def _of_runs(coded: Mapping[str, Any], height: int, width: int) -> Bool[np.ndarray, "height width"]:
+def _of_runs(coded: Mapping[str, object], height: int, width: int) -> Bool[np.ndarray, "height width"]:
     # pycocotools would leave memory that was never written in a mask whose runs are too short
     counts = coded.get("counts")
     runs = _uncompressed(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(isinstance(run, int) and run >= 0 for run in runs):
         raise ValueError("its run lengths are no list of whole numbers, nor COCO's compressed string")
-    if list(coded.get("size") or ()) != [height, width] or sum(runs) != height * width:
-        raise ValueError(
-            f"its run lengths are of {sum(runs)} pixels, size {coded.get('size')}; the image has {height} × {width}"
-        )
+    size = coded.get("size")
+    if not isinstance(size, list | tuple) or list(size) != [height, width] or sum(runs) != height * width:
+        raise ValueError(f"its run lengths are of {sum(runs)} pixels, size {size}; the image has {height} × {width}")
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape((height, width), order="F")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError, OptionError, UnknownNameError
 
@@ -32,7 +32,7 @@ READERS: dict[str, tuple[str, str, str]] = {
 """Kind → what it is, and the module and the name of what opens it: called with a folder and options, some of which are paths."""
 
 
-def open_data(kind: str, folder: FilePath, **options: Any) -> Reader:
+def open_data(kind: str, folder: FilePath, **options: object) -> Reader:
     """Open a data set.
 
     Args:

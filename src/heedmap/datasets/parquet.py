@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.datasets.disk import FilePath, described
 from heedmap.datasets.images import mask, picture
@@ -81,7 +81,7 @@ class ParquetTable:
                     seen.add(str(name))
                     yield str(name), number
 
-    def _truth(self, key: str, values: Mapping[str, Any], image: Image | None) -> Truth:
+    def _truth(self, key: str, values: Mapping[str, object], image: Image | None) -> Truth:
         role = next(role for role in TRUTHS if role in values)
         if values[role] is None:
             raise SampleError(f"row {key} has no {role}; fill the column {self._columns[role]}, or leave it out")
@@ -93,14 +93,16 @@ class ParquetTable:
             else RightAnswers(*self._label(values["label"], key))
         )
 
-    def _region(self, key: str, values: Mapping[str, Any], image: Image | None) -> Foreground:
+    def _region(self, key: str, values: Mapping[str, object], image: Image | None) -> Foreground:
         pixels = mask(self._source(values["mask"], key), f"the mask of row {key}")
         if image is not None and pixels.shape != (image.height, image.width):
             raise SampleError(f"row {key} has an image of {image.size}, and a mask of {pixels.shape[::-1]} pixels")
         label = values.get("label")
         return Foreground(pixels, None if label is None else next(iter(self._label(label, key)[0])))
 
-    def _answers(self, key: str, answers: Sequence[object]) -> RightAnswers:
+    def _answers(self, key: str, answers: object) -> RightAnswers:
+        if not isinstance(answers, Sequence):
+            raise SampleError(f"row {key} has the answers {answers!r}; expected a list")
         written = [answer.get("answer") if isinstance(answer, Mapping) else answer for answer in answers]
         texts = [text for text in written if isinstance(text, str)]
         scores = soft_scores(texts, self._scoring or ("official" if len(texts) >= VOTERS else "any"))
@@ -249,7 +251,7 @@ class Rows:
         except (OSError, ValueError) as error:
             raise _damaged(path, error) from error
 
-    def read(self, row: int, columns: Sequence[str]) -> dict[str, Any]:
+    def read(self, row: int, columns: Sequence[str]) -> dict[str, object]:
         """The values of a row in some columns, always the same ones; SampleError where they are damaged."""
         group = self._groups[bisect_right(self._firsts, row) - 1]
         try:

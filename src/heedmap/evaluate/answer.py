@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Protocol, cast, overload
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from heedmap.errors import InputError, TargetError
 from heedmap.evaluate.edges import edge_map
 from heedmap.evaluate.perturb.masking import repeated
 from heedmap.methods.cards import CHANCE, EDGES
+from heedmap.methods.method import count
 from heedmap.targets import AnyTarget, Function, Similarity, Target, as_target, class_logits
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from heedmap.evaluate.harness.protocol import MethodSpec
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
+    from heedmap.types import Given, TokenIds
 
 LEAST = 1e-6
 """A score nearer to 0 is no measure of others."""
@@ -49,7 +51,7 @@ class BatchAnswer:
     places: Int[Tensor, " batch"] | None
     scores: Float[Tensor, " batch"]
 
-    def probability(self, inputs: Mapping[str, Any], owners: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+    def probability(self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
         """How much of the answer is left for other inputs; one forward pass.
 
         The answer's probability; of a model without classes (pairs, embeddings) its score as a multiple of what it was.
@@ -70,7 +72,7 @@ class BatchAnswer:
         return self.subject.context({}).probabilities(answer_logits)[rows, places % classes]
 
 
-def held(subject: Model, inputs: Mapping[str, Any], target: AnyTarget = None) -> BatchAnswer:
+def held(subject: Model, inputs: Mapping[str, object], target: AnyTarget = None) -> BatchAnswer:
     """What ``subject`` says of ``inputs``, by ``target`` (as for :func:`heedmap.explain`; None: its own default).
 
     Raises:
@@ -97,7 +99,7 @@ def held(subject: Model, inputs: Mapping[str, Any], target: AnyTarget = None) ->
 @overload
 def explained(
     subject: Model,
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, object],
     target: list[Target],
     contender: MethodSpec,
     seed: int,
@@ -110,7 +112,7 @@ def explained(
 @overload
 def explained(
     subject: Model,
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, object],
     target: AnyTarget,
     contender: MethodSpec,
     seed: int,
@@ -122,7 +124,7 @@ def explained(
 
 def explained(
     subject: Model,
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, object],
     target: AnyTarget | list[Target],
     contender: MethodSpec,
     seed: int,
@@ -148,14 +150,15 @@ def explained(
     if contender.method == EDGES:
         result = blank or explain(subject, inputs, target=target, method=CHANCE)
         return [edge_map(each, inputs) for each in result] if isinstance(result, list) else edge_map(result, inputs)
-    options = {"seed": seed} if contender.method == CHANCE else {}
-    options |= contender.options
+    if contender.method == CHANCE and "seed" in contender.options:
+        seed = count(contender.options, "seed", 0)
+    options = contender.options if contender.method != CHANCE else {**contender.options, "seed": seed}
     if contender.method != CHANCE or keys is None:
         return explain(subject, inputs, target=target, method=contender.method, **options)
     result = blank or explain(subject, inputs, target=target, method=CHANCE, **options)
     if not isinstance(result, list):
-        return _drawn(result, keys, options["seed"], 0)
-    return [_drawn(explanation, keys, options["seed"], turn) for turn, explanation in enumerate(result)]
+        return _drawn(result, keys, seed, 0)
+    return [_drawn(explanation, keys, seed, turn) for turn, explanation in enumerate(result)]
 
 
 def _drawn(explanation: Explanation, keys: Sequence[str], seed: int, turn: int) -> Explanation:
@@ -173,10 +176,21 @@ def _uniform(like: Float[Tensor, "batch tokens"], seeds: Sequence[Sequence[int]]
     return torch.from_numpy(np.stack(rows)).to(like.dtype)
 
 
-def inputs_of(subject: Model, samples: Sequence[Any], **more: Any) -> dict[str, Any]:
-    """What the model is called with for samples, each with ``inputs``, as one batch; ``more`` as for ``subject.inputs``."""
-    roles = samples[0].inputs
-    return subject.inputs(**{role: [sample.inputs[role] for sample in samples] for role in roles}, **more)
+class AnySample(Protocol):
+    """A sample of any kind."""
+
+    @property
+    def inputs(self) -> Mapping[str, object]:
+        """What a model is asked of it, by the names of ``heedmap.Model.explain``."""
+
+
+def inputs_of(
+    subject: Model, samples: Sequence[AnySample], decoder_input_ids: TokenIds | None = None
+) -> dict[str, object]:
+    """What the model is called with for samples as one batch; ``decoder_input_ids`` as for ``subject.inputs``."""
+    lists = {role: [sample.inputs[role] for sample in samples] for role in samples[0].inputs}
+    given = cast("Given", lists)  # what else a sample has, the model itself refuses
+    return subject.inputs(**given, decoder_input_ids=decoder_input_ids)
 
 
 def tokenizer_of(subject: Model) -> PreTrainedTokenizerBase:
@@ -184,7 +198,7 @@ def tokenizer_of(subject: Model) -> PreTrainedTokenizerBase:
     return subject.processors.need(subject.tokenizer, "tokenizer", subject.name)
 
 
-def logits_of(subject: Model, inputs: Mapping[str, Any]) -> Float[Tensor, "rows classes"]:
+def logits_of(subject: Model, inputs: Mapping[str, object]) -> Float[Tensor, "rows classes"]:
     """One forward pass of a classifier, or of a dual encoder: (pictures, texts)."""
     return class_logits(output_of(subject.model, inputs), 2).float()
 
@@ -242,7 +256,7 @@ def tried(subject: Model) -> object:
 
 def maps_of(
     subject: Model,
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, object],
     places: Sequence[Sequence[tuple[int, ...]]],
     contender: MethodSpec,
     seed: int,
@@ -266,8 +280,8 @@ def maps_of(
     for number, sample_places in enumerate(places):
         alike.setdefault(len(sample_places), []).append(number)
     maps: list[list[Float[np.ndarray, "rows columns"]]] = [[] for _ in places]
-    for count, numbers in alike.items():
-        targets = [target_of([places[number][turn] for number in numbers]) for turn in range(count)]
+    for many, numbers in alike.items():
+        targets = [target_of([places[number][turn] for number in numbers]) for turn in range(many)]
         some = repeated(inputs, len(places), torch.tensor(numbers))
         for explanation in explained(subject, some, targets, contender, seed):
             grids = explanation["image"].double().numpy().reshape(-1, *image_grid(explanation))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from heedmap.errors import InputError
 from heedmap.extras import library
 from heedmap.methods.cards import EDGES
+from heedmap.outputs import get
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -35,7 +36,7 @@ def sobel(picture: Float[np.ndarray, "channels rows columns"]) -> Float[np.ndarr
     return np.hypot(down, right).mean(0)
 
 
-def edge_map(explanation: Explanation, inputs: Mapping[str, Any]) -> Explanation:
+def edge_map(explanation: Explanation, inputs: Mapping[str, object]) -> Explanation:
     """The explanation with the edges of the picture, as the model is given it, in the place of relevance.
 
     A patch has the mean of its pixels, in float64 until the last; padding has none, nor do words and boxes: they are equal, and
@@ -49,9 +50,9 @@ def edge_map(explanation: Explanation, inputs: Mapping[str, Any]) -> Explanation
     Raises:
         InputError: there is no picture, or its patches form no grid over its pixels.
     """
-    pixels = inputs.get("pixel_values")
+    pixels = get(inputs, "pixel_values")
     grid = explanation.segment("image").grid if "image" in explanation.segments else None
-    if grid is None or not isinstance(pixels, torch.Tensor) or pixels.dim() != 4:
+    if grid is None or pixels is None or pixels.dim() != 4:
         raise InputError(
             f"{EDGES} are of a picture whose patches form a grid over pixel_values (batch, channels, rows, columns); "
             f"the model has the segments {', '.join(explanation.segments)}"
@@ -60,7 +61,7 @@ def edge_map(explanation: Explanation, inputs: Mapping[str, Any]) -> Explanation
     for name, segment in explanation.segments.items():
         relevance = torch.zeros_like(segment.relevance)
         if name == "image":
-            patches = adaptive_avg_pool2d(_edges(pixels, inputs.get("pixel_mask"))[:, None], grid).flatten(1)
+            patches = adaptive_avg_pool2d(_edges(pixels, get(inputs, "pixel_mask"))[:, None], grid).flatten(1)
             relevance = patches.to(relevance).where(segment.positions >= 0, 0)
         segments[name] = replace(segment, relevance=relevance)
     return replace(explanation, segments=segments, method=EDGES, options={})

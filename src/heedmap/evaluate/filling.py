@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from heedmap.evaluate.answer import inputs_of
 from heedmap.evaluate.perturb.masking import free_tokens, source
 from heedmap.extras import library
 from heedmap.methods.cards import CHANCE
+from heedmap.outputs import needed
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -60,7 +61,7 @@ def donors_of(reader: Reader, seed: int, count: int = DONORS) -> tuple[Sample, .
 
 def filled(
     subject: Model,
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, object],
     segment: str,
     keys: Sequence[str],
     donors: Sequence[Sample],
@@ -80,8 +81,7 @@ def filled(
     Raises:
         InputError: the segment is of none of the inputs, or there is no other sample.
     """
-    name = source(subject, inputs, segment)
-    value = inputs[name]
+    name, value = source(subject, inputs, segment)
     if segment == "image":
         if value.dim() != 4:
             raise InputError(
@@ -110,7 +110,7 @@ def _pool(subject: Model, segment: str, name: str, donors: Sequence[Sample]) -> 
     inputs = inputs_of(subject, donors)
     explanation = explain(subject, inputs, method=CHANCE)
     free = free_tokens(subject, inputs, explanation, segment)
-    value = inputs[name].cpu()
+    value = needed(inputs, name).cpu()
     if value.shape[:2] != free.shape:
         raise InputError(
             f"the segment {segment!r} has {free.shape[1]} tokens and its input the shape {tuple(value.shape)}; other "

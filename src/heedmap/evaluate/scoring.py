@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -14,6 +14,7 @@ from heedmap.errors import InputError, SampleError
 from heedmap.evaluate.answer import all_class_names, logits_of, target_of
 from heedmap.evaluate.metrics.words import plain, spellings
 from heedmap.evaluate.perturb.masking import repeated
+from heedmap.outputs import needed
 from heedmap.targets import ClassLogit, Similarity, Target, class_logits
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
     from heedmap.datasets.sample import Sample
     from heedmap.models.model import Model
-
-Tensors = Mapping[str, Any]
-"""What a model is called with."""
 
 
 class Scorer(Protocol):
@@ -37,7 +35,7 @@ class Scorer(Protocol):
     target: Target
 
     def __call__(
-        self, inputs: Mapping[str, Any], owners: Int[Tensor, " rows"]
+        self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]
     ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
         """For each row of ``inputs``, made of the sample ``owners`` says: how right the answer is, 0 to 1, and the
         probability of what was explained."""
@@ -55,7 +53,7 @@ class AnswerScorer:
         truth: explain the right answer; else the model's own, as the authors do.
     """
 
-    def __init__(self, subject: Model, inputs: Mapping[str, Any], samples: Sequence[Sample], truth: bool) -> None:
+    def __init__(self, subject: Model, inputs: Mapping[str, object], samples: Sequence[Sample], truth: bool) -> None:
         self._subject = subject
         self._many = not subject.context({}).exclusive
         logits = logits_of(subject, inputs)
@@ -66,7 +64,7 @@ class AnswerScorer:
         self.target: Target = ClassLogit(tuple(self._picked.tolist()))
 
     def __call__(
-        self, inputs: Mapping[str, Any], owners: Int[Tensor, " rows"]
+        self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]
     ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
         """See :class:`Scorer`."""
         logits = logits_of(self._subject, inputs)
@@ -87,7 +85,7 @@ class WordScorer:
         truth: explain what is right; else what the model has there itself.
     """
 
-    def __init__(self, subject: Model, inputs: Mapping[str, Any], samples: Sequence[Sample], truth: bool) -> None:
+    def __init__(self, subject: Model, inputs: Mapping[str, object], samples: Sequence[Sample], truth: bool) -> None:
         self._subject = subject
         said = [sample.truth for sample in samples if isinstance(sample.truth, Said)]
         self._places = torch.tensor([truth.place for truth in said])
@@ -96,14 +94,14 @@ class WordScorer:
         self.target = target_of(list(zip(self._places.tolist(), self._picked.tolist(), strict=True)))
 
     def __call__(
-        self, inputs: Mapping[str, Any], owners: Int[Tensor, " rows"]
+        self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]
     ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
         """See :class:`Scorer`."""
         logits = self._logits(inputs, owners)
         probability = logits.softmax(-1).gather(1, self._picked[owners, None])[:, 0]
         return (logits.argmax(-1) == self._right[owners]).float(), probability
 
-    def _logits(self, inputs: Mapping[str, Any], owners: Int[Tensor, " rows"]) -> Float[Tensor, "rows classes"]:
+    def _logits(self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]) -> Float[Tensor, "rows classes"]:
         logits, places = class_logits(output_of(self._subject.model, inputs), 3).float().cpu(), self._places[owners]
         if int(places.max()) >= logits.shape[1]:
             raise InputError(
@@ -123,7 +121,7 @@ class MatchScorer:
         segment: what is perturbed, ``"text"``, ``"image"``, or both: ``"joint"``.
     """
 
-    def __init__(self, subject: Model, inputs: Mapping[str, Any], samples: Sequence[Sample], segment: str) -> None:
+    def __init__(self, subject: Model, inputs: Mapping[str, object], samples: Sequence[Sample], segment: str) -> None:
         self._subject, self._inputs = subject, inputs
         ways = {"text": self._by_text, "image": self._by_image}
         self._similar = ways.get(segment, self._by_both)
@@ -133,11 +131,11 @@ class MatchScorer:
         self._owner = torch.arange(len(samples)).repeat_interleave(counts)
         image = samples[0].inputs["image"]
         encoded = subject.inputs(text=wrong, image=[image] * len(wrong))
-        self._wrong = {name: value for name, value in encoded.items() if name in _words(inputs)}
+        self._wrong = {name: value for name, value in _words(encoded).items() if name in _words(inputs)}
         self.target: Target = Similarity()
 
     def __call__(
-        self, inputs: Mapping[str, Any], owners: Int[Tensor, " rows"]
+        self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]
     ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
         """See :class:`Scorer`; the probability is the softmax over the right text and the wrong ones."""
         present = owners.unique()
@@ -151,26 +149,32 @@ class MatchScorer:
         right = (matching > scores.amax(-1)).float()
         return right, torch.cat([matching[:, None], scores], 1).softmax(-1)[:, 0]
 
-    def _by_text(self, inputs: Tensors, plain: Tensors, wrong: Tensors, place: Tensor) -> tuple[Tensor, Tensor]:
+    def _by_text(
+        self, inputs: Mapping[str, object], plain: Mapping[str, object], wrong: Mapping[str, Tensor], place: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Changed texts beside the pictures as they are."""
         similar = logits_of(self._subject, {**plain, **_joined(_words(inputs), wrong)})
         rows = torch.arange(len(place))
         return similar[place, rows], similar[:, len(place) :][place]
 
-    def _by_image(self, inputs: Tensors, plain: Tensors, wrong: Tensors, place: Tensor) -> tuple[Tensor, Tensor]:
+    def _by_image(
+        self, inputs: Mapping[str, object], plain: Mapping[str, object], wrong: Mapping[str, Tensor], place: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Changed pictures beside the texts as they are."""
         similar = logits_of(self._subject, {**inputs, **_joined(_words(plain), wrong)})
         right = similar.shape[1] - len(next(iter(wrong.values())))
         return similar.gather(1, place[:, None])[:, 0], similar[:, right:]
 
-    def _by_both(self, inputs: Tensors, plain: Tensors, wrong: Tensors, place: Tensor) -> tuple[Tensor, Tensor]:
+    def _by_both(
+        self, inputs: Mapping[str, object], plain: Mapping[str, object], wrong: Mapping[str, Tensor], place: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Each changed picture beside its changed text, and beside the wrong texts as they are."""
         similar = logits_of(self._subject, {**inputs, **_joined(_words(inputs), wrong)})
         return similar.diagonal(), similar[:, len(place) :]
 
 
 def scorer_of(
-    subject: Model, inputs: Mapping[str, Any], samples: Sequence[Sample], segment: str, truth: bool
+    subject: Model, inputs: Mapping[str, object], samples: Sequence[Sample], segment: str, truth: bool
 ) -> Scorer:
     """What scores these samples; InputError where their truth is of another kind."""
     if all(isinstance(sample.truth, Match) for sample in samples):
@@ -215,8 +219,8 @@ def _scores(sample: Sample, subject: Model, classes: int) -> Float[Tensor, " cla
     return torch.tensor(class_scores)
 
 
-def _words(inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
+def _words(inputs: Mapping[str, object]) -> dict[str, Tensor]:
+    return {name: needed(inputs, name) for name in ("input_ids", "attention_mask") if name in inputs}
 
 
 def _joined(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class FixedPrediction:
     """
 
     subject: Model
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, object]
     keys: Sequence[str]
     answer: BatchAnswer
     blank: Explanation
@@ -71,7 +71,7 @@ class FixedPrediction:
 
     @classmethod
     def of(
-        cls, subject: Model, inputs: Mapping[str, Any], keys: Sequence[str], seed: int, target: AnyTarget = None
+        cls, subject: Model, inputs: Mapping[str, object], keys: Sequence[str], seed: int, target: AnyTarget = None
     ) -> FixedPrediction:
         """The trial of some inputs, as ``subject.inputs`` makes them; ``target`` as for :func:`heedmap.explain`.
 
@@ -108,7 +108,7 @@ class FixedPrediction:
         instead = {name: filled(self.subject, self.inputs, name, self.keys, donors, self.seed) for name in self.free}
         return replace(self, instead=instead)
 
-    def maps(self, contender: MethodSpec, inputs: Mapping[str, Any] | None = None, *, anew: bool = False) -> Maps:
+    def maps(self, contender: MethodSpec, inputs: Mapping[str, object] | None = None, *, anew: bool = False) -> Maps:
         """The contender's relevance of each segment for the fixed answer; of padding 0.
 
         For chance and edges, which do not ask the model, it runs only where it is told to, and with other inputs, so that noise
@@ -147,7 +147,9 @@ class FixedPrediction:
             probabilities.append(self.answer.probability(inputs, samples).cpu())
         return torch.cat(probabilities).double().numpy().reshape(variants, batch)
 
-    def _without(self, inputs: Mapping[str, Any], segment: Segment, keep: Tensor, samples: Tensor) -> dict[str, Any]:
+    def _without(
+        self, inputs: Mapping[str, object], segment: Segment, keep: Tensor, samples: Tensor
+    ) -> dict[str, object]:
         """The inputs less some tokens of a segment, of these samples."""
         if segment.name not in self.instead:
             return masked(self.subject, inputs, segment, keep)
@@ -181,7 +183,7 @@ def after_randomisation(
         their absolute values, after each step.
     """
     order = blocks(trials[0].subject, trials[0].inputs, most)
-    likeness: dict[tuple[int, str, str], list[Any]] = {}
+    likeness: dict[tuple[int, str, str], list[list[tuple[float, float]]]] = {}
     with cascade(trials[0].subject.model, order, trials[0].seed) as steps:
         for _ in steps:
             for number, trial in enumerate(trials):
@@ -275,7 +277,7 @@ def _mean_maps(
     }
 
 
-def _or_none(trial: FixedPrediction, contender: MethodSpec, inputs: Mapping[str, Any] | None = None) -> Maps:
+def _or_none(trial: FixedPrediction, contender: MethodSpec, inputs: Mapping[str, object] | None = None) -> Maps:
     try:
         return trial.maps(contender, inputs)
     except GradientError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError, OptionError
 from heedmap.memory import memory_bytes
@@ -60,7 +60,7 @@ def plan_run(
     target: RowTarget = None,
     method: str = "generic",
     answer: bool = False,
-    generate: Mapping[str, Any] | None = None,
+    generate: Mapping[str, object] | None = None,
     device: str | None = None,
     dtype: str | None = None,
     workers: int | None = None,
@@ -68,7 +68,7 @@ def plan_run(
     batch: int = BATCH,
     part: int = PART,
     memory: int | str | None = None,
-    **options: Any,
+    **options: object,
 ) -> RunPlan:
     """What :func:`heedmap.run` of the same would take.
 
@@ -129,8 +129,9 @@ def _fitting(worker: Worker, group: Sequence[WorkItem]) -> tuple[Plan, int]:
     wanted, memory = worker.job.wanted, worker.job.memory
     target = wanted.target if group[0].row.target is None else group[0].row.target
     inputs = together([item.tensors for item in group])
+    planned: Callable[..., Plan] = plan  # which sees to the options itself
     try:
-        found = plan(worker.subject, inputs, target=target, method=wanted.method, memory=memory, **wanted.options)
+        found = planned(worker.subject, inputs, target=target, method=wanted.method, memory=memory, **wanted.options)
     except OptionError:
         if len(group) == 1:
             raise

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 from heedmap.errors import InputError, OptionError, UnknownNameError
 from heedmap.version import __version__
@@ -27,6 +27,26 @@ LEFT_OUT = ("full", "segments", "labels", "probe")
 """Options of :func:`heedmap.explain` that a run does not take."""
 
 
+class Told(TypedDict):
+    """What is explained and how, as plain data."""
+
+    target: int | str | None
+    method: str
+    options: dict[str, object]
+    answer: dict[str, dict[str, object]] | None
+
+
+class JobConfig(TypedDict):
+    """All on which the rows of a run depend."""
+
+    heedmap: str
+    model: dict[str, str]
+    data: dict[str, object]
+    rows: int
+    part: int
+    explained: Told
+
+
 @dataclass(frozen=True, eq=False)
 class Wanted:
     """What is explained, and how.
@@ -41,9 +61,9 @@ class Wanted:
 
     target: RowTarget = None
     method: str = "generic"
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     answer: bool = False
-    generate: Mapping[str, Any] = field(default_factory=dict)
+    generate: Mapping[str, object] = field(default_factory=dict)
 
     def check(self) -> None:
         """See that the options can be meant, before a model is loaded.
@@ -77,7 +97,7 @@ class Wanted:
         if self.generate and not self.answer:
             raise OptionError("generate is for answers in words; give answer=True too")
 
-    def told(self) -> dict[str, object]:
+    def told(self) -> Told:
         """As plain data."""
         answer = {"generate": dict(self.generate)} if self.answer else None
         return {"target": _told(self.target), "method": self.method, "options": dict(self.options), "answer": answer}
@@ -127,7 +147,7 @@ class Job:
 
         return load(self.model, device=self.device, dtype=self.dtype)
 
-    def config(self, subject: Model) -> dict[str, Any]:
+    def config(self, subject: Model) -> JobConfig:
         """All on which the rows that come out depend, as plain JSON data."""
         from heedmap.evaluate.harness.run import fingerprint
 

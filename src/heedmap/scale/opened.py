@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, cast, overload
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow
 
     from heedmap.explanation import Explanation
+    from heedmap.scale.job import JobConfig
 
 
 class Run(Sequence["Explanation"]):
@@ -53,7 +54,7 @@ class Run(Sequence["Explanation"]):
         return self._parts.folder.path
 
     @property
-    def config(self) -> Mapping[str, Any]:
+    def config(self) -> JobConfig:
         """On what its rows depend."""
         return self._parts.config
 
@@ -156,7 +157,7 @@ class Run(Sequence["Explanation"]):
 class _Parts:
     """The files of a run. The one that was read last is kept."""
 
-    def __init__(self, folder: ShardFolder, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: ShardFolder, config: JobConfig) -> None:
         self.folder, self.config = folder, config
         self.run = folder.digest()
         self._kept: tuple[int, dict[int, list[Line]]] | None = None
@@ -226,4 +227,5 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     config = held.config()
     if config is None:
         raise InputError(f"there is no run in {path}; give a folder that heedmap run wrote")
-    return Run(_Parts(held, config), range(config["rows"]))
+    told = cast("JobConfig", config)  # the folder's format says so
+    return Run(_Parts(held, told), range(told["rows"]))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import FileFormatError, InputError, OptionError
 from heedmap.memory import memory_bytes
@@ -34,8 +34,8 @@ def run(
     target: RowTarget = None,
     method: str = "generic",
     answer: bool = False,
-    generate: Mapping[str, Any] | None = None,
-    files: Mapping[str, Any] | None = None,
+    generate: Mapping[str, object] | None = None,
+    files: Mapping[str, object] | None = None,
     device: str | None = None,
     dtype: str | None = None,
     workers: int | None = None,
@@ -46,7 +46,7 @@ def run(
     page: bool = True,
     progress: Done = lambda done, of: None,
     tell: Tell = lambda words: None,
-    **options: Any,
+    **options: object,
 ) -> Run:
     """Explain every row of a data set into a folder of Parquet files.
 
@@ -185,7 +185,7 @@ def _conclude(running: _Running, workers: int | None, address: str | None, page:
         running.folder.write_file(REPORT, drawn.encode())
 
 
-def _source(data: str | os.PathLike[str] | RowSource, files: Mapping[str, Any]) -> RowSource:
+def _source(data: str | os.PathLike[str] | RowSource, files: Mapping[str, object]) -> RowSource:
     if isinstance(data, str | os.PathLike):
         from heedmap.datasets.sources.opening import open_source
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -24,7 +25,51 @@ if TYPE_CHECKING:
     from heedmap.explanation import Explanation
     from heedmap.explanation_data import Segment
 
-Line = dict[str, Any]
+
+class SegmentLine(TypedDict, total=False):
+    """A segment in a line; of a token that is not an answer's first, only its name and relevance."""
+
+    name: str
+    kind: str
+    stream: str
+    grid: Sequence[int] | None
+    scale: float
+    relevance: Sequence[float] | np.ndarray
+    positions: Sequence[int]
+    labels: Sequence[str] | None
+    boundaries: str | None
+    roles: str | None
+
+
+class Line(TypedDict, total=False):
+    """A line of a file, see :func:`schema`; what was not written is None where it is read."""
+
+    row: int
+    key: str
+    step: int | None
+    error: str | None
+    target: str
+    score: float
+    prediction: int | None
+    label: str | None
+    certainty: float | None
+    probability: float
+    top_labels: Sequence[str]
+    top_probabilities: Sequence[float]
+    function: str | None
+    box: Sequence[float] | None
+    segments: Sequence[SegmentLine]
+    answer: str
+    token: int
+    token_row: int
+    other: int | None
+    source: str
+    whole_target: str
+    method: str
+    options: str
+    flow: str
+    origin: str
+
 
 LIGHT = ("row", "key", "step", "error", "target", "score", "prediction", "label", "certainty", "probability", "answer")
 """Columns without the maps: what an index of a run is made of."""
@@ -113,7 +158,7 @@ def failed(row: int, key: str, error: str) -> Line:
 
 def lines_of(row: int, key: str, explanation: Explanation) -> list[Line]:
     """The lines of an explanation of one sample."""
-    common = {
+    common: Line = {
         "row": row,
         "key": key,
         "method": explanation.method,
@@ -125,7 +170,7 @@ def lines_of(row: int, key: str, explanation: Explanation) -> list[Line]:
         return _answer_lines(common, explanation)
     top = explanation.top
     labels = explanation.prediction_labels
-    line = {
+    line: Line = {
         **common,
         "target": explanation.target[0],
         "score": float(explanation.scores[0]),
@@ -161,14 +206,15 @@ def explanation_of(lines: Sequence[Line]) -> Explanation:
     first = lines[0]
     if first["error"] is not None:
         raise SampleError(f"row {first['row']} ({first['key']}) could not be explained: {first['error']}")
-    common: dict[str, Any] = {
-        "method": first["method"],
-        "options": json.loads(first["options"]),
-        "flow": Flow.from_dict(json.loads(first["flow"])),
-        "origin": json.loads(first["origin"]),
-    }
+    made = partial(
+        Explanation,
+        method=first["method"],
+        options=json.loads(first["options"]),
+        flow=Flow.from_dict(json.loads(first["flow"])),
+        origin=json.loads(first["origin"]),
+    )
     if first["step"] is not None:
-        return _answer_of(lines, common)
+        return _answer_of(lines, made)
     top = None
     if first["function"] is not None:
         top = Top(
@@ -178,7 +224,7 @@ def explanation_of(lines: Sequence[Line]) -> Explanation:
             first["function"],
         )
     prediction = None if first["prediction"] is None else torch.tensor([first["prediction"]])
-    return Explanation(
+    return made(
         segments={s["name"]: _segment_of(s, _values(s)[None]) for s in first["segments"]},
         target=(first["target"],),
         scores=torch.tensor([first["score"]], dtype=torch.float32),
@@ -186,7 +232,6 @@ def explanation_of(lines: Sequence[Line]) -> Explanation:
         prediction_labels=None if first["label"] is None else (first["label"],),
         top=top,
         box=None if first.get("box") is None else torch.tensor([first["box"]], dtype=torch.float32),
-        **common,
     )
 
 
@@ -224,16 +269,15 @@ def _answer_lines(common: Line, explanation: Explanation) -> list[Line]:
     return lines
 
 
-def _answer_of(lines: Sequence[Line], common: dict[str, Any]) -> Explanation:
+def _answer_of(lines: Sequence[Line], made: partial[Explanation]) -> Explanation:
     import torch
 
     from heedmap.answer_data import Answer
-    from heedmap.explanation import Explanation
 
     first = lines[0]
 
-    def column(name: str, dtype: torch.dtype) -> Tensor:
-        return torch.tensor([[line[name] for line in lines]], dtype=dtype)
+    def column(values: Sequence[object], dtype: torch.dtype) -> Tensor:
+        return torch.tensor([values], dtype=dtype)
 
     segments = {}
     for number, segment in enumerate(first["segments"]):
@@ -241,27 +285,26 @@ def _answer_of(lines: Sequence[Line], common: dict[str, Any]) -> Explanation:
         segments[segment["name"]] = _segment_of(segment, values[None])
     answer = Answer(
         (first["answer"],),
-        column("token", torch.int64),
-        column("token_row", torch.int64),
+        column([line["token"] for line in lines], torch.int64),
+        column([line["token_row"] for line in lines], torch.int64),
         (tuple(line["target"] for line in lines),),
-        column("probability", torch.float32),
+        column([line["probability"] for line in lines], torch.float32),
         (tuple(tuple(line["top_labels"]) for line in lines),),
-        column("top_probabilities", torch.float32),
-        None if first["other"] is None else column("other", torch.int64),
+        column([line["top_probabilities"] for line in lines], torch.float32),
+        None if first["other"] is None else column([line["other"] for line in lines], torch.int64),
         first["source"],
     )
-    return Explanation(
+    return made(
         segments=segments,
         target=(first["whole_target"],),
-        scores=column("score", torch.float32),
+        scores=column([line["score"] for line in lines], torch.float32),
         prediction=None,
         prediction_labels=None,
         answer=answer,
-        **common,
     )
 
 
-def _segment(segment: Segment, values: Tensor, whole: bool, tokens: int | None = None) -> Line:
+def _segment(segment: Segment, values: Tensor, whole: bool, tokens: int | None = None) -> SegmentLine:
     """A segment of a batch of one, with the relevance of a step.
 
     Args:
@@ -274,7 +317,7 @@ def _segment(segment: Segment, values: Tensor, whole: bool, tokens: int | None =
     finite = np.abs(relevance[np.isfinite(relevance)])
     exponent = math.frexp(float(finite.max()))[1] if finite.size else 0
     scale = math.ldexp(1.0, max(-126, min(127, exponent)))
-    line: Line = {"name": segment.name, "scale": scale, "relevance": (relevance / scale).astype(np.float16)}
+    line: SegmentLine = {"name": segment.name, "scale": scale, "relevance": (relevance / scale).astype(np.float16)}
     if whole:
         end = tokens if segment.name == "answer" else None
         line |= {
@@ -289,12 +332,12 @@ def _segment(segment: Segment, values: Tensor, whole: bool, tokens: int | None =
     return line
 
 
-def _segment_of(told: Mapping[str, Any], relevance: Tensor) -> Segment:
+def _segment_of(told: SegmentLine, relevance: Tensor) -> Segment:
     import torch
 
     from heedmap.explanation_data import Segment
 
-    labels, boundaries, roles, grid = (told[name] for name in ("labels", "boundaries", "roles", "grid"))
+    labels, boundaries, roles, grid = told["labels"], told["boundaries"], told["roles"], told["grid"]
     return Segment(
         told["name"],
         told["kind"],
@@ -308,7 +351,7 @@ def _segment_of(told: Mapping[str, Any], relevance: Tensor) -> Segment:
     )
 
 
-def _values(told: Mapping[str, Any]) -> Tensor:
+def _values(told: SegmentLine) -> Tensor:
     """(tokens,) float32."""
     import torch
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
 from heedmap.scale.folder import MadePart, ShardFolder
@@ -40,7 +40,7 @@ class WorkItem:
     number: int
     row: SourceRow
     inputs: OneGiven = field(default_factory=OneGiven)
-    tensors: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, object] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
 
     def fail(self, error: Exception | str) -> None:
@@ -144,7 +144,8 @@ class Worker:
 
     def _said(self, item: WorkItem) -> Explanation:
         wanted = self.job.wanted
-        return self.subject.explain_answer(
+        explain: Callable[..., Explanation] = self.subject.explain_answer  # which sees to the options itself
+        return explain(
             item.inputs.get("text"),
             item.inputs.get("image"),
             item.inputs.get("audio"),
@@ -154,7 +155,7 @@ class Worker:
             **self._options(),
         )
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self) -> dict[str, object]:
         memory = self.job.memory
         return {**self.job.wanted.options, **({} if memory is None else {"memory": memory})}
 

@@ -22,7 +22,7 @@ from heedmap.evaluate.metrics.evidence import (
     share,
     word_evidence,
 )
-from heedmap.evaluate.metrics.statistics import RESAMPLES, Measure, Row, interval, of_values
+from heedmap.evaluate.metrics.statistics import RESAMPLES, Measure, Row, interval, number_of, of_values, word_of
 from heedmap.methods import METHODS
 from heedmap.methods.cards import PAPER
 from heedmap.zoo.dataset import KnownSample, first
@@ -212,7 +212,7 @@ class KnownEvidence:
             maps = explained(subject, batch.inputs, batch.targets(), spec, int(known[0].key))
             for number, key in enumerate(keys):
                 figures = _figures(subject, batch, number, spec.name, maps, references=spec is contenders[0])
-                fixed = {"sample": key, "answers": len(batch.asked[number])}
+                fixed: Row = {"sample": key, "answers": len(batch.asked[number])}
                 rows += [
                     {**fixed, "method": name, "segment": segment, **row} for (segment, name), row in figures.items()
                 ]
@@ -223,11 +223,11 @@ class KnownEvidence:
         answers: dict[str, int] = {}
         values: dict[str, dict[str, dict[str, list[float]]]] = {}
         for row in rows:
-            answers[row["sample"]] = row["answers"]
+            answers[word_of(row, "sample")] = int(number_of(row, "answers"))
             for figure in FIGURES:
-                if not np.isnan(row[figure]):
-                    methods = values.setdefault(row["segment"], {}).setdefault(figure, {})
-                    methods.setdefault(row["method"], []).append(row[figure])
+                if not np.isnan(value := number_of(row, figure)):
+                    methods = values.setdefault(word_of(row, "segment"), {}).setdefault(figure, {})
+                    methods.setdefault(word_of(row, "method"), []).append(value)
         measures = [
             Measure(
                 f"{segment}/{figure}",

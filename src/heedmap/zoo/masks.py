@@ -69,7 +69,7 @@ class RandomMasks:
                 f"{self.subject.name} takes {self.subject.kind_row.about}; random masks are for words, boxes and patches"
             )
         for name in parts:
-            value = inputs[source(self.subject, inputs, name)]
+            _, value = source(self.subject, inputs, name)
             grid = self._grid(value) if name == "image" else None
             tokens = grid[0] * grid[1] if grid else value.shape[1]
             keep = torch.rand(len(value), tokens) >= self.share

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError, OptionError, UnknownNameError
 
@@ -31,7 +31,7 @@ def kinds() -> list[str]:
     return [*SOURCES, *(kind for kind in READERS if kind not in SOURCES)]
 
 
-def open_source(data: FilePath, **options: Any) -> RowSource:
+def open_source(data: FilePath, **options: object) -> RowSource:
     """Open the rows of a data set.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
     from heedmap.targets import AnyTarget
+    from heedmap.types import Given
 
 STEPS = 10
 FIGURES = {
@@ -72,7 +73,7 @@ class Comparison:
             for name, segments in self.figures.items()
         }
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain JSON data: target, and for each method its relevance, figures, curves and seconds."""
         first = next(iter(self.explanations.values()))
         methods = {
@@ -94,7 +95,7 @@ class Comparison:
 
 def compare(
     subject: Model,
-    given: Mapping[str, Any],
+    given: Mapping[str, object],
     methods: Sequence[str | MethodSpec],
     *,
     target: AnyTarget = None,
@@ -133,7 +134,8 @@ def compare(
     """
     check_fill(remove)
     given = {role: value for role, value in given.items() if value is not None}
-    inputs = subject.inputs(**given)
+    asked = cast("Given", given)  # what else is there, the model itself refuses
+    inputs = subject.inputs(**asked)
     trial = FixedPrediction.of(subject, inputs, ["input"], seed, target)
     trial = trial.replacing(donors) if remove == "replace" else trial
     explanations: dict[str, Explanation] = {}
@@ -146,7 +148,7 @@ def compare(
             refused[spec.name] = str(error)
             continue
         seconds[spec.name] = perf_counter() - began
-        explanations[spec.name] = subject.label(explanation, inputs, given.get("boxes"), given.get("audio"))
+        explanations[spec.name] = subject.label(explanation, inputs, asked.get("boxes"), asked.get("audio"))
     if not explanations:
         raise InputError(f"no method fits {subject.name} here: {next(iter(refused.values()), 'none was given')}")
     maps = {name: trial.relevance(explanation) for name, explanation in explanations.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class Detection:
             raise OptionError(f"threshold is {self.threshold}; expected a probability, 0 up to (and without) 1")
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, object]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
         return {"threshold": self.threshold}
 
@@ -205,10 +205,10 @@ def _groups(subject: Model, pictures: Sequence[_Picture]) -> Iterator[list[_Pict
 
 
 def _unpadded(
-    grid: Float[np.ndarray, "rows columns"], inputs: Mapping[str, Any], row: int
+    grid: Float[np.ndarray, "rows columns"], inputs: Mapping[str, object], row: int
 ) -> Float[np.ndarray, "own_rows own_columns"]:
     """The map without the patches of padding: those whose first pixel is padding, which is how DETR itself tells them."""
-    mask = inputs.get("pixel_mask")
+    mask = get(inputs, "pixel_mask")
     if mask is None:
         return grid
     pixels = mask[row].cpu().numpy() != 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from heedmap.evaluate.answer import explained, inputs_of
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec
 from heedmap.evaluate.harness.run import fingerprint
 from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, SIGNS, kept
-from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
+from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, numbers_of, of_values, word_of
 from heedmap.evaluate.perturb.masking import free_tokens, masked, repeated
 from heedmap.evaluate.scoring import Scorer, scorer_of
 
@@ -71,7 +71,7 @@ class Fidelity:
             raise OptionError(f"sizes are {self.sizes}; expected per cents over 0, up to 100")
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, object]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
         names = ("share", "part", "draws", "truth")
         tuned = {"tuned": fingerprint(self.tuned.model), "sizes": list(self.sizes)}
@@ -145,8 +145,9 @@ class Fidelity:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: by segment what falls, and how the score goes."""
         table: dict[tuple[str, str], dict[str, dict[str, list[float]]]] = {}
         for row in rows:
-            by_method = table.setdefault((row["segment"], row["sign"]), {}).setdefault(row["method"], {})
-            by_method[row["sample"]] = [row[PLAIN], *row["scores"]]
+            methods = table.setdefault((word_of(row, "segment"), word_of(row, "sign")), {})
+            samples = methods.setdefault(word_of(row, "method"), {})
+            samples[word_of(row, "sample")] = [number_of(row, PLAIN), *numbers_of(row, "scores")]
         curves = {
             key: {name: np.array([samples[sample] for sample in sorted(samples)]) for name, samples in methods.items()}
             for key, methods in table.items()
@@ -188,7 +189,7 @@ def _falls(curves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _scores(
     subject: Model,
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, object],
     segment: Segment,
     keep: Bool[np.ndarray, "batch signs sizes draws tokens"],
     scorer: Scorer,

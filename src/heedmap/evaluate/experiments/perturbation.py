@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,9 +26,10 @@ from heedmap.evaluate.metrics.faithfulness import (
     over_curve,
     symmetric_gain,
 )
-from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
+from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, of_values, word_of
 from heedmap.evaluate.perturb.masking import check_way, free_tokens, repeated, upsampled, without
 from heedmap.evaluate.scoring import Scorer, scorer_of
+from heedmap.outputs import needed
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -139,7 +140,7 @@ class Perturbation:
         return cls(chosen, wanted, remove, truth, tuple(donors) if remove == "replace" else ())
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, object]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
         steps = {name: list(PRESETS[self.preset].steps[name]) for name in self.segments}
         donors = {"donors": [donor.key for donor in self.donors]} if self.donors else {}
@@ -229,12 +230,13 @@ class Perturbation:
             (segment, sign, column): {} for segment in self.segments for sign in SIGNS for column in SCORES
         }
         for row in rows:
-            steps = len(PRESETS[self.preset].steps[row["segment"]])
+            sample, method, segment, sign = (word_of(row, name) for name in ("sample", "method", "segment", "sign"))
+            steps = len(PRESETS[self.preset].steps[segment])
             for column in SCORES:
-                table = curves[row["segment"], row["sign"], column].setdefault(row["method"], {})
-                if row["sample"] not in table:
-                    table[row["sample"]] = np.full(steps, np.nan)
-                table[row["sample"]][row["step"]] = row[column]
+                table = curves[segment, sign, column].setdefault(method, {})
+                if sample not in table:
+                    table[sample] = np.full(steps, np.nan)
+                table[sample][int(number_of(row, "step"))] = number_of(row, column)
         return {
             key: {name: np.stack([table[sample] for sample in sorted(table)]) for name, table in tables.items()}
             for key, tables in curves.items()
@@ -251,7 +253,7 @@ class _SegmentOfBatch:
 
     evaluation: Perturbation
     subject: Model
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, object]
     samples: Sequence[Sample]
     segment: str
     parts: tuple[str, ...]
@@ -310,7 +312,7 @@ class _SegmentOfBatch:
         return pixels.numpy().reshape(*keep.shape[:3], *self._size())
 
     def _size(self) -> tuple[int, int]:
-        rows, columns = self.inputs["pixel_values"].shape[-2:]
+        rows, columns = needed(self.inputs, "pixel_values").shape[-2:]
         return rows, columns
 
     def _scores(self, maps: Explanation, keep: Sequence[np.ndarray]) -> Float[np.ndarray, "batch signs steps 2"]:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from heedmap.datasets.sample import Rationale
 from heedmap.errors import InputError, OptionError, SampleError
 from heedmap.evaluate.answer import explained, logits_of, tokenizer_of
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method, usable
-from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
+from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, of_values
 from heedmap.evaluate.metrics.words import (
     agreement,
     reasons,
@@ -93,7 +93,7 @@ class Rationales:
             raise OptionError(f"shares is {self.shares}; expected shares of the words, over 0 and below 1")
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, object]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
         lists = {"counts": list(self.counts), "shares": list(self.shares), "classes": dict(self.classes)}
         donors = (
@@ -268,7 +268,7 @@ class _Reader:
         self._limit = token_limit(self._tokenizer, subject.config)
         self._known: dict[str, np.ndarray] = {}
 
-    def inputs(self, texts: Sequence[str]) -> tuple[dict[str, Any], list[list[tuple[int, int]]]]:
+    def inputs(self, texts: Sequence[str]) -> tuple[dict[str, object], list[list[tuple[int, int]]]]:
         """What the model is called with, cut to what it takes, and for each text the characters of its tokens."""
         subject = self._subject
         cut = {} if self._limit is None else {"truncation": True, "max_length": self._limit}
@@ -297,13 +297,13 @@ class _Reader:
         return np.stack([self._known[text] for text in texts])
 
 
-def _facts(rows: Sequence[Row]) -> dict[str, Any]:
+def _facts(rows: Sequence[Row]) -> dict[str, object]:
     """Of the samples: how many texts were cut, how many reasons were beyond, how often the model is right."""
-    right = [row["right"] for row in rows if not np.isnan(row["right"])]
+    right = [known for row in rows if not np.isnan(known := number_of(row, "right"))]
     return {
         "texts": len(rows),
-        "cut": sum(row["seen"] < row["words"] for row in rows),
-        "words": sum(row["words"] for row in rows),
-        "words_seen": sum(row["seen"] for row in rows),
+        "cut": sum(number_of(row, "seen") < number_of(row, "words") for row in rows),
+        "words": sum(number_of(row, "words") for row in rows),
+        "words_seen": sum(number_of(row, "seen") for row in rows),
         "accuracy": round(float(np.mean(right)), 4) if right else None,
     }

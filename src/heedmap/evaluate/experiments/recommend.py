@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from heedmap.evaluate.trial import Maps
     from heedmap.models.model import Model
     from heedmap.targets import AnyTarget
+    from heedmap.types import Given
 
 Progress = Callable[[float], None]
 """Called with the share of the work that is done, 0 to 1."""
@@ -59,7 +60,7 @@ RADIUS = 0.1
 
 def recommend(
     subject: Model,
-    inputs_list: Sequence[Mapping[str, Any]],
+    inputs_list: Sequence[Mapping[str, object]],
     *,
     methods: Sequence[str | MethodSpec] | None = None,
     budget: str = "quick",
@@ -147,7 +148,7 @@ def _contenders(methods: Sequence[str | MethodSpec] | None, budget: Budget) -> l
     return contenders
 
 
-def _samples(given: Mapping[str, Any], number: int) -> list[Sample]:
+def _samples(given: Mapping[str, object], number: int) -> list[Sample]:
     """An input as the samples that it is, with the keys of its trial."""
     roles = {role: value for role, value in given.items() if value is not None}
     lists = [value for value in roles.values() if isinstance(value, list)]
@@ -161,8 +162,8 @@ def _samples(given: Mapping[str, Any], number: int) -> list[Sample]:
     ]
 
 
-def _trial(subject: Model, given: Mapping[str, Any], number: int, target: AnyTarget, seed: int) -> FixedPrediction:
-    inputs = subject.inputs(**given)
+def _trial(subject: Model, given: Mapping[str, object], number: int, target: AnyTarget, seed: int) -> FixedPrediction:
+    inputs = subject.inputs(**cast("Given", given))  # what else is there, the model itself refuses
     samples = max(len(value) if isinstance(value, list) else 1 for value in given.values())
     return FixedPrediction.of(subject, inputs, [f"{number}.{row}" for row in range(samples)], seed, target)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from heedmap.evaluate.answer import inputs_of
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method
 from heedmap.evaluate.metrics.faithfulness import overlap, saco
 from heedmap.evaluate.metrics.ranking import UNCHANGED
-from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, of_values
+from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, numbers_of, of_values, word_of
 from heedmap.evaluate.perturb.masking import check_fill
 from heedmap.evaluate.perturb.randomness import MOST
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, complexity_rise, sensitivity, smooth_likeness
@@ -84,7 +84,7 @@ class Sanity:
             )
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, object]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
         names = ("steps", "groups", "draws", "radius", "share")
         replaced = (
@@ -127,13 +127,13 @@ class Sanity:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: each figure by segment, and which methods agree."""
         table: dict[str, list[Row]] = {}
         for row in rows:
-            table.setdefault(row["segment"], []).append(row)
+            table.setdefault(word_of(row, "segment"), []).append(row)
         segments = {name: by_method(table[name]) for name in sorted(table)}
         measures = [
             m for column in FIGURES for name, methods in segments.items() for m in _measure(column, name, methods)
         ]
         curves = [curve for name, methods in segments.items() for curve in _curve(name, methods)]
-        blocks = max((row["blocks"] for segment_rows in table.values() for row in segment_rows), default="[]")
+        blocks = max((word_of(row, "blocks") for segment_rows in table.values() for row in segment_rows), default="[]")
         facts = {
             "blocks": json.loads(blocks),
             "agreement": {name: _agreement(methods) for name, methods in segments.items() if "agreement" in self.parts},
@@ -247,7 +247,9 @@ def _measure(column: str, segment: str, methods: ByMethod) -> list[Measure]:
 
 
 def _curve(segment: str, methods: ByMethod) -> list[Curve]:
-    values = {name: np.array([[1.0, *row["correlation"]] for row in rows]) for name, rows in methods.items()}
+    values = {
+        name: np.array([[1.0, *numbers_of(row, "correlation")] for row in rows]) for name, rows in methods.items()
+    }
     steps = next(iter(values.values())).shape[1] if values else 1
     if steps == 1:
         return []
@@ -263,16 +265,19 @@ def _curve(segment: str, methods: ByMethod) -> list[Curve]:
     ]
 
 
-def _agreement(methods: ByMethod) -> dict[str, Any]:
+def _agreement(methods: ByMethod) -> dict[str, object]:
     """Means over the samples of both matrices."""
-    names = json.loads(next(iter(methods.values()))[0]["others"])
-    facts: dict[str, Any] = {"methods": [name for name in names if name in methods]}
+    names = json.loads(word_of(next(iter(methods.values()))[0], "others"))
+    known = [name for name in names if name in methods]
+    facts: dict[str, object] = {"methods": known}
     for column, key in (("agreement", "spearman"), ("overlap", "overlap")):
-        lines = [np.mean([row[column] for row in methods[name]], axis=0).tolist() for name in facts["methods"]]
+        lines = [np.mean([numbers_of(row, column) for row in methods[name]], axis=0).tolist() for name in known]
         facts[key] = [[round(value, 4) for value in line] for line in lines]
     return facts
 
 
 def _unchanged(methods: ByMethod) -> list[str]:
     """Methods whose map does not change when all weights are random."""
-    return [name for name, rows in methods.items() if float(np.mean([row["random"] for row in rows])) > UNCHANGED]
+    return [
+        name for name, rows in methods.items() if float(np.mean([number_of(row, "random") for row in rows])) > UNCHANGED
+    ]

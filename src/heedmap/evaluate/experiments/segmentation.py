@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from heedmap.evaluate.metrics.evidence import (
     share,
     upsampled,
 )
-from heedmap.evaluate.metrics.statistics import Measure, Row, Statistic, of_values
+from heedmap.evaluate.metrics.statistics import Measure, Row, Statistic, number_of, of_values, word_of
 from heedmap.evaluate.metrics.words import listed, meant, plain
 from heedmap.evaluate.perturb.masking import repeated
 from heedmap.models.image import rgb
@@ -82,7 +82,7 @@ class Segmentation:
                 raise OptionError(f"{what} is {value!r}; expected one of {', '.join(known)}")
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, object]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`."""
         return {"threshold": self.threshold, "target": self.target}
 
@@ -118,9 +118,9 @@ class Segmentation:
         sums: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
         values: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
         for row in rows:
-            by_sample = sums[row["method"]]
-            by_sample[row["sample"]] = by_sample.get(row["sample"], 0) + np.array([row[name] for name in AREAS])
-            values[row["method"], row["sample"]].append([row[name] for name in MEANS])
+            method, sample = word_of(row, "method"), word_of(row, "sample")
+            sums[method][sample] = sums[method].get(sample, 0) + np.array([number_of(row, name) for name in AREAS])
+            values[method, sample].append([number_of(row, name) for name in MEANS])
         keys = sorted({key for by_sample in sums.values() for key in by_sample})
         nothing = np.zeros(len(AREAS), dtype=np.int64)
         tables = {name: np.stack([by_sample.get(key, nothing) for key in keys]) for name, by_sample in sums.items()}

@@ -10,17 +10,63 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TypedDict
 
 from heedmap.atomic import write_atomically, writing
 from heedmap.errors import FileFormatError
-from heedmap.evaluate.metrics.statistics import Row
+from heedmap.evaluate.metrics.statistics import CurveLine, MeanRank, MeasureFigures, Row
 from heedmap.extras import library
 from heedmap.held import HeldFolder
 
 FORMAT = "heedmap-evaluation"
 VERSION = 1
 SUMMARY, REPORT = "summary.json", "report.html"
+
+
+class RunConfig(TypedDict):
+    """All on which a run depends."""
+
+    evaluation: str
+    settings: dict[str, object]
+    model: dict[str, str]
+    data: dict[str, object]
+    samples: int
+    seed: int
+    part: int
+    contenders: list[dict[str, object]]
+
+
+class SummaryCurve(TypedDict):
+    """A curve as a summary has it."""
+
+    key: str
+    title: str
+    x_label: str
+    y_label: str
+    x: list[float]
+    lines: dict[str, CurveLine]
+
+
+class Skipped(TypedDict):
+    """How many samples a run skipped, and why the first ones."""
+
+    count: int
+    why: dict[str, str]
+
+
+class Summary(RunConfig):
+    """What a run found, as ``summary.json`` holds it."""
+
+    format: str
+    version: int
+    reference: str
+    skipped: Skipped
+    refused: dict[str, str]
+    leaderboard: list[MeanRank]
+    measures: list[MeasureFigures]
+    curves: list[SummaryCurve]
+    facts: dict[str, object]
 
 
 class RunFolder(HeldFolder):
@@ -61,7 +107,7 @@ class RunFolder(HeldFolder):
         """How long the measurements took."""
         return sum(float(self._facts(number)[b"seconds"]) for number in range(parts))
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
+    def write_summary(self, summary: Summary) -> None:
         """Write what the measurements say; the same summary is the same bytes."""
         self.write_json(SUMMARY, summary)
 
@@ -74,16 +120,16 @@ class RunFolder(HeldFolder):
         return self.path / "rows" / f"part-{number:05d}.parquet"
 
 
-def read_summary(path: Path) -> dict[str, Any]:
+def read_summary(path: Path) -> Summary:
     """The summary of a finished run.
 
     Raises:
         FileFormatError: there is none, or it is damaged.
     """
     try:
-        summary = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+        summary: Summary = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
         if summary["format"] == FORMAT:
-            return dict(summary)
+            return summary
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise FileFormatError(f"{path / SUMMARY} is no summary of an evaluation; run the evaluation to its end")
@@ -99,6 +145,6 @@ def _whole(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _libraries() -> tuple[Any, Any]:
+def _libraries() -> tuple[ModuleType, ModuleType]:
     needs = "the measurements' Parquet files need"
     return library("pyarrow", "eval", needs), library("pyarrow.parquet", "eval", needs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.table import Table
 
+    from heedmap.evaluate.harness.folder import Summary, SummaryCurve
+    from heedmap.evaluate.metrics.statistics import MeanRank, MeasureFigures, MethodFigure
+
 CLEAR = 0.05
 """A difference with a smaller p is called clear."""
 COLOURS = {"better": "green", "worse": "red", "": ""}
@@ -29,7 +32,7 @@ METHOD, RANK, FIGURE = 23, 5, 6
 AGREEMENT = "how alike two methods rank the tokens (rank correlation of their maps, mean over the samples)"
 
 
-def report(summary: Mapping[str, Any], pictures: Mapping[str, bytes], seconds: float) -> str:
+def report(summary: Summary, pictures: Mapping[str, bytes], seconds: float) -> str:
     """The page.
 
     Args:
@@ -53,19 +56,20 @@ def report(summary: Mapping[str, Any], pictures: Mapping[str, bytes], seconds: f
     return document(body, f"heedmap: {name}", "wide")
 
 
-def row_of(name: str, measure: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def row_of(name: str, measure: MeasureFigures) -> MethodFigure | None:
     """What a measure of a summary says of a contender; None: it has no value."""
     return next((row for row in measure["rows"] if row["method"] == name and row["value"] is not None), None)
 
 
-def verdict(row: Mapping[str, Any], measure: Mapping[str, Any]) -> str:
+def verdict(row: MethodFigure, measure: MeasureFigures) -> str:
     """``"better"`` or ``"worse"`` than the paper's method, where the difference is clear (p < 0.05), else ``""``."""
-    if row.get("p") is None or row["p"] >= CLEAR or not row["difference"]:
+    p, difference = row.get("p"), row.get("difference")
+    if p is None or p >= CLEAR or not difference:
         return ""
-    return "better" if (row["difference"] > 0) == (measure["better"] == "higher") else "worse"
+    return "better" if (difference > 0) == (measure["better"] == "higher") else "worse"
 
 
-def _facts(summary: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+def _facts(summary: Summary, seconds: float) -> dict[str, object]:
     skipped = summary["skipped"]["count"]
     return {
         "model": f"{summary['model']['name']} (weights {summary['model']['weights']})",
@@ -88,11 +92,11 @@ def _as_told(value: object) -> str:
     return without_folders(value) if isinstance(value, str) else str(value)
 
 
-def _line(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+def _line(entry: MeanRank, summary: Summary) -> dict[str, object]:
     return {**entry, "cells": [_cell(entry["method"], measure) for measure in summary["measures"]]}
 
 
-def _cell(method: str, measure: Mapping[str, Any]) -> dict[str, Any]:
+def _cell(method: str, measure: MeasureFigures) -> dict[str, object]:
     """A value with its interval and the classes that say how good it is; nothing where it was not measured."""
     row = row_of(method, measure)
     if row is None:
@@ -104,7 +108,7 @@ def _cell(method: str, measure: Mapping[str, Any]) -> dict[str, Any]:
 # -- curves ------------------------------------------------------------------------------------------------------------
 
 
-def curve_png(curve: Mapping[str, Any], reference: str) -> bytes:
+def curve_png(curve: SummaryCurve, reference: str) -> bytes:
     """One curve of a summary as a PNG file.
 
     Args:
@@ -125,7 +129,7 @@ def curve_png(curve: Mapping[str, Any], reference: str) -> bytes:
     return figure_bytes(figure, ".png", DOTS)
 
 
-def _draw(axes: Axes, curve: Mapping[str, Any], reference: str) -> None:
+def _draw(axes: Axes, curve: SummaryCurve, reference: str) -> None:
     from matplotlib import colormaps
 
     colours = colormaps["tab10"]
@@ -136,9 +140,9 @@ def _draw(axes: Axes, curve: Mapping[str, Any], reference: str) -> None:
     if CHANCE in curve["lines"]:
         axes.plot(curve["x"], _gaps(curve["lines"][CHANCE]["y"]), color=FAINT, linewidth=2, label=CHANCE)
     if reference in curve["lines"]:
-        line = curve["lines"][reference]
-        axes.fill_between(curve["x"], _gaps(line["low"]), _gaps(line["high"]), color=INK, alpha=0.15, linewidth=0)
-        axes.plot(curve["x"], _gaps(line["y"]), color=INK, linewidth=2.6, label=reference)
+        own = curve["lines"][reference]
+        axes.fill_between(curve["x"], _gaps(own["low"]), _gaps(own["high"]), color=INK, alpha=0.15, linewidth=0)
+        axes.plot(curve["x"], _gaps(own["y"]), color=INK, linewidth=2.6, label=reference)
 
 
 def _gaps(values: list[float | None]) -> list[float]:
@@ -148,7 +152,7 @@ def _gaps(values: list[float | None]) -> list[float]:
 # -- the terminal ------------------------------------------------------------------------------------------------------
 
 
-def tables(summary: Mapping[str, Any], width: int) -> Iterator[Table]:
+def tables(summary: Summary, width: int) -> Iterator[Table]:
     """The leaderboard, in as many tables as a terminal of ``width`` columns needs, and which methods agree.
 
     Of the leaderboard: methods by mean rank, a lettered column a measure; green and red: clearly better or worse than the
@@ -161,9 +165,7 @@ def tables(summary: Mapping[str, Any], width: int) -> Iterator[Table]:
         yield from _agreement_tables(segment, names, rows, width)
 
 
-def _leaderboard(
-    summary: Mapping[str, Any], lettered: Sequence[tuple[str, Mapping[str, Any]]], *, again: bool
-) -> Table:
+def _leaderboard(summary: Summary, lettered: Sequence[tuple[str, MeasureFigures]], *, again: bool) -> Table:
     from rich.text import Text
 
     table = _table(f"{summary['evaluation']} of {summary['model']['name']}{', more measures' if again else ''}")
@@ -199,7 +201,7 @@ def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
 
 
-def notes(summary: Mapping[str, Any]) -> Iterator[str]:
+def notes(summary: Summary) -> Iterator[str]:
     """What the columns are, and what was left out."""
     for letter, measure in _lettered(summary):
         yield f"  {letter}: {measure['title']} ({measure['better']} is better)"
@@ -212,7 +214,7 @@ def notes(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"{counted(skipped['count'], 'sample')} {were} skipped, such as {key}: {why}; summary.json lists them"
 
 
-def _lettered(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def _lettered(summary: Summary) -> list[tuple[str, MeasureFigures]]:
     return [(_letter(number), measure) for number, measure in enumerate(summary["measures"])]
 
 
@@ -222,12 +224,13 @@ def _letter(number: int) -> str:
     return (_letter(before - 1) if before else "") + ascii_uppercase[place]
 
 
-def _agreements(summary: Mapping[str, Any]) -> list[tuple[str, Sequence[str], Sequence[Sequence[float]]]]:
+def _agreements(summary: Summary) -> list[tuple[str, Sequence[str], Sequence[Sequence[float]]]]:
     """Of each segment the methods, and how alike the maps of any two rank the tokens; none where that was not asked."""
-    found = summary.get("facts", {}).get("agreement", {})
-    return [(segment, facts["methods"], facts["spearman"]) for segment, facts in found.items()]
+    found = summary["facts"].get("agreement")
+    segments = found.items() if isinstance(found, dict) else ()
+    return [(segment, facts["methods"], facts["spearman"]) for segment, facts in segments]
 
 
-def _shown(name: str, measure: Mapping[str, Any]) -> tuple[str, str]:
+def _shown(name: str, measure: MeasureFigures) -> tuple[str, str]:
     row = row_of(name, measure)
     return ("–", "") if row is None else (f"{row['value']:.3f}", COLOURS[verdict(row, measure)])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from heedmap.errors import HeedmapError, OptionError, SampleError
-from heedmap.evaluate.metrics.statistics import Curve, Measure, Row
+from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, word_of
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CARDS, EDGES, PAPER
 
@@ -44,7 +44,7 @@ class MethodSpec:
 
     name: str
     method: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Findings:
 
     measures: Sequence[Measure]
     curves: Sequence[Curve] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 class Evaluation(Protocol):
@@ -74,7 +74,7 @@ class Evaluation(Protocol):
         """Whether contenders share what is measured, or are compared: then all are measured at once, not one by one."""
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, object]:
         """Plain JSON data: all on which the rows depend, beside model, samples, contenders and seed."""
 
     def check(self, subject: Model) -> None:
@@ -114,7 +114,7 @@ def by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """MethodSpec's name → its rows, one a sample, in the order of the samples' keys."""
     table: dict[str, dict[str, Row]] = {}
     for row in rows:
-        table.setdefault(row["method"], {})[row["sample"]] = row
+        table.setdefault(word_of(row, "method"), {})[word_of(row, "sample")] = row
     return {name: [by_sample[key] for key in sorted(by_sample)] for name, by_sample in table.items()}
 
 
@@ -161,7 +161,7 @@ def contender(text: str) -> MethodSpec:
     return MethodSpec(f"{name}, {shown}" if shown else name, name, options)
 
 
-def check_options(name: str, options: Mapping[str, Any]) -> None:
+def check_options(name: str, options: Mapping[str, object]) -> None:
     """See that a method, or what is set beside methods, takes these options; errors as in :func:`contenders`."""
     from heedmap.engine import find_method
 
@@ -171,7 +171,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         raise OptionError(f"{EDGES} has no options; given {', '.join(options)}")
 
 
-def _option(pair: str, text: str) -> tuple[str, Any]:
+def _option(pair: str, text: str) -> tuple[str, object]:
     key, equals, value = pair.partition("=")
     if not equals or not key:
         raise OptionError(f"{pair!r} of {text!r} is not KEY=VALUE")

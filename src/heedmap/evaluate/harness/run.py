@@ -7,14 +7,14 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
-from heedmap.evaluate.harness.folder import FORMAT, REPORT, VERSION, RunFolder
+from heedmap.evaluate.harness.folder import FORMAT, REPORT, VERSION, RunConfig, RunFolder, Summary, SummaryCurve
 from heedmap.evaluate.harness.protocol import TRIED, Evaluation, Findings, MethodSpec
-from heedmap.evaluate.metrics.statistics import Row, figures, lines, ranks
+from heedmap.evaluate.metrics.statistics import Measure, MeasureFigures, Row, Unranked, figures, lines, ranks
 from heedmap.methods.cards import CHANCE
 from heedmap.printable import without_folders
 
@@ -62,7 +62,7 @@ class EvaluationPlan:
         drawn = sorted(np.random.default_rng(self.seed).permutation(len(self.reader))[: self.count].tolist())
         return [drawn[start : start + self.part] for start in range(0, len(drawn), self.part)]
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> RunConfig:
         """All on which the run depends, as plain JSON data."""
         return {
             "evaluation": self.evaluation.name,
@@ -87,7 +87,7 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def run(plan: EvaluationPlan, path: Path, done: Done = lambda _: None) -> dict[str, Any]:
+def run(plan: EvaluationPlan, path: Path, done: Done = lambda _: None) -> Summary:
     """Measure what is not measured yet, and write what all measurements say.
 
     Args:
@@ -253,7 +253,7 @@ def _seed(plan: EvaluationPlan, samples: Sequence[Sample]) -> int:
     return zlib.crc32(f"{plan.seed} {samples[0].key}".encode())
 
 
-def _concluded(plan: EvaluationPlan, folder: RunFolder, refused: Mapping[str, str]) -> dict[str, Any]:
+def _concluded(plan: EvaluationPlan, folder: RunFolder, refused: Mapping[str, str]) -> Summary:
     parts = len(plan.parts)
     skipped = {**plan.reader.problems, **folder.skipped(parts)}
     findings = plan.evaluation.findings(folder.rows(parts))
@@ -265,22 +265,11 @@ def _concluded(plan: EvaluationPlan, folder: RunFolder, refused: Mapping[str, st
 
 def summarised(
     plan: EvaluationPlan, findings: Findings, skipped: Mapping[str, str], refused: Mapping[str, str]
-) -> dict[str, Any]:
+) -> Summary:
     """What a run found, as plain JSON data; the same run gives the same."""
     reference = plan.contenders[0].name
-    measures = [
-        {
-            "key": measure.key,
-            "title": measure.title,
-            "better": "higher" if measure.higher else "lower",
-            "samples": measure.samples,
-            "resamples": measure.resamples,
-            **({} if measure.ranks else {"ranks": False}),
-            "rows": figures(measure, reference, plan.seed),
-        }
-        for measure in findings.measures
-    ]
-    curves = [
+    measures = [_figures(measure, reference, plan.seed) for measure in findings.measures]
+    curves: list[SummaryCurve] = [
         {
             "key": curve.key,
             "title": curve.title,
@@ -306,7 +295,20 @@ def summarised(
     }
 
 
-def _write_pictures(folder: RunFolder, summary: Mapping[str, Any], seconds: float) -> None:
+def _figures(measure: Measure, reference: str, seed: int) -> MeasureFigures:
+    unranked: Unranked = {} if measure.ranks else {"ranks": False}
+    return {
+        "key": measure.key,
+        "title": measure.title,
+        "better": "higher" if measure.higher else "lower",
+        "samples": measure.samples,
+        "resamples": measure.resamples,
+        **unranked,
+        "rows": figures(measure, reference, seed),
+    }
+
+
+def _write_pictures(folder: RunFolder, summary: Summary, seconds: float) -> None:
     from heedmap.evaluate.harness.page import curve_png, report
 
     pictures = {curve["key"]: curve_png(curve, summary["reference"]) for curve in summary["curves"]}

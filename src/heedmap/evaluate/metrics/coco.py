@@ -13,12 +13,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from heedmap.errors import InputError
-from heedmap.evaluate.metrics.statistics import Measure, Row, known_mean, of_values
+from heedmap.evaluate.metrics.statistics import Measure, Row, known_mean, number_of, of_values, word_of
 from heedmap.extras import library
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ LOOSE = tuple(round(0.2 + 0.05 * step, 2) for step in range(6))
 MOST = 100
 """Found objects that count, a picture and category."""
 
-Entry = dict[str, Any]
+Entry = dict[str, object]
+"""What pycocotools knows of an object."""
 SETS = {"0.2:0.95": 0, "0.5:0.95": len(LOOSE)}
 """Thresholds of intersection over union that a figure is the mean over → the first of them: the authors', COCO's."""
 KINDS = ("AP", "AR")
@@ -202,12 +203,15 @@ class _Category:
     wanted: Bool[np.ndarray, "sizes true"]
 
 
-def _category(entries: Sequence[Any], shape: tuple[int, int]) -> _Category:
-    """What COCOeval says of one category: an entry for each size and picture, None where there is nothing."""
+def _category(
+    entries: Sequence[Mapping[str, np.ndarray | Sequence[float]] | None], shape: tuple[int, int]
+) -> _Category:
+    """What COCOeval says of one category: an entry for each size and picture, None where there is nothing, of any size."""
     sizes, thresholds = shape
     images = len(entries) // sizes
     pictures = [number for number in range(images) if entries[number] is not None]
-    rows = [[entries[size * images + number] for number in pictures] for size in range(sizes)]
+    of_sizes = [entries[size * images : (size + 1) * images] for size in range(sizes)]
+    rows = [[entry for entry in of_size if entry is not None] for of_size in of_sizes]
     nothing = np.zeros((thresholds, 0))
     matched = np.concatenate([_joined([entry["dtMatches"] for entry in row], nothing) for row in rows]) > 0
     ignored = np.concatenate([_joined([entry["dtIgnore"] for entry in row], nothing) for row in rows]) > 0
@@ -219,7 +223,7 @@ def _category(entries: Sequence[Any], shape: tuple[int, int]) -> _Category:
     return _Category(detected[order], (matched & ~ignored)[:, order], ~ignored[:, order], true, ~aside)
 
 
-def _joined(arrays: Sequence[Any], nothing: np.ndarray) -> np.ndarray:
+def _joined(arrays: Sequence[np.ndarray | Sequence[float]], nothing: np.ndarray) -> np.ndarray:
     return np.concatenate([nothing, *arrays], axis=-1)
 
 
@@ -233,13 +237,13 @@ class _SortedRows:
         self.true: list[Row] = []
         self.found: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
-            (self.found[row["method"]] if row["method"] else self.true).append(row)
+            (self.found[method] if (method := word_of(row, "method")) else self.true).append(row)
         for group in (self.true, *self.found.values()):
-            group.sort(key=lambda row: (row["sample"], row["number"]))
-        self.sizes = {row["sample"]: (row["height"], row["width"]) for row in self.true}
-        self.numbers = {key: number for number, key in enumerate(self.sizes)}
-        labels = {row["label"] for group in (self.true, *self.found.values()) for row in group}
-        self.labels = {label: number for number, label in enumerate(sorted(labels - {""}))}
+            group.sort(key=lambda row: (word_of(row, "sample"), number_of(row, "number")))
+        self.sizes = {word_of(row, "sample"): _size(row) for row in self.true}
+        self.numbers = {key: place for place, key in enumerate(self.sizes)}
+        labels = {word_of(row, "label") for group in (self.true, *self.found.values()) for row in group}
+        self.labels = {label: place for place, label in enumerate(sorted(labels - {""}))}
 
     def truth(self) -> COCO:
         """The true objects, for pycocotools."""
@@ -256,19 +260,23 @@ class _SortedRows:
         """Of each picture the mean over its queries that are of an object; NaN where there are none."""
         values: list[list[float]] = [[] for _ in self.sizes]
         for row in self.found[method]:
-            if not np.isnan(row[column]):
-                values[self.numbers[row["sample"]]].append(row[column])
+            if not np.isnan(value := number_of(row, column)):
+                values[self.numbers[word_of(row, "sample")]].append(value)
         return np.array([np.mean(figures) if figures else np.nan for figures in values])
 
     def _entry(self, row: Row) -> Entry:
         return {
-            "image_id": self.numbers[row["sample"]],
-            "category_id": self.labels[row["label"]],
-            "segmentation": {"size": [row["height"], row["width"]], "counts": row["mask"]},
+            "image_id": self.numbers[word_of(row, "sample")],
+            "category_id": self.labels[word_of(row, "label")],
+            "segmentation": {"size": list(_size(row)), "counts": row["mask"]},
         }
 
 
-def found_measures(rows: Iterable[Row], wanted: str) -> tuple[list[Measure], dict[str, Any]]:
+def _size(row: Row) -> tuple[int, int]:
+    return int(number_of(row, "height")), int(number_of(row, "width"))
+
+
+def found_measures(rows: Iterable[Row], wanted: str) -> tuple[list[Measure], dict[str, object]]:
     """The measures of all rows, and facts beside; sizes of which no object is there are left out.
 
     Args:
@@ -309,11 +317,11 @@ def _sizes(matches: Mapping[str, Matches]) -> list[str]:
     return [size for size in SIZES if size == SIZES[0] or not np.isnan(whole[KINDS[0], next(iter(SETS)), size])]
 
 
-def _facts(run: _SortedRows) -> dict[str, Any]:
+def _facts(run: _SortedRows) -> dict[str, object]:
     queries = next(iter(run.found.values()))
     return {
         "samples": len(run.sizes),
         "objects": sum(bool(row["label"]) for row in run.true),
         "queries": len(queries),
-        "queries_of_an_object": sum(not np.isnan(row["overlap"]) for row in queries),
+        "queries_of_an_object": sum(not np.isnan(number_of(row, "overlap")) for row in queries),
     }

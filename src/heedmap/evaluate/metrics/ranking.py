@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -102,7 +102,7 @@ class Recommendation:
         """The method to use; None: none can be trusted."""
         return next((row.method for row in self.rows if row.verdict == "best"), None)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain JSON data."""
         return {**asdict(self), "best": self.best, "rows": [asdict(row) for row in self.rows]}
 

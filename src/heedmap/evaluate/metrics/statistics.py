@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 
-from heedmap.errors import InputError
+from heedmap.errors import FileFormatError, InputError
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 
-Row = dict[str, Any]
+Row = dict[str, str | float | list[float]]
 """One measurement: column → a number, a str or a list of numbers. Always with ``sample`` (its key) and ``method``, which is
 "" where it says what is true; all rows of an evaluation have the same columns."""
 
@@ -27,7 +27,86 @@ DIGITS = 6
 """Decimals of a figure in a summary."""
 
 
+# -- columns of rows -------------------------------------------------------------------------------------------------
+
+
+def word_of(row: Row, column: str) -> str:
+    """What a column of words has there; FileFormatError where it is none."""
+    value = row[column]
+    if not isinstance(value, str):
+        raise _other(column, value, "a word")
+    return value
+
+
+def number_of(row: Row, column: str) -> float:
+    """What a column of numbers has there; FileFormatError where it is none."""
+    value = row[column]
+    if isinstance(value, str | list):
+        raise _other(column, value, "a number")
+    return value
+
+
+def numbers_of(row: Row, column: str) -> list[float]:
+    """What a column of lists has there; FileFormatError where it is none."""
+    value = row[column]
+    if not isinstance(value, list):
+        raise _other(column, value, "a list of numbers")
+    return value
+
+
+def _other(column: str, value: object, wanted: str) -> FileFormatError:
+    return FileFormatError(
+        f"the column {column} has {value!r}; expected {wanted}: remove the run's folder, and run again"
+    )
+
+
 # -- figures ---------------------------------------------------------------------------------------------------------
+
+
+class MethodFigure(TypedDict):
+    """What a measure says of a contender, as a summary has it; of the reference without differences."""
+
+    method: str
+    value: float | None
+    low: float | None
+    high: float | None
+    difference: NotRequired[float | None]
+    difference_low: NotRequired[float | None]
+    difference_high: NotRequired[float | None]
+    p: NotRequired[float]
+
+
+class Unranked(TypedDict, total=False):
+    """``ranks=False`` where a measure does not count in the leaderboard."""
+
+    ranks: bool
+
+
+class MeasureFigures(Unranked):
+    """A measure as a summary has it."""
+
+    key: str
+    title: str
+    better: str
+    samples: int
+    resamples: int
+    rows: list[MethodFigure]
+
+
+class MeanRank(TypedDict):
+    """A contender's line of the leaderboard."""
+
+    method: str
+    rank: float
+    measures: int
+
+
+class CurveLine(TypedDict):
+    """A contender's line of a curve, and the ends of its interval."""
+
+    y: list[float | None]
+    low: list[float | None]
+    high: list[float | None]
 
 
 @dataclass(frozen=True)
@@ -113,7 +192,7 @@ def interval(values: Float[np.ndarray, " samples"], seed: int = 0) -> tuple[floa
 # -- figures of contenders ---------------------------------------------------------------------------------------------
 
 
-def figures(measure: Measure, reference: str, seed: int) -> list[dict[str, Any]]:
+def figures(measure: Measure, reference: str, seed: int) -> list[MethodFigure]:
     """For each contender the measure, its interval, and its difference to the reference, best first.
 
     The draws are shifted so that their mean is the measure: that changes nothing for a mean, but average precision is
@@ -129,13 +208,16 @@ def figures(measure: Measure, reference: str, seed: int) -> list[dict[str, Any]]
     rows = draws(measure.samples, seed, measure.resamples)
     values = {name: float(statistic(every)) for name, statistic in measure.statistics.items()}
     drawn = {name: _centred(statistic(rows), values[name]) for name, statistic in measure.statistics.items()}
-    entries: dict[str, dict[str, Any]] = {
-        name: {"method": name, "value": _round(values[name]), **_ends("", drawn[name])} for name in values
-    }
+    entries: dict[str, MethodFigure] = {}
+    for name, value in values.items():
+        low, high = _ends(drawn[name])
+        entries[name] = {"method": name, "value": _round(value), "low": low, "high": high}
     compared = [name for name in entries if name != reference and reference in entries]
     for name in compared:
         apart, draws_apart = values[name] - values[reference], drawn[name] - drawn[reference]
-        entries[name] |= {"difference": _round(apart), **_ends("difference_", draws_apart), "p": _p(apart, draws_apart)}
+        low, high = _ends(draws_apart)
+        entries[name] |= {"difference": _round(apart), "difference_low": low, "difference_high": high}
+        entries[name]["p"] = _p(apart, draws_apart)
     _holm([entries[name] for name in compared])
     sign = -1 if measure.higher else 1
     return sorted(
@@ -144,9 +226,9 @@ def figures(measure: Measure, reference: str, seed: int) -> list[dict[str, Any]]
     )
 
 
-def lines(curve: Curve, seed: int, resamples: int) -> dict[str, dict[str, list[float | None]]]:
+def lines(curve: Curve, seed: int, resamples: int) -> dict[str, CurveLine]:
     """For each contender the mean at each step, and the ends of its interval."""
-    lines = {}
+    lines: dict[str, CurveLine] = {}
     weights: dict[int, np.ndarray] = {}
     for name, values in curve.values.items():
         count = len(values)
@@ -158,7 +240,7 @@ def lines(curve: Curve, seed: int, resamples: int) -> dict[str, dict[str, list[f
     return lines
 
 
-def ranks(measures: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def ranks(measures: Sequence[MeasureFigures]) -> list[MeanRank]:
     """The leaderboard: each contender's mean rank over the measures that rank (1 is best, equals share), best first."""
     places: dict[str, list[float]] = {}
     for measure in measures:
@@ -166,7 +248,7 @@ def ranks(measures: list[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         for name, place in _places(measure).items():
             places.setdefault(name, []).append(place)
-    means = [
+    means: list[MeanRank] = [
         {"method": name, "rank": round(float(np.mean(positions)), 3), "measures": len(positions)}
         for name, positions in places.items()
     ]
@@ -178,7 +260,7 @@ def _centred(drawn: Float[np.ndarray, " resamples"], value: float) -> Float[np.n
     return drawn + (value - finite.mean()) if finite.size and np.isfinite(value) else drawn
 
 
-def _places(measure: Mapping[str, Any]) -> dict[str, float]:
+def _places(measure: MeasureFigures) -> dict[str, float]:
     from scipy.stats import rankdata
 
     rows = [row for row in measure["rows"] if row["value"] is not None]
@@ -186,10 +268,10 @@ def _places(measure: Mapping[str, Any]) -> dict[str, float]:
     return {row["method"]: float(place) for row, place in zip(rows, rankdata(values), strict=True)}
 
 
-def _ends(prefix: str, drawn: Float[np.ndarray, " resamples"]) -> dict[str, float | None]:
+def _ends(drawn: Float[np.ndarray, " resamples"]) -> tuple[float | None, float | None]:
     finite = drawn[np.isfinite(drawn)]
     low, high = ends(finite) if finite.size else (np.nan, np.nan)
-    return {f"{prefix}low": _round(low), f"{prefix}high": _round(high)}
+    return _round(low), _round(high)
 
 
 def _p(apart: float, drawn: Float[np.ndarray, " resamples"]) -> float:
@@ -201,12 +283,12 @@ def _p(apart: float, drawn: Float[np.ndarray, " resamples"]) -> float:
     return math.erfc(abs(apart) / error / math.sqrt(2))
 
 
-def _holm(entries: list[dict[str, Any]]) -> None:
+def _holm(entries: Sequence[MethodFigure]) -> None:
     """Holm's step-down correction of ``p``, in place."""
     least = 0.0
     for place, entry in enumerate(sorted(entries, key=lambda entry: entry["p"])):
         least = max(least, min(1.0, entry["p"] * (len(entries) - place)))
-        entry["p"] = _round(least)
+        entry["p"] = round(least, DIGITS)
 
 
 def _rounded(values: np.ndarray) -> list[float | None]:

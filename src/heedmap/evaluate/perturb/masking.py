@@ -7,13 +7,14 @@ taken out the model never sees.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import interpolate
 
 from heedmap.errors import InputError, OptionError
 from heedmap.models.labels import special_ids
+from heedmap.outputs import get
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -56,8 +57,8 @@ FILLS = WAYS[1:]
 
 
 def masked(
-    subject: Model, inputs: Mapping[str, Any], segment: Segment, keep: Bool[Tensor, "batch tokens"]
-) -> dict[str, Any]:
+    subject: Model, inputs: Mapping[str, object], segment: Segment, keep: Bool[Tensor, "batch tokens"]
+) -> dict[str, object]:
     """The inputs with the tokens of one segment masked that are not in ``keep``; nothing changes its shape.
 
     A word becomes the tokenizer's mask token, else its unknown or padding token; where it has none of its own for that, the
@@ -73,11 +74,11 @@ def masked(
     Raises:
         InputError: the segment's tokens are not to be found in the inputs one by one.
     """
-    name = source(subject, inputs, segment.name)
-    value, kept = inputs[name], keep.to(inputs[name].device)
+    name, value = source(subject, inputs, segment.name)
+    kept = keep.to(value.device)
     if segment.name == "text":
         _check_one_by_one(segment, value, kept)
-        return _words(subject, inputs, name, kept)
+        return _words(subject, inputs, name, value, kept)
     if segment.name == "boxes":
         _check_one_by_one(segment, value, kept)
         return {**inputs, name: value * kept[..., None].to(value.dtype)}
@@ -86,16 +87,15 @@ def masked(
     return {**inputs, name: _sound(segment, value, kept)}
 
 
-def source(subject: Model, inputs: Mapping[str, Any], segment: str) -> str:
-    """Name of the input that a segment is of; InputError where there is none."""
-    names = [subject.renamed.get(name, name) for name in INPUTS.get(segment, ())]
-    present = next((name for name in names if isinstance(inputs.get(name), torch.Tensor)), None)
-    if present is None:
-        raise InputError(
-            f"the segment {segment!r} is of none of the inputs ({', '.join(inputs)}); tokens can be masked in "
-            f"{', '.join(INPUTS)}"
-        )
-    return present
+def source(subject: Model, inputs: Mapping[str, object], segment: str) -> tuple[str, Tensor]:
+    """Name and value of the input that a segment is of; InputError where there is none."""
+    for name in (subject.renamed.get(name, name) for name in INPUTS.get(segment, ())):
+        if (value := get(inputs, name)) is not None:
+            return name, value
+    raise InputError(
+        f"the segment {segment!r} is of none of the inputs ({', '.join(inputs)}); tokens can be masked in "
+        f"{', '.join(INPUTS)}"
+    )
 
 
 def _check_one_by_one(segment: Segment, value: Tensor, keep: Tensor) -> None:
@@ -106,17 +106,17 @@ def _check_one_by_one(segment: Segment, value: Tensor, keep: Tensor) -> None:
         )
 
 
-def _words(subject: Model, inputs: Mapping[str, Any], name: str, keep: Tensor) -> dict[str, Any]:
+def _words(subject: Model, inputs: Mapping[str, object], name: str, ids: Tensor, keep: Tensor) -> dict[str, object]:
     filler = filling(subject.tokenizer)
     if filler is not None:
-        return {**inputs, name: inputs[name].where(keep, filler)}
+        return {**inputs, name: ids.where(keep, filler)}
     mask = subject.renamed.get("attention_mask", "attention_mask")
     if mask not in subject.parameters:
         raise InputError(
             f"words cannot be masked: the tokenizer of {subject.name} has no mask, unknown or padding token, and the model takes "
             "no attention_mask"
         )
-    before = inputs.get(mask)
+    before = get(inputs, mask)
     return {**inputs, mask: keep.long() if before is None else before * keep.to(before.dtype)}
 
 
@@ -152,23 +152,23 @@ def _sound(segment: Segment, value: Tensor, keep: Tensor) -> Tensor:
 
 
 def real_tokens(
-    subject: Model, inputs: Mapping[str, Any], explanation: Explanation, name: str
+    subject: Model, inputs: Mapping[str, object], explanation: Explanation, name: str
 ) -> Bool[Tensor, "batch tokens"]:
     """Which tokens of a segment are no padding and were taken in by the model; on the CPU."""
     segment = explanation.segment(name)
     real = segment.positions >= 0
-    mask = inputs.get(subject.renamed.get(MASKS.get(name, ""), MASKS.get(name, "")))
-    if isinstance(mask, torch.Tensor) and mask.shape == real.shape:
+    mask = get(inputs, subject.renamed.get(MASKS.get(name, ""), MASKS.get(name, "")))
+    if mask is not None and mask.shape == real.shape:
         real = real & (mask.cpu() != 0)
-    pixels = inputs.get("pixel_mask")
-    if name == "image" and segment.grid is not None and isinstance(pixels, torch.Tensor) and pixels.dim() == 3:
+    pixels = get(inputs, "pixel_mask")
+    if name == "image" and segment.grid is not None and pixels is not None and pixels.dim() == 3:
         real_pixels = interpolate(pixels[:, None].float().cpu(), segment.grid, mode="nearest-exact")
         real = real & (real_pixels.flatten(1) > 0)
     return real
 
 
 def free_tokens(
-    subject: Model, inputs: Mapping[str, Any], explanation: Explanation, name: str
+    subject: Model, inputs: Mapping[str, object], explanation: Explanation, name: str
 ) -> Bool[Tensor, "batch tokens"]:
     """Which tokens of a segment may be masked: the real ones that are words, patches or boxes.
 
@@ -177,7 +177,7 @@ def free_tokens(
     segment = explanation.segment(name)
     free = real_tokens(subject, inputs, explanation, name)
     if name == "text":
-        ids = inputs[source(subject, inputs, name)].cpu()
+        ids = source(subject, inputs, name)[1].cpu()
         if ids.shape == free.shape:
             free = free & ~torch.isin(ids, torch.tensor(sorted(no_words(subject)), dtype=ids.dtype))
     for number, read in enumerate(explanation.flow.stream(segment.stream).rows or ()):
@@ -190,13 +190,12 @@ def no_words(subject: Model) -> set[int]:
     """Ids of tokens that are no words: special ones, but for unknown and masked words, and those that keep a place."""
     tokenizer, config = subject.tokenizer, subject.config
     words = {getattr(tokenizer, name, None) for name in ("unk_token_id", "mask_token_id")}
-    special: set[Any] = set(special_ids(tokenizer)) - words
-    special |= {getattr(tokenizer, name, None) for name in ENDS}
-    special |= {getattr(config, name, None) for name in PLACES}
-    return {token for token in special if isinstance(token, int)}
+    special = [token for token in special_ids(tokenizer) if token not in words]
+    named = [getattr(tokenizer, name, None) for name in ENDS] + [getattr(config, name, None) for name in PLACES]
+    return {token for token in (*special, *named) if isinstance(token, int)}
 
 
-def repeated(inputs: Mapping[str, Any], batch: int, owners: Tensor) -> dict[str, Any]:
+def repeated(inputs: Mapping[str, object], batch: int, owners: Tensor) -> dict[str, object]:
     """The inputs of the samples with these numbers, once for each time that a number is there."""
     return {
         name: value[owners.to(value.device)]
@@ -209,7 +208,7 @@ def repeated(inputs: Mapping[str, Any], batch: int, owners: Tensor) -> dict[str,
 def spread(value: Tensor, mask: Tensor | None) -> Float[Tensor, " batch"]:
     """Standard deviation of each sample's numbers, (batch, …), without those of tokens that ``mask`` hides."""
     flat = value.detach().float().flatten(1)
-    if not isinstance(mask, torch.Tensor) or mask.shape != value.shape[:2]:
+    if mask is None or mask.shape != value.shape[:2]:
         return flat.std(1, correction=0)
     weight = (mask != 0).to(flat).repeat_interleave(flat.shape[1] // mask.shape[1], 1)
     count = weight.sum(1).clamp(min=1)
@@ -222,12 +221,12 @@ def spread(value: Tensor, mask: Tensor | None) -> Float[Tensor, " batch"]:
 
 def without(
     subject: Model,
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, object],
     segment: Segment,
     keep: Bool[Tensor, "batch tokens"],
     way: str,
     instead: Tensor | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The inputs with only the tokens of one segment that are in ``keep``.
 
     Args:
@@ -263,26 +262,25 @@ def check_fill(remove: str) -> None:
         raise OptionError(f"remove is {remove!r}; expected {' or '.join(map(repr, FILLS))}")
 
 
-def _blank(inputs: Mapping[str, Any], keep: Bool[Tensor, "batch rows columns"]) -> dict[str, Any]:
-    values = inputs.get("pixel_values")
-    if not isinstance(values, torch.Tensor) or values.dim() != 4:
+def _blank(inputs: Mapping[str, object], keep: Bool[Tensor, "batch rows columns"]) -> dict[str, object]:
+    values = get(inputs, "pixel_values")
+    if values is None or values.dim() != 4:
         raise InputError("a picture's pixels can only be removed from pixel_values (batch, channels, rows, columns)")
     return {**inputs, "pixel_values": values * keep[:, None].to(values.dtype)}
 
 
 def _replaced(
-    subject: Model, inputs: Mapping[str, Any], segment: Segment, keep: Bool[Tensor, "batch ..."], instead: Tensor
-) -> dict[str, Any]:
-    name = source(subject, inputs, segment.name)
-    value = inputs[name]
+    subject: Model, inputs: Mapping[str, object], segment: Segment, keep: Bool[Tensor, "batch ..."], instead: Tensor
+) -> dict[str, object]:
+    name, value = source(subject, inputs, segment.name)
     if segment.name == "image":
         return {**inputs, name: value.where(keep[:, None], instead)}
     _check_one_by_one(segment, value, keep)
     return {**inputs, name: value.where(keep.reshape(*keep.shape, *(1 for _ in value.shape[2:])), instead)}
 
 
-def _dropped(inputs: Mapping[str, Any], segment: Segment, keep: Bool[Tensor, "batch tokens"]) -> dict[str, Any]:
-    known = {n: inputs[n] for n in TOKENS.get(segment.name, ()) if isinstance(inputs.get(n), torch.Tensor)}
+def _dropped(inputs: Mapping[str, object], segment: Segment, keep: Bool[Tensor, "batch tokens"]) -> dict[str, object]:
+    known = {name: value for name in TOKENS.get(segment.name, ()) if (value := get(inputs, name)) is not None}
     widths = {name: value.shape[1] for name, value in known.items()}
     if set(widths.values()) != {keep.shape[1]}:
         raise InputError(

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import nn
 from heedmap.attention.forward import output_of
 from heedmap.errors import InputError
 from heedmap.evaluate.perturb.masking import INPUTS, MASKS, spread
+from heedmap.outputs import get
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,8 +42,8 @@ DEEP = 2
 
 @contextmanager
 def noisy(
-    subject: Model, inputs: Mapping[str, Any], radius: float, keys: Sequence[str], seed: int
-) -> Iterator[dict[str, Any]]:
+    subject: Model, inputs: Mapping[str, object], radius: float, keys: Sequence[str], seed: int
+) -> Iterator[dict[str, object]]:
     """Within it, the model reads its words with noise; the other inputs, with noise, are what it gives.
 
     Noise is uniform in ±``radius`` times the standard deviation of the sample's own numbers (without padding). A sample's
@@ -61,15 +62,16 @@ def noisy(
     noised = dict(inputs)
     for standard, segment in FLOATS.items():
         name = subject.renamed.get(standard, standard)
-        if isinstance(noised.get(name), torch.Tensor) and noised[name].is_floating_point():
-            noised[name] = noised[name] + _draw(noised[name], _mask(inputs, segment), radius, keys, (seed, standard))
-    ids = noised.get(subject.renamed.get("input_ids", "input_ids"))
-    if not isinstance(ids, torch.Tensor):
+        value = get(noised, name)
+        if value is not None and value.is_floating_point():
+            noised[name] = value + _draw(value, _mask(inputs, segment), radius, keys, (seed, standard))
+    ids = get(noised, subject.renamed.get("input_ids", "input_ids"))
+    if ids is None:
         yield noised
         return
     mask, embeddings = _mask(inputs, "text"), []
 
-    def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if not args or args[0].shape != ids.shape or not bool((args[0] == ids).all()):
             return output
         embeddings.append(module)
@@ -89,8 +91,8 @@ def noisy(
         )
 
 
-def _mask(inputs: Mapping[str, Any], segment: str) -> Tensor | None:
-    return inputs.get(MASKS.get(segment, ""))
+def _mask(inputs: Mapping[str, object], segment: str) -> Tensor | None:
+    return get(inputs, MASKS.get(segment, ""))
 
 
 def _draw(value: Tensor, mask: Tensor | None, radius: float, keys: Sequence[str], seed: tuple[int, str]) -> Tensor:
@@ -117,7 +119,7 @@ class WeightBlock:
     parameters: tuple[str, ...]
 
 
-def blocks(subject: Model, inputs: Mapping[str, Any], most: int = MOST) -> list[WeightBlock]:
+def blocks(subject: Model, inputs: Mapping[str, object], most: int = MOST) -> list[WeightBlock]:
     """The model's floating-point weights in up to ``most`` blocks, those used last first.
 
     Weights belong to the module that has them, in the order in which modules last began to run (of one that never ran,
@@ -140,7 +142,7 @@ def _block(units: Sequence[tuple[str, list[str]]]) -> WeightBlock:
     return WeightBlock(" … ".join(ends), tuple(name for _, names in units for name in names))
 
 
-def _order(subject: Model, inputs: Mapping[str, Any]) -> dict[str, int]:
+def _order(subject: Model, inputs: Mapping[str, object]) -> dict[str, int]:
     """Module's name → when it last began to run."""
     last_run: dict[str, int] = {}
     clock = count()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from heedmap.evaluate.answer import inputs_of, tokenizer_of
-from heedmap.outputs import class_logits
+from heedmap.outputs import class_logits, needed
 from heedmap.zoo import world
 from heedmap.zoo.samples.sample import (
     SEED,
@@ -46,7 +46,7 @@ def _telling_inputs(subject: Model, samples: Sequence[Telling]) -> Mapping[str, 
 
 def _telling_asked(subject: Model, samples: Sequence[Telling], output: object) -> list[list[KnownAnswer]]:
     """The colours and shapes of answers that are right in every word, and end where they should."""
-    first = inputs_of(subject, samples[:1])["input_ids"].shape[1] - 1
+    first = needed(inputs_of(subject, samples[:1]), "input_ids").shape[1] - 1
     asked: list[list[KnownAnswer]] = []
     for logits, sample in zip(class_logits(output, 3), samples, strict=True):
         ids = tokenizer_of(subject)(sample.answer, add_special_tokens=False)["input_ids"]
