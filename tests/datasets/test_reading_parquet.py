@@ -90,6 +90,12 @@ def test_answers_are_votes_where_ten_or_more_give_them(tmp_path):
     assert open_table(few)[0].truth.scores == {"paris": 1.0, "city of paris": 1.0}
 
 
+@pytest.mark.parametrize("answer", ["Paris", {"answer": "Paris"}], ids=["text", "struct"])
+def test_one_answer_needs_no_list(tmp_path, answer):
+    path = _write(tmp_path / "a.parquet", {"text": ["?"], "answers": [answer]})
+    assert open_table(path)[0].truth.scores == {"paris": 1.0, "Paris": 1.0}
+
+
 def _many(folder, monkeypatch, at_once):
     monkeypatch.setattr(parquet, "AT_ONCE", at_once)
     for number, count in enumerate((7, 0, 5)):
@@ -154,6 +160,7 @@ def test_the_split_decides(tmp_path):
         ({"text": ["x"], "label": [0.5]}, "has the label 0.5"),
         ({"text": ["x"], "answers": pa.array([[]], pa.list_(pa.string()))}, "has no answer that scores"),
         ({"text": ["x"], "answers": [[None]]}, "has no answer that scores"),
+        ({"text": ["x"], "answers": [5]}, "has the answers 5; expected a text, or a list of them"),
         ({"image": [b"no picture"], "label": [1]}, "the image of row a:0 cannot be read as an image"),
         ({"image": ["no.png"], "label": [1]}, "the image of row a:0 cannot be read as an image"),
         ({"image": [3], "label": [1]}, "has a int as a picture"),

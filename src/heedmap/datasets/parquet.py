@@ -101,9 +101,10 @@ class ParquetTable:
         return Foreground(pixels, None if label is None else next(iter(self._label(label, key)[0])))
 
     def _answers(self, key: str, answers: object) -> RightAnswers:
-        if not isinstance(answers, Sequence):
-            raise SampleError(f"row {key} has the answers {answers!r}; expected a list")
-        written = [answer.get("answer") if isinstance(answer, Mapping) else answer for answer in answers]
+        given = [answers] if isinstance(answers, str | Mapping) else answers
+        if not isinstance(given, Sequence):
+            raise SampleError(f"row {key} has the answers {answers!r}; expected a text, or a list of them")
+        written = [answer.get("answer") if isinstance(answer, Mapping) else answer for answer in given]
         texts = [text for text in written if isinstance(text, str)]
         scores = soft_scores(texts, self._scoring or ("official" if len(texts) >= VOTERS else "any"))
         if not scores:
@@ -140,8 +141,8 @@ def open_table(
     Args:
         folder: a ``.parquet`` file, or a folder of them.
         columns: role → name of its column, where they differ. Roles are ``text``, ``text_pair``, ``image`` (bytes, a
-            path, or a struct of both), ``label`` (a text, or the number of a class), ``answers`` (texts, or structs
-            with ``answer``), ``mask`` (bytes of a PNG), and ``id``.
+            path, or a struct of both), ``label`` (a text, or the number of a class), ``answers`` (a text or
+            a struct with ``answer``, or a list of these), ``mask`` (bytes of a PNG), and ``id``.
         split: only the files whose name begins with it, such as "test".
         scoring: of the answers, a key of :data:`~heedmap.datasets.vqa.SCORINGS`; by default "official" of ten people's
             and "any" of fewer.
