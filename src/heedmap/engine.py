@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import replace
 from functools import partial
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any, Protocol, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,16 @@ NOT_HERE = (AttentionError, MissingRuleError, GradientError)
 
 
 @runtime_checkable
+class TargetList(Protocol):
+    """A list of targets. ``list`` is invariant: one of any targets would be no list of words; ``Sequence`` is also a text."""
+
+    def __iter__(self) -> Iterator[AnyTarget]: ...
+
+    def reverse(self) -> None:
+        """As a list does, and no tuple, text or tensor."""
+
+
+@runtime_checkable
 class Wrapped(Protocol):
     """A model with its processor (``heedmap.Model``): it knows what targets mean and labels what is found."""
 
@@ -76,19 +86,20 @@ class Wrapped(Protocol):
     def tokenizer(self) -> Tokenizer | None:
         """The tokenizer, or None."""
 
-    def resolve_target(self, target: AnyTarget | list[Any], inputs: Mapping[str, Any]) -> AnyTarget | list[Any]:
+    def resolve_target(self, target: AnyTarget, inputs: Mapping[str, object]) -> object:
         """``target`` with words replaced by tokens, and None by the model's own default."""
 
-    def label(self, explanation: Explanation, inputs: Mapping[str, Any]) -> Explanation:
+    def label(self, explanation: Explanation, inputs: Mapping[str, object]) -> Explanation:
         """``explanation`` with labels."""
 
 
+# Any: a setting of explain, or an option that the method checks itself
 @overload
 def explain(
     model: nn.Module | Wrapped,
     inputs: Inputs,
     *,
-    target: list[Any] | Several,
+    target: TargetList | Several,
     method: str | Method = ...,
     **options: Any,
 ) -> list[Explanation]:
@@ -106,7 +117,7 @@ def explain(
     model: nn.Module | Wrapped,
     inputs: Inputs,
     *,
-    target: AnyTarget | list[Any] = None,
+    target: AnyTarget | TargetList = None,
     method: str | Method = "generic",
     full: bool = False,
     probe: bool = True,
@@ -116,7 +127,7 @@ def explain(
     segments: Mapping[str, str] | None = None,
     mixers: bool = True,
     progress: Progress | None = None,
-    **options: Any,
+    **options: object,
 ) -> Explanation | list[Explanation]:
     """Which parts of its input the model's answer rests on.
 
@@ -183,18 +194,18 @@ def explain(
             f"method {AUTO!r} chooses the method, so it takes no option ({', '.join(options)}); name the method"
         )
     recipe = METHODS["generic"] if auto else find_method(method)
-    resolved = recipe.resolve(options)
+    asked = Asked(recipe, recipe.resolve(options), full, auto)
     engine = Engine(model, inputs, labels, probe, memory_budget, segments, mixers, memory)
-    targets = engine.targets(target if isinstance(target, list) else [target])
+    targets = engine.targets(target)
     if not targets:
         raise TargetError("target is an empty list; give at least one target, or None for the top prediction")
     with recording_state(engine.model), telling(progress):
         explanations = [
             explanation
             for part, of_part in engine.narrowed(engine.each(targets))
-            for explanation in part.explained(of_part, recipe, resolved, full, auto)
+            for explanation in part.explained(of_part, asked)
         ]
-    return explanations if isinstance(target, (list, Several)) else explanations[0]
+    return explanations if isinstance(target, (TargetList, Several)) else explanations[0]
 
 
 def inspect(
@@ -220,7 +231,7 @@ def inspect(
         text    4       text      row 3
     """
     engine = Engine(model, inputs, None, probe, mixers=mixers)
-    (wanted,) = engine.targets([target])
+    (wanted,) = engine.targets(target)
     with recording_state(engine.model):
         ((engine, (wanted,)),) = engine.narrowed([wanted])
         recording, segments = engine.record()
@@ -242,6 +253,15 @@ def find_method(method: str | Method) -> Method:
             f"no method {method!r}{closest(str(method), METHODS)}; known methods: {', '.join(METHODS)}"
         )
     return METHODS[method]
+
+
+class Asked(NamedTuple):
+    """How targets are to be explained; ``auto``: by the method that the evidence speaks for, in place of this one."""
+
+    method: Method
+    options: Mapping[str, object]
+    full: bool = False
+    auto: bool = False
 
 
 class Engine:
@@ -285,9 +305,10 @@ class Engine:
         config = configuration(self.model)
         self.context = Context.of(self.inputs, config, names, self.model.forward, self.subject)
 
-    def targets(self, wanted: Sequence[AnyTarget]) -> list[Target]:
+    def targets(self, wanted: AnyTarget | TargetList) -> list[Target]:
         """What was asked for, as targets."""
-        return [target if isinstance(target, Several) else as_target(self._meant(target)) for target in wanted]
+        each = wanted if isinstance(wanted, TargetList) else [wanted]
+        return [target if isinstance(target, Several) else as_target(self._meant(target)) for target in each]
 
     def _meant(self, target: AnyTarget) -> object:
         return target if self.subject is None else self.subject.resolve_target(target, self.inputs)
@@ -378,27 +399,26 @@ class Engine:
             self.least = proof_peak(tape, output, self.model)
             check_proof(self.memory, self.least)
 
-    def explained(self, targets: Sequence[Target], *asked: Any) -> list[Explanation]:
+    def explained(self, targets: Sequence[Target], asked: Asked) -> list[Explanation]:
         """As :meth:`explain`; where memory runs out, again with less.
 
         Raises:
             OutOfMemoryError: it cannot be made smaller.
         """
-        return with_less(self, lambda engine: engine.explain(targets, *asked))
+        return with_less(self, lambda engine: engine.explain(targets, asked))
 
-    def explain(
-        self, targets: Sequence[Target], method: Method, options: dict[str, Any], full: bool, auto: bool = False
-    ) -> list[Explanation]:
+    def explain(self, targets: Sequence[Target], asked: Asked) -> list[Explanation]:
         """The explanation of each target; where attention is refused, by the input's own features.
 
         Raises:
             AttentionError: it is refused, and the method needs it; the message names those that do not.
         """
+        method, options, full, auto = asked
         turned = self._turned_square(targets)
         if turned is not None:
             count = f"{self.batch} samples of as many tokens, whose batch comes second; explain them one by one"
             alike = MixingError(count)
-            explanations = turned._one_by_one(targets, self.batch, alike, method, options, full, auto)
+            explanations = turned._one_by_one(targets, self.batch, alike, asked)
             if not explanations:
                 raise alike
             return explanations
@@ -413,7 +433,7 @@ class Engine:
             refused = error
         if refused is not None:
             needed = full or (method.needs_attention and not auto)
-            explanations = self._otherwise(targets, refused, needed or auto, method, options, full, auto)
+            explanations = self._otherwise(targets, refused, needed or auto, asked)
             if explanations:
                 return explanations
             if not isinstance(refused, AttentionError):
@@ -472,7 +492,7 @@ class Engine:
         return self._on(turned, self.mixed, self.batch)
 
     def _otherwise(
-        self, targets: Sequence[Target], refused: HeedmapError, needed: bool, *asked: Any
+        self, targets: Sequence[Target], refused: HeedmapError, needed: bool, asked: Asked
     ) -> list[Explanation]:
         """The explanations of inputs that are not batch first, or whose samples are not told apart; else none.
 
@@ -482,20 +502,20 @@ class Engine:
         batch = 0 if isinstance(refused, NoAttentionError) else self._answers(targets)
         turned = self.inputs.turned_to(batch)
         if turned is not None and apart.are_samples(self.model, turned, targets, self.context):
-            return self._on(turned, self.mixed, batch).explain(targets, *asked)
+            return self._on(turned, self.mixed, batch).explain(targets, asked)
         if batch != self.batch and (not batch or apart.is_batch_first(self.model, self.inputs, self.batch)):
             return []
         if batch < self.batch:
             try:
-                return self._on(self.inputs, self.mixed, batch).explain(targets, *asked)
+                return self._on(self.inputs, self.mixed, batch).explain(targets, asked)
             except HeedmapError as error:
                 raise error from refused
         if batch > 1 and (needed or any(len(self.inputs[name]) != batch for name in contents(self.inputs))):
-            return self._one_by_one(targets, batch, refused, *asked)
+            return self._one_by_one(targets, batch, refused, asked)
         return []
 
     def _one_by_one(
-        self, targets: Sequence[Target], batch: int, refused: HeedmapError, *asked: Any
+        self, targets: Sequence[Target], batch: int, refused: HeedmapError, asked: Asked
     ) -> list[Explanation]:
         """The explanations of a batch whose samples are explained each alone; empty where that is refused too."""
         samples = apart.samples(self.model, self.inputs, batch, targets, self.context)
@@ -505,10 +525,10 @@ class Engine:
         try:
             for sample in range(batch):
                 wanted = [samples.target(sample, target) for target in targets]
-                by_sample.append(self._on(samples.alone(sample), self.mixed, 1).explain(wanted, *asked))
+                by_sample.append(self._on(samples.alone(sample), self.mixed, 1).explain(wanted, asked))
                 if sample == 0:  # what was chosen for the first is asked of all: a batch is of one method
-                    method = METHODS.get(by_sample[0][0].method, asked[0])
-                    asked = (method, by_sample[0][0].options, asked[2], False)
+                    method = METHODS.get(by_sample[0][0].method, asked.method)
+                    asked = Asked(method, by_sample[0][0].options, asked.full)
         except OptionError:  # of the memory
             raise
         except HeedmapError:  # a sample alone is refused, too
@@ -546,7 +566,7 @@ class Engine:
         return recording, segments, runs
 
     def _followed(
-        self, targets: Sequence[Target], method: Method, options: dict[str, Any], full: bool
+        self, targets: Sequence[Target], method: Method, options: Mapping[str, object], full: bool
     ) -> list[Explanation]:
         """One forward pass; for each target a backward pass and an explanation.
 
@@ -575,7 +595,7 @@ class Engine:
         segments: Named,
         targets: Sequence[Target],
         method: Method,
-        options: dict[str, Any],
+        options: Mapping[str, object],
         full: bool,
     ) -> list[Explanation]:
         """The explanations on one recording.
@@ -603,7 +623,9 @@ class Engine:
             some, rest = rest[: self.at_once], rest[self.at_once :]
             yield from self._choose_all(recording, segments, some, bool(rest), full)
 
-    def cut(self, recording: Recording, method: Method, options: Mapping[str, Any], full: bool, targets: int) -> None:
+    def cut(
+        self, recording: Recording, method: Method, options: Mapping[str, object], full: bool, targets: int
+    ) -> None:
         """Settle how many targets are worked on at once, and what blocks may take.
 
         Raises:
@@ -614,7 +636,9 @@ class Engine:
             plan = self.plan(recording, method, options, full, targets)
             self.at_once, self.memory_budget, self.least = plan.at_once, plan.budget, plan.least
 
-    def plan(self, recording: Recording, method: Method, options: Mapping[str, Any], full: bool, targets: int) -> Plan:
+    def plan(
+        self, recording: Recording, method: Method, options: Mapping[str, object], full: bool, targets: int
+    ) -> Plan:
         """How targets are explained by a recording; errors as of :meth:`cut`."""
         graph = recording.graph
         whole = method.name == "generic" and (full or not options["aggregate"] or not graph.is_acyclic)
@@ -628,7 +652,7 @@ class Engine:
         segments: Named,
         runs: Iterable[tuple[TargetView, Chosen]],
         method: Method,
-        options: dict[str, Any],
+        options: Mapping[str, object],
     ) -> list[Explanation]:
         """The method's explanation of each target."""
         if method.attribute is not None:
@@ -653,10 +677,11 @@ class Engine:
         segments: Named,
         run: tuple[TargetView, Chosen],
         method: Method,
-        options: dict[str, Any],
-        **relevance: Any,
+        options: Mapping[str, object],
+        leaves: Mapping[int, Tensor] | None = None,
+        rows: dict[int, Tensor] | None = None,
     ) -> Explanation:
-        explanation = assembled(recording, segments, *run, method, options, self.context, **relevance)
+        explanation = assembled(recording, segments, *run, method, options, self.context, leaves, rows)
         explanation = replace(explanation, origin=origin(self.model, getattr(self.subject, "name", None)))
         return explanation if self.subject is None else self.subject.label(explanation, self.inputs)
 
@@ -721,7 +746,7 @@ class Engine:
             run.graph = with_merges(run, of_calls)
             yield run, replace(of_target, values=of_target.values.detach())
 
-    def _replay(self, recording: Recording, again: Callable[[Any], Tensor]) -> ForwardCall:
+    def _replay(self, recording: Recording, again: Callable[[object], Tensor]) -> ForwardCall:
         tape = recording.tape
         return ForwardCall(self.model, recording.inputs, self.batch, again, tape.heads_first, copies=tape.copies)
 

@@ -303,7 +303,7 @@ class _Answers:
 
     def _spoken(self, logits: Float[Tensor, "positions vocabulary"]) -> Iterator[Prediction]:
         """The tokens that an encoder-decoder said; where it has said nothing yet, what it would begin with."""
-        said = self.context.inputs["decoder_input_ids"][0, 1:].tolist()
+        said = needed(self.context.inputs, "decoder_input_ids")[0, 1:].tolist()
         if not said:
             yield from self._at(logits[-1], -1)
         probabilities = logits.float().softmax(-1)
@@ -327,11 +327,12 @@ class _Answers:
     def _continuation(self) -> Int[Tensor, "1 tokens"]:
         """What it says by itself, up to the end token, as far as it has places for it."""
         inputs, config = self.context.inputs, self.context.config
-        length = inputs["input_ids"].shape[1]
+        ids = needed(inputs, "input_ids")
+        length = ids.shape[1]
         places = getattr(config, "max_position_embeddings", None) or length + SAID
         room = min(SAID, places - length)
         if self.subject is None or room < 1 or not hasattr(self.module, "generate"):
-            return inputs["input_ids"][:, :0]
+            return ids[:, :0]
         with answering(self.module):
             whole = generated(self.module, inputs, room)
         said = whole[:, length:]
