@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from heedmap.attention import forward, placing
 from heedmap.attention.forward import recording_state
 from heedmap.attention.inputs import detached
-from heedmap.engine import Engine, TargetList, Wrapped, find_method
+from heedmap.engine import Asked, Engine, TargetList, Wrapped, find_method
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET
 from heedmap.planning import Plan, check_proof, is_counted, proof_peak, seconds
@@ -93,7 +93,7 @@ def plan(
         with recording.tape:
             for of_target in targets:
                 of_target.choose(recording.output, engine.context)
-        made = engine.plan(recording, recipe, resolved, full, len(targets))
+        made = engine.plan(recording, Asked(recipe, resolved, full), len(targets))
         attentions, plain = recording.tape.attentions, recording.live is None
         given = recording.inputs
         del recording

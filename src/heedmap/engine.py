@@ -428,7 +428,7 @@ class Engine:
             if auto:
                 method, because, explanations = self._supported(targets, full)
             else:
-                explanations = self._followed(targets, method, options, full)
+                explanations = self._followed(targets, asked)
         except (*REFUSALS, InputError, TargetError) as error:
             refused = error
         if refused is not None:
@@ -474,7 +474,7 @@ class Engine:
         for choice in self.supported(*self.record(), full):
             method = METHODS[choice.name]
             try:
-                return method, why(choice, passed), self._followed(targets, method, method.resolve({}), full)
+                return method, why(choice, passed), self._followed(targets, Asked(method, method.resolve({}), full))
             except NOT_HERE as error:
                 passed.append(choice.name)
                 causes[choice.name] = error
@@ -565,54 +565,48 @@ class Engine:
             runs.append((unfollowed.view(self.model, features, segments, again, self.memory_budget), chosen))
         return recording, segments, runs
 
-    def _followed(
-        self, targets: Sequence[Target], method: Method, options: Mapping[str, object], full: bool
-    ) -> list[Explanation]:
+    def _followed(self, targets: Sequence[Target], asked: Asked) -> list[Explanation]:
         """One forward pass; for each target a backward pass and an explanation.
 
         What a method that attributes to the input needs of the targets is held for all of them at once, so that they share
         its further passes; of other methods for one after the other.
         """
-        if full and method.attribute is not None:
+        method = asked.method
+        if asked.full and method.attribute is not None:
             raise OptionError(
                 f"method {method.name!r} gives relevance to the input only; it has no whole maps (full=True)"
             )
         whole = method.attribute is None
         recording, segments = self.record(whole)
         try:
-            return self._by_recording(recording, segments, targets, method, options, full)
+            return self._by_recording(recording, segments, targets, asked)
         except UnfollowedAttentionError:
             if recording.live is None or not whole:
                 raise
             recording, segments = self.record(whole=False)
             if recording.live is not None:
                 raise
-        return self._by_recording(recording, segments, targets, method, options, full)
+        return self._by_recording(recording, segments, targets, asked)
 
     def _by_recording(
-        self,
-        recording: Recording,
-        segments: Named,
-        targets: Sequence[Target],
-        method: Method,
-        options: Mapping[str, object],
-        full: bool,
+        self, recording: Recording, segments: Named, targets: Sequence[Target], asked: Asked
     ) -> list[Explanation]:
         """The explanations on one recording.
 
         Raises:
             UnfollowedAttentionError: the method is not defined through what was recorded.
         """
+        method = asked.method
         if recording.live is not None and method.attribute is not None:
             raise UnfollowedAttentionError(
                 f"method {method.name!r} gives relevance to the input's features, and the model's tokens are followed by their "
                 "numbers only (windows, merged tokens, other mixers)"
             )
-        self.cut(recording, method, options, full, len(targets))
-        runs = self._runs(recording, segments, targets, full)
+        self.cut(recording, asked, len(targets))
+        runs = self._runs(recording, segments, targets, asked.full)
         if method.attribute is not None:
             tower.check_features(recording.graph, method.name)
-        return self.made(recording, segments, runs, method, options)
+        return self.made(recording, segments, runs, method, asked.options)
 
     def _runs(
         self, recording: Recording, segments: Named, targets: Sequence[Target], full: bool
@@ -623,9 +617,7 @@ class Engine:
             some, rest = rest[: self.at_once], rest[self.at_once :]
             yield from self._choose_all(recording, segments, some, bool(rest), full)
 
-    def cut(
-        self, recording: Recording, method: Method, options: Mapping[str, object], full: bool, targets: int
-    ) -> None:
+    def cut(self, recording: Recording, asked: Asked, targets: int) -> None:
         """Settle how many targets are worked on at once, and what blocks may take.
 
         Raises:
@@ -633,14 +625,12 @@ class Engine:
         """
         self.planned = True
         if self.memory is not None or targets > 1 or self.memory_budget in BUDGETS:
-            plan = self.plan(recording, method, options, full, targets)
+            plan = self.plan(recording, asked, targets)
             self.at_once, self.memory_budget, self.least = plan.at_once, plan.budget, plan.least
 
-    def plan(
-        self, recording: Recording, method: Method, options: Mapping[str, object], full: bool, targets: int
-    ) -> Plan:
+    def plan(self, recording: Recording, asked: Asked, targets: int) -> Plan:
         """How targets are explained by a recording; errors as of :meth:`cut`."""
-        graph = recording.graph
+        graph, (method, options, full, _) = recording.graph, asked
         whole = method.name == "generic" and (full or not options["aggregate"] or not graph.is_acyclic)
         together = carries_together(method, options) and recording.live is None and not whole
         needs = Needs.of(recording, self.model, whole)

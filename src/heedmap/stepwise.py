@@ -259,7 +259,7 @@ class _Steps:
     def _by_recording(self, recording: Recording, named: Named) -> Stepwise:
         """Every step on one recording."""
         engine = self.engine
-        engine.cut(recording, self.method, self.options, False, self.count)
+        engine.cut(recording, Asked(self.method, self.options), self.count)
         run, chosen = engine.choose(recording, named, _Seen(self, 0), keep=True)
         states = run.readouts
         plain = recording.live is None and len(states) == 1 and not by_rules(self.options)
