@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 from torch import Tensor
 
@@ -83,9 +84,9 @@ class Method:
 def count(options: Mapping[str, object], name: str, least: int = 1) -> int:
     """A whole number, ``least`` or more; else OptionError."""
     value = options[name]
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise OptionError(f"{name} is {value!r}; expected a whole number, {least} or more")
-    return value
+    return int(value)
 
 
 def amount(options: Mapping[str, object], name: str) -> float:
