@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -127,7 +127,7 @@ class Predictions:
 
     about: str
     answers: tuple[Prediction, ...]
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, object]
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -138,7 +138,7 @@ class Predictions:
     def __iter__(self) -> Iterator[Prediction]:
         return iter(self.answers)
 
-    def inputs_of(self, prediction: Prediction) -> dict[str, Any]:
+    def inputs_of(self, prediction: Prediction) -> dict[str, object]:
         """What the model is called with so that it answers ``prediction``."""
         return dict(self.inputs) if prediction.said is None else _longer(self.inputs, prediction.said)
 
@@ -286,8 +286,9 @@ class _Answers:
 
     def _tokens(self, target: NextToken) -> tuple[str, list[Prediction]]:
         logits = class_logits(self.output, 3)[0].detach()
-        if "decoder_input_ids" in self.context.inputs:
-            return "What it says, token by token", list(self._spoken(logits))
+        spoken = get(self.context.inputs, "decoder_input_ids")
+        if spoken is not None:
+            return "What it says, token by token", list(self._spoken(logits, spoken[0, 1:].tolist()))
         if target.position >= 0:
             return "The masked word", list(self._at(logits[target.position], target.position))
         position = int(target.position_in(class_logits(self.output, 3), self.context)[0])
@@ -301,9 +302,8 @@ class _Answers:
         for token, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True):
             yield Prediction(self._text(token), NextToken(token, position), probability)
 
-    def _spoken(self, logits: Float[Tensor, "positions vocabulary"]) -> Iterator[Prediction]:
+    def _spoken(self, logits: Float[Tensor, "positions vocabulary"], said: Sequence[int]) -> Iterator[Prediction]:
         """The tokens that an encoder-decoder said; where it has said nothing yet, what it would begin with."""
-        said = needed(self.context.inputs, "decoder_input_ids")[0, 1:].tolist()
         if not said:
             yield from self._at(logits[-1], -1)
         probabilities = logits.float().softmax(-1)
@@ -327,12 +327,12 @@ class _Answers:
     def _continuation(self) -> Int[Tensor, "1 tokens"]:
         """What it says by itself, up to the end token, as far as it has places for it."""
         inputs, config = self.context.inputs, self.context.config
-        ids = needed(inputs, "input_ids")
-        length = ids.shape[1]
+        ids = get(inputs, "input_ids")
+        length = 0 if ids is None else ids.shape[1]
         places = getattr(config, "max_position_embeddings", None) or length + SAID
         room = min(SAID, places - length)
-        if self.subject is None or room < 1 or not hasattr(self.module, "generate"):
-            return ids[:, :0]
+        if ids is None or self.subject is None or room < 1 or not hasattr(self.module, "generate"):
+            return torch.empty(1, 0, dtype=torch.long)
         with answering(self.module):
             whole = generated(self.module, inputs, room)
         said = whole[:, length:]
@@ -388,8 +388,10 @@ def corners(box: Sequence[float]) -> Box:
     return left, top, right, bottom
 
 
-def _longer(inputs: Mapping[str, Any], said: Int[Tensor, "1 tokens"]) -> dict[str, Any]:
-    longer = {**inputs, "input_ids": torch.cat([inputs["input_ids"], said], 1)}
-    if "attention_mask" in inputs:
-        longer["attention_mask"] = torch.cat([inputs["attention_mask"], torch.ones_like(said)], 1)
+def _longer(inputs: Mapping[str, object], said: Int[Tensor, "1 tokens"]) -> dict[str, object]:
+    longer = dict(inputs)
+    for name, more in (("input_ids", said), ("attention_mask", torch.ones_like(said))):
+        before = get(inputs, name)
+        if before is not None:
+            longer[name] = torch.cat([before, more], 1)
     return longer
