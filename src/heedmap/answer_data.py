@@ -76,13 +76,13 @@ class Answer:
             raise InputError(f"there is no step {step}: the answer has {len(self)} tokens, 0 to {len(self) - 1}")
         return step % len(self)
 
-    def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def pack(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Tensors and plain data, for a file."""
         tensors = {f"answer/{name}": getattr(self, name) for name in TENSORS if getattr(self, name) is not None}
         return tensors, {f.name: getattr(self, f.name) for f in fields(self) if f.name not in TENSORS}
 
     @classmethod
-    def unpack(cls, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Self:
+    def unpack(cls, tensors: Mapping[str, Tensor], meta: Mapping[str, object]) -> Self:
         """The inverse of :meth:`pack`."""
         found = {name: tensors.get(f"answer/{name}") for name in TENSORS}
         given: dict[str, Any] = {**found, **{name: _tuples(value) for name, value in meta.items()}}

@@ -134,7 +134,7 @@ def are_samples(model: nn.Module, inputs: ModelInputs, targets: Sequence[Target]
     return True
 
 
-def _cuts(inputs: Mapping[str, Any], batch: int) -> Iterator[tuple[Shares, dict[str, Tensor]]]:
+def _cuts(inputs: ModelInputs, batch: int) -> Iterator[tuple[Shares, dict[str, Tensor]]]:
     """Ways to share the inputs out: known shares, and inputs of pictures that may be as many as they like for each sample.
 
     Of the latter, how many rows each picture has: (pictures,).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,8 @@ from heedmap.render.naming import called, headline
 from heedmap.render.sample import sample
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.figure import Figure
 
     from heedmap.explanation import Explanation
@@ -150,7 +152,9 @@ class Heads:
             )
         return reduce(lambda below, attention: _with_identity(attention.mean) @ below, chosen, _eye(chosen[0].mean))
 
-    def plot(self, attention: int | None = None, *, rollout: tuple[int, int] | None = None, **options: Any) -> Figure:
+    def plot(
+        self, attention: int | None = None, *, rollout: tuple[int, int] | None = None, **options: object
+    ) -> Figure:
         """A figure: all heads of all attentions, small; or of one attention its mean, with its tokens, and its heads.
 
         Args:
@@ -167,22 +171,23 @@ class Heads:
 
         if attention is not None and rollout is not None:
             raise OptionError("attention and rollout are both given; give one")
-        check_options(plot_one, options, "a figure of heads")
+        draw: Callable[..., Figure] = plot_one if attention is not None or rollout is not None else plot_all
+        check_options(draw, options, "a figure of heads")
         if rollout is not None:
             matrix = self.rollout(*rollout)
             names = self.tokens[next(a for a in self.attentions if a.info.index >= rollout[0]).info.stream]
             shown = DrawnMatrix(f"rollout of attentions {rollout[0]} to {rollout[1]}", matrix.numpy(), names, names)
-            return plot_one(shown, (), self.told, **options)
+            return draw(shown, (), self.told, **options)
         if attention is None:
             rows = [(f"{each.info.index} {each.flow}", each.weights.numpy()) for each in self.attentions]
-            return plot_all(rows, self.told, **options)
+            return draw(rows, self.told, **options)
         chosen = self[attention]
         asks, asked = self.tokens[chosen.info.stream], self.tokens[chosen.info.source]
         name = f"attention {attention}, {chosen.flow}, mean over heads"
         heads = () if chosen.averaged else tuple(chosen.weights.numpy())
-        return plot_one(DrawnMatrix(name, chosen.mean.numpy(), asks, asked), heads, self.told, **options)
+        return draw(DrawnMatrix(name, chosen.mean.numpy(), asks, asked), heads, self.told, **options)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain JSON data, without the matrices: of each head the key that gets most, and on how many keys a query looks."""
         return {
             "target": self.target,
@@ -191,7 +196,7 @@ class Heads:
             "attentions": [self._summary(attention) for attention in self.attentions],
         }
 
-    def _summary(self, attention: AttentionHeads) -> dict[str, Any]:
+    def _summary(self, attention: AttentionHeads) -> dict[str, object]:
         info, names = attention.info, self.tokens[attention.info.source]
         heads = [
             {"head": None if attention.averaged else head, "most": names[key], "spread": round(spread, 4)}
@@ -237,7 +242,7 @@ def heads(
         raise OptionError(f"weights is {weights!r}; expected one of {', '.join(map(repr, WEIGHTS))}")
     engine = Engine(model, inputs, labels, True)
     with recording_state(engine.model):
-        (narrowed, (wanted,)), *_ = engine.narrowed(engine.targets([target]))
+        (narrowed, (wanted,)), *_ = engine.narrowed(engine.targets(target))
         if narrowed.batch != 1:
             raise InputError(f"there are {narrowed.batch} samples; give one")
         recording, segments = narrowed.record()

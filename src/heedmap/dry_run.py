@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from heedmap.attention import forward, placing
 from heedmap.attention.forward import recording_state
 from heedmap.attention.inputs import detached
-from heedmap.engine import Engine, Wrapped, find_method
+from heedmap.engine import Asked, Engine, Wrapped, find_method
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET
 from heedmap.planning import Plan, check_proof, is_counted, proof_peak, seconds
@@ -22,7 +22,7 @@ from heedmap.targets import AnyTarget
 from heedmap.unfollowed import AUTO
 
 if TYPE_CHECKING:
-    from heedmap.types import Inputs
+    from heedmap.types import Entry, Inputs
 
 TIMED = 3
 """So many forward passes are timed; the quickest one counts."""
@@ -35,7 +35,7 @@ def plan(
     model: nn.Module | Wrapped,
     inputs: Inputs,
     *,
-    target: AnyTarget | list[Any] = None,
+    target: AnyTarget | list[Entry] = None,
     method: str | Method = "generic",
     full: bool = False,
     memory: int | str | None = None,
@@ -43,7 +43,7 @@ def plan(
     labels: Mapping[int, str] | None = None,
     segments: Mapping[str, str] | None = None,
     mixers: bool = True,
-    **options: Any,
+    **options: object,
 ) -> Plan:
     """How :func:`heedmap.explain` would make an explanation, how much memory it would take, and about how long.
 
@@ -84,7 +84,7 @@ def plan(
     resolved = recipe.resolve(options)
     engine = Engine(model, inputs, labels, False, memory_budget, segments, mixers, memory)
     with recording_state(engine.model):
-        parts = list(engine.narrowed(engine.each(engine.targets(target if isinstance(target, list) else [target]))))
+        parts = list(engine.narrowed(engine.each(engine.targets(target))))
         engine, targets = parts[0]
         recording, named = engine.record(whole=recipe.attribute is None)
         if method == AUTO:
@@ -93,7 +93,7 @@ def plan(
         with recording.tape:
             for of_target in targets:
                 of_target.choose(recording.output, engine.context)
-        made = engine.plan(recording, recipe, resolved, full, len(targets))
+        made = engine.plan(recording, Asked(recipe, resolved, full), len(targets))
         attentions, plain = recording.tape.attentions, recording.live is None
         given = recording.inputs
         del recording
@@ -119,7 +119,7 @@ def plan(
     )
 
 
-def _timed(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[float, float]:
+def _timed(model: nn.Module, inputs: Mapping[str, object]) -> tuple[float, float]:
     """Seconds of a plain forward pass, and its operations."""
     taken = []
     with torch.no_grad():

@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import replace
 from functools import partial
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any, Protocol, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, overload, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ from heedmap.targets import AnyTarget, Chosen, Several, Target, as_target
 from heedmap.unfollowed import AUTO, REFUSALS, advised, best, reason, taken, why
 
 if TYPE_CHECKING:
-    from heedmap.types import Inputs, Tokenizer
+    from heedmap.types import Entry, Inputs, Tokenizer
 
 NOT_HERE = (AttentionError, MissingRuleError, GradientError)
 """What says that a model cannot have a method; others may do."""
@@ -76,19 +76,20 @@ class Wrapped(Protocol):
     def tokenizer(self) -> Tokenizer | None:
         """The tokenizer, or None."""
 
-    def resolve_target(self, target: AnyTarget | list[Any], inputs: Mapping[str, Any]) -> AnyTarget | list[Any]:
+    def resolve_target(self, target: AnyTarget, inputs: Mapping[str, object]) -> object:
         """``target`` with words replaced by tokens, and None by the model's own default."""
 
-    def label(self, explanation: Explanation, inputs: Mapping[str, Any]) -> Explanation:
+    def label(self, explanation: Explanation, inputs: Mapping[str, object]) -> Explanation:
         """``explanation`` with labels."""
 
 
+# Any: a setting of explain, or an option that the method checks itself
 @overload
 def explain(
     model: nn.Module | Wrapped,
     inputs: Inputs,
     *,
-    target: list[Any] | Several,
+    target: list[Entry] | Several,
     method: str | Method = ...,
     **options: Any,
 ) -> list[Explanation]:
@@ -106,7 +107,7 @@ def explain(
     model: nn.Module | Wrapped,
     inputs: Inputs,
     *,
-    target: AnyTarget | list[Any] = None,
+    target: AnyTarget | list[Entry] = None,
     method: str | Method = "generic",
     full: bool = False,
     probe: bool = True,
@@ -116,7 +117,7 @@ def explain(
     segments: Mapping[str, str] | None = None,
     mixers: bool = True,
     progress: Progress | None = None,
-    **options: Any,
+    **options: object,
 ) -> Explanation | list[Explanation]:
     """Which parts of its input the model's answer rests on.
 
@@ -183,16 +184,16 @@ def explain(
             f"method {AUTO!r} chooses the method, so it takes no option ({', '.join(options)}); name the method"
         )
     recipe = METHODS["generic"] if auto else find_method(method)
-    resolved = recipe.resolve(options)
+    asked = Asked(recipe, recipe.resolve(options), full, auto)
     engine = Engine(model, inputs, labels, probe, memory_budget, segments, mixers, memory)
-    targets = engine.targets(target if isinstance(target, list) else [target])
+    targets = engine.targets(target)
     if not targets:
         raise TargetError("target is an empty list; give at least one target, or None for the top prediction")
     with recording_state(engine.model), telling(progress):
         explanations = [
             explanation
             for part, of_part in engine.narrowed(engine.each(targets))
-            for explanation in part.explained(of_part, recipe, resolved, full, auto)
+            for explanation in part.explained(of_part, asked)
         ]
     return explanations if isinstance(target, (list, Several)) else explanations[0]
 
@@ -220,7 +221,7 @@ def inspect(
         text    4       text      row 3
     """
     engine = Engine(model, inputs, None, probe, mixers=mixers)
-    (wanted,) = engine.targets([target])
+    (wanted,) = engine.targets(target)
     with recording_state(engine.model):
         ((engine, (wanted,)),) = engine.narrowed([wanted])
         recording, segments = engine.record()
@@ -242,6 +243,15 @@ def find_method(method: str | Method) -> Method:
             f"no method {method!r}{closest(str(method), METHODS)}; known methods: {', '.join(METHODS)}"
         )
     return METHODS[method]
+
+
+class Asked(NamedTuple):
+    """How targets are to be explained; ``auto``: by the method that the evidence speaks for, in place of this one."""
+
+    method: Method
+    options: Mapping[str, object]
+    full: bool = False
+    auto: bool = False
 
 
 class Engine:
@@ -285,9 +295,12 @@ class Engine:
         config = configuration(self.model)
         self.context = Context.of(self.inputs, config, names, self.model.forward, self.subject)
 
-    def targets(self, wanted: Sequence[AnyTarget]) -> list[Target]:
+    def targets(self, wanted: AnyTarget | list[Entry]) -> list[Target]:
         """What was asked for, as targets."""
-        return [target if isinstance(target, Several) else as_target(self._meant(target)) for target in wanted]
+        each = (
+            cast("Sequence[AnyTarget]", wanted) if isinstance(wanted, list) else [wanted]
+        )  # as_target refuses all else
+        return [target if isinstance(target, Several) else as_target(self._meant(target)) for target in each]
 
     def _meant(self, target: AnyTarget) -> object:
         return target if self.subject is None else self.subject.resolve_target(target, self.inputs)
@@ -378,27 +391,26 @@ class Engine:
             self.least = proof_peak(tape, output, self.model)
             check_proof(self.memory, self.least)
 
-    def explained(self, targets: Sequence[Target], *asked: Any) -> list[Explanation]:
+    def explained(self, targets: Sequence[Target], asked: Asked) -> list[Explanation]:
         """As :meth:`explain`; where memory runs out, again with less.
 
         Raises:
             OutOfMemoryError: it cannot be made smaller.
         """
-        return with_less(self, lambda engine: engine.explain(targets, *asked))
+        return with_less(self, lambda engine: engine.explain(targets, asked))
 
-    def explain(
-        self, targets: Sequence[Target], method: Method, options: dict[str, Any], full: bool, auto: bool = False
-    ) -> list[Explanation]:
+    def explain(self, targets: Sequence[Target], asked: Asked) -> list[Explanation]:
         """The explanation of each target; where attention is refused, by the input's own features.
 
         Raises:
             AttentionError: it is refused, and the method needs it; the message names those that do not.
         """
+        method, options, full, auto = asked
         turned = self._turned_square(targets)
         if turned is not None:
             count = f"{self.batch} samples of as many tokens, whose batch comes second; explain them one by one"
             alike = MixingError(count)
-            explanations = turned._one_by_one(targets, self.batch, alike, method, options, full, auto)
+            explanations = turned._one_by_one(targets, self.batch, alike, asked)
             if not explanations:
                 raise alike
             return explanations
@@ -408,12 +420,12 @@ class Engine:
             if auto:
                 method, because, explanations = self._supported(targets, full)
             else:
-                explanations = self._followed(targets, method, options, full)
+                explanations = self._followed(targets, asked)
         except (*REFUSALS, InputError, TargetError) as error:
             refused = error
         if refused is not None:
             needed = full or (method.needs_attention and not auto)
-            explanations = self._otherwise(targets, refused, needed or auto, method, options, full, auto)
+            explanations = self._otherwise(targets, refused, needed or auto, asked)
             if explanations:
                 return explanations
             if not isinstance(refused, AttentionError):
@@ -454,7 +466,7 @@ class Engine:
         for choice in self.supported(*self.record(), full):
             method = METHODS[choice.name]
             try:
-                return method, why(choice, passed), self._followed(targets, method, method.resolve({}), full)
+                return method, why(choice, passed), self._followed(targets, Asked(method, method.resolve({}), full))
             except NOT_HERE as error:
                 passed.append(choice.name)
                 causes[choice.name] = error
@@ -472,7 +484,7 @@ class Engine:
         return self._on(turned, self.mixed, self.batch)
 
     def _otherwise(
-        self, targets: Sequence[Target], refused: HeedmapError, needed: bool, *asked: Any
+        self, targets: Sequence[Target], refused: HeedmapError, needed: bool, asked: Asked
     ) -> list[Explanation]:
         """The explanations of inputs that are not batch first, or whose samples are not told apart; else none.
 
@@ -482,20 +494,20 @@ class Engine:
         batch = 0 if isinstance(refused, NoAttentionError) else self._answers(targets)
         turned = self.inputs.turned_to(batch)
         if turned is not None and apart.are_samples(self.model, turned, targets, self.context):
-            return self._on(turned, self.mixed, batch).explain(targets, *asked)
+            return self._on(turned, self.mixed, batch).explain(targets, asked)
         if batch != self.batch and (not batch or apart.is_batch_first(self.model, self.inputs, self.batch)):
             return []
         if batch < self.batch:
             try:
-                return self._on(self.inputs, self.mixed, batch).explain(targets, *asked)
+                return self._on(self.inputs, self.mixed, batch).explain(targets, asked)
             except HeedmapError as error:
                 raise error from refused
         if batch > 1 and (needed or any(len(self.inputs[name]) != batch for name in contents(self.inputs))):
-            return self._one_by_one(targets, batch, refused, *asked)
+            return self._one_by_one(targets, batch, refused, asked)
         return []
 
     def _one_by_one(
-        self, targets: Sequence[Target], batch: int, refused: HeedmapError, *asked: Any
+        self, targets: Sequence[Target], batch: int, refused: HeedmapError, asked: Asked
     ) -> list[Explanation]:
         """The explanations of a batch whose samples are explained each alone; empty where that is refused too."""
         samples = apart.samples(self.model, self.inputs, batch, targets, self.context)
@@ -505,10 +517,10 @@ class Engine:
         try:
             for sample in range(batch):
                 wanted = [samples.target(sample, target) for target in targets]
-                by_sample.append(self._on(samples.alone(sample), self.mixed, 1).explain(wanted, *asked))
+                by_sample.append(self._on(samples.alone(sample), self.mixed, 1).explain(wanted, asked))
                 if sample == 0:  # what was chosen for the first is asked of all: a batch is of one method
-                    method = METHODS.get(by_sample[0][0].method, asked[0])
-                    asked = (method, by_sample[0][0].options, asked[2], False)
+                    method = METHODS.get(by_sample[0][0].method, asked.method)
+                    asked = Asked(method, by_sample[0][0].options, asked.full)
         except OptionError:  # of the memory
             raise
         except HeedmapError:  # a sample alone is refused, too
@@ -545,54 +557,48 @@ class Engine:
             runs.append((unfollowed.view(self.model, features, segments, again, self.memory_budget), chosen))
         return recording, segments, runs
 
-    def _followed(
-        self, targets: Sequence[Target], method: Method, options: dict[str, Any], full: bool
-    ) -> list[Explanation]:
+    def _followed(self, targets: Sequence[Target], asked: Asked) -> list[Explanation]:
         """One forward pass; for each target a backward pass and an explanation.
 
         What a method that attributes to the input needs of the targets is held for all of them at once, so that they share
         its further passes; of other methods for one after the other.
         """
-        if full and method.attribute is not None:
+        method = asked.method
+        if asked.full and method.attribute is not None:
             raise OptionError(
                 f"method {method.name!r} gives relevance to the input only; it has no whole maps (full=True)"
             )
         whole = method.attribute is None
         recording, segments = self.record(whole)
         try:
-            return self._by_recording(recording, segments, targets, method, options, full)
+            return self._by_recording(recording, segments, targets, asked)
         except UnfollowedAttentionError:
             if recording.live is None or not whole:
                 raise
             recording, segments = self.record(whole=False)
             if recording.live is not None:
                 raise
-        return self._by_recording(recording, segments, targets, method, options, full)
+        return self._by_recording(recording, segments, targets, asked)
 
     def _by_recording(
-        self,
-        recording: Recording,
-        segments: Named,
-        targets: Sequence[Target],
-        method: Method,
-        options: dict[str, Any],
-        full: bool,
+        self, recording: Recording, segments: Named, targets: Sequence[Target], asked: Asked
     ) -> list[Explanation]:
         """The explanations on one recording.
 
         Raises:
             UnfollowedAttentionError: the method is not defined through what was recorded.
         """
+        method = asked.method
         if recording.live is not None and method.attribute is not None:
             raise UnfollowedAttentionError(
                 f"method {method.name!r} gives relevance to the input's features, and the model's tokens are followed by their "
                 "numbers only (windows, merged tokens, other mixers)"
             )
-        self.cut(recording, method, options, full, len(targets))
-        runs = self._runs(recording, segments, targets, full)
+        self.cut(recording, asked, len(targets))
+        runs = self._runs(recording, segments, targets, asked.full)
         if method.attribute is not None:
             tower.check_features(recording.graph, method.name)
-        return self.made(recording, segments, runs, method, options)
+        return self.made(recording, segments, runs, method, asked.options)
 
     def _runs(
         self, recording: Recording, segments: Named, targets: Sequence[Target], full: bool
@@ -603,7 +609,7 @@ class Engine:
             some, rest = rest[: self.at_once], rest[self.at_once :]
             yield from self._choose_all(recording, segments, some, bool(rest), full)
 
-    def cut(self, recording: Recording, method: Method, options: Mapping[str, Any], full: bool, targets: int) -> None:
+    def cut(self, recording: Recording, asked: Asked, targets: int) -> None:
         """Settle how many targets are worked on at once, and what blocks may take.
 
         Raises:
@@ -611,12 +617,12 @@ class Engine:
         """
         self.planned = True
         if self.memory is not None or targets > 1 or self.memory_budget in BUDGETS:
-            plan = self.plan(recording, method, options, full, targets)
+            plan = self.plan(recording, asked, targets)
             self.at_once, self.memory_budget, self.least = plan.at_once, plan.budget, plan.least
 
-    def plan(self, recording: Recording, method: Method, options: Mapping[str, Any], full: bool, targets: int) -> Plan:
+    def plan(self, recording: Recording, asked: Asked, targets: int) -> Plan:
         """How targets are explained by a recording; errors as of :meth:`cut`."""
-        graph = recording.graph
+        graph, (method, options, full, _) = recording.graph, asked
         whole = method.name == "generic" and (full or not options["aggregate"] or not graph.is_acyclic)
         together = carries_together(method, options) and recording.live is None and not whole
         needs = Needs.of(recording, self.model, whole)
@@ -628,7 +634,7 @@ class Engine:
         segments: Named,
         runs: Iterable[tuple[TargetView, Chosen]],
         method: Method,
-        options: dict[str, Any],
+        options: Mapping[str, object],
     ) -> list[Explanation]:
         """The method's explanation of each target."""
         if method.attribute is not None:
@@ -653,10 +659,11 @@ class Engine:
         segments: Named,
         run: tuple[TargetView, Chosen],
         method: Method,
-        options: dict[str, Any],
-        **relevance: Any,
+        options: Mapping[str, object],
+        leaves: Mapping[int, Tensor] | None = None,
+        rows: dict[int, Tensor] | None = None,
     ) -> Explanation:
-        explanation = assembled(recording, segments, *run, method, options, self.context, **relevance)
+        explanation = assembled(recording, segments, *run, method, options, self.context, leaves, rows)
         explanation = replace(explanation, origin=origin(self.model, getattr(self.subject, "name", None)))
         return explanation if self.subject is None else self.subject.label(explanation, self.inputs)
 
@@ -721,7 +728,7 @@ class Engine:
             run.graph = with_merges(run, of_calls)
             yield run, replace(of_target, values=of_target.values.detach())
 
-    def _replay(self, recording: Recording, again: Callable[[Any], Tensor]) -> ForwardCall:
+    def _replay(self, recording: Recording, again: Callable[[object], Tensor]) -> ForwardCall:
         tape = recording.tape
         return ForwardCall(self.model, recording.inputs, self.batch, again, tape.heads_first, copies=tape.copies)
 

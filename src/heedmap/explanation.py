@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.explanation_data import ExplanationData
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from matplotlib.figure import Figure
     from PIL.Image import Image
@@ -112,7 +112,7 @@ class Explanation(ExplanationData):
 
         return page(self, index, image)
 
-    def overlay(self, image: Image | Picture, index: int = 0, segment: str = "image", **options: Any) -> Image:
+    def overlay(self, image: Image | Picture, index: int = 0, segment: str = "image", **options: object) -> Image:
         """A PIL image: ``image`` with the relevance of ``segment`` laid over it.
 
         Args:
@@ -125,11 +125,12 @@ class Explanation(ExplanationData):
         from heedmap.render.files import check_options
         from heedmap.render.overlay import overlay
 
-        check_options(overlay, options, "an overlay")
-        return overlay(image, self._whole().segment(segment), index, **options)
+        draw: Callable[..., Image] = overlay
+        check_options(draw, options, "an overlay")
+        return draw(image, self._whole().segment(segment), index, **options)
 
     def plot(
-        self, index: int = 0, image: Image | Picture | None = None, sound: Sound | None = None, **options: Any
+        self, index: int = 0, image: Image | Picture | None = None, sound: Sound | None = None, **options: object
     ) -> Figure:
         """A matplotlib figure of all segments of sample ``index``.
 

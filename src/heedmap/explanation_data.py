@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, NotRequired, Self, TypedDict
 
 from heedmap.answer_data import ENDED, Answer
 from heedmap.atomic import write_atomically
@@ -141,6 +141,36 @@ class Top:
         )
 
 
+class _SegmentHeader(TypedDict):
+    name: str
+    kind: str
+    stream: str
+    grid: Sequence[int] | None
+    labels: Sequence[Sequence[str]] | None
+    boundaries: NotRequired[Sequence[str] | None]
+    roles: NotRequired[Sequence[str] | None]
+
+
+class _TopHeader(TypedDict):
+    labels: Sequence[Sequence[str]]
+    function: str
+
+
+class _Header(TypedDict):
+    """What a file has beside tensors; those of before have less."""
+
+    segments: Sequence[_SegmentHeader]
+    maps: Sequence[Sequence[str]]
+    target: Sequence[str]
+    prediction_labels: Sequence[str] | None
+    method: str
+    options: Mapping[str, object]
+    flow: Mapping[str, object]
+    top: NotRequired[_TopHeader | None]
+    origin: NotRequired[Mapping[str, str]]
+    answer: NotRequired[Mapping[str, object]]
+
+
 @dataclass(frozen=True, eq=False)
 class ExplanationData:
     """Which parts of the input one prediction per sample rests on.
@@ -156,7 +186,7 @@ class ExplanationData:
     prediction: Int[Tensor, " batch"] | None
     prediction_labels: tuple[str, ...] | None
     method: str
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
     flow: Flow
     maps: Mapping[tuple[str, str], Float[Tensor, "batch rows columns"]] = field(default_factory=dict)
     top: Top | None = None
@@ -412,7 +442,7 @@ class ExplanationData:
                 f"{path} is a heedmap file but its content is damaged ({error!r}); save it again"
             ) from error
 
-    def _pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _pack(self) -> tuple[dict[str, Tensor], _Header]:
         tensors: dict[str, Tensor] = {"scores": self.scores}
         if self.prediction is not None:
             tensors["prediction"] = self.prediction
@@ -445,7 +475,7 @@ class ExplanationData:
         return {k: t.contiguous() for k, t in tensors.items()}, json.loads(json.dumps(meta))
 
     @classmethod
-    def _unpack(cls, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Self:
+    def _unpack(cls, tensors: dict[str, Tensor], meta: _Header) -> Self:
         segments = {}
         for s in meta["segments"]:
             name = s["name"]
@@ -457,8 +487,8 @@ class ExplanationData:
                 positions=tensors[f"positions/{name}"],
                 grid=None if s["grid"] is None else (s["grid"][0], s["grid"][1]),
                 labels=None if s["labels"] is None else tuple(tuple(row) for row in s["labels"]),
-                boundaries=None if s.get("boundaries") is None else tuple(s["boundaries"]),
-                roles=None if s.get("roles") is None else tuple(s["roles"]),
+                boundaries=None if (marks := s.get("boundaries")) is None else tuple(marks),
+                roles=None if (roles := s.get("roles")) is None else tuple(roles),
             )
         labels = meta["prediction_labels"]
         return cls(
@@ -478,7 +508,7 @@ class ExplanationData:
         )
 
 
-def _top(tensors: dict[str, Tensor], meta: dict[str, Any] | None) -> Top | None:
+def _top(tensors: dict[str, Tensor], meta: _TopHeader | None) -> Top | None:
     """Files of before there was any have none."""
     if meta is None:
         return None
@@ -490,7 +520,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and bool((a == b).all())
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], _Header]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():

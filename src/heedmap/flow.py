@@ -89,19 +89,21 @@ class Flow:
     def __str__(self) -> str:
         return flow_table(self)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain JSON data."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Flow:
+    def from_dict(cls, data: Mapping[str, object]) -> Flow:
         """The inverse of :meth:`to_dict`."""
+        known: Mapping[str, Any] = data
         return cls(
             tuple(
-                StreamInfo(**{**s, "segments": tuple(s["segments"]), "rows": _rows(s["rows"])}) for s in data["streams"]
+                StreamInfo(**{**s, "segments": tuple(s["segments"]), "rows": _rows(s["rows"])})
+                for s in known["streams"]
             ),
-            tuple(AttentionInfo(**{**a, "reads": tuple(a["reads"])}) for a in data["attentions"]),
-            tuple(data["notes"]),
+            tuple(AttentionInfo(**{**a, "reads": tuple(a["reads"])}) for a in known["attentions"]),
+            tuple(known["notes"]),
         )
 
 

@@ -6,15 +6,18 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 from heedmap.atomic import check_folder, write_atomically, writing
 from heedmap.errors import FileFormatError, OptionError, OutputError
 
 CONFIG, LOCK = "config.json", ".lock"
 
+Config = TypeVar("Config", bound=Mapping[str, object])
+"""What a run of one kind keeps in its configuration."""
 
-class HeldFolder:
+
+class HeldFolder(Generic[Config]):
     """The folder of one run, which only one process writes at a time.
 
     Args:
@@ -66,7 +69,7 @@ class HeldFolder:
             )
             raise OptionError(f"{self.path} holds another run ({told}); give the same settings, or another folder")
 
-    def config(self) -> dict[str, Any] | None:
+    def config(self) -> Config | None:
         """The configuration in the folder; None: there is none yet."""
         path = self.path / CONFIG
         if not path.exists():
@@ -74,7 +77,7 @@ class HeldFolder:
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
             if config["format"] == self.format and config["version"] <= self.version:
-                return dict(config)
+                return config
         except (OSError, ValueError, KeyError, TypeError):
             pass
         raise FileFormatError(f"{path} is no configuration of {self.holds} by this heedmap; give another folder")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heedmap.errors import OptionError
 
@@ -104,7 +104,7 @@ def told_bytes(size: float) -> str:
         >>> told_bytes(1_340_000_000), told_bytes(12_000)
         ('1.3 GB', '12 kB')
     """
-    names: tuple[Any, ...] = ("bytes", "kB", "MB", "GB", "TB")
+    names = ("bytes", "kB", "MB", "GB", "TB")
     for name in names[:-1]:
         if size < 999.5:
             return f"{size:.1f} {name}" if size < 10 and name not in ("bytes", "kB") else f"{size:.0f} {name}"

@@ -15,7 +15,6 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ from heedmap.outputs import LOGITS, Context, get, ranked
 from heedmap.spread import Place, differs, gradients, spread, tensors_of
 from heedmap.targets import Chosen, ClassLogit, DetectionQuery, Similarity, Target, TopPrediction, in_range, per_sample
 
-Read = Callable[[Any], Tensor | None]
+Read = Callable[[object], Tensor | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +167,7 @@ class Within(Target):
         values = chosen.again or (lambda spread_out: self.target.choose(spread_out, self.context).values)
         return replace(chosen, words=words, again=lambda output: values(self._spread(output)[0]))
 
-    def _spread(self, output: object) -> tuple[Any, dict[int, Tensor]]:
+    def _spread(self, output: object) -> tuple[object, dict[int, Tensor]]:
         return spread(self.whole.output, output, self.whole.place(self.picked))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -50,10 +50,10 @@ class Context:
         text: ids of tokens → their text, to name them.
     """
 
-    inputs: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, object] = field(default_factory=dict)
     labels: Mapping[int, str] = field(default_factory=dict)
     exclusive: bool = True
-    config: Any = None
+    config: object = None
     returns: tuple[str, ...] = ()
     special: frozenset[int] | None = None
     text: Callable[[Sequence[int]], str] | None = None
@@ -61,10 +61,10 @@ class Context:
     @classmethod
     def of(
         cls,
-        inputs: Mapping[str, Any],
+        inputs: Mapping[str, object],
         config: object,
         labels: Mapping[int, str] | None = None,
-        forward: Callable[..., Any] | None = None,
+        forward: Callable[..., object] | None = None,
         subject: object = None,
     ) -> Context:
         """As a configuration has it.
@@ -141,7 +141,7 @@ class Context:
             [tensor for tensor in output if isinstance(tensor, Tensor) and tensor.is_floating_point()], output
         )
 
-    def _by_shapes(self, tensors: Sequence[Tensor], output: Sequence[Any]) -> object:
+    def _by_shapes(self, tensors: Sequence[Tensor], output: Sequence[object]) -> object:
         first, second = (*tensors, None, None)[:2]
         if first is None:
             return output
@@ -160,7 +160,7 @@ class Context:
         return {"logits": fits[0], **({"pred_boxes": box[0]} if box else {})}
 
 
-def fields_of(forward: Callable[..., Any]) -> tuple[str, ...]:
+def fields_of(forward: Callable[..., object]) -> tuple[str, ...]:
     """Names of the parts of what ``forward`` returns, where its annotation is (or holds) a dataclass; else empty."""
     try:
         annotation = inspect.signature(forward, eval_str=True).return_annotation
@@ -172,13 +172,13 @@ def fields_of(forward: Callable[..., Any]) -> tuple[str, ...]:
     return ()
 
 
-def _by_fields(output: Sequence[Any], fields: Sequence[str]) -> dict[str, Any]:
+def _by_fields(output: Sequence[object], fields: Sequence[str]) -> dict[str, object]:
     """The parts at the front, up to the first that is no tensor: which of the others are left out cannot be seen."""
     losses = sum("loss" in name for name in fields[:2])
     first = output[0] if len(output) else None
     if not (isinstance(first, Tensor) and first.dim() == 0):
         fields, losses = [name for name in fields if "loss" not in name], 0
-    parts: dict[str, Any] = {}
+    parts: dict[str, object] = {}
     for place, (name, part) in enumerate(zip(fields, output, strict=False)):
         if not isinstance(part, Tensor) and place >= losses:
             break
@@ -353,9 +353,10 @@ def place_name(context: Context, sample: int, start: int, end: int, places: int)
     """What places ``start`` to ``end`` of the output are called: ``token 4 (Paris)``, ``tokens 3 to 5``, ``frame 7``."""
     what = place_word(context, places)
     words = f"{what} {start}" if start == end else f"{what}s {start} to {end}"
-    if what != "token" or context.text is None:
+    ids = context.inputs.get("input_ids")
+    if what != "token" or context.text is None or not isinstance(ids, Tensor):
         return words
-    return f"{words} ({context.text(context.inputs['input_ids'][sample, start : end + 1].tolist())})"
+    return f"{words} ({context.text(ids[sample, start : end + 1].tolist())})"
 
 
 def real_places(context: Context, batch: int, places: int) -> Bool[Tensor, "batch places"]:

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from heedmap.attention.flow import Graph, Stream
 from heedmap.attention.forward import Recording
-from heedmap.attention.inputs import contents
+from heedmap.attention.inputs import ModelInputs, contents
 from heedmap.attention.tags import Source
 from heedmap.attention.token_positions import InputSpan, leaf_rows
 from heedmap.errors import HeedmapError
@@ -56,7 +55,7 @@ def assembled(
     run: TargetView,
     chosen: Chosen,
     method: Method,
-    options: dict[str, Any],
+    options: Mapping[str, object],
     context: Context,
     leaves: Mapping[int, Tensor] | None = None,
     rows: dict[int, Tensor] | None = None,
@@ -76,7 +75,7 @@ def assembled(
                 maps = _maps(run, rows_of) if run.full else {}
         segments = cut(recording, named, run, rows)
     else:
-        segments = _attributed(recording, named, run, leaves or {}, options.get("pixels", False))
+        segments = _attributed(recording, named, run, leaves or {}, bool(options.get("pixels", False)))
     prediction = chosen.prediction
     labels = chosen.names
     if labels is None and prediction is not None and context.labels:
@@ -97,7 +96,7 @@ def assembled(
 
 
 def rows_of_each(
-    runs: Sequence[TargetView], method: Method, options: Mapping[str, Any]
+    runs: Sequence[TargetView], method: Method, options: Mapping[str, object]
 ) -> Sequence[dict[int, Tensor] | None]:
     """The relevance of each stream's tokens for each of several targets, (batch, tokens), with A made once for all.
 
@@ -113,7 +112,9 @@ def rows_of_each(
     return rows_of_view(view, len(runs), method, options)
 
 
-def rows_of_view(view: TargetView, count: int, method: Method, options: Mapping[str, Any]) -> list[dict[int, Tensor]]:
+def rows_of_view(
+    view: TargetView, count: int, method: Method, options: Mapping[str, object]
+) -> list[dict[int, Tensor]]:
     """The relevance of each stream's tokens for each of the ``count`` targets of a view, (batch, tokens)."""
     with torch.no_grad():
         assert method.prepare is not None
@@ -123,7 +124,7 @@ def rows_of_view(view: TargetView, count: int, method: Method, options: Mapping[
     return [{x: own[number] for x, own in parts.items()} for number in range(count)]
 
 
-def without_identity(run: TargetView, method: Method, options: Mapping[str, Any]) -> RelevanceRows | None:
+def without_identity(run: TargetView, method: Method, options: Mapping[str, object]) -> RelevanceRows | None:
     """The method's map less the identity with which it begins, where that is to be dropped: everywhere, or of merged rows."""
     merged = any(join.mixers for stream in run.graph.streams for join in stream.joins.values())
     wanted = options.get("drop_identity", False) or (merged and options.get("drop_self", False))
@@ -131,13 +132,13 @@ def without_identity(run: TargetView, method: Method, options: Mapping[str, Any]
 
 
 def relevance_rows(
-    run: TargetView, rows_of: RelevanceRows, rest: RelevanceRows | None, options: Mapping[str, Any]
+    run: TargetView, rows_of: RelevanceRows, rest: RelevanceRows | None, options: Mapping[str, object]
 ) -> dict[int, Tensor]:
     """The relevance of each stream's tokens, (batch, tokens): summed over the streams that the target reads."""
     total: dict[int, Tensor] = {}
     for stream, readout in run.readouts.items():
         single = (readout.weights > 0).sum(-1, keepdim=True) == 1
-        self_weights = _self_weights(run, stream, readout.weights * (single & options.get("drop_self", False)))
+        self_weights = _self_weights(run, stream, readout.weights * (single & bool(options.get("drop_self", False))))
         keeps = rest is not None and not options.get("drop_identity", False)
         kept = _self_weights(run, stream, readout.weights) if keeps else {}
         for x, rows in (rest or rows_of)(stream, readout.state, readout.weights).items():
@@ -282,7 +283,7 @@ def _is_of_rows(leaf: Source) -> bool:
     return not leaf.spatial and len(leaf.shape) == 4
 
 
-def _segment_name(name: str, inputs: Mapping[str, Any], of_rows: bool = False) -> str:
+def _segment_name(name: str, inputs: Mapping[str, Tensor], of_rows: bool = False) -> str:
     given = getattr(inputs, "segments", None)
     if given is not None:
         return str(given[name])
@@ -294,7 +295,7 @@ def _segment_name(name: str, inputs: Mapping[str, Any], of_rows: bool = False) -
     return "text" if value.dim() == 2 and "input_ids" not in inputs else name.removesuffix("_ids")
 
 
-def sounds(inputs: Mapping[str, Any]) -> frozenset[str]:
+def sounds(inputs: ModelInputs) -> frozenset[str]:
     """The names of the inputs that are sounds."""
     return frozenset(name for name in contents(inputs) if KINDS.get(_segment_name(name, inputs)) == "audio")
 

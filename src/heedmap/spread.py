@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from itertools import count
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +46,7 @@ def _changed(change: Callable[[int, Tensor], Tensor], numbers: Iterator[int], va
     return value
 
 
-def gradients(output: object, function: Callable[[Any], Tensor]) -> dict[int, Tensor]:
+def gradients(output: object, function: Callable[[object], Tensor]) -> dict[int, Tensor]:
     """The gradient of ``function(output).sum()`` to each of the output's tensors, by number, where it is not zero."""
     begun: dict[int, Tensor] = {}
 

@@ -17,7 +17,7 @@ from heedmap.attention.inputs import KEEP
 from heedmap.attention.pulls import Pulls
 from heedmap.attention.readout import rows_of_one
 from heedmap.attention.wrapped import signature, unwrapped
-from heedmap.engine import NOT_HERE, Engine, find_method
+from heedmap.engine import NOT_HERE, Asked, Engine, find_method
 from heedmap.errors import (
     AttentionError,
     HeedmapError,
@@ -150,12 +150,12 @@ class Stepwise:
 
 def explain_steps(
     model: nn.Module | Wrapped,
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, object],
     said: SaidTokens,
     *,
     method: str | Method = "generic",
     progress: Progress = lambda done, of: None,
-    **options: Any,
+    **options: object,
 ) -> Stepwise:
     """The relevance of every token of ``said``, from one forward pass.
 
@@ -175,7 +175,7 @@ def explain_steps(
         raise OptionError(
             "full=True keeps whole maps, which an answer has none of for all its steps; explain one token"
         )
-    settings = {name: options.pop(name) for name in SETTINGS if name in options}
+    settings: dict[str, Any] = {name: options.pop(name) for name in SETTINGS if name in options}
     recipe = METHODS["generic"] if method == AUTO else find_method(method)
     resolved = recipe.resolve(options)
     check = settings.pop("probe", True)
@@ -213,7 +213,7 @@ def _best_supported(engine: Engine, said: SaidTokens, progress: Progress) -> Ste
     raise causes["generic"]
 
 
-def of_last(model: nn.Module | Wrapped, inputs: Mapping[str, Any], said: SaidTokens) -> dict[str, Any]:
+def of_last(model: nn.Module | Wrapped, inputs: Mapping[str, object], said: SaidTokens) -> dict[str, object]:
     """The inputs, by which a model that can be asked so gives no logits before the first token of the answer."""
     module = unwrapped(model if isinstance(model, nn.Module) else model.model)
     first = int(said.rows[:, 0].min())
@@ -224,7 +224,7 @@ class _Steps:
     """One call of explain_steps."""
 
     def __init__(
-        self, engine: Engine, said: SaidTokens, method: Method, options: dict[str, Any], progress: Progress
+        self, engine: Engine, said: SaidTokens, method: Method, options: Mapping[str, object], progress: Progress
     ) -> None:
         self.engine, self.said, self.method, self.options = engine, said, method, options
         self.tell, self.count = progress, said.tokens.shape[1]
@@ -237,7 +237,7 @@ class _Steps:
     def one_by_one(self, auto: bool = False) -> Stepwise:
         """Each step as a target of its own, of one forward pass."""
         targets = [_Seen(self, n) for n in range(self.count)]
-        return self._stacked(self.engine.explain(targets, self.method, self.options, False, auto))
+        return self._stacked(self.engine.explain(targets, Asked(self.method, self.options, auto=auto)))
 
     def shared(self) -> Stepwise:
         """All steps from one recording, with what is common to them done once; where that is refused, as ever."""
@@ -259,7 +259,7 @@ class _Steps:
     def _by_recording(self, recording: Recording, named: Named) -> Stepwise:
         """Every step on one recording."""
         engine = self.engine
-        engine.cut(recording, self.method, self.options, False, self.count)
+        engine.cut(recording, Asked(self.method, self.options), self.count)
         run, chosen = engine.choose(recording, named, _Seen(self, 0), keep=True)
         states = run.readouts
         plain = recording.live is None and len(states) == 1 and not by_rules(self.options)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -60,7 +59,7 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, refused: Attention
 
 
 def view(
-    model: nn.Module, found: FeatureRecording, named: Named, again: Callable[[Any], Tensor], memory_budget: int
+    model: nn.Module, found: FeatureRecording, named: Named, again: Callable[[object], Tensor], memory_budget: int
 ) -> TargetView:
     """What a method that needs no attention is given."""
     recording = found.recording

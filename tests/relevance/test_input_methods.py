@@ -409,6 +409,7 @@ def test_the_model_is_left_as_it_was(method: str) -> None:
 BAD = [
     ("input_x_gradient", {"steps": 3}, "no option 'steps'"),
     ("integrated_gradients", {"steps": 0}, "whole number, 1 or more"),
+    ("random", {"seed": "1"}, "whole number, 0 or more"),
     ("integrated_gradients", {"baseline": "noise"}, "'zero', 'mean'"),
     ("smoothgrad", {"samples": 2.5}, "whole number"),
     ("smoothgrad", {"noise": -1}, "0 or more"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from functools import cache
 from typing import Any
 
@@ -172,7 +173,8 @@ def test_dex_ar_needs_a_head_that_makes_the_logits_alone() -> None:
 
 def test_a_grid_that_does_not_fit_is_refused() -> None:
     model, inputs = built("llava")
-    with pytest.raises(OptionError, match=r"grid is \(3, 5\).*16 tokens"):
-        heedmap.explain(model, inputs, target=NextToken(9), method="tam", grid=(3, 5))
+    for grid in ((3, 5), 16):
+        with pytest.raises(OptionError, match=rf"grid is {re.escape(repr(grid))}.*16 tokens"):
+            heedmap.explain(model, inputs, target=NextToken(9), method="tam", grid=grid)
     wide = heedmap.explain(model, inputs, target=NextToken(9), method="tam", grid=(2, 8))
     assert not torch.allclose(wide["image"], heedmap.explain(model, inputs, target=NextToken(9), method="tam")["image"])

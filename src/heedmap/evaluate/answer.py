@@ -186,7 +186,7 @@ class AnySample(Protocol):
 
 def inputs_of(
     subject: Model, samples: Sequence[AnySample], decoder_input_ids: TokenIds | None = None
-) -> dict[str, object]:
+) -> dict[str, Tensor]:
     """What the model is called with for samples as one batch; ``decoder_input_ids`` as for ``subject.inputs``."""
     lists = {role: [sample.inputs[role] for sample in samples] for role in samples[0].inputs}
     given = cast("Given", lists)  # what else a sample has, the model itself refuses

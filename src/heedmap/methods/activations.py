@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 
@@ -17,7 +16,7 @@ OPTIONS = {"gradients": LIBRA, "start_layer": 0}
 CHOICES = {"gradients": (LIBRA, PLAIN)}
 
 
-def _fullgrad_plus(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def _fullgrad_plus(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     kept = run.from_layer(options["start_layer"])
     by_layer = activations(run, "fullgrad_plus", options["gradients"] == LIBRA)
     edges = [e for e in run.graph.edges if e.attention in kept & by_layer.keys()]
@@ -34,7 +33,7 @@ FULLGRAD_PLUS = Method(
 )
 
 
-def _attcat(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def _attcat(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     kept = run.from_layer(options["start_layer"])
     by_layer = activations(run, "attcat", options["gradients"] == LIBRA)
     edges = [e for e in run.graph.edges if e.attention in kept & by_layer.keys() and e.is_self]

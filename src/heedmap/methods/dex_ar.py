@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -38,7 +38,7 @@ class Ran(NamedTuple):
 def _watched(model: nn.Module, ran: list[Ran]) -> Iterator[None]:
     """Modules that are given a tensor first and give one are written down as they end."""
 
-    def keep(module: nn.Module, given: tuple[Any, ...], keywords: dict[str, Any], made: object) -> None:
+    def keep(module: nn.Module, given: tuple[object, ...], keywords: dict[str, object], made: object) -> None:
         first = next((value for value in (*given, *keywords.values()) if isinstance(value, Tensor)), None)
         if first is not None and isinstance(made, Tensor) and first.dim() and made.dim():
             ran.append(Ran(module, first.shape[-1], made.shape[-1]))
@@ -87,7 +87,7 @@ def _through(norm: nn.Module, head: nn.Module) -> Lens:
     return lambda states: head(norm(states))
 
 
-def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def _prepare(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     layers, ran = count(options, "layers"), list[Ran]()
     replay = run.replay
     with torch.enable_grad():

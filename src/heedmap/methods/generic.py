@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from heedmap.lrp.rules import RULES
 from heedmap.methods.method import Method
@@ -12,22 +11,22 @@ from heedmap.methods.run import RelevanceRows, TargetView
 from heedmap.relevance.propagate import Ablations, ByRows, Dense
 
 
-def prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def prepare(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     """See :class:`Method`."""
     return _relevance(run, options).rows
 
 
-def rest(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows | None:
+def rest(run: TargetView, options: Mapping[str, object]) -> RelevanceRows | None:
     """See :class:`Method`."""
     return _relevance(run, options).added if options["aggregate"] else None
 
 
-def _relevance(run: TargetView, options: Mapping[str, Any]) -> Dense | ByRows:
-    ablations = Ablations(options["normalize"], options["self_in_rule_10"], options["aggregate"])
+def _relevance(run: TargetView, options: Mapping[str, object]) -> Dense | ByRows:
+    ablations = Ablations(*(bool(options[name]) for name in ("normalize", "self_in_rule_10", "aggregate")))
     kept = run.from_layer(options["start_layer"])
     cam = run.cam
     if options["cam"] == "lrp":
-        cam = partial(run.relevance_cam, relevances=run.relevances(options["rules"], options["share_constants"]))
+        cam = partial(run.relevance_cam, relevances=run.relevances(options))
     cams = {index: cam(index) for index in kept if index in run.gradients}
     if not ablations.aggregate:  # = for +=: an attention that the target does not depend on replaces R by zero
         cams |= {index: run.zeros(index) for index in kept if index not in run.gradients}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -83,7 +82,7 @@ def _sides(attention: Attention) -> tuple[Tensor, Tensor] | None:
     return (query, key) if fits and attention.heads % key.shape[1] == 0 else None
 
 
-def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def _prepare(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     is_self = {edge.attention: edge.is_self for edge in run.graph.edges}
     return last_maps(run, lambda index: _matrix(run, index, is_self[index]), run.up_to_layer(options["layer"]))
 

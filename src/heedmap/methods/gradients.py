@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ BASELINES = ("zero", "mean")
 Relevance = dict[int, Tensor]
 
 
-def _input_x_gradient(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
+def _input_x_gradient(runs: Sequence[TargetView], options: Mapping[str, object]) -> list[Relevance]:
     leaves = Leaves(runs)
     return [{i: leaves.features[i].x * gradient for i, gradient in gradients.items()} for gradients in leaves.gradients]
 
@@ -34,12 +33,12 @@ INPUT_X_GRADIENT = Method(
 )
 
 
-def _integrated(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
+def _integrated(runs: Sequence[TargetView], options: Mapping[str, object]) -> list[Relevance]:
     """Σ over all leaves and features is y(x) − y(baseline), but for the error of the sum that stands for the integral."""
     steps = count(options, "steps")
     passes = Passes(steps * len(runs))
     # captum takes one target at a time
-    return [_integrated_one(run, options["baseline"], steps, passes) for run in runs]
+    return [_integrated_one(run, str(options["baseline"]), steps, passes) for run in runs]
 
 
 def _integrated_one(run: TargetView, baseline: str, steps: int, passes: Passes) -> Relevance:
@@ -96,7 +95,7 @@ def _mean(samples: int, of_draw: Callable[[int], list[Relevance]]) -> list[Relev
     return [{index: relevance / samples for index, relevance in sums.items()} for sums in total]
 
 
-def _smoothgrad(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
+def _smoothgrad(runs: Sequence[TargetView], options: Mapping[str, object]) -> list[Relevance]:
     samples, noise, seed = count(options, "samples"), amount(options, "noise"), count(options, "seed", least=0)
     leaves = Leaves(runs)
 
@@ -119,14 +118,16 @@ SMOOTHGRAD = Method(
 )
 
 
-def _gradient_shap(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
-    return [relevance for some in alike(runs, options["baseline"]) for relevance in _expected_gradients(some, options)]
+def _gradient_shap(runs: Sequence[TargetView], options: Mapping[str, object]) -> list[Relevance]:
+    return [
+        relevance for some in alike(runs, str(options["baseline"])) for relevance in _expected_gradients(some, options)
+    ]
 
 
-def _expected_gradients(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Relevance]:
+def _expected_gradients(runs: Sequence[TargetView], options: Mapping[str, object]) -> list[Relevance]:
     samples, noise, seed = count(options, "samples"), amount(options, "noise"), count(options, "seed", least=0)
     leaves = Leaves(runs)
-    baselines = leaves.baselines(options["baseline"])
+    baselines = leaves.baselines(str(options["baseline"]))
 
     def of_draw(draw: int) -> list[Relevance]:
         share = float(np.random.default_rng([seed, draw]).random())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -39,7 +38,7 @@ def last_maps(run: TargetView, matrix: Callable[[int], AnyMatrix], among: Set[in
     return rows_of
 
 
-def _raw(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def _raw(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     return last_maps(run, run.mean_probabilities)
 
 
@@ -73,7 +72,7 @@ def head_weights(
     return (asked * value).sum(-1) / (rows.sum(-1) * columns.sum(-1))[:, None].clamp(min=1)
 
 
-def _gradcam(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def _gradcam(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     edges = {e.attention: e for e in run.graph.edges}
     known: dict[int, AnyMatrix] = {}
 
@@ -95,7 +94,7 @@ def _gradcam(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
 
 
 def _region(
-    run: TargetView, stream: int, source: int, index: int, options: Mapping[str, Any]
+    run: TargetView, stream: int, source: int, index: int, options: Mapping[str, object]
 ) -> tuple[Float[Tensor, "batch queries"], Float[Tensor, "batch keys"]]:
     """1 for the rows and columns over which the gradient is averaged, else 0."""
     attention = run.attentions[index]
@@ -144,7 +143,7 @@ ATTENTION_GRADCAM = Method(
 )
 
 
-def _attention_x_gradient(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def _attention_x_gradient(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     def matrix(index: int) -> AnyMatrix:
         if index not in run.gradients:
             return run.zeros(index)
@@ -169,7 +168,7 @@ ATTENTION_X_GRADIENT = Method(
 )
 
 
-def _legrad(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def _legrad(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     """Whatever row asks, its relevance is the same: Σ over the layers of the column means of (∂y/∂A)⁺."""
     kept = run.from_layer(options["start_layer"])
     edges = [e for e in run.graph.edges if e.attention in kept and e.attention in run.gradients]

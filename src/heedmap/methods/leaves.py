@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -92,7 +91,7 @@ class Leaves:
 
     def values(self, points: Mapping[int, Tensor]) -> list[Float[Tensor, " batch"]]:
         """Each target's y where each leaf is as given; one forward pass."""
-        return self._values(self._tape(given=points))
+        return self._values(self._tape(points))
 
     def gradients_at(self, points: Mapping[int, Tensor]) -> list[dict[int, Tensor]]:
         """∂y/∂x of each y where each leaf is as given; one forward pass, and a backward pass for each."""
@@ -135,11 +134,11 @@ class Leaves:
                 "('occlusion')"
             ) from error
 
-    def _tape(self, **given: Any) -> Tape:
+    def _tape(self, given: Mapping[int, Tensor] | None = None) -> Tape:
         """The recorder of another run."""
         run = self.runs[0]
         made, copies = (Tape, False) if run.replay is None else (run.replay.tape, run.replay.copies)
-        return made(run.batch, through=True, clone=True, copies=copies, **given)
+        return made(run.batch, through=True, clone=True, copies=copies, given=given)
 
     def _values(self, tape: Tape) -> list[Float[Tensor, " batch"]]:
         replays = [run.replay for run in self.runs if run.replay is not None]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 
@@ -46,15 +45,15 @@ def balanced(run: TargetView, method: str) -> TargetView:
     return replace(run, gradients=libra_gradients)
 
 
-def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def _prepare(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     return generic.prepare(*_as_generic(run, options))
 
 
-def _rest(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows | None:
+def _rest(run: TargetView, options: Mapping[str, object]) -> RelevanceRows | None:
     return generic.rest(*_as_generic(run, options))
 
 
-def _as_generic(run: TargetView, options: Mapping[str, Any]) -> tuple[TargetView, dict[str, Any]]:
+def _as_generic(run: TargetView, options: Mapping[str, object]) -> tuple[TargetView, dict[str, object]]:
     """The view and the options with which the paper's rules are run."""
     return balanced(run, "libra_generic"), {**generic.METHOD.options, **options}
 
@@ -70,7 +69,7 @@ GENERIC = Method(
 )
 
 
-def _input_x_gradient(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Mapping[int, Tensor]]:
+def _input_x_gradient(runs: Sequence[TargetView], options: Mapping[str, object]) -> list[Mapping[int, Tensor]]:
     return [_first_leaves(run) for run in runs]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from heedmap.errors import MissingRuleError, UnfollowedAttentionError
 from heedmap.methods import generic
@@ -14,18 +13,18 @@ from heedmap.methods.run import RelevanceRows, TargetView
 NAME = "heedmap"
 
 
-def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def _prepare(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     return generic.prepare(*_as_generic(run, options))
 
 
-def _rest(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows | None:
+def _rest(run: TargetView, options: Mapping[str, object]) -> RelevanceRows | None:
     return generic.rest(*_as_generic(run, options))
 
 
-def _as_generic(run: TargetView, options: Mapping[str, Any]) -> tuple[TargetView, dict[str, Any]]:
+def _as_generic(run: TargetView, options: Mapping[str, object]) -> tuple[TargetView, dict[str, object]]:
     """The view and the options with which the paper's rules are run."""
     rules = {name: value for name, value in options.items() if name != "gradients"}
-    return _pulled(run, options["gradients"]), {**generic.METHOD.options, **rules, "self_in_rule_10": False}
+    return _pulled(run, str(options["gradients"])), {**generic.METHOD.options, **rules, "self_in_rule_10": False}
 
 
 def _pulled(run: TargetView, gradients: str) -> TargetView:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from numbers import Integral
 
 from torch import Tensor
 
@@ -47,19 +47,19 @@ class Method:
     name: str
     summary: str
     source: str
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
     choices: Mapping[str, tuple[str, ...]]
-    prepare: Callable[[TargetView, Mapping[str, Any]], RelevanceRows] | None = None
-    attribute: Callable[[Sequence[TargetView], Mapping[str, Any]], Sequence[Mapping[int, Tensor]]] | None = None
+    prepare: Callable[[TargetView, Mapping[str, object]], RelevanceRows] | None = None
+    attribute: Callable[[Sequence[TargetView], Mapping[str, object]], Sequence[Mapping[int, Tensor]]] | None = None
     knows_nothing: bool = False
-    rest: Callable[[TargetView, Mapping[str, Any]], RelevanceRows | None] | None = None
+    rest: Callable[[TargetView, Mapping[str, object]], RelevanceRows | None] | None = None
 
     @property
     def needs_attention(self) -> bool:
         """Whether it explains only a model whose attention is followed."""
         return self.attribute is None and not self.knows_nothing
 
-    def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def resolve(self, given: Mapping[str, object]) -> dict[str, object]:
         """All options, those given over the defaults.
 
         Raises:
@@ -81,15 +81,15 @@ class Method:
         return {**self.options, **given}
 
 
-def count(options: Mapping[str, Any], name: str, least: int = 1) -> int:
+def count(options: Mapping[str, object], name: str, least: int = 1) -> int:
     """A whole number, ``least`` or more; else OptionError."""
     value = options[name]
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise OptionError(f"{name} is {value!r}; expected a whole number, {least} or more")
-    return value
+    return int(value)
 
 
-def amount(options: Mapping[str, Any], name: str) -> float:
+def amount(options: Mapping[str, object], name: str) -> float:
     """A finite number, 0 or more; else OptionError."""
     value = options[name]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Bool
@@ -21,8 +20,8 @@ LEAST = 1e-6
 """Pixels: what a patch covers less of is rounding."""
 
 
-def _occlusion(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[dict[int, Tensor]]:
-    baseline = options["baseline"]
+def _occlusion(runs: Sequence[TargetView], options: Mapping[str, object]) -> list[dict[int, Tensor]]:
+    baseline = str(options["baseline"])
     return [
         falls
         for some in alike(runs, baseline)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from torch import Tensor
 
@@ -18,8 +17,8 @@ from heedmap.relevance.chain import AnyMatrix
 CHOICES = {"rules": tuple(RULES)}
 
 
-def _partial(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
-    relevances = run.relevances(options["rules"], options["share_constants"]).attentions
+def _partial(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
+    relevances = run.relevances(options).attentions
 
     def matrix(index: int) -> AnyMatrix:
         if index not in relevances:
@@ -47,8 +46,8 @@ PARTIAL_LRP = Method(
 )
 
 
-def _attribution(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
-    relevances = run.relevances(options["rules"], options["share_constants"])
+def _attribution(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
+    relevances = run.relevances(options)
     return Rollout(run, partial(run.relevance_cam, relevances=relevances), options, through=False).rows
 
 
@@ -68,8 +67,8 @@ TRANSFORMER_ATTRIBUTION = Method(
 )
 
 
-def _leaves(runs: Sequence[TargetView], options: Mapping[str, Any]) -> list[Mapping[int, Tensor]]:
-    return [run.relevances(options["rules"], options["share_constants"], inputs=True).leaves for run in runs]
+def _leaves(runs: Sequence[TargetView], options: Mapping[str, object]) -> list[Mapping[int, Tensor]]:
+    return [run.relevances(options, inputs=True).leaves for run in runs]
 
 
 FULL_LRP = Method(

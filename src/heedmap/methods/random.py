@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from heedmap.attention.flow import State
-from heedmap.methods.method import Method
+from heedmap.methods.method import Method, count
 from heedmap.methods.run import RelevanceRows, TargetView
 
 
-def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def _prepare(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
+    seed = count(options, "seed", least=0)
+
     def rows_of(stream: int, state: State, rows: Tensor) -> dict[int, Tensor]:
         reached = sorted({stream} | run.graph.reachable_from[stream])
-        return {x: _draw(options["seed"], x, rows, run.graph.streams[x].tokens) for x in reached}
+        return {x: _draw(seed, x, rows, run.graph.streams[x].tokens) for x in reached}
 
     return rows_of
 

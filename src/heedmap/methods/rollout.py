@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +24,7 @@ class Rollout:
     """
 
     def __init__(
-        self, run: TargetView, matrix: Callable[[int], AnyMatrix], options: Mapping[str, Any], through: bool = True
+        self, run: TargetView, matrix: Callable[[int], AnyMatrix], options: Mapping[str, object], through: bool = True
     ) -> None:
         self.run, self.matrix, self.through = run, matrix, through
         self.normalize, self.exclude = options["normalize"], options.get("padding") == "exclude"
@@ -83,7 +82,7 @@ class Rollout:
         return columns
 
 
-def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def _prepare(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     return Rollout(run, run.mean_probabilities, options).rows
 
 

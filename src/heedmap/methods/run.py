@@ -129,14 +129,18 @@ class TargetView:
         at, columns = asks.at(scan.ids), [asked.at(ids) for _, ids in scan.entries]
         return lambda rows: scan.block(gradient, range(scan.queries)[rows], at, columns)
 
-    def relevances(self, rules: str, share_constants: bool, inputs: bool = False) -> Relevances:
+    def relevances(self, options: Mapping[str, object], inputs: bool = False) -> Relevances:
         """What relevance propagation gives each attention, and each leaf; see :func:`heedmap.lrp.replay.propagate`.
+
+        Args:
+            options: ``rules`` and ``share_constants``.
+            inputs: whether leaves are given theirs.
 
         Raises:
             MissingRuleError: see there.
             AttentionError: the second forward pass was not like the first.
         """
-        key = (rules, share_constants, inputs)
+        key = (str(options["rules"]), bool(options["share_constants"]), inputs)
         if key not in self._relevances:
             if self.replay is None:
                 raise UnfollowedAttentionError(NO_MATRICES)
@@ -183,8 +187,8 @@ class TargetView:
         attention = self.attentions[index]
         return self.matrix(attention, lambda rows: attention.probabilities(rows).mean(1))
 
-    def from_layer(self, start_layer: int | Mapping[str, int]) -> set[int]:
-        """The attentions that are in or above ``start_layer`` of their stream.
+    def from_layer(self, start_layer: object) -> set[int]:
+        """The attentions that are in or above ``start_layer`` of their stream: a number, or one by the stream's name.
 
         A layer is a self-attention of the stream and the cross-attentions that follow it; where a stream begins with
         cross-attention, that is in layer 0 too. Negative numbers count from the end.
@@ -196,7 +200,7 @@ class TargetView:
             if layer >= _start(start_layer, self.names[stream.index], self.names.values(), layers)
         }
 
-    def up_to_layer(self, layer: int | Mapping[str, int]) -> set[int]:
+    def up_to_layer(self, layer: object) -> set[int]:
         """The attentions that are in or below ``layer`` of their stream, counted as for :meth:`from_layer`."""
         return {
             edge.attention

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -112,7 +111,7 @@ def _is_picture(run: TargetView, span: InputSpan) -> bool:
     return span.kind_hint == "image" or (source.tower and source.name.startswith("pixel"))
 
 
-def _passed(replay: ForwardCall, recorder: Callable[..., Tape]) -> tuple[Tape, Any, Tensor]:
+def _passed(replay: ForwardCall, recorder: Callable[..., Tape]) -> tuple[Tape, object, Tensor]:
     """The recorder of a pass that gives logits at every place, the output, and the target's values."""
     inputs = copy(replay.inputs)
     if isinstance(inputs, dict):

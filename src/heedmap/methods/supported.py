@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from heedmap.printable import counted
 
@@ -21,6 +21,32 @@ ALL = "all"
 KNOWN = ("audio", "boxes", "image", "text")
 """Segments that tables are of."""
 ONE, CROSS, CO, TOWERS, MIXERS = "one stream", "cross-attention", "co-attention", "towers", "mixers"
+
+
+class Cell(TypedDict):
+    """What the tables of one kind say: ``order`` has methods, the best supported first; ``beats`` their share of the others with
+    its interval, and ``measured_in`` their number of tables."""
+
+    models: list[str]
+    tables: int
+    order: list[str]
+    beats: dict[str, list[float]]
+    measured_in: dict[str, int]
+
+
+class Ranks(TypedDict):
+    """``mean``: method → its mean rank and both ends of its interval, over so many ``tables``, of so many ``methods``."""
+
+    mean: dict[str, list[float]]
+    tables: int
+    methods: int
+
+
+class Table(TypedDict):
+    """``supported.json``; ``cells`` by their names."""
+
+    cells: dict[str, Cell]
+    ranks: Ranks
 
 
 @dataclass(frozen=True)
@@ -79,22 +105,19 @@ def cell_of(kind: str, segments: Collection[str]) -> str:
 
 
 @cache
-def _read() -> Mapping[str, Any]:
-    data: Mapping[str, Any] = json.loads(TABLE.read_text(encoding="utf-8"))
+def _read() -> Table:
+    data: Table = json.loads(TABLE.read_text(encoding="utf-8"))
     return data
 
 
-def ranks() -> Mapping[str, Any]:
-    """``mean``: method → its mean rank and both ends of its interval, over so many ``tables``, of so many ``methods``."""
-    found: Mapping[str, Any] = _read()["ranks"]
-    return found
+def ranks() -> Ranks:
+    """The mean ranks over the tables."""
+    return _read()["ranks"]
 
 
-def table() -> Mapping[str, Any]:
-    """``supported.json``: cell → ``models``, number of ``tables``, ``order`` (methods, the best supported first), ``beats`` and
-    ``measured_in``: method → share of the others with its interval, and number of tables."""
-    cells: Mapping[str, Any] = _read()["cells"]
-    return cells
+def table() -> Mapping[str, Cell]:
+    """The cells of ``supported.json``, by their names."""
+    return _read()["cells"]
 
 
 def ranking(kind: str, segments: Collection[str]) -> list[Supported]:
@@ -103,5 +126,7 @@ def ranking(kind: str, segments: Collection[str]) -> list[Supported]:
     name = next(cell for cell in (cell_of(kind, segments), kind, ALL) if cell in cells)
     cell = cells[name]
     return [
-        Supported(method, tuple(cell["beats"][method]), cell["measured_in"][method], name) for method in cell["order"]
+        Supported(method, (mean, low, high), cell["measured_in"][method], name)
+        for method in cell["order"]
+        for mean, low, high in [cell["beats"][method]]
     ]

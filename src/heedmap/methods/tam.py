@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isqrt
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,13 +46,14 @@ def without(own: Float[Tensor, " tokens"], others: Float[Tensor, " tokens"]) -> 
     return (own - scale * others).clamp(min=0)
 
 
-def _grid(run: TargetView, span: InputSpan, options: Mapping[str, Any]) -> tuple[int, int] | None:
+def _grid(run: TargetView, span: InputSpan, options: Mapping[str, object]) -> tuple[int, int] | None:
     """Rows and columns of a picture's tokens; of a square number of them that nothing tells more of, as many of both."""
     count = span.positions.shape[1]
-    if options["grid"] is not None:
-        rows, columns = options["grid"]
+    grid = options["grid"]
+    if grid is not None:
+        rows, columns = grid if isinstance(grid, Iterable) else (0, 0)
         if rows * columns != count:
-            raise OptionError(f"grid is {options['grid']!r}, and the picture has {count} tokens")
+            raise OptionError(f"grid is {grid!r}, and the picture has {count} tokens")
         return rows, columns
     if span.grid is not None:
         return span.grid
@@ -70,7 +70,7 @@ def _said(found: Spoken, sample: int, place: int, first: bool) -> int:
     return int(found.logits[sample, place].argmax()) if first else int(found.ids[sample, place])
 
 
-def _of_sample(run: TargetView, found: Spoken, sample: int, options: Mapping[str, Any]) -> Float[Tensor, " tokens"]:
+def _of_sample(run: TargetView, found: Spoken, sample: int, options: Mapping[str, object]) -> Float[Tensor, " tokens"]:
     """The relevance of each token of the stream."""
     dtype = run.attentions[0].dtype
     logits, wanted, row = (
@@ -103,7 +103,7 @@ def _of_sample(run: TargetView, found: Spoken, sample: int, options: Mapping[str
     return relevance
 
 
-def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def _prepare(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     found = spoken(run, NAME)
     relevance = torch.stack([_of_sample(run, found, sample, options) for sample in range(run.batch)])
     for span in found.pictures:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +35,7 @@ def transformation(
 class _Transformed:
     """The map C of one target: C⁰ = diag ‖E⁰‖, C ← (I + W_FFN)(I + M) C for each block."""
 
-    def __init__(self, run: TargetView, options: Mapping[str, Any]) -> None:
+    def __init__(self, run: TargetView, options: Mapping[str, object]) -> None:
         self.run, self.reading, self.blocks = run, options["reading"], blocks(run, "token_tm")
         self.dtype = run.attentions[0].dtype
         self.kept = run.from_layer(options["start_layer"])
@@ -105,7 +104,7 @@ def _per_head(attention: Attention, block: Block) -> list[Tensor]:
     return made
 
 
-def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def _prepare(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     return _Transformed(run, options).rows
 
 

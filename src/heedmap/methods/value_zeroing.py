@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -126,7 +125,7 @@ class _ZeroedTape(ResidualTape):
                 given.copy_(self.outputs[attention.index])
         return given
 
-    def passing(self, known: Sum, args: tuple[Any, ...], in_place: bool) -> tuple[Any, ...]:
+    def passing(self, known: Sum, args: tuple[Tensor, ...], in_place: bool) -> tuple[Tensor, ...]:
         """What the recorded pass passed by in place of what this one would."""
         number = len(self.residuals)
         if number not in self.passed:
@@ -143,7 +142,7 @@ class _ZeroedTape(ResidualTape):
 class _Zeroed:
     """The mixing C of each layer of one target."""
 
-    def __init__(self, run: TargetView, options: Mapping[str, Any]) -> None:
+    def __init__(self, run: TargetView, options: Mapping[str, object]) -> None:
         tape, blocks = chained(run, NAME)
         self.run, self.kept = run, run.from_layer(options["start_layer"])
         self.edges = [edge for edge in run.graph.edges if edge.attention in blocks]
@@ -201,7 +200,7 @@ class _Zeroed:
         return turned(before, after)
 
 
-def _prepare(run: TargetView, options: Mapping[str, Any]) -> RelevanceRows:
+def _prepare(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     return _Zeroed(run, options).rows
 
 

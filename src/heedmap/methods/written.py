@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from heedmap.errors import OptionError
 
@@ -12,7 +11,7 @@ RESERVED = frozenset({"text", "image", "boxes", "audio", "target", "method", "te
 """Names that are arguments of an explanation, and so no options of its method."""
 
 
-def parse_options(texts: Sequence[str]) -> dict[str, Any]:
+def parse_options(texts: Sequence[str]) -> dict[str, object]:
     """``["start_layer=2", "cam=lrp"]`` as ``{"start_layer": 2, "cam": "lrp"}``: JSON values, else strings.
 
     Raises:

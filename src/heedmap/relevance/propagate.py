@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,7 @@ Cams = Mapping[int, AnyMatrix]
 """Ā by attention; one that is absent is left out (start_layer, or a gradient that is zero)."""
 
 PerStream = dict[int, Tensor]
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -301,5 +303,5 @@ class ByRows:
         return join.columns(columns, self.graph.streams[stream].tokens)
 
 
-def _add(into: dict, key: object, value: Tensor) -> None:
+def _add(into: dict[Key, Tensor], key: Key, value: Tensor) -> None:
     into[key] = into[key] + value if key in into else value

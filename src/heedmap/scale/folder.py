@@ -16,6 +16,7 @@ from heedmap.atomic import write_atomically, writing
 from heedmap.errors import FileFormatError, OutputError
 from heedmap.extras import library
 from heedmap.held import CONFIG, HeldFolder
+from heedmap.scale.job import JobConfig
 from heedmap.scale.shard import Line, file_bytes
 
 MANIFEST, REPORT, PARTS = "manifest.json", "report.html", "parts"
@@ -42,7 +43,7 @@ class MadePart:
     seconds: float
 
 
-class ShardFolder(HeldFolder):
+class ShardFolder(HeldFolder[JobConfig]):
     """The folder of a run over a data set."""
 
     format, version, holds = "heedmap-run", 1, "a run over a data set"

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -227,5 +227,4 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     config = held.config()
     if config is None:
         raise InputError(f"there is no run in {path}; give a folder that heedmap run wrote")
-    told = cast("JobConfig", config)  # the folder's format says so
-    return Run(_Parts(held, told), range(told["rows"]))
+    return Run(_Parts(held, config), range(config["rows"]))

@@ -116,7 +116,7 @@ class Detection:
     def _found_rows(
         self, subject: Model, pictures: Sequence[_Picture], contenders: Sequence[MethodSpec], seed: int
     ) -> Iterator[Row]:
-        inputs = subject.inputs(image=[picture.sample.inputs["image"] for picture in pictures])
+        inputs: Mapping[str, object] = subject.inputs(image=[picture.sample.inputs["image"] for picture in pictures])
         kept = self._kept(subject, pictures, output_of(subject.model, inputs))
         numbers = [number for number, queries in enumerate(kept) if queries]
         if not numbers:

@@ -34,6 +34,7 @@ from heedmap.targets import ClassLogit
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from torch import Tensor
 
     from heedmap.datasets.sample import Sample
     from heedmap.models.model import Model
@@ -268,7 +269,7 @@ class _Reader:
         self._limit = token_limit(self._tokenizer, subject.config)
         self._known: dict[str, np.ndarray] = {}
 
-    def inputs(self, texts: Sequence[str]) -> tuple[dict[str, object], list[list[tuple[int, int]]]]:
+    def inputs(self, texts: Sequence[str]) -> tuple[dict[str, Tensor], list[list[tuple[int, int]]]]:
         """What the model is called with, cut to what it takes, and for each text the characters of its tokens."""
         subject = self._subject
         cut = {} if self._limit is None else {"truncation": True, "max_length": self._limit}

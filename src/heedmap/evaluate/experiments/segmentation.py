@@ -94,7 +94,7 @@ class Segmentation:
         self, subject: Model, samples: Sequence[Sample], contenders: Sequence[MethodSpec], seed: int
     ) -> tuple[list[Row], dict[str, str]]:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: a row for each sample, label and contender."""
-        inputs = subject.inputs(image=[sample.inputs["image"] for sample in samples])
+        inputs: Mapping[str, object] = subject.inputs(image=[sample.inputs["image"] for sample in samples])
         logits = _logits(subject, output_of(subject.model, inputs))
         asked, skipped = self._asked(subject, samples, logits)
         if not asked:

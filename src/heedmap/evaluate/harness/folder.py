@@ -69,7 +69,7 @@ class Summary(RunConfig):
     facts: dict[str, object]
 
 
-class RunFolder(HeldFolder):
+class RunFolder(HeldFolder[RunConfig]):
     """The folder of an evaluation."""
 
     format, version, holds = FORMAT, VERSION, "an evaluation"
