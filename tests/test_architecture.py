@@ -187,3 +187,19 @@ def test_no_two_public_classes_have_one_name() -> None:
                 places.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
     assert len(places) > 300
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
+
+
+def test_signatures_say_what_is_given() -> None:
+    """``Any`` is left to what any function of torch takes and, in place of ``...``, to the options of a foreign call."""
+    found = set()
+    for path in sorted((ROOT / "src/heedmap").rglob("*.py")):
+        name = path.relative_to(ROOT / "src/heedmap").as_posix()
+        if name.startswith(("attention/", "lrp/")):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                given = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg)
+                said = [node.returns, *(argument.annotation for argument in given if argument)]
+                if any(re.search(r"\bAny\b", ast.unparse(annotation)) for annotation in said if annotation):
+                    found.add(f"{name}: {node.name}")
+    assert found == {"types.py: __call__", "engine.py: explain"}
