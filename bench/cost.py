@@ -7,7 +7,7 @@ of so many tokens, layers, heads and features, samples and targets. Three things
 and checked on the others:
 
 forward:  seconds = products of weights / speed + products of attention / speed + layers · c
-explain:  seconds of ``heedmap.explain`` from seconds of the forward pass; the factors are those of ``heedmap.planning``
+explain:  seconds of ``heedmap.explain`` from seconds of the forward pass; the factors are those of ``heedmap.engine.planning``
 kept:     bytes that the forward pass keeps, from tokens, width and layers
 """
 
@@ -25,9 +25,9 @@ from scipy.optimize import nnls
 from torch.utils.flop_counter import FlopCounterMode
 
 import heedmap
-from heedmap import planning
 from heedmap.attention.forward import recording_state
-from heedmap.engine import Engine
+from heedmap.engine import planning
+from heedmap.engine.explain import Engine
 
 
 class Configuration(NamedTuple):

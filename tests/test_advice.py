@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import heedmap
-from heedmap.advice import PAGE, SHELL, said_for
+from heedmap.common.advice import PAGE, SHELL, said_for
 
 SOURCE = Path(heedmap.__file__).parent
 PYTHON = re.compile(
@@ -20,7 +20,7 @@ PYTHON = re.compile(
 """What only Python reads,"""
 FROM_HERE = re.compile("[Ii]n Python\\b")
 """but after these words."""
-OWN = ("cli", "zoo", "render/figure.py", "render/scale.py", "methods/cards.py", "packaged", "advice.py")
+OWN = ("cli", "zoo", "render/figure.py", "render/scale.py", "methods/cards.py", "packaged", "common/advice.py")
 """What makes no messages with advice, or writes them for the shell."""
 CALLERS = {
     "use heedmap.load(...).explain(text=...)": "text where tensors belong; both faces make tensors of it",
@@ -33,7 +33,7 @@ CALLERS = {
     "threshold=X and most=X": "arguments that both faces check themselves",
 }
 """What messages say that only those see who call heedmap from Python → why."""
-FOLDERS = ("datasets", "scale", "stepwise.py", "engine.py", "attention_view.py")
+FOLDERS = ("datasets", "scale", "engine/stepwise.py", "engine/explain.py", "engine/heads.py")
 """What the web page never calls, or never so: it reads no data sets and asks for no whole map by an option."""
 
 

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 import heedmap
 from heedmap.cli import main as cli
+from heedmap.data.explanation import Segment
+from heedmap.data.flow import AttentionInfo, Flow, StreamInfo
+from heedmap.data.picture import Geometry, Picture
 from heedmap.errors import InputError
 from heedmap.explanation import Explanation
-from heedmap.explanation_data import Segment
-from heedmap.flow import AttentionInfo, Flow, StreamInfo
 from heedmap.methods.cards import CARDS, evidence
-from heedmap.picture import Geometry, Picture
 from heedmap.targets import DetectionQuery, NextToken
 
 FLOW = Flow(

@@ -50,12 +50,10 @@ from heedmap.methods.leaves import Leaves
 from heedmap.models import answers, batching, edits, predictions
 from heedmap.models.model import Model
 from heedmap.targets import Function
-from heedmap.web.edits import EditForm
-from heedmap.web.form_inputs import FormValues
+from heedmap.web.form_inputs import EditForm, FormValues
 from heedmap.web.handlers import Handlers
 from heedmap.web.method_options import Start, Way
-from heedmap.zoo import dataset, evidence
-from heedmap.zoo.gallery import show
+from heedmap.zoo import dataset, evidence, gallery
 from heedmap.zoo.samples import MATERIALS, sample
 from models import builders
 
@@ -437,7 +435,7 @@ EVALUATED = {
     "run": Case("run", "gpt-lists", _ran),
     "run, rows at once": Case("explained", "gpt-lists", _at_once),
     "measure": Case("measure KnownEvidence", "gpt-lists", _measured),
-    "show": Case("show weights", "gpt-lists", lambda s, *_: show.show(s, "gpt-lists")),
+    "show": Case("show weights", "gpt-lists", lambda s, *_: gallery.show(s, "gpt-lists")),
     **{f"right ones, {name}": Case("right_ones together", name, _right) for name in MATERIALS},
 }
 WEB = {
@@ -639,7 +637,7 @@ def test_the_table_names_everything_that_takes_a_model() -> None:
 
 def _entries() -> set[str]:
     """The public functions whose first argument is a model, the subject's own methods, the evaluations and the page's."""
-    homes = [heedmap.engine, evidence, show, sample, *_modules(heedmap.models), *_modules(experiments)]
+    homes = [heedmap.engine.explain, evidence, gallery, sample, *_modules(heedmap.models), *_modules(experiments)]
     found = {name for name in heedmap.__all__ if _takes_model(getattr(heedmap, name))}
     for home in homes:
         own = {name: one for name, one in vars(home).items() if getattr(one, "__module__", None) == home.__name__}

@@ -12,8 +12,8 @@ import torch
 from heedmap.errors import FileFormatError, ModelLoadError, UnknownNameError
 from heedmap.packaged import PACKAGED, Packaged, Wheel, cache, cache_folder, ctranslate2, easy_vqa, fetch
 from heedmap.packaged import __main__ as command
+from heedmap.packaged.cache import Wheels, download
 from heedmap.packaged.rxnfp import tokenizer
-from heedmap.packaged.wheels import Wheels, download
 from heedmap.packaged.whisper import parameters
 
 

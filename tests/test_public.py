@@ -133,7 +133,7 @@ def test_importing_heedmap_imports_no_torch() -> None:
 
 
 def test_explain_stays_a_function() -> None:
-    for module in ("heedmap.engine", "heedmap.render.figure"):
+    for module in ("heedmap.engine.explain", "heedmap.render.figure"):
         importlib.import_module(module)
     assert all(map(inspect.isfunction, (heedmap.explain, heedmap.inspect, heedmap.side_by_side)))
     assert not any(name in sys.modules for name in ("heedmap.explain", "heedmap.inspect", "heedmap.load"))

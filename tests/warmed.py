@@ -48,7 +48,7 @@ def warming(folder: Path) -> Iterator[Path]:
 
 MODULES = (
     "heedmap.cli.main",
-    "heedmap.engine",
+    "heedmap.engine.explain",
     "heedmap.methods.registry",
     "heedmap.models.answer",
     "heedmap.models.loader",

@@ -23,8 +23,7 @@ from torch.nn import functional as F
 
 from heedmap.errors import FileFormatError, ModelLoadError
 from heedmap.packaged import Wheel, cache_folder
-from heedmap.packaged.cache import make
-from heedmap.packaged.wheels import Wheels
+from heedmap.packaged.cache import Wheels, make
 from known.bundle import read_bundle
 
 SHA256 = (

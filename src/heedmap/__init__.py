@@ -12,13 +12,16 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
     from heedmap import errors as errors
     from heedmap import targets as targets
     from heedmap import types as types
-    from heedmap.answer_data import Answer as Answer
-    from heedmap.attention_view import AttentionHeads as AttentionHeads
-    from heedmap.attention_view import Heads as Heads
-    from heedmap.attention_view import heads as heads
-    from heedmap.dry_run import plan as plan
-    from heedmap.engine import explain as explain
-    from heedmap.engine import inspect as inspect
+    from heedmap.data.answer import Answer as Answer
+    from heedmap.data.explanation import Segment as Segment
+    from heedmap.data.flow import Flow as Flow
+    from heedmap.engine.dry_run import plan as plan
+    from heedmap.engine.explain import explain as explain
+    from heedmap.engine.explain import inspect as inspect
+    from heedmap.engine.heads import AttentionHeads as AttentionHeads
+    from heedmap.engine.heads import Heads as Heads
+    from heedmap.engine.heads import heads as heads
+    from heedmap.engine.planning import Plan as Plan
     from heedmap.errors import HeedmapError as HeedmapError
     from heedmap.evaluate.experiments.comparing import Comparison as Comparison
     from heedmap.evaluate.experiments.comparing import compare as compare
@@ -26,8 +29,6 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
     from heedmap.evaluate.harness.protocol import MethodSpec as MethodSpec
     from heedmap.evaluate.metrics.ranking import Recommendation as Recommendation
     from heedmap.explanation import Explanation as Explanation
-    from heedmap.explanation_data import Segment as Segment
-    from heedmap.flow import Flow as Flow
     from heedmap.methods import METHODS as METHODS
     from heedmap.methods import Method as Method
     from heedmap.models import MODELS as MODELS
@@ -41,7 +42,6 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
     from heedmap.models.predictions import Prediction as Prediction
     from heedmap.models.predictions import Predictions as Predictions
     from heedmap.models.predictions import predict as predict
-    from heedmap.planning import Plan as Plan
     from heedmap.render.figure import side_by_side as side_by_side
     from heedmap.render.page import comparison_page as comparison_page
     from heedmap.render.page import explanation_fragment as explanation_fragment
@@ -52,14 +52,14 @@ if TYPE_CHECKING:  # for type checkers, which do not see __getattr__'s names; "a
 
 _MODULES = ("errors", "targets", "types")
 _HOMES = {
-    "explain": "heedmap.engine",
+    "explain": "heedmap.engine.explain",
     "explain_answer": "heedmap.models.answer",
-    "plan": "heedmap.dry_run",
-    "Plan": "heedmap.planning",
-    "inspect": "heedmap.engine",
-    "heads": "heedmap.attention_view",
-    "Heads": "heedmap.attention_view",
-    "AttentionHeads": "heedmap.attention_view",
+    "plan": "heedmap.engine.dry_run",
+    "Plan": "heedmap.engine.planning",
+    "inspect": "heedmap.engine.explain",
+    "heads": "heedmap.engine.heads",
+    "Heads": "heedmap.engine.heads",
+    "AttentionHeads": "heedmap.engine.heads",
     "load": "heedmap.models",
     "Model": "heedmap.models",
     "Subject": "heedmap.models",
@@ -67,12 +67,12 @@ _HOMES = {
     "METHODS": "heedmap.methods",
     "Method": "heedmap.methods",
     "Explanation": "heedmap.explanation",
-    "Segment": "heedmap.explanation_data",
-    "Flow": "heedmap.flow",
+    "Segment": "heedmap.data.explanation",
+    "Flow": "heedmap.data.flow",
     "predict": "heedmap.models.predictions",
     "Prediction": "heedmap.models.predictions",
     "Predictions": "heedmap.models.predictions",
-    "Answer": "heedmap.answer_data",
+    "Answer": "heedmap.data.answer",
     "Answers": "heedmap.models.answers",
     "alignment": "heedmap.models.answers",
     "detections": "heedmap.models.answers",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heedmap.explanation_data import ExplanationData
+from heedmap.data.explanation import ExplanationData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-    from heedmap.picture import Picture
+    from heedmap.data.picture import Picture
     from heedmap.render.sound import Sound
 
 
@@ -86,7 +86,7 @@ class Explanation(ExplanationData):
             >>> change.segments["text"].labels[0][4], bool(change.scores[0] < 0)
             ('red', True)
         """
-        from heedmap.difference import difference
+        from heedmap.data.difference import difference
 
         return difference(self, other)
 

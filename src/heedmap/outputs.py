@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from heedmap.common.printable import closest
+from heedmap.data.explanation import Top
 from heedmap.errors import TargetError, UnknownNameError
-from heedmap.explanation_data import Top
-from heedmap.printable import closest
 
 LOGITS = ("logits", "question_answering_score", "logits_per_image", "itm_score", "class_queries_logits")
 """Names under which models return class scores, in the order in which they are looked for."""

@@ -13,7 +13,7 @@ import pytest
 import heedmap
 from heedmap.datasets.opening import READERS
 from heedmap.methods.cards import CARDS
-from heedmap.models.shipped import shipped
+from heedmap.models.names import shipped
 from heedmap.zoo.recipes import ZOO
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(heedmap.__file__).parents[1])}

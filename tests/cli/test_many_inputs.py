@@ -69,7 +69,7 @@ def test_boxes_have_their_names_and_rows_their_own_targets(run, tmp_path):
 
 
 def test_inputs_of_one_size_go_through_the_model_together(run, lists, monkeypatch):
-    from heedmap import engine
+    from heedmap.engine import explain as engine
 
     sizes, before = [], engine.explain
     monkeypatch.setattr(
@@ -83,7 +83,7 @@ def test_inputs_of_one_size_go_through_the_model_together(run, lists, monkeypatc
 
 
 def test_what_cannot_go_together_goes_alone(run, lists, monkeypatch):
-    from heedmap import engine
+    from heedmap.engine import explain as engine
 
     before = engine.explain
 
@@ -259,7 +259,7 @@ def test_a_disk_that_is_full_stops_the_run(run, photos, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("heedmap.atomic.os.replace", full)
+    monkeypatch.setattr("heedmap.common.files.os.replace", full)
     told = run("explain", "zoo/vit-shapes", "--image", photos, "--out", "maps", code=1).stderr
     assert "No space left on device" in told
     assert [path.name for path in (tmp_path / "maps").iterdir()] == []

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 import heedmap
 from heedmap.attention.features import channel_axis, places
+from heedmap.engine.without_attention import WITHOUT_ATTENTION
 from heedmap.errors import AttentionError, GradientError, HeedmapError, NoAttentionError, OptionError, TargetError
 from heedmap.methods import METHODS
-from heedmap.unfollowed import WITHOUT_ATTENTION
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 CLOSE = {"rtol": 1e-5, "atol": 1e-7}
@@ -352,7 +352,7 @@ def test_auto_takes_the_best_that_works() -> None:
 
 
 def test_without_captum_auto_takes_occlusion(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heedmap.unfollowed.find_spec", lambda name: None if name == "captum" else name)
+    monkeypatch.setattr("heedmap.engine.without_attention.find_spec", lambda name: None if name == "captum" else name)
     assert heedmap.explain(*built("lstm"), method="auto").method == "occlusion"
 
 

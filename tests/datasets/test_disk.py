@@ -143,7 +143,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("heedmap.atomic.os.replace", full)
+    monkeypatch.setattr("heedmap.common.files.os.replace", full)
     with pytest.raises(InputError, match=r"cannot write .*\.jpg: No space left on device"):
         write_coco(tmp_path, "val", 2)
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]

@@ -9,8 +9,7 @@ import pytest
 from heedmap.errors import HeedmapError, InputError, UnknownNameError
 from heedmap.zoo.world import COLOURS, SHAPES, SIZES, SPLITS, Scene, Shapes, caption, make_scene
 from heedmap.zoo.world.drawing import OUTLINES, REACH, background
-from heedmap.zoo.world.layout import LEAST_VISIBLE, ObjectLook, draw_stamp, extent
-from heedmap.zoo.world.world import undrawn_scene
+from heedmap.zoo.world.world import LEAST_VISIBLE, ObjectLook, draw_stamp, extent, undrawn_scene
 
 
 def facts(scene: Scene) -> list[tuple]:

@@ -10,10 +10,10 @@ import pytest
 
 import heedmap
 from heedmap.attention.forward import recording_state
-from heedmap.engine import Engine
+from heedmap.engine.explain import Engine
 from heedmap.methods.cards import CARDS, evidence
 from heedmap.methods.supported import ALL, CO, CROSS, MIXERS, ONE, TABLE, TOWERS, cell_of, kind_of, ranking, table
-from heedmap.models.shipped import shipped
+from heedmap.models.names import shipped
 
 ROOT = Path(__file__).parent.parent.parent
 BENCH = runpy.run_path(str(ROOT / "bench" / "which_method.py"))

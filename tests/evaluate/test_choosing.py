@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 import heedmap
 from heedmap.cli.choosing import table
 from heedmap.cli.main import app
+from heedmap.common.ranks import spearman
 from heedmap.datasets.sample import RightAnswers, Sample
 from heedmap.errors import InputError
 from heedmap.evaluate.experiments.comparing import compare
 from heedmap.evaluate.harness.protocol import contenders
-from heedmap.ranks import spearman
 from heedmap.zoo import world
 
 RUN = CliRunner()

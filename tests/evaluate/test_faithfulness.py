@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from heedmap.common.ranks import spearman
 from heedmap.evaluate.metrics.faithfulness import (
     NEGATIVE,
     POSITIVE,
@@ -14,7 +15,6 @@ from heedmap.evaluate.metrics.faithfulness import (
     ranked,
     saco,
 )
-from heedmap.ranks import spearman
 
 
 def sums(weights):

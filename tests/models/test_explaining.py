@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from heedmap.engine import explain
+from heedmap.engine.explain import explain
 from heedmap.errors import InputError, TargetError
 from heedmap.models import load
 from heedmap.targets import NextToken

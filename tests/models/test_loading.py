@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import heedmap
-from heedmap.engine import explain
+from heedmap.engine.explain import explain
 from heedmap.errors import InputError, ModelLoadError
 from heedmap.models import MODELS, Subject, load
 from heedmap.models.kinds import KINDS, kind_of

@@ -11,11 +11,10 @@ import transformers as tr
 from rich.console import Console
 
 import heedmap
+from heedmap.data.explanation import Segment
 from heedmap.errors import InputError
 from heedmap.evaluate.perturb.masking import masked
-from heedmap.explanation_data import Segment
-from heedmap.models.audio import sound_inputs
-from heedmap.models.spectrogram import laid_out, patches
+from heedmap.models.audio import laid_out, patches, sound_inputs
 from heedmap.render.sample import sample
 from heedmap.render.terminal import terminal
 

@@ -14,8 +14,8 @@ import torch
 from test_several_targets import built
 
 import heedmap
+from heedmap.common.memory import ran_out
 from heedmap.errors import OutOfMemoryError
-from heedmap.memory import ran_out
 
 SMALL = {"MALLOC_MMAP_THRESHOLD_": str(2**20), "MALLOC_ARENA_MAX": "1"}
 """What is freed goes back at once, and no thread keeps addresses for itself."""

@@ -16,10 +16,10 @@ from test_several_targets import built, check_equal
 from torch import nn
 
 import heedmap
-from heedmap import engine
+from heedmap.common.memory import free_bytes, memory_bytes, told_bytes
+from heedmap.engine import explain as engine
+from heedmap.engine.planning import Plan
 from heedmap.errors import OptionError, UnfollowedAttentionError
-from heedmap.memory import free_bytes, memory_bytes, told_bytes
-from heedmap.planning import Plan
 
 FACTOR = 2.0
 """What is planned is at most so many times what is taken."""

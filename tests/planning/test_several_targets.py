@@ -28,7 +28,7 @@ from transformers import (
 )
 
 import heedmap
-from heedmap import pulled
+from heedmap.engine import gradients
 from heedmap.targets import ClassLogit, DetectionQuery, EveryPosition, EveryQuery, NextToken, TokenLabel, TopClasses
 
 SMALL: dict[str, Any] = {
@@ -125,7 +125,7 @@ def check_equal(found: heedmap.Explanation, alone: heedmap.Explanation) -> None:
 @pytest.mark.parametrize("batched", [True, False], ids=["one pass", "a pass each"])
 def test_several_are_each_alone(name: str, batched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs, targets = built(name)
-    monkeypatch.setattr(pulled, "SMALL", 2**16 if batched else 0)
+    monkeypatch.setattr(gradients, "SMALL", 2**16 if batched else 0)
     together = heedmap.explain(model, inputs, target=targets)
     assert len(together) == len(targets)
     for found, target in zip(together, targets, strict=True):

@@ -12,7 +12,7 @@ from transformers import PoolFormerConfig, PoolFormerModel
 
 import heedmap
 from conformance.tiny_models import CASES, livened
-from heedmap.attention_view import AttentionHeads
+from heedmap.engine.heads import AttentionHeads
 from heedmap.errors import InputError, OptionError, UnknownNameError
 
 NAMES = ("bert", "vit", "llama")

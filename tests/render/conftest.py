@@ -7,9 +7,9 @@ import torch
 from hand_made import HOSTILE, attention, patches, segment
 from PIL import Image
 
+from heedmap.data.explanation import Segment
+from heedmap.data.flow import Flow, StreamInfo
 from heedmap.explanation import Explanation
-from heedmap.explanation_data import Segment
-from heedmap.flow import Flow, StreamInfo
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import torch
 from hand_made import patches, segment
 from PIL import Image
 
+from heedmap.data.flow import Flow
+from heedmap.data.picture import Geometry, Picture
 from heedmap.explanation import Explanation
-from heedmap.flow import Flow
-from heedmap.picture import Geometry, Picture
 from heedmap.render.figure import plot, side_by_side
 from heedmap.render.overlay import heat_grid, overlay
 

@@ -8,8 +8,8 @@ from urllib.parse import unquote
 import torch
 from PIL import Image
 
-from heedmap.explanation_data import Segment
-from heedmap.flow import AttentionInfo
+from heedmap.data.explanation import Segment
+from heedmap.data.flow import AttentionInfo
 
 HOSTILE = (
     "[CLS]",

@@ -4,7 +4,7 @@ import math
 import torch
 from hand_made import HOSTILE, segment
 
-from heedmap.flow import Flow
+from heedmap.data.flow import Flow
 from heedmap.render.files import to_json
 
 

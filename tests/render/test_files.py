@@ -6,9 +6,9 @@ import pytest
 from hand_made import patches, pictures, segment
 from PIL import Image
 
+from heedmap.data.picture import Geometry, Picture
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.explanation import Explanation
-from heedmap.picture import Geometry, Picture
 from heedmap.render.files import WRITERS, check_path, write, write_comparison
 from heedmap.render.overlay import muted
 from heedmap.render.scale import MUTE, THEMES
@@ -64,7 +64,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, make_explanation, monkeypa
     def broken(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("heedmap.explanation_data.os.replace", broken)
+    monkeypatch.setattr("heedmap.data.explanation.os.replace", broken)
     with pytest.raises(InputError, match=r"cannot write .*out.html: No space left"):
         write(path, make_explanation(segment([1.0])))
     assert path.read_text() == "old"

@@ -9,9 +9,9 @@ import torch
 from hand_made import patches, segment
 from rich.console import Console
 
-from heedmap.explanation_data import UNKNOWN_WORD, Top
-from heedmap.flow import Flow
-from heedmap.printable import counted, visible, without_folders
+from heedmap.common.printable import counted, visible, without_folders
+from heedmap.data.explanation import UNKNOWN_WORD, Top
+from heedmap.data.flow import Flow
 from heedmap.render import files
 from heedmap.render.cautions import cautions
 from heedmap.render.figure import side_by_side

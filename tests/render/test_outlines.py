@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import heedmap
+from heedmap.data.picture import Picture
 from heedmap.explanation import Explanation
-from heedmap.picture import Picture
 from heedmap.render import files
 
 

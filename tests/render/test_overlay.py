@@ -8,8 +8,8 @@ import torch
 from hand_made import patches, segment
 from PIL import Image
 
+from heedmap.data.picture import Geometry, Picture
 from heedmap.errors import InputError, MissingLibraryError, OptionError, UnknownNameError
-from heedmap.picture import Geometry, Picture
 from heedmap.render.overlay import MUTE, heat_grid
 from heedmap.render.overlay import overlay as muted_overlay
 from heedmap.render.scale import THEMES, scale_of, table

@@ -10,8 +10,8 @@ from matplotlib.collections import QuadMesh
 from PIL import Image
 
 import heedmap
+from heedmap.data.explanation import Top
 from heedmap.errors import InputError
-from heedmap.explanation_data import Top
 from heedmap.render.overlay import ALPHA, muted
 from heedmap.render.page import comparison_page, explanation_fragment, explanation_page
 from heedmap.render.scale import MUTE, THEMES, scale_of

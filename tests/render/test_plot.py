@@ -8,8 +8,8 @@ import torch
 from hand_made import patches, segment
 from PIL import Image
 
+from heedmap.data.picture import Geometry, Picture
 from heedmap.errors import InputError, OptionError, UnknownNameError
-from heedmap.picture import Geometry, Picture
 from heedmap.render.figure import plot
 from heedmap.render.panels import drawable
 from heedmap.render.scale import THEMES

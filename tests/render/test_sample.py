@@ -5,8 +5,8 @@ import pytest
 import torch
 from hand_made import segment
 
+from heedmap.common.printable import visible
 from heedmap.errors import HeedmapError
-from heedmap.printable import visible
 from heedmap.render.sample import sample
 
 

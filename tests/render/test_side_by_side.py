@@ -6,8 +6,8 @@ import torch
 from hand_made import HOSTILE, patches, segment
 from PIL import Image
 
+from heedmap.data.picture import Geometry, Picture
 from heedmap.errors import InputError, UnknownNameError
-from heedmap.picture import Geometry, Picture
 from heedmap.render.cautions import disagreements
 from heedmap.render.cells import row
 from heedmap.render.figure import side_by_side

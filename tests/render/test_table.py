@@ -2,7 +2,7 @@ import pytest
 from hand_made import attention
 from rich.console import Console
 
-from heedmap.flow import Flow, StreamInfo, attention_lines, flow_table, rows_read
+from heedmap.data.flow import Flow, StreamInfo, attention_lines, flow_table, rows_read
 from heedmap.render.terminal import flow_rich
 
 TEXT = StreamInfo("text", 9, ("text",), ((0,),))

@@ -6,7 +6,7 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.text import Text
 
-from heedmap.render.answers_page import answers_fragment
+from heedmap.render.answer_page import answers_fragment
 from heedmap.render.cells import Cell
 from heedmap.render.figure import plot, side_by_side
 from heedmap.render.page import explanation_page

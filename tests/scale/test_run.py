@@ -12,9 +12,9 @@ import torch
 from data_sets import LISTS, rows_of, write_jsonl, write_parquet, write_saved, write_tar
 
 import heedmap
+from heedmap.common.files import HeldFolder
 from heedmap.errors import FileFormatError, InputError, OptionError, OutputError, SampleError, UnknownNameError
 from heedmap.explanation import Explanation
-from heedmap.held import HeldFolder
 from heedmap.models.model import Model
 from heedmap.scale.shard import explanation_of, lines_of
 from heedmap.zoo.samples import MATERIALS

@@ -15,7 +15,7 @@ import pytest
 from data_sets import LISTS, rows_of
 
 import heedmap
-from heedmap import atomic
+from heedmap.common import files
 from heedmap.errors import OutputError
 from heedmap.models.model import Model
 
@@ -67,7 +67,7 @@ def test_killed_while_a_file_is_written(
         replace(source, target)
 
     def stopped() -> None:
-        atomic.os.replace = killing  # type: ignore[assignment]
+        files.os.replace = killing  # type: ignore[assignment]
         heedmap.run(lists_model, lists_file, tmp_path, part=4, page=False)
 
     assert killed_in(stopped)
@@ -87,7 +87,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on(
         replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(atomic.os, "replace", full)
+        patch.setattr(files.os, "replace", full)
         with pytest.raises(OutputError, match="No space left on device; what is there is whole: make room"):
             heedmap.run(lists_model, lists_file, tmp_path, part=4, page=False)
     assert len(list((tmp_path / "parts").iterdir())) == 2

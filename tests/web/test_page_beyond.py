@@ -11,8 +11,7 @@ import heedmap
 from heedmap.errors import InputError
 from heedmap.web import parts
 from heedmap.web.columns import Columns
-from heedmap.web.edits import EditForm, region
-from heedmap.web.form_inputs import FormValues, offered, read_sample, sample
+from heedmap.web.form_inputs import EditForm, FormValues, offered, read_sample, region, sample
 from heedmap.web.handlers import Exchange, Handlers
 from heedmap.web.method_options import Way
 from heedmap.web.results import TYPES

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import heedmap
+from heedmap.common.extras import library
 from heedmap.errors import (
     FileFormatError,
     InputError,
@@ -23,7 +24,6 @@ from heedmap.errors import (
     TimeLimitError,
     UnknownNameError,
 )
-from heedmap.extras import library
 from heedmap.render.files import to_json
 from heedmap.web.form_inputs import FormValues, offered, sample
 from heedmap.web.handlers import UNEXPECTED, Exchange, Handlers, attempt

@@ -7,7 +7,7 @@ from torch.nn import Linear
 from torch.nn.functional import avg_pool2d
 
 import heedmap
-from heedmap.models.shipped import shipped
+from heedmap.models.names import shipped
 from heedmap.zoo.tasks import captions
 from heedmap.zoo.tasks.captions import CHOICES, HARD, LONGEST, LOOKS, PHRASES, WORDS
 from heedmap.zoo.tasks.pictures import BESIDE, NOTHING, PATCH, SIDE, WINDOW, look_aside, pixel_values, scenes, waves

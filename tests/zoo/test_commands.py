@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from heedmap.cli import zoo as commands
 from heedmap.cli.main import app
-from heedmap.models.shipped import shipped
+from heedmap.models.names import shipped
 from heedmap.zoo.recipes import ZOO
 from heedmap.zoo.tasks import lists
 

@@ -15,11 +15,10 @@ import heedmap
 from browsing import CHROMIUM
 from heedmap.cli import pages as commands
 from heedmap.cli.main import app
-from heedmap.models.shipped import shipped
-from heedmap.zoo import samples
+from heedmap.models.names import shipped
+from heedmap.zoo import gallery, samples
 from heedmap.zoo.evidence import weights
-from heedmap.zoo.gallery import page
-from heedmap.zoo.gallery.show import METHODS, MOST, show
+from heedmap.zoo.gallery import METHODS, MOST, show
 from heedmap.zoo.samples import MATERIALS, pictures
 
 in_a_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no browser {CHROMIUM}")
@@ -55,7 +54,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def gallery(tmp_path_factory):
+def written(tmp_path_factory):
     """What the command wrote, from an empty folder, and what it printed."""
     empty = tmp_path_factory.mktemp("empty")
     with pytest.MonkeyPatch.context() as patch:
@@ -66,8 +65,8 @@ def gallery(tmp_path_factory):
     return empty / "made", done
 
 
-def test_the_page_stands_alone(gallery):
-    folder, _ = gallery
+def test_the_page_stands_alone(written):
+    folder, _ = written
     text = (folder / "index.html").read_text()
     shown = Page(text)
     assert shown.open == []
@@ -78,8 +77,8 @@ def test_the_page_stands_alone(gallery):
     assert "url(" not in text
 
 
-def test_the_page_names_models_methods_scaling_and_truth(gallery):
-    words = Page((gallery[0] / "index.html").read_text()).words
+def test_the_page_names_models_methods_scaling_and_truth(written):
+    words = Page((written[0] / "index.html").read_text()).words
     assert all(f"zoo/{name}" in words for name in TEXTS)
     assert all(words.count(method) == 3 + 1 for method in METHODS)
     assert words.count("true evidence") >= 3 + 1
@@ -88,8 +87,8 @@ def test_the_page_names_models_methods_scaling_and_truth(gallery):
     assert re.search(r"words: \d+% on evidence", words)
 
 
-def test_the_true_words_are_marked_for_each_answer(gallery):
-    text = (gallery[0] / "index.html").read_text()
+def test_the_true_words_are_marked_for_each_answer(written):
+    text = (written[0] / "index.html").read_text()
     truths = re.findall(r'<div class="plain">(.*?)</div>', text, re.DOTALL)
     marked = ["".join(re.findall(r'class="token marked"[^>]*>([^<]*)<', one)) for one in truths]
     date = samples.MATERIALS["bart-dates"].make(samples.MATERIALS["bart-dates"].shown).truth
@@ -98,8 +97,8 @@ def test_the_true_words_are_marked_for_each_answer(gallery):
     assert marked == [*parts, pair.text.split()[pair.key] + pair.answer]
 
 
-def test_every_picture_opens(gallery):
-    folder, done = gallery
+def test_every_picture_opens(written):
+    folder, done = written
     files = sorted(folder.glob("*.png"))
     assert {path.name for path in files} == {
         f"{name}-{n}-{method}.png"
@@ -114,8 +113,8 @@ def test_every_picture_opens(gallery):
     assert sorted(path.name for path in folder.iterdir()) == sorted([*(path.name for path in files), "index.html"])
 
 
-def test_it_tells_where_the_page_is_and_what_to_try_next(gallery, tmp_path):
-    _, done = gallery
+def test_it_tells_where_the_page_is_and_what_to_try_next(written, tmp_path):
+    _, done = written
     assert "made/index.html" in done.stdout
     (line,) = re.findall(r"try next: heedmap (.*)", done.stdout)
     again = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', line)]
@@ -166,7 +165,7 @@ def test_a_model_that_sees_is_shown(name, subjects, lenient, tmp_path, monkeypat
     assert len(shown.values("src")) == (len(METHODS) + 1) * answers
     for path in files:
         with Image.open(path) as picture:
-            assert picture.size == (page.SIDE, page.SIDE)
+            assert picture.size == (gallery.SIDE, gallery.SIDE)
             assert len(set(picture.convert("L").tobytes())) > 20
 
 
@@ -223,7 +222,7 @@ def test_hostile_names_are_escaped(subjects, monkeypatch):
     hostile = '<script src="http://x">'
     object.__setattr__(shown.answers[0].asked, "title", hostile)
     object.__setattr__(shown, "about", hostile)
-    text = page.gallery_page([shown], {})
+    text = gallery.gallery_page([shown], {})
     assert hostile not in text
     assert "script" not in {tag for tag, _ in Page(text).tags}
 
@@ -231,7 +230,7 @@ def test_hostile_names_are_escaped(subjects, monkeypatch):
 def test_the_outline_follows_the_mask():
     mask = np.zeros((96, 96), dtype=bool)
     mask[24:48, 24:72] = True
-    drawn = np.asarray(page._outlined(Image.new("RGB", (240, 240), (9, 99, 9)), mask))
+    drawn = np.asarray(gallery._outlined(Image.new("RGB", (240, 240), (9, 99, 9)), mask))
     white = (drawn == 255).all(-1)
     rows, columns = np.flatnonzero(white.any(1)), np.flatnonzero(white.any(0))
     assert (rows[0], rows[-1], columns[0], columns[-1]) == (60, 119, 60, 179)
@@ -239,7 +238,7 @@ def test_the_outline_follows_the_mask():
 
 
 def test_a_model_that_is_never_right_is_told(subjects, monkeypatch):
-    monkeypatch.setattr("heedmap.zoo.gallery.show.TRIED", 2)
+    monkeypatch.setattr("heedmap.zoo.gallery.TRIED", 2)
     monkeypatch.setattr(pictures, "SURE", 1.0)
     with pytest.raises(heedmap.errors.ModelLoadError, match="wrong about every test sample"):
         show(subjects["detr-shapes"], "detr-shapes")

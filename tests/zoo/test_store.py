@@ -11,7 +11,7 @@ import torch
 
 import heedmap
 from heedmap.errors import ModelLoadError
-from heedmap.models import shipped as store
+from heedmap.models import names as store
 from heedmap.targets import NextToken
 from heedmap.zoo.dates import date_sample
 from heedmap.zoo.lists import list_sample
@@ -25,7 +25,7 @@ IN_THE_WHEEL = """
 import json, sys, heedmap, transformers
 from heedmap.zoo.folder import scores_of
 from heedmap.zoo.recipes import ZOO
-from heedmap.models.shipped import folder_of, shipped
+from heedmap.models.names import folder_of, shipped
 found = {"from": heedmap.__file__, "models": {}}
 for name in shipped():
     model = heedmap.load(f"zoo/{name}").model

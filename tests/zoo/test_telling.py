@@ -9,7 +9,7 @@ import torch
 import heedmap
 from heedmap.evaluate.harness.protocol import MethodSpec
 from heedmap.evaluate.metrics.evidence import share
-from heedmap.models.shipped import folder_of
+from heedmap.models.names import folder_of
 from heedmap.zoo.evidence import measure, weights
 from heedmap.zoo.samples import MATERIALS
 from heedmap.zoo.samples.sample import right_ones

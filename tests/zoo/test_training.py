@@ -11,7 +11,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from heedmap.errors import FileFormatError, OptionError, OutputError, TrainingError
-from heedmap.models.shipped import verify
+from heedmap.models.names import verify
 from heedmap.zoo.run import Training, enough, optimiser, rate_factor
 from heedmap.zoo.tasks import lists
 from heedmap.zoo.train import train

@@ -30,6 +30,7 @@ from heedmap.attention.steps import Steps
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan
 from heedmap.attention.wrapped import called, named_modules
+from heedmap.common.memory import ran_out
 from heedmap.errors import (
     AttentionError,
     GradientError,
@@ -40,7 +41,6 @@ from heedmap.errors import (
     NoAttentionError,
     UnfollowedAttentionError,
 )
-from heedmap.memory import ran_out
 
 _LOCK = threading.RLock()
 _AT_REST: weakref.WeakKeyDictionary[nn.Module, tuple[int, _AsFound]] = weakref.WeakKeyDictionary()

@@ -24,7 +24,7 @@ from heedmap.attention.numbers import NOTHING, Ids, all_of, distinct, once, runs
 from heedmap.attention.products import Multiplied, in_order, multiplied, of_convolution, roles
 from heedmap.attention.tags import Tag
 from heedmap.attention.tape import _forget, _replaced, _tensors
-from heedmap.memory import ran_out
+from heedmap.common.memory import ran_out
 
 
 class PlacedTape(AttendingTape):

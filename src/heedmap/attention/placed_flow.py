@@ -28,8 +28,8 @@ from heedmap.attention.returned import Read, check, orders, tensors_of
 from heedmap.attention.returned import State as Rows
 from heedmap.attention.scans import Scan
 from heedmap.attention.token_positions import InputSpan
+from heedmap.common.memory import ran_out
 from heedmap.errors import GradientError, MixingError, NoAttentionError, UnfollowedAttentionError
-from heedmap.memory import ran_out
 
 
 @dataclass(eq=False)

@@ -29,7 +29,7 @@ from heedmap.attention.regions import Entry, Key, Mixed, Node, Pieces, filled, l
 from heedmap.attention.scans import Scan, Values, heads_of, values_of
 from heedmap.attention.tags import EMPTY, Source, Tag
 from heedmap.attention.tape import _replaced, _tensors
-from heedmap.memory import ran_out
+from heedmap.common.memory import ran_out
 
 
 class Regions(NamedTuple):

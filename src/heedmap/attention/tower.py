@@ -23,6 +23,7 @@ from heedmap.attention.forward import record as record_whole
 from heedmap.attention.inputs import ModelInputs, contents
 from heedmap.attention.returned import UnsteadyError
 from heedmap.attention.tape import HastyRefusal, Tape
+from heedmap.common.memory import ran_out
 from heedmap.errors import (
     AttentionError,
     GradientError,
@@ -33,7 +34,6 @@ from heedmap.errors import (
     OptionError,
     UnfollowedAttentionError,
 )
-from heedmap.memory import ran_out
 
 WORDS = ("input_ids", "decoder_input_ids")
 """Inputs that are a language model's own words, where there are other ids beside them."""

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from heedmap.atomic import check_folder
 from heedmap.cli.command import INTERRUPTED, USER_ERROR, fail, progress_bar, tell
 from heedmap.cli.inputs import NOTHING, InputRow, ReadInputs, asked, drawn_on, parse_target
 from heedmap.cli.manifest import INDEX, MapEntry, Outcome, Record, input_words, names_of
 from heedmap.cli.options import BatchOptions, Cost, MapFigureOptions, MapOptions, Output
+from heedmap.common.files import check_folder
+from heedmap.common.printable import counted, without_folders
 from heedmap.errors import HeedmapError, InputError, UnknownNameError
-from heedmap.printable import counted, without_folders
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heedmap.advice import SHELL, said_for
-from heedmap.atomic import write_output
 from heedmap.cli import completion
 from heedmap.cli.command import command, open_file, progress_bar, tell, working
 from heedmap.cli.evaluate import opened
@@ -34,8 +32,10 @@ from heedmap.cli.options import (
     ending_of,
     methods_option,
 )
+from heedmap.common.advice import SHELL, said_for
+from heedmap.common.files import write_output
+from heedmap.common.printable import without_folders
 from heedmap.errors import InputError
-from heedmap.printable import without_folders
 from heedmap.render.files import DOTS, PICTURES, figure_bytes
 from heedmap.render.naming import headline
 

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, TypeVar, get_type_hints
 
 import typer
 
-from heedmap.advice import SHELL, said_for
+from heedmap.common.advice import SHELL, said_for
 from heedmap.errors import HeedmapError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from heedmap.common.progress import Progress
     from heedmap.models.model import Model
-    from heedmap.progress import Progress
 
 Made = TypeVar("Made")
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 3, 130

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from heedmap.models.shipped import PREFIX, shipped
+from heedmap.models.names import PREFIX, shipped
 
 LIBRARIES = ("timm/", "open_clip/")
 GROUPS = ("fast", "ablations", "all")

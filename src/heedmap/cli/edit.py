@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heedmap.atomic import write_output
 from heedmap.cli.command import command, open_file, working
 from heedmap.cli.inputs import ReadInputs, asked, drawn_on, parse_target
 from heedmap.cli.options import (
@@ -22,7 +21,8 @@ from heedmap.cli.options import (
     check_out,
     ending_of,
 )
-from heedmap.printable import percent, visible
+from heedmap.common.files import write_output
+from heedmap.common.printable import percent, visible
 from heedmap.render.files import DOTS, PICTURES, figure_bytes, to_data
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heedmap.advice import SHELL, said_for
 from heedmap.cli import completion
 from heedmap.cli.command import INTERRUPTED, command, fail, progress_bar
 from heedmap.cli.completion import choices
@@ -22,6 +21,7 @@ from heedmap.cli.options import (
     check_words,
     file_options,
 )
+from heedmap.common.advice import SHELL, said_for
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Reader

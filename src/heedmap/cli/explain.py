@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heedmap.advice import SHELL, said_for
 from heedmap.cli.batch import BatchJob, explain_many
 from heedmap.cli.command import command, end, open_file, tell, working
 from heedmap.cli.inputs import asked, drawn_on, is_many, parse_target, rows_of, sample_inputs
@@ -26,6 +25,7 @@ from heedmap.cli.options import (
     check_out,
     ending_of,
 )
+from heedmap.common.advice import SHELL, said_for
 
 if TYPE_CHECKING:
     from heedmap.explanation import Explanation

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heedmap.atomic import write_output
 from heedmap.cli import completion
 from heedmap.cli.command import command, end, working
 from heedmap.cli.inputs import asked, parse_target
@@ -24,10 +23,11 @@ from heedmap.cli.options import (
     check_out,
     ending_of,
 )
+from heedmap.common.files import write_output
 from heedmap.render.files import DOTS, PICTURES, check_options, figure_bytes
 
 if TYPE_CHECKING:
-    from heedmap.attention_view import Heads
+    from heedmap.engine.heads import Heads
     from heedmap.render.files import FigureLook
 
 RANGE = re.compile(r"(\d+):(\d+)")
@@ -106,7 +106,7 @@ def _print(found: Heads) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from heedmap.printable import visible
+    from heedmap.common.printable import visible
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column("attention", justify="right", no_wrap=True)

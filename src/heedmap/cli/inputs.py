@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, TypedDict
 import typer
 
 from heedmap.errors import InputError, ModelLoadError
-from heedmap.models.names import check_name, is_zoo
-from heedmap.models.shipped import PREFIX, shipped
+from heedmap.models.names import PREFIX, check_name, is_zoo, shipped
 from heedmap.zoo.recipes import ZOO
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+    from heedmap.data.picture import Picture
     from heedmap.models.model import Model
-    from heedmap.picture import Picture
     from heedmap.render.sound import Sound
     from heedmap.targets import Target
     from heedmap.types import Given, OneBoxes, OneText

@@ -32,7 +32,7 @@ def methods(
 
     asked_for = [heedmap.METHODS[each.partition(":")[0]] for each in name or heedmap.METHODS]
     if markdown is not None:
-        from heedmap.atomic import write_output
+        from heedmap.common.files import write_output
         from heedmap.methods.cards import page
 
         write_output(markdown, page(asked_for).encode())
@@ -91,7 +91,7 @@ def inspect(*, inputs: OneInput, target: TargetOption = None, as_json: JsonOptio
         return
     from rich.console import Console
 
-    from heedmap.flow import flow_table
+    from heedmap.data.flow import flow_table
     from heedmap.render.terminal import flow_rich
 
     console = Console()

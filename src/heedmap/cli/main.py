@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from heedmap.cli import answers, choosing, evaluate, listing, pages, zoo
-from heedmap.cli.answer import answer
+from heedmap.cli.answers import answer
 from heedmap.cli.command import examples
 from heedmap.cli.edit import edit
 from heedmap.cli.explain import explain

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Required, TypedDict
 from urllib.parse import quote
 
-from heedmap.atomic import write_output
 from heedmap.cli.inputs import InputRow
+from heedmap.common.files import write_output
+from heedmap.common.printable import counted, without_folders
 from heedmap.errors import InputError, OptionError, OutputError
-from heedmap.printable import counted, without_folders
 
 RESULTS, INDEX = "results.jsonl", "index.html"
 LONGEST = 160

@@ -14,11 +14,11 @@ from heedmap.cli import completion
 from heedmap.cli.command import importing, quiet
 from heedmap.cli.inputs import ROLES, ReadInputs, check_model, parse_target, read_inputs, sample_inputs
 from heedmap.cli.sparing import sparing
+from heedmap.common.memory import memory_bytes
+from heedmap.common.printable import closest
 from heedmap.errors import OptionError, UnknownNameError
-from heedmap.memory import memory_bytes
 from heedmap.methods import written
 from heedmap.methods.cards import CARDS, EDGES
-from heedmap.printable import closest
 
 if TYPE_CHECKING:
     from typer.models import OptionInfo

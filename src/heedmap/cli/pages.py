@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heedmap.atomic import check_folder, write_atomically, writing
 from heedmap.cli import completion
 from heedmap.cli.command import command, progress_bar, quiet
-from heedmap.printable import counted
+from heedmap.common.files import check_folder, write_atomically, writing
+from heedmap.common.printable import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from heedmap.render.html import InThemes
-    from heedmap.zoo.gallery.show import ShownModel
+    from heedmap.zoo.gallery import ShownModel
 
     Key = tuple[str, int, str]
 
@@ -88,8 +88,7 @@ def write_gallery(names: list[str], out: Path) -> int:
         OutputError: the folder cannot be written.
     """
     import heedmap
-    from heedmap.zoo.gallery.page import gallery_page
-    from heedmap.zoo.gallery.show import show
+    from heedmap.zoo.gallery import gallery_page, show
     from heedmap.zoo.threads import in_threads
 
     models: list[ShownModel] = []
@@ -109,7 +108,7 @@ def write_gallery(names: list[str], out: Path) -> int:
 
 def _maps(model: ShownModel) -> dict[Key, InThemes]:
     """The maps on the picture, where there is one."""
-    from heedmap.zoo.gallery.page import map_picture
+    from heedmap.zoo.gallery import map_picture
 
     if model.picture is None:
         return {}

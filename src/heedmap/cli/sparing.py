@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from heedmap.models.names import is_of_library, is_zoo
-from heedmap.models.shipped import MODELS, PREFIX
+from heedmap.models.names import MODELS, PREFIX, is_of_library, is_zoo
 
 LIBRARIES = ("torchvision", "scipy")
 """The first is for image processors, the second for the losses of detectors."""

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heedmap.advice import SHELL, said_for
-from heedmap.atomic import write_output
 from heedmap.cli import completion
 from heedmap.cli.command import INTERRUPTED, command, fail, progress_bar, quiet
 from heedmap.cli.completion import choices
 from heedmap.cli.options import JsonOption, methods_option
+from heedmap.common.advice import SHELL, said_for
+from heedmap.common.files import write_output
+from heedmap.common.printable import closest, counted
 from heedmap.errors import FileFormatError, UnknownNameError
-from heedmap.models.shipped import MODELS, PREFIX, shipped
-from heedmap.printable import closest, counted
+from heedmap.models.names import MODELS, PREFIX, shipped
 from heedmap.zoo.recipe import Recipe
 from heedmap.zoo.recipes import ZOO
 

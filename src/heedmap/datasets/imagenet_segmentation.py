@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heedmap.common.extras import library
 from heedmap.datasets.disk import FilePath, described, needed_file
 from heedmap.datasets.sample import Foreground, Sample
 from heedmap.errors import FileFormatError, SampleError
-from heedmap.extras import library
 
 if TYPE_CHECKING:
     import h5py

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heedmap.common.extras import library
+from heedmap.common.memory import ran_out
 from heedmap.errors import SampleError
-from heedmap.extras import library
-from heedmap.memory import ran_out
 
 if TYPE_CHECKING:
     from jaxtyping import Bool

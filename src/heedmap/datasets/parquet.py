@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heedmap.common.extras import library
 from heedmap.datasets.disk import FilePath, described
 from heedmap.datasets.images import mask, picture
 from heedmap.datasets.sample import Foreground, RightAnswers, Sample, SampleInputs, Truth
 from heedmap.datasets.vqa import SCORINGS, soft_scores
 from heedmap.errors import FileFormatError, InputError, OptionError, SampleError
-from heedmap.extras import library
 
 if TYPE_CHECKING:
     import pyarrow

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from heedmap.attention.forward import output_of
-from heedmap.engine import explain
+from heedmap.engine.explain import explain
 from heedmap.errors import InputError, TargetError
 from heedmap.evaluate.edges import edge_map
 from heedmap.evaluate.perturb.masking import repeated

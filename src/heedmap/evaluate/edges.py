@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
+from heedmap.common.extras import library
 from heedmap.errors import InputError
-from heedmap.extras import library
 from heedmap.methods.cards import EDGES
 from heedmap.outputs import get
 

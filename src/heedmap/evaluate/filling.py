@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from heedmap.engine import explain
+from heedmap.common.extras import library
+from heedmap.engine.explain import explain
 from heedmap.errors import InputError, SampleError
 from heedmap.evaluate.answer import inputs_of
 from heedmap.evaluate.perturb.masking import free_tokens, source
-from heedmap.extras import library
 from heedmap.methods.cards import CHANCE
 from heedmap.outputs import needed
 

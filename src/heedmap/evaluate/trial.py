@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from heedmap.engine import explain
+from heedmap.common.ranks import spearman
+from heedmap.engine.explain import explain
 from heedmap.errors import GradientError, InputError
 from heedmap.evaluate.answer import BatchAnswer, explained, held
 from heedmap.evaluate.filling import filled
@@ -20,15 +21,14 @@ from heedmap.evaluate.metrics.faithfulness import Drop, change, complexity, rise
 from heedmap.evaluate.perturb.masking import INPUTS, free_tokens, masked, real_tokens, repeated, upsampled, without
 from heedmap.evaluate.perturb.randomness import blocks, cascade, noisy
 from heedmap.methods.cards import CHANCE
-from heedmap.ranks import spearman
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
+    from heedmap.data.explanation import Segment
     from heedmap.datasets.sample import Sample
     from heedmap.explanation import Explanation
-    from heedmap.explanation_data import Segment
     from heedmap.models.model import Model
     from heedmap.targets import AnyTarget
 

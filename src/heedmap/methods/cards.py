@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from heedmap.common.printable import counted
 from heedmap.methods.supported import ALL, percent, ranks, table
-from heedmap.printable import counted
 
 if TYPE_CHECKING:
     from heedmap.methods.method import Method

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heedmap.extras import library
+from heedmap.common.extras import library
+from heedmap.common.progress import Passes
 from heedmap.methods.leaves import Feature, Leaves, alike
 from heedmap.methods.method import Method, amount, count
 from heedmap.methods.run import TargetView
-from heedmap.progress import Passes
 
 BASELINES = ("zero", "mean")
 Relevance = dict[int, Tensor]

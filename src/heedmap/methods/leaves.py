@@ -19,8 +19,8 @@ from heedmap.attention.returned import check_same
 from heedmap.attention.tags import Source
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan, leaf_rows
+from heedmap.common.memory import ran_out
 from heedmap.errors import AttentionError, GradientError
-from heedmap.memory import ran_out
 from heedmap.methods.run import TargetView
 
 

@@ -9,9 +9,9 @@ from numbers import Integral
 
 from torch import Tensor
 
+from heedmap.common.printable import closest
 from heedmap.errors import OptionError
 from heedmap.methods.run import RelevanceRows, TargetView
-from heedmap.printable import closest
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from heedmap.attention.tags import Source
 from heedmap.attention.token_positions import InputSpan
+from heedmap.common.progress import Passes
 from heedmap.methods.leaves import Feature, Leaves, alike, overlap
 from heedmap.methods.method import Method
 from heedmap.methods.run import TargetView
-from heedmap.progress import Passes
 
 LEAST = 1e-6
 """Pixels: what a patch covers less of is rounding."""

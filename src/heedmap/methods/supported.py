@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from heedmap.printable import counted
+from heedmap.common.printable import counted
 
 if TYPE_CHECKING:
     from heedmap.attention.flow import Graph

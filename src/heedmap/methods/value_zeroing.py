@@ -16,11 +16,11 @@ from heedmap.attention.flow import Edge, State
 from heedmap.attention.forward import call
 from heedmap.attention.randomness import seed
 from heedmap.attention.residual import ResidualTape, Sum, laid_back
+from heedmap.common.progress import Passes
 from heedmap.errors import AttentionError
 from heedmap.methods.method import Method
 from heedmap.methods.run import RelevanceRows, TargetView, block_rows
 from heedmap.methods.states import chained
-from heedmap.progress import Passes
 
 NAME = "value_zeroing"
 Mixing = Float[Tensor, "batch tokens tokens"]

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
-from heedmap.answer_data import ENDED, Answer
 from heedmap.attention.forward import answering, output_of
 from heedmap.attention.inputs import named, without_cache
 from heedmap.attention.wrapped import configuration, unwrapped
+from heedmap.common.progress import Progress
+from heedmap.data.answer import ENDED, Answer
+from heedmap.data.explanation import Segment
+from heedmap.engine.result import SEGMENTS
+from heedmap.engine.stepwise import SaidTokens, Stepwise, explain_steps, logits_at, of_last
 from heedmap.errors import InputError
-from heedmap.explanation_data import Segment
 from heedmap.models.contrast import RUNNER, Against, against
 from heedmap.models.forced import Forced, check_places, forced, left_padded
 from heedmap.models.labels import token_boundaries, token_labels
 from heedmap.models.parts import in_parts
 from heedmap.models.saying import TOLERANCE, Prompt, begun, generated, given, grown, spelled
 from heedmap.outputs import Context, class_logits, special_ids
-from heedmap.progress import Progress
-from heedmap.result import SEGMENTS
-from heedmap.stepwise import SaidTokens, Stepwise, explain_steps, logits_at, of_last
 
 if TYPE_CHECKING:
-    from heedmap.engine import Wrapped
+    from heedmap.engine.explain import Wrapped
     from heedmap.explanation import Explanation
     from heedmap.methods import Method
     from heedmap.types import AnswerInput, ContrastInput, Inputs

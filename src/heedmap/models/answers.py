@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from heedmap.data.picture import Picture
     from heedmap.explanation import Explanation
     from heedmap.methods import Method
     from heedmap.models.model import Model
-    from heedmap.picture import Picture
     from heedmap.render.sound import Sound
     from heedmap.types import AudioInput, BoxesInput, ImageInput, TextInput, TokenIds
 
@@ -71,7 +71,7 @@ class Answers:
         Args:
             image: PIL, as the model saw it (``Model.shown_image``), to lay maps of patches on.
         """
-        from heedmap.render.answers_page import answers_page
+        from heedmap.render.answer_page import answers_page
 
         return answers_page(self, image)
 
@@ -95,7 +95,7 @@ class Answers:
         return draw(self, image, sound, **options)
 
     def _repr_html_(self) -> str:
-        from heedmap.render.answers_page import answers_fragment
+        from heedmap.render.answer_page import answers_fragment
 
         return answers_fragment(self)
 
@@ -193,7 +193,7 @@ def detections(
         [0.05, 0.25, 0.25, 0.45]
     """
     from heedmap.attention.forward import output_of
-    from heedmap.engine import explain
+    from heedmap.engine.explain import explain
     from heedmap.models.predictions import found_objects
 
     if not 0 <= threshold <= 1 or most < 1:

@@ -54,7 +54,7 @@ def explained(
         sounds: of each input, for their lengths; none where there are none.
         wanted: for :func:`heedmap.explain`.
     """
-    from heedmap.engine import explain
+    from heedmap.engine.explain import explain
 
     asked: Callable[..., Explanation] = explain  # which checks what is wanted itself
     tensors = together(batches)

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from heedmap.data.explanation import ROLES
 from heedmap.errors import InputError
-from heedmap.explanation_data import ROLES
 from heedmap.models.inputs import listed
 from heedmap.models.labels import CONTINUED, SPECIAL, WHITE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-    from heedmap.explanation_data import ExplanationData, Segment
+    from heedmap.data.explanation import ExplanationData, Segment
     from heedmap.models.processors import Processors
     from heedmap.types import ImageInput, TextInput
 

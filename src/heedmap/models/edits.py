@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from heedmap.common.printable import visible
 from heedmap.errors import InputError
 from heedmap.models.predictions import Prediction, Predictions
 from heedmap.outputs import get
-from heedmap.printable import visible
 from heedmap.targets import NextToken, TokenLabel
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def compared(
     audio: AudioInput = None,
 ) -> Effect:
     """:func:`effect` of a model that was asked: ``choice`` is one of the answers ``before``; ``boxes``, ``audio``: as given."""
-    from heedmap.engine import explain
+    from heedmap.engine.explain import explain
 
     if target is not None:
         choice = Prediction("", target)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heedmap.data.picture import Geometry, Picture
 from heedmap.datasets.images import upright_rgb
 from heedmap.errors import InputError
-from heedmap.picture import Geometry, Picture
 
 if TYPE_CHECKING:
     from jaxtyping import Float

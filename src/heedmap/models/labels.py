@@ -8,15 +8,14 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
-from heedmap.explanation_data import ROLES, UNKNOWN_WORD
-from heedmap.models.audio import duration, seconds
-from heedmap.models.spectrogram import CUTTING, patches
+from heedmap.data.explanation import ROLES, UNKNOWN_WORD
+from heedmap.models.audio import CUTTING, duration, patches, seconds
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig
 
-    from heedmap.explanation_data import Segment
+    from heedmap.data.explanation import Segment
     from heedmap.models.processors import Processors
     from heedmap.types import FeatureExtractor, Tokenizer
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from heedmap.common.extras import how_to_install
 from heedmap.errors import ModelLoadError
-from heedmap.extras import how_to_install
 from heedmap.models.kinds import kind_of
 from heedmap.models.model import Model
 from heedmap.models.processors import Processors

@@ -11,13 +11,12 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heedmap.common.extras import how_to_install
 from heedmap.errors import ModelLoadError
-from heedmap.extras import how_to_install
 from heedmap.models.kinds import kind_of
 from heedmap.models.model import Model
-from heedmap.models.names import EXPECTED, is_of_library, is_zoo, source_of
+from heedmap.models.names import EXPECTED, folder_of, is_of_library, is_zoo, source_of
 from heedmap.models.processors import load_processors
-from heedmap.models.shipped import folder_of
 
 if TYPE_CHECKING:
     import torch

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, overload
 
 from heedmap.errors import InputError
+from heedmap.models.audio import laid_out
 from heedmap.models.boxes import box_names
 from heedmap.models.decoder import spoken, worded
 from heedmap.models.image import AS_SEEN, NOT_GIVEN, box_places, drawn, pixels, rgb, unprocessed
@@ -16,7 +17,6 @@ from heedmap.models.kinds import Kind
 from heedmap.models.labels import heard, segment_boundaries, segment_labels, special_ids, unknown_words
 from heedmap.models.preprocessing import geometries, parted, pieces, sizes, trimmed
 from heedmap.models.processors import Processors
-from heedmap.models.spectrogram import laid_out
 from heedmap.models.word_targets import Speech, token_text, unwritten_ids
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from heedmap.attention_view import Heads
+    from heedmap.data.flow import Flow
+    from heedmap.data.picture import Geometry, Picture
+    from heedmap.engine.heads import Heads
+    from heedmap.engine.planning import Plan
     from heedmap.explanation import Explanation
-    from heedmap.flow import Flow
     from heedmap.methods import Method
     from heedmap.models.predictions import Predictions
     from heedmap.outputs import Context
-    from heedmap.picture import Geometry, Picture
-    from heedmap.planning import Plan
     from heedmap.targets import AnyTarget, Several
     from heedmap.types import (
         AnswerInput,
@@ -231,7 +231,7 @@ class Model:
             >>> words[found["text"][0].argmax()]
             'blue'
         """
-        from heedmap.engine import explain
+        from heedmap.engine.explain import explain
 
         asked: Callable[..., Explanation | list[Explanation]] = explain  # which checks the options itself
         inputs = self.inputs(text, image, boxes, audio, decoder_input_ids)
@@ -267,7 +267,7 @@ class Model:
         Raises:
             HeedmapError: as there.
         """
-        from heedmap.dry_run import plan
+        from heedmap.engine.dry_run import plan
 
         asked: Callable[..., Plan] = plan  # which checks what is wanted itself
         return asked(self, self.inputs(text, image, boxes, audio, decoder_input_ids), **wanted)
@@ -365,7 +365,7 @@ class Model:
         target: AnyTarget = None,
     ) -> Flow:
         """The attentions found, their streams, and the rows that the target reads; arguments as for :meth:`explain`."""
-        from heedmap.engine import inspect
+        from heedmap.engine.explain import inspect
 
         return inspect(self, self.inputs(text, image, boxes, audio), target=target)
 
@@ -378,7 +378,7 @@ class Model:
         **options: object,
     ) -> Heads:
         """Every attention, head by head; arguments as for :meth:`explain`, and those of :func:`heedmap.heads`."""
-        from heedmap.attention_view import heads
+        from heedmap.engine.heads import heads
 
         asked: Callable[..., Heads] = heads  # which checks the options itself
         return asked(self, self.inputs(text, image, boxes, audio), **options)
@@ -451,7 +451,7 @@ class Model:
             InputError: the model does not take text alone.
             TargetError: the model's output has no token states.
         """
-        from heedmap.engine import explain
+        from heedmap.engine.explain import explain
         from heedmap.targets import Similarity
 
         asked: Callable[..., Explanation] = explain  # which checks the options itself
@@ -520,7 +520,7 @@ class Model:
             image: one, or a list, which the processor may pad to one size.
 
         Returns:
-            A :class:`~heedmap.picture.Geometry`, exact to about a pixel; or a list of them.
+            A :class:`~heedmap.data.picture.Geometry`, exact to about a pixel; or a list of them.
 
         Raises:
             InputError: the model takes no image, or its processor does more than resize, crop and pad.
@@ -560,7 +560,7 @@ class Model:
             boxes: as for :meth:`explain`; their places are drawn.
 
         Returns:
-            A :class:`~heedmap.picture.Picture`; or for lists a list of them.
+            A :class:`~heedmap.data.picture.Picture`; or for lists a list of them.
 
         Raises:
             InputError: there is neither an image nor places of boxes, the lists are of unequal length, or the model

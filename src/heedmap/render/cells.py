@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heedmap.picture import Picture
+from heedmap.data.picture import Picture
 from heedmap.render.overlay import Style
 from heedmap.render.sample import Drawn, checked_index, sample
 from heedmap.render.scale import Scale, Theme, joined, one_unit, scale_of, start_of
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
-    from heedmap.explanation_data import ExplanationData, Segment
+    from heedmap.data.explanation import ExplanationData, Segment
     from heedmap.render.sound import Sound
 
 RELEVANCE, SHARE = "relevance", "share of each map's total"

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from heedmap.picture import Geometry
+from heedmap.data.picture import Geometry
 from heedmap.render.html import macro
 from heedmap.render.sample import sample
 
 if TYPE_CHECKING:
-    from heedmap.explanation_data import Segment
+    from heedmap.data.explanation import Segment
 
 MOST_PATCHES = 1600
 """Patches that are buttons; of a finer grid none are."""

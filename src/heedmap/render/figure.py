@@ -11,9 +11,9 @@ from textwrap import wrap
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from heedmap.common.printable import visible
+from heedmap.data.picture import Picture
 from heedmap.errors import InputError
-from heedmap.picture import Picture
-from heedmap.printable import visible
 from heedmap.render.cautions import cautions, disagreements
 from heedmap.render.cells import RELEVANCE, Cell, Look, Room, Row, row
 from heedmap.render.figure_layout import Sheet, blank, check_size, dress, finished
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from heedmap.explanation_data import ExplanationData
+    from heedmap.data.explanation import ExplanationData
     from heedmap.render.sound import Sound
 
 PANEL = Room(width=3.8, shortest=1.2, tallest=8.0, curve=2.4, bar=0.22, fewest=4, bars=40, words=250)

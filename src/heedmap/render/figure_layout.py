@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 
+from heedmap.common.printable import visible
 from heedmap.errors import OptionError
-from heedmap.printable import visible
 from heedmap.render.panels import drawable, families
 from heedmap.render.scale import Theme
 

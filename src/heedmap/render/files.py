@@ -11,18 +11,18 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
 
-from heedmap.atomic import write_atomically
+from heedmap.common.files import write_atomically
+from heedmap.common.printable import closest
 from heedmap.errors import InputError, OptionError, UnknownNameError
-from heedmap.printable import closest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
     from torch import Tensor
 
-    from heedmap.answer_data import Answer
-    from heedmap.explanation_data import ExplanationData, Segment, Top
-    from heedmap.picture import Picture
+    from heedmap.data.answer import Answer
+    from heedmap.data.explanation import ExplanationData, Segment, Top
+    from heedmap.data.picture import Picture
     from heedmap.render.sound import Sound
 
     Shown = Image.Image | Picture | None
@@ -248,7 +248,7 @@ def _pair(ending: str) -> Callable[..., bytes]:
 
 
 def _html(explanation: ExplanationData, image: Shown, sound: Sound | None) -> bytes:
-    from heedmap.picture import Picture
+    from heedmap.data.picture import Picture
 
     shown: Image.Image | Picture | None = image
     if isinstance(image, Picture):  # whole maps have places for what the model saw alone

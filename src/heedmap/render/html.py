@@ -13,7 +13,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from heedmap.printable import number, percent, visible
+from heedmap.common.printable import number, percent, visible
 from heedmap.render.overlay import muted
 from heedmap.render.scale import MUTE, STEPS, step_class, tint
 from heedmap.render.scale import theme as themed
@@ -154,7 +154,7 @@ def _url(picture: Image.Image, kind: str, **options: object) -> str:
 
 
 def _printable(value: object) -> object:
-    """Text as people can see it, see :func:`heedmap.printable.visible`; HTML, numbers and spaces as they are."""
+    """Text as people can see it, see :func:`heedmap.common.printable.visible`; HTML, numbers and spaces as they are."""
     if isinstance(value, Markup) or not isinstance(value, str) or value.isprintable():
         return value
     return visible(value)

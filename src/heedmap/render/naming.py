@@ -6,11 +6,11 @@ import re
 from ast import literal_eval
 from typing import TYPE_CHECKING
 
-from heedmap.difference import CHANGE
-from heedmap.printable import percent, visible
+from heedmap.common.printable import percent, visible
+from heedmap.data.difference import CHANGE
 
 if TYPE_CHECKING:
-    from heedmap.explanation_data import ExplanationData
+    from heedmap.data.explanation import ExplanationData
 
 CLASS = re.compile(r"class \d+ \((.+)\)", re.DOTALL)
 OBJECT = re.compile(r"query (\d+), class \d+(?: \((.+)\))?", re.DOTALL)
@@ -22,7 +22,7 @@ WRITTEN = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 STEP = re.compile(rf"{WRITTEN}(?: rather than {WRITTEN})?, token (\d+) of the answer")
 """Targets as ``heedmap.explain_answer`` writes them: texts as Python writes them."""
 NUMBERED = re.compile(r"(text|image|boxes|audio|queries|decoder|kept)(_encoder)?(\d*)")
-"""Names of segments as ``heedmap.result`` gives them; others are the input's own."""
+"""Names of segments as ``heedmap.engine.result`` gives them; others are the input's own."""
 BY_WAY = ", by way of "
 """Between a target and the tokens from which its map starts, see ``ExplanationData.from_tokens``."""
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from heedmap.picture import Picture
+from heedmap.data.picture import Picture
 from heedmap.render.html import macro
 from heedmap.render.naming import explained_object
 
 if TYPE_CHECKING:
-    from heedmap.explanation_data import ExplanationData
+    from heedmap.data.explanation import ExplanationData
 
 LEAST, MOST = 384, 1200
 """Pixels of the longer side of a picture on a page."""

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from heedmap.common.extras import library
+from heedmap.data.explanation import Segment
+from heedmap.data.picture import Geometry, Picture
 from heedmap.datasets.images import upright_rgb
 from heedmap.errors import InputError, OptionError
-from heedmap.explanation_data import Segment
-from heedmap.extras import library
-from heedmap.picture import Geometry, Picture
 from heedmap.render.sample import Drawn, sample
 from heedmap.render.scale import MUTE, Scale, Theme, token_scale
 from heedmap.render.scale import theme as themed

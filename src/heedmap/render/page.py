@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from heedmap.advice import PAGE, said_for
-from heedmap.flow import ATTENTION_HEAD, STREAM_HEAD, attention_lines, stream_lines, summary
-from heedmap.picture import Picture
-from heedmap.printable import visible
+from heedmap.common.advice import PAGE, said_for
+from heedmap.common.printable import visible
+from heedmap.data.flow import ATTENTION_HEAD, STREAM_HEAD, attention_lines, stream_lines, summary
+from heedmap.data.picture import Picture
 from heedmap.render.cautions import facts, minded
 from heedmap.render.html import document, fragment, render
 from heedmap.render.naming import headline, is_token, question
@@ -25,7 +25,7 @@ from heedmap.render.views import ALONE, Beside, common_scales, drawn_segments, f
 if TYPE_CHECKING:
     from PIL import Image
 
-    from heedmap.explanation_data import ExplanationData
+    from heedmap.data.explanation import ExplanationData
     from heedmap.render.scale import Scale
     from heedmap.render.sound import Sound
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from heedmap.picture import Box, Picture
-from heedmap.printable import number
+from heedmap.common.printable import number
+from heedmap.data.picture import Box, Picture
 from heedmap.render.overlay import Style, grid_values, laid, muted
 from heedmap.render.sample import Drawn
 from heedmap.render.scale import FAINT, MUTE, Scale, Theme, readable, scale_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.ticker import MaxNLocator
 
-    from heedmap.explanation_data import Segment
+    from heedmap.data.explanation import Segment
     from heedmap.render.sound import Sound
 
 FALLBACKS = (

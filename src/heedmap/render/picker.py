@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from markupsafe import Markup
 
-from heedmap.printable import number
+from heedmap.common.printable import number
 from heedmap.render.html import macro, render
 from heedmap.render.sample import Drawn, sample
 from heedmap.render.scale import Scale, scale_of, start_of, token_scale
@@ -20,7 +20,7 @@ from heedmap.render.views import most_relevant, place, view
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from heedmap.explanation_data import ExplanationData, Segment
+    from heedmap.data.explanation import ExplanationData, Segment
 
 CELL = 1.1
 """Side of a patch that can be chosen, in rem."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from heedmap.common.printable import visible
+from heedmap.data.explanation import ROLES
 from heedmap.errors import InputError
-from heedmap.explanation_data import ROLES
-from heedmap.printable import visible
 
 if TYPE_CHECKING:
-    from heedmap.explanation_data import ExplanationData, Segment
+    from heedmap.data.explanation import ExplanationData, Segment
 
 
 @dataclass(frozen=True, eq=False)

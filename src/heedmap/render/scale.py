@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from heedmap.common.printable import closest, number
 from heedmap.errors import OptionError, UnknownNameError
-from heedmap.printable import closest, number
 from heedmap.render.sample import Drawn
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from torch import Tensor
 
-    from heedmap.explanation_data import ExplanationData, Segment
+    from heedmap.data.explanation import ExplanationData, Segment
 
 FROM_ZERO, MIN_MAX, AROUND_ZERO = "from 0", "min–max", "around 0"
 STEPS = 40

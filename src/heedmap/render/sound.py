@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.style import Style
 from rich.text import Text
 
-from heedmap.printable import number, percent
+from heedmap.common.printable import number, percent
 from heedmap.render.html import macro
 from heedmap.render.sample import Drawn
 from heedmap.render.scale import Scale, chip_colours

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
 
-    from heedmap.explanation_data import Segment
+    from heedmap.data.explanation import Segment
     from heedmap.render.sound import Sound
 
 SQUARE = 4

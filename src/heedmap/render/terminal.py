@@ -15,11 +15,10 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from heedmap.advice import SHELL, said_for
-from heedmap.flow import ATTENTION_HEAD, STREAM_HEAD, Flow, Line, attention_lines, stream_lines, summary
-from heedmap.printable import number, percent, visible
-from heedmap.render.answer_page import answer_words
-from heedmap.render.answers_page import DrawnAnswers
+from heedmap.common.advice import SHELL, said_for
+from heedmap.common.printable import number, percent, visible
+from heedmap.data.flow import ATTENTION_HEAD, STREAM_HEAD, Flow, Line, attention_lines, stream_lines, summary
+from heedmap.render.answer_page import DrawnAnswers, answer_words
 from heedmap.render.cautions import facts as remarks
 from heedmap.render.naming import called, headline
 from heedmap.render.page import prediction_words
@@ -31,11 +30,11 @@ from heedmap.render.words import Chips, words
 if TYPE_CHECKING:
     from rich.console import JustifyMethod, OverflowMethod
 
-    from heedmap.explanation_data import ExplanationData, Segment
+    from heedmap.data.explanation import ExplanationData, Segment
 
 TOP, FEW, CURVE = 5, 3, 32
 GLUE = "\ue000"
-"""Stands for a space at which no line ends; what people wrote has none, see :func:`heedmap.printable.visible`."""
+"""Stands for a space at which no line ends; what people wrote has none, see :func:`heedmap.common.printable.visible`."""
 
 
 class Kept(Text):
@@ -171,7 +170,7 @@ def _rests_on(segments: Sequence[Segment], index: int, over_time: bool = False) 
 
 
 def flow_rich(flow: Flow) -> Group:
-    """What :func:`heedmap.flow.flow_table` says, as Rich tables."""
+    """What :func:`heedmap.data.flow.flow_table` says, as Rich tables."""
     notes = [Text(f"note: {visible(said_for(SHELL, note))}", style="yellow") for note in flow.notes]
     tables = _rich(ATTENTION_HEAD, attention_lines(flow)), _rich(STREAM_HEAD, stream_lines(flow))
     return Group(Text(summary(flow), style="bold"), *tables, *notes)

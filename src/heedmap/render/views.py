@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.text import Text
 
-from heedmap.printable import number
+from heedmap.common.printable import number
 from heedmap.render.cells import Cell, Look, Row
 from heedmap.render.clickable import patch_buttons
 from heedmap.render.html import InThemes, in_themes, macro
@@ -52,8 +52,8 @@ from heedmap.render.words import Chips, Word, notes, passages, split, text_heat,
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from heedmap.explanation_data import ExplanationData, Segment
-    from heedmap.picture import Picture
+    from heedmap.data.explanation import ExplanationData, Segment
+    from heedmap.data.picture import Picture
     from heedmap.render.sound import Sound
 
     Box = tuple[float, float, float, float]

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from rich.style import Style
 from rich.text import Text
 
-from heedmap.printable import number, percent
+from heedmap.common.printable import number, percent
 from heedmap.render.html import macro
 from heedmap.render.sample import Drawn, checked_index, sample
 from heedmap.render.scale import Scale, chip_colours, either, scale_of, token_scale
@@ -23,7 +23,7 @@ from heedmap.render.scale import Scale, chip_colours, either, scale_of, token_sc
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from heedmap.explanation_data import Segment
+    from heedmap.data.explanation import Segment
 
 SPECIAL = re.compile(r"\[[A-Z_0-9]+\]|<[^<>]*>")
 """What looks like a special token, where nobody told which are."""

@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
+from heedmap.common.extras import library
 from heedmap.errors import ClusterError, HeedmapError, OptionError, OutputError
-from heedmap.extras import library
 from heedmap.scale.folder import MadePart
 from heedmap.scale.job import Job
 from heedmap.scale.worker import Worker

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heedmap.common.memory import memory_bytes
 from heedmap.errors import InputError, OptionError
-from heedmap.memory import memory_bytes
 from heedmap.scale.job import BATCH, PART, Job, RowTarget, Wanted, check_roles
 from heedmap.scale.worker import AHEAD, Worker, WorkItem
 
 if TYPE_CHECKING:
     from heedmap.datasets.sources.row import RowSource
+    from heedmap.engine.planning import Plan
     from heedmap.models.model import Model
-    from heedmap.planning import Plan
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class RunPlan:
     seconds: float | None
 
     def __str__(self) -> str:
-        from heedmap.planning import told_seconds
+        from heedmap.engine.planning import told_seconds
 
         files = "file" if self.parts == 1 else "files"
         lines = [
@@ -123,7 +123,7 @@ def _first(worker: Worker) -> Sequence[WorkItem]:
 
 def _fitting(worker: Worker, group: Sequence[WorkItem]) -> tuple[Plan, int]:
     """The plan of so many rows as the memory suffices for, halved as a run does it."""
-    from heedmap.dry_run import plan
+    from heedmap.engine.dry_run import plan
     from heedmap.models.batching import together
 
     wanted, memory = worker.job.wanted, worker.job.memory

@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from heedmap.atomic import write_atomically, writing
+from heedmap.common.extras import library
+from heedmap.common.files import CONFIG, HeldFolder, write_atomically, writing
 from heedmap.errors import FileFormatError, OutputError
-from heedmap.extras import library
-from heedmap.held import CONFIG, HeldFolder
 from heedmap.scale.job import JobConfig
 from heedmap.scale.shard import Line, file_bytes
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from heedmap.common.extras import library
 from heedmap.errors import FileFormatError, InputError
-from heedmap.extras import library
 from heedmap.scale.folder import ShardFolder
 from heedmap.scale.shard import LIGHT, Line, arrow, explanation_of
 

@@ -13,10 +13,10 @@ from heedmap.render.views import Beside, figure
 from heedmap.scale.worker import read
 
 if TYPE_CHECKING:
+    from heedmap.data.picture import Picture
     from heedmap.datasets.sources.row import RowSource
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
-    from heedmap.picture import Picture
     from heedmap.scale.opened import Run
 
 SHOWN = 6

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heedmap.common.memory import memory_bytes
 from heedmap.errors import FileFormatError, InputError, OptionError
-from heedmap.memory import memory_bytes
 from heedmap.scale.folder import REPORT, MadePart, ShardFolder
 from heedmap.scale.job import BATCH, PART, Job, RowTarget, Wanted, check_roles
 from heedmap.scale.opened import Run, open_run

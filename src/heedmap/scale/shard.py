@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
+from heedmap.common.extras import library
 from heedmap.errors import SampleError
-from heedmap.extras import library
 
 if TYPE_CHECKING:
     import pyarrow
     from torch import Tensor
 
+    from heedmap.data.explanation import Segment
     from heedmap.explanation import Explanation
-    from heedmap.explanation_data import Segment
 
 
 class SegmentLine(TypedDict, total=False):
@@ -199,9 +199,9 @@ def explanation_of(lines: Sequence[Line]) -> Explanation:
     """
     import torch
 
+    from heedmap.data.explanation import Top
+    from heedmap.data.flow import Flow
     from heedmap.explanation import Explanation
-    from heedmap.explanation_data import Top
-    from heedmap.flow import Flow
 
     first = lines[0]
     if first["error"] is not None:
@@ -272,7 +272,7 @@ def _answer_lines(common: Line, explanation: Explanation) -> list[Line]:
 def _answer_of(lines: Sequence[Line], made: partial[Explanation]) -> Explanation:
     import torch
 
-    from heedmap.answer_data import Answer
+    from heedmap.data.answer import Answer
 
     first = lines[0]
 
@@ -335,7 +335,7 @@ def _segment(segment: Segment, values: Tensor, whole: bool, tokens: int | None =
 def _segment_of(told: SegmentLine, relevance: Tensor) -> Segment:
     import torch
 
-    from heedmap.explanation_data import Segment
+    from heedmap.data.explanation import Segment
 
     labels, boundaries, roles, grid = told["labels"], told["boundaries"], told["roles"], told["grid"]
     return Segment(

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from heedmap.data.explanation import Top
 from heedmap.errors import TargetError
-from heedmap.explanation_data import Top
 from heedmap.outputs import Context
 
 OneOrEach = int | str | tuple[int | str | None, ...] | list[int | str | None] | None

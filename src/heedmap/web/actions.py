@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError
 from heedmap.web import parts
-from heedmap.web.edits import EditForm
 from heedmap.web.fields import Fields, FieldValues, edit_fields, given, listed, values_of
-from heedmap.web.form_inputs import Takes, sample
+from heedmap.web.form_inputs import EditForm, Takes, sample
 from heedmap.web.handlers import Exchange, Handlers, attempt
 from heedmap.web.method_options import against, options_label, start, way
 from heedmap.web.models import Tell

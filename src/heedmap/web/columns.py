@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 from markupsafe import Markup
 
+from heedmap.common.printable import percent
 from heedmap.errors import FileFormatError
 from heedmap.models.edits import plain
-from heedmap.printable import percent
 from heedmap.render.files import figure_bytes, to_json
 from heedmap.render.html import document, fragment, macro, render
 from heedmap.render.outlines import LEAST, MOST
@@ -22,9 +22,9 @@ from heedmap.web.results import DRAWING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from heedmap.data.picture import Picture
     from heedmap.explanation import Explanation
     from heedmap.models.predictions import Prediction, Predictions
-    from heedmap.picture import Picture
     from heedmap.render.scale import Scale
 
 Odds = tuple[float | None, ...]

@@ -9,18 +9,17 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from heedmap.advice import PAGE, said_for
+from heedmap.common.advice import PAGE, said_for
+from heedmap.common.printable import visible
 from heedmap.errors import HeedmapError, InputError
 from heedmap.models.answer import explain_answer
 from heedmap.models.edits import Effect, compared, plain
 from heedmap.models.model import frames_heard
 from heedmap.models.predictions import Prediction, Predictions
-from heedmap.printable import visible
 from heedmap.render.outlines import MOST
 from heedmap.render.views import Beside
 from heedmap.web.columns import Column, Columns, both_odds, same_answer
-from heedmap.web.edits import EditForm
-from heedmap.web.form_inputs import FormValues, ReceivedInputs, Takes, read, takes
+from heedmap.web.form_inputs import EditForm, FormValues, ReceivedInputs, Takes, read, takes
 from heedmap.web.method_options import MOST_TOKENS, Start, Way, check_starts, from_token, within
 from heedmap.web.models import Models, Tell, go_on
 from heedmap.web.parts import objects, with_frames
@@ -29,10 +28,10 @@ from heedmap.web.tables import AnswersTable, TableRow, rows_of
 from heedmap.web.uploads import Limits
 
 if TYPE_CHECKING:
+    from heedmap.common.progress import Progress
+    from heedmap.data.picture import Picture
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
-    from heedmap.picture import Picture
-    from heedmap.progress import Progress
     from heedmap.render.sound import Sound
     from heedmap.types import OneBoxes
 
@@ -286,7 +285,7 @@ def _steps(tell: Tell, doing: str) -> Progress:
 def _explanation(
     subject: Model, asked: Exchange, choice: Prediction, way: Way, begin: Start | None, tell: Tell
 ) -> Explanation:
-    from heedmap.engine import explain, inspect
+    from heedmap.engine.explain import explain, inspect
 
     go_on()
     doing = f"explaining by {way.method}"

@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from heedmap.common.printable import closest
 from heedmap.errors import InputError, OptionError, UnknownNameError
 from heedmap.methods.written import contrast
-from heedmap.printable import closest
 from heedmap.render.naming import called
 from heedmap.render.sample import sample
 from heedmap.render.views import place
 from heedmap.web.uploads import Limits
 
 if TYPE_CHECKING:
+    from heedmap.data.explanation import Segment
+    from heedmap.data.flow import Flow
     from heedmap.explanation import Explanation
-    from heedmap.explanation_data import Segment
-    from heedmap.flow import Flow
 
 LETTERS = 500
 """Characters of all options of a method."""
@@ -150,7 +150,7 @@ def within(flow: Flow) -> bool:
 
 
 def from_token(explanation: Explanation, begin: Start) -> Explanation:
-    """See :meth:`heedmap.explanation_data.ExplanationData.from_tokens`."""
+    """See :meth:`heedmap.data.explanation.ExplanationData.from_tokens`."""
     asked = explanation.segment(begin.segment)
     if max(begin.tokens) >= asked.relevance.shape[1]:
         raise InputError(f"{begin.segment} has {asked.relevance.shape[1]} tokens, and no token {max(begin.tokens)}")

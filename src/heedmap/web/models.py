@@ -11,7 +11,7 @@ from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from heedmap.errors import TimeLimitError, UnknownNameError
-from heedmap.models.shipped import PREFIX, shipped
+from heedmap.models.names import PREFIX, shipped
 
 if TYPE_CHECKING:
     from heedmap.models.model import Model

@@ -9,7 +9,7 @@ from importlib.resources import files
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from heedmap.extras import library
+from heedmap.common.extras import library
 from heedmap.render.html import macro
 from heedmap.web import parts
 from heedmap.web.actions import Actions, Events, answers_of

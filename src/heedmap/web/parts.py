@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
+from heedmap.common.printable import number, percent, visible
 from heedmap.models.edits import plain
 from heedmap.models.predictions import Prediction
-from heedmap.printable import number, percent, visible
 from heedmap.render.clickable import button
 from heedmap.render.html import InThemes, fragment, in_themes, macro
 from heedmap.render.naming import called
@@ -27,8 +27,8 @@ from heedmap.web.form_inputs import sample as sample_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from heedmap.explanation_data import Segment
-    from heedmap.picture import Box, Picture
+    from heedmap.data.explanation import Segment
+    from heedmap.data.picture import Box, Picture
     from heedmap.web.tables import TableRow
 
 

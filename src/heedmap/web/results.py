@@ -26,9 +26,9 @@ from heedmap.web.parts import relevant_boxes
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from heedmap.data.explanation import ExplanationData
+    from heedmap.data.picture import Picture
     from heedmap.explanation import Explanation
-    from heedmap.explanation_data import ExplanationData
-    from heedmap.picture import Picture
     from heedmap.render.scale import Scale
     from heedmap.render.sound import Sound
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heedmap.common.extras import library
 from heedmap.errors import OutputError
-from heedmap.extras import library
 from heedmap.web.handlers import Handlers, attempt
 from heedmap.web.middleware import Gate
 from heedmap.web.models import Models

@@ -1,6 +1,6 @@
 """Small trained models that ship with heedmap, and how each was trained.
 
-``heedmap.load("zoo/NAME")`` opens one (:mod:`heedmap.models.shipped` knows where it is), ``heedmap zoo train NAME``
+``heedmap.load("zoo/NAME")`` opens one (:mod:`heedmap.models.names` knows where it is), ``heedmap zoo train NAME``
 trains it again from its recipe.
 
 How to add a model:

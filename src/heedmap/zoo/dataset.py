@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from heedmap.datasets.sample import Found, Match, Objects, RightAnswers, Said, Sample, SampleInputs, Truth
 from heedmap.errors import InputError
 from heedmap.models.image import rgb
-from heedmap.models.shipped import PREFIX
+from heedmap.models.names import PREFIX
 from heedmap.zoo.samples import MATERIALS, Material, ZooSample
 from heedmap.zoo.samples.pictures import WRONG, shown_by
 from heedmap.zoo.samples.sample import SEED, SPLIT

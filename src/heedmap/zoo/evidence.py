@@ -29,9 +29,9 @@ from heedmap.zoo.dataset import KnownSample, first
 from heedmap.zoo.samples.sample import SEED, SPLIT, Batch, Evidence, Material, ZooSample, right_ones
 
 if TYPE_CHECKING:
+    from heedmap.data.explanation import Segment
     from heedmap.datasets.sample import Sample
     from heedmap.explanation import Explanation
-    from heedmap.explanation_data import Segment
     from heedmap.models.model import Model
 
     SampleFigures = dict[str, float]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import torch
 
-from heedmap.models.shipped import MANIFEST, manifest
+from heedmap.models.names import MANIFEST, manifest
 from heedmap.zoo.recipe import Recipe, Stage, task_of
 from heedmap.zoo.run import Training
 

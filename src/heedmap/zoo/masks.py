@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from heedmap.data.explanation import Segment
 from heedmap.errors import InputError
 from heedmap.evaluate.perturb.masking import INPUTS, MASKS, masked, no_words, source
-from heedmap.explanation_data import Segment
 from heedmap.models.loader import load
-from heedmap.models.shipped import PREFIX
+from heedmap.models.names import PREFIX
 from heedmap.zoo.recipe import MaskedStage
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from heedmap.common.printable import counted
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CHANCE, PAPER
-from heedmap.printable import counted
 from heedmap.zoo.evidence import ABLATED, EVEN, FIGURES, PRIOR, KeptFigures, ModelFigures, SegmentFigures
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from heedmap.atomic import check_folder, writing
+from heedmap.common.files import check_folder, writing
 from heedmap.errors import TrainingError
-from heedmap.models.shipped import MANIFEST, verify
+from heedmap.models.names import MANIFEST, verify
 from heedmap.zoo.folder import write_folder
 from heedmap.zoo.recipe import Recipe
 from heedmap.zoo.run import Point, Training, TrainingState, read_checkpoint, write_checkpoint

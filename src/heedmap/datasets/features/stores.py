@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heedmap.common.extras import library
 from heedmap.datasets.disk import described, image_id
 from heedmap.datasets.features.boxes import ALIASES, as_text, from_arrays
 from heedmap.datasets.images import SUFFIXES
 from heedmap.errors import FileFormatError, SampleError
-from heedmap.extras import library
 
 if TYPE_CHECKING:
     import h5py

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heedmap.common.extras import library
 from heedmap.datasets.disk import FilePath, dated, needed_file
 from heedmap.datasets.parquet import Rows
 from heedmap.datasets.sources.row import SourceRow, chosen_columns, made_row
 from heedmap.errors import FileFormatError, InputError, SampleError
-from heedmap.extras import library
 
 if TYPE_CHECKING:
     import pyarrow

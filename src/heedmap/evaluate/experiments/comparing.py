@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from heedmap.common.ranks import spearman
 from heedmap.errors import HeedmapError, InputError
 from heedmap.evaluate.answer import explained
 from heedmap.evaluate.harness.protocol import MethodSpec, contender
 from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco
 from heedmap.evaluate.perturb.masking import check_fill
 from heedmap.evaluate.trial import FixedPrediction
-from heedmap.ranks import spearman
 
 if TYPE_CHECKING:
     from jaxtyping import Float

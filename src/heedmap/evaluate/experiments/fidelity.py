@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
+    from heedmap.data.explanation import Segment
     from heedmap.datasets.sample import Sample
-    from heedmap.explanation_data import Segment
     from heedmap.models.model import Model
 
 SIZES = (10, 30, 50, 70, 90)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from heedmap.attention.forward import output_of
+from heedmap.common.printable import without_folders
+from heedmap.common.ranks import spearman
 from heedmap.datasets.sample import RightAnswers, Sample, SampleInputs
 from heedmap.errors import HeedmapError, InputError, OptionError
 from heedmap.evaluate.harness.protocol import MethodSpec, check_options
@@ -20,8 +22,6 @@ from heedmap.evaluate.perturb.masking import check_fill
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, sensitivity
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CARDS, CHANCE
-from heedmap.printable import without_folders
-from heedmap.ranks import spearman
 
 if TYPE_CHECKING:
     from heedmap.evaluate.trial import Maps

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heedmap.common.ranks import spearman
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import inputs_of
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method
@@ -18,7 +19,6 @@ from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, 
 from heedmap.evaluate.perturb.masking import check_fill
 from heedmap.evaluate.perturb.randomness import MOST
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, complexity_rise, sensitivity, smooth_likeness
-from heedmap.ranks import spearman
 
 if TYPE_CHECKING:
     from heedmap.datasets.sample import Sample

@@ -13,11 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypedDict
 
-from heedmap.atomic import write_atomically, writing
+from heedmap.common.extras import library
+from heedmap.common.files import HeldFolder, write_atomically, writing
 from heedmap.errors import FileFormatError
 from heedmap.evaluate.metrics.statistics import CurveLine, MeanRank, MeasureFigures, Row
-from heedmap.extras import library
-from heedmap.held import HeldFolder
 
 FORMAT = "heedmap-evaluation"
 VERSION = 1

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 
+from heedmap.common.printable import counted, without_folders
 from heedmap.methods.cards import CHANCE
-from heedmap.printable import counted, without_folders
 from heedmap.render.files import figure_bytes
 from heedmap.render.html import data_url, document, render
 

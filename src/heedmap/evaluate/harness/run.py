@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heedmap.common.printable import without_folders
 from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
 from heedmap.evaluate.harness.folder import FORMAT, REPORT, VERSION, RunConfig, RunFolder, Summary, SummaryCurve
 from heedmap.evaluate.harness.protocol import TRIED, Evaluation, Findings, MethodSpec
 from heedmap.evaluate.metrics.statistics import Measure, MeasureFigures, Row, Unranked, figures, lines, ranks
 from heedmap.methods.cards import CHANCE
-from heedmap.printable import without_folders
 
 if TYPE_CHECKING:
     from pathlib import Path

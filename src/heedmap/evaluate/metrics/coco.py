@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heedmap.common.extras import library
 from heedmap.errors import InputError
 from heedmap.evaluate.metrics.statistics import Measure, Row, known_mean, number_of, of_values, word_of
-from heedmap.extras import library
 
 if TYPE_CHECKING:
     from types import ModuleType

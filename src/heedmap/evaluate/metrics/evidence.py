@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heedmap.common.extras import library
 from heedmap.errors import SampleError
-from heedmap.extras import library
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

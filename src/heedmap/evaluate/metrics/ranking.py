@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heedmap.common.extras import library
+from heedmap.common.printable import counted
 from heedmap.errors import InputError
 from heedmap.evaluate.metrics.statistics import draws, ends
-from heedmap.extras import library
 from heedmap.methods.cards import CHANCE
-from heedmap.printable import counted
 
 if TYPE_CHECKING:
     from jaxtyping import Float

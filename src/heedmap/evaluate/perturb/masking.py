@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
+    from heedmap.data.explanation import Segment
     from heedmap.explanation import Explanation
-    from heedmap.explanation_data import Segment
     from heedmap.models.model import Model
     from heedmap.types import Tokenizer
 

@@ -6,9 +6,9 @@ about it the model answered rightly.
 
 from collections.abc import Mapping
 
+from heedmap.common.printable import closest
 from heedmap.errors import UnknownNameError
-from heedmap.models.shipped import PREFIX, shipped
-from heedmap.printable import closest
+from heedmap.models.names import PREFIX, shipped
 from heedmap.zoo.samples import answers, pictures, texts
 from heedmap.zoo.samples.sample import Evidence, KnownAnswer, Material, ZooSample
 

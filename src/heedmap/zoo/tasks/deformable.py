@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss, one_hot, pad
 
-from heedmap.models.shipped import folder_of
+from heedmap.models.names import folder_of
 from heedmap.zoo.recipe import Batch, Processor
 from heedmap.zoo.tasks.detection import (
     CELL_WEIGHT,

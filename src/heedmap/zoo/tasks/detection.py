@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 import torch
 
+from heedmap.common.extras import how_to_install
 from heedmap.errors import TrainingError
-from heedmap.extras import how_to_install
 from heedmap.zoo.recipe import Batch, Processor
 from heedmap.zoo.tasks.pictures import SIDE, chunks, image_processor, pixel_values, scenes
 from heedmap.zoo.world import SHAPES, Scene

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from heedmap.models.shipped import folder_of
+from heedmap.models.names import folder_of
 from heedmap.zoo.recipe import Batch, Processor
 from heedmap.zoo.tasks.labels import GUIDES, guidance
 from heedmap.zoo.tasks.labels import batch as labelled

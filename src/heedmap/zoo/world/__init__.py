@@ -13,9 +13,8 @@ Everything follows from (seed, split, index) alone, so that any sample is made w
     world.regions(scene).features
 """
 
-from heedmap.zoo.world.captions import Caption, Mention, Relation, caption, distractors, judge
+from heedmap.zoo.world.captions import Caption, Mention, Relation, caption, distractors, judge, listing
 from heedmap.zoo.world.files import write_coco, write_vqa
-from heedmap.zoo.world.listing import listing
 from heedmap.zoo.world.questions import ANSWERS, KINDS, Question, ask
 from heedmap.zoo.world.regions import FEATURES, SceneRegions, region_features, regions
 from heedmap.zoo.world.scene import COLOURS, SHAPES, SIZES, SPLITS, Object, Scene

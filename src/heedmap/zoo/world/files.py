@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from heedmap.atomic import write_atomically
+from heedmap.common.files import write_atomically
 from heedmap.errors import InputError
 from heedmap.zoo.world.questions import Question, ask
 from heedmap.zoo.world.scene import SHAPES, SPLITS, Object, Scene, check_split, check_whole

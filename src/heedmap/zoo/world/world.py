@@ -1,16 +1,174 @@
-"""Making the scenes."""
+"""Making the scenes: what each consists of, where each object lies, and its picture."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int16
 
 from heedmap.errors import InputError
-from heedmap.zoo.world.drawing import background
-from heedmap.zoo.world.layout import SceneLayout, Stamp, choose_looks, extent, place
-from heedmap.zoo.world.scene import COLOURS, SPLITS, Object, Scene, check_split, check_whole, generator
+from heedmap.zoo.world.drawing import OUTLINES, REACH, background
+from heedmap.zoo.world.scene import COLOURS, SHAPES, SIZES, SPLITS, Object, Scene, check_split, check_whole, generator
+
+LEAST_VISIBLE = 0.75
+"""Share of an object's pixels that no other object may cover."""
+
+LARGEST_BLUR = 0.08
+"""Share of the smaller of two objects of one colour up to which they may overlap: more would blur their outlines."""
+
+TRIES = 30
+"""Places tried for an object before it is made smaller."""
+
+COUNTS = (0.12, 0.18, 0.22, 0.24, 0.24)
+"""How often a scene has 1, 2, ... objects."""
+
+THEMES = 0.5
+"""How often several objects of a scene share a colour, and how often a shape, so that there is something to count."""
+
+SHARED = (2, 3, 3, 4, 4, 4)
+"""How many share it, each entry as likely as any other (never more than there are)."""
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectLook:
+    """How an object looks, apart from its place; fields as in :class:`~heedmap.zoo.world.scene.Object`."""
+
+    shape: str
+    colour: str
+    size: str
+
+
+@dataclass(frozen=True, eq=False)
+class Stamp:
+    """An object drawn by itself, cut to its extent.
+
+    Attributes:
+        look: what it is.
+        distance: to the outline, in pixels, negative inside.
+    """
+
+    look: ObjectLook
+    distance: Float[np.ndarray, "height width"]
+
+    @cached_property
+    def mask(self) -> Bool[np.ndarray, "height width"]:
+        """The pixels whose middle is inside."""
+        return self.distance <= 0
+
+    @cached_property
+    def area(self) -> int:
+        """How many these are."""
+        return int(np.count_nonzero(self.mask))
+
+
+@dataclass(frozen=True, eq=False)
+class SceneLayout:
+    """The stamps of a scene at their places.
+
+    Attributes:
+        stamps: from the hindmost to the foremost.
+        corners: row and column of each stamp's upper left pixel.
+        owners: for each pixel the number of the foremost object there, -1 for none.
+    """
+
+    stamps: tuple[Stamp, ...]
+    corners: tuple[tuple[int, int], ...]
+    owners: Int16[np.ndarray, "side side"]
+
+
+def choose_looks(rng: np.random.Generator) -> list[ObjectLook]:
+    """1 to 5 looks; each shape, colour and size is as likely as any other."""
+    count = int(rng.choice(len(COUNTS), p=COUNTS)) + 1
+    shapes = [SHAPES[i] for i in rng.integers(0, len(SHAPES), count)]
+    colours = [list(COLOURS)[i] for i in rng.integers(0, len(COLOURS), count)]
+    for values in (shapes, colours):
+        if rng.random() < THEMES:
+            shared = rng.permutation(count)[: rng.choice(SHARED)]
+            for position in shared:
+                values[position] = values[shared[0]]
+    sizes = [list(SIZES)[i] for i in rng.integers(0, len(SIZES), count)]
+    return [ObjectLook(*look) for look in zip(shapes, colours, sizes, strict=True)]
+
+
+def place(rng: np.random.Generator, looks: list[ObjectLook], side: int) -> SceneLayout:
+    """Lay the looks out in a picture of ``side`` x ``side`` pixels, each wholly inside and visible enough.
+
+    An object that finds no place is made smaller; one that finds none even so is left out.
+    """
+    owners = np.full((side, side), -1, dtype=np.int16)
+    stamps: list[Stamp] = []
+    corners: list[tuple[int, int]] = []
+    for look in looks:
+        for candidate in _and_smaller(look):
+            stamp = draw_stamp(rng, candidate, side)
+            corner = _find_place(rng, stamp, owners, stamps)
+            if corner is not None:
+                owners[_window(stamp, corner)][stamp.mask] = len(stamps)
+                stamps.append(stamp)
+                corners.append(corner)
+                break
+    return SceneLayout(tuple(stamps), tuple(corners), owners)
+
+
+def draw_stamp(rng: np.random.Generator, look: ObjectLook, side: int) -> Stamp:
+    """Draw ``look`` at a random angle and a random radius of its size, for a picture of ``side`` pixels."""
+    radius = rng.uniform(*SIZES[look.size]) * side
+    angle = rng.uniform(0, 2 * math.pi)
+    middle = math.ceil(radius * REACH) + 1
+    offset = rng.uniform(-0.5, 0.5, 2)
+    steps = np.arange(-middle, middle + 1, dtype=np.float32) / np.float32(radius)
+    x, y = (steps - offset[0] / radius).astype(np.float32), (steps - offset[1] / radius).astype(np.float32)[:, None]
+    cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+    distance = OUTLINES[look.shape](x * cosine + y * sine, y * cosine - x * sine) * np.float32(radius)
+    rows, columns = extent(distance <= 0.5)
+    return Stamp(look, distance[rows, columns])
+
+
+def extent(mask: Bool[np.ndarray, "height width"]) -> tuple[slice, slice]:
+    """Rows and columns of the smallest box around the true pixels, of which there must be some."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _and_smaller(look: ObjectLook) -> list[ObjectLook]:
+    names = list(SIZES)
+    return [ObjectLook(look.shape, look.colour, size) for size in names[names.index(look.size) :: -1]]
+
+
+def _window(stamp: Stamp, corner: tuple[int, int]) -> tuple[slice, slice]:
+    height, width = stamp.distance.shape
+    return slice(corner[0], corner[0] + height), slice(corner[1], corner[1] + width)
+
+
+def _find_place(
+    rng: np.random.Generator, stamp: Stamp, owners: Int16[np.ndarray, "side side"], others: list[Stamp]
+) -> tuple[int, int] | None:
+    """A corner at which the others stay visible enough, or None."""
+    height, width = stamp.distance.shape
+    rows = rng.integers(0, len(owners) - height + 1, TRIES)
+    columns = rng.integers(0, len(owners) - width + 1, TRIES)
+    mask, most = stamp.mask, _most_covered(stamp, owners, others)
+    for corner in zip(rows.tolist(), columns.tolist(), strict=True):
+        covered = owners[_window(stamp, corner)][mask]
+        if (np.bincount(covered[covered >= 0], minlength=len(others)) <= most).all():
+            return corner
+    return None
+
+
+def _most_covered(
+    stamp: Stamp, owners: Int16[np.ndarray, "side side"], others: list[Stamp]
+) -> Float[np.ndarray, " others"]:
+    """How many pixels of each of the others ``stamp`` may cover."""
+    areas = np.array([other.area for other in others])
+    visible = np.bincount(owners[owners >= 0], minlength=len(others))
+    alike = np.array([other.look.colour == stamp.look.colour for other in others], dtype=bool)
+    blur = np.where(alike, LARGEST_BLUR * np.minimum(areas, stamp.area), np.inf)
+    return np.minimum(visible - LEAST_VISIBLE * areas, blur)
+
 
 SIDES = (64, 128)
 """Least and greatest side of a picture, in pixels."""

@@ -12,13 +12,13 @@ from heedmap.attention import features
 from heedmap.attention.features import FeatureRecording
 from heedmap.attention.inputs import ModelInputs, contents, without_cache
 from heedmap.attention.returned import sampled
+from heedmap.data.explanation import TOOK
+from heedmap.engine.result import Named, sounds, stream_names
 from heedmap.errors import AttentionError, MixingError, NoAttentionError, UnfollowedAttentionError
-from heedmap.explanation_data import TOOK
 from heedmap.lrp.replay import ForwardCall
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import TargetView
 from heedmap.methods.supported import Supported
-from heedmap.result import Named, sounds, stream_names
 
 REFUSALS = (NoAttentionError, UnfollowedAttentionError, MixingError)
 """What says of a model that its attention, if it has any, gives no map."""

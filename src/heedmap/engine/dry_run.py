@@ -14,12 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from heedmap.attention import forward, placing
 from heedmap.attention.forward import recording_state
 from heedmap.attention.inputs import detached
-from heedmap.engine import Asked, Engine, Wrapped, find_method
+from heedmap.engine.explain import Asked, Engine, Wrapped, find_method
+from heedmap.engine.planning import Plan, check_proof, is_counted, proof_peak, seconds
+from heedmap.engine.without_attention import AUTO
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET
-from heedmap.planning import Plan, check_proof, is_counted, proof_peak, seconds
 from heedmap.targets import AnyTarget
-from heedmap.unfollowed import AUTO
 
 if TYPE_CHECKING:
     from heedmap.types import Entry, Inputs

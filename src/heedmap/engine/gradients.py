@@ -18,10 +18,10 @@ from heedmap.attention.forward import Recording
 from heedmap.attention.places import not_finite
 from heedmap.attention.readout import Rows, rows_of_one, rows_read
 from heedmap.attention.scans import Scan
+from heedmap.common.memory import ran_out
+from heedmap.engine.spread import tensors_of
 from heedmap.errors import GradientError, TargetError
-from heedmap.memory import ran_out
 from heedmap.methods.run import Readout
-from heedmap.spread import tensors_of
 
 NO_ATTENTION = "the target depends on no attention; choose one that is computed from the model's output"
 NO_GRADIENT = (

@@ -19,13 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heedmap.attention.inputs import ModelInputs
+from heedmap.data.explanation import Segment, Top
+from heedmap.data.flow import Flow
+from heedmap.engine.narrow import answer
+from heedmap.engine.spread import differs, gradients, spread, tensors_of
 from heedmap.errors import MixingError
 from heedmap.explanation import Explanation
-from heedmap.explanation_data import Segment, Top
-from heedmap.flow import Flow
-from heedmap.narrow import answer
 from heedmap.outputs import Context
-from heedmap.spread import differs, gradients, spread, tensors_of
 from heedmap.targets import Chosen, Target
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from heedmap.attention.inputs import ModelInputs, check_no_cache, contents, detached, misfit
 from heedmap.attention.randomness import seed
 from heedmap.attention.wrapped import called
+from heedmap.common.memory import ran_out
+from heedmap.engine.spread import Place, differs, gradients, spread, tensors_of
 from heedmap.errors import InputError, MixingError, TargetError
-from heedmap.memory import ran_out
 from heedmap.outputs import LOGITS, Context, get, ranked
-from heedmap.spread import Place, differs, gradients, spread, tensors_of
 from heedmap.targets import Chosen, ClassLogit, DetectionQuery, Similarity, Target, TopPrediction, in_range, per_sample
 
 Read = Callable[[object], Tensor | None]

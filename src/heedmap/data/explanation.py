@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, Self, TypedDict
 
-from heedmap.answer_data import ENDED, Answer
-from heedmap.atomic import write_atomically
+from heedmap.common.files import write_atomically
+from heedmap.data.answer import ENDED, Answer
+from heedmap.data.flow import Flow
 from heedmap.errors import FileFormatError, InputError, OptionError, UnknownNameError
-from heedmap.flow import Flow
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

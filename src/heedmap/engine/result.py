@@ -15,15 +15,15 @@ from heedmap.attention.forward import Recording
 from heedmap.attention.inputs import ModelInputs, contents
 from heedmap.attention.tags import Source
 from heedmap.attention.token_positions import InputSpan, leaf_rows
+from heedmap.common.printable import without_folders
+from heedmap.data.explanation import Segment
+from heedmap.data.flow import AttentionInfo, Flow, StreamInfo
 from heedmap.errors import HeedmapError
 from heedmap.explanation import Explanation
-from heedmap.explanation_data import Segment
-from heedmap.flow import AttentionInfo, Flow, StreamInfo
 from heedmap.methods import Method
 from heedmap.methods.leaves import part_rows
 from heedmap.methods.run import RelevanceRows, TargetView
 from heedmap.methods.steps_view import several
-from heedmap.printable import without_folders
 from heedmap.targets import Chosen, Context
 from heedmap.version import __version__
 

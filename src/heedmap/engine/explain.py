@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, overload, run
 import torch
 from torch import Tensor, nn
 
-from heedmap import apart, narrow, unfollowed
-from heedmap.attempts import BUDGETS, with_less
 from heedmap.attention import tower
 from heedmap.attention.attention import Attention
 from heedmap.attention.before_proof import asking
@@ -24,6 +22,25 @@ from heedmap.attention.inputs import ModelInputs, contents, named
 from heedmap.attention.places import not_finite
 from heedmap.attention.tape import Tape
 from heedmap.attention.wrapped import configuration, unwrapped
+from heedmap.common.memory import FREE, free_bytes, memory_bytes
+from heedmap.common.printable import closest
+from heedmap.common.progress import Progress, telling
+from heedmap.data.flow import Flow
+from heedmap.engine import narrow, one_by_one, without_attention
+from heedmap.engine.gradients import Pulled, pulled
+from heedmap.engine.planning import (
+    BUDGETS,
+    MOST_AT_ONCE,
+    Needs,
+    Plan,
+    carries_together,
+    check_proof,
+    planned,
+    proof_peak,
+    with_less,
+)
+from heedmap.engine.result import Named, assembled, described, named_segments, origin, rows_of_each, stream_names
+from heedmap.engine.without_attention import AUTO, REFUSALS, advised, best, reason, taken, why
 from heedmap.errors import (
     AttentionError,
     GradientError,
@@ -38,20 +55,12 @@ from heedmap.errors import (
     UnknownNameError,
 )
 from heedmap.explanation import Explanation
-from heedmap.flow import Flow
 from heedmap.lrp.replay import ForwardCall
-from heedmap.memory import FREE, free_bytes, memory_bytes
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import MEMORY_BUDGET, Readout, TargetView, with_merges
 from heedmap.methods.supported import Supported, kind_of, ranking
 from heedmap.outputs import Context
-from heedmap.planning import MOST_AT_ONCE, Needs, Plan, carries_together, check_proof, planned, proof_peak
-from heedmap.printable import closest
-from heedmap.progress import Progress, telling
-from heedmap.pulled import Pulled, pulled
-from heedmap.result import Named, assembled, described, named_segments, origin, rows_of_each, stream_names
 from heedmap.targets import AnyTarget, Chosen, Several, Target, as_target
-from heedmap.unfollowed import AUTO, REFUSALS, advised, best, reason, taken, why
 
 if TYPE_CHECKING:
     from heedmap.types import Entry, Inputs, Tokenizer
@@ -477,9 +486,9 @@ class Engine:
         if not self.inputs.is_square(self.batch) or self.inputs.turned:
             return None
         turned = self.inputs.turned_to(self.batch)
-        if turned is None or apart.is_batch_first(self.model, self.inputs, self.batch):
+        if turned is None or one_by_one.is_batch_first(self.model, self.inputs, self.batch):
             return None
-        if not apart.are_samples(self.model, turned, targets, self.context):
+        if not one_by_one.are_samples(self.model, turned, targets, self.context):
             return None
         return self._on(turned, self.mixed, self.batch)
 
@@ -493,9 +502,9 @@ class Engine:
         """
         batch = 0 if isinstance(refused, NoAttentionError) else self._answers(targets)
         turned = self.inputs.turned_to(batch)
-        if turned is not None and apart.are_samples(self.model, turned, targets, self.context):
+        if turned is not None and one_by_one.are_samples(self.model, turned, targets, self.context):
             return self._on(turned, self.mixed, batch).explain(targets, asked)
-        if batch != self.batch and (not batch or apart.is_batch_first(self.model, self.inputs, self.batch)):
+        if batch != self.batch and (not batch or one_by_one.is_batch_first(self.model, self.inputs, self.batch)):
             return []
         if batch < self.batch:
             try:
@@ -510,7 +519,7 @@ class Engine:
         self, targets: Sequence[Target], batch: int, refused: HeedmapError, asked: Asked
     ) -> list[Explanation]:
         """The explanations of a batch whose samples are explained each alone; empty where that is refused too."""
-        samples = apart.samples(self.model, self.inputs, batch, targets, self.context)
+        samples = one_by_one.samples(self.model, self.inputs, batch, targets, self.context)
         if samples is None:
             return []
         by_sample: list[list[Explanation]] = []
@@ -527,7 +536,7 @@ class Engine:
             pass
         note = f"the samples were explained one by one, because together they are not followed: {reason(refused)}"
         whole = len(by_sample) == batch
-        return [apart.together(parts, note) for parts in zip(*by_sample, strict=True)] if whole else []
+        return [one_by_one.together(parts, note) for parts in zip(*by_sample, strict=True)] if whole else []
 
     def _best(
         self, recording: Recording, segments: Named, runs: list[tuple[TargetView, Chosen]]
@@ -546,7 +555,7 @@ class Engine:
     ) -> tuple[Recording, Named, list[tuple[TargetView, Chosen]]]:
         """One forward pass of which only the input's own features are known, and each target on it."""
         self.at_once = 1
-        features = unfollowed.record(self.model, self.inputs, self.batch, refused)
+        features = without_attention.record(self.model, self.inputs, self.batch, refused)
         recording, runs = features.recording, []
         segments = named_segments(recording)
         for target in targets:
@@ -554,7 +563,7 @@ class Engine:
                 chosen = target.choose(recording.output, self.context)
             self._check(chosen.values, ())
             again = chosen.again or partial(_values, target, self.context)
-            runs.append((unfollowed.view(self.model, features, segments, again, self.memory_budget), chosen))
+            runs.append((without_attention.view(self.model, features, segments, again, self.memory_budget), chosen))
         return recording, segments, runs
 
     def _followed(self, targets: Sequence[Target], asked: Asked) -> list[Explanation]:

@@ -2,14 +2,18 @@
 
 Memory is counted, not guessed: of a forward pass that was recorded, all that its graph and the recorded attentions hold. What
 comes on top of it (gradients, blocks of A, relevance) follows from their sizes. Time is that of a plain forward pass on this
-machine, times factors that were fitted (``bench/cost.py``, ``docs/scale.md``).
+machine, times factors that were fitted (``bench/cost.py``, ``docs/scale.md``). What memory does not suffice for all the same is
+tried again with less.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol, TypeVar
 
 from torch import Tensor, device, nn
 
@@ -18,12 +22,12 @@ from heedmap.attention.flow import Graph
 from heedmap.attention.forward import Recording
 from heedmap.attention.graph import ancestors
 from heedmap.attention.tape import Tape
-from heedmap.errors import OptionError
-from heedmap.memory import told_bytes
+from heedmap.common.memory import ran_out, told_bytes
+from heedmap.engine.gradients import is_small
+from heedmap.engine.spread import tensors_of
+from heedmap.errors import OptionError, OutOfMemoryError
 from heedmap.methods import Method
 from heedmap.methods.run import BLOCK, block_rows, dense_bytes
-from heedmap.pulled import is_small
-from heedmap.spread import tensors_of
 
 COUNTED = ("generic", "raw_attention", "rollout", "attention_gradcam")
 """Methods whose cost is known."""
@@ -345,3 +349,58 @@ def told_seconds(amount: float) -> str:
     if amount < 100:
         return f"{amount:.2g} s"
     return f"{amount / 60:.0f} min" if amount < 3600 else f"{amount / 3600:.1f} h"
+
+
+BUDGETS = (3 * BLOCK, 1)
+"""Bytes for blocks, with which a call is tried again: no Ā whole; then one row and one target at a time."""
+
+
+class Attempt(Protocol):
+    """A call that can be made with less.
+
+    Attributes:
+        memory: that it may take; None: no bound.
+        memory_budget: bytes for blocks, and for gradients of targets that are worked on at once.
+        planned: whether the model's pass was recorded, so that what follows can be cut smaller.
+        least: bytes beside the model with which it could be made; 0: not known.
+    """
+
+    memory: int | None
+    memory_budget: int
+    planned: bool
+    least: int
+
+
+AnyAttempt = TypeVar("AnyAttempt", bound=Attempt)
+Made = TypeVar("Made")
+
+
+def with_less(attempt: AnyAttempt, make: Callable[[AnyAttempt], Made]) -> Made:
+    """What ``make`` makes; where memory runs out in it, made again in smaller blocks and with fewer targets at once.
+
+    Raises:
+        OutOfMemoryError: it runs out with the smallest ones, too, or in the forward pass, which cannot be cut.
+    """
+    budgets = [budget for budget in BUDGETS if budget < attempt.memory_budget]
+    while True:
+        try:
+            return make(attempt)
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            if not (attempt.planned and budgets):
+                raise OutOfMemoryError(_told(attempt, error)) from error
+        gc.collect()  # the error is gone, and with it all that was on the way, but for what refers to itself
+        attempt = copy(attempt)
+        attempt.memory, attempt.memory_budget, attempt.planned = None, budgets.pop(0), False
+
+
+def _told(attempt: Attempt, error: Exception) -> str:
+    what = "the model's forward pass, or the proof before the first, does not fit: what it needs is not known"
+    if attempt.least:
+        what = (
+            f"at least {told_bytes(attempt.least)} ({attempt.least} bytes) are needed beside the model, with the smallest blocks "
+            "and one target at a time"
+        )
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"memory ran out; {what}; give fewer samples at once, a smaller input, or another device ({first[:200]})"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from heedmap.errors import InputError
 
 if TYPE_CHECKING:
-    from heedmap.explanation_data import ExplanationData, Segment
+    from heedmap.data.explanation import ExplanationData, Segment
 
 CHANGE = "change of "
 """Before a target, where what is shown is the difference of two maps of it."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from heedmap.common.printable import visible
 from heedmap.errors import UnknownNameError
-from heedmap.printable import visible
 
 ATTENTION_HEAD = ("attention", "kind", "flow", "heads", "queries×keys", "form", "gradient")
 STREAM_HEAD = ("stream", "tokens", "segments", "read by the target")

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from heedmap.attention.blocks import BlockAttention
 from heedmap.attention.forward import recording_state
-from heedmap.engine import AnyTarget, Engine, Wrapped
+from heedmap.common.memory import told_bytes
+from heedmap.data.flow import AttentionInfo
+from heedmap.engine.explain import AnyTarget, Engine, Wrapped
 from heedmap.errors import InputError, OptionError
-from heedmap.flow import AttentionInfo
-from heedmap.memory import told_bytes
 from heedmap.methods import METHODS
 from heedmap.methods.run import MEMORY_BUDGET, TargetView
 from heedmap.render.naming import called, headline

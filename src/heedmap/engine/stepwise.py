@@ -11,13 +11,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from heedmap.attempts import with_less
 from heedmap.attention.forward import Recording, recording_state
 from heedmap.attention.inputs import KEEP
 from heedmap.attention.pulls import Pulls
 from heedmap.attention.readout import rows_of_one
 from heedmap.attention.wrapped import signature, unwrapped
-from heedmap.engine import NOT_HERE, Asked, Engine, find_method
+from heedmap.common.progress import Progress
+from heedmap.data.explanation import Segment
+from heedmap.engine.explain import NOT_HERE, Asked, Engine, find_method
+from heedmap.engine.gradients import checked_gradients, mean_readouts
+from heedmap.engine.planning import MOST_AT_ONCE, by_rules, carries_together, with_less
+from heedmap.engine.result import Named, assembled, cut, origin, rows_of_view
+from heedmap.engine.without_attention import AUTO, taken, why
 from heedmap.errors import (
     AttentionError,
     HeedmapError,
@@ -27,21 +32,15 @@ from heedmap.errors import (
     UnfollowedAttentionError,
 )
 from heedmap.explanation import Explanation
-from heedmap.explanation_data import Segment
 from heedmap.lrp.replay import ForwardCall
 from heedmap.methods import METHODS, Method
 from heedmap.methods.run import Readout, TargetView
 from heedmap.methods.steps_view import several
 from heedmap.outputs import MOST, Context, class_logits
-from heedmap.planning import MOST_AT_ONCE, by_rules, carries_together
-from heedmap.progress import Progress
-from heedmap.pulled import checked_gradients, mean_readouts
-from heedmap.result import Named, assembled, cut, origin, rows_of_view
 from heedmap.targets import Chosen, Target
-from heedmap.unfollowed import AUTO, taken, why
 
 if TYPE_CHECKING:
-    from heedmap.engine import Wrapped
+    from heedmap.engine.explain import Wrapped
 
 SETTINGS = ("probe", "memory", "memory_budget", "labels", "segments", "mixers")
 """Options of :func:`heedmap.explain` that are no method's."""
