@@ -227,8 +227,28 @@ def test_what_was_written_is_opened(run, photos, monkeypatch):
     assert "no program was found that opens map.html" in told
 
 
+@pytest.mark.parametrize(
+    ("command", "sample", "option"),
+    [
+        ("explain", ("zoo/bart-dates", "--text", "May 5 1999"), "decoder_input_ids=[[1]]"),
+        ("explain", ("zoo/gpt-lists", "--text", "dog", "--compare", "cat"), "pool=last"),
+        ("answer", ("zoo/gpt-lists", "--text", "dog red ? dog"), "chat=false"),
+        ("objects", ("zoo/detr-shapes", "--sample", "41"), "threshold=0.9"),
+        ("edit", ("zoo/gpt-lists", "--text", "dog red ? dog", "--replace", "dog=cat"), "answer=1"),
+        ("run", ("zoo/gpt-lists", "--data", "pictures", "--out", "maps"), "page=false"),
+    ],
+)
+@pytest.mark.parametrize("method", ["rollout", "auto"])
+def test_what_a_call_takes_is_no_option_of_its_method(run, monkeypatch, command, sample, option, method):
+    monkeypatch.setattr(heedmap, "load", None)  # told before a model is loaded
+    told = run(command, *sample, "--method", method, "--option", option, code=1).stderr
+    name = option.partition("=")[0]
+    assert (
+        f"takes no option ({name})" in told if method == "auto" else f"method 'rollout' has no option '{name}'" in told
+    )
+
+
 def test_an_option_that_the_command_sets_itself(run):
-    sample = ("zoo/detr-shapes", "--sample", "41")
-    assert "'threshold' is set by the command" in run("objects", *sample, "--option", "threshold=0.9", code=2).stderr
     both = ("--memory", "2GB", "--option", "memory=1GB")
-    assert "'memory' is set by the command itself" in run("explain", *sample, *both, code=2).stderr
+    told = run("explain", "zoo/gpt-lists", "--text", "dog red ? dog", *both, code=2).stderr
+    assert "'memory' is set by the command itself" in told

@@ -2,11 +2,11 @@
 
 import json
 
-import drawn_shapes
 import numpy as np
 import pytest
 from PIL import Image
 
+import drawn_shapes
 from heedmap.datasets import easy_vqa
 from heedmap.datasets.easy_vqa import ANSWERS, EasyVqa, kind_of
 from heedmap.datasets.sample import RightAnswers

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Wanted = ParamSpec("Wanted")
 Found = TypeVar("Found")
+OF_EVERY_METHOD = frozenset({"full", "memory", "memory_budget", "mixers", "probe", "segments"})
+"""What ``--option`` may name of every method: what :func:`heedmap.explain` itself takes, and no option of a command says."""
 MANY, FIGURES = "Many inputs", "Figures"
 """Headings of the options that are for many inputs, and for figures."""
 
@@ -212,9 +214,18 @@ class MethodOptions:
         Raises:
             typer.BadParameter: an option has not its form.
             UnknownNameError: no such method.
+            OptionError: the method has no such option; what else a call takes is no option of the method, either.
         """
-        _ = self.settings
+        own = {name: value for name, value in self.settings.items() if name not in OF_EVERY_METHOD}
         check_methods([self.method], ("auto",))
+        if own and self.method == "auto":
+            raise OptionError(
+                f"method 'auto' chooses the method, so it takes no option ({', '.join(own)}); name the method"
+            )
+        if own:
+            from heedmap.methods import METHODS
+
+            METHODS[self.method].resolve(own)
 
 
 @dataclass(frozen=True, kw_only=True)

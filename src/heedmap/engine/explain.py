@@ -230,7 +230,7 @@ def inspect(
         text    4       text      row 3
     """
     engine = Engine(model, inputs, None, probe, mixers=mixers)
-    (wanted,) = engine.targets(target)
+    (wanted,) = engine.targets([target])
     with recording_state(engine.model):
         ((engine, (wanted,)),) = engine.narrowed([wanted])
         recording, segments = engine.record()

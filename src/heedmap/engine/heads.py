@@ -242,7 +242,7 @@ def heads(
         raise OptionError(f"weights is {weights!r}; expected one of {', '.join(map(repr, WEIGHTS))}")
     engine = Engine(model, inputs, labels, True)
     with recording_state(engine.model):
-        (narrowed, (wanted,)), *_ = engine.narrowed(engine.targets(target))
+        (narrowed, (wanted,)), *_ = engine.narrowed(engine.targets([target]))
         if narrowed.batch != 1:
             raise InputError(f"there are {narrowed.batch} samples; give one")
         recording, segments = narrowed.record()
