@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from heedmap.attention import forward, placing
 from heedmap.attention.forward import recording_state
 from heedmap.attention.inputs import detached
-from heedmap.engine.explain import Asked, Engine, Wrapped, find_method
+from heedmap.engine.explain import MethodCall, Engine, Wrapped, find_method
 from heedmap.engine.planning import Plan, check_proof, is_counted, proof_peak, seconds
 from heedmap.engine.without_attention import AUTO
 from heedmap.methods import METHODS, Method
@@ -93,7 +93,7 @@ def plan(
         with recording.tape:
             for of_target in targets:
                 of_target.choose(recording.output, engine.context)
-        made = engine.plan(recording, Asked(recipe, resolved, full), len(targets))
+        made = engine.plan(recording, MethodCall(recipe, resolved, full), len(targets))
         attentions, plain = recording.tape.attentions, recording.live is None
         given = recording.inputs
         del recording

@@ -193,7 +193,7 @@ def explain(
             f"method {AUTO!r} chooses the method, so it takes no option ({', '.join(options)}); name the method"
         )
     recipe = METHODS["generic"] if auto else find_method(method)
-    asked = Asked(recipe, recipe.resolve(options), full, auto)
+    asked = MethodCall(recipe, recipe.resolve(options), full, auto)
     engine = Engine(model, inputs, labels, probe, memory_budget, segments, mixers, memory)
     targets = engine.targets(target)
     if not targets:
@@ -254,7 +254,7 @@ def find_method(method: str | Method) -> Method:
     return METHODS[method]
 
 
-class Asked(NamedTuple):
+class MethodCall(NamedTuple):
     """How targets are to be explained; ``auto``: by the method that the evidence speaks for, in place of this one."""
 
     method: Method
@@ -400,7 +400,7 @@ class Engine:
             self.least = proof_peak(tape, output, self.model)
             check_proof(self.memory, self.least)
 
-    def explained(self, targets: Sequence[Target], asked: Asked) -> list[Explanation]:
+    def explained(self, targets: Sequence[Target], asked: MethodCall) -> list[Explanation]:
         """As :meth:`explain`; where memory runs out, again with less.
 
         Raises:
@@ -408,7 +408,7 @@ class Engine:
         """
         return with_less(self, lambda engine: engine.explain(targets, asked))
 
-    def explain(self, targets: Sequence[Target], asked: Asked) -> list[Explanation]:
+    def explain(self, targets: Sequence[Target], asked: MethodCall) -> list[Explanation]:
         """The explanation of each target; where attention is refused, by the input's own features.
 
         Raises:
@@ -475,7 +475,11 @@ class Engine:
         for choice in self.supported(*self.record(), full):
             method = METHODS[choice.name]
             try:
-                return method, why(choice, passed), self._followed(targets, Asked(method, method.resolve({}), full))
+                return (
+                    method,
+                    why(choice, passed),
+                    self._followed(targets, MethodCall(method, method.resolve({}), full)),
+                )
             except NOT_HERE as error:
                 passed.append(choice.name)
                 causes[choice.name] = error
@@ -493,7 +497,7 @@ class Engine:
         return self._on(turned, self.mixed, self.batch)
 
     def _otherwise(
-        self, targets: Sequence[Target], refused: HeedmapError, needed: bool, asked: Asked
+        self, targets: Sequence[Target], refused: HeedmapError, needed: bool, asked: MethodCall
     ) -> list[Explanation]:
         """The explanations of inputs that are not batch first, or whose samples are not told apart; else none.
 
@@ -516,7 +520,7 @@ class Engine:
         return []
 
     def _one_by_one(
-        self, targets: Sequence[Target], batch: int, refused: HeedmapError, asked: Asked
+        self, targets: Sequence[Target], batch: int, refused: HeedmapError, asked: MethodCall
     ) -> list[Explanation]:
         """The explanations of a batch whose samples are explained each alone; empty where that is refused too."""
         samples = one_by_one.samples(self.model, self.inputs, batch, targets, self.context)
@@ -529,7 +533,7 @@ class Engine:
                 by_sample.append(self._on(samples.alone(sample), self.mixed, 1).explain(wanted, asked))
                 if sample == 0:  # what was chosen for the first is asked of all: a batch is of one method
                     method = METHODS.get(by_sample[0][0].method, asked.method)
-                    asked = Asked(method, by_sample[0][0].options, asked.full)
+                    asked = MethodCall(method, by_sample[0][0].options, asked.full)
         except OptionError:  # of the memory
             raise
         except HeedmapError:  # a sample alone is refused, too
@@ -566,7 +570,7 @@ class Engine:
             runs.append((without_attention.view(self.model, features, segments, again, self.memory_budget), chosen))
         return recording, segments, runs
 
-    def _followed(self, targets: Sequence[Target], asked: Asked) -> list[Explanation]:
+    def _followed(self, targets: Sequence[Target], asked: MethodCall) -> list[Explanation]:
         """One forward pass; for each target a backward pass and an explanation.
 
         What a method that attributes to the input needs of the targets is held for all of them at once, so that they share
@@ -590,7 +594,7 @@ class Engine:
         return self._by_recording(recording, segments, targets, asked)
 
     def _by_recording(
-        self, recording: Recording, segments: Named, targets: Sequence[Target], asked: Asked
+        self, recording: Recording, segments: Named, targets: Sequence[Target], asked: MethodCall
     ) -> list[Explanation]:
         """The explanations on one recording.
 
@@ -618,7 +622,7 @@ class Engine:
             some, rest = rest[: self.at_once], rest[self.at_once :]
             yield from self._choose_all(recording, segments, some, bool(rest), full)
 
-    def cut(self, recording: Recording, asked: Asked, targets: int) -> None:
+    def cut(self, recording: Recording, asked: MethodCall, targets: int) -> None:
         """Settle how many targets are worked on at once, and what blocks may take.
 
         Raises:
@@ -629,7 +633,7 @@ class Engine:
             plan = self.plan(recording, asked, targets)
             self.at_once, self.memory_budget, self.least = plan.at_once, plan.budget, plan.least
 
-    def plan(self, recording: Recording, asked: Asked, targets: int) -> Plan:
+    def plan(self, recording: Recording, asked: MethodCall, targets: int) -> Plan:
         """How targets are explained by a recording; errors as of :meth:`cut`."""
         graph, (method, options, full, _) = recording.graph, asked
         whole = method.name == "generic" and (full or not options["aggregate"] or not graph.is_acyclic)

@@ -18,7 +18,7 @@ from heedmap.attention.readout import rows_of_one
 from heedmap.attention.wrapped import signature, unwrapped
 from heedmap.common.progress import Progress
 from heedmap.data.explanation import Segment
-from heedmap.engine.explain import NOT_HERE, Asked, Engine, find_method
+from heedmap.engine.explain import NOT_HERE, MethodCall, Engine, find_method
 from heedmap.engine.gradients import checked_gradients, mean_readouts
 from heedmap.engine.planning import MOST_AT_ONCE, by_rules, carries_together, with_less
 from heedmap.engine.result import Named, assembled, cut, origin, rows_of_view
@@ -236,7 +236,7 @@ class _Steps:
     def one_by_one(self, auto: bool = False) -> Stepwise:
         """Each step as a target of its own, of one forward pass."""
         targets = [_Seen(self, n) for n in range(self.count)]
-        return self._stacked(self.engine.explain(targets, Asked(self.method, self.options, auto=auto)))
+        return self._stacked(self.engine.explain(targets, MethodCall(self.method, self.options, auto=auto)))
 
     def shared(self) -> Stepwise:
         """All steps from one recording, with what is common to them done once; where that is refused, as ever."""
@@ -258,7 +258,7 @@ class _Steps:
     def _by_recording(self, recording: Recording, named: Named) -> Stepwise:
         """Every step on one recording."""
         engine = self.engine
-        engine.cut(recording, Asked(self.method, self.options), self.count)
+        engine.cut(recording, MethodCall(self.method, self.options), self.count)
         run, chosen = engine.choose(recording, named, _Seen(self, 0), keep=True)
         states = run.readouts
         plain = recording.live is None and len(states) == 1 and not by_rules(self.options)

@@ -23,7 +23,7 @@ KNOWN = ("audio", "boxes", "image", "text")
 ONE, CROSS, CO, TOWERS, MIXERS = "one stream", "cross-attention", "co-attention", "towers", "mixers"
 
 
-class Cell(TypedDict):
+class TableCell(TypedDict):
     """What the tables of one kind say: ``order`` has methods, the best supported first; ``beats`` their share of the others with
     its interval, and ``measured_in`` their number of tables."""
 
@@ -45,7 +45,7 @@ class Ranks(TypedDict):
 class Table(TypedDict):
     """``supported.json``; ``cells`` by their names."""
 
-    cells: dict[str, Cell]
+    cells: dict[str, TableCell]
     ranks: Ranks
 
 
@@ -115,7 +115,7 @@ def ranks() -> Ranks:
     return _read()["ranks"]
 
 
-def table() -> Mapping[str, Cell]:
+def table() -> Mapping[str, TableCell]:
     """The cells of ``supported.json``, by their names."""
     return _read()["cells"]
 
