@@ -18,7 +18,7 @@ from heedmap.attention.readout import rows_of_one
 from heedmap.attention.wrapped import signature, unwrapped
 from heedmap.common.progress import Progress
 from heedmap.data.explanation import Segment
-from heedmap.engine.explain import NOT_HERE, MethodCall, Engine, find_method
+from heedmap.engine.explain import NOT_HERE, Engine, MethodCall, find_method
 from heedmap.engine.gradients import checked_gradients, mean_readouts
 from heedmap.engine.planning import MOST_AT_ONCE, by_rules, carries_together, with_less
 from heedmap.engine.result import Named, assembled, cut, origin, rows_of_view
