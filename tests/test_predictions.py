@@ -251,3 +251,19 @@ def test_none_means_the_top_prediction(name: str) -> None:
     subject = heedmap.load(f"zoo/{name}")
     inputs = dict(heedmap.zoo_sample(name).inputs)
     assert subject.explain(**inputs) == subject.explain(**inputs, target=heedmap.targets.TopPrediction())
+
+
+@pytest.mark.parametrize(("name", "label"), [("vit-shapes", "star"), ("gpt-lists", "red")])
+def test_a_label_for_each_sample_may_be_a_list(name: str, label: str) -> None:
+    subject = heedmap.load(f"zoo/{name}")
+    inputs = dict(heedmap.zoo_sample(name).inputs)
+    listed, one = (subject.explain(**inputs, target=heedmap.targets.TopPrediction(each)) for each in ([label], label))
+    assert listed == one
+
+
+def test_a_given_beginning_is_a_tensor_also_where_it_was_a_list() -> None:
+    subject = heedmap.load("zoo/bart-dates")
+    inputs = subject.inputs(text="May 5 1999", decoder_input_ids=[[2, 0, 5]])
+    assert inputs["decoder_input_ids"].tolist() == [[2, 0, 5]]
+    found = subject.label(heedmap.explain(subject.model, inputs), inputs)
+    assert found.segments["decoder"].labels == (("</s>", "<pad>", "1"),)
