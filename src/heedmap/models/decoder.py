@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError
 from heedmap.models.forced import places_of
-from heedmap.models.labels import special_ids
+from heedmap.models.labels import plain_ids, special_ids
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -32,21 +33,27 @@ def spoken(model: PreTrainedModel, inputs: Mapping[str, object], special: frozen
         ``decoder_input_ids``, (batch, tokens), without the tokens that end the text; ``decoder_attention_mask`` too
         where the samples have unequal lengths.
     """
-    said = generated(
-        model, inputs, MAX_NEW_TOKENS, return_dict_in_generate=True, output_scores=True, **_settings(model)
-    )
+    said = generated(model, inputs, MAX_NEW_TOKENS, return_dict_in_generate=True, output_scores=True)
     starts = said.sequences.shape[1] - len(said.scores)
     return _trimmed(said.sequences, max(starts, 1), special)
 
 
 def generated(model: PreTrainedModel, inputs: Mapping[str, object], most: int, **settings: object) -> GenerateOutput:
-    """What transformers' ``generate`` gives, up to ``most`` tokens, the most probable each time.
-
-    Of a cache of fixed size, which the owner may have set, ``generate`` would leave attributes on the model.
-    """
-    if getattr(getattr(model, "generation_config", None), "cache_implementation", None) is not None:
-        settings["cache_implementation"] = "dynamic"
+    """What transformers' ``generate`` gives, up to ``most`` tokens, the most probable each time."""
+    settings |= own_settings(model)
     return model.generate(**copied(inputs), **settings, do_sample=False, num_beams=1, max_new_tokens=most)
+
+
+def own_settings(model: PreTrainedModel) -> dict[str, bool | str]:
+    """Of ``generate``, which a model needs to be asked with.
+
+    Whisper's keeps the start tokens only if told that one pass is enough. Of a cache of fixed size, which the owner may have set,
+    ``generate`` would leave attributes on the model.
+    """
+    once = "force_unique_generate_call" in signature(model.generate).parameters
+    fixed = getattr(getattr(model, "generation_config", None), "cache_implementation", None) is not None
+    own: dict[str, bool | str] = {"force_unique_generate_call": True} if once else {}
+    return {**own, "cache_implementation": "dynamic"} if fixed else own
 
 
 def copied(inputs: Mapping[str, object]) -> dict[str, object]:
@@ -70,7 +77,7 @@ def worded(said: Int[Tensor, "1 tokens"], text: str, tokenizer: Tokenizer, confi
     special = special_ids(tokenizer)
     ids = said[0].tolist()
     starts = next((place for place, token in enumerate(ids) if place and token not in special), len(ids))
-    words = tokenizer(text_target=text, add_special_tokens=False)["input_ids"]
+    words = plain_ids(tokenizer, text, said=True)
     places = places_of(config, "decoder_input_ids")
     if not words:
         raise InputError("what the model should have said is empty: it has no tokens; give at least one word")
@@ -93,11 +100,6 @@ def position_of(ids: Int[Tensor, "batch tokens"], token: int) -> int | None:
     """The position that predicts the first ``token`` of the first sample that has it; None: nobody says it."""
     columns = (ids[:, 1:] == token).any(0).nonzero()
     return int(columns[0]) if len(columns) else None
-
-
-def _settings(model: PreTrainedModel) -> dict[str, bool]:
-    """Whisper's ``generate`` keeps the start tokens in what it returns only if told that one pass is enough."""
-    return {"force_unique_generate_call": True} if getattr(model.config, "model_type", "") == "whisper" else {}
 
 
 def _trimmed(ids: Int[Tensor, "batch tokens"], starts: int, special: frozenset[int]) -> dict[str, Tensor]:

@@ -60,14 +60,9 @@ def reworded(text: str, old: str, new: str) -> str:
     changed = re.sub(pattern, lambda _: new, text)
     if not new:
         changed = re.sub(r" {2,}", " ", changed).strip()
-    return checked_text(changed)
-
-
-def checked_text(text: str) -> str:
-    """``text``; InputError where an edit left nothing of it."""
-    if not text.strip():
+    if not changed.strip():
         raise InputError("the edit leaves no text; leave at least one word")
-    return text
+    return changed
 
 
 def painted(image: Image, region: Region) -> Image:

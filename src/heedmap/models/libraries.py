@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PADDING = "<pad>"
 
 
-def load_timm(name: str, tokenizer: Tokenizer | None = None) -> Model:
+def load_timm(name: str) -> Model:
     """``"timm/NAME"`` with its trained weights.
 
     Raises:

@@ -63,7 +63,7 @@ def load(
     if is_of_library(name):
         from heedmap.models.libraries import load_open_clip, load_timm
 
-        subject = (load_timm if name.startswith("timm/") else load_open_clip)(name, tokenizer)
+        subject = load_timm(name) if name.startswith("timm/") else load_open_clip(name, tokenizer)
         subject.model.to(device=device, dtype=number)
         return subject
     subject = _load_transformers(name, number, trust_remote_code, tokenizer)
