@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,8 +32,9 @@ from heedmap.methods import written
 from heedmap.render.files import DOTS, PICTURES, figure_bytes
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from heedmap.common.progress import Progress
-    from heedmap.explanation import Explanation
     from heedmap.models.answers import Answers
     from heedmap.models.model import Model
     from heedmap.render.files import FigureLook
@@ -68,17 +68,9 @@ class AnswerOptions(MethodOptions):
     def check(self) -> None:
         """As :meth:`MethodOptions.check`, and of what is generated and contrasted."""
         super().check()
-        _ = self.generation, self.against
+        generation(self.generate)
+        _ = self.against
         memory_bytes(self.memory)
-
-    @property
-    def generation(self) -> dict[str, object]:
-        """For transformers' ``generate``.
-
-        Raises:
-            typer.BadParameter: no ``=``, or a key twice.
-        """
-        return generation(self.generate)
 
     @property
     def against(self) -> str | dict[str, str] | None:
@@ -112,7 +104,7 @@ def answer(*, inputs: OneInput, options: AnswerOptions, figures: FigureOptions, 
             given["audio"],
             answer=options.answer,
             contrast=options.against,
-            generate=options.generation,
+            generate=generation(options.generate),
             system=options.system,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
             **CostOptions(memory=options.memory).given,
@@ -122,17 +114,17 @@ def answer(*, inputs: OneInput, options: AnswerOptions, figures: FigureOptions, 
         if without:
             tell(f"the map is {without}")
         write(options.out, explanation, picture, given["audio"], **look)
-    data = to_json(explanation) if options.as_json else None
-    end(options.out, data, partial(_print_words, explanation), options.show)
-
-
-def _print_words(explanation: Explanation) -> None:
-    from rich.console import Console
-
     from heedmap.render.terminal import terminal_answer
 
+    data = to_json(explanation) if options.as_json else None
+    end(options.out, data, lambda: _print(terminal_answer(explanation)), options.show)
+
+
+def _print(shown: Group) -> None:
+    from rich.console import Console
+
     console = Console(highlight=False)
-    console.print(terminal_answer(explanation), soft_wrap=not console.is_terminal)
+    console.print(shown, soft_wrap=not console.is_terminal)
 
 
 ENDINGS = (".html", *PICTURES, ".json")
@@ -196,7 +188,10 @@ def _answer(
         answers = explained(subject, asked(subject, given), progress)
     if options.out is not None:
         write_output(options.out, _file(ending_of(options.out), answers, subject, given, look))
-    end(options.out, _json(answers) if options.as_json else None, partial(_print, answers), options.show)
+    from heedmap.render.terminal import terminal_answers
+
+    data = _json(answers) if options.as_json else None
+    end(options.out, data, lambda: _print(terminal_answers(answers)), options.show)
 
 
 def _file(ending: str, answers: Answers, subject: Model, given: ReadInputs, look: FigureLook) -> bytes:
@@ -219,12 +214,3 @@ def _json(answers: Answers) -> str:
         for name, box, explanation in zip(answers.names, boxes, answers.explanations, strict=True)
     ]
     return json.dumps(entries, allow_nan=False, indent=1)
-
-
-def _print(answers: Answers) -> None:
-    from rich.console import Console
-
-    from heedmap.render.terminal import terminal_answers
-
-    console = Console(highlight=False)
-    console.print(terminal_answers(answers), soft_wrap=not console.is_terminal)

@@ -156,7 +156,7 @@ def recommend(
     """Say which method to trust on this model, by a few tests on a few of its inputs."""
     out = options.out
     check_out(out, (".md", ".json"))
-    given = _inputs(inputs) if any(inputs.roles.values()) else []
+    given = [row.read() for row in rows_of(inputs.roles)] if any(inputs.roles.values()) else []
     model.check()
     check_words(remove=(options.remove, FILLS))
     check_methods(options.method or ())
@@ -280,11 +280,6 @@ def _page(comparison: Comparison, name: str, picture: bytes) -> str:
         refused=comparison.refused,
     )
     return document(body, f"heedmap: methods on {name}", "wide")
-
-
-def _inputs(inputs: ManyInputs) -> list[ReadInputs]:
-    """Every input that was given, read."""
-    return [row.read() for row in rows_of(inputs.roles)]
 
 
 def _without_gaps(given: Mapping[str, object]) -> dict[str, object]:

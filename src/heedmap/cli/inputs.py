@@ -31,8 +31,6 @@ ROLES = ("text", "image", "boxes", "audio")
 COLUMNS = ("id", *ROLES, "target")
 """What a row of a file may have."""
 SOUNDS, ARRAYS = frozenset({".wav"}), frozenset({".npz"})
-FILES = (".jsonl", ".csv", ".txt")
-"""Endings of files that list inputs."""
 
 
 class ReadInputs(TypedDict):
@@ -360,9 +358,9 @@ def read_rows(path: Path) -> list[InputRow]:
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path} has no ending that is known; expected {', '.join(FILES)}, with an input a line")
+        raise InputError(f"{path} has no ending that is known; expected {', '.join(_READERS)}, with an input a line")
     if not path.is_file():
-        raise InputError(f"there is no file {path}; expected one of {', '.join(FILES)} that lists inputs")
+        raise InputError(f"there is no file {path}; expected one of {', '.join(_READERS)} that lists inputs")
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             return list(reader(lines, path.parent))

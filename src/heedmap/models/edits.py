@@ -90,7 +90,7 @@ def effect(
     subject: Model,
     first: Given,
     second: Given,
-    answer: int | None = 0,
+    answer: int = 0,
     target: AnyTarget = None,
     method: str = "generic",
     **options: object,
@@ -114,7 +114,7 @@ def effect(
     asked: Callable[..., Predictions] = subject.predict  # which sees to it that this is one sample
     before, after = asked(**first), asked(**second)
     return compared(
-        subject, before, after, before[answer or 0], target, first.get("boxes"), method, options, first.get("audio")
+        subject, before, after, before[answer], target, first.get("boxes"), method, options, first.get("audio")
     )
 
 
