@@ -205,10 +205,7 @@ WORDS: Mapping[str, Callable[[str, str], Target]] = {
 
 
 def read_inputs(
-    text: OneText | None = None,
-    image: Path | Sequence[Path] | None = None,
-    boxes: Path | None = None,
-    audio: Path | None = None,
+    text: OneText | None, image: Path | Sequence[Path] | None, boxes: Path | None, audio: Path | None
 ) -> ReadInputs:
     """The inputs of a command line.
 

@@ -140,9 +140,8 @@ def compared(
             "decoder_input_ids"
         ]  # one answer, also where it would say another now
     _check_place(choice.target, *inputs)
-    asked: Callable[..., Explanation] = explain  # which checks the options itself
     maps = [
-        subject.label(asked(subject, i, target=choice.target, method=method, **options), i, boxes, audio)
+        subject.label(explain(subject, i, target=choice.target, method=method, **options), i, boxes, audio)
         for i in inputs
     ]
     return Effect(maps[0], maps[1], _answers(before, after, choice, maps))
