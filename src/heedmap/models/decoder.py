@@ -38,29 +38,30 @@ def spoken(model: PreTrainedModel, inputs: Mapping[str, object], special: frozen
     return _trimmed(said.sequences, max(starts, 1), special)
 
 
-def generated(model: PreTrainedModel, inputs: Mapping[str, object], most: int, **settings: object) -> GenerateOutput:
-    """What transformers' ``generate`` gives, up to ``most`` tokens, the most probable each time."""
-    settings |= own_settings(model)
-    return model.generate(**copied(inputs), **settings, do_sample=False, num_beams=1, max_new_tokens=most)
-
-
-def own_settings(model: PreTrainedModel) -> dict[str, bool | str]:
-    """Of ``generate``, which a model needs to be asked with.
+def generated(
+    model: PreTrainedModel, inputs: Mapping[str, object], most: int | None, /, **settings: object
+) -> GenerateOutput:
+    """What transformers' ``generate`` gives, the most probable token each time where ``settings`` ask for nothing else.
 
     Whisper's keeps the start tokens only if told that one pass is enough. Of a cache of fixed size, which the owner may have set,
-    ``generate`` would leave attributes on the model.
+    ``generate`` would leave attributes on the model. It may write to its inputs: BLIP's puts its own first token among the ids.
+
+    Args:
+        model: with ``generate``.
+        inputs: what it is called with.
+        most: so many tokens at most; None: the settings tell it.
+        settings: of ``generate``.
     """
-    once = "force_unique_generate_call" in signature(model.generate).parameters
-    fixed = getattr(getattr(model, "generation_config", None), "cache_implementation", None) is not None
-    own: dict[str, bool | str] = {"force_unique_generate_call": True} if once else {}
-    return {**own, "cache_implementation": "dynamic"} if fixed else own
-
-
-def copied(inputs: Mapping[str, object]) -> dict[str, object]:
-    """Inputs for ``generate``, which may write to them: BLIP's puts its own first token among the ids."""
     import torch
 
-    return {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+    wanted: dict[str, object] = {"do_sample": False, "num_beams": 1}
+    if "force_unique_generate_call" in signature(model.generate).parameters:
+        wanted["force_unique_generate_call"] = True
+    if getattr(getattr(model, "generation_config", None), "cache_implementation", None) is not None:
+        wanted["cache_implementation"] = "dynamic"
+    wanted |= settings if most is None else {**settings, "max_new_tokens": most}
+    own = {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+    return model.generate(**own, **wanted)
 
 
 def worded(said: Int[Tensor, "1 tokens"], text: str, tokenizer: Tokenizer, config: object) -> Int[Tensor, "1 others"]:

@@ -8,7 +8,8 @@ from operator import index
 from typing import TYPE_CHECKING, SupportsIndex
 
 from heedmap.errors import InputError, OptionError
-from heedmap.models.decoder import MAX_NEW_TOKENS, copied, own_settings
+from heedmap.models import decoder
+from heedmap.models.decoder import MAX_NEW_TOKENS
 from heedmap.models.forced import mask_name, places_of
 from heedmap.models.labels import WHITE, plain_ids, special_ids, token_labels
 from heedmap.outputs import get
@@ -143,11 +144,9 @@ def _generate(
         raise InputError(
             f"{type(model).__name__} cannot generate; give the answer that is to be explained with answer="
         )
-    wanted = {"do_sample": False, "num_beams": 1, **own_settings(model), **settings}
-    wanted |= {"return_dict_in_generate": True, "output_logits": True}
-    wanted |= {} if most is None else {"max_new_tokens": most}
+    wanted = {**settings, "return_dict_in_generate": True, "output_logits": True}
     try:
-        return model.generate(**copied(inputs), **wanted)
+        return decoder.generated(model, inputs, most, **wanted)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
         told = ", ".join(f"{name}={value!r}" for name, value in settings.items()) or "its own settings"
         raise InputError(f"{type(model).__name__} cannot generate an answer with {told}: {error}") from error
