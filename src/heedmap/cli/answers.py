@@ -21,8 +21,6 @@ from heedmap.cli.options import (
     ModelOptions,
     OneInput,
     OpenOption,
-    check_out,
-    ending_of,
     generation,
 )
 from heedmap.common.files import write_output
@@ -90,8 +88,7 @@ def answer(*, inputs: OneInput, options: AnswerOptions, figures: FigureOptions, 
     """Explain an answer in words: what each word of it rests on, in text, picture and sound."""
     from heedmap.render.files import WRITERS, to_json, write
 
-    check_out(options.out, WRITERS, options.show)
-    look = figures.check(ending_of(options.out))
+    look = figures.look(options.out, WRITERS, options.show)
     given = inputs.read(model.model)
     model.check()
     options.check()
@@ -178,8 +175,7 @@ def _answer(
     model: ModelOptions,
     explained: Callable[[Model, Given, Progress], Answers],
 ) -> None:
-    check_out(options.out, ENDINGS, options.show)
-    look = figures.check(ending_of(options.out))
+    look = figures.look(options.out, ENDINGS, options.show)
     given = inputs.read(model.model)
     model.check()
     options.check()
@@ -187,7 +183,7 @@ def _answer(
     with working(subject, f"explaining by {options.method}") as progress:
         answers = explained(subject, asked(subject, given), progress)
     if options.out is not None:
-        write_output(options.out, _file(ending_of(options.out), answers, subject, given, look))
+        write_output(options.out, _file(options.out.suffix.lower(), answers, subject, given, look))
     from heedmap.render.terminal import terminal_answers
 
     data = _json(answers) if options.as_json else None

@@ -29,7 +29,6 @@ from heedmap.cli.options import (
     check_methods,
     check_out,
     check_words,
-    ending_of,
     methods_option,
 )
 from heedmap.common.advice import SHELL, said_for
@@ -96,8 +95,7 @@ def compare(
 ) -> None:
     """Explain one answer by several methods, side by side, and ask the model which of them says what it does."""
     out = options.out
-    check_out(out, (*PICTURES, ".html", ".json"), options.show)
-    look = figures.check(ending_of(out))
+    look = figures.look(out, (*PICTURES, ".html", ".json"), options.show)
     given = inputs.read(model.model)
     model.check()
     check_words(remove=(options.remove, FILLS))

@@ -19,8 +19,6 @@ from heedmap.cli.options import (
     ModelOptions,
     OneInput,
     OpenOption,
-    check_out,
-    ending_of,
 )
 from heedmap.common.files import write_output
 from heedmap.common.printable import percent, visible
@@ -57,8 +55,7 @@ def edit(
 ) -> None:
     """Change a word or paint over a part of the picture, and see what changes: the answers, and the map of one."""
     out = options.out
-    check_out(out, (*PICTURES, ".json"), options.show)
-    look = figures.check(ending_of(out))
+    look = figures.look(out, (*PICTURES, ".json"), options.show)
     given = inputs.read(model.model)
     edited = _edited(given, options)
     model.check()

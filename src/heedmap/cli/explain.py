@@ -22,8 +22,6 @@ from heedmap.cli.options import (
     ModelOptions,
     Output,
     SampleOption,
-    check_out,
-    ending_of,
 )
 from heedmap.common.advice import SHELL, said_for
 
@@ -93,8 +91,7 @@ def _compare(
 ) -> None:
     from heedmap.render.files import COMPARISON_WRITERS, comparison_json, write_comparison
 
-    check_out(output.out, COMPARISON_WRITERS, output.show)
-    look = figures.check(ending_of(output.out))
+    look = figures.look(output.out, COMPARISON_WRITERS, output.show)
     wanted.check()
     subject = model.load()
     with working(subject, f"explaining by {wanted.method}") as progress:
@@ -116,8 +113,7 @@ def _explain(
     from heedmap.render.cautions import cautions
     from heedmap.render.files import WRITERS, to_json, write
 
-    check_out(output.out, WRITERS, output.show)
-    look = figures.check(ending_of(output.out))
+    look = figures.look(output.out, WRITERS, output.show)
     given = rows_of(inputs.roles)[0].read() if sample is None else sample_inputs(model.model, sample, inputs.roles)
     model.check()
     wanted.check()

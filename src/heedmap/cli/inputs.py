@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 ROLES = ("text", "image", "boxes", "audio")
 COLUMNS = ("id", *ROLES, "target")
 """What a row of a file may have."""
-SOUNDS, ARRAYS = frozenset({".wav"}), frozenset({".npz"})
 
 
 class ReadInputs(TypedDict):
@@ -448,7 +447,7 @@ def _endings(role: str) -> list[str]:
         from heedmap.datasets.images import SUFFIXES
 
         return sorted(SUFFIXES)
-    return sorted(SOUNDS if role == "audio" else ARRAYS)
+    return [".wav" if role == "audio" else ".npz"]
 
 
 _READERS: Mapping[str, Callable[[Iterator[str], Path], Iterator[InputRow]]] = {

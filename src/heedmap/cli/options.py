@@ -321,6 +321,11 @@ class FigureOptions:
         look = cast("FigureLook", {name: value for name, value in given.items() if value is not None})
         return {**look, "title": False} if self.no_title else look
 
+    def look(self, out: Path | None, endings: Collection[str], show: bool) -> FigureLook:
+        """See :func:`check_out`, and of the file's ending :meth:`check`."""
+        check_out(out, endings, show)
+        return self.check("" if out is None else out.suffix.lower())
+
     def check(self, ending: str) -> FigureLook:
         """:attr:`given`, if a file of this ending is a figure and there are such colours, before a model is loaded.
 
@@ -333,7 +338,7 @@ class FigureOptions:
         from heedmap.render.files import PICTURES
         from heedmap.render.scale import colour_map, theme
 
-        if ending.lower() not in PICTURES:
+        if ending not in PICTURES:
             names = ", ".join("--no-title" if name == "title" else f"--{name}" for name in self.given)
             raise typer.BadParameter(f"for figures alone: give --out with {', '.join(PICTURES)}", param_hint=names)
         if self.theme is not None:
@@ -488,11 +493,6 @@ def generation(texts: list[str] | None) -> dict[str, object]:
         return {key: written.json_or_text(value) for key, value in written.pairs(texts or []).items()}
     except OptionError as error:
         raise typer.BadParameter(str(error), param_hint="--generate") from error
-
-
-def ending_of(out: Path | None) -> str:
-    """Of a file that is to be written; empty where there is none."""
-    return "" if out is None else out.suffix.lower()
 
 
 def check_out(out: Path | None, endings: Collection[str], show: bool = False) -> None:
