@@ -107,10 +107,7 @@ def answer(*, inputs: OneInput, options: AnswerOptions, figures: FigureOptions, 
             **CostOptions(memory=options.memory).given,
         )
     if options.out is not None:
-        picture, without = drawn_on(subject, given)
-        if without:
-            tell(f"the map is {without}")
-        write(options.out, explanation, picture, given["audio"], **look)
+        write(options.out, explanation, drawn_on(subject, given, tell), given["audio"], **look)
     from heedmap.render.terminal import terminal_answer
 
     data = to_json(explanation) if options.as_json else None
@@ -193,9 +190,7 @@ def _answer(
 def _file(ending: str, answers: Answers, subject: Model, given: ReadInputs, look: FigureLook) -> bytes:
     if ending == ".json":
         return f"{_json(answers)}\n".encode()
-    picture, without = drawn_on(subject, given)
-    if without:
-        tell(f"the maps are {without}")
+    picture = drawn_on(subject, given, tell, "the maps are")
     if ending == ".html":
         return answers.to_html(None if picture is None else picture.as_seen()).encode()
     return figure_bytes(answers.plot(picture, given["audio"], **look), ending, look.get("dpi", DOTS))

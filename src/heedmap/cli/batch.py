@@ -267,9 +267,7 @@ class _Run:
             return told
         from heedmap.render.files import write
 
-        picture, without = drawn_on(self.subject, item.inputs)
-        if without:
-            self._warn(f"the map is {without}")
+        picture = drawn_on(self.subject, item.inputs, self._warn)
         file = f"{item.name}{self.job.ending}"
         write(self.job.output.out / file, explanation, picture, **self.job.look)
         return {**told, "file": file}

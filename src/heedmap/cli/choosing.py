@@ -248,9 +248,7 @@ def _figure(
 ) -> bytes:
     from heedmap.render.figure import side_by_side
 
-    picture, without = drawn_on(subject, given)
-    if without:
-        tell(f"the maps are {without}")
+    picture = drawn_on(subject, given, tell, "the maps are")
     figure = side_by_side(comparison.explanations, image=picture, notes=comparison.notes(), shared=shared, **look)
     return figure_bytes(figure, kind, look.get("dpi", dots))
 

@@ -115,7 +115,7 @@ def _file(ending: str, found: Effect, subject: Model, given: ReadInputs, edited:
     from heedmap.render.figure import side_by_side
 
     maps = _maps(found)
-    before, after = (drawn_on(subject, inputs)[0] for inputs in (given, edited))
+    before, after = (drawn_on(subject, inputs, lambda _: None) for inputs in (given, edited))
     pictures = {
         name: picture for name, picture in zip(maps, (before, after, after), strict=True) if picture is not None
     }

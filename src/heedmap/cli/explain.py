@@ -130,10 +130,7 @@ def _explain(
     if output.out is not None:
         if wanted.method != explanation.method:  # printed maps have it among their notes
             tell(explanation.flow.notes[0])
-        picture, without = drawn_on(subject, given)
-        if without:
-            tell(f"the map is {without}")
-        write(output.out, explanation, picture, given["audio"], **look)
+        write(output.out, explanation, drawn_on(subject, given, tell), given["audio"], **look)
     end(output.out, to_json(explanation) if output.as_json else None, partial(print_heat, explanation))
     for words in cautions(explanation) if output.out is not None else ():  # printed maps have them among their facts
         typer.echo(f"mind: {said_for(SHELL, words)}", err=output.as_json)

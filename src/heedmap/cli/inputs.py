@@ -288,15 +288,18 @@ def _read_images(image: Path | Sequence[Path]) -> Image | tuple[Image, ...]:
     return pictures[0] if len(pictures) == 1 else pictures
 
 
-def drawn_on(subject: Model, inputs: ReadInputs) -> tuple[Picture | None, str]:
-    """The picture that a map is drawn on, and why there is none where there should be one."""
+def drawn_on(
+    subject: Model, inputs: ReadInputs, tell: Callable[[str], None], what: str = "the map is"
+) -> Picture | None:
+    """The picture that a map is drawn on; ``tell`` is told why there is none where there should be one."""
     image, boxes = inputs["image"], inputs["boxes"]
     if image is None and (boxes is None or "boxes" not in boxes):
-        return None, ""
+        return None
     try:
-        return subject.picture(image, boxes), ""
+        return subject.picture(image, boxes)
     except InputError as error:
-        return None, f"drawn without the image: {error}"
+        tell(f"{what} drawn without the image: {error}")
+        return None
 
 
 def rows_of(given: Mapping[str, Sequence[str | Path] | None], listed: Path | None = None) -> list[InputRow]:
