@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,8 +21,6 @@ from heedmap.cli.options import (
     ModelOptions,
     OneInput,
     OpenOption,
-    check_out,
-    ending_of,
     generation,
 )
 from heedmap.common.files import write_output
@@ -33,8 +30,9 @@ from heedmap.methods import written
 from heedmap.render.files import DOTS, PICTURES, figure_bytes
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from heedmap.common.progress import Progress
-    from heedmap.explanation import Explanation
     from heedmap.models.answers import Answers
     from heedmap.models.model import Model
     from heedmap.render.files import FigureLook
@@ -68,17 +66,9 @@ class AnswerOptions(MethodOptions):
     def check(self) -> None:
         """As :meth:`MethodOptions.check`, and of what is generated and contrasted."""
         super().check()
-        _ = self.generation, self.against
+        generation(self.generate)
+        _ = self.against
         memory_bytes(self.memory)
-
-    @property
-    def generation(self) -> dict[str, object]:
-        """For transformers' ``generate``.
-
-        Raises:
-            typer.BadParameter: no ``=``, or a key twice.
-        """
-        return generation(self.generate)
 
     @property
     def against(self) -> str | dict[str, str] | None:
@@ -98,8 +88,7 @@ def answer(*, inputs: OneInput, options: AnswerOptions, figures: FigureOptions, 
     """Explain an answer in words: what each word of it rests on, in text, picture and sound."""
     from heedmap.render.files import WRITERS, to_json, write
 
-    check_out(options.out, WRITERS, options.show)
-    look = figures.check(ending_of(options.out))
+    look = figures.look(options.out, WRITERS, options.show)
     given = inputs.read(model.model)
     model.check()
     options.check()
@@ -112,27 +101,24 @@ def answer(*, inputs: OneInput, options: AnswerOptions, figures: FigureOptions, 
             given["audio"],
             answer=options.answer,
             contrast=options.against,
-            generate=options.generation,
+            generate=generation(options.generate),
             system=options.system,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
             **CostOptions(memory=options.memory).given,
         )
     if options.out is not None:
-        picture, without = drawn_on(subject, given)
-        if without:
-            tell(f"the map is {without}")
-        write(options.out, explanation, picture, given["audio"], **look)
-    data = to_json(explanation) if options.as_json else None
-    end(options.out, data, partial(_print_words, explanation), options.show)
-
-
-def _print_words(explanation: Explanation) -> None:
-    from rich.console import Console
-
+        write(options.out, explanation, drawn_on(subject, given, tell), given["audio"], **look)
     from heedmap.render.terminal import terminal_answer
 
+    data = to_json(explanation) if options.as_json else None
+    end(options.out, data, lambda: _print(terminal_answer(explanation)), options.show)
+
+
+def _print(shown: Group) -> None:
+    from rich.console import Console
+
     console = Console(highlight=False)
-    console.print(terminal_answer(explanation), soft_wrap=not console.is_terminal)
+    console.print(shown, soft_wrap=not console.is_terminal)
 
 
 ENDINGS = (".html", *PICTURES, ".json")
@@ -186,8 +172,7 @@ def _answer(
     model: ModelOptions,
     explained: Callable[[Model, Given, Progress], Answers],
 ) -> None:
-    check_out(options.out, ENDINGS, options.show)
-    look = figures.check(ending_of(options.out))
+    look = figures.look(options.out, ENDINGS, options.show)
     given = inputs.read(model.model)
     model.check()
     options.check()
@@ -195,16 +180,17 @@ def _answer(
     with working(subject, f"explaining by {options.method}") as progress:
         answers = explained(subject, asked(subject, given), progress)
     if options.out is not None:
-        write_output(options.out, _file(ending_of(options.out), answers, subject, given, look))
-    end(options.out, _json(answers) if options.as_json else None, partial(_print, answers), options.show)
+        write_output(options.out, _file(options.out.suffix.lower(), answers, subject, given, look))
+    from heedmap.render.terminal import terminal_answers
+
+    data = _json(answers) if options.as_json else None
+    end(options.out, data, lambda: _print(terminal_answers(answers)), options.show)
 
 
 def _file(ending: str, answers: Answers, subject: Model, given: ReadInputs, look: FigureLook) -> bytes:
     if ending == ".json":
         return f"{_json(answers)}\n".encode()
-    picture, without = drawn_on(subject, given)
-    if without:
-        tell(f"the maps are {without}")
+    picture = drawn_on(subject, given, tell, "the maps are")
     if ending == ".html":
         return answers.to_html(None if picture is None else picture.as_seen()).encode()
     return figure_bytes(answers.plot(picture, given["audio"], **look), ending, look.get("dpi", DOTS))
@@ -219,12 +205,3 @@ def _json(answers: Answers) -> str:
         for name, box, explanation in zip(answers.names, boxes, answers.explanations, strict=True)
     ]
     return json.dumps(entries, allow_nan=False, indent=1)
-
-
-def _print(answers: Answers) -> None:
-    from rich.console import Console
-
-    from heedmap.render.terminal import terminal_answers
-
-    console = Console(highlight=False)
-    console.print(terminal_answers(answers), soft_wrap=not console.is_terminal)

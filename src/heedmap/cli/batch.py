@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -55,11 +55,17 @@ class BatchJob:
     most: int
     overwrite: bool
     look: FigureLook
-    cost: Cost = field(default_factory=Cost)
+    cost: Cost
 
     @classmethod
     def of(
-        cls, rows: Sequence[InputRow], wanted: MapOptions, output: Output, many: BatchOptions, figures: MapFigureOptions
+        cls,
+        rows: Sequence[InputRow],
+        wanted: MapOptions,
+        output: Output,
+        many: BatchOptions,
+        figures: MapFigureOptions,
+        cost: Cost,
     ) -> BatchJob:
         """From the command line.
 
@@ -83,7 +89,7 @@ class BatchJob:
                 f"{out} is the name of a file, and {there}; give a folder with --out, and --as {out.suffix[1:]}"
             )
         look = figures.check(ending)
-        return cls(rows, names_of(rows), wanted, output, ending, many.batch, many.overwrite, look)
+        return cls(rows, names_of(rows), wanted, output, ending, many.batch, many.overwrite, look, cost)
 
     def target(self, row: InputRow) -> str | None:
         """Of a row, as ``--target`` has it."""
@@ -261,9 +267,7 @@ class _Run:
             return told
         from heedmap.render.files import write
 
-        picture, without = drawn_on(self.subject, item.inputs)
-        if without:
-            self._warn(f"the map is {without}")
+        picture = drawn_on(self.subject, item.inputs, self._warn)
         file = f"{item.name}{self.job.ending}"
         write(self.job.output.out / file, explanation, picture, **self.job.look)
         return {**told, "file": file}

@@ -29,7 +29,6 @@ from heedmap.cli.options import (
     check_methods,
     check_out,
     check_words,
-    ending_of,
     methods_option,
 )
 from heedmap.common.advice import SHELL, said_for
@@ -96,8 +95,7 @@ def compare(
 ) -> None:
     """Explain one answer by several methods, side by side, and ask the model which of them says what it does."""
     out = options.out
-    check_out(out, (*PICTURES, ".html", ".json"), options.show)
-    look = figures.check(ending_of(out))
+    look = figures.look(out, (*PICTURES, ".html", ".json"), options.show)
     given = inputs.read(model.model)
     model.check()
     check_words(remove=(options.remove, FILLS))
@@ -156,7 +154,7 @@ def recommend(
     """Say which method to trust on this model, by a few tests on a few of its inputs."""
     out = options.out
     check_out(out, (".md", ".json"))
-    given = _inputs(inputs) if any(inputs.roles.values()) else []
+    given = [row.read() for row in rows_of(inputs.roles)] if any(inputs.roles.values()) else []
     model.check()
     check_words(remove=(options.remove, FILLS))
     check_methods(options.method or ())
@@ -250,9 +248,7 @@ def _figure(
 ) -> bytes:
     from heedmap.render.figure import side_by_side
 
-    picture, without = drawn_on(subject, given)
-    if without:
-        tell(f"the maps are {without}")
+    picture = drawn_on(subject, given, tell, "the maps are")
     figure = side_by_side(comparison.explanations, image=picture, notes=comparison.notes(), shared=shared, **look)
     return figure_bytes(figure, kind, look.get("dpi", dots))
 
@@ -280,11 +276,6 @@ def _page(comparison: Comparison, name: str, picture: bytes) -> str:
         refused=comparison.refused,
     )
     return document(body, f"heedmap: methods on {name}", "wide")
-
-
-def _inputs(inputs: ManyInputs) -> list[ReadInputs]:
-    """Every input that was given, read."""
-    return [row.read() for row in rows_of(inputs.roles)]
 
 
 def _without_gaps(given: Mapping[str, object]) -> dict[str, object]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from heedmap.models.names import PREFIX, shipped
+from heedmap.models.names import LIBRARIES, PREFIX, shipped
 
-LIBRARIES = ("timm/", "open_clip/")
 GROUPS = ("fast", "ablations", "all")
 """Names for several methods at once, see ``heedmap.evaluate.harness.protocol``."""
 

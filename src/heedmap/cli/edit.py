@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heedmap.cli.command import command, open_file, working
+from heedmap.cli.explain import print_heat
 from heedmap.cli.inputs import ReadInputs, asked, drawn_on, parse_target
 from heedmap.cli.options import (
     JsonOption,
@@ -18,14 +19,13 @@ from heedmap.cli.options import (
     ModelOptions,
     OneInput,
     OpenOption,
-    check_out,
-    ending_of,
 )
 from heedmap.common.files import write_output
 from heedmap.common.printable import percent, visible
 from heedmap.render.files import DOTS, PICTURES, figure_bytes, to_data
 
 if TYPE_CHECKING:
+    from heedmap.explanation import Explanation
     from heedmap.models.edits import Effect
     from heedmap.models.model import Model
     from heedmap.render.files import FigureLook
@@ -55,8 +55,7 @@ def edit(
 ) -> None:
     """Change a word or paint over a part of the picture, and see what changes: the answers, and the map of one."""
     out = options.out
-    check_out(out, (*PICTURES, ".json"), options.show)
-    look = figures.check(ending_of(out))
+    look = figures.look(out, (*PICTURES, ".json"), options.show)
     given = inputs.read(model.model)
     edited = _edited(given, options)
     model.check()
@@ -115,8 +114,8 @@ def _file(ending: str, found: Effect, subject: Model, given: ReadInputs, edited:
         return json.dumps(_data(found), allow_nan=False, indent=1).encode()
     from heedmap.render.figure import side_by_side
 
-    maps = {"before": found.before, "after": found.after, CHANGE: found.change}
-    before, after = (drawn_on(subject, inputs)[0] for inputs in (given, edited))
+    maps = _maps(found)
+    before, after = (drawn_on(subject, inputs, lambda _: None) for inputs in (given, edited))
     pictures = {
         name: picture for name, picture in zip(maps, (before, after, after), strict=True) if picture is not None
     }
@@ -125,18 +124,19 @@ def _file(ending: str, found: Effect, subject: Model, given: ReadInputs, edited:
     return figure_bytes(figure, ending, look.get("dpi", DOTS))
 
 
+def _maps(found: Effect) -> dict[str, Explanation]:
+    return {"before": found.before, "after": found.after, CHANGE: found.change}
+
+
 def _data(found: Effect) -> dict[str, object]:
-    maps = {"before": found.before, "after": found.after, CHANGE: found.change}
     answers = {name: {"before": before, "after": after} for name, (before, after) in found.answers.items()}
-    return {"answers": answers} | {name: to_data(explanation) for name, explanation in maps.items()}
+    return {"answers": answers} | {name: to_data(explanation) for name, explanation in _maps(found).items()}
 
 
 def _print(found: Effect, out: Path | None) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
-
-    from heedmap.render.terminal import terminal
 
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
@@ -147,6 +147,5 @@ def _print(found: Effect, out: Path | None) -> None:
     console.print(table)
     if out is not None:
         console.print(f"wrote {out}", soft_wrap=True, markup=False)
-        return
-    colours = console.color_system is not None and not console.no_color
-    console.print(terminal(found.change, colours=colours), soft_wrap=not console.is_terminal)
+    else:
+        print_heat(found.change)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,8 +22,6 @@ from heedmap.cli.options import (
     ModelOptions,
     Output,
     SampleOption,
-    check_out,
-    ending_of,
 )
 from heedmap.common.advice import SHELL, said_for
 
@@ -65,8 +63,8 @@ def explain(
         _compare(texts, wanted, output, figures, model, cost)
     elif several and sample is None:
         wanted.check()
-        job = replace(BatchJob.of(rows_of(inputs.roles, many.listed), wanted, output, many, figures), cost=cost.given)
-        explain_many(job, model.load)
+        rows = rows_of(inputs.roles, many.listed)
+        explain_many(BatchJob.of(rows, wanted, output, many, figures, cost.given), model.load)
         written = None if output.out is None else output.out / INDEX
     else:
         _explain(inputs, sample, wanted, output, figures, model, cost)
@@ -93,15 +91,14 @@ def _compare(
 ) -> None:
     from heedmap.render.files import COMPARISON_WRITERS, comparison_json, write_comparison
 
-    check_out(output.out, COMPARISON_WRITERS, output.show)
-    look = figures.check(ending_of(output.out))
+    look = figures.look(output.out, COMPARISON_WRITERS, output.show)
     wanted.check()
     subject = model.load()
     with working(subject, f"explaining by {wanted.method}") as progress:
         pair = wanted.by(subject.compare)(texts[0], texts[1], progress=progress, **cost.given)
     if output.out is not None:
         write_comparison(output.out, *pair, **look)
-    end(output.out, comparison_json(*pair) if output.as_json else None, partial(_print_heat, *pair))
+    end(output.out, comparison_json(*pair) if output.as_json else None, partial(print_heat, *pair))
 
 
 def _explain(
@@ -116,8 +113,7 @@ def _explain(
     from heedmap.render.cautions import cautions
     from heedmap.render.files import WRITERS, to_json, write
 
-    check_out(output.out, WRITERS, output.show)
-    look = figures.check(ending_of(output.out))
+    look = figures.look(output.out, WRITERS, output.show)
     given = rows_of(inputs.roles)[0].read() if sample is None else sample_inputs(model.model, sample, inputs.roles)
     model.check()
     wanted.check()
@@ -132,23 +128,16 @@ def _explain(
             **asked(subject, given), target=target, progress=progress, **cost.given
         )
     if output.out is not None:
-        _tell_method(wanted, explanation)
-        picture, without = drawn_on(subject, given)
-        if without:
-            tell(f"the map is {without}")
-        write(output.out, explanation, picture, given["audio"], **look)
-    end(output.out, to_json(explanation) if output.as_json else None, partial(_print_heat, explanation))
+        if wanted.method != explanation.method:  # printed maps have it among their notes
+            tell(explanation.flow.notes[0])
+        write(output.out, explanation, drawn_on(subject, given, tell), given["audio"], **look)
+    end(output.out, to_json(explanation) if output.as_json else None, partial(print_heat, explanation))
     for words in cautions(explanation) if output.out is not None else ():  # printed maps have them among their facts
         typer.echo(f"mind: {said_for(SHELL, words)}", err=output.as_json)
 
 
-def _tell_method(wanted: MapOptions, explanation: Explanation) -> None:
-    """Which method was taken where the choice was left to the model: printed maps have it among their notes."""
-    if wanted.method != explanation.method:
-        tell(explanation.flow.notes[0])
-
-
-def _print_heat(*explanations: Explanation) -> None:
+def print_heat(*explanations: Explanation) -> None:
+    """Each explanation as a terminal shows it."""
     from rich.console import Console
 
     from heedmap.render.terminal import terminal

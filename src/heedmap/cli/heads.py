@@ -20,8 +20,6 @@ from heedmap.cli.options import (
     OneInput,
     OpenOption,
     TargetOption,
-    check_out,
-    ending_of,
 )
 from heedmap.common.files import write_output
 from heedmap.render.files import DOTS, PICTURES, check_options, figure_bytes
@@ -59,8 +57,7 @@ def heads(
     model: ModelOptions,
 ) -> None:
     """Show every attention of a model, head by head: all small, one large, or the rollout of a range."""
-    check_out(out, (*PICTURES, ".json"), show)
-    look = figures.check(ending_of(out))
+    look = figures.look(out, (*PICTURES, ".json"), show)
     span = _range(rollout, attention)
     if weights not in ("attention", "relevance"):
         raise typer.BadParameter(f"{weights!r}; expected attention or relevance", param_hint="--weights")
@@ -76,7 +73,7 @@ def heads(
         numbers = None if attention is None else [attention]
         found = subject.heads(**asked(subject, given), target=wanted, weights=weights, attentions=numbers)
     if out is not None:
-        write_output(out, _file(ending_of(out), found, attention, span, look))
+        write_output(out, _file(out.suffix.lower(), found, attention, span, look))
     end(out, _json(found) if as_json else None, partial(_print, found), show)
 
 

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 ROLES = ("text", "image", "boxes", "audio")
 COLUMNS = ("id", *ROLES, "target")
 """What a row of a file may have."""
-SOUNDS, ARRAYS = frozenset({".wav"}), frozenset({".npz"})
-FILES = (".jsonl", ".csv", ".txt")
-"""Endings of files that list inputs."""
 
 
 class ReadInputs(TypedDict):
@@ -207,10 +204,7 @@ WORDS: Mapping[str, Callable[[str, str], Target]] = {
 
 
 def read_inputs(
-    text: OneText | None = None,
-    image: Path | Sequence[Path] | None = None,
-    boxes: Path | None = None,
-    audio: Path | None = None,
+    text: OneText | None, image: Path | Sequence[Path] | None, boxes: Path | None, audio: Path | None
 ) -> ReadInputs:
     """The inputs of a command line.
 
@@ -294,15 +288,18 @@ def _read_images(image: Path | Sequence[Path]) -> Image | tuple[Image, ...]:
     return pictures[0] if len(pictures) == 1 else pictures
 
 
-def drawn_on(subject: Model, inputs: ReadInputs) -> tuple[Picture | None, str]:
-    """The picture that a map is drawn on, and why there is none where there should be one."""
+def drawn_on(
+    subject: Model, inputs: ReadInputs, tell: Callable[[str], None], what: str = "the map is"
+) -> Picture | None:
+    """The picture that a map is drawn on; ``tell`` is told why there is none where there should be one."""
     image, boxes = inputs["image"], inputs["boxes"]
     if image is None and (boxes is None or "boxes" not in boxes):
-        return None, ""
+        return None
     try:
-        return subject.picture(image, boxes), ""
+        return subject.picture(image, boxes)
     except InputError as error:
-        return None, f"drawn without the image: {error}"
+        tell(f"{what} drawn without the image: {error}")
+        return None
 
 
 def rows_of(given: Mapping[str, Sequence[str | Path] | None], listed: Path | None = None) -> list[InputRow]:
@@ -360,9 +357,9 @@ def read_rows(path: Path) -> list[InputRow]:
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path} has no ending that is known; expected {', '.join(FILES)}, with an input a line")
+        raise InputError(f"{path} has no ending that is known; expected {', '.join(_READERS)}, with an input a line")
     if not path.is_file():
-        raise InputError(f"there is no file {path}; expected one of {', '.join(FILES)} that lists inputs")
+        raise InputError(f"there is no file {path}; expected one of {', '.join(_READERS)} that lists inputs")
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             return list(reader(lines, path.parent))
@@ -453,7 +450,7 @@ def _endings(role: str) -> list[str]:
         from heedmap.datasets.images import SUFFIXES
 
         return sorted(SUFFIXES)
-    return sorted(SOUNDS if role == "audio" else ARRAYS)
+    return [".wav" if role == "audio" else ".npz"]
 
 
 _READERS: Mapping[str, Callable[[Iterator[str], Path], Iterator[InputRow]]] = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypedDict, TypeVar, cast
 
 import typer
 
@@ -317,20 +317,14 @@ class FigureOptions:
     @property
     def given(self) -> FigureLook:
         """As :func:`heedmap.render.files.figure` takes them; what was not given is left out."""
-        look: FigureLook = {}
-        if self.width is not None:
-            look["width"] = self.width
-        if self.dpi is not None:
-            look["dpi"] = self.dpi
-        if self.cmap is not None:
-            look["cmap"] = self.cmap
-        if self.alpha is not None:
-            look["alpha"] = self.alpha
-        if self.theme is not None:
-            look["theme"] = self.theme
-        if self.no_title:
-            look["title"] = False
-        return look
+        given = {name: getattr(self, name) for name in ("width", "dpi", "cmap", "alpha", "theme")}
+        look = cast("FigureLook", {name: value for name, value in given.items() if value is not None})
+        return {**look, "title": False} if self.no_title else look
+
+    def look(self, out: Path | None, endings: Collection[str], show: bool) -> FigureLook:
+        """See :func:`check_out`, and of the file's ending :meth:`check`."""
+        check_out(out, endings, show)
+        return self.check("" if out is None else out.suffix.lower())
 
     def check(self, ending: str) -> FigureLook:
         """:attr:`given`, if a file of this ending is a figure and there are such colours, before a model is loaded.
@@ -344,7 +338,7 @@ class FigureOptions:
         from heedmap.render.files import PICTURES
         from heedmap.render.scale import colour_map, theme
 
-        if ending.lower() not in PICTURES:
+        if ending not in PICTURES:
             names = ", ".join("--no-title" if name == "title" else f"--{name}" for name in self.given)
             raise typer.BadParameter(f"for figures alone: give --out with {', '.join(PICTURES)}", param_hint=names)
         if self.theme is not None:
@@ -489,26 +483,16 @@ def file_options(files: list[str] | None) -> dict[str, str | dict[str, str]]:
     return options
 
 
-def text_pairs(texts: list[str] | None, option: str) -> dict[str, str]:
-    """KEY=VALUE, several times.
+def generation(texts: list[str] | None) -> dict[str, object]:
+    """``--generate``, KEY=VALUE several times, as options of transformers' ``generate``.
 
     Raises:
         typer.BadParameter: no ``=``, or a key twice.
     """
     try:
-        return written.pairs(texts or [])
+        return {key: written.json_or_text(value) for key, value in written.pairs(texts or []).items()}
     except OptionError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from error
-
-
-def generation(texts: list[str] | None) -> dict[str, object]:
-    """``--generate`` as options of transformers' ``generate``; errors as of :func:`text_pairs`."""
-    return {key: written.json_or_text(value) for key, value in text_pairs(texts, "--generate").items()}
-
-
-def ending_of(out: Path | None) -> str:
-    """Of a file that is to be written; empty where there is none."""
-    return "" if out is None else out.suffix.lower()
+        raise typer.BadParameter(str(error), param_hint="--generate") from error
 
 
 def check_out(out: Path | None, endings: Collection[str], show: bool = False) -> None:

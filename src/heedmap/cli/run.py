@@ -100,10 +100,11 @@ def run(
         **vars(workers),
         **wanted.settings,
     }
+    data = open_source(source.data, **file_options(source.file))
     if dry_run:
-        _tell_plan(model.model, open_source(source.data, **file_options(source.file)), options, as_json)
+        _tell_plan(model.model, data, options, as_json)
         return
-    found = _run(model.model, open_source(source.data, **file_options(source.file)), out, options)
+    found = _run(model.model, data, out, options)
     bad = found.errors
     if as_json:
         typer.echo((out / "manifest.json").read_text(encoding="utf-8").rstrip())

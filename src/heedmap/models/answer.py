@@ -20,7 +20,7 @@ from heedmap.engine.stepwise import SaidTokens, Stepwise, explain_steps, logits_
 from heedmap.errors import InputError
 from heedmap.models.contrast import RUNNER, Against, against
 from heedmap.models.forced import Forced, check_places, forced, left_padded
-from heedmap.models.labels import token_boundaries, token_labels
+from heedmap.models.labels import boundaries_of, place_of, token_labels
 from heedmap.models.parts import in_parts
 from heedmap.models.saying import TOLERANCE, Prompt, begun, generated, given, grown, spelled
 from heedmap.outputs import Context, class_logits, special_ids
@@ -143,12 +143,12 @@ class _Asked:
 
         def places(word: str, sample: int) -> list[int]:
             row, wanted = tokens[sample].tolist(), ids(word, sample)
-            for first in range(len(row) - len(wanted) + 1):
-                if row[first : first + len(wanted)] == wanted:
-                    return list(range(first, first + len(wanted)))
-            raise InputError(
-                f"the contrast names {word!r}, which is not in the answer {self.text(row)!r}; give a word of it"
-            )
+            first = place_of(wanted, row)
+            if first is None:
+                raise InputError(
+                    f"the contrast names {word!r}, which is not in the answer {self.text(row)!r}; give a word of it"
+                )
+            return list(range(first, first + len(wanted)))
 
         return against(contrast, tokens, ids, places, self.names)
 
@@ -199,16 +199,12 @@ class _Asked:
             raise InputError(
                 f"no token begins in {whole.name}, so the answer has no map (there is {', '.join(steps.relevance)})"
             )
-        made: dict[str, Segment] = {}
-        for key, segment in steps.first.segments.items():
-            made[key] = replace(segment, relevance=steps.relevance[key])
+        made = {key: replace(segment, relevance=steps.relevance[key]) for key, segment in steps.first.segments.items()}
         words = made.pop(name)
-        apart = {name: _picked(words, whole.prompt), "answer": _picked(words, whole.answer, "answer")}
+        said = _picked(words, whole.answer, "answer")
+        said = self._named(replace(said, relevance=said.relevance.tril(-1)), whole.tokens)
+        made |= {name: _picked(words, whole.prompt), "answer": said}
         answer = self._answer(steps, whole, other, source)
-        names = tuple(map(self.names, whole.tokens.tolist()))
-        made |= apart
-        before = made["answer"].relevance.tril(-1)
-        made["answer"] = self._named(replace(made["answer"], relevance=before), names, whole.tokens)
         return replace(
             steps.first,
             segments=made,
@@ -221,14 +217,12 @@ class _Asked:
             answer=answer,
         )
 
-    def _named(self, segment: Segment, names: tuple[tuple[str, ...], ...], tokens: Tensor) -> Segment:
+    def _named(self, segment: Segment, tokens: Tensor) -> Segment:
         """The answer's segment with the labels of its tokens, and how they stand to each other."""
         if self.tokenizer is None:
             return replace(segment, labels=None, boundaries=None)
-        ids = [[max(i, 0) for i in row] for row in tokens.tolist()]
-        rows = [token_boundaries(self.tokenizer, *pair) for pair in zip(ids, names, strict=True)]
-        known = tuple(row for row in rows if row is not None)
-        return replace(segment, labels=names, boundaries=known if len(known) == len(rows) else None)
+        ids, names = tokens.clamp(min=0).tolist(), tuple(map(self.names, tokens.tolist()))
+        return replace(segment, labels=names, boundaries=boundaries_of(self.tokenizer, ids, names))
 
     def _answer(self, steps: Stepwise, whole: Forced, other: Against | None, source: str) -> Answer:
         tokens = whole.tokens.tolist()

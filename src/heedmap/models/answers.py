@@ -207,8 +207,7 @@ def detections(
     ][:most]
     if not kept:
         raise InputError(f"no object is as probable as {threshold}; the most probable has {objects[0].probability:.3g}")
-    asked: Callable[..., list[Explanation]] = explain  # which checks the options itself
     targets = [prediction.target for prediction, _, _ in kept]
-    explanations = asked(subject, inputs, target=targets, method=method, **options)
+    explanations = explain(subject, inputs, target=targets, method=method, **options)
     called = tuple(f"{prediction.label} {probability:.0%}" for prediction, probability, _ in kept)
     return Answers(called, tuple(explanations), tuple(box for _, _, box in kept if box is not None))

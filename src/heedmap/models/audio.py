@@ -109,13 +109,10 @@ def seconds(inputs: Mapping[str, object], extractor: FeatureExtractor) -> float 
         return values.shape[1] / rate
     if values is not None and values.dim() == 3 and _frames(extractor) is not None:
         return values.shape[1] * FRAME
-    if features is None or hop is None:
+    if features is None or hop is None or features.dim() not in (3, 4):
         return None
-    if features.dim() == 4 and features.shape[3] == size:
-        return features.shape[2] * hop / rate
-    if features.dim() != 3 or features.shape[1] != size:
-        return None
-    return features.shape[2] * hop / rate
+    bands = features.shape[1 if features.dim() == 3 else 3]
+    return features.shape[2] * hop / rate if bands == size else None
 
 
 def duration(audio: object) -> float:

@@ -33,7 +33,8 @@ def box_inputs(boxes: Sequence[object], parameters: Collection[str], config: obj
     from torch.nn.utils.rnn import pad_sequence
 
     places = "visual_pos" in parameters
-    read = [_read(sample, places, _width(config)) for sample in boxes]
+    width = next((getattr(config, name) for name in WIDTH_SETTINGS if hasattr(config, name)), None)
+    read = [_read(sample, places, width) for sample in boxes]
     features = pad_sequence([f for f, _ in read], batch_first=True)
     mask = pad_sequence([f.new_ones(len(f)) for f, _ in read], batch_first=True).long()
     name = "visual_feats" if "visual_feats" in parameters else "visual_embeds"
@@ -47,10 +48,6 @@ def box_names(boxes: object) -> Sequence[str] | None:
     """The names of one sample's boxes, where they have names."""
     names = boxes.get("labels") if isinstance(boxes, Mapping) else None
     return None if names is None else [str(name) for name in names]
-
-
-def _width(config: object) -> int | None:
-    return next((getattr(config, name) for name in WIDTH_SETTINGS if hasattr(config, name)), None)
 
 
 def _read(sample: object, places: bool, width: int | None) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n 4"] | None]:

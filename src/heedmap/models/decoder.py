@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError
 from heedmap.models.forced import places_of
-from heedmap.models.labels import special_ids
+from heedmap.models.labels import plain_ids, special_ids
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -32,28 +33,35 @@ def spoken(model: PreTrainedModel, inputs: Mapping[str, object], special: frozen
         ``decoder_input_ids``, (batch, tokens), without the tokens that end the text; ``decoder_attention_mask`` too
         where the samples have unequal lengths.
     """
-    said = generated(
-        model, inputs, MAX_NEW_TOKENS, return_dict_in_generate=True, output_scores=True, **_settings(model)
-    )
+    said = generated(model, inputs, MAX_NEW_TOKENS, return_dict_in_generate=True, output_scores=True)
     starts = said.sequences.shape[1] - len(said.scores)
     return _trimmed(said.sequences, max(starts, 1), special)
 
 
-def generated(model: PreTrainedModel, inputs: Mapping[str, object], most: int, **settings: object) -> GenerateOutput:
-    """What transformers' ``generate`` gives, up to ``most`` tokens, the most probable each time.
+def generated(
+    model: PreTrainedModel, inputs: Mapping[str, object], most: int | None, /, **settings: object
+) -> GenerateOutput:
+    """What transformers' ``generate`` gives, the most probable token each time where ``settings`` ask for nothing else.
 
-    Of a cache of fixed size, which the owner may have set, ``generate`` would leave attributes on the model.
+    Whisper's keeps the start tokens only if told that one pass is enough. Of a cache of fixed size, which the owner may have set,
+    ``generate`` would leave attributes on the model. It may write to its inputs: BLIP's puts its own first token among the ids.
+
+    Args:
+        model: with ``generate``.
+        inputs: what it is called with.
+        most: so many tokens at most; None: the settings tell it.
+        settings: of ``generate``.
     """
-    if getattr(getattr(model, "generation_config", None), "cache_implementation", None) is not None:
-        settings["cache_implementation"] = "dynamic"
-    return model.generate(**copied(inputs), **settings, do_sample=False, num_beams=1, max_new_tokens=most)
-
-
-def copied(inputs: Mapping[str, object]) -> dict[str, object]:
-    """Inputs for ``generate``, which may write to them: BLIP's puts its own first token among the ids."""
     import torch
 
-    return {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+    wanted: dict[str, object] = {"do_sample": False, "num_beams": 1}
+    if "force_unique_generate_call" in signature(model.generate).parameters:
+        wanted["force_unique_generate_call"] = True
+    if getattr(getattr(model, "generation_config", None), "cache_implementation", None) is not None:
+        wanted["cache_implementation"] = "dynamic"
+    wanted |= settings if most is None else {**settings, "max_new_tokens": most}
+    own = {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+    return model.generate(**own, **wanted)
 
 
 def worded(said: Int[Tensor, "1 tokens"], text: str, tokenizer: Tokenizer, config: object) -> Int[Tensor, "1 others"]:
@@ -70,7 +78,7 @@ def worded(said: Int[Tensor, "1 tokens"], text: str, tokenizer: Tokenizer, confi
     special = special_ids(tokenizer)
     ids = said[0].tolist()
     starts = next((place for place, token in enumerate(ids) if place and token not in special), len(ids))
-    words = tokenizer(text_target=text, add_special_tokens=False)["input_ids"]
+    words = plain_ids(tokenizer, text, said=True)
     places = places_of(config, "decoder_input_ids")
     if not words:
         raise InputError("what the model should have said is empty: it has no tokens; give at least one word")
@@ -93,11 +101,6 @@ def position_of(ids: Int[Tensor, "batch tokens"], token: int) -> int | None:
     """The position that predicts the first ``token`` of the first sample that has it; None: nobody says it."""
     columns = (ids[:, 1:] == token).any(0).nonzero()
     return int(columns[0]) if len(columns) else None
-
-
-def _settings(model: PreTrainedModel) -> dict[str, bool]:
-    """Whisper's ``generate`` keeps the start tokens in what it returns only if told that one pass is enough."""
-    return {"force_unique_generate_call": True} if getattr(model.config, "model_type", "") == "whisper" else {}
 
 
 def _trimmed(ids: Int[Tensor, "batch tokens"], starts: int, special: frozenset[int]) -> dict[str, Tensor]:

@@ -60,14 +60,9 @@ def reworded(text: str, old: str, new: str) -> str:
     changed = re.sub(pattern, lambda _: new, text)
     if not new:
         changed = re.sub(r" {2,}", " ", changed).strip()
-    return checked_text(changed)
-
-
-def checked_text(text: str) -> str:
-    """``text``; InputError where an edit left nothing of it."""
-    if not text.strip():
+    if not changed.strip():
         raise InputError("the edit leaves no text; leave at least one word")
-    return text
+    return changed
 
 
 def painted(image: Image, region: Region) -> Image:
@@ -95,7 +90,7 @@ def effect(
     subject: Model,
     first: Given,
     second: Given,
-    answer: int | None = 0,
+    answer: int = 0,
     target: AnyTarget = None,
     method: str = "generic",
     **options: object,
@@ -119,7 +114,7 @@ def effect(
     asked: Callable[..., Predictions] = subject.predict  # which sees to it that this is one sample
     before, after = asked(**first), asked(**second)
     return compared(
-        subject, before, after, before[answer or 0], target, first.get("boxes"), method, options, first.get("audio")
+        subject, before, after, before[answer], target, first.get("boxes"), method, options, first.get("audio")
     )
 
 
@@ -145,9 +140,8 @@ def compared(
             "decoder_input_ids"
         ]  # one answer, also where it would say another now
     _check_place(choice.target, *inputs)
-    asked: Callable[..., Explanation] = explain  # which checks the options itself
     maps = [
-        subject.label(asked(subject, i, target=choice.target, method=method, **options), i, boxes, audio)
+        subject.label(explain(subject, i, target=choice.target, method=method, **options), i, boxes, audio)
         for i in inputs
     ]
     return Effect(maps[0], maps[1], _answers(before, after, choice, maps))

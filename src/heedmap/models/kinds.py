@@ -31,10 +31,6 @@ class Kind:
         """All that may be given."""
         return (*self.needs, *self.optional)
 
-    def fits(self, roles: Collection[str], speaks: str) -> bool:
-        """Whether a model that can take ``roles`` and speaks so is of this kind."""
-        return speaks == self.speaks and set(self.needs) <= set(roles) <= set(self.takes)
-
 
 KINDS = (
     Kind("text", ("text",), (), "", "text, or a (first, second) pair of texts → class, embedding, masked word"),
@@ -68,21 +64,16 @@ LONGEST_PADDING = ("siglip", "siglip2")
 """Model types trained on texts that were always padded to the full length."""
 
 
-def roles_of(parameters: Collection[str]) -> tuple[str, ...]:
-    """What a model with these ``forward`` parameters can take, in a fixed order, each once."""
-    return tuple(dict.fromkeys(role for parameter, role in ROLES.items() if parameter in parameters))
-
-
 def kind_of(parameters: Collection[str], generates: bool) -> Kind:
     """The kind of a model with these ``forward`` parameters.
 
     Raises:
         ModelLoadError: none fits; the message lists the known kinds.
     """
-    roles = roles_of(parameters)
+    roles = {role for parameter, role in ROLES.items() if parameter in parameters}
     speaks = ("decoder" if "decoder_input_ids" in parameters else "next") if generates else ""
     for kind in KINDS:
-        if kind.fits(roles, speaks):
+        if speaks == kind.speaks and set(kind.needs) <= roles <= set(kind.takes):
             return kind
     known = "; ".join(f"{name}: {about}" for name, about in MODELS.items())
     raise ModelLoadError(

@@ -37,6 +37,18 @@ def special_ids(tokenizer: Tokenizer | None) -> frozenset[int]:
     return frozenset(getattr(tokenizer, "all_special_ids", None) or ()) | apart
 
 
+def plain_ids(tokenizer: Tokenizer, text: str, *, said: bool = False) -> list[int]:
+    """The tokens of a text without special ones; ``said``: of one that a decoder says, which may have tokens of its own."""
+    made = tokenizer(text_target=text, add_special_tokens=False) if said else tokenizer(text, add_special_tokens=False)
+    return [int(i) for i in made["input_ids"]]
+
+
+def place_of(ids: list[int], row: list[int]) -> int | None:
+    """Where ``ids`` are first in ``row``, one after the other; None: nowhere."""
+    places = range(len(row) - len(ids) + 1)
+    return next((place for place in places if row[place : place + len(ids)] == ids), None)
+
+
 def token_labels(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[str, ...]:
     """One label a token: its text without the marks of WordPiece, SentencePiece or byte-level BPE.
 
@@ -92,6 +104,15 @@ def token_boundaries(tokenizer: Tokenizer, ids: Sequence[int], labels: Sequence[
             known.setdefault(pair, _joint(tokenizer, pair, labels[place - 1]))
             letters += known[pair] if letters[-1] != SAME else _mark(tokenizer, index)
     return letters
+
+
+def boundaries_of(
+    tokenizer: Tokenizer, ids: Sequence[Sequence[int]], labels: Sequence[Sequence[str]]
+) -> tuple[str, ...] | None:
+    """:func:`token_boundaries` of several texts; None where one of them has none."""
+    rows = [token_boundaries(tokenizer, *pair) for pair in zip(ids, labels, strict=True)]
+    known = tuple(row for row in rows if row is not None)
+    return known if len(known) == len(rows) else None
 
 
 def decoded(tokenizer: Tokenizer, index: int) -> str:
@@ -247,10 +268,8 @@ def segment_boundaries(
     boundaries: dict[str, tuple[str, ...]] = {}
     for name in labels:
         ids = _ids(segments[name], inputs) if segments[name].kind == "text" else None
-        if ids is not None and tokenizer is not None:
-            rows = [token_boundaries(tokenizer, *pair) for pair in zip(ids.tolist(), labels[name], strict=True)]
-            known = tuple(row for row in rows if row is not None)
-            boundaries |= {name: known} if len(known) == len(rows) else {}
+        known = None if ids is None or tokenizer is None else boundaries_of(tokenizer, ids.tolist(), labels[name])
+        boundaries |= {} if known is None else {name: known}
     return boundaries
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PADDING = "<pad>"
 
 
-def load_timm(name: str, tokenizer: Tokenizer | None = None) -> Model:
+def load_timm(name: str) -> Model:
     """``"timm/NAME"`` with its trained weights.
 
     Raises:
@@ -55,7 +55,7 @@ def timm_subject(name: str, model: nn.Module) -> Model:
     return Model(name, model, kind, Processors(image=image), ("pixel_values",), {"pixel_values": "x"}, _labels(model))
 
 
-def load_open_clip(name: str, tokenizer: Tokenizer | None = None) -> Model:
+def load_open_clip(name: str, tokenizer: Tokenizer | None) -> Model:
     """``"open_clip/NAME"`` or ``"open_clip/NAME/WEIGHTS"``; the first weights that open_clip lists are the default.
 
     Raises:

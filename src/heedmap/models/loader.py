@@ -58,25 +58,17 @@ def load(
     name = os.fspath(name_or_path)
     number = _dtype(dtype)
     _check_device(device)
-    if is_zoo(name):
-        return _load_zoo(name, device, number, tokenizer)
     if is_of_library(name):
         from heedmap.models.libraries import load_open_clip, load_timm
 
-        subject = (load_timm if name.startswith("timm/") else load_open_clip)(name, tokenizer)
+        subject = load_timm(name) if name.startswith("timm/") else load_open_clip(name, tokenizer)
         subject.model.to(device=device, dtype=number)
         return subject
-    subject = _load_transformers(name, number, trust_remote_code, tokenizer)
+    zoo = is_zoo(name)
+    source = str(folder_of(name)) if zoo else name
+    subject = _load_transformers(source, number, trust_remote_code and not zoo, tokenizer)
     if device is not None:
         subject.model.to(device)
-    return subject
-
-
-def _load_zoo(
-    name: str, device: str | torch.device | None, dtype: torch.dtype | None, tokenizer: Tokenizer | None
-) -> Model:
-    subject = _load_transformers(str(folder_of(name)), dtype, False, tokenizer)
-    subject.model.to(device)
     return replace(subject, name=name)
 
 

@@ -233,16 +233,13 @@ class Model:
         """
         from heedmap.engine.explain import explain
 
-        asked: Callable[..., Explanation | list[Explanation]] = explain  # which checks the options itself
         inputs = self.inputs(text, image, boxes, audio, decoder_input_ids)
-        result = asked(self, inputs, target=target, method=method, **options)
+        result = explain(self, inputs, target=target, method=method, **options)
         if boxes is None and audio is None:
             return result
-        named = [
-            self.label(explanation, inputs, boxes, audio)
-            for explanation in (result if isinstance(result, list) else [result])
-        ]
-        return named if isinstance(result, list) else named[0]
+        if isinstance(result, list):
+            return [self.label(explanation, inputs, boxes, audio) for explanation in result]
+        return self.label(result, inputs, boxes, audio)
 
     def plan(
         self,
@@ -454,11 +451,9 @@ class Model:
         from heedmap.engine.explain import explain
         from heedmap.targets import Similarity
 
-        asked: Callable[..., Explanation] = explain  # which checks the options itself
-
         def one(text: str, other: str) -> Explanation:
             target = Similarity(self.embedding(other, pool=pool), pool)
-            return asked(self, self.inputs(text), target=target, method=method, **options)
+            return explain(self, self.inputs(text), target=target, method=method, **options)
 
         return one(first, second), one(second, first)
 

@@ -20,18 +20,20 @@ if TYPE_CHECKING:
 PASSES = 8
 """As much as so many steps cost the forward pass of a part, and what is done once in it."""
 
-Explained = Callable[[Mapping[str, object], SaidTokens, Progress], Stepwise]
-"""(inputs, answer, progress) → the steps of the answer; see :func:`heedmap.engine.stepwise.explain_steps`."""
 
-
-def in_parts(whole: Forced, said: SaidTokens, progress: Progress, explained: Explained) -> Stepwise:
+def in_parts(
+    whole: Forced,
+    said: SaidTokens,
+    progress: Progress,
+    explained: Callable[[Mapping[str, object], SaidTokens, Progress], Stepwise],
+) -> Stepwise:
     """The steps of an answer, part by part.
 
     Args:
         whole: the inputs with the whole answer.
         said: the whole answer.
         progress: is told of all steps.
-        explained: explains one part.
+        explained: (inputs, answer, progress) of one part → its steps; see :func:`heedmap.engine.stepwise.explain_steps`.
     """
     steps, shortest = said.tokens.shape[1], int((said.tokens >= 0).sum(1).min())
     ends = parts(whole.start, steps) if whole.name == "input_ids" else [steps]

@@ -195,7 +195,7 @@ class _Answers:
             try:
                 target = target.kind(self.output, self.context)
             except TargetError:
-                if not self._has_features():
+                if get(self.output, "pooler_output") is None:
                     raise
                 return "It gives features, no answers", [Prediction("the size of its features", FeatureNorm())]
         if isinstance(target, NextToken):
@@ -221,9 +221,6 @@ class _Answers:
             value = float(target.choose(self.output, self.context).values[0])
             return "Its answer", [Prediction(f"value of the output: {value:.4g}", target)]
         return "Its answer", [Prediction("its own answer")]
-
-    def _has_features(self) -> bool:
-        return get(self.output, "pooler_output") is not None
 
     def _classes(self) -> tuple[str, list[Prediction]]:
         scores = class_logits(self.output, 2)[0].detach().float()

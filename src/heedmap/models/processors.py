@@ -98,7 +98,7 @@ def load_processors(
 
 
 def _wanted(kind: Kind, config: PretrainedConfig) -> list[str]:
-    roles = {*kind.needs, *kind.optional, *(("text",) if kind.speaks else ())}
+    roles = {*kind.takes, *(("text",) if kind.speaks else ())}
     names = [name for name, piece in PIECES.items() if roles.intersection(piece.roles)]
     mixed = len(roles) > 1 and any(getattr(config, name, None) is not None for name in PLACEHOLDERS)
     return [*names, "joint"] if mixed else names

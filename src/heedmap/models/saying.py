@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import index
 from typing import TYPE_CHECKING, SupportsIndex
 
 from heedmap.errors import InputError, OptionError
-from heedmap.models.decoder import MAX_NEW_TOKENS, copied
+from heedmap.models import decoder
+from heedmap.models.decoder import MAX_NEW_TOKENS
 from heedmap.models.forced import mask_name, places_of
+from heedmap.models.labels import WHITE, plain_ids, special_ids, token_labels
 from heedmap.outputs import get
 
 if TYPE_CHECKING:
@@ -143,22 +144,12 @@ def _generate(
         raise InputError(
             f"{type(model).__name__} cannot generate; give the answer that is to be explained with answer="
         )
-    wanted = {"do_sample": False, "num_beams": 1, **_own_settings(model), **settings}
-    wanted |= {"return_dict_in_generate": True, "output_logits": True}
-    wanted |= {} if most is None else {"max_new_tokens": most}
+    wanted = {**settings, "return_dict_in_generate": True, "output_logits": True}
     try:
-        return model.generate(**copied(inputs), **wanted)
+        return decoder.generated(model, inputs, most, **wanted)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, NotImplementedError) as error:
         told = ", ".join(f"{name}={value!r}" for name, value in settings.items()) or "its own settings"
         raise InputError(f"{type(model).__name__} cannot generate an answer with {told}: {error}") from error
-
-
-def _own_settings(model: PreTrainedModel) -> dict[str, bool | str]:
-    """Whisper's ``generate`` keeps the start tokens only if told that one pass is enough; a cache of fixed size stays there."""
-    once = "force_unique_generate_call" in inspect.signature(model.generate).parameters
-    fixed = getattr(getattr(model, "generation_config", None), "cache_implementation", None) is not None
-    own: dict[str, bool | str] = {"force_unique_generate_call": True} if once else {}
-    return {**own, "cache_implementation": "dynamic"} if fixed else own
 
 
 def _trimmed(ids: Sequence[int], special: frozenset[int]) -> list[int]:
@@ -256,27 +247,19 @@ def spelled(text: str, start: Prompt, sample: int, tokenizer: Tokenizer | None, 
     if tokenizer is None:
         raise InputError(f"the {what} is a text, but there is no tokenizer; give token ids, or a heedmap.Model")
     if start.name == "decoder_input_ids":
-        ids = _plain(tokenizer(text_target=text, add_special_tokens=False))
+        ids = plain_ids(tokenizer, text, said=True)
     else:
-        ids, spaced = (_plain(tokenizer(written, add_special_tokens=False)) for written in (text, f" {text}"))
+        ids, spaced = plain_ids(tokenizer, text), plain_ids(tokenizer, f" {text}")
         if _ends_in_word(start.prompts[sample].tolist(), tokenizer) and len(spaced) <= len(ids):
             ids = spaced
     unknown = getattr(tokenizer, "unk_token_id", None)
     if unknown is not None and unknown in ids:
-        from heedmap.models.labels import token_labels
-
         pieces = " ".join(token_labels(tokenizer, ids))
         raise InputError(f"the tokenizer cannot make the {what} {text!r}: it makes {pieces} of it; choose other words")
     return ids
 
 
-def _plain(encoded: Mapping[str, Tensor | Sequence[int]]) -> list[int]:
-    return [int(i) for i in encoded["input_ids"]]
-
-
 def _ends_in_word(ids: Sequence[int], tokenizer: Tokenizer) -> bool:
-    from heedmap.models.labels import WHITE, special_ids, token_labels
-
     special = special_ids(tokenizer)
     real = [i for i in ids if i not in special]
     return bool(real) and real[-1] == ids[-1] and bool(token_labels(tokenizer, real[-1:])[0].strip(WHITE))

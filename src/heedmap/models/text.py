@@ -31,7 +31,8 @@ def text_inputs(tokenizer: Tokenizer, texts: Sequence[object], config: object) -
     import torch
 
     columns = _columns(texts)
-    made = tokenizer(*columns, padding=_padding(config, len(texts)), return_tensors="pt")
+    padding = "max_length" if getattr(config, "model_type", "") in LONGEST_PADDING else len(texts) > 1
+    made = tokenizer(*columns, padding=padding, return_tensors="pt")
     inputs = {name: torch.as_tensor(value) for name, value in made.items()}
     tokens, limit = inputs["input_ids"].shape[1], token_limit(tokenizer, config)
     if not tokens:
@@ -109,10 +110,6 @@ def _parts(text: object) -> list[str]:
                 f"the text has half a character ({part[error.start]!r}, character {error.start + 1}); write it in UTF-8"
             ) from error
     return parts
-
-
-def _padding(config: object, count: int) -> bool | str:
-    return "max_length" if getattr(config, "model_type", "") in LONGEST_PADDING else count > 1
 
 
 def token_limit(tokenizer: Tokenizer, config: object) -> int | None:

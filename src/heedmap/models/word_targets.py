@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from heedmap.errors import TargetError
 from heedmap.models.decoder import first_word, position_of
-from heedmap.models.labels import WHITE, decoded, special_ids, token_labels
+from heedmap.models.labels import WHITE, decoded, place_of, plain_ids, special_ids, token_labels
 from heedmap.outputs import get
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Speech:
             raise TargetError(
                 "a token is given as a word, but there is no text or no tokenizer; give the token's number"
             )
-        return self.tokenizer, [[int(i) for i in row] for row in ids]
+        return self.tokenizer, ids.tolist()
 
     def _next_token(self, target: NextToken, place: int | None) -> NextToken:
         many = isinstance(target.token, (list, tuple))
@@ -149,14 +149,11 @@ class Speech:
         return places.pop()
 
 
-def _place(tokenizer: Tokenizer, word: str, row: Sequence[int]) -> int:
+def _place(tokenizer: Tokenizer, word: str, row: list[int]) -> int:
     """The first token of the first place where ``word`` is in the text."""
     for text in (word, f" {word}"):
-        ids = _plain_ids(tokenizer, text)
-        places = (
-            start for start in range(len(row) - len(ids) + 1) if ids and list(row[start : start + len(ids)]) == ids
-        )
-        place = next(places, None)
+        ids = plain_ids(tokenizer, text)
+        place = place_of(ids, row) if ids else None
         if place is not None:
             return place
     special = special_ids(tokenizer)
@@ -173,7 +170,7 @@ def token_ids(tokenizer: Tokenizer, word: str) -> list[int]:
         TargetError: it is no single token; the message lists those that it is made of.
     """
     unknown = getattr(tokenizer, "unk_token_id", None)
-    spellings = [_plain_ids(tokenizer, text) for text in (word, f" {word}")]
+    spellings = [plain_ids(tokenizer, text) for text in (word, f" {word}")]
     single = [ids[0] for ids in spellings if len(ids) == 1 and ids[0] != unknown]
     if single:
         return list(dict.fromkeys(single))
@@ -202,7 +199,3 @@ def token_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     if len(ids) > 1 and hasattr(tokenizer, "decode"):
         return str(tokenizer.decode(list(ids))).strip()
     return " ".join(token_labels(tokenizer, ids))
-
-
-def _plain_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    return [int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
