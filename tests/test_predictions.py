@@ -267,3 +267,12 @@ def test_a_given_beginning_is_a_tensor_also_where_it_was_a_list() -> None:
     assert inputs["decoder_input_ids"].tolist() == [[2, 0, 5]]
     found = subject.label(heedmap.explain(subject.model, inputs), inputs)
     assert found.segments["decoder"].labels == (("</s>", "<pad>", "1"),)
+
+
+def test_it_goes_on_as_far_as_its_text_model_has_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = heedmap.load("zoo/idefics-shapes")
+    inputs = subject.inputs(**heedmap.zoo_sample("idefics-shapes").inputs)
+    told = [answer for answer in predict(subject, inputs) if answer.label.startswith("then")]
+    monkeypatch.setattr(subject.model.config.text_config, "max_position_embeddings", inputs["input_ids"].shape[1] + 2)
+    assert len(told) > 2
+    assert [answer.label for answer in predict(subject, inputs) if answer.label.startswith("then")] == [told[0].label]

@@ -13,8 +13,7 @@ from torch import nn
 
 import heedmap
 from heedmap.errors import InputError, OptionError, TargetError
-from heedmap.models.labels import special_ids
-from heedmap.models.word_targets import unwritten_ids
+from heedmap.models.labels import special_ids, token_boundaries, token_labels, unwritten_ids
 from heedmap.targets import ClassLogit, Contrast, DetectionQuery, NextToken, Similarity
 
 PROMPT = torch.tensor([[5, 6, 11, 40, 13]])
@@ -214,6 +213,7 @@ def test_a_contrast_of_several_tokens_says_which_is_taken(lists: heedmap.Model) 
         ({"generate": {"no_such_setting": 1}}, InputError, "cannot generate an answer with no_such_setting=1"),
         ({"answer": "blue", "contrast": [[1, 2]]}, OptionError, r"contrast has shape \(1, 2\), and the answer \(1, 1\)"),
         ({"answer": "blue", "contrast": {"red": "blue"}}, InputError, "'red', which is not in the answer 'blue'"),
+        ({"answer": "blue", "contrast": {"": "red"}}, InputError, "contrast names '', which has no tokens"),
         ({"answer": "blue", "contrast": {3: "blue"}}, OptionError, "names token 3"),
         ({"answer": "blue", "contrast": 1.5}, OptionError, "contrast has shape"),
         ({"answer": "blue", "contrast": "xylophone"}, InputError, "cannot make the contrast 'xylophone'"),
@@ -325,6 +325,7 @@ def test_an_end_that_is_also_the_sign_for_unknown_words_is_no_word(unknown: str,
         tokenizer_object=model, unk_token=unknown, eos_token="<|endoftext|>", bos_token="<|endoftext|>"
     )
     assert unwritten_ids(tokenizer) == {0}
+    assert token_boundaries(tokenizer, [2, 0], token_labels(tokenizer, [2, 0])) == "ws"
     assert (1 in special_ids(tokenizer)) == word
 
 

@@ -63,6 +63,8 @@ def against(
         for where, other in contrast.items():
             for sample in range(len(tokens)):
                 places = place_of(where, sample) if isinstance(where, str) else [_place(where, tokens.shape[1])]
+                if not places:
+                    raise InputError(f"contrast names {where!r}, which has no tokens; give a word of the answer")
                 notes += _set(others, sample, places, other, spelled, names)
     elif isinstance(contrast, str) or _texts(contrast):
         texts = [contrast] * len(tokens) if isinstance(contrast, str) else list(contrast)

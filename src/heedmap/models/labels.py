@@ -37,6 +37,18 @@ def special_ids(tokenizer: Tokenizer | None) -> frozenset[int]:
     return frozenset(getattr(tokenizer, "all_special_ids", None) or ()) | apart
 
 
+def unwritten_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids of the tokens that stand for no part of a text: special ones, but not those for unknown or masked words.
+
+    GPT-2's and Whisper's tokenizers have one token for unknown words, which they never meet, and for the end: it is no word.
+    """
+    written, ends = (
+        {getattr(tokenizer, f"{name}_token_id", None) for name in names}
+        for names in (("unk", "mask"), ("bos", "eos", "pad", "cls", "sep"))
+    )
+    return special_ids(tokenizer) - (written - ends)
+
+
 def plain_ids(tokenizer: Tokenizer, text: str, *, said: bool = False) -> list[int]:
     """The tokens of a text without special ones; ``said``: of one that a decoder says, which may have tokens of its own."""
     made = tokenizer(text_target=text, add_special_tokens=False) if said else tokenizer(text, add_special_tokens=False)
@@ -89,7 +101,7 @@ def token_boundaries(tokenizer: Tokenizer, ids: Sequence[int], labels: Sequence[
         return str(own_boundaries(ids))
     if callable(getattr(tokenizer, "token_labels", None)):
         return None
-    special = special_ids(tokenizer) - _written(tokenizer)
+    special = unwritten_ids(tokenizer)
     known: dict[tuple[int, int], str] = {}
     letters = ""
     for place, index in enumerate(map(int, ids)):
@@ -141,12 +153,6 @@ def box_labels(tokens: int, names: Sequence[str] | None = None) -> tuple[str, ..
 def _label(tokenizer: Tokenizer, index: int) -> str:
     text = MARKS.sub("", decoded(tokenizer, index))
     return text.strip() or text.translate(BLANKS) or "␣"
-
-
-def _written(tokenizer: Tokenizer) -> frozenset[int]:
-    """Ids of special tokens that stand for a part of the text."""
-    names = ("unk_token_id", "mask_token_id")
-    return frozenset(i for i in (getattr(tokenizer, name, None) for name in names) if i is not None)
 
 
 def _joint(tokenizer: Tokenizer, pair: tuple[int, int], before: str) -> str:

@@ -14,10 +14,17 @@ from heedmap.models.decoder import spoken, worded
 from heedmap.models.image import AS_SEEN, NOT_GIVEN, box_places, drawn, pixels, rgb, unprocessed
 from heedmap.models.inputs import listed, placed, samples, tensors
 from heedmap.models.kinds import Kind
-from heedmap.models.labels import heard, segment_boundaries, segment_labels, special_ids, unknown_words
+from heedmap.models.labels import (
+    heard,
+    segment_boundaries,
+    segment_labels,
+    special_ids,
+    unknown_words,
+    unwritten_ids,
+)
 from heedmap.models.preprocessing import geometries, parted, pieces, sizes, trimmed
 from heedmap.models.processors import Processors
-from heedmap.models.word_targets import Speech, token_text, unwritten_ids
+from heedmap.models.word_targets import Speech, token_text
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -19,6 +19,7 @@ from heedmap.attention.wrapped import configuration, unwrapped
 from heedmap.common.printable import percent, visible
 from heedmap.errors import InputError, TargetError
 from heedmap.models.decoder import generated
+from heedmap.models.forced import places_of
 from heedmap.models.labels import token_labels
 from heedmap.outputs import (
     INFERRED,
@@ -328,8 +329,7 @@ class _Answers:
         if ids is None:
             return torch.empty(1, 0, dtype=torch.long)
         length = ids.shape[1]
-        places = getattr(config, "max_position_embeddings", None) or length + SAID
-        room = min(SAID, places - length)
+        room = min(SAID, (places_of(config, "input_ids") or length + SAID) - length)
         if self.subject is None or room < 1 or not hasattr(self.module, "generate"):
             return ids[:, :0]
         with answering(self.module):

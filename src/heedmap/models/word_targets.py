@@ -182,18 +182,6 @@ def token_ids(tokenizer: Tokenizer, word: str) -> list[int]:
     )
 
 
-def unwritten_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """Ids of the tokens that stand for no part of a text: special ones, but not those for unknown or masked words.
-
-    GPT-2's and Whisper's tokenizers have one token for unknown words, which they never meet, and for the end: it is no word.
-    """
-    written, ends = (
-        {getattr(tokenizer, f"{name}_token_id", None) for name in names}
-        for names in (("unk", "mask"), ("bos", "eos", "pad", "cls", "sep"))
-    )
-    return special_ids(tokenizer) - (written - ends)
-
-
 def token_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """The text of some tokens, for people; of one of them without the marks that its vocabulary gives it."""
     if len(ids) > 1 and hasattr(tokenizer, "decode"):
