@@ -57,7 +57,7 @@ def train(
         with writing(out):
             write_checkpoint(path, recipe.fingerprint, run.state())
 
-    with _torch_apart(recipe.threads), _interruptions() as asked:
+    with in_threads(recipe.threads), torch.random.fork_rng(devices=[]), _interruptions() as asked:
         run = _begin(recipe, None if fresh else read_checkpoint(path, recipe.fingerprint), console)
         with _bar(console) as bar:
             while not run.over and not asked():
@@ -117,13 +117,6 @@ def _line(point: Point, seconds: float) -> str:
 def _bar(console: Console) -> Progress:
     left = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(*left, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console)
-
-
-@contextmanager
-def _torch_apart(threads: int) -> Iterator[None]:
-    """So many threads and a random generator that is put back."""
-    with in_threads(threads), torch.random.fork_rng(devices=[]):
-        yield
 
 
 @contextmanager
