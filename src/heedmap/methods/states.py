@@ -15,9 +15,9 @@ from heedmap.attention.forward import call
 from heedmap.attention.graph import ancestors
 from heedmap.attention.randomness import seed
 from heedmap.attention.residual import Residual, ResidualTape
-from heedmap.errors import AttentionError, UnfollowedAttentionError
+from heedmap.errors import UnfollowedAttentionError
 from heedmap.lrp.replay import ForwardCall, states
-from heedmap.methods.run import TargetView
+from heedmap.methods.run import TargetView, unlike
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,17 +39,8 @@ OF_ONE = "streams that ask themselves only, in blocks with "
 NEEDS = "a residual connection around each attention and each feed-forward network"
 
 
-def blocks(run: TargetView, method: str) -> dict[int, Block]:
-    """The block of each attention that the target depends on, where each stream asks itself only.
-
-    Raises:
-        UnfollowedAttentionError, AttentionError: see :func:`chained`.
-    """
-    return chained(run, method)[1]
-
-
 def chained(run: TargetView, method: str) -> tuple[ResidualTape, dict[int, Block]]:
-    """The recorder of a second pass, and the block of each attention; see :func:`blocks`.
+    """The recorder of a second pass, and the block of each attention that the target depends on; each stream asks itself only.
 
     Raises:
         UnfollowedAttentionError: there is a cross-attention, a stream takes in another's tokens, tokens are followed by their
@@ -119,10 +110,7 @@ def _blocks(
     run: TargetView, tape: ResidualTape, method: str, needs: str = "", edges: Sequence[Edge] | None = None
 ) -> dict[int, Block]:
     if [a.out.shape for a in tape.attentions] != [a.out.shape for a in run.attentions]:
-        raise AttentionError(
-            "the second forward pass is not like the recorded one: the model does not do the same thing twice on equal input; "
-            "make it deterministic"
-        )
+        raise unlike("the second forward pass")
     wanted = _read(run) if edges is None else edges
     return {edge.attention: _block(run, tape, edge, method, needs) for edge in wanted}
 

@@ -98,12 +98,7 @@ def _json(data: Mapping[str, object]) -> str:
 
 
 def card(recipe: Recipe, measured: ModelRecord) -> str:
-    """The text of ``README.md``.
-
-    Args:
-        recipe: of the model.
-        measured: what ``training.json`` holds; see :func:`heedmap.zoo.folder.measured`.
-    """
+    """The text of ``README.md``; ``measured``: what ``training.json`` holds."""
     parts = (
         f"---\nlicense: {recipe.licence.lower()}\nlibrary_name: transformers\n---",
         f"# zoo/{recipe.name}\n\n{recipe.about}.",

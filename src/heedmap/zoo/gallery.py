@@ -156,12 +156,7 @@ TRUE, EDGE, FOUND = (255, 255, 255), (0, 0, 0), (64, 224, 255)
 
 
 def gallery_page(models: Sequence[ShownModel], pictures: Maps) -> str:
-    """All models on one page.
-
-    Args:
-        models: in their order.
-        pictures: (model, number of the answer, method) → its map on the picture, of the models that have pictures.
-    """
+    """All models on one page; ``pictures``: (model, number of the answer, method) → its map, where there is a picture."""
     listed = [_model(model, pictures) for model in models]
     return document(render("gallery.html", models=listed, unit=scale_of([0, 1]), alpha=ALPHA), TITLE, "wide gallery")
 
