@@ -686,11 +686,9 @@ class Engine:
         explanation = replace(explanation, origin=origin(self.model, getattr(self.subject, "name", None)))
         return explanation if self.subject is None else self.subject.label(explanation, self.inputs)
 
-    def choose(
-        self, recording: Recording, segments: Named, target: Target, keep: bool, full: bool = False
-    ) -> tuple[TargetView, Chosen]:
+    def choose(self, recording: Recording, segments: Named, target: Target, keep: bool) -> tuple[TargetView, Chosen]:
         """Evaluate the target under the recorder and pull its gradient back to the attention outputs."""
-        (run,) = self._choose_all(recording, segments, [target], keep, full)
+        (run,) = self._choose_all(recording, segments, [target], keep, full=False)
         return run
 
     def _choose_all(

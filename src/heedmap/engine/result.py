@@ -365,7 +365,7 @@ def _read_rows(run: TargetView | None, stream: int) -> tuple[tuple[int, ...], ..
 LIBRARIES = ("torch", "transformers")
 
 
-def origin(model: object, name: str | None = None) -> dict[str, str]:
+def origin(model: object, name: str | None) -> dict[str, str]:
     """Name (what it was loaded from, where that is known) and class of a model, and the versions that ran it."""
     given = name or getattr(getattr(model, "config", None), "_name_or_path", "") or ""
     return {**({"model": without_folders(str(given))} if given else {}), "class": type(model).__name__, **versions()}

@@ -93,7 +93,7 @@ def spoken(run: TargetView, method: str, recorder: Callable[..., Tape] = Tape) -
         pictures,
         shown & run.visible(stream),
         words & (places <= rows[:, None]),
-        _ids(run, stream, spans, tokens),
+        _ids(run, spans, tokens),
     )
 
 
@@ -161,7 +161,7 @@ def _places(spans: Sequence[InputSpan], tokens: int) -> Bool[Tensor, "batch toke
     return torch.stack(each).any(0) if each else torch.zeros(1, tokens, dtype=torch.bool)
 
 
-def _ids(run: TargetView, stream: int, spans: Sequence[InputSpan], tokens: int) -> Int[Tensor, "batch tokens"]:
+def _ids(run: TargetView, spans: Sequence[InputSpan], tokens: int) -> Int[Tensor, "batch tokens"]:
     """The token at each place of a word; -1: none, or only its features were given."""
     assert run.replay is not None
     given = run.replay.inputs.get(IDS)

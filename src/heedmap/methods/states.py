@@ -134,7 +134,7 @@ def _block(run: TargetView, tape: ResidualTape, edge: Edge, method: str, needs: 
             needs,
         )
     tokens = run.attentions[index].queries
-    placed = [_batch_first(run, r, tokens, method, needs) for r in residuals]
+    placed = [_batch_first(r, tokens, method, needs) for r in residuals]
     return Block(attention, placed[0], tuple(placed[1:]))
 
 
@@ -145,7 +145,7 @@ def _reads(out: Tensor, residual: Residual) -> bool:
     return residual.edge.node in ancestors(out)
 
 
-def _batch_first(run: TargetView, residual: Residual, tokens: int, method: str, needs: str) -> Residual:
+def _batch_first(residual: Residual, tokens: int, method: str, needs: str) -> Residual:
     """The connection, its tensors as (batch, tokens, features)."""
     shape, axis = residual.passed.shape, residual.batch_axis
     if len(shape) != 3 or axis is None or shape[1 - axis] != tokens:

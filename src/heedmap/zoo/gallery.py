@@ -157,7 +157,16 @@ TRUE, EDGE, FOUND = (255, 255, 255), (0, 0, 0), (64, 224, 255)
 
 def gallery_page(models: Sequence[ShownModel], pictures: Maps) -> str:
     """All models on one page; ``pictures``: (model, number of the answer, method) → its map, where there is a picture."""
-    listed = [_model(model, pictures) for model in models]
+    listed = [
+        {
+            "name": model.name,
+            "architecture": model.architecture,
+            "about": model.about,
+            "kind": "lines" if model.picture is None else "pictures",
+            "answers": [_answer(model, number, answer, pictures) for number, answer in enumerate(model.answers)],
+        }
+        for model in models
+    ]
     return document(render("gallery.html", models=listed, unit=scale_of([0, 1]), alpha=ALPHA), TITLE, "wide gallery")
 
 
@@ -178,16 +187,6 @@ def map_picture(
         return _marked(image, answer, places)
 
     return in_themes(draw)
-
-
-def _model(model: ShownModel, pictures: Maps) -> dict[str, object]:
-    return {
-        "name": model.name,
-        "architecture": model.architecture,
-        "about": model.about,
-        "kind": "lines" if model.picture is None else "pictures",
-        "answers": [_answer(model, number, answer, pictures) for number, answer in enumerate(model.answers)],
-    }
 
 
 def _answer(model: ShownModel, number: int, answer: ShownAnswer, pictures: Maps) -> dict[str, object]:

@@ -72,7 +72,7 @@ def train(
     return True
 
 
-def trained(recipe: Recipe, out: Path, *, console: Console | None = None) -> Path:
+def trained(recipe: Recipe, out: Path) -> Path:
     """The folder of a model that is not shipped; where ``out`` has no whole model, it is trained, or goes on being trained.
 
     Raises:
@@ -80,7 +80,7 @@ def trained(recipe: Recipe, out: Path, *, console: Console | None = None) -> Pat
         ModelLoadError: the weights in ``out`` are not those that were written.
         OutputError, OptionError, FileFormatError: see :func:`train`.
     """
-    if not (out / MANIFEST).is_file() and not train(recipe, out, console=console):
+    if not (out / MANIFEST).is_file() and not train(recipe, out):
         raise TrainingError(
             f"{recipe.name}: the training was interrupted; nothing in {out} is lost, call again to go on"
         )

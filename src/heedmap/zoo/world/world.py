@@ -232,7 +232,7 @@ def make_scene(seed: int, split: str, index: int, side: int = 96) -> Scene:
     return Scene(seed, split, index, image, _objects(layout))
 
 
-def undrawn_scene(seed: int, split: str, index: int, side: int = 96) -> Scene:
+def undrawn_scene(seed: int, split: str, index: int, side: int) -> Scene:
     """The objects of :func:`make_scene` on a black picture: to draw them takes longer than to know where they are."""
     _, layout = _laid_out(seed, split, index, side)
     return Scene(seed, split, index, np.zeros((side, side, 3), dtype=np.uint8), _objects(layout))
