@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -303,7 +303,9 @@ class _Shared:
         relevance = {
             n: s.relevance.new_zeros(len(s.relevance), steps.count, s.tokens) for n, s in first.segments.items()
         }
-        for chunk in batched(range(steps.count), self._at_once()):
+        every, size = range(steps.count), self._at_once()
+        for start in every[::size]:
+            chunk = every[start : start + size]
             maps = self._maps(chunk, pulls)
             for n, own in zip(chunk, maps, strict=True):
                 for name, segment in own.items():
@@ -401,8 +403,3 @@ def logits_at(
         )
     samples = torch.arange(len(logits), device=logits.device)[:, None]
     return logits[samples, places.to(logits.device)]
-
-
-def batched(steps: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """The steps, ``size`` at a time."""
-    return (steps[start : start + size] for start in range(0, len(steps), size))

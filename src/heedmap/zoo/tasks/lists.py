@@ -66,7 +66,5 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
 def _answers(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Logits, (questions, words), at the keys that are asked for, and the words that follow them."""
     ids = batch["input_ids"]
-    asked = ids[:, :-2] == tokenizer().convert_tokens_to_ids(
-        "?"
-    )  # of the tokens but the first and the last of each row
+    asked = ids[:, :-2] == tokenizer().convert_tokens_to_ids("?")  # its key comes next, and then its value
     return model(**batch).logits[:, 1:-1][asked], ids[:, 2:][asked]
