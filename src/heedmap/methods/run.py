@@ -139,11 +139,7 @@ class TargetView:
         return lambda rows: scan.block(gradient, range(scan.queries)[rows], at, columns)
 
     def relevances(self, options: Mapping[str, object], inputs: bool = False) -> Relevances:
-        """What relevance propagation gives each attention, and each leaf; see :func:`heedmap.lrp.replay.propagate`.
-
-        Args:
-            options: ``rules`` and ``share_constants``.
-            inputs: whether leaves are given theirs.
+        """What relevance propagation gives each attention, and if ``inputs`` each leaf; see :func:`heedmap.lrp.replay.propagate`.
 
         Raises:
             MissingRuleError: see there.

@@ -36,6 +36,7 @@ class Block:
 
 
 OF_ONE = "streams that ask themselves only, in blocks with "
+BY_NUMBERS = "tokens are followed by their numbers only (windows, merged tokens, other mixers)"
 NEEDS = "a residual connection around each attention and each feed-forward network"
 
 
@@ -65,10 +66,7 @@ def chained(run: TargetView, method: str) -> tuple[ResidualTape, dict[int, Block
 def activations(run: TargetView, method: str, balanced: bool) -> dict[int, Float[Tensor, "batch tokens"]]:
     """For each attention that the target depends on, Σ_c x_c ∂y/∂x_c, x the tokens that its residual connection passes by.
 
-    Args:
-        run: the target's view.
-        method: its name, for messages.
-        balanced: whether ∂y/∂x is Libra's.
+    ``method``: for messages; ``balanced``: whether ∂y/∂x is Libra's.
 
     Raises:
         UnfollowedAttentionError: tokens are followed by their numbers only, or there is no chain of residual connections.
@@ -98,9 +96,7 @@ def of_stream(run: TargetView, tape: ResidualTape, stream: int, method: str) -> 
 
 def _replay(run: TargetView, method: str, needs: str = "") -> ForwardCall:
     if run.replay is None:
-        raise _undefined(
-            method, "tokens are followed by their numbers only (windows, merged tokens, other mixers)", needs
-        )
+        raise _undefined(method, BY_NUMBERS, needs)
     if run.heads is not None and run.heads.calls:
         raise _undefined(method, "the heads of an attention are computed by calls of their own", needs)
     return run.replay

@@ -90,7 +90,8 @@ GPT_LISTS = Recipe(
     wanted={"accuracy": 0.98},
 )
 
-CONVBERT_LISTS = Recipe(
+CONVBERT_LISTS = replace(
+    GPT_LISTS,
     name="convbert-lists",
     about="A list of pairs and a key → the key's value, as the label of the last word (ConvBERT: convolutions beside attention)",
     data=(
@@ -102,7 +103,8 @@ CONVBERT_LISTS = Recipe(
     ),
     example="`dog red ; cat blue ; sun green ? cat` → `blue`, the label of the last word",
     stages=(
-        Stage(
+        replace(
+            GPT_LISTS.stages[0],
             task="heedmap.zoo.tasks.labelled",
             settings={
                 "hidden_size": 64,
@@ -114,16 +116,10 @@ CONVBERT_LISTS = Recipe(
                 **UNDROPPED,
                 "initializer_range": 0.05,
             },
-            steps=4000,
-            batch=64,
             rate=2e-3,
-            watched="accuracy",
-            checked=500,
-            stop_at=0.998,
         ),
     ),
     arguments='--text "dog red ; cat blue ; sun green ? cat" --target word:#9:blue',
-    wanted={"accuracy": 0.98},
 )
 
 BAMBA_LISTS = replace(

@@ -194,13 +194,7 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
 def measured(
     model: nn.Module, seed: int, split: str, count: int, probabilities: Callable[[Tensor], Tensor]
 ) -> dict[str, float]:
-    """The scores of a detector.
-
-    Args:
-        model: gives logits and boxes of its queries.
-        seed, split, count: which samples.
-        probabilities: of the shapes, from the logits.
-    """
+    """The scores of a detector, whose logits ``probabilities`` makes those of the shapes."""
     detected = []
     for start, length in chunks(count):
         pictures = scenes(seed, split, start, length)
