@@ -420,20 +420,18 @@ def ranked(
     name: Callable[[int], str],
     *,
     exclusive: bool = True,
-    most: int = MOST,
 ) -> Top:
-    """The ``most`` most probable classes of each sample, and how probable the picked one is.
+    """The :data:`MOST` most probable classes of each sample, and how probable the picked one is.
 
     Args:
         logits: scores of all classes.
         picked: the class that is explained.
         name: class index → its name.
         exclusive: whether one class is right (softmax) or each by itself (sigmoid).
-        most: how many to keep, fewer where there are fewer classes.
     """
     scores = logits.detach().float()
     probabilities = (scores.softmax(-1) if exclusive else scores.sigmoid()).cpu()
-    best = probabilities.topk(min(most, probabilities.shape[-1]), -1)
+    best = probabilities.topk(min(MOST, probabilities.shape[-1]), -1)
     target = probabilities.gather(1, picked.cpu()[:, None])[:, 0]
     labels = tuple(tuple(map(name, row)) for row in best.indices.tolist())
     return Top(labels, best.values.contiguous(), target, "softmax" if exclusive else "sigmoid")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import partial
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast, overload, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -61,10 +60,12 @@ from heedmap.methods.run import MEMORY_BUDGET, Readout, TargetView, with_merges
 from heedmap.methods.supported import Supported, kind_of, ranking
 from heedmap.outputs import Context
 from heedmap.targets import AnyTarget, Chosen, Several, Target, as_target
+from heedmap.targets.target import again_of
 
 if TYPE_CHECKING:
     from heedmap.types import Entry, Inputs, Tokenizer
 
+Made = TypeVar("Made")
 NOT_HERE = (AttentionError, MissingRuleError, GradientError)
 """What says that a model cannot have a method; others may do."""
 
@@ -252,6 +253,24 @@ def find_method(method: str | Method) -> Method:
             f"no method {method!r}{closest(str(method), METHODS)}; known methods: {', '.join(METHODS)}"
         )
     return METHODS[method]
+
+
+def first_that_can(ranked: Sequence[Supported], make: Callable[[Method], Made]) -> tuple[Method, str, Made]:
+    """The first method that the model can have, why it is that one, and what is made by it.
+
+    Raises:
+        HeedmapError: it can have none; what is raised is what the paper's method, which needs the least, was refused for.
+    """
+    passed: list[str] = []
+    causes: dict[str, HeedmapError] = {}
+    for choice in ranked:
+        method = METHODS[choice.name]
+        try:
+            return method, why(choice, passed), make(method)
+        except NOT_HERE as error:
+            passed.append(choice.name)
+            causes[choice.name] = error
+    raise causes["generic"]
 
 
 class MethodCall(NamedTuple):
@@ -465,25 +484,11 @@ class Engine:
         return [choice for choice in ranked if not full or METHODS[choice.name].attribute is None]
 
     def _supported(self, targets: Sequence[Target], full: bool) -> tuple[Method, str, list[Explanation]]:
-        """By the best supported method, or by the next where this model cannot have it; and why.
-
-        Raises:
-            HeedmapError: it can have none; what is raised is what the paper's method, which needs the least, was refused for.
-        """
-        passed: list[str] = []
-        causes: dict[str, HeedmapError] = {}
-        for choice in self.supported(*self.record(), full):
-            method = METHODS[choice.name]
-            try:
-                return (
-                    method,
-                    why(choice, passed),
-                    self._followed(targets, MethodCall(method, method.resolve({}), full)),
-                )
-            except NOT_HERE as error:
-                passed.append(choice.name)
-                causes[choice.name] = error
-        raise causes["generic"]
+        """By the best supported method, or by the next where this model cannot have it; see :func:`first_that_can`."""
+        return first_that_can(
+            self.supported(*self.record(), full),
+            lambda method: self._followed(targets, MethodCall(method, method.resolve({}), full)),
+        )
 
     def _turned_square(self, targets: Sequence[Target]) -> Engine | None:
         """An engine for inputs that the model takes with their batch second, where their shape does not say so."""
@@ -566,7 +571,7 @@ class Engine:
             with recording.tape:
                 chosen = target.choose(recording.output, self.context)
             self._check(chosen.values, ())
-            again = chosen.again or partial(_values, target, self.context)
+            again = again_of(target, chosen, self.context)
             runs.append((without_attention.view(self.model, features, segments, again, self.memory_budget), chosen))
         return recording, segments, runs
 
@@ -654,19 +659,19 @@ class Engine:
             listed = list(runs)
             leaves = method.attribute([run for run, _ in listed], options)
             return [
-                self._told(recording, segments, run, method, options, leaves=of_run)
+                self.told(recording, segments, run, method, options, leaves=of_run)
                 for run, of_run in zip(listed, leaves, strict=True)
             ]
         explanations, rest = [], iter(runs)
         while chunk := list(islice(rest, self.at_once)):
             rows = rows_of_each([run for run, _ in chunk], method, options)
             explanations += [
-                self._told(recording, segments, run, method, options, rows=of_run)
+                self.told(recording, segments, run, method, options, rows=of_run)
                 for run, of_run in zip(chunk, rows, strict=True)
             ]
         return explanations
 
-    def _told(
+    def told(
         self,
         recording: Recording,
         segments: Named,
@@ -676,15 +681,14 @@ class Engine:
         leaves: Mapping[int, Tensor] | None = None,
         rows: dict[int, Tensor] | None = None,
     ) -> Explanation:
+        """The explanation of one target, with its labels; ``leaves`` and ``rows``: see :func:`assembled`."""
         explanation = assembled(recording, segments, *run, method, options, self.context, leaves, rows)
         explanation = replace(explanation, origin=origin(self.model, getattr(self.subject, "name", None)))
         return explanation if self.subject is None else self.subject.label(explanation, self.inputs)
 
-    def choose(
-        self, recording: Recording, segments: Named, target: Target, keep: bool, full: bool = False
-    ) -> tuple[TargetView, Chosen]:
+    def choose(self, recording: Recording, segments: Named, target: Target, keep: bool) -> tuple[TargetView, Chosen]:
         """Evaluate the target under the recorder and pull its gradient back to the attention outputs."""
-        (run,) = self._choose_all(recording, segments, [target], keep, full)
+        (run,) = self._choose_all(recording, segments, [target], keep, full=False)
         return run
 
     def _choose_all(
@@ -708,7 +712,7 @@ class Engine:
         sources = recording.followed(tape.tag(chosen.values).sources)
         check_followed(tape, sources, "the target")
         tower.check_read(tape, recording.graph, sources)
-        return replace(chosen, again=chosen.again or partial(_values, target, self.context)), sources
+        return replace(chosen, again=again_of(target, chosen, self.context)), sources
 
     def _views(
         self,
@@ -754,10 +758,6 @@ class Engine:
         if not bool(torch.isfinite(values.detach()).all()):
             cause = not_finite(attentions) or "look for NaN or infinity in model or input"
             raise GradientError(f"the target is not finite: {values.tolist()}; {cause}")
-
-
-def _values(target: Target, context: Context, output: object) -> Tensor:
-    return target.choose(output, context).values
 
 
 def _allowed(memory: int | str | None, model: nn.Module) -> int | None:

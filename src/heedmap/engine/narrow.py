@@ -27,6 +27,7 @@ from heedmap.engine.spread import Place, differs, gradients, spread, tensors_of
 from heedmap.errors import InputError, MixingError, TargetError
 from heedmap.outputs import LOGITS, Context, get, ranked
 from heedmap.targets import Chosen, ClassLogit, DetectionQuery, Similarity, Target, TopPrediction, in_range, per_sample
+from heedmap.targets.target import again_of
 
 Read = Callable[[object], Tensor | None]
 
@@ -89,7 +90,8 @@ class Whole:
 
     def _depended_on(self, target: Target, context: Context) -> Within | None:
         tensors, several = tensors_of(self.output), False
-        asked = torch.zeros_like(self.row_of_parts, dtype=torch.bool)
+        row = self.scores if self.scores.dim() == 2 else self.scores[:, 0]
+        asked = torch.zeros_like(row, dtype=torch.bool)
         read = gradients(self.output, lambda output: target.choose(output, context).values)
         for number, gradient in read.items():
             parts = self.parts_of(tensors[number], gradient)
@@ -106,11 +108,6 @@ class Whole:
             f"for the most probable text, its index, 0 to {self.parts - 1}, or a target of the score of one text; or call the "
             "model with one text a sample"
         )
-
-    @property
-    def row_of_parts(self) -> Tensor:
-        """(batch, parts)."""
-        return self.scores if self.scores.dim() == 2 else self.scores[:, 0]
 
     def _best(self, sample: int, part: int | None, box: int | None) -> tuple[int, int]:
         """The box (0 where there are none) and the part of the highest score, among those that were asked for."""
@@ -164,7 +161,7 @@ class Within(Target):
         chosen = self.target.choose(spread_out, self.context)
         picked = zip(chosen.words, self.picked.tolist(), strict=True)
         words = tuple(f"{word}, {what} {index} (of {self.whole.parts})" for word, index in picked)
-        values = chosen.again or (lambda spread_out: self.target.choose(spread_out, self.context).values)
+        values = again_of(self.target, chosen, self.context)
         return replace(chosen, words=words, again=lambda output: values(self._spread(output)[0]))
 
     def _spread(self, output: object) -> tuple[object, dict[int, Tensor]]:

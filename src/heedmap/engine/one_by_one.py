@@ -27,6 +27,7 @@ from heedmap.errors import MixingError
 from heedmap.explanation import Explanation
 from heedmap.outputs import Context
 from heedmap.targets import Chosen, Target
+from heedmap.targets.target import again_of, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +74,7 @@ class Alone(Target):
     def choose(self, output: object, context: Context) -> Chosen:
         """See :meth:`Target.choose`."""
         chosen = self.target.choose(self._spread(output), self.samples.context)
-        values = chosen.again or (lambda whole: self.target.choose(whole, self.samples.context).values)
+        values = again_of(self.target, chosen, self.samples.context)
         row = slice(self.index, self.index + 1)
         return replace(chosen.sample(self.index), again=lambda output: values(self._spread(output))[row])
 
@@ -102,7 +103,7 @@ def samples(
     if batch < 2 or isinstance(output, Exception):
         return None
     try:
-        read = {n for target in targets for n in gradients(output, partial(_values, target, context))}
+        read = {n for target in targets for n in gradients(output, partial(values_of, target, context))}
     except Exception:  # a target may be anyone's
         return None
     same = partial(_same, model, inputs, batch, output, read)
@@ -112,10 +113,6 @@ def samples(
         if shares is not None:
             return SeparateSamples(inputs, batch, output, shares, context)
     return None
-
-
-def _values(target: Target, context: Context, output: object) -> Tensor:
-    return target.choose(output, context).values
 
 
 def are_samples(model: nn.Module, inputs: ModelInputs, targets: Sequence[Target], context: Context) -> bool:

@@ -137,13 +137,11 @@ class Needs:
     def of(cls, recording: Recording, model: nn.Module, whole: bool) -> Needs:
         """Of a recording of this model; ``whole``: whether the method needs matrices."""
         attentions = recording.tape.attentions
-        outside = {_key(tensor) for tensor in (*model.parameters(), *model.buffers())}
-        of_graph = {_key(t): _size(t) for t in saved(tensors_of(recording.output))}
-        of_tape = {_key(t): _size(t) for a in attentions for t in _tensors_of(a)}
-        kept = {key: size for key, size in (of_graph | of_tape).items() if key not in outside}
+        of_tape = _beside(model, (t for a in attentions for t in _tensors_of(a)))
+        kept = _beside(model, saved(tensors_of(recording.output))) | of_tape
         return cls(
             kept=sum(kept.values()),
-            held=sum(size for key, size in of_tape.items() if key not in outside),
+            held=sum(of_tape.values()),
             gradients=sum(a.out.numel() * a.out.element_size() for a in attentions),
             largest=max(kept.values(), default=0),
             whole=matrices(recording.graph, attentions) if whole else 0,
@@ -198,12 +196,10 @@ def proof_peak(tape: Tape, output: object, model: nn.Module) -> int:
 
     That is what the pass has made, and one vector; all others and the gradients come one after the other (``gradual.py``).
     """
-    outside = {_key(tensor) for tensor in (*model.parameters(), *model.buffers())}
     read = list(tape.pulled_from())
     leaves = [source.tensor for source in tape.sources if source.tensor is not None]
     recorded = [value for a in tape.attentions for value in vars(a).values() if isinstance(value, Tensor)]
-    made = {_key(t): _size(t) for t in [*saved([*read, *leaves, *tensors_of(output)]), *recorded]}
-    kept = {key: size for key, size in made.items() if key not in outside}
+    kept = _beside(model, [*saved([*read, *leaves, *tensors_of(output)]), *recorded])
     noise = max((t.numel() * t.element_size() for t in read), default=0)
     return int(SLACK_OF_PROOF * (sum(kept.values()) + noise + ABOVE * max(kept.values(), default=0)))
 
@@ -219,11 +215,10 @@ def check_proof(memory: int, needed: int) -> None:
 
 
 def planned(needs: Needs, graph: Graph, memory: int | None, budget: int, targets: int, most: int) -> Plan:
-    """The plan of a call.
+    """The plan of a call, by what its recording needs.
 
     Args:
-        needs: of its recording.
-        graph: of it.
+        needs, graph: of the recording.
         memory: that it may take; None: as much as it takes.
         budget: for blocks, where no memory is given.
         targets: how many there are.
@@ -254,14 +249,7 @@ def planned(needs: Needs, graph: Graph, memory: int | None, budget: int, targets
 
 
 def seconds(forward: float, operations: float, attentions: Iterable[Attention], targets: int) -> float:
-    """How long a call takes.
-
-    Args:
-        forward: seconds of a plain forward pass.
-        operations: of it, floating-point.
-        attentions: recorded ones.
-        targets: how many there are.
-    """
+    """How long a call takes, by the seconds and the floating-point operations of a plain forward pass."""
     base, backward, rebuild, overhead = terms(forward, operations, attentions, targets)
     return BASE * base + BACKWARD * backward + REBUILD * rebuild + OVERHEAD * overhead
 
@@ -331,12 +319,14 @@ def _tensors_of(attention: Attention) -> Iterator[Tensor]:
             yield tensor
 
 
+def _beside(model: nn.Module, tensors: Iterable[Tensor]) -> dict[tuple[device, int], int]:
+    """The storages of tensors that are none of the model's own, with their bytes."""
+    own = {_key(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    return {key: t.untyped_storage().nbytes() for t in tensors if (key := _key(t)) not in own}
+
+
 def _key(tensor: Tensor) -> tuple[device, int]:
     return tensor.device, tensor.untyped_storage().data_ptr()
-
-
-def _size(tensor: Tensor) -> int:
-    return tensor.untyped_storage().nbytes()
 
 
 def told_seconds(amount: float) -> str:

@@ -300,19 +300,11 @@ def sounds(inputs: ModelInputs) -> frozenset[str]:
     return frozenset(name for name in contents(inputs) if KINDS.get(_segment_name(name, inputs)) == "audio")
 
 
-def _towers(recording: Recording) -> frozenset[str]:
-    return getattr(recording.inputs, "towers", frozenset())
-
-
-def _stopped(recording: Recording) -> tuple[str, ...]:
-    """A note on where the map stops, where it is not of the whole model."""
-    return tuple(filter(None, [getattr(recording.inputs, "stopped", "")]))
-
-
 def without_segment(recording: Recording) -> tuple[str, ...]:
     """A note on the inputs that could be content, and have no tokens of their own; none where there is no such input."""
     traced = {span.name for spans in recording.parts.values() for span in spans}
-    untraced = [name for name in contents(recording.inputs) if name not in traced and name not in _towers(recording)]
+    known = traced | getattr(recording.inputs, "towers", frozenset())
+    untraced = [name for name in contents(recording.inputs) if name not in known]
     if not untraced:
         return ()
     return (
@@ -357,7 +349,9 @@ def described(recording: Recording, named: Named, run: TargetView | None, notes:
                 gradient=None if run is None else a.index in run.gradients,
             )
         )
-    notes = (*_stopped(recording), *([EXTENDED] if recording.mixers else []), *without_segment(recording), *notes)
+    stopped = getattr(recording.inputs, "stopped", "")  # where the map stops, where it is not of the whole model
+    extended = EXTENDED if recording.mixers else ""
+    notes = (*filter(None, (stopped, extended)), *without_segment(recording), *notes)
     return Flow(streams, tuple(attentions), notes)
 
 
@@ -371,13 +365,8 @@ def _read_rows(run: TargetView | None, stream: int) -> tuple[tuple[int, ...], ..
 LIBRARIES = ("torch", "transformers")
 
 
-def origin(model: object, name: str | None = None) -> dict[str, str]:
-    """Name and class of a model, and the versions that ran it.
-
-    Args:
-        model: the module.
-        name: what it was loaded from, where that is known.
-    """
+def origin(model: object, name: str | None) -> dict[str, str]:
+    """Name (what it was loaded from, where that is known) and class of a model, and the versions that ran it."""
     given = name or getattr(getattr(model, "config", None), "_name_or_path", "") or ""
     return {**({"model": without_folders(str(given))} if given else {}), "class": type(model).__name__, **versions()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,14 +18,13 @@ from heedmap.attention.readout import rows_of_one
 from heedmap.attention.wrapped import signature, unwrapped
 from heedmap.common.progress import Progress
 from heedmap.data.explanation import Segment
-from heedmap.engine.explain import NOT_HERE, Engine, MethodCall, find_method
+from heedmap.engine.explain import Engine, MethodCall, find_method, first_that_can
 from heedmap.engine.gradients import checked_gradients, mean_readouts
 from heedmap.engine.planning import MOST_AT_ONCE, by_rules, carries_together, with_less
-from heedmap.engine.result import Named, assembled, cut, origin, rows_of_view
-from heedmap.engine.without_attention import AUTO, taken, why
+from heedmap.engine.result import Named, cut, rows_of_view
+from heedmap.engine.without_attention import AUTO, taken
 from heedmap.errors import (
     AttentionError,
-    HeedmapError,
     MixingError,
     OptionError,
     TargetError,
@@ -196,20 +195,12 @@ def _best_supported(engine: Engine, said: SaidTokens, progress: Progress) -> Ste
         ranked = engine.supported(*engine.record())
     except AttentionError:
         return _Steps(engine, said, METHODS["generic"], METHODS["generic"].resolve({}), progress).one_by_one(auto=True)
-    passed: list[str] = []
-    causes: dict[str, HeedmapError] = {}
-    for choice in ranked:
-        recipe = METHODS[choice.name]
-        try:
-            found = _Steps(engine, said, recipe, recipe.resolve({}), progress).explained()
-        except NOT_HERE as error:
-            passed.append(choice.name)
-            causes[choice.name] = error
-            continue
-        flow = found.first.flow
-        noted = replace(flow, notes=(taken(recipe, why(choice, passed)), *flow.notes))
-        return replace(found, first=replace(found.first, flow=noted))
-    raise causes["generic"]
+    recipe, because, found = first_that_can(
+        ranked, lambda recipe: _Steps(engine, said, recipe, recipe.resolve({}), progress).explained()
+    )
+    flow = found.first.flow
+    noted = replace(flow, notes=(taken(recipe, because), *flow.notes))
+    return replace(found, first=replace(found.first, flow=noted))
 
 
 def of_last(model: nn.Module | Wrapped, inputs: Mapping[str, object], said: SaidTokens) -> dict[str, object]:
@@ -305,17 +296,16 @@ class _Shared:
         self.attentions = recording.tape.attentions
 
     def explained(self) -> Stepwise:
-        steps, engine = self.steps, self.steps.engine
-        first = assembled(
-            self.recording, self.named, self.run, self.chosen, steps.method, steps.options, engine.context
-        )
-        first = replace(first, origin=origin(engine.model, getattr(engine.subject, "name", None)))
-        first = first if engine.subject is None else engine.subject.label(first, engine.inputs)
+        steps = self.steps
+        run = self.run, self.chosen
+        first = steps.engine.told(self.recording, self.named, run, steps.method, steps.options)
         values, pulls = self._pulls()
         relevance = {
             n: s.relevance.new_zeros(len(s.relevance), steps.count, s.tokens) for n, s in first.segments.items()
         }
-        for chunk in batched(range(steps.count), self._at_once()):
+        every, size = range(steps.count), self._at_once()
+        for start in every[::size]:
+            chunk = every[start : start + size]
             maps = self._maps(chunk, pulls)
             for n, own in zip(chunk, maps, strict=True):
                 for name, segment in own.items():
@@ -413,8 +403,3 @@ def logits_at(
         )
     samples = torch.arange(len(logits), device=logits.device)[:, None]
     return logits[samples, places.to(logits.device)]
-
-
-def batched(steps: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """The steps, ``size`` at a time."""
-    return (steps[start : start + size] for start in range(0, len(steps), size))

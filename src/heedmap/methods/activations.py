@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor
-
-from heedmap.methods.layers import for_all_rows
+from heedmap.methods.layers import for_all_rows, mean_row
 from heedmap.methods.method import Method
 from heedmap.methods.run import RelevanceRows, TargetView
 from heedmap.methods.states import activations
@@ -37,15 +35,11 @@ def _attcat(run: TargetView, options: Mapping[str, object]) -> RelevanceRows:
     kept = run.from_layer(options["start_layer"])
     by_layer = activations(run, "attcat", options["gradients"] == LIBRA)
     edges = [e for e in run.graph.edges if e.attention in kept & by_layer.keys() and e.is_self]
-    return for_all_rows(
-        run, [(e.stream, e.stream, by_layer[e.attention] * _heard(run, e.attention, e.stream)) for e in edges]
-    )
-
-
-def _heard(run: TargetView, index: int, stream: int) -> Tensor:
-    """Mean of A over heads and over the rows that are no padding, (batch, keys)."""
-    seen = run.visible(stream).to(run.attentions[index].dtype)[:, None]
-    return (run.mean_probabilities(index).left(seen) / seen.sum(-1, keepdim=True).clamp(min=1))[:, 0]
+    layers = []
+    for e in edges:
+        heard = mean_row(run, run.mean_probabilities(e.attention), run.attentions[e.attention].dtype, e.stream)
+        layers.append((e.stream, e.stream, by_layer[e.attention] * heard))
+    return for_all_rows(run, layers)
 
 
 ATTCAT = Method(

@@ -144,6 +144,5 @@ METHOD = Method(
     summary="how each layer's own guess of the token answers to its attention, in the heads that answer to the picture most",
     source="DEX-AR, arXiv 2603.06302; by the authors' code, see the card",
     options={"layers": 10},
-    choices={},
     prepare=_prepare,
 )

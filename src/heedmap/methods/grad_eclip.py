@@ -92,6 +92,5 @@ METHOD = Method(
     summary="what each value adds to the target in one layer, weighted by the likeness of query and key instead of by attention",
     source="Zhao et al., Gradient-based Visual Explanation for Transformer-based CLIP, ICML 2024; with the model's own heads",
     options={"layer": -1, "drop_self": True},
-    choices={},
     prepare=_prepare,
 )

@@ -20,7 +20,11 @@ Relevance = dict[int, Tensor]
 
 def _input_x_gradient(runs: Sequence[TargetView], options: Mapping[str, object]) -> list[Relevance]:
     leaves = Leaves(runs)
-    return [{i: leaves.features[i].x * gradient for i, gradient in gradients.items()} for gradients in leaves.gradients]
+    return _times_input(leaves, leaves.gradients)
+
+
+def _times_input(leaves: Leaves, per_target: Sequence[Relevance]) -> list[Relevance]:
+    return [{i: leaves.features[i].x * gradient for i, gradient in gradients.items()} for gradients in per_target]
 
 
 INPUT_X_GRADIENT = Method(
@@ -28,7 +32,6 @@ INPUT_X_GRADIENT = Method(
     summary="the gradient at the input, times the input",
     source="Shrikumar et al., 2016, arXiv 1605.01713",
     options={"pixels": False},
-    choices={},
     attribute=_input_x_gradient,
 )
 
@@ -102,10 +105,7 @@ def _smoothgrad(runs: Sequence[TargetView], options: Mapping[str, object]) -> li
     def of_draw(draw: int) -> list[Relevance]:
         return leaves.gradients_at({i: noisy(f, noise, seed, draw) for i, f in leaves.features.items()})
 
-    return [
-        {i: leaves.features[i].x * gradient for i, gradient in gradients.items()}
-        for gradients in _mean(samples, of_draw)
-    ]
+    return _times_input(leaves, _mean(samples, of_draw))
 
 
 SMOOTHGRAD = Method(
@@ -113,7 +113,6 @@ SMOOTHGRAD = Method(
     summary="the mean gradient at noisy copies of the input, times the input",
     source="Smilkov et al., 2017, arXiv 1706.03825",
     options={"samples": 16, "noise": 0.1, "seed": 0, "pixels": False},
-    choices={},
     attribute=_smoothgrad,
 )
 

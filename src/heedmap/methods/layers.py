@@ -47,7 +47,6 @@ RAW_ATTENTION = Method(
     summary="the attention probabilities of the last layer, mean over heads",
     source="the baseline of Chefer, Gur, Wolf, ICCV 2021, section 4",
     options={"drop_self": True},
-    choices={},
     prepare=_raw,
 )
 
@@ -163,7 +162,6 @@ ATTENTION_X_GRADIENT = Method(
     summary="attention times its gradient in one layer, mean over heads (of a stream: the last map to each up to that layer)",
     source="a baseline; the positive part is eq. 5 of Chefer, Gur, Wolf, ICCV 2021, arXiv 2103.15679",
     options={"layer": -1, "positive": False, "drop_self": True},
-    choices={},
     prepare=_attention_x_gradient,
 )
 
@@ -211,7 +209,12 @@ def _column_means(run: TargetView, index: int, stream: int) -> Tensor:
     """Mean over heads and over the rows that are no padding of (∂y/∂A)⁺, (batch, keys)."""
     attention, gradient = run.attentions[index], run.gradients[index]
     matrix = run.matrix(attention, lambda rows: attention.gradient(gradient, rows).clamp_(min=0).mean(1))
-    seen = run.visible(stream).to(attention.dtype)[:, None]
+    return mean_row(run, matrix, attention.dtype, stream)
+
+
+def mean_row(run: TargetView, matrix: AnyMatrix, dtype: torch.dtype, stream: int) -> Tensor:
+    """Mean of a matrix over its rows, tokens of ``stream``, that are no padding, (batch, keys)."""
+    seen = run.visible(stream).to(dtype)[:, None]
     return (matrix.left(seen) / seen.sum(-1, keepdim=True).clamp(min=1))[:, 0]
 
 
@@ -221,6 +224,5 @@ LEGRAD = Method(
     source="Bousselham et al., LeGrad, ICCV 2025, arXiv 2404.03214; of the target itself, where the paper gives each "
     "layer a score of its own",
     options={"start_layer": 0, "drop_self": True},
-    choices={},
     prepare=_legrad,
 )

@@ -21,7 +21,7 @@ from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan, leaf_rows
 from heedmap.common.memory import ran_out
 from heedmap.errors import AttentionError, GradientError
-from heedmap.methods.run import TargetView
+from heedmap.methods.run import TargetView, unlike
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +70,7 @@ class Leaves:
         values = self._values(tape)
         before, now = ([(s.kind, s.shape) for s in sources] for sources in (run.graph.sources, tape.sources))
         if now[: len(before)] != before:
-            raise AttentionError(
-                "the second forward pass is not like the recorded one: the model does not do the same thing twice on equal "
-                "input; make it deterministic"
-            )
+            raise unlike("the second forward pass")
         tensors = [tape.sources[index].tensor for index in wanted]
         self.before = [value.detach() for value in values]
         try:

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from heedmap.errors import AttentionError, GradientError, UnfollowedAttentionError
+from heedmap.errors import GradientError, UnfollowedAttentionError
 from heedmap.lrp.replay import libra
 from heedmap.methods import generic
 from heedmap.methods.leaves import first_leaf
 from heedmap.methods.method import Method
-from heedmap.methods.run import RelevanceRows, TargetView
+from heedmap.methods.run import RelevanceRows, TargetView, unlike
 
 SOURCE = "Mehri et al., LibraGrad, CVPR 2025, arXiv 2411.16760"
 OPTIONS = {
@@ -38,10 +38,7 @@ def balanced(run: TargetView, method: str) -> TargetView:
     for index, gradient in libra_gradients.items():
         a = run.attentions[index] if index < len(run.attentions) else None
         if a is None or gradient.shape[:3] != (a.batch, a.heads, a.queries):
-            raise AttentionError(
-                f"attention {index} of the pass for Libra gradients is not like the recorded one: the model does not do the same "
-                "thing twice on equal input; make it deterministic"
-            )
+            raise unlike(f"attention {index} of the pass for Libra gradients")
     return replace(run, gradients=libra_gradients)
 
 
@@ -63,7 +60,6 @@ GENERIC = Method(
     summary="the paper's rules on Libra gradients: attention, norms' deviations and gates held constant on the way back",
     source=f"{SOURCE}; the rules of Chefer, Gur, Wolf, ICCV 2021",
     options=OPTIONS,
-    choices={},
     prepare=_prepare,
     rest=_rest,
 )
@@ -79,10 +75,7 @@ def _first_leaves(run: TargetView) -> Mapping[int, Tensor]:
     firsts = {first_leaf(sources, part.leaf) for part in parts}
     found = {i: x * g for i, (x, g) in libra(run.replay).leaves.items() if i in firsts}
     if any(relevance.shape != sources[i].shape for i, relevance in found.items()):
-        raise AttentionError(
-            "the pass for Libra gradients is not like the recorded one: the model does not do the same thing twice on equal "
-            "input; make it deterministic"
-        )
+        raise unlike("the pass for Libra gradients")
     if not found:
         raise GradientError(
             "no Libra gradient passes from the target to the model's input; choose a method that needs none ('generic', …)"
@@ -95,6 +88,5 @@ INPUT_X_GRADIENT = Method(
     summary="the Libra gradient at the input, times the input",
     source=SOURCE,
     options={"pixels": False},
-    choices={},
     attribute=_input_x_gradient,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
 
 from torch import Tensor
@@ -48,7 +48,7 @@ class Method:
     summary: str
     source: str
     options: Mapping[str, object]
-    choices: Mapping[str, tuple[str, ...]]
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prepare: Callable[[TargetView, Mapping[str, object]], RelevanceRows] | None = None
     attribute: Callable[[Sequence[TargetView], Mapping[str, object]], Sequence[Mapping[int, Tensor]]] | None = None
     knows_nothing: bool = False

@@ -34,7 +34,6 @@ METHOD = Method(
     summary="uniform random numbers: what chance gives (the same for every sample; change the seed)",
     source="the baseline of every perturbation test",
     options={"seed": 0, "drop_self": True},
-    choices={},
     prepare=_prepare,
     knows_nothing=True,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,15 @@ NO_MATRICES = (
     "mixers, so there is no map; choose 'generic' with cam='gradient', or 'full_lrp' or 'attn_lrp', which give relevance to "
     "the input's features where each operation has a rule"
 )
+
+
+def unlike(what: str) -> AttentionError:
+    """The error that a further pass is not like the recorded one; ``what``: which pass, or which part of it."""
+    return AttentionError(
+        f"{what} is not like the recorded one: the model does not do the same thing twice on equal input; make it "
+        "deterministic"
+    )
+
 
 RelevanceRows = Callable[[int, State, Tensor], dict[int, Tensor]]
 """(stream, state, rows (batch, k, tokens)) → for each stream x that reaches it, rows @ its map, (batch, k, tokens of x)."""
@@ -130,11 +139,7 @@ class TargetView:
         return lambda rows: scan.block(gradient, range(scan.queries)[rows], at, columns)
 
     def relevances(self, options: Mapping[str, object], inputs: bool = False) -> Relevances:
-        """What relevance propagation gives each attention, and each leaf; see :func:`heedmap.lrp.replay.propagate`.
-
-        Args:
-            options: ``rules`` and ``share_constants``.
-            inputs: whether leaves are given theirs.
+        """What relevance propagation gives each attention, and if ``inputs`` each leaf; see :func:`heedmap.lrp.replay.propagate`.
 
         Raises:
             MissingRuleError: see there.
@@ -147,12 +152,9 @@ class TargetView:
             relevances = propagate(self.replay, *key)
             if self.heads is not None:
                 relevances = Relevances(self.heads.relevances(relevances.attentions), relevances.leaves)
-            unlike = [i for i, r in relevances.attentions.items() if i >= len(self.attentions) or not self._fits(i, r)]
-            if unlike:
-                raise AttentionError(
-                    f"attention {unlike[0]} of the pass for relevance propagation is not like the recorded one: the model "
-                    "does not do the same thing twice on equal input; make it deterministic"
-                )
+            others = [i for i, r in relevances.attentions.items() if i >= len(self.attentions) or not self._fits(i, r)]
+            if others:
+                raise unlike(f"attention {others[0]} of the pass for relevance propagation")
             self._relevances[key] = relevances
         return self._relevances[key]
 
@@ -195,24 +197,28 @@ class TargetView:
         """
         return {
             edge.attention
-            for stream in self.graph.streams
-            for edge, layer, layers in _layers(*self._edges_of(stream.index))
-            if layer >= _start(start_layer, self.names[stream.index], self.names.values(), layers)
+            for edge, name, layer, layers in self._layers()
+            if layer >= _start(start_layer, name, self.names.values(), layers)
         }
 
     def up_to_layer(self, layer: object) -> set[int]:
         """The attentions that are in or below ``layer`` of their stream, counted as for :meth:`from_layer`."""
         return {
             edge.attention
-            for stream in self.graph.streams
-            for edge, depth, layers in _layers(*self._edges_of(stream.index))
-            if depth <= _start(layer, self.names[stream.index], self.names.values(), layers, "layer", -1)
+            for edge, name, depth, layers in self._layers()
+            if depth <= _start(layer, name, self.names.values(), layers, "layer", -1)
         }
 
-    def _edges_of(self, stream: int) -> tuple[list[Edge], set[int]]:
-        """The edges of a stream, and which of them are no attention: these are in the layer of the attention before."""
-        edges = [e for e in self.graph.edges if e.stream == stream]
-        return edges, {e.attention for e in edges if self.attentions[e.attention].mixes}
+    def _layers(self) -> Iterator[tuple[Edge, str, int, int]]:
+        """Each edge with its stream's name, its layer, and how many there are; other mixers are in the layer before them."""
+        for stream in self.graph.streams:
+            count, numbered = 0, []
+            for edge in self.graph.edges:
+                if edge.stream == stream.index:
+                    count += edge.is_self and not self.attentions[edge.attention].mixes
+                    numbered.append((edge, max(count - 1, 0)))
+            for edge, layer in numbered:
+                yield edge, self.names[stream.index], layer, max(count, 1)
 
     def visible(self, stream: int) -> Bool[Tensor, "batch tokens"]:
         """Which tokens of a stream the rows that are read (else: any query) may look at: False for padding."""
@@ -287,15 +293,6 @@ def _share_of(attention: BlockAttention, block: Callable[[slice], Tensor]) -> Ca
     if isinstance(share, Tensor):
         return lambda rows: block(rows) * share[:, rows, None]
     return block if share == 1 else lambda rows: block(rows) * share
-
-
-def _layers(edges: list[Edge], mixers: set[int]) -> list[tuple[Edge, int, int]]:
-    """Each edge of a stream with its layer, and the number of layers."""
-    count, numbered = 0, []
-    for edge in edges:
-        count += edge.is_self and edge.attention not in mixers
-        numbered.append((edge, max(count - 1, 0)))
-    return [(edge, layer, max(count, 1)) for edge, layer in numbered]
 
 
 def _start(

@@ -18,6 +18,7 @@ from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import TargetError, UnfollowedAttentionError
 from heedmap.lrp.replay import ForwardCall
 from heedmap.methods.run import TargetView
+from heedmap.methods.states import BY_NUMBERS
 from heedmap.outputs import class_logits
 
 IDS = "input_ids"
@@ -53,21 +54,14 @@ class Spoken:
 
 
 def spoken(run: TargetView, method: str, recorder: Callable[..., Tape] = Tape) -> Spoken:
-    """What the target is of, by one more pass under a recorder.
-
-    Args:
-        run: the target's view.
-        method: its name, for messages.
-        recorder: makes the recorder.
+    """What the target is of, by one more pass under a recorder; ``method``: for messages.
 
     Raises:
         UnfollowedAttentionError: there is no picture among the words, no logit at each place, or the target is no token's logit
             and no difference of two.
     """
     if run.replay is None:
-        raise undefined(
-            method, "tokens are followed by their numbers only (windows, merged tokens, other mixers)", NEEDS
-        )
+        raise undefined(method, BY_NUMBERS, NEEDS)
     if len(run.readouts) != 1:
         raise undefined(method, f"the target reads {len(run.readouts)} streams of tokens", NEEDS)
     ((stream, readout),) = run.readouts.items()
@@ -93,7 +87,7 @@ def spoken(run: TargetView, method: str, recorder: Callable[..., Tape] = Tape) -
         pictures,
         shown & run.visible(stream),
         words & (places <= rows[:, None]),
-        _ids(run, stream, spans, tokens),
+        _ids(run, spans, tokens),
     )
 
 
@@ -161,7 +155,7 @@ def _places(spans: Sequence[InputSpan], tokens: int) -> Bool[Tensor, "batch toke
     return torch.stack(each).any(0) if each else torch.zeros(1, tokens, dtype=torch.bool)
 
 
-def _ids(run: TargetView, stream: int, spans: Sequence[InputSpan], tokens: int) -> Int[Tensor, "batch tokens"]:
+def _ids(run: TargetView, spans: Sequence[InputSpan], tokens: int) -> Int[Tensor, "batch tokens"]:
     """The token at each place of a word; -1: none, or only its features were given."""
     assert run.replay is not None
     given = run.replay.inputs.get(IDS)

@@ -15,9 +15,9 @@ from heedmap.attention.forward import call
 from heedmap.attention.graph import ancestors
 from heedmap.attention.randomness import seed
 from heedmap.attention.residual import Residual, ResidualTape
-from heedmap.errors import AttentionError, UnfollowedAttentionError
+from heedmap.errors import UnfollowedAttentionError
 from heedmap.lrp.replay import ForwardCall, states
-from heedmap.methods.run import TargetView
+from heedmap.methods.run import TargetView, unlike
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +36,12 @@ class Block:
 
 
 OF_ONE = "streams that ask themselves only, in blocks with "
+BY_NUMBERS = "tokens are followed by their numbers only (windows, merged tokens, other mixers)"
 NEEDS = "a residual connection around each attention and each feed-forward network"
 
 
-def blocks(run: TargetView, method: str) -> dict[int, Block]:
-    """The block of each attention that the target depends on, where each stream asks itself only.
-
-    Raises:
-        UnfollowedAttentionError, AttentionError: see :func:`chained`.
-    """
-    return chained(run, method)[1]
-
-
 def chained(run: TargetView, method: str) -> tuple[ResidualTape, dict[int, Block]]:
-    """The recorder of a second pass, and the block of each attention; see :func:`blocks`.
+    """The recorder of a second pass, and the block of each attention that the target depends on; each stream asks itself only.
 
     Raises:
         UnfollowedAttentionError: there is a cross-attention, a stream takes in another's tokens, tokens are followed by their
@@ -74,10 +66,7 @@ def chained(run: TargetView, method: str) -> tuple[ResidualTape, dict[int, Block
 def activations(run: TargetView, method: str, balanced: bool) -> dict[int, Float[Tensor, "batch tokens"]]:
     """For each attention that the target depends on, Σ_c x_c ∂y/∂x_c, x the tokens that its residual connection passes by.
 
-    Args:
-        run: the target's view.
-        method: its name, for messages.
-        balanced: whether ∂y/∂x is Libra's.
+    ``method``: for messages; ``balanced``: whether ∂y/∂x is Libra's.
 
     Raises:
         UnfollowedAttentionError: tokens are followed by their numbers only, or there is no chain of residual connections.
@@ -107,9 +96,7 @@ def of_stream(run: TargetView, tape: ResidualTape, stream: int, method: str) -> 
 
 def _replay(run: TargetView, method: str, needs: str = "") -> ForwardCall:
     if run.replay is None:
-        raise _undefined(
-            method, "tokens are followed by their numbers only (windows, merged tokens, other mixers)", needs
-        )
+        raise _undefined(method, BY_NUMBERS, needs)
     if run.heads is not None and run.heads.calls:
         raise _undefined(method, "the heads of an attention are computed by calls of their own", needs)
     return run.replay
@@ -119,10 +106,7 @@ def _blocks(
     run: TargetView, tape: ResidualTape, method: str, needs: str = "", edges: Sequence[Edge] | None = None
 ) -> dict[int, Block]:
     if [a.out.shape for a in tape.attentions] != [a.out.shape for a in run.attentions]:
-        raise AttentionError(
-            "the second forward pass is not like the recorded one: the model does not do the same thing twice on equal input; "
-            "make it deterministic"
-        )
+        raise unlike("the second forward pass")
     wanted = _read(run) if edges is None else edges
     return {edge.attention: _block(run, tape, edge, method, needs) for edge in wanted}
 
@@ -146,7 +130,7 @@ def _block(run: TargetView, tape: ResidualTape, edge: Edge, method: str, needs: 
             needs,
         )
     tokens = run.attentions[index].queries
-    placed = [_batch_first(run, r, tokens, method, needs) for r in residuals]
+    placed = [_batch_first(r, tokens, method, needs) for r in residuals]
     return Block(attention, placed[0], tuple(placed[1:]))
 
 
@@ -157,7 +141,7 @@ def _reads(out: Tensor, residual: Residual) -> bool:
     return residual.edge.node in ancestors(out)
 
 
-def _batch_first(run: TargetView, residual: Residual, tokens: int, method: str, needs: str) -> Residual:
+def _batch_first(residual: Residual, tokens: int, method: str, needs: str) -> Residual:
     """The connection, its tensors as (batch, tokens, features)."""
     shape, axis = residual.passed.shape, residual.batch_axis
     if len(shape) != 3 or axis is None or shape[1 - axis] != tokens:

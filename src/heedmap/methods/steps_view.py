@@ -73,13 +73,7 @@ def _hidden(mask: Tensor | None, rows: slice, keys: int) -> bool:
 def several(
     run: TargetView, gradients: Sequence[Mapping[int, Tensor]], readouts: Sequence[Mapping[int, Readout]]
 ) -> StepsView:
-    """The view of several steps.
-
-    Args:
-        run: of one of them.
-        gradients: of each step, by attention.
-        readouts: of each step, by stream.
-    """
+    """The view of several steps, of which ``run`` is one: of each its gradients by attention, and its readouts by stream."""
     first = readouts[0]
     return StepsView(
         _repeated(run.graph, len(gradients)),

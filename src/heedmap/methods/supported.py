@@ -79,12 +79,7 @@ def percent(share: Sequence[float]) -> str:
 
 
 def kind_of(graph: Graph, by_numbers: bool) -> str:
-    """What kind of flow it is.
-
-    Args:
-        graph: streams and edges.
-        by_numbers: whether tokens are followed by their numbers, through mixers that are no softmax attention.
-    """
+    """What kind of flow it is; ``by_numbers``: whether tokens are followed through mixers that are no softmax attention."""
     if by_numbers:
         return MIXERS
     if not graph.is_acyclic:

@@ -123,6 +123,5 @@ METHOD = Method(
     summary="where in a picture the model would say the token too, less what earlier words would make of it",
     source="Li et al., Token Activation Map, ICCV 2025, arXiv 2506.23270; by the authors' public code",
     options={"interference": True, "filter": True, "grid": None},
-    choices={},
     prepare=_prepare,
 )

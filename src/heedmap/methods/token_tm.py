@@ -14,7 +14,7 @@ from heedmap.attention.flow import State
 from heedmap.attention.residual import Residual, pushed
 from heedmap.methods.method import Method
 from heedmap.methods.run import RelevanceRows, TargetView
-from heedmap.methods.states import Block, blocks
+from heedmap.methods.states import Block, chained
 from heedmap.relevance.chain import AnyMatrix
 
 HEADS, STREAM = "heads", "stream"
@@ -36,7 +36,8 @@ class _Transformed:
     """The map C of one target: C⁰ = diag ‖E⁰‖, C ← (I + W_FFN)(I + M) C for each block."""
 
     def __init__(self, run: TargetView, options: Mapping[str, object]) -> None:
-        self.run, self.reading, self.blocks = run, options["reading"], blocks(run, "token_tm")
+        _, self.blocks = chained(run, "token_tm")
+        self.run, self.reading = run, options["reading"]
         self.dtype = run.attentions[0].dtype
         self.kept = run.from_layer(options["start_layer"])
         self._known: dict[int, tuple[AnyMatrix, Tensor]] = {}

@@ -17,9 +17,8 @@ from heedmap.attention.forward import call
 from heedmap.attention.randomness import seed
 from heedmap.attention.residual import ResidualTape, Sum, laid_back
 from heedmap.common.progress import Passes
-from heedmap.errors import AttentionError
 from heedmap.methods.method import Method
-from heedmap.methods.run import RelevanceRows, TargetView, block_rows
+from heedmap.methods.run import RelevanceRows, TargetView, block_rows, unlike
 from heedmap.methods.states import chained
 
 NAME = "value_zeroing"
@@ -192,10 +191,7 @@ class _Zeroed:
         try:
             states = layer.output, layer.after(tape)
         except (IndexError, KeyError) as error:
-            raise AttentionError(
-                "a further pass is not like the recorded one: the model does not do the same thing twice on equal input; make it "
-                "deterministic"
-            ) from error
+            raise unlike("a further pass") from error
         before, after = (state.detach().to(dtype).movedim(layer.batch_axis, 0) for state in states)
         return turned(before, after)
 
@@ -209,6 +205,5 @@ METHOD = Method(
     summary="how far each layer turns a token where another one's values are zero in it, multiplied through the layers",
     source="Mohebbi et al., Quantifying Context Mixing in Transformers, EACL 2023, arXiv 2301.12971, with its rollout",
     options={"start_layer": 0, "drop_self": True},
-    choices={},
     prepare=_prepare,
 )

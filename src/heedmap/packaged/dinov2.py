@@ -39,7 +39,13 @@ def build(wheels: Wheels, folder: Path) -> None:
 
     graph = onnx.load_model_from_string(wheels.read(FILE)).graph
     model_from(Dinov2Model, Dinov2Config(**SHAPE), dict(_parameters(graph))).save_pretrained(folder)
-    _processor().save_pretrained(folder)
+    processor = BitImageProcessor(
+        size={"shortest_edge": SIDE},
+        crop_size={"height": SIDE, "width": SIDE},
+        image_mean=[0.485, 0.456, 0.406],
+        image_std=[0.229, 0.224, 0.225],
+    )
+    processor.save_pretrained(folder)
 
 
 def _parameters(graph: GraphProto) -> Iterator[tuple[str, Tensor]]:
@@ -64,12 +70,3 @@ def _parameter(node: str) -> str:
 
 def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(array, order="C"))  # a copy: onnx's own may not be written to
-
-
-def _processor() -> BitImageProcessor:
-    return BitImageProcessor(
-        size={"shortest_edge": SIDE},
-        crop_size={"height": SIDE, "width": SIDE},
-        image_mean=[0.485, 0.456, 0.406],
-        image_std=[0.229, 0.224, 0.225],
-    )

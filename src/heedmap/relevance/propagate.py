@@ -124,9 +124,8 @@ class Dense:
         if not self.ablations.self_in_rule_10:
             return cam
         asks, asked = ((edge.stream, edge.query_state), (edge.source, edge.value_state))
-        if not self.ablations.normalize:
-            return rules.cross_attention(cam, self._whole(*asks, cam), self._whole(*asked, cam), normalized=False)
-        return rules.cross_attention(cam, self._bar(*asks, cam), self._bar(*asked, cam), normalized=False)
+        read = self._bar if self.ablations.normalize else self._whole
+        return rules.cross_attention(cam, read(*asks, cam), read(*asked, cam), normalized=False)
 
     def _bar(self, stream: int, state: State, like: Tensor) -> Tensor:
         """R̄ (eqs. 8, 9), from R − I as it is kept."""
@@ -288,19 +287,15 @@ class ByRows:
 
         for number, edge, made in reversed(self._order(stream)):
             if edge is None and number != stream:
-                joins = self.graph.streams[number].joins
-                heard = [(x, here) for x in made if (here := at(x, joins[x].state)) is not None]
+                own = self.graph.streams[number]
+                heard = [(x, here) for x in made if (here := at(x, own.joins[x].state)) is not None]
                 for x, here in heard:
-                    _add(begun, number, self._join_right(number, x, here))
+                    _add(begun, number, own.joins[x].columns(here, own.tokens))
             elif edge is not None and edge.attention <= last and edge.source in self._families[stream]:
                 here = at(edge.source, edge.value_state)
                 if here is not None:
                     added[edge.attention] = self.cams[edge.attention].right(here)
         return sum((added[a] for a in state if a in added), torch.zeros_like(columns))
-
-    def _join_right(self, stream: int, other: int, columns: Columns) -> Columns:
-        join = self.graph.streams[stream].joins[other]
-        return join.columns(columns, self.graph.streams[stream].tokens)
 
 
 def _add(into: dict[Key, Tensor], key: Key, value: Tensor) -> None:

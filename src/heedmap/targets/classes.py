@@ -49,7 +49,7 @@ class ClassLogit(Target):
         labels = per_sample(self.label, len(logits), "class")
         picked = given_or_top(labels, top, lambda label: class_index(label, logits.shape[-1], context))
         words = tuple(context.name(i) for i in picked.tolist())
-        values = partial(_of_class, context, picked)
+        values = partial(of_class, context, picked)
         odds = ranked(logits, picked, context.short, exclusive=context.exclusive)
         return Chosen(values(output), words, top, values, odds)
 
@@ -323,7 +323,8 @@ def _object_name(context: Context, none: int | None, index: int) -> str:
     return "no object" if index == none else context.short(index)
 
 
-def _of_class(context: Context, picked: Tensor, output: object) -> Tensor:
+def of_class(context: Context, picked: Tensor, output: object) -> Tensor:
+    """(batch,): the logit of each sample's class ``picked``, from logits (batch, classes)."""
     return class_logits(context.read(output), 2).gather(1, picked[:, None])[:, 0]
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from heedmap.errors import TargetError
 from heedmap.outputs import Context, class_logits
-from heedmap.targets.classes import ClassLogit, DetectionQuery, at_place, class_index
+from heedmap.targets.classes import ClassLogit, DetectionQuery, at_place, class_index, of_class
 from heedmap.targets.meant import AnyTarget, TopPrediction, as_target
-from heedmap.targets.target import Chosen, OneOrEach, Target, in_range, per_sample
+from heedmap.targets.target import Chosen, OneOrEach, Target, again_of, in_range, per_sample
 from heedmap.targets.words import NextToken
 
 
@@ -44,25 +44,19 @@ class Contrast(Target):
         Raises:
             TargetError: there is no runner-up, or a class alone is no answer beside ``first``.
         """
-        first = _kind(as_target(self.first), output, context)
+        first = as_target(self.first)
+        if isinstance(first, TopPrediction):
+            first = first.kind(context.read(output), context)
         chosen = first.choose(output, context)
         second = None if self.second is None else as_target(self.second)
         if second is None or isinstance(second, TopPrediction):
             words, less = _beside(first, None if second is None else second.label, output, context)
         else:
             other = second.choose(output, context)
-            words, less = other.words, other.again or partial(_values, second, context)
+            words, less = other.words, again_of(second, other, context)
         told = tuple(f"{a} rather than {b}" for a, b in zip(chosen.words, words, strict=True))
-        difference = partial(_difference, chosen.again or partial(_values, first, context), less)
+        difference = partial(_difference, again_of(first, chosen, context), less)
         return replace(chosen, values=difference(output), words=told, again=difference)
-
-
-def _kind(target: Target, output: object, context: Context) -> Target:
-    return target.kind(context.read(output), context) if isinstance(target, TopPrediction) else target
-
-
-def _values(target: Target, context: Context, output: object) -> Tensor:
-    return target.choose(output, context).values
 
 
 def _difference(first: Callable[[object], Tensor], second: Callable[[object], Tensor], output: object) -> Tensor:
@@ -76,7 +70,7 @@ def _beside(
     logits = class_logits(context.read(output), None)
     if isinstance(first, ClassLogit):
         others = _others(logits, label, first.label, context, class_index)
-        return tuple(map(context.name, others.tolist())), partial(_of_row, context, others)
+        return tuple(map(context.name, others.tolist())), partial(of_class, context, others)
     if isinstance(first, DetectionQuery):
         query, own, _ = first.objects(logits, context)
         row = _without(first.without_object(logits, context), _at(logits, query))
@@ -128,7 +122,3 @@ def _token(token: int | str, tokens: int, context: Context) -> int:
     if isinstance(token, str):
         raise TargetError(f"Contrast takes token ids, not {token!r}; ask the tokenizer for the id of this text")
     return in_range(token, tokens, "token")
-
-
-def _of_row(context: Context, picked: Tensor, output: object) -> Tensor:
-    return class_logits(context.read(output), 2).gather(1, picked[:, None])[:, 0]

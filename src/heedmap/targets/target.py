@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -74,6 +75,16 @@ class Target(ABC):
     @abstractmethod
     def choose(self, output: object, context: Context) -> Chosen:
         """The scalars to explain, (batch,), and what they are."""
+
+
+def again_of(target: Target, chosen: Chosen, context: Context) -> Callable[[object], Float[Tensor, " batch"]]:
+    """The values of another output, as ``chosen`` reads them; where that says nothing, what ``target`` chooses there."""
+    return chosen.again or partial(values_of, target, context)
+
+
+def values_of(target: Target, context: Context, output: object) -> Float[Tensor, " batch"]:
+    """What ``target`` chooses of ``output``, the values alone."""
+    return target.choose(output, context).values
 
 
 def per_sample(value: OneOrEach, batch: int, what: str) -> list[int | str | None]:

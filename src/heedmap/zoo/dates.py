@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from random import Random
-from zlib import crc32
+
+from heedmap.zoo.lists import split_of as split_of_text
 
 FIRST, LAST = date(1900, 1, 1).toordinal(), date(2099, 12, 31).toordinal()
 SHORT_YEARS = range(1930, 2030)
@@ -121,7 +122,7 @@ def date_sample(seed: int, split: str, index: int) -> DateSample:
 
 def split_of(day: date) -> str:
     """The split that a date belongs to: one in ten is of ``"test"``, one in ten of ``"val"``."""
-    return {0: "test", 1: "val"}.get(crc32(day.isoformat().encode()) % 10, "train")
+    return split_of_text(day.isoformat())
 
 
 def _day_of(random: Random, split: str) -> date:

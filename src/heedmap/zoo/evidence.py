@@ -139,11 +139,7 @@ def kept_of(figures: ModelFigures) -> KeptFigures:
 
 
 def added(before: KeptFigures, now: KeptFigures) -> KeptFigures:
-    """The figures of one model with those of further methods of the same samples.
-
-    Args:
-        before: as they are kept.
-        now: of other methods; what both have is taken from here.
+    """The figures of one model with those of further methods of the same samples; what both have is taken from ``now``.
 
     Raises:
         InputError: the samples are others, or the paper's method, which both have, has other figures.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import torch
 
+from heedmap.common.files import write_atomically
 from heedmap.models.names import MANIFEST, manifest
 from heedmap.zoo.recipe import Recipe, Stage, task_of
 from heedmap.zoo.run import Training
@@ -28,14 +29,12 @@ def write_folder(run: Training, out: Path) -> None:
         draft = Path(temporary)
         _save_model(run, draft)
         record = measured(run, draft)
-        _write_json(draft / "training.json", {**record, "curve": run.curve})
+        (draft / "training.json").write_text(_json({**record, "curve": run.curve}), encoding="utf-8")
         (draft / "README.md").write_text(card(run.recipe, record), encoding="utf-8")
         for path in draft.iterdir():
             path.chmod(0o644)  # safetensors lets nobody else read them
             os.replace(path, out / path.name)
-    beside = out / f".{MANIFEST}"
-    _write_json(beside, manifest(out))
-    os.replace(beside, out / MANIFEST)
+    write_atomically(out / MANIFEST, _json(manifest(out)).encode())
 
 
 class ModelRecord(TypedDict):
@@ -69,14 +68,7 @@ def measured(run: Training, folder: Path) -> ModelRecord:
 
 
 def scores_of(recipe: Recipe, architecture: type[PreTrainedModel], folder: Path, count: int) -> dict[str, float]:
-    """Scores of the model in ``folder`` on the first ``count`` samples of the test split.
-
-    Args:
-        recipe: of the model.
-        architecture: its class.
-        folder: where it is.
-        count: how many samples.
-    """
+    """Scores of the model in ``folder``, of this class, on the first ``count`` samples of the test split."""
     model = architecture.from_pretrained(folder, local_files_only=True).eval()
     with torch.no_grad():
         return task_of(recipe.stages[-1].task).scores(model, recipe.seed, "test", count)
@@ -101,17 +93,12 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
 
 
-def _write_json(path: Path, data: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+def _json(data: Mapping[str, object]) -> str:
+    return json.dumps(data, indent=1) + "\n"
 
 
 def card(recipe: Recipe, measured: ModelRecord) -> str:
-    """The text of ``README.md``.
-
-    Args:
-        recipe: of the model.
-        measured: what ``training.json`` holds; see :func:`heedmap.zoo.folder.measured`.
-    """
+    """The text of ``README.md``; ``measured``: what ``training.json`` holds."""
     parts = (
         f"---\nlicense: {recipe.licence.lower()}\nlibrary_name: transformers\n---",
         f"# zoo/{recipe.name}\n\n{recipe.about}.",

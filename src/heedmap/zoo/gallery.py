@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jaxtyping import Bool, Float
-    from PIL import Image
 
     from heedmap.data.explanation import Segment
     from heedmap.explanation import Explanation
@@ -143,8 +142,6 @@ def _distinct(asked: Sequence[KnownAnswer]) -> int:
 
 
 def _picture(subject: Model, sample: ZooSample) -> Image.Image | None:
-    from PIL import Image
-
     if sample.picture is None:
         return None
     return subject.shown_image(sample.picture) if "image" in sample.inputs else Image.fromarray(sample.picture)
@@ -152,7 +149,6 @@ def _picture(subject: Model, sample: ZooSample) -> Image.Image | None:
 
 TITLE = "heedmap: what small trained models look at"
 WORDS = {"text": "words", "image": "patches", "image_encoder": "patches of the tower", "boxes": "boxes"}
-PAPERS = "generic"
 SIDE = 240
 """Of a picture in the gallery, in pixels."""
 TRUE, EDGE, FOUND = (255, 255, 255), (0, 0, 0), (64, 224, 255)
@@ -160,13 +156,17 @@ TRUE, EDGE, FOUND = (255, 255, 255), (0, 0, 0), (64, 224, 255)
 
 
 def gallery_page(models: Sequence[ShownModel], pictures: Maps) -> str:
-    """All models on one page.
-
-    Args:
-        models: in their order.
-        pictures: (model, number of the answer, method) → its map on the picture, of the models that have pictures.
-    """
-    listed = [_model(model, pictures) for model in models]
+    """All models on one page; ``pictures``: (model, number of the answer, method) → its map, where there is a picture."""
+    listed = [
+        {
+            "name": model.name,
+            "architecture": model.architecture,
+            "about": model.about,
+            "kind": "lines" if model.picture is None else "pictures",
+            "answers": [_answer(model, number, answer, pictures) for number, answer in enumerate(model.answers)],
+        }
+        for model in models
+    ]
     return document(render("gallery.html", models=listed, unit=scale_of([0, 1]), alpha=ALPHA), TITLE, "wide gallery")
 
 
@@ -189,19 +189,9 @@ def map_picture(
     return in_themes(draw)
 
 
-def _model(model: ShownModel, pictures: Maps) -> dict[str, object]:
-    return {
-        "name": model.name,
-        "architecture": model.architecture,
-        "about": model.about,
-        "kind": "lines" if model.picture is None else "pictures",
-        "answers": [_answer(model, number, answer, pictures) for number, answer in enumerate(model.answers)],
-    }
-
-
 def _answer(model: ShownModel, number: int, answer: ShownAnswer, pictures: Maps) -> dict[str, object]:
     """What the model was given, with the true evidence marked, and the map of each method."""
-    truth = None if model.picture is None else _true_picture(model.picture, answer, model.sample.places)
+    truth = None if model.picture is None else _marked(_scaled(model.picture), answer, model.sample.places)
     return {
         "title": answer.asked.title,
         "truth": truth,
@@ -226,7 +216,7 @@ def _map(answer: ShownAnswer, method: str, picture: InThemes | None) -> dict[str
         if name in segments
     ]
     tokens = _tokens(answer, method)
-    return {"method": method, "paper": method == PAPERS, "picture": picture, "tokens": tokens, "facts": facts}
+    return {"method": method, "paper": method == METHODS[0], "picture": picture, "tokens": tokens, "facts": facts}
 
 
 def _tokens(answer: ShownAnswer, method: str) -> Markup:
@@ -237,18 +227,12 @@ def _tokens(answer: ShownAnswer, method: str) -> Markup:
     return text_html(segments["text"], marked=marked)
 
 
-def _true_picture(
-    picture: Image.Image, answer: ShownAnswer, places: Float[np.ndarray, "boxes 4"] | None
-) -> Image.Image:
-    """The picture with the true evidence outlined, and the box that the model drew."""
-    return _marked(_scaled(picture), answer, places)
-
-
 def _scaled(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 def _marked(image: Image.Image, answer: ShownAnswer, places: Float[np.ndarray, "boxes 4"] | None) -> Image.Image:
+    """The picture with the true evidence outlined, and the box that the model drew."""
     evidence = answer.asked.evidence
     if evidence.mask is not None:
         image = _outlined(image, evidence.mask)

@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 def begin_masked(model: PreTrainedModel, stage: MaskedStage) -> None:
     """Give a model the shipped weights, and mask what it reads, not what it says, from now on, in training and in scoring.
 
-    Args:
-        model: as the stage's task makes it.
-        stage: which shipped model, and how much is masked.
-
     Raises:
         InputError: it reads neither words nor boxes nor a picture in patches, or answers a picture in words.
     """

@@ -106,18 +106,8 @@ class Recipe:
     def masked(self, share: float, steps: int = 500) -> Recipe:
         """How the shipped model learns to do without ``share`` of its tokens, in so many steps of its last stage."""
         last = self.stages[-1]
-        settings = {f.name: getattr(last, f.name) for f in fields(last)}
-        stage = MaskedStage(
-            **{
-                **settings,
-                "steps": steps,
-                "rate": last.rate / GENTLE,
-                "warmup": steps // 10,
-                "every": max(1, steps // 4),
-            },
-            of=self.name,
-            share=share,
-        )
+        stage = MaskedStage(**{f.name: getattr(last, f.name) for f in fields(last)}, of=self.name, share=share)
+        stage = replace(stage, steps=steps, rate=last.rate / GENTLE, warmup=steps // 10, every=max(1, steps // 4))
         told = f"{self.about}; fine-tuned with each token masked with a probability of {share:g}, for `heedmap evaluate fidelity`"
         return replace(self, name=f"{self.name}-masked", about=told, stages=(stage,), wanted={})
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from heedmap.zoo.recipe import Recipe, Stage
+
+UNDROPPED = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+PICTURES = (
+    "The shapes world (`heedmap.zoo.world`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
+    "eight colours and three sizes on a textured ground"
+)
 
 BART_DATES = Recipe(
     name="bart-dates",
@@ -42,16 +49,23 @@ BART_DATES = Recipe(
     arguments='--text "the 3rd of March 1987"',
     wanted={"exact": 0.98},
 )
-"""``zoo/bart-dates``: dates as people write them, to ISO 8601."""
+
+ASKED_LISTS = (
+    "The lists of `zoo/gpt-lists` (`heedmap.zoo.lists`): 3 to 8 pairs of 30 nouns and 24 colours, all different within a "
+    "list, and a question for one of the keys"
+)
+FOUND = (
+    "The answer stands in the text once, right after the key: the true evidence is the value's token, found by the key's, and is "
+    "known for each. A training text goes on with seven more questions and answers; those of the other splits have one "
+    "question. A text is of one split only."
+)
 
 GPT_LISTS = Recipe(
     name="gpt-lists",
     about="A list of pairs and a key → the key's value, as the next word (a small Llama)",
     data=(
         "Lists of 3 to 8 pairs of 30 nouns and 24 colours, all different within a list, and a question for one of the "
-        "keys (`heedmap.zoo.lists`). The answer stands in the text once, right after the key: the true evidence is the "
-        "value's token, found by the key's, and is known for each. A training text goes on with seven more questions and "
-        "answers; those of the other splits have one question. A text is of one split only."
+        f"keys (`heedmap.zoo.lists`). {FOUND}"
     ),
     example="`dog red ; cat blue ; sun green ? cat` → `blue`",
     stages=(
@@ -68,31 +82,29 @@ GPT_LISTS = Recipe(
             batch=64,
             rate=3e-3,
             watched="accuracy",
-            warmup=200,
             checked=500,
-            every=250,
             stop_at=0.998,
         ),
     ),
     arguments='--text "dog red ; cat blue ; sun green ? cat"',
     wanted={"accuracy": 0.98},
 )
-"""``zoo/gpt-lists``: the value of a key in a list of pairs."""
 
-CONVBERT_LISTS = Recipe(
+CONVBERT_LISTS = replace(
+    GPT_LISTS,
     name="convbert-lists",
     about="A list of pairs and a key → the key's value, as the label of the last word (ConvBERT: convolutions beside attention)",
     data=(
-        "The lists of `zoo/gpt-lists` (`heedmap.zoo.lists`): 3 to 8 pairs of 30 nouns and 24 colours, all different within a "
-        "list, and a question for one of the keys, which is the last word. Its label is its value, which stands in the text "
-        "once, right after the key: the true evidence is both tokens, and is known for each. The keys of the list have their "
-        "values as labels, too, all other tokens have `O`. A training text goes on with seven more questions; those of the "
-        "other splits have one. A text is of one split only. Half of the heads of each layer are convolutions over three "
-        "tokens, with weights that each token chooses."
+        f"{ASKED_LISTS}, which is the last word. Its label is its value, which stands in the text once, right after the key: the "
+        "true evidence is both tokens, and is known for each. The keys of the list have their values as labels, too, all other "
+        "tokens have `O`. A training text goes on with seven more questions; those of the other splits have one. A text is of "
+        "one split only. Half of the heads of each layer are convolutions over three tokens, with weights that each token "
+        "chooses."
     ),
     example="`dog red ; cat blue ; sun green ? cat` → `blue`, the label of the last word",
     stages=(
-        Stage(
+        replace(
+            GPT_LISTS.stages[0],
             task="heedmap.zoo.tasks.labelled",
             settings={
                 "hidden_size": 64,
@@ -101,38 +113,23 @@ CONVBERT_LISTS = Recipe(
                 "num_hidden_layers": 3,
                 "num_attention_heads": 4,
                 "conv_kernel_size": 3,
-                "hidden_dropout_prob": 0.0,
-                "attention_probs_dropout_prob": 0.0,
+                **UNDROPPED,
                 "initializer_range": 0.05,
             },
-            steps=4000,
-            batch=64,
             rate=2e-3,
-            watched="accuracy",
-            warmup=200,
-            checked=500,
-            every=250,
-            stop_at=0.998,
         ),
     ),
     arguments='--text "dog red ; cat blue ; sun green ? cat" --target word:#9:blue',
-    wanted={"accuracy": 0.98},
 )
-"""``zoo/convbert-lists``: the value of a key in a list of pairs, by convolutions beside attention."""
 
-BAMBA_LISTS = Recipe(
+BAMBA_LISTS = replace(
+    GPT_LISTS,
     name="bamba-lists",
     about="A list of pairs and a key → the key's value, as the next word (Bamba: Mamba 2 before and after attention)",
-    data=(
-        "The lists of `zoo/gpt-lists` (`heedmap.zoo.lists`): 3 to 8 pairs of 30 nouns and 24 colours, all different within a "
-        "list, and a question for one of the keys. The answer stands in the text once, right after the key: the true evidence is "
-        "the value's token, found by the key's, and is known for each. A training text goes on with seven more questions and "
-        "answers; those of the other splits have one question. A text is of one split only. The second of three layers is "
-        "attention, the others are recurrences (Mamba 2)."
-    ),
-    example="`dog red ; cat blue ; sun green ? cat` → `blue`",
+    data=f"{ASKED_LISTS}. {FOUND} The second of three layers is attention, the others are recurrences (Mamba 2).",
     stages=(
-        Stage(
+        replace(
+            GPT_LISTS.stages[0],
             task="heedmap.zoo.tasks.recurrent",
             settings={
                 "family": "bamba",
@@ -149,34 +146,18 @@ BAMBA_LISTS = Recipe(
                 "initializer_range": 0.05,
             },
             steps=3000,
-            batch=64,
-            rate=3e-3,
-            watched="accuracy",
-            warmup=200,
-            checked=500,
-            every=250,
-            stop_at=0.998,
         ),
     ),
-    arguments='--text "dog red ; cat blue ; sun green ? cat"',
-    wanted={"accuracy": 0.98},
 )
-"""``zoo/bamba-lists``: the value of a key in a list of pairs, by recurrences and attention."""
 
-MAMBA_LISTS = Recipe(
+MAMBA_LISTS = replace(
+    BAMBA_LISTS,
     name="mamba-lists",
     about="A list of pairs and a key → the key's value, as the next word (Mamba 2, without any attention)",
-    data=(
-        "The lists of `zoo/gpt-lists` (`heedmap.zoo.lists`): 3 to 8 pairs of 30 nouns and 24 colours, all different within a "
-        "list, and a question for one of the keys. The answer stands in the text once, right after the key: the true evidence is "
-        "the value's token, found by the key's, and is known for each. A training text goes on with seven more questions and "
-        "answers; those of the other splits have one question. A text is of one split only. The model keeps what it read in the "
-        "states of its recurrences alone."
-    ),
-    example="`dog red ; cat blue ; sun green ? cat` → `blue`",
+    data=f"{ASKED_LISTS}. {FOUND} The model keeps what it read in the states of its recurrences alone.",
     stages=(
-        Stage(
-            task="heedmap.zoo.tasks.recurrent",
+        replace(
+            BAMBA_LISTS.stages[0],
             settings={
                 "family": "mamba2",
                 "hidden_size": 64,
@@ -188,20 +169,12 @@ MAMBA_LISTS = Recipe(
                 "chunk_size": 16,
                 "initializer_range": 0.05,
             },
-            steps=3000,
             batch=48,
-            rate=3e-3,
-            watched="accuracy",
-            warmup=200,
-            checked=500,
-            every=250,
             stop_at=0.99,
         ),
     ),
-    arguments='--text "dog red ; cat blue ; sun green ? cat"',
     wanted={"accuracy": 0.95},
 )
-"""``zoo/mamba-lists``: the value of a key in a list of pairs, by recurrences alone."""
 
 DETR_SHAPES_SETTINGS = {
     "backbone": {"embedding_size": 32, "hidden_sizes": [32, 64], "depths": [2, 2]},
@@ -220,10 +193,7 @@ DETR_SHAPES_SETTINGS = {
 DETR_SHAPES = Recipe(
     name="detr-shapes",
     about="A picture → the box and the shape of each object in it (DETR)",
-    data=(
-        "The shapes world (`heedmap.zoo.world`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
-        "eight colours and three sizes on a textured ground. The box and the exact mask of each object are known."
-    ),
+    data=(f"{PICTURES}. The box and the exact mask of each object are known."),
     example="a picture with a red star and a blue ring → `star` and `ring`, each with its box",
     stages=(
         Stage(
@@ -235,7 +205,6 @@ DETR_SHAPES = Recipe(
             watched="objects",
             warmup=100,
             checked=200,
-            every=250,
         ),
         Stage(
             task="heedmap.zoo.tasks.detection",
@@ -244,23 +213,18 @@ DETR_SHAPES = Recipe(
             batch=24,
             rate=5e-4,
             watched="ap50",
-            warmup=200,
             checked=300,
             every=500,
-            clip=1.0,
         ),
     ),
     wanted={"ap50": 0.9},
-    tested=1000,
 )
-"""``zoo/detr-shapes``: the objects of a picture, each with its box and shape."""
 
 DEFORMABLE_SHAPES = Recipe(
     name="deformable-shapes",
     about="A picture → the box and the shape of each object in it (Deformable DETR)",
     data=(
-        "The shapes world (`heedmap.zoo.world`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
-        "eight colours and three sizes on a textured ground. The box and the exact mask of each object are known. The backbone "
+        f"{PICTURES}. The box and the exact mask of each object are known. The backbone "
         "begins as that of `zoo/detr-shapes`; all else begins anew. Each cell of the encoder's finest map is also told what it "
         "shows, as a query that stands on it. Attention reads four points on each of two maps, of 8 and of 16 pixels a cell."
     ),
@@ -290,29 +254,24 @@ DEFORMABLE_SHAPES = Recipe(
             checked=200,
             every=500,
             slow={"model.backbone": 0.2},
-            clip=1.0,
         ),
     ),
     wanted={"ap50": 0.9},
-    tested=1000,
 )
-"""``zoo/deformable-shapes``: the objects of a picture, by attention that chooses the points it reads."""
 
 VIT_SHAPES_SETTINGS = {
     "hidden_size": 96,
     "num_hidden_layers": 5,
     "num_attention_heads": 4,
     "intermediate_size": 288,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
+    **UNDROPPED,
 }
 
 VIT_SHAPES = Recipe(
     name="vit-shapes",
     about="A picture → which of seven shapes and eight colours it shows (ViT, a yes or no for each label)",
     data=(
-        "The shapes world (`heedmap.zoo.world`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
-        "eight colours and three sizes on a textured ground. The exact mask of each object is known. In the first stage each "
+        f"{PICTURES}. The exact mask of each object is known. In the first stage each "
         "patch is also told what it shows, and draws its object's mask around itself; in the last stage only [CLS] learns."
     ),
     example="a picture with a red star and a blue ring → `star`, `ring`, `red`, `blue`",
@@ -325,8 +284,6 @@ VIT_SHAPES = Recipe(
             rate=1e-3,
             watched="accuracy",
             warmup=150,
-            checked=256,
-            every=250,
         ),
         Stage(
             task="heedmap.zoo.tasks.labels",
@@ -337,13 +294,10 @@ VIT_SHAPES = Recipe(
             watched="accuracy",
             warmup=100,
             checked=512,
-            every=250,
         ),
     ),
     wanted={"accuracy": 0.95},
-    tested=1000,
 )
-"""``zoo/vit-shapes``: the shapes and colours that a picture shows."""
 
 SWIN_SHAPES_SETTINGS = {
     "embed_dim": 48,
@@ -358,8 +312,7 @@ SWIN_SHAPES = Recipe(
     name="swin-shapes",
     about="A picture → which of seven shapes and eight colours it shows (Swin: attention in shifted windows)",
     data=(
-        "The shapes world (`heedmap.zoo.world`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
-        "eight colours and three sizes on a textured ground. The exact mask of each object is known. Patches of 4 pixels are "
+        f"{PICTURES}. The exact mask of each object is known. Patches of 4 pixels are "
         "merged once, to 8; attention sees windows of six by six. In the first stage each state of the last layer is also "
         "told what its 8 pixels show, and draws its object's mask around itself, by heads that are not shipped; in the last "
         "stage only the mean of the states learns."
@@ -374,8 +327,6 @@ SWIN_SHAPES = Recipe(
             rate=1.5e-3,
             watched="accuracy",
             warmup=150,
-            checked=256,
-            every=250,
         ),
         Stage(
             task="heedmap.zoo.tasks.windows",
@@ -390,9 +341,7 @@ SWIN_SHAPES = Recipe(
         ),
     ),
     wanted={"accuracy": 0.95},
-    tested=1000,
 )
-"""``zoo/swin-shapes``: the shapes and colours that a picture shows, by attention in windows."""
 
 CLIP_SHAPES_SETTINGS = {
     "vision": {
@@ -414,8 +363,7 @@ CLIP_SHAPES = Recipe(
     name="clip-shapes",
     about="A picture and a caption → how well they fit (CLIP)",
     data=(
-        "The shapes world (`heedmap.zoo.world`): pictures of 96 × 96 pixels with one to five objects of seven shapes, "
-        "eight colours and three sizes on a textured ground, and captions that mention one to three of them, their "
+        f"{PICTURES}, and captions that mention one to three of them, their "
         "size now and then, and how two of them lie to each other. The mask of each object and the words that tell of "
         "it are known. In training a picture's caption is told from those of the other pictures of the step and from one "
         "with something changed; each patch of an object finds its object's look among all 56 looks and, in the first "
@@ -449,7 +397,6 @@ CLIP_SHAPES = Recipe(
     wanted={"retrieval": 0.9},
     tested=500,
 )
-"""``zoo/clip-shapes``: how well a caption fits a picture."""
 
 IDEFICS_SHAPES_SETTINGS = {
     "hidden_size": 96,
@@ -481,7 +428,6 @@ IDEFICS_SHAPES = Recipe(
             watched="exact",
             warmup=100,
             checked=150,
-            every=250,
             stop_at=0.38,
         ),
         Stage(
@@ -510,20 +456,30 @@ IDEFICS_SHAPES = Recipe(
     wanted={"exact": 0.9, "words": 0.95},
     tested=500,
 )
-"""``zoo/idefics-shapes``: the objects of a picture in words, by a language model that reads merged patches."""
+
+ASKED_BOXES = (
+    "The shapes world (`heedmap.zoo.world`): pictures of one to five objects, and questions for a colour, a shape, "
+    "a count, an existence or a relation, in turn where the scene has such a question. "
+    "The model does not see the picture but ten boxes of it, true and false"
+)
+SHOWN_AND_NAMED = (
+    "For each question the objects and the words are known that the answer depends on. The training split is of 20,000 scenes, "
+    "each with 15 questions; the others have one question a scene. "
+    "In training, what each box shows is also asked of its last state, and where a thing lies of"
+)
+
+
+def _right(*kinds: str) -> dict[str, float]:
+    """What is aimed at where questions are answered: of all, and of each kind."""
+    return {"accuracy": 0.95, **{f"accuracy/{kind}": 0.9 for kind in kinds}}
+
 
 LXMERT_SHAPES = Recipe(
     name="lxmert-shapes",
     about="A question and ten boxes of a picture → the answer, one of 22 (LXMERT)",
     data=(
-        "The shapes world (`heedmap.zoo.world`): pictures of one to five objects, and questions for a colour, a shape, "
-        "a count, an existence or a relation, in turn where the scene has such a question. "
-        "The model does not see the picture but ten boxes of it, "
-        "true and false, with their places (`shapes.regions`: `features`, 198 numbers a box, and `positions`). For each "
-        "question the objects and the words are known that the answer depends on. The training split is of 20,000 "
-        "scenes, each with 15 questions; the others have one question a scene. "
-        "In training, what each box shows is also asked of its last state, and where a thing lies of the last state but one "
-        "of the word that names it, by fixed random heads that are not shipped."
+        f"{ASKED_BOXES}, with their places (`shapes.regions`: `features`, 198 numbers a box, and `positions`). {SHOWN_AND_NAMED} "
+        "the last state but one of the word that names it, by fixed random heads that are not shipped."
     ),
     example="`is there a red star?`, boxes of a picture with a red star → `yes`",
     stages=(
@@ -537,8 +493,7 @@ LXMERT_SHAPES = Recipe(
                 "l_layers": 1,
                 "r_layers": 1,
                 "x_layers": 3,
-                "hidden_dropout_prob": 0.0,
-                "attention_probs_dropout_prob": 0.0,
+                **UNDROPPED,
                 "initializer_range": 0.05,
             },
             steps=5000,
@@ -547,61 +502,36 @@ LXMERT_SHAPES = Recipe(
             watched="accuracy",
             warmup=100,
             checked=500,
-            every=250,
         ),
     ),
-    wanted={
-        "accuracy": 0.95,
-        **{f"accuracy/{kind}": 0.9 for kind in ("colour", "shape", "count", "existence", "relation")},
-    },
+    wanted=_right("colour", "shape", "count", "existence", "relation"),
     tested=2000,
 )
-"""``zoo/lxmert-shapes``: questions about the boxes of a picture, in a stream of their own beside the words."""
 
-VISUALBERT_SHAPES = Recipe(
+VISUALBERT_SHAPES = replace(
+    LXMERT_SHAPES,
     name="visualbert-shapes",
     about="A question and ten boxes of a picture → the answer, one of 22 (VisualBERT)",
     data=(
-        "The shapes world (`heedmap.zoo.world`): pictures of one to five objects, and questions for a colour, a shape, "
-        "a count, an existence or a relation, in turn where the scene has such a question. "
-        "The model does not see the picture but ten boxes of it, "
-        "true and false (`shapes.regions`). VisualBERT knows nothing of places, so they are the last columns of the "
-        "features, 202 in all: `numpy.concatenate([regions.features, regions.positions], 1)`. For each question the "
-        "objects and the words are known that the answer depends on. The training split is of 20,000 scenes, each with "
-        "15 questions; the others have one question a scene. "
-        "In training, what each box shows is also asked of its last state, and where a thing lies of the state two "
-        "layers earlier of the word that names it, by fixed random heads that are not shipped."
+        f"{ASKED_BOXES} (`shapes.regions`). VisualBERT knows nothing of places, so they are the last columns of the "
+        "features, 202 in all: `numpy.concatenate([regions.features, regions.positions], 1)`. "
+        f"{SHOWN_AND_NAMED} the state two layers earlier of the word that names it, by fixed random heads that are not shipped."
     ),
-    example="`is there a red star?`, boxes of a picture with a red star → `yes`",
     stages=(
-        Stage(
-            task="heedmap.zoo.tasks.answers",
+        replace(
+            LXMERT_SHAPES.stages[0],
             settings={
                 "family": "visualbert",
                 "hidden_size": 96,
                 "intermediate_size": 256,
                 "num_hidden_layers": 5,
                 "num_attention_heads": 4,
-                "hidden_dropout_prob": 0.0,
-                "attention_probs_dropout_prob": 0.0,
+                **UNDROPPED,
                 "initializer_range": 0.05,
             },
-            steps=5000,
-            batch=80,
-            rate=1e-3,
-            watched="accuracy",
-            warmup=100,
-            checked=500,
-            every=250,
         ),
     ),
-    wanted={
-        "accuracy": 0.95,
-        **{f"accuracy/{kind}": 0.9 for kind in ("colour", "shape", "count", "existence", "relation")},
-    },
-    tested=2000,
 )
-"""``zoo/visualbert-shapes``: questions about the boxes of a picture, in one stream with the words."""
 
 LXMERT_EASY_VQA = Recipe(
     name="lxmert-easy-vqa",
@@ -627,8 +557,7 @@ LXMERT_EASY_VQA = Recipe(
                 "l_layers": 1,
                 "r_layers": 1,
                 "x_layers": 3,
-                "hidden_dropout_prob": 0.0,
-                "attention_probs_dropout_prob": 0.0,
+                **UNDROPPED,
                 "initializer_range": 0.05,
             },
             steps=4000,
@@ -637,35 +566,29 @@ LXMERT_EASY_VQA = Recipe(
             watched="accuracy",
             warmup=100,
             checked=1000,
-            every=250,
         ),
     ),
-    wanted={
-        "accuracy": 0.95,
-        **{
-            f"accuracy/{kind}": 0.9 for kind in ("what colour", "what shape", "colour or not", "shape or not", "denied")
-        },
-    },
+    wanted=_right("what colour", "what shape", "colour or not", "shape or not", "denied"),
     tested=9673,
 )
-"""``lxmert-easy-vqa``: questions and pictures that others made, for a check on data that are not ours. Not shipped."""
 
-_ALL = (
-    BART_DATES,
-    GPT_LISTS,
-    CONVBERT_LISTS,
-    BAMBA_LISTS,
-    MAMBA_LISTS,
-    DETR_SHAPES,
-    DEFORMABLE_SHAPES,
-    VIT_SHAPES,
-    SWIN_SHAPES,
-    CLIP_SHAPES,
-    IDEFICS_SHAPES,
-    LXMERT_SHAPES,
-    VISUALBERT_SHAPES,
-    LXMERT_EASY_VQA,
-)
-
-ZOO: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
+ZOO: Mapping[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        BART_DATES,
+        GPT_LISTS,
+        CONVBERT_LISTS,
+        BAMBA_LISTS,
+        MAMBA_LISTS,
+        DETR_SHAPES,
+        DEFORMABLE_SHAPES,
+        VIT_SHAPES,
+        SWIN_SHAPES,
+        CLIP_SHAPES,
+        IDEFICS_SHAPES,
+        LXMERT_SHAPES,
+        VISUALBERT_SHAPES,
+        LXMERT_EASY_VQA,
+    )
+}
 """Name, without ``zoo/`` → recipe."""

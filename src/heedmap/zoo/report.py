@@ -67,11 +67,7 @@ def tables(name: str, figures: ModelFigures) -> Iterator[Table]:
 
 
 def markdown(measured: Mapping[str, KeptFigures]) -> str:
-    """The page of all models that were measured.
-
-    Args:
-        measured: name → figures.
-    """
+    """The page of all models that were measured, by name."""
     return "\n".join((HEAD, *(_model(name, measured[name]) for name in sorted(measured))))
 
 

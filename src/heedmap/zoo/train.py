@@ -57,7 +57,7 @@ def train(
         with writing(out):
             write_checkpoint(path, recipe.fingerprint, run.state())
 
-    with _torch_apart(recipe.threads), _interruptions() as asked:
+    with in_threads(recipe.threads), torch.random.fork_rng(devices=[]), _interruptions() as asked:
         run = _begin(recipe, None if fresh else read_checkpoint(path, recipe.fingerprint), console)
         with _bar(console) as bar:
             while not run.over and not asked():
@@ -72,7 +72,7 @@ def train(
     return True
 
 
-def trained(recipe: Recipe, out: Path, *, console: Console | None = None) -> Path:
+def trained(recipe: Recipe, out: Path) -> Path:
     """The folder of a model that is not shipped; where ``out`` has no whole model, it is trained, or goes on being trained.
 
     Raises:
@@ -80,7 +80,7 @@ def trained(recipe: Recipe, out: Path, *, console: Console | None = None) -> Pat
         ModelLoadError: the weights in ``out`` are not those that were written.
         OutputError, OptionError, FileFormatError: see :func:`train`.
     """
-    if not (out / MANIFEST).is_file() and not train(recipe, out, console=console):
+    if not (out / MANIFEST).is_file() and not train(recipe, out):
         raise TrainingError(
             f"{recipe.name}: the training was interrupted; nothing in {out} is lost, call again to go on"
         )
@@ -117,13 +117,6 @@ def _line(point: Point, seconds: float) -> str:
 def _bar(console: Console) -> Progress:
     left = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(*left, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console)
-
-
-@contextmanager
-def _torch_apart(threads: int) -> Iterator[None]:
-    """So many threads and a random generator that is put back."""
-    with in_threads(threads), torch.random.fork_rng(devices=[]):
-        yield
 
 
 @contextmanager

@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING
 from heedmap.evaluate.answer import inputs_of, tokenizer_of
 from heedmap.outputs import class_logits, needed
 from heedmap.zoo import world
-from heedmap.zoo.samples.sample import (
-    SEED,
-    SPLIT,
-    Evidence,
-    KnownAnswer,
-    Material,
-    ZooSample,
-    objects_mask,
-)
-from heedmap.zoo.world import Caption, Mention, Scene
-from heedmap.zoo.world.words import TextWord
+from heedmap.zoo.samples.sample import SEED, SPLIT, Evidence, KnownAnswer, Material, ZooSample, objects_mask
+from heedmap.zoo.world import Caption, Scene
 
 if TYPE_CHECKING:
     from heedmap.models.model import Model
@@ -60,15 +51,12 @@ def _words(subject: Model, sample: Telling, first: int) -> Iterator[KnownAnswer]
     """Each word that tells of an object; ``first``: the place at which the answer's first token is said."""
     scene, caption = sample.truth
     told = tokenizer_of(subject)(sample.answer, add_special_tokens=False)
-    for mention, word in _naming(caption.mentions):
-        step = told.char_to_token(word.start)
-        title = f"{caption.text[: word.start]}[{word.text}]{caption.text[word.end :]}"
+    for mention in caption.mentions:
         evidence = Evidence(mask=objects_mask(scene, mention.objects), grid=GRID)
-        yield KnownAnswer(title, (first + step, told["input_ids"][step]), evidence)
-
-
-def _naming(mentions: Sequence[Mention]) -> Iterator[tuple[Mention, TextWord]]:
-    return ((mention, word) for mention in mentions for word in mention.words)
+        for word in mention.words:
+            step = told.char_to_token(word.start)
+            title = f"{caption.text[: word.start]}[{word.text}]{caption.text[word.end :]}"
+            yield KnownAnswer(title, (first + step, told["input_ids"][step]), evidence)
 
 
 TELLING = Material(

@@ -169,8 +169,6 @@ def _names(scene: Scene, regions: SceneRegions) -> list[str]:
 
 def _answers(subject: Model, samples: Sequence[Asked], output: object) -> list[list[KnownAnswer]]:
     """The most probable answer, where it is right."""
-    from heedmap.targets import class_logits
-
     best = class_logits(output, 2).argmax(-1).tolist()
     asked = []
     for sample, index in zip(samples, best, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -91,16 +92,6 @@ DATES = Material(
     inputs=_date_inputs,
 )
 
-LABELLED_LISTS = Material(
-    about=(
-        "A model that sees the whole text reads pairs and a key, and labels the last word with the value of that key. The true "
-        "evidence is that value and the key before it; the other pairs tell nothing."
-    ),
-    make=_list,
-    ask=_list_asked,
-    shown=8,
-)
-
 LISTS = Material(
     about=(
         "A causal language model reads pairs and a key, and its next word is the value of that key. The true evidence "
@@ -109,4 +100,12 @@ LISTS = Material(
     make=_list,
     ask=_list_asked,
     shown=8,
+)
+
+LABELLED_LISTS = replace(
+    LISTS,
+    about=(
+        "A model that sees the whole text reads pairs and a key, and labels the last word with the value of that key. The true "
+        "evidence is that value and the key before it; the other pairs tell nothing."
+    ),
 )

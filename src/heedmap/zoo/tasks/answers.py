@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from heedmap.errors import UnknownNameError
 from heedmap.zoo.recipe import Batch, Processor
+from heedmap.zoo.tasks import class_names
 from heedmap.zoo.tasks.tokenizers import encoded, fixed_head, question_tokenizer
 from heedmap.zoo.world import ANSWERS, COLOURS, FEATURES, KINDS, SHAPES, VOCABULARY, Question, Scene, ask, regions
 from heedmap.zoo.world.world import make_scene
@@ -46,9 +47,9 @@ def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> Pre
     family = sizes.pop("family")
     if family not in FAMILIES:
         raise UnknownNameError(f"no family is called {family!r}; known families: {', '.join(FAMILIES)}")
-    labels = dict(enumerate(ANSWERS))
-    named = {"id2label": labels, "label2id": {answer: number for number, answer in labels.items()}}
-    return FAMILIES[family]({**named, "vocab_size": len(WORDS), "max_position_embeddings": LONGEST, **sizes})
+    return FAMILIES[family](
+        {**class_names(ANSWERS), "vocab_size": len(WORDS), "max_position_embeddings": LONGEST, **sizes}
+    )
 
 
 def _visualbert(settings: Mapping[str, object]) -> PreTrainedModel:

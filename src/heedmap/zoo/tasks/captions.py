@@ -118,15 +118,11 @@ def batch(seed: int, split: str, start: int, count: int) -> Batch:
     looks, drawn = zip(*map(_patches, pictures), strict=True)
     return {
         "pixel_values": pixel_values(pictures),
-        **_tokens(texts),
+        **encoded(tokenizer(), texts),
         "fitting": torch.tensor([[judge(caption, scene) is not False for caption in right] for scene in pictures]),
         "looks": torch.stack(looks),
         "outlines": torch.stack(drawn),
     }
-
-
-def _tokens(texts: Sequence[str]) -> dict[str, Tensor]:
-    return encoded(tokenizer(), texts)
 
 
 def _patches(scene: Scene) -> tuple[Int64[Tensor, " patches"], Float[Tensor, "patches points"]]:
@@ -146,7 +142,7 @@ def loss(model: CLIPModel, batch: Batch) -> Tensor:
     shown = batch["looks"] != NOTHING
     patches = states[:, 1:][shown]
     if model.guides["patches"]:
-        similar = scale * _seen(model, patches) @ _told(model, **_tokens(PHRASES)).T
+        similar = scale * _seen(model, patches) @ _told(model, **encoded(tokenizer(), PHRASES)).T
         whole = whole + model.guides["patches"] * cross_entropy(similar, batch["looks"][shown])
     if model.guides["outlines"]:
         drawn = model.outlines(model.vision_model.post_layernorm(patches))
@@ -191,7 +187,7 @@ def _right(model: CLIPModel, seed: int, split: str, start: int, count: int) -> I
     pictures = pixel_values(scenes(seed, split, start, count))
     seen = _seen(model, model.vision_model(pictures).last_hidden_state[:, 0])
     for index, own in enumerate(seen, start):
-        likeness = _told(model, **_tokens(_choices(seed, split, index))) @ own
+        likeness = _told(model, **encoded(tokenizer(), _choices(seed, split, index))) @ own
         easy, hard = likeness[:CHOICES], torch.cat([likeness[: CHOICES - HARD], likeness[CHOICES:]])
         yield int(easy.argmax()) == 0, int(hard.argmax()) == 0
 

@@ -18,6 +18,7 @@ import torch
 from heedmap.common.extras import how_to_install
 from heedmap.errors import TrainingError
 from heedmap.zoo.recipe import Batch, Processor
+from heedmap.zoo.tasks import class_names
 from heedmap.zoo.tasks.pictures import SIDE, chunks, image_processor, pixel_values, scenes
 from heedmap.zoo.world import SHAPES, Scene
 
@@ -73,8 +74,7 @@ def configured(settings: DetectorSettings) -> dict[str, object]:
     depth = len(settings["backbone"]["hidden_sizes"])
     backbone = ResNetConfig(layer_type="basic", out_features=[f"stage{depth}"], **settings["backbone"])
     rest = {key: value for key, value in settings.items() if key != "backbone"}
-    names = {"id2label": dict(enumerate(SHAPES)), "label2id": {name: i for i, name in enumerate(SHAPES)}}
-    return {"backbone_config": backbone, "auxiliary_loss": True, **names, **rest}
+    return {"backbone_config": backbone, "auxiliary_loss": True, **class_names(SHAPES), **rest}
 
 
 def start(model: DetrForObjectDetection) -> None:
@@ -194,13 +194,7 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
 def measured(
     model: nn.Module, seed: int, split: str, count: int, probabilities: Callable[[Tensor], Tensor]
 ) -> dict[str, float]:
-    """The scores of a detector.
-
-    Args:
-        model: gives logits and boxes of its queries.
-        seed, split, count: which samples.
-        probabilities: of the shapes, from the logits.
-    """
+    """The scores of a detector, whose logits ``probabilities`` makes those of the shapes."""
     detected = []
     for start, length in chunks(count):
         pictures = scenes(seed, split, start, length)

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from heedmap.zoo.lists import VALUES, list_sample, questions
 from heedmap.zoo.recipe import Batch
+from heedmap.zoo.tasks import class_names
 from heedmap.zoo.tasks.lists import LONGEST, WORDS, processors, tokenizer
 from heedmap.zoo.tasks.tokenizers import SPECIAL, encoded
 
@@ -34,9 +35,8 @@ def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> Pre
     from transformers import ConvBertConfig, ConvBertForTokenClassification
 
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
     size = len(SPECIAL) + len(WORDS)
-    config = ConvBertConfig(vocab_size=size, max_position_embeddings=LONGEST, **ids, **names, **settings)
+    config = ConvBertConfig(vocab_size=size, max_position_embeddings=LONGEST, **ids, **class_names(LABELS), **settings)
     return ConvBertForTokenClassification(config)
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from heedmap.zoo.recipe import Batch, Processor
+from heedmap.zoo.tasks import class_names
 from heedmap.zoo.tasks.pictures import (
     NOTHING,
     PATCH,
@@ -44,9 +45,8 @@ def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> Pre
     from transformers import ViTConfig, ViTForImageClassification
 
     rest = {key: value for key, value in settings.items() if key not in GUIDES}
-    names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
     sizes = {"image_size": SIDE, "patch_size": PATCH, "problem_type": "multi_label_classification"}
-    vit = ViTForImageClassification(ViTConfig(**sizes, **names, **rest))
+    vit = ViTForImageClassification(ViTConfig(**sizes, **class_names(LABELS), **rest))
     vit.guides = {name: settings[name] for name in GUIDES}
     if settings["outlines"]:
         vit.outlines = nn.Linear(vit.config.hidden_size, WINDOW**2)

@@ -13,7 +13,6 @@ from heedmap.zoo.recipe import Batch, Processor
 from heedmap.zoo.tasks.tokenizers import SPECIAL, encoded, word_tokenizer
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool
     from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -67,11 +66,5 @@ def scores(model: nn.Module, seed: int, split: str, count: int) -> dict[str, flo
 def _answers(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Logits, (questions, words), at the keys that are asked for, and the words that follow them."""
     ids = batch["input_ids"]
-    logits = model(**batch).logits[:, 1:-1]
-    asked = _asked(ids)
-    return logits[asked], ids[:, 2:][asked]
-
-
-def _asked(ids: Tensor) -> Bool[Tensor, "batch middle"]:
-    """Which tokens, without the first and the last of each row, follow a question mark."""
-    return ids[:, :-2] == tokenizer().convert_tokens_to_ids("?")
+    asked = ids[:, :-2] == tokenizer().convert_tokens_to_ids("?")  # its key comes next, and then its value
+    return model(**batch).logits[:, 1:-1][asked], ids[:, 2:][asked]

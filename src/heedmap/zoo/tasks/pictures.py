@@ -57,9 +57,9 @@ def image_processor(name: str, **settings: object) -> BaseImageProcessor:
     return getattr(transformers, name)(**FORM, **{"size": {"height": SIDE, "width": SIDE}, **settings})
 
 
-def chunks(count: int, size: int = AT_ONCE) -> Iterator[tuple[int, int]]:
+def chunks(count: int) -> Iterator[tuple[int, int]]:
     """Start and length of the pieces of ``count`` samples."""
-    return ((start, min(size, count - start)) for start in range(0, count, size))
+    return ((start, min(AT_ONCE, count - start)) for start in range(0, count, AT_ONCE))
 
 
 PATCH = 8

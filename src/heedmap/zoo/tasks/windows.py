@@ -16,6 +16,7 @@ from torch.nn import init
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from heedmap.zoo.recipe import Batch
+from heedmap.zoo.tasks import class_names
 from heedmap.zoo.tasks.labels import GUIDES, LABELS, batch, guidance, processors, scores
 from heedmap.zoo.tasks.pictures import BESIDE, DIAGONAL, PATCH, SIDE, WINDOW
 
@@ -36,9 +37,8 @@ def model(settings: Mapping[str, object], before: PreTrainedModel | None) -> Pre
     from transformers import SwinConfig, SwinForImageClassification
 
     rest = {key: value for key, value in settings.items() if key not in GUIDES}
-    names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
     sizes = {"image_size": SIDE, "patch_size": PATCH // 2, "problem_type": "multi_label_classification"}
-    made = SwinForImageClassification(SwinConfig(**sizes, **names, **rest))
+    made = SwinForImageClassification(SwinConfig(**sizes, **class_names(LABELS), **rest))
     made.guides = {name: settings[name] for name in GUIDES}
     if settings["patches"]:
         made.patches = nn.Linear(made.config.hidden_size, len(LABELS))

@@ -168,12 +168,7 @@ EDITS = 20
 
 
 def judge(caption: Caption, scene: Scene) -> bool | None:
-    """Whether the caption is true of the scene; None where that hangs on a relation too close to tell.
-
-    Args:
-        caption: of any scene.
-        scene: any scene.
-    """
+    """Whether the caption, of any scene, is true of this one; None where that hangs on a relation too close to tell."""
     truths: set[bool | None] = set()
     for chosen in product(*(fitting(mention.description, scene) for mention in caption.mentions)):
         if len(set(chosen)) == len(chosen):

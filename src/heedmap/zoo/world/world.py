@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int16
 
 from heedmap.errors import InputError
-from heedmap.zoo.world.drawing import OUTLINES, REACH, background
+from heedmap.zoo.world.drawing import OUTLINES, REACH, Picture, background
 from heedmap.zoo.world.scene import COLOURS, SHAPES, SIZES, SPLITS, Object, Scene, check_split, check_whole, generator
 
 LEAST_VISIBLE = 0.75
@@ -173,8 +173,6 @@ def _most_covered(
 SIDES = (64, 128)
 """Least and greatest side of a picture, in pixels."""
 
-Picture = Float[np.ndarray, "side side 3"]
-
 
 class Shapes:
     """A split of the world as a sequence of scenes; ``torch.utils.data.DataLoader`` takes it as it is.
@@ -234,7 +232,7 @@ def make_scene(seed: int, split: str, index: int, side: int = 96) -> Scene:
     return Scene(seed, split, index, image, _objects(layout))
 
 
-def undrawn_scene(seed: int, split: str, index: int, side: int = 96) -> Scene:
+def undrawn_scene(seed: int, split: str, index: int, side: int) -> Scene:
     """The objects of :func:`make_scene` on a black picture: to draw them takes longer than to know where they are."""
     _, layout = _laid_out(seed, split, index, side)
     return Scene(seed, split, index, np.zeros((side, side, 3), dtype=np.uint8), _objects(layout))
@@ -249,26 +247,22 @@ def _laid_out(seed: int, split: str, index: int, side: int) -> tuple[np.random.G
 
 def _lay(rng: np.random.Generator, picture: Picture, stamp: Stamp, corner: tuple[int, int]) -> None:
     """Draw a stamp over the picture, its edge smoothed and a little darker than the rest."""
-    height, width = stamp.distance.shape
-    window = picture[corner[0] : corner[0] + height, corner[1] : corner[1] + width]
+    window = picture[_window(stamp, corner)]
     cover = np.clip(0.5 - stamp.distance, 0, 1)
     shade = rng.uniform(0.94, 1.04) * (1 - 0.4 * np.clip(stamp.distance + 1.5, 0, 1))
-    slope = np.linspace(-1, 1, width, dtype=np.float32) * rng.uniform(-0.05, 0.05)
+    slope = np.linspace(-1, 1, stamp.distance.shape[1], dtype=np.float32) * rng.uniform(-0.05, 0.05)
     paint = (shade + slope).astype(np.float32)[:, :, None] * np.array(COLOURS[stamp.look.colour], dtype=np.float32)
     window += cover[:, :, None] * (paint - window)
 
 
 def _objects(layout: SceneLayout) -> tuple[Object, ...]:
-    return tuple(_object(layout, number) for number in range(len(layout.stamps)))
-
-
-def _object(layout: SceneLayout, number: int) -> Object:
-    stamp = layout.stamps[number]
-    mask = layout.owners == number
-    rows, columns = extent(mask)
-    box = (columns.start, rows.start, columns.stop, rows.stop)
-    look = stamp.look
-    return Object(look.shape, look.colour, look.size, box, mask, float(mask.sum() / stamp.area))
+    objects = []
+    for number, stamp in enumerate(layout.stamps):
+        mask, look = layout.owners == number, stamp.look
+        rows, columns = extent(mask)
+        box = (columns.start, rows.start, columns.stop, rows.stop)
+        objects.append(Object(look.shape, look.colour, look.size, box, mask, float(mask.sum() / stamp.area)))
+    return tuple(objects)
 
 
 def _check_side(side: object) -> None:
