@@ -126,8 +126,9 @@ class MatchScorer:
         ways = {"text": self._by_text, "image": self._by_image}
         self._similar = ways.get(segment, self._by_both)
         self._batch = len(samples)
-        wrong = [text for sample in samples for text in _match(sample).wrong]
-        counts = torch.tensor([len(_match(sample).wrong) for sample in samples])
+        matches = [_match(sample) for sample in samples]
+        wrong = [text for match in matches for text in match.wrong]
+        counts = torch.tensor([len(match.wrong) for match in matches])
         self._owner = torch.arange(len(samples)).repeat_interleave(counts)
         image = samples[0].inputs["image"]
         encoded = subject.inputs(text=wrong, image=[image] * len(wrong))
@@ -189,15 +190,6 @@ def scorer_of(
     return AnswerScorer(subject, inputs, samples, truth)
 
 
-def answers(sample: Sample) -> RightAnswers:
-    """The sample's truth; SampleError where it is of another kind."""
-    if not isinstance(sample.truth, RightAnswers):
-        raise SampleError(
-            f"it has no answer but {type(sample.truth).__name__}; expected a question or a labelled picture"
-        )
-    return sample.truth
-
-
 def _match(sample: Sample) -> Match:
     if not isinstance(sample.truth, Match):
         raise SampleError("it has no wrong texts to be told from; expected pictures with a right and wrong texts")
@@ -206,8 +198,10 @@ def _match(sample: Sample) -> Match:
 
 def _scores(sample: Sample, subject: Model, classes: int) -> Float[Tensor, " classes"]:
     """The truth's score of each class of the model, found by its name as it is, as VQA's answers are
-    written, or by one of the names that it lists."""
-    truth = answers(sample)
+    written, or by one of the names that it lists; SampleError where the truth is of another kind."""
+    truth = sample.truth
+    if not isinstance(truth, RightAnswers):
+        raise SampleError(f"it has no answer but {type(truth).__name__}; expected a question or a labelled picture")
     scores = {plain(label): score for label, score in truth.scores.items()}
     names = all_class_names(subject, classes).values()
     class_scores = [

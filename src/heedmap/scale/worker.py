@@ -17,7 +17,6 @@ from heedmap.types import OneGiven
 if TYPE_CHECKING:
     from heedmap.datasets.sources.row import SourceRow
     from heedmap.explanation import Explanation
-    from heedmap.models.model import Model
 
 Reader = Callable[[Path | bytes, object], object]
 """Of a file, or of what would be in it, with what messages call it."""
@@ -54,12 +53,11 @@ class Worker:
 
     Args:
         job: what to do.
-        subject: the model, where it is loaded already.
     """
 
-    def __init__(self, job: Job, subject: Model | None = None) -> None:
+    def __init__(self, job: Job) -> None:
         self.job = job
-        self.subject = job.load() if subject is None else subject
+        self.subject = job.load()
         self.folder = ShardFolder(job.out)
 
     def make(self, number: int) -> MadePart:

@@ -19,7 +19,7 @@ from heedmap.evaluate.answer import explained, inputs_of
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec
 from heedmap.evaluate.harness.run import fingerprint
 from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, SIGNS, kept
-from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, numbers_of, of_values, word_of
+from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, numbers_of, word_of
 from heedmap.evaluate.perturb.masking import free_tokens, masked, repeated
 from heedmap.evaluate.scoring import Scorer, scorer_of
 
@@ -162,14 +162,7 @@ class Fidelity:
                 ("apart", "FFid+ less FFid−", True, apart, False),
             )
             measures += [
-                Measure(
-                    f"{segment}/{key}",
-                    f"{segment}: {title}",
-                    higher,
-                    len(next(iter(values.values()))),
-                    {name: of_values(falls) for name, falls in values.items()},
-                    ranks=ranks,
-                )
+                Measure.of_means(f"{segment}/{key}", f"{segment}: {title}", higher, values, ranks=ranks)
                 for key, title, higher, values, ranks in figures
             ]
         x = [0.0, *(size / 100 for size in self.sizes)]

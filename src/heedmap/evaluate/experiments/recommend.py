@@ -18,7 +18,7 @@ from heedmap.errors import HeedmapError, InputError, OptionError
 from heedmap.evaluate.harness.protocol import MethodSpec, check_options
 from heedmap.evaluate.metrics.faithfulness import deletion, saco, symmetric_gain
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
-from heedmap.evaluate.perturb.masking import check_fill
+from heedmap.evaluate.perturb.masking import FILLS, check_remove
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, sensitivity
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CARDS, CHANCE
@@ -108,7 +108,7 @@ def recommend(
     """
     if budget not in BUDGETS:
         raise OptionError(f"no budget {budget!r}; there are {', '.join(BUDGETS)}")
-    check_fill(remove)
+    check_remove(remove, FILLS)
     if not inputs_list:
         raise InputError(
             "there are no inputs to try methods on; give one or more, each a dict as subject.explain takes it"
