@@ -196,7 +196,7 @@ def _measured(
                 began = perf_counter()
                 plain[number][contender.name] = maps = trial.maps(contender, anew=True)
                 times.setdefault(contender.name, []).append((perf_counter() - began) / forward[number])
-                for test, values in _tested(trial, contender, maps, budget).items():
+                for test, values in _tested(trial, maps, budget).items():
                     figures.setdefault(contender.name, {}).setdefault(test, []).extend(values)
                 count()
         except HeedmapError as error:
@@ -214,7 +214,7 @@ def _seconds_forward(trial: FixedPrediction) -> float:
     return perf_counter() - began
 
 
-def _tested(trial: FixedPrediction, contender: MethodSpec, maps: Maps, budget: Budget) -> Figures:
+def _tested(trial: FixedPrediction, maps: Maps, budget: Budget) -> Figures:
     """The tests by masking that the model's inputs allow, a figure for each sample."""
     figures: dict[str, list[np.ndarray]] = {}
     for segment, free in trial.free.items():
