@@ -122,9 +122,7 @@ class MatchScorer:
     """
 
     def __init__(self, subject: Model, inputs: Mapping[str, object], samples: Sequence[Sample], segment: str) -> None:
-        self._subject, self._inputs = subject, inputs
-        ways = {"text": self._by_text, "image": self._by_image}
-        self._similar = ways.get(segment, self._by_both)
+        self._subject, self._inputs, self._segment = subject, inputs, segment
         self._batch = len(samples)
         matches = [_match(sample) for sample in samples]
         wrong = [text for match in matches for text in match.wrong]
@@ -145,33 +143,14 @@ class MatchScorer:
         wrong = {name: value[rivals] for name, value in self._wrong.items()}
         rival_place = torch.searchsorted(present, self._owner[rivals])
         plain = repeated(self._inputs, self._batch, present)
-        matching, others = self._similar(inputs, plain, wrong, place)
+        rows = torch.arange(len(place))
+        pictures, picture = (plain, place) if self._segment == "text" else (inputs, rows)
+        texts, text = (plain, place) if self._segment == "image" else (inputs, rows)
+        similar = logits_of(self._subject, {**pictures, **_joined(_words(texts), wrong)})
+        matching, others = similar[picture, text], similar[picture, similar.shape[1] - len(rival_place) :]
         scores = others.masked_fill(rival_place != place[:, None], -torch.inf)
         right = (matching > scores.amax(-1)).float()
         return right, torch.cat([matching[:, None], scores], 1).softmax(-1)[:, 0]
-
-    def _by_text(
-        self, inputs: Mapping[str, object], plain: Mapping[str, object], wrong: Mapping[str, Tensor], place: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Changed texts beside the pictures as they are."""
-        similar = logits_of(self._subject, {**plain, **_joined(_words(inputs), wrong)})
-        rows = torch.arange(len(place))
-        return similar[place, rows], similar[:, len(place) :][place]
-
-    def _by_image(
-        self, inputs: Mapping[str, object], plain: Mapping[str, object], wrong: Mapping[str, Tensor], place: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Changed pictures beside the texts as they are."""
-        similar = logits_of(self._subject, {**inputs, **_joined(_words(plain), wrong)})
-        right = similar.shape[1] - len(next(iter(wrong.values())))
-        return similar.gather(1, place[:, None])[:, 0], similar[:, right:]
-
-    def _by_both(
-        self, inputs: Mapping[str, object], plain: Mapping[str, object], wrong: Mapping[str, Tensor], place: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Each changed picture beside its changed text, and beside the wrong texts as they are."""
-        similar = logits_of(self._subject, {**inputs, **_joined(_words(inputs), wrong)})
-        return similar.diagonal(), similar[:, len(place) :]
 
 
 def scorer_of(

@@ -146,11 +146,6 @@ def file_bytes(lines: Sequence[Line], facts: Mapping[str, object]) -> bytes:
     return buffer.getvalue().to_pybytes()
 
 
-def failed(row: int, key: str, error: str) -> Line:
-    """The line of a row that could not be explained."""
-    return {"row": row, "key": key, "error": error}
-
-
 def lines_of(row: int, key: str, explanation: Explanation) -> list[Line]:
     """The lines of an explanation of one sample."""
     common: Line = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
 from heedmap.scale.folder import MadePart, ShardFolder
 from heedmap.scale.job import Job
-from heedmap.scale.shard import Line, failed, lines_of
+from heedmap.scale.shard import Line, lines_of
 from heedmap.types import OneGiven
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class WorkItem:
     def fail(self, error: Exception | str) -> None:
         """Keep why there is no explanation."""
         told = str(error) if isinstance(error, HeedmapError | str) else f"{type(error).__name__}: {error}"
-        self.lines = [failed(self.number, self.row.key, told.encode("utf-8", "replace").decode())]
+        self.lines = [{"row": self.number, "key": self.row.key, "error": told.encode("utf-8", "replace").decode()}]
 
 
 class Worker:
