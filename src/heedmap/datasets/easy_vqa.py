@@ -146,20 +146,17 @@ class EasyVqa:
 
     def __getitem__(self, index: int) -> Sample:
         """``text`` and ``boxes``; the truth is RightAnswers. SampleError where the picture cannot be read."""
-        text, answer, number = self.questions[index]
+        text, answer, _ = self.questions[index]
         truth = RightAnswers({answer: 1.0}, ANSWERS.index(answer))
-        return Sample(self.keys[index], {"text": text, "boxes": boxes(self._picture(number))}, truth)
+        return Sample(self.keys[index], {"text": text, "boxes": boxes(self.picture(index))}, truth)
 
     def picture(self, index: int) -> UInt8[np.ndarray, "64 64 3"]:
         """What sample ``index`` is about."""
-        return self._picture(self.questions[index][2])
+        return _read(self._folder / "images" / f"{self.questions[index][2]}.png")
 
     def evidence(self, index: int) -> Float64[np.ndarray, " boxes"]:
         """For each box the share of it that the shape covers: nothing else in the picture tells any answer."""
         return drawn(self.picture(index)).reshape(GRID, PATCH, GRID, PATCH).mean((1, 3)).ravel()
-
-    def _picture(self, number: int) -> UInt8[np.ndarray, "64 64 3"]:
-        return _read(self._folder / "images" / f"{number}.png")
 
 
 def _questions(path: Path) -> list[Question]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -51,13 +52,18 @@ def open_data(kind: str, folder: FilePath, **options: object) -> Reader:
         raise UnknownNameError(f"there is no kind of data set {kind!r}; known are {', '.join(READERS)}")
     _, module, name = READERS[kind]
     opener = getattr(import_module(f"heedmap.datasets.{module}"), name)
-    known = list(inspect.signature(opener).parameters)[1:]
-    if unknown := [name for name in options if name not in known]:
-        raise OptionError(f"{kind} has no option {', '.join(unknown)}; it has {', '.join(known)}")
+    check_options(kind, opener, options)
     reader: Reader = opener(folder, **options)
     if not len(reader):
         raise InputError(f"{folder} has no sample that can be used{_example(reader)}")
     return reader
+
+
+def check_options(kind: str, opener: Callable[..., object], options: Mapping[str, object]) -> None:
+    """OptionError where what opens a kind does not take one of these."""
+    known = list(inspect.signature(opener).parameters)[1:]
+    if unknown := [name for name in options if name not in known]:
+        raise OptionError(f"{kind} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
 
 
 def _example(reader: Reader) -> str:

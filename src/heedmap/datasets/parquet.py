@@ -19,6 +19,7 @@ from heedmap.errors import FileFormatError, InputError, OptionError, SampleError
 if TYPE_CHECKING:
     import pyarrow
     from PIL.Image import Image
+    from pyarrow.parquet import ParquetFile
 
 INPUTS = ("text", "text_pair", "image")
 TRUTHS = ("mask", "answers", "label")
@@ -225,7 +226,6 @@ class Rows:
     schema: pyarrow.Schema
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._parquet = library("pyarrow.parquet", "eval", "reading Parquet files needs")
         self._groups: list[Group] = []
         self.counts: list[int] = []
         for path in paths:
@@ -238,16 +238,12 @@ class Rows:
 
     def __getstate__(self) -> dict[str, object]:
         """Without the piece that was read last: another process begins anew."""
-        return {**self.__dict__, "_parquet": None, "_group": None, "_pieces": iter(()), "_piece": None}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._parquet = library("pyarrow.parquet", "eval", "reading Parquet files needs")
+        return {**self.__dict__, "_group": None, "_pieces": iter(()), "_piece": None}
 
     def column(self, path: Path, name: str) -> list[object]:
         """All values of a column of a file; FileFormatError where it is damaged."""
         try:
-            with self._parquet.ParquetFile(path) as file:
+            with _opened(path) as file:
                 return file.read(columns=[name]).column(name).to_pylist()
         except (OSError, ValueError) as error:
             raise _damaged(path, error) from error
@@ -269,13 +265,13 @@ class Rows:
             ) from error
 
     def _begin(self, group: Group, columns: Sequence[str]) -> None:
-        file = self._parquet.ParquetFile(group.path)
+        file = _opened(group.path)
         self._pieces = file.iter_batches(group.rows, row_groups=[group.number], columns=list(columns))
         self._group, self._start, self._piece = group, group.first, None
 
     def _add(self, path: Path) -> None:
         try:
-            with self._parquet.ParquetFile(path) as file:
+            with _opened(path) as file:
                 schema, metadata = file.schema_arrow, file.metadata
         except (OSError, ValueError) as error:
             raise _damaged(path, error) from error
@@ -292,6 +288,10 @@ class Rows:
                 self._groups.append(Group(path, number, first, at_once))
                 first += group.num_rows
         self.counts.append(metadata.num_rows)
+
+
+def _opened(path: Path) -> ParquetFile:
+    return library("pyarrow.parquet", "eval", "reading Parquet files needs").ParquetFile(path)
 
 
 def _damaged(path: Path, error: Exception) -> FileFormatError:

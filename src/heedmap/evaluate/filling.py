@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,10 +53,8 @@ def donors_of(reader: Reader, seed: int, count: int = DONORS) -> tuple[Sample, .
     for index in np.random.default_rng(seed).permutation(len(reader)).tolist():
         if len(donors) == count:
             break
-        try:
+        with suppress(SampleError):
             donors.append(reader[index])
-        except SampleError:
-            continue
     return tuple(donors)
 
 

@@ -122,12 +122,11 @@ class MatchScorer:
     """
 
     def __init__(self, subject: Model, inputs: Mapping[str, object], samples: Sequence[Sample], segment: str) -> None:
-        self._subject, self._inputs = subject, inputs
-        ways = {"text": self._by_text, "image": self._by_image}
-        self._similar = ways.get(segment, self._by_both)
+        self._subject, self._inputs, self._segment = subject, inputs, segment
         self._batch = len(samples)
-        wrong = [text for sample in samples for text in _match(sample).wrong]
-        counts = torch.tensor([len(_match(sample).wrong) for sample in samples])
+        matches = [_match(sample) for sample in samples]
+        wrong = [text for match in matches for text in match.wrong]
+        counts = torch.tensor([len(match.wrong) for match in matches])
         self._owner = torch.arange(len(samples)).repeat_interleave(counts)
         image = samples[0].inputs["image"]
         encoded = subject.inputs(text=wrong, image=[image] * len(wrong))
@@ -144,33 +143,14 @@ class MatchScorer:
         wrong = {name: value[rivals] for name, value in self._wrong.items()}
         rival_place = torch.searchsorted(present, self._owner[rivals])
         plain = repeated(self._inputs, self._batch, present)
-        matching, others = self._similar(inputs, plain, wrong, place)
+        rows = torch.arange(len(place))
+        pictures, picture = (plain, place) if self._segment == "text" else (inputs, rows)
+        texts, text = (plain, place) if self._segment == "image" else (inputs, rows)
+        similar = logits_of(self._subject, {**pictures, **_joined(_words(texts), wrong)})
+        matching, others = similar[picture, text], similar[picture, similar.shape[1] - len(rival_place) :]
         scores = others.masked_fill(rival_place != place[:, None], -torch.inf)
         right = (matching > scores.amax(-1)).float()
         return right, torch.cat([matching[:, None], scores], 1).softmax(-1)[:, 0]
-
-    def _by_text(
-        self, inputs: Mapping[str, object], plain: Mapping[str, object], wrong: Mapping[str, Tensor], place: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Changed texts beside the pictures as they are."""
-        similar = logits_of(self._subject, {**plain, **_joined(_words(inputs), wrong)})
-        rows = torch.arange(len(place))
-        return similar[place, rows], similar[:, len(place) :][place]
-
-    def _by_image(
-        self, inputs: Mapping[str, object], plain: Mapping[str, object], wrong: Mapping[str, Tensor], place: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Changed pictures beside the texts as they are."""
-        similar = logits_of(self._subject, {**inputs, **_joined(_words(plain), wrong)})
-        right = similar.shape[1] - len(next(iter(wrong.values())))
-        return similar.gather(1, place[:, None])[:, 0], similar[:, right:]
-
-    def _by_both(
-        self, inputs: Mapping[str, object], plain: Mapping[str, object], wrong: Mapping[str, Tensor], place: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Each changed picture beside its changed text, and beside the wrong texts as they are."""
-        similar = logits_of(self._subject, {**inputs, **_joined(_words(inputs), wrong)})
-        return similar.diagonal(), similar[:, len(place) :]
 
 
 def scorer_of(
@@ -189,15 +169,6 @@ def scorer_of(
     return AnswerScorer(subject, inputs, samples, truth)
 
 
-def answers(sample: Sample) -> RightAnswers:
-    """The sample's truth; SampleError where it is of another kind."""
-    if not isinstance(sample.truth, RightAnswers):
-        raise SampleError(
-            f"it has no answer but {type(sample.truth).__name__}; expected a question or a labelled picture"
-        )
-    return sample.truth
-
-
 def _match(sample: Sample) -> Match:
     if not isinstance(sample.truth, Match):
         raise SampleError("it has no wrong texts to be told from; expected pictures with a right and wrong texts")
@@ -206,8 +177,10 @@ def _match(sample: Sample) -> Match:
 
 def _scores(sample: Sample, subject: Model, classes: int) -> Float[Tensor, " classes"]:
     """The truth's score of each class of the model, found by its name as it is, as VQA's answers are
-    written, or by one of the names that it lists."""
-    truth = answers(sample)
+    written, or by one of the names that it lists; SampleError where the truth is of another kind."""
+    truth = sample.truth
+    if not isinstance(truth, RightAnswers):
+        raise SampleError(f"it has no answer but {type(truth).__name__}; expected a question or a labelled picture")
     scores = {plain(label): score for label, score in truth.scores.items()}
     names = all_class_names(subject, classes).values()
     class_scores = [

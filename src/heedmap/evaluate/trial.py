@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 AT_ONCE = 32
 """Rows of a forward pass with masked tokens."""
 
-Done = Callable[[], None]
-
 
 @dataclass(frozen=True, eq=False)
 class FixedPrediction:
@@ -165,7 +163,7 @@ def after_randomisation(
     contenders: Sequence[MethodSpec],
     plain: Sequence[Mapping[str, Maps]],
     most: int,
-    done: Done = lambda: None,
+    done: Callable[[], None] = lambda: None,
 ) -> tuple[list[str], dict[tuple[int, str, str], Float[np.ndarray, "two steps batch"]]]:
     """How much of each map is left when the model's weights become random, from the output down.
 

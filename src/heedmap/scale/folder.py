@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from heedmap.common.extras import library
 from heedmap.common.files import CONFIG, HeldFolder, write_atomically, writing
 from heedmap.errors import FileFormatError, OutputError
 from heedmap.scale.job import JobConfig
-from heedmap.scale.shard import Line, file_bytes
+from heedmap.scale.shard import Line, arrow, file_bytes
 
 MANIFEST, REPORT, PARTS = "manifest.json", "report.html", "parts"
 
@@ -62,9 +61,9 @@ class ShardFolder(HeldFolder[JobConfig]):
             FileFormatError: it is cut off, damaged, or of another run.
         """
         path = self.path_of(number)
-        parquet = library("pyarrow.parquet", "scale", "a run's Parquet files need")
+        pa = arrow()
         try:
-            told = parquet.read_metadata(path)
+            told = pa.parquet.read_metadata(path)
             part = MadePart(**json.loads(told.metadata[b"heedmap"]))
         except FileNotFoundError:
             return None
@@ -95,8 +94,8 @@ class ShardFolder(HeldFolder[JobConfig]):
             for left in (self.path / PARTS).glob(".part-*"):
                 left.unlink(missing_ok=True)
 
-    def write_manifest(self, parts: Sequence[MadePart], rows: int, expected: int) -> dict[str, object]:
-        """Write which parts there are, and return it."""
+    def write_manifest(self, parts: Sequence[MadePart], rows: int, expected: int) -> None:
+        """Write which parts there are."""
         listed = [
             {"file": f"{PARTS}/{path.name}", "bytes": path.stat().st_size, "rows": part.rows, "bad": part.bad}
             for part in parts
@@ -113,4 +112,3 @@ class ShardFolder(HeldFolder[JobConfig]):
             "parts": listed,
         }
         self.write_json(MANIFEST, manifest)
-        return manifest

@@ -192,12 +192,12 @@ class _Parts:
         }
 
     def _table(self, number: int, columns: Sequence[str] | None) -> pyarrow.Table:
-        parquet = library("pyarrow.parquet", "scale", "a run's Parquet files need")
+        pa = arrow()
         path = self.folder.path_of(number)
         if self.folder.part(number, self.run) is None:
             raise FileFormatError(f"{path} is not there yet: the run was stopped, and the same command goes on")
         try:
-            with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            with pa.parquet.ParquetFile(path, page_checksum_verification=True) as file:
                 return file.read(columns=None if columns is None else list(columns))
         except (OSError, ValueError) as error:
             raise FileFormatError(

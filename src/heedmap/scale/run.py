@@ -113,7 +113,9 @@ def run(
         folder.config()  # another thing's folder is refused before a model is loaded
         job = Job(name, device, dtype, source, folder.path, wanted, part, batch, memory)
         elsewhere = bool(workers) or address is not None
-        _conclude(_Running(job, folder, elsewhere, progress, tell), workers, address, page)
+        running = _Running(job, folder, elsewhere, progress, tell)
+        running.make(running.known(), workers, address)
+        running.conclude(page)
     return open_run(folder.path)
 
 
@@ -168,21 +170,15 @@ class _Running:
 
         return made_by_workers(self.job, lacking, workers, address)
 
-    def manifest(self) -> None:
-        """Write which parts there are."""
+    def conclude(self, page: bool) -> None:
+        """Write which parts there are, and the page."""
         parts = [self.parts[number] for number in sorted(self.parts)]
         self.folder.write_manifest(parts, len(self.job.source), self.job.parts)
+        if page:
+            from heedmap.scale.page import run_page
 
-
-def _conclude(running: _Running, workers: int | None, address: str | None, page: bool) -> None:
-    """Make what lacks; then write the manifest and the page."""
-    running.make(running.known(), workers, address)
-    running.manifest()
-    if page:
-        from heedmap.scale.page import run_page
-
-        drawn = run_page(open_run(running.folder.path), running.job.source, running.worker.subject)
-        running.folder.write_file(REPORT, drawn.encode())
+            drawn = run_page(open_run(self.folder.path), self.job.source, self.worker.subject)
+            self.folder.write_file(REPORT, drawn.encode())
 
 
 def _source(data: str | os.PathLike[str] | RowSource, files: Mapping[str, object]) -> RowSource:

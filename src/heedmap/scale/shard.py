@@ -78,7 +78,7 @@ FEW = ("method", "options", "flow", "origin", "function", "source", "label", "an
 
 
 def arrow() -> ModuleType:
-    """pyarrow.
+    """pyarrow, with its module parquet.
 
     Raises:
         MissingLibraryError: it is not installed.
@@ -136,24 +136,14 @@ def schema() -> pyarrow.Schema:
     )
 
 
-def table(lines: Sequence[Line], facts: Mapping[str, object]) -> pyarrow.Table:
-    """Lines as a table with ``facts``, plain JSON data, in its metadata."""
-    made = arrow().Table.from_pylist(list(lines), schema=schema())
-    return made.replace_schema_metadata({"heedmap": json.dumps(dict(facts))})
-
-
 def file_bytes(lines: Sequence[Line], facts: Mapping[str, object]) -> bytes:
-    """A whole Parquet file, with a checksum of each page."""
-    buffer = arrow().BufferOutputStream()
-    parquet = library("pyarrow.parquet", "scale", "a run's Parquet files need")
-    made = table(lines, facts)
-    parquet.write_table(made, buffer, compression="zstd", write_page_checksum=True, use_dictionary=list(FEW))
+    """A whole Parquet file with ``facts``, plain JSON data, in its metadata, and a checksum of each page."""
+    pa = arrow()
+    buffer = pa.BufferOutputStream()
+    made = pa.Table.from_pylist(list(lines), schema=schema())
+    made = made.replace_schema_metadata({"heedmap": json.dumps(dict(facts))})
+    pa.parquet.write_table(made, buffer, compression="zstd", write_page_checksum=True, use_dictionary=list(FEW))
     return buffer.getvalue().to_pybytes()
-
-
-def failed(row: int, key: str, error: str) -> Line:
-    """The line of a row that could not be explained."""
-    return {"row": row, "key": key, "error": error}
 
 
 def lines_of(row: int, key: str, explanation: Explanation) -> list[Line]:

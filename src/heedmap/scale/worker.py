@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, cast
 from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
 from heedmap.scale.folder import MadePart, ShardFolder
 from heedmap.scale.job import Job
-from heedmap.scale.shard import Line, failed, lines_of
+from heedmap.scale.shard import Line, lines_of
 from heedmap.types import OneGiven
 
 if TYPE_CHECKING:
     from heedmap.datasets.sources.row import SourceRow
     from heedmap.explanation import Explanation
-    from heedmap.models.model import Model
 
 Reader = Callable[[Path | bytes, object], object]
 """Of a file, or of what would be in it, with what messages call it."""
@@ -46,7 +45,7 @@ class WorkItem:
     def fail(self, error: Exception | str) -> None:
         """Keep why there is no explanation."""
         told = str(error) if isinstance(error, HeedmapError | str) else f"{type(error).__name__}: {error}"
-        self.lines = [failed(self.number, self.row.key, told.encode("utf-8", "replace").decode())]
+        self.lines = [{"row": self.number, "key": self.row.key, "error": told.encode("utf-8", "replace").decode()}]
 
 
 class Worker:
@@ -54,12 +53,11 @@ class Worker:
 
     Args:
         job: what to do.
-        subject: the model, where it is loaded already.
     """
 
-    def __init__(self, job: Job, subject: Model | None = None) -> None:
+    def __init__(self, job: Job) -> None:
         self.job = job
-        self.subject = job.load() if subject is None else subject
+        self.subject = job.load()
         self.folder = ShardFolder(job.out)
 
     def make(self, number: int) -> MadePart:

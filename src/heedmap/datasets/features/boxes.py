@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -61,11 +61,11 @@ def as_text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def from_arrays(get: Callable[[str], ArrayLike | None], image: str, names: Sequence[str] | None) -> Boxes:
+def from_arrays(stored: Mapping[str, ArrayLike], image: str, names: Sequence[str] | None) -> Boxes:
     """The boxes of an image out of arrays that go by one of :data:`ALIASES` each.
 
     Args:
-        get: the array of a name, or None.
+        stored: name → array.
         image: id of it, for messages.
         names: of the object classes, or None.
 
@@ -74,7 +74,7 @@ def from_arrays(get: Callable[[str], ArrayLike | None], image: str, names: Seque
     """
 
     def find(meaning: str) -> np.ndarray | None:
-        return next((np.asarray(value) for name in ALIASES[meaning] if (value := get(name)) is not None), None)
+        return next((np.asarray(value) for name in ALIASES[meaning] if (value := stored.get(name)) is not None), None)
 
     arrays = {meaning: find(meaning) for meaning in ALIASES}
     if arrays["features"] is None:

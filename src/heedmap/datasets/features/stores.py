@@ -53,7 +53,7 @@ class H5Features:
         try:
             with self._h5py.File(self._path, "r") as file:
                 arrays = self._row(file, place) if isinstance(place, int) else self._group(file[place])
-            return from_arrays(arrays.get, image, self._names)
+            return from_arrays(arrays, image, self._names)
         except SampleError:
             raise
         except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
@@ -116,7 +116,7 @@ class NpzFeatures:
         try:
             with (self._folder / place).open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files if name in KNOWN}
-            return from_arrays(arrays.get, image, self._names)
+            return from_arrays(arrays, image, self._names)
         except SampleError:
             raise
         except (OSError, ValueError, TypeError, AttributeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
@@ -187,7 +187,7 @@ class TsvFeatures:
                     arrays[name] = _array(fields[name], kind, count)
         except (KeyError, ValueError) as error:
             raise SampleError(f"image {image}: its line in {self._path.name} is damaged ({error})") from error
-        return from_arrays(arrays.get, image, self._names)
+        return from_arrays(arrays, image, self._names)
 
     def _add(self, number: int, offset: int, length: int, fields: list[bytes], columns: int) -> None:
         key = image_id(fields[0].decode("utf-8", "replace").strip())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heedmap.errors import InputError, OptionError, UnknownNameError
+from heedmap.datasets.opening import READERS, check_options, open_data
+from heedmap.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from heedmap.datasets.disk import FilePath
@@ -26,8 +26,6 @@ SOURCES: dict[str, tuple[str, str, str]] = {
 
 def kinds() -> list[str]:
     """Every kind that a run reads: these, and the evaluations' readers."""
-    from heedmap.datasets.opening import READERS
-
     return [*SOURCES, *(kind for kind in READERS if kind not in SOURCES)]
 
 
@@ -47,25 +45,18 @@ def open_source(data: FilePath, **options: object) -> RowSource:
     """
     kind, path = _kind(str(data))
     if kind not in SOURCES:
-        from heedmap.datasets.opening import open_data
         from heedmap.datasets.sources.files import ReaderRows
 
         return ReaderRows(open_data(kind, path, **options))
+    told, module, name = SOURCES[kind]
     if not Path(path).exists():
-        raise InputError(f"there is nothing at {path}; give the path of {SOURCES[kind][0]}")
-    opener = _opener(kind)
-    known = list(inspect.signature(opener).parameters)[1:]
-    if unknown := [name for name in options if name not in known]:
-        raise OptionError(f"{kind} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
+        raise InputError(f"there is nothing at {path}; give the path of {told}")
+    opener: Callable[..., RowSource] = getattr(import_module(f"heedmap.datasets.sources.{module}"), name)
+    check_options(kind, opener, options)
     source = opener(path, **options)
     if not len(source):
         raise InputError(f"{path} has no row; expected one or more")
     return source
-
-
-def _opener(kind: str) -> Callable[..., RowSource]:
-    _, module, name = SOURCES[kind]
-    return getattr(import_module(f"heedmap.datasets.sources.{module}"), name)
 
 
 def _kind(data: str) -> tuple[str, str]:

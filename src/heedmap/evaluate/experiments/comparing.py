@@ -14,7 +14,7 @@ from heedmap.errors import HeedmapError, InputError
 from heedmap.evaluate.answer import explained
 from heedmap.evaluate.harness.protocol import MethodSpec, contender
 from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco
-from heedmap.evaluate.perturb.masking import check_fill
+from heedmap.evaluate.perturb.masking import FILLS, check_remove
 from heedmap.evaluate.trial import FixedPrediction
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def compare(
         generic: deletion 0.05, insertion 0.61
         random: deletion 0.25, insertion 0.05
     """
-    check_fill(remove)
+    check_remove(remove, FILLS)
     given = {role: value for role, value in given.items() if value is not None}
     asked = cast("Given", given)  # what else is there, the model itself refuses
     inputs = subject.inputs(**asked)

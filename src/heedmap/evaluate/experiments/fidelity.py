@@ -16,10 +16,10 @@ import torch
 
 from heedmap.errors import InputError, OptionError
 from heedmap.evaluate.answer import explained, inputs_of
-from heedmap.evaluate.harness.protocol import Findings, MethodSpec
+from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method
 from heedmap.evaluate.harness.run import fingerprint
 from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, SIGNS, kept
-from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, numbers_of, of_values, word_of
+from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, numbers_of, word_of
 from heedmap.evaluate.perturb.masking import free_tokens, masked, repeated
 from heedmap.evaluate.scoring import Scorer, scorer_of
 
@@ -143,14 +143,11 @@ class Fidelity:
 
     def findings(self, rows: Iterable[Row]) -> Findings:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: by segment what falls, and how the score goes."""
-        table: dict[tuple[str, str], dict[str, dict[str, list[float]]]] = {}
+        table: dict[tuple[str, str], list[Row]] = {}
         for row in rows:
-            methods = table.setdefault((word_of(row, "segment"), word_of(row, "sign")), {})
-            samples = methods.setdefault(word_of(row, "method"), {})
-            samples[word_of(row, "sample")] = [number_of(row, PLAIN), *numbers_of(row, "scores")]
+            table.setdefault((word_of(row, "segment"), word_of(row, "sign")), []).append(row)
         curves = {
-            key: {name: np.array([samples[sample] for sample in sorted(samples)]) for name, samples in methods.items()}
-            for key, methods in table.items()
+            key: {name: _scores_of(own) for name, own in by_method(group).items()} for key, group in table.items()
         }
         measures = []
         for segment in dict.fromkeys(segment for segment, _ in curves):
@@ -162,14 +159,7 @@ class Fidelity:
                 ("apart", "FFid+ less FFid−", True, apart, False),
             )
             measures += [
-                Measure(
-                    f"{segment}/{key}",
-                    f"{segment}: {title}",
-                    higher,
-                    len(next(iter(values.values()))),
-                    {name: of_values(falls) for name, falls in values.items()},
-                    ranks=ranks,
-                )
+                Measure.of_means(f"{segment}/{key}", f"{segment}: {title}", higher, values, ranks=ranks)
                 for key, title, higher, values, ranks in figures
             ]
         x = [0.0, *(size / 100 for size in self.sizes)]
@@ -180,6 +170,10 @@ class Fidelity:
                 for (segment, sign), values in curves.items()
             ],
         )
+
+
+def _scores_of(rows: Sequence[Row]) -> np.ndarray:
+    return np.array([[number_of(row, PLAIN), *numbers_of(row, "scores")] for row in rows])
 
 
 def _falls(curves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -26,8 +26,8 @@ from heedmap.evaluate.metrics.faithfulness import (
     over_curve,
     symmetric_gain,
 )
-from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, of_values, word_of
-from heedmap.evaluate.perturb.masking import check_way, free_tokens, repeated, upsampled, without
+from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, word_of
+from heedmap.evaluate.perturb.masking import check_remove, free_tokens, repeated, upsampled, without
 from heedmap.evaluate.scoring import Scorer, scorer_of
 from heedmap.outputs import needed
 
@@ -117,7 +117,7 @@ class Perturbation:
         chosen = preset_of(preset, subject)
         steps, takes = PRESETS[chosen].steps, subject.kind_row.takes
         wanted = tuple(segments) or tuple(name for name in steps if name in takes)
-        check_way(remove)
+        check_remove(remove)
         unknown = [name for name in wanted if name not in steps]
         if unknown:
             raise OptionError(f"preset {chosen!r} has steps for {', '.join(steps)}, not for {', '.join(unknown)}")
@@ -179,12 +179,11 @@ class Perturbation:
         tables = self._tables(rows)
         curves = [self._curve(*key, values) for key, values in tables.items()]
         measures = [
-            Measure(
+            Measure.of_means(
                 f"{curve.key}/auc",
                 f"{curve.title}: {curve.y_label} AUC",
                 "/negative/" in curve.key,
-                len(next(iter(curve.values.values()))),
-                {name: of_values(area(values, curve.x)) for name, values in curve.values.items()},
+                {name: area(values, curve.x) for name, values in curve.values.items()},
             )
             for curve in curves
         ]
@@ -215,9 +214,7 @@ class Perturbation:
             ("abpc", "probability ABPC", {name: between_curves(curves) for name, curves in answer.items()}),
         ]
         for key, title, values in figures:
-            samples = len(next(iter(values.values())))
-            statistics = {name: of_values(figure) for name, figure in values.items()}
-            yield Measure(f"{segment}/{key}", f"{segment}: {title}", True, samples, statistics, ranks=False)
+            yield Measure.of_means(f"{segment}/{key}", f"{segment}: {title}", True, values, ranks=False)
 
     def _curve(self, segment: str, sign: str, column: str, values: Mapping[str, np.ndarray]) -> Curve:
         key, title = f"{segment}/{sign}/{SCORES[column]}", f"{segment}, {sign}"

@@ -18,7 +18,7 @@ from heedmap.datasets.sample import Rationale
 from heedmap.errors import InputError, OptionError, SampleError
 from heedmap.evaluate.answer import explained, logits_of, tokenizer_of
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method, usable
-from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, of_values
+from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of
 from heedmap.evaluate.metrics.words import (
     agreement,
     reasons,
@@ -28,6 +28,7 @@ from heedmap.evaluate.metrics.words import (
     word_relevance,
     words_of_tokens,
 )
+from heedmap.evaluate.perturb.masking import check_remove
 from heedmap.models.inputs import placed
 from heedmap.models.text import token_limit
 from heedmap.targets import ClassLogit
@@ -86,8 +87,7 @@ class Rationales:
     def __post_init__(self) -> None:
         if self.join not in ("sum", "max"):
             raise OptionError(f"join is {self.join!r}; expected 'sum' or 'max'")
-        if self.remove not in REMOVES:
-            raise OptionError(f"remove is {self.remove!r}; expected {' or '.join(map(repr, REMOVES))}")
+        check_remove(self.remove, REMOVES)
         if not self.counts or min(self.counts) < 1:
             raise OptionError(f"counts is {self.counts}; expected numbers of words, 1 or more")
         if not self.shares or min(self.shares) <= 0 or max(self.shares) >= 1:
@@ -145,15 +145,8 @@ class Rationales:
     def findings(self, rows: Iterable[Row]) -> Findings:
         """See :class:`~heedmap.evaluate.harness.protocol.Evaluation`: F1, precision and recall by k, and both AOPCs."""
         methods = by_method(rows)
-        first = next(iter(methods.values()), [])
         measures = [
-            Measure(
-                column,
-                title,
-                higher,
-                len(first),
-                {name: of_values(np.array([row[column] for row in table])) for name, table in methods.items()},
-            )
+            Measure.of_means(column, title, higher, _columns(methods, column))
             for column, (title, higher) in FIGURES.items()
         ]
         curves = [
@@ -163,11 +156,11 @@ class Rationales:
                 "words",
                 column,
                 self.counts,
-                {name: np.array([row[column] for row in table]) for name, table in methods.items()},
+                _columns(methods, column),
             )
             for column in reversed(COLUMNS)
         ]
-        return Findings(measures, curves, _facts(first))
+        return Findings(measures, curves, _facts(next(iter(methods.values()), [])))
 
     def _text(self, subject: Model, seed: int, sample: Sample) -> _Text:
         text, truth = sample.inputs.get("text"), sample.truth
@@ -296,6 +289,10 @@ class _Reader:
             )
             self._known |= dict(zip(some, values, strict=True))
         return np.stack([self._known[text] for text in texts])
+
+
+def _columns(methods: Mapping[str, Sequence[Row]], column: str) -> dict[str, np.ndarray]:
+    return {name: np.array([row[column] for row in rows]) for name, rows in methods.items()}
 
 
 def _facts(rows: Sequence[Row]) -> dict[str, object]:

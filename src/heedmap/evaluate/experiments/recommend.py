@@ -18,7 +18,7 @@ from heedmap.errors import HeedmapError, InputError, OptionError
 from heedmap.evaluate.harness.protocol import MethodSpec, check_options
 from heedmap.evaluate.metrics.faithfulness import deletion, saco, symmetric_gain
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
-from heedmap.evaluate.perturb.masking import check_fill
+from heedmap.evaluate.perturb.masking import FILLS, check_remove
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, sensitivity
 from heedmap.methods import METHODS
 from heedmap.methods.cards import CARDS, CHANCE
@@ -108,7 +108,7 @@ def recommend(
     """
     if budget not in BUDGETS:
         raise OptionError(f"no budget {budget!r}; there are {', '.join(BUDGETS)}")
-    check_fill(remove)
+    check_remove(remove, FILLS)
     if not inputs_list:
         raise InputError(
             "there are no inputs to try methods on; give one or more, each a dict as subject.explain takes it"
@@ -196,7 +196,7 @@ def _measured(
                 began = perf_counter()
                 plain[number][contender.name] = maps = trial.maps(contender, anew=True)
                 times.setdefault(contender.name, []).append((perf_counter() - began) / forward[number])
-                for test, values in _tested(trial, contender, maps, budget).items():
+                for test, values in _tested(trial, maps, budget).items():
                     figures.setdefault(contender.name, {}).setdefault(test, []).extend(values)
                 count()
         except HeedmapError as error:
@@ -214,7 +214,7 @@ def _seconds_forward(trial: FixedPrediction) -> float:
     return perf_counter() - began
 
 
-def _tested(trial: FixedPrediction, contender: MethodSpec, maps: Maps, budget: Budget) -> Figures:
+def _tested(trial: FixedPrediction, maps: Maps, budget: Budget) -> Figures:
     """The tests by masking that the model's inputs allow, a figure for each sample."""
     figures: dict[str, list[np.ndarray]] = {}
     for segment, free in trial.free.items():

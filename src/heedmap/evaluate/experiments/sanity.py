@@ -15,8 +15,8 @@ from heedmap.evaluate.answer import inputs_of
 from heedmap.evaluate.harness.protocol import Findings, MethodSpec, by_method
 from heedmap.evaluate.metrics.faithfulness import overlap, saco
 from heedmap.evaluate.metrics.ranking import UNCHANGED
-from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, numbers_of, of_values, word_of
-from heedmap.evaluate.perturb.masking import check_fill
+from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, numbers_of, word_of
+from heedmap.evaluate.perturb.masking import FILLS, check_remove
 from heedmap.evaluate.perturb.randomness import MOST
 from heedmap.evaluate.trial import FixedPrediction, after_randomisation, complexity_rise, sensitivity, smooth_likeness
 
@@ -73,7 +73,7 @@ class Sanity:
             raise OptionError(
                 f"parts are {', '.join(self.parts) or 'none'}; expected some of {', '.join((*PARTS, *MORE))}"
             )
-        check_fill(self.remove)
+        check_remove(self.remove, FILLS)
         for name in ("steps", "draws"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; expected 1 or more")
@@ -241,9 +241,7 @@ def _measure(column: str, segment: str, methods: ByMethod) -> list[Measure]:
     values = {name: np.array([row[column] for row in rows]) for name, rows in methods.items()}
     if not values or not all(np.isfinite(figures).any() for figures in values.values()):
         return []
-    samples = len(next(iter(values.values())))
-    statistics = {name: of_values(figures) for name, figures in values.items()}
-    return [Measure(f"{segment}/{column}", f"{segment}: {title}", higher, samples, statistics)]
+    return [Measure.of_means(f"{segment}/{column}", f"{segment}: {title}", higher, values)]
 
 
 def _curve(segment: str, methods: ByMethod) -> list[Curve]:

@@ -26,7 +26,7 @@ from heedmap.evaluate.metrics.evidence import (
     share,
     upsampled,
 )
-from heedmap.evaluate.metrics.statistics import Measure, Row, Statistic, number_of, of_values, word_of
+from heedmap.evaluate.metrics.statistics import Measure, Row, Statistic, number_of, word_of
 from heedmap.evaluate.metrics.words import listed, meant, plain
 from heedmap.evaluate.perturb.masking import repeated
 from heedmap.models.image import rgb
@@ -130,8 +130,8 @@ class Segmentation:
             Measure("accuracy", "pixel accuracy", True, len(keys), {n: _accuracy(t) for n, t in tables.items()}),
         ]
         for place, (key, title) in enumerate(MEANS.items()):
-            statistics = {name: of_values(table[:, place]) for name, table in means.items()}
-            measures.append(Measure(key, title, True, len(keys), statistics))
+            values_of_key = {name: table[:, place] for name, table in means.items()}
+            measures.append(Measure.of_means(key, title, True, values_of_key))
         labels = max((sum(len(values[name, key]) for key in keys) for name in sums), default=0)
         return Findings(measures, facts={"samples": len(keys), "labels": labels})
 

@@ -106,10 +106,6 @@ class RunFolder(HeldFolder[RunConfig]):
         """How long the measurements took."""
         return sum(float(self._facts(number)[b"seconds"]) for number in range(parts))
 
-    def write_summary(self, summary: Summary) -> None:
-        """Write what the measurements say; the same summary is the same bytes."""
-        self.write_json(SUMMARY, summary)
-
     def _facts(self, number: int) -> Mapping[bytes, bytes]:
         _, parquet = _libraries()
         with _whole(self._part(number)):

@@ -13,9 +13,18 @@ import numpy as np
 
 from heedmap.common.printable import without_folders
 from heedmap.errors import HeedmapError, InputError, MissingLibraryError, SampleError
-from heedmap.evaluate.harness.folder import FORMAT, REPORT, VERSION, RunConfig, RunFolder, Summary, SummaryCurve
+from heedmap.evaluate.harness.folder import (
+    FORMAT,
+    REPORT,
+    SUMMARY,
+    VERSION,
+    RunConfig,
+    RunFolder,
+    Summary,
+    SummaryCurve,
+)
 from heedmap.evaluate.harness.protocol import TRIED, Evaluation, Findings, MethodSpec
-from heedmap.evaluate.metrics.statistics import Measure, MeasureFigures, Row, Unranked, figures, lines, ranks
+from heedmap.evaluate.metrics.statistics import Measure, MeasureFigures, Row, figures, lines, ranks
 from heedmap.methods.cards import CHANCE
 
 if TYPE_CHECKING:
@@ -259,7 +268,7 @@ def _concluded(plan: EvaluationPlan, folder: RunFolder, refused: Mapping[str, st
     findings = plan.evaluation.findings(folder.rows(parts))
     summary = summarised(plan, findings, skipped, refused)
     _write_pictures(folder, summary, folder.seconds(parts))
-    folder.write_summary(summary)
+    folder.write_json(SUMMARY, summary)
     return summary
 
 
@@ -276,7 +285,7 @@ def summarised(
             "x_label": curve.x_label,
             "y_label": curve.y_label,
             "x": list(curve.x),
-            "lines": lines(curve, plan.seed, 1000),
+            "lines": lines(curve, plan.seed),
         }
         for curve in findings.curves
     ]
@@ -296,16 +305,18 @@ def summarised(
 
 
 def _figures(measure: Measure, reference: str, seed: int) -> MeasureFigures:
-    unranked: Unranked = {} if measure.ranks else {"ranks": False}
-    return {
+    told: MeasureFigures = {
         "key": measure.key,
         "title": measure.title,
         "better": "higher" if measure.higher else "lower",
         "samples": measure.samples,
         "resamples": measure.resamples,
-        **unranked,
+        "ranks": measure.ranks,
         "rows": figures(measure, reference, seed),
     }
+    if measure.ranks:
+        del told["ranks"]
+    return told
 
 
 def _write_pictures(folder: RunFolder, summary: Summary, seconds: float) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from heedmap.common.extras import library
 from heedmap.errors import InputError
-from heedmap.evaluate.metrics.statistics import Measure, Row, known_mean, number_of, of_values, word_of
+from heedmap.evaluate.metrics.statistics import Measure, Row, known_mean, number_of, word_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -293,8 +293,8 @@ def found_measures(rows: Iterable[Row], wanted: str) -> tuple[list[Measure], dic
     matches = {method: Matches(judged(truth, run.entries(method))) for method in sorted(run.found)}
     measures = [_coco(matches, kind, name, size) for name in SETS for kind in KINDS for size in _sizes(matches)]
     for column, title in MEANS.items():
-        statistics = {method: of_values(run.means(method, column)) for method in matches}
-        measures.append(Measure(column, title, True, len(run.sizes), statistics))
+        means = {method: run.means(method, column) for method in matches}
+        measures.append(Measure.of_means(column, title, True, means))
     return measures, _facts(run)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,6 +62,14 @@ def ranked(values: Float[np.ndarray, " tokens"], seed: int | Sequence[int] | Non
     return drawn[np.argsort(-values[drawn], kind="stable")]
 
 
+def order_of(
+    relevance: Float[np.ndarray, " tokens"], free: Bool[np.ndarray, " tokens"], seed: int | Sequence[int]
+) -> Int[np.ndarray, " free"]:
+    """The free tokens from the most relevant one; equal ones in an order that is drawn."""
+    places = np.flatnonzero(free)
+    return places[ranked(relevance[places], seed)]
+
+
 # -- a map and the model -----------------------------------------------------------------------------------------------
 
 
@@ -101,7 +108,8 @@ def saco(
         groups: how many; K in the paper.
         seed: of the order of equally relevant tokens.
     """
-    cut = [_groups(r, f, groups, seed) for r, f in zip(relevance, free, strict=True)]
+    orders = [order_of(values, maskable, seed) for values, maskable in zip(relevance, free, strict=True)]
+    cut = [np.array_split(order, min(groups, len(order))) if len(order) else [] for order in orders]
     kept = np.ones((1 + max(map(len, cut)), *free.shape), dtype=bool)
     for sample, chunks in enumerate(cut):
         for number, places in enumerate(chunks):
@@ -113,14 +121,6 @@ def saco(
         falls = np.array([(left[0, sample] - left[1 + n, sample]) / len(places) for n, places in enumerate(chunks)])
         coefficients.append(coefficient(salience, falls))
     return np.array(coefficients)
-
-
-def _groups(
-    relevance: Float[np.ndarray, " tokens"], free: Bool[np.ndarray, " tokens"], groups: int, seed: int
-) -> list[Int[np.ndarray, " group"]]:
-    places = np.flatnonzero(free)
-    order = places[ranked(relevance[places], seed)]
-    return np.array_split(order, min(groups, len(order))) if len(order) else []
 
 
 def deletion(
@@ -144,8 +144,7 @@ def deletion(
     """
     kept = np.ones((2, steps + 1, *free.shape), dtype=bool)
     for sample, (values, maskable) in enumerate(zip(relevance, free, strict=True)):
-        places = np.flatnonzero(maskable)
-        order = places[ranked(values[places], seed)]
+        order = order_of(values, maskable, seed)
         counts = [round(step * len(order) / steps) for step in range(steps + 1)]
         kept[:, :, sample] = without_first(order, counts, len(values))
     left = drop(kept.reshape(-1, *free.shape))
@@ -154,7 +153,7 @@ def deletion(
 
 def removed(percent: int, tokens: int) -> int:
     """How many of ``tokens`` are gone at ``percent``: rounded down, exactly."""
-    return int(Fraction(percent, 100) * tokens)
+    return percent * tokens // 100
 
 
 def kept(
@@ -176,8 +175,7 @@ def kept(
         key: of the sample.
         seed: of the run.
     """
-    places = np.flatnonzero(free)
-    ordered = places[ranked(relevance[places], [seed, zlib.crc32(key.encode())])]
+    ordered = order_of(relevance, free, [seed, zlib.crc32(key.encode())])
     return without_first(ordered, [removed(percent, len(ordered)) for percent in steps], len(relevance))
 
 

@@ -76,20 +76,15 @@ class MethodFigure(TypedDict):
     p: NotRequired[float]
 
 
-class Unranked(TypedDict, total=False):
-    """``ranks=False`` where a measure does not count in the leaderboard."""
-
-    ranks: bool
-
-
-class MeasureFigures(Unranked):
-    """A measure as a summary has it."""
+class MeasureFigures(TypedDict):
+    """A measure as a summary has it; ``ranks`` only where it does not count in the leaderboard."""
 
     key: str
     title: str
     better: str
     samples: int
     resamples: int
+    ranks: NotRequired[bool]
     rows: list[MethodFigure]
 
 
@@ -118,7 +113,7 @@ class Measure:
         title: names it in tables and plots.
         higher: whether more is better.
         samples: how many samples it is over.
-        statistics: contender's name → what it is of drawn samples; the mean of :func:`of_values` for most.
+        statistics: contender's name → what it is of drawn samples.
         resamples: of the bootstrap; fewer where a statistic takes long.
         ranks: whether it counts in the leaderboard's mean rank; a figure made of others that count does not.
     """
@@ -128,8 +123,23 @@ class Measure:
     higher: bool
     samples: int
     statistics: Mapping[str, Statistic]
-    resamples: int = 1000
+    resamples: int = RESAMPLES
     ranks: bool = True
+
+    @classmethod
+    def of_means(
+        cls,
+        key: str,
+        title: str,
+        higher: bool,
+        values: Mapping[str, Float[np.ndarray, " samples"]],
+        *,
+        ranks: bool = True,
+    ) -> Measure:
+        """The mean over samples, of contender's name → one value a sample."""
+        samples = len(next(iter(values.values()), ()))
+        statistics = {name: of_values(own) for name, own in values.items()}
+        return cls(key, title, higher, samples, statistics, ranks=ranks)
 
 
 @dataclass(frozen=True)
@@ -226,7 +236,7 @@ def figures(measure: Measure, reference: str, seed: int) -> list[MethodFigure]:
     )
 
 
-def lines(curve: Curve, seed: int, resamples: int) -> dict[str, CurveLine]:
+def lines(curve: Curve, seed: int, resamples: int = RESAMPLES) -> dict[str, CurveLine]:
     """For each contender the mean at each step, and the ends of its interval."""
     lines: dict[str, CurveLine] = {}
     weights: dict[int, np.ndarray] = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heedmap.evaluate.metrics.faithfulness import ranked
+from heedmap.evaluate.metrics.faithfulness import order_of
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -62,8 +62,7 @@ def reasons(words: Sequence[Span], spans: Sequence[Span]) -> Bool[np.ndarray, " 
 
 def top_words(relevance: Float[np.ndarray, " words"], seed: int) -> Int[np.ndarray, " seen"]:
     """The words that have relevance, from the most relevant one; equal ones in an order drawn by the seed."""
-    seen = np.flatnonzero(~np.isnan(relevance))
-    return seen[ranked(relevance[seen], seed)]
+    return order_of(relevance, ~np.isnan(relevance), seed)
 
 
 def agreement(

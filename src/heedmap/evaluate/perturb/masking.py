@@ -6,7 +6,7 @@ taken out the model never sees.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,8 +39,6 @@ FILLERS = ("mask_token_id", "unk_token_id", "pad_token_id")
 ENDS = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
 PLACES = ("image_token_id", "image_token_index", "video_token_id", "audio_token_id", "audio_token_index")
 """Settings of a model that name tokens which only keep a place."""
-WAVES = {("input_features", 3), ("input_values", 2)}
-"""Sounds whose last axis is time: their name and number of dimensions."""
 TOKENS = {
     "text": ("input_ids", "attention_mask", "token_type_ids"),
     "boxes": ("visual_feats", "visual_pos", "visual_embeds", "visual_attention_mask", "visual_token_type_ids"),
@@ -140,8 +138,7 @@ def _patches(segment: Segment, value: Tensor, keep: Tensor) -> Tensor:
 
 
 def _sound(segment: Segment, value: Tensor, keep: Tensor) -> Tensor:
-    waves = ("input_features", 3) if value.dim() == 3 else ("input_values", value.dim())
-    if waves not in WAVES or segment.grid is not None:
+    if value.dim() not in (2, 3) or segment.grid is not None:
         raise InputError(
             f"the sound has shape {tuple(value.shape)}; its tokens can only be masked in (batch, samples) or (batch, bands, time)"
         )
@@ -250,16 +247,10 @@ def without(
     return _dropped(inputs, segment, keep) if way == "drop" else masked(subject, inputs, segment, keep)
 
 
-def check_way(way: str) -> None:
-    """OptionError where there is no such way to remove tokens."""
-    if way not in WAYS:
-        raise OptionError(f"remove is {way!r}; expected {', '.join(map(repr, WAYS[:-1]))} or {WAYS[-1]!r}")
-
-
-def check_fill(remove: str) -> None:
-    """OptionError where tokens cannot be hidden so."""
-    if remove not in FILLS:
-        raise OptionError(f"remove is {remove!r}; expected {' or '.join(map(repr, FILLS))}")
+def check_remove(remove: str, ways: Sequence[str] = WAYS) -> None:
+    """OptionError where tokens cannot be removed so."""
+    if remove not in ways:
+        raise OptionError(f"remove is {remove!r}; expected {', '.join(map(repr, ways[:-1]))} or {ways[-1]!r}")
 
 
 def _blank(inputs: Mapping[str, object], keep: Bool[Tensor, "batch rows columns"]) -> dict[str, object]:
