@@ -1,8 +1,15 @@
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from heedmap.datasets.sample import RightAnswers, Sample
+from heedmap.evaluate.experiments.perturbation import Perturbation
+from heedmap.evaluate.experiments.sanity import Sanity
+from heedmap.evaluate.harness.protocol import contenders
+from heedmap.evaluate.harness.run import EvaluationPlan, run
 from heedmap.models.libraries import open_clip_subject, timm_subject
 
 
@@ -62,3 +69,27 @@ def test_an_open_clip_pair(clip):
 def test_what_an_open_clip_model_saw(clip):
     image = noise(32, 48)
     assert np.array_equal(np.asarray(clip.shown_image(image)), np.asarray(image)[:, 8:40])
+
+
+class Fish:
+    """A data set of three pictures."""
+
+    keys = ("a", "b", "c")
+    problems: ClassVar[dict[str, str]] = {}
+    description: ClassVar[dict[str, str]] = {"kind": "fish"}
+
+    def __len__(self):
+        return len(self.keys)
+
+    def __getitem__(self, index):
+        picture = Image.fromarray(np.random.default_rng(index).integers(0, 256, (32, 48, 3), dtype=np.uint8))
+        return Sample(self.keys[index], {"image": picture}, RightAnswers({"goldfish, Carassius auratus": 1.0}))
+
+
+@pytest.mark.parametrize("evaluation", [Perturbation("vit", ("image",)), Perturbation("tenths", ("image",)), Sanity()])
+def test_inputs_of_other_names_are_evaluated(vit, evaluation, tmp_path):
+    asked = contenders(["generic", "edges"], crossed=False, pictures=True)
+    found = run(EvaluationPlan(evaluation, vit, Fish(), asked, 3), tmp_path / "run")
+    assert {measure["samples"] for measure in found["measures"]} == {3}
+    assert (found["skipped"]["count"], found["refused"]) == (0, {})
+    assert all({row["method"] for row in measure["rows"]} == {"generic", "edges"} for measure in found["measures"])

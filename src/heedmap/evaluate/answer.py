@@ -17,6 +17,7 @@ from heedmap.evaluate.edges import edge_map
 from heedmap.evaluate.perturb.masking import repeated
 from heedmap.methods.cards import CHANCE, EDGES
 from heedmap.methods.method import count
+from heedmap.models.inputs import standard
 from heedmap.targets import AnyTarget, Function, Similarity, Target, as_target, class_logits
 
 if TYPE_CHECKING:
@@ -149,7 +150,8 @@ def explained(
     """
     if contender.method == EDGES:
         result = blank or explain(subject, inputs, target=target, method=CHANCE)
-        return [edge_map(each, inputs) for each in result] if isinstance(result, list) else edge_map(result, inputs)
+        known = standard(inputs, subject.renamed)
+        return [edge_map(each, known) for each in result] if isinstance(result, list) else edge_map(result, known)
     if contender.method == CHANCE and "seed" in contender.options:
         seed = count(contender.options, "seed", 0)
     options = contender.options if contender.method != CHANCE else {**contender.options, "seed": seed}

@@ -14,7 +14,7 @@ from heedmap.errors import InputError, SampleError
 from heedmap.evaluate.answer import all_class_names, logits_of, target_of
 from heedmap.evaluate.metrics.words import plain, spellings
 from heedmap.evaluate.perturb.masking import repeated
-from heedmap.outputs import needed
+from heedmap.outputs import get
 from heedmap.targets import ClassLogit, Similarity, Target, class_logits
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Scorer(Protocol):
         self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]
     ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
         """For each row of ``inputs``, made of the sample ``owners`` says: how right the answer is, 0 to 1, and the
-        probability of what was explained."""
+        probability of what was explained; ``owners`` and both of these are on the CPU."""
 
 
 class AnswerScorer:
@@ -56,9 +56,8 @@ class AnswerScorer:
     def __init__(self, subject: Model, inputs: Mapping[str, object], samples: Sequence[Sample], truth: bool) -> None:
         self._subject = subject
         self._many = not subject.context({}).exclusive
-        logits = logits_of(subject, inputs)
-        scores = [_scores(sample, subject, logits.shape[-1]) for sample in samples]
-        self._scores = torch.stack(scores).to(logits.device)
+        logits = logits_of(subject, inputs).cpu()
+        self._scores = torch.stack([_scores(sample, subject, logits.shape[-1]) for sample in samples])
         best = self._scores if truth or self._many else logits
         self._picked = best.argmax(-1)
         self.target: Target = ClassLogit(tuple(self._picked.tolist()))
@@ -67,7 +66,7 @@ class AnswerScorer:
         self, inputs: Mapping[str, object], owners: Int[Tensor, " rows"]
     ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
         """See :class:`Scorer`."""
-        logits = logits_of(self._subject, inputs)
+        logits = logits_of(self._subject, inputs).cpu()
         picked = self._picked[owners, None]
         probability = self._subject.context({}).probabilities(logits).gather(1, picked)[:, 0]
         if self._many:
@@ -130,7 +129,9 @@ class MatchScorer:
         self._owner = torch.arange(len(samples)).repeat_interleave(counts)
         image = samples[0].inputs["image"]
         encoded = subject.inputs(text=wrong, image=[image] * len(wrong))
-        self._wrong = {name: value for name, value in _words(encoded).items() if name in _words(inputs)}
+        self._wrong = {
+            name: value for name, value in _words(subject, encoded).items() if name in _words(subject, inputs)
+        }
         self.target: Target = Similarity()
 
     def __call__(
@@ -146,7 +147,7 @@ class MatchScorer:
         rows = torch.arange(len(place))
         pictures, picture = (plain, place) if self._segment == "text" else (inputs, rows)
         texts, text = (plain, place) if self._segment == "image" else (inputs, rows)
-        similar = logits_of(self._subject, {**pictures, **_joined(_words(texts), wrong)})
+        similar = logits_of(self._subject, {**pictures, **_joined(_words(self._subject, texts), wrong)}).cpu()
         matching, others = similar[picture, text], similar[picture, similar.shape[1] - len(rival_place) :]
         scores = others.masked_fill(rival_place != place[:, None], -torch.inf)
         right = (matching > scores.amax(-1)).float()
@@ -192,8 +193,9 @@ def _scores(sample: Sample, subject: Model, classes: int) -> Float[Tensor, " cla
     return torch.tensor(class_scores)
 
 
-def _words(inputs: Mapping[str, object]) -> dict[str, Tensor]:
-    return {name: needed(inputs, name) for name in ("input_ids", "attention_mask") if name in inputs}
+def _words(subject: Model, inputs: Mapping[str, object]) -> dict[str, Tensor]:
+    found = {name: get(inputs, name) for name in (subject.renamed.get(n, n) for n in ("input_ids", "attention_mask"))}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _joined(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -80,6 +80,11 @@ def tensors(
     return made
 
 
+def standard(inputs: Mapping[str, object], renamed: Mapping[str, str]) -> dict[str, object]:
+    """The inputs also by transformers' names, where the model calls them otherwise; ``renamed``: of a ``heedmap.Model``."""
+    return {name: inputs.get(renamed.get(name, name)) for name in (*inputs, *renamed)}
+
+
 def placed(inputs: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """``inputs`` on the device of ``model``, floating-point ones in its dtype."""
     import torch

@@ -12,7 +12,7 @@ from heedmap.models.audio import laid_out
 from heedmap.models.boxes import box_names
 from heedmap.models.decoder import spoken, worded
 from heedmap.models.image import AS_SEEN, NOT_GIVEN, box_places, drawn, pixels, rgb, unprocessed
-from heedmap.models.inputs import listed, placed, samples, tensors
+from heedmap.models.inputs import listed, placed, samples, standard, tensors
 from heedmap.models.kinds import Kind
 from heedmap.models.labels import (
     heard,
@@ -424,12 +424,12 @@ class Model:
         laid = laid_out(explanation.segments, self.config, self.processors.audio)
         explanation = replace(explanation, segments=laid)
         names = [box_names(sample) for sample in listed(boxes)]
-        standard = {name: inputs.get(self.renamed.get(name, name)) for name in (*inputs, *self.renamed)}
-        labels = segment_labels(explanation.segments, standard, self.processors, self.config, names)
-        boundaries = segment_boundaries(explanation.segments, standard, self.tokenizer, labels)
+        known = standard(inputs, self.renamed)
+        labels = segment_labels(explanation.segments, known, self.processors, self.config, names)
+        boundaries = segment_boundaries(explanation.segments, known, self.tokenizer, labels)
         unknown = [
             note
-            for note in unknown_words(self.tokenizer, get(standard, "input_ids"))
+            for note in unknown_words(self.tokenizer, get(known, "input_ids"))
             if note not in explanation.flow.notes
         ]
         flow = replace(explanation.flow, notes=(*explanation.flow.notes, *unknown))
@@ -629,5 +629,5 @@ def frames_heard(
     """Roles that tell which frames of sound are of the clip ``audio``, and which after its end; none where there is none."""
     if audio is None:
         return {}
-    standard = {name: inputs.get(subject.renamed.get(name, name)) for name in (*inputs, *subject.renamed)}
-    return heard(explanation.segments, standard, subject.processors.audio, subject.config, listed(audio))
+    known = standard(inputs, subject.renamed)
+    return heard(explanation.segments, known, subject.processors.audio, subject.config, listed(audio))

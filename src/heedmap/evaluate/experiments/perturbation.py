@@ -27,9 +27,8 @@ from heedmap.evaluate.metrics.faithfulness import (
     symmetric_gain,
 )
 from heedmap.evaluate.metrics.statistics import Curve, Measure, Row, number_of, word_of
-from heedmap.evaluate.perturb.masking import check_remove, free_tokens, repeated, upsampled, without
+from heedmap.evaluate.perturb.masking import check_remove, free_tokens, repeated, source, upsampled, without
 from heedmap.evaluate.scoring import Scorer, scorer_of
-from heedmap.outputs import needed
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -309,7 +308,7 @@ class _SegmentOfBatch:
         return pixels.numpy().reshape(*keep.shape[:3], *self._size())
 
     def _size(self) -> tuple[int, int]:
-        rows, columns = needed(self.inputs, "pixel_values").shape[-2:]
+        rows, columns = source(self.subject, self.inputs, "image")[1].shape[-2:]
         return rows, columns
 
     def _scores(self, maps: Explanation, keep: Sequence[np.ndarray]) -> Float[np.ndarray, "batch signs steps 2"]:
@@ -332,7 +331,6 @@ class _SegmentOfBatch:
 
     def _measured(self, maps: Explanation, keep: Sequence[Tensor], owners: Tensor) -> list[tuple[float, float]]:
         device = next(self.subject.model.parameters()).device
-        owners = owners.to(device)
         changed = repeated(self.inputs, len(self.samples), owners)
         for name, part in zip(self.parts, keep, strict=True):
             instead = self.instead[name][owners] if name in self.instead else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 
+from heedmap.common.extras import library
 from heedmap.errors import FileFormatError, InputError
 
 if TYPE_CHECKING:
@@ -271,8 +272,7 @@ def _centred(drawn: Float[np.ndarray, " resamples"], value: float) -> Float[np.n
 
 
 def _places(measure: MeasureFigures) -> dict[str, float]:
-    from scipy.stats import rankdata
-
+    rankdata = library("scipy.stats", "eval", "ranks need").rankdata
     rows = [row for row in measure["rows"] if row["value"] is not None]
     values = np.array([row["value"] for row in rows]) * (-1 if measure["better"] == "higher" else 1)
     return {row["method"]: float(place) for row, place in zip(rows, rankdata(values), strict=True)}

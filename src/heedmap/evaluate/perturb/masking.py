@@ -243,7 +243,7 @@ def without(
         assert instead is not None, "what is put in the place of tokens has to be given"
         return _replaced(subject, inputs, segment, keep, instead)
     if segment.name == "image":
-        return _blank(inputs, keep)
+        return _blank(subject, inputs, keep)
     return _dropped(inputs, segment, keep) if way == "drop" else masked(subject, inputs, segment, keep)
 
 
@@ -253,11 +253,11 @@ def check_remove(remove: str, ways: Sequence[str] = WAYS) -> None:
         raise OptionError(f"remove is {remove!r}; expected {', '.join(map(repr, ways[:-1]))} or {ways[-1]!r}")
 
 
-def _blank(inputs: Mapping[str, object], keep: Bool[Tensor, "batch rows columns"]) -> dict[str, object]:
-    values = get(inputs, "pixel_values")
-    if values is None or values.dim() != 4:
-        raise InputError("a picture's pixels can only be removed from pixel_values (batch, channels, rows, columns)")
-    return {**inputs, "pixel_values": values * keep[:, None].to(values.dtype)}
+def _blank(subject: Model, inputs: Mapping[str, object], keep: Bool[Tensor, "batch rows columns"]) -> dict[str, object]:
+    name, values = source(subject, inputs, "image")
+    if values.dim() != 4:
+        raise InputError(f"a picture's pixels can only be removed from {name} (batch, channels, rows, columns)")
+    return {**inputs, name: values * keep[:, None].to(values.dtype)}
 
 
 def _replaced(

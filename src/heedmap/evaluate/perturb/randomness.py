@@ -22,6 +22,7 @@ from torch import nn
 from heedmap.attention.forward import output_of
 from heedmap.errors import InputError
 from heedmap.evaluate.perturb.masking import INPUTS, MASKS, spread
+from heedmap.models.inputs import standard
 from heedmap.outputs import get
 
 if TYPE_CHECKING:
@@ -60,16 +61,16 @@ def noisy(
         InputError: on leaving, where no embedding looked up the text's ids, so that its words had no noise.
     """
     noised = dict(inputs)
-    for standard, segment in FLOATS.items():
-        name = subject.renamed.get(standard, standard)
+    for called, segment in FLOATS.items():
+        name = subject.renamed.get(called, called)
         value = get(noised, name)
         if value is not None and value.is_floating_point():
-            noised[name] = value + _draw(value, _mask(inputs, segment), radius, keys, (seed, standard))
+            noised[name] = value + _draw(value, _mask(subject, inputs, segment), radius, keys, (seed, called))
     ids = get(noised, subject.renamed.get("input_ids", "input_ids"))
     if ids is None:
         yield noised
         return
-    mask, embeddings = _mask(inputs, "text"), []
+    mask, embeddings = _mask(subject, inputs, "text"), []
 
     def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if not args or args[0].shape != ids.shape or not bool((args[0] == ids).all()):
@@ -91,8 +92,8 @@ def noisy(
         )
 
 
-def _mask(inputs: Mapping[str, object], segment: str) -> Tensor | None:
-    return get(inputs, MASKS.get(segment, ""))
+def _mask(subject: Model, inputs: Mapping[str, object], segment: str) -> Tensor | None:
+    return get(standard(inputs, subject.renamed), MASKS.get(segment, ""))
 
 
 def _draw(value: Tensor, mask: Tensor | None, radius: float, keys: Sequence[str], seed: tuple[int, str]) -> Tensor:
