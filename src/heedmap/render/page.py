@@ -85,15 +85,14 @@ def comparison_page(*explanations: ExplanationData, image: Image.Image | None = 
 
 def column_bodies(
     columns: Sequence[tuple[ExplanationData, Image.Image | None, Mapping[str, Scale]]],
-    level: int = 3,
-    beside: Beside = ALONE,
+    beside: Beside,
 ) -> list[Markup]:
     """Explanations that have a picture each: with it, and with the scales that they share, by the part's name, or none.
 
     Each is to be put into a ``fragment``; the maps come first, and all else is folded below them.
     """
     return [
-        _body(e, 0, level, _outlined(e, 0, replace(beside, image=image)), scales, folded=True)
+        _body(e, 0, 3, _outlined(e, 0, replace(beside, image=image)), scales, folded=True)
         for e, image, scales in columns
     ]
 
