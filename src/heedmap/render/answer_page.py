@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from heedmap.data.answer import Answer
     from heedmap.data.explanation import ExplanationData, Segment
-    from heedmap.data.picture import Picture
+    from heedmap.data.picture import Box, Picture
     from heedmap.render.sound import Sound
 
 SPECIAL_ALONE, NO_RELEVANCE = "special tokens alone", "no relevance"
@@ -245,7 +245,6 @@ def _script_data(data: Mapping[str, object]) -> Markup:
     return Markup(written)
 
 
-Box = tuple[float, float, float, float]
 MOST_CELLS = 20_000
 ROW_NOTE = (
     "each row is one answer, coloured from 0 to its own largest value, which stands at its end: different answers are "

@@ -20,7 +20,7 @@ from heedmap.render.overlay import as_picture
 from heedmap.render.picker import token_to_token
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.scale import one_unit, shares
-from heedmap.render.views import ALONE, Beside, common_scales, drawn_segments, figure, segment_scale, view
+from heedmap.render.views import ALONE, Beside, common_scales, drawn_segments, figure, view
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -181,7 +181,7 @@ def _body(
 
 def _ranges(explanation: ExplanationData) -> dict[str, str]:
     """Of each segment of sample 0, what its values were before they were divided."""
-    return {f"{name} was": segment_scale(segment).range for name, segment in explanation.segments.items()}
+    return {f"{name} was": view(segment).scale(segment).range for name, segment in explanation.segments.items()}
 
 
 def _entries(explanation: ExplanationData, index: int) -> dict[str, str]:

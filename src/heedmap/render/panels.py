@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from heedmap.common.printable import number
+from heedmap.common.printable import cut, number
 from heedmap.data.picture import Box, Picture
 from heedmap.render.overlay import Style, grid_values, laid, muted
 from heedmap.render.sample import Drawn
-from heedmap.render.scale import FAINT, MUTE, Scale, Theme, readable, scale_of
+from heedmap.render.scale import FAINT, MUTE, STEPS, WHITE, Scale, Theme, readable, scale_of, tint
 from heedmap.render.sound import frame_seconds, wave
 
 if TYPE_CHECKING:
@@ -109,15 +109,15 @@ def draw_boxes(
     colours = scale.colours(theme, style.cmap, over=True)
     bare(axes)
     _show(axes, np.asarray(muted(shown.image.convert("RGB"), MUTE, theme)), shown)
-    known = [] if places is None else [i for i in range(min(len(places), len(values))) if np.isfinite(values[i])]
+    assert places is not None, "without places they are drawn as bars"
+    known = [i for i in range(min(len(places), len(values))) if np.isfinite(values[i])]
     strength = scale.strength(scale.places(values))
     order = sorted(known, key=lambda i: strength[i])
     for i in order:
-        assert places is not None
         _box(axes, _corners(tuple(places[i]), shown), _colour(scale, values[i], colours), float(strength[i]))
     named = [i for i in order[-MOST_NAMED:] if strength[i] >= NAMED or i == order[-1]]
-    boxes = [] if places is None else [_corners(tuple(places[i]), shown) for i in named]
-    words = [f"{_shortened(names[i])} {number(values[i])}" for i in named]
+    boxes = [_corners(tuple(places[i]), shown) for i in named]
+    words = [f"{cut(names[i], LONGEST_LABEL)} {number(values[i])}" for i in named]
     corners = free_corners(boxes, words, shown, inches)
     for i, word, corner in zip(named, words, corners, strict=True):
         _write(axes, corner, word, _colour(scale, values[i], colours), "top", "left", theme)
@@ -143,7 +143,8 @@ def draw_curve(
 
 def draw_wave(axes: Axes, sound: Sound, theme: Theme, step: float | None = None) -> None:
     """The wave of a sound over seconds; or over frames of ``step`` seconds each, whose middles are at whole numbers."""
-    parts, times = np.array(wave(sound)), np.linspace(0, len(sound[0]) / sound[1], len(wave(sound)))
+    parts = np.array(wave(sound))
+    times = np.linspace(0, len(sound[0]) / sound[1], len(parts))
     places = times if step is None else times / step - 0.5
     axes.fill_between(places, parts[:, 0], parts[:, 1], color=theme.faint, alpha=WAVE, linewidth=0)
     axes.set_ylim(-1, 1)
@@ -157,7 +158,7 @@ def draw_bars(
     colours = [word_colour(scale, values[i], theme, BAR) for i in bars]
     widths = np.nan_to_num(values[list(bars)], nan=0.0) if bars else []
     axes.barh(places, widths, color=colours, edgecolor=theme.faint, linewidth=0.4)
-    labels = [drawable(_shortened(drawn.labels[i])) for i in bars]
+    labels = [drawable(cut(drawn.labels[i], LONGEST_LABEL)) for i in bars]
     axes.set_yticks(places, labels, fontsize=9, **lettering())
     axes.set_ylim(max(len(bars), 1) - 0.4, -0.6)
     if scale.signed:
@@ -221,6 +222,14 @@ def listed(colours: NDArray[np.uint8]) -> Colormap:
 def word_map(scale: Scale, theme: Theme) -> Colormap:
     """The colour map of which :func:`word_colour` takes its colours."""
     return listed(scale.colours(theme))
+
+
+def page_map(theme: Theme) -> Colormap:
+    """The colours of words of which none is negative, as pages have them: 0 has that of the ground."""
+    from matplotlib.colors import ListedColormap
+
+    steps = (tint(step / STEPS, dark=theme.ground != WHITE)[0] for step in range(1, STEPS + 1))
+    return ListedColormap([theme.ground, *steps])
 
 
 def picture_map(scale: Scale, style: Style, picture: Picture | None, theme: Theme) -> Colormap:
@@ -372,7 +381,7 @@ def outline(axes: Axes, box: Box) -> None:
 
 def _frame(axes: Axes, box: Box, name: str, theme: Theme) -> None:
     outline(axes, box)
-    _tag(axes, box, _shortened(name), FRAME, theme)
+    _tag(axes, box, cut(name, LONGEST_LABEL), FRAME, theme)
 
 
 def _tag(axes: Axes, box: Box, words: str, colour: str | Rgb, theme: Theme) -> None:
@@ -436,16 +445,12 @@ def _shade(share: float, theme: Theme) -> Rgb:
     return float(red), float(green), float(blue)
 
 
-def _shortened(label: str) -> str:
-    return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
-
-
 def _with_gaps(labels: Sequence[str], tokens: Sequence[int]) -> list[tuple[str, int]]:
     labelled: list[tuple[str, int]] = []
     for before, token in zip([None, *tokens], tokens, strict=False):
         if before is not None and token != before + 1:
             labelled.append(("…", -1))
-        labelled.append((drawable(_shortened(labels[token])), token))
+        labelled.append((drawable(cut(labels[token], LONGEST_LABEL)), token))
     return labelled
 
 
