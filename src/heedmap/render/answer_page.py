@@ -173,15 +173,11 @@ def _tokens(explanation: ExplanationData, answer: Answer, index: int) -> list[di
             "target": told,
             **({"other": visible(other)} if other else {}),
             "probability": probability,
-            "score": _finite(score),
+            "score": score if np.isfinite(score) else None,
             "top": [[visible(label), odds] for label, odds in zip(labels, all_odds, strict=True)],
         }
         for (told, other), probability, score, (labels, all_odds) in rows
     ]
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def _segment(

@@ -99,9 +99,7 @@ def terminal_answer(explanation: ExplanationData, index: int = 0) -> Group:
         rests_on = (_rests_on([segments[name] for name in names], index) for names in shown.values())
         lines.append((word.text, percent(float(answer.probabilities[index, list(word.tokens)].min())), *rests_on))
     facts = {"answer": answer.text[index], "method": explanation.method}
-    if explanation.flow.notes:
-        facts["note"] = said_for(SHELL, "; ".join(explanation.flow.notes))
-    return Group(_told(facts), Text(), _rich(("word", "said with", *heads), lines))
+    return _table_under(facts, explanation.flow, ("word", "said with", *heads), lines)
 
 
 def terminal_answers(answers: DrawnAnswers) -> Group:
@@ -114,10 +112,12 @@ def terminal_answers(answers: DrawnAnswers) -> Group:
         (name.strip(), *(_rests_on([explanation.segments[n] for n in names], 0) for names in shown.values()))
         for name, explanation in zip(answers.names, answers.explanations, strict=True)
     ]
-    facts = {"method": first.method}
-    if first.flow.notes:
-        facts["note"] = said_for(SHELL, "; ".join(first.flow.notes))
-    return Group(_told(facts), Text(), _rich(("answer", *heads), lines))
+    return _table_under({"method": first.method}, first.flow, ("answer", *heads), lines)
+
+
+def _table_under(facts: Mapping[str, str], flow: Flow, head: Line, lines: Sequence[Line]) -> Group:
+    note = {"note": said_for(SHELL, "; ".join(flow.notes))} if flow.notes else {}
+    return Group(_told({**facts, **note}), Text(), _rich(head, lines))
 
 
 def _by_kin(names: Iterable[str]) -> dict[str, list[str]]:

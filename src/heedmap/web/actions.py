@@ -74,8 +74,11 @@ class Actions:
             "change": self._change,
             "beside": self._beside,
             "table": self._table,
+            "whole": self._whole,
+            "ask_row": self._ask_row,
+            "ask_sample": self._ask_sample,
+            "first": self._first,
         }
-        long |= {"whole": self._whole, "ask_row": self._ask_row, "ask_sample": self._ask_sample, "first": self._first}
         return {name: told(action) for name, action in long.items()} | {
             "press": press,
             "sample": press_sample,

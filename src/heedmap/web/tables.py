@@ -96,7 +96,7 @@ def _texts(path: Path, given: FormValues, takes: Takes, limits: Limits) -> Itera
     if len(read) > limits.rows:
         raise InputError(f"{path.name} has {len(read)} rows; the page takes up to {limits.rows}: give a part of it")
     for place, row in read:
-        first, second = (_string(row, name, place) for name in ("text", "second"))
+        first, second = (_string(row, name, place) for name in COLUMNS)
         if second and not takes.pair:
             raise InputError(f"{place} has a second text, and this model reads one; leave the column second out")
         name = cut(first or "", LONGEST)
