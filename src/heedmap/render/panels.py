@@ -111,16 +111,17 @@ def draw_boxes(
     _show(axes, np.asarray(muted(shown.image.convert("RGB"), MUTE, theme)), shown)
     assert places is not None, "without places they are drawn as bars"
     known = [i for i in range(min(len(places), len(values))) if np.isfinite(values[i])]
-    strength = scale.strength(scale.places(values))
+    up = scale.places(values)
+    strength = scale.strength(up)
     order = sorted(known, key=lambda i: strength[i])
     for i in order:
-        _box(axes, _corners(tuple(places[i]), shown), _colour(scale, values[i], colours), float(strength[i]))
+        _box(axes, _corners(tuple(places[i]), shown), _colour(colours, up[i]), float(strength[i]))
     named = [i for i in order[-MOST_NAMED:] if strength[i] >= NAMED or i == order[-1]]
     boxes = [_corners(tuple(places[i]), shown) for i in named]
     words = [f"{cut(names[i], LONGEST_LABEL)} {number(values[i])}" for i in named]
     corners = free_corners(boxes, words, shown, inches)
     for i, word, corner in zip(named, words, corners, strict=True):
-        _write(axes, corner, word, _colour(scale, values[i], colours), "top", "left", theme)
+        _write(axes, corner, word, _colour(colours, up[i]), "top", "left", theme)
     return len(named)
 
 
@@ -137,7 +138,9 @@ def draw_curve(
         behind.set_zorder(-1)
         behind.set_axis_off()
         axes.patch.set_visible(False)
-    axes.stairs(values, places, fill=True, color=_shade(0.7, theme), alpha=1.0 if sound is None else OVER)
+    axes.stairs(
+        values, places, fill=True, color=_colour(UNSIGNED.colours(theme), 0.7), alpha=1.0 if sound is None else OVER
+    )
     axes.set_xlim(0, places[-1])
 
 
@@ -194,9 +197,8 @@ def drawable(text: str) -> str:
 
 def word_colour(scale: Scale, value: float, theme: Theme, least: float = 0.0) -> Rgb:
     """The colour behind a word on the theme's ground; ``least``: how far up the map what does not matter is."""
-    if scale.signed:
-        return _colour(scale, value, scale.colours(theme))
-    return _shade(least + (1 - least) * float(scale.places(np.asarray(value))), theme)
+    place = float(scale.places(np.asarray(value)))
+    return _colour(scale.colours(theme), place if scale.signed else least + (1 - least) * place)
 
 
 def word_ground(scale: Scale, value: float, theme: Theme) -> Rgb:
@@ -381,15 +383,12 @@ def outline(axes: Axes, box: Box) -> None:
 
 def _frame(axes: Axes, box: Box, name: str, theme: Theme) -> None:
     outline(axes, box)
-    _tag(axes, box, cut(name, LONGEST_LABEL), FRAME, theme)
-
-
-def _tag(axes: Axes, box: Box, words: str, colour: str | Rgb, theme: Theme) -> None:
     left, right = axes.get_xlim()
     above = box[1] > EDGE * axes.get_ylim()[0]
     on_left = box[0] < (left + right) * 0.6
     corner = box[0] if on_left else box[2], box[1]
-    _write(axes, corner, words, colour, "bottom" if above else "top", "left" if on_left else "right", theme)
+    va: Literal["top", "bottom"] = "bottom" if above else "top"
+    _write(axes, corner, cut(name, LONGEST_LABEL), FRAME, va, "left" if on_left else "right", theme)
 
 
 def _write(
@@ -435,13 +434,9 @@ def _corners(box: Box, picture: Picture) -> Box:
     return box[0] * width, box[1] * height, box[2] * width, box[3] * height
 
 
-def _colour(scale: Scale, value: float, colours: NDArray[np.uint8]) -> Rgb:
-    red, green, blue = colours[round(float(scale.places(np.asarray(value))) * 255)] / 255
-    return float(red), float(green), float(blue)
-
-
-def _shade(share: float, theme: Theme) -> Rgb:
-    red, green, blue = UNSIGNED.colours(theme)[round(share * 255)] / 255
+def _colour(colours: NDArray[np.uint8], place: float) -> Rgb:
+    """The colour at a place, from 0 to 1, of 256."""
+    red, green, blue = colours[round(float(place) * 255)] / 255
     return float(red), float(green), float(blue)
 
 

@@ -58,13 +58,17 @@ class Actions:
         def press(event: EventData, progress: Progress = self._progress, *values: object) -> object:
             return self._shown(pressed(_tell(progress), event, *values))
 
-        def press_sample(event: EventData, turn: Turn) -> object:
-            return self._pressed(event, turn, "sample")
+        def noted(name: str) -> Callable[..., object]:
+            """The number of a sample, or a row, which is now asked."""
 
-        def press_row(event: EventData, turn: Turn) -> object:
-            return self._pressed(event, turn, "row")
+            def press_one(event: EventData, turn: Turn) -> object:
+                number = _number(event, name)
+                return self._shown(number if number is not None and turn.press() else None)
 
-        press_row.__annotations__ = press.__annotations__ = press_sample.__annotations__ = {"event": self._gr.EventData}
+            press_one.__annotations__ = {"event": self._gr.EventData}
+            return press_one
+
+        press.__annotations__ = {"event": self._gr.EventData}
         long: dict[str, Callable[..., Values | None]] = {
             "choose": self._choose,
             "ask": self._ask,
@@ -81,8 +85,8 @@ class Actions:
         }
         return {name: told(action) for name, action in long.items()} | {
             "press": press,
-            "sample": press_sample,
-            "row": press_row,
+            "sample": noted("sample"),
+            "row": noted("row"),
             "open": self._open,
             "pick": self._pick,
             "show_row": self._show_row,
@@ -96,11 +100,6 @@ class Actions:
     def _open(self, opened: Exchange, turn: Turn) -> object:
         """What the page was loaded with."""
         return self._shown(turn.open(opened))
-
-    def _pressed(self, event: EventData, turn: Turn, name: str) -> object:
-        """The number of a sample, or a row, which is now asked."""
-        number = _number(event, name)
-        return self._shown(number if number is not None and turn.press() else None)
 
     def _choose(self, tell: Tell, turn: Turn, model: str) -> Values | None:
         return turn.choose(lambda: self._chosen(tell, model))
