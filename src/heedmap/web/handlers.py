@@ -22,7 +22,7 @@ from heedmap.web.columns import Column, Columns, both_odds, same_answer
 from heedmap.web.form_inputs import EditForm, FormValues, ReceivedInputs, Takes, read, takes
 from heedmap.web.method_options import MOST_TOKENS, Start, Way, check_starts, from_token, within
 from heedmap.web.models import Models, Tell, go_on
-from heedmap.web.parts import objects, with_frames
+from heedmap.web.parts import framed, objects
 from heedmap.web.results import Result
 from heedmap.web.tables import AnswersTable, TableRow, rows_of
 from heedmap.web.uploads import Limits
@@ -146,7 +146,7 @@ class Handlers:
 
         explanations = self.models.use(asked.model, work, tell)
         beside = Beside(objects(asked.picture, asked.predictions.answers, number), asked.sound)
-        return Result(explanations, _framed(asked, choice), begin is not None, beside)
+        return Result(explanations, framed(asked.picture, choice), begin is not None, beside)
 
     def answer(
         self,
@@ -199,7 +199,7 @@ class Handlers:
 
         effect = self.models.use(asked.model, work, tell)
         columns = (
-            Column("before", effect.before, _framed(asked, choice)),
+            Column("before", effect.before, framed(asked.picture, choice)),
             Column("after", effect.after, again.picture),
             Column("change", effect.change, again.picture, alone=True),
         )
@@ -229,8 +229,8 @@ class Handlers:
 
         first, second = explained(asked, choice), explained(again, same)
         columns = (
-            Column(asked.model, first, _framed(asked, choice), alone=True),
-            Column(other, second, _framed(again, same), alone=True),
+            Column(asked.model, first, framed(asked.picture, choice), alone=True),
+            Column(other, second, framed(again.picture, same), alone=True),
         )
         return Columns(columns, TWO_MODELS, (asked.model, other), both_odds(asked.predictions, again.predictions))
 
@@ -299,10 +299,6 @@ def _explanation(
     told = asked.boxes is not None or asked.sound is not None
     named = subject.label(explanation, inputs, asked.boxes, asked.sound) if told else explanation
     return named if begin is None else from_token(named, begin)
-
-
-def _framed(asked: Exchange, choice: Prediction) -> Picture | None:
-    return None if asked.picture is None else with_frames(asked.picture, [choice])
 
 
 def _check_given(subject: Model, received: ReceivedInputs) -> None:

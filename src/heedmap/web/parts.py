@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
@@ -13,7 +13,6 @@ from markupsafe import Markup
 from heedmap.common.printable import number, percent, visible
 from heedmap.models.edits import plain
 from heedmap.models.predictions import Prediction
-from heedmap.render.clickable import button
 from heedmap.render.html import fragment, in_themes, macro
 from heedmap.render.naming import called
 from heedmap.render.outlines import LEAST, MOST
@@ -78,10 +77,11 @@ def table_hint(most: int) -> str:
     return macro("web.table_hint", most)
 
 
-def with_frames(picture: Picture, choices: Iterable[Prediction]) -> Picture:
-    """``picture`` with the boxes of ``choices`` as its frames, in shares of the original."""
-    frames = {choice.label: picture.share(choice.box) for choice in choices if choice.box is not None}
-    return replace(picture, frames=frames)
+def framed(picture: Picture | None, choice: Prediction) -> Picture | None:
+    """``picture`` with the box of ``choice``, where it has one, as its frame, in shares of the original."""
+    if picture is None:
+        return None
+    return replace(picture, frames={} if choice.box is None else {choice.label: picture.share(choice.box)})
 
 
 def seen(picture: Picture | None) -> Image | None:
@@ -91,7 +91,7 @@ def seen(picture: Picture | None) -> Image | None:
     return cast("Image", replace(picture.fitted(LEAST, MOST), frames={}))  # overlay takes Pictures too
 
 
-def objects(picture: Picture | None, choices: Sequence[Prediction], chosen: int | None = None) -> Markup:
+def objects(picture: Picture | None, choices: Sequence[Prediction], chosen: int | None) -> Markup:
     """The found objects, to lie on the map of ``picture``; the name of each is a button whose ``data-choice`` is its number.
 
     Args:
@@ -136,7 +136,8 @@ def relevant_boxes(
     places = [tuple(map(float, place)) for place in picture.boxes]
     things = []
     for i, (value, (left, top, right, bottom)) in enumerate(zip(drawn.values, places, strict=False)):
-        pressed = button(segment.name if clickable else "", [i], first=i == 0).strip() or Markup('role="img"')
+        button = macro("macros.button", segment.name if clickable else "", [i], i == 0)
+        pressed = button.strip() or Markup('role="img"')
         words = f"{drawn.named(i)}: {number(float(value))}"
         things.append(((left, top, right, bottom), pressed, words, _edge(used, float(value))))
     both = in_themes(lambda theme: muted(image, MUTE, themed(theme)))
