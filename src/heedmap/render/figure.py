@@ -116,12 +116,8 @@ def plot(
     heading = f"{headline(explanation, index)} · score {float(explanation.scores[index]):.4g} · {explanation.method}"
     strip = _Strip.of(rows, look)
     letters = LETTERS_PER_PANEL * strip.columns
-    told = [explanation.choice, *_minded(cautions(explanation, index))]
-    why = (
-        [line for words in told if words for line in wrap(drawable(visible(words)), round(1.4 * letters))]
-        if title
-        else []
-    )
+    told = [explanation.choice, *_minded(cautions(explanation, index))] if title else []
+    why = [line for words in told if words for line in wrap(drawable(visible(words)), round(1.4 * letters))]
     lines = wrap(drawable(visible(heading)), letters, max_lines=3, placeholder=" …") if title else []
     figure = blank(
         PANEL_WIDTH * strip.columns, strip.tall(len(lines)) + 0.15 * len(why), look.theme, layout="constrained"
