@@ -127,7 +127,8 @@ class Explanation(ExplanationData):
 
         draw: Callable[..., Image] = overlay
         check_options(draw, options, "an overlay")
-        return draw(image, self._whole().segment(segment), index, **options)
+        whole = self if self.answer is None else self.span()
+        return draw(image, whole.segment(segment), index, **options)
 
     def plot(
         self, index: int = 0, image: Image | Picture | None = None, sound: Sound | None = None, **options: object
@@ -162,7 +163,3 @@ class Explanation(ExplanationData):
         from heedmap.render.files import bundle
 
         return bundle(self, include, exclude)
-
-    def _whole(self) -> Explanation:
-        """What is drawn: of an answer the mean over its tokens."""
-        return self if self.answer is None else self.span()

@@ -8,7 +8,7 @@ from hand_made import segment
 
 from heedmap.render.page import explanation_page
 from heedmap.render.scale import joined, scale_of
-from heedmap.render.views import segment_scale, view
+from heedmap.render.views import view
 from heedmap.render.words import FOLDED_FROM, passages, words
 
 HOSTILE = (
@@ -29,7 +29,7 @@ HOSTILE = (
 
 def word_map(given, index=0, shared=None):
     """A text in a report, without its caption."""
-    return view(given).body(given, index, shared or segment_scale(given, index))
+    return view(given).body(given, index, shared or view(given).scale(given, index))
 
 
 class _Seen(HTMLParser):

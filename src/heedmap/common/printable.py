@@ -42,6 +42,11 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {folded[alike[0]]!r}?)" if alike else ""
 
 
+def cut(text: str, most: int) -> str:
+    """``text`` of no more than ``most`` letters, the last an ellipsis where some are left out."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def counted(count: int, thing: str) -> str:
     """``1 model``, ``2 models``."""
     return f"{count:,} {thing}" + ("" if count == 1 else "s")

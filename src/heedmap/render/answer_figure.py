@@ -14,19 +14,18 @@ from numpy.typing import NDArray
 from heedmap.common.printable import visible
 from heedmap.errors import InputError
 from heedmap.render.answer_page import DrawnAnswers, answer_words
-from heedmap.render.figure_layout import blank, check_size, dress, finished
+from heedmap.render.figure_layout import axes_at, blank, check_size, finished
 from heedmap.render.naming import called
 from heedmap.render.overlay import ALPHA, Style, as_picture, laid, patch_squares
-from heedmap.render.panels import draw_wave, drawable, lettering, outline, word_map
+from heedmap.render.panels import draw_wave, drawable, lettering, outline, page_map, word_map
 from heedmap.render.sample import batch_size, checked_index, sample
-from heedmap.render.scale import FROM_ZERO, MIN_MAX, MUTE, STEPS, WHITE, Scale, Theme, tint
+from heedmap.render.scale import FROM_ZERO, MIN_MAX, MUTE, Scale, Theme, scale_of
 from heedmap.render.scale import theme as themed
 from heedmap.render.sound import frame_seconds, time_ticks
 from heedmap.render.words import Word, shortened, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
     from PIL import Image
 
@@ -218,7 +217,7 @@ def _strip(maps: Sequence[Segment], shown: FigureRows, picture: Picture | None, 
             place = (0.2 + column * (SMALL + 0.1), bottom + (deep - 1 - row) * (tall + ABOVE), SMALL, tall)
             axes = _axes(figure, place, look)
             drawn = sample(segment, shown.index)
-            scale = _scale(drawn.known[np.isfinite(drawn.known)], MIN_MAX)
+            scale = scale_of(drawn.known, MIN_MAX)
             small = (
                 patch_squares(segment, drawn, scale, scale.colours(look, drawing.style.cmap))
                 if picture is None
@@ -321,22 +320,10 @@ def _image(axes: Axes, values: NDArray[np.float64], look: Theme) -> None:
     """Each row from 0 to its own largest value."""
     most = np.abs(values).max(1, keepdims=True)
     shares = values / np.where(most > 0, most, 1.0)
-    scale = _scale(shares, FROM_ZERO)
-    axes.imshow(
-        shares, aspect="auto", cmap=_colours(scale, look), vmin=scale.low, vmax=scale.high, interpolation="nearest"
-    )
+    scale = Scale(FROM_ZERO, float(shares.min(initial=0.0)), float(shares.max(initial=0.0)), shares.size)
+    cmap = word_map(scale, look) if scale.signed else page_map(look)
+    axes.imshow(shares, aspect="auto", cmap=cmap, vmin=scale.low, vmax=scale.high, interpolation="nearest")
     axes.set_yticks([])
-
-
-def _colours(scale: Scale, look: Theme) -> str | Colormap:
-    """Those of words; 0 has the colour of the ground."""
-    from matplotlib.colors import ListedColormap
-
-    if scale.signed:
-        return word_map(scale, look)
-    return ListedColormap(
-        [look.ground, *(tint(step / STEPS, dark=look.ground != WHITE)[0] for step in range(1, STEPS + 1))]
-    )
 
 
 def _row_names(axes: Axes, names: Sequence[str], look: Theme) -> None:
@@ -345,20 +332,9 @@ def _row_names(axes: Axes, names: Sequence[str], look: Theme) -> None:
 
 
 def _axes(figure: Figure, place: tuple[float, float, float, float], look: Theme) -> Axes:
-    """Axes at left, bottom, width and height in inches."""
-    wide, tall = figure.get_size_inches()
-    axes = figure.add_axes((place[0] / wide, place[1] / tall, place[2] / wide, place[3] / tall))
-    dress(axes, look)
+    """Axes without a frame at left, bottom, width and height in inches."""
+    axes = axes_at(figure, place, look)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
     return axes
-
-
-def _scale(values: NDArray[np.float64], start: str) -> Scale:
-    return Scale(
-        start,
-        float(values.min(initial=0.0 if start == FROM_ZERO else np.inf)),
-        float(values.max(initial=0.0)),
-        values.size,
-    )

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from heedmap.data.answer import Answer
     from heedmap.data.explanation import ExplanationData, Segment
-    from heedmap.data.picture import Picture
+    from heedmap.data.picture import Box, Picture
     from heedmap.render.sound import Sound
 
 SPECIAL_ALONE, NO_RELEVANCE = "special tokens alone", "no relevance"
@@ -173,15 +173,11 @@ def _tokens(explanation: ExplanationData, answer: Answer, index: int) -> list[di
             "target": told,
             **({"other": visible(other)} if other else {}),
             "probability": probability,
-            "score": _finite(score),
+            "score": score if np.isfinite(score) else None,
             "top": [[visible(label), odds] for label, odds in zip(labels, all_odds, strict=True)],
         }
         for (told, other), probability, score, (labels, all_odds) in rows
     ]
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def _segment(
@@ -245,7 +241,6 @@ def _script_data(data: Mapping[str, object]) -> Markup:
     return Markup(written)
 
 
-Box = tuple[float, float, float, float]
 MOST_CELLS = 20_000
 ROW_NOTE = (
     "each row is one answer, coloured from 0 to its own largest value, which stands at its end: different answers are "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -16,17 +15,6 @@ if TYPE_CHECKING:
 
 MOST_PATCHES = 1600
 """Patches that are buttons; of a finer grid none are."""
-
-
-def button(segment: str, tokens: Iterable[int], *, first: bool = False) -> Markup:
-    """Attributes that make an element a button for some tokens of a segment; ``""`` where ``segment`` is empty.
-
-    Args:
-        segment: its name.
-        tokens: their indices in it.
-        first: whether it is the one of its group that the tab key reaches; the page's arrow keys reach the others.
-    """
-    return macro("macros.button", segment, tokens, first)
 
 
 def patch_buttons(segment: Segment, index: int, geometry: Geometry) -> Markup:

@@ -11,7 +11,7 @@ from textwrap import wrap
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from heedmap.common.printable import visible
+from heedmap.common.printable import cut, visible
 from heedmap.data.picture import Picture
 from heedmap.errors import InputError
 from heedmap.render.cautions import cautions, disagreements
@@ -20,7 +20,7 @@ from heedmap.render.figure_layout import Sheet, blank, check_size, dress, finish
 from heedmap.render.naming import called, headline
 from heedmap.render.outlines import framed
 from heedmap.render.overlay import ALPHA, Style, as_picture
-from heedmap.render.panels import SIDES, drawable, families, mappable, picture_words, stretched, ticks
+from heedmap.render.panels import SIDES, drawable, lettering, mappable, picture_words, stretched, ticks
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.scale import MUTE, Scale, Theme
 from heedmap.render.scale import theme as themed
@@ -116,22 +116,17 @@ def plot(
     heading = f"{headline(explanation, index)} · score {float(explanation.scores[index]):.4g} · {explanation.method}"
     strip = _Strip.of(rows, look)
     letters = LETTERS_PER_PANEL * strip.columns
-    told = [explanation.choice, *_minded(cautions(explanation, index))]
-    why = (
-        [line for words in told if words for line in wrap(drawable(visible(words)), round(1.4 * letters))]
-        if title
-        else []
-    )
+    told = [explanation.choice, *_minded(cautions(explanation, index))] if title else []
+    why = [line for words in told if words for line in wrap(drawable(visible(words)), round(1.4 * letters))]
     lines = wrap(drawable(visible(heading)), letters, max_lines=3, placeholder=" …") if title else []
     figure = blank(
         PANEL_WIDTH * strip.columns, strip.tall(len(lines)) + 0.15 * len(why), look.theme, layout="constrained"
     )
     strip.draw(figure)
-    words = {"fontfamily": list(families()), "fontsize": 11, "parse_math": False, "color": look.theme.ink}
     if lines:
-        figure.suptitle("\n".join(lines), **words)
+        figure.suptitle("\n".join(lines), fontsize=11, color=look.theme.ink, **lettering())
     if why:
-        figure.supxlabel("\n".join(why), **{**words, "fontsize": 8, "color": look.theme.faint})
+        figure.supxlabel("\n".join(why), fontsize=8, color=look.theme.faint, **lettering())
     return finished(figure, width, dpi)
 
 
@@ -396,7 +391,7 @@ class _Table:
         target = headline(explanation, self.index)
         told = [] if same_target else wrap(target, LETTERS, max_lines=2, placeholder=" …")
         score = f"{explanation.method} · score {float(explanation.scores[self.index]):.4g}"
-        top = self.sheet.write(left, top, [_cut(column, 34)], 10, faint=False, weight="bold")
+        top = self.sheet.write(left, top, [cut(column, 34)], 10, faint=False, weight="bold")
         return self.sheet.write(left, top, [*told, score])
 
     def _row(self, name: str, columns: Sequence[str], top: float) -> float:
@@ -447,7 +442,3 @@ def _lines(text: str, letters: int) -> list[str]:
 
 def _lefts(columns: Sequence[str]) -> list[tuple[str, float]]:
     return [(column, LEFT + number * (CELL.width + GAP)) for number, column in enumerate(columns)]
-
-
-def _cut(text: str, letters: int) -> str:
-    return text if len(text) <= letters else text[: letters - 1] + "…"

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 
 from heedmap.common.printable import visible
 from heedmap.errors import OptionError
-from heedmap.render.panels import drawable, families
+from heedmap.render.panels import drawable, lettering
 from heedmap.render.scale import Theme
 
 LINE = 1.45 / 72
@@ -49,7 +49,6 @@ def check_size(width: float | None, dpi: float | None) -> None:
 
 def finished(figure: Figure, width: float | None, dpi: float | None) -> Figure:
     """``figure`` as wide as is asked, all of it larger or smaller in proportion, with so many dots an inch."""
-    check_size(width, dpi)
     if dpi is not None:
         figure.set_dpi(dpi)
     if width is not None:
@@ -90,6 +89,14 @@ def dress(axes: Axes, look: Theme) -> None:
         label.set_color(look.ink)
     for spine in axes.spines.values():
         spine.set_color(look.faint)
+
+
+def axes_at(figure: Figure, place: tuple[float, float, float, float], look: Theme) -> Axes:
+    """Axes at left, bottom, width and height in inches."""
+    wide, tall = figure.get_size_inches()
+    axes = figure.add_axes((place[0] / wide, place[1] / tall, place[2] / wide, place[3] / tall))
+    dress(axes, look)
+    return axes
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,7 @@ class Sheet:
             for number, line in enumerate(words.lines):
                 height = 1 - (words.top + number * words.size * LINE) / tall
                 text = figure.text(words.left / width, height, line, fontsize=words.size, color=colour, va="top")
-                text.set(parse_math=False, fontfamily=list(families()), fontweight=words.weight)
+                text.set(**lettering(), fontweight=words.weight)
         return figure
 
     def _down_to(self, place: float) -> float:

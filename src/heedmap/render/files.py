@@ -120,9 +120,9 @@ def save(path: Path, action: Callable[[], None]) -> None:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def comparison_json(first: ExplanationData, second: ExplanationData) -> str:
-    """Two explanations as a JSON list."""
-    return f"[{to_json(first)},\n{to_json(second)}]"
+def comparison_json(*explanations: ExplanationData) -> str:
+    """Several explanations as a JSON list."""
+    return "[{}]".format(",\n".join(map(to_json, explanations)))
 
 
 def figure_bytes(figure: Figure, ending: str, dots: float = DOTS) -> bytes:

@@ -8,13 +8,13 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.colors import Colormap, ListedColormap
+from matplotlib.colors import Colormap
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from heedmap.render.figure_layout import blank, check_size, dress, finished
-from heedmap.render.panels import drawable, families, lettering
-from heedmap.render.scale import STEPS, WHITE, Theme, colour_map, tint
+from heedmap.render.figure_layout import axes_at, blank, check_size, finished
+from heedmap.render.panels import bare, drawable, families, lettering, page_map
+from heedmap.render.scale import Theme, colour_map
 from heedmap.render.scale import theme as themed
 from heedmap.render.words import shortened
 
@@ -153,10 +153,7 @@ def _write(
 
 
 def _colours(cmap: str | None, look: Theme) -> Colormap:
-    if cmap is not None:
-        return colour_map(cmap)
-    steps = (tint(step / STEPS, dark=look.ground != WHITE)[0] for step in range(1, STEPS + 1))
-    return ListedColormap([look.ground, *steps])
+    return page_map(look) if cmap is None else colour_map(cmap)
 
 
 def _pooled(values: NDArray[np.float32], most: int) -> NDArray[np.float32]:
@@ -177,15 +174,12 @@ def _draw(
     finest: int,
 ) -> Axes:
     """A matrix in axes at left, bottom, width and height in inches."""
-    wide, tall = figure.get_size_inches()
-    axes = figure.add_axes((place[0] / wide, place[1] / tall, place[2] / wide, place[3] / tall))
-    dress(axes, look)
+    axes = axes_at(figure, place, look)
     size, values = values.shape, _pooled(values, finest)
     most = float(values.max(initial=0.0)) or 1.0
     edges = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
     axes.imshow(values, aspect="auto", cmap=colours, vmin=0, vmax=most, interpolation="nearest", extent=edges)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    bare(axes)
     for spine in axes.spines.values():
         spine.set_linewidth(0.4)
     return axes

@@ -137,7 +137,9 @@ def laid(
     level = np.round(places * 255).clip(0, 255).astype(np.uint8)
     strength = scale.strength(places) if fades else np.ones_like(places)
     mask = Image.fromarray(np.round(strength.clip(0, 1) * 255 * style.alpha * seen).astype(np.uint8))
-    ground = _dimmed(muted(image, style.mute, theme), image, seen, theme)
+    ground = muted(image, style.mute, theme)
+    if not seen.all():
+        ground = Image.composite(ground, muted(image, UNSEEN, theme), Image.fromarray(seen))
     result = Image.composite(Image.fromarray(colours[level]), ground, mask)
     if style.patches:
         _draw_lines(result, segment, picture.geometry, (*bytes.fromhex(theme.ink[1:]), LINE))
@@ -145,9 +147,7 @@ def laid(
     return result if threshold is None else outlined(result, (places > threshold) & seen)
 
 
-def heat_grid(
-    segment: Segment, index: int = 0, *, cmap: str | None = None, scale: Scale | None = None, theme: str = "light"
-) -> Image.Image:
+def heat_grid(segment: Segment, index: int = 0, *, scale: Scale | None = None, theme: str = "light") -> Image.Image:
     """The patches as squares of one colour each, RGB; grey where the model did not take a patch in.
 
     Raises:
@@ -156,16 +156,19 @@ def heat_grid(
     """
     drawn = sample(segment, index)
     scale = scale or token_scale(segment, drawn)
-    return patch_squares(segment, drawn, scale, scale.colours(themed(theme), cmap))
+    return patch_squares(segment, drawn, scale, scale.colours(themed(theme)))
 
 
 def patch_squares(segment: Segment, drawn: Drawn, scale: Scale, colours: NDArray[np.uint8]) -> Image.Image:
     """Patches as squares of these 256 ``colours``, RGB; grey where the model did not take a patch in."""
     level = np.round(grid_values(segment, scale.places(drawn.known)) * 255).astype(np.uint8)
-    taken = grid_values(segment, drawn.taken)[..., None]
-    pixels = np.where(taken, colours[level], NOT_TAKEN)
-    side = max(1, GRID_PIXELS // max(level.shape))
-    return Image.fromarray(pixels.astype(np.uint8).repeat(side, 0).repeat(side, 1))
+    return squares(level, grid_values(segment, drawn.taken), colours, max(1, GRID_PIXELS // max(level.shape)))
+
+
+def squares(level: NDArray[np.uint8], taken: NDArray[np.bool_], colours: NDArray[np.uint8], side: int) -> Image.Image:
+    """A grid in squares of ``side`` pixels, RGB: each of the colour of its level, grey where it is not taken in."""
+    pixels = np.where(taken[..., None], colours[level], NOT_TAKEN).astype(np.uint8)
+    return Image.fromarray(pixels.repeat(side, 0).repeat(side, 1))
 
 
 def grid_values(segment: Segment, values: NDArray[Kept]) -> NDArray[Kept]:
@@ -238,10 +241,6 @@ def muted(image: Image.Image, mute: float, theme: Theme) -> Image.Image:
         return image
     grey = Image.blend(image, image.convert("L").convert("RGB"), min(mute, 1.0))
     return Image.fromarray(np.round(theme.veiled(np.asarray(grey, dtype=float), mute)).astype(np.uint8))
-
-
-def _dimmed(shown: Image.Image, image: Image.Image, seen: NDArray[np.bool_], theme: Theme) -> Image.Image:
-    return shown if seen.all() else Image.composite(shown, muted(image, UNSEEN, theme), Image.fromarray(seen))
 
 
 def _draw_lines(image: Image.Image, segment: Segment, geometry: Geometry, ink: tuple[int, ...]) -> None:

@@ -20,7 +20,7 @@ from heedmap.render.overlay import as_picture
 from heedmap.render.picker import token_to_token
 from heedmap.render.sample import batch_size, checked_index
 from heedmap.render.scale import one_unit, shares
-from heedmap.render.views import ALONE, Beside, common_scales, drawn_segments, figure, segment_scale, view
+from heedmap.render.views import ALONE, Beside, common_scales, drawn_segments, figure, view
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -85,15 +85,14 @@ def comparison_page(*explanations: ExplanationData, image: Image.Image | None = 
 
 def column_bodies(
     columns: Sequence[tuple[ExplanationData, Image.Image | None, Mapping[str, Scale]]],
-    level: int = 3,
-    beside: Beside = ALONE,
+    beside: Beside,
 ) -> list[Markup]:
     """Explanations that have a picture each: with it, and with the scales that they share, by the part's name, or none.
 
     Each is to be put into a ``fragment``; the maps come first, and all else is folded below them.
     """
     return [
-        _body(e, 0, level, _outlined(e, 0, replace(beside, image=image)), scales, folded=True)
+        _body(e, 0, 3, _outlined(e, 0, replace(beside, image=image)), scales, folded=True)
         for e, image, scales in columns
     ]
 
@@ -182,7 +181,7 @@ def _body(
 
 def _ranges(explanation: ExplanationData) -> dict[str, str]:
     """Of each segment of sample 0, what its values were before they were divided."""
-    return {f"{name} was": segment_scale(segment).range for name, segment in explanation.segments.items()}
+    return {f"{name} was": view(segment).scale(segment).range for name, segment in explanation.segments.items()}
 
 
 def _entries(explanation: ExplanationData, index: int) -> dict[str, str]:

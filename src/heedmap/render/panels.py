@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from heedmap.common.printable import number
+from heedmap.common.printable import cut, number
 from heedmap.data.picture import Box, Picture
 from heedmap.render.overlay import Style, grid_values, laid, muted
 from heedmap.render.sample import Drawn
-from heedmap.render.scale import FAINT, MUTE, Scale, Theme, readable, scale_of
+from heedmap.render.scale import FAINT, MUTE, STEPS, WHITE, Scale, Theme, readable, scale_of, tint
 from heedmap.render.sound import frame_seconds, wave
 
 if TYPE_CHECKING:
@@ -109,18 +109,19 @@ def draw_boxes(
     colours = scale.colours(theme, style.cmap, over=True)
     bare(axes)
     _show(axes, np.asarray(muted(shown.image.convert("RGB"), MUTE, theme)), shown)
-    known = [] if places is None else [i for i in range(min(len(places), len(values))) if np.isfinite(values[i])]
-    strength = scale.strength(scale.places(values))
+    assert places is not None, "without places they are drawn as bars"
+    known = [i for i in range(min(len(places), len(values))) if np.isfinite(values[i])]
+    up = scale.places(values)
+    strength = scale.strength(up)
     order = sorted(known, key=lambda i: strength[i])
     for i in order:
-        assert places is not None
-        _box(axes, _corners(tuple(places[i]), shown), _colour(scale, values[i], colours), float(strength[i]))
+        _box(axes, _corners(tuple(places[i]), shown), _colour(colours, up[i]), float(strength[i]))
     named = [i for i in order[-MOST_NAMED:] if strength[i] >= NAMED or i == order[-1]]
-    boxes = [] if places is None else [_corners(tuple(places[i]), shown) for i in named]
-    words = [f"{_shortened(names[i])} {number(values[i])}" for i in named]
+    boxes = [_corners(tuple(places[i]), shown) for i in named]
+    words = [f"{cut(names[i], LONGEST_LABEL)} {number(values[i])}" for i in named]
     corners = free_corners(boxes, words, shown, inches)
     for i, word, corner in zip(named, words, corners, strict=True):
-        _write(axes, corner, word, _colour(scale, values[i], colours), "top", "left", theme)
+        _write(axes, corner, word, _colour(colours, up[i]), "top", "left", theme)
     return len(named)
 
 
@@ -137,13 +138,16 @@ def draw_curve(
         behind.set_zorder(-1)
         behind.set_axis_off()
         axes.patch.set_visible(False)
-    axes.stairs(values, places, fill=True, color=_shade(0.7, theme), alpha=1.0 if sound is None else OVER)
+    axes.stairs(
+        values, places, fill=True, color=_colour(UNSIGNED.colours(theme), 0.7), alpha=1.0 if sound is None else OVER
+    )
     axes.set_xlim(0, places[-1])
 
 
 def draw_wave(axes: Axes, sound: Sound, theme: Theme, step: float | None = None) -> None:
     """The wave of a sound over seconds; or over frames of ``step`` seconds each, whose middles are at whole numbers."""
-    parts, times = np.array(wave(sound)), np.linspace(0, len(sound[0]) / sound[1], len(wave(sound)))
+    parts = np.array(wave(sound))
+    times = np.linspace(0, len(sound[0]) / sound[1], len(parts))
     places = times if step is None else times / step - 0.5
     axes.fill_between(places, parts[:, 0], parts[:, 1], color=theme.faint, alpha=WAVE, linewidth=0)
     axes.set_ylim(-1, 1)
@@ -157,7 +161,7 @@ def draw_bars(
     colours = [word_colour(scale, values[i], theme, BAR) for i in bars]
     widths = np.nan_to_num(values[list(bars)], nan=0.0) if bars else []
     axes.barh(places, widths, color=colours, edgecolor=theme.faint, linewidth=0.4)
-    labels = [drawable(_shortened(drawn.labels[i])) for i in bars]
+    labels = [drawable(cut(drawn.labels[i], LONGEST_LABEL)) for i in bars]
     axes.set_yticks(places, labels, fontsize=9, **lettering())
     axes.set_ylim(max(len(bars), 1) - 0.4, -0.6)
     if scale.signed:
@@ -193,9 +197,8 @@ def drawable(text: str) -> str:
 
 def word_colour(scale: Scale, value: float, theme: Theme, least: float = 0.0) -> Rgb:
     """The colour behind a word on the theme's ground; ``least``: how far up the map what does not matter is."""
-    if scale.signed:
-        return _colour(scale, value, scale.colours(theme))
-    return _shade(least + (1 - least) * float(scale.places(np.asarray(value))), theme)
+    place = float(scale.places(np.asarray(value)))
+    return _colour(scale.colours(theme), place if scale.signed else least + (1 - least) * place)
 
 
 def word_ground(scale: Scale, value: float, theme: Theme) -> Rgb:
@@ -221,6 +224,14 @@ def listed(colours: NDArray[np.uint8]) -> Colormap:
 def word_map(scale: Scale, theme: Theme) -> Colormap:
     """The colour map of which :func:`word_colour` takes its colours."""
     return listed(scale.colours(theme))
+
+
+def page_map(theme: Theme) -> Colormap:
+    """The colours of words of which none is negative, as pages have them: 0 has that of the ground."""
+    from matplotlib.colors import ListedColormap
+
+    steps = (tint(step / STEPS, dark=theme.ground != WHITE)[0] for step in range(1, STEPS + 1))
+    return ListedColormap([theme.ground, *steps])
 
 
 def picture_map(scale: Scale, style: Style, picture: Picture | None, theme: Theme) -> Colormap:
@@ -372,15 +383,12 @@ def outline(axes: Axes, box: Box) -> None:
 
 def _frame(axes: Axes, box: Box, name: str, theme: Theme) -> None:
     outline(axes, box)
-    _tag(axes, box, _shortened(name), FRAME, theme)
-
-
-def _tag(axes: Axes, box: Box, words: str, colour: str | Rgb, theme: Theme) -> None:
     left, right = axes.get_xlim()
     above = box[1] > EDGE * axes.get_ylim()[0]
     on_left = box[0] < (left + right) * 0.6
     corner = box[0] if on_left else box[2], box[1]
-    _write(axes, corner, words, colour, "bottom" if above else "top", "left" if on_left else "right", theme)
+    va: Literal["top", "bottom"] = "bottom" if above else "top"
+    _write(axes, corner, cut(name, LONGEST_LABEL), FRAME, va, "left" if on_left else "right", theme)
 
 
 def _write(
@@ -426,18 +434,10 @@ def _corners(box: Box, picture: Picture) -> Box:
     return box[0] * width, box[1] * height, box[2] * width, box[3] * height
 
 
-def _colour(scale: Scale, value: float, colours: NDArray[np.uint8]) -> Rgb:
-    red, green, blue = colours[round(float(scale.places(np.asarray(value))) * 255)] / 255
+def _colour(colours: NDArray[np.uint8], place: float) -> Rgb:
+    """The colour at a place, from 0 to 1, of 256."""
+    red, green, blue = colours[round(float(place) * 255)] / 255
     return float(red), float(green), float(blue)
-
-
-def _shade(share: float, theme: Theme) -> Rgb:
-    red, green, blue = UNSIGNED.colours(theme)[round(share * 255)] / 255
-    return float(red), float(green), float(blue)
-
-
-def _shortened(label: str) -> str:
-    return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
 
 
 def _with_gaps(labels: Sequence[str], tokens: Sequence[int]) -> list[tuple[str, int]]:
@@ -445,7 +445,7 @@ def _with_gaps(labels: Sequence[str], tokens: Sequence[int]) -> list[tuple[str, 
     for before, token in zip([None, *tokens], tokens, strict=False):
         if before is not None and token != before + 1:
             labelled.append(("…", -1))
-        labelled.append((drawable(_shortened(labels[token])), token))
+        labelled.append((drawable(cut(labels[token], LONGEST_LABEL)), token))
     return labelled
 
 

@@ -15,7 +15,7 @@ from heedmap.common.printable import number
 from heedmap.render.html import macro, render
 from heedmap.render.sample import Drawn, sample
 from heedmap.render.scale import Scale, scale_of, start_of, token_scale
-from heedmap.render.views import most_relevant, place, view
+from heedmap.render.views import most_relevant, view
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,7 +136,7 @@ def _scale(rows: dict[int, Segment]) -> Scale:
 
 
 def _choice(a: Segment, drawn: Drawn, i: int, row: Segment, used: Scale, of_target: Scale, seen: bool) -> Choice:
-    name, drawn_row = place(a, drawn, i), sample(row)
+    name, drawn_row = view(a).place(a, drawn, i), sample(row)
     total = number(float(np.nansum(drawn_row.values[drawn_row.taken])))
     told = f"{name} draws {total} in all; most from {most_relevant(row)}"
     panel = macro("segments.drawn_from", told, view(row).panel(row, 0, used, seen))

@@ -124,7 +124,7 @@ class Scale:
         """CSS: the colours from left to right, of texts or of ``patches``, which lie on a picture where ``alpha`` is below 1."""
         if patches:
             seen = [self.colours(t) if alpha == 1 else self.seen(t, alpha=alpha) for t in THEMES.values()]
-            light, dark = ([_hexadecimal(rgb) for rgb in colours[:: 255 // 15]] for colours in seen)
+            light, dark = ([f"#{rgb.tobytes().hex()}" for rgb in colours[:: 255 // 15]] for colours in seen)
             stops = [f"light-dark({a},{b})" for a, b in zip(light, dark, strict=True)]
         else:
             stops = [either(step / 8)[0] for step in range(-8 if self.signed else 0, 9)]
@@ -353,8 +353,3 @@ def readable(ground: tuple[float, float, float]) -> str:
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
     return "#000000" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
-
-
-def _hexadecimal(rgb: NDArray[np.uint8]) -> str:
-    red, green, blue = rgb
-    return f"#{red:02x}{green:02x}{blue:02x}"

@@ -51,7 +51,7 @@ def curve(drawn: Drawn, used: Scale, sound: Sound | None = None, most: int | Non
         most: in how many steps, each the strongest of its frames, where there are more frames; None: all.
     """
     taken, step = drawn.values[drawn.taken], frame_seconds(drawn)
-    whole, end = len(taken), len(taken) * (step or 1.0)
+    end = len(taken) * (step or 1.0)
     if sound is not None and step is not None:
         end = min(end, len(sound[0]) / sound[1])
         taken = taken[: math.ceil(end / step - 1e-9)]
@@ -64,7 +64,7 @@ def curve(drawn: Drawn, used: Scale, sound: Sound | None = None, most: int | Non
         for a, b, y in zip(places, places[1:], level, strict=False)
     )
     about = "relevance over time; most relevant: " + ", ".join(drawn.labels[i] for i in drawn.top(3))
-    after = after_the_end(drawn.after) or (_after(drawn, len(taken)) if len(taken) < whole else "")
+    after = after_the_end(drawn.after) or _after(drawn, len(taken))
     ticks = page_ticks(end, step)
     return macro(
         "segments.curve",

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
-from PIL import Image
 from rich.text import Text
 
 from heedmap.render.html import in_themes, macro
-from heedmap.render.overlay import NOT_TAKEN, grid_values
+from heedmap.render.overlay import grid_values, squares
 from heedmap.render.panels import WAVE, bare
 from heedmap.render.sample import Drawn
 from heedmap.render.scale import Scale, Theme
@@ -97,13 +96,8 @@ def spectrum(
 def spectrum_page(shown: Spectrum, used: Scale, about: str, sound: Sound | None) -> Markup:
     """On a page, above the wave where the sound is known, over a time axis."""
     level = np.round(np.nan_to_num(shown.places) * 255).astype(np.uint8)
-    taken = np.isfinite(shown.places)[..., None]
-
-    def draw(theme: str) -> Image.Image:
-        pixels = np.where(taken, used.colours(themed(theme))[level], NOT_TAKEN).astype(np.uint8)
-        return Image.fromarray(pixels.repeat(SQUARE, 0).repeat(SQUARE, 1))
-
-    picture = in_themes(draw, smooth=False)
+    taken = np.isfinite(shown.places)
+    picture = in_themes(lambda theme: squares(level, taken, used.colours(themed(theme)), SQUARE), smooth=False)
     ticks = page_ticks(shown.seconds, shown.step)
     return macro("segments.spectrum", picture, _within(sound, shown), ticks, about, after_the_end(shown.after), used)
 

@@ -96,12 +96,10 @@ def terminal_answer(explanation: ExplanationData, index: int = 0) -> Group:
     lines = []
     for word in said:
         segments = explanation.span(word.tokens[0], word.tokens[-1] + 1).segments
-        rests_on = (_rests_on([segments[name] for name in names], index, over_time=True) for names in shown.values())
+        rests_on = (_rests_on([segments[name] for name in names], index) for names in shown.values())
         lines.append((word.text, percent(float(answer.probabilities[index, list(word.tokens)].min())), *rests_on))
     facts = {"answer": answer.text[index], "method": explanation.method}
-    if explanation.flow.notes:
-        facts["note"] = said_for(SHELL, "; ".join(explanation.flow.notes))
-    return Group(_told(facts), Text(), _rich(("word", "said with", *heads), lines))
+    return _table_under(facts, explanation.flow, ("word", "said with", *heads), lines)
 
 
 def terminal_answers(answers: DrawnAnswers) -> Group:
@@ -111,16 +109,15 @@ def terminal_answers(answers: DrawnAnswers) -> Group:
     shown = _by_kin(name for name in drawn if any(_by_people(e.segments[name], 0) for e in answers.explanations))
     heads = [_head(first.segments[names[0]], 0) for names in shown.values()]
     lines = [
-        (
-            name.strip(),
-            *(_rests_on([explanation.segments[n] for n in names], 0, over_time=True) for names in shown.values()),
-        )
+        (name.strip(), *(_rests_on([explanation.segments[n] for n in names], 0) for names in shown.values()))
         for name, explanation in zip(answers.names, answers.explanations, strict=True)
     ]
-    facts = {"method": first.method}
-    if first.flow.notes:
-        facts["note"] = said_for(SHELL, "; ".join(first.flow.notes))
-    return Group(_told(facts), Text(), _rich(("answer", *heads), lines))
+    return _table_under({"method": first.method}, first.flow, ("answer", *heads), lines)
+
+
+def _table_under(facts: Mapping[str, str], flow: Flow, head: Line, lines: Sequence[Line]) -> Group:
+    note = {"note": said_for(SHELL, "; ".join(flow.notes))} if flow.notes else {}
+    return Group(_told({**facts, **note}), Text(), _rich(head, lines))
 
 
 def _by_kin(names: Iterable[str]) -> dict[str, list[str]]:
@@ -155,9 +152,9 @@ def _is_sound(segment: Segment) -> bool:
     return segment.kind == "audio" and segment.grid is None
 
 
-def _rests_on(segments: Sequence[Segment], index: int, over_time: bool = False) -> str:
-    """The most relevant of all; where there are several segments, with the name of its own. Of sound, ``over_time``, a curve."""
-    if over_time and len(segments) == 1 and _is_sound(segments[0]):
+def _rests_on(segments: Sequence[Segment], index: int) -> str:
+    """The most relevant of all; where there are several segments, with the name of its own. Of sound a curve."""
+    if len(segments) == 1 and _is_sound(segments[0]):
         values = np.nan_to_num(sample(segments[0], index).values)
         return blocks(strongest(values / (np.abs(values).max(initial=0.0) or 1.0), CURVE))
     tops = [

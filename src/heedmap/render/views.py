@@ -53,10 +53,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from heedmap.data.explanation import ExplanationData, Segment
-    from heedmap.data.picture import Picture
+    from heedmap.data.picture import Box, Picture
     from heedmap.render.sound import Sound
-
-    Box = tuple[float, float, float, float]
 
 MOST_BARS, FEW_BARS = 50, 8
 """In a report, and in a panel of which there are many."""
@@ -102,7 +100,7 @@ class View:
     weight = 45
 
     def scale(self, segment: Segment, index: int = 0) -> Scale:
-        """The segment's own scale."""
+        """The segment's own scale: of its words, where it is text, else of its tokens."""
         return token_scale(segment, sample(segment, index))
 
     def words(self, segment: Segment, index: int = 0) -> list[Word]:
@@ -115,7 +113,7 @@ class View:
         return [(self.place(segment, drawn, i), float(drawn.values[i])) for i in drawn.top(count)]
 
     def place(self, segment: Segment, drawn: Drawn, i: int) -> str:
-        """What token ``i`` is called."""
+        """What token ``i`` is called: its label, or where it lies."""
         return drawn.labels[i]
 
     def figure(self, segment: Segment, index: int, used: Scale, beside: Beside = ALONE, folded: bool = False) -> Markup:
@@ -163,7 +161,8 @@ class View:
 
     def told(self, segment: Segment, index: int, count: int) -> list[str]:
         """The most relevant tokens and their relevance, for a terminal."""
-        return [f"{name} {number(value)}" for name, value in self.top(segment, index, count)]
+        between = " " if segment.grid is None else ": "
+        return [f"{name}{between}{number(value)}" for name, value in self.top(segment, index, count)]
 
 
 class _TextView(View):
@@ -264,9 +263,6 @@ class _PatchView(View):
         places = grid_values(segment, used.places(sample(segment, index).known))
         return [_grid(_fitted(places, used.signed), used.signed, colours)]
 
-    def told(self, segment: Segment, index: int, count: int) -> list[str]:
-        return [f"{place}: {number(value)}" for place, value in self.top(segment, index, count)]
-
 
 class _BoxView(View):
     """Boxes: in a figure at their places on the picture, where these are known; in their colours there also as bars."""
@@ -338,9 +334,6 @@ class _SpectrumView(View):
     def heat(self, segment: Segment, index: int, used: Scale, colours: bool) -> list[Text]:
         return terminal_spectrum(spectrum(segment, sample(segment, index), used), used, colours)
 
-    def told(self, segment: Segment, index: int, count: int) -> list[str]:
-        return [f"{place}: {number(value)}" for place, value in self.top(segment, index, count)]
-
     def cell(self, row: Row, column: str, look: Look) -> Cell:
         segment, drawn = row.segments[column], row.drawn[column]
         cmap = listed(row.scales[column].colours(look.theme, look.style.cmap))
@@ -387,20 +380,13 @@ def figure(
     Raises:
         InputError: no such sample, or ``image`` is no PIL image.
     """
-    return view(segment).figure(segment, index, given or segment_scale(segment, index), beside, folded)
-
-
-def segment_scale(segment: Segment, index: int = 0) -> Scale:
-    """The segment's own scale: of its words, where it is text, else of its tokens."""
-    return view(segment).scale(segment, index)
+    seen = view(segment)
+    return seen.figure(segment, index, given or seen.scale(segment, index), beside, folded)
 
 
 def drawn_segments(explanations: Sequence[ExplanationData], index: int, bars: bool = False) -> list[str]:
     """Names of the segments that are drawn: those that have relevance and, without ``bars``, are no learned queries."""
-    each: dict[str, list[Segment]] = {}
-    for explanation in explanations:
-        for name, segment in explanation.segments.items():
-            each.setdefault(name, []).append(segment)
+    each = _by_name(explanations)
     told = [name for name, kin in each.items() if any(not view(s).scale(s, index).empty for s in kin)]
     named = [name for name in told if bars or not is_queries(each[name][0])]
     return named or told or list(each)
@@ -408,22 +394,21 @@ def drawn_segments(explanations: Sequence[ExplanationData], index: int, bars: bo
 
 def common_scales(explanations: Iterable[ExplanationData]) -> dict[str, Scale]:
     """By the segment's name, one scale for all explanations (sample 0)."""
-    scales: dict[str, list[Scale]] = {}
+    return {name: joined(view(s).scale(s) for s in kin) for name, kin in _by_name(explanations).items()}
+
+
+def _by_name(explanations: Iterable[ExplanationData]) -> dict[str, list[Segment]]:
+    found: dict[str, list[Segment]] = {}
     for explanation in explanations:
         for name, segment in explanation.segments.items():
-            scales.setdefault(name, []).append(segment_scale(segment))
-    return {name: joined(several) for name, several in scales.items()}
+            found.setdefault(name, []).append(segment)
+    return found
 
 
 def most_relevant(segment: Segment, index: int = 0, count: int = 3) -> str:
     """What is most relevant, in words: ``cat 0.4, sat 0.1``."""
     top = view(segment).top(segment, index, count)
     return ", ".join(f"{name} {number(value)}" for name, value in top) or "nothing"
-
-
-def place(segment: Segment, drawn: Drawn, i: int) -> str:
-    """What token ``i`` is called: its label, or where it lies."""
-    return view(segment).place(segment, drawn, i)
 
 
 def _layer(places: NDArray[np.float64], used: Scale, seen: bool) -> InThemes:

@@ -12,7 +12,7 @@ from heedmap.web import parts
 from heedmap.web.fields import Fields, FieldValues, edit_fields, given, listed, values_of
 from heedmap.web.form_inputs import EditForm, Takes, sample
 from heedmap.web.handlers import Exchange, Handlers, attempt
-from heedmap.web.method_options import against, options_label, start, way
+from heedmap.web.method_options import Way, against, options_label, start, way
 from heedmap.web.models import Tell
 from heedmap.web.results import Results, Shown, links
 from heedmap.web.tables import AnswersTable
@@ -58,13 +58,17 @@ class Actions:
         def press(event: EventData, progress: Progress = self._progress, *values: object) -> object:
             return self._shown(pressed(_tell(progress), event, *values))
 
-        def press_sample(event: EventData, turn: Turn) -> object:
-            return self._pressed(event, turn, "sample")
+        def noted(name: str) -> Callable[..., object]:
+            """The number of a sample, or a row, which is now asked."""
 
-        def press_row(event: EventData, turn: Turn) -> object:
-            return self._pressed(event, turn, "row")
+            def press_one(event: EventData, turn: Turn) -> object:
+                number = _number(event, name)
+                return self._shown(number if number is not None and turn.press() else None)
 
-        press_row.__annotations__ = press.__annotations__ = press_sample.__annotations__ = {"event": self._gr.EventData}
+            press_one.__annotations__ = {"event": self._gr.EventData}
+            return press_one
+
+        press.__annotations__ = {"event": self._gr.EventData}
         long: dict[str, Callable[..., Values | None]] = {
             "choose": self._choose,
             "ask": self._ask,
@@ -74,12 +78,15 @@ class Actions:
             "change": self._change,
             "beside": self._beside,
             "table": self._table,
+            "whole": self._whole,
+            "ask_row": self._ask_row,
+            "ask_sample": self._ask_sample,
+            "first": self._first,
         }
-        long |= {"whole": self._whole, "ask_row": self._ask_row, "ask_sample": self._ask_sample, "first": self._first}
         return {name: told(action) for name, action in long.items()} | {
             "press": press,
-            "sample": press_sample,
-            "row": press_row,
+            "sample": noted("sample"),
+            "row": noted("row"),
             "open": self._open,
             "pick": self._pick,
             "show_row": self._show_row,
@@ -93,11 +100,6 @@ class Actions:
     def _open(self, opened: Exchange, turn: Turn) -> object:
         """What the page was loaded with."""
         return self._shown(turn.open(opened))
-
-    def _pressed(self, event: EventData, turn: Turn, name: str) -> object:
-        """The number of a sample, or a row, which is now asked."""
-        number = _number(event, name)
-        return self._shown(number if number is not None and turn.press() else None)
 
     def _choose(self, tell: Tell, turn: Turn, model: str) -> Values | None:
         return turn.choose(lambda: self._chosen(tell, model))
@@ -150,10 +152,9 @@ class Actions:
         self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, begin: str, *methods: str
     ) -> Values | None:
         """``methods``: each followed by its options."""
-        limits = self._handlers.limits
 
         def work(asked: Exchange | None) -> Shown:
-            ways = [way(method, options, limits) for method, options in zip(methods[::2], methods[1::2], strict=True)]
+            ways = [self._way(method, options) for method, options in zip(methods[::2], methods[1::2], strict=True)]
             return self._handlers.explain(asked, choice, ways, start(begin), tell)
 
         return self._made(turn, asked, work)
@@ -162,10 +163,9 @@ class Actions:
         self, tell: Tell, turn: Turn, asked: Exchange | None, method: str, options: str, other: str | None
     ) -> Values | None:
         """Every word of the answer, and why not ``other``."""
-        limits = self._handlers.limits
 
         def work(asked: Exchange | None) -> Shown:
-            return self._handlers.answer(asked, way(method, options, limits), against(other, limits), tell)
+            return self._handlers.answer(asked, self._way(method, options), against(other, self._handlers.limits), tell)
 
         return self._made(turn, asked, work, kept=True)
 
@@ -181,10 +181,9 @@ class Actions:
     ) -> Values | None:
         """``edit``: a word, what it becomes, and a region."""
         form = EditForm(*(part or "" for part in edit))
-        limits = self._handlers.limits
 
         def work(asked: Exchange | None) -> Shown:
-            return self._handlers.change(asked, choice, way(method, options, limits), form, tell)
+            return self._handlers.change(asked, choice, self._way(method, options), form, tell)
 
         return self._made(turn, asked, work, kept=True)
 
@@ -192,10 +191,9 @@ class Actions:
         self, tell: Tell, turn: Turn, asked: Exchange | None, choice: int | None, method: str, options: str, other: str
     ) -> Values | None:
         """Another model beside the one that was asked."""
-        limits = self._handlers.limits
 
         def work(asked: Exchange | None) -> Shown:
-            return self._handlers.models_beside(asked, choice, way(method, options, limits), other, tell)
+            return self._handlers.models_beside(asked, choice, self._way(method, options), other, tell)
 
         return self._made(turn, asked, work, kept=True)
 
@@ -277,6 +275,9 @@ class Actions:
         """The choice, the token from which it is explained, and the map."""
         made = self._explain(tell, turn, asked, choice, begin, *method)
         return made and (choice, begin, *made)
+
+    def _way(self, method: str, options: str) -> Way:
+        return way(method, options, self._handlers.limits)
 
     def _options(self, method: str) -> object:
         return self._gr.update(label=options_label(method), value="")

@@ -1,23 +1,22 @@
-"""Explanations beside each other that are not of one model and one input: two models, or an input before and after an edit."""
+"""Explanations beside each other: by two methods, of two models, or of an input before and after an edit."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from heedmap.common.printable import percent
 from heedmap.errors import FileFormatError
 from heedmap.models.edits import plain
-from heedmap.render.files import figure_bytes, to_json
+from heedmap.render.files import comparison_json, figure_bytes
 from heedmap.render.html import document, fragment, macro, render
-from heedmap.render.outlines import LEAST, MOST
 from heedmap.render.page import column_bodies
-from heedmap.render.views import common_scales
-from heedmap.web.parts import relevant_boxes
-from heedmap.web.results import DRAWING
+from heedmap.render.views import ALONE, Beside, common_scales
+from heedmap.web.parts import relevant_boxes, seen
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 Odds = tuple[float | None, ...]
 UNSEEN = "–"
 """In place of a probability that is not told."""
+DRAWING = threading.Lock()
+"""Matplotlib draws in one thread at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,51 +50,55 @@ class Column:
     alone: bool = False
 
     @property
-    def seen(self) -> Image | None:
-        """To lay the map on."""
-        if self.picture is None:
-            return None
-        return cast("Image", replace(self.picture.fitted(LEAST, MOST), frames={}))  # overlay takes Pictures too
+    def seen_by_maps(self) -> Image | None:
+        """What lies under whole maps, where there are some."""
+        return seen(self.picture) if self.explanation.maps else None
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """What is shown beside each other, as :class:`heedmap.web.results.Result` is shown.
+    """What is shown beside each other, and can be downloaded.
 
     Attributes:
         columns: of them.
         note: about their scales.
-        heads: of the table of answers.
+        heads: of the table of answers; without, there is no table.
         answers: name of an answer → its probabilities; None: it is not told.
+        beside: what is drawn with all maps on the page, but not in files.
     """
 
     columns: tuple[Column, ...]
     note: str
-    heads: tuple[str, ...]
-    answers: Mapping[str, Odds]
+    heads: tuple[str, ...] = ()
+    answers: Mapping[str, Odds] = field(default_factory=dict)
+    beside: Beside = ALONE
 
     def html(self) -> str:
         """What the page shows; everything that users wrote is escaped."""
-        scales = self._scales()
-        bodies = self._bodies(scales)
         parts = [
-            macro("web.column", column.name, _boxes(column, scale), fragment(body))
-            for column, scale, body in zip(self.columns, scales, bodies, strict=True)
+            macro(
+                "web.column",
+                column.name,
+                relevant_boxes(column.picture, column.explanation, scales),
+                fragment(body, column.seen_by_maps),
+            )
+            for column, scales, body in zip(self.columns, self._scales(), self._bodies(self.beside), strict=True)
         ]
-        return fragment(self._table()) + macro("web.columns", self.note, parts)
+        table = self._table()
+        return (fragment(table) if table else table) + macro("web.columns", self.note, parts)
 
     def file(self, ending: str) -> bytes:
         """The file to be downloaded; FileFormatError where there is none of this ending."""
         explanations = [column.explanation for column in self.columns]
         if ending == ".json":
-            return "[{}]".format(",\n".join(map(to_json, explanations))).encode()
+            return comparison_json(*explanations).encode()
         if ending == ".html":
             bodies = [
                 Markup("<h2>{}</h2>{}").format(column.name, body)
-                for column, body in zip(self.columns, self._bodies(self._scales()), strict=True)
+                for column, body in zip(self.columns, self._bodies(ALONE), strict=True)
             ]
             body = self._table() + render("comparison.html", note=self.note, bodies=bodies)
-            return document(fragment(body), "heedmap: comparison").encode()
+            return document(fragment(body, self.columns[0].seen_by_maps), "heedmap: comparison").encode()
         if ending != ".png":
             raise FileFormatError(f"there is no file with the ending {ending!r}; there are .png, .html, .json")
         from heedmap.render.figure import side_by_side
@@ -111,10 +116,13 @@ class Columns:
         together = common_scales([column.explanation for column in self.columns if not column.alone])
         return [{} if column.alone else together for column in self.columns]
 
-    def _bodies(self, scales: list[Mapping[str, Scale]]) -> list[Markup]:
-        return column_bodies([(c.explanation, c.seen, s) for c, s in zip(self.columns, scales, strict=True)])
+    def _bodies(self, beside: Beside) -> list[Markup]:
+        shown = zip(self.columns, self._scales(), strict=True)
+        return column_bodies([(c.explanation, seen(c.picture), scales) for c, scales in shown], beside)
 
     def _table(self) -> Markup:
+        if not self.heads:
+            return Markup()
         rows = [(name, [UNSEEN if p is None else percent(p) for p in odds]) for name, odds in self.answers.items()]
         return macro("web.odds", self.heads, rows)
 
@@ -137,11 +145,3 @@ def _odds(answers: Predictions) -> dict[str, float | None]:
         if prediction.said is None:
             odds.setdefault(plain(prediction.label), prediction.probability)
     return odds
-
-
-def _boxes(column: Column, scales: Mapping[str, Scale]) -> Markup:
-    """The picture with the places of boxes, where there is one that has them."""
-    boxes = [segment for segment in column.explanation.segments.values() if segment.kind == "boxes"]
-    if column.picture is None or column.picture.boxes is None or not boxes:
-        return Markup()
-    return fragment(relevant_boxes(column.picture, boxes[0], False, scales.get(boxes[0].name)))

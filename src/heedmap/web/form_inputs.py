@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from heedmap.common.printable import cut
 from heedmap.errors import InputError, UnknownNameError
 from heedmap.models.edits import painted, reworded
 from heedmap.models.names import PREFIX
@@ -172,10 +173,8 @@ def _made(model: str, number: int) -> OfferedSample:
 
     sample = MATERIALS[model.removeprefix(PREFIX)].make(number)
     text = sample.inputs.get("text")
-    about = text or sample.answer
-    name = about if len(about) <= LONGEST else about[: LONGEST - 1] + "…"
     picture = None if sample.picture is None else Image.fromarray(sample.picture)
-    return OfferedSample(f"{number}: {name}", text, picture, sample.inputs.get("boxes"))
+    return OfferedSample(f"{number}: {cut(text or sample.answer, LONGEST)}", text, picture, sample.inputs.get("boxes"))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from heedmap.web.columns import Column, Columns, both_odds, same_answer
 from heedmap.web.form_inputs import EditForm, FormValues, ReceivedInputs, Takes, read, takes
 from heedmap.web.method_options import MOST_TOKENS, Start, Way, check_starts, from_token, within
 from heedmap.web.models import Models, Tell, go_on
-from heedmap.web.parts import objects, with_frames
+from heedmap.web.parts import framed, objects
 from heedmap.web.results import Result
 from heedmap.web.tables import AnswersTable, TableRow, rows_of
 from heedmap.web.uploads import Limits
@@ -145,9 +145,8 @@ class Handlers:
             return tuple(_explanation(subject, asked, choice, way, begin, tell) for way in ways)
 
         explanations = self.models.use(asked.model, work, tell)
-        picture = None if asked.picture is None else with_frames(asked.picture, [choice])
         beside = Beside(objects(asked.picture, asked.predictions.answers, number), asked.sound)
-        return Result(explanations, picture, begin is not None, beside)
+        return Result(explanations, framed(asked.picture, choice), begin is not None, beside)
 
     def answer(
         self,
@@ -168,9 +167,7 @@ class Handlers:
         said = question.pop("decoder_input_ids", None)
 
         def work(subject: Model) -> Explanation:
-            go_on()
-            doing = f"explaining every word by {way.method}"
-            tell(doing)
+            progress = _begun(tell, f"explaining every word by {way.method}")
             explained: Callable[..., Explanation] = explain_answer  # Way.options are the method's own
             explanation = explained(
                 subject,
@@ -178,7 +175,7 @@ class Handlers:
                 answer=said,
                 contrast=against,
                 method=way.method,
-                progress=_steps(tell, doing),
+                progress=progress,
                 **way.options,
             )
             return explanation.with_roles(frames_heard(subject, explanation, question, asked.sound))
@@ -196,16 +193,13 @@ class Handlers:
         again = self.predict(asked.model, received, tell)
 
         def work(subject: Model) -> Effect:
-            go_on()
-            doing = f"explaining both by {way.method}"
-            tell(doing)
             before, after = asked.predictions, again.predictions
-            options = {**way.options, "progress": _steps(tell, doing)}
+            options = {**way.options, "progress": _begun(tell, f"explaining both by {way.method}")}
             return compared(subject, before, after, choice, None, asked.boxes, way.method, options, asked.sound)
 
         effect = self.models.use(asked.model, work, tell)
         columns = (
-            Column("before", effect.before, _framed(asked, choice)),
+            Column("before", effect.before, framed(asked.picture, choice)),
             Column("after", effect.after, again.picture),
             Column("change", effect.change, again.picture, alone=True),
         )
@@ -235,8 +229,8 @@ class Handlers:
 
         first, second = explained(asked, choice), explained(again, same)
         columns = (
-            Column(asked.model, first, _framed(asked, choice), alone=True),
-            Column(other, second, _framed(again, same), alone=True),
+            Column(asked.model, first, framed(asked.picture, choice), alone=True),
+            Column(other, second, framed(again.picture, same), alone=True),
         )
         return Columns(columns, TWO_MODELS, (asked.model, other), both_odds(asked.predictions, again.predictions))
 
@@ -277,8 +271,10 @@ def attempt(work: Callable[[], Found]) -> tuple[Found | None, str]:
         return None, UNEXPECTED
 
 
-def _steps(tell: Tell, doing: str) -> Progress:
-    """Tells, beside what is being done, how far it is."""
+def _begun(tell: Tell, doing: str) -> Progress:
+    """Tells what is being done, if somebody still waits for it; and then how far it is."""
+    go_on()
+    tell(doing)
     return lambda done, of: tell(doing, done, of)
 
 
@@ -287,29 +283,22 @@ def _explanation(
 ) -> Explanation:
     from heedmap.engine.explain import explain, inspect
 
-    go_on()
-    doing = f"explaining by {way.method}"
-    tell(doing)
+    progress = _begun(tell, f"explaining by {way.method}")
     inputs = asked.predictions.inputs_of(choice)
     if begin is not None and not within(inspect(subject, inputs, target=choice.target)):
         raise InputError(f"the input is too long to explain from a token: at most {MOST_TOKENS:,} tokens; give less")
-    whole = begin is not None
     explanation = explain(
         subject,
         inputs,
         target=choice.target,
         method=way.method,
-        full=whole,
-        progress=_steps(tell, doing),
+        full=begin is not None,
+        progress=progress,
         **way.options,
     )
     told = asked.boxes is not None or asked.sound is not None
     named = subject.label(explanation, inputs, asked.boxes, asked.sound) if told else explanation
     return named if begin is None else from_token(named, begin)
-
-
-def _framed(asked: Exchange, choice: Prediction) -> Picture | None:
-    return None if asked.picture is None else with_frames(asked.picture, [choice])
 
 
 def _check_given(subject: Model, received: ReceivedInputs) -> None:

@@ -12,7 +12,7 @@ from heedmap.errors import InputError, OptionError, UnknownNameError
 from heedmap.methods.written import contrast
 from heedmap.render.naming import called
 from heedmap.render.sample import sample
-from heedmap.render.views import place
+from heedmap.render.views import view
 from heedmap.web.uploads import Limits
 
 if TYPE_CHECKING:
@@ -161,4 +161,4 @@ def _name(asked: Segment, begin: Start) -> str:
     shown = sample(asked)
     if asked.grid is None:
         return f"“{''.join(shown.labels[i] for i in begin.tokens)}” of {called(asked.name)}"
-    return " and ".join(f"{called(asked.name)}, {place(asked, shown, i)}" for i in begin.tokens)
+    return " and ".join(f"{called(asked.name)}, {view(asked).place(asked, shown, i)}" for i in begin.tokens)

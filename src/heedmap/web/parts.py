@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from markupsafe import Markup
@@ -12,8 +13,7 @@ from markupsafe import Markup
 from heedmap.common.printable import number, percent, visible
 from heedmap.models.edits import plain
 from heedmap.models.predictions import Prediction
-from heedmap.render.clickable import button
-from heedmap.render.html import InThemes, fragment, in_themes, macro
+from heedmap.render.html import fragment, in_themes, macro
 from heedmap.render.naming import called
 from heedmap.render.outlines import LEAST, MOST
 from heedmap.render.overlay import muted
@@ -27,15 +27,15 @@ from heedmap.web.form_inputs import sample as sample_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from heedmap.data.explanation import Segment
+    from heedmap.data.explanation import ExplanationData
     from heedmap.data.picture import Box, Picture
     from heedmap.web.tables import TableRow
-
 
 NARROW = 2.0
 """Inches of a picture on a narrow page, where letters are as those of names in a figure."""
 THUMB = 96
 """Pixels of the longer side of a sample's small picture."""
+NO_SCALES: Mapping[str, Scale] = MappingProxyType({})
 
 
 def hint(model: str, samples: bool) -> str:
@@ -77,13 +77,21 @@ def table_hint(most: int) -> str:
     return macro("web.table_hint", most)
 
 
-def with_frames(picture: Picture, choices: Iterable[Prediction]) -> Picture:
-    """``picture`` with the boxes of ``choices`` as its frames, in shares of the original."""
-    frames = {choice.label: picture.share(choice.box) for choice in choices if choice.box is not None}
-    return replace(picture, frames=frames)
+def framed(picture: Picture | None, choice: Prediction) -> Picture | None:
+    """``picture`` with the box of ``choice``, where it has one, as its frame, in shares of the original."""
+    if picture is None:
+        return None
+    return replace(picture, frames={} if choice.box is None else {choice.label: picture.share(choice.box)})
 
 
-def objects(picture: Picture | None, choices: Sequence[Prediction], chosen: int | None = None) -> Markup:
+def seen(picture: Picture | None) -> Image | None:
+    """``picture`` of a page's size, to lay maps on, with no object drawn: they lie on the maps."""
+    if picture is None:
+        return None
+    return cast("Image", replace(picture.fitted(LEAST, MOST), frames={}))  # overlay takes Pictures too
+
+
+def objects(picture: Picture | None, choices: Sequence[Prediction], chosen: int | None) -> Markup:
     """The found objects, to lie on the map of ``picture``; the name of each is a button whose ``data-choice`` is its number.
 
     Args:
@@ -105,35 +113,39 @@ def objects(picture: Picture | None, choices: Sequence[Prediction], chosen: int 
     return macro("web.objects", sorted(placed), chosen)
 
 
-def relevant_boxes(picture: Picture, segment: Segment, clickable: bool, given: Scale | None = None) -> Markup:
-    """``picture`` with the places of a segment of boxes in the colours of their relevance.
+def relevant_boxes(
+    picture: Picture | None,
+    explanation: ExplanationData,
+    scales: Mapping[str, Scale] = NO_SCALES,
+    *,
+    clickable: bool = False,
+) -> Markup:
+    """``picture`` with the places of boxes in the colours of their relevance; nothing where there are no boxes.
 
     Args:
         picture: with as many ``boxes`` as the segment has tokens.
-        segment: of one sample.
+        explanation: of one sample.
+        scales: by the segment's name, those that several maps share; without, the segment's own.
         clickable: whether the boxes are buttons to explain from.
-        given: a scale that several maps share; None: the segment's own.
     """
-    shown, drawn = picture.fitted(LEAST, MOST), sample(segment)
-    image = shown.image.convert("RGB")
-    used = given or token_scale(segment, drawn)
-    places = [] if picture.boxes is None else [tuple(map(float, place)) for place in picture.boxes]
+    segment = next((segment for segment in explanation.segments.values() if segment.kind == "boxes"), None)
+    if picture is None or picture.boxes is None or segment is None:
+        return Markup()
+    image, drawn = picture.fitted(LEAST, MOST).image.convert("RGB"), sample(segment)
+    used = scales.get(segment.name) or token_scale(segment, drawn)
+    places = [tuple(map(float, place)) for place in picture.boxes]
     things = []
     for i, (value, (left, top, right, bottom)) in enumerate(zip(drawn.values, places, strict=False)):
-        pressed = button(segment.name if clickable else "", [i], first=i == 0).strip() or Markup('role="img"')
+        button = macro("macros.button", segment.name if clickable else "", [i], i == 0)
+        pressed = button.strip() or Markup('role="img"')
         words = f"{drawn.named(i)}: {number(float(value))}"
         things.append(((left, top, right, bottom), pressed, words, _edge(used, float(value))))
     both = in_themes(lambda theme: muted(image, MUTE, themed(theme)))
-    return _stack(both, "the picture of the boxes", things, f"places of {called(segment.name)}")
-
-
-def _stack(
-    image: InThemes, words: str, things: Sequence[tuple[Box, Markup, str, tuple[str, str]]], about: str
-) -> Markup:
-    """A picture with things on it: place, attributes, words, class and border of each; small ones lie above large ones."""
+    # Small ones lie above large ones.
     large_first = sorted(things, key=lambda thing: -(thing[0][2] - thing[0][0]) * (thing[0][3] - thing[0][1]))
     shown = [(attributes, name, border, _placed(box)) for box, attributes, name, border in large_first]
-    return macro("web.stack", image, words, about, shown)
+    about = f"places of {called(segment.name)}"
+    return fragment(macro("web.stack", both, "the picture of the boxes", about, shown))
 
 
 def _edge(used: Scale, value: float) -> tuple[str, str]:

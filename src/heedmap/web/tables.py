@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from heedmap.common.printable import cut
 from heedmap.datasets.images import SUFFIXES
 from heedmap.errors import InputError
 from heedmap.web.form_inputs import FormValues, Takes
@@ -95,11 +96,10 @@ def _texts(path: Path, given: FormValues, takes: Takes, limits: Limits) -> Itera
     if len(read) > limits.rows:
         raise InputError(f"{path.name} has {len(read)} rows; the page takes up to {limits.rows}: give a part of it")
     for place, row in read:
-        first, second = (_string(row, name, place) for name in ("text", "second"))
+        first, second = (_string(row, name, place) for name in COLUMNS)
         if second and not takes.pair:
             raise InputError(f"{place} has a second text, and this model reads one; leave the column second out")
-        shown = first or ""
-        name = shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
+        name = cut(first or "", LONGEST)
         yield TableRow(name or f"{place}: empty", replace(given, text=first or "", second=second or given.second))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import wave
 import zipfile
@@ -135,10 +136,7 @@ def _claimed(archive: zipfile.ZipFile, name: str) -> int:
         if version not in read:
             raise ValueError(f"version {version} of numpy's format")
         shape, _, dtype = read[version](opened)
-    count = 1
-    for side in shape:
-        count *= int(side)
-    return max(archive.getinfo(name).file_size, count * int(dtype.itemsize))
+    return max(archive.getinfo(name).file_size, math.prod(map(int, shape)) * int(dtype.itemsize))
 
 
 @dataclass(frozen=True)
