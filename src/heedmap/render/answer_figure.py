@@ -317,10 +317,12 @@ def _columns(segment: Segment, index: int) -> list[tuple[str, float, bool]]:
 
 
 def _image(axes: Axes, values: NDArray[np.float64], look: Theme) -> None:
-    """Each row from 0 to its own largest value."""
-    most = np.abs(values).max(1, keepdims=True)
+    """Each row from 0 to its own largest value; what is no number has no colour."""
+    known = np.where(np.isfinite(values), values, 0.0)
+    most = np.abs(known).max(1, keepdims=True)
     shares = values / np.where(most > 0, most, 1.0)
-    scale = Scale(FROM_ZERO, float(shares.min(initial=0.0)), float(shares.max(initial=0.0)), shares.size)
+    known = np.where(np.isfinite(shares), shares, 0.0)
+    scale = Scale(FROM_ZERO, float(known.min(initial=0.0)), float(known.max(initial=0.0)), shares.size)
     cmap = word_map(scale, look) if scale.signed else page_map(look)
     axes.imshow(shares, aspect="auto", cmap=cmap, vmin=scale.low, vmax=scale.high, interpolation="nearest")
     axes.set_yticks([])

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from heedmap.render.figure_layout import axes_at, blank, check_size, finished
-from heedmap.render.panels import bare, drawable, families, lettering, page_map
+from heedmap.render.panels import bare, drawable, lettering, page_map
 from heedmap.render.scale import Theme, colour_map
 from heedmap.render.scale import theme as themed
 from heedmap.render.words import shortened
@@ -139,9 +139,9 @@ def _sheet(wide: float, tall: float, heading: str, look: Theme) -> Figure:
     figure = blank(wide, tall, look)
     lines = wrap(drawable(heading), int(wide * 11), max_lines=2, placeholder=" …")
     place = (MARGIN / wide, 1 - 0.1 / tall)
-    figure.text(*place, "\n".join(lines), va="top", fontsize=11, color=look.ink, fontfamily=list(families()))
+    figure.text(*place, "\n".join(lines), va="top", fontsize=11, color=look.ink, **lettering())
     told = "\n".join(wrap(SCALING, int(wide * 15)))
-    figure.text(MARGIN / wide, 0.06 / tall, told, fontsize=8, color=look.faint, fontfamily=list(families()))
+    figure.text(MARGIN / wide, 0.06 / tall, told, fontsize=8, color=look.faint, **lettering())
     return figure
 
 
