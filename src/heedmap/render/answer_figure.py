@@ -229,7 +229,7 @@ def _strip(maps: Sequence[Segment], shown: FigureRows, picture: Picture | None, 
             axes.set_axis_off()
             axes.set_title(drawable(shortened(word)), fontsize=9, color=look.ink, pad=3, **lettering())
         above = (bottom + deep * (tall + ABOVE) - 0.02) / figure.get_figheight()
-        figure.text(0.2 / figure.get_figwidth(), above, name, fontsize=9, color=look.faint, va="bottom")
+        figure.text(0.2 / figure.get_figwidth(), above, name, fontsize=9, color=look.faint, va="bottom", **lettering())
 
     return _FigurePart(0.2 + min(ACROSS, len(maps)) * (SMALL + 0.1), deep * (tall + ABOVE) + NAMED, draw)
 
@@ -303,7 +303,8 @@ def _matrix(maps: Sequence[Segment], shown: FigureRows, look: Theme) -> _FigureP
         axes.xaxis.tick_top()
         axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=9, color=look.ink, **lettering())
         place = (0.15 / figure.get_figwidth(), (bottom + CELL * len(maps) + 0.05) / figure.get_figheight())
-        figure.text(*place, "\n".join(wrap(called(maps[0].name) + more, 16)), fontsize=9, color=look.faint, va="bottom")
+        told = "\n".join(wrap(called(maps[0].name) + more, 16))
+        figure.text(*place, told, fontsize=9, color=look.faint, va="bottom", **lettering())
 
     return _FigurePart(LEFT + CELL * len(kept) + 0.3, CELL * len(maps) + above, draw)
 

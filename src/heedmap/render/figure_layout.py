@@ -48,10 +48,7 @@ def check_size(width: float | None, dpi: float | None) -> None:
 
 
 def finished(figure: Figure, width: float | None, dpi: float | None) -> Figure:
-    """``figure`` as wide as is asked, all of it larger or smaller in proportion, with so many dots an inch; its words are no
-    formulas."""
-    for text in figure.findobj(Text):
-        text.set(parse_math=False)
+    """``figure`` as wide as is asked, all of it larger or smaller in proportion, with so many dots an inch."""
     if dpi is not None:
         figure.set_dpi(dpi)
     if width is not None:

@@ -254,8 +254,9 @@ def check_remove(remove: str, ways: Sequence[str] = WAYS) -> None:
 
 
 def _blank(subject: Model, inputs: Mapping[str, object], keep: Bool[Tensor, "batch rows columns"]) -> dict[str, object]:
-    name, values = source(subject, inputs, "image")
-    if values.dim() != 4:
+    name = subject.renamed.get("pixel_values", "pixel_values")
+    values = get(inputs, name)
+    if values is None or values.dim() != 4:
         raise InputError(f"a picture's pixels can only be removed from {name} (batch, channels, rows, columns)")
     return {**inputs, name: values * keep[:, None].to(values.dtype)}
 
