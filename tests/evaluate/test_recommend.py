@@ -370,6 +370,20 @@ def test_bad_calls_are_told(odd):
         recommend(subject, inputs, methods=["random"])
     with pytest.raises(InputError, match="no text was given"):
         recommend(subject, [{"text": None}], methods=["generic"])
+    for wrong in ("a text", [7]):
+        with pytest.raises(InputError, match=r"the inputs are a (str|int); expected a dict"):
+            recommend(subject, wrong, methods=["generic"])
+    with pytest.raises(InputError, match="the inputs are a str; expected a dict"):
+        heedmap.compare(subject, "a text", ["generic"])
+
+
+def test_one_input_and_one_method_need_no_list():
+    subject, inputs = heedmap.load("zoo/gpt-lists"), given("gpt-lists", 1)
+    one, listed = (recommend(subject, *asked) for asked in ((inputs[0],), (inputs,)))
+    assert [row.method for row in one.rows] == [row.method for row in listed.rows]
+    alone, among = (recommend(subject, inputs, methods=methods) for methods in ("rollout", ["rollout"]))
+    assert [row.tests for row in alone.rows] == [row.tests for row in among.rows]
+    assert list(heedmap.compare(subject, inputs[0], "rollout").explanations) == ["rollout"]
 
 
 def test_agreement_is_the_rank_correlation_of_the_maps():

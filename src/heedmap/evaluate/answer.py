@@ -191,8 +191,14 @@ def inputs_of(
 ) -> dict[str, Tensor]:
     """What the model is called with for samples as one batch; ``decoder_input_ids`` as for ``subject.inputs``."""
     lists = {role: [sample.inputs[role] for sample in samples] for role in samples[0].inputs}
-    given = cast("Given", lists)  # what else a sample has, the model itself refuses
-    return subject.inputs(**given, decoder_input_ids=decoder_input_ids)
+    return subject.inputs(**as_given(lists), decoder_input_ids=decoder_input_ids)
+
+
+def as_given(inputs: object) -> Given:
+    """``inputs`` as ``heedmap.Model.explain`` takes them, which refuses other names itself; InputError where it is no mapping."""
+    if not isinstance(inputs, Mapping):
+        raise InputError(f"the inputs are a {type(inputs).__name__}; expected a dict as subject.explain takes it")
+    return cast("Given", inputs)
 
 
 def tokenizer_of(subject: Model) -> PreTrainedTokenizerBase:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from heedmap.common.ranks import spearman
 from heedmap.errors import HeedmapError, InputError
-from heedmap.evaluate.answer import explained
+from heedmap.evaluate.answer import as_given, explained
 from heedmap.evaluate.harness.protocol import MethodSpec, contender
 from heedmap.evaluate.metrics.faithfulness import NEGATIVE, POSITIVE, area, deletion, saco
 from heedmap.evaluate.perturb.masking import FILLS, check_remove
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from heedmap.explanation import Explanation
     from heedmap.models.model import Model
     from heedmap.targets import AnyTarget
-    from heedmap.types import Given
 
 STEPS = 10
 FIGURES = {
@@ -111,7 +110,7 @@ def compare(
     Args:
         subject: the model, a ``heedmap.Model``.
         given: one input, as ``subject.explain`` takes it: ``text``, ``image``, ``boxes``, ``audio``.
-        methods: names, ``METHOD:KEY=VALUE,…`` with options, or contenders; the others are compared with the first.
+        methods: a name, or names, ``METHOD:KEY=VALUE,…`` with options, or contenders; the others are compared with the first.
         target: as for :func:`heedmap.explain`.
         remove: how tokens are taken away: ``"mask"`` hides them, ``"replace"`` puts the picture blurred there, words and boxes of
             the donors.
@@ -133,13 +132,13 @@ def compare(
         random: deletion 0.25, insertion 0.05
     """
     check_remove(remove, FILLS)
-    given = {role: value for role, value in given.items() if value is not None}
-    asked = cast("Given", given)  # what else is there, the model itself refuses
+    asked = as_given(given)
     inputs = subject.inputs(**asked)
     trial = FixedPrediction.of(subject, inputs, ["input"], seed, target)
     trial = trial.replacing(donors) if remove == "replace" else trial
     explanations: dict[str, Explanation] = {}
     seconds, refused = {}, {}
+    methods = [methods] if isinstance(methods, str) else methods
     for spec in (contender(method) if isinstance(method, str) else method for method in methods):
         began = perf_counter()
         try:

@@ -15,6 +15,7 @@ from heedmap.common.printable import without_folders
 from heedmap.common.ranks import spearman
 from heedmap.datasets.sample import RightAnswers, Sample, SampleInputs
 from heedmap.errors import HeedmapError, InputError, OptionError
+from heedmap.evaluate.answer import as_given
 from heedmap.evaluate.harness.protocol import MethodSpec, check_options
 from heedmap.evaluate.metrics.faithfulness import deletion, saco, symmetric_gain
 from heedmap.evaluate.metrics.ranking import Recommendation, recommendation
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from heedmap.evaluate.trial import Maps
     from heedmap.models.model import Model
     from heedmap.targets import AnyTarget
-    from heedmap.types import Given
 
 Progress = Callable[[float], None]
 """Called with the share of the work that is done, 0 to 1."""
@@ -60,7 +60,7 @@ RADIUS = 0.1
 
 def recommend(
     subject: Model,
-    inputs_list: Sequence[Mapping[str, object]],
+    inputs_list: Sequence[Mapping[str, object]] | Mapping[str, object],
     *,
     methods: Sequence[str | MethodSpec] | None = None,
     budget: str = "quick",
@@ -80,8 +80,9 @@ def recommend(
 
     Args:
         subject: the model, a ``heedmap.Model``. It is left as it was, but must not be used by others meanwhile.
-        inputs_list: inputs as ``subject.explain`` takes them: ``text``, ``image``, ``boxes``, ``audio``; each is one sample.
-        methods: names or contenders; None: all that the budget has room for. ``random`` always takes part, as chance.
+        inputs_list: one or more inputs as ``subject.explain`` takes them: ``text``, ``image``, ``boxes``, ``audio``; each is one
+            sample.
+        methods: a name, or names or contenders; None: all that the budget has room for. ``random`` always takes part, as chance.
         budget: key of :data:`BUDGETS`.
         target: what is explained of each input, as for ``subject.explain``; None: what the model says itself.
         remove: how tokens are taken away: ``"mask"`` hides them, ``"replace"`` puts the picture blurred there, words and boxes of
@@ -109,6 +110,7 @@ def recommend(
     if budget not in BUDGETS:
         raise OptionError(f"no budget {budget!r}; there are {', '.join(BUDGETS)}")
     check_remove(remove, FILLS)
+    inputs_list = [inputs_list] if isinstance(inputs_list, Mapping) else inputs_list
     if not inputs_list:
         raise InputError(
             "there are no inputs to try methods on; give one or more, each a dict as subject.explain takes it"
@@ -137,6 +139,7 @@ def _contenders(methods: Sequence[str | MethodSpec] | None, budget: Budget) -> l
     """Those asked for and chance, each of its own name."""
     if methods is None:
         methods = [name for name in METHODS if budget.slow or not CARDS[name].is_slow]
+    methods = [methods] if isinstance(methods, str) else methods
     contenders = [method if isinstance(method, MethodSpec) else MethodSpec(method, method) for method in methods]
     if not any(contender.name == CHANCE for contender in contenders):
         contenders.append(MethodSpec(CHANCE, CHANCE))
@@ -163,7 +166,7 @@ def _samples(given: Mapping[str, object], number: int) -> list[Sample]:
 
 
 def _trial(subject: Model, given: Mapping[str, object], number: int, target: AnyTarget, seed: int) -> FixedPrediction:
-    inputs = subject.inputs(**cast("Given", given))  # what else is there, the model itself refuses
+    inputs = subject.inputs(**as_given(given))
     samples = max(len(value) if isinstance(value, list) else 1 for value in given.values())
     return FixedPrediction.of(subject, inputs, [f"{number}.{row}" for row in range(samples)], seed, target)
 
