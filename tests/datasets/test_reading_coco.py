@@ -45,18 +45,17 @@ def _as_coco(data, capsys):
 
 
 @NUMPY_2
-def test_an_evaluator_takes_the_ground_truth_of_what_was_read(tmp_path, capsys):
+def test_an_evaluator_finds_all_that_was_read(tmp_path, capsys):
     from pycocotools.cocoeval import COCOeval
 
     path = write_coco(tmp_path, "test", 6)
     next((tmp_path / "test2015").glob("*000002.jpg")).unlink()
     reader = open_coco(tmp_path)
     assert reader.problems == {"2": "COCO_test2015_000000000002.jpg is not in test2015"}
-    truth = reader.ground_truth
-    assert [image["id"] for image in truth["images"]] == [0, 1, 3, 4, 5]
-    everything = json.loads(path.read_text())
-    assert {a["id"] for a in truth["annotations"]} == {a["id"] for a in everything["annotations"] if a["image_id"] != 2}
-    assert "colour" not in truth["annotations"][0]
+    assert list(reader.keys) == ["0", "1", "3", "4", "5"]
+    truth = json.loads(path.read_text())
+    truth["images"] = [image for image in truth["images"] if image["id"] != 2]
+    truth["annotations"] = [annotation for annotation in truth["annotations"] if annotation["image_id"] != 2]
     coco = _as_coco(truth, capsys)
     numbers = {category["name"]: category["id"] for category in truth["categories"]}
     results = [
@@ -73,6 +72,7 @@ def test_an_evaluator_takes_the_ground_truth_of_what_was_read(tmp_path, capsys):
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
+    assert len(results) == len(truth["annotations"])
     capsys.readouterr()
     assert evaluation.stats[0] == pytest.approx(1)
 
@@ -176,7 +176,6 @@ def test_what_an_annotation_may_leave_out(tmp_path):
     plain, crowd = sample.truth.objects
     assert (plain.area, plain.crowd, plain.mask.any(), plain.mask.shape) == (4, False, False, (3, 4))
     assert crowd.crowd
-    assert [a["iscrowd"] for a in reader.ground_truth["annotations"]] == [0, 1]
 
 
 def test_a_picture_without_objects_is_a_sample(tmp_path):
@@ -203,7 +202,6 @@ def test_an_image_with_a_damaged_annotation_is_left_out(tmp_path, changed, messa
     assert list(reader.problems) == ["5"]
     assert reader.problems["5"].startswith("annotation 9 ")
     assert message in reader.problems["5"]
-    assert reader.ground_truth["annotations"] == []
 
 
 def test_annotations_of_nothing_and_odd_rows_are_listed(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TypedDict
 
@@ -49,7 +48,6 @@ class CocoAnnotation(TypedDict):
     """An object of a picture, as the file has it."""
 
     id: Id
-    image_id: Id
     category_id: Id
     bbox: list[float]
     area: float
@@ -78,16 +76,6 @@ class Coco:
         self.keys: Sequence[str] = [str(name) for name in self._images]
         self._ids = list(self._images)
         self.description = described("coco", [instances], len(self.keys), images=images.name)
-
-    @cached_property
-    def ground_truth(self) -> dict[str, object]:
-        """What ``pycocotools.coco.COCO`` has as ``dataset``, of the samples' images only; made when first asked for."""
-        return {
-            "info": {},
-            "images": list(self._images.values()),
-            "annotations": [annotation for name in self._images for annotation in self._annotations.get(name, ())],
-            "categories": [{"id": number, "name": name} for number, name in self._categories.items()],
-        }
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -145,7 +133,6 @@ class Coco:
             self._annotations[image].append(
                 {
                     "id": fields["id"],
-                    "image_id": image,
                     "category_id": fields["category_id"],
                     "bbox": fields["bbox"],
                     "area": fields.get("area", width * height),
