@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from heedmap.engine.explain import explain
-from heedmap.errors import InputError, TargetError
+from heedmap.errors import HeedmapError, InputError, TargetError
 from heedmap.models import load
 from heedmap.targets import NextToken
 
@@ -74,6 +74,33 @@ def test_every_kind_is_explained_with_one_label_a_token(folder, name):
         segment = explanation.segment(part)
         assert (segment.grid or segment.relevance.shape[1]) == size
     assert any(segment.relevance.abs().sum() > 0 for segment in explanation.segments.values())
+
+
+WRONG = (
+    *(7, 1.5, True, float("nan"), object(), b"x", {}, (), [], [None], [[]], [{}], [True], ("a",), [("a", 1)]),
+    *(([1, 2],), np.zeros(0), np.full((4, 4, 3), np.nan), {"array": None, "sampling_rate": 5}),
+    *({"features": "x"}, {"features": [["a"]]}, {"features": [[1], [1, 2]]}, {"features": None, "boxes": None}),
+)
+"""What is no text, picture, sound or boxes."""
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_what_is_no_input_is_told(folder, name):
+    subject = load(folder(name))
+    for role in GIVEN[name]:
+        for wrong in WRONG:
+            with pytest.raises(HeedmapError):
+                subject.inputs(**{**GIVEN[name], role: wrong})
+
+
+def test_what_is_no_input_is_told_where_pictures_stand_among_words():
+    subject = load("zoo/idefics-shapes")
+    given = {"text": "<image>", "image": noise()}
+    assert set(subject.inputs(**given)) >= {"input_ids", "pixel_values"}
+    for role in given:
+        for wrong in WRONG:
+            with pytest.raises(HeedmapError):
+                subject.inputs(**{**given, role: wrong})
 
 
 @pytest.mark.parametrize("name", GIVEN)

@@ -78,7 +78,10 @@ def _places(sample: Mapping[str, object], count: int) -> Float[Tensor, "n 4"]:
 def _array(value: object, what: str, width: int | None) -> Float[Tensor, "n d"]:
     import torch
 
-    tensor = torch.as_tensor(value).to(torch.float32)
+    try:
+        tensor = torch.as_tensor(value).to(torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"the {what} are a {type(value).__name__}; expected rows of numbers, one a box") from error
     if tensor.dim() != 2 or not len(tensor) or (width is not None and tensor.shape[1] != width):
         wanted = "d" if width is None else width
         raise InputError(f"the {what} have shape {tuple(tensor.shape)}; expected (N, {wanted}) for one sample")

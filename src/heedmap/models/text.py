@@ -56,10 +56,12 @@ def joint_inputs(
         config: of the model.
 
     Raises:
-        InputError: the text has no place for the image, or the processor cannot take the inputs.
+        InputError: a text is none, or has no place for the image, or the processor cannot take the inputs.
     """
     joint = processors.need(processors.joint, "joint", name)
     texts = list(given["text"])
+    for text in texts:
+        _parts(text)
     settings: dict[str, object] = {"text": texts, "padding": len(texts) > 1, "return_tensors": "pt"}
     if "image" in given:
         settings["images"] = [
@@ -70,7 +72,7 @@ def joint_inputs(
         settings |= {"audio": [clip(sound, rate).numpy() for sound in given["audio"]], "sampling_rate": rate}
     try:
         inputs = dict(joint(**settings))
-    except (ValueError, TypeError, RuntimeError, IndexError, KeyError) as error:
+    except (ValueError, TypeError, RuntimeError, IndexError, KeyError, AttributeError) as error:
         raise InputError(f"the processor cannot take these inputs ({error}); {_place_hint(joint)}") from error
     place = next((getattr(config, name) for name in IMAGE_PLACES if hasattr(config, name)), None)
     if "image" in given and place is not None and not bool((inputs["input_ids"] == place).any()):
