@@ -1,9 +1,13 @@
 """What a run says in a terminal and on its page: every column at any width, and which methods agree."""
 
+import sys
+
 import pytest
 from rich.console import Console
 
+from heedmap.errors import MissingLibraryError
 from heedmap.evaluate.harness.page import _duration, notes, report, tables
+from heedmap.evaluate.metrics.statistics import ranks
 
 
 def _summary(measures: int, agreement: bool = False) -> dict:
@@ -73,3 +77,9 @@ def test_a_page_tells_times_and_numbers_as_people_do():
 )
 def test_how_long_it_took_is_never_nothing(seconds, told):
     assert _duration(seconds) == told
+
+
+def test_a_leaderboard_without_scipy_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    with pytest.raises(MissingLibraryError, match=r"pip install '\.\[eval\]'"):
+        ranks(_summary(1)["measures"])

@@ -1,6 +1,7 @@
 """Sanity of maps on the shipped models: what does not depend on the model is exposed."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -195,6 +196,21 @@ def test_noise_is_small_and_leaves_no_hook():
     assert not any(m._forward_hooks for m in subject.model.modules())
     with pytest.raises(InputError, match="no embedding"), noisy(subject, inputs, 0.1, ["0"], 3):
         pass
+
+
+def test_noise_knows_padding_by_the_models_own_name_for_it():
+    subject = heedmap.load("zoo/lxmert-shapes")
+    inputs = subject.inputs(**heedmap.zoo_sample("lxmert-shapes").inputs)
+    inputs["visual_attention_mask"] = torch.ones(inputs["visual_feats"].shape[:2], dtype=torch.long)
+    inputs["visual_attention_mask"][:, 4:] = 0
+    inputs["visual_feats"][:, 4:] = 100.0
+    renamed = replace(subject, renamed={"visual_attention_mask": "real_boxes"})
+    called = {name.replace("visual_attention_mask", "real_boxes"): value for name, value in inputs.items()}
+    noise = []
+    for model, asked in ((subject, inputs), (renamed, called)):
+        with pytest.raises(InputError, match="no embedding"), noisy(model, asked, 0.1, ["0"], 3) as given:
+            noise.append(given["visual_feats"] - asked["visual_feats"])
+    assert torch.equal(*noise)
 
 
 def test_settings_are_checked():
