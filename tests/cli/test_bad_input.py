@@ -5,6 +5,7 @@ import json
 import os
 import struct
 import zlib
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 import heedmap
+from heedmap.cli.options import OF_EVERY_METHOD
 
 SIZE = (40, 24)
 
@@ -246,6 +248,10 @@ def test_what_a_call_takes_is_no_option_of_its_method(run, monkeypatch, command,
     assert (
         f"takes no option ({name})" in told if method == "auto" else f"method 'rollout' has no option '{name}'" in told
     )
+
+
+def test_options_of_every_method_are_what_a_call_takes():
+    assert set(signature(heedmap.explain).parameters) >= OF_EVERY_METHOD
 
 
 def test_an_option_that_the_command_sets_itself(run):

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from heedmap.cli.inputs import InputRow
 from heedmap.common.files import write_output
-from heedmap.common.printable import counted, without_folders
+from heedmap.common.printable import counted, cut, without_folders
 from heedmap.errors import InputError, OptionError, OutputError
 
 RESULTS, INDEX = "results.jsonl", "index.html"
@@ -109,7 +109,7 @@ def input_words(given: Mapping[str, object]) -> str:
     """An input in a few words: its text, and the paths of its files."""
     parts = [" | ".join(value) if isinstance(value, list | tuple) else str(value) for value in given.values()]
     words = " · ".join(parts)
-    return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
+    return cut(words, LONGEST)
 
 
 def _shown(entry: MapEntry) -> dict[str, object]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from heedmap.common.printable import cut
 from heedmap.errors import InputError, OptionError, SampleError
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _answer(value: object) -> str | None:
 
 def _shown(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
+    return cut(text, 60)
 
 
 _READ: Mapping[str, Callable[[object, Path], object]] = {
