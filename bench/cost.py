@@ -25,7 +25,7 @@ from scipy.optimize import nnls
 from torch.utils.flop_counter import FlopCounterMode
 
 import heedmap
-from heedmap.attention.forward import recording_state
+from heedmap.attention.at_rest import recording_state
 from heedmap.engine import planning
 from heedmap.engine.explain import Engine
 

@@ -12,8 +12,8 @@ from torch import nn
 import heedmap
 from heedmap.attention import forward
 from heedmap.attention.attention import Attention
+from heedmap.attention.backward import Pulls, cuts
 from heedmap.attention.forward import _probe as probe
-from heedmap.attention.pulls import Pulls, cuts
 from heedmap.errors import MixingError, OptionError
 from heedmap.methods import run
 

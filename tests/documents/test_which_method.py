@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import heedmap
-from heedmap.attention.forward import recording_state
+from heedmap.attention.at_rest import recording_state
 from heedmap.engine.explain import Engine
 from heedmap.methods.cards import CARDS, evidence
 from heedmap.methods.supported import ALL, CO, CROSS, MIXERS, ONE, TABLE, TOWERS, cell_of, kind_of, ranking, table

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import CheckpointFunction, checkpoint, checkpoint_se
 
 import heedmap
 from conformance.tiny_models import livened
-from heedmap.attention.checkpointing import run_directly
+from heedmap.attention.at_rest import run_directly
 from heedmap.targets import Similarity
 
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor")

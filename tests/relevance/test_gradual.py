@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from heedmap.attention.gradual import pulled
+from heedmap.attention.backward import pulled
 
 LAYERS = 12
 

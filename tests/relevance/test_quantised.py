@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import heedmap
-from heedmap.attention.kernels import Linear
+from heedmap.attention.operations import Linear
 
 SHAPE = {"vocab_size": 99, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 TOKENS = torch.tensor([[1, 17, 5, 42, 8, 77, 2]])

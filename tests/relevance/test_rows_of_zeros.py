@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from transformers import ViTConfig, ViTForImageClassification
 
 import heedmap
-from heedmap.attention import kernels, probe, returned
-from heedmap.attention.forward import record, recording_state
-from heedmap.attention.kernels import by_rows, takes_rows
+from heedmap.attention import operations, probe, returned
+from heedmap.attention.at_rest import recording_state
+from heedmap.attention.forward import record
+from heedmap.attention.operations import by_rows, takes_rows
 from heedmap.errors import MixingError
 
 SIZES: dict[str, Any] = {
@@ -90,7 +91,7 @@ def test_it_stands_for_large_maps_with_constant_weights_alone() -> None:
 
 def test_no_map_changes_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = heedmap.explain(classifier(), picture(), target=1)
-    monkeypatch.setattr(kernels, "PAYS", 0)
+    monkeypatch.setattr(operations, "PAYS", 0)
     by_row = heedmap.explain(classifier(), picture(), target=1)
     for name, segment in plain.segments.items():
         torch.testing.assert_close(by_row.segments[name].relevance, segment.relevance, rtol=1e-12, atol=1e-14)
@@ -116,7 +117,7 @@ def test_one_token_in_one_other_is_found(layer: int, half: int, monkeypatch: pyt
     def even(graph: Any, batch: int, device: torch.device) -> list[Tensor]:
         return [(torch.arange(s.tokens) // 4 % 2 == half).expand(batch, -1) for s in graph.streams]
 
-    monkeypatch.setattr(kernels, "PAYS", 0)
+    monkeypatch.setattr(operations, "PAYS", 0)
     monkeypatch.setattr(probe, "_halves", even)
     model = classifier()
     mlp = model.vit.layers[layer].mlp
@@ -142,16 +143,16 @@ def test_a_proof_pulls_the_whole_pass_three_times(monkeypatch: pytest.MonkeyPatc
 
 def test_behind_the_last_attention_few_rows_are_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a classifier that reads one row: out-projection and both maps of the last layer, in a run that proves nothing."""
-    monkeypatch.setattr(kernels, "PAYS", 0)
+    monkeypatch.setattr(operations, "PAYS", 0)
     model = classifier()
     heedmap.explain(model, picture(), target=1)
-    given, stood = [], kernels.by_rows
+    given, stood = [], operations.by_rows
 
     def by_row(x: Tensor, *weights: Any) -> Tensor:
         made = stood(x, *weights)
         made.register_hook(lambda gradient: given.append(int(gradient.flatten(0, -2).any(-1).sum())))
         return made
 
-    monkeypatch.setattr(kernels, "by_rows", by_row)
+    monkeypatch.setattr(operations, "by_rows", by_row)
     heedmap.explain(model, picture(), target=1)
     assert given == [2, 2, 2, 2]  # the head first; one row of each of two samples

@@ -13,9 +13,9 @@ from heedmap.attention import blocks
 from heedmap.attention.attention import versions
 from heedmap.attention.blocks import BlockAttention, BlockLayout
 from heedmap.attention.companions import Lost
-from heedmap.attention.fused import FusedCall
 from heedmap.attention.mixing import MixingTape
 from heedmap.attention.numbers import NOTHING, Ids, distinct
+from heedmap.attention.operations import FusedCall
 from heedmap.attention.tags import Source, Tag
 
 

@@ -19,7 +19,6 @@ from heedmap.attention import operations as ops
 from heedmap.attention.flow import Graph, Stream
 from heedmap.attention.forward import Recording, call
 from heedmap.attention.inputs import ModelInputs, check_no_cache, contents
-from heedmap.attention.randomness import seed
 from heedmap.attention.tags import Source, Tag
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan
@@ -95,7 +94,7 @@ class FeatureRecording:
 
 
 def record(model: nn.Module, inputs: ModelInputs, batch: int, sounds: Collection[str]) -> FeatureRecording:
-    """Run the model under :class:`FeatureTape`; within :func:`~heedmap.attention.forward.recording_state`.
+    """Run the model under :class:`FeatureTape`; within :func:`~heedmap.attention.at_rest.recording_state`.
 
     Args:
         model: any.
@@ -110,7 +109,6 @@ def record(model: nn.Module, inputs: ModelInputs, batch: int, sounds: Collection
     check_no_cache(inputs)
     again = partial(FeatureTape, channels=_channels(model, inputs, batch))
     tape = again(batch, leaves=True)
-    seed()
     output = call(model, inputs, tape)
     parts: dict[int, list[InputSpan]] = {}
     for name in contents(inputs):
@@ -136,7 +134,6 @@ def _channels(model: nn.Module, inputs: ModelInputs, batch: int) -> dict[str, in
     if not several:
         return {}
     tape = FeatureTape(batch)
-    seed()
     with torch.no_grad():
         call(model, inputs, tape)
     axes = {name: channel_axis(tuple(inputs[name].shape), tape.convolved.get(name)) for name in several}

@@ -15,8 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from heedmap.attention.attention import Attention
+from heedmap.attention.backward import reached
 from heedmap.attention.steps import Step
-from heedmap.attention.tags import Source
+from heedmap.attention.tags import Source, attentions_among
 from heedmap.attention.tape import Tape
 from heedmap.errors import AttentionError, MixingError, NoAttentionError, UnfollowedAttentionError
 
@@ -131,12 +132,11 @@ class Graph:
         by_stream: dict[int, set[int]] = {}
         streams = {edge.attention: edge.stream for edge in self.edges}
         made = {mixer: s.index for s in self.streams for join in s.joins.values() for mixer in join.mixers}
-        for index in sources:
-            source = self.sources[index]
-            if source.kind == "attention" and source.attention in streams:
-                by_stream.setdefault(streams[source.attention], set()).add(source.attention)
-            elif source.kind == "attention" and source.attention in made:
-                by_stream.setdefault(made[source.attention], set())
+        for attention in attentions_among(self.sources, sources):
+            if attention in streams:
+                by_stream.setdefault(streams[attention], set()).add(attention)
+            elif attention in made:
+                by_stream.setdefault(made[attention], set())
         return {stream: frozenset(state) for stream, state in sorted(by_stream.items())}
 
     def readouts(self, sources: frozenset[int]) -> dict[int, State]:
@@ -171,7 +171,7 @@ class Graph:
     def is_whole(self, edge: Edge) -> bool:
         """Whether all rows of R of what is asked are carried on (eqs. 6, 7): a stream asks itself, or what its tokens are made
         of; or tokens of another one are added to its own."""
-        if edge.is_self or edge.added or self.is_part_of_source(edge) or edge.source in self.family(edge.stream):
+        if edge.is_self or edge.added or self.is_part_of_source(edge) or edge.source in self.families[edge.stream]:
             return True
         return self.is_of_one_input(edge)
 
@@ -188,16 +188,12 @@ class Graph:
         mixed = any(join.mixers for x in made for join in self.streams[x].joins.values())
         return mixed and len(names[0]) == 1 and names[0] == names[1]
 
-    def family(self, stream: int) -> set[int]:
-        """The stream, and those whose tokens were made from its tokens, or its from theirs, without a residual connection.
+    @property
+    def families(self) -> dict[int, set[int]]:
+        """For each stream it, and those whose tokens were made from its, or its from theirs, without a residual connection.
 
         With them those that hear each other (levels of a pyramid), where all that one of them hears of another is whole rows.
         """
-        return self.families[stream]
-
-    @property
-    def families(self) -> dict[int, set[int]]:
-        """The :meth:`family` of each stream."""
         made = [{s.index, *(x for x, join in s.joins.items() if join.mixers)} for s in self.streams]
         reach = self.reachable_from
         circles = [{x, *(y for y in heard if x in reach[y])} for x, heard in reach.items()]
@@ -210,12 +206,7 @@ class Graph:
 
     def taken_in(self, stream: int) -> set[int]:
         """The streams whose tokens a stream begins with, and theirs."""
-        taken, rest = set[int](), [stream]
-        while rest:
-            new = self.streams[rest.pop()].joins.keys() - taken
-            taken |= new
-            rest.extend(new)
-        return taken
+        return set(reached(self.streams[stream].joins, lambda other: self.streams[other].joins))
 
     def all_leaves(self, stream: int) -> set[int]:
         """The leaves at which a stream, or one that it took in, begins."""
@@ -226,12 +217,7 @@ class Graph:
         """For each stream, the other streams whose content can reach it, through attention or because it took them in."""
         asked = {s.index: {e.source for e in self.edges if e.stream == s.index} - {s.index} for s in self.streams}
         direct = {s.index: asked[s.index] | s.joins.keys() for s in self.streams}
-        reach = {stream: set(others) for stream, others in direct.items()}
-        before: dict[int, set[int]] = {}
-        while reach != before:
-            before = reach
-            reach = {stream: heard.union(*(before[other] for other in heard)) for stream, heard in before.items()}
-        return reach
+        return {stream: set(reached(heard, direct.__getitem__)) for stream, heard in direct.items()}
 
     @property
     def is_acyclic(self) -> bool:

@@ -1,35 +1,29 @@
-"""One recorded forward pass of an unmodified model, and the verdict of the mixing probe on it."""
+"""One recorded forward pass of an unmodified model, what the mixing probe says of it, and which rows of it a target reads."""
 
 from __future__ import annotations
 
-import sys
-import threading
-import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from heedmap.attention import probe, token_positions
+from heedmap.attention import token_positions
+from heedmap.attention.at_rest import answering, seed
 from heedmap.attention.attention import Attention
-from heedmap.attention.before_proof import ask
-from heedmap.attention.checkpointing import run_directly
-from heedmap.attention.fingerprint import of_inputs, of_model
-from heedmap.attention.flow import Graph, State, build, verify_same
-from heedmap.attention.inputs import check_no_cache, check_required, contents, detached, misfit, put_back
+from heedmap.attention.backward import reached
+from heedmap.attention.fingerprint import key_of, proved
+from heedmap.attention.flow import Graph, State, Stream, build, verify_same
+from heedmap.attention.inputs import called, check_no_cache, check_required, contents, detached, misfit, put_back
 from heedmap.attention.places import told
-from heedmap.attention.probe import Verdict
-from heedmap.attention.randomness import own_randomness, seed
-from heedmap.attention.returned import State as Rows
-from heedmap.attention.returned import check_same
+from heedmap.attention.probe import Verdict, ask, prove
+from heedmap.attention.returned import Rows, check_same
 from heedmap.attention.steps import Steps
 from heedmap.attention.tape import Tape
-from heedmap.attention.token_positions import InputSpan
-from heedmap.attention.wrapped import called, named_modules
+from heedmap.attention.token_positions import InputSpan, TokenRows, became
 from heedmap.common.memory import ran_out
 from heedmap.errors import (
     AttentionError,
@@ -37,21 +31,9 @@ from heedmap.errors import (
     HeedmapError,
     InputError,
     MixingError,
-    ModelStateError,
     NoAttentionError,
     UnfollowedAttentionError,
 )
-
-_LOCK = threading.RLock()
-_AT_REST: weakref.WeakKeyDictionary[nn.Module, tuple[int, _AsFound]] = weakref.WeakKeyDictionary()
-_STANCES: list[Any] = []
-_NO_TENSOR = {int, float, str, *map(type, vars(nn.Module()).values())}
-"""Of most attributes of modules: to ask these classes whether they are tensors takes longer than to look here."""
-_BOOKS = vars(nn.Module()).keys()
-_PLAIN = {int, float, str, bool, bytes, type(None), torch.dtype, torch.device}
-DEPTH = 3
-"""How deep it is looked into what attributes hold."""
-_VERDICTS: weakref.WeakKeyDictionary[nn.Module, tuple[Any, dict[Any, Any]]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(eq=False)
@@ -76,7 +58,7 @@ class Recording:
     inputs: Mapping[str, Any]
     live: frozenset[int] | None = None
     followed: Callable[[frozenset[int]], frozenset[int]] = lambda sources: sources
-    before: Callable[[int, State], Sequence[Rows]] = lambda stream, state: ()
+    before: Callable[[int, State], Sequence[TokenRows]] = lambda stream, state: ()
 
     @property
     def mixers(self) -> list[Attention]:
@@ -89,172 +71,10 @@ class Recording:
         return [a for a in mixing if a in events or a.index in read]
 
 
-@contextmanager
-def answering(model: nn.Module) -> Iterator[None]:
-    """As :func:`recording_state`, for answers alone: without gradients, and with the seed that an explanation has."""
-    with recording_state(model), torch.no_grad():
-        seed()
-        yield
-
-
 def output_of(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
     """What the model answers, as it does when it is explained: in eval mode; it is left as it was found. No gradient."""
     with answering(model):
         return called(model, detached(inputs))
-
-
-@contextmanager
-def recording_state(model: nn.Module) -> Iterator[None]:
-    """Gradients on; dropout and checkpointing off, a fixed seed; afterwards everything is as before, also after an exception.
-
-    Raises:
-        ModelStateError: under ``torch.inference_mode``, whose tensors cannot have gradients.
-    """
-    if torch.is_inference_mode_enabled() or any(t.is_inference() for t in _some_tensors(model)):
-        raise ModelStateError(
-            "heedmap needs gradients, which torch.inference_mode forbids; call it outside (torch.no_grad is fine), on a "
-            "model that was loaded outside too"
-        )
-    with _at_rest(model), own_randomness(), _uncompiled(), run_directly(), torch.enable_grad():
-        yield
-
-
-def _some_tensors(model: nn.Module) -> list[Tensor]:
-    parameter = next(model.parameters(), None)
-    return [] if parameter is None else [parameter]
-
-
-@contextmanager
-def _uncompiled() -> Iterator[None]:
-    """Compiled modules and functions run as they were written, until the last of several threads leaves."""
-    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and its import takes seconds
-        yield
-        return
-    with _LOCK:
-        _STANCES.append(None if _STANCES else torch.compiler.set_stance("force_eager"))
-        if len(_STANCES) == 1:
-            _STANCES[0].__enter__()
-    try:
-        yield
-    finally:
-        with _LOCK:
-            stance = _STANCES.pop() if len(_STANCES) == 1 else _STANCES.pop(1)
-            if stance is not None:
-                stance.__exit__(None, None, None)
-
-
-@dataclass(frozen=True, eq=False)
-class _AsFound:
-    """What a model was found as.
-
-    Attributes:
-        trained: modules in training mode.
-        required: parameters that require grad, by module and name.
-        attached: attributes that hold a tensor of a graph of the owner's (a loss kept for later), by module's attributes.
-        inside: such tensors in what attributes hold (a list, a cache).
-    """
-
-    trained: list[nn.Module]
-    required: list[tuple[nn.Module, str, nn.Parameter]]
-    attached: list[tuple[dict[str, Any], str, Tensor]]
-    inside: list[tuple[Any, Any, Tensor]]
-
-    @classmethod
-    def of(cls, model: nn.Module) -> _AsFound:
-        modules = list(named_modules(model))
-        required = [
-            (module, name, parameter)
-            for module in modules
-            for name, parameter in module._parameters.items()
-            if parameter is not None and parameter.requires_grad and parameter.is_leaf
-        ]
-        trained = [module for module in modules if module.training]
-        return cls(trained, required, _attached(modules), _inside(modules))
-
-    def rest(self) -> None:
-        for module in self.trained:
-            module.training = False
-        self._require_grad(False)
-
-    def put_back(self, model: nn.Module) -> None:
-        for module in self.trained:
-            module.training = True
-        self._require_grad(True)
-        modules = list(named_modules(model))
-        for attributes, name, tensor in _attached(modules):
-            attributes[name] = tensor.detach()
-        for attributes, name, tensor in self.attached:
-            attributes[name] = tensor
-        owners = {id(tensor) for _, _, tensor in self.inside}
-        for holder, place, tensor in _inside(modules):
-            if id(tensor) not in owners:
-                holder[place] = tensor.detach()
-
-    def _require_grad(self, wanted: bool) -> None:
-        for module, name, parameter in self.required:
-            for current in (parameter, module._parameters.get(name)):
-                if current is not None and current.is_leaf and current.requires_grad != wanted:
-                    current.requires_grad_(wanted)
-
-
-def _attached(modules: Iterable[nn.Module]) -> list[tuple[dict[str, Any], str, Tensor]]:
-    return [
-        (vars(module), name, value)
-        for module in modules
-        for name, value in vars(module).items()
-        if type(value) not in _NO_TENSOR and isinstance(value, Tensor) and value.grad_fn is not None
-    ]
-
-
-def _inside(modules: Iterable[nn.Module]) -> list[tuple[Any, Any, Tensor]]:
-    """Tensors of a graph in lists, dicts and plain objects that attributes hold, with where each is."""
-    seen = set[int]()
-    return [
-        found
-        for module in modules
-        for name, value in vars(module).items()
-        if name not in _BOOKS and type(value) not in _PLAIN
-        for found in _held(value, DEPTH, seen)
-    ]
-
-
-def _held(value: Any, depth: int, seen: set[int]) -> Iterator[tuple[Any, Any, Tensor]]:
-    if not depth or id(value) in seen or isinstance(value, (Tensor, nn.Module, type)) or callable(value):
-        return
-    seen.add(id(value))
-    holder = value if isinstance(value, (dict, list, deque)) else getattr(value, "__dict__", None)
-    if holder is None:
-        return
-    for place, entry in holder.items() if isinstance(holder, dict) else enumerate(holder):
-        if isinstance(entry, Tensor):
-            if entry.grad_fn is not None:
-                yield holder, place, entry
-        elif type(entry) not in _PLAIN:
-            yield from _held(entry, depth - 1, seen)
-
-
-@contextmanager
-def _at_rest(model: nn.Module) -> Iterator[None]:
-    """In eval mode, and no parameter requires grad, until the last of several threads leaves; then it is as it was found.
-
-    So nothing below the first attention is kept. The parameters stay what they are, so that a layer that moves, casts or
-    loads its weights while it runs finds them, and what it puts in their place requires grad again afterwards. What a module
-    keeps of a run as an attribute is left without a graph.
-    """
-    with _LOCK:
-        users, state = _AT_REST.get(model) or (0, _AsFound.of(model))
-        _AT_REST[model] = users + 1, state
-    try:
-        with _LOCK:
-            state.rest()
-        yield
-    finally:
-        with _LOCK:
-            users, state = _AT_REST.pop(model)
-            if users > 1:
-                _AT_REST[model] = users - 1, state
-            else:
-                state.put_back(model)
 
 
 def record(
@@ -268,10 +88,9 @@ def record(
     """Run the model once under the recorder; the first time, for this kind of input, also under the mixing probe.
 
     What was proved is kept for as long as nothing that could decide where tokens are has changed (see
-    :mod:`heedmap.attention.fingerprint`). Where they are, and that no other code runs (:mod:`heedmap.attention.ways`), is
-    checked in every run.
+    :mod:`heedmap.attention.fingerprint`). Where they are, and that no other code runs, is checked in every run.
 
-    To be called within :func:`recording_state`.
+    To be called within :func:`~heedmap.attention.at_rest.recording_state`.
 
     Args:
         model: the module.
@@ -288,16 +107,15 @@ def record(
     check_no_cache(inputs)
     known = proved(model) if known is None else known
     key = key_of(inputs, batch, check)
-    verdict: Verdict | None = known.get(key)
-    if verdict is not None:
+    before: Verdict | None = known.get(key)
+    if before is not None:
         try:
-            return _recorded(model, inputs, batch, verdict, again=True)
+            return _recorded(model, inputs, batch, before, again=True)
         except _Different:
             pass
     if ("refused", key) in known:
         kind, reason = known["refused", key]
         raise kind(reason)
-    before = verdict
     try:
         verdict = _probe(model, inputs, batch, check, hasty)
     except (UnfollowedAttentionError, NoAttentionError) as error:
@@ -307,7 +125,7 @@ def record(
     try:
         recording = _recorded(model, inputs, batch, verdict)
     except _Moved:  # half precision was too coarse for the quick check
-        verdict.static = False
+        verdict.order = None
         recording = _recorded(model, inputs, batch, verdict)
     except _Different as error:
         raise AttentionError(str(error)) from error
@@ -319,18 +137,11 @@ def record(
     return recording
 
 
-def key_of(inputs: Mapping[str, Any], batch: int, check: bool) -> Any:
-    """What a verdict, and a refusal, is kept for."""
-    kept = [getattr(inputs, name, None) for name in ("towers", "turned", "ends")]
-    return (batch > 1, check, of_inputs(inputs), *kept)
-
-
 def to_prove(model: nn.Module, inputs: Mapping[str, Any], batch: int) -> tuple[Tape, Any] | None:
     """The pass that is proved, and its output; None where there is a proof."""
     if key_of(inputs, batch, True) in proved(model):
         return None
     tape = Tape(batch, cut=True)
-    seed()
     return tape, call(model, inputs, tape)
 
 
@@ -340,15 +151,6 @@ class _Different(AttentionError):
 
 class _Moved(_Different):
     """Tokens are not where they were."""
-
-
-def proved(model: nn.Module) -> dict[Any, Any]:
-    """What is known of the model as it now is, by kind of input; what is put there is forgotten when it changes."""
-    state = of_model(model)
-    with _LOCK:
-        if model not in _VERDICTS or _VERDICTS[model][0] != state:
-            _VERDICTS[model] = (state, {})
-        return _VERDICTS[model][1]
 
 
 def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool, hasty: bool) -> Verdict:
@@ -367,17 +169,15 @@ def _probe(model: nn.Module, inputs: Mapping[str, Any], batch: int, check: bool,
 
 
 def _proved(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, check: bool) -> Verdict:
-    seed()
     output = call(model, inputs, tape, noted=True)
     if tape.overwritten is not None:
         tape = Tape(tape.batch, cut=True, copies=True, heads_first=tape.heads_first, hasty=tape.hasty)
-        seed()
         output = call(model, inputs, tape, noted=True)
         tape.check_kept()
     if check:
         ask(tape, output)
     with told(tape.attentions):
-        verdict = probe.prove(tape, check, output)[0]
+        verdict = prove(tape, check, output)
     for source in tape.sources:  # the verdict outlives the run; its tensors need not
         source.tensor = None
     return verdict
@@ -390,7 +190,6 @@ def _recorded(
     writes = verdict.writes_in_place
     last = 1 + max((edge.attention for edge in verdict.graph.edges), default=-1)
     tape = Tape(batch, leaves=True, clone=writes, copies=writes, heads_first=verdict.heads_first, last=last)
-    seed()
     output = call(model, inputs, tape, noted=True)
     if again and not tape.ways.known(verdict.ways):
         raise _Different("the model ran code that had not run when it was verified")
@@ -401,46 +200,29 @@ def _recorded(
     graph = build(tape)
     try:
         verify_same(verdict.graph, graph)
+        parts = token_positions.laid_out(tape, graph, verdict.order or {})
     except AttentionError as error:
         raise _Different(str(error)) from error
-    if verdict.static:
-        parts = {index: _laid_out(tape, graph, index, segments) for index, segments in verdict.layout.items()}
+    if verdict.order is not None:
         for stream in graph.streams:
             if not token_positions.confirmed(tape, graph, stream, parts.get(stream.index, [])):
                 raise _Moved(f"tokens of stream {stream.index} are not where they were when the model was verified")
     else:
-        known = probe.located(tape, graph, check=False)
-        parts = {
-            s.index: token_positions.parts(tape, token_positions.inherited(graph, s, known)) for s in graph.streams
-        }
+        parts = token_positions.parts(tape, graph, token_positions.located(tape, graph, check=False))
     for attention in tape.attentions:
         attention.sides = {}
     return Recording(tape, graph, parts, output, inputs)
 
 
-def _laid_out(tape: Tape, graph: Graph, stream: int, segments: list[tuple[int, int]]) -> list[InputSpan]:
-    """The segments of a stream, by the proved order and the lengths that this run's leaves have."""
-    leaves = [i for i, s in enumerate(tape.sources) if s.kind == "leaf"]
-    spans, end = [], 0
-    for ordinal, gap in segments:
-        source = tape.sources[leaves[ordinal]]
-        places = source.shape[2:] if source.spatial else source.shape[1:2]
-        start, end = end + gap, end + gap + torch.Size(places).numel()
-        positions = torch.arange(start, end).expand(tape.batch, -1)
-        spans.append(token_positions.part(source, leaves[ordinal], positions))
-    if end > graph.streams[stream].tokens:
-        raise _Different(f"stream {stream} has {graph.streams[stream].tokens} tokens where its segments need {end}")
-    return spans
-
-
 def call(model: nn.Module, inputs: Mapping[str, Any], tape: Tape, noted: bool = False) -> Any:
-    """The model's output under the recorder; ``noted``: whether the recorder keeps the ways of the run.
+    """The model's output under the recorder, from the fixed seed; ``noted``: whether the recorder keeps the ways of the run.
 
     Raises:
         InputError: ``forward`` lacks an input, or refuses those it was given, also without the recorder.
     """
     if not tape.given:  # else the pass before was called with the same
         check_required(model, inputs)
+    seed()
     given = detached(inputs)
     tape.towers, tape.steps = getattr(inputs, "towers", frozenset()), Steps(getattr(inputs, "ends", frozenset()))
     turned: frozenset[str] = getattr(inputs, "turned", frozenset())
@@ -481,3 +263,128 @@ def _refuses(model: nn.Module, inputs: Mapping[str, Any], turned: frozenset[str]
     except Exception:
         return True
     return False
+
+
+def rows_read(
+    recording: Recording, states: Mapping[int, State], leaves: set[int], values: Tensor
+) -> dict[int, tuple[State, Rows]]:
+    """For each stream that the target reads, its state and the rows that are read.
+
+    Args:
+        recording: of the model, with the graph from the leaves to the output.
+        states: of the streams whose attentions the target was computed from.
+        leaves: read beside these streams: streams that begin there are read as they were before any attention.
+        values: the target, (batch,); its graph is kept.
+    """
+    tape, live = recording.tape, recording.live
+    streams = recording.graph.streams
+    ends = {s: ends_of(tape.attentions, streams[s], state, live is not None) for s, state in states.items()}
+    followed = [a for a in tape.attentions if live is None or a.index in live]
+    begun = _begun(recording, leaves)
+    starts = [tensor for leaf in begun if (tensor := tape.sources[leaf].tensor) is not None]
+    before = {s: recording.before(s, state) for s, state in states.items()}
+    earlier = [found.tensor for several in before.values() for found in several]
+    outs = [a.out for several in ends.values() for a in several]
+    given = [a.out for a in followed] + getattr(tape, "as_given", [])
+    direct = iter(_direct(given, values, [*outs, *earlier, *starts]))
+    read = {
+        stream: (states[stream], _rows(several, [next(direct) for _ in several])) for stream, several in ends.items()
+    }
+    for number, several in before.items():
+        for found in several:
+            _check_beside(found, next(direct), ends[number][0], read[number][1])
+    for leaf, (stream, part) in begun.items():
+        assert tape.sources[leaf].shape[0] == tape.batch
+        rows = became(tape.sources[leaf], part.rows, stream.tokens, next(direct))
+        read[stream.index] = frozenset(), rows | read[stream.index][1] if stream.index in read else rows
+    return {stream: (state, rows) for stream, (state, rows) in read.items() if bool(rows.any())}
+
+
+def _check_beside(found: TokenRows, gradient: Tensor, last: Attention, read: Rows) -> None:
+    """MixingError where rows are read as they were before, and not as they became."""
+    if bool((found.touched(gradient) & ~read).any()):
+        raise MixingError(
+            f"the target reads rows of {found.name} beside what became of them in attention {last.index}, called at "
+            f"{last.place}: a map of these would leave the others out, so there is none"
+        )
+
+
+def ends_of(attentions: Sequence[Attention], stream: Stream, state: State, in_parts: bool) -> list[Attention]:
+    """The last attention of a state; where it makes some rows only, also those before it, until all rows are made.
+
+    Before any attention, the mixers that made the stream.
+    """
+    if not state:
+        return [attentions[mixer] for join in stream.joins.values() for mixer in join.mixers]
+    last, *before = (attentions[index] for index in sorted(state, reverse=True))
+    ends, made = [last], last.touched(torch.ones_like(last.out))
+    for attention in before if in_parts else []:
+        if bool(made.all()):
+            break
+        ends.append(attention)
+        made = made | attention.touched(torch.ones_like(attention.out))
+    return ends
+
+
+def _rows(ends: Sequence[Attention], gradients: Sequence[Tensor]) -> Rows:
+    """The rows that are read, each by the last attention that makes it."""
+    read, made = (torch.zeros_like(ends[0].touched(gradients[0])) for _ in range(2))
+    for attention, gradient in zip(ends, gradients, strict=True):
+        read = read | attention.touched(gradient) & ~made
+        made = made | attention.touched(torch.ones_like(gradient))
+    return read
+
+
+def rows_of_one(states: Mapping[int, State], gradients: Mapping[int, Tensor]) -> dict[int, tuple[State, Rows]]:
+    """As :func:`rows_read` where one stream alone is read: from its last attention no way leads through another.
+
+    Args:
+        states: of that stream.
+        gradients: ∂y/∂o by attention, (batch, heads, queries, features); nothing where there is none.
+    """
+    ((stream, state),) = states.items()
+    gradient = gradients.get(max(state))
+    rows = None if gradient is None else (gradient != 0).any(-1).any(1)
+    return {} if rows is None or not bool(rows.any()) else {stream: (state, rows)}
+
+
+def _begun(recording: Recording, leaves: set[int]) -> dict[int, tuple[Stream, InputSpan]]:
+    """For each leaf that has tokens, the first stream that begins there, and its segment."""
+    begun: dict[int, tuple[Stream, InputSpan]] = {}
+    for stream in recording.graph.streams:
+        for part in recording.parts.get(stream.index, []):
+            if part.leaf in leaves & stream.leaves:
+                begun.setdefault(part.leaf, (stream, part))
+    return begun
+
+
+def _direct(given: Sequence[Tensor], values: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """∂y/∂x of each tensor, by the ways from it to the target that pass through nothing that is given: no attention."""
+    gradients = [torch.zeros_like(tensor) for tensor in tensors]
+    target = values.sum()
+    ends = {_step(tensor) for tensor in given if tensor.requires_grad}
+
+    def before(step: Step) -> list[Step]:
+        return [] if step in ends else [made_of for made_of in step[0].next_functions if made_of[0] is not None]
+
+    steps = set(reached([_step(target)], before))
+    asked = [i for i, tensor in enumerate(tensors) if _step(tensor) in steps]
+    if not asked:
+        return gradients
+    with ExitStack() as hooks:
+        for i in asked:
+            hooks.enter_context(tensors[i].register_hook(partial(gradients.__setitem__, i)))
+        for tensor in given:
+            if tensor.requires_grad:
+                hooks.enter_context(tensor.register_hook(lambda g: None if g is None else torch.zeros_like(g)))
+        torch.autograd.grad(target, [tensors[i] for i in asked], retain_graph=True, allow_unused=True)
+    return gradients
+
+
+Step = tuple[Any, int]
+"""A step of the graph, and which of its results."""
+
+
+def _step(tensor: Tensor) -> Step:
+    """The step of the graph that made a tensor."""
+    return torch.autograd.graph.get_gradient_edge(tensor)[:2]

@@ -20,6 +20,7 @@ from torch import Tensor
 from heedmap.attention.attention import Attention, Block, Value
 from heedmap.attention.blocks import BlockAttention
 from heedmap.attention.flow import Graph, State
+from heedmap.attention.tags import attentions_among
 
 Calls = tuple[tuple[int, ...], ...]
 """What one attention was computed by: heads side by side, each of one or more calls that share A; recorded attentions."""
@@ -137,28 +138,23 @@ def joined(graph: Graph, attentions: Sequence[Attention], read: frozenset[int]) 
         attentions: as recorded.
         read: the attentions that the target was computed from.
     """
-    readers = [read, *(_among(graph, sources) for a in attentions for sources in (a.query_sources, a.value_sources))]
-    groups: dict[Any, list[list[int]]] = {}
+    sides = [sources for a in attentions for sources in (a.query_sources, a.value_sources)]
+    readers = [read, *(attentions_among(graph.sources, sources) for sources in sides)]
+    groups: dict[Any, list[int]] = {}
     for edge in graph.edges:
         a, readers_of = attentions[edge.attention], tuple(edge.attention in reader for reader in readers)
         if not a.mixes and not _convolves(a):
             states = (edge.stream, edge.query_state, edge.source, edge.value_state, edge.added)
-            _put(a.index, groups.setdefault((states, a.queries, a.keys, readers_of), []), attentions, _same_rows)
-    of_several = [of_rows for group in groups.values() for of_rows in group if len(of_rows) > 1]
-    calls = {of_rows[0]: _sharing(attentions, of_rows) for of_rows in of_several}
+            groups.setdefault((states, a.queries, a.keys, readers_of), []).append(a.index)
+    by_rows = [_grouped(attentions, group, _same_rows) for group in groups.values()]
+    of_several = [of_rows for group in by_rows for of_rows in group if len(of_rows) > 1]
+    calls = {of_rows[0]: tuple(map(tuple, _grouped(attentions, of_rows, _share))) for of_rows in of_several}
     made = list(attentions)
     for index, shared in calls.items():
         made[index] = _side_by_side_of([_sharing_one([attentions[i] for i in same]) for same in shared])
-    apart = [parts for group in groups.values() if len(parts := _parts(made, [rows[0] for rows in group])) > 1]
+    parts = [_grouped(made, [of_rows[0] for of_rows in group], _of_one_softmax) for group in by_rows]
+    apart = [of_group for of_group in parts if len(of_group) > 1]
     return JoinedHeads(_without(graph, _further(calls)), made, attentions, calls, apart)
-
-
-def _parts(attentions: Sequence[Attention], calls: Sequence[int]) -> list[list[int]]:
-    """Calls with other tokens, those that have their weights of one softmax (over keys that are parted) together."""
-    parts: list[list[int]] = []
-    for index in calls:
-        _put(index, parts, attentions, lambda a, b: _alike(_scored(a), _scored(b)))
-    return parts
 
 
 def _convolves(a: Attention) -> bool:
@@ -166,18 +162,18 @@ def _convolves(a: Attention) -> bool:
     return isinstance(a, BlockAttention) and len(_scored(a)) < 2
 
 
-def _put(
-    index: int,
-    groups: list[list[int]],
-    attentions: Sequence[Attention],
-    alike: Callable[[Attention, Attention], bool],
-) -> None:
-    """Puts a call into the group of those that it is like, or into a new one."""
-    same = next((group for group in groups if alike(attentions[group[0]], attentions[index])), None)
-    if same is None:
-        groups.append([index])
-    else:
-        same.append(index)
+def _grouped(
+    attentions: Sequence[Attention], indices: Sequence[int], alike: Callable[[Attention, Attention], bool]
+) -> list[list[int]]:
+    """The indices of attentions, of those that are alike together."""
+    groups: list[list[int]] = []
+    for index in indices:
+        same = next((group for group in groups if alike(attentions[group[0]], attentions[index])), None)
+        if same is None:
+            groups.append([index])
+        else:
+            same.append(index)
+    return groups
 
 
 def _same_rows(a: Attention, b: Attention) -> bool:
@@ -196,29 +192,20 @@ def _heads_of_tokens(attention: BlockAttention, gradient: Tensor) -> Tensor:
     return heads
 
 
-def _among(graph: Graph, sources: frozenset[int]) -> frozenset[int]:
-    return frozenset(graph.sources[i].attention for i in sources if graph.sources[i].kind == "attention")
-
-
 def _further(calls: Mapping[int, Calls]) -> frozenset[int]:
     return frozenset(i for index, shared in calls.items() for same in shared for i in same) - calls.keys()
-
-
-def _sharing(attentions: Sequence[Attention], group: Sequence[int]) -> Calls:
-    """The calls of a group, those with one A together."""
-    groups: list[list[int]] = []
-    for index in group:
-        _put(index, groups, attentions, _share)
-    return tuple(map(tuple, groups))
 
 
 def _share(a: Attention, b: Attention) -> bool:
     """Whether two calls have the same A because they have the same q, k and mask, not by chance."""
     if (a.causal, a.scale, a.columns, a.heads) != (b.causal, b.scale, b.columns, b.heads):
         return False
-    if not _alike(_scored(a), _scored(b)):
-        return False
-    return _equal(a.mask, b.mask) and _equal(a.probs, b.probs)
+    return _of_one_softmax(a, b) and _equal(a.mask, b.mask) and _equal(a.probs, b.probs)
+
+
+def _of_one_softmax(a: Attention, b: Attention) -> bool:
+    """Whether calls with other tokens have their weights of one softmax, over keys that are parted."""
+    return _alike(_scored(a), _scored(b))
 
 
 def _scored(attention: Attention) -> tuple[Tensor, ...]:

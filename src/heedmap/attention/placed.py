@@ -240,7 +240,7 @@ class PlacedTape(AttendingTape):
     # -- products ---------------------------------------------------------------------------------------------------
 
     def _multiplied(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        args, kwargs = self._apart(args), self._apart(kwargs)
+        args, kwargs = self._apart(args, kwargs)
         result = func(*args, **kwargs)
         call = multiplied(func, args, kwargs, result, list(_tensors(args, kwargs)), func is ops.EINSUM)
         if self._begins(call):

@@ -13,21 +13,20 @@ from torch import Tensor
 
 from heedmap.attention import pictures
 from heedmap.attention.attention import Attention
+from heedmap.attention.backward import noises, pulled
 from heedmap.attention.blocks import BlockAttention
 from heedmap.attention.companions import Lost, Pair
 from heedmap.attention.flow import AbsorbedStream, Edge, Graph, State, Stream, check_followed
-from heedmap.attention.gradual import pulled
+from heedmap.attention.forward import ends_of
 from heedmap.attention.mixers import Mixer
 from heedmap.attention.numbers import NOTHING, Ids, Numbers, all_of, each, thinned
 from heedmap.attention.pictures import Part
 from heedmap.attention.placed import PlacedTape
 from heedmap.attention.probe import ADVICE
-from heedmap.attention.randomness import noises
-from heedmap.attention.readout import ends_of
 from heedmap.attention.returned import Read, check, orders, tensors_of
-from heedmap.attention.returned import State as Rows
 from heedmap.attention.scans import Scan
 from heedmap.attention.token_positions import InputSpan
+from heedmap.attention.token_positions import TokenRows as Rows
 from heedmap.common.memory import ran_out
 from heedmap.errors import GradientError, MixingError, NoAttentionError, UnfollowedAttentionError
 

@@ -7,21 +7,19 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from heedmap.attention.before_proof import ask
 from heedmap.attention.copying import Copies, Own
-from heedmap.attention.fingerprint import of_inputs
+from heedmap.attention.fingerprint import Ways, of_inputs, proved
 from heedmap.attention.flow import Graph, check_followed, verify_same
-from heedmap.attention.forward import Recording, call, proved
+from heedmap.attention.forward import Recording, call
 from heedmap.attention.inputs import check_no_cache, without_cache
 from heedmap.attention.learned import LearnedRows
 from heedmap.attention.parting import parted
 from heedmap.attention.placed_flow import Builder, check_returned, prove
 from heedmap.attention.places import told
-from heedmap.attention.randomness import seed
+from heedmap.attention.probe import ask
 from heedmap.attention.returned import check_same, sampled, tensors_of
 from heedmap.attention.scanning import Regions, ScanningTape
 from heedmap.attention.tape import Tape
-from heedmap.attention.ways import Ways
 from heedmap.errors import AttentionError, MixingError, NoAttentionError
 
 ROUNDS = 6
@@ -33,7 +31,7 @@ def record(
 ) -> Recording:
     """Run the model under the second recorder; the first time, for this kind of input, also prove what it found.
 
-    To be called within :func:`heedmap.attention.forward.recording_state`; for the arguments see
+    To be called within :func:`heedmap.attention.at_rest.recording_state`; for the arguments see
     :func:`heedmap.attention.forward.record`.
 
     Raises:
@@ -227,7 +225,6 @@ def _run(
     cut: bool = False,
     regions: Regions | None = None,
 ) -> tuple[ScanningTape, Any]:
-    seed()
     tape = ScanningTape(batch, cut=cut, tokens=begun.tokens, regions=regions)
     tape.learned, tape.properties = LearnedRows(batch, begun.learned), begun.properties
     tape.copied = Copies(begun.copied)

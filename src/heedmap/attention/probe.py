@@ -7,8 +7,10 @@ cotangent; pulled back, it must vanish, exactly, in all other rows of all earlie
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
 from typing import Any
@@ -18,14 +20,11 @@ from torch import Tensor
 
 from heedmap.attention import returned, token_positions
 from heedmap.attention.attention import RowTensor
-from heedmap.attention.flow import Edge, Graph, State, Stream, build
-from heedmap.attention.gradual import pulled
-from heedmap.attention.graph import ancestors
-from heedmap.attention.randomness import noises
-from heedmap.attention.tags import Source
+from heedmap.attention.backward import ancestors, noises, pulled, reached
+from heedmap.attention.fingerprint import Ways
+from heedmap.attention.flow import Graph, State, Stream, build
 from heedmap.attention.tape import Tape
-from heedmap.attention.token_positions import InputSpan
-from heedmap.attention.ways import Ways
+from heedmap.attention.token_positions import InputSpan, SegmentOrder, TokenRows
 from heedmap.errors import GradientError, MixingError
 
 ADVICE = (
@@ -40,8 +39,7 @@ class Verdict:
 
     Attributes:
         graph: the flow that was proved.
-        layout: for each stream, its segments: (ordinal of the leaf among the leaves, rows before it).
-        static: whether every segment is one run of rows; else positions are traced anew in every run.
+        order: of the segments, by which later runs lay them out; None: positions are traced anew in every run.
         writes_in_place: whether the model writes to attention outputs, or to what attention read.
         heads_first: see :class:`~heedmap.attention.tape.Tape`.
         ways: the code that ran.
@@ -49,16 +47,15 @@ class Verdict:
     """
 
     graph: Graph
-    static: bool
+    order: SegmentOrder | None
     writes_in_place: bool
+    heads_first: bool
     ways: Ways
-    layout: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-    heads_first: bool = False
-    answered: Sequence[Tensor] = ()
+    answered: Sequence[Tensor]
 
 
-def prove(tape: Tape, check: bool = True, output: Any = None) -> tuple[Verdict, dict[int, list[InputSpan]]]:
-    """Check a cut recording; returns the verdict and each stream's segments. ``check=False`` only finds the segments.
+def prove(tape: Tape, check: bool, output: Any) -> Verdict:
+    """Check a cut recording. ``check=False`` only finds where its segments are.
 
     Args:
         tape: the recording.
@@ -69,121 +66,189 @@ def prove(tape: Tape, check: bool = True, output: Any = None) -> tuple[Verdict, 
         MixingError: tokens mix, change places, or cannot be traced; the message names the attention and its side.
     """
     graph = build(tape)
-    positions = located(tape, graph, check)
+    positions = token_positions.located(tape, graph, check)
     answers = [*returned.tensors_of(output), *tape.chosen_from()]
+    parts = token_positions.parts(tape, graph, positions)
     if check:
-        _check_entries(tape, graph, positions)
-        apart = _check_rows(tape, graph, positions, answers)
+        proof = _Proof(tape, graph, positions, parts)
+        proof.check_entries()
+        apart = proof.check_rows(answers)
         answers = [tensor for tensor in answers if id(tensor) not in apart]
-    parts = {
-        s.index: token_positions.parts(tape, token_positions.inherited(graph, s, positions)) for s in graph.streams
-    }
-    if check:
-        returned.check(answers, partial(_reads, tape, graph, positions, parts), ADVICE, tape.batch, tape.turned)
-    static = all(token_positions.is_static(p.positions) for ps in parts.values() for p in ps)
-    static &= check and not any(s.joins for s in graph.streams) and not any(s.tower for s in tape.sources)
-    writes = tape.written_in_place or tape.copies
-    verdict = Verdict(graph, static, writes, tape.ways, heads_first=tape.heads_first)
-    verdict.answered = returned.sampled(output)
-    ordinals = {leaf: n for n, leaf in enumerate(i for i, s in enumerate(tape.sources) if s.kind == "leaf")}
-    for index, spans in parts.items():
-        end, verdict.layout[index] = 0, []
-        for part in spans if verdict.static else []:
-            start = int(part.positions[0, 0])
-            verdict.static &= tape.sources[part.leaf].shape[-1] > 0 and _one_to_one(tape, part)
-            verdict.layout[index].append((ordinals[part.leaf], start - end))
-            end = start + part.positions.shape[1]
-    return verdict, parts
+        returned.check(answers, proof.reads, ADVICE, tape.batch, tape.turned)
+    is_static = check and not any(s.joins for s in graph.streams) and not any(s.tower for s in tape.sources)
+    order, writes = token_positions.order_of(tape, parts) if is_static else None, tape.written_in_place or tape.copies
+    return Verdict(graph, order, writes, tape.heads_first, tape.ways, returned.sampled(output))
 
 
-def located(tape: Tape, graph: Graph, check: bool) -> dict[int, dict[int, Tensor]]:
-    """For each stream, the rows that its own leaves' rows became; joins are traced too."""
-    for stream in graph.streams:
-        token_positions.trace_joins(tape, graph, stream)
-    return {s.index: token_positions.trace(tape, graph, s, check) for s in graph.streams}
+class _Proof:
+    """A cut recording of which it is checked that tokens mix in no other way.
 
+    Args:
+        tape: the recording.
+        graph: its flow.
+        positions: see :func:`~heedmap.attention.token_positions.located`.
+        parts: for each stream, its segments.
+    """
 
-def _reads(
-    tape: Tape,
-    graph: Graph,
-    positions: Mapping[int, dict[int, Tensor]],
-    parts: Mapping[int, Sequence[InputSpan]],
-    tensor: Tensor,
-) -> Iterator[returned.Read]:
-    """The streams that a tensor is computed from."""
-    tag = tape.tag(tensor)
-    for index, state in _states(tape, graph, tensor).items():
-        last, *before = (
-            returned.State(f"attention {a}", tape.attentions[a].out, tape.attentions[a].touched)
-            for a in sorted(state, reverse=True)
+    def __init__(
+        self,
+        tape: Tape,
+        graph: Graph,
+        positions: Mapping[int, dict[int, Tensor]],
+        parts: Mapping[int, Sequence[InputSpan]],
+    ) -> None:
+        self.tape, self.graph, self.positions, self.parts = tape, graph, positions, parts
+
+    def reads(self, tensor: Tensor) -> Iterator[returned.Read]:
+        """The streams that a tensor is computed from."""
+        sources, of_tensor = self.tape.sources, self.tape.tag(tensor).sources
+        for index, state in self._states(tensor).items():
+            attentions = [self.tape.attentions[a] for a in sorted(state, reverse=True)]
+            last, *before = (TokenRows(f"attention {a.index}", a.out, a.touched) for a in attentions)
+            positions, tokens = self.positions[index], self.graph.streams[index].tokens
+            for leaf, rows in {**positions, **self._again(of_tensor, positions, tokens)}.items():
+                tensor_of = sources[leaf].tensor
+                if leaf in of_tensor and tensor_of is not None:
+                    touched = partial(token_positions.became, sources[leaf], rows, tokens)
+                    before.append(TokenRows(f"the tokens of {sources[leaf].name!r}", tensor_of, touched))
+            beside = {
+                f"{sources[leaf].name!r} (shape {sources[leaf].shape})": made
+                for leaf in of_tensor - positions.keys()
+                if self._made_of(leaf) & positions.keys() and (made := sources[leaf].tensor) is not None
+            }
+            yield returned.Read([last], before, returned.orders(tokens, self.parts[index]), beside)
+
+    def _made_of(self, leaf: int) -> set[int]:
+        """All sources that a leaf was made of."""
+        sources = self.tape.sources
+        return set(reached(sources[leaf].made_of, lambda source: sources[source].made_of))
+
+    def _states(self, tensor: Tensor) -> dict[int, State]:
+        """The streams of a tensor, and their states; none of weights, of matrices of two tokens each, of what is not followed."""
+        tag = self.tape.tag(tensor)
+        compares = any(product.query_sources and product.key_sources for product in tag.products)
+        if compares or any(self.tape.sources[i].kind in ("unfollowed", "tower") for i in tag.sources):
+            return {}
+        try:
+            states = self.graph.readouts(tag.sources)
+        except MixingError:  # a target that reads this is refused
+            return {}
+        if tag.softmax and tensor.shape[-1] in {self.graph.streams[index].tokens for index in states}:
+            return {}  # weights of tokens, which sum to one
+        return states
+
+    def _again(self, of: frozenset[int], positions: Mapping[int, Tensor], tokens: int) -> Mapping[int, Tensor]:
+        """Other features of a stream's inputs, one for each token, which are read beside it: taken to be row by row."""
+        sources, shape = self.tape.sources, (self.tape.batch, tokens)
+        names = {sources[leaf].name for leaf in positions}
+        leaves = {i: sources[i] for i in of - positions.keys() if sources[i].kind == "leaf"}
+        alike = [i for i, s in leaves.items() if not s.spatial and s.shape[:2] == shape and s.name in names]
+        return dict.fromkeys(alike, torch.arange(tokens, device=self.tape.attentions[0].out.device).expand(shape))
+
+    def check_entries(self) -> None:
+        """GradientError where no gradient leads from a stream to where it begins."""
+        for stream in self.graph.streams:
+            if stream.leaves and not self.positions[stream.index]:
+                names = sorted({self.tape.sources[i].name for i in stream.leaves})
+                raise GradientError(
+                    f"no gradient passes from {', '.join(names)} to the first attention that reads it (weights or a gate of "
+                    f"zero, quantised weights, torch.no_grad or detach in the model, or queries that are not known): {ADVICE}"
+                )
+
+    def check_rows(self, answers: Iterable[Tensor]) -> set[int]:
+        """Check what attention reads; of ``answers``, the ids of those that were found to be row by row on the way."""
+        probes = list(self._probes())
+        if not probes:
+            return set()
+        known = {s: leaves | self._late(self.graph.streams[s], leaves) for s, leaves in self.positions.items()}
+        check = _Check(self.tape, self.graph, known)
+        last = self._answering(answers, probes)
+        if last and self._are_read(probes) and check.broken([*probes, *last]) is None:
+            return {id(probe.rows.tensor) for probe in last}
+        if check.broken(probes) is None:
+            return set()
+        for probe in probes:  # find where
+            reason = check.broken([probe])
+            if reason is not None:
+                raise MixingError(f"the {probe.side} of attention {probe.attention} {reason}: {ADVICE}")
+        raise MixingError(f"tokens {check.broken(probes)}: {ADVICE}")
+
+    def _probes(self) -> Iterator[_Probe]:
+        for edge in self.graph.edges:
+            sides = self.tape.attentions[edge.attention].sides
+            for side in ("queries", "keys", "values"):
+                asks = side == "queries"
+                stream, state = (edge.stream, edge.query_state) if asks else (edge.source, edge.value_state)
+                if side in sides and sides[side].tensor.requires_grad:
+                    yield _Probe(edge.attention, side, stream, state, sides[side])
+                elif side != "keys" and state:
+                    raise GradientError(
+                        f"no gradient passes from the {side} of attention {edge.attention} to attention {max(state)} of "
+                        f"the same stream (zero or quantised weights, torch.no_grad or detach in the model, or scores that "
+                        f"are no product): {ADVICE}"
+                    )
+
+    def _answering(self, tensors: Iterable[Tensor], probes: Sequence[_Probe]) -> list[_Probe]:
+        """Those of the tensors whose rows seem to be those of one stream, in a last state that no attention reads.
+
+        Their rows are pulled together with what attention reads.
+        """
+        batch, read, found = self.tape.batch, frozenset[int]().union(*(probe.state for probe in probes)), {}
+        for tensor in tensors if not self.tape.turned else ():
+            states = self._states(tensor) if tensor.requires_grad and tensor.dim() == 3 else {}
+            ((stream, state),) = states.items() if len(states) == 1 else ((-1, State()),)
+            if not state or max(state) in read:
+                continue
+            tokens, sources = self.graph.streams[stream].tokens, self.tape.tag(tensor).sources
+            is_known = all(i in self.positions[stream] for i in sources if self.tape.sources[i].kind == "leaf")
+            if is_known and tensor.shape[:2] == (batch, tokens) and batch != tokens > 1:
+                found[id(tensor)] = _Probe(-1, "rows", stream, state, RowTensor(tensor, 0, 1))
+        return list(found.values())
+
+    def _are_read(self, probes: Sequence[_Probe]) -> bool:
+        """Whether autograd has a way from what each attention reads to the state before it; what a model returns has its own."""
+        by_state: dict[int, list[Tensor]] = {}
+        for probe in probes:
+            if probe.state and probe.side != "keys":
+                by_state.setdefault(max(probe.state), []).append(probe.rows.tensor)
+        return all(
+            any(getattr(node, "variable", None) is self.tape.attentions[state].out for node in ancestors(*tensors))
+            for state, tensors in by_state.items()
         )
-        tokens = graph.streams[index].tokens
-        leaves = {**positions[index], **_again(tape, tag.sources, positions[index], tokens)}
-        for leaf, rows in leaves.items():
-            source, tensor_of = tape.sources[leaf], tape.sources[leaf].tensor
-            if leaf in tag.sources and tensor_of is not None:
-                touched = partial(_rows_of_leaf, source, rows, tokens)
-                before.append(returned.State(f"the tokens of {source.name!r}", tensor_of, touched))
-        beside = {
-            f"{tape.sources[leaf].name!r} (shape {tape.sources[leaf].shape})": made
-            for leaf in tag.sources - positions[index].keys()
-            if _made_of(tape, leaf) & positions[index].keys() and (made := tape.sources[leaf].tensor) is not None
-        }
-        yield returned.Read([last], before, returned.orders(tokens, parts[index]), beside)
 
+    def _late(self, stream: Stream, known: dict[int, Tensor]) -> dict[int, Tensor]:
+        """Leaves that join a stream after its first attention (a mask, an embedding per layer), taken to be row by row."""
+        late: dict[int, Tensor] = {}
+        shape, begun = (self.tape.batch, stream.tokens), self.graph.all_leaves(stream.index)
+        for edge in self.graph.edges:
+            attention = self.tape.attentions[edge.attention]
+            sides = ("queries", edge.stream, attention.query_sources), ("values", edge.source, attention.value_sources)
+            for side, leaf in [(side, i) for side, index, of in sides if index == stream.index for i in of]:
+                source = self.tape.sources[leaf]
+                if source.kind != "leaf" or leaf in known or leaf in begun or leaf in late:
+                    continue
+                if source.tower:
+                    late[leaf] = self._on_own_rows(stream, (edge.attention, side), leaf, known)
+                elif source.spatial or source.shape[:2] != shape:
+                    raise MixingError(
+                        f"attention {edge.attention} also reads {source.name!r} by a convolution or pooling beside the "
+                        f"attention before it, shape {source.shape}: {ADVICE}"
+                    )
+                else:
+                    late[leaf] = torch.arange(stream.tokens, device=attention.value.device).expand(shape)
+        return late
 
-def _states(tape: Tape, graph: Graph, tensor: Tensor) -> dict[int, State]:
-    """The streams of a tensor, and their states; none of weights, of matrices of two tokens each, of what is not followed."""
-    tag = tape.tag(tensor)
-    compares = any(product.query_sources and product.key_sources for product in tag.products)
-    if compares or any(tape.sources[i].kind in ("unfollowed", "tower") for i in tag.sources):
-        return {}
-    try:
-        states = graph.readouts(tag.sources)
-    except MixingError:  # a target that reads this is refused
-        return {}
-    if tag.softmax and tensor.shape[-1] in {graph.streams[index].tokens for index in states}:
-        return {}  # weights of tokens, which sum to one
-    return states
-
-
-def _again(tape: Tape, sources: frozenset[int], positions: Mapping[int, Tensor], tokens: int) -> Mapping[int, Tensor]:
-    """Other features of a stream's inputs, one for each token, which are read beside it: taken to be row by row."""
-    names = {tape.sources[leaf].name for leaf in positions}
-    rows = torch.arange(tokens, device=tape.attentions[0].out.device).expand(tape.batch, -1)
-    leaves = {i: tape.sources[i] for i in sources - positions.keys() if tape.sources[i].kind == "leaf"}
-    alike = [i for i, s in leaves.items() if not s.spatial and s.shape[:2] == (tape.batch, tokens) and s.name in names]
-    return dict.fromkeys(alike, rows)
-
-
-def _made_of(tape: Tape, leaf: int) -> set[int]:
-    """All sources that a leaf was made of."""
-    found, rest = set[int](), {leaf}
-    while rest:
-        rest = {i for index in rest for i in tape.sources[index].made_of} - found
-        found |= rest
-    return found
-
-
-def _rows_of_leaf(source: Source, positions: Tensor, tokens: int, gradient: Tensor) -> Tensor:
-    """The rows of a stream which the rows of a leaf with a gradient became."""
-    return token_positions.became(positions, token_positions.touched(source, gradient, len(positions)), tokens)
-
-
-def _one_to_one(tape: Tape, part: InputSpan) -> bool:
-    source = tape.sources[part.leaf]
-    places = source.shape[2:] if source.spatial else source.shape[1:2]
-    return torch.Size(places).numel() == part.positions.shape[1]
-
-
-def _check_entries(tape: Tape, graph: Graph, positions: dict[int, dict[int, Tensor]]) -> None:
-    for stream in graph.streams:
-        if stream.leaves and not positions[stream.index]:
-            names = sorted({tape.sources[i].name for i in stream.leaves})
-            raise GradientError(
-                f"no gradient passes from {', '.join(names)} to the first attention that reads it (weights or a gate of "
-                f"zero, quantised weights, torch.no_grad or detach in the model, or queries that are not known): {ADVICE}"
-            )
+    def _on_own_rows(self, stream: Stream, start: tuple[int, str], leaf: int, known: dict[int, Tensor]) -> Tensor:
+        """Where more of a tower's features are added later; MixingError where that is not on the rows of its own tokens."""
+        places = token_positions.trace_late(self.tape, stream, start, leaf)
+        of_towers = [rows for other, rows in known.items() if self.tape.sources[other].tower]
+        for late, rows in zip(places, torch.cat(of_towers, 1) if of_towers else places[:, :0], strict=True):
+            if not bool((late >= 0).all()) or not bool(torch.isin(late, rows).all()):
+                raise MixingError(
+                    f"attention {start[0]} also reads what was made of {self.tape.sources[leaf].name!r} beside the attention "
+                    f"before it, on other rows than those of its tokens: {ADVICE}"
+                )
+        return places
 
 
 @dataclass(frozen=True)
@@ -195,117 +260,6 @@ class _Probe:
     stream: int
     state: State
     rows: RowTensor
-
-
-def _probes(tape: Tape, edges: list[Edge]) -> list[_Probe]:
-    probes = []
-    for edge in edges:
-        sides = tape.attentions[edge.attention].sides
-        for side in ("queries", "keys", "values"):
-            asks = side == "queries"
-            stream, state = (edge.stream, edge.query_state) if asks else (edge.source, edge.value_state)
-            if side in sides and sides[side].tensor.requires_grad:
-                probes.append(_Probe(edge.attention, side, stream, state, sides[side]))
-            elif side != "keys" and state:
-                raise GradientError(
-                    f"no gradient passes from the {side} of attention {edge.attention} to attention {max(state)} of "
-                    f"the same stream (zero or quantised weights, torch.no_grad or detach in the model, or scores that are no "
-                    f"product): {ADVICE}"
-                )
-    return probes
-
-
-def _answering(
-    tape: Tape, graph: Graph, positions: dict[int, dict[int, Tensor]], tensors: Iterable[Tensor], probes: list[_Probe]
-) -> list[_Probe]:
-    """Those of the tensors whose rows seem to be those of one stream, in a last state that no attention reads.
-
-    Their rows are pulled together with what attention reads.
-    """
-    read, found = frozenset[int]().union(*(probe.state for probe in probes)), {}
-    for tensor in tensors if not tape.turned else ():
-        states = _states(tape, graph, tensor) if tensor.requires_grad and tensor.dim() == 3 else {}
-        ((stream, state),) = states.items() if len(states) == 1 else ((-1, State()),)
-        if not state or max(state) in read:
-            continue
-        tokens, sources = graph.streams[stream].tokens, tape.tag(tensor).sources
-        is_known = all(i in positions[stream] for i in sources if tape.sources[i].kind == "leaf")
-        if is_known and tensor.shape[:2] == (tape.batch, tokens) and tape.batch != tokens > 1:
-            found[id(tensor)] = _Probe(-1, "rows", stream, state, RowTensor(tensor, 0, 1))
-    return list(found.values())
-
-
-def _are_read(tape: Tape, probes: list[_Probe]) -> bool:
-    """Whether autograd has a way from what each attention reads to the state before it; what a model returns has its own."""
-    by_state: dict[int, list[Tensor]] = {}
-    for probe in probes:
-        if probe.state and probe.side != "keys":
-            by_state.setdefault(max(probe.state), []).append(probe.rows.tensor)
-    return all(
-        any(getattr(node, "variable", None) is tape.attentions[state].out for node in ancestors(*tensors))
-        for state, tensors in by_state.items()
-    )
-
-
-def _check_rows(
-    tape: Tape, graph: Graph, positions: dict[int, dict[int, Tensor]], answers: Iterable[Tensor]
-) -> set[int]:
-    """Check what attention reads; of ``answers``, the ids of those that were found to be row by row on the way."""
-    probes = _probes(tape, graph.edges)
-    if not probes:
-        return set()
-    check = _Check(tape, graph, {s: known | _late(tape, graph, s, known) for s, known in positions.items()})
-    last = _answering(tape, graph, positions, answers, probes)
-    if last and _are_read(tape, probes) and check.broken([*probes, *last]) is None:
-        return {id(probe.rows.tensor) for probe in last}
-    if check.broken(probes) is None:
-        return set()
-    for probe in probes:  # find where
-        reason = check.broken([probe])
-        if reason is not None:
-            raise MixingError(f"the {probe.side} of attention {probe.attention} {reason}: {ADVICE}")
-    raise MixingError(f"tokens {check.broken(probes)}: {ADVICE}")
-
-
-def _late(tape: Tape, graph: Graph, stream: int, known: dict[int, Tensor]) -> dict[int, Tensor]:
-    """Leaves that join a stream after its first attention (a mask, an embedding per layer), taken to be row by row."""
-    late: dict[int, Tensor] = {}
-    for edge in graph.edges:
-        attention = tape.attentions[edge.attention]
-        for side, sources in ((edge.stream, attention.query_sources), (edge.source, attention.value_sources)):
-            for leaf in sources if side == stream else ():
-                source, tokens = tape.sources[leaf], graph.streams[stream].tokens
-                if source.kind != "leaf" or leaf in known or leaf in graph.all_leaves(stream) or leaf in late:
-                    continue
-                if source.tower:
-                    start = (edge.attention, "queries" if sources is attention.query_sources else "values")
-                    late[leaf] = _on_own_rows(tape, graph.streams[stream], start, leaf, known)
-                    continue
-                if source.spatial or source.shape[:2] != (tape.batch, tokens):
-                    raise MixingError(
-                        f"attention {edge.attention} also reads {source.name!r} by a convolution or pooling beside the "
-                        f"attention before it, shape {source.shape}: {ADVICE}"
-                    )
-                device = attention.value.device
-                late[leaf] = torch.arange(tokens, device=device).expand(tape.batch, -1)
-    return late
-
-
-def _on_own_rows(tape: Tape, stream: Stream, start: tuple[int, str], leaf: int, known: dict[int, Tensor]) -> Tensor:
-    """Where more of a tower's features are added later; MixingError where that is not on the rows of its own tokens."""
-    places, source = token_positions.trace_late(tape, stream, start, leaf), tape.sources[leaf]
-    tower_rows = [rows for other, rows in known.items() if tape.sources[other].tower]
-    for sample, late in enumerate(places):
-        if (
-            not tower_rows
-            or not bool((late >= 0).all())
-            or not bool(torch.isin(late, torch.cat(tower_rows, 1)[sample]).all())
-        ):
-            raise MixingError(
-                f"attention {start[0]} also reads what was made of {source.name!r} beside the attention before it, on other "
-                f"rows than those of its tokens: {ADVICE}"
-            )
-    return places
 
 
 class _Check:
@@ -326,31 +280,25 @@ class _Check:
         return reason
 
     def _broken(self, probes: list[_Probe]) -> str | None:
-        tape, sides = self.tape, [probe.rows for probe in probes]
-        misfit = next((probe for probe, side in zip(probes, sides, strict=True) if not self._fits(probe, side)), None)
-        if misfit is not None:
-            return f"have other rows than the {self.graph.streams[misfit.stream].tokens} tokens of their stream"
+        for probe in probes:
+            tokens = self.graph.streams[probe.stream].tokens
+            if probe.rows.tensor.shape[probe.rows.row_axis] != tokens:
+                return f"have other rows than the {tokens} tokens of their stream"
         noise = noises([probe.rows.tensor for probe in probes if probe.attention >= 0])
         cotangents = [
             partial(_vector, probe.rows, drawn, self.chosen[probe.stream])
             for probe, drawn in zip_longest(probes, noise)
         ]
-        sources = [tape.sources[leaf] for _, leaf in self.leaves]
-        ends = [a.out for a in tape.attentions] + [source.tensor for source in sources]
-        touched = [a.touched for a in tape.attentions]
-        touched += [partial(token_positions.touched, source, batch=tape.batch) for source in sources]
-        rows = pulled([side.tensor for side in sides], cotangents, ends, touched)  # type: ignore[arg-type]
+        attentions, sources = self.tape.attentions, [self.tape.sources[leaf] for _, leaf in self.leaves]
+        ends = [a.out for a in attentions] + [source.tensor for source in sources]
+        touched = [a.touched for a in attentions] + [source.touched for source in sources]
+        rows = pulled([probe.rows.tensor for probe in probes], cotangents, ends, touched)  # type: ignore[arg-type]
         wanted = {
             max(probe.state)
             for probe in probes
             if probe.state and probe.side != "keys" and bool(self.chosen[probe.stream].any())
         }
-        count = len(tape.attentions)
-        return self._outputs(rows[:count], wanted) or self._inputs(rows[count:])
-
-    def _fits(self, probe: _Probe, side: Any) -> bool:
-        tokens, rows = self.graph.streams[probe.stream].tokens, side.tensor.shape[side.row_axis]
-        return bool(rows == tokens)
+        return self._outputs(rows[: len(attentions)], wanted) or self._inputs(rows[len(attentions) :])
 
     def _outputs(self, touched: list[Tensor | None], wanted: set[int]) -> str | None:
         for attention, rows in zip(self.tape.attentions, touched, strict=True):
@@ -407,3 +355,24 @@ def _halves(graph: Graph, batch: int, device: torch.device) -> list[Tensor]:
             chosen[index, join.places[index, token]] = halves[other][index, token]
         halves.append(chosen)
     return halves
+
+
+Question = Callable[[Tape, Any], None]
+_ASKED: ContextVar[Question | None] = ContextVar("before a proof", default=None)
+
+
+@contextmanager
+def asking(question: Question | None) -> Iterator[None]:
+    """Within it, ``question`` is given the recording and the output of each pass that a proof is to be made on; it may raise."""
+    token = _ASKED.set(question)
+    try:
+        yield
+    finally:
+        _ASKED.reset(token)
+
+
+def ask(tape: Tape, output: Any) -> None:
+    """To be called before a proof."""
+    question = _ASKED.get()
+    if question is not None:
+        question(tape, output)

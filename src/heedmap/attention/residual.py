@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from heedmap.attention import operations as ops
+from heedmap.attention.tags import attentions_among
 from heedmap.attention.tape import Tape
 
 
@@ -105,11 +106,10 @@ class ResidualTape(Tape):
         if args[0].shape != args[1].shape:
             return []
         edges = [get_gradient_edge(t) if t.requires_grad else None for t in args]
-        return [(t, self._attentions_of(t), self._is_state(t), e) for t, e in zip(args, edges, strict=True)]
-
-    def _attentions_of(self, tensor: Tensor) -> frozenset[int]:
-        sources = (self.sources[i] for i in self.tag(tensor).sources)
-        return frozenset(source.attention for source in sources if source.kind == "attention")
+        return [
+            (t, attentions_among(self.sources, self.tag(t).sources), self._is_state(t), e)
+            for t, e in zip(args, edges, strict=True)
+        ]
 
     def _is_state(self, tensor: Any) -> bool:
         reference = self._states.get(id(tensor))

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from heedmap.attention.gradual import pulled
-from heedmap.attention.token_positions import InputSpan
+from heedmap.attention.backward import pulled
+from heedmap.attention.token_positions import InputSpan, TokenRows
 from heedmap.errors import AttentionError, MixingError
 
 FEW = 8
@@ -28,26 +28,18 @@ SAMPLED = 1024
 Rows = Bool[Tensor, "batch tokens"]
 
 
-class State(NamedTuple):
-    """Rows of a stream at one place of the pass: what it is called, its tensor, and which rows a gradient of it touches."""
-
-    name: str
-    tensor: Tensor
-    touched: Callable[[Tensor], Rows]
-
-
 class Read(NamedTuple):
     """A stream as a tensor is computed from it.
 
     Attributes:
-        last: the latest states that it reads.
-        before: all earlier ones, from the stream's beginning on.
+        last: its rows in the latest states that it reads.
+        before: in all earlier ones, from the stream's beginning on.
         orders: rows that may stand one after another along an axis: all, or those of a segment.
         beside: what a convolution or pooling, beside all attention, made of the tokens with which the stream begins.
     """
 
-    last: Sequence[State]
-    before: Sequence[State]
+    last: Sequence[TokenRows]
+    before: Sequence[TokenRows]
     orders: Sequence[Int[Tensor, " rows"]]
     beside: Mapping[str, Tensor]
 
@@ -156,7 +148,7 @@ class _Rows:
         """The same; of as many samples as rows, where the first entry of the first axis is no sample, from that axis on."""
         if is_square and self.first:
             entry = Axis(0, 1, torch.arange(len(self.tensor)))
-            if bool(self._any(self._pulled({entry: _only(0, len(self.tensor))}))[1:].any()):
+            if bool(self._of_place(entry, 0)[1:].any()):
                 self.first = 0
         return self
 
@@ -185,7 +177,7 @@ class _Rows:
     def beside(self) -> str:
         """Where its rows are not told apart, whether it reads earlier states of other rows than of the last; empty: no."""
         rows = self._pulled({})
-        last = self._any(rows[: len(self.read.last)])
+        last = torch.stack(rows[: len(self.read.last)]).any(0)
         for state, before in zip(self.read.before, rows[len(self.read.last) :], strict=True):
             if bool(last.any()) and bool((before & ~last).any()):
                 row = int((before & ~last)[0].int().argmax())
@@ -214,7 +206,7 @@ class _Rows:
         tokens = axis.order.unique()
         half = torch.isin(axis.order, tokens[torch.randperm(len(tokens))[: len(tokens) // 2]])
         for chosen in (half, ~half):
-            rows = self._any(self._pulled({axis: chosen}))
+            rows = self._read_by({axis: chosen})
             allowed = torch.zeros(rows.shape[1], dtype=torch.bool, device=rows.device)
             allowed[axis.order[chosen].to(rows.device)] = True
             if not bool(rows.any()) or bool((rows & ~allowed).any()):
@@ -225,13 +217,14 @@ class _Rows:
         """Whether places depend on their own tokens, and on others; what all places do alike may be classes of a mean."""
         found = []
         for place, row in self._some(axis):
-            rows = self._any(self._pulled({axis: _only(place, len(axis.order))}))
+            rows = self._of_place(axis, place)
             if not bool(rows[:, row].any()):
                 return False
             found.append(rows)
         if all(torch.equal(rows, found[0]) for rows in found):
             return self.tensor.dim() > 2 and axis.axes == 1 and not self._tells_elsewhere(axis)
-        more = (self._any(self._pulled({axis: _only(place, len(axis.order))})) for place in self._places(axis))
+        # many places, where few say nothing: tokens may stand in another order
+        more = (self._of_place(axis, place) for place in torch.randperm(len(axis.order))[:FEW].tolist())
         return any(bool((rows.sum(1) > 1).any()) for rows in (*found, *more))
 
     def _compares(self, axes: Sequence[Axis]) -> bool:
@@ -241,14 +234,22 @@ class _Rows:
                 if other.first >= one.first + one.axes:
                     (a, row), (b, column) = self._some(one)[0], self._some(other)[-1]
                     chosen = {one: _only(a, len(one.order)), other: _only(b, len(other.order))}
-                    rows = self._any(self._pulled(chosen))
+                    rows = self._read_by(chosen)
                     rows[:, [row, column]] = False
                     if not bool(rows.any()):
                         return True
         return False
 
+    def _of_place(self, axis: Axis, place: int) -> Rows:
+        """The rows of any state on which one place along an axis depends."""
+        return self._read_by({axis: _only(place, len(axis.order))})
+
+    def _read_by(self, chosen: Mapping[Axis, Tensor]) -> Rows:
+        """The rows of any state on which the chosen places of all samples depend."""
+        return torch.stack(self._pulled(chosen)).any(0)
+
     def _pulled(self, chosen: Mapping[Axis, Tensor]) -> list[Rows]:
-        """The rows of each state on which the chosen places of all samples depend."""
+        """The same of each state."""
         cotangent = torch.randn_like(self.tensor, memory_format=torch.contiguous_format)
         for axis, mask in chosen.items():
             along = mask.to(cotangent).reshape(-1, *[1] * (cotangent.dim() - axis.first - axis.axes))
@@ -259,9 +260,6 @@ class _Rows:
             s.touched(torch.zeros_like(s.tensor)) if r is None else r for s, r in zip(self.states, rows, strict=True)
         ]
 
-    def _any(self, rows: Sequence[Rows]) -> Rows:
-        return torch.stack(list(rows)).any(0)
-
     def _are_single(self) -> bool:
         """Whether none of some elements depends on several tokens: tokens that several axes together tell apart, in any order."""
         found = []
@@ -269,7 +267,7 @@ class _Rows:
             chosen = {}
             for axis, size in enumerate(self.tensor.shape[self.first :], self.first):
                 chosen[Axis(axis, 1, torch.arange(size))] = _only(int(torch.randint(size, ())), size)
-            found.append(self._any(self._pulled(chosen)))
+            found.append(self._read_by(chosen))
         return not any(bool((rows.sum(1) > 1).any()) for rows in found)
 
     def _tells_elsewhere(self, axis: Axis) -> bool:
@@ -277,14 +275,9 @@ class _Rows:
         for first in (a for a in range(self.first, self.tensor.dim()) if a != axis.first and self.tensor.shape[a] > 1):
             count = self.tensor.shape[first]
             along = Axis(first, 1, torch.arange(count))
-            one, other = (self._any(self._pulled({along: _only(place, count)})) for place in (0, count - 1))
-            if not torch.equal(one, other):
+            if not torch.equal(self._of_place(along, 0), self._of_place(along, count - 1)):
                 return True
         return False
-
-    def _places(self, axis: Axis) -> list[int]:
-        """Many places, where few say nothing: tokens may stand in another order."""
-        return torch.randperm(len(axis.order))[:FEW].tolist()
 
     def _some(self, axis: Axis) -> list[tuple[int, int]]:
         """The first, the middle and the last place, and their rows."""

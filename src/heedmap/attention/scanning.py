@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from heedmap.attention import kernels, moves, places
+from heedmap.attention import moves, places
 from heedmap.attention import operations as ops
+from heedmap.attention.backward import ancestors
 from heedmap.attention.companions import CONVOLUTIONS, Known, Lost, Pair, Summed, _on_cpu, reduced_axes
-from heedmap.attention.graph import ancestors
 from heedmap.attention.mixers import AsItIs
 from heedmap.attention.mixing import LINEAR, POOLS
 from heedmap.attention.numbers import NOTHING, Ids
@@ -109,7 +109,7 @@ class ScanningTape(PlacedTape):
             return func(*args, **kwargs)
         if self._is_unknown(func, args, kwargs):
             result = func(*args, **kwargs)
-            kernels.laid_out(func, result)
+            ops.laid_out(func, result)
             return self._of_none(name, args, kwargs, result)
         if self._is_read(func, name, args, kwargs) or (self._looks and name in ADDS):
             self._ended(name, args, kwargs)
@@ -134,7 +134,7 @@ class ScanningTape(PlacedTape):
 
     def _is_unknown(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether nothing is known of what a function takes (weights, masks), and it is none that is recorded nevertheless."""
-        if func in RECORDED or kernels.lacks_gradient(func):
+        if func in RECORDED or ops.lacks_gradient(func):
             return False
         return not any([id(t) in self._tags or id(t) in self._known for t in _tensors(args, kwargs)])
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -46,6 +47,22 @@ class Source:
     tower: bool = False
     place: Place | None = None
     made_of: frozenset[int] = frozenset()
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of a leaf."""
+        return prod(self.shape[2:] if self.spatial else self.shape[1:2])
+
+    def touched(self, gradient: Tensor) -> Tensor:
+        """Which rows of the leaf have a gradient, (batch, rows)."""
+        if self.spatial:
+            return (gradient != 0).any(1).reshape(len(gradient), self.rows)
+        return (gradient != 0).reshape(len(gradient), self.rows, -1).any(-1)
+
+
+def attentions_among(sources: Sequence[Source], indices: Iterable[int]) -> frozenset[int]:
+    """The indices of the attentions among some of the sources."""
+    return frozenset(sources[i].attention for i in indices if sources[i].kind == "attention")
 
 
 class Product(NamedTuple):

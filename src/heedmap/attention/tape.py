@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from heedmap.attention import einsum, kernels, multihead, places
+from heedmap.attention import einsum, places
 from heedmap.attention import operations as ops
 from heedmap.attention.attention import Attention, Layout, RowTensor, versions
-from heedmap.attention.fused import FusedCall
+from heedmap.attention.fingerprint import Ways
+from heedmap.attention.operations import FusedCall
 from heedmap.attention.steps import Steps
 from heedmap.attention.tags import (
     EMPTY,
@@ -40,7 +41,6 @@ from heedmap.attention.tags import (
     turned,
     writes,
 )
-from heedmap.attention.ways import Ways
 from heedmap.errors import AttentionError, MixingError, UnfollowedAttentionError
 
 ONLY_INPUTS = frozenset(["input"])
@@ -173,10 +173,10 @@ class Tape(TorchFunctionMode):
             return out.clone() if self.clone else out
         if func is ops.MULTI_HEAD:
             return self._multi_head(args, kwargs)
-        if kernels.lacks_gradient(func):
-            return kernels.Linear.apply(func, *args)
+        if ops.lacks_gradient(func):
+            return ops.Linear.apply(func, *args)
         result = func(*args, **kwargs)
-        kernels.laid_out(func, result)
+        ops.laid_out(func, result)
         return result
 
     def seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -191,18 +191,19 @@ class Tape(TorchFunctionMode):
             args, kwargs = self._towers_ended(func, args, kwargs)
         self._note_chosen(func, args)
         if func is ops.SDPA:
-            return self._fused(FusedCall(*self._apart(args), **self._apart(kwargs)))
+            args, kwargs = self._apart(args, kwargs)
+            return self._fused(FusedCall(*args, **kwargs))
         if func is ops.MULTI_HEAD:
             return self._multi_head(args, kwargs)
         if func in ops.PRODUCTS:
             return self._product(func, args, kwargs)
-        if kernels.lacks_gradient(func):
-            return self._propagate(func, args, kwargs, kernels.Linear.apply(func, *args))
+        if ops.lacks_gradient(func):
+            return self._propagate(func, args, kwargs, ops.Linear.apply(func, *args))
         is_sparse = self._last is not None and len(self.attentions) >= self._last
-        if is_sparse and kernels.takes_rows(func, args, kwargs):
-            return self._propagate(func, args, kwargs, kernels.by_rows(*args))
+        if is_sparse and ops.takes_rows(func, args, kwargs):
+            return self._propagate(func, args, kwargs, ops.by_rows(*args))
         result = func(*args, **kwargs)
-        kernels.laid_out(func, result)
+        ops.laid_out(func, result)
         if isinstance(result, Tensor):
             return self._propagate(func, args, kwargs, result)
         if isinstance(result, (tuple, list)):
@@ -333,7 +334,7 @@ class Tape(TorchFunctionMode):
         return mask.unsqueeze(1) if mask.dim() == 3 and query.dim() == 3 else mask
 
     def _multi_head(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = multihead.Call.bind(args, kwargs)
+        call = ops.MultiHeadCall.bind(args, kwargs)
         with self:
             query, key, value, mask = call.projected()
             self._form, self._extra_keys = "mha", call.extra_keys
@@ -344,7 +345,7 @@ class Tape(TorchFunctionMode):
             return call.finished(out), call.weights(query, key, mask)
 
     def _product(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        args, kwargs = self._apart(args), self._apart(kwargs)
+        args, kwargs = self._apart(args, kwargs)
         result = func(*args, **kwargs)
         operands = list(_tensors(args, kwargs))
         if len(operands) < 2 or (func is ops.EINSUM and len(operands) != 2):
@@ -438,18 +439,15 @@ class Tape(TorchFunctionMode):
         return bool(self.towers) and all(self.sources[i].kind == "tower" for tag in tags for i in tag.sources)
 
     def _is_inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        tags = [tag for tag in map(self.tag, _tensors(args, kwargs)) if tag.sources]
-        return bool(tags) and self._in_tower(tags)
+        tags = [self.tag(t) for t in _tensors(args, kwargs)]
+        return bool(_sources(tags)) and self._in_tower(tags)
 
     def _passed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A step inside a tower: seen by no other mode, it only hands on where its results come from, or ends the tower."""
         with torch._C.DisableTorchFunction():
             result = func(*args, **kwargs)
-        steps = [tag.step for tag in map(self.tag, _tensors(args, kwargs))]
-        tag, ends = (
-            Tag(frozenset[int]().union(*(self.tag(t).sources for t in _tensors(args, kwargs)))),
-            dict[int, Tensor](),
-        )
+        tags = [self.tag(t) for t in _tensors(args, kwargs)]
+        tag, steps, ends = Tag(_sources(tags)), [tag.step for tag in tags], dict[int, Tensor]()
         for made in _tensors(args[:1] if func in ops.WRITES_IN_PLACE else (result,)):
             tag = tag._replace(step=self.steps.made(tag.sources, steps))
             if writes(func, args, made) or "out" in kwargs:
@@ -461,8 +459,7 @@ class Tape(TorchFunctionMode):
         return _replaced(result, ends)
 
     def _carried(self, out: Tensor, tags: Iterable[Tag]) -> Tensor:
-        sources = frozenset[int]().union(*(tag.sources for tag in tags))
-        if sources:
+        if sources := _sources(tags):
             self.set_tag(out, Tag(sources))
         return out
 
@@ -528,8 +525,7 @@ class Tape(TorchFunctionMode):
 
     def _unfollowed(self, out: Tensor, tags: Iterable[Tag], reason: str) -> Tensor:
         self.sources.append(Source("unfollowed", reason, place=places.here()))
-        sources = frozenset([len(self.sources) - 1]).union(*(t.sources for t in tags))
-        self.set_tag(out, Tag(sources))
+        self.set_tag(out, Tag(_sources(tags) | {len(self.sources) - 1}))
         return out
 
     @property
@@ -555,9 +551,12 @@ class Tape(TorchFunctionMode):
                 "call: its A would be made of other numbers than the model's, so there is no map; write to a copy in the model"
             )
 
-    def _apart(self, value: Any) -> Any:
+    def _apart(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """What attention is given; where the model writes to it later, copies."""
-        return _replaced(value, {id(t): self._copy(t) for t in _all(value)}) if self.copies else value
+        if not self.copies:
+            return args, kwargs
+        copies = {id(t): self._copy(t) for t in _tensors(args, kwargs)}
+        return _replaced(args, copies), _replaced(kwargs, copies)
 
     def _copy(self, tensor: Tensor) -> Tensor:
         """A tensor of the same numbers, of which the same is known."""
@@ -582,6 +581,10 @@ def _forget(tags: dict[int, Any], key: int, _: object) -> None:
 
 
 # -- helpers ------------------------------------------------------------------------------------------------------
+
+
+def _sources(tags: Iterable[Tag]) -> frozenset[int]:
+    return frozenset[int]().union(*(tag.sources for tag in tags))
 
 
 def _storage(tensor: Tensor) -> int | None:
@@ -614,10 +617,6 @@ def _keys(columns: int, queries: int, learned: tuple[int, int]) -> tuple[int, in
 
 _NO_TENSORS = {int, float, bool, str, type(None), slice, torch.dtype, torch.device}
 """Of most arguments: to ask these classes whether they are tensors takes longer than to look here."""
-
-
-def _all(value: Any) -> list[Tensor]:
-    return _tensors(value.values() if isinstance(value, dict) else value)
 
 
 def _tensors(args: Iterable[Any], kwargs: dict[str, Any] | None = None) -> list[Tensor]:

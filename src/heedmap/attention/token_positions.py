@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,9 +19,17 @@ from heedmap.attention.attention import RowTensor
 from heedmap.attention.flow import Graph, Stream
 from heedmap.attention.tags import Source
 from heedmap.attention.tape import Tape
-from heedmap.errors import GradientError, MixingError
+from heedmap.errors import AttentionError, GradientError, MixingError
 
 Positions = Int[Tensor, "batch tokens"]
+
+
+class TokenRows(NamedTuple):
+    """Rows at one place of the pass: what they are called, their tensor, and which of them a gradient of it touches."""
+
+    name: str
+    tensor: Tensor
+    touched: Callable[[Tensor], Bool[Tensor, "batch rows"]]
 
 
 @dataclass(eq=False)
@@ -45,7 +53,7 @@ class InputSpan:
     rows: Positions
 
 
-def entry(tape: Tape, graph: Graph, stream: Stream) -> tuple[int, str] | None:
+def _entry(tape: Tape, graph: Graph, stream: Stream) -> tuple[int, str] | None:
     """(attention, side) by which a stream first enters attention with a graph to its leaves; None: learned tokens."""
     for edge in graph.edges:
         sides = tape.attentions[edge.attention].sides
@@ -56,38 +64,49 @@ def entry(tape: Tape, graph: Graph, stream: Stream) -> tuple[int, str] | None:
     return None
 
 
-def trace(tape: Tape, graph: Graph, stream: Stream, check: bool = True) -> dict[int, Positions]:
-    """For each leaf of the stream, the row that each of its rows became, (batch, leaf rows); -1: none.
+def located(tape: Tape, graph: Graph, check: bool) -> dict[int, dict[int, Positions]]:
+    """For each stream and each of its leaves, the row that each row of the leaf became, (batch, leaf rows); -1: none.
 
-    With ``check=False`` a leaf that mixes is assumed to be the last tokens of its stream, in order.
+    The rows that tokens of other streams became are traced too. With ``check=False`` a leaf that mixes is assumed to be the last
+    tokens of its stream, in order.
 
     Raises:
-        MixingError: a leaf row went into several rows.
+        MixingError: a row of a leaf went into several rows, a token of another stream into several, or several into one.
+        GradientError: no gradient tells which row a token of another stream became.
     """
-    start = entry(tape, graph, stream)
-    leaves = [i for i in sorted(stream.leaves) if _rows_of(tape.sources[i], tape.batch) is not None]
+    for stream in graph.streams:
+        _trace_joins(tape, graph, stream)
+    return {s.index: _trace(tape, graph, s, check) for s in graph.streams}
+
+
+def _trace(tape: Tape, graph: Graph, stream: Stream, check: bool) -> dict[int, Positions]:
+    """The same for one stream."""
+    start = _entry(tape, graph, stream)
+    leaves = [i for i in sorted(stream.leaves) if _has_rows(tape.sources[i], tape.batch)]
     if start is None or not leaves:
         return {}
-    origins = [_of_leaf(tape, leaf) for leaf in leaves]
+    origins = [_of_leaf(tape.sources[leaf]) for leaf in leaves]
     try:
         places = _traced(tape, stream, start, origins)
     except MixingError:
         if check or any(tape.sources[leaf].tower for leaf in leaves):
             raise
-        return _assumed(tape, stream, leaves)
+        fitting = [leaf for leaf in leaves if tape.sources[leaf].rows <= stream.tokens]
+        last = {leaf: torch.arange(stream.tokens - tape.sources[leaf].rows, stream.tokens) for leaf in fitting[-1:]}
+        return {leaf: rows.expand(tape.batch, -1) for leaf, rows in last.items()}
     traced = {leaf: rows for leaf, rows in zip(leaves, places, strict=True) if bool((rows >= 0).any())}
-    check_towers(tape, start, traced)
+    _check_towers(tape, start, traced)
     return traced
 
 
-def check_towers(tape: Tape, start: tuple[int, str], positions: Mapping[int, Positions]) -> None:
+def _check_towers(tape: Tape, start: tuple[int, str], positions: Mapping[int, Positions]) -> None:
     """MixingError where a tower's token is in another sample than its own, or in a row that other content has a part in."""
     towers = [leaf for leaf in positions if tape.sources[leaf].tower]
     if not towers:
         return
     side, name = tape.attentions[start[0]].sides[start[1]], tape.sources[towers[0]].name
     cotangent, samples = torch.randn_like(side.tensor), torch.arange(tape.batch, device=side.tensor.device)
-    origins = [_of_leaf(tape, leaf) for leaf in towers]
+    origins = [_of_leaf(tape.sources[leaf]) for leaf in towers]
     for sample in range(tape.batch if tape.batch > 1 else 0):
         rows = (samples == sample)[:, None].expand(-1, side.tensor.shape[side.row_axis])
         for hit in _pulled(side, cotangent, rows, origins):
@@ -116,8 +135,8 @@ def _shared(positions: Mapping[int, Positions], towers: Sequence[int]) -> bool:
 
 def trace_late(tape: Tape, stream: Stream, start: tuple[int, str], leaf: int) -> Positions:
     """The row that each row of one leaf became, which joins the stream right before the side ``start`` of an attention."""
-    places = _traced(tape, stream, start, [_of_leaf(tape, leaf)])[0]
-    check_towers(tape, start, {leaf: places})
+    places = _traced(tape, stream, start, [_of_leaf(tape.sources[leaf])])[0]
+    _check_towers(tape, start, {leaf: places})
     return places
 
 
@@ -126,18 +145,18 @@ BASE, HALF_BASE = 128, 16
 
 
 def confirmed(tape: Tape, graph: Graph, stream: Stream, parts: Sequence[InputSpan]) -> bool:
-    """Whether the rows of leaves became the rows that ``parts`` says, in this run; quicker than :func:`trace`.
+    """Whether the rows of leaves became the rows that ``parts`` says, in this run; quicker than :func:`located`.
 
     One random cotangent for all rows is pulled back, then the same with each row multiplied by 2^digit of its number: the
     gradient of a leaf row grows by just that power where it became that row alone.
     """
-    start = entry(tape, graph, stream)
+    start = _entry(tape, graph, stream)
     if not parts:
-        return start is None or not any(_rows_of(tape.sources[i], tape.batch) for i in stream.leaves)
+        return start is None or not any(_has_rows(tape.sources[i], tape.batch) for i in stream.leaves)
     if start is None:
         return False
     side, sources = tape.attentions[start[0]].sides[start[1]], [tape.sources[part.leaf] for part in parts]
-    cotangent = _one_row(side)
+    cotangent = torch.randn_like(side.rows(0, 1).tensor).expand_as(side.tensor)  # the same row for every token
     plain = _norms(side, cotangent, sources)
     wrong = [(norm == 0).any() for norm in plain]
     numbers, places = torch.arange(stream.tokens, device=side.tensor.device), 1
@@ -152,37 +171,25 @@ def confirmed(tape: Tape, graph: Graph, stream: Stream, parts: Sequence[InputSpa
     return not bool(torch.stack(wrong).any())
 
 
-def _one_row(side: RowTensor) -> Tensor:
-    """The same random row for every token."""
-    row_axis = side.row_axis % side.tensor.dim()
-    row = torch.randn_like(side.tensor.narrow(row_axis, 0, 1))
-    return row.expand_as(side.tensor)
-
-
 def _norms(side: RowTensor, cotangent: Tensor, sources: Sequence[Source]) -> list[Float[Tensor, "batch rows"]]:
     """The largest entry of each leaf row's gradient."""
     leaves = [source.tensor for source in sources if source.tensor is not None]
-    pulled = pull([side.tensor], leaves, [cotangent])
-    gradients = [torch.zeros_like(leaf) if g is None else g.abs() for leaf, g in zip(leaves, pulled, strict=True)]
-    return [leaf_rows(s, g, largest=True).float() for s, g in zip(sources, gradients, strict=True)]
+    gradients = _gradients(side.tensor, leaves, cotangent)
+    return [leaf_rows(s, g.abs(), largest=True).float() for s, g in zip(sources, gradients, strict=True)]
 
 
-def trace_joins(tape: Tape, graph: Graph, stream: Stream) -> None:
-    """Find, for each stream that ``stream`` took in, the row that each of its tokens became.
-
-    Raises:
-        MixingError: a token went into several rows, or several into one.
-        GradientError: no gradient tells which.
-    """
+def _trace_joins(tape: Tape, graph: Graph, stream: Stream) -> None:
+    """Find, for each stream that ``stream`` took in, the row that each of its tokens became."""
     if not stream.joins:
         return
-    start = entry(tape, graph, stream)
+    start = _entry(tape, graph, stream)
     if start is None:
         raise GradientError(
             f"no gradient passes to the attentions before the {stream.tokens} tokens of stream {stream.index}, which are "
             "made of theirs (detach or torch.no_grad in the model?), so relevance cannot be carried on"
         )
-    origins = [_of_attention(tape, max(join.state)) for join in stream.joins.values()]
+    attentions = [tape.attentions[max(join.state)] for join in stream.joins.values()]
+    origins = [TokenRows(f"attention {a.index}", a.out, a.touched) for a in attentions]
     for join, places in zip(stream.joins.values(), _traced(tape, stream, start, origins), strict=True):
         for sample in places.tolist():
             taken = [row for row in sample if row >= 0]
@@ -191,58 +198,30 @@ def trace_joins(tape: Tape, graph: Graph, stream: Stream) -> None:
         join.places = places
 
 
-def inherited(graph: Graph, stream: Stream, known: Mapping[int, dict[int, Positions]]) -> dict[int, Positions]:
+def _inherited(graph: Graph, stream: Stream, known: Mapping[int, dict[int, Positions]]) -> dict[int, Positions]:
     """Where a stream's leaves are in it, those of the streams that it took in included."""
     by_leaf = dict(known[stream.index])
     for other, join in stream.joins.items():
         assert join.places is not None
-        for leaf, rows in inherited(graph, graph.streams[other], known).items():
+        for leaf, rows in _inherited(graph, graph.streams[other], known).items():
             places = torch.where(rows >= 0, join.places.gather(1, rows.clamp(min=0)), -1)
             if bool((places >= 0).any()):
                 by_leaf[leaf] = places
     return by_leaf
 
 
-def _assumed(tape: Tape, stream: Stream, leaves: list[int]) -> dict[int, Positions]:
-    sizes = {leaf: _rows_of(tape.sources[leaf], tape.batch) or 0 for leaf in leaves}
-    fitting = [leaf for leaf, size in sizes.items() if size <= stream.tokens]
-    return {
-        leaf: torch.arange(stream.tokens - sizes[leaf], stream.tokens).expand(tape.batch, -1) for leaf in fitting[-1:]
-    }
-
-
-@dataclass(frozen=True, eq=False)
-class _Origin:
-    """What rows come from: a leaf, or an attention's output."""
-
-    name: str
-    tensor: Tensor
-    touched: Callable[[Tensor | None], Bool[Tensor, "batch rows"]]
-
-
-def _of_leaf(tape: Tape, leaf: int) -> _Origin:
-    source = tape.sources[leaf]
+def _of_leaf(source: Source) -> TokenRows:
     assert source.tensor is not None
-    return _Origin(repr(source.name), source.tensor, partial(touched, source, batch=tape.batch))
+    return TokenRows(repr(source.name), source.tensor, source.touched)
 
 
-def _of_attention(tape: Tape, index: int) -> _Origin:
-    attention = tape.attentions[index]
-
-    def rows(gradient: Tensor | None) -> Tensor:
-        gradient = torch.zeros_like(attention.out) if gradient is None else gradient
-        return (attention.layout.apply(gradient) != 0).any(-1).any(1)
-
-    return _Origin(f"attention {index}", attention.out, rows)
-
-
-def _traced(tape: Tape, stream: Stream, start: tuple[int, str], origins: list[_Origin]) -> list[Positions]:
+def _traced(tape: Tape, stream: Stream, start: tuple[int, str], origins: list[TokenRows]) -> list[Positions]:
     """For each origin, the row of the stream that each of its rows became, (batch, its rows); -1: none."""
     side = tape.attentions[start[0]].sides[start[1]]
     cotangent = torch.randn_like(side.tensor)
     numbers = torch.arange(stream.tokens, device=side.tensor.device)
-    places = [torch.zeros_like(o.touched(None), dtype=torch.int64) for o in origins]
-    seen = [o.touched(None) for o in origins]
+    seen = [o.touched(torch.zeros_like(o.tensor)) for o in origins]
+    places = [torch.zeros_like(rows, dtype=torch.int64) for rows in seen]
     for bit in range(max(1, (stream.tokens - 1).bit_length())):
         is_set = (numbers >> bit) & 1 == 1
         hit, missed = (_pulled(side, cotangent, rows, origins) for rows in (is_set, ~is_set))
@@ -270,9 +249,9 @@ def _merged(before: int, attention: int, side: str) -> str:
     )
 
 
-def pull(outputs: list[Tensor], leaves: list[Tensor], cotangents: list[Tensor]) -> list[Tensor | None]:
-    """Vector–Jacobian products; None for leaves that no output depends on."""
-    return list(torch.autograd.grad(outputs, leaves, cotangents, retain_graph=True, allow_unused=True))
+def _gradients(output: Tensor, ends: list[Tensor], cotangent: Tensor) -> tuple[Tensor, ...]:
+    """Of each end, zero where the output does not depend on it; the graph stays."""
+    return torch.autograd.grad(output, ends, cotangent, retain_graph=True, materialize_grads=True)
 
 
 def masked(side: RowTensor, cotangent: Tensor, rows: Tensor) -> Tensor:
@@ -289,29 +268,17 @@ def masked(side: RowTensor, cotangent: Tensor, rows: Tensor) -> Tensor:
     return cotangent * rows.reshape(shape).to(cotangent.dtype)
 
 
-def _pulled(side: RowTensor, cotangent: Tensor, rows: Tensor, origins: list[_Origin]) -> list[Tensor]:
+def _pulled(side: RowTensor, cotangent: Tensor, rows: Tensor, origins: list[TokenRows]) -> list[Tensor]:
     """For each origin, which of its rows have a gradient, (batch, its rows)."""
     if not rows.any():
-        return [o.touched(None) for o in origins]
-    gradients = pull([side.tensor], [o.tensor for o in origins], [masked(side, cotangent, rows)])
+        return [o.touched(torch.zeros_like(o.tensor)) for o in origins]
+    gradients = _gradients(side.tensor, [o.tensor for o in origins], masked(side, cotangent, rows))
     return [o.touched(g) for o, g in zip(origins, gradients, strict=True)]
 
 
-def touched(source: Source, gradient: Tensor | None, batch: int) -> Tensor:
-    """Which rows of a leaf have a gradient, (batch, leaf rows)."""
-    rows = _rows_of(source, batch)
-    assert rows is not None
-    assert source.tensor is not None
-    if gradient is None:
-        return torch.zeros(batch, rows, dtype=torch.bool, device=source.tensor.device)
-    if source.spatial:
-        return (gradient != 0).any(1).reshape(batch, rows)
-    return (gradient != 0).reshape(batch, rows, -1).any(-1)
-
-
-def became(positions: Positions, touched: Bool[Tensor, "batch rows"], tokens: int) -> Bool[Tensor, "batch tokens"]:
-    """The rows of a stream, of so many tokens, that these rows of a leaf became."""
-    touched = touched & (positions >= 0)
+def became(source: Source, positions: Positions, tokens: int, gradient: Tensor) -> Bool[Tensor, "batch tokens"]:
+    """The rows of a stream, of so many tokens, that the rows of a leaf with a gradient became."""
+    touched = source.touched(gradient) & (positions >= 0)
     rows = touched.new_zeros(len(touched), tokens, dtype=torch.int64)
     return rows.scatter_add(1, positions.clamp(min=0), touched.long()) > 0
 
@@ -324,15 +291,17 @@ def leaf_rows(source: Source, relevance: Tensor, largest: bool = False) -> Float
     return reduce(relevance.flatten(2), -1) if relevance.dim() > 2 else relevance
 
 
-def _rows_of(source: Source, batch: int) -> int | None:
-    """Number of rows of a leaf; None where it has no batch of rows."""
-    if len(source.shape) < 2 or source.shape[0] != batch:
-        return None
-    places = source.shape[2:] if source.spatial else source.shape[1:2]
-    return int(torch.Size(places).numel())
+def _has_rows(source: Source, batch: int) -> bool:
+    """Whether a leaf is a batch of rows."""
+    return len(source.shape) > 1 and source.shape[0] == batch and source.rows > 0
 
 
-def parts(tape: Tape, positions: dict[int, Positions]) -> list[InputSpan]:
+def parts(tape: Tape, graph: Graph, known: Mapping[int, dict[int, Positions]]) -> dict[int, list[InputSpan]]:
+    """The segments of each stream; ``known``: see :func:`located`."""
+    return {s.index: _parts(tape, _inherited(graph, s, known)) for s in graph.streams}
+
+
+def _parts(tape: Tape, positions: dict[int, Positions]) -> list[InputSpan]:
     """The segments of a stream, one for each input, in the order of their first row.
 
     Where several inputs became the same rows (words, their types, their times, a mask that is multiplied with them), the tokens
@@ -346,7 +315,7 @@ def parts(tape: Tape, positions: dict[int, Positions]) -> list[InputSpan]:
     for leaf in sorted(first.values(), key=lambda leaf: -tape.sources[leaf].says):
         if not any(_are_same(rows, positions[leaf]) for rows in kept.values()):
             kept[leaf] = positions[leaf]
-    made = [part(tape.sources[leaf], leaf, rows) for leaf, rows in kept.items()]
+    made = [_part(tape.sources[leaf], leaf, rows) for leaf, rows in kept.items()]
     return sorted(made, key=lambda p: int(p.positions[p.positions >= 0].min()))
 
 
@@ -358,7 +327,7 @@ def _are_same(a: Positions, b: Positions) -> bool:
     return bool(both.any() and (a[both] == b[both]).all())
 
 
-def part(source: Source, leaf: int, positions: Positions) -> InputSpan:
+def _part(source: Source, leaf: int, positions: Positions) -> InputSpan:
     """A segment; where several leaf rows (pixels) became one token, that token once."""
     two_axes = source.spatial and len(source.shape) == 4
     grid = (source.shape[2], source.shape[3]) if two_axes else None
@@ -374,7 +343,52 @@ def part(source: Source, leaf: int, positions: Positions) -> InputSpan:
     return InputSpan(leaf, source.name, positions, grid, "image" if two_axes else "tokens", rows)
 
 
-def is_static(positions: Positions) -> bool:
+SegmentOrder = dict[int, list[tuple[int, int]]]
+"""For each stream its segments, each one run of rows: (ordinal of the leaf among the leaves, rows before it)."""
+
+
+def order_of(tape: Tape, parts: Mapping[int, Sequence[InputSpan]]) -> SegmentOrder | None:
+    """The order of segments; there is none where one is not one run of rows, each of one row of its leaf."""
+    ordinals = {leaf: n for n, leaf in enumerate(_leaves(tape))}
+    order: SegmentOrder = {}
+    for index, spans in parts.items():
+        end, order[index] = 0, []
+        for span in spans:
+            source, count = tape.sources[span.leaf], span.positions.shape[1]
+            if not _is_run(span.positions) or source.shape[-1] == 0 or source.rows != count:
+                return None
+            start = int(span.positions[0, 0])
+            order[index].append((ordinals[span.leaf], start - end))
+            end = start + count
+    return order
+
+
+def laid_out(tape: Tape, graph: Graph, order: SegmentOrder) -> dict[int, list[InputSpan]]:
+    """The segments of each stream, by their order and the lengths that this run's leaves have.
+
+    Raises:
+        AttentionError: a stream has fewer tokens.
+    """
+    leaves, parts = _leaves(tape), dict[int, list[InputSpan]]()
+    for index, segments in order.items():
+        end, parts[index] = 0, []
+        for ordinal, gap in segments:
+            source = tape.sources[leaves[ordinal]]
+            start, end = end + gap, end + gap + source.rows
+            positions = torch.arange(start, end).expand(tape.batch, -1)
+            parts[index].append(_part(source, leaves[ordinal], positions))
+        if end > graph.streams[index].tokens:
+            raise AttentionError(
+                f"stream {index} has {graph.streams[index].tokens} tokens where its segments need {end}"
+            )
+    return parts
+
+
+def _leaves(tape: Tape) -> list[int]:
+    return [i for i, source in enumerate(tape.sources) if source.kind == "leaf"]
+
+
+def _is_run(positions: Positions) -> bool:
     """Whether a segment is one run of rows in order, in every sample: then it is so for any number of words."""
     steps = torch.arange(positions.shape[1], device=positions.device)
     return bool((positions == positions[:1, :1] + steps).all() and (positions >= 0).all())

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from heedmap.attention import inputs as given
 from heedmap.attention import placing
 from heedmap.attention.attention import Attention
+from heedmap.attention.fingerprint import key_of, proved
 from heedmap.attention.flow import AskedTowerError, Graph
-from heedmap.attention.forward import Recording, key_of, proved
+from heedmap.attention.forward import Recording
 from heedmap.attention.forward import record as record_whole
 from heedmap.attention.inputs import ModelInputs, contents
 from heedmap.attention.returned import UnsteadyError
@@ -73,7 +74,12 @@ def record(
     Raises:
         AttentionError, GradientError, InputError: see :func:`heedmap.attention.forward.record`; of the whole model.
     """
-    refused, known = _refusal(inputs, batch), proved(model)
+    refused: HeedmapError | None = None
+    try:
+        given.batch_size(inputs, batch)
+    except InputError as error:  # of unequal batches: the first recorder cannot be asked
+        refused = error
+    known = proved(model)
     kind, told = ("the first recorder refuses", key_of(inputs, batch, check)), _told(inputs)
     if whole and known.get(kind) == told:
         recording = _by_numbers(model, inputs, batch, check, mixers, None, known)
@@ -120,15 +126,6 @@ def _told(inputs: Mapping[str, Any]) -> Any:
 
 def _bytes(tensor: Tensor) -> int:
     return hash(tensor.detach().flatten().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-
-
-def _refusal(inputs: ModelInputs, batch: int) -> HeedmapError | None:
-    """Why the first recorder cannot be asked: the inputs are of unequal batches."""
-    try:
-        given.batch_size(inputs, batch)
-    except InputError as error:
-        return error
-    return None
 
 
 def _by_numbers(

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from heedmap.attention import forward, placing
-from heedmap.attention.forward import recording_state
+from heedmap.attention.at_rest import recording_state
 from heedmap.attention.inputs import detached
 from heedmap.engine.explain import Engine, MethodCall, Wrapped, find_method
 from heedmap.engine.planning import Plan, check_proof, is_counted, proof_peak, seconds

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from heedmap.attention import tower
+from heedmap.attention.at_rest import recording_state
 from heedmap.attention.attention import Attention
-from heedmap.attention.before_proof import asking
 from heedmap.attention.flow import check_followed
-from heedmap.attention.forward import Recording, recording_state
+from heedmap.attention.forward import Recording
 from heedmap.attention.heads import joined
-from heedmap.attention.inputs import ModelInputs, contents, named
+from heedmap.attention.inputs import ModelInputs, configuration, contents, named, unwrapped
 from heedmap.attention.places import not_finite
+from heedmap.attention.probe import asking
 from heedmap.attention.tape import Tape
-from heedmap.attention.wrapped import configuration, unwrapped
 from heedmap.common.memory import FREE, free_bytes, memory_bytes
 from heedmap.common.printable import closest
 from heedmap.common.progress import Progress, telling

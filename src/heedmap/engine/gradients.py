@@ -14,9 +14,9 @@ from torch import Tensor
 
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import State
-from heedmap.attention.forward import Recording
+from heedmap.attention.forward import Recording, rows_of_one, rows_read
 from heedmap.attention.places import not_finite
-from heedmap.attention.readout import Rows, rows_of_one, rows_read
+from heedmap.attention.returned import Rows
 from heedmap.attention.scans import Scan
 from heedmap.common.memory import ran_out
 from heedmap.engine.spread import tensors_of

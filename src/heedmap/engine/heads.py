@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from heedmap.attention.at_rest import recording_state
 from heedmap.attention.blocks import BlockAttention
-from heedmap.attention.forward import recording_state
 from heedmap.common.memory import told_bytes
 from heedmap.data.flow import AttentionInfo
 from heedmap.engine.explain import AnyTarget, Engine, Wrapped

@@ -19,9 +19,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from heedmap.attention.inputs import ModelInputs, check_no_cache, contents, detached, misfit
-from heedmap.attention.randomness import seed
-from heedmap.attention.wrapped import called
+from heedmap.attention.at_rest import seed
+from heedmap.attention.inputs import ModelInputs, called, check_no_cache, contents, detached, misfit
 from heedmap.common.memory import ran_out
 from heedmap.engine.spread import Place, differs, gradients, spread, tensors_of
 from heedmap.errors import InputError, MixingError, TargetError
@@ -249,7 +248,7 @@ class PartScore(Target):
 def whole(model: nn.Module, inputs: ModelInputs, context: Context) -> Whole | None:
     """A run on the whole input, where its answer rests on parts of it alone; None: it is to be explained as it is.
 
-    To be called within :func:`heedmap.attention.forward.recording_state`.
+    To be called within :func:`heedmap.attention.at_rest.recording_state`.
 
     Raises:
         InputError: a cache of earlier tokens is given, or batches are unequal and the model refuses them.

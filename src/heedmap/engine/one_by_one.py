@@ -97,7 +97,7 @@ def samples(
 ) -> SeparateSamples | None:
     """The samples of a batch, one by one; None: no rows of the inputs are seen to be each one's.
 
-    To be called within :func:`heedmap.attention.forward.recording_state`.
+    To be called within :func:`heedmap.attention.at_rest.recording_state`.
     """
     output = answer(model, inputs)
     if batch < 2 or isinstance(output, Exception):

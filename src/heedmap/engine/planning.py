@@ -18,9 +18,9 @@ from typing import Protocol, TypeVar
 from torch import Tensor, device, nn
 
 from heedmap.attention.attention import Attention
+from heedmap.attention.backward import ancestors
 from heedmap.attention.flow import Graph
 from heedmap.attention.forward import Recording
-from heedmap.attention.graph import ancestors
 from heedmap.attention.tape import Tape
 from heedmap.common.memory import ran_out, told_bytes
 from heedmap.engine.gradients import is_small

@@ -11,11 +11,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from heedmap.attention.forward import Recording, recording_state
-from heedmap.attention.inputs import KEEP
-from heedmap.attention.pulls import Pulls
-from heedmap.attention.readout import rows_of_one
-from heedmap.attention.wrapped import signature, unwrapped
+from heedmap.attention.at_rest import recording_state
+from heedmap.attention.backward import Pulls
+from heedmap.attention.forward import Recording, rows_of_one
+from heedmap.attention.inputs import KEEP, signature, unwrapped
 from heedmap.common.progress import Progress
 from heedmap.data.explanation import Segment
 from heedmap.engine.explain import Engine, MethodCall, find_method, first_that_can

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedmap.attention.graph import ancestors
+from heedmap.attention.backward import ancestors
 from heedmap.errors import MissingRuleError
 from heedmap.lrp import operations as ops
 from heedmap.lrp.functions import Operation

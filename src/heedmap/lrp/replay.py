@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 
+from heedmap.attention.at_rest import seed
 from heedmap.attention.attention import Layout
+from heedmap.attention.backward import ancestors
 from heedmap.attention.forward import call
-from heedmap.attention.graph import ancestors
-from heedmap.attention.randomness import seed
 from heedmap.attention.residual import ResidualTape
 from heedmap.attention.tape import Tape
 from heedmap.errors import GradientError, MissingRuleError

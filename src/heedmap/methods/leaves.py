@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from heedmap.attention.at_rest import seed
 from heedmap.attention.forward import call
-from heedmap.attention.randomness import seed
 from heedmap.attention.returned import check_same
 from heedmap.attention.tags import Source
 from heedmap.attention.tape import Tape

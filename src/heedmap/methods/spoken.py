@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from heedmap.attention.at_rest import seed
 from heedmap.attention.forward import call
 from heedmap.attention.inputs import KEEP
-from heedmap.attention.randomness import seed
 from heedmap.attention.tape import Tape
 from heedmap.attention.token_positions import InputSpan
 from heedmap.errors import TargetError, UnfollowedAttentionError

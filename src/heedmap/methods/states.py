@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from heedmap.attention.at_rest import seed
 from heedmap.attention.attention import Attention
+from heedmap.attention.backward import ancestors
 from heedmap.attention.flow import Edge
 from heedmap.attention.forward import call
-from heedmap.attention.graph import ancestors
-from heedmap.attention.randomness import seed
 from heedmap.attention.residual import Residual, ResidualTape
 from heedmap.errors import UnfollowedAttentionError
 from heedmap.lrp.replay import ForwardCall, states

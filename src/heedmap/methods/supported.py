@@ -90,7 +90,7 @@ def kind_of(graph: Graph, by_numbers: bool) -> str:
         group |= more
     if len(group) < len(graph.streams):
         return TOWERS
-    return CROSS if any(not e.is_self and e.source not in graph.family(e.stream) for e in graph.edges) else ONE
+    return CROSS if any(not e.is_self and e.source not in graph.families[e.stream] for e in graph.edges) else ONE
 
 
 def cell_of(kind: str, segments: Collection[str]) -> str:

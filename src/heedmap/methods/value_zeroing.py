@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from heedmap.attention.at_rest import seed
 from heedmap.attention.attention import Attention
 from heedmap.attention.flow import Edge, State
 from heedmap.attention.forward import call
-from heedmap.attention.randomness import seed
 from heedmap.attention.residual import ResidualTape, Sum, laid_back
 from heedmap.common.progress import Passes
 from heedmap.methods.method import Method

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
-from heedmap.attention.forward import answering, output_of
-from heedmap.attention.inputs import named, without_cache
-from heedmap.attention.wrapped import configuration, unwrapped
+from heedmap.attention.at_rest import answering
+from heedmap.attention.forward import output_of
+from heedmap.attention.inputs import configuration, named, unwrapped, without_cache
 from heedmap.common.progress import Progress
 from heedmap.data.answer import ENDED, Answer
 from heedmap.data.explanation import Segment

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heedmap.attention.wrapped import signature
+from heedmap.attention.inputs import signature
 from heedmap.errors import InputError
 from heedmap.outputs import get
 

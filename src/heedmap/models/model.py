@@ -614,7 +614,7 @@ class Model:
             if given is not None:
                 raise InputError(f"{self.name} takes no decoder_input_ids: it is no encoder-decoder that speaks")
             return {}
-        from heedmap.attention.forward import answering
+        from heedmap.attention.at_rest import answering
         from heedmap.attention.inputs import named
 
         if given is not None:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from heedmap.attention.forward import answering, output_of
-from heedmap.attention.inputs import ModelInputs, named
-from heedmap.attention.wrapped import configuration, unwrapped
+from heedmap.attention.at_rest import answering
+from heedmap.attention.forward import output_of
+from heedmap.attention.inputs import ModelInputs, configuration, named, unwrapped
 from heedmap.common.printable import percent, visible
 from heedmap.errors import InputError, TargetError
 from heedmap.models.decoder import generated

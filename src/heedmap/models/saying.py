@@ -90,7 +90,7 @@ def _most(model: PreTrainedModel, inputs: Mapping[str, object], settings: Mappin
 
 def _room(model: PreTrainedModel, inputs: Mapping[str, object]) -> int:
     """How many tokens the model may say where nobody told: no more than it has places for."""
-    from heedmap.attention.wrapped import configuration, signature
+    from heedmap.attention.inputs import configuration, signature
 
     ids, config = get(inputs, "input_ids"), configuration(model)
     if ids is None or "decoder_input_ids" in signature(model).parameters:
@@ -127,7 +127,7 @@ def begun(model: nn.Module, inputs: Mapping[str, object], settings: Mapping[str,
 
 
 def _begun(model: nn.Module, inputs: Mapping[str, object], prompts: Tensor, logits: Tensor | None) -> Prompt:
-    from heedmap.attention.wrapped import configuration, signature
+    from heedmap.attention.inputs import configuration, signature
 
     given, config = get(inputs, "input_ids"), configuration(model)
     continues = given is not None and given.shape == prompts.shape and bool((given == prompts).all())

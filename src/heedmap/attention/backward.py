@@ -1,21 +1,99 @@
-"""Gradients of many scalars of one output, each at a row of its own: what lies above the last mixing is pulled back once for all.
-
-From the last attention up to the logits each row is computed by itself. So one backward pass of the sum of all scalars to the
-lowest tensor through which every way to the attentions leads (the state after the last attention) gives each row the gradient of
-its own scalar. From there each scalar needs a backward pass of its own: the head with its vocabulary, and the last layer's
-feed-forward, are left out of it.
-"""
+"""Backward passes: autograd's own account of a graph, the products of a whole pass at once, many scalars of one output."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from graphlib import TopologicalSorter
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+T = TypeVar("T")
+
+
+def reached(starts: Iterable[T], onward: Callable[[T], Iterable[T]]) -> Iterator[T]:
+    """All that is reached from the starts, these included, each once."""
+    rest, seen = list(starts), set[T]()
+    while rest:
+        one = rest.pop()
+        if one not in seen:
+            seen.add(one)
+            yield one
+            rest += onward(one)
+
+
+def ancestors(*tensors: Tensor, through: Callable[[Any], bool] = lambda node: True) -> Iterator[Any]:
+    """The nodes of autograd that tensors were made by, each once; what is behind a node only where ``through`` says so."""
+
+    def behind(node: Any) -> Iterable[Any]:
+        return (further for further, _ in node.next_functions if further is not None) if through(node) else ()
+
+    return reached((tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None), behind)
+
+
+def pulled(
+    outputs: Sequence[Tensor],
+    vectors: Sequence[Callable[[], Tensor]],
+    ends: Sequence[Tensor],
+    keep: Sequence[Callable[[Tensor], Any]],
+) -> list[Any]:
+    """What is kept of the gradient of each end; None of ends that no output depends on. The graph stays.
+
+    A vector is made when the backward pass comes to its output, and a gradient is given to ``keep`` as soon as it is whole. So
+    beside the graph it takes a few tensors, however many outputs and ends there are.
+
+    Args:
+        outputs: tensors of a graph; one that is listed twice has the sum of its vectors.
+        vectors: what makes the vector of each, of its shape.
+        ends: leaves of the graph.
+        keep: what is to be kept of the gradient of each.
+    """
+    kept: list[Any] = [None] * len(ends)
+
+    def add(vector: Callable[[], Tensor], gradient: Tensor) -> Tensor:
+        return gradient + vector()
+
+    def take(place: int, gradient: Tensor | None) -> None:
+        if gradient is not None:  # else the way to the end has no gradient (quantised weights)
+            kept[place] = keep[place](gradient)
+
+    with ExitStack() as hooks:
+        for output, vector in zip(outputs, vectors, strict=True):
+            hooks.enter_context(output.register_hook(partial(add, vector)))
+        for place, end in enumerate(ends):
+            hooks.enter_context(end.register_hook(partial(take, place)))
+        for end in {id(end): end for end in ends}.values():
+            hooks.enter_context(end.register_hook(_emptied))
+        nothing = [_nothing(output) for output in outputs]
+        torch.autograd.grad(outputs, ends, nothing, retain_graph=True, allow_unused=True)
+    return kept
+
+
+def _emptied(gradient: Tensor | None) -> Tensor | None:
+    return None if gradient is None else _nothing(gradient)
+
+
+def _nothing(tensor: Tensor) -> Tensor:
+    """Zeros in the shape of a tensor, which take no memory."""
+    return tensor.new_zeros(()).expand_as(tensor)
+
+
+def noises(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Normal noise in the shape, the dtype and the place of each of these tensors; not to be written to.
+
+    One is drawn for all of a kind, and each begins one number further on: drawing for each takes as long as running the model.
+    """
+    longest = max((tensor.numel() for tensor in tensors), default=0) + len(tensors)
+    kinds = {(tensor.dtype, tensor.device): tensor for tensor in tensors}
+    drawn = {kind: tensor.new_empty(longest).normal_() for kind, tensor in kinds.items()}
+    return [drawn[t.dtype, t.device][i : i + t.numel()].view(t.shape) for i, t in enumerate(tensors)]
+
 
 FEW = 3
 """So few scalars are pulled back each by itself."""
@@ -87,11 +165,13 @@ def values_once(values: Tensor, places: Tensor) -> Tensor:
 def cuts(logits: Tensor, ends: Sequence[Tensor]) -> Iterator[Any]:
     """The nodes of the graph, from the logits down, through which every way from them to the ends leads, with their rows."""
     last = {get_gradient_edge(tensor).node for tensor in ends if tensor.requires_grad}
-    start = get_gradient_edge(logits).node
-    below = _below(start, last)
+    below = _below(logits, last)
     asked = Counter(child for children in below.values() for child in children)
     arrived: Counter[Any] = Counter()
-    ready, open_edges = [start], 0  # where all open edges end in one node, every way leads through it
+    ready, open_edges = (
+        [get_gradient_edge(logits).node],
+        0,
+    )  # where all open edges end in one node, every way leads through it
     while ready:
         node = ready.pop()
         open_edges -= arrived.pop(node, 0)
@@ -106,37 +186,17 @@ def cuts(logits: Tensor, ends: Sequence[Tensor]) -> Iterator[Any]:
                 ready.append(child)
 
 
-def _below(start: Any, last: set[Any]) -> dict[Any, list[Any]]:
+def _below(logits: Tensor, last: set[Any]) -> dict[Any, list[Any]]:
     """Each node that leads to an end, with the nodes below it that do; an edge is listed as often as it is there."""
-    children: dict[Any, list[Any]] = {}
-    rest = [start]
-    while rest:
-        node = rest.pop()
-        if node in children:
-            continue
-        children[node] = [] if node in last else [child for child, _ in node.next_functions if child is not None]
-        rest.extend(children[node])
+    children = {
+        node: [] if node in last else [child for child, _ in node.next_functions if child is not None]
+        for node in ancestors(logits, through=lambda node: node not in last)
+    }
     leads = set(last)
-    for node in _lowest_first(start, children):
+    for node in TopologicalSorter(children).static_order():  # each after all below it
         if any(child in leads for child in children[node]):
             leads.add(node)
     return {node: [c for c in below if c in leads] for node, below in children.items() if node in leads}
-
-
-def _lowest_first(start: Any, children: dict[Any, list[Any]]) -> list[Any]:
-    """The nodes, each after all below it."""
-    order, seen, stack = [], set(), [(start, iter(children[start]))]
-    seen.add(start)
-    while stack:
-        node, rest = stack[-1]
-        child = next((c for c in rest if c not in seen), None)
-        if child is None:
-            order.append(node)
-            stack.pop()
-        else:
-            seen.add(child)
-            stack.append((child, iter(children[child])))
-    return order
 
 
 def _has_rows(node: Any, logits: Tensor) -> bool:
